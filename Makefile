@@ -1,0 +1,124 @@
+# The everyday commands. Compiler flags and build switches are in setup.py, not here.
+#
+#   make            build in place              make run [PROGRAM=file.py] [ARGS=...]
+#   make test       [K=expr]                    make test-c         C tests, no Python
+#   make debug      build in place with asserts make asan | stress  the suite on such a build
+#   make conformance | programs | bench [B=glob] [ARGS=...]
+#   make lint | fmt | matrix | clean
+#
+# PY=python3.13 chooses the interpreter; each has a virtual environment of its own.
+
+PY ?= python3
+PROGRAM ?= examples/hello.py
+B ?= *
+
+ifeq ($(PY),python3)
+VENV ?= .venv
+else
+VENV ?= .venv-$(shell $(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2] + getattr(sys, "abiflags", ""))')
+endif
+BIN := $(VENV)/bin
+PYTHON := $(BIN)/python
+PIP := $(PYTHON) -m pip install -q --disable-pip-version-check
+SHARED := $(wildcard ../shared/programs/run_programs.py)
+PROGRAMS := 000-* 001-0[2-6]* 002-0* 002-12* 003-* 004-0[124]*
+
+.PHONY: build run test test-c debug asan stress bench conformance programs lint fmt matrix clean
+.DEFAULT_GOAL := build
+
+# ---------------------------------------------------------------- environment
+
+# The environment sees the checkout through a .pth file: cloop is imported from here wherever a program
+# runs, and PYTHONPATH still comes first, which is how a sanitized copy is tested.
+$(VENV)/.ready:
+	@command -v $(PY) >/dev/null || { echo "cloop needs Python 3.8 or newer: there is no $(PY) (make PY=... names another)" >&2; exit 1; }
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 8) and "cloop needs Python 3.8 or newer: %s is %s" % (sys.executable, sys.version.split()[0]) or 0)'
+	@$(PY) -c 'import venv, ensurepip' 2>/dev/null || { echo "cloop needs Python's venv and ensurepip: apt-get install python3-venv (Debian, Ubuntu)" >&2; exit 1; }
+	@$(PY) -m venv --clear $(VENV)
+	@$(PYTHON) -c 'import setuptools; assert int(setuptools.__version__.split(".")[0]) >= 61' 2>/dev/null || $(PIP) 'setuptools>=61'
+	@$(PYTHON) -c 'import os, sysconfig; open(sysconfig.get_path("purelib") + "/cloop-checkout.pth", "w").write(os.getcwd())'
+	@touch $@
+
+# Named as in the extras of pyproject.toml.
+$(VENV)/.test: $(VENV)/.ready
+	@$(PIP) pytest hypothesis
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.ready
+	@$(PIP) pyperf
+	@$(PIP) uvloop || echo "skipped: uvloop cannot be installed for $(PY)"
+	@touch $@
+
+# Another version of a formatter formats differently.
+$(VENV)/.lint: $(VENV)/.ready
+	@$(PIP) ruff==0.17.5 clang-format==18.1.8
+	@touch $@
+
+# ----------------------------------------------------------------- build, run
+
+build: $(VENV)/.ready
+	@$(PYTHON) setup.py -q build_ext --inplace
+
+debug: export CLOOP_BUILD = debug
+debug: build
+
+run: build
+	@$(PYTHON) -m cloop $(PROGRAM) $(ARGS)
+
+# ---------------------------------------------------------------------- tests
+
+test: $(VENV)/.test build test-c
+	$(BIN)/pytest -q $(if $(K),-k '$(K)') $(ARGS)
+
+test-c: $(VENV)/.ready
+	@$(PYTHON) tests/c/run.py
+
+# These builds are made apart from the checkout, so that the one in place stays as it is. The build is
+# gcc's, because clang keeps the sanitizers' run-time library out of shared objects.
+asan stress: COPY = build/$@-$(notdir $(VENV))
+asan stress: export CLOOP_BUILD = $@
+asan: export CC = gcc
+asan stress: $(VENV)/.test
+	@rm -rf $(COPY)
+	@$(PYTHON) setup.py -q build --build-lib $(COPY)
+	$(if $(filter asan,$@),$(SANITIZED)) PYTHONPATH=$(COPY) $(BIN)/pytest -q $(if $(K),-k '$(K)') $(ARGS)
+SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+
+conformance: build
+	$(PYTHON) tests/conformance/run.py $(ARGS)
+
+programs: build
+ifeq ($(SHARED),)
+	@echo "skipped: no ../shared/programs beside the checkout"
+else
+	@failed=0; set -f; for only in $(PROGRAMS); do \
+	    $(PYTHON) $(SHARED) --python $(PYTHON) --loop cloop --only "$$only" $(ARGS) || failed=1; \
+	done; exit $$failed
+endif
+
+bench: $(VENV)/.bench build
+	$(PYTHON) -m benchmarks --only '$(B)' $(ARGS)
+
+matrix:
+	@failed=; for py in $$(.ci/run --pythons); do \
+	    echo "== $$py"; $(MAKE) --no-print-directory test PY=$$py || failed="$$failed $$py"; \
+	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
+# ---------------------------------------------------------------------- style
+
+C_FILES := $(shell find csrc tests/c -name '*.[ch]')
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+
+fmt: $(VENV)/.lint
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/clang-format -i $(C_FILES)
+
+clean:
+	rm -rf build dist .venv .venv-* *.egg-info .pytest_cache .ruff_cache .hypothesis cloop/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

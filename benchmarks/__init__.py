@@ -1,0 +1,1 @@
+"""What cloop costs beside other asyncio event loops; see README.md here."""

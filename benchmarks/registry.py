@@ -1,0 +1,95 @@
+"""The rows of the benchmark table, and the decorator that adds one."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Optional, Tuple
+
+# The order of the table. A family is a module of benchmarks/rows; a new one
+# (sockets, streams, TLS) is written there and named here.
+FAMILIES = ("scheduling", "timers", "tasks", "sync", "running", "system")
+
+_benchmarks: Dict[str, Benchmark] = {}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One row: how to run it, and how to read its figure."""
+
+    name: str
+    #: run(loop, n) or run(loop, n, fixture): performs n operations. A coroutine
+    #: function is driven by the loop under test, any other one is just called.
+    run: Callable[..., Any]
+    #: What one operation is, in a line.
+    operation: str
+    #: Context manager function of the loop, open around all samples and outside
+    #: the clock; what it yields is the third argument of run.
+    fixture: Optional[Callable[[Any], Any]]
+    #: n is always a multiple of this.
+    batch: int
+    #: "cpu": nanoseconds of CPU per operation. "wall": microseconds of wall time.
+    metric: str
+    #: Taken off each wall figure, so that it shows only what the loop adds.
+    ideal_us: float
+    #: The first Python that has what the row exercises.
+    since: Tuple[int, int]
+    #: The ratio uvloop/cloop that cloop aims at; None where it has no aim.
+    reach: Optional[float]
+
+    @property
+    def label(self) -> str:
+        return self.name if self.metric == "cpu" else self.name + " (wall us)"
+
+    def open_fixture(self, loop: Any) -> Any:
+        """A context manager that yields the arguments of run after n."""
+        if self.fixture is None:
+            return contextlib.nullcontext(())
+        return _as_arguments(self.fixture, loop)
+
+    def value(self, sample: Dict[str, float]) -> float:
+        """The figure of this row in what a worker measured."""
+        if self.metric == "cpu":
+            return sample["cpu_ns"]
+        return sample["wall_ns"] / 1000 - self.ideal_us
+
+
+@contextlib.contextmanager
+def _as_arguments(fixture: Callable[[Any], Any], loop: Any) -> Any:
+    with fixture(loop) as value:
+        yield (value,)
+
+
+def benchmark(
+    *,
+    fixture: Optional[Callable[[Any], Any]] = None,
+    batch: int = 1,
+    metric: str = "cpu",
+    ideal_us: float = 0.0,
+    since: Tuple[int, int] = (3, 8),
+    reach: Optional[float] = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function as the row of that name."""
+
+    def register(run: Callable[..., Any]) -> Callable[..., Any]:
+        name = run.__name__
+        if name in _benchmarks:
+            raise ValueError("two benchmarks are called " + name)
+        operation = inspect.getdoc(run)
+        if not operation:
+            raise ValueError(name + " does not say what one operation is")
+        _benchmarks[name] = Benchmark(
+            name, run, operation, fixture, batch, metric, ideal_us, since, reach
+        )
+        return run
+
+    return register
+
+
+def load() -> Dict[str, Benchmark]:
+    """All benchmarks by name, in the order of the table."""
+    for family in FAMILIES:
+        importlib.import_module("benchmarks.rows." + family)
+    return _benchmarks

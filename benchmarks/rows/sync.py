@@ -1,0 +1,49 @@
+"""Tasks that take turns through asyncio's own Event, Queue and Lock."""
+
+import asyncio
+
+from benchmarks.registry import benchmark
+
+
+@benchmark(batch=2, reach=2.5)
+async def event_ping_pong(loop, n):
+    """One set() that wakes the other of two tasks (half a round trip)."""
+    ping, pong = asyncio.Event(), asyncio.Event()
+
+    async def player(mine, other):
+        for _ in range(n // 2):
+            await mine.wait()
+            mine.clear()
+            other.set()
+
+    ping.set()
+    await asyncio.gather(player(ping, pong), player(pong, ping))
+
+
+@benchmark(reach=2.25)
+async def queue_ping_pong(loop, n):
+    """One item through a Queue(1), put by one task and got by another."""
+    queue = asyncio.Queue(1)
+
+    async def produce():
+        for i in range(n):
+            await queue.put(i)
+
+    async def consume():
+        for _ in range(n):
+            await queue.get()
+
+    await asyncio.gather(produce(), consume())
+
+
+@benchmark(batch=10, reach=2.3)
+async def lock_traffic(loop, n):
+    """One `async with lock` around a sleep(0), with 10 tasks after the lock."""
+    lock = asyncio.Lock()
+
+    async def worker():
+        for _ in range(n // 10):
+            async with lock:
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*[worker() for _ in range(10)])

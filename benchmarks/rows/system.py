@@ -1,0 +1,48 @@
+"""What the loop asks of the system: executor, descriptors, addresses."""
+
+import contextlib
+import socket
+
+from benchmarks.registry import benchmark
+
+
+def nothing():
+    pass
+
+
+@contextlib.contextmanager
+def open_descriptor(loop):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        yield ours.fileno()
+
+
+@benchmark(reach=1.1)
+async def run_in_executor(loop, n):
+    """One empty call in the default executor, awaited; CPU of all threads."""
+    for _ in range(n):
+        await loop.run_in_executor(None, nothing)
+
+
+@benchmark(fixture=open_descriptor, reach=2.2)
+async def add_remove_reader(loop, n, descriptor):
+    """One add_reader and remove_reader of an idle socket, with no turn between."""
+    for _ in range(n):
+        loop.add_reader(descriptor, nothing)
+        loop.remove_reader(descriptor)
+
+
+@benchmark(reach=2.2)
+async def getaddrinfo_numeric(loop, n):
+    """One await of getaddrinfo('127.0.0.1', 80)."""
+    for _ in range(n):
+        await loop.getaddrinfo("127.0.0.1", 80)
+
+
+@benchmark(reach=2.2)
+async def getaddrinfo_numeric_tcp(loop, n):
+    """One await of getaddrinfo('127.0.0.1', 80, type=SOCK_STREAM)."""
+    # Loops that answer numeric addresses without a thread may need the type.
+    for _ in range(n):
+        await loop.getaddrinfo("127.0.0.1", 80, type=socket.SOCK_STREAM)

@@ -1,0 +1,24 @@
+"""cloop: an asyncio event loop written in C.
+
+Three ways in, all leaving the program as it is:
+
+    cloop.run(main())
+    asyncio.run(main(), loop_factory=cloop.new_event_loop)       # Python 3.12
+    asyncio.set_event_loop_policy(cloop.EventLoopPolicy())       # up to Python 3.15
+"""
+
+from ._loop import Loop, new_event_loop
+from ._policy import install
+from ._run import run
+from ._version import __version__
+
+__all__ = ("EventLoopPolicy", "Loop", "install", "new_event_loop", "run")
+
+
+def __getattr__(name):
+    # Made at first use: policies are deprecated, and gone after Python 3.15.
+    if name == "EventLoopPolicy":
+        from ._policy import make_policy_class
+        policy = globals()[name] = make_policy_class()
+        return policy
+    raise AttributeError("module {!r} has no attribute {!r}".format(__name__, name))

@@ -1,0 +1,137 @@
+"""The event loop class: the scheduler in C, the rest of asyncio's contract around it."""
+
+import asyncio
+import os
+import signal
+import sys
+import warnings
+from asyncio import coroutines
+from asyncio.log import logger
+
+from ._cloop import LoopCore, wakeup_fd
+
+__all__ = ("Loop", "new_event_loop")
+
+
+class Loop(LoopCore, asyncio.SelectorEventLoop):
+    """An asyncio event loop whose scheduler is written in C.
+
+    Everything public in asyncio.AbstractEventLoop is here. What LoopCore does not
+    do natively is the running Python's own asyncio code on top of it, so keywords,
+    messages and ordering are those of that version.
+
+    The environment variable CLOOP_POLLER ("epoll" or "poll") chooses how it waits
+    for descriptors.
+    """
+
+    def __init__(self):
+        # asyncio's own __init__ would make a second selector and self-pipe.
+        LoopCore.__init__(self, poller=os.environ.get("CLOOP_POLLER") or None)
+        self.set_debug(coroutines._is_debug_mode())
+        self._watcher = _new_child_watcher()
+
+    def close(self):
+        """Close the loop: drop pending callbacks, release every descriptor.
+
+        Does not wait for the default executor. Raises RuntimeError if the loop runs;
+        closing twice does no harm. See asyncio's loop.close.
+        """
+        if self.is_running():
+            raise RuntimeError("Cannot close a running event loop")
+        if self.is_closed():
+            return
+        if self._debug:
+            logger.debug("Close %r", self)
+        if self._signal_handlers:
+            self._drop_signal_handlers()
+        self._close_core()
+        self._executor_shutdown_called = True
+        executor = self._default_executor
+        if executor is not None:
+            self._default_executor = None
+            executor.shutdown(wait=False)
+
+    def _drop_signal_handlers(self):
+        if sys.is_finalizing():
+            warnings.warn(
+                "Closing the loop {!r} on interpreter shutdown stage, "
+                "skipping signal handlers removal".format(self),
+                ResourceWarning, source=self)
+            self._signal_handlers.clear()
+            return
+        for sig in list(self._signal_handlers):
+            try:
+                self.remove_signal_handler(sig)
+            except ValueError:
+                # Not the main thread: nobody but it can remove them, but the loop
+                # must not stay half closed.
+                self._signal_handlers.pop(sig, None)
+
+    def add_signal_handler(self, sig, callback, *args):
+        """Call callback(*args) in the loop when the signal arrives.
+
+        Raises ValueError for an invalid signal number, RuntimeError for one that
+        cannot be caught or outside the main thread, TypeError for a coroutine. See
+        asyncio's loop.add_signal_handler.
+        """
+        previous = wakeup_fd()
+        super().add_signal_handler(sig, callback, *args)
+        if previous not in (-1, self._wakeup_fileno()):
+            self._lent_wakeup_fd = previous
+
+    def remove_signal_handler(self, sig):
+        """Remove the handler of a signal; return whether there was one.
+
+        With the last one goes the loop's claim to the process's wakeup descriptor:
+        one that was set before is set again.
+        """
+        removed = super().remove_signal_handler(sig)
+        if removed and not self._signal_handlers:
+            self._give_back_wakeup_fd()
+        return removed
+
+    def _give_back_wakeup_fd(self):
+        lent = self.__dict__.pop("_lent_wakeup_fd", -1)
+        if lent != -1:
+            try:
+                signal.set_wakeup_fd(lent)
+            except (ValueError, OSError) as error:  # closed by its owner meanwhile
+                logger.info("set_wakeup_fd(%d) failed: %s", lent, error)
+        self._arm_signals()
+
+    @property
+    def _csock(self):
+        """What asyncio's add_signal_handler() takes the wakeup descriptor from."""
+        return _WakeupDescriptor(self)
+
+    def _process_events(self, event_list):
+        """Schedule the handles of (selectors.SelectorKey, mask) pairs, as asyncio does."""
+        for key, mask in event_list:
+            reader, writer = key.data
+            if mask & 1 and reader is not None:
+                self._add_callback(reader)
+            if mask & 2 and writer is not None:
+                self._add_callback(writer)
+
+
+class _WakeupDescriptor:
+    def __init__(self, loop):
+        self._loop = loop
+
+    def fileno(self):
+        return self._loop._wakeup_fileno()
+
+
+def _new_child_watcher():
+    """From 3.14 on each loop has its own; before, the policy has one."""
+    if sys.version_info < (3, 14):
+        return None
+    from asyncio import unix_events
+    if unix_events.can_use_pidfd():
+        return unix_events._PidfdChildWatcher()
+    return unix_events._ThreadedChildWatcher()
+
+
+def new_event_loop():
+    """Return a new cloop.Loop; asyncio.Runner and uvicorn take it as loop_factory."""
+    return Loop()

@@ -1,0 +1,49 @@
+"""The event loop policy, for Pythons whose asyncio has policies."""
+
+import asyncio
+
+from ._loop import Loop
+
+__all__ = ("make_policy_class", "install")
+
+
+def make_policy_class():
+    """Return EventLoopPolicy, derived from asyncio's default Unix policy.
+
+    So child watchers, and the loop that get_event_loop() makes for the main thread,
+    are as in that version. Raises AttributeError where asyncio has no policies.
+    """
+    from asyncio import unix_events
+
+    # Up to 3.13 public as asyncio.DefaultEventLoopPolicy; private and without
+    # warning under this name on 3.14 and 3.15.
+    base = getattr(unix_events, "_DefaultEventLoopPolicy", None)
+    if base is None:
+        base = getattr(unix_events, "DefaultEventLoopPolicy", None)
+    if base is None:
+        raise AttributeError(
+            "this Python's asyncio has no event loop policies: use cloop.run(main()) or "
+            "asyncio.run(main(), loop_factory=cloop.new_event_loop)")
+
+    class EventLoopPolicy(base):
+        """Makes asyncio use cloop: asyncio.set_event_loop_policy(cloop.EventLoopPolicy()).
+
+        Apart from the class of the loops it is asyncio's default policy.
+        """
+
+        _loop_factory = Loop
+
+    EventLoopPolicy.__module__ = "cloop"
+    EventLoopPolicy.__qualname__ = "EventLoopPolicy"
+    return EventLoopPolicy
+
+
+def install():
+    """Make cloop the loop of every asyncio.run() and new_event_loop() from here on.
+
+    The same as asyncio.set_event_loop_policy(cloop.EventLoopPolicy()), and like it
+    deprecated from Python 3.14 on: use cloop.run() or loop_factory there.
+    """
+    import cloop
+
+    asyncio.set_event_loop_policy(cloop.EventLoopPolicy())

@@ -1,0 +1,141 @@
+/* compat.c - functions that older CPythons lack; see compat.h. */
+#include "base/compat.h"
+
+#if PY_VERSION_HEX < 0x03090000
+PyObject *
+PyObject_VectorcallMethod(PyObject *name, PyObject *const *args, size_t nargsf,
+                          PyObject *kwnames)
+{
+    PyObject *method = PyObject_GetAttr(args[0], name);
+    if (method == NULL)
+        return NULL;
+    /* args[0] belongs to us for the call: it is the slot before the arguments. */
+    size_t nargs = (size_t)PyVectorcall_NARGS(nargsf) - 1;
+    PyObject *result = PyObject_Vectorcall(
+        method, args + 1, nargs, kwnames);
+    Py_DECREF(method);
+    return result;
+}
+#endif
+
+#if PY_VERSION_HEX < 0x030d0000
+int
+PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result)
+{
+    *result = Py_XNewRef(PyDict_GetItemWithError(dict, key));
+    if (*result != NULL)
+        return 1;
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+int
+PyObject_GetOptionalAttr(PyObject *op, PyObject *name, PyObject **result)
+{
+    *result = PyObject_GetAttr(op, name);
+    if (*result != NULL)
+        return 1;
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError))
+        return -1;
+    PyErr_Clear();
+    return 0;
+}
+#endif
+
+#if PY_VERSION_HEX < 0x03090000
+#define STATE_KEY "_cloop_state"
+#endif
+
+#if PY_VERSION_HEX < 0x030a0000
+static bool
+has_slot(const PyType_Spec *spec, int slot)
+{
+    for (const PyType_Slot *at = spec->slots; at->slot != 0; at++) {
+        if (at->slot == slot)
+            return true;
+    }
+    return false;
+}
+#endif
+
+static PyTypeObject *
+make_type(PyObject *module, PyType_Spec *spec)
+{
+#if PY_VERSION_HEX >= 0x03090000
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+#else
+    (void)module;
+    PyObject *type = PyType_FromSpec(spec);
+#endif
+#if PY_VERSION_HEX < 0x030a0000
+    if (type != NULL && !has_slot(spec, Py_tp_new))
+        ((PyTypeObject *)type)->tp_new = NULL;
+#endif
+    return (PyTypeObject *)type;
+}
+
+PyTypeObject *
+cl_type_new(PyObject *module, void *state, PyType_Spec *spec,
+            Py_ssize_t dictoffset, Py_ssize_t weakoffset)
+{
+    PyTypeObject *type = make_type(module, spec);
+#if PY_VERSION_HEX >= 0x03090000
+    (void)state;
+    (void)dictoffset;
+    (void)weakoffset;
+#else
+    if (type == NULL)
+        return NULL;
+    type->tp_dictoffset = dictoffset;
+    type->tp_weaklistoffset = weakoffset;
+    PyObject *capsule = PyCapsule_New(state, STATE_KEY, NULL);
+    if (capsule == NULL ||
+        PyDict_SetItemString(type->tp_dict, STATE_KEY, capsule) < 0 ||
+        PyDict_SetItemString(type->tp_dict, "_cloop_module", module) < 0)
+        Py_CLEAR(type);
+    Py_XDECREF(capsule);
+    if (type != NULL)
+        PyType_Modified(type);
+#endif
+    return type;
+}
+
+void *
+cl_type_state(PyTypeObject *type, destructor dealloc)
+{
+    /* A subclass made in Python has a tp_dealloc of its own. */
+    while (type != NULL && type->tp_dealloc != dealloc)
+        type = type->tp_base;
+    if (type == NULL) {
+        PyErr_SetString(PyExc_SystemError, "not a type of this module");
+        return NULL;
+    }
+#if PY_VERSION_HEX >= 0x03090000
+    return PyType_GetModuleState(type);
+#else
+    PyObject *capsule = PyDict_GetItemString(type->tp_dict, STATE_KEY);
+    if (capsule == NULL) {
+        PyErr_SetString(PyExc_SystemError, "not a type of this module");
+        return NULL;
+    }
+    return PyCapsule_GetPointer(capsule, STATE_KEY);
+#endif
+}
+
+int
+cl_set_wakeup_fd(PyObject *set_wakeup_fd, int fd)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    (void)set_wakeup_fd;
+    return PySignal_SetWakeupFd(fd);
+#else
+    long previous = -1;
+    PyObject *number = PyLong_FromLong(fd);
+    PyObject *result = number == NULL ? NULL : PyObject_CallOneArg(set_wakeup_fd, number);
+    if (result != NULL)
+        previous = PyLong_AsLong(result);
+    Py_XDECREF(number);
+    Py_XDECREF(result);
+    PyErr_Clear();
+    return (int)previous;
+#endif
+}

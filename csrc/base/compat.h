@@ -1,0 +1,195 @@
+/* compat.h - the newest C API, on every CPython we support.
+ *
+ * The one header that includes Python.h and the one place that knows Python
+ * versions. Code elsewhere is written against the newest API; what an older
+ * version lacks is supplied here under the same name, or under a `cl_` name
+ * where versions differ in kind and not just in spelling. */
+#ifndef CL_BASE_COMPAT_H
+#define CL_BASE_COMPAT_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if PY_VERSION_HEX < 0x03080000
+#error "cloop needs CPython 3.8 or newer"
+#endif
+
+/* PyMODINIT_FUNC of 3.8 does not export under -fvisibility=hidden. */
+#define CL_EXPORT __attribute__((visibility("default")))
+
+/* Py_MOD_GIL_NOT_USED and sub-interpreters with their own GIL are switched on
+ * only once they have been shown to work. */
+#if PY_VERSION_HEX >= 0x030c0000
+#define CL_MOD_SLOTS_EXTRA \
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_SUPPORTED},
+#else
+#define CL_MOD_SLOTS_EXTRA
+#endif
+
+#if PY_VERSION_HEX < 0x03090000
+static inline PyObject *
+PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t nargsf,
+                    PyObject *kwnames)
+{
+    return _PyObject_Vectorcall(callable, args, nargsf, kwnames);
+}
+
+static inline PyObject *
+PyObject_CallNoArgs(PyObject *callable)
+{
+    return _PyObject_CallNoArg(callable);
+}
+
+static inline PyObject *
+PyObject_CallOneArg(PyObject *callable, PyObject *arg)
+{
+    PyObject *stack[2] = {NULL, arg};
+    return _PyObject_Vectorcall(callable, stack + 1,
+                                1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+}
+
+PyObject *PyObject_VectorcallMethod(PyObject *name, PyObject *const *args,
+                                    size_t nargsf, PyObject *kwnames);
+
+static inline PyObject *
+PyObject_CallMethodNoArgs(PyObject *self, PyObject *name)
+{
+    return PyObject_VectorcallMethod(name, &self, 1, NULL);
+}
+
+static inline PyObject *
+PyObject_CallMethodOneArg(PyObject *self, PyObject *name, PyObject *arg)
+{
+    PyObject *stack[2] = {self, arg};
+    return PyObject_VectorcallMethod(name, stack, 2, NULL);
+}
+
+static inline int
+PyObject_GC_IsTracked(PyObject *op)
+{
+    return _PyObject_GC_IS_TRACKED(op);
+}
+
+static inline PyInterpreterState *
+PyInterpreterState_Get(void)
+{
+    return _PyInterpreterState_Get();
+}
+
+static inline void
+Py_SET_SIZE(PyVarObject *op, Py_ssize_t size)
+{
+    Py_SIZE(op) = size;
+}
+#endif
+
+#if PY_VERSION_HEX < 0x030a0000
+static inline PyObject *
+cl_new_ref(PyObject *op)
+{
+    Py_XINCREF(op);
+    return op;
+}
+#define Py_NewRef(op) cl_new_ref((PyObject *)(op))
+#define Py_XNewRef(op) cl_new_ref((PyObject *)(op))
+
+static inline int
+PyModule_AddObjectRef(PyObject *module, const char *name, PyObject *value)
+{
+    Py_XINCREF(value);
+    if (value == NULL || PyModule_AddObject(module, name, value) < 0) {
+        Py_XDECREF(value);
+        return -1;
+    }
+    return 0;
+}
+#endif
+
+#if PY_VERSION_HEX < 0x030c0000
+static inline PyObject *
+PyErr_GetRaisedException(void)
+{
+    PyObject *type, *value, *tb;
+    PyErr_Fetch(&type, &value, &tb);
+    if (type == NULL)
+        return NULL;
+    PyErr_NormalizeException(&type, &value, &tb);
+    if (tb != NULL)
+        PyException_SetTraceback(value, tb);
+    Py_DECREF(type);
+    Py_XDECREF(tb);
+    return value;
+}
+
+static inline void
+PyErr_SetRaisedException(PyObject *exc)
+{
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exc)), exc,
+                  PyException_GetTraceback(exc));
+}
+#endif
+
+#if PY_VERSION_HEX < 0x030d0000
+/* 1 found, 0 absent, -1 error; the value through *result. */
+int PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result);
+int PyObject_GetOptionalAttr(PyObject *op, PyObject *name, PyObject **result);
+#endif
+
+/* From 3.9 on an instance of a heap type must visit its type. */
+#if PY_VERSION_HEX >= 0x03090000
+#define CL_VISIT_TYPE(self) Py_VISIT(Py_TYPE(self))
+#else
+#define CL_VISIT_TYPE(self) ((void)(self), (void)visit, (void)arg)
+#endif
+
+/* No constructor: before 3.10 cl_type_new() takes tp_new away instead. */
+#if PY_VERSION_HEX >= 0x030a0000
+#define CL_TPFLAGS_NO_NEW Py_TPFLAGS_DISALLOW_INSTANTIATION
+#else
+#define CL_TPFLAGS_NO_NEW 0
+#endif
+
+/* Makes a heap type that knows its module. 3.8 has no such link: there the
+ * type carries the state's address in its own dictionary.
+ * A spec without Py_tp_new makes a type without constructor, if its flags have
+ * CL_TPFLAGS_NO_NEW. `dictoffset` and `weakoffset` are 0 where the type has none. */
+PyTypeObject *cl_type_new(PyObject *module, void *state, PyType_Spec *spec,
+                          Py_ssize_t dictoffset, Py_ssize_t weakoffset);
+
+/* The module state behind `type`, or behind the base of it whose tp_dealloc is
+ * `dealloc`; NULL with SystemError if it is not one of ours. */
+void *cl_type_state(PyTypeObject *type, destructor dealloc);
+
+/* A number that changes whenever the type or a base of it is modified; 0 means
+ * unknown: look again. */
+static inline unsigned int
+cl_type_version(PyTypeObject *type)
+{
+#ifdef Py_TPFLAGS_VALID_VERSION_TAG
+    if (!(type->tp_flags & Py_TPFLAGS_VALID_VERSION_TAG))
+        return 0;
+#endif
+    return (unsigned int)type->tp_version_tag;
+}
+
+/* Sets the descriptor that CPython's C-level signal handler writes to (-1: none)
+ * and returns the one before, -1 if there was none or fd is refused. Main thread
+ * only. `set_wakeup_fd` is signal.set_wakeup_fd, through which it goes before
+ * 3.13, where the C function is not exported. Leaves no exception. */
+int cl_set_wakeup_fd(PyObject *set_wakeup_fd, int fd);
+
+/* Whether the calling thread is the one that Python runs signal handlers in,
+ * given the ident of threading.main_thread(). */
+static inline bool
+cl_is_signal_thread(unsigned long main_ident)
+{
+    return PyThread_get_thread_ident() == main_ident &&
+           PyInterpreterState_Get() == PyInterpreterState_Main();
+}
+
+#endif

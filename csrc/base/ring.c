@@ -1,0 +1,59 @@
+/* ring.c - growing and shrinking of the ready ring; see ring.h. */
+#include "base/ring.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Enough for most turns of most programs (4 KiB of slots); CL_STRESS makes
+ * growing an everyday event. */
+#ifdef CL_STRESS
+#define MIN_SLOTS 2
+#else
+#define MIN_SLOTS 512
+#endif
+
+static int
+resize(cl_ring *ring, uint64_t slots)
+{
+    cl_node *fresh = malloc(slots * sizeof(cl_node));
+    if (fresh == NULL)
+        return -ENOMEM;
+    /* Nodes keep their positions: each moves to its own place in the new ring. */
+    for (uint64_t at = ring->r_head; at != ring->r_tail; at++)
+        fresh[at & (slots - 1)] = ring->r_slots[at & ring->r_mask];
+    free(ring->r_slots);
+    ring->r_slots = fresh;
+    ring->r_mask = slots - 1;
+    return 0;
+}
+
+int
+cl_ring_init(cl_ring *ring)
+{
+    memset(ring, 0, sizeof(*ring));
+    return resize(ring, MIN_SLOTS);
+}
+
+void
+cl_ring_free(cl_ring *ring)
+{
+    free(ring->r_slots);
+    memset(ring, 0, sizeof(*ring));
+}
+
+int
+cl_ring_grow(cl_ring *ring)
+{
+    return resize(ring, (ring->r_mask + 1) * 2);
+}
+
+void
+cl_ring_trim(cl_ring *ring)
+{
+    uint64_t slots = ring->r_mask + 1;
+    /* A quarter, so that a load that comes and goes does not resize each time.
+     * Failing to shrink is no error. */
+    if (slots > MIN_SLOTS && cl_ring_count(ring) <= slots / 4)
+        (void)resize(ring, slots / 2);
+}

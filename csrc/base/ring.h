@@ -1,0 +1,92 @@
+/* ring.h - the ready queue: a growable ring of tagged pointers, first in first out.
+ *
+ * A node is an address with its kind in the low bits (cl_node_make); what a
+ * kind means and who owns the reference is the caller's business. The ring
+ * owns its slots only.
+ *
+ * Positions count nodes ever pushed: r_head is that of the oldest node, r_tail
+ * that of the next push. They never wrap in practice (2^64), so a position
+ * stays meaningful while nodes come and go.
+ *
+ * Invariants: r_mask + 1 is a power of two; r_tail - r_head <= r_mask + 1. */
+#ifndef CL_BASE_RING_H
+#define CL_BASE_RING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef uintptr_t cl_node;
+
+#define CL_NODE_KIND_MASK ((uintptr_t)7)
+
+static inline cl_node
+cl_node_make(void *pointer, unsigned kind)
+{
+    return (uintptr_t)pointer | kind;
+}
+
+static inline void *
+cl_node_pointer(cl_node node)
+{
+    return (void *)(node & ~CL_NODE_KIND_MASK);
+}
+
+static inline unsigned
+cl_node_kind(cl_node node)
+{
+    return (unsigned)(node & CL_NODE_KIND_MASK);
+}
+
+typedef struct {
+    cl_node *r_slots;
+    uint64_t r_head;
+    uint64_t r_tail;
+    uint64_t r_mask;
+} cl_ring;
+
+/* 0 or -ENOMEM. */
+int cl_ring_init(cl_ring *ring);
+void cl_ring_free(cl_ring *ring);
+
+/* Makes room for one more node: 0 or -ENOMEM. */
+int cl_ring_grow(cl_ring *ring);
+
+static inline size_t
+cl_ring_count(const cl_ring *ring)
+{
+    return (size_t)(ring->r_tail - ring->r_head);
+}
+
+/* 0 or -ENOMEM. */
+static inline int
+cl_ring_push(cl_ring *ring, cl_node node)
+{
+    if (ring->r_tail - ring->r_head > ring->r_mask) {
+        int err = cl_ring_grow(ring);
+        if (err < 0)
+            return err;
+    }
+    ring->r_slots[ring->r_tail & ring->r_mask] = node;
+    ring->r_tail++;
+    return 0;
+}
+
+/* The ring must not be empty. */
+static inline cl_node
+cl_ring_pop(cl_ring *ring)
+{
+    return ring->r_slots[ring->r_head++ & ring->r_mask];
+}
+
+/* The node at a position between r_head and r_tail. */
+static inline cl_node
+cl_ring_at(const cl_ring *ring, uint64_t position)
+{
+    return ring->r_slots[position & ring->r_mask];
+}
+
+/* Gives memory back after a burst; call when few nodes are left. */
+void cl_ring_trim(cl_ring *ring);
+
+#endif

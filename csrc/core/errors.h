@@ -1,0 +1,16 @@
+/* errors.h - turns -errno of the lower layers into Python exceptions. */
+#ifndef CL_CORE_ERRORS_H
+#define CL_CORE_ERRORS_H
+
+#include "base/compat.h"
+
+/* Sets the OSError subclass that `err` (-errno) stands for, MemoryError for
+ * -ENOMEM; returns -1. */
+int cl_raise_errno(int err);
+
+/* Whether the exception set must leave the loop at once: KeyboardInterrupt or
+ * SystemExit. Anything else that a callback raises goes to the loop's
+ * exception handler. */
+bool cl_error_is_exit(void);
+
+#endif

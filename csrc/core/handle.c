@@ -1,0 +1,681 @@
+/* handle.c - see handle.h. */
+#include "core/handle.h"
+
+#include <string.h>
+
+#include "core/errors.h"
+#include "core/loop.h"
+
+/* ------------------------------------------------------------- make and free */
+
+static inline HandleObject *
+allocate(PyTypeObject *type, HandleObject **spares, int *count)
+{
+    HandleObject *handle = *spares;
+    if (handle == NULL)
+        return PyObject_GC_New(HandleObject, type);
+    *spares = (HandleObject *)handle->h_callback;
+    --*count;
+    return (HandleObject *)PyObject_Init((PyObject *)handle, type);
+}
+
+static inline int
+init(HandleObject *handle, LoopObject *loop, PyObject *callback,
+     PyObject *const *args, Py_ssize_t nargs, PyObject *context, uint8_t flags)
+{
+    handle->h_weakrefs = NULL;
+    handle->h_loop = (LoopObject *)Py_NewRef(loop);
+    handle->h_callback = Py_NewRef(callback);
+    handle->h_args = NULL;
+    handle->h_traceback = NULL;
+    handle->h_repr = NULL;
+    handle->h_flags = flags;
+    handle->h_nargs = 0;
+    if (context == NULL || context == Py_None)
+        handle->h_context = PyContext_CopyCurrent();
+    else
+        handle->h_context = Py_NewRef(context);
+    if (handle->h_context == NULL)
+        return -1;
+
+    if (nargs <= CL_HANDLE_INLINE) {
+        for (Py_ssize_t i = 0; i < nargs; i++)
+            handle->h_argv[i + 1] = Py_NewRef(args[i]);
+        handle->h_nargs = (uint8_t)nargs;
+    }
+    else {
+        handle->h_args = PyTuple_New(nargs);
+        if (handle->h_args == NULL)
+            return -1;
+        for (Py_ssize_t i = 0; i < nargs; i++)
+            PyTuple_SET_ITEM(handle->h_args, i, Py_NewRef(args[i]));
+    }
+    if (loop->l_debug) {
+        handle->h_traceback = PyObject_CallNoArgs(loop->l_st->extract_stack);
+        if (handle->h_traceback == NULL)
+            return -1;
+    }
+    return 0;
+}
+
+HandleObject *
+cl_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
+              Py_ssize_t nargs, PyObject *context)
+{
+    HandleObject *handle = allocate(loop->l_st->HandleType, &loop->l_spare_handles,
+                                    &loop->l_spare_handle_count);
+    if (handle == NULL)
+        return NULL;
+    loop->l_st->live_handles++;
+    if (init(handle, loop, callback, args, nargs, context, 0) < 0)
+        Py_CLEAR(handle);
+    return handle;
+}
+
+TimerHandleObject *
+cl_timer_handle_new(LoopObject *loop, double when, PyObject *when_object,
+                    PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+                    PyObject *context)
+{
+    HandleObject *handle = loop->l_spare_timers;
+    if (handle != NULL) {
+        handle = allocate(loop->l_st->TimerHandleType, &loop->l_spare_timers,
+                          &loop->l_spare_timer_count);
+    }
+    else {
+        handle = (HandleObject *)PyObject_GC_New(TimerHandleObject,
+                                                 loop->l_st->TimerHandleType);
+    }
+    if (handle == NULL)
+        return NULL;
+    loop->l_st->live_timers++;
+    TimerHandleObject *timer = (TimerHandleObject *)handle;
+    timer->t_when = when;
+    timer->t_when_object = Py_XNewRef(when_object);
+    timer->t_node.slot = CL_HEAP_OUT;
+    if (init(handle, loop, callback, args, nargs, context, CL_HANDLE_TIMER) < 0) {
+        Py_DECREF(handle);
+        return NULL;
+    }
+    PyObject_GC_Track(handle);
+    return timer;
+}
+
+static inline void
+clear_call(HandleObject *handle)
+{
+    /* Emptied before anything is released: destructors see a finished state. */
+    int nargs = handle->h_nargs;
+    PyObject *argv[CL_HANDLE_INLINE];
+    PyObject *callback = handle->h_callback, *args = handle->h_args;
+    for (int i = 0; i < nargs; i++)
+        argv[i] = handle->h_argv[i + 1];
+    handle->h_callback = handle->h_args = NULL;
+    handle->h_nargs = 0;
+    Py_XDECREF(callback);
+    Py_XDECREF(args);
+    for (int i = 0; i < nargs; i++)
+        Py_DECREF(argv[i]);
+}
+
+int
+cl_handle_traverse(HandleObject *handle, visitproc visit, void *arg)
+{
+    Py_VISIT(handle->h_loop);
+    Py_VISIT(handle->h_callback);
+    Py_VISIT(handle->h_context);
+    Py_VISIT(handle->h_args);
+    Py_VISIT(handle->h_traceback);
+    for (int i = 1; i <= handle->h_nargs; i++)
+        Py_VISIT(handle->h_argv[i]);
+    return 0;
+}
+
+static int
+Handle_traverse(HandleObject *handle, visitproc visit, void *arg)
+{
+    CL_VISIT_TYPE(handle);
+    return cl_handle_traverse(handle, visit, arg);
+}
+
+static int
+Handle_clear(HandleObject *handle)
+{
+    clear_call(handle);
+    Py_CLEAR(handle->h_context);
+    Py_CLEAR(handle->h_traceback);
+    return 0;
+}
+
+static inline void
+release(HandleObject *handle)
+{
+    PyObject_GC_UnTrack(handle);
+    if (handle->h_weakrefs != NULL)
+        PyObject_ClearWeakRefs((PyObject *)handle);
+    Handle_clear(handle);
+    Py_CLEAR(handle->h_repr);
+}
+
+/* Keeps the memory for the loop's next handle. The type is released as it would
+ * be if the object were freed; PyObject_Init takes it again. */
+static inline void
+give_back(HandleObject *handle, HandleObject **spares, int *count)
+{
+    PyTypeObject *type = Py_TYPE(handle);
+    LoopObject *loop = handle->h_loop;
+    if (loop != NULL && loop->l_open && *count < CL_SPARES_MAX) {
+        handle->h_callback = (PyObject *)*spares;
+        *spares = handle;
+        ++*count;
+    }
+    else {
+        PyObject_GC_Del(handle);
+    }
+    Py_XDECREF(loop);
+    Py_DECREF(type);
+}
+
+static void
+Handle_dealloc(HandleObject *handle)
+{
+    LoopObject *loop = handle->h_loop;
+    loop->l_st->live_handles--;
+    release(handle);
+    give_back(handle, &loop->l_spare_handles, &loop->l_spare_handle_count);
+}
+
+static void
+TimerHandle_dealloc(TimerHandleObject *timer)
+{
+    LoopObject *loop = timer->t_handle.h_loop;
+    loop->l_st->live_timers--;
+    release(&timer->t_handle);
+    Py_CLEAR(timer->t_when_object);
+    give_back(&timer->t_handle, &loop->l_spare_timers, &loop->l_spare_timer_count);
+}
+
+void
+cl_handle_free_spares(LoopObject *loop)
+{
+    HandleObject **lists[] = {&loop->l_spare_handles, &loop->l_spare_timers};
+    for (int i = 0; i < 2; i++) {
+        HandleObject *handle = *lists[i];
+        *lists[i] = NULL;
+        while (handle != NULL) {
+            HandleObject *next = (HandleObject *)handle->h_callback;
+            PyObject_GC_Del(handle);
+            handle = next;
+        }
+    }
+    loop->l_spare_handle_count = loop->l_spare_timer_count = 0;
+}
+
+/* ---------------------------------------------------------------------- run */
+
+static inline PyObject *
+call(HandleObject *handle)
+{
+    if (handle->h_args == NULL)
+        return PyObject_Vectorcall(handle->h_callback, handle->h_argv + 1,
+                                   handle->h_nargs | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                   NULL);
+    return PyObject_CallObject(handle->h_callback, handle->h_args);
+}
+
+/* A context that is not one of contextvars: whatever its run() does. */
+static PyObject *
+call_in_foreign_context(HandleObject *handle)
+{
+    PyObject *result = NULL, *run = NULL, *args = NULL, *rest = NULL, *all = NULL;
+    run = PyObject_GetAttr(handle->h_context, handle->h_loop->l_st->str_run);
+    args = run == NULL ? NULL : PyTuple_Pack(1, handle->h_callback);
+    if (args == NULL)
+        goto done;
+    rest = handle->h_args != NULL ? Py_NewRef(handle->h_args)
+                                  : PyTuple_New(handle->h_nargs);
+    if (rest == NULL)
+        goto done;
+    if (handle->h_args == NULL) {
+        for (int i = 0; i < handle->h_nargs; i++)
+            PyTuple_SET_ITEM(rest, i, Py_NewRef(handle->h_argv[i + 1]));
+    }
+    all = PySequence_Concat(args, rest);
+    if (all != NULL)
+        result = PyObject_CallObject(run, all);
+done:
+    Py_XDECREF(run);
+    Py_XDECREF(args);
+    Py_XDECREF(rest);
+    Py_XDECREF(all);
+    return result;
+}
+
+static inline PyObject *
+call_in_context(HandleObject *handle)
+{
+    PyObject *context = handle->h_context, *result;
+    if (!PyContext_CheckExact(context))
+        return call_in_foreign_context(handle);
+    if (PyContext_Enter(context) < 0)
+        return NULL;
+    result = call(handle);
+    if (PyContext_Exit(context) < 0)
+        Py_CLEAR(result);
+    return result;
+}
+
+/* The arguments as the tuple that asyncio.Handle._args is. */
+static PyObject *
+args_tuple(HandleObject *handle)
+{
+    if (handle->h_args != NULL)
+        return Py_NewRef(handle->h_args);
+    PyObject *args = PyTuple_New(handle->h_nargs);
+    if (args == NULL)
+        return NULL;
+    for (int i = 0; i < handle->h_nargs; i++)
+        PyTuple_SET_ITEM(args, i, Py_NewRef(handle->h_argv[i + 1]));
+    return args;
+}
+
+static inline bool
+is_emptied(const HandleObject *handle)
+{
+    return handle->h_callback == NULL || (handle->h_flags & CL_HANDLE_EMPTIED);
+}
+
+/* "Exception in callback f(1) at file:line" */
+static PyObject *
+failure_message(HandleObject *handle)
+{
+    cl_state *st = handle->h_loop->l_st;
+    PyObject *message = NULL, *source = NULL;
+    PyObject *args = is_emptied(handle) ? Py_NewRef(Py_None) : args_tuple(handle);
+    if (args == NULL)
+        return NULL;
+    PyObject *argv[] = {is_emptied(handle) ? Py_None : handle->h_callback, args,
+                        handle->h_loop->l_debug ? Py_True : Py_False};
+    source = PyObject_Vectorcall(
+        st->format_callback_source, argv, 2,
+        st->callback_source_takes_debug ? st->kwnames_debug : NULL);
+    if (source != NULL)
+        message = PyUnicode_FromFormat("Exception in callback %S", source);
+    Py_XDECREF(source);
+    Py_DECREF(args);
+    return message;
+}
+
+/* Takes the exception that is set to the loop's exception handler. */
+static int
+report_failure(HandleObject *handle)
+{
+    cl_state *st = handle->h_loop->l_st;
+    PyObject *exception = PyErr_GetRaisedException();
+    PyObject *message = NULL, *details = NULL, *result = NULL;
+    message = failure_message(handle);
+    details = message == NULL ? NULL : PyDict_New();
+    if (details == NULL ||
+        PyDict_SetItem(details, st->str_message, message) < 0 ||
+        PyDict_SetItem(details, st->str_exception, exception) < 0 ||
+        PyDict_SetItem(details, st->str_handle, (PyObject *)handle) < 0)
+        goto done;
+    if (handle->h_traceback != NULL &&
+        PyDict_SetItem(details, st->str_source_traceback, handle->h_traceback) < 0)
+        goto done;
+    result = PyObject_CallMethodOneArg((PyObject *)handle->h_loop,
+                                       st->str_call_exception_handler, details);
+done:
+    Py_XDECREF(message);
+    Py_XDECREF(details);
+    Py_XDECREF(exception);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
+cl_handle_run(HandleObject *handle)
+{
+    int status = 0;
+    if ((handle->h_flags & CL_HANDLE_CANCELLED) || handle->h_callback == NULL)
+        return 0;
+    uint8_t nested = handle->h_flags & CL_HANDLE_RUNNING;
+    handle->h_flags |= CL_HANDLE_RUNNING;
+    PyObject *result = call_in_context(handle);
+    if (result != NULL)
+        Py_DECREF(result);
+    else
+        status = cl_error_is_exit() ? -1 : report_failure(handle);
+    if (!nested) {
+        handle->h_flags &= (uint8_t)~CL_HANDLE_RUNNING;
+        if (handle->h_flags & CL_HANDLE_EMPTIED)
+            clear_call(handle);
+    }
+    return status;
+}
+
+int
+cl_handle_cancel(HandleObject *handle)
+{
+    if (handle->h_flags & CL_HANDLE_CANCELLED)
+        return 0;
+    handle->h_flags |= CL_HANDLE_CANCELLED;
+    if (handle->h_loop->l_debug) {
+        /* For the log record of a callback that cancels itself and is slow. */
+        PyObject *repr = PyObject_Repr((PyObject *)handle);
+        if (repr == NULL)
+            return -1;
+        Py_XSETREF(handle->h_repr, repr);
+    }
+    handle->h_flags |= CL_HANDLE_EMPTIED;
+    if (!(handle->h_flags & CL_HANDLE_RUNNING))
+        clear_call(handle);
+    return 0;
+}
+
+/* ------------------------------------------------------------- Python methods */
+
+PyDoc_STRVAR(Handle_cancel_doc,
+"cancel($self, /)\n--\n\n"
+"Keep the callback from being called, if it has not been yet. See\n"
+"asyncio.Handle.cancel.");
+
+static PyObject *
+Handle_cancel(HandleObject *handle, PyObject *Py_UNUSED(ignored))
+{
+    if (cl_handle_cancel(handle) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+TimerHandle_cancel(TimerHandleObject *timer, PyObject *Py_UNUSED(ignored))
+{
+    if (cl_handle_cancel(&timer->t_handle) < 0)
+        return NULL;
+    cl_loop_unschedule(timer->t_handle.h_loop, timer);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(Handle_cancelled_doc,
+"cancelled($self, /)\n--\n\n"
+"Return True if the callback was cancelled. See asyncio.Handle.cancelled.");
+
+static PyObject *
+Handle_cancelled(HandleObject *handle, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(handle->h_flags & CL_HANDLE_CANCELLED);
+}
+
+PyDoc_STRVAR(Handle_get_context_doc,
+"get_context($self, /)\n--\n\n"
+"Return the contextvars.Context that the callback runs in.");
+
+static PyObject *
+Handle_get_context(HandleObject *handle, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(handle->h_context ? handle->h_context : Py_None);
+}
+
+PyDoc_STRVAR(Handle_run_doc,
+"_run($self, /)\n--\n\n"
+"Call the callback now. What it raises goes to the loop's exception handler;\n"
+"KeyboardInterrupt and SystemExit are raised.");
+
+static PyObject *
+Handle_run(HandleObject *handle, PyObject *Py_UNUSED(ignored))
+{
+    if (cl_handle_run(handle) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(TimerHandle_when_doc,
+"when($self, /)\n--\n\n"
+"Return the time at which the callback is due, in seconds of loop.time().");
+
+static PyObject *
+TimerHandle_when(TimerHandleObject *timer, PyObject *Py_UNUSED(ignored))
+{
+    if (timer->t_when_object != NULL)
+        return Py_NewRef(timer->t_when_object);
+    return PyFloat_FromDouble(timer->t_when);
+}
+
+static inline PyTypeObject *
+asyncio_class(HandleObject *handle)
+{
+    cl_state *st = handle->h_loop->l_st;
+    return (PyTypeObject *)(handle->h_flags & CL_HANDLE_TIMER
+                                ? st->asyncio_TimerHandle
+                                : st->asyncio_Handle);
+}
+
+/* A method of the asyncio class, called with our handle. */
+static PyObject *
+call_asyncio(HandleObject *handle, PyObject *name)
+{
+    PyObject *function = PyObject_GetAttr((PyObject *)asyncio_class(handle), name);
+    if (function == NULL)
+        return NULL;
+    PyObject *result = PyObject_CallOneArg(function, (PyObject *)handle);
+    Py_DECREF(function);
+    return result;
+}
+
+static PyObject *
+Handle_repr_info(HandleObject *handle, PyObject *Py_UNUSED(ignored))
+{
+    return call_asyncio(handle, handle->h_loop->l_st->str__repr_info);
+}
+
+static PyObject *
+Handle_repr(HandleObject *handle)
+{
+    return call_asyncio(handle, handle->h_loop->l_st->str___repr__);
+}
+
+static Py_hash_t
+TimerHandle_hash(TimerHandleObject *timer)
+{
+    PyObject *when = TimerHandle_when(timer, NULL);
+    if (when == NULL)
+        return -1;
+    Py_hash_t hash = PyObject_Hash(when);
+    Py_DECREF(when);
+    return hash;
+}
+
+static PyObject *
+get_callback(HandleObject *handle, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(is_emptied(handle) ? Py_None : handle->h_callback);
+}
+
+static PyObject *
+get_args(HandleObject *handle, void *Py_UNUSED(closure))
+{
+    return is_emptied(handle) ? Py_NewRef(Py_None) : args_tuple(handle);
+}
+
+static int
+same_call(HandleObject *a, HandleObject *b)
+{
+    PyObject *getters[2][2] = {{get_callback(a, NULL), get_args(a, NULL)},
+                               {get_callback(b, NULL), get_args(b, NULL)}};
+    int equal = 1;
+    for (int i = 0; i < 2; i++) {
+        if (getters[0][i] == NULL || getters[1][i] == NULL)
+            equal = -1;
+        else if (equal == 1)
+            equal = PyObject_RichCompareBool(getters[0][i], getters[1][i], Py_EQ);
+        Py_XDECREF(getters[0][i]);
+        Py_XDECREF(getters[1][i]);
+    }
+    return equal;
+}
+
+static int
+equal_timers(TimerHandleObject *a, TimerHandleObject *b)
+{
+    if (a->t_when != b->t_when ||
+        ((a->t_handle.h_flags ^ b->t_handle.h_flags) & CL_HANDLE_CANCELLED))
+        return 0;
+    return same_call(&a->t_handle, &b->t_handle);
+}
+
+static PyObject *
+TimerHandle_richcompare(TimerHandleObject *a, PyObject *other, int op)
+{
+    if (Py_TYPE(other) != Py_TYPE(a))
+        Py_RETURN_NOTIMPLEMENTED;
+    TimerHandleObject *b = (TimerHandleObject *)other;
+    bool ordered = op == Py_LT || op == Py_LE ? a->t_when < b->t_when
+                                              : a->t_when > b->t_when;
+    if (op == Py_LT || op == Py_GT || (ordered && op != Py_EQ && op != Py_NE))
+        return PyBool_FromLong(ordered);
+    int equal = equal_timers(a, b);
+    if (equal < 0)
+        return NULL;
+    return PyBool_FromLong(op == Py_NE ? !equal : equal);
+}
+
+static PyObject *
+get_class(HandleObject *handle, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(asyncio_class(handle));
+}
+
+static PyObject *
+get_cancelled(HandleObject *handle, void *Py_UNUSED(closure))
+{
+    return Handle_cancelled(handle, NULL);
+}
+
+static PyObject *
+get_loop(HandleObject *handle, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(handle->h_loop);
+}
+
+static PyObject *
+get_context(HandleObject *handle, void *Py_UNUSED(closure))
+{
+    return Handle_get_context(handle, NULL);
+}
+
+static PyObject *
+get_when(TimerHandleObject *timer, void *Py_UNUSED(closure))
+{
+    return TimerHandle_when(timer, NULL);
+}
+
+static PyObject *
+get_scheduled(TimerHandleObject *timer, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(cl_heap_contains(&timer->t_node));
+}
+
+static PyMethodDef Handle_methods[] = {
+    {"cancel", (PyCFunction)Handle_cancel, METH_NOARGS, Handle_cancel_doc},
+    {"cancelled", (PyCFunction)Handle_cancelled, METH_NOARGS, Handle_cancelled_doc},
+    {"get_context", (PyCFunction)Handle_get_context, METH_NOARGS,
+     Handle_get_context_doc},
+    {"_run", (PyCFunction)Handle_run, METH_NOARGS, Handle_run_doc},
+    {"_repr_info", (PyCFunction)Handle_repr_info, METH_NOARGS, NULL},
+    {NULL}
+};
+
+static PyMethodDef TimerHandle_methods[] = {
+    {"cancel", (PyCFunction)TimerHandle_cancel, METH_NOARGS, Handle_cancel_doc},
+    {"cancelled", (PyCFunction)Handle_cancelled, METH_NOARGS, Handle_cancelled_doc},
+    {"get_context", (PyCFunction)Handle_get_context, METH_NOARGS,
+     Handle_get_context_doc},
+    {"when", (PyCFunction)TimerHandle_when, METH_NOARGS, TimerHandle_when_doc},
+    {"_run", (PyCFunction)Handle_run, METH_NOARGS, Handle_run_doc},
+    {"_repr_info", (PyCFunction)Handle_repr_info, METH_NOARGS, NULL},
+    {NULL}
+};
+
+/* The attributes of asyncio's classes, which its Python code and debuggers read. */
+#define HANDLE_GETTERS \
+    {"__class__", (getter)get_class, NULL, NULL, NULL}, \
+    {"_callback", (getter)get_callback, NULL, NULL, NULL}, \
+    {"_args", (getter)get_args, NULL, NULL, NULL}, \
+    {"_cancelled", (getter)get_cancelled, NULL, NULL, NULL}, \
+    {"_loop", (getter)get_loop, NULL, NULL, NULL}, \
+    {"_context", (getter)get_context, NULL, NULL, NULL}
+
+static PyGetSetDef Handle_getset[] = {
+    HANDLE_GETTERS,
+    {NULL}
+};
+
+static PyGetSetDef TimerHandle_getset[] = {
+    HANDLE_GETTERS,
+    {"_when", (getter)get_when, NULL, NULL, NULL},
+    {"_scheduled", (getter)get_scheduled, NULL, NULL, NULL},
+    {NULL}
+};
+
+static PyMemberDef Handle_members[] = {
+    {"_source_traceback", T_OBJECT, offsetof(HandleObject, h_traceback), READONLY, NULL},
+    {"_repr", T_OBJECT, offsetof(HandleObject, h_repr), READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(HandleObject, h_weakrefs), READONLY,
+     NULL},
+    {NULL}
+};
+
+static PyType_Slot Handle_slots[] = {
+    {Py_tp_doc, "A scheduled callback; see asyncio.Handle. Made by the loop."},
+    {Py_tp_dealloc, Handle_dealloc},
+    {Py_tp_traverse, Handle_traverse},
+    {Py_tp_clear, Handle_clear},
+    {Py_tp_repr, Handle_repr},
+    {Py_tp_methods, Handle_methods},
+    {Py_tp_getset, Handle_getset},
+    {Py_tp_members, Handle_members},
+    {0, NULL}
+};
+
+static PyType_Slot TimerHandle_slots[] = {
+    {Py_tp_doc, "A callback scheduled for a time; see asyncio.TimerHandle. Made by the loop."},
+    {Py_tp_dealloc, TimerHandle_dealloc},
+    {Py_tp_traverse, Handle_traverse},
+    {Py_tp_clear, Handle_clear},
+    {Py_tp_repr, Handle_repr},
+    {Py_tp_hash, TimerHandle_hash},
+    {Py_tp_richcompare, TimerHandle_richcompare},
+    {Py_tp_methods, TimerHandle_methods},
+    {Py_tp_getset, TimerHandle_getset},
+    {Py_tp_members, Handle_members},
+    {0, NULL}
+};
+
+static PyType_Spec Handle_spec = {
+    .name = "cloop.Handle",
+    .basicsize = sizeof(HandleObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | CL_TPFLAGS_NO_NEW,
+    .slots = Handle_slots,
+};
+
+static PyType_Spec TimerHandle_spec = {
+    .name = "cloop.TimerHandle",
+    .basicsize = sizeof(TimerHandleObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | CL_TPFLAGS_NO_NEW,
+    .slots = TimerHandle_slots,
+};
+
+PyTypeObject *
+cl_handle_setup(PyObject *module, cl_state *st)
+{
+    return cl_type_new(module, st, &Handle_spec, 0,
+                       offsetof(HandleObject, h_weakrefs));
+}
+
+PyTypeObject *
+cl_timer_handle_setup(PyObject *module, cl_state *st)
+{
+    return cl_type_new(module, st, &TimerHandle_spec, 0,
+                       offsetof(HandleObject, h_weakrefs));
+}

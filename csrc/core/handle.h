@@ -1,0 +1,102 @@
+/* handle.h - Handle and TimerHandle: a callback with its arguments and context.
+ *
+ * They behave as asyncio.Handle and asyncio.TimerHandle and say so through
+ * __class__; the Python methods of those classes that are off the hot path
+ * (repr) run on them unchanged.
+ *
+ * Ownership: a handle owns all it points to. The ready ring, the timer heap
+ * and the watch table each own one reference to the handles in them.
+ *
+ * Garbage collection: a Handle made while the loop runs callbacks starts
+ * outside the collector's lists, since most live for one turn and a tracked
+ * one costs a quarter of call_soon. This is sound because
+ *   - cl_loop_scan_ready(), called after each callback, starts tracking every
+ *     handle pushed meanwhile that somebody else holds too, and
+ *   - the loop's traverse looks through the untracked ones in its ring, whose
+ *     only owner it is.
+ * Timers and watcher handles are tracked from the start: somebody usually
+ * keeps those. */
+#ifndef CL_CORE_HANDLE_H
+#define CL_CORE_HANDLE_H
+
+#include "base/compat.h"
+#include "base/heap.h"
+#include "core/state.h"
+
+/* Positional arguments kept in the handle itself; a tuple holds more. Three
+ * cover what asyncio, aiohttp and uvicorn pass; each costs 8 bytes. */
+#define CL_HANDLE_INLINE 3
+
+enum {
+    CL_HANDLE_CANCELLED = 1,
+    CL_HANDLE_RUNNING = 2,  /* its fields must stay until the callback returns */
+    CL_HANDLE_EMPTIED = 4,  /* they are to go then; looks as if they were gone */
+    CL_HANDLE_TIMER = 8,
+};
+
+typedef struct LoopObject LoopObject;
+
+typedef struct HandleObject {
+    PyObject_HEAD
+    PyObject *h_weakrefs;
+    LoopObject *h_loop;         /* owned */
+    PyObject *h_callback;       /* owned; NULL once cancelled */
+    PyObject *h_context;        /* owned; NULL only while half-made */
+    PyObject *h_args;           /* owned tuple, or NULL: then in h_argv */
+    PyObject *h_traceback;      /* owned; made in debug mode, else NULL */
+    PyObject *h_repr;           /* owned; kept by cancel() in debug mode, else NULL */
+    uint8_t h_flags;
+    uint8_t h_nargs;            /* how many in h_argv + 1 */
+    PyObject *h_argv[1 + CL_HANDLE_INLINE];  /* owned; [0] lets vectorcall prepend self */
+} HandleObject;
+
+typedef struct {
+    HandleObject t_handle;
+    double t_when;              /* seconds of the loop's clock */
+    PyObject *t_when_object;    /* owned; what the caller passed, unless it was a float */
+    cl_heap_node t_node;        /* in the loop's heap while scheduled */
+} TimerHandleObject;
+
+static inline TimerHandleObject *
+cl_timer_from_node(cl_heap_node *node)
+{
+    return (TimerHandleObject *)((char *)node - offsetof(TimerHandleObject, t_node));
+}
+
+/* New reference, untracked. `context` may be NULL or None: then a copy of the
+ * current one. */
+HandleObject *cl_handle_new(LoopObject *loop, PyObject *callback,
+                            PyObject *const *args, Py_ssize_t nargs,
+                            PyObject *context);
+
+/* New reference, tracked, not yet in the heap. */
+TimerHandleObject *cl_timer_handle_new(LoopObject *loop, double when,
+                                       PyObject *when_object, PyObject *callback,
+                                       PyObject *const *args, Py_ssize_t nargs,
+                                       PyObject *context);
+
+/* Calls the callback in its context. Runs Python. What it raises goes to the
+ * loop's exception handler; -1 only for what must leave the loop. The caller
+ * holds a reference. A cancelled handle does nothing. */
+int cl_handle_run(HandleObject *handle);
+
+/* As Handle.cancel(), without removing a timer from the heap. */
+int cl_handle_cancel(HandleObject *handle);
+
+static inline void
+cl_handle_track(HandleObject *handle)
+{
+    if (!PyObject_GC_IsTracked((PyObject *)handle))
+        PyObject_GC_Track(handle);
+}
+
+/* Visits what the handle owns, for the traverse of its sole owner. */
+int cl_handle_traverse(HandleObject *handle, visitproc visit, void *arg);
+
+/* Frees the handles that the loop keeps for reuse. */
+void cl_handle_free_spares(LoopObject *loop);
+
+PyTypeObject *cl_handle_setup(PyObject *module, cl_state *st);
+PyTypeObject *cl_timer_handle_setup(PyObject *module, cl_state *st);
+
+#endif

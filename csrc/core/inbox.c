@@ -1,0 +1,150 @@
+/* inbox.c - see inbox.h. */
+#include "core/inbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MIN_CAPACITY 64
+
+static int
+open_pipe(int fds[2])
+{
+#ifdef __linux__
+    return pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0 ? -errno : 0;
+#else
+    if (pipe(fds) < 0)
+        return -errno;
+    for (int i = 0; i < 2; i++) {
+        fcntl(fds[i], F_SETFD, FD_CLOEXEC);
+        fcntl(fds[i], F_SETFL, O_NONBLOCK);
+    }
+    return 0;
+#endif
+}
+
+int
+cl_inbox_open(cl_inbox *inbox)
+{
+    int fds[2];
+    memset(inbox, 0, sizeof(*inbox));
+    inbox->i_read_fd = inbox->i_write_fd = -1;
+    int err = pthread_mutex_init(&inbox->i_lock, NULL);
+    if (err != 0)
+        return -err;
+    err = open_pipe(fds);
+    if (err < 0) {
+        pthread_mutex_destroy(&inbox->i_lock);
+        return err;
+    }
+    inbox->i_read_fd = fds[0];
+    inbox->i_write_fd = fds[1];
+    return 0;
+}
+
+void
+cl_inbox_close(cl_inbox *inbox)
+{
+    close(inbox->i_read_fd);
+    close(inbox->i_write_fd);
+    inbox->i_read_fd = inbox->i_write_fd = -1;
+    free(inbox->i_nodes);
+    inbox->i_nodes = NULL;
+    inbox->i_count = inbox->i_capacity = 0;
+    pthread_mutex_destroy(&inbox->i_lock);
+}
+
+static int
+grow(cl_inbox *inbox)
+{
+    size_t capacity = inbox->i_capacity ? inbox->i_capacity * 2 : MIN_CAPACITY;
+    cl_node *fresh = realloc(inbox->i_nodes, capacity * sizeof(cl_node));
+    if (fresh == NULL)
+        return -ENOMEM;
+    inbox->i_nodes = fresh;
+    inbox->i_capacity = capacity;
+    return 0;
+}
+
+static void
+write_byte(cl_inbox *inbox)
+{
+    /* A full pipe is as good as a written byte. */
+    ssize_t written;
+    do {
+        written = write(inbox->i_write_fd, "", 1);
+    } while (written < 0 && errno == EINTR);
+}
+
+int
+cl_inbox_push(cl_inbox *inbox, cl_node node)
+{
+    int err = 0;
+    bool asleep = false;
+    pthread_mutex_lock(&inbox->i_lock);
+    if (inbox->i_count == inbox->i_capacity)
+        err = grow(inbox);
+    if (err == 0) {
+        inbox->i_nodes[inbox->i_count++] = node;
+        atomic_store_explicit(&inbox->i_filled, true, memory_order_relaxed);
+        asleep = inbox->i_asleep;
+        inbox->i_asleep = false;
+    }
+    pthread_mutex_unlock(&inbox->i_lock);
+    if (asleep)
+        write_byte(inbox);
+    return err;
+}
+
+void
+cl_inbox_wake(cl_inbox *inbox)
+{
+    write_byte(inbox);
+}
+
+int
+cl_inbox_drain(cl_inbox *inbox, cl_ring *ring)
+{
+    int err = 0;
+    pthread_mutex_lock(&inbox->i_lock);
+    while (err == 0 && ring->r_mask + 1 - cl_ring_count(ring) < inbox->i_count)
+        err = cl_ring_grow(ring);
+    if (err == 0) {
+        for (size_t i = 0; i < inbox->i_count; i++)
+            (void)cl_ring_push(ring, inbox->i_nodes[i]); /* there is room */
+        inbox->i_count = 0;
+        atomic_store_explicit(&inbox->i_filled, false, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&inbox->i_lock);
+    return err;
+}
+
+bool
+cl_inbox_sleep(cl_inbox *inbox)
+{
+    pthread_mutex_lock(&inbox->i_lock);
+    bool empty = inbox->i_count == 0;
+    inbox->i_asleep = empty;
+    pthread_mutex_unlock(&inbox->i_lock);
+    return empty;
+}
+
+void
+cl_inbox_awake(cl_inbox *inbox)
+{
+    pthread_mutex_lock(&inbox->i_lock);
+    inbox->i_asleep = false;
+    pthread_mutex_unlock(&inbox->i_lock);
+}
+
+int
+cl_inbox_read(cl_inbox *inbox, unsigned char *buffer, int size)
+{
+    ssize_t count;
+    do {
+        count = read(inbox->i_read_fd, buffer, (size_t)size);
+    } while (count < 0 && errno == EINTR);
+    return count > 0 ? (int)count : 0;
+}

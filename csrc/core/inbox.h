@@ -1,0 +1,59 @@
+/* inbox.h - the one shared door of a loop: what other threads and signal
+ * handlers put in, and the pipe that wakes a sleeping loop.
+ *
+ * Any thread may push. The loop's thread drains the inbox at the start of each
+ * turn and before each push of its own, so that nodes keep the order in which
+ * they were pushed. A byte goes into the pipe only when the loop sleeps or is
+ * about to; the pipe also takes the signal numbers that CPython writes to its
+ * wakeup descriptor (never 0, which is ours). */
+#ifndef CL_CORE_INBOX_H
+#define CL_CORE_INBOX_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/ring.h"
+
+typedef struct {
+    pthread_mutex_t i_lock;
+    cl_node *i_nodes;        /* guarded by i_lock */
+    size_t i_count;          /* guarded */
+    size_t i_capacity;       /* guarded */
+    bool i_asleep;           /* guarded: the loop may not look before it is woken */
+    atomic_bool i_filled;    /* hint: i_count > 0 */
+    int i_read_fd;
+    int i_write_fd;
+} cl_inbox;
+
+/* 0 or -errno. */
+int cl_inbox_open(cl_inbox *inbox);
+
+/* Closes the pipe and frees the (emptied) array. */
+void cl_inbox_close(cl_inbox *inbox);
+
+/* 0 or -ENOMEM. From any thread. */
+int cl_inbox_push(cl_inbox *inbox, cl_node node);
+
+/* Wakes the loop, or keeps it from going to sleep. From any thread, and from
+ * signal handlers. */
+void cl_inbox_wake(cl_inbox *inbox);
+
+static inline bool
+cl_inbox_filled(cl_inbox *inbox)
+{
+    return atomic_load_explicit(&inbox->i_filled, memory_order_relaxed);
+}
+
+/* Moves all nodes to the end of the ring: 0, or -ENOMEM with nothing moved. */
+int cl_inbox_drain(cl_inbox *inbox, cl_ring *ring);
+
+/* Announces sleep: false if there is something to do instead. */
+bool cl_inbox_sleep(cl_inbox *inbox);
+void cl_inbox_awake(cl_inbox *inbox);
+
+/* Empties the pipe: the number of bytes read into `buffer` (0 when empty). */
+int cl_inbox_read(cl_inbox *inbox, unsigned char *buffer, int size);
+
+#endif

@@ -1,0 +1,496 @@
+/* loop.c - opening and closing of the loop, its ready ring and its turn; see loop.h. */
+#include "core/loop.h"
+
+#include <errno.h>
+#include <math.h>
+
+#include "core/errors.h"
+#include "core/lent.h"
+#include "core/signals.h"
+
+static inline PyObject *
+node_object(cl_node node)
+{
+    return (PyObject *)cl_node_pointer(node);
+}
+
+/* ---------------------------------------------------------------- open, close */
+
+int
+cl_loop_open(LoopObject *loop, const char *poller_name)
+{
+    const cl_poller_ops *ops = cl_poller_find(poller_name);
+    if (ops == NULL) {
+        PyErr_Format(PyExc_ValueError, "unknown poller %s", poller_name);
+        return -1;
+    }
+    int err = cl_ring_init(&loop->l_ready);
+    if (err < 0)
+        return cl_raise_errno(err);
+    if ((err = cl_inbox_open(&loop->l_inbox)) < 0)
+        goto no_inbox;
+    if ((err = cl_poller_open(&loop->l_poller, ops)) < 0)
+        goto no_poller;
+    cl_heap_init(&loop->l_timers);
+    cl_watch_table_init(&loop->l_watches);
+    if ((err = cl_signals_watch(loop)) < 0)
+        goto no_watch;
+    cl_rate_init(&loop->l_rate);
+    loop->l_open = true;
+    return 0;
+
+no_watch:
+    cl_watch_table_free(&loop->l_watches);
+    cl_poller_close(&loop->l_poller);
+no_poller:
+    cl_inbox_close(&loop->l_inbox);
+no_inbox:
+    cl_ring_free(&loop->l_ready);
+    return cl_raise_errno(err);
+}
+
+static void
+clear_pending(LoopObject *loop)
+{
+    const cl_heap_entry *first;
+    /* Destructors may push again, so look anew each time. */
+    for (;;) {
+        if (cl_inbox_filled(&loop->l_inbox) && cl_loop_drain_inbox(loop) < 0)
+            PyErr_Clear();
+        if (cl_ring_count(&loop->l_ready) > 0) {
+            cl_node node = cl_ring_pop(&loop->l_ready);
+            /* Nobody accounts for it any more once it leaves the ring. */
+            if (cl_node_kind(node) == CL_NODE_HANDLE &&
+                Py_REFCNT(node_object(node)) > 1)
+                cl_handle_track(cl_node_pointer(node));
+            Py_DECREF(node_object(node));
+        }
+        else if ((first = cl_heap_peek(&loop->l_timers)) != NULL) {
+            cl_loop_unschedule(loop, cl_timer_from_node(first->node));
+        }
+        else {
+            break;
+        }
+    }
+    cl_lent_clear(loop);
+}
+
+void
+cl_loop_close(LoopObject *loop)
+{
+    if (!loop->l_open)
+        return;
+    clear_pending(loop);
+    loop->l_open = false;
+    cl_watch_stop(loop, &loop->l_pipe_watch);
+    cl_poller_close(&loop->l_poller);
+    cl_watch_table_free(&loop->l_watches);
+    cl_inbox_close(&loop->l_inbox);
+    cl_heap_free(&loop->l_timers);
+    cl_ring_free(&loop->l_ready);
+}
+
+/* ----------------------------------------------------------- the ready ring */
+
+int
+cl_loop_drain_inbox(LoopObject *loop)
+{
+    int err = cl_inbox_drain(&loop->l_inbox, &loop->l_ready);
+    return err < 0 ? cl_raise_errno(err) : 0;
+}
+
+int
+cl_loop_push(LoopObject *loop, cl_node node)
+{
+    if (cl_inbox_filled(&loop->l_inbox) && cl_loop_drain_inbox(loop) < 0) {
+        Py_DECREF(node_object(node));
+        return -1;
+    }
+    int err = cl_ring_push(&loop->l_ready, node);
+    if (err < 0) {
+        Py_DECREF(node_object(node));
+        return cl_raise_errno(err);
+    }
+    return 0;
+}
+
+int
+cl_loop_push_threadsafe(LoopObject *loop, cl_node node)
+{
+    int err = cl_inbox_push(&loop->l_inbox, node);
+    if (err < 0) {
+        Py_DECREF(node_object(node));
+        return cl_raise_errno(err);
+    }
+    return 0;
+}
+
+void
+cl_loop_scan_ready(LoopObject *loop)
+{
+    const cl_ring *ready = &loop->l_ready;
+    uint64_t at = loop->l_scanned;
+    if (at < ready->r_head)
+        at = ready->r_head;
+    for (; at != ready->r_tail; at++) {
+        cl_node node = cl_ring_at(ready, at);
+        if (cl_node_kind(node) == CL_NODE_HANDLE) {
+            HandleObject *handle = cl_node_pointer(node);
+            if (Py_REFCNT(handle) > 1)
+                cl_handle_track(handle);
+        }
+    }
+    loop->l_scanned = at;
+}
+
+/* ------------------------------------------------------------------- timers */
+
+int
+cl_loop_time(LoopObject *loop, double *now)
+{
+    if (!cl_loop_overrides(loop, CL_OVERRIDES_TIME)) {
+        /* The arithmetic of time.monotonic(), so that both always agree. */
+        *now = (double)cl_now_ns() / 1e9;
+        return 0;
+    }
+    PyObject *value = PyObject_CallMethodNoArgs((PyObject *)loop,
+                                                loop->l_st->str_time);
+    if (value == NULL)
+        return -1;
+    *now = PyFloat_AsDouble(value);
+    Py_DECREF(value);
+    return *now == -1.0 && PyErr_Occurred() ? -1 : 0;
+}
+
+/* The next poll must not come later than the timer. */
+static void
+shorten_skip(LoopObject *loop, double when)
+{
+    double ahead_ns = (when - loop->l_polled_time) * 1e9;
+    uint64_t due = loop->l_polled_ticks;
+    if (ahead_ns >= CL_POLL_SKIP_NS)
+        return;
+    if (ahead_ns > 0)
+        due += cl_rate_ticks(&loop->l_rate, (int64_t)ahead_ns);
+    if (due < loop->l_skip_until)
+        loop->l_skip_until = due;
+}
+
+/* NaN sorts before all else, where asyncio's heap leaves it more often than not. */
+static inline double
+heap_key(double when)
+{
+    return isnan(when) ? -HUGE_VAL : when;
+}
+
+int
+cl_loop_schedule(LoopObject *loop, TimerHandleObject *timer)
+{
+    int err = cl_heap_push(&loop->l_timers, &timer->t_node, heap_key(timer->t_when));
+    if (err < 0)
+        return cl_raise_errno(err);
+    Py_INCREF(timer);
+    if (timer->t_node.slot == 0) {
+        if (cl_loop_overrides(loop, CL_OVERRIDES_TIME))
+            loop->l_skip_until = 0;
+        else
+            shorten_skip(loop, heap_key(timer->t_when));
+    }
+    return 0;
+}
+
+void
+cl_loop_unschedule(LoopObject *loop, TimerHandleObject *timer)
+{
+    if (cl_heap_contains(&timer->t_node)) {
+        cl_heap_remove(&loop->l_timers, &timer->t_node);
+        Py_DECREF(timer);
+    }
+}
+
+static int
+move_due_timers(LoopObject *loop, double now)
+{
+    const cl_heap_entry *first;
+    while ((first = cl_heap_peek(&loop->l_timers)) != NULL && first->key <= now) {
+        TimerHandleObject *timer = cl_timer_from_node(first->node);
+        cl_heap_remove(&loop->l_timers, &timer->t_node);
+        /* The heap's reference becomes the ring's. */
+        if (cl_loop_push(loop, cl_node_make(timer, CL_NODE_HANDLE)) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* --------------------------------------------------------------------- poll */
+
+/* How long the poll may sleep, in ns; -1 for no limit, -2 on error. */
+static int64_t
+poll_timeout_ns(LoopObject *loop)
+{
+    const cl_heap_entry *first = cl_heap_peek(&loop->l_timers);
+    double now;
+    if (cl_ring_count(&loop->l_ready) > 0 || loop->l_stopping || loop->l_pipe_ready)
+        return 0;
+    if (first == NULL)
+        return -1;
+    if (isnan(cl_timer_from_node(first->node)->t_when)) {
+        PyErr_SetString(PyExc_ValueError, "cannot convert float NaN to integer");
+        return -2;
+    }
+    double key = first->key;
+    if (cl_loop_time(loop, &now) < 0)
+        return -2;
+    double seconds = key - now;
+    if (seconds <= 0)
+        return 0;
+    if (seconds > CL_POLL_MAX_S)
+        seconds = CL_POLL_MAX_S;
+    return (int64_t)ceil(seconds * 1e9);
+}
+
+/* After a poll: until when may the next one be skipped? */
+static void
+set_skip(LoopObject *loop, double now, bool more)
+{
+    uint64_t ticks = cl_ticks();
+    const cl_heap_entry *first = cl_heap_peek(&loop->l_timers);
+    if (more || (first != NULL && cl_loop_overrides(loop, CL_OVERRIDES_TIME))) {
+        loop->l_skip_until = 0;
+        return;
+    }
+    loop->l_polled_ticks = ticks;
+    loop->l_polled_time = now;
+    loop->l_skip_until = ticks + cl_rate_ticks(&loop->l_rate, CL_POLL_SKIP_NS);
+    if (first != NULL)
+        shorten_skip(loop, first->key);
+}
+
+static int
+poll_events(LoopObject *loop, int64_t timeout_ns, cl_event *events)
+{
+    int count;
+    if (timeout_ns != 0 && !cl_inbox_sleep(&loop->l_inbox))
+        timeout_ns = 0;
+    Py_BEGIN_ALLOW_THREADS
+    count = loop->l_poller.ops->wait(&loop->l_poller, timeout_ns, events,
+                                     CL_EVENTS_MAX);
+    Py_END_ALLOW_THREADS
+    if (timeout_ns != 0)
+        cl_inbox_awake(&loop->l_inbox);
+    return count;
+}
+
+static int
+poll(LoopObject *loop)
+{
+    cl_event events[CL_EVENTS_MAX];
+    double now;
+
+    int64_t timeout_ns = poll_timeout_ns(loop);
+    if (timeout_ns == -2 || cl_watch_apply(loop) < 0)
+        return -1;
+    if (timeout_ns != 0 && !loop->l_signals_tried) {
+        cl_signals_arm(loop);
+        /* One that came before we were armed has left no byte in the pipe. */
+        if (PyErr_CheckSignals() < 0)
+            return -1;
+        if (cl_ring_count(&loop->l_ready) > 0 || loop->l_stopping)
+            timeout_ns = 0;
+    }
+    int count = poll_events(loop, timeout_ns, events);
+    loop->l_polls++;
+    if (count == -EINTR) {
+        count = 0;
+        loop->l_pipe_ready = true;
+    }
+    else if (count < 0) {
+        return cl_raise_errno(count);
+    }
+    for (int i = 0; i < count; i++) {
+        if (cl_watch_dispatch(loop, &events[i]) < 0)
+            return -1;
+    }
+    if (loop->l_pipe_ready && cl_signals_deliver(loop) < 0)
+        return -1;
+    if (cl_inbox_filled(&loop->l_inbox) && cl_loop_drain_inbox(loop) < 0)
+        return -1;
+    if (cl_loop_time(loop, &now) < 0 || move_due_timers(loop, now) < 0)
+        return -1;
+    if (!cl_loop_overrides(loop, CL_OVERRIDES_TIME))
+        cl_rate_learn(&loop->l_rate, cl_ticks(), (int64_t)(now * 1e9));
+    set_skip(loop, now, count == CL_EVENTS_MAX);
+    return 0;
+}
+
+/* ---------------------------------------------------------------- callbacks */
+
+static int
+run_foreign(LoopObject *loop, PyObject *handle)
+{
+    PyObject *cancelled = PyObject_GetAttr(handle, loop->l_st->str__cancelled);
+    int skip = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
+    Py_XDECREF(cancelled);
+    if (skip != 0)
+        return skip < 0 ? -1 : 0;
+    PyObject *result = PyObject_CallMethodNoArgs(handle, loop->l_st->str__run);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static inline int
+run_node(LoopObject *loop, cl_node node)
+{
+    if (cl_node_kind(node) == CL_NODE_HANDLE)
+        return cl_handle_run(cl_node_pointer(node));
+    return run_foreign(loop, node_object(node));
+}
+
+static int
+log_slow(LoopObject *loop, PyObject *handle, double seconds)
+{
+    cl_state *st = loop->l_st;
+    PyObject *text = PyObject_CallOneArg(st->format_handle, handle);
+    PyObject *taken = PyFloat_FromDouble(seconds);
+    PyObject *format = PyUnicode_FromString("Executing %s took %.3f seconds");
+    PyObject *result = NULL;
+    if (text != NULL && taken != NULL && format != NULL) {
+        PyObject *args[] = {st->logger, format, text, taken};
+        result = PyObject_VectorcallMethod(st->str_warning, args, 4, NULL);
+    }
+    Py_XDECREF(text);
+    Py_XDECREF(taken);
+    Py_XDECREF(format);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* Debug mode: names the handle in progress, and logs the slow ones. */
+static int
+run_node_timed(LoopObject *loop, cl_node node)
+{
+    PyObject *handle = node_object(node);
+    double start, end;
+    if (cl_node_kind(node) == CL_NODE_HANDLE &&
+        (((HandleObject *)handle)->h_flags & CL_HANDLE_CANCELLED))
+        return 0;
+    Py_XSETREF(loop->l_current_handle, Py_NewRef(handle));
+    int result = cl_loop_time(loop, &start);
+    if (result == 0)
+        result = run_node(loop, node);
+    if (result == 0)
+        result = cl_loop_time(loop, &end);
+    if (result == 0 && end - start >= loop->l_slow_callback_duration)
+        result = log_slow(loop, handle, end - start);
+    Py_CLEAR(loop->l_current_handle);
+    return result;
+}
+
+static int
+run_ready(LoopObject *loop)
+{
+    uint64_t end = loop->l_ready.r_tail;
+    int result = 0;
+    loop->l_callbacks += cl_ring_count(&loop->l_ready);
+    /* The ring may grow or be cleared under us, but positions stay. */
+    while (result == 0 && loop->l_ready.r_head < end) {
+        cl_node node = cl_ring_pop(&loop->l_ready);
+        result = loop->l_debug ? run_node_timed(loop, node) : run_node(loop, node);
+        Py_DECREF(node_object(node));
+        if (loop->l_scanned != loop->l_ready.r_tail)
+            cl_loop_scan_ready(loop);
+    }
+    return result;
+}
+
+int
+cl_loop_turn(LoopObject *loop)
+{
+    int result = 0;
+    loop->l_turns++;
+    loop->l_depth++;
+    if (cl_inbox_filled(&loop->l_inbox))
+        result = cl_loop_drain_inbox(loop);
+    if (result == 0 &&
+        (cl_ring_count(&loop->l_ready) == 0 || loop->l_stopping ||
+         cl_ticks() >= loop->l_skip_until)) {
+        result = poll(loop);
+        cl_ring_trim(&loop->l_ready);
+    }
+    if (result == 0)
+        result = run_ready(loop);
+    loop->l_depth--;
+    return result;
+}
+
+/* ---------------------------------------------------------------- overrides */
+
+int
+cl_loop_refresh_overrides(LoopObject *loop)
+{
+    cl_state *st = loop->l_st;
+    PyObject *names[] = {
+#define NAME(id, name) st->str_##name,
+        CL_OVERRIDABLE(NAME)
+#undef NAME
+    };
+    PyObject *base = (PyObject *)st->LoopType, *type = (PyObject *)Py_TYPE(loop);
+    unsigned overridden = 0;
+    for (int i = 0; i < CL_OVERRIDABLE_COUNT; i++) {
+        PyObject *ours = PyObject_GetAttr(base, names[i]);
+        PyObject *theirs = ours == NULL ? NULL : PyObject_GetAttr(type, names[i]);
+        bool differ = ours != theirs;
+        Py_XDECREF(ours);
+        Py_XDECREF(theirs);
+        if (theirs == NULL)
+            return -1;
+        if (!differ && loop->l_dict != NULL) {
+            int found = PyDict_Contains(loop->l_dict, names[i]);
+            if (found < 0)
+                return -1;
+            differ = found;
+        }
+        if (differ)
+            overridden |= 1u << i;
+    }
+    loop->l_overridden = overridden;
+    loop->l_type_version = cl_type_version(Py_TYPE(loop));
+    return 0;
+}
+
+/* ------------------------------------------------------- garbage collection */
+
+static int
+visit_node(cl_node node, visitproc visit, void *arg)
+{
+    PyObject *op = node_object(node);
+    if (cl_node_kind(node) == CL_NODE_HANDLE && !PyObject_GC_IsTracked(op)) {
+        /* See handle.h: we are its owner, unless a callback is at work, and
+         * then the loop is not garbage. */
+        return Py_REFCNT(op) == 1 ? cl_handle_traverse((HandleObject *)op, visit, arg)
+                                  : 0;
+    }
+    Py_VISIT(op);
+    return 0;
+}
+
+int
+cl_loop_traverse_pending(LoopObject *loop, visitproc visit, void *arg)
+{
+    int result = 0;
+    if (!loop->l_open)
+        return 0;
+    const cl_ring *ready = &loop->l_ready;
+    for (uint64_t at = ready->r_head; at != ready->r_tail && result == 0; at++)
+        result = visit_node(cl_ring_at(ready, at), visit, arg);
+    for (size_t i = 0; i < loop->l_timers.count; i++)
+        Py_VISIT(cl_timer_from_node(loop->l_timers.entries[i].node));
+    /* The inbox holds tracked handles only. A collection in one thread may not
+     * wait for another thread's lock, so it must be free to be looked at. */
+    if (result == 0 && pthread_mutex_trylock(&loop->l_inbox.i_lock) == 0) {
+        for (size_t i = 0; i < loop->l_inbox.i_count && result == 0; i++)
+            result = visit_node(loop->l_inbox.i_nodes[i], visit, arg);
+        pthread_mutex_unlock(&loop->l_inbox.i_lock);
+    }
+    return result != 0 ? result : cl_lent_traverse(loop, visit, arg);
+}

@@ -1,0 +1,169 @@
+/* loop.h - the loop object and its turn.
+ *
+ * A loop belongs to the thread that runs it; of its fields, other threads may
+ * touch the inbox alone. The struct is open to the files of core/ and to
+ * loop_type.c, which holds the Python methods.
+ *
+ * One turn (cl_loop_turn) does what asyncio's _run_once does: poll, turn events
+ * into ready nodes, move due timers, run exactly the nodes that were ready when
+ * the batch began. It differs in one thing: while nodes are ready the poll is
+ * skipped for at most CL_POLL_SKIP_NS, never past the next timer, and never
+ * when the loop is stopping (docs/decisions/0002). */
+#ifndef CL_CORE_LOOP_H
+#define CL_CORE_LOOP_H
+
+#include "base/compat.h"
+
+#include "base/clock.h"
+#include "base/heap.h"
+#include "base/ring.h"
+#include "core/handle.h"
+#include "core/inbox.h"
+#include "core/state.h"
+#include "core/watch.h"
+#include "poller/poller.h"
+
+/* Long enough that a system call per turn disappears among the callbacks (at
+ * 0.1 us each, 2500 of them), short enough to be lost in the noise of a
+ * network. */
+#define CL_POLL_SKIP_NS (250 * 1000)
+
+/* As asyncio.base_events.MAXIMUM_SELECT_TIMEOUT. */
+#define CL_POLL_MAX_S (24.0 * 3600.0)
+
+/* Kinds of ready nodes. The ring owns a reference to each. */
+enum {
+    CL_NODE_HANDLE = 0,  /* HandleObject or TimerHandleObject */
+    CL_NODE_FOREIGN = 1, /* an asyncio.Handle made by Python code: call _run() */
+};
+
+/* Spare handles kept per loop; asyncio.gather(*1000 coroutines) and the like
+ * still find one each. */
+#define CL_SPARES_MAX 1024
+
+/* Methods whose overriding in a subclass or on an instance the C code must
+ * honour when it would otherwise take the short way. */
+#define CL_OVERRIDABLE(X) \
+    X(TIME, time) \
+    X(CALL_SOON, call_soon) \
+    X(CALL_AT, call_at) \
+    X(CREATE_TASK, create_task) \
+    X(RUN_FOREVER, run_forever) \
+    X(RUN_ONCE, _run_once)
+
+enum {
+#define BIT(id, name) CL_INDEX_##id,
+    CL_OVERRIDABLE(BIT)
+#undef BIT
+    CL_OVERRIDABLE_COUNT
+};
+enum {
+#define BIT(id, name) CL_OVERRIDES_##id = 1 << CL_INDEX_##id,
+    CL_OVERRIDABLE(BIT)
+#undef BIT
+};
+
+struct LoopObject {
+    PyObject_HEAD
+    PyObject *l_dict;               /* owned; NULL until an attribute is set */
+    PyObject *l_weakrefs;
+    cl_state *l_st;                 /* borrowed; the type keeps the module alive */
+
+    /* the turn */
+    cl_ring l_ready;
+    cl_heap l_timers;
+    cl_poller l_poller;
+    cl_watch_table l_watches;
+    cl_inbox l_inbox;
+    cl_watch l_pipe_watch;          /* of the inbox's pipe */
+    bool l_pipe_ready;              /* it has something to read */
+    cl_rate l_rate;
+    uint64_t l_skip_until;          /* in ticks; before it no poll is due */
+    uint64_t l_polled_ticks;        /* of the last poll, with ... */
+    double l_polled_time;           /* ... the loop's time then */
+    uint64_t l_scanned;             /* ready position up to which handles were scanned */
+    unsigned long l_thread_id;      /* of the running thread; 0 when not running */
+    unsigned l_overridden;          /* CL_OVERRIDES_ bits */
+    unsigned l_type_version;        /* of the type, when l_overridden was found */
+    bool l_open;                    /* the C parts are made and not yet closed */
+    bool l_closed;
+    bool l_stopping;
+    int l_depth;                    /* turns in progress: above 1 when nested */
+    bool l_debug;
+    bool l_signals_tried;           /* cl_signals_arm() was called in this run */
+    bool l_signals_armed;           /* our pipe is the process's wakeup descriptor */
+
+    /* handles kept for reuse, linked by h_callback; their type is released */
+    HandleObject *l_spare_handles;
+    HandleObject *l_spare_timers;
+    int l_spare_handle_count;
+    int l_spare_timer_count;
+
+    /* attributes that asyncio's Python code reads and writes */
+    PyObject *l_current_handle;     /* owned, or NULL; set in debug mode only */
+    double l_slow_callback_duration; /* seconds */
+    PyObject *l_default_executor;
+    PyObject *l_exception_handler;
+    PyObject *l_task_factory;
+    PyObject *l_asyncgens;
+    PyObject *l_signal_handlers;
+    PyObject *l_unix_server_sockets;
+    PyObject *l_transports;
+    PyObject *l_watcher;
+    PyObject *l_old_agen_hooks;
+    PyObject *l_origin_depth;
+    char l_origin_enabled;
+    char l_asyncgens_shutdown;
+    char l_executor_shutdown;
+
+    /* counters behind metrics() */
+    uint64_t l_turns;
+    uint64_t l_polls;
+    uint64_t l_callbacks;
+};
+
+/* Opens poller, ring and inbox; 0 or -1 with an exception. */
+int cl_loop_open(LoopObject *loop, const char *poller_name);
+
+/* Closes what cl_loop_open opened and drops all that is pending. Not during a
+ * turn (l_depth), and only with l_closed set, so that the destructors it may
+ * run cannot schedule anything. Safe to call twice. */
+void cl_loop_close(LoopObject *loop);
+
+/* The loop's time in seconds; honours an overridden time(). -1 on error. */
+int cl_loop_time(LoopObject *loop, double *now);
+
+/* One turn. 0, or -1 when an exception must leave the loop. Runs Python. */
+int cl_loop_turn(LoopObject *loop);
+
+/* Takes over one reference to the node's object; 0 or -1 with MemoryError. */
+int cl_loop_push(LoopObject *loop, cl_node node);
+
+/* Push from any thread; wakes the loop if it sleeps. */
+int cl_loop_push_threadsafe(LoopObject *loop, cl_node node);
+
+/* Moves what other threads pushed into the ready ring; 0 or -1. */
+int cl_loop_drain_inbox(LoopObject *loop);
+
+/* See handle.h on garbage collection. */
+void cl_loop_scan_ready(LoopObject *loop);
+
+/* Puts the timer into the heap, which takes a reference; 0 or -1. */
+int cl_loop_schedule(LoopObject *loop, TimerHandleObject *timer);
+
+/* Takes it out again, if it is in, and drops the heap's reference. */
+void cl_loop_unschedule(LoopObject *loop, TimerHandleObject *timer);
+
+/* Finds out anew what is overridden; 0 or -1. */
+int cl_loop_refresh_overrides(LoopObject *loop);
+
+static inline bool
+cl_loop_overrides(const LoopObject *loop, unsigned bits)
+{
+    return (loop->l_overridden & bits) != 0;
+}
+
+/* For garbage collection: the ready ring, timers, watchers and inbox. */
+int cl_loop_traverse_pending(LoopObject *loop, visitproc visit, void *arg);
+
+#endif

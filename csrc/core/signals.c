@@ -1,0 +1,100 @@
+/* signals.c - see signals.h. */
+#include "core/signals.h"
+
+/* The pipe needs no node: the turn reads it whenever it has been marked. */
+static int
+pipe_ready(LoopObject *loop, cl_watch *watch, unsigned events)
+{
+    (void)watch;
+    (void)events;
+    loop->l_pipe_ready = true;
+    return 0;
+}
+
+int
+cl_signals_watch(LoopObject *loop)
+{
+    loop->l_pipe_watch.w_ready = pipe_ready;
+    return cl_watch_start(loop, &loop->l_pipe_watch, loop->l_inbox.i_read_fd,
+                          CL_READ);
+}
+
+void
+cl_signals_arm(LoopObject *loop)
+{
+    cl_state *st = loop->l_st;
+    int fd = loop->l_inbox.i_write_fd;
+    loop->l_signals_tried = true;
+    if (loop->l_thread_id == 0 || !cl_is_signal_thread(st->main_thread))
+        return;
+    int previous = cl_set_wakeup_fd(st->set_wakeup_fd, fd);
+    if (previous == fd)
+        return; /* add_signal_handler() set it and keeps it */
+    if (previous != -1) {
+        (void)cl_set_wakeup_fd(st->set_wakeup_fd, previous);
+        return;
+    }
+    loop->l_signals_armed = true;
+    st->armed_fd = fd;
+}
+
+void
+cl_signals_disarm(LoopObject *loop)
+{
+    cl_state *st = loop->l_st;
+    loop->l_signals_tried = false;
+    if (!loop->l_signals_armed)
+        return;
+    loop->l_signals_armed = false;
+    st->armed_fd = -1;
+    /* With handlers of ours installed the descriptor stays, as in asyncio. */
+    if (loop->l_signal_handlers != NULL && PyDict_Check(loop->l_signal_handlers) &&
+        PyDict_GET_SIZE(loop->l_signal_handlers) > 0)
+        return;
+    int current = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
+    if (current != loop->l_inbox.i_write_fd)
+        (void)cl_set_wakeup_fd(st->set_wakeup_fd, current); /* somebody set theirs meanwhile */
+}
+
+int
+cl_signals_deliver(LoopObject *loop)
+{
+    unsigned char bytes[256];
+    int count, result = 0;
+    PyObject *number = NULL, *handlers = NULL;
+
+    loop->l_pipe_ready = false;
+    do {
+        count = cl_inbox_read(&loop->l_inbox, bytes, (int)sizeof(bytes));
+        for (int i = 0; i < count && result == 0; i++) {
+            handlers = loop->l_signal_handlers;
+            if (bytes[i] == 0 || handlers == NULL || !PyDict_Check(handlers) ||
+                PyDict_GET_SIZE(handlers) == 0)
+                continue;
+            number = PyLong_FromLong(bytes[i]);
+            PyObject *done = number == NULL ? NULL : PyObject_CallMethodOneArg(
+                (PyObject *)loop, loop->l_st->str__handle_signal, number);
+            if (done == NULL)
+                result = -1;
+            Py_XDECREF(done);
+            Py_CLEAR(number);
+        }
+    } while (count == (int)sizeof(bytes) && result == 0);
+
+    /* After the pipe is empty: a handler may raise KeyboardInterrupt. */
+    if (result == 0 && PyErr_CheckSignals() < 0)
+        result = -1;
+    return result;
+}
+
+void
+cl_signals_after_fork(cl_state *st)
+{
+    if (st->armed_fd >= 0) {
+        int current = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
+        if (current != st->armed_fd)
+            (void)cl_set_wakeup_fd(st->set_wakeup_fd, current);
+        st->armed_fd = -1;
+    }
+    st->main_thread = PyThread_get_thread_ident();
+}

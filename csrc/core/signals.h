@@ -1,0 +1,30 @@
+/* signals.h - how signals reach a loop that may be asleep.
+ *
+ * While a loop that runs in the main thread sleeps, its pipe is the process's wakeup
+ * descriptor: CPython's C-level handler writes a byte there, so that no signal
+ * is missed between the last look and the sleep, and plain signal.signal()
+ * handlers and Ctrl-C work on an idle loop. A wakeup descriptor that somebody
+ * else has set is left alone (the signal then interrupts the poll, as it does
+ * in asyncio); add_signal_handler() takes it over and remove_signal_handler()
+ * gives it back. */
+#ifndef CL_CORE_SIGNALS_H
+#define CL_CORE_SIGNALS_H
+
+#include "core/loop.h"
+
+/* Before the first sleep of a run, and after the run: one that never sleeps pays
+ * nothing. No-ops outside the main thread. */
+void cl_signals_arm(LoopObject *loop);
+void cl_signals_disarm(LoopObject *loop);
+
+/* The watch of the pipe; see inbox.h. */
+int cl_signals_watch(LoopObject *loop);
+
+/* Reads the pipe, lets Python run its handlers, and schedules those of
+ * add_signal_handler(). Runs Python. 0 or -1. */
+int cl_signals_deliver(LoopObject *loop);
+
+/* In the child of a fork: signals must not reach the parent's loop. */
+void cl_signals_after_fork(cl_state *st);
+
+#endif

@@ -1,0 +1,77 @@
+/* state.h - what one instance of the module owns.
+ *
+ * Each list below is expanded into fields, setup, traverse and clear (module.c):
+ * a line there is all that a new type, import or name needs. Nothing writable
+ * lives at file scope, so every interpreter has its own. An object reaches the
+ * state through its loop; only constructors look it up from the type. */
+#ifndef CL_CORE_STATE_H
+#define CL_CORE_STATE_H
+
+#include "base/compat.h"
+
+/* type, function that makes it */
+#define CL_STATE_TYPES(X) \
+    X(Handle, cl_handle_setup) \
+    X(TimerHandle, cl_timer_handle_setup) \
+    X(Loop, cl_loop_setup)
+
+/* field, module, attribute: fetched once, at import */
+#define CL_STATE_IMPORTS(X) \
+    X(asyncio_Handle, "asyncio.events", "Handle") \
+    X(asyncio_TimerHandle, "asyncio.events", "TimerHandle") \
+    X(SelectorEventLoop, "asyncio", "SelectorEventLoop") \
+    X(get_running_loop, "asyncio.events", "_get_running_loop") \
+    X(set_running_loop, "asyncio.events", "_set_running_loop") \
+    X(format_callback_source, "asyncio.format_helpers", "_format_callback_source") \
+    X(extract_stack, "asyncio.format_helpers", "extract_stack") \
+    X(format_handle, "asyncio.base_events", "_format_handle") \
+    X(run_until_complete_cb, "asyncio.base_events", "_run_until_complete_cb") \
+    X(logger, "asyncio.log", "logger") \
+    X(ensure_future, "asyncio.tasks", "ensure_future") \
+    X(isfuture, "asyncio.futures", "isfuture") \
+    X(tasks_module, "asyncio", "tasks") \
+    X(futures_module, "asyncio", "futures") \
+    X(get_asyncgen_hooks, "sys", "get_asyncgen_hooks") \
+    X(set_asyncgen_hooks, "sys", "set_asyncgen_hooks") \
+    X(set_wakeup_fd, "signal", "set_wakeup_fd") \
+    X(WeakSet, "weakref", "WeakSet") \
+    X(WeakValueDictionary, "weakref", "WeakValueDictionary")
+
+/* interned attribute and keyword names, kept as str_NAME */
+#define CL_STATE_NAMES(X) \
+    X(Future) X(Task) \
+    X(__kwdefaults__) X(__repr__) \
+    X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) \
+    X(_cancelled) X(_check_callback) X(_check_thread) X(_handle_signal) \
+    X(_log_destroy_pending) X(_repr_info) X(_run) X(_run_once) \
+    X(_set_coroutine_origin_tracking) X(_source_traceback) \
+    X(add_done_callback) X(call_at) X(call_exception_handler) \
+    X(call_later) X(call_soon) X(call_soon_threadsafe) X(cancelled) \
+    X(context) X(create_task) X(debug) X(done) X(exception) X(fileno) \
+    X(firstiter) X(finalizer) X(handle) X(is_closing) X(loop) X(message) \
+    X(name) X(remove_done_callback) X(result) X(run) X(run_forever) \
+    X(run_in_executor) X(run_until_complete) X(source_traceback) X(stop) \
+    X(time) X(warning)
+
+typedef struct cl_state {
+#define FIELD(type, setup) PyTypeObject *type##Type;
+    CL_STATE_TYPES(FIELD)
+#undef FIELD
+#define FIELD(field, module, attribute) PyObject *field;
+    CL_STATE_IMPORTS(FIELD)
+#undef FIELD
+#define FIELD(name) PyObject *str_##name;
+    CL_STATE_NAMES(FIELD)
+#undef FIELD
+    PyObject *kwnames_context;         /* ("context",) */
+    PyObject *kwnames_loop;            /* ("loop",) */
+    PyObject *kwnames_debug;           /* ("debug",) */
+    bool callback_source_takes_debug;  /* 3.13 and some 3.12 */
+    unsigned long main_thread;         /* threading.main_thread().ident */
+    int armed_fd;                      /* what we gave signal.set_wakeup_fd, or -1 */
+    Py_ssize_t live_handles;           /* live objects, for leak checks */
+    Py_ssize_t live_timers;
+    Py_ssize_t live_loops;
+} cl_state;
+
+#endif

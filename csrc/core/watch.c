@@ -1,0 +1,133 @@
+/* watch.c - see watch.h. */
+#include "core/watch.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/loop.h"
+
+void
+cl_watch_table_init(cl_watch_table *table)
+{
+    memset(table, 0, sizeof(*table));
+}
+
+void
+cl_watch_table_free(cl_watch_table *table)
+{
+    free(table->wt_by_fd);
+    free(table->wt_changes);
+    cl_watch_table_init(table);
+}
+
+static int
+reserve_fd(cl_watch_table *table, int fd)
+{
+    int size = table->wt_size ? table->wt_size : 64;
+    if (fd < table->wt_size)
+        return 0;
+    while (size <= fd)
+        size *= 2;
+    cl_watch **fresh = realloc(table->wt_by_fd, (size_t)size * sizeof(*fresh));
+    if (fresh == NULL)
+        return -ENOMEM;
+    memset(fresh + table->wt_size, 0,
+           (size_t)(size - table->wt_size) * sizeof(*fresh));
+    table->wt_by_fd = fresh;
+    table->wt_size = size;
+    return 0;
+}
+
+int
+cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want)
+{
+    cl_watch_table *table = &loop->l_watches;
+    int err = reserve_fd(table, fd);
+    if (err < 0)
+        return err;
+    uint32_t generation = table->wt_generation + 1;
+    err = loop->l_poller.ops->set(&loop->l_poller, fd, generation, 0, want);
+    if (err < 0)
+        return err;
+    table->wt_generation = generation;
+    watch->w_fd = fd;
+    watch->w_generation = generation;
+    watch->w_want = watch->w_have = (uint8_t)want;
+    watch->w_changed = false;
+    table->wt_by_fd[fd] = watch;
+    table->wt_count++;
+    return 0;
+}
+
+int
+cl_watch_want(LoopObject *loop, cl_watch *watch, unsigned want)
+{
+    cl_watch_table *table = &loop->l_watches;
+    if (!watch->w_changed && want != watch->w_have) {
+        if (table->wt_change_count == table->wt_change_capacity) {
+            int capacity = table->wt_change_capacity ? table->wt_change_capacity * 2 : 16;
+            int *fresh = realloc(table->wt_changes, (size_t)capacity * sizeof(int));
+            if (fresh == NULL)
+                return -ENOMEM;
+            table->wt_changes = fresh;
+            table->wt_change_capacity = capacity;
+        }
+        table->wt_changes[table->wt_change_count++] = watch->w_fd;
+        watch->w_changed = true;
+    }
+    watch->w_want = (uint8_t)want;
+    return 0;
+}
+
+int
+cl_watch_confirm(LoopObject *loop, cl_watch *watch)
+{
+    int err = loop->l_poller.ops->set(&loop->l_poller, watch->w_fd,
+                                      watch->w_generation, watch->w_have,
+                                      watch->w_want);
+    if (err == 0)
+        watch->w_have = watch->w_want;
+    return err;
+}
+
+void
+cl_watch_stop(LoopObject *loop, cl_watch *watch)
+{
+    cl_watch_table *table = &loop->l_watches;
+    /* A change that is still listed finds no watch, or one of a later
+     * generation that is in step, and does nothing. */
+    table->wt_by_fd[watch->w_fd] = NULL;
+    table->wt_count--;
+    if (loop->l_poller.ops != NULL)
+        (void)loop->l_poller.ops->set(&loop->l_poller, watch->w_fd,
+                                      watch->w_generation, watch->w_have, 0);
+    watch->w_have = watch->w_want = 0;
+}
+
+int
+cl_watch_apply(LoopObject *loop)
+{
+    cl_watch_table *table = &loop->l_watches;
+    for (int i = 0; i < table->wt_change_count; i++) {
+        cl_watch *watch = cl_watch_find(table, table->wt_changes[i]);
+        if (watch == NULL)
+            continue;
+        watch->w_changed = false;
+        if (watch->w_want != watch->w_have && cl_watch_confirm(loop, watch) < 0 &&
+            watch->w_ready(loop, watch, watch->w_want) < 0)
+            return -1;
+    }
+    table->wt_change_count = 0;
+    return 0;
+}
+
+int
+cl_watch_dispatch(LoopObject *loop, const cl_event *event)
+{
+    cl_watch *watch = cl_watch_find(&loop->l_watches, event->fd);
+    if (watch == NULL || watch->w_generation != event->generation)
+        return 0;
+    unsigned events = event->events & watch->w_want;
+    return events ? watch->w_ready(loop, watch, events) : 0;
+}

@@ -1,0 +1,278 @@
+/* module.c - the extension module cloop._cloop: state, types and small functions. */
+#include "base/compat.h"
+#include "core/handle.h"
+#include "core/signals.h"
+#include "core/state.h"
+#include "loop_type.h"
+#include "poller/poller.h"
+
+/* setup.py says how it built us. */
+#ifndef CL_BUILD_FLAGS
+#define CL_BUILD_FLAGS ""
+#endif
+#ifndef CL_BUILD_COMPILER
+#define CL_BUILD_COMPILER ""
+#endif
+
+static cl_state *
+state_of(PyObject *module)
+{
+    return PyModule_GetState(module);
+}
+
+PyDoc_STRVAR(counts_doc,
+"counts()\n--\n\n"
+"Return how many objects of each type are alive: {type name: count}.");
+
+static PyObject *
+module_counts(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    cl_state *st = state_of(module);
+    return Py_BuildValue("{snsnsn}", "Loop", st->live_loops, "Handle",
+                         st->live_handles, "TimerHandle", st->live_timers);
+}
+
+PyDoc_STRVAR(build_info_doc,
+"build_info()\n--\n\n"
+"Return how this module was built: {'compiler': ..., 'flags': ..., 'pollers': ...}.");
+
+static PyObject *
+module_build_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    PyObject *pollers = PyList_New(0);
+    if (pollers == NULL)
+        return NULL;
+    for (int n = 0; cl_poller_name(n) != NULL; n++) {
+        PyObject *name = PyUnicode_FromString(cl_poller_name(n));
+        if (name == NULL || PyList_Append(pollers, name) < 0) {
+            Py_XDECREF(name);
+            Py_DECREF(pollers);
+            return NULL;
+        }
+        Py_DECREF(name);
+    }
+    return Py_BuildValue("{sssssN}", "compiler", CL_BUILD_COMPILER, "flags",
+                         CL_BUILD_FLAGS, "pollers", pollers);
+}
+
+PyDoc_STRVAR(wakeup_fd_doc,
+"wakeup_fd()\n--\n\n"
+"Return the process's signal wakeup descriptor without changing it, or -1; only\n"
+"in the main thread.");
+
+static PyObject *
+module_wakeup_fd(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    cl_state *st = state_of(module);
+    int fd = -1;
+    if (cl_is_signal_thread(st->main_thread)) {
+        fd = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
+        if (fd != -1)
+            (void)cl_set_wakeup_fd(st->set_wakeup_fd, fd);
+    }
+    return PyLong_FromLong(fd);
+}
+
+static PyObject *
+module_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    cl_signals_after_fork(state_of(module));
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef module_methods[] = {
+    {"counts", module_counts, METH_NOARGS, counts_doc},
+    {"build_info", module_build_info, METH_NOARGS, build_info_doc},
+    {"wakeup_fd", module_wakeup_fd, METH_NOARGS, wakeup_fd_doc},
+    {"_after_fork_in_child", module_after_fork, METH_NOARGS, NULL},
+    {NULL}
+};
+
+/* ---------------------------------------------------------------------- setup */
+
+static PyObject *
+import_attribute(const char *module_name, const char *attribute)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    if (module == NULL)
+        return NULL;
+    PyObject *value = PyObject_GetAttrString(module, attribute);
+    Py_DECREF(module);
+    return value;
+}
+
+static int
+setup_imports(cl_state *st)
+{
+#define IMPORT(field, module, attribute) \
+    if ((st->field = import_attribute(module, attribute)) == NULL) \
+        return -1;
+    CL_STATE_IMPORTS(IMPORT)
+#undef IMPORT
+    return 0;
+}
+
+static int
+setup_names(cl_state *st)
+{
+#define INTERN(name) \
+    if ((st->str_##name = PyUnicode_InternFromString(#name)) == NULL) \
+        return -1;
+    CL_STATE_NAMES(INTERN)
+#undef INTERN
+    if ((st->kwnames_context = PyTuple_Pack(1, st->str_context)) == NULL ||
+        (st->kwnames_loop = PyTuple_Pack(1, st->str_loop)) == NULL ||
+        (st->kwnames_debug = PyTuple_Pack(1, st->str_debug)) == NULL)
+        return -1;
+    return 0;
+}
+
+/* _format_callback_source() takes debug= from 3.13 on, and where that was
+ * backported: its signature tells. */
+static int
+probe_callback_source(cl_state *st)
+{
+    PyObject *defaults = NULL;
+    int found = PyObject_GetOptionalAttr(st->format_callback_source,
+                                         st->str___kwdefaults__, &defaults);
+    if (found > 0 && PyDict_Check(defaults))
+        found = PyDict_Contains(defaults, st->str_debug);
+    else if (found > 0)
+        found = 0;
+    Py_XDECREF(defaults);
+    st->callback_source_takes_debug = found > 0;
+    return found < 0 ? -1 : 0;
+}
+
+static int
+setup_threads(PyObject *module, cl_state *st)
+{
+    PyObject *main_thread = NULL, *ident = NULL, *hook = NULL, *result = NULL;
+    PyObject *register_at_fork = NULL, *function = NULL, *kwargs = NULL, *empty = NULL;
+    int status = -1;
+
+    st->armed_fd = -1;
+    if ((function = import_attribute("threading", "main_thread")) == NULL ||
+        (main_thread = PyObject_CallNoArgs(function)) == NULL ||
+        (ident = PyObject_GetAttrString(main_thread, "ident")) == NULL)
+        goto done;
+    if (ident != Py_None) {
+        st->main_thread = PyLong_AsUnsignedLong(ident);
+        if (st->main_thread == (unsigned long)-1 && PyErr_Occurred())
+            goto done;
+    }
+    if ((register_at_fork = import_attribute("os", "register_at_fork")) == NULL ||
+        (hook = PyObject_GetAttrString(module, "_after_fork_in_child")) == NULL ||
+        (kwargs = Py_BuildValue("{sO}", "after_in_child", hook)) == NULL ||
+        (empty = PyTuple_New(0)) == NULL ||
+        (result = PyObject_Call(register_at_fork, empty, kwargs)) == NULL)
+        goto done;
+    status = 0;
+done:
+    Py_XDECREF(function);
+    Py_XDECREF(main_thread);
+    Py_XDECREF(ident);
+    Py_XDECREF(register_at_fork);
+    Py_XDECREF(hook);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(empty);
+    Py_XDECREF(result);
+    return status;
+}
+
+static int
+setup_types(PyObject *module, cl_state *st)
+{
+#define SETUP(type, setup) \
+    if ((st->type##Type = setup(module, st)) == NULL) \
+        return -1;
+    CL_STATE_TYPES(SETUP)
+#undef SETUP
+    if (PyModule_AddObjectRef(module, "Handle", (PyObject *)st->HandleType) < 0 ||
+        PyModule_AddObjectRef(module, "TimerHandle", (PyObject *)st->TimerHandleType) < 0 ||
+        PyModule_AddObjectRef(module, "LoopCore", (PyObject *)st->LoopType) < 0)
+        return -1;
+    return 0;
+}
+
+static int
+module_exec(PyObject *module)
+{
+    cl_state *st = state_of(module);
+    if (setup_imports(st) < 0 || setup_names(st) < 0 || probe_callback_source(st) < 0 ||
+        setup_threads(module, st) < 0 || setup_types(module, st) < 0)
+        return -1;
+    return 0;
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    cl_state *st = state_of(module);
+    if (st == NULL)
+        return 0;
+#define VISIT(type, setup) Py_VISIT(st->type##Type);
+    CL_STATE_TYPES(VISIT)
+#undef VISIT
+#define VISIT(field, module_name, attribute) Py_VISIT(st->field);
+    CL_STATE_IMPORTS(VISIT)
+#undef VISIT
+    return 0;
+}
+
+static int
+module_clear(PyObject *module)
+{
+    cl_state *st = state_of(module);
+    if (st == NULL)
+        return 0;
+#define CLEAR(type, setup) Py_CLEAR(st->type##Type);
+    CL_STATE_TYPES(CLEAR)
+#undef CLEAR
+#define CLEAR(field, module_name, attribute) Py_CLEAR(st->field);
+    CL_STATE_IMPORTS(CLEAR)
+#undef CLEAR
+    return 0;
+}
+
+static void
+module_free(void *module)
+{
+    cl_state *st = state_of(module);
+    if (st == NULL)
+        return;
+    (void)module_clear(module);
+    /* Strings are in no cycle, and a late destructor may still need them. */
+#define CLEAR(name) Py_CLEAR(st->str_##name);
+    CL_STATE_NAMES(CLEAR)
+#undef CLEAR
+    Py_CLEAR(st->kwnames_context);
+    Py_CLEAR(st->kwnames_loop);
+    Py_CLEAR(st->kwnames_debug);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+    CL_MOD_SLOTS_EXTRA
+    {0, NULL}
+};
+
+static struct PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "cloop._cloop",
+    .m_doc = "The event loop of cloop, in C.",
+    .m_size = sizeof(cl_state),
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+CL_EXPORT PyObject *PyInit__cloop(void);
+
+PyObject *
+PyInit__cloop(void)
+{
+    return PyModuleDef_Init(&module_def);
+}

@@ -1,0 +1,123 @@
+/* epoll.c - Linux's epoll, level-triggered.
+ *
+ * Timeouts have the resolution of the clock through epoll_pwait2 (Linux 5.11);
+ * older kernels and sandboxes that refuse it get epoll_wait, rounded up to
+ * whole milliseconds so that no timer is early. */
+#include "poller/backends.h"
+
+#ifdef __linux__
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The number is the same on every architecture; old headers lack it. */
+#ifndef SYS_epoll_pwait2
+#define SYS_epoll_pwait2 441
+#endif
+
+/* impl is NULL while epoll_pwait2 has not been refused. */
+#define REFUSED ((void *)1)
+
+static int
+ep_open(cl_poller *poller)
+{
+    poller->fd = epoll_create1(EPOLL_CLOEXEC);
+    return poller->fd < 0 ? -errno : 0;
+}
+
+static void
+ep_close(cl_poller *poller)
+{
+    close(poller->fd);
+}
+
+static int
+ep_set(cl_poller *poller, int fd, uint32_t generation, unsigned have,
+       unsigned want)
+{
+    struct epoll_event event = {0};
+    event.events = (want & CL_READ ? (uint32_t)EPOLLIN : 0) |
+                   (want & CL_WRITE ? (uint32_t)EPOLLOUT : 0);
+    event.data.u64 = (uint64_t)generation << 32 | (uint32_t)fd;
+    if (want == 0) {
+        if (epoll_ctl(poller->fd, EPOLL_CTL_DEL, fd, &event) == 0 ||
+            errno == EBADF || errno == ENOENT)
+            return 0;
+        return -errno;
+    }
+    int op = have ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    if (epoll_ctl(poller->fd, op, fd, &event) == 0)
+        return 0;
+    /* The descriptor was closed and its number given out again behind our
+     * back: the kernel forgot it with the old file (ENOENT), or still knows it
+     * because the file lives on under another descriptor (EEXIST). */
+    if (op == EPOLL_CTL_MOD && errno == ENOENT)
+        op = EPOLL_CTL_ADD;
+    else if (op == EPOLL_CTL_ADD && errno == EEXIST)
+        op = EPOLL_CTL_MOD;
+    else
+        return -errno;
+    return epoll_ctl(poller->fd, op, fd, &event) == 0 ? 0 : -errno;
+}
+
+static int
+wait_ms(cl_poller *poller, int64_t timeout_ns, struct epoll_event *raw, int max)
+{
+    int timeout_ms = -1;
+    if (timeout_ns >= 0) {
+        int64_t ms = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
+        timeout_ms = ms < INT_MAX ? (int)ms : INT_MAX;
+    }
+    return epoll_wait(poller->fd, raw, max, timeout_ms);
+}
+
+static int
+wait_raw(cl_poller *poller, int64_t timeout_ns, struct epoll_event *raw, int max)
+{
+    if (timeout_ns > 0 && poller->impl != REFUSED) {
+        /* The kernel's own layout, 64-bit on every architecture. */
+        struct { int64_t sec; int64_t nsec; } ts = {timeout_ns / 1000000000,
+                                                    timeout_ns % 1000000000};
+        int count = (int)syscall(SYS_epoll_pwait2, poller->fd, raw, max, &ts,
+                                 NULL, (size_t)0);
+        if (count >= 0 || (errno != ENOSYS && errno != EPERM))
+            return count;
+        poller->impl = REFUSED;
+    }
+    return wait_ms(poller, timeout_ns, raw, max);
+}
+
+static int
+ep_wait(cl_poller *poller, int64_t timeout_ns, cl_event *events, int max)
+{
+    struct epoll_event raw[CL_EVENTS_MAX];
+    if (max > CL_EVENTS_MAX)
+        max = CL_EVENTS_MAX;
+    int count = wait_raw(poller, timeout_ns, raw, max);
+    if (count < 0)
+        return -errno;
+    for (int i = 0; i < count; i++) {
+        uint32_t bits = raw[i].events;
+        events[i].fd = (int)(uint32_t)raw[i].data.u64;
+        events[i].generation = (uint32_t)(raw[i].data.u64 >> 32);
+        events[i].events = (bits & ~(uint32_t)EPOLLOUT ? CL_READ : 0) |
+                           (bits & ~(uint32_t)EPOLLIN ? CL_WRITE : 0);
+    }
+    return count;
+}
+
+const cl_poller_ops cl_poller_epoll = {
+    .name = "epoll",
+    .open = ep_open,
+    .close = ep_close,
+    .set = ep_set,
+    .wait = ep_wait,
+};
+
+#endif

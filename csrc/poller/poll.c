@@ -1,0 +1,259 @@
+/* poll.c - poll(2), for every Unix.
+ *
+ * `watched` is what we were told; wait() copies it and hands the copy to the
+ * kernel, so that set() may be called from another thread meanwhile (it takes
+ * effect at the next wait). The lock covers `watched` and is not held while
+ * waiting.
+ *
+ * A descriptor that turns out to be closed is reported to nobody, as with
+ * epoll: its entry stays, negated, which poll(2) skips, until it is set again
+ * or forgotten. */
+#include "poller/backends.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+typedef struct {
+    struct pollfd *fds;
+    uint32_t *generations;
+    int count;
+    int capacity;
+} poll_array;
+
+typedef struct {
+    pthread_mutex_t lock;
+    poll_array watched;
+    int *slot_of;       /* descriptor -> place in watched, -1 if absent */
+    int slots;
+    poll_array waiting; /* the copy; used by wait() alone */
+    int first;          /* where the next scan starts, so that none is starved */
+} poll_set;
+
+/* poll(2) skips negative descriptors; applied twice it gives fd back. */
+static inline int
+negated(int fd)
+{
+    return -1 - fd;
+}
+
+static bool
+widen(void **array, size_t size, int count)
+{
+    void *fresh = realloc(*array, size * (size_t)count);
+    if (fresh != NULL)
+        *array = fresh;
+    return fresh != NULL;
+}
+
+static int
+reserve(poll_array *array, int count)
+{
+    if (count <= array->capacity)
+        return 0;
+    int capacity = array->capacity ? array->capacity : 16;
+    while (capacity < count)
+        capacity *= 2;
+    if (!widen((void **)&array->fds, sizeof(*array->fds), capacity) ||
+        !widen((void **)&array->generations, sizeof(*array->generations), capacity))
+        return -ENOMEM;
+    array->capacity = capacity;
+    return 0;
+}
+
+static int
+reserve_slot(poll_set *set, int fd)
+{
+    int slots = set->slots ? set->slots : 64;
+    if (fd < set->slots)
+        return 0;
+    while (slots <= fd)
+        slots *= 2;
+    if (!widen((void **)&set->slot_of, sizeof(*set->slot_of), slots))
+        return -ENOMEM;
+    for (int i = set->slots; i < slots; i++)
+        set->slot_of[i] = -1;
+    set->slots = slots;
+    return 0;
+}
+
+static int
+po_open(cl_poller *poller)
+{
+    poll_set *set = calloc(1, sizeof(*set));
+    if (set == NULL)
+        return -ENOMEM;
+    int err = pthread_mutex_init(&set->lock, NULL);
+    if (err != 0) {
+        free(set);
+        return -err;
+    }
+    poller->impl = set;
+    return 0;
+}
+
+static void
+po_close(cl_poller *poller)
+{
+    poll_set *set = poller->impl;
+    pthread_mutex_destroy(&set->lock);
+    free(set->watched.fds);
+    free(set->watched.generations);
+    free(set->waiting.fds);
+    free(set->waiting.generations);
+    free(set->slot_of);
+    free(set);
+}
+
+/* epoll refuses what is always ready and what is not open; so do we. */
+static int
+check_fd(int fd)
+{
+    struct stat status;
+    if (fstat(fd, &status) < 0)
+        return -errno;
+    return S_ISREG(status.st_mode) || S_ISDIR(status.st_mode) ? -EPERM : 0;
+}
+
+static void
+forget(poll_set *set, int fd)
+{
+    if (fd >= set->slots || set->slot_of[fd] < 0)
+        return;
+    poll_array *watched = &set->watched;
+    int slot = set->slot_of[fd], last = --watched->count;
+    set->slot_of[fd] = -1;
+    if (slot != last) {
+        watched->fds[slot] = watched->fds[last];
+        watched->generations[slot] = watched->generations[last];
+        int moved = watched->fds[slot].fd;
+        set->slot_of[moved < 0 ? negated(moved) : moved] = slot;
+    }
+}
+
+static int
+watch(poll_set *set, int fd, uint32_t generation, unsigned want)
+{
+    poll_array *watched = &set->watched;
+    int err = check_fd(fd);
+    if (err == 0)
+        err = reserve(watched, watched->count + 1);
+    if (err == 0)
+        err = reserve_slot(set, fd);
+    if (err < 0)
+        return err;
+    int slot = set->slot_of[fd];
+    if (slot < 0)
+        slot = set->slot_of[fd] = watched->count++;
+    watched->fds[slot].fd = fd;
+    watched->fds[slot].revents = 0;
+    watched->fds[slot].events = (short)((want & CL_READ ? POLLIN : 0) |
+                                        (want & CL_WRITE ? POLLOUT : 0));
+    watched->generations[slot] = generation;
+    return 0;
+}
+
+static int
+po_set(cl_poller *poller, int fd, uint32_t generation, unsigned have,
+       unsigned want)
+{
+    poll_set *set = poller->impl;
+    int err = 0;
+    (void)have;
+    pthread_mutex_lock(&set->lock);
+    if (want == 0)
+        forget(set, fd);
+    else
+        err = watch(set, fd, generation, want);
+    pthread_mutex_unlock(&set->lock);
+    return err;
+}
+
+static int
+copy_watched(poll_set *set)
+{
+    poll_array *from = &set->watched, *to = &set->waiting;
+    pthread_mutex_lock(&set->lock);
+    int err = reserve(to, from->count);
+    if (err == 0) {
+        to->count = from->count;
+        if (from->count > 0) {
+            memcpy(to->fds, from->fds, (size_t)from->count * sizeof(*to->fds));
+            memcpy(to->generations, from->generations,
+                   (size_t)from->count * sizeof(*to->generations));
+        }
+    }
+    pthread_mutex_unlock(&set->lock);
+    return err;
+}
+
+static void
+skip_closed(poll_set *set, int fd, uint32_t generation)
+{
+    pthread_mutex_lock(&set->lock);
+    int slot = fd < set->slots ? set->slot_of[fd] : -1;
+    if (slot >= 0 && set->watched.generations[slot] == generation)
+        set->watched.fds[slot].fd = negated(fd);
+    pthread_mutex_unlock(&set->lock);
+}
+
+static int
+wait_raw(poll_array *waiting, int64_t timeout_ns)
+{
+#ifdef __linux__
+    struct timespec ts = {(time_t)(timeout_ns / 1000000000),
+                          (long)(timeout_ns % 1000000000)};
+    return ppoll(waiting->fds, (nfds_t)waiting->count, timeout_ns < 0 ? NULL : &ts,
+                 NULL);
+#else
+    int64_t ms = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
+    return poll(waiting->fds, (nfds_t)waiting->count,
+                timeout_ns < 0 ? -1 : ms < INT_MAX ? (int)ms : INT_MAX);
+#endif
+}
+
+static int
+po_wait(cl_poller *poller, int64_t timeout_ns, cl_event *events, int max)
+{
+    poll_set *set = poller->impl;
+    poll_array *waiting = &set->waiting;
+    int err = copy_watched(set);
+    if (err < 0)
+        return err;
+    int ready = wait_raw(waiting, timeout_ns);
+    if (ready < 0)
+        return -errno;
+    int count = 0, start = waiting->count ? set->first % waiting->count : 0;
+    for (int n = 0; n < waiting->count && ready > 0 && count < max; n++) {
+        int at = (start + n) % waiting->count;
+        const struct pollfd *entry = &waiting->fds[at];
+        if (entry->revents == 0)
+            continue;
+        ready--;
+        set->first = at + 1;
+        if (entry->revents & POLLNVAL) {
+            skip_closed(set, entry->fd, waiting->generations[at]);
+            continue;
+        }
+        events[count].fd = entry->fd;
+        events[count].generation = waiting->generations[at];
+        events[count].events = (entry->revents & ~POLLOUT ? CL_READ : 0) |
+                               (entry->revents & ~POLLIN ? CL_WRITE : 0);
+        count++;
+    }
+    return count;
+}
+
+const cl_poller_ops cl_poller_poll = {
+    .name = "poll",
+    .open = po_open,
+    .close = po_close,
+    .set = po_set,
+    .wait = po_wait,
+};

@@ -1,0 +1,54 @@
+/* poller.c - chooses a back end by name. */
+#include "poller/poller.h"
+
+#include <string.h>
+
+#include "poller/backends.h"
+
+/* Best first. */
+static const cl_poller_ops *const backends[] = {
+#ifdef __linux__
+    &cl_poller_epoll,
+#endif
+    &cl_poller_poll,
+};
+
+#define COUNT ((int)(sizeof(backends) / sizeof(backends[0])))
+
+const char *
+cl_poller_name(int n)
+{
+    return n < COUNT ? backends[n]->name : NULL;
+}
+
+const cl_poller_ops *
+cl_poller_find(const char *name)
+{
+    for (int n = 0; n < COUNT; n++) {
+        if (name == NULL || strcmp(backends[n]->name, name) == 0)
+            return backends[n];
+    }
+    return NULL;
+}
+
+int
+cl_poller_open(cl_poller *poller, const cl_poller_ops *ops)
+{
+    poller->ops = ops;
+    poller->fd = -1;
+    poller->impl = NULL;
+    int err = ops->open(poller);
+    if (err < 0)
+        poller->ops = NULL;
+    return err;
+}
+
+void
+cl_poller_close(cl_poller *poller)
+{
+    if (poller->ops != NULL) {
+        poller->ops->close(poller);
+        poller->ops = NULL;
+        poller->fd = -1;
+    }
+}

@@ -1,0 +1,198 @@
+"""Builds cloop._cloop. Every compiler flag and build switch of the project is here.
+
+CLOOP_BUILD    release (default), debug, asan or stress; see BUILDS
+CLOOP_WERROR   1 makes warnings errors
+CC, CFLAGS     as usual: the compiler, and flags added before ours
+
+What the machine lacks is said in one line, before anything is compiled.
+"""
+
+import os
+import sys
+
+if sys.version_info < (3, 8) or sys.implementation.name != "cpython":
+    sys.exit("cloop needs CPython 3.8 or newer: %s is %s" % (sys.executable, sys.version.split()[0]))
+if not sys.platform.startswith("linux"):
+    sys.exit("cloop runs on Linux only so far: this is %s" % sys.platform)
+
+import copy
+import glob
+import runpy
+import shutil
+import subprocess
+import tempfile
+from multiprocessing.pool import ThreadPool
+
+try:
+    from setuptools import Extension, setup
+    from setuptools.command.build_ext import build_ext
+except ImportError:
+    sys.exit("cloop needs setuptools to build: %s -m pip install setuptools" % sys.executable)
+
+FLAGS = [
+    "-std=c11",
+    "-D_GNU_SOURCE",  # epoll, accept4, pipe2, which -std=c11 alone hides
+    "-pthread",
+    "-fvisibility=hidden",  # only the init function is exported: calls between our files need no PLT
+    "-Wall",
+    "-Wextra",
+    "-Wno-unused-parameter",  # signatures are CPython's, or those of our tables
+    "-Wno-missing-field-initializers",  # PyMethodDef and its like end in fields left zero
+    "-g",  # perf, gdb and py-spy see names; costs nothing at run time
+    "-fno-omit-frame-pointer",
+]
+# Python's own flags say -DNDEBUG and may say _FORTIFY_SOURCE, which warns without optimisation.
+DEBUG = ["-UNDEBUG", "-U_FORTIFY_SOURCE", "-DCL_DEBUG"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+BUILDS = {
+    "release": (["-O3"], []),
+    "debug": (["-O0"] + DEBUG, []),
+    "asan": (["-O1"] + DEBUG + SANITIZE, SANITIZE),
+    "stress": (["-O0"] + DEBUG + ["-DCL_STRESS"], []),
+}
+
+
+def flags(build):
+    """What the compiler and the linker are told for a build; nothing in it is Python's."""
+    if build not in BUILDS:
+        sys.exit("CLOOP_BUILD=%s is none of %s" % (build, ", ".join(BUILDS)))
+    compiling, linking = BUILDS[build]
+    werror = ["-Werror"] if os.environ.get("CLOOP_WERROR") == "1" else []
+    return FLAGS + compiling + werror, ["-pthread"] + linking
+
+
+def first_line(command):
+    """The first line that a command prints."""
+    return subprocess.run(command, stdout=subprocess.PIPE, universal_newlines=True).stdout.split("\n")[0]
+
+
+def failure(command, text):
+    """Why the compiler does not take this text: a line of its own, or None."""
+    with tempfile.TemporaryDirectory() as scratch:
+        source = os.path.join(scratch, "probe.c")
+        with open(source, "w") as file:
+            file.write(text)
+        done = subprocess.run(
+            command + ["-fsyntax-only", source], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
+        )
+    lines = [line for line in done.stdout.splitlines() if "error" in line] or ["exit status %d" % done.returncode]
+    return lines[0].replace(source, "probe.c") if done.returncode else None
+
+
+def check_machine(compiler, include_dirs):
+    """Leave with one line if this machine cannot compile cloop."""
+    if shutil.which(compiler[0]) is None:
+        sys.exit(
+            "cloop needs a C11 compiler, and there is no %s: apt-get install gcc libc6-dev (Debian, Ubuntu), "
+            "dnf install gcc (Fedora)" % compiler[0]
+        )
+    command = compiler + FLAGS + ["-I" + path for path in include_dirs]
+    headers = "#include <stdatomic.h>\n#include <sys/epoll.h>\n"
+    if failure(command, headers + "#include <Python.h>\n") is None:
+        return
+    why = failure(command, headers)
+    if why is not None:
+        sys.exit(
+            "cloop needs a C11 compiler and the headers of the C library: apt-get install gcc libc6-dev (Debian, Ubuntu), "
+            "dnf install gcc glibc-devel (Fedora); %s says: %s" % (compiler[0], why)
+        )
+    sys.exit(
+        "cloop needs the headers of Python %d.%d: apt-get install python3-dev (Debian, Ubuntu), "
+        "dnf install python3-devel (Fedora); there is no usable Python.h in %s"
+        % (sys.version_info[:2] + (" or ".join(include_dirs),))
+    )
+
+
+def c_string(text):
+    return '"%s"' % text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+class BuildExt(build_ext):
+    """Compiles each source by itself, in parallel, and only if something it depends on is newer.
+
+    Objects of different builds are kept apart, so going from release to debug and back is cheap."""
+
+    def initialize_options(self):
+        super().initialize_options()
+        self.build = os.environ.get("CLOOP_BUILD", "release")
+        self.compiling, self.linking = flags(self.build)
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.build_temp = os.path.join(self.build_temp, self.build)
+
+    def get_source_files(self):
+        return super().get_source_files() + [header for ext in self.extensions for header in ext.depends]
+
+    def build_extensions(self):
+        check_machine(self.compiler.compiler_so, self.compiler.include_dirs)
+        super().build_extensions()
+
+    def build_extension(self, ext):
+        compiler = self.compiler.compiler_so + self.compiling
+        command = " ".join(compiler)
+        about = first_line(compiler + ["--version"])
+        macros = [("CL_BUILD_COMPILER", c_string(about)), ("CL_BUILD_FLAGS", c_string(" ".join(compiler[1:])))]
+        needs = ext.depends + [self.stamp("command", "%s\n%s\n%s\n" % (command, about, self.compiler.include_dirs))]
+
+        def compile_source(source):
+            (target,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
+            if self.force or older(target, [source] + needs):
+                self.compiler.compile(
+                    [source],
+                    output_dir=self.build_temp,
+                    macros=macros,
+                    include_dirs=ext.include_dirs,
+                    extra_postargs=self.compiling,
+                )
+            return target
+
+        with ThreadPool(os.cpu_count()) as pool:
+            objects = pool.map(compile_source, sorted(ext.sources))
+
+        # One file is linked from the objects of any build: who made it last is a dependency as well.
+        linked = copy.copy(ext)
+        linked.sources, linked.extra_objects = [], objects
+        linked.extra_link_args = self.linking
+        linked.depends = objects + [self.stamp("../linked", "\n".join(objects))]
+        super().build_extension(linked)
+
+    def stamp(self, name, text):
+        """A file that holds this text, and is new only if the text is."""
+        self.mkpath(self.build_temp)
+        path = os.path.join(self.build_temp, name)
+        if not os.path.exists(path) or read(path) != text:
+            with open(path, "w") as file:
+                file.write(text)
+        return path
+
+
+def read(path):
+    with open(path) as file:
+        return file.read()
+
+
+def older(target, sources):
+    if not os.path.exists(target):
+        return True
+    made = os.path.getmtime(target)
+    return any(os.path.getmtime(source) > made for source in sources)
+
+
+if __name__ == "__main__":
+    about = runpy.run_path("cloop/_version.py")
+    setup(
+        version=about["__version__"],
+        license="MIT",
+        packages=["cloop"],
+        package_data={"cloop": ["py.typed", "*.pyi"]},
+        ext_modules=[
+            Extension(
+                "cloop._cloop",
+                sources=sorted(glob.glob("csrc/**/*.c", recursive=True)),
+                depends=sorted(glob.glob("csrc/**/*.h", recursive=True)),
+                include_dirs=["csrc"],
+            )
+        ],
+        cmdclass={"build_ext": BuildExt},
+    )

@@ -1,0 +1,136 @@
+"""Runs this Python's own asyncio tests on another event loop.
+
+    python tests/conformance/run.py [--loop cloop|uvloop|asyncio] [--module test_events ...]
+
+Each module runs in a process of its own. A test that fails is run once more on asyncio as
+it comes: one that fails there too says something about the machine, not about the loop.
+"""
+
+import argparse
+import concurrent.futures
+import fnmatch
+import importlib
+import importlib.util
+import json
+import os
+import platform
+import signal
+import sys
+
+import judge
+import not_applicable
+import process
+
+# The slow modules, slowest last.
+LAST = (
+    "test_sock_lowlevel",
+    "test_subprocess",
+    "test_unix_events",
+    "test_tasks",
+    "test_sendfile",
+    "test_events",
+    "test_sslproto",
+    "test_ssl",
+)
+COLUMNS = (
+    ("passed", "passed"),
+    ("failed", "failed"),
+    ("not_applicable", "not applicable"),
+    ("no_loop", "no loop of ours"),
+    ("environment", "fails on asyncio too"),
+    ("skipped", "skipped"),
+)
+
+
+def modules():
+    """The modules of this version's suite that concern a loop on Unix, the slow ones last."""
+    spec = importlib.util.find_spec("test.test_asyncio")
+    if spec is None:
+        return []
+    names = [name[:-3] for name in os.listdir(spec.submodule_search_locations[0]) if fnmatch.fnmatch(name, "test_*.py")]
+    names = [name for name in names if name not in not_applicable.MODULES]
+    return sorted(names, key=lambda name: (LAST.index(name) if name in LAST else -1, name))
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--loop", choices=("cloop", "uvloop", "asyncio"), default="cloop")
+    parser.add_argument("--module", action="append", help="run this module alone (may be repeated)")
+    parser.add_argument("--test", metavar="PATTERN", help="run the tests whose module.Class.test matches")
+    parser.add_argument("--json", metavar="OUT", help="write every test's outcome to this file")
+    parser.add_argument("-j", type=int, default=1, metavar="N", help="modules at a time (default 1)")
+    parser.add_argument("-v", action="store_true", help="print whole tracebacks, and every test not passed")
+    parser.add_argument("--test-limit", type=float, default=120, metavar="SECONDS", help="for one test (default 120)")
+    parser.add_argument("--module-limit", type=float, default=1200, metavar="SECONDS", help="default 1200")
+    return parser.parse_args()
+
+
+def row(name, cells, seconds):
+    return "%-24s" % name + "".join("%*s" % (len(title) + 2, cell) for (_, title), cell in zip(COLUMNS, cells)) + seconds
+
+
+def print_failure(verdict, verbose):
+    lines = verdict.detail.strip().splitlines() or [""]
+    where = "" if verdict.loops else "  (made no loop of ours)"
+    print("  FAILED %s%s" % (verdict.id, where))
+    for line in lines if verbose else lines[-2:]:
+        print("      " + line)
+
+
+def print_module(module, verdicts, seconds, verbose):
+    counts = judge.count(verdicts)
+    print(row(module, [counts[key] for key, _ in COLUMNS], "%8.1f s" % seconds))
+    for verdict in verdicts:
+        if verdict.outcome == "failed":
+            print_failure(verdict, verbose)
+        elif verdict.outcome == "environment" or (verbose and verdict.outcome in ("not_applicable", "skipped")):
+            print("  %s %s: %s" % (verdict.outcome, verdict.id, (verdict.detail.strip().splitlines() or [""])[-1]))
+    sys.stdout.flush()
+
+
+def main():
+    options = arguments()
+    chosen = options.module or modules()
+    if not chosen:
+        print("skipped: %s has no test.test_asyncio" % sys.executable)
+        return 0
+    sys.path.append(process.ROOT)
+    try:
+        importlib.import_module(options.loop)
+    except ImportError as error:
+        print("%s cannot import %s: %s" % (sys.executable, options.loop, error))
+        return 1
+    print("%s %s, loop %s" % (platform.python_implementation(), platform.python_version(), options.loop))
+    print(row("module", [title for _, title in COLUMNS], ""))
+    limits = process.Limits(options.test_limit, options.module_limit)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    everything = {}
+    with concurrent.futures.ThreadPoolExecutor(options.j) as pool:
+        runs = [(name, pool.submit(judge.module, name, options.loop, options.test, limits)) for name in chosen]
+        try:
+            for name, run in runs:
+                verdicts, seconds = run.result()
+                everything[name] = verdicts
+                print_module(name, verdicts, seconds, options.v)
+        except BaseException:
+            for _, run in runs:
+                run.cancel()
+            process.stop()
+            raise
+    every = [verdict for verdicts in everything.values() for verdict in verdicts]
+    totals = judge.count(every)
+    print(row("total", [totals[key] for key, _ in COLUMNS], ""))
+    if options.test is None and options.loop == "cloop":
+        for entry in judge.stale(every, chosen):
+            print("listed, but no such test in this version: %s" % entry.pattern)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(judge.as_json(options.loop, everything), file, indent=1)
+    skipped = totals["skipped"] + totals["not_applicable"] + totals["environment"]
+    passed = totals["passed"] + totals["no_loop"]
+    print("%d passed, %d failed, %d skipped" % (passed, totals["failed"], skipped))
+    return 1 if totals["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

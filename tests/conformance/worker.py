@@ -1,0 +1,117 @@
+"""Runs one module of test.test_asyncio in this process: python worker.py JOB.
+
+JOB is a JSON file: the module, the loop (null for asyncio as it comes), patterns of the tests to
+run (null for all), the tests to leave out, a time limit for each test, and the file that takes
+the results, one JSON object a line. A test that is started and not finished there is the
+one that took the process down.
+"""
+
+import faulthandler
+import fnmatch
+import json
+import signal
+import sys
+import unittest
+from test import support
+
+import seams
+
+PACKAGE = "test.test_asyncio."
+
+
+def short_id(test):
+    name = test.id()
+    return name[len(PACKAGE) :] if name.startswith(PACKAGE) else name
+
+
+def flatten(suite):
+    for test in suite:
+        if isinstance(test, unittest.TestSuite):
+            yield from flatten(test)
+        else:
+            yield test
+
+
+def wanted(test, patterns):
+    return patterns is None or any(fnmatch.fnmatchcase(short_id(test), pattern) for pattern in patterns)
+
+
+class Recorder(unittest.TestResult):
+    def __init__(self, results, limit, counter):
+        super().__init__()
+        self.results = results
+        self.limit = limit
+        self.counter = counter
+        self.loops_seen = 0
+        self.record = None
+
+    def write(self, record):
+        self.results.write(json.dumps(record) + "\n")
+        self.results.flush()
+
+    def startTest(self, test):
+        super().startTest(test)
+        self.record = {"id": short_id(test), "outcome": "passed", "detail": ""}
+        self.write({"started": self.record["id"]})
+        faulthandler.dump_traceback_later(self.limit, exit=True)
+
+    def stopTest(self, test):
+        super().stopTest(test)
+        faulthandler.cancel_dump_traceback_later()
+        # Counted from the end of the last test: before 3.11 IsolatedAsyncioTestCase
+        # makes its loop before it starts the test.
+        loops = self.counter.value() if self.counter else 0
+        self.record["loops"] = loops - self.loops_seen
+        self.loops_seen = loops
+        self.write(self.record)
+        self.record = None
+
+    def note(self, test, outcome, detail):
+        if self.record is None:  # a fixture of the class or the module
+            self.write({"id": short_id(test), "outcome": outcome, "detail": detail, "loops": 0, "fixture": True})
+        elif self.record["outcome"] == "failed":
+            self.record["detail"] += "\n" + detail
+        else:
+            self.record.update(outcome=outcome, detail=detail)
+
+    def addError(self, test, err):
+        super().addError(test, err)
+        self.note(test, "failed", self.errors[-1][1])
+
+    def addFailure(self, test, err):
+        super().addFailure(test, err)
+        self.note(test, "failed", self.failures[-1][1])
+
+    def addSubTest(self, test, subtest, err):
+        if err is not None:
+            detail = "%s\n%s" % (subtest._subDescription(), self._exc_info_to_string(err, test))
+            self.note(test, "failed", detail)
+
+    def addUnexpectedSuccess(self, test):
+        self.note(test, "failed", "unexpected success")
+
+    def addSkip(self, test, reason):
+        if not hasattr(test, "test_case"):  # a skipped subtest skips nothing else
+            self.note(test, "skipped", reason)
+
+
+def main():
+    with open(sys.argv[1]) as file:
+        job = json.load(file)
+    sys.path.append(job["root"])  # last, so that an installed cloop comes first
+    counter = None if job["loop"] is None else seams.install(job["loop"])
+    support.verbose = 0
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    suite = unittest.defaultTestLoader.loadTestsFromName(PACKAGE + job["module"])
+    if counter is not None and PACKAGE + job["module"] in sys.modules:  # not if its import was skipped
+        seams.adapt(sys.modules[PACKAGE + job["module"]])
+    leave_out = set(job["leave_out"])
+    chosen = [test for test in flatten(suite) if short_id(test) not in leave_out and wanted(test, job["only"])]
+    with open(job["results"], "a") as results:
+        recorder = Recorder(results, job["limit"], counter)
+        unittest.TestSuite(chosen).run(recorder)
+        recorder.write({"finished": True})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""What every test shares: the loops under test, a comparison with asyncio, scripts
+that run in a process of their own, and a check that no test leaves anything behind.
+
+A test that asks for `loop` runs once on asyncio's own loop and once on cloop for each
+poller, so that asyncio says whether the test is right before cloop is judged by it.
+
+CLOOP_TEST_LOOPS chooses the loops: any of "asyncio", "cloop-epoll", "cloop-poll", or
+"cloop" for both of the last, separated by commas. With CLOOP_TEST_LOOPS=asyncio the
+suite needs no build of cloop, and tests of cloop alone are skipped.
+"""
+
+import asyncio
+import gc
+import importlib
+import logging
+import os
+import re
+import select
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import pytest
+
+KINDS = ["asyncio", "cloop-epoll", "cloop-poll"] if hasattr(select, "epoll") else ["asyncio", "cloop-poll"]
+WANTED = re.split(r"[,\s]+", os.environ.get("CLOOP_TEST_LOOPS", "asyncio,cloop").strip())
+SELECTED = [kind for kind in KINDS if kind in WANTED or kind.split("-")[0] in WANTED]
+CLOOP_SELECTED = any(kind.startswith("cloop") for kind in SELECTED)
+
+TEST_FAILED = pytest.StashKey()
+
+
+def pytest_configure(config):
+    if not SELECTED:
+        raise pytest.UsageError("CLOOP_TEST_LOOPS=%s names none of %s" % (",".join(WANTED), ", ".join(KINDS)))
+    if CLOOP_SELECTED:
+        try:
+            importlib.import_module("cloop._cloop")
+        except ImportError as error:
+            raise pytest.UsageError(
+                "cloop cannot be imported by %s (%s): build it with `make build`, "
+                "or set CLOOP_TEST_LOOPS=asyncio to run on asyncio alone" % (sys.executable, error)
+            ) from error
+
+
+def pytest_collection_finish(session):
+    gc.collect()
+    gc.freeze()  # the collection after each test need not visit pytest itself
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.failed:
+        item.stash[TEST_FAILED] = True
+
+
+# Leaks
+
+
+def open_descriptors():
+    """Numbers of the open descriptors, and what each refers to."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink("/proc/self/fd/" + name)
+        except OSError:
+            pass  # the descriptor that listed the folder
+    return found
+
+
+def live_objects():
+    """How many objects of each of cloop's types are alive."""
+    return importlib.import_module("cloop._cloop").counts() if CLOOP_SELECTED else {}
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(request):
+    """Fail a test that leaves descriptors open or objects of cloop alive."""
+    descriptors, objects = open_descriptors(), live_objects()
+    yield
+    if TEST_FAILED in request.node.stash:
+        return  # the traceback of the failure keeps its objects alive
+    gc.collect()
+    leaked = ["descriptor %d (%s)" % item for item in sorted(open_descriptors().items() - descriptors.items())]
+    for name, count in live_objects().items():
+        if count > objects.get(name, 0):
+            leaked.append("%d %s" % (count - objects.get(name, 0), name))
+    if leaked:
+        pytest.fail("left behind: " + ", ".join(leaked), pytrace=False)
+
+
+# Loops
+
+
+@pytest.fixture(params=SELECTED)
+def loop_kind(request, monkeypatch):
+    """The loop under test: "asyncio", or "cloop-" and a poller."""
+    if request.param != "asyncio":
+        monkeypatch.setenv("CLOOP_POLLER", request.param.split("-")[1])
+    return request.param
+
+
+@pytest.fixture
+def loop_class(loop_kind):
+    if loop_kind == "asyncio":
+        return asyncio.SelectorEventLoop
+    return importlib.import_module("cloop").Loop
+
+
+@pytest.fixture
+def new_loop(loop_kind, loop_class):
+    """Makes loops of the class under test, or of the subclass given; they are closed after the test."""
+    made = []
+
+    def new_loop(cls=loop_class):
+        made.append(cls())
+        if loop_kind != "asyncio":
+            assert made[-1]._poller == loop_kind.split("-")[1]
+        return made[-1]
+
+    yield new_loop
+    for loop in made:
+        loop.close()
+
+
+@pytest.fixture
+def loop(new_loop):
+    return new_loop()
+
+
+@pytest.fixture
+def turn(loop):
+    """Runs one turn of the loop: what is ready now, and nothing that becomes ready meanwhile."""
+
+    def turn():
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+    return turn
+
+
+@pytest.fixture
+def reports(loop):
+    """Collects the contexts that reach the loop's exception handler."""
+    contexts = []
+    loop.set_exception_handler(lambda loop, context: contexts.append(context))
+    return contexts
+
+
+@pytest.fixture
+def cloop():
+    """The package, for tests of what asyncio has no counterpart of."""
+    if not CLOOP_SELECTED:
+        pytest.skip("CLOOP_TEST_LOOPS selects no loop of cloop")
+    return importlib.import_module("cloop")
+
+
+# Comparison with asyncio
+
+
+def plain(value):
+    """The value without addresses and without the name of the loop's class."""
+    if isinstance(value, str):
+        value = re.sub(r"\b0x[0-9a-f]+", "0x", value)
+        return re.sub(r"(<|')(_UnixSelectorEventLoop|cloop[\w.]*\.Loop|Loop)\b", r"\1Loop", value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(plain(item) for item in value)
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return value
+
+
+def without_frames(text):
+    """Log text with only those frames of its stacks that are a test's: an asyncio in C has fewer."""
+    return "\n".join(line for line in text.splitlines() if not line.startswith("  ") or "/test_" in line)
+
+
+def outcome(body, loop, caplog):
+    """What body(loop) returned or raised, warned of, and logged."""
+    caplog.clear()
+    with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.INFO, "asyncio"):
+        warnings.simplefilter("always")
+        try:
+            result = body(loop)
+        except BaseException as error:
+            result = (type(error), str(error))
+        finally:
+            loop.close()
+        records = [record for record in caplog.records if record.name == "asyncio"]
+    logged = [(record.levelname, without_frames(record.getMessage())) for record in records]
+    warned = [(warning.category, str(warning.message)) for warning in caught]
+    return plain({"result": result, "warned": warned, "logged": logged})
+
+
+@pytest.fixture
+def as_asyncio(loop_kind, loop_class, caplog):
+    """Checks that body(loop) does the same on the loop under test as on asyncio's: value or
+    exception and its text, warnings and log records. Returns what asyncio did."""
+
+    def as_asyncio(body):
+        expected = outcome(body, asyncio.SelectorEventLoop(), caplog)
+        assert outcome(body, loop_class(), caplog) == expected
+        return expected
+
+    return as_asyncio
+
+
+# Scripts
+
+
+@pytest.fixture
+def python(tmp_path, monkeypatch):
+    """Runs this interpreter with the given arguments, in an empty folder of its own."""
+    if CLOOP_SELECTED:
+        package = os.path.dirname(importlib.import_module("cloop").__file__)
+        monkeypatch.setenv("PYTHONPATH", os.path.dirname(package), prepend=os.pathsep)
+    for name in ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONWARNINGS"):
+        monkeypatch.delenv(name, raising=False)
+
+    def python(*args, popen=False, **options):
+        options = dict({"cwd": str(tmp_path), "universal_newlines": True}, **options)
+        options.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        command = [sys.executable] + [str(arg) for arg in args]
+        return subprocess.Popen(command, **options) if popen else subprocess.run(command, timeout=30, **options)
+
+    return python
+
+
+@pytest.fixture
+def write_script(tmp_path):
+    """Writes a script of the given name and text; returns its path."""
+
+    def write_script(text, name="script.py"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    return write_script
+
+
+@pytest.fixture
+def script(loop_kind, python, write_script):
+    """Runs a script in a process of its own, on the loop under test: `new_loop` makes one.
+
+    Returns what it printed; the script must succeed and write nothing to stderr."""
+    factory = "asyncio.SelectorEventLoop" if loop_kind == "asyncio" else "__import__('cloop').new_event_loop"
+
+    def script(text, *args, options=(), popen=False, stderr=""):
+        path = write_script("import asyncio\nnew_loop = %s\n" % factory + textwrap.dedent(text))
+        process = python(*options, path, *args, popen=popen)
+        if popen:
+            return process
+        assert process.returncode == 0 and process.stderr == stderr, process.stderr
+        return process.stdout
+
+    return script

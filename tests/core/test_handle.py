@@ -1,0 +1,286 @@
+"""Handle and TimerHandle: cancelling, what they hold, how they look."""
+
+import asyncio
+import contextvars
+import functools
+import weakref
+
+import pytest
+
+FAR = 1e9  # a deadline that never comes, and looks the same in every repr
+
+
+class Argument:
+    """An argument that can be watched for being freed."""
+
+    def method(self):
+        pass
+
+    def __repr__(self):
+        return "<Argument>"
+
+
+def function(*args, **kwargs):
+    pass
+
+
+def schedule(loop, method, *args):
+    """Calls one of the four scheduling methods, with a far deadline where it takes one."""
+    if method == "call_later":
+        return loop.call_later(1000, *args)
+    if method == "call_at":
+        return loop.call_at(FAR, *args)
+    return getattr(loop, method)(*args)
+
+
+every_method = pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe", "call_later", "call_at"])
+TIMER_METHODS = ("call_later", "call_at")
+
+
+# Types
+
+
+@every_method
+def test_isinstance(loop, method):
+    handle = schedule(loop, method, function)
+    assert isinstance(handle, asyncio.Handle)
+    assert isinstance(handle, asyncio.TimerHandle) == (method in TIMER_METHODS)
+
+
+@every_method
+def test_weak_references(loop, method):
+    handle = schedule(loop, method, function)
+    assert weakref.ref(handle)() is handle
+
+
+# cancel
+
+
+@every_method
+def test_cancelled_callback_does_not_run(loop, turn, method):
+    seen = []
+    handle = schedule(loop, method, seen.append, 1)
+    assert not handle.cancelled()
+    handle.cancel()
+    handle.cancel()
+    assert handle.cancelled()
+    turn()
+    turn()
+    assert seen == []
+
+
+@every_method
+@pytest.mark.parametrize("count", [1, 2, 8])
+def test_cancel_drops_the_arguments_at_once(loop, method, count):
+    argument = Argument()
+    watch = weakref.ref(argument)
+    handle = schedule(loop, method, function, *[argument] * count)
+    del argument
+    assert watch() is not None
+    handle.cancel()
+    assert watch() is None
+
+
+@every_method
+def test_cancel_drops_the_callback_at_once(loop, method):
+    argument = Argument()
+    watch = weakref.ref(argument)
+    handle = schedule(loop, method, argument.method)
+    del argument
+    handle.cancel()
+    assert watch() is None
+
+
+def test_handle_cancelled_earlier_in_the_same_turn_is_skipped(loop, turn):
+    seen = []
+    handles = []
+    loop.call_soon(lambda: [handle.cancel() for handle in handles[::2]])
+    handles.extend(loop.call_soon(seen.append, number) for number in range(6))
+    turn()
+    assert seen == [1, 3, 5]
+
+
+def test_callback_may_cancel_its_own_handle(loop, turn):
+    seen = []
+    handle = loop.call_soon(lambda: (handle.cancel(), seen.append(handle.cancelled())))
+    turn()
+    assert seen == [True]
+
+
+def test_cancel_after_the_callback_ran(as_asyncio):
+    def body(loop):
+        handle = loop.call_soon(function)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        before = handle.cancelled()
+        handle.cancel()
+        return before, handle.cancelled()
+
+    as_asyncio(body)
+
+
+def test_destructor_that_cancels_the_handle_while_it_is_cancelled(loop, turn):
+    class Hostile:
+        def __del__(self):
+            handle.cancel()
+            loop.call_soon(seen.append, handle.cancelled())
+
+    seen = []
+    handle = loop.call_soon(function, Hostile())
+    handle.cancel()
+    turn()
+    assert seen == [True]
+
+
+def test_a_dropped_handle_still_runs(loop, turn):
+    seen = []
+    loop.call_soon(seen.append, 1)
+    loop.call_at(loop.time() - 1, seen.append, 2)
+    turn()
+    assert seen == [1, 2]
+
+
+def test_handle_outlives_its_loop(new_loop, loop_class):
+    loop = new_loop()
+    handles = [loop.call_soon(function, 1), loop.call_later(1000, function, 2)]
+    loop.close()
+    del loop
+    for handle in handles:
+        assert repr(handle)
+        handle.cancel()
+
+
+# repr
+
+
+CALLBACKS = {
+    "function": (function,),
+    "arguments": (function, 1, "two", None),
+    "lambda": (lambda: None,),
+    "builtin": (print, "x"),
+    "method": (Argument().method,),
+    "partial": (functools.partial(function, 1, key=2), 3),
+    "wrapped": (functools.wraps(function)(lambda *args: None), 1),
+    "class": (Argument,),
+    "long": (function, "x" * 500, list(range(100))),
+}
+
+
+@pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
+@pytest.mark.parametrize("callback", list(CALLBACKS))
+@pytest.mark.parametrize("method", ["call_soon", "call_at"])
+def test_repr(as_asyncio, method, callback, debug):
+    def body(loop):
+        loop.set_debug(debug)
+        handle = schedule(loop, method, *CALLBACKS[callback])
+        pending = repr(handle)
+        handle.cancel()
+        return pending, repr(handle)
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
+@pytest.mark.parametrize("moment", ["while it runs", "after it ran"])
+def test_repr_of_a_handle(as_asyncio, moment, debug):
+    def body(loop):
+        loop.set_debug(debug)
+        seen = []
+
+        def look(argument):
+            seen.append(repr(handle))
+
+        handle = loop.call_soon(look, "argument")
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        return seen if moment == "while it runs" else repr(handle)
+
+    as_asyncio(body)
+
+
+def test_repr_of_a_callback_that_was_replaced(as_asyncio):
+    def body(loop):
+        handle = loop.call_later(1000, function)
+        handle.cancel()
+        return repr(handle).split(" when=")[0], handle.when() > 0
+
+    as_asyncio(body)
+
+
+# get_context
+
+
+@pytest.mark.skipif(not hasattr(asyncio.Handle, "get_context"), reason="Handle.get_context came in Python 3.12")
+@every_method
+def test_get_context(loop, method):
+    context = contextvars.copy_context()
+    if method in TIMER_METHODS:
+        handle = getattr(loop, method)(FAR, function, context=context)
+    else:
+        handle = getattr(loop, method)(function, context=context)
+    assert handle.get_context() is context
+    assert isinstance(schedule(loop, method, function).get_context(), contextvars.Context)
+
+
+# Timer handles
+
+
+def test_when_is_the_deadline(loop):
+    assert loop.call_at(FAR, function).when() == FAR
+    before = loop.time()
+    assert before + 5 <= loop.call_later(5, function).when() <= loop.time() + 5
+
+
+def test_when_is_known_after_cancelling_and_running(loop, turn):
+    now = loop.time()
+    cancelled, run = loop.call_at(FAR, function), loop.call_at(now - 1, function)
+    cancelled.cancel()
+    turn()
+    assert (cancelled.when(), run.when()) == (FAR, now - 1)
+
+
+def test_hash_is_that_of_the_deadline(as_asyncio):
+    assert as_asyncio(lambda loop: hash(loop.call_at(FAR, function)))["result"] == hash(FAR)
+
+
+@pytest.mark.parametrize("operator", ["__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__"])
+def test_comparison(as_asyncio, operator):
+    def body(loop):
+        first, twin, args, later = (
+            loop.call_at(FAR, function),
+            loop.call_at(FAR, function),
+            loop.call_at(FAR, function, 1),
+            loop.call_at(FAR + 1, function),
+        )
+        cancelled = loop.call_at(FAR, function)
+        cancelled.cancel()
+        others = [first, twin, args, later, cancelled, loop.call_soon(function), 5, None]
+        return [getattr(first, operator)(other) for other in others]
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("operator", ["__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__"])
+def test_comparison_with_a_timer_of_asyncio(as_asyncio, operator):
+    def body(loop):
+        ours = loop.call_at(FAR, function)
+        theirs = [asyncio.TimerHandle(when, function, (), loop) for when in (FAR - 1, FAR, FAR + 1)]
+        return [getattr(ours, operator)(other) for other in theirs]
+
+    as_asyncio(body)
+
+
+def test_order_with_another_type_is_a_type_error(loop):
+    with pytest.raises(TypeError):
+        loop.call_at(FAR, function) < 5
+
+
+def test_plain_handles_compare_by_identity(loop):
+    first, second = loop.call_soon(function), loop.call_soon(function)
+    assert first == first and first != second
+    assert len({first, second}) == 2
+
+
+def test_sorted_by_deadline(loop):
+    handles = [loop.call_at(FAR + offset, function) for offset in (3, 1, 2)]
+    assert [handle.when() - FAR for handle in sorted(handles)] == [1, 2, 3]

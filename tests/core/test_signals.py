@@ -1,0 +1,368 @@
+"""add_signal_handler and remove_signal_handler; signals that others handle."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+SIGNALS = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM, signal.SIGTERM, signal.SIGCHLD]
+
+
+@pytest.fixture(autouse=True)
+def signals_as_found():
+    """Checks that handlers and wakeup descriptor are as before, once the loop is closed."""
+    before = {number: signal.getsignal(number) for number in SIGNALS + [signal.SIGINT]}
+    yield
+    wakeup = signal.set_wakeup_fd(-1)
+    after = {number: signal.getsignal(number) for number in before}
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    assert after == before
+    assert wakeup == -1
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+# Handling
+
+
+@pytest.mark.parametrize("number", SIGNALS + [signal.SIGINT], ids=str)
+def test_handler_is_called_with_its_arguments(loop, turn, number):
+    seen = []
+    loop.add_signal_handler(number, lambda *args: seen.append(args), 1, "two")
+    loop.call_soon(send, number)
+    for _ in range(3):
+        turn()
+    assert seen == [(1, "two")]
+    assert loop.remove_signal_handler(number)
+
+
+def test_signal_wakes_an_idle_loop(loop):
+    loop.add_signal_handler(signal.SIGALRM, loop.stop)
+    watchdog = loop.call_later(20, loop.stop)
+    start = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    loop.run_forever()
+    assert time.monotonic() - start < 10
+    watchdog.cancel()
+    loop.remove_signal_handler(signal.SIGALRM)
+
+
+def test_handler_is_called_between_callbacks_not_within_one(loop, turn):
+    seen = []
+
+    def callback():
+        send(signal.SIGUSR1)
+        seen.append("callback goes on")
+
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, "handler")
+    loop.call_soon(callback)
+    for _ in range(3):
+        turn()
+    assert seen == ["callback goes on", "handler"]
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_signal_before_the_run_is_kept(loop, turn):
+    seen = []
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, 1)
+    send(signal.SIGUSR1)
+    for _ in range(3):
+        turn()
+    assert seen == [1]
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_several_signals_at_once_are_each_handled(loop, turn):
+    seen = []
+    for number in SIGNALS:
+        loop.add_signal_handler(number, seen.append, number)
+    loop.call_soon(lambda: [send(number) for number in SIGNALS])
+    for _ in range(3):
+        turn()
+    assert sorted(seen) == sorted(SIGNALS)
+    for number in SIGNALS:
+        assert loop.remove_signal_handler(number)
+
+
+def test_many_signals_one_after_another(loop):
+    seen = []
+
+    def handler():
+        seen.append(1)
+        if len(seen) == 500:
+            loop.stop()
+        else:
+            send(signal.SIGUSR1)
+
+    loop.add_signal_handler(signal.SIGUSR1, handler)
+    loop.call_soon(send, signal.SIGUSR1)
+    loop.run_forever()
+    assert len(seen) == 500
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # asyncio reports the full pipe
+def test_more_signals_than_the_wakeup_descriptor_holds(loop, turn):
+    seen = []
+    previous = signal.signal(signal.SIGUSR2, lambda *args: None)
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, 1)
+
+    def flood():
+        for _ in range(5000):
+            send(signal.SIGUSR2)
+
+    loop.call_soon(flood)
+    for _ in range(3):
+        turn()
+    loop.call_soon(send, signal.SIGUSR1)
+    for _ in range(10):
+        turn()
+    loop.remove_signal_handler(signal.SIGUSR1)
+    signal.signal(signal.SIGUSR2, previous)
+    assert seen == [1]
+
+
+def test_replacing_calls_only_the_new_handler(loop, turn):
+    seen = []
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, "old")
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, "new")
+    loop.call_soon(send, signal.SIGUSR1)
+    for _ in range(3):
+        turn()
+    assert seen == ["new"]
+    assert loop.remove_signal_handler(signal.SIGUSR1)
+    assert not loop.remove_signal_handler(signal.SIGUSR1)
+
+
+def test_handler_may_remove_itself(loop, turn):
+    seen = []
+    loop.add_signal_handler(signal.SIGUSR1, lambda: seen.append(loop.remove_signal_handler(signal.SIGUSR1)))
+    loop.call_soon(send, signal.SIGUSR1)
+    for _ in range(3):
+        turn()
+    assert seen == [True]
+
+
+def test_handler_may_add_another(loop, turn):
+    seen = []
+
+    def first():
+        loop.add_signal_handler(signal.SIGUSR2, seen.append, "second")
+        send(signal.SIGUSR2)
+
+    loop.add_signal_handler(signal.SIGUSR1, first)
+    loop.call_soon(send, signal.SIGUSR1)
+    for _ in range(6):
+        turn()
+    assert seen == ["second"]
+    loop.remove_signal_handler(signal.SIGUSR1)
+    loop.remove_signal_handler(signal.SIGUSR2)
+
+
+def test_exception_is_reported(loop, turn, reports):
+    loop.add_signal_handler(signal.SIGUSR1, lambda: 1 / 0)
+    loop.call_soon(send, signal.SIGUSR1)
+    for _ in range(3):
+        turn()
+    assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
+    loop.remove_signal_handler(signal.SIGUSR1)
+
+
+# Removing
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGINT], ids=str)
+def test_remove_restores_the_default(loop, number):
+    default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    assert loop.remove_signal_handler(number) is False
+    loop.add_signal_handler(number, print)
+    assert signal.getsignal(number) not in (default, None)
+    assert loop.remove_signal_handler(number) is True
+    assert signal.getsignal(number) == default
+    assert loop.remove_signal_handler(number) is False
+
+
+def test_close_removes_the_handlers(loop):
+    loop.add_signal_handler(signal.SIGUSR1, print)
+    loop.add_signal_handler(signal.SIGINT, print)
+    loop.close()
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_keyboard_interrupt_works_again_after_remove(loop):
+    loop.add_signal_handler(signal.SIGINT, pytest.fail)
+    loop.remove_signal_handler(signal.SIGINT)
+    loop.call_soon(send, signal.SIGINT)
+    watchdog = loop.call_later(20, loop.stop)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_forever()
+    watchdog.cancel()
+
+
+# Refusals
+
+NUMBERS = [
+    signal.SIGKILL, signal.SIGSTOP, 9, 0, -1, 64, 65, 1000, 2**40, None, "x", 1.5, "SIGINT",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=repr)
+@pytest.mark.parametrize("method", ["add_signal_handler", "remove_signal_handler"])
+def test_odd_numbers(as_asyncio, method, number):
+    def body(loop):
+        args = (number, print) if method == "add_signal_handler" else (number,)
+        try:
+            return getattr(loop, method)(*args)
+        finally:
+            if number == 64:
+                loop.remove_signal_handler(64)
+
+    as_asyncio(body)
+
+
+def test_kill_cannot_be_caught(loop):
+    with pytest.raises(RuntimeError, match="^sig 9 cannot be caught$"):
+        loop.add_signal_handler(signal.SIGKILL, print)
+    assert loop.remove_signal_handler(signal.SIGKILL) is False
+
+
+async def coroutine_function():
+    pass
+
+
+@pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
+@pytest.mark.parametrize("callback", [coroutine_function, 5, None], ids=["coroutine", "int", "None"])
+def test_odd_callbacks(as_asyncio, callback, debug):
+    def body(loop):
+        loop.set_debug(debug)
+        try:
+            return loop.add_signal_handler(signal.SIGUSR1, callback)
+        finally:
+            loop.remove_signal_handler(signal.SIGUSR1)
+
+    as_asyncio(body)
+
+
+def test_coroutine_object_as_callback(as_asyncio):
+    def body(loop):
+        coroutine = coroutine_function()
+        try:
+            loop.add_signal_handler(signal.SIGUSR1, coroutine)
+        finally:
+            coroutine.close()
+
+    assert as_asyncio(body)["result"][0] is TypeError
+
+
+def test_only_the_main_thread_may_add(as_asyncio):
+    def body(loop):
+        errors = []
+
+        def attempt():
+            try:
+                loop.add_signal_handler(signal.SIGUSR1, print)
+            except Exception as error:
+                errors.append((type(error), str(error)))
+
+        thread = threading.Thread(target=attempt)
+        thread.start()
+        thread.join()
+        return errors
+
+    assert len(as_asyncio(body)["result"]) == 1
+
+
+def test_a_loop_in_another_thread_leaves_signals_alone(new_loop):
+    loop = new_loop()
+    started = threading.Event()
+    loop.call_soon(started.set)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    assert started.wait(10)
+    with pytest.raises(KeyboardInterrupt):
+        send(signal.SIGINT)
+        time.sleep(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+
+
+# What others did with signals
+
+
+def test_python_handler_runs_while_the_loop_is_idle(loop):
+    seen = []
+
+    def handler(number, frame):
+        seen.append(number)
+        loop.call_soon_threadsafe(loop.stop)
+
+    previous = signal.signal(signal.SIGALRM, handler)
+    watchdog = loop.call_later(20, loop.stop)
+    start = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    loop.run_forever()
+    assert time.monotonic() - start < 10
+    signal.signal(signal.SIGALRM, previous)
+    assert seen == [signal.SIGALRM]
+    watchdog.cancel()
+
+
+def test_python_handler_runs_during_a_chain_of_callbacks(loop):
+    def chain(left):
+        assert left, "no handler ran during 2,000,000 callbacks"
+        if not seen:
+            loop.call_soon(chain, left - 1)
+        else:
+            loop.stop()
+
+    seen = []
+    previous = signal.signal(signal.SIGALRM, lambda *args: seen.append(1))
+    signal.setitimer(signal.ITIMER_REAL, 0.005)
+    loop.call_soon(chain, 2000000)
+    loop.run_forever()
+    signal.signal(signal.SIGALRM, previous)
+    assert seen == [1]
+
+
+def test_exception_of_a_python_handler_leaves_the_idle_loop(loop):
+    class Timeout(BaseException):
+        pass
+
+    def handler(number, frame):
+        raise Timeout
+
+    previous = signal.signal(signal.SIGALRM, handler)
+    watchdog = loop.call_later(20, loop.stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    with pytest.raises(Timeout):
+        loop.run_forever()
+    signal.signal(signal.SIGALRM, previous)
+    watchdog.cancel()
+
+
+@pytest.mark.parametrize("handlers", [False, True], ids=["", "with add_signal_handler"])
+def test_foreign_wakeup_descriptor_is_restored(loop, turn, loop_kind, handlers):
+    if handlers and loop_kind == "asyncio":
+        pytest.skip("asyncio forgets the foreign descriptor")
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing)
+    try:
+        turn()
+        if handlers:
+            loop.add_signal_handler(signal.SIGUSR1, print)
+            turn()
+            loop.remove_signal_handler(signal.SIGUSR1)
+        turn()
+        loop.close()
+    finally:
+        restored = signal.set_wakeup_fd(-1)
+        os.close(reading)
+        os.close(writing)
+    assert restored == writing

@@ -1,0 +1,228 @@
+"""python -m cloop: runs a program as Python itself would, only on another loop."""
+
+import json
+import os
+import platform
+import signal
+import sys
+
+import pytest
+
+LOOK = """
+import json, os, sys
+print(json.dumps(dict(
+    argv=sys.argv, name=__name__, file=globals().get("__file__"), package=globals().get("__package__"),
+    path=os.path.abspath(sys.path[0]), doc=__doc__, main=sys.modules["__main__"].__dict__ is globals(),
+    spec=__spec__ and __spec__.name, builtins=__builtins__ is sys.modules["builtins"], extra=sorted(
+        name for name in globals() if not name.startswith("__")))))
+"""
+WHICH_LOOP = """
+import asyncio
+async def main():
+    print(type(asyncio.get_running_loop()).__module__.split(".")[0])
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def both(cloop, python):
+    """Runs Python with the given arguments, and `python -m cloop` with them; returns what came of each."""
+
+    def both(*args, **options):
+        return python(*args, **options), python("-m", "cloop", *args, **options)
+
+    return both
+
+
+@pytest.fixture
+def main(cloop, python):
+    """Runs `python -m cloop` with the given arguments."""
+    return lambda *args, **options: python("-m", "cloop", *args, **options)
+
+
+@pytest.fixture(params=["PROGRAM", "-m", "-c", "-m package"])
+def way(request, write_script):
+    """The arguments that run the text of a program, in each of the ways to name one."""
+
+    def way(text):
+        if request.param == "PROGRAM":
+            return [write_script(text, "program.py")]
+        if request.param == "-c":
+            return ["-c", text]
+        if request.param == "-m":
+            write_script(text, "some_module.py")
+            return ["-m", "some_module"]
+        write_script("", "some_package/__init__.py")
+        write_script(text, "some_package/__main__.py")
+        return ["-m", "some_package"]
+
+    return way
+
+
+# Running a program
+
+
+def test_program_runs_on_cloop(main, way):
+    process = main(*way(WHICH_LOOP))
+    assert process.stdout == "cloop\n", process.stderr
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("text", [
+    "import asyncio; loop = asyncio.new_event_loop(); print(type(loop).__module__.split('.')[0]); loop.close()",
+    "import asyncio; loop = asyncio.get_event_loop_policy().new_event_loop(); print(type(loop).__module__.split('.')[0]); loop.close()",
+], ids=["new_event_loop", "policy"])  # fmt: skip
+def test_loops_made_otherwise_are_of_cloop(main, text):
+    process = main("-c", "import warnings; warnings.simplefilter('ignore')\n" + text)
+    assert process.stdout == "cloop\n", process.stderr
+
+
+@pytest.mark.parametrize("args", [(), ("a", "b c"), ("--version", "-m", "-c", "-x", "--", "--info", "-h")], ids=["none", "two", "options"])
+def test_program_sees_what_it_sees_under_python(both, way, args):
+    theirs, ours = both(*way(LOOK), *args)
+    assert theirs.returncode == 0, theirs.stderr
+    assert ours.returncode == 0, ours.stderr
+    assert json.loads(ours.stdout) == json.loads(theirs.stdout)
+
+
+def test_program_by_relative_path(both, write_script):
+    write_script(LOOK, "folder/program.py")
+    theirs, ours = both(os.path.join("folder", "program.py"))
+    assert json.loads(ours.stdout) == json.loads(theirs.stdout)
+
+
+def test_program_in_a_folder_with_main(both, write_script):
+    folder = write_script(LOOK, "folder/__main__.py").parent
+    theirs, ours = both(folder)
+    expected, seen = json.loads(theirs.stdout), json.loads(ours.stdout)
+    for key in ("argv", "name", "main"):
+        assert seen[key] == expected[key]
+
+
+def test_program_imports_its_neighbours(main, write_script):
+    write_script("value = 42", "neighbour.py")
+    process = main(write_script("import neighbour; print(neighbour.value)", "program.py"))
+    assert process.stdout == "42\n", process.stderr
+
+
+def test_program_can_be_pickled_by_name(main, write_script):
+    process = main(write_script("import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))) is A)", "program.py"))
+    assert process.stdout == "True\n", process.stderr
+
+
+def test_program_reads_standard_input(main, way):
+    process = main(*way("print(input())"), stdin=open(os.devnull))
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].startswith("EOFError")
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="asyncio's policies are deprecated")
+def test_program_is_warned_of_nothing(main, way):
+    process = main(*way(WHICH_LOOP))
+    assert process.stderr == ""
+
+
+# How it ends
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import sys; sys.exit(3)",
+        "import sys; sys.exit('a message')",
+        "import sys; sys.exit(None)",
+        "import sys; sys.exit(True)",
+        "raise SystemExit(300)",
+        "import os; os._exit(5)",
+        "import asyncio\nasync def main(): raise SystemExit(7)\nasyncio.run(main())",
+        "import atexit; atexit.register(print, 'bye')",
+        "import threading; threading.Timer(0.01, print, ['late']).start()",
+        "pass",
+    ],
+)
+def test_exit_status_and_output_are_those_of_python(both, way, text):
+    theirs, ours = both(*way(text))
+    assert (ours.returncode, ours.stdout, ours.stderr) == (theirs.returncode, theirs.stdout, theirs.stderr)
+
+
+def test_uncaught_exception_is_shown_without_our_frames(main, way):
+    process = main(*way("def function():\n    raise ValueError('on purpose')\nfunction()"))
+    assert process.returncode == 1
+    lines = process.stderr.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1] == "ValueError: on purpose"
+    assert "in function" in process.stderr and "in <module>" in process.stderr
+    assert os.path.join("cloop", "__main__") not in process.stderr
+
+
+def test_exception_in_a_coroutine_is_shown(main, way):
+    process = main(*way("import asyncio\nasync def main():\n    1 / 0\nasyncio.run(main())"))
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].startswith("ZeroDivisionError")
+    assert "in main" in process.stderr
+
+
+def test_syntax_error_is_shown(main, way):
+    process = main(*way("def ("))
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].startswith("SyntaxError")
+
+
+def test_interrupt_ends_it_as_it_ends_python(both):
+    text = "import os, signal, time, asyncio\nasync def main():\n    asyncio.get_running_loop().call_soon(os.kill, os.getpid(), signal.SIGINT)\n    await asyncio.sleep(20)\nasyncio.run(main())"
+    theirs, ours = both("-c", text)
+    assert theirs.returncode == -signal.SIGINT
+    assert ours.returncode == theirs.returncode
+    assert ours.stderr.splitlines()[-1] == "KeyboardInterrupt"
+
+
+def test_missing_program(both):
+    theirs, ours = both("no_such_program.py")
+    assert theirs.returncode == ours.returncode == 2
+    assert "no_such_program.py" in ours.stderr
+    assert "Traceback" not in ours.stderr
+
+
+def test_missing_module(both):
+    theirs, ours = both("-m", "no_such_module")
+    assert theirs.returncode == ours.returncode == 1
+    assert "No module named no_such_module" in ours.stderr.replace("'", "")
+    assert "Traceback" not in ours.stderr
+
+
+# Its own options
+
+
+def test_version(cloop, main):
+    process = main("--version")
+    assert process.returncode == 0
+    assert cloop.__version__ in process.stdout
+
+
+def test_info(cloop, main):
+    process = main("--info")
+    assert process.returncode == 0, process.stderr
+    for expected in (cloop.__version__, platform.python_version(), platform.release(), "poll"):
+        assert expected in process.stdout
+
+
+@pytest.mark.parametrize("poller", ["epoll", "poll"])
+def test_info_names_the_poller(main, monkeypatch, poller):
+    monkeypatch.setenv("CLOOP_POLLER", poller)
+    lines = [line for line in main("--info").stdout.splitlines() if "poller" in line.lower()]
+    assert len(lines) == 1 and lines[0].split()[-1] == poller
+
+
+def test_help(main):
+    process = main("--help")
+    assert process.returncode == 0
+    for word in ("usage", "-m", "-c", "--version", "--info"):
+        assert word in process.stdout
+
+
+@pytest.mark.parametrize("args", [(), ("--no-such-option",), ("-m",), ("-c",)], ids=" ".join)
+def test_wrong_usage(main, args):
+    process = main(*args)
+    assert process.returncode == 2
+    assert "usage" in process.stderr.lower()
+    assert "Traceback" not in process.stderr
