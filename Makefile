@@ -73,16 +73,18 @@ test: $(VENV)/.test build test-c
 test-c: $(VENV)/.ready
 	@$(PYTHON) tests/c/run.py
 
-# These builds are made apart from the checkout, so that the one in place stays as it is. The build is
-# gcc's, because clang keeps the sanitizers' run-time library out of shared objects.
-asan stress: COPY = build/$@-$(notdir $(VENV))
+# These builds are made apart from the checkout, so that the one in place stays as it is. Only sys.stderr
+# is captured: what the sanitizers or abort() write to descriptor 2 must be seen, as the process ends there.
 asan stress: export CLOOP_BUILD = $@
-asan: export CC = gcc
+asan stress: COPY = build/$@-$(notdir $(VENV))
 asan stress: $(VENV)/.test
 	@rm -rf $(COPY)
 	@$(PYTHON) setup.py -q build --build-lib $(COPY)
-	$(if $(filter asan,$@),$(SANITIZED)) PYTHONPATH=$(COPY) $(BIN)/pytest -q $(if $(K),-k '$(K)') $(ARGS)
-SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	$(SANITIZED) PYTHONPATH=$(COPY) $(BIN)/pytest -q --capture=sys $(if $(K),-k '$(K)') $(ARGS)
+
+# gcc, because clang keeps the sanitizers' run-time library out of shared objects.
+asan: export CC = gcc
+asan: SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 
 conformance: build

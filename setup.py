@@ -73,7 +73,10 @@ def failure(command, text):
         with open(source, "w") as file:
             file.write(text)
         done = subprocess.run(
-            command + ["-fsyntax-only", source], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
+            command + ["-fsyntax-only", source],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            universal_newlines=True,
         )
     lines = [line for line in done.stdout.splitlines() if "error" in line] or ["exit status %d" % done.returncode]
     return lines[0].replace(source, "probe.c") if done.returncode else None
@@ -150,12 +153,14 @@ class BuildExt(build_ext):
         with ThreadPool(os.cpu_count()) as pool:
             objects = pool.map(compile_source, sorted(ext.sources))
 
-        # One file is linked from the objects of any build: who made it last is a dependency as well.
-        linked = copy.copy(ext)
-        linked.sources, linked.extra_objects = [], objects
-        linked.extra_link_args = self.linking
-        linked.depends = objects + [self.stamp("../linked", "\n".join(objects))]
-        super().build_extension(linked)
+        # Builds share the file they are linked into: who made it last is a dependency as well.
+        objects_changed = self.stamp("../linked", "\n".join(objects))
+        if self.force or older(self.get_ext_fullpath(ext.name), objects + [objects_changed]):
+            self.force = self.compiler.force = True  # setuptools would compare whole seconds only
+            linked = copy.copy(ext)
+            linked.sources, linked.extra_objects = [], objects
+            linked.extra_link_args = self.linking
+            super().build_extension(linked)
 
     def stamp(self, name, text):
         """A file that holds this text, and is new only if the text is."""

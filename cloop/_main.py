@@ -71,7 +71,7 @@ def info():
         ("Python", "%s (%s)" % (" ".join(sys.version.split()), sys.executable)),
         ("compiler", build["compiler"]),
         ("flags", build["flags"]),
-        ("poller", "%s, of %s" % (poller, ", ".join(build["pollers"]))),
+        ("poller", poller),
         ("kernel", " ".join((platform.system(), platform.release(), platform.machine()))),
         ("C library", " ".join(platform.libc_ver())),
     ]

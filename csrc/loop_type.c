@@ -131,8 +131,8 @@ static const char *const callback_names[] = {"callback"};
 static const char *const call_later_names[] = {"delay", "callback"};
 static const char *const call_at_names[] = {"when", "callback"};
 
-/* A handle pushed while no callback runs is not seen by cl_loop_scan_ready()
- * before it may already be garbage, so it is tracked at once. */
+/* A handle made while the loop does not run may be garbage before
+ * cl_loop_scan_new() sees it, so it is tracked at once. */
 static PyObject *
 push_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
          Py_ssize_t nargs, PyObject *context)
@@ -140,7 +140,7 @@ push_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
     HandleObject *handle = cl_handle_new(loop, callback, args, nargs, context);
     if (handle == NULL)
         return NULL;
-    if (loop->l_depth == 0)
+    if (loop->l_thread_id == 0)
         cl_handle_track(handle);
     if (cl_loop_push(loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE)) < 0)
         Py_CLEAR(handle);
@@ -203,8 +203,9 @@ Loop_call_soon_threadsafe(LoopObject *loop, PyObject *const *args, Py_ssize_t na
                                          call.context);
     if (handle == NULL)
         return NULL;
+    if (loop->l_thread_id == 0)
+        cl_handle_track(handle); /* as in push_new() */
     /* Allocating may have let another thread close the loop. */
-    cl_handle_track(handle);
     if (check_closed(loop) < 0 ||
         cl_loop_push_threadsafe(loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE)) < 0)
         Py_CLEAR(handle);
@@ -474,9 +475,19 @@ check_no_transport(LoopObject *loop, PyObject *file, int fd)
 {
     PyObject *key = NULL, *transport = NULL, *closing = NULL;
     int busy = -1;
-    /* len() of the mapping would count dead entries: ask for the key. */
     if ((key = PyLong_FromLong(fd)) == NULL)
         return -1;
+    /* Looking into the WeakValueDictionary's own dictionary first saves a
+     * KeyError in Python for each descriptor that is nobody's. */
+    PyObject *data = PyObject_GetAttr(loop->l_transports, loop->l_st->str_data);
+    if (data != NULL && PyDict_CheckExact(data))
+        busy = PyDict_Contains(data, key);
+    Py_XDECREF(data);
+    if (busy <= 0) {
+        Py_DECREF(key);
+        return busy;
+    }
+    busy = -1;
     transport = PyObject_GetItem(loop->l_transports, key);
     if (transport == NULL) {
         if (PyErr_ExceptionMatches(PyExc_KeyError)) {
@@ -501,7 +512,7 @@ done:
 
 static PyObject *
 add_watcher(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
-            const char *method, unsigned direction, bool checked)
+            PyObject *context, const char *method, unsigned direction, bool checked)
 {
     if (nargs < 2) {
         PyErr_Format(PyExc_TypeError,
@@ -512,7 +523,7 @@ add_watcher(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     if (fd < 0 || (checked && check_no_transport(loop, args[0], fd) < 0) ||
         check_closed(loop) < 0)
         return NULL;
-    HandleObject *handle = cl_handle_new(loop, args[1], args + 2, nargs - 2, NULL);
+    HandleObject *handle = cl_handle_new(loop, args[1], args + 2, nargs - 2, context);
     if (handle == NULL)
         return NULL;
     cl_handle_track(handle);
@@ -578,13 +589,15 @@ PyDoc_STRVAR(Loop_remove_writer_doc,
 static PyObject *
 Loop_add_reader(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
 {
-    return none_for(add_watcher(loop, args, nargs, "add_reader", CL_READ, true));
+    return none_for(add_watcher(loop, args, nargs, NULL, "add_reader", CL_READ,
+                                true));
 }
 
 static PyObject *
 Loop_add_writer(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
 {
-    return none_for(add_watcher(loop, args, nargs, "add_writer", CL_WRITE, true));
+    return none_for(add_watcher(loop, args, nargs, NULL, "add_writer", CL_WRITE,
+                                true));
 }
 
 static PyObject *
@@ -602,15 +615,28 @@ Loop_remove_writer(LoopObject *loop, PyObject *file)
 /* The private four serve asyncio's transports, which own their descriptors. */
 
 static PyObject *
-Loop_add_reader_private(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
+add_owned(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+          const char *method, unsigned direction)
 {
-    return add_watcher(loop, args, nargs, "_add_reader", CL_READ, false);
+    static const char *const names[] = {"fd"};
+    call_args call = {.method = method, .names = names, .count = 1};
+    if (parse_call(&call, loop->l_st, args, nargs, kwnames) < 0)
+        return NULL;
+    return add_watcher(loop, args, nargs, call.context, method, direction, false);
 }
 
 static PyObject *
-Loop_add_writer_private(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
+Loop_add_reader_private(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames)
 {
-    return add_watcher(loop, args, nargs, "_add_writer", CL_WRITE, false);
+    return add_owned(loop, args, nargs, kwnames, "_add_reader", CL_READ);
+}
+
+static PyObject *
+Loop_add_writer_private(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames)
+{
+    return add_owned(loop, args, nargs, kwnames, "_add_writer", CL_WRITE);
 }
 
 static PyObject *
@@ -716,36 +742,32 @@ track_origin(LoopObject *loop, bool enabled)
     return result == NULL ? -1 : 0;
 }
 
-/* Installs the loop's hooks for async generators; the old ones, as
- * (firstiter, finalizer), through *old. */
+/* Installs the loop's hooks for async generators; the old ones come back in
+ * `hooks`, to be put back by cl_asyncgen_hooks_swap(). */
 static int
-set_asyncgen_hooks(LoopObject *loop, PyObject **old)
+set_asyncgen_hooks(LoopObject *loop, cl_asyncgen_hooks *hooks)
 {
     cl_state *st = loop->l_st;
-    PyObject *firstiter = NULL, *finalizer = NULL, *result = NULL;
-    *old = PyObject_CallNoArgs(st->get_asyncgen_hooks);
-    if (*old == NULL)
+    hooks->firstiter = PyObject_GetAttr((PyObject *)loop,
+                                        st->str__asyncgen_firstiter_hook);
+    if (hooks->firstiter == NULL)
         return -1;
-    firstiter = PyObject_GetAttr((PyObject *)loop, st->str__asyncgen_firstiter_hook);
-    if (firstiter != NULL)
-        finalizer = PyObject_GetAttr((PyObject *)loop, st->str__asyncgen_finalizer_hook);
-    if (finalizer != NULL) {
-        PyObject *argv[] = {firstiter, finalizer};
-        result = PyObject_Vectorcall(st->set_asyncgen_hooks, argv, 2, NULL);
+    hooks->finalizer = PyObject_GetAttr((PyObject *)loop,
+                                        st->str__asyncgen_finalizer_hook);
+    if (hooks->finalizer == NULL) {
+        Py_CLEAR(hooks->firstiter);
+        return -1;
     }
-    Py_XDECREF(firstiter);
-    Py_XDECREF(finalizer);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    cl_asyncgen_hooks_swap(hooks);
+    return 0;
 }
 
-static int
-restore_asyncgen_hooks(LoopObject *loop, PyObject *old)
+static void
+restore_asyncgen_hooks(cl_asyncgen_hooks *hooks)
 {
-    PyObject *argv[] = {PyTuple_GetItem(old, 0), PyTuple_GetItem(old, 1)};
-    PyObject *result = PyObject_Vectorcall(loop->l_st->set_asyncgen_hooks, argv, 2, NULL);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    cl_asyncgen_hooks_swap(hooks);
+    Py_CLEAR(hooks->firstiter);
+    Py_CLEAR(hooks->finalizer);
 }
 
 static int
@@ -782,44 +804,32 @@ refresh_if_changed(LoopObject *loop)
 static int
 run(LoopObject *loop)
 {
-    PyObject *old_hooks = NULL;
+    cl_asyncgen_hooks hooks = {NULL, NULL};
     int status = -1;
 
-    if (refresh_if_changed(loop) < 0 ||
-        (loop->l_debug && track_origin(loop, true) < 0))
+    if (refresh_if_changed(loop) < 0 || (loop->l_debug && track_origin(loop, true) < 0) ||
+        set_asyncgen_hooks(loop, &hooks) < 0)
         return -1;
-    if (set_asyncgen_hooks(loop, &old_hooks) < 0)
-        goto no_hooks;
-    if (set_running_loop(loop, (PyObject *)loop) < 0)
-        goto not_running;
-    loop->l_thread_id = PyThread_get_thread_ident();
-    cl_loop_scan_ready(loop);
-    do {
-        status = run_once(loop);
-    } while (status == 0 && !loop->l_stopping);
-    cl_signals_disarm(loop);
-    loop->l_stopping = false;
-    loop->l_thread_id = 0;
+    if (set_running_loop(loop, (PyObject *)loop) == 0) {
+        loop->l_thread_id = PyThread_get_thread_ident();
+        cl_loop_scan_new(loop);
+        do {
+            status = run_once(loop);
+        } while (status == 0 && !loop->l_stopping);
+        cl_signals_disarm(loop);
+        loop->l_stopping = false;
+        loop->l_thread_id = 0;
+    }
 
     PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
     if (set_running_loop(loop, Py_None) < 0)
         status = -1;
     if (loop->l_origin_enabled && track_origin(loop, false) < 0)
         status = -1;
-    if (restore_asyncgen_hooks(loop, old_hooks) < 0)
-        status = -1;
+    restore_asyncgen_hooks(&hooks);
     if (error != NULL)
         PyErr_SetRaisedException(error);
-    Py_DECREF(old_hooks);
     return status;
-
-not_running:
-    error = PyErr_GetRaisedException();
-    (void)restore_asyncgen_hooks(loop, old_hooks);
-    PyErr_SetRaisedException(error);
-no_hooks:
-    Py_XDECREF(old_hooks);
-    return -1;
 }
 
 PyDoc_STRVAR(Loop_run_forever_doc,
@@ -853,14 +863,17 @@ static PyObject *
 future_for(LoopObject *loop, PyObject *awaitable, bool *is_new)
 {
     cl_state *st = loop->l_st;
+    if (PyCoro_CheckExact(awaitable) &&
+        !cl_loop_overrides(loop, CL_OVERRIDES_CREATE_TASK)) {
+        *is_new = true;
+        return Loop_create_task(loop, &awaitable, 1, NULL);
+    }
     PyObject *result = PyObject_CallOneArg(st->isfuture, awaitable);
     int is_future = result == NULL ? -1 : PyObject_IsTrue(result);
     Py_XDECREF(result);
     if (is_future < 0)
         return NULL;
     *is_new = !is_future;
-    if (PyCoro_CheckExact(awaitable) && !cl_loop_overrides(loop, CL_OVERRIDES_CREATE_TASK))
-        return Loop_create_task(loop, &awaitable, 1, NULL);
     PyObject *argv[] = {awaitable, (PyObject *)loop};
     return PyObject_Vectorcall(st->ensure_future, argv, 1, st->kwnames_loop);
 }
@@ -1256,6 +1269,7 @@ cl_loop_dealloc(PyObject *self)
         PyObject_ClearWeakRefs(self);
     Loop_clear(loop);
     cl_handle_free_spares(loop);
+    PyMem_Free(loop->l_fresh);
     if (loop->l_st != NULL)
         loop->l_st->live_loops--;
     type->tp_free(self);
@@ -1296,8 +1310,10 @@ static PyMethodDef Loop_methods[] = {
     {"add_writer", FAST(Loop_add_writer), METH_FASTCALL, Loop_add_writer_doc},
     {"remove_reader", (PyCFunction)Loop_remove_reader, METH_O, Loop_remove_reader_doc},
     {"remove_writer", (PyCFunction)Loop_remove_writer, METH_O, Loop_remove_writer_doc},
-    {"_add_reader", FAST(Loop_add_reader_private), METH_FASTCALL, NULL},
-    {"_add_writer", FAST(Loop_add_writer_private), METH_FASTCALL, NULL},
+    {"_add_reader", FAST(Loop_add_reader_private), METH_FASTCALL | METH_KEYWORDS,
+     NULL},
+    {"_add_writer", FAST(Loop_add_writer_private), METH_FASTCALL | METH_KEYWORDS,
+     NULL},
     {"_remove_reader", (PyCFunction)Loop_remove_reader_private, METH_O, NULL},
     {"_remove_writer", (PyCFunction)Loop_remove_writer_private, METH_O, NULL},
     {"run_forever", (PyCFunction)Loop_run_forever, METH_NOARGS, Loop_run_forever_doc},

@@ -82,6 +82,7 @@ def nothing_leaks(request):
     yield
     if TEST_FAILED in request.node.stash:
         return  # the traceback of the failure keeps its objects alive
+    request.node.funcargs.clear()  # or pytest keeps the loop
     gc.collect()
     leaked = ["descriptor %d (%s)" % item for item in sorted(open_descriptors().items() - descriptors.items())]
     for name, count in live_objects().items():

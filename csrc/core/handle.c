@@ -31,12 +31,16 @@ init(HandleObject *handle, LoopObject *loop, PyObject *callback,
     handle->h_repr = NULL;
     handle->h_flags = flags;
     handle->h_nargs = 0;
-    if (context == NULL || context == Py_None)
+    if (context == NULL || context == Py_None) {
         handle->h_context = PyContext_CopyCurrent();
-    else
+        if (handle->h_context == NULL)
+            return -1;
+        PyObject_GC_UnTrack(handle->h_context);
+        handle->h_flags |= CL_HANDLE_OWN_CONTEXT;
+    }
+    else {
         handle->h_context = Py_NewRef(context);
-    if (handle->h_context == NULL)
-        return -1;
+    }
 
     if (nargs <= CL_HANDLE_INLINE) {
         for (Py_ssize_t i = 0; i < nargs; i++)
@@ -93,12 +97,23 @@ cl_timer_handle_new(LoopObject *loop, double when, PyObject *when_object,
     timer->t_when = when;
     timer->t_when_object = Py_XNewRef(when_object);
     timer->t_node.slot = CL_HEAP_OUT;
+    timer->t_fresh = -1;
     if (init(handle, loop, callback, args, nargs, context, CL_HANDLE_TIMER) < 0) {
         Py_DECREF(handle);
         return NULL;
     }
-    PyObject_GC_Track(handle);
     return timer;
+}
+
+/* Before anybody else sees the context, or it is released: its type relies on
+ * its being tracked. */
+static inline void
+reveal_context(HandleObject *handle)
+{
+    if (handle->h_flags & CL_HANDLE_OWN_CONTEXT) {
+        handle->h_flags &= (uint8_t)~CL_HANDLE_OWN_CONTEXT;
+        PyObject_GC_Track(handle->h_context);
+    }
 }
 
 static inline void
@@ -123,7 +138,14 @@ cl_handle_traverse(HandleObject *handle, visitproc visit, void *arg)
 {
     Py_VISIT(handle->h_loop);
     Py_VISIT(handle->h_callback);
-    Py_VISIT(handle->h_context);
+    if (handle->h_flags & CL_HANDLE_OWN_CONTEXT) {
+        int result = Py_TYPE(handle->h_context)->tp_traverse(handle->h_context, visit, arg);
+        if (result != 0)
+            return result;
+    }
+    else {
+        Py_VISIT(handle->h_context);
+    }
     Py_VISIT(handle->h_args);
     Py_VISIT(handle->h_traceback);
     for (int i = 1; i <= handle->h_nargs; i++)
@@ -142,6 +164,7 @@ static int
 Handle_clear(HandleObject *handle)
 {
     clear_call(handle);
+    reveal_context(handle);
     Py_CLEAR(handle->h_context);
     Py_CLEAR(handle->h_traceback);
     return 0;
@@ -190,6 +213,8 @@ TimerHandle_dealloc(TimerHandleObject *timer)
 {
     LoopObject *loop = timer->t_handle.h_loop;
     loop->l_st->live_timers--;
+    if (timer->t_fresh >= 0)
+        loop->l_fresh[timer->t_fresh] = NULL;
     release(&timer->t_handle);
     Py_CLEAR(timer->t_when_object);
     give_back(&timer->t_handle, &loop->l_spare_timers, &loop->l_spare_timer_count);
@@ -339,6 +364,7 @@ cl_handle_run(HandleObject *handle)
     int status = 0;
     if ((handle->h_flags & CL_HANDLE_CANCELLED) || handle->h_callback == NULL)
         return 0;
+    reveal_context(handle);
     uint8_t nested = handle->h_flags & CL_HANDLE_RUNNING;
     handle->h_flags |= CL_HANDLE_RUNNING;
     PyObject *result = call_in_context(handle);
@@ -414,6 +440,7 @@ PyDoc_STRVAR(Handle_get_context_doc,
 static PyObject *
 Handle_get_context(HandleObject *handle, PyObject *Py_UNUSED(ignored))
 {
+    reveal_context(handle);
     return Py_NewRef(handle->h_context ? handle->h_context : Py_None);
 }
 

@@ -7,15 +7,19 @@
  * Ownership: a handle owns all it points to. The ready ring, the timer heap
  * and the watch table each own one reference to the handles in them.
  *
- * Garbage collection: a Handle made while the loop runs callbacks starts
- * outside the collector's lists, since most live for one turn and a tracked
- * one costs a quarter of call_soon. This is sound because
- *   - cl_loop_scan_ready(), called after each callback, starts tracking every
- *     handle pushed meanwhile that somebody else holds too, and
- *   - the loop's traverse looks through the untracked ones in its ring, whose
- *     only owner it is.
- * Timers and watcher handles are tracked from the start: somebody usually
- * keeps those. */
+ * Garbage collection: a handle made while the loop runs starts outside the
+ * collector's lists, since most live for one turn and a tracked one costs a
+ * quarter of call_soon. This is sound because
+ *   - cl_loop_scan_new(), called after each callback, starts tracking every
+ *     handle made meanwhile that somebody else holds too, and
+ *   - the loop's traverse looks through the untracked ones in its ring and
+ *     heap, whose only owner it is.
+ * Handles made while the loop does not run, and those of add_reader and
+ * add_writer, are tracked from the start.
+ *
+ * For the same reason the copy of the current context that a handle makes for
+ * itself stays out of the lists until anybody else can see it: until then it is
+ * an inner part of the handle, which visits through it. */
 #ifndef CL_CORE_HANDLE_H
 #define CL_CORE_HANDLE_H
 
@@ -32,6 +36,7 @@ enum {
     CL_HANDLE_RUNNING = 2,  /* its fields must stay until the callback returns */
     CL_HANDLE_EMPTIED = 4,  /* they are to go then; looks as if they were gone */
     CL_HANDLE_TIMER = 8,
+    CL_HANDLE_OWN_CONTEXT = 16, /* h_context is untracked; nobody else knows it */
 };
 
 typedef struct LoopObject LoopObject;
@@ -55,6 +60,7 @@ typedef struct {
     double t_when;              /* seconds of the loop's clock */
     PyObject *t_when_object;    /* owned; what the caller passed, unless it was a float */
     cl_heap_node t_node;        /* in the loop's heap while scheduled */
+    Py_ssize_t t_fresh;         /* place in the loop's l_fresh, or -1 */
 } TimerHandleObject;
 
 static inline TimerHandleObject *
@@ -69,7 +75,7 @@ HandleObject *cl_handle_new(LoopObject *loop, PyObject *callback,
                             PyObject *const *args, Py_ssize_t nargs,
                             PyObject *context);
 
-/* New reference, tracked, not yet in the heap. */
+/* New reference, untracked, not yet in the heap. */
 TimerHandleObject *cl_timer_handle_new(LoopObject *loop, double when,
                                        PyObject *when_object, PyObject *callback,
                                        PyObject *const *args, Py_ssize_t nargs,

@@ -66,7 +66,10 @@ clear_pending(LoopObject *loop)
             Py_DECREF(node_object(node));
         }
         else if ((first = cl_heap_peek(&loop->l_timers)) != NULL) {
-            cl_loop_unschedule(loop, cl_timer_from_node(first->node));
+            TimerHandleObject *timer = cl_timer_from_node(first->node);
+            if (Py_REFCNT(timer) > 1)
+                cl_handle_track(&timer->t_handle);
+            cl_loop_unschedule(loop, timer);
         }
         else {
             break;
@@ -125,8 +128,49 @@ cl_loop_push_threadsafe(LoopObject *loop, cl_node node)
     return 0;
 }
 
-void
-cl_loop_scan_ready(LoopObject *loop)
+/* Timers come back by their place in the list: one that is freed before the
+ * scan strikes itself out. */
+static int
+remember_fresh(LoopObject *loop, TimerHandleObject *timer)
+{
+    if (loop->l_fresh_count == loop->l_fresh_capacity) {
+        Py_ssize_t capacity = loop->l_fresh_capacity ? loop->l_fresh_capacity * 2 : 64;
+        TimerHandleObject **fresh = PyMem_Realloc(
+            loop->l_fresh, (size_t)capacity * sizeof(*fresh));
+        if (fresh == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        loop->l_fresh = fresh;
+        loop->l_fresh_capacity = capacity;
+    }
+    timer->t_fresh = loop->l_fresh_count;
+    loop->l_fresh[loop->l_fresh_count++] = timer;
+    return 0;
+}
+
+static void
+scan_fresh(LoopObject *loop)
+{
+    for (Py_ssize_t i = 0; i < loop->l_fresh_count; i++) {
+        TimerHandleObject *timer = loop->l_fresh[i];
+        if (timer == NULL)
+            continue;
+        timer->t_fresh = -1;
+        if (Py_REFCNT(timer) > 1)
+            cl_handle_track(&timer->t_handle);
+    }
+    loop->l_fresh_count = 0;
+    /* Memory of an exceptional burst is not worth keeping (8 KiB are). */
+    if (loop->l_fresh_capacity > 1024) {
+        PyMem_Free(loop->l_fresh);
+        loop->l_fresh = NULL;
+        loop->l_fresh_capacity = 0;
+    }
+}
+
+static void
+scan_ready(LoopObject *loop)
 {
     const cl_ring *ready = &loop->l_ready;
     uint64_t at = loop->l_scanned;
@@ -141,6 +185,15 @@ cl_loop_scan_ready(LoopObject *loop)
         }
     }
     loop->l_scanned = at;
+}
+
+void
+cl_loop_scan_new(LoopObject *loop)
+{
+    if (loop->l_scanned != loop->l_ready.r_tail)
+        scan_ready(loop);
+    if (loop->l_fresh_count > 0)
+        scan_fresh(loop);
 }
 
 /* ------------------------------------------------------------------- timers */
@@ -186,6 +239,10 @@ heap_key(double when)
 int
 cl_loop_schedule(LoopObject *loop, TimerHandleObject *timer)
 {
+    if (loop->l_thread_id == 0)
+        cl_handle_track(&timer->t_handle);
+    else if (remember_fresh(loop, timer) < 0)
+        return -1;
     int err = cl_heap_push(&loop->l_timers, &timer->t_node, heap_key(timer->t_when));
     if (err < 0)
         return cl_raise_errno(err);
@@ -397,8 +454,7 @@ run_ready(LoopObject *loop)
         cl_node node = cl_ring_pop(&loop->l_ready);
         result = loop->l_debug ? run_node_timed(loop, node) : run_node(loop, node);
         Py_DECREF(node_object(node));
-        if (loop->l_scanned != loop->l_ready.r_tail)
-            cl_loop_scan_ready(loop);
+        cl_loop_scan_new(loop);
     }
     return result;
 }
@@ -461,16 +517,23 @@ cl_loop_refresh_overrides(LoopObject *loop)
 /* ------------------------------------------------------- garbage collection */
 
 static int
-visit_node(cl_node node, visitproc visit, void *arg)
+visit_handle(HandleObject *handle, visitproc visit, void *arg)
 {
-    PyObject *op = node_object(node);
-    if (cl_node_kind(node) == CL_NODE_HANDLE && !PyObject_GC_IsTracked(op)) {
+    if (!PyObject_GC_IsTracked((PyObject *)handle)) {
         /* See handle.h: we are its owner, unless a callback is at work, and
          * then the loop is not garbage. */
-        return Py_REFCNT(op) == 1 ? cl_handle_traverse((HandleObject *)op, visit, arg)
-                                  : 0;
+        return Py_REFCNT(handle) == 1 ? cl_handle_traverse(handle, visit, arg) : 0;
     }
-    Py_VISIT(op);
+    Py_VISIT(handle);
+    return 0;
+}
+
+static int
+visit_node(cl_node node, visitproc visit, void *arg)
+{
+    if (cl_node_kind(node) == CL_NODE_HANDLE)
+        return visit_handle(cl_node_pointer(node), visit, arg);
+    Py_VISIT(node_object(node));
     return 0;
 }
 
@@ -483,10 +546,11 @@ cl_loop_traverse_pending(LoopObject *loop, visitproc visit, void *arg)
     const cl_ring *ready = &loop->l_ready;
     for (uint64_t at = ready->r_head; at != ready->r_tail && result == 0; at++)
         result = visit_node(cl_ring_at(ready, at), visit, arg);
-    for (size_t i = 0; i < loop->l_timers.count; i++)
-        Py_VISIT(cl_timer_from_node(loop->l_timers.entries[i].node));
-    /* The inbox holds tracked handles only. A collection in one thread may not
-     * wait for another thread's lock, so it must be free to be looked at. */
+    for (size_t i = 0; i < loop->l_timers.count && result == 0; i++) {
+        TimerHandleObject *timer = cl_timer_from_node(loop->l_timers.entries[i].node);
+        result = visit_handle(&timer->t_handle, visit, arg);
+    }
+    /* A collection in one thread may not wait for another thread's lock. */
     if (result == 0 && pthread_mutex_trylock(&loop->l_inbox.i_lock) == 0) {
         for (size_t i = 0; i < loop->l_inbox.i_count && result == 0; i++)
             result = visit_node(loop->l_inbox.i_nodes[i], visit, arg);

@@ -82,6 +82,10 @@ struct LoopObject {
     uint64_t l_polled_ticks;        /* of the last poll, with ... */
     double l_polled_time;           /* ... the loop's time then */
     uint64_t l_scanned;             /* ready position up to which handles were scanned */
+    TimerHandleObject **l_fresh;    /* timers made since the last scan, borrowed;
+                                       NULL for one that is gone again */
+    Py_ssize_t l_fresh_count;
+    Py_ssize_t l_fresh_capacity;
     unsigned long l_thread_id;      /* of the running thread; 0 when not running */
     unsigned l_overridden;          /* CL_OVERRIDES_ bits */
     unsigned l_type_version;        /* of the type, when l_overridden was found */
@@ -146,7 +150,7 @@ int cl_loop_push_threadsafe(LoopObject *loop, cl_node node);
 int cl_loop_drain_inbox(LoopObject *loop);
 
 /* See handle.h on garbage collection. */
-void cl_loop_scan_ready(LoopObject *loop);
+void cl_loop_scan_new(LoopObject *loop);
 
 /* Puts the timer into the heap, which takes a reference; 0 or -1. */
 int cl_loop_schedule(LoopObject *loop, TimerHandleObject *timer);

@@ -31,8 +31,6 @@
     X(isfuture, "asyncio.futures", "isfuture") \
     X(tasks_module, "asyncio", "tasks") \
     X(futures_module, "asyncio", "futures") \
-    X(get_asyncgen_hooks, "sys", "get_asyncgen_hooks") \
-    X(set_asyncgen_hooks, "sys", "set_asyncgen_hooks") \
     X(set_wakeup_fd, "signal", "set_wakeup_fd") \
     X(WeakSet, "weakref", "WeakSet") \
     X(WeakValueDictionary, "weakref", "WeakValueDictionary")
@@ -47,8 +45,8 @@
     X(_set_coroutine_origin_tracking) X(_source_traceback) \
     X(add_done_callback) X(call_at) X(call_exception_handler) \
     X(call_later) X(call_soon) X(call_soon_threadsafe) X(cancelled) \
-    X(context) X(create_task) X(debug) X(done) X(exception) X(fileno) \
-    X(firstiter) X(finalizer) X(handle) X(is_closing) X(loop) X(message) \
+    X(context) X(create_task) X(data) X(debug) X(done) X(exception) X(fileno) \
+    X(handle) X(is_closing) X(loop) X(message) \
     X(name) X(remove_done_callback) X(result) X(run) X(run_forever) \
     X(run_in_executor) X(run_until_complete) X(source_traceback) X(stop) \
     X(time) X(warning)

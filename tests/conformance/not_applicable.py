@@ -21,7 +21,16 @@ def test(pattern, reason, versions="-"):
     return Entry(pattern, reason, versions)
 
 
-ENTRIES = []
+ENTRIES = [
+    test(
+        "test_events.*EventLoopTests.test_internal_fds",
+        "reads _internal_fds, _ssock and _csock: the count and the two ends of asyncio's self-pipe",
+    ),
+    test(
+        "test_unix_events.SelectorEventLoopSignalTests.test_close_on_finalizing",
+        "replaces the names sys and signal inside asyncio.unix_events to pretend that the interpreter ends",
+    ),
+]
 
 # Modules that are not about a loop on Unix.
 MODULES = {

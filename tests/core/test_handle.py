@@ -270,8 +270,8 @@ def test_comparison_with_a_timer_of_asyncio(as_asyncio, operator):
     as_asyncio(body)
 
 
-def test_order_with_another_type_is_a_type_error(loop):
-    with pytest.raises(TypeError):
+def test_order_with_another_type_is_an_error(loop):
+    with pytest.raises((TypeError, AttributeError)):  # the latter on Python 3.8
         loop.call_at(FAR, function) < 5
 
 

@@ -276,17 +276,19 @@ async def generator():
         break
 
 
-PROGRAMS = {program.__name__: program for program in
-            (nothing, in_executor, wait_for, gather, nested, sleep, resolve, resolve_back, generator)}  # fmt: skip
-METHODS = """call_soon call_later call_at call_soon_threadsafe create_task create_future run_in_executor run_forever
-    run_until_complete stop getaddrinfo getnameinfo shutdown_asyncgens""".split()
+PROGRAMS = [nothing, wait_for, gather, nested, sleep, generator]
+METHODS = """call_soon call_later call_at call_soon_threadsafe create_task create_future run_forever run_until_complete
+    stop shutdown_asyncgens""".split()
+CASES = [(program, method) for program in PROGRAMS for method in METHODS]
+CASES += [(in_executor, method) for method in ("run_in_executor", "create_future", "create_task")]
+CASES += [(resolve, method) for method in ("run_in_executor", "getaddrinfo", "create_task")]
+CASES += [(resolve_back, method) for method in ("run_in_executor", "getnameinfo", "create_task")]
 
 
-@pytest.mark.parametrize("program", list(PROGRAMS))
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("program, method", CASES, ids=lambda value: getattr(value, "__name__", value))
 def test_method_is_called_as_often_as_asyncio_calls_it(loop_class, program, method):
     def body(loop):
-        loop.run_until_complete(PROGRAMS[program]())
+        loop.run_until_complete(program())
         loop.run_until_complete(loop.shutdown_asyncgens())
 
     expected = trace(asyncio.SelectorEventLoop, body, method)

@@ -157,13 +157,16 @@ if hypothesis is not None:
 def test_thousands_of_timers_are_never_early(loop):
     late = []
     delays = random.Random(2)
-    finish = loop.time() + 0.06
+
+    def fire(when):
+        late.append(time.monotonic() - when)
+        if len(late) == 5000:
+            loop.stop()
+
     for _ in range(5000):
         when = loop.time() + delays.random() * 0.05
-        loop.call_at(when, lambda when=when: late.append(time.monotonic() - when))
-    loop.call_at(finish, loop.stop)
+        loop.call_at(when, fire, when)
     loop.run_forever()
-    assert len(late) == 5000
     assert min(late) >= 0
 
 
@@ -226,7 +229,7 @@ def test_a_nearer_timer_set_later_shortens_the_wait(loop):
 
 
 @pytest.mark.parametrize(
-    "delay", [0, -0.0, -1, -1e300, -math.inf, math.nan, False, fractions.Fraction(1, 1000), 1e-300, 5e-10], ids=repr
+    "delay", [0, -0.0, -1, -1e300, -math.inf, False, fractions.Fraction(1, 1000), 1e-300, 5e-10], ids=repr
 )
 @pytest.mark.parametrize("method", ["call_later", "call_at"])
 def test_timer_fires_at_once(loop, method, delay):
@@ -234,6 +237,19 @@ def test_timer_fires_at_once(loop, method, delay):
     getattr(loop, method)(delay, lambda: (seen.append(1), loop.stop()))
     loop.run_forever()
     assert seen == [1]
+
+
+@pytest.mark.parametrize("method", ["call_later", "call_at"])
+def test_nan_fires_at_once_or_is_refused(loop, method):
+    # asyncio fires it up to Python 3.13; since 3.14 select() refuses to wait for it.
+    seen = []
+    try:
+        getattr(loop, method)(math.nan, lambda: (seen.append(1), loop.stop()))
+        loop.run_forever()
+    except ValueError as error:
+        assert "nan" in str(error).lower()
+    else:
+        assert seen == [1]
 
 
 @pytest.mark.parametrize("delay", [math.inf, 1e300, 10**12, 2**63 / 1e9, 2**64 / 1e9, 86400 * 2], ids=repr)

@@ -1,0 +1,133 @@
+"""What a reviewer should not have to check: the rules that the C sources keep."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CSRC = os.path.join(ROOT, "csrc")
+TOP = ""  # csrc itself
+LAYERS = ["base", "poller", "core", "futures", "net", "tls", TOP]
+COMPAT = ["base/compat.c", "base/compat.h"]
+
+# Symbols in writable sections that are no state of ours.
+NOT_STATE = {
+    r".*(methods|members|getset|slots|spec|def)|keywords\.\d+": "tables CPython wants writable, and does not write "
+    "(a PyModuleDef it does, under its own lock)",
+    r"__dso_handle|__TMC_END__|completed\.\d+|_edata|__bss_start|_end": "the compiler's and the linker's own",
+}
+
+
+def sources(*suffixes):
+    """Paths below csrc."""
+    found = [
+        os.path.relpath(os.path.join(folder, name), CSRC).replace(os.sep, "/")
+        for folder, _, names in os.walk(CSRC)
+        for name in names
+        if name.endswith(suffixes)
+    ]
+    return sorted(found)
+
+
+def text_of(path):
+    with open(os.path.join(CSRC, path), encoding="utf-8") as file:
+        return file.read()
+
+
+def code_of(path):
+    """The text without its comments."""
+    return re.sub(r"/\*.*?\*/|//[^\n]*", "", text_of(path), flags=re.DOTALL)
+
+
+def includes(path, form):
+    return re.findall(r"^\s*#\s*include\s*" + form, code_of(path), flags=re.MULTILINE)
+
+
+def layer(path):
+    return os.path.dirname(path)
+
+
+def test_there_are_sources():
+    assert "base/compat.h" in sources(".h")
+
+
+@pytest.mark.parametrize("path", sources(".c", ".h"))
+def test_file_is_in_a_layer_and_includes_none_above_it(path):
+    allowed = LAYERS[: LAYERS.index(layer(path)) + 1]
+    for included in includes(path, '"([^"]+)"'):
+        assert os.path.exists(os.path.join(CSRC, included)), "named from csrc, as in core/loop.h"
+        assert layer(included) in allowed, included
+
+
+@pytest.mark.parametrize("path", [path for path in sources(".c", ".h") if path not in COMPAT])
+def test_only_compat_knows_python_versions(path):
+    found = re.findall(r"PY_VERSION_HEX|PY_M\w+_VERSION|Py_GIL_DISABLED|pycore_\w+", code_of(path))
+    assert found == []
+
+
+@pytest.mark.parametrize("path", [path for path in sources(".c", ".h") if path != "base/compat.h"])
+def test_only_compat_includes_python(path):
+    of_python = set(os.listdir(sysconfig.get_path("include")))
+    assert [name for name in includes(path, "<([^>]+)>") if name in of_python] == []
+
+
+@pytest.mark.parametrize("path", sources(".c"))
+def test_file_includes_its_own_header_first(path):
+    header = path[:-2] + ".h"
+    if os.path.exists(os.path.join(CSRC, header)):
+        assert includes(path, '["<]([^">]+)')[0] == header
+
+
+@pytest.fixture(scope="module")
+def compiler():
+    command = shlex.split(os.environ.get("CC", "cc"))
+    if shutil.which(command[0]) is None:
+        pytest.skip("there is no " + command[0])
+    flags = subprocess.run(
+        [sys.executable, "-c", "import runpy; print('\\n'.join(runpy.run_path('setup.py')['flags']('debug')[0]))"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
+    )  # fmt: skip
+    if flags.returncode:
+        pytest.skip(flags.stderr)
+    return command + flags.stdout.split() + ["-Werror", "-I" + CSRC, "-I" + sysconfig.get_path("include")]
+
+
+@pytest.mark.parametrize("path", sources(".h"))
+def test_header_compiles_alone(compiler, tmp_path, path):
+    alone = tmp_path / "alone.c"
+    alone.write_text('#include "%s"\n#include "%s"\n' % (path, path))
+    done = subprocess.run(
+        compiler + ["-fsyntax-only", str(alone)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+def test_nothing_is_writable_at_file_scope(cloop):
+    """State belongs to the module or to a loop: else two interpreters would share it."""
+    if shutil.which("objdump") is None:
+        pytest.skip("there is no objdump")
+    extension = sys.modules["cloop._cloop"]
+    if "-fsanitize" in extension.build_info()["flags"]:
+        pytest.skip("the sanitizers add tables of their own")
+    table = subprocess.run(
+        ["objdump", "-t", extension.__file__], stdout=subprocess.PIPE, universal_newlines=True, check=True
+    ).stdout
+    # value, flags, section, size, name: 0000000000013860 l     O .data  0000000000000080  slots
+    symbols = re.findall(r"^[0-9a-f]+ .{7} (\.\S+)\s+[0-9a-f]+\s+(?:\.hidden )?(\S+)$", table, flags=re.MULTILINE)
+    assert ("PyInit__cloop" in table) and symbols
+    writable = {
+        name
+        for section, name in symbols
+        if re.match(r"\.(data|bss|tdata|tbss)\b", section)
+        and not section.startswith(".data.rel.ro")
+        and name != section
+    }
+    known = re.compile("|".join(NOT_STATE))
+    assert sorted(name for name in writable if not known.fullmatch(name)) == []
