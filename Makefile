@@ -15,7 +15,7 @@ B ?= *
 ifeq ($(PY),python3)
 VENV ?= .venv
 else
-VENV ?= .venv-$(shell $(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2] + getattr(sys, "abiflags", ""))')
+VENV ?= .venv-$(shell $(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2] + getattr(sys, "abiflags", ""))' 2>/dev/null)
 endif
 BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
@@ -80,7 +80,7 @@ asan stress: COPY = build/$@-$(notdir $(VENV))
 asan stress: $(VENV)/.test
 	@rm -rf $(COPY)
 	@$(PYTHON) setup.py -q build --build-lib $(COPY)
-	$(SANITIZED) PYTHONPATH=$(COPY) $(BIN)/pytest -q --capture=sys $(if $(K),-k '$(K)') $(ARGS)
+	$(SANITIZED) PYTHONPATH=$(CURDIR)/$(COPY) $(BIN)/pytest -q --capture=sys $(if $(K),-k '$(K)') $(ARGS)
 
 # gcc, because clang keeps the sanitizers' run-time library out of shared objects.
 asan: export CC = gcc
@@ -109,7 +109,7 @@ matrix:
 
 # ---------------------------------------------------------------------- style
 
-C_FILES := $(shell find csrc tests/c -name '*.[ch]')
+C_FILES = $(shell find csrc tests/c -name '*.[ch]')
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

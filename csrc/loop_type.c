@@ -17,7 +17,8 @@
 static int
 check_closed(LoopObject *loop)
 {
-    if (!loop->l_closed)
+    /* l_open as well: Python code can reset _closed, or leave out __init__. */
+    if (!loop->l_closed && loop->l_open)
         return 0;
     PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
     return -1;
@@ -475,6 +476,8 @@ check_no_transport(LoopObject *loop, PyObject *file, int fd)
 {
     PyObject *key = NULL, *transport = NULL, *closing = NULL;
     int busy = -1;
+    if (loop->l_transports == NULL)
+        return 0;
     if ((key = PyLong_FromLong(fd)) == NULL)
         return -1;
     /* Looking into the WeakValueDictionary's own dictionary first saves a
@@ -813,15 +816,18 @@ run(LoopObject *loop)
     if (set_running_loop(loop, (PyObject *)loop) == 0) {
         loop->l_thread_id = PyThread_get_thread_ident();
         cl_loop_scan_new(loop);
+        /* Whoever runs the loop for a turn or two expects to hear of events. */
+        if (loop->l_watches.wt_count > 1 || cl_signals_handled(loop))
+            loop->l_skip_until = 0;
         do {
             status = run_once(loop);
         } while (status == 0 && !loop->l_stopping);
-        cl_signals_disarm(loop);
         loop->l_stopping = false;
         loop->l_thread_id = 0;
     }
 
     PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
+    cl_signals_disarm(loop);
     if (set_running_loop(loop, Py_None) < 0)
         status = -1;
     if (loop->l_origin_enabled && track_origin(loop, false) < 0)
@@ -1190,6 +1196,7 @@ Loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
     if (loop == NULL)
         return NULL;
     loop->l_slow_callback_duration = 0.1;
+    loop->l_closed = true; /* until __init__() has opened it */
     if ((st = cl_type_state(type, cl_loop_dealloc)) == NULL) {
         Py_DECREF(loop);
         return NULL;
@@ -1206,18 +1213,22 @@ Loop_init(LoopObject *loop, PyObject *args, PyObject *kwargs)
     const char *poller = NULL;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$z:Loop", keywords, &poller))
         return -1;
-    if (loop->l_open || loop->l_closed) {
+    if (loop->l_made) {
         PyErr_SetString(PyExc_RuntimeError, "the loop is initialised already");
         return -1;
     }
     cl_state *st = loop->l_st;
+    loop->l_made = true;
     if ((loop->l_asyncgens = PyObject_CallNoArgs(st->WeakSet)) == NULL ||
         (loop->l_transports = PyObject_CallNoArgs(st->WeakValueDictionary)) == NULL ||
         (loop->l_signal_handlers = PyDict_New()) == NULL ||
         (loop->l_unix_server_sockets = PyDict_New()) == NULL ||
         cl_loop_refresh_overrides(loop) < 0)
         return -1;
-    return cl_loop_open(loop, poller);
+    if (cl_loop_open(loop, poller) < 0)
+        return -1;
+    loop->l_closed = false;
+    return 0;
 }
 
 static int

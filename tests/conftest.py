@@ -76,13 +76,14 @@ def live_objects():
 
 
 @pytest.fixture(autouse=True)
-def nothing_leaks(request):
+def nothing_leaks(request, caplog):
     """Fail a test that leaves descriptors open or objects of cloop alive."""
     descriptors, objects = open_descriptors(), live_objects()
     yield
     if TEST_FAILED in request.node.stash:
         return  # the traceback of the failure keeps its objects alive
-    request.node.funcargs.clear()  # or pytest keeps the loop
+    request.node.funcargs.clear()  # both keep the loop
+    caplog.get_records("call").clear()
     gc.collect()
     leaked = ["descriptor %d (%s)" % item for item in sorted(open_descriptors().items() - descriptors.items())]
     for name, count in live_objects().items():
@@ -162,9 +163,10 @@ def cloop():
 
 
 def plain(value):
-    """The value without addresses and without the name of the loop's class."""
+    """The value without addresses, the name of the loop's class, and where futures were made."""
     if isinstance(value, str):
         value = re.sub(r"\b0x[0-9a-f]+", "0x", value)
+        value = re.sub(r"<Future (\w{5})[^>]*>", r"<Future \1>", value)  # made in a file of asyncio, or in C
         return re.sub(r"(<|')(_UnixSelectorEventLoop|cloop[\w.]*\.Loop|Loop)\b", r"\1Loop", value)
     if isinstance(value, (list, tuple)):
         return type(value)(plain(item) for item in value)
@@ -192,6 +194,7 @@ def outcome(body, loop, caplog):
         records = [record for record in caplog.records if record.name == "asyncio"]
     logged = [(record.levelname, without_frames(record.getMessage())) for record in records]
     warned = [(warning.category, str(warning.message)) for warning in caught]
+    caplog.clear()  # the tracebacks of the records keep the loop
     return plain({"result": result, "warned": warned, "logged": logged})
 
 

@@ -37,6 +37,7 @@ enum {
     CL_HANDLE_EMPTIED = 4,  /* they are to go then; looks as if they were gone */
     CL_HANDLE_TIMER = 8,
     CL_HANDLE_OWN_CONTEXT = 16, /* h_context is untracked; nobody else knows it */
+    CL_HANDLE_TRACKED = 32, /* by the garbage collector; asking it is a call */
 };
 
 typedef struct LoopObject LoopObject;
@@ -92,8 +93,10 @@ int cl_handle_cancel(HandleObject *handle);
 static inline void
 cl_handle_track(HandleObject *handle)
 {
-    if (!PyObject_GC_IsTracked((PyObject *)handle))
+    if (!(handle->h_flags & CL_HANDLE_TRACKED)) {
+        handle->h_flags |= CL_HANDLE_TRACKED;
         PyObject_GC_Track(handle);
+    }
 }
 
 /* Visits what the handle owns, for the traverse of its sole owner. */

@@ -519,7 +519,7 @@ cl_loop_refresh_overrides(LoopObject *loop)
 static int
 visit_handle(HandleObject *handle, visitproc visit, void *arg)
 {
-    if (!PyObject_GC_IsTracked((PyObject *)handle)) {
+    if (!(handle->h_flags & CL_HANDLE_TRACKED)) {
         /* See handle.h: we are its owner, unless a callback is at work, and
          * then the loop is not garbage. */
         return Py_REFCNT(handle) == 1 ? cl_handle_traverse(handle, visit, arg) : 0;

@@ -90,6 +90,7 @@ struct LoopObject {
     unsigned l_overridden;          /* CL_OVERRIDES_ bits */
     unsigned l_type_version;        /* of the type, when l_overridden was found */
     bool l_open;                    /* the C parts are made and not yet closed */
+    bool l_made;                    /* __init__() was called */
     bool l_closed;
     bool l_stopping;
     int l_depth;                    /* turns in progress: above 1 when nested */

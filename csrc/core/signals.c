@@ -38,6 +38,13 @@ cl_signals_arm(LoopObject *loop)
     st->armed_fd = fd;
 }
 
+bool
+cl_signals_handled(const LoopObject *loop)
+{
+    PyObject *handlers = loop->l_signal_handlers;
+    return handlers != NULL && PyDict_Check(handlers) && PyDict_GET_SIZE(handlers) > 0;
+}
+
 void
 cl_signals_disarm(LoopObject *loop)
 {
@@ -48,8 +55,7 @@ cl_signals_disarm(LoopObject *loop)
     loop->l_signals_armed = false;
     st->armed_fd = -1;
     /* With handlers of ours installed the descriptor stays, as in asyncio. */
-    if (loop->l_signal_handlers != NULL && PyDict_Check(loop->l_signal_handlers) &&
-        PyDict_GET_SIZE(loop->l_signal_handlers) > 0)
+    if (cl_signals_handled(loop))
         return;
     int current = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
     if (current != loop->l_inbox.i_write_fd)
@@ -61,15 +67,13 @@ cl_signals_deliver(LoopObject *loop)
 {
     unsigned char bytes[256];
     int count, result = 0;
-    PyObject *number = NULL, *handlers = NULL;
+    PyObject *number = NULL;
 
     loop->l_pipe_ready = false;
     do {
         count = cl_inbox_read(&loop->l_inbox, bytes, (int)sizeof(bytes));
         for (int i = 0; i < count && result == 0; i++) {
-            handlers = loop->l_signal_handlers;
-            if (bytes[i] == 0 || handlers == NULL || !PyDict_Check(handlers) ||
-                PyDict_GET_SIZE(handlers) == 0)
+            if (bytes[i] == 0 || !cl_signals_handled(loop))
                 continue;
             number = PyLong_FromLong(bytes[i]);
             PyObject *done = number == NULL ? NULL : PyObject_CallMethodOneArg(

@@ -17,6 +17,9 @@
 void cl_signals_arm(LoopObject *loop);
 void cl_signals_disarm(LoopObject *loop);
 
+/* Whether add_signal_handler() has been used and not undone. */
+bool cl_signals_handled(const LoopObject *loop);
+
 /* The watch of the pipe; see inbox.h. */
 int cl_signals_watch(LoopObject *loop);
 

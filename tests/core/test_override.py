@@ -1,4 +1,4 @@
-"""Methods overridden in a subclass, on the class or on an instance are honoured wherever asyncio would call them."""
+"""Methods overridden in a subclass or on an instance are honoured wherever asyncio would call them."""
 
 import asyncio
 import socket
@@ -9,20 +9,17 @@ import types
 import pytest
 
 
-@pytest.fixture(params=["instance", "subclass", "class"])
-def override(request, new_loop, loop_class, monkeypatch):
-    """Makes a loop on which the named methods are replaced: on the instance, in a
-    subclass, or on the loop's own class. A replacement takes the loop first."""
+@pytest.fixture(params=["instance", "subclass"])
+def override(request, new_loop, loop_class):
+    """Makes a loop on which the named methods are replaced, on the instance or in a
+    subclass. A replacement takes the loop first."""
 
     def override(**methods):
         if request.param == "subclass":
             return new_loop(type("Sub", (loop_class,), methods))
         loop = new_loop()
         for name, function in methods.items():
-            if request.param == "class":
-                monkeypatch.setattr(loop_class, name, function)
-            else:
-                setattr(loop, name, types.MethodType(function, loop))
+            setattr(loop, name, types.MethodType(function, loop))
         return loop
 
     return override

@@ -542,8 +542,14 @@ NONSENSE = {
 @both
 @pytest.mark.parametrize("value", list(NONSENSE))
 def test_nonsense_is_refused(as_asyncio, kind, value):
+    def body(loop):
+        try:
+            add(loop, kind, NONSENSE[value](), print)
+        except OverflowError:
+            return (OverflowError,)  # its text differs between versions of Python and types of C
+
     kinds = (ValueError, TypeError, OSError, OverflowError)
-    assert as_asyncio(lambda loop: add(loop, kind, NONSENSE[value](), print))["result"][0] in kinds
+    assert as_asyncio(body)["result"][0] in kinds
 
 
 @both
