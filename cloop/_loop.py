@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import selectors
 import signal
 import sys
 import warnings
@@ -104,14 +105,28 @@ class Loop(LoopCore, asyncio.SelectorEventLoop):
         """What asyncio's add_signal_handler() takes the wakeup descriptor from."""
         return _WakeupDescriptor(self)
 
-    def _process_events(self, event_list):
-        """Schedule the handles of (selectors.SelectorKey, mask) pairs, as asyncio does."""
-        for key, mask in event_list:
-            reader, writer = key.data
-            if mask & 1 and reader is not None:
-                self._add_callback(reader)
-            if mask & 2 and writer is not None:
-                self._add_callback(writer)
+    @property
+    def _selector(self):
+        """What asyncio's transports look themselves up in for their repr()."""
+        return _SelectorView(self)
+
+
+class _SelectorView:
+    """The look-ups of selectors.BaseSelector; the poller itself is in C."""
+
+    def __init__(self, loop):
+        self._loop = loop
+
+    def get_key(self, fileobj):
+        """Return the selectors.SelectorKey of a watched descriptor, or raise KeyError."""
+        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        handles = self._loop._watched(fd)
+        if handles is None:
+            raise KeyError("{!r} is not registered".format(fileobj))
+        reader, writer = handles
+        events = ((selectors.EVENT_READ if reader is not None else 0)
+                  | (selectors.EVENT_WRITE if writer is not None else 0))
+        return selectors.SelectorKey(fileobj, fd, events, handles)
 
 
 class _WakeupDescriptor:

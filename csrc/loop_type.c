@@ -5,6 +5,7 @@
  * code, which works on the attributes kept here under the names it expects. */
 #include "loop_type.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "core/errors.h"
@@ -435,7 +436,7 @@ Loop_arm_signals(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 /* --------------------------------------------------------------- descriptors */
 
 /* The number behind an int or an object with fileno(); -1 with ValueError as
- * the selectors module raises it. */
+ * the selectors module raises it, or OverflowError as epoll does. */
 static int
 fd_of(LoopObject *loop, PyObject *file)
 {
@@ -463,11 +464,13 @@ fd_of(LoopObject *loop, PyObject *file)
     Py_DECREF(number);
     if (fd == -1 && PyErr_Occurred())
         return -1;
-    if (fd < 0 || fd > INT32_MAX) {
+    if (fd > INT_MAX)
+        PyErr_SetString(PyExc_OverflowError, "signed integer is greater than maximum");
+    else if (fd < 0)
         PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %ld", fd);
-        return -1;
-    }
-    return (int)fd;
+    else
+        return (int)fd;
+    return -1;
 }
 
 /* RuntimeError if a transport owns the descriptor. */
@@ -549,6 +552,10 @@ static PyObject *
 remove_watcher(LoopObject *loop, PyObject *file, unsigned direction, bool checked)
 {
     int fd = fd_of(loop, file);
+    if (fd < 0 && PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        PyErr_Clear();
+        Py_RETURN_FALSE;
+    }
     if (fd < 0) {
         /* Closed before it was removed: look for the object, as selectors do. */
         if (!PyErr_ExceptionMatches(PyExc_ValueError) || !loop->l_open)
@@ -652,6 +659,25 @@ static PyObject *
 Loop_remove_writer_private(LoopObject *loop, PyObject *file)
 {
     return remove_watcher(loop, file, CL_WRITE, false);
+}
+
+PyDoc_STRVAR(Loop_watched_doc,
+"_watched($self, fd, /)\n--\n\n"
+"Return the (reader, writer) handles of a descriptor given to add_reader or\n"
+"add_writer, None in place of a missing one; None if it is not watched.");
+
+static PyObject *
+Loop_watched(LoopObject *loop, PyObject *number)
+{
+    HandleObject *reader, *writer;
+    long fd = PyLong_AsLong(number);
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+    if (fd < 0 || fd > INT_MAX || !loop->l_open ||
+        !cl_lent_handles(loop, (int)fd, &reader, &writer))
+        Py_RETURN_NONE;
+    return Py_BuildValue("(OO)", reader ? (PyObject *)reader : Py_None,
+                         writer ? (PyObject *)writer : Py_None);
 }
 
 /* ----------------------------------------------------------- tasks, futures */
@@ -1295,8 +1321,10 @@ Loop_setattro(PyObject *self, PyObject *name, PyObject *value)
     if (PyObject_GenericSetAttr(self, name, value) < 0)
         return -1;
 #define CHECK(id, method) \
-    if (PyUnicode_Compare(name, loop->l_st->str_##method) == 0) \
-        return cl_loop_refresh_overrides(loop);
+    if (PyUnicode_Compare(name, loop->l_st->str_##method) == 0) { \
+        loop->l_skip_until = 0; /* it may be another clock now */ \
+        return cl_loop_refresh_overrides(loop); \
+    }
     CL_OVERRIDABLE(CHECK)
 #undef CHECK
     return 0;
@@ -1327,6 +1355,7 @@ static PyMethodDef Loop_methods[] = {
      NULL},
     {"_remove_reader", (PyCFunction)Loop_remove_reader_private, METH_O, NULL},
     {"_remove_writer", (PyCFunction)Loop_remove_writer_private, METH_O, NULL},
+    {"_watched", (PyCFunction)Loop_watched, METH_O, Loop_watched_doc},
     {"run_forever", (PyCFunction)Loop_run_forever, METH_NOARGS, Loop_run_forever_doc},
     {"run_until_complete", (PyCFunction)Loop_run_until_complete, METH_O,
      Loop_run_until_complete_doc},

@@ -25,10 +25,13 @@ def executor():
 
 @pytest.fixture
 def released():
-    """An event that jobs may wait for; set at the end whatever happens."""
+    """An event that jobs may wait for; set at the end whatever happens, and their threads awaited."""
     event = threading.Event()
+    before = set(threading.enumerate())
     yield event
     event.set()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(10)
 
 
 # Results
@@ -202,6 +205,8 @@ def test_close_does_not_wait_for_running_jobs(loop, executor, released):
     start = time.monotonic()
     loop.close()
     assert time.monotonic() - start < 5
+    released.set()
+    executor.shutdown()  # Python 3.8 logs that it cannot deliver the result
 
 
 def test_job_that_ends_after_close_does_no_harm(new_loop, released):

@@ -491,14 +491,15 @@ asyncio_class(HandleObject *handle)
                                 : st->asyncio_Handle);
 }
 
-/* A method of the asyncio class, called with our handle. */
+/* A method of the asyncio class, called with our handle and `arg`, or NULL. */
 static PyObject *
-call_asyncio(HandleObject *handle, PyObject *name)
+call_asyncio(HandleObject *handle, PyObject *name, PyObject *arg)
 {
     PyObject *function = PyObject_GetAttr((PyObject *)asyncio_class(handle), name);
     if (function == NULL)
         return NULL;
-    PyObject *result = PyObject_CallOneArg(function, (PyObject *)handle);
+    PyObject *argv[] = {(PyObject *)handle, arg};
+    PyObject *result = PyObject_Vectorcall(function, argv, arg == NULL ? 1 : 2, NULL);
     Py_DECREF(function);
     return result;
 }
@@ -506,13 +507,13 @@ call_asyncio(HandleObject *handle, PyObject *name)
 static PyObject *
 Handle_repr_info(HandleObject *handle, PyObject *Py_UNUSED(ignored))
 {
-    return call_asyncio(handle, handle->h_loop->l_st->str__repr_info);
+    return call_asyncio(handle, handle->h_loop->l_st->str__repr_info, NULL);
 }
 
 static PyObject *
 Handle_repr(HandleObject *handle)
 {
-    return call_asyncio(handle, handle->h_loop->l_st->str___repr__);
+    return call_asyncio(handle, handle->h_loop->l_st->str___repr__, NULL);
 }
 
 static Py_hash_t
@@ -538,46 +539,16 @@ get_args(HandleObject *handle, void *Py_UNUSED(closure))
     return is_emptied(handle) ? Py_NewRef(Py_None) : args_tuple(handle);
 }
 
-static int
-same_call(HandleObject *a, HandleObject *b)
-{
-    PyObject *getters[2][2] = {{get_callback(a, NULL), get_args(a, NULL)},
-                               {get_callback(b, NULL), get_args(b, NULL)}};
-    int equal = 1;
-    for (int i = 0; i < 2; i++) {
-        if (getters[0][i] == NULL || getters[1][i] == NULL)
-            equal = -1;
-        else if (equal == 1)
-            equal = PyObject_RichCompareBool(getters[0][i], getters[1][i], Py_EQ);
-        Py_XDECREF(getters[0][i]);
-        Py_XDECREF(getters[1][i]);
-    }
-    return equal;
-}
-
-static int
-equal_timers(TimerHandleObject *a, TimerHandleObject *b)
-{
-    if (a->t_when != b->t_when ||
-        ((a->t_handle.h_flags ^ b->t_handle.h_flags) & CL_HANDLE_CANCELLED))
-        return 0;
-    return same_call(&a->t_handle, &b->t_handle);
-}
-
+/* The asyncio class compares, which knows its version's rules. */
 static PyObject *
-TimerHandle_richcompare(TimerHandleObject *a, PyObject *other, int op)
+TimerHandle_richcompare(TimerHandleObject *timer, PyObject *other, int op)
 {
-    if (Py_TYPE(other) != Py_TYPE(a))
-        Py_RETURN_NOTIMPLEMENTED;
-    TimerHandleObject *b = (TimerHandleObject *)other;
-    bool ordered = op == Py_LT || op == Py_LE ? a->t_when < b->t_when
-                                              : a->t_when > b->t_when;
-    if (op == Py_LT || op == Py_GT || (ordered && op != Py_EQ && op != Py_NE))
-        return PyBool_FromLong(ordered);
-    int equal = equal_timers(a, b);
-    if (equal < 0)
-        return NULL;
-    return PyBool_FromLong(op == Py_NE ? !equal : equal);
+    cl_state *st = timer->t_handle.h_loop->l_st;
+    PyObject *names[] = {
+        [Py_LT] = st->str___lt__, [Py_LE] = st->str___le__, [Py_EQ] = st->str___eq__,
+        [Py_NE] = st->str___ne__, [Py_GT] = st->str___gt__, [Py_GE] = st->str___ge__,
+    };
+    return call_asyncio(&timer->t_handle, names[op], other);
 }
 
 static PyObject *

@@ -147,6 +147,17 @@ cl_lent_remove(LoopObject *loop, int fd, unsigned direction)
 }
 
 int
+cl_lent_handles(LoopObject *loop, int fd, HandleObject **reader, HandleObject **writer)
+{
+    cl_lent *lent = find(loop, fd);
+    if (lent == NULL)
+        return 0;
+    *reader = lent->n_reader;
+    *writer = lent->n_writer;
+    return 1;
+}
+
+int
 cl_lent_find_file(LoopObject *loop, PyObject *file)
 {
     for (int fd = 0; fd < loop->l_watches.wt_size; fd++) {

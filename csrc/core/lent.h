@@ -22,6 +22,11 @@ int cl_lent_remove(LoopObject *loop, int fd, unsigned direction);
  * if it is not. */
 int cl_lent_find_file(LoopObject *loop, PyObject *file);
 
+/* What add_reader and add_writer were given: 1 with borrowed handles (NULL where
+ * there is none), 0 if the descriptor is not lent to us. */
+int cl_lent_handles(LoopObject *loop, int fd, HandleObject **reader,
+                    HandleObject **writer);
+
 /* Drop all records. */
 void cl_lent_clear(LoopObject *loop);
 

@@ -83,10 +83,12 @@ cl_loop_close(LoopObject *loop)
 {
     if (!loop->l_open)
         return;
-    clear_pending(loop);
-    loop->l_open = false;
-    cl_watch_stop(loop, &loop->l_pipe_watch);
+    loop->l_open = false; /* keeps destructors from coming back in */
+    /* Closed before the watches end, so that none is withdrawn one by one: after
+     * a fork the kernel's object is shared, and the other side still wants them. */
     cl_poller_close(&loop->l_poller);
+    clear_pending(loop);
+    cl_watch_stop(loop, &loop->l_pipe_watch);
     cl_watch_table_free(&loop->l_watches);
     cl_inbox_close(&loop->l_inbox);
     cl_heap_free(&loop->l_timers);

@@ -38,7 +38,8 @@
 /* interned attribute and keyword names, kept as str_NAME */
 #define CL_STATE_NAMES(X) \
     X(Future) X(Task) \
-    X(__kwdefaults__) X(__repr__) \
+    X(__eq__) X(__ge__) X(__gt__) X(__kwdefaults__) X(__le__) X(__lt__) X(__ne__) \
+    X(__repr__) \
     X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) \
     X(_cancelled) X(_check_callback) X(_check_thread) X(_handle_signal) \
     X(_log_destroy_pending) X(_repr_info) X(_run) X(_run_once) \

@@ -255,7 +255,14 @@ def test_comparison(as_asyncio, operator):
         cancelled = loop.call_at(FAR, function)
         cancelled.cancel()
         others = [first, twin, args, later, cancelled, loop.call_soon(function), 5, None]
-        return [getattr(first, operator)(other) for other in others]
+
+        def compare(other):
+            try:
+                return getattr(first, operator)(other)
+            except AttributeError:  # Python 3.8 takes any object for a timer
+                return NotImplemented
+
+        return [compare(other) for other in others]
 
     as_asyncio(body)
 

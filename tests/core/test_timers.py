@@ -272,11 +272,15 @@ def test_delay_that_is_no_number(as_asyncio, delay):
     as_asyncio(lambda loop: loop.call_later(delay, print))
 
 
-@pytest.mark.parametrize("method", ["call_later", "call_at"])
-def test_delay_none(as_asyncio, method):
-    if method == "call_at" and sys.version_info < (3, 12):
-        pytest.skip("call_at took anything before")
-    as_asyncio(lambda loop: getattr(loop, method)(None, print))
+def test_delay_none_is_a_type_error(loop):
+    with pytest.raises(TypeError):
+        loop.call_later(None, print)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="call_at took anything before Python 3.12")
+def test_deadline_none_is_a_type_error(loop):
+    with pytest.raises(TypeError):
+        loop.call_at(None, print)
 
 
 def test_a_refused_timer_leaves_nothing_behind(loop, turn):
