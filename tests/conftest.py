@@ -19,6 +19,7 @@ import select
 import subprocess
 import sys
 import textwrap
+import time
 import warnings
 
 import pytest
@@ -75,6 +76,15 @@ def live_objects():
     return importlib.import_module("cloop._cloop").counts() if CLOOP_SELECTED else {}
 
 
+def what_leaked(descriptors, objects):
+    """What is there and was not when the arguments were taken."""
+    leaked = ["descriptor %d (%s)" % item for item in sorted(open_descriptors().items() - descriptors.items())]
+    for name, count in live_objects().items():
+        if count > objects.get(name, 0):
+            leaked.append("%d %s" % (count - objects.get(name, 0), name))
+    return leaked
+
+
 @pytest.fixture(autouse=True)
 def nothing_leaks(request, caplog):
     """Fail a test that leaves descriptors open or objects of cloop alive."""
@@ -85,10 +95,12 @@ def nothing_leaks(request, caplog):
     request.node.funcargs.clear()  # both keep the loop
     caplog.get_records("call").clear()
     gc.collect()
-    leaked = ["descriptor %d (%s)" % item for item in sorted(open_descriptors().items() - descriptors.items())]
-    for name, count in live_objects().items():
-        if count > objects.get(name, 0):
-            leaked.append("%d %s" % (count - objects.get(name, 0), name))
+    leaked = what_leaked(descriptors, objects)
+    deadline = time.monotonic() + 1
+    while leaked and time.monotonic() < deadline:  # an executor's thread may be on its way out
+        time.sleep(0.01)
+        gc.collect()
+        leaked = what_leaked(descriptors, objects)
     if leaked:
         pytest.fail("left behind: " + ", ".join(leaked), pytrace=False)
 

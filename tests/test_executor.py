@@ -12,7 +12,9 @@ import pytest
 
 VAR = contextvars.ContextVar("VAR", default="unset")
 HAS_SHUTDOWN = hasattr(asyncio.SelectorEventLoop, "shutdown_default_executor")
-HAS_TIMEOUT = HAS_SHUTDOWN and "timeout" in inspect.signature(asyncio.SelectorEventLoop.shutdown_default_executor).parameters
+HAS_TIMEOUT = (
+    HAS_SHUTDOWN and "timeout" in inspect.signature(asyncio.SelectorEventLoop.shutdown_default_executor).parameters
+)
 needs_shutdown = pytest.mark.skipif(not HAS_SHUTDOWN, reason="shutdown_default_executor came in Python 3.9")
 needs_timeout = pytest.mark.skipif(not HAS_TIMEOUT, reason="shutdown_default_executor(timeout) came in Python 3.12")
 
@@ -135,7 +137,9 @@ class Other(concurrent.futures.Executor):
     """An executor, but not of threads."""
 
 
-@pytest.mark.parametrize("value", [None, 5, Other(), concurrent.futures.ThreadPoolExecutor], ids=["None", "int", "other", "class"])
+@pytest.mark.parametrize(
+    "value", [None, 5, Other(), concurrent.futures.ThreadPoolExecutor], ids=["None", "int", "other", "class"]
+)
 def test_default_executor_of_another_type(as_asyncio, value):
     # A TypeError, or up to Python 3.10 a DeprecationWarning.
     def body(loop):
@@ -219,5 +223,3 @@ def test_job_that_ends_after_close_does_no_harm(new_loop, released):
     executor.submit(done.set)
     assert done.wait(10)
     executor.shutdown()
-
-

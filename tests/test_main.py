@@ -77,7 +77,9 @@ def test_loops_made_otherwise_are_of_cloop(main, text):
     assert process.stdout == "cloop\n", process.stderr
 
 
-@pytest.mark.parametrize("args", [(), ("a", "b c"), ("--version", "-m", "-c", "-x", "--", "--info", "-h")], ids=["none", "two", "options"])
+@pytest.mark.parametrize(
+    "args", [(), ("a", "b c"), ("--version", "-m", "-c", "-x", "--", "--info", "-h")], ids=["none", "two", "options"]
+)
 def test_program_sees_what_it_sees_under_python(both, way, args):
     theirs, ours = both(*way(LOOK), *args)
     assert theirs.returncode == 0, theirs.stderr
@@ -106,7 +108,9 @@ def test_program_imports_its_neighbours(main, write_script):
 
 
 def test_program_can_be_pickled_by_name(main, write_script):
-    process = main(write_script("import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))) is A)", "program.py"))
+    process = main(
+        write_script("import pickle\nclass A: pass\nprint(type(pickle.loads(pickle.dumps(A()))) is A)", "program.py")
+    )
     assert process.stdout == "True\n", process.stderr
 
 

@@ -56,7 +56,9 @@ def test_import_warns_of_nothing_and_prints_nothing(cloop, python, statement):
 
 
 def test_import_changes_nothing_of_asyncio(cloop, python):
-    look = "{k: id(v) for m in (asyncio, asyncio.events, asyncio.tasks, asyncio.base_events) for k, v in vars(m).items()}"
+    look = (
+        "{k: id(v) for m in (asyncio, asyncio.events, asyncio.tasks, asyncio.base_events) for k, v in vars(m).items()}"
+    )
     text = "import asyncio, asyncio.base_events, signal\nbefore = %s\nimport cloop\nprint(before == %s, signal.set_wakeup_fd(-1))"
     process = python("-c", text % (look, look))
     assert process.stdout.split() == ["True", "-1"], process.stderr

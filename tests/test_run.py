@@ -97,7 +97,9 @@ def test_inside_a_running_loop_is_refused_as_asyncio_does(cloop):
 
 
 def test_takes_the_keywords_of_asyncio_run(cloop):
-    assert set(inspect.signature(asyncio.run).parameters) - {"loop_factory"} <= set(inspect.signature(cloop.run).parameters)
+    assert set(inspect.signature(asyncio.run).parameters) - {"loop_factory"} <= set(
+        inspect.signature(cloop.run).parameters
+    )
 
 
 def test_cancels_what_is_left(run):
@@ -173,7 +175,10 @@ def test_main_runs_in_a_copy_of_the_context(run):
         VAR.set("changed")
         return before
 
-    assert contextvars.copy_context().run(lambda: (VAR.set("caller"), run(main()), VAR.get())[1:]) == ("caller", "caller")
+    assert contextvars.copy_context().run(lambda: (VAR.set("caller"), run(main()), VAR.get())[1:]) == (
+        "caller",
+        "caller",
+    )
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

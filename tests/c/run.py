@@ -1,7 +1,7 @@
 """Compiles and runs each tests/c/test_*.c, as a debug build and under the sanitizers.
 
-A C test is a program: it includes what it tests from csrc/base and csrc/poller, is linked with
-all their sources that do without Python, and exits with 0 if all is well.
+A C test is a program: it includes what it tests from csrc, is linked with all the sources there
+that do without Python, and exits with 0 if all is well.
 
     python tests/c/run.py [NAME ...]      such as test_heap
 """
@@ -20,7 +20,7 @@ TIMEOUT = 120
 
 
 def libraries():
-    found = glob.glob("csrc/base/*.c") + glob.glob("csrc/poller/*.c")
+    found = glob.glob("csrc/base/*.c") + glob.glob("csrc/poller/*.c") + ["csrc/core/inbox.c"]
     return sorted(set(found) - set(NEEDS_PYTHON))
 
 

@@ -66,7 +66,8 @@ def arguments():
 
 
 def row(name, cells, seconds):
-    return "%-24s" % name + "".join("%*s" % (len(title) + 2, cell) for (_, title), cell in zip(COLUMNS, cells)) + seconds
+    columns = ["%*s" % (len(title) + 2, cell) for (_, title), cell in zip(COLUMNS, cells)]
+    return "%-24s" % name + "".join(columns) + seconds
 
 
 def print_failure(verdict, verbose):

@@ -80,6 +80,7 @@ def test_slow_callback_is_logged(as_asyncio, source):
 
 def as_asyncio_without_numbers(as_asyncio, body):
     """What asyncio logged. The times differ between the loops, so the records are compared without them."""
+
     def hide(record):
         record.msg, record.args = re.sub(r"\d+\.\d+", "N", record.getMessage()), ()
         return True
@@ -186,13 +187,17 @@ def test_wrong_thread_is_told_so(loop):
 
 
 @pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
-@pytest.mark.parametrize("callback", [5, None, "x", coroutine_function], ids=["int", "None", "str", "coroutine function"])
+@pytest.mark.parametrize(
+    "callback", [5, None, "x", coroutine_function], ids=["int", "None", "str", "coroutine function"]
+)
 @pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe", "call_later", "call_at", "run_in_executor"])
 def test_wrong_callbacks(as_asyncio, method, callback, debug):
     def body(loop):
         loop.set_debug(debug)
         reports = []
-        loop.set_exception_handler(lambda loop, context: reports.append((context["message"], str(context["exception"]))))
+        loop.set_exception_handler(
+            lambda loop, context: reports.append((context["message"], str(context["exception"])))
+        )
         first = {"call_later": (0,), "call_at": (0,), "run_in_executor": (None,)}.get(method, ())
         if method == "run_in_executor":
             future = loop.run_in_executor(*first, callback)

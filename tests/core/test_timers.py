@@ -126,8 +126,12 @@ if hypothesis is not None:
         assert fired == sorted(range(len(plan)), key=offsets.__getitem__)
 
     @quick
-    @hypothesis.given(steps=strategies.lists(strategies.tuples(strategies.sampled_from("add cancel turn".split()),
-                                                               strategies.integers(0, 50)), max_size=80))
+    @hypothesis.given(
+        steps=strategies.lists(
+            strategies.tuples(strategies.sampled_from("add cancel turn".split()), strategies.integers(0, 50)),
+            max_size=80,
+        )
+    )
     def test_any_mix_of_adding_cancelling_and_turns_fires_each_timer_once(loop, turn, steps):
         fired, pending, handles = [], set(), []
         far = loop.time() + 1000

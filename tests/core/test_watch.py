@@ -628,7 +628,12 @@ def test_descriptor_of_a_transport_is_refused(as_asyncio):
 
     def body(loop):
         seen = []
-        for method, args in [("add_reader", [print]), ("add_writer", [print]), ("remove_reader", []), ("remove_writer", [])]:
+        for method, args in [
+            ("add_reader", [print]),
+            ("add_writer", [print]),
+            ("remove_reader", []),
+            ("remove_writer", []),
+        ]:
             first, second = socket.socketpair()
             seen.append(loop.run_until_complete(attempt(loop, first, method, *args))[:30])
             second.close()

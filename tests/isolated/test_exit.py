@@ -32,7 +32,9 @@ def test_with_a_loop_running_in_a_daemon_thread(script, busy):
 
 
 def test_with_a_loop_in_a_daemon_thread_that_others_send_to(script):
-    text = THREAD % "pass" + """
+    text = (
+        THREAD % "pass"
+        + """
 def send():
     while True:
         loop.call_soon_threadsafe(int)
@@ -41,17 +43,28 @@ for _ in range(2):
     threading.Thread(target=send, daemon=True).start()
 print("end")
 """
+    )
     assert script(text) == "end\n"
 
 
-@pytest.mark.parametrize("place", ["loop = None", "import sys; sys.loop = loop", "loop.itself = loop", "import builtins; builtins.loop = loop"])
+@pytest.mark.parametrize(
+    "place",
+    ["loop = None", "import sys; sys.loop = loop", "loop.itself = loop", "import builtins; builtins.loop = loop"],
+)
 def test_with_an_unclosed_loop(script, place):
-    text = "import os\nloop = new_loop(); loop.call_later(1000, print); loop.call_soon(print)\n" + place + "\nprint('end')"
+    text = (
+        "import os\nloop = new_loop(); loop.call_later(1000, print); loop.call_soon(print)\n" + place + "\nprint('end')"
+    )
     assert script(text, options=("-W", "ignore")) == "end\n"
 
 
 def test_with_a_closed_loop_that_is_still_referenced(script):
-    assert script("import sys\nsys.loop = new_loop(); sys.handle = sys.loop.call_later(9, print); sys.loop.close(); print('end')") == "end\n"
+    assert (
+        script(
+            "import sys\nsys.loop = new_loop(); sys.handle = sys.loop.call_later(9, print); sys.loop.close(); print('end')"
+        )
+        == "end\n"
+    )
 
 
 def test_loop_run_by_an_exit_function(script):

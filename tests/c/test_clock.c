@@ -1,0 +1,148 @@
+/* test_clock.c - the monotonic clock, and how the speed of the counter is learnt. */
+#include "base/clock.h"
+
+#include <math.h>
+
+#include "check.h"
+
+#define MS (CL_NS_PER_S / 1000)
+
+/* A rate that starts at known readings, to be told made-up ones. */
+static cl_rate
+rate_from(uint64_t ticks, int64_t now_ns)
+{
+    cl_rate rate;
+    cl_rate_init(&rate);
+    rate.base_ticks = ticks;
+    rate.base_ns = now_ns;
+    return rate;
+}
+
+static void
+test_now_is_the_monotonic_clock(void)
+{
+    struct timespec before, after;
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    int64_t now = cl_now_ns(), later = cl_now_ns();
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    CHECK(before.tv_sec * CL_NS_PER_S + before.tv_nsec <= now);
+    CHECK(now <= later);
+    CHECK(later <= after.tv_sec * CL_NS_PER_S + after.tv_nsec);
+}
+
+static void
+test_assumes_a_tick_per_ns(void)
+{
+    cl_rate rate;
+    cl_rate_init(&rate);
+    CHECK_INT(cl_rate_ticks(&rate, 0), 0);
+    CHECK_INT(cl_rate_ticks(&rate, 250000), 250000);
+}
+
+static void
+test_learns(void)
+{
+    cl_rate rate = rate_from(5000, 70 * MS);
+    cl_rate_learn(&rate, 5000 + 3 * MS, 71 * MS);
+    CHECK_INT(cl_rate_ticks(&rate, 1000), 3000);
+    /* Anew, from the readings before. */
+    cl_rate_learn(&rate, 5000 + 5 * MS, 72 * MS);
+    CHECK_INT(cl_rate_ticks(&rate, 1000), 2000);
+}
+
+/* Polls may follow each other closely: their stretches add up. */
+static void
+test_learns_from_many_short_stretches(void)
+{
+    cl_rate rate = rate_from(0, 0);
+    for (int i = 1; i <= 2000; i++)
+        cl_rate_learn(&rate, (uint64_t)i * 4000, i * 1000);
+    CHECK_INT(cl_rate_ticks(&rate, 1000), 4000);
+}
+
+static void
+test_too_short_a_stretch_says_nothing(void)
+{
+    cl_rate rate = rate_from(0, 0);
+    cl_rate_learn(&rate, 1000000, 1);
+    CHECK_INT(cl_rate_ticks(&rate, 1000), 1000);
+}
+
+/* As after a suspension: one clock may have stood still. */
+static void
+test_starts_anew_after_too_long_a_stretch(void)
+{
+    cl_rate rate = rate_from(0, 0);
+    cl_rate_learn(&rate, 2 * MS, 1 * MS);
+    cl_rate_learn(&rate, 3 * MS, 60 * CL_NS_PER_S);
+    CHECK_INT(cl_rate_ticks(&rate, 1000), 2000);
+    cl_rate_learn(&rate, 8 * MS, 60 * CL_NS_PER_S + MS);
+    CHECK_INT(cl_rate_ticks(&rate, 1000), 5000);
+}
+
+/* As on another processor, or after a virtual machine was moved. */
+static void
+test_counter_that_runs_backwards(void)
+{
+    cl_rate rate = rate_from(100 * MS, 0);
+    cl_rate_learn(&rate, 102 * MS, 1 * MS);
+    cl_rate_learn(&rate, 1, 2 * MS);
+    CHECK_INT(cl_rate_ticks(&rate, 1000), 2000);
+    cl_rate_learn(&rate, 1 + 3 * MS, 3 * MS);
+    CHECK_INT(cl_rate_ticks(&rate, 1000), 3000);
+}
+
+static void
+test_whatever_is_read_the_rate_is_positive(void)
+{
+    uint32_t seed = 20240229;
+    cl_rate rate = rate_from(1u << 31, 1u << 31);
+    for (int i = 0; i < 100000; i++) {
+        cl_rate_learn(&rate, check_random(&seed), check_random(&seed));
+        CHECK(rate.ticks_per_ns > 0.0 && isfinite(rate.ticks_per_ns));
+    }
+}
+
+/* Readings of both that were not torn apart by a busy machine. */
+static int64_t
+read_both(uint64_t *ticks)
+{
+    int64_t before, after;
+    do {
+        before = cl_now_ns();
+        *ticks = cl_ticks();
+        after = cl_now_ns();
+    } while (after - before > 20000);
+    return before;
+}
+
+static void
+test_predicts_the_real_counter(void)
+{
+    const struct timespec pause = {0, 20 * MS};
+    uint64_t start, middle, end;
+    int64_t start_ns = read_both(&start);
+    cl_rate rate = rate_from(start, start_ns);
+    nanosleep(&pause, NULL);
+    int64_t middle_ns = read_both(&middle);
+    cl_rate_learn(&rate, middle, middle_ns);
+    nanosleep(&pause, NULL);
+    int64_t end_ns = read_both(&end);
+    double predicted = (double)cl_rate_ticks(&rate, end_ns - middle_ns);
+    CHECK(fabs((double)(end - middle) / predicted - 1.0) < 0.05);
+}
+
+int
+main(void)
+{
+    test_now_is_the_monotonic_clock();
+    test_assumes_a_tick_per_ns();
+    test_learns();
+    test_learns_from_many_short_stretches();
+    test_too_short_a_stretch_says_nothing();
+    test_starts_anew_after_too_long_a_stretch();
+    test_counter_that_runs_backwards();
+    test_whatever_is_read_the_rate_is_positive();
+    test_predicts_the_real_counter();
+    return 0;
+}
