@@ -108,7 +108,7 @@ class Loop(LoopCore, asyncio.SelectorEventLoop):
     @property
     def _selector(self):
         """What asyncio's transports look themselves up in for their repr()."""
-        return _SelectorView(self)
+        return None if self.is_closed() else _SelectorView(self)
 
 
 class _SelectorView:

@@ -15,6 +15,19 @@
 
 /* ------------------------------------------------------------------- helpers */
 
+/* Calls asyncio.tasks.Task and the like, looked up at each use as asyncio does. */
+static PyObject *
+call_module(PyObject *module, PyObject *name, PyObject *const *args, size_t nargs,
+            PyObject *kwnames)
+{
+    PyObject *callable = PyObject_GetAttr(module, name);
+    if (callable == NULL)
+        return NULL;
+    PyObject *result = PyObject_Vectorcall(callable, args, nargs, kwnames);
+    Py_DECREF(callable);
+    return result;
+}
+
 static int
 check_closed(LoopObject *loop)
 {
@@ -32,7 +45,9 @@ check_running(LoopObject *loop)
         PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
         return -1;
     }
-    PyObject *running = PyObject_CallNoArgs(loop->l_st->get_running_loop);
+    cl_state *st = loop->l_st;
+    PyObject *running = call_module(st->events_module, st->str__get_running_loop, NULL,
+                                    0, NULL);
     if (running == NULL)
         return -1;
     Py_DECREF(running);
@@ -205,6 +220,7 @@ Loop_call_soon_threadsafe(LoopObject *loop, PyObject *const *args, Py_ssize_t na
                                          call.context);
     if (handle == NULL)
         return NULL;
+    cl_handle_make_threadsafe(handle);
     if (loop->l_thread_id == 0)
         cl_handle_track(handle); /* as in push_new() */
     /* Allocating may have let another thread close the loop. */
@@ -682,19 +698,6 @@ Loop_watched(LoopObject *loop, PyObject *number)
 
 /* ----------------------------------------------------------- tasks, futures */
 
-/* asyncio.tasks.Task and the like, looked up at each use as asyncio does. */
-static PyObject *
-call_class(LoopObject *loop, PyObject *module, PyObject *name, PyObject *const *args,
-           size_t nargs, PyObject *kwnames)
-{
-    PyObject *type = PyObject_GetAttr(module, name);
-    if (type == NULL)
-        return NULL;
-    PyObject *made = PyObject_Vectorcall(type, args, nargs, kwnames);
-    Py_DECREF(type);
-    return made;
-}
-
 PyDoc_STRVAR(Loop_create_future_doc,
 "create_future($self, /)\n--\n\n"
 "Return an asyncio.Future attached to this loop.");
@@ -704,7 +707,7 @@ Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = loop->l_st;
     PyObject *argv[] = {(PyObject *)loop};
-    return call_class(loop, st->futures_module, st->str_Future, argv, 0,
+    return call_module(st->futures_module, st->str_Future, argv, 0,
                       st->kwnames_loop);
 }
 
@@ -745,7 +748,7 @@ Loop_create_task(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     if (check_closed(loop) < 0)
         return NULL;
     PyObject *argv[] = {args[0], (PyObject *)loop};
-    return call_class(loop, st->tasks_module, st->str_Task, argv, 1, st->kwnames_loop);
+    return call_module(st->tasks_module, st->str_Task, argv, 1, st->kwnames_loop);
 }
 
 /* -------------------------------------------------------------------- running */
@@ -802,7 +805,9 @@ restore_asyncgen_hooks(cl_asyncgen_hooks *hooks)
 static int
 set_running_loop(LoopObject *loop, PyObject *running)
 {
-    PyObject *result = PyObject_CallOneArg(loop->l_st->set_running_loop, running);
+    cl_state *st = loop->l_st;
+    PyObject *result = call_module(st->events_module, st->str__set_running_loop,
+                                   &running, 1, NULL);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -1190,6 +1195,8 @@ static PyMemberDef Loop_members[] = {
     {"slow_callback_duration", T_DOUBLE,
      offsetof(LoopObject, l_slow_callback_duration), 0,
      "Callbacks that take longer, in seconds, are logged in debug mode."},
+    {"_clock_resolution", T_DOUBLE, offsetof(LoopObject, l_clock_resolution), 0,
+     "Of loop.time(), in seconds. No timer fires early by it, as asyncio's do."},
     OBJECT("_current_handle", l_current_handle, READONLY),
     OBJECT("_default_executor", l_default_executor, 0),
     OBJECT("_exception_handler", l_exception_handler, 0),
@@ -1222,6 +1229,7 @@ Loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
     if (loop == NULL)
         return NULL;
     loop->l_slow_callback_duration = 0.1;
+    loop->l_clock_resolution = 1e-9;
     loop->l_closed = true; /* until __init__() has opened it */
     if ((st = cl_type_state(type, cl_loop_dealloc)) == NULL) {
         Py_DECREF(loop);

@@ -127,6 +127,13 @@ setup_names(cl_state *st)
     return 0;
 }
 
+static int
+setup_optional_imports(cl_state *st)
+{
+    return PyObject_GetOptionalAttr(st->events_module, st->str__ThreadSafeHandle,
+                                    &st->asyncio_ThreadSafeHandle) < 0 ? -1 : 0;
+}
+
 /* _format_callback_source() takes debug= from 3.13 on, and where that was
  * backported: its signature tells. */
 static int
@@ -199,7 +206,8 @@ static int
 module_exec(PyObject *module)
 {
     cl_state *st = state_of(module);
-    if (setup_imports(st) < 0 || setup_names(st) < 0 || probe_callback_source(st) < 0 ||
+    if (setup_imports(st) < 0 || setup_names(st) < 0 ||
+        setup_optional_imports(st) < 0 || probe_callback_source(st) < 0 ||
         setup_threads(module, st) < 0 || setup_types(module, st) < 0)
         return -1;
     return 0;
@@ -217,6 +225,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 #define VISIT(field, module_name, attribute) Py_VISIT(st->field);
     CL_STATE_IMPORTS(VISIT)
 #undef VISIT
+    Py_VISIT(st->asyncio_ThreadSafeHandle);
     return 0;
 }
 
@@ -232,6 +241,7 @@ module_clear(PyObject *module)
 #define CLEAR(field, module_name, attribute) Py_CLEAR(st->field);
     CL_STATE_IMPORTS(CLEAR)
 #undef CLEAR
+    Py_CLEAR(st->asyncio_ThreadSafeHandle);
     return 0;
 }
 

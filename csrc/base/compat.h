@@ -140,6 +140,10 @@ int PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result);
 int PyObject_GetOptionalAttr(PyObject *op, PyObject *name, PyObject **result);
 #endif
 
+/* asyncio lets a timer for NaN fail in its selector from 3.14 on; before, such a
+ * timer is due at once. */
+#define CL_NAN_TIMER_RAISES (PY_VERSION_HEX >= 0x030e0000)
+
 /* From 3.9 on an instance of a heap type must visit its type. */
 #if PY_VERSION_HEX >= 0x03090000
 #define CL_VISIT_TYPE(self) Py_VISIT(Py_TYPE(self))

@@ -387,10 +387,36 @@ cl_handle_run(HandleObject *handle)
         status = cl_error_is_exit() ? -1 : report_failure(handle);
     if (!nested) {
         handle->h_flags &= (uint8_t)~CL_HANDLE_RUNNING;
+        if ((handle->h_flags & CL_HANDLE_THREADSAFE) && handle->h_loop->l_waiters > 0)
+            cl_turnstile_open(&handle->h_loop->l_turnstile);
         if (handle->h_flags & CL_HANDLE_EMPTIED)
             clear_call(handle);
     }
     return status;
+}
+
+void
+cl_handle_make_threadsafe(HandleObject *handle)
+{
+    if (handle->h_loop->l_st->asyncio_ThreadSafeHandle != NULL)
+        handle->h_flags |= CL_HANDLE_THREADSAFE;
+}
+
+/* In another thread than the loop's: until the callback has returned. */
+static void
+wait_for_callback(HandleObject *handle)
+{
+    LoopObject *loop = handle->h_loop;
+    while ((handle->h_flags & CL_HANDLE_THREADSAFE) &&
+           (handle->h_flags & CL_HANDLE_RUNNING) &&
+           loop->l_thread_id != PyThread_get_thread_ident()) {
+        uint64_t ticket = cl_turnstile_ticket(&loop->l_turnstile);
+        loop->l_waiters++;
+        Py_BEGIN_ALLOW_THREADS
+        cl_turnstile_wait(&loop->l_turnstile, ticket);
+        Py_END_ALLOW_THREADS
+        loop->l_waiters--;
+    }
 }
 
 int
@@ -422,6 +448,7 @@ PyDoc_STRVAR(Handle_cancel_doc,
 static PyObject *
 Handle_cancel(HandleObject *handle, PyObject *Py_UNUSED(ignored))
 {
+    wait_for_callback(handle);
     if (cl_handle_cancel(handle) < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -443,6 +470,7 @@ PyDoc_STRVAR(Handle_cancelled_doc,
 static PyObject *
 Handle_cancelled(HandleObject *handle, PyObject *Py_UNUSED(ignored))
 {
+    wait_for_callback(handle);
     return PyBool_FromLong(handle->h_flags & CL_HANDLE_CANCELLED);
 }
 
@@ -486,9 +514,11 @@ static inline PyTypeObject *
 asyncio_class(HandleObject *handle)
 {
     cl_state *st = handle->h_loop->l_st;
-    return (PyTypeObject *)(handle->h_flags & CL_HANDLE_TIMER
-                                ? st->asyncio_TimerHandle
-                                : st->asyncio_Handle);
+    if (handle->h_flags & CL_HANDLE_THREADSAFE)
+        return (PyTypeObject *)st->asyncio_ThreadSafeHandle;
+    if (handle->h_flags & CL_HANDLE_TIMER)
+        return (PyTypeObject *)st->asyncio_TimerHandle;
+    return (PyTypeObject *)st->asyncio_Handle;
 }
 
 /* A method of the asyncio class, called with our handle and `arg`, or NULL. */
@@ -560,7 +590,7 @@ get_class(HandleObject *handle, void *Py_UNUSED(closure))
 static PyObject *
 get_cancelled(HandleObject *handle, void *Py_UNUSED(closure))
 {
-    return Handle_cancelled(handle, NULL);
+    return PyBool_FromLong(handle->h_flags & CL_HANDLE_CANCELLED);
 }
 
 static PyObject *

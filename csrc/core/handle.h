@@ -38,6 +38,7 @@ enum {
     CL_HANDLE_TIMER = 8,
     CL_HANDLE_OWN_CONTEXT = 16, /* h_context is untracked; nobody else knows it */
     CL_HANDLE_TRACKED = 32, /* by the garbage collector; asking it is a call */
+    CL_HANDLE_THREADSAFE = 64, /* cancel() in another thread waits for the callback */
 };
 
 typedef struct LoopObject LoopObject;
@@ -86,6 +87,10 @@ TimerHandleObject *cl_timer_handle_new(LoopObject *loop, double when,
  * loop's exception handler; -1 only for what must leave the loop. The caller
  * holds a reference. A cancelled handle does nothing. */
 int cl_handle_run(HandleObject *handle);
+
+/* From call_soon_threadsafe(): where this version's asyncio has a
+ * _ThreadSafeHandle, the handle becomes one. */
+void cl_handle_make_threadsafe(HandleObject *handle);
 
 /* As Handle.cancel(), without removing a timer from the heap. */
 int cl_handle_cancel(HandleObject *handle);

@@ -29,6 +29,8 @@ cl_loop_open(LoopObject *loop, const char *poller_name)
         return cl_raise_errno(err);
     if ((err = cl_inbox_open(&loop->l_inbox)) < 0)
         goto no_inbox;
+    if ((err = cl_turnstile_init(&loop->l_turnstile)) < 0)
+        goto no_turnstile;
     if ((err = cl_poller_open(&loop->l_poller, ops)) < 0)
         goto no_poller;
     cl_heap_init(&loop->l_timers);
@@ -43,6 +45,8 @@ no_watch:
     cl_watch_table_free(&loop->l_watches);
     cl_poller_close(&loop->l_poller);
 no_poller:
+    cl_turnstile_destroy(&loop->l_turnstile);
+no_turnstile:
     cl_inbox_close(&loop->l_inbox);
 no_inbox:
     cl_ring_free(&loop->l_ready);
@@ -91,6 +95,7 @@ cl_loop_close(LoopObject *loop)
     cl_watch_stop(loop, &loop->l_pipe_watch);
     cl_watch_table_free(&loop->l_watches);
     cl_inbox_close(&loop->l_inbox);
+    cl_turnstile_destroy(&loop->l_turnstile); /* not running: nobody waits */
     cl_heap_free(&loop->l_timers);
     cl_ring_free(&loop->l_ready);
 }
@@ -293,7 +298,7 @@ poll_timeout_ns(LoopObject *loop)
         return 0;
     if (first == NULL)
         return -1;
-    if (isnan(cl_timer_from_node(first->node)->t_when)) {
+    if (CL_NAN_TIMER_RAISES && isnan(cl_timer_from_node(first->node)->t_when)) {
         PyErr_SetString(PyExc_ValueError, "cannot convert float NaN to integer");
         return -2;
     }
@@ -409,14 +414,17 @@ static int
 log_slow(LoopObject *loop, PyObject *handle, double seconds)
 {
     cl_state *st = loop->l_st;
+    /* Looked up at each use, as asyncio does. */
+    PyObject *logger = PyObject_GetAttr(st->base_events_module, st->str_logger);
     PyObject *text = PyObject_CallOneArg(st->format_handle, handle);
     PyObject *taken = PyFloat_FromDouble(seconds);
     PyObject *format = PyUnicode_FromString("Executing %s took %.3f seconds");
     PyObject *result = NULL;
-    if (text != NULL && taken != NULL && format != NULL) {
-        PyObject *args[] = {st->logger, format, text, taken};
+    if (logger != NULL && text != NULL && taken != NULL && format != NULL) {
+        PyObject *args[] = {logger, format, text, taken};
         result = PyObject_VectorcallMethod(st->str_warning, args, 4, NULL);
     }
+    Py_XDECREF(logger);
     Py_XDECREF(text);
     Py_XDECREF(taken);
     Py_XDECREF(format);

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/heap.h"
 #include "base/ring.h"
+#include "base/turnstile.h"
 #include "core/handle.h"
 #include "core/inbox.h"
 #include "core/state.h"
@@ -98,6 +99,10 @@ struct LoopObject {
     bool l_signals_tried;           /* cl_signals_arm() was called in this run */
     bool l_signals_armed;           /* our pipe is the process's wakeup descriptor */
 
+    /* threads that wait for a _ThreadSafeHandle's callback to return */
+    cl_turnstile l_turnstile;
+    int l_waiters;
+
     /* handles kept for reuse, linked by h_callback; their type is released */
     HandleObject *l_spare_handles;
     HandleObject *l_spare_timers;
@@ -107,6 +112,7 @@ struct LoopObject {
     /* attributes that asyncio's Python code reads and writes */
     PyObject *l_current_handle;     /* owned, or NULL; set in debug mode only */
     double l_slow_callback_duration; /* seconds */
+    double l_clock_resolution;      /* seconds */
     PyObject *l_default_executor;
     PyObject *l_exception_handler;
     PyObject *l_task_factory;

@@ -20,13 +20,12 @@
     X(asyncio_Handle, "asyncio.events", "Handle") \
     X(asyncio_TimerHandle, "asyncio.events", "TimerHandle") \
     X(SelectorEventLoop, "asyncio", "SelectorEventLoop") \
-    X(get_running_loop, "asyncio.events", "_get_running_loop") \
-    X(set_running_loop, "asyncio.events", "_set_running_loop") \
+    X(events_module, "asyncio", "events") \
+    X(base_events_module, "asyncio", "base_events") \
     X(format_callback_source, "asyncio.format_helpers", "_format_callback_source") \
     X(extract_stack, "asyncio.format_helpers", "extract_stack") \
     X(format_handle, "asyncio.base_events", "_format_handle") \
     X(run_until_complete_cb, "asyncio.base_events", "_run_until_complete_cb") \
-    X(logger, "asyncio.log", "logger") \
     X(ensure_future, "asyncio.tasks", "ensure_future") \
     X(isfuture, "asyncio.futures", "isfuture") \
     X(tasks_module, "asyncio", "tasks") \
@@ -40,14 +39,14 @@
     X(Future) X(Task) \
     X(__eq__) X(__ge__) X(__gt__) X(__kwdefaults__) X(__le__) X(__lt__) X(__ne__) \
     X(__repr__) \
-    X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) \
-    X(_cancelled) X(_check_callback) X(_check_thread) X(_handle_signal) \
+    X(_ThreadSafeHandle) X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) \
+    X(_cancelled) X(_check_callback) X(_check_thread) X(_get_running_loop) X(_handle_signal) \
     X(_log_destroy_pending) X(_repr_info) X(_run) X(_run_once) \
-    X(_set_coroutine_origin_tracking) X(_source_traceback) \
+    X(_set_coroutine_origin_tracking) X(_set_running_loop) X(_source_traceback) \
     X(add_done_callback) X(call_at) X(call_exception_handler) \
     X(call_later) X(call_soon) X(call_soon_threadsafe) X(cancelled) \
     X(context) X(create_task) X(data) X(debug) X(done) X(exception) X(fileno) \
-    X(handle) X(is_closing) X(loop) X(message) \
+    X(handle) X(is_closing) X(logger) X(loop) X(message) \
     X(name) X(remove_done_callback) X(result) X(run) X(run_forever) \
     X(run_in_executor) X(run_until_complete) X(source_traceback) X(stop) \
     X(time) X(warning)
@@ -62,6 +61,7 @@ typedef struct cl_state {
 #define FIELD(name) PyObject *str_##name;
     CL_STATE_NAMES(FIELD)
 #undef FIELD
+    PyObject *asyncio_ThreadSafeHandle; /* NULL before 3.14 */
     PyObject *kwnames_context;         /* ("context",) */
     PyObject *kwnames_loop;            /* ("loop",) */
     PyObject *kwnames_debug;           /* ("debug",) */
