@@ -10,6 +10,7 @@ from asyncio import coroutines
 from asyncio.log import logger
 
 from ._cloop import LoopCore, wakeup_fd
+from ._executor import wrap_executor_future
 
 __all__ = ("Loop", "new_event_loop")
 
@@ -67,6 +68,20 @@ class Loop(LoopCore, asyncio.SelectorEventLoop):
                 # Not the main thread: nobody but it can remove them, but the loop
                 # must not stay half closed.
                 self._signal_handlers.pop(sig, None)
+
+    def run_in_executor(self, executor, func, *args):
+        """Call func(*args) in the executor, the default one if None; return a future.
+
+        Raises RuntimeError if the loop is closed or the default executor was shut down.
+        See asyncio's loop.run_in_executor.
+        """
+        default = executor is None
+        chosen = self._default_executor if default else executor
+        if (chosen is None or self._debug or self.is_closed()
+                or default and self._executor_shutdown_called):
+            # Whatever is not plain, asyncio checks and makes itself.
+            return super().run_in_executor(executor, func, *args)
+        return wrap_executor_future(chosen.submit(func, *args), self)
 
     def add_signal_handler(self, sig, callback, *args):
         """Call callback(*args) in the loop when the signal arrives.

@@ -1,0 +1,40 @@
+"""The future that run_in_executor() returns.
+
+asyncio.wrap_future() serves any pair of futures, at a third of the cost of a whole
+executor call. Here one side is always an executor's and the other always the loop's.
+"""
+
+import asyncio
+import concurrent.futures
+import sys
+from asyncio import events, futures
+from functools import partial
+
+# From 3.14 on a result that arrives in the loop's own thread is taken over at once.
+_SETS_AT_ONCE = sys.version_info >= (3, 14)
+
+
+def wrap_executor_future(source, loop):
+    """Return a future of the loop that follows source, the executor's.
+
+    Cancelling it cancels source, as with asyncio.wrap_future().
+    """
+    if not isinstance(source, concurrent.futures.Future):
+        return asyncio.wrap_future(source, loop=loop)
+    future = loop.create_future()
+    future.add_done_callback(partial(_pass_cancellation, source))
+    source.add_done_callback(partial(_pass_result, loop, future))
+    return future
+
+
+def _pass_cancellation(source, future):
+    if future.cancelled():
+        source.cancel()
+
+
+def _pass_result(loop, future, source):
+    """Runs in the thread that completed the source."""
+    if _SETS_AT_ONCE and events._get_running_loop() is loop:
+        futures._copy_future_state(source, future)
+    elif not loop.is_closed():
+        loop.call_soon_threadsafe(futures._copy_future_state, source, future)
