@@ -84,6 +84,7 @@ asan stress: $(VENV)/.test
 
 # gcc, because clang keeps the sanitizers' run-time library out of shared objects.
 asan: export CC = gcc
+asan: export CLOOP_TEST_LOOPS = cloop
 asan: SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 

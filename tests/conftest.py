@@ -16,6 +16,7 @@ import logging
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import textwrap
@@ -33,6 +34,9 @@ TEST_FAILED = pytest.StashKey()
 
 
 def pytest_configure(config):
+    # A shell starts background jobs with SIGINT ignored, and children inherit that.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if not SELECTED:
         raise pytest.UsageError("CLOOP_TEST_LOOPS=%s names none of %s" % (",".join(WANTED), ", ".join(KINDS)))
     if CLOOP_SELECTED:

@@ -1,5 +1,4 @@
-/* inbox.h - the one shared door of a loop: what other threads and signal
- * handlers put in, and the pipe that wakes a sleeping loop.
+/* inbox.h - the one shared door of a loop: what other threads put in, and the pipe that wakes a sleeping loop.
  *
  * Any thread may push. The loop's thread drains the inbox at the start of each
  * turn and before each push of its own, so that nodes keep the order in which
@@ -36,8 +35,7 @@ void cl_inbox_close(cl_inbox *inbox);
 /* 0 or -ENOMEM. From any thread. */
 int cl_inbox_push(cl_inbox *inbox, cl_node node);
 
-/* Wakes the loop, or keeps it from going to sleep. From any thread, and from
- * signal handlers. */
+/* Wakes the loop, or keeps it from going to sleep. From any thread. */
 void cl_inbox_wake(cl_inbox *inbox);
 
 static inline bool

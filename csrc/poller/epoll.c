@@ -46,8 +46,9 @@ ep_set(cl_poller *poller, int fd, uint32_t generation, unsigned have,
                    (want & CL_WRITE ? (uint32_t)EPOLLOUT : 0);
     event.data.u64 = (uint64_t)generation << 32 | (uint32_t)fd;
     if (want == 0) {
+        /* EPERM: closed, and the number is now that of a regular file. */
         if (epoll_ctl(poller->fd, EPOLL_CTL_DEL, fd, &event) == 0 ||
-            errno == EBADF || errno == ENOENT)
+            errno == EBADF || errno == ENOENT || errno == EPERM)
             return 0;
         return -errno;
     }

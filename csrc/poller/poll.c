@@ -124,7 +124,7 @@ check_fd(int fd)
 static void
 forget(poll_set *set, int fd)
 {
-    if (fd >= set->slots || set->slot_of[fd] < 0)
+    if (fd < 0 || fd >= set->slots || set->slot_of[fd] < 0)
         return;
     poll_array *watched = &set->watched;
     int slot = set->slot_of[fd], last = --watched->count;
@@ -142,6 +142,10 @@ watch(poll_set *set, int fd, uint32_t generation, unsigned want)
 {
     poll_array *watched = &set->watched;
     int err = check_fd(fd);
+    /* What was watched under this number is gone: poll(2) would go on with
+     * whatever has the number now, and find a regular file always ready. */
+    if (err < 0)
+        forget(set, fd);
     if (err == 0)
         err = reserve(watched, watched->count + 1);
     if (err == 0)

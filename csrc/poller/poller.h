@@ -37,8 +37,8 @@ typedef struct {
      * that was closed meanwhile is no error. */
     int (*set)(cl_poller *poller, int fd, uint32_t generation, unsigned have,
                unsigned want);
-    /* Wait up to timeout_ns (negative: without limit), never less. -EINTR when
-     * a signal came. The one call that blocks: made without the GIL. */
+    /* Wait up to timeout_ns (negative: without limit); without an event less only
+     * when a descriptor turns out to be closed. -EINTR when a signal came. The one call that blocks: made without the GIL. */
     int (*wait)(cl_poller *poller, int64_t timeout_ns, cl_event *events, int max);
 } cl_poller_ops;
 

@@ -364,6 +364,27 @@ test_set_after_number_is_given_out_again(cl_poller *poller)
     close_both(others);
 }
 
+/* The number is now that of a regular file:
+ *
+ *     set(5, pipe)   close(5)   open(file) = 5   set(5) = -EPERM
+ *
+ * poll went on with the old interest, which the file satisfied in every wait;
+ * epoll refused to forget the number. */
+static void
+test_number_is_given_out_to_a_regular_file(cl_poller *poller)
+{
+    int ends[2], file = open_regular_file();
+    open_pipe(ends);
+    CHECK_INT(set(poller, ends[0], 0, CL_READ), 0);
+    give_out_again(ends[0], file);
+    CHECK_INT(set(poller, ends[0], CL_READ, CL_READ), -EPERM);
+    CHECK_INT(ready(poller, ends[0]), 0);
+    CHECK_INT(set(poller, ends[0], CL_READ, 0), 0);
+    CHECK_INT(set(poller, -1, CL_READ, 0), 0);
+    CHECK_INT(close(file), 0);
+    close_both(ends);
+}
+
 /* The caller believes the kernel forgot the number with its descriptor, but the
  * file lives on and comes back under the same number. */
 static void
@@ -659,6 +680,7 @@ static void (*const tests[])(cl_poller *poller) = {
     test_forget_after_close,
     test_forget_after_number_is_given_out_again,
     test_set_after_number_is_given_out_again,
+    test_number_is_given_out_to_a_regular_file,
     test_same_file_comes_back_under_its_number,
     test_closed_descriptor_does_not_spin,
     test_never_early,
