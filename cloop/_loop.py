@@ -44,9 +44,8 @@ class Loop(LoopCore, asyncio.SelectorEventLoop):
             return
         if self._debug:
             logger.debug("Close %r", self)
-        if self._signal_handlers:
-            self._drop_signal_handlers()
-        self._close_core()
+        dropped = not self._signal_handlers or self._drop_signal_handlers()
+        self._close_core(not dropped)
         self._executor_shutdown_called = True
         executor = self._default_executor
         if executor is not None:
@@ -54,20 +53,26 @@ class Loop(LoopCore, asyncio.SelectorEventLoop):
             executor.shutdown(wait=False)
 
     def _drop_signal_handlers(self):
+        """Return whether no signal can reach our pipe any more."""
         if sys.is_finalizing():
             warnings.warn(
                 "Closing the loop {!r} on interpreter shutdown stage, "
                 "skipping signal handlers removal".format(self),
                 ResourceWarning, source=self)
             self._signal_handlers.clear()
-            return
-        for sig in list(self._signal_handlers):
-            try:
+            return False
+        try:
+            for sig in list(self._signal_handlers):
                 self.remove_signal_handler(sig)
-            except ValueError:
-                # Not the main thread: nobody but it can remove them, but the loop
-                # must not stay half closed.
-                self._signal_handlers.pop(sig, None)
+        except ValueError:
+            # Only the main thread may remove them, but the loop must not stay half
+            # closed.
+            warnings.warn(
+                "{!r} was closed outside the main thread: its signal handlers and the "
+                "pipe they write to stay".format(self), ResourceWarning, source=self)
+            self._signal_handlers.clear()
+            return False
+        return True
 
     def run_in_executor(self, executor, func, *args):
         """Call func(*args) in the executor, the default one if None; return a future.

@@ -39,7 +39,7 @@ def _run_by_hand(main, debug, loop_factory):
     _check_not_running()
     if not asyncio.iscoroutine(main):
         raise ValueError("a coroutine was expected, got {!r}".format(main))
-    loop = loop_factory()
+    loop = (loop_factory or asyncio.new_event_loop)()
     try:
         asyncio.set_event_loop(loop)
         if debug is not None:

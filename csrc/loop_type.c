@@ -142,6 +142,35 @@ parse_call(call_args *call, cl_state *st, PyObject *const *args, Py_ssize_t narg
     return 0;
 }
 
+static int
+refuse_context(const call_args *call)
+{
+    if (call->context == NULL)
+        return 0;
+    PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument 'context'",
+                 call->method);
+    return -1;
+}
+
+/* The argument, borrowed, of a method that takes names[0] alone. */
+static PyObject *
+parse_only(cl_state *st, const char *method, const char *const *names,
+           PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    call_args call = {.method = method, .names = names, .count = 1};
+    if (nargs == 1 && kwnames == NULL)
+        return args[0];
+    if (parse_call(&call, st, args, nargs, kwnames) < 0 || refuse_context(&call) < 0)
+        return NULL;
+    if (call.nrest > 0) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s() takes 2 positional arguments but %zd were given", method,
+                     nargs + 1);
+        return NULL;
+    }
+    return call.named[0];
+}
+
 /* ---------------------------------------------------------------- scheduling */
 
 static const char *const callback_names[] = {"callback"};
@@ -159,13 +188,15 @@ push_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
         return NULL;
     if (loop->l_thread_id == 0)
         cl_handle_track(handle);
-    if (cl_loop_push(loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE)) < 0)
+    /* Making it may have run Python code, and that may have closed the loop. */
+    if (check_closed(loop) < 0 ||
+        cl_loop_push(loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE)) < 0)
         Py_CLEAR(handle);
     return (PyObject *)handle;
 }
 
 PyDoc_STRVAR(Loop_call_soon_doc,
-"call_soon($self, callback, /, *args, context=None)\n--\n\n"
+"call_soon($self, callback, *args, context=None)\n--\n\n"
 "Call callback(*args) on the next turn of the loop; return an asyncio.Handle.\n\n"
 "context is the contextvars.Context to call it in, the current one by default.\n"
 "Raises RuntimeError if the loop is closed. See asyncio's loop.call_soon.");
@@ -202,7 +233,7 @@ Loop_call_soon(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
 }
 
 PyDoc_STRVAR(Loop_call_soon_threadsafe_doc,
-"call_soon_threadsafe($self, callback, /, *args, context=None)\n--\n\n"
+"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n"
 "Like call_soon(), from any thread; wakes the loop if it sleeps.");
 
 static PyObject *
@@ -223,7 +254,6 @@ Loop_call_soon_threadsafe(LoopObject *loop, PyObject *const *args, Py_ssize_t na
     cl_handle_make_threadsafe(handle);
     if (loop->l_thread_id == 0)
         cl_handle_track(handle); /* as in push_new() */
-    /* Allocating may have let another thread close the loop. */
     if (check_closed(loop) < 0 ||
         cl_loop_push_threadsafe(loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE)) < 0)
         Py_CLEAR(handle);
@@ -239,7 +269,7 @@ schedule_at(LoopObject *loop, double when, PyObject *when_object, PyObject *call
         when_object = NULL;
     TimerHandleObject *timer = cl_timer_handle_new(loop, when, when_object, callback,
                                                    args, nargs, context);
-    if (timer != NULL && cl_loop_schedule(loop, timer) < 0)
+    if (timer != NULL && (check_closed(loop) < 0 || cl_loop_schedule(loop, timer) < 0))
         Py_CLEAR(timer);
     return (PyObject *)timer;
 }
@@ -258,7 +288,7 @@ call_at_object(LoopObject *loop, const call_args *call, PyObject *when_object)
 }
 
 PyDoc_STRVAR(Loop_call_at_doc,
-"call_at($self, when, callback, /, *args, context=None)\n--\n\n"
+"call_at($self, when, callback, *args, context=None)\n--\n\n"
 "Call callback(*args) at loop.time() == when (seconds), never earlier; return an\n"
 "asyncio.TimerHandle. See asyncio's loop.call_at.");
 
@@ -311,7 +341,7 @@ done:
 }
 
 PyDoc_STRVAR(Loop_call_later_doc,
-"call_later($self, delay, callback, /, *args, context=None)\n--\n\n"
+"call_later($self, delay, callback, *args, context=None)\n--\n\n"
 "Call callback(*args) after delay seconds, never earlier; return an\n"
 "asyncio.TimerHandle. See asyncio's loop.call_later.");
 
@@ -502,8 +532,8 @@ check_no_transport(LoopObject *loop, PyObject *file, int fd)
     /* Looking into the WeakValueDictionary's own dictionary first saves a
      * KeyError in Python for each descriptor that is nobody's. */
     PyObject *data = PyObject_GetAttr(loop->l_transports, loop->l_st->str_data);
-    if (data != NULL && PyDict_CheckExact(data))
-        busy = PyDict_Contains(data, key);
+    if (data != NULL)
+        busy = PyDict_CheckExact(data) ? PyDict_Contains(data, key) : 1;
     Py_XDECREF(data);
     if (busy <= 0) {
         Py_DECREF(key);
@@ -532,36 +562,25 @@ done:
     return busy;
 }
 
+static const char *const watcher_names[] = {"fd", "callback"};
+
 static PyObject *
-add_watcher(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
-            PyObject *context, const char *method, unsigned direction, bool checked)
+add_watcher(LoopObject *loop, const call_args *call, unsigned direction, bool checked)
 {
-    if (nargs < 2) {
-        PyErr_Format(PyExc_TypeError,
-                     "%s() takes a file descriptor and a callback", method);
-        return NULL;
-    }
-    int fd = fd_of(loop, args[0]);
-    if (fd < 0 || (checked && check_no_transport(loop, args[0], fd) < 0) ||
+    PyObject *file = call->named[0];
+    int fd = fd_of(loop, file);
+    if (fd < 0 || (checked && check_no_transport(loop, file, fd) < 0) ||
         check_closed(loop) < 0)
         return NULL;
-    HandleObject *handle = cl_handle_new(loop, args[1], args + 2, nargs - 2, context);
+    HandleObject *handle = cl_handle_new(loop, call->named[1], call->rest, call->nrest,
+                                         call->context);
     if (handle == NULL)
         return NULL;
     cl_handle_track(handle);
-    if (cl_lent_add(loop, fd, args[0], direction, (HandleObject *)Py_NewRef(handle)) < 0)
+    if (check_closed(loop) < 0 ||
+        cl_lent_add(loop, fd, file, direction, (HandleObject *)Py_NewRef(handle)) < 0)
         Py_CLEAR(handle);
     return (PyObject *)handle;
-}
-
-/* The public methods return None. */
-static PyObject *
-none_for(PyObject *handle)
-{
-    if (handle == NULL)
-        return NULL;
-    Py_DECREF(handle);
-    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -596,46 +615,67 @@ remove_watcher(LoopObject *loop, PyObject *file, unsigned direction, bool checke
 }
 
 PyDoc_STRVAR(Loop_add_reader_doc,
-"add_reader($self, fd, callback, /, *args)\n--\n\n"
+"add_reader($self, fd, callback, *args)\n--\n\n"
 "Call callback(*args) whenever fd, a descriptor or an object with fileno(), can\n"
 "be read. Replaces its earlier reader. The descriptor stays the caller's: its\n"
 "blocking mode is left alone. Raises PermissionError for a regular file,\n"
 "OSError for a bad descriptor, RuntimeError if a transport owns it. See\n"
 "asyncio's loop.add_reader.");
 PyDoc_STRVAR(Loop_add_writer_doc,
-"add_writer($self, fd, callback, /, *args)\n--\n\n"
+"add_writer($self, fd, callback, *args)\n--\n\n"
 "Like add_reader(), for writing.");
 PyDoc_STRVAR(Loop_remove_reader_doc,
-"remove_reader($self, fd, /)\n--\n\n"
+"remove_reader($self, fd)\n--\n\n"
 "Stop watching fd for reading; return whether it was watched.");
 PyDoc_STRVAR(Loop_remove_writer_doc,
-"remove_writer($self, fd, /)\n--\n\n"
+"remove_writer($self, fd)\n--\n\n"
 "Stop watching fd for writing; return whether it was watched.");
 
 static PyObject *
-Loop_add_reader(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
+add_lent(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+         const char *method, unsigned direction)
 {
-    return none_for(add_watcher(loop, args, nargs, NULL, "add_reader", CL_READ,
-                                true));
+    call_args call = {.method = method, .names = watcher_names, .count = 2};
+    if (parse_call(&call, loop->l_st, args, nargs, kwnames) < 0 ||
+        refuse_context(&call) < 0)
+        return NULL;
+    PyObject *handle = add_watcher(loop, &call, direction, true);
+    if (handle == NULL)
+        return NULL;
+    Py_DECREF(handle);
+    Py_RETURN_NONE;
 }
 
 static PyObject *
-Loop_add_writer(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
+Loop_add_reader(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
+                PyObject *kwnames)
 {
-    return none_for(add_watcher(loop, args, nargs, NULL, "add_writer", CL_WRITE,
-                                true));
+    return add_lent(loop, args, nargs, kwnames, "add_reader", CL_READ);
 }
 
 static PyObject *
-Loop_remove_reader(LoopObject *loop, PyObject *file)
+Loop_add_writer(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
+                PyObject *kwnames)
 {
-    return remove_watcher(loop, file, CL_READ, true);
+    return add_lent(loop, args, nargs, kwnames, "add_writer", CL_WRITE);
 }
 
 static PyObject *
-Loop_remove_writer(LoopObject *loop, PyObject *file)
+Loop_remove_reader(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
+                   PyObject *kwnames)
 {
-    return remove_watcher(loop, file, CL_WRITE, true);
+    PyObject *file = parse_only(loop->l_st, "remove_reader", watcher_names, args, nargs,
+                                kwnames);
+    return file == NULL ? NULL : remove_watcher(loop, file, CL_READ, true);
+}
+
+static PyObject *
+Loop_remove_writer(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
+                   PyObject *kwnames)
+{
+    PyObject *file = parse_only(loop->l_st, "remove_writer", watcher_names, args, nargs,
+                                kwnames);
+    return file == NULL ? NULL : remove_watcher(loop, file, CL_WRITE, true);
 }
 
 /* The private four serve asyncio's transports, which own their descriptors. */
@@ -644,11 +684,10 @@ static PyObject *
 add_owned(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
           const char *method, unsigned direction)
 {
-    static const char *const names[] = {"fd"};
-    call_args call = {.method = method, .names = names, .count = 1};
+    call_args call = {.method = method, .names = watcher_names, .count = 2};
     if (parse_call(&call, loop->l_st, args, nargs, kwnames) < 0)
         return NULL;
-    return add_watcher(loop, args, nargs, call.context, method, direction, false);
+    return add_watcher(loop, &call, direction, false);
 }
 
 static PyObject *
@@ -712,7 +751,7 @@ Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(Loop_create_task_doc,
-"create_task($self, coro, /, **kwargs)\n--\n\n"
+"create_task($self, coro, **kwargs)\n--\n\n"
 "Wrap a coroutine in a task and schedule it; return the asyncio.Task.\n\n"
 "Keywords are those of this Python's asyncio: name=, context= (3.11),\n"
 "eager_start= (3.14). A task factory is asked first, if one is set. Raises\n"
@@ -846,6 +885,7 @@ run(LoopObject *loop)
         return -1;
     if (set_running_loop(loop, (PyObject *)loop) == 0) {
         loop->l_thread_id = PyThread_get_thread_ident();
+        loop->l_signals_tried = false;
         cl_loop_scan_new(loop);
         /* Whoever runs the loop for a turn or two expects to hear of events. */
         if (loop->l_watches.wt_count > 1 || cl_signals_handled(loop))
@@ -969,15 +1009,21 @@ remove_callback(LoopObject *loop, PyObject *future)
 }
 
 PyDoc_STRVAR(Loop_run_until_complete_doc,
-"run_until_complete($self, future, /)\n--\n\n"
+"run_until_complete($self, future)\n--\n\n"
 "Run until the future (or the task made of a coroutine) is done; return its\n"
 "result or raise its exception. Raises RuntimeError if the loop is stopped\n"
 "before that. See asyncio's loop.run_until_complete.");
 
 static PyObject *
-Loop_run_until_complete(LoopObject *loop, PyObject *awaitable)
+Loop_run_until_complete(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames)
 {
+    static const char *const names[] = {"future"};
     cl_state *st = loop->l_st;
+    PyObject *awaitable = parse_only(st, "run_until_complete", names, args, nargs,
+                                     kwnames);
+    if (awaitable == NULL)
+        return NULL;
     PyObject *future = NULL, *result = NULL, *added = NULL;
     bool is_new = false;
 
@@ -1042,18 +1088,19 @@ Loop_get_debug(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(Loop_close_core_doc,
-"_close_core($self, /)\n--\n\n"
-"The C half of close(): drop all that is pending and release descriptors.");
+"_close_core($self, keep_pipe, /)\n--\n\n"
+"The C half of close(): drop all that is pending and release descriptors, but\n"
+"for those of the pipe if signals may still be written to it.");
 
 static PyObject *
-Loop_close_core(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+Loop_close_core(LoopObject *loop, PyObject *keep_pipe)
 {
     if (loop->l_thread_id != 0 || loop->l_depth > 0) {
         PyErr_SetString(PyExc_RuntimeError, "Cannot close a running event loop");
         return NULL;
     }
     loop->l_closed = true;
-    cl_loop_close(loop);
+    cl_loop_close(loop, keep_pipe == Py_True);
     Py_RETURN_NONE;
 }
 
@@ -1086,8 +1133,10 @@ get_ready(LoopObject *loop, void *Py_UNUSED(closure))
     if (list == NULL || !loop->l_open)
         return list;
     for (uint64_t at = loop->l_ready.r_head; at != loop->l_ready.r_tail; at++) {
-        PyObject *handle = cl_node_pointer(cl_ring_at(&loop->l_ready, at));
-        if (PyList_Append(list, handle) < 0) {
+        cl_node node = cl_ring_at(&loop->l_ready, at);
+        if (cl_node_kind(node) == CL_NODE_HANDLE)
+            cl_handle_track(cl_node_pointer(node));
+        if (PyList_Append(list, cl_node_pointer(node)) < 0) {
             Py_DECREF(list);
             return NULL;
         }
@@ -1102,8 +1151,9 @@ get_scheduled(LoopObject *loop, void *Py_UNUSED(closure))
     if (list == NULL || !loop->l_open)
         return list;
     for (size_t i = 0; i < loop->l_timers.count; i++) {
-        PyObject *timer = (PyObject *)cl_timer_from_node(loop->l_timers.entries[i].node);
-        if (PyList_Append(list, timer) < 0) {
+        TimerHandleObject *timer = cl_timer_from_node(loop->l_timers.entries[i].node);
+        cl_handle_track(&timer->t_handle);
+        if (PyList_Append(list, (PyObject *)timer) < 0) {
             Py_DECREF(list);
             return NULL;
         }
@@ -1185,6 +1235,9 @@ static PyGetSetDef Loop_getset[] = {
     FLAG("_debug", l_debug),
     FLAG("_closed", l_closed),
     FLAG("_stopping", l_stopping),
+    FLAG("_coroutine_origin_tracking_enabled", l_origin_enabled),
+    FLAG("_asyncgens_shutdown_called", l_asyncgens_shutdown),
+    FLAG("_executor_shutdown_called", l_executor_shutdown),
     {NULL}
 };
 
@@ -1208,12 +1261,6 @@ static PyMemberDef Loop_members[] = {
     OBJECT("_watcher", l_watcher, 0),
     OBJECT("_old_agen_hooks", l_old_agen_hooks, 0),
     OBJECT("_coroutine_origin_tracking_saved_depth", l_origin_depth, 0),
-    {"_coroutine_origin_tracking_enabled", T_BOOL, offsetof(LoopObject, l_origin_enabled),
-     0, NULL},
-    {"_asyncgens_shutdown_called", T_BOOL, offsetof(LoopObject, l_asyncgens_shutdown), 0,
-     NULL},
-    {"_executor_shutdown_called", T_BOOL, offsetof(LoopObject, l_executor_shutdown), 0,
-     NULL},
     {"__dictoffset__", T_PYSSIZET, offsetof(LoopObject, l_dict), READONLY, NULL},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(LoopObject, l_weakrefs), READONLY, NULL},
     {NULL}
@@ -1236,6 +1283,7 @@ Loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwar
         return NULL;
     }
     loop->l_st = st;
+    loop->l_module = Py_NewRef(st->module);
     st->live_loops++;
     return (PyObject *)loop;
 }
@@ -1269,6 +1317,7 @@ static int
 Loop_traverse(LoopObject *loop, visitproc visit, void *arg)
 {
     CL_VISIT_TYPE(loop);
+    Py_VISIT(loop->l_module);
     Py_VISIT(loop->l_dict);
     Py_VISIT(loop->l_current_handle);
     Py_VISIT(loop->l_default_executor);
@@ -1288,7 +1337,7 @@ static int
 Loop_clear(LoopObject *loop)
 {
     loop->l_closed = true;
-    cl_loop_close(loop);
+    cl_loop_close(loop, false);
     Py_CLEAR(loop->l_dict);
     Py_CLEAR(loop->l_current_handle);
     Py_CLEAR(loop->l_default_executor);
@@ -1315,10 +1364,12 @@ cl_loop_dealloc(PyObject *self)
     Loop_clear(loop);
     cl_handle_free_spares(loop);
     PyMem_Free(loop->l_fresh);
+    PyObject *module = loop->l_module;
     if (loop->l_st != NULL)
         loop->l_st->live_loops--;
     type->tp_free(self);
     Py_DECREF(type);
+    Py_XDECREF(module);
 }
 
 /* Keeps l_overridden true when a public method is assigned on the instance. */
@@ -1353,10 +1404,14 @@ static PyMethodDef Loop_methods[] = {
      Loop_create_future_doc},
     {"create_task", FAST(Loop_create_task), METH_FASTCALL | METH_KEYWORDS,
      Loop_create_task_doc},
-    {"add_reader", FAST(Loop_add_reader), METH_FASTCALL, Loop_add_reader_doc},
-    {"add_writer", FAST(Loop_add_writer), METH_FASTCALL, Loop_add_writer_doc},
-    {"remove_reader", (PyCFunction)Loop_remove_reader, METH_O, Loop_remove_reader_doc},
-    {"remove_writer", (PyCFunction)Loop_remove_writer, METH_O, Loop_remove_writer_doc},
+    {"add_reader", FAST(Loop_add_reader), METH_FASTCALL | METH_KEYWORDS,
+     Loop_add_reader_doc},
+    {"add_writer", FAST(Loop_add_writer), METH_FASTCALL | METH_KEYWORDS,
+     Loop_add_writer_doc},
+    {"remove_reader", FAST(Loop_remove_reader), METH_FASTCALL | METH_KEYWORDS,
+     Loop_remove_reader_doc},
+    {"remove_writer", FAST(Loop_remove_writer), METH_FASTCALL | METH_KEYWORDS,
+     Loop_remove_writer_doc},
     {"_add_reader", FAST(Loop_add_reader_private), METH_FASTCALL | METH_KEYWORDS,
      NULL},
     {"_add_writer", FAST(Loop_add_writer_private), METH_FASTCALL | METH_KEYWORDS,
@@ -1365,7 +1420,7 @@ static PyMethodDef Loop_methods[] = {
     {"_remove_writer", (PyCFunction)Loop_remove_writer_private, METH_O, NULL},
     {"_watched", (PyCFunction)Loop_watched, METH_O, Loop_watched_doc},
     {"run_forever", (PyCFunction)Loop_run_forever, METH_NOARGS, Loop_run_forever_doc},
-    {"run_until_complete", (PyCFunction)Loop_run_until_complete, METH_O,
+    {"run_until_complete", FAST(Loop_run_until_complete), METH_FASTCALL | METH_KEYWORDS,
      Loop_run_until_complete_doc},
     {"stop", (PyCFunction)Loop_stop, METH_NOARGS, Loop_stop_doc},
     {"is_running", (PyCFunction)Loop_is_running, METH_NOARGS, Loop_is_running_doc},
@@ -1383,7 +1438,7 @@ static PyMethodDef Loop_methods[] = {
     {"_wakeup_fileno", (PyCFunction)Loop_wakeup_fileno, METH_NOARGS,
      Loop_wakeup_fileno_doc},
     {"_arm_signals", (PyCFunction)Loop_arm_signals, METH_NOARGS, Loop_arm_signals_doc},
-    {"_close_core", (PyCFunction)Loop_close_core, METH_NOARGS, Loop_close_core_doc},
+    {"_close_core", (PyCFunction)Loop_close_core, METH_O, Loop_close_core_doc},
     {NULL}
 };
 

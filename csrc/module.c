@@ -206,6 +206,7 @@ static int
 module_exec(PyObject *module)
 {
     cl_state *st = state_of(module);
+    st->module = module;
     if (setup_imports(st) < 0 || setup_names(st) < 0 ||
         setup_optional_imports(st) < 0 || probe_callback_source(st) < 0 ||
         setup_threads(module, st) < 0 || setup_types(module, st) < 0)

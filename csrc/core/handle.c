@@ -16,7 +16,9 @@ allocate(PyTypeObject *type, HandleObject **spares, int *count)
         return PyObject_GC_New(HandleObject, type);
     *spares = (HandleObject *)handle->h_callback;
     --*count;
-    return (HandleObject *)PyObject_Init((PyObject *)handle, type);
+    PyObject_Init((PyObject *)handle, type);
+    Py_DECREF(type); /* a spare keeps its type, and PyObject_Init took it once more */
+    return handle;
 }
 
 /* With no more than so many in the queue a context is gone before a collection
@@ -156,6 +158,8 @@ cl_handle_traverse(HandleObject *handle, visitproc visit, void *arg)
     Py_VISIT(handle->h_traceback);
     for (int i = 1; i <= handle->h_nargs; i++)
         Py_VISIT(handle->h_argv[i]);
+    if (handle->h_flags & CL_HANDLE_TIMER)
+        Py_VISIT(((TimerHandleObject *)handle)->t_when_object);
     return 0;
 }
 
@@ -173,6 +177,8 @@ clear_references(HandleObject *handle)
     reveal_context(handle);
     Py_CLEAR(handle->h_context);
     Py_CLEAR(handle->h_traceback);
+    if (handle->h_flags & CL_HANDLE_TIMER)
+        Py_CLEAR(((TimerHandleObject *)handle)->t_when_object);
 }
 
 static int
@@ -193,8 +199,8 @@ release(HandleObject *handle)
     Py_CLEAR(handle->h_repr);
 }
 
-/* Keeps the memory for the loop's next handle. The type is released as it would
- * be if the object were freed; PyObject_Init takes it again. */
+/* Keeps the memory for the loop's next handle, and with it the type, which
+ * freeing the memory needs (3.12 on). */
 static inline void
 give_back(HandleObject *handle, HandleObject **spares, int *count)
 {
@@ -207,9 +213,9 @@ give_back(HandleObject *handle, HandleObject **spares, int *count)
     }
     else {
         PyObject_GC_Del(handle);
+        Py_DECREF(type);
     }
     Py_XDECREF(loop);
-    Py_DECREF(type);
 }
 
 static void
@@ -229,7 +235,6 @@ TimerHandle_dealloc(TimerHandleObject *timer)
     if (timer->t_fresh >= 0)
         loop->l_fresh[timer->t_fresh] = NULL;
     release(&timer->t_handle);
-    Py_CLEAR(timer->t_when_object);
     give_back(&timer->t_handle, &loop->l_spare_timers, &loop->l_spare_timer_count);
 }
 
@@ -242,7 +247,9 @@ cl_handle_free_spares(LoopObject *loop)
         *lists[i] = NULL;
         while (handle != NULL) {
             HandleObject *next = (HandleObject *)handle->h_callback;
+            PyTypeObject *type = Py_TYPE(handle);
             PyObject_GC_Del(handle);
+            Py_DECREF(type);
             handle = next;
         }
     }
@@ -309,9 +316,14 @@ args_tuple(HandleObject *handle)
 {
     if (handle->h_args != NULL)
         return Py_NewRef(handle->h_args);
-    PyObject *args = PyTuple_New(handle->h_nargs);
+    uint8_t nargs = handle->h_nargs;
+    PyObject *args = PyTuple_New(nargs);
     if (args == NULL)
         return NULL;
+    if (handle->h_nargs != nargs) { /* a collection ran, and cancelled it */
+        Py_DECREF(args);
+        Py_RETURN_NONE;
+    }
     for (int i = 0; i < handle->h_nargs; i++)
         PyTuple_SET_ITEM(args, i, Py_NewRef(handle->h_argv[i + 1]));
     return args;
@@ -344,6 +356,21 @@ failure_message(HandleObject *handle)
     return message;
 }
 
+/* loop.call_exception_handler(details) as from an except clause, so that
+ * sys.exc_info() and logging.exception() know the exception. */
+static PyObject *
+call_handling(LoopObject *loop, PyObject *details, PyObject *exception)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_GetExcInfo(&type, &value, &traceback);
+    PyErr_SetExcInfo(Py_NewRef(Py_TYPE(exception)), Py_NewRef(exception),
+                     PyException_GetTraceback(exception));
+    PyObject *result = PyObject_CallMethodOneArg(
+        (PyObject *)loop, loop->l_st->str_call_exception_handler, details);
+    PyErr_SetExcInfo(type, value, traceback);
+    return result;
+}
+
 /* Takes the exception that is set to the loop's exception handler. */
 static int
 report_failure(HandleObject *handle)
@@ -361,8 +388,7 @@ report_failure(HandleObject *handle)
     if (handle->h_traceback != NULL &&
         PyDict_SetItem(details, st->str_source_traceback, handle->h_traceback) < 0)
         goto done;
-    result = PyObject_CallMethodOneArg((PyObject *)handle->h_loop,
-                                       st->str_call_exception_handler, details);
+    result = call_handling(handle->h_loop, details, exception);
 done:
     Py_XDECREF(message);
     Py_XDECREF(details);

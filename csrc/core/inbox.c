@@ -45,10 +45,12 @@ cl_inbox_open(cl_inbox *inbox)
 }
 
 void
-cl_inbox_close(cl_inbox *inbox)
+cl_inbox_close(cl_inbox *inbox, bool keep_pipe)
 {
-    close(inbox->i_read_fd);
-    close(inbox->i_write_fd);
+    if (!keep_pipe) {
+        close(inbox->i_read_fd);
+        close(inbox->i_write_fd);
+    }
     inbox->i_read_fd = inbox->i_write_fd = -1;
     free(inbox->i_nodes);
     inbox->i_nodes = NULL;

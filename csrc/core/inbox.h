@@ -29,8 +29,8 @@ typedef struct {
 /* 0 or -errno. */
 int cl_inbox_open(cl_inbox *inbox);
 
-/* Closes the pipe and frees the (emptied) array. */
-void cl_inbox_close(cl_inbox *inbox);
+/* Closes the pipe, unless told to keep it, and frees the (emptied) array. */
+void cl_inbox_close(cl_inbox *inbox, bool keep_pipe);
 
 /* 0 or -ENOMEM. From any thread. */
 int cl_inbox_push(cl_inbox *inbox, cl_node node);

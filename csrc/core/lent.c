@@ -34,35 +34,37 @@ wanted(const cl_lent *lent)
 }
 
 static int
-push_handle(LoopObject *loop, HandleObject *handle)
+push_reader_or_writer(LoopObject *loop, HandleObject *handle)
 {
+    if (handle == NULL || (handle->h_flags & CL_HANDLE_CANCELLED))
+        return 0;
     return cl_loop_push(loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE));
 }
 
-/* A handle that somebody cancelled by hand loses its interest here, as in
- * asyncio. */
+/* A handle that somebody cancelled by hand loses its interest, as in asyncio.
+ * Looks the record up anew: dropping the other one may have run Python. */
+static int
+remove_if_cancelled(LoopObject *loop, int fd, unsigned direction)
+{
+    cl_lent *lent = find(loop, fd);
+    HandleObject *handle = lent == NULL ? NULL : *handle_of(lent, direction);
+    if (handle == NULL || !(handle->h_flags & CL_HANDLE_CANCELLED))
+        return 0;
+    return cl_lent_remove(loop, fd, direction) < 0 ? -1 : 0;
+}
+
 static int
 lent_ready(LoopObject *loop, cl_watch *watch, unsigned events)
 {
     cl_lent *lent = (cl_lent *)watch;
-    HandleObject *due[2] = {NULL, NULL};
     int fd = watch->w_fd;
-    if (events & CL_READ)
-        due[0] = lent->n_reader;
-    if (events & CL_WRITE)
-        due[1] = lent->n_writer;
-    for (int i = 0; i < 2; i++) {
-        if (due[i] == NULL)
-            continue;
-        if (!(due[i]->h_flags & CL_HANDLE_CANCELLED)) {
-            if (push_handle(loop, due[i]) < 0)
-                return -1;
-        }
-        else if (cl_lent_remove(loop, fd, i == 0 ? CL_READ : CL_WRITE) < 0) {
-            return -1;
-        }
-    }
-    return 0;
+    if ((events & CL_READ) && push_reader_or_writer(loop, lent->n_reader) < 0)
+        return -1;
+    if ((events & CL_WRITE) && push_reader_or_writer(loop, lent->n_writer) < 0)
+        return -1;
+    if ((events & CL_READ) && remove_if_cancelled(loop, fd, CL_READ) < 0)
+        return -1;
+    return events & CL_WRITE ? remove_if_cancelled(loop, fd, CL_WRITE) : 0;
 }
 
 /* Ends a record that watches nothing any more. Runs Python (destructors). */

@@ -47,7 +47,7 @@ no_watch:
 no_poller:
     cl_turnstile_destroy(&loop->l_turnstile);
 no_turnstile:
-    cl_inbox_close(&loop->l_inbox);
+    cl_inbox_close(&loop->l_inbox, false);
 no_inbox:
     cl_ring_free(&loop->l_ready);
     return cl_raise_errno(err);
@@ -83,7 +83,7 @@ clear_pending(LoopObject *loop)
 }
 
 void
-cl_loop_close(LoopObject *loop)
+cl_loop_close(LoopObject *loop, bool keep_pipe)
 {
     if (!loop->l_open)
         return;
@@ -94,7 +94,7 @@ cl_loop_close(LoopObject *loop)
     clear_pending(loop);
     cl_watch_stop(loop, &loop->l_pipe_watch);
     cl_watch_table_free(&loop->l_watches);
-    cl_inbox_close(&loop->l_inbox);
+    cl_inbox_close(&loop->l_inbox, keep_pipe);
     cl_turnstile_destroy(&loop->l_turnstile); /* not running: nobody waits */
     cl_heap_free(&loop->l_timers);
     cl_ring_free(&loop->l_ready);
@@ -306,7 +306,7 @@ poll_timeout_ns(LoopObject *loop)
     if (cl_loop_time(loop, &now) < 0)
         return -2;
     double seconds = key - now;
-    if (seconds <= 0)
+    if (!(seconds > 0)) /* nor NaN, from a replaced time() */
         return 0;
     if (seconds > CL_POLL_MAX_S)
         seconds = CL_POLL_MAX_S;
@@ -352,16 +352,16 @@ poll(LoopObject *loop)
     double now;
 
     int64_t timeout_ns = poll_timeout_ns(loop);
-    if (timeout_ns == -2 || cl_watch_apply(loop) < 0)
-        return -1;
-    if (timeout_ns != 0 && !loop->l_signals_tried) {
+    if (timeout_ns != 0 && timeout_ns != -2 && !loop->l_signals_tried) {
         cl_signals_arm(loop);
-        /* One that came before we were armed has left no byte in the pipe. */
+        /* One that came before we were armed has left no byte in the pipe. Its
+         * handler may have given us something to do. */
         if (PyErr_CheckSignals() < 0)
             return -1;
-        if (cl_ring_count(&loop->l_ready) > 0 || loop->l_stopping)
-            timeout_ns = 0;
+        timeout_ns = poll_timeout_ns(loop);
     }
+    if (timeout_ns == -2 || cl_watch_apply(loop) < 0)
+        return -1;
     int count = poll_events(loop, timeout_ns, events);
     loop->l_polls++;
     if (count == -EINTR) {
@@ -463,6 +463,8 @@ run_ready(LoopObject *loop)
     while (result == 0 && loop->l_ready.r_head < end) {
         cl_node node = cl_ring_pop(&loop->l_ready);
         result = loop->l_debug ? run_node_timed(loop, node) : run_node(loop, node);
+        if (cl_node_kind(node) == CL_NODE_HANDLE && Py_REFCNT(node_object(node)) > 1)
+            cl_handle_track(cl_node_pointer(node));
         Py_DECREF(node_object(node));
         cl_loop_scan_new(loop);
     }
@@ -472,7 +474,17 @@ run_ready(LoopObject *loop)
 int
 cl_loop_turn(LoopObject *loop)
 {
+    unsigned long thread = PyThread_get_thread_ident();
     int result = 0;
+    if (!loop->l_open) {
+        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+        return -1;
+    }
+    if (loop->l_depth > 0 && loop->l_turn_thread != thread) {
+        PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
+        return -1;
+    }
+    loop->l_turn_thread = thread;
     loop->l_turns++;
     loop->l_depth++;
     if (cl_inbox_filled(&loop->l_inbox))

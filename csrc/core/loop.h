@@ -68,7 +68,9 @@ struct LoopObject {
     PyObject_HEAD
     PyObject *l_dict;               /* owned; NULL until an attribute is set */
     PyObject *l_weakrefs;
-    cl_state *l_st;                 /* borrowed; the type keeps the module alive */
+    cl_state *l_st;                 /* borrowed from l_module */
+    PyObject *l_module;             /* owned, and never cleared: the type alone does
+                                       not keep it through a collection */
 
     /* the turn */
     cl_ring l_ready;
@@ -95,6 +97,7 @@ struct LoopObject {
     bool l_closed;
     bool l_stopping;
     int l_depth;                    /* turns in progress: above 1 when nested */
+    unsigned long l_turn_thread;    /* of the thread they are in */
     bool l_debug;
     bool l_signals_tried;           /* cl_signals_arm() was called in this run */
     bool l_signals_armed;           /* our pipe is the process's wakeup descriptor */
@@ -103,7 +106,7 @@ struct LoopObject {
     cl_turnstile l_turnstile;
     int l_waiters;
 
-    /* handles kept for reuse, linked by h_callback; their type is released */
+    /* handles kept for reuse, linked by h_callback; each keeps its type */
     HandleObject *l_spare_handles;
     HandleObject *l_spare_timers;
     int l_spare_handle_count;
@@ -123,9 +126,9 @@ struct LoopObject {
     PyObject *l_watcher;
     PyObject *l_old_agen_hooks;
     PyObject *l_origin_depth;
-    char l_origin_enabled;
-    char l_asyncgens_shutdown;
-    char l_executor_shutdown;
+    bool l_origin_enabled;
+    bool l_asyncgens_shutdown;
+    bool l_executor_shutdown;
 
     /* counters behind metrics() */
     uint64_t l_turns;
@@ -138,8 +141,10 @@ int cl_loop_open(LoopObject *loop, const char *poller_name);
 
 /* Closes what cl_loop_open opened and drops all that is pending. Not during a
  * turn (l_depth), and only with l_closed set, so that the destructors it may
- * run cannot schedule anything. Safe to call twice. */
-void cl_loop_close(LoopObject *loop);
+ * run cannot schedule anything. Safe to call twice. `keep_pipe`
+ * leaves the pipe's descriptors open for ever: the process's signal handler may
+ * write to them. */
+void cl_loop_close(LoopObject *loop, bool keep_pipe);
 
 /* The loop's time in seconds; honours an overridden time(). -1 on error. */
 int cl_loop_time(LoopObject *loop, double *now);

@@ -30,10 +30,9 @@ cl_signals_arm(LoopObject *loop)
     int previous = cl_set_wakeup_fd(st->set_wakeup_fd, fd);
     if (previous == fd)
         return; /* add_signal_handler() set it and keeps it */
-    if (previous != -1) {
-        (void)cl_set_wakeup_fd(st->set_wakeup_fd, previous);
+    /* Somebody else's stays, unless it has been closed and cannot be set again. */
+    if (previous != -1 && cl_set_wakeup_fd(st->set_wakeup_fd, previous) == fd)
         return;
-    }
     loop->l_signals_armed = true;
     st->armed_fd = fd;
 }

@@ -52,6 +52,7 @@
     X(time) X(warning)
 
 typedef struct cl_state {
+    PyObject *module;                  /* borrowed: this is its state */
 #define FIELD(type, setup) PyTypeObject *type##Type;
     CL_STATE_TYPES(FIELD)
 #undef FIELD

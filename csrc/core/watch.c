@@ -2,6 +2,7 @@
 #include "core/watch.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,18 +25,20 @@ cl_watch_table_free(cl_watch_table *table)
 static int
 reserve_fd(cl_watch_table *table, int fd)
 {
-    int size = table->wt_size ? table->wt_size : 64;
+    int64_t size = table->wt_size ? table->wt_size : 64;
     if (fd < table->wt_size)
         return 0;
     while (size <= fd)
         size *= 2;
+    if (size > INT_MAX)
+        return -ENOMEM;
     cl_watch **fresh = realloc(table->wt_by_fd, (size_t)size * sizeof(*fresh));
     if (fresh == NULL)
         return -ENOMEM;
     memset(fresh + table->wt_size, 0,
            (size_t)(size - table->wt_size) * sizeof(*fresh));
     table->wt_by_fd = fresh;
-    table->wt_size = size;
+    table->wt_size = (int)size;
     return 0;
 }
 
@@ -43,13 +46,16 @@ int
 cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want)
 {
     cl_watch_table *table = &loop->l_watches;
-    int err = reserve_fd(table, fd);
-    if (err < 0)
-        return err;
     uint32_t generation = table->wt_generation + 1;
-    err = loop->l_poller.ops->set(&loop->l_poller, fd, generation, 0, want);
+    /* The poller first: it knows whether the number is a descriptor at all. */
+    int err = loop->l_poller.ops->set(&loop->l_poller, fd, generation, 0, want);
     if (err < 0)
         return err;
+    err = reserve_fd(table, fd);
+    if (err < 0) {
+        (void)loop->l_poller.ops->set(&loop->l_poller, fd, generation, want, 0);
+        return err;
+    }
     table->wt_generation = generation;
     watch->w_fd = fd;
     watch->w_generation = generation;

@@ -12,7 +12,9 @@
  * descriptor that was closed and given out again within the batch, finds no
  * match and is dropped here, in one place.
  *
- * w_ready() must not run Python code: it puts nodes into the ready ring. */
+ * w_ready() puts nodes into the ready ring. It may drop the last reference to
+ * something, and so run a destructor that starts or stops any watch: nothing of
+ * the table is kept across it. */
 #ifndef CL_CORE_WATCH_H
 #define CL_CORE_WATCH_H
 

@@ -192,7 +192,7 @@ with_inbox(void (*test)(cl_inbox *inbox, cl_ring *ring))
     CHECK_INT(cl_ring_init(&ring), 0);
     test(&inbox, &ring);
     cl_ring_free(&ring);
-    cl_inbox_close(&inbox);
+    cl_inbox_close(&inbox, false);
     CHECK_INT(inbox.i_read_fd, -1);
 }
 
