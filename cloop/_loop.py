@@ -45,6 +45,8 @@ class Loop(LoopCore, asyncio.SelectorEventLoop):
         if self._debug:
             logger.debug("Close %r", self)
         dropped = not self._signal_handlers or self._drop_signal_handlers()
+        if wakeup_fd() == self._wakeup_fileno():
+            signal.set_wakeup_fd(-1)  # a closed one's number had become ours
         self._close_core(not dropped)
         self._executor_shutdown_called = True
         executor = self._default_executor
