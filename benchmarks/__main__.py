@@ -14,16 +14,10 @@ from benchmarks import registry, report, runner
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--list", action="store_true", help="say what each benchmark measures")
-    parser.add_argument(
-        "--loops", default="cloop,uvloop,asyncio", help="modules, comma-separated (%(default)s)"
-    )
+    parser.add_argument("--loops", default="cloop,uvloop,asyncio", help="modules, comma-separated (%(default)s)")
     parser.add_argument("--only", default="*", metavar="GLOB", help="benchmarks whose name matches")
-    parser.add_argument(
-        "--rounds", type=int, default=5, help="processes per benchmark and loop (%(default)s)"
-    )
-    parser.add_argument(
-        "--python", action="append", metavar="PY", help="interpreter to measure; may be repeated"
-    )
+    parser.add_argument("--rounds", type=int, default=5, help="processes per benchmark and loop (%(default)s)")
+    parser.add_argument("--python", action="append", metavar="PY", help="interpreter to measure; may be repeated")
     parser.add_argument("--json", metavar="OUT", help="write every round's figures to this file")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     args = parser.parse_args(argv)
@@ -32,9 +26,7 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     return args
 
 
-def run_python(
-    python: str, rows: List[registry.Benchmark], args: argparse.Namespace
-) -> Optional[Dict[str, Any]]:
+def run_python(python: str, rows: List[registry.Benchmark], args: argparse.Namespace) -> Optional[Dict[str, Any]]:
     """Measure and print everything on one interpreter."""
     # A loop named twice would be measured into one column.
     names = list(dict.fromkeys(args.loops.split(",")))
@@ -90,12 +82,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     if args.json:
         with open(args.json, "w") as out:
             json.dump(done, out, indent=1)
-    failed = any(
-        None in rounds
-        for run in done
-        for loops in run["samples"].values()
-        for rounds in loops.values()
-    )
+    failed = any(None in rounds for run in done for loops in run["samples"].values() for rounds in loops.values())
     return 1 if failed or not done else 0
 
 

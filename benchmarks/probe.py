@@ -1,6 +1,6 @@
 """Tells the parent, in JSON, what one Python and its event loops are.
 
-    python -m benchmarks.probe LOOP...
+python -m benchmarks.probe LOOP...
 """
 
 from __future__ import annotations

@@ -80,9 +80,7 @@ def benchmark(
         operation = inspect.getdoc(run)
         if not operation:
             raise ValueError(name + " does not say what one operation is")
-        _benchmarks[name] = Benchmark(
-            name, run, operation, fixture, batch, metric, ideal_us, since, reach
-        )
+        _benchmarks[name] = Benchmark(name, run, operation, fixture, batch, metric, ideal_us, since, reach)
         return run
 
     return register

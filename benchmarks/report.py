@@ -50,8 +50,9 @@ def header(where: Dict[str, Any], python: Dict[str, Any], rounds: int) -> List[s
         ),
         "{}; rounds: {}".format(loops, rounds),
         "Per operation: median [min..max] of the rounds, ns of CPU unless the row says otherwise.",
-        "x: {} / this loop, median of the ratios within a round; more is better. "
-        "reach: the x cloop aims at.".format(BASELINE),
+        "x: {} / this loop, median of the ratios within a round; more is better. reach: the x cloop aims at.".format(
+            BASELINE
+        ),
     ]
 
 
@@ -72,9 +73,7 @@ def ratio(row: Benchmark, samples: Dict[str, Samples], loop: str) -> Optional[fl
     return statistics.median(pairs) if pairs else None
 
 
-def table(
-    rows: List[Benchmark], results: Dict[str, Dict[str, Samples]], loops: List[str]
-) -> List[List[str]]:
+def table(rows: List[Benchmark], results: Dict[str, Dict[str, Samples]], loops: List[str]) -> List[List[str]]:
     """Cells, the first line being the titles."""
     titles = ["benchmark"]
     for loop in loops:

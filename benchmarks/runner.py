@@ -27,11 +27,7 @@ def call(python: str, module: str, *args: str) -> Any:
     """What `python -m module args` prints in JSON."""
     command = [python, "-m", module, *args]
     # The caller's debug mode would be measured instead of the loop.
-    env = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE")
-    }
+    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE")}
     try:
         child = subprocess.run(
             command,

@@ -1,6 +1,6 @@
 """Measures one benchmark on one loop, in this process, and prints JSON.
 
-    python -m benchmarks.worker NAME LOOP
+python -m benchmarks.worker NAME LOOP
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ CALIBRATION_SECONDS = 0.05
 
 
 class Sampler:
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, row: registry.Benchmark, extra: tuple
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, row: registry.Benchmark, extra: tuple) -> None:
         self.loop = loop
         self.row = row
         self.extra = extra

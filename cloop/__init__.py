@@ -19,6 +19,7 @@ def __getattr__(name):
     # Made at first use: policies are deprecated, and gone after Python 3.15.
     if name == "EventLoopPolicy":
         from ._policy import make_policy_class
+
         policy = globals()[name] = make_policy_class()
         return policy
     raise AttributeError("module {!r} has no attribute {!r}".format(__name__, name))

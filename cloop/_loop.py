@@ -58,9 +58,10 @@ class Loop(LoopCore, asyncio.SelectorEventLoop):
         """Return whether no signal can reach our pipe any more."""
         if sys.is_finalizing():
             warnings.warn(
-                "Closing the loop {!r} on interpreter shutdown stage, "
-                "skipping signal handlers removal".format(self),
-                ResourceWarning, source=self)
+                "Closing the loop {!r} on interpreter shutdown stage, skipping signal handlers removal".format(self),
+                ResourceWarning,
+                source=self,
+            )
             self._signal_handlers.clear()
             return False
         try:
@@ -70,8 +71,12 @@ class Loop(LoopCore, asyncio.SelectorEventLoop):
             # Only the main thread may remove them, but the loop must not stay half
             # closed.
             warnings.warn(
-                "{!r} was closed outside the main thread: its signal handlers and the "
-                "pipe they write to stay".format(self), ResourceWarning, source=self)
+                "{!r} was closed outside the main thread: its signal handlers and the pipe they write to stay".format(
+                    self
+                ),
+                ResourceWarning,
+                source=self,
+            )
             self._signal_handlers.clear()
             return False
         return True
@@ -84,8 +89,7 @@ class Loop(LoopCore, asyncio.SelectorEventLoop):
         """
         default = executor is None
         chosen = self._default_executor if default else executor
-        if (chosen is None or self._debug or self.is_closed()
-                or default and self._executor_shutdown_called):
+        if chosen is None or self._debug or self.is_closed() or default and self._executor_shutdown_called:
             # Whatever is not plain, asyncio checks and makes itself.
             return super().run_in_executor(executor, func, *args)
         return wrap_executor_future(chosen.submit(func, *args), self)
@@ -146,8 +150,9 @@ class _SelectorView:
         if handles is None:
             raise KeyError("{!r} is not registered".format(fileobj))
         reader, writer = handles
-        events = ((selectors.EVENT_READ if reader is not None else 0)
-                  | (selectors.EVENT_WRITE if writer is not None else 0))
+        events = (selectors.EVENT_READ if reader is not None else 0) | (
+            selectors.EVENT_WRITE if writer is not None else 0
+        )
         return selectors.SelectorKey(fileobj, fd, events, handles)
 
 
@@ -164,6 +169,7 @@ def _new_child_watcher():
     if sys.version_info < (3, 14):
         return None
     from asyncio import unix_events
+
     if unix_events.can_use_pidfd():
         return unix_events._PidfdChildWatcher()
     return unix_events._ThreadedChildWatcher()

@@ -23,7 +23,8 @@ def make_policy_class():
     if base is None:
         raise AttributeError(
             "this Python's asyncio has no event loop policies: use cloop.run(main()) or "
-            "asyncio.run(main(), loop_factory=cloop.new_event_loop)")
+            "asyncio.run(main(), loop_factory=cloop.new_event_loop)"
+        )
 
     class EventLoopPolicy(base):
         """Makes asyncio use cloop: asyncio.set_event_loop_policy(cloop.EventLoopPolicy()).

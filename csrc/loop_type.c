@@ -17,8 +17,8 @@
 
 /* Calls asyncio.tasks.Task and the like, looked up at each use as asyncio does. */
 static PyObject *
-call_module(PyObject *module, PyObject *name, PyObject *const *args, size_t nargs,
-            PyObject *kwnames)
+call_module(PyObject *module, PyObject *name, PyObject *const *args,
+            size_t nargs, PyObject *kwnames)
 {
     PyObject *callable = PyObject_GetAttr(module, name);
     if (callable == NULL)
@@ -42,18 +42,20 @@ static int
 check_running(LoopObject *loop)
 {
     if (loop->l_thread_id != 0) {
-        PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
+        PyErr_SetString(PyExc_RuntimeError,
+                        "This event loop is already running");
         return -1;
     }
     cl_state *st = loop->l_st;
-    PyObject *running = call_module(st->events_module, st->str__get_running_loop, NULL,
-                                    0, NULL);
+    PyObject *running = call_module(st->events_module,
+                                    st->str__get_running_loop, NULL, 0, NULL);
     if (running == NULL)
         return -1;
     Py_DECREF(running);
     if (running != Py_None) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "Cannot run the event loop while another loop is running");
+        PyErr_SetString(
+            PyExc_RuntimeError,
+            "Cannot run the event loop while another loop is running");
         return -1;
     }
     return 0;
@@ -61,7 +63,8 @@ check_running(LoopObject *loop)
 
 /* asyncio's _check_thread() (unless `anywhere`) and _check_callback(). */
 static int
-check_debug(LoopObject *loop, PyObject *callback, const char *method, bool anywhere)
+check_debug(LoopObject *loop, PyObject *callback, const char *method,
+            bool anywhere)
 {
     PyObject *name = NULL, *result = NULL;
     if (!anywhere) {
@@ -74,7 +77,8 @@ check_debug(LoopObject *loop, PyObject *callback, const char *method, bool anywh
     if ((name = PyUnicode_FromString(method)) == NULL)
         return -1;
     PyObject *argv[] = {(PyObject *)loop, callback, name};
-    result = PyObject_VectorcallMethod(loop->l_st->str__check_callback, argv, 3, NULL);
+    result = PyObject_VectorcallMethod(loop->l_st->str__check_callback, argv,
+                                       3, NULL);
     Py_DECREF(name);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -85,17 +89,18 @@ check_debug(LoopObject *loop, PyObject *callback, const char *method, bool anywh
 typedef struct {
     const char *method;
     const char *const *names;
-    int count;                  /* at most 2 */
-    PyObject *named[2];         /* borrowed */
-    PyObject *const *rest;      /* borrowed */
+    int count;             /* at most 2 */
+    PyObject *named[2];    /* borrowed */
+    PyObject *const *rest; /* borrowed */
     Py_ssize_t nrest;
-    PyObject *context;          /* borrowed, or NULL */
+    PyObject *context; /* borrowed, or NULL */
 } call_args;
 
 static int
 take_keyword(call_args *call, cl_state *st, PyObject *key, PyObject *value)
 {
-    if (key == st->str_context || PyUnicode_Compare(key, st->str_context) == 0) {
+    if (key == st->str_context ||
+        PyUnicode_Compare(key, st->str_context) == 0) {
         call->context = value;
         return 0;
     }
@@ -111,14 +116,15 @@ take_keyword(call_args *call, cl_state *st, PyObject *key, PyObject *value)
             return 0;
         }
     }
-    PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'",
-                 call->method, key);
+    PyErr_Format(PyExc_TypeError,
+                 "%s() got an unexpected keyword argument '%U'", call->method,
+                 key);
     return -1;
 }
 
 static int
-parse_call(call_args *call, cl_state *st, PyObject *const *args, Py_ssize_t nargs,
-           PyObject *kwnames)
+parse_call(call_args *call, cl_state *st, PyObject *const *args,
+           Py_ssize_t nargs, PyObject *kwnames)
 {
     Py_ssize_t given = nargs < call->count ? nargs : call->count;
     call->named[0] = call->named[1] = call->context = NULL;
@@ -128,7 +134,8 @@ parse_call(call_args *call, cl_state *st, PyObject *const *args, Py_ssize_t narg
     call->nrest = nargs - given;
     Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     for (Py_ssize_t i = 0; i < nkw; i++) {
-        if (take_keyword(call, st, PyTuple_GET_ITEM(kwnames, i), args[nargs + i]) < 0)
+        if (take_keyword(call, st, PyTuple_GET_ITEM(kwnames, i),
+                         args[nargs + i]) < 0)
             return -1;
     }
     for (int i = 0; i < call->count; i++) {
@@ -147,7 +154,8 @@ refuse_context(const call_args *call)
 {
     if (call->context == NULL)
         return 0;
-    PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument 'context'",
+    PyErr_Format(PyExc_TypeError,
+                 "%s() got an unexpected keyword argument 'context'",
                  call->method);
     return -1;
 }
@@ -160,12 +168,13 @@ parse_only(cl_state *st, const char *method, const char *const *names,
     call_args call = {.method = method, .names = names, .count = 1};
     if (nargs == 1 && kwnames == NULL)
         return args[0];
-    if (parse_call(&call, st, args, nargs, kwnames) < 0 || refuse_context(&call) < 0)
+    if (parse_call(&call, st, args, nargs, kwnames) < 0 ||
+        refuse_context(&call) < 0)
         return NULL;
     if (call.nrest > 0) {
         PyErr_Format(PyExc_TypeError,
-                     "%s() takes 2 positional arguments but %zd were given", method,
-                     nargs + 1);
+                     "%s() takes 2 positional arguments but %zd were given",
+                     method, nargs + 1);
         return NULL;
     }
     return call.named[0];
@@ -190,16 +199,20 @@ push_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
         cl_handle_track(handle);
     /* Making it may have run Python code, and that may have closed the loop. */
     if (check_closed(loop) < 0 ||
-        cl_loop_push(loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE)) < 0)
+        cl_loop_push(loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE)) <
+            0)
         Py_CLEAR(handle);
     return (PyObject *)handle;
 }
 
 PyDoc_STRVAR(Loop_call_soon_doc,
-"call_soon($self, callback, *args, context=None)\n--\n\n"
-"Call callback(*args) on the next turn of the loop; return an asyncio.Handle.\n\n"
-"context is the contextvars.Context to call it in, the current one by default.\n"
-"Raises RuntimeError if the loop is closed. See asyncio's loop.call_soon.");
+             "call_soon($self, callback, *args, context=None)\n--\n\n"
+             "Call callback(*args) on the next turn of the loop; return an "
+             "asyncio.Handle.\n\n"
+             "context is the contextvars.Context to call it in, the current "
+             "one by default.\n"
+             "Raises RuntimeError if the loop is closed. See asyncio's "
+             "loop.call_soon.");
 
 static PyObject *
 Loop_call_soon(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
@@ -211,15 +224,16 @@ Loop_call_soon(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
 
     if (check_closed(loop) < 0)
         return NULL;
-    if (nargs >= 1 && (kwnames == NULL ||
-                       (PyTuple_GET_SIZE(kwnames) == 1 &&
-                        PyTuple_GET_ITEM(kwnames, 0) == loop->l_st->str_context))) {
+    if (nargs >= 1 && (kwnames == NULL || (PyTuple_GET_SIZE(kwnames) == 1 &&
+                                           PyTuple_GET_ITEM(kwnames, 0) ==
+                                               loop->l_st->str_context))) {
         callback = args[0];
         if (kwnames != NULL)
             context = args[nargs];
     }
     else {
-        call_args call = {.method = "call_soon", .names = callback_names, .count = 1};
+        call_args call = {
+            .method = "call_soon", .names = callback_names, .count = 1};
         if (parse_call(&call, loop->l_st, args, nargs, kwnames) < 0)
             return NULL;
         callback = call.named[0];
@@ -232,44 +246,49 @@ Loop_call_soon(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     return push_new(loop, callback, rest, nrest, context);
 }
 
-PyDoc_STRVAR(Loop_call_soon_threadsafe_doc,
-"call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n"
-"Like call_soon(), from any thread; wakes the loop if it sleeps.");
+PyDoc_STRVAR(
+    Loop_call_soon_threadsafe_doc,
+    "call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n"
+    "Like call_soon(), from any thread; wakes the loop if it sleeps.");
 
 static PyObject *
-Loop_call_soon_threadsafe(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
-                          PyObject *kwnames)
+Loop_call_soon_threadsafe(LoopObject *loop, PyObject *const *args,
+                          Py_ssize_t nargs, PyObject *kwnames)
 {
-    call_args call = {.method = "call_soon_threadsafe", .names = callback_names,
-                      .count = 1};
-    if (check_closed(loop) < 0 || parse_call(&call, loop->l_st, args, nargs, kwnames) < 0)
+    call_args call = {
+        .method = "call_soon_threadsafe", .names = callback_names, .count = 1};
+    if (check_closed(loop) < 0 ||
+        parse_call(&call, loop->l_st, args, nargs, kwnames) < 0)
         return NULL;
     if (loop->l_debug &&
         check_debug(loop, call.named[0], "call_soon_threadsafe", true) < 0)
         return NULL;
-    HandleObject *handle = cl_handle_new(loop, call.named[0], call.rest, call.nrest,
-                                         call.context);
+    HandleObject *handle = cl_handle_new(loop, call.named[0], call.rest,
+                                         call.nrest, call.context);
     if (handle == NULL)
         return NULL;
     cl_handle_make_threadsafe(handle);
     if (loop->l_thread_id == 0)
         cl_handle_track(handle); /* as in push_new() */
     if (check_closed(loop) < 0 ||
-        cl_loop_push_threadsafe(loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE)) < 0)
+        cl_loop_push_threadsafe(
+            loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE)) < 0)
         Py_CLEAR(handle);
     return (PyObject *)handle;
 }
 
 /* `when_object` is kept for TimerHandle.when(), unless it is just the float. */
 static PyObject *
-schedule_at(LoopObject *loop, double when, PyObject *when_object, PyObject *callback,
-            PyObject *const *args, Py_ssize_t nargs, PyObject *context)
+schedule_at(LoopObject *loop, double when, PyObject *when_object,
+            PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+            PyObject *context)
 {
     if (when_object != NULL && PyFloat_CheckExact(when_object))
         when_object = NULL;
-    TimerHandleObject *timer = cl_timer_handle_new(loop, when, when_object, callback,
-                                                   args, nargs, context);
-    if (timer != NULL && (check_closed(loop) < 0 || cl_loop_schedule(loop, timer) < 0))
+    TimerHandleObject *timer = cl_timer_handle_new(
+        loop, when, when_object, callback, args, nargs, context);
+    if (timer != NULL &&
+        (check_closed(loop) < 0 || cl_loop_schedule(loop, timer) < 0))
         Py_CLEAR(timer);
     return (PyObject *)timer;
 }
@@ -281,16 +300,18 @@ call_at_object(LoopObject *loop, const call_args *call, PyObject *when_object)
     if (when == -1.0 && PyErr_Occurred())
         return NULL;
     if (check_closed(loop) < 0 ||
-        (loop->l_debug && check_debug(loop, call->named[1], "call_at", false) < 0))
+        (loop->l_debug &&
+         check_debug(loop, call->named[1], "call_at", false) < 0))
         return NULL;
     return schedule_at(loop, when, when_object, call->named[1], call->rest,
                        call->nrest, call->context);
 }
 
 PyDoc_STRVAR(Loop_call_at_doc,
-"call_at($self, when, callback, *args, context=None)\n--\n\n"
-"Call callback(*args) at loop.time() == when (seconds), never earlier; return an\n"
-"asyncio.TimerHandle. See asyncio's loop.call_at.");
+             "call_at($self, when, callback, *args, context=None)\n--\n\n"
+             "Call callback(*args) at loop.time() == when (seconds), never "
+             "earlier; return an\n"
+             "asyncio.TimerHandle. See asyncio's loop.call_at.");
 
 static PyObject *
 Loop_call_at(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
@@ -331,8 +352,9 @@ call_later_generic(LoopObject *loop, const call_args *call)
     if (call->nrest > 0)
         memcpy(argv + 3, call->rest, (size_t)call->nrest * sizeof(*argv));
     argv[nargs] = call->context != NULL ? call->context : Py_None;
-    result = PyObject_VectorcallMethod(loop->l_st->str_call_at, argv, (size_t)nargs,
-                                       loop->l_st->kwnames_context);
+    result =
+        PyObject_VectorcallMethod(loop->l_st->str_call_at, argv, (size_t)nargs,
+                                  loop->l_st->kwnames_context);
 done:
     PyMem_Free(argv);
     Py_XDECREF(now);
@@ -340,16 +362,18 @@ done:
     return result;
 }
 
-PyDoc_STRVAR(Loop_call_later_doc,
-"call_later($self, delay, callback, *args, context=None)\n--\n\n"
-"Call callback(*args) after delay seconds, never earlier; return an\n"
-"asyncio.TimerHandle. See asyncio's loop.call_later.");
+PyDoc_STRVAR(
+    Loop_call_later_doc,
+    "call_later($self, delay, callback, *args, context=None)\n--\n\n"
+    "Call callback(*args) after delay seconds, never earlier; return an\n"
+    "asyncio.TimerHandle. See asyncio's loop.call_later.");
 
 static PyObject *
 Loop_call_later(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
                 PyObject *kwnames)
 {
-    call_args call = {.method = "call_later", .names = call_later_names, .count = 2};
+    call_args call = {
+        .method = "call_later", .names = call_later_names, .count = 2};
     double delay;
     if (parse_call(&call, loop->l_st, args, nargs, kwnames) < 0)
         return NULL;
@@ -369,16 +393,17 @@ Loop_call_later(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     if (cl_loop_overrides(loop, CL_OVERRIDES_TIME | CL_OVERRIDES_CALL_AT))
         return call_later_generic(loop, &call);
     if (check_closed(loop) < 0 ||
-        (loop->l_debug && check_debug(loop, call.named[1], "call_at", false) < 0))
+        (loop->l_debug &&
+         check_debug(loop, call.named[1], "call_at", false) < 0))
         return NULL;
     double when = (double)cl_now_ns() / 1e9 + delay;
     return schedule_at(loop, when, NULL, call.named[1], call.rest, call.nrest,
                        call.context);
 }
 
-PyDoc_STRVAR(Loop_time_doc,
-"time($self, /)\n--\n\n"
-"Return the time of the loop's clock in seconds: that of time.monotonic().");
+PyDoc_STRVAR(Loop_time_doc, "time($self, /)\n--\n\n"
+                            "Return the time of the loop's clock in seconds: "
+                            "that of time.monotonic().");
 
 static PyObject *
 Loop_time(LoopObject *Py_UNUSED(loop), PyObject *Py_UNUSED(ignored))
@@ -395,12 +420,14 @@ node_for(LoopObject *loop, PyObject *handle)
                 Py_TYPE(handle) == loop->l_st->TimerHandleType;
     if (ours)
         cl_handle_track((HandleObject *)handle);
-    return cl_node_make(Py_NewRef(handle), ours ? CL_NODE_HANDLE : CL_NODE_FOREIGN);
+    return cl_node_make(Py_NewRef(handle),
+                        ours ? CL_NODE_HANDLE : CL_NODE_FOREIGN);
 }
 
-PyDoc_STRVAR(Loop_add_callback_doc,
-"_add_callback($self, handle, /)\n--\n\n"
-"Run an existing handle on the next turn, unless it is cancelled.");
+PyDoc_STRVAR(
+    Loop_add_callback_doc,
+    "_add_callback($self, handle, /)\n--\n\n"
+    "Run an existing handle on the next turn, unless it is cancelled.");
 
 static PyObject *
 Loop_add_callback(LoopObject *loop, PyObject *handle)
@@ -410,33 +437,37 @@ Loop_add_callback(LoopObject *loop, PyObject *handle)
     Py_XDECREF(cancelled);
     if (skip < 0)
         return NULL;
-    if (!skip && loop->l_open && cl_loop_push(loop, node_for(loop, handle)) < 0)
+    if (!skip && loop->l_open &&
+        cl_loop_push(loop, node_for(loop, handle)) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(Loop_add_callback_signalsafe_doc,
-"_add_callback_signalsafe($self, handle, /)\n--\n\n"
-"Like _add_callback(), and wakes the loop.");
+             "_add_callback_signalsafe($self, handle, /)\n--\n\n"
+             "Like _add_callback(), and wakes the loop.");
 
 static PyObject *
 Loop_add_callback_signalsafe(LoopObject *loop, PyObject *handle)
 {
-    if (loop->l_open && cl_loop_push_threadsafe(loop, node_for(loop, handle)) < 0)
+    if (loop->l_open &&
+        cl_loop_push_threadsafe(loop, node_for(loop, handle)) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(Loop_call_soon_private_doc,
-"_call_soon($self, callback, args, context, /)\n--\n\n"
-"call_soon() without its checks.");
+             "_call_soon($self, callback, args, context, /)\n--\n\n"
+             "call_soon() without its checks.");
 
 static PyObject *
-Loop_call_soon_private(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
+Loop_call_soon_private(LoopObject *loop, PyObject *const *args,
+                       Py_ssize_t nargs)
 {
     if (nargs != 3 || !PyTuple_Check(args[1])) {
-        PyErr_SetString(PyExc_TypeError,
-                        "_call_soon() takes a callback, a tuple and a context");
+        PyErr_SetString(
+            PyExc_TypeError,
+            "_call_soon() takes a callback, a tuple and a context");
         return NULL;
     }
     if (check_closed(loop) < 0)
@@ -445,9 +476,8 @@ Loop_call_soon_private(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs
                     PyTuple_GET_SIZE(args[1]), args[2]);
 }
 
-PyDoc_STRVAR(Loop_write_to_self_doc,
-"_write_to_self($self, /)\n--\n\n"
-"Wake the loop. From any thread.");
+PyDoc_STRVAR(Loop_write_to_self_doc, "_write_to_self($self, /)\n--\n\n"
+                                     "Wake the loop. From any thread.");
 
 static PyObject *
 Loop_write_to_self(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -457,9 +487,10 @@ Loop_write_to_self(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(Loop_wakeup_fileno_doc,
-"_wakeup_fileno($self, /)\n--\n\n"
-"The descriptor that takes signal numbers for this loop; -1 once closed.");
+PyDoc_STRVAR(
+    Loop_wakeup_fileno_doc,
+    "_wakeup_fileno($self, /)\n--\n\n"
+    "The descriptor that takes signal numbers for this loop; -1 once closed.");
 
 static PyObject *
 Loop_wakeup_fileno(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -467,9 +498,9 @@ Loop_wakeup_fileno(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     return PyLong_FromLong(loop->l_open ? loop->l_inbox.i_write_fd : -1);
 }
 
-PyDoc_STRVAR(Loop_arm_signals_doc,
-"_arm_signals($self, /)\n--\n\n"
-"Make signals wake this loop, if it runs and nobody else's descriptor is set.");
+PyDoc_STRVAR(Loop_arm_signals_doc, "_arm_signals($self, /)\n--\n\n"
+                                   "Make signals wake this loop, if it runs "
+                                   "and nobody else's descriptor is set.");
 
 static PyObject *
 Loop_arm_signals(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -492,7 +523,8 @@ fd_of(LoopObject *loop, PyObject *file)
         number = Py_NewRef(file);
     }
     else {
-        PyObject *called = PyObject_CallMethodNoArgs(file, loop->l_st->str_fileno);
+        PyObject *called =
+            PyObject_CallMethodNoArgs(file, loop->l_st->str_fileno);
         if (called != NULL)
             number = PyNumber_Long(called);
         Py_XDECREF(called);
@@ -501,7 +533,8 @@ fd_of(LoopObject *loop, PyObject *file)
                 PyErr_ExceptionMatches(PyExc_TypeError) ||
                 PyErr_ExceptionMatches(PyExc_ValueError)) {
                 PyErr_Clear();
-                PyErr_Format(PyExc_ValueError, "Invalid file object: %R", file);
+                PyErr_Format(PyExc_ValueError, "Invalid file object: %R",
+                             file);
             }
             return -1;
         }
@@ -511,7 +544,8 @@ fd_of(LoopObject *loop, PyObject *file)
     if (fd == -1 && PyErr_Occurred())
         return -1;
     if (fd > INT_MAX)
-        PyErr_SetString(PyExc_OverflowError, "signed integer is greater than maximum");
+        PyErr_SetString(PyExc_OverflowError,
+                        "signed integer is greater than maximum");
     else if (fd < 0)
         PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %ld", fd);
     else
@@ -531,7 +565,8 @@ check_no_transport(LoopObject *loop, PyObject *file, int fd)
         return -1;
     /* Looking into the WeakValueDictionary's own dictionary first saves a
      * KeyError in Python for each descriptor that is nobody's. */
-    PyObject *data = PyObject_GetAttr(loop->l_transports, loop->l_st->str_data);
+    PyObject *data =
+        PyObject_GetAttr(loop->l_transports, loop->l_st->str_data);
     if (data != NULL)
         busy = PyDict_CheckExact(data) ? PyDict_Contains(data, key) : 1;
     Py_XDECREF(data);
@@ -552,7 +587,8 @@ check_no_transport(LoopObject *loop, PyObject *file, int fd)
     int is_closing = closing == NULL ? -1 : PyObject_IsTrue(closing);
     if (is_closing == 0)
         PyErr_Format(PyExc_RuntimeError,
-                     "File descriptor %R is used by transport %R", file, transport);
+                     "File descriptor %R is used by transport %R", file,
+                     transport);
     else if (is_closing > 0)
         busy = 0;
 done:
@@ -565,26 +601,29 @@ done:
 static const char *const watcher_names[] = {"fd", "callback"};
 
 static PyObject *
-add_watcher(LoopObject *loop, const call_args *call, unsigned direction, bool checked)
+add_watcher(LoopObject *loop, const call_args *call, unsigned direction,
+            bool checked)
 {
     PyObject *file = call->named[0];
     int fd = fd_of(loop, file);
     if (fd < 0 || (checked && check_no_transport(loop, file, fd) < 0) ||
         check_closed(loop) < 0)
         return NULL;
-    HandleObject *handle = cl_handle_new(loop, call->named[1], call->rest, call->nrest,
-                                         call->context);
+    HandleObject *handle = cl_handle_new(loop, call->named[1], call->rest,
+                                         call->nrest, call->context);
     if (handle == NULL)
         return NULL;
     cl_handle_track(handle);
     if (check_closed(loop) < 0 ||
-        cl_lent_add(loop, fd, file, direction, (HandleObject *)Py_NewRef(handle)) < 0)
+        cl_lent_add(loop, fd, file, direction,
+                    (HandleObject *)Py_NewRef(handle)) < 0)
         Py_CLEAR(handle);
     return (PyObject *)handle;
 }
 
 static PyObject *
-remove_watcher(LoopObject *loop, PyObject *file, unsigned direction, bool checked)
+remove_watcher(LoopObject *loop, PyObject *file, unsigned direction,
+               bool checked)
 {
     int fd = fd_of(loop, file);
     if (fd < 0 && PyErr_ExceptionMatches(PyExc_OverflowError)) {
@@ -614,26 +653,29 @@ remove_watcher(LoopObject *loop, PyObject *file, unsigned direction, bool checke
     return removed < 0 ? NULL : PyBool_FromLong(removed);
 }
 
-PyDoc_STRVAR(Loop_add_reader_doc,
-"add_reader($self, fd, callback, *args)\n--\n\n"
-"Call callback(*args) whenever fd, a descriptor or an object with fileno(), can\n"
-"be read. Replaces its earlier reader. The descriptor stays the caller's: its\n"
-"blocking mode is left alone. Raises PermissionError for a regular file,\n"
-"OSError for a bad descriptor, RuntimeError if a transport owns it. See\n"
-"asyncio's loop.add_reader.");
+PyDoc_STRVAR(
+    Loop_add_reader_doc,
+    "add_reader($self, fd, callback, *args)\n--\n\n"
+    "Call callback(*args) whenever fd, a descriptor or an object with "
+    "fileno(), can\n"
+    "be read. Replaces its earlier reader. The descriptor stays the caller's: "
+    "its\n"
+    "blocking mode is left alone. Raises PermissionError for a regular file,\n"
+    "OSError for a bad descriptor, RuntimeError if a transport owns it. See\n"
+    "asyncio's loop.add_reader.");
 PyDoc_STRVAR(Loop_add_writer_doc,
-"add_writer($self, fd, callback, *args)\n--\n\n"
-"Like add_reader(), for writing.");
+             "add_writer($self, fd, callback, *args)\n--\n\n"
+             "Like add_reader(), for writing.");
 PyDoc_STRVAR(Loop_remove_reader_doc,
-"remove_reader($self, fd)\n--\n\n"
-"Stop watching fd for reading; return whether it was watched.");
+             "remove_reader($self, fd)\n--\n\n"
+             "Stop watching fd for reading; return whether it was watched.");
 PyDoc_STRVAR(Loop_remove_writer_doc,
-"remove_writer($self, fd)\n--\n\n"
-"Stop watching fd for writing; return whether it was watched.");
+             "remove_writer($self, fd)\n--\n\n"
+             "Stop watching fd for writing; return whether it was watched.");
 
 static PyObject *
-add_lent(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-         const char *method, unsigned direction)
+add_lent(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
+         PyObject *kwnames, const char *method, unsigned direction)
 {
     call_args call = {.method = method, .names = watcher_names, .count = 2};
     if (parse_call(&call, loop->l_st, args, nargs, kwnames) < 0 ||
@@ -664,8 +706,8 @@ static PyObject *
 Loop_remove_reader(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
                    PyObject *kwnames)
 {
-    PyObject *file = parse_only(loop->l_st, "remove_reader", watcher_names, args, nargs,
-                                kwnames);
+    PyObject *file = parse_only(loop->l_st, "remove_reader", watcher_names,
+                                args, nargs, kwnames);
     return file == NULL ? NULL : remove_watcher(loop, file, CL_READ, true);
 }
 
@@ -673,16 +715,16 @@ static PyObject *
 Loop_remove_writer(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
                    PyObject *kwnames)
 {
-    PyObject *file = parse_only(loop->l_st, "remove_writer", watcher_names, args, nargs,
-                                kwnames);
+    PyObject *file = parse_only(loop->l_st, "remove_writer", watcher_names,
+                                args, nargs, kwnames);
     return file == NULL ? NULL : remove_watcher(loop, file, CL_WRITE, true);
 }
 
 /* The private four serve asyncio's transports, which own their descriptors. */
 
 static PyObject *
-add_owned(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
-          const char *method, unsigned direction)
+add_owned(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
+          PyObject *kwnames, const char *method, unsigned direction)
 {
     call_args call = {.method = method, .names = watcher_names, .count = 2};
     if (parse_call(&call, loop->l_st, args, nargs, kwnames) < 0)
@@ -691,15 +733,15 @@ add_owned(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs, PyObject *k
 }
 
 static PyObject *
-Loop_add_reader_private(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
-                        PyObject *kwnames)
+Loop_add_reader_private(LoopObject *loop, PyObject *const *args,
+                        Py_ssize_t nargs, PyObject *kwnames)
 {
     return add_owned(loop, args, nargs, kwnames, "_add_reader", CL_READ);
 }
 
 static PyObject *
-Loop_add_writer_private(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
-                        PyObject *kwnames)
+Loop_add_writer_private(LoopObject *loop, PyObject *const *args,
+                        Py_ssize_t nargs, PyObject *kwnames)
 {
     return add_owned(loop, args, nargs, kwnames, "_add_writer", CL_WRITE);
 }
@@ -716,10 +758,12 @@ Loop_remove_writer_private(LoopObject *loop, PyObject *file)
     return remove_watcher(loop, file, CL_WRITE, false);
 }
 
-PyDoc_STRVAR(Loop_watched_doc,
-"_watched($self, fd, /)\n--\n\n"
-"Return the (reader, writer) handles of a descriptor given to add_reader or\n"
-"add_writer, None in place of a missing one; None if it is not watched.");
+PyDoc_STRVAR(
+    Loop_watched_doc,
+    "_watched($self, fd, /)\n--\n\n"
+    "Return the (reader, writer) handles of a descriptor given to add_reader "
+    "or\n"
+    "add_writer, None in place of a missing one; None if it is not watched.");
 
 static PyObject *
 Loop_watched(LoopObject *loop, PyObject *number)
@@ -738,8 +782,8 @@ Loop_watched(LoopObject *loop, PyObject *number)
 /* ----------------------------------------------------------- tasks, futures */
 
 PyDoc_STRVAR(Loop_create_future_doc,
-"create_future($self, /)\n--\n\n"
-"Return an asyncio.Future attached to this loop.");
+             "create_future($self, /)\n--\n\n"
+             "Return an asyncio.Future attached to this loop.");
 
 static PyObject *
 Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -747,15 +791,17 @@ Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     cl_state *st = loop->l_st;
     PyObject *argv[] = {(PyObject *)loop};
     return call_module(st->futures_module, st->str_Future, argv, 0,
-                      st->kwnames_loop);
+                       st->kwnames_loop);
 }
 
-PyDoc_STRVAR(Loop_create_task_doc,
-"create_task($self, coro, **kwargs)\n--\n\n"
-"Wrap a coroutine in a task and schedule it; return the asyncio.Task.\n\n"
-"Keywords are those of this Python's asyncio: name=, context= (3.11),\n"
-"eager_start= (3.14). A task factory is asked first, if one is set. Raises\n"
-"RuntimeError if the loop is closed. See asyncio's loop.create_task.");
+PyDoc_STRVAR(
+    Loop_create_task_doc,
+    "create_task($self, coro, **kwargs)\n--\n\n"
+    "Wrap a coroutine in a task and schedule it; return the asyncio.Task.\n\n"
+    "Keywords are those of this Python's asyncio: name=, context= (3.11),\n"
+    "eager_start= (3.14). A task factory is asked first, if one is set. "
+    "Raises\n"
+    "RuntimeError if the loop is closed. See asyncio's loop.create_task.");
 
 /* Plain calls are made here; anything with a factory or other keywords goes to
  * asyncio's own method, which knows its version's rules. */
@@ -768,18 +814,21 @@ Loop_create_task(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     if (nargs != 1 || nkw != 0 || loop->l_debug ||
         (loop->l_task_factory != NULL && loop->l_task_factory != Py_None)) {
         PyObject *self_args[8];
-        PyObject *method = PyObject_GetAttr(st->SelectorEventLoop, st->str_create_task);
+        PyObject *method =
+            PyObject_GetAttr(st->SelectorEventLoop, st->str_create_task);
         PyObject *task = NULL;
         if (method == NULL)
             return NULL;
         if (nargs + nkw > 7) {
-            PyErr_SetString(PyExc_TypeError, "create_task() got too many arguments");
+            PyErr_SetString(PyExc_TypeError,
+                            "create_task() got too many arguments");
         }
         else {
             self_args[0] = (PyObject *)loop;
             for (Py_ssize_t i = 0; i < nargs + nkw; i++)
                 self_args[i + 1] = args[i];
-            task = PyObject_Vectorcall(method, self_args, (size_t)nargs + 1, kwnames);
+            task = PyObject_Vectorcall(method, self_args, (size_t)nargs + 1,
+                                       kwnames);
         }
         Py_DECREF(method);
         return task;
@@ -787,14 +836,16 @@ Loop_create_task(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     if (check_closed(loop) < 0)
         return NULL;
     PyObject *argv[] = {args[0], (PyObject *)loop};
-    return call_module(st->tasks_module, st->str_Task, argv, 1, st->kwnames_loop);
+    return call_module(st->tasks_module, st->str_Task, argv, 1,
+                       st->kwnames_loop);
 }
 
 /* -------------------------------------------------------------------- running */
 
-PyDoc_STRVAR(Loop_stop_doc,
-"stop($self, /)\n--\n\n"
-"Let run_forever() return after the turn in progress (or the next one).");
+PyDoc_STRVAR(
+    Loop_stop_doc,
+    "stop($self, /)\n--\n\n"
+    "Let run_forever() return after the turn in progress (or the next one).");
 
 static PyObject *
 Loop_stop(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -819,12 +870,12 @@ static int
 set_asyncgen_hooks(LoopObject *loop, cl_asyncgen_hooks *hooks)
 {
     cl_state *st = loop->l_st;
-    hooks->firstiter = PyObject_GetAttr((PyObject *)loop,
-                                        st->str__asyncgen_firstiter_hook);
+    hooks->firstiter =
+        PyObject_GetAttr((PyObject *)loop, st->str__asyncgen_firstiter_hook);
     if (hooks->firstiter == NULL)
         return -1;
-    hooks->finalizer = PyObject_GetAttr((PyObject *)loop,
-                                        st->str__asyncgen_finalizer_hook);
+    hooks->finalizer =
+        PyObject_GetAttr((PyObject *)loop, st->str__asyncgen_finalizer_hook);
     if (hooks->finalizer == NULL) {
         Py_CLEAR(hooks->firstiter);
         return -1;
@@ -845,8 +896,8 @@ static int
 set_running_loop(LoopObject *loop, PyObject *running)
 {
     cl_state *st = loop->l_st;
-    PyObject *result = call_module(st->events_module, st->str__set_running_loop,
-                                   &running, 1, NULL);
+    PyObject *result = call_module(
+        st->events_module, st->str__set_running_loop, &running, 1, NULL);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -856,8 +907,8 @@ run_once(LoopObject *loop)
 {
     if (!cl_loop_overrides(loop, CL_OVERRIDES_RUN_ONCE))
         return cl_loop_turn(loop);
-    PyObject *result = PyObject_CallMethodNoArgs((PyObject *)loop,
-                                                 loop->l_st->str__run_once);
+    PyObject *result =
+        PyObject_CallMethodNoArgs((PyObject *)loop, loop->l_st->str__run_once);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -868,7 +919,8 @@ refresh_if_changed(LoopObject *loop)
     /* A patched class; instances notice by themselves, unless their __dict__
      * was written to directly. */
     unsigned version = cl_type_version(Py_TYPE(loop));
-    if (version != 0 && version == loop->l_type_version && loop->l_dict == NULL)
+    if (version != 0 && version == loop->l_type_version &&
+        loop->l_dict == NULL)
         return 0;
     return cl_loop_refresh_overrides(loop);
 }
@@ -880,7 +932,8 @@ run(LoopObject *loop)
     cl_asyncgen_hooks hooks = {NULL, NULL};
     int status = -1;
 
-    if (refresh_if_changed(loop) < 0 || (loop->l_debug && track_origin(loop, true) < 0) ||
+    if (refresh_if_changed(loop) < 0 ||
+        (loop->l_debug && track_origin(loop, true) < 0) ||
         set_asyncgen_hooks(loop, &hooks) < 0)
         return -1;
     if (set_running_loop(loop, (PyObject *)loop) == 0) {
@@ -910,9 +963,10 @@ run(LoopObject *loop)
 }
 
 PyDoc_STRVAR(Loop_run_forever_doc,
-"run_forever($self, /)\n--\n\n"
-"Run until stop() is called. Raises RuntimeError if the loop is closed or runs\n"
-"already, or if another loop runs in this thread.");
+             "run_forever($self, /)\n--\n\n"
+             "Run until stop() is called. Raises RuntimeError if the loop is "
+             "closed or runs\n"
+             "already, or if another loop runs in this thread.");
 
 static PyObject *
 Loop_run_forever(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -923,8 +977,8 @@ Loop_run_forever(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(Loop_run_once_doc,
-"_run_once($self, /)\n--\n\n"
-"Run one turn: poll, then call what is ready.");
+             "_run_once($self, /)\n--\n\n"
+             "Run one turn: poll, then call what is ready.");
 
 static PyObject *
 Loop_run_once(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -997,8 +1051,9 @@ static int
 remove_callback(LoopObject *loop, PyObject *future)
 {
     PyObject *error = PyErr_GetRaisedException();
-    PyObject *removed = PyObject_CallMethodOneArg(
-        future, loop->l_st->str_remove_done_callback, loop->l_st->run_until_complete_cb);
+    PyObject *removed =
+        PyObject_CallMethodOneArg(future, loop->l_st->str_remove_done_callback,
+                                  loop->l_st->run_until_complete_cb);
     if (error != NULL) {
         if (removed == NULL)
             PyErr_Clear();
@@ -1009,19 +1064,21 @@ remove_callback(LoopObject *loop, PyObject *future)
 }
 
 PyDoc_STRVAR(Loop_run_until_complete_doc,
-"run_until_complete($self, future)\n--\n\n"
-"Run until the future (or the task made of a coroutine) is done; return its\n"
-"result or raise its exception. Raises RuntimeError if the loop is stopped\n"
-"before that. See asyncio's loop.run_until_complete.");
+             "run_until_complete($self, future)\n--\n\n"
+             "Run until the future (or the task made of a coroutine) is done; "
+             "return its\n"
+             "result or raise its exception. Raises RuntimeError if the loop "
+             "is stopped\n"
+             "before that. See asyncio's loop.run_until_complete.");
 
 static PyObject *
-Loop_run_until_complete(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
-                        PyObject *kwnames)
+Loop_run_until_complete(LoopObject *loop, PyObject *const *args,
+                        Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"future"};
     cl_state *st = loop->l_st;
-    PyObject *awaitable = parse_only(st, "run_until_complete", names, args, nargs,
-                                     kwnames);
+    PyObject *awaitable =
+        parse_only(st, "run_until_complete", names, args, nargs, kwnames);
     if (awaitable == NULL)
         return NULL;
     PyObject *future = NULL, *result = NULL, *added = NULL;
@@ -1032,7 +1089,8 @@ Loop_run_until_complete(LoopObject *loop, PyObject *const *args, Py_ssize_t narg
         return NULL;
     if ((future = future_for(loop, awaitable, &is_new)) == NULL)
         return NULL;
-    if (is_new && PyObject_SetAttr(future, st->str__log_destroy_pending, Py_False) < 0)
+    if (is_new &&
+        PyObject_SetAttr(future, st->str__log_destroy_pending, Py_False) < 0)
         goto done;
     added = PyObject_CallMethodOneArg(future, st->str_add_done_callback,
                                       st->run_until_complete_cb);
@@ -1057,9 +1115,8 @@ done:
     return result;
 }
 
-PyDoc_STRVAR(Loop_is_running_doc,
-"is_running($self, /)\n--\n\n"
-"Return True if the loop runs.");
+PyDoc_STRVAR(Loop_is_running_doc, "is_running($self, /)\n--\n\n"
+                                  "Return True if the loop runs.");
 
 static PyObject *
 Loop_is_running(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -1067,9 +1124,8 @@ Loop_is_running(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(loop->l_thread_id != 0);
 }
 
-PyDoc_STRVAR(Loop_is_closed_doc,
-"is_closed($self, /)\n--\n\n"
-"Return True if the loop was closed.");
+PyDoc_STRVAR(Loop_is_closed_doc, "is_closed($self, /)\n--\n\n"
+                                 "Return True if the loop was closed.");
 
 static PyObject *
 Loop_is_closed(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -1077,9 +1133,8 @@ Loop_is_closed(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(loop->l_closed);
 }
 
-PyDoc_STRVAR(Loop_get_debug_doc,
-"get_debug($self, /)\n--\n\n"
-"Return True in debug mode.");
+PyDoc_STRVAR(Loop_get_debug_doc, "get_debug($self, /)\n--\n\n"
+                                 "Return True in debug mode.");
 
 static PyObject *
 Loop_get_debug(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -1088,15 +1143,17 @@ Loop_get_debug(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(Loop_close_core_doc,
-"_close_core($self, keep_pipe, /)\n--\n\n"
-"The C half of close(): drop all that is pending and release descriptors, but\n"
-"for those of the pipe if signals may still be written to it.");
+             "_close_core($self, keep_pipe, /)\n--\n\n"
+             "The C half of close(): drop all that is pending and release "
+             "descriptors, but\n"
+             "for those of the pipe if signals may still be written to it.");
 
 static PyObject *
 Loop_close_core(LoopObject *loop, PyObject *keep_pipe)
 {
     if (loop->l_thread_id != 0 || loop->l_depth > 0) {
-        PyErr_SetString(PyExc_RuntimeError, "Cannot close a running event loop");
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Cannot close a running event loop");
         return NULL;
     }
     loop->l_closed = true;
@@ -1104,24 +1161,28 @@ Loop_close_core(LoopObject *loop, PyObject *keep_pipe)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(Loop_metrics_doc,
-"metrics($self, /)\n--\n\n"
-"Return a dict of counters since the loop was made: turns, polls (turns that\n"
-"asked the kernel), callbacks (handles taken from the ready queue), and of what\n"
-"there is now: ready (handles due), timers (scheduled), watched (descriptors\n"
-"given to add_reader and add_writer).");
+PyDoc_STRVAR(Loop_metrics_doc, "metrics($self, /)\n--\n\n"
+                               "Return a dict of counters since the loop was "
+                               "made: turns, polls (turns that\n"
+                               "asked the kernel), callbacks (handles taken "
+                               "from the ready queue), and of what\n"
+                               "there is now: ready (handles due), timers "
+                               "(scheduled), watched (descriptors\n"
+                               "given to add_reader and add_writer).");
 
 static PyObject *
 Loop_metrics(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
-    Py_ssize_t ready = loop->l_open ? (Py_ssize_t)cl_ring_count(&loop->l_ready) : 0;
+    Py_ssize_t ready =
+        loop->l_open ? (Py_ssize_t)cl_ring_count(&loop->l_ready) : 0;
     Py_ssize_t timers = loop->l_open ? (Py_ssize_t)loop->l_timers.count : 0;
-    int watched = loop->l_open ? loop->l_watches.wt_count - 1 : 0; /* but our pipe */
-    return Py_BuildValue("{sKsKsKsnsnsi}",
-                         "turns", (unsigned long long)loop->l_turns,
-                         "polls", (unsigned long long)loop->l_polls,
-                         "callbacks", (unsigned long long)loop->l_callbacks,
-                         "ready", ready, "timers", timers, "watched", watched);
+    int watched =
+        loop->l_open ? loop->l_watches.wt_count - 1 : 0; /* but our pipe */
+    return Py_BuildValue("{sKsKsKsnsnsi}", "turns",
+                         (unsigned long long)loop->l_turns, "polls",
+                         (unsigned long long)loop->l_polls, "callbacks",
+                         (unsigned long long)loop->l_callbacks, "ready", ready,
+                         "timers", timers, "watched", watched);
 }
 
 /* ----------------------------------------------------------------- attributes */
@@ -1132,7 +1193,8 @@ get_ready(LoopObject *loop, void *Py_UNUSED(closure))
     PyObject *list = PyList_New(0);
     if (list == NULL || !loop->l_open)
         return list;
-    for (uint64_t at = loop->l_ready.r_head; at != loop->l_ready.r_tail; at++) {
+    for (uint64_t at = loop->l_ready.r_head; at != loop->l_ready.r_tail;
+         at++) {
         cl_node node = cl_ring_at(&loop->l_ready, at);
         if (cl_node_kind(node) == CL_NODE_HANDLE)
             cl_handle_track(cl_node_pointer(node));
@@ -1151,7 +1213,8 @@ get_scheduled(LoopObject *loop, void *Py_UNUSED(closure))
     if (list == NULL || !loop->l_open)
         return list;
     for (size_t i = 0; i < loop->l_timers.count; i++) {
-        TimerHandleObject *timer = cl_timer_from_node(loop->l_timers.entries[i].node);
+        TimerHandleObject *timer =
+            cl_timer_from_node(loop->l_timers.entries[i].node);
         cl_handle_track(&timer->t_handle);
         if (PyList_Append(list, (PyObject *)timer) < 0) {
             Py_DECREF(list);
@@ -1238,8 +1301,7 @@ static PyGetSetDef Loop_getset[] = {
     FLAG("_coroutine_origin_tracking_enabled", l_origin_enabled),
     FLAG("_asyncgens_shutdown_called", l_asyncgens_shutdown),
     FLAG("_executor_shutdown_called", l_executor_shutdown),
-    {NULL}
-};
+    {NULL}};
 
 #define OBJECT(name, field, flags) \
     {name, T_OBJECT, offsetof(LoopObject, field), flags, NULL}
@@ -1248,8 +1310,10 @@ static PyMemberDef Loop_members[] = {
     {"slow_callback_duration", T_DOUBLE,
      offsetof(LoopObject, l_slow_callback_duration), 0,
      "Callbacks that take longer, in seconds, are logged in debug mode."},
-    {"_clock_resolution", T_DOUBLE, offsetof(LoopObject, l_clock_resolution), 0,
-     "Of loop.time(), in seconds. No timer fires early by it, as asyncio's do."},
+    {"_clock_resolution", T_DOUBLE, offsetof(LoopObject, l_clock_resolution),
+     0,
+     "Of loop.time(), in seconds. No timer fires early by it, as asyncio's "
+     "do."},
     OBJECT("_current_handle", l_current_handle, READONLY),
     OBJECT("_default_executor", l_default_executor, 0),
     OBJECT("_exception_handler", l_exception_handler, 0),
@@ -1261,15 +1325,17 @@ static PyMemberDef Loop_members[] = {
     OBJECT("_watcher", l_watcher, 0),
     OBJECT("_old_agen_hooks", l_old_agen_hooks, 0),
     OBJECT("_coroutine_origin_tracking_saved_depth", l_origin_depth, 0),
-    {"__dictoffset__", T_PYSSIZET, offsetof(LoopObject, l_dict), READONLY, NULL},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(LoopObject, l_weakrefs), READONLY, NULL},
-    {NULL}
-};
+    {"__dictoffset__", T_PYSSIZET, offsetof(LoopObject, l_dict), READONLY,
+     NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(LoopObject, l_weakrefs),
+     READONLY, NULL},
+    {NULL}};
 
 /* --------------------------------------------------------------- make and free */
 
 static PyObject *
-Loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+Loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
+         PyObject *Py_UNUSED(kwargs))
 {
     cl_state *st;
     LoopObject *loop = (LoopObject *)type->tp_alloc(type, 0);
@@ -1293,7 +1359,8 @@ Loop_init(LoopObject *loop, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {"poller", NULL};
     const char *poller = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$z:Loop", keywords, &poller))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$z:Loop", keywords,
+                                     &poller))
         return -1;
     if (loop->l_made) {
         PyErr_SetString(PyExc_RuntimeError, "the loop is initialised already");
@@ -1302,7 +1369,8 @@ Loop_init(LoopObject *loop, PyObject *args, PyObject *kwargs)
     cl_state *st = loop->l_st;
     loop->l_made = true;
     if ((loop->l_asyncgens = PyObject_CallNoArgs(st->WeakSet)) == NULL ||
-        (loop->l_transports = PyObject_CallNoArgs(st->WeakValueDictionary)) == NULL ||
+        (loop->l_transports = PyObject_CallNoArgs(st->WeakValueDictionary)) ==
+            NULL ||
         (loop->l_signal_handlers = PyDict_New()) == NULL ||
         (loop->l_unix_server_sockets = PyDict_New()) == NULL ||
         cl_loop_refresh_overrides(loop) < 0)
@@ -1389,7 +1457,7 @@ Loop_setattro(PyObject *self, PyObject *name, PyObject *value)
     return 0;
 }
 
-#define FAST(function) (PyCFunction)(void (*)(void))function
+#define FAST(function) (PyCFunction)(void (*)(void)) function
 
 static PyMethodDef Loop_methods[] = {
     {"call_soon", FAST(Loop_call_soon), METH_FASTCALL | METH_KEYWORDS,
@@ -1398,7 +1466,8 @@ static PyMethodDef Loop_methods[] = {
      METH_FASTCALL | METH_KEYWORDS, Loop_call_soon_threadsafe_doc},
     {"call_later", FAST(Loop_call_later), METH_FASTCALL | METH_KEYWORDS,
      Loop_call_later_doc},
-    {"call_at", FAST(Loop_call_at), METH_FASTCALL | METH_KEYWORDS, Loop_call_at_doc},
+    {"call_at", FAST(Loop_call_at), METH_FASTCALL | METH_KEYWORDS,
+     Loop_call_at_doc},
     {"time", (PyCFunction)Loop_time, METH_NOARGS, Loop_time_doc},
     {"create_future", (PyCFunction)Loop_create_future, METH_NOARGS,
      Loop_create_future_doc},
@@ -1412,35 +1481,40 @@ static PyMethodDef Loop_methods[] = {
      Loop_remove_reader_doc},
     {"remove_writer", FAST(Loop_remove_writer), METH_FASTCALL | METH_KEYWORDS,
      Loop_remove_writer_doc},
-    {"_add_reader", FAST(Loop_add_reader_private), METH_FASTCALL | METH_KEYWORDS,
-     NULL},
-    {"_add_writer", FAST(Loop_add_writer_private), METH_FASTCALL | METH_KEYWORDS,
-     NULL},
+    {"_add_reader", FAST(Loop_add_reader_private),
+     METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"_add_writer", FAST(Loop_add_writer_private),
+     METH_FASTCALL | METH_KEYWORDS, NULL},
     {"_remove_reader", (PyCFunction)Loop_remove_reader_private, METH_O, NULL},
     {"_remove_writer", (PyCFunction)Loop_remove_writer_private, METH_O, NULL},
     {"_watched", (PyCFunction)Loop_watched, METH_O, Loop_watched_doc},
-    {"run_forever", (PyCFunction)Loop_run_forever, METH_NOARGS, Loop_run_forever_doc},
-    {"run_until_complete", FAST(Loop_run_until_complete), METH_FASTCALL | METH_KEYWORDS,
-     Loop_run_until_complete_doc},
+    {"run_forever", (PyCFunction)Loop_run_forever, METH_NOARGS,
+     Loop_run_forever_doc},
+    {"run_until_complete", FAST(Loop_run_until_complete),
+     METH_FASTCALL | METH_KEYWORDS, Loop_run_until_complete_doc},
     {"stop", (PyCFunction)Loop_stop, METH_NOARGS, Loop_stop_doc},
-    {"is_running", (PyCFunction)Loop_is_running, METH_NOARGS, Loop_is_running_doc},
-    {"is_closed", (PyCFunction)Loop_is_closed, METH_NOARGS, Loop_is_closed_doc},
-    {"get_debug", (PyCFunction)Loop_get_debug, METH_NOARGS, Loop_get_debug_doc},
+    {"is_running", (PyCFunction)Loop_is_running, METH_NOARGS,
+     Loop_is_running_doc},
+    {"is_closed", (PyCFunction)Loop_is_closed, METH_NOARGS,
+     Loop_is_closed_doc},
+    {"get_debug", (PyCFunction)Loop_get_debug, METH_NOARGS,
+     Loop_get_debug_doc},
     {"metrics", (PyCFunction)Loop_metrics, METH_NOARGS, Loop_metrics_doc},
     {"_run_once", (PyCFunction)Loop_run_once, METH_NOARGS, Loop_run_once_doc},
     {"_call_soon", FAST(Loop_call_soon_private), METH_FASTCALL,
      Loop_call_soon_private_doc},
-    {"_add_callback", (PyCFunction)Loop_add_callback, METH_O, Loop_add_callback_doc},
-    {"_add_callback_signalsafe", (PyCFunction)Loop_add_callback_signalsafe, METH_O,
-     Loop_add_callback_signalsafe_doc},
+    {"_add_callback", (PyCFunction)Loop_add_callback, METH_O,
+     Loop_add_callback_doc},
+    {"_add_callback_signalsafe", (PyCFunction)Loop_add_callback_signalsafe,
+     METH_O, Loop_add_callback_signalsafe_doc},
     {"_write_to_self", (PyCFunction)Loop_write_to_self, METH_NOARGS,
      Loop_write_to_self_doc},
     {"_wakeup_fileno", (PyCFunction)Loop_wakeup_fileno, METH_NOARGS,
      Loop_wakeup_fileno_doc},
-    {"_arm_signals", (PyCFunction)Loop_arm_signals, METH_NOARGS, Loop_arm_signals_doc},
+    {"_arm_signals", (PyCFunction)Loop_arm_signals, METH_NOARGS,
+     Loop_arm_signals_doc},
     {"_close_core", (PyCFunction)Loop_close_core, METH_O, Loop_close_core_doc},
-    {NULL}
-};
+    {NULL}};
 
 static PyType_Slot Loop_slots[] = {
     {Py_tp_doc, "The part of cloop.Loop that is written in C."},
@@ -1453,8 +1527,7 @@ static PyType_Slot Loop_slots[] = {
     {Py_tp_methods, Loop_methods},
     {Py_tp_getset, Loop_getset},
     {Py_tp_members, Loop_members},
-    {0, NULL}
-};
+    {0, NULL}};
 
 static PyType_Spec Loop_spec = {
     .name = "cloop._cloop.LoopCore",

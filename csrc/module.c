@@ -20,9 +20,10 @@ state_of(PyObject *module)
     return PyModule_GetState(module);
 }
 
-PyDoc_STRVAR(counts_doc,
-"counts()\n--\n\n"
-"Return how many objects of each type are alive: {type name: count}.");
+PyDoc_STRVAR(
+    counts_doc,
+    "counts()\n--\n\n"
+    "Return how many objects of each type are alive: {type name: count}.");
 
 static PyObject *
 module_counts(PyObject *module, PyObject *Py_UNUSED(ignored))
@@ -32,9 +33,9 @@ module_counts(PyObject *module, PyObject *Py_UNUSED(ignored))
                          st->live_handles, "TimerHandle", st->live_timers);
 }
 
-PyDoc_STRVAR(build_info_doc,
-"build_info()\n--\n\n"
-"Return how this module was built: {'compiler': ..., 'flags': ..., 'pollers': ...}.");
+PyDoc_STRVAR(build_info_doc, "build_info()\n--\n\n"
+                             "Return how this module was built: {'compiler': "
+                             "..., 'flags': ..., 'pollers': ...}.");
 
 static PyObject *
 module_build_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
@@ -55,10 +56,10 @@ module_build_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
                          CL_BUILD_FLAGS, "pollers", pollers);
 }
 
-PyDoc_STRVAR(wakeup_fd_doc,
-"wakeup_fd()\n--\n\n"
-"Return the process's signal wakeup descriptor without changing it, or -1; only\n"
-"in the main thread.");
+PyDoc_STRVAR(wakeup_fd_doc, "wakeup_fd()\n--\n\n"
+                            "Return the process's signal wakeup descriptor "
+                            "without changing it, or -1; only\n"
+                            "in the main thread.");
 
 static PyObject *
 module_wakeup_fd(PyObject *module, PyObject *Py_UNUSED(ignored))
@@ -85,8 +86,7 @@ static PyMethodDef module_methods[] = {
     {"build_info", module_build_info, METH_NOARGS, build_info_doc},
     {"wakeup_fd", module_wakeup_fd, METH_NOARGS, wakeup_fd_doc},
     {"_after_fork_in_child", module_after_fork, METH_NOARGS, NULL},
-    {NULL}
-};
+    {NULL}};
 
 /* ---------------------------------------------------------------------- setup */
 
@@ -130,8 +130,11 @@ setup_names(cl_state *st)
 static int
 setup_optional_imports(cl_state *st)
 {
-    return PyObject_GetOptionalAttr(st->events_module, st->str__ThreadSafeHandle,
-                                    &st->asyncio_ThreadSafeHandle) < 0 ? -1 : 0;
+    return PyObject_GetOptionalAttr(st->events_module,
+                                    st->str__ThreadSafeHandle,
+                                    &st->asyncio_ThreadSafeHandle) < 0
+               ? -1
+               : 0;
 }
 
 /* _format_callback_source() takes debug= from 3.13 on, and where that was
@@ -155,7 +158,8 @@ static int
 setup_threads(PyObject *module, cl_state *st)
 {
     PyObject *main_thread = NULL, *ident = NULL, *hook = NULL, *result = NULL;
-    PyObject *register_at_fork = NULL, *function = NULL, *kwargs = NULL, *empty = NULL;
+    PyObject *register_at_fork = NULL, *function = NULL, *kwargs = NULL,
+             *empty = NULL;
     int status = -1;
 
     st->armed_fd = -1;
@@ -168,8 +172,10 @@ setup_threads(PyObject *module, cl_state *st)
         if (st->main_thread == (unsigned long)-1 && PyErr_Occurred())
             goto done;
     }
-    if ((register_at_fork = import_attribute("os", "register_at_fork")) == NULL ||
-        (hook = PyObject_GetAttrString(module, "_after_fork_in_child")) == NULL ||
+    if ((register_at_fork = import_attribute("os", "register_at_fork")) ==
+            NULL ||
+        (hook = PyObject_GetAttrString(module, "_after_fork_in_child")) ==
+            NULL ||
         (kwargs = Py_BuildValue("{sO}", "after_in_child", hook)) == NULL ||
         (empty = PyTuple_New(0)) == NULL ||
         (result = PyObject_Call(register_at_fork, empty, kwargs)) == NULL)
@@ -195,9 +201,12 @@ setup_types(PyObject *module, cl_state *st)
         return -1;
     CL_STATE_TYPES(SETUP)
 #undef SETUP
-    if (PyModule_AddObjectRef(module, "Handle", (PyObject *)st->HandleType) < 0 ||
-        PyModule_AddObjectRef(module, "TimerHandle", (PyObject *)st->TimerHandleType) < 0 ||
-        PyModule_AddObjectRef(module, "LoopCore", (PyObject *)st->LoopType) < 0)
+    if (PyModule_AddObjectRef(module, "Handle", (PyObject *)st->HandleType) <
+            0 ||
+        PyModule_AddObjectRef(module, "TimerHandle",
+                              (PyObject *)st->TimerHandleType) < 0 ||
+        PyModule_AddObjectRef(module, "LoopCore", (PyObject *)st->LoopType) <
+            0)
         return -1;
     return 0;
 }
@@ -262,11 +271,8 @@ module_free(void *module)
     Py_CLEAR(st->kwnames_debug);
 }
 
-static PyModuleDef_Slot module_slots[] = {
-    {Py_mod_exec, module_exec},
-    CL_MOD_SLOTS_EXTRA
-    {0, NULL}
-};
+static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec},
+                                          CL_MOD_SLOTS_EXTRA{0, NULL}};
 
 static struct PyModuleDef module_def = {
     PyModuleDef_HEAD_INIT,

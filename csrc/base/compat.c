@@ -11,8 +11,7 @@ PyObject_VectorcallMethod(PyObject *name, PyObject *const *args, size_t nargsf,
         return NULL;
     /* args[0] belongs to us for the call: it is the slot before the arguments. */
     size_t nargs = (size_t)PyVectorcall_NARGS(nargsf) - 1;
-    PyObject *result = PyObject_Vectorcall(
-        method, args + 1, nargs, kwnames);
+    PyObject *result = PyObject_Vectorcall(method, args + 1, nargs, kwnames);
     Py_DECREF(method);
     return result;
 }
@@ -130,7 +129,8 @@ cl_set_wakeup_fd(PyObject *set_wakeup_fd, int fd)
 #else
     long previous = -1;
     PyObject *number = PyLong_FromLong(fd);
-    PyObject *result = number == NULL ? NULL : PyObject_CallOneArg(set_wakeup_fd, number);
+    PyObject *result =
+        number == NULL ? NULL : PyObject_CallOneArg(set_wakeup_fd, number);
     if (result != NULL)
         previous = PyLong_AsLong(result);
     Py_XDECREF(number);

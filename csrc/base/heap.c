@@ -85,7 +85,8 @@ int
 cl_heap_push(cl_heap *heap, cl_heap_node *node, double key)
 {
     if (heap->count == heap->capacity) {
-        int err = resize(heap, heap->capacity ? heap->capacity * 2 : MIN_CAPACITY);
+        int err =
+            resize(heap, heap->capacity ? heap->capacity * 2 : MIN_CAPACITY);
         if (err < 0)
             return err;
     }

@@ -17,7 +17,8 @@ allocate(PyTypeObject *type, HandleObject **spares, int *count)
     *spares = (HandleObject *)handle->h_callback;
     --*count;
     PyObject_Init((PyObject *)handle, type);
-    Py_DECREF(type); /* a spare keeps its type, and PyObject_Init took it once more */
+    Py_DECREF(
+        type); /* a spare keeps its type, and PyObject_Init took it once more */
     return handle;
 }
 
@@ -74,8 +75,9 @@ HandleObject *
 cl_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
               Py_ssize_t nargs, PyObject *context)
 {
-    HandleObject *handle = allocate(loop->l_st->HandleType, &loop->l_spare_handles,
-                                    &loop->l_spare_handle_count);
+    HandleObject *handle =
+        allocate(loop->l_st->HandleType, &loop->l_spare_handles,
+                 &loop->l_spare_handle_count);
     if (handle == NULL)
         return NULL;
     loop->l_st->live_handles++;
@@ -86,8 +88,8 @@ cl_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
 
 TimerHandleObject *
 cl_timer_handle_new(LoopObject *loop, double when, PyObject *when_object,
-                    PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
-                    PyObject *context)
+                    PyObject *callback, PyObject *const *args,
+                    Py_ssize_t nargs, PyObject *context)
 {
     HandleObject *handle = loop->l_spare_timers;
     if (handle != NULL) {
@@ -106,7 +108,8 @@ cl_timer_handle_new(LoopObject *loop, double when, PyObject *when_object,
     timer->t_when_object = Py_XNewRef(when_object);
     timer->t_node.slot = CL_HEAP_OUT;
     timer->t_fresh = -1;
-    if (init(handle, loop, callback, args, nargs, context, CL_HANDLE_TIMER) < 0) {
+    if (init(handle, loop, callback, args, nargs, context, CL_HANDLE_TIMER) <
+        0) {
         Py_DECREF(handle);
         return NULL;
     }
@@ -147,7 +150,8 @@ cl_handle_traverse(HandleObject *handle, visitproc visit, void *arg)
     Py_VISIT(handle->h_loop);
     Py_VISIT(handle->h_callback);
     if (handle->h_flags & CL_HANDLE_OWN_CONTEXT) {
-        int result = Py_TYPE(handle->h_context)->tp_traverse(handle->h_context, visit, arg);
+        int result = Py_TYPE(handle->h_context)
+                         ->tp_traverse(handle->h_context, visit, arg);
         if (result != 0)
             return result;
     }
@@ -235,7 +239,8 @@ TimerHandle_dealloc(TimerHandleObject *timer)
     if (timer->t_fresh >= 0)
         loop->l_fresh[timer->t_fresh] = NULL;
     release(&timer->t_handle);
-    give_back(&timer->t_handle, &loop->l_spare_timers, &loop->l_spare_timer_count);
+    give_back(&timer->t_handle, &loop->l_spare_timers,
+              &loop->l_spare_timer_count);
 }
 
 void
@@ -262,9 +267,9 @@ static inline PyObject *
 call(HandleObject *handle)
 {
     if (handle->h_args == NULL)
-        return PyObject_Vectorcall(handle->h_callback, handle->h_argv + 1,
-                                   handle->h_nargs | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                   NULL);
+        return PyObject_Vectorcall(
+            handle->h_callback, handle->h_argv + 1,
+            handle->h_nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     return PyObject_CallObject(handle->h_callback, handle->h_args);
 }
 
@@ -272,7 +277,8 @@ call(HandleObject *handle)
 static PyObject *
 call_in_foreign_context(HandleObject *handle)
 {
-    PyObject *result = NULL, *run = NULL, *args = NULL, *rest = NULL, *all = NULL;
+    PyObject *result = NULL, *run = NULL, *args = NULL, *rest = NULL,
+             *all = NULL;
     run = PyObject_GetAttr(handle->h_context, handle->h_loop->l_st->str_run);
     args = run == NULL ? NULL : PyTuple_Pack(1, handle->h_callback);
     if (args == NULL)
@@ -341,11 +347,12 @@ failure_message(HandleObject *handle)
 {
     cl_state *st = handle->h_loop->l_st;
     PyObject *message = NULL, *source = NULL;
-    PyObject *args = is_emptied(handle) ? Py_NewRef(Py_None) : args_tuple(handle);
+    PyObject *args =
+        is_emptied(handle) ? Py_NewRef(Py_None) : args_tuple(handle);
     if (args == NULL)
         return NULL;
-    PyObject *argv[] = {is_emptied(handle) ? Py_None : handle->h_callback, args,
-                        handle->h_loop->l_debug ? Py_True : Py_False};
+    PyObject *argv[] = {is_emptied(handle) ? Py_None : handle->h_callback,
+                        args, handle->h_loop->l_debug ? Py_True : Py_False};
     source = PyObject_Vectorcall(
         st->format_callback_source, argv, 2,
         st->callback_source_takes_debug ? st->kwnames_debug : NULL);
@@ -386,7 +393,8 @@ report_failure(HandleObject *handle)
         PyDict_SetItem(details, st->str_handle, (PyObject *)handle) < 0)
         goto done;
     if (handle->h_traceback != NULL &&
-        PyDict_SetItem(details, st->str_source_traceback, handle->h_traceback) < 0)
+        PyDict_SetItem(details, st->str_source_traceback,
+                       handle->h_traceback) < 0)
         goto done;
     result = call_handling(handle->h_loop, details, exception);
 done:
@@ -413,7 +421,8 @@ cl_handle_run(HandleObject *handle)
         status = cl_error_is_exit() ? -1 : report_failure(handle);
     if (!nested) {
         handle->h_flags &= (uint8_t)~CL_HANDLE_RUNNING;
-        if ((handle->h_flags & CL_HANDLE_THREADSAFE) && handle->h_loop->l_waiters > 0)
+        if ((handle->h_flags & CL_HANDLE_THREADSAFE) &&
+            handle->h_loop->l_waiters > 0)
             cl_turnstile_open(&handle->h_loop->l_turnstile);
         if (handle->h_flags & CL_HANDLE_EMPTIED)
             clear_call(handle);
@@ -466,10 +475,11 @@ cl_handle_cancel(HandleObject *handle)
 
 /* ------------------------------------------------------------- Python methods */
 
-PyDoc_STRVAR(Handle_cancel_doc,
-"cancel($self, /)\n--\n\n"
-"Keep the callback from being called, if it has not been yet. See\n"
-"asyncio.Handle.cancel.");
+PyDoc_STRVAR(
+    Handle_cancel_doc,
+    "cancel($self, /)\n--\n\n"
+    "Keep the callback from being called, if it has not been yet. See\n"
+    "asyncio.Handle.cancel.");
 
 static PyObject *
 Handle_cancel(HandleObject *handle, PyObject *Py_UNUSED(ignored))
@@ -489,9 +499,9 @@ TimerHandle_cancel(TimerHandleObject *timer, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(Handle_cancelled_doc,
-"cancelled($self, /)\n--\n\n"
-"Return True if the callback was cancelled. See asyncio.Handle.cancelled.");
+PyDoc_STRVAR(Handle_cancelled_doc, "cancelled($self, /)\n--\n\n"
+                                   "Return True if the callback was "
+                                   "cancelled. See asyncio.Handle.cancelled.");
 
 static PyObject *
 Handle_cancelled(HandleObject *handle, PyObject *Py_UNUSED(ignored))
@@ -501,8 +511,8 @@ Handle_cancelled(HandleObject *handle, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(Handle_get_context_doc,
-"get_context($self, /)\n--\n\n"
-"Return the contextvars.Context that the callback runs in.");
+             "get_context($self, /)\n--\n\n"
+             "Return the contextvars.Context that the callback runs in.");
 
 static PyObject *
 Handle_get_context(HandleObject *handle, PyObject *Py_UNUSED(ignored))
@@ -511,10 +521,10 @@ Handle_get_context(HandleObject *handle, PyObject *Py_UNUSED(ignored))
     return Py_NewRef(handle->h_context ? handle->h_context : Py_None);
 }
 
-PyDoc_STRVAR(Handle_run_doc,
-"_run($self, /)\n--\n\n"
-"Call the callback now. What it raises goes to the loop's exception handler;\n"
-"KeyboardInterrupt and SystemExit are raised.");
+PyDoc_STRVAR(Handle_run_doc, "_run($self, /)\n--\n\n"
+                             "Call the callback now. What it raises goes to "
+                             "the loop's exception handler;\n"
+                             "KeyboardInterrupt and SystemExit are raised.");
 
 static PyObject *
 Handle_run(HandleObject *handle, PyObject *Py_UNUSED(ignored))
@@ -524,9 +534,9 @@ Handle_run(HandleObject *handle, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(TimerHandle_when_doc,
-"when($self, /)\n--\n\n"
-"Return the time at which the callback is due, in seconds of loop.time().");
+PyDoc_STRVAR(TimerHandle_when_doc, "when($self, /)\n--\n\n"
+                                   "Return the time at which the callback is "
+                                   "due, in seconds of loop.time().");
 
 static PyObject *
 TimerHandle_when(TimerHandleObject *timer, PyObject *Py_UNUSED(ignored))
@@ -551,11 +561,13 @@ asyncio_class(HandleObject *handle)
 static PyObject *
 call_asyncio(HandleObject *handle, PyObject *name, PyObject *arg)
 {
-    PyObject *function = PyObject_GetAttr((PyObject *)asyncio_class(handle), name);
+    PyObject *function =
+        PyObject_GetAttr((PyObject *)asyncio_class(handle), name);
     if (function == NULL)
         return NULL;
     PyObject *argv[] = {(PyObject *)handle, arg};
-    PyObject *result = PyObject_Vectorcall(function, argv, arg == NULL ? 1 : 2, NULL);
+    PyObject *result =
+        PyObject_Vectorcall(function, argv, arg == NULL ? 1 : 2, NULL);
     Py_DECREF(function);
     return result;
 }
@@ -601,8 +613,9 @@ TimerHandle_richcompare(TimerHandleObject *timer, PyObject *other, int op)
 {
     cl_state *st = timer->t_handle.h_loop->l_st;
     PyObject *names[] = {
-        [Py_LT] = st->str___lt__, [Py_LE] = st->str___le__, [Py_EQ] = st->str___eq__,
-        [Py_NE] = st->str___ne__, [Py_GT] = st->str___gt__, [Py_GE] = st->str___ge__,
+        [Py_LT] = st->str___lt__, [Py_LE] = st->str___le__,
+        [Py_EQ] = st->str___eq__, [Py_NE] = st->str___ne__,
+        [Py_GT] = st->str___gt__, [Py_GE] = st->str___ge__,
     };
     return call_asyncio(&timer->t_handle, names[op], other);
 }
@@ -645,53 +658,52 @@ get_scheduled(TimerHandleObject *timer, void *Py_UNUSED(closure))
 
 static PyMethodDef Handle_methods[] = {
     {"cancel", (PyCFunction)Handle_cancel, METH_NOARGS, Handle_cancel_doc},
-    {"cancelled", (PyCFunction)Handle_cancelled, METH_NOARGS, Handle_cancelled_doc},
+    {"cancelled", (PyCFunction)Handle_cancelled, METH_NOARGS,
+     Handle_cancelled_doc},
     {"get_context", (PyCFunction)Handle_get_context, METH_NOARGS,
      Handle_get_context_doc},
     {"_run", (PyCFunction)Handle_run, METH_NOARGS, Handle_run_doc},
     {"_repr_info", (PyCFunction)Handle_repr_info, METH_NOARGS, NULL},
-    {NULL}
-};
+    {NULL}};
 
 static PyMethodDef TimerHandle_methods[] = {
-    {"cancel", (PyCFunction)TimerHandle_cancel, METH_NOARGS, Handle_cancel_doc},
-    {"cancelled", (PyCFunction)Handle_cancelled, METH_NOARGS, Handle_cancelled_doc},
+    {"cancel", (PyCFunction)TimerHandle_cancel, METH_NOARGS,
+     Handle_cancel_doc},
+    {"cancelled", (PyCFunction)Handle_cancelled, METH_NOARGS,
+     Handle_cancelled_doc},
     {"get_context", (PyCFunction)Handle_get_context, METH_NOARGS,
      Handle_get_context_doc},
     {"when", (PyCFunction)TimerHandle_when, METH_NOARGS, TimerHandle_when_doc},
     {"_run", (PyCFunction)Handle_run, METH_NOARGS, Handle_run_doc},
     {"_repr_info", (PyCFunction)Handle_repr_info, METH_NOARGS, NULL},
-    {NULL}
-};
+    {NULL}};
 
 /* The attributes of asyncio's classes, which its Python code and debuggers read. */
 #define HANDLE_GETTERS \
     {"__class__", (getter)get_class, NULL, NULL, NULL}, \
-    {"_callback", (getter)get_callback, NULL, NULL, NULL}, \
-    {"_args", (getter)get_args, NULL, NULL, NULL}, \
-    {"_cancelled", (getter)get_cancelled, NULL, NULL, NULL}, \
-    {"_loop", (getter)get_loop, NULL, NULL, NULL}, \
-    {"_context", (getter)get_context, NULL, NULL, NULL}
+        {"_callback", (getter)get_callback, NULL, NULL, NULL}, \
+        {"_args", (getter)get_args, NULL, NULL, NULL}, \
+        {"_cancelled", (getter)get_cancelled, NULL, NULL, NULL}, \
+        {"_loop", (getter)get_loop, NULL, NULL, NULL}, \
+    { \
+        "_context", (getter)get_context, NULL, NULL, NULL \
+    }
 
-static PyGetSetDef Handle_getset[] = {
-    HANDLE_GETTERS,
-    {NULL}
-};
+static PyGetSetDef Handle_getset[] = {HANDLE_GETTERS, {NULL}};
 
 static PyGetSetDef TimerHandle_getset[] = {
     HANDLE_GETTERS,
     {"_when", (getter)get_when, NULL, NULL, NULL},
     {"_scheduled", (getter)get_scheduled, NULL, NULL, NULL},
-    {NULL}
-};
+    {NULL}};
 
 static PyMemberDef Handle_members[] = {
-    {"_source_traceback", T_OBJECT, offsetof(HandleObject, h_traceback), READONLY, NULL},
+    {"_source_traceback", T_OBJECT, offsetof(HandleObject, h_traceback),
+     READONLY, NULL},
     {"_repr", T_OBJECT, offsetof(HandleObject, h_repr), READONLY, NULL},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(HandleObject, h_weakrefs), READONLY,
-     NULL},
-    {NULL}
-};
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(HandleObject, h_weakrefs),
+     READONLY, NULL},
+    {NULL}};
 
 static PyType_Slot Handle_slots[] = {
     {Py_tp_doc, "A scheduled callback; see asyncio.Handle. Made by the loop."},
@@ -702,11 +714,11 @@ static PyType_Slot Handle_slots[] = {
     {Py_tp_methods, Handle_methods},
     {Py_tp_getset, Handle_getset},
     {Py_tp_members, Handle_members},
-    {0, NULL}
-};
+    {0, NULL}};
 
 static PyType_Slot TimerHandle_slots[] = {
-    {Py_tp_doc, "A callback scheduled for a time; see asyncio.TimerHandle. Made by the loop."},
+    {Py_tp_doc, "A callback scheduled for a time; see asyncio.TimerHandle. "
+                "Made by the loop."},
     {Py_tp_dealloc, TimerHandle_dealloc},
     {Py_tp_traverse, Handle_traverse},
     {Py_tp_clear, Handle_clear},
@@ -716,8 +728,7 @@ static PyType_Slot TimerHandle_slots[] = {
     {Py_tp_methods, TimerHandle_methods},
     {Py_tp_getset, TimerHandle_getset},
     {Py_tp_members, Handle_members},
-    {0, NULL}
-};
+    {0, NULL}};
 
 static PyType_Spec Handle_spec = {
     .name = "cloop.Handle",

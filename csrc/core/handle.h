@@ -33,12 +33,16 @@
 
 enum {
     CL_HANDLE_CANCELLED = 1,
-    CL_HANDLE_RUNNING = 2,  /* its fields must stay until the callback returns */
-    CL_HANDLE_EMPTIED = 4,  /* they are to go then; looks as if they were gone */
+    CL_HANDLE_RUNNING =
+        2, /* its fields must stay until the callback returns */
+    CL_HANDLE_EMPTIED =
+        4, /* they are to go then; looks as if they were gone */
     CL_HANDLE_TIMER = 8,
-    CL_HANDLE_OWN_CONTEXT = 16, /* h_context is untracked; nobody else knows it */
+    CL_HANDLE_OWN_CONTEXT =
+        16,                 /* h_context is untracked; nobody else knows it */
     CL_HANDLE_TRACKED = 32, /* by the garbage collector; asking it is a call */
-    CL_HANDLE_THREADSAFE = 64, /* cancel() in another thread waits for the callback */
+    CL_HANDLE_THREADSAFE =
+        64, /* cancel() in another thread waits for the callback */
 };
 
 typedef struct LoopObject LoopObject;
@@ -46,29 +50,33 @@ typedef struct LoopObject LoopObject;
 typedef struct HandleObject {
     PyObject_HEAD
     PyObject *h_weakrefs;
-    LoopObject *h_loop;         /* owned */
-    PyObject *h_callback;       /* owned; NULL once cancelled */
-    PyObject *h_context;        /* owned; NULL only while half-made */
-    PyObject *h_args;           /* owned tuple, or NULL: then in h_argv */
-    PyObject *h_traceback;      /* owned; made in debug mode, else NULL */
-    PyObject *h_repr;           /* owned; kept by cancel() in debug mode, else NULL */
+    LoopObject *h_loop;    /* owned */
+    PyObject *h_callback;  /* owned; NULL once cancelled */
+    PyObject *h_context;   /* owned; NULL only while half-made */
+    PyObject *h_args;      /* owned tuple, or NULL: then in h_argv */
+    PyObject *h_traceback; /* owned; made in debug mode, else NULL */
+    PyObject *h_repr; /* owned; kept by cancel() in debug mode, else NULL */
     uint8_t h_flags;
-    uint8_t h_nargs;            /* how many in h_argv + 1 */
-    PyObject *h_argv[1 + CL_HANDLE_INLINE];  /* owned; [0] lets vectorcall prepend self */
+    uint8_t h_nargs; /* how many in h_argv + 1 */
+    PyObject *
+        h_argv[1 +
+               CL_HANDLE_INLINE]; /* owned; [0] lets vectorcall prepend self */
 } HandleObject;
 
 typedef struct {
     HandleObject t_handle;
-    double t_when;              /* seconds of the loop's clock */
-    PyObject *t_when_object;    /* owned; what the caller passed, unless it was a float */
-    cl_heap_node t_node;        /* in the loop's heap while scheduled */
-    Py_ssize_t t_fresh;         /* place in the loop's l_fresh, or -1 */
+    double t_when; /* seconds of the loop's clock */
+    PyObject *
+        t_when_object; /* owned; what the caller passed, unless it was a float */
+    cl_heap_node t_node; /* in the loop's heap while scheduled */
+    Py_ssize_t t_fresh;  /* place in the loop's l_fresh, or -1 */
 } TimerHandleObject;
 
 static inline TimerHandleObject *
 cl_timer_from_node(cl_heap_node *node)
 {
-    return (TimerHandleObject *)((char *)node - offsetof(TimerHandleObject, t_node));
+    return (TimerHandleObject *)((char *)node -
+                                 offsetof(TimerHandleObject, t_node));
 }
 
 /* New reference, untracked. `context` may be NULL or None: then a copy of the
@@ -79,7 +87,8 @@ HandleObject *cl_handle_new(LoopObject *loop, PyObject *callback,
 
 /* New reference, untracked, not yet in the heap. */
 TimerHandleObject *cl_timer_handle_new(LoopObject *loop, double when,
-                                       PyObject *when_object, PyObject *callback,
+                                       PyObject *when_object,
+                                       PyObject *callback,
                                        PyObject *const *args, Py_ssize_t nargs,
                                        PyObject *context);
 

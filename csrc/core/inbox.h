@@ -17,11 +17,11 @@
 
 typedef struct {
     pthread_mutex_t i_lock;
-    cl_node *i_nodes;        /* guarded by i_lock */
-    size_t i_count;          /* guarded */
-    size_t i_capacity;       /* guarded */
-    bool i_asleep;           /* guarded: the loop may not look before it is woken */
-    atomic_bool i_filled;    /* hint: i_count > 0 */
+    cl_node *i_nodes;  /* guarded by i_lock */
+    size_t i_count;    /* guarded */
+    size_t i_capacity; /* guarded */
+    bool i_asleep;     /* guarded: the loop may not look before it is woken */
+    atomic_bool i_filled; /* hint: i_count > 0 */
     int i_read_fd;
     int i_write_fd;
 } cl_inbox;

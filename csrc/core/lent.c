@@ -5,10 +5,11 @@
 #include "core/loop.h"
 
 typedef struct {
-    cl_watch n_watch;        /* first: the table hands out its address */
-    HandleObject *n_reader;  /* owned, or NULL */
-    HandleObject *n_writer;  /* owned, or NULL */
-    PyObject *n_file;        /* owned; the object add_reader was given, NULL for an int */
+    cl_watch n_watch;       /* first: the table hands out its address */
+    HandleObject *n_reader; /* owned, or NULL */
+    HandleObject *n_writer; /* owned, or NULL */
+    PyObject
+        *n_file; /* owned; the object add_reader was given, NULL for an int */
 } cl_lent;
 
 static int lent_ready(LoopObject *loop, cl_watch *watch, unsigned events);
@@ -18,7 +19,8 @@ static cl_lent *
 find(LoopObject *loop, int fd)
 {
     cl_watch *watch = cl_watch_find(&loop->l_watches, fd);
-    return watch != NULL && watch->w_ready == lent_ready ? (cl_lent *)watch : NULL;
+    return watch != NULL && watch->w_ready == lent_ready ? (cl_lent *)watch
+                                                         : NULL;
 }
 
 static inline HandleObject **
@@ -149,7 +151,8 @@ cl_lent_remove(LoopObject *loop, int fd, unsigned direction)
 }
 
 int
-cl_lent_handles(LoopObject *loop, int fd, HandleObject **reader, HandleObject **writer)
+cl_lent_handles(LoopObject *loop, int fd, HandleObject **reader,
+                HandleObject **writer)
 {
     cl_lent *lent = find(loop, fd);
     if (lent == NULL)

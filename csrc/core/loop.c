@@ -141,9 +141,10 @@ static int
 remember_fresh(LoopObject *loop, TimerHandleObject *timer)
 {
     if (loop->l_fresh_count == loop->l_fresh_capacity) {
-        Py_ssize_t capacity = loop->l_fresh_capacity ? loop->l_fresh_capacity * 2 : 64;
-        TimerHandleObject **fresh = PyMem_Realloc(
-            loop->l_fresh, (size_t)capacity * sizeof(*fresh));
+        Py_ssize_t capacity =
+            loop->l_fresh_capacity ? loop->l_fresh_capacity * 2 : 64;
+        TimerHandleObject **fresh =
+            PyMem_Realloc(loop->l_fresh, (size_t)capacity * sizeof(*fresh));
         if (fresh == NULL) {
             PyErr_NoMemory();
             return -1;
@@ -213,8 +214,8 @@ cl_loop_time(LoopObject *loop, double *now)
         *now = (double)cl_now_ns() / 1e9;
         return 0;
     }
-    PyObject *value = PyObject_CallMethodNoArgs((PyObject *)loop,
-                                                loop->l_st->str_time);
+    PyObject *value =
+        PyObject_CallMethodNoArgs((PyObject *)loop, loop->l_st->str_time);
     if (value == NULL)
         return -1;
     *now = PyFloat_AsDouble(value);
@@ -250,7 +251,8 @@ cl_loop_schedule(LoopObject *loop, TimerHandleObject *timer)
         cl_handle_track(&timer->t_handle);
     else if (remember_fresh(loop, timer) < 0)
         return -1;
-    int err = cl_heap_push(&loop->l_timers, &timer->t_node, heap_key(timer->t_when));
+    int err =
+        cl_heap_push(&loop->l_timers, &timer->t_node, heap_key(timer->t_when));
     if (err < 0)
         return cl_raise_errno(err);
     Py_INCREF(timer);
@@ -276,7 +278,8 @@ static int
 move_due_timers(LoopObject *loop, double now)
 {
     const cl_heap_entry *first;
-    while ((first = cl_heap_peek(&loop->l_timers)) != NULL && first->key <= now) {
+    while ((first = cl_heap_peek(&loop->l_timers)) != NULL &&
+           first->key <= now) {
         TimerHandleObject *timer = cl_timer_from_node(first->node);
         cl_heap_remove(&loop->l_timers, &timer->t_node);
         /* The heap's reference becomes the ring's. */
@@ -294,12 +297,15 @@ poll_timeout_ns(LoopObject *loop)
 {
     const cl_heap_entry *first = cl_heap_peek(&loop->l_timers);
     double now;
-    if (cl_ring_count(&loop->l_ready) > 0 || loop->l_stopping || loop->l_pipe_ready)
+    if (cl_ring_count(&loop->l_ready) > 0 || loop->l_stopping ||
+        loop->l_pipe_ready)
         return 0;
     if (first == NULL)
         return -1;
-    if (CL_NAN_TIMER_RAISES && isnan(cl_timer_from_node(first->node)->t_when)) {
-        PyErr_SetString(PyExc_ValueError, "cannot convert float NaN to integer");
+    if (CL_NAN_TIMER_RAISES &&
+        isnan(cl_timer_from_node(first->node)->t_when)) {
+        PyErr_SetString(PyExc_ValueError,
+                        "cannot convert float NaN to integer");
         return -2;
     }
     double key = first->key;
@@ -319,7 +325,8 @@ set_skip(LoopObject *loop, double now, bool more)
 {
     uint64_t ticks = cl_ticks();
     const cl_heap_entry *first = cl_heap_peek(&loop->l_timers);
-    if (more || (first != NULL && cl_loop_overrides(loop, CL_OVERRIDES_TIME))) {
+    if (more ||
+        (first != NULL && cl_loop_overrides(loop, CL_OVERRIDES_TIME))) {
         loop->l_skip_until = 0;
         return;
     }
@@ -415,7 +422,8 @@ log_slow(LoopObject *loop, PyObject *handle, double seconds)
 {
     cl_state *st = loop->l_st;
     /* Looked up at each use, as asyncio does. */
-    PyObject *logger = PyObject_GetAttr(st->base_events_module, st->str_logger);
+    PyObject *logger =
+        PyObject_GetAttr(st->base_events_module, st->str_logger);
     PyObject *text = PyObject_CallOneArg(st->format_handle, handle);
     PyObject *taken = PyFloat_FromDouble(seconds);
     PyObject *format = PyUnicode_FromString("Executing %s took %.3f seconds");
@@ -462,8 +470,10 @@ run_ready(LoopObject *loop)
     /* The ring may grow or be cleared under us, but positions stay. */
     while (result == 0 && loop->l_ready.r_head < end) {
         cl_node node = cl_ring_pop(&loop->l_ready);
-        result = loop->l_debug ? run_node_timed(loop, node) : run_node(loop, node);
-        if (cl_node_kind(node) == CL_NODE_HANDLE && Py_REFCNT(node_object(node)) > 1)
+        result =
+            loop->l_debug ? run_node_timed(loop, node) : run_node(loop, node);
+        if (cl_node_kind(node) == CL_NODE_HANDLE &&
+            Py_REFCNT(node_object(node)) > 1)
             cl_handle_track(cl_node_pointer(node));
         Py_DECREF(node_object(node));
         cl_loop_scan_new(loop);
@@ -481,7 +491,8 @@ cl_loop_turn(LoopObject *loop)
         return -1;
     }
     if (loop->l_depth > 0 && loop->l_turn_thread != thread) {
-        PyErr_SetString(PyExc_RuntimeError, "This event loop is already running");
+        PyErr_SetString(PyExc_RuntimeError,
+                        "This event loop is already running");
         return -1;
     }
     loop->l_turn_thread = thread;
@@ -512,11 +523,13 @@ cl_loop_refresh_overrides(LoopObject *loop)
         CL_OVERRIDABLE(NAME)
 #undef NAME
     };
-    PyObject *base = (PyObject *)st->LoopType, *type = (PyObject *)Py_TYPE(loop);
+    PyObject *base = (PyObject *)st->LoopType,
+             *type = (PyObject *)Py_TYPE(loop);
     unsigned overridden = 0;
     for (int i = 0; i < CL_OVERRIDABLE_COUNT; i++) {
         PyObject *ours = PyObject_GetAttr(base, names[i]);
-        PyObject *theirs = ours == NULL ? NULL : PyObject_GetAttr(type, names[i]);
+        PyObject *theirs =
+            ours == NULL ? NULL : PyObject_GetAttr(type, names[i]);
         bool differ = ours != theirs;
         Py_XDECREF(ours);
         Py_XDECREF(theirs);
@@ -544,7 +557,8 @@ visit_handle(HandleObject *handle, visitproc visit, void *arg)
     if (!(handle->h_flags & CL_HANDLE_TRACKED)) {
         /* See handle.h: we are its owner, unless a callback is at work, and
          * then the loop is not garbage. */
-        return Py_REFCNT(handle) == 1 ? cl_handle_traverse(handle, visit, arg) : 0;
+        return Py_REFCNT(handle) == 1 ? cl_handle_traverse(handle, visit, arg)
+                                      : 0;
     }
     Py_VISIT(handle);
     return 0;
@@ -569,7 +583,8 @@ cl_loop_traverse_pending(LoopObject *loop, visitproc visit, void *arg)
     for (uint64_t at = ready->r_head; at != ready->r_tail && result == 0; at++)
         result = visit_node(cl_ring_at(ready, at), visit, arg);
     for (size_t i = 0; i < loop->l_timers.count && result == 0; i++) {
-        TimerHandleObject *timer = cl_timer_from_node(loop->l_timers.entries[i].node);
+        TimerHandleObject *timer =
+            cl_timer_from_node(loop->l_timers.entries[i].node);
         result = visit_handle(&timer->t_handle, visit, arg);
     }
     /* A collection in one thread may not wait for another thread's lock. */

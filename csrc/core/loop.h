@@ -34,8 +34,9 @@
 
 /* Kinds of ready nodes. The ring owns a reference to each. */
 enum {
-    CL_NODE_HANDLE = 0,  /* HandleObject or TimerHandleObject */
-    CL_NODE_FOREIGN = 1, /* an asyncio.Handle made by Python code: call _run() */
+    CL_NODE_HANDLE = 0, /* HandleObject or TimerHandleObject */
+    CL_NODE_FOREIGN =
+        1, /* an asyncio.Handle made by Python code: call _run() */
 };
 
 /* Spare handles kept per loop; asyncio.gather(*1000 coroutines) and the like
@@ -56,7 +57,7 @@ enum {
 #define BIT(id, name) CL_INDEX_##id,
     CL_OVERRIDABLE(BIT)
 #undef BIT
-    CL_OVERRIDABLE_COUNT
+        CL_OVERRIDABLE_COUNT
 };
 enum {
 #define BIT(id, name) CL_OVERRIDES_##id = 1 << CL_INDEX_##id,
@@ -66,11 +67,12 @@ enum {
 
 struct LoopObject {
     PyObject_HEAD
-    PyObject *l_dict;               /* owned; NULL until an attribute is set */
+    PyObject *l_dict; /* owned; NULL until an attribute is set */
     PyObject *l_weakrefs;
-    cl_state *l_st;                 /* borrowed from l_module */
-    PyObject *l_module;             /* owned, and never cleared: the type alone does
-                                       not keep it through a collection */
+    cl_state *l_st; /* borrowed from l_module */
+    /* Owned, and never cleared: the type alone does not keep it through a
+     * collection. */
+    PyObject *l_module;
 
     /* the turn */
     cl_ring l_ready;
@@ -78,29 +80,29 @@ struct LoopObject {
     cl_poller l_poller;
     cl_watch_table l_watches;
     cl_inbox l_inbox;
-    cl_watch l_pipe_watch;          /* of the inbox's pipe */
-    bool l_pipe_ready;              /* it has something to read */
+    cl_watch l_pipe_watch; /* of the inbox's pipe */
+    bool l_pipe_ready;     /* it has something to read */
     cl_rate l_rate;
-    uint64_t l_skip_until;          /* in ticks; before it no poll is due */
-    uint64_t l_polled_ticks;        /* of the last poll, with ... */
-    double l_polled_time;           /* ... the loop's time then */
-    uint64_t l_scanned;             /* ready position up to which handles were scanned */
-    TimerHandleObject **l_fresh;    /* timers made since the last scan, borrowed;
-                                       NULL for one that is gone again */
+    uint64_t l_skip_until;   /* in ticks; before it no poll is due */
+    uint64_t l_polled_ticks; /* of the last poll, with ... */
+    double l_polled_time;    /* ... the loop's time then */
+    uint64_t l_scanned; /* ready position up to which handles were scanned */
+    /* Timers made since the last scan, borrowed; NULL for one gone again. */
+    TimerHandleObject **l_fresh;
     Py_ssize_t l_fresh_count;
     Py_ssize_t l_fresh_capacity;
-    unsigned long l_thread_id;      /* of the running thread; 0 when not running */
-    unsigned l_overridden;          /* CL_OVERRIDES_ bits */
-    unsigned l_type_version;        /* of the type, when l_overridden was found */
-    bool l_open;                    /* the C parts are made and not yet closed */
-    bool l_made;                    /* __init__() was called */
+    unsigned long l_thread_id; /* of the running thread; 0 when not running */
+    unsigned l_overridden;     /* CL_OVERRIDES_ bits */
+    unsigned l_type_version;   /* of the type, when l_overridden was found */
+    bool l_open;               /* the C parts are made and not yet closed */
+    bool l_made;               /* __init__() was called */
     bool l_closed;
     bool l_stopping;
-    int l_depth;                    /* turns in progress: above 1 when nested */
-    unsigned long l_turn_thread;    /* of the thread they are in */
+    int l_depth;                 /* turns in progress: above 1 when nested */
+    unsigned long l_turn_thread; /* of the thread they are in */
     bool l_debug;
-    bool l_signals_tried;           /* cl_signals_arm() was called in this run */
-    bool l_signals_armed;           /* our pipe is the process's wakeup descriptor */
+    bool l_signals_tried; /* cl_signals_arm() was called in this run */
+    bool l_signals_armed; /* our pipe is the process's wakeup descriptor */
 
     /* threads that wait for a _ThreadSafeHandle's callback to return */
     cl_turnstile l_turnstile;
@@ -113,9 +115,9 @@ struct LoopObject {
     int l_spare_timer_count;
 
     /* attributes that asyncio's Python code reads and writes */
-    PyObject *l_current_handle;     /* owned, or NULL; set in debug mode only */
+    PyObject *l_current_handle; /* owned, or NULL; set in debug mode only */
     double l_slow_callback_duration; /* seconds */
-    double l_clock_resolution;      /* seconds */
+    double l_clock_resolution;       /* seconds */
     PyObject *l_default_executor;
     PyObject *l_exception_handler;
     PyObject *l_task_factory;

@@ -41,7 +41,8 @@ bool
 cl_signals_handled(const LoopObject *loop)
 {
     PyObject *handlers = loop->l_signal_handlers;
-    return handlers != NULL && PyDict_Check(handlers) && PyDict_GET_SIZE(handlers) > 0;
+    return handlers != NULL && PyDict_Check(handlers) &&
+           PyDict_GET_SIZE(handlers) > 0;
 }
 
 void
@@ -58,7 +59,8 @@ cl_signals_disarm(LoopObject *loop)
         return;
     int current = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
     if (current != loop->l_inbox.i_write_fd)
-        (void)cl_set_wakeup_fd(st->set_wakeup_fd, current); /* somebody set theirs meanwhile */
+        (void)cl_set_wakeup_fd(st->set_wakeup_fd,
+                               current); /* somebody set theirs meanwhile */
 }
 
 int
@@ -75,8 +77,11 @@ cl_signals_deliver(LoopObject *loop)
             if (bytes[i] == 0 || !cl_signals_handled(loop))
                 continue;
             number = PyLong_FromLong(bytes[i]);
-            PyObject *done = number == NULL ? NULL : PyObject_CallMethodOneArg(
-                (PyObject *)loop, loop->l_st->str__handle_signal, number);
+            PyObject *done = number == NULL
+                                 ? NULL
+                                 : PyObject_CallMethodOneArg(
+                                       (PyObject *)loop,
+                                       loop->l_st->str__handle_signal, number);
             if (done == NULL)
                 result = -1;
             Py_XDECREF(done);

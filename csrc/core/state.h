@@ -9,6 +9,8 @@
 
 #include "base/compat.h"
 
+/* clang-format off */
+
 /* type, function that makes it */
 #define CL_STATE_TYPES(X) \
     X(Handle, cl_handle_setup) \
@@ -42,17 +44,19 @@
     X(_ThreadSafeHandle) X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) \
     X(_cancelled) X(_check_callback) X(_check_thread) X(_get_running_loop) X(_handle_signal) \
     X(_log_destroy_pending) X(_repr_info) X(_run) X(_run_once) \
-    X(_set_coroutine_origin_tracking) X(_set_running_loop) X(_source_traceback) \
+    X(_set_coroutine_origin_tracking) X(_set_running_loop) \
     X(add_done_callback) X(call_at) X(call_exception_handler) \
-    X(call_later) X(call_soon) X(call_soon_threadsafe) X(cancelled) \
+    X(call_soon) X(cancelled) \
     X(context) X(create_task) X(data) X(debug) X(done) X(exception) X(fileno) \
     X(handle) X(is_closing) X(logger) X(loop) X(message) \
-    X(name) X(remove_done_callback) X(result) X(run) X(run_forever) \
-    X(run_in_executor) X(run_until_complete) X(source_traceback) X(stop) \
+    X(remove_done_callback) X(result) X(run) X(run_forever) \
+    X(source_traceback) \
     X(time) X(warning)
 
+/* clang-format on */
+
 typedef struct cl_state {
-    PyObject *module;                  /* borrowed: this is its state */
+    PyObject *module; /* borrowed: this is its state */
 #define FIELD(type, setup) PyTypeObject *type##Type;
     CL_STATE_TYPES(FIELD)
 #undef FIELD
@@ -63,13 +67,13 @@ typedef struct cl_state {
     CL_STATE_NAMES(FIELD)
 #undef FIELD
     PyObject *asyncio_ThreadSafeHandle; /* NULL before 3.14 */
-    PyObject *kwnames_context;         /* ("context",) */
-    PyObject *kwnames_loop;            /* ("loop",) */
-    PyObject *kwnames_debug;           /* ("debug",) */
-    bool callback_source_takes_debug;  /* 3.13 and some 3.12 */
-    unsigned long main_thread;         /* threading.main_thread().ident */
-    int armed_fd;                      /* what we gave signal.set_wakeup_fd, or -1 */
-    Py_ssize_t live_handles;           /* live objects, for leak checks */
+    PyObject *kwnames_context;          /* ("context",) */
+    PyObject *kwnames_loop;             /* ("loop",) */
+    PyObject *kwnames_debug;            /* ("debug",) */
+    bool callback_source_takes_debug;   /* 3.13 and some 3.12 */
+    unsigned long main_thread;          /* threading.main_thread().ident */
+    int armed_fd;            /* what we gave signal.set_wakeup_fd, or -1 */
+    Py_ssize_t live_handles; /* live objects, for leak checks */
     Py_ssize_t live_timers;
     Py_ssize_t live_loops;
 } cl_state;

@@ -48,12 +48,14 @@ cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want)
     cl_watch_table *table = &loop->l_watches;
     uint32_t generation = table->wt_generation + 1;
     /* The poller first: it knows whether the number is a descriptor at all. */
-    int err = loop->l_poller.ops->set(&loop->l_poller, fd, generation, 0, want);
+    int err =
+        loop->l_poller.ops->set(&loop->l_poller, fd, generation, 0, want);
     if (err < 0)
         return err;
     err = reserve_fd(table, fd);
     if (err < 0) {
-        (void)loop->l_poller.ops->set(&loop->l_poller, fd, generation, want, 0);
+        (void)loop->l_poller.ops->set(&loop->l_poller, fd, generation, want,
+                                      0);
         return err;
     }
     table->wt_generation = generation;
@@ -72,8 +74,10 @@ cl_watch_want(LoopObject *loop, cl_watch *watch, unsigned want)
     cl_watch_table *table = &loop->l_watches;
     if (!watch->w_changed && want != watch->w_have) {
         if (table->wt_change_count == table->wt_change_capacity) {
-            int capacity = table->wt_change_capacity ? table->wt_change_capacity * 2 : 16;
-            int *fresh = realloc(table->wt_changes, (size_t)capacity * sizeof(int));
+            int capacity =
+                table->wt_change_capacity ? table->wt_change_capacity * 2 : 16;
+            int *fresh =
+                realloc(table->wt_changes, (size_t)capacity * sizeof(int));
             if (fresh == NULL)
                 return -ENOMEM;
             table->wt_changes = fresh;
@@ -120,7 +124,8 @@ cl_watch_apply(LoopObject *loop)
         if (watch == NULL)
             continue;
         watch->w_changed = false;
-        if (watch->w_want != watch->w_have && cl_watch_confirm(loop, watch) < 0 &&
+        if (watch->w_want != watch->w_have &&
+            cl_watch_confirm(loop, watch) < 0 &&
             watch->w_ready(loop, watch, watch->w_want) < 0)
             return -1;
     }

@@ -25,20 +25,21 @@ typedef struct LoopObject LoopObject;
 typedef struct cl_watch cl_watch;
 
 struct cl_watch {
-    int (*w_ready)(LoopObject *loop, cl_watch *watch, unsigned events); /* 0/-1 */
+    int (*w_ready)(LoopObject *loop, cl_watch *watch,
+                   unsigned events); /* 0/-1 */
     int w_fd;
     uint32_t w_generation;
     uint8_t w_want;
     uint8_t w_have;
-    bool w_changed;      /* in the list of changes */
+    bool w_changed; /* in the list of changes */
 };
 
 typedef struct {
-    cl_watch **wt_by_fd;  /* NULL where nobody watches */
+    cl_watch **wt_by_fd; /* NULL where nobody watches */
     int wt_size;
     int wt_count;
     uint32_t wt_generation;
-    int *wt_changes;      /* descriptors whose want and have differ */
+    int *wt_changes; /* descriptors whose want and have differ */
     int wt_change_count;
     int wt_change_capacity;
 } cl_watch_table;

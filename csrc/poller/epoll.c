@@ -68,7 +68,8 @@ ep_set(cl_poller *poller, int fd, uint32_t generation, unsigned have,
 }
 
 static int
-wait_ms(cl_poller *poller, int64_t timeout_ns, struct epoll_event *raw, int max)
+wait_ms(cl_poller *poller, int64_t timeout_ns, struct epoll_event *raw,
+        int max)
 {
     int timeout_ms = -1;
     if (timeout_ns >= 0) {
@@ -79,12 +80,15 @@ wait_ms(cl_poller *poller, int64_t timeout_ns, struct epoll_event *raw, int max)
 }
 
 static int
-wait_raw(cl_poller *poller, int64_t timeout_ns, struct epoll_event *raw, int max)
+wait_raw(cl_poller *poller, int64_t timeout_ns, struct epoll_event *raw,
+         int max)
 {
     if (timeout_ns > 0 && poller->impl != REFUSED) {
         /* The kernel's own layout, 64-bit on every architecture. */
-        struct { int64_t sec; int64_t nsec; } ts = {timeout_ns / 1000000000,
-                                                    timeout_ns % 1000000000};
+        struct {
+            int64_t sec;
+            int64_t nsec;
+        } ts = {timeout_ns / 1000000000, timeout_ns % 1000000000};
         int count = (int)syscall(SYS_epoll_pwait2, poller->fd, raw, max, &ts,
                                  NULL, (size_t)0);
         if (count >= 0 || (errno != ENOSYS && errno != EPERM))

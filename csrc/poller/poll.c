@@ -30,10 +30,10 @@ typedef struct {
 typedef struct {
     pthread_mutex_t lock;
     poll_array watched;
-    int *slot_of;       /* descriptor -> place in watched, -1 if absent */
+    int *slot_of; /* descriptor -> place in watched, -1 if absent */
     int slots;
     poll_array waiting; /* the copy; used by wait() alone */
-    int first;          /* where the next scan starts, so that none is starved */
+    int first; /* where the next scan starts, so that none is starved */
 } poll_set;
 
 /* poll(2) skips negative descriptors; applied twice it gives fd back. */
@@ -61,7 +61,8 @@ reserve(poll_array *array, int count)
     while (capacity < count)
         capacity *= 2;
     if (!widen((void **)&array->fds, sizeof(*array->fds), capacity) ||
-        !widen((void **)&array->generations, sizeof(*array->generations), capacity))
+        !widen((void **)&array->generations, sizeof(*array->generations),
+               capacity))
         return -ENOMEM;
     array->capacity = capacity;
     return 0;
@@ -213,12 +214,14 @@ wait_raw(poll_array *waiting, int64_t timeout_ns)
 #ifdef __linux__
     struct timespec ts = {(time_t)(timeout_ns / 1000000000),
                           (long)(timeout_ns % 1000000000)};
-    return ppoll(waiting->fds, (nfds_t)waiting->count, timeout_ns < 0 ? NULL : &ts,
-                 NULL);
+    return ppoll(waiting->fds, (nfds_t)waiting->count,
+                 timeout_ns < 0 ? NULL : &ts, NULL);
 #else
     int64_t ms = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
     return poll(waiting->fds, (nfds_t)waiting->count,
-                timeout_ns < 0 ? -1 : ms < INT_MAX ? (int)ms : INT_MAX);
+                timeout_ns < 0 ? -1
+                : ms < INT_MAX ? (int)ms
+                               : INT_MAX);
 #endif
 }
 

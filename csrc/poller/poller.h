@@ -39,13 +39,14 @@ typedef struct {
                unsigned want);
     /* Wait up to timeout_ns (negative: without limit); without an event less only
      * when a descriptor turns out to be closed. -EINTR when a signal came. The one call that blocks: made without the GIL. */
-    int (*wait)(cl_poller *poller, int64_t timeout_ns, cl_event *events, int max);
+    int (*wait)(cl_poller *poller, int64_t timeout_ns, cl_event *events,
+                int max);
 } cl_poller_ops;
 
 struct cl_poller {
     const cl_poller_ops *ops;
-    int fd;       /* descriptor of the kernel's object, -1 if it has none */
-    void *impl;   /* owned by the back end */
+    int fd;     /* descriptor of the kernel's object, -1 if it has none */
+    void *impl; /* owned by the back end */
 };
 
 /* The back end of that name, or the platform's best for NULL; NULL if unknown. */

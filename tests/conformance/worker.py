@@ -12,9 +12,9 @@ import json
 import signal
 import sys
 import unittest
-from test import support
 
 import seams
+from test import support
 
 PACKAGE = "test.test_asyncio."
 
