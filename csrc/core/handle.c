@@ -42,7 +42,8 @@ init(HandleObject *handle, LoopObject *loop, PyObject *callback,
         handle->h_context = PyContext_CopyCurrent();
         if (handle->h_context == NULL)
             return -1;
-        if ((flags & CL_HANDLE_TIMER) || cl_ring_count(&loop->l_ready) > FEW) {
+        if ((flags & CL_HANDLE_TIMER) || cl_inbox_filled(&loop->l_inbox) ||
+            cl_ring_count(&loop->l_ready) > FEW) {
             PyObject_GC_UnTrack(handle->h_context);
             handle->h_flags |= CL_HANDLE_OWN_CONTEXT;
         }
