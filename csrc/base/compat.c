@@ -19,15 +19,6 @@ PyObject_VectorcallMethod(PyObject *name, PyObject *const *args, size_t nargsf,
 
 #if PY_VERSION_HEX < 0x030d0000
 int
-PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result)
-{
-    *result = Py_XNewRef(PyDict_GetItemWithError(dict, key));
-    if (*result != NULL)
-        return 1;
-    return PyErr_Occurred() ? -1 : 0;
-}
-
-int
 PyObject_GetOptionalAttr(PyObject *op, PyObject *name, PyObject **result)
 {
     *result = PyObject_GetAttr(op, name);
@@ -96,6 +87,21 @@ cl_type_new(PyObject *module, void *state, PyType_Spec *spec,
         PyType_Modified(type);
 #endif
     return type;
+}
+
+int
+cl_type_add_methods(PyTypeObject *type, PyMethodDef *methods)
+{
+    for (PyMethodDef *def = methods; def->ml_name != NULL; def++) {
+        PyObject *method = PyDescr_NewMethod(type, def);
+        int err = method == NULL ? -1
+                                 : PyObject_SetAttrString(
+                                       (PyObject *)type, def->ml_name, method);
+        Py_XDECREF(method);
+        if (err < 0)
+            return -1;
+    }
+    return 0;
 }
 
 void *

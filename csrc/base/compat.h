@@ -69,22 +69,10 @@ PyObject_CallMethodOneArg(PyObject *self, PyObject *name, PyObject *arg)
     return PyObject_VectorcallMethod(name, stack, 2, NULL);
 }
 
-static inline int
-PyObject_GC_IsTracked(PyObject *op)
-{
-    return _PyObject_GC_IS_TRACKED(op);
-}
-
 static inline PyInterpreterState *
 PyInterpreterState_Get(void)
 {
     return _PyInterpreterState_Get();
-}
-
-static inline void
-Py_SET_SIZE(PyVarObject *op, Py_ssize_t size)
-{
-    Py_SIZE(op) = size;
 }
 #endif
 
@@ -136,7 +124,6 @@ PyErr_SetRaisedException(PyObject *exc)
 
 #if PY_VERSION_HEX < 0x030d0000
 /* 1 found, 0 absent, -1 error; the value through *result. */
-int PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result);
 int PyObject_GetOptionalAttr(PyObject *op, PyObject *name, PyObject **result);
 #endif
 
@@ -164,6 +151,10 @@ int PyObject_GetOptionalAttr(PyObject *op, PyObject *name, PyObject **result);
  * CL_TPFLAGS_NO_NEW. `dictoffset` and `weakoffset` are 0 where the type has none. */
 PyTypeObject *cl_type_new(PyObject *module, void *state, PyType_Spec *spec,
                           Py_ssize_t dictoffset, Py_ssize_t weakoffset);
+
+/* Adds methods to a type that has no instances yet: 0 or -1. The table ends with
+ * a NULL name and lives as long as the program. */
+int cl_type_add_methods(PyTypeObject *type, PyMethodDef *methods);
 
 /* The module state behind `type`, or behind the base of it whose tp_dealloc is
  * `dealloc`; NULL with SystemError if it is not one of ours. */

@@ -1,0 +1,494 @@
+/* loop_run.c - LoopCore's tasks and futures, running and closing. */
+#include "loop_type.h"
+
+#include "core/loop.h"
+#include "core/signals.h"
+#include "loop_args.h"
+
+/* ----------------------------------------------------------- tasks, futures */
+
+PyDoc_STRVAR(Loop_create_future_doc,
+             "create_future($self, /)\n--\n\n"
+             "Return an asyncio.Future attached to this loop.");
+
+static PyObject *
+Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    cl_state *st = loop->l_st;
+    PyObject *argv[] = {(PyObject *)loop};
+    return cl_call_module(st->futures_module, st->str_Future, argv, 0,
+                          st->kwnames_loop);
+}
+
+PyDoc_STRVAR(
+    Loop_create_task_doc,
+    "create_task($self, coro, **kwargs)\n--\n\n"
+    "Wrap a coroutine in a task and schedule it; return the asyncio.Task.\n\n"
+    "Keywords are those of this Python's asyncio: name=, context= (3.11),\n"
+    "eager_start= (3.14). A task factory is asked first, if one is set. "
+    "Raises\n"
+    "RuntimeError if the loop is closed. See asyncio's loop.create_task.");
+
+/* Plain calls are made here; anything with a factory or other keywords goes to
+ * asyncio's own method, which knows its version's rules. */
+static PyObject *
+Loop_create_task(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
+{
+    cl_state *st = loop->l_st;
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    if (nargs != 1 || nkw != 0 || loop->l_debug ||
+        (loop->l_task_factory != NULL && loop->l_task_factory != Py_None)) {
+        PyObject *self_args[8];
+        PyObject *method =
+            PyObject_GetAttr(st->SelectorEventLoop, st->str_create_task);
+        PyObject *task = NULL;
+        if (method == NULL)
+            return NULL;
+        if (nargs + nkw > 7) {
+            PyErr_SetString(PyExc_TypeError,
+                            "create_task() got too many arguments");
+        }
+        else {
+            self_args[0] = (PyObject *)loop;
+            for (Py_ssize_t i = 0; i < nargs + nkw; i++)
+                self_args[i + 1] = args[i];
+            task = PyObject_Vectorcall(method, self_args, (size_t)nargs + 1,
+                                       kwnames);
+        }
+        Py_DECREF(method);
+        return task;
+    }
+    if (cl_loop_check_open(loop) < 0)
+        return NULL;
+    PyObject *argv[] = {args[0], (PyObject *)loop};
+    return cl_call_module(st->tasks_module, st->str_Task, argv, 1,
+                          st->kwnames_loop);
+}
+
+/* -------------------------------------------------------------------- running */
+
+static int
+check_running(LoopObject *loop)
+{
+    if (loop->l_thread_id != 0) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "This event loop is already running");
+        return -1;
+    }
+    cl_state *st = loop->l_st;
+    PyObject *running = cl_call_module(
+        st->events_module, st->str__get_running_loop, NULL, 0, NULL);
+    if (running == NULL)
+        return -1;
+    Py_DECREF(running);
+    if (running != Py_None) {
+        PyErr_SetString(
+            PyExc_RuntimeError,
+            "Cannot run the event loop while another loop is running");
+        return -1;
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(
+    Loop_stop_doc,
+    "stop($self, /)\n--\n\n"
+    "Let run_forever() return after the turn in progress (or the next one).");
+
+static PyObject *
+Loop_stop(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    loop->l_stopping = true;
+    Py_RETURN_NONE;
+}
+
+static int
+track_origin(LoopObject *loop, bool enabled)
+{
+    PyObject *argv[] = {(PyObject *)loop, enabled ? Py_True : Py_False};
+    PyObject *result = PyObject_VectorcallMethod(
+        loop->l_st->str__set_coroutine_origin_tracking, argv, 2, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* Installs the loop's hooks for async generators; the old ones come back in
+ * `hooks`, to be put back by cl_asyncgen_hooks_swap(). */
+static int
+set_asyncgen_hooks(LoopObject *loop, cl_asyncgen_hooks *hooks)
+{
+    cl_state *st = loop->l_st;
+    hooks->firstiter =
+        PyObject_GetAttr((PyObject *)loop, st->str__asyncgen_firstiter_hook);
+    if (hooks->firstiter == NULL)
+        return -1;
+    hooks->finalizer =
+        PyObject_GetAttr((PyObject *)loop, st->str__asyncgen_finalizer_hook);
+    if (hooks->finalizer == NULL) {
+        Py_CLEAR(hooks->firstiter);
+        return -1;
+    }
+    cl_asyncgen_hooks_swap(hooks);
+    return 0;
+}
+
+static void
+restore_asyncgen_hooks(cl_asyncgen_hooks *hooks)
+{
+    cl_asyncgen_hooks_swap(hooks);
+    Py_CLEAR(hooks->firstiter);
+    Py_CLEAR(hooks->finalizer);
+}
+
+static int
+set_running_loop(LoopObject *loop, PyObject *running)
+{
+    cl_state *st = loop->l_st;
+    PyObject *result = cl_call_module(
+        st->events_module, st->str__set_running_loop, &running, 1, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+run_once(LoopObject *loop)
+{
+    if (!cl_loop_overrides(loop, CL_OVERRIDES_RUN_ONCE))
+        return cl_loop_turn(loop);
+    PyObject *result =
+        PyObject_CallMethodNoArgs((PyObject *)loop, loop->l_st->str__run_once);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+refresh_if_changed(LoopObject *loop)
+{
+    /* A patched class; instances notice by themselves, unless their __dict__
+     * was written to directly. */
+    unsigned version = cl_type_version(Py_TYPE(loop));
+    if (version != 0 && version == loop->l_type_version &&
+        loop->l_dict == NULL)
+        return 0;
+    return cl_loop_refresh_overrides(loop);
+}
+
+/* run_forever() after its checks. */
+static int
+run(LoopObject *loop)
+{
+    cl_asyncgen_hooks hooks = {NULL, NULL};
+    int status = -1;
+
+    if (refresh_if_changed(loop) < 0 ||
+        (loop->l_debug && track_origin(loop, true) < 0) ||
+        set_asyncgen_hooks(loop, &hooks) < 0)
+        return -1;
+    if (set_running_loop(loop, (PyObject *)loop) == 0) {
+        loop->l_thread_id = PyThread_get_thread_ident();
+        loop->l_signals_tried = false;
+        cl_loop_scan_new(loop);
+        /* Whoever runs the loop for a turn or two expects to hear of events. */
+        if (loop->l_watches.wt_count > 1 || cl_signals_handled(loop))
+            loop->l_skip_until = 0;
+        do {
+            status = run_once(loop);
+        } while (status == 0 && !loop->l_stopping);
+        loop->l_stopping = false;
+        loop->l_thread_id = 0;
+    }
+
+    PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
+    cl_signals_disarm(loop);
+    if (set_running_loop(loop, Py_None) < 0)
+        status = -1;
+    if (loop->l_origin_enabled && track_origin(loop, false) < 0)
+        status = -1;
+    restore_asyncgen_hooks(&hooks);
+    if (error != NULL)
+        PyErr_SetRaisedException(error);
+    return status;
+}
+
+PyDoc_STRVAR(Loop_run_forever_doc,
+             "run_forever($self, /)\n--\n\n"
+             "Run until stop() is called. Raises RuntimeError if the loop is "
+             "closed or runs\n"
+             "already, or if another loop runs in this thread.");
+
+static PyObject *
+Loop_run_forever(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    if (cl_loop_check_open(loop) < 0 || check_running(loop) < 0 ||
+        run(loop) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(Loop_run_once_doc,
+             "_run_once($self, /)\n--\n\n"
+             "Run one turn: poll, then call what is ready.");
+
+static PyObject *
+Loop_run_once(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    if (cl_loop_check_open(loop) < 0 || cl_loop_turn(loop) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* The future to wait for, as asyncio.ensure_future() gives it; *is_new tells
+ * whether the task was made here. */
+static PyObject *
+future_for(LoopObject *loop, PyObject *awaitable, bool *is_new)
+{
+    cl_state *st = loop->l_st;
+    if (PyCoro_CheckExact(awaitable) &&
+        !cl_loop_overrides(loop, CL_OVERRIDES_CREATE_TASK)) {
+        *is_new = true;
+        return Loop_create_task(loop, &awaitable, 1, NULL);
+    }
+    PyObject *result = PyObject_CallOneArg(st->isfuture, awaitable);
+    int is_future = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(result);
+    if (is_future < 0)
+        return NULL;
+    *is_new = !is_future;
+    PyObject *argv[] = {awaitable, (PyObject *)loop};
+    return PyObject_Vectorcall(st->ensure_future, argv, 1, st->kwnames_loop);
+}
+
+static int
+is_done(LoopObject *loop, PyObject *future)
+{
+    PyObject *result = PyObject_CallMethodNoArgs(future, loop->l_st->str_done);
+    int done = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(result);
+    return done;
+}
+
+/* The exception of a task that we made ourselves has reached our caller
+ * already: mark it retrieved. */
+static void
+consume_exception(LoopObject *loop, PyObject *future)
+{
+    cl_state *st = loop->l_st;
+    PyObject *error = PyErr_GetRaisedException(), *result = NULL;
+    if (is_done(loop, future) > 0)
+        result = PyObject_CallMethodNoArgs(future, st->str_cancelled);
+    if (result == Py_False) {
+        Py_DECREF(result);
+        result = PyObject_CallMethodNoArgs(future, st->str_exception);
+    }
+    Py_XDECREF(result);
+    PyErr_Clear();
+    PyErr_SetRaisedException(error);
+}
+
+static int
+call_run_forever(LoopObject *loop)
+{
+    if (!cl_loop_overrides(loop, CL_OVERRIDES_RUN_FOREVER))
+        return run(loop);
+    PyObject *result = PyObject_CallMethodNoArgs((PyObject *)loop,
+                                                 loop->l_st->str_run_forever);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+remove_callback(LoopObject *loop, PyObject *future)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *removed =
+        PyObject_CallMethodOneArg(future, loop->l_st->str_remove_done_callback,
+                                  loop->l_st->run_until_complete_cb);
+    if (error != NULL) {
+        if (removed == NULL)
+            PyErr_Clear();
+        PyErr_SetRaisedException(error);
+    }
+    Py_XDECREF(removed);
+    return removed == NULL ? -1 : 0;
+}
+
+PyDoc_STRVAR(Loop_run_until_complete_doc,
+             "run_until_complete($self, future)\n--\n\n"
+             "Run until the future (or the task made of a coroutine) is done; "
+             "return its\n"
+             "result or raise its exception. Raises RuntimeError if the loop "
+             "is stopped\n"
+             "before that. See asyncio's loop.run_until_complete.");
+
+static PyObject *
+Loop_run_until_complete(LoopObject *loop, PyObject *const *args,
+                        Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const char *const names[] = {"future"};
+    cl_state *st = loop->l_st;
+    PyObject *awaitable = cl_call_args_only(st, "run_until_complete", names,
+                                            args, nargs, kwnames);
+    if (awaitable == NULL)
+        return NULL;
+    PyObject *future = NULL, *result = NULL, *added = NULL;
+    bool is_new = false;
+
+    if (cl_loop_check_open(loop) < 0 || check_running(loop) < 0 ||
+        refresh_if_changed(loop) < 0)
+        return NULL;
+    if ((future = future_for(loop, awaitable, &is_new)) == NULL)
+        return NULL;
+    if (is_new &&
+        PyObject_SetAttr(future, st->str__log_destroy_pending, Py_False) < 0)
+        goto done;
+    added = PyObject_CallMethodOneArg(future, st->str_add_done_callback,
+                                      st->run_until_complete_cb);
+    if (added == NULL)
+        goto done;
+    Py_DECREF(added);
+    int status = call_run_forever(loop);
+    if (status < 0 && is_new)
+        consume_exception(loop, future);
+    if (remove_callback(loop, future) < 0)
+        status = -1;
+    if (status < 0)
+        goto done;
+    int finished = is_done(loop, future);
+    if (finished > 0)
+        result = PyObject_CallMethodNoArgs(future, st->str_result);
+    else if (finished == 0)
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Event loop stopped before Future completed.");
+done:
+    Py_DECREF(future);
+    return result;
+}
+
+PyDoc_STRVAR(Loop_is_running_doc, "is_running($self, /)\n--\n\n"
+                                  "Return True if the loop runs.");
+
+static PyObject *
+Loop_is_running(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(loop->l_thread_id != 0);
+}
+
+PyDoc_STRVAR(Loop_is_closed_doc, "is_closed($self, /)\n--\n\n"
+                                 "Return True if the loop was closed.");
+
+static PyObject *
+Loop_is_closed(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(loop->l_closed);
+}
+
+PyDoc_STRVAR(Loop_get_debug_doc, "get_debug($self, /)\n--\n\n"
+                                 "Return True in debug mode.");
+
+static PyObject *
+Loop_get_debug(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(loop->l_debug);
+}
+
+PyDoc_STRVAR(Loop_close_core_doc,
+             "_close_core($self, keep_pipe, /)\n--\n\n"
+             "The C half of close(): drop all that is pending and release "
+             "descriptors, but\n"
+             "for those of the pipe if signals may still be written to it.");
+
+static PyObject *
+Loop_close_core(LoopObject *loop, PyObject *keep_pipe)
+{
+    if (loop->l_thread_id != 0 || loop->l_depth > 0) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Cannot close a running event loop");
+        return NULL;
+    }
+    loop->l_closed = true;
+    cl_loop_close(loop, keep_pipe == Py_True);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(Loop_metrics_doc, "metrics($self, /)\n--\n\n"
+                               "Return a dict of counters since the loop was "
+                               "made: turns, polls (turns that\n"
+                               "asked the kernel), callbacks (handles taken "
+                               "from the ready queue), and of what\n"
+                               "there is now: ready (handles due), timers "
+                               "(scheduled), watched (descriptors\n"
+                               "given to add_reader and add_writer).");
+
+static PyObject *
+Loop_metrics(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    Py_ssize_t ready =
+        loop->l_open ? (Py_ssize_t)cl_ring_count(&loop->l_ready) : 0;
+    Py_ssize_t timers = loop->l_open ? (Py_ssize_t)loop->l_timers.count : 0;
+    int watched =
+        loop->l_open ? loop->l_watches.wt_count - 1 : 0; /* but our pipe */
+    return Py_BuildValue("{sKsKsKsnsnsi}", "turns",
+                         (unsigned long long)loop->l_turns, "polls",
+                         (unsigned long long)loop->l_polls, "callbacks",
+                         (unsigned long long)loop->l_callbacks, "ready", ready,
+                         "timers", timers, "watched", watched);
+}
+
+/* ------------------------------------------------------------------- signals */
+
+PyDoc_STRVAR(
+    Loop_wakeup_fileno_doc,
+    "_wakeup_fileno($self, /)\n--\n\n"
+    "The descriptor that takes signal numbers for this loop; -1 once closed.");
+
+static PyObject *
+Loop_wakeup_fileno(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromLong(loop->l_open ? loop->l_inbox.i_write_fd : -1);
+}
+
+PyDoc_STRVAR(Loop_arm_signals_doc, "_arm_signals($self, /)\n--\n\n"
+                                   "Make signals wake this loop, if it runs "
+                                   "and nobody else's descriptor is set.");
+
+static PyObject *
+Loop_arm_signals(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    if (loop->l_open && loop->l_thread_id == PyThread_get_thread_ident())
+        cl_signals_arm(loop);
+    Py_RETURN_NONE;
+}
+
+/* ------------------------------------------------------------------- methods */
+
+static PyMethodDef methods[] = {
+    {"create_future", (PyCFunction)Loop_create_future, METH_NOARGS,
+     Loop_create_future_doc},
+    {"create_task", CL_FAST(Loop_create_task), METH_FASTCALL | METH_KEYWORDS,
+     Loop_create_task_doc},
+    {"run_forever", (PyCFunction)Loop_run_forever, METH_NOARGS,
+     Loop_run_forever_doc},
+    {"run_until_complete", CL_FAST(Loop_run_until_complete),
+     METH_FASTCALL | METH_KEYWORDS, Loop_run_until_complete_doc},
+    {"stop", (PyCFunction)Loop_stop, METH_NOARGS, Loop_stop_doc},
+    {"is_running", (PyCFunction)Loop_is_running, METH_NOARGS,
+     Loop_is_running_doc},
+    {"is_closed", (PyCFunction)Loop_is_closed, METH_NOARGS,
+     Loop_is_closed_doc},
+    {"get_debug", (PyCFunction)Loop_get_debug, METH_NOARGS,
+     Loop_get_debug_doc},
+    {"metrics", (PyCFunction)Loop_metrics, METH_NOARGS, Loop_metrics_doc},
+    {"_run_once", (PyCFunction)Loop_run_once, METH_NOARGS, Loop_run_once_doc},
+    {"_wakeup_fileno", (PyCFunction)Loop_wakeup_fileno, METH_NOARGS,
+     Loop_wakeup_fileno_doc},
+    {"_arm_signals", (PyCFunction)Loop_arm_signals, METH_NOARGS,
+     Loop_arm_signals_doc},
+    {"_close_core", (PyCFunction)Loop_close_core, METH_O, Loop_close_core_doc},
+    {NULL}};
+
+int
+cl_loop_run_setup(PyTypeObject *type)
+{
+    return cl_type_add_methods(type, methods);
+}

@@ -1,0 +1,346 @@
+/* loop_schedule.c - LoopCore's call_soon and its kin, and the doors by which
+ * asyncio's own Python code schedules handles. */
+#include "loop_type.h"
+
+#include <string.h>
+
+#include "core/loop.h"
+#include "loop_args.h"
+
+/* ---------------------------------------------------------------- scheduling */
+
+static const char *const callback_names[] = {"callback"};
+static const char *const call_later_names[] = {"delay", "callback"};
+static const char *const call_at_names[] = {"when", "callback"};
+
+/* A handle made while the loop does not run may be garbage before
+ * cl_loop_scan_new() sees it, so it is tracked at once. */
+static PyObject *
+push_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
+         Py_ssize_t nargs, PyObject *context)
+{
+    HandleObject *handle = cl_handle_new(loop, callback, args, nargs, context);
+    if (handle == NULL)
+        return NULL;
+    if (loop->l_thread_id == 0)
+        cl_handle_track(handle);
+    /* Making it may have run Python code, and that may have closed the loop. */
+    if (cl_loop_check_open(loop) < 0 ||
+        cl_loop_push(loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE)) <
+            0)
+        Py_CLEAR(handle);
+    return (PyObject *)handle;
+}
+
+PyDoc_STRVAR(Loop_call_soon_doc,
+             "call_soon($self, callback, *args, context=None)\n--\n\n"
+             "Call callback(*args) on the next turn of the loop; return an "
+             "asyncio.Handle.\n\n"
+             "context is the contextvars.Context to call it in, the current "
+             "one by default.\n"
+             "Raises RuntimeError if the loop is closed. See asyncio's "
+             "loop.call_soon.");
+
+static PyObject *
+Loop_call_soon(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
+               PyObject *kwnames)
+{
+    PyObject *callback, *context = NULL;
+    PyObject *const *rest = args + 1;
+    Py_ssize_t nrest = nargs - 1;
+
+    if (cl_loop_check_open(loop) < 0)
+        return NULL;
+    if (nargs >= 1 && (kwnames == NULL || (PyTuple_GET_SIZE(kwnames) == 1 &&
+                                           PyTuple_GET_ITEM(kwnames, 0) ==
+                                               loop->l_st->str_context))) {
+        callback = args[0];
+        if (kwnames != NULL)
+            context = args[nargs];
+    }
+    else {
+        cl_call_args call = {
+            .method = "call_soon", .names = callback_names, .count = 1};
+        if (cl_call_args_parse(&call, loop->l_st, args, nargs, kwnames) < 0)
+            return NULL;
+        callback = call.named[0];
+        context = call.context;
+        rest = call.rest;
+        nrest = call.nrest;
+    }
+    if (loop->l_debug &&
+        cl_loop_check_debug(loop, callback, "call_soon", false) < 0)
+        return NULL;
+    return push_new(loop, callback, rest, nrest, context);
+}
+
+PyDoc_STRVAR(
+    Loop_call_soon_threadsafe_doc,
+    "call_soon_threadsafe($self, callback, *args, context=None)\n--\n\n"
+    "Like call_soon(), from any thread; wakes the loop if it sleeps.");
+
+static PyObject *
+Loop_call_soon_threadsafe(LoopObject *loop, PyObject *const *args,
+                          Py_ssize_t nargs, PyObject *kwnames)
+{
+    cl_call_args call = {
+        .method = "call_soon_threadsafe", .names = callback_names, .count = 1};
+    if (cl_loop_check_open(loop) < 0 ||
+        cl_call_args_parse(&call, loop->l_st, args, nargs, kwnames) < 0)
+        return NULL;
+    if (loop->l_debug && cl_loop_check_debug(loop, call.named[0],
+                                             "call_soon_threadsafe", true) < 0)
+        return NULL;
+    HandleObject *handle = cl_handle_new(loop, call.named[0], call.rest,
+                                         call.nrest, call.context);
+    if (handle == NULL)
+        return NULL;
+    cl_handle_make_threadsafe(handle);
+    if (loop->l_thread_id == 0)
+        cl_handle_track(handle); /* as in push_new() */
+    if (cl_loop_check_open(loop) < 0 ||
+        cl_loop_push_threadsafe(
+            loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE)) < 0)
+        Py_CLEAR(handle);
+    return (PyObject *)handle;
+}
+
+/* `when_object` is kept for TimerHandle.when(), unless it is just the float. */
+static PyObject *
+schedule_at(LoopObject *loop, double when, PyObject *when_object,
+            PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
+            PyObject *context)
+{
+    if (when_object != NULL && PyFloat_CheckExact(when_object))
+        when_object = NULL;
+    TimerHandleObject *timer = cl_timer_handle_new(
+        loop, when, when_object, callback, args, nargs, context);
+    if (timer != NULL &&
+        (cl_loop_check_open(loop) < 0 || cl_loop_schedule(loop, timer) < 0))
+        Py_CLEAR(timer);
+    return (PyObject *)timer;
+}
+
+static PyObject *
+call_at_object(LoopObject *loop, const cl_call_args *call,
+               PyObject *when_object)
+{
+    double when = PyFloat_AsDouble(when_object);
+    if (when == -1.0 && PyErr_Occurred())
+        return NULL;
+    if (cl_loop_check_open(loop) < 0 ||
+        (loop->l_debug &&
+         cl_loop_check_debug(loop, call->named[1], "call_at", false) < 0))
+        return NULL;
+    return schedule_at(loop, when, when_object, call->named[1], call->rest,
+                       call->nrest, call->context);
+}
+
+PyDoc_STRVAR(Loop_call_at_doc,
+             "call_at($self, when, callback, *args, context=None)\n--\n\n"
+             "Call callback(*args) at loop.time() == when (seconds), never "
+             "earlier; return an\n"
+             "asyncio.TimerHandle. See asyncio's loop.call_at.");
+
+static PyObject *
+Loop_call_at(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
+             PyObject *kwnames)
+{
+    cl_call_args call = {
+        .method = "call_at", .names = call_at_names, .count = 2};
+    if (cl_call_args_parse(&call, loop->l_st, args, nargs, kwnames) < 0)
+        return NULL;
+    if (call.named[0] == Py_None) {
+        PyErr_SetString(PyExc_TypeError, "when cannot be None");
+        return NULL;
+    }
+    return call_at_object(loop, &call, call.named[0]);
+}
+
+/* call_at() as overridden, or with a delay that only Python can add up. */
+static PyObject *
+call_later_generic(LoopObject *loop, const cl_call_args *call)
+{
+    PyObject *now = NULL, *when = NULL, *result = NULL, **argv = NULL;
+    now = PyObject_CallMethodNoArgs((PyObject *)loop, loop->l_st->str_time);
+    when = now == NULL ? NULL : PyNumber_Add(now, call->named[0]);
+    if (when == NULL)
+        goto done;
+    if (!cl_loop_overrides(loop, CL_OVERRIDES_CALL_AT)) {
+        result = call_at_object(loop, call, when);
+        goto done;
+    }
+    Py_ssize_t nargs = 3 + call->nrest;
+    argv = PyMem_New(PyObject *, (size_t)nargs + 1);
+    if (argv == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    argv[0] = (PyObject *)loop;
+    argv[1] = when;
+    argv[2] = call->named[1];
+    if (call->nrest > 0)
+        memcpy(argv + 3, call->rest, (size_t)call->nrest * sizeof(*argv));
+    argv[nargs] = call->context != NULL ? call->context : Py_None;
+    result =
+        PyObject_VectorcallMethod(loop->l_st->str_call_at, argv, (size_t)nargs,
+                                  loop->l_st->kwnames_context);
+done:
+    PyMem_Free(argv);
+    Py_XDECREF(now);
+    Py_XDECREF(when);
+    return result;
+}
+
+PyDoc_STRVAR(
+    Loop_call_later_doc,
+    "call_later($self, delay, callback, *args, context=None)\n--\n\n"
+    "Call callback(*args) after delay seconds, never earlier; return an\n"
+    "asyncio.TimerHandle. See asyncio's loop.call_later.");
+
+static PyObject *
+Loop_call_later(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
+                PyObject *kwnames)
+{
+    cl_call_args call = {
+        .method = "call_later", .names = call_later_names, .count = 2};
+    double delay;
+    if (cl_call_args_parse(&call, loop->l_st, args, nargs, kwnames) < 0)
+        return NULL;
+    PyObject *given = call.named[0];
+    if (given == Py_None) {
+        PyErr_SetString(PyExc_TypeError, "delay must not be None");
+        return NULL;
+    }
+    if (PyFloat_CheckExact(given))
+        delay = PyFloat_AS_DOUBLE(given);
+    else if (PyLong_CheckExact(given))
+        delay = PyLong_AsDouble(given);
+    else
+        return call_later_generic(loop, &call);
+    if (delay == -1.0 && PyErr_Occurred())
+        return NULL;
+    if (cl_loop_overrides(loop, CL_OVERRIDES_TIME | CL_OVERRIDES_CALL_AT))
+        return call_later_generic(loop, &call);
+    if (cl_loop_check_open(loop) < 0 ||
+        (loop->l_debug &&
+         cl_loop_check_debug(loop, call.named[1], "call_at", false) < 0))
+        return NULL;
+    double when = (double)cl_now_ns() / 1e9 + delay;
+    return schedule_at(loop, when, NULL, call.named[1], call.rest, call.nrest,
+                       call.context);
+}
+
+PyDoc_STRVAR(Loop_time_doc, "time($self, /)\n--\n\n"
+                            "Return the time of the loop's clock in seconds: "
+                            "that of time.monotonic().");
+
+static PyObject *
+Loop_time(LoopObject *Py_UNUSED(loop), PyObject *Py_UNUSED(ignored))
+{
+    return PyFloat_FromDouble((double)cl_now_ns() / 1e9);
+}
+
+/* ------------------------------------------------- for asyncio's Python code */
+
+static cl_node
+node_for(LoopObject *loop, PyObject *handle)
+{
+    bool ours = Py_TYPE(handle) == loop->l_st->HandleType ||
+                Py_TYPE(handle) == loop->l_st->TimerHandleType;
+    if (ours)
+        cl_handle_track((HandleObject *)handle);
+    return cl_node_make(Py_NewRef(handle),
+                        ours ? CL_NODE_HANDLE : CL_NODE_FOREIGN);
+}
+
+PyDoc_STRVAR(
+    Loop_add_callback_doc,
+    "_add_callback($self, handle, /)\n--\n\n"
+    "Run an existing handle on the next turn, unless it is cancelled.");
+
+static PyObject *
+Loop_add_callback(LoopObject *loop, PyObject *handle)
+{
+    PyObject *cancelled = PyObject_GetAttr(handle, loop->l_st->str__cancelled);
+    int skip = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
+    Py_XDECREF(cancelled);
+    if (skip < 0)
+        return NULL;
+    if (!skip && loop->l_open &&
+        cl_loop_push(loop, node_for(loop, handle)) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(Loop_add_callback_signalsafe_doc,
+             "_add_callback_signalsafe($self, handle, /)\n--\n\n"
+             "Like _add_callback(), and wakes the loop.");
+
+static PyObject *
+Loop_add_callback_signalsafe(LoopObject *loop, PyObject *handle)
+{
+    if (loop->l_open &&
+        cl_loop_push_threadsafe(loop, node_for(loop, handle)) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(Loop_call_soon_private_doc,
+             "_call_soon($self, callback, args, context, /)\n--\n\n"
+             "call_soon() without its checks.");
+
+static PyObject *
+Loop_call_soon_private(LoopObject *loop, PyObject *const *args,
+                       Py_ssize_t nargs)
+{
+    if (nargs != 3 || !PyTuple_Check(args[1])) {
+        PyErr_SetString(
+            PyExc_TypeError,
+            "_call_soon() takes a callback, a tuple and a context");
+        return NULL;
+    }
+    if (cl_loop_check_open(loop) < 0)
+        return NULL;
+    return push_new(loop, args[0], ((PyTupleObject *)args[1])->ob_item,
+                    PyTuple_GET_SIZE(args[1]), args[2]);
+}
+
+PyDoc_STRVAR(Loop_write_to_self_doc, "_write_to_self($self, /)\n--\n\n"
+                                     "Wake the loop. From any thread.");
+
+static PyObject *
+Loop_write_to_self(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    if (loop->l_open)
+        cl_inbox_wake(&loop->l_inbox);
+    Py_RETURN_NONE;
+}
+
+/* ------------------------------------------------------------------- methods */
+
+static PyMethodDef methods[] = {
+    {"call_soon", CL_FAST(Loop_call_soon), METH_FASTCALL | METH_KEYWORDS,
+     Loop_call_soon_doc},
+    {"call_soon_threadsafe", CL_FAST(Loop_call_soon_threadsafe),
+     METH_FASTCALL | METH_KEYWORDS, Loop_call_soon_threadsafe_doc},
+    {"call_later", CL_FAST(Loop_call_later), METH_FASTCALL | METH_KEYWORDS,
+     Loop_call_later_doc},
+    {"call_at", CL_FAST(Loop_call_at), METH_FASTCALL | METH_KEYWORDS,
+     Loop_call_at_doc},
+    {"time", (PyCFunction)Loop_time, METH_NOARGS, Loop_time_doc},
+    {"_call_soon", CL_FAST(Loop_call_soon_private), METH_FASTCALL,
+     Loop_call_soon_private_doc},
+    {"_add_callback", (PyCFunction)Loop_add_callback, METH_O,
+     Loop_add_callback_doc},
+    {"_add_callback_signalsafe", (PyCFunction)Loop_add_callback_signalsafe,
+     METH_O, Loop_add_callback_signalsafe_doc},
+    {"_write_to_self", (PyCFunction)Loop_write_to_self, METH_NOARGS,
+     Loop_write_to_self_doc},
+    {NULL}};
+
+int
+cl_loop_schedule_setup(PyTypeObject *type)
+{
+    return cl_type_add_methods(type, methods);
+}
