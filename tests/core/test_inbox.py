@@ -238,3 +238,30 @@ def test_callback_destroyed_in_a_thread_that_holds_the_last_reference(loop, turn
     join(in_threads(1, send))
     turn()
     assert len(freed) == 1
+
+
+@pytest.mark.skipif(not hasattr(asyncio.events, "_ThreadSafeHandle"), reason="since Python 3.14")
+@pytest.mark.parametrize("method", ["cancel", "cancelled"])
+def test_handle_waits_in_other_threads_for_its_callback(loop, method):
+    running, answered = threading.Event(), threading.Event()
+    seen = []
+
+    def callback():
+        running.set()
+        seen.append(answered.wait(0.05))  # it must not be, however long this takes
+        loop.stop()
+
+    handle = loop.call_soon_threadsafe(callback)
+    assert isinstance(handle, asyncio.events._ThreadSafeHandle)
+
+    def ask():
+        running.wait(10)
+        getattr(handle, method)()
+        answered.set()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    assert seen == [False]
+    assert answered.is_set()
