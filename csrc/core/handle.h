@@ -33,16 +33,17 @@
 
 enum {
     CL_HANDLE_CANCELLED = 1,
-    CL_HANDLE_RUNNING =
-        2, /* its fields must stay until the callback returns */
-    CL_HANDLE_EMPTIED =
-        4, /* they are to go then; looks as if they were gone */
+    /* The fields must stay until the callback returns. */
+    CL_HANDLE_RUNNING = 2,
+    /* They go then, and already look as if they had. */
+    CL_HANDLE_EMPTIED = 4,
     CL_HANDLE_TIMER = 8,
-    CL_HANDLE_OWN_CONTEXT =
-        16,                 /* h_context is untracked; nobody else knows it */
-    CL_HANDLE_TRACKED = 32, /* by the garbage collector; asking it is a call */
-    CL_HANDLE_THREADSAFE =
-        64, /* cancel() in another thread waits for the callback */
+    /* h_context is untracked: nobody else knows it. */
+    CL_HANDLE_OWN_CONTEXT = 16,
+    /* By the garbage collector; asking that is a call. */
+    CL_HANDLE_TRACKED = 32,
+    /* cancel() in another thread waits for the callback. */
+    CL_HANDLE_THREADSAFE = 64,
 };
 
 typedef struct LoopObject LoopObject;
@@ -58,18 +59,16 @@ typedef struct HandleObject {
     PyObject *h_repr; /* owned; kept by cancel() in debug mode, else NULL */
     uint8_t h_flags;
     uint8_t h_nargs; /* how many in h_argv + 1 */
-    PyObject *
-        h_argv[1 +
-               CL_HANDLE_INLINE]; /* owned; [0] lets vectorcall prepend self */
+    /* Owned; [0] lets vectorcall put self before the arguments. */
+    PyObject *h_argv[1 + CL_HANDLE_INLINE];
 } HandleObject;
 
 typedef struct {
     HandleObject t_handle;
-    double t_when; /* seconds of the loop's clock */
-    PyObject *
-        t_when_object; /* owned; what the caller passed, unless it was a float */
-    cl_heap_node t_node; /* in the loop's heap while scheduled */
-    Py_ssize_t t_fresh;  /* place in the loop's l_fresh, or -1 */
+    double t_when;           /* seconds of the loop's clock */
+    PyObject *t_when_object; /* owned; as passed, NULL if just the float */
+    cl_heap_node t_node;     /* in the loop's heap while scheduled */
+    Py_ssize_t t_fresh;      /* place in the loop's l_fresh, or -1 */
 } TimerHandleObject;
 
 static inline TimerHandleObject *
