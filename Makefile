@@ -41,7 +41,7 @@ $(VENV)/.ready:
 
 # Named as in the extras of pyproject.toml.
 $(VENV)/.test: $(VENV)/.ready
-	@$(PIP) pytest pytest-timeout hypothesis
+	@$(PIP) pytest hypothesis
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.ready
@@ -68,7 +68,7 @@ run: build
 # ---------------------------------------------------------------------- tests
 
 test: $(VENV)/.test build test-c
-	$(BIN)/pytest -q --timeout=120 $(if $(K),-k '$(K)') $(ARGS)
+	$(BIN)/pytest -q $(if $(K),-k '$(K)') $(ARGS)
 
 test-c: $(VENV)/.ready
 	@$(PYTHON) tests/c/run.py
@@ -80,7 +80,7 @@ asan stress: COPY = build/$@-$(notdir $(VENV))
 asan stress: $(VENV)/.test
 	@rm -rf $(COPY)
 	@$(PYTHON) setup.py -q build --build-lib $(COPY)
-	$(SANITIZED) PYTHONPATH=$(CURDIR)/$(COPY) $(BIN)/pytest -q --timeout=300 --capture=sys $(if $(K),-k '$(K)') $(ARGS)
+	$(SANITIZED) PYTHONPATH=$(CURDIR)/$(COPY) $(BIN)/pytest -q --capture=sys $(if $(K),-k '$(K)') $(ARGS)
 
 # gcc, because clang keeps the sanitizers' run-time library out of shared objects.
 asan: export CC = gcc

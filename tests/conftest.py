@@ -10,6 +10,7 @@ suite needs no build of cloop, and tests of cloop alone are skipped.
 """
 
 import asyncio
+import faulthandler
 import gc
 import importlib
 import logging
@@ -37,6 +38,7 @@ def pytest_configure(config):
     # A shell starts background jobs with SIGINT ignored, and children inherit that.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    config.stash[STDERR] = stderr_past_capture(config)
     if not SELECTED:
         raise pytest.UsageError("CLOOP_TEST_LOOPS=%s names none of %s" % (",".join(WANTED), ", ".join(KINDS)))
     if CLOOP_SELECTED:
@@ -52,6 +54,29 @@ def pytest_configure(config):
 def pytest_collection_finish(session):
     gc.collect()
     gc.freeze()  # the collection after each test need not visit pytest itself
+
+
+# A test that hangs ends the run with every thread's traceback. By faulthandler, since a
+# limit by signal or by a Python thread would meddle with what is tested here.
+TEST_LIMIT_S = 300
+STDERR = pytest.StashKey()
+
+
+def stderr_past_capture(config):
+    """A descriptor of the terminal's stderr, which pytest's capture has replaced by now."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    capture.suspend_global_capture()
+    try:
+        return os.dup(2)
+    finally:
+        capture.resume_global_capture()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):
+    faulthandler.dump_traceback_later(TEST_LIMIT_S, exit=True, file=item.config.stash[STDERR])
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.hookimpl(hookwrapper=True)
