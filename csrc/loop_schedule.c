@@ -108,13 +108,19 @@ Loop_call_soon_threadsafe(LoopObject *loop, PyObject *const *args,
 /* `when_object` is kept for TimerHandle.when(), unless it is just the float. */
 static PyObject *
 schedule_at(LoopObject *loop, double when, PyObject *when_object,
-            PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
-            PyObject *context)
+            const cl_call_args *call)
 {
+    PyObject *callback = call->named[1];
+    if (cl_loop_check_open(loop) < 0 ||
+        (loop->l_debug &&
+         cl_loop_check_debug(loop, callback, "call_at", false) < 0))
+        return NULL;
     if (when_object != NULL && PyFloat_CheckExact(when_object))
         when_object = NULL;
-    TimerHandleObject *timer = cl_timer_handle_new(
-        loop, when, when_object, callback, args, nargs, context);
+    TimerHandleObject *timer =
+        cl_timer_handle_new(loop, when, when_object, callback, call->rest,
+                            call->nrest, call->context);
+    /* Again, as in push_new(). */
     if (timer != NULL &&
         (cl_loop_check_open(loop) < 0 || cl_loop_schedule(loop, timer) < 0))
         Py_CLEAR(timer);
@@ -128,12 +134,7 @@ call_at_object(LoopObject *loop, const cl_call_args *call,
     double when = PyFloat_AsDouble(when_object);
     if (when == -1.0 && PyErr_Occurred())
         return NULL;
-    if (cl_loop_check_open(loop) < 0 ||
-        (loop->l_debug &&
-         cl_loop_check_debug(loop, call->named[1], "call_at", false) < 0))
-        return NULL;
-    return schedule_at(loop, when, when_object, call->named[1], call->rest,
-                       call->nrest, call->context);
+    return schedule_at(loop, when, when_object, call);
 }
 
 PyDoc_STRVAR(Loop_call_at_doc,
@@ -222,13 +223,7 @@ Loop_call_later(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     if (cl_loop_overrides(loop, CL_OVERRIDES_TIME | CL_OVERRIDES_CALL_AT))
         return call_later_generic(loop, &call);
-    if (cl_loop_check_open(loop) < 0 ||
-        (loop->l_debug &&
-         cl_loop_check_debug(loop, call.named[1], "call_at", false) < 0))
-        return NULL;
-    double when = (double)cl_now_ns() / 1e9 + delay;
-    return schedule_at(loop, when, NULL, call.named[1], call.rest, call.nrest,
-                       call.context);
+    return schedule_at(loop, cl_now_s() + delay, NULL, &call);
 }
 
 PyDoc_STRVAR(Loop_time_doc, "time($self, /)\n--\n\n"
@@ -238,7 +233,7 @@ PyDoc_STRVAR(Loop_time_doc, "time($self, /)\n--\n\n"
 static PyObject *
 Loop_time(LoopObject *Py_UNUSED(loop), PyObject *Py_UNUSED(ignored))
 {
-    return PyFloat_FromDouble((double)cl_now_ns() / 1e9);
+    return PyFloat_FromDouble(cl_now_s());
 }
 
 /* ------------------------------------------------- for asyncio's Python code */

@@ -24,6 +24,13 @@ cl_now_ns(void)
     return (int64_t)ts.tv_sec * CL_NS_PER_S + ts.tv_nsec;
 }
 
+/* The same in seconds, by the arithmetic of time.monotonic(): both always agree. */
+static inline double
+cl_now_s(void)
+{
+    return (double)cl_now_ns() / 1e9;
+}
+
 static inline uint64_t
 cl_ticks(void)
 {

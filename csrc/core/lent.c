@@ -8,8 +8,7 @@ typedef struct {
     cl_watch n_watch;       /* first: the table hands out its address */
     HandleObject *n_reader; /* owned, or NULL */
     HandleObject *n_writer; /* owned, or NULL */
-    PyObject
-        *n_file; /* owned; the object add_reader was given, NULL for an int */
+    PyObject *n_file;       /* owned; what add_reader got, NULL for an int */
 } cl_lent;
 
 static int lent_ready(LoopObject *loop, cl_watch *watch, unsigned events);

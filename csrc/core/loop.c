@@ -210,8 +210,7 @@ int
 cl_loop_time(LoopObject *loop, double *now)
 {
     if (!cl_loop_overrides(loop, CL_OVERRIDES_TIME)) {
-        /* The arithmetic of time.monotonic(), so that both always agree. */
-        *now = (double)cl_now_ns() / 1e9;
+        *now = cl_now_s();
         return 0;
     }
     PyObject *value =

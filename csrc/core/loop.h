@@ -47,7 +47,6 @@ enum {
  * honour when it would otherwise take the short way. */
 #define CL_OVERRIDABLE(X) \
     X(TIME, time) \
-    X(CALL_SOON, call_soon) \
     X(CALL_AT, call_at) \
     X(CREATE_TASK, create_task) \
     X(RUN_FOREVER, run_forever) \

@@ -45,6 +45,15 @@ cl_signals_handled(const LoopObject *loop)
            PyDict_GET_SIZE(handlers) > 0;
 }
 
+/* Unless somebody has set theirs meanwhile. */
+static void
+unset_wakeup_fd(cl_state *st, int fd)
+{
+    int current = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
+    if (current != fd)
+        (void)cl_set_wakeup_fd(st->set_wakeup_fd, current);
+}
+
 void
 cl_signals_disarm(LoopObject *loop)
 {
@@ -57,10 +66,7 @@ cl_signals_disarm(LoopObject *loop)
     /* With handlers of ours installed the descriptor stays, as in asyncio. */
     if (cl_signals_handled(loop))
         return;
-    int current = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
-    if (current != loop->l_inbox.i_write_fd)
-        (void)cl_set_wakeup_fd(st->set_wakeup_fd,
-                               current); /* somebody set theirs meanwhile */
+    unset_wakeup_fd(st, loop->l_inbox.i_write_fd);
 }
 
 int
@@ -99,9 +105,7 @@ void
 cl_signals_after_fork(cl_state *st)
 {
     if (st->armed_fd >= 0) {
-        int current = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
-        if (current != st->armed_fd)
-            (void)cl_set_wakeup_fd(st->set_wakeup_fd, current);
+        unset_wakeup_fd(st, st->armed_fd);
         st->armed_fd = -1;
     }
     st->main_thread = PyThread_get_thread_ident();

@@ -46,7 +46,7 @@
     X(_log_destroy_pending) X(_repr_info) X(_run) X(_run_once) \
     X(_set_coroutine_origin_tracking) X(_set_running_loop) \
     X(add_done_callback) X(call_at) X(call_exception_handler) \
-    X(call_soon) X(cancelled) \
+    X(cancelled) \
     X(context) X(create_task) X(data) X(debug) X(done) X(exception) X(fileno) \
     X(handle) X(is_closing) X(logger) X(loop) X(message) \
     X(remove_done_callback) X(result) X(run) X(run_forever) \

@@ -11,15 +11,10 @@ def loop(cloop, new_loop):
     return new_loop(cloop.Loop)
 
 
-def run_briefly(loop):
-    loop.call_soon(loop.stop)
-    loop.run_forever()
-
-
-def test_metrics_count_turns_polls_and_callbacks(loop):
+def test_metrics_count_turns_polls_and_callbacks(loop, turn):
     before = loop.metrics()
     loop.call_soon(int)
-    run_briefly(loop)
+    turn()
     after = loop.metrics()
     assert after["turns"] == before["turns"] + 1
     assert after["callbacks"] == before["callbacks"] + 2
