@@ -12,13 +12,17 @@ typedef struct {
 } cl_lent;
 
 static int lent_ready(LoopObject *loop, cl_watch *watch, unsigned events);
+static void lent_evicted(LoopObject *loop, cl_watch *watch);
+
+static const cl_watch_ops lent_ops = {.ready = lent_ready,
+                                      .evicted = lent_evicted};
 
 /* The record of a descriptor, or NULL if another kind of watch or none is there. */
 static cl_lent *
 find(LoopObject *loop, int fd)
 {
     cl_watch *watch = cl_watch_find(&loop->l_watches, fd);
-    return watch != NULL && watch->w_ready == lent_ready ? (cl_lent *)watch
+    return watch != NULL && watch->w_ops == &lent_ops ? (cl_lent *)watch
                                                          : NULL;
 }
 
@@ -68,17 +72,41 @@ lent_ready(LoopObject *loop, cl_watch *watch, unsigned events)
     return events & CL_WRITE ? remove_if_cancelled(loop, fd, CL_WRITE) : 0;
 }
 
-/* Ends a record that watches nothing any more. Runs Python (destructors). */
+/* Frees a record whose watch has ended. Runs Python (destructors). */
 static void
-drop(LoopObject *loop, cl_lent *lent)
+release(cl_lent *lent)
 {
     HandleObject *reader = lent->n_reader, *writer = lent->n_writer;
     PyObject *file = lent->n_file;
-    cl_watch_stop(loop, &lent->n_watch);
     PyMem_Free(lent);
     Py_XDECREF(reader);
     Py_XDECREF(writer);
     Py_XDECREF(file);
+}
+
+static void
+drop(LoopObject *loop, cl_lent *lent)
+{
+    cl_watch_stop(loop, &lent->n_watch);
+    release(lent);
+}
+
+static void
+cancel_replaced(HandleObject *handle)
+{
+    if (handle != NULL && cl_handle_cancel(handle) < 0)
+        PyErr_WriteUnraisable((PyObject *)handle);
+}
+
+static void
+lent_evicted(LoopObject *loop, cl_watch *watch)
+{
+    cl_lent *lent = (cl_lent *)watch;
+    if (loop->l_open) { /* another owner has the descriptor now */
+        cancel_replaced(lent->n_reader);
+        cancel_replaced(lent->n_writer);
+    }
+    release(lent);
 }
 
 static int
@@ -91,7 +119,7 @@ start(LoopObject *loop, int fd, PyObject *file, unsigned direction,
         PyErr_NoMemory();
         return -1;
     }
-    lent->n_watch.w_ready = lent_ready;
+    cl_watch_init(&lent->n_watch, &lent_ops, NULL);
     int err = cl_watch_start(loop, &lent->n_watch, fd, direction);
     if (err < 0) {
         PyMem_Free(lent);
@@ -170,16 +198,6 @@ cl_lent_find_file(LoopObject *loop, PyObject *file)
             return fd;
     }
     return -1;
-}
-
-void
-cl_lent_clear(LoopObject *loop)
-{
-    for (int fd = 0; fd < loop->l_watches.wt_size; fd++) {
-        cl_lent *lent = find(loop, fd);
-        if (lent != NULL)
-            drop(loop, lent);
-    }
 }
 
 int

@@ -27,9 +27,6 @@ int cl_lent_find_file(LoopObject *loop, PyObject *file);
 int cl_lent_handles(LoopObject *loop, int fd, HandleObject **reader,
                     HandleObject **writer);
 
-/* Drop all records. */
-void cl_lent_clear(LoopObject *loop);
-
 int cl_lent_traverse(LoopObject *loop, visitproc visit, void *arg);
 
 #endif

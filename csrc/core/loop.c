@@ -11,7 +11,9 @@
 static inline PyObject *
 node_object(cl_node node)
 {
-    return (PyObject *)cl_node_pointer(node);
+    void *pointer = cl_node_pointer(node);
+    return cl_node_kind(node) == CL_NODE_WATCH ? ((cl_watch *)pointer)->w_owner
+                                               : pointer;
 }
 
 /* ---------------------------------------------------------------- open, close */
@@ -67,6 +69,8 @@ clear_pending(LoopObject *loop)
             if (cl_node_kind(node) == CL_NODE_HANDLE &&
                 Py_REFCNT(node_object(node)) > 1)
                 cl_handle_track(cl_node_pointer(node));
+            else if (cl_node_kind(node) == CL_NODE_WATCH)
+                ((cl_watch *)cl_node_pointer(node))->w_pending = 0;
             Py_DECREF(node_object(node));
         }
         else if ((first = cl_heap_peek(&loop->l_timers)) != NULL) {
@@ -79,7 +83,7 @@ clear_pending(LoopObject *loop)
             break;
         }
     }
-    cl_lent_clear(loop);
+    cl_watch_clear(loop);
 }
 
 void
@@ -92,7 +96,6 @@ cl_loop_close(LoopObject *loop, bool keep_pipe)
      * a fork the kernel's object is shared, and the other side still wants them. */
     cl_poller_close(&loop->l_poller);
     clear_pending(loop);
-    cl_watch_stop(loop, &loop->l_pipe_watch);
     cl_watch_table_free(&loop->l_watches);
     cl_inbox_close(&loop->l_inbox, keep_pipe);
     cl_turnstile_destroy(&loop->l_turnstile); /* not running: nobody waits */
@@ -340,6 +343,7 @@ static int
 poll_events(LoopObject *loop, int64_t timeout_ns, cl_event *events)
 {
     int count;
+    cl_loop_afterwards(loop);
     if (timeout_ns != 0 && !cl_inbox_sleep(&loop->l_inbox))
         timeout_ns = 0;
     Py_BEGIN_ALLOW_THREADS
@@ -408,22 +412,38 @@ run_foreign(LoopObject *loop, PyObject *handle)
     return result == NULL ? -1 : 0;
 }
 
+static int
+run_watch(LoopObject *loop, cl_watch *watch)
+{
+    unsigned bits = watch->w_pending;
+    watch->w_pending = 0; /* from now on events make a new node */
+    return watch->w_ops->run(loop, watch, bits);
+}
+
 static inline int
 run_node(LoopObject *loop, cl_node node)
 {
-    if (cl_node_kind(node) == CL_NODE_HANDLE)
+    switch (cl_node_kind(node)) {
+    case CL_NODE_HANDLE:
         return cl_handle_run(cl_node_pointer(node));
-    return run_foreign(loop, node_object(node));
+    case CL_NODE_WATCH:
+        return run_watch(loop, cl_node_pointer(node));
+    default:
+        return run_foreign(loop, node_object(node));
+    }
 }
 
 static int
-log_slow(LoopObject *loop, PyObject *handle, double seconds)
+log_slow(LoopObject *loop, cl_node node, double seconds)
 {
     cl_state *st = loop->l_st;
+    PyObject *object = node_object(node);
     /* Looked up at each use, as asyncio does. */
     PyObject *logger =
         PyObject_GetAttr(st->base_events_module, st->str_logger);
-    PyObject *text = PyObject_CallOneArg(st->format_handle, handle);
+    PyObject *text = cl_node_kind(node) == CL_NODE_WATCH
+                         ? PyObject_Str(object)
+                         : PyObject_CallOneArg(st->format_handle, object);
     PyObject *taken = PyFloat_FromDouble(seconds);
     PyObject *format = PyUnicode_FromString("Executing %s took %.3f seconds");
     PyObject *result = NULL;
@@ -448,14 +468,15 @@ run_node_timed(LoopObject *loop, cl_node node)
     if (cl_node_kind(node) == CL_NODE_HANDLE &&
         (((HandleObject *)handle)->h_flags & CL_HANDLE_CANCELLED))
         return 0;
-    Py_XSETREF(loop->l_current_handle, Py_NewRef(handle));
+    if (cl_node_kind(node) != CL_NODE_WATCH) /* that is no handle */
+        Py_XSETREF(loop->l_current_handle, Py_NewRef(handle));
     int result = cl_loop_time(loop, &start);
     if (result == 0)
         result = run_node(loop, node);
     if (result == 0)
         result = cl_loop_time(loop, &end);
     if (result == 0 && end - start >= loop->l_slow_callback_duration)
-        result = log_slow(loop, handle, end - start);
+        result = log_slow(loop, node, end - start);
     Py_CLEAR(loop->l_current_handle);
     return result;
 }
@@ -469,12 +490,14 @@ run_ready(LoopObject *loop)
     /* The ring may grow or be cleared under us, but positions stay. */
     while (result == 0 && loop->l_ready.r_head < end) {
         cl_node node = cl_ring_pop(&loop->l_ready);
+        PyObject *object = node_object(node);
         result =
             loop->l_debug ? run_node_timed(loop, node) : run_node(loop, node);
+        cl_loop_afterwards(loop);
         if (cl_node_kind(node) == CL_NODE_HANDLE &&
-            Py_REFCNT(node_object(node)) > 1)
+            Py_REFCNT(object) > 1)
             cl_handle_track(cl_node_pointer(node));
-        Py_DECREF(node_object(node));
+        Py_DECREF(object);
         cl_loop_scan_new(loop);
     }
     return result;
@@ -592,5 +615,7 @@ cl_loop_traverse_pending(LoopObject *loop, visitproc visit, void *arg)
             result = visit_node(loop->l_inbox.i_nodes[i], visit, arg);
         pthread_mutex_unlock(&loop->l_inbox.i_lock);
     }
+    if (result == 0)
+        result = cl_watch_traverse(loop, visit, arg);
     return result != 0 ? result : cl_lent_traverse(loop, visit, arg);
 }

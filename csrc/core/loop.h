@@ -36,7 +36,8 @@
 enum {
     CL_NODE_HANDLE = 0, /* HandleObject or TimerHandleObject */
     CL_NODE_FOREIGN =
-        1, /* an asyncio.Handle made by Python code: call _run() */
+        1,             /* an asyncio.Handle made by Python code: call _run() */
+    CL_NODE_WATCH = 2, /* a cl_watch; the reference is to its w_owner */
 };
 
 /* Spare handles kept per loop; asyncio.gather(*1000 coroutines) and the like
@@ -81,6 +82,9 @@ struct LoopObject {
     cl_inbox l_inbox;
     cl_watch l_pipe_watch; /* of the inbox's pipe */
     bool l_pipe_ready;     /* it has something to read */
+    /* Called once when the callback in progress has returned, and before the
+     * loop sleeps; NULL if there is nothing to do. Its errors are its own. */
+    void (*l_afterwards)(LoopObject *loop);
     cl_rate l_rate;
     uint64_t l_skip_until;   /* in ticks; before it no poll is due */
     uint64_t l_polled_ticks; /* of the last poll, with ... */
@@ -152,6 +156,16 @@ int cl_loop_time(LoopObject *loop, double *now);
 
 /* One turn. 0, or -1 when an exception must leave the loop. Runs Python. */
 int cl_loop_turn(LoopObject *loop);
+
+static inline void
+cl_loop_afterwards(LoopObject *loop)
+{
+    void (*afterwards)(LoopObject *) = loop->l_afterwards;
+    if (afterwards != NULL) {
+        loop->l_afterwards = NULL;
+        afterwards(loop);
+    }
+}
 
 /* Takes over one reference to the node's object; 0 or -1 with MemoryError. */
 int cl_loop_push(LoopObject *loop, cl_node node);

@@ -11,10 +11,20 @@ pipe_ready(LoopObject *loop, cl_watch *watch, unsigned events)
     return 0;
 }
 
+static void
+pipe_evicted(LoopObject *loop, cl_watch *watch)
+{
+    (void)loop;
+    (void)watch;
+}
+
+static const cl_watch_ops pipe_ops = {.ready = pipe_ready,
+                                      .evicted = pipe_evicted};
+
 int
 cl_signals_watch(LoopObject *loop)
 {
-    loop->l_pipe_watch.w_ready = pipe_ready;
+    cl_watch_init(&loop->l_pipe_watch, &pipe_ops, NULL);
     return cl_watch_start(loop, &loop->l_pipe_watch, loop->l_inbox.i_read_fd,
                           CL_READ);
 }

@@ -42,15 +42,56 @@ reserve_fd(cl_watch_table *table, int fd)
     return 0;
 }
 
+/* The table's reference to the owner follows what is wanted. */
+static inline void
+set_want(cl_watch *watch, unsigned want)
+{
+    PyObject *owner = watch->w_owner;
+    bool had = watch->w_want != 0;
+    watch->w_want = (uint8_t)want;
+    if (owner != NULL && had != (want != 0)) {
+        if (had)
+            Py_DECREF(owner);
+        else
+            Py_INCREF(owner);
+    }
+}
+
+/* Ends a watch without telling the poller. */
+static void
+forget(cl_watch_table *table, cl_watch *watch)
+{
+    /* A change that is still listed finds no watch, or one of a later
+     * generation that is in step, and does nothing. */
+    table->wt_by_fd[watch->w_fd] = NULL;
+    table->wt_count--;
+    watch->w_fd = -1;
+    watch->w_have = 0;
+    set_want(watch, 0);
+}
+
+static void
+evict(LoopObject *loop, cl_watch *watch)
+{
+    PyObject *owner = watch->w_owner;
+    Py_XINCREF(owner);
+    forget(&loop->l_watches, watch);
+    watch->w_ops->evicted(loop, watch);
+    Py_XDECREF(owner);
+}
+
 int
 cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want)
 {
     cl_watch_table *table = &loop->l_watches;
-    uint32_t generation = table->wt_generation + 1;
+    cl_watch *other = cl_watch_find(table, fd);
+    int err;
+    if (other != NULL)
+        evict(loop, other);
+    uint32_t generation = ++table->wt_generation;
     /* The poller first: it knows whether the number is a descriptor at all. */
-    int err =
-        loop->l_poller.ops->set(&loop->l_poller, fd, generation, 0, want);
-    if (err < 0)
+    if (want != 0 && (err = loop->l_poller.ops->set(&loop->l_poller, fd,
+                                                    generation, 0, want)) < 0)
         return err;
     err = reserve_fd(table, fd);
     if (err < 0) {
@@ -58,35 +99,46 @@ cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want)
                                       0);
         return err;
     }
-    table->wt_generation = generation;
     watch->w_fd = fd;
     watch->w_generation = generation;
-    watch->w_want = watch->w_have = (uint8_t)want;
+    watch->w_have = (uint8_t)want;
+    watch->w_want = 0;
     watch->w_changed = false;
+    set_want(watch, want);
     table->wt_by_fd[fd] = watch;
     table->wt_count++;
+    return 0;
+}
+
+static int
+list_change(cl_watch_table *table, cl_watch *watch)
+{
+    if (table->wt_change_count == table->wt_change_capacity) {
+        int capacity =
+            table->wt_change_capacity ? table->wt_change_capacity * 2 : 16;
+        int *fresh =
+            realloc(table->wt_changes, (size_t)capacity * sizeof(int));
+        if (fresh == NULL)
+            return -ENOMEM;
+        table->wt_changes = fresh;
+        table->wt_change_capacity = capacity;
+    }
+    table->wt_changes[table->wt_change_count++] = watch->w_fd;
+    watch->w_changed = true;
     return 0;
 }
 
 int
 cl_watch_want(LoopObject *loop, cl_watch *watch, unsigned want)
 {
-    cl_watch_table *table = &loop->l_watches;
+    if (watch->w_fd < 0)
+        return 0;
     if (!watch->w_changed && want != watch->w_have) {
-        if (table->wt_change_count == table->wt_change_capacity) {
-            int capacity =
-                table->wt_change_capacity ? table->wt_change_capacity * 2 : 16;
-            int *fresh =
-                realloc(table->wt_changes, (size_t)capacity * sizeof(int));
-            if (fresh == NULL)
-                return -ENOMEM;
-            table->wt_changes = fresh;
-            table->wt_change_capacity = capacity;
-        }
-        table->wt_changes[table->wt_change_count++] = watch->w_fd;
-        watch->w_changed = true;
+        int err = list_change(&loop->l_watches, watch);
+        if (err < 0)
+            return err;
     }
-    watch->w_want = (uint8_t)want;
+    set_want(watch, want);
     return 0;
 }
 
@@ -104,15 +156,27 @@ cl_watch_confirm(LoopObject *loop, cl_watch *watch)
 void
 cl_watch_stop(LoopObject *loop, cl_watch *watch)
 {
-    cl_watch_table *table = &loop->l_watches;
-    /* A change that is still listed finds no watch, or one of a later
-     * generation that is in step, and does nothing. */
-    table->wt_by_fd[watch->w_fd] = NULL;
-    table->wt_count--;
-    if (loop->l_poller.ops != NULL)
+    if (watch->w_fd < 0)
+        return;
+    if (watch->w_have != 0 && loop->l_poller.ops != NULL)
         (void)loop->l_poller.ops->set(&loop->l_poller, watch->w_fd,
                                       watch->w_generation, watch->w_have, 0);
-    watch->w_have = watch->w_want = 0;
+    forget(&loop->l_watches, watch);
+}
+
+int
+cl_watch_push(LoopObject *loop, cl_watch *watch, unsigned bits)
+{
+    bool queued = watch->w_pending != 0;
+    watch->w_pending |= (uint8_t)bits;
+    if (queued)
+        return 0;
+    Py_INCREF(watch->w_owner);
+    if (cl_loop_push(loop, cl_node_make(watch, CL_NODE_WATCH)) < 0) {
+        watch->w_pending = 0;
+        return -1;
+    }
+    return 0;
 }
 
 int
@@ -125,11 +189,32 @@ cl_watch_apply(LoopObject *loop)
             continue;
         watch->w_changed = false;
         if (watch->w_want != watch->w_have &&
-            cl_watch_confirm(loop, watch) < 0 &&
-            watch->w_ready(loop, watch, watch->w_want) < 0)
+            cl_watch_confirm(loop, watch) < 0 && watch->w_want != 0 &&
+            watch->w_ops->ready(loop, watch, watch->w_want) < 0)
             return -1;
     }
     table->wt_change_count = 0;
+    return 0;
+}
+
+void
+cl_watch_clear(LoopObject *loop)
+{
+    for (int fd = 0; fd < loop->l_watches.wt_size; fd++) {
+        cl_watch *watch = loop->l_watches.wt_by_fd[fd];
+        if (watch != NULL)
+            evict(loop, watch);
+    }
+}
+
+int
+cl_watch_traverse(LoopObject *loop, visitproc visit, void *arg)
+{
+    for (int fd = 0; fd < loop->l_watches.wt_size; fd++) {
+        cl_watch *watch = loop->l_watches.wt_by_fd[fd];
+        if (watch != NULL && watch->w_want != 0)
+            Py_VISIT(watch->w_owner);
+    }
     return 0;
 }
 
@@ -140,5 +225,5 @@ cl_watch_dispatch(LoopObject *loop, const cl_event *event)
     if (watch == NULL || watch->w_generation != event->generation)
         return 0;
     unsigned events = event->events & watch->w_want;
-    return events ? watch->w_ready(loop, watch, events) : 0;
+    return events ? watch->w_ops->ready(loop, watch, events) : 0;
 }
