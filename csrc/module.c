@@ -4,6 +4,7 @@
 #include "core/signals.h"
 #include "core/state.h"
 #include "loop_type.h"
+#include "net/sock.h"
 #include "poller/poller.h"
 
 /* setup.py says how it built us. */
@@ -218,7 +219,8 @@ module_exec(PyObject *module)
     st->module = module;
     if (setup_imports(st) < 0 || setup_names(st) < 0 ||
         setup_optional_imports(st) < 0 || probe_callback_source(st) < 0 ||
-        setup_threads(module, st) < 0 || setup_types(module, st) < 0)
+        setup_threads(module, st) < 0 || cl_sock_setup(st) < 0 ||
+        setup_types(module, st) < 0)
         return -1;
     return 0;
 }

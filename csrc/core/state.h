@@ -33,6 +33,7 @@
     X(tasks_module, "asyncio", "tasks") \
     X(futures_module, "asyncio", "futures") \
     X(set_wakeup_fd, "signal", "set_wakeup_fd") \
+    X(socket_type, "socket", "socket") \
     X(WeakSet, "weakref", "WeakSet") \
     X(WeakValueDictionary, "weakref", "WeakValueDictionary")
 
@@ -71,6 +72,7 @@ typedef struct cl_state {
     PyObject *kwnames_loop;             /* ("loop",) */
     PyObject *kwnames_debug;            /* ("debug",) */
     bool callback_source_takes_debug;   /* 3.13 and some 3.12 */
+    bool sock_known;                    /* see net/sock.h */
     unsigned long main_thread;          /* threading.main_thread().ident */
     int armed_fd;            /* what we gave signal.set_wakeup_fd, or -1 */
     Py_ssize_t live_handles; /* live objects, for leak checks */

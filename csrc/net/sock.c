@@ -1,0 +1,94 @@
+/* sock.c - see sock.h. */
+#include "net/sock.h"
+
+#include <limits.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+int
+cl_sock_ask_fd(cl_state *st, PyObject *sock)
+{
+    PyObject *number = PyObject_CallMethodNoArgs(sock, st->str_fileno);
+    if (number == NULL)
+        return -2;
+    long fd = PyLong_AsLong(number);
+    Py_DECREF(number);
+    if (fd == -1 && PyErr_Occurred())
+        return -2;
+    if (fd > INT_MAX) {
+        PyErr_SetString(PyExc_OverflowError,
+                        "signed integer is greater than maximum");
+        return -2;
+    }
+    return fd < 0 ? -1 : (int)fd;
+}
+
+/* Whether an attribute (called if it is a method) is this number: 1, 0, -1. */
+static int
+is_number(PyObject *sock, const char *name, long expected)
+{
+    PyObject *value = PyObject_GetAttrString(sock, name);
+    if (value != NULL && PyCallable_Check(value))
+        Py_SETREF(value, PyObject_CallNoArgs(value));
+    if (value == NULL)
+        return -1;
+    long number = PyLong_AsLong(value);
+    Py_DECREF(value);
+    if (number == -1 && PyErr_Occurred())
+        return -1;
+    return number == expected;
+}
+
+static int
+is_as_known(PyObject *sock)
+{
+    const cl_sock *inside = (const cl_sock *)sock;
+    int same = is_number(sock, "fileno", inside->s_fd);
+    if (same > 0)
+        same = is_number(sock, "family", inside->s_family);
+    if (same > 0)
+        same = is_number(sock, "type", inside->s_type);
+    return same > 0 ? is_number(sock, "proto", inside->s_proto) : same;
+}
+
+/* Open and closed, one socket of these kinds: 1, 0, -1. */
+static int
+probe(cl_state *st, int family, int type, int proto)
+{
+    PyObject *sock =
+        PyObject_CallFunction(st->socket_type, "iii", family, type, proto);
+    if (sock == NULL)
+        return -1;
+    int same = is_as_known(sock);
+    if (same > 0 && ((const cl_sock *)sock)->s_fd < 0)
+        same = 0;
+    PyObject *closed = PyObject_CallMethod(sock, "close", NULL);
+    if (closed == NULL)
+        same = -1;
+    else if (same > 0 && ((const cl_sock *)sock)->s_fd != -1)
+        same = 0;
+    Py_XDECREF(closed);
+    Py_DECREF(sock);
+    return same;
+}
+
+int
+cl_sock_setup(cl_state *st)
+{
+    PyTypeObject *type = (PyTypeObject *)st->socket_type;
+    st->sock_known = false;
+    if (!PyType_Check(st->socket_type) || type->tp_base == NULL ||
+        type->tp_base->tp_basicsize < (Py_ssize_t)sizeof(cl_sock))
+        return 0; /* somebody's replacement */
+    int same = probe(st, AF_UNIX, SOCK_DGRAM, 0);
+    if (same > 0)
+        same = probe(st, AF_INET, SOCK_STREAM, IPPROTO_TCP);
+    if (same < 0) {
+        /* No sockets here, or no descriptor left: not our business. */
+        if (!PyErr_ExceptionMatches(PyExc_Exception))
+            return -1;
+        PyErr_Clear();
+    }
+    st->sock_known = same > 0;
+    return 0;
+}
