@@ -94,6 +94,17 @@ class Loop(LoopCore, asyncio.SelectorEventLoop):
             return super().run_in_executor(executor, func, *args)
         return wrap_executor_future(chosen.submit(func, *args), self)
 
+    async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
+        """Return what socket.getaddrinfo() answers, without blocking the loop.
+
+        A numeric host and port are answered at once; anything else is looked up in the
+        default executor. See asyncio's loop.getaddrinfo.
+        """
+        answer = self._numeric_addrinfo(host, port, family, type, proto, flags)
+        if answer is not None:
+            return answer
+        return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
+
     def add_signal_handler(self, sig, callback, *args):
         """Call callback(*args) in the loop when the signal arrives.
 

@@ -34,6 +34,12 @@
     X(futures_module, "asyncio", "futures") \
     X(set_wakeup_fd, "signal", "set_wakeup_fd") \
     X(socket_type, "socket", "socket") \
+    X(socket_getaddrinfo, "socket", "getaddrinfo") \
+    X(socket_AF_INET, "socket", "AF_INET") \
+    X(socket_AF_INET6, "socket", "AF_INET6") \
+    X(socket_SOCK_STREAM, "socket", "SOCK_STREAM") \
+    X(socket_SOCK_DGRAM, "socket", "SOCK_DGRAM") \
+    X(socket_SOCK_RAW, "socket", "SOCK_RAW") \
     X(WeakSet, "weakref", "WeakSet") \
     X(WeakValueDictionary, "weakref", "WeakValueDictionary")
 
@@ -49,9 +55,9 @@
     X(add_done_callback) X(call_at) X(call_exception_handler) \
     X(cancelled) \
     X(context) X(create_task) X(data) X(debug) X(done) X(exception) X(fileno) \
-    X(handle) X(is_closing) X(logger) X(loop) X(message) \
+    X(getaddrinfo) X(handle) X(is_closing) X(logger) X(loop) X(message) \
     X(remove_done_callback) X(result) X(run) X(run_forever) \
-    X(source_traceback) \
+    X(socket) X(source_traceback) \
     X(time) X(warning)
 
 /* clang-format on */
