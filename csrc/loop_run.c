@@ -3,7 +3,7 @@
 
 #include "core/loop.h"
 #include "core/signals.h"
-#include "loop_args.h"
+#include "core/args.h"
 
 /* ----------------------------------------------------------- tasks, futures */
 

@@ -5,7 +5,8 @@
 
 #include "core/lent.h"
 #include "core/loop.h"
-#include "loop_args.h"
+#include "net/listener.h"
+#include "core/args.h"
 
 /* --------------------------------------------------------------- descriptors */
 
@@ -56,6 +57,13 @@ check_no_transport(LoopObject *loop, PyObject *file, int fd)
 {
     PyObject *key = NULL, *transport = NULL, *closing = NULL;
     int busy = -1;
+    cl_watch *watch = cl_watch_find(&loop->l_watches, fd);
+    if (watch != NULL && cl_watch_claims(watch)) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "File descriptor %R is used by transport %R", file,
+                     watch->w_owner);
+        return -1;
+    }
     if (loop->l_transports == NULL)
         return 0;
     if ((key = PyLong_FromLong(fd)) == NULL)
@@ -146,6 +154,8 @@ remove_watcher(LoopObject *loop, PyObject *file, unsigned direction,
     }
     if (!loop->l_open)
         Py_RETURN_FALSE;
+    if (!checked && direction == CL_READ && cl_listener_stop(loop, fd))
+        Py_RETURN_TRUE; /* asyncio stops serving so */
     int removed = cl_lent_remove(loop, fd, direction);
     return removed < 0 ? NULL : PyBool_FromLong(removed);
 }
