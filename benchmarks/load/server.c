@@ -9,8 +9,8 @@
  *     http      each piece received is taken for a request, and answered
  *     send      8 bytes tell how many bytes to send
  *     receive   8 bytes tell how many bytes follow; one byte answers the last
- *     close     each connection is closed at once
- *     sink      each connection is read to its end
+ *     close     each connection is read to its end and closed
+ *     reset     the same, and nothing stays behind of the peer's end either
  *
  * Receiving never blocks, but sending does: the load generator reads whatever
  * it sends itself, so a server waiting for it is no deadlock. */
@@ -26,6 +26,7 @@ typedef struct {
     const char *name;
     /* With `size` bytes in `buffer`; 0 at the end of file. */
     void (*on_data)(connection *c, size_t size);
+    int reset;
 } mode;
 
 static char buffer[BUFFER];
@@ -89,13 +90,13 @@ ignore(connection *c, size_t size)
 }
 
 static const mode modes[] = {
-    {"echo", echo},      {"http", answer_http},
-    {"send", send_bulk}, {"receive", receive_bulk},
-    {"close", NULL},     {"sink", ignore},
+    {"echo", echo, 0},      {"http", answer_http, 0},
+    {"send", send_bulk, 0}, {"receive", receive_bulk, 0},
+    {"close", ignore, 0},   {"reset", ignore, 1},
 };
 
 static void
-accept_one(int epoll, int listener, const mode *mode)
+accept_one(int epoll, int listener)
 {
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     if (fd < 0) {
@@ -103,10 +104,6 @@ accept_one(int epoll, int listener, const mode *mode)
             return;
         }
         die("accept4");
-    }
-    if (mode->on_data == NULL) {
-        close(fd);
-        return;
     }
     connection *c = calloc(1, sizeof *c);
     if (c == NULL) {
@@ -125,8 +122,9 @@ receive_some(connection *c, const mode *mode)
         mode->on_data(c, (size_t)size);
     }
     else if (size == 0 || errno != EAGAIN) {
-        /* The peer has closed first, and would stay in TIME_WAIT. */
-        set_reset_on_close(c->fd);
+        if (mode->reset) {
+            set_reset_on_close(c->fd);
+        }
         close(c->fd);
         free(c);
     }
@@ -193,7 +191,7 @@ main(int argc, char **argv)
                 echo_datagram(listener);
             }
             else {
-                accept_one(epoll, listener, mode);
+                accept_one(epoll, listener);
             }
         }
     }

@@ -5,7 +5,7 @@ import contextlib
 
 from benchmarks import load
 from benchmarks.registry import benchmark
-from benchmarks.served import exchange, served
+from benchmarks.served import exchange, held, served
 
 KIB = 1024
 PIECE = 4 * KIB
@@ -101,11 +101,6 @@ class EchoDatagrams(asyncio.DatagramProtocol):
         self.transport.sendto(data, addr)
 
 
-class CloseAtOnce(asyncio.Protocol):
-    def connection_made(self, transport):
-        transport.close()
-
-
 @served(*exchange(100, KIB), floor="echo", reach=1.1)
 async def tcp_echo_protocol(loop, sock):
     """One message of 1 KiB echoed by a Protocol; 100 connections."""
@@ -154,6 +149,48 @@ async def bulk_recv(loop, sock):
     return await loop.create_server(BulkReceive, sock=sock)
 
 
+def stream_echo(receive):
+    """Serve each connection by the message that receive(reader) awaits, and its write."""
+
+    async def connected(reader, writer):
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                message = await receive(reader)
+                if not message:
+                    break
+                writer.write(message)
+                await writer.drain()
+        writer.close()
+
+    return lambda loop, sock: asyncio.start_server(connected, sock=sock)
+
+
+def read_exactly(reader):
+    return reader.readexactly(KIB)
+
+
+def read_line(reader):
+    return reader.readline()
+
+
+@served(*exchange(100, KIB), floor="echo", reach=1.4)
+async def streams_echo(loop, sock):
+    """One message of 1 KiB: readexactly(), write() and drain(); 100 connections."""
+    return await stream_echo(read_exactly)(loop, sock)
+
+
+@served(*exchange(100, REPLY), floor="echo", reach=1)
+async def streams_readline(loop, sock):
+    """One line of 64 bytes: readline(), write() and drain(); 100 connections."""
+    return await stream_echo(read_line)(loop, sock)
+
+
+@served(*exchange(100, REPLY, LINES), floor="echo", batch=LINES, reach=3)
+async def streams_lines(loop, sock):
+    """One line of 64 bytes, of 20 sent at once, answered likewise; 100 connections."""
+    return await stream_echo(read_line)(loop, sock)
+
+
 async def accept_into(loop, sock, echo):
     """Start echo(loop, connection) as a task for each connection."""
     tasks = set()
@@ -188,16 +225,29 @@ async def sock_echo_100k(loop, sock):
     return loop.create_task(accept_into(loop, sock, sock_echo(100 * KIB)))
 
 
+@served(*exchange(20, KIB), kind="udp", floor="echo", reach=1.35)
+async def udp_echo(loop, sock):
+    """One datagram of 1 KiB echoed by sendto(); 20 peers."""
+    transport, _ = await loop.create_datagram_endpoint(EchoDatagrams, sock=sock)
+    return transport
+
+
+@served(*exchange(100, KIB), kind="unix", floor="echo", reach=1.15)
+async def unix_echo(loop, sock):
+    """One message of 1 KiB echoed by a Protocol over a unix socket; 100 connections."""
+    return await loop.create_unix_server(Echo, sock=sock)
+
+
 @served("storm", 20, floor="close", reach=1.02)
 async def accept_close(loop, sock):
-    """One connection accepted, and closed in connection_made; 20 at a time."""
-    return await loop.create_server(CloseAtOnce, sock=sock)
+    """One connection accepted, read to its end, which comes at once, and closed; 20 at a time."""
+    return await loop.create_server(asyncio.Protocol, sock=sock)
 
 
 @contextlib.contextmanager
 def c_server(loop):
     _, core = load.pin()
-    with load.listener("tcp") as sock, load.server("sink", sock, core=core):
+    with load.listener("tcp") as sock, load.server("reset", sock, core=core):
         yield sock.getsockname()
 
 
@@ -207,3 +257,15 @@ async def client_connect(loop, n, address):
     for _ in range(n):
         transport, _ = await loop.create_connection(asyncio.Protocol, *address)
         transport.close()
+
+
+@held(10_000, at_most=0.9)
+async def tcp_idle_memory(loop, sock):
+    """One idle connection to a Protocol, of 10,000; growth of the resident set."""
+    return await loop.create_server(Echo, sock=sock)
+
+
+@held(10_000, at_most=4)
+async def streams_idle_memory(loop, sock):
+    """One idle connection whose task waits in readline(), of 10,000; growth of the resident set."""
+    return await stream_echo(read_line)(loop, sock)
