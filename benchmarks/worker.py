@@ -86,6 +86,8 @@ def measure(name: str, loop_name: str) -> Dict[str, Any]:
             samples = [subject.sample(n) for _ in range(SAMPLES)]
     except registry.Skip as exc:
         return {"skipped": str(exc)}
+    except NotImplementedError:
+        return {"skipped": "{} does not implement it".format(loop_name)}
     return {
         "operations": n,
         "cpu_ns": statistics.median(cpu for cpu, _ in samples) / n,

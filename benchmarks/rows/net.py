@@ -149,8 +149,8 @@ async def bulk_recv(loop, sock):
     return await loop.create_server(BulkReceive, sock=sock)
 
 
-def stream_echo(receive):
-    """Serve each connection by the message that receive(reader) awaits, and its write."""
+def start_stream_server(sock, receive):
+    """A server that writes back each message that receive(reader) awaits."""
 
     async def connected(reader, writer):
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -162,7 +162,7 @@ def stream_echo(receive):
                 await writer.drain()
         writer.close()
 
-    return lambda loop, sock: asyncio.start_server(connected, sock=sock)
+    return asyncio.start_server(connected, sock=sock)
 
 
 def read_exactly(reader):
@@ -176,19 +176,19 @@ def read_line(reader):
 @served(*exchange(100, KIB), floor="echo", reach=1.4)
 async def streams_echo(loop, sock):
     """One message of 1 KiB: readexactly(), write() and drain(); 100 connections."""
-    return await stream_echo(read_exactly)(loop, sock)
+    return await start_stream_server(sock, read_exactly)
 
 
 @served(*exchange(100, REPLY), floor="echo", reach=1)
 async def streams_readline(loop, sock):
     """One line of 64 bytes: readline(), write() and drain(); 100 connections."""
-    return await stream_echo(read_line)(loop, sock)
+    return await start_stream_server(sock, read_line)
 
 
 @served(*exchange(100, REPLY, LINES), floor="echo", batch=LINES, reach=3)
 async def streams_lines(loop, sock):
     """One line of 64 bytes, of 20 sent at once, answered likewise; 100 connections."""
-    return await stream_echo(read_line)(loop, sock)
+    return await start_stream_server(sock, read_line)
 
 
 async def accept_into(loop, sock, echo):
@@ -268,4 +268,4 @@ async def tcp_idle_memory(loop, sock):
 @held(10_000, at_most=4)
 async def streams_idle_memory(loop, sock):
     """One idle connection whose task waits in readline(), of 10,000; growth of the resident set."""
-    return await stream_echo(read_line)(loop, sock)
+    return await start_stream_server(sock, read_line)
