@@ -37,9 +37,10 @@ def run_python(python: str, rows: List[registry.Benchmark], args: argparse.Names
         return None
     for loop, reason in about["absent"].items():
         note("skipped: {} on Python {}: {}".format(loop, about["version"], reason))
-    loops = [
-        name for name in names if name in about["loops"] or name == registry.FLOOR and any(row.floor for row in rows)
-    ]
+    present = set(about["loops"])
+    if any(row.floor for row in rows):
+        present.add(registry.FLOOR)
+    loops = [name for name in names if name in present]
     if not loops:
         return None
 

@@ -73,7 +73,7 @@ def served(
                     client.wait_blocking()
                     yield client.run_blocking, server.cpu_ns
 
-        @benchmark(fixture=fixture, floor=floor and on_floor, batch=batch, reach=reach, rate=True)
+        @benchmark(fixture=fixture, floor=on_floor if floor else None, batch=batch, reach=reach, rate=True)
         @functools.wraps(serve)
         async def run(loop: Any, n: int, client: load.Client) -> None:
             await client.run(loop, n)

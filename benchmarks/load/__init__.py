@@ -54,20 +54,21 @@ def _running(command: List[str], core: int, **options: Any) -> Iterator[Tuple[su
     with ours:
         with theirs:
             child = subprocess.Popen(command, stdin=theirs, stdout=theirs, **options)
-        try:
-            os.sched_setaffinity(child.pid, [core])
-            yield child, ours
-        finally:
-            # It ends by itself at the end of its input, but not while it waits
-            # for an answer that a failed server owes it.
-            child.kill()
-            child.wait()
+        with child:
+            try:
+                os.sched_setaffinity(child.pid, [core])
+                yield child, ours
+            finally:
+                # It ends by itself at the end of its input, but not while it waits
+                # for an answer that a failed server owes it.
+                child.kill()
 
 
 class Client:
     """A load generator at work on the server at an address."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, child: subprocess.Popen, control: socket.socket) -> None:
+        self._child = child
         self._control = control
 
     async def wait(self, loop: Any) -> Dict[str, Any]:
@@ -88,7 +89,8 @@ class Client:
     def wait_blocking(self) -> Dict[str, Any]:
         line = self._control.recv(1000)
         if not line:
-            raise RuntimeError("the load generator ended early")
+            assert self._child.stderr is not None
+            raise RuntimeError("the load generator ended: " + self._child.stderr.read().strip())
         return json.loads(line)
 
     def run_blocking(self, n: int) -> None:
@@ -100,8 +102,8 @@ class Client:
 @contextlib.contextmanager
 def client(mode: str, address: str, *args: int, core: int) -> Iterator[Client]:
     command = [program("client"), mode, address, *map(str, args)]
-    with _running(command, core) as (_, control):
-        yield Client(control)
+    with _running(command, core, stderr=subprocess.PIPE, universal_newlines=True) as (child, control):
+        yield Client(child, control)
 
 
 class Server:

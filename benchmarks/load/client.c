@@ -404,10 +404,11 @@ run_storm(long count)
 /* --------------------------------------------------------------------- main */
 
 static void
-on_alarm(int number)
+on_alarm(int signum)
 {
-    static const char text[] = "the server left the load waiting for 20 seconds\n";
-    (void)number;
+    static const char text[] =
+        "the server left the load waiting for 20 seconds\n";
+    (void)signum;
     (void)!write(2, text, sizeof text - 1);
     _exit(1);
 }

@@ -27,7 +27,7 @@ typedef struct {
     /* With `size` bytes in `buffer`; 0 at the end of file. */
     void (*on_data)(connection *c, size_t size);
     int reset;
-} mode;
+} service;
 
 static char buffer[BUFFER];
 
@@ -89,7 +89,7 @@ ignore(connection *c, size_t size)
     (void)size;
 }
 
-static const mode modes[] = {
+static const service modes[] = {
     {"echo", echo, 0},      {"http", answer_http, 0},
     {"send", send_bulk, 0}, {"receive", receive_bulk, 0},
     {"close", ignore, 0},   {"reset", ignore, 1},
@@ -115,7 +115,7 @@ accept_one(int epoll, int listener)
 }
 
 static void
-receive_some(connection *c, const mode *mode)
+receive_some(connection *c, const service *mode)
 {
     ssize_t size = recv(c->fd, buffer, sizeof buffer, MSG_DONTWAIT);
     if (size > 0) {
@@ -147,7 +147,7 @@ int
 main(int argc, char **argv)
 {
     struct epoll_event events[256];
-    const mode *mode = NULL;
+    const service *mode = NULL;
     /* Only their addresses are used, to tell them from connections. */
     static connection on_listener, on_input;
 
