@@ -49,9 +49,24 @@ class Subject:
         while True:
             seconds = self.sample(n)[1] / 1e9
             if seconds >= CALIBRATION_SECONDS:
-                return batch * max(1, round(n * SAMPLE_SECONDS / seconds / batch))
+                return _fitting(n, seconds, batch)
             growth = min(10.0, max(2.0, 1.2 * CALIBRATION_SECONDS / seconds))
             n = batch * round(n * growth / batch)
+
+    def measure(self, batch: int) -> Dict[str, float]:
+        n = self.calibrate(batch)
+        while True:
+            samples = [self.sample(n) for _ in range(SAMPLES)]
+            cpu_ns, wall_ns = map(statistics.median, zip(*samples))
+            if wall_ns / 1e9 >= SAMPLE_SECONDS / 2:
+                return {"operations": n, "cpu_ns": cpu_ns / n, "wall_ns": wall_ns / n}
+            # A stall has cut calibration short, as on a busy machine.
+            n = _fitting(n, wall_ns / 1e9, batch)
+
+
+def _fitting(n: int, seconds: float, batch: int) -> int:
+    """How many operations take SAMPLE_SECONDS, when n took so many seconds."""
+    return batch * max(1, round(n * SAMPLE_SECONDS / seconds / batch))
 
 
 @contextlib.contextmanager
@@ -82,17 +97,11 @@ def measure(name: str, loop_name: str) -> Dict[str, Any]:
         with open_subject(row, loop_name) as subject:
             if row.metric == "memory":
                 return {"operations": row.batch, "kib": subject.run(row.batch)}
-            n = subject.calibrate(row.batch)
-            samples = [subject.sample(n) for _ in range(SAMPLES)]
+            return subject.measure(row.batch)
     except registry.Skip as exc:
         return {"skipped": str(exc)}
     except NotImplementedError:
         return {"skipped": "{} does not implement it".format(loop_name)}
-    return {
-        "operations": n,
-        "cpu_ns": statistics.median(cpu for cpu, _ in samples) / n,
-        "wall_ns": statistics.median(wall for _, wall in samples) / n,
-    }
 
 
 if __name__ == "__main__":

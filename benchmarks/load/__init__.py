@@ -140,7 +140,8 @@ def listener(kind: str) -> Iterator[socket.socket]:
             sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
             sock.bind(("127.0.0.1", 0))
         if kind != "udp":
-            sock.listen(100)
+            # A connect that overflows the backlog of a starved server waits for a second.
+            sock.listen(4096)
         sock.setblocking(False)
         yield sock
 
