@@ -113,6 +113,11 @@ class Loop(LoopCore, asyncio.SelectorEventLoop):
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **options)
         return self._new_stream(sock, protocol, waiter, extra, server, context)
 
+    def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
+        if not _is_plain(sock) or sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
+        return self._new_datagram(sock, protocol, waiter, extra, address)
+
     def _make_ssl_transport(
         self,
         rawsock,
@@ -218,7 +223,7 @@ _SERVING_OPTIONS = [
 ]
 
 # What a subclass of socket.socket may do otherwise, and the C code would not notice.
-_SOCKET_METHODS = ("accept", "close", "fileno", "recv", "recv_into", "send", "sendmsg")
+_SOCKET_METHODS = ("accept", "close", "fileno", "recv", "recv_into", "recvfrom", "send", "sendmsg", "sendto")
 
 
 def _is_plain(sock):

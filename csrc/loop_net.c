@@ -3,6 +3,7 @@
 
 #include "core/args.h"
 #include "core/loop.h"
+#include "net/datagram.h"
 #include "net/listener.h"
 #include "net/sock.h"
 #include "net/stream.h"
@@ -23,6 +24,26 @@ check_count(const char *method, Py_ssize_t nargs, Py_ssize_t count)
     return -1;
 }
 
+/* Fills what _new_stream() and _new_datagram() have in common. */
+static int
+take_socket(LoopObject *loop, PyObject *const *args, cl_transport_args *made)
+{
+    if (cl_loop_check_open(loop) < 0)
+        return -1;
+    int fd = cl_sock_fd(loop->l_st, args[0]);
+    if (fd == -1)
+        PyErr_Format(PyExc_ValueError, "Invalid file object: %R", args[0]);
+    if (fd < 0)
+        return -1;
+    *made = (cl_transport_args){.loop = loop,
+                                .sock = args[0],
+                                .fd = fd,
+                                .protocol = args[1],
+                                .waiter = none_as_null(args[2]),
+                                .extra = none_as_null(args[3])};
+    return 0;
+}
+
 PyDoc_STRVAR(Loop_new_stream_doc,
              "_new_stream($self, sock, protocol, waiter, extra, server, "
              "context, /)\n--\n\n"
@@ -33,24 +54,30 @@ PyDoc_STRVAR(Loop_new_stream_doc,
 static PyObject *
 Loop_new_stream(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
 {
+    cl_transport_args made;
     if (check_count("_new_stream", nargs, 6) < 0 ||
-        cl_loop_check_open(loop) < 0)
+        take_socket(loop, args, &made) < 0)
         return NULL;
-    int fd = cl_sock_fd(loop->l_st, args[0]);
-    if (fd < 0) {
-        if (fd == -1)
-            PyErr_Format(PyExc_ValueError, "Invalid file object: %R", args[0]);
-        return NULL;
-    }
-    cl_transport_args made = {.loop = loop,
-                              .sock = args[0],
-                              .fd = fd,
-                              .protocol = args[1],
-                              .waiter = none_as_null(args[2]),
-                              .extra = none_as_null(args[3]),
-                              .server = none_as_null(args[4]),
-                              .context = none_as_null(args[5])};
+    made.server = none_as_null(args[4]);
+    made.context = none_as_null(args[5]);
     return (PyObject *)cl_stream_new(&made, false);
+}
+
+PyDoc_STRVAR(Loop_new_datagram_doc,
+             "_new_datagram($self, sock, protocol, waiter, extra, address, "
+             "/)\n--\n\n"
+             "Make the transport of a datagram socket of AF_INET, AF_INET6 or "
+             "AF_UNIX, which is\n"
+             "the transport's from then on.");
+
+static PyObject *
+Loop_new_datagram(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
+{
+    cl_transport_args made;
+    if (check_count("_new_datagram", nargs, 5) < 0 ||
+        take_socket(loop, args, &made) < 0)
+        return NULL;
+    return (PyObject *)cl_datagram_new(&made, args[4]);
 }
 
 PyDoc_STRVAR(Loop_listen_doc,
@@ -74,6 +101,8 @@ Loop_listen(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
 static PyMethodDef methods[] = {
     {"_new_stream", CL_FAST(Loop_new_stream), METH_FASTCALL,
      Loop_new_stream_doc},
+    {"_new_datagram", CL_FAST(Loop_new_datagram), METH_FASTCALL,
+     Loop_new_datagram_doc},
     {"_listen", CL_FAST(Loop_listen), METH_FASTCALL, Loop_listen_doc},
     {NULL}};
 

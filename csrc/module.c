@@ -4,6 +4,7 @@
 #include "core/signals.h"
 #include "core/state.h"
 #include "loop_type.h"
+#include "net/datagram.h"
 #include "net/listener.h"
 #include "net/sock.h"
 #include "net/stream.h"
@@ -170,6 +171,14 @@ probe_transports(cl_state *st)
         return -1;
     st->sendfile_try_native = PyObject_GetAttr(modes, st->str_TRY_NATIVE);
     Py_DECREF(modes);
+    PyObject *header = NULL;
+    int found = PyObject_GetOptionalAttr(st->asyncio_DatagramTransport,
+                                         st->str__header_size, &header);
+    if (found > 0)
+        st->datagram_header_size = PyLong_AsSize_t(header);
+    Py_XDECREF(header);
+    if (found < 0 || PyErr_Occurred())
+        return -1;
     PyObject *attach = PyObject_GetAttr(st->Server, st->str__attach);
     PyObject *code =
         attach == NULL ? NULL : PyObject_GetAttrString(attach, "__code__");
@@ -239,6 +248,8 @@ setup_types(PyObject *module, cl_state *st)
                               (PyObject *)st->TimerHandleType) < 0 ||
         PyModule_AddObjectRef(module, "SocketTransport",
                               (PyObject *)st->SocketTransportType) < 0 ||
+        PyModule_AddObjectRef(module, "DatagramTransport",
+                              (PyObject *)st->DatagramTransportType) < 0 ||
         PyModule_AddObjectRef(module, "LoopCore", (PyObject *)st->LoopType) <
             0)
         return -1;

@@ -680,8 +680,14 @@ get_buffer(StreamObject *self, Py_buffer *view)
                         "get_buffer() returned an empty buffer");
         status = -1;
     }
-    if (status > 0 && PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE) < 0)
+    if (status > 0 && PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE) < 0) {
         status = 0;
+        if (PyErr_ExceptionMatches(PyExc_BufferError)) /* as recv_into() */
+            PyErr_Format(PyExc_TypeError,
+                         "get_buffer() must return a read-write bytes-like "
+                         "object, not %s",
+                         Py_TYPE(buffer)->tp_name);
+    }
     Py_DECREF(buffer);
     return status;
 }

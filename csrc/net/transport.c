@@ -486,7 +486,8 @@ cl_transport_report_stray(TransportObject *self)
     if (cl_error_is_exit())
         return -1;
     PyObject *exception = PyErr_GetRaisedException();
-    int status = report(self, exception, "Exception in callback of transport");
+    int status =
+        report(self, exception, "Exception in callback of a transport");
     Py_DECREF(exception);
     return status;
 }
