@@ -5,6 +5,7 @@
 #include "core/state.h"
 #include "loop_type.h"
 #include "net/sock.h"
+#include "net/sockop.h"
 #include "poller/poller.h"
 
 /* setup.py says how it built us. */
@@ -30,8 +31,9 @@ static PyObject *
 module_counts(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = state_of(module);
-    return Py_BuildValue("{snsnsn}", "Loop", st->live_loops, "Handle",
-                         st->live_handles, "TimerHandle", st->live_timers);
+    return Py_BuildValue("{snsnsnsn}", "Loop", st->live_loops, "Handle",
+                         st->live_handles, "TimerHandle", st->live_timers,
+                         "SockOp", st->live_sockops);
 }
 
 PyDoc_STRVAR(build_info_doc, "build_info()\n--\n\n"

@@ -15,6 +15,7 @@
 #define CL_STATE_TYPES(X) \
     X(Handle, cl_handle_setup) \
     X(TimerHandle, cl_timer_handle_setup) \
+    X(SockOp, cl_sockop_setup) \
     X(Loop, cl_loop_setup)
 
 /* field, module, attribute: fetched once, at import */
@@ -48,16 +49,16 @@
     X(Future) X(Task) \
     X(__eq__) X(__ge__) X(__gt__) X(__kwdefaults__) X(__le__) X(__lt__) X(__ne__) \
     X(__repr__) \
-    X(_ThreadSafeHandle) X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) \
+    X(_ThreadSafeHandle) X(_asyncio_future_blocking) X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) \
     X(_cancelled) X(_check_callback) X(_check_thread) X(_get_running_loop) X(_handle_signal) \
     X(_log_destroy_pending) X(_repr_info) X(_run) X(_run_once) \
     X(_set_coroutine_origin_tracking) X(_set_running_loop) \
     X(add_done_callback) X(call_at) X(call_exception_handler) \
     X(cancelled) \
-    X(context) X(create_task) X(data) X(debug) X(done) X(exception) X(fileno) \
+    X(context) X(create_future) X(create_task) X(data) X(debug) X(done) X(exception) X(fileno) \
     X(getaddrinfo) X(handle) X(is_closing) X(logger) X(loop) X(message) \
     X(remove_done_callback) X(result) X(run) X(run_forever) \
-    X(socket) X(source_traceback) \
+    X(set_result) X(socket) X(source_traceback) \
     X(time) X(warning)
 
 /* clang-format on */
@@ -83,6 +84,7 @@ typedef struct cl_state {
     int armed_fd;            /* what we gave signal.set_wakeup_fd, or -1 */
     Py_ssize_t live_handles; /* live objects, for leak checks */
     Py_ssize_t live_timers;
+    Py_ssize_t live_sockops;
     Py_ssize_t live_loops;
 } cl_state;
 
