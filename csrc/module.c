@@ -240,6 +240,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     CL_STATE_IMPORTS(VISIT)
 #undef VISIT
     Py_VISIT(st->asyncio_ThreadSafeHandle);
+    Py_VISIT(st->socket_accept);
     return 0;
 }
 
@@ -256,6 +257,7 @@ module_clear(PyObject *module)
     CL_STATE_IMPORTS(CLEAR)
 #undef CLEAR
     Py_CLEAR(st->asyncio_ThreadSafeHandle);
+    Py_CLEAR(st->socket_accept);
     return 0;
 }
 

@@ -46,11 +46,22 @@ handle_in(const lent_place *place)
     return place->p_ops == NULL ? (HandleObject *)place->p_object : NULL;
 }
 
+/* The places that are taken. */
 static inline unsigned
-wanted(const cl_lent *lent)
+taken(const cl_lent *lent)
 {
     return (lent->n_reader.p_object ? CL_READ : 0) |
            (lent->n_writer.p_object ? CL_WRITE : 0);
+}
+
+/* What to want once a waiter has the place for `more` too (0: nobody comes). */
+static inline unsigned
+interest(const cl_lent *lent, unsigned more)
+{
+    unsigned bits = taken(lent) | more;
+    bool handles = (more != CL_READ && handle_in(&lent->n_reader) != NULL) ||
+                   (more != CL_WRITE && handle_in(&lent->n_writer) != NULL);
+    return bits == 0 || handles ? bits : bits | CL_EDGE;
 }
 
 /* Looks the record up anew, as do all below: what was done before may have run
@@ -59,10 +70,15 @@ static int
 wake(LoopObject *loop, int fd, unsigned direction)
 {
     cl_lent *lent = find(loop, fd);
-    lent_place *place = lent == NULL ? NULL : place_of(lent, direction);
-    if (place == NULL || place->p_object == NULL)
+    if (lent == NULL)
         return 0;
+    lent_place *place = place_of(lent, direction);
     PyObject *object = place->p_object;
+    if (object == NULL) {
+        /* Without memory it will be told again. */
+        (void)cl_watch_want(loop, &lent->n_watch, interest(lent, 0));
+        return 0;
+    }
     if (place->p_ops != NULL) {
         Py_INCREF(object);
         int err = place->p_ops->ready(loop, object);
@@ -120,20 +136,15 @@ drop(LoopObject *loop, cl_lent *lent)
 
 /* Who had a place lost it. Takes over the reference. 0 or -1 */
 static int
-lose(lent_place old)
+lose(LoopObject *loop, lent_place old)
 {
-    HandleObject *handle = handle_in(&old);
-    int err = handle == NULL ? 0 : cl_handle_cancel(handle);
+    int err = 0;
+    if (old.p_ops != NULL)
+        err = old.p_ops->lost(loop, old.p_object);
+    else if (old.p_object != NULL)
+        err = cl_handle_cancel((HandleObject *)old.p_object);
     Py_XDECREF(old.p_object);
     return err;
-}
-
-static void
-cancel_replaced(const lent_place *place)
-{
-    HandleObject *handle = handle_in(place);
-    if (handle != NULL && cl_handle_cancel(handle) < 0)
-        PyErr_WriteUnraisable((PyObject *)handle);
 }
 
 static void
@@ -141,15 +152,18 @@ lent_evicted(LoopObject *loop, cl_watch *watch)
 {
     cl_lent *lent = (cl_lent *)watch;
     if (loop->l_open) { /* another owner has the descriptor now */
-        cancel_replaced(&lent->n_reader);
-        cancel_replaced(&lent->n_writer);
+        lent_place reader = lent->n_reader, writer = lent->n_writer;
+        lent->n_reader = lent->n_writer = (lent_place){NULL, NULL};
+        int err = lose(loop, reader);
+        if (lose(loop, writer) < 0 || err < 0)
+            PyErr_WriteUnraisable((PyObject *)loop);
     }
     release(lent);
 }
 
 /* A new record, and its first interest. NULL with an exception. */
 static cl_lent *
-start(LoopObject *loop, int fd, unsigned direction)
+start(LoopObject *loop, int fd, unsigned bits)
 {
     cl_lent *lent = PyMem_Calloc(1, sizeof(*lent));
     if (lent == NULL) {
@@ -157,7 +171,7 @@ start(LoopObject *loop, int fd, unsigned direction)
         return NULL;
     }
     cl_watch_init(&lent->n_watch, &lent_ops, NULL);
-    int err = cl_watch_start(loop, &lent->n_watch, fd, direction);
+    int err = cl_watch_start(loop, &lent->n_watch, fd, bits);
     if (err < 0) {
         PyMem_Free(lent);
         (void)cl_raise_errno(err);
@@ -166,23 +180,18 @@ start(LoopObject *loop, int fd, unsigned direction)
     return lent;
 }
 
-/* The record of fd, which wants `direction` too. The poller is asked whether it
- * still knows the descriptor, unless that is `known`. NULL with an exception. */
-static cl_lent *
-want(LoopObject *loop, int fd, unsigned direction, bool known)
+/* Makes the record want these bits. The poller is asked whether it still knows the
+ * descriptor, unless that is `known`. 0, or -1 with an exception. */
+static int
+want(LoopObject *loop, cl_lent *lent, unsigned bits, bool known)
 {
-    cl_lent *lent = find(loop, fd);
-    if (lent == NULL)
-        return start(loop, fd, direction);
-    int err = cl_watch_want(loop, &lent->n_watch, wanted(lent) | direction);
+    int err = cl_watch_want(loop, &lent->n_watch, bits);
     if (err == 0 && !known)
         err = cl_watch_confirm(loop, &lent->n_watch);
-    if (err < 0) {
-        (void)cl_watch_want(loop, &lent->n_watch, wanted(lent));
-        (void)cl_raise_errno(err);
-        return NULL;
-    }
-    return lent;
+    if (err == 0)
+        return 0;
+    (void)cl_watch_want(loop, &lent->n_watch, interest(lent, 0));
+    return cl_raise_errno(err);
 }
 
 int
@@ -190,9 +199,9 @@ cl_lent_add(LoopObject *loop, int fd, PyObject *file, unsigned direction,
             HandleObject *handle)
 {
     cl_lent *lent = find(loop, fd);
-    bool is_new = lent == NULL || wanted(lent) == 0;
-    lent = want(loop, fd, direction, false);
-    if (lent == NULL) {
+    bool is_new = lent == NULL || taken(lent) == 0;
+    if (lent == NULL ? (lent = start(loop, fd, direction)) == NULL
+                     : want(loop, lent, taken(lent) | direction, false) < 0) {
         Py_DECREF(handle);
         return -1;
     }
@@ -204,18 +213,18 @@ cl_lent_add(LoopObject *loop, int fd, PyObject *file, unsigned direction,
     lent_place *place = place_of(lent, direction), old = *place;
     *place = (lent_place){.p_object = (PyObject *)handle};
     Py_XDECREF(other);
-    return lose(old);
+    return lose(loop, old);
 }
 
 /* After a place was emptied. 0 or -ENOMEM: then the interest remains. */
 static int
 want_less(LoopObject *loop, cl_lent *lent)
 {
-    if (wanted(lent) == 0 && lent->n_sock == NULL) {
+    if (taken(lent) == 0) {
         drop(loop, lent);
         return 0;
     }
-    return cl_watch_want(loop, &lent->n_watch, wanted(lent));
+    return cl_watch_want(loop, &lent->n_watch, interest(lent, 0));
 }
 
 int
@@ -231,9 +240,7 @@ cl_lent_remove(LoopObject *loop, int fd, unsigned direction)
         PyErr_NoMemory();
         return -1;
     }
-    /* The caller may close the descriptor next. */
-    cl_lent_settle(loop, fd);
-    return lose(old) < 0 ? -1 : 1;
+    return lose(loop, old) < 0 ? -1 : 1;
 }
 
 /* --------------------------------------------------------------------- waiters */
@@ -246,12 +253,23 @@ cl_lent_wait(LoopObject *loop, int fd, PyObject *sock, unsigned direction,
     bool known = lent != NULL && lent->n_sock != NULL &&
                  cl_weakref_is(lent->n_sock, sock);
     PyObject *weak = known ? NULL : PyWeakref_NewRef(sock, NULL);
-    if ((weak == NULL && !known) ||
-        (lent = want(loop, fd, direction, known)) == NULL) {
+    PyObject *other = NULL;
+    if (weak == NULL && !known)
+        return -1;
+    if (lent == NULL) {
+        lent = start(loop, fd, direction | CL_EDGE);
+    }
+    else {
+        unsigned bits = interest(lent, direction);
+        if (known && (bits & CL_EDGE)) /* what is armed may stay so */
+            bits |= lent->n_watch.w_want;
+        if (want(loop, lent, bits, known) < 0)
+            lent = NULL;
+    }
+    if (lent == NULL) {
         Py_XDECREF(weak);
         return -1;
     }
-    PyObject *other = NULL;
     if (!known) {
         other = lent->n_sock;
         lent->n_sock = weak;
@@ -259,7 +277,7 @@ cl_lent_wait(LoopObject *loop, int fd, PyObject *sock, unsigned direction,
     lent_place *place = place_of(lent, direction), old = *place;
     *place = (lent_place){Py_NewRef(waiter), ops};
     Py_XDECREF(other);
-    return lose(old);
+    return lose(loop, old);
 }
 
 void
@@ -269,8 +287,6 @@ cl_lent_leave(LoopObject *loop, int fd, unsigned direction, PyObject *waiter)
     if (lent == NULL || place_of(lent, direction)->p_object != waiter)
         return;
     *place_of(lent, direction) = (lent_place){NULL, NULL};
-    /* Without memory the interest remains: wake() finds nobody then. */
-    (void)want_less(loop, lent);
     Py_DECREF(waiter);
 }
 
@@ -278,7 +294,7 @@ void
 cl_lent_settle(LoopObject *loop, int fd)
 {
     cl_lent *lent = find(loop, fd);
-    if (lent != NULL && wanted(lent) == 0)
+    if (lent != NULL && taken(lent) == 0)
         drop(loop, lent);
 }
 
@@ -288,7 +304,7 @@ cl_lent_idle(LoopObject *loop)
     int count = 0;
     for (int fd = 0; fd < loop->l_watches.wt_size; fd++) {
         cl_lent *lent = find(loop, fd);
-        if (lent != NULL && wanted(lent) == 0)
+        if (lent != NULL && taken(lent) == 0)
             count++;
     }
     return count;

@@ -6,10 +6,16 @@
  * one handle or one waiter; who comes later takes the place. The record goes
  * when both are empty.
  *
- * But where waiters were, it stays, wanting nothing: when the next operation on
- * the same socket waits within the turn, the poller need not be told anything.
- * That it is the same, and so still open since, is known by a weak reference to
- * the socket object and by its descriptor, which is -1 for ever once closed. */
+ * But where waiters were, it stays as it is until an event comes that nobody
+ * waits for: when another operation on the same socket waits before that, the
+ * poller need not be told anything. That it is the same, and so still open since,
+ * is known by a weak reference to the socket object and by its descriptor, which
+ * is -1 for ever once closed.
+ *
+ * Waiters are told once of each change (CL_EDGE). The socket may be closed right
+ * after an operation, before the poller is told; if the file lives on under
+ * another descriptor, in a forked child say, the kernel keeps an interest that
+ * nobody can withdraw, and would report it without end. */
 #ifndef CL_CORE_LENT_H
 #define CL_CORE_LENT_H
 
@@ -37,13 +43,16 @@ int cl_lent_handles(LoopObject *loop, int fd, HandleObject **reader,
 /* What can wait in a place instead of a handle. */
 typedef struct {
     /* The descriptor is ready. The waiter is still in its place, and leaves it by
-     * cl_lent_leave(). 0 or -1. Runs Python. */
+     * cl_lent_leave(); if it stays, it has tried until it would block. 0 or -1.
+     * Runs Python. */
     int (*ready)(LoopObject *loop, PyObject *waiter);
+    /* Another has the place, or the descriptor. 0 or -1. Runs Python. */
+    int (*lost)(LoopObject *loop, PyObject *waiter);
 } cl_waiter_ops;
 
-/* Put `waiter` into the place for `direction` of fd, which is that of the socket
- * object `sock`; who is there loses it, a handle is cancelled. The record keeps
- * the waiter alive. 0 or -1. */
+/* Put `waiter`, who would block, into the place for `direction` of fd, which is
+ * that of the socket object `sock`; who is there loses it, a handle is cancelled.
+ * The record keeps the waiter alive. 0 or -1. */
 int cl_lent_wait(LoopObject *loop, int fd, PyObject *sock, unsigned direction,
                  PyObject *waiter, const cl_waiter_ops *ops);
 
@@ -52,9 +61,8 @@ int cl_lent_wait(LoopObject *loop, int fd, PyObject *sock, unsigned direction,
 void cl_lent_leave(LoopObject *loop, int fd, unsigned direction,
                    PyObject *waiter);
 
-/* Drop the record of fd if its places are empty, and tell the poller so: the
- * descriptor may be closed next, and if it was duplicated the kernel would go
- * on reporting what cannot be withdrawn any more. */
+/* Drop the record of fd, and the poller's interest in it, if its places are
+ * empty: the descriptor is likely to be closed next. */
 void cl_lent_settle(LoopObject *loop, int fd);
 
 /* How many records have empty places. */

@@ -79,10 +79,12 @@ typedef struct cl_state {
     PyObject *kwnames_loop;             /* ("loop",) */
     PyObject *kwnames_debug;            /* ("debug",) */
     bool callback_source_takes_debug;   /* 3.13 and some 3.12 */
-    bool sock_known;                    /* see net/sock.h */
-    unsigned long main_thread;          /* threading.main_thread().ident */
-    int armed_fd;            /* what we gave signal.set_wakeup_fd, or -1 */
-    Py_ssize_t live_handles; /* live objects, for leak checks */
+    PyObject *socket_accept;            /* see net/sock.h, and the next two */
+    unsigned sock_version;
+    bool sock_known;
+    unsigned long main_thread; /* threading.main_thread().ident */
+    int armed_fd;              /* what we gave signal.set_wakeup_fd, or -1 */
+    Py_ssize_t live_handles;   /* live objects, for leak checks */
     Py_ssize_t live_timers;
     Py_ssize_t live_sockops;
     Py_ssize_t live_loops;

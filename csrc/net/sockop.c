@@ -37,6 +37,7 @@ typedef struct SockOpObject {
     uint8_t o_kind;
     uint8_t o_state;
     bool o_begun; /* connect() was called */
+    bool o_sent;  /* all of it, while the task slept */
     bool o_woken; /* the descriptor was ready, and the future has its result */
 } SockOpObject;
 
@@ -232,14 +233,15 @@ try_sendall(SockOpObject *op, int fd, PyObject **result)
         op->o_view.obj = NULL;
         return -1;
     }
-    ssize_t sent = send(fd, (const char *)op->o_view.buf + op->o_size,
-                        (size_t)(op->o_view.len - op->o_size),
-                        MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent < 0)
-        return failed();
-    op->o_size += sent;
-    if (op->o_size < op->o_view.len)
-        return 0;
+    /* Until it would block: see lent.h on waiters. */
+    do {
+        ssize_t sent = send(fd, (const char *)op->o_view.buf + op->o_size,
+                            (size_t)(op->o_view.len - op->o_size),
+                            MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent < 0)
+            return failed();
+        op->o_size += sent;
+    } while (op->o_size < op->o_view.len);
     *result = Py_NewRef(Py_None);
     return 1;
 }
@@ -468,12 +470,27 @@ op_ready(LoopObject *Py_UNUSED(loop), PyObject *waiter)
             return 0;
         if (status < 0)
             op->o_error = PyErr_GetRaisedException();
+        op->o_sent = status > 0;
         Py_XDECREF(result);
     }
     return wake(op);
 }
 
-static const cl_waiter_ops waiter_ops = {.ready = op_ready};
+/* As in asyncio, who loses its place waits for ever. But where the socket was
+ * closed and its number given out again, the task hears of it: EBADF. */
+static int
+op_lost(LoopObject *Py_UNUSED(loop), PyObject *waiter)
+{
+    SockOpObject *op = (SockOpObject *)waiter;
+    int fd = op->o_fd;
+    op->o_fd = -1;
+    if (op->o_state != WAITING || op->o_future == NULL ||
+        cl_sock_fd(op->o_loop->l_st, op->o_sock) == fd)
+        return 0;
+    return wake(op);
+}
+
+static const cl_waiter_ops waiter_ops = {.ready = op_ready, .lost = op_lost};
 
 /* Yields a future that gets its result when the descriptor is ready. */
 static PySendResult
@@ -589,8 +606,8 @@ op_step(SockOpObject *op, PyObject *value, PyObject **result)
         status = resume(op);
     if (status < 0)
         return fail(op);
-    if (state == WAITING && op->o_kind == CL_SOCK_SENDALL && op->o_woken) {
-        *result = Py_NewRef(Py_None); /* all was sent while the task slept */
+    if (op->o_sent) {
+        *result = Py_NewRef(Py_None);
         status = 1;
     }
     else {
@@ -806,7 +823,7 @@ cl_sockop_new(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args)
 {
     cl_state *st = loop->l_st;
     const cl_sock *inside = cl_sock_inside(st, args[0]);
-    if (inside == NULL)
+    if (inside == NULL || !cl_sock_is_stock(st))
         return NULL;
     SockOpObject *op = PyObject_GC_New(SockOpObject, st->SockOpType);
     if (op == NULL)
