@@ -13,11 +13,14 @@ from asyncio.log import logger
 
 from ._cloop import LoopCore, SocketTransport, wakeup_fd
 from ._executor import wrap_executor_future
+from ._sock import SockDatagrams
 
 __all__ = ("Loop", "new_event_loop")
 
+_BEHIND = (asyncio.SelectorEventLoop,) if sys.version_info >= (3, 11) else (SockDatagrams, asyncio.SelectorEventLoop)
 
-class Loop(LoopCore, asyncio.SelectorEventLoop):
+
+class Loop(LoopCore, *_BEHIND):
     """An asyncio event loop whose scheduler is written in C.
 
     Everything public in asyncio.AbstractEventLoop is here. What LoopCore does not

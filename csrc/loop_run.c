@@ -1,6 +1,7 @@
 /* loop_run.c - LoopCore's tasks and futures, running and closing. */
 #include "loop_type.h"
 
+#include "core/lent.h"
 #include "core/loop.h"
 #include "core/signals.h"
 #include "core/args.h"
@@ -426,8 +427,9 @@ Loop_metrics(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     Py_ssize_t ready =
         loop->l_open ? (Py_ssize_t)cl_ring_count(&loop->l_ready) : 0;
     Py_ssize_t timers = loop->l_open ? (Py_ssize_t)loop->l_timers.count : 0;
+    /* But our pipe. */
     int watched =
-        loop->l_open ? loop->l_watches.wt_count - 1 : 0; /* but our pipe */
+        loop->l_open ? loop->l_watches.wt_count - 1 - cl_lent_idle(loop) : 0;
     return Py_BuildValue("{sKsKsKsnsnsi}", "turns",
                          (unsigned long long)loop->l_turns, "polls",
                          (unsigned long long)loop->l_polls, "callbacks",

@@ -6,6 +6,7 @@
 #include "core/args.h"
 #include "core/loop.h"
 #include "net/address.h"
+#include "net/sockop.h"
 
 /* ------------------------------------------------------------------ addresses */
 
@@ -84,12 +85,132 @@ Loop_numeric_addrinfo(LoopObject *loop, PyObject *const *args,
     return list;
 }
 
+/* ----------------------------------------------------------------- operations */
+
+/* The method of the class behind LoopCore: asyncio's, or cloop's own where this
+ * Python's asyncio has none. It also says what is wrong with the arguments. */
+static PyObject *
+inherited(LoopObject *loop, const char *method, PyObject *const *args,
+          Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *behind = PyObject_CallFunction((PyObject *)&PySuper_Type, "OO",
+                                             loop->l_st->LoopType, loop);
+    PyObject *bound =
+        behind == NULL ? NULL : PyObject_GetAttrString(behind, method);
+    PyObject *result =
+        bound == NULL
+            ? NULL
+            : PyObject_Vectorcall(bound, args, (size_t)nargs, kwnames);
+    Py_XDECREF(behind);
+    Py_XDECREF(bound);
+    return result;
+}
+
+static PyObject *
+operate(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args,
+        Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs == cl_sockop_nargs(kind) && kwnames == NULL) {
+        PyObject *op = cl_sockop_new(loop, kind, args);
+        if (op != NULL || PyErr_Occurred())
+            return op;
+    }
+    return inherited(loop, cl_sockop_name(kind), args, nargs, kwnames);
+}
+
+#define METHOD(name, kind) \
+    static PyObject *name(LoopObject *loop, PyObject *const *args, \
+                          Py_ssize_t nargs, PyObject *kwnames) \
+    { \
+        return operate(loop, kind, args, nargs, kwnames); \
+    }
+
+METHOD(Loop_sock_recv, CL_SOCK_RECV)
+METHOD(Loop_sock_recv_into, CL_SOCK_RECV_INTO)
+METHOD(Loop_sock_recvfrom, CL_SOCK_RECVFROM)
+METHOD(Loop_sock_sendall, CL_SOCK_SENDALL)
+METHOD(Loop_sock_sendto, CL_SOCK_SENDTO)
+METHOD(Loop_sock_connect, CL_SOCK_CONNECT)
+METHOD(Loop_sock_accept, CL_SOCK_ACCEPT)
+
+#undef METHOD
+
+static PyObject *
+Loop_sock_recvfrom_into(LoopObject *loop, PyObject *const *args,
+                        Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs != 2 || kwnames != NULL)
+        return operate(loop, CL_SOCK_RECVFROM_INTO, args, nargs, kwnames);
+    PyObject *zero = PyLong_FromLong(0); /* nbytes=0 */
+    if (zero == NULL)
+        return NULL;
+    PyObject *all[] = {args[0], args[1], zero};
+    PyObject *op = operate(loop, CL_SOCK_RECVFROM_INTO, all, 3, NULL);
+    Py_DECREF(zero);
+    return op;
+}
+
+PyDoc_STRVAR(Loop_sock_recv_doc,
+             "sock_recv($self, sock, n)\n--\n\n"
+             "Receive at most n bytes; return a coroutine of them, b'' at the "
+             "end. The socket\n"
+             "stays the caller's, and should be non-blocking (checked in "
+             "debug mode). See\n"
+             "asyncio's loop.sock_recv.");
+PyDoc_STRVAR(Loop_sock_recv_into_doc,
+             "sock_recv_into($self, sock, buf)\n--\n\n"
+             "Receive into a writable buffer; return a coroutine of the "
+             "number of bytes.");
+PyDoc_STRVAR(Loop_sock_recvfrom_doc,
+             "sock_recvfrom($self, sock, bufsize)\n--\n\n"
+             "Receive a datagram of at most bufsize bytes; return a coroutine "
+             "of\n"
+             "(bytes, address).");
+PyDoc_STRVAR(Loop_sock_recvfrom_into_doc,
+             "sock_recvfrom_into($self, sock, buf, nbytes=0)\n--\n\n"
+             "Receive a datagram into a writable buffer, nbytes at most "
+             "unless 0; return a\n"
+             "coroutine of (number of bytes, address).");
+PyDoc_STRVAR(Loop_sock_sendall_doc,
+             "sock_sendall($self, sock, data)\n--\n\n"
+             "Send all of a bytes-like object; return a coroutine of None. "
+             "After an error it\n"
+             "is unknown how much was sent.");
+PyDoc_STRVAR(Loop_sock_sendto_doc,
+             "sock_sendto($self, sock, data, address)\n--\n\n"
+             "Send a datagram to the address; return a coroutine of the "
+             "number of bytes.");
+PyDoc_STRVAR(Loop_sock_connect_doc,
+             "sock_connect($self, sock, address)\n--\n\n"
+             "Connect; return a coroutine of None. A numeric address needs no "
+             "resolver.");
+PyDoc_STRVAR(Loop_sock_accept_doc,
+             "sock_accept($self, sock)\n--\n\n"
+             "Accept a connection; return a coroutine of (socket, address), "
+             "the socket\n"
+             "non-blocking. Cancelled, it leaves the connection to the next "
+             "call.");
+
 /* ------------------------------------------------------------------- methods */
+
+#define METHOD(name) \
+    {#name, CL_FAST(Loop_##name), METH_FASTCALL | METH_KEYWORDS, \
+     Loop_##name##_doc}
 
 static PyMethodDef methods[] = {{"_numeric_addrinfo",
                                  CL_FAST(Loop_numeric_addrinfo), METH_FASTCALL,
                                  Loop_numeric_addrinfo_doc},
+                                METHOD(sock_recv),
+                                METHOD(sock_recv_into),
+                                METHOD(sock_recvfrom),
+                                METHOD(sock_recvfrom_into),
+                                METHOD(sock_sendall),
+                                METHOD(sock_sendto),
+                                METHOD(sock_connect),
+                                METHOD(sock_accept),
                                 {NULL}};
+
+#undef METHOD
 
 int
 cl_loop_sock_setup(PyTypeObject *type)

@@ -51,58 +51,6 @@ fd_of(LoopObject *loop, PyObject *file)
     return -1;
 }
 
-/* RuntimeError if a transport owns the descriptor. */
-static int
-check_no_transport(LoopObject *loop, PyObject *file, int fd)
-{
-    PyObject *key = NULL, *transport = NULL, *closing = NULL;
-    int busy = -1;
-    cl_watch *watch = cl_watch_find(&loop->l_watches, fd);
-    if (watch != NULL && cl_watch_claims(watch)) {
-        PyErr_Format(PyExc_RuntimeError,
-                     "File descriptor %R is used by transport %R", file,
-                     watch->w_owner);
-        return -1;
-    }
-    if (loop->l_transports == NULL)
-        return 0;
-    if ((key = PyLong_FromLong(fd)) == NULL)
-        return -1;
-    /* Looking into the WeakValueDictionary's own dictionary first saves a
-     * KeyError in Python for each descriptor that is nobody's. */
-    PyObject *data =
-        PyObject_GetAttr(loop->l_transports, loop->l_st->str_data);
-    if (data != NULL)
-        busy = PyDict_CheckExact(data) ? PyDict_Contains(data, key) : 1;
-    Py_XDECREF(data);
-    if (busy <= 0) {
-        Py_DECREF(key);
-        return busy;
-    }
-    busy = -1;
-    transport = PyObject_GetItem(loop->l_transports, key);
-    if (transport == NULL) {
-        if (PyErr_ExceptionMatches(PyExc_KeyError)) {
-            PyErr_Clear();
-            busy = 0;
-        }
-        goto done;
-    }
-    closing = PyObject_CallMethodNoArgs(transport, loop->l_st->str_is_closing);
-    int is_closing = closing == NULL ? -1 : PyObject_IsTrue(closing);
-    if (is_closing == 0)
-        PyErr_Format(PyExc_RuntimeError,
-                     "File descriptor %R is used by transport %R", file,
-                     transport);
-    else if (is_closing > 0)
-        busy = 0;
-done:
-    Py_XDECREF(key);
-    Py_XDECREF(transport);
-    Py_XDECREF(closing);
-    return busy;
-}
-
 static const char *const watcher_names[] = {"fd", "callback"};
 
 static PyObject *
@@ -111,7 +59,7 @@ add_watcher(LoopObject *loop, const cl_call_args *call, unsigned direction,
 {
     PyObject *file = call->named[0];
     int fd = fd_of(loop, file);
-    if (fd < 0 || (checked && check_no_transport(loop, file, fd) < 0) ||
+    if (fd < 0 || (checked && cl_lent_check_free(loop, file, fd) < 0) ||
         cl_loop_check_open(loop) < 0)
         return NULL;
     HandleObject *handle = cl_handle_new(loop, call->named[1], call->rest,
@@ -149,7 +97,7 @@ remove_watcher(LoopObject *loop, PyObject *file, unsigned direction,
         }
         Py_DECREF(error);
     }
-    else if (checked && check_no_transport(loop, file, fd) < 0) {
+    else if (checked && cl_lent_check_free(loop, file, fd) < 0) {
         return NULL;
     }
     if (!loop->l_open)

@@ -7,6 +7,7 @@
 #include "net/datagram.h"
 #include "net/listener.h"
 #include "net/sock.h"
+#include "net/sockop.h"
 #include "net/stream.h"
 #include "poller/poller.h"
 
@@ -33,9 +34,10 @@ static PyObject *
 module_counts(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = state_of(module);
-    return Py_BuildValue("{snsnsnsn}", "Loop", st->live_loops, "Handle",
+    return Py_BuildValue("{snsnsnsnsn}", "Loop", st->live_loops, "Handle",
                          st->live_handles, "TimerHandle", st->live_timers,
-                         "Transport", st->live_transports);
+                         "Transport", st->live_transports, "SockOp",
+                         st->live_sockops);
 }
 
 PyDoc_STRVAR(build_info_doc, "build_info()\n--\n\n"
@@ -283,6 +285,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 #undef VISIT
     Py_VISIT(st->asyncio_ThreadSafeHandle);
     Py_VISIT(st->sendfile_try_native);
+    Py_VISIT(st->socket_accept);
     return 0;
 }
 
@@ -300,6 +303,7 @@ module_clear(PyObject *module)
 #undef CLEAR
     Py_CLEAR(st->asyncio_ThreadSafeHandle);
     Py_CLEAR(st->sendfile_try_native);
+    Py_CLEAR(st->socket_accept);
     return 0;
 }
 

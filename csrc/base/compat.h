@@ -127,6 +127,34 @@ PyErr_SetRaisedException(PyObject *exc)
 int PyObject_GetOptionalAttr(PyObject *op, PyObject *name, PyObject **result);
 #endif
 
+/* Whether a weak reference is to this object, which is alive. */
+static inline bool
+cl_weakref_is(PyObject *reference, PyObject *object)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    PyObject *referent;
+    bool same =
+        PyWeakref_GetRef(reference, &referent) > 0 && referent == object;
+    Py_XDECREF(referent);
+    return same;
+#else
+    return PyWeakref_GET_OBJECT(reference) == object;
+#endif
+}
+
+/* Coroutines in C: from 3.10 on they are driven by am_send, which saves an
+ * exception per result; before, by tp_iternext and send(). */
+#if PY_VERSION_HEX >= 0x030a0000
+#define CL_AM_SEND(function) {Py_am_send, function},
+#else
+typedef enum {
+    PYGEN_RETURN = 0,
+    PYGEN_ERROR = -1,
+    PYGEN_NEXT = 1
+} PySendResult;
+#define CL_AM_SEND(function)
+#endif
+
 /* asyncio lets a timer for NaN fail in its selector from 3.14 on; before, such a
  * timer is due at once. */
 #define CL_NAN_TIMER_RAISES (PY_VERSION_HEX >= 0x030e0000)

@@ -5,10 +5,17 @@
 #include "core/loop.h"
 
 typedef struct {
-    cl_watch n_watch;       /* first: the table hands out its address */
-    HandleObject *n_reader; /* owned, or NULL */
-    HandleObject *n_writer; /* owned, or NULL */
-    PyObject *n_file;       /* owned; what add_reader got, NULL for an int */
+    PyObject *p_object; /* owned; a HandleObject or a waiter, or NULL */
+    const cl_waiter_ops *p_ops; /* NULL for a handle */
+} lent_place;
+
+typedef struct {
+    cl_watch n_watch; /* first: the table hands out its address */
+    lent_place n_reader;
+    lent_place n_writer;
+    PyObject *n_file; /* owned; what add_reader got, NULL for an int */
+    PyObject *n_sock; /* owned; weak reference to the socket whose operations
+                       * waited last; NULL: the record goes when empty */
 } cl_lent;
 
 static int lent_ready(LoopObject *loop, cl_watch *watch, unsigned events);
@@ -23,36 +30,73 @@ find(LoopObject *loop, int fd)
 {
     cl_watch *watch = cl_watch_find(&loop->l_watches, fd);
     return watch != NULL && watch->w_ops == &lent_ops ? (cl_lent *)watch
-                                                         : NULL;
+                                                      : NULL;
 }
 
-static inline HandleObject **
-handle_of(cl_lent *lent, unsigned direction)
+static inline lent_place *
+place_of(cl_lent *lent, unsigned direction)
 {
     return direction == CL_READ ? &lent->n_reader : &lent->n_writer;
 }
 
+/* The handle in a place; NULL if it is empty or a waiter's. */
+static inline HandleObject *
+handle_in(const lent_place *place)
+{
+    return place->p_ops == NULL ? (HandleObject *)place->p_object : NULL;
+}
+
+/* The places that are taken. */
 static inline unsigned
-wanted(const cl_lent *lent)
+taken(const cl_lent *lent)
 {
-    return (lent->n_reader ? CL_READ : 0) | (lent->n_writer ? CL_WRITE : 0);
+    return (lent->n_reader.p_object ? CL_READ : 0) |
+           (lent->n_writer.p_object ? CL_WRITE : 0);
 }
 
+/* What to want once a waiter has the place for `more` too (0: nobody comes). */
+static inline unsigned
+interest(const cl_lent *lent, unsigned more)
+{
+    unsigned bits = taken(lent) | more;
+    bool handles = (more != CL_READ && handle_in(&lent->n_reader) != NULL) ||
+                   (more != CL_WRITE && handle_in(&lent->n_writer) != NULL);
+    return bits == 0 || handles ? bits : bits | CL_EDGE;
+}
+
+/* Looks the record up anew, as do all below: what was done before may have run
+ * Python. */
 static int
-push_reader_or_writer(LoopObject *loop, HandleObject *handle)
+wake(LoopObject *loop, int fd, unsigned direction)
 {
-    if (handle == NULL || (handle->h_flags & CL_HANDLE_CANCELLED))
+    cl_lent *lent = find(loop, fd);
+    if (lent == NULL)
         return 0;
-    return cl_loop_push(loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE));
+    lent_place *place = place_of(lent, direction);
+    PyObject *object = place->p_object;
+    if (object == NULL) {
+        /* Without memory it will be told again. */
+        (void)cl_watch_want(loop, &lent->n_watch, interest(lent, 0));
+        return 0;
+    }
+    if (place->p_ops != NULL) {
+        Py_INCREF(object);
+        int err = place->p_ops->ready(loop, object);
+        Py_DECREF(object);
+        return err;
+    }
+    if (((HandleObject *)object)->h_flags & CL_HANDLE_CANCELLED)
+        return 0;
+    return cl_loop_push(loop, cl_node_make(Py_NewRef(object), CL_NODE_HANDLE));
 }
 
-/* A handle that somebody cancelled by hand loses its interest, as in asyncio.
- * Looks the record up anew: dropping the other one may have run Python. */
+/* A handle that somebody cancelled by hand loses its interest, as in asyncio. */
 static int
 remove_if_cancelled(LoopObject *loop, int fd, unsigned direction)
 {
     cl_lent *lent = find(loop, fd);
-    HandleObject *handle = lent == NULL ? NULL : *handle_of(lent, direction);
+    HandleObject *handle =
+        lent == NULL ? NULL : handle_in(place_of(lent, direction));
     if (handle == NULL || !(handle->h_flags & CL_HANDLE_CANCELLED))
         return 0;
     return cl_lent_remove(loop, fd, direction) < 0 ? -1 : 0;
@@ -61,11 +105,10 @@ remove_if_cancelled(LoopObject *loop, int fd, unsigned direction)
 static int
 lent_ready(LoopObject *loop, cl_watch *watch, unsigned events)
 {
-    cl_lent *lent = (cl_lent *)watch;
     int fd = watch->w_fd;
-    if ((events & CL_READ) && push_reader_or_writer(loop, lent->n_reader) < 0)
+    if ((events & CL_READ) && wake(loop, fd, CL_READ) < 0)
         return -1;
-    if ((events & CL_WRITE) && push_reader_or_writer(loop, lent->n_writer) < 0)
+    if ((events & CL_WRITE) && wake(loop, fd, CL_WRITE) < 0)
         return -1;
     if ((events & CL_READ) && remove_if_cancelled(loop, fd, CL_READ) < 0)
         return -1;
@@ -76,12 +119,12 @@ lent_ready(LoopObject *loop, cl_watch *watch, unsigned events)
 static void
 release(cl_lent *lent)
 {
-    HandleObject *reader = lent->n_reader, *writer = lent->n_writer;
-    PyObject *file = lent->n_file;
+    cl_lent last = *lent;
     PyMem_Free(lent);
-    Py_XDECREF(reader);
-    Py_XDECREF(writer);
-    Py_XDECREF(file);
+    Py_XDECREF(last.n_reader.p_object);
+    Py_XDECREF(last.n_writer.p_object);
+    Py_XDECREF(last.n_file);
+    Py_XDECREF(last.n_sock);
 }
 
 static void
@@ -91,11 +134,17 @@ drop(LoopObject *loop, cl_lent *lent)
     release(lent);
 }
 
-static void
-cancel_replaced(HandleObject *handle)
+/* Who had a place lost it. Takes over the reference. 0 or -1 */
+static int
+lose(LoopObject *loop, lent_place old)
 {
-    if (handle != NULL && cl_handle_cancel(handle) < 0)
-        PyErr_WriteUnraisable((PyObject *)handle);
+    int err = 0;
+    if (old.p_ops != NULL)
+        err = old.p_ops->lost(loop, old.p_object);
+    else if (old.p_object != NULL)
+        err = cl_handle_cancel((HandleObject *)old.p_object);
+    Py_XDECREF(old.p_object);
+    return err;
 }
 
 static void
@@ -103,32 +152,46 @@ lent_evicted(LoopObject *loop, cl_watch *watch)
 {
     cl_lent *lent = (cl_lent *)watch;
     if (loop->l_open) { /* another owner has the descriptor now */
-        cancel_replaced(lent->n_reader);
-        cancel_replaced(lent->n_writer);
+        lent_place reader = lent->n_reader, writer = lent->n_writer;
+        lent->n_reader = lent->n_writer = (lent_place){NULL, NULL};
+        int err = lose(loop, reader);
+        if (lose(loop, writer) < 0 || err < 0)
+            PyErr_WriteUnraisable((PyObject *)loop);
     }
     release(lent);
 }
 
-static int
-start(LoopObject *loop, int fd, PyObject *file, unsigned direction,
-      HandleObject *handle)
+/* A new record, and its first interest. NULL with an exception. */
+static cl_lent *
+start(LoopObject *loop, int fd, unsigned bits)
 {
     cl_lent *lent = PyMem_Calloc(1, sizeof(*lent));
     if (lent == NULL) {
-        Py_DECREF(handle);
         PyErr_NoMemory();
-        return -1;
+        return NULL;
     }
     cl_watch_init(&lent->n_watch, &lent_ops, NULL);
-    int err = cl_watch_start(loop, &lent->n_watch, fd, direction);
+    int err = cl_watch_start(loop, &lent->n_watch, fd, bits);
     if (err < 0) {
         PyMem_Free(lent);
-        Py_DECREF(handle);
-        return cl_raise_errno(err);
+        (void)cl_raise_errno(err);
+        return NULL;
     }
-    *handle_of(lent, direction) = handle;
-    lent->n_file = PyLong_Check(file) ? NULL : Py_NewRef(file);
-    return 0;
+    return lent;
+}
+
+/* Makes the record want these bits. The poller is asked whether it still knows the
+ * descriptor, unless that is `known`. 0, or -1 with an exception. */
+static int
+want(LoopObject *loop, cl_lent *lent, unsigned bits, bool known)
+{
+    int err = cl_watch_want(loop, &lent->n_watch, bits);
+    if (err == 0 && !known)
+        err = cl_watch_confirm(loop, &lent->n_watch);
+    if (err == 0)
+        return 0;
+    (void)cl_watch_want(loop, &lent->n_watch, interest(lent, 0));
+    return cl_raise_errno(err);
 }
 
 int
@@ -136,46 +199,118 @@ cl_lent_add(LoopObject *loop, int fd, PyObject *file, unsigned direction,
             HandleObject *handle)
 {
     cl_lent *lent = find(loop, fd);
-    if (lent == NULL)
-        return start(loop, fd, file, direction, handle);
-
-    HandleObject **place = handle_of(lent, direction), *old = *place;
-    int err = cl_watch_want(loop, &lent->n_watch, wanted(lent) | direction);
-    if (err == 0)
-        err = cl_watch_confirm(loop, &lent->n_watch);
-    if (err < 0) {
-        (void)cl_watch_want(loop, &lent->n_watch, wanted(lent));
+    bool is_new = lent == NULL || taken(lent) == 0;
+    if (lent == NULL ? (lent = start(loop, fd, direction)) == NULL
+                     : want(loop, lent, taken(lent) | direction, false) < 0) {
         Py_DECREF(handle);
-        return cl_raise_errno(err);
+        return -1;
     }
-    *place = handle;
-    if (old != NULL) {
-        err = cl_handle_cancel(old);
-        Py_DECREF(old);
+    PyObject *other = NULL;
+    if (is_new) {
+        other = lent->n_file;
+        lent->n_file = PyLong_Check(file) ? NULL : Py_NewRef(file);
     }
-    return err;
+    lent_place *place = place_of(lent, direction), old = *place;
+    *place = (lent_place){.p_object = (PyObject *)handle};
+    Py_XDECREF(other);
+    return lose(loop, old);
+}
+
+/* After a place was emptied. 0 or -ENOMEM: then the interest remains. */
+static int
+want_less(LoopObject *loop, cl_lent *lent)
+{
+    if (taken(lent) == 0) {
+        drop(loop, lent);
+        return 0;
+    }
+    return cl_watch_want(loop, &lent->n_watch, interest(lent, 0));
 }
 
 int
 cl_lent_remove(LoopObject *loop, int fd, unsigned direction)
 {
     cl_lent *lent = find(loop, fd);
-    if (lent == NULL || *handle_of(lent, direction) == NULL)
+    if (lent == NULL || place_of(lent, direction)->p_object == NULL)
         return 0;
-    HandleObject *old = *handle_of(lent, direction);
-    *handle_of(lent, direction) = NULL;
-    if (wanted(lent) == 0) {
-        drop(loop, lent);
-    }
-    else if (cl_watch_want(loop, &lent->n_watch, wanted(lent)) < 0) {
-        *handle_of(lent, direction) = old;
+    lent_place *place = place_of(lent, direction), old = *place;
+    *place = (lent_place){NULL, NULL};
+    if (want_less(loop, lent) < 0) {
+        *place = old;
         PyErr_NoMemory();
         return -1;
     }
-    int err = cl_handle_cancel(old);
-    Py_DECREF(old);
-    return err < 0 ? -1 : 1;
+    return lose(loop, old) < 0 ? -1 : 1;
 }
+
+/* --------------------------------------------------------------------- waiters */
+
+int
+cl_lent_wait(LoopObject *loop, int fd, PyObject *sock, unsigned direction,
+             PyObject *waiter, const cl_waiter_ops *ops)
+{
+    cl_lent *lent = find(loop, fd);
+    bool known = lent != NULL && lent->n_sock != NULL &&
+                 cl_weakref_is(lent->n_sock, sock);
+    PyObject *weak = known ? NULL : PyWeakref_NewRef(sock, NULL);
+    PyObject *other = NULL;
+    if (weak == NULL && !known)
+        return -1;
+    if (lent == NULL) {
+        lent = start(loop, fd, direction | CL_EDGE);
+    }
+    else {
+        unsigned bits = interest(lent, direction);
+        if (known && (bits & CL_EDGE)) /* what is armed may stay so */
+            bits |= lent->n_watch.w_want;
+        if (want(loop, lent, bits, known) < 0)
+            lent = NULL;
+    }
+    if (lent == NULL) {
+        Py_XDECREF(weak);
+        return -1;
+    }
+    if (!known) {
+        other = lent->n_sock;
+        lent->n_sock = weak;
+    }
+    lent_place *place = place_of(lent, direction), old = *place;
+    *place = (lent_place){Py_NewRef(waiter), ops};
+    Py_XDECREF(other);
+    return lose(loop, old);
+}
+
+void
+cl_lent_leave(LoopObject *loop, int fd, unsigned direction, PyObject *waiter)
+{
+    cl_lent *lent = find(loop, fd);
+    if (lent == NULL || place_of(lent, direction)->p_object != waiter)
+        return;
+    *place_of(lent, direction) = (lent_place){NULL, NULL};
+    Py_DECREF(waiter);
+}
+
+void
+cl_lent_settle(LoopObject *loop, int fd)
+{
+    cl_lent *lent = find(loop, fd);
+    if (lent != NULL && taken(lent) == 0)
+        drop(loop, lent);
+}
+
+int
+cl_lent_idle(LoopObject *loop)
+{
+    int count = 0;
+    for (int fd = 0; fd < loop->l_watches.wt_size; fd++) {
+        cl_lent *lent = find(loop, fd);
+        if (lent != NULL && taken(lent) == 0)
+            count++;
+    }
+    return count;
+}
+
+/* ----------------------------------------------------------------- questions */
 
 int
 cl_lent_handles(LoopObject *loop, int fd, HandleObject **reader,
@@ -184,9 +319,65 @@ cl_lent_handles(LoopObject *loop, int fd, HandleObject **reader,
     cl_lent *lent = find(loop, fd);
     if (lent == NULL)
         return 0;
-    *reader = lent->n_reader;
-    *writer = lent->n_writer;
-    return 1;
+    *reader = handle_in(&lent->n_reader);
+    *writer = handle_in(&lent->n_writer);
+    return *reader != NULL || *writer != NULL;
+}
+
+int
+cl_lent_check_free(LoopObject *loop, PyObject *file, int fd)
+{
+    PyObject *key = NULL, *transport = NULL, *closing = NULL;
+    int busy = -1;
+    cl_watch *watch = cl_watch_find(&loop->l_watches, fd);
+    if (watch != NULL && cl_watch_claims(watch)) {
+        if (file == NULL)
+            PyErr_Format(PyExc_RuntimeError,
+                         "File descriptor %d is used by transport %R", fd,
+                         watch->w_owner);
+        else
+            PyErr_Format(PyExc_RuntimeError,
+                         "File descriptor %R is used by transport %R", file,
+                         watch->w_owner);
+        return -1;
+    }
+    if (loop->l_transports == NULL)
+        return 0;
+    if ((key = PyLong_FromLong(fd)) == NULL)
+        return -1;
+    /* Looking into the WeakValueDictionary's own dictionary first saves a
+     * KeyError in Python for each descriptor that is nobody's. */
+    PyObject *data =
+        PyObject_GetAttr(loop->l_transports, loop->l_st->str_data);
+    if (data != NULL)
+        busy = PyDict_CheckExact(data) ? PyDict_Contains(data, key) : 1;
+    Py_XDECREF(data);
+    if (busy <= 0) {
+        Py_DECREF(key);
+        return busy;
+    }
+    busy = -1;
+    transport = PyObject_GetItem(loop->l_transports, key);
+    if (transport == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_KeyError)) {
+            PyErr_Clear();
+            busy = 0;
+        }
+        goto done;
+    }
+    closing = PyObject_CallMethodNoArgs(transport, loop->l_st->str_is_closing);
+    int is_closing = closing == NULL ? -1 : PyObject_IsTrue(closing);
+    if (is_closing == 0)
+        PyErr_Format(PyExc_RuntimeError,
+                     "File descriptor %R is used by transport %R",
+                     file == NULL ? key : file, transport);
+    else if (is_closing > 0)
+        busy = 0;
+done:
+    Py_XDECREF(key);
+    Py_XDECREF(transport);
+    Py_XDECREF(closing);
+    return busy;
 }
 
 int
@@ -206,9 +397,10 @@ cl_lent_traverse(LoopObject *loop, visitproc visit, void *arg)
     for (int fd = 0; fd < loop->l_watches.wt_size; fd++) {
         cl_lent *lent = find(loop, fd);
         if (lent != NULL) {
-            Py_VISIT(lent->n_reader);
-            Py_VISIT(lent->n_writer);
+            Py_VISIT(lent->n_reader.p_object);
+            Py_VISIT(lent->n_writer.p_object);
             Py_VISIT(lent->n_file);
+            Py_VISIT(lent->n_sock);
         }
     }
     return 0;

@@ -23,6 +23,33 @@ cl_sock_ask_fd(cl_state *st, PyObject *sock)
     return fd < 0 ? -1 : (int)fd;
 }
 
+/* The methods whose work is done here. All but accept() are of the type in C
+ * behind socket.socket, which cannot be changed. */
+static const char *const replaceable[] = {
+    "recv",   "recv_into", "recvfrom", "recvfrom_into", "send",
+    "sendto", "connect",   "fileno",   "gettimeout",    NULL};
+
+bool
+cl_sock_look_again(cl_state *st)
+{
+    PyTypeObject *type = (PyTypeObject *)st->socket_type;
+    PyObject *accept = PyObject_GetAttrString(st->socket_type, "accept");
+    bool stock = accept != NULL && accept == st->socket_accept;
+    Py_XDECREF(accept);
+    for (int i = 0; stock && replaceable[i] != NULL; i++) {
+        PyObject *mine =
+            PyObject_GetAttrString(st->socket_type, replaceable[i]);
+        PyObject *theirs =
+            PyObject_GetAttrString((PyObject *)type->tp_base, replaceable[i]);
+        stock = mine != NULL && mine == theirs;
+        Py_XDECREF(mine);
+        Py_XDECREF(theirs);
+    }
+    PyErr_Clear();
+    st->sock_version = stock ? cl_type_version(type) : 0;
+    return stock;
+}
+
 /* Whether an attribute (called if it is a method) is this number: 1, 0, -1. */
 static int
 is_number(PyObject *sock, const char *name, long expected)
@@ -90,5 +117,6 @@ cl_sock_setup(cl_state *st)
         PyErr_Clear();
     }
     st->sock_known = same > 0;
-    return 0;
+    st->socket_accept = PyObject_GetAttrString(st->socket_type, "accept");
+    return st->socket_accept == NULL ? -1 : 0;
 }

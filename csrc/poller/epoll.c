@@ -43,7 +43,8 @@ ep_set(cl_poller *poller, int fd, uint32_t generation, unsigned have,
 {
     struct epoll_event event = {0};
     event.events = (want & CL_READ ? (uint32_t)EPOLLIN : 0) |
-                   (want & CL_WRITE ? (uint32_t)EPOLLOUT : 0);
+                   (want & CL_WRITE ? (uint32_t)EPOLLOUT : 0) |
+                   (want & CL_EDGE ? (uint32_t)EPOLLET : 0);
     event.data.u64 = (uint64_t)generation << 32 | (uint32_t)fd;
     if (want == 0) {
         /* EPERM: closed, and the number is now that of a regular file. */

@@ -6,14 +6,20 @@
  * wanted, is core/watch.c's business. No Python here.
  *
  * All functions return 0 (wait: the number of events) or -errno. Readiness is
- * level-triggered. An error or a hang-up is reported as both CL_READ and
+ * level-triggered, unless CL_EDGE is asked for. An error or a hang-up is reported as both CL_READ and
  * CL_WRITE, so that whoever waits finds it out by trying. */
 #ifndef CL_POLLER_POLLER_H
 #define CL_POLLER_POLLER_H
 
 #include <stdint.h>
 
-enum { CL_READ = 1, CL_WRITE = 2 };
+enum {
+    CL_READ = 1,
+    CL_WRITE = 2,
+    /* Beside the others, for owners that try before they wait: hearing once of
+     * each change is enough. Only a back end's favour: it may report again. */
+    CL_EDGE = 4,
+};
 
 typedef struct {
     int fd;

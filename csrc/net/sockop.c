@@ -1,0 +1,993 @@
+/* sockop.c - see sockop.h. */
+#include "net/sockop.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/lent.h"
+#include "core/loop.h"
+#include "net/address.h"
+#include "net/sock.h"
+
+enum {
+    NEW,     /* not yet stepped */
+    RUNNING, /* a step is in progress */
+    WAITING, /* for o_future */
+    DONE,
+};
+
+typedef struct SockOpObject {
+    PyObject_HEAD
+    LoopObject *o_loop; /* owned */
+    PyObject *o_sock;   /* owned; a plain socket.socket; NULL once done */
+    PyObject *o_arg;    /* owned; buffer, data or address, or NULL */
+    PyObject *o_future; /* owned while waiting */
+    PyObject *o_error;  /* owned; what sending met while the task slept */
+    Py_buffer o_view;   /* the data of sendall; obj NULL if not held */
+    Py_ssize_t o_size;  /* wanted at most, or sent so far */
+    struct sockaddr_storage *o_to; /* owned; address of sendto and connect */
+    socklen_t o_to_len;
+    int o_fd; /* whose place it took */
+    uint8_t o_kind;
+    uint8_t o_state;
+    bool o_begun; /* connect() was called */
+    bool o_sent;  /* all of it, while the task slept */
+    bool o_woken; /* the descriptor was ready, and the future has its result */
+} SockOpObject;
+
+/* The call itself: 1 done, with the result in *result (new reference); 0 it would
+ * block; -1 error. `fd` is -1 if the socket is closed. */
+typedef int (*attempt_fn)(SockOpObject *op, int fd, PyObject **result);
+
+typedef struct {
+    const char *name;
+    int nargs;
+    unsigned direction;
+    attempt_fn attempt;
+} operation;
+
+static const operation operations[CL_SOCK_COUNT];
+
+/* --------------------------------------------------------------- system calls */
+
+/* From this size on a receive buffer would be mapped and unmapped by the C library
+ * (M_MMAP_THRESHOLD) for each call; asking how much there is costs less. */
+#define ASK_FIRST (120 * 1024)
+
+static int
+failed(void)
+{
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
+        return 0;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
+}
+
+/* How much a large recv() on a stream can bring, at most `size`: 1; 0 it would
+ * block, -1 error, as an attempt. */
+static int
+available(int fd, Py_ssize_t *size)
+{
+    int ready = 0;
+    char byte;
+    if (ioctl(fd, FIONREAD, &ready) < 0)
+        return 1; /* recv() will tell */
+    if (ready > 0) {
+        if (ready < *size)
+            *size = ready;
+        return 1;
+    }
+    /* Nothing, or the end: only recv() knows. */
+    ssize_t peeked = recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
+    if (peeked == 0)
+        *size = 1;
+    return peeked < 0 ? failed() : 1;
+}
+
+static int
+try_recv(SockOpObject *op, int fd, PyObject **result)
+{
+    Py_ssize_t size = op->o_size;
+    if (size >= ASK_FIRST &&
+        ((const cl_sock *)op->o_sock)->s_type == SOCK_STREAM) {
+        int ready = available(fd, &size);
+        if (ready <= 0)
+            return ready;
+    }
+    *result = PyBytes_FromStringAndSize(NULL, size);
+    if (*result == NULL)
+        return -1;
+    if (size == 0) /* the socket module makes no call either */
+        return 1;
+    ssize_t got =
+        recv(fd, PyBytes_AS_STRING(*result), (size_t)size, MSG_DONTWAIT);
+    if (got < 0) {
+        Py_CLEAR(*result);
+        return failed();
+    }
+    if (got == 0) /* the end: the socket will be closed next */
+        cl_lent_settle(op->o_loop, fd);
+    if (got < size && _PyBytes_Resize(result, got) < 0)
+        return -1;
+    return 1;
+}
+
+/* An argument that is no such buffer: the socket's method finds the words. */
+static int
+refuse(SockOpObject *op, const char *method, PyObject *size)
+{
+    PyErr_Clear();
+    PyObject *result = PyObject_CallMethod(op->o_sock, method, "OO", op->o_arg,
+                                           size == NULL ? Py_None : size);
+    if (result != NULL)
+        PyErr_SetString(PyExc_TypeError, "a bytes-like object is required");
+    Py_XDECREF(result);
+    return -1;
+}
+
+static int
+try_recv_into(SockOpObject *op, int fd, PyObject **result)
+{
+    Py_buffer view;
+    if (PyObject_GetBuffer(op->o_arg, &view, PyBUF_WRITABLE) < 0) {
+        PyObject *zero = PyLong_FromLong(0);
+        int err = zero == NULL ? -1 : refuse(op, "recv_into", zero);
+        Py_XDECREF(zero);
+        return err;
+    }
+    ssize_t got = 0;
+    if (view.len > 0) /* as the socket module */
+        got = recv(fd, view.buf, (size_t)view.len, MSG_DONTWAIT);
+    int error = errno;
+    bool ended = got == 0 && view.len > 0;
+    PyBuffer_Release(&view);
+    errno = error;
+    if (got < 0)
+        return failed();
+    if (ended)
+        cl_lent_settle(op->o_loop, fd);
+    *result = PyLong_FromSsize_t(got);
+    return *result == NULL ? -1 : 1;
+}
+
+/* The pair (first, address); steals the first, which may be NULL. */
+static int
+with_address(SockOpObject *op, PyObject *first,
+             const struct sockaddr_storage *from, socklen_t len,
+             PyObject **result)
+{
+    PyObject *address = NULL;
+    if (first == NULL)
+        return -1;
+    address = cl_address_from_sockaddr(op->o_loop->l_st,
+                                       (const struct sockaddr *)from, len);
+    if (address == NULL && !PyErr_Occurred())
+        address = Py_NewRef(Py_None); /* of no family that we began with */
+    if (address != NULL)
+        *result = PyTuple_Pack(2, first, address);
+    Py_XDECREF(address);
+    Py_DECREF(first);
+    return *result == NULL ? -1 : 1;
+}
+
+static int
+try_recvfrom(SockOpObject *op, int fd, PyObject **result)
+{
+    struct sockaddr_storage from = {0};
+    socklen_t len = sizeof(from);
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, op->o_size);
+    if (bytes == NULL)
+        return -1;
+    ssize_t got = recvfrom(fd, PyBytes_AS_STRING(bytes), (size_t)op->o_size,
+                           MSG_DONTWAIT, (struct sockaddr *)&from, &len);
+    if (got < 0) {
+        Py_DECREF(bytes);
+        return failed();
+    }
+    if (got < op->o_size && _PyBytes_Resize(&bytes, got) < 0)
+        return -1;
+    return with_address(op, bytes, &from, len, result);
+}
+
+static int
+try_recvfrom_into(SockOpObject *op, int fd, PyObject **result)
+{
+    struct sockaddr_storage from = {0};
+    socklen_t len = sizeof(from);
+    Py_buffer view;
+    Py_ssize_t size = op->o_size;
+    bool usable = PyObject_GetBuffer(op->o_arg, &view, PyBUF_WRITABLE) == 0;
+    if (usable && size == 0)
+        size = view.len;
+    if (!usable || size > view.len) {
+        PyObject *number;
+        if (usable)
+            PyBuffer_Release(&view);
+        PyErr_Clear();
+        number = PyLong_FromSsize_t(size);
+        int err = number == NULL ? -1 : refuse(op, "recvfrom_into", number);
+        Py_XDECREF(number);
+        return err;
+    }
+    ssize_t got = recvfrom(fd, view.buf, (size_t)size, MSG_DONTWAIT,
+                           (struct sockaddr *)&from, &len);
+    int error = errno;
+    PyBuffer_Release(&view);
+    errno = error;
+    if (got < 0)
+        return failed();
+    return with_address(op, PyLong_FromSsize_t(got), &from, len, result);
+}
+
+static int
+try_sendall(SockOpObject *op, int fd, PyObject **result)
+{
+    if (op->o_view.obj == NULL &&
+        PyObject_GetBuffer(op->o_arg, &op->o_view, PyBUF_SIMPLE) < 0) {
+        op->o_view.obj = NULL;
+        return -1;
+    }
+    /* Until it would block: see lent.h on waiters. */
+    do {
+        ssize_t sent = send(fd, (const char *)op->o_view.buf + op->o_size,
+                            (size_t)(op->o_view.len - op->o_size),
+                            MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent < 0)
+            return failed();
+        op->o_size += sent;
+    } while (op->o_size < op->o_view.len);
+    *result = Py_NewRef(Py_None);
+    return 1;
+}
+
+static int
+try_sendto(SockOpObject *op, int fd, PyObject **result)
+{
+    Py_buffer view;
+    if (PyObject_GetBuffer(op->o_arg, &view, PyBUF_SIMPLE) < 0)
+        return -1;
+    ssize_t sent =
+        sendto(fd, view.buf, (size_t)view.len, MSG_DONTWAIT | MSG_NOSIGNAL,
+               (const struct sockaddr *)op->o_to, op->o_to_len);
+    int error = errno;
+    PyBuffer_Release(&view);
+    errno = error;
+    if (sent < 0)
+        return failed();
+    *result = PyLong_FromSsize_t(sent);
+    return *result == NULL ? -1 : 1;
+}
+
+/* What the kernel says while a connection is on its way; Python's BlockingIOError
+ * and InterruptedError. */
+static bool
+is_in_progress(int error)
+{
+    return error == EINPROGRESS || error == EALREADY || error == EAGAIN ||
+           error == EWOULDBLOCK || error == EINTR;
+}
+
+/* asyncio's OSError of a connection that failed later on. */
+static int
+connect_failed(SockOpObject *op, int error)
+{
+    const struct sockaddr_in *in = (const struct sockaddr_in *)op->o_to;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)op->o_to;
+    PyObject *address, *message = NULL, *exception = NULL;
+    if (op->o_to->ss_family == AF_INET)
+        address = Py_BuildValue("(Oi)", PyTuple_GET_ITEM(op->o_arg, 0),
+                                (int)ntohs(in->sin_port));
+    else if (op->o_to->ss_family == AF_INET6)
+        address = Py_BuildValue("(OiII)", PyTuple_GET_ITEM(op->o_arg, 0),
+                                (int)ntohs(in6->sin6_port),
+                                (unsigned)ntohl(in6->sin6_flowinfo),
+                                (unsigned)in6->sin6_scope_id);
+    else
+        address = Py_NewRef(op->o_arg);
+    if (address != NULL)
+        message = PyUnicode_FromFormat("Connect call failed %S", address);
+    if (message != NULL)
+        exception = PyObject_CallFunction(PyExc_OSError, "iO", error, message);
+    if (exception != NULL)
+        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+    Py_XDECREF(address);
+    Py_XDECREF(message);
+    Py_XDECREF(exception);
+    return -1;
+}
+
+static int
+try_connect(SockOpObject *op, int fd, PyObject **result)
+{
+    int error = 0;
+    socklen_t len = sizeof(error);
+    if (op->o_begun) {
+        if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+            return failed();
+        if (is_in_progress(error))
+            return 0;
+        if (error != 0)
+            return connect_failed(op, error);
+    }
+    else {
+        if (PySys_Audit("socket.connect", "OO", op->o_sock, op->o_arg) < 0)
+            return -1;
+        op->o_begun = true;
+        if (connect(fd, (const struct sockaddr *)op->o_to, op->o_to_len) < 0) {
+            if (is_in_progress(errno))
+                return 0;
+            PyErr_SetFromErrno(PyExc_OSError);
+            return -1;
+        }
+    }
+    *result = Py_NewRef(Py_None);
+    return 1;
+}
+
+/* The socket object of a new connection, non-blocking; owns fd then. */
+static PyObject *
+connection(SockOpObject *op, int fd)
+{
+    const cl_sock *listening = (const cl_sock *)op->o_sock;
+    PyObject *sock = PyObject_CallFunction(
+        op->o_loop->l_st->socket_type, "iiii", listening->s_family,
+        listening->s_type, listening->s_proto, fd);
+    if (sock == NULL) {
+        close(fd);
+        return NULL;
+    }
+    PyObject *set = PyObject_CallMethod(sock, "setblocking", "O", Py_False);
+    if (set == NULL)
+        Py_CLEAR(sock);
+    Py_XDECREF(set);
+    return sock;
+}
+
+static int
+try_accept(SockOpObject *op, int fd, PyObject **result)
+{
+    struct sockaddr_storage from = {0};
+    socklen_t len = sizeof(from);
+    int accepted = accept4(fd, (struct sockaddr *)&from, &len,
+                           SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (accepted < 0)
+        return failed();
+    return with_address(op, connection(op, accepted), &from, len, result);
+}
+
+static const operation operations[CL_SOCK_COUNT] = {
+    [CL_SOCK_RECV] = {"sock_recv", 2, CL_READ, try_recv},
+    [CL_SOCK_RECV_INTO] = {"sock_recv_into", 2, CL_READ, try_recv_into},
+    [CL_SOCK_RECVFROM] = {"sock_recvfrom", 2, CL_READ, try_recvfrom},
+    [CL_SOCK_RECVFROM_INTO] = {"sock_recvfrom_into", 3, CL_READ,
+                               try_recvfrom_into},
+    [CL_SOCK_SENDALL] = {"sock_sendall", 2, CL_WRITE, try_sendall},
+    [CL_SOCK_SENDTO] = {"sock_sendto", 3, CL_WRITE, try_sendto},
+    [CL_SOCK_CONNECT] = {"sock_connect", 2, CL_WRITE, try_connect},
+    [CL_SOCK_ACCEPT] = {"sock_accept", 1, CL_READ, try_accept},
+};
+
+const char *
+cl_sockop_name(cl_sockop_kind kind)
+{
+    return operations[kind].name;
+}
+
+int
+cl_sockop_nargs(cl_sockop_kind kind)
+{
+    return operations[kind].nargs;
+}
+
+/* -------------------------------------------------------------------- waiting */
+
+/* What a finished operation need not keep. Runs Python (destructors). */
+static void
+finish(SockOpObject *op)
+{
+    op->o_state = DONE;
+    if (op->o_view.obj != NULL)
+        PyBuffer_Release(&op->o_view);
+    Py_CLEAR(op->o_future);
+    Py_CLEAR(op->o_error);
+    Py_CLEAR(op->o_arg);
+    Py_CLEAR(op->o_sock);
+}
+
+static int
+try_again(SockOpObject *op, PyObject **result)
+{
+    *result = NULL;
+    return operations[op->o_kind].attempt(
+        op, cl_sock_fd(op->o_loop->l_st, op->o_sock), result);
+}
+
+static void
+leave(SockOpObject *op)
+{
+    if (op->o_fd >= 0)
+        cl_lent_leave(op->o_loop, op->o_fd, operations[op->o_kind].direction,
+                      (PyObject *)op);
+    op->o_fd = -1;
+}
+
+static int
+future_is_done(SockOpObject *op)
+{
+    PyObject *result =
+        PyObject_CallMethodNoArgs(op->o_future, op->o_loop->l_st->str_done);
+    int done = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(result);
+    return done;
+}
+
+/* Lets the task go on. It may be that it was cancelled in this turn. */
+static int
+wake(SockOpObject *op)
+{
+    cl_state *st = op->o_loop->l_st;
+    leave(op);
+    op->o_woken = true;
+    PyObject *set =
+        PyObject_CallMethodOneArg(op->o_future, st->str_set_result, Py_None);
+    if (set == NULL) {
+        PyObject *error = PyErr_GetRaisedException();
+        if (op->o_future == NULL || future_is_done(op) != 0) {
+            PyErr_Clear();
+            Py_DECREF(error);
+            return 0;
+        }
+        PyErr_SetRaisedException(error);
+        return -1;
+    }
+    Py_DECREF(set);
+    return 0;
+}
+
+static int
+op_ready(LoopObject *Py_UNUSED(loop), PyObject *waiter)
+{
+    SockOpObject *op = (SockOpObject *)waiter;
+    PyObject *result;
+    if (op->o_state != WAITING || op->o_future == NULL) {
+        leave(op);
+        return 0;
+    }
+    if (op->o_kind == CL_SOCK_SENDALL) {
+        int done = future_is_done(op);
+        if (done != 0) {
+            leave(op);
+            return done < 0 ? -1 : 0;
+        }
+        int status = try_again(op, &result);
+        if (status == 0)
+            return 0;
+        if (status < 0)
+            op->o_error = PyErr_GetRaisedException();
+        op->o_sent = status > 0;
+        Py_XDECREF(result);
+    }
+    return wake(op);
+}
+
+/* As in asyncio, who loses its place waits for ever. But where the socket was
+ * closed and its number given out again, the task hears of it: EBADF. */
+static int
+op_lost(LoopObject *Py_UNUSED(loop), PyObject *waiter)
+{
+    SockOpObject *op = (SockOpObject *)waiter;
+    int fd = op->o_fd;
+    op->o_fd = -1;
+    if (op->o_state != WAITING || op->o_future == NULL ||
+        cl_sock_fd(op->o_loop->l_st, op->o_sock) == fd)
+        return 0;
+    return wake(op);
+}
+
+static const cl_waiter_ops waiter_ops = {.ready = op_ready, .lost = op_lost};
+
+/* Yields a future that gets its result when the descriptor is ready. */
+static PySendResult
+start_waiting(SockOpObject *op, PyObject **result)
+{
+    LoopObject *loop = op->o_loop;
+    cl_state *st = loop->l_st;
+    int fd = cl_sock_fd(st, op->o_sock);
+    PyObject *future =
+        PyObject_CallMethodNoArgs((PyObject *)loop, st->str_create_future);
+    if (future == NULL)
+        return PYGEN_ERROR;
+    if (cl_lent_check_free(loop, NULL, fd) < 0 ||
+        PyObject_SetAttr(future, st->str__asyncio_future_blocking, Py_True) <
+            0)
+        goto error;
+    if (!loop->l_open || loop->l_closed) {
+        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+        goto error;
+    }
+    if (cl_lent_wait(loop, fd, op->o_sock, operations[op->o_kind].direction,
+                     (PyObject *)op, &waiter_ops) < 0)
+        goto error;
+    Py_XSETREF(op->o_future, Py_NewRef(future));
+    op->o_fd = fd;
+    op->o_woken = false;
+    op->o_state = WAITING;
+    *result = future;
+    return PYGEN_NEXT;
+error:
+    Py_DECREF(future);
+    return PYGEN_ERROR;
+}
+
+/* ---------------------------------------------------------------- one step */
+
+static int
+check_debug(SockOpObject *op)
+{
+    PyObject *timeout = PyObject_CallMethod(op->o_sock, "gettimeout", NULL);
+    if (timeout == NULL)
+        return -1;
+    /* None is not 0 either. */
+    bool blocking = !PyFloat_Check(timeout) || PyFloat_AS_DOUBLE(timeout) != 0;
+    Py_DECREF(timeout);
+    if (!blocking)
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "the socket must be non-blocking");
+    return -1;
+}
+
+/* After the future: 0, or -1 with the exception to raise. */
+static int
+resume(SockOpObject *op)
+{
+    cl_state *st = op->o_loop->l_st;
+    if (op->o_error != NULL) {
+        PyErr_SetRaisedException(op->o_error);
+        op->o_error = NULL;
+        return -1;
+    }
+    if (op->o_woken)
+        return 0;
+    /* Somebody else stepped us, or ended the future. */
+    int done = future_is_done(op);
+    if (done == 0)
+        PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
+    if (done <= 0)
+        return -1;
+    PyObject *value = PyObject_CallMethodNoArgs(op->o_future, st->str_result);
+    Py_XDECREF(value);
+    return value == NULL ? -1 : 0;
+}
+
+static PySendResult
+fail(SockOpObject *op)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    int fd =
+        op->o_sock == NULL ? -1 : cl_sock_fd(op->o_loop->l_st, op->o_sock);
+    leave(op);
+    if (fd >= 0 && op->o_loop->l_open)
+        cl_lent_settle(op->o_loop, fd);
+    finish(op);
+    PyErr_SetRaisedException(error);
+    return PYGEN_ERROR;
+}
+
+static PySendResult
+op_step(SockOpObject *op, PyObject *value, PyObject **result)
+{
+    int state = op->o_state, status = -1;
+    *result = NULL;
+    if (state == RUNNING) {
+        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+        return PYGEN_ERROR;
+    }
+    if (state == DONE) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "cannot reuse already awaited coroutine");
+        return PYGEN_ERROR;
+    }
+    if (state == NEW && value != Py_None) {
+        PyErr_SetString(
+            PyExc_TypeError,
+            "can't send non-None value to a just-started coroutine");
+        return PYGEN_ERROR;
+    }
+    op->o_state = RUNNING;
+    if (state == NEW)
+        status = op->o_loop->l_debug ? check_debug(op) : 0;
+    else
+        status = resume(op);
+    if (status < 0)
+        return fail(op);
+    if (op->o_sent) {
+        *result = Py_NewRef(Py_None);
+        status = 1;
+    }
+    else {
+        status = try_again(op, result);
+    }
+    if (status < 0 || (status == 0 && start_waiting(op, result) < 0))
+        return fail(op);
+    if (status == 0)
+        return PYGEN_NEXT;
+    leave(op);
+    finish(op);
+    return PYGEN_RETURN;
+}
+
+static PyObject *
+stop_iteration(PyObject *value)
+{
+    /* Through an instance: a tuple would be taken for its arguments. */
+    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
+    if (stop != NULL)
+        PyErr_SetObject(PyExc_StopIteration, stop);
+    Py_XDECREF(stop);
+    Py_DECREF(value);
+    return NULL;
+}
+
+static PyObject *
+SockOp_send(SockOpObject *op, PyObject *value)
+{
+    PyObject *result;
+    PySendResult status = op_step(op, value, &result);
+    return status == PYGEN_RETURN ? stop_iteration(result) : result;
+}
+
+static PyObject *
+SockOp_iternext(SockOpObject *op)
+{
+    PyObject *result;
+    PySendResult status = op_step(op, Py_None, &result);
+    if (status != PYGEN_RETURN)
+        return result;
+    if (result == Py_None) { /* no exception means just that */
+        Py_DECREF(result);
+        return NULL;
+    }
+    return stop_iteration(result);
+}
+
+/* Sets the exception that throw()'s arguments name. */
+static void
+set_thrown(PyObject *type, PyObject *value, PyObject *traceback)
+{
+    if (PyExceptionInstance_Check(type)) {
+        if (value != NULL && value != Py_None) {
+            PyErr_SetString(
+                PyExc_TypeError,
+                "instance exception may not have a separate value");
+            return;
+        }
+        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
+    }
+    else if (PyExceptionClass_Check(type)) {
+        PyErr_SetObject(type, value == Py_None ? NULL : value);
+    }
+    else {
+        PyErr_Format(PyExc_TypeError,
+                     "exceptions must be classes or instances deriving from "
+                     "BaseException, not %s",
+                     Py_TYPE(type)->tp_name);
+        return;
+    }
+    if (traceback != NULL && traceback != Py_None) {
+        PyObject *error = PyErr_GetRaisedException();
+        if (PyException_SetTraceback(error, traceback) < 0)
+            Py_DECREF(error);
+        else
+            PyErr_SetRaisedException(error);
+    }
+}
+
+static PyObject *
+SockOp_throw(SockOpObject *op, PyObject *args)
+{
+    PyObject *type, *value = NULL, *traceback = NULL;
+    if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback))
+        return NULL;
+    if (op->o_state == RUNNING) {
+        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+        return NULL;
+    }
+    if (op->o_state == DONE) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "cannot reuse already awaited coroutine");
+        return NULL;
+    }
+    set_thrown(type, value, traceback);
+    fail(op);
+    return NULL;
+}
+
+static PyObject *
+SockOp_close(SockOpObject *op, PyObject *Py_UNUSED(ignored))
+{
+    if (op->o_state == RUNNING) {
+        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+        return NULL;
+    }
+    if (op->o_state != DONE) {
+        PyErr_SetNone(PyExc_GeneratorExit);
+        fail(op);
+        PyErr_Clear();
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+SockOp_await(SockOpObject *op)
+{
+    if (op->o_state == WAITING) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "coroutine is being awaited already");
+        return NULL;
+    }
+    return Py_NewRef(op);
+}
+
+/* ---------------------------------------------------------------- make and free */
+
+/* The address of sendto or connect. 1; 0 asyncio's; -1 error */
+static int
+take_address(SockOpObject *op, PyObject *address)
+{
+    struct sockaddr_storage to;
+    const cl_sock *inside = (const cl_sock *)op->o_sock;
+    int status = cl_address_to_sockaddr(op->o_loop->l_st, inside->s_family,
+                                        address, &to, &op->o_to_len);
+    if (status <= 0)
+        return status;
+    op->o_to = PyMem_Malloc(sizeof(to));
+    if (op->o_to == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    memcpy(op->o_to, &to, sizeof(to));
+    return 1;
+}
+
+static bool
+take_size(SockOpObject *op, PyObject *number)
+{
+    if (!PyLong_CheckExact(number))
+        return false;
+    op->o_size = PyLong_AsSsize_t(number);
+    if (op->o_size == -1 && PyErr_Occurred())
+        PyErr_Clear();
+    return op->o_size >= 0;
+}
+
+static bool
+never_blocks(const cl_sock *inside)
+{
+    int flags = fcntl(inside->s_fd, F_GETFL);
+    return flags >= 0 && (flags & O_NONBLOCK);
+}
+
+/* Where asyncio would not ask its resolver for a numeric address. */
+static bool
+connects_directly(const cl_sock *inside, PyObject *address)
+{
+    if (inside->s_family == AF_UNIX)
+        return true;
+    return (inside->s_type == SOCK_STREAM || inside->s_type == SOCK_DGRAM) &&
+           (inside->s_proto == 0 || inside->s_proto == IPPROTO_TCP ||
+            inside->s_proto == IPPROTO_UDP) &&
+           PyTuple_Check(address) && PyTuple_GET_SIZE(address) >= 2 &&
+           PyUnicode_CheckExact(PyTuple_GET_ITEM(address, 0));
+}
+
+static bool
+has_known_addresses(const cl_sock *inside)
+{
+    return inside->s_family == AF_INET || inside->s_family == AF_INET6 ||
+           inside->s_family == AF_UNIX;
+}
+
+/* Takes the arguments over: 1; 0 if they are asyncio's business; -1 error. */
+static int
+take_args(SockOpObject *op, const cl_sock *inside, PyObject *const *args)
+{
+    op->o_arg = Py_XNewRef(operations[op->o_kind].nargs > 1 ? args[1] : NULL);
+    switch ((cl_sockop_kind)op->o_kind) {
+    case CL_SOCK_RECV:
+        return take_size(op, args[1]);
+    case CL_SOCK_RECVFROM:
+        return has_known_addresses(inside) && take_size(op, args[1]);
+    case CL_SOCK_RECVFROM_INTO:
+        return has_known_addresses(inside) && take_size(op, args[2]);
+    case CL_SOCK_SENDTO:
+        return take_address(op, args[2]);
+    case CL_SOCK_CONNECT:
+        return connects_directly(inside, args[1]) && never_blocks(inside)
+                   ? take_address(op, args[1])
+                   : 0;
+    case CL_SOCK_ACCEPT:
+        return has_known_addresses(inside) && never_blocks(inside);
+    default:
+        return 1;
+    }
+}
+
+PyObject *
+cl_sockop_new(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args)
+{
+    cl_state *st = loop->l_st;
+    const cl_sock *inside = cl_sock_inside(st, args[0]);
+    if (inside == NULL || !cl_sock_is_stock(st))
+        return NULL;
+    SockOpObject *op = PyObject_GC_New(SockOpObject, st->SockOpType);
+    if (op == NULL)
+        return NULL;
+    memset((char *)op + sizeof(PyObject), 0, sizeof(*op) - sizeof(PyObject));
+    op->o_loop = (LoopObject *)Py_NewRef(loop);
+    op->o_sock = Py_NewRef(args[0]);
+    op->o_fd = -1;
+    op->o_kind = (uint8_t)kind;
+    op->o_state = NEW;
+    st->live_sockops++;
+    PyObject_GC_Track(op);
+    if (take_args(op, inside, args) <= 0) {
+        op->o_state = DONE; /* nobody will see it */
+        Py_CLEAR(op);
+    }
+    return (PyObject *)op;
+}
+
+static int
+SockOp_traverse(SockOpObject *op, visitproc visit, void *arg)
+{
+    CL_VISIT_TYPE(op);
+    Py_VISIT(op->o_loop);
+    Py_VISIT(op->o_sock);
+    Py_VISIT(op->o_arg);
+    Py_VISIT(op->o_future);
+    Py_VISIT(op->o_error);
+    Py_VISIT(op->o_view.obj);
+    return 0;
+}
+
+static int
+SockOp_clear(SockOpObject *op)
+{
+    finish(op);
+    return 0;
+}
+
+static void
+SockOp_finalize(SockOpObject *op)
+{
+    if (op->o_state != NEW)
+        return;
+    PyObject *error = PyErr_GetRaisedException();
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                         "coroutine 'Loop.%s' was never awaited",
+                         operations[op->o_kind].name) < 0)
+        PyErr_WriteUnraisable((PyObject *)op);
+    if (error != NULL)
+        PyErr_SetRaisedException(error);
+}
+
+static void
+SockOp_dealloc(SockOpObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    if (op->o_state == NEW &&
+        PyObject_CallFinalizerFromDealloc((PyObject *)op) < 0)
+        return;
+    PyObject_GC_UnTrack(op);
+    finish(op);
+    op->o_loop->l_st->live_sockops--;
+    PyMem_Free(op->o_to);
+    LoopObject *loop = op->o_loop;
+    PyObject_GC_Del(op);
+    Py_DECREF(loop);
+    Py_DECREF(type);
+}
+
+static PyObject *
+SockOp_repr(SockOpObject *op)
+{
+    return PyUnicode_FromFormat("<coroutine object Loop.%s at %p>",
+                                operations[op->o_kind].name, op);
+}
+
+/* ---------------------------------------------------------------- attributes */
+
+static PyObject *
+get_name(SockOpObject *op, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(operations[op->o_kind].name);
+}
+
+static PyObject *
+get_qualname(SockOpObject *op, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromFormat("Loop.%s", operations[op->o_kind].name);
+}
+
+static PyObject *
+get_running(SockOpObject *op, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(op->o_state == RUNNING);
+}
+
+static PyObject *
+get_suspended(SockOpObject *op, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(op->o_state == WAITING);
+}
+
+static PyObject *
+get_await(SockOpObject *op, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(op->o_state == WAITING && op->o_future != NULL
+                         ? op->o_future
+                         : Py_None);
+}
+
+static PyObject *
+get_none(SockOpObject *Py_UNUSED(op), void *Py_UNUSED(closure))
+{
+    Py_RETURN_NONE;
+}
+
+static PyGetSetDef SockOp_getset[] = {
+    {"__name__", (getter)get_name, NULL, NULL, NULL},
+    {"__qualname__", (getter)get_qualname, NULL, NULL, NULL},
+    {"cr_running", (getter)get_running, NULL, NULL, NULL},
+    {"cr_suspended", (getter)get_suspended, NULL, NULL, NULL},
+    {"cr_await", (getter)get_await, NULL, "What it waits for, or None.", NULL},
+    /* There is no Python code in it. */
+    {"cr_frame", (getter)get_none, NULL, NULL, NULL},
+    {"cr_code", (getter)get_none, NULL, NULL, NULL},
+    {"cr_origin", (getter)get_none, NULL, NULL, NULL},
+    {NULL}};
+
+static PyMethodDef SockOp_methods[] = {
+    {"send", (PyCFunction)SockOp_send, METH_O,
+     "send($self, arg, /)\n--\n\nStep the coroutine, as a task does."},
+    {"throw", (PyCFunction)SockOp_throw, METH_VARARGS,
+     "throw(type, value=None, traceback=None)\n\nEnd the coroutine with an "
+     "exception."},
+    {"close", (PyCFunction)SockOp_close, METH_NOARGS,
+     "close($self, /)\n--\n\nEnd the coroutine."},
+    {NULL}};
+
+/* clang-format off */
+static PyType_Slot SockOp_slots[] = {
+    {Py_tp_doc, "A coroutine of one of the loop's sock_ methods."},
+    {Py_tp_dealloc, SockOp_dealloc},
+    {Py_tp_finalize, SockOp_finalize},
+    {Py_tp_traverse, SockOp_traverse},
+    {Py_tp_clear, SockOp_clear},
+    {Py_tp_repr, SockOp_repr},
+    {Py_tp_iternext, SockOp_iternext},
+    {Py_am_await, SockOp_await},
+    CL_AM_SEND(op_step)
+    {Py_tp_methods, SockOp_methods},
+    {Py_tp_getset, SockOp_getset},
+    {0, NULL}};
+/* clang-format on */
+
+static PyType_Spec SockOp_spec = {
+    .name = "cloop._cloop.SockOp",
+    .basicsize = sizeof(SockOpObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | CL_TPFLAGS_NO_NEW,
+    .slots = SockOp_slots,
+};
+
+PyTypeObject *
+cl_sockop_setup(PyObject *module, cl_state *st)
+{
+    return cl_type_new(module, st, &SockOp_spec, NULL, 0, 0);
+}
