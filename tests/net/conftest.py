@@ -7,9 +7,12 @@ asyncio's own, and a cloop that still runs them, are skipped.
 
 import asyncio
 import contextlib
+import gc
+import re
 import socket
 import sys
 import time
+import warnings
 import weakref
 
 import pytest
@@ -47,6 +50,17 @@ def until(turn):
             turn()
 
     return until
+
+
+@pytest.fixture
+def turns_taken(loop, loop_kind):
+    """Tells how many turns the loop has taken."""
+    if loop_kind != "asyncio":
+        return lambda: loop.metrics()["turns"]
+    taken = []
+    run_once = loop._run_once
+    loop._run_once = lambda: taken.append(1) or run_once()
+    return lambda: len(taken)
 
 
 # Sockets
@@ -280,6 +294,84 @@ def connect(run, loop, abandoned, socket_pair):
         return transport, peer
 
     return connect
+
+
+class Serving:
+    """Starts servers, and has the protocols of their connections in `accepted`."""
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.accepted = []
+        self.servers = []
+
+    def factory(self, protocol_class=Recorder, **hooks):
+        def factory():
+            self.accepted.append(protocol_class(**hooks))
+            return self.accepted[-1]
+
+        return factory
+
+    def add(self, coroutine):
+        self.servers.append(self.loop.run_until_complete(coroutine))
+        return self.servers[-1]
+
+    def tcp(self, host="127.0.0.1", port=0, protocol_class=Recorder, hooks=None, **options):
+        factory = self.factory(protocol_class, **(hooks or {}))
+        return self.add(self.loop.create_server(factory, host, port, **options))
+
+    def unix(self, path=None, hooks=None, **options):
+        return self.add(self.loop.create_unix_server(self.factory(**(hooks or {})), path, **options))
+
+
+@pytest.fixture
+def serving(loop, turn, sockets):
+    serving = Serving(loop)
+    yield serving
+    if loop.is_closed():
+        return
+    for server in serving.servers:
+        server.close()
+    turn()
+    for protocol in serving.accepted:
+        if protocol.transport is not None and not protocol.lost:
+            protocol.transport.abort()
+    turn()
+    turn()
+
+
+@pytest.fixture
+def call(sockets):
+    """Connects a plain socket to a server."""
+
+    def call(server):
+        listener = server.sockets[0]
+        sock = sockets(socket.socket(listener.family))
+        sock.settimeout(PATIENCE_S)
+        sock.connect(listener.getsockname())
+        sock.setblocking(False)
+        return sock
+
+    return call
+
+
+@pytest.fixture
+def attempt(loop):
+    """Runs a coroutine function; what it raises is returned as type and text, without numbers that differ."""
+
+    def attempt(function, loop=loop):
+        async def main():
+            return await function(loop)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # asyncio leaves some sockets to the collector
+            try:
+                return loop.run_until_complete(main())
+            except Exception as error:
+                result = type(error), re.sub(r"fd=\d+|(?<=, )\d{4,5}\b", "N", str(error))
+            gc.collect()
+        return result
+
+    return attempt
 
 
 @pytest.fixture(params=["unix", "tcp"])

@@ -218,31 +218,15 @@ def test_true_from_eof_received_keeps_the_writing_half(connect, recorder, until,
     assert protocol.lost == [None] and collect(peer) == b""
 
 
-def test_half_closed_transport_does_not_keep_the_loop_busy(loop, connect, recorder, until, kind):
+def test_half_closed_transport_does_not_keep_the_loop_busy(loop, connect, recorder, until, turns_taken, kind):
     protocol = recorder(eof_received=lambda self: True)
     transport, peer = connect(protocol, kind)
     peer.shutdown(socket.SHUT_WR)
     until(lambda: "eof_received" in protocol.calls)
-    turns = 0
-
-    class Counting:
-        def __init__(self):
-            self.select = loop._selector.select
-
-        def __call__(self, timeout=None):
-            nonlocal turns
-            turns += 1
-            return self.select(timeout)
-
-    if type(loop).__module__.startswith("asyncio."):
-        loop._selector.select = Counting()
-        count = lambda: turns  # noqa: E731
-    else:
-        count = lambda: loop.metrics()["turns"] if hasattr(loop, "metrics") else 0  # noqa: E731
-    before = count()
+    before = turns_taken()
     loop.call_later(0.02, loop.stop)
     loop.run_forever()
-    assert count() - before <= 5
+    assert turns_taken() - before <= 5
 
 
 def test_eof_once_only_though_reading_is_resumed(connect, recorder, until, turn, kind):
