@@ -309,19 +309,23 @@ def test_no_address_where_one_is_needed(endpoint, reports, until):
 
 @pytest.fixture
 def clogged(endpoint, path, sockets, turn, native):
-    """An endpoint that is connected to a socket which does not read, and that had to buffer something."""
-    receiver = sockets(socket.socket(UNIX, socket.SOCK_DGRAM))
-    receiver.bind("receiver")
-    receiver.setblocking(False)
-    transport, protocol = endpoint(remote_addr="receiver", family=UNIX)
-    if sys.version_info >= (3, 12):
-        native(transport, before=(3, 14))  # its size never went down to 0
-    count = 0
-    while not transport.get_write_buffer_size():
-        transport.sendto(b"%08d" % count)
-        count += 1
-        turn()
-    return transport, protocol, receiver, count
+    """Makes an endpoint that is connected to a socket which does not read, and that had to buffer something."""
+
+    def clogged():
+        receiver = sockets(socket.socket(UNIX, socket.SOCK_DGRAM))
+        receiver.bind("receiver")
+        receiver.setblocking(False)
+        transport, protocol = endpoint(remote_addr="receiver", family=UNIX)
+        if sys.version_info >= (3, 12):
+            native(transport, before=(3, 14))  # its size never went down to 0
+        count = 0
+        while not transport.get_write_buffer_size():
+            transport.sendto(b"%08d" % count)
+            count += 1
+            turn()
+        return transport, protocol, receiver, count
+
+    return clogged
 
 
 def read_all(receiver, got):
@@ -333,7 +337,7 @@ def read_all(receiver, got):
 
 
 def test_what_is_buffered_is_sent_in_order(clogged, until):
-    transport, protocol, receiver, count = clogged
+    transport, protocol, receiver, count = clogged()
     for number in range(count, count + 20):
         transport.sendto(b"%08d" % number)
     got = []
@@ -348,7 +352,7 @@ def test_what_is_buffered_is_sent_in_order(clogged, until):
 
 
 def test_buffered_data_are_copied(clogged, until):
-    transport, protocol, receiver, count = clogged
+    transport, protocol, receiver, count = clogged()
     data = bytearray(b"original")
     transport.sendto(data)
     data[:] = b"altered!"
@@ -363,14 +367,14 @@ def test_buffered_data_are_copied(clogged, until):
 
 
 def test_size_of_the_buffer(clogged):
-    transport, protocol, receiver, count = clogged
+    transport, protocol, receiver, count = clogged()
     before = transport.get_write_buffer_size()
     transport.sendto(b"12345")
     assert transport.get_write_buffer_size() - before in (5, 13)  # asyncio of today counts 8 for a header
 
 
 def test_pausing_and_resuming(clogged, until):
-    transport, protocol, receiver, count = clogged
+    transport, protocol, receiver, count = clogged()
     transport.set_write_buffer_limits(1000)
     assert transport.get_write_buffer_limits() == (250, 1000)
     sent = 0
@@ -389,7 +393,7 @@ def test_pausing_and_resuming(clogged, until):
 
 
 def test_close_sends_what_is_buffered(clogged, until, turn):
-    transport, protocol, receiver, count = clogged
+    transport, protocol, receiver, count = clogged()
     transport.close()
     turn()
     assert protocol.lost == []
@@ -405,7 +409,7 @@ def test_close_sends_what_is_buffered(clogged, until, turn):
 
 
 def test_abort_drops_what_is_buffered(clogged, until, turn):
-    transport, protocol, receiver, count = clogged
+    transport, protocol, receiver, count = clogged()
     transport.abort()
     turn()
     assert protocol.lost == [None]
@@ -419,7 +423,7 @@ def test_exception_in_flow_control_is_reported(clogged, until, reports, name):
     def fail(self):
         raise ZeroDivisionError("on purpose")
 
-    transport, protocol, receiver, count = clogged
+    transport, protocol, receiver, count = clogged()
     protocol.hooks[name] = fail
     transport.set_write_buffer_limits(0)
     transport.sendto(b"x")
