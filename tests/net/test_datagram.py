@@ -216,7 +216,7 @@ def test_error_on_sending_to_a_broadcast_address(endpoint):
 
 
 def test_exception_in_datagram_received_is_reported_and_it_goes_on(endpoint, peer_socket, until, reports):
-    """asyncio lets it out of the reader callback, which reports it as any callback's."""
+    """As any callback's; asyncio names the handle there, cloop the transport."""
 
     def fail(self, data, addr):
         raise ZeroDivisionError("on purpose")
@@ -228,7 +228,6 @@ def test_exception_in_datagram_received_is_reported_and_it_goes_on(endpoint, pee
         until(lambda: len(reports) == count)  # noqa: B023
     assert len(protocol.received) == 2 and not transport.is_closing()
     for report in reports:
-        assert sorted(report) == ["exception", "handle", "message"]
         assert report["message"].startswith("Exception in callback ")
         assert str(report["exception"]) == "on purpose"
 
