@@ -3,6 +3,7 @@
 #   make            build in place              make run [PROGRAM=file.py] [ARGS=...]
 #   make test       [K=expr]                    make test-c         C tests, no Python
 #   make debug      build in place with asserts make asan | stress  the suite on such a build
+#   make ecosystem  real libraries on cloop, and the servers they talk to
 #   make conformance | programs | bench [B=glob] [ARGS=...]
 #   make lint | fmt | matrix | clean
 #
@@ -21,9 +22,10 @@ BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 PIP := $(PYTHON) -m pip install -q --disable-pip-version-check
 SHARED := $(wildcard ../shared/programs/run_programs.py)
+LIBRARIES := aiohttp anyio asyncpg httptools httpx redis uvicorn websockets
 PROGRAMS := 000-* 001-0[2-6]* 002-0* 002-12* 003-* 004-0[124]*
 
-.PHONY: build run test test-c debug asan stress bench conformance programs lint fmt matrix clean
+.PHONY: build run test test-c debug asan stress bench conformance ecosystem programs lint fmt matrix clean
 .DEFAULT_GOAL := build
 
 # ---------------------------------------------------------------- environment
@@ -48,6 +50,13 @@ $(VENV)/.bench: $(VENV)/.ready
 	@$(PIP) pyperf
 	@for package in uvloop httptools uvicorn aiohttp; do \
 	    $(PIP) $$package || echo "skipped: $$package cannot be installed for $(PY)"; \
+	done
+	@touch $@
+
+# One that is not to be had for this Python does not keep the others from being tested.
+$(VENV)/.ecosystem: $(VENV)/.test
+	@for library in $(LIBRARIES); do \
+	    $(PIP) --prefer-binary $$library || echo "skipped: $$library cannot be installed for $(PY)"; \
 	done
 	@touch $@
 
@@ -92,6 +101,9 @@ asan: SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-
 
 conformance: build
 	$(PYTHON) tests/conformance/run.py $(ARGS)
+
+ecosystem: $(VENV)/.ecosystem build
+	$(BIN)/pytest -q -rs tests/ecosystem $(if $(K),-k '$(K)') $(ARGS)
 
 programs: build
 ifeq ($(SHARED),)

@@ -257,11 +257,16 @@ def as_asyncio(loop_kind, loop_class, caplog):
 
 
 @pytest.fixture
-def python(tmp_path, monkeypatch):
-    """Runs this interpreter with the given arguments, in an empty folder of its own."""
+def cloop_on_path(monkeypatch):
+    """Other processes import the cloop that this one has imported."""
     if CLOOP_SELECTED:
         package = os.path.dirname(importlib.import_module("cloop").__file__)
         monkeypatch.setenv("PYTHONPATH", os.path.dirname(package), prepend=os.pathsep)
+
+
+@pytest.fixture
+def python(tmp_path, monkeypatch, cloop_on_path):
+    """Runs this interpreter with the given arguments, in an empty folder of its own."""
     for name in ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONWARNINGS"):
         monkeypatch.delenv(name, raising=False)
 
