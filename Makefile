@@ -46,7 +46,9 @@ $(VENV)/.test: $(VENV)/.ready
 
 $(VENV)/.bench: $(VENV)/.ready
 	@$(PIP) pyperf
-	@$(PIP) uvloop || echo "skipped: uvloop cannot be installed for $(PY)"
+	@for package in uvloop httptools uvicorn aiohttp; do \
+	    $(PIP) $$package || echo "skipped: $$package cannot be installed for $(PY)"; \
+	done
 	@touch $@
 
 # Another version of a formatter formats differently.
@@ -110,7 +112,7 @@ matrix:
 
 # ---------------------------------------------------------------------- style
 
-C_FILES = $(shell find csrc tests/c -name '*.[ch]')
+C_FILES = $(shell find csrc tests/c benchmarks -name '*.[ch]')
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check

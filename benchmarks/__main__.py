@@ -14,7 +14,7 @@ from benchmarks import registry, report, runner
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--list", action="store_true", help="say what each benchmark measures")
-    parser.add_argument("--loops", default="cloop,uvloop,asyncio", help="modules, comma-separated (%(default)s)")
+    parser.add_argument("--loops", default="cloop,uvloop,asyncio,floor", help="modules, comma-separated (%(default)s)")
     parser.add_argument("--only", default="*", metavar="GLOB", help="benchmarks whose name matches")
     parser.add_argument("--rounds", type=int, default=5, help="processes per benchmark and loop (%(default)s)")
     parser.add_argument("--python", action="append", metavar="PY", help="interpreter to measure; may be repeated")
@@ -31,13 +31,16 @@ def run_python(python: str, rows: List[registry.Benchmark], args: argparse.Names
     # A loop named twice would be measured into one column.
     names = list(dict.fromkeys(args.loops.split(",")))
     try:
-        about = runner.call(python, "benchmarks.probe", *names)
+        about = runner.call(python, "benchmarks.probe", *[name for name in names if name != registry.FLOOR])
     except runner.WorkerError as exc:
         note("skipped: {}: {}".format(python, exc))
         return None
     for loop, reason in about["absent"].items():
         note("skipped: {} on Python {}: {}".format(loop, about["version"], reason))
-    loops = [name for name in names if name in about["loops"]]
+    present = set(about["loops"])
+    if any(row.floor for row in rows):
+        present.add(registry.FLOOR)
+    loops = [name for name in names if name in present]
     if not loops:
         return None
 
@@ -50,7 +53,8 @@ def run_python(python: str, rows: List[registry.Benchmark], args: argparse.Names
             continue
         note("[{}/{}] {}".format(number, len(rows), row.name))
         measured.append(row)
-        results[row.name] = runner.run_row(python, row, loops, args.rounds)
+        able = [name for name in loops if name != registry.FLOOR or row.floor]
+        results[row.name] = runner.run_row(python, row, able, args.rounds)
 
     cells = report.table(measured, results, loops)
     lines = report.header(where, about, args.rounds)

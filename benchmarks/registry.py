@@ -9,10 +9,25 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict, Optional, Tuple
 
 # The order of the table. A family is a module of benchmarks/rows; a new one
-# (sockets, streams, TLS) is written there and named here.
-FAMILIES = ("scheduling", "timers", "tasks", "sync", "running", "system")
+# (TLS, subprocesses) is written there and named here.
+FAMILIES = ("scheduling", "timers", "tasks", "sync", "running", "system", "net", "http")
+
+#: Stands where a loop's name does, for the same work done in plain C.
+FLOOR = "floor"
 
 _benchmarks: Dict[str, Benchmark] = {}
+
+
+class Skip(Exception):
+    """A row cannot be measured here; the message says why."""
+
+
+def require(package: str) -> Any:
+    """That package, or a reason to skip the row."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as exc:
+        raise Skip("{} cannot be imported: {}".format(package, exc)) from None
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,7 @@ class Benchmark:
     #: n is always a multiple of this.
     batch: int
     #: "cpu": nanoseconds of CPU per operation. "wall": microseconds of wall time.
+    #: "memory": KiB per operation, which run returns; it is called once.
     metric: str
     #: Taken off each wall figure, so that it shows only what the loop adds.
     ideal_us: float
@@ -38,10 +54,16 @@ class Benchmark:
     since: Tuple[int, int]
     #: The ratio uvloop/cloop that cloop aims at; None where it has no aim.
     reach: Optional[float]
+    #: The most that the figure itself is to be, in place of a ratio.
+    at_most: Optional[float]
+    #: Whether the table tells how many operations a second there were, too.
+    rate: bool
+    #: Context manager function that yields run(n) and cpu_ns() of a program in C.
+    floor: Optional[Callable[[], Any]]
 
     @property
     def label(self) -> str:
-        return self.name if self.metric == "cpu" else self.name + " (wall us)"
+        return self.name + {"cpu": "", "wall": " (wall us)", "memory": " (KiB)"}[self.metric]
 
     def open_fixture(self, loop: Any) -> Any:
         """A context manager that yields the arguments of run after n."""
@@ -53,6 +75,8 @@ class Benchmark:
         """The figure of this row in what a worker measured."""
         if self.metric == "cpu":
             return sample["cpu_ns"]
+        if self.metric == "memory":
+            return sample["kib"]
         return sample["wall_ns"] / 1000 - self.ideal_us
 
 
@@ -70,6 +94,9 @@ def benchmark(
     ideal_us: float = 0.0,
     since: Tuple[int, int] = (3, 8),
     reach: Optional[float] = None,
+    at_most: Optional[float] = None,
+    rate: bool = False,
+    floor: Optional[Callable[[], Any]] = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a function as the row of that name."""
 
@@ -80,7 +107,9 @@ def benchmark(
         operation = inspect.getdoc(run)
         if not operation:
             raise ValueError(name + " does not say what one operation is")
-        _benchmarks[name] = Benchmark(name, run, operation, fixture, batch, metric, ideal_us, since, reach)
+        _benchmarks[name] = Benchmark(
+            name, run, operation, fixture, batch, metric, ideal_us, since, reach, at_most, rate, floor
+        )
         return run
 
     return register

@@ -49,7 +49,7 @@ def header(where: Dict[str, Any], python: Dict[str, Any], rounds: int) -> List[s
             "optimized" if python["optimized"] else "plain",
         ),
         "{}; rounds: {}".format(loops, rounds),
-        "Per operation: median [min..max] of the rounds, ns of CPU unless the row says otherwise.",
+        "Per operation: median [min..max] of the rounds, ns of CPU unless the row says otherwise; /s: operations a second.",
         "x: {} / this loop, median of the ratios within a round; more is better. reach: the x cloop aims at.".format(
             BASELINE
         ),
@@ -63,7 +63,7 @@ def values(row: Benchmark, samples: Samples) -> List[float]:
 def ratio(row: Benchmark, samples: Dict[str, Samples], loop: str) -> Optional[float]:
     """How many times cheaper than the baseline, paired round by round."""
     # A latency has no meaningful ratio: the baseline's may be below zero.
-    if row.metric != "cpu" or BASELINE not in samples:
+    if row.metric == "wall" or BASELINE not in samples or loop not in samples:
         return None
     pairs = [
         row.value(base) / row.value(other)
@@ -85,18 +85,28 @@ def table(rows: List[Benchmark], results: Dict[str, Dict[str, Samples]], loops: 
         samples = results[row.name]
         cells = [row.label]
         for loop in loops:
-            cells.append(_figure(values(row, samples[loop])))
+            cells.append(_figure(row, samples.get(loop)))
             if loop != BASELINE:
                 cells.append(_number(ratio(row, samples, loop), "{:.2f}"))
-        lines.append(cells + [_number(row.reach, "{:g}")])
+        aim = _number(row.reach, "{:g}") if row.at_most is None else "<= {:g}".format(row.at_most)
+        lines.append(cells + [aim])
     return lines
 
 
-def _figure(figures: List[float]) -> str:
+def _figure(row: Benchmark, samples: Optional[Samples]) -> str:
+    if samples is None:
+        return "-"
+    if not samples:
+        return "skipped"
+    figures = values(row, samples)
     if not figures:
         return "failed"
-    middle = statistics.median(figures)
-    return "{:.0f} [{:.0f}..{:.0f}]".format(middle, min(figures), max(figures))
+    form = "{:.2f} [{:.2f}..{:.2f}]" if row.metric == "memory" else "{:.0f} [{:.0f}..{:.0f}]"
+    text = form.format(statistics.median(figures), min(figures), max(figures))
+    if row.rate:
+        seconds = statistics.median(sample["wall_ns"] for sample in samples if sample is not None) / 1e9
+        text += " {:.4g}k/s".format(1e-3 / seconds)
+    return text
 
 
 def _number(value: Optional[float], form: str) -> str:

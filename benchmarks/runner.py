@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A healthy worker takes about a second; one that hangs must not hold the table.
 WORKER_SECONDS = 120
 
-#: What each round measured, None where its worker failed.
+#: What each round measured, None where its worker failed; empty if skipped.
 Samples = List[Optional[Dict[str, float]]]
 
 
@@ -52,14 +52,21 @@ def call(python: str, module: str, *args: str) -> Any:
 def run_row(python: str, row: Benchmark, loops: List[str], rounds: int) -> Dict[str, Samples]:
     """Each loop's samples; those with the same index were taken side by side."""
     samples: Dict[str, Samples] = {loop: [] for loop in loops}
+    skipped = set()
     for turn in range(rounds):
         # Nobody is always first after an idle moment, or last on a hot core.
         first = turn % len(loops)
         for loop in loops[first:] + loops[:first]:
+            if loop in skipped:
+                continue
             try:
                 sample = call(python, "benchmarks.worker", row.name, loop)
             except WorkerError as exc:
                 sample = None
                 print("failed: {} on {}: {}".format(row.name, loop, exc), file=sys.stderr)
-            samples[loop].append(sample)
+            if sample and "skipped" in sample:
+                skipped.add(loop)
+                print("skipped: {} on {}: {}".format(row.name, loop, sample["skipped"]), file=sys.stderr)
+            else:
+                samples[loop].append(sample)
     return samples

@@ -5,14 +5,14 @@ python -m benchmarks.worker NAME LOOP
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import gc
 import inspect
 import json
 import statistics
 import sys
 import time
-from typing import Any, Dict, Tuple
+from typing import Any, Callable, Dict, Iterator, Tuple
 
 from benchmarks import registry
 from benchmarks.loops import open_loop
@@ -25,52 +25,83 @@ SAMPLES = 3
 CALIBRATION_SECONDS = 0.05
 
 
-class Sampler:
-    def __init__(self, loop: asyncio.AbstractEventLoop, row: registry.Benchmark, extra: tuple) -> None:
-        self.loop = loop
-        self.row = row
-        self.extra = extra
+class Subject:
+    """What is measured: a row on a loop in this process, or a program in C."""
+
+    def __init__(self, run: Callable[[int], Any], cpu_ns: Callable[[], int]) -> None:
+        self.run = run
+        self.cpu_ns = cpu_ns
 
     def sample(self, n: int) -> Tuple[int, int]:
         """CPU and wall time of n operations, in nanoseconds."""
         # What an earlier sample left behind is not this one's to collect.
         gc.collect()
         wall = time.perf_counter_ns()
-        cpu = time.process_time_ns()
-        result: Any = self.row.run(self.loop, n, *self.extra)
-        if inspect.iscoroutine(result):
-            self.loop.run_until_complete(result)
-        cpu = time.process_time_ns() - cpu
+        cpu = self.cpu_ns()
+        self.run(n)
+        cpu = self.cpu_ns() - cpu
         wall = time.perf_counter_ns() - wall
         return cpu, wall
 
-    def calibrate(self) -> int:
+    def calibrate(self, batch: int) -> int:
         """How many operations take SAMPLE_SECONDS; warms up on the way."""
-        batch = self.row.batch
         n = batch
         while True:
             seconds = self.sample(n)[1] / 1e9
             if seconds >= CALIBRATION_SECONDS:
-                return batch * max(1, round(n * SAMPLE_SECONDS / seconds / batch))
+                return _fitting(n, seconds, batch)
             growth = min(10.0, max(2.0, 1.2 * CALIBRATION_SECONDS / seconds))
             n = batch * round(n * growth / batch)
 
+    def measure(self, batch: int) -> Dict[str, float]:
+        n = self.calibrate(batch)
+        while True:
+            samples = [self.sample(n) for _ in range(SAMPLES)]
+            cpu_ns, wall_ns = map(statistics.median, zip(*samples))
+            if wall_ns / 1e9 >= SAMPLE_SECONDS / 2:
+                return {"operations": n, "cpu_ns": cpu_ns / n, "wall_ns": wall_ns / n}
+            # A stall has cut calibration short, as on a busy machine.
+            n = _fitting(n, wall_ns / 1e9, batch)
 
-def measure(name: str, loop_name: str) -> Dict[str, float]:
-    row = registry.load()[name]
+
+def _fitting(n: int, seconds: float, batch: int) -> int:
+    """How many operations take SAMPLE_SECONDS, when n took so many seconds."""
+    return batch * max(1, round(n * SAMPLE_SECONDS / seconds / batch))
+
+
+@contextlib.contextmanager
+def open_subject(row: registry.Benchmark, loop_name: str) -> Iterator[Subject]:
+    if loop_name == registry.FLOOR:
+        if row.floor is None:
+            raise registry.Skip("there is no floor for " + row.name)
+        with row.floor() as (run, cpu_ns):
+            yield Subject(run, cpu_ns)
+        return
+
     loop = open_loop(loop_name)
     try:
         with row.open_fixture(loop) as extra:
-            sampler = Sampler(loop, row, extra)
-            n = sampler.calibrate()
-            samples = [sampler.sample(n) for _ in range(SAMPLES)]
+
+            def run(n: int) -> Any:
+                result = row.run(loop, n, *extra)
+                return loop.run_until_complete(result) if inspect.iscoroutine(result) else result
+
+            yield Subject(run, time.process_time_ns)
     finally:
         loop.close()
-    return {
-        "operations": n,
-        "cpu_ns": statistics.median(cpu for cpu, _ in samples) / n,
-        "wall_ns": statistics.median(wall for _, wall in samples) / n,
-    }
+
+
+def measure(name: str, loop_name: str) -> Dict[str, Any]:
+    row = registry.load()[name]
+    try:
+        with open_subject(row, loop_name) as subject:
+            if row.metric == "memory":
+                return {"operations": row.batch, "kib": subject.run(row.batch)}
+            return subject.measure(row.batch)
+    except registry.Skip as exc:
+        return {"skipped": str(exc)}
+    except NotImplementedError:
+        return {"skipped": "{} does not implement it".format(loop_name)}
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """The event loop class: the scheduler in C, the rest of asyncio's contract around it."""
 
 import asyncio
+import inspect
 import os
 import selectors
 import signal
+import socket
 import sys
 import warnings
-from asyncio import coroutines
+from asyncio import coroutines, sslproto
 from asyncio.log import logger
 
-from ._cloop import LoopCore, wakeup_fd
+from ._cloop import LoopCore, SocketTransport, wakeup_fd
 from ._executor import wrap_executor_future
 from ._sock import SockDatagrams
 
@@ -108,6 +110,71 @@ class Loop(LoopCore, *_BEHIND):
             return answer
         return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
 
+    def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None, context=None):
+        if not _is_plain(sock):
+            options = {} if context is None else {"context": context}
+            return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **options)
+        return self._new_stream(sock, protocol, waiter, extra, server, context)
+
+    def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
+        if not _is_plain(sock) or sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
+        return self._new_datagram(sock, protocol, waiter, extra, address)
+
+    def _make_ssl_transport(
+        self,
+        rawsock,
+        protocol,
+        sslcontext,
+        waiter=None,
+        *,
+        server_side=False,
+        server_hostname=None,
+        extra=None,
+        server=None,
+        context=None,
+        **timeouts
+    ):
+        tls = sslproto.SSLProtocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
+        self._make_socket_transport(rawsock, tls, extra=extra, server=server, context=context)
+        return tls._app_transport
+
+    def _start_serving(self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *options, **more):
+        if not _is_plain(sock):
+            super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *options, **more)
+            return
+        options = dict(zip(_SERVING_OPTIONS, options), **more)
+        context = options.pop("context", None)
+        accept = None
+        if sslcontext:
+
+            def accept(conn, address):
+                # The handshake may take long: a task waits for it, as in asyncio.
+                own = {} if context is None else {"context": context.copy()}
+                self.create_task(
+                    self._accept_connection2(
+                        protocol_factory, conn, {"peername": address}, sslcontext, server, **options, **own
+                    ),
+                    **own
+                )
+
+        self._listen(sock, protocol_factory, server, accept, context)
+
+    async def _sendfile_native(self, transp, file, offset, count):
+        if not isinstance(transp, SocketTransport):
+            return await super()._sendfile_native(transp, file, offset, count)
+        was_reading = transp.is_reading()
+        transp.pause_reading()
+        await transp._make_empty_waiter()
+        transp._lend_descriptor()
+        try:
+            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+        finally:
+            transp._take_descriptor_back()
+            transp._reset_empty_waiter()
+            if was_reading:
+                transp.resume_reading()
+
     def add_signal_handler(self, sig, callback, *args):
         """Call callback(*args) in the loop when the signal arrives.
 
@@ -149,6 +216,26 @@ class Loop(LoopCore, *_BEHIND):
     def _selector(self):
         """What asyncio's transports look themselves up in for their repr()."""
         return None if self.is_closed() else _SelectorView(self)
+
+
+# What follows the backlog in _start_serving(), in the order of those versions that have it.
+_SERVING_OPTIONS = [
+    name
+    for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout", "context")
+    if name in inspect.signature(asyncio.SelectorEventLoop._start_serving).parameters
+]
+
+# What a subclass of socket.socket may do otherwise, and the C code would not notice.
+_SOCKET_METHODS = ("accept", "close", "fileno", "recv", "recv_into", "recvfrom", "send", "sendmsg", "sendto")
+
+
+def _is_plain(sock):
+    """Whether the system calls of a socket may be made on its descriptor."""
+    cls = type(sock)
+    return cls is socket.socket or (
+        issubclass(cls, socket.socket)
+        and all(getattr(cls, name) is getattr(socket.socket, name) for name in _SOCKET_METHODS)
+    )
 
 
 class _SelectorView:

@@ -4,7 +4,7 @@
 #include "core/lent.h"
 #include "core/loop.h"
 #include "core/signals.h"
-#include "loop_args.h"
+#include "core/args.h"
 
 /* ----------------------------------------------------------- tasks, futures */
 

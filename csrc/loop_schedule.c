@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/loop.h"
-#include "loop_args.h"
+#include "core/args.h"
 
 /* ---------------------------------------------------------------- scheduling */
 

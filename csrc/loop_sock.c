@@ -3,8 +3,8 @@
 
 #include <limits.h>
 
+#include "core/args.h"
 #include "core/loop.h"
-#include "loop_args.h"
 #include "net/address.h"
 #include "net/sockop.h"
 

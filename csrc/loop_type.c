@@ -7,6 +7,7 @@
 
 #include "core/errors.h"
 #include "core/loop.h"
+#include "net/transport.h"
 
 /* ----------------------------------------------------------------- attributes */
 
@@ -255,6 +256,7 @@ cl_loop_dealloc(PyObject *self)
     Loop_clear(loop);
     cl_handle_free_spares(loop);
     PyMem_Free(loop->l_fresh);
+    cl_net_free(loop);
     PyObject *module = loop->l_module;
     if (loop->l_st != NULL)
         loop->l_st->live_loops--;
@@ -303,11 +305,11 @@ PyTypeObject *
 cl_loop_setup(PyObject *module, cl_state *st)
 {
     PyTypeObject *type =
-        cl_type_new(module, st, &Loop_spec, offsetof(LoopObject, l_dict),
+        cl_type_new(module, st, &Loop_spec, NULL, offsetof(LoopObject, l_dict),
                     offsetof(LoopObject, l_weakrefs));
     if (type != NULL &&
         (cl_loop_schedule_setup(type) < 0 || cl_loop_watch_setup(type) < 0 ||
-         cl_loop_sock_setup(type) < 0 || cl_loop_run_setup(type) < 0))
+         cl_loop_sock_setup(type) < 0 || cl_loop_net_setup(type) < 0 || cl_loop_run_setup(type) < 0))
         Py_CLEAR(type);
     return type;
 }

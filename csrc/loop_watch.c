@@ -5,7 +5,8 @@
 
 #include "core/lent.h"
 #include "core/loop.h"
-#include "loop_args.h"
+#include "net/listener.h"
+#include "core/args.h"
 
 /* --------------------------------------------------------------- descriptors */
 
@@ -101,6 +102,8 @@ remove_watcher(LoopObject *loop, PyObject *file, unsigned direction,
     }
     if (!loop->l_open)
         Py_RETURN_FALSE;
+    if (!checked && direction == CL_READ && cl_listener_stop(loop, fd))
+        Py_RETURN_TRUE; /* asyncio stops serving so */
     int removed = cl_lent_remove(loop, fd, direction);
     return removed < 0 ? NULL : PyBool_FromLong(removed);
 }

@@ -4,8 +4,11 @@
 #include "core/signals.h"
 #include "core/state.h"
 #include "loop_type.h"
+#include "net/datagram.h"
+#include "net/listener.h"
 #include "net/sock.h"
 #include "net/sockop.h"
+#include "net/stream.h"
 #include "poller/poller.h"
 
 /* setup.py says how it built us. */
@@ -31,9 +34,10 @@ static PyObject *
 module_counts(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = state_of(module);
-    return Py_BuildValue("{snsnsnsn}", "Loop", st->live_loops, "Handle",
+    return Py_BuildValue("{snsnsnsnsn}", "Loop", st->live_loops, "Handle",
                          st->live_handles, "TimerHandle", st->live_timers,
-                         "SockOp", st->live_sockops);
+                         "Transport", st->live_transports, "SockOp",
+                         st->live_sockops);
 }
 
 PyDoc_STRVAR(build_info_doc, "build_info()\n--\n\n"
@@ -125,7 +129,9 @@ setup_names(cl_state *st)
 #undef INTERN
     if ((st->kwnames_context = PyTuple_Pack(1, st->str_context)) == NULL ||
         (st->kwnames_loop = PyTuple_Pack(1, st->str_loop)) == NULL ||
-        (st->kwnames_debug = PyTuple_Pack(1, st->str_debug)) == NULL)
+        (st->kwnames_debug = PyTuple_Pack(1, st->str_debug)) == NULL ||
+        (st->empty_bytes = PyBytes_FromStringAndSize(NULL, 0)) == NULL ||
+        (st->minus_one = PyLong_FromLong(-1)) == NULL)
         return -1;
     return 0;
 }
@@ -155,6 +161,40 @@ probe_callback_source(cl_state *st)
     Py_XDECREF(defaults);
     st->callback_source_takes_debug = found > 0;
     return found < 0 ? -1 : 0;
+}
+
+/* What transports have to know of this version's asyncio. */
+static int
+probe_transports(cl_state *st)
+{
+    PyObject *modes =
+        PyObject_GetAttr(st->constants_module, st->str__SendfileMode);
+    if (modes == NULL)
+        return -1;
+    st->sendfile_try_native = PyObject_GetAttr(modes, st->str_TRY_NATIVE);
+    Py_DECREF(modes);
+    PyObject *header = NULL;
+    int found = PyObject_GetOptionalAttr(st->asyncio_DatagramTransport,
+                                         st->str__header_size, &header);
+    if (found > 0)
+        st->datagram_header_size = PyLong_AsSize_t(header);
+    Py_XDECREF(header);
+    if (found < 0 || PyErr_Occurred())
+        return -1;
+    PyObject *attach = PyObject_GetAttr(st->Server, st->str__attach);
+    PyObject *code =
+        attach == NULL ? NULL : PyObject_GetAttrString(attach, "__code__");
+    PyObject *count =
+        code == NULL ? NULL : PyObject_GetAttrString(code, "co_argcount");
+    Py_XDECREF(attach);
+    Py_XDECREF(code);
+    if (st->sendfile_try_native == NULL || count == NULL) {
+        Py_XDECREF(count);
+        return -1;
+    }
+    st->server_takes_transport = PyLong_AsLong(count) == 2;
+    Py_DECREF(count);
+    return 0;
 }
 
 static int
@@ -208,6 +248,10 @@ setup_types(PyObject *module, cl_state *st)
             0 ||
         PyModule_AddObjectRef(module, "TimerHandle",
                               (PyObject *)st->TimerHandleType) < 0 ||
+        PyModule_AddObjectRef(module, "SocketTransport",
+                              (PyObject *)st->SocketTransportType) < 0 ||
+        PyModule_AddObjectRef(module, "DatagramTransport",
+                              (PyObject *)st->DatagramTransportType) < 0 ||
         PyModule_AddObjectRef(module, "LoopCore", (PyObject *)st->LoopType) <
             0)
         return -1;
@@ -221,7 +265,7 @@ module_exec(PyObject *module)
     st->module = module;
     if (setup_imports(st) < 0 || setup_names(st) < 0 ||
         setup_optional_imports(st) < 0 || probe_callback_source(st) < 0 ||
-        setup_threads(module, st) < 0 || cl_sock_setup(st) < 0 ||
+        probe_transports(st) < 0 || setup_threads(module, st) < 0 || cl_sock_setup(st) < 0 ||
         setup_types(module, st) < 0)
         return -1;
     return 0;
@@ -240,6 +284,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     CL_STATE_IMPORTS(VISIT)
 #undef VISIT
     Py_VISIT(st->asyncio_ThreadSafeHandle);
+    Py_VISIT(st->sendfile_try_native);
     Py_VISIT(st->socket_accept);
     return 0;
 }
@@ -257,6 +302,7 @@ module_clear(PyObject *module)
     CL_STATE_IMPORTS(CLEAR)
 #undef CLEAR
     Py_CLEAR(st->asyncio_ThreadSafeHandle);
+    Py_CLEAR(st->sendfile_try_native);
     Py_CLEAR(st->socket_accept);
     return 0;
 }
@@ -275,6 +321,8 @@ module_free(void *module)
     Py_CLEAR(st->kwnames_context);
     Py_CLEAR(st->kwnames_loop);
     Py_CLEAR(st->kwnames_debug);
+    Py_CLEAR(st->empty_bytes);
+    Py_CLEAR(st->minus_one);
 }
 
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec},

@@ -48,13 +48,13 @@ has_slot(const PyType_Spec *spec, int slot)
 #endif
 
 static PyTypeObject *
-make_type(PyObject *module, PyType_Spec *spec)
+make_type(PyObject *module, PyType_Spec *spec, PyObject *bases)
 {
 #if PY_VERSION_HEX >= 0x03090000
-    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, bases);
 #else
     (void)module;
-    PyObject *type = PyType_FromSpec(spec);
+    PyObject *type = PyType_FromSpecWithBases(spec, bases);
 #endif
 #if PY_VERSION_HEX < 0x030a0000
     if (type != NULL && !has_slot(spec, Py_tp_new))
@@ -64,10 +64,10 @@ make_type(PyObject *module, PyType_Spec *spec)
 }
 
 PyTypeObject *
-cl_type_new(PyObject *module, void *state, PyType_Spec *spec,
+cl_type_new(PyObject *module, void *state, PyType_Spec *spec, PyObject *bases,
             Py_ssize_t dictoffset, Py_ssize_t weakoffset)
 {
-    PyTypeObject *type = make_type(module, spec);
+    PyTypeObject *type = make_type(module, spec, bases);
 #if PY_VERSION_HEX >= 0x03090000
     (void)state;
     (void)dictoffset;
@@ -89,16 +89,33 @@ cl_type_new(PyObject *module, void *state, PyType_Spec *spec,
     return type;
 }
 
+/* Takes over the reference to `descriptor`, which may be NULL. */
+static int
+add_descriptor(PyTypeObject *type, const char *name, PyObject *descriptor)
+{
+    int err = descriptor == NULL ? -1
+                                 : PyObject_SetAttrString((PyObject *)type,
+                                                          name, descriptor);
+    Py_XDECREF(descriptor);
+    return err;
+}
+
 int
 cl_type_add_methods(PyTypeObject *type, PyMethodDef *methods)
 {
     for (PyMethodDef *def = methods; def->ml_name != NULL; def++) {
-        PyObject *method = PyDescr_NewMethod(type, def);
-        int err = method == NULL ? -1
-                                 : PyObject_SetAttrString(
-                                       (PyObject *)type, def->ml_name, method);
-        Py_XDECREF(method);
-        if (err < 0)
+        if (add_descriptor(type, def->ml_name, PyDescr_NewMethod(type, def)) <
+            0)
+            return -1;
+    }
+    return 0;
+}
+
+int
+cl_type_add_getset(PyTypeObject *type, PyGetSetDef *getset)
+{
+    for (PyGetSetDef *def = getset; def->name != NULL; def++) {
+        if (add_descriptor(type, def->name, PyDescr_NewGetSet(type, def)) < 0)
             return -1;
     }
     return 0;

@@ -176,13 +176,15 @@ typedef enum {
 /* Makes a heap type that knows its module. 3.8 has no such link: there the
  * type carries the state's address in its own dictionary.
  * A spec without Py_tp_new makes a type without constructor, if its flags have
- * CL_TPFLAGS_NO_NEW. `dictoffset` and `weakoffset` are 0 where the type has none. */
+ * CL_TPFLAGS_NO_NEW. `bases` is a tuple, or NULL. `dictoffset` and `weakoffset` are 0 where the type has none. */
 PyTypeObject *cl_type_new(PyObject *module, void *state, PyType_Spec *spec,
-                          Py_ssize_t dictoffset, Py_ssize_t weakoffset);
+                          PyObject *bases, Py_ssize_t dictoffset,
+                          Py_ssize_t weakoffset);
 
-/* Adds methods to a type that has no instances yet: 0 or -1. The table ends with
- * a NULL name and lives as long as the program. */
+/* Add methods or attributes to a type that has no instances yet: 0 or -1. The
+ * table ends with a NULL name and lives as long as the program. */
 int cl_type_add_methods(PyTypeObject *type, PyMethodDef *methods);
+int cl_type_add_getset(PyTypeObject *type, PyGetSetDef *getset);
 
 /* The module state behind `type`, or behind the base of it whose tp_dealloc is
  * `dealloc`; NULL with SystemError if it is not one of ours. */

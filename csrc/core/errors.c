@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "core/loop.h"
+
 int
 cl_raise_errno(int err)
 {
@@ -14,6 +16,20 @@ cl_raise_errno(int err)
         PyErr_SetFromErrno(PyExc_OSError);
     }
     return -1;
+}
+
+int
+cl_report(LoopObject *loop, PyObject *details, PyObject *exception)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_GetExcInfo(&type, &value, &traceback);
+    PyErr_SetExcInfo(Py_NewRef(Py_TYPE(exception)), Py_NewRef(exception),
+                     PyException_GetTraceback(exception));
+    PyObject *result = PyObject_CallMethodOneArg(
+        (PyObject *)loop, loop->l_st->str_call_exception_handler, details);
+    PyErr_SetExcInfo(type, value, traceback);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
 }
 
 bool

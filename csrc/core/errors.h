@@ -8,6 +8,12 @@
  * -ENOMEM; returns -1. */
 int cl_raise_errno(int err);
 
+typedef struct LoopObject LoopObject;
+
+/* loop.call_exception_handler(details) as from an except clause for `exception`,
+ * so that sys.exc_info() and logging.exception() know it. 0 or -1. Runs Python. */
+int cl_report(LoopObject *loop, PyObject *details, PyObject *exception);
+
 /* Whether the exception set must leave the loop at once: KeyboardInterrupt or
  * SystemExit. Anything else that a callback raises goes to the loop's
  * exception handler. */

@@ -364,29 +364,14 @@ failure_message(HandleObject *handle)
     return message;
 }
 
-/* loop.call_exception_handler(details) as from an except clause, so that
- * sys.exc_info() and logging.exception() know the exception. */
-static PyObject *
-call_handling(LoopObject *loop, PyObject *details, PyObject *exception)
-{
-    PyObject *type, *value, *traceback;
-    PyErr_GetExcInfo(&type, &value, &traceback);
-    PyErr_SetExcInfo(Py_NewRef(Py_TYPE(exception)), Py_NewRef(exception),
-                     PyException_GetTraceback(exception));
-    PyObject *result = PyObject_CallMethodOneArg(
-        (PyObject *)loop, loop->l_st->str_call_exception_handler, details);
-    PyErr_SetExcInfo(type, value, traceback);
-    return result;
-}
-
 /* Takes the exception that is set to the loop's exception handler. */
 static int
 report_failure(HandleObject *handle)
 {
     cl_state *st = handle->h_loop->l_st;
     PyObject *exception = PyErr_GetRaisedException();
-    PyObject *message = NULL, *details = NULL, *result = NULL;
-    message = failure_message(handle);
+    PyObject *message = failure_message(handle), *details = NULL;
+    int status = -1;
     details = message == NULL ? NULL : PyDict_New();
     if (details == NULL ||
         PyDict_SetItem(details, st->str_message, message) < 0 ||
@@ -397,13 +382,12 @@ report_failure(HandleObject *handle)
         PyDict_SetItem(details, st->str_source_traceback,
                        handle->h_traceback) < 0)
         goto done;
-    result = call_handling(handle->h_loop, details, exception);
+    status = cl_report(handle->h_loop, details, exception);
 done:
     Py_XDECREF(message);
     Py_XDECREF(details);
     Py_XDECREF(exception);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return status;
 }
 
 int
@@ -748,13 +732,13 @@ static PyType_Spec TimerHandle_spec = {
 PyTypeObject *
 cl_handle_setup(PyObject *module, cl_state *st)
 {
-    return cl_type_new(module, st, &Handle_spec, 0,
+    return cl_type_new(module, st, &Handle_spec, NULL, 0,
                        offsetof(HandleObject, h_weakrefs));
 }
 
 PyTypeObject *
 cl_timer_handle_setup(PyObject *module, cl_state *st)
 {
-    return cl_type_new(module, st, &TimerHandle_spec, 0,
+    return cl_type_new(module, st, &TimerHandle_spec, NULL, 0,
                        offsetof(HandleObject, h_weakrefs));
 }

@@ -329,6 +329,18 @@ cl_lent_check_free(LoopObject *loop, PyObject *file, int fd)
 {
     PyObject *key = NULL, *transport = NULL, *closing = NULL;
     int busy = -1;
+    cl_watch *watch = cl_watch_find(&loop->l_watches, fd);
+    if (watch != NULL && cl_watch_claims(watch)) {
+        if (file == NULL)
+            PyErr_Format(PyExc_RuntimeError,
+                         "File descriptor %d is used by transport %R", fd,
+                         watch->w_owner);
+        else
+            PyErr_Format(PyExc_RuntimeError,
+                         "File descriptor %R is used by transport %R", file,
+                         watch->w_owner);
+        return -1;
+    }
     if (loop->l_transports == NULL)
         return 0;
     if ((key = PyLong_FromLong(fd)) == NULL)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <string.h>
 
 #include "core/errors.h"
 #include "core/lent.h"
@@ -136,6 +137,49 @@ cl_loop_push_threadsafe(LoopObject *loop, cl_node node)
         return cl_raise_errno(err);
     }
     return 0;
+}
+
+static int
+call_overridden_soon(LoopObject *loop, PyObject *callback,
+                     PyObject *const *args, Py_ssize_t nargs,
+                     PyObject *context)
+{
+    cl_state *st = loop->l_st;
+    PyObject *method = PyObject_GetAttr((PyObject *)loop, st->str_call_soon);
+    PyObject **argv = PyMem_New(PyObject *, nargs + 2);
+    PyObject *result = NULL;
+    if (method != NULL && argv != NULL) {
+        argv[0] = callback;
+        memcpy(argv + 1, args, (size_t)nargs * sizeof(*args));
+        argv[nargs + 1] = context;
+        result = PyObject_Vectorcall(method, argv, (size_t)nargs + 1,
+                                     context ? st->kwnames_context : NULL);
+    }
+    else if (method != NULL) {
+        PyErr_NoMemory();
+    }
+    PyMem_Free(argv);
+    Py_XDECREF(method);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
+cl_loop_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
+                  Py_ssize_t nargs, PyObject *context)
+{
+    if (cl_loop_overrides(loop, CL_OVERRIDES_CALL_SOON))
+        return call_overridden_soon(loop, callback, args, nargs, context);
+    if (!loop->l_open) {
+        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+        return -1;
+    }
+    HandleObject *handle = cl_handle_new(loop, callback, args, nargs, context);
+    if (handle == NULL)
+        return -1;
+    if (loop->l_thread_id == 0)
+        cl_handle_track(handle);
+    return cl_loop_push(loop, cl_node_make(handle, CL_NODE_HANDLE));
 }
 
 /* Timers come back by their place in the list: one that is freed before the

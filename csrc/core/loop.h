@@ -48,6 +48,7 @@ enum {
  * honour when it would otherwise take the short way. */
 #define CL_OVERRIDABLE(X) \
     X(TIME, time) \
+    X(CALL_SOON, call_soon) \
     X(CALL_AT, call_at) \
     X(CREATE_TASK, create_task) \
     X(RUN_FOREVER, run_forever) \
@@ -111,6 +112,9 @@ struct LoopObject {
     cl_turnstile l_turnstile;
     int l_waiters;
 
+    /* net/io.h: what the loop's transports share; NULL until one is made */
+    struct cl_net *l_net;
+
     /* handles kept for reuse, linked by h_callback; each keeps its type */
     HandleObject *l_spare_handles;
     HandleObject *l_spare_timers;
@@ -172,6 +176,13 @@ int cl_loop_push(LoopObject *loop, cl_node node);
 
 /* Push from any thread; wakes the loop if it sleeps. */
 int cl_loop_push_threadsafe(LoopObject *loop, cl_node node);
+
+/* loop.call_soon(callback, *args, context=context) as C code calls it: without
+ * the checks of debug mode, and honouring an overridden call_soon(). `context`
+ * may be NULL: the current one. 0 or -1. */
+int cl_loop_call_soon(LoopObject *loop, PyObject *callback,
+                      PyObject *const *args, Py_ssize_t nargs,
+                      PyObject *context);
 
 /* Moves what other threads pushed into the ready ring; 0 or -1. */
 int cl_loop_drain_inbox(LoopObject *loop);

@@ -15,6 +15,9 @@
 #define CL_STATE_TYPES(X) \
     X(Handle, cl_handle_setup) \
     X(TimerHandle, cl_timer_handle_setup) \
+    X(SocketTransport, cl_stream_setup) \
+    X(DatagramTransport, cl_datagram_setup) \
+    X(Listener, cl_listener_setup) \
     X(SockOp, cl_sockop_setup) \
     X(Loop, cl_loop_setup)
 
@@ -33,6 +36,14 @@
     X(isfuture, "asyncio.futures", "isfuture") \
     X(tasks_module, "asyncio", "tasks") \
     X(futures_module, "asyncio", "futures") \
+    X(constants_module, "asyncio", "constants") \
+    X(FlowControlMixin, "asyncio.transports", "_FlowControlMixin") \
+    X(asyncio_SocketTransport, "asyncio.selector_events", "_SelectorSocketTransport") \
+    X(asyncio_DatagramTransport, "asyncio.selector_events", "_SelectorDatagramTransport") \
+    X(asyncio_DatagramBase, "asyncio", "DatagramTransport") \
+    X(asyncio_BufferedProtocol, "asyncio", "BufferedProtocol") \
+    X(TransportSocket, "asyncio.trsock", "TransportSocket") \
+    X(Server, "asyncio.base_events", "Server") \
     X(set_wakeup_fd, "signal", "set_wakeup_fd") \
     X(socket_type, "socket", "socket") \
     X(socket_getaddrinfo, "socket", "getaddrinfo") \
@@ -46,20 +57,21 @@
 
 /* interned attribute and keyword names, kept as str_NAME */
 #define CL_STATE_NAMES(X) \
-    X(Future) X(Task) \
-    X(__eq__) X(__ge__) X(__gt__) X(__kwdefaults__) X(__le__) X(__lt__) X(__ne__) \
-    X(__repr__) \
-    X(_ThreadSafeHandle) X(_asyncio_future_blocking) X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) \
-    X(_cancelled) X(_check_callback) X(_check_thread) X(_get_running_loop) X(_handle_signal) \
-    X(_log_destroy_pending) X(_repr_info) X(_run) X(_run_once) \
-    X(_set_coroutine_origin_tracking) X(_set_running_loop) \
-    X(add_done_callback) X(call_at) X(call_exception_handler) \
-    X(cancelled) \
-    X(context) X(create_future) X(create_task) X(data) X(debug) X(done) X(exception) X(fileno) \
-    X(getaddrinfo) X(handle) X(is_closing) X(logger) X(loop) X(message) \
-    X(remove_done_callback) X(result) X(run) X(run_forever) \
-    X(set_result) X(socket) X(source_traceback) \
-    X(time) X(warning)
+    X(Future) X(TRY_NATIVE) X(Task) X(_SendfileMode) X(_ThreadSafeHandle) X(__eq__) X(__ge__) \
+    X(__gt__) X(__kwdefaults__) X(__le__) X(__lt__) X(__ne__) X(__repr__) \
+    X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) X(_asyncio_future_blocking) \
+    X(_attach) X(_call_connection_lost) X(_cancelled) X(_check_callback) X(_check_thread) \
+    X(_detach) X(_get_running_loop) X(_handle_signal) X(_header_size) X(_log_destroy_pending) \
+    X(_repr_info) X(_run) X(_run_once) X(_set_coroutine_origin_tracking) \
+    X(_set_result_unless_cancelled) X(_set_running_loop) X(add_done_callback) X(addr) \
+    X(buffer_updated) X(call_at) X(call_exception_handler) X(call_soon) X(cancelled) X(close) \
+    X(connection_lost) X(connection_made) X(context) X(create_future) X(create_task) X(data) \
+    X(data_received) X(datagram_received) X(debug) X(done) X(eof_received) X(error_received) \
+    X(exc_info) X(exception) X(fileno) X(get_buffer) X(getaddrinfo) X(getpeername) \
+    X(getsockname) X(handle) X(is_closing) X(join) X(logger) X(loop) X(message) X(pause_writing) \
+    X(peername) X(protocol) X(remove_done_callback) X(result) X(resume_writing) X(run) \
+    X(run_forever) X(sendto) X(set_exception) X(set_result) X(setblocking) X(socket) X(sockname) \
+    X(source_traceback) X(time) X(transport) X(warning)
 
 /* clang-format on */
 
@@ -78,14 +90,20 @@ typedef struct cl_state {
     PyObject *kwnames_context;          /* ("context",) */
     PyObject *kwnames_loop;             /* ("loop",) */
     PyObject *kwnames_debug;            /* ("debug",) */
-    bool callback_source_takes_debug;   /* 3.13 and some 3.12 */
-    PyObject *socket_accept;            /* see net/sock.h, and the next two */
+    PyObject *empty_bytes;
+    PyObject *minus_one;
+    PyObject *sendfile_try_native;    /* asyncio.constants' */
+    size_t datagram_header_size;      /* what asyncio adds to each that waits */
+    bool server_takes_transport;      /* Server._attach() does, from 3.13 on */
+    bool callback_source_takes_debug; /* 3.13 and some 3.12 */
+    PyObject *socket_accept;          /* see net/sock.h, and the next two */
     unsigned sock_version;
     bool sock_known;
     unsigned long main_thread; /* threading.main_thread().ident */
     int armed_fd;              /* what we gave signal.set_wakeup_fd, or -1 */
     Py_ssize_t live_handles;   /* live objects, for leak checks */
     Py_ssize_t live_timers;
+    Py_ssize_t live_transports;
     Py_ssize_t live_sockops;
     Py_ssize_t live_loops;
 } cl_state;

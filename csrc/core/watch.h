@@ -37,6 +37,9 @@ typedef struct {
     /* The watch was ended, because another took the descriptor over or the loop
      * closes. The owner may be gone after it. */
     void (*evicted)(LoopObject *loop, cl_watch *watch);
+    /* Whether the descriptor is its owner's alone, so that add_reader() and a
+     * second transport are refused. NULL: it is not. */
+    bool (*claims)(const cl_watch *watch);
 } cl_watch_ops;
 
 struct cl_watch {
@@ -74,6 +77,12 @@ static inline void
 cl_watch_init(cl_watch *watch, const cl_watch_ops *ops, PyObject *owner)
 {
     *watch = (cl_watch){.w_ops = ops, .w_owner = owner, .w_fd = -1};
+}
+
+static inline bool
+cl_watch_claims(const cl_watch *watch)
+{
+    return watch->w_ops->claims != NULL && watch->w_ops->claims(watch);
 }
 
 /* Start watching; `watch` was initialised. Evicts another watch of

@@ -989,5 +989,5 @@ static PyType_Spec SockOp_spec = {
 PyTypeObject *
 cl_sockop_setup(PyObject *module, cl_state *st)
 {
-    return cl_type_new(module, st, &SockOp_spec, 0, 0);
+    return cl_type_new(module, st, &SockOp_spec, NULL, 0, 0);
 }

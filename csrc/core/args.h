@@ -1,7 +1,7 @@
-/* loop_args.h - what the methods of LoopCore begin with: taking their arguments
+/* args.h - what the methods of LoopCore begin with: taking their arguments
  * apart as a Python function would, and asyncio's checks. */
-#ifndef CL_LOOP_ARGS_H
-#define CL_LOOP_ARGS_H
+#ifndef CL_CORE_ARGS_H
+#define CL_CORE_ARGS_H
 
 #include "base/compat.h"
 

@@ -1,5 +1,5 @@
-/* loop_args.c - see loop_args.h. */
-#include "loop_args.h"
+/* args.c - see args.h. */
+#include "core/args.h"
 
 #include "core/loop.h"
 

@@ -1,0 +1,151 @@
+"""The load generator and the floor servers: C programs on a core of their own.
+
+A load generator written in Python would be slower than the servers, and one in
+this process would be measured with them. client.c and server.c say what each
+mode does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Tuple
+
+from benchmarks.registry import Skip
+
+SOURCES = Path(__file__).resolve().parent
+BUILD = SOURCES.parent.parent / "build" / "benchmarks"
+CC = ["cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra"]
+
+
+def program(name: str) -> str:
+    """The path of what NAME.c compiles to, compiled if a source is newer."""
+    binary = BUILD / name
+    newest = max(path.stat().st_mtime_ns for path in SOURCES.glob("*.[ch]"))
+    if not binary.exists() or binary.stat().st_mtime_ns < newest:
+        if shutil.which(CC[0]) is None:
+            raise Skip("there is no C compiler (cc) for the load generator")
+        BUILD.mkdir(parents=True, exist_ok=True)
+        # A benchmark beside this one never sees half a program.
+        made = "{}-{}".format(binary, os.getpid())
+        subprocess.run([*CC, str(SOURCES / (name + ".c")), "-o", made], check=True)
+        os.replace(made, str(binary))
+    return str(binary)
+
+
+def pin() -> Tuple[int, int]:
+    """Keep this process on the core of what is measured; that one and the load's."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[:1])
+    return cores[0], cores[-1]
+
+
+@contextlib.contextmanager
+def _running(command: List[str], core: int, **options: Any) -> Iterator[Tuple[subprocess.Popen, socket.socket]]:
+    """A child on that core, and our end of what is its standard input and output."""
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            child = subprocess.Popen(command, stdin=theirs, stdout=theirs, **options)
+        with child:
+            try:
+                os.sched_setaffinity(child.pid, [core])
+                yield child, ours
+            finally:
+                # It ends by itself at the end of its input, but not while it waits
+                # for an answer that a failed server owes it.
+                child.kill()
+
+
+class Client:
+    """A load generator at work on the server at an address."""
+
+    def __init__(self, child: subprocess.Popen, control: socket.socket) -> None:
+        self._child = child
+        self._control = control
+
+    async def wait(self, loop: Any) -> Dict[str, Any]:
+        """Its next line, while the loop serves."""
+        readable = loop.create_future()
+        loop.add_reader(self._control.fileno(), readable.set_result, None)
+        try:
+            await readable
+        finally:
+            loop.remove_reader(self._control.fileno())
+        return self.wait_blocking()
+
+    async def run(self, loop: Any, n: int) -> None:
+        """Have n operations performed on the server that this loop is."""
+        self._control.sendall(b"%d\n" % n)
+        await self.wait(loop)
+
+    def wait_blocking(self) -> Dict[str, Any]:
+        line = self._control.recv(1000)
+        if not line:
+            assert self._child.stderr is not None
+            raise RuntimeError("the load generator ended: " + self._child.stderr.read().strip())
+        return json.loads(line)
+
+    def run_blocking(self, n: int) -> None:
+        """Have n operations performed on a server that is a process of its own."""
+        self._control.sendall(b"%d\n" % n)
+        self.wait_blocking()
+
+
+@contextlib.contextmanager
+def client(mode: str, address: str, *args: int, core: int) -> Iterator[Client]:
+    command = [program("client"), mode, address, *map(str, args)]
+    with _running(command, core, stderr=subprocess.PIPE, universal_newlines=True) as (child, control):
+        yield Client(child, control)
+
+
+class Server:
+    """A C server on a socket; its CPU time is that of its process."""
+
+    def __init__(self, pid: int) -> None:
+        # What clock_getcpuclockid(3) makes of a process, on Linux.
+        self._clock = (~pid << 3) | 2
+
+    def cpu_ns(self) -> int:
+        return time.clock_gettime_ns(self._clock)
+
+
+@contextlib.contextmanager
+def server(mode: str, sock: socket.socket, *, core: int) -> Iterator[Server]:
+    command = [program("server"), mode, str(sock.fileno())]
+    with _running(command, core, pass_fds=[sock.fileno()]) as (child, _):
+        yield Server(child.pid)
+
+
+@contextlib.contextmanager
+def listener(kind: str) -> Iterator[socket.socket]:
+    """A socket that a server can be started on: "tcp", "unix", or "udp"."""
+    with contextlib.ExitStack() as stack:
+        if kind == "unix":
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            sock.bind(os.path.join(folder, "socket"))
+        elif kind == "tcp":
+            # Without the protocol's number, asyncio leaves TCP_NODELAY off.
+            sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP))
+            sock.bind(("127.0.0.1", 0))
+        else:
+            sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            sock.bind(("127.0.0.1", 0))
+        if kind != "udp":
+            # A connect that overflows the backlog of a starved server waits for a second.
+            sock.listen(4096)
+        sock.setblocking(False)
+        yield sock
+
+
+def address_of(kind: str, sock: socket.socket) -> str:
+    name = sock.getsockname()
+    return "{}:{}".format(kind, name if kind == "unix" else name[1])

@@ -1,0 +1,116 @@
+"""Rows that are servers (or clients) of a C program on another core."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import gc
+import resource
+from typing import Any, Callable, Iterator, Optional, Tuple
+
+from benchmarks import load
+from benchmarks.memory import resident_mib
+from benchmarks.registry import Skip, benchmark
+
+
+def exchange(connections: int, size: int, depth: int = 1) -> Tuple[Any, ...]:
+    """Messages of that size, which come back; each connection sends `depth` at once."""
+    return "exchange", connections, size, depth
+
+
+async def _cancel_others() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.contextmanager
+def _serving(serve: Callable[..., Any], kind: str, loop: Any) -> Iterator[str]:
+    """The address of the server that `serve` starts on the loop."""
+    # Until a process has freed a large block, glibc maps and unmaps each large
+    # receive buffer, which costs four times an echo. Programs that have run for
+    # a while are past that; some loops avoid it, which is not to be their lead.
+    bytearray(2**20)
+    with load.listener(kind) as sock:
+        address = load.address_of(kind, sock)  # a loop may take the socket over
+        # Nobody but us keeps a server alive.
+        server = loop.run_until_complete(serve(loop, sock))
+        try:
+            yield address
+        finally:
+            loop.run_until_complete(_cancel_others())
+            del server
+
+
+def served(
+    mode: str,
+    *args: int,
+    kind: str = "tcp",
+    floor: Optional[str] = None,
+    batch: int = 1,
+    reach: Optional[float] = None,
+) -> Callable[[Callable[..., Any]], Any]:
+    """Make a row of a coroutine function that starts a server on the socket it is given.
+
+    client.c has the modes of the load, server.c those of the floor.
+    """
+
+    def register(serve: Callable[..., Any]) -> Any:
+        @contextlib.contextmanager
+        def fixture(loop: Any) -> Iterator[load.Client]:
+            _, core = load.pin()
+            with _serving(serve, kind, loop) as address, load.client(mode, address, *args, core=core) as client:
+                loop.run_until_complete(client.wait(loop))
+                yield client
+
+        @contextlib.contextmanager
+        def on_floor() -> Iterator[Any]:
+            core, load_core = load.pin()
+            with load.listener(kind) as sock, load.server(floor, sock, core=core) as server:
+                with load.client(mode, load.address_of(kind, sock), *args, core=load_core) as client:
+                    client.wait_blocking()
+                    yield client.run_blocking, server.cpu_ns
+
+        @benchmark(fixture=fixture, floor=on_floor if floor else None, batch=batch, reach=reach, rate=True)
+        @functools.wraps(serve)
+        async def run(loop: Any, n: int, client: load.Client) -> None:
+            await client.run(loop, n)
+
+        return run
+
+    return register
+
+
+def held(connections: int, *, at_most: Optional[float] = None) -> Callable[[Callable[..., Any]], Any]:
+    """Make a memory row of a function as `served` takes: KiB per idle connection."""
+
+    def register(serve: Callable[..., Any]) -> Any:
+        @contextlib.contextmanager
+        def fixture(loop: Any) -> Iterator[Tuple[str, int]]:
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+            if most < connections + 200:
+                raise Skip("no more than {} descriptors are allowed".format(most))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            _, core = load.pin()
+            with _serving(serve, "tcp", loop) as address:
+                yield address, core
+
+        @benchmark(fixture=fixture, metric="memory", batch=connections, at_most=at_most)
+        @functools.wraps(serve)
+        async def run(loop: Any, n: int, place: Tuple[str, int]) -> float:
+            address, core = place
+            # What the first connections allocate for good is not held by the rest.
+            with load.client("exchange", address, 100, 64, 1, core=core) as few:
+                await few.wait(loop)
+                gc.collect()
+                before = resident_mib()
+                with load.client("exchange", address, n, 64, 1, core=core) as many:
+                    await many.wait(loop)
+                    gc.collect()
+                    return (resident_mib() - before) * 1024 / n
+
+        return run
+
+    return register

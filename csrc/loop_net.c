@@ -1,0 +1,113 @@
+/* loop_net.c - LoopCore's doors to transports and listeners, for cloop/_loop.py. */
+#include "loop_type.h"
+
+#include "core/args.h"
+#include "core/loop.h"
+#include "net/datagram.h"
+#include "net/listener.h"
+#include "net/sock.h"
+#include "net/stream.h"
+
+static PyObject *
+none_as_null(PyObject *object)
+{
+    return object == Py_None ? NULL : object;
+}
+
+static int
+check_count(const char *method, Py_ssize_t nargs, Py_ssize_t count)
+{
+    if (nargs == count)
+        return 0;
+    PyErr_Format(PyExc_TypeError, "%s() takes %zd arguments (%zd given)",
+                 method, count, nargs);
+    return -1;
+}
+
+/* Fills what _new_stream() and _new_datagram() have in common. */
+static int
+take_socket(LoopObject *loop, PyObject *const *args, cl_transport_args *made)
+{
+    if (cl_loop_check_open(loop) < 0)
+        return -1;
+    int fd = cl_sock_fd(loop->l_st, args[0]);
+    if (fd == -1)
+        PyErr_Format(PyExc_ValueError, "Invalid file object: %R", args[0]);
+    if (fd < 0)
+        return -1;
+    *made = (cl_transport_args){.loop = loop,
+                                .sock = args[0],
+                                .fd = fd,
+                                .protocol = args[1],
+                                .waiter = none_as_null(args[2]),
+                                .extra = none_as_null(args[3])};
+    return 0;
+}
+
+PyDoc_STRVAR(Loop_new_stream_doc,
+             "_new_stream($self, sock, protocol, waiter, extra, server, "
+             "context, /)\n--\n\n"
+             "Make the transport of a connected stream socket, which is the "
+             "transport's from\n"
+             "then on.");
+
+static PyObject *
+Loop_new_stream(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
+{
+    cl_transport_args made;
+    if (check_count("_new_stream", nargs, 6) < 0 ||
+        take_socket(loop, args, &made) < 0)
+        return NULL;
+    made.server = none_as_null(args[4]);
+    made.context = none_as_null(args[5]);
+    return (PyObject *)cl_stream_new(&made, false);
+}
+
+PyDoc_STRVAR(Loop_new_datagram_doc,
+             "_new_datagram($self, sock, protocol, waiter, extra, address, "
+             "/)\n--\n\n"
+             "Make the transport of a datagram socket of AF_INET, AF_INET6 or "
+             "AF_UNIX, which is\n"
+             "the transport's from then on.");
+
+static PyObject *
+Loop_new_datagram(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
+{
+    cl_transport_args made;
+    if (check_count("_new_datagram", nargs, 5) < 0 ||
+        take_socket(loop, args, &made) < 0)
+        return NULL;
+    return (PyObject *)cl_datagram_new(&made, args[4]);
+}
+
+PyDoc_STRVAR(Loop_listen_doc,
+             "_listen($self, sock, protocol_factory, server, accept, context, "
+             "/)\n--\n\n"
+             "Accept connections on a listening socket until "
+             "_remove_reader(fd): make a\n"
+             "transport of each, or call accept(sock, address) unless that is "
+             "None.");
+
+static PyObject *
+Loop_listen(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (check_count("_listen", nargs, 5) < 0 || cl_loop_check_open(loop) < 0 ||
+        cl_listener_start(loop, args[0], args[1], args[2], args[3], args[4]) <
+            0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"_new_stream", CL_FAST(Loop_new_stream), METH_FASTCALL,
+     Loop_new_stream_doc},
+    {"_new_datagram", CL_FAST(Loop_new_datagram), METH_FASTCALL,
+     Loop_new_datagram_doc},
+    {"_listen", CL_FAST(Loop_listen), METH_FASTCALL, Loop_listen_doc},
+    {NULL}};
+
+int
+cl_loop_net_setup(PyTypeObject *type)
+{
+    return cl_type_add_methods(type, methods);
+}

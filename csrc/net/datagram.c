@@ -1,0 +1,564 @@
+/* datagram.c - see datagram.h. */
+#include "net/datagram.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/args.h"
+#include "core/errors.h"
+#include "net/address.h"
+
+/* Datagrams received for one event at most: about 50 us of work. */
+#define RECEIVE_MAX 16
+
+#ifdef MSG_NOSIGNAL
+#define SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
+#else
+#define SEND_FLAGS MSG_DONTWAIT
+#endif
+
+typedef struct waiting {
+    struct waiting *next;
+    PyObject *data; /* owned bytes */
+    PyObject *addr; /* owned; None for the peer */
+} waiting;
+
+typedef struct {
+    TransportObject d_base;
+    PyObject *d_address; /* owned; None if the endpoint has no fixed peer */
+    waiting *d_first;    /* not sent yet, in order */
+    waiting **d_end;
+    size_t d_size; /* as asyncio counts them */
+    uint8_t d_expected;
+    bool d_connected; /* send() instead of sendto() */
+    /* The last address that a datagram came from, which is often the one that
+     * the next comes from, and that an answer goes to. */
+    cl_inet_address d_last;
+    PyObject *d_last_addr; /* owned tuple, or NULL */
+} DatagramObject;
+
+static inline TransportObject *
+base_of(DatagramObject *self)
+{
+    return &self->d_base;
+}
+
+static inline cl_state *
+state_of(DatagramObject *self)
+{
+    return self->d_base.t_loop->l_st;
+}
+
+/* ------------------------------------------------------------------ receiving */
+
+static inline socklen_t
+inet_size(sa_family_t family)
+{
+    return family == AF_INET    ? sizeof(struct sockaddr_in)
+           : family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                : 0;
+}
+
+/* The sender as a Python address, new reference. */
+static PyObject *
+sender(DatagramObject *self, const struct sockaddr *from, socklen_t len)
+{
+    socklen_t size = inet_size(from->sa_family);
+    if (len == 0 || size == 0 || len != size)
+        return cl_address_from_sockaddr(state_of(self), from, len);
+    if (self->d_last_addr == NULL || memcmp(&self->d_last, from, size) != 0) {
+        PyObject *addr = cl_address_from_sockaddr(state_of(self), from, len);
+        if (addr == NULL)
+            return NULL;
+        memcpy(&self->d_last, from, size);
+        Py_XSETREF(self->d_last_addr, addr);
+    }
+    return Py_NewRef(self->d_last_addr);
+}
+
+/* The protocol's error_received(), with the exception that is set. 0/-1 */
+static int
+tell_error(DatagramObject *self)
+{
+    PyObject *exception = PyErr_GetRaisedException();
+    int status = cl_transport_tell(
+        base_of(self), state_of(self)->str_error_received, exception, NULL);
+    Py_DECREF(exception);
+    return status;
+}
+
+/* Other exceptions than OSError break the transport. 0/-1 */
+static int
+failed(DatagramObject *self, const char *message)
+{
+    if (PyErr_ExceptionMatches(PyExc_OSError))
+        return tell_error(self);
+    return cl_transport_fatal(base_of(self), message);
+}
+
+static int
+deliver(DatagramObject *self, PyObject *data, PyObject *addr)
+{
+    PyObject *protocol = Py_XNewRef(self->d_base.t_protocol);
+    PyObject *args[] = {protocol, data, addr};
+    if (protocol == NULL)
+        return 0;
+    PyObject *result = PyObject_VectorcallMethod(
+        state_of(self)->str_datagram_received, args, 3, NULL);
+    Py_DECREF(protocol);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* One datagram: 1 if there was one or an error, 0 if not, -1 with an exception
+ * that the protocol raised. */
+static int
+receive_one(DatagramObject *self)
+{
+    static const char failure[] = "Fatal read error on datagram transport";
+    struct sockaddr_storage storage;
+    struct sockaddr *from = (struct sockaddr *)&storage;
+    socklen_t len = sizeof(storage);
+    char *buffer = self->d_base.t_loop->l_net->n_read_buffer;
+    int fd = cl_transport_fd(base_of(self));
+    ssize_t got = fd < 0 ? -1
+                         : recvfrom(fd, buffer, CL_READ_MAX, MSG_DONTWAIT,
+                                    from, &len);
+    if (got < 0) {
+        int err = fd < 0 ? fd : -errno;
+        if (err == -EAGAIN || err == -EWOULDBLOCK || err == -EINTR)
+            return 0;
+        cl_raise_errno(err);
+        return failed(self, failure) < 0 ? -1 : 1;
+    }
+    PyObject *data = PyBytes_FromStringAndSize(buffer, got);
+    PyObject *addr = data == NULL ? NULL : sender(self, from, len);
+    if (data != NULL && addr == NULL && !PyErr_Occurred())
+        addr = Py_NewRef(Py_None); /* cloop/_loop.py lets no such family in */
+    int status;
+    if (addr == NULL)
+        status = failed(self, failure);
+    else
+        status = deliver(self, data, addr);
+    Py_XDECREF(data);
+    Py_XDECREF(addr);
+    return status < 0 ? -1 : 1;
+}
+
+static int
+read_ready(DatagramObject *self)
+{
+    TransportObject *base = base_of(self);
+    int count = 0, got = 1;
+    while (count < self->d_expected && got > 0 &&
+           (base->t_watch.w_want & CL_READ) && !base->t_conn_lost) {
+        got = receive_one(self);
+        /* One that the protocol chokes on does not cost it the next. */
+        if (got < 0 && (got = cl_transport_report_stray(base)) == 0)
+            got = 1;
+        count += got > 0;
+    }
+    if (count == self->d_expected)
+        count *= 2;
+    self->d_expected = (uint8_t)(count < 1              ? 1
+                                 : count > RECEIVE_MAX ? RECEIVE_MAX
+                                                        : count);
+    return got < 0 ? -1 : 0;
+}
+
+/* -------------------------------------------------------------------- sending */
+
+/* 0, or -1 with an exception: socket.sendto() of what only the socket module
+ * understands. */
+static int
+ask_socket_to_send(DatagramObject *self, PyObject *data, PyObject *addr)
+{
+    PyObject *sock = PyObject_GetAttrString((PyObject *)self, "_sock");
+    PyObject *args[] = {sock, data, addr};
+    PyObject *result =
+        sock == NULL ? NULL
+                     : PyObject_VectorcallMethod(state_of(self)->str_sendto,
+                                                 args, 3, NULL);
+    Py_XDECREF(sock);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* 0 sent, -1 with an exception: BlockingIOError if it must wait. */
+static int
+send_one(DatagramObject *self, PyObject *data, const char *bytes, size_t size,
+         PyObject *addr)
+{
+    struct sockaddr_storage storage;
+    const struct sockaddr *to = NULL;
+    socklen_t len = 0;
+    ssize_t sent;
+    if (!self->d_connected) {
+        if (addr == self->d_last_addr) {
+            to = (const struct sockaddr *)&self->d_last;
+            len = inet_size(self->d_last.family);
+        }
+        else {
+            int known =
+                cl_address_to_sockaddr(state_of(self), self->d_base.t_family,
+                                       addr, &storage, &len);
+            if (known <= 0)
+                return known < 0 ? -1 : ask_socket_to_send(self, data, addr);
+            to = (const struct sockaddr *)&storage;
+        }
+    }
+    int fd = cl_transport_fd(base_of(self));
+    if (fd < 0)
+        return cl_raise_errno(fd);
+    do {
+        sent = to == NULL ? send(fd, bytes, size, SEND_FLAGS)
+                          : sendto(fd, bytes, size, SEND_FLAGS, to, len);
+    } while (sent < 0 && errno == EINTR);
+    return sent < 0 ? cl_raise_errno(-errno) : 0;
+}
+
+static int
+enqueue(DatagramObject *self, const char *bytes, size_t size, PyObject *addr)
+{
+    waiting *last = PyMem_Malloc(sizeof(*last));
+    PyObject *data = PyBytes_FromStringAndSize(bytes, (Py_ssize_t)size);
+    if (last == NULL || data == NULL) {
+        PyMem_Free(last);
+        Py_XDECREF(data);
+        PyErr_NoMemory();
+        return -1;
+    }
+    *last = (waiting){.data = data, .addr = Py_NewRef(addr)};
+    *self->d_end = last;
+    self->d_end = &last->next;
+    self->d_size += size + state_of(self)->datagram_header_size;
+    return 0;
+}
+
+static void
+drop_first(DatagramObject *self)
+{
+    waiting *first = self->d_first;
+    self->d_size -= (size_t)PyBytes_GET_SIZE(first->data) +
+                    state_of(self)->datagram_header_size;
+    self->d_first = first->next;
+    if (first->next == NULL)
+        self->d_end = &self->d_first;
+    Py_DECREF(first->data);
+    Py_DECREF(first->addr);
+    PyMem_Free(first);
+}
+
+/* As sendto() after its checks. 0/-1 */
+static int
+send_or_wait(DatagramObject *self, PyObject *data, const char *bytes,
+             size_t size, PyObject *addr)
+{
+    if (self->d_first == NULL) {
+        if (send_one(self, data, bytes, size, addr) == 0)
+            return 0;
+        if (!PyErr_ExceptionMatches(PyExc_BlockingIOError))
+            return failed(self, "Fatal write error on datagram transport");
+        PyErr_Clear();
+        if (cl_transport_want(base_of(self), CL_WRITE, true) < 0)
+            return -1;
+    }
+    if (enqueue(self, bytes, size, addr) < 0)
+        return -1;
+    return cl_transport_maybe_pause(base_of(self));
+}
+
+/* The peer's address if the endpoint has one: 1 to go on, -1 on error. */
+static int
+check_address(DatagramObject *self, PyObject **addr)
+{
+    int fixed = PyObject_IsTrue(self->d_address);
+    if (fixed <= 0)
+        return fixed < 0 ? -1 : 1;
+    if (*addr != Py_None) {
+        int same = PyObject_RichCompareBool(*addr, self->d_address, Py_EQ);
+        if (same < 0)
+            return -1;
+        if (!same) {
+            PyErr_Format(PyExc_ValueError,
+                         "Invalid address: must be None or %S",
+                         self->d_address);
+            return -1;
+        }
+    }
+    *addr = self->d_address;
+    return 1;
+}
+
+PyDoc_STRVAR(
+    Datagram_sendto_doc,
+    "sendto($self, data, addr=None)\n--\n\n"
+    "Send one datagram to addr, or to the endpoint's peer if that is None; "
+    "never\n"
+    "blocks. Errors go to the protocol's error_received(). Raises TypeError "
+    "for data\n"
+    "that is not bytes-like, ValueError for an address that is not the peer's. "
+    "See\n"
+    "asyncio's DatagramTransport.sendto.");
+
+/* The two arguments, borrowed: 0, or -1 with the TypeError of a Python function. */
+static int
+sendto_arguments(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames, PyObject **data, PyObject **addr)
+{
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    *data = nargs > 0 ? args[0] : NULL;
+    *addr = nargs > 1 ? args[1] : NULL;
+    for (Py_ssize_t i = 0; i < nkw; i++) {
+        PyObject *name = PyTuple_GET_ITEM(kwnames, i);
+        PyObject **place = PyUnicode_Compare(name, st->str_data) == 0   ? data
+                           : PyUnicode_Compare(name, st->str_addr) == 0 ? addr
+                                                                        : NULL;
+        if (place == NULL || *place != NULL) {
+            PyErr_Format(PyExc_TypeError,
+                         "sendto() got %s argument '%U'",
+                         place == NULL ? "an unexpected keyword"
+                                       : "multiple values for",
+                         name);
+            return -1;
+        }
+        *place = args[nargs + i];
+    }
+    if (*data == NULL)
+        PyErr_SetString(PyExc_TypeError, "sendto() missing 1 required "
+                                         "positional argument: 'data'");
+    else if (nargs > 2)
+        PyErr_Format(PyExc_TypeError,
+                     "sendto() takes from 2 to 3 positional arguments but %zd "
+                     "were given",
+                     nargs + 1);
+    if (*addr == NULL)
+        *addr = Py_None;
+    return *data == NULL || nargs > 2 ? -1 : 0;
+}
+
+static PyObject *
+Datagram_sendto(DatagramObject *self, PyObject *const *args, Py_ssize_t nargs,
+                PyObject *kwnames)
+{
+    cl_state *st = state_of(self);
+    PyObject *data, *addr;
+    Py_buffer view;
+    if (sendto_arguments(st, args, nargs, kwnames, &data, &addr) < 0)
+        return NULL;
+    if (!PyBytes_Check(data) && !PyByteArray_Check(data) &&
+        !PyMemoryView_Check(data))
+        /* Its TypeError is that of this version. */
+        return PyObject_CallMethod(st->asyncio_DatagramTransport, "sendto",
+                                   "OO", self, data);
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    int status = check_address(self, &addr);
+    if (status > 0) {
+        bool lost = (self->d_base.t_flags & CL_T_GONE) ||
+                    (self->d_base.t_conn_lost && self->d_address != Py_None);
+        status = lost ? cl_transport_write_when_lost(base_of(self))
+                      : send_or_wait(self, data, view.buf, (size_t)view.len,
+                                     addr);
+    }
+    PyBuffer_Release(&view);
+    if (status < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static int
+write_ready(DatagramObject *self)
+{
+    TransportObject *base = base_of(self);
+    while (self->d_first != NULL) {
+        PyObject *data = Py_NewRef(self->d_first->data);
+        PyObject *addr = Py_NewRef(self->d_first->addr);
+        int status =
+            send_one(self, data, PyBytes_AS_STRING(data),
+                     (size_t)PyBytes_GET_SIZE(data), addr);
+        Py_DECREF(data);
+        Py_DECREF(addr);
+        if (status < 0 && PyErr_ExceptionMatches(PyExc_BlockingIOError)) {
+            PyErr_Clear();
+            break;
+        }
+        if (self->d_first != NULL)
+            drop_first(self);
+        if (status < 0)
+            return failed(self, "Fatal write error on datagram transport");
+    }
+    if (cl_transport_maybe_resume(base) < 0) /* may send more */
+        return -1;
+    if (self->d_first != NULL)
+        return 0;
+    if (cl_transport_want(base, CL_WRITE, false) < 0)
+        return -1;
+    if ((base->t_flags & CL_T_CLOSING) && !base->t_conn_lost) {
+        base->t_conn_lost++;
+        return cl_transport_lost(base, NULL);
+    }
+    return 0;
+}
+
+/* ------------------------------------------------------------------ the watch */
+
+static int
+run_events(DatagramObject *self, unsigned bits)
+{
+    TransportObject *base = base_of(self);
+    if ((bits & CL_START) && !(base->t_flags & CL_T_GONE) &&
+        cl_transport_started(base) < 0)
+        return -1;
+    if ((bits & CL_READ) && read_ready(self) < 0)
+        return -1;
+    if ((bits & CL_WRITE) && (base->t_watch.w_want & CL_WRITE))
+        return write_ready(self);
+    return 0;
+}
+
+static int
+run(LoopObject *Py_UNUSED(loop), cl_watch *watch, unsigned bits)
+{
+    DatagramObject *self = (DatagramObject *)watch->w_owner;
+    if (cl_transport_enter(base_of(self)) < 0)
+        return -1;
+    int status = run_events(self, bits);
+    if (status < 0)
+        status = cl_transport_report_stray(base_of(self));
+    return cl_transport_leave(base_of(self), status);
+}
+
+static size_t
+buffered(TransportObject *base)
+{
+    DatagramObject *self = (DatagramObject *)base;
+    /* An empty datagram may count nothing, but waits all the same. */
+    return self->d_first != NULL && self->d_size == 0 ? 1 : self->d_size;
+}
+
+static void
+drop_buffer(TransportObject *base)
+{
+    DatagramObject *self = (DatagramObject *)base;
+    while (self->d_first != NULL)
+        drop_first(self);
+}
+
+static int
+gone(TransportObject *Py_UNUSED(base))
+{
+    return 0;
+}
+
+static const cl_transport_ops datagram_ops = {
+    .watch = {.ready = cl_watch_push,
+              .run = run,
+              .evicted = cl_transport_evicted,
+              .claims = cl_transport_claims},
+    .buffered = buffered,
+    .drop_buffer = drop_buffer,
+    .gone = gone,
+};
+
+/* ------------------------------------------------------------------- the type */
+
+TransportObject *
+cl_datagram_new(cl_transport_args *args, PyObject *address)
+{
+    cl_state *st = args->loop->l_st;
+    args->type = st->DatagramTransportType;
+    args->ops = &datagram_ops;
+    DatagramObject *self = (DatagramObject *)cl_transport_new(args);
+    if (self == NULL)
+        return NULL;
+    self->d_address = Py_NewRef(address);
+    self->d_end = &self->d_first;
+    self->d_expected = 1;
+    PyObject *peer = PyObject_CallMethod((PyObject *)self, "get_extra_info",
+                                         "O", st->str_peername);
+    int connected = peer == NULL ? -1 : PyObject_IsTrue(peer);
+    Py_XDECREF(peer);
+    self->d_connected = connected > 0;
+    if (connected < 0 || cl_transport_begin(base_of(self)) < 0) {
+        cl_transport_disown(base_of(self), args->sock != NULL);
+        Py_CLEAR(self);
+    }
+    return (TransportObject *)self;
+}
+
+static int
+Datagram_traverse(DatagramObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(self->d_address);
+    for (waiting *at = self->d_first; at != NULL; at = at->next)
+        Py_VISIT(at->addr);
+    return cl_transport_traverse(base_of(self), visit, arg);
+}
+
+static int
+Datagram_clear(DatagramObject *self)
+{
+    Py_CLEAR(self->d_address);
+    Py_CLEAR(self->d_last_addr);
+    drop_buffer(base_of(self));
+    return cl_transport_clear(base_of(self));
+}
+
+static void
+Datagram_dealloc(PyObject *op)
+{
+    DatagramObject *self = (DatagramObject *)op;
+    if (PyObject_CallFinalizerFromDealloc(op) < 0)
+        return;
+    PyObject_GC_UnTrack(op);
+    drop_buffer(base_of(self));
+    Py_CLEAR(self->d_address);
+    Py_CLEAR(self->d_last_addr);
+    cl_transport_free(op);
+}
+
+static PyObject *
+get_address(DatagramObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(self->d_address ? self->d_address : Py_None);
+}
+
+static PyGetSetDef datagram_getset[] = {{"_address", (getter)get_address},
+                                        {NULL}};
+
+static PyMethodDef datagram_methods[] = {
+    {"sendto", CL_FAST(Datagram_sendto), METH_FASTCALL | METH_KEYWORDS,
+     Datagram_sendto_doc},
+    {NULL}};
+
+static PyType_Slot datagram_slots[] = {
+    {Py_tp_doc, "The transport of a datagram socket; made by the loop."},
+    {Py_tp_dealloc, Datagram_dealloc},
+    {Py_tp_finalize, cl_transport_finalize},
+    {Py_tp_traverse, Datagram_traverse},
+    {Py_tp_clear, Datagram_clear},
+    {Py_tp_repr, cl_transport_repr},
+    {Py_tp_getset, datagram_getset},
+    {Py_tp_methods, datagram_methods},
+    {Py_tp_members, cl_transport_members},
+    {0, NULL}};
+
+static PyType_Spec datagram_spec = {
+    .name = "cloop._cloop.DatagramTransport",
+    .basicsize = sizeof(DatagramObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | CL_TPFLAGS_NO_NEW,
+    .slots = datagram_slots,
+};
+
+PyTypeObject *
+cl_datagram_setup(PyObject *module, cl_state *st)
+{
+    PyObject *bases =
+        PyTuple_Pack(2, st->FlowControlMixin, st->asyncio_DatagramBase);
+    PyTypeObject *type =
+        bases == NULL ? NULL
+                      : cl_transport_type(module, st, &datagram_spec, bases);
+    Py_XDECREF(bases);
+    return type;
+}

@@ -1,0 +1,449 @@
+/* listener.c - see listener.h. */
+#include "net/listener.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+#include "core/errors.h"
+#include "net/address.h"
+#include "net/sock.h"
+#include "net/stream.h"
+
+/* Connections accepted in one turn at most: about 0.5 ms of work. */
+#define ACCEPT_MAX 32
+
+typedef struct {
+    PyObject_HEAD
+    LoopObject *n_loop;  /* owned */
+    PyObject *n_sock;    /* owned; the listening socket object */
+    PyObject *n_factory; /* owned */
+    PyObject *n_server;  /* owned, or NULL */
+    PyObject *n_accept;  /* owned, or NULL: we make the transport */
+    PyObject *n_context; /* owned; each connection gets a copy */
+    cl_watch n_watch;
+    int n_family, n_type, n_proto;
+    int n_expected; /* how many to accept at once: see run() */
+    bool n_exhausted; /* out of resources was reported, and lasts */
+    bool n_nodelay;   /* accepted sockets come with TCP_NODELAY */
+    bool n_nodelay_checked;
+} ListenerObject;
+
+/* ----------------------------------------------------------------- accepting */
+
+static int
+set_item(PyObject *details, PyObject *name, PyObject *value)
+{
+    return value == NULL ? 0 : PyDict_SetItem(details, name, value);
+}
+
+/* call_exception_handler({message, exception, ...}) with the exception that is
+ * set. 0, or -1 for what must leave the loop. */
+static int
+report(ListenerObject *self, const char *text, PyObject *sock,
+       PyObject *protocol)
+{
+    cl_state *st = self->n_loop->l_st;
+    if (cl_error_is_exit())
+        return -1;
+    PyObject *exception = PyErr_GetRaisedException();
+    PyObject *message = PyUnicode_FromString(text), *details = PyDict_New();
+    int status = -1;
+    if (message != NULL && details != NULL &&
+        set_item(details, st->str_message, message) == 0 &&
+        set_item(details, st->str_exception, exception) == 0 &&
+        set_item(details, st->str_socket, sock) == 0 &&
+        set_item(details, st->str_protocol, protocol) == 0)
+        status = cl_report(self->n_loop, details, exception);
+    Py_XDECREF(message);
+    Py_XDECREF(details);
+    Py_DECREF(exception);
+    return status;
+}
+
+/* Linux hands the new socket its listener's TCP_NODELAY, which saves a system
+ * call for each; the first one tells whether it does. */
+static bool
+has_nodelay(ListenerObject *self, int fd)
+{
+    if (!self->n_nodelay_checked) {
+        int on = 0;
+        socklen_t len = sizeof(on);
+        self->n_nodelay_checked = true;
+        self->n_nodelay =
+            getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, &len) == 0 && on;
+    }
+    return self->n_nodelay;
+}
+
+static int
+log_connection(ListenerObject *self, TransportObject *transport)
+{
+    cl_state *st = self->n_loop->l_st;
+    if (!self->n_loop->l_debug)
+        return 0;
+    PyObject *logger =
+        PyObject_GetAttr(st->base_events_module, st->str_logger);
+    PyObject *address =
+        PyObject_CallMethod((PyObject *)transport, "get_extra_info", "O",
+                            st->str_peername);
+    PyObject *result =
+        logger == NULL || address == NULL
+            ? NULL
+            : PyObject_CallMethod(
+                  logger, "debug", "sOOO",
+                  "%r got a new connection from %r: %r",
+                  self->n_server ? self->n_server : Py_None, address,
+                  transport);
+    Py_XDECREF(logger);
+    Py_XDECREF(address);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* protocol_factory() in a context that will be the connection's. */
+static PyObject *
+make_protocol(ListenerObject *self, PyObject *context)
+{
+    if (PyContext_Enter(context) < 0)
+        return NULL;
+    PyObject *protocol = PyObject_CallNoArgs(self->n_factory);
+    PyObject *error = protocol == NULL ? PyErr_GetRaisedException() : NULL;
+    if (PyContext_Exit(context) < 0) {
+        Py_CLEAR(protocol);
+        if (error != NULL)
+            PyErr_Clear();
+    }
+    if (error != NULL)
+        PyErr_SetRaisedException(error);
+    return protocol;
+}
+
+/* Makes a transport, which then owns fd. 0, or -1 for what must leave the loop. */
+static int
+serve(ListenerObject *self, int fd, const struct sockaddr *peer,
+      socklen_t peer_len)
+{
+    PyObject *context = PyContext_Copy(self->n_context), *protocol = NULL;
+    TransportObject *transport = NULL;
+    if (context != NULL)
+        protocol = make_protocol(self, context);
+    if (protocol != NULL) {
+        cl_transport_args args = {
+            .loop = self->n_loop,
+            .fd = fd,
+            .family = self->n_family,
+            .socktype = self->n_type,
+            .proto = self->n_proto,
+            .peer = peer,
+            .peer_len = peer_len,
+            .protocol = protocol,
+            .server = self->n_server,
+            .context = context,
+        };
+        transport = cl_stream_new(&args, has_nodelay(self, fd));
+    }
+    int status = 0;
+    if (transport == NULL) {
+        close(fd);
+        if (self->n_loop->l_debug || cl_error_is_exit())
+            status = report(self,
+                            "Error on transport creation for incoming "
+                            "connection",
+                            NULL, protocol);
+        else
+            PyErr_Clear();
+    }
+    else if (log_connection(self, transport) < 0) {
+        status = cl_transport_report_stray(transport);
+    }
+    Py_XDECREF(context);
+    Py_XDECREF(protocol);
+    Py_XDECREF(transport);
+    return status;
+}
+
+/* Hands a socket object and its address to n_accept. */
+static int
+pass_on(ListenerObject *self, int fd, const struct sockaddr *peer,
+        socklen_t peer_len)
+{
+    cl_state *st = self->n_loop->l_st;
+    PyObject *result = NULL, *address = NULL;
+    PyObject *sock =
+        PyObject_CallFunction(st->socket_type, "iiii", self->n_family,
+                              self->n_type, self->n_proto, fd);
+    if (sock == NULL) {
+        close(fd);
+        return report(self, "socket.accept() failed", NULL, NULL);
+    }
+    PyObject *args[] = {sock, NULL};
+    result = PyObject_CallMethodOneArg(sock, st->str_setblocking, Py_False);
+    if (result != NULL) {
+        Py_DECREF(result);
+        address = cl_address_from_sockaddr(st, peer, peer_len);
+        if (address == NULL && !PyErr_Occurred())
+            address = PyObject_CallMethodNoArgs(sock, st->str_getpeername);
+    }
+    result = NULL;
+    if (address != NULL) {
+        args[1] = address;
+        result = PyObject_Vectorcall(self->n_accept, args, 2, NULL);
+    }
+    Py_DECREF(sock);
+    Py_XDECREF(address);
+    Py_XDECREF(result);
+    return result != NULL ? 0
+                          : report(self, "socket.accept() failed", NULL, NULL);
+}
+
+/* Rest for a while: the descriptor would be reported ready all the time. */
+static int
+rest(ListenerObject *self, int err)
+{
+    cl_state *st = self->n_loop->l_st;
+    PyObject *delay = NULL, *resume = NULL, *timer = NULL;
+    int status = cl_watch_want(self->n_loop, &self->n_watch, 0);
+    if (status < 0)
+        return cl_raise_errno(status);
+    if (!self->n_exhausted) {
+        PyObject *sock = PyObject_CallOneArg(st->TransportSocket, self->n_sock);
+        if (sock == NULL)
+            return -1;
+        self->n_exhausted = true;
+        cl_raise_errno(err);
+        if (err == -ENOMEM) { /* asyncio's is the OSError */
+            PyErr_Clear();
+            errno = ENOMEM;
+            PyErr_SetFromErrno(PyExc_OSError);
+        }
+        status = report(self, "socket.accept() out of system resource", sock,
+                        NULL);
+        Py_DECREF(sock);
+        if (status < 0)
+            return -1;
+    }
+    if (self->n_watch.w_fd < 0) /* closed by the exception handler */
+        return 0;
+    delay = PyObject_GetAttrString(st->constants_module, "ACCEPT_RETRY_DELAY");
+    resume = PyObject_GetAttrString((PyObject *)self, "_resume");
+    if (delay != NULL && resume != NULL)
+        timer = PyObject_CallMethod((PyObject *)self->n_loop, "call_later",
+                                    "OO", delay, resume);
+    Py_XDECREF(delay);
+    Py_XDECREF(resume);
+    Py_XDECREF(timer);
+    return timer == NULL ? -1 : 0;
+}
+
+static PyObject *
+Listener_resume(ListenerObject *self, PyObject *Py_UNUSED(ignored))
+{
+    int err = cl_watch_want(self->n_loop, &self->n_watch, CL_READ);
+    if (err < 0) {
+        cl_raise_errno(err);
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* One connection: 1 if there was one, 0 if not, -1 for what must leave the loop. */
+static int
+accept_one(ListenerObject *self)
+{
+    struct sockaddr_storage storage;
+    struct sockaddr *peer = (struct sockaddr *)&storage;
+    socklen_t len = sizeof(storage);
+    int listening = cl_sock_fd(self->n_loop->l_st, self->n_sock);
+    if (listening != self->n_watch.w_fd) { /* closed by hand */
+        cl_watch_stop(self->n_loop, &self->n_watch);
+        return 0;
+    }
+    int fd = accept4(listening, peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+        switch (errno) {
+        case EMFILE:
+        case ENFILE:
+        case ENOBUFS:
+        case ENOMEM:
+            return rest(self, -errno);
+        case EAGAIN:
+        case EINTR:
+            return 0;
+        case EBADF:
+        case EINVAL:
+        case ENOTSOCK:
+        case EFAULT:
+            cl_raise_errno(-errno);
+            return report(self, "socket.accept() failed", NULL, NULL);
+        default:
+            /* The client is gone already, or the network had an error that
+             * Linux passes on here: the next one may be well. */
+            return 1;
+        }
+    }
+    self->n_exhausted = false;
+    int status = self->n_accept != NULL ? pass_on(self, fd, peer, len)
+                                        : serve(self, fd, peer, len);
+    return status < 0 ? -1 : 1;
+}
+
+/* A call more, that finds nothing, would cost as much as it may save: so it takes
+ * as many as came the last time, and more only while there are more. */
+static int
+run(LoopObject *Py_UNUSED(loop), cl_watch *watch, unsigned Py_UNUSED(bits))
+{
+    ListenerObject *self = (ListenerObject *)watch->w_owner;
+    int count = 0, got = 1;
+    while (count < self->n_expected && got > 0 && watch->w_want != 0) {
+        got = accept_one(self);
+        count += got > 0;
+    }
+    if (count == self->n_expected)
+        count *= 2;
+    self->n_expected = count < 1            ? 1
+                       : count > ACCEPT_MAX ? ACCEPT_MAX
+                                            : count;
+    return got < 0 ? -1 : 0;
+}
+
+static void
+evicted(LoopObject *Py_UNUSED(loop), cl_watch *Py_UNUSED(watch))
+{
+}
+
+static const cl_watch_ops listener_ops = {
+    .ready = cl_watch_push, .run = run, .evicted = evicted};
+
+/* ------------------------------------------------------------ start and stop */
+
+static int
+find_kind(ListenerObject *self, int fd)
+{
+    struct {
+        int name;
+        int *value;
+    } options[] = {{SO_DOMAIN, &self->n_family},
+                   {SO_TYPE, &self->n_type},
+                   {SO_PROTOCOL, &self->n_proto}};
+    for (int i = 0; i < 3; i++) {
+        socklen_t len = sizeof(int);
+        if (getsockopt(fd, SOL_SOCKET, options[i].name, options[i].value,
+                       &len) < 0)
+            return cl_raise_errno(-errno);
+    }
+    if (self->n_family == AF_INET || self->n_family == AF_INET6) {
+        int on = 1;
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    }
+    return 0;
+}
+
+int
+cl_listener_start(LoopObject *loop, PyObject *sock, PyObject *factory,
+                  PyObject *server, PyObject *accept, PyObject *context)
+{
+    PyTypeObject *type = loop->l_st->ListenerType;
+    int fd = cl_sock_fd(loop->l_st, sock);
+    if (fd < 0) {
+        if (fd == -1)
+            PyErr_SetString(PyExc_ValueError, "Invalid file descriptor: -1");
+        return -1;
+    }
+    ListenerObject *self = (ListenerObject *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return -1;
+    cl_watch_init(&self->n_watch, &listener_ops, (PyObject *)self);
+    self->n_loop = (LoopObject *)Py_NewRef(loop);
+    self->n_sock = Py_NewRef(sock);
+    self->n_factory = Py_NewRef(factory);
+    self->n_server = server == Py_None ? NULL : Py_NewRef(server);
+    self->n_accept = accept == Py_None ? NULL : Py_NewRef(accept);
+    self->n_context =
+        context == Py_None ? PyContext_CopyCurrent() : Py_NewRef(context);
+    self->n_expected = 1;
+    int status = self->n_context == NULL ? -1 : find_kind(self, fd);
+    if (status == 0) {
+        int err = cl_watch_start(loop, &self->n_watch, fd, CL_READ);
+        if (err < 0)
+            status = cl_raise_errno(err);
+    }
+    Py_DECREF(self); /* the watch table keeps it */
+    return status;
+}
+
+int
+cl_listener_stop(LoopObject *loop, int fd)
+{
+    cl_watch *watch = cl_watch_find(&loop->l_watches, fd);
+    if (watch == NULL || watch->w_ops != &listener_ops)
+        return 0;
+    PyObject *owner = Py_NewRef(watch->w_owner);
+    cl_watch_stop(loop, watch);
+    Py_DECREF(owner);
+    return 1;
+}
+
+/* ------------------------------------------------------------------- the type */
+
+static int
+Listener_traverse(ListenerObject *self, visitproc visit, void *arg)
+{
+    CL_VISIT_TYPE(self);
+    Py_VISIT(self->n_loop);
+    Py_VISIT(self->n_sock);
+    Py_VISIT(self->n_factory);
+    Py_VISIT(self->n_server);
+    Py_VISIT(self->n_accept);
+    Py_VISIT(self->n_context);
+    return 0;
+}
+
+static int
+Listener_clear(ListenerObject *self)
+{
+    Py_CLEAR(self->n_sock);
+    Py_CLEAR(self->n_factory);
+    Py_CLEAR(self->n_server);
+    Py_CLEAR(self->n_accept);
+    Py_CLEAR(self->n_context);
+    return 0;
+}
+
+static void
+Listener_dealloc(PyObject *op)
+{
+    ListenerObject *self = (ListenerObject *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    PyObject_GC_UnTrack(op);
+    if (self->n_loop != NULL)
+        cl_watch_stop(self->n_loop, &self->n_watch);
+    Listener_clear(self);
+    Py_CLEAR(self->n_loop);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyMethodDef listener_methods[] = {
+    {"_resume", (PyCFunction)Listener_resume, METH_NOARGS, NULL}, {NULL}};
+
+static PyType_Slot listener_slots[] = {
+    {Py_tp_doc, "Accepts connections; made by the loop."},
+    {Py_tp_dealloc, Listener_dealloc},
+    {Py_tp_traverse, Listener_traverse},
+    {Py_tp_clear, Listener_clear},
+    {Py_tp_methods, listener_methods},
+    {0, NULL}};
+
+static PyType_Spec listener_spec = {
+    .name = "cloop._cloop.Listener",
+    .basicsize = sizeof(ListenerObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | CL_TPFLAGS_NO_NEW,
+    .slots = listener_slots,
+};
+
+PyTypeObject *
+cl_listener_setup(PyObject *module, cl_state *st)
+{
+    return cl_type_new(module, st, &listener_spec, NULL, 0, 0);
+}

@@ -1,0 +1,30 @@
+/* stream.h - the transport of a connected stream socket: TCP or Unix.
+ *
+ * Reading: one recv() for each event, of at most CL_READ_MAX bytes, so that one
+ * busy peer cannot starve the rest; a BufferedProtocol's buffer is filled in
+ * place.
+ *
+ * Writing: what a callback writes is gathered and sent together when it
+ * returns, before any other callback runs (docs/decisions/0006). Whoever asks
+ * how much is buffered, closes, or writes more than the high-water mark, has it
+ * sent at once. Outside a running loop, and in other threads, nothing is
+ * gathered. */
+#ifndef CL_NET_STREAM_H
+#define CL_NET_STREAM_H
+
+#include "net/transport.h"
+
+typedef struct {
+    TransportObject s_base;
+    cl_wqueue s_queue; /* waits until the socket takes more */
+    PyObject *s_empty_waiter; /* owned future of sendfile(), or NULL */
+} StreamObject;
+
+/* What is common to all transports in *args (type and ops are set here); sets
+ * TCP_NODELAY unless `nodelay_known`, and begins. The descriptor is the
+ * transport's from then on; on failure the caller's. */
+TransportObject *cl_stream_new(cl_transport_args *args, bool nodelay_known);
+
+PyTypeObject *cl_stream_setup(PyObject *module, cl_state *st);
+
+#endif

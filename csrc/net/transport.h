@@ -1,0 +1,218 @@
+/* transport.h - what stream and datagram transports have in common.
+ *
+ * A transport owns its descriptor: through a Python socket object if it was
+ * given one or somebody asked for one, else by its number. It closes it exactly
+ * once, after connection_lost(). While it lives its watch claims the descriptor;
+ * while it reads or has something to send, the loop keeps it alive.
+ *
+ * Callbacks of the protocol run in one context, copied when the connection was
+ * made. Each may do anything to the transport, closing it included: nothing but
+ * a reference to the transport itself is kept across them.
+ *
+ * Transports derive from asyncio's own classes, whose slots are the first
+ * fields of the struct; every attribute that lives there has a getter of ours. */
+#ifndef CL_NET_TRANSPORT_H
+#define CL_NET_TRANSPORT_H
+
+#include "base/compat.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include "core/loop.h"
+#include "core/watch.h"
+#include "net/wqueue.h"
+
+/* As asyncio's max_size of a read. */
+#define CL_READ_MAX (256 * 1024)
+
+/* Bits of a transport's ready node, beside CL_READ and CL_WRITE. */
+enum { CL_START = 4 };
+
+enum {
+    CL_T_CLOSING = 1,         /* close() or abort() was called, or it broke */
+    CL_T_PAUSED = 2,          /* pause_reading() */
+    CL_T_EOF = 4,             /* write_eof() */
+    CL_T_CONNECTED = 8,       /* the protocol is owed connection_lost() */
+    CL_T_PROTOCOL_PAUSED = 16,/* pause_writing() */
+    CL_T_BUFFERED = 32,       /* the protocol is a BufferedProtocol */
+    CL_T_GONE = 64,           /* closed, and everything let go */
+};
+
+/* An IPv4 or IPv6 address as the kernel gave it. */
+typedef union {
+    sa_family_t family; /* AF_UNSPEC where there is none */
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+} cl_inet_address;
+
+typedef struct TransportObject {
+    PyObject_HEAD
+    /* Here lie the slots of asyncio.transports._FlowControlMixin. */
+    PyObject *t_extra;    /* owned dict, or NULL: nothing but what is below */
+    PyObject *t_protocol; /* owned; NULL when gone */
+    PyObject *t_server;   /* owned, or NULL */
+    PyObject *t_context;  /* owned */
+    PyObject *t_sock;     /* owned socket.socket, or NULL: see above */
+    /* Ours from here on. */
+    PyObject *t_dict; /* owned; NULL until an attribute is set */
+    PyObject *t_weakrefs;
+    LoopObject *t_loop; /* owned */
+    PyObject *t_waiter; /* owned future of who made it, or NULL */
+    cl_watch t_watch;
+    int t_fd; /* of no meaning once gone */
+    uint8_t t_flags;
+    uint8_t t_type; /* SOCK_STREAM and so on */
+    uint16_t t_family;
+    uint16_t t_proto;
+    uint32_t t_conn_lost; /* as asyncio's _conn_lost */
+    size_t t_high;        /* water marks, in bytes */
+    size_t t_low;
+    cl_inet_address t_sockname;
+    cl_inet_address t_peername;
+} TransportObject;
+
+typedef struct {
+    cl_watch_ops watch; /* first: t_watch.w_ops points here */
+    /* Bytes that wait in user space, after an attempt to send what was
+     * gathered. May fail the transport, so runs Python. */
+    size_t (*buffered)(TransportObject *self);
+    /* Forget what waits to be sent. */
+    void (*drop_buffer)(TransportObject *self);
+    /* connection_lost() is over: wake up who waits for the buffer to be empty. */
+    int (*gone)(TransportObject *self);
+} cl_transport_ops;
+
+static inline const cl_transport_ops *
+cl_transport_ops_of(const TransportObject *self)
+{
+    return (const cl_transport_ops *)self->t_watch.w_ops;
+}
+
+static inline TransportObject *
+cl_transport_from_watch(cl_watch *watch)
+{
+    return (TransportObject *)watch->w_owner;
+}
+
+static inline bool
+cl_transport_is_reading(const TransportObject *self)
+{
+    return (self->t_flags & (CL_T_CLOSING | CL_T_PAUSED)) == 0;
+}
+
+/* What a new transport is made of. All borrowed; NULL or 0 where there is none. */
+typedef struct {
+    PyTypeObject *type;
+    const cl_transport_ops *ops;
+    LoopObject *loop;
+    PyObject *sock; /* a socket.socket, or NULL: fd is the transport's then */
+    int fd;
+    int family, socktype, proto; /* of fd, without sock */
+    const struct sockaddr *peer; /* of an accepted connection */
+    socklen_t peer_len;
+    PyObject *protocol;
+    PyObject *waiter;
+    PyObject *extra; /* dict */
+    PyObject *server;
+    PyObject *context;
+} cl_transport_args;
+
+/* Makes a transport and claims the descriptor, which it owns from then on: on
+ * failure it is still the caller's. RuntimeError if another transport has it. */
+TransportObject *cl_transport_new(const cl_transport_args *args);
+
+/* call_soon(connection_made), then start reading and wake the waiter. 0/-1 */
+int cl_transport_begin(TransportObject *self);
+
+/* The second half, for the ops' run() when it sees CL_START. 0/-1 */
+int cl_transport_started(TransportObject *self);
+
+/* The descriptor to use in the next system call, or -EBADF if the socket object
+ * was closed behind our back: its number may be another's by now. */
+int cl_transport_fd(TransportObject *self);
+
+/* Starts or stops wanting CL_READ or CL_WRITE. 0/-1 */
+int cl_transport_want(TransportObject *self, unsigned direction, bool on);
+
+/* The exception that is set broke the transport: asyncio's _fatal_error(). 0, or
+ * -1 if it, or one raised on the way, must leave the loop. */
+int cl_transport_fatal(TransportObject *self, const char *message);
+
+/* The same for a system call that failed with `err` (-errno). */
+int cl_transport_fatal_errno(TransportObject *self, int err,
+                             const char *message);
+
+/* asyncio's _force_close(); `exception` may be NULL. 0/-1 */
+int cl_transport_force_close(TransportObject *self, PyObject *exception);
+
+/* Delivers connection_lost() and lets everything go. 0/-1 */
+int cl_transport_lost(TransportObject *self, PyObject *exception);
+
+/* Tells the protocol to pause or to go on, by the water marks. 0/-1 */
+int cl_transport_maybe_pause(TransportObject *self);
+int cl_transport_maybe_resume(TransportObject *self);
+
+/* logger.warning() about writes to a lost connection, after five of them. 0/-1 */
+int cl_transport_write_when_lost(TransportObject *self);
+
+/* protocol.NAME(*args): 0 if it returned, -1 if not; the result through *result
+ * unless that is NULL. */
+int cl_transport_tell(TransportObject *self, PyObject *name, PyObject *arg,
+                      PyObject **result);
+
+/* Runs the ops' work inside the connection's context. */
+int cl_transport_enter(TransportObject *self);
+int cl_transport_leave(TransportObject *self, int status);
+
+/* What was raised and has no other place to go is reported as a callback's
+ * exception. 0, or -1 if it must leave the loop. */
+int cl_transport_report_stray(TransportObject *self);
+
+/* For the ops' evicted() and claims(). */
+void cl_transport_evicted(LoopObject *loop, cl_watch *watch);
+bool cl_transport_claims(const cl_watch *watch);
+
+/* Takes the descriptor away from a transport that could not be begun with; the
+ * caller then drops it. Keeps the exception that is set. */
+void cl_transport_disown(TransportObject *self, bool sock_given);
+
+/* logger.debug(format, self) in debug mode. 0/-1 */
+int cl_transport_debug(TransportObject *self, const char *format);
+
+/* For the types' own slots and tables. */
+int cl_transport_traverse(TransportObject *self, visitproc visit, void *arg);
+int cl_transport_clear(TransportObject *self);
+void cl_transport_finalize(PyObject *self);
+PyObject *cl_transport_repr(PyObject *self);
+extern PyMemberDef cl_transport_members[];
+
+/* The end of a dealloc, after the type's own fields are gone. */
+void cl_transport_free(PyObject *self);
+
+/* Makes the type, with the methods and attributes that all transports have.
+ * `bases` is a tuple, borrowed. */
+PyTypeObject *cl_transport_type(PyObject *module, cl_state *st,
+                                PyType_Spec *spec, PyObject *bases);
+
+/* What the loop's transports share. */
+typedef struct cl_net {
+    char *n_read_buffer; /* CL_READ_MAX bytes */
+    /* Writes of the callback in progress that are to be sent together: the
+     * first by reference, the rest copied. */
+    TransportObject *n_writer; /* owned, or NULL: nothing is gathered */
+    PyObject *n_first;         /* owned bytes */
+    char *n_rest;              /* CL_GATHER_MAX bytes */
+    size_t n_rest_size;
+} cl_net;
+
+/* How much is copied together. A socket's own buffer is not much larger, and the
+ * default high-water mark, beyond which everything is sent at once, is this. */
+#define CL_GATHER_MAX (64 * 1024)
+
+/* The loop's own, made when first asked for; NULL with MemoryError. */
+cl_net *cl_net_of(LoopObject *loop);
+
+void cl_net_free(LoopObject *loop);
+
+#endif

@@ -1,0 +1,407 @@
+"""What the tests of sockets share: connections with a transport of the loop under test at one
+end and a plain socket at the other, protocols that note what is called, and waiting by turns.
+
+Where asyncio has a defect that cloop does not share, a test asks for `native` transports:
+asyncio's own, and a cloop that still runs them, are skipped.
+"""
+
+import asyncio
+import contextlib
+import gc
+import re
+import socket
+import sys
+import time
+import warnings
+import weakref
+
+import pytest
+
+PATIENCE_S = 20  # for what is expected to happen at once
+HOSTS = {"tcp": "127.0.0.1", "tcp6": "::1"}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_reported(request):
+    """Fail a test after which the loop's exception handler was told of something, unless it asks for `reports`."""
+    if "loop" not in request.fixturenames or "reports" in request.fixturenames:
+        yield
+        return
+    contexts = []
+    request.getfixturevalue("loop").set_exception_handler(lambda loop, context: contexts.append(str(context)))
+    yield
+    assert contexts == []
+
+
+@pytest.fixture
+def run(loop):
+    """Runs a coroutine on the loop."""
+    return loop.run_until_complete
+
+
+@pytest.fixture
+def until(turn):
+    """Runs turns of the loop until the condition holds."""
+
+    def until(condition):
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline, "waited in vain"
+            turn()
+
+    return until
+
+
+@pytest.fixture
+def turns_taken(loop, loop_kind):
+    """Tells how many turns the loop has taken."""
+    if loop_kind != "asyncio":
+        return lambda: loop.metrics()["turns"]
+    taken = []
+    run_once = loop._run_once
+    loop._run_once = lambda: taken.append(1) or run_once()
+    return lambda: len(taken)
+
+
+# Sockets
+
+
+def have_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+HAVE_IPV6 = have_ipv6()
+
+
+@pytest.fixture
+def ipv6():
+    """For tests that need it."""
+    if not HAVE_IPV6:
+        pytest.skip("no IPv6 here")
+
+
+@pytest.fixture
+def sockets():
+    """Holds sockets, and closes them after the test."""
+    with contextlib.ExitStack() as stack:
+        yield stack.enter_context
+
+
+@pytest.fixture
+def listening(sockets):
+    """Makes listening sockets of the family; they have a timeout, as blocking ones may hang a test."""
+
+    def listening(kind="tcp", backlog=100):
+        sock = sockets(socket.socket({"tcp": socket.AF_INET, "tcp6": socket.AF_INET6, "unix": socket.AF_UNIX}[kind]))
+        sock.bind(b"" if kind == "unix" else (HOSTS[kind], 0))  # empty: an abstract address of the kernel's choice
+        sock.listen(backlog)
+        sock.settimeout(PATIENCE_S)
+        return sock
+
+    return listening
+
+
+@pytest.fixture
+def socket_pair(sockets, listening):
+    """Makes two connected stream sockets that don't block."""
+
+    def socket_pair(kind="unix"):
+        if kind == "unix":
+            pair = socket.socketpair()
+        else:
+            with listening(kind) as listener:
+                ours = socket.create_connection(listener.getsockname()[:2], timeout=PATIENCE_S)
+                pair = ours, listener.accept()[0]
+        for sock in pair:
+            sockets(sock).setblocking(False)
+        return pair
+
+    return socket_pair
+
+
+@pytest.fixture
+def collect(until):
+    """Reads so many bytes from a socket while the loop runs, or all there is up to the end."""
+
+    def collect(peer, count=None):
+        got = bytearray()
+
+        def enough():
+            if count is None or len(got) < count:
+                try:
+                    data = peer.recv(1 << 18 if count is None else min(count - len(got), 1 << 18))
+                except BlockingIOError:
+                    return False
+                got.extend(data)
+                if not data:
+                    return True
+            return len(got) == count
+
+        until(enough)
+        return bytes(got)
+
+    return collect
+
+
+@pytest.fixture
+def feed(until):
+    """Writes all of the data to a socket while the loop runs."""
+
+    def feed(peer, data):
+        left = memoryview(data)
+
+        def done():
+            nonlocal left
+            with contextlib.suppress(BlockingIOError):
+                left = left[peer.send(left) :]
+            return not left
+
+        until(done)
+
+    return feed
+
+
+# Protocols
+
+
+class Notes:
+    """Notes what is called, in order. A hook given by the name of a method is called with the
+    protocol and the arguments; what it returns is what the method returns."""
+
+    def __init__(self, **hooks):
+        self.calls = []
+        self.hooks = hooks
+        self.transport = None
+        self.lost = []  # the arguments of connection_lost()
+
+    def note(self, name, *args):
+        self.calls.append(name)
+        if name in self.hooks:
+            return self.hooks[name](self, *args)
+
+    def connection_made(self, transport):
+        self.transport = transport
+        return self.note("connection_made", transport)
+
+    def connection_lost(self, exc):
+        self.lost.append(exc)
+        return self.note("connection_lost", exc)
+
+    def eof_received(self):
+        return self.note("eof_received")
+
+    def pause_writing(self):
+        return self.note("pause_writing")
+
+    def resume_writing(self):
+        return self.note("resume_writing")
+
+
+class Recorder(Notes, asyncio.Protocol):
+    def __init__(self, **hooks):
+        super().__init__(**hooks)
+        self.chunks = []
+
+    @property
+    def data(self):
+        return b"".join(self.chunks)
+
+    def data_received(self, data):
+        self.chunks.append(data)
+        return self.note("data_received", data)
+
+
+class BufferedRecorder(Notes, asyncio.BufferedProtocol):
+    def __init__(self, size=65536, **hooks):
+        super().__init__(**hooks)
+        self.buffer = bytearray(size)
+        self.data = b""
+
+    def get_buffer(self, sizehint):
+        hooked = self.note("get_buffer", sizehint)
+        return self.buffer if "get_buffer" not in self.hooks else hooked
+
+    def buffer_updated(self, count):
+        self.data += bytes(memoryview(self.buffer)[:count])
+        return self.note("buffer_updated", count)
+
+
+class DatagramRecorder(Notes, asyncio.DatagramProtocol):
+    def __init__(self, **hooks):
+        super().__init__(**hooks)
+        self.received = []  # data and where they came from
+        self.errors = []
+
+    @property
+    def data(self):
+        return [data for data, _ in self.received]
+
+    def datagram_received(self, data, addr):
+        self.received.append((data, addr))
+        return self.note("datagram_received", data, addr)
+
+    def error_received(self, exc):
+        self.errors.append(exc)
+        return self.note("error_received", exc)
+
+
+@pytest.fixture
+def recorder():
+    return Recorder
+
+
+@pytest.fixture
+def buffered_recorder():
+    return BufferedRecorder
+
+
+@pytest.fixture
+def datagram_recorder():
+    return DatagramRecorder
+
+
+# Transports
+
+
+@pytest.fixture
+def abandoned(loop, turn, sockets):
+    """Aborts the transports added to it, after the test and before their sockets are closed."""
+    transports = weakref.WeakSet()
+    yield transports
+    if loop.is_closed():
+        return
+    for transport in list(transports):
+        if transport.get_protocol() is not None:  # asyncio's fails at abort() after some ways to end
+            transport.abort()
+    turn()
+    turn()
+
+
+@pytest.fixture
+def connect(run, loop, abandoned, socket_pair):
+    """Makes a connection of the protocol; returns its transport, and the socket at the other end."""
+
+    def connect(protocol, kind="unix"):
+        ours, peer = socket_pair(kind)
+        transport, made = run(loop.create_connection(lambda: protocol, sock=ours))
+        assert made is protocol
+        abandoned.add(transport)
+        return transport, peer
+
+    return connect
+
+
+class Serving:
+    """Starts servers, and has the protocols of their connections in `accepted`."""
+
+    def __init__(self, loop):
+        self.loop = loop
+        self.accepted = []
+        self.servers = []
+
+    def factory(self, protocol_class=Recorder, **hooks):
+        def factory():
+            self.accepted.append(protocol_class(**hooks))
+            return self.accepted[-1]
+
+        return factory
+
+    def add(self, coroutine):
+        self.servers.append(self.loop.run_until_complete(coroutine))
+        return self.servers[-1]
+
+    def tcp(self, host="127.0.0.1", port=0, protocol_class=Recorder, hooks=None, **options):
+        factory = self.factory(protocol_class, **(hooks or {}))
+        return self.add(self.loop.create_server(factory, host, port, **options))
+
+    def unix(self, path=None, hooks=None, **options):
+        return self.add(self.loop.create_unix_server(self.factory(**(hooks or {})), path, **options))
+
+
+@pytest.fixture
+def serving(loop, turn, sockets):
+    serving = Serving(loop)
+    yield serving
+    if loop.is_closed():
+        return
+    for server in serving.servers:
+        server.close()
+    turn()
+    for protocol in serving.accepted:
+        if protocol.transport is not None and not protocol.lost:
+            protocol.transport.abort()
+    turn()
+    turn()
+
+
+@pytest.fixture
+def call(sockets):
+    """Connects a plain socket to a server."""
+
+    def call(server):
+        listener = server.sockets[0]
+        sock = sockets(socket.socket(listener.family))
+        sock.settimeout(PATIENCE_S)
+        sock.connect(listener.getsockname())
+        sock.setblocking(False)
+        return sock
+
+    return call
+
+
+@pytest.fixture
+def attempt(loop):
+    """Runs a coroutine function; what it raises is returned as type and text, without numbers that differ."""
+
+    def attempt(function, loop=loop):
+        async def main():
+            return await function(loop)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # asyncio leaves some sockets to the collector
+            try:
+                return loop.run_until_complete(main())
+            except Exception as error:
+                result = type(error), re.sub(r"fd=\d+|(?<=, )\d{4,5}\b", "N", str(error))
+            gc.collect()
+        return result
+
+    return attempt
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def kind(request):
+    """For tests of what both kinds of connection do alike."""
+    return request.param
+
+
+@pytest.fixture
+def native():
+    """Skips the test if the transport is asyncio's own, of a version before the one without the defect."""
+
+    def native(transport, before=(4,)):
+        if sys.version_info < before and type(transport).__module__.startswith("asyncio."):
+            pytest.skip("asyncio does otherwise")
+
+    return native
+
+
+@pytest.fixture
+def clog(turn):
+    """Writes until the peer, which does not read, has the transport buffer some; returns all that was written."""
+
+    def clog(transport):
+        written = bytearray()
+        while not transport.get_write_buffer_size():
+            chunk = bytes([len(written) >> 16 & 255]) * (1 << 16)
+            transport.write(chunk)
+            written += chunk
+            turn()
+        return bytes(written)
+
+    return clog

@@ -1,0 +1,309 @@
+"""sendfile: over transports and sockets, by the kernel and by reading."""
+
+import asyncio
+import io
+import os
+import socket
+import sys
+
+import pytest
+
+DATA = os.urandom(300000)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """An open file of 300,000 bytes."""
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    with open(str(path), "rb") as file:
+        yield file
+
+
+@pytest.fixture
+def start(loop, turn, run):
+    """Starts a task; it is cancelled after the test."""
+    tasks = []
+
+    def start(coroutine):
+        tasks.append(loop.create_task(coroutine))
+        turn()
+        return tasks[-1]
+
+    yield start
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        run(asyncio.wait(tasks))
+    run(loop.shutdown_default_executor() if hasattr(loop, "shutdown_default_executor") else asyncio.sleep(0))
+
+
+@pytest.fixture(params=["transport", "socket"])
+def sender(request, loop, start, socket_pair, connect, recorder, kind):
+    """Starts sendfile over either; returns the task, and the socket at the other end."""
+
+    def sender(*args, **options):
+        if request.param == "socket":
+            ours, peer = socket_pair(kind)
+            return start(loop.sock_sendfile(ours, *args, **options)), peer
+        transport, peer = connect(recorder(), kind)
+        return start(loop.sendfile(transport, *args, **options)), peer
+
+    return sender
+
+
+def sent(sender, collect, until, size, *args, **options):
+    """What arrived, and what the call returned."""
+    task, peer = sender(*args, **options)
+    data = collect(peer, size)
+    until(task.done)
+    with pytest.raises(BlockingIOError):
+        peer.recv(1)
+    return data, task.result()
+
+
+# A range: the arguments after the file, and the part of the file that they name.
+RANGES = {
+    "all": ((), DATA),
+    "offset": ((1000,), DATA[1000:]),
+    "count": ((0, 5000), DATA[:5000]),
+    "offset and count": ((1000, 70000), DATA[1000:71000]),
+    "one byte": ((299999, 1), DATA[299999:]),
+    "count beyond the end": ((290000, 50000), DATA[290000:]),
+    "offset at the end": ((300000,), b""),
+    "offset beyond the end": ((400000,), b""),
+}
+
+
+@pytest.mark.parametrize("part", list(RANGES))
+def test_parts(sender, collect, until, file, part):
+    args, expected = RANGES[part]
+    data, count = sent(sender, collect, until, len(expected), file, *args)
+    assert data == expected and count == len(expected)
+
+
+@pytest.mark.parametrize("part", ["all", "count", "offset and count"])
+def test_position_of_the_file_afterwards(sender, collect, until, file, part):
+    args, expected = RANGES[part]
+    file.seek(5)
+    sent(sender, collect, until, len(expected), file, *args)
+    assert file.tell() == (args[0] if args else 0) + len(expected)
+
+
+@pytest.mark.parametrize("part", list(RANGES))
+def test_fallback(sender, collect, until, part):
+    """What is no file of the system's is read."""
+    args, expected = RANGES[part]
+    file = io.BytesIO(DATA)
+    data, count = sent(sender, collect, until, len(expected), file, *args)
+    assert data == expected and count == len(expected)
+    if expected:
+        assert file.tell() == (args[0] if args else 0) + len(expected)
+
+
+def test_fallback_may_be_forbidden(sender, until):
+    task, peer = sender(io.BytesIO(DATA), fallback=False)
+    until(task.done)
+    assert type(task.exception()) is asyncio.SendfileNotAvailableError
+
+
+def test_empty_file(sender, collect, until, tmp_path):
+    path = tmp_path / "empty"
+    path.write_bytes(b"")
+    with open(str(path), "rb") as file:
+        assert sent(sender, collect, until, 0, file) == (b"", 0)
+
+
+def test_empty_fallback(sender, collect, until):
+    assert sent(sender, collect, until, 0, io.BytesIO()) == (b"", 0)
+
+
+def test_unbuffered_file(sender, collect, until, file):
+    with open(file.name, "rb", 0) as raw:
+        assert sent(sender, collect, until, len(DATA), raw) == (DATA, len(DATA))
+
+
+def test_much(sender, collect, until, tmp_path):
+    path = tmp_path / "much"
+    data = DATA * 20
+    path.write_bytes(data)
+    with open(str(path), "rb") as file:
+        assert sent(sender, collect, until, len(data), file) == (data, len(data))
+
+
+def test_loop_goes_on_meanwhile(sender, loop, turn, collect, until, tmp_path):
+    path = tmp_path / "much"
+    path.write_bytes(bytes(10000000))
+    with open(str(path), "rb") as file:
+        task, peer = sender(file)
+        seen = []
+        loop.call_soon(seen.append, 1)
+        turn()
+        assert seen == [1] and not task.done()
+        collect(peer, 10000000)
+        until(task.done)
+
+
+def test_peer_that_goes(sender, until, tmp_path):
+    path = tmp_path / "much"
+    path.write_bytes(bytes(10000000))
+    with open(str(path), "rb") as file:
+        task, peer = sender(file)
+        peer.close()
+        until(task.done)
+        assert isinstance(task.exception(), (ConnectionError, OSError))
+
+
+# Transports
+
+
+@pytest.mark.parametrize("make", [lambda file: file, lambda file: io.BytesIO(DATA)], ids=["native", "fallback"])
+def test_between_writes(loop, connect, recorder, start, clog, collect, until, file, kind, make):
+    """What was written before goes first; what is written after goes last."""
+    transport, peer = connect(recorder(), kind)
+    before = clog(transport)
+    task = start(loop.sendfile(transport, make(file)))
+    data = collect(peer, len(before) + len(DATA))
+    until(task.done)
+    transport.write(b"after")
+    assert data == before + DATA
+    assert collect(peer, 5) == b"after"
+
+
+def test_writing_meanwhile_is_refused(loop, connect, recorder, start, collect, until, tmp_path):
+    transport, peer = connect(recorder())
+    path = tmp_path / "much"
+    path.write_bytes(bytes(10000000))
+    with open(str(path), "rb") as file:
+        task = start(loop.sendfile(transport, file))
+        with pytest.raises(RuntimeError, match="^unable to write; sendfile is in progress$"):
+            transport.write(b"x")
+        with pytest.raises(RuntimeError, match="^unable to write(lines)?; sendfile is in progress$"):
+            transport.writelines([b"x"])
+        collect(peer, 10000000)
+        until(task.done)
+
+
+@pytest.mark.parametrize("make", [lambda file: file, lambda file: io.BytesIO(DATA)], ids=["native", "fallback"])
+def test_reading_goes_on_afterwards(loop, connect, recorder, start, collect, until, file, make):
+    protocol = recorder()
+    transport, peer = connect(protocol)
+    task = start(loop.sendfile(transport, make(file)))
+    collect(peer, len(DATA))
+    until(task.done)
+    assert transport.get_protocol() is protocol and transport.is_reading()
+    peer.send(b"x")
+    until(lambda: protocol.data == b"x")
+
+
+def test_reading_stays_paused_afterwards(loop, connect, recorder, start, collect, until, file):
+    transport, peer = connect(recorder())
+    transport.pause_reading()
+    task = start(loop.sendfile(transport, file))
+    collect(peer, len(DATA))
+    until(task.done)
+    assert not transport.is_reading()
+
+
+def test_one_after_another(loop, connect, recorder, run, collect, start, until, file):
+    transport, peer = connect(recorder())
+
+    async def main():
+        return [await loop.sendfile(transport, file, 1000 * number, 1000) for number in range(5)]
+
+    task = start(main())
+    assert collect(peer, 5000) == DATA[:5000]
+    until(task.done)
+    assert task.result() == [1000] * 5
+
+
+def test_closing_transport_is_refused(loop, run, connect, recorder, file):
+    transport, peer = connect(recorder())
+    transport.close()
+    with pytest.raises(RuntimeError, match="^Transport is closing$"):
+        run(loop.sendfile(transport, file))
+
+
+def test_transport_aborted_meanwhile(loop, connect, recorder, start, until, tmp_path):
+    protocol = recorder()
+    transport, peer = connect(protocol)
+    path = tmp_path / "much"
+    path.write_bytes(bytes(10000000))
+    with open(str(path), "rb") as file:
+        task = start(loop.sendfile(transport, file))
+        task.cancel()
+        until(task.done)
+        transport.abort()
+        until(lambda: protocol.lost)
+    assert task.cancelled() and protocol.lost == [None]
+
+
+def test_other_transports_are_refused(run, loop, file):
+    class Transport(asyncio.Transport):
+        def is_closing(self):
+            return False
+
+    with pytest.raises(RuntimeError, match="^sendfile is not supported for transport <"):
+        run(loop.sendfile(Transport(), file))
+
+
+# Sockets
+
+
+def test_cancelled(loop, start, socket_pair, until, turn, tmp_path):
+    ours, peer = socket_pair()
+    path = tmp_path / "much"
+    path.write_bytes(bytes(10000000))
+    with open(str(path), "rb") as file:
+        task = start(loop.sock_sendfile(ours, file))
+        task.cancel()
+        until(task.done)
+        turn()
+    assert task.cancelled() and not loop.remove_writer(ours)
+
+
+# What is refused
+
+
+def refused_by(loop, attempt, name, *args, kind=socket.SOCK_STREAM, **options):
+    async def function(loop):
+        ours, peer = socket.socketpair(socket.AF_UNIX, kind)
+        with ours, peer:
+            ours.setblocking(False)
+            if name == "sock_sendfile":
+                return await loop.sock_sendfile(ours, *args, **options)
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+            try:
+                return await loop.sendfile(transport, *args, **options)
+            finally:
+                transport.abort()
+                await asyncio.sleep(0)
+
+    return attempt(function, loop)
+
+
+FAULTY = [(-1,), ("x",), (None,), (1.5,), (0, 0), (0, -1), (0, "x"), (0, 1.5), (5, False)]
+
+
+@pytest.mark.parametrize("args", FAULTY, ids=repr)
+def test_faulty_ranges(as_asyncio, attempt, file, args):
+    result = as_asyncio(lambda loop: refused_by(loop, attempt, "sock_sendfile", file, *args))["result"]
+    assert issubclass(result[0], (ValueError, TypeError))
+
+
+def test_text_file(as_asyncio, attempt, file):
+    with open(file.name, "r", encoding="latin-1") as text:
+        result = as_asyncio(lambda loop: refused_by(loop, attempt, "sock_sendfile", text))["result"]
+    assert result == (ValueError, "file should be opened in binary mode")
+
+
+def test_datagram_socket(as_asyncio, attempt, file):
+    result = as_asyncio(lambda loop: refused_by(loop, attempt, "sock_sendfile", file, kind=socket.SOCK_DGRAM))
+    assert result["result"] == (ValueError, "only SOCK_STREAM type sockets are supported")
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="a message of the executor's")
+@pytest.mark.parametrize("name", ["sock_sendfile", "sendfile"])
+def test_no_file(as_asyncio, attempt, name):
+    result = as_asyncio(lambda loop: refused_by(loop, attempt, name, None))["result"]
+    assert issubclass(result[0], Exception)

@@ -1,0 +1,375 @@
+"""What every transport is, whatever it carries: its class and attributes, what it tells of its socket,
+its repr(), the context of its callbacks, and the warning when nobody closes it."""
+
+import asyncio
+import contextvars
+import gc
+import re
+import socket
+import warnings
+import weakref
+
+import pytest
+
+VAR = contextvars.ContextVar("VAR", default="unset")
+
+
+# What a transport is
+
+
+def test_is_a_transport_of_asyncio(connect, recorder, kind):
+    transport, peer = connect(recorder(), kind)
+    assert isinstance(transport, asyncio.Transport)
+    assert isinstance(transport, (asyncio.ReadTransport, asyncio.WriteTransport, asyncio.BaseTransport))
+    assert isinstance(transport, asyncio.transports._FlowControlMixin)
+    assert not isinstance(transport, asyncio.DatagramTransport)
+
+
+def test_weak_references_and_attributes(connect, recorder):
+    transport, peer = connect(recorder())
+    assert weakref.ref(transport)() is transport
+    transport.mine = 5
+    assert transport.mine == 5
+    assert {transport: 1}[transport] == 1
+
+
+def test_no_reference_is_left_after_the_end(connect, recorder, turn, kind, native):
+    """Not even one that a collector of cycles would have to find, but for the protocol's own."""
+    protocol = recorder()
+    transport, peer = connect(protocol, kind)
+    native(transport)
+    gone = weakref.ref(transport), weakref.ref(protocol)
+    gc.collect()
+    gc.disable()
+    try:
+        transport.write(b"x")
+        transport.close()
+        turn()
+        turn()
+        protocol.transport = None
+        del transport, protocol
+        assert [ref() for ref in gone] == [None, None]
+    finally:
+        gc.enable()
+
+
+# asyncio's private names that aiohttp, asyncssh, distributed and others have been seen to read.
+ATTRIBUTES = {
+    "_sock": lambda transport, protocol, loop: (
+        transport._sock.fileno() == transport.get_extra_info("socket").fileno()
+        and isinstance(transport._sock, socket.socket)
+    ),
+    "_sock_fd": lambda transport, protocol, loop: transport._sock_fd == transport.get_extra_info("socket").fileno(),
+    "_protocol": lambda transport, protocol, loop: transport._protocol is protocol,
+    "_loop": lambda transport, protocol, loop: transport._loop is loop,
+    "_protocol_paused": lambda transport, protocol, loop: transport._protocol_paused is False,
+    "_paused": lambda transport, protocol, loop: transport._paused is False,
+    "_closing": lambda transport, protocol, loop: transport._closing is False,
+    "_conn_lost": lambda transport, protocol, loop: transport._conn_lost == 0,
+    "_eof": lambda transport, protocol, loop: transport._eof is False,
+    "_server": lambda transport, protocol, loop: transport._server is None,
+    "_extra": lambda transport, protocol, loop: "socket" in transport._extra,
+    "_high_water": lambda transport, protocol, loop: transport._high_water == 65536,
+    "_low_water": lambda transport, protocol, loop: transport._low_water == 16384,
+    "_start_tls_compatible": lambda transport, protocol, loop: transport._start_tls_compatible is True,
+    "_sendfile_compatible": lambda transport, protocol, loop: (
+        transport._sendfile_compatible is asyncio.constants._SendfileMode.TRY_NATIVE
+    ),
+    "max_size": lambda transport, protocol, loop: transport.max_size == 262144,
+}
+
+
+@pytest.mark.parametrize("name", list(ATTRIBUTES))
+def test_private_attributes_that_libraries_read(loop, connect, recorder, name):
+    protocol = recorder()
+    transport, peer = connect(protocol)
+    assert ATTRIBUTES[name](transport, protocol, loop)
+
+
+def test_private_attributes_change_with_the_state(connect, recorder, clog, turn):
+    protocol = recorder()
+    transport, peer = connect(protocol)
+    transport.pause_reading()
+    assert transport._paused is True
+    transport.set_write_buffer_limits(0)
+    clog(transport)
+    assert transport._protocol_paused is True
+    transport.abort()
+    assert transport._closing is True and transport._conn_lost == 1
+    turn()
+    assert (transport._sock, transport._protocol, transport._loop) == (None, None, None)
+
+
+# get_extra_info
+
+
+def test_extra_info_of_tcp(connect, recorder):
+    transport, peer = connect(recorder(), "tcp")
+    assert transport.get_extra_info("sockname") == peer.getpeername()
+    assert transport.get_extra_info("peername") == peer.getsockname()
+
+
+def test_extra_info_of_tcp_over_ipv6(connect, recorder, ipv6):
+    transport, peer = connect(recorder(), "tcp6")
+    assert transport.get_extra_info("sockname") == peer.getpeername()
+    assert transport.get_extra_info("peername") == peer.getsockname()
+    assert len(transport.get_extra_info("peername")) == 4
+
+
+def test_extra_info_of_unix(connect, recorder):
+    transport, peer = connect(recorder(), "unix")
+    assert transport.get_extra_info("sockname") == peer.getpeername()
+    assert transport.get_extra_info("peername") == peer.getsockname()
+
+
+def test_extra_info_that_is_not_there(connect, recorder):
+    transport, peer = connect(recorder())
+    assert transport.get_extra_info("cipher") is None
+    assert transport.get_extra_info("cipher", 5) == 5
+    assert transport.get_extra_info("cipher", default=6) == 6
+
+
+def test_extra_info_holds_a_transport_socket(connect, recorder):
+    transport, peer = connect(recorder(), "tcp")
+    sock = transport.get_extra_info("socket")
+    assert type(sock) is asyncio.trsock.TransportSocket
+    assert transport.get_extra_info("socket") is sock
+    assert (sock.family, sock.type) == (socket.AF_INET, socket.SOCK_STREAM)
+    assert sock.getsockname() == peer.getpeername()
+    assert sock.gettimeout() == 0
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+
+
+def test_extra_info_outlives_the_connection(connect, recorder, turn, kind):
+    transport, peer = connect(recorder(), kind)
+    names = "sockname", "peername", "socket"
+    before = [transport.get_extra_info(name) for name in names]
+    transport.close()
+    assert [transport.get_extra_info(name) for name in names] == before
+    turn()
+    assert [transport.get_extra_info(name) for name in names] == before
+
+
+def test_names_are_known_although_the_peer_has_gone(run, loop, recorder, listening, abandoned, until):
+    listener = listening()
+    client = socket.create_connection(listener.getsockname())
+    name = client.getsockname()
+    sock, _ = listener.accept()
+    client.close()
+    protocol = recorder()
+    abandoned.add(run(loop.connect_accepted_socket(lambda: protocol, sock))[0])
+    assert protocol.transport.get_extra_info("peername") == name
+    until(lambda: protocol.lost)
+
+
+def test_no_delay_is_set(connect, recorder):
+    transport, peer = connect(recorder(), "tcp")
+    sock = transport.get_extra_info("socket")
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) or sock.proto != socket.IPPROTO_TCP
+
+
+def test_no_delay_is_set_whatever_the_socket_says_of_its_protocol(run, loop, recorder, socket_pair, abandoned, native):
+    ours, peer = socket_pair("tcp")
+    ours = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=ours.detach())
+    transport, _ = run(loop.create_connection(recorder, sock=ours))
+    abandoned.add(transport)
+    native(transport)
+    assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+# repr
+
+
+def state_of(transport):
+    """What repr() says of the state, without the name of the class."""
+    return re.match(r"<\S+ (.*)>$", repr(transport)).group(1)
+
+
+def test_repr(connect, recorder, turn, clog):
+    transport, peer = connect(recorder(eof_received=lambda self: True))
+    turn()
+    fd = transport.get_extra_info("socket").fileno()
+    assert state_of(transport) == "fd=%d read=polling write=<idle, bufsize=0>" % fd
+    transport.pause_reading()
+    assert state_of(transport) == "fd=%d read=idle write=<idle, bufsize=0>" % fd
+    clog(transport)
+    size = transport.get_write_buffer_size()
+    assert state_of(transport) == "fd=%d read=idle write=<polling, bufsize=%d>" % (fd, size)
+    transport.close()
+    assert state_of(transport) == "closing fd=%d read=idle write=<polling, bufsize=%d>" % (fd, size)
+    transport.abort()
+    assert state_of(transport) == "closing fd=%d read=idle write=<idle, bufsize=0>" % fd
+    turn()
+    assert state_of(transport) == "closed fd=%d" % fd
+
+
+def test_repr_after_the_loop_was_closed(loop, connect, recorder):
+    transport, peer = connect(recorder())
+    fd = transport.get_extra_info("socket").fileno()
+    loop.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        assert state_of(transport) == "fd=%d" % fd
+        del transport
+        gc.collect()
+
+
+# Transports nobody closed
+
+
+def dropped(loop, recorder, ours, before_drop):
+    """Makes a transport, and returns the warnings that dropping it makes."""
+    transport = loop.run_until_complete(loop.create_connection(recorder, sock=ours))[0]
+    before_drop(transport)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gc.collect()
+        caught.clear()
+        del transport
+        gc.collect()
+    return [warning for warning in caught if warning.category is ResourceWarning]
+
+
+def test_transport_dropped_after_the_loop_was_closed(loop, recorder, socket_pair, kind):
+    ours, peer = socket_pair(kind)
+    (warning,) = dropped(loop, recorder, ours, lambda transport: loop.close())
+    assert re.match(r"unclosed transport <.* fd=\d+", str(warning.message))
+    peer.settimeout(20)
+    assert peer.recv(1) == b""
+
+
+def test_transport_dropped_while_it_does_not_read(loop, recorder, socket_pair, collect, kind):
+    ours, peer = socket_pair(kind)
+    (warning,) = dropped(loop, recorder, ours, lambda transport: transport.pause_reading())
+    assert re.match(r"unclosed transport <.* fd=\d+ read=idle", str(warning.message))
+    assert collect(peer) == b""
+
+
+def test_reading_transport_is_kept_by_the_loop(loop, run, recorder, socket_pair, until, abandoned):
+    ours, peer = socket_pair()
+
+    async def make():
+        transport, protocol = await loop.create_connection(recorder, sock=ours)
+        abandoned.add(transport)
+        protocol.transport = None
+        return weakref.ref(protocol), protocol.chunks
+
+    gone, seen = run(make())
+    gc.collect()
+    assert gone() is not None
+    peer.send(b"x")
+    until(lambda: seen)
+    assert seen == [b"x"]
+
+
+def test_closed_transport_warns_of_nothing(loop, run, recorder, socket_pair, turn):
+    ours, peer = socket_pair()
+    transport, _ = run(loop.create_connection(recorder, sock=ours))
+    transport.close()
+    turn()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del transport
+        gc.collect()
+
+
+# Contexts
+
+
+def test_callbacks_run_in_the_context_of_the_connection(
+    run, loop, recorder, socket_pair, until, abandoned, collect, kind
+):
+    ours, peer = socket_pair(kind)
+    seen = {}
+
+    def note(name):
+        def noting(self, *args):
+            seen[name] = VAR.get()
+
+        return noting
+
+    names = ["connection_made", "data_received", "eof_received", "connection_lost"]
+    protocol = recorder(**{name: note(name) for name in names})
+
+    async def main():
+        VAR.set("connection")
+        abandoned.add((await loop.create_connection(lambda: protocol, sock=ours))[0])
+        VAR.set("later")
+
+    run(main())
+    peer.send(b"x")
+    until(lambda: protocol.data)
+    peer.close()
+    until(lambda: protocol.lost)
+    assert {name: seen[name] for name in names[:3]} == dict.fromkeys(names[:3], "connection")
+    assert seen["connection_lost"] == "connection"
+
+
+def test_callbacks_of_one_connection_share_a_context(run, loop, recorder, socket_pair, until, abandoned, native):
+    ours, peer = socket_pair()
+    seen = []
+
+    def note(self, *args):
+        seen.append(VAR.get())
+        VAR.set(len(seen))
+
+    protocol = recorder(connection_made=note, data_received=note, eof_received=note, connection_lost=note)
+    abandoned.add(run(loop.create_connection(lambda: protocol, sock=ours))[0])
+    native(protocol.transport)
+    peer.send(b"x")
+    until(lambda: protocol.data)
+    peer.close()
+    until(lambda: protocol.lost)
+    assert seen == ["unset", 1, 2, 3]
+    assert VAR.get() == "unset"
+
+
+def test_context_does_not_follow_who_resumes_reading(run, loop, connect, recorder, until, native):
+    seen = []
+    protocol = recorder(data_received=lambda self, data: seen.append(VAR.get()))
+    transport, peer = connect(protocol)
+    native(transport)
+    transport.pause_reading()
+    peer.send(b"x")
+
+    async def resume():
+        VAR.set("resumer")
+        transport.resume_reading()
+
+    run(resume())
+    until(lambda: seen)
+    assert seen == ["unset"]
+
+
+def test_connection_lost_runs_in_the_context_of_the_connection_whoever_closes(run, connect, recorder, until, native):
+    seen = []
+    protocol = recorder(connection_lost=lambda self, exc: seen.append(VAR.get()))
+    transport, peer = connect(protocol)
+    native(transport)
+
+    async def close():
+        VAR.set("closer")
+        transport.close()
+
+    run(close())
+    until(lambda: seen)
+    assert seen == ["unset"]
+
+
+# Debug mode
+
+
+def test_debug_mode_logs(loop, connect, recorder, until, caplog):
+    loop.set_debug(True)
+    loop.slow_callback_duration = 100
+    protocol = recorder()
+    with caplog.at_level("DEBUG", "asyncio"):
+        transport, peer = connect(protocol)
+        transport.pause_reading()
+        transport.resume_reading()
+        peer.close()
+        until(lambda: protocol.lost)
+    texts = "\n".join(caplog.messages)
+    for text in ("pauses reading", "resumes reading", "received EOF"):
+        assert re.search(r"<\S+ .*fd=\d+.*> %s" % text, texts), texts
