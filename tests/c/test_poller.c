@@ -147,6 +147,29 @@ test_readable(cl_poller *poller)
     close_both(ends);
 }
 
+/* Each change is reported at least once, also one that came before the interest;
+ * what a back end does beyond that is its own. */
+static void
+test_edge_reports_each_change(cl_poller *poller)
+{
+    int ends[2];
+    open_pipe(ends);
+    put_byte(ends[1]);
+    CHECK_INT(set(poller, ends[0], 0, CL_READ | CL_EDGE), 0);
+    CHECK_INT(ready(poller, ends[0]), CL_READ);
+    (void)ready(poller, ends[0]);
+    put_byte(ends[1]); /* though the first is still unread */
+    CHECK_INT(ready(poller, ends[0]), CL_READ);
+    CHECK_INT(set(poller, ends[0], CL_READ | CL_EDGE, CL_READ), 0);
+    CHECK_INT(ready(poller, ends[0]), CL_READ);
+    CHECK_INT(ready(poller, ends[0]), CL_READ); /* level-triggered again */
+    CHECK_INT(set(poller, ends[0], CL_READ, CL_READ | CL_EDGE), 0);
+    CHECK_INT(ready(poller, ends[0]), CL_READ);
+    empty(ends[0]);
+    CHECK_INT(ready(poller, ends[0]), 0);
+    close_both(ends);
+}
+
 static void
 test_writable(cl_poller *poller)
 {
@@ -666,6 +689,7 @@ raise_descriptor_limit(void)
 
 static void (*const tests[])(cl_poller *poller) = {
     test_readable,
+    test_edge_reports_each_change,
     test_writable,
     test_readable_and_writable,
     test_half_close_is_readable,

@@ -3,12 +3,14 @@
 import asyncio
 import collections.abc
 import gc
+import itertools
 import os
 import socket
 import ssl
 import sys
 import warnings
 import weakref
+from random import Random
 
 import pytest
 
@@ -739,3 +741,89 @@ def test_sender_meets_the_end_of_its_peer(loop, start, turn, pair):
     with pytest.raises(BrokenPipeError):
         loop.run_until_complete(sending)
     assert not loop.remove_writer(pair[0])
+
+
+# All of it at once
+
+
+class TaggedPair:
+    """A pair whose messages tell which pair, and which message of it, they are."""
+
+    def __init__(self, tag):
+        self.tag = tag
+        self.ends = socket_pair()
+        self.sent, self.seen = [0, 0], [0, 0]
+        self.readers = [None, None]
+
+    def message(self, to):
+        return b"%6d%6d" % (self.tag, self.sent[to])
+
+    def check(self, end, data):
+        assert data == b"%6d%6d" % (self.tag, self.seen[end])
+        self.seen[end] += 1
+
+    def close(self):
+        for end in self.ends:
+            end.close()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_message_is_lost_or_read_by_another(native, loop, seed):
+    """asyncio loses what a cancelled task had read, and its registrations outlive the sockets."""
+    random = Random(seed)
+    tags = itertools.count()
+
+    async def read(pair, end):
+        how = random.randrange(3)
+        if how == 0:
+            data = await loop.sock_recv(pair.ends[end], 12)
+        elif how == 1:
+            data, _ = await loop.sock_recvfrom(pair.ends[end], 12)
+        else:
+            data = bytearray(12)
+            assert await loop.sock_recv_into(pair.ends[end], data) == 12
+        pair.check(end, data)
+
+    def cancel(pair, ends=(0, 1)):
+        for reader in [pair.readers[end] for end in ends]:
+            if reader is not None:
+                reader.cancel()
+
+    async def main():
+        pairs = [TaggedPair(next(tags)) for _ in range(5)]
+        readers = []
+        for _ in range(3000):
+            choice, end = random.random(), random.randrange(2)
+            place = random.randrange(len(pairs))
+            pair = pairs[place]
+            if choice < 0.35:
+                if pair.readers[end] is None or pair.readers[end].done():
+                    pair.readers[end] = loop.create_task(read(pair, end))
+                    readers.append(pair.readers[end])
+            elif choice < 0.65:
+                await loop.sock_sendall(pair.ends[end], pair.message(1 - end))
+                pair.sent[1 - end] += 1
+            elif choice < 0.8:
+                cancel(pair, [end])
+            elif choice < 0.88:
+                before = random.random() < 0.5
+                if before:
+                    cancel(pair)
+                pair.close()
+                pairs[place] = TaggedPair(next(tags))  # the numbers are used again at once
+                if not before:
+                    cancel(pair)
+            else:
+                await asyncio.sleep(random.choice([0, 0, 0.0001]))
+        for pair in pairs:
+            cancel(pair)
+        for result in await asyncio.gather(*readers, return_exceptions=True):
+            assert result is None or isinstance(result, (asyncio.CancelledError, OSError)), result
+        for pair in pairs:
+            for end in (0, 1):
+                while pair.seen[end] < pair.sent[end]:
+                    pair.check(end, pair.ends[end].recv(12))
+            pair.close()
+
+    loop.run_until_complete(main())
+    assert loop.metrics()["watched"] == 0
