@@ -161,6 +161,14 @@ int cl_loop_time(LoopObject *loop, double *now);
 /* One turn. 0, or -1 when an exception must leave the loop. Runs Python. */
 int cl_loop_turn(LoopObject *loop);
 
+/* The next turn polls, whatever is ready: something was done to a descriptor, and
+ * the other end may be ours as well (docs/decisions/0002). */
+static inline void
+cl_loop_poll_soon(LoopObject *loop)
+{
+    loop->l_skip_until = 0;
+}
+
 static inline void
 cl_loop_afterwards(LoopObject *loop)
 {

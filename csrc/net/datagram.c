@@ -214,7 +214,10 @@ send_one(DatagramObject *self, PyObject *data, const char *bytes, size_t size,
         sent = to == NULL ? send(fd, bytes, size, SEND_FLAGS)
                           : sendto(fd, bytes, size, SEND_FLAGS, to, len);
     } while (sent < 0 && errno == EINTR);
-    return sent < 0 ? cl_raise_errno(-errno) : 0;
+    if (sent < 0)
+        return cl_raise_errno(-errno);
+    cl_loop_poll_soon(self->d_base.t_loop);
+    return 0;
 }
 
 static int

@@ -240,6 +240,7 @@ try_sendall(SockOpObject *op, int fd, PyObject **result)
                             MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent < 0)
             return failed();
+        cl_loop_poll_soon(op->o_loop);
         op->o_size += sent;
     } while (op->o_size < op->o_view.len);
     *result = Py_NewRef(Py_None);
@@ -260,6 +261,7 @@ try_sendto(SockOpObject *op, int fd, PyObject **result)
     errno = error;
     if (sent < 0)
         return failed();
+    cl_loop_poll_soon(op->o_loop);
     *result = PyLong_FromSsize_t(sent);
     return *result == NULL ? -1 : 1;
 }
@@ -319,6 +321,7 @@ try_connect(SockOpObject *op, int fd, PyObject **result)
         if (PySys_Audit("socket.connect", "OO", op->o_sock, op->o_arg) < 0)
             return -1;
         op->o_begun = true;
+        cl_loop_poll_soon(op->o_loop);
         if (connect(fd, (const struct sockaddr *)op->o_to, op->o_to_len) < 0) {
             if (is_in_progress(errno))
                 return 0;

@@ -64,8 +64,10 @@ send_parts(StreamObject *self, struct iovec *parts, int count)
             sent = sendmsg(fd, &message, SEND_FLAGS);
         }
     } while (sent < 0 && errno == EINTR);
-    if (sent >= 0)
+    if (sent >= 0) {
+        cl_loop_poll_soon(self->s_base.t_loop);
         return sent;
+    }
     return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -errno;
 }
 
@@ -481,6 +483,16 @@ Stream_writelines(StreamObject *self, PyObject *const *args, Py_ssize_t nargs,
     Py_RETURN_NONE;
 }
 
+static int
+send_eof(StreamObject *self)
+{
+    int fd = cl_transport_fd(base_of(self));
+    if (fd < 0 || shutdown(fd, SHUT_WR) < 0)
+        return cl_raise_errno(fd < 0 ? fd : -errno);
+    cl_loop_poll_soon(self->s_base.t_loop);
+    return 0;
+}
+
 /* After everything queued was sent: what was waiting for that. */
 static int
 all_sent(StreamObject *self)
@@ -493,11 +505,8 @@ all_sent(StreamObject *self)
         base->t_conn_lost++;
         return cl_transport_lost(base, NULL);
     }
-    if ((base->t_flags & CL_T_EOF) && !base->t_conn_lost) {
-        int fd = cl_transport_fd(base);
-        if (fd < 0 || shutdown(fd, SHUT_WR) < 0)
-            return cl_raise_errno(fd < 0 ? fd : -errno);
-    }
+    if ((base->t_flags & CL_T_EOF) && !base->t_conn_lost)
+        return send_eof(self);
     return 0;
 }
 
@@ -531,13 +540,8 @@ Stream_write_eof(StreamObject *self, PyObject *Py_UNUSED(ignored))
         Py_RETURN_NONE;
     base->t_flags |= CL_T_EOF;
     if (cl_transport_ops_of(base)->buffered(base) == 0 &&
-        !base->t_conn_lost) {
-        int fd = cl_transport_fd(base);
-        if (fd < 0 || shutdown(fd, SHUT_WR) < 0) {
-            cl_raise_errno(fd < 0 ? fd : -errno);
-            return NULL;
-        }
-    }
+        !base->t_conn_lost && send_eof(self) < 0)
+        return NULL;
     Py_RETURN_NONE;
 }
 

@@ -106,6 +106,7 @@ static int
 close_descriptor(TransportObject *self)
 {
     PyObject *sock = self->t_sock;
+    cl_loop_poll_soon(self->t_loop);
     if (sock == NULL) {
         close(self->t_fd);
         return 0;

@@ -885,3 +885,27 @@ def test_socket_of_a_transport_is_refused(run, loop, connect, recorder):
     transport, peer = connect(recorder())
     with pytest.raises(RuntimeError, match=r"^File descriptor .* is used by transport <"):
         run(loop.create_connection(recorder, sock=transport._sock))
+
+
+def test_what_was_sent_arrives_in_the_next_turn_though_callbacks_are_ready(connect, recorder, loop, turn):
+    """Programs that talk to themselves count on it; a loop that skips polls must not skip this one."""
+    protocol = recorder()
+    transport, peer = connect(protocol)
+    there = recorder()
+    loop.run_until_complete(loop.create_connection(lambda: there, sock=peer))
+    turns, received = [], []
+
+    def chain():
+        turns.append(1)
+        if there.data or len(turns) > 50:
+            received.append(len(turns))
+            loop.stop()
+        else:
+            loop.call_soon(chain)
+
+    loop.call_soon(transport.write, b"x")
+    loop.call_soon(chain)
+    loop.run_forever()
+    assert received[0] <= 3
+    there.transport.close()
+    turn()
