@@ -16,6 +16,10 @@ static const char *const lines_argument[] = {"list_of_data"};
  * more than the system call it saves. */
 #define COPY_MAX (16 * 1024)
 
+/* From this size on, copying what was received costs more than giving back what a
+ * bytes object of the largest size has too much. */
+#define BULK_MIN (32 * 1024)
+
 /* Chunks in one writev(); IOV_MAX is the limit of the kernel, but the socket's
  * buffer is full long before. */
 #define PARTS_MAX 64
@@ -464,9 +468,10 @@ Stream_writelines(StreamObject *self, PyObject *const *args, Py_ssize_t nargs,
     PyObject *lines =
         cl_call_args_only(self->s_base.t_loop->l_st, "writelines",
                           lines_argument, args, nargs, kwnames);
-    if (lines == NULL)
+    int any = lines == NULL ? -1 : PyObject_IsTrue(lines);
+    if (any < 0)
         return NULL;
-    if (refuses(self))
+    if (refuses(self) || !any) /* None, too, is nothing from 3.12 on */
         return call_asyncio(self, "writelines", lines);
     /* A list could change under us while an item's buffer is taken. */
     PyObject *items = PySequence_Tuple(lines);
@@ -639,12 +644,40 @@ not_yet(ssize_t got)
     return got == -EAGAIN || got == -EWOULDBLOCK || got == -EINTR;
 }
 
+/* What is received, as bytes; *got as of receive(). NULL with an exception only if
+ * *got is positive.
+ *
+ * Into the loop's buffer and from there into a bytes object of the right size:
+ * most reads are small. After a large one, straight into the bytes object. */
+static PyObject *
+receive_bytes(StreamObject *self, ssize_t *got)
+{
+    char *buffer = net_of(self)->n_read_buffer;
+    PyObject *data = NULL;
+    if (!(self->s_base.t_flags & CL_T_BULK)) {
+        *got = receive(self, buffer, CL_READ_MAX);
+        if (*got >= BULK_MIN)
+            self->s_base.t_flags |= CL_T_BULK;
+        return *got > 0 ? PyBytes_FromStringAndSize(buffer, *got) : NULL;
+    }
+    data = PyBytes_FromStringAndSize(NULL, CL_READ_MAX);
+    *got = data == NULL ? 1
+                        : receive(self, PyBytes_AS_STRING(data), CL_READ_MAX);
+    if (*got < BULK_MIN)
+        self->s_base.t_flags &= (uint8_t)~CL_T_BULK;
+    if (data != NULL && *got <= 0)
+        Py_CLEAR(data);
+    else if (data != NULL && *got < CL_READ_MAX)
+        (void)_PyBytes_Resize(&data, *got);
+    return data;
+}
+
 static int
 read_bytes(StreamObject *self)
 {
     TransportObject *base = base_of(self);
-    char *buffer = net_of(self)->n_read_buffer;
-    ssize_t got = receive(self, buffer, CL_READ_MAX);
+    ssize_t got;
+    PyObject *data = receive_bytes(self, &got);
     if (got <= 0) {
         if (got == 0)
             return at_eof(self);
@@ -654,7 +687,6 @@ read_bytes(StreamObject *self)
                          base, (int)got,
                          "Fatal read error on socket transport");
     }
-    PyObject *data = PyBytes_FromStringAndSize(buffer, got);
     if (data == NULL)
         return cl_transport_fatal(base,
                                   "Fatal read error on socket transport");

@@ -5,7 +5,7 @@
  * place.
  *
  * Writing: what a callback writes is gathered and sent together when it
- * returns, before any other callback runs (docs/decisions/0006). Whoever asks
+ * returns, before any other callback runs (docs/decisions/0007). Whoever asks
  * how much is buffered, closes, or writes more than the high-water mark, has it
  * sent at once. Outside a running loop, and in other threads, nothing is
  * gathered. */

@@ -21,6 +21,9 @@ cl_net_of(LoopObject *loop)
     if (loop->l_net == NULL) {
         cl_net *net = PyMem_Calloc(1, sizeof(*net));
         if (net != NULL) {
+            /* glibc maps large blocks one by one until it has once freed one of
+             * that size: buffers of large reads would cost a page fault per page. */
+            PyMem_RawFree(PyMem_RawMalloc(2 * CL_READ_MAX));
             net->n_read_buffer = PyMem_RawMalloc(CL_READ_MAX);
             net->n_rest = PyMem_RawMalloc(CL_GATHER_MAX);
         }

@@ -37,6 +37,7 @@ enum {
     CL_T_PROTOCOL_PAUSED = 16,/* pause_writing() */
     CL_T_BUFFERED = 32,       /* the protocol is a BufferedProtocol */
     CL_T_GONE = 64,           /* closed, and everything let go */
+    CL_T_BULK = 128,          /* the last read was a large one */
 };
 
 /* An IPv4 or IPv6 address as the kernel gave it. */
