@@ -77,7 +77,6 @@ def in_loop(loop, function, *args):
     return loop.run_until_complete(main())
 
 
-@pytest.mark.xfail(sys.version_info < (3, 11), strict=True, reason="until cloop has its own")
 def test_cloop_has_all_of_them_on_every_python(cloop):
     assert [name for name in ALL if not hasattr(cloop.Loop, name)] == []
 
