@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "core/args.h"
 #include "core/lent.h"
 #include "core/loop.h"
 #include "net/address.h"
@@ -510,11 +511,8 @@ start_waiting(SockOpObject *op, PyObject **result)
         PyObject_SetAttr(future, st->str__asyncio_future_blocking, Py_True) <
             0)
         goto error;
-    if (!loop->l_open || loop->l_closed) {
-        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
-        goto error;
-    }
-    if (cl_lent_wait(loop, fd, op->o_sock, operations[op->o_kind].direction,
+    if (cl_loop_check_open(loop) < 0 ||
+        cl_lent_wait(loop, fd, op->o_sock, operations[op->o_kind].direction,
                      (PyObject *)op, &waiter_ops) < 0)
         goto error;
     Py_XSETREF(op->o_future, Py_NewRef(future));
