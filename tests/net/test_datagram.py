@@ -443,7 +443,7 @@ def test_exception_in_flow_control_is_reported(clogged, until, reports, name):
 
 def test_paused_transport_reads_nothing(endpoint, peer_socket, until, turn, native):
     transport, protocol = endpoint(LOCAL)
-    native(transport, before=(3, 9))  # it had no such methods
+    native(transport, before=(3, 11))  # it had no such methods
     transport.pause_reading()
     assert not transport.is_reading()
     peer_socket().sendto(b"x", transport.get_extra_info("sockname"))
