@@ -161,7 +161,7 @@ class Loop(LoopCore, *_BEHIND):
         extra=None,
         server=None,
         context=None,
-        **timeouts
+        **timeouts,
     ):
         tls = sslproto.SSLProtocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
         self._make_socket_transport(rawsock, tls, extra=extra, server=server, context=context)
@@ -183,7 +183,7 @@ class Loop(LoopCore, *_BEHIND):
                     self._accept_connection2(
                         protocol_factory, conn, {"peername": address}, sslcontext, server, **options, **own
                     ),
-                    **own
+                    **own,
                 )
 
         self._listen(sock, protocol_factory, server, accept, context)

@@ -309,7 +309,8 @@ cl_loop_setup(PyObject *module, cl_state *st)
                     offsetof(LoopObject, l_weakrefs));
     if (type != NULL &&
         (cl_loop_schedule_setup(type) < 0 || cl_loop_watch_setup(type) < 0 ||
-         cl_loop_sock_setup(type) < 0 || cl_loop_net_setup(type) < 0 || cl_loop_run_setup(type) < 0))
+         cl_loop_sock_setup(type) < 0 || cl_loop_net_setup(type) < 0 ||
+         cl_loop_run_setup(type) < 0))
         Py_CLEAR(type);
     return type;
 }

@@ -265,8 +265,8 @@ module_exec(PyObject *module)
     st->module = module;
     if (setup_imports(st) < 0 || setup_names(st) < 0 ||
         setup_optional_imports(st) < 0 || probe_callback_source(st) < 0 ||
-        probe_transports(st) < 0 || setup_threads(module, st) < 0 || cl_sock_setup(st) < 0 ||
-        setup_types(module, st) < 0)
+        probe_transports(st) < 0 || setup_threads(module, st) < 0 ||
+        cl_sock_setup(st) < 0 || setup_types(module, st) < 0)
         return -1;
     return 0;
 }

@@ -93,9 +93,9 @@ cl_type_new(PyObject *module, void *state, PyType_Spec *spec, PyObject *bases,
 static int
 add_descriptor(PyTypeObject *type, const char *name, PyObject *descriptor)
 {
-    int err = descriptor == NULL ? -1
-                                 : PyObject_SetAttrString((PyObject *)type,
-                                                          name, descriptor);
+    int err = descriptor == NULL
+                  ? -1
+                  : PyObject_SetAttrString((PyObject *)type, name, descriptor);
     Py_XDECREF(descriptor);
     return err;
 }

@@ -538,8 +538,7 @@ run_ready(LoopObject *loop)
         result =
             loop->l_debug ? run_node_timed(loop, node) : run_node(loop, node);
         cl_loop_afterwards(loop);
-        if (cl_node_kind(node) == CL_NODE_HANDLE &&
-            Py_REFCNT(object) > 1)
+        if (cl_node_kind(node) == CL_NODE_HANDLE && Py_REFCNT(object) > 1)
             cl_handle_track(cl_node_pointer(node));
         Py_DECREF(object);
         cl_loop_scan_new(loop);

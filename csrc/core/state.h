@@ -92,9 +92,9 @@ typedef struct cl_state {
     PyObject *kwnames_debug;            /* ("debug",) */
     PyObject *empty_bytes;
     PyObject *minus_one;
-    PyObject *sendfile_try_native;    /* asyncio.constants' */
-    size_t datagram_header_size;      /* what asyncio adds to each that waits */
-    bool server_takes_transport;      /* Server._attach() does, from 3.13 on */
+    PyObject *sendfile_try_native; /* asyncio.constants' */
+    size_t datagram_header_size;   /* what asyncio adds to each that waits */
+    bool server_takes_transport;   /* Server._attach() does, from 3.13 on */
     bool callback_source_takes_debug; /* 3.13 and some 3.12 */
     PyObject *socket_accept;          /* see net/sock.h, and the next two */
     unsigned sock_version;

@@ -121,9 +121,9 @@ receive_one(DatagramObject *self)
     socklen_t len = sizeof(storage);
     char *buffer = self->d_base.t_loop->l_net->n_read_buffer;
     int fd = cl_transport_fd(base_of(self));
-    ssize_t got = fd < 0 ? -1
-                         : recvfrom(fd, buffer, CL_READ_MAX, MSG_DONTWAIT,
-                                    from, &len);
+    ssize_t got =
+        fd < 0 ? -1
+               : recvfrom(fd, buffer, CL_READ_MAX, MSG_DONTWAIT, from, &len);
     if (got < 0) {
         int err = fd < 0 ? fd : -errno;
         if (err == -EAGAIN || err == -EWOULDBLOCK || err == -EINTR)
@@ -160,9 +160,9 @@ read_ready(DatagramObject *self)
     }
     if (count == self->d_expected)
         count *= 2;
-    self->d_expected = (uint8_t)(count < 1              ? 1
+    self->d_expected = (uint8_t)(count < 1             ? 1
                                  : count > RECEIVE_MAX ? RECEIVE_MAX
-                                                        : count);
+                                                       : count);
     return got < 0 ? -1 : 0;
 }
 
@@ -199,9 +199,8 @@ send_one(DatagramObject *self, PyObject *data, const char *bytes, size_t size,
             len = inet_size(self->d_last.family);
         }
         else {
-            int known =
-                cl_address_to_sockaddr(state_of(self), self->d_base.t_family,
-                                       addr, &storage, &len);
+            int known = cl_address_to_sockaddr(
+                state_of(self), self->d_base.t_family, addr, &storage, &len);
             if (known <= 0)
                 return known < 0 ? -1 : ask_socket_to_send(self, data, addr);
             to = (const struct sockaddr *)&storage;
@@ -300,7 +299,8 @@ PyDoc_STRVAR(
     "never\n"
     "blocks. Errors go to the protocol's error_received(). Raises TypeError "
     "for data\n"
-    "that is not bytes-like, ValueError for an address that is not the peer's. "
+    "that is not bytes-like, ValueError for an address that is not the "
+    "peer's. "
     "See\n"
     "asyncio's DatagramTransport.sendto.");
 
@@ -318,8 +318,7 @@ sendto_arguments(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                            : PyUnicode_Compare(name, st->str_addr) == 0 ? addr
                                                                         : NULL;
         if (place == NULL || *place != NULL) {
-            PyErr_Format(PyExc_TypeError,
-                         "sendto() got %s argument '%U'",
+            PyErr_Format(PyExc_TypeError, "sendto() got %s argument '%U'",
                          place == NULL ? "an unexpected keyword"
                                        : "multiple values for",
                          name);
@@ -360,9 +359,9 @@ Datagram_sendto(DatagramObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (status > 0) {
         bool lost = (self->d_base.t_flags & CL_T_GONE) ||
                     (self->d_base.t_conn_lost && self->d_address != Py_None);
-        status = lost ? cl_transport_write_when_lost(base_of(self))
-                      : send_or_wait(self, data, view.buf, (size_t)view.len,
-                                     addr);
+        status =
+            lost ? cl_transport_write_when_lost(base_of(self))
+                 : send_or_wait(self, data, view.buf, (size_t)view.len, addr);
     }
     PyBuffer_Release(&view);
     if (status < 0)
@@ -377,9 +376,8 @@ write_ready(DatagramObject *self)
     while (self->d_first != NULL) {
         PyObject *data = Py_NewRef(self->d_first->data);
         PyObject *addr = Py_NewRef(self->d_first->addr);
-        int status =
-            send_one(self, data, PyBytes_AS_STRING(data),
-                     (size_t)PyBytes_GET_SIZE(data), addr);
+        int status = send_one(self, data, PyBytes_AS_STRING(data),
+                              (size_t)PyBytes_GET_SIZE(data), addr);
         Py_DECREF(data);
         Py_DECREF(addr);
         if (status < 0 && PyErr_ExceptionMatches(PyExc_BlockingIOError)) {
@@ -530,10 +528,10 @@ get_address(DatagramObject *self, void *Py_UNUSED(closure))
 static PyGetSetDef datagram_getset[] = {{"_address", (getter)get_address},
                                         {NULL}};
 
-static PyMethodDef datagram_methods[] = {
-    {"sendto", CL_FAST(Datagram_sendto), METH_FASTCALL | METH_KEYWORDS,
-     Datagram_sendto_doc},
-    {NULL}};
+static PyMethodDef datagram_methods[] = {{"sendto", CL_FAST(Datagram_sendto),
+                                          METH_FASTCALL | METH_KEYWORDS,
+                                          Datagram_sendto_doc},
+                                         {NULL}};
 
 static PyType_Slot datagram_slots[] = {
     {Py_tp_doc, "The transport of a datagram socket; made by the loop."},

@@ -23,7 +23,7 @@ typedef struct {
     PyObject *n_context; /* owned; each connection gets a copy */
     cl_watch n_watch;
     int n_family, n_type, n_proto;
-    int n_expected; /* how many to accept at once: see run() */
+    int n_expected;   /* how many to accept at once: see run() */
     bool n_exhausted; /* out of resources was reported, and lasts */
     bool n_nodelay;   /* accepted sockets come with TCP_NODELAY */
     bool n_nodelay_checked;
@@ -84,17 +84,15 @@ log_connection(ListenerObject *self, TransportObject *transport)
         return 0;
     PyObject *logger =
         PyObject_GetAttr(st->base_events_module, st->str_logger);
-    PyObject *address =
-        PyObject_CallMethod((PyObject *)transport, "get_extra_info", "O",
-                            st->str_peername);
+    PyObject *address = PyObject_CallMethod(
+        (PyObject *)transport, "get_extra_info", "O", st->str_peername);
     PyObject *result =
         logger == NULL || address == NULL
             ? NULL
-            : PyObject_CallMethod(
-                  logger, "debug", "sOOO",
-                  "%r got a new connection from %r: %r",
-                  self->n_server ? self->n_server : Py_None, address,
-                  transport);
+            : PyObject_CallMethod(logger, "debug", "sOOO",
+                                  "%r got a new connection from %r: %r",
+                                  self->n_server ? self->n_server : Py_None,
+                                  address, transport);
     Py_XDECREF(logger);
     Py_XDECREF(address);
     Py_XDECREF(result);
@@ -207,7 +205,8 @@ rest(ListenerObject *self, int err)
     if (status < 0)
         return cl_raise_errno(status);
     if (!self->n_exhausted) {
-        PyObject *sock = PyObject_CallOneArg(st->TransportSocket, self->n_sock);
+        PyObject *sock =
+            PyObject_CallOneArg(st->TransportSocket, self->n_sock);
         if (sock == NULL)
             return -1;
         self->n_exhausted = true;
@@ -217,8 +216,8 @@ rest(ListenerObject *self, int err)
             errno = ENOMEM;
             PyErr_SetFromErrno(PyExc_OSError);
         }
-        status = report(self, "socket.accept() out of system resource", sock,
-                        NULL);
+        status =
+            report(self, "socket.accept() out of system resource", sock, NULL);
         Py_DECREF(sock);
         if (status < 0)
             return -1;
@@ -301,9 +300,7 @@ run(LoopObject *Py_UNUSED(loop), cl_watch *watch, unsigned Py_UNUSED(bits))
     }
     if (count == self->n_expected)
         count *= 2;
-    self->n_expected = count < 1            ? 1
-                       : count > ACCEPT_MAX ? ACCEPT_MAX
-                                            : count;
+    self->n_expected = count < 1 ? 1 : count > ACCEPT_MAX ? ACCEPT_MAX : count;
     return got < 0 ? -1 : 0;
 }
 

@@ -280,8 +280,8 @@ Stream_write(StreamObject *self, PyObject *const *args, Py_ssize_t nargs,
              PyObject *kwnames)
 {
     cl_state *st = self->s_base.t_loop->l_st;
-    PyObject *data = cl_call_args_only(st, "write", data_argument, args, nargs,
-                                       kwnames);
+    PyObject *data =
+        cl_call_args_only(st, "write", data_argument, args, nargs, kwnames);
     Py_buffer view = {0};
     const char *bytes;
     size_t size;
@@ -544,8 +544,8 @@ Stream_write_eof(StreamObject *self, PyObject *Py_UNUSED(ignored))
     if (base->t_flags & (CL_T_CLOSING | CL_T_EOF))
         Py_RETURN_NONE;
     base->t_flags |= CL_T_EOF;
-    if (cl_transport_ops_of(base)->buffered(base) == 0 &&
-        !base->t_conn_lost && send_eof(self) < 0)
+    if (cl_transport_ops_of(base)->buffered(base) == 0 && !base->t_conn_lost &&
+        send_eof(self) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -610,8 +610,8 @@ at_eof(StreamObject *self)
     PyObject *answer;
     if (cl_transport_debug(base, "%r received EOF") < 0)
         return -1;
-    int keep_open = cl_transport_tell(base, base->t_loop->l_st->str_eof_received,
-                                      NULL, &answer);
+    int keep_open = cl_transport_tell(
+        base, base->t_loop->l_st->str_eof_received, NULL, &answer);
     if (keep_open == 0) {
         keep_open = PyObject_IsTrue(answer);
         Py_DECREF(answer);
@@ -621,8 +621,8 @@ at_eof(StreamObject *self)
             base, "Fatal error: protocol.eof_received() call failed.");
     if (keep_open)
         return cl_transport_want(base, CL_READ, false);
-    PyObject *closed =
-        PyObject_CallMethodNoArgs((PyObject *)self, base->t_loop->l_st->str_close);
+    PyObject *closed = PyObject_CallMethodNoArgs(
+        (PyObject *)self, base->t_loop->l_st->str_close);
     Py_XDECREF(closed);
     return closed == NULL ? -1 : 0;
 }
@@ -661,8 +661,8 @@ receive_bytes(StreamObject *self, ssize_t *got)
         return *got > 0 ? PyBytes_FromStringAndSize(buffer, *got) : NULL;
     }
     data = PyBytes_FromStringAndSize(NULL, CL_READ_MAX);
-    *got = data == NULL ? 1
-                        : receive(self, PyBytes_AS_STRING(data), CL_READ_MAX);
+    *got =
+        data == NULL ? 1 : receive(self, PyBytes_AS_STRING(data), CL_READ_MAX);
     if (*got < BULK_MIN)
         self->s_base.t_flags &= (uint8_t)~CL_T_BULK;
     if (data != NULL && *got <= 0)
@@ -681,22 +681,22 @@ read_bytes(StreamObject *self)
     if (got <= 0) {
         if (got == 0)
             return at_eof(self);
-        return not_yet(got)
-                   ? 0
-                   : cl_transport_fatal_errno(
-                         base, (int)got,
-                         "Fatal read error on socket transport");
+        return not_yet(got) ? 0
+                            : cl_transport_fatal_errno(
+                                  base, (int)got,
+                                  "Fatal read error on socket transport");
     }
     if (data == NULL)
         return cl_transport_fatal(base,
                                   "Fatal read error on socket transport");
-    int status = cl_transport_tell(
-        base, base->t_loop->l_st->str_data_received, data, NULL);
+    int status = cl_transport_tell(base, base->t_loop->l_st->str_data_received,
+                                   data, NULL);
     Py_DECREF(data);
     return status == 0
                ? 0
                : cl_transport_fatal(
-                     base, "Fatal error: protocol.data_received() call failed.");
+                     base,
+                     "Fatal error: protocol.data_received() call failed.");
 }
 
 /* protocol.get_buffer(-1), held for writing: 1; 0 if it cannot be written to, -1 if
@@ -736,25 +736,23 @@ read_into_buffer(StreamObject *self)
     int held = get_buffer(self, &view);
     if (held <= 0)
         return cl_transport_fatal(
-            base, held < 0
-                      ? "Fatal error: protocol.get_buffer() call failed."
-                      : "Fatal read error on socket transport");
+            base, held < 0 ? "Fatal error: protocol.get_buffer() call failed."
+                           : "Fatal read error on socket transport");
     ssize_t got = receive(self, view.buf, (size_t)view.len);
     PyBuffer_Release(&view);
     if (got == 0)
         return at_eof(self);
     if (got < 0)
-        return not_yet(got)
-                   ? 0
-                   : cl_transport_fatal_errno(
-                         base, (int)got,
-                         "Fatal read error on socket transport");
+        return not_yet(got) ? 0
+                            : cl_transport_fatal_errno(
+                                  base, (int)got,
+                                  "Fatal read error on socket transport");
     PyObject *count = PyLong_FromSsize_t(got);
-    int status = count == NULL
-                     ? -1
-                     : cl_transport_tell(
-                           base, base->t_loop->l_st->str_buffer_updated, count,
-                           NULL);
+    int status =
+        count == NULL
+            ? -1
+            : cl_transport_tell(base, base->t_loop->l_st->str_buffer_updated,
+                                count, NULL);
     Py_XDECREF(count);
     return status == 0
                ? 0

@@ -16,7 +16,7 @@
 
 typedef struct {
     TransportObject s_base;
-    cl_wqueue s_queue; /* waits until the socket takes more */
+    cl_wqueue s_queue;        /* waits until the socket takes more */
     PyObject *s_empty_waiter; /* owned future of sendfile(), or NULL */
 } StreamObject;
 

@@ -89,8 +89,8 @@ socket_of(TransportObject *self)
         }
     }
     PyObject *sock =
-        PyObject_CallFunction(st->socket_type, "iiii", self->t_family, self->t_type,
-                              self->t_proto, fd);
+        PyObject_CallFunction(st->socket_type, "iiii", self->t_family,
+                              self->t_type, self->t_proto, fd);
     if (sock == NULL) {
         if (fd != self->t_fd)
             close(fd);
@@ -414,8 +414,8 @@ cl_transport_begin(TransportObject *self)
     PyObject *made =
         PyObject_GetAttr(self->t_protocol, st->str_connection_made);
     PyObject *transport = (PyObject *)self;
-    int status =
-        made == NULL ? -1
+    int status = made == NULL
+                     ? -1
                      : cl_loop_call_soon(self->t_loop, made, &transport, 1,
                                          self->t_context);
     Py_XDECREF(made);
@@ -434,9 +434,9 @@ cl_transport_started(TransportObject *self)
         status = cl_transport_want(self, CL_READ, true);
     if (waiter != NULL && status == 0) {
         PyObject *args[] = {waiter, Py_None};
-        PyObject *result = cl_call_module(
-            st->futures_module, st->str__set_result_unless_cancelled, args, 2,
-            NULL);
+        PyObject *result = cl_call_module(st->futures_module,
+                                          st->str__set_result_unless_cancelled,
+                                          args, 2, NULL);
         Py_XDECREF(result);
         status = result == NULL ? -1 : 0;
     }
@@ -560,9 +560,9 @@ call_logger(TransportObject *self, PyObject *level, PyObject *const *args,
     PyObject *logger =
         PyObject_GetAttr(st->base_events_module, st->str_logger);
     PyObject *method = logger == NULL ? NULL : PyObject_GetAttr(logger, level);
-    PyObject *result =
-        method == NULL ? NULL
-                       : PyObject_Vectorcall(method, args, nargs, kwnames);
+    PyObject *result = method == NULL
+                           ? NULL
+                           : PyObject_Vectorcall(method, args, nargs, kwnames);
     Py_XDECREF(logger);
     Py_XDECREF(method);
     Py_XDECREF(result);
@@ -576,9 +576,10 @@ cl_transport_debug(TransportObject *self, const char *format)
         return 0;
     PyObject *text = PyUnicode_FromString(format);
     PyObject *args[] = {text, (PyObject *)self};
-    int status = text == NULL ? -1
-                              : call_logger(self, self->t_loop->l_st->str_debug,
-                                            args, 2, NULL);
+    int status =
+        text == NULL
+            ? -1
+            : call_logger(self, self->t_loop->l_st->str_debug, args, 2, NULL);
     Py_XDECREF(text);
     return status;
 }
@@ -589,7 +590,8 @@ cl_transport_write_when_lost(TransportObject *self)
     int status = 0;
     /* As asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
     if (self->t_conn_lost >= 5) {
-        PyObject *text = PyUnicode_FromString("socket.send() raised exception.");
+        PyObject *text =
+            PyUnicode_FromString("socket.send() raised exception.");
         status = text == NULL
                      ? -1
                      : call_logger(self, self->t_loop->l_st->str_warning,
@@ -759,14 +761,16 @@ Transport_close(TransportObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(Transport_abort_doc,
-             "abort($self, /)\n--\n\n"
-             "Close the connection at once, without sending what is buffered.");
+PyDoc_STRVAR(
+    Transport_abort_doc,
+    "abort($self, /)\n--\n\n"
+    "Close the connection at once, without sending what is buffered.");
 
 static PyObject *
 Transport_abort(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
-    (void)cl_transport_ops_of(self)->buffered(self); /* sends what is gathered */
+    (void)cl_transport_ops_of(self)->buffered(
+        self); /* sends what is gathered */
     if (cl_transport_force_close(self, NULL) < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -775,8 +779,8 @@ Transport_abort(TransportObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 Transport_force_close(TransportObject *self, PyObject *exception)
 {
-    if (cl_transport_force_close(
-            self, exception == Py_None ? NULL : exception) < 0)
+    if (cl_transport_force_close(self,
+                                 exception == Py_None ? NULL : exception) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -1080,8 +1084,8 @@ PyMemberDef cl_transport_members[] = {
     {"_sock_fd", T_INT, offsetof(TransportObject, t_fd), READONLY, NULL},
     {"_conn_lost", T_UINT, offsetof(TransportObject, t_conn_lost), READONLY,
      NULL},
-    {"__dictoffset__", T_PYSSIZET, offsetof(TransportObject, t_dict),
-     READONLY, NULL},
+    {"__dictoffset__", T_PYSSIZET, offsetof(TransportObject, t_dict), READONLY,
+     NULL},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(TransportObject, t_weakrefs),
      READONLY, NULL},
     {NULL}};
@@ -1098,14 +1102,13 @@ cl_transport_repr(PyObject *op)
         return PyUnicode_FromFormat("<%s closed fd=%d>", name, self->t_fd);
     const char *closing = self->t_flags & CL_T_CLOSING ? " closing" : "";
     if (self->t_loop->l_closed)
-        return PyUnicode_FromFormat("<%s%s fd=%d>", name, closing,
-                                    self->t_fd);
+        return PyUnicode_FromFormat("<%s%s fd=%d>", name, closing, self->t_fd);
     unsigned want = self->t_watch.w_want;
-    return PyUnicode_FromFormat(
-        "<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>", name, closing,
-        self->t_fd, want & CL_READ ? "polling" : "idle",
-        want & CL_WRITE ? "polling" : "idle",
-        cl_transport_ops_of(self)->buffered(self));
+    return PyUnicode_FromFormat("<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>",
+                                name, closing, self->t_fd,
+                                want & CL_READ ? "polling" : "idle",
+                                want & CL_WRITE ? "polling" : "idle",
+                                cl_transport_ops_of(self)->buffered(self));
 }
 
 int
@@ -1182,9 +1185,9 @@ cl_transport_type(PyObject *module, cl_state *st, PyType_Spec *spec,
                         "asyncio transports");
         return NULL;
     }
-    PyTypeObject *type = cl_type_new(module, st, spec, bases,
-                                     offsetof(TransportObject, t_dict),
-                                     offsetof(TransportObject, t_weakrefs));
+    PyTypeObject *type =
+        cl_type_new(module, st, spec, bases, offsetof(TransportObject, t_dict),
+                    offsetof(TransportObject, t_weakrefs));
     if (type == NULL)
         return NULL;
     PyObject *max_size = PyLong_FromLong(CL_READ_MAX);

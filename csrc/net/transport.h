@@ -30,14 +30,14 @@
 enum { CL_START = 4 };
 
 enum {
-    CL_T_CLOSING = 1,         /* close() or abort() was called, or it broke */
-    CL_T_PAUSED = 2,          /* pause_reading() */
-    CL_T_EOF = 4,             /* write_eof() */
-    CL_T_CONNECTED = 8,       /* the protocol is owed connection_lost() */
-    CL_T_PROTOCOL_PAUSED = 16,/* pause_writing() */
-    CL_T_BUFFERED = 32,       /* the protocol is a BufferedProtocol */
-    CL_T_GONE = 64,           /* closed, and everything let go */
-    CL_T_BULK = 128,          /* the last read was a large one */
+    CL_T_CLOSING = 1,          /* close() or abort() was called, or it broke */
+    CL_T_PAUSED = 2,           /* pause_reading() */
+    CL_T_EOF = 4,              /* write_eof() */
+    CL_T_CONNECTED = 8,        /* the protocol is owed connection_lost() */
+    CL_T_PROTOCOL_PAUSED = 16, /* pause_writing() */
+    CL_T_BUFFERED = 32,        /* the protocol is a BufferedProtocol */
+    CL_T_GONE = 64,            /* closed, and everything let go */
+    CL_T_BULK = 128,           /* the last read was a large one */
 };
 
 /* An IPv4 or IPv6 address as the kernel gave it. */

@@ -392,9 +392,7 @@ def test_limits(connect, recorder):
     assert transport.get_write_buffer_limits() == (2**33, 2**40)
 
 
-@pytest.mark.parametrize(
-    "limits", [(1, 2), (-1, None), (None, -1), (5, -1), ("x", None), (None, "x")], ids=repr
-)
+@pytest.mark.parametrize("limits", [(1, 2), (-1, None), (None, -1), (5, -1), ("x", None), (None, "x")], ids=repr)
 def test_limits_that_are_refused(as_asyncio, limits):
     def body(loop):
         ours, peer = socket.socketpair()
