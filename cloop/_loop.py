@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import warnings
-from asyncio import coroutines, sslproto
+from asyncio import base_events, coroutines, sslproto
 from asyncio.log import logger
 
 from ._cloop import LoopCore, SocketTransport, wakeup_fd
@@ -102,8 +102,9 @@ class Loop(LoopCore, *_BEHIND):
 
     @functools.wraps(asyncio.SelectorEventLoop.create_connection)
     def create_connection(self, protocol_factory, host=None, port=None, **options):
-        if not options and not self._debug and host and port is not None:
-            # One address and nothing special: most connections, in a third of the time.
+        # One address and nothing special: most connections, in a third of the time. Not if
+        # a test has put another socket module where asyncio looks for it.
+        if not options and not self._debug and host and port is not None and base_events.socket is socket:
             addresses = self._numeric_addrinfo(host, port, 0, socket.SOCK_STREAM, 0, 0)
             if addresses is not None and len(addresses) == 1:
                 return self._connect(protocol_factory, addresses[0])
