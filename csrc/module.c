@@ -84,6 +84,7 @@ module_wakeup_fd(PyObject *module, PyObject *Py_UNUSED(ignored))
 static PyObject *
 module_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
+    state_of(module)->forks++;
     cl_signals_after_fork(state_of(module));
     Py_RETURN_NONE;
 }

@@ -387,7 +387,8 @@ static int
 poll_events(LoopObject *loop, int64_t timeout_ns, cl_event *events)
 {
     int count;
-    cl_loop_afterwards(loop);
+    if (loop->l_afterwards != NULL) /* the next turn begins with it */
+        timeout_ns = 0;
     if (timeout_ns != 0 && !cl_inbox_sleep(&loop->l_inbox))
         timeout_ns = 0;
     Py_BEGIN_ALLOW_THREADS
@@ -410,7 +411,7 @@ poll(LoopObject *loop)
         cl_signals_arm(loop);
         /* One that came before we were armed has left no byte in the pipe. Its
          * handler may have given us something to do. */
-        if (PyErr_CheckSignals() < 0)
+        if (PyErr_CheckSignals() < 0 || cl_loop_afterwards(loop, 0) < 0)
             return -1;
         timeout_ns = poll_timeout_ns(loop);
     }
@@ -525,6 +526,27 @@ run_node_timed(LoopObject *loop, cl_node node)
     return result;
 }
 
+int
+cl_loop_call_afterwards(LoopObject *loop, int status)
+{
+    PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
+    /* What is done in it may ask for more; but not for ever. */
+    for (int i = 0; i < 100 && loop->l_afterwards != NULL; i++) {
+        int (*afterwards)(LoopObject *) = loop->l_afterwards;
+        loop->l_afterwards = NULL;
+        if (afterwards(loop) < 0) {
+            status = -1;
+            if (error != NULL)
+                PyErr_WriteUnraisable((PyObject *)loop);
+            else
+                error = PyErr_GetRaisedException();
+        }
+    }
+    if (error != NULL)
+        PyErr_SetRaisedException(error);
+    return status;
+}
+
 static int
 run_ready(LoopObject *loop)
 {
@@ -537,10 +559,10 @@ run_ready(LoopObject *loop)
         PyObject *object = node_object(node);
         result =
             loop->l_debug ? run_node_timed(loop, node) : run_node(loop, node);
-        cl_loop_afterwards(loop);
         if (cl_node_kind(node) == CL_NODE_HANDLE && Py_REFCNT(object) > 1)
             cl_handle_track(cl_node_pointer(node));
-        Py_DECREF(object);
+        Py_DECREF(object); /* whose destructors may do what a callback may */
+        result = cl_loop_afterwards(loop, result);
         cl_loop_scan_new(loop);
     }
     return result;
@@ -563,7 +585,8 @@ cl_loop_turn(LoopObject *loop)
     loop->l_turn_thread = thread;
     loop->l_turns++;
     loop->l_depth++;
-    if (cl_inbox_filled(&loop->l_inbox))
+    result = cl_loop_afterwards(loop, 0);
+    if (result == 0 && cl_inbox_filled(&loop->l_inbox))
         result = cl_loop_drain_inbox(loop);
     if (result == 0 &&
         (cl_ring_count(&loop->l_ready) == 0 || loop->l_stopping ||
@@ -573,6 +596,7 @@ cl_loop_turn(LoopObject *loop)
     }
     if (result == 0)
         result = run_ready(loop);
+    result = cl_loop_afterwards(loop, result);
     loop->l_depth--;
     return result;
 }

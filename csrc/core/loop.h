@@ -83,9 +83,10 @@ struct LoopObject {
     cl_inbox l_inbox;
     cl_watch l_pipe_watch; /* of the inbox's pipe */
     bool l_pipe_ready;     /* it has something to read */
-    /* Called once when the callback in progress has returned, and before the
-     * loop sleeps; NULL if there is nothing to do. Its errors are its own. */
-    void (*l_afterwards)(LoopObject *loop);
+    /* Called once when the callback in progress has returned, and wherever a
+     * turn begins or ends; NULL if there is nothing to do. 0, or -1 for what must
+     * leave the loop. Runs Python. */
+    int (*l_afterwards)(LoopObject *loop);
     cl_rate l_rate;
     uint64_t l_skip_until;   /* in ticks; before it no poll is due */
     uint64_t l_polled_ticks; /* of the last poll, with ... */
@@ -169,14 +170,15 @@ cl_loop_poll_soon(LoopObject *loop)
     loop->l_skip_until = 0;
 }
 
-static inline void
-cl_loop_afterwards(LoopObject *loop)
+/* Calls l_afterwards until it is NULL. `status` is that of what was done before:
+ * if it is -1, the exception that is set stays. Returns the status of both. */
+int cl_loop_call_afterwards(LoopObject *loop, int status);
+
+static inline int
+cl_loop_afterwards(LoopObject *loop, int status)
 {
-    void (*afterwards)(LoopObject *) = loop->l_afterwards;
-    if (afterwards != NULL) {
-        loop->l_afterwards = NULL;
-        afterwards(loop);
-    }
+    return loop->l_afterwards == NULL ? status
+                                      : cl_loop_call_afterwards(loop, status);
 }
 
 /* Takes over one reference to the node's object; 0 or -1 with MemoryError. */

@@ -100,8 +100,9 @@ typedef struct cl_state {
     unsigned sock_version;
     bool sock_known;
     unsigned long main_thread; /* threading.main_thread().ident */
-    int armed_fd;              /* what we gave signal.set_wakeup_fd, or -1 */
-    Py_ssize_t live_handles;   /* live objects, for leak checks */
+    unsigned forks;          /* how many this process is away from the first */
+    int armed_fd;            /* what we gave signal.set_wakeup_fd, or -1 */
+    Py_ssize_t live_handles; /* live objects, for leak checks */
     Py_ssize_t live_timers;
     Py_ssize_t live_transports;
     Py_ssize_t live_sockops;

@@ -422,12 +422,13 @@ static int
 run(LoopObject *Py_UNUSED(loop), cl_watch *watch, unsigned bits)
 {
     DatagramObject *self = (DatagramObject *)watch->w_owner;
-    if (cl_transport_enter(base_of(self)) < 0)
+    PyObject *context = cl_transport_enter(base_of(self));
+    if (context == NULL)
         return -1;
     int status = run_events(self, bits);
     if (status < 0)
         status = cl_transport_report_stray(base_of(self));
-    return cl_transport_leave(base_of(self), status);
+    return cl_transport_leave(context, status);
 }
 
 static size_t

@@ -256,7 +256,9 @@ accept_one(ListenerObject *self)
     int listening = cl_sock_fd(self->n_loop->l_st, self->n_sock);
     if (listening != self->n_watch.w_fd) { /* closed by hand */
         cl_watch_stop(self->n_loop, &self->n_watch);
-        return 0;
+        return listening == -2
+                   ? report(self, "socket.accept() failed", NULL, NULL)
+                   : 0;
     }
     int fd = accept4(listening, peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {

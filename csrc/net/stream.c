@@ -158,18 +158,32 @@ send_now(StreamObject *self, PyObject *object, const char *data, size_t size)
     return status;
 }
 
+/* Sends what a transport gathered, whose failure is not the caller's. 0, or -1 for
+ * what must leave the loop. */
+static int
+send_for(TransportObject *writer)
+{
+    Py_INCREF(writer);
+    int status = send_now((StreamObject *)writer, NULL, NULL, 0);
+    if (status < 0)
+        status = cl_transport_report_stray(writer);
+    Py_DECREF(writer);
+    return status;
+}
+
 /* The callback has returned. */
-static void
+static int
 send_gathered(LoopObject *loop)
 {
-    StreamObject *writer = (StreamObject *)loop->l_net->n_writer;
-    if (writer == NULL)
-        return;
-    PyObject *pending = PyErr_GetRaisedException();
-    if (send_now(writer, NULL, NULL, 0) < 0)
-        PyErr_WriteUnraisable((PyObject *)loop);
-    if (pending != NULL)
-        PyErr_SetRaisedException(pending);
+    cl_net *net = loop->l_net;
+    if (net->n_writer == NULL)
+        return 0;
+    if (net->n_forks != loop->l_st->forks) {
+        /* We are a child, forked in the callback: the parent sends it. */
+        cl_transport_ops_of(net->n_writer)->drop_buffer(net->n_writer);
+        return 0;
+    }
+    return send_for(net->n_writer);
 }
 
 /* Whether a callback of the loop is in progress, in this thread. */
@@ -189,6 +203,8 @@ gather(StreamObject *self, PyObject *object, const char *data, size_t size)
     cl_net *net = loop->l_net;
     if (!in_callback(loop))
         return 0;
+    if (net->n_writer != NULL && net->n_writer != base_of(self))
+        return 0; /* make_way() has left it */
     if (net->n_writer == NULL) {
         if (size > self->s_base.t_high)
             return 0;
@@ -202,6 +218,7 @@ gather(StreamObject *self, PyObject *object, const char *data, size_t size)
             net->n_first = Py_NewRef(object);
         }
         net->n_writer = (TransportObject *)Py_NewRef(self);
+        net->n_forks = loop->l_st->forks;
         loop->l_afterwards = send_gathered;
         return 1;
     }
@@ -215,38 +232,47 @@ gather(StreamObject *self, PyObject *object, const char *data, size_t size)
     return 1;
 }
 
-/* Sends what another transport gathered: one at a time. */
+/* Sends what another transport gathered: one at a time. That may run Python, which
+ * may write anywhere, here as well: so this comes before all else. 0/-1 */
 static int
 make_way(StreamObject *self)
 {
-    StreamObject *other = (StreamObject *)net_of(self)->n_writer;
-    if (other == NULL || other == self)
-        return 0;
-    return send_now(other, NULL, NULL, 0);
+    cl_net *net = net_of(self);
+    while (net->n_writer != NULL && net->n_writer != base_of(self)) {
+        if (send_for(net->n_writer) < 0)
+            return -1;
+    }
+    return 0;
 }
 
-/* As transport.write() after its checks, for a buffer that is not empty. */
+/* As transport.write() after its checks, for a buffer that is not empty, but for
+ * the call of pause_writing(). */
 static int
 write_buffer(StreamObject *self, PyObject *object, const char *data,
              size_t size)
 {
+    size_t none = 0;
     if (!PyBytes_CheckExact(object))
         object = NULL; /* it may change: what is not sent now is copied */
-    if (self->s_queue.wq_size > 0) {
-        size_t none = 0;
-        if (queue_rest(self, object, data, size, &none) < 0)
-            return -1;
-    }
-    else {
-        if (make_way(self) < 0)
-            return -1;
-        int gathered = gather(self, object, data, size);
-        if (gathered != 0)
-            return gathered < 0 ? -1 : 0;
-        if (send_now(self, object, data, size) < 0)
-            return -1;
-    }
-    return cl_transport_maybe_pause(base_of(self));
+    if (make_way(self) < 0)
+        return -1;
+    if (self->s_base.t_conn_lost)
+        return cl_transport_write_when_lost(base_of(self));
+    if (self->s_queue.wq_size > 0)
+        return queue_rest(self, object, data, size, &none);
+    int gathered = gather(self, object, data, size);
+    if (gathered != 0)
+        return gathered < 0 ? -1 : 0;
+    return send_now(self, object, data, size);
+}
+
+/* What is gathered is below the high-water mark: only the queue can be above. */
+static int
+pause_if_full(StreamObject *self)
+{
+    return self->s_queue.wq_size > self->s_base.t_high
+               ? cl_transport_maybe_pause(base_of(self))
+               : 0;
 }
 
 /* Whether asyncio would refuse to take more: its own method then says so. */
@@ -304,15 +330,13 @@ Stream_write(StreamObject *self, PyObject *const *args, Py_ssize_t nargs,
     }
     int status = 0;
     if (size > 0) {
-        Py_INCREF(data); /* the protocol's pause_writing() may drop it */
-        status = self->s_base.t_conn_lost
-                     ? cl_transport_write_when_lost(base_of(self))
-                     : write_buffer(self, data, bytes, size);
+        Py_INCREF(data); /* Python may run, and drop it */
+        status = write_buffer(self, data, bytes, size);
         Py_DECREF(data);
     }
-    if (view.obj != NULL)
+    if (view.obj != NULL) /* first: pause_writing() may change the buffer */
         PyBuffer_Release(&view);
-    if (status < 0)
+    if (status < 0 || pause_if_full(self) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -427,23 +451,22 @@ write_items(StreamObject *self, PyObject *items)
         return -1;
     if (size == 0)
         return 0;
-    if (self->s_queue.wq_size == 0) {
-        if (make_way(self) < 0)
-            return -1;
-        cl_net *net = net_of(self);
-        if (size <= COPY_MAX && net->n_rest_size + size <= CL_GATHER_MAX &&
-            in_callback(self->s_base.t_loop)) {
-            PyObject *joined = PyObject_CallMethodOneArg(
-                self->s_base.t_loop->l_st->empty_bytes,
-                self->s_base.t_loop->l_st->str_join, items);
-            int status =
-                joined == NULL
-                    ? -1
-                    : write_buffer(self, joined, PyBytes_AS_STRING(joined),
-                                   (size_t)PyBytes_GET_SIZE(joined));
-            Py_XDECREF(joined);
-            return status;
-        }
+    if (make_way(self) < 0)
+        return -1;
+    if (self->s_base.t_conn_lost)
+        return cl_transport_write_when_lost(base_of(self));
+    if (self->s_queue.wq_size == 0 && size <= COPY_MAX &&
+        in_callback(self->s_base.t_loop)) {
+        PyObject *joined = PyObject_CallMethodOneArg(
+            self->s_base.t_loop->l_st->empty_bytes,
+            self->s_base.t_loop->l_st->str_join, items);
+        int status =
+            joined == NULL
+                ? -1
+                : write_buffer(self, joined, PyBytes_AS_STRING(joined),
+                               (size_t)PyBytes_GET_SIZE(joined));
+        Py_XDECREF(joined);
+        return status < 0 ? -1 : pause_if_full(self);
     }
     bool waiting = self->s_queue.wq_size > 0, broken = false;
     if (queue_gathered(self) < 0 || queue_items(self, items) < 0)
@@ -453,7 +476,7 @@ write_items(StreamObject *self, PyObject *items)
         return left;
     if (left > 0 && cl_transport_want(base_of(self), CL_WRITE, true) < 0)
         return -1;
-    return cl_transport_maybe_pause(base_of(self));
+    return pause_if_full(self);
 }
 
 PyDoc_STRVAR(Stream_writelines_doc,
@@ -479,9 +502,7 @@ Stream_writelines(StreamObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (items == NULL)
         return NULL;
     if (PyTuple_GET_SIZE(items) > 0)
-        status = self->s_base.t_conn_lost
-                     ? cl_transport_write_when_lost(base_of(self))
-                     : write_items(self, items);
+        status = write_items(self, items);
     Py_DECREF(items);
     if (status < 0)
         return NULL;
@@ -781,18 +802,17 @@ run_events(StreamObject *self, unsigned bits)
     return 0;
 }
 
-/* What a callback raises that has no place to go: as a Handle's. */
 static int
 run(LoopObject *Py_UNUSED(loop), cl_watch *watch, unsigned bits)
 {
     StreamObject *self = (StreamObject *)watch->w_owner;
-    TransportObject *base = base_of(self);
-    if (cl_transport_enter(base) < 0)
+    PyObject *context = cl_transport_enter(base_of(self));
+    if (context == NULL)
         return -1;
     int status = run_events(self, bits);
     if (status < 0)
-        status = cl_transport_report_stray(base);
-    return cl_transport_leave(base, status);
+        status = cl_transport_report_stray(base_of(self));
+    return cl_transport_leave(context, status);
 }
 
 static size_t

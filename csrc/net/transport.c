@@ -231,6 +231,9 @@ make_extra(TransportObject *self, PyObject *name)
 static PyObject *
 extra_info(TransportObject *self, PyObject *name)
 {
+    /* Who takes it may shut it down: what was written goes first. */
+    if (name == self->t_loop->l_st->str_socket)
+        (void)cl_transport_ops_of(self)->buffered(self);
     if (self->t_extra != NULL) {
         PyObject *value = PyDict_GetItemWithError(self->t_extra, name);
         if (value != NULL || PyErr_Occurred())
@@ -392,14 +395,17 @@ cl_transport_disown(TransportObject *self, bool sock_given)
 bool
 cl_transport_claims(const cl_watch *watch)
 {
+    /* One that is closing claims it as long as there is something to send. */
     const TransportObject *self = (const TransportObject *)watch->w_owner;
-    return (self->t_flags & (CL_T_CLOSING | CL_T_GONE)) == 0;
+    return self->t_conn_lost == 0 && !(self->t_flags & CL_T_GONE);
 }
 
 void
 cl_transport_evicted(LoopObject *loop, cl_watch *watch)
 {
     TransportObject *self = cl_transport_from_watch(watch);
+    if (!loop->l_open)
+        cl_transport_ops_of(self)->drop_buffer(self);
     if (!loop->l_open || self->t_conn_lost || (self->t_flags & CL_T_GONE))
         return;
     /* Its socket was closed by hand, and the number is another's now. */
@@ -532,21 +538,31 @@ cl_transport_maybe_resume(TransportObject *self)
                      "protocol.resume_writing() failed");
 }
 
-int
+PyObject *
 cl_transport_enter(TransportObject *self)
 {
-    return PyContext_Enter(self->t_context);
+    PyObject *context = Py_NewRef(self->t_context);
+    if (PyContext_Enter(context) == 0)
+        return context;
+    PyErr_Clear();
+    Py_SETREF(context, PyContext_Copy(self->t_context));
+    if (context != NULL && PyContext_Enter(context) < 0)
+        Py_CLEAR(context);
+    return context;
 }
 
 int
-cl_transport_leave(TransportObject *self, int status)
+cl_transport_leave(PyObject *context, int status)
 {
-    if (status == 0)
-        return PyContext_Exit(self->t_context);
-    PyObject *error = PyErr_GetRaisedException();
-    if (PyContext_Exit(self->t_context) < 0)
-        PyErr_Clear();
-    PyErr_SetRaisedException(error);
+    PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
+    if (PyContext_Exit(context) < 0) {
+        if (error != NULL)
+            PyErr_Clear();
+        status = -1;
+    }
+    if (error != NULL)
+        PyErr_SetRaisedException(error);
+    Py_DECREF(context);
     return status;
 }
 
@@ -684,16 +700,22 @@ static int
 let_go(TransportObject *self)
 {
     PyObject *protocol = self->t_protocol, *server = self->t_server;
-    int status = 0;
     cl_transport_ops_of(self)->drop_buffer(self);
     cl_watch_stop(self->t_loop, &self->t_watch);
-    status = close_descriptor(self);
+    int status = close_descriptor(self);
+    PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
     self->t_flags |= CL_T_GONE | CL_T_CLOSING;
     self->t_protocol = self->t_server = NULL;
     Py_XDECREF(protocol);
-    if (server != NULL && status == 0)
-        status = tell_server(self, server, self->t_loop->l_st->str__detach);
+    if (server != NULL &&
+        tell_server(self, server, self->t_loop->l_st->str__detach) < 0) {
+        status = -1;
+        if (error != NULL)
+            PyErr_Clear();
+    }
     Py_XDECREF(server);
+    if (error != NULL)
+        PyErr_SetRaisedException(error);
     return status;
 }
 
@@ -936,7 +958,11 @@ Transport_set_write_buffer_limits(TransportObject *self, PyObject *args,
                      "high (%R) must be >= low (%R) must be >= 0", high, low);
     if (valid <= 0)
         goto done;
-    /* Clipped: no buffer gets larger. */
+    /* In whole bytes, and clipped: no buffer gets larger. */
+    Py_SETREF(high, PyNumber_Long(high));
+    Py_SETREF(low, PyNumber_Long(low));
+    if (high == NULL || low == NULL)
+        goto done;
     Py_ssize_t high_size = PyNumber_AsSsize_t(high, NULL);
     Py_ssize_t low_size = PyNumber_AsSsize_t(low, NULL);
     if (PyErr_Occurred())
@@ -965,7 +991,9 @@ Transport_take_descriptor_back(TransportObject *self,
 {
     if (!(self->t_flags & CL_T_GONE) && self->t_watch.w_fd < 0 &&
         self->t_loop->l_open) {
-        int err = cl_watch_start(self->t_loop, &self->t_watch, self->t_fd, 0);
+        /* The protocol may have resumed reading meanwhile. */
+        int err = cl_watch_start(self->t_loop, &self->t_watch, self->t_fd,
+                                 cl_transport_is_reading(self) ? CL_READ : 0);
         if (err < 0) {
             cl_raise_errno(err);
             return NULL;
@@ -1024,8 +1052,10 @@ get_loop(TransportObject *self, void *Py_UNUSED(closure))
 static PyObject *
 get_sock(TransportObject *self, void *Py_UNUSED(closure))
 {
-    return self->t_flags & CL_T_GONE ? or_none(NULL)
-                                     : Py_XNewRef(socket_of(self));
+    if (self->t_flags & CL_T_GONE)
+        return or_none(NULL);
+    (void)cl_transport_ops_of(self)->buffered(self);
+    return Py_XNewRef(socket_of(self));
 }
 
 static PyObject *

@@ -162,9 +162,11 @@ int cl_transport_write_when_lost(TransportObject *self);
 int cl_transport_tell(TransportObject *self, PyObject *name, PyObject *arg,
                       PyObject **result);
 
-/* Runs the ops' work inside the connection's context. */
-int cl_transport_enter(TransportObject *self);
-int cl_transport_leave(TransportObject *self, int status);
+/* Enter the connection's context, or a copy of it in a nested turn that runs
+ * inside one of its callbacks; NULL on error. What was entered goes, with the
+ * status of what was done in it, to cl_transport_leave(), which returns 0/-1. */
+PyObject *cl_transport_enter(TransportObject *self);
+int cl_transport_leave(PyObject *context, int status);
 
 /* What was raised and has no other place to go is reported as a callback's
  * exception. 0, or -1 if it must leave the loop. */
@@ -205,6 +207,7 @@ typedef struct cl_net {
     PyObject *n_first;         /* owned bytes */
     char *n_rest;              /* CL_GATHER_MAX bytes */
     size_t n_rest_size;
+    unsigned n_forks; /* the state's, when the first was written */
 } cl_net;
 
 /* How much is copied together. A socket's own buffer is not much larger, and the
