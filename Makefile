@@ -23,7 +23,8 @@ PYTHON := $(BIN)/python
 PIP := $(PYTHON) -m pip install -q --disable-pip-version-check
 SHARED := $(wildcard ../shared/programs/run_programs.py)
 LIBRARIES := aiohttp anyio asyncpg httptools httpx redis uvicorn websockets
-PROGRAMS := 000-* 001-0[2-6]* 002-0* 002-12* 003-* 004-0[124]*
+# Two need aiohttp, which `make ecosystem` installs.
+PROGRAMS := 000-* 001-0[2-68]* 002-* 003-* 004-0[1-4]* $(if $(wildcard $(VENV)/.ecosystem),001-07* 004-05*)
 
 .PHONY: build run test test-c debug asan stress bench conformance ecosystem programs lint fmt matrix clean
 .DEFAULT_GOAL := build
