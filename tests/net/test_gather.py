@@ -136,6 +136,7 @@ def test_shutdown_of_the_socket_after_a_write(connect, recorder, in_callback):
     transport.abort()
 
 
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_child_forked_after_a_write_does_not_send_it_again(connect, recorder, in_callback):
     transport, peer = connect(recorder())
     children = []
@@ -156,11 +157,12 @@ def test_child_forked_after_a_write_does_not_send_it_again(connect, recorder, in
     transport.abort()
 
 
-def test_pause_writing_may_change_the_buffer(connect, recorder, in_callback):
+def test_pause_writing_may_change_the_buffer(connect, recorder, in_callback, native):
     data = bytearray(1 << 20)
     transport, peer = connect(recorder(pause_writing=lambda self: data.clear()))
+    native(transport)  # from 3.12 on asyncio keeps a view of it
     in_callback(transport.write, data)
-    assert data == b"" and transport.get_write_buffer_size() > 0
+    assert len(data) == 0 and transport.get_write_buffer_size() > 0
     transport.abort()
 
 
