@@ -55,8 +55,8 @@ send_parts(StreamObject *self, struct iovec *parts, int count)
     if (fd < 0)
         return fd;
 #ifdef CL_STRESS
-    if (parts[0].iov_len >
-        1024) { /* the kernel takes a part of what is large */
+    /* The kernel takes a part of what is large. */
+    if (parts[0].iov_len > 1024) {
         count = 1;
         parts[0].iov_len = parts[0].iov_len / 2;
     }
