@@ -1,71 +1,10 @@
-/* loop_run.c - LoopCore's tasks and futures, running and closing. */
+/* loop_run.c - LoopCore's running and closing. */
 #include "loop_type.h"
 
 #include "core/lent.h"
 #include "core/loop.h"
 #include "core/signals.h"
 #include "core/args.h"
-
-/* ----------------------------------------------------------- tasks, futures */
-
-PyDoc_STRVAR(Loop_create_future_doc,
-             "create_future($self, /)\n--\n\n"
-             "Return an asyncio.Future attached to this loop.");
-
-static PyObject *
-Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
-{
-    cl_state *st = loop->l_st;
-    PyObject *argv[] = {(PyObject *)loop};
-    return cl_call_module(st->futures_module, st->str_Future, argv, 0,
-                          st->kwnames_loop);
-}
-
-PyDoc_STRVAR(
-    Loop_create_task_doc,
-    "create_task($self, coro, **kwargs)\n--\n\n"
-    "Wrap a coroutine in a task and schedule it; return the asyncio.Task.\n\n"
-    "Keywords are those of this Python's asyncio: name=, context= (3.11),\n"
-    "eager_start= (3.14). A task factory is asked first, if one is set. "
-    "Raises\n"
-    "RuntimeError if the loop is closed. See asyncio's loop.create_task.");
-
-/* Plain calls are made here; anything with a factory or other keywords goes to
- * asyncio's own method, which knows its version's rules. */
-static PyObject *
-Loop_create_task(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
-                 PyObject *kwnames)
-{
-    cl_state *st = loop->l_st;
-    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-    if (nargs != 1 || nkw != 0 || loop->l_debug ||
-        (loop->l_task_factory != NULL && loop->l_task_factory != Py_None)) {
-        PyObject *self_args[8];
-        PyObject *method =
-            PyObject_GetAttr(st->SelectorEventLoop, st->str_create_task);
-        PyObject *task = NULL;
-        if (method == NULL)
-            return NULL;
-        if (nargs + nkw > 7) {
-            PyErr_SetString(PyExc_TypeError,
-                            "create_task() got too many arguments");
-        }
-        else {
-            self_args[0] = (PyObject *)loop;
-            for (Py_ssize_t i = 0; i < nargs + nkw; i++)
-                self_args[i + 1] = args[i];
-            task = PyObject_Vectorcall(method, self_args, (size_t)nargs + 1,
-                                       kwnames);
-        }
-        Py_DECREF(method);
-        return task;
-    }
-    if (cl_loop_check_open(loop) < 0)
-        return NULL;
-    PyObject *argv[] = {args[0], (PyObject *)loop};
-    return cl_call_module(st->tasks_module, st->str_Task, argv, 1,
-                          st->kwnames_loop);
-}
 
 /* -------------------------------------------------------------------- running */
 
@@ -169,6 +108,8 @@ refresh_if_changed(LoopObject *loop)
     /* A patched class; instances notice by themselves, unless their __dict__
      * was written to directly. */
     unsigned version = cl_type_version(Py_TYPE(loop));
+    if (cl_loop_choose_tasks(loop) < 0)
+        return -1;
     if (version != 0 && version == loop->l_type_version &&
         loop->l_dict == NULL)
         return 0;
@@ -248,7 +189,7 @@ future_for(LoopObject *loop, PyObject *awaitable, bool *is_new)
     if (PyCoro_CheckExact(awaitable) &&
         !cl_loop_overrides(loop, CL_OVERRIDES_CREATE_TASK)) {
         *is_new = true;
-        return Loop_create_task(loop, &awaitable, 1, NULL);
+        return cl_loop_create_task(loop, awaitable);
     }
     PyObject *result = PyObject_CallOneArg(st->isfuture, awaitable);
     int is_future = result == NULL ? -1 : PyObject_IsTrue(result);
@@ -465,10 +406,6 @@ Loop_arm_signals(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 /* ------------------------------------------------------------------- methods */
 
 static PyMethodDef methods[] = {
-    {"create_future", (PyCFunction)Loop_create_future, METH_NOARGS,
-     Loop_create_future_doc},
-    {"create_task", CL_FAST(Loop_create_task), METH_FASTCALL | METH_KEYWORDS,
-     Loop_create_task_doc},
     {"run_forever", (PyCFunction)Loop_run_forever, METH_NOARGS,
      Loop_run_forever_doc},
     {"run_until_complete", CL_FAST(Loop_run_until_complete),

@@ -11,6 +11,19 @@
 
 /* ----------------------------------------------------------------- attributes */
 
+/* Puts a handle into the place of a task that is ready. */
+static int
+show_as_handle(LoopObject *loop, cl_node *node)
+{
+    PyObject *task = cl_node_pointer(*node);
+    PyObject *handle = cl_task_node_handle(loop, task, cl_node_kind(*node));
+    if (handle == NULL)
+        return -1;
+    *node = cl_node_make(handle, CL_NODE_HANDLE);
+    Py_DECREF(task);
+    return 0;
+}
+
 static PyObject *
 get_ready(LoopObject *loop, void *Py_UNUSED(closure))
 {
@@ -19,10 +32,15 @@ get_ready(LoopObject *loop, void *Py_UNUSED(closure))
         return list;
     for (uint64_t at = loop->l_ready.r_head; at != loop->l_ready.r_tail;
          at++) {
-        cl_node node = cl_ring_at(&loop->l_ready, at);
-        if (cl_node_kind(node) == CL_NODE_HANDLE)
-            cl_handle_track(cl_node_pointer(node));
-        if (PyList_Append(list, cl_node_pointer(node)) < 0) {
+        cl_node *node = cl_ring_slot(&loop->l_ready, at);
+        if (cl_node_kind(*node) >= CL_NODE_TASK_STEP &&
+            show_as_handle(loop, node) < 0) {
+            Py_DECREF(list);
+            return NULL;
+        }
+        if (cl_node_kind(*node) == CL_NODE_HANDLE)
+            cl_handle_track(cl_node_pointer(*node));
+        if (PyList_Append(list, cl_node_pointer(*node)) < 0) {
             Py_DECREF(list);
             return NULL;
         }
@@ -197,7 +215,7 @@ Loop_init(LoopObject *loop, PyObject *args, PyObject *kwargs)
             NULL ||
         (loop->l_signal_handlers = PyDict_New()) == NULL ||
         (loop->l_unix_server_sockets = PyDict_New()) == NULL ||
-        cl_loop_refresh_overrides(loop) < 0)
+        cl_loop_refresh_overrides(loop) < 0 || cl_loop_choose_tasks(loop) < 0)
         return -1;
     if (cl_loop_open(loop, poller) < 0)
         return -1;
@@ -312,7 +330,7 @@ cl_loop_setup(PyObject *module, cl_state *st)
     if (type != NULL &&
         (cl_loop_schedule_setup(type) < 0 || cl_loop_watch_setup(type) < 0 ||
          cl_loop_sock_setup(type) < 0 || cl_loop_net_setup(type) < 0 ||
-         cl_loop_run_setup(type) < 0))
+         cl_loop_tasks_setup(type) < 0 || cl_loop_run_setup(type) < 0))
         Py_CLEAR(type);
     return type;
 }

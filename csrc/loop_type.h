@@ -6,15 +6,22 @@
 
 #include "core/state.h"
 
-/* The dealloc of LoopCore, by which a subclass finds the module's state. */
-void cl_loop_dealloc(PyObject *self);
+typedef struct LoopObject LoopObject;
 
 /* Each adds the methods of its file to the type: 0 or -1. */
 int cl_loop_schedule_setup(PyTypeObject *type);
 int cl_loop_watch_setup(PyTypeObject *type);
 int cl_loop_sock_setup(PyTypeObject *type);
 int cl_loop_net_setup(PyTypeObject *type);
+int cl_loop_tasks_setup(PyTypeObject *type);
 int cl_loop_run_setup(PyTypeObject *type);
+
+/* Whether the loop makes tasks of cloop or of asyncio: those of asyncio if cloop's
+ * are switched off, or somebody has put other classes into asyncio's modules. */
+int cl_loop_choose_tasks(LoopObject *loop);
+
+/* loop.create_task(coro) without looking for an override. */
+PyObject *cl_loop_create_task(LoopObject *loop, PyObject *coro);
 
 PyTypeObject *cl_loop_setup(PyObject *module, cl_state *st);
 

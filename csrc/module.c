@@ -3,6 +3,11 @@
 #include "core/handle.h"
 #include "core/signals.h"
 #include "core/state.h"
+#include "futures/future.h"
+#include "futures/iter.h"
+#include "futures/layout.h"
+#include "futures/registry.h"
+#include "futures/task.h"
 #include "loop_type.h"
 #include "net/datagram.h"
 #include "net/listener.h"
@@ -34,7 +39,8 @@ static PyObject *
 module_counts(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = state_of(module);
-    return Py_BuildValue("{snsnsnsnsn}", "Loop", st->live_loops, "Handle",
+    return Py_BuildValue("{snsnsnsnsnsnsn}", "Loop", st->live_loops, "Future",
+                         st->live_futures, "Task", st->live_tasks, "Handle",
                          st->live_handles, "TimerHandle", st->live_timers,
                          "Transport", st->live_transports, "SockOp",
                          st->live_sockops);
@@ -81,6 +87,43 @@ module_wakeup_fd(PyObject *module, PyObject *Py_UNUSED(ignored))
     return PyLong_FromLong(fd);
 }
 
+PyDoc_STRVAR(raw_fields_doc,
+             "raw_fields(future)\n--\n\n"
+             "Return what a future or task of asyncio holds where its fields "
+             "are expected:\n"
+             "{name: number}, addresses for objects. RuntimeError if it has "
+             "another size.");
+
+static PyObject *
+module_raw_fields(PyObject *module, PyObject *object)
+{
+    return cl_layout_raw_fields(state_of(module), object);
+}
+
+PyDoc_STRVAR(use_own_tasks_doc,
+             "use_own_tasks(task, loop)\n--\n\n"
+             "From now on new loops make cloop.Task and cloop.Future; return "
+             "False if that\n"
+             "can't be. `task` is a pending one of asyncio's, the last that "
+             "this thread has\n"
+             "made, and `loop` its loop.");
+
+static PyObject *
+module_use_own_tasks(PyObject *module, PyObject *args)
+{
+    cl_state *st = state_of(module);
+    PyObject *task, *loop;
+    if (!PyArg_ParseTuple(args, "OO:use_own_tasks", &task, &loop))
+        return NULL;
+    if (!st->layouts_fit || (PyObject *)Py_TYPE(task) != st->asyncio_Task)
+        Py_RETURN_FALSE;
+    int found = cl_registry_find_slots(st, task, loop);
+    if (found < 0)
+        return NULL;
+    st->own_tasks = found;
+    return PyBool_FromLong(found);
+}
+
 static PyObject *
 module_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
@@ -93,6 +136,8 @@ static PyMethodDef module_methods[] = {
     {"counts", module_counts, METH_NOARGS, counts_doc},
     {"build_info", module_build_info, METH_NOARGS, build_info_doc},
     {"wakeup_fd", module_wakeup_fd, METH_NOARGS, wakeup_fd_doc},
+    {"raw_fields", module_raw_fields, METH_O, raw_fields_doc},
+    {"use_own_tasks", module_use_own_tasks, METH_VARARGS, use_own_tasks_doc},
     {"_after_fork_in_child", module_after_fork, METH_NOARGS, NULL},
     {NULL}};
 
@@ -249,6 +294,9 @@ setup_types(PyObject *module, cl_state *st)
             0 ||
         PyModule_AddObjectRef(module, "TimerHandle",
                               (PyObject *)st->TimerHandleType) < 0 ||
+        PyModule_AddObjectRef(module, "Future", (PyObject *)st->FutureType) <
+            0 ||
+        PyModule_AddObjectRef(module, "Task", (PyObject *)st->TaskType) < 0 ||
         PyModule_AddObjectRef(module, "SocketTransport",
                               (PyObject *)st->SocketTransportType) < 0 ||
         PyModule_AddObjectRef(module, "DatagramTransport",
@@ -267,7 +315,8 @@ module_exec(PyObject *module)
     if (setup_imports(st) < 0 || setup_names(st) < 0 ||
         setup_optional_imports(st) < 0 || probe_callback_source(st) < 0 ||
         probe_transports(st) < 0 || setup_threads(module, st) < 0 ||
-        cl_sock_setup(st) < 0 || setup_types(module, st) < 0)
+        cl_sock_setup(st) < 0 || setup_types(module, st) < 0 ||
+        cl_registry_setup(st) < 0)
         return -1;
     return 0;
 }
@@ -284,6 +333,10 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 #define VISIT(field, module_name, attribute) Py_VISIT(st->field);
     CL_STATE_IMPORTS(VISIT)
 #undef VISIT
+    Py_VISIT(st->current_tasks);
+    Py_VISIT(st->all_tasks);
+    Py_VISIT(st->all_tasks_iterating);
+    Py_VISIT(st->all_tasks_removals);
     Py_VISIT(st->asyncio_ThreadSafeHandle);
     Py_VISIT(st->sendfile_try_native);
     Py_VISIT(st->socket_accept);
@@ -296,6 +349,11 @@ module_clear(PyObject *module)
     cl_state *st = state_of(module);
     if (st == NULL)
         return 0;
+    cl_future_free_spares(st); /* while their types are there */
+    Py_CLEAR(st->current_tasks);
+    Py_CLEAR(st->all_tasks);
+    Py_CLEAR(st->all_tasks_iterating);
+    Py_CLEAR(st->all_tasks_removals);
 #define CLEAR(type, setup) Py_CLEAR(st->type##Type);
     CL_STATE_TYPES(CLEAR)
 #undef CLEAR

@@ -207,6 +207,7 @@ def plain(value):
     """The value without addresses, the names of classes that differ, and where futures were made."""
     if isinstance(value, str):
         value = re.sub(r"\b0x[0-9a-f]+", "0x", value)
+        value = value.replace("<TaskWakeupMethWrapper object at 0x>()", "Task.task_wakeup()")  # of Python 3.8
         value = re.sub(r"<Future (\w{5})[^>]*>", r"<Future \1>", value)  # made in a file of asyncio, or in C
         value = value.replace("<_ThreadSafeHandle ", "<Handle ")  # a private class of Python 3.14
         return re.sub(r"(<|')(_UnixSelectorEventLoop|cloop[\w.]*\.Loop|Loop)\b", r"\1Loop", value)

@@ -31,6 +31,48 @@ PyObject_GetOptionalAttr(PyObject *op, PyObject *name, PyObject **result)
 }
 #endif
 
+PySendResult
+cl_iter_status(PyObject **result)
+{
+    if (*result != NULL)
+        return PYGEN_NEXT;
+    if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_StopIteration))
+        return PYGEN_ERROR;
+    /* None, too, stands for a NULL without exception (tp_iternext). */
+    PyObject *stop = PyErr_GetRaisedException();
+    *result = Py_NewRef(stop == NULL ? Py_None
+                                     : ((PyStopIterationObject *)stop)->value);
+    Py_XDECREF(stop);
+    return PYGEN_RETURN;
+}
+
+void
+cl_raise_stop_iteration(PyObject *value)
+{
+    /* An exception as value would be raised, and a tuple taken apart. */
+    if (!PyTuple_Check(value) && !PyExceptionInstance_Check(value)) {
+        PyErr_SetObject(PyExc_StopIteration, value);
+        return;
+    }
+    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
+    if (stop != NULL) {
+        PyErr_SetObject(PyExc_StopIteration, stop);
+        Py_DECREF(stop);
+    }
+}
+
+#if PY_VERSION_HEX < 0x030a0000
+PySendResult
+cl_iter_send(PyObject *iter, PyObject **result)
+{
+    if (PyCoro_CheckExact(iter) || PyGen_CheckExact(iter))
+        *result = _PyGen_Send((PyGenObject *)iter, Py_None);
+    else
+        *result = PyObject_CallMethod(iter, "send", "O", Py_None);
+    return cl_iter_status(result);
+}
+#endif
+
 #if PY_VERSION_HEX < 0x03090000
 #define STATE_KEY "_cloop_state"
 #endif
@@ -75,8 +117,10 @@ cl_type_new(PyObject *module, void *state, PyType_Spec *spec, PyObject *bases,
 #else
     if (type == NULL)
         return NULL;
-    type->tp_dictoffset = dictoffset;
-    type->tp_weaklistoffset = weakoffset;
+    if (dictoffset != 0)
+        type->tp_dictoffset = dictoffset;
+    if (weakoffset != 0)
+        type->tp_weaklistoffset = weakoffset;
     PyObject *capsule = PyCapsule_New(state, STATE_KEY, NULL);
     if (capsule == NULL ||
         PyDict_SetItemString(type->tp_dict, STATE_KEY, capsule) < 0 ||

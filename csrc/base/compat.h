@@ -142,9 +142,33 @@ cl_weakref_is(PyObject *reference, PyObject *object)
 #endif
 }
 
+/* The object's weak reference without callback, which all that ask for one share;
+ * new reference, or NULL if nobody has asked. */
+static inline PyObject *
+cl_plain_weakref(PyObject *object)
+{
+    Py_ssize_t offset = Py_TYPE(object)->tp_weaklistoffset;
+    PyWeakReference *first = *(PyWeakReference **)((char *)object + offset);
+    /* It comes before those with a callback, and before proxies. */
+    return first != NULL && first->wr_callback == NULL &&
+                   PyWeakref_CheckRefExact((PyObject *)first)
+               ? Py_NewRef((PyObject *)first)
+               : NULL;
+}
+
+/* In a dealloc: tells those that refer weakly to the object. */
+static inline void
+cl_clear_weakrefs(PyObject *object)
+{
+    Py_ssize_t offset = Py_TYPE(object)->tp_weaklistoffset;
+    if (*(PyObject **)((char *)object + offset) != NULL)
+        PyObject_ClearWeakRefs(object);
+}
+
 /* Coroutines in C: from 3.10 on they are driven by am_send, which saves an
  * exception per result; before, by tp_iternext and send(). */
-#if PY_VERSION_HEX >= 0x030a0000
+#define CL_HAS_AM_SEND (PY_VERSION_HEX >= 0x030a0000)
+#if CL_HAS_AM_SEND
 #define CL_AM_SEND(function) {Py_am_send, function},
 #else
 typedef enum {
@@ -153,6 +177,52 @@ typedef enum {
     PYGEN_NEXT = 1
 } PySendResult;
 #define CL_AM_SEND(function)
+#endif
+
+/* Advances a coroutine or generator by one step, as send(None) does: its state, and
+ * what it yielded or returned in *result (a new reference). */
+#if PY_VERSION_HEX >= 0x030a0000
+static inline PySendResult
+cl_iter_send(PyObject *iter, PyObject **result)
+{
+    return PyIter_Send(iter, Py_None, result);
+}
+#else
+PySendResult cl_iter_send(PyObject *iter, PyObject **result);
+#endif
+
+/* After a call of send() or throw(): the state, with the value of a StopIteration
+ * in *result. */
+PySendResult cl_iter_status(PyObject **result);
+
+/* Sets StopIteration(value). */
+void cl_raise_stop_iteration(PyObject *value);
+
+/* What this version's asyncio has: cancel(msg=), create_task(context=), tasks that
+ * start eagerly, create_task(eager_start=), and, all at once, tasks in the state of
+ * their thread, with futures that know who awaits them. */
+#define CL_HAS_CANCEL_MESSAGE (PY_VERSION_HEX >= 0x03090000)
+#define CL_HAS_TASK_CONTEXT (PY_VERSION_HEX >= 0x030b0000)
+#define CL_HAS_KEPT_CANCELLATION (PY_VERSION_HEX >= 0x030b0000)
+#define CL_HAS_EAGER_TASKS (PY_VERSION_HEX >= 0x030c0000)
+#define CL_HAS_EAGER_START (PY_VERSION_HEX >= 0x030e0000)
+#define CL_HAS_AWAITED_BY (PY_VERSION_HEX >= 0x030e0000)
+/* throw(type, value, traceback) warns. */
+#define CL_THROW_TAKES_ONE (PY_VERSION_HEX >= 0x030c0000)
+/* The WeakSet of tasks in asyncio.tasks; not used with CL_HAS_AWAITED_BY. */
+#define CL_ALL_TASKS_NAME \
+    (PY_VERSION_HEX >= 0x030c0000 ? "_scheduled_tasks" : "_all_tasks")
+
+/* Items of a list that only later versions have. */
+#if CL_HAS_EAGER_TASKS
+#define CL_IF_EAGER_TASKS(...) __VA_ARGS__
+#else
+#define CL_IF_EAGER_TASKS(...)
+#endif
+#if CL_HAS_AWAITED_BY
+#define CL_IF_AWAITED_BY(...) __VA_ARGS__
+#else
+#define CL_IF_AWAITED_BY(...)
 #endif
 
 /* asyncio lets a timer for NaN fail in its selector from 3.14 on; before, such a
@@ -165,6 +235,34 @@ typedef enum {
 #else
 #define CL_VISIT_TYPE(self) ((void)(self), (void)visit, (void)arg)
 #endif
+
+static inline bool
+cl_is_finalizing(void)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    return Py_IsFinalizing();
+#else
+    return _Py_IsFinalizing();
+#endif
+}
+
+/* The same where the type's base, in C, is no heap type and does not do it. */
+#if PY_VERSION_HEX >= 0x030c0000
+#define CL_VISIT_TYPE_OF_STATIC_BASE(self) ((void)(self))
+#else
+#define CL_VISIT_TYPE_OF_STATIC_BASE(self) CL_VISIT_TYPE(self)
+#endif
+
+/* Whether the object's finalizer has run. Its memory remembers that. */
+static inline bool
+cl_is_finalized(PyObject *self)
+{
+#if PY_VERSION_HEX >= 0x03090000
+    return PyObject_GC_IsFinalized(self);
+#else
+    return _PyGC_FINALIZED(self);
+#endif
+}
 
 /* No constructor: before 3.10 cl_type_new() takes tp_new away instead. */
 #if PY_VERSION_HEX >= 0x030a0000

@@ -79,11 +79,17 @@ cl_ring_pop(cl_ring *ring)
     return ring->r_slots[ring->r_head++ & ring->r_mask];
 }
 
-/* The node at a position between r_head and r_tail. */
+/* Where the node at a position between r_head and r_tail is, until the next push. */
+static inline cl_node *
+cl_ring_slot(const cl_ring *ring, uint64_t position)
+{
+    return &ring->r_slots[position & ring->r_mask];
+}
+
 static inline cl_node
 cl_ring_at(const cl_ring *ring, uint64_t position)
 {
-    return ring->r_slots[position & ring->r_mask];
+    return *cl_ring_slot(ring, position);
 }
 
 /* Gives memory back after a burst; call when few nodes are left. */

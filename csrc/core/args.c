@@ -16,6 +16,16 @@ cl_call_module(PyObject *module, PyObject *name, PyObject *const *args,
 }
 
 int
+cl_call_void(PyObject *function, PyObject *first, PyObject *second)
+{
+    PyObject *args[] = {first, second};
+    PyObject *result =
+        PyObject_Vectorcall(function, args, second == NULL ? 1 : 2, NULL);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
 cl_loop_check_open(LoopObject *loop)
 {
     /* l_open as well: Python code can reset _closed, or leave out __init__. */

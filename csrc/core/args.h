@@ -50,4 +50,8 @@ PyObject *cl_call_module(PyObject *module, PyObject *name,
                          PyObject *const *args, size_t nargs,
                          PyObject *kwnames);
 
+/* function(first, second), or function(first) if `second` is NULL, for what it does:
+ * 0 or -1. */
+int cl_call_void(PyObject *function, PyObject *first, PyObject *second);
+
 #endif

@@ -38,3 +38,34 @@ cl_error_is_exit(void)
     return PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) ||
            PyErr_ExceptionMatches(PyExc_SystemExit);
 }
+
+void
+cl_raise_thrown(PyObject *type, PyObject *value, PyObject *traceback)
+{
+    if (PyExceptionInstance_Check(type)) {
+        if (value != NULL && value != Py_None) {
+            PyErr_SetString(
+                PyExc_TypeError,
+                "instance exception may not have a separate value");
+            return;
+        }
+        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
+    }
+    else if (PyExceptionClass_Check(type)) {
+        PyErr_SetObject(type, value == Py_None ? NULL : value);
+    }
+    else {
+        PyErr_Format(PyExc_TypeError,
+                     "exceptions must be classes or instances deriving from "
+                     "BaseException, not %s",
+                     Py_TYPE(type)->tp_name);
+        return;
+    }
+    if (traceback != NULL && traceback != Py_None) {
+        PyObject *error = PyErr_GetRaisedException();
+        if (PyException_SetTraceback(error, traceback) < 0)
+            Py_DECREF(error);
+        else
+            PyErr_SetRaisedException(error);
+    }
+}

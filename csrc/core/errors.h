@@ -19,4 +19,8 @@ int cl_report(LoopObject *loop, PyObject *details, PyObject *exception);
  * exception handler. */
 bool cl_error_is_exit(void);
 
+/* Sets the exception that the arguments of a coroutine's throw(type, value=None,
+ * traceback=None) name; `value` and `traceback` may be NULL. */
+void cl_raise_thrown(PyObject *type, PyObject *value, PyObject *traceback);
+
 #endif

@@ -364,9 +364,8 @@ failure_message(HandleObject *handle)
     return message;
 }
 
-/* Takes the exception that is set to the loop's exception handler. */
-static int
-report_failure(HandleObject *handle)
+int
+cl_handle_report(HandleObject *handle)
 {
     cl_state *st = handle->h_loop->l_st;
     PyObject *exception = PyErr_GetRaisedException();
@@ -403,7 +402,7 @@ cl_handle_run(HandleObject *handle)
     if (result != NULL)
         Py_DECREF(result);
     else
-        status = cl_error_is_exit() ? -1 : report_failure(handle);
+        status = cl_error_is_exit() ? -1 : cl_handle_report(handle);
     if (!nested) {
         handle->h_flags &= (uint8_t)~CL_HANDLE_RUNNING;
         if ((handle->h_flags & CL_HANDLE_THREADSAFE) &&

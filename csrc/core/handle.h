@@ -96,6 +96,10 @@ TimerHandleObject *cl_timer_handle_new(LoopObject *loop, double when,
  * holds a reference. A cancelled handle does nothing. */
 int cl_handle_run(HandleObject *handle);
 
+/* Takes the exception that is set to the loop's exception handler, as one of this
+ * handle's callback: 0 or -1. Runs Python. */
+int cl_handle_report(HandleObject *handle);
+
 /* From call_soon_threadsafe(): where this version's asyncio has a
  * _ThreadSafeHandle, the handle becomes one. */
 void cl_handle_make_threadsafe(HandleObject *handle);

@@ -17,6 +17,20 @@ node_object(cl_node node)
                                                : pointer;
 }
 
+LoopObject *
+cl_loop_cast(PyObject *loop)
+{
+    if (loop == NULL)
+        return NULL;
+    /* Nearly always a cloop.Loop, whose base it is. */
+    for (PyTypeObject *type = Py_TYPE(loop); type != NULL;
+         type = type->tp_base) {
+        if (type->tp_dealloc == cl_loop_dealloc)
+            return (LoopObject *)loop;
+    }
+    return NULL;
+}
+
 /* ---------------------------------------------------------------- open, close */
 
 int
@@ -468,12 +482,20 @@ run_watch(LoopObject *loop, cl_watch *watch)
 static inline int
 run_node(LoopObject *loop, cl_node node)
 {
-    switch (cl_node_kind(node)) {
-    case CL_NODE_HANDLE:
-        return cl_handle_run(cl_node_pointer(node));
+    unsigned kind = cl_node_kind(node);
+    switch (kind) {
+    case CL_NODE_TASK_STEP:
+    case CL_NODE_TASK_WAKEUP:
+        return cl_task_run_node(loop, cl_node_pointer(node), kind);
     case CL_NODE_WATCH:
         return run_watch(loop, cl_node_pointer(node));
+    case CL_NODE_HANDLE:
+        if (loop->l_task_entry)
+            cl_registry_idle(loop);
+        return cl_handle_run(cl_node_pointer(node));
     default:
+        if (loop->l_task_entry)
+            cl_registry_idle(loop);
         return run_foreign(loop, node_object(node));
     }
 }
@@ -486,9 +508,9 @@ log_slow(LoopObject *loop, cl_node node, double seconds)
     /* Looked up at each use, as asyncio does. */
     PyObject *logger =
         PyObject_GetAttr(st->base_events_module, st->str_logger);
-    PyObject *text = cl_node_kind(node) == CL_NODE_WATCH
-                         ? PyObject_Str(object)
-                         : PyObject_CallOneArg(st->format_handle, object);
+    PyObject *text = cl_node_kind(node) <= CL_NODE_FOREIGN
+                         ? PyObject_CallOneArg(st->format_handle, object)
+                         : PyObject_Str(object);
     PyObject *taken = PyFloat_FromDouble(seconds);
     PyObject *format = PyUnicode_FromString("Executing %s took %.3f seconds");
     PyObject *result = NULL;
@@ -513,7 +535,7 @@ run_node_timed(LoopObject *loop, cl_node node)
     if (cl_node_kind(node) == CL_NODE_HANDLE &&
         (((HandleObject *)handle)->h_flags & CL_HANDLE_CANCELLED))
         return 0;
-    if (cl_node_kind(node) != CL_NODE_WATCH) /* that is no handle */
+    if (cl_node_kind(node) <= CL_NODE_FOREIGN) /* the others are no handles */
         Py_XSETREF(loop->l_current_handle, Py_NewRef(handle));
     int result = cl_loop_time(loop, &start);
     if (result == 0)
@@ -565,6 +587,8 @@ run_ready(LoopObject *loop)
         result = cl_loop_afterwards(loop, result);
         cl_loop_scan_new(loop);
     }
+    if (loop->l_task_entry)
+        cl_registry_idle(loop);
     return result;
 }
 

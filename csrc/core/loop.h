@@ -38,6 +38,8 @@ enum {
     CL_NODE_FOREIGN =
         1,             /* an asyncio.Handle made by Python code: call _run() */
     CL_NODE_WATCH = 2, /* a cl_watch; the reference is to its w_owner */
+    CL_NODE_TASK_STEP = 3,   /* a cloop.Task, see futures/task.h */
+    CL_NODE_TASK_WAKEUP = 4, /* the same, and what it waited for is done */
 };
 
 /* Spare handles kept per loop; asyncio.gather(*1000 coroutines) and the like
@@ -51,6 +53,7 @@ enum {
     X(CALL_SOON, call_soon) \
     X(CALL_AT, call_at) \
     X(CREATE_TASK, create_task) \
+    X(GET_DEBUG, get_debug) \
     X(RUN_FOREVER, run_forever) \
     X(RUN_ONCE, _run_once)
 
@@ -107,6 +110,8 @@ struct LoopObject {
     unsigned long l_turn_thread; /* of the thread they are in */
     bool l_debug;
     bool l_signals_tried; /* cl_signals_arm() was called in this run */
+    bool l_own_tasks;     /* tasks and futures are cloop.Task, cloop.Future */
+    bool l_task_entry;    /* see futures/registry.h */
     bool l_signals_armed; /* our pipe is the process's wakeup descriptor */
 
     /* threads that wait for a _ThreadSafeHandle's callback to return */
@@ -145,6 +150,12 @@ struct LoopObject {
     uint64_t l_polls;
     uint64_t l_callbacks;
 };
+
+/* The loop as one of ours, or NULL. */
+LoopObject *cl_loop_cast(PyObject *loop);
+
+/* tp_dealloc of LoopCore (loop_type.c), by which its subclasses are known. */
+void cl_loop_dealloc(PyObject *self);
 
 /* Opens poller, ring and inbox; 0 or -1 with an exception. */
 int cl_loop_open(LoopObject *loop, const char *poller_name);
@@ -214,6 +225,21 @@ cl_loop_overrides(const LoopObject *loop, unsigned bits)
 {
     return (loop->l_overridden & bits) != 0;
 }
+
+/* Whether ready nodes may stand for what asyncio passes to call_soon(). */
+static inline bool
+cl_loop_is_plain(const LoopObject *loop)
+{
+    return loop->l_open && !loop->l_debug &&
+           !cl_loop_overrides(loop, CL_OVERRIDES_CALL_SOON);
+}
+
+/* What futures/ does for nodes of tasks. cl_task_run_node() runs Python; -1 for what
+ * must leave the loop. cl_task_node_handle() makes the handle that asyncio would have
+ * in the node's place. */
+int cl_task_run_node(LoopObject *loop, PyObject *task, unsigned kind);
+PyObject *cl_task_node_handle(LoopObject *loop, PyObject *task, unsigned kind);
+void cl_registry_idle(LoopObject *loop);
 
 /* For garbage collection: the ready ring, timers, watchers and inbox. */
 int cl_loop_traverse_pending(LoopObject *loop, visitproc visit, void *arg);

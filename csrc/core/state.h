@@ -15,6 +15,9 @@
 #define CL_STATE_TYPES(X) \
     X(Handle, cl_handle_setup) \
     X(TimerHandle, cl_timer_handle_setup) \
+    X(Future, cl_future_setup) \
+    X(Task, cl_task_setup) \
+    X(FutureIter, cl_future_iter_setup) \
     X(SocketTransport, cl_stream_setup) \
     X(DatagramTransport, cl_datagram_setup) \
     X(Listener, cl_listener_setup) \
@@ -35,6 +38,23 @@
     X(ensure_future, "asyncio.tasks", "ensure_future") \
     X(isfuture, "asyncio.futures", "isfuture") \
     X(tasks_module, "asyncio", "tasks") \
+    X(asyncio_Future, "asyncio", "Future") \
+    X(asyncio_Task, "asyncio", "Task") \
+    X(CancelledError, "asyncio", "CancelledError") \
+    X(InvalidStateError, "asyncio", "InvalidStateError") \
+    X(iscoroutine, "asyncio.coroutines", "iscoroutine") \
+    X(get_running_loop, "asyncio.events", "_get_running_loop") \
+    X(set_running_loop, "asyncio.events", "_set_running_loop") \
+    X(enter_task, "asyncio.tasks", "_enter_task") \
+    X(leave_task, "asyncio.tasks", "_leave_task") \
+    CL_IF_EAGER_TASKS( \
+        X(swap_current_task, "asyncio.tasks", "_swap_current_task") \
+        X(register_eager_task, "asyncio.tasks", "_register_eager_task") \
+        X(unregister_eager_task, "asyncio.tasks", "_unregister_eager_task") \
+        X(eager_task_factory, "asyncio", "eager_task_factory")) \
+    CL_IF_AWAITED_BY( \
+        X(future_add_to_awaited_by, "asyncio.futures", "future_add_to_awaited_by") \
+        X(future_discard_from_awaited_by, "asyncio.futures", "future_discard_from_awaited_by")) \
     X(futures_module, "asyncio", "futures") \
     X(constants_module, "asyncio", "constants") \
     X(FlowControlMixin, "asyncio.transports", "_FlowControlMixin") \
@@ -60,7 +80,7 @@
     X(Future) X(TRY_NATIVE) X(Task) X(_SendfileMode) X(_ThreadSafeHandle) X(__eq__) X(__ge__) \
     X(__gt__) X(__kwdefaults__) X(__le__) X(__lt__) X(__ne__) X(__repr__) \
     X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) X(_asyncio_future_blocking) \
-    X(_attach) X(_call_connection_lost) X(_cancelled) X(_check_callback) X(_check_thread) \
+    X(_attach) X(_callbacks) X(_loop) X(_make_cancelled_error) X(cancel) X(eager_start) X(get_debug) X(get_loop) X(is_running) X(msg) X(name) X(throw) X(_call_connection_lost) X(_cancelled) X(_check_callback) X(_check_thread) \
     X(_detach) X(_get_running_loop) X(_handle_signal) X(_header_size) X(_log_destroy_pending) \
     X(_repr_info) X(_run) X(_run_once) X(_set_coroutine_origin_tracking) \
     X(_set_result_unless_cancelled) X(_set_running_loop) X(add_done_callback) X(addr) \
@@ -100,8 +120,28 @@ typedef struct cl_state {
     unsigned sock_version;
     bool sock_known;
     unsigned long main_thread; /* threading.main_thread().ident */
-    unsigned forks;          /* how many this process is away from the first */
-    int armed_fd;            /* what we gave signal.set_wakeup_fd, or -1 */
+    unsigned forks; /* how many this process is away from the first */
+    int armed_fd;   /* what we gave signal.set_wakeup_fd, or -1 */
+    /* futures/: whether asyncio's classes are laid out as we know them, and whether
+     * ours are used (cloop/_futures.py decides) */
+    bool layouts_fit;
+    bool own_tasks;
+    uint64_t task_count;     /* of names given */
+    PyObject *spare_futures; /* memory for reuse, linked */
+    PyObject *spare_tasks;
+    PyObject *spare_iters;
+    int spare_future_count;
+    int spare_task_count;
+    int spare_iter_count;
+    PyObject *current_tasks; /* see futures/registry.h; up to 3.13 */
+    PyObject *all_tasks;
+    PyObject *all_tasks_iterating;
+    PyObject *all_tasks_removals;
+    size_t task_list_offset; /* in the state of a thread; from 3.14 on */
+    size_t running_loop_offset;
+    size_t running_task_offset;
+    Py_ssize_t live_futures;
+    Py_ssize_t live_tasks;
     Py_ssize_t live_handles; /* live objects, for leak checks */
     Py_ssize_t live_timers;
     Py_ssize_t live_transports;

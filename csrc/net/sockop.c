@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/args.h"
+#include "core/errors.h"
 #include "core/lent.h"
 #include "core/loop.h"
 #include "net/address.h"
@@ -657,38 +658,6 @@ SockOp_iternext(SockOpObject *op)
     return stop_iteration(result);
 }
 
-/* Sets the exception that throw()'s arguments name. */
-static void
-set_thrown(PyObject *type, PyObject *value, PyObject *traceback)
-{
-    if (PyExceptionInstance_Check(type)) {
-        if (value != NULL && value != Py_None) {
-            PyErr_SetString(
-                PyExc_TypeError,
-                "instance exception may not have a separate value");
-            return;
-        }
-        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
-    }
-    else if (PyExceptionClass_Check(type)) {
-        PyErr_SetObject(type, value == Py_None ? NULL : value);
-    }
-    else {
-        PyErr_Format(PyExc_TypeError,
-                     "exceptions must be classes or instances deriving from "
-                     "BaseException, not %s",
-                     Py_TYPE(type)->tp_name);
-        return;
-    }
-    if (traceback != NULL && traceback != Py_None) {
-        PyObject *error = PyErr_GetRaisedException();
-        if (PyException_SetTraceback(error, traceback) < 0)
-            Py_DECREF(error);
-        else
-            PyErr_SetRaisedException(error);
-    }
-}
-
 static PyObject *
 SockOp_throw(SockOpObject *op, PyObject *args)
 {
@@ -704,7 +673,7 @@ SockOp_throw(SockOpObject *op, PyObject *args)
                         "cannot reuse already awaited coroutine");
         return NULL;
     }
-    set_thrown(type, value, traceback);
+    cl_raise_thrown(type, value, traceback);
     fail(op);
     return NULL;
 }

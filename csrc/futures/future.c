@@ -1,0 +1,544 @@
+/* future.c - see future.h. */
+#include "futures/future.h"
+
+#include "core/args.h"
+#include "core/errors.h"
+#include "futures/iter.h"
+#include "futures/task.h"
+
+#include <string.h>
+
+/* --------------------------------------------------------------------- lookups */
+
+/* The one of our two types that self is of, or NULL. */
+static PyTypeObject *
+own_type(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    while (type != NULL && type->tp_dealloc != cl_future_dealloc &&
+           type->tp_dealloc != cl_task_dealloc)
+        type = type->tp_base;
+    return type;
+}
+
+cl_state *
+cl_future_state(PyObject *self)
+{
+    LoopObject *loop = cl_loop_cast(((FutureObject *)self)->f_loop);
+    if (loop != NULL)
+        return loop->l_st;
+    PyTypeObject *type = own_type(self);
+    if (type == NULL) {
+        PyErr_SetString(PyExc_SystemError, "not a future of this module");
+        return NULL;
+    }
+    return cl_type_state(type, type->tp_dealloc);
+}
+
+PyTypeObject *
+cl_future_stock_type(PyObject *self)
+{
+    return own_type(self)->tp_base;
+}
+
+PyObject *
+cl_future_inherited(PyObject *self, PyObject *name, PyObject *const *args,
+                    Py_ssize_t nargs, PyObject *kwnames)
+{
+    Py_ssize_t count =
+        nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
+    PyObject *small[4], **argv = small, *result = NULL;
+    PyObject *method =
+        PyObject_GetAttr((PyObject *)cl_future_stock_type(self), name);
+    if (method == NULL)
+        return NULL;
+    if (count >= 4 && (argv = PyMem_New(PyObject *, count + 1)) == NULL) {
+        PyErr_NoMemory();
+    }
+    else {
+        argv[0] = self;
+        if (count > 0)
+            memcpy(argv + 1, args, (size_t)count * sizeof(*args));
+        result = PyObject_Vectorcall(method, argv, (size_t)nargs + 1, kwnames);
+    }
+    if (argv != small)
+        PyMem_Free(argv);
+    Py_DECREF(method);
+    return result;
+}
+
+/* ------------------------------------------------------------- make and free */
+
+PyObject *
+cl_future_allocate(PyTypeObject *type, size_t size, PyObject **spares,
+                   int *count)
+{
+    PyObject *self = *spares;
+    if (self != NULL) {
+        *spares = ((FutureObject *)self)->f_loop;
+        --*count;
+        PyObject_Init(self, type);
+    }
+    else if ((self = PyObject_GC_New(PyObject, type)) == NULL) {
+        return NULL;
+    }
+    memset((char *)self + sizeof(PyObject), 0, size - sizeof(PyObject));
+    return self;
+}
+
+void
+cl_future_give_back(PyObject *self, PyObject **spares, int *count)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    if (spares != NULL && *count < CL_SPARE_FUTURES &&
+        !cl_is_finalized(self)) {
+        ((FutureObject *)self)->f_loop = *spares;
+        *spares = self;
+        ++*count;
+    }
+    else {
+        type->tp_free(self);
+    }
+    Py_DECREF(type);
+}
+
+static void
+free_list(PyObject **spares, int *count)
+{
+    PyObject *self = *spares;
+    *spares = NULL;
+    *count = 0;
+    while (self != NULL) {
+        PyObject *next = ((FutureObject *)self)->f_loop;
+        PyObject_GC_Del(self);
+        self = next;
+    }
+}
+
+void
+cl_future_free_spares(cl_state *st)
+{
+    free_list(&st->spare_futures, &st->spare_future_count);
+    free_list(&st->spare_tasks, &st->spare_task_count);
+    free_list(&st->spare_iters, &st->spare_iter_count);
+}
+
+int
+cl_future_loop_debugs(PyObject *loop)
+{
+    LoopObject *ours = cl_loop_cast(loop);
+    /* get_debug() may be another: asyncio's own tests have a loop like that. */
+    if (ours != NULL && !cl_loop_overrides(ours, CL_OVERRIDES_GET_DEBUG))
+        return ours->l_debug;
+    PyObject *name = PyUnicode_FromString("get_debug");
+    PyObject *result =
+        name == NULL ? NULL : PyObject_CallMethodNoArgs(loop, name);
+    int debug = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(name);
+    Py_XDECREF(result);
+    return debug;
+}
+
+int
+cl_future_init(FutureObject *future, PyObject *loop)
+{
+    future->f_loop = Py_NewRef(loop);
+    int debug = cl_future_loop_debugs(loop);
+    if (debug > 0 && !cl_is_finalizing()) {
+        cl_state *st = cl_future_state((PyObject *)future);
+        if (st != NULL)
+            future->f_source_tb = PyObject_CallNoArgs(st->extract_stack);
+        if (future->f_source_tb == NULL)
+            return -1;
+    }
+    return debug < 0 ? -1 : 0;
+}
+
+PyObject *
+cl_future_new(LoopObject *loop)
+{
+    cl_state *st = loop->l_st;
+    PyObject *self =
+        cl_future_allocate(st->FutureType, sizeof(FutureObject),
+                           &st->spare_futures, &st->spare_future_count);
+    if (self == NULL)
+        return NULL;
+    st->live_futures++;
+    if (cl_future_init((FutureObject *)self, (PyObject *)loop) < 0) {
+        PyObject_GC_Track(self);
+        Py_CLEAR(self);
+    }
+    else {
+        PyObject_GC_Track(self);
+    }
+    return self;
+}
+
+static PyObject *
+Future_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
+           PyObject *Py_UNUSED(kwargs))
+{
+    PyObject *self = type->tp_alloc(type, 0);
+    cl_state *st = self == NULL ? NULL : cl_future_state(self);
+    if (st != NULL)
+        st->live_futures++;
+    return self;
+}
+
+int
+cl_future_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    CL_VISIT_TYPE_OF_STATIC_BASE(self);
+    return cl_future_stock_type(self)->tp_traverse(self, visit, arg);
+}
+
+int
+cl_future_clear(PyObject *self)
+{
+    return cl_future_stock_type(self)->tp_clear(self);
+}
+
+void
+cl_future_dealloc(PyObject *self)
+{
+    FutureObject *future = (FutureObject *)self;
+    cl_state *st = cl_future_state(self);
+    bool exact = Py_TYPE(self) == st->FutureType;
+    /* For a subclass that was done by its own dealloc. */
+    if (exact && future->f_log_tb &&
+        PyObject_CallFinalizerFromDealloc(self) < 0)
+        return;
+    PyObject_GC_UnTrack(self);
+    Py_TRASHCAN_BEGIN(self, cl_future_dealloc) st->live_futures--;
+    cl_clear_weakrefs(self);
+    (void)cl_future_clear(self);
+    cl_future_give_back(self, exact ? &st->spare_futures : NULL,
+                        &st->spare_future_count);
+    Py_TRASHCAN_END
+}
+
+static int
+Future_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    return cl_future_stock_type(self)->tp_init(self, args, kwargs);
+}
+
+static void
+Future_finalize(PyObject *self)
+{
+    cl_future_stock_type(self)->tp_finalize(self);
+}
+
+/* -------------------------------------------------------------------- callbacks */
+
+static inline bool
+is_waiting_task(const FutureObject *future)
+{
+    return future->f_callback0 != NULL && future->f_context0 == NULL &&
+           Py_TYPE(future->f_callback0)->tp_dealloc == cl_task_dealloc;
+}
+
+int
+cl_future_normalise(FutureObject *future)
+{
+    if (!is_waiting_task(future))
+        return 0;
+    TaskObject *task = (TaskObject *)future->f_callback0;
+    PyObject *wakeup = cl_task_wakeup_callable(task);
+    if (wakeup == NULL)
+        return -1;
+    if ((PyObject *)task != future->f_callback0) { /* a collection ran */
+        Py_DECREF(wakeup);
+        return 0;
+    }
+    future->f_callback0 = wakeup;
+    future->f_context0 = Py_XNewRef(task->t_context);
+    Py_DECREF(task);
+    return 0;
+}
+
+int
+cl_future_call_soon(PyObject *loop, PyObject *callback, PyObject *argument,
+                    PyObject *context)
+{
+    LoopObject *ours = cl_loop_cast(loop);
+    if (loop == NULL) { /* cleared by the garbage collector */
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Future object is not initialized.");
+        return -1;
+    }
+    if (ours != NULL && cl_loop_is_plain(ours))
+        return cl_loop_call_soon(ours, callback, &argument, argument != NULL,
+                                 context);
+    PyObject *name = PyUnicode_FromString("call_soon");
+    PyObject *names = NULL, *handle = NULL;
+    if (name != NULL && (context == NULL ||
+                         (names = Py_BuildValue("(s)", "context")) != NULL)) {
+        PyObject *args[4] = {loop, callback};
+        size_t nargs = 2;
+        if (argument != NULL)
+            args[nargs++] = argument;
+        args[nargs] = context;
+        handle = PyObject_VectorcallMethod(name, args, nargs, names);
+    }
+    Py_XDECREF(name);
+    Py_XDECREF(names);
+    Py_XDECREF(handle);
+    return handle == NULL ? -1 : 0;
+}
+
+/* Takes over the reference to the task. */
+static int
+wake(FutureObject *future, TaskObject *task)
+{
+    LoopObject *loop = cl_loop_cast(future->f_loop);
+    if (loop != NULL && cl_task_fits_node(task, loop))
+        return cl_loop_push(loop, cl_node_make(task, CL_NODE_TASK_WAKEUP));
+    PyObject *wakeup = cl_task_wakeup_callable(task);
+    int status = wakeup == NULL ? -1
+                                : cl_future_call_soon(future->f_loop, wakeup,
+                                                      (PyObject *)future,
+                                                      task->t_context);
+    Py_XDECREF(wakeup);
+    Py_DECREF(task);
+    return status;
+}
+
+int
+cl_future_schedule(FutureObject *future)
+{
+    /* Taken off first: an overridden call_soon() may do anything. */
+    PyObject *callback = future->f_callback0, *context = future->f_context0,
+             *more = future->f_callbacks;
+    bool task_waits = is_waiting_task(future);
+    int status = 0;
+
+    future->f_callback0 = future->f_context0 = future->f_callbacks = NULL;
+    if (task_waits) {
+        status = wake(future, (TaskObject *)callback);
+    }
+    else if (callback != NULL) {
+        status = cl_future_call_soon(future->f_loop, callback,
+                                     (PyObject *)future, context);
+        Py_DECREF(callback);
+        Py_XDECREF(context);
+    }
+    if (more == NULL)
+        return status;
+    for (Py_ssize_t i = 0; status == 0 && i < PyList_GET_SIZE(more); i++) {
+        PyObject *pair = PyList_GET_ITEM(more, i);
+        status =
+            cl_future_call_soon(future->f_loop, PyTuple_GET_ITEM(pair, 0),
+                                (PyObject *)future, PyTuple_GET_ITEM(pair, 1));
+    }
+    Py_DECREF(more);
+    return status;
+}
+
+int
+cl_future_append(FutureObject *future, PyObject *callback, PyObject *context)
+{
+    if (future->f_callbacks == NULL && future->f_callback0 == NULL) {
+        future->f_callback0 = Py_NewRef(callback);
+        future->f_context0 = Py_NewRef(context);
+        return 0;
+    }
+    PyObject *pair = PyTuple_Pack(2, callback, context);
+    int status = -1;
+    if (pair == NULL)
+        return -1;
+    if (future->f_callbacks != NULL ||
+        (future->f_callbacks = PyList_New(0)) != NULL)
+        status = PyList_Append(future->f_callbacks, pair);
+    Py_DECREF(pair);
+    return status;
+}
+
+/* ---------------------------------------------------------------------- outcomes */
+
+int
+cl_future_finish(FutureObject *future, PyObject *result)
+{
+    future->f_result = Py_NewRef(result);
+    future->f_state = CL_FINISHED;
+    return cl_future_schedule(future);
+}
+
+int
+cl_future_end_cancelled(FutureObject *future, PyObject *message)
+{
+    future->f_log_tb = 0;
+    future->f_state = CL_CANCELLED;
+    cl_future_set_message(future, message);
+    return cl_future_schedule(future);
+}
+
+/* ----------------------------------------------------------------------- methods */
+
+static PyObject *
+Future_set_result(PyObject *self, PyObject *result)
+{
+    FutureObject *future = (FutureObject *)self;
+    if (future->f_loop == NULL || future->f_state != CL_PENDING) {
+        cl_state *st = cl_future_state(self);
+        return st == NULL ? NULL
+                          : cl_future_inherited(self, st->str_set_result,
+                                                &result, 1, NULL);
+    }
+    if (cl_future_finish(future, result) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Future_set_exception(PyObject *self, PyObject *exception)
+{
+    cl_state *st = cl_future_state(self);
+    if (st == NULL || cl_future_normalise((FutureObject *)self) < 0)
+        return NULL;
+    return cl_future_inherited(self, st->str_set_exception, &exception, 1,
+                               NULL);
+}
+
+PyObject *
+cl_future_cancel_args(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
+                      PyObject *kwnames)
+{
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    if (nargs + nkw == 0)
+        return Py_None;
+#if CL_HAS_CANCEL_MESSAGE
+    if (nargs + nkw == 1 &&
+        (nargs == 1 ||
+         PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0), st->str_msg) == 0))
+        return args[0];
+#else
+    (void)st;
+    (void)args;
+#endif
+    return NULL;
+}
+
+static PyObject *
+Future_cancel(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+              PyObject *kwnames)
+{
+    FutureObject *future = (FutureObject *)self;
+    cl_state *st = cl_future_state(self);
+    if (st == NULL)
+        return NULL;
+    PyObject *message = cl_future_cancel_args(st, args, nargs, kwnames);
+    if (message == NULL || future->f_loop == NULL)
+        return cl_future_inherited(self, st->str_cancel, args, nargs, kwnames);
+    future->f_log_tb = 0;
+    if (future->f_state != CL_PENDING)
+        Py_RETURN_FALSE;
+    if (cl_future_end_cancelled(future, message) < 0)
+        return NULL;
+    Py_RETURN_TRUE;
+}
+
+PyObject *
+cl_future_add_done_callback(PyObject *self, PyObject *const *args,
+                            Py_ssize_t nargs, PyObject *kwnames)
+{
+    FutureObject *future = (FutureObject *)self;
+    PyObject *context = NULL, *copy = NULL;
+    cl_state *st = cl_future_state(self);
+    int status;
+
+    if (st == NULL)
+        return NULL;
+    if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) == 1 && nargs == 1 &&
+        PyTuple_GET_ITEM(kwnames, 0) == st->str_context)
+        context = args[1];
+    else if (nargs != 1 || (kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0))
+        return cl_future_inherited(self, st->str_add_done_callback, args,
+                                   nargs, kwnames);
+    if (future->f_loop == NULL)
+        return cl_future_inherited(self, st->str_add_done_callback, args,
+                                   nargs, kwnames);
+    if (context == NULL && (context = copy = PyContext_CopyCurrent()) == NULL)
+        return NULL;
+    if (future->f_state != CL_PENDING)
+        status = cl_future_call_soon(future->f_loop, args[0], self, context);
+    else
+        status = cl_future_append(future, args[0], context);
+    Py_XDECREF(copy);
+    if (status < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyObject *
+cl_future_remove_done_callback(PyObject *self, PyObject *callback)
+{
+    cl_state *st = cl_future_state(self);
+    if (st == NULL || cl_future_normalise((FutureObject *)self) < 0)
+        return NULL;
+    return cl_future_inherited(self, st->str_remove_done_callback, &callback,
+                               1, NULL);
+}
+
+PyObject *
+cl_future_callbacks(PyObject *self, void *Py_UNUSED(closure))
+{
+    cl_state *st = cl_future_state(self);
+    if (st == NULL || cl_future_normalise((FutureObject *)self) < 0)
+        return NULL;
+    PyObject *type = (PyObject *)cl_future_stock_type(self);
+    PyObject *getter = PyObject_GetAttr(type, st->str__callbacks);
+    if (getter == NULL)
+        return NULL;
+    PyObject *list = Py_TYPE(getter)->tp_descr_get(getter, self, type);
+    Py_DECREF(getter);
+    return list;
+}
+
+/* -------------------------------------------------------------------------- type */
+
+/* Without docstrings: help() finds those of asyncio's methods. */
+static PyMethodDef Future_methods[] = {
+    {"set_result", Future_set_result, METH_O, NULL},
+    {"set_exception", Future_set_exception, METH_O, NULL},
+    {"cancel", CL_FAST(Future_cancel), METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"add_done_callback", CL_FAST(cl_future_add_done_callback),
+     METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"remove_done_callback", cl_future_remove_done_callback, METH_O, NULL},
+    {NULL}};
+
+static PyGetSetDef Future_getset[] = {
+    {"_callbacks", cl_future_callbacks, NULL, NULL, NULL}, {NULL}};
+
+PyDoc_STRVAR(Future_doc, "Future(*, loop=None)\n--\n\n"
+                         "asyncio.Future, faster on a loop of cloop; what "
+                         "loop.create_future() returns.");
+
+static PyType_Slot Future_slots[] = {
+    {Py_tp_doc, (void *)Future_doc},   {Py_tp_new, Future_new},
+    {Py_tp_init, Future_init},         {Py_tp_dealloc, cl_future_dealloc},
+    {Py_tp_finalize, Future_finalize}, {Py_tp_traverse, cl_future_traverse},
+    {Py_tp_clear, cl_future_clear},    {Py_tp_iter, cl_future_iter},
+    {Py_am_await, cl_future_iter},     {Py_tp_methods, Future_methods},
+    {Py_tp_getset, Future_getset},     {0, NULL}};
+
+static PyType_Spec Future_spec = {
+    .name = "cloop.Future",
+    .basicsize = sizeof(FutureObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = Future_slots,
+};
+
+PyTypeObject *
+cl_future_setup(PyObject *module, cl_state *st)
+{
+    st->layouts_fit = cl_layouts_fit(st->asyncio_Future, st->asyncio_Task);
+    if (!st->layouts_fit)
+        return (PyTypeObject *)Py_NewRef(st->asyncio_Future);
+    PyObject *bases = PyTuple_Pack(1, st->asyncio_Future);
+    if (bases == NULL)
+        return NULL;
+    PyTypeObject *type = cl_type_new(module, st, &Future_spec, bases, 0, 0);
+    Py_DECREF(bases);
+    return type;
+}

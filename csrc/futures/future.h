@@ -1,0 +1,98 @@
+/* future.h - cloop.Future: asyncio.Future with its hot methods done here.
+ *
+ * It derives from asyncio.Future and adds no field: result(), repr, attributes,
+ * traverse and clear are inherited and see what they expect. In two things these
+ * objects differ, and whatever hands one to inherited code that looks at callbacks
+ * calls cl_future_normalise() first:
+ *   - f_callback0 may be a cloop.Task itself, with f_context0 NULL: the task waits
+ *     for the future, and is to be woken in its own context;
+ *   - callbacks of a future of our loop, when it runs plainly (not in debug mode,
+ *     call_soon() not overridden), go into its ready ring without a call of
+ *     call_soon(); a task goes there as it is.
+ *
+ * The functions below take cloop.Future and cloop.Task alike, and objects of
+ * their subclasses. */
+#ifndef CL_FUTURES_FUTURE_H
+#define CL_FUTURES_FUTURE_H
+
+#include "base/compat.h"
+#include "core/loop.h"
+#include "core/state.h"
+#include "futures/layout.h"
+
+/* Kept for reuse, of each type. */
+#define CL_SPARE_FUTURES 256
+
+/* loop.create_future(): new reference. */
+PyObject *cl_future_new(LoopObject *loop);
+
+/* The object's fields for a future of the loop: 0, or -1 with the source traceback
+ * (debug mode) not taken. They hold nothing yet. */
+int cl_future_init(FutureObject *future, PyObject *loop);
+
+/* loop.call_soon(callback, argument, context=context) on any loop; `argument` and
+ * `context` may be NULL. 0 or -1. Runs Python. */
+int cl_future_call_soon(PyObject *loop, PyObject *callback, PyObject *argument,
+                        PyObject *context);
+
+/* The loop's get_debug(): 1, 0 or -1. */
+int cl_future_loop_debugs(PyObject *loop);
+
+/* Hands the callbacks of a future that is done to its loop: 0 or -1. Runs Python. */
+int cl_future_schedule(FutureObject *future);
+
+/* Sets the result of a pending future; 0 or -1. */
+int cl_future_finish(FutureObject *future, PyObject *result);
+
+/* Ends a pending future as cancelled; 0 or -1. `message` may be NULL. */
+int cl_future_end_cancelled(FutureObject *future, PyObject *message);
+
+/* Adds a callback to a pending future; 0 or -1. */
+int cl_future_append(FutureObject *future, PyObject *callback,
+                     PyObject *context);
+
+/* Turns a waiting task in f_callback0 into the callable that asyncio has there. */
+int cl_future_normalise(FutureObject *future);
+
+/* The `msg` of cancel(msg=None), borrowed; or NULL, with no exception set, if the
+ * arguments are not of that form: then asyncio's own method says so. */
+PyObject *cl_future_cancel_args(cl_state *st, PyObject *const *args,
+                                Py_ssize_t nargs, PyObject *kwnames);
+
+/* The state behind an object of our types or of a subclass; NULL with SystemError
+ * for any other object. */
+cl_state *cl_future_state(PyObject *self);
+
+/* asyncio's class that self derives from: of Future or of Task. */
+PyTypeObject *cl_future_stock_type(PyObject *self);
+
+/* Calls asyncio's own method of that name on self. */
+PyObject *cl_future_inherited(PyObject *self, PyObject *name,
+                              PyObject *const *args, Py_ssize_t nargs,
+                              PyObject *kwnames);
+
+/* tp_dealloc of the two types, by which their subclasses are known. */
+void cl_future_dealloc(PyObject *self);
+void cl_task_dealloc(PyObject *self);
+
+/* Methods, attributes and slots that are the same for both types. */
+PyObject *cl_future_add_done_callback(PyObject *self, PyObject *const *args,
+                                      Py_ssize_t nargs, PyObject *kwnames);
+PyObject *cl_future_remove_done_callback(PyObject *self, PyObject *callback);
+PyObject *cl_future_callbacks(PyObject *self, void *closure);
+int cl_future_traverse(PyObject *self, visitproc visit, void *arg);
+int cl_future_clear(PyObject *self);
+
+/* Memory for an object of exactly this type, from the spares if there is one. The
+ * fields after the head are zero, and it is not tracked yet. */
+PyObject *cl_future_allocate(PyTypeObject *type, size_t size,
+                             PyObject **spares, int *count);
+
+/* What is left of a dealloc when the object is untracked and cleared. */
+void cl_future_give_back(PyObject *self, PyObject **spares, int *count);
+
+void cl_future_free_spares(cl_state *st);
+
+PyTypeObject *cl_future_setup(PyObject *module, cl_state *st);
+
+#endif

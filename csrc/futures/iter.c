@@ -1,0 +1,188 @@
+/* iter.c - see iter.h. */
+#include "futures/iter.h"
+
+#include "core/errors.h"
+#include "futures/future.h"
+
+typedef struct {
+    PyObject_HEAD
+    FutureObject *i_future; /* owned; NULL after throw() and close() */
+} FutureIterObject;
+
+PyObject *
+cl_future_iter(PyObject *future)
+{
+    cl_state *st = cl_future_state(future);
+    if (st == NULL)
+        return NULL;
+    if (((FutureObject *)future)->f_loop == NULL) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Future object is not initialized.");
+        return NULL;
+    }
+    FutureIterObject *iter = (FutureIterObject *)st->spare_iters;
+    if (iter != NULL) {
+        st->spare_iters = (PyObject *)iter->i_future;
+        st->spare_iter_count--;
+        PyObject_Init((PyObject *)iter, st->FutureIterType);
+    }
+    else if ((iter = PyObject_GC_New(FutureIterObject, st->FutureIterType)) ==
+             NULL) {
+        return NULL;
+    }
+    iter->i_future = (FutureObject *)Py_NewRef(future);
+    PyObject_GC_Track(iter);
+    return (PyObject *)iter;
+}
+
+static int
+FutureIter_traverse(FutureIterObject *iter, visitproc visit, void *arg)
+{
+    CL_VISIT_TYPE(iter);
+    Py_VISIT(iter->i_future);
+    return 0;
+}
+
+static int
+FutureIter_clear(FutureIterObject *iter)
+{
+    Py_CLEAR(iter->i_future);
+    return 0;
+}
+
+static void
+FutureIter_dealloc(FutureIterObject *iter)
+{
+    PyTypeObject *type = Py_TYPE(iter);
+    PyObject_GC_UnTrack(iter);
+    cl_state *st = cl_type_state(type, (destructor)FutureIter_dealloc);
+    Py_TRASHCAN_BEGIN(iter, FutureIter_dealloc) Py_CLEAR(iter->i_future);
+    if (type == st->FutureIterType && st->spare_iter_count < CL_SPARE_ITERS) {
+        iter->i_future = (FutureObject *)st->spare_iters;
+        st->spare_iters = (PyObject *)iter;
+        st->spare_iter_count++;
+    }
+    else {
+        PyObject_GC_Del(iter);
+    }
+    Py_DECREF(type);
+    Py_TRASHCAN_END
+}
+
+/* The result of a future that is done. */
+static PyObject *
+result_of(FutureObject *future)
+{
+    if (future->f_state == CL_FINISHED && future->f_exception == NULL) {
+        future->f_log_tb = 0;
+        return Py_NewRef(future->f_result);
+    }
+    cl_state *st = cl_future_state((PyObject *)future);
+    return cl_future_inherited((PyObject *)future, st->str_result, NULL, 0,
+                               NULL);
+}
+
+static PySendResult
+advance(FutureIterObject *iter, PyObject **value)
+{
+    FutureObject *future = iter->i_future;
+    *value = NULL;
+    if (future == NULL) {
+        *value = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
+    }
+    if (future->f_state == CL_PENDING) {
+        if (future->f_blocking) {
+            PyErr_SetString(PyExc_RuntimeError,
+                            "await wasn't used with future");
+            return PYGEN_ERROR;
+        }
+        future->f_blocking = 1;
+        *value = Py_NewRef(future);
+        return PYGEN_NEXT;
+    }
+    *value = result_of(future);
+    return *value == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+}
+
+/* None is what a NULL without exception stands for. */
+static PyObject *
+iternext(PyObject *self)
+{
+    PyObject *value;
+    PySendResult status = advance((FutureIterObject *)self, &value);
+    if (status == PYGEN_RETURN) {
+        if (value != Py_None)
+            cl_raise_stop_iteration(value);
+        Py_CLEAR(value);
+    }
+    return value;
+}
+
+#if CL_HAS_AM_SEND
+static PySendResult
+am_send(PyObject *self, PyObject *Py_UNUSED(sent), PyObject **value)
+{
+    return advance((FutureIterObject *)self, value);
+}
+#endif
+
+static PyObject *
+FutureIter_send(PyObject *self, PyObject *Py_UNUSED(sent))
+{
+    PyObject *value = iternext(self);
+    if (value == NULL && !PyErr_Occurred())
+        PyErr_SetNone(PyExc_StopIteration);
+    return value;
+}
+
+static PyObject *
+FutureIter_close(FutureIterObject *iter, PyObject *Py_UNUSED(ignored))
+{
+    Py_CLEAR(iter->i_future);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+FutureIter_throw(FutureIterObject *iter, PyObject *args)
+{
+    PyObject *type, *value = NULL, *traceback = NULL;
+    if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback))
+        return NULL;
+#if CL_THROW_TAKES_ONE
+    if (value != NULL &&
+        PyErr_WarnEx(PyExc_DeprecationWarning,
+                     "the (type, exc, tb) signature of throw() is deprecated, "
+                     "use the single-arg signature instead.",
+                     1) < 0)
+        return NULL;
+#endif
+    Py_CLEAR(iter->i_future);
+    cl_raise_thrown(type, value, traceback);
+    return NULL;
+}
+
+static PyMethodDef FutureIter_methods[] = {
+    {"send", FutureIter_send, METH_O, NULL},
+    {"throw", (PyCFunction)FutureIter_throw, METH_VARARGS, NULL},
+    {"close", (PyCFunction)FutureIter_close, METH_NOARGS, NULL},
+    {NULL}};
+
+static PyType_Slot FutureIter_slots[] = {
+    {Py_tp_dealloc, FutureIter_dealloc}, {Py_tp_traverse, FutureIter_traverse},
+    {Py_tp_clear, FutureIter_clear},     {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, iternext},          {Py_tp_methods, FutureIter_methods},
+    CL_AM_SEND(am_send){0, NULL}};
+
+static PyType_Spec FutureIter_spec = {
+    .name = "cloop.FutureIter",
+    .basicsize = sizeof(FutureIterObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | CL_TPFLAGS_NO_NEW,
+    .slots = FutureIter_slots,
+};
+
+PyTypeObject *
+cl_future_iter_setup(PyObject *module, cl_state *st)
+{
+    return cl_type_new(module, st, &FutureIter_spec, NULL, 0, 0);
+}

@@ -1,0 +1,16 @@
+/* iter.h - what awaits a future: yields it once while it is pending, then gives
+ * its result. Kept for reuse, as one is made by each await. */
+#ifndef CL_FUTURES_ITER_H
+#define CL_FUTURES_ITER_H
+
+#include "base/compat.h"
+#include "core/state.h"
+
+#define CL_SPARE_ITERS 256
+
+/* __iter__ and __await__ of both types. */
+PyObject *cl_future_iter(PyObject *future);
+
+PyTypeObject *cl_future_iter_setup(PyObject *module, cl_state *st);
+
+#endif

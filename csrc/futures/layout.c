@@ -1,0 +1,49 @@
+/* layout.c - see layout.h. */
+#include "futures/layout.h"
+
+static int
+put_number(PyObject *dict, const char *name, uintptr_t value)
+{
+    PyObject *number = PyLong_FromUnsignedLongLong(value);
+    int status =
+        number == NULL ? -1 : PyDict_SetItemString(dict, name, number);
+    Py_XDECREF(number);
+    return status;
+}
+
+PyObject *
+cl_layout_raw_fields(cl_state *st, PyObject *object)
+{
+    TaskObject *task = (TaskObject *)object;
+    PyObject *type = (PyObject *)Py_TYPE(object), *fields;
+    if (!st->layouts_fit ||
+        (type != st->asyncio_Future && type != st->asyncio_Task)) {
+        PyErr_SetString(PyExc_RuntimeError, "not laid out as expected");
+        return NULL;
+    }
+    if ((fields = PyDict_New()) == NULL)
+        return NULL;
+#define PUT(name) || put_number(fields, #name, (uintptr_t)task->name) < 0
+    if (put_number(fields, "f_state", (uintptr_t)task->f_state) <
+        0 CL_FUTURE_OBJECTS(PUT) PUT(f_log_tb) PUT(f_blocking))
+        Py_CLEAR(fields);
+    else if (type == st->asyncio_Task &&
+             (put_number(fields, "t_must_cancel", task->t_must_cancel) <
+              0 CL_TASK_OBJECTS(PUT) PUT(t_log_destroy_pending)))
+        Py_CLEAR(fields);
+#if CL_HAS_KEPT_CANCELLATION
+    else if (type == st->asyncio_Task &&
+             put_number(fields, "t_num_cancels",
+                        (uintptr_t)task->t_num_cancels) < 0)
+        Py_CLEAR(fields);
+#endif
+#if CL_HAS_AWAITED_BY
+    if (fields != NULL &&
+        (put_number(fields, "f_is_task", (uintptr_t)task->f_is_task) < 0 ||
+         put_number(fields, "f_awaited_by_is_set",
+                    (uintptr_t)task->f_awaited_by_is_set) < 0))
+        Py_CLEAR(fields);
+#endif
+#undef PUT
+    return fields;
+}

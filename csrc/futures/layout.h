@@ -1,0 +1,285 @@
+/* layout.h - the objects of CPython's _asyncio module, field by field.
+ *
+ * cloop.Future and cloop.Task derive from asyncio's own classes in C and work on
+ * the fields inherited from them (docs/decisions/0009). Those structs are private
+ * to _asyncio and differ between versions: this header mirrors them, beside
+ * base/compat.h the one place that knows versions. cl_layouts_fit() compares the
+ * sizes; cloop/_futures.py compares, at import, field by field what objects of
+ * asyncio hold with what is read through these structs. Where either fails,
+ * asyncio's own classes are used. */
+#ifndef CL_FUTURES_LAYOUT_H
+#define CL_FUTURES_LAYOUT_H
+
+#include "base/compat.h"
+#include "core/args.h"
+#include "core/state.h"
+
+enum { CL_PENDING = 0, CL_CANCELLED = 1, CL_FINISHED = 2 }; /* f_state */
+
+/* clang-format off */
+
+/* Those fields that are objects, in order. */
+#if PY_VERSION_HEX >= 0x030a0000
+#define CL_IF_EXCEPTION_TB(X) X(f_exception_tb)
+#else
+#define CL_IF_EXCEPTION_TB(X)
+#endif
+#if PY_VERSION_HEX >= 0x03090000
+#define CL_IF_CANCEL_MSG(X) X(f_cancel_msg)
+#else
+#define CL_IF_CANCEL_MSG(X)
+#endif
+#if PY_VERSION_HEX >= 0x030d0000
+#define CL_CANCELLED_EXC_FIRST(X) X(f_cancelled_exc)
+#else
+#define CL_CANCELLED_EXC_FIRST(X)
+#endif
+
+#define CL_FUTURE_OBJECTS(X) \
+    X(f_loop) X(f_callback0) X(f_context0) X(f_callbacks) X(f_exception) \
+    CL_IF_EXCEPTION_TB(X) X(f_result) X(f_source_tb) CL_IF_CANCEL_MSG(X) \
+    CL_CANCELLED_EXC_FIRST(X) CL_IF_AWAITED_BY(X(f_awaited_by))
+
+#define CL_TASK_OBJECTS(X) \
+    X(t_fut_waiter) X(t_coro) X(t_name) X(t_context)
+
+#define CL_OBJECT_FIELD(name) PyObject *name;
+
+/* What follows them. Those of 3.9 and 3.10 keep a _PyErr_StackItem. */
+#if CL_HAS_AWAITED_BY
+#define CL_FUTURE_REST \
+    char f_is_task; \
+    char f_awaited_by_is_set; \
+    unsigned f_log_tb : 1; \
+    unsigned f_blocking : 1;
+#elif PY_VERSION_HEX >= 0x030d0000
+#define CL_FUTURE_REST \
+    unsigned f_log_tb : 1; \
+    unsigned f_blocking : 1;
+#else
+#if PY_VERSION_HEX >= 0x030b0000
+#define CL_CANCELLED_EXC_LAST PyObject *f_cancelled_exc;
+#elif PY_VERSION_HEX >= 0x03090000
+#define CL_CANCELLED_EXC_LAST PyObject *f_cancelled_state[4];
+#else
+#define CL_CANCELLED_EXC_LAST
+#endif
+#define CL_FUTURE_REST \
+    int f_log_tb; \
+    int f_blocking; \
+    PyObject *f_dict; \
+    PyObject *f_weakrefs; \
+    CL_CANCELLED_EXC_LAST
+#endif
+
+/* clang-format on */
+
+#define CL_FUTURE_FIELDS \
+    PyObject_HEAD \
+    CL_FUTURE_OBJECTS(CL_OBJECT_FIELD) int f_state; \
+    CL_FUTURE_REST
+
+/* Also the head of a TaskObject: bit fields of both share a word, so that the
+ * one struct can't contain the other. */
+typedef struct {
+    CL_FUTURE_FIELDS
+} FutureObject;
+
+#if CL_HAS_AWAITED_BY
+/* pycore_llist.h's: a ring that goes through its head. */
+typedef struct cl_list_node {
+    struct cl_list_node *next;
+    struct cl_list_node *prev;
+} cl_list_node;
+#endif
+
+typedef struct {
+    CL_FUTURE_FIELDS
+#if PY_VERSION_HEX >= 0x030d0000
+    unsigned t_must_cancel : 1;
+    unsigned t_log_destroy_pending : 1;
+    int t_num_cancels;
+#endif
+    CL_TASK_OBJECTS(CL_OBJECT_FIELD)
+#if CL_HAS_AWAITED_BY
+    cl_list_node t_node; /* in its thread's list of tasks; or NULL and NULL */
+#elif PY_VERSION_HEX < 0x030d0000
+    int t_must_cancel;
+    int t_log_destroy_pending;
+#if PY_VERSION_HEX >= 0x030b0000
+    int t_num_cancels;
+#endif
+#endif
+} TaskObject;
+
+/* Whether the sizes are those of asyncio's classes. */
+static inline bool
+cl_layouts_fit(PyObject *future_type, PyObject *task_type)
+{
+    return PyType_Check(future_type) && PyType_Check(task_type) &&
+           ((PyTypeObject *)future_type)->tp_basicsize ==
+               sizeof(FutureObject) &&
+           ((PyTypeObject *)task_type)->tp_basicsize == sizeof(TaskObject);
+}
+
+/* {name: what is in the field, as a number} of an object of exactly asyncio's classes;
+ * NULL with RuntimeError for any other, or if the sizes don't fit. */
+PyObject *cl_layout_raw_fields(cl_state *st, PyObject *object);
+
+/* ------------------------------------------- fields that not all versions have */
+
+static inline void
+cl_future_set_message(FutureObject *future, PyObject *message)
+{
+#if PY_VERSION_HEX >= 0x03090000
+    Py_XSETREF(future->f_cancel_msg, Py_XNewRef(message));
+#else
+    (void)future;
+    (void)message;
+#endif
+}
+
+/* What cancel() of what the task waits for is given; borrowed, or NULL. */
+static inline PyObject *
+cl_task_message(const TaskObject *task)
+{
+#if PY_VERSION_HEX >= 0x03090000
+    return task->f_cancel_msg;
+#else
+    (void)task;
+    return NULL;
+#endif
+}
+
+/* Fields that a task without cancellations has. */
+static inline void
+cl_task_init_rest(TaskObject *task)
+{
+#if CL_HAS_AWAITED_BY
+    task->f_is_task = 1;
+    task->f_awaited_by_is_set = 0;
+#endif
+#if PY_VERSION_HEX >= 0x030b0000
+    task->t_num_cancels = 0;
+#else
+    (void)task;
+#endif
+}
+
+static inline void
+cl_task_count_cancel(TaskObject *task)
+{
+#if PY_VERSION_HEX >= 0x030b0000
+    task->t_num_cancels++;
+#else
+    (void)task;
+#endif
+}
+
+/* Takes over the exception, with which the task was cancelled. */
+static inline void
+cl_task_keep_cancelled(TaskObject *task, PyObject *exception)
+{
+#if PY_VERSION_HEX >= 0x030b0000
+    Py_XSETREF(task->f_cancelled_exc, exception);
+#elif PY_VERSION_HEX >= 0x03090000
+    Py_XSETREF(task->f_cancelled_state[0],
+               Py_NewRef((PyObject *)Py_TYPE(exception)));
+    Py_XSETREF(task->f_cancelled_state[2],
+               PyException_GetTraceback(exception));
+    Py_XSETREF(task->f_cancelled_state[1], exception);
+#else
+    (void)task;
+    Py_DECREF(exception);
+#endif
+}
+
+/* Takes over the exception, which becomes the outcome of the future. */
+static inline void
+cl_future_keep_exception(FutureObject *future, PyObject *exception)
+{
+    future->f_exception = exception;
+#if PY_VERSION_HEX >= 0x030a0000
+    future->f_exception_tb = PyException_GetTraceback(exception);
+#endif
+}
+
+/* The CancelledError that awaiting a cancelled future raises: a new reference, or
+ * NULL with an error. */
+static inline PyObject *
+cl_future_take_cancellation(cl_state *st, FutureObject *future)
+{
+#if CL_HAS_KEPT_CANCELLATION
+    PyObject *kept = future->f_cancelled_exc, *message = future->f_cancel_msg;
+    if (kept != NULL) {
+        future->f_cancelled_exc = NULL;
+        return kept;
+    }
+    return message == NULL || message == Py_None
+               ? PyObject_CallNoArgs(st->CancelledError)
+               : PyObject_CallOneArg(st->CancelledError, message);
+#elif CL_HAS_CANCEL_MESSAGE
+    return PyObject_CallMethodNoArgs((PyObject *)future,
+                                     st->str__make_cancelled_error);
+#else
+    (void)future;
+    return PyObject_CallNoArgs(st->CancelledError);
+#endif
+}
+
+/* What asyncio's attribute _asyncio_awaited_by shows. These are called for futures
+ * of ours, with or without such a field: 0 or -1. */
+static inline int
+cl_future_note_awaited_by(cl_state *st, FutureObject *future, PyObject *task)
+{
+#if CL_HAS_AWAITED_BY
+    if (future->f_awaited_by == NULL) {
+        future->f_awaited_by = Py_NewRef(task);
+        return 0;
+    }
+    return cl_call_void(st->future_add_to_awaited_by, (PyObject *)future,
+                        task);
+#else
+    (void)st;
+    (void)future;
+    (void)task;
+    return 0;
+#endif
+}
+
+static inline int
+cl_future_forget_awaited_by(cl_state *st, FutureObject *future, PyObject *task)
+{
+#if CL_HAS_AWAITED_BY
+    if (future->f_awaited_by == task) {
+        future->f_awaited_by = NULL;
+        Py_DECREF(task);
+        return 0;
+    }
+    return cl_call_void(st->future_discard_from_awaited_by, (PyObject *)future,
+                        task);
+#else
+    (void)st;
+    (void)future;
+    (void)task;
+    return 0;
+#endif
+}
+
+/* The exception of a finished future, for raising: a new reference, or NULL with
+ * an error. */
+static inline PyObject *
+cl_future_take_exception(FutureObject *future)
+{
+    future->f_log_tb = 0;
+#if PY_VERSION_HEX >= 0x030a0000
+    PyObject *traceback = future->f_exception_tb;
+    if (PyException_SetTraceback(future->f_exception,
+                                 traceback == NULL ? Py_None : traceback) < 0)
+        return NULL;
+    Py_CLEAR(future->f_exception_tb);
+#endif
+    return Py_NewRef(future->f_exception);
+}
+
+#endif

@@ -1,0 +1,271 @@
+/* registry.c - see registry.h. */
+#include "futures/registry.h"
+
+#include "core/args.h"
+
+#if CL_HAS_AWAITED_BY
+
+/* ----------------------------------------------------- the state of the thread */
+
+int
+cl_registry_setup(cl_state *Py_UNUSED(st))
+{
+    return 0;
+}
+
+static inline PyObject **
+slot(PyThreadState *thread, size_t offset)
+{
+    return (PyObject **)((char *)thread + offset);
+}
+
+static inline cl_list_node *
+task_list(const cl_state *st, PyThreadState *thread)
+{
+    return (cl_list_node *)((char *)thread + st->task_list_offset);
+}
+
+/* The slots are not far before the list. */
+#define SLOTS_SEARCHED 8
+
+/* Offset of the slot that holds the object; 0 if none does. */
+static size_t
+find_slot(const cl_state *st, PyThreadState *thread, PyObject *object)
+{
+    for (size_t n = 1; n <= SLOTS_SEARCHED; n++) {
+        size_t offset = st->task_list_offset - n * sizeof(PyObject *);
+        if (*slot(thread, offset) == object)
+            return offset;
+    }
+    return 0;
+}
+
+/* Finds the slots that change when this loop is set running and the task entered:
+ * 1, 0 or -1. */
+static int
+find_by_change(cl_state *st, PyObject *task, PyObject *loop)
+{
+    PyThreadState *thread = PyThreadState_Get();
+    if (find_slot(st, thread, loop) || find_slot(st, thread, task))
+        return 0;
+    if (cl_call_void(st->set_running_loop, loop, NULL) < 0)
+        return -1;
+    st->running_loop_offset = find_slot(st, thread, loop);
+    if (cl_call_void(st->enter_task, loop, task) < 0)
+        return -1;
+    st->running_task_offset = find_slot(st, thread, task);
+    if (cl_call_void(st->leave_task, loop, task) < 0 ||
+        cl_call_void(st->set_running_loop, Py_None, NULL) < 0)
+        return -1;
+    return st->running_loop_offset != 0 && st->running_task_offset != 0 &&
+           *slot(thread, st->running_loop_offset) == NULL &&
+           *slot(thread, st->running_task_offset) == NULL;
+}
+
+int
+cl_registry_find_slots(cl_state *st, PyObject *task, PyObject *loop)
+{
+    /* The last one made is at the end of the list: after it comes the head. */
+    cl_list_node *node = &((TaskObject *)task)->t_node;
+    PyThreadState *thread = PyThreadState_Get();
+    PyObject *before = NULL, *current = NULL;
+
+    if (node->next == NULL || node->next->prev != node ||
+        node->prev->next != node)
+        return 0;
+    ptrdiff_t offset = (char *)node->next - (char *)thread;
+    if (offset < (ptrdiff_t)sizeof(PyThreadState) || offset > 65536)
+        return 0;
+    st->task_list_offset = (size_t)offset;
+
+    /* We may be imported by a task of a running loop. */
+    before = PyObject_CallNoArgs(st->get_running_loop);
+    if (before == NULL)
+        return -1;
+    PyObject *swap[] = {before, Py_None};
+    if (before != Py_None) {
+        current = PyObject_Vectorcall(st->swap_current_task, swap, 2, NULL);
+        if (current == NULL ||
+            cl_call_void(st->set_running_loop, Py_None, NULL) < 0) {
+            Py_DECREF(before);
+            return -1;
+        }
+    }
+    int found = find_by_change(st, task, loop);
+    if (before != Py_None) {
+        swap[1] = current;
+        PyObject *none = NULL;
+        if (cl_call_void(st->set_running_loop, before, NULL) == 0)
+            none = PyObject_Vectorcall(st->swap_current_task, swap, 2, NULL);
+        if (none == NULL)
+            found = -1;
+        Py_XDECREF(none);
+    }
+    Py_XDECREF(current);
+    Py_DECREF(before);
+    return found;
+}
+
+int
+cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *Py_UNUSED(ours),
+                  PyObject *task)
+{
+    PyThreadState *thread = PyThreadState_Get();
+    PyObject **current = slot(thread, st->running_task_offset);
+    if (*slot(thread, st->running_loop_offset) != loop || *current != NULL)
+        return cl_call_void(st->enter_task, loop, task);
+    *current = Py_NewRef(task);
+    return 0;
+}
+
+int
+cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *Py_UNUSED(ours),
+                  PyObject *task)
+{
+    PyThreadState *thread = PyThreadState_Get();
+    PyObject **current = slot(thread, st->running_task_offset);
+    if (*slot(thread, st->running_loop_offset) != loop || *current != task)
+        return cl_call_void(st->leave_task, loop, task);
+    *current = NULL;
+    Py_DECREF(task);
+    return 0;
+}
+
+void
+cl_registry_idle(LoopObject *Py_UNUSED(loop))
+{
+}
+
+int
+cl_registry_add(cl_state *st, TaskObject *task)
+{
+    cl_list_node *node = &task->t_node;
+    if (node->next != NULL)
+        return 0;
+    cl_list_node *head = task_list(st, PyThreadState_Get());
+    node->prev = head->prev;
+    node->next = head;
+    head->prev->next = node;
+    head->prev = node;
+    return 0;
+}
+
+void
+cl_registry_remove(cl_state *Py_UNUSED(st), TaskObject *task)
+{
+    cl_list_node *node = &task->t_node;
+    if (node->next == NULL)
+        return;
+    node->prev->next = node->next;
+    node->next->prev = node->prev;
+    node->next = node->prev = NULL;
+}
+
+#else
+
+/* ------------------------------------------------------- the dict and the WeakSet */
+
+int
+cl_registry_setup(cl_state *st)
+{
+    PyObject *all =
+        PyObject_GetAttrString(st->tasks_module, CL_ALL_TASKS_NAME);
+    if (all == NULL ||
+        (st->all_tasks = PyObject_GetAttrString(all, "data")) == NULL ||
+        (st->all_tasks_iterating =
+             PyObject_GetAttrString(all, "_iterating")) == NULL ||
+        (st->all_tasks_removals =
+             PyObject_GetAttrString(all, "_pending_removals")) == NULL ||
+        (st->current_tasks = PyObject_GetAttrString(
+             st->tasks_module, "_current_tasks")) == NULL) {
+        /* An asyncio that keeps them otherwise: asyncio's own tasks then. */
+        PyErr_Clear();
+        st->layouts_fit = false;
+    }
+    else if (!PyAnySet_Check(st->all_tasks) ||
+             !PyAnySet_Check(st->all_tasks_iterating) ||
+             !PyList_Check(st->all_tasks_removals) ||
+             !PyDict_Check(st->current_tasks)) {
+        st->layouts_fit = false;
+    }
+    Py_XDECREF(all);
+    return 0;
+}
+
+int
+cl_registry_find_slots(cl_state *Py_UNUSED(st), PyObject *Py_UNUSED(task),
+                       PyObject *Py_UNUSED(loop))
+{
+    return 1;
+}
+
+int
+cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *ours,
+                  PyObject *task)
+{
+    if (ours == NULL)
+        return cl_call_void(st->enter_task, loop, task);
+    if (!ours->l_task_entry) {
+        PyObject *current = PyDict_GetItemWithError(st->current_tasks, loop);
+        if (current != NULL)
+            return cl_call_void(st->enter_task, loop, task);
+        if (PyErr_Occurred())
+            return -1;
+    }
+    ours->l_task_entry = false;
+    return PyDict_SetItem(st->current_tasks, loop, task);
+}
+
+int
+cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
+                  PyObject *task)
+{
+    if (ours == NULL)
+        return cl_call_void(st->leave_task, loop, task);
+    if (PyDict_SetItem(st->current_tasks, loop, Py_None) < 0)
+        return -1;
+    ours->l_task_entry = true;
+    return 0;
+}
+
+void
+cl_registry_idle(LoopObject *loop)
+{
+    PyObject *type, *value, *traceback;
+    loop->l_task_entry = false;
+    PyErr_Fetch(&type, &value, &traceback);
+    /* Not there any more after asyncio's _swap_current_task(). */
+    if (PyDict_DelItem(loop->l_st->current_tasks, (PyObject *)loop) < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
+}
+
+int
+cl_registry_add(cl_state *st, TaskObject *task)
+{
+    /* Without callback, unlike WeakSet.add(): the task removes it itself. */
+    PyObject *reference = PyWeakref_NewRef((PyObject *)task, NULL);
+    int status = reference == NULL ? -1 : PySet_Add(st->all_tasks, reference);
+    Py_XDECREF(reference);
+    return status;
+}
+
+void
+cl_registry_remove(cl_state *st, TaskObject *task)
+{
+    PyObject *type, *value, *traceback;
+    PyObject *reference = cl_plain_weakref((PyObject *)task);
+    if (reference == NULL)
+        return;
+    PyErr_Fetch(&type, &value, &traceback);
+    /* The set must not change under one that looks through it. */
+    int status = PySet_GET_SIZE(st->all_tasks_iterating) > 0
+                     ? PyList_Append(st->all_tasks_removals, reference)
+                     : PySet_Discard(st->all_tasks, reference);
+    Py_DECREF(reference);
+    if (status < 0)
+        PyErr_WriteUnraisable(NULL);
+    PyErr_Restore(type, value, traceback);
+}
+
+#endif

@@ -1,0 +1,42 @@
+/* registry.h - what asyncio.current_task() and asyncio.all_tasks() find.
+ *
+ * Both are asyncio's own functions; here cloop's tasks are entered where these
+ * look. Up to 3.13 that is a dict {loop: task} and a WeakSet of all tasks; from
+ * 3.14 on two slots and a list in the state of the thread, which debuggers read from
+ * outside as well. The places of the latter are found by experiment
+ * (cl_registry_find_slots), never assumed.
+ *
+ * The entry in the dict of a loop that runs one task after the other stays between
+ * their steps, with None for its value, which reads the same; it is taken out
+ * (cl_registry_idle, in core/loop.h) before a handle is called, as that may be a step of a task of
+ * asyncio's, and at the end of the batch. */
+#ifndef CL_FUTURES_REGISTRY_H
+#define CL_FUTURES_REGISTRY_H
+
+#include "base/compat.h"
+#include "core/loop.h"
+#include "core/state.h"
+#include "futures/layout.h"
+
+/* 0 or -1. */
+int cl_registry_setup(cl_state *st);
+
+/* From 3.14 on: finds the slots, given a pending task of asyncio's, not entered,
+ * whose loop is `loop`, and which was made last in this thread. 1 found, 0 not, -1
+ * error. Before 3.14: 1. */
+int cl_registry_find_slots(cl_state *st, PyObject *task, PyObject *loop);
+
+/* The task becomes the current one of its loop, or stops being it. 0, or -1 with
+ * asyncio's RuntimeError if another is, or the loop does not run here. `loop` is
+ * `task`'s; `ours` is it, too, or NULL. */
+int cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *ours,
+                      PyObject *task);
+int cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
+                      PyObject *task);
+
+/* A pending task enters the list of all, and leaves it when it is done or about to
+ * be freed. Both may be called again. */
+int cl_registry_add(cl_state *st, TaskObject *task);
+void cl_registry_remove(cl_state *st, TaskObject *task);
+
+#endif

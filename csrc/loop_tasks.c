@@ -1,0 +1,190 @@
+/* loop_tasks.c - LoopCore's tasks and futures. */
+#include "loop_type.h"
+
+#include "core/args.h"
+#include "core/loop.h"
+#include "futures/future.h"
+#include "futures/task.h"
+
+int
+cl_loop_choose_tasks(LoopObject *loop)
+{
+    cl_state *st = loop->l_st;
+    PyObject *task, *future;
+    loop->l_own_tasks = false;
+    if (!st->own_tasks)
+        return 0;
+    if ((task = PyObject_GetAttr(st->tasks_module, st->str_Task)) == NULL)
+        return -1;
+    Py_DECREF(task);
+    future = PyObject_GetAttr(st->futures_module, st->str_Future);
+    if (future == NULL)
+        return -1;
+    Py_DECREF(future);
+    loop->l_own_tasks =
+        task == st->asyncio_Task && future == st->asyncio_Future;
+    return 0;
+}
+
+PyDoc_STRVAR(Loop_create_future_doc,
+             "create_future($self, /)\n--\n\n"
+             "Return an asyncio.Future attached to this loop.");
+
+static PyObject *
+Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    cl_state *st = loop->l_st;
+    if (loop->l_own_tasks)
+        return cl_future_new(loop);
+    PyObject *argv[] = {(PyObject *)loop};
+    return cl_call_module(st->futures_module, st->str_Future, argv, 0,
+                          st->kwnames_loop);
+}
+
+/* asyncio's own method, which knows its version's rules. */
+static PyObject *
+create_as_asyncio(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
+                  PyObject *kwnames)
+{
+    cl_state *st = loop->l_st;
+    PyObject *self_args[8], *task = NULL;
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    PyObject *method =
+        PyObject_GetAttr(st->SelectorEventLoop, st->str_create_task);
+    if (method == NULL)
+        return NULL;
+    if (nargs + nkw > 7) {
+        PyErr_SetString(PyExc_TypeError,
+                        "create_task() got too many arguments");
+    }
+    else {
+        self_args[0] = (PyObject *)loop;
+        for (Py_ssize_t i = 0; i < nargs + nkw; i++)
+            self_args[i + 1] = args[i];
+        task =
+            PyObject_Vectorcall(method, self_args, (size_t)nargs + 1, kwnames);
+    }
+    Py_DECREF(method);
+    return task;
+}
+
+/* asyncio's own, which would make tasks of asyncio. */
+static bool
+is_eager_factory(cl_state *st, PyObject *factory)
+{
+#if CL_HAS_EAGER_TASKS
+    return factory == st->eager_task_factory;
+#else
+    (void)st;
+    (void)factory;
+    return false;
+#endif
+}
+
+typedef struct {
+    PyObject *name; /* borrowed, or NULL, as the next */
+    PyObject *context;
+    bool eager;
+} task_options;
+
+/* Whether these keywords, and the task factory, leave the making of the task to us:
+ * 1, 0 or -1. */
+static int
+take_options(LoopObject *loop, PyObject *const *values, PyObject *kwnames,
+             task_options *options)
+{
+    cl_state *st = loop->l_st;
+    PyObject *factory = loop->l_task_factory;
+    *options = (task_options){NULL, NULL, false};
+    if (factory != NULL && factory != Py_None) {
+        if (!is_eager_factory(st, factory))
+            return 0;
+        options->eager = true;
+    }
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    for (Py_ssize_t i = 0; i < nkw; i++) {
+        PyObject *key = PyTuple_GET_ITEM(kwnames, i);
+        if (PyUnicode_Compare(key, st->str_name) == 0) {
+            /* Before 3.14 it is set after the eager step. */
+            if (options->eager && !CL_HAS_EAGER_START)
+                return 0;
+            options->name = values[i];
+        }
+        else if (CL_HAS_TASK_CONTEXT &&
+                 PyUnicode_Compare(key, st->str_context) == 0) {
+            options->context = values[i];
+        }
+        else if (CL_HAS_EAGER_START &&
+                 PyUnicode_Compare(key, st->str_eager_start) == 0) {
+            int eager = PyObject_IsTrue(values[i]);
+            if (eager < 0)
+                return -1;
+            options->eager = eager;
+        }
+        else {
+            return 0;
+        }
+    }
+    if (options->eager && loop->l_thread_id == 0)
+        options->eager = false;
+    return 1;
+}
+
+PyObject *
+cl_loop_create_task(LoopObject *loop, PyObject *coro)
+{
+    cl_state *st = loop->l_st;
+    bool factory =
+        loop->l_task_factory != NULL && loop->l_task_factory != Py_None;
+    if (factory || (loop->l_debug && !loop->l_own_tasks))
+        return create_as_asyncio(loop, &coro, 1, NULL);
+    if (cl_loop_check_open(loop) < 0)
+        return NULL;
+    if (loop->l_own_tasks)
+        return cl_task_new(loop, coro, NULL, NULL, false);
+    PyObject *argv[] = {coro, (PyObject *)loop};
+    return cl_call_module(st->tasks_module, st->str_Task, argv, 1,
+                          st->kwnames_loop);
+}
+
+PyDoc_STRVAR(
+    Loop_create_task_doc,
+    "create_task($self, coro, **kwargs)\n--\n\n"
+    "Wrap a coroutine in a task and schedule it; return the asyncio.Task.\n\n"
+    "Keywords are those of this Python's asyncio: name=, context= (3.11),\n"
+    "eager_start= (3.14). A task factory is asked first, if one is set. "
+    "Raises\n"
+    "RuntimeError if the loop is closed. See asyncio's loop.create_task.");
+
+static PyObject *
+Loop_create_task(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
+{
+    task_options options;
+    if (nargs == 1 && kwnames == NULL && loop->l_task_factory == NULL)
+        return cl_loop_create_task(loop, args[0]);
+    int taken = nargs != 1 || !loop->l_own_tasks
+                    ? 0
+                    : take_options(loop, args + 1, kwnames, &options);
+    if (taken < 0)
+        return NULL;
+    if (taken == 0)
+        return create_as_asyncio(loop, args, nargs, kwnames);
+    if (cl_loop_check_open(loop) < 0)
+        return NULL;
+    return cl_task_new(loop, args[0], options.name, options.context,
+                       options.eager);
+}
+
+static PyMethodDef methods[] = {
+    {"create_future", (PyCFunction)Loop_create_future, METH_NOARGS,
+     Loop_create_future_doc},
+    {"create_task", CL_FAST(Loop_create_task), METH_FASTCALL | METH_KEYWORDS,
+     Loop_create_task_doc},
+    {NULL}};
+
+int
+cl_loop_tasks_setup(PyTypeObject *type)
+{
+    return cl_type_add_methods(type, methods);
+}
