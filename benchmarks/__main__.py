@@ -15,7 +15,7 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--list", action="store_true", help="say what each benchmark measures")
     parser.add_argument("--loops", default="cloop,uvloop,asyncio,floor", help="modules, comma-separated (%(default)s)")
-    parser.add_argument("--only", default="*", metavar="GLOB", help="benchmarks whose name matches")
+    parser.add_argument("--only", default="*", metavar="GLOBS", help="benchmarks whose name matches, separated by commas")
     parser.add_argument("--rounds", type=int, default=5, help="processes per benchmark and loop (%(default)s)")
     parser.add_argument("--python", action="append", metavar="PY", help="interpreter to measure; may be repeated")
     parser.add_argument("--json", metavar="OUT", help="write every round's figures to this file")
@@ -70,9 +70,13 @@ def note(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def matches(name, globs):
+    return any(fnmatch.fnmatchcase(name, glob) for glob in globs.split(","))
+
+
 def main(argv: Optional[List[str]] = None) -> int:
     args = parse(argv)
-    rows = [row for row in registry.load().values() if fnmatch.fnmatchcase(row.name, args.only)]
+    rows = [row for row in registry.load().values() if matches(row.name, args.only)]
     if not rows:
         note("no benchmark matches " + args.only)
         return 2

@@ -47,3 +47,16 @@ async def lock_traffic(loop, n):
                 await asyncio.sleep(0)
 
     await asyncio.gather(*[worker() for _ in range(10)])
+
+
+@benchmark(batch=10, reach=2.25)
+async def semaphore_traffic(loop, n):
+    """One `async with semaphore` of 3 around a sleep(0), with 10 tasks after it."""
+    semaphore = asyncio.Semaphore(3)
+
+    async def worker():
+        for _ in range(n // 10):
+            async with semaphore:
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*[worker() for _ in range(10)])

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from benchmarks.memory import resident_mib
 from benchmarks.registry import benchmark
 
 
@@ -38,3 +39,36 @@ async def gather_1000(loop, n):
     """One empty coroutine, of 1000 given to one gather()."""
     for _ in range(n // 1000):
         await asyncio.gather(*[nothing() for _ in range(1000)])
+
+
+@benchmark(reach=2)
+async def wait_for(loop, n):
+    """One wait_for(sleep(0), 60)."""
+    for _ in range(n):
+        await asyncio.wait_for(asyncio.sleep(0), 60)
+
+
+@benchmark(since=(3, 11), batch=10, reach=2)
+async def task_group(loop, n):
+    """One empty coroutine, of 10 started in one TaskGroup."""
+    for _ in range(n // 10):
+        async with asyncio.TaskGroup() as group:
+            for _ in range(10):
+                group.create_task(nothing())
+
+
+@benchmark(metric="memory", batch=100_000)
+async def pending_task_memory(loop, n):
+    """One task that waits for a future of its own, of 100,000; growth of the resident set."""
+
+    async def wait():
+        await loop.create_future()
+
+    before = resident_mib()
+    tasks = [loop.create_task(wait()) for _ in range(n)]
+    await asyncio.sleep(0)
+    grown = resident_mib() - before
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    return grown * 1024 / n
