@@ -334,6 +334,8 @@ enter_and_step(cl_state *st, TaskObject *task, LoopObject *ours,
                PyObject *exception)
 {
     PyObject *loop = Py_NewRef(task->f_loop);
+    if (ours != NULL && ours->l_in_task)
+        ours = NULL;
     int status = cl_registry_enter(st, loop, ours, (PyObject *)task);
     if (status == 0) {
         status = step(st, task, exception);
@@ -603,6 +605,13 @@ cl_task_new(LoopObject *loop, PyObject *coro, PyObject *name,
     return self;
 }
 
+static int
+Task_clear(PyObject *self)
+{
+    cl_task_drop((TaskObject *)self);
+    return 0;
+}
+
 static PyObject *
 Task_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
          PyObject *Py_UNUSED(kwargs))
@@ -667,7 +676,7 @@ Task_init(PyObject *self, PyObject *args, PyObject *kwargs)
     if (loop == NULL)
         return -1;
     cl_registry_remove(st, task);
-    (void)cl_future_clear(self); /* of a former __init__() */
+    cl_task_drop(task); /* of a former __init__() */
     task->f_state = CL_PENDING;
     task->f_log_tb = task->f_blocking = 0;
     task->t_must_cancel = task->t_log_destroy_pending = 0;
@@ -703,7 +712,7 @@ cl_task_dealloc(PyObject *self)
     if (task->f_state == CL_PENDING)
         cl_registry_remove(st, task);
     cl_clear_weakrefs(self);
-    (void)cl_future_clear(self);
+    cl_task_drop(task);
     cl_future_give_back(self, exact ? &st->spare_tasks : NULL,
                         &st->spare_task_count);
     Py_TRASHCAN_END
@@ -819,8 +828,8 @@ PyDoc_STRVAR(
 static PyType_Slot Task_slots[] = {
     {Py_tp_doc, (void *)Task_doc},   {Py_tp_new, Task_new},
     {Py_tp_init, Task_init},         {Py_tp_dealloc, cl_task_dealloc},
-    {Py_tp_finalize, Task_finalize}, {Py_tp_traverse, cl_future_traverse},
-    {Py_tp_clear, cl_future_clear},  {Py_tp_iter, cl_future_iter},
+    {Py_tp_finalize, Task_finalize}, {Py_tp_traverse, cl_task_visit},
+    {Py_tp_clear, Task_clear},       {Py_tp_iter, cl_future_iter},
     {Py_am_await, cl_future_iter},   {Py_tp_methods, Task_methods},
     {Py_tp_getset, Task_getset},     {0, NULL}};
 
