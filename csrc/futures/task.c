@@ -138,8 +138,10 @@ wait_for_ours(cl_state *st, TaskObject *task, FutureObject *future)
         return -1;
     future->f_blocking = 0;
     if (future->f_callback0 == NULL && future->f_callbacks == NULL &&
-        future->f_state == CL_PENDING && cl_loop_cast(task->f_loop) != NULL) {
+        future->f_state == CL_PENDING && Py_TYPE(task) == st->TaskType &&
+        task->t_context != NULL && cl_loop_cast(task->f_loop) != NULL) {
         future->f_callback0 = Py_NewRef(task);
+        future->f_context0 = Py_NewRef(task->t_context);
         return now_waits_for(st, task, (PyObject *)future);
     }
     PyObject *wakeup = cl_task_wakeup_callable(task);
