@@ -145,6 +145,20 @@ cl_weakref_is(PyObject *reference, PyObject *object)
 #endif
 }
 
+/* Whether what it was to is gone. */
+static inline bool
+cl_weakref_is_dead(PyObject *reference)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    PyObject *referent;
+    int alive = PyWeakref_GetRef(reference, &referent);
+    Py_XDECREF(referent);
+    return alive == 0;
+#else
+    return PyWeakref_GET_OBJECT(reference) == Py_None;
+#endif
+}
+
 /* The object's weak reference without callback, which all that ask for one share;
  * new reference, or NULL if nobody has asked. */
 static inline PyObject *

@@ -280,13 +280,41 @@ cl_registry_add(cl_state *st, TaskObject *task)
     return status;
 }
 
+/* The collector clears the reference to a pending task before it frees the task,
+ * which then can't tell it from others. They go when they are many. */
+static void
+note_lost(cl_state *st)
+{
+    PyObject *type, *value, *traceback;
+    if (++st->lost_tasks < 32 ||
+        st->lost_tasks < PySet_GET_SIZE(st->all_tasks) / 2 ||
+        PySet_GET_SIZE(st->all_tasks_iterating) > 0)
+        return;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *all = PySequence_List(st->all_tasks);
+    for (Py_ssize_t i = 0; all != NULL && i < PyList_GET_SIZE(all); i++) {
+        PyObject *reference = PyList_GET_ITEM(all, i);
+        if (PyWeakref_Check(reference) && cl_weakref_is_dead(reference) &&
+            PySet_Discard(st->all_tasks, reference) < 0)
+            Py_CLEAR(all);
+    }
+    if (all == NULL)
+        PyErr_WriteUnraisable(NULL);
+    Py_XDECREF(all);
+    st->lost_tasks = 0;
+    PyErr_Restore(type, value, traceback);
+}
+
 void
 cl_registry_remove(cl_state *st, TaskObject *task)
 {
     PyObject *type, *value, *traceback;
     PyObject *reference = cl_plain_weakref((PyObject *)task);
-    if (reference == NULL)
+    if (reference == NULL) {
+        if (task->f_state == CL_PENDING)
+            note_lost(st);
         return;
+    }
     PyErr_Fetch(&type, &value, &traceback);
     /* The set must not change under one that looks through it. */
     int status = PySet_GET_SIZE(st->all_tasks_iterating) > 0

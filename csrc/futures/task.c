@@ -7,6 +7,8 @@
 #include "futures/iter.h"
 #include "futures/registry.h"
 
+#include <string.h>
+
 static inline FutureObject *
 as_future(TaskObject *task)
 {
@@ -236,15 +238,28 @@ handle_yielded(cl_state *st, TaskObject *task, PyObject *yielded)
 
 /* -------------------------------------------------------------------------- steps */
 
+/* The coroutine has ended, but the task was done before: by asyncio's methods
+ * called by name, as asyncio.Future.set_result(task, x). */
+static int
+done_before(cl_state *st)
+{
+    PyErr_SetString(st->InvalidStateError, "invalid state");
+    return -1;
+}
+
 /* The coroutine returned `result`. */
 static int
 finish(cl_state *st, TaskObject *task, PyObject *result)
 {
     cl_registry_remove(st, task);
     if (!task->t_must_cancel)
-        return cl_future_finish(as_future(task), result);
+        return task->f_state == CL_PENDING
+                   ? cl_future_finish(as_future(task), result)
+                   : done_before(st);
     /* Cancelled right before the coroutine stopped. */
     task->t_must_cancel = 0;
+    if (task->f_state != CL_PENDING)
+        return 0;
     PyObject *message = Py_XNewRef(cl_task_message(task));
     int status = cl_future_end_cancelled(as_future(task), message);
     Py_XDECREF(message);
@@ -259,6 +274,10 @@ finish_with_error(cl_state *st, TaskObject *task)
          leaves = cl_error_is_exit();
     PyObject *error = PyErr_GetRaisedException();
     cl_registry_remove(st, task);
+    if (task->f_state != CL_PENDING) {
+        Py_DECREF(error);
+        return cancelled ? 0 : done_before(st);
+    }
     if (cancelled) {
         cl_task_keep_cancelled(task, error);
         return cl_future_end_cancelled(as_future(task), NULL);
@@ -287,7 +306,7 @@ step(cl_state *st, TaskObject *task, PyObject *exception)
     PySendResult state;
 
     if (task->f_state != CL_PENDING) {
-        PyErr_Format(st->InvalidStateError, "__step(): already done: %R %R",
+        PyErr_Format(st->InvalidStateError, "_step(): already done: %R %R",
                      (PyObject *)task,
                      exception == NULL ? Py_None : exception);
         return -1;
@@ -345,8 +364,13 @@ static int
 enter_and_step(cl_state *st, TaskObject *task, LoopObject *ours,
                PyObject *exception)
 {
+    if (task->f_loop == NULL) { /* within its second __init__() */
+        PyErr_SetString(PyExc_RuntimeError, "uninitialized Task object");
+        return -1;
+    }
     PyObject *loop = Py_NewRef(task->f_loop);
-    if (ours != NULL && ours->l_in_task)
+    /* After a second __init__() the loop that runs may be the former one. */
+    if (ours != NULL && (ours->l_in_task || (PyObject *)ours != loop))
         ours = NULL;
     int status = cl_registry_enter(st, loop, ours, (PyObject *)task);
     if (status == 0) {
@@ -403,9 +427,13 @@ wake_up(cl_state *st, TaskObject *task, LoopObject *ours, PyObject *future)
     return status;
 }
 
+/* After a call by somebody who may look at the current task next. */
 static PyObject *
-none_or_null(int status)
+returned(TaskObject *task, int status)
 {
+    LoopObject *loop = cl_loop_cast(task->f_loop);
+    if (loop != NULL)
+        cl_loop_forget_task(loop);
     if (status < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -418,8 +446,9 @@ Task_step(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     cl_state *st = cl_future_state(self);
     if (st == NULL)
         return NULL;
-    return none_or_null(enter_and_step(st, task, cl_loop_cast(task->f_loop),
-                                       nargs > 0 ? args[0] : NULL));
+    int status = enter_and_step(st, task, cl_loop_cast(task->f_loop),
+                                nargs > 0 ? args[0] : NULL);
+    return returned(task, status);
 }
 
 static PyObject *
@@ -429,7 +458,8 @@ Task_wakeup(PyObject *self, PyObject *future)
     cl_state *st = cl_future_state(self);
     if (st == NULL)
         return NULL;
-    return none_or_null(wake_up(st, task, cl_loop_cast(task->f_loop), future));
+    return returned(task,
+                    wake_up(st, task, cl_loop_cast(task->f_loop), future));
 }
 
 /* ------------------------------------------------------------------- ready nodes */
@@ -515,12 +545,29 @@ check_coroutine(cl_state *st, PyObject *coro)
     return is_coroutine > 0 ? 0 : -1;
 }
 
-/* "Task-N" is made of the number when somebody asks for it. */
+/* "Task-N". From 3.12 on it is made of the number when somebody asks for it, also by
+ * asyncio.Task.get_name(task), which before has to find the string. */
+static PyObject *
+numbered_name(uint64_t number)
+{
+#if CL_HAS_EAGER_TASKS
+    return PyLong_FromUnsignedLongLong(number);
+#else
+    char text[5 + 20], *end = text + sizeof(text), *at = end;
+    do {
+        *--at = (char)('0' + number % 10);
+    } while ((number /= 10) != 0);
+    at -= 5;
+    memcpy(at, "Task-", 5);
+    return PyUnicode_FromStringAndSize(at, end - at);
+#endif
+}
+
 static PyObject *
 new_name(cl_state *st, PyObject *name)
 {
     if (name == NULL || name == Py_None)
-        return PyLong_FromUnsignedLongLong(++st->task_count);
+        return numbered_name(++st->task_count);
     return PyUnicode_CheckExact(name) ? Py_NewRef(name) : PyObject_Str(name);
 }
 
