@@ -502,6 +502,19 @@ report(LoopObject *loop, TaskObject *task, unsigned kind)
     return status;
 }
 
+/* Whether a destructor may run with the last reference to a future that is done. */
+static inline bool
+may_run_python(PyObject *object)
+{
+    FutureObject *future = (FutureObject *)object;
+    PyObject *result = future->f_result;
+    return Py_REFCNT(object) == 1 &&
+           (future->f_exception != NULL ||
+            (result != NULL && Py_REFCNT(result) == 1 &&
+             PyType_HasFeature(Py_TYPE(result),
+                               Py_TPFLAGS_HEAPTYPE | Py_TPFLAGS_HAVE_GC)));
+}
+
 int
 cl_task_run_node(LoopObject *loop, PyObject *object, unsigned kind)
 {
@@ -517,6 +530,8 @@ cl_task_run_node(LoopObject *loop, PyObject *object, unsigned kind)
             kind == CL_NODE_TASK_WAKEUP ? task->t_fut_waiter : NULL);
         if (future != NULL) {
             status = wake_up(st, task, loop, future);
+            if (!is_ours(st, future) || may_run_python(future))
+                cl_loop_rest(loop);
             Py_DECREF(future);
         }
         else {

@@ -102,6 +102,30 @@ def test_no_task_is_current_where_a_slow_step_is_logged(loop, caplog):
     assert seen and set(seen) == {None}
 
 
+def test_no_task_is_current_where_the_result_of_a_future_is_freed(loop):
+    class Result:
+        def __del__(self):
+            seen.append(current(loop))
+
+    class Once:
+        """Awaits a future that nobody else refers to."""
+
+        def __await__(self):
+            return awaits.pop()
+
+    async def work():
+        future = loop.create_future()
+        loop.call_soon(future.set_result, Result())
+        awaits.append(future.__await__())
+        del future
+        await Once()
+        await pause(2)
+
+    seen, awaits = [], []
+    loop.run_until_complete(work())
+    assert seen == [None]
+
+
 # Tasks that are misused.
 
 
