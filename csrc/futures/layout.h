@@ -151,6 +151,22 @@ cl_task_message(const TaskObject *task)
 #endif
 }
 
+/* Leaves the attributes that a subclass has given it, unlike tp_clear. */
+static inline void
+cl_task_forget_all(TaskObject *task)
+{
+#define CL_FORGET(name) Py_CLEAR(task->name);
+    CL_FUTURE_OBJECTS(CL_FORGET)
+    CL_TASK_OBJECTS(CL_FORGET)
+#if PY_VERSION_HEX >= 0x030b0000 && PY_VERSION_HEX < 0x030d0000
+    Py_CLEAR(task->f_cancelled_exc);
+#elif PY_VERSION_HEX >= 0x03090000 && PY_VERSION_HEX < 0x030d0000
+    for (int i = 0; i < 3; i++)
+        Py_CLEAR(task->f_cancelled_state[i]);
+#endif
+#undef CL_FORGET
+}
+
 /* Fields that a task without cancellations has. */
 static inline void
 cl_task_init_rest(TaskObject *task)
