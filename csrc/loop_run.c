@@ -142,6 +142,7 @@ run(LoopObject *loop)
     }
 
     PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
+    cl_loop_forget_task(loop);
     cl_signals_disarm(loop);
     if (set_running_loop(loop, Py_None) < 0)
         status = -1;

@@ -32,6 +32,9 @@
 #endif
 
 #if PY_VERSION_HEX < 0x03090000
+/* Nobody can derive from it. */
+#define PyCFunction_CheckExact PyCFunction_Check
+
 static inline PyObject *
 PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t nargsf,
                     PyObject *kwnames)
@@ -207,6 +210,10 @@ void cl_raise_stop_iteration(PyObject *value);
 #define CL_HAS_EAGER_TASKS (PY_VERSION_HEX >= 0x030c0000)
 #define CL_HAS_EAGER_START (PY_VERSION_HEX >= 0x030e0000)
 #define CL_HAS_AWAITED_BY (PY_VERSION_HEX >= 0x030e0000)
+/* Task() takes no context of another type, and no second __init__(). */
+#define CL_TASK_INIT_IS_STRICT (PY_VERSION_HEX >= 0x030f0000)
+/* Objects of asyncio's classes have their __dict__ outside the struct. */
+#define CL_HAS_MANAGED_DICT (PY_VERSION_HEX >= 0x030d0000)
 /* throw(type, value, traceback) warns. */
 #define CL_THROW_TAKES_ONE (PY_VERSION_HEX >= 0x030c0000)
 /* The WeakSet of tasks in asyncio.tasks; not used with CL_HAS_AWAITED_BY. */
@@ -245,13 +252,6 @@ cl_is_finalizing(void)
     return _Py_IsFinalizing();
 #endif
 }
-
-/* The same where the type's base, in C, is no heap type and does not do it. */
-#if PY_VERSION_HEX >= 0x030c0000
-#define CL_VISIT_TYPE_OF_STATIC_BASE(self) ((void)(self))
-#else
-#define CL_VISIT_TYPE_OF_STATIC_BASE(self) CL_VISIT_TYPE(self)
-#endif
 
 /* Whether the object's finalizer has run. Its memory remembers that. */
 static inline bool

@@ -194,17 +194,11 @@ Future_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     return self;
 }
 
-int
-cl_future_traverse(PyObject *self, visitproc visit, void *arg)
+static int
+Future_clear(PyObject *self)
 {
-    CL_VISIT_TYPE_OF_STATIC_BASE(self);
-    return own_type(self)->tp_base->tp_traverse(self, visit, arg);
-}
-
-int
-cl_future_clear(PyObject *self)
-{
-    return own_type(self)->tp_base->tp_clear(self);
+    cl_future_drop((FutureObject *)self);
+    return 0;
 }
 
 void
@@ -220,7 +214,7 @@ cl_future_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, cl_future_dealloc) st->live_futures--;
     cl_clear_weakrefs(self);
-    (void)cl_future_clear(self);
+    cl_future_drop(future);
     cl_future_give_back(self, exact ? &st->spare_futures : NULL,
                         &st->spare_future_count);
     Py_TRASHCAN_END
@@ -538,8 +532,8 @@ static PyType_Slot Future_slots[] = {{Py_tp_doc, (void *)Future_doc},
                                      {Py_tp_init, Future_init},
                                      {Py_tp_dealloc, cl_future_dealloc},
                                      {Py_tp_finalize, cl_future_finalize},
-                                     {Py_tp_traverse, cl_future_traverse},
-                                     {Py_tp_clear, cl_future_clear},
+                                     {Py_tp_traverse, cl_future_visit},
+                                     {Py_tp_clear, Future_clear},
                                      {Py_tp_iter, cl_future_iter},
                                      {Py_am_await, cl_future_iter},
                                      {Py_tp_methods, Future_methods},

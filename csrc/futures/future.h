@@ -77,8 +77,6 @@ PyObject *cl_future_add_done_callback(PyObject *self, PyObject *const *args,
                                       Py_ssize_t nargs, PyObject *kwnames);
 PyObject *cl_future_remove_done_callback(PyObject *self, PyObject *callback);
 PyObject *cl_future_callbacks(PyObject *self, void *closure);
-int cl_future_traverse(PyObject *self, visitproc visit, void *arg);
-int cl_future_clear(PyObject *self);
 void cl_future_finalize(PyObject *self);
 
 /* Memory for an object of exactly this type, from the spares if there is one. The

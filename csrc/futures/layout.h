@@ -122,6 +122,15 @@ cl_layouts_fit(PyObject *future_type, PyObject *task_type)
            ((PyTypeObject *)task_type)->tp_basicsize == sizeof(TaskObject);
 }
 
+/* tp_traverse and tp_clear of asyncio's classes, in one piece. */
+int cl_future_visit(FutureObject *future, visitproc visit, void *arg);
+int cl_task_visit(TaskObject *task, visitproc visit, void *arg);
+void cl_future_drop(FutureObject *future);
+void cl_task_drop(TaskObject *task);
+
+/* As cl_task_drop(), but leaves the attributes that a subclass has given it. */
+void cl_task_forget(TaskObject *task);
+
 /* {name: what is in the field, as a number} of an object of exactly asyncio's classes;
  * NULL with RuntimeError for any other, or if the sizes don't fit. */
 PyObject *cl_layout_raw_fields(cl_state *st, PyObject *object);
@@ -149,22 +158,6 @@ cl_task_message(const TaskObject *task)
     (void)task;
     return NULL;
 #endif
-}
-
-/* Leaves the attributes that a subclass has given it, unlike tp_clear. */
-static inline void
-cl_task_forget_all(TaskObject *task)
-{
-#define CL_FORGET(name) Py_CLEAR(task->name);
-    CL_FUTURE_OBJECTS(CL_FORGET)
-    CL_TASK_OBJECTS(CL_FORGET)
-#if PY_VERSION_HEX >= 0x030b0000 && PY_VERSION_HEX < 0x030d0000
-    Py_CLEAR(task->f_cancelled_exc);
-#elif PY_VERSION_HEX >= 0x03090000 && PY_VERSION_HEX < 0x030d0000
-    for (int i = 0; i < 3; i++)
-        Py_CLEAR(task->f_cancelled_state[i]);
-#endif
-#undef CL_FORGET
 }
 
 /* Fields that a task without cancellations has. */

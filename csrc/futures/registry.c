@@ -132,7 +132,12 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *Py_UNUSED(ours),
 }
 
 void
-cl_registry_idle(LoopObject *Py_UNUSED(loop))
+cl_registry_rest(LoopObject *Py_UNUSED(loop))
+{
+}
+
+void
+cl_registry_forget(LoopObject *Py_UNUSED(loop))
 {
 }
 
@@ -205,15 +210,20 @@ cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *ours,
 {
     if (ours == NULL)
         return cl_call_void(st->enter_task, loop, task);
-    if (!ours->l_task_entry) {
+    if (ours->l_task_entry == NULL) {
         PyObject *current = PyDict_GetItemWithError(st->current_tasks, loop);
         if (current != NULL)
             return cl_call_void(st->enter_task, loop, task);
         if (PyErr_Occurred())
             return -1;
     }
-    ours->l_task_entry = false;
-    return PyDict_SetItem(st->current_tasks, loop, task);
+    if (ours->l_task_entry != task) {
+        if (PyDict_SetItem(st->current_tasks, loop, task) < 0)
+            return -1;
+        ours->l_task_entry = task;
+    }
+    ours->l_in_task = true;
+    return 0;
 }
 
 int
@@ -222,18 +232,34 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
 {
     if (ours == NULL)
         return cl_call_void(st->leave_task, loop, task);
-    if (PyDict_SetItem(st->current_tasks, loop, Py_None) < 0)
-        return -1;
-    ours->l_task_entry = true;
+    ours->l_in_task = false;
+    /* One that is done must not be kept. */
+    if (((TaskObject *)task)->f_state != CL_PENDING) {
+        if (PyDict_SetItem(st->current_tasks, loop, Py_None) < 0)
+            return -1;
+        ours->l_task_entry = Py_None;
+    }
     return 0;
 }
 
 void
-cl_registry_idle(LoopObject *loop)
+cl_registry_rest(LoopObject *loop)
 {
     PyObject *type, *value, *traceback;
-    loop->l_task_entry = false;
     PyErr_Fetch(&type, &value, &traceback);
+    loop->l_task_entry = Py_None;
+    if (PyDict_SetItem(loop->l_st->current_tasks, (PyObject *)loop, Py_None) <
+        0)
+        PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
+}
+
+void
+cl_registry_forget(LoopObject *loop)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    loop->l_task_entry = NULL;
     /* Not there any more after asyncio's _swap_current_task(). */
     if (PyDict_DelItem(loop->l_st->current_tasks, (PyObject *)loop) < 0)
         PyErr_Clear();
@@ -245,8 +271,12 @@ cl_registry_add(cl_state *st, TaskObject *task)
 {
     /* Without callback, unlike WeakSet.add(): the task removes it itself. */
     PyObject *reference = PyWeakref_NewRef((PyObject *)task, NULL);
-    int status = reference == NULL ? -1 : PySet_Add(st->all_tasks, reference);
-    Py_XDECREF(reference);
+    if (reference == NULL)
+        return -1;
+    /* It refers to nothing that the garbage collector would have to know of. */
+    PyObject_GC_UnTrack(reference);
+    int status = PySet_Add(st->all_tasks, reference);
+    Py_DECREF(reference);
     return status;
 }
 

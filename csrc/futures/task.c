@@ -334,6 +334,8 @@ enter_and_step(cl_state *st, TaskObject *task, LoopObject *ours,
                PyObject *exception)
 {
     PyObject *loop = Py_NewRef(task->f_loop);
+    if (ours != NULL && ours->l_in_task)
+        ours = NULL;
     int status = cl_registry_enter(st, loop, ours, (PyObject *)task);
     if (status == 0) {
         status = step(st, task, exception);
@@ -501,6 +503,23 @@ check_coroutine(cl_state *st, PyObject *coro)
     return is_coroutine > 0 ? 0 : -1;
 }
 
+/* NULL and None ask for a copy of the current one. */
+static int
+check_context(PyObject *context)
+{
+#if CL_TASK_INIT_IS_STRICT
+    if (context != NULL && context != Py_None &&
+        !PyContext_CheckExact(context)) {
+        PyErr_Format(PyExc_TypeError,
+                     "a contextvars.Context was expected, got %T", context);
+        return -1;
+    }
+#else
+    (void)context;
+#endif
+    return 0;
+}
+
 /* "Task-N" is made of the number when somebody asks for it. */
 static PyObject *
 new_name(cl_state *st, PyObject *name)
@@ -567,7 +586,7 @@ start(cl_state *st, TaskObject *task, PyObject *coro, PyObject *name,
       PyObject *context, bool eager)
 {
     cl_task_init_rest(task);
-    if (check_coroutine(st, coro) < 0)
+    if (check_coroutine(st, coro) < 0 || check_context(context) < 0)
         return -1;
     Py_XSETREF(task->t_context, context == NULL || context == Py_None
                                     ? PyContext_CopyCurrent()
@@ -601,6 +620,13 @@ cl_task_new(LoopObject *loop, PyObject *coro, PyObject *name,
         start(st, (TaskObject *)self, coro, name, context, eager) < 0)
         Py_CLEAR(self);
     return self;
+}
+
+static int
+Task_clear(PyObject *self)
+{
+    cl_task_drop((TaskObject *)self);
+    return 0;
 }
 
 static PyObject *
@@ -663,11 +689,18 @@ Task_init(PyObject *self, PyObject *args, PyObject *kwargs)
                                      keywords, &coro, &loop, &name, &context,
                                      &eager))
         return -1;
+#if CL_TASK_INIT_IS_STRICT
+    if (task->f_loop != NULL) {
+        PyErr_Format(PyExc_RuntimeError, "%T object is already initialized",
+                     self);
+        return -1;
+    }
+#endif
     loop = loop == Py_None ? default_loop(st) : Py_NewRef(loop);
     if (loop == NULL)
         return -1;
     cl_registry_remove(st, task);
-    cl_task_forget_all(task); /* of a former __init__() */
+    cl_task_forget(task); /* a former __init__() */
     task->f_state = CL_PENDING;
     task->f_log_tb = task->f_blocking = 0;
     task->t_must_cancel = task->t_log_destroy_pending = 0;
@@ -697,7 +730,7 @@ cl_task_dealloc(PyObject *self)
     /* One that is done is there, too, after Future.set_result(task, ...). */
     cl_registry_remove(st, task);
     cl_clear_weakrefs(self);
-    (void)cl_future_clear(self);
+    cl_task_drop(task);
     cl_future_give_back(self, exact ? &st->spare_tasks : NULL,
                         &st->spare_task_count);
     Py_TRASHCAN_END
@@ -816,8 +849,8 @@ static PyType_Slot Task_slots[] = {{Py_tp_doc, (void *)Task_doc},
                                    {Py_tp_init, Task_init},
                                    {Py_tp_dealloc, cl_task_dealloc},
                                    {Py_tp_finalize, cl_future_finalize},
-                                   {Py_tp_traverse, cl_future_traverse},
-                                   {Py_tp_clear, cl_future_clear},
+                                   {Py_tp_traverse, cl_task_visit},
+                                   {Py_tp_clear, Task_clear},
                                    {Py_tp_iter, cl_future_iter},
                                    {Py_am_await, cl_future_iter},
                                    {Py_tp_methods, Task_methods},
