@@ -239,11 +239,17 @@ cl_future_finalize(PyObject *self)
 
 /* -------------------------------------------------------------------- callbacks */
 
-/* Of our type or a subclass. What asyncio puts there has a context. */
+/* A task of exactly our type, which nothing else puts there: it is not callable. */
+static inline bool
+is_task(PyObject *callback)
+{
+    return Py_TYPE(callback)->tp_dealloc == cl_task_dealloc;
+}
+
 static inline bool
 is_waiting_task(const FutureObject *future)
 {
-    return future->f_callback0 != NULL && future->f_context0 == NULL;
+    return future->f_callback0 != NULL && is_task(future->f_callback0);
 }
 
 int
@@ -260,7 +266,6 @@ cl_future_normalise(FutureObject *future)
         return 0;
     }
     future->f_callback0 = wakeup;
-    future->f_context0 = Py_XNewRef(task->t_context);
     Py_DECREF(task);
     return 0;
 }
@@ -324,6 +329,7 @@ cl_future_schedule(FutureObject *future)
     future->f_callback0 = future->f_context0 = future->f_callbacks = NULL;
     if (task_waits) {
         status = wake(future, (TaskObject *)callback);
+        Py_XDECREF(context);
     }
     else if (callback != NULL) {
         status = cl_future_call_soon(future->f_loop, callback,
@@ -346,7 +352,8 @@ cl_future_schedule(FutureObject *future)
 int
 cl_future_append(FutureObject *future, PyObject *callback, PyObject *context)
 {
-    if (future->f_callbacks == NULL && future->f_callback0 == NULL) {
+    if (future->f_callbacks == NULL && future->f_callback0 == NULL &&
+        !is_task(callback)) {
         future->f_callback0 = Py_NewRef(callback);
         future->f_context0 = Py_NewRef(context);
         return 0;

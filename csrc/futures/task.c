@@ -43,6 +43,16 @@ cl_task_wakeup_callable(TaskObject *task)
     return PyCFunction_New(&wakeup_def, (PyObject *)task);
 }
 
+PyObject *
+cl_task_woken_by(cl_state *st, PyObject *callback, PyObject *future)
+{
+    if (!is_ours(st, future) ||
+        ((FutureObject *)future)->f_state == CL_PENDING ||
+        ((TaskObject *)callback)->t_fut_waiter != future)
+        return NULL;
+    return cl_task_wakeup_callable((TaskObject *)callback);
+}
+
 /* -------------------------------------------------------------------- scheduling */
 
 /* Has the loop run a step, which throws `exception` into the coroutine unless that
@@ -128,8 +138,10 @@ wait_for_ours(cl_state *st, TaskObject *task, FutureObject *future)
         return -1;
     future->f_blocking = 0;
     if (future->f_callback0 == NULL && future->f_callbacks == NULL &&
-        future->f_state == CL_PENDING) {
+        future->f_state == CL_PENDING && Py_TYPE(task) == st->TaskType &&
+        task->t_context != NULL && cl_loop_cast(task->f_loop) != NULL) {
         future->f_callback0 = Py_NewRef(task);
+        future->f_context0 = Py_NewRef(task->t_context);
         return now_waits_for(st, task, (PyObject *)future);
     }
     PyObject *wakeup = cl_task_wakeup_callable(task);
