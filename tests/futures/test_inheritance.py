@@ -83,19 +83,22 @@ def test_a_base_that_derives_from_asyncios_class_comes_first(loop, future_class,
     assert loop.run_until_complete(task) == 5
 
 
-def test_a_future_class_before_a_task_class(loop, future_class, reports):
-    # Freed with an exception that nobody asked for, it finds no class of cloop among those that free it.
+def test_a_future_class_before_a_task_class(loop, turn, future_class, reports):
+    # Freed with an exception that nobody asked for, it found no class of cloop among those that free it.
     class Base(future_class):
-        def __init__(self):
-            asyncio.Future.__init__(self, loop=loop)
-
-    class Future(Base, asyncio.Task):
         pass
 
-    future = Future()
-    future._log_destroy_pending = False
-    future_class.set_exception(future, ValueError())
-    del future
+    class Task(Base, asyncio.Task):
+        def __init__(self, coroutine):
+            asyncio.Task.__init__(self, coroutine, loop=loop)
+
+    async def fail():
+        raise ValueError
+
+    task = Task(fail())
+    turn()
+    assert task.done()
+    del task
     gc.collect()
     assert [type(report["exception"]) for report in reports] == [ValueError]
 
