@@ -78,8 +78,8 @@ result_of(FutureObject *future)
         return Py_NewRef(future->f_result);
     }
     cl_state *st = cl_future_state((PyObject *)future);
-    return cl_future_inherited((PyObject *)future, st->str_result, NULL, 0,
-                               NULL);
+    return cl_future_inherited(st->asyncio_Future, (PyObject *)future,
+                               st->str_result, NULL, 0, NULL);
 }
 
 static PySendResult
