@@ -232,10 +232,16 @@ Future_finalize(PyObject *self)
 /* -------------------------------------------------------------------- callbacks */
 
 static inline bool
+is_own_task(PyObject *object)
+{
+    PyTypeObject *type = own_type(object);
+    return type != NULL && type->tp_dealloc == cl_task_dealloc;
+}
+
+static inline bool
 is_waiting_task(const FutureObject *future)
 {
-    return future->f_callback0 != NULL && future->f_context0 == NULL &&
-           Py_TYPE(future->f_callback0)->tp_dealloc == cl_task_dealloc;
+    return future->f_callback0 != NULL && is_own_task(future->f_callback0);
 }
 
 int
@@ -252,7 +258,6 @@ cl_future_normalise(FutureObject *future)
         return 0;
     }
     future->f_callback0 = wakeup;
-    future->f_context0 = Py_XNewRef(task->t_context);
     Py_DECREF(task);
     return 0;
 }
@@ -316,6 +321,7 @@ cl_future_schedule(FutureObject *future)
     future->f_callback0 = future->f_context0 = future->f_callbacks = NULL;
     if (task_waits) {
         status = wake(future, (TaskObject *)callback);
+        Py_XDECREF(context);
     }
     else if (callback != NULL) {
         status = cl_future_call_soon(future->f_loop, callback,
@@ -338,7 +344,10 @@ cl_future_schedule(FutureObject *future)
 int
 cl_future_append(FutureObject *future, PyObject *callback, PyObject *context)
 {
-    if (future->f_callbacks == NULL && future->f_callback0 == NULL) {
+    /* A task that is no waiter is not callable either, but for that the user is told
+     * when it is called. */
+    if (future->f_callbacks == NULL && future->f_callback0 == NULL &&
+        !is_own_task(callback)) {
         future->f_callback0 = Py_NewRef(callback);
         future->f_context0 = Py_NewRef(context);
         return 0;

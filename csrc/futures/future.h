@@ -4,8 +4,8 @@
  * traverse and clear are inherited and see what they expect. In two things these
  * objects differ, and whatever hands one to inherited code that looks at callbacks
  * calls cl_future_normalise() first:
- *   - f_callback0 may be a cloop.Task itself, with f_context0 NULL: the task waits
- *     for the future, and is to be woken in its own context;
+ *   - f_callback0 may be a cloop.Task itself: the task waits for the future, and is
+ *     to be woken in its own context;
  *   - callbacks of a future of our loop, when it runs plainly (not in debug mode,
  *     call_soon() not overridden), go into its ready ring without a call of
  *     call_soon(); a task goes there as it is.

@@ -128,8 +128,10 @@ wait_for_ours(cl_state *st, TaskObject *task, FutureObject *future)
         return -1;
     future->f_blocking = 0;
     if (future->f_callback0 == NULL && future->f_callbacks == NULL &&
-        future->f_state == CL_PENDING) {
+        future->f_state == CL_PENDING && task->t_context != NULL) {
         future->f_callback0 = Py_NewRef(task);
+        /* Not used by us, but asyncio's own methods expect one beside a callback. */
+        future->f_context0 = Py_NewRef(task->t_context);
         return now_waits_for(st, task, (PyObject *)future);
     }
     PyObject *wakeup = cl_task_wakeup_callable(task);
