@@ -399,7 +399,8 @@ class Run:
         before, sys.unraisablehook = sys.unraisablehook, self.report_unraisable
         self.loop.close()
         self.things.clear()
-        gc.collect()
+        for _ in range(3):  # Python 3.8 needs more than one
+            gc.collect()
         sys.unraisablehook = before
         return self.trace[:count] + sorted(self.trace[count:], key=repr)
 
