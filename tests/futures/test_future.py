@@ -525,7 +525,7 @@ def test_exception_never_retrieved(as_asyncio, classes, debug):
             lambda future: loop.run_until_complete(gather(future)),
             lambda future: loop.run_until_complete(gather(wait(future))),
         ]:
-            future = loop.create_future()
+            future = classes(loop)[0](loop=loop)
             future.set_exception(ValueError("taken"))
             take(future)
             del future
