@@ -6,7 +6,7 @@
 
 typedef struct {
     PyObject_HEAD
-    FutureObject *i_future; /* owned; NULL after throw() and close() */
+    FutureObject *i_future; /* owned; NULL once it has ended */
 } FutureIterObject;
 
 PyObject *
@@ -101,7 +101,9 @@ advance(FutureIterObject *iter, PyObject **value)
         *value = Py_NewRef(future);
         return PYGEN_NEXT;
     }
+    iter->i_future = NULL; /* as a generator, it gives its result once */
     *value = result_of(future);
+    Py_DECREF(future);
     return *value == NULL ? PYGEN_ERROR : PYGEN_RETURN;
 }
 

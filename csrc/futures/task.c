@@ -141,6 +141,7 @@ wait_for_ours(cl_state *st, TaskObject *task, FutureObject *future)
         future->f_state == CL_PENDING && Py_TYPE(task) == st->TaskType &&
         task->t_context != NULL && cl_loop_cast(task->f_loop) != NULL) {
         future->f_callback0 = Py_NewRef(task);
+        /* Not used by us, but asyncio's own methods expect one beside a callback. */
         future->f_context0 = Py_NewRef(task->t_context);
         return now_waits_for(st, task, (PyObject *)future);
     }
