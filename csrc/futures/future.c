@@ -212,12 +212,13 @@ cl_future_dealloc(PyObject *self)
         PyObject_CallFinalizerFromDealloc(self) < 0)
         return;
     PyObject_GC_UnTrack(self);
-    Py_TRASHCAN_BEGIN(self, cl_future_dealloc) st->live_futures--;
+    Py_TRASHCAN_BEGIN(self, cl_future_dealloc);
+    st->live_futures--;
     cl_clear_weakrefs(self);
     cl_future_drop(future);
     cl_future_give_back(self, exact ? &st->spare_futures : NULL,
                         &st->spare_future_count);
-    Py_TRASHCAN_END
+    Py_TRASHCAN_END;
 }
 
 static int

@@ -739,14 +739,15 @@ cl_task_dealloc(PyObject *self)
         PyObject_CallFinalizerFromDealloc(self) < 0)
         return;
     PyObject_GC_UnTrack(self);
-    Py_TRASHCAN_BEGIN(self, cl_task_dealloc) st->live_tasks--;
+    Py_TRASHCAN_BEGIN(self, cl_task_dealloc);
+    st->live_tasks--;
     /* One that is done is there, too, after Future.set_result(task, ...). */
     cl_registry_remove(st, task);
     cl_clear_weakrefs(self);
     cl_task_drop(task);
     cl_future_give_back(self, exact ? &st->spare_tasks : NULL,
                         &st->spare_task_count);
-    Py_TRASHCAN_END
+    Py_TRASHCAN_END;
 }
 
 /* ------------------------------------------------------------------------ methods */
