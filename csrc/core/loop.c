@@ -539,7 +539,8 @@ run_node_timed(LoopObject *loop, cl_node node)
     int result = cl_loop_time(loop, &start);
     if (result == 0)
         result = run_node(loop, node);
-    cl_loop_rest(loop); /* time() may be overridden, and the log is anybody's */
+    cl_loop_rest(
+        loop); /* time() may be overridden, and the log is anybody's */
     if (result == 0)
         result = cl_loop_time(loop, &end);
     if (result == 0 && end - start >= loop->l_slow_callback_duration)

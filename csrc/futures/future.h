@@ -63,11 +63,8 @@ PyObject *cl_future_cancel_args(cl_state *st, PyObject *const *args,
  * for any other object. */
 cl_state *cl_future_state(PyObject *self);
 
-/* asyncio's class that self derives from: of Future or of Task. */
-PyTypeObject *cl_future_stock_type(PyObject *self);
-
-/* Calls asyncio's own method of that name on self. */
-PyObject *cl_future_inherited(PyObject *self, PyObject *name,
+/* Calls the method of that name of a type, asyncio's Future or Task, on self. */
+PyObject *cl_future_inherited(PyObject *type, PyObject *self, PyObject *name,
                               PyObject *const *args, Py_ssize_t nargs,
                               PyObject *kwnames);
 
@@ -80,6 +77,7 @@ PyObject *cl_future_add_done_callback(PyObject *self, PyObject *const *args,
                                       Py_ssize_t nargs, PyObject *kwnames);
 PyObject *cl_future_remove_done_callback(PyObject *self, PyObject *callback);
 PyObject *cl_future_callbacks(PyObject *self, void *closure);
+void cl_future_finalize(PyObject *self);
 
 /* Memory for an object of exactly this type, from the spares if there is one. The
  * fields after the head are zero, and it is not tracked yet. */

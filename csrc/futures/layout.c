@@ -25,19 +25,28 @@ visit_rest(FutureObject *self, visitproc visit, void *arg)
 static void
 drop_rest(FutureObject *self)
 {
+#if CL_HAS_AWAITED_BY
+    self->f_awaited_by_is_set = 0;
+#endif
 #if CL_HAS_MANAGED_DICT
-    PyObject_ClearManagedDict((PyObject *)self);
-#else
-    Py_CLEAR(self->f_dict);
-#if CL_HAS_KEPT_CANCELLATION
+    (void)self;
+#elif CL_HAS_KEPT_CANCELLATION
     Py_CLEAR(self->f_cancelled_exc);
 #elif CL_HAS_CANCEL_MESSAGE
     for (int i = 0; i < 3; i++)
         Py_CLEAR(self->f_cancelled_state[i]);
+#else
+    (void)self;
 #endif
-#endif
-#if CL_HAS_AWAITED_BY
-    self->f_awaited_by_is_set = 0;
+}
+
+static void
+drop_dict(FutureObject *self)
+{
+#if CL_HAS_MANAGED_DICT
+    PyObject_ClearManagedDict((PyObject *)self);
+#else
+    Py_CLEAR(self->f_dict);
 #endif
 }
 
@@ -61,13 +70,22 @@ cl_future_drop(FutureObject *self)
 {
     CL_FUTURE_OBJECTS(CLEAR)
     drop_rest(self);
+    drop_dict(self);
+}
+
+void
+cl_task_forget(TaskObject *self)
+{
+    CL_FUTURE_OBJECTS(CLEAR)
+    CL_TASK_OBJECTS(CLEAR)
+    drop_rest((FutureObject *)self);
 }
 
 void
 cl_task_drop(TaskObject *self)
 {
-    cl_future_drop((FutureObject *)self);
-    CL_TASK_OBJECTS(CLEAR)
+    cl_task_forget(self);
+    drop_dict((FutureObject *)self);
 }
 
 static int

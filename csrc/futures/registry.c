@@ -288,7 +288,8 @@ note_lost(cl_state *st)
     PyObject *type, *value, *traceback;
     if (++st->lost_tasks < 32 ||
         st->lost_tasks < PySet_GET_SIZE(st->all_tasks) / 2 ||
-        PySet_GET_SIZE(st->all_tasks_iterating) > 0)
+        PySet_GET_SIZE(st->all_tasks_iterating) > 0 ||
+        PyList_GET_SIZE(st->all_tasks_removals) > 0)
         return;
     PyErr_Fetch(&type, &value, &traceback);
     PyObject *all = PySequence_List(st->all_tasks);
@@ -305,6 +306,20 @@ note_lost(cl_state *st)
     PyErr_Restore(type, value, traceback);
 }
 
+/* Once: the set takes the length of that list off its own. A pending task is not in
+ * it yet, and one that is freed has mostly been put there shortly before. */
+static int
+remove_later(cl_state *st, TaskObject *task, PyObject *reference)
+{
+    PyObject *list = st->all_tasks_removals;
+    Py_ssize_t i = task->f_state == CL_PENDING ? 0 : PyList_GET_SIZE(list);
+    while (i-- > 0) {
+        if (PyList_GET_ITEM(list, i) == reference)
+            return 0;
+    }
+    return PyList_Append(list, reference);
+}
+
 void
 cl_registry_remove(cl_state *st, TaskObject *task)
 {
@@ -316,10 +331,11 @@ cl_registry_remove(cl_state *st, TaskObject *task)
         return;
     }
     PyErr_Fetch(&type, &value, &traceback);
-    /* The set must not change under one that looks through it. */
-    int status = PySet_GET_SIZE(st->all_tasks_iterating) > 0
-                     ? PyList_Append(st->all_tasks_removals, reference)
-                     : PySet_Discard(st->all_tasks, reference);
+    int status;
+    if (PySet_GET_SIZE(st->all_tasks_iterating) == 0)
+        status = PySet_Discard(st->all_tasks, reference);
+    else /* The set must not change under one that looks through it. */
+        status = remove_later(st, task, reference);
     Py_DECREF(reference);
     if (status < 0)
         PyErr_WriteUnraisable(NULL);

@@ -143,6 +143,7 @@ wait_for_ours(cl_state *st, TaskObject *task, FutureObject *future)
         future->f_state == CL_PENDING && Py_TYPE(task) == st->TaskType &&
         task->t_context != NULL && cl_loop_cast(task->f_loop) != NULL) {
         future->f_callback0 = Py_NewRef(task);
+        /* Not used by us, but asyncio's own methods expect one beside a callback. */
         future->f_context0 = Py_NewRef(task->t_context);
         return now_waits_for(st, task, (PyObject *)future);
     }
@@ -560,6 +561,23 @@ check_coroutine(cl_state *st, PyObject *coro)
     return is_coroutine > 0 ? 0 : -1;
 }
 
+/* NULL and None ask for a copy of the current one. */
+static int
+check_context(PyObject *context)
+{
+#if CL_TASK_INIT_IS_STRICT
+    if (context != NULL && context != Py_None &&
+        !PyContext_CheckExact(context)) {
+        PyErr_Format(PyExc_TypeError,
+                     "a contextvars.Context was expected, got %T", context);
+        return -1;
+    }
+#else
+    (void)context;
+#endif
+    return 0;
+}
+
 /* "Task-N". From 3.12 on it is made of the number when somebody asks for it, also by
  * asyncio.Task.get_name(task), which before has to find the string. */
 static PyObject *
@@ -643,7 +661,7 @@ start(cl_state *st, TaskObject *task, PyObject *coro, PyObject *name,
       PyObject *context, bool eager)
 {
     cl_task_init_rest(task);
-    if (check_coroutine(st, coro) < 0)
+    if (check_coroutine(st, coro) < 0 || check_context(context) < 0)
         return -1;
     Py_XSETREF(task->t_context, context == NULL || context == Py_None
                                     ? PyContext_CopyCurrent()
@@ -746,11 +764,18 @@ Task_init(PyObject *self, PyObject *args, PyObject *kwargs)
                                      keywords, &coro, &loop, &name, &context,
                                      &eager))
         return -1;
+#if CL_TASK_INIT_IS_STRICT
+    if (task->f_loop != NULL) {
+        PyErr_Format(PyExc_RuntimeError, "%T object is already initialized",
+                     self);
+        return -1;
+    }
+#endif
     loop = loop == Py_None ? default_loop(st) : Py_NewRef(loop);
     if (loop == NULL)
         return -1;
     cl_registry_remove(st, task);
-    cl_task_drop(task); /* of a former __init__() */
+    cl_task_forget(task); /* a former __init__() */
     task->f_state = CL_PENDING;
     task->f_log_tb = task->f_blocking = 0;
     task->t_must_cancel = task->t_log_destroy_pending = 0;
@@ -761,12 +786,6 @@ Task_init(PyObject *self, PyObject *args, PyObject *kwargs)
         status = start(st, task, coro, name, context, eager);
     Py_DECREF(loop);
     return status;
-}
-
-static void
-Task_finalize(PyObject *self)
-{
-    cl_future_stock_type(self)->tp_finalize(self);
 }
 
 void
@@ -782,14 +801,15 @@ cl_task_dealloc(PyObject *self)
         PyObject_CallFinalizerFromDealloc(self) < 0)
         return;
     PyObject_GC_UnTrack(self);
-    Py_TRASHCAN_BEGIN(self, cl_task_dealloc) st->live_tasks--;
-    if (task->f_state == CL_PENDING)
-        cl_registry_remove(st, task);
+    Py_TRASHCAN_BEGIN(self, cl_task_dealloc);
+    st->live_tasks--;
+    /* One that is done is there, too, after Future.set_result(task, ...). */
+    cl_registry_remove(st, task);
     cl_clear_weakrefs(self);
     cl_task_drop(task);
     cl_future_give_back(self, exact ? &st->spare_tasks : NULL,
                         &st->spare_task_count);
-    Py_TRASHCAN_END
+    Py_TRASHCAN_END;
 }
 
 /* ------------------------------------------------------------------------ methods */
@@ -857,7 +877,8 @@ Task_cancel(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     PyObject *message = cl_future_cancel_args(st, args, nargs, kwnames);
     if (message == NULL)
-        return cl_future_inherited(self, st->str_cancel, args, nargs, kwnames);
+        return cl_future_inherited(st->asyncio_Task, self, st->str_cancel,
+                                   args, nargs, kwnames);
     int cancelled = cancel(st, (TaskObject *)self, message);
     return cancelled < 0 ? NULL : PyBool_FromLong(cancelled);
 }
@@ -899,13 +920,18 @@ PyDoc_STRVAR(
     "context= (3.11) and eager_start= (3.12) as asyncio's of this "
     "Python.");
 
-static PyType_Slot Task_slots[] = {
-    {Py_tp_doc, (void *)Task_doc},   {Py_tp_new, Task_new},
-    {Py_tp_init, Task_init},         {Py_tp_dealloc, cl_task_dealloc},
-    {Py_tp_finalize, Task_finalize}, {Py_tp_traverse, cl_task_visit},
-    {Py_tp_clear, Task_clear},       {Py_tp_iter, cl_future_iter},
-    {Py_am_await, cl_future_iter},   {Py_tp_methods, Task_methods},
-    {Py_tp_getset, Task_getset},     {0, NULL}};
+static PyType_Slot Task_slots[] = {{Py_tp_doc, (void *)Task_doc},
+                                   {Py_tp_new, Task_new},
+                                   {Py_tp_init, Task_init},
+                                   {Py_tp_dealloc, cl_task_dealloc},
+                                   {Py_tp_finalize, cl_future_finalize},
+                                   {Py_tp_traverse, cl_task_visit},
+                                   {Py_tp_clear, Task_clear},
+                                   {Py_tp_iter, cl_future_iter},
+                                   {Py_am_await, cl_future_iter},
+                                   {Py_tp_methods, Task_methods},
+                                   {Py_tp_getset, Task_getset},
+                                   {0, NULL}};
 
 static PyType_Spec Task_spec = {
     .name = "cloop.Task",
@@ -919,7 +945,8 @@ cl_task_setup(PyObject *module, cl_state *st)
 {
     if (!st->layouts_fit)
         return (PyTypeObject *)Py_NewRef(st->asyncio_Task);
-    PyObject *bases = PyTuple_Pack(1, st->asyncio_Task);
+    /* A cloop.Task is a cloop.Future, but its methods are asyncio.Task's first. */
+    PyObject *bases = PyTuple_Pack(2, st->asyncio_Task, st->FutureType);
     if (bases == NULL)
         return NULL;
     PyTypeObject *type = cl_type_new(module, st, &Task_spec, bases, 0, 0);

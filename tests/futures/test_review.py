@@ -286,3 +286,21 @@ def test_freeing_needs_no_memory(loop):
         del iterator, future
     finally:
         _testcapi.remove_mem_hooks()
+
+
+def test_tasks_that_end_while_somebody_looks_through_all(loop):
+    if sys.version_info >= (3, 14):
+        pytest.skip("there is no set of tasks")
+
+    async def main():
+        tasks = asyncio.tasks
+        known = tasks._scheduled_tasks if hasattr(tasks, "_scheduled_tasks") else tasks._all_tasks
+        look = iter(known)
+        next(look)
+        for _ in range(5):
+            await loop.create_task(pause())
+        count = len(asyncio.all_tasks())
+        del look
+        return count
+
+    assert loop.run_until_complete(main()) == 1
