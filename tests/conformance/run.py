@@ -92,9 +92,10 @@ def print_module(module, verdicts, seconds, verbose):
 
 
 def print_batteries(everything):
-    """Print how many tests ran on cloop's futures and tasks; return whether all that should have tests have."""
+    """Print how many tests ran on cloop's futures and tasks; return whether every module that should have some has."""
     counts = {name: judge.battery(verdicts) for name, verdicts in everything.items()}
-    print("%d ran on cloop.Future and cloop.Task in the place of asyncio's classes in C" % sum(counts.values()))
+    if any(counts.values()):
+        print("%d ran on cloop.Future and cloop.Task in place of asyncio's classes in C" % sum(counts.values()))
     missing = [name for name in BATTERIES if counts.get(name) == 0]
     for name in missing:
         print("FAILED %s: no test ran on cloop.Future and cloop.Task" % name)
