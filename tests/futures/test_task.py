@@ -7,6 +7,7 @@ import copy
 import gc
 import io
 import pickle
+import re
 import sys
 import types
 import weakref
@@ -303,7 +304,7 @@ def test_subclass_with_everything_overridden(as_asyncio, classes, settle):
                 task = Sub(wait(future), loop=loop, name="sub")
                 outer = loop.create_task(wait(task), name="outer")
                 settle(loop)
-                seen.append((repr(future)[1:-1], repr(task)[1:12]))
+                seen.append((repr(future)[1:-1].replace("Sub.", "Task."), repr(task)[1:12]))
                 act(future, task, outer)
                 settle(loop)
                 seen.append((task.cancelled(), outer.cancelled()))
@@ -723,7 +724,8 @@ def test_reprs(as_asyncio, settle, classes, debug):
         tasks[1].exception()
         tasks[4].cancel()
         settle(loop)
-        return [text.replace("<", "[").replace(">", "]") for text in seen]
+        seen = [text.replace("<TaskWakeupMethWrapper object at ", "[").replace("<", "[").replace(">", "]") for text in seen]
+        return [re.sub(r"\[0x\w+\]\(\)", "Task.task_wakeup()", text) for text in seen]
 
     as_asyncio(body)
 
