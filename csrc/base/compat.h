@@ -222,12 +222,19 @@ void cl_raise_stop_iteration(PyObject *value);
 #define CL_HAS_TASK_CONTEXT (PY_VERSION_HEX >= 0x030b0000)
 #define CL_HAS_KEPT_CANCELLATION (PY_VERSION_HEX >= 0x030b0000)
 #define CL_HAS_EAGER_TASKS (PY_VERSION_HEX >= 0x030c0000)
+#define CL_HAS_GET_CONTEXT (PY_VERSION_HEX >= 0x030c0000)
 #define CL_HAS_EAGER_START (PY_VERSION_HEX >= 0x030e0000)
 #define CL_HAS_AWAITED_BY (PY_VERSION_HEX >= 0x030e0000)
 /* Task() takes no context of another type, and no second __init__(). */
 #define CL_TASK_INIT_IS_STRICT (PY_VERSION_HEX >= 0x030f0000)
 /* Objects of asyncio's classes have their __dict__ outside the struct. */
 #define CL_HAS_MANAGED_DICT (PY_VERSION_HEX >= 0x030d0000)
+/* What asyncio calls Task's step in a message. */
+#if PY_VERSION_HEX >= 0x030e0000
+#define CL_STEP_NAME "__step"
+#else
+#define CL_STEP_NAME "_step"
+#endif
 /* throw(type, value, traceback) warns. */
 #define CL_THROW_TAKES_ONE (PY_VERSION_HEX >= 0x030c0000)
 /* The WeakSet of tasks in asyncio.tasks; not used with CL_HAS_AWAITED_BY. */

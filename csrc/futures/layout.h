@@ -112,14 +112,17 @@ typedef struct {
 #endif
 } TaskObject;
 
-/* Whether the sizes are those of asyncio's classes. */
+/* Whether the sizes are those of asyncio's classes, and these are not classes that a
+ * program derived from them and put in their place. */
 static inline bool
 cl_layouts_fit(PyObject *future_type, PyObject *task_type)
 {
     return PyType_Check(future_type) && PyType_Check(task_type) &&
            ((PyTypeObject *)future_type)->tp_basicsize ==
                sizeof(FutureObject) &&
-           ((PyTypeObject *)task_type)->tp_basicsize == sizeof(TaskObject);
+           ((PyTypeObject *)task_type)->tp_basicsize == sizeof(TaskObject) &&
+           ((PyTypeObject *)future_type)->tp_base == &PyBaseObject_Type &&
+           (PyObject *)((PyTypeObject *)task_type)->tp_base == future_type;
 }
 
 /* tp_traverse and tp_clear of asyncio's classes, in one piece. */

@@ -307,8 +307,8 @@ step(cl_state *st, TaskObject *task, PyObject *exception)
     PySendResult state;
 
     if (task->f_state != CL_PENDING) {
-        PyErr_Format(st->InvalidStateError, "_step(): already done: %R %R",
-                     (PyObject *)task,
+        PyErr_Format(st->InvalidStateError,
+                     CL_STEP_NAME "(): already done: %R %R", (PyObject *)task,
                      exception == NULL ? Py_None : exception);
         return -1;
     }
@@ -430,11 +430,11 @@ wake_up(cl_state *st, TaskObject *task, LoopObject *ours, PyObject *future)
 
 /* After a call by somebody who may look at the current task next. */
 static PyObject *
-returned(TaskObject *task, int status)
+ended_call(LoopObject *ours, int status)
 {
-    LoopObject *loop = cl_loop_cast(task->f_loop);
-    if (loop != NULL)
-        cl_loop_forget_task(loop);
+    if (ours != NULL)
+        cl_loop_forget_task(ours);
+    Py_XDECREF(ours);
     if (status < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -447,9 +447,10 @@ Task_step(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     cl_state *st = cl_future_state(self);
     if (st == NULL)
         return NULL;
-    int status = enter_and_step(st, task, cl_loop_cast(task->f_loop),
-                                nargs > 0 ? args[0] : NULL);
-    return returned(task, status);
+    LoopObject *ours = cl_loop_cast(task->f_loop);
+    Py_XINCREF(ours);
+    return ended_call(
+        ours, enter_and_step(st, task, ours, nargs > 0 ? args[0] : NULL));
 }
 
 static PyObject *
@@ -459,8 +460,9 @@ Task_wakeup(PyObject *self, PyObject *future)
     cl_state *st = cl_future_state(self);
     if (st == NULL)
         return NULL;
-    return returned(task,
-                    wake_up(st, task, cl_loop_cast(task->f_loop), future));
+    LoopObject *ours = cl_loop_cast(task->f_loop);
+    Py_XINCREF(ours);
+    return ended_call(ours, wake_up(st, task, ours, future));
 }
 
 /* ------------------------------------------------------------------- ready nodes */
@@ -774,6 +776,11 @@ Task_init(PyObject *self, PyObject *args, PyObject *kwargs)
     loop = loop == Py_None ? default_loop(st) : Py_NewRef(loop);
     if (loop == NULL)
         return -1;
+    if (check_coroutine(st, coro) <
+        0) { /* before a former task is forgotten */
+        Py_DECREF(loop);
+        return -1;
+    }
     cl_registry_remove(st, task);
     cl_task_forget(task); /* a former __init__() */
     task->f_state = CL_PENDING;
@@ -898,6 +905,23 @@ Task_get_name(PyObject *self, PyObject *Py_UNUSED(ignored))
     return Py_NewRef(task->t_name);
 }
 
+/* asyncio's own crash, in some versions, on an object whose __init__() never ran. */
+static PyObject *
+Task_get_coro(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *coro = ((TaskObject *)self)->t_coro;
+    return Py_NewRef(coro == NULL ? Py_None : coro);
+}
+
+#if CL_HAS_GET_CONTEXT
+static PyObject *
+Task_get_context(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *context = ((TaskObject *)self)->t_context;
+    return Py_NewRef(context == NULL ? Py_None : context);
+}
+#endif
+
 /* --------------------------------------------------------------------------- type */
 
 /* Without docstrings: help() finds those of asyncio's methods. */
@@ -907,6 +931,10 @@ static PyMethodDef Task_methods[] = {
      METH_FASTCALL | METH_KEYWORDS, NULL},
     {"remove_done_callback", cl_future_remove_done_callback, METH_O, NULL},
     {"get_name", Task_get_name, METH_NOARGS, NULL},
+    {"get_coro", Task_get_coro, METH_NOARGS, NULL},
+#if CL_HAS_GET_CONTEXT
+    {"get_context", Task_get_context, METH_NOARGS, NULL},
+#endif
     {NULL}};
 
 static PyGetSetDef Task_getset[] = {

@@ -34,7 +34,7 @@ def normal(text):
     text = re.sub(r" created at [^\s>\]]+:\d+", "", text)
     text = re.sub(r"<(?:_asyncio\.)?Task(Step|Wakeup)MethWrapper object at 0x>", lambda match: "task_" + match[1].lower(), text)
     text = re.sub(r"<built-in method (task_step|task_wakeup) of \S+ object at 0x>", r"\1", text)
-    text = re.sub(r"\w+\.(task_step|task_wakeup)", r"\1", text)
+    text = re.sub(r"[\w.<>]+\.(task_step|task_wakeup)", r"\1", text)
     text = re.sub(r"/\S+/", "", text)
     return re.sub(r"\b(_UnixSelectorEventLoop|SelectorEventLoop|Loop)\b", "Loop", text)
 

@@ -1,0 +1,140 @@
+"""Where asyncio's objects are not laid out as expected, or by CLOOP_TASKS=stock, its own classes are used."""
+
+import sys
+
+import pytest
+
+PROGRAM = """
+    import asyncio, sys
+    {before}
+    import cloop
+    print(cloop.Task.__module__, cloop.Future.__module__)
+
+    async def answer(future):
+        return await future
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        tasks = [loop.create_task(answer(future)) for _ in range(2)]
+        print(type(tasks[0]).__module__, type(future).__module__)
+        loop.call_soon(future.set_result, 42)
+        assert asyncio.current_task() in asyncio.all_tasks() and set(tasks) < asyncio.all_tasks()
+        print(await asyncio.gather(*tasks))
+        tasks[0] = loop.create_task(answer(loop.create_future()))
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        try:
+            await tasks[0]
+        except asyncio.CancelledError:
+            print("cancelled")
+        try:
+            await asyncio.wait_for(loop.create_future(), 0.001)
+        except asyncio.TimeoutError:
+            print("timed out")
+
+    cloop.run(main())
+"""
+
+CASES = {
+    "as it is": ({}, ""),
+    "by hand": ({"CLOOP_TASKS": "stock"}, ""),
+    "a Future in Python": ({}, "asyncio.Future = asyncio.futures.Future = asyncio.futures._PyFuture"),
+    "a Task in Python": ({}, "asyncio.Task = asyncio.tasks.Task = asyncio.tasks._PyTask"),
+    "subclasses": ({}, "asyncio.Task = asyncio.tasks.Task = type('Task', (asyncio.Task,), {})"),
+    "other values in the fields": ({}, "FIELDS(lambda fields: {name: value + 1 for name, value in fields.items()})"),
+    "a field is missing": ({}, "FIELDS(lambda fields: dict(list(fields.items())[1:]))"),
+    "fields cannot be read": ({}, "FIELDS(lambda fields: [][0] if not fields else fields['none'])"),
+    "two fields are exchanged": (
+        {},
+        "FIELDS(lambda fields: dict(fields, f_callback0=fields['f_context0'], f_context0=fields['f_callback0']))",
+    ),
+}
+
+FIELDS = """
+    def FIELDS(change):
+        import importlib.machinery, importlib.util, types
+        # cloop/__init__.py looks at the fields when it is imported: the extension must be changed before.
+        package = types.ModuleType("cloop")
+        package.__path__ = importlib.util.find_spec("cloop").submodule_search_locations
+        sys.modules["cloop"] = package
+        from cloop import _cloop
+        raw_fields = _cloop.raw_fields
+        _cloop.raw_fields = lambda future: change(raw_fields(future))
+        del sys.modules["cloop"]
+    """
+
+
+@pytest.mark.parametrize("case", list(CASES))
+def test_choice(python, write_script, cloop, monkeypatch, case):
+    monkeypatch.delenv("CLOOP_TASKS", raising=False)
+    environment, before = CASES[case]
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    text = PROGRAM.replace("{before}", (FIELDS if "FIELDS" in before else "") + before)
+    process = python(write_script(text))
+    assert process.returncode == 0 and not process.stderr, process.stderr
+    classes, made, result, cancelled, timed_out = process.stdout.splitlines()
+    assert (result, cancelled, timed_out) == ("[42, 42]", "cancelled", "timed out")
+    assert classes == made
+    assert ("cloop" in classes) == (case == "as it is")
+
+
+def test_asyncio_in_python(python, write_script, cloop):
+    text = PROGRAM.replace("{before}", "")
+    process = python(write_script(text.replace("import asyncio", "import sys; sys.modules['_asyncio'] = None; import asyncio")))
+    assert process.returncode == 0 and not process.stderr, process.stderr
+    assert process.stdout.splitlines()[0] == "asyncio.tasks asyncio.futures"
+
+
+def test_raw_fields_of_nothing_else(cloop):
+    from cloop import _cloop
+
+    for value in [5, None, object(), cloop.Loop]:
+        with pytest.raises(RuntimeError):
+            _cloop.raw_fields(value)
+
+
+def test_classes_replaced_later_are_used(python, write_script, cloop):
+    """A program that puts its own class in asyncio's place gets it, from loops made after."""
+    process = python(
+        write_script(
+            """
+            import asyncio, cloop
+
+            class Task(asyncio.Task):
+                pass
+
+            asyncio.tasks.Task = Task
+
+            async def main():
+                print(type(asyncio.current_task()).__name__, type(asyncio.current_task()) is Task)
+
+            cloop.run(main())
+            """
+        )
+    )
+    assert process.stdout == "Task True\n", process.stderr
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="nothing is looked for in the thread")
+def test_import_within_a_task(python, write_script, cloop):
+    """The running loop's slots are looked for while a loop runs."""
+    process = python(
+        write_script(
+            """
+            import asyncio
+
+            async def main():
+                before = asyncio.current_task(), asyncio.get_running_loop()
+                import cloop
+                assert before == (asyncio.current_task(), asyncio.get_running_loop())
+                await asyncio.sleep(0)
+                assert before == (asyncio.current_task(), asyncio.get_running_loop())
+                print(cloop.Task.__module__)
+
+            asyncio.run(main())
+            """
+        )
+    )
+    assert process.stdout == "cloop\n", process.stderr
