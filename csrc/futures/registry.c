@@ -288,10 +288,13 @@ cl_registry_remove(cl_state *st, TaskObject *task)
     if (reference == NULL)
         return;
     PyErr_Fetch(&type, &value, &traceback);
-    /* The set must not change under one that looks through it. */
-    int status = PySet_GET_SIZE(st->all_tasks_iterating) > 0
-                     ? PyList_Append(st->all_tasks_removals, reference)
-                     : PySet_Discard(st->all_tasks, reference);
+    int status = 0;
+    if (PySet_GET_SIZE(st->all_tasks_iterating) == 0)
+        status = PySet_Discard(st->all_tasks, reference);
+    /* The set must not change under one that looks through it. A task that is done
+     * has been here before: twice in the list would count as two tasks fewer. */
+    else if (task->f_state == CL_PENDING)
+        status = PyList_Append(st->all_tasks_removals, reference);
     Py_DECREF(reference);
     if (status < 0)
         PyErr_WriteUnraisable(NULL);
