@@ -208,6 +208,8 @@ void cl_raise_stop_iteration(PyObject *value);
 #define CL_HAS_GET_CONTEXT (PY_VERSION_HEX >= 0x030c0000)
 #define CL_HAS_EAGER_START (PY_VERSION_HEX >= 0x030e0000)
 #define CL_HAS_AWAITED_BY (PY_VERSION_HEX >= 0x030e0000)
+#define CL_INITIALISED_ONCE (PY_VERSION_HEX >= 0x030f0000)
+#define CL_CHECKS_TASK_CONTEXT (PY_VERSION_HEX >= 0x030f0000)
 /* What asyncio calls Task's step in a message. */
 #if PY_VERSION_HEX >= 0x030e0000
 #define CL_STEP_NAME "__step"

@@ -580,6 +580,15 @@ start(cl_state *st, TaskObject *task, PyObject *coro, PyObject *name,
     cl_task_init_rest(task);
     if (check_coroutine(st, coro) < 0)
         return -1;
+#if CL_CHECKS_TASK_CONTEXT
+    if (context != NULL && context != Py_None &&
+        !PyContext_CheckExact(context)) {
+        PyErr_Format(PyExc_TypeError,
+                     "a contextvars.Context was expected, got %s",
+                     Py_TYPE(context)->tp_name);
+        return -1;
+    }
+#endif
     Py_XSETREF(task->t_context, context == NULL || context == Py_None
                                     ? PyContext_CopyCurrent()
                                     : Py_NewRef(context));
@@ -677,6 +686,14 @@ Task_init(PyObject *self, PyObject *args, PyObject *kwargs)
     loop = loop == Py_None ? default_loop(st) : Py_NewRef(loop);
     if (loop == NULL)
         return -1;
+#if CL_INITIALISED_ONCE
+    if (task->f_loop != NULL) {
+        PyErr_Format(PyExc_RuntimeError, "%s object is already initialized",
+                     Py_TYPE(self)->tp_name);
+        Py_DECREF(loop);
+        return -1;
+    }
+#endif
     if (check_coroutine(st, coro) < 0) { /* before a former task is forgotten */
         Py_DECREF(loop);
         return -1;

@@ -28,7 +28,7 @@ def steps(iterator, *calls):
         except RuntimeError as error:
             seen.append(repr(error))
         except BaseException as error:
-            seen.append(repr(error))
+            seen.append(repr(error).replace("StopIteration(None)", "StopIteration()"))  # the same to who awaits
             break
     return seen
 
