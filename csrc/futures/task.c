@@ -277,8 +277,8 @@ step(cl_state *st, TaskObject *task, PyObject *exception)
     PySendResult state;
 
     if (task->f_state != CL_PENDING) {
-        PyErr_Format(st->InvalidStateError, CL_STEP_NAME "(): already done: %R %R",
-                     (PyObject *)task,
+        PyErr_Format(st->InvalidStateError,
+                     CL_STEP_NAME "(): already done: %R %R", (PyObject *)task,
                      exception == NULL ? Py_None : exception);
         return -1;
     }
@@ -694,7 +694,8 @@ Task_init(PyObject *self, PyObject *args, PyObject *kwargs)
         return -1;
     }
 #endif
-    if (check_coroutine(st, coro) < 0) { /* before a former task is forgotten */
+    if (check_coroutine(st, coro) <
+        0) { /* before a former task is forgotten */
         Py_DECREF(loop);
         return -1;
     }

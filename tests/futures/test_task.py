@@ -580,9 +580,9 @@ def test_deep_chain_is_cancelled(one_loop):
 def test_deep_chain_is_destroyed_while_pending(one_loop, keep):
     reports = []
     one_loop.set_exception_handler(lambda loop, context: reports.append(context["message"]))
-    future, tasks = chain(one_loop, DEEP)
+    tasks = chain(one_loop, DEEP)[1]
     kept = None if keep is None else tasks[keep]
-    future = tasks = None
+    tasks = None
     gc.collect()
     assert len(reports) == (DEEP if kept is None else 0)
     kept = None
