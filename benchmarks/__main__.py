@@ -15,7 +15,9 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--list", action="store_true", help="say what each benchmark measures")
     parser.add_argument("--loops", default="cloop,uvloop,asyncio,floor", help="modules, comma-separated (%(default)s)")
-    parser.add_argument("--only", default="*", metavar="GLOBS", help="benchmarks whose name matches, separated by commas")
+    parser.add_argument(
+        "--only", default="*", metavar="GLOBS", help="benchmarks whose name matches, separated by commas"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="processes per benchmark and loop (%(default)s)")
     parser.add_argument("--python", action="append", metavar="PY", help="interpreter to measure; may be repeated")
     parser.add_argument("--json", metavar="OUT", help="write every round's figures to this file")

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import warnings
-from asyncio import base_events, coroutines, sslproto
+from asyncio import base_events, coroutines, protocols, sslproto
 from asyncio.log import logger
 
 from ._cloop import LoopCore, SocketTransport, wakeup_fd
@@ -168,6 +168,23 @@ class Loop(LoopCore, *_BEHIND):
         self._make_socket_transport(rawsock, tls, extra=extra, server=server, context=context)
         return tls._app_transport
 
+    async def start_tls(self, transport, protocol, sslcontext, *, server_side=False, **options):
+        """Upgrade a transport to TLS; return the transport that protocol is to use from now on.
+
+        A ClientHello that a stream's reader got together with the request for TLS is not
+        lost (nor is it in asyncio's newest releases). See asyncio's loop.start_tls.
+        """
+        early = b""
+        if server_side and isinstance(protocol, asyncio.StreamReaderProtocol):
+            reader = protocol._stream_reader
+            if reader is not None:
+                early = bytes(reader._buffer)
+        if early and getattr(transport, "_start_tls_compatible", False):
+            reader._buffer.clear()
+            # In the turn after connection_made(), before anything that is received then.
+            self.call_soon(self.call_soon, _feed, transport, early)
+        return await super().start_tls(transport, protocol, sslcontext, server_side=server_side, **options)
+
     def _start_serving(self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *options, **more):
         if not _is_plain(sock):
             super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *options, **more)
@@ -265,6 +282,17 @@ def _is_plain(sock):
         issubclass(cls, socket.socket)
         and all(getattr(cls, name) is getattr(socket.socket, name) for name in _SOCKET_METHODS)
     )
+
+
+def _feed(transport, data):
+    """Hands data to the transport's protocol as if it had been received now."""
+    protocol = transport.get_protocol()
+    if transport.is_closing():
+        return
+    if isinstance(protocol, asyncio.BufferedProtocol):
+        protocols._feed_data_to_buffered_proto(protocol, data)
+    else:
+        protocol.data_received(data)
 
 
 class _SelectorView:

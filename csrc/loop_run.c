@@ -142,6 +142,7 @@ run(LoopObject *loop)
     }
 
     PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
+    cl_loop_forget_task(loop);
     cl_signals_disarm(loop);
     if (set_running_loop(loop, Py_None) < 0)
         status = -1;
@@ -175,7 +176,12 @@ PyDoc_STRVAR(Loop_run_once_doc,
 static PyObject *
 Loop_run_once(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
-    if (cl_loop_check_open(loop) < 0 || cl_loop_turn(loop) < 0)
+    if (cl_loop_check_open(loop) < 0)
+        return NULL;
+    int status = cl_loop_turn(loop);
+    cl_loop_forget_task(
+        loop); /* the caller may be an overriding _run_once() */
+    if (status < 0)
         return NULL;
     Py_RETURN_NONE;
 }

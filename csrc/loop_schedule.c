@@ -6,6 +6,7 @@
 
 #include "core/loop.h"
 #include "core/args.h"
+#include "futures/task.h"
 
 /* ---------------------------------------------------------------- scheduling */
 
@@ -30,6 +31,25 @@ push_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
             0)
         Py_CLEAR(handle);
     return (PyObject *)handle;
+}
+
+/* See cl_task_woken_by(). A task is no callable. */
+static PyObject *
+push_task(LoopObject *loop, PyObject *task, PyObject *argument,
+          PyObject *context)
+{
+    PyObject *wakeup = cl_task_woken_by(loop->l_st, task, argument);
+    if (wakeup != NULL) {
+        PyObject *handle = push_new(loop, wakeup, &argument, 1,
+                                    ((TaskObject *)task)->t_context);
+        Py_DECREF(wakeup);
+        return handle;
+    }
+    if (PyErr_Occurred() ||
+        (loop->l_debug &&
+         cl_loop_check_debug(loop, task, "call_soon", false) < 0))
+        return NULL;
+    return push_new(loop, task, &argument, 1, context);
 }
 
 PyDoc_STRVAR(Loop_call_soon_doc,
@@ -68,6 +88,8 @@ Loop_call_soon(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
         rest = call.rest;
         nrest = call.nrest;
     }
+    if (Py_TYPE(callback) == loop->l_st->TaskType && nrest == 1)
+        return push_task(loop, callback, rest[0], context);
     if (loop->l_debug &&
         cl_loop_check_debug(loop, callback, "call_soon", false) < 0)
         return NULL;

@@ -11,15 +11,17 @@
 
 /* ----------------------------------------------------------------- attributes */
 
-/* Puts a handle into the place of a task that is ready. */
+/* Puts a handle into the place of a task that is ready, at a position in the ring. */
 static int
-show_as_handle(LoopObject *loop, cl_node *node)
+show_as_handle(LoopObject *loop, uint64_t at)
 {
-    PyObject *task = cl_node_pointer(*node);
-    PyObject *handle = cl_task_node_handle(loop, task, cl_node_kind(*node));
+    cl_node node = cl_ring_at(&loop->l_ready, at);
+    PyObject *task = cl_node_pointer(node);
+    PyObject *handle = cl_task_node_handle(loop, task, cl_node_kind(node));
     if (handle == NULL)
         return -1;
-    *node = cl_node_make(handle, CL_NODE_HANDLE);
+    /* A collection may have run, and with it anything that grows the ring. */
+    *cl_ring_slot(&loop->l_ready, at) = cl_node_make(handle, CL_NODE_HANDLE);
     Py_DECREF(task);
     return 0;
 }
@@ -32,15 +34,16 @@ get_ready(LoopObject *loop, void *Py_UNUSED(closure))
         return list;
     for (uint64_t at = loop->l_ready.r_head; at != loop->l_ready.r_tail;
          at++) {
-        cl_node *node = cl_ring_slot(&loop->l_ready, at);
-        if (cl_node_kind(*node) >= CL_NODE_TASK_STEP &&
-            show_as_handle(loop, node) < 0) {
+        if (cl_node_kind(cl_ring_at(&loop->l_ready, at)) >=
+                CL_NODE_TASK_STEP &&
+            show_as_handle(loop, at) < 0) {
             Py_DECREF(list);
             return NULL;
         }
-        if (cl_node_kind(*node) == CL_NODE_HANDLE)
-            cl_handle_track(cl_node_pointer(*node));
-        if (PyList_Append(list, cl_node_pointer(*node)) < 0) {
+        cl_node node = cl_ring_at(&loop->l_ready, at);
+        if (cl_node_kind(node) == CL_NODE_HANDLE)
+            cl_handle_track(cl_node_pointer(node));
+        if (PyList_Append(list, cl_node_pointer(node)) < 0) {
             Py_DECREF(list);
             return NULL;
         }

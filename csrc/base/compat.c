@@ -75,6 +75,8 @@ cl_iter_send(PyObject *iter, PyObject **result)
 
 #if PY_VERSION_HEX < 0x03090000
 #define STATE_KEY "_cloop_state"
+/* Made once, when the first type is: deallocs need it where there is no memory. */
+_Py_static_string(state_key, STATE_KEY);
 #endif
 
 #if PY_VERSION_HEX < 0x030a0000
@@ -123,7 +125,7 @@ cl_type_new(PyObject *module, void *state, PyType_Spec *spec, PyObject *bases,
         type->tp_weaklistoffset = weakoffset;
     PyObject *capsule = PyCapsule_New(state, STATE_KEY, NULL);
     if (capsule == NULL ||
-        PyDict_SetItemString(type->tp_dict, STATE_KEY, capsule) < 0 ||
+        _PyDict_SetItemId(type->tp_dict, &state_key, capsule) < 0 ||
         PyDict_SetItemString(type->tp_dict, "_cloop_module", module) < 0)
         Py_CLEAR(type);
     Py_XDECREF(capsule);
@@ -178,7 +180,7 @@ cl_type_state(PyTypeObject *type, destructor dealloc)
 #if PY_VERSION_HEX >= 0x03090000
     return PyType_GetModuleState(type);
 #else
-    PyObject *capsule = PyDict_GetItemString(type->tp_dict, STATE_KEY);
+    PyObject *capsule = _PyDict_GetItemId(type->tp_dict, &state_key);
     if (capsule == NULL) {
         PyErr_SetString(PyExc_SystemError, "not a type of this module");
         return NULL;

@@ -32,6 +32,9 @@
 #endif
 
 #if PY_VERSION_HEX < 0x03090000
+/* Nobody can derive from it. */
+#define PyCFunction_CheckExact PyCFunction_Check
+
 static inline PyObject *
 PyObject_Vectorcall(PyObject *callable, PyObject *const *args, size_t nargsf,
                     PyObject *kwnames)
@@ -142,6 +145,20 @@ cl_weakref_is(PyObject *reference, PyObject *object)
 #endif
 }
 
+/* Whether what it was to is gone. */
+static inline bool
+cl_weakref_is_dead(PyObject *reference)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    PyObject *referent;
+    int alive = PyWeakref_GetRef(reference, &referent);
+    Py_XDECREF(referent);
+    return alive == 0;
+#else
+    return PyWeakref_GET_OBJECT(reference) == Py_None;
+#endif
+}
+
 /* The object's weak reference without callback, which all that ask for one share;
  * new reference, or NULL if nobody has asked. */
 static inline PyObject *
@@ -208,8 +225,10 @@ void cl_raise_stop_iteration(PyObject *value);
 #define CL_HAS_GET_CONTEXT (PY_VERSION_HEX >= 0x030c0000)
 #define CL_HAS_EAGER_START (PY_VERSION_HEX >= 0x030e0000)
 #define CL_HAS_AWAITED_BY (PY_VERSION_HEX >= 0x030e0000)
-#define CL_INITIALISED_ONCE (PY_VERSION_HEX >= 0x030f0000)
-#define CL_CHECKS_TASK_CONTEXT (PY_VERSION_HEX >= 0x030f0000)
+/* Task() takes no context of another type, and no second __init__(). */
+#define CL_TASK_INIT_IS_STRICT (PY_VERSION_HEX >= 0x030f0000)
+/* Objects of asyncio's classes have their __dict__ outside the struct. */
+#define CL_HAS_MANAGED_DICT (PY_VERSION_HEX >= 0x030d0000)
 /* What asyncio calls Task's step in a message. */
 #if PY_VERSION_HEX >= 0x030e0000
 #define CL_STEP_NAME "__step"
@@ -254,13 +273,6 @@ cl_is_finalizing(void)
     return _Py_IsFinalizing();
 #endif
 }
-
-/* The same where the type's base, in C, is no heap type and does not do it. */
-#if PY_VERSION_HEX >= 0x030c0000
-#define CL_VISIT_TYPE_OF_STATIC_BASE(self) ((void)(self))
-#else
-#define CL_VISIT_TYPE_OF_STATIC_BASE(self) CL_VISIT_TYPE(self)
-#endif
 
 /* Whether the object's finalizer has run. Its memory remembers that. */
 static inline bool

@@ -22,6 +22,7 @@ int
 cl_report(LoopObject *loop, PyObject *details, PyObject *exception)
 {
     PyObject *type, *value, *traceback;
+    cl_loop_rest(loop);
     PyErr_GetExcInfo(&type, &value, &traceback);
     PyErr_SetExcInfo(Py_NewRef(Py_TYPE(exception)), Py_NewRef(exception),
                      PyException_GetTraceback(exception));

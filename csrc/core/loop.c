@@ -17,20 +17,6 @@ node_object(cl_node node)
                                                : pointer;
 }
 
-LoopObject *
-cl_loop_cast(PyObject *loop)
-{
-    if (loop == NULL)
-        return NULL;
-    /* Nearly always a cloop.Loop, whose base it is. */
-    for (PyTypeObject *type = Py_TYPE(loop); type != NULL;
-         type = type->tp_base) {
-        if (type->tp_dealloc == cl_loop_dealloc)
-            return (LoopObject *)loop;
-    }
-    return NULL;
-}
-
 /* ---------------------------------------------------------------- open, close */
 
 int
@@ -420,6 +406,7 @@ poll(LoopObject *loop)
     cl_event events[CL_EVENTS_MAX];
     double now;
 
+    cl_loop_rest(loop); /* signal handlers may run */
     int64_t timeout_ns = poll_timeout_ns(loop);
     if (timeout_ns != 0 && timeout_ns != -2 && !loop->l_signals_tried) {
         cl_signals_arm(loop);
@@ -479,6 +466,18 @@ run_watch(LoopObject *loop, cl_watch *watch)
     return watch->w_ops->run(loop, watch, bits);
 }
 
+/* Whether the callback is a method of a cloop.Future, such as set_result: it can't
+ * be a step of a task of asyncio's. */
+static inline bool
+is_of_future(LoopObject *loop, HandleObject *handle)
+{
+    PyObject *callback = handle->h_callback;
+    if (callback == NULL || !PyCFunction_CheckExact(callback))
+        return false;
+    PyObject *self = PyCFunction_GET_SELF(callback);
+    return self != NULL && Py_TYPE(self) == loop->l_st->FutureType;
+}
+
 static inline int
 run_node(LoopObject *loop, cl_node node)
 {
@@ -488,14 +487,14 @@ run_node(LoopObject *loop, cl_node node)
     case CL_NODE_TASK_WAKEUP:
         return cl_task_run_node(loop, cl_node_pointer(node), kind);
     case CL_NODE_WATCH:
+        cl_loop_rest(loop);
         return run_watch(loop, cl_node_pointer(node));
     case CL_NODE_HANDLE:
-        if (loop->l_task_entry)
-            cl_registry_idle(loop);
+        if (!is_of_future(loop, cl_node_pointer(node)))
+            cl_loop_forget_task(loop);
         return cl_handle_run(cl_node_pointer(node));
     default:
-        if (loop->l_task_entry)
-            cl_registry_idle(loop);
+        cl_loop_forget_task(loop);
         return run_foreign(loop, node_object(node));
     }
 }
@@ -540,6 +539,8 @@ run_node_timed(LoopObject *loop, cl_node node)
     int result = cl_loop_time(loop, &start);
     if (result == 0)
         result = run_node(loop, node);
+    cl_loop_rest(
+        loop); /* time() may be overridden, and the log is anybody's */
     if (result == 0)
         result = cl_loop_time(loop, &end);
     if (result == 0 && end - start >= loop->l_slow_callback_duration)
@@ -552,6 +553,7 @@ int
 cl_loop_call_afterwards(LoopObject *loop, int status)
 {
     PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
+    cl_loop_rest(loop);
     /* What is done in it may ask for more; but not for ever. */
     for (int i = 0; i < 100 && loop->l_afterwards != NULL; i++) {
         int (*afterwards)(LoopObject *) = loop->l_afterwards;
@@ -587,8 +589,6 @@ run_ready(LoopObject *loop)
         result = cl_loop_afterwards(loop, result);
         cl_loop_scan_new(loop);
     }
-    if (loop->l_task_entry)
-        cl_registry_idle(loop);
     return result;
 }
 
@@ -621,6 +621,9 @@ cl_loop_turn(LoopObject *loop)
     if (result == 0)
         result = run_ready(loop);
     result = cl_loop_afterwards(loop, result);
+    /* Of a running loop the next turn will want it again. */
+    if (loop->l_thread_id == 0)
+        cl_loop_forget_task(loop);
     loop->l_depth--;
     return result;
 }

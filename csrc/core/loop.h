@@ -111,7 +111,7 @@ struct LoopObject {
     bool l_debug;
     bool l_signals_tried; /* cl_signals_arm() was called in this run */
     bool l_own_tasks;     /* tasks and futures are cloop.Task, cloop.Future */
-    bool l_task_entry;    /* see futures/registry.h */
+    bool l_in_task;       /* a step of one of our tasks is in progress */
     bool l_signals_armed; /* our pipe is the process's wakeup descriptor */
 
     /* threads that wait for a _ThreadSafeHandle's callback to return */
@@ -126,6 +126,10 @@ struct LoopObject {
     HandleObject *l_spare_timers;
     int l_spare_handle_count;
     int l_spare_timer_count;
+
+    /* What asyncio's dict of current tasks holds for this loop: a task, None, or NULL
+     * for no entry; borrowed from it. See futures/registry.h. */
+    PyObject *l_task_entry;
 
     /* attributes that asyncio's Python code reads and writes */
     PyObject *l_current_handle; /* owned, or NULL; set in debug mode only */
@@ -151,11 +155,24 @@ struct LoopObject {
     uint64_t l_callbacks;
 };
 
-/* The loop as one of ours, or NULL. */
-LoopObject *cl_loop_cast(PyObject *loop);
-
 /* tp_dealloc of LoopCore (loop_type.c), by which its subclasses are known. */
 void cl_loop_dealloc(PyObject *self);
+
+/* The loop as one of ours, or NULL; `loop` may be NULL. */
+static inline LoopObject *
+cl_loop_cast(PyObject *loop)
+{
+    if (loop == NULL)
+        return NULL;
+    /* Nearly always a cloop.Loop, whose base it is. */
+    for (PyTypeObject *type = Py_TYPE(loop)->tp_base; type != NULL;
+         type = type->tp_base) {
+        if (type->tp_dealloc == cl_loop_dealloc)
+            return (LoopObject *)loop;
+    }
+    return Py_TYPE(loop)->tp_dealloc == cl_loop_dealloc ? (LoopObject *)loop
+                                                        : NULL;
+}
 
 /* Opens poller, ring and inbox; 0 or -1 with an exception. */
 int cl_loop_open(LoopObject *loop, const char *poller_name);
@@ -239,7 +256,26 @@ cl_loop_is_plain(const LoopObject *loop)
  * in the node's place. */
 int cl_task_run_node(LoopObject *loop, PyObject *task, unsigned kind);
 PyObject *cl_task_node_handle(LoopObject *loop, PyObject *task, unsigned kind);
-void cl_registry_idle(LoopObject *loop);
+void cl_registry_rest(LoopObject *loop);
+void cl_registry_forget(LoopObject *loop);
+
+/* To be called before anything but a task's step may run Python code: no task is the
+ * current one. (Within a step, in a turn within a turn, it stays as it is.) */
+static inline void
+cl_loop_rest(LoopObject *loop)
+{
+    if (loop->l_task_entry != NULL && loop->l_task_entry != Py_None &&
+        !loop->l_in_task)
+        cl_registry_rest(loop);
+}
+
+/* The same before what may enter a task of asyncio's. */
+static inline void
+cl_loop_forget_task(LoopObject *loop)
+{
+    if (loop->l_task_entry != NULL && !loop->l_in_task)
+        cl_registry_forget(loop);
+}
 
 /* For garbage collection: the ready ring, timers, watchers and inbox. */
 int cl_loop_traverse_pending(LoopObject *loop, visitproc visit, void *arg);

@@ -137,6 +137,7 @@ typedef struct cl_state {
     PyObject *all_tasks;
     PyObject *all_tasks_iterating;
     PyObject *all_tasks_removals;
+    Py_ssize_t lost_tasks;   /* references to none in all_tasks, at most */
     size_t task_list_offset; /* in the state of a thread; from 3.14 on */
     size_t running_loop_offset;
     size_t running_task_offset;

@@ -10,15 +10,31 @@
 
 /* --------------------------------------------------------------------- lookups */
 
-/* The one of our two types that self is of, or NULL. */
+static inline bool
+is_own_type(const PyTypeObject *type)
+{
+    return type->tp_dealloc == cl_future_dealloc ||
+           type->tp_dealloc == cl_task_dealloc;
+}
+
+/* The one of our two types that the object is of, or NULL. */
 static PyTypeObject *
 own_type(PyObject *self)
 {
-    PyTypeObject *type = Py_TYPE(self);
-    while (type != NULL && type->tp_dealloc != cl_future_dealloc &&
-           type->tp_dealloc != cl_task_dealloc)
-        type = type->tp_base;
-    return type;
+    for (PyTypeObject *type = Py_TYPE(self); type != NULL;
+         type = type->tp_base) {
+        if (is_own_type(type))
+            return type;
+    }
+    /* Of a class with another base that derives from asyncio's; or the collector
+     * has cleared the class. */
+    PyObject *mro = Py_TYPE(self)->tp_mro;
+    for (Py_ssize_t i = 0; mro != NULL && i < PyTuple_GET_SIZE(mro); i++) {
+        PyTypeObject *type = (PyTypeObject *)PyTuple_GET_ITEM(mro, i);
+        if (is_own_type(type))
+            return type;
+    }
+    return NULL;
 }
 
 cl_state *
@@ -35,21 +51,14 @@ cl_future_state(PyObject *self)
     return cl_type_state(type, type->tp_dealloc);
 }
 
-PyTypeObject *
-cl_future_stock_type(PyObject *self)
-{
-    return own_type(self)->tp_base;
-}
-
 PyObject *
-cl_future_inherited(PyObject *self, PyObject *name, PyObject *const *args,
-                    Py_ssize_t nargs, PyObject *kwnames)
+cl_future_inherited(PyObject *type, PyObject *self, PyObject *name,
+                    PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     Py_ssize_t count =
         nargs + (kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames));
     PyObject *small[4], **argv = small, *result = NULL;
-    PyObject *method =
-        PyObject_GetAttr((PyObject *)cl_future_stock_type(self), name);
+    PyObject *method = PyObject_GetAttr(type, name);
     if (method == NULL)
         return NULL;
     if (count >= 4 && (argv = PyMem_New(PyObject *, count + 1)) == NULL) {
@@ -185,17 +194,11 @@ Future_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     return self;
 }
 
-int
-cl_future_traverse(PyObject *self, visitproc visit, void *arg)
+static int
+Future_clear(PyObject *self)
 {
-    CL_VISIT_TYPE_OF_STATIC_BASE(self);
-    return cl_future_stock_type(self)->tp_traverse(self, visit, arg);
-}
-
-int
-cl_future_clear(PyObject *self)
-{
-    return cl_future_stock_type(self)->tp_clear(self);
+    cl_future_drop((FutureObject *)self);
+    return 0;
 }
 
 void
@@ -209,39 +212,45 @@ cl_future_dealloc(PyObject *self)
         PyObject_CallFinalizerFromDealloc(self) < 0)
         return;
     PyObject_GC_UnTrack(self);
-    Py_TRASHCAN_BEGIN(self, cl_future_dealloc) st->live_futures--;
+    Py_TRASHCAN_BEGIN(self, cl_future_dealloc);
+    st->live_futures--;
     cl_clear_weakrefs(self);
-    (void)cl_future_clear(self);
+    cl_future_drop(future);
     cl_future_give_back(self, exact ? &st->spare_futures : NULL,
                         &st->spare_future_count);
-    Py_TRASHCAN_END
+    Py_TRASHCAN_END;
 }
 
 static int
 Future_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    return cl_future_stock_type(self)->tp_init(self, args, kwargs);
+    cl_state *st = cl_future_state(self);
+    return st == NULL ? -1
+                      : ((PyTypeObject *)st->asyncio_Future)
+                            ->tp_init(self, args, kwargs);
 }
 
-static void
-Future_finalize(PyObject *self)
+void
+cl_future_finalize(PyObject *self)
 {
-    cl_future_stock_type(self)->tp_finalize(self);
+    PyTypeObject *type = own_type(self);
+    if (type != NULL)
+        type->tp_base->tp_finalize(self);
 }
 
 /* -------------------------------------------------------------------- callbacks */
 
+/* A task of exactly our type, which nothing else puts there: it is not callable. */
 static inline bool
-is_own_task(PyObject *object)
+is_task(PyObject *callback)
 {
-    PyTypeObject *type = own_type(object);
-    return type != NULL && type->tp_dealloc == cl_task_dealloc;
+    return Py_TYPE(callback)->tp_dealloc == cl_task_dealloc;
 }
 
 static inline bool
 is_waiting_task(const FutureObject *future)
 {
-    return future->f_callback0 != NULL && is_own_task(future->f_callback0);
+    return future->f_callback0 != NULL && is_task(future->f_callback0);
 }
 
 int
@@ -344,10 +353,8 @@ cl_future_schedule(FutureObject *future)
 int
 cl_future_append(FutureObject *future, PyObject *callback, PyObject *context)
 {
-    /* A task that is no waiter is not callable either, but for that the user is told
-     * when it is called. */
     if (future->f_callbacks == NULL && future->f_callback0 == NULL &&
-        !is_own_task(callback)) {
+        !is_task(callback)) {
         future->f_callback0 = Py_NewRef(callback);
         future->f_context0 = Py_NewRef(context);
         return 0;
@@ -390,9 +397,10 @@ Future_set_result(PyObject *self, PyObject *result)
     FutureObject *future = (FutureObject *)self;
     if (future->f_loop == NULL || future->f_state != CL_PENDING) {
         cl_state *st = cl_future_state(self);
-        return st == NULL ? NULL
-                          : cl_future_inherited(self, st->str_set_result,
-                                                &result, 1, NULL);
+        return st == NULL
+                   ? NULL
+                   : cl_future_inherited(st->asyncio_Future, self,
+                                         st->str_set_result, &result, 1, NULL);
     }
     if (cl_future_finish(future, result) < 0)
         return NULL;
@@ -405,8 +413,8 @@ Future_set_exception(PyObject *self, PyObject *exception)
     cl_state *st = cl_future_state(self);
     if (st == NULL || cl_future_normalise((FutureObject *)self) < 0)
         return NULL;
-    return cl_future_inherited(self, st->str_set_exception, &exception, 1,
-                               NULL);
+    return cl_future_inherited(st->asyncio_Future, self, st->str_set_exception,
+                               &exception, 1, NULL);
 }
 
 PyObject *
@@ -438,7 +446,8 @@ Future_cancel(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     PyObject *message = cl_future_cancel_args(st, args, nargs, kwnames);
     if (message == NULL || future->f_loop == NULL)
-        return cl_future_inherited(self, st->str_cancel, args, nargs, kwnames);
+        return cl_future_inherited(st->asyncio_Future, self, st->str_cancel,
+                                   args, nargs, kwnames);
     future->f_log_tb = 0;
     if (future->f_state != CL_PENDING)
         Py_RETURN_FALSE;
@@ -462,11 +471,13 @@ cl_future_add_done_callback(PyObject *self, PyObject *const *args,
         PyTuple_GET_ITEM(kwnames, 0) == st->str_context)
         context = args[1];
     else if (nargs != 1 || (kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0))
-        return cl_future_inherited(self, st->str_add_done_callback, args,
-                                   nargs, kwnames);
+        return cl_future_inherited(st->asyncio_Future, self,
+                                   st->str_add_done_callback, args, nargs,
+                                   kwnames);
     if (future->f_loop == NULL)
-        return cl_future_inherited(self, st->str_add_done_callback, args,
-                                   nargs, kwnames);
+        return cl_future_inherited(st->asyncio_Future, self,
+                                   st->str_add_done_callback, args, nargs,
+                                   kwnames);
     if (context == NULL && (context = copy = PyContext_CopyCurrent()) == NULL)
         return NULL;
     if (future->f_state != CL_PENDING)
@@ -485,8 +496,9 @@ cl_future_remove_done_callback(PyObject *self, PyObject *callback)
     cl_state *st = cl_future_state(self);
     if (st == NULL || cl_future_normalise((FutureObject *)self) < 0)
         return NULL;
-    return cl_future_inherited(self, st->str_remove_done_callback, &callback,
-                               1, NULL);
+    return cl_future_inherited(st->asyncio_Future, self,
+                               st->str_remove_done_callback, &callback, 1,
+                               NULL);
 }
 
 PyObject *
@@ -495,7 +507,7 @@ cl_future_callbacks(PyObject *self, void *Py_UNUSED(closure))
     cl_state *st = cl_future_state(self);
     if (st == NULL || cl_future_normalise((FutureObject *)self) < 0)
         return NULL;
-    PyObject *type = (PyObject *)cl_future_stock_type(self);
+    PyObject *type = st->asyncio_Future;
     PyObject *getter = PyObject_GetAttr(type, st->str__callbacks);
     if (getter == NULL)
         return NULL;
@@ -523,13 +535,18 @@ PyDoc_STRVAR(Future_doc, "Future(*, loop=None)\n--\n\n"
                          "asyncio.Future, faster on a loop of cloop; what "
                          "loop.create_future() returns.");
 
-static PyType_Slot Future_slots[] = {
-    {Py_tp_doc, (void *)Future_doc},   {Py_tp_new, Future_new},
-    {Py_tp_init, Future_init},         {Py_tp_dealloc, cl_future_dealloc},
-    {Py_tp_finalize, Future_finalize}, {Py_tp_traverse, cl_future_traverse},
-    {Py_tp_clear, cl_future_clear},    {Py_tp_iter, cl_future_iter},
-    {Py_am_await, cl_future_iter},     {Py_tp_methods, Future_methods},
-    {Py_tp_getset, Future_getset},     {0, NULL}};
+static PyType_Slot Future_slots[] = {{Py_tp_doc, (void *)Future_doc},
+                                     {Py_tp_new, Future_new},
+                                     {Py_tp_init, Future_init},
+                                     {Py_tp_dealloc, cl_future_dealloc},
+                                     {Py_tp_finalize, cl_future_finalize},
+                                     {Py_tp_traverse, cl_future_visit},
+                                     {Py_tp_clear, Future_clear},
+                                     {Py_tp_iter, cl_future_iter},
+                                     {Py_am_await, cl_future_iter},
+                                     {Py_tp_methods, Future_methods},
+                                     {Py_tp_getset, Future_getset},
+                                     {0, NULL}};
 
 static PyType_Spec Future_spec = {
     .name = "cloop.Future",

@@ -4,8 +4,8 @@
  * traverse and clear are inherited and see what they expect. In two things these
  * objects differ, and whatever hands one to inherited code that looks at callbacks
  * calls cl_future_normalise() first:
- *   - f_callback0 may be a cloop.Task itself: the task waits for the future, and is
- *     to be woken in its own context;
+ *   - f_callback0 may be a cloop.Task itself, not of a subclass: the task waits for
+ *     the future, and is to be woken;
  *   - callbacks of a future of our loop, when it runs plainly (not in debug mode,
  *     call_soon() not overridden), go into its ready ring without a call of
  *     call_soon(); a task goes there as it is.
@@ -63,11 +63,8 @@ PyObject *cl_future_cancel_args(cl_state *st, PyObject *const *args,
  * for any other object. */
 cl_state *cl_future_state(PyObject *self);
 
-/* asyncio's class that self derives from: of Future or of Task. */
-PyTypeObject *cl_future_stock_type(PyObject *self);
-
-/* Calls asyncio's own method of that name on self. */
-PyObject *cl_future_inherited(PyObject *self, PyObject *name,
+/* Calls the method of that name of a type, asyncio's Future or Task, on self. */
+PyObject *cl_future_inherited(PyObject *type, PyObject *self, PyObject *name,
                               PyObject *const *args, Py_ssize_t nargs,
                               PyObject *kwnames);
 
@@ -80,8 +77,7 @@ PyObject *cl_future_add_done_callback(PyObject *self, PyObject *const *args,
                                       Py_ssize_t nargs, PyObject *kwnames);
 PyObject *cl_future_remove_done_callback(PyObject *self, PyObject *callback);
 PyObject *cl_future_callbacks(PyObject *self, void *closure);
-int cl_future_traverse(PyObject *self, visitproc visit, void *arg);
-int cl_future_clear(PyObject *self);
+void cl_future_finalize(PyObject *self);
 
 /* Memory for an object of exactly this type, from the spares if there is one. The
  * fields after the head are zero, and it is not tracked yet. */

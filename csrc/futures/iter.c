@@ -56,7 +56,8 @@ FutureIter_dealloc(FutureIterObject *iter)
     PyTypeObject *type = Py_TYPE(iter);
     PyObject_GC_UnTrack(iter);
     cl_state *st = cl_type_state(type, (destructor)FutureIter_dealloc);
-    Py_TRASHCAN_BEGIN(iter, FutureIter_dealloc) Py_CLEAR(iter->i_future);
+    Py_TRASHCAN_BEGIN(iter, FutureIter_dealloc);
+    Py_CLEAR(iter->i_future);
     if (type == st->FutureIterType && st->spare_iter_count < CL_SPARE_ITERS) {
         iter->i_future = (FutureObject *)st->spare_iters;
         st->spare_iters = (PyObject *)iter;
@@ -66,7 +67,7 @@ FutureIter_dealloc(FutureIterObject *iter)
         PyObject_GC_Del(iter);
     }
     Py_DECREF(type);
-    Py_TRASHCAN_END
+    Py_TRASHCAN_END;
 }
 
 /* The result of a future that is done. */
@@ -78,8 +79,8 @@ result_of(FutureObject *future)
         return Py_NewRef(future->f_result);
     }
     cl_state *st = cl_future_state((PyObject *)future);
-    return cl_future_inherited((PyObject *)future, st->str_result, NULL, 0,
-                               NULL);
+    return cl_future_inherited(st->asyncio_Future, (PyObject *)future,
+                               st->str_result, NULL, 0, NULL);
 }
 
 static PySendResult

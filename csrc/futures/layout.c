@@ -1,6 +1,93 @@
 /* layout.c - see layout.h. */
 #include "futures/layout.h"
 
+#define VISIT(name) Py_VISIT(self->name);
+#define CLEAR(name) Py_CLEAR(self->name);
+
+/* Those objects that are not in CL_FUTURE_OBJECTS. */
+static int
+visit_rest(FutureObject *self, visitproc visit, void *arg)
+{
+#if CL_HAS_MANAGED_DICT
+    return PyObject_VisitManagedDict((PyObject *)self, visit, arg);
+#else
+    Py_VISIT(self->f_dict);
+#if CL_HAS_KEPT_CANCELLATION
+    Py_VISIT(self->f_cancelled_exc);
+#elif CL_HAS_CANCEL_MESSAGE
+    for (int i = 0; i < 3; i++)
+        Py_VISIT(self->f_cancelled_state[i]);
+#endif
+    return 0;
+#endif
+}
+
+static void
+drop_rest(FutureObject *self)
+{
+#if CL_HAS_AWAITED_BY
+    self->f_awaited_by_is_set = 0;
+#endif
+#if CL_HAS_MANAGED_DICT
+    (void)self;
+#elif CL_HAS_KEPT_CANCELLATION
+    Py_CLEAR(self->f_cancelled_exc);
+#elif CL_HAS_CANCEL_MESSAGE
+    for (int i = 0; i < 3; i++)
+        Py_CLEAR(self->f_cancelled_state[i]);
+#else
+    (void)self;
+#endif
+}
+
+static void
+drop_dict(FutureObject *self)
+{
+#if CL_HAS_MANAGED_DICT
+    PyObject_ClearManagedDict((PyObject *)self);
+#else
+    Py_CLEAR(self->f_dict);
+#endif
+}
+
+int
+cl_future_visit(FutureObject *self, visitproc visit, void *arg)
+{
+    CL_VISIT_TYPE(self);
+    CL_FUTURE_OBJECTS(VISIT)
+    return visit_rest(self, visit, arg);
+}
+
+int
+cl_task_visit(TaskObject *self, visitproc visit, void *arg)
+{
+    CL_TASK_OBJECTS(VISIT)
+    return cl_future_visit((FutureObject *)self, visit, arg);
+}
+
+void
+cl_future_drop(FutureObject *self)
+{
+    CL_FUTURE_OBJECTS(CLEAR)
+    drop_rest(self);
+    drop_dict(self);
+}
+
+void
+cl_task_forget(TaskObject *self)
+{
+    CL_FUTURE_OBJECTS(CLEAR)
+    CL_TASK_OBJECTS(CLEAR)
+    drop_rest((FutureObject *)self);
+}
+
+void
+cl_task_drop(TaskObject *self)
+{
+    cl_task_forget(self);
+    drop_dict((FutureObject *)self);
+}
+
 static int
 put_number(PyObject *dict, const char *name, uintptr_t value)
 {

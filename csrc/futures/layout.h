@@ -125,6 +125,15 @@ cl_layouts_fit(PyObject *future_type, PyObject *task_type)
            (PyObject *)((PyTypeObject *)task_type)->tp_base == future_type;
 }
 
+/* tp_traverse and tp_clear of asyncio's classes, in one piece. */
+int cl_future_visit(FutureObject *future, visitproc visit, void *arg);
+int cl_task_visit(TaskObject *task, visitproc visit, void *arg);
+void cl_future_drop(FutureObject *future);
+void cl_task_drop(TaskObject *task);
+
+/* As cl_task_drop(), but leaves the attributes that a subclass has given it. */
+void cl_task_forget(TaskObject *task);
+
 /* {name: what is in the field, as a number} of an object of exactly asyncio's classes;
  * NULL with RuntimeError for any other, or if the sizes don't fit. */
 PyObject *cl_layout_raw_fields(cl_state *st, PyObject *object);

@@ -132,7 +132,12 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *Py_UNUSED(ours),
 }
 
 void
-cl_registry_idle(LoopObject *Py_UNUSED(loop))
+cl_registry_rest(LoopObject *Py_UNUSED(loop))
+{
+}
+
+void
+cl_registry_forget(LoopObject *Py_UNUSED(loop))
 {
 }
 
@@ -205,15 +210,20 @@ cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *ours,
 {
     if (ours == NULL)
         return cl_call_void(st->enter_task, loop, task);
-    if (!ours->l_task_entry) {
+    if (ours->l_task_entry == NULL) {
         PyObject *current = PyDict_GetItemWithError(st->current_tasks, loop);
         if (current != NULL)
             return cl_call_void(st->enter_task, loop, task);
         if (PyErr_Occurred())
             return -1;
     }
-    ours->l_task_entry = false;
-    return PyDict_SetItem(st->current_tasks, loop, task);
+    if (ours->l_task_entry != task) {
+        if (PyDict_SetItem(st->current_tasks, loop, task) < 0)
+            return -1;
+        ours->l_task_entry = task;
+    }
+    ours->l_in_task = true;
+    return 0;
 }
 
 int
@@ -222,18 +232,34 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
 {
     if (ours == NULL)
         return cl_call_void(st->leave_task, loop, task);
-    if (PyDict_SetItem(st->current_tasks, loop, Py_None) < 0)
-        return -1;
-    ours->l_task_entry = true;
+    ours->l_in_task = false;
+    /* One that is done must not be kept. */
+    if (((TaskObject *)task)->f_state != CL_PENDING) {
+        if (PyDict_SetItem(st->current_tasks, loop, Py_None) < 0)
+            return -1;
+        ours->l_task_entry = Py_None;
+    }
     return 0;
 }
 
 void
-cl_registry_idle(LoopObject *loop)
+cl_registry_rest(LoopObject *loop)
 {
     PyObject *type, *value, *traceback;
-    loop->l_task_entry = false;
     PyErr_Fetch(&type, &value, &traceback);
+    loop->l_task_entry = Py_None;
+    if (PyDict_SetItem(loop->l_st->current_tasks, (PyObject *)loop, Py_None) <
+        0)
+        PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
+}
+
+void
+cl_registry_forget(LoopObject *loop)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    loop->l_task_entry = NULL;
     /* Not there any more after asyncio's _swap_current_task(). */
     if (PyDict_DelItem(loop->l_st->current_tasks, (PyObject *)loop) < 0)
         PyErr_Clear();
@@ -245,9 +271,53 @@ cl_registry_add(cl_state *st, TaskObject *task)
 {
     /* Without callback, unlike WeakSet.add(): the task removes it itself. */
     PyObject *reference = PyWeakref_NewRef((PyObject *)task, NULL);
-    int status = reference == NULL ? -1 : PySet_Add(st->all_tasks, reference);
-    Py_XDECREF(reference);
+    if (reference == NULL)
+        return -1;
+    /* It refers to nothing that the garbage collector would have to know of. */
+    PyObject_GC_UnTrack(reference);
+    int status = PySet_Add(st->all_tasks, reference);
+    Py_DECREF(reference);
     return status;
+}
+
+/* The collector clears the reference to a pending task before it frees the task,
+ * which then can't tell it from others. They go when they are many. */
+static void
+note_lost(cl_state *st)
+{
+    PyObject *type, *value, *traceback;
+    if (++st->lost_tasks < 32 ||
+        st->lost_tasks < PySet_GET_SIZE(st->all_tasks) / 2 ||
+        PySet_GET_SIZE(st->all_tasks_iterating) > 0 ||
+        PyList_GET_SIZE(st->all_tasks_removals) > 0)
+        return;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *all = PySequence_List(st->all_tasks);
+    for (Py_ssize_t i = 0; all != NULL && i < PyList_GET_SIZE(all); i++) {
+        PyObject *reference = PyList_GET_ITEM(all, i);
+        if (PyWeakref_Check(reference) && cl_weakref_is_dead(reference) &&
+            PySet_Discard(st->all_tasks, reference) < 0)
+            Py_CLEAR(all);
+    }
+    if (all == NULL)
+        PyErr_WriteUnraisable(NULL);
+    Py_XDECREF(all);
+    st->lost_tasks = 0;
+    PyErr_Restore(type, value, traceback);
+}
+
+/* Once: the set takes the length of that list off its own. A pending task is not in
+ * it yet, and one that is freed has mostly been put there shortly before. */
+static int
+remove_later(cl_state *st, TaskObject *task, PyObject *reference)
+{
+    PyObject *list = st->all_tasks_removals;
+    Py_ssize_t i = task->f_state == CL_PENDING ? 0 : PyList_GET_SIZE(list);
+    while (i-- > 0) {
+        if (PyList_GET_ITEM(list, i) == reference)
+            return 0;
+    }
+    return PyList_Append(list, reference);
 }
 
 void
@@ -255,13 +325,17 @@ cl_registry_remove(cl_state *st, TaskObject *task)
 {
     PyObject *type, *value, *traceback;
     PyObject *reference = cl_plain_weakref((PyObject *)task);
-    if (reference == NULL)
+    if (reference == NULL) {
+        if (task->f_state == CL_PENDING)
+            note_lost(st);
         return;
+    }
     PyErr_Fetch(&type, &value, &traceback);
-    /* The set must not change under one that looks through it. */
-    int status = PySet_GET_SIZE(st->all_tasks_iterating) > 0
-                     ? PyList_Append(st->all_tasks_removals, reference)
-                     : PySet_Discard(st->all_tasks, reference);
+    int status;
+    if (PySet_GET_SIZE(st->all_tasks_iterating) == 0)
+        status = PySet_Discard(st->all_tasks, reference);
+    else /* The set must not change under one that looks through it. */
+        status = remove_later(st, task, reference);
     Py_DECREF(reference);
     if (status < 0)
         PyErr_WriteUnraisable(NULL);

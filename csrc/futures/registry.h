@@ -6,10 +6,12 @@
  * outside as well. The places of the latter are found by experiment
  * (cl_registry_find_slots), never assumed.
  *
- * The entry in the dict of a loop that runs one task after the other stays between
- * their steps, with None for its value, which reads the same; it is taken out
- * (cl_registry_idle, in core/loop.h) before a handle is called, as that may be a step of a task of
- * asyncio's, and at the end of the batch. */
+ * Dict operations are dear beside the rest of a step. So after a step of a task that
+ * is not done yet the entry stays as it is, l_task_entry, and is looked at again
+ * before anything else can see it: cl_loop_rest() sets it to None, which reads as no
+ * entry does, before other Python code runs; cl_loop_forget_task() takes it out
+ * before a handle is called, as that may be a step of a task of asyncio's, which
+ * wants none there, and when the loop stops. */
 #ifndef CL_FUTURES_REGISTRY_H
 #define CL_FUTURES_REGISTRY_H
 
@@ -28,7 +30,7 @@ int cl_registry_find_slots(cl_state *st, PyObject *task, PyObject *loop);
 
 /* The task becomes the current one of its loop, or stops being it. 0, or -1 with
  * asyncio's RuntimeError if another is, or the loop does not run here. `loop` is
- * `task`'s; `ours` is it, too, or NULL. */
+ * `task`'s; `ours` is it, too, or NULL if it is none of cloop's or within a step. */
 int cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *ours,
                       PyObject *task);
 int cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,

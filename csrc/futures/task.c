@@ -7,6 +7,8 @@
 #include "futures/iter.h"
 #include "futures/registry.h"
 
+#include <string.h>
+
 static inline FutureObject *
 as_future(TaskObject *task)
 {
@@ -41,6 +43,16 @@ PyObject *
 cl_task_wakeup_callable(TaskObject *task)
 {
     return PyCFunction_New(&wakeup_def, (PyObject *)task);
+}
+
+PyObject *
+cl_task_woken_by(cl_state *st, PyObject *callback, PyObject *future)
+{
+    if (!is_ours(st, future) ||
+        ((FutureObject *)future)->f_state == CL_PENDING ||
+        ((TaskObject *)callback)->t_fut_waiter != future)
+        return NULL;
+    return cl_task_wakeup_callable((TaskObject *)callback);
 }
 
 /* -------------------------------------------------------------------- scheduling */
@@ -128,7 +140,8 @@ wait_for_ours(cl_state *st, TaskObject *task, FutureObject *future)
         return -1;
     future->f_blocking = 0;
     if (future->f_callback0 == NULL && future->f_callbacks == NULL &&
-        future->f_state == CL_PENDING && task->t_context != NULL) {
+        future->f_state == CL_PENDING && Py_TYPE(task) == st->TaskType &&
+        task->t_context != NULL && cl_loop_cast(task->f_loop) != NULL) {
         future->f_callback0 = Py_NewRef(task);
         /* Not used by us, but asyncio's own methods expect one beside a callback. */
         future->f_context0 = Py_NewRef(task->t_context);
@@ -226,15 +239,28 @@ handle_yielded(cl_state *st, TaskObject *task, PyObject *yielded)
 
 /* -------------------------------------------------------------------------- steps */
 
+/* The coroutine has ended, but the task was done before: by asyncio's methods
+ * called by name, as asyncio.Future.set_result(task, x). */
+static int
+done_before(cl_state *st)
+{
+    PyErr_SetString(st->InvalidStateError, "invalid state");
+    return -1;
+}
+
 /* The coroutine returned `result`. */
 static int
 finish(cl_state *st, TaskObject *task, PyObject *result)
 {
     cl_registry_remove(st, task);
     if (!task->t_must_cancel)
-        return cl_future_finish(as_future(task), result);
+        return task->f_state == CL_PENDING
+                   ? cl_future_finish(as_future(task), result)
+                   : done_before(st);
     /* Cancelled right before the coroutine stopped. */
     task->t_must_cancel = 0;
+    if (task->f_state != CL_PENDING)
+        return 0;
     PyObject *message = Py_XNewRef(cl_task_message(task));
     int status = cl_future_end_cancelled(as_future(task), message);
     Py_XDECREF(message);
@@ -249,6 +275,10 @@ finish_with_error(cl_state *st, TaskObject *task)
          leaves = cl_error_is_exit();
     PyObject *error = PyErr_GetRaisedException();
     cl_registry_remove(st, task);
+    if (task->f_state != CL_PENDING) {
+        Py_DECREF(error);
+        return cancelled ? 0 : done_before(st);
+    }
     if (cancelled) {
         cl_task_keep_cancelled(task, error);
         return cl_future_end_cancelled(as_future(task), NULL);
@@ -335,7 +365,14 @@ static int
 enter_and_step(cl_state *st, TaskObject *task, LoopObject *ours,
                PyObject *exception)
 {
+    if (task->f_loop == NULL) { /* within its second __init__() */
+        PyErr_SetString(PyExc_RuntimeError, "uninitialized Task object");
+        return -1;
+    }
     PyObject *loop = Py_NewRef(task->f_loop);
+    /* After a second __init__() the loop that runs may be the former one. */
+    if (ours != NULL && (ours->l_in_task || (PyObject *)ours != loop))
+        ours = NULL;
     int status = cl_registry_enter(st, loop, ours, (PyObject *)task);
     if (status == 0) {
         status = step(st, task, exception);
@@ -391,13 +428,12 @@ wake_up(cl_state *st, TaskObject *task, LoopObject *ours, PyObject *future)
     return status;
 }
 
-/* The callables may be called by hand, too: outside a batch, at whose end the loop's
- * entry is taken out. */
+/* After a call by somebody who may look at the current task next. */
 static PyObject *
 ended_call(LoopObject *ours, int status)
 {
-    if (ours != NULL && ours->l_task_entry)
-        cl_registry_idle(ours);
+    if (ours != NULL)
+        cl_loop_forget_task(ours);
     Py_XDECREF(ours);
     if (status < 0)
         return NULL;
@@ -469,6 +505,19 @@ report(LoopObject *loop, TaskObject *task, unsigned kind)
     return status;
 }
 
+/* Whether a destructor may run with the last reference to a future that is done. */
+static inline bool
+may_run_python(PyObject *object)
+{
+    FutureObject *future = (FutureObject *)object;
+    PyObject *result = future->f_result;
+    return Py_REFCNT(object) == 1 &&
+           (future->f_exception != NULL ||
+            (result != NULL && Py_REFCNT(result) == 1 &&
+             PyType_HasFeature(Py_TYPE(result),
+                               Py_TPFLAGS_HEAPTYPE | Py_TPFLAGS_HAVE_GC)));
+}
+
 int
 cl_task_run_node(LoopObject *loop, PyObject *object, unsigned kind)
 {
@@ -484,6 +533,8 @@ cl_task_run_node(LoopObject *loop, PyObject *object, unsigned kind)
             kind == CL_NODE_TASK_WAKEUP ? task->t_fut_waiter : NULL);
         if (future != NULL) {
             status = wake_up(st, task, loop, future);
+            if (!is_ours(st, future) || may_run_python(future))
+                cl_loop_rest(loop);
             Py_DECREF(future);
         }
         else {
@@ -512,12 +563,46 @@ check_coroutine(cl_state *st, PyObject *coro)
     return is_coroutine > 0 ? 0 : -1;
 }
 
-/* "Task-N" is made of the number when somebody asks for it. */
+/* NULL and None ask for a copy of the current one. */
+static int
+check_context(PyObject *context)
+{
+#if CL_TASK_INIT_IS_STRICT
+    if (context != NULL && context != Py_None &&
+        !PyContext_CheckExact(context)) {
+        PyErr_Format(PyExc_TypeError,
+                     "a contextvars.Context was expected, got %T", context);
+        return -1;
+    }
+#else
+    (void)context;
+#endif
+    return 0;
+}
+
+/* "Task-N". From 3.12 on it is made of the number when somebody asks for it, also by
+ * asyncio.Task.get_name(task), which before has to find the string. */
+static PyObject *
+numbered_name(uint64_t number)
+{
+#if CL_HAS_EAGER_TASKS
+    return PyLong_FromUnsignedLongLong(number);
+#else
+    char text[5 + 20], *end = text + sizeof(text), *at = end;
+    do {
+        *--at = (char)('0' + number % 10);
+    } while ((number /= 10) != 0);
+    at -= 5;
+    memcpy(at, "Task-", 5);
+    return PyUnicode_FromStringAndSize(at, end - at);
+#endif
+}
+
 static PyObject *
 new_name(cl_state *st, PyObject *name)
 {
     if (name == NULL || name == Py_None)
-        return PyLong_FromUnsignedLongLong(++st->task_count);
+        return numbered_name(++st->task_count);
     return PyUnicode_CheckExact(name) ? Py_NewRef(name) : PyObject_Str(name);
 }
 
@@ -578,17 +663,8 @@ start(cl_state *st, TaskObject *task, PyObject *coro, PyObject *name,
       PyObject *context, bool eager)
 {
     cl_task_init_rest(task);
-    if (check_coroutine(st, coro) < 0)
+    if (check_coroutine(st, coro) < 0 || check_context(context) < 0)
         return -1;
-#if CL_CHECKS_TASK_CONTEXT
-    if (context != NULL && context != Py_None &&
-        !PyContext_CheckExact(context)) {
-        PyErr_Format(PyExc_TypeError,
-                     "a contextvars.Context was expected, got %s",
-                     Py_TYPE(context)->tp_name);
-        return -1;
-    }
-#endif
     Py_XSETREF(task->t_context, context == NULL || context == Py_None
                                     ? PyContext_CopyCurrent()
                                     : Py_NewRef(context));
@@ -621,6 +697,13 @@ cl_task_new(LoopObject *loop, PyObject *coro, PyObject *name,
         start(st, (TaskObject *)self, coro, name, context, eager) < 0)
         Py_CLEAR(self);
     return self;
+}
+
+static int
+Task_clear(PyObject *self)
+{
+    cl_task_drop((TaskObject *)self);
+    return 0;
 }
 
 static PyObject *
@@ -683,24 +766,23 @@ Task_init(PyObject *self, PyObject *args, PyObject *kwargs)
                                      keywords, &coro, &loop, &name, &context,
                                      &eager))
         return -1;
-    loop = loop == Py_None ? default_loop(st) : Py_NewRef(loop);
-    if (loop == NULL)
-        return -1;
-#if CL_INITIALISED_ONCE
+#if CL_TASK_INIT_IS_STRICT
     if (task->f_loop != NULL) {
-        PyErr_Format(PyExc_RuntimeError, "%s object is already initialized",
-                     Py_TYPE(self)->tp_name);
-        Py_DECREF(loop);
+        PyErr_Format(PyExc_RuntimeError, "%T object is already initialized",
+                     self);
         return -1;
     }
 #endif
+    loop = loop == Py_None ? default_loop(st) : Py_NewRef(loop);
+    if (loop == NULL)
+        return -1;
     if (check_coroutine(st, coro) <
         0) { /* before a former task is forgotten */
         Py_DECREF(loop);
         return -1;
     }
     cl_registry_remove(st, task);
-    (void)cl_future_clear(self); /* of a former __init__() */
+    cl_task_forget(task); /* a former __init__() */
     task->f_state = CL_PENDING;
     task->f_log_tb = task->f_blocking = 0;
     task->t_must_cancel = task->t_log_destroy_pending = 0;
@@ -711,12 +793,6 @@ Task_init(PyObject *self, PyObject *args, PyObject *kwargs)
         status = start(st, task, coro, name, context, eager);
     Py_DECREF(loop);
     return status;
-}
-
-static void
-Task_finalize(PyObject *self)
-{
-    cl_future_stock_type(self)->tp_finalize(self);
 }
 
 void
@@ -732,14 +808,15 @@ cl_task_dealloc(PyObject *self)
         PyObject_CallFinalizerFromDealloc(self) < 0)
         return;
     PyObject_GC_UnTrack(self);
-    Py_TRASHCAN_BEGIN(self, cl_task_dealloc) st->live_tasks--;
-    if (task->f_state == CL_PENDING)
-        cl_registry_remove(st, task);
+    Py_TRASHCAN_BEGIN(self, cl_task_dealloc);
+    st->live_tasks--;
+    /* One that is done is there, too, after Future.set_result(task, ...). */
+    cl_registry_remove(st, task);
     cl_clear_weakrefs(self);
-    (void)cl_future_clear(self);
+    cl_task_drop(task);
     cl_future_give_back(self, exact ? &st->spare_tasks : NULL,
                         &st->spare_task_count);
-    Py_TRASHCAN_END
+    Py_TRASHCAN_END;
 }
 
 /* ------------------------------------------------------------------------ methods */
@@ -807,7 +884,8 @@ Task_cancel(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     PyObject *message = cl_future_cancel_args(st, args, nargs, kwnames);
     if (message == NULL)
-        return cl_future_inherited(self, st->str_cancel, args, nargs, kwnames);
+        return cl_future_inherited(st->asyncio_Task, self, st->str_cancel,
+                                   args, nargs, kwnames);
     int cancelled = cancel(st, (TaskObject *)self, message);
     return cancelled < 0 ? NULL : PyBool_FromLong(cancelled);
 }
@@ -870,13 +948,18 @@ PyDoc_STRVAR(
     "context= (3.11) and eager_start= (3.12) as asyncio's of this "
     "Python.");
 
-static PyType_Slot Task_slots[] = {
-    {Py_tp_doc, (void *)Task_doc},   {Py_tp_new, Task_new},
-    {Py_tp_init, Task_init},         {Py_tp_dealloc, cl_task_dealloc},
-    {Py_tp_finalize, Task_finalize}, {Py_tp_traverse, cl_future_traverse},
-    {Py_tp_clear, cl_future_clear},  {Py_tp_iter, cl_future_iter},
-    {Py_am_await, cl_future_iter},   {Py_tp_methods, Task_methods},
-    {Py_tp_getset, Task_getset},     {0, NULL}};
+static PyType_Slot Task_slots[] = {{Py_tp_doc, (void *)Task_doc},
+                                   {Py_tp_new, Task_new},
+                                   {Py_tp_init, Task_init},
+                                   {Py_tp_dealloc, cl_task_dealloc},
+                                   {Py_tp_finalize, cl_future_finalize},
+                                   {Py_tp_traverse, cl_task_visit},
+                                   {Py_tp_clear, Task_clear},
+                                   {Py_tp_iter, cl_future_iter},
+                                   {Py_am_await, cl_future_iter},
+                                   {Py_tp_methods, Task_methods},
+                                   {Py_tp_getset, Task_getset},
+                                   {0, NULL}};
 
 static PyType_Spec Task_spec = {
     .name = "cloop.Task",
@@ -890,7 +973,8 @@ cl_task_setup(PyObject *module, cl_state *st)
 {
     if (!st->layouts_fit)
         return (PyTypeObject *)Py_NewRef(st->asyncio_Task);
-    PyObject *bases = PyTuple_Pack(1, st->asyncio_Task);
+    /* A cloop.Task is a cloop.Future, but its methods are asyncio.Task's first. */
+    PyObject *bases = PyTuple_Pack(2, st->asyncio_Task, st->FutureType);
     if (bases == NULL)
         return NULL;
     PyTypeObject *type = cl_type_new(module, st, &Task_spec, bases, 0, 0);

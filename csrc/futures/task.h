@@ -35,6 +35,12 @@ cl_task_fits_node(const TaskObject *task, const LoopObject *loop)
 PyObject *cl_task_wakeup_callable(TaskObject *task);
 PyObject *cl_task_step_callable(TaskObject *task);
 
+/* If a cloop.Task is given to call_soon() with the future that it waited for, then
+ * by a method of asyncio.Future that was called by name, as asyncio.Future.cancel(f):
+ * it took f_callback0 for a callable. The one that it should have been, or NULL (with
+ * an exception only if there is no memory). */
+PyObject *cl_task_woken_by(cl_state *st, PyObject *callback, PyObject *future);
+
 PyTypeObject *cl_task_setup(PyObject *module, cl_state *st);
 
 #endif

@@ -8,12 +8,13 @@ from collections import Counter, namedtuple
 import not_applicable
 import process
 
-Verdict = namedtuple("Verdict", "id outcome detail loops")
+Verdict = namedtuple("Verdict", "id outcome detail loops battery")
 
 
 def verdict(record, loop, environment):
     """The verdict on one record, where environment is the set of tests that fail on asyncio too."""
     test_id, outcome, detail = record["id"], record["outcome"], record["detail"]
+    battery = record.get("battery", False)
     entry = not_applicable.find(test_id) if loop != "asyncio" else None
     if outcome == "failed":
         if entry is not None:
@@ -23,9 +24,9 @@ def verdict(record, loop, environment):
     elif outcome == "passed":
         if entry is not None and loop == "cloop" and not not_applicable.whole_class(entry):
             outcome, detail = "failed", "listed as not applicable, but passes"
-        elif not record["loops"]:
+        elif not record["loops"] and not battery:
             outcome = "no_loop"
-    return Verdict(test_id, outcome, detail, record["loops"])
+    return Verdict(test_id, outcome, detail, record["loops"], battery)
 
 
 def fail_on_asyncio(name, records, loop, limits):
@@ -50,6 +51,11 @@ def module(name, loop, pattern, limits):
 
 def count(verdicts):
     return Counter(verdict.outcome for verdict in verdicts)
+
+
+def battery(verdicts):
+    """How many tests ran on our classes of futures and tasks."""
+    return sum(verdict.battery and verdict.outcome != "skipped" for verdict in verdicts)
 
 
 def stale(verdicts, modules):

@@ -14,13 +14,21 @@ dresses up a BaseEventLoop with mocks, though the tests are of asyncio.run() and
 adapt() gives these a real loop once the module is imported. utils.TestLoop and the tests' own
 subclasses of BaseEventLoop and BaseSelectorEventLoop are tests of those classes: they stay
 as they are. Interpreters that a test starts afresh are out of reach.
+
+The suite tests asyncio's classes in C by batteries: test classes that take these from
+asyncio.futures._CFuture and asyncio.tasks._CTask, as they are and as bases of classes of their own.
+There they find cloop.Future and cloop.Task. Most of them run on a TestLoop, which is for these
+a foreign loop; classes_on_cloop() runs them on cloop's as well.
 """
 
+import ast
 import asyncio
 import asyncio.unix_events
 import importlib
+import inspect
 import mmap
 import os
+import unittest
 import warnings
 
 LOOP_NAMES = ("SelectorEventLoop", "EventLoop")
@@ -28,6 +36,8 @@ POLICY_NAMES = ("DefaultEventLoopPolicy", "_DefaultEventLoopPolicy")
 
 # Tests that name a selector run cloop over the poller of that name.
 POLLERS = {"EpollSelector": "epoll", "PollSelector": "poll"}
+
+CLASSES = {"_CFuture": asyncio.futures, "_CTask": asyncio.tasks}
 
 
 class LoopCounter:
@@ -118,6 +128,12 @@ def policy_class(default, package, factory):
     return type(base.__name__, (base,), {"__doc__": base.__doc__, "_loop_factory": factory})
 
 
+def install_classes(package):
+    for (name, module), own in zip(CLASSES.items(), (package.Future, package.Task)):
+        getattr(module, name)  # under a name that asyncio does not have, nothing would find ours
+        setattr(module, name, own)
+
+
 def install(name):
     """Replace asyncio's loop by the loop called name; returns the counter of loops made."""
     counter = LoopCounter()
@@ -128,6 +144,8 @@ def install(name):
             if attribute in vars(module):
                 setattr(module, attribute, factory)
     default = next(vars(asyncio.unix_events)[n] for n in POLICY_NAMES if n in vars(asyncio.unix_events))
+    if name == "cloop":
+        install_classes(package)
     policy = policy_class(default, package, factory)
     for module in (asyncio, asyncio.unix_events):
         for attribute in POLICY_NAMES:
@@ -169,3 +187,42 @@ def adapt(module):
     name = module.__name__.rpartition(".")[2]
     if name in ADAPTERS:
         ADAPTERS[name](module)
+
+
+def classes_naming(module, names):
+    """The test classes of the module with one of the names in their own text or that of a base."""
+    source = inspect.getsource(module)
+    classes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
+    texts = {node.name: ast.get_source_segment(source, node) for node in classes}
+    naming = {name for name, text in texts.items() if any(word in text for word in names)}
+    return [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, unittest.TestCase)
+        and any(base.__module__ == module.__name__ and base.__name__ in naming for base in value.__mro__)
+    ]
+
+
+def batteries(module):
+    """The test classes of the module that run on cloop's classes."""
+    replaced = asyncio.tasks._CTask is not asyncio.Task
+    return classes_naming(module, CLASSES) if replaced else []
+
+
+def classes_on_cloop(module):
+    """The batteries again, with a loop of ours for every TestLoop whose time the test does not steer."""
+
+    def again(test_class):
+        def new_test_loop(self, gen=None):
+            if gen is not None:
+                return test_class.new_test_loop(self, gen)
+            loop = asyncio.new_event_loop()
+            self.set_event_loop(loop)
+            return loop
+
+        members = {"__module__": module.__name__, "new_test_loop": new_test_loop}
+        return type(test_class.__name__ + "_OnCloop", (test_class,), members)
+
+    on_test_loops = classes_naming(module, ["new_test_loop"])
+    return [again(test_class) for test_class in batteries(module) if test_class in on_test_loops]

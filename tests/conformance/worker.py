@@ -37,11 +37,12 @@ def wanted(test, patterns):
 
 
 class Recorder(unittest.TestResult):
-    def __init__(self, results, limit, counter):
+    def __init__(self, results, limit, counter, batteries):
         super().__init__()
         self.results = results
         self.limit = limit
         self.counter = counter
+        self.batteries = batteries
         self.loops_seen = 0
         self.record = None
 
@@ -51,7 +52,8 @@ class Recorder(unittest.TestResult):
 
     def startTest(self, test):
         super().startTest(test)
-        self.record = {"id": short_id(test), "outcome": "passed", "detail": ""}
+        battery = isinstance(test, self.batteries)
+        self.record = {"id": short_id(test), "outcome": "passed", "detail": "", "battery": battery}
         self.write({"started": self.record["id"]})
         faulthandler.dump_traceback_later(self.limit, exit=True)
 
@@ -105,12 +107,16 @@ def main():
     support.verbose = 0
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     suite = unittest.defaultTestLoader.loadTestsFromName(PACKAGE + job["module"])
+    batteries = ()
     if counter is not None and PACKAGE + job["module"] in sys.modules:  # not if its import was skipped
-        seams.adapt(sys.modules[PACKAGE + job["module"]])
+        module = sys.modules[PACKAGE + job["module"]]
+        seams.adapt(module)
+        batteries = tuple(seams.batteries(module))
+        suite.addTests(map(unittest.defaultTestLoader.loadTestsFromTestCase, seams.classes_on_cloop(module)))
     leave_out = set(job["leave_out"])
     chosen = [test for test in flatten(suite) if short_id(test) not in leave_out and wanted(test, job["only"])]
     with open(job["results"], "a") as results:
-        recorder = Recorder(results, job["limit"], counter)
+        recorder = Recorder(results, job["limit"], counter, batteries)
         unittest.TestSuite(chosen).run(recorder)
         recorder.write({"finished": True})
 
