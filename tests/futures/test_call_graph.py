@@ -40,7 +40,9 @@ def test_call_graph(as_asyncio, settle):
         seen = [shape(asyncio.capture_call_graph(each)) for each in [future] + tasks]
         waiters = [[], []]
         for number, each in enumerate([future, first]):
-            waiters[number] = sorted(task.get_name() for task in each._asyncio_awaited_by or () if hasattr(task, "get_name"))
+            waiters[number] = sorted(
+                task.get_name() for task in each._asyncio_awaited_by or () if hasattr(task, "get_name")
+            )
         texts = [re.sub(r'File "[^"]*", line \d+', "File", asyncio.format_call_graph(first)).replace("<", "[")]
         future.set_result(None)
         settle(loop)

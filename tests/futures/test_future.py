@@ -80,12 +80,17 @@ def test_init_again(as_asyncio, classes):
         future = classes(loop)[0](loop=loop)
         future.add_done_callback(print)
         future.set_exception(ValueError("forgotten"))
-        future.__init__(loop=loop)
+        try:
+            future.__init__(loop=loop)
+        except RuntimeError as error:  # from Python 3.15 on
+            future.exception()
+            return str(error).split(".")[-1]
         seen = [repr(future), future.done(), future._callbacks, future._log_traceback]
         future.set_result("new")
         return seen + [future.result()]
 
-    assert as_asyncio(body)["result"][-1] == "new"
+    result = as_asyncio(body)["result"]
+    assert result == "Future object is already initialized" if sys.version_info >= (3, 15) else result[-1] == "new"
 
 
 STATES = {
@@ -107,7 +112,14 @@ def test_reprs_and_attributes(as_asyncio, classes, state, debug):
         loop.set_debug(debug)
         future = classes(loop)[0](loop=loop)  # create_future() is another frame on asyncio's loop
         STATES[state](future)
-        attributes = ["_state", "_result", "_exception", "_cancel_message", "_asyncio_future_blocking", "_log_traceback"]
+        attributes = [
+            "_state",
+            "_result",
+            "_exception",
+            "_cancel_message",
+            "_asyncio_future_blocking",
+            "_log_traceback",
+        ]
         seen = [repr(future)[1:-1], str(future._callbacks)]
         seen += [repr(getattr(future, name, "none")) for name in attributes]
         if debug:
@@ -589,6 +601,8 @@ def test_unbound_methods_of_asyncio(loop, settle):
             task._log_destroy_pending = False
         elif not task.cancelled():
             task.exception()
+        if sys.version_info >= (3, 15):
+            continue  # a future can be initialised only once
         future = loop.create_future()
         task = loop.create_task(wait(future))
         settle(loop)
@@ -716,11 +730,3 @@ def test_run_coroutine_threadsafe(loop):
 
     assert loop.run_until_complete(loop.run_in_executor(None, ask)) == (42, True)
     loop.run_until_complete(loop.shutdown_default_executor()) if sys.version_info >= (3, 9) else None
-
-
-def test_chained_with_a_future_of_a_thread(loop):
-    """asyncio.futures._chain_future() both ways, as run_coroutine_threadsafe() and wrap_future() do."""
-    source, target = loop.create_future(), loop.create_future()
-    asyncio.futures._chain_future(source, target)
-    source.set_result(5)
-    assert loop.run_until_complete(target) == 5

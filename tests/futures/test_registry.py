@@ -103,7 +103,10 @@ def test_entered_twice(as_asyncio):
             mine = asyncio.current_task()
             other = loop.create_task(forever())
             seen = []
-            for call in [lambda: asyncio.tasks._enter_task(loop, other), lambda: asyncio.tasks._leave_task(loop, other)]:
+            for call in [
+                lambda: asyncio.tasks._enter_task(loop, other),
+                lambda: asyncio.tasks._leave_task(loop, other),
+            ]:
                 try:
                     call()
                 except RuntimeError as error:

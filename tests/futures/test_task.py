@@ -156,7 +156,11 @@ def test_task_that_awaits_itself(as_asyncio):
 def test_future_of_another_loop(as_asyncio, loop_class, kind):
     def body(loop):
         other = type(loop)()
-        foreign = [other.create_future, lambda: other.create_task(answer(), name="foreign"), lambda: asyncio.Future(loop=other)][kind]()
+        foreign = [
+            other.create_future,
+            lambda: other.create_task(answer(), name="foreign"),
+            lambda: asyncio.Future(loop=other),
+        ][kind]()
         try:
             loop.run_until_complete(loop.create_task(wait(foreign), name="the task"))
         except RuntimeError as error:
@@ -365,15 +369,23 @@ def test_init_again(as_asyncio, settle, classes):
         Task, seen = classes(loop)[1], []
         task = Task(answer(), loop=loop)
         loop.run_until_complete(task)
-        task.__init__(wait(asyncio.sleep(0)), loop=loop, name="again")
+        again = wait(asyncio.sleep(0))
+        try:
+            task.__init__(again, loop=loop, name="again")
+        except RuntimeError as error:  # from Python 3.15 on
+            again.close()
+            return str(error).split(".")[-1]
         seen.append((task.done(), task.get_name(), task in asyncio.all_tasks(loop)))
         settle(loop)
         seen.append((repr(task.result()), task in asyncio.all_tasks(loop)))
         return seen
 
-    assert as_asyncio(body)["result"] == [(False, "again", True), ("None", False)]
+    again = [(False, "again", True), ("None", False)]
+    once = "Task object is already initialized"
+    assert as_asyncio(body)["result"] == (again if sys.version_info < (3, 15) else once)
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 15), reason="a task can be initialised only once")
 def test_init_again_at_the_wrong_time(loop, settle, classes, cloop):
     """Where asyncio's tasks crash: it must not, whatever comes of it."""
     Task = classes(loop)[1]
@@ -416,7 +428,9 @@ def test_callables_called_by_hand(as_asyncio, settle):
                 seen.append(type(error))
 
         call_soon = loop.call_soon
-        loop.call_soon = lambda callback, *args, **kwargs: steps.append(callback) or call_soon(callback, *args, **kwargs)
+        loop.call_soon = lambda callback, *args, **kwargs: (
+            steps.append(callback) or call_soon(callback, *args, **kwargs)
+        )
         future = loop.create_future()
         task = loop.create_task(wait(future))
         del loop.call_soon
@@ -445,8 +459,9 @@ def test_stepped_within_its_own_step(as_asyncio):
     def body(loop):
         steps, seen = [], []
         loop.call_soon, call_soon = (
-            lambda callback, *args, **kwargs: steps.append(callback) or call_soon(callback, *args, **kwargs)
-        ), loop.call_soon
+            (lambda callback, *args, **kwargs: steps.append(callback) or call_soon(callback, *args, **kwargs)),
+            loop.call_soon,
+        )
 
         async def main():
             await asyncio.sleep(0)
@@ -561,9 +576,9 @@ def test_deep_chain_is_cancelled(one_loop):
 def test_deep_chain_is_destroyed_while_pending(one_loop, keep):
     reports = []
     one_loop.set_exception_handler(lambda loop, context: reports.append(context["message"]))
-    future, tasks = chain(one_loop, DEEP)
+    tasks = chain(one_loop, DEEP)[1]
     kept = None if keep is None else tasks[keep]
-    future = tasks = None
+    tasks = None
     gc.collect()
     assert len(reports) == (DEEP if kept is None else 0)
     kept = None
@@ -722,7 +737,9 @@ def test_reprs(as_asyncio, settle, classes, debug):
         tasks[1].exception()
         tasks[4].cancel()
         settle(loop)
-        seen = [text.replace("<TaskWakeupMethWrapper object at ", "[").replace("<", "[").replace(">", "]") for text in seen]
+        seen = [
+            text.replace("<TaskWakeupMethWrapper object at ", "[").replace("<", "[").replace(">", "]") for text in seen
+        ]
         return [re.sub(r"\[0x\w+\]\(\)", "Task.task_wakeup()", text) for text in seen]
 
     as_asyncio(body)
@@ -930,7 +947,7 @@ def test_eager_starts(as_asyncio, classes, settle):
                     seen.append(repr(error))
             for kind in (KeyboardInterrupt, SystemExit):
                 try:
-                    Task(fail(kind), loop=loop, eager_start=True)
+                    Task(fail(kind), loop=loop, eager_start=True, name="exits")
                 except kind as error:
                     seen.append((repr(error), asyncio.current_task() is before))
 
@@ -938,6 +955,7 @@ def test_eager_starts(as_asyncio, classes, settle):
         task = classes(loop)[1](answer(), loop=loop, eager_start=True)  # not running: not eager
         seen.append(task.done())
         loop.run_until_complete(task)
+        gc.collect()  # what was raised is in cycles, and reported when these go
         return seen
 
     as_asyncio(body)
