@@ -565,11 +565,13 @@ def test_deep_chain_completes(one_loop):
 
 
 def test_deep_chain_is_cancelled(one_loop):
-    future, tasks = chain(one_loop, DEEP)
+    # asyncio of 3.9 and 3.10 walks down the whole chain of contexts for each exception.
+    deep = DEEP // 10 if (3, 9) <= sys.version_info < (3, 11) else DEEP
+    future, tasks = chain(one_loop, deep)
     assert tasks[-1].cancel()
     with pytest.raises(asyncio.CancelledError):
         one_loop.run_until_complete(tasks[-1])
-    assert future.cancelled() and sum(task.cancelled() for task in tasks) == DEEP
+    assert future.cancelled() and sum(task.cancelled() for task in tasks) == deep
 
 
 @pytest.mark.parametrize("keep", [0, -1, None], ids=["the first is kept", "the last is kept", "none is kept"])
@@ -939,7 +941,8 @@ def test_eager_starts(as_asyncio, classes, settle):
                 before = asyncio.current_task()
                 task = Task(coro, loop=loop, eager_start=True, name="eager")
                 seen.append((asyncio.current_task() is before, task.done(), task.cancelled(), repr(task)[1:20]))
-                seen.append(task.get_coro() is coro)
+                if sys.version_info >= (3, 13):  # asyncio of 3.12.1 crashes
+                    seen.append(task.get_coro() is coro)
                 task.cancel("msg")
                 try:
                     await task
