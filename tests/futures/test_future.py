@@ -239,8 +239,11 @@ def test_comparison_of_callbacks_may_do_anything(as_asyncio):
 
         for callback in [repr, Strange(clear), Strange(lambda: future.add_done_callback(len)), repr]:
             future.add_done_callback(callback)
-        future.remove_done_callback(str)
-        return future.cancelled()
+        try:
+            future.remove_done_callback(str)
+        except RecursionError:  # whose text depends on where the depth was reached
+            seen.clear()
+        return future.cancelled(), len(seen)
 
     as_asyncio(body)
 
