@@ -396,6 +396,7 @@ class Run:
                 break
         self.trace.append(("states", [(self.name(thing), self.state(thing)) for thing in self.things]))
         # What is destroyed now may come in any order.
+        thing = None  # it may keep others by a traceback
         self.done = OPERATIONS
         count = len(self.trace)
         self.loop.set_exception_handler(self.report_late)
