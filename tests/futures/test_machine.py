@@ -305,7 +305,7 @@ class Run:
             when = asyncio.FIRST_COMPLETED if first else asyncio.FIRST_EXCEPTION
             plain = [thing for thing in things if type(thing) not in self.subclasses]  # it makes a set: of any order
             plain = plain or things[:1]
-            timeout = None if delay is None else self.next_delay(delay)
+            timeout = None if delay is None else self.next_delay(delay + 1)  # a timer, even where the delay is 0
             both = await asyncio.wait(plain, timeout=timeout, return_when=when)
             return [sorted(map(self.name, some)) for some in both]
 
@@ -396,6 +396,7 @@ class Run:
                 break
         self.trace.append(("states", [(self.name(thing), self.state(thing)) for thing in self.things]))
         # What is destroyed now may come in any order.
+        thing = None  # it may keep others by a traceback
         self.done = OPERATIONS
         count = len(self.trace)
         self.loop.set_exception_handler(self.report_late)
