@@ -20,6 +20,7 @@ COMPAT = ["base/compat.c", "base/compat.h", "futures/layout.h"]
 NOT_STATE = {
     r".*(methods|members|getset|slots|spec|def)|keywords\.\d+": "tables CPython wants writable, and does not write "
     "(a PyModuleDef it does, under its own lock)",
+    r"state_key": "a name that Python 3.8 interns once for all interpreters, which share it",
     r"__dso_handle|__TMC_END__|completed\.\d+|_edata|__bss_start|_end": "the compiler's and the linker's own",
 }
 
