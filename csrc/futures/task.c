@@ -594,7 +594,10 @@ numbered_name(uint64_t number)
     } while ((number /= 10) != 0);
     at -= 5;
     memcpy(at, "Task-", 5);
-    return PyUnicode_FromStringAndSize(at, end - at);
+    PyObject *name = PyUnicode_New(end - at, 127);
+    if (name != NULL)
+        memcpy(PyUnicode_1BYTE_DATA(name), at, (size_t)(end - at));
+    return name;
 #endif
 }
 
