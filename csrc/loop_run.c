@@ -179,8 +179,8 @@ Loop_run_once(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     if (cl_loop_check_open(loop) < 0)
         return NULL;
     int status = cl_loop_turn(loop);
-    cl_loop_forget_task(
-        loop); /* the caller may be an overriding _run_once() */
+    /* The caller may be an overriding _run_once(). */
+    cl_loop_forget_task(loop);
     if (status < 0)
         return NULL;
     Py_RETURN_NONE;

@@ -139,13 +139,11 @@ cl_loop_push_threadsafe(LoopObject *loop, cl_node node)
     return 0;
 }
 
-static int
-call_overridden_soon(LoopObject *loop, PyObject *callback,
-                     PyObject *const *args, Py_ssize_t nargs,
-                     PyObject *context)
+int
+cl_call_soon_method(cl_state *st, PyObject *loop, PyObject *callback,
+                    PyObject *const *args, Py_ssize_t nargs, PyObject *context)
 {
-    cl_state *st = loop->l_st;
-    PyObject *method = PyObject_GetAttr((PyObject *)loop, st->str_call_soon);
+    PyObject *method = PyObject_GetAttr(loop, st->str_call_soon);
     PyObject **argv = PyMem_New(PyObject *, nargs + 2);
     PyObject *result = NULL;
     if (method != NULL && argv != NULL) {
@@ -169,7 +167,8 @@ cl_loop_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
                   Py_ssize_t nargs, PyObject *context)
 {
     if (cl_loop_overrides(loop, CL_OVERRIDES_CALL_SOON))
-        return call_overridden_soon(loop, callback, args, nargs, context);
+        return cl_call_soon_method(loop->l_st, (PyObject *)loop, callback,
+                                   args, nargs, context);
     if (!loop->l_open) {
         PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
         return -1;
@@ -539,8 +538,8 @@ run_node_timed(LoopObject *loop, cl_node node)
     int result = cl_loop_time(loop, &start);
     if (result == 0)
         result = run_node(loop, node);
-    cl_loop_rest(
-        loop); /* time() may be overridden, and the log is anybody's */
+    /* time() may be overridden, and the log is anybody's. */
+    cl_loop_rest(loop);
     if (result == 0)
         result = cl_loop_time(loop, &end);
     if (result == 0 && end - start >= loop->l_slow_callback_duration)

@@ -222,6 +222,11 @@ int cl_loop_call_soon(LoopObject *loop, PyObject *callback,
                       PyObject *const *args, Py_ssize_t nargs,
                       PyObject *context);
 
+/* The same by calling the method of a loop, of whatever class it is. Runs Python. */
+int cl_call_soon_method(cl_state *st, PyObject *loop, PyObject *callback,
+                        PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *context);
+
 /* Moves what other threads pushed into the ready ring; 0 or -1. */
 int cl_loop_drain_inbox(LoopObject *loop);
 

@@ -132,31 +132,27 @@ cl_future_free_spares(cl_state *st)
     free_list(&st->spare_iters, &st->spare_iter_count);
 }
 
-int
-cl_future_loop_debugs(PyObject *loop)
+/* The loop's get_debug(): 1, 0 or -1. */
+static int
+loop_debugs(cl_state *st, PyObject *loop)
 {
     LoopObject *ours = cl_loop_cast(loop);
     /* get_debug() may be another: asyncio's own tests have a loop like that. */
     if (ours != NULL && !cl_loop_overrides(ours, CL_OVERRIDES_GET_DEBUG))
         return ours->l_debug;
-    PyObject *name = PyUnicode_FromString("get_debug");
-    PyObject *result =
-        name == NULL ? NULL : PyObject_CallMethodNoArgs(loop, name);
+    PyObject *result = PyObject_CallMethodNoArgs(loop, st->str_get_debug);
     int debug = result == NULL ? -1 : PyObject_IsTrue(result);
-    Py_XDECREF(name);
     Py_XDECREF(result);
     return debug;
 }
 
 int
-cl_future_init(FutureObject *future, PyObject *loop)
+cl_future_init(cl_state *st, FutureObject *future, PyObject *loop)
 {
     future->f_loop = Py_NewRef(loop);
-    int debug = cl_future_loop_debugs(loop);
+    int debug = loop_debugs(st, loop);
     if (debug > 0 && !cl_is_finalizing()) {
-        cl_state *st = cl_future_state((PyObject *)future);
-        if (st != NULL)
-            future->f_source_tb = PyObject_CallNoArgs(st->extract_stack);
+        future->f_source_tb = PyObject_CallNoArgs(st->extract_stack);
         if (future->f_source_tb == NULL)
             return -1;
     }
@@ -173,7 +169,7 @@ cl_future_new(LoopObject *loop)
     if (self == NULL)
         return NULL;
     st->live_futures++;
-    if (cl_future_init((FutureObject *)self, (PyObject *)loop) < 0) {
+    if (cl_future_init(st, (FutureObject *)self, (PyObject *)loop) < 0) {
         PyObject_GC_Track(self);
         Py_CLEAR(self);
     }
@@ -272,11 +268,11 @@ cl_future_normalise(FutureObject *future)
 }
 
 int
-cl_future_call_soon(PyObject *loop, PyObject *callback, PyObject *argument,
-                    PyObject *context)
+cl_future_call_soon(FutureObject *future, PyObject *callback,
+                    PyObject *argument, PyObject *context)
 {
-    LoopObject *ours = cl_loop_cast(loop);
-    if (loop == NULL) { /* cleared by the garbage collector */
+    LoopObject *ours = cl_loop_cast(future->f_loop);
+    if (future->f_loop == NULL) { /* cleared by the garbage collector */
         PyErr_SetString(PyExc_RuntimeError,
                         "Future object is not initialized.");
         return -1;
@@ -284,21 +280,11 @@ cl_future_call_soon(PyObject *loop, PyObject *callback, PyObject *argument,
     if (ours != NULL && cl_loop_is_plain(ours))
         return cl_loop_call_soon(ours, callback, &argument, argument != NULL,
                                  context);
-    PyObject *name = PyUnicode_FromString("call_soon");
-    PyObject *names = NULL, *handle = NULL;
-    if (name != NULL && (context == NULL ||
-                         (names = Py_BuildValue("(s)", "context")) != NULL)) {
-        PyObject *args[4] = {loop, callback};
-        size_t nargs = 2;
-        if (argument != NULL)
-            args[nargs++] = argument;
-        args[nargs] = context;
-        handle = PyObject_VectorcallMethod(name, args, nargs, names);
-    }
-    Py_XDECREF(name);
-    Py_XDECREF(names);
-    Py_XDECREF(handle);
-    return handle == NULL ? -1 : 0;
+    cl_state *st = cl_future_state((PyObject *)future);
+    return st == NULL
+               ? -1
+               : cl_call_soon_method(st, future->f_loop, callback, &argument,
+                                     argument != NULL, context);
 }
 
 /* Takes over the reference to the task. */
@@ -309,10 +295,10 @@ wake(FutureObject *future, TaskObject *task)
     if (loop != NULL && cl_task_fits_node(task, loop))
         return cl_loop_push(loop, cl_node_make(task, CL_NODE_TASK_WAKEUP));
     PyObject *wakeup = cl_task_wakeup_callable(task);
-    int status = wakeup == NULL ? -1
-                                : cl_future_call_soon(future->f_loop, wakeup,
-                                                      (PyObject *)future,
-                                                      task->t_context);
+    int status = wakeup == NULL
+                     ? -1
+                     : cl_future_call_soon(future, wakeup, (PyObject *)future,
+                                           task->t_context);
     Py_XDECREF(wakeup);
     Py_DECREF(task);
     return status;
@@ -333,8 +319,8 @@ cl_future_schedule(FutureObject *future)
         Py_XDECREF(context);
     }
     else if (callback != NULL) {
-        status = cl_future_call_soon(future->f_loop, callback,
-                                     (PyObject *)future, context);
+        status =
+            cl_future_call_soon(future, callback, (PyObject *)future, context);
         Py_DECREF(callback);
         Py_XDECREF(context);
     }
@@ -343,7 +329,7 @@ cl_future_schedule(FutureObject *future)
     for (Py_ssize_t i = 0; status == 0 && i < PyList_GET_SIZE(more); i++) {
         PyObject *pair = PyList_GET_ITEM(more, i);
         status =
-            cl_future_call_soon(future->f_loop, PyTuple_GET_ITEM(pair, 0),
+            cl_future_call_soon(future, PyTuple_GET_ITEM(pair, 0),
                                 (PyObject *)future, PyTuple_GET_ITEM(pair, 1));
     }
     Py_DECREF(more);
@@ -481,7 +467,7 @@ cl_future_add_done_callback(PyObject *self, PyObject *const *args,
     if (context == NULL && (context = copy = PyContext_CopyCurrent()) == NULL)
         return NULL;
     if (future->f_state != CL_PENDING)
-        status = cl_future_call_soon(future->f_loop, args[0], self, context);
+        status = cl_future_call_soon(future, args[0], self, context);
     else
         status = cl_future_append(future, args[0], context);
     Py_XDECREF(copy);

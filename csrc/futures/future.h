@@ -28,15 +28,12 @@ PyObject *cl_future_new(LoopObject *loop);
 
 /* The object's fields for a future of the loop: 0, or -1 with the source traceback
  * (debug mode) not taken. They hold nothing yet. */
-int cl_future_init(FutureObject *future, PyObject *loop);
+int cl_future_init(cl_state *st, FutureObject *future, PyObject *loop);
 
-/* loop.call_soon(callback, argument, context=context) on any loop; `argument` and
- * `context` may be NULL. 0 or -1. Runs Python. */
-int cl_future_call_soon(PyObject *loop, PyObject *callback, PyObject *argument,
-                        PyObject *context);
-
-/* The loop's get_debug(): 1, 0 or -1. */
-int cl_future_loop_debugs(PyObject *loop);
+/* call_soon(callback, argument, context=context) of the future's loop, whatever that
+ * is; `argument` and `context` may be NULL. 0 or -1. Runs Python. */
+int cl_future_call_soon(FutureObject *future, PyObject *callback,
+                        PyObject *argument, PyObject *context);
 
 /* Hands the callbacks of a future that is done to its loop: 0 or -1. Runs Python. */
 int cl_future_schedule(FutureObject *future);

@@ -68,15 +68,16 @@ step_soon(TaskObject *task, PyObject *exception)
                             cl_node_make(Py_NewRef(task), CL_NODE_TASK_STEP));
     PyObject *callable = cl_task_step_callable(task);
     PyObject *context = Py_XNewRef(task->t_context);
-    int status = callable == NULL ? -1
-                                  : cl_future_call_soon(task->f_loop, callable,
-                                                        exception, context);
+    int status = callable == NULL
+                     ? -1
+                     : cl_future_call_soon(as_future(task), callable,
+                                           exception, context);
     Py_XDECREF(context);
     Py_XDECREF(callable);
     return status;
 }
 
-/* The next step throws a RuntimeError that says what `about` did wrong. */
+/* The next step throws a RuntimeError with that text. */
 static int
 fail_soon(TaskObject *task, const char *format, PyObject *first,
           PyObject *second)
@@ -150,11 +151,10 @@ wait_for_ours(cl_state *st, TaskObject *task, FutureObject *future)
     PyObject *wakeup = cl_task_wakeup_callable(task);
     if (wakeup == NULL)
         return -1;
-    int status =
-        future->f_state == CL_PENDING
-            ? cl_future_append(future, wakeup, task->t_context)
-            : cl_future_call_soon(future->f_loop, wakeup, (PyObject *)future,
-                                  task->t_context);
+    int status = future->f_state == CL_PENDING
+                     ? cl_future_append(future, wakeup, task->t_context)
+                     : cl_future_call_soon(future, wakeup, (PyObject *)future,
+                                           task->t_context);
     Py_DECREF(wakeup);
     return status < 0 ? -1 : now_waits_for(st, task, (PyObject *)future);
 }
@@ -428,10 +428,19 @@ wake_up(cl_state *st, TaskObject *task, LoopObject *ours, PyObject *future)
     return status;
 }
 
-/* After a call by somebody who may look at the current task next. */
+/* A step that is called for, with a future that is done or else an exception, or
+ * neither. The caller may look at the current task next. */
 static PyObject *
-ended_call(LoopObject *ours, int status)
+called_step(PyObject *self, PyObject *future, PyObject *exception)
 {
+    TaskObject *task = (TaskObject *)self;
+    cl_state *st = cl_future_state(self);
+    if (st == NULL)
+        return NULL;
+    LoopObject *ours = cl_loop_cast(task->f_loop);
+    Py_XINCREF(ours);
+    int status = future != NULL ? wake_up(st, task, ours, future)
+                                : enter_and_step(st, task, ours, exception);
     if (ours != NULL)
         cl_loop_forget_task(ours);
     Py_XDECREF(ours);
@@ -443,26 +452,13 @@ ended_call(LoopObject *ours, int status)
 static PyObject *
 Task_step(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    TaskObject *task = (TaskObject *)self;
-    cl_state *st = cl_future_state(self);
-    if (st == NULL)
-        return NULL;
-    LoopObject *ours = cl_loop_cast(task->f_loop);
-    Py_XINCREF(ours);
-    return ended_call(
-        ours, enter_and_step(st, task, ours, nargs > 0 ? args[0] : NULL));
+    return called_step(self, NULL, nargs > 0 ? args[0] : NULL);
 }
 
 static PyObject *
 Task_wakeup(PyObject *self, PyObject *future)
 {
-    TaskObject *task = (TaskObject *)self;
-    cl_state *st = cl_future_state(self);
-    if (st == NULL)
-        return NULL;
-    LoopObject *ours = cl_loop_cast(task->f_loop);
-    Py_XINCREF(ours);
-    return ended_call(ours, wake_up(st, task, ours, future));
+    return called_step(self, future, NULL);
 }
 
 /* ------------------------------------------------------------------- ready nodes */
@@ -660,13 +656,14 @@ done:
 #endif
 }
 
-/* Fills in a task whose future fields are set, and schedules its first step. */
+/* Fills in a task whose future fields are set, for a coroutine that was checked, and
+ * schedules its first step. */
 static int
 start(cl_state *st, TaskObject *task, PyObject *coro, PyObject *name,
       PyObject *context, bool eager)
 {
     cl_task_init_rest(task);
-    if (check_coroutine(st, coro) < 0 || check_context(context) < 0)
+    if (check_context(context) < 0)
         return -1;
     Py_XSETREF(task->t_context, context == NULL || context == Py_None
                                     ? PyContext_CopyCurrent()
@@ -694,9 +691,9 @@ cl_task_new(LoopObject *loop, PyObject *coro, PyObject *name,
     if (self == NULL)
         return NULL;
     st->live_tasks++;
-    int status = cl_future_init((FutureObject *)self, (PyObject *)loop);
+    int status = cl_future_init(st, (FutureObject *)self, (PyObject *)loop);
     PyObject_GC_Track(self);
-    if (status < 0 ||
+    if (status < 0 || check_coroutine(st, coro) < 0 ||
         start(st, (TaskObject *)self, coro, name, context, eager) < 0)
         Py_CLEAR(self);
     return self;
@@ -789,7 +786,7 @@ Task_init(PyObject *self, PyObject *args, PyObject *kwargs)
     task->f_state = CL_PENDING;
     task->f_log_tb = task->f_blocking = 0;
     task->t_must_cancel = task->t_log_destroy_pending = 0;
-    status = cl_future_init((FutureObject *)self, loop);
+    status = cl_future_init(st, (FutureObject *)self, loop);
     if (status == 0 && eager)
         status = eager = loop_is_running(st, loop);
     if (status >= 0)
