@@ -27,3 +27,32 @@ def settle():
             loop.run_forever()
 
     return settle
+
+
+@pytest.fixture
+def endings():
+    """Each of the ways in which what a task waits for can end: called with the future and the task."""
+    return [
+        lambda future, task: future.set_result(5),
+        lambda future, task: future.set_exception(KeyError(6)),
+        lambda future, task: future.cancel(),
+        lambda future, task: task.cancel(),
+    ]
+
+
+@pytest.fixture
+def logging_subclass():
+    """logging_subclass(cls, names, seen): a subclass whose methods of these names say so when they are called."""
+
+    def logging_subclass(cls, names, seen):
+        def logged(name):
+            def method(self, *args, **kwargs):
+                seen.append((name, len(args), sorted(kwargs)))
+                return getattr(super(Sub, self), name)(*args, **kwargs)
+
+            return method
+
+        Sub = type("Sub", (cls,), {name: logged(name) for name in names})
+        return Sub
+
+    return logging_subclass

@@ -370,30 +370,18 @@ def test_debug_mode_switched_on_between(as_asyncio, settle):
 # Subclasses
 
 
-def test_subclass_with_everything_overridden(as_asyncio, classes, settle):
+def test_subclass_with_everything_overridden(as_asyncio, classes, settle, endings, logging_subclass):
     def body(loop):
         seen = []
 
-        def logged(name):
-            def method(self, *args, **kwargs):
-                seen.append((name, len(args), sorted(kwargs)))
-                return getattr(super(Sub, self), name)(*args, **kwargs)
-
-            return method
-
         names = ["__init__", "set_result", "set_exception", "cancel", "add_done_callback", "remove_done_callback"]
         names += ["result", "exception", "done", "cancelled", "get_loop", "__iter__", "__await__", "__repr__"]
-        Sub = type("Sub", (classes(loop)[0],), {name: logged(name) for name in names})
+        Sub = logging_subclass(classes(loop)[0], names, seen)
 
         async def wait(future):
             return await future
 
-        for act in [
-            lambda future, task: future.set_result(1),
-            lambda future, task: future.set_exception(KeyError(1)),
-            lambda future, task: future.cancel(),
-            lambda future, task: task.cancel(),
-        ]:
+        for act in endings:
             future = Sub(loop=loop)
             task = loop.create_task(wait(future))
             settle(loop)

@@ -241,19 +241,14 @@ def test_our_task_awaits_what_is_like_a_future(as_asyncio, settle, value):
     as_asyncio(body)
 
 
-def test_our_future_is_awaited_by_pure_python_and_stock_tasks(as_asyncio, settle):
+def test_our_future_is_awaited_by_pure_python_and_stock_tasks(as_asyncio, settle, endings):
     def body(loop):
         async def wait(future):
             return await future
 
         seen = []
         for cls in [asyncio.tasks._PyTask, asyncio.Task]:
-            for act in [
-                lambda future, task: future.set_result(5),
-                lambda future, task: future.set_exception(KeyError(6)),
-                lambda future, task: future.cancel(),
-                lambda future, task: task.cancel(),
-            ]:
+            for act in endings:
                 future = loop.create_future()
                 task = cls(wait(future), loop=loop)
                 outer = loop.create_task(wait(task))
@@ -268,18 +263,13 @@ def test_our_future_is_awaited_by_pure_python_and_stock_tasks(as_asyncio, settle
 
 
 @pytest.mark.parametrize("stock", [asyncio.Future, asyncio.futures._PyFuture], ids=["C", "Python"])
-def test_our_task_awaits_other_futures(as_asyncio, settle, stock):
+def test_our_task_awaits_other_futures(as_asyncio, settle, stock, endings):
     def body(loop):
         async def wait(future):
             return await future
 
         seen = []
-        for act in [
-            lambda future, task: future.set_result(5),
-            lambda future, task: future.set_exception(KeyError(6)),
-            lambda future, task: future.cancel(),
-            lambda future, task: task.cancel(),
-        ]:
+        for act in endings:
             future = stock(loop=loop)
             tasks = [loop.create_task(wait(future)) for _ in range(2)]
             settle(loop)

@@ -61,15 +61,10 @@ class ByHand(collections.abc.Coroutine):
         return self
 
 
-def test_coroutine_that_is_no_generator(as_asyncio, settle):
+def test_coroutine_that_is_no_generator(as_asyncio, settle, endings):
     def body(loop):
         seen = []
-        for act in [
-            lambda future, task: future.set_result(5),
-            lambda future, task: future.set_exception(KeyError(6)),
-            lambda future, task: future.cancel(),
-            lambda future, task: task.cancel(),
-        ]:
+        for act in endings:
             future = loop.create_future()
             coro = ByHand(future)
             task = loop.create_task(coro)
@@ -281,20 +276,13 @@ def test_contexts(as_asyncio, classes):
     assert as_asyncio(body)["result"][1:] == (1, "unset")
 
 
-def test_subclass_with_everything_overridden(as_asyncio, classes, settle):
+def test_subclass_with_everything_overridden(as_asyncio, classes, settle, logging_subclass):
     def body(loop):
         seen = []
 
-        def logged(name):
-            def method(self, *args, **kwargs):
-                seen.append((name, len(args), sorted(kwargs)))
-                return getattr(super(Sub, self), name)(*args, **kwargs)
-
-            return method
-
         names = ["__init__", "cancel", "add_done_callback", "remove_done_callback", "result", "exception", "done"]
         names += ["get_loop", "get_coro", "get_name", "__iter__", "__await__", "set_result"]
-        Sub = type("Sub", (classes(loop)[1],), {name: logged(name) for name in names})
+        Sub = logging_subclass(classes(loop)[1], names, seen)
         for act in [
             lambda future, task, outer: future.set_result(1),
             lambda future, task, outer: future.set_exception(KeyError(1)),
