@@ -29,6 +29,10 @@
  * network. */
 #define CL_POLL_SKIP_NS (250 * 1000)
 
+/* A loop that never sleeps keeps the interpreter at least that long; see
+ * lets_others_run() in loop.c. */
+#define CL_KEEP_MIN_NS (1000 * 1000)
+
 /* As asyncio.base_events.MAXIMUM_SELECT_TIMEOUT. */
 #define CL_POLL_MAX_S (24.0 * 3600.0)
 
@@ -92,6 +96,7 @@ struct LoopObject {
     int (*l_afterwards)(LoopObject *loop);
     cl_rate l_rate;
     uint64_t l_skip_until;   /* in ticks; before it no poll is due */
+    uint64_t l_offered_ticks; /* when a poll that did not sleep let others run */
     uint64_t l_polled_ticks; /* of the last poll, with ... */
     double l_polled_time;    /* ... the loop's time then */
     uint64_t l_scanned; /* ready position up to which handles were scanned */

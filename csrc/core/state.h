@@ -65,6 +65,7 @@
     X(TransportSocket, "asyncio.trsock", "TransportSocket") \
     X(Server, "asyncio.base_events", "Server") \
     X(set_wakeup_fd, "signal", "set_wakeup_fd") \
+    X(getswitchinterval, "sys", "getswitchinterval") \
     X(socket_type, "socket", "socket") \
     X(socket_getaddrinfo, "socket", "getaddrinfo") \
     X(socket_AF_INET, "socket", "AF_INET") \
