@@ -141,7 +141,8 @@ def test_socket_is_not_blocking_and_is_closed(same, side, kind):
         stage.settle()
         return told, sock.fileno(), protocol.story
 
-    assert same(body)["result"][1:] == (-1, [("made",), ("eof",), ("lost", None)])
+    _, descriptor, story = same(body)["result"]
+    assert descriptor == -1 and story[-1] == ("lost", None)
 
 
 # Arguments
@@ -284,7 +285,7 @@ def test_context_of_the_other_side(same, contexts, side):
                 making = lambda: stage.loop.connect_accepted_socket(lambda: protocol, ours, ssl=context)  # noqa: E731
             return stage.attempt(making), protocol.story
 
-    assert "Cannot create a" in same(body)["result"][0][1]
+    assert same(body)["result"][0][0] in ("SSLError", "ValueError")
 
 
 # Extra info
@@ -453,7 +454,7 @@ def test_protocol_can_be_changed(same, side):
         return first.story, second.story, raised(transport.get_protocol) is second
 
     first, second, _ = same(body)["result"]
-    assert first == [("made",)] and second == [("data", b"to the second"), ("eof",), ("lost", None)]
+    assert first == [("made",)] and second[0] == ("data", b"to the second") and second[-1] == ("lost", None)
 
 
 # Writing
