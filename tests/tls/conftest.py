@@ -237,7 +237,9 @@ class Peer:
         try:
             return function(*args)
         except ssl.SSLWantReadError:
-            return None if self.end is None else self.end
+            return self.end
+        except ssl.SSLError as error:
+            return describe(error)
         finally:
             with contextlib.suppress(ConnectionError):
                 self.flush()
