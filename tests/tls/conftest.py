@@ -350,7 +350,8 @@ class Peer:
         self.sock.close()
 
     def half_close(self):
-        self.sock.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):  # it is gone already
+            self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self):
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -473,7 +474,9 @@ class Stage:
         self.transports.add(transport)
         return transport
 
-    def begin(self, protocol, side="client", kind="unix", context=None, peer_context=None, peer_name="localhost", **options):
+    def begin(
+        self, protocol, side="client", kind="unix", context=None, peer_context=None, peer_name="localhost", **options
+    ):
         """Begins a connection whose end of that side is the loop's; returns the task that makes it, and the peer."""
         ours, theirs = self.pair(kind)
         factory = protocol if isinstance(protocol, type(lambda: 0)) else lambda: protocol
@@ -532,12 +535,13 @@ def has_own_tls(stage):
 
 
 @pytest.fixture
-def alone(request):
+def alone(stage):
     """A stage for what asyncio's own TLS has a defect in."""
-    if not has_own_tls(request.getfixturevalue("stage")):
-        request.getfixturevalue("stage").close()
+    if not has_own_tls(stage):
+        stage.close()
+        del stage  # the exception keeps what is here
         pytest.skip("a defect of asyncio")
-    return request.getfixturevalue("stage")
+    return stage
 
 
 @pytest.fixture

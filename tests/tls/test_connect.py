@@ -4,7 +4,6 @@ import array
 import asyncio
 import inspect
 import socket
-import ssl
 
 import pytest
 
@@ -102,9 +101,7 @@ def test_streams(same, contexts):
         async def main():
             server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=contexts.server())
             address = server.sockets[0].getsockname()
-            reader, writer = await asyncio.open_connection(
-                *address, ssl=contexts.client(), server_hostname="localhost"
-            )
+            reader, writer = await asyncio.open_connection(*address, ssl=contexts.client(), server_hostname="localhost")
             stage.keep(writer.transport)
             writer.write(b"line\n")
             await writer.drain()
@@ -327,8 +324,9 @@ def test_extra_info(same, contexts, side, version):
         assert transport.get_extra_info("sockname") == peer.sock.getpeername()
         told = ssl_object.version(), ssl_object.server_side, ssl_object.server_hostname, ssl_object.getpeercert()
         told += ssl_object.cipher(), ssl_object.compression(), ssl_object.pending(), ssl_object.shared_ciphers()
-        told += ssl_object.selected_alpn_protocol(), ssl_object.get_channel_binding("tls-unique") == (
-            peer.tls.get_channel_binding("tls-unique")
+        told += (
+            ssl_object.selected_alpn_protocol(),
+            ssl_object.get_channel_binding("tls-unique") == (peer.tls.get_channel_binding("tls-unique")),
         )
         transport.close()
         seen.append(infos(transport))
@@ -392,7 +390,13 @@ def test_methods_in_each_state(same, side):
         stage.until(lambda: protocol.lost)
         stage.settle()
         told.append(
-            ("lost", transport.is_closing(), transport.can_write_eof(), raised(transport.write_eof), bool(repr(transport)))
+            (
+                "lost",
+                transport.is_closing(),
+                transport.can_write_eof(),
+                raised(transport.write_eof),
+                bool(repr(transport)),
+            )
         )
         told.append([raised(transport.write, data) for data in (b"", "text", b"late")])
         transport.close()
@@ -405,7 +409,7 @@ def test_methods_in_each_state(same, side):
 
 
 BAD_LIMITS = [(-1, None), (10, 20), (10, -1), ("a", None), (None, -1)]
-GOOD_LIMITS = [(None, None), (2.5, None),  (100, None), (None, 100), (0, None), (0, 0), (7, 7), (1 << 40, 1), (None, 0)]
+GOOD_LIMITS = [(None, None), (2.5, None), (100, None), (None, 100), (0, None), (0, 0), (7, 7), (1 << 40, 1), (None, 0)]
 
 
 @pytest.mark.parametrize("which", ["write", "read"])

@@ -48,7 +48,9 @@ def test_sizes(stage, size, make, version):
     assert protocol.data == data and not protocol.lost
 
 
-@pytest.mark.parametrize("sizes", [[1] * 50, [16384] * 3, [16385, 1, 16383], [1, 40000, 1], list(range(1, 60))], ids=str)
+@pytest.mark.parametrize(
+    "sizes", [[1] * 50, [16384] * 3, [16385, 1, 16383], [1, 40000, 1], list(range(1, 60))], ids=str
+)
 @pytest.mark.parametrize("how", ["one by one", "at once", "writelines"])
 def test_writes_arrive_in_order(same, sizes, how, side):
     pieces = [pattern(size, size) for size in sizes]
@@ -278,7 +280,10 @@ def paused_from_the_start(stage, side):
 
 
 def test_server_paused_in_connection_made(same):
-    assert same(lambda stage: paused_from_the_start(stage, "server"))["result"] == ([("made",)], [("made",), ("data", b"data")])
+    assert same(lambda stage: paused_from_the_start(stage, "server"))["result"] == (
+        [("made",)],
+        [("made",), ("data", b"data")],
+    )
 
 
 def test_client_paused_in_connection_made(alone):

@@ -52,7 +52,9 @@ def ends(stage, protocol, task, peer):
 # Certificates
 
 
-@pytest.mark.parametrize("what", ["expired", "another authority", "another name", "another name, not checked", "no certificate"])
+@pytest.mark.parametrize(
+    "what", ["expired", "another authority", "another name", "another name, not checked", "no certificate"]
+)
 def test_certificate_that_our_client_refuses(same, contexts, what, version):
     def body(stage):
         client, server = contexts.client(version=version), contexts.server(version=version)
@@ -135,7 +137,8 @@ def test_no_cipher_in_common(same, contexts, side):
 
 
 @pytest.mark.parametrize(
-    "ours, theirs", [(["h2", "http/1.1"], ["http/1.1"]), (["h2"], ["x"]), (["h2"], []), ([], ["h2"]), (["a", "b"], ["b", "a"])]
+    "ours, theirs",
+    [(["h2", "http/1.1"], ["http/1.1"]), (["h2"], ["x"]), (["h2"], []), ([], ["h2"]), (["a", "b"], ["b", "a"])],
 )
 def test_alpn(same, contexts, side, ours, theirs, version):
     def body(stage):
@@ -185,7 +188,10 @@ def test_sni_callback(same, contexts, name, does):
         hook, unraisable = sys.unraisablehook, []
         sys.unraisablehook = lambda told: unraisable.append(told.exc_type.__name__)
         try:
-            return fates(stage, protocol, "server", context=server, peer_context=client, peer_name=name) + (seen, unraisable)
+            return fates(stage, protocol, "server", context=server, peer_context=client, peer_name=name) + (
+                seen,
+                unraisable,
+            )
         finally:
             sys.unraisablehook = hook
 
@@ -378,7 +384,9 @@ def test_messages_are_traced(same, contexts, side, version):
         seen = []
         make = contexts.client if side == "client" else contexts.server
         context = make(version=version)
-        context._msg_callback = lambda conn, direction, version, kind, message, data: seen.append((direction, getattr(message, "name", "")))
+        context._msg_callback = lambda conn, direction, version, kind, message, data: seen.append(
+            (direction, getattr(message, "name", ""))
+        )
         protocol = stage.recorder()
         transport, peer = stage.connect(protocol, side, context=context)
         peer.send(b"x")

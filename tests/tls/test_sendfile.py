@@ -16,7 +16,9 @@ def file(tmp_path):
         yield file
 
 
-@pytest.mark.parametrize("offset, count", [(0, None), (1000, None), (0, 10), (100000, 300000), (len(CONTENT), None), (0, 1 << 30)])
+@pytest.mark.parametrize(
+    "offset, count", [(0, None), (1000, None), (0, 10), (100000, 300000), (len(CONTENT), None), (0, 1 << 30)]
+)
 def test_parts_of_a_file(same, file, offset, count, side):
     def body(stage):
         protocol = stage.recorder()
@@ -97,7 +99,9 @@ def test_cancelled(same, interrupted):
     assert same(lambda stage: interrupted(stage, "cancelled"))["result"] == ("cancelled", True, 0)
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio goes on to read the file, and fails by an AttributeError")
+@pytest.mark.skipif(
+    sys.version_info < (3, 11), reason="asyncio goes on to read the file, and fails by an AttributeError"
+)
 @pytest.mark.parametrize("how", ["reset", "abort"])
 def test_end_meanwhile(same, interrupted, how):
     assert same(lambda stage: interrupted(stage, how))["result"][0].startswith("Connection")
