@@ -11,7 +11,6 @@ import datetime
 import gc
 import pathlib
 import re
-import select
 import socket
 import ssl
 import struct
@@ -28,16 +27,23 @@ PATIENCE_S = 2  # for what is expected to happen at once
 
 
 def pytest_collection_modifyitems(config, items):
-    """One of cloop's pollers is enough here, for the transports below are tested with each."""
+    """What is compared with asyncio need not be compared with itself, and one of cloop's pollers is enough here:
+    the transports below are tested with each."""
 
-    def is_more_of_the_same(item):
-        params = item.callspec.params if hasattr(item, "callspec") else {}
-        return params.get("loop_kind") == "cloop-poll" and hasattr(select, "epoll") and HERE in item.path.parents
+    def kind(item):
+        return item.callspec.params.get("loop_kind") if hasattr(item, "callspec") else None
 
-    left_out = [item for item in items if is_more_of_the_same(item)]
-    if left_out and len(left_out) < len(items):
-        items[:] = [item for item in items if not is_more_of_the_same(item)]
-        config.hook.pytest_deselected(items=left_out)
+    ours = [item for item in items if HERE in item.path.parents]
+    kinds = {kind(item) for item in ours}
+    unwanted = {
+        item
+        for item in ours
+        if (kind(item) == "cloop-poll" and "cloop-epoll" in kinds)
+        or (kind(item) == "asyncio" and "same" in item.fixturenames and len(kinds - {None}) > 1)
+    }
+    if unwanted:
+        items[:] = [item for item in items if item not in unwanted]
+        config.hook.pytest_deselected(items=list(unwanted))
 
 
 # Contexts
@@ -50,6 +56,15 @@ class Contexts:
         self.authority = trustme.CA()
         self.other_authority = trustme.CA()
         self.issued = {}
+
+        self.usual = {}
+
+    def usual_server(self):
+        """For tests that do not change it."""
+        return self.usual.get("server") or self.usual.setdefault("server", self.server())
+
+    def usual_client(self):
+        return self.usual.get("client") or self.usual.setdefault("client", self.client())
 
     def issue(self, *names, **options):
         key = names, tuple(options)
@@ -482,14 +497,14 @@ class Stage:
         factory = protocol if isinstance(protocol, type(lambda: 0)) else lambda: protocol
         if side == "client":
             options.setdefault("server_hostname", "localhost")
-            peer = Peer(self, theirs, peer_context or self.contexts.server(), server_side=True)
+            peer = Peer(self, theirs, peer_context or self.contexts.usual_server(), server_side=True)
             connecting = self.loop.create_connection(
-                factory, sock=ours, ssl=context or self.contexts.client(), **options
+                factory, sock=ours, ssl=context or self.contexts.usual_client(), **options
             )
         else:
-            peer = Peer(self, theirs, peer_context or self.contexts.client(), server_hostname=peer_name)
+            peer = Peer(self, theirs, peer_context or self.contexts.usual_client(), server_hostname=peer_name)
             connecting = self.loop.connect_accepted_socket(
-                factory, ours, ssl=context or self.contexts.server(), **options
+                factory, ours, ssl=context or self.contexts.usual_server(), **options
             )
         return self.loop.create_task(connecting), peer
 
@@ -508,10 +523,10 @@ class Stage:
 
         async def main():
             first, second = self.pair(options.pop("kind", "unix"))
-            serving = self.loop.connect_accepted_socket(lambda: theirs, second, ssl=self.contexts.server())
+            serving = self.loop.connect_accepted_socket(lambda: theirs, second, ssl=self.contexts.usual_server())
             serving = self.loop.create_task(serving)
             client, _ = await self.loop.create_connection(
-                lambda: ours, sock=first, ssl=self.contexts.client(), server_hostname="localhost", **options
+                lambda: ours, sock=first, ssl=self.contexts.usual_client(), server_hostname="localhost", **options
             )
             return client, (await serving)[0]
 
@@ -529,19 +544,24 @@ def stage(loop, contexts):
     stage.close()
 
 
-def has_own_tls(stage):
-    transport, _ = stage.connect(stage.recorder())
-    return not type(transport).__module__.startswith("asyncio.")
+@pytest.fixture(scope="session")
+def own_tls(contexts):
+    """Whether cloop's TLS is its own."""
+    cloop = pytest.importorskip("cloop")
+    stage = Stage(cloop.Loop(), contexts)
+    try:
+        return not type(stage.connect(Recorder())[0]).__module__.startswith("asyncio.")
+    finally:
+        stage.close()
+        stage.loop.close()
 
 
 @pytest.fixture
-def alone(stage):
+def alone(loop_kind, request):
     """A stage for what asyncio's own TLS has a defect in."""
-    if not has_own_tls(stage):
-        stage.close()
-        del stage  # the exception keeps what is here
+    if loop_kind == "asyncio" or not request.getfixturevalue("own_tls"):
         pytest.skip("a defect of asyncio")
-    return stage
+    return request.getfixturevalue("stage")
 
 
 @pytest.fixture

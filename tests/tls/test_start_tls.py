@@ -102,15 +102,15 @@ def upgrade(stage, transport, protocol, side, context=None, **options):
     if side == "client":
         options.setdefault("server_hostname", "localhost")
     contexts = stage.contexts
-    context = context or (contexts.client() if side == "client" else contexts.server())
+    context = context or (contexts.usual_client() if side == "client" else contexts.usual_server())
     upgrading = stage.loop.start_tls(transport, protocol, context, server_side=side == "server", **options)
     return stage.loop.create_task(upgrading)
 
 
 def other_end(stage, sock, side, context=None):
     if side == "client":
-        return stage.peer(stage, sock, context or stage.contexts.server(), server_side=True)
-    return stage.peer(stage, sock, context or stage.contexts.client(), server_hostname="localhost")
+        return stage.peer(stage, sock, context or stage.contexts.usual_server(), server_side=True)
+    return stage.peer(stage, sock, context or stage.contexts.usual_client(), server_hostname="localhost")
 
 
 def upgraded(stage, protocol, side, kind="unix", **options):
@@ -262,7 +262,7 @@ def test_context_that_is_none(same, sslcontext):
 def test_transport_that_cannot(same, contexts, transport):
     def body(stage):
         return stage.attempt(
-            lambda: stage.loop.start_tls(transport() if transport else None, stage.recorder(), contexts.client())
+            lambda: stage.loop.start_tls(transport() if transport else None, stage.recorder(), contexts.usual_client())
         )
 
     error, text = same(body)["result"]
@@ -276,7 +276,7 @@ def test_datagrams_cannot(same, contexts):
                 asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
             )
             try:
-                await stage.loop.start_tls(transport, stage.recorder(), contexts.client())
+                await stage.loop.start_tls(transport, stage.recorder(), contexts.usual_client())
             finally:
                 transport.close()
                 await asyncio.sleep(0)
@@ -293,7 +293,7 @@ def test_wrong_timeouts(same, contexts, name, value):
     def body(stage):
         protocol = stage.recorder()
         below, sock = plain_connection(stage, protocol)
-        told = stage.attempt(lambda: stage.loop.start_tls(below, protocol, contexts.client(), **{name: value}))
+        told = stage.attempt(lambda: stage.loop.start_tls(below, protocol, contexts.usual_client(), **{name: value}))
         return told, below.get_protocol() is protocol, below.is_reading(), below.is_closing()
 
     assert same(body)["result"][0][0] in ("ValueError", "TypeError")
@@ -310,7 +310,7 @@ def test_stream_writers(same, contexts):
         async def serve(reader, writer):
             assert await reader.readline() == b"STARTTLS\n"
             writer.write(b"go\n")
-            await writer.start_tls(contexts.server())
+            await writer.start_tls(contexts.usual_server())
             line = await reader.readline()
             writer.write(line.upper())
             await writer.drain()
@@ -325,7 +325,7 @@ def test_stream_writers(same, contexts):
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             writer.write(b"STARTTLS\n")
             assert await reader.readline() == b"go\n"
-            await writer.start_tls(contexts.client(), server_hostname="localhost")
+            await writer.start_tls(contexts.usual_client(), server_hostname="localhost")
             writer.write(b"secret\n")
             answer = await reader.readline()
             writer.close()
@@ -345,7 +345,7 @@ def test_stream_writer_whose_handshake_fails(same, contexts):
     def body(stage):
         async def serve(reader, writer):
             try:
-                await writer.start_tls(contexts.server())
+                await writer.start_tls(contexts.usual_server())
             except Exception as error:
                 served.set_result(type(error).__name__)
             writer.close()
