@@ -170,6 +170,70 @@ class Loop(LoopCore, *_BEHIND):
         self._make_socket_transport(rawsock, tls, extra=extra, server=server, context=context)
         return tls._app_transport
 
+    # The next two are asyncio's, but for the ends of their lives: a waiter keeps its
+    # exception, whose traceback has the frame, which has the waiter and all else.
+
+    async def _create_connection_transport(
+        self, sock, protocol_factory, ssl, server_hostname, server_side=False, **options
+    ):
+        try:
+            sock.setblocking(False)
+            protocol = protocol_factory()
+            waiter = self.create_future()
+            if ssl:
+                transport = self._make_ssl_transport(
+                    sock,
+                    protocol,
+                    None if isinstance(ssl, bool) else ssl,
+                    waiter,
+                    server_side=server_side,
+                    server_hostname=server_hostname,
+                    **options,
+                )
+            else:
+                transport = self._make_socket_transport(sock, protocol, waiter, **_context_of(options))
+        except BaseException:
+            sock.close()
+            raise
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            raise
+        finally:
+            waiter = None
+        return transport, protocol
+
+    async def _accept_connection2(self, protocol_factory, conn, extra, sslcontext=None, server=None, **options):
+        protocol = transport = None
+        try:
+            protocol = protocol_factory()
+            waiter = self.create_future()
+            options.update(waiter=waiter, extra=extra, server=server)
+            if sslcontext:
+                transport = self._make_ssl_transport(conn, protocol, sslcontext, server_side=True, **options)
+            else:
+                transport = self._make_socket_transport(
+                    conn, protocol, waiter, extra=extra, server=server, **_context_of(options)
+                )
+            try:
+                await waiter
+            except BaseException:
+                transport.close()
+                raise
+            finally:
+                waiter = options = None
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            if self._debug:
+                details = {"message": "Error on transport creation for incoming connection", "exception": error}
+                if protocol is not None:
+                    details["protocol"] = protocol
+                if transport is not None:
+                    details["transport"] = transport
+                self.call_exception_handler(details)
+
     async def start_tls(self, transport, protocol, sslcontext, *, server_side=False, **options):
         """Upgrade a transport to TLS; return the transport that protocol is to use from now on.
 
@@ -279,6 +343,11 @@ _START_TLS_OPTIONS = frozenset(inspect.signature(asyncio.SelectorEventLoop.start
 
 # What a subclass of socket.socket may do otherwise, and the C code would not notice.
 _SOCKET_METHODS = ("accept", "close", "fileno", "recv", "recv_into", "recvfrom", "send", "sendmsg", "sendto")
+
+
+def _context_of(options):
+    """What of a connection's options is for plain ones too, where this asyncio has it."""
+    return {"context": options["context"]} if "context" in options else {}
 
 
 def _is_plain(sock):

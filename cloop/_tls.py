@@ -83,4 +83,6 @@ async def upgrade(loop, transport, protocol, sslcontext, **options):
         made.cancel()
         resumed.cancel()
         raise
+    finally:
+        waiter = None  # its exception has a traceback, which has this frame
     return tls

@@ -87,8 +87,7 @@ report_failure(TLSObject *self, PyObject *raw, const char *message,
 int
 cl_tls_fatal(TLSObject *self, const char *message)
 {
-    if (cl_error_is_exit() || (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
-                               !PyErr_ExceptionMatches(PyExc_Exception)))
+    if (cl_error_is_exit())
         return -1;
     PyObject *exception = PyErr_GetRaisedException();
     PyObject *raw = Py_XNewRef(self->x_raw), *error = NULL;
@@ -109,6 +108,14 @@ cl_tls_fatal(TLSObject *self, const char *message)
     Py_XDECREF(raw);
     Py_DECREF(exception);
     return status;
+}
+
+int
+cl_tls_broken(TLSObject *self, const char *message)
+{
+    if (CL_HAS_TLS_SHUTDOWN_TIMEOUT && !PyErr_ExceptionMatches(PyExc_Exception))
+        return -1;
+    return cl_tls_fatal(self, message);
 }
 
 /* future.set_exception(exception), or set_result(None) if it is NULL, for who made
@@ -191,11 +198,11 @@ handshake_done(TLSObject *self)
 {
     self->x_state = CL_TLS_WRAPPED;
     self->x_flags |= CL_X_ESTABLISHED;
-    if (log_handshake(self) < 0 || cl_tls_process_outgoing(self) < 0 ||
-        tell_connection_made(self) < 0 || wake_waiter(self, NULL) < 0)
+    if (log_handshake(self) < 0 || tell_connection_made(self) < 0 ||
+        wake_waiter(self, NULL) < 0)
         return -1;
-    if (self->x_state == CL_TLS_WRAPPED &&
-        cl_buffer_size(&self->x_backlog) > 0 && cl_tls_write_backlog(self) < 0)
+    /* The last of the handshake goes with what was written meanwhile. */
+    if (self->x_state == CL_TLS_WRAPPED && cl_tls_write_backlog(self) < 0)
         return -1;
     return cl_tls_read(self);
 }
@@ -295,11 +302,9 @@ tell_eof(TLSObject *self)
 static int
 tell_eof_safely(TLSObject *self)
 {
-    if (tell_eof(self) == 0)
-        return 0;
-    if (cl_error_is_exit())
-        return -1;
-    return cl_tls_fatal(self, "Error calling eof_received()");
+    return tell_eof(self) == 0
+               ? 0
+               : cl_tls_fatal(self, "Error calling eof_received()");
 }
 
 /* TLS is over: the transport below may close. 0/-1 */
@@ -499,16 +504,23 @@ get_buffer(TLSObject *self, PyObject *protocol, Py_buffer *view)
                      : PyObject_CallMethodOneArg(
                            protocol, state_of(self)->str_get_buffer, hint);
     Py_XDECREF(hint);
-    if (buffer == NULL)
-        return -1;
-    int status = PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE);
-    Py_DECREF(buffer);
-    if (status == 0 && view->len == 0) {
-        PyBuffer_Release(view);
+    Py_ssize_t size = buffer == NULL ? -1 : PyObject_Size(buffer);
+    int status = size < 0 ? -1 : 0;
+    if (size == 0) {
         PyErr_SetString(PyExc_RuntimeError,
                         "get_buffer() returned an empty buffer");
-        return -1;
+        status = -1;
     }
+    if (size > 0 && PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE) < 0) {
+        status = -1;
+        if (PyErr_ExceptionMatches(PyExc_BufferError) ||
+            PyErr_ExceptionMatches(PyExc_TypeError)) /* as sslobj.read() */
+            PyErr_Format(PyExc_TypeError,
+                         "read() argument 2 must be read-write bytes-like "
+                         "object, not %s",
+                         Py_TYPE(buffer)->tp_name);
+    }
+    Py_XDECREF(buffer);
     return status;
 }
 
@@ -624,7 +636,7 @@ cl_tls_read(TLSObject *self)
         return 0;
     if (read_and_answer(self, &failure) == 0)
         return 0;
-    return cl_tls_fatal(
+    return cl_tls_broken(
         self, CL_HAS_TLS_SHUTDOWN_TIMEOUT ? "Fatal error on SSL protocol"
               : failure != NULL           ? failure
                                           : "SSL error in data received");

@@ -35,12 +35,25 @@ int cl_tls_shutdown_timed_out(TLSObject *self);
  * the way, must go further. */
 int cl_tls_fatal(TLSObject *self, const char *message);
 
+/* The same where asyncio has `except Exception`: others go further. */
+int cl_tls_broken(TLSObject *self, const char *message);
+
 /* method() of an object that may be NULL: 0/-1. */
 int cl_tls_call(PyObject *object, PyObject *method);
 
 /* -------- writing.c */
 
-/* Takes what the application writes. 0/-1 */
+/* What asyncio calls a failure to write. */
+#if CL_HAS_TLS_SHUTDOWN_TIMEOUT
+#define CL_TLS_WRITE_FAILED "Fatal error on SSL protocol"
+#else
+#define CL_TLS_WRITE_FAILED "Fatal error on SSL transport"
+#endif
+
+/* Whether anything may be written; logs it if that was tried too often. 1, 0 or -1 */
+int cl_tls_takes(TLSObject *self);
+
+/* Takes what the application writes, or drops it. 0/-1 */
 int cl_tls_write(TLSObject *self, const char *data, size_t size);
 
 /* What was gathered becomes records and is sent. Its failure is dealt with: 0, or -1

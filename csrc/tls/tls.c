@@ -171,9 +171,10 @@ check_data(PyObject *data)
     if (PyBytes_Check(data) || PyByteArray_Check(data) ||
         PyMemoryView_Check(data))
         return 0;
+    const char *name = strrchr(Py_TYPE(data)->tp_name, '.');
     PyErr_Format(PyExc_TypeError,
                  "data: expecting a bytes-like instance, got %s",
-                 Py_TYPE(data)->tp_name);
+                 name == NULL ? Py_TYPE(data)->tp_name : name + 1);
     return -1;
 }
 
@@ -182,12 +183,34 @@ static int
 write_object(TLSObject *self, PyObject *data)
 {
     Py_buffer view;
-    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
-        return cl_tls_fatal(self, "Fatal error on SSL protocol");
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
+        PyObject *error = PyErr_GetRaisedException();
+        if (PyObject_Size(data) < 0) { /* which asyncio wants to know first */
+            Py_DECREF(error);
+            return -1;
+        }
+        PyErr_SetRaisedException(error);
+        return cl_tls_broken(self, CL_TLS_WRITE_FAILED);
+    }
     int status =
         view.len == 0 ? 0 : cl_tls_write(self, view.buf, (size_t)view.len);
     PyBuffer_Release(&view);
     return status;
+}
+
+static int
+write_each(TLSObject *self, PyObject *lines)
+{
+    PyObject *iterator = PyObject_GetIter(lines), *item;
+    int status = 0;
+    if (iterator == NULL)
+        return -1;
+    while (status == 0 && (item = PyIter_Next(iterator)) != NULL) {
+        status = write_object(self, item);
+        Py_DECREF(item);
+    }
+    Py_DECREF(iterator);
+    return status == 0 && PyErr_Occurred() ? -1 : status;
 }
 
 PyDoc_STRVAR(
@@ -208,12 +231,16 @@ TLS_write(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
     int status;
     if (data == NULL || check_data(data) < 0)
         return NULL;
+    int filled = PyObject_IsTrue(data);
+    if (filled <= 0)
+        return none_or_error(filled);
+    int takes = cl_tls_takes(self);
+    if (takes <= 0)
+        return none_or_error(takes);
     Py_INCREF(data); /* Python may run, and drop it */
     if (PyBytes_Check(data))
-        status = PyBytes_GET_SIZE(data) == 0
-                     ? 0
-                     : cl_tls_write(self, PyBytes_AS_STRING(data),
-                                    (size_t)PyBytes_GET_SIZE(data));
+        status = cl_tls_write(self, PyBytes_AS_STRING(data),
+                              (size_t)PyBytes_GET_SIZE(data));
     else
         status = write_object(self, data);
     Py_DECREF(data);
@@ -231,7 +258,7 @@ TLS_writelines(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
     cl_state *st = self->x_loop->l_st;
     PyObject *lines = cl_call_args_only(st, "writelines", lines_argument, args,
                                         nargs, kwnames);
-    int status = 0;
+    int status;
     if (lines == NULL)
         return NULL;
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT) {
@@ -239,22 +266,13 @@ TLS_writelines(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
             PyObject_CallMethodOneArg(st->empty_bytes, st->str_join, lines);
         if (joined == NULL)
             return NULL;
-        status = write_object(self, joined);
+        int takes = PyObject_IsTrue(joined) > 0 ? cl_tls_takes(self) : 0;
+        status = takes > 0 ? write_object(self, joined) : takes;
         Py_DECREF(joined);
+        return none_or_error(status);
     }
-    else {
-        PyObject *iterator = PyObject_GetIter(lines), *item;
-        if (iterator == NULL)
-            return NULL;
-        while (status == 0 && (item = PyIter_Next(iterator)) != NULL) {
-            status = write_object(self, item);
-            Py_DECREF(item);
-        }
-        Py_DECREF(iterator);
-        if (status == 0 && PyErr_Occurred())
-            status = -1;
-    }
-    return none_or_error(status);
+    status = cl_tls_takes(self);
+    return none_or_error(status > 0 ? write_each(self, lines) : status);
 }
 
 PyDoc_STRVAR(TLS_write_eof_doc,

@@ -86,13 +86,21 @@ keep_spare(LoopObject *loop, cl_buffer *used)
     io->g_spare = *used;
 }
 
+static int flush_gathered(LoopObject *loop);
+
 /* Gives all that TLS has made to the transport below. 0/-1 */
 static int
 push(TLSObject *self)
 {
     LoopObject *loop = self->x_loop;
-    cl_buffer out = self->x_out;
     int status = 0;
+    /* That transport makes way for others that gathered, this one included: what
+     * comes later must not overtake what is here. */
+    while (loop->l_tls != NULL && loop->l_tls->g_writer != NULL) {
+        if (flush_gathered(loop) < 0)
+            return -1;
+    }
+    cl_buffer out = self->x_out;
     self->x_out = (cl_buffer){NULL};
     if (cl_buffer_size(&out) > 0 && self->x_raw != NULL) {
         PyObject *raw =
@@ -296,7 +304,7 @@ cl_tls_flush(TLSObject *self)
     }
     return write_gathered(self) == 0
                ? 0
-               : cl_tls_fatal(self, "Fatal error on SSL protocol");
+               : cl_tls_broken(self, CL_TLS_WRITE_FAILED);
 }
 
 /* The callback has returned. */
@@ -364,19 +372,26 @@ gather(TLSObject *self, const char *data, size_t size)
 }
 
 int
-cl_tls_write(TLSObject *self, const char *data, size_t size)
+cl_tls_takes(TLSObject *self)
 {
     LoopObject *loop = self->x_loop;
+    if (self->x_state == CL_TLS_HANDSHAKE || self->x_state == CL_TLS_WRAPPED)
+        return 1;
+    if (self->x_conn_lost++ < CL_LOG_LOST_WRITES || !CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        return 0;
+    return cl_log(loop, loop->l_st->str_warning, "SSL connection is closed",
+                  NULL, NULL, NULL);
+}
+
+int
+cl_tls_write(TLSObject *self, const char *data, size_t size)
+{
     if (self->x_state == CL_TLS_WRAPPED && make_way(self) < 0)
         return -1;
     if (self->x_state == CL_TLS_HANDSHAKE)
         return keep(self, data, size);
-    if (self->x_state != CL_TLS_WRAPPED) {
-        if (self->x_conn_lost++ < CL_LOG_LOST_WRITES)
-            return 0;
-        return cl_log(loop, loop->l_st->str_warning,
-                      "SSL connection is closed", NULL, NULL, NULL);
-    }
+    if (self->x_state != CL_TLS_WRAPPED)
+        return 0;
     int gathered = gather(self, data, size);
     if (gathered != 0)
         return gathered < 0 ? -1 : 0;
@@ -386,5 +401,5 @@ cl_tls_write(TLSObject *self, const char *data, size_t size)
         return 0;
     return write_now(self, data, size) == 0
                ? 0
-               : cl_tls_fatal(self, "Fatal error on SSL protocol");
+               : cl_tls_broken(self, CL_TLS_WRITE_FAILED);
 }
