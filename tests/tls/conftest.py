@@ -23,7 +23,7 @@ import pytest
 trustme = pytest.importorskip("trustme")
 
 HERE = pathlib.Path(__file__).parent
-PATIENCE_S = 2  # for what is expected to happen at once
+PATIENCE_S = 5  # for what is expected to happen at once
 
 
 def pytest_collection_modifyitems(config, items):

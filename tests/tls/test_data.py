@@ -573,9 +573,9 @@ def test_stream_methods(same, contexts):
         async def main():
             nonlocal served
             served = stage.loop.create_future()
-            server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=contexts.server())
+            server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=contexts.usual_server())
             reader, writer = await asyncio.open_connection(
-                *server.sockets[0].getsockname(), ssl=contexts.client(), server_hostname="localhost"
+                *server.sockets[0].getsockname(), ssl=contexts.usual_client(), server_hostname="localhost"
             )
             writer.write(b"a line\nand a mark!")
             writer.writelines([b"x" * 35000, b"y" * 35000, b"end"])
