@@ -13,6 +13,8 @@ def open_loop(name: str) -> asyncio.AbstractEventLoop:
     if name == "asyncio":
         return asyncio.SelectorEventLoop()
     module = importlib.import_module(name)
+    if name == "aiofastnet":  # transports for whichever loop
+        return module.patch_loop(open_loop("uvloop"))
     factory: Any = getattr(module, "new_event_loop", None)
     if factory is None:
         factory = module.EventLoopPolicy().new_event_loop

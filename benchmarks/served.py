@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator, Optional, Tuple
 
 from benchmarks import load
 from benchmarks.memory import resident_mib
-from benchmarks.registry import Skip, benchmark
+from benchmarks.registry import Skip, benchmark, require
 
 
 def exchange(connections: int, size: int, depth: int = 1) -> Tuple[Any, ...]:
@@ -26,6 +26,14 @@ async def _cancel_others() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def _context(pem: str) -> Any:
+    """For a server with that certificate, as an application has it by default."""
+    ssl = require("ssl")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pem)
+    return context
+
+
 @contextlib.contextmanager
 def _serving(serve: Callable[..., Any], kind: str, loop: Any) -> Iterator[str]:
     """The address of the server that `serve` starts on the loop."""
@@ -33,10 +41,10 @@ def _serving(serve: Callable[..., Any], kind: str, loop: Any) -> Iterator[str]:
     # receive buffer, which costs four times an echo. Programs that have run for
     # a while are past that; some loops avoid it, which is not to be their lead.
     bytearray(2**20)
-    with load.listener(kind) as sock:
+    with load.listener(kind) as sock, load.certificate(kind) as pem:
         address = load.address_of(kind, sock)  # a loop may take the socket over
         # Nobody but us keeps a server alive.
-        server = loop.run_until_complete(serve(loop, sock))
+        server = loop.run_until_complete(serve(loop, sock) if pem is None else serve(loop, sock, _context(pem)))
         try:
             yield address
         finally:
@@ -54,6 +62,7 @@ def served(
 ) -> Callable[[Callable[..., Any]], Any]:
     """Make a row of a coroutine function that starts a server on the socket it is given.
 
+    That of the kind "tls" is given an SSLContext, too.
     client.c has the modes of the load, server.c those of the floor.
     """
 
@@ -68,7 +77,10 @@ def served(
         @contextlib.contextmanager
         def on_floor() -> Iterator[Any]:
             core, load_core = load.pin()
-            with load.listener(kind) as sock, load.server(floor, sock, core=core) as server:
+            with contextlib.ExitStack() as stack:
+                sock = stack.enter_context(load.listener(kind))
+                pem = stack.enter_context(load.certificate(kind))
+                server = stack.enter_context(load.server(floor, sock, core=core, pem=pem))
                 with load.client(mode, load.address_of(kind, sock), *args, core=load_core) as client:
                     client.wait_blocking()
                     yield client.run_blocking, server.cpu_ns
@@ -83,7 +95,9 @@ def served(
     return register
 
 
-def held(connections: int, *, at_most: Optional[float] = None) -> Callable[[Callable[..., Any]], Any]:
+def held(
+    connections: int, *, kind: str = "tcp", at_most: Optional[float] = None
+) -> Callable[[Callable[..., Any]], Any]:
     """Make a memory row of a function as `served` takes: KiB per idle connection."""
 
     def register(serve: Callable[..., Any]) -> Any:
@@ -94,7 +108,7 @@ def held(connections: int, *, at_most: Optional[float] = None) -> Callable[[Call
                 raise Skip("no more than {} descriptors are allowed".format(most))
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
             _, core = load.pin()
-            with _serving(serve, "tcp", loop) as address:
+            with _serving(serve, kind, loop) as address:
                 yield address, core
 
         @benchmark(fixture=fixture, metric="memory", batch=connections, at_most=at_most)

@@ -16,28 +16,53 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from benchmarks.registry import Skip
 
 SOURCES = Path(__file__).resolve().parent
 BUILD = SOURCES.parent.parent / "build" / "benchmarks"
 CC = ["cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra"]
+#: Follows the sources, so that the linker knows what it is to look for.
+WITH_TLS = ["-DTLS", "-lssl", "-lcrypto"]
 
 
-def program(name: str) -> str:
+def program(name: str, tls: bool = False) -> str:
     """The path of what NAME.c compiles to, compiled if a source is newer."""
-    binary = BUILD / name
+    binary = BUILD / (name + "-tls" if tls else name)
     newest = max(path.stat().st_mtime_ns for path in SOURCES.glob("*.[ch]"))
     if not binary.exists() or binary.stat().st_mtime_ns < newest:
         if shutil.which(CC[0]) is None:
             raise Skip("there is no C compiler (cc) for the load generator")
+        if tls and not _has_openssl():
+            raise Skip("a C compiler finds no OpenSSL (libssl-dev) for the load generator")
         BUILD.mkdir(parents=True, exist_ok=True)
         # A benchmark beside this one never sees half a program.
         made = "{}-{}".format(binary, os.getpid())
-        subprocess.run([*CC, str(SOURCES / (name + ".c")), "-o", made], check=True)
+        subprocess.run([*CC, str(SOURCES / (name + ".c")), "-o", made, *(WITH_TLS if tls else ())], check=True)
         os.replace(made, str(binary))
     return str(binary)
+
+
+def _has_openssl() -> bool:
+    source = "#include <openssl/ssl.h>\nint main(void) { return SSL_CTX_new(TLS_method()) == NULL; }\n"
+    command = [*CC, "-x", "c", "-", "-o", os.devnull, *WITH_TLS]
+    return subprocess.run(command, input=source.encode(), stderr=subprocess.DEVNULL).returncode == 0
+
+
+@contextlib.contextmanager
+def certificate(kind: str) -> Iterator[Optional[str]]:
+    """The path of a certificate of localhost and its key; None where the kind needs none."""
+    if kind != "tls":
+        yield None
+        return
+    if shutil.which("openssl") is None:
+        raise Skip("there is no openssl command to make a certificate")
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "localhost.pem")
+        make = "openssl req -x509 -nodes -days 2 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -subj /CN=localhost"
+        subprocess.run([*make.split(), "-keyout", path, "-out", path], check=True, stderr=subprocess.DEVNULL)
+        yield path
 
 
 def pin() -> Tuple[int, int]:
@@ -101,7 +126,7 @@ class Client:
 
 @contextlib.contextmanager
 def client(mode: str, address: str, *args: int, core: int) -> Iterator[Client]:
-    command = [program("client"), mode, address, *map(str, args)]
+    command = [program("client", address.startswith("tls:")), mode, address, *map(str, args)]
     with _running(command, core, stderr=subprocess.PIPE, universal_newlines=True) as (child, control):
         yield Client(child, control)
 
@@ -118,21 +143,24 @@ class Server:
 
 
 @contextlib.contextmanager
-def server(mode: str, sock: socket.socket, *, core: int) -> Iterator[Server]:
-    command = [program("server"), mode, str(sock.fileno())]
+def server(mode: str, sock: socket.socket, *, core: int, pem: Optional[str] = None) -> Iterator[Server]:
+    """It serves TLS if it is given a certificate."""
+    command = [program("server", pem is not None), mode, str(sock.fileno())]
+    if pem is not None:
+        command.append(pem)
     with _running(command, core, pass_fds=[sock.fileno()]) as (child, _):
         yield Server(child.pid)
 
 
 @contextlib.contextmanager
 def listener(kind: str) -> Iterator[socket.socket]:
-    """A socket that a server can be started on: "tcp", "unix", or "udp"."""
+    """A socket that a server can be started on: "tcp", "tls", "unix", or "udp"."""
     with contextlib.ExitStack() as stack:
         if kind == "unix":
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             sock = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             sock.bind(os.path.join(folder, "socket"))
-        elif kind == "tcp":
+        elif kind in ("tcp", "tls"):
             # Without the protocol's number, asyncio leaves TCP_NODELAY off.
             sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP))
             sock.bind(("127.0.0.1", 0))

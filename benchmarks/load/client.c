@@ -15,11 +15,14 @@
  *     client storm ADDRESS CONNECTIONS
  *         Connects, ends its side, waits for the other end to close.
  *
- * ADDRESS is tcp:PORT, udp:PORT or unix:PATH. Once its connections stand the
+ * ADDRESS is tcp:PORT, udp:PORT or unix:PATH; compiled with -DTLS, tls:PORT,
+ * where ends and closes are those of TLS and each connection is one of TLS 1.3
+ * that resumes nothing. Once its connections stand the
  * program prints {"ready": true}. Then each line N on its standard input makes
  * it perform N operations, and print how many it did and how long they took in
  * JSON. It ends with its input, or when an answer takes 20 seconds. */
 #include "common.h"
+#include "stream.h"
 
 #include <signal.h>
 #include <sys/un.h>
@@ -28,14 +31,20 @@
 #define LIMIT_SECONDS 20
 #define CONNECTIONS_MAX 20000
 /* A connection is in the backlog until the server accepts it, and a backlog is
- * not to overflow: each so many connections one is used. */
+ * not to overflow: each so many connections one is used. One of TLS stands only
+ * once it is accepted, and allocates more when it is first used. */
+#ifdef TLS
+#define CONNECTIONS_AHEAD 1
+#else
 #define CONNECTIONS_AHEAD 50
+#endif
 
 typedef struct {
-    int fd;
+    stream stream;
     size_t sent;     /* of the request */
     size_t received; /* of the reply */
     int blocked;     /* whether EPOLLOUT is waited for */
+    int ended;       /* whether our side of a visit has */
 } connection;
 
 /* What each connection sends at once, and what is to come back: so many bytes,
@@ -89,8 +98,9 @@ parse_address(const char *text)
         server.size = sizeof *name;
         return;
     }
-    if (strncmp(text, "tcp:", 4) != 0 && strncmp(text, "udp:", 4) != 0) {
-        refuse("an address is tcp:PORT, udp:PORT or unix:PATH");
+    if (strncmp(text, STREAM_SCHEME, 4) != 0 &&
+        strncmp(text, "udp:", 4) != 0) {
+        refuse("an address is " STREAM_SCHEME "PORT, udp:PORT or unix:PATH");
     }
     struct sockaddr_in *name = (struct sockaddr_in *)&server.name;
     server.family = name->sin_family = AF_INET;
@@ -108,9 +118,9 @@ connect_to_server(int fd)
     }
 }
 
-/* A connected socket, in blocking mode. */
-static int
-open_connection(void)
+/* In blocking mode, as far as the stream has one. */
+static void
+open_connection(stream *s)
 {
     int fd = socket(server.family, server.type, 0);
     if (fd < 0) {
@@ -121,7 +131,8 @@ open_connection(void)
         set_reset_on_close(fd);
     }
     connect_to_server(fd);
-    return fd;
+    stream_open(s, fd);
+    (void)stream_shake(s, 0);
 }
 
 /* -------------------------------------------------------- exchange and http */
@@ -129,9 +140,8 @@ open_connection(void)
 static void
 send_request(connection *c)
 {
-    ssize_t sent =
-        send(c->fd, talk.request + c->sent, talk.request_size - c->sent,
-             MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent = stream_send(&c->stream, talk.request + c->sent,
+                               talk.request_size - c->sent, MSG_DONTWAIT);
     if (sent < 0) {
         if (errno != EAGAIN) {
             die("send");
@@ -139,10 +149,10 @@ send_request(connection *c)
         sent = 0;
     }
     c->sent += (size_t)sent;
-    int blocked = c->sent < talk.request_size;
+    int blocked = c->sent < talk.request_size || stream_unsent(&c->stream);
     if (blocked != c->blocked) {
         c->blocked = blocked;
-        watch(epoll, EPOLL_CTL_MOD, c->fd,
+        watch(epoll, EPOLL_CTL_MOD, c->stream.fd,
               blocked ? EPOLLIN | EPOLLOUT : EPOLLIN, c);
     }
 }
@@ -157,13 +167,15 @@ start_exchange(connection *c)
     }
 }
 
-static void
+/* Whether some of it came. */
+static int
 receive_reply(connection *c)
 {
-    ssize_t size = recv(c->fd, buffer, sizeof buffer, MSG_DONTWAIT);
+    ssize_t size =
+        stream_recv(&c->stream, buffer, sizeof buffer, MSG_DONTWAIT);
     if (size < 0) {
         if (errno == EAGAIN) {
-            return;
+            return 0;
         }
         die("recv");
     }
@@ -187,6 +199,7 @@ receive_reply(connection *c)
         done += talk.operations;
         start_exchange(c);
     }
+    return 1;
 }
 
 /* Exchanges on the first `among` of connections until `count` operations are done. */
@@ -211,7 +224,8 @@ exchange(connection *first, int among, long count)
                 send_request(c);
             }
             if (events[i].events & ~(uint32_t)EPOLLOUT) {
-                receive_reply(c);
+                while (receive_reply(c) && stream_pending(&c->stream)) {
+                }
             }
         }
     }
@@ -222,8 +236,8 @@ open_connections(void)
 {
     for (int i = 0; i < connection_count; i++) {
         connection *c = &connections[i];
-        c->fd = open_connection();
-        watch(epoll, EPOLL_CTL_ADD, c->fd, EPOLLIN, c);
+        open_connection(&c->stream);
+        watch(epoll, EPOLL_CTL_ADD, c->stream.fd, EPOLLIN, c);
         if (i % CONNECTIONS_AHEAD == 0 || i == connection_count - 1) {
             exchange(c, 1, talk.operations);
         }
@@ -270,11 +284,13 @@ prepare_http(void)
     talk.operations = 1;
 
     /* Learn from one response how long each of them is. */
-    int fd = open_connection();
+    stream one;
     size_t size = 0;
-    send_all(fd, talk.request, talk.request_size);
+    open_connection(&one);
+    stream_send_all(&one, talk.request, talk.request_size);
     while (talk.reply_size == 0 || size < talk.reply_size) {
-        ssize_t more = recv(fd, buffer + size, sizeof buffer - 1 - size, 0);
+        ssize_t more =
+            stream_recv(&one, buffer + size, sizeof buffer - 1 - size, 0);
         if (more <= 0) {
             refuse("there is no whole HTTP response");
         }
@@ -290,29 +306,29 @@ prepare_http(void)
                               strtoul(strchr(length, ':') + 1, NULL, 10);
         }
     }
-    close(fd);
+    stream_close(&one);
     open_connections();
 }
 
 /* --------------------------------------------------------------------- bulk */
 
 static void
-announce(int fd, long count)
+announce(stream *s, long count)
 {
     uint64_t size = (uint64_t)count * CHUNK;
     unsigned char bytes[8];
     for (int i = 0; i < 8; i++) {
         bytes[i] = (unsigned char)(size >> (8 * i));
     }
-    send_all(fd, (char *)bytes, sizeof bytes);
+    stream_send_all(s, (char *)bytes, sizeof bytes);
 }
 
 static void
-receive_all(int fd, size_t left)
+receive_all(stream *s, size_t left)
 {
     while (left > 0) {
-        ssize_t size =
-            recv(fd, buffer, left < sizeof buffer ? left : sizeof buffer, 0);
+        size_t room = left < sizeof buffer ? left : sizeof buffer;
+        ssize_t size = stream_recv(s, buffer, room, 0);
         if (size <= 0) {
             refuse("the server did not send what it was to");
         }
@@ -323,18 +339,18 @@ receive_all(int fd, size_t left)
 static void
 run_receive(long count)
 {
-    announce(connections[0].fd, count);
-    receive_all(connections[0].fd, (size_t)count * CHUNK);
+    announce(&connections[0].stream, count);
+    receive_all(&connections[0].stream, (size_t)count * CHUNK);
 }
 
 static void
 run_send(long count)
 {
-    announce(connections[0].fd, count);
+    announce(&connections[0].stream, count);
     for (long i = 0; i < count; i++) {
-        send_all(connections[0].fd, buffer, CHUNK);
+        stream_send_all(&connections[0].stream, buffer, CHUNK);
     }
-    receive_all(connections[0].fd, 1);
+    receive_all(&connections[0].stream, 1);
 }
 
 /* -------------------------------------------------------------------- storm */
@@ -357,20 +373,47 @@ bind_in_turn(int fd)
 }
 
 static void
+end_visit(connection *c)
+{
+    if (stream_shake(&c->stream, MSG_DONTWAIT)) {
+        stream_end(&c->stream);
+        c->ended = 1;
+    }
+}
+
+static void
 start_visit(connection *c)
 {
     if (to_start > 0) {
         to_start--;
-        c->fd = socket(AF_INET, SOCK_STREAM, 0);
-        if (c->fd < 0) {
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        if (fd < 0) {
             die("socket");
         }
-        bind_in_turn(c->fd);
-        connect_to_server(c->fd);
-        if (shutdown(c->fd, SHUT_WR) < 0) {
-            die("shutdown");
-        }
-        watch(epoll, EPOLL_CTL_ADD, c->fd, EPOLLIN, c);
+        bind_in_turn(fd);
+        connect_to_server(fd);
+        stream_open(&c->stream, fd);
+        c->ended = 0;
+        end_visit(c);
+        watch(epoll, EPOLL_CTL_ADD, fd, EPOLLIN, c);
+    }
+}
+
+static void
+go_on_with_visit(connection *c)
+{
+    if (!c->ended) {
+        end_visit(c);
+        return;
+    }
+    ssize_t size = stream_recv(&c->stream, buffer, 1, MSG_DONTWAIT);
+    if (size == 0) {
+        stream_close(&c->stream);
+        done++;
+        start_visit(c);
+    }
+    else if (size > 0 || errno != EAGAIN) {
+        die("the server did not just close a connection");
     }
 }
 
@@ -390,13 +433,7 @@ run_storm(long count)
             die("epoll_wait");
         }
         for (int i = 0; i < n; i++) {
-            connection *c = events[i].data.ptr;
-            if (recv(c->fd, buffer, 1, MSG_DONTWAIT) != 0) {
-                die("the server did not just close a connection");
-            }
-            close(c->fd);
-            done++;
-            start_visit(c);
+            go_on_with_visit(events[i].data.ptr);
         }
     }
 }
@@ -453,6 +490,7 @@ main(int argc, char **argv)
         die("out of resources");
     }
     raise_descriptor_limit();
+    stream_setup(NULL);
     signal(SIGALRM, on_alarm);
     alarm(LIMIT_SECONDS);
 
@@ -465,11 +503,11 @@ main(int argc, char **argv)
         serve_commands(run_exchange);
     }
     else if (strcmp(mode, "receive") == 0 && argc == 3) {
-        connections[0].fd = open_connection();
+        open_connection(&connections[0].stream);
         serve_commands(run_receive);
     }
     else if (strcmp(mode, "send") == 0 && argc == 3) {
-        connections[0].fd = open_connection();
+        open_connection(&connections[0].stream);
         serve_commands(run_send);
     }
     else if (strcmp(mode, "storm") == 0 && argc == 4) {

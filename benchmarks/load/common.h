@@ -62,20 +62,6 @@ watch(int epoll, int op, int fd, uint32_t events, void *owner)
     }
 }
 
-/* Blocks until all is sent. */
-static inline void
-send_all(int fd, const char *data, size_t size)
-{
-    while (size > 0) {
-        ssize_t sent = send(fd, data, size, MSG_NOSIGNAL);
-        if (sent < 0) {
-            die("send");
-        }
-        data += sent;
-        size -= (size_t)sent;
-    }
-}
-
 static inline void
 raise_descriptor_limit(void)
 {

@@ -1,9 +1,10 @@
 /* server.c - servers in plain C, on epoll: the floor under every event loop.
  *
- *     server MODE DESCRIPTOR
+ *     server MODE DESCRIPTOR [CERTIFICATE]
  *
  * The descriptor is a listening (or, for UDP, bound) socket that the parent
- * made. The program serves until its standard input ends. The modes:
+ * made. Compiled with -DTLS it speaks TLS; the certificate is a file with its
+ * key, too. The program serves until its standard input ends. The modes:
  *
  *     echo      what is received is sent back
  *     http      each piece received is taken for a request, and answered
@@ -15,10 +16,11 @@
  * Receiving never blocks, but sending does: the load generator reads whatever
  * it sends itself, so a server waiting for it is no deadlock. */
 #include "common.h"
+#include "stream.h"
 
 typedef struct connection connection;
 struct connection {
-    int fd;
+    stream stream;
     uint64_t left; /* of the bytes announced */
 };
 
@@ -34,7 +36,7 @@ static char buffer[BUFFER];
 static void
 echo(connection *c, size_t size)
 {
-    send_all(c->fd, buffer, size);
+    stream_send_all(&c->stream, buffer, size);
 }
 
 static void
@@ -46,7 +48,7 @@ answer_http(connection *c, size_t size)
     if (size < 4 || memcmp(buffer + size - 4, "\r\n\r\n", 4) != 0) {
         refuse("a request came in pieces");
     }
-    send_all(c->fd, response, sizeof response - 1);
+    stream_send_all(&c->stream, response, sizeof response - 1);
 }
 
 static uint64_t
@@ -66,7 +68,7 @@ static void
 send_bulk(connection *c, size_t size)
 {
     for (uint64_t left = announced(size); left > 0; left -= CHUNK) {
-        send_all(c->fd, buffer, CHUNK);
+        stream_send_all(&c->stream, buffer, CHUNK);
     }
 }
 
@@ -78,7 +80,7 @@ receive_bulk(connection *c, size_t size)
     }
     c->left -= size;
     if (c->left == 0) {
-        send_all(c->fd, ".", 1);
+        stream_send_all(&c->stream, ".", 1);
     }
 }
 
@@ -109,25 +111,29 @@ accept_one(int epoll, int listener)
     if (c == NULL) {
         die("calloc");
     }
-    c->fd = fd;
     set_nodelay(fd);
+    stream_open(&c->stream, fd);
     watch(epoll, EPOLL_CTL_ADD, fd, EPOLLIN, c);
 }
 
-static void
+/* Whether it did. */
+static int
 receive_some(connection *c, const service *mode)
 {
-    ssize_t size = recv(c->fd, buffer, sizeof buffer, MSG_DONTWAIT);
+    ssize_t size =
+        stream_recv(&c->stream, buffer, sizeof buffer, MSG_DONTWAIT);
     if (size > 0) {
         mode->on_data(c, (size_t)size);
+        return 1;
     }
-    else if (size == 0 || errno != EAGAIN) {
+    if (size == 0 || errno != EAGAIN) {
         if (mode->reset) {
-            set_reset_on_close(c->fd);
+            set_reset_on_close(c->stream.fd);
         }
-        close(c->fd);
+        stream_close(&c->stream);
         free(c);
     }
+    return 0;
 }
 
 static void
@@ -151,13 +157,14 @@ main(int argc, char **argv)
     /* Only their addresses are used, to tell them from connections. */
     static connection on_listener, on_input;
 
-    for (size_t i = 0; argc == 3 && i < sizeof modes / sizeof *modes; i++) {
+    for (size_t i = 0; argc >= 3 && i < sizeof modes / sizeof *modes; i++) {
         if (strcmp(argv[1], modes[i].name) == 0) {
             mode = &modes[i];
         }
     }
     if (mode == NULL) {
-        refuse("usage: server MODE DESCRIPTOR; the head of server.c lists the "
+        refuse("usage: server MODE DESCRIPTOR [CERTIFICATE]; the head of "
+               "server.c lists the "
                "modes");
     }
     int listener = atoi(argv[2]);
@@ -171,6 +178,7 @@ main(int argc, char **argv)
         die("epoll_create1");
     }
     raise_descriptor_limit();
+    stream_setup(argv[3]);
     watch(epoll, EPOLL_CTL_ADD, listener, EPOLLIN, &on_listener);
     watch(epoll, EPOLL_CTL_ADD, 0, EPOLLIN, &on_input);
 
@@ -185,7 +193,8 @@ main(int argc, char **argv)
                 return 0;
             }
             if (c != &on_listener) {
-                receive_some(c, mode);
+                while (receive_some(c, mode) && stream_pending(&c->stream)) {
+                }
             }
             else if (type == SOCK_DGRAM) {
                 echo_datagram(listener);

@@ -149,7 +149,7 @@ async def bulk_recv(loop, sock):
     return await loop.create_server(BulkReceive, sock=sock)
 
 
-def start_stream_server(sock, receive):
+def start_stream_server(sock, receive, ssl=None):
     """A server that writes back each message that receive(reader) awaits."""
 
     async def connected(reader, writer):
@@ -162,7 +162,7 @@ def start_stream_server(sock, receive):
                 await writer.drain()
         writer.close()
 
-    return asyncio.start_server(connected, sock=sock)
+    return asyncio.start_server(connected, sock=sock, ssl=ssl)
 
 
 def read_exactly(reader):

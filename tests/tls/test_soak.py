@@ -1,0 +1,317 @@
+"""Handshakes by the thousand, a third of which fail or are broken off at some stage, leave nothing behind.
+
+CLOOP_TLS_HANDSHAKES=100000 is the long run; from 20,000 on, memory is not to have grown either.
+"""
+
+import asyncio
+import collections
+import contextlib
+import gc
+import os
+import random
+import socket
+import ssl
+import time
+import weakref
+
+import pytest
+
+HANDSHAKES = int(os.environ.get("CLOOP_TLS_HANDSHAKES", "300"))
+MANY = 20000  # handshakes after which memory tells something
+GROWTH = 1 << 20  # bytes that memory may grow by in the second half of them
+PATIENCE_S = 20
+NAME = "localhost"
+
+
+class Note:
+    """Of a connection: notes its protocols and transports, without keeping them."""
+
+    def __init__(self, soak):
+        self.lost = soak.loop.create_future()
+        self.answer = soak.loop.create_future()
+        self.alive = soak.alive
+        self.alive.add(self)
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.alive.add(transport)
+
+    def connection_lost(self, exc):
+        self.lost.set_result(None)
+
+
+class Client(Note, asyncio.Protocol):
+    def data_received(self, data):
+        self.answer.set_result(data)
+
+
+class Server(Note, asyncio.Protocol):
+    """Does as it is told: echoes, closes or aborts."""
+
+    def data_received(self, data):
+        {b"echo": lambda: self.transport.write(data), b"close": self.transport.close, b"abort": self.transport.abort}[
+            data
+        ]()
+
+
+class Hasty(Server):
+    """Aborts at once."""
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        transport.abort()
+
+
+class Soak:
+    def __init__(self, loop, server_context, client_context):
+        self.loop, self.server_context, self.client_context = loop, server_context, client_context
+        self.strangers_context = ssl.create_default_context()  # which trusts nobody here
+        self.rng = random.Random(HANDSHAKES)
+        self.alive = weakref.WeakSet()
+        self.stock = None  # whether TLS is asyncio's
+        self.done = collections.Counter()
+
+    @contextlib.asynccontextmanager
+    async def running(self):
+        self.bell, ringer = socket.socketpair()
+        with self.bell, ringer:
+            ringer.send(b"!")
+            servers = []
+            for cls in Server, Hasty:
+                sock = socket.socket(socket.AF_UNIX)
+                sock.bind(b"")  # an abstract address of the kernel's choice
+                factory = lambda cls=cls: cls(self)  # noqa: E731
+                servers.append(await self.loop.create_unix_server(factory, sock=sock, ssl=self.server_context))
+            self.address, self.hasty_address = (server.sockets[0].getsockname() for server in servers)
+            try:
+                yield
+            finally:
+                for server in servers:
+                    server.close()
+                    await server.wait_closed()
+
+    async def polls(self, most):
+        """Waits until the loop has polled up to so many times, which a turn alone need not do."""
+        for _ in range(self.rng.randrange(most)):
+            rung = self.loop.create_future()
+            self.loop.add_reader(self.bell, rung.set_result, None)
+            await rung
+            self.loop.remove_reader(self.bell)
+
+    def connecting(self, client, context=None, address=None, **options):
+        options.setdefault("server_hostname", NAME)
+        context = context or self.client_context
+        if "sock" in options:
+            return self.loop.create_connection(lambda: client, ssl=context, **options)
+        return self.loop.create_unix_connection(lambda: client, address or self.address, ssl=context, **options)
+
+    async def connect(self, **options):
+        client = Client(self)
+        transport, _ = await self.connecting(client, **options)
+        return client, transport
+
+    async def cancel(self, task, protocol):
+        """Cancels what makes the connection, and ends the connection if it has made it."""
+        task.cancel()
+        try:
+            transport, _ = await task
+        except (asyncio.CancelledError, OSError):
+            return
+        transport.abort()
+        await protocol.lost
+
+    async def raw(self):
+        sock = socket.socket(socket.AF_UNIX)
+        sock.setblocking(False)
+        await self.loop.sock_connect(sock, self.address)
+        return sock
+
+    def noise(self):
+        data = self.rng.getrandbits(8 * 200).to_bytes(200, "big")
+        # The second begins like a record of a handshake, the third like one that is not whole.
+        return self.rng.choice([b"", b"\x16\x03\x01\x00\x80", b"\x16\x03\x03\x3f\x00"]) + data
+
+    # What succeeds
+
+    async def ended_by_client(self):
+        client, transport = await self.connect()
+        if self.stock is None:
+            self.stock = type(transport).__module__.startswith("asyncio.")
+        transport.write(b"echo")
+        assert await client.answer == b"echo"
+        transport.close()
+        await client.lost
+
+    async def ended_by_server(self):
+        client, transport = await self.connect()
+        transport.write(b"close")
+        await client.lost
+
+    # What does not
+
+    async def aborted_by_client(self):
+        client, transport = await self.connect()
+        await self.polls(3)
+        transport.abort()
+        await client.lost
+
+    async def aborted_by_server(self):
+        client, transport = await self.connect()
+        transport.write(b"abort")
+        await client.lost
+
+    async def aborted_by_server_at_once(self):
+        client = Client(self)
+        with contextlib.suppress(OSError):  # the client's handshake may have ended before
+            await self.connecting(client, address=self.hasty_address)
+            await client.lost
+
+    async def distrusted(self):
+        with pytest.raises(ssl.SSLCertVerificationError):
+            await self.connect(context=self.strangers_context)
+
+    async def noise_for_server(self):
+        with await self.raw() as sock:
+            await self.loop.sock_sendall(sock, self.noise())
+            await self.polls(4)
+
+    async def noise_for_client(self):
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with theirs:
+            task = self.loop.create_task(self.connect(sock=ours))
+            await self.polls(3)
+            theirs.send(self.noise())
+            await self.polls(4)
+        with pytest.raises(OSError):
+            await task
+
+    async def broken_off(self):
+        """The peer goes away after some bytes of its hello, or of what follows it."""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = self.client_context.wrap_bio(incoming, outgoing, server_hostname=NAME)
+        with await self.raw() as sock:
+            with pytest.raises(ssl.SSLWantReadError):
+                tls.do_handshake()
+            hello = outgoing.read()
+            await self.loop.sock_sendall(sock, hello[: self.rng.randrange(2 * len(hello))])
+            await self.polls(6)
+            with contextlib.suppress(BlockingIOError):
+                incoming.write(sock.recv(65536))
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    tls.do_handshake()
+                rest = outgoing.read()
+                await self.loop.sock_sendall(sock, rest[: self.rng.randrange(2 * len(rest))])
+                await self.polls(2)
+
+    async def cancelled_by_client(self):
+        client = Client(self)
+        task = self.loop.create_task(self.connecting(client))
+        await self.polls(8)
+        await self.cancel(task, client)
+
+    async def cancelled_by_server(self):
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        server, client = Server(self), Client(self)
+        serving = self.loop.create_task(
+            self.loop.connect_accepted_socket(lambda: server, ours, ssl=self.server_context)
+        )
+        connecting = self.loop.create_task(self.connecting(client, sock=theirs))
+        await asyncio.sleep(0)  # else the socket would still be ours
+        await self.polls(8)
+        await self.cancel(serving, server)
+        with contextlib.suppress(OSError):
+            await connecting
+            await client.lost
+
+    async def handshakes(self, count):
+        fine = [self.ended_by_client, self.ended_by_server]
+        broken = [
+            self.aborted_by_client,
+            self.aborted_by_server,
+            self.aborted_by_server_at_once,
+            self.distrusted,
+            self.noise_for_server,
+            self.noise_for_client,
+            self.broken_off,
+            self.cancelled_by_client,
+            self.cancelled_by_server,
+        ]
+        for number in range(count):
+            body = self.rng.choice(broken) if number % 3 == 2 else fine[number % 3]
+            await asyncio.wait_for(body(), PATIENCE_S)
+            self.done[body.__name__] += 1
+
+    async def settled(self, condition):
+        """Whether it comes to hold: the other ends of the last connections may be on their way out."""
+        deadline = time.monotonic() + 5
+        while not condition() and time.monotonic() < deadline:
+            await self.polls(2)
+            await asyncio.sleep(0)
+        return condition()
+
+
+def descriptors():
+    return sorted(os.listdir("/proc/self/fd"))
+
+
+def tls_objects():
+    names = "SSLObject", "_SSLSocket", "SSLProtocol", "_SSLProtocolTransport"
+    return collections.Counter(type(thing).__name__ for thing in gc.get_objects() if type(thing).__name__ in names)
+
+
+def resident_bytes():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def watched(loop, loop_kind):
+    """How many transports and descriptors the loop knows of."""
+    if loop_kind != "asyncio":
+        return len(loop._transports), loop.metrics()["watched"]
+    return len(loop._transports), len(loop._selector.get_map())
+
+
+def test_handshakes_leave_nothing(loop, loop_kind, server_context, client_context):
+    """And nothing of them waits for the garbage collector, but for what asyncio's own transports leave to it."""
+    soak = Soak(loop, server_context, client_context)
+    reports = []
+    loop.set_exception_handler(lambda loop, context: reports.append(context["message"]))
+
+    def left():
+        if soak.stock:
+            gc.collect()
+        return {
+            "protocols and transports": len(soak.alive),
+            "descriptors": descriptors(),
+            "objects": tls_objects(),
+            "watched": watched(loop, loop_kind),
+        }
+
+    async def main():
+        async with soak.running():
+            await soak.handshakes(30)  # what the first ones make for good is not theirs
+            assert await soak.settled(lambda: len(descriptors()) == open_before + 4)
+            gc.collect()
+            before, sizes = left(), []
+            if not soak.stock:
+                gc.disable()
+            for _ in range(2):
+                await soak.handshakes(HANDSHAKES // 2)
+                await soak.settled(lambda: left() == before)
+                sizes.append(resident_bytes())
+            assert left() == before
+            assert HANDSHAKES < MANY or sizes[1] - sizes[0] < GROWTH, sizes
+
+    open_before = len(descriptors())
+    loop.run_until_complete(main())
+    assert len(soak.done) == 11, soak.done
+    assert reports == []
+
+
+@pytest.fixture(autouse=True)
+def collector():
+    yield
+    gc.enable()
