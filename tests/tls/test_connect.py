@@ -358,11 +358,12 @@ def raised(function, *args):
         return type(error).__name__, str(error)
 
 
-def all_methods(transport, early=False):
-    """Calls what can be asked of a transport, and tells the answers."""
+def all_methods(transport):
+    """Calls what can be asked of a transport, and tells the answers. (How much of a handshake is still to be sent as
+    it ends, and so get_write_buffer_size(), is each asyncio's own.)"""
     told = {}
     for name in (
-        "is_closing can_write_eof write_eof get_write_buffer_limits get_write_buffer_size get_read_buffer_limits "
+        "is_closing can_write_eof write_eof get_write_buffer_limits get_read_buffer_limits "
         "get_read_buffer_size is_reading pause_reading pause_reading is_reading resume_reading resume_reading is_reading"
     ).split():
         told.setdefault(name, []).append(raised(getattr(transport, name)) if hasattr(transport, name) else "missing")
