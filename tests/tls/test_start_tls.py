@@ -576,7 +576,7 @@ def test_over_a_transport_of_python(same, side, end):
         stage.settle()
         told.append({name for name in ("close", "abort") if name in wrapped.calls})
         story = [event for event in protocol.story if event[0] not in ("data", "pause", "resume")]
-        return told, story, transport.is_closing()
+        return told, story, stage.is_closing(transport)
 
     told, story, _ = same(body)["result"]
     assert told[:4] == ["wrapped", True, True, 200000] and story[-1][0] == "lost"
