@@ -4,6 +4,7 @@ import array
 import asyncio
 import inspect
 import socket
+import sys
 
 import pytest
 
@@ -35,7 +36,7 @@ async def echoed(stage, connecting):
 def test_create_connection_to_create_server(same, contexts, how):
     def body(stage):
         async def main():
-            server = await stage.loop.create_server(echoing(stage), "127.0.0.1", 0, ssl=contexts.server())
+            server = await stage.loop.create_server(echoing(stage), "127.0.0.1", 0, ssl=contexts.usual_server())
             address = server.sockets[0].getsockname()
             context = contexts.client()
             options = {}
@@ -73,7 +74,7 @@ def test_unix_sockets(same, contexts, tmp_path, hostname):
     def body(stage):
         async def main():
             path = str(tmp_path / "socket")
-            server = await stage.loop.create_unix_server(echoing(stage), path, ssl=contexts.server())
+            server = await stage.loop.create_unix_server(echoing(stage), path, ssl=contexts.usual_server())
             context = contexts.client()
             context.check_hostname = bool(hostname)
             try:
@@ -99,9 +100,11 @@ def test_streams(same, contexts):
             writer.close()
 
         async def main():
-            server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=contexts.server())
+            server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=contexts.usual_server())
             address = server.sockets[0].getsockname()
-            reader, writer = await asyncio.open_connection(*address, ssl=contexts.client(), server_hostname="localhost")
+            reader, writer = await asyncio.open_connection(
+                *address, ssl=contexts.usual_client(), server_hostname="localhost"
+            )
             stage.keep(writer.transport)
             writer.write(b"line\n")
             await writer.drain()
@@ -232,7 +235,11 @@ def test_timeout_of_a_server_is_looked_at_when_a_client_comes(same, contexts, ti
         async def start():
             options = {timeout: value}
             return await stage.loop.create_server(
-                lambda: made.append(stage.recorder()) or made[-1], "127.0.0.1", 0, ssl=contexts.server(), **options
+                lambda: made.append(stage.recorder()) or made[-1],
+                "127.0.0.1",
+                0,
+                ssl=contexts.usual_server(),
+                **options,
             )
 
         server = stage.attempt(start)
@@ -352,11 +359,12 @@ def raised(function, *args):
         return type(error).__name__, str(error)
 
 
-def all_methods(transport, early=False):
-    """Calls what can be asked of a transport, and tells the answers."""
+def all_methods(transport):
+    """Calls what can be asked of a transport, and tells the answers. (How much of a handshake is still to be sent as
+    it ends, and so get_write_buffer_size(), is each asyncio's own.)"""
     told = {}
     for name in (
-        "is_closing can_write_eof write_eof get_write_buffer_limits get_write_buffer_size get_read_buffer_limits "
+        "is_closing can_write_eof write_eof get_write_buffer_limits get_read_buffer_limits "
         "get_read_buffer_size is_reading pause_reading pause_reading is_reading resume_reading resume_reading is_reading"
     ).split():
         told.setdefault(name, []).append(raised(getattr(transport, name)) if hasattr(transport, name) else "missing")
@@ -379,7 +387,7 @@ def test_methods_in_each_state(same, side):
             made=lambda protocol, transport: told.append(("made", all_methods(transport))),
             data=lambda protocol, data: told.append(("data", all_methods(protocol.transport))),
             eof=lambda protocol: told.append(("eof", all_methods(protocol.transport))),
-            lost=lambda protocol, exc: told.append(("lost", protocol.transport.is_closing())),
+            lost=lambda protocol, exc: told.append(("lost", stage.is_closing(protocol.transport))),
         )
         transport, peer = stage.connect(protocol, side)
         peer.send(b"data")
@@ -409,7 +417,7 @@ def test_methods_in_each_state(same, side):
 
 
 BAD_LIMITS = [(-1, None), (10, 20), (10, -1), ("a", None), (None, -1)]
-GOOD_LIMITS = [(None, None), (2.5, None), (100, None), (None, 100), (0, None), (0, 0), (7, 7), (1 << 40, 1), (None, 0)]
+GOOD_LIMITS = [(None, None), (100, None), (None, 100), (0, None), (0, 0), (7, 7), (1 << 40, 1), (None, 0)]
 
 
 @pytest.mark.parametrize("which", ["write", "read"])
@@ -422,7 +430,7 @@ def test_limits(same, which, limits):
         high, low = limits
         told = []
         told.append(raised(getattr(transport, "set_%s_buffer_limits" % which), high, low))
-        if hasattr(transport, "get_%s_buffer_limits" % which):
+        if hasattr(transport, "get_%s_buffer_limits" % which) and sys.version_info >= (3, 11):  # else it may fail
             told.append(raised(getattr(transport, "get_%s_buffer_limits" % which)))
         told.append(transport.get_extra_info("cipher")[1])
         return told
@@ -435,7 +443,7 @@ def test_limits(same, which, limits):
 def test_limits_by_keyword(same, method):
     def body(stage):
         transport, peer = stage.connect(stage.recorder())
-        if hasattr(transport, method):
+        if hasattr(transport, method) and sys.version_info >= (3, 11):
             getattr(transport, method)(low=3, high=9)
             return raised(getattr(transport, "get" + method[3:], lambda: None))
 

@@ -43,10 +43,11 @@ def test_without_fallback(same, file):
         transport, peer = stage.connect(stage.recorder())
         told = stage.attempt(lambda: stage.loop.sendfile(transport, file, fallback=False))
         transport.write(b"fine")
-        return told, peer.receive(4)
+        error, text = told
+        return error, text.split("<")[0], peer.receive(4)  # the rest names the transport
 
-    (error, text), after = same(body)["result"]
-    assert error == "RuntimeError" and "fallback is disabled" in text and after == b"fine"
+    error, text, after = same(body)["result"]
+    assert error == "RuntimeError" and text.startswith("fallback is disabled") and after == b"fine"
 
 
 @pytest.mark.parametrize("how", ["closing", "closed", "text", "negative", "no file"])
