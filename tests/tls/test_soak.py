@@ -6,6 +6,7 @@ CLOOP_TLS_HANDSHAKES=100000 is the long run; from 20,000 on, memory is not to ha
 import asyncio
 import collections
 import contextlib
+import faulthandler
 import gc
 import os
 import random
@@ -18,7 +19,8 @@ import pytest
 
 HANDSHAKES = int(os.environ.get("CLOOP_TLS_HANDSHAKES", "300"))
 MANY = 20000  # handshakes after which memory tells something
-GROWTH = 1 << 20  # bytes that memory may grow by in the second half of them
+GROWTH = 100  # bytes that memory may grow by for each of the second half
+STOCK_GROWTH = 1024  # the same, where the collector frees transports late; one of asyncio's takes 270 KiB
 PATIENCE_S = 20
 NAME = "localhost"
 
@@ -110,15 +112,20 @@ class Soak:
         transport, _ = await self.connecting(client, **options)
         return client, transport
 
+    async def fate(self, awaitable):
+        """Its result, or what it raised: raised here, it would keep this frame, and the frame what holds it."""
+        (result,) = await asyncio.gather(awaitable, return_exceptions=True)
+        return result
+
     async def cancel(self, task, protocol):
         """Cancels what makes the connection, and ends the connection if it has made it."""
         task.cancel()
-        try:
-            transport, _ = await task
-        except (asyncio.CancelledError, OSError):
-            return
-        transport.abort()
-        await protocol.lost
+        result = await self.fate(task)
+        if isinstance(result, tuple):
+            result[0].abort()
+            await protocol.lost
+        else:
+            assert isinstance(result, (asyncio.CancelledError, OSError)), result
 
     async def raw(self):
         sock = socket.socket(socket.AF_UNIX)
@@ -167,8 +174,7 @@ class Soak:
             await client.lost
 
     async def distrusted(self):
-        with pytest.raises(ssl.SSLCertVerificationError):
-            await self.connect(context=self.strangers_context)
+        assert type(await self.fate(self.connect(context=self.strangers_context))) is ssl.SSLCertVerificationError
 
     async def noise_for_server(self):
         with await self.raw() as sock:
@@ -183,8 +189,7 @@ class Soak:
             await self.polls(3)
             theirs.send(self.noise())
             await self.polls(4)
-        with pytest.raises(OSError):
-            await task
+        assert isinstance(await self.fate(task), OSError)
 
     async def broken_off(self):
         """The peer goes away after some bytes of its hello, or of what follows it."""
@@ -222,8 +227,7 @@ class Soak:
         await asyncio.sleep(0)  # else the socket would still be ours
         await self.polls(8)
         await self.cancel(serving, server)
-        with contextlib.suppress(OSError):
-            await connecting
+        if isinstance(await self.fate(connecting), tuple):
             await client.lost
 
     async def handshakes(self, count):
@@ -240,7 +244,7 @@ class Soak:
             self.cancelled_by_server,
         ]
         for number in range(count):
-            body = self.rng.choice(broken) if number % 3 == 2 else fine[number % 3]
+            body = broken[number // 3 % len(broken)] if number % 3 == 2 else fine[number % 3]
             await asyncio.wait_for(body(), PATIENCE_S)
             self.done[body.__name__] += 1
 
@@ -293,8 +297,8 @@ def test_handshakes_leave_nothing(loop, loop_kind, server_context, client_contex
     async def main():
         async with soak.running():
             await soak.handshakes(30)  # what the first ones make for good is not theirs
-            assert await soak.settled(lambda: len(descriptors()) == open_before + 4)
             gc.collect()
+            assert await soak.settled(lambda: not len(soak.alive) and len(descriptors()) == open_before + 4)
             before, sizes = left(), []
             if not soak.stock:
                 gc.disable()
@@ -302,9 +306,13 @@ def test_handshakes_leave_nothing(loop, loop_kind, server_context, client_contex
                 await soak.handshakes(HANDSHAKES // 2)
                 await soak.settled(lambda: left() == before)
                 sizes.append(resident_bytes())
+            print("handshakes", HANDSHAKES, "resident", sizes)
             assert left() == before
-            assert HANDSHAKES < MANY or sizes[1] - sizes[0] < GROWTH, sizes
+            if HANDSHAKES >= MANY:
+                assert sizes[1] - sizes[0] < HANDSHAKES // 2 * (STOCK_GROWTH if soak.stock else GROWTH)
 
+    if HANDSHAKES >= MANY:
+        faulthandler.cancel_dump_traceback_later()  # no limit for the long run
     open_before = len(descriptors())
     loop.run_until_complete(main())
     assert len(soak.done) == 11, soak.done
