@@ -12,6 +12,7 @@ import warnings
 from asyncio import base_events, coroutines, protocols, sslproto
 from asyncio.log import logger
 
+from . import _tls
 from ._cloop import LoopCore, SocketTransport, wakeup_fd
 from ._executor import wrap_executor_future
 from ._sock import SockDatagrams
@@ -164,7 +165,8 @@ class Loop(LoopCore, *_BEHIND):
         context=None,
         **timeouts,
     ):
-        tls = sslproto.SSLProtocol(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
+        make = _tls.new_transport if _tls.is_native() else sslproto.SSLProtocol
+        tls = make(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
         self._make_socket_transport(rawsock, tls, extra=extra, server=server, context=context)
         return tls._app_transport
 
@@ -183,7 +185,9 @@ class Loop(LoopCore, *_BEHIND):
             reader._buffer.clear()
             # In the turn after connection_made(), before anything that is received then.
             self.call_soon(self.call_soon, _feed, transport, early)
-        return await super().start_tls(transport, protocol, sslcontext, server_side=server_side, **options)
+        if not _tls.is_native() or not options.keys() <= _START_TLS_OPTIONS:
+            return await super().start_tls(transport, protocol, sslcontext, server_side=server_side, **options)
+        return await _tls.upgrade(self, transport, protocol, sslcontext, server_side=server_side, **options)
 
     def _start_serving(self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *options, **more):
         if not _is_plain(sock):
@@ -270,6 +274,8 @@ _SERVING_OPTIONS = [
     for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout", "context")
     if name in inspect.signature(asyncio.SelectorEventLoop._start_serving).parameters
 ]
+
+_START_TLS_OPTIONS = frozenset(inspect.signature(asyncio.SelectorEventLoop.start_tls).parameters)
 
 # What a subclass of socket.socket may do otherwise, and the C code would not notice.
 _SOCKET_METHODS = ("accept", "close", "fileno", "recv", "recv_into", "recvfrom", "send", "sendmsg", "sendto")

@@ -7,6 +7,7 @@
 #include "net/listener.h"
 #include "net/sock.h"
 #include "net/stream.h"
+#include "tls/tls.h"
 
 static PyObject *
 none_as_null(PyObject *object)
@@ -98,11 +99,43 @@ Loop_listen(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(
+    Loop_new_tls_doc,
+    "_new_tls($self, protocol, sslcontext, waiter, server_side, "
+    "server_hostname,\n"
+    "         call_connection_made, handshake_timeout, "
+    "shutdown_timeout, /)\n--\n\n"
+    "Make a transport of TLS, which is to be the protocol of another. "
+    "Timeouts are\n"
+    "in seconds.");
+
+static PyObject *
+Loop_new_tls(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (check_count("_new_tls", nargs, 8) < 0)
+        return NULL;
+    int server_side = PyObject_IsTrue(args[3]);
+    int call_connection_made = PyObject_IsTrue(args[5]);
+    if (server_side < 0 || call_connection_made < 0)
+        return NULL;
+    cl_tls_args made = {.loop = loop,
+                        .protocol = args[0],
+                        .sslcontext = args[1],
+                        .waiter = args[2],
+                        .server_side = server_side,
+                        .server_hostname = args[4],
+                        .call_connection_made = call_connection_made,
+                        .handshake_timeout = args[6],
+                        .shutdown_timeout = args[7]};
+    return (PyObject *)cl_tls_new(&made);
+}
+
 static PyMethodDef methods[] = {
     {"_new_stream", CL_FAST(Loop_new_stream), METH_FASTCALL,
      Loop_new_stream_doc},
     {"_new_datagram", CL_FAST(Loop_new_datagram), METH_FASTCALL,
      Loop_new_datagram_doc},
+    {"_new_tls", CL_FAST(Loop_new_tls), METH_FASTCALL, Loop_new_tls_doc},
     {"_listen", CL_FAST(Loop_listen), METH_FASTCALL, Loop_listen_doc},
     {NULL}};
 

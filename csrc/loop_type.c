@@ -8,6 +8,7 @@
 #include "core/errors.h"
 #include "core/loop.h"
 #include "net/transport.h"
+#include "tls/tls.h"
 
 /* ----------------------------------------------------------------- attributes */
 
@@ -245,6 +246,8 @@ Loop_traverse(LoopObject *loop, visitproc visit, void *arg)
     Py_VISIT(loop->l_origin_depth);
     if (loop->l_net != NULL)
         Py_VISIT(loop->l_net->n_writer);
+    if (loop->l_tls != NULL)
+        Py_VISIT(loop->l_tls->g_writer);
     return cl_loop_traverse_pending(loop, visit, arg);
 }
 
@@ -280,6 +283,7 @@ cl_loop_dealloc(PyObject *self)
     cl_handle_free_spares(loop);
     PyMem_Free(loop->l_fresh);
     cl_net_free(loop);
+    cl_tls_io_free(loop);
     PyObject *module = loop->l_module;
     if (loop->l_st != NULL)
         loop->l_st->live_loops--;

@@ -15,6 +15,7 @@
 #include "net/sockop.h"
 #include "net/stream.h"
 #include "poller/poller.h"
+#include "tls/tls.h"
 
 /* setup.py says how it built us. */
 #ifndef CL_BUILD_FLAGS
@@ -176,8 +177,13 @@ setup_names(cl_state *st)
     if ((st->kwnames_context = PyTuple_Pack(1, st->str_context)) == NULL ||
         (st->kwnames_loop = PyTuple_Pack(1, st->str_loop)) == NULL ||
         (st->kwnames_debug = PyTuple_Pack(1, st->str_debug)) == NULL ||
+        (st->kwnames_exc_info = PyTuple_Pack(1, st->str_exc_info)) == NULL ||
+        (st->kwnames_wrap_bio = Py_BuildValue("(ss)", "server_side",
+                                              "server_hostname")) == NULL ||
         (st->empty_bytes = PyBytes_FromStringAndSize(NULL, 0)) == NULL ||
-        (st->minus_one = PyLong_FromLong(-1)) == NULL)
+        (st->one_byte = PyBytes_FromStringAndSize("", 1)) == NULL ||
+        (st->minus_one = PyLong_FromLong(-1)) == NULL ||
+        (st->one = PyLong_FromLong(1)) == NULL)
         return -1;
     return 0;
 }
@@ -218,6 +224,7 @@ probe_transports(cl_state *st)
     if (modes == NULL)
         return -1;
     st->sendfile_try_native = PyObject_GetAttr(modes, st->str_TRY_NATIVE);
+    st->sendfile_fallback = PyObject_GetAttr(modes, st->str_FALLBACK);
     Py_DECREF(modes);
     PyObject *header = NULL;
     int found = PyObject_GetOptionalAttr(st->asyncio_DatagramTransport,
@@ -234,7 +241,8 @@ probe_transports(cl_state *st)
         code == NULL ? NULL : PyObject_GetAttrString(code, "co_argcount");
     Py_XDECREF(attach);
     Py_XDECREF(code);
-    if (st->sendfile_try_native == NULL || count == NULL) {
+    if (st->sendfile_try_native == NULL || st->sendfile_fallback == NULL ||
+        count == NULL) {
         Py_XDECREF(count);
         return -1;
     }
@@ -301,6 +309,8 @@ setup_types(PyObject *module, cl_state *st)
                               (PyObject *)st->SocketTransportType) < 0 ||
         PyModule_AddObjectRef(module, "DatagramTransport",
                               (PyObject *)st->DatagramTransportType) < 0 ||
+        PyModule_AddObjectRef(module, "SSLTransport",
+                              (PyObject *)st->SSLTransportType) < 0 ||
         PyModule_AddObjectRef(module, "LoopCore", (PyObject *)st->LoopType) <
             0)
         return -1;
@@ -339,8 +349,9 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(st->all_tasks_removals);
     Py_VISIT(st->asyncio_ThreadSafeHandle);
     Py_VISIT(st->sendfile_try_native);
+    Py_VISIT(st->sendfile_fallback);
     Py_VISIT(st->socket_accept);
-    return 0;
+    return cl_tls_traverse(st, visit, arg);
 }
 
 static int
@@ -362,7 +373,9 @@ module_clear(PyObject *module)
 #undef CLEAR
     Py_CLEAR(st->asyncio_ThreadSafeHandle);
     Py_CLEAR(st->sendfile_try_native);
+    Py_CLEAR(st->sendfile_fallback);
     Py_CLEAR(st->socket_accept);
+    cl_tls_free(st);
     return 0;
 }
 
@@ -380,8 +393,12 @@ module_free(void *module)
     Py_CLEAR(st->kwnames_context);
     Py_CLEAR(st->kwnames_loop);
     Py_CLEAR(st->kwnames_debug);
+    Py_CLEAR(st->kwnames_exc_info);
+    Py_CLEAR(st->kwnames_wrap_bio);
     Py_CLEAR(st->empty_bytes);
+    Py_CLEAR(st->one_byte);
     Py_CLEAR(st->minus_one);
+    Py_CLEAR(st->one);
 }
 
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec},

@@ -182,6 +182,14 @@ cl_clear_weakrefs(PyObject *object)
         PyObject_ClearWeakRefs(object);
 }
 
+/* TLS as asyncio has it since 3.11; see tls/machine.h. */
+#define CL_HAS_TLS_SHUTDOWN_TIMEOUT (PY_VERSION_HEX >= 0x030b0000)
+#if CL_HAS_TLS_SHUTDOWN_TIMEOUT
+#define CL_TLS_RECEIVE_NAME "buffer_updated"
+#else
+#define CL_TLS_RECEIVE_NAME "data_received"
+#endif
+
 /* Coroutines in C: from 3.10 on they are driven by am_send, which saves an
  * exception per result; before, by tp_iternext and send(). */
 #define CL_HAS_AM_SEND (PY_VERSION_HEX >= 0x030a0000)

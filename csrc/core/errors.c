@@ -33,6 +33,65 @@ cl_report(LoopObject *loop, PyObject *details, PyObject *exception)
     return result == NULL ? -1 : 0;
 }
 
+int
+cl_report_transport(LoopObject *loop, const char *text, PyObject *exception,
+                    PyObject *transport, PyObject *protocol)
+{
+    cl_state *st = loop->l_st;
+    PyObject *message = PyUnicode_FromString(text), *details = PyDict_New();
+    int status = -1;
+    if (message != NULL && details != NULL &&
+        PyDict_SetItem(details, st->str_message, message) == 0 &&
+        PyDict_SetItem(details, st->str_exception, exception) == 0 &&
+        PyDict_SetItem(details, st->str_transport,
+                       transport ? transport : Py_None) == 0 &&
+        PyDict_SetItem(details, st->str_protocol,
+                       protocol ? protocol : Py_None) == 0)
+        status = cl_report(loop, details, exception);
+    Py_XDECREF(message);
+    Py_XDECREF(details);
+    return status;
+}
+
+int
+cl_log(LoopObject *loop, PyObject *level, const char *format, PyObject *first,
+       PyObject *second, PyObject *exception)
+{
+    cl_state *st = loop->l_st;
+    PyObject *text = PyUnicode_FromString(format), *result = NULL;
+    PyObject *logger = text == NULL ? NULL
+                                    : PyObject_GetAttr(st->base_events_module,
+                                                       st->str_logger);
+    PyObject *args[5] = {logger, text};
+    size_t nargs = 2;
+    if (first != NULL)
+        args[nargs++] = first;
+    if (second != NULL)
+        args[nargs++] = second;
+    args[nargs] = exception;
+    if (logger != NULL)
+        result = PyObject_VectorcallMethod(
+            level, args, nargs, exception ? st->kwnames_exc_info : NULL);
+    Py_XDECREF(text);
+    Py_XDECREF(logger);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
+cl_log_os_error(LoopObject *loop, PyObject *transport, const char *message,
+                PyObject *exception)
+{
+    if (!loop->l_debug)
+        return 0;
+    PyObject *text = PyUnicode_FromString(message);
+    int status = text == NULL ? -1
+                              : cl_log(loop, loop->l_st->str_debug, "%r: %s",
+                                       transport, text, exception);
+    Py_XDECREF(text);
+    return status;
+}
+
 bool
 cl_error_is_exit(void)
 {

@@ -14,6 +14,22 @@ typedef struct LoopObject LoopObject;
  * so that sys.exc_info() and logging.exception() know it. 0 or -1. Runs Python. */
 int cl_report(LoopObject *loop, PyObject *details, PyObject *exception);
 
+/* The same with what asyncio's transports tell: the text, and who they are. */
+int cl_report_transport(LoopObject *loop, const char *text,
+                        PyObject *exception, PyObject *transport,
+                        PyObject *protocol);
+
+/* logger.LEVEL(format, *args) of asyncio's logger, where `level` is a method's name,
+ * `first` and `second` may be NULL; with exc_info=exception unless that is NULL.
+ * 0/-1. Runs Python. */
+int cl_log(LoopObject *loop, PyObject *level, const char *format,
+           PyObject *first, PyObject *second, PyObject *exception);
+
+/* The debug message, in debug mode alone, of a transport that failed with an
+ * OSError. 0/-1 */
+int cl_log_os_error(LoopObject *loop, PyObject *transport, const char *message,
+                    PyObject *exception);
+
 /* Whether the exception set must leave the loop at once: KeyboardInterrupt or
  * SystemExit. Anything else that a callback raises goes to the loop's
  * exception handler. */

@@ -382,21 +382,56 @@ set_skip(LoopObject *loop, double now, bool more)
         shorten_skip(loop, first->key);
 }
 
+/* Whether to let other threads have the interpreter in a poll that does not sleep. A
+ * thread that waits for it demands it, and then gets it, only when it has heard
+ * nothing for the switch interval: offers that are over before it has woken up would
+ * keep it waiting for ever. -1 on error. */
 static int
-poll_events(LoopObject *loop, int64_t timeout_ns, cl_event *events)
+lets_others_run(LoopObject *loop)
 {
-    int count;
+    uint64_t ticks = cl_ticks(), kept = ticks - loop->l_offered_ticks;
+    if (kept < cl_rate_ticks(&loop->l_rate, CL_KEEP_MIN_NS))
+        return 0;
+    PyObject *interval = PyObject_CallNoArgs(loop->l_st->getswitchinterval);
+    double seconds = interval == NULL ? -1.0 : PyFloat_AsDouble(interval);
+    Py_XDECREF(interval);
+    if (seconds < 0)
+        return -1;
+    if (kept < cl_rate_ticks(&loop->l_rate, (int64_t)(2e9 * seconds)))
+        return 0;
+    loop->l_offered_ticks = ticks;
+    return 1;
+}
+
+static int
+wait_for_events(LoopObject *loop, int64_t timeout_ns, cl_event *events)
+{
+    return loop->l_poller.ops->wait(&loop->l_poller, timeout_ns, events,
+                                    CL_EVENTS_MAX);
+}
+
+/* The number of events or -errno through *count; -1 on another error. */
+static int
+poll_events(LoopObject *loop, int64_t timeout_ns, cl_event *events, int *count)
+{
+    int offer = 1;
     if (loop->l_afterwards != NULL) /* the next turn begins with it */
         timeout_ns = 0;
     if (timeout_ns != 0 && !cl_inbox_sleep(&loop->l_inbox))
         timeout_ns = 0;
-    Py_BEGIN_ALLOW_THREADS
-    count = loop->l_poller.ops->wait(&loop->l_poller, timeout_ns, events,
-                                     CL_EVENTS_MAX);
-    Py_END_ALLOW_THREADS
+    if (timeout_ns == 0 && (offer = lets_others_run(loop)) < 0)
+        return -1;
+    if (offer) {
+        Py_BEGIN_ALLOW_THREADS
+        *count = wait_for_events(loop, timeout_ns, events);
+        Py_END_ALLOW_THREADS
+    }
+    else {
+        *count = wait_for_events(loop, timeout_ns, events);
+    }
     if (timeout_ns != 0)
         cl_inbox_awake(&loop->l_inbox);
-    return count;
+    return 0;
 }
 
 static int
@@ -415,9 +450,10 @@ poll(LoopObject *loop)
             return -1;
         timeout_ns = poll_timeout_ns(loop);
     }
-    if (timeout_ns == -2 || cl_watch_apply(loop) < 0)
+    int count;
+    if (timeout_ns == -2 || cl_watch_apply(loop) < 0 ||
+        poll_events(loop, timeout_ns, events, &count) < 0)
         return -1;
-    int count = poll_events(loop, timeout_ns, events);
     loop->l_polls++;
     if (count == -EINTR) {
         count = 0;

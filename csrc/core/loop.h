@@ -29,6 +29,10 @@
  * network. */
 #define CL_POLL_SKIP_NS (250 * 1000)
 
+/* A loop that never sleeps keeps the interpreter at least that long; see
+ * lets_others_run() in loop.c. */
+#define CL_KEEP_MIN_NS (1000 * 1000)
+
 /* As asyncio.base_events.MAXIMUM_SELECT_TIMEOUT. */
 #define CL_POLL_MAX_S (24.0 * 3600.0)
 
@@ -91,7 +95,9 @@ struct LoopObject {
      * leave the loop. Runs Python. */
     int (*l_afterwards)(LoopObject *loop);
     cl_rate l_rate;
-    uint64_t l_skip_until;   /* in ticks; before it no poll is due */
+    uint64_t l_skip_until; /* in ticks; before it no poll is due */
+    uint64_t
+        l_offered_ticks; /* when a poll that did not sleep let others run */
     uint64_t l_polled_ticks; /* of the last poll, with ... */
     double l_polled_time;    /* ... the loop's time then */
     uint64_t l_scanned; /* ready position up to which handles were scanned */
@@ -120,6 +126,7 @@ struct LoopObject {
 
     /* net/io.h: what the loop's transports share; NULL until one is made */
     struct cl_net *l_net;
+    struct cl_tls_io *l_tls; /* the same of tls/ */
 
     /* handles kept for reuse, linked by h_callback; each keeps its type */
     HandleObject *l_spare_handles;
@@ -202,11 +209,28 @@ cl_loop_poll_soon(LoopObject *loop)
  * if it is -1, the exception that is set stays. Returns the status of both. */
 int cl_loop_call_afterwards(LoopObject *loop, int status);
 
+/* Whether a callback of the loop is in progress, in this thread: then l_afterwards
+ * will be called. */
+static inline bool
+cl_loop_in_callback(const LoopObject *loop)
+{
+    return loop->l_depth > 0 &&
+           loop->l_turn_thread == PyThread_get_thread_ident();
+}
+
 static inline int
 cl_loop_afterwards(LoopObject *loop, int status)
 {
     return loop->l_afterwards == NULL ? status
                                       : cl_loop_call_afterwards(loop, status);
+}
+
+/* The same unless l_afterwards is this function, which the caller is about to set: 0,
+ * or -1 for what must leave the loop. */
+static inline int
+cl_loop_afterwards_but(LoopObject *loop, int (*function)(LoopObject *))
+{
+    return loop->l_afterwards == function ? 0 : cl_loop_afterwards(loop, 0);
 }
 
 /* Takes over one reference to the node's object; 0 or -1 with MemoryError. */

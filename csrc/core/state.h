@@ -21,6 +21,7 @@
     X(SocketTransport, cl_stream_setup) \
     X(DatagramTransport, cl_datagram_setup) \
     X(Listener, cl_listener_setup) \
+    X(SSLTransport, cl_tls_setup) \
     X(SockOp, cl_sockop_setup) \
     X(Loop, cl_loop_setup)
 
@@ -62,9 +63,12 @@
     X(asyncio_DatagramTransport, "asyncio.selector_events", "_SelectorDatagramTransport") \
     X(asyncio_DatagramBase, "asyncio", "DatagramTransport") \
     X(asyncio_BufferedProtocol, "asyncio", "BufferedProtocol") \
+    X(asyncio_Protocol, "asyncio", "Protocol") \
+    X(TimeoutError, "asyncio", "TimeoutError") \
     X(TransportSocket, "asyncio.trsock", "TransportSocket") \
     X(Server, "asyncio.base_events", "Server") \
     X(set_wakeup_fd, "signal", "set_wakeup_fd") \
+    X(getswitchinterval, "sys", "getswitchinterval") \
     X(socket_type, "socket", "socket") \
     X(socket_getaddrinfo, "socket", "getaddrinfo") \
     X(socket_AF_INET, "socket", "AF_INET") \
@@ -77,21 +81,27 @@
 
 /* interned attribute and keyword names, kept as str_NAME */
 #define CL_STATE_NAMES(X) \
-    X(Future) X(TRY_NATIVE) X(Task) X(_SendfileMode) X(_ThreadSafeHandle) X(__eq__) X(__ge__) \
-    X(__gt__) X(__kwdefaults__) X(__le__) X(__lt__) X(__ne__) X(__repr__) \
+    X(FALLBACK) X(Future) X(TRY_NATIVE) X(Task) X(_SendfileMode) X(_ThreadSafeHandle) X(__eq__) \
+    X(__ge__) X(__gt__) X(__kwdefaults__) X(__le__) X(__lt__) X(__ne__) X(__repr__) \
     X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) X(_asyncio_future_blocking) \
-    X(_attach) X(_callbacks) X(_loop) X(_make_cancelled_error) X(cancel) X(eager_start) X(get_debug) X(get_loop) X(is_running) X(msg) X(name) X(throw) X(_call_connection_lost) X(_cancelled) X(_check_callback) X(_check_thread) \
-    X(_detach) X(_get_running_loop) X(_handle_signal) X(_header_size) X(_log_destroy_pending) \
-    X(_repr_info) X(_run) X(_run_once) X(_set_coroutine_origin_tracking) \
-    X(_set_result_unless_cancelled) X(_set_running_loop) X(add_done_callback) X(addr) \
-    X(buffer_updated) X(call_at) X(call_exception_handler) X(call_soon) X(cancelled) X(close) \
+    X(_attach) X(_call_connection_lost) X(_callbacks) X(_cancelled) X(_check_callback) \
+    X(_check_handshake_timeout) X(_check_shutdown_timeout) X(_check_thread) X(_detach) \
+    X(_do_read) X(_force_close) X(_get_running_loop) X(_handle_signal) X(_header_size) \
+    X(_log_destroy_pending) X(_loop) X(_make_cancelled_error) X(_msg_callback) X(_repr_info) \
+    X(_resume) X(_run) X(_run_once) X(_set_coroutine_origin_tracking) \
+    X(_set_result_unless_cancelled) X(_set_running_loop) X(_sslobj) X(abort) \
+    X(add_done_callback) X(addr) X(buffer_updated) X(call_at) X(call_exception_handler) \
+    X(call_later) X(call_soon) X(cancel) X(cancelled) X(cipher) X(close) X(compression) \
     X(connection_lost) X(connection_made) X(context) X(create_future) X(create_task) X(data) \
-    X(data_received) X(datagram_received) X(debug) X(done) X(eof_received) X(error_received) \
-    X(exc_info) X(exception) X(fileno) X(get_buffer) X(getaddrinfo) X(getpeername) \
-    X(getsockname) X(handle) X(is_closing) X(join) X(logger) X(loop) X(message) X(pause_writing) \
-    X(peername) X(protocol) X(remove_done_callback) X(result) X(resume_writing) X(run) \
-    X(run_forever) X(sendto) X(set_exception) X(set_result) X(setblocking) X(socket) X(sockname) \
-    X(source_traceback) X(time) X(transport) X(warning)
+    X(data_received) X(datagram_received) X(debug) X(do_handshake) X(done) X(eager_start) \
+    X(eof_received) X(error_received) X(exc_info) X(exception) X(fileno) X(get_buffer) \
+    X(get_debug) X(get_extra_info) X(get_loop) X(getaddrinfo) X(getpeercert) X(getpeername) \
+    X(getsockname) X(handle) X(is_closing) X(is_running) X(join) X(logger) X(loop) X(message) \
+    X(msg) X(name) X(pause_reading) X(pause_writing) X(peercert) X(peername) X(pending) \
+    X(protocol) X(read) X(remove_done_callback) X(result) X(resume_reading) X(resume_writing) \
+    X(run) X(run_forever) X(sendto) X(set_exception) X(set_result) X(setblocking) X(socket) \
+    X(sockname) X(source_traceback) X(ssl_object) X(sslcontext) X(throw) X(time) X(transport) \
+    X(unwrap) X(warning) X(wrap_bio) X(write)
 
 /* clang-format on */
 
@@ -110,11 +120,17 @@ typedef struct cl_state {
     PyObject *kwnames_context;          /* ("context",) */
     PyObject *kwnames_loop;             /* ("loop",) */
     PyObject *kwnames_debug;            /* ("debug",) */
+    PyObject *kwnames_exc_info;         /* ("exc_info",) */
+    PyObject *kwnames_wrap_bio; /* ("server_side", "server_hostname") */
     PyObject *empty_bytes;
     PyObject *minus_one;
+    PyObject *one;
+    PyObject *one_byte;            /* b"\0" */
     PyObject *sendfile_try_native; /* asyncio.constants' */
-    size_t datagram_header_size;   /* what asyncio adds to each that waits */
-    bool server_takes_transport;   /* Server._attach() does, from 3.13 on */
+    PyObject *sendfile_fallback;   /* the same */
+    struct cl_tls *tls; /* tls/tls.h; NULL until the first connection of TLS */
+    size_t datagram_header_size; /* what asyncio adds to each that waits */
+    bool server_takes_transport; /* Server._attach() does, from 3.13 on */
     bool callback_source_takes_debug; /* 3.13 and some 3.12 */
     PyObject *socket_accept;          /* see net/sock.h, and the next two */
     unsigned sock_version;

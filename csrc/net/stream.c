@@ -12,10 +12,6 @@
 static const char *const data_argument[] = {"data"};
 static const char *const lines_argument[] = {"list_of_data"};
 
-/* More than this goes out by itself instead of being copied: the copy would cost
- * more than the system call it saves. */
-#define COPY_MAX (16 * 1024)
-
 /* From this size on, copying what was received costs more than giving back what a
  * bytes object of the largest size has too much. */
 #define BULK_MIN (32 * 1024)
@@ -189,14 +185,6 @@ send_gathered(LoopObject *loop)
     return send_for(net->n_writer);
 }
 
-/* Whether a callback of the loop is in progress, in this thread. */
-static inline bool
-in_callback(const LoopObject *loop)
-{
-    return loop->l_depth > 0 &&
-           loop->l_turn_thread == PyThread_get_thread_ident();
-}
-
 /* Keeps the data to be sent with what else this callback writes. 1 if it did, 0
  * if it is to be sent now, -1 on error. */
 static int
@@ -204,15 +192,15 @@ gather(StreamObject *self, PyObject *object, const char *data, size_t size)
 {
     LoopObject *loop = self->s_base.t_loop;
     cl_net *net = loop->l_net;
-    if (!in_callback(loop))
+    if (!cl_loop_in_callback(loop))
         return 0;
     if (net->n_writer != NULL && net->n_writer != base_of(self))
         return 0; /* make_way() has left it */
     if (net->n_writer == NULL) {
-        if (size > self->s_base.t_high)
+        if (size > self->s_base.t_limits.high)
             return 0;
         if (object == NULL) {
-            if (size > COPY_MAX)
+            if (size > CL_COPY_MAX)
                 return 0;
             memcpy(net->n_rest, data, size);
             net->n_rest_size = size;
@@ -227,20 +215,23 @@ gather(StreamObject *self, PyObject *object, const char *data, size_t size)
     }
     size_t first =
         net->n_first == NULL ? 0 : (size_t)PyBytes_GET_SIZE(net->n_first);
-    if (size > COPY_MAX || net->n_rest_size + size > CL_GATHER_MAX ||
-        first + net->n_rest_size + size > self->s_base.t_high)
+    if (size > CL_COPY_MAX || net->n_rest_size + size > CL_GATHER_MAX ||
+        first + net->n_rest_size + size > self->s_base.t_limits.high)
         return 0;
     memcpy(net->n_rest + net->n_rest_size, data, size);
     net->n_rest_size += size;
     return 1;
 }
 
-/* Sends what another transport gathered: one at a time. That may run Python, which
+/* Sends what another transport of any kind gathered: one at a time. That may run Python, which
  * may write anywhere, here as well: so this comes before all else. 0/-1 */
 static int
 make_way(StreamObject *self)
 {
-    cl_net *net = net_of(self);
+    LoopObject *loop = self->s_base.t_loop;
+    cl_net *net = loop->l_net;
+    if (cl_loop_afterwards_but(loop, send_gathered) < 0)
+        return -1;
     while (net->n_writer != NULL && net->n_writer != base_of(self)) {
         if (send_for(net->n_writer) < 0)
             return -1;
@@ -273,9 +264,25 @@ write_buffer(StreamObject *self, PyObject *object, const char *data,
 static int
 pause_if_full(StreamObject *self)
 {
-    return self->s_queue.wq_size > self->s_base.t_high
+    return self->s_queue.wq_size > self->s_base.t_limits.high
                ? cl_transport_maybe_pause(base_of(self))
                : 0;
+}
+
+int
+cl_stream_send(TransportObject *base, const char *data, size_t size)
+{
+    StreamObject *self = (StreamObject *)base;
+    size_t none = 0;
+    int status;
+    if (make_way(self) < 0)
+        return -1;
+    if (base->t_conn_lost)
+        return cl_transport_write_when_lost(base);
+    status = self->s_queue.wq_size > 0
+                 ? queue_rest(self, NULL, data, size, &none)
+                 : send_now(self, NULL, data, size);
+    return status < 0 ? -1 : pause_if_full(self);
 }
 
 /* Whether asyncio would refuse to take more: its own method then says so. */
@@ -458,8 +465,8 @@ write_items(StreamObject *self, PyObject *items)
         return -1;
     if (self->s_base.t_conn_lost)
         return cl_transport_write_when_lost(base_of(self));
-    if (self->s_queue.wq_size == 0 && size <= COPY_MAX &&
-        in_callback(self->s_base.t_loop)) {
+    if (self->s_queue.wq_size == 0 && size <= CL_COPY_MAX &&
+        cl_loop_in_callback(self->s_base.t_loop)) {
         PyObject *joined = PyObject_CallMethodOneArg(
             self->s_base.t_loop->l_st->empty_bytes,
             self->s_base.t_loop->l_st->str_join, items);
@@ -678,7 +685,7 @@ receive_bytes(StreamObject *self, ssize_t *got)
 {
     char *buffer = net_of(self)->n_read_buffer;
     PyObject *data = NULL;
-    if (!(self->s_base.t_flags & CL_T_BULK)) {
+    if (!(self->s_base.t_flags & CL_T_BULK) && !net_of(self)->n_read_lent) {
         *got = receive(self, buffer, CL_READ_MAX);
         if (*got >= BULK_MIN)
             self->s_base.t_flags |= CL_T_BULK;
@@ -688,12 +695,24 @@ receive_bytes(StreamObject *self, ssize_t *got)
     *got =
         data == NULL ? 1 : receive(self, PyBytes_AS_STRING(data), CL_READ_MAX);
     if (*got < BULK_MIN)
-        self->s_base.t_flags &= (uint8_t)~CL_T_BULK;
+        self->s_base.t_flags &= (uint16_t)~CL_T_BULK;
     if (data != NULL && *got <= 0)
         Py_CLEAR(data);
     else if (data != NULL && *got < CL_READ_MAX)
         (void)_PyBytes_Resize(&data, *got);
     return data;
+}
+
+/* Nothing was received: 0/-1 */
+static int
+got_nothing(StreamObject *self, ssize_t got)
+{
+    if (got == 0)
+        return at_eof(self);
+    return not_yet(got) ? 0
+                        : cl_transport_fatal_errno(
+                              base_of(self), (int)got,
+                              "Fatal read error on socket transport");
 }
 
 static int
@@ -702,14 +721,8 @@ read_bytes(StreamObject *self)
     TransportObject *base = base_of(self);
     ssize_t got;
     PyObject *data = receive_bytes(self, &got);
-    if (got <= 0) {
-        if (got == 0)
-            return at_eof(self);
-        return not_yet(got) ? 0
-                            : cl_transport_fatal_errno(
-                                  base, (int)got,
-                                  "Fatal read error on socket transport");
-    }
+    if (got <= 0)
+        return got_nothing(self, got);
     if (data == NULL)
         return cl_transport_fatal(base,
                                   "Fatal read error on socket transport");
@@ -764,13 +777,8 @@ read_into_buffer(StreamObject *self)
                            : "Fatal read error on socket transport");
     ssize_t got = receive(self, view.buf, (size_t)view.len);
     PyBuffer_Release(&view);
-    if (got == 0)
-        return at_eof(self);
-    if (got < 0)
-        return not_yet(got) ? 0
-                            : cl_transport_fatal_errno(
-                                  base, (int)got,
-                                  "Fatal read error on socket transport");
+    if (got <= 0)
+        return got_nothing(self, got);
     PyObject *count = PyLong_FromSsize_t(got);
     int status =
         count == NULL
@@ -785,7 +793,49 @@ read_into_buffer(StreamObject *self)
                      "Fatal error: protocol.buffer_updated() call failed.");
 }
 
+/* What is received stays in the loop's buffer, where TLS reads it; in a turn within
+ * that, in one of its own. */
+static int
+read_for_tls(StreamObject *self)
+{
+    TransportObject *base = base_of(self);
+    cl_net *net = net_of(self);
+    bool lent = net->n_read_lent;
+    char *buffer = lent ? PyMem_RawMalloc(CL_READ_MAX) : net->n_read_buffer;
+    int status = 0;
+    if (buffer == NULL) {
+        PyErr_NoMemory();
+        return cl_transport_fatal(base,
+                                  "Fatal read error on socket transport");
+    }
+    ssize_t got = receive(self, buffer, CL_READ_MAX);
+    if (got > 0) {
+        PyObject *tls = Py_NewRef(base->t_protocol);
+        net->n_read_lent = true;
+        status = cl_tls_received(tls, buffer, (size_t)got);
+        Py_DECREF(tls);
+    }
+    net->n_read_lent = lent;
+    if (lent)
+        PyMem_RawFree(buffer);
+    if (got <= 0)
+        return got_nothing(self, got);
+    return status == 0 ? 0
+                       : cl_transport_fatal(
+                             base, "Fatal error: protocol." CL_TLS_RECEIVE_NAME
+                                   "() call failed.");
+}
+
 /* ------------------------------------------------------------------ the watch */
+
+static int
+receive_some(StreamObject *self)
+{
+    unsigned flags = self->s_base.t_flags;
+    return flags & CL_T_BUFFERED ? read_into_buffer(self)
+           : flags & CL_T_TLS    ? read_for_tls(self)
+                                 : read_bytes(self);
+}
 
 static int
 run_events(StreamObject *self, unsigned bits)
@@ -796,9 +846,7 @@ run_events(StreamObject *self, unsigned bits)
         cl_transport_started(base) < 0)
         return -1;
     if ((bits & CL_READ) && (base->t_watch.w_want & CL_READ) &&
-        !base->t_conn_lost &&
-        (base->t_flags & CL_T_BUFFERED ? read_into_buffer(self)
-                                       : read_bytes(self)) < 0)
+        !base->t_conn_lost && receive_some(self) < 0)
         return -1;
     if ((bits & CL_WRITE) && (base->t_watch.w_want & CL_WRITE))
         return write_ready(self);

@@ -25,6 +25,14 @@ typedef struct {
  * transport's from then on; on failure the caller's. */
 TransportObject *cl_stream_new(cl_transport_args *args, bool nodelay_known);
 
+/* As write(), for what a protocol in C has gathered itself: it is sent at once, and
+ * copied where it must wait. 0/-1 */
+int cl_stream_send(TransportObject *self, const char *data, size_t size);
+
+/* What tls/ does, when the protocol is its transport: `data` may be read until this
+ * returns. 0, or -1 if the transport below is to break. Runs Python. */
+int cl_tls_received(PyObject *tls, const char *data, size_t size);
+
 PyTypeObject *cl_stream_setup(PyObject *module, cl_state *st);
 
 #endif

@@ -305,8 +305,10 @@ set_protocol(TransportObject *self, PyObject *protocol)
         protocol, self->t_loop->l_st->asyncio_BufferedProtocol);
     if (buffered < 0)
         return -1;
-    self->t_flags = (uint8_t)((self->t_flags & ~CL_T_BUFFERED) |
-                              (buffered ? CL_T_BUFFERED : 0) | CL_T_CONNECTED);
+    bool tls = Py_TYPE(protocol) == self->t_loop->l_st->SSLTransportType;
+    self->t_flags = (uint16_t)((self->t_flags & ~(CL_T_BUFFERED | CL_T_TLS)) |
+                               (buffered ? CL_T_BUFFERED : 0) |
+                               (tls ? CL_T_TLS : 0) | CL_T_CONNECTED);
     Py_XSETREF(self->t_protocol, Py_NewRef(protocol));
     return 0;
 }
@@ -342,8 +344,7 @@ cl_transport_new(const cl_transport_args *args)
     self->t_family = (uint16_t)args->family;
     self->t_type = (uint8_t)args->socktype;
     self->t_proto = (uint16_t)args->proto;
-    self->t_high = 64 * 1024;
-    self->t_low = self->t_high / 4;
+    self->t_limits = (cl_limits){CL_WRITE_HIGH, CL_WRITE_HIGH / 4};
     cl_watch_init(&self->t_watch, &args->ops->watch, (PyObject *)self);
     if (args->extra != NULL &&
         (self->t_extra = PyDict_Copy(args->extra)) == NULL)
@@ -352,7 +353,7 @@ cl_transport_new(const cl_transport_args *args)
                                             : PyContext_CopyCurrent();
     if (self->t_context == NULL || set_protocol(self, args->protocol) < 0)
         goto failed;
-    self->t_flags &= (uint8_t)~CL_T_GONE;
+    self->t_flags &= (uint16_t)~CL_T_GONE;
     if (find_addresses(self, args) < 0)
         goto failed;
     if (args->server != NULL) {
@@ -475,19 +476,8 @@ cl_transport_tell(TransportObject *self, PyObject *name, PyObject *arg,
 static int
 report(TransportObject *self, PyObject *exception, const char *text)
 {
-    cl_state *st = self->t_loop->l_st;
-    PyObject *message = PyUnicode_FromString(text), *details = PyDict_New();
-    int status = -1;
-    if (message != NULL && details != NULL &&
-        PyDict_SetItem(details, st->str_message, message) == 0 &&
-        PyDict_SetItem(details, st->str_exception, exception) == 0 &&
-        PyDict_SetItem(details, st->str_transport, (PyObject *)self) == 0 &&
-        PyDict_SetItem(details, st->str_protocol,
-                       self->t_protocol ? self->t_protocol : Py_None) == 0)
-        status = cl_report(self->t_loop, details, exception);
-    Py_XDECREF(message);
-    Py_XDECREF(details);
-    return status;
+    return cl_report_transport(self->t_loop, text, exception, (PyObject *)self,
+                               self->t_protocol);
 }
 
 int
@@ -519,7 +509,7 @@ int
 cl_transport_maybe_pause(TransportObject *self)
 {
     if ((self->t_flags & (CL_T_PROTOCOL_PAUSED | CL_T_GONE)) != 0 ||
-        cl_transport_ops_of(self)->buffered(self) <= self->t_high)
+        cl_transport_ops_of(self)->buffered(self) <= self->t_limits.high)
         return 0;
     self->t_flags |= CL_T_PROTOCOL_PAUSED;
     return tell_flow(self, self->t_loop->l_st->str_pause_writing,
@@ -531,9 +521,9 @@ cl_transport_maybe_resume(TransportObject *self)
 {
     if ((self->t_flags & CL_T_PROTOCOL_PAUSED) == 0 ||
         (self->t_flags & CL_T_GONE) != 0 ||
-        cl_transport_ops_of(self)->buffered(self) > self->t_low)
+        cl_transport_ops_of(self)->buffered(self) > self->t_limits.low)
         return 0;
-    self->t_flags &= (uint8_t)~CL_T_PROTOCOL_PAUSED;
+    self->t_flags &= (uint16_t)~CL_T_PROTOCOL_PAUSED;
     return tell_flow(self, self->t_loop->l_st->str_resume_writing,
                      "protocol.resume_writing() failed");
 }
@@ -568,73 +558,23 @@ cl_transport_leave(PyObject *context, int status)
 
 /* ------------------------------------------------------------------- logging */
 
-static int
-call_logger(TransportObject *self, PyObject *level, PyObject *const *args,
-            size_t nargs, PyObject *kwnames)
-{
-    cl_state *st = self->t_loop->l_st;
-    PyObject *logger =
-        PyObject_GetAttr(st->base_events_module, st->str_logger);
-    PyObject *method = logger == NULL ? NULL : PyObject_GetAttr(logger, level);
-    PyObject *result = method == NULL
-                           ? NULL
-                           : PyObject_Vectorcall(method, args, nargs, kwnames);
-    Py_XDECREF(logger);
-    Py_XDECREF(method);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
-
 int
 cl_transport_debug(TransportObject *self, const char *format)
 {
-    if (!self->t_loop->l_debug)
-        return 0;
-    PyObject *text = PyUnicode_FromString(format);
-    PyObject *args[] = {text, (PyObject *)self};
-    int status =
-        text == NULL
-            ? -1
-            : call_logger(self, self->t_loop->l_st->str_debug, args, 2, NULL);
-    Py_XDECREF(text);
-    return status;
+    LoopObject *loop = self->t_loop;
+    return loop->l_debug ? cl_log(loop, loop->l_st->str_debug, format,
+                                  (PyObject *)self, NULL, NULL)
+                         : 0;
 }
 
 int
 cl_transport_write_when_lost(TransportObject *self)
 {
-    int status = 0;
-    /* As asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
-    if (self->t_conn_lost >= 5) {
-        PyObject *text =
-            PyUnicode_FromString("socket.send() raised exception.");
-        status = text == NULL
-                     ? -1
-                     : call_logger(self, self->t_loop->l_st->str_warning,
-                                   &text, 1, NULL);
-        Py_XDECREF(text);
-    }
-    self->t_conn_lost++;
-    return status;
-}
-
-static int
-log_os_error(TransportObject *self, PyObject *exception, const char *message)
-{
-    cl_state *st = self->t_loop->l_st;
-    if (!self->t_loop->l_debug)
+    LoopObject *loop = self->t_loop;
+    if (self->t_conn_lost++ < CL_LOG_LOST_WRITES)
         return 0;
-    PyObject *format = PyUnicode_FromString("%r: %s");
-    PyObject *text = PyUnicode_FromString(message);
-    PyObject *kwnames = PyTuple_Pack(1, st->str_exc_info);
-    PyObject *args[] = {format, (PyObject *)self, text, exception};
-    int status = format == NULL || text == NULL || kwnames == NULL
-                     ? -1
-                     : call_logger(self, st->str_debug, args, 3, kwnames);
-    Py_XDECREF(format);
-    Py_XDECREF(text);
-    Py_XDECREF(kwnames);
-    return status;
+    return cl_log(loop, loop->l_st->str_warning,
+                  "socket.send() raised exception.", NULL, NULL, NULL);
 }
 
 /* ----------------------------------------------------------------- the ending */
@@ -674,7 +614,8 @@ cl_transport_fatal(TransportObject *self, const char *message)
         return -1;
     PyObject *exception = PyErr_GetRaisedException(), *error = NULL;
     int status = PyErr_GivenExceptionMatches(exception, PyExc_OSError)
-                     ? log_os_error(self, exception, message)
+                     ? cl_log_os_error(self->t_loop, (PyObject *)self, message,
+                                       exception)
                      : report(self, exception, message);
     if (status < 0)
         error = PyErr_GetRaisedException();
@@ -876,7 +817,7 @@ static PyObject *
 Transport_resume_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
     if ((self->t_flags & (CL_T_CLOSING | CL_T_PAUSED)) == CL_T_PAUSED) {
-        self->t_flags &= (uint8_t)~CL_T_PAUSED;
+        self->t_flags &= (uint16_t)~CL_T_PAUSED;
         if (cl_transport_want(self, CL_READ, true) < 0 ||
             cl_transport_debug(self, "%r resumes reading") < 0)
             return NULL;
@@ -903,21 +844,20 @@ static PyObject *
 Transport_get_write_buffer_limits(TransportObject *self,
                                   PyObject *Py_UNUSED(ignored))
 {
-    return Py_BuildValue("(nn)", (Py_ssize_t)self->t_low,
-                         (Py_ssize_t)self->t_high);
+    return cl_flow_limits_tuple(&self->t_limits);
 }
 
 /* What asyncio computes: *high and *low are owned, NULL where not given; 1 if they
  * are valid, 0 if not, -1 on error. */
 static int
-complete_limits(PyObject **high, PyObject **low)
+complete_limits(PyObject **high, PyObject **low, size_t standard)
 {
     PyObject *four = PyLong_FromLong(4), *zero = PyLong_FromLong(0);
     int valid = -1;
     if (four == NULL || zero == NULL)
         goto done;
     if (*high == NULL)
-        *high = *low == NULL ? PyLong_FromLong(64 * 1024)
+        *high = *low == NULL ? PyLong_FromSize_t(standard)
                              : PyNumber_Multiply(four, *low);
     if (*high != NULL && *low == NULL)
         *low = PyNumber_FloorDivide(*high, four);
@@ -932,6 +872,48 @@ done:
     return valid;
 }
 
+int
+cl_flow_limits(const char *format, PyObject *args, PyObject *kwargs,
+               size_t standard, cl_limits *limits)
+{
+    static char *keywords[] = {"high", "low", NULL};
+    PyObject *high = Py_None, *low = Py_None;
+    int status = -1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, keywords, &high,
+                                     &low))
+        return -1;
+    high = high == Py_None ? NULL : Py_NewRef(high);
+    low = low == Py_None ? NULL : Py_NewRef(low);
+    int valid = complete_limits(&high, &low, standard);
+    if (valid == 0)
+        PyErr_Format(PyExc_ValueError,
+                     "high (%R) must be >= low (%R) must be >= 0", high, low);
+    if (valid <= 0)
+        goto done;
+    /* In whole bytes, and clipped: no buffer gets larger. */
+    Py_SETREF(high, PyNumber_Long(high));
+    Py_SETREF(low, PyNumber_Long(low));
+    if (high == NULL || low == NULL)
+        goto done;
+    cl_limits clipped = {(size_t)PyNumber_AsSsize_t(high, NULL),
+                         (size_t)PyNumber_AsSsize_t(low, NULL)};
+    if (PyErr_Occurred())
+        goto done;
+    *limits = clipped;
+    status = 0;
+done:
+    Py_XDECREF(high);
+    Py_XDECREF(low);
+    return status;
+}
+
+PyObject *
+cl_flow_limits_tuple(const cl_limits *limits)
+{
+    return Py_BuildValue("(nn)", (Py_ssize_t)limits->low,
+                         (Py_ssize_t)limits->high);
+}
+
 PyDoc_STRVAR(
     Transport_set_write_buffer_limits_doc,
     "set_write_buffer_limits($self, high=None, low=None)\n--\n\n"
@@ -944,37 +926,11 @@ static PyObject *
 Transport_set_write_buffer_limits(TransportObject *self, PyObject *args,
                                   PyObject *kwargs)
 {
-    static char *keywords[] = {"high", "low", NULL};
-    PyObject *high = Py_None, *low = Py_None, *result = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs,
-                                     "|OO:set_write_buffer_limits", keywords,
-                                     &high, &low))
+    if (cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs,
+                       CL_WRITE_HIGH, &self->t_limits) < 0 ||
+        cl_transport_maybe_pause(self) < 0)
         return NULL;
-    high = high == Py_None ? NULL : Py_NewRef(high);
-    low = low == Py_None ? NULL : Py_NewRef(low);
-    int valid = complete_limits(&high, &low);
-    if (valid == 0)
-        PyErr_Format(PyExc_ValueError,
-                     "high (%R) must be >= low (%R) must be >= 0", high, low);
-    if (valid <= 0)
-        goto done;
-    /* In whole bytes, and clipped: no buffer gets larger. */
-    Py_SETREF(high, PyNumber_Long(high));
-    Py_SETREF(low, PyNumber_Long(low));
-    if (high == NULL || low == NULL)
-        goto done;
-    Py_ssize_t high_size = PyNumber_AsSsize_t(high, NULL);
-    Py_ssize_t low_size = PyNumber_AsSsize_t(low, NULL);
-    if (PyErr_Occurred())
-        goto done;
-    self->t_high = (size_t)high_size;
-    self->t_low = (size_t)low_size;
-    if (cl_transport_maybe_pause(self) == 0)
-        result = Py_NewRef(Py_None);
-done:
-    Py_XDECREF(high);
-    Py_XDECREF(low);
-    return result;
+    Py_RETURN_NONE;
 }
 
 /* asyncio's sendfile() works on the bare socket: the loop lets it. */
@@ -1073,13 +1029,13 @@ get_flag(TransportObject *self, void *flag)
 static PyObject *
 get_high(TransportObject *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromSize_t(self->t_high);
+    return PyLong_FromSize_t(self->t_limits.high);
 }
 
 static PyObject *
 get_low(TransportObject *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromSize_t(self->t_low);
+    return PyLong_FromSize_t(self->t_limits.low);
 }
 
 static PyObject *

@@ -26,6 +26,12 @@
 /* As asyncio's max_size of a read. */
 #define CL_READ_MAX (256 * 1024)
 
+/* The standard high-water mark, in bytes. */
+#define CL_WRITE_HIGH (64 * 1024)
+
+/* As asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
+#define CL_LOG_LOST_WRITES 5
+
 /* Bits of a transport's ready node, beside CL_READ and CL_WRITE. */
 enum { CL_START = 4 };
 
@@ -38,7 +44,14 @@ enum {
     CL_T_BUFFERED = 32,        /* the protocol is a BufferedProtocol */
     CL_T_GONE = 64,            /* closed, and everything let go */
     CL_T_BULK = 128,           /* the last read was a large one */
+    CL_T_TLS = 256,            /* the protocol is a TLS transport of ours */
 };
+
+/* Water marks, in bytes. */
+typedef struct {
+    size_t high;
+    size_t low;
+} cl_limits;
 
 /* An IPv4 or IPv6 address as the kernel gave it. */
 typedef union {
@@ -62,13 +75,12 @@ typedef struct TransportObject {
     PyObject *t_waiter; /* owned future of who made it, or NULL */
     cl_watch t_watch;
     int t_fd; /* of no meaning once gone */
-    uint8_t t_flags;
+    uint16_t t_flags;
     uint8_t t_type; /* SOCK_STREAM and so on */
     uint16_t t_family;
     uint16_t t_proto;
     uint32_t t_conn_lost; /* as asyncio's _conn_lost */
-    size_t t_high;        /* water marks, in bytes */
-    size_t t_low;
+    cl_limits t_limits;
     cl_inet_address t_sockname;
     cl_inet_address t_peername;
 } TransportObject;
@@ -180,6 +192,12 @@ bool cl_transport_claims(const cl_watch *watch);
  * caller then drops it. Keeps the exception that is set. */
 void cl_transport_disown(TransportObject *self, bool sock_given);
 
+/* What set_write_buffer_limits() and its like do with their arguments; `format` is
+ * PyArg_ParseTupleAndKeywords()'s, `standard` the high mark if none is given. 0/-1 */
+int cl_flow_limits(const char *format, PyObject *args, PyObject *kwargs,
+                   size_t standard, cl_limits *limits);
+PyObject *cl_flow_limits_tuple(const cl_limits *limits); /* (low, high) */
+
 /* logger.debug(format, self) in debug mode. 0/-1 */
 int cl_transport_debug(TransportObject *self, const char *format);
 
@@ -201,6 +219,7 @@ PyTypeObject *cl_transport_type(PyObject *module, cl_state *st,
 /* What the loop's transports share. */
 typedef struct cl_net {
     char *n_read_buffer; /* CL_READ_MAX bytes */
+    bool n_read_lent;    /* what is in it is still being read */
     /* Writes of the callback in progress that are to be sent together: the
      * first by reference, the rest copied. */
     TransportObject *n_writer; /* owned, or NULL: nothing is gathered */
@@ -213,6 +232,10 @@ typedef struct cl_net {
 /* How much is copied together. A socket's own buffer is not much larger, and the
  * default high-water mark, beyond which everything is sent at once, is this. */
 #define CL_GATHER_MAX (64 * 1024)
+
+/* More than this goes out by itself instead of being copied: the copy would cost
+ * more than the system call it saves. */
+#define CL_COPY_MAX (16 * 1024)
 
 /* The loop's own, made when first asked for; NULL with MemoryError. */
 cl_net *cl_net_of(LoopObject *loop);

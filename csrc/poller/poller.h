@@ -44,7 +44,8 @@ typedef struct {
     int (*set)(cl_poller *poller, int fd, uint32_t generation, unsigned have,
                unsigned want);
     /* Wait up to timeout_ns (negative: without limit); without an event less only
-     * when a descriptor turns out to be closed. -EINTR when a signal came. The one call that blocks: made without the GIL. */
+     * when a descriptor turns out to be closed. -EINTR when a signal came. The one call that blocks: with a timeout it is made
+     * without the GIL. */
     int (*wait)(cl_poller *poller, int64_t timeout_ns, cl_event *events,
                 int max);
 } cl_poller_ops;

@@ -27,11 +27,6 @@ ENTRIES = [
         "reads _internal_fds, _ssock and _csock: the count and the two ends of asyncio's self-pipe",
     ),
     test(
-        "test_ssl.TestSSL.test_remote_shutdown_receives_trailing_data_on_slow_socket",
-        "reads _read_ready_cb of asyncio's own socket transport and replaces its _sock while it writes",
-        "3.14-",
-    ),
-    test(
         "test_unix_events.SelectorEventLoopSignalTests.test_close_on_finalizing",
         "replaces the names sys and signal inside asyncio.unix_events to pretend that the interpreter ends",
     ),

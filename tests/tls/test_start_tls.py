@@ -1,11 +1,19 @@
 """loop.start_tls(): an open connection becomes one of TLS."""
 
 import asyncio
+import contextlib
+import inspect
 import socket
 import ssl
 from asyncio import base_events
 
 import pytest
+
+TIMEOUTS = [
+    name
+    for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout")
+    if name in inspect.signature(asyncio.AbstractEventLoop.start_tls).parameters
+]
 
 
 class Tls:
@@ -70,3 +78,524 @@ def test_client_hello_that_came_with_the_request_for_tls(loop, loop_kind, server
         return answer
 
     assert loop.run_until_complete(asyncio.wait_for(main(), 30)) == b"secret word\n"
+
+
+# Upgrades, with a peer driven by hand
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def kind(request):
+    return request.param
+
+
+def plain_connection(stage, protocol, kind="unix"):
+    """A connection without TLS yet; returns its transport, and the socket at the other end."""
+    ours, theirs = stage.pair(kind)
+
+    async def main():
+        return await stage.loop.create_connection(lambda: protocol, sock=ours)
+
+    return stage.keep(stage.run(main())[0]), theirs
+
+
+def upgrade(stage, transport, protocol, side, context=None, **options):
+    if side == "client":
+        options.setdefault("server_hostname", "localhost")
+    contexts = stage.contexts
+    context = context or (contexts.usual_client() if side == "client" else contexts.usual_server())
+    upgrading = stage.loop.start_tls(transport, protocol, context, server_side=side == "server", **options)
+    return stage.loop.create_task(upgrading)
+
+
+def other_end(stage, sock, side, context=None):
+    if side == "client":
+        return stage.peer(stage, sock, context or stage.contexts.usual_server(), server_side=True)
+    return stage.peer(stage, sock, context or stage.contexts.usual_client(), server_hostname="localhost")
+
+
+def upgraded(stage, protocol, side, kind="unix", **options):
+    below, sock = plain_connection(stage, protocol, kind)
+    task = upgrade(stage, below, protocol, side, **options)
+    peer = other_end(stage, sock, side)
+    peer.handshake()
+    stage.until(task.done)
+    stage.settle()
+    return stage.keep(task.result()), peer, below
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+def test_upgrade(same, side, kind, buffered):
+    def body(stage):
+        protocol = stage.buffered() if buffered else stage.recorder()
+        transport, peer, below = upgraded(stage, protocol, side, kind)
+        told = below is not transport, transport.get_protocol() is protocol, below.get_protocol() is not protocol
+        told += isinstance(transport, asyncio.Transport), transport.get_extra_info("cipher") is not None
+        told += transport.get_extra_info("socket") is below.get_extra_info("socket"), transport.is_reading()
+        transport.write(b"to the peer")
+        told += (peer.receive(11),)
+        peer.send(b"from the peer")
+        stage.until(lambda: protocol.data)
+        transport.close()
+        told += transport.is_closing(), peer.ending()
+        peer.close()
+        stage.until(lambda: protocol.lost)
+        stage.settle()
+        return told, protocol.story, below.is_closing()
+
+    told, story, closing = same(body)["result"]
+    assert all(told[:7]) and story[:2] == [("made",), ("data", b"from the peer")] and story[-1] == ("lost", None)
+
+
+def test_connection_is_not_made_again(same, side):
+    def body(stage):
+        protocol = stage.recorder()
+        upgraded(stage, protocol, side)
+        return protocol.story
+
+    assert same(body)["result"] == [("made",)]
+
+
+def test_upgrade_to_another_protocol(same, side):
+    def body(stage):
+        first, second = stage.recorder(), stage.recorder()
+        below, sock = plain_connection(stage, first)
+        task = upgrade(stage, below, second, side)
+        peer = other_end(stage, sock, side)
+        peer.handshake()
+        stage.until(task.done)
+        stage.keep(task.result())
+        peer.send(b"data")
+        stage.until(lambda: second.data)
+        peer.raw(peer.close_notify())
+        peer.half_close()
+        stage.until(lambda: second.lost)
+        stage.settle()
+        return first.story, second.story
+
+    first, second = same(body)["result"]
+    assert first == [("made",)] and second[0] == ("data", b"data") and second[-1] == ("lost", None)
+
+
+def test_plain_bytes_written_before_go_first(same, side):
+    def body(stage):
+        protocol = stage.recorder()
+        below, sock = plain_connection(stage, protocol)
+        below.write(b"plain" * 100000)
+        task = upgrade(stage, below, protocol, side)
+        got = b""
+
+        def receive():
+            nonlocal got
+            try:
+                got += sock.recv(500000 - len(got))
+            except BlockingIOError:
+                pass
+            return len(got) == 500000
+
+        stage.until(receive)
+        peer = other_end(stage, sock, side)
+        peer.handshake()
+        stage.until(task.done)
+        stage.keep(task.result()).write(b"encrypted")
+        return got == b"plain" * 100000, peer.receive(9)
+
+    assert same(body)["result"] == (True, b"encrypted")
+
+
+# Failures
+
+
+@pytest.mark.parametrize("how", ["certificate", "garbage", "eof", "reset", "timeout", "cancelled"])
+def test_failure(same, contexts, side, how):
+    """What becomes of the transport below, and what its protocol is told."""
+
+    def body(stage):
+        protocol = stage.recorder()
+        below, sock = plain_connection(stage, protocol, "tcp")
+        context = None
+        if side == "client":
+            context = contexts.client(authority=contexts.other_authority)
+        task = upgrade(stage, below, protocol, side, context, **{TIMEOUTS[0]: 0.02} if how == "timeout" else {})
+        with stage.unwarned():
+            stage.settle()
+            other = contexts.client(authority=contexts.other_authority) if side == "server" else None
+            peer = other_end(stage, sock, side, other)
+            if how == "certificate":
+                peer.fate()
+                peer.half_close()
+            elif how == "garbage":
+                peer.raw(b"GET / HTTP/1.0\r\n\r\n")
+            elif how == "eof":
+                peer.half_close()
+            elif how == "reset":
+                peer.reset()
+            elif how == "cancelled":
+                task.cancel()
+            outcome = stage.outcome(task)
+            stage.settle()
+            told = below.is_closing(), below.get_extra_info("socket").fileno() == -1, protocol.story
+            below.close()
+            below.abort()
+            stage.settle()
+            return outcome, told, protocol.story
+
+    outcome, told, _ = same(body)["result"]
+    assert outcome != "done" and told[0]
+
+
+@pytest.mark.parametrize("sslcontext", [None, True, "context", object()], ids=["None", "True", "a string", "object()"])
+def test_context_that_is_none(same, sslcontext):
+    def body(stage):
+        protocol = stage.recorder()
+        below, sock = plain_connection(stage, protocol)
+        told = stage.attempt(lambda: stage.loop.start_tls(below, protocol, sslcontext))
+        sock.send(b"still plain")
+        stage.until(lambda: protocol.data)
+        return told, protocol.data, below.get_protocol() is protocol
+
+    (error, text), data, kept = same(body)["result"]
+    assert error == "TypeError" and text.startswith("sslcontext is expected to be an instance of ssl.SSLContext")
+    assert data == b"still plain" and kept
+
+
+@pytest.mark.parametrize("transport", [None, object, asyncio.Transport, asyncio.ReadTransport], ids=str)
+def test_transport_that_cannot(same, contexts, transport):
+    def body(stage):
+        return stage.attempt(
+            lambda: stage.loop.start_tls(transport() if transport else None, stage.recorder(), contexts.usual_client())
+        )
+
+    error, text = same(body)["result"]
+    assert error == "TypeError" and text.endswith("is not supported by start_tls()")
+
+
+def test_datagrams_cannot(same, contexts):
+    def body(stage):
+        async def main():
+            transport, _ = await stage.loop.create_datagram_endpoint(
+                asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0)
+            )
+            try:
+                await stage.loop.start_tls(transport, stage.recorder(), contexts.usual_client())
+            finally:
+                transport.close()
+                await asyncio.sleep(0)
+
+        error, text = stage.attempt(main)
+        return error, text.split()[0], text.split(">")[-1]
+
+    assert same(body)["result"] == ("TypeError", "transport", " is not supported by start_tls()")
+
+
+@pytest.mark.parametrize("name", TIMEOUTS)
+@pytest.mark.parametrize("value", [0, -1, "soon"])
+def test_wrong_timeouts(same, contexts, name, value):
+    def body(stage):
+        protocol = stage.recorder()
+        below, sock = plain_connection(stage, protocol)
+        told = stage.attempt(lambda: stage.loop.start_tls(below, protocol, contexts.usual_client(), **{name: value}))
+        return told, below.get_protocol() is protocol, below.is_reading(), below.is_closing()
+
+    assert same(body)["result"][0][0] in ("ValueError", "TypeError")
+
+
+# Streams
+
+needs_stream_writer = pytest.mark.skipif(not hasattr(asyncio.StreamWriter, "start_tls"), reason="Python 3.11 has it")
+
+
+@needs_stream_writer
+def test_stream_writers(same, contexts):
+    def body(stage):
+        async def serve(reader, writer):
+            assert await reader.readline() == b"STARTTLS\n"
+            writer.write(b"go\n")
+            await writer.start_tls(contexts.usual_server())
+            line = await reader.readline()
+            writer.write(line.upper())
+            await writer.drain()
+            rest = await reader.read()
+            served.set_result((line, rest, writer.get_extra_info("cipher") is not None))
+            writer.close()
+
+        async def main():
+            nonlocal served
+            served = stage.loop.create_future()
+            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write(b"STARTTLS\n")
+            assert await reader.readline() == b"go\n"
+            await writer.start_tls(contexts.usual_client(), server_hostname="localhost")
+            writer.write(b"secret\n")
+            answer = await reader.readline()
+            writer.close()
+            await writer.wait_closed()
+            told = await served
+            server.close()
+            return answer, told
+
+        served = None
+        return stage.run(main())
+
+    assert same(body)["result"] == (b"SECRET\n", (b"secret\n", b"", True))
+
+
+@needs_stream_writer
+def test_stream_writer_whose_handshake_fails(same, contexts):
+    def body(stage):
+        async def serve(reader, writer):
+            try:
+                await writer.start_tls(contexts.usual_server())
+            except Exception as error:
+                served.set_result(type(error).__name__)
+            writer.close()
+
+        async def main():
+            nonlocal served
+            served = stage.loop.create_future()
+            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            try:
+                await writer.start_tls(contexts.client(authority=contexts.other_authority), server_hostname="localhost")
+            except ssl.SSLError as error:
+                told = stage.describe(error)
+            writer.close()
+            server.close()
+            return told, await served, writer.transport.is_closing()
+
+        served = None
+        with stage.unwarned():
+            return stage.run(main())
+
+    assert same(body)["result"][0][0] == "SSLCertVerificationError"
+
+
+# TLS in TLS
+
+
+def can_be_nested(stage):
+    transport, _ = stage.connect(stage.recorder())
+    return getattr(transport, "_start_tls_compatible", False)
+
+
+@pytest.mark.parametrize("end", ["close", "abort", "peer", "peer, outer only", "unclean"])
+def test_tls_in_tls(same, end):
+    """Our client speaks TLS to a server behind one that speaks TLS too; the peer is driven by hand, twice."""
+
+    def body(stage):
+        if not can_be_nested(stage):
+            return "cannot"
+        protocol = stage.recorder()
+        outer, outer_peer = stage.connect(protocol)
+        task = upgrade(stage, outer, protocol, "client")
+        inner_peer = other_end(stage, None, "client")
+        stage.settle()
+
+        def exchange():
+            """Moves what is encrypted twice between the peers' layers."""
+            outer_peer.pull()
+            try:
+                while True:
+                    data = outer_peer.tls.read(1 << 16)
+                    if not data:
+                        break
+                    inner_peer.incoming.write(data)
+            except ssl.SSLError:
+                pass
+            data = inner_peer.outgoing.read()
+            if data:
+                outer_peer.send(data)
+
+        def done(function, *args):
+            results = []
+
+            def attempt():
+                exchange()
+                try:
+                    results.append(function(*args))
+                except ssl.SSLWantReadError:
+                    pass
+                exchange()
+                return results
+
+            stage.until(attempt)
+            return results[0]
+
+        done(inner_peer.tls.do_handshake)
+        stage.until(task.done)
+        inner = stage.keep(task.result())
+        inner.write(b"to the innermost")
+        told = [done(inner_peer.tls.read, 16)]
+        inner_peer.tls.write(b"from the innermost")
+        exchange()
+        stage.until(lambda: len(protocol.data) == 18)
+        if end in ("close", "abort"):
+            getattr(inner, end)()
+            stage.settle()
+        if end in ("close", "peer"):
+            exchange()
+            inner_peer.outgoing.write(inner_peer.close_notify())
+            exchange()
+        if end != "unclean":
+            stage.settle()
+            with contextlib.suppress(ConnectionError):
+                outer_peer.raw(outer_peer.close_notify())
+        stage.settle()
+        outer_peer.half_close()
+        stage.until(lambda: protocol.lost)
+        stage.settle()
+        assert protocol.lost == 1
+        return told, protocol.story, inner.is_closing(), outer.is_closing()
+
+    result = same(body)["result"]
+    assert result == "cannot" or result[1][:2] == [("made",), ("data", b"from the innermost")]
+
+
+@pytest.mark.parametrize("size", [1, 20000, 500000])
+def test_tls_in_tls_carries_data(same, size):
+    data = bytes(range(250)) * (size // 250) + bytes(size % 250)
+
+    def body(stage):
+        if not can_be_nested(stage):
+            return "cannot"
+        ours, theirs = stage.recorder(), stage.recorder()
+        client, server = stage.couple(ours, theirs)
+        tasks = upgrade(stage, client, ours, "client"), upgrade(stage, server, theirs, "server")
+        stage.until(lambda: all(task.done() for task in tasks))
+        client, server = (stage.keep(task.result()) for task in tasks)
+        theirs.hooks["data"] = lambda protocol, data: server.write(data)
+        client.write(data)
+        stage.until(lambda: len(ours.data) >= len(data))
+        client.close()
+        stage.until(lambda: ours.lost and theirs.lost)
+        stage.settle()
+        return ours.data == data, theirs.data == data, ours.lost, theirs.lost
+
+    assert same(body)["result"] in ("cannot", (True, True, 1, 1))
+
+
+# Over a transport that is written in Python
+
+
+class Wrapped(asyncio.Transport):
+    """Passes everything on to another transport, and counts."""
+
+    _start_tls_compatible = True
+
+    def __init__(self, below):
+        super().__init__()
+        self.below = below
+        self.calls = {}
+
+    def count(self, name):
+        self.calls[name] = self.calls.get(name, 0) + 1
+
+    def write(self, data):
+        assert isinstance(data, (bytes, bytearray, memoryview))
+        self.count("write")
+        self.below.write(data)
+
+    def set_protocol(self, protocol):
+        self.count("set_protocol")
+        self.below.set_protocol(protocol)
+
+    def get_protocol(self):
+        return self.below.get_protocol()
+
+    def pause_reading(self):
+        self.count("pause_reading")
+        self.below.pause_reading()
+
+    def resume_reading(self):
+        self.count("resume_reading")
+        self.below.resume_reading()
+
+    def is_reading(self):
+        return self.below.is_reading()
+
+    def is_closing(self):
+        return self.below.is_closing()
+
+    def close(self):
+        self.count("close")
+        self.below.close()
+
+    def abort(self):
+        self.count("abort")
+        self.below.abort()
+
+    def _force_close(self, exc):
+        self.count("abort")
+        self.below._force_close(exc)
+
+    def get_extra_info(self, name, default=None):
+        return "wrapped" if name == "wrapping" else self.below.get_extra_info(name, default)
+
+    def get_write_buffer_size(self):
+        return self.below.get_write_buffer_size()
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        self.below.set_write_buffer_limits(high, low)
+
+
+@pytest.mark.parametrize("end", ["close", "abort", "peer", "unclean", "lost"])
+def test_over_a_transport_of_python(same, side, end):
+    def body(stage):
+        protocol = stage.recorder()
+        below, sock = plain_connection(stage, protocol)
+        wrapped = Wrapped(below)
+        task = upgrade(stage, wrapped, protocol, side)
+        peer = other_end(stage, sock, side)
+        peer.handshake()
+        stage.until(task.done)
+        transport = stage.keep(task.result())
+        stage.settle()
+        told = [transport.get_extra_info("wrapping"), transport.get_extra_info("cipher") is not None]
+        data = bytes(200000)
+        transport.write(data)
+        told.append(peer.receive(len(data)) == data)
+        peer.send(data)
+        stage.until(lambda: len(protocol.data) == len(data))
+        transport.pause_reading()
+        peer.send(b"more")
+        stage.settle()
+        told.append(len(protocol.data))
+        transport.resume_reading()
+        stage.until(lambda: protocol.data.endswith(b"more"))
+        if end == "close":
+            transport.close()
+            told += peer.ending()
+            peer.close()
+        elif end == "abort":
+            transport.abort()
+        elif end == "peer":
+            peer.raw(peer.close_notify())
+            peer.close()
+        elif end == "unclean":
+            peer.close()
+        else:
+            below.abort()
+        stage.until(lambda: protocol.lost)
+        stage.settle()
+        told.append({name for name in ("close", "abort") if name in wrapped.calls})
+        story = [event for event in protocol.story if event[0] not in ("data", "pause", "resume")]
+        return told, story, transport.is_closing()
+
+    told, story, _ = same(body)["result"]
+    assert told[:4] == ["wrapped", True, True, 200000] and story[-1][0] == "lost"
+
+
+def test_failure_over_a_transport_of_python(same, contexts):
+    def body(stage):
+        protocol = stage.recorder()
+        below, sock = plain_connection(stage, protocol)
+        wrapped = Wrapped(below)
+        with stage.unwarned():
+            context = contexts.client(authority=contexts.other_authority)
+            task = upgrade(stage, wrapped, protocol, "client", context)
+            other_end(stage, sock, "client").fate()
+            told = stage.outcome(task)
+            stage.settle()
+        return told, below.is_closing(), protocol.story
+
+    assert same(body)["result"][1]

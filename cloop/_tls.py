@@ -1,0 +1,86 @@
+"""TLS connections: what of them happens once, before the transport in C takes over."""
+
+import os
+from asyncio import constants, sslproto
+
+try:
+    import ssl
+except ImportError:
+    ssl = None
+
+__all__ = ("is_native", "new_transport", "upgrade")
+
+_SHUTDOWN_TIMEOUT = getattr(constants, "SSL_SHUTDOWN_TIMEOUT", 30.0)
+_ASYNCIO_CLASS = sslproto.SSLProtocol
+
+
+def is_native():
+    """Whether connections get our transport.
+
+    Not if CLOOP_TLS=stock says so, nor if a program has put another class in the place of
+    asyncio's SSLProtocol.
+    """
+    return ssl is not None and sslproto.SSLProtocol is _ASYNCIO_CLASS and os.environ.get("CLOOP_TLS") != "stock"
+
+
+def _timeout(name, seconds, standard):
+    if seconds is None:
+        return standard
+    if seconds <= 0:
+        raise ValueError("{} should be a positive number, got {}".format(name, seconds))
+    return seconds
+
+
+def new_transport(
+    loop,
+    protocol,
+    sslcontext,
+    waiter,
+    server_side=False,
+    server_hostname=None,
+    call_connection_made=True,
+    ssl_handshake_timeout=None,
+    ssl_shutdown_timeout=None,
+):
+    """Return a TLS transport for protocol, to be set as the protocol of the transport below it.
+
+    The arguments are those of asyncio's sslproto.SSLProtocol, timeouts in seconds. Raises
+    ValueError for a timeout that is not positive, or on the server's side without a context.
+    """
+    handshake = _timeout("ssl_handshake_timeout", ssl_handshake_timeout, constants.SSL_HANDSHAKE_TIMEOUT)
+    shutdown = _timeout("ssl_shutdown_timeout", ssl_shutdown_timeout, _SHUTDOWN_TIMEOUT)
+    if not sslcontext:
+        sslcontext = sslproto._create_transport_context(server_side, server_hostname)
+    return loop._new_tls(
+        protocol,
+        sslcontext,
+        waiter,
+        server_side,
+        server_hostname or None,
+        call_connection_made,
+        handshake,
+        shutdown,
+    )
+
+
+async def upgrade(loop, transport, protocol, sslcontext, **options):
+    """Do what asyncio's loop.start_tls() does, with our transport."""
+    if not isinstance(sslcontext, ssl.SSLContext):
+        raise TypeError("sslcontext is expected to be an instance of ssl.SSLContext, got {!r}".format(sslcontext))
+    if not getattr(transport, "_start_tls_compatible", False):
+        raise TypeError("transport {!r} is not supported by start_tls()".format(transport))
+    waiter = loop.create_future()
+    tls = new_transport(loop, protocol, sslcontext, waiter, call_connection_made=False, **options)
+    # Nothing may be received before tls.connection_made() was called.
+    transport.pause_reading()
+    transport.set_protocol(tls)
+    made = loop.call_soon(tls.connection_made, transport)
+    resumed = loop.call_soon(transport.resume_reading)
+    try:
+        await waiter
+    except BaseException:
+        transport.close()
+        made.cancel()
+        resumed.cancel()
+        raise
+    return tls

@@ -1,0 +1,440 @@
+/* engine.c - see engine.h. */
+#include "tls/engine.h"
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <string.h>
+
+static inline const cl_openssl *
+api_of(const TLSObject *self)
+{
+    return &self->x_loop->l_st->tls->k_openssl;
+}
+
+/* ------------------------------------------------------------------- the BIO */
+
+/* The callbacks of a BIO get nothing but the BIO, and each BIO needs its method as
+ * long as it lives: so the process as a whole knows these two. They are the same for
+ * all interpreters, which share the library, and never change once they are set. */
+static _Atomic(void *(*)(BIO *)) bio_get_data;
+static _Atomic(BIO_METHOD *) bio_method;
+
+/* The transport whose bytes pass here; NULL once it has let go. */
+static TLSObject *
+owner_of(BIO *bio)
+{
+    return atomic_load_explicit(&bio_get_data, memory_order_relaxed)(bio);
+}
+
+static int
+bio_write(BIO *bio, const char *data, int size)
+{
+    TLSObject *self = owner_of(bio);
+    if (self == NULL || (self->x_flags & CL_X_MUTE))
+        return -1;
+    if (cl_buffer_append(&self->x_out, data, (size_t)size) < 0) {
+        self->x_flags |= CL_X_NO_MEMORY;
+        return -1;
+    }
+    return size;
+}
+
+static int
+bio_read(BIO *bio, char *into, int size)
+{
+    TLSObject *self = owner_of(bio);
+    if (self == NULL)
+        return 0;
+    const cl_openssl *api = api_of(self);
+    size_t got = cl_buffer_take(&self->x_in, into, (size_t)size);
+    size_t more = (size_t)size - got;
+    if (more > self->x_window_size)
+        more = self->x_window_size;
+    if (more > 0) {
+        memcpy(into + got, self->x_window, more);
+        self->x_window += more;
+        self->x_window_size -= more;
+        got += more;
+    }
+    api->BIO_clear_flags(bio, CL_BIO_RETRY_FLAGS);
+    if (got == 0) {
+        api->BIO_set_flags(bio, CL_BIO_READ | CL_BIO_SHOULD_RETRY);
+        return -1;
+    }
+    return (int)got;
+}
+
+static long
+bio_ctrl(BIO *Py_UNUSED(bio), int command, long Py_UNUSED(number),
+         void *Py_UNUSED(pointer))
+{
+    return command == CL_BIO_CTRL_FLUSH;
+}
+
+/* Makes the method, unless another interpreter has. */
+static bool
+prepare_method(const cl_openssl *api)
+{
+    BIO_METHOD *none = NULL;
+    if (atomic_load(&bio_method) != NULL)
+        return atomic_load(&bio_get_data) == api->BIO_get_data;
+    BIO_METHOD *method =
+        api->BIO_meth_new(CL_BIO_TYPE_SOURCE_SINK, "cloop transport");
+    if (method == NULL || !api->BIO_meth_set_write(method, bio_write) ||
+        !api->BIO_meth_set_read(method, bio_read) ||
+        !api->BIO_meth_set_ctrl(method, bio_ctrl)) {
+        if (method != NULL)
+            api->BIO_meth_free(method);
+        api->ERR_clear_error();
+        return false;
+    }
+    atomic_store(&bio_get_data, api->BIO_get_data);
+    if (!atomic_compare_exchange_strong(&bio_method, &none, method))
+        api->BIO_meth_free(method);
+    return true;
+}
+
+int
+cl_engine_setup(cl_tls *tls, PyObject *_ssl)
+{
+    cl_openssl *api = &tls->k_openssl;
+    int found = cl_openssl_find(api, _ssl);
+    if (found <= 0)
+        return found;
+    tls->k_direct = prepare_method(api);
+    return 0;
+}
+
+/* ------------------------------------------------------------ opening, closing */
+
+/* Whether the bytes of this object may go the direct way: it is what the ssl module
+ * makes by itself, and nobody wants to hear of each message. */
+static int
+is_plain(TLSObject *self, const cl_tls *tls, PyObject *ssl_socket)
+{
+    cl_state *st = self->x_loop->l_st;
+    PyObject *callback;
+    if (!tls->k_direct ||
+        (PyObject *)Py_TYPE(self->x_sslobj) != tls->k_SSLObject ||
+        (PyObject *)Py_TYPE(ssl_socket) != tls->k_SSLSocket)
+        return 0;
+    int found = PyObject_GetOptionalAttr(self->x_sslcontext,
+                                         st->str__msg_callback, &callback);
+    if (found <= 0)
+        return found < 0 ? -1 : 1;
+    found = callback == Py_None;
+    Py_DECREF(callback);
+    return found;
+}
+
+/* Puts our BIO between the library and the connection: 1, or 0 if the object is not
+ * as it should be; -1 with MemoryError. */
+static int
+connect_directly(TLSObject *self, PyObject *ssl_socket)
+{
+    const cl_openssl *api = api_of(self);
+    SSL *ssl = cl_openssl_of(api, ssl_socket);
+    if (ssl == NULL)
+        return 0;
+    BIO *bio = api->BIO_new(atomic_load(&bio_method));
+    if (bio == NULL) {
+        api->ERR_clear_error();
+        PyErr_NoMemory();
+        return -1;
+    }
+    api->BIO_set_data(bio, self);
+    api->BIO_set_init(bio, 1);
+    api->SSL_set_bio(ssl, bio, bio); /* takes the one reference */
+    self->x_ssl = ssl;
+    self->x_bio = bio;
+    return 1;
+}
+
+static PyObject *
+wrap_bio(TLSObject *self)
+{
+    cl_state *st = self->x_loop->l_st;
+    PyObject *args[] = {self->x_sslcontext, self->x_incoming, self->x_outgoing,
+                        self->x_flags & CL_X_SERVER_SIDE ? Py_True : Py_False,
+                        self->x_hostname};
+    return PyObject_VectorcallMethod(st->str_wrap_bio, args, 3,
+                                     st->kwnames_wrap_bio);
+}
+
+int
+cl_engine_open(TLSObject *self)
+{
+    cl_state *st = self->x_loop->l_st;
+    const cl_tls *tls = st->tls;
+    PyObject *ssl_socket;
+    self->x_incoming = PyObject_CallNoArgs(tls->k_MemoryBIO);
+    self->x_outgoing = self->x_incoming == NULL
+                           ? NULL
+                           : PyObject_CallNoArgs(tls->k_MemoryBIO);
+    if (self->x_outgoing == NULL ||
+        (self->x_sslobj = wrap_bio(self)) == NULL ||
+        PyObject_GetOptionalAttr(self->x_sslobj, st->str__sslobj,
+                                 &ssl_socket) < 0)
+        return -1;
+    int direct = ssl_socket == NULL ? 0 : is_plain(self, tls, ssl_socket);
+    if (direct > 0)
+        direct = connect_directly(self, ssl_socket);
+    Py_XDECREF(ssl_socket);
+    if (direct > 0) {
+        Py_CLEAR(self->x_incoming);
+        Py_CLEAR(self->x_outgoing);
+    }
+    return direct < 0 ? -1 : 0;
+}
+
+void
+cl_engine_close(TLSObject *self)
+{
+    if (self->x_bio != NULL) /* somebody may keep the SSLObject */
+        api_of(self)->BIO_set_data(self->x_bio, NULL);
+    self->x_bio = NULL;
+    self->x_ssl = NULL;
+    cl_buffer_clear(&self->x_in);
+    cl_buffer_clear(&self->x_out);
+    cl_buffer_clear(&self->x_backlog);
+    Py_CLEAR(self->x_incoming);
+    Py_CLEAR(self->x_outgoing);
+}
+
+/* ---------------------------------------------------------------- through Python */
+
+/* What the SSLObject put into its MemoryBIO goes the way of all. 0/-1 */
+static int
+collect(TLSObject *self)
+{
+    if (self->x_outgoing == NULL)
+        return 0;
+    PyObject *data = PyObject_CallMethodNoArgs(self->x_outgoing,
+                                               self->x_loop->l_st->str_read);
+    if (data == NULL)
+        return -1;
+    int status = cl_buffer_append(&self->x_out, PyBytes_AS_STRING(data),
+                                  (size_t)PyBytes_GET_SIZE(data));
+    Py_DECREF(data);
+    if (status < 0)
+        PyErr_NoMemory();
+    return status;
+}
+
+/* What a method of the SSLObject has returned, or raised if NULL; the reference is
+ * taken. 0, CL_TLS_AGAIN or CL_TLS_FAILED. */
+static int
+status_of(TLSObject *self, PyObject *result)
+{
+    if (result != NULL)
+        return 0;
+    if (!PyErr_ExceptionMatches(self->x_loop->l_st->tls->k_again))
+        return CL_TLS_FAILED;
+    PyErr_Clear();
+    return CL_TLS_AGAIN;
+}
+
+static int
+collect_after(TLSObject *self, int status)
+{
+    PyObject *error =
+        status == CL_TLS_FAILED ? PyErr_GetRaisedException() : NULL;
+    int failed = self->x_outgoing == NULL ? 0 : collect(self);
+    if (error != NULL) {
+        if (failed)
+            PyErr_Clear();
+        PyErr_SetRaisedException(error);
+    }
+    return failed ? CL_TLS_FAILED : status;
+}
+
+int
+cl_engine_call(TLSObject *self, PyObject *method)
+{
+    PyObject *result = PyObject_CallMethodNoArgs(self->x_sslobj, method);
+    int status = status_of(self, result);
+    Py_XDECREF(result);
+    return collect_after(self, status);
+}
+
+static Py_ssize_t
+count_of(PyObject *result, Py_ssize_t status)
+{
+    if (result == NULL)
+        return status;
+    Py_ssize_t count = PyNumber_AsSsize_t(result, PyExc_OverflowError);
+    Py_DECREF(result);
+    return count < 0 ? CL_TLS_FAILED : count;
+}
+
+static void
+release(PyObject *view)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *result = PyObject_CallMethod(view, "release", NULL);
+    if (result == NULL)
+        PyErr_Clear(); /* somebody keeps a view of it: asyncio's would too */
+    Py_XDECREF(result);
+    Py_DECREF(view);
+    if (error != NULL)
+        PyErr_SetRaisedException(error);
+}
+
+static Py_ssize_t
+read_by_method(TLSObject *self, char *into, size_t size)
+{
+    cl_state *st = self->x_loop->l_st;
+    PyObject *count = PyLong_FromSize_t(size);
+    PyObject *view =
+        PyMemoryView_FromMemory(into, (Py_ssize_t)size, PyBUF_WRITE);
+    PyObject *result = NULL;
+    Py_ssize_t status = CL_TLS_FAILED;
+    if (count != NULL && view != NULL) {
+        PyObject *args[] = {self->x_sslobj, count, view};
+        result = PyObject_VectorcallMethod(st->str_read, args, 3, NULL);
+        status = count_of(result, status_of(self, result));
+    }
+    Py_XDECREF(count);
+    if (view != NULL)
+        release(view);
+    return status < 0 ? collect_after(self, (int)status) : status;
+}
+
+static Py_ssize_t
+write_by_method(TLSObject *self, const char *data, size_t size)
+{
+    cl_state *st = self->x_loop->l_st;
+    PyObject *view =
+        PyMemoryView_FromMemory((char *)data, (Py_ssize_t)size, PyBUF_READ);
+    if (view == NULL)
+        return CL_TLS_FAILED;
+    PyObject *result =
+        PyObject_CallMethodOneArg(self->x_sslobj, st->str_write, view);
+    Py_ssize_t status = count_of(result, status_of(self, result));
+    release(view);
+    if (status < 0)
+        return collect_after(self, (int)status);
+    return collect(self) < 0 ? CL_TLS_FAILED : status;
+}
+
+/* ------------------------------------------------------------- reading, writing */
+
+int
+cl_engine_feed(TLSObject *self, const char *data, size_t size)
+{
+    if (self->x_incoming == NULL) {
+        if (cl_buffer_append(&self->x_in, data, size) == 0)
+            return 0;
+        PyErr_NoMemory();
+        return -1;
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
+    PyObject *result =
+        bytes == NULL
+            ? NULL
+            : PyObject_CallMethodOneArg(self->x_incoming,
+                                        self->x_loop->l_st->str_write, bytes);
+    Py_XDECREF(bytes);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* A number that an attribute or a method has; 0 if it can't be told. */
+static size_t
+number_of(PyObject *value)
+{
+    Py_ssize_t number = value == NULL ? -1 : PyLong_AsSsize_t(value);
+    Py_XDECREF(value);
+    if (number < 0)
+        PyErr_Clear();
+    return number < 0 ? 0 : (size_t)number;
+}
+
+size_t
+cl_engine_unread(const TLSObject *self)
+{
+    if (self->x_incoming != NULL)
+        return number_of(PyObject_GetAttr(self->x_incoming,
+                                          self->x_loop->l_st->str_pending));
+    return cl_buffer_size(&self->x_in) + self->x_window_size;
+}
+
+size_t
+cl_engine_pending(const TLSObject *self)
+{
+    if (self->x_ssl != NULL)
+        return (size_t)api_of(self)->SSL_pending(self->x_ssl);
+    return number_of(PyObject_CallMethodNoArgs(
+        self->x_sslobj, self->x_loop->l_st->str_pending));
+}
+
+/* A call of the library failed. What it has to say is in its queue of errors, or it
+ * will say again: the ssl module makes the exception, when it fails in the same way. */
+static int
+raise_error(TLSObject *self, PyObject *method, PyObject *arg)
+{
+    if (self->x_flags & CL_X_NO_MEMORY) {
+        api_of(self)->ERR_clear_error();
+        PyErr_NoMemory();
+        return CL_TLS_FAILED;
+    }
+    self->x_flags |= CL_X_MUTE; /* should it not fail */
+    PyObject *result = PyObject_CallMethodOneArg(self->x_sslobj, method, arg);
+    if (result != NULL ||
+        PyErr_ExceptionMatches(self->x_loop->l_st->tls->k_again)) {
+        Py_XDECREF(result);
+        PyErr_SetString(self->x_loop->l_st->tls->k_SSLError,
+                        "the TLS connection failed");
+    }
+    return CL_TLS_FAILED;
+}
+
+static int
+failed(TLSObject *self, int result, PyObject *method, PyObject *arg)
+{
+    switch (api_of(self)->SSL_get_error(self->x_ssl, result)) {
+    case CL_SSL_WANT_READ:
+    case CL_SSL_WANT_WRITE:
+        return CL_TLS_AGAIN;
+    case CL_SSL_ZERO_RETURN:
+        return CL_TLS_CLOSED;
+    default:
+        return raise_error(self, method, arg);
+    }
+}
+
+static inline int
+clip(size_t size)
+{
+    return size > INT_MAX ? INT_MAX : (int)size;
+}
+
+Py_ssize_t
+cl_engine_read(TLSObject *self, char *into, size_t size)
+{
+    cl_state *st = self->x_loop->l_st;
+    if (self->x_ssl == NULL)
+        return read_by_method(self, into, size);
+    const cl_openssl *api = api_of(self);
+    api->ERR_clear_error();
+    int got = api->SSL_read(self->x_ssl, into, clip(size));
+    return got > 0 ? got : failed(self, got, st->str_read, st->one);
+}
+
+Py_ssize_t
+cl_engine_write(TLSObject *self, const char *data, size_t size)
+{
+    cl_state *st = self->x_loop->l_st;
+    if (self->x_ssl == NULL)
+        return write_by_method(self, data, size);
+    const cl_openssl *api = api_of(self);
+    api->ERR_clear_error();
+    int sent = api->SSL_write(self->x_ssl, data, clip(size));
+    if (sent > 0)
+        return sent;
+    int status = failed(self, sent, st->str_write, st->one_byte);
+    if (status != CL_TLS_CLOSED)
+        return status;
+    /* The peer has closed. asyncio's sslobj.write() raises SSLZeroReturnError. */
+    return raise_error(self, st->str_write, st->one_byte);
+}

@@ -1,0 +1,810 @@
+/* machine.c - see machine.h. */
+#include "tls/machine.h"
+
+#include <string.h>
+
+#include "core/errors.h"
+#include "net/stream.h"
+#include "tls/engine.h"
+
+static inline cl_state *
+state_of(const TLSObject *self)
+{
+    return self->x_loop->l_st;
+}
+
+int
+cl_tls_call(PyObject *object, PyObject *method)
+{
+    if (object == NULL)
+        return 0;
+    Py_INCREF(object);
+    PyObject *result = PyObject_CallMethodNoArgs(object, method);
+    Py_DECREF(object);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* ------------------------------------------------------------------------- timers */
+
+static int
+set_timer(TLSObject *self, PyObject *seconds, PyObject *method)
+{
+    PyObject *callback = PyObject_GetAttr((PyObject *)self, method);
+    if (callback == NULL)
+        return -1;
+    PyObject *args[] = {(PyObject *)self->x_loop, seconds, callback};
+    PyObject *timer = PyObject_VectorcallMethod(state_of(self)->str_call_later,
+                                                args, 3, NULL);
+    Py_DECREF(callback);
+    Py_XSETREF(self->x_timer, timer);
+    return timer == NULL ? -1 : 0;
+}
+
+static int
+cancel_timer(TLSObject *self)
+{
+    PyObject *timer = self->x_timer;
+    self->x_timer = NULL;
+    int status = cl_tls_call(timer, state_of(self)->str_cancel);
+    Py_XDECREF(timer);
+    return status;
+}
+
+/* ------------------------------------------------------------------------ failing */
+
+static int
+force_close_raw(TLSObject *self, PyObject *exception)
+{
+    PyObject *raw = self->x_raw;
+    if (raw == NULL)
+        return 0;
+    if (self->x_flags & CL_X_RAW_IS_STREAM)
+        return cl_transport_force_close((TransportObject *)raw, exception);
+    Py_INCREF(raw);
+    PyObject *result =
+        PyObject_CallMethodOneArg(raw, state_of(self)->str__force_close,
+                                  exception ? exception : Py_None);
+    Py_DECREF(raw);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+report_failure(TLSObject *self, PyObject *raw, const char *message,
+               PyObject *exception)
+{
+    if (PyErr_GivenExceptionMatches(exception, PyExc_OSError))
+        return cl_log_os_error(self->x_loop, (PyObject *)self, message,
+                               exception);
+    if (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
+        PyErr_GivenExceptionMatches(exception, state_of(self)->CancelledError))
+        return 0;
+    return cl_report_transport(self->x_loop, message, exception, raw,
+                               (PyObject *)self);
+}
+
+int
+cl_tls_fatal(TLSObject *self, const char *message)
+{
+    if (cl_error_is_exit() || (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
+                               !PyErr_ExceptionMatches(PyExc_Exception)))
+        return -1;
+    PyObject *exception = PyErr_GetRaisedException();
+    PyObject *raw = Py_XNewRef(self->x_raw), *error = NULL;
+    int status = 0;
+    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        status = report_failure(self, raw, message, exception);
+    if (status < 0)
+        error = PyErr_GetRaisedException();
+    if (force_close_raw(self, exception) < 0) {
+        status = -1;
+        if (error != NULL)
+            PyErr_Clear();
+    }
+    if (error != NULL)
+        PyErr_SetRaisedException(error);
+    if (CL_HAS_TLS_SHUTDOWN_TIMEOUT && status == 0)
+        status = report_failure(self, raw, message, exception);
+    Py_XDECREF(raw);
+    Py_DECREF(exception);
+    return status;
+}
+
+/* future.set_exception(exception), or set_result(None) if it is NULL, for who made
+ * the connection. 0/-1 */
+static int
+wake_waiter(TLSObject *self, PyObject *exception)
+{
+    cl_state *st = state_of(self);
+    PyObject *waiter = self->x_waiter, *result = NULL;
+    if (waiter == NULL)
+        return 0;
+    self->x_waiter = NULL;
+    PyObject *answer = PyObject_CallMethodNoArgs(waiter, st->str_cancelled);
+    int cancelled = answer == NULL ? -1 : PyObject_IsTrue(answer);
+    Py_XDECREF(answer);
+    if (cancelled == 0)
+        result = exception == NULL
+                     ? PyObject_CallMethodOneArg(waiter, st->str_set_result,
+                                                 Py_None)
+                     : PyObject_CallMethodOneArg(waiter, st->str_set_exception,
+                                                 exception);
+    Py_DECREF(waiter);
+    Py_XDECREF(result);
+    return cancelled < 0 || (cancelled == 0 && result == NULL) ? -1 : 0;
+}
+
+/* ---------------------------------------------------------------------- handshake */
+
+static int
+handshake_failed(TLSObject *self)
+{
+    PyObject *exception = PyErr_GetRaisedException();
+    bool certificate = PyErr_GivenExceptionMatches(
+        exception, state_of(self)->tls->k_CertificateError);
+    self->x_state = CL_TLS_UNWRAPPED;
+    PyErr_SetRaisedException(Py_NewRef(exception));
+    int status = cl_tls_fatal(
+        self, certificate ? "SSL handshake failed on verifying the certificate"
+                          : "SSL handshake failed");
+    if (status == 0 && CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        status = wake_waiter(self, exception);
+    Py_DECREF(exception);
+    return status;
+}
+
+static int
+log_handshake(TLSObject *self)
+{
+    LoopObject *loop = self->x_loop;
+    double now;
+    if (!loop->l_debug)
+        return 0;
+    if (cl_loop_time(loop, &now) < 0)
+        return -1;
+    PyObject *took = PyFloat_FromDouble((now - self->x_started) * 1e3);
+    int status = took == NULL ? -1
+                              : cl_log(loop, loop->l_st->str_debug,
+                                       "%r: SSL handshake took %.1f ms",
+                                       (PyObject *)self, took, NULL);
+    Py_XDECREF(took);
+    return status;
+}
+
+static int
+tell_connection_made(TLSObject *self)
+{
+    if (self->x_app_state != CL_TLS_APP_INIT)
+        return 0;
+    self->x_app_state = CL_TLS_APP_MADE;
+    PyObject *protocol = Py_NewRef(self->x_protocol);
+    PyObject *result = PyObject_CallMethodOneArg(
+        protocol, state_of(self)->str_connection_made, (PyObject *)self);
+    Py_DECREF(protocol);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+handshake_done(TLSObject *self)
+{
+    self->x_state = CL_TLS_WRAPPED;
+    self->x_flags |= CL_X_ESTABLISHED;
+    if (log_handshake(self) < 0 || cl_tls_process_outgoing(self) < 0 ||
+        tell_connection_made(self) < 0 || wake_waiter(self, NULL) < 0)
+        return -1;
+    if (self->x_state == CL_TLS_WRAPPED &&
+        cl_buffer_size(&self->x_backlog) > 0 && cl_tls_write_backlog(self) < 0)
+        return -1;
+    return cl_tls_read(self);
+}
+
+static int
+do_handshake(TLSObject *self)
+{
+    int status = cl_engine_call(self, state_of(self)->str_do_handshake);
+    if (self->x_state != CL_TLS_HANDSHAKE) {
+        /* Ended by what the SSLContext called. */
+        if (status == CL_TLS_FAILED)
+            PyErr_Clear();
+        return 0;
+    }
+    if (status == CL_TLS_AGAIN)
+        return cl_tls_process_outgoing(self);
+    if (status == CL_TLS_FAILED) {
+        if (cl_error_is_exit() ||
+            (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
+             !PyErr_ExceptionMatches(state_of(self)->tls->k_SSLError)))
+            return -1;
+        PyObject *error = PyErr_GetRaisedException();
+        status = cancel_timer(self);
+        if (status < 0)
+            PyErr_Clear();
+        PyErr_SetRaisedException(error);
+        return handshake_failed(self);
+    }
+    return cancel_timer(self) < 0 ? -1 : handshake_done(self);
+}
+
+int
+cl_tls_connection_made(TLSObject *self, PyObject *raw)
+{
+    cl_state *st = state_of(self);
+    Py_XSETREF(self->x_raw, Py_NewRef(raw));
+    if (Py_TYPE(raw) == st->SocketTransportType)
+        self->x_flags |= CL_X_RAW_IS_STREAM;
+    if (self->x_state != CL_TLS_UNWRAPPED || (self->x_flags & CL_X_CLOSED))
+        return 0;
+    if (self->x_loop->l_debug &&
+        (cl_log(self->x_loop, st->str_debug, "%r starts SSL handshake",
+                (PyObject *)self, NULL, NULL) < 0 ||
+         cl_loop_time(self->x_loop, &self->x_started) < 0))
+        return -1;
+    self->x_state = CL_TLS_HANDSHAKE;
+    if (set_timer(self, self->x_handshake_timeout,
+                  st->str__check_handshake_timeout) < 0)
+        return -1;
+    if (self->x_sslobj == NULL && cl_engine_open(self) < 0) {
+        PyObject *error = PyErr_GetRaisedException();
+        if (cancel_timer(self) < 0)
+            PyErr_Clear();
+        PyErr_SetRaisedException(error);
+        return handshake_failed(self);
+    }
+    return do_handshake(self);
+}
+
+int
+cl_tls_handshake_timed_out(TLSObject *self)
+{
+    if (self->x_state != CL_TLS_HANDSHAKE)
+        return 0;
+    PyErr_Format(
+        PyExc_ConnectionAbortedError,
+        "SSL handshake is taking longer than %S seconds: aborting the "
+        "connection",
+        self->x_handshake_timeout);
+    return cl_tls_fatal(self, "Fatal error on transport");
+}
+
+/* ----------------------------------------------------------------------- shutdown */
+
+static int
+tell_eof(TLSObject *self)
+{
+    cl_state *st = state_of(self);
+    if (self->x_app_state != CL_TLS_APP_MADE || self->x_protocol == NULL)
+        return 0;
+    self->x_app_state = CL_TLS_APP_EOF;
+    PyObject *protocol = Py_NewRef(self->x_protocol);
+    PyObject *answer =
+        PyObject_CallMethodNoArgs(protocol, st->str_eof_received);
+    Py_DECREF(protocol);
+    int keep_open = answer == NULL ? -1 : PyObject_IsTrue(answer);
+    Py_XDECREF(answer);
+    if (keep_open > 0)
+        keep_open = cl_log(self->x_loop, st->str_warning,
+                           "returning true from eof_received() has no effect "
+                           "when using ssl",
+                           NULL, NULL, NULL);
+    return keep_open < 0 ? -1 : 0;
+}
+
+/* The same for a TLS that has ended: what is raised breaks the connection. 0/-1 */
+static int
+tell_eof_safely(TLSObject *self)
+{
+    if (tell_eof(self) == 0)
+        return 0;
+    if (cl_error_is_exit())
+        return -1;
+    return cl_tls_fatal(self, "Error calling eof_received()");
+}
+
+/* TLS is over: the transport below may close. 0/-1 */
+static int
+close_raw(TLSObject *self)
+{
+    cl_state *st = state_of(self);
+    if (self->x_raw == NULL)
+        return 0;
+    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        return cl_tls_call(self->x_raw, st->str_close);
+    PyObject *close = PyObject_GetAttr(self->x_raw, st->str_close);
+    int status = close == NULL
+                     ? -1
+                     : cl_loop_call_soon(self->x_loop, close, NULL, 0, NULL);
+    Py_XDECREF(close);
+    return status;
+}
+
+static int
+do_shutdown(TLSObject *self)
+{
+    cl_state *st = state_of(self);
+    int status = 0;
+    if (!(self->x_flags & CL_X_EOF))
+        status = cl_engine_call(self, st->str_unwrap);
+    if (self->x_state != CL_TLS_SHUTDOWN) {
+        if (status == CL_TLS_FAILED)
+            PyErr_Clear();
+        return 0;
+    }
+    if (status == CL_TLS_AGAIN)
+        return cl_tls_process_outgoing(self);
+    if (status == CL_TLS_FAILED) {
+        if (!PyErr_ExceptionMatches(st->tls->k_SSLError))
+            return -1;
+        PyObject *error = PyErr_GetRaisedException();
+        if (cancel_timer(self) < 0)
+            PyErr_Clear();
+        PyErr_SetRaisedException(error);
+        return cl_tls_fatal(self, CL_HAS_TLS_SHUTDOWN_TIMEOUT
+                                      ? "Fatal error on transport"
+                                      : "SSL error in data received");
+    }
+    if (cl_tls_process_outgoing(self) < 0 ||
+        (CL_HAS_TLS_SHUTDOWN_TIMEOUT && tell_eof_safely(self) < 0) ||
+        cancel_timer(self) < 0)
+        return -1;
+    return close_raw(self);
+}
+
+/* Delivers what was received, then says goodbye. */
+static int
+do_flush(TLSObject *self)
+{
+    if (CL_HAS_TLS_SHUTDOWN_TIMEOUT && cl_tls_read(self) < 0)
+        return -1;
+    if (self->x_state != CL_TLS_FLUSHING)
+        return 0; /* aborted by what it delivered to */
+    self->x_state = CL_TLS_SHUTDOWN;
+    return do_shutdown(self);
+}
+
+int
+cl_tls_start_shutdown(TLSObject *self)
+{
+    if (cl_tls_flush(self) < 0)
+        return -1;
+    if (self->x_state == CL_TLS_HANDSHAKE) {
+        self->x_flags |= CL_X_CLOSED;
+        return cl_tls_abort(self, NULL);
+    }
+    if (self->x_state != CL_TLS_WRAPPED)
+        return 0;
+    self->x_flags |= CL_X_CLOSED;
+    self->x_state = CL_TLS_FLUSHING;
+    if (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
+        set_timer(self, self->x_shutdown_timeout,
+                  state_of(self)->str__check_shutdown_timeout) < 0)
+        return -1;
+    return do_flush(self);
+}
+
+int
+cl_tls_shutdown_timed_out(TLSObject *self)
+{
+    if (self->x_state != CL_TLS_FLUSHING && self->x_state != CL_TLS_SHUTDOWN)
+        return 0;
+    PyObject *error = PyObject_CallFunction(state_of(self)->TimeoutError, "s",
+                                            "SSL shutdown timed out");
+    int status = error == NULL ? -1 : force_close_raw(self, error);
+    Py_XDECREF(error);
+    return status;
+}
+
+int
+cl_tls_abort(TLSObject *self, PyObject *exception)
+{
+    cl_state *st = state_of(self);
+    if (cl_tls_flush(self) < 0)
+        return -1;
+    self->x_flags |= CL_X_CLOSED;
+    self->x_state = CL_TLS_UNWRAPPED;
+    if (exception != NULL)
+        return force_close_raw(self, exception);
+    PyObject *raw = Py_XNewRef(self->x_raw);
+    int status = cl_tls_call(raw, st->str_abort);
+    if (status == 0 && !CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        status = cl_tls_call(raw, st->str_close);
+    Py_XDECREF(raw);
+    return status;
+}
+
+/* ------------------------------------------------------------------------ reading */
+
+/* Delivers one or more records' data to protocol.data_received(). *closed tells that
+ * the peer will send no more. 0/-1 */
+static int
+deliver_bytes(TLSObject *self, bool *closed, const char **failure)
+{
+    size_t room = cl_engine_unread(self) + cl_engine_pending(self);
+    size_t size = 0;
+    Py_ssize_t got = CL_TLS_AGAIN;
+    if (room == 0)
+        return 0;
+    PyObject *data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room);
+    while (data != NULL) {
+        if (size == room) { /* nothing compressed is as large as that */
+            if (cl_engine_unread(self) + cl_engine_pending(self) == 0)
+                break;
+            room *= 2;
+            if (_PyBytes_Resize(&data, (Py_ssize_t)room) < 0)
+                break;
+        }
+        got =
+            cl_engine_read(self, PyBytes_AS_STRING(data) + size, room - size);
+        if (got <= 0)
+            break;
+        size += (size_t)got;
+        if (self->x_ssl != NULL && cl_engine_unread(self) == 0 &&
+            cl_engine_pending(self) == 0) {
+            got = CL_TLS_AGAIN; /* it would say so */
+            break;
+        }
+    }
+    if (data == NULL)
+        return -1;
+    *closed = got == CL_TLS_CLOSED;
+    if (size == 0) {
+        Py_DECREF(data);
+        return got == CL_TLS_FAILED ? -1 : 0;
+    }
+    /* What came before a failure is delivered before it. */
+    PyObject *error = got == CL_TLS_FAILED ? PyErr_GetRaisedException() : NULL;
+    PyObject *protocol = Py_XNewRef(self->x_protocol), *result = NULL;
+    if (size < room)
+        (void)_PyBytes_Resize(&data, (Py_ssize_t)size);
+    if (data != NULL && protocol != NULL)
+        result = PyObject_CallMethodOneArg(
+            protocol, state_of(self)->str_data_received, data);
+    if (result == NULL && protocol != NULL) {
+        *failure = "application protocol failed to receive SSL data";
+        if (error != NULL)
+            Py_CLEAR(error); /* the application's comes first */
+    }
+    else if (error != NULL) {
+        PyErr_SetRaisedException(error);
+        got = CL_TLS_FAILED;
+    }
+    Py_XDECREF(data);
+    Py_XDECREF(protocol);
+    int status =
+        got == CL_TLS_FAILED || (result == NULL && PyErr_Occurred()) ? -1 : 0;
+    Py_XDECREF(result);
+    return status;
+}
+
+static int
+call_do_read_soon(TLSObject *self)
+{
+    PyObject *callback =
+        PyObject_GetAttr((PyObject *)self, state_of(self)->str__do_read);
+    int status = callback == NULL ? -1
+                                  : cl_loop_call_soon(self->x_loop, callback,
+                                                      NULL, 0, NULL);
+    Py_XDECREF(callback);
+    return status;
+}
+
+/* protocol.get_buffer(sizehint), held for writing. 0/-1 */
+static int
+get_buffer(TLSObject *self, PyObject *protocol, Py_buffer *view)
+{
+    PyObject *hint = PyLong_FromSize_t(cl_engine_unread(self));
+    PyObject *buffer =
+        hint == NULL ? NULL
+                     : PyObject_CallMethodOneArg(
+                           protocol, state_of(self)->str_get_buffer, hint);
+    Py_XDECREF(hint);
+    if (buffer == NULL)
+        return -1;
+    int status = PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE);
+    Py_DECREF(buffer);
+    if (status == 0 && view->len == 0) {
+        PyBuffer_Release(view);
+        PyErr_SetString(PyExc_RuntimeError,
+                        "get_buffer() returned an empty buffer");
+        return -1;
+    }
+    return status;
+}
+
+/* Fills the buffer of a BufferedProtocol once. *closed as above. 0/-1 */
+static int
+fill_buffer(TLSObject *self, PyObject *protocol, bool *closed,
+            const char **failure)
+{
+    Py_buffer view;
+    Py_ssize_t got = 0, size = 0;
+    *failure = "application protocol failed to receive SSL data";
+    if (get_buffer(self, protocol, &view) < 0)
+        return -1;
+    while (size < view.len) {
+        got = cl_engine_read(self, (char *)view.buf + size,
+                             (size_t)(view.len - size));
+        if (got <= 0)
+            break;
+        size += got;
+    }
+    bool full = size == view.len;
+    PyObject *error = got == CL_TLS_FAILED ? PyErr_GetRaisedException() : NULL;
+    PyBuffer_Release(&view);
+    *closed = got == CL_TLS_CLOSED;
+    if (full && call_do_read_soon(self) < 0)
+        return -1;
+    if (size > 0) {
+        PyObject *count = PyLong_FromSsize_t(size);
+        PyObject *result =
+            count == NULL
+                ? NULL
+                : PyObject_CallMethodOneArg(
+                      protocol, state_of(self)->str_buffer_updated, count);
+        Py_XDECREF(count);
+        Py_XDECREF(result);
+        if (result == NULL) {
+            Py_XDECREF(error);
+            return -1;
+        }
+    }
+    if (error == NULL)
+        return 0;
+    *failure = NULL;
+    PyErr_SetRaisedException(error);
+    return -1;
+}
+
+static int
+deliver(TLSObject *self, const char **failure)
+{
+    bool closed = false;
+    int status;
+    if (self->x_flags & CL_X_BUFFERED) {
+        if (cl_engine_unread(self) + cl_engine_pending(self) == 0)
+            return 0;
+        PyObject *protocol = Py_NewRef(self->x_protocol);
+        status = fill_buffer(self, protocol, &closed, failure);
+        Py_DECREF(protocol);
+    }
+    else {
+        status = deliver_bytes(self, &closed, failure);
+    }
+    if (status < 0)
+        return -1;
+    *failure = NULL;
+    if (!closed)
+        return 0;
+    if (CL_HAS_TLS_SHUTDOWN_TIMEOUT && tell_eof_safely(self) < 0)
+        return -1;
+    return cl_tls_start_shutdown(self);
+}
+
+int
+cl_tls_control_raw_reading(TLSObject *self)
+{
+    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        return 0;
+    cl_state *st = state_of(self);
+    size_t size = cl_engine_unread(self);
+    bool paused = self->x_flags & CL_X_RAW_READING_PAUSED;
+    if (!paused && size > 0 && size >= self->x_reading.high) {
+        self->x_flags |= CL_X_RAW_READING_PAUSED;
+        return cl_tls_call(self->x_raw, st->str_pause_reading);
+    }
+    if (paused && size <= self->x_reading.low) {
+        self->x_flags &= (uint16_t)~CL_X_RAW_READING_PAUSED;
+        return cl_tls_call(self->x_raw, st->str_resume_reading);
+    }
+    return 0;
+}
+
+/* Without the handling of what fails; *failure is its name, if it has one. */
+static int
+read_and_answer(TLSObject *self, const char **failure)
+{
+    if (!(self->x_flags & CL_X_READING_PAUSED)) {
+        if (deliver(self, failure) < 0)
+            return -1;
+        int status = cl_buffer_size(&self->x_backlog) > 0
+                         ? cl_tls_write_backlog(self)
+                         : cl_tls_process_outgoing(self);
+        if (status < 0)
+            return -1;
+    }
+    return cl_tls_control_raw_reading(self);
+}
+
+int
+cl_tls_read(TLSObject *self)
+{
+    const char *failure = NULL;
+    if (self->x_state != CL_TLS_WRAPPED && self->x_state != CL_TLS_FLUSHING)
+        return 0;
+    if (read_and_answer(self, &failure) == 0)
+        return 0;
+    return cl_tls_fatal(
+        self, CL_HAS_TLS_SHUTDOWN_TIMEOUT ? "Fatal error on SSL protocol"
+              : failure != NULL           ? failure
+                                          : "SSL error in data received");
+}
+
+/* Something was received, or may be delivered again. */
+static int
+advance(TLSObject *self)
+{
+    switch (self->x_state) {
+    case CL_TLS_HANDSHAKE:
+        return do_handshake(self);
+    case CL_TLS_WRAPPED:
+        return cl_tls_read(self);
+    case CL_TLS_FLUSHING:
+        return do_flush(self);
+    case CL_TLS_SHUTDOWN:
+        return do_shutdown(self);
+    default:
+        return 0;
+    }
+}
+
+int
+cl_tls_resume(TLSObject *self)
+{
+    return self->x_state == CL_TLS_HANDSHAKE ? 0 : advance(self);
+}
+
+/* What TLS has not read of the window is kept. 0/-1 */
+static int
+keep_window(TLSObject *self)
+{
+    const char *rest = self->x_window;
+    size_t size = self->x_window_size;
+    self->x_window_size = 0;
+    return size == 0 ? 0 : cl_engine_feed(self, rest, size);
+}
+
+int
+cl_tls_received(PyObject *tls, const char *data, size_t size)
+{
+    TLSObject *self = (TLSObject *)tls;
+    if (self->x_raw == NULL || self->x_sslobj == NULL)
+        return 0;
+    if (self->x_state != CL_TLS_WRAPPED || self->x_ssl == NULL ||
+        (self->x_flags & CL_X_READING_PAUSED))
+        return cl_engine_feed(self, data, size) < 0 ? -1 : advance(self);
+    /* A turn within a turn: what the outer one has in hand comes first. */
+    if (keep_window(self) < 0)
+        return -1;
+    self->x_window = data;
+    self->x_window_size = size;
+    int status = advance(self);
+    PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
+    if (keep_window(self) < 0) {
+        status = -1;
+        if (error != NULL)
+            PyErr_Clear();
+    }
+    if (error != NULL)
+        PyErr_SetRaisedException(error);
+    return status;
+}
+
+/* ------------------------------------------------------------------- the ends of it */
+
+/* EOF before TLS has said that it ends. */
+static int
+at_eof(TLSObject *self, bool *keep_open)
+{
+    switch (self->x_state) {
+    case CL_TLS_HANDSHAKE:
+        if (cancel_timer(self) < 0)
+            return -1;
+        PyErr_SetNone(PyExc_ConnectionResetError);
+        return handshake_failed(self);
+    case CL_TLS_WRAPPED:
+        if (cl_tls_flush(self) < 0)
+            return -1;
+        if (self->x_state != CL_TLS_WRAPPED)
+            return 0;
+        self->x_state = CL_TLS_FLUSHING;
+        *keep_open = self->x_flags & CL_X_READING_PAUSED;
+        return *keep_open ? 0 : do_flush(self);
+    case CL_TLS_FLUSHING:
+        if (cl_tls_write_backlog(self) < 0)
+            return -1;
+        self->x_state = CL_TLS_SHUTDOWN;
+        return do_shutdown(self);
+    case CL_TLS_SHUTDOWN:
+        return do_shutdown(self);
+    default:
+        return 0;
+    }
+}
+
+/* As asyncio before 3.11: the application is told, and that is all. */
+static int
+at_eof_simply(TLSObject *self)
+{
+    bool in_handshake = self->x_state == CL_TLS_HANDSHAKE;
+    if (wake_waiter(self, PyExc_ConnectionResetError) < 0)
+        return -1;
+    return in_handshake ? 0 : tell_eof(self);
+}
+
+int
+cl_tls_eof_received(TLSObject *self, bool *keep_open)
+{
+    LoopObject *loop = self->x_loop;
+    *keep_open = false;
+    self->x_flags |= CL_X_EOF;
+    int status = loop->l_debug
+                     ? cl_log(loop, loop->l_st->str_debug, "%r received EOF",
+                              (PyObject *)self, NULL, NULL)
+                     : 0;
+    if (status == 0)
+        status = CL_HAS_TLS_SHUTDOWN_TIMEOUT ? at_eof(self, keep_open)
+                                             : at_eof_simply(self);
+    if (status == 0 && CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        return 0;
+    PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
+    if (cl_tls_call(self->x_raw, loop->l_st->str_close) < 0) {
+        status = -1;
+        if (error != NULL)
+            PyErr_Clear();
+    }
+    if (error != NULL)
+        PyErr_SetRaisedException(error);
+    return status;
+}
+
+void
+cl_tls_forget(TLSObject *self)
+{
+    self->x_flags &= (uint16_t)~CL_X_ESTABLISHED;
+    Py_CLEAR(self->x_sslobj);
+    Py_CLEAR(self->x_sslcontext);
+    Py_CLEAR(self->x_extra);
+}
+
+int
+cl_tls_connection_lost(TLSObject *self, PyObject *exception)
+{
+    cl_state *st = state_of(self);
+    PyObject *protocol = self->x_protocol;
+    PyObject *waiter_exception = exception == Py_None ? NULL : exception;
+    int status = 0;
+    bool told = self->x_app_state == CL_TLS_APP_MADE ||
+                self->x_app_state == CL_TLS_APP_EOF;
+    if (!(self->x_flags & CL_X_ESTABLISHED) && !CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        told = false;
+    cl_tls_drop_gathered(self);
+    self->x_conn_lost++;
+    self->x_flags |= CL_X_CLOSED;
+    if (told && self->x_state != CL_TLS_HANDSHAKE && protocol != NULL) {
+        self->x_app_state = CL_TLS_APP_LOST;
+        PyObject *lost = PyObject_GetAttr(protocol, st->str_connection_lost);
+        status = lost == NULL ? -1
+                              : cl_loop_call_soon(self->x_loop, lost,
+                                                  &exception, 1, NULL);
+        Py_XDECREF(lost);
+    }
+    PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
+    self->x_state = CL_TLS_UNWRAPPED;
+    self->x_window_size = 0;
+    self->x_protocol = NULL;
+    cl_engine_close(self);
+    if (wake_waiter(self, waiter_exception) < 0 || cancel_timer(self) < 0) {
+        status = -1;
+        if (error != NULL)
+            PyErr_Clear();
+    }
+    Py_CLEAR(self->x_raw);
+    self->x_flags &= (uint16_t)~CL_X_RAW_IS_STREAM;
+    if (self->x_flags & CL_X_FORGET)
+        cl_tls_forget(self);
+    Py_XDECREF(protocol);
+    if (error != NULL)
+        PyErr_SetRaisedException(error);
+    return status;
+}

@@ -1,0 +1,78 @@
+/* openssl.c - see openssl.h. */
+#include "tls/openssl.h"
+
+#include <dlfcn.h>
+#include <stdint.h>
+
+/* What PySSLSocket has begun with since 3.7, and ends far behind. */
+typedef struct {
+    PyObject_HEAD
+    PyObject
+        *socket; /* a weak reference, or NULL for one made by wrap_bio() */
+    SSL *ssl;
+} ssl_socket_head;
+
+/* The library as the _ssl module sees it; NULL if it can't be told. */
+static void *
+open_library(PyObject *_ssl)
+{
+    PyObject *file = PyObject_GetAttrString(_ssl, "__file__");
+    if (file == NULL) {
+        PyErr_Clear();
+        return dlopen(NULL, RTLD_LAZY); /* built into the interpreter */
+    }
+    PyObject *path = NULL;
+    void *library = NULL;
+    if (PyUnicode_FSConverter(file, &path))
+        library = dlopen(PyBytes_AS_STRING(path), RTLD_LAZY | RTLD_NOLOAD);
+    else
+        PyErr_Clear();
+    Py_XDECREF(path);
+    Py_DECREF(file);
+    return library;
+}
+
+static bool
+find_functions(cl_openssl *api, void *library)
+{
+    bool found = true;
+#define FIND(name, result, arguments) \
+    *(void **)&api->name = dlsym(library, #name); \
+    found = found && api->name != NULL;
+    CL_OPENSSL_FUNCTIONS(FIND)
+#undef FIND
+    return found;
+}
+
+int
+cl_openssl_find(cl_openssl *api, PyObject *_ssl)
+{
+    void *library = open_library(_ssl);
+    if (library == NULL)
+        return 0;
+    bool found = find_functions(api, library);
+    dlclose(library); /* the module itself stays */
+    if (!found)
+        return 0;
+    PyObject *number = PyObject_GetAttrString(_ssl, "OPENSSL_VERSION_NUMBER");
+    unsigned long version =
+        number == NULL ? (unsigned long)-1 : PyLong_AsUnsignedLong(number);
+    Py_XDECREF(number);
+    if (PyErr_Occurred())
+        return -1;
+    return version == api->OpenSSL_version_num();
+}
+
+SSL *
+cl_openssl_of(const cl_openssl *api, PyObject *ssl_socket)
+{
+    if (Py_TYPE(ssl_socket)->tp_basicsize <
+        (Py_ssize_t)sizeof(ssl_socket_head))
+        return NULL;
+    const ssl_socket_head *head = (const ssl_socket_head *)ssl_socket;
+    if (head->socket != NULL || head->ssl == NULL ||
+        (uintptr_t)head->ssl % sizeof(void *) != 0)
+        return NULL;
+    /* The module keeps its object as the application's data. */
+    return api->SSL_get_ex_data(head->ssl, 0) == ssl_socket ? head->ssl : NULL;
+}

@@ -1,0 +1,964 @@
+/* tls.c - see tls.h. */
+#include "tls/tls.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/args.h"
+#include "core/errors.h"
+#include "net/stream.h"
+#include "tls/engine.h"
+#include "tls/machine.h"
+
+static const char *const data_argument[] = {"data"};
+static const char *const lines_argument[] = {"list_of_data"};
+static const char *const protocol_argument[] = {"protocol"};
+
+/* As asyncio.constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE and _READ. */
+#define WRITE_HIGH (512 * 1024)
+#define READ_HIGH (256 * 1024)
+
+/* --------------------------------------------------------------- the module's part */
+
+static PyObject *
+again_errors(PyObject *ssl)
+{
+    PyObject *read = PyObject_GetAttrString(ssl, "SSLWantReadError");
+    PyObject *write = PyObject_GetAttrString(ssl, "SSLWantWriteError");
+    PyObject *call = PyObject_GetAttrString(ssl, "SSLSyscallError");
+    PyObject *again =
+        read && write && call ? PyTuple_Pack(3, read, write, call) : NULL;
+    Py_XDECREF(read);
+    Py_XDECREF(write);
+    Py_XDECREF(call);
+    return again;
+}
+
+static bool
+wants_memorybio(void)
+{
+    const char *choice = getenv("CLOOP_TLS");
+    return choice != NULL && strcmp(choice, "memorybio") == 0;
+}
+
+static int
+fill(cl_tls *tls)
+{
+    PyObject *ssl = PyImport_ImportModule("ssl");
+    PyObject *_ssl = ssl == NULL ? NULL : PyImport_ImportModule("_ssl");
+    int status = -1;
+    if (_ssl != NULL &&
+        (tls->k_SSLObject = PyObject_GetAttrString(ssl, "SSLObject")) !=
+            NULL &&
+        (tls->k_SSLSocket = PyObject_GetAttrString(_ssl, "_SSLSocket")) !=
+            NULL &&
+        (tls->k_MemoryBIO = PyObject_GetAttrString(ssl, "MemoryBIO")) !=
+            NULL &&
+        (tls->k_SSLError = PyObject_GetAttrString(ssl, "SSLError")) != NULL &&
+        (tls->k_CertificateError =
+             PyObject_GetAttrString(ssl, "CertificateError")) != NULL &&
+        (tls->k_again = again_errors(ssl)) != NULL)
+        status = wants_memorybio() ? 0 : cl_engine_setup(tls, _ssl);
+    Py_XDECREF(ssl);
+    Py_XDECREF(_ssl);
+    return status;
+}
+
+cl_tls *
+cl_tls_of(cl_state *st)
+{
+    if (st->tls != NULL)
+        return st->tls;
+    st->tls = PyMem_Calloc(1, sizeof(cl_tls));
+    if (st->tls == NULL)
+        PyErr_NoMemory();
+    else if (fill(st->tls) < 0)
+        cl_tls_free(st);
+    return st->tls;
+}
+
+void
+cl_tls_free(cl_state *st)
+{
+    cl_tls *tls = st->tls;
+    st->tls = NULL;
+    if (tls == NULL)
+        return;
+    Py_XDECREF(tls->k_SSLObject);
+    Py_XDECREF(tls->k_SSLSocket);
+    Py_XDECREF(tls->k_MemoryBIO);
+    Py_XDECREF(tls->k_SSLError);
+    Py_XDECREF(tls->k_CertificateError);
+    Py_XDECREF(tls->k_again);
+    PyMem_Free(tls);
+}
+
+int
+cl_tls_traverse(cl_state *st, visitproc visit, void *arg)
+{
+    if (st->tls == NULL)
+        return 0;
+    Py_VISIT(st->tls->k_SSLObject);
+    Py_VISIT(st->tls->k_SSLSocket);
+    Py_VISIT(st->tls->k_MemoryBIO);
+    Py_VISIT(st->tls->k_SSLError);
+    Py_VISIT(st->tls->k_CertificateError);
+    Py_VISIT(st->tls->k_again);
+    return 0;
+}
+
+/* ---------------------------------------------------------------------- the making */
+
+static int
+set_protocol(TLSObject *self, PyObject *protocol)
+{
+    int buffered = PyObject_IsInstance(
+        protocol, self->x_loop->l_st->asyncio_BufferedProtocol);
+    if (buffered < 0)
+        return -1;
+    self->x_flags = (uint16_t)((self->x_flags & ~CL_X_BUFFERED) |
+                               (buffered ? CL_X_BUFFERED : 0));
+    Py_XSETREF(self->x_protocol, Py_NewRef(protocol));
+    return 0;
+}
+
+TLSObject *
+cl_tls_new(const cl_tls_args *args)
+{
+    cl_state *st = args->loop->l_st;
+    if (cl_tls_of(st) == NULL)
+        return NULL;
+    PyTypeObject *type = st->SSLTransportType;
+    TLSObject *self = (TLSObject *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    st->live_transports++;
+    self->x_loop = (LoopObject *)Py_NewRef(args->loop);
+    self->x_sslcontext = Py_NewRef(args->sslcontext);
+    self->x_hostname =
+        Py_NewRef(args->server_side ? Py_None : args->server_hostname);
+    if (args->waiter != Py_None)
+        self->x_waiter = Py_NewRef(args->waiter);
+    self->x_handshake_timeout = Py_NewRef(args->handshake_timeout);
+    self->x_shutdown_timeout = Py_NewRef(args->shutdown_timeout);
+    self->x_flags = CL_X_CLOSED | (args->server_side ? CL_X_SERVER_SIDE : 0);
+    self->x_app_state =
+        args->call_connection_made ? CL_TLS_APP_INIT : CL_TLS_APP_MADE;
+    self->x_writing = (cl_limits){WRITE_HIGH, WRITE_HIGH / 4};
+    self->x_reading = (cl_limits){READ_HIGH, READ_HIGH / 4};
+    if (set_protocol(self, args->protocol) < 0 ||
+        (CL_HAS_TLS_SHUTDOWN_TIMEOUT && cl_engine_open(self) < 0))
+        Py_CLEAR(self);
+    else
+        self->x_flags &= (uint16_t)~CL_X_CLOSED;
+    return self;
+}
+
+static PyObject *
+none_or_error(int status)
+{
+    if (status < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* ------------------------------------------------------------------------ writing */
+
+/* What a write() has to be given. */
+static int
+check_data(PyObject *data)
+{
+    if (PyBytes_Check(data) || PyByteArray_Check(data) ||
+        PyMemoryView_Check(data))
+        return 0;
+    PyErr_Format(PyExc_TypeError,
+                 "data: expecting a bytes-like instance, got %s",
+                 Py_TYPE(data)->tp_name);
+    return -1;
+}
+
+/* What can't be written breaks the connection, as in asyncio. 0/-1 */
+static int
+write_object(TLSObject *self, PyObject *data)
+{
+    Py_buffer view;
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+        return cl_tls_fatal(self, "Fatal error on SSL protocol");
+    int status =
+        view.len == 0 ? 0 : cl_tls_write(self, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    return status;
+}
+
+PyDoc_STRVAR(
+    TLS_write_doc,
+    "write($self, data)\n--\n\n"
+    "Encrypt and send bytes, or whatever has their buffer, as soon as "
+    "possible; never\n"
+    "blocks. Raises TypeError for other data. Quiet when the connection is "
+    "closed.\n"
+    "See asyncio's WriteTransport.write.");
+
+static PyObject *
+TLS_write(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
+          PyObject *kwnames)
+{
+    PyObject *data = cl_call_args_only(self->x_loop->l_st, "write",
+                                       data_argument, args, nargs, kwnames);
+    int status;
+    if (data == NULL || check_data(data) < 0)
+        return NULL;
+    Py_INCREF(data); /* Python may run, and drop it */
+    if (PyBytes_Check(data))
+        status = PyBytes_GET_SIZE(data) == 0
+                     ? 0
+                     : cl_tls_write(self, PyBytes_AS_STRING(data),
+                                    (size_t)PyBytes_GET_SIZE(data));
+    else
+        status = write_object(self, data);
+    Py_DECREF(data);
+    return none_or_error(status);
+}
+
+PyDoc_STRVAR(TLS_writelines_doc,
+             "writelines($self, list_of_data)\n--\n\n"
+             "Send the items of an iterable of bytes-like objects, in order.");
+
+static PyObject *
+TLS_writelines(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
+               PyObject *kwnames)
+{
+    cl_state *st = self->x_loop->l_st;
+    PyObject *lines = cl_call_args_only(st, "writelines", lines_argument, args,
+                                        nargs, kwnames);
+    int status = 0;
+    if (lines == NULL)
+        return NULL;
+    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT) {
+        PyObject *joined =
+            PyObject_CallMethodOneArg(st->empty_bytes, st->str_join, lines);
+        if (joined == NULL)
+            return NULL;
+        status = write_object(self, joined);
+        Py_DECREF(joined);
+    }
+    else {
+        PyObject *iterator = PyObject_GetIter(lines), *item;
+        if (iterator == NULL)
+            return NULL;
+        while (status == 0 && (item = PyIter_Next(iterator)) != NULL) {
+            status = write_object(self, item);
+            Py_DECREF(item);
+        }
+        Py_DECREF(iterator);
+        if (status == 0 && PyErr_Occurred())
+            status = -1;
+    }
+    return none_or_error(status);
+}
+
+PyDoc_STRVAR(TLS_write_eof_doc,
+             "write_eof($self, /)\n--\n\n"
+             "Raise NotImplementedError: one direction of TLS can't be closed "
+             "alone.");
+
+static PyObject *
+TLS_write_eof(TLSObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
+{
+    PyErr_SetNone(PyExc_NotImplementedError);
+    return NULL;
+}
+
+static PyObject *
+TLS_can_write_eof(TLSObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
+{
+    Py_RETURN_FALSE;
+}
+
+/* ------------------------------------------------------------------- flow control */
+
+/* Before 3.11 these are the business of the transport below. */
+static PyObject *
+call_raw(TLSObject *self, const char *method, PyObject *args, PyObject *kwargs)
+{
+    PyObject *function =
+        PyObject_GetAttrString(self->x_raw ? self->x_raw : Py_None, method);
+    PyObject *none = args == NULL ? PyTuple_New(0) : Py_NewRef(args);
+    PyObject *result = function == NULL || none == NULL
+                           ? NULL
+                           : PyObject_Call(function, none, kwargs);
+    Py_XDECREF(none);
+    Py_XDECREF(function);
+    return result;
+}
+
+PyDoc_STRVAR(TLS_set_write_buffer_limits_doc,
+             "set_write_buffer_limits($self, high=None, low=None)\n--\n\n"
+             "Set the water marks, in bytes: from high on the protocol's "
+             "pause_writing() is\n"
+             "called, at or below low its resume_writing(). Raises ValueError "
+             "unless\n"
+             "high >= low >= 0.");
+
+static PyObject *
+TLS_set_write_buffer_limits(TLSObject *self, PyObject *args, PyObject *kwargs)
+{
+    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        return call_raw(self, "set_write_buffer_limits", args, kwargs);
+    if (cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs, WRITE_HIGH,
+                       &self->x_writing) < 0 ||
+        cl_tls_control_writing(self) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(TLS_get_write_buffer_limits_doc,
+             "get_write_buffer_limits($self, /)\n--\n\n"
+             "Return the (low, high) water marks, in bytes.");
+
+static PyObject *
+TLS_get_write_buffer_limits(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return CL_HAS_TLS_SHUTDOWN_TIMEOUT
+               ? cl_flow_limits_tuple(&self->x_writing)
+               : call_raw(self, "get_write_buffer_limits", NULL, NULL);
+}
+
+PyDoc_STRVAR(TLS_get_write_buffer_size_doc,
+             "get_write_buffer_size($self, /)\n--\n\n"
+             "Return how many bytes wait to be sent, but for those in the "
+             "transport below.");
+
+static PyObject *
+TLS_get_write_buffer_size(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (cl_tls_flush(self) < 0)
+        return NULL;
+    return CL_HAS_TLS_SHUTDOWN_TIMEOUT
+               ? PyLong_FromSize_t(cl_tls_buffered(self))
+               : call_raw(self, "get_write_buffer_size", NULL, NULL);
+}
+
+PyDoc_STRVAR(
+    TLS_set_read_buffer_limits_doc,
+    "set_read_buffer_limits($self, high=None, low=None)\n--\n\n"
+    "Set the water marks, in bytes, of what is received while reading "
+    "is paused: from\n"
+    "high on the transport below pauses, at or below low it resumes. "
+    "Raises\n"
+    "ValueError unless high >= low >= 0.");
+
+static PyObject *
+TLS_set_read_buffer_limits(TLSObject *self, PyObject *args, PyObject *kwargs)
+{
+    if (cl_flow_limits("|OO:set_read_buffer_limits", args, kwargs, READ_HIGH,
+                       &self->x_reading) < 0 ||
+        cl_tls_control_raw_reading(self) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(TLS_get_read_buffer_limits_doc,
+             "get_read_buffer_limits($self, /)\n--\n\n"
+             "Return the (low, high) water marks of reading, in bytes.");
+
+static PyObject *
+TLS_get_read_buffer_limits(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return cl_flow_limits_tuple(&self->x_reading);
+}
+
+PyDoc_STRVAR(TLS_get_read_buffer_size_doc,
+             "get_read_buffer_size($self, /)\n--\n\n"
+             "Return how many encrypted bytes wait to be read.");
+
+static PyObject *
+TLS_get_read_buffer_size(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromSize_t(self->x_sslobj == NULL ? 0
+                                                    : cl_engine_unread(self));
+}
+
+PyDoc_STRVAR(TLS_is_reading_doc,
+             "is_reading($self, /)\n--\n\n"
+             "Return whether data is delivered: not paused.");
+
+static PyObject *
+TLS_is_reading(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        return PyBool_FromLong(!(self->x_flags & CL_X_READING_PAUSED));
+    if (self->x_raw == NULL) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "SSL transport has not been initialized yet");
+        return NULL;
+    }
+    return call_raw(self, "is_reading", NULL, NULL);
+}
+
+PyDoc_STRVAR(TLS_pause_reading_doc,
+             "pause_reading($self, /)\n--\n\n"
+             "Deliver nothing until resume_reading(). Twice does no harm.");
+
+static PyObject *
+TLS_pause_reading(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        return call_raw(self, "pause_reading", NULL, NULL);
+    self->x_flags |= CL_X_READING_PAUSED;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(TLS_resume_reading_doc,
+             "resume_reading($self, /)\n--\n\n"
+             "Deliver again after pause_reading(). Twice does no harm.");
+
+static PyObject *
+TLS_resume_reading(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        return call_raw(self, "resume_reading", NULL, NULL);
+    if (self->x_flags & CL_X_READING_PAUSED) {
+        self->x_flags &= (uint16_t)~CL_X_READING_PAUSED;
+        PyObject *callback = PyObject_GetAttr((PyObject *)self,
+                                              self->x_loop->l_st->str__resume);
+        int status =
+            callback == NULL
+                ? -1
+                : cl_loop_call_soon(self->x_loop, callback, NULL, 0, NULL);
+        Py_XDECREF(callback);
+        if (status < 0)
+            return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+/* ------------------------------------------------------------------------- closing */
+
+PyDoc_STRVAR(TLS_close_doc,
+             "close($self, /)\n--\n\n"
+             "Send what is buffered, say goodbye to the peer, and close the "
+             "connection.");
+
+static PyObject *
+TLS_close(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (self->x_flags & CL_X_CLOSED) {
+        /* Who closes what is closed has no use for it: asyncio's transport lets go
+         * of its connection then, and so of the SSLContext. */
+        self->x_flags |= CL_X_FORGET;
+        if (self->x_raw == NULL)
+            cl_tls_forget(self);
+        Py_RETURN_NONE;
+    }
+    int status = cl_tls_start_shutdown(self);
+    self->x_flags |= CL_X_CLOSED;
+    return none_or_error(status);
+}
+
+PyDoc_STRVAR(
+    TLS_abort_doc,
+    "abort($self, /)\n--\n\n"
+    "Close the connection at once, without sending what is buffered.");
+
+static PyObject *
+TLS_abort(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return none_or_error(cl_tls_abort(self, NULL));
+}
+
+static PyObject *
+TLS_force_close(TLSObject *self, PyObject *exception)
+{
+    return none_or_error(
+        cl_tls_abort(self, exception == Py_None ? NULL : exception));
+}
+
+PyDoc_STRVAR(TLS_is_closing_doc,
+             "is_closing($self, /)\n--\n\n"
+             "Return whether the transport is closed or on its way there.");
+
+static PyObject *
+TLS_is_closing(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if ((self->x_flags & (CL_X_CLOSED | CL_X_RAW_IS_STREAM)) ==
+        CL_X_RAW_IS_STREAM)
+        return PyBool_FromLong(((TransportObject *)self->x_raw)->t_flags &
+                               CL_T_CLOSING);
+    return PyBool_FromLong(self->x_flags & CL_X_CLOSED);
+}
+
+/* --------------------------------------------------------------------------- info */
+
+/* What the SSLObject answers; NULL without an exception for another name. */
+static PyObject *
+ask_sslobj(TLSObject *self, PyObject *name)
+{
+    cl_state *st = self->x_loop->l_st;
+    PyObject *const names[] = {st->str_peercert, st->str_cipher,
+                               st->str_compression};
+    PyObject *const methods[] = {st->str_getpeercert, st->str_cipher,
+                                 st->str_compression};
+    if (!(self->x_flags & CL_X_ESTABLISHED))
+        return NULL;
+    for (int i = 0; i < 3; i++) {
+        if (PyUnicode_Compare(name, names[i]) == 0)
+            return PyObject_CallMethodNoArgs(self->x_sslobj, methods[i]);
+    }
+    return PyUnicode_Compare(name, st->str_ssl_object) == 0
+               ? Py_NewRef(self->x_sslobj)
+               : NULL;
+}
+
+/* New reference; NULL without an exception if TLS has no such information. What was
+ * answered once stays the answer. */
+static PyObject *
+extra_info(TLSObject *self, PyObject *name)
+{
+    if (!PyUnicode_Check(name))
+        return NULL;
+    if (PyUnicode_Compare(name, self->x_loop->l_st->str_sslcontext) == 0)
+        return Py_XNewRef(self->x_sslcontext);
+    PyObject *value = self->x_extra == NULL
+                          ? NULL
+                          : PyDict_GetItemWithError(self->x_extra, name);
+    if (value != NULL || PyErr_Occurred())
+        return Py_XNewRef(value);
+    value = ask_sslobj(self, name);
+    if (value == NULL || value == self->x_sslobj)
+        return value;
+    if ((self->x_extra == NULL && (self->x_extra = PyDict_New()) == NULL) ||
+        PyDict_SetItem(self->x_extra, name, value) < 0)
+        Py_CLEAR(value);
+    return value;
+}
+
+PyDoc_STRVAR(TLS_get_extra_info_doc,
+             "get_extra_info($self, name, default=None)\n--\n\n"
+             "Return what is known of the connection: 'sslcontext', after the "
+             "handshake\n"
+             "'ssl_object', 'peercert', 'cipher' and 'compression', and what "
+             "the transport below\n"
+             "knows; default for any other name.");
+
+static PyObject *
+TLS_get_extra_info(TLSObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"name", "default", NULL};
+    PyObject *name, *fallback = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get_extra_info",
+                                     keywords, &name, &fallback))
+        return NULL;
+    PyObject *value = extra_info(self, name);
+    if (value != NULL || PyErr_Occurred())
+        return value;
+    if (self->x_raw == NULL)
+        return Py_NewRef(fallback);
+    /* Who takes the socket may shut it down: what was written goes first. */
+    if (cl_tls_flush(self) < 0)
+        return NULL;
+    PyObject *call[] = {self->x_raw ? self->x_raw : Py_None, name, fallback};
+    return self->x_raw == NULL
+               ? Py_NewRef(fallback)
+               : PyObject_VectorcallMethod(
+                     self->x_loop->l_st->str_get_extra_info, call, 3, NULL);
+}
+
+PyDoc_STRVAR(TLS_set_protocol_doc,
+             "set_protocol($self, protocol)\n--\n\n"
+             "Change the protocol that is called from now on.");
+
+static PyObject *
+TLS_set_protocol(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
+{
+    PyObject *protocol =
+        cl_call_args_only(self->x_loop->l_st, "set_protocol",
+                          protocol_argument, args, nargs, kwnames);
+    if (protocol == NULL || set_protocol(self, protocol) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(TLS_get_protocol_doc, "get_protocol($self, /)\n--\n\n"
+                                   "Return the current protocol.");
+
+static PyObject *
+TLS_get_protocol(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(self->x_protocol ? self->x_protocol : Py_None);
+}
+
+/* ---------------------------------------- what the transport below tells a protocol */
+
+static PyObject *
+TLS_connection_made(TLSObject *self, PyObject *raw)
+{
+    return none_or_error(cl_tls_connection_made(self, raw));
+}
+
+static PyObject *
+TLS_connection_lost(TLSObject *self, PyObject *exception)
+{
+    return none_or_error(cl_tls_connection_lost(self, exception));
+}
+
+static PyObject *
+TLS_data_received(TLSObject *self, PyObject *data)
+{
+    Py_buffer view;
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    int status = cl_tls_received((PyObject *)self, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    return none_or_error(status);
+}
+
+static PyObject *
+TLS_eof_received(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    bool keep_open;
+    if (cl_tls_eof_received(self, &keep_open) < 0)
+        return NULL;
+    return PyBool_FromLong(keep_open);
+}
+
+static PyObject *
+TLS_pause_writing(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return none_or_error(cl_tls_pause_writing(self));
+}
+
+static PyObject *
+TLS_resume_writing(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return none_or_error(cl_tls_resume_writing(self));
+}
+
+/* What the loop calls later. */
+
+static PyObject *
+TLS_check_handshake_timeout(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return none_or_error(cl_tls_handshake_timed_out(self));
+}
+
+static PyObject *
+TLS_check_shutdown_timeout(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return none_or_error(cl_tls_shutdown_timed_out(self));
+}
+
+static PyObject *
+TLS_do_read(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return none_or_error(cl_tls_read(self));
+}
+
+static PyObject *
+TLS_resume(TLSObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return none_or_error(cl_tls_resume(self));
+}
+
+/* asyncio's own tests fill the backlog with it. */
+static PyObject *
+TLS_append_write_backlog(TLSObject *self, PyObject *data)
+{
+    Py_buffer view;
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+        return NULL;
+    int status =
+        cl_buffer_append(&self->x_backlog, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    if (status < 0)
+        return PyErr_NoMemory();
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef tls_methods[] = {
+    {"write", CL_FAST(TLS_write), METH_FASTCALL | METH_KEYWORDS,
+     TLS_write_doc},
+    {"writelines", CL_FAST(TLS_writelines), METH_FASTCALL | METH_KEYWORDS,
+     TLS_writelines_doc},
+    {"write_eof", (PyCFunction)TLS_write_eof, METH_NOARGS, TLS_write_eof_doc},
+    {"can_write_eof", (PyCFunction)TLS_can_write_eof, METH_NOARGS,
+     "can_write_eof($self, /)\n--\n\nReturn False."},
+    {"set_write_buffer_limits", CL_FAST(TLS_set_write_buffer_limits),
+     METH_VARARGS | METH_KEYWORDS, TLS_set_write_buffer_limits_doc},
+    {"get_write_buffer_limits", (PyCFunction)TLS_get_write_buffer_limits,
+     METH_NOARGS, TLS_get_write_buffer_limits_doc},
+    {"get_write_buffer_size", (PyCFunction)TLS_get_write_buffer_size,
+     METH_NOARGS, TLS_get_write_buffer_size_doc},
+    {"is_reading", (PyCFunction)TLS_is_reading, METH_NOARGS,
+     TLS_is_reading_doc},
+    {"pause_reading", (PyCFunction)TLS_pause_reading, METH_NOARGS,
+     TLS_pause_reading_doc},
+    {"resume_reading", (PyCFunction)TLS_resume_reading, METH_NOARGS,
+     TLS_resume_reading_doc},
+    {"close", (PyCFunction)TLS_close, METH_NOARGS, TLS_close_doc},
+    {"abort", (PyCFunction)TLS_abort, METH_NOARGS, TLS_abort_doc},
+    {"is_closing", (PyCFunction)TLS_is_closing, METH_NOARGS,
+     TLS_is_closing_doc},
+    {"get_extra_info", CL_FAST(TLS_get_extra_info),
+     METH_VARARGS | METH_KEYWORDS, TLS_get_extra_info_doc},
+    {"set_protocol", CL_FAST(TLS_set_protocol), METH_FASTCALL | METH_KEYWORDS,
+     TLS_set_protocol_doc},
+    {"get_protocol", (PyCFunction)TLS_get_protocol, METH_NOARGS,
+     TLS_get_protocol_doc},
+    {"_force_close", (PyCFunction)TLS_force_close, METH_O, NULL},
+    {"connection_made", (PyCFunction)TLS_connection_made, METH_O, NULL},
+    {"connection_lost", (PyCFunction)TLS_connection_lost, METH_O, NULL},
+    {"data_received", (PyCFunction)TLS_data_received, METH_O, NULL},
+    {"eof_received", (PyCFunction)TLS_eof_received, METH_NOARGS, NULL},
+    {"pause_writing", (PyCFunction)TLS_pause_writing, METH_NOARGS, NULL},
+    {"resume_writing", (PyCFunction)TLS_resume_writing, METH_NOARGS, NULL},
+    {"_check_handshake_timeout", (PyCFunction)TLS_check_handshake_timeout,
+     METH_NOARGS, NULL},
+    {"_check_shutdown_timeout", (PyCFunction)TLS_check_shutdown_timeout,
+     METH_NOARGS, NULL},
+    {"_test__append_write_backlog", (PyCFunction)TLS_append_write_backlog,
+     METH_O, NULL},
+    {"_do_read", (PyCFunction)TLS_do_read, METH_NOARGS, NULL},
+    {"_resume", (PyCFunction)TLS_resume, METH_NOARGS, NULL},
+    {NULL}};
+
+/* From 3.11 on, where reading has water marks of its own. */
+static PyMethodDef reading_methods[] = {
+    {"set_read_buffer_limits", CL_FAST(TLS_set_read_buffer_limits),
+     METH_VARARGS | METH_KEYWORDS, TLS_set_read_buffer_limits_doc},
+    {"get_read_buffer_limits", (PyCFunction)TLS_get_read_buffer_limits,
+     METH_NOARGS, TLS_get_read_buffer_limits_doc},
+    {"get_read_buffer_size", (PyCFunction)TLS_get_read_buffer_size,
+     METH_NOARGS, TLS_get_read_buffer_size_doc},
+    {NULL}};
+
+/* ---------------------------------------- attributes that asyncio's classes have */
+
+static PyObject *
+get_self(TLSObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(self);
+}
+
+static PyObject *
+get_object(TLSObject *self, void *offset)
+{
+    PyObject *object = *(PyObject **)((char *)self + (size_t)offset);
+    return Py_NewRef(object == NULL ? Py_None : object);
+}
+
+static PyObject *
+get_closed(TLSObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->x_flags & CL_X_CLOSED);
+}
+
+static PyObject *
+get_protocol_paused(TLSObject *self, void *Py_UNUSED(closure))
+{
+    if (CL_HAS_TLS_SHUTDOWN_TIMEOUT || self->x_raw == NULL)
+        return PyBool_FromLong(self->x_flags & CL_X_WRITING_PAUSED);
+    return PyObject_GetAttrString(self->x_raw, "_protocol_paused");
+}
+
+static PyObject *
+get_extra(TLSObject *self, void *Py_UNUSED(closure))
+{
+    cl_state *st = self->x_loop->l_st;
+    PyObject *const names[] = {st->str_sslcontext, st->str_peercert,
+                               st->str_cipher, st->str_compression,
+                               st->str_ssl_object};
+    PyObject *extra = PyDict_New();
+    for (int i = 0; extra != NULL && i < 5; i++) {
+        PyObject *value = extra_info(self, names[i]);
+        if ((value == NULL && PyErr_Occurred()) ||
+            (value != NULL && PyDict_SetItem(extra, names[i], value) < 0))
+            Py_CLEAR(extra);
+        Py_XDECREF(value);
+    }
+    return extra;
+}
+
+static PyObject *
+get_high(TLSObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(self->x_writing.high);
+}
+
+static PyObject *
+get_low(TLSObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(self->x_writing.low);
+}
+
+static PyObject *
+get_direct(TLSObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->x_ssl != NULL);
+}
+
+#define OBJECT(name, field) \
+    {name, (getter)get_object, NULL, NULL, (void *)offsetof(TLSObject, field)}
+
+static PyGetSetDef tls_getset[] = {
+    {"_ssl_protocol", (getter)get_self},
+    {"_app_transport", (getter)get_self},
+    OBJECT("_transport", x_raw),
+    OBJECT("_app_protocol", x_protocol),
+    OBJECT("_sslcontext", x_sslcontext),
+    OBJECT("_sslobj", x_sslobj),
+    OBJECT("_loop", x_loop),
+    OBJECT("_waiter", x_waiter),
+    OBJECT("_server_hostname", x_hostname),
+    {"_closed", (getter)get_closed},
+    {"_protocol_paused", (getter)get_protocol_paused},
+    {"_extra", (getter)get_extra},
+    {"_high_water", (getter)get_high},
+    {"_low_water", (getter)get_low},
+    {"_direct", (getter)get_direct, NULL,
+     "Whether the bytes go to the TLS library without the ssl module."},
+    {NULL}};
+
+static PyMemberDef tls_members[] = {
+    {"__dictoffset__", T_PYSSIZET, offsetof(TLSObject, x_dict), READONLY,
+     NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(TLSObject, x_weakrefs),
+     READONLY, NULL},
+    {NULL}};
+
+/* --------------------------------------------------------------------- slots */
+
+static PyObject *
+TLS_repr(TLSObject *self)
+{
+    const char *state = self->x_flags & CL_X_CLOSED
+                            ? (self->x_raw == NULL ? "closed" : "closing")
+                        : self->x_flags & CL_X_ESTABLISHED ? "open"
+                                                           : "handshaking";
+    return self->x_raw == NULL
+               ? PyUnicode_FromFormat("<SSLTransport %s>", state)
+               : PyUnicode_FromFormat("<SSLTransport %s over %R>", state,
+                                      self->x_raw);
+}
+
+static int
+TLS_traverse(TLSObject *self, visitproc visit, void *arg)
+{
+    CL_VISIT_TYPE(self);
+    Py_VISIT(self->x_protocol);
+    Py_VISIT(self->x_raw);
+    Py_VISIT(self->x_sslcontext);
+    Py_VISIT(self->x_sslobj);
+    Py_VISIT(self->x_waiter);
+    Py_VISIT(self->x_dict);
+    Py_VISIT(self->x_loop);
+    Py_VISIT(self->x_extra);
+    Py_VISIT(self->x_timer);
+    Py_VISIT(self->x_handshake_timeout);
+    Py_VISIT(self->x_shutdown_timeout);
+    Py_VISIT(self->x_incoming);
+    Py_VISIT(self->x_outgoing);
+    return 0;
+}
+
+/* The loop stays: other destructors may still call us. */
+static int
+TLS_clear(TLSObject *self)
+{
+    if (self->x_loop != NULL)
+        cl_engine_close(self);
+    Py_CLEAR(self->x_protocol);
+    Py_CLEAR(self->x_raw);
+    self->x_flags &= (uint16_t)~CL_X_RAW_IS_STREAM;
+    self->x_state = CL_TLS_UNWRAPPED;
+    Py_CLEAR(self->x_sslcontext);
+    Py_CLEAR(self->x_sslobj);
+    self->x_flags &= (uint16_t)~CL_X_ESTABLISHED;
+    Py_CLEAR(self->x_waiter);
+    Py_CLEAR(self->x_dict);
+    Py_CLEAR(self->x_extra);
+    Py_CLEAR(self->x_hostname);
+    Py_CLEAR(self->x_timer);
+    Py_CLEAR(self->x_handshake_timeout);
+    Py_CLEAR(self->x_shutdown_timeout);
+    return 0;
+}
+
+/* Dropped without close(): as asyncio's __del__. */
+static void
+TLS_finalize(PyObject *op)
+{
+    TLSObject *self = (TLSObject *)op;
+    if (self->x_flags & CL_X_CLOSED)
+        return;
+    PyObject *error = PyErr_GetRaisedException();
+    self->x_flags |= CL_X_CLOSED;
+    if (PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0)
+        PyErr_WriteUnraisable(op);
+    if (error != NULL)
+        PyErr_SetRaisedException(error);
+}
+
+static void
+TLS_dealloc(PyObject *op)
+{
+    TLSObject *self = (TLSObject *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    if (PyObject_CallFinalizerFromDealloc(op) < 0)
+        return;
+    PyObject_GC_UnTrack(op);
+    if (self->x_weakrefs != NULL)
+        PyObject_ClearWeakRefs(op);
+    TLS_clear(self);
+    LoopObject *loop = self->x_loop;
+    if (loop != NULL)
+        loop->l_st->live_transports--;
+    type->tp_free(op);
+    Py_XDECREF(loop);
+    Py_DECREF(type);
+}
+
+static PyType_Slot tls_slots[] = {
+    {Py_tp_doc, "The transport of TLS over another transport; made by the "
+                "loop."},
+    {Py_tp_dealloc, TLS_dealloc},
+    {Py_tp_finalize, TLS_finalize},
+    {Py_tp_traverse, TLS_traverse},
+    {Py_tp_clear, TLS_clear},
+    {Py_tp_repr, TLS_repr},
+    {Py_tp_getset, tls_getset},
+    {Py_tp_methods, tls_methods},
+    {Py_tp_members, tls_members},
+    {0, NULL}};
+
+static PyType_Spec tls_spec = {
+    .name = "cloop._cloop.SSLTransport",
+    .basicsize = sizeof(TLSObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | CL_TPFLAGS_NO_NEW,
+    .slots = tls_slots,
+};
+
+PyTypeObject *
+cl_tls_setup(PyObject *module, cl_state *st)
+{
+    PyObject *bases =
+        PyTuple_Pack(2, st->FlowControlMixin, st->asyncio_Protocol);
+    PyTypeObject *type = bases == NULL
+                             ? NULL
+                             : cl_type_new(module, st, &tls_spec, bases,
+                                           offsetof(TLSObject, x_dict),
+                                           offsetof(TLSObject, x_weakrefs));
+    Py_XDECREF(bases);
+    if (type == NULL)
+        return NULL;
+    PyObject *starts = CL_HAS_TLS_SHUTDOWN_TIMEOUT ? Py_True : Py_False;
+    if (PyObject_SetAttrString((PyObject *)type, "_start_tls_compatible",
+                               starts) < 0 ||
+        PyObject_SetAttrString((PyObject *)type, "_sendfile_compatible",
+                               st->sendfile_fallback) < 0 ||
+        (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
+         cl_type_add_methods(type, reading_methods) < 0))
+        Py_CLEAR(type);
+    return type;
+}

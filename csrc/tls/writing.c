@@ -1,0 +1,390 @@
+/* writing.c - from what the application writes to what the transport below sends. */
+#include "tls/machine.h"
+
+#include <string.h>
+
+#include "core/errors.h"
+#include "net/stream.h"
+#include "tls/engine.h"
+
+/* As much as this is sent before more records are made. */
+#define SEND_MAX (128 * 1024)
+
+/* Memory of at most this size is kept for what is sent next. */
+#define SPARE_MAX (2 * SEND_MAX)
+
+static cl_tls_io *
+io_of(LoopObject *loop)
+{
+    if (loop->l_tls == NULL) {
+        cl_tls_io *io = PyMem_Calloc(1, sizeof(*io));
+        if (io == NULL)
+            PyErr_NoMemory();
+        loop->l_tls = io;
+    }
+    return loop->l_tls;
+}
+
+void
+cl_tls_io_free(LoopObject *loop)
+{
+    cl_tls_io *io = loop->l_tls;
+    loop->l_tls = NULL;
+    if (io == NULL)
+        return;
+    Py_XDECREF(io->g_writer);
+    PyMem_RawFree(io->g_data);
+    cl_buffer_clear(&io->g_spare);
+    PyMem_Free(io);
+}
+
+size_t
+cl_tls_buffered(const TLSObject *self)
+{
+    return cl_buffer_size(&self->x_out) + cl_buffer_size(&self->x_backlog);
+}
+
+/* ------------------------------------------------------------ the transport below */
+
+static int
+send_raw(TLSObject *self, const char *data, size_t size)
+{
+    if (self->x_flags & CL_X_RAW_IS_STREAM)
+        return cl_stream_send((TransportObject *)self->x_raw, data, size);
+    PyObject *bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
+    PyObject *result =
+        bytes == NULL ? NULL
+                      : PyObject_CallMethodOneArg(
+                            self->x_raw, self->x_loop->l_st->str_write, bytes);
+    Py_XDECREF(bytes);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* Memory that was used for sending is used again: else each batch of records would
+ * grow its own. */
+static void
+lend_spare(TLSObject *self)
+{
+    cl_tls_io *io = self->x_loop->l_tls;
+    if (io == NULL || self->x_out.b_data != NULL)
+        return;
+    self->x_out = io->g_spare;
+    io->g_spare = (cl_buffer){NULL};
+}
+
+static void
+keep_spare(LoopObject *loop, cl_buffer *used)
+{
+    cl_tls_io *io = loop->l_tls;
+    if (io == NULL || io->g_spare.b_data != NULL ||
+        used->b_capacity > SPARE_MAX) {
+        cl_buffer_clear(used);
+        return;
+    }
+    used->b_start = used->b_end = 0;
+    io->g_spare = *used;
+}
+
+/* Gives all that TLS has made to the transport below. 0/-1 */
+static int
+push(TLSObject *self)
+{
+    LoopObject *loop = self->x_loop;
+    cl_buffer out = self->x_out;
+    int status = 0;
+    self->x_out = (cl_buffer){NULL};
+    if (cl_buffer_size(&out) > 0 && self->x_raw != NULL) {
+        PyObject *raw =
+            Py_NewRef(self->x_raw); /* Python may run, and lose it */
+        status = send_raw(self, cl_buffer_first(&out), cl_buffer_size(&out));
+        Py_DECREF(raw);
+    }
+    keep_spare(loop, &out);
+    return status;
+}
+
+/* Before 3.11 the transport below takes everything, and its water marks rule. */
+static inline bool
+must_hold(const TLSObject *self)
+{
+    return CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
+           (self->x_flags & CL_X_RAW_WRITING_PAUSED);
+}
+
+int
+cl_tls_process_outgoing(TLSObject *self)
+{
+    if (!must_hold(self) && push(self) < 0)
+        return -1;
+    return cl_tls_control_writing(self);
+}
+
+/* ------------------------------------------------------------------- flow control */
+
+static int
+tell_app(TLSObject *self, PyObject *name, const char *failure)
+{
+    PyObject *protocol = Py_XNewRef(self->x_protocol);
+    int status = cl_tls_call(protocol, name);
+    Py_XDECREF(protocol);
+    if (status == 0 || cl_error_is_exit())
+        return status;
+    PyObject *exception = PyErr_GetRaisedException();
+    status = cl_report_transport(self->x_loop, failure, exception,
+                                 (PyObject *)self, (PyObject *)self);
+    Py_DECREF(exception);
+    return status;
+}
+
+int
+cl_tls_control_writing(TLSObject *self)
+{
+    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        return 0;
+    cl_state *st = self->x_loop->l_st;
+    size_t size = cl_tls_buffered(self);
+    if (size >= self->x_writing.high && size > 0 &&
+        !(self->x_flags & CL_X_WRITING_PAUSED)) {
+        self->x_flags |= CL_X_WRITING_PAUSED;
+        return tell_app(self, st->str_pause_writing,
+                        "protocol.pause_writing() failed");
+    }
+    if (size <= self->x_writing.low && (self->x_flags & CL_X_WRITING_PAUSED)) {
+        self->x_flags &= (uint16_t)~CL_X_WRITING_PAUSED;
+        return tell_app(self, st->str_resume_writing,
+                        "protocol.resume_writing() failed");
+    }
+    return 0;
+}
+
+int
+cl_tls_pause_writing(TLSObject *self)
+{
+    self->x_flags |= CL_X_RAW_WRITING_PAUSED;
+    return CL_HAS_TLS_SHUTDOWN_TIMEOUT
+               ? 0
+               : cl_tls_call(self->x_protocol,
+                             self->x_loop->l_st->str_pause_writing);
+}
+
+int
+cl_tls_resume_writing(TLSObject *self)
+{
+    self->x_flags &= (uint16_t)~CL_X_RAW_WRITING_PAUSED;
+    return CL_HAS_TLS_SHUTDOWN_TIMEOUT
+               ? cl_tls_process_outgoing(self)
+               : cl_tls_call(self->x_protocol,
+                             self->x_loop->l_st->str_resume_writing);
+}
+
+/* ------------------------------------------------------------------------ writing */
+
+/* Makes records of the data until TLS wants to receive something first; how much it
+ * took through *taken. 0/-1 */
+static int
+encrypt(TLSObject *self, const char *data, size_t size, size_t *taken)
+{
+    *taken = 0;
+    lend_spare(self);
+    while (*taken < size) {
+        Py_ssize_t count = cl_engine_write(self, data + *taken, size - *taken);
+        if (count == CL_TLS_AGAIN)
+            break;
+        if (count < 0)
+            return -1;
+        *taken += (size_t)count;
+        if (cl_buffer_size(&self->x_out) >= SEND_MAX && !must_hold(self)) {
+            if (push(self) < 0)
+                return -1;
+            if (self->x_state == CL_TLS_UNWRAPPED)
+                break; /* it broke, and nothing waits for the rest */
+            lend_spare(self);
+        }
+    }
+    return 0;
+}
+
+static int
+keep(TLSObject *self, const char *data, size_t size)
+{
+    if (cl_buffer_append(&self->x_backlog, data, size) == 0)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
+int
+cl_tls_write_backlog(TLSObject *self)
+{
+    cl_buffer backlog = self->x_backlog;
+    size_t taken;
+    self->x_backlog = (cl_buffer){NULL}; /* Python may run, and write */
+    int status = encrypt(self, cl_buffer_first(&backlog),
+                         cl_buffer_size(&backlog), &taken);
+    if (taken > 0)
+        cl_buffer_drop(&backlog, taken);
+    if (status < 0) {
+        cl_buffer_clear(&backlog);
+        return -1;
+    }
+    if (cl_buffer_size(&backlog) > 0) {
+        cl_buffer later = self->x_backlog;
+        self->x_backlog = backlog;
+        status = keep(self, cl_buffer_first(&later), cl_buffer_size(&later));
+        cl_buffer_clear(&later);
+    }
+    return status < 0 ? -1 : cl_tls_process_outgoing(self);
+}
+
+/* The data becomes records, and is sent. 0/-1 */
+static int
+write_now(TLSObject *self, const char *data, size_t size)
+{
+    size_t taken = 0;
+    if (cl_buffer_size(&self->x_backlog) > 0)
+        return keep(self, data, size) < 0 ? -1 : cl_tls_write_backlog(self);
+    if (encrypt(self, data, size, &taken) < 0 ||
+        (taken < size && keep(self, data + taken, size - taken) < 0))
+        return -1;
+    return cl_tls_process_outgoing(self);
+}
+
+/* ---------------------------------------------------------------------- gathering */
+
+void
+cl_tls_drop_gathered(TLSObject *self)
+{
+    cl_tls_io *io = self->x_loop->l_tls;
+    if (io == NULL || io->g_writer != self)
+        return;
+    io->g_writer = NULL;
+    io->g_size = 0;
+    Py_DECREF(self);
+}
+
+/* What was gathered for this transport becomes records. 0/-1 */
+static int
+write_gathered(TLSObject *self)
+{
+    cl_tls_io *io = self->x_loop->l_tls;
+    char *data = io->g_data;
+    size_t size = io->g_size;
+    io->g_data = NULL; /* Python may run, and gather */
+    io->g_size = 0;
+    io->g_writer = NULL; /* its reference is dropped below */
+    int status =
+        self->x_state == CL_TLS_WRAPPED ? write_now(self, data, size) : 0;
+    if (io->g_data == NULL)
+        io->g_data = data;
+    else
+        PyMem_RawFree(data);
+    Py_DECREF(self);
+    return status;
+}
+
+int
+cl_tls_flush(TLSObject *self)
+{
+    cl_tls_io *io = self->x_loop->l_tls;
+    if (io == NULL || io->g_writer != self)
+        return 0;
+    if (io->g_forks != self->x_loop->l_st->forks) {
+        /* We are a child, forked in the callback: the parent sends it. */
+        cl_tls_drop_gathered(self);
+        return 0;
+    }
+    return write_gathered(self) == 0
+               ? 0
+               : cl_tls_fatal(self, "Fatal error on SSL protocol");
+}
+
+/* The callback has returned. */
+static int
+flush_gathered(LoopObject *loop)
+{
+    TLSObject *writer = loop->l_tls->g_writer;
+    if (writer == NULL)
+        return 0;
+    Py_INCREF(writer);
+    int status = cl_tls_flush(writer);
+    if (status < 0 && !cl_error_is_exit()) {
+        /* The writer is not there to be told. */
+        PyObject *exception = PyErr_GetRaisedException();
+        status =
+            cl_report_transport(loop, "Fatal error on SSL protocol", exception,
+                                writer->x_raw, (PyObject *)writer);
+        Py_DECREF(exception);
+    }
+    Py_DECREF(writer);
+    return status;
+}
+
+/* Others that gathered send it: one at a time. 0/-1 */
+static int
+make_way(TLSObject *self)
+{
+    LoopObject *loop = self->x_loop;
+    cl_tls_io *io = io_of(loop);
+    if (io == NULL || cl_loop_afterwards_but(loop, flush_gathered) < 0)
+        return -1;
+    while (io->g_writer != NULL && io->g_writer != self) {
+        if (flush_gathered(loop) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Keeps the data to become records with what else this callback writes. 1 if it did,
+ * 0 if not, -1 on error. */
+static int
+gather(TLSObject *self, const char *data, size_t size)
+{
+    LoopObject *loop = self->x_loop;
+    cl_tls_io *io = loop->l_tls;
+    if (!cl_loop_in_callback(loop) || size > CL_COPY_MAX ||
+        io->g_size + size > CL_GATHER_MAX || must_hold(self) ||
+        cl_buffer_size(&self->x_backlog) > 0)
+        return 0;
+    if (io->g_writer != NULL && io->g_writer != self)
+        return 0; /* make_way() has left it */
+    if (io->g_data == NULL &&
+        (io->g_data = PyMem_RawMalloc(CL_GATHER_MAX)) == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    memcpy(io->g_data + io->g_size, data, size);
+    io->g_size += size;
+    if (io->g_writer == NULL) {
+        io->g_writer = (TLSObject *)Py_NewRef(self);
+        io->g_forks = loop->l_st->forks;
+        loop->l_afterwards = flush_gathered;
+    }
+    return 1;
+}
+
+int
+cl_tls_write(TLSObject *self, const char *data, size_t size)
+{
+    LoopObject *loop = self->x_loop;
+    if (self->x_state == CL_TLS_WRAPPED && make_way(self) < 0)
+        return -1;
+    if (self->x_state == CL_TLS_HANDSHAKE)
+        return keep(self, data, size);
+    if (self->x_state != CL_TLS_WRAPPED) {
+        if (self->x_conn_lost++ < CL_LOG_LOST_WRITES)
+            return 0;
+        return cl_log(loop, loop->l_st->str_warning,
+                      "SSL connection is closed", NULL, NULL, NULL);
+    }
+    int gathered = gather(self, data, size);
+    if (gathered != 0)
+        return gathered < 0 ? -1 : 0;
+    if (cl_tls_flush(self) < 0)
+        return -1;
+    if (self->x_state != CL_TLS_WRAPPED) /* that failed */
+        return 0;
+    return write_now(self, data, size) == 0
+               ? 0
+               : cl_tls_fatal(self, "Fatal error on SSL protocol");
+}

@@ -1,0 +1,548 @@
+"""How connections of TLS end."""
+
+import asyncio
+import gc
+import inspect
+import logging
+import time
+import warnings
+import weakref
+
+import pytest
+
+SHUTDOWN_TIMEOUT = "ssl_shutdown_timeout" in inspect.signature(asyncio.AbstractEventLoop.create_connection).parameters
+needs_shutdown_timeout = pytest.mark.skipif(not SHUTDOWN_TIMEOUT, reason="asyncio of this version has none")
+
+
+def raiser(error):
+    def raise_it(*args):
+        raise error("on purpose")
+
+    return raise_it
+
+
+def ended(stage, protocol):
+    """Waits for the end, and for what should not follow it."""
+    stage.until(lambda: protocol.lost)
+    stage.settle()
+    assert protocol.lost == 1
+    return protocol.story
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def kind(request):
+    return request.param
+
+
+# Our end closes
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 100000, 1000000])
+def test_close_sends_what_was_written(same, side, size, kind):
+    data = bytes(range(256)) * (size // 256) + bytes(size % 256)
+
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol, side, kind)
+        transport.write(data)
+        transport.close()
+        closing = transport.is_closing()
+        got, *how = peer.ending()
+        peer.close()
+        # Which is the last of the calls for the flow of writing is each asyncio's own.
+        story = [event for event in ended(stage, protocol) if event[0] not in ("pause", "resume")]
+        return closing, got == data, how, story
+
+    closing, complete, how, _ = same(body)["result"]
+    assert closing and complete and how[0] == "close_notify"
+
+
+def test_close_while_the_peer_does_not_read_at_first(same):
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol)
+        transport.write(bytes(3 << 20))
+        transport.close()
+        stage.settle()
+        before = protocol.lost
+        got, *how = peer.ending()
+        peer.close()
+        ended(stage, protocol)
+        return before, len(got), how
+
+    assert same(body)["result"][:2] == (0, 3 << 20)
+
+
+@pytest.mark.parametrize("flood", [b"x", b"x" * 16384, b"x" * 100000], ids=len)
+def test_close_while_the_peer_keeps_sending(stage, side, flood):
+    """The peer reads too, but answers close_notify with more and more."""
+    protocol = stage.recorder()
+    transport, peer = stage.connect(protocol, side, "tcp")
+    peer.send(flood)
+    stage.until(lambda: protocol.data)
+    transport.close()
+    begun = time.monotonic()
+    while not protocol.lost:
+        try:
+            peer.send(flood)
+        except ConnectionError:
+            break
+        stage.turn()
+        assert time.monotonic() - begun < 1
+    ended(stage, protocol)
+    assert time.monotonic() - begun < 1
+
+
+@pytest.mark.parametrize("times", [2, 3])
+@pytest.mark.parametrize("written", [0, 100000])
+def test_close_more_than_once(same, times, written):
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol)
+        transport.write(b"x" * written)
+        for _ in range(times):
+            transport.close()
+        assert transport.is_closing()
+        got, *how = peer.ending()
+        peer.close()
+        return len(got), how, ended(stage, protocol)
+
+    assert same(body)["result"][0] == written
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+def test_end_in_connection_made(same, how, side):
+    def body(stage):
+        protocol = stage.recorder(made=lambda protocol, transport: getattr(transport, how)())
+        task, peer = stage.begin(protocol, side)
+        fate = peer.fate()
+        ending = peer.ending() if fate == "done" else None
+        peer.close()
+        return stage.outcome(task), ended(stage, protocol), ending is None or ending[0]
+
+    same(body)
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+@pytest.mark.parametrize("kind", ["protocol", "buffered"])
+def test_end_while_receiving(same, how, kind, side):
+    """What was sent with it is not told of."""
+
+    def body(stage):
+        make = stage.recorder if kind == "protocol" else stage.buffered
+        protocol = make(data=lambda protocol, *args: getattr(protocol.transport, how)())
+        transport, peer = stage.connect(protocol, side)
+        peer.send(b"first")
+        stage.until(lambda: protocol.data)
+        stage.settle()
+        ending = peer.ending()
+        peer.close()
+        return ended(stage, protocol), ending
+
+    story, ending = same(body)["result"]
+    assert story[1] == ("data", b"first") and ending[0] == b""
+
+
+def test_data_that_come_after_close(same, side):
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol, side)
+        transport.close()
+        peer.send(b"late")
+        stage.settle()
+        story = protocol.story
+        ending = peer.ending()
+        peer.close()
+        return story, ending, ended(stage, protocol)
+
+    same(body)
+
+
+@pytest.mark.parametrize("how", ["close", "abort"])
+def test_writing_after_the_end(same, how, caplog):
+    """The sixth write is warned of."""
+
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol)
+        getattr(transport, how)()
+        told = []
+        for _ in range(3):
+            told.append(transport.write(b"late"))
+            told.append(transport.writelines([b"late", b"later"]))
+        got, *_ = peer.ending()
+        peer.close()
+        story = ended(stage, protocol)
+        for _ in range(7):
+            told.append(stage.attempt(transport.write, b"too late"))
+        return told, got, story
+
+    assert same(body)["result"][1] == b""
+
+
+def test_methods_after_close(same):
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol)
+        transport.close()
+        told = []
+        for name in ("pause_reading", "is_reading", "resume_reading", "is_reading", "get_write_buffer_size"):
+            told.append(stage.attempt(getattr(transport, name)))
+        told.append(transport.get_protocol() is protocol)
+        peer.ending()
+        peer.close()
+        return told, ended(stage, protocol)
+
+    same(body)
+
+
+@pytest.mark.parametrize("name", ["close", "abort"])
+def test_end_after_the_end(same, name):
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol)
+        peer.raw(peer.close_notify())
+        peer.half_close()
+        ended(stage, protocol)
+        told = [stage.attempt(getattr(transport, name)), transport.is_closing()]
+        stage.settle()
+        return told, ended(stage, protocol)
+
+    assert same(body)["result"][0] == [None, True]
+
+
+# abort()
+
+
+@pytest.mark.parametrize(
+    "state", ["idle", "written", "clogged", "closing", "closing and clogged", "paused", "read-paused data"]
+)
+def test_abort_is_at_once(same, state, kind, side):
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol, side, kind)
+        if state == "paused":
+            transport.pause_reading()
+        if state == "read-paused data":
+            transport.pause_reading()
+            peer.send(b"data")
+            stage.settle()
+        if state == "written":
+            transport.write(b"x")
+        if "clogged" in state:
+            transport.write(bytes(8 << 20))
+        if state.startswith("closing"):
+            transport.close()
+        transport.abort()
+        assert transport.is_closing()
+        stage.settle()
+        assert protocol.lost == 1
+        transport.abort()
+        how = peer.ending()[-1]
+        # Clogged, the number of calls for the flow of writing is each asyncio's own.
+        return [event for event in ended(stage, protocol) if event[0] not in ("pause", "resume")], how in (
+            "eof",
+            "reset",
+        )
+
+    story, closed = same(body)["result"]
+    assert story == [("made",), ("lost", None)] and closed
+
+
+def test_abort_after_close_in_the_callbacks(same):
+    def body(stage):
+        protocol = stage.recorder(
+            data=lambda protocol, data: [protocol.transport.close(), protocol.transport.abort()],
+        )
+        transport, peer = stage.connect(protocol)
+        peer.send(b"x")
+        stage.until(lambda: protocol.data)
+        stage.settle()
+        return ended(stage, protocol)
+
+    assert same(body)["result"][-1] == ("lost", None)
+
+
+# The peer closes
+
+
+@pytest.mark.parametrize("answer", [True, False, None, 1])
+@pytest.mark.parametrize(
+    "segments", ["notify", "data and notify", "notify and eof", "data, notify and eof", "notify, data"]
+)
+def test_peer_closes(same, side, answer, segments):
+    def body(stage):
+        protocol = stage.recorder(eof=lambda protocol: answer)
+        transport, peer = stage.connect(protocol, side)
+        sent = peer.encrypt(b"data") if segments.startswith("data") else b""
+        sent += peer.close_notify()
+        peer.raw(sent)
+        if "eof" in segments:
+            peer.half_close()
+        ending = peer.ending(answer=False)
+        peer.close()
+        return ending, ended(stage, protocol), transport.is_closing()
+
+    outcome = same(body)
+    assert outcome["result"][1][-1] == ("lost", None)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, OSError, asyncio.CancelledError])
+@pytest.mark.parametrize("how", ["notify", "eof"])
+def test_eof_received_raises(same, error, how, side):
+    def body(stage):
+        protocol = stage.recorder(eof=raiser(error))
+        transport, peer = stage.connect(protocol, side)
+        if how == "notify":
+            peer.raw(peer.close_notify())
+        peer.half_close()
+        story = ended(stage, protocol)
+        peer.close()
+        return story
+
+    assert same(body)["result"][-1][0] == "lost"
+
+
+@pytest.mark.parametrize("end", ["half_close", "close"])
+@pytest.mark.parametrize("answer", [True, None])
+@pytest.mark.parametrize("before", ["nothing", "data", "half a record", "data and half a record"])
+def test_unclean_end(same, side, kind, end, answer, before):
+    """The end of the bytes without close_notify: an attacker's, or of a peer in a hurry."""
+
+    def body(stage):
+        protocol = stage.recorder(eof=lambda protocol: answer)
+        transport, peer = stage.connect(protocol, side, kind)
+        sent = b""
+        if before.startswith("data"):
+            sent += peer.encrypt(b"data")
+        if before.endswith("half a record"):
+            sent += peer.encrypt(b"lost")[:-3]
+        peer.raw(sent)
+        getattr(peer, end)()
+        return ended(stage, protocol), transport.is_closing()
+
+    assert same(body)["result"][0][-1][0] == "lost"
+
+
+@pytest.mark.parametrize("state", ["idle", "data", "after our close", "clogged", "paused"])
+def test_reset(same, side, state):
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol, side, "tcp")
+        if state == "data":
+            peer.send(b"data")
+            stage.until(lambda: protocol.data)
+        if state == "after our close":
+            transport.close()
+            stage.settle()
+        if state == "clogged":
+            transport.write(bytes(8 << 20))
+            stage.settle()
+        if state == "paused":
+            transport.pause_reading()
+        peer.reset()
+        stage.settle()
+        transport.resume_reading() if state == "paused" else None
+        story = [event for event in ended(stage, protocol) if event[0] not in ("pause", "resume")]
+        if state == "clogged":  # found by sending, or by receiving
+            return story[:-1], story[-1][1][0] in ("ConnectionResetError", "BrokenPipeError")
+        return story
+
+    same(body)
+
+
+@pytest.mark.parametrize(
+    "bytes_sent",
+    [b"GET / HTTP/1.0\r\n\r\n", b"\x17\x03\x03\x00\x10" + b"x" * 16, b"\x15\x03\x03\x00\x02\x02\x28"],
+    ids=["text", "a forged record", "an alert in clear"],
+)
+def test_garbage_in_the_middle(same, bytes_sent, side, version):
+    def body(stage):
+        protocol = stage.recorder()
+        make = stage.contexts.client if side == "client" else stage.contexts.server
+        transport, peer = stage.connect(protocol, side, context=make(version=version))
+        peer.send(b"data")
+        stage.until(lambda: protocol.data)
+        peer.raw(bytes_sent)
+        story = ended(stage, protocol)
+        return story, peer.ending()[-1] in ("eof", "reset")
+
+    assert same(body)["result"][0][-1][0] == "lost"
+
+
+def test_fatal_alert(same, side):
+    """A record of the peer's is spoilt on its way there: it sends an alert and goes."""
+
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol, side)
+        transport.write(b"x")
+        peer.incoming.write(b"\x17\x03\x03\x00\x20" + b"spoilt" * 6)
+        with pytest.raises(Exception):  # noqa: B017
+            peer.tls.read(10)
+        peer.flush()
+        peer.half_close()
+        return ended(stage, protocol)
+
+    assert same(body)["result"][-1][0] == "lost"
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError])
+def test_connection_lost_raises(same, error):
+    def body(stage):
+        protocol = stage.recorder(lost=raiser(error))
+        transport, peer = stage.connect(protocol)
+        transport.abort()
+        return ended(stage, protocol), [report[1] for report in stage.reports]
+
+    assert same(body)["result"][1]
+
+
+# The timeout of the shutdown
+
+
+@needs_shutdown_timeout
+@pytest.mark.parametrize("written", [0, 8 << 20])
+def test_peer_that_does_not_answer(same, side, written):
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol, side, ssl_shutdown_timeout=0.02)
+        transport.write(bytes(written))
+        begun = time.monotonic()
+        transport.close()
+        story = ended(stage, protocol)
+        took = time.monotonic() - begun
+        assert took >= 0.02
+        return [event for event in story if event[0] not in ("pause", "resume")]
+
+    lost = same(body)["result"][-1]
+    assert lost[0] == "lost" and lost[1][:2] == ("TimeoutError", "SSL shutdown timed out")
+
+
+@needs_shutdown_timeout
+def test_timeout_of_a_shutdown_that_was_answered_does_nothing(same):
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol, ssl_shutdown_timeout=0.02)
+        transport.close()
+        peer.ending()
+        ended(stage, protocol)
+        stage.run(asyncio.sleep(0.03))
+        return protocol.story
+
+    assert same(body)["result"][-1] == ("lost", None)
+
+
+@needs_shutdown_timeout
+def test_abort_ends_a_shutdown(same):
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol, ssl_shutdown_timeout=0.05)
+        transport.close()
+        stage.settle()
+        assert not protocol.lost
+        transport.abort()
+        ended(stage, protocol)
+        stage.run(asyncio.sleep(0.06))
+        return protocol.story
+
+    assert same(body)["result"] == [("made",), ("lost", None)]
+
+
+# What is left
+
+
+def test_dropped_without_close(same):
+    """A transport is kept by its loop while it lives: dropped means that the loop was closed."""
+
+    def body(stage):
+        transport, peer = stage.connect(stage.recorder())
+        stage.transports.clear()
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            stage.loop.close()
+            del transport
+            gc.collect()
+        return sorted({str(caught.message)[:18] for caught in caught if caught.category is ResourceWarning})
+
+    assert "unclosed transport" in same(body)["result"]
+
+
+@pytest.mark.parametrize("state", ["open", "closing", "paused", "handshake"])
+def test_loop_closed_with_open_connections(same, state):
+    def body(stage):
+        protocol = stage.recorder()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if state == "handshake":
+                task, peer = stage.begin(protocol)
+                stage.settle()
+                task.cancel()
+                stage.settle()
+            else:
+                transport, peer = stage.connect(protocol)
+                if state == "paused":
+                    transport.pause_reading()
+                if state == "closing":
+                    transport.close()
+            stage.loop.close()
+            transport = protocol.transport = None
+            gc.collect()
+        return protocol.lost
+
+    assert same(body)["result"] == 0 or state == "handshake"
+
+
+@pytest.mark.parametrize("how", ["close", "abort", "peer", "reset"])
+@pytest.mark.parametrize("kind", ["protocol", "buffered"])
+def test_closed_connection_is_freed_at_once(stage, how, kind, side, loop_kind):
+    """By reference counts alone."""
+    protocol = (stage.recorder if kind == "protocol" else stage.buffered)()
+    transport, peer = stage.connect(protocol, side, "tcp")
+    if loop_kind == "asyncio" or type(transport).__module__.startswith("asyncio."):
+        if how != "peer":
+            pytest.skip("asyncio's contexts and handles may form cycles")
+    transport.write(b"x")
+    peer.send(b"y")
+    assert peer.receive(1) == b"x"
+    stage.settle()
+    assert protocol.data == b"y"
+    references = weakref.ref(protocol), weakref.ref(transport)
+    gc.collect()
+    gc.disable()
+    try:
+        if how == "peer":
+            peer.raw(peer.close_notify())
+            peer.close()
+        elif how == "reset":
+            peer.reset()
+        else:
+            getattr(transport, how)()
+            peer.ending()
+            peer.close()
+        ended(stage, protocol)
+        protocol.transport = None
+        del protocol, transport
+        stage.settle()
+        assert [reference() for reference in references] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_debug_mode_logs_the_handshake(same, caplog):
+    def body(stage):
+        stage.loop.set_debug(True)
+        stage.loop.slow_callback_duration = 10
+        protocol = stage.recorder()
+        with caplog.at_level(logging.DEBUG, "asyncio"):
+            transport, peer = stage.connect(protocol)
+            peer.raw(peer.close_notify())
+            peer.half_close()
+            ended(stage, protocol)
+        text = " ".join(record.getMessage() for record in caplog.records)
+        caplog.clear()
+        return protocol.story, [
+            words in text for words in ("starts SSL handshake", "SSL handshake took", "received EOF")
+        ]
+
+    assert same(body)["result"][1][:2] == [True, True]
