@@ -199,8 +199,12 @@ handshake_done(TLSObject *self)
     self->x_state = CL_TLS_WRAPPED;
     self->x_flags |= CL_X_ESTABLISHED;
     if (log_handshake(self) < 0 || tell_connection_made(self) < 0 ||
-        wake_waiter(self, NULL) < 0)
-        return -1;
+        wake_waiter(self, NULL) < 0) {
+        if (CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+            return -1;
+        self->x_app_state = CL_TLS_APP_LOST; /* and will not hear of it */
+        return cl_tls_fatal(self, "SSL error in data received");
+    }
     /* The last of the handshake goes with what was written meanwhile. */
     if (self->x_state == CL_TLS_WRAPPED && cl_tls_write_backlog(self) < 0)
         return -1;

@@ -295,12 +295,13 @@ TLS_can_write_eof(TLSObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
 
 /* ------------------------------------------------------------------- flow control */
 
-/* Before 3.11 these are the business of the transport below. */
+/* Before 3.11 these are the business of the transport below; None once it is gone. */
 static PyObject *
 call_raw(TLSObject *self, const char *method, PyObject *args, PyObject *kwargs)
 {
-    PyObject *function =
-        PyObject_GetAttrString(self->x_raw ? self->x_raw : Py_None, method);
+    if (self->x_raw == NULL)
+        Py_RETURN_NONE;
+    PyObject *function = PyObject_GetAttrString(self->x_raw, method);
     PyObject *none = args == NULL ? PyTuple_New(0) : Py_NewRef(args);
     PyObject *result = function == NULL || none == NULL
                            ? NULL
@@ -970,13 +971,12 @@ cl_tls_setup(PyObject *module, cl_state *st)
     Py_XDECREF(bases);
     if (type == NULL)
         return NULL;
-    PyObject *starts = CL_HAS_TLS_SHUTDOWN_TIMEOUT ? Py_True : Py_False;
-    if (PyObject_SetAttrString((PyObject *)type, "_start_tls_compatible",
-                               starts) < 0 ||
-        PyObject_SetAttrString((PyObject *)type, "_sendfile_compatible",
+    if (PyObject_SetAttrString((PyObject *)type, "_sendfile_compatible",
                                st->sendfile_fallback) < 0 ||
         (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
-         cl_type_add_methods(type, reading_methods) < 0))
+         (PyObject_SetAttrString((PyObject *)type, "_start_tls_compatible",
+                                 Py_True) < 0 ||
+          cl_type_add_methods(type, reading_methods) < 0)))
         Py_CLEAR(type);
     return type;
 }

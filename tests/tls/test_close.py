@@ -4,6 +4,7 @@ import asyncio
 import gc
 import inspect
 import logging
+import sys
 import time
 import warnings
 import weakref
@@ -281,6 +282,8 @@ def test_peer_closes(same, side, answer, segments):
             peer.half_close()
         ending = peer.ending(answer=False)
         peer.close()
+        if sys.version_info < (3, 11):  # asyncio's answer depends on what write() does with it after close()
+            ending = ending[-1]
         return ending, ended(stage, protocol), stage.is_closing(transport)
 
     outcome = same(body)

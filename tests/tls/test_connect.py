@@ -367,6 +367,8 @@ def all_methods(transport):
         "is_closing can_write_eof write_eof get_write_buffer_limits get_read_buffer_limits "
         "get_read_buffer_size is_reading pause_reading pause_reading is_reading resume_reading resume_reading is_reading"
     ).split():
+        if name == "get_write_buffer_limits" and sys.version_info < (3, 11):
+            continue  # it may fail
         told.setdefault(name, []).append(raised(getattr(transport, name)) if hasattr(transport, name) else "missing")
     told["repr"] = isinstance(repr(transport), str) and isinstance(str(transport), str)
     told["protocol"] = type(raised(transport.get_protocol)).__name__

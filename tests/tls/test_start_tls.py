@@ -5,6 +5,7 @@ import contextlib
 import inspect
 import socket
 import ssl
+import sys
 from asyncio import base_events
 
 import pytest
@@ -576,6 +577,8 @@ def test_over_a_transport_of_python(same, side, end):
         stage.settle()
         told.append({name for name in ("close", "abort") if name in wrapped.calls})
         story = [event for event in protocol.story if event[0] not in ("data", "pause", "resume")]
+        if end == "peer" and sys.version_info < (3, 11):
+            story[-1] = story[-1][:1]  # asyncio does not answer; the answer may fail, for nobody is there
         return told, story, stage.is_closing(transport)
 
     told, story, _ = same(body)["result"]
