@@ -27,6 +27,7 @@ class Handle(asyncio.Handle): ...
 class TimerHandle(asyncio.TimerHandle): ...
 class SocketTransport(asyncio.Transport): ...
 class DatagramTransport(asyncio.DatagramTransport): ...
+class SSLTransport(asyncio.Transport, asyncio.Protocol): ...
 
 class LoopCore:
     slow_callback_duration: float
@@ -57,6 +58,18 @@ class LoopCore:
     def _new_datagram(
         self, sock: socket, protocol: Any, waiter: Any, extra: Any, address: Any, /
     ) -> DatagramTransport: ...
+    def _new_tls(
+        self,
+        protocol: Any,
+        sslcontext: Any,
+        waiter: Any,
+        server_side: bool,
+        server_hostname: Optional[str],
+        call_connection_made: bool,
+        handshake_timeout: float,
+        shutdown_timeout: float,
+        /,
+    ) -> SSLTransport: ...
     def _listen(
         self, sock: socket, protocol_factory: Callable[[], Any], server: Any, accept: Any, context: Any, /
     ) -> None: ...
