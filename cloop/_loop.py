@@ -170,6 +170,12 @@ class Loop(LoopCore, *_BEHIND):
         self._make_socket_transport(rawsock, tls, extra=extra, server=server, context=context)
         return tls._app_transport
 
+    def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        return self._new_pipe(pipe, protocol, waiter, extra, True)
+
+    def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        return self._new_pipe(pipe, protocol, waiter, extra, False)
+
     # The next two are asyncio's, but for the ends of their lives: a waiter keeps its
     # exception, whose traceback has the frame, which has the waiter and all else.
 

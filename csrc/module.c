@@ -11,6 +11,7 @@
 #include "loop_type.h"
 #include "net/datagram.h"
 #include "net/listener.h"
+#include "net/pipe.h"
 #include "net/sock.h"
 #include "net/sockop.h"
 #include "net/stream.h"
@@ -309,6 +310,10 @@ setup_types(PyObject *module, cl_state *st)
                               (PyObject *)st->SocketTransportType) < 0 ||
         PyModule_AddObjectRef(module, "DatagramTransport",
                               (PyObject *)st->DatagramTransportType) < 0 ||
+        PyModule_AddObjectRef(module, "ReadPipeTransport",
+                              (PyObject *)st->ReadPipeTransportType) < 0 ||
+        PyModule_AddObjectRef(module, "WritePipeTransport",
+                              (PyObject *)st->WritePipeTransportType) < 0 ||
         PyModule_AddObjectRef(module, "SSLTransport",
                               (PyObject *)st->SSLTransportType) < 0 ||
         PyModule_AddObjectRef(module, "LoopCore", (PyObject *)st->LoopType) <
