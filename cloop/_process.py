@@ -39,6 +39,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
+            self._close_pipes()
             if waiter is not None and not waiter.cancelled():
                 waiter.set_exception(error)
         else:
@@ -57,6 +58,15 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
                 protocol = base_subprocess.ReadSubprocessPipeProto(self, fd)
                 protocol.pipe = loop._make_read_pipe_transport(pipe, protocol)
             self._pipes[fd] = protocol
+
+    def _close_pipes(self):
+        for protocol in self._pipes.values():
+            if protocol is not None:
+                protocol.pipe.close()
+        connected = {fd for fd, protocol in self._pipes.items() if protocol is not None}
+        for fd, pipe in enumerate((self._proc.stdin, self._proc.stdout, self._proc.stderr)):
+            if pipe is not None and fd not in connected:
+                pipe.close()
 
 
 _CONNECT_PIPES = (base_events.BaseEventLoop.connect_read_pipe, base_events.BaseEventLoop.connect_write_pipe)
@@ -108,24 +118,30 @@ def _watch(loop, transport):
             thread.start()
         except RuntimeError:  # nor a thread: without a watcher it must not run
             transport.kill()
-            loop.call_soon(transport._process_exited, _exit_code(transport))
+            _publish(transport)
             raise
 
 
 def _has_ended(loop, transport, pidfd):
     loop._remove_reader(pidfd.fileno())
-    loop.call_soon(transport._process_exited, _exit_code(transport))
+    _publish(transport)
 
 
 def _wait_for(loop, transport):
-    code = _exit_code(transport)
-    if loop.is_closed():
-        logger.warning("Loop %r that handles pid %r is closed", loop, transport.get_pid())
-        return
+    pid = transport.get_pid()
     try:
-        loop.call_soon_threadsafe(transport._process_exited, code)
-    except RuntimeError:  # closed meanwhile
-        logger.warning("Loop %r that handles pid %r is closed", loop, transport.get_pid())
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    except ChildProcessError:
+        pass  # somebody else has waited for it
+    try:
+        loop.call_soon_threadsafe(_publish, transport)
+    except RuntimeError:
+        logger.warning("Loop %r that handles pid %r is closed", loop, pid)
+
+
+def _publish(transport):
+    """Reaps the process and says so in one go: later its number may be another's."""
+    transport._process_exited(_exit_code(transport))
 
 
 def _exit_code(transport):
