@@ -26,6 +26,7 @@ typedef struct {
     cl_wqueue p_queue; /* of one that writes */
     size_t p_read_max; /* of one that reads: what the pipe holds */
     int p_lent; /* the file object's descriptor, where ours is a duplicate */
+    uint32_t p_refused; /* writes, for nobody reads them any more */
     bool p_was_blocking;
 } PipeObject;
 
@@ -221,7 +222,7 @@ write_parts(PipeObject *self, struct iovec *parts, int count)
 static int
 write_failed(PipeObject *self, ssize_t err)
 {
-    self->p_base.t_conn_lost = 0; /* for force_close(), which counts it */
+    self->p_refused++;
     cl_raise_errno((int)err);
     return fatal(self, "Fatal write error on pipe transport");
 }
@@ -285,7 +286,7 @@ static int
 write_when_lost(PipeObject *self)
 {
     LoopObject *loop = self->p_base.t_loop;
-    if (self->p_base.t_conn_lost++ < CL_LOG_LOST_WRITES)
+    if (self->p_refused++ < CL_LOG_LOST_WRITES)
         return 0;
     return cl_log(loop, loop->l_st->str_warning,
                   "pipe closed by peer or os.write(pipe, data) raised "
