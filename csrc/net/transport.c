@@ -590,14 +590,20 @@ cl_transport_write_when_lost(TransportObject *self)
 static int
 schedule_lost(TransportObject *self, PyObject *exception)
 {
-    PyObject *callback = PyObject_GetAttr(
-        (PyObject *)self, self->t_loop->l_st->str__call_connection_lost);
+    /* A copy: the context itself can't be entered again in a nested turn that runs
+     * inside a callback, and connection_lost() would never come. */
+    PyObject *context = PyContext_Copy(self->t_context);
+    PyObject *callback =
+        context == NULL
+            ? NULL
+            : PyObject_GetAttr((PyObject *)self,
+                               self->t_loop->l_st->str__call_connection_lost);
     PyObject *arg = exception == NULL ? Py_None : exception;
-    int status = callback == NULL
-                     ? -1
-                     : cl_loop_call_soon(self->t_loop, callback, &arg, 1,
-                                         self->t_context);
+    int status = callback == NULL ? -1
+                                  : cl_loop_call_soon(self->t_loop, callback,
+                                                      &arg, 1, context);
     Py_XDECREF(callback);
+    Py_XDECREF(context);
     return status;
 }
 
@@ -620,7 +626,10 @@ cl_transport_fatal(TransportObject *self, const char *message)
     if (cl_error_is_exit())
         return -1;
     PyObject *exception = PyErr_GetRaisedException(), *error = NULL;
-    int status = PyErr_GivenExceptionMatches(exception, PyExc_OSError)
+    /* What the callback had written before it raised is sent. */
+    int status = cl_loop_afterwards(self->t_loop, 0);
+    if (status == 0)
+        status = PyErr_GivenExceptionMatches(exception, PyExc_OSError)
                      ? cl_log_os_error(self->t_loop, (PyObject *)self, message,
                                        exception)
                      : report(self, exception, message);
