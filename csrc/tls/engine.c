@@ -208,6 +208,14 @@ is_closed(const TLSObject *self)
     return self->x_ssl == NULL && self->x_incoming == NULL;
 }
 
+/* Whether the library can be called: it must not be while it calls back, from which
+ * anything may lead here again (an SNI callback that takes turns of the loop). */
+static inline bool
+is_callable(const TLSObject *self)
+{
+    return !is_closed(self) && !(self->x_flags & CL_X_BUSY);
+}
+
 /* ---------------------------------------------------------------- through Python */
 
 /* What the SSLObject put into its MemoryBIO goes the way of all. 0/-1 */
@@ -258,8 +266,12 @@ collect_after(TLSObject *self, int status)
 int
 cl_engine_call(TLSObject *self, PyObject *method)
 {
+    if (!is_callable(self))
+        return CL_TLS_AGAIN;
     PyObject *sslobj = Py_NewRef(self->x_sslobj);
+    self->x_flags |= CL_X_BUSY;
     PyObject *result = PyObject_CallMethodNoArgs(sslobj, method);
+    self->x_flags &= (uint16_t)~CL_X_BUSY;
     int status = status_of(self, result);
     Py_DECREF(sslobj);
     Py_XDECREF(result);
@@ -452,12 +464,14 @@ write_directly(TLSObject *self, PyObject *sslobj, const char *data,
 Py_ssize_t
 cl_engine_read(TLSObject *self, char *into, size_t size)
 {
-    if (is_closed(self))
+    if (!is_callable(self))
         return CL_TLS_AGAIN;
     PyObject *sslobj = Py_NewRef(self->x_sslobj);
+    self->x_flags |= CL_X_BUSY;
     Py_ssize_t got = self->x_ssl == NULL
                          ? read_by_method(self, sslobj, into, size)
                          : read_directly(self, sslobj, into, size);
+    self->x_flags &= (uint16_t)~CL_X_BUSY;
     Py_DECREF(sslobj);
     return got;
 }
@@ -465,12 +479,14 @@ cl_engine_read(TLSObject *self, char *into, size_t size)
 Py_ssize_t
 cl_engine_write(TLSObject *self, const char *data, size_t size)
 {
-    if (is_closed(self))
+    if (!is_callable(self))
         return CL_TLS_AGAIN;
     PyObject *sslobj = Py_NewRef(self->x_sslobj);
+    self->x_flags |= CL_X_BUSY;
     Py_ssize_t sent = self->x_ssl == NULL
                           ? write_by_method(self, sslobj, data, size)
                           : write_directly(self, sslobj, data, size);
+    self->x_flags &= (uint16_t)~CL_X_BUSY;
     Py_DECREF(sslobj);
     return sent;
 }

@@ -52,6 +52,7 @@ enum {
     CL_X_NO_MEMORY = 1024,    /* the BIO had none */
     CL_X_MUTE = 2048,         /* the BIO takes nothing more */
     CL_X_FORGET = 4096,       /* nobody will ask what is known of it */
+    CL_X_BUSY = 8192,         /* the library is at work for it */
 };
 
 /* What all TLS transports of a module share. */
