@@ -1,0 +1,168 @@
+"""What the tests of subprocesses share: protocols that note what is called, children that wait
+to be told, and a check that every child was waited for.
+
+Children are /bin/sh scripts, which start in a tenth of the time of a Python.
+"""
+
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+
+PATIENCE_S = 20  # for what is expected to happen at once
+
+
+def have_children():
+    """Whether this process has children, running or not waited for."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def other_threads():
+    return set(threading.enumerate()) - {threading.main_thread()}
+
+
+@pytest.fixture(autouse=True)
+def nobody_stays(request):
+    """Fail a test that leaves a child, a zombie or a thread behind."""
+    threads = other_threads()
+    assert not have_children()
+    yield
+    deadline = time.monotonic() + 5
+    while have_children() or not other_threads() <= threads:  # a watcher's thread may be about to wait for one
+        assert time.monotonic() < deadline, "children: %s, threads: %s" % (have_children(), other_threads() - threads)
+        time.sleep(0.001)
+
+
+@pytest.fixture(autouse=True)
+def all_is_well(nothing_is_reported):
+    """For every test of this folder."""
+
+
+class Recorder(asyncio.SubprocessProtocol):
+    """Notes what is called, in order. A hook given by the name of a method is called with the
+    protocol and the arguments."""
+
+    def __init__(self, **hooks):
+        self.calls = []
+        self.hooks = hooks
+        self.transport = None
+        self.output = {1: b"", 2: b""}
+        self.errors = {}  # what pipes were lost with
+        self.waiting = []
+
+    def note(self, name, *args, call=None):
+        self.calls.append(call or name)
+        for call, future in self.waiting:
+            if call in self.calls and not future.done():
+                future.set_result(None)
+        if name in self.hooks:
+            self.hooks[name](self, *args)
+
+    async def seen(self, call):
+        """Waits for a call."""
+        if call not in self.calls:
+            future = asyncio.get_running_loop().create_future()
+            self.waiting.append((call, future))
+            await asyncio.wait_for(future, PATIENCE_S)
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.note("connection_made", transport)
+
+    def pipe_data_received(self, fd, data):
+        self.output[fd] += data
+        self.note("pipe_data_received", fd, data, call=("data", fd))
+
+    def pipe_connection_lost(self, fd, exc):
+        self.errors[fd] = exc
+        self.note("pipe_connection_lost", fd, exc, call=("lost", fd))
+
+    def process_exited(self):
+        self.note("process_exited")
+
+    def connection_lost(self, exc):
+        assert exc is None
+        self.note("connection_lost", exc)
+
+    def pause_writing(self):
+        self.note("pause_writing")
+
+    def resume_writing(self):
+        self.note("resume_writing")
+
+
+@pytest.fixture
+def recorder():
+    return Recorder
+
+
+@pytest.fixture
+def spawn(loop, run):
+    """Starts a program; its transport is closed after the test, and its end waited for."""
+    made = []
+
+    def spawn(protocol, *command, **options):
+        transport, got = run(loop.subprocess_exec(lambda: protocol, *command, **options))
+        assert got is protocol
+        made.append((transport, protocol))
+        return transport
+
+    yield spawn
+    if loop.is_closed():
+        return
+    for transport, protocol in made:
+        transport.close()
+        run(protocol.seen("connection_lost"))
+
+
+@pytest.fixture
+def shell(spawn):
+    """Starts a script of /bin/sh, with arguments."""
+
+    def shell(protocol, script, *args, **options):
+        return spawn(protocol, "/bin/sh", "-c", script, "sh", *args, **options)
+
+    return shell
+
+
+class Gate:
+    """Where children wait: `read x <"$1"` goes on when the gate, whose path is $1, is opened."""
+
+    def __init__(self, path):
+        self.path = path
+        os.mkfifo(path)
+        self.descriptor = os.open(path, os.O_RDWR)
+
+    def open(self):
+        os.write(self.descriptor, b"\n")
+
+
+@pytest.fixture
+def gate(tmp_path):
+    gate = Gate(str(tmp_path / "gate"))
+    yield gate
+    os.close(gate.descriptor)
+
+
+@pytest.fixture
+def native_spawns(loop_class):
+    """Skips a test of what asyncio's own code gets wrong, while the loop runs that. (When called:
+    a fixture that skips keeps the loop until after the check for leaks.)"""
+
+    def native_spawns():
+        if (getattr(loop_class._make_subprocess_transport, "__module__", None) or "").startswith("asyncio."):
+            pytest.skip("asyncio does otherwise")
+
+    return native_spawns
+
+
+@pytest.fixture
+def spawns():
+    """How often a test that spawns many is to do so, for each of its threads or tasks."""
+    return int(os.environ.get("CLOOP_SPAWNS", 5))
