@@ -12,7 +12,7 @@ import warnings
 from asyncio import base_events, coroutines, protocols, sslproto
 from asyncio.log import logger
 
-from . import _tls
+from . import _process, _tls
 from ._cloop import LoopCore, SocketTransport, wakeup_fd
 from ._executor import wrap_executor_future
 from ._sock import SockDatagrams
@@ -169,6 +169,17 @@ class Loop(LoopCore, *_BEHIND):
         tls = make(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
         self._make_socket_transport(rawsock, tls, extra=extra, server=server, context=context)
         return tls._app_transport
+
+    def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        return self._new_pipe(pipe, protocol, waiter, extra, True)
+
+    def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        return self._new_pipe(pipe, protocol, waiter, extra, False)
+
+    async def _make_subprocess_transport(self, *args, **kwargs):
+        if not _process.is_native(self):
+            return await super()._make_subprocess_transport(*args, **kwargs)
+        return await _process.make_transport(self, *args, **kwargs)
 
     # The next two are asyncio's, but for the ends of their lives: a waiter keeps its
     # exception, whose traceback has the frame, which has the waiter and all else.

@@ -5,6 +5,7 @@
 #include "core/loop.h"
 #include "net/datagram.h"
 #include "net/listener.h"
+#include "net/pipe.h"
 #include "net/sock.h"
 #include "net/stream.h"
 #include "tls/tls.h"
@@ -81,6 +82,26 @@ Loop_new_datagram(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
     return (PyObject *)cl_datagram_new(&made, args[4]);
 }
 
+PyDoc_STRVAR(
+    Loop_new_pipe_doc,
+    "_new_pipe($self, pipe, protocol, waiter, extra, reads, /)\n--\n\n"
+    "Make the transport of one end of a pipe, a file object, which is "
+    "the transport's\n"
+    "from then on.");
+
+static PyObject *
+Loop_new_pipe(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
+{
+    cl_transport_args made;
+    if (check_count("_new_pipe", nargs, 5) < 0 ||
+        take_socket(loop, args, &made) < 0)
+        return NULL;
+    int reads = PyObject_IsTrue(args[4]);
+    return reads < 0
+               ? NULL
+               : (PyObject *)cl_pipe_new(&made, reads ? CL_READ : CL_WRITE);
+}
+
 PyDoc_STRVAR(Loop_listen_doc,
              "_listen($self, sock, protocol_factory, server, accept, context, "
              "/)\n--\n\n"
@@ -135,6 +156,7 @@ static PyMethodDef methods[] = {
      Loop_new_stream_doc},
     {"_new_datagram", CL_FAST(Loop_new_datagram), METH_FASTCALL,
      Loop_new_datagram_doc},
+    {"_new_pipe", CL_FAST(Loop_new_pipe), METH_FASTCALL, Loop_new_pipe_doc},
     {"_new_tls", CL_FAST(Loop_new_tls), METH_FASTCALL, Loop_new_tls_doc},
     {"_listen", CL_FAST(Loop_listen), METH_FASTCALL, Loop_listen_doc},
     {NULL}};

@@ -1,5 +1,11 @@
 /* module.c - the extension module cloop._cloop: state, types and small functions. */
 #include "base/compat.h"
+
+#include <errno.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/errors.h"
 #include "core/handle.h"
 #include "core/signals.h"
 #include "core/state.h"
@@ -11,6 +17,7 @@
 #include "loop_type.h"
 #include "net/datagram.h"
 #include "net/listener.h"
+#include "net/pipe.h"
 #include "net/sock.h"
 #include "net/sockop.h"
 #include "net/stream.h"
@@ -133,10 +140,34 @@ module_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(pidfd_open_doc,
+             "pidfd_open(pid, /)\n--\n\n"
+             "Return a descriptor that is ready for reading when the process "
+             "has ended. Raises\n"
+             "OSError. As os.pidfd_open(), which Python 3.8 does not have.");
+
+static PyObject *
+module_pidfd_open(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    long pid = PyLong_AsLong(arg);
+    if (pid == -1 && PyErr_Occurred())
+        return NULL;
+#ifdef SYS_pidfd_open
+    int fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0u);
+    if (fd >= 0) /* the kernel has made it close-on-exec */
+        return PyLong_FromLong(fd);
+    cl_raise_errno(-errno);
+#else
+    cl_raise_errno(-ENOSYS);
+#endif
+    return NULL;
+}
+
 static PyMethodDef module_methods[] = {
     {"counts", module_counts, METH_NOARGS, counts_doc},
     {"build_info", module_build_info, METH_NOARGS, build_info_doc},
     {"wakeup_fd", module_wakeup_fd, METH_NOARGS, wakeup_fd_doc},
+    {"pidfd_open", module_pidfd_open, METH_O, pidfd_open_doc},
     {"raw_fields", module_raw_fields, METH_O, raw_fields_doc},
     {"use_own_tasks", module_use_own_tasks, METH_VARARGS, use_own_tasks_doc},
     {"_after_fork_in_child", module_after_fork, METH_NOARGS, NULL},
@@ -309,6 +340,10 @@ setup_types(PyObject *module, cl_state *st)
                               (PyObject *)st->SocketTransportType) < 0 ||
         PyModule_AddObjectRef(module, "DatagramTransport",
                               (PyObject *)st->DatagramTransportType) < 0 ||
+        PyModule_AddObjectRef(module, "ReadPipeTransport",
+                              (PyObject *)st->ReadPipeTransportType) < 0 ||
+        PyModule_AddObjectRef(module, "WritePipeTransport",
+                              (PyObject *)st->WritePipeTransportType) < 0 ||
         PyModule_AddObjectRef(module, "SSLTransport",
                               (PyObject *)st->SSLTransportType) < 0 ||
         PyModule_AddObjectRef(module, "LoopCore", (PyObject *)st->LoopType) <

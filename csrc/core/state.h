@@ -20,6 +20,8 @@
     X(FutureIter, cl_future_iter_setup) \
     X(SocketTransport, cl_stream_setup) \
     X(DatagramTransport, cl_datagram_setup) \
+    X(ReadPipeTransport, cl_read_pipe_setup) \
+    X(WritePipeTransport, cl_write_pipe_setup) \
     X(Listener, cl_listener_setup) \
     X(SSLTransport, cl_tls_setup) \
     X(SockOp, cl_sockop_setup) \
@@ -64,6 +66,8 @@
     X(asyncio_DatagramBase, "asyncio", "DatagramTransport") \
     X(asyncio_BufferedProtocol, "asyncio", "BufferedProtocol") \
     X(asyncio_Protocol, "asyncio", "Protocol") \
+    X(asyncio_ReadTransport, "asyncio", "ReadTransport") \
+    X(asyncio_WriteTransport, "asyncio", "WriteTransport") \
     X(TimeoutError, "asyncio", "TimeoutError") \
     X(TransportSocket, "asyncio.trsock", "TransportSocket") \
     X(Server, "asyncio.base_events", "Server") \
@@ -96,12 +100,12 @@
     X(data_received) X(datagram_received) X(debug) X(do_handshake) X(done) X(eager_start) \
     X(eof_received) X(error_received) X(exc_info) X(exception) X(fileno) X(get_buffer) \
     X(get_debug) X(get_extra_info) X(get_loop) X(getaddrinfo) X(getpeercert) X(getpeername) \
-    X(getsockname) X(handle) X(is_closing) X(is_running) X(join) X(logger) X(loop) X(message) \
-    X(msg) X(name) X(pause_reading) X(pause_writing) X(peercert) X(peername) X(pending) \
-    X(protocol) X(read) X(remove_done_callback) X(result) X(resume_reading) X(resume_writing) \
-    X(run) X(run_forever) X(sendto) X(set_exception) X(set_result) X(setblocking) X(socket) \
-    X(sockname) X(source_traceback) X(ssl_object) X(sslcontext) X(throw) X(time) X(transport) \
-    X(unwrap) X(warning) X(wrap_bio) X(write)
+    X(getsockname) X(handle) X(info) X(is_closing) X(is_running) X(join) X(logger) X(loop) \
+    X(message) X(msg) X(name) X(pause_reading) X(pause_writing) X(peercert) X(peername) \
+    X(pending) X(pipe) X(protocol) X(read) X(remove_done_callback) X(result) X(resume_reading) \
+    X(resume_writing) X(run) X(run_forever) X(sendto) X(set_exception) X(set_result) \
+    X(setblocking) X(socket) X(sockname) X(source_traceback) X(ssl_object) X(sslcontext) \
+    X(throw) X(time) X(transport) X(unwrap) X(warning) X(wrap_bio) X(write)
 
 /* clang-format on */
 

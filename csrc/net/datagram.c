@@ -558,9 +558,10 @@ cl_datagram_setup(PyObject *module, cl_state *st)
 {
     PyObject *bases =
         PyTuple_Pack(2, st->FlowControlMixin, st->asyncio_DatagramBase);
-    PyTypeObject *type =
-        bases == NULL ? NULL
-                      : cl_transport_type(module, st, &datagram_spec, bases);
+    PyTypeObject *type = bases == NULL
+                             ? NULL
+                             : cl_transport_type(module, st, &datagram_spec,
+                                                 bases, CL_READ | CL_WRITE);
     Py_XDECREF(bases);
     return type;
 }

@@ -1010,9 +1010,10 @@ PyTypeObject *
 cl_stream_setup(PyObject *module, cl_state *st)
 {
     PyObject *bases = PyTuple_Pack(1, st->FlowControlMixin);
-    PyTypeObject *type =
-        bases == NULL ? NULL
-                      : cl_transport_type(module, st, &stream_spec, bases);
+    PyTypeObject *type = bases == NULL
+                             ? NULL
+                             : cl_transport_type(module, st, &stream_spec,
+                                                 bases, CL_READ | CL_WRITE);
     Py_XDECREF(bases);
     if (type != NULL &&
         (PyObject_SetAttrString((PyObject *)type, "_start_tls_compatible",

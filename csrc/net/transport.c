@@ -110,6 +110,8 @@ close_descriptor(TransportObject *self)
 {
     PyObject *sock = self->t_sock;
     cl_loop_poll_soon(self->t_loop);
+    if (cl_transport_ops_of(self)->closing != NULL)
+        cl_transport_ops_of(self)->closing(self);
     if (sock == NULL) {
         close(self->t_fd);
         return 0;
@@ -211,6 +213,8 @@ make_extra(TransportObject *self, PyObject *name)
 {
     cl_state *st = self->t_loop->l_st;
     PyObject *value = NULL;
+    if (self->t_flags & CL_T_PIPE)
+        return NULL;
     if (PyUnicode_Compare(name, st->str_peername) == 0) {
         value = inet_address(self, &self->t_peername);
     }
@@ -269,7 +273,7 @@ get_extra(TransportObject *self, void *Py_UNUSED(closure))
 {
     cl_state *st = self->t_loop->l_st;
     PyObject *names[] = {st->str_socket, st->str_sockname, st->str_peername};
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 3 && !(self->t_flags & CL_T_PIPE); i++) {
         PyObject *value = extra_info(self, names[i]);
         if (value == NULL)
             return NULL;
@@ -354,7 +358,10 @@ cl_transport_new(const cl_transport_args *args)
     if (self->t_context == NULL || set_protocol(self, args->protocol) < 0)
         goto failed;
     self->t_flags &= (uint16_t)~CL_T_GONE;
-    if (find_addresses(self, args) < 0)
+    if (args->pipe)
+        self->t_flags =
+            (uint16_t)((self->t_flags & ~CL_T_BUFFERED) | CL_T_PIPE);
+    else if (find_addresses(self, args) < 0)
         goto failed;
     if (args->server != NULL) {
         if (tell_server(self, args->server, st->str__attach) < 0)
@@ -583,14 +590,20 @@ cl_transport_write_when_lost(TransportObject *self)
 static int
 schedule_lost(TransportObject *self, PyObject *exception)
 {
-    PyObject *callback = PyObject_GetAttr(
-        (PyObject *)self, self->t_loop->l_st->str__call_connection_lost);
+    /* A copy: the context itself can't be entered again in a nested turn that runs
+     * inside a callback, and connection_lost() would never come. */
+    PyObject *context = PyContext_Copy(self->t_context);
+    PyObject *callback =
+        context == NULL
+            ? NULL
+            : PyObject_GetAttr((PyObject *)self,
+                               self->t_loop->l_st->str__call_connection_lost);
     PyObject *arg = exception == NULL ? Py_None : exception;
-    int status = callback == NULL
-                     ? -1
-                     : cl_loop_call_soon(self->t_loop, callback, &arg, 1,
-                                         self->t_context);
+    int status = callback == NULL ? -1
+                                  : cl_loop_call_soon(self->t_loop, callback,
+                                                      &arg, 1, context);
     Py_XDECREF(callback);
+    Py_XDECREF(context);
     return status;
 }
 
@@ -613,7 +626,10 @@ cl_transport_fatal(TransportObject *self, const char *message)
     if (cl_error_is_exit())
         return -1;
     PyObject *exception = PyErr_GetRaisedException(), *error = NULL;
-    int status = PyErr_GivenExceptionMatches(exception, PyExc_OSError)
+    /* What the callback had written before it raised is sent. */
+    int status = cl_loop_afterwards(self->t_loop, 0);
+    if (status == 0)
+        status = PyErr_GivenExceptionMatches(exception, PyExc_OSError)
                      ? cl_log_os_error(self->t_loop, (PyObject *)self, message,
                                        exception)
                      : report(self, exception, message);
@@ -962,19 +978,27 @@ static PyMethodDef common_methods[] = {
     {"get_extra_info", CL_FAST(Transport_get_extra_info),
      METH_VARARGS | METH_KEYWORDS, Transport_get_extra_info_doc},
     {"close", (PyCFunction)Transport_close, METH_NOARGS, Transport_close_doc},
-    {"abort", (PyCFunction)Transport_abort, METH_NOARGS, Transport_abort_doc},
     {"is_closing", (PyCFunction)Transport_is_closing, METH_NOARGS,
      Transport_is_closing_doc},
     {"set_protocol", CL_FAST(Transport_set_protocol),
      METH_FASTCALL | METH_KEYWORDS, Transport_set_protocol_doc},
     {"get_protocol", (PyCFunction)Transport_get_protocol, METH_NOARGS,
      Transport_get_protocol_doc},
+    {"_call_connection_lost", (PyCFunction)Transport_call_connection_lost,
+     METH_O, NULL},
+    {NULL}};
+
+static PyMethodDef reading_methods[] = {
     {"is_reading", (PyCFunction)Transport_is_reading, METH_NOARGS,
      Transport_is_reading_doc},
     {"pause_reading", (PyCFunction)Transport_pause_reading, METH_NOARGS,
      Transport_pause_reading_doc},
     {"resume_reading", (PyCFunction)Transport_resume_reading, METH_NOARGS,
      Transport_resume_reading_doc},
+    {NULL}};
+
+static PyMethodDef writing_methods[] = {
+    {"abort", (PyCFunction)Transport_abort, METH_NOARGS, Transport_abort_doc},
     {"get_write_buffer_size", (PyCFunction)Transport_get_write_buffer_size,
      METH_NOARGS, Transport_get_write_buffer_size_doc},
     {"get_write_buffer_limits", (PyCFunction)Transport_get_write_buffer_limits,
@@ -982,8 +1006,6 @@ static PyMethodDef common_methods[] = {
     {"set_write_buffer_limits", CL_FAST(Transport_set_write_buffer_limits),
      METH_VARARGS | METH_KEYWORDS, Transport_set_write_buffer_limits_doc},
     {"_force_close", (PyCFunction)Transport_force_close, METH_O, NULL},
-    {"_call_connection_lost", (PyCFunction)Transport_call_connection_lost,
-     METH_O, NULL},
     {"_lend_descriptor", (PyCFunction)Transport_lend_descriptor, METH_NOARGS,
      NULL},
     {"_take_descriptor_back", (PyCFunction)Transport_take_descriptor_back,
@@ -1160,7 +1182,7 @@ cl_transport_free(PyObject *op)
 
 PyTypeObject *
 cl_transport_type(PyObject *module, cl_state *st, PyType_Spec *spec,
-                  PyObject *bases)
+                  PyObject *bases, unsigned directions)
 {
     PyTypeObject *base = (PyTypeObject *)st->FlowControlMixin;
     if (base->tp_basicsize > (Py_ssize_t)offsetof(TransportObject, t_dict) ||
@@ -1180,6 +1202,10 @@ cl_transport_type(PyObject *module, cl_state *st, PyType_Spec *spec,
     if (max_size == NULL ||
         PyObject_SetAttrString((PyObject *)type, "max_size", max_size) < 0 ||
         cl_type_add_methods(type, common_methods) < 0 ||
+        ((directions & CL_READ) &&
+         cl_type_add_methods(type, reading_methods) < 0) ||
+        ((directions & CL_WRITE) &&
+         cl_type_add_methods(type, writing_methods) < 0) ||
         cl_type_add_getset(type, common_getset) < 0)
         Py_CLEAR(type);
     Py_XDECREF(max_size);

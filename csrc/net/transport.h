@@ -45,6 +45,7 @@ enum {
     CL_T_GONE = 64,            /* closed, and everything let go */
     CL_T_BULK = 128,           /* the last read was a large one */
     CL_T_TLS = 256,            /* the protocol is a TLS transport of ours */
+    CL_T_PIPE = 512,           /* no socket: t_sock is any file object */
 };
 
 /* Water marks, in bytes. */
@@ -94,6 +95,8 @@ typedef struct {
     void (*drop_buffer)(TransportObject *self);
     /* connection_lost() is over: wake up who waits for the buffer to be empty. */
     int (*gone)(TransportObject *self);
+    /* The descriptor is about to be closed. NULL: that is all there is to do. */
+    void (*closing)(TransportObject *self);
 } cl_transport_ops;
 
 static inline const cl_transport_ops *
@@ -120,6 +123,7 @@ typedef struct {
     const cl_transport_ops *ops;
     LoopObject *loop;
     PyObject *sock; /* a socket.socket, or NULL: fd is the transport's then */
+    bool pipe;      /* sock is a file object of another kind */
     int fd;
     int family, socktype, proto; /* of fd, without sock */
     const struct sockaddr *peer; /* of an accepted connection */
@@ -211,10 +215,12 @@ extern PyMemberDef cl_transport_members[];
 /* The end of a dealloc, after the type's own fields are gone. */
 void cl_transport_free(PyObject *self);
 
-/* Makes the type, with the methods and attributes that all transports have.
- * `bases` is a tuple, borrowed. */
+/* Makes the type, with the attributes that all transports have and the methods of
+ * those that do what `directions` (CL_READ, CL_WRITE) says. `bases` is a tuple,
+ * borrowed. */
 PyTypeObject *cl_transport_type(PyObject *module, cl_state *st,
-                                PyType_Spec *spec, PyObject *bases);
+                                PyType_Spec *spec, PyObject *bases,
+                                unsigned directions);
 
 /* What the loop's transports share. */
 typedef struct cl_net {

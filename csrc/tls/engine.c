@@ -201,6 +201,13 @@ cl_engine_close(TLSObject *self)
     Py_CLEAR(self->x_outgoing);
 }
 
+/* After cl_engine_close(), which a callback in the middle of anything may lead to. */
+static inline bool
+is_closed(const TLSObject *self)
+{
+    return self->x_ssl == NULL && self->x_incoming == NULL;
+}
+
 /* ---------------------------------------------------------------- through Python */
 
 /* What the SSLObject put into its MemoryBIO goes the way of all. 0/-1 */
@@ -239,7 +246,7 @@ collect_after(TLSObject *self, int status)
 {
     PyObject *error =
         status == CL_TLS_FAILED ? PyErr_GetRaisedException() : NULL;
-    int failed = self->x_outgoing == NULL ? 0 : collect(self);
+    int failed = collect(self);
     if (error != NULL) {
         if (failed)
             PyErr_Clear();
@@ -251,8 +258,10 @@ collect_after(TLSObject *self, int status)
 int
 cl_engine_call(TLSObject *self, PyObject *method)
 {
-    PyObject *result = PyObject_CallMethodNoArgs(self->x_sslobj, method);
+    PyObject *sslobj = Py_NewRef(self->x_sslobj);
+    PyObject *result = PyObject_CallMethodNoArgs(sslobj, method);
     int status = status_of(self, result);
+    Py_DECREF(sslobj);
     Py_XDECREF(result);
     return collect_after(self, status);
 }
@@ -281,7 +290,7 @@ release(PyObject *view)
 }
 
 static Py_ssize_t
-read_by_method(TLSObject *self, char *into, size_t size)
+read_by_method(TLSObject *self, PyObject *sslobj, char *into, size_t size)
 {
     cl_state *st = self->x_loop->l_st;
     PyObject *count = PyLong_FromSize_t(size);
@@ -290,7 +299,7 @@ read_by_method(TLSObject *self, char *into, size_t size)
     PyObject *result = NULL;
     Py_ssize_t status = CL_TLS_FAILED;
     if (count != NULL && view != NULL) {
-        PyObject *args[] = {self->x_sslobj, count, view};
+        PyObject *args[] = {sslobj, count, view};
         result = PyObject_VectorcallMethod(st->str_read, args, 3, NULL);
         status = count_of(result, status_of(self, result));
     }
@@ -301,15 +310,15 @@ read_by_method(TLSObject *self, char *into, size_t size)
 }
 
 static Py_ssize_t
-write_by_method(TLSObject *self, const char *data, size_t size)
+write_by_method(TLSObject *self, PyObject *sslobj, const char *data,
+                size_t size)
 {
     cl_state *st = self->x_loop->l_st;
     PyObject *view =
         PyMemoryView_FromMemory((char *)data, (Py_ssize_t)size, PyBUF_READ);
     if (view == NULL)
         return CL_TLS_FAILED;
-    PyObject *result =
-        PyObject_CallMethodOneArg(self->x_sslobj, st->str_write, view);
+    PyObject *result = PyObject_CallMethodOneArg(sslobj, st->str_write, view);
     Py_ssize_t status = count_of(result, status_of(self, result));
     release(view);
     if (status < 0)
@@ -364,6 +373,8 @@ cl_engine_pending(const TLSObject *self)
 {
     if (self->x_ssl != NULL)
         return (size_t)api_of(self)->SSL_pending(self->x_ssl);
+    if (is_closed(self))
+        return 0;
     return number_of(PyObject_CallMethodNoArgs(
         self->x_sslobj, self->x_loop->l_st->str_pending));
 }
@@ -371,7 +382,7 @@ cl_engine_pending(const TLSObject *self)
 /* A call of the library failed. What it has to say is in its queue of errors, or it
  * will say again: the ssl module makes the exception, when it fails in the same way. */
 static int
-raise_error(TLSObject *self, PyObject *method, PyObject *arg)
+raise_error(TLSObject *self, PyObject *sslobj, PyObject *method, PyObject *arg)
 {
     if (self->x_flags & CL_X_NO_MEMORY) {
         api_of(self)->ERR_clear_error();
@@ -379,7 +390,7 @@ raise_error(TLSObject *self, PyObject *method, PyObject *arg)
         return CL_TLS_FAILED;
     }
     self->x_flags |= CL_X_MUTE; /* should it not fail */
-    PyObject *result = PyObject_CallMethodOneArg(self->x_sslobj, method, arg);
+    PyObject *result = PyObject_CallMethodOneArg(sslobj, method, arg);
     if (result != NULL ||
         PyErr_ExceptionMatches(self->x_loop->l_st->tls->k_again)) {
         Py_XDECREF(result);
@@ -389,52 +400,77 @@ raise_error(TLSObject *self, PyObject *method, PyObject *arg)
     return CL_TLS_FAILED;
 }
 
-static int
-failed(TLSObject *self, int result, PyObject *method, PyObject *arg)
-{
-    switch (api_of(self)->SSL_get_error(self->x_ssl, result)) {
-    case CL_SSL_WANT_READ:
-    case CL_SSL_WANT_WRITE:
-        return CL_TLS_AGAIN;
-    case CL_SSL_ZERO_RETURN:
-        return CL_TLS_CLOSED;
-    default:
-        return raise_error(self, method, arg);
-    }
-}
-
 static inline int
 clip(size_t size)
 {
     return size > INT_MAX ? INT_MAX : (int)size;
 }
 
+/* The library may run Python, too (a message callback that another SSLContext brought
+ * along), and the connection may be lost in it. */
+static Py_ssize_t
+read_directly(TLSObject *self, PyObject *sslobj, char *into, size_t size)
+{
+    cl_state *st = self->x_loop->l_st;
+    const cl_openssl *api = api_of(self);
+    SSL *ssl = self->x_ssl;
+    api->ERR_clear_error();
+    int got = api->SSL_read(ssl, into, clip(size));
+    if (got > 0)
+        return got;
+    switch (api->SSL_get_error(ssl, got)) {
+    case CL_SSL_WANT_READ:
+    case CL_SSL_WANT_WRITE:
+        return CL_TLS_AGAIN;
+    case CL_SSL_ZERO_RETURN:
+        return CL_TLS_CLOSED;
+    default:
+        return raise_error(self, sslobj, st->str_read, st->one);
+    }
+}
+
+static Py_ssize_t
+write_directly(TLSObject *self, PyObject *sslobj, const char *data,
+               size_t size)
+{
+    cl_state *st = self->x_loop->l_st;
+    const cl_openssl *api = api_of(self);
+    SSL *ssl = self->x_ssl;
+    api->ERR_clear_error();
+    int sent = api->SSL_write(ssl, data, clip(size));
+    if (sent > 0)
+        return sent;
+    switch (api->SSL_get_error(ssl, sent)) {
+    case CL_SSL_WANT_READ:
+    case CL_SSL_WANT_WRITE:
+        return CL_TLS_AGAIN;
+    default: /* if the peer has closed: asyncio's raises SSLZeroReturnError */
+        return raise_error(self, sslobj, st->str_write, st->one_byte);
+    }
+}
+
 Py_ssize_t
 cl_engine_read(TLSObject *self, char *into, size_t size)
 {
-    cl_state *st = self->x_loop->l_st;
-    if (self->x_ssl == NULL)
-        return read_by_method(self, into, size);
-    const cl_openssl *api = api_of(self);
-    api->ERR_clear_error();
-    int got = api->SSL_read(self->x_ssl, into, clip(size));
-    return got > 0 ? got : failed(self, got, st->str_read, st->one);
+    if (is_closed(self))
+        return CL_TLS_AGAIN;
+    PyObject *sslobj = Py_NewRef(self->x_sslobj);
+    Py_ssize_t got = self->x_ssl == NULL
+                         ? read_by_method(self, sslobj, into, size)
+                         : read_directly(self, sslobj, into, size);
+    Py_DECREF(sslobj);
+    return got;
 }
 
 Py_ssize_t
 cl_engine_write(TLSObject *self, const char *data, size_t size)
 {
-    cl_state *st = self->x_loop->l_st;
-    if (self->x_ssl == NULL)
-        return write_by_method(self, data, size);
-    const cl_openssl *api = api_of(self);
-    api->ERR_clear_error();
-    int sent = api->SSL_write(self->x_ssl, data, clip(size));
-    if (sent > 0)
-        return sent;
-    int status = failed(self, sent, st->str_write, st->one_byte);
-    if (status != CL_TLS_CLOSED)
-        return status;
-    /* The peer has closed. asyncio's sslobj.write() raises SSLZeroReturnError. */
-    return raise_error(self, st->str_write, st->one_byte);
+    if (is_closed(self))
+        return CL_TLS_AGAIN;
+    PyObject *sslobj = Py_NewRef(self->x_sslobj);
+    Py_ssize_t sent = self->x_ssl == NULL
+                          ? write_by_method(self, sslobj, data, size)
+                          : write_directly(self, sslobj, data, size);
+    Py_DECREF(sslobj);
+    return sent;
 }

@@ -92,7 +92,12 @@ cl_tls_fatal(TLSObject *self, const char *message)
     PyObject *exception = PyErr_GetRaisedException();
     PyObject *raw = Py_XNewRef(self->x_raw), *error = NULL;
     int status = 0;
-    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+    /* What the callback had written before it raised is sent, unless it was TLS that
+     * failed, which would fail again. */
+    if (!PyErr_GivenExceptionMatches(exception,
+                                     state_of(self)->tls->k_SSLError))
+        status = cl_tls_flush(self);
+    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT && status == 0)
         status = report_failure(self, raw, message, exception);
     if (status < 0)
         error = PyErr_GetRaisedException();
@@ -113,7 +118,8 @@ cl_tls_fatal(TLSObject *self, const char *message)
 int
 cl_tls_broken(TLSObject *self, const char *message)
 {
-    if (CL_HAS_TLS_SHUTDOWN_TIMEOUT && !PyErr_ExceptionMatches(PyExc_Exception))
+    if (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
+        !PyErr_ExceptionMatches(PyExc_Exception))
         return -1;
     return cl_tls_fatal(self, message);
 }
@@ -185,7 +191,9 @@ tell_connection_made(TLSObject *self)
     if (self->x_app_state != CL_TLS_APP_INIT)
         return 0;
     self->x_app_state = CL_TLS_APP_MADE;
-    PyObject *protocol = Py_NewRef(self->x_protocol);
+    PyObject *protocol = Py_XNewRef(self->x_protocol);
+    if (protocol == NULL) /* lost meanwhile, in a nested turn */
+        return 0;
     PyObject *result = PyObject_CallMethodOneArg(
         protocol, state_of(self)->str_connection_made, (PyObject *)self);
     Py_DECREF(protocol);
@@ -209,6 +217,26 @@ handshake_done(TLSObject *self)
     if (self->x_state == CL_TLS_WRAPPED && cl_tls_write_backlog(self) < 0)
         return -1;
     return cl_tls_read(self);
+}
+
+/* The peer's certificate has to be asked for now: the ssl module tells nothing of it
+ * once TLS has failed, when connection_lost() may want to know. Most clients have none.
+ * 0/-1 */
+static int
+keep_peercert(TLSObject *self)
+{
+    cl_state *st = state_of(self);
+    PyObject *sslobj = Py_NewRef(self->x_sslobj);
+    PyObject *peercert =
+        PyObject_CallMethodNoArgs(sslobj, st->str_getpeercert);
+    int status = peercert == NULL ? -1 : 0;
+    if (status == 0 && peercert != Py_None &&
+        ((self->x_extra == NULL && (self->x_extra = PyDict_New()) == NULL) ||
+         PyDict_SetItem(self->x_extra, st->str_peercert, peercert) < 0))
+        status = -1;
+    Py_XDECREF(peercert);
+    Py_DECREF(sslobj);
+    return status;
 }
 
 static int
@@ -235,16 +263,21 @@ do_handshake(TLSObject *self)
         PyErr_SetRaisedException(error);
         return handshake_failed(self);
     }
-    return cancel_timer(self) < 0 ? -1 : handshake_done(self);
+    if (cancel_timer(self) < 0)
+        return -1;
+    if (keep_peercert(self) < 0)
+        return cl_error_is_exit() ? -1 : handshake_failed(self);
+    return self->x_state == CL_TLS_HANDSHAKE ? handshake_done(self) : 0;
 }
 
 int
 cl_tls_connection_made(TLSObject *self, PyObject *raw)
 {
     cl_state *st = state_of(self);
+    bool stream = Py_TYPE(raw) == st->SocketTransportType;
+    self->x_flags = (uint16_t)((self->x_flags & ~CL_X_RAW_IS_STREAM) |
+                               (stream ? CL_X_RAW_IS_STREAM : 0));
     Py_XSETREF(self->x_raw, Py_NewRef(raw));
-    if (Py_TYPE(raw) == st->SocketTransportType)
-        self->x_flags |= CL_X_RAW_IS_STREAM;
     if (self->x_state != CL_TLS_UNWRAPPED || (self->x_flags & CL_X_CLOSED))
         return 0;
     if (self->x_loop->l_debug &&
@@ -686,12 +719,12 @@ cl_tls_received(PyObject *tls, const char *data, size_t size)
     TLSObject *self = (TLSObject *)tls;
     if (self->x_raw == NULL || self->x_sslobj == NULL)
         return 0;
-    if (self->x_state != CL_TLS_WRAPPED || self->x_ssl == NULL ||
-        (self->x_flags & CL_X_READING_PAUSED))
-        return cl_engine_feed(self, data, size) < 0 ? -1 : advance(self);
     /* A turn within a turn: what the outer one has in hand comes first. */
     if (keep_window(self) < 0)
         return -1;
+    if (self->x_state != CL_TLS_WRAPPED || self->x_ssl == NULL ||
+        (self->x_flags & CL_X_READING_PAUSED))
+        return cl_engine_feed(self, data, size) < 0 ? -1 : advance(self);
     self->x_window = data;
     self->x_window_size = size;
     int status = advance(self);
@@ -787,7 +820,7 @@ int
 cl_tls_connection_lost(TLSObject *self, PyObject *exception)
 {
     cl_state *st = state_of(self);
-    PyObject *protocol = self->x_protocol;
+    PyObject *protocol = Py_XNewRef(self->x_protocol);
     PyObject *waiter_exception = exception == Py_None ? NULL : exception;
     int status = 0;
     bool told = self->x_app_state == CL_TLS_APP_MADE ||
@@ -808,7 +841,7 @@ cl_tls_connection_lost(TLSObject *self, PyObject *exception)
     PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
     self->x_state = CL_TLS_UNWRAPPED;
     self->x_window_size = 0;
-    self->x_protocol = NULL;
+    Py_CLEAR(self->x_protocol);
     cl_engine_close(self);
     if (wake_waiter(self, waiter_exception) < 0 || cancel_timer(self) < 0) {
         status = -1;

@@ -514,16 +514,14 @@ static PyObject *
 ask_sslobj(TLSObject *self, PyObject *name)
 {
     cl_state *st = self->x_loop->l_st;
-    PyObject *const names[] = {st->str_peercert, st->str_cipher,
-                               st->str_compression};
-    PyObject *const methods[] = {st->str_getpeercert, st->str_cipher,
-                                 st->str_compression};
     if (!(self->x_flags & CL_X_ESTABLISHED))
         return NULL;
-    for (int i = 0; i < 3; i++) {
-        if (PyUnicode_Compare(name, names[i]) == 0)
-            return PyObject_CallMethodNoArgs(self->x_sslobj, methods[i]);
-    }
+    if (PyUnicode_Compare(name, st->str_peercert) == 0)
+        return Py_NewRef(Py_None); /* else it is kept */
+    if (PyUnicode_Compare(name, st->str_cipher) == 0)
+        return PyObject_CallMethodNoArgs(self->x_sslobj, st->str_cipher);
+    if (PyUnicode_Compare(name, st->str_compression) == 0)
+        return PyObject_CallMethodNoArgs(self->x_sslobj, st->str_compression);
     return PyUnicode_Compare(name, st->str_ssl_object) == 0
                ? Py_NewRef(self->x_sslobj)
                : NULL;

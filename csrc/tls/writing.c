@@ -377,7 +377,8 @@ cl_tls_takes(TLSObject *self)
     LoopObject *loop = self->x_loop;
     if (self->x_state == CL_TLS_HANDSHAKE || self->x_state == CL_TLS_WRAPPED)
         return 1;
-    if (self->x_conn_lost++ < CL_LOG_LOST_WRITES || !CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+    if (self->x_conn_lost++ < CL_LOG_LOST_WRITES ||
+        !CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         return 0;
     return cl_log(loop, loop->l_st->str_warning, "SSL connection is closed",
                   NULL, NULL, NULL);

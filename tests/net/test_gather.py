@@ -124,6 +124,34 @@ def test_interruption_after_a_write(connect, recorder, loop):
     transport.abort()
 
 
+def test_exception_after_a_write(connect, recorder, until, reports):
+    def raises(protocol, data):
+        protocol.transport.write(b"what went ")
+        protocol.transport.write(b"wrong")
+        raise ZeroDivisionError
+
+    protocol = recorder(data_received=raises)
+    transport, peer = connect(protocol)
+    peer.send(b"hello")
+    until(lambda: protocol.lost)
+    assert peer.recv(100) + (peer.recv(100) or b"") == b"what went wrong"
+    assert len(reports) == 1
+
+
+def test_connection_is_lost_in_a_turn_within(loop, connect, recorder, until):
+    def aborts(protocol, data):
+        protocol.transport.abort()
+        for _ in range(3):
+            loop._run_once()
+        lost.append(len(protocol.lost))
+
+    lost = []
+    transport, peer = connect(recorder(data_received=aborts))
+    peer.send(b"hello")
+    until(lambda: lost)
+    assert lost == [1]
+
+
 def test_shutdown_of_the_socket_after_a_write(connect, recorder, in_callback):
     transport, peer = connect(recorder())
 

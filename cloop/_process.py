@@ -1,0 +1,158 @@
+"""Child processes: subprocess.Popen starts them, a pidfd tells when they end."""
+
+import asyncio
+import os
+import sys
+import threading
+from asyncio import base_events, base_subprocess, unix_events
+from asyncio.log import logger
+
+from ._cloop import pidfd_open
+
+__all__ = ("is_native", "make_transport")
+
+_POLICY = getattr(unix_events, "_UnixDefaultEventLoopPolicy", None)
+
+
+def is_native(loop):
+    """Whether the loop may watch its children itself: nobody has chosen a child watcher of asyncio's."""
+    if sys.version_info >= (3, 14):
+        return type(loop._watcher) is unix_events._PidfdChildWatcher
+    policy = asyncio.get_event_loop_policy()
+    return type(policy).get_child_watcher is _POLICY.get_child_watcher and policy._watcher is None
+
+
+class SubprocessTransport(unix_events._UnixSubprocessTransport):
+    """asyncio's, but for the pipes, which are connected in one go."""
+
+    async def _connect_pipes(self, waiter):
+        loop = self._loop
+        connect = loop.connect_read_pipe, loop.connect_write_pipe
+        if any(getattr(method, "__func__", None) not in _CONNECT_PIPES for method in connect):
+            return await super()._connect_pipes(waiter)  # the program has its own
+        try:
+            self._make_pipes(loop)
+            loop.call_soon(self._protocol.connection_made, self)
+            for callback, data in self._pending_calls:
+                loop.call_soon(callback, *data)
+            self._pending_calls = None
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._close_pipes()
+            if waiter is not None and not waiter.cancelled():
+                waiter.set_exception(error)
+        else:
+            if waiter is not None and not waiter.cancelled():
+                waiter.set_result(None)
+
+    def _make_pipes(self, loop):
+        process = self._proc
+        for fd, pipe in enumerate((process.stdin, process.stdout, process.stderr)):
+            if pipe is None:
+                continue
+            if fd == 0:
+                protocol = base_subprocess.WriteSubprocessPipeProto(self, fd)
+                protocol.pipe = loop._make_write_pipe_transport(pipe, protocol)
+            else:
+                protocol = base_subprocess.ReadSubprocessPipeProto(self, fd)
+                protocol.pipe = loop._make_read_pipe_transport(pipe, protocol)
+            self._pipes[fd] = protocol
+
+    def _close_pipes(self):
+        for protocol in self._pipes.values():
+            if protocol is not None:
+                protocol.pipe.close()
+        connected = {fd for fd, protocol in self._pipes.items() if protocol is not None}
+        for fd, pipe in enumerate((self._proc.stdin, self._proc.stdout, self._proc.stderr)):
+            if pipe is not None and fd not in connected:
+                pipe.close()
+
+
+_CONNECT_PIPES = (base_events.BaseEventLoop.connect_read_pipe, base_events.BaseEventLoop.connect_write_pipe)
+
+
+async def make_transport(loop, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=None, **kwargs):
+    """Start a process and return its transport once protocol.connection_made() was called."""
+    waiter = loop.create_future()
+    transport = SubprocessTransport(
+        loop, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter=waiter, extra=extra, **kwargs
+    )
+    try:
+        _watch(loop, transport)
+        await waiter
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except BaseException:
+        transport.close()
+        await asyncio.shield(transport._wait())
+        raise
+    finally:
+        waiter = None  # its exception has a traceback, which has this frame
+    return transport
+
+
+class _Pidfd:
+    """A descriptor that tells the end of a process; closed with the last who knows it."""
+
+    def __init__(self, pid):
+        self._fd = pidfd_open(pid)
+
+    def fileno(self):
+        return self._fd
+
+    def __del__(self):
+        if hasattr(self, "_fd"):
+            os.close(self._fd)
+
+
+def _watch(loop, transport):
+    try:
+        pidfd = _Pidfd(transport.get_pid())
+        loop._add_reader(pidfd.fileno(), _has_ended, loop, transport, pidfd)
+    except OSError:
+        # An old kernel, no descriptor left, or somebody else has waited for it.
+        name = "cloop-waitpid-%d" % transport.get_pid()
+        thread = threading.Thread(target=_wait_for, args=(loop, transport), name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # nor a thread: without a watcher it must not run
+            transport.kill()
+            _publish(transport)
+            raise
+
+
+def _has_ended(loop, transport, pidfd):
+    loop._remove_reader(pidfd.fileno())
+    _publish(transport)
+
+
+def _wait_for(loop, transport):
+    pid = transport.get_pid()
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    except ChildProcessError:
+        pass  # somebody else has waited for it
+    try:
+        loop.call_soon_threadsafe(_publish, transport)
+    except RuntimeError:
+        logger.warning("Loop %r that handles pid %r is closed", loop, pid)
+
+
+def _publish(transport):
+    """Reaps the process and says so in one go: later its number may be another's."""
+    transport._process_exited(_exit_code(transport))
+
+
+def _exit_code(transport):
+    """Waits for the process and returns its exit code; 255 if nobody knows it."""
+    pid = transport.get_pid()
+    process = transport.get_extra_info("subprocess")
+    try:
+        _, status = os.waitpid(pid, 0)
+    except ChildProcessError:
+        if process.returncode is not None:
+            return process.returncode  # Popen has waited for it
+        logger.warning("child process pid %d exit status already read:  will report returncode 255", pid)
+        return 255
+    return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)

@@ -1,0 +1,154 @@
+"""Which way the bytes of TLS go: straight to the library, through MemoryBIOs, or through asyncio's own TLS."""
+
+import _ssl
+import asyncio
+import os
+import ssl
+from asyncio import sslproto
+
+import pytest
+
+CHOSEN = os.environ.get("CLOOP_TLS")
+
+
+@pytest.fixture
+def connected(loop, server_context, client_context):
+    """Both transports of a connection through which a word has gone there and back, and that is closed."""
+
+    def connected(server=server_context, client=client_context):
+        seen = []
+
+        class Echo(asyncio.Protocol):
+            def connection_made(self, transport):
+                self.transport = transport
+                seen.append(transport)
+
+            def data_received(self, data):
+                self.transport.write(data)
+
+        async def main():
+            serving = await loop.create_server(Echo, "127.0.0.1", 0, ssl=server)
+            address = serving.sockets[0].getsockname()
+            reader, writer = await asyncio.open_connection(*address, ssl=client, server_hostname="localhost")
+            ways = [getattr(writer.transport, "_direct", None)]
+            writer.write(b"word")
+            assert await reader.readexactly(4) == b"word"
+            seen.append(writer.transport)
+            ways.append(getattr(seen[0], "_direct", None))
+            writer.close()
+            serving.close()
+            await serving.wait_closed()
+            return ways
+
+        ways = loop.run_until_complete(asyncio.wait_for(main(), 10))
+        return ways, seen
+
+    return connected
+
+
+@pytest.fixture
+def native(loop_kind):
+    if loop_kind == "asyncio" or CHOSEN == "stock":
+        pytest.skip("the transports are asyncio's")
+
+
+def test_direct_by_default(connected, native):
+    if not hasattr(_ssl, "__file__"):
+        pytest.skip("the ssl module is built into this interpreter, and may hide its library")
+    assert connected()[0] == [CHOSEN != "memorybio"] * 2
+
+
+def test_object_of_another_class(connected, native, contexts):
+    class Object(ssl.SSLObject):
+        words = []
+
+        def read(self, *args):
+            result = super().read(*args)
+            self.words.append(result)
+            return result
+
+    context = contexts.server()
+    context.sslobject_class = Object
+    assert connected(server=context)[0][1] is False
+    assert Object.words
+
+
+@pytest.mark.skipif(not hasattr(ssl.SSLContext, "_msg_callback"), reason="not in this Python")
+def test_messages_are_traced(connected, native, contexts):
+    context, traced = contexts.server(), []
+    context._msg_callback = lambda *args: traced.append(args[1])
+    assert connected(server=context)[0][1] is False
+    assert "read" in traced and "write" in traced
+
+
+def test_context_of_another_class(connected, native, contexts):
+    class Context:
+        def __init__(self, context):
+            self.context = context
+
+        def wrap_bio(self, *args, **kwargs):
+            return Wrapped(self.context.wrap_bio(*args, **kwargs))
+
+    class Wrapped:
+        def __init__(self, tls):
+            self.tls = tls
+
+        def __getattr__(self, name):
+            if name == "_sslobj":
+                raise AttributeError(name)
+            return getattr(self.tls, name)
+
+    ways, seen = connected(server=Context(contexts.server()))
+    assert ways[1] is False and isinstance(seen[0].get_extra_info("ssl_object"), Wrapped)
+
+
+def test_a_program_has_replaced_asyncios_class(connected, native, monkeypatch):
+    class Mine(sslproto.SSLProtocol):
+        made = 0
+
+        def __init__(self, *args, **kwargs):
+            Mine.made += 1
+            super().__init__(*args, **kwargs)
+
+    monkeypatch.setattr(sslproto, "SSLProtocol", Mine)
+    _, seen = connected()
+    assert Mine.made == 2 and all(isinstance(transport, sslproto._SSLProtocolTransport) for transport in seen)
+
+
+@pytest.mark.parametrize("choice, expected", [("stock", "_SSLProtocolTransport"), ("memorybio", "SSLTransport")])
+def test_chosen_by_hand(script, loop_kind, choice, expected):
+    text = """
+            import os, ssl
+            os.environ["CLOOP_TLS"] = %r
+            async def main():
+                loop = asyncio.get_running_loop()
+                protocol = asyncio.Protocol()
+                sock, other = __import__("socket").socketpair()
+                sock.setblocking(False)
+                transport = loop._make_ssl_transport(sock, protocol, ssl.create_default_context(), server_hostname="x")
+                print(type(transport).__name__, getattr(transport, "_direct", False))
+                transport.abort()
+                other.close()
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            loop = new_loop()
+            loop.run_until_complete(main())
+            loop.close()
+        """
+    if loop_kind == "asyncio":
+        expected = "_SSLProtocolTransport"
+    assert script(text % choice) == expected + " False\n"
+
+
+def test_the_ssl_object_outlives_its_connection(connected, native):
+    """It belongs to the program; what it could read from is gone."""
+    _, seen = connected()
+    for transport in seen:
+        tls = transport.get_extra_info("ssl_object")
+        assert tls.version() == "TLSv1.3" and tls.cipher() == transport.get_extra_info("cipher")
+        del transport
+        with pytest.raises((ssl.SSLError, OSError)):
+            while tls.read(100):
+                pass
+            tls.write(b"late")
+            raise OSError

@@ -1,0 +1,125 @@
+"""Callbacks that do what nobody expects: raise after they wrote, run turns of the loop by hand, and lose their own
+connection on the way."""
+
+import pytest
+
+KINDS = ["recorder", "buffered"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_written_before_an_exception_is_sent(same, kind):
+    def body(stage):
+        def data(protocol, arg):
+            protocol.transport.write(b"what went wrong")
+            raise ValueError
+
+        protocol = getattr(stage, kind)(data=data)
+        transport, peer = stage.connect(protocol)
+        peer.send(b"hello")
+        stage.until(lambda: protocol.lost)
+        return protocol.events, peer.ending()
+
+    assert same(body)["result"][1] == [b"what went wrong", "no close_notify", "eof"]
+
+
+def test_certificate_is_known_when_a_record_was_garbage(same, contexts, version):
+    """The ssl module does not tell it after that."""
+
+    def body(stage):
+        seen = []
+
+        def lost(protocol, exc):
+            info = protocol.transport.get_extra_info
+            seen.append([info(name) for name in ("peercert", "cipher", "compression")])
+
+        protocol = stage.recorder(lost=lost)
+        transport, peer = stage.connect(protocol, context=contexts.client(version=version))
+        peer.raw(b"\x17\x03\x03\x00\x20" + bytes(32))
+        stage.until(lambda: protocol.lost)
+        return seen, protocol.events
+
+    ((peercert, cipher, _),), _ = same(body)["result"]
+    assert "subjectAltName" in peercert and cipher[2] >= 128
+
+
+# Turns within turns
+
+
+def turns(stage):
+    for _ in range(5):
+        stage.loop._run_once()
+
+
+def test_data_of_a_turn_within_comes_after_what_is_in_hand(stage):
+    """The protocol's buffer is full, so that the outer turn has more."""
+
+    def data(protocol, count):
+        if len(protocol.events) == 2:
+            protocol.transport.pause_reading()
+            peer.send(b"later")
+            turns(stage)
+            protocol.transport.resume_reading()
+
+    protocol = stage.buffered(size=4, data=data)
+    transport, peer = stage.connect(protocol)
+    peer.raw(peer.encrypt(b"what is ") + peer.encrypt(b"in hand "))
+    stage.until(lambda: len(protocol.data) == 21)
+    assert protocol.data == b"what is in hand later"
+
+
+@pytest.mark.parametrize("kind, method", [("recorder", "data"), ("buffered", "data"), ("buffered", "get_buffer")])
+def test_lost_and_forgotten_in_a_turn_within(stage, kind, method):
+    def hook(protocol, *args):
+        if armed:
+            protocol.transport.abort()
+            turns(stage)
+            protocol.transport.close()
+            protocol.transport.close()
+        return protocol.buffer if method == "get_buffer" else None
+
+    armed = []
+    protocol = getattr(stage, kind)(**{method: hook})
+    transport, peer = stage.connect(protocol)
+    armed.append(1)
+    peer.send(b"hello")
+    stage.until(lambda: protocol.lost)
+    stage.settle()
+    assert protocol.lost == 1
+
+
+# Attributes that do something
+
+
+def test_protocol_is_changed_when_asked_for_connection_lost(stage):
+    class Changing(stage.recorder):
+        @property
+        def connection_lost(self):
+            self.transport.set_protocol(stage.recorder())
+            return super().connection_lost
+
+    transport, peer = stage.connect(Changing())
+    seen = transport.get_protocol().events
+    transport.abort()
+    stage.until(lambda: seen[-1] == ("lost", None))
+
+
+def test_connection_made_by_hand_with_another_transport(alone):
+    """Which is not one of ours."""
+
+    class Other:
+        def __init__(self):
+            self.written = []
+
+        def write(self, data):
+            self.written.append(data)
+
+        def abort(self):
+            self.written.append("abort")
+
+    transport, peer = alone.connect(alone.recorder())
+    raw, other = transport._transport, Other()
+    transport.connection_made(other)
+    transport.write(b"data")
+    transport.abort()
+    raw.abort()
+    assert other.written[-1] == "abort" and b"".join(other.written[:-1])
