@@ -64,7 +64,7 @@ def no_child_watcher():
 
 
 @pytest.fixture
-def as_asyncio(as_asyncio):
+def as_asyncio(as_asyncio, loop_kind):  # older pytests look for the parameter here
     def compare(body):
         def body_without_watcher(loop):
             forget_child_watcher()

@@ -96,7 +96,11 @@ def test_communicate_cancelled(run):
         with pytest.raises(asyncio.CancelledError):
             await task
         process.kill()
-        return await process.wait()
+        code = await process.wait()
+        process._transport.close()  # its pipes may be open yet
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return code
 
     assert run(main()) == -signal.SIGKILL
 
