@@ -16,6 +16,7 @@
 #include "futures/task.h"
 #include "loop_type.h"
 #include "net/datagram.h"
+#include "net/feed.h"
 #include "net/listener.h"
 #include "net/pipe.h"
 #include "net/sock.h"
@@ -360,8 +361,8 @@ module_exec(PyObject *module)
     if (setup_imports(st) < 0 || setup_names(st) < 0 ||
         setup_optional_imports(st) < 0 || probe_callback_source(st) < 0 ||
         probe_transports(st) < 0 || setup_threads(module, st) < 0 ||
-        cl_sock_setup(st) < 0 || setup_types(module, st) < 0 ||
-        cl_registry_setup(st) < 0)
+        cl_sock_setup(st) < 0 || cl_feed_setup(st) < 0 ||
+        setup_types(module, st) < 0 || cl_registry_setup(st) < 0)
         return -1;
     return 0;
 }
@@ -386,6 +387,10 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(st->sendfile_try_native);
     Py_VISIT(st->sendfile_fallback);
     Py_VISIT(st->socket_accept);
+    for (int i = 0; i < CL_FEED_PROTOCOL_METHODS; i++)
+        Py_VISIT(st->feed_protocol_known[i]);
+    for (int i = 0; i < CL_FEED_READER_METHODS; i++)
+        Py_VISIT(st->feed_reader_known[i]);
     return cl_tls_traverse(st, visit, arg);
 }
 
@@ -410,6 +415,10 @@ module_clear(PyObject *module)
     Py_CLEAR(st->sendfile_try_native);
     Py_CLEAR(st->sendfile_fallback);
     Py_CLEAR(st->socket_accept);
+    for (int i = 0; i < CL_FEED_PROTOCOL_METHODS; i++)
+        Py_CLEAR(st->feed_protocol_known[i]);
+    for (int i = 0; i < CL_FEED_READER_METHODS; i++)
+        Py_CLEAR(st->feed_reader_known[i]);
     cl_tls_free(st);
     return 0;
 }

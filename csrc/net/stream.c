@@ -8,6 +8,7 @@
 
 #include "core/args.h"
 #include "core/errors.h"
+#include "net/feed.h"
 
 static const char *const data_argument[] = {"data"};
 static const char *const lines_argument[] = {"list_of_data"};
@@ -793,6 +794,39 @@ read_into_buffer(StreamObject *self)
                      "Fatal error: protocol.buffer_updated() call failed.");
 }
 
+/* Where feed_data() can't be done here the protocol is called. */
+static int
+read_for_reader(StreamObject *self)
+{
+    TransportObject *base = base_of(self);
+    cl_net *net = net_of(self);
+    if (net->n_read_lent)
+        return read_bytes(self);
+    ssize_t got = receive(self, net->n_read_buffer, CL_READ_MAX);
+    if (got <= 0)
+        return got_nothing(self, got);
+    PyObject *protocol = Py_NewRef(base->t_protocol);
+    net->n_read_lent = true;
+    int status =
+        cl_feed(base->t_loop->l_st, protocol, net->n_read_buffer, (size_t)got);
+    net->n_read_lent = false;
+    if (status == 0) {
+        PyObject *data = PyBytes_FromStringAndSize(net->n_read_buffer, got);
+        status = data == NULL
+                     ? -1
+                     : cl_transport_tell(base,
+                                         base->t_loop->l_st->str_data_received,
+                                         data, NULL);
+        Py_XDECREF(data);
+    }
+    Py_DECREF(protocol);
+    return status >= 0
+               ? 0
+               : cl_transport_fatal(
+                     base,
+                     "Fatal error: protocol.data_received() call failed.");
+}
+
 /* What is received stays in the loop's buffer, where TLS reads it; in a turn within
  * that, in one of its own. */
 static int
@@ -832,9 +866,10 @@ static int
 receive_some(StreamObject *self)
 {
     unsigned flags = self->s_base.t_flags;
-    return flags & CL_T_BUFFERED ? read_into_buffer(self)
-           : flags & CL_T_TLS    ? read_for_tls(self)
-                                 : read_bytes(self);
+    return flags & CL_T_BUFFERED  ? read_into_buffer(self)
+           : flags & CL_T_TLS     ? read_for_tls(self)
+           : flags & CL_T_STREAMS ? read_for_reader(self)
+                                  : read_bytes(self);
 }
 
 static int

@@ -310,9 +310,13 @@ set_protocol(TransportObject *self, PyObject *protocol)
     if (buffered < 0)
         return -1;
     bool tls = Py_TYPE(protocol) == self->t_loop->l_st->SSLTransportType;
-    self->t_flags = (uint16_t)((self->t_flags & ~(CL_T_BUFFERED | CL_T_TLS)) |
-                               (buffered ? CL_T_BUFFERED : 0) |
-                               (tls ? CL_T_TLS : 0) | CL_T_CONNECTED);
+    bool streams = (PyObject *)Py_TYPE(protocol) ==
+                   self->t_loop->l_st->StreamReaderProtocol;
+    self->t_flags =
+        (uint16_t)((self->t_flags &
+                    ~(CL_T_BUFFERED | CL_T_TLS | CL_T_STREAMS)) |
+                   (buffered ? CL_T_BUFFERED : 0) | (tls ? CL_T_TLS : 0) |
+                   (streams ? CL_T_STREAMS : 0) | CL_T_CONNECTED);
     Py_XSETREF(self->t_protocol, Py_NewRef(protocol));
     return 0;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/errors.h"
+#include "net/feed.h"
 #include "net/stream.h"
 #include "tls/engine.h"
 
@@ -457,6 +458,31 @@ cl_tls_abort(TLSObject *self, PyObject *exception)
 
 /* ------------------------------------------------------------------------ reading */
 
+/* protocol.data_received() with the first `size` bytes of a bytes object, whose
+ * reference is taken. 0/-1 */
+static int
+hand_over(TLSObject *self, PyObject *data, Py_ssize_t size)
+{
+    cl_state *st = state_of(self);
+    PyObject *protocol = Py_XNewRef(self->x_protocol), *result;
+    int status =
+        protocol == NULL
+            ? 1
+            : cl_feed(st, protocol, PyBytes_AS_STRING(data), (size_t)size);
+    if (status == 0) {
+        if (size < PyBytes_GET_SIZE(data))
+            (void)_PyBytes_Resize(&data, size);
+        result = data == NULL ? NULL
+                              : PyObject_CallMethodOneArg(
+                                    protocol, st->str_data_received, data);
+        Py_XDECREF(result);
+        status = result == NULL ? -1 : 0;
+    }
+    Py_XDECREF(data);
+    Py_XDECREF(protocol);
+    return status < 0 ? -1 : 0;
+}
+
 /* Delivers one or more records' data to protocol.data_received(). *closed tells that
  * the peer will send no more. 0/-1 */
 static int
@@ -496,26 +522,15 @@ deliver_bytes(TLSObject *self, bool *closed, const char **failure)
     }
     /* What came before a failure is delivered before it. */
     PyObject *error = got == CL_TLS_FAILED ? PyErr_GetRaisedException() : NULL;
-    PyObject *protocol = Py_XNewRef(self->x_protocol), *result = NULL;
-    if (size < room)
-        (void)_PyBytes_Resize(&data, (Py_ssize_t)size);
-    if (data != NULL && protocol != NULL)
-        result = PyObject_CallMethodOneArg(
-            protocol, state_of(self)->str_data_received, data);
-    if (result == NULL && protocol != NULL) {
+    int status = hand_over(self, data, (Py_ssize_t)size);
+    if (status < 0) {
         *failure = "application protocol failed to receive SSL data";
-        if (error != NULL)
-            Py_CLEAR(error); /* the application's comes first */
+        Py_CLEAR(error); /* the application's comes first */
     }
-    else if (error != NULL) {
+    if (error != NULL) {
         PyErr_SetRaisedException(error);
-        got = CL_TLS_FAILED;
+        status = -1;
     }
-    Py_XDECREF(data);
-    Py_XDECREF(protocol);
-    int status =
-        got == CL_TLS_FAILED || (result == NULL && PyErr_Occurred()) ? -1 : 0;
-    Py_XDECREF(result);
     return status;
 }
 
