@@ -8,9 +8,9 @@ import inspect
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Optional, Tuple
 
-# The order of the table. A family is a module of benchmarks/rows; a new one
-# (subprocesses) is written there and named here.
-FAMILIES = ("scheduling", "timers", "tasks", "sync", "running", "system", "net", "tls", "http")
+# The order of the table. A family is a module of benchmarks/rows; a new one is
+# written there and named here.
+FAMILIES = ("scheduling", "timers", "tasks", "sync", "running", "system", "net", "tls", "http", "processes")
 
 #: Stands where a loop's name does, for the same work done in plain C.
 FLOOR = "floor"

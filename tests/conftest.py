@@ -136,6 +136,8 @@ def nothing_leaks(request, caplog):
 
 # Loops
 
+PATIENCE_S = 20  # for what is expected to happen at once
+
 
 @pytest.fixture(params=SELECTED)
 def loop_kind(request, monkeypatch):
@@ -190,6 +192,48 @@ def reports(loop):
     contexts = []
     loop.set_exception_handler(lambda loop, context: contexts.append(context))
     return contexts
+
+
+@pytest.fixture
+def nothing_is_reported(request):
+    """Fail a test after which the loop's exception handler was told of something, unless it asks for `reports`."""
+    if "loop" not in request.fixturenames or "reports" in request.fixturenames:
+        yield
+        return
+    contexts = []
+    request.getfixturevalue("loop").set_exception_handler(lambda loop, context: contexts.append(str(context)))
+    yield
+    assert contexts == []
+
+
+@pytest.fixture
+def run(loop):
+    """Runs a coroutine on the loop."""
+    return loop.run_until_complete
+
+
+@pytest.fixture
+def until(turn):
+    """Runs turns of the loop until the condition holds."""
+
+    def until(condition):
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < deadline, "waited in vain"
+            turn()
+
+    return until
+
+
+@pytest.fixture
+def native():
+    """Skips the test if the transport is asyncio's own, of a version before the one without the defect."""
+
+    def native(transport, before=(4,)):
+        if sys.version_info < before and type(transport).__module__.startswith("asyncio."):
+            pytest.skip("asyncio does otherwise")
+
+    return native
 
 
 @pytest.fixture

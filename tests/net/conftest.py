@@ -10,8 +10,6 @@ import contextlib
 import gc
 import re
 import socket
-import sys
-import time
 import warnings
 import weakref
 
@@ -22,34 +20,8 @@ HOSTS = {"tcp": "127.0.0.1", "tcp6": "::1"}
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_reported(request):
-    """Fail a test after which the loop's exception handler was told of something, unless it asks for `reports`."""
-    if "loop" not in request.fixturenames or "reports" in request.fixturenames:
-        yield
-        return
-    contexts = []
-    request.getfixturevalue("loop").set_exception_handler(lambda loop, context: contexts.append(str(context)))
-    yield
-    assert contexts == []
-
-
-@pytest.fixture
-def run(loop):
-    """Runs a coroutine on the loop."""
-    return loop.run_until_complete
-
-
-@pytest.fixture
-def until(turn):
-    """Runs turns of the loop until the condition holds."""
-
-    def until(condition):
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < deadline, "waited in vain"
-            turn()
-
-    return until
+def all_is_well(nothing_is_reported):
+    """For every test of this folder."""
 
 
 @pytest.fixture
@@ -378,17 +350,6 @@ def attempt(loop):
 def kind(request):
     """For tests of what both kinds of connection do alike."""
     return request.param
-
-
-@pytest.fixture
-def native():
-    """Skips the test if the transport is asyncio's own, of a version before the one without the defect."""
-
-    def native(transport, before=(4,)):
-        if sys.version_info < before and type(transport).__module__.startswith("asyncio."):
-            pytest.skip("asyncio does otherwise")
-
-    return native
 
 
 @pytest.fixture

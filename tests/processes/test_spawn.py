@@ -1,0 +1,309 @@
+"""How a program is started: every keyword, what is refused, and what is left when starting fails."""
+
+import asyncio
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+import warnings
+
+import pytest
+
+PIPE, DEVNULL = subprocess.PIPE, subprocess.DEVNULL
+ROOT = pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+
+
+def since(*version):
+    return pytest.mark.skipif(sys.version_info < version, reason="needs Python %d.%d" % version)
+
+
+@pytest.fixture
+def output(run):
+    """What a script of /bin/sh prints, started with those keywords."""
+
+    async def main(script, options):
+        process = await asyncio.create_subprocess_exec("/bin/sh", "-c", script, stdout=PIPE, **options)
+        text, _ = await process.communicate()
+        assert process.returncode == 0
+        return text.decode().strip()
+
+    return lambda script, **options: run(main(script, options))
+
+
+# Keywords
+
+
+def test_folder_and_environment(output, tmp_path):
+    script = "pwd; echo $MINE; echo ${HOME-no home}"
+    got = output(script, cwd=str(tmp_path), env={"MINE": "a value"})
+    assert got == "%s\na value\nno home" % os.path.realpath(str(tmp_path))
+
+
+def test_nothing_else_is_inherited(output):
+    with open(os.devnull) as file:
+        os.set_inheritable(file.fileno(), True)
+        assert output("[ -e /proc/self/fd/%d ] || echo closed" % file.fileno()) == "closed"
+
+
+def test_pass_fds(output):
+    reader, writer = os.pipe()
+    try:
+        assert output("echo passed >/proc/self/fd/%d" % writer, pass_fds=[writer]) == ""
+        assert os.read(reader, 100) == b"passed\n"
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_close_fds_off(output):
+    with open(os.devnull) as file:
+        os.set_inheritable(file.fileno(), True)
+        assert output("[ -e /proc/self/fd/%d ] && echo open" % file.fileno(), close_fds=False) == "open"
+
+
+def test_program_in_another_place(run):
+    async def main():
+        process = await asyncio.create_subprocess_exec(
+            "a name", "-c", "echo $0", executable="/bin/sh", stdout=PIPE
+        )  # fmt: skip
+        return await process.communicate()
+
+    assert run(main()) == (b"a name\n", None)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking beside threads
+def test_preexec_fn(output):
+    assert output("pwd", preexec_fn=lambda: os.chdir("/")) == "/"
+
+
+def test_signals_are_restored(output):
+    """Python ignores SIGPIPE; programs expect not to."""
+    ignored = "while read key value; do [ $key = SigIgn: ] && echo $value; done </proc/self/status; :"
+    sigpipe = 1 << (signal.SIGPIPE - 1)
+    assert not int(output(ignored), 16) & sigpipe
+    assert int(output(ignored, restore_signals=False), 16) & sigpipe
+
+
+def running(run, loop, recorder, **options):
+    """What look(pid) finds of a child that waits for its input."""
+
+    def find(look):
+        protocol = recorder()
+
+        async def main():
+            transport, _ = await loop.subprocess_exec(lambda: protocol, "/bin/cat", **options)
+            found = look(transport.get_pid()), transport.get_pid()
+            transport.close()
+            await protocol.seen("connection_lost")
+            return found
+
+        return run(main())
+
+    return find
+
+
+def test_start_new_session(run, loop, recorder):
+    session, pid = running(run, loop, recorder, start_new_session=True)(os.getsid)
+    assert session == pid
+
+
+@since(3, 11)
+def test_process_group(run, loop, recorder):
+    group, pid = running(run, loop, recorder, process_group=0)(os.getpgid)
+    assert group == pid
+    assert running(run, loop, recorder)(os.getpgid)[0] == os.getpgrp()
+
+
+@since(3, 9)
+def test_umask(output):
+    assert output("umask", umask=0o26) == "0026"
+
+
+@ROOT
+@since(3, 9)
+def test_user_and_groups(output):
+    script = "while read key value; do case $key in Uid:|Gid:|Groups:) echo $key $value;; esac; done </proc/self/status"
+    got = output(script, user=65534, group=65533, extra_groups=[65532, 65531])
+    lines = dict(line.split(None, 1) for line in got.splitlines())
+    assert lines["Uid:"].split() == ["65534"] * 4 and lines["Gid:"].split() == ["65533"] * 4
+    assert sorted(lines["Groups:"].split()) == ["65531", "65532"]
+
+
+@since(3, 10)
+def test_size_of_the_pipes(run, loop, recorder):
+    import fcntl
+
+    def look(pid):
+        with open("/proc/%d/fd/1" % pid, "wb", buffering=0) as file:
+            return fcntl.fcntl(file, 1032)  # F_GETPIPE_SZ
+
+    assert running(run, loop, recorder, pipesize=4096)(look)[0] == 4096
+
+
+# Refusals
+
+
+EXEC_REFUSED = {
+    "universal_newlines": {"universal_newlines": True},
+    "text": {"text": True},
+    "shell": {"shell": True},
+    "bufsize": {"bufsize": 1},
+    "encoding": {"encoding": "utf-8"},
+    "errors": {"errors": "strict"},
+    "unknown": {"no_such_keyword": 1},
+    "stdin": {"stdin": "x"},
+    "stdout": {"stdout": object},
+    "stderr": {"stderr": 1.5, "stdin": None, "stdout": None},
+    "stdin not open": {"stdin": 1 << 20},
+    "STDOUT as stdin": {"stdin": subprocess.STDOUT},
+    "cwd": {"cwd": "/no/such/folder"},
+    "env": {"env": [1]},
+    "env of numbers": {"env": {"A": 1}},
+    "preexec_fn": {"preexec_fn": lambda: 1 / 0},
+    "pass_fds": {"pass_fds": ["x"]},
+    "pass_fds negative": {"pass_fds": [-5]},
+    "user": {"user": "no such user"},
+    "user negative": {"user": -1},
+    "group": {"group": "no such group"},
+    "groups": {"extra_groups": ["no such group"]},
+    "umask": {"umask": "x"},
+    "process_group": {"process_group": "x"},
+    "executable": {"executable": "/no/such/program"},
+}
+
+
+def failure(loop, coroutine):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            loop.run_until_complete(coroutine)
+        except Exception as error:
+            result = type(error), str(error)
+        loop.run_until_complete(asyncio.sleep(0))
+    return result
+
+
+@pytest.mark.parametrize("options", EXEC_REFUSED.values(), ids=EXEC_REFUSED)
+def test_keywords_that_are_refused(as_asyncio, recorder, options):
+    def body(loop):
+        protocols = []
+
+        def factory():
+            protocols.append(recorder())
+            return protocols[-1]
+
+        result = failure(loop, loop.subprocess_exec(factory, "/bin/true", **options))
+        return result, [protocol.calls for protocol in protocols]
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"shell": False},
+        {"text": True},
+        {"bufsize": 9},
+        {"universal_newlines": True},
+        {"encoding": "x"},
+        {"errors": "x"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_keywords_that_a_shell_refuses(as_asyncio, recorder, options):
+    as_asyncio(lambda loop: failure(loop, loop.subprocess_shell(recorder, "true", **options)))
+
+
+@pytest.mark.parametrize("command", [["true"], 1, None, ("true",), bytearray(b"true")], ids=repr)
+def test_commands_that_a_shell_refuses(as_asyncio, recorder, command):
+    as_asyncio(lambda loop: failure(loop, loop.subprocess_shell(recorder, command)))
+
+
+PROGRAMS = {
+    "missing": ("/no/such/program",),
+    "missing on the path": ("no-such-program",),
+    "folder": ("/",),
+    "not executable": ("/etc/passwd",),
+    "number": (1,),
+    "None": (None,),
+    "number as argument": ("/bin/true", 1),
+    "null byte": ("/bin/true", "a\0b"),
+    "empty": ("",),
+}
+
+
+@pytest.mark.parametrize("command", PROGRAMS.values(), ids=PROGRAMS)
+def test_programs_that_cannot_be_started(as_asyncio, recorder, command):
+    def body(loop):
+        protocol = recorder()
+        return failure(loop, loop.subprocess_exec(lambda: protocol, *command)), protocol.calls
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("command", [("/bin/true", b"bytes"), (b"/bin/true",)], ids=repr)
+def test_bytes_will_do(run, loop, recorder, command):
+    protocol = recorder()
+
+    async def main():
+        transport, _ = await loop.subprocess_exec(lambda: protocol, *command)
+        await protocol.seen("connection_lost")
+        transport.close()
+        return transport.get_returncode()
+
+    assert run(main()) == 0
+
+
+# Starting that fails half-way
+
+
+def open_count():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_failures_leave_nothing(run, loop, recorder):
+    before = open_count()
+    for _ in range(50):
+        with pytest.raises(FileNotFoundError):
+            run(loop.subprocess_exec(recorder, "/no/such/program"))
+    assert open_count() == before
+
+
+@since(3, 11)  # Popen itself leaves the pipes open before
+@pytest.mark.parametrize("room", range(16))
+def test_no_descriptor_left(run, loop, recorder, room, native_spawns):
+    """Whichever step finds none. (asyncio's forgets the child if that is the pidfd.)"""
+    native_spawns()
+    run(asyncio.sleep(0))
+    protocol = recorder()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    before = open_count()
+    taken = []
+    while True:  # the numbers below the limit are all in use but `room`
+        taken.append(os.open(os.devnull, os.O_RDONLY))
+        if taken[-1] > before + 40:
+            break
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[-1] + 1, hard))
+    for number in taken[len(taken) - room :]:
+        os.close(number)
+    del taken[len(taken) - room :]
+    transport = None
+    try:
+        transport, _ = run(loop.subprocess_exec(lambda: protocol, "/bin/cat"))
+    except OSError as error:
+        assert error.errno == errno.EMFILE
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for number in taken:
+            os.close(number)
+    if transport is None:
+        assert room < 12
+        assert "connection_made" not in protocol.calls
+        run(asyncio.sleep(0))
+    else:
+        transport.close()
+        run(protocol.seen("connection_lost"))
+    del transport
+    assert open_count() == before
