@@ -204,7 +204,8 @@ class Loop(LoopCore, *_BEHIND):
             else:
                 transport = self._make_socket_transport(sock, protocol, waiter, **_context_of(options))
         except BaseException:
-            sock.close()
+            if _CLOSES_SOCKET:
+                sock.close()
             raise
         try:
             await waiter
@@ -349,6 +350,9 @@ _SERVING_OPTIONS = [
     for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout", "context")
     if name in inspect.signature(asyncio.SelectorEventLoop._start_serving).parameters
 ]
+
+# Whether a socket is closed, though the caller's, when the protocol's factory raises.
+_CLOSES_SOCKET = sys.version_info >= (3, 15)
 
 _START_TLS_OPTIONS = frozenset(inspect.signature(asyncio.SelectorEventLoop.start_tls).parameters)
 

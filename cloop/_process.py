@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 import threading
 from asyncio import base_events, base_subprocess, unix_events
@@ -12,18 +13,39 @@ from ._cloop import pidfd_open
 __all__ = ("is_native", "make_transport")
 
 _POLICY = getattr(unix_events, "_UnixDefaultEventLoopPolicy", None)
+# What asyncio itself makes where nobody has chosen: of the policy, from 3.14 on of the loop.
+if sys.version_info >= (3, 14):
+    _DEFAULT_WATCHER = unix_events._PidfdChildWatcher
+elif sys.version_info >= (3, 12):
+    _DEFAULT_WATCHER = unix_events.PidfdChildWatcher
+else:
+    _DEFAULT_WATCHER = unix_events.ThreadedChildWatcher
 
 
 def is_native(loop):
-    """Whether the loop may watch its children itself: nobody has chosen a child watcher of asyncio's."""
+    """Whether the loop may watch its children itself: no other child watcher of asyncio's was chosen."""
     if sys.version_info >= (3, 14):
-        return type(loop._watcher) is unix_events._PidfdChildWatcher
+        return type(loop._watcher) is _DEFAULT_WATCHER
     policy = asyncio.get_event_loop_policy()
-    return type(policy).get_child_watcher is _POLICY.get_child_watcher and policy._watcher is None
+    return type(policy).get_child_watcher is _POLICY.get_child_watcher and (
+        policy._watcher is None or type(policy._watcher) is _DEFAULT_WATCHER
+    )
 
 
 class SubprocessTransport(unix_events._UnixSubprocessTransport):
-    """asyncio's, but for the pipes, which are connected in one go."""
+    """asyncio's, but for the pipes: no sockets in their place, and connected in one go."""
+
+    def _start(self, args, shell, stdin, stdout, stderr, bufsize, **kwargs):
+        self._proc = subprocess.Popen(
+            args,
+            shell=shell,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            universal_newlines=False,
+            bufsize=bufsize,
+            **kwargs,
+        )
 
     async def _connect_pipes(self, waiter):
         loop = self._loop

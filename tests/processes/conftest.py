@@ -9,7 +9,6 @@ import contextlib
 import glob
 import os
 import signal
-import sys
 import threading
 import time
 
@@ -49,30 +48,6 @@ def nobody_stays():
 @pytest.fixture(autouse=True)
 def all_is_well(nothing_is_reported):
     """For every test of this folder."""
-
-
-def forget_child_watcher():
-    """Up to Python 3.13 the policy keeps the watcher that asyncio's loops have made, and cloop
-    takes one that is there for the program's choice."""
-    if sys.version_info < (3, 14):
-        asyncio.get_event_loop_policy()._watcher = None
-
-
-@pytest.fixture(autouse=True)
-def no_child_watcher():
-    forget_child_watcher()
-
-
-@pytest.fixture
-def as_asyncio(as_asyncio, loop_kind):  # older pytests look for the parameter here
-    def compare(body):
-        def body_without_watcher(loop):
-            forget_child_watcher()
-            return body(loop)
-
-        return as_asyncio(body_without_watcher)
-
-    return compare
 
 
 class Recorder(asyncio.SubprocessProtocol):
