@@ -36,6 +36,20 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
     """asyncio's, but for the pipes: no sockets in their place, and connected in one go."""
 
     def _start(self, args, shell, stdin, stdout, stderr, bufsize, **kwargs):
+        if stdin == subprocess.PIPE and sys.version_info < (3, 11):
+            # Popen would leave its own open if it failed after making it.
+            theirs, ours = os.pipe()
+            try:
+                self._popen(args, shell, theirs, stdout, stderr, bufsize, **kwargs)
+                self._proc.stdin, ours = open(ours, "wb", buffering=bufsize), -1
+            finally:
+                os.close(theirs)
+                if ours != -1:
+                    os.close(ours)
+        else:
+            self._popen(args, shell, stdin, stdout, stderr, bufsize, **kwargs)
+
+    def _popen(self, args, shell, stdin, stdout, stderr, bufsize, **kwargs):
         self._proc = subprocess.Popen(
             args,
             shell=shell,
