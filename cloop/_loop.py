@@ -1,6 +1,7 @@
 """The event loop class: the scheduler in C, the rest of asyncio's contract around it."""
 
 import asyncio
+import contextvars
 import functools
 import inspect
 import os
@@ -189,6 +190,8 @@ class Loop(LoopCore, *_BEHIND):
     ):
         try:
             sock.setblocking(False)
+            if _CONNECTIONS_HAVE_CONTEXT and options.get("context") is None:
+                options["context"] = contextvars.copy_context()
             protocol = protocol_factory()
             waiter = self.create_future()
             if ssl:
@@ -350,6 +353,10 @@ _SERVING_OPTIONS = [
     for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout", "context")
     if name in inspect.signature(asyncio.SelectorEventLoop._start_serving).parameters
 ]
+
+_CONNECTIONS_HAVE_CONTEXT = (
+    "context" in inspect.signature(asyncio.SelectorEventLoop._create_connection_transport).parameters
+)
 
 # Whether a socket is closed, though the caller's, when the protocol's factory raises.
 _CLOSES_SOCKET = sys.version_info >= (3, 15)

@@ -131,15 +131,20 @@ async def make_transport(loop, protocol, args, shell, stdin, stdout, stderr, buf
 class _Pidfd:
     """A descriptor that tells the end of a process; closed with the last who knows it."""
 
+    _fd = -1
+
     def __init__(self, pid):
         self._fd = pidfd_open(pid)
 
     def fileno(self):
         return self._fd
 
-    def __del__(self):
-        if hasattr(self, "_fd"):
-            os.close(self._fd)
+    def close(self):
+        fd, self._fd = self._fd, -1
+        if fd != -1:
+            os.close(fd)
+
+    __del__ = close
 
 
 def _watch(loop, transport):
@@ -160,7 +165,10 @@ def _watch(loop, transport):
 
 def _has_ended(loop, transport, pidfd):
     loop._remove_reader(pidfd.fileno())
-    _publish(transport)
+    try:
+        _publish(transport)
+    finally:
+        pidfd.close()
 
 
 def _wait_for(loop, transport):

@@ -772,6 +772,12 @@ get_closed(TLSObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+get_reading_paused(TLSObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(self->x_flags & CL_X_READING_PAUSED);
+}
+
+static PyObject *
 get_protocol_paused(TLSObject *self, void *Py_UNUSED(closure))
 {
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT || self->x_raw == NULL)
@@ -829,6 +835,7 @@ static PyGetSetDef tls_getset[] = {
     OBJECT("_waiter", x_waiter),
     OBJECT("_server_hostname", x_hostname),
     {"_closed", (getter)get_closed},
+    {"_app_reading_paused", (getter)get_reading_paused},
     {"_protocol_paused", (getter)get_protocol_paused},
     {"_extra", (getter)get_extra},
     {"_high_water", (getter)get_high},
