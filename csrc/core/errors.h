@@ -30,6 +30,30 @@ int cl_log(LoopObject *loop, PyObject *level, const char *format,
 int cl_log_os_error(LoopObject *loop, PyObject *transport, const char *message,
                     PyObject *exception);
 
+/* For steps that are all taken, whatever fails: the exception of one whose status is
+ * negative is noted in *first, or dropped if an earlier one is there. */
+static inline void
+cl_first_error(PyObject **first, int status)
+{
+    if (status >= 0)
+        return;
+    if (*first == NULL)
+        *first = PyErr_GetRaisedException();
+    else
+        PyErr_Clear();
+}
+
+/* Sets the noted exception again, and takes the reference: 0 if there is none, or
+ * -1. */
+static inline int
+cl_raise_first(PyObject *first)
+{
+    if (first == NULL)
+        return 0;
+    PyErr_SetRaisedException(first);
+    return -1;
+}
+
 /* Whether the exception set must leave the loop at once: KeyboardInterrupt or
  * SystemExit. Anything else that a callback raises goes to the loop's
  * exception handler. */

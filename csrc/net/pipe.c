@@ -75,17 +75,10 @@ fatal(PipeObject *self, const char *message)
         quiet ? cl_log_os_error(loop, (PyObject *)self, message, exception)
               : cl_report_transport(loop, message, exception, (PyObject *)self,
                                     base->t_protocol);
-    if (status < 0)
-        error = PyErr_GetRaisedException();
-    if (cl_transport_force_close(base, exception) < 0) {
-        status = -1;
-        if (error != NULL)
-            PyErr_Clear();
-    }
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+    cl_first_error(&error, status);
+    cl_first_error(&error, cl_transport_force_close(base, exception));
     Py_DECREF(exception);
-    return status;
+    return cl_raise_first(error);
 }
 
 static int

@@ -555,14 +555,15 @@ cl_transport_enter(TransportObject *self)
 int
 cl_transport_leave(PyObject *context, int status)
 {
-    PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
-    if (PyContext_Exit(context) < 0) {
-        if (error != NULL)
-            PyErr_Clear();
-        status = -1;
+    if (status == 0) {
+        status = PyContext_Exit(context);
     }
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+    else {
+        PyObject *error = NULL;
+        cl_first_error(&error, status);
+        cl_first_error(&error, PyContext_Exit(context));
+        status = cl_raise_first(error);
+    }
     Py_DECREF(context);
     return status;
 }
@@ -637,17 +638,10 @@ cl_transport_fatal(TransportObject *self, const char *message)
                      ? cl_log_os_error(self->t_loop, (PyObject *)self, message,
                                        exception)
                      : report(self, exception, message);
-    if (status < 0)
-        error = PyErr_GetRaisedException();
-    if (cl_transport_force_close(self, exception) < 0) {
-        status = -1;
-        if (error != NULL)
-            PyErr_Clear();
-    }
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+    cl_first_error(&error, status);
+    cl_first_error(&error, cl_transport_force_close(self, exception));
     Py_DECREF(exception);
-    return status;
+    return cl_raise_first(error);
 }
 
 int
@@ -663,21 +657,16 @@ let_go(TransportObject *self)
     PyObject *protocol = self->t_protocol, *server = self->t_server;
     cl_transport_ops_of(self)->drop_buffer(self);
     cl_watch_stop(self->t_loop, &self->t_watch);
-    int status = close_descriptor(self);
-    PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
+    PyObject *error = NULL;
+    cl_first_error(&error, close_descriptor(self));
     self->t_flags |= CL_T_GONE | CL_T_CLOSING;
     self->t_protocol = self->t_server = NULL;
     Py_XDECREF(protocol);
-    if (server != NULL &&
-        tell_server(self, server, self->t_loop->l_st->str__detach) < 0) {
-        status = -1;
-        if (error != NULL)
-            PyErr_Clear();
-    }
+    if (server != NULL)
+        cl_first_error(&error, tell_server(self, server,
+                                           self->t_loop->l_st->str__detach));
     Py_XDECREF(server);
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
-    return status;
+    return cl_raise_first(error);
 }
 
 int
@@ -688,24 +677,14 @@ cl_transport_lost(TransportObject *self, PyObject *exception)
     if (self->t_flags & CL_T_GONE)
         return 0;
     Py_INCREF(self); /* let_go() may drop the loop's reference */
-    int status = 0;
     if (self->t_flags & CL_T_CONNECTED)
-        status = cl_transport_tell(self, st->str_connection_lost,
-                                   exception ? exception : Py_None, NULL);
-    if (status < 0)
-        error = PyErr_GetRaisedException();
-    if (!(self->t_flags & CL_T_GONE) && let_go(self) < 0) {
-        status = -1;
-        if (error != NULL)
-            PyErr_Clear();
-    }
-    if (cl_transport_ops_of(self)->gone(self) < 0) {
-        status = -1;
-        if (error != NULL)
-            PyErr_Clear();
-    }
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+        cl_first_error(
+            &error, cl_transport_tell(self, st->str_connection_lost,
+                                      exception ? exception : Py_None, NULL));
+    if (!(self->t_flags & CL_T_GONE))
+        cl_first_error(&error, let_go(self));
+    cl_first_error(&error, cl_transport_ops_of(self)->gone(self));
+    int status = cl_raise_first(error);
     Py_DECREF(self);
     return status;
 }
@@ -762,6 +741,7 @@ Transport_abort(TransportObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 Transport_force_close(TransportObject *self, PyObject *exception)
 {
+    (void)cl_transport_ops_of(self)->buffered(self); /* as abort() */
     if (cl_transport_force_close(self,
                                  exception == Py_None ? NULL : exception) < 0)
         return NULL;

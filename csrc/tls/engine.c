@@ -5,6 +5,8 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "core/errors.h"
+
 static inline const cl_openssl *
 api_of(const TLSObject *self)
 {
@@ -252,15 +254,10 @@ status_of(TLSObject *self, PyObject *result)
 static int
 collect_after(TLSObject *self, int status)
 {
-    PyObject *error =
-        status == CL_TLS_FAILED ? PyErr_GetRaisedException() : NULL;
-    int failed = collect(self);
-    if (error != NULL) {
-        if (failed)
-            PyErr_Clear();
-        PyErr_SetRaisedException(error);
-    }
-    return failed ? CL_TLS_FAILED : status;
+    PyObject *error = NULL;
+    cl_first_error(&error, status == CL_TLS_FAILED ? -1 : 0);
+    cl_first_error(&error, collect(self));
+    return cl_raise_first(error) < 0 ? CL_TLS_FAILED : status;
 }
 
 int

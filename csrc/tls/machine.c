@@ -100,15 +100,9 @@ cl_tls_fatal(TLSObject *self, const char *message)
         status = cl_tls_flush(self);
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT && status == 0)
         status = report_failure(self, raw, message, exception);
-    if (status < 0)
-        error = PyErr_GetRaisedException();
-    if (force_close_raw(self, exception) < 0) {
-        status = -1;
-        if (error != NULL)
-            PyErr_Clear();
-    }
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+    cl_first_error(&error, status);
+    cl_first_error(&error, force_close_raw(self, exception));
+    status = cl_raise_first(error);
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT && status == 0)
         status = report_failure(self, raw, message, exception);
     Py_XDECREF(raw);
@@ -240,16 +234,35 @@ keep_peercert(TLSObject *self)
     return status;
 }
 
+/* The connection was ended by what the SSLContext called, so a failure means nothing:
+ * 0, or -1 for what must leave the loop. */
+static int
+ended_meanwhile(int status)
+{
+    if (status != CL_TLS_FAILED)
+        return 0;
+    if (cl_error_is_exit())
+        return -1;
+    PyErr_Clear();
+    return 0;
+}
+
+/* Keeps the exception that is set. */
+static void
+cancel_timer_after_failure(TLSObject *self)
+{
+    PyObject *error = NULL;
+    cl_first_error(&error, -1);
+    cl_first_error(&error, cancel_timer(self));
+    (void)cl_raise_first(error);
+}
+
 static int
 do_handshake(TLSObject *self)
 {
     int status = cl_engine_call(self, state_of(self)->str_do_handshake);
-    if (self->x_state != CL_TLS_HANDSHAKE) {
-        /* Ended by what the SSLContext called. */
-        if (status == CL_TLS_FAILED)
-            PyErr_Clear();
-        return 0;
-    }
+    if (self->x_state != CL_TLS_HANDSHAKE)
+        return ended_meanwhile(status);
     if (status == CL_TLS_AGAIN)
         return cl_tls_process_outgoing(self);
     if (status == CL_TLS_FAILED) {
@@ -257,11 +270,7 @@ do_handshake(TLSObject *self)
             (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
              !PyErr_ExceptionMatches(state_of(self)->tls->k_SSLError)))
             return -1;
-        PyObject *error = PyErr_GetRaisedException();
-        status = cancel_timer(self);
-        if (status < 0)
-            PyErr_Clear();
-        PyErr_SetRaisedException(error);
+        cancel_timer_after_failure(self);
         return handshake_failed(self);
     }
     if (cancel_timer(self) < 0)
@@ -291,10 +300,7 @@ cl_tls_connection_made(TLSObject *self, PyObject *raw)
                   st->str__check_handshake_timeout) < 0)
         return -1;
     if (self->x_sslobj == NULL && cl_engine_open(self) < 0) {
-        PyObject *error = PyErr_GetRaisedException();
-        if (cancel_timer(self) < 0)
-            PyErr_Clear();
-        PyErr_SetRaisedException(error);
+        cancel_timer_after_failure(self);
         return handshake_failed(self);
     }
     return do_handshake(self);
@@ -369,20 +375,14 @@ do_shutdown(TLSObject *self)
     int status = 0;
     if (!(self->x_flags & CL_X_EOF))
         status = cl_engine_call(self, st->str_unwrap);
-    if (self->x_state != CL_TLS_SHUTDOWN) {
-        if (status == CL_TLS_FAILED)
-            PyErr_Clear();
-        return 0;
-    }
+    if (self->x_state != CL_TLS_SHUTDOWN)
+        return ended_meanwhile(status);
     if (status == CL_TLS_AGAIN)
         return cl_tls_process_outgoing(self);
     if (status == CL_TLS_FAILED) {
         if (!PyErr_ExceptionMatches(st->tls->k_SSLError))
             return -1;
-        PyObject *error = PyErr_GetRaisedException();
-        if (cancel_timer(self) < 0)
-            PyErr_Clear();
-        PyErr_SetRaisedException(error);
+        cancel_timer_after_failure(self);
         return cl_tls_fatal(self, CL_HAS_TLS_SHUTDOWN_TIMEOUT
                                       ? "Fatal error on transport"
                                       : "SSL error in data received");
@@ -742,16 +742,10 @@ cl_tls_received(PyObject *tls, const char *data, size_t size)
         return cl_engine_feed(self, data, size) < 0 ? -1 : advance(self);
     self->x_window = data;
     self->x_window_size = size;
-    int status = advance(self);
-    PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
-    if (keep_window(self) < 0) {
-        status = -1;
-        if (error != NULL)
-            PyErr_Clear();
-    }
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
-    return status;
+    PyObject *error = NULL;
+    cl_first_error(&error, advance(self));
+    cl_first_error(&error, keep_window(self));
+    return cl_raise_first(error);
 }
 
 /* ------------------------------------------------------------------- the ends of it */
@@ -811,15 +805,10 @@ cl_tls_eof_received(TLSObject *self, bool *keep_open)
                                              : at_eof_simply(self);
     if (status == 0 && CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         return 0;
-    PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
-    if (cl_tls_call(self->x_raw, loop->l_st->str_close) < 0) {
-        status = -1;
-        if (error != NULL)
-            PyErr_Clear();
-    }
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
-    return status;
+    PyObject *error = NULL;
+    cl_first_error(&error, status);
+    cl_first_error(&error, cl_tls_call(self->x_raw, loop->l_st->str_close));
+    return cl_raise_first(error);
 }
 
 void
@@ -836,8 +825,7 @@ cl_tls_connection_lost(TLSObject *self, PyObject *exception)
 {
     cl_state *st = state_of(self);
     PyObject *protocol = Py_XNewRef(self->x_protocol);
-    PyObject *waiter_exception = exception == Py_None ? NULL : exception;
-    int status = 0;
+    PyObject *error = NULL;
     bool told = self->x_app_state == CL_TLS_APP_MADE ||
                 self->x_app_state == CL_TLS_APP_EOF;
     if (!(self->x_flags & CL_X_ESTABLISHED) && !CL_HAS_TLS_SHUTDOWN_TIMEOUT)
@@ -848,27 +836,23 @@ cl_tls_connection_lost(TLSObject *self, PyObject *exception)
     if (told && self->x_state != CL_TLS_HANDSHAKE && protocol != NULL) {
         self->x_app_state = CL_TLS_APP_LOST;
         PyObject *lost = PyObject_GetAttr(protocol, st->str_connection_lost);
-        status = lost == NULL ? -1
-                              : cl_loop_call_soon(self->x_loop, lost,
-                                                  &exception, 1, NULL);
+        cl_first_error(&error, lost == NULL
+                                   ? -1
+                                   : cl_loop_call_soon(self->x_loop, lost,
+                                                       &exception, 1, NULL));
         Py_XDECREF(lost);
     }
-    PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
     self->x_state = CL_TLS_UNWRAPPED;
     self->x_window_size = 0;
     Py_CLEAR(self->x_protocol);
     cl_engine_close(self);
-    if (wake_waiter(self, waiter_exception) < 0 || cancel_timer(self) < 0) {
-        status = -1;
-        if (error != NULL)
-            PyErr_Clear();
-    }
+    cl_first_error(&error,
+                   wake_waiter(self, exception == Py_None ? NULL : exception));
+    cl_first_error(&error, cancel_timer(self));
     Py_CLEAR(self->x_raw);
     self->x_flags &= (uint16_t)~CL_X_RAW_IS_STREAM;
     if (self->x_flags & CL_X_FORGET)
         cl_tls_forget(self);
     Py_XDECREF(protocol);
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
-    return status;
+    return cl_raise_first(error);
 }
