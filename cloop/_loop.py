@@ -207,8 +207,7 @@ class Loop(LoopCore, *_BEHIND):
             else:
                 transport = self._make_socket_transport(sock, protocol, waiter, **_context_of(options))
         except BaseException:
-            if _CLOSES_SOCKET:
-                sock.close()
+            sock.close()  # as newer releases do: else nobody would
             raise
         try:
             await waiter
@@ -357,9 +356,6 @@ _SERVING_OPTIONS = [
 _CONNECTIONS_HAVE_CONTEXT = (
     "context" in inspect.signature(asyncio.SelectorEventLoop._create_connection_transport).parameters
 )
-
-# Whether a socket is closed, though the caller's, when the protocol's factory raises.
-_CLOSES_SOCKET = sys.version_info >= (3, 15)
 
 _START_TLS_OPTIONS = frozenset(inspect.signature(asyncio.SelectorEventLoop.start_tls).parameters)
 
