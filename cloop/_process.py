@@ -1,6 +1,7 @@
 """Child processes: subprocess.Popen starts them, a pidfd tells when they end."""
 
 import asyncio
+import fcntl
 import os
 import subprocess
 import sys
@@ -36,18 +37,27 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
     """asyncio's, but for the pipes: no sockets in their place, and connected in one go."""
 
     def _start(self, args, shell, stdin, stdout, stderr, bufsize, **kwargs):
-        if stdin == subprocess.PIPE and sys.version_info < (3, 11):
-            # Popen would leave its own open if it failed after making it.
-            theirs, ours = os.pipe()
-            try:
-                self._popen(args, shell, theirs, stdout, stderr, bufsize, **kwargs)
-                self._proc.stdin, ours = open(ours, "wb", buffering=bufsize), -1
-            finally:
-                os.close(theirs)
-                if ours != -1:
-                    os.close(ours)
-        else:
+        if sys.version_info >= (3, 11):
             self._popen(args, shell, stdin, stdout, stderr, bufsize, **kwargs)
+            return
+        # Popen would leave pipes of its own open if it failed after making them.
+        ends, theirs, ours = [stdin, stdout, stderr], [], {}
+        try:
+            for fd, end in enumerate(ends):
+                if end == subprocess.PIPE:
+                    reading, writing = os.pipe()
+                    ends[fd], ours[fd] = (reading, writing) if fd == 0 else (writing, reading)
+                    theirs.append(ends[fd])
+                    if kwargs.get("pipesize", -1) > 0:
+                        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, kwargs["pipesize"])
+            self._popen(args, shell, *ends, bufsize, **kwargs)
+            for fd, name in enumerate(("stdin", "stdout", "stderr")):
+                if fd in ours:
+                    setattr(self._proc, name, open(ours[fd], "rb" if fd else "wb", buffering=bufsize))
+                    del ours[fd]
+        finally:
+            for end in theirs + list(ours.values()):
+                os.close(end)
 
     def _popen(self, args, shell, stdin, stdout, stderr, bufsize, **kwargs):
         self._proc = subprocess.Popen(
