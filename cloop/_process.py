@@ -1,6 +1,7 @@
 """Child processes: subprocess.Popen starts them, a pidfd tells when they end."""
 
 import asyncio
+import contextlib
 import fcntl
 import os
 import subprocess
@@ -70,6 +71,19 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
             bufsize=bufsize,
             **kwargs,
         )
+
+    def close(self):
+        """Close the pipes, and kill the process if it runs."""
+        try:
+            super().close()
+        except RuntimeError:
+            # The loop is closed, and the pipes can't tell anybody: asyncio's newer
+            # releases leave them alone then.
+            if not self._loop.is_closed():
+                raise
+            if self._proc is not None and self._returncode is None and self._proc.poll() is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    self._proc.kill()
 
     async def _connect_pipes(self, waiter):
         loop = self._loop

@@ -385,11 +385,7 @@ def test_loop_closed_while_the_child_runs(loop, recorder, native_spawns):
         transport, _ = loop.run_until_complete(loop.subprocess_exec(lambda: protocol, "/bin/cat"))
         popen = transport.get_extra_info("subprocess")
         loop.close()
-        try:
-            transport.close()
-        except RuntimeError:  # asyncio's before 3.13 asks the closed loop to close the pipes
-            assert sys.version_info < (3, 13)
-            popen.kill()
+        transport.close()
         assert popen.wait() == -signal.SIGKILL
         assert protocol.calls == ["connection_made"]
         protocol.transport = transport = popen = None
