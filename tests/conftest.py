@@ -226,6 +226,14 @@ def until(turn):
 
 
 @pytest.fixture
+def enters_contexts_again(loop_kind):
+    """Skips the test on an asyncio that has each connection run in a context of its own, and fails to enter that
+    in a turn within a turn."""
+    if loop_kind == "asyncio" and sys.version_info >= (3, 15):
+        pytest.skip("asyncio does not")
+
+
+@pytest.fixture
 def native():
     """Skips the test if the transport is asyncio's own, of a version before the one without the defect."""
 

@@ -138,7 +138,7 @@ def test_exception_after_a_write(connect, recorder, until, reports):
     assert len(reports) == 1
 
 
-def test_connection_is_lost_in_a_turn_within(loop, connect, recorder, until):
+def test_connection_is_lost_in_a_turn_within(enters_contexts_again, loop, connect, recorder, until):
     def aborts(protocol, data):
         protocol.transport.abort()
         for _ in range(3):

@@ -68,7 +68,7 @@ def test_data_of_a_turn_within_comes_after_what_is_in_hand(stage):
 
 
 @pytest.mark.parametrize("kind, method", [("recorder", "data"), ("buffered", "data"), ("buffered", "get_buffer")])
-def test_lost_and_forgotten_in_a_turn_within(stage, kind, method):
+def test_lost_and_forgotten_in_a_turn_within(enters_contexts_again, stage, kind, method):
     def hook(protocol, *args):
         if armed:
             protocol.transport.abort()
