@@ -117,18 +117,10 @@ class Loop(LoopCore, *_BEHIND):
         sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
         try:
             await self.sock_connect(sock, address)
-            protocol = protocol_factory()
-            waiter = self.create_future()
-            transport = self._make_socket_transport(sock, protocol, waiter)
         except BaseException:
             sock.close()
             raise
-        try:
-            await waiter
-        except BaseException:
-            transport.close()
-            raise
-        return transport, protocol
+        return await self._create_connection_transport(sock, protocol_factory, None, None)
 
     async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
         """Return what socket.getaddrinfo() answers, without blocking the loop.

@@ -12,31 +12,25 @@ static const char *const protocol_methods[CL_FEED_PROTOCOL_METHODS] = {
 static const char *const reader_methods[CL_FEED_READER_METHODS] = {
     "feed_data", "_wakeup_waiter", "__getattribute__", "__setattr__"};
 
-/* Whether the class has the attributes that are in `known`, which is filled first if
- * it is empty. 1, 0 or -1. */
 static int
-has_known(PyObject *cls, const char *const *names, PyObject **known, int count)
+remember(PyObject *cls, const char *const *names, PyObject **known, int count)
 {
     for (int i = 0; i < count; i++) {
-        PyObject *value = PyObject_GetAttrString(cls, names[i]);
-        if (value == NULL)
+        if ((known[i] = PyObject_GetAttrString(cls, names[i])) == NULL)
             return -1;
-        bool same = known[i] == NULL || known[i] == value;
-        Py_XSETREF(known[i], value);
-        if (!same)
-            return 0;
     }
-    return 1;
+    return 0;
 }
 
-/* The same whenever the class was modified; *version is that for which it held. */
-static int
-is_stock(PyObject *cls, const char *const *names, PyObject **known, int count,
-         unsigned *version)
+/* Whether the class still has the attributes that were remembered, looked up only if
+ * it was modified since *version, for which it had them. */
+static bool
+is_stock(PyObject *cls, const char *const *names, PyObject *const *known,
+         int count, unsigned *version)
 {
     unsigned now = cl_type_version((PyTypeObject *)cls);
     if (now != 0 && now == *version)
-        return 1;
+        return true;
     for (int i = 0; i < count; i++) {
         PyObject *value = PyObject_GetAttrString(cls, names[i]);
         bool same = value == known[i];
@@ -44,10 +38,10 @@ is_stock(PyObject *cls, const char *const *names, PyObject **known, int count,
         if (value == NULL)
             PyErr_Clear();
         if (!same)
-            return 0;
+            return false;
     }
     *version = cl_type_version((PyTypeObject *)cls);
-    return 1;
+    return true;
 }
 
 int
@@ -55,12 +49,11 @@ cl_feed_setup(cl_state *st)
 {
     const char *choice = getenv("CLOOP_STREAMS");
     st->feeds = choice == NULL || strcmp(choice, "stock") != 0;
-    return has_known(st->StreamReaderProtocol, protocol_methods,
-                     st->feed_protocol_known, CL_FEED_PROTOCOL_METHODS) < 0 ||
-                   has_known(st->StreamReader, reader_methods,
-                             st->feed_reader_known, CL_FEED_READER_METHODS) < 0
-               ? -1
-               : 0;
+    if (remember(st->StreamReaderProtocol, protocol_methods,
+                 st->feed_protocol_known, CL_FEED_PROTOCOL_METHODS) < 0)
+        return -1;
+    return remember(st->StreamReader, reader_methods, st->feed_reader_known,
+                    CL_FEED_READER_METHODS);
 }
 
 /* What of a reader is needed; owned. */

@@ -45,8 +45,8 @@ enum {
     CL_T_GONE = 64,            /* closed, and everything let go */
     CL_T_BULK = 128,           /* the last read was a large one */
     CL_T_TLS = 256,            /* the protocol is a TLS transport of ours */
-    CL_T_STREAMS = 1024,       /* the protocol is a StreamReaderProtocol */
     CL_T_PIPE = 512,           /* no socket: t_sock is any file object */
+    CL_T_STREAMS = 1024,       /* the protocol is a StreamReaderProtocol */
 };
 
 /* Water marks, in bytes. */

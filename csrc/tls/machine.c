@@ -85,8 +85,9 @@ report_failure(TLSObject *self, PyObject *raw, const char *message,
                                (PyObject *)self);
 }
 
-int
-cl_tls_fatal(TLSObject *self, const char *message)
+/* The same for any exception but those that leave the loop. */
+static int
+fatal(TLSObject *self, const char *message)
 {
     if (cl_error_is_exit())
         return -1;
@@ -116,7 +117,7 @@ cl_tls_broken(TLSObject *self, const char *message)
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
         !PyErr_ExceptionMatches(PyExc_Exception))
         return -1;
-    return cl_tls_fatal(self, message);
+    return fatal(self, message);
 }
 
 /* future.set_exception(exception), or set_result(None) if it is NULL, for who made
@@ -153,7 +154,7 @@ handshake_failed(TLSObject *self)
         exception, state_of(self)->tls->k_CertificateError);
     self->x_state = CL_TLS_UNWRAPPED;
     PyErr_SetRaisedException(Py_NewRef(exception));
-    int status = cl_tls_fatal(
+    int status = fatal(
         self, certificate ? "SSL handshake failed on verifying the certificate"
                           : "SSL handshake failed");
     if (status == 0 && CL_HAS_TLS_SHUTDOWN_TIMEOUT)
@@ -206,7 +207,7 @@ handshake_done(TLSObject *self)
         if (CL_HAS_TLS_SHUTDOWN_TIMEOUT)
             return -1;
         self->x_app_state = CL_TLS_APP_LOST; /* and will not hear of it */
-        return cl_tls_fatal(self, "SSL error in data received");
+        return fatal(self, "SSL error in data received");
     }
     /* The last of the handshake goes with what was written meanwhile. */
     if (self->x_state == CL_TLS_WRAPPED && cl_tls_write_backlog(self) < 0)
@@ -316,7 +317,7 @@ cl_tls_handshake_timed_out(TLSObject *self)
         "SSL handshake is taking longer than %S seconds: aborting the "
         "connection",
         self->x_handshake_timeout);
-    return cl_tls_fatal(self, "Fatal error on transport");
+    return fatal(self, "Fatal error on transport");
 }
 
 /* ----------------------------------------------------------------------- shutdown */
@@ -346,9 +347,8 @@ tell_eof(TLSObject *self)
 static int
 tell_eof_safely(TLSObject *self)
 {
-    return tell_eof(self) == 0
-               ? 0
-               : cl_tls_fatal(self, "Error calling eof_received()");
+    return tell_eof(self) == 0 ? 0
+                               : fatal(self, "Error calling eof_received()");
 }
 
 /* TLS is over: the transport below may close. 0/-1 */
@@ -383,9 +383,9 @@ do_shutdown(TLSObject *self)
         if (!PyErr_ExceptionMatches(st->tls->k_SSLError))
             return -1;
         cancel_timer_after_failure(self);
-        return cl_tls_fatal(self, CL_HAS_TLS_SHUTDOWN_TIMEOUT
-                                      ? "Fatal error on transport"
-                                      : "SSL error in data received");
+        return fatal(self, CL_HAS_TLS_SHUTDOWN_TIMEOUT
+                               ? "Fatal error on transport"
+                               : "SSL error in data received");
     }
     if (cl_tls_process_outgoing(self) < 0 ||
         (CL_HAS_TLS_SHUTDOWN_TIMEOUT && tell_eof_safely(self) < 0) ||

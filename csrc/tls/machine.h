@@ -32,10 +32,7 @@ int cl_tls_handshake_timed_out(TLSObject *self);
 int cl_tls_shutdown_timed_out(TLSObject *self);
 
 /* The exception that is set broke the connection: 0, or -1 if it, or one raised on
- * the way, must go further. */
-int cl_tls_fatal(TLSObject *self, const char *message);
-
-/* The same where asyncio has `except Exception`: others go further. */
+ * the way, must go further, as others than asyncio's `except Exception` takes do. */
 int cl_tls_broken(TLSObject *self, const char *message);
 
 /* method() of an object that may be NULL: 0/-1. */

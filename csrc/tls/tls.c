@@ -64,8 +64,9 @@ fill(cl_tls *tls)
     return status;
 }
 
-cl_tls *
-cl_tls_of(cl_state *st)
+/* The module's, made when first asked for; NULL with an exception. */
+static cl_tls *
+tls_of(cl_state *st)
 {
     if (st->tls != NULL)
         return st->tls;
@@ -126,7 +127,7 @@ TLSObject *
 cl_tls_new(const cl_tls_args *args)
 {
     cl_state *st = args->loop->l_st;
-    if (cl_tls_of(st) == NULL)
+    if (tls_of(st) == NULL)
         return NULL;
     PyTypeObject *type = st->SSLTransportType;
     TLSObject *self = (TLSObject *)type->tp_alloc(type, 0);

@@ -114,9 +114,6 @@ typedef struct cl_tls_io {
     cl_buffer g_spare; /* memory for what is sent at once */
 } cl_tls_io;
 
-/* The module's, made when first asked for; NULL with an exception. */
-cl_tls *cl_tls_of(cl_state *st);
-
 void cl_tls_free(cl_state *st);
 int cl_tls_traverse(cl_state *st, visitproc visit, void *arg);
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import contextvars
 import errno
+import functools
 import gc
 import os
 import re
@@ -141,25 +142,26 @@ def connect_file(loop, run, ended):
 
 
 @pytest.fixture
-def reading(connect_file, ends):
-    """A transport that reads for the protocol, and the end to write to."""
+def connect_end(connect_file, ends):
+    """A transport on an end of that mode, and its peer, the other end."""
 
-    def reading(protocol, kind="pipe"):
-        file, peer = ends(kind, "rb")
-        return connect_file(protocol, file, "rb"), peer
+    def connect_end(mode, protocol, kind="pipe"):
+        file, peer = ends(kind, mode)
+        return connect_file(protocol, file, mode), peer
 
-    return reading
+    return connect_end
 
 
 @pytest.fixture
-def writing(connect_file, ends):
+def reading(connect_end):
+    """A transport that reads for the protocol, and the end to write to."""
+    return functools.partial(connect_end, "rb")
+
+
+@pytest.fixture
+def writing(connect_end):
     """A transport that writes for the protocol, and the end to read from."""
-
-    def writing(protocol, kind="pipe"):
-        file, peer = ends(kind, "wb")
-        return connect_file(protocol, file, "wb"), peer
-
-    return writing
+    return functools.partial(connect_end, "wb")
 
 
 @pytest.fixture(params=["rb", "wb"], ids=["read", "write"])
@@ -169,14 +171,9 @@ def mode(request):
 
 
 @pytest.fixture
-def opened(connect_file, ends, mode):
+def opened(connect_end, mode):
     """A transport of either direction, and its peer."""
-
-    def opened(protocol, kind="pipe"):
-        file, peer = ends(kind, mode)
-        return connect_file(protocol, file, mode), peer
-
-    return opened
+    return functools.partial(connect_end, mode)
 
 
 # Reading
