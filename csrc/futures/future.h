@@ -23,6 +23,14 @@
 /* Kept for reuse, of each type. */
 #define CL_SPARE_FUTURES 256
 
+/* Whether its fields may be read as those of a Future, and its methods are known:
+ * exactly cloop.Future, where that is used. */
+static inline bool
+cl_future_is_plain(const cl_state *st, PyObject *object)
+{
+    return Py_TYPE(object) == st->FutureType && st->own_tasks;
+}
+
 /* loop.create_future(): new reference. */
 PyObject *cl_future_new(LoopObject *loop);
 

@@ -14,22 +14,15 @@
 #include "core/errors.h"
 #include "core/lent.h"
 #include "core/loop.h"
+#include "futures/coro.h"
 #include "net/address.h"
 #include "net/sock.h"
 
-enum {
-    NEW,     /* not yet stepped */
-    RUNNING, /* a step is in progress */
-    WAITING, /* for o_future */
-    DONE,
-};
-
 typedef struct SockOpObject {
-    PyObject_HEAD
+    cl_coro o_coro;
     LoopObject *o_loop; /* owned */
     PyObject *o_sock;   /* owned; a plain socket.socket; NULL once done */
     PyObject *o_arg;    /* owned; buffer, data or address, or NULL */
-    PyObject *o_future; /* owned while waiting */
     PyObject *o_error;  /* owned; what sending met while the task slept */
     Py_buffer o_view;   /* the data of sendall; obj NULL if not held */
     Py_ssize_t o_size;  /* wanted at most, or sent so far */
@@ -37,7 +30,6 @@ typedef struct SockOpObject {
     socklen_t o_to_len;
     int o_fd; /* whose place it took */
     uint8_t o_kind;
-    uint8_t o_state;
     bool o_begun; /* connect() was called */
     bool o_sent;  /* all of it, while the task slept */
     bool o_woken; /* the descriptor was ready, and the future has its result */
@@ -392,19 +384,6 @@ cl_sockop_nargs(cl_sockop_kind kind)
 
 /* -------------------------------------------------------------------- waiting */
 
-/* What a finished operation need not keep. Runs Python (destructors). */
-static void
-finish(SockOpObject *op)
-{
-    op->o_state = DONE;
-    if (op->o_view.obj != NULL)
-        PyBuffer_Release(&op->o_view);
-    Py_CLEAR(op->o_future);
-    Py_CLEAR(op->o_error);
-    Py_CLEAR(op->o_arg);
-    Py_CLEAR(op->o_sock);
-}
-
 static int
 try_again(SockOpObject *op, PyObject **result)
 {
@@ -422,16 +401,6 @@ leave(SockOpObject *op)
     op->o_fd = -1;
 }
 
-static int
-future_is_done(SockOpObject *op)
-{
-    PyObject *result =
-        PyObject_CallMethodNoArgs(op->o_future, op->o_loop->l_st->str_done);
-    int done = result == NULL ? -1 : PyObject_IsTrue(result);
-    Py_XDECREF(result);
-    return done;
-}
-
 /* Lets the task go on. It may be that it was cancelled in this turn. */
 static int
 wake(SockOpObject *op)
@@ -439,11 +408,11 @@ wake(SockOpObject *op)
     cl_state *st = op->o_loop->l_st;
     leave(op);
     op->o_woken = true;
-    PyObject *set =
-        PyObject_CallMethodOneArg(op->o_future, st->str_set_result, Py_None);
+    PyObject *set = PyObject_CallMethodOneArg(op->o_coro.c_future,
+                                              st->str_set_result, Py_None);
     if (set == NULL) {
         PyObject *error = PyErr_GetRaisedException();
-        if (op->o_future == NULL || future_is_done(op) != 0) {
+        if (op->o_coro.c_future == NULL || cl_coro_future_is_done(&op->o_coro) != 0) {
             PyErr_Clear();
             Py_DECREF(error);
             return 0;
@@ -460,12 +429,12 @@ op_ready(LoopObject *Py_UNUSED(loop), PyObject *waiter)
 {
     SockOpObject *op = (SockOpObject *)waiter;
     PyObject *result;
-    if (op->o_state != WAITING || op->o_future == NULL) {
+    if (op->o_coro.c_state != CL_CORO_WAITING || op->o_coro.c_future == NULL) {
         leave(op);
         return 0;
     }
     if (op->o_kind == CL_SOCK_SENDALL) {
-        int done = future_is_done(op);
+        int done = cl_coro_future_is_done(&op->o_coro);
         if (done != 0) {
             leave(op);
             return done < 0 ? -1 : 0;
@@ -489,7 +458,7 @@ op_lost(LoopObject *Py_UNUSED(loop), PyObject *waiter)
     SockOpObject *op = (SockOpObject *)waiter;
     int fd = op->o_fd;
     op->o_fd = -1;
-    if (op->o_state != WAITING || op->o_future == NULL ||
+    if (op->o_coro.c_state != CL_CORO_WAITING || op->o_coro.c_future == NULL ||
         cl_sock_fd(op->o_loop->l_st, op->o_sock) == fd)
         return 0;
     return wake(op);
@@ -497,34 +466,28 @@ op_lost(LoopObject *Py_UNUSED(loop), PyObject *waiter)
 
 static const cl_waiter_ops waiter_ops = {.ready = op_ready, .lost = op_lost};
 
-/* Yields a future that gets its result when the descriptor is ready. */
-static PySendResult
-start_waiting(SockOpObject *op, PyObject **result)
+/* Waits for a future that gets its result when the descriptor is ready. 0/-1 */
+static int
+start_waiting(SockOpObject *op)
 {
     LoopObject *loop = op->o_loop;
     cl_state *st = loop->l_st;
-    int fd = cl_sock_fd(st, op->o_sock);
+    int fd = cl_sock_fd(st, op->o_sock), status = -1;
     PyObject *future =
         PyObject_CallMethodNoArgs((PyObject *)loop, st->str_create_future);
     if (future == NULL)
-        return PYGEN_ERROR;
-    if (cl_lent_check_free(loop, NULL, fd) < 0 ||
-        PyObject_SetAttr(future, st->str__asyncio_future_blocking, Py_True) <
-            0)
-        goto error;
-    if (cl_loop_check_open(loop) < 0 ||
+        return -1;
+    if (cl_lent_check_free(loop, NULL, fd) == 0 &&
+        cl_coro_wait(&op->o_coro, future) == 0 &&
+        cl_loop_check_open(loop) == 0 &&
         cl_lent_wait(loop, fd, op->o_sock, operations[op->o_kind].direction,
-                     (PyObject *)op, &waiter_ops) < 0)
-        goto error;
-    Py_XSETREF(op->o_future, Py_NewRef(future));
-    op->o_fd = fd;
-    op->o_woken = false;
-    op->o_state = WAITING;
-    *result = future;
-    return PYGEN_NEXT;
-error:
+                     (PyObject *)op, &waiter_ops) == 0) {
+        op->o_fd = fd;
+        op->o_woken = false;
+        status = 0;
+    }
     Py_DECREF(future);
-    return PYGEN_ERROR;
+    return status;
 }
 
 /* ---------------------------------------------------------------- one step */
@@ -548,66 +511,25 @@ check_debug(SockOpObject *op)
 static int
 resume(SockOpObject *op)
 {
-    cl_state *st = op->o_loop->l_st;
     if (op->o_error != NULL) {
         PyErr_SetRaisedException(op->o_error);
         op->o_error = NULL;
         return -1;
     }
-    if (op->o_woken)
-        return 0;
-    /* Somebody else stepped us, or ended the future. */
-    int done = future_is_done(op);
-    if (done == 0)
-        PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
-    if (done <= 0)
-        return -1;
-    PyObject *value = PyObject_CallMethodNoArgs(op->o_future, st->str_result);
-    Py_XDECREF(value);
-    return value == NULL ? -1 : 0;
+    return op->o_woken ? 0 : cl_coro_resume(&op->o_coro);
 }
 
 static PySendResult
-fail(SockOpObject *op)
+step(cl_coro *coro, bool fresh, PyObject **result)
 {
-    PyObject *error = PyErr_GetRaisedException();
-    int fd =
-        op->o_sock == NULL ? -1 : cl_sock_fd(op->o_loop->l_st, op->o_sock);
-    leave(op);
-    if (fd >= 0 && op->o_loop->l_open)
-        cl_lent_settle(op->o_loop, fd);
-    finish(op);
-    PyErr_SetRaisedException(error);
-    return PYGEN_ERROR;
-}
-
-static PySendResult
-op_step(SockOpObject *op, PyObject *value, PyObject **result)
-{
-    int state = op->o_state, status = -1;
-    *result = NULL;
-    if (state == RUNNING) {
-        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
-        return PYGEN_ERROR;
-    }
-    if (state == DONE) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "cannot reuse already awaited coroutine");
-        return PYGEN_ERROR;
-    }
-    if (state == NEW && value != Py_None) {
-        PyErr_SetString(
-            PyExc_TypeError,
-            "can't send non-None value to a just-started coroutine");
-        return PYGEN_ERROR;
-    }
-    op->o_state = RUNNING;
-    if (state == NEW)
-        status = op->o_loop->l_debug ? check_debug(op) : 0;
-    else
+    SockOpObject *op = (SockOpObject *)coro;
+    int status = 0;
+    if (!fresh)
         status = resume(op);
+    else if (op->o_loop->l_debug)
+        status = check_debug(op);
     if (status < 0)
-        return fail(op);
+        return PYGEN_ERROR;
     if (op->o_sent) {
         *result = Py_NewRef(Py_None);
         status = 1;
@@ -615,94 +537,47 @@ op_step(SockOpObject *op, PyObject *value, PyObject **result)
     else {
         status = try_again(op, result);
     }
-    if (status < 0 || (status == 0 && start_waiting(op, result) < 0))
-        return fail(op);
+    if (status < 0 || (status == 0 && start_waiting(op) < 0))
+        return PYGEN_ERROR;
     if (status == 0)
         return PYGEN_NEXT;
     leave(op);
-    finish(op);
     return PYGEN_RETURN;
 }
 
-static PyObject *
-stop_iteration(PyObject *value)
+static void
+fail(cl_coro *coro)
 {
-    /* Through an instance: a tuple would be taken for its arguments. */
-    PyObject *stop = PyObject_CallOneArg(PyExc_StopIteration, value);
-    if (stop != NULL)
-        PyErr_SetObject(PyExc_StopIteration, stop);
-    Py_XDECREF(stop);
-    Py_DECREF(value);
-    return NULL;
+    SockOpObject *op = (SockOpObject *)coro;
+    PyObject *error = PyErr_GetRaisedException();
+    int fd =
+        op->o_sock == NULL ? -1 : cl_sock_fd(op->o_loop->l_st, op->o_sock);
+    leave(op);
+    if (fd >= 0 && op->o_loop->l_open)
+        cl_lent_settle(op->o_loop, fd);
+    PyErr_SetRaisedException(error);
 }
 
-static PyObject *
-SockOp_send(SockOpObject *op, PyObject *value)
+/* What a finished operation need not keep. Runs Python (destructors). */
+static void
+drop(cl_coro *coro)
 {
-    PyObject *result;
-    PySendResult status = op_step(op, value, &result);
-    return status == PYGEN_RETURN ? stop_iteration(result) : result;
+    SockOpObject *op = (SockOpObject *)coro;
+    if (op->o_view.obj != NULL)
+        PyBuffer_Release(&op->o_view);
+    Py_CLEAR(op->o_error);
+    Py_CLEAR(op->o_arg);
+    Py_CLEAR(op->o_sock);
 }
 
-static PyObject *
-SockOp_iternext(SockOpObject *op)
+static const char *
+name(const cl_coro *coro)
 {
-    PyObject *result;
-    PySendResult status = op_step(op, Py_None, &result);
-    if (status != PYGEN_RETURN)
-        return result;
-    if (result == Py_None) { /* no exception means just that */
-        Py_DECREF(result);
-        return NULL;
-    }
-    return stop_iteration(result);
+    return operations[((const SockOpObject *)coro)->o_kind].name;
 }
 
-static PyObject *
-SockOp_throw(SockOpObject *op, PyObject *args)
-{
-    PyObject *type, *value = NULL, *traceback = NULL;
-    if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback))
-        return NULL;
-    if (op->o_state == RUNNING) {
-        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
-        return NULL;
-    }
-    if (op->o_state == DONE) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "cannot reuse already awaited coroutine");
-        return NULL;
-    }
-    cl_raise_thrown(type, value, traceback);
-    fail(op);
-    return NULL;
-}
-
-static PyObject *
-SockOp_close(SockOpObject *op, PyObject *Py_UNUSED(ignored))
-{
-    if (op->o_state == RUNNING) {
-        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
-        return NULL;
-    }
-    if (op->o_state != DONE) {
-        PyErr_SetNone(PyExc_GeneratorExit);
-        fail(op);
-        PyErr_Clear();
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *
-SockOp_await(SockOpObject *op)
-{
-    if (op->o_state == WAITING) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "coroutine is being awaited already");
-        return NULL;
-    }
-    return Py_NewRef(op);
-}
+static const cl_coro_ops coro_ops = {
+    .owner = "Loop", .name = name, .step = step, .fail = fail, .drop = drop};
 
 /* ---------------------------------------------------------------- make and free */
 
@@ -803,11 +678,12 @@ cl_sockop_new(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args)
     op->o_sock = Py_NewRef(args[0]);
     op->o_fd = -1;
     op->o_kind = (uint8_t)kind;
-    op->o_state = NEW;
+    op->o_coro.c_ops = &coro_ops;
+    op->o_coro.c_st = st;
     st->live_sockops++;
     PyObject_GC_Track(op);
     if (take_args(op, inside, args) <= 0) {
-        op->o_state = DONE; /* nobody will see it */
+        op->o_coro.c_state = CL_CORO_DONE; /* nobody will see it */
         Py_CLEAR(op);
     }
     return (PyObject *)op;
@@ -816,46 +692,20 @@ cl_sockop_new(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args)
 static int
 SockOp_traverse(SockOpObject *op, visitproc visit, void *arg)
 {
-    CL_VISIT_TYPE(op);
     Py_VISIT(op->o_loop);
     Py_VISIT(op->o_sock);
     Py_VISIT(op->o_arg);
-    Py_VISIT(op->o_future);
     Py_VISIT(op->o_error);
     Py_VISIT(op->o_view.obj);
-    return 0;
-}
-
-static int
-SockOp_clear(SockOpObject *op)
-{
-    finish(op);
-    return 0;
-}
-
-static void
-SockOp_finalize(SockOpObject *op)
-{
-    if (op->o_state != NEW)
-        return;
-    PyObject *error = PyErr_GetRaisedException();
-    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
-                         "coroutine 'Loop.%s' was never awaited",
-                         operations[op->o_kind].name) < 0)
-        PyErr_WriteUnraisable((PyObject *)op);
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+    return cl_coro_traverse(&op->o_coro, visit, arg);
 }
 
 static void
 SockOp_dealloc(SockOpObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
-    if (op->o_state == NEW &&
-        PyObject_CallFinalizerFromDealloc((PyObject *)op) < 0)
+    if (!cl_coro_dying(&op->o_coro))
         return;
-    PyObject_GC_UnTrack(op);
-    finish(op);
     op->o_loop->l_st->live_sockops--;
     PyMem_Free(op->o_to);
     LoopObject *loop = op->o_loop;
@@ -864,88 +714,12 @@ SockOp_dealloc(SockOpObject *op)
     Py_DECREF(type);
 }
 
-static PyObject *
-SockOp_repr(SockOpObject *op)
-{
-    return PyUnicode_FromFormat("<coroutine object Loop.%s at %p>",
-                                operations[op->o_kind].name, op);
-}
-
-/* ---------------------------------------------------------------- attributes */
-
-static PyObject *
-get_name(SockOpObject *op, void *Py_UNUSED(closure))
-{
-    return PyUnicode_FromString(operations[op->o_kind].name);
-}
-
-static PyObject *
-get_qualname(SockOpObject *op, void *Py_UNUSED(closure))
-{
-    return PyUnicode_FromFormat("Loop.%s", operations[op->o_kind].name);
-}
-
-static PyObject *
-get_running(SockOpObject *op, void *Py_UNUSED(closure))
-{
-    return PyBool_FromLong(op->o_state == RUNNING);
-}
-
-static PyObject *
-get_suspended(SockOpObject *op, void *Py_UNUSED(closure))
-{
-    return PyBool_FromLong(op->o_state == WAITING);
-}
-
-static PyObject *
-get_await(SockOpObject *op, void *Py_UNUSED(closure))
-{
-    return Py_NewRef(op->o_state == WAITING && op->o_future != NULL
-                         ? op->o_future
-                         : Py_None);
-}
-
-static PyObject *
-get_none(SockOpObject *Py_UNUSED(op), void *Py_UNUSED(closure))
-{
-    Py_RETURN_NONE;
-}
-
-static PyGetSetDef SockOp_getset[] = {
-    {"__name__", (getter)get_name, NULL, NULL, NULL},
-    {"__qualname__", (getter)get_qualname, NULL, NULL, NULL},
-    {"cr_running", (getter)get_running, NULL, NULL, NULL},
-    {"cr_suspended", (getter)get_suspended, NULL, NULL, NULL},
-    {"cr_await", (getter)get_await, NULL, "What it waits for, or None.", NULL},
-    /* There is no Python code in it. */
-    {"cr_frame", (getter)get_none, NULL, NULL, NULL},
-    {"cr_code", (getter)get_none, NULL, NULL, NULL},
-    {"cr_origin", (getter)get_none, NULL, NULL, NULL},
-    {NULL}};
-
-static PyMethodDef SockOp_methods[] = {
-    {"send", (PyCFunction)SockOp_send, METH_O,
-     "send($self, arg, /)\n--\n\nStep the coroutine, as a task does."},
-    {"throw", (PyCFunction)SockOp_throw, METH_VARARGS,
-     "throw(type, value=None, traceback=None)\n\nEnd the coroutine with an "
-     "exception."},
-    {"close", (PyCFunction)SockOp_close, METH_NOARGS,
-     "close($self, /)\n--\n\nEnd the coroutine."},
-    {NULL}};
-
 /* clang-format off */
 static PyType_Slot SockOp_slots[] = {
     {Py_tp_doc, "A coroutine of one of the loop's sock_ methods."},
     {Py_tp_dealloc, SockOp_dealloc},
-    {Py_tp_finalize, SockOp_finalize},
     {Py_tp_traverse, SockOp_traverse},
-    {Py_tp_clear, SockOp_clear},
-    {Py_tp_repr, SockOp_repr},
-    {Py_tp_iternext, SockOp_iternext},
-    {Py_am_await, SockOp_await},
-    CL_AM_SEND(op_step)
-    {Py_tp_methods, SockOp_methods},
-    {Py_tp_getset, SockOp_getset},
+    CL_CORO_SLOTS,
     {0, NULL}};
 /* clang-format on */
 

@@ -1,0 +1,357 @@
+/* coro.c - see coro.h. */
+#include "futures/coro.h"
+
+#include "core/errors.h"
+#include "futures/future.h"
+
+/* -------------------------------------------------------------------- waiting */
+
+int
+cl_coro_wait(cl_coro *coro, PyObject *future)
+{
+    cl_state *st = coro->c_st;
+    if (cl_future_is_plain(st, future))
+        ((FutureObject *)future)->f_blocking = 1;
+    else if (PyObject_SetAttr(future, st->str__asyncio_future_blocking,
+                              Py_True) < 0)
+        return -1;
+    Py_XSETREF(coro->c_future, Py_NewRef(future));
+    return 0;
+}
+
+int
+cl_coro_future_is_done(cl_coro *coro)
+{
+    PyObject *result =
+        PyObject_CallMethodNoArgs(coro->c_future, coro->c_st->str_done);
+    int done = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(result);
+    return done;
+}
+
+int
+cl_coro_resume(cl_coro *coro)
+{
+    cl_state *st = coro->c_st;
+    if (cl_future_is_plain(st, coro->c_future)) {
+        FutureObject *future = (FutureObject *)coro->c_future;
+        if (future->f_state == CL_FINISHED && future->f_exception == NULL)
+            return 0;
+    }
+    /* Failed or cancelled, or somebody else stepped us. */
+    int done = cl_coro_future_is_done(coro);
+    if (done == 0)
+        PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
+    if (done <= 0)
+        return -1;
+    PyObject *value =
+        PyObject_CallMethodNoArgs(coro->c_future, st->str_result);
+    Py_XDECREF(value);
+    return value == NULL ? -1 : 0;
+}
+
+/* ----------------------------------------------------------------- one step */
+
+static int
+refuse(PyObject *type, const char *message)
+{
+    PyErr_SetString(type, message);
+    return -1;
+}
+
+static int
+check_not_running(cl_coro *coro)
+{
+    return coro->c_state != CL_CORO_RUNNING
+               ? 0
+               : refuse(PyExc_ValueError, "coroutine already executing");
+}
+
+static int
+check_not_done(cl_coro *coro)
+{
+    return coro->c_state != CL_CORO_DONE
+               ? 0
+               : refuse(PyExc_RuntimeError,
+                        "cannot reuse already awaited coroutine");
+}
+
+/* Ends the coroutine with the exception that is set. */
+static PySendResult
+fail(cl_coro *coro)
+{
+    if (coro->c_ops->fail != NULL)
+        coro->c_ops->fail(coro);
+    PyObject *error = PyErr_GetRaisedException();
+    coro->c_state = CL_CORO_DONE;
+    (void)cl_coro_clear(coro);
+    PyErr_SetRaisedException(error);
+    return PYGEN_ERROR;
+}
+
+static PySendResult
+done(cl_coro *coro)
+{
+    coro->c_state = CL_CORO_DONE;
+    (void)cl_coro_clear(coro);
+    return PYGEN_RETURN;
+}
+
+static PySendResult
+send_inner(cl_coro *coro, PyObject *value, PyObject **result)
+{
+    PyObject *inner = Py_NewRef(coro->c_inner);
+    PySendResult status;
+    if (value == Py_None) {
+        status = cl_iter_send(inner, result);
+    }
+    else {
+        *result = PyObject_CallMethod(inner, "send", "O", value);
+        status = cl_iter_status(result);
+    }
+    Py_DECREF(inner);
+    return status;
+}
+
+/* What a step came to. */
+static PySendResult
+settle(cl_coro *coro, PySendResult status)
+{
+    if (status == PYGEN_RETURN)
+        return done(coro);
+    if (status == PYGEN_ERROR)
+        return fail(coro);
+    coro->c_state = CL_CORO_WAITING;
+    return status;
+}
+
+PySendResult
+cl_coro_send(cl_coro *coro, PyObject *value, PyObject **result)
+{
+    bool fresh = coro->c_state == CL_CORO_NEW;
+    *result = NULL;
+    if (check_not_running(coro) < 0 || check_not_done(coro) < 0)
+        return PYGEN_ERROR;
+    if (fresh && value != Py_None) {
+        refuse(PyExc_TypeError,
+               "can't send non-None value to a just-started coroutine");
+        return PYGEN_ERROR;
+    }
+    PySendResult status = PYGEN_NEXT;
+    coro->c_state = CL_CORO_RUNNING;
+    if (coro->c_inner == NULL) {
+        status = coro->c_ops->step(coro, fresh, result);
+        value = Py_None;
+    }
+    if (status == PYGEN_NEXT) {
+        if (coro->c_inner != NULL)
+            status = send_inner(coro, value, result);
+        else
+            *result = Py_NewRef(coro->c_future);
+    }
+    return settle(coro, status);
+}
+
+static PyObject *
+stop_iteration(PyObject *value)
+{
+    cl_raise_stop_iteration(value);
+    Py_DECREF(value);
+    return NULL;
+}
+
+static PyObject *
+coro_send(cl_coro *coro, PyObject *value)
+{
+    PyObject *result;
+    PySendResult status = cl_coro_send(coro, value, &result);
+    return status == PYGEN_RETURN ? stop_iteration(result) : result;
+}
+
+PyObject *
+cl_coro_iternext(cl_coro *coro)
+{
+    PyObject *result;
+    PySendResult status = cl_coro_send(coro, Py_None, &result);
+    if (status != PYGEN_RETURN)
+        return result;
+    if (result == Py_None) { /* no exception means just that */
+        Py_DECREF(result);
+        return NULL;
+    }
+    return stop_iteration(result);
+}
+
+static PyObject *
+coro_throw(cl_coro *coro, PyObject *args)
+{
+    PyObject *type, *value = NULL, *traceback = NULL;
+    if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback) ||
+        check_not_running(coro) < 0 || check_not_done(coro) < 0)
+        return NULL;
+    if (coro->c_inner == NULL) {
+        cl_raise_thrown(type, value, traceback);
+        fail(coro);
+        return NULL;
+    }
+    PyObject *method = PyObject_GetAttr(coro->c_inner, coro->c_st->str_throw);
+    coro->c_state = CL_CORO_RUNNING;
+    PyObject *result = method == NULL ? NULL : PyObject_Call(method, args, NULL);
+    Py_XDECREF(method);
+    PySendResult status = settle(coro, cl_iter_status(&result));
+    return status == PYGEN_RETURN ? stop_iteration(result) : result;
+}
+
+static PyObject *
+coro_close(cl_coro *coro, PyObject *Py_UNUSED(ignored))
+{
+    if (check_not_running(coro) < 0)
+        return NULL;
+    if (coro->c_state == CL_CORO_DONE)
+        Py_RETURN_NONE;
+    PyObject *inner = Py_XNewRef(coro->c_inner), *closed = NULL;
+    if (inner != NULL) {
+        coro->c_state = CL_CORO_RUNNING;
+        closed =
+            PyObject_CallMethodNoArgs(inner, coro->c_st->str_close);
+        if (closed != NULL)
+            done(coro);
+        else
+            fail(coro);
+        Py_DECREF(inner);
+        return closed;
+    }
+    PyErr_SetNone(PyExc_GeneratorExit);
+    fail(coro);
+    PyErr_Clear();
+    Py_RETURN_NONE;
+}
+
+PyObject *
+cl_coro_await(cl_coro *coro)
+{
+    if (coro->c_state == CL_CORO_WAITING) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "coroutine is being awaited already");
+        return NULL;
+    }
+    return Py_NewRef(coro);
+}
+
+/* -------------------------------------------------------------- life and death */
+
+int
+cl_coro_traverse(cl_coro *coro, visitproc visit, void *arg)
+{
+    CL_VISIT_TYPE(coro);
+    Py_VISIT(coro->c_future);
+    Py_VISIT(coro->c_inner);
+    return 0;
+}
+
+int
+cl_coro_clear(cl_coro *coro)
+{
+    coro->c_ops->drop(coro);
+    Py_CLEAR(coro->c_future);
+    Py_CLEAR(coro->c_inner);
+    return 0;
+}
+
+void
+cl_coro_finalize(cl_coro *coro)
+{
+    if (coro->c_state != CL_CORO_NEW)
+        return;
+    PyObject *error = PyErr_GetRaisedException();
+    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                         "coroutine '%s.%s' was never awaited",
+                         coro->c_ops->owner, coro->c_ops->name(coro)) < 0)
+        PyErr_WriteUnraisable((PyObject *)coro);
+    if (error != NULL)
+        PyErr_SetRaisedException(error);
+}
+
+bool
+cl_coro_dying(cl_coro *coro)
+{
+    if (coro->c_state == CL_CORO_NEW &&
+        PyObject_CallFinalizerFromDealloc((PyObject *)coro) < 0)
+        return false;
+    PyObject_GC_UnTrack(coro);
+    coro->c_state = CL_CORO_DONE;
+    (void)cl_coro_clear(coro);
+    return true;
+}
+
+/* ------------------------------------------------------------------ attributes */
+
+static PyObject *
+get_name(cl_coro *coro, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(coro->c_ops->name(coro));
+}
+
+static PyObject *
+get_qualname(cl_coro *coro, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromFormat("%s.%s", coro->c_ops->owner,
+                                coro->c_ops->name(coro));
+}
+
+PyObject *
+cl_coro_repr(cl_coro *coro)
+{
+    return PyUnicode_FromFormat("<coroutine object %s.%s at %p>",
+                                coro->c_ops->owner, coro->c_ops->name(coro),
+                                coro);
+}
+
+static PyObject *
+get_running(cl_coro *coro, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(coro->c_state == CL_CORO_RUNNING);
+}
+
+static PyObject *
+get_suspended(cl_coro *coro, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(coro->c_state == CL_CORO_WAITING);
+}
+
+static PyObject *
+get_await(cl_coro *coro, void *Py_UNUSED(closure))
+{
+    PyObject *what = coro->c_inner != NULL ? coro->c_inner : coro->c_future;
+    return Py_NewRef(coro->c_state == CL_CORO_WAITING && what != NULL
+                         ? what
+                         : Py_None);
+}
+
+static PyObject *
+get_none(cl_coro *Py_UNUSED(coro), void *Py_UNUSED(closure))
+{
+    Py_RETURN_NONE;
+}
+
+PyGetSetDef cl_coro_getset[] = {
+    {"__name__", (getter)get_name, NULL, NULL, NULL},
+    {"__qualname__", (getter)get_qualname, NULL, NULL, NULL},
+    {"cr_running", (getter)get_running, NULL, NULL, NULL},
+    {"cr_suspended", (getter)get_suspended, NULL, NULL, NULL},
+    {"cr_await", (getter)get_await, NULL, "What it waits for, or None.", NULL},
+    /* There is no Python code in it. */
+    {"cr_frame", (getter)get_none, NULL, NULL, NULL},
+    {"cr_code", (getter)get_none, NULL, NULL, NULL},
+    {"cr_origin", (getter)get_none, NULL, NULL, NULL},
+    {NULL}};
+
+PyMethodDef cl_coro_methods[] = {
+    {"send", (PyCFunction)coro_send, METH_O,
+     "send($self, arg, /)\n--\n\nStep the coroutine, as a task does."},
+    {"throw", (PyCFunction)coro_throw, METH_VARARGS,
+     "throw(type, value=None, traceback=None)\n\nEnd the coroutine with an "
+     "exception."},
+    {"close", (PyCFunction)coro_close, METH_NOARGS,
+     "close($self, /)\n--\n\nEnd the coroutine."},
+    {NULL}};
