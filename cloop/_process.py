@@ -10,7 +10,7 @@ import threading
 from asyncio import base_events, base_subprocess, unix_events
 from asyncio.log import logger
 
-from ._cloop import pidfd_open
+from ._cloop import adopt_reader, pidfd_open
 
 __all__ = ("is_native", "make_transport")
 
@@ -93,6 +93,8 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
         try:
             self._make_pipes(loop)
             loop.call_soon(self._protocol.connection_made, self)
+            if type(self._protocol) is asyncio.subprocess.SubprocessStreamProtocol:
+                loop.call_soon(self._adopt_readers)
             for callback, data in self._pending_calls:
                 loop.call_soon(callback, *data)
             self._pending_calls = None
@@ -105,6 +107,11 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
         else:
             if waiter is not None and not waiter.cancelled():
                 waiter.set_result(None)
+
+    def _adopt_readers(self):
+        for reader in (self._protocol.stdout, self._protocol.stderr):
+            if reader is not None:
+                adopt_reader(reader)
 
     def _make_pipes(self, loop):
         process = self._proc

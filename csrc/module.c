@@ -16,13 +16,15 @@
 #include "futures/task.h"
 #include "loop_type.h"
 #include "net/datagram.h"
-#include "net/feed.h"
 #include "net/listener.h"
 #include "net/pipe.h"
 #include "net/sock.h"
 #include "net/sockop.h"
 #include "net/stream.h"
 #include "poller/poller.h"
+#include "streams/op.h"
+#include "streams/reader.h"
+#include "streams/streams.h"
 #include "tls/tls.h"
 
 /* setup.py says how it built us. */
@@ -48,11 +50,11 @@ static PyObject *
 module_counts(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = state_of(module);
-    return Py_BuildValue("{snsnsnsnsnsnsn}", "Loop", st->live_loops, "Future",
-                         st->live_futures, "Task", st->live_tasks, "Handle",
-                         st->live_handles, "TimerHandle", st->live_timers,
-                         "Transport", st->live_transports, "SockOp",
-                         st->live_sockops);
+    return Py_BuildValue(
+        "{snsnsnsnsnsnsnsn}", "Loop", st->live_loops, "Future",
+        st->live_futures, "Task", st->live_tasks, "Handle", st->live_handles,
+        "TimerHandle", st->live_timers, "Transport", st->live_transports,
+        "SockOp", st->live_sockops, "StreamOp", st->live_stream_ops);
 }
 
 PyDoc_STRVAR(build_info_doc, "build_info()\n--\n\n"
@@ -107,6 +109,20 @@ static PyObject *
 module_raw_fields(PyObject *module, PyObject *object)
 {
     return cl_layout_raw_fields(state_of(module), object);
+}
+
+PyDoc_STRVAR(
+    adopt_reader_doc,
+    "adopt_reader(reader)\n--\n\n"
+    "Give an asyncio.StreamReader that no transport has begun with our "
+    "methods, if it is exactly that and on a loop of ours.");
+
+static PyObject *
+module_adopt_reader(PyObject *module, PyObject *reader)
+{
+    if (cl_streams_adopt_reader(state_of(module), reader) < 0)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(use_own_tasks_doc,
@@ -170,6 +186,7 @@ static PyMethodDef module_methods[] = {
     {"wakeup_fd", module_wakeup_fd, METH_NOARGS, wakeup_fd_doc},
     {"pidfd_open", module_pidfd_open, METH_O, pidfd_open_doc},
     {"raw_fields", module_raw_fields, METH_O, raw_fields_doc},
+    {"adopt_reader", module_adopt_reader, METH_O, adopt_reader_doc},
     {"use_own_tasks", module_use_own_tasks, METH_VARARGS, use_own_tasks_doc},
     {"_after_fork_in_child", module_after_fork, METH_NOARGS, NULL},
     {NULL}};
@@ -361,8 +378,8 @@ module_exec(PyObject *module)
     if (setup_imports(st) < 0 || setup_names(st) < 0 ||
         setup_optional_imports(st) < 0 || probe_callback_source(st) < 0 ||
         probe_transports(st) < 0 || setup_threads(module, st) < 0 ||
-        cl_sock_setup(st) < 0 || cl_feed_setup(st) < 0 ||
-        setup_types(module, st) < 0 || cl_registry_setup(st) < 0)
+        cl_sock_setup(st) < 0 || setup_types(module, st) < 0 ||
+        cl_streams_setup(module, st) < 0 || cl_registry_setup(st) < 0)
         return -1;
     return 0;
 }
@@ -387,10 +404,9 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(st->sendfile_try_native);
     Py_VISIT(st->sendfile_fallback);
     Py_VISIT(st->socket_accept);
-    for (int i = 0; i < CL_FEED_PROTOCOL_METHODS; i++)
-        Py_VISIT(st->feed_protocol_known[i]);
-    for (int i = 0; i < CL_FEED_READER_METHODS; i++)
-        Py_VISIT(st->feed_reader_known[i]);
+    int status = cl_streams_traverse(st, visit, arg);
+    if (status != 0)
+        return status;
     return cl_tls_traverse(st, visit, arg);
 }
 
@@ -415,10 +431,7 @@ module_clear(PyObject *module)
     Py_CLEAR(st->sendfile_try_native);
     Py_CLEAR(st->sendfile_fallback);
     Py_CLEAR(st->socket_accept);
-    for (int i = 0; i < CL_FEED_PROTOCOL_METHODS; i++)
-        Py_CLEAR(st->feed_protocol_known[i]);
-    for (int i = 0; i < CL_FEED_READER_METHODS; i++)
-        Py_CLEAR(st->feed_reader_known[i]);
+    cl_streams_free(st);
     cl_tls_free(st);
     return 0;
 }
@@ -448,7 +461,7 @@ module_free(void *module)
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec},
                                           CL_MOD_SLOTS_EXTRA{0, NULL}};
 
-static struct PyModuleDef module_def = {
+PyModuleDef cl_module_def = {
     PyModuleDef_HEAD_INIT,
     .m_name = "cloop._cloop",
     .m_doc = "The event loop of cloop, in C.",
@@ -465,5 +478,5 @@ CL_EXPORT PyObject *PyInit__cloop(void);
 PyObject *
 PyInit__cloop(void)
 {
-    return PyModuleDef_Init(&module_def);
+    return PyModuleDef_Init(&cl_module_def);
 }

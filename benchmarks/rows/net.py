@@ -165,30 +165,56 @@ def start_stream_server(sock, receive, ssl=None):
     return asyncio.start_server(connected, sock=sock, ssl=ssl)
 
 
+def read_some(reader):
+    return reader.read(64 * KIB)
+
+
 def read_exactly(reader):
     return reader.readexactly(KIB)
+
+
+def read_100k(reader):
+    return reader.readexactly(100 * KIB)
 
 
 def read_line(reader):
     return reader.readline()
 
 
-@served(*exchange(100, KIB), floor="echo", reach=1.4)
+@served(*exchange(50, KIB), floor="echo", reach=1.4)
 async def streams_echo(loop, sock):
-    """One message of 1 KiB: readexactly(), write() and drain(); 100 connections."""
+    """One message of 1 KiB: readexactly(), write() and drain(); 50 connections."""
     return await start_stream_server(sock, read_exactly)
 
 
-@served(*exchange(100, REPLY), floor="echo", reach=1)
+@served(*exchange(50, KIB), floor="echo", reach=1.4)
+async def streams_read(loop, sock):
+    """One message of 1 KiB: read(), write() and drain(); 50 connections."""
+    return await start_stream_server(sock, read_some)
+
+
+@served(*exchange(50, REPLY), floor="echo", reach=1.4)
 async def streams_readline(loop, sock):
-    """One line of 64 bytes: readline(), write() and drain(); 100 connections."""
+    """One line of 64 bytes: readline(), write() and drain(); 50 connections."""
     return await start_stream_server(sock, read_line)
 
 
-@served(*exchange(100, REPLY, LINES), floor="echo", batch=LINES, reach=3)
+@served(*exchange(50, REPLY, LINES), floor="echo", batch=LINES, reach=3)
 async def streams_lines(loop, sock):
-    """One line of 64 bytes, of 20 sent at once, answered likewise; 100 connections."""
+    """One line of 64 bytes, of 20 sent at once, answered likewise; 50 connections."""
     return await start_stream_server(sock, read_line)
+
+
+@served(*exchange(10, 100 * KIB), floor="echo", reach=1.25)
+async def streams_100k(loop, sock):
+    """One message of 100 KiB: readexactly(), write() and drain(); 10 connections."""
+    return await start_stream_server(sock, read_100k)
+
+
+@served("storm", 20, floor="close", reach=1.15)
+async def streams_connections(loop, sock):
+    """One connection accepted, read to its end by read(), which comes at once, and closed; 20 at a time."""
+    return await start_stream_server(sock, read_some)
 
 
 async def accept_into(loop, sock, echo):

@@ -167,6 +167,65 @@ cl_type_add_getset(PyTypeObject *type, PyGetSetDef *getset)
     return 0;
 }
 
+PyTypeObject *
+cl_type_derive(PyObject *module, void *state, PyTypeObject *base)
+{
+    static const char *const copied[] = {"__module__", "__qualname__",
+                                         "__doc__", NULL};
+    PyTypeObject *type = NULL;
+    PyObject *name = PyObject_GetAttrString((PyObject *)base, "__name__");
+    PyObject *body = Py_BuildValue("{s()}", "__slots__");
+    int status = name == NULL || body == NULL ? -1 : 0;
+    for (int i = 0; status == 0 && copied[i] != NULL; i++) {
+        PyObject *value = PyObject_GetAttrString((PyObject *)base, copied[i]);
+        status =
+            value == NULL ? -1 : PyDict_SetItemString(body, copied[i], value);
+        Py_XDECREF(value);
+    }
+    if (status == 0)
+        type = (PyTypeObject *)PyObject_CallFunction(
+            (PyObject *)Py_TYPE(base), "O(O)O", name, base, body);
+    Py_XDECREF(name);
+    Py_XDECREF(body);
+#if PY_VERSION_HEX >= 0x03090000
+    (void)state;
+    if (type != NULL)
+        ((PyHeapTypeObject *)type)->ht_module = Py_NewRef(module);
+#else
+    PyObject *capsule = PyCapsule_New(state, STATE_KEY, NULL);
+    if (type != NULL &&
+        (capsule == NULL ||
+         _PyDict_SetItemId(type->tp_dict, &state_key, capsule) < 0 ||
+         PyDict_SetItemString(type->tp_dict, "_cloop_module", module) < 0))
+        Py_CLEAR(type);
+    Py_XDECREF(capsule);
+#endif
+    return type;
+}
+
+void *
+cl_type_derived_state(PyTypeObject *type, PyModuleDef *def)
+{
+    PyObject *mro = type->tp_mro;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(mro); i++) {
+        type = (PyTypeObject *)PyTuple_GET_ITEM(mro, i);
+#if PY_VERSION_HEX >= 0x03090000
+        PyObject *module = PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)
+                               ? ((PyHeapTypeObject *)type)->ht_module
+                               : NULL;
+        if (module != NULL && PyModule_GetDef(module) == def)
+            return PyModule_GetState(module);
+#else
+        (void)def;
+        PyObject *capsule = _PyDict_GetItemId(type->tp_dict, &state_key);
+        if (capsule != NULL)
+            return PyCapsule_GetPointer(capsule, STATE_KEY);
+#endif
+    }
+    PyErr_SetString(PyExc_SystemError, "not a class of this module");
+    return NULL;
+}
+
 void *
 cl_type_state(PyTypeObject *type, destructor dealloc)
 {

@@ -317,6 +317,16 @@ int cl_type_add_getset(PyTypeObject *type, PyGetSetDef *getset);
  * `dealloc`; NULL with SystemError if it is not one of ours. */
 void *cl_type_state(PyTypeObject *type, destructor dealloc);
 
+/* Makes a class like Python's class statement would: of the same name and module as
+ * `base`, and the same layout, so that objects of the one can become objects of the
+ * other. It knows its module. */
+PyTypeObject *cl_type_derive(PyObject *module, void *state,
+                             PyTypeObject *base);
+
+/* The state of the module with that definition, of which the class or a base of it is;
+ * NULL with SystemError. */
+void *cl_type_derived_state(PyTypeObject *type, PyModuleDef *def);
+
 /* A number that changes whenever the type or a base of it is modified; 0 means
  * unknown: look again. */
 static inline unsigned int

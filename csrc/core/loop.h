@@ -56,6 +56,7 @@ enum {
     X(TIME, time) \
     X(CALL_SOON, call_soon) \
     X(CALL_AT, call_at) \
+    X(CREATE_FUTURE, create_future) \
     X(CREATE_TASK, create_task) \
     X(GET_DEBUG, get_debug) \
     X(RUN_FOREVER, run_forever) \

@@ -189,16 +189,23 @@ coro_throw(cl_coro *coro, PyObject *args)
     if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback) ||
         check_not_running(coro) < 0 || check_not_done(coro) < 0)
         return NULL;
-    if (coro->c_inner == NULL) {
-        cl_raise_thrown(type, value, traceback);
-        fail(coro);
-        return NULL;
-    }
-    PyObject *method = PyObject_GetAttr(coro->c_inner, coro->c_st->str_throw);
+    PyObject *result = NULL;
+    PySendResult status = PYGEN_ERROR;
+    bool waited = coro->c_state == CL_CORO_WAITING;
     coro->c_state = CL_CORO_RUNNING;
-    PyObject *result = method == NULL ? NULL : PyObject_Call(method, args, NULL);
-    Py_XDECREF(method);
-    PySendResult status = settle(coro, cl_iter_status(&result));
+    if (coro->c_inner != NULL) {
+        PyObject *method =
+            PyObject_GetAttr(coro->c_inner, coro->c_st->str_throw);
+        result = method == NULL ? NULL : PyObject_Call(method, args, NULL);
+        Py_XDECREF(method);
+        status = cl_iter_status(&result);
+    }
+    else {
+        cl_raise_thrown(type, value, traceback);
+        if (waited && coro->c_ops->thrown != NULL)
+            status = coro->c_ops->thrown(coro, &result);
+    }
+    status = settle(coro, status);
     return status == PYGEN_RETURN ? stop_iteration(result) : result;
 }
 
@@ -212,8 +219,7 @@ coro_close(cl_coro *coro, PyObject *Py_UNUSED(ignored))
     PyObject *inner = Py_XNewRef(coro->c_inner), *closed = NULL;
     if (inner != NULL) {
         coro->c_state = CL_CORO_RUNNING;
-        closed =
-            PyObject_CallMethodNoArgs(inner, coro->c_st->str_close);
+        closed = PyObject_CallMethodNoArgs(inner, coro->c_st->str_close);
         if (closed != NULL)
             done(coro);
         else
@@ -323,9 +329,8 @@ static PyObject *
 get_await(cl_coro *coro, void *Py_UNUSED(closure))
 {
     PyObject *what = coro->c_inner != NULL ? coro->c_inner : coro->c_future;
-    return Py_NewRef(coro->c_state == CL_CORO_WAITING && what != NULL
-                         ? what
-                         : Py_None);
+    return Py_NewRef(
+        coro->c_state == CL_CORO_WAITING && what != NULL ? what : Py_None);
 }
 
 static PyObject *

@@ -35,8 +35,10 @@ typedef struct cl_coro_ops {
     /* One step, the first if `fresh`. PYGEN_NEXT: waits for c_future, or goes on
      * with c_inner; else its result, or the exception that is set. */
     PySendResult (*step)(cl_coro *coro, bool fresh, PyObject **result);
-    /* It ends without another step; the reason is set and may be replaced. NULL if
-     * there is nothing to undo. */
+    /* An exception was thrown into it while it waited, and is set: what it makes of
+     * that, a result or an exception. NULL if it makes nothing of it. */
+    PySendResult (*thrown)(cl_coro *coro, PyObject **result);
+    /* It ends with the exception that is set. NULL if there is nothing to undo. */
     void (*fail)(cl_coro *coro);
     /* Drops all it holds; may come twice. */
     void (*drop)(cl_coro *coro);

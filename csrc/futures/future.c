@@ -130,6 +130,7 @@ cl_future_free_spares(cl_state *st)
     free_list(&st->spare_futures, &st->spare_future_count);
     free_list(&st->spare_tasks, &st->spare_task_count);
     free_list(&st->spare_iters, &st->spare_iter_count);
+    free_list(&st->spare_stream_ops, &st->spare_stream_op_count);
 }
 
 /* The loop's get_debug(): 1, 0 or -1. */
@@ -177,6 +178,16 @@ cl_future_new(LoopObject *loop)
         PyObject_GC_Track(self);
     }
     return self;
+}
+
+PyObject *
+cl_future_create(cl_state *st, PyObject *loop)
+{
+    LoopObject *ours = cl_loop_cast(loop);
+    if (ours != NULL && ours->l_own_tasks &&
+        !cl_loop_overrides(ours, CL_OVERRIDES_CREATE_FUTURE))
+        return cl_future_new(ours);
+    return PyObject_CallMethodNoArgs(loop, st->str_create_future);
 }
 
 static PyObject *

@@ -34,6 +34,9 @@ cl_future_is_plain(const cl_state *st, PyObject *object)
 /* loop.create_future(): new reference. */
 PyObject *cl_future_new(LoopObject *loop);
 
+/* loop.create_future() of whatever loop that is, as overridden: new reference. */
+PyObject *cl_future_create(cl_state *st, PyObject *loop);
+
 /* The object's fields for a future of the loop: 0, or -1 with the source traceback
  * (debug mode) not taken. They hold nothing yet. */
 int cl_future_init(cl_state *st, FutureObject *future, PyObject *loop);
@@ -85,7 +88,8 @@ PyObject *cl_future_callbacks(PyObject *self, void *closure);
 void cl_future_finalize(PyObject *self);
 
 /* Memory for an object of exactly this type, from the spares if there is one. The
- * fields after the head are zero, and it is not tracked yet. */
+ * fields after the head are zero, and it is not tracked yet. Spares are linked by the
+ * pointer that comes after the head. */
 PyObject *cl_future_allocate(PyTypeObject *type, size_t size,
                              PyObject **spares, int *count);
 

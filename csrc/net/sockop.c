@@ -412,7 +412,8 @@ wake(SockOpObject *op)
                                               st->str_set_result, Py_None);
     if (set == NULL) {
         PyObject *error = PyErr_GetRaisedException();
-        if (op->o_coro.c_future == NULL || cl_coro_future_is_done(&op->o_coro) != 0) {
+        if (op->o_coro.c_future == NULL ||
+            cl_coro_future_is_done(&op->o_coro) != 0) {
             PyErr_Clear();
             Py_DECREF(error);
             return 0;

@@ -8,7 +8,7 @@
 
 #include "core/args.h"
 #include "core/errors.h"
-#include "net/feed.h"
+#include "streams/feed.h"
 
 static const char *const data_argument[] = {"data"};
 static const char *const lines_argument[] = {"list_of_data"};

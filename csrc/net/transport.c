@@ -10,6 +10,7 @@
 #include "core/errors.h"
 #include "net/address.h"
 #include "net/sock.h"
+#include "streams/streams.h"
 
 static const char *const protocol_argument[] = {"protocol"};
 
@@ -305,13 +306,12 @@ check_free(LoopObject *loop, int fd, PyObject *sock)
 static int
 set_protocol(TransportObject *self, PyObject *protocol)
 {
-    int buffered = PyObject_IsInstance(
-        protocol, self->t_loop->l_st->asyncio_BufferedProtocol);
-    if (buffered < 0)
+    cl_state *st = self->t_loop->l_st;
+    int buffered = PyObject_IsInstance(protocol, st->asyncio_BufferedProtocol);
+    if (buffered < 0 || cl_streams_adopt(st, protocol) < 0)
         return -1;
-    bool tls = Py_TYPE(protocol) == self->t_loop->l_st->SSLTransportType;
-    bool streams = (PyObject *)Py_TYPE(protocol) ==
-                   self->t_loop->l_st->StreamReaderProtocol;
+    bool tls = Py_TYPE(protocol) == st->SSLTransportType;
+    bool streams = cl_streams_owns(st, protocol);
     self->t_flags =
         (uint16_t)((self->t_flags &
                     ~(CL_T_BUFFERED | CL_T_TLS | CL_T_STREAMS)) |
@@ -429,6 +429,8 @@ int
 cl_transport_begin(TransportObject *self)
 {
     cl_state *st = self->t_loop->l_st;
+    if (cl_streams_expect_writer(st, self->t_protocol) < 0)
+        return -1;
     PyObject *made =
         PyObject_GetAttr(self->t_protocol, st->str_connection_made);
     PyObject *transport = (PyObject *)self;

@@ -4,7 +4,8 @@
 #include <string.h>
 
 #include "core/errors.h"
-#include "net/feed.h"
+#include "streams/feed.h"
+#include "streams/streams.h"
 #include "net/stream.h"
 #include "tls/engine.h"
 
@@ -190,8 +191,10 @@ tell_connection_made(TLSObject *self)
     PyObject *protocol = Py_XNewRef(self->x_protocol);
     if (protocol == NULL) /* lost meanwhile, in a nested turn */
         return 0;
-    PyObject *result = PyObject_CallMethodOneArg(
-        protocol, state_of(self)->str_connection_made, (PyObject *)self);
+    PyObject *result = NULL;
+    if (cl_streams_expect_writer(state_of(self), protocol) == 0)
+        result = PyObject_CallMethodOneArg(
+            protocol, state_of(self)->str_connection_made, (PyObject *)self);
     Py_DECREF(protocol);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;

@@ -7,6 +7,7 @@
 #include "core/args.h"
 #include "core/errors.h"
 #include "net/stream.h"
+#include "streams/streams.h"
 #include "tls/engine.h"
 #include "tls/machine.h"
 
@@ -113,9 +114,9 @@ cl_tls_traverse(cl_state *st, visitproc visit, void *arg)
 static int
 set_protocol(TLSObject *self, PyObject *protocol)
 {
-    int buffered = PyObject_IsInstance(
-        protocol, self->x_loop->l_st->asyncio_BufferedProtocol);
-    if (buffered < 0)
+    cl_state *st = self->x_loop->l_st;
+    int buffered = PyObject_IsInstance(protocol, st->asyncio_BufferedProtocol);
+    if (buffered < 0 || cl_streams_adopt(st, protocol) < 0)
         return -1;
     self->x_flags = (uint16_t)((self->x_flags & ~CL_X_BUFFERED) |
                                (buffered ? CL_X_BUFFERED : 0));

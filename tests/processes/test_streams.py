@@ -137,8 +137,8 @@ def test_process(run):
         process = await asyncio.create_subprocess_exec("/bin/cat", **ALL_PIPES)
         assert process.pid == process._transport.get_pid() > 0 and process.returncode is None
         assert repr(process) == "<Process %d>" % process.pid
-        assert type(process.stdin) is asyncio.StreamWriter
-        assert type(process.stdout) is type(process.stderr) is asyncio.StreamReader
+        assert isinstance(process.stdin, asyncio.StreamWriter)
+        assert isinstance(process.stdout, asyncio.StreamReader) and type(process.stdout) is type(process.stderr)
         process.stdin.close()
         assert await process.wait() == process.returncode == 0
         assert await process.wait() == 0

@@ -1,0 +1,23 @@
+/* feed.c - see feed.h. */
+#include "streams/feed.h"
+
+#include "streams/reader.h"
+
+int
+cl_feed(cl_state *st, PyObject *protocol, const char *data, size_t size)
+{
+    cl_streams *streams = st->streams;
+    bool known;
+    if (!cl_streams_owns(st, protocol) ||
+        !cl_guard_holds(&streams->s_protocol) ||
+        !cl_guard_holds(&streams->s_own_protocol))
+        return 0;
+    PyObject *reader = cl_streams_reader_of(st, protocol, &known);
+    if (!known)
+        return 0;
+    if (reader == NULL)
+        return 1; /* dropped by the program: nobody reads it */
+    int status = cl_reader_feed(st, reader, data, size);
+    Py_DECREF(reader);
+    return status;
+}

@@ -1,0 +1,774 @@
+/* op.c - see op.h. */
+#include "streams/op.h"
+
+#include <string.h>
+
+#include "core/args.h"
+#include "core/errors.h"
+#include "futures/coro.h"
+#include "futures/future.h"
+#include "streams/reader.h"
+
+typedef enum {
+    READ,
+    READEXACTLY,
+    READUNTIL,
+    READLINE,
+    ANEXT,
+    DRAIN,
+    DRAIN_HELPER,
+} op_kind;
+
+typedef struct {
+    cl_coro s_coro;
+    PyObject *s_self;    /* owned; the reader, writer or protocol */
+    cl_reader *s_reader; /* owned; of a reader, or NULL */
+    PyObject *s_arg;     /* owned; a separator of bytes, or NULL */
+    Py_ssize_t s_size;   /* wanted */
+    Py_ssize_t s_offset; /* before it there is no separator */
+    uint8_t s_kind;
+    bool s_waits; /* the reader's _waiter is ours to take away */
+} StreamOpObject;
+
+/* What an attempt comes to. */
+typedef enum { FAILED = -1, WAIT, READY, HAND_OVER } outcome;
+
+typedef outcome (*attempt_fn)(StreamOpObject *op, bool fresh,
+                              PyObject **result);
+
+typedef struct {
+    const char *name;
+    const cl_coro_ops *coro_ops;
+    attempt_fn attempt;
+} operation;
+
+static const operation operations[];
+
+/* ----------------------------------------------------------------- taking data */
+
+/* _maybe_resume_transport() */
+static int
+maybe_resume(StreamOpObject *op)
+{
+    cl_reader *reader = op->s_reader;
+    return cl_reader_is_plain(reader) && cl_reader_is_paused(reader) &&
+                   cl_reader_size(reader) <= cl_reader_limit(reader)
+               ? cl_reader_resume(op->s_coro.c_st, reader)
+               : 0;
+}
+
+static int
+drop_front(PyObject *buffer, Py_ssize_t size)
+{
+    return size == PyByteArray_GET_SIZE(buffer)
+               ? PyByteArray_Resize(buffer, 0)
+               : PySequence_DelSlice(buffer, 0, size);
+}
+
+/* The first `size` bytes as a new object, or NULL. */
+static PyObject *
+take(PyObject *buffer, Py_ssize_t size)
+{
+    PyObject *data =
+        PyBytes_FromStringAndSize(PyByteArray_AS_STRING(buffer), size);
+    if (data != NULL && size > 0 && drop_front(buffer, size) < 0)
+        Py_CLEAR(data);
+    return data;
+}
+
+static outcome
+take_and_resume(StreamOpObject *op, Py_ssize_t size, PyObject **result)
+{
+    *result = take(op->s_reader->r_buffer, size);
+    if (*result == NULL)
+        return FAILED;
+    if (maybe_resume(op) < 0) {
+        Py_CLEAR(*result);
+        return FAILED;
+    }
+    return READY;
+}
+
+static outcome
+fail_with(PyObject *type, PyObject *arg, PyObject *number)
+{
+    PyObject *error =
+        arg == NULL ? NULL
+                    : PyObject_CallFunctionObjArgs(type, arg, number, NULL);
+    if (error != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+        Py_DECREF(error);
+    }
+    return FAILED;
+}
+
+/* IncompleteReadError with all there is; `expected` < 0 stands for None. */
+static outcome
+incomplete(StreamOpObject *op, Py_ssize_t expected)
+{
+    PyObject *buffer = op->s_reader->r_buffer;
+    PyObject *number =
+        expected < 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(expected);
+    PyObject *partial =
+        number == NULL ? NULL : take(buffer, PyByteArray_GET_SIZE(buffer));
+    outcome is =
+        fail_with(op->s_coro.c_st->IncompleteReadError, partial, number);
+    Py_XDECREF(partial);
+    Py_XDECREF(number);
+    return is;
+}
+
+static outcome
+overrun(StreamOpObject *op, const char *message, Py_ssize_t consumed)
+{
+    PyObject *number = PyLong_FromSsize_t(consumed);
+    PyObject *text = number == NULL ? NULL : PyUnicode_FromString(message);
+    outcome is = fail_with(op->s_coro.c_st->LimitOverrunError, text, number);
+    Py_XDECREF(text);
+    Py_XDECREF(number);
+    return is;
+}
+
+/* ---------------------------------------------------------------------- reading */
+
+/* The beginning of every read: READY to go on. */
+static outcome
+begin(cl_reader *reader)
+{
+    PyObject *error = reader->r_exception;
+    if (error == Py_None)
+        return READY;
+    if (!PyExceptionInstance_Check(error))
+        return HAND_OVER;
+    PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    return FAILED;
+}
+
+static outcome
+try_read(StreamOpObject *op, bool fresh, PyObject **result)
+{
+    Py_ssize_t size = cl_reader_size(op->s_reader);
+    if (fresh && op->s_size == 0) {
+        *result = Py_NewRef(op->s_coro.c_st->empty_bytes);
+        return READY;
+    }
+    if (fresh && size == 0 && !cl_reader_at_eof(op->s_reader))
+        return WAIT;
+    return take_and_resume(op, size < op->s_size ? size : op->s_size, result);
+}
+
+static outcome
+try_readexactly(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
+{
+    if (op->s_size == 0) {
+        *result = Py_NewRef(op->s_coro.c_st->empty_bytes);
+        return READY;
+    }
+    if (cl_reader_size(op->s_reader) >= op->s_size)
+        return take_and_resume(op, op->s_size, result);
+    return cl_reader_at_eof(op->s_reader) ? incomplete(op, op->s_size) : WAIT;
+}
+
+/* Where the separator is in the buffer from `offset` on, or -1. */
+static Py_ssize_t
+find(PyObject *buffer, Py_ssize_t offset, const char *separator,
+     Py_ssize_t length)
+{
+    const char *data = PyByteArray_AS_STRING(buffer);
+    Py_ssize_t last = PyByteArray_GET_SIZE(buffer) - length;
+    while (offset <= last) {
+        const char *at =
+            memchr(data + offset, separator[0], (size_t)(last - offset + 1));
+        if (at == NULL)
+            return -1;
+        offset = at - data;
+        if (memcmp(at, separator, (size_t)length) == 0)
+            return offset;
+        offset++;
+    }
+    return -1;
+}
+
+static outcome
+read_until(StreamOpObject *op, const char *separator, Py_ssize_t length,
+           PyObject **result)
+{
+    cl_reader *reader = op->s_reader;
+    Py_ssize_t size = cl_reader_size(reader);
+    if (size - op->s_offset >= length) {
+        Py_ssize_t limit = cl_reader_limit(reader);
+        Py_ssize_t at =
+            find(reader->r_buffer, op->s_offset, separator, length);
+        if (at > limit)
+            return overrun(
+                op, "Separator is found, but chunk is longer than limit", at);
+        if (at >= 0)
+            return take_and_resume(op, at + length, result);
+        op->s_offset = size + 1 - length;
+        if (op->s_offset > limit)
+            return overrun(
+                op, "Separator is not found, and chunk exceed the limit",
+                op->s_offset);
+    }
+    return cl_reader_at_eof(reader) ? incomplete(op, -1) : WAIT;
+}
+
+static outcome
+try_readuntil(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
+{
+    return read_until(op, PyBytes_AS_STRING(op->s_arg),
+                      PyBytes_GET_SIZE(op->s_arg), result);
+}
+
+/* A ValueError in the context of the LimitOverrunError, of which readline() takes the
+ * reference. */
+static outcome
+line_too_long(StreamOpObject *op, PyObject *overrun)
+{
+    cl_state *st = op->s_coro.c_st;
+    PyObject *consumed = PyObject_GetAttr(overrun, st->str_consumed);
+    PyObject *args = PyObject_GetAttr(overrun, st->str_args), *error = NULL;
+    Py_ssize_t at = consumed == NULL ? -1 : PyLong_AsSsize_t(consumed);
+    if (args != NULL && PyTuple_GET_SIZE(args) > 0 && at >= 0 &&
+        cl_reader_is_plain(op->s_reader)) {
+        PyObject *buffer = op->s_reader->r_buffer;
+        Py_ssize_t size = PyByteArray_GET_SIZE(buffer);
+        bool ends = at < size && PyByteArray_AS_STRING(buffer)[at] == '\n';
+        if (drop_front(buffer, ends ? at + 1 : size) == 0 &&
+            maybe_resume(op) == 0)
+            error = PyObject_CallOneArg(PyExc_ValueError,
+                                        PyTuple_GET_ITEM(args, 0));
+    }
+    Py_XDECREF(consumed);
+    Py_XDECREF(args);
+    if (error != NULL) {
+        PyException_SetContext(error, overrun);
+        PyErr_SetRaisedException(error);
+    }
+    else if (PyErr_Occurred()) {
+        Py_DECREF(overrun);
+    }
+    else {
+        PyErr_SetRaisedException(overrun);
+    }
+    return FAILED;
+}
+
+/* What readline() makes of an exception of readuntil(). */
+static outcome
+line_failed(StreamOpObject *op, PyObject **result)
+{
+    cl_state *st = op->s_coro.c_st;
+    if (PyErr_ExceptionMatches(st->LimitOverrunError))
+        return line_too_long(op, PyErr_GetRaisedException());
+    if (!PyErr_ExceptionMatches(st->IncompleteReadError))
+        return FAILED;
+    PyObject *error = PyErr_GetRaisedException();
+    *result = PyObject_GetAttrString(error, "partial");
+    Py_DECREF(error);
+    return *result == NULL ? FAILED : READY;
+}
+
+static outcome
+try_readline(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
+{
+    return read_until(op, "\n", 1, result);
+}
+
+/* What the method makes of how its reading went. */
+static outcome
+conclude(StreamOpObject *op, outcome is, PyObject **result)
+{
+    bool next = op->s_kind == ANEXT;
+    if (is == FAILED && (op->s_kind == READLINE || next))
+        is = line_failed(op, result);
+    if (!next || is != READY || !PyBytes_Check(*result) ||
+        PyBytes_GET_SIZE(*result) > 0)
+        return is;
+    Py_CLEAR(*result);
+    PyErr_SetNone(PyExc_StopAsyncIteration);
+    return FAILED;
+}
+
+/* _wait_for_data(), up to its await. */
+static outcome
+wait_for_data(StreamOpObject *op)
+{
+    cl_state *st = op->s_coro.c_st;
+    cl_reader *reader = op->s_reader;
+    if (reader->r_waiter != Py_None) {
+        bool line = op->s_kind == READLINE || op->s_kind == ANEXT;
+        PyErr_Format(PyExc_RuntimeError,
+                     "%s() called while another coroutine is already waiting "
+                     "for incoming data",
+                     line ? "readuntil" : operations[op->s_kind].name);
+        return FAILED;
+    }
+    if (cl_reader_is_paused(reader) && cl_reader_resume(st, reader) < 0)
+        return FAILED;
+    PyObject *loop = Py_NewRef(reader->r_loop);
+    PyObject *future = cl_future_create(st, loop);
+    Py_DECREF(loop);
+    if (future == NULL)
+        return FAILED;
+    Py_XSETREF(reader->r_waiter, Py_NewRef(future));
+    op->s_waits = true;
+    outcome is = cl_coro_wait(&op->s_coro, future) < 0 ? FAILED : WAIT;
+    Py_DECREF(future);
+    return is;
+}
+
+/* The end of _wait_for_data(). */
+static void
+waited(StreamOpObject *op)
+{
+    op->s_waits = false;
+    Py_XSETREF(op->s_reader->r_waiter, Py_NewRef(Py_None));
+}
+
+/* --------------------------------------------------------------------- draining */
+
+/* 1 if nothing is to be waited for, 0 if that is not sure. */
+static bool
+is_drained(cl_state *st, PyObject *protocol)
+{
+    cl_streams *streams = st->streams;
+    if (Py_TYPE(protocol) != streams->s_own_protocol.g_type ||
+        !cl_guard_holds(&streams->s_own_protocol) ||
+        !cl_guard_holds(&streams->s_protocol))
+        return false;
+    PyObject *dict = cl_streams_dict(protocol);
+    bool drained =
+        dict != NULL &&
+        PyDict_GetItemWithError(dict, st->str__connection_lost) == Py_False &&
+        PyDict_GetItemWithError(dict, st->str__paused) == Py_False &&
+        PyDict_GetItemWithError(dict, st->str__drain_helper) == NULL;
+    PyErr_Clear();
+    return drained;
+}
+
+static outcome
+try_drain_helper(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
+{
+    if (!is_drained(op->s_coro.c_st, op->s_self))
+        return HAND_OVER;
+    *result = Py_NewRef(Py_None);
+    return READY;
+}
+
+static bool
+is_closing(cl_state *st, PyObject *transport)
+{
+    PyObject *answer =
+        PyObject_CallMethodNoArgs(transport, st->str_is_closing);
+    bool closing = answer != Py_False;
+    Py_XDECREF(answer);
+    PyErr_Clear(); /* asyncio's method will see to it */
+    return closing;
+}
+
+/* Of a writer's _reader, which may be None. */
+static bool
+has_no_exception(cl_state *st, PyObject *self)
+{
+    cl_reader *reader = self == Py_None ? NULL : cl_reader_find(st, self);
+    return self == Py_None ||
+           (reader != NULL && reader->r_exception == Py_None);
+}
+
+static outcome
+try_drain(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
+{
+    cl_state *st = op->s_coro.c_st;
+    cl_streams *streams = st->streams;
+    if (Py_TYPE(op->s_self) != streams->s_own_writer.g_type ||
+        !cl_guard_holds(&streams->s_own_writer) ||
+        !cl_guard_holds(&streams->s_writer))
+        return HAND_OVER;
+    PyObject *dict = cl_streams_dict(op->s_self);
+    PyObject *reader = NULL, *transport = NULL, *protocol = NULL;
+    if (dict != NULL) {
+        reader = PyDict_GetItemWithError(dict, st->str__reader);
+        transport = PyDict_GetItemWithError(dict, st->str__transport);
+        protocol = PyDict_GetItemWithError(dict, st->str__protocol);
+    }
+    PyErr_Clear();
+    if (reader == NULL || transport == NULL || protocol == NULL ||
+        !has_no_exception(st, reader))
+        return HAND_OVER;
+    Py_INCREF(protocol);
+    Py_INCREF(transport);
+    bool ready = !is_closing(st, transport) && is_drained(st, protocol);
+    Py_DECREF(transport);
+    Py_DECREF(protocol);
+    if (!ready)
+        return HAND_OVER;
+    *result = Py_NewRef(Py_None);
+    return READY;
+}
+
+/* ---------------------------------------------------------------------- one step */
+
+static PyObject *
+stock_class(cl_state *st, int kind)
+{
+    return kind == DRAIN          ? st->StreamWriter
+           : kind == DRAIN_HELPER ? st->StreamReaderProtocol
+                                  : st->StreamReader;
+}
+
+/* asyncio's method, called with these arguments. */
+static PyObject *
+call_stock(cl_state *st, int kind, PyObject *self, PyObject *const *args,
+           Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *name = PyUnicode_FromString(operations[kind].name);
+    PyObject *result = name == NULL
+                           ? NULL
+                           : cl_future_inherited(stock_class(st, kind), self,
+                                                 name, args, nargs, kwnames);
+    Py_XDECREF(name);
+    return result;
+}
+
+/* asyncio's own coroutine does it from here on. */
+static int
+hand_over(StreamOpObject *op)
+{
+    PyObject *arg = Py_XNewRef(op->s_arg);
+    if ((op->s_kind == READ || op->s_kind == READEXACTLY) &&
+        (arg = PyLong_FromSsize_t(op->s_size)) == NULL)
+        return -1;
+    op->s_coro.c_inner = call_stock(op->s_coro.c_st, op->s_kind, op->s_self,
+                                    &arg, arg != NULL, NULL);
+    Py_XDECREF(arg);
+    return op->s_coro.c_inner == NULL ? -1 : 0;
+}
+
+/* A read, from its beginning or from where it was woken. */
+static outcome
+read_on(StreamOpObject *op, bool fresh, PyObject **result)
+{
+    if (!fresh)
+        waited(op);
+    if (!cl_reader_is_plain(op->s_reader))
+        return HAND_OVER;
+    outcome is = fresh                             ? begin(op->s_reader)
+                 : cl_coro_resume(&op->s_coro) < 0 ? FAILED
+                                                   : READY;
+    if (is == READY)
+        is = operations[op->s_kind].attempt(op, fresh, result);
+    is = conclude(op, is, result);
+    return is == WAIT ? wait_for_data(op) : is;
+}
+
+static PySendResult
+step(cl_coro *coro, bool fresh, PyObject **result)
+{
+    StreamOpObject *op = (StreamOpObject *)coro;
+    outcome is = HAND_OVER;
+    if (op->s_reader != NULL)
+        is = read_on(op, fresh, result);
+    else if (op->s_kind >= DRAIN)
+        is = operations[op->s_kind].attempt(op, fresh, result);
+    switch (is) {
+    case READY:
+        return PYGEN_RETURN;
+    case WAIT:
+        return PYGEN_NEXT;
+    case HAND_OVER:
+        return hand_over(op) < 0 ? PYGEN_ERROR : PYGEN_NEXT;
+    default:
+        return PYGEN_ERROR;
+    }
+}
+
+static PySendResult
+thrown(cl_coro *coro, PyObject **result)
+{
+    StreamOpObject *op = (StreamOpObject *)coro;
+    PyObject *error = PyErr_GetRaisedException();
+    waited(op);
+    PyErr_SetRaisedException(error);
+    return conclude(op, FAILED, result) == READY ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
+static void
+drop(cl_coro *coro)
+{
+    StreamOpObject *op = (StreamOpObject *)coro;
+    if (op->s_waits)
+        waited(op);
+    Py_CLEAR(op->s_arg);
+    Py_CLEAR(op->s_reader);
+    Py_CLEAR(op->s_self);
+}
+
+static const char *
+name(const cl_coro *coro)
+{
+    return operations[((const StreamOpObject *)coro)->s_kind].name;
+}
+
+static const cl_coro_ops reader_ops = {
+    .owner = "StreamReader",
+    .name = name,
+    .step = step,
+    .thrown = thrown,
+    .drop = drop,
+};
+static const cl_coro_ops writer_ops = {
+    .owner = "StreamWriter",
+    .name = name,
+    .step = step,
+    .drop = drop,
+};
+static const cl_coro_ops protocol_ops = {
+    .owner = "FlowControlMixin",
+    .name = name,
+    .step = step,
+    .drop = drop,
+};
+
+static const operation operations[] = {
+    [READ] = {"read", &reader_ops, try_read},
+    [READEXACTLY] = {"readexactly", &reader_ops, try_readexactly},
+    [READUNTIL] = {"readuntil", &reader_ops, try_readuntil},
+    [READLINE] = {"readline", &reader_ops, try_readline},
+    [ANEXT] = {"__anext__", &reader_ops, try_readline},
+    [DRAIN] = {"drain", &writer_ops, try_drain},
+    [DRAIN_HELPER] = {"_drain_helper", &protocol_ops, try_drain_helper},
+};
+
+/* --------------------------------------------------------------- make and free */
+
+static PyObject *
+new_op(cl_state *st, op_kind kind, PyObject *self, Py_ssize_t size,
+       PyObject *arg)
+{
+    StreamOpObject *op = (StreamOpObject *)cl_future_allocate(
+        st->StreamOpType, sizeof(*op), &st->spare_stream_ops,
+        &st->spare_stream_op_count);
+    if (op == NULL)
+        return NULL;
+    op->s_coro.c_ops = operations[kind].coro_ops;
+    op->s_coro.c_st = st;
+    op->s_self = Py_NewRef(self);
+    if (kind < DRAIN)
+        op->s_reader = (cl_reader *)Py_XNewRef(cl_reader_find(st, self));
+    op->s_arg = Py_XNewRef(arg);
+    op->s_size = size;
+    op->s_kind = (uint8_t)kind;
+    st->live_stream_ops++;
+    PyObject_GC_Track(op);
+    return (PyObject *)op;
+}
+
+static int
+StreamOp_traverse(StreamOpObject *op, visitproc visit, void *arg)
+{
+    Py_VISIT(op->s_self);
+    Py_VISIT(op->s_reader);
+    Py_VISIT(op->s_arg);
+    return cl_coro_traverse(&op->s_coro, visit, arg);
+}
+
+static void
+StreamOp_dealloc(StreamOpObject *op)
+{
+    if (!cl_coro_dying(&op->s_coro))
+        return;
+    cl_state *st = op->s_coro.c_st;
+    st->live_stream_ops--;
+    cl_future_give_back((PyObject *)op, &st->spare_stream_ops,
+                        &st->spare_stream_op_count);
+}
+
+/* clang-format off */
+static PyType_Slot StreamOp_slots[] = {
+    {Py_tp_doc, "A coroutine of one of the methods of streams."},
+    {Py_tp_dealloc, StreamOp_dealloc},
+    {Py_tp_traverse, StreamOp_traverse},
+    CL_CORO_SLOTS,
+    {0, NULL}};
+/* clang-format on */
+
+static PyType_Spec StreamOp_spec = {
+    .name = "cloop._cloop.StreamOp",
+    .basicsize = sizeof(StreamOpObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | CL_TPFLAGS_NO_NEW,
+    .slots = StreamOp_slots,
+};
+
+PyTypeObject *
+cl_stream_op_setup(PyObject *module, cl_state *st)
+{
+    return cl_type_new(module, st, &StreamOp_spec, NULL, 0, 0);
+}
+
+/* ----------------------------------------------------------------------- methods */
+
+static PyObject *
+new_for(PyObject *self, op_kind kind)
+{
+    cl_state *st = cl_streams_state(self);
+    return st == NULL ? NULL : new_op(st, kind, self, 0, NULL);
+}
+
+/* The only argument, borrowed, by position or by this name; NULL if there is none or
+ * something else. */
+static PyObject *
+only(const char *name, PyObject *const *args, Py_ssize_t nargs,
+     PyObject *kwnames)
+{
+    if (kwnames == NULL || PyTuple_GET_SIZE(kwnames) == 0)
+        return nargs == 1 ? args[0] : NULL;
+    return nargs == 0 && PyTuple_GET_SIZE(kwnames) == 1 &&
+                   PyUnicode_CompareWithASCIIString(
+                       PyTuple_GET_ITEM(kwnames, 0), name) == 0
+               ? args[0]
+               : NULL;
+}
+
+/* read() and readexactly(): what is no size, and read(-1), which goes on to the end,
+ * is asyncio's. */
+static PyObject *
+read_size(PyObject *self, op_kind kind, PyObject *const *args,
+          Py_ssize_t nargs, PyObject *kwnames)
+{
+    cl_state *st = cl_streams_state(self);
+    if (st == NULL)
+        return NULL;
+    PyObject *number = only("n", args, nargs, kwnames);
+    if (number != NULL && PyLong_CheckExact(number)) {
+        Py_ssize_t size = PyLong_AsSsize_t(number);
+        if (size >= 0)
+            return new_op(st, kind, self, size, NULL);
+        PyErr_Clear();
+    }
+    return call_stock(st, kind, self, args, nargs, kwnames);
+}
+
+static PyObject *
+Reader_read(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+            PyObject *kwnames)
+{
+    return read_size(self, READ, args, nargs, kwnames);
+}
+
+static PyObject *
+Reader_readexactly(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                   PyObject *kwnames)
+{
+    return read_size(self, READEXACTLY, args, nargs, kwnames);
+}
+
+static PyObject *
+Reader_readuntil(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
+{
+    cl_state *st = cl_streams_state(self);
+    if (st == NULL)
+        return NULL;
+    PyObject *separator = only("separator", args, nargs, kwnames);
+    if (separator != NULL && PyBytes_CheckExact(separator) &&
+        PyBytes_GET_SIZE(separator) > 0)
+        return new_op(st, READUNTIL, self, 0, separator);
+    return call_stock(st, READUNTIL, self, args, nargs, kwnames);
+}
+
+static PyObject *
+Reader_readline(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return new_for(self, READLINE);
+}
+
+static PyObject *
+Reader_feed_data(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
+{
+    cl_state *st = cl_streams_state(self);
+    PyObject *data = only("data", args, nargs, kwnames);
+    int status = st == NULL ? -1 : 0;
+    if (status == 0 && data != NULL && PyBytes_CheckExact(data) &&
+        PyBytes_GET_SIZE(data) > 0)
+        status = cl_reader_feed(st, self, PyBytes_AS_STRING(data),
+                                (size_t)PyBytes_GET_SIZE(data));
+    if (status == 0)
+        return cl_future_inherited(st->StreamReader, self, st->str_feed_data,
+                                   args, nargs, kwnames);
+    return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+static PyObject *
+Reader_exception(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    cl_state *st = cl_streams_state(self);
+    cl_reader *reader = st == NULL ? NULL : cl_reader_find(st, self);
+    if (reader != NULL && reader->r_exception != NULL)
+        return Py_NewRef(reader->r_exception);
+    return st == NULL ? NULL
+                      : cl_future_inherited(st->StreamReader, self,
+                                            st->str_exception, NULL, 0, NULL);
+}
+
+static PyObject *
+Reader_anext(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return new_for(self, ANEXT);
+}
+
+/* Without docstrings: help() finds those of asyncio's methods. */
+PyMethodDef cl_reader_methods[] = {
+    {"read", CL_FAST(Reader_read), METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"readexactly", CL_FAST(Reader_readexactly), METH_FASTCALL | METH_KEYWORDS,
+     NULL},
+    {"readuntil", CL_FAST(Reader_readuntil), METH_FASTCALL | METH_KEYWORDS,
+     NULL},
+    {"readline", Reader_readline, METH_NOARGS, NULL},
+    {"__anext__", Reader_anext, METH_NOARGS, NULL},
+    {"feed_data", CL_FAST(Reader_feed_data), METH_FASTCALL | METH_KEYWORDS,
+     NULL},
+    {"exception", Reader_exception, METH_NOARGS, NULL},
+    {NULL}};
+
+static PyObject *
+Protocol_drain_helper(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return new_for(self, DRAIN_HELPER);
+}
+
+PyMethodDef cl_protocol_methods[] = {
+    {"_drain_helper", Protocol_drain_helper, METH_NOARGS, NULL}, {NULL}};
+
+static PyObject *
+Writer_drain(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return new_for(self, DRAIN);
+}
+
+static PyObject *
+Writer_write(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+             PyObject *kwnames)
+{
+    cl_state *st = cl_streams_state(self);
+    if (st == NULL)
+        return NULL;
+    PyObject *data = only("data", args, nargs, kwnames);
+    if (data == NULL || !cl_guard_holds(&st->streams->s_writer))
+        return cl_future_inherited(st->StreamWriter, self, st->str_write, args,
+                                   nargs, kwnames);
+    PyObject *transport = PyObject_GetAttr(self, st->str__transport);
+    PyObject *result =
+        transport == NULL
+            ? NULL
+            : PyObject_CallMethodOneArg(transport, st->str_write, data);
+    Py_XDECREF(transport);
+    Py_XDECREF(result);
+    return result == NULL ? NULL : Py_NewRef(Py_None);
+}
+
+PyMethodDef cl_writer_methods[] = {
+    {"write", CL_FAST(Writer_write), METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"drain", Writer_drain, METH_NOARGS, NULL},
+    {NULL}};

@@ -1,0 +1,311 @@
+/* reader.c - see reader.h. */
+#include "streams/reader.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#include "futures/future.h"
+
+/* --------------------------------------------------------------- the struct */
+
+static int
+reader_traverse(cl_reader *reader, visitproc visit, void *arg)
+{
+    CL_VISIT_TYPE(reader);
+#define VISIT(name) Py_VISIT(reader->r_##name);
+    CL_READER_FIELDS(VISIT)
+#undef VISIT
+    return 0;
+}
+
+static int
+reader_clear(cl_reader *reader)
+{
+#define CLEAR(name) Py_CLEAR(reader->r_##name);
+    CL_READER_FIELDS(CLEAR)
+#undef CLEAR
+    return 0;
+}
+
+static void
+reader_dealloc(cl_reader *reader)
+{
+    PyTypeObject *type = Py_TYPE(reader);
+    PyObject_GC_UnTrack(reader);
+    (void)reader_clear(reader);
+    PyObject_GC_Del(reader);
+    Py_DECREF(type);
+}
+
+static PyType_Slot reader_slots[] = {
+    {Py_tp_doc, "The attributes of a StreamReader."},
+    {Py_tp_dealloc, reader_dealloc},
+    {Py_tp_traverse, reader_traverse},
+    {Py_tp_clear, reader_clear},
+    {0, NULL}};
+
+static PyType_Spec reader_spec = {
+    .name = "cloop._cloop.ReaderFields",
+    .basicsize = sizeof(cl_reader),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | CL_TPFLAGS_NO_NEW,
+    .slots = reader_slots,
+};
+
+PyTypeObject *
+cl_reader_setup(PyObject *module, cl_state *st)
+{
+    return cl_type_new(module, st, &reader_spec, NULL, 0, 0);
+}
+
+/* Whether a method that is done here was replaced on the object. */
+static bool
+has_override(const cl_guard *guard, PyObject *dict)
+{
+    for (int i = 0; i < guard->g_count; i++) {
+        if (PyDict_GetItemString(dict, guard->g_names[i]) != NULL)
+            return true;
+    }
+    return false;
+}
+
+static bool
+is_flag(PyObject *value)
+{
+    return value == Py_True || value == Py_False;
+}
+
+bool
+cl_reader_is_plain(const cl_reader *reader)
+{
+    return reader->r_buffer != NULL &&
+           PyByteArray_CheckExact(reader->r_buffer) &&
+           is_flag(reader->r_eof) && is_flag(reader->r_paused) &&
+           reader->r_waiter != NULL && reader->r_exception != NULL &&
+           reader->r_transport != NULL && reader->r_loop != NULL &&
+           reader->r_limit != NULL && PyLong_CheckExact(reader->r_limit);
+}
+
+Py_ssize_t
+cl_reader_limit(const cl_reader *reader)
+{
+    Py_ssize_t limit = PyLong_AsSsize_t(reader->r_limit);
+    if (limit == -1 && PyErr_Occurred()) {
+        PyErr_Clear();
+        limit = PY_SSIZE_T_MAX; /* no buffer is that large */
+    }
+    return limit;
+}
+
+static cl_reader *
+new_fields(cl_state *st)
+{
+    cl_reader *reader = PyObject_GC_New(cl_reader, st->ReaderFieldsType);
+    if (reader == NULL)
+        return NULL;
+    memset((char *)reader + sizeof(PyObject), 0,
+           sizeof(*reader) - sizeof(PyObject));
+    PyObject_GC_Track(reader);
+    return reader;
+}
+
+int
+cl_reader_take_over(cl_state *st, PyObject *dict)
+{
+    cl_reader *reader = new_fields(st);
+    if (reader == NULL)
+        return -1;
+    int status = 0, count = 0;
+#define TAKE(name) \
+    reader->r_##name = \
+        Py_XNewRef(PyDict_GetItemWithError(dict, st->str__##name)); \
+    count++;
+    CL_READER_FIELDS(TAKE)
+#undef TAKE
+    PyErr_Clear();
+    if (cl_reader_is_plain(reader) && PyDict_GET_SIZE(dict) == count) {
+        PyDict_Clear(dict);
+        status = PyDict_SetItem(dict, st->str__cloop, (PyObject *)reader);
+        status = status < 0 ? -1 : 1;
+    }
+    Py_DECREF(reader);
+    return status;
+}
+
+/* Those of an object of our class or a subclass; borrowed; or NULL. */
+static cl_reader *
+fields_in(cl_state *st, PyObject *dict)
+{
+    PyObject *found =
+        dict == NULL ? NULL : PyDict_GetItemWithError(dict, st->str__cloop);
+    return found != NULL && Py_TYPE(found) == st->ReaderFieldsType
+               ? (cl_reader *)found
+               : NULL;
+}
+
+cl_reader *
+cl_reader_find(cl_state *st, PyObject *self)
+{
+    cl_streams *streams = st->streams;
+    if (Py_TYPE(self) != streams->s_own_reader.g_type ||
+        !cl_guard_holds(&streams->s_own_reader) ||
+        !cl_guard_holds(&streams->s_reader))
+        return NULL;
+    PyObject *dict = cl_streams_dict(self);
+    cl_reader *reader = fields_in(st, dict);
+    if (reader != NULL && PyDict_GET_SIZE(dict) != 1 &&
+        has_override(&streams->s_reader, dict))
+        reader = NULL;
+    PyErr_Clear();
+    return reader;
+}
+
+/* ------------------------------------------------------------------ attributes */
+
+/* The field of an object of our class or a subclass. One that nobody took over, because
+ * a program made it of our class, begins without any. */
+static PyObject **
+locate(PyObject *self, void *closure)
+{
+    cl_state *st = cl_streams_state(self);
+    PyObject *dict = st == NULL ? NULL : cl_streams_dict(self);
+    cl_reader *reader = dict == NULL ? NULL : fields_in(st, dict);
+    if (reader == NULL && dict != NULL && !PyErr_Occurred() &&
+        (reader = new_fields(st)) != NULL) {
+        int status = PyDict_SetItem(dict, st->str__cloop, (PyObject *)reader);
+        Py_DECREF(reader); /* the dict has it */
+        if (status < 0)
+            reader = NULL;
+    }
+    return reader == NULL ? NULL
+                          : (PyObject **)((char *)reader + (size_t)closure);
+}
+
+static PyObject *
+get(PyObject *self, void *closure)
+{
+    PyObject **field = locate(self, closure);
+    if (field != NULL && *field == NULL)
+        PyErr_SetString(PyExc_AttributeError, "it was deleted or never set");
+    return field == NULL ? NULL : Py_XNewRef(*field);
+}
+
+static int
+set(PyObject *self, PyObject *value, void *closure)
+{
+    PyObject **field = locate(self, closure);
+    if (field == NULL)
+        return -1;
+    PyObject *old = *field;
+    *field = Py_XNewRef(value);
+    Py_XDECREF(old);
+    return 0;
+}
+
+PyGetSetDef cl_reader_getset[] = {
+#define DESCRIBE(name) \
+    {"_" #name, get, set, NULL, (void *)offsetof(cl_reader, r_##name)},
+    CL_READER_FIELDS(DESCRIBE)
+#undef DESCRIBE
+        {NULL}};
+
+/* ---------------------------------------------------------------- what is done */
+
+static void
+assign(PyObject **field, PyObject *value)
+{
+    PyObject *old = *field;
+    *field = Py_NewRef(value);
+    Py_XDECREF(old);
+}
+
+int
+cl_reader_wake(cl_state *st, cl_reader *reader)
+{
+    PyObject *waiter = reader->r_waiter;
+    if (waiter == Py_None)
+        return 0;
+    reader->r_waiter = Py_NewRef(Py_None); /* its reference is ours now */
+    int status = -1;
+    if (cl_future_is_plain(st, waiter) &&
+        ((FutureObject *)waiter)->f_state == CL_PENDING) {
+        status = cl_future_finish((FutureObject *)waiter, Py_None);
+    }
+    else {
+        PyObject *answer =
+            PyObject_CallMethodNoArgs(waiter, st->str_cancelled);
+        int cancelled = answer == NULL ? -1 : PyObject_IsTrue(answer);
+        PyObject *result = NULL;
+        if (cancelled == 0)
+            result =
+                PyObject_CallMethodOneArg(waiter, st->str_set_result, Py_None);
+        status = cancelled > 0 || result != NULL ? 0 : -1;
+        Py_XDECREF(answer);
+        Py_XDECREF(result);
+    }
+    Py_DECREF(waiter);
+    return status;
+}
+
+int
+cl_reader_resume(cl_state *st, cl_reader *reader)
+{
+    PyObject *transport = Py_NewRef(reader->r_transport);
+    assign(&reader->r_paused, Py_False);
+    PyObject *result =
+        PyObject_CallMethodNoArgs(transport, st->str_resume_reading);
+    Py_DECREF(transport);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* The buffer holds more than twice the limit. */
+static int
+pause_transport(cl_state *st, cl_reader *reader)
+{
+    PyObject *transport = Py_NewRef(reader->r_transport);
+    PyObject *result =
+        PyObject_CallMethodNoArgs(transport, st->str_pause_reading);
+    Py_DECREF(transport);
+    if (result != NULL) {
+        assign(&reader->r_paused, Py_True);
+    }
+    else {
+        if (!PyErr_ExceptionMatches(PyExc_NotImplementedError))
+            return -1;
+        PyErr_Clear();
+        assign(&reader->r_transport, Py_None);
+    }
+    Py_XDECREF(result);
+    return 0;
+}
+
+static int
+append(PyObject *buffer, const char *data, size_t size)
+{
+    Py_ssize_t have = PyByteArray_GET_SIZE(buffer);
+    if (PyByteArray_Resize(buffer, have + (Py_ssize_t)size) < 0)
+        return -1;
+    memcpy(PyByteArray_AS_STRING(buffer) + have, data, size);
+    return 0;
+}
+
+int
+cl_reader_feed(cl_state *st, PyObject *self, const char *data, size_t size)
+{
+    cl_reader *reader = cl_reader_find(st, self);
+    if (reader == NULL || !cl_reader_is_plain(reader) ||
+        cl_reader_at_eof(reader))
+        return 0;
+    if (append(reader->r_buffer, data, size) < 0)
+        return -1;
+    Py_INCREF(reader);
+    int status = cl_reader_wake(st, reader);
+    /* Python may have run. */
+    if (status == 0 && cl_reader_is_plain(reader) &&
+        !cl_reader_is_paused(reader) && reader->r_transport != Py_None &&
+        cl_reader_size(reader) / 2 >= cl_reader_limit(reader) &&
+        cl_reader_size(reader) > 2 * cl_reader_limit(reader))
+        status = pause_transport(st, reader);
+    Py_DECREF(reader);
+    return status < 0 ? -1 : 1;
+}

@@ -1,0 +1,303 @@
+/* streams.c - see streams.h. */
+#include "streams/streams.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/args.h"
+#include "core/loop.h"
+#include "streams/op.h"
+#include "streams/reader.h"
+
+/* -------------------------------------------------------------------- guards */
+
+/* What is shadowed or done here of each class, and the attributes of an object, which
+ * the class must not have. */
+static const char *const reader_names[] = {
+    "read",        "readline",         "readexactly",
+    "readuntil",   "__anext__",        "feed_data",
+    "exception",   "_wakeup_waiter",   "_wait_for_data",
+    "_buffer",     "_waiter",          "_maybe_resume_transport",
+    "__setattr__", "__getattribute__", NULL};
+static const char *const protocol_names[] = {
+    "data_received",    "_stream_reader", "_drain_helper",    "_paused",
+    "_connection_lost", "__setattr__",    "__getattribute__", NULL};
+static const char *const writer_names[] = {
+    "write",     "drain",       "_transport",       "_reader",
+    "_protocol", "__setattr__", "__getattribute__", NULL};
+
+/* The attribute, a new reference, or NULL without an exception. */
+static PyObject *
+attribute(PyTypeObject *type, const char *name)
+{
+    PyObject *value = PyObject_GetAttrString((PyObject *)type, name);
+    if (value == NULL)
+        PyErr_Clear();
+    return value;
+}
+
+static void
+guard_init(cl_guard *guard, PyTypeObject *type, const char *const *names)
+{
+    guard->g_type = (PyTypeObject *)Py_NewRef(type);
+    guard->g_names = names;
+    for (; names[guard->g_count] != NULL; guard->g_count++)
+        guard->g_known[guard->g_count] =
+            attribute(type, names[guard->g_count]);
+}
+
+bool
+cl_guard_look(cl_guard *guard)
+{
+    bool same = true;
+    for (int i = 0; i < guard->g_count && same; i++) {
+        PyObject *value = attribute(guard->g_type, guard->g_names[i]);
+        same = value == guard->g_known[i];
+        Py_XDECREF(value);
+    }
+    guard->g_version = cl_type_version(guard->g_type);
+    guard->g_holds = same;
+    return same;
+}
+
+/* Whether no function among them comes from outside asyncio.streams: a program may
+ * have been there before us. */
+static bool
+is_asyncios(const cl_guard *guard, PyObject *globals)
+{
+    for (int i = 0; i < guard->g_count; i++) {
+        PyObject *value = guard->g_known[i];
+        if (value != NULL && PyFunction_Check(value) &&
+            PyFunction_GET_GLOBALS(value) != globals)
+            return false;
+    }
+    return PyType_HasFeature(guard->g_type, Py_TPFLAGS_HEAPTYPE);
+}
+
+static cl_guard *const *
+guards(cl_streams *streams, cl_guard **all)
+{
+    all[0] = &streams->s_reader;
+    all[1] = &streams->s_own_reader;
+    all[2] = &streams->s_protocol;
+    all[3] = &streams->s_own_protocol;
+    all[4] = &streams->s_writer;
+    all[5] = &streams->s_own_writer;
+    all[6] = NULL;
+    return all;
+}
+
+/* --------------------------------------------------------------------- setup */
+
+static int
+derive(PyObject *module, cl_state *st, const cl_guard *stock, cl_guard *own,
+       PyMethodDef *methods, PyGetSetDef *getset)
+{
+    PyTypeObject *type = cl_type_derive(module, st, stock->g_type);
+    int status = type == NULL ? -1 : cl_type_add_methods(type, methods);
+    if (status == 0 && getset != NULL)
+        status = cl_type_add_getset(type, getset);
+    if (status == 0)
+        guard_init(own, type, stock->g_names);
+    Py_XDECREF(type);
+    return status;
+}
+
+int
+cl_streams_setup(PyObject *module, cl_state *st)
+{
+    const char *choice = getenv("CLOOP_STREAMS");
+    cl_streams *streams = PyMem_Calloc(1, sizeof(*streams));
+    if (streams == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    st->streams = streams;
+    if (!PyType_Check(st->StreamReader) ||
+        !PyType_Check(st->StreamReaderProtocol) ||
+        !PyType_Check(st->StreamWriter))
+        return 0; /* replaced by something else: nothing is ours */
+    guard_init(&streams->s_reader, (PyTypeObject *)st->StreamReader,
+               reader_names);
+    guard_init(&streams->s_protocol, (PyTypeObject *)st->StreamReaderProtocol,
+               protocol_names);
+    guard_init(&streams->s_writer, (PyTypeObject *)st->StreamWriter,
+               writer_names);
+    PyObject *asyncio_streams = PyImport_ImportModule("asyncio.streams");
+    if (asyncio_streams == NULL)
+        return -1;
+    PyObject *globals = PyModule_GetDict(asyncio_streams);
+    bool stock = is_asyncios(&streams->s_reader, globals) &&
+                 is_asyncios(&streams->s_protocol, globals) &&
+                 is_asyncios(&streams->s_writer, globals);
+    Py_DECREF(asyncio_streams);
+    if (!stock || (choice != NULL && strcmp(choice, "stock") == 0))
+        return 0;
+    if (derive(module, st, &streams->s_reader, &streams->s_own_reader,
+               cl_reader_methods, cl_reader_getset) < 0 ||
+        derive(module, st, &streams->s_protocol, &streams->s_own_protocol,
+               cl_protocol_methods, NULL) < 0 ||
+        derive(module, st, &streams->s_writer, &streams->s_own_writer,
+               cl_writer_methods, NULL) < 0)
+        return -1;
+    streams->s_on = true;
+    return 0;
+}
+
+int
+cl_streams_traverse(cl_state *st, visitproc visit, void *arg)
+{
+    cl_guard *all[7];
+    if (st->streams == NULL)
+        return 0;
+    for (cl_guard *const *guard = guards(st->streams, all); *guard != NULL;
+         guard++) {
+        Py_VISIT((*guard)->g_type);
+        for (int i = 0; i < (*guard)->g_count; i++)
+            Py_VISIT((*guard)->g_known[i]);
+    }
+    return 0;
+}
+
+void
+cl_streams_free(cl_state *st)
+{
+    cl_guard *all[7];
+    cl_streams *streams = st->streams;
+    st->streams = NULL;
+    if (streams == NULL)
+        return;
+    for (cl_guard *const *guard = guards(streams, all); *guard != NULL;
+         guard++) {
+        Py_CLEAR((*guard)->g_type);
+        for (int i = 0; i < (*guard)->g_count; i++)
+            Py_CLEAR((*guard)->g_known[i]);
+    }
+    PyMem_Free(streams);
+}
+
+cl_state *
+cl_streams_state(PyObject *self)
+{
+    return cl_type_derived_state(Py_TYPE(self), &cl_module_def);
+}
+
+/* ------------------------------------------------------------------ adoption */
+
+PyObject *
+cl_streams_reader_of(cl_state *st, PyObject *protocol, bool *known)
+{
+    PyObject *reference =
+        PyObject_GetAttr(protocol, st->str__stream_reader_wr);
+    PyObject *reader = NULL;
+    *known = reference != NULL &&
+             (reference == Py_None || PyWeakref_CheckRefExact(reference));
+    if (*known && reference != Py_None)
+        reader = PyObject_CallNoArgs(reference);
+    Py_XDECREF(reference);
+    if (PyErr_Occurred()) {
+        PyErr_Clear();
+        *known = false;
+    }
+    if (reader == Py_None)
+        Py_CLEAR(reader);
+    return reader;
+}
+
+/* Debug mode has asyncio's own methods, with all that Python tells of them. */
+static bool
+is_loops(cl_state *st, PyObject *object)
+{
+    PyObject *loop = PyObject_GetAttr(object, st->str__loop);
+    LoopObject *ours = loop == NULL ? NULL : cl_loop_cast(loop);
+    bool plain = ours != NULL && !ours->l_debug;
+    Py_XDECREF(loop);
+    PyErr_Clear();
+    return plain;
+}
+
+/* Objects whose layout does not allow it stay what they are, from now on all. */
+static int
+become(cl_state *st, PyObject *object, const cl_guard *own)
+{
+    int status =
+        PyObject_SetAttr(object, st->str___class__, (PyObject *)own->g_type);
+    if (status < 0 && PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Clear();
+        st->streams->s_on = false;
+        return 0;
+    }
+    return status;
+}
+
+int
+cl_streams_adopt_reader(cl_state *st, PyObject *reader)
+{
+    cl_streams *streams = st->streams;
+    if (!streams->s_on || Py_TYPE(reader) != streams->s_reader.g_type ||
+        !cl_guard_holds(&streams->s_reader) || !is_loops(st, reader))
+        return 0;
+    PyObject *dict = cl_streams_dict(reader);
+    int status = dict == NULL ? -1 : cl_reader_take_over(st, dict);
+    return status <= 0 ? status : become(st, reader, &streams->s_own_reader);
+}
+
+/* client_connected_cb(reader, writer), called by connection_made(); `self` is
+ * (module, protocol, client_connected_cb). */
+static PyObject *
+connected(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    cl_state *st = PyModule_GetState(PyTuple_GET_ITEM(self, 0));
+    PyObject *protocol = PyTuple_GET_ITEM(self, 1);
+    PyObject *callback = PyTuple_GET_ITEM(self, 2);
+    cl_streams *streams = st->streams;
+    if (PyObject_SetAttr(protocol, st->str__client_connected_cb, callback) < 0)
+        return NULL;
+    if (nargs == 2 && streams != NULL &&
+        Py_TYPE(args[1]) == streams->s_writer.g_type &&
+        cl_guard_holds(&streams->s_writer) &&
+        become(st, args[1], &streams->s_own_writer) < 0)
+        return NULL;
+    return PyObject_Vectorcall(callback, args, (size_t)nargs, NULL);
+}
+
+static PyMethodDef connected_def = {"client_connected_cb", CL_FAST(connected),
+                                    METH_FASTCALL, NULL};
+
+int
+cl_streams_adopt(cl_state *st, PyObject *protocol)
+{
+    cl_streams *streams = st->streams;
+    bool known;
+    if (!streams->s_on || Py_TYPE(protocol) != streams->s_protocol.g_type ||
+        !cl_guard_holds(&streams->s_protocol) || !is_loops(st, protocol))
+        return 0;
+    PyObject *reader = cl_streams_reader_of(st, protocol, &known);
+    int status = reader == NULL ? 0 : cl_streams_adopt_reader(st, reader);
+    Py_XDECREF(reader);
+    return status < 0 ? -1 : become(st, protocol, &streams->s_own_protocol);
+}
+
+int
+cl_streams_expect_writer(cl_state *st, PyObject *protocol)
+{
+    if (!cl_streams_owns(st, protocol))
+        return 0;
+    PyObject *callback =
+        PyObject_GetAttr(protocol, st->str__client_connected_cb);
+    if (callback == NULL || callback == Py_None) {
+        Py_XDECREF(callback);
+        return callback == NULL ? -1 : 0;
+    }
+    PyObject *self = PyTuple_Pack(3, st->module, protocol, callback);
+    PyObject *between =
+        self == NULL ? NULL : PyCFunction_New(&connected_def, self);
+    int status = between == NULL
+                     ? -1
+                     : PyObject_SetAttr(protocol, st->str__client_connected_cb,
+                                        between);
+    Py_XDECREF(between);
+    Py_XDECREF(self);
+    Py_DECREF(callback);
+    return status;
+}
