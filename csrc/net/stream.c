@@ -9,6 +9,7 @@
 #include "core/args.h"
 #include "core/errors.h"
 #include "streams/feed.h"
+#include "streams/reader.h"
 
 static const char *const data_argument[] = {"data"};
 static const char *const lines_argument[] = {"list_of_data"};
@@ -717,6 +718,16 @@ got_nothing(StreamObject *self, ssize_t got)
 }
 
 static int
+tell_data_received(StreamObject *self, int status)
+{
+    return status >= 0
+               ? 0
+               : cl_transport_fatal(
+                     base_of(self),
+                     "Fatal error: protocol.data_received() call failed.");
+}
+
+static int
 read_bytes(StreamObject *self)
 {
     TransportObject *base = base_of(self);
@@ -730,11 +741,7 @@ read_bytes(StreamObject *self)
     int status = cl_transport_tell(base, base->t_loop->l_st->str_data_received,
                                    data, NULL);
     Py_DECREF(data);
-    return status == 0
-               ? 0
-               : cl_transport_fatal(
-                     base,
-                     "Fatal error: protocol.data_received() call failed.");
+    return tell_data_received(self, status);
 }
 
 /* protocol.get_buffer(-1), held for writing: 1; 0 if it cannot be written to, -1 if
@@ -794,12 +801,33 @@ read_into_buffer(StreamObject *self)
                      "Fatal error: protocol.buffer_updated() call failed.");
 }
 
+/* What the reader waits for, received into its memory; `reader` is its own. 0/-1 */
+static int
+read_directly(StreamObject *self, PyObject *reader, char *into, size_t room)
+{
+    ssize_t got = receive(self, into, room);
+    if (got <= 0)
+        return got_nothing(self, got);
+    return tell_data_received(
+        self,
+        cl_reader_filled(base_of(self)->t_loop->l_st, reader, (size_t)got));
+}
+
 /* Where feed_data() can't be done here the protocol is called. */
 static int
 read_for_reader(StreamObject *self)
 {
     TransportObject *base = base_of(self);
     cl_net *net = net_of(self);
+    char *into;
+    size_t room;
+    PyObject *reader =
+        cl_feed_lend(base->t_loop->l_st, base->t_protocol, &into, &room);
+    if (reader != NULL) {
+        int read = read_directly(self, reader, into, room);
+        Py_DECREF(reader);
+        return read;
+    }
     if (net->n_read_lent)
         return read_bytes(self);
     ssize_t got = receive(self, net->n_read_buffer, CL_READ_MAX);
@@ -820,11 +848,7 @@ read_for_reader(StreamObject *self)
         Py_XDECREF(data);
     }
     Py_DECREF(protocol);
-    return status >= 0
-               ? 0
-               : cl_transport_fatal(
-                     base,
-                     "Fatal error: protocol.data_received() call failed.");
+    return tell_data_received(self, status);
 }
 
 /* What is received stays in the loop's buffer, where TLS reads it; in a turn within

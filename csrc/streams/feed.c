@@ -3,14 +3,20 @@
 
 #include "streams/reader.h"
 
+/* Whether data_received() is ours to do. */
+static bool
+is_plain(cl_state *st, PyObject *protocol)
+{
+    return cl_streams_owns(st, protocol) &&
+           cl_guard_holds(&st->streams->s_protocol) &&
+           cl_guard_holds(&st->streams->s_own_protocol);
+}
+
 int
 cl_feed(cl_state *st, PyObject *protocol, const char *data, size_t size)
 {
-    cl_streams *streams = st->streams;
     bool known;
-    if (!cl_streams_owns(st, protocol) ||
-        !cl_guard_holds(&streams->s_protocol) ||
-        !cl_guard_holds(&streams->s_own_protocol))
+    if (!is_plain(st, protocol))
         return 0;
     PyObject *reader = cl_streams_reader_of(st, protocol, &known);
     if (!known)
@@ -20,4 +26,16 @@ cl_feed(cl_state *st, PyObject *protocol, const char *data, size_t size)
     int status = cl_reader_feed(st, reader, data, size);
     Py_DECREF(reader);
     return status;
+}
+
+PyObject *
+cl_feed_lend(cl_state *st, PyObject *protocol, char **into, size_t *room)
+{
+    bool known;
+    PyObject *reader = is_plain(st, protocol)
+                           ? cl_streams_reader_of(st, protocol, &known)
+                           : NULL;
+    if (reader != NULL && (*into = cl_reader_lend(st, reader, room)) == NULL)
+        Py_CLEAR(reader);
+    return reader;
 }

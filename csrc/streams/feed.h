@@ -12,4 +12,9 @@
  * exception. `size` is not 0. Runs Python. */
 int cl_feed(cl_state *st, PyObject *protocol, const char *data, size_t size);
 
+/* The reader behind the protocol, if what it waits for may be received into it: a new
+ * reference, with *into and *room of cl_reader_lend(); or NULL. */
+PyObject *cl_feed_lend(cl_state *st, PyObject *protocol, char **into,
+                       size_t *room);
+
 #endif

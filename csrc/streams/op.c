@@ -313,6 +313,8 @@ wait_for_data(StreamOpObject *op)
         return FAILED;
     Py_XSETREF(reader->r_waiter, Py_NewRef(future));
     op->s_waits = true;
+    if (op->s_kind == READEXACTLY)
+        cl_reader_want(reader, op->s_size);
     outcome is = cl_coro_wait(&op->s_coro, future) < 0 ? FAILED : WAIT;
     Py_DECREF(future);
     return is;
@@ -324,6 +326,16 @@ waited(StreamOpObject *op)
 {
     op->s_waits = false;
     Py_XSETREF(op->s_reader->r_waiter, Py_NewRef(Py_None));
+}
+
+/* The message that was received without a copy, if it was: READY. */
+static outcome
+claim(StreamOpObject *op, PyObject **result)
+{
+    if (op->s_kind != READEXACTLY)
+        return WAIT;
+    *result = cl_reader_claim(op->s_reader);
+    return *result != NULL ? READY : PyErr_Occurred() ? FAILED : WAIT;
 }
 
 /* --------------------------------------------------------------------- draining */
@@ -449,14 +461,22 @@ hand_over(StreamOpObject *op)
 static outcome
 read_on(StreamOpObject *op, bool fresh, PyObject **result)
 {
-    if (!fresh)
+    outcome is = READY;
+    if (!fresh) {
         waited(op);
+        is = cl_coro_resume(&op->s_coro) < 0 ? FAILED : claim(op, result);
+        op->s_reader->r_wanted = 0;
+        if (is == READY)
+            return READY;
+    }
+    else if (cl_reader_flush(op->s_reader) < 0) {
+        return FAILED;
+    }
     if (!cl_reader_is_plain(op->s_reader))
         return HAND_OVER;
-    outcome is = fresh                             ? begin(op->s_reader)
-                 : cl_coro_resume(&op->s_coro) < 0 ? FAILED
-                                                   : READY;
-    if (is == READY)
+    if (fresh)
+        is = begin(op->s_reader);
+    if (is != FAILED && is != HAND_OVER)
         is = operations[op->s_kind].attempt(op, fresh, result);
     is = conclude(op, is, result);
     return is == WAIT ? wait_for_data(op) : is;
@@ -489,6 +509,7 @@ thrown(cl_coro *coro, PyObject **result)
     StreamOpObject *op = (StreamOpObject *)coro;
     PyObject *error = PyErr_GetRaisedException();
     waited(op);
+    op->s_reader->r_wanted = 0;
     PyErr_SetRaisedException(error);
     return conclude(op, FAILED, result) == READY ? PYGEN_RETURN : PYGEN_ERROR;
 }
@@ -497,8 +518,10 @@ static void
 drop(cl_coro *coro)
 {
     StreamOpObject *op = (StreamOpObject *)coro;
-    if (op->s_waits)
+    if (op->s_waits) {
         waited(op);
+        op->s_reader->r_wanted = 0;
+    }
     Py_CLEAR(op->s_arg);
     Py_CLEAR(op->s_reader);
     Py_CLEAR(op->s_self);

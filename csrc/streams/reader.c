@@ -6,6 +6,9 @@
 
 #include "futures/future.h"
 
+/* From this size on a message is received without a copy. */
+#define DIRECT_MIN (16 * 1024)
+
 /* --------------------------------------------------------------- the struct */
 
 static int
@@ -15,6 +18,7 @@ reader_traverse(cl_reader *reader, visitproc visit, void *arg)
 #define VISIT(name) Py_VISIT(reader->r_##name);
     CL_READER_FIELDS(VISIT)
 #undef VISIT
+    Py_VISIT(reader->r_direct);
     return 0;
 }
 
@@ -24,6 +28,7 @@ reader_clear(cl_reader *reader)
 #define CLEAR(name) Py_CLEAR(reader->r_##name);
     CL_READER_FIELDS(CLEAR)
 #undef CLEAR
+    Py_CLEAR(reader->r_direct);
     return 0;
 }
 
@@ -159,6 +164,84 @@ cl_reader_find(cl_state *st, PyObject *self)
     return reader;
 }
 
+/* ------------------------------------------------------- receiving past the buffer */
+
+static int
+append(PyObject *buffer, const char *data, size_t size)
+{
+    Py_ssize_t have = PyByteArray_GET_SIZE(buffer);
+    if (PyByteArray_Resize(buffer, have + (Py_ssize_t)size) < 0)
+        return -1;
+    memcpy(PyByteArray_AS_STRING(buffer) + have, data, size);
+    return 0;
+}
+
+int
+cl_reader_flush(cl_reader *reader)
+{
+    if (reader->r_direct == NULL)
+        return 0;
+    if (reader->r_buffer != NULL && PyByteArray_CheckExact(reader->r_buffer) &&
+        append(reader->r_buffer, PyBytes_AS_STRING(reader->r_direct),
+               (size_t)reader->r_filled) < 0)
+        return -1;
+    reader->r_filled = 0;
+    Py_CLEAR(reader->r_direct);
+    return 0;
+}
+
+void
+cl_reader_want(cl_reader *reader, Py_ssize_t size)
+{
+    /* More than that would have the transport paused. */
+    bool suits = size >= DIRECT_MIN && cl_reader_size(reader) == 0 &&
+                 size / 2 <= cl_reader_limit(reader);
+    reader->r_wanted = suits ? size : 0;
+}
+
+PyObject *
+cl_reader_claim(cl_reader *reader)
+{
+    PyObject *all = reader->r_direct;
+    bool complete = all != NULL && reader->r_filled == reader->r_wanted;
+    reader->r_wanted = 0;
+    if (!complete) {
+        (void)cl_reader_flush(reader);
+        return NULL;
+    }
+    reader->r_filled = 0;
+    reader->r_direct = NULL;
+    return all;
+}
+
+char *
+cl_reader_lend(cl_state *st, PyObject *self, size_t *room)
+{
+    cl_reader *reader = cl_reader_find(st, self);
+    if (reader == NULL || reader->r_wanted == 0 ||
+        reader->r_filled == reader->r_wanted || !cl_reader_is_plain(reader) ||
+        cl_reader_at_eof(reader) || cl_reader_size(reader) > 0 ||
+        !cl_future_is_plain(st, reader->r_waiter))
+        return NULL;
+    if (reader->r_direct == NULL &&
+        (reader->r_direct =
+             PyBytes_FromStringAndSize(NULL, reader->r_wanted)) == NULL) {
+        PyErr_Clear();
+        return NULL;
+    }
+    *room = (size_t)(reader->r_wanted - reader->r_filled);
+    return PyBytes_AS_STRING(reader->r_direct) + reader->r_filled;
+}
+
+int
+cl_reader_filled(cl_state *st, PyObject *self, size_t count)
+{
+    cl_reader *reader = cl_reader_find(st, self);
+    reader->r_filled += (Py_ssize_t)count;
+    return reader->r_filled < reader->r_wanted ? 0
+                                               : cl_reader_wake(st, reader);
+}
+
 /* ------------------------------------------------------------------ attributes */
 
 /* The field of an object of our class or a subclass. One that nobody took over, because
@@ -169,6 +252,8 @@ locate(PyObject *self, void *closure)
     cl_state *st = cl_streams_state(self);
     PyObject *dict = st == NULL ? NULL : cl_streams_dict(self);
     cl_reader *reader = dict == NULL ? NULL : fields_in(st, dict);
+    if (reader != NULL && cl_reader_flush(reader) < 0)
+        return NULL;
     if (reader == NULL && dict != NULL && !PyErr_Occurred() &&
         (reader = new_fields(st)) != NULL) {
         int status = PyDict_SetItem(dict, st->str__cloop, (PyObject *)reader);
@@ -279,16 +364,6 @@ pause_transport(cl_state *st, cl_reader *reader)
     return 0;
 }
 
-static int
-append(PyObject *buffer, const char *data, size_t size)
-{
-    Py_ssize_t have = PyByteArray_GET_SIZE(buffer);
-    if (PyByteArray_Resize(buffer, have + (Py_ssize_t)size) < 0)
-        return -1;
-    memcpy(PyByteArray_AS_STRING(buffer) + have, data, size);
-    return 0;
-}
-
 int
 cl_reader_feed(cl_state *st, PyObject *self, const char *data, size_t size)
 {
@@ -296,7 +371,8 @@ cl_reader_feed(cl_state *st, PyObject *self, const char *data, size_t size)
     if (reader == NULL || !cl_reader_is_plain(reader) ||
         cl_reader_at_eof(reader))
         return 0;
-    if (append(reader->r_buffer, data, size) < 0)
+    if (cl_reader_flush(reader) < 0 ||
+        append(reader->r_buffer, data, size) < 0)
         return -1;
     Py_INCREF(reader);
     int status = cl_reader_wake(st, reader);

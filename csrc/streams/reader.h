@@ -20,6 +20,11 @@ typedef struct {
 #define FIELD(name) PyObject *r_##name;
     CL_READER_FIELDS(FIELD)
 #undef FIELD
+    /* Received past the buffer, for one who waits for r_wanted bytes: they come before
+     * what the buffer holds. Whoever looks at the buffer finds them there. */
+    PyObject *r_direct; /* owned; bytes of that size, or NULL */
+    Py_ssize_t r_filled;
+    Py_ssize_t r_wanted; /* 0: nobody waits like that */
 } cl_reader;
 
 /* Descriptors, for the class. */
@@ -67,6 +72,24 @@ int cl_reader_resume(cl_state *st, cl_reader *reader);
 /* As feed_data(): 1, or 0 if asyncio's has to be called, -1 with an exception. */
 int cl_reader_feed(cl_state *st, PyObject *self, const char *data,
                    size_t size);
+
+/* Receiving without a copy, of what readexactly() waits for:
+ * where the next bytes may be received to, of the reader that `self` is, and how many at
+ * most; NULL if it does not wait so, or there is no memory. No Python may run until
+ * cl_reader_filled() has been told how many came (> 0), which may wake the task. 0/-1 */
+char *cl_reader_lend(cl_state *st, PyObject *self, size_t *room);
+int cl_reader_filled(cl_state *st, PyObject *self, size_t count);
+
+/* Asks for that, if it is worth it: an empty buffer and `size` bytes to wait for. */
+void cl_reader_want(cl_reader *reader, Py_ssize_t size);
+
+/* All that was wanted, a new reference; or NULL, and what came is in the buffer, or
+ * there is no memory for it there: then an exception is set. */
+PyObject *cl_reader_claim(cl_reader *reader);
+
+/* Puts what came into the buffer; whoever looks at that calls it. 0, or -1 with an
+ * exception and all as before. */
+int cl_reader_flush(cl_reader *reader);
 
 PyTypeObject *cl_reader_setup(PyObject *module, cl_state *st);
 
