@@ -801,11 +801,11 @@ read_into_buffer(StreamObject *self)
                      "Fatal error: protocol.buffer_updated() call failed.");
 }
 
-/* What the reader waits for, received into its memory; `reader` is its own. 0/-1 */
+/* What a reader waits for, received into memory that it lent. */
 static int
-read_directly(StreamObject *self, PyObject *reader, char *into, size_t room)
+read_directly(StreamObject *self, PyObject *reader, char *lent, size_t room)
 {
-    ssize_t got = receive(self, into, room);
+    ssize_t got = receive(self, lent, room);
     if (got <= 0)
         return got_nothing(self, got);
     return tell_data_received(
@@ -813,42 +813,51 @@ read_directly(StreamObject *self, PyObject *reader, char *into, size_t room)
         cl_reader_filled(base_of(self)->t_loop->l_st, reader, (size_t)got));
 }
 
-/* Where feed_data() can't be done here the protocol is called. */
+/* Into the buffer of the protocol's reader, which is NULL if it is gone or not known.
+ * Where feed_data() can't be done here the protocol is called. */
+static int
+read_and_feed(StreamObject *self, PyObject *protocol, PyObject *reader)
+{
+    cl_state *st = base_of(self)->t_loop->l_st;
+    cl_net *net = net_of(self);
+    char *data = net->n_read_buffer;
+    ssize_t got = receive(self, data, CL_READ_MAX);
+    if (got <= 0)
+        return got_nothing(self, got);
+    net->n_read_lent = true;
+    int status = reader == NULL
+                     ? cl_feed(st, protocol, data, (size_t)got)
+                     : cl_reader_feed(st, reader, data, (size_t)got);
+    net->n_read_lent = false;
+    if (status == 0) {
+        PyObject *bytes = PyBytes_FromStringAndSize(data, got);
+        status = bytes == NULL
+                     ? -1
+                     : cl_transport_tell(base_of(self), st->str_data_received,
+                                         bytes, NULL);
+        Py_XDECREF(bytes);
+    }
+    return tell_data_received(self, status);
+}
+
 static int
 read_for_reader(StreamObject *self)
 {
-    TransportObject *base = base_of(self);
-    cl_net *net = net_of(self);
-    char *into;
+    cl_state *st = base_of(self)->t_loop->l_st;
+    PyObject *protocol = Py_NewRef(base_of(self)->t_protocol);
+    PyObject *reader = cl_feed_reader(st, protocol);
     size_t room;
-    PyObject *reader =
-        cl_feed_lend(base->t_loop->l_st, base->t_protocol, &into, &room);
-    if (reader != NULL) {
-        int read = read_directly(self, reader, into, room);
-        Py_DECREF(reader);
-        return read;
-    }
-    if (net->n_read_lent)
-        return read_bytes(self);
-    ssize_t got = receive(self, net->n_read_buffer, CL_READ_MAX);
-    if (got <= 0)
-        return got_nothing(self, got);
-    PyObject *protocol = Py_NewRef(base->t_protocol);
-    net->n_read_lent = true;
-    int status =
-        cl_feed(base->t_loop->l_st, protocol, net->n_read_buffer, (size_t)got);
-    net->n_read_lent = false;
-    if (status == 0) {
-        PyObject *data = PyBytes_FromStringAndSize(net->n_read_buffer, got);
-        status = data == NULL
-                     ? -1
-                     : cl_transport_tell(base,
-                                         base->t_loop->l_st->str_data_received,
-                                         data, NULL);
-        Py_XDECREF(data);
-    }
+    char *lent = reader == NULL ? NULL : cl_reader_lend(st, reader, &room);
+    int status;
+    if (lent != NULL)
+        status = read_directly(self, reader, lent, room);
+    else if (net_of(self)->n_read_lent)
+        status = read_bytes(self);
+    else
+        status = read_and_feed(self, protocol, reader);
+    Py_XDECREF(reader);
     Py_DECREF(protocol);
-    return tell_data_received(self, status);
+    return status;
 }
 
 /* What is received stays in the loop's buffer, where TLS reads it; in a turn within

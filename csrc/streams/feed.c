@@ -29,13 +29,9 @@ cl_feed(cl_state *st, PyObject *protocol, const char *data, size_t size)
 }
 
 PyObject *
-cl_feed_lend(cl_state *st, PyObject *protocol, char **into, size_t *room)
+cl_feed_reader(cl_state *st, PyObject *protocol)
 {
     bool known;
-    PyObject *reader = is_plain(st, protocol)
-                           ? cl_streams_reader_of(st, protocol, &known)
-                           : NULL;
-    if (reader != NULL && (*into = cl_reader_lend(st, reader, room)) == NULL)
-        Py_CLEAR(reader);
-    return reader;
+    return is_plain(st, protocol) ? cl_streams_reader_of(st, protocol, &known)
+                                  : NULL;
 }

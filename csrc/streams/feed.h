@@ -12,9 +12,8 @@
  * exception. `size` is not 0. Runs Python. */
 int cl_feed(cl_state *st, PyObject *protocol, const char *data, size_t size);
 
-/* The reader behind the protocol, if what it waits for may be received into it: a new
- * reference, with *into and *room of cl_reader_lend(); or NULL. */
-PyObject *cl_feed_lend(cl_state *st, PyObject *protocol, char **into,
-                       size_t *room);
+/* The reader to which that would go, a new reference; or NULL. For cl_reader_feed() and
+ * cl_reader_lend(). */
+PyObject *cl_feed_reader(cl_state *st, PyObject *protocol);
 
 #endif
