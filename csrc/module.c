@@ -431,7 +431,7 @@ module_clear(PyObject *module)
     Py_CLEAR(st->sendfile_try_native);
     Py_CLEAR(st->sendfile_fallback);
     Py_CLEAR(st->socket_accept);
-    cl_streams_free(st);
+    cl_streams_clear(st);
     cl_tls_free(st);
     return 0;
 }
@@ -443,6 +443,8 @@ module_free(void *module)
     if (st == NULL)
         return;
     (void)module_clear(module);
+    PyMem_Free(st->streams);
+    st->streams = NULL;
     /* Strings are in no cycle, and a late destructor may still need them. */
 #define CLEAR(name) Py_CLEAR(st->str_##name);
     CL_STATE_NAMES(CLEAR)

@@ -306,6 +306,8 @@ wait_for_data(StreamOpObject *op)
     }
     if (cl_reader_is_paused(reader) && cl_reader_resume(st, reader) < 0)
         return FAILED;
+    if (!cl_reader_is_plain(reader)) /* Python has run */
+        return HAND_OVER;
     PyObject *loop = Py_NewRef(reader->r_loop);
     PyObject *future = cl_future_create(st, loop);
     Py_DECREF(loop);

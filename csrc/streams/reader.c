@@ -194,7 +194,8 @@ void
 cl_reader_want(cl_reader *reader, Py_ssize_t size)
 {
     /* More than that would have the transport paused. */
-    bool suits = size >= DIRECT_MIN && cl_reader_size(reader) == 0 &&
+    bool suits = size >= DIRECT_MIN && cl_reader_is_plain(reader) &&
+                 cl_reader_size(reader) == 0 &&
                  size / 2 <= cl_reader_limit(reader);
     reader->r_wanted = suits ? size : 0;
 }
@@ -265,19 +266,32 @@ locate(PyObject *self, void *closure)
                           : (PyObject **)((char *)reader + (size_t)closure);
 }
 
+static PyObject **
+missing(PyObject *self, void *closure)
+{
+    const PyGetSetDef *def = cl_reader_getset;
+    while (def->closure != closure)
+        def++;
+    PyErr_Format(PyExc_AttributeError, "'%.100s' object has no attribute '%s'",
+                 Py_TYPE(self)->tp_name, def->name);
+    return NULL;
+}
+
 static PyObject *
 get(PyObject *self, void *closure)
 {
     PyObject **field = locate(self, closure);
     if (field != NULL && *field == NULL)
-        PyErr_SetString(PyExc_AttributeError, "it was deleted or never set");
-    return field == NULL ? NULL : Py_XNewRef(*field);
+        field = missing(self, closure);
+    return field == NULL ? NULL : Py_NewRef(*field);
 }
 
 static int
 set(PyObject *self, PyObject *value, void *closure)
 {
     PyObject **field = locate(self, closure);
+    if (field != NULL && *field == NULL && value == NULL)
+        field = missing(self, closure);
     if (field == NULL)
         return -1;
     PyObject *old = *field;

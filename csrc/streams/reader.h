@@ -30,9 +30,8 @@ typedef struct {
 /* Descriptors, for the class. */
 extern PyGetSetDef cl_reader_getset[];
 
-/* Moves the attributes of a StreamReader, whose __dict__ it is, into a struct. The
- * caller makes the object one of our class. 1; 0 if there is something unusual about
- * them; -1 with an exception. */
+/* Moves the attributes of a reader, whose __dict__ it is, into a struct: 1; 0 if there is
+ * something unusual about them, -1 with an exception, and nothing was done. */
 int cl_reader_take_over(cl_state *st, PyObject *dict);
 
 /* The struct of an object that is exactly of our class and on which none of the

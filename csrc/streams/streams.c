@@ -160,20 +160,18 @@ cl_streams_traverse(cl_state *st, visitproc visit, void *arg)
 }
 
 void
-cl_streams_free(cl_state *st)
+cl_streams_clear(cl_state *st)
 {
     cl_guard *all[7];
-    cl_streams *streams = st->streams;
-    st->streams = NULL;
-    if (streams == NULL)
+    if (st->streams == NULL)
         return;
-    for (cl_guard *const *guard = guards(streams, all); *guard != NULL;
+    st->streams->s_on = false;
+    for (cl_guard *const *guard = guards(st->streams, all); *guard != NULL;
          guard++) {
         Py_CLEAR((*guard)->g_type);
         for (int i = 0; i < (*guard)->g_count; i++)
             Py_CLEAR((*guard)->g_known[i]);
     }
-    PyMem_Free(streams);
 }
 
 cl_state *
@@ -237,9 +235,20 @@ cl_streams_adopt_reader(cl_state *st, PyObject *reader)
     if (!streams->s_on || Py_TYPE(reader) != streams->s_reader.g_type ||
         !cl_guard_holds(&streams->s_reader) || !is_loops(st, reader))
         return 0;
+    if (become(st, reader, &streams->s_own_reader) < 0)
+        return -1;
+    if (Py_TYPE(reader) != streams->s_own_reader.g_type)
+        return 0;
     PyObject *dict = cl_streams_dict(reader);
     int status = dict == NULL ? -1 : cl_reader_take_over(st, dict);
-    return status <= 0 ? status : become(st, reader, &streams->s_own_reader);
+    if (status <= 0) { /* it stays asyncio's */
+        PyObject *error = PyErr_GetRaisedException();
+        if (become(st, reader, &streams->s_reader) < 0)
+            PyErr_Clear();
+        if (error != NULL)
+            PyErr_SetRaisedException(error);
+    }
+    return status < 0 ? -1 : 0;
 }
 
 /* client_connected_cb(reader, writer), called by connection_made(); `self` is
@@ -253,8 +262,7 @@ connected(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     cl_streams *streams = st->streams;
     if (PyObject_SetAttr(protocol, st->str__client_connected_cb, callback) < 0)
         return NULL;
-    if (nargs == 2 && streams != NULL &&
-        Py_TYPE(args[1]) == streams->s_writer.g_type &&
+    if (nargs == 2 && Py_TYPE(args[1]) == streams->s_writer.g_type &&
         cl_guard_holds(&streams->s_writer) &&
         become(st, args[1], &streams->s_own_writer) < 0)
         return NULL;

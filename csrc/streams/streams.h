@@ -33,11 +33,15 @@ typedef struct cl_streams {
     cl_guard s_writer, s_own_writer;
 } cl_streams;
 
+/* Of a guard whose class is not known (any more) nothing holds. */
+
 bool cl_guard_look(cl_guard *guard);
 
 static inline bool
 cl_guard_holds(cl_guard *guard)
 {
+    if (guard->g_type == NULL)
+        return false;
     unsigned now = cl_type_version(guard->g_type);
     return now != 0 && now == guard->g_version ? guard->g_holds
                                                : cl_guard_look(guard);
@@ -46,7 +50,7 @@ cl_guard_holds(cl_guard *guard)
 /* Finds asyncio's classes and makes ours. 0/-1 */
 int cl_streams_setup(PyObject *module, cl_state *st);
 int cl_streams_traverse(cl_state *st, visitproc visit, void *arg);
-void cl_streams_free(cl_state *st);
+void cl_streams_clear(cl_state *st);
 
 /* The state of the module, from an object of one of our three classes or of a
  * subclass; NULL with SystemError. */
