@@ -44,7 +44,7 @@ def deprecated(api, gone_since, instead):
         frame, level = frame.f_back, level + 1
     # What a library does is not shown by default, so it must not keep the program's own from being shown.
     use = api, _module(frame) == "__main__"
-    if use in _given:
+    if use in _given or (api, True) in _given:
         return
     message = "%s is gone since Python %s, and is here only because of python -m cloop; use %s"
     warnings.warn(message % (api, gone_since, instead), DeprecationWarning, level)
@@ -123,7 +123,7 @@ def all_tasks(cls, loop=None):
 
 
 def restore_awaiting_locks():
-    """`with lock:` had an error message of its own; it has one again that is as good, in this Python."""
+    # `with lock:`, without await, was an error, and still is one without our help.
     locks._ContextManagerMixin.__await__ = _await_lock
     locks._ContextManagerMixin.__iter__ = _yield_from_lock
 
@@ -187,6 +187,10 @@ def restore_loop_parameters():
         replace(module, name, as_coroutine_function(take_loop(getattr(module, name), on_loop)))
 
 
+# What classes of Python 3.10 hand to each other.
+_NO_LOOP = getattr(sys.modules.get("asyncio.mixins"), "_marker", object())
+
+
 def no_loop(name):
     deprecated("the loop parameter of asyncio.%s()" % name, "3.10", "it without: the running loop is meant")
 
@@ -197,7 +201,7 @@ def give_class_loop(cls, part=None):
 
     @functools.wraps(init)
     def __init__(self, *args, **kwargs):
-        if "loop" not in kwargs:
+        if kwargs.get("loop", _NO_LOOP) is _NO_LOOP:
             return init(self, *args, **kwargs)
         no_loop(cls.__name__)
         loop = kwargs.pop("loop")
@@ -306,11 +310,14 @@ def restore_coroutine():
 
 
 _DEBUG = coroutines._is_debug_mode()
+_has_decorated = False
 
 
 def coroutine(func):
     """Make a generator function a coroutine function; another's result is awaited if it can be."""
+    global _has_decorated
     deprecated("asyncio.coroutine()", "3.11", "async def, with await in place of yield from")
+    _has_decorated = True
     if inspect.iscoroutinefunction(func):
         return func
     wrapper = types.coroutine(func if inspect.isgeneratorfunction(func) else _awaiting(func))
@@ -383,7 +390,7 @@ class CoroWrapper:
         return self.gen.close()
 
     def __del__(self):
-        if inspect.getgeneratorstate(self.gen) == inspect.GEN_CREATED:
+        if inspect.isgenerator(self.gen) and inspect.getgeneratorstate(self.gen) == inspect.GEN_CREATED:
             text = "%r was never yielded from" % self
             if self._source_traceback:
                 text += "\nCoroutine object created at (most recent call last):\n"
@@ -409,30 +416,34 @@ def restore_waiting_for_coroutines():
     replace(tasks, "wait", wait)
 
 
-# Python 3.12: generators are no coroutines for asyncio.iscoroutine()
+# Python 3.12: asyncio.iscoroutine() is false for generators
 
 
 def restore_generators():
     # Through what iscoroutine() reads, as the function itself is called from C. Not by the type of
-    # generators, since all of a type that was found to be one's are believed to be.
+    # generators: wait() and libraries are given plain ones, to be looked through.
     coroutines._COROUTINE_TYPES += (GeneratorCoroutine,)
     coroutines._iscoroutine_typecache = NoGenerators(coroutines._iscoroutine_typecache)
 
 
-class _GeneratorCheck(type):
+class _MadeByDecorator(type):
     def __instancecheck__(cls, instance):
         if not isinstance(instance, types.GeneratorType):
             return False
         if not instance.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
-            deprecated("a generator in place of a coroutine", "3.12", "async def")
+            return False
+        if not _has_decorated:  # else it has been said already
+            deprecated("a generator of types.coroutine() where asyncio wants a coroutine", "3.12", "async def")
         return True
 
 
-class GeneratorCoroutine(metaclass=_GeneratorCheck):
-    """Every generator is an instance; of one that asyncio.coroutine() did not make it is told."""
+class GeneratorCoroutine(metaclass=_MadeByDecorator):
+    """What generators of asyncio.coroutine() and types.coroutine() are instances of."""
 
 
 class NoGenerators(set):
+    """Of a type that is in here, every object would be a coroutine."""
+
     def add(self, cls):
         if cls is not types.GeneratorType:
             super().add(cls)
@@ -495,13 +506,13 @@ class OnImport:
     def find_spec(self, name, path=None, target=None):
         if name != self.name:
             return None
-        sys.meta_path.remove(self)
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None:
             execute = spec.loader.exec_module
 
             def exec_module(module):
                 execute(module)
+                sys.meta_path.remove(self)
                 self.change(module)
 
             spec.loader.exec_module = exec_module
