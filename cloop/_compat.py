@@ -334,7 +334,7 @@ def _awaiting(func):
     @functools.wraps(func)
     def call(*args, **kwargs):
         result = func(*args, **kwargs)
-        if asyncio.isfuture(result) or inspect.isgenerator(result) or isinstance(result, CoroWrapper):
+        if inspect.isgenerator(result):
             result = yield from result
         elif isinstance(result, collections.abc.Awaitable):
             result = yield from result.__await__()

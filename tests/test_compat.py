@@ -61,7 +61,7 @@ program(
         assert asyncio.Task.current_task() is me  # gone: asyncio.Task.current_task()
         assert asyncio.Task.current_task(loop=None) is me
         assert asyncio.Task.current_task(other) is None
-        assert type(me).current_task() is Mine.current_task() is me
+        assert type(me).current_task() is Mine.current_task() is asyncio.tasks._PyTask.current_task() is me
         pending.cancel()
         del done
 
@@ -212,7 +212,7 @@ program(
     (3, 10),
     "TypeError: .*'loop'",
     """
-    import asyncio
+    import asyncio, gc
 
     async def value(value):
         await asyncio.sleep(0, loop=loop)  # gone: the loop parameter of asyncio.sleep()
@@ -257,11 +257,15 @@ program(
     async def run_error():
         raise KeyError("on purpose")
 
-    loop, other = asyncio.new_event_loop(), asyncio.new_event_loop()
+    loop, other, problems = asyncio.new_event_loop(), asyncio.new_event_loop(), []
+    loop.set_exception_handler(lambda loop, context: problems.append(context))
     assert loop.run_until_complete(waits()) == 3
     by_another(loop)
+    asyncio.gather(run_error(), loop=loop)  # its task may be forgotten
     loop.close()
     other.close()
+    gc.collect()
+    assert problems == []
     """,
 )
 
@@ -471,7 +475,11 @@ program(
         coro.close()
         await fails(TypeError, asyncio.ensure_future(value(0)))
         await fails(ValueError, [])
-        await fails(ValueError, [asyncio.ensure_future(value(0))], return_when="never")
+        await asyncio.sleep(0.01)
+        coro = value(0)
+        await fails(ValueError, [coro], return_when="never")
+        assert len(asyncio.all_tasks()) == 1
+        coro.close()
         await fails(TypeError, [42])
 
     async def fails(kind, *args, **kwargs):
@@ -755,6 +763,23 @@ def test_looking_at_everything_warns_of_nothing(main):
     text = "import asyncio, inspect, pydoc\nfor value in [asyncio, asyncio.Task, asyncio.Lock, asyncio.Queue]:\n    inspect.getmembers(value)\npydoc.render_doc(asyncio.Task)"
     process = main("-c", text)
     assert process.returncode == 0 and warned(process) == [], process.stderr
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="generators are coroutines")
+def test_plain_generators_are_none(main):
+    """wait() takes them for iterables."""
+    text = """if True:
+        import asyncio, types
+        async def main():
+            await types.coroutine(lambda: (yield))()
+            assert asyncio.iscoroutine(types.coroutine(lambda: (yield))())
+            tasks = [asyncio.create_task(asyncio.sleep(0)) for _ in range(3)]
+            done, pending = await asyncio.wait(task for task in tasks)
+            assert done == set(tasks)
+        asyncio.run(main())
+    """
+    process = main("-c", text)
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.skipif(sys.version_info < (3, 9), reason="not gone")
