@@ -22,20 +22,25 @@ import cloop
 from cloop import _cloop
 
 USAGE = """\
-usage: python -m cloop [-m MODULE | -c CODE | PROGRAM] [ARGS]
+usage: python -m cloop [--no-compat] [-m MODULE | -c CODE | PROGRAM] [ARGS]
        python -m cloop --version | --info
 
-Runs a Python program, unchanged, on the cloop event loop.
+Runs a Python program, unchanged, on the cloop event loop. What it uses of asyncio and this Python
+has no more, such as asyncio.coroutine, is restored for it, with a DeprecationWarning.
 
   -m MODULE    run a module, as python -m does
   -c CODE      run code given here
   PROGRAM      run a file, a folder or zip file with a __main__.py, or - for standard input
+  --no-compat  restore nothing
   --version    print cloop's version
   --info       print what cloop was built with and runs on"""
 
 
 def main():
     arguments = sys.argv[1:]
+    compat = arguments[:1] != ["--no-compat"]
+    if not compat:
+        del arguments[0]
     option = arguments[0] if arguments else ""
     if option in ("-h", "--help"):
         print(USAGE)
@@ -47,13 +52,13 @@ def main():
         if len(arguments) < 2:
             sys.exit(refuse("argument expected for the %s option" % option))
         run = run_module if option == "-m" else run_code
-        launch(run, arguments[1], [option] + arguments[2:])
+        launch(run, arguments[1], [option] + arguments[2:], compat)
     elif option == "-":
-        launch(run_stdin, option, arguments)
+        launch(run_stdin, option, arguments, compat)
     elif not option or option.startswith("-"):
         sys.exit(refuse("unknown option: " + option if option else "no program given"))
     else:
-        launch(run_path, option, arguments)
+        launch(run_path, option, arguments, compat)
 
 
 def refuse(why):
@@ -92,9 +97,13 @@ def select_loop():
 # Running
 
 
-def launch(run, what, argv):
+def launch(run, what, argv, compat):
     """Call run(what) with the loop selected; let what it raises end the interpreter."""
     select_loop()
+    if compat:
+        from cloop import _compat
+
+        _compat.restore()
     sys.argv[:] = argv
     try:
         run(what)

@@ -220,7 +220,7 @@ def test_info_names_the_poller(main, monkeypatch, poller):
 def test_help(main):
     process = main("--help")
     assert process.returncode == 0
-    for word in ("usage", "-m", "-c", "--version", "--info"):
+    for word in ("usage", "-m", "-c", "--no-compat", "--version", "--info"):
         assert word in process.stdout
 
 

@@ -245,6 +245,8 @@ void cl_raise_stop_iteration(PyObject *value);
 #endif
 /* throw(type, value, traceback) warns. */
 #define CL_THROW_TAKES_ONE (PY_VERSION_HEX >= 0x030c0000)
+/* Task.all_tasks() finds tasks that are done, too. */
+#define CL_LISTS_DONE_TASKS (PY_VERSION_HEX < 0x03090000)
 /* The WeakSet of tasks in asyncio.tasks; not used with CL_HAS_AWAITED_BY. */
 #define CL_ALL_TASKS_NAME \
     (PY_VERSION_HEX >= 0x030c0000 ? "_scheduled_tasks" : "_all_tasks")

@@ -280,7 +280,7 @@ cl_registry_add(cl_state *st, TaskObject *task)
     return status;
 }
 
-/* The collector clears the reference to a pending task before it frees the task,
+/* The collector clears the reference to a listed task before it frees the task,
  * which then can't tell it from others. They go when they are many. */
 static void
 note_lost(cl_state *st)
@@ -326,7 +326,7 @@ cl_registry_remove(cl_state *st, TaskObject *task)
     PyObject *type, *value, *traceback;
     PyObject *reference = cl_plain_weakref((PyObject *)task);
     if (reference == NULL) {
-        if (task->f_state == CL_PENDING)
+        if (task->f_state == CL_PENDING || CL_LISTS_DONE_TASKS)
             note_lost(st);
         return;
     }

@@ -36,9 +36,16 @@ int cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *ours,
 int cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
                       PyObject *task);
 
-/* A pending task enters the list of all, and leaves it when it is done or about to
- * be freed. Both may be called again. */
+/* A pending task enters the list of all, and leaves it when it is done, unless
+ * CL_LISTS_DONE_TASKS, or about to be freed. All may be called again. */
 int cl_registry_add(cl_state *st, TaskObject *task);
 void cl_registry_remove(cl_state *st, TaskObject *task);
+
+static inline void
+cl_registry_done(cl_state *st, TaskObject *task)
+{
+    if (!CL_LISTS_DONE_TASKS)
+        cl_registry_remove(st, task);
+}
 
 #endif

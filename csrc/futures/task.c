@@ -252,7 +252,7 @@ done_before(cl_state *st)
 static int
 finish(cl_state *st, TaskObject *task, PyObject *result)
 {
-    cl_registry_remove(st, task);
+    cl_registry_done(st, task);
     if (!task->t_must_cancel)
         return task->f_state == CL_PENDING
                    ? cl_future_finish(as_future(task), result)
@@ -274,7 +274,7 @@ finish_with_error(cl_state *st, TaskObject *task)
     bool cancelled = PyErr_ExceptionMatches(st->CancelledError),
          leaves = cl_error_is_exit();
     PyObject *error = PyErr_GetRaisedException();
-    cl_registry_remove(st, task);
+    cl_registry_done(st, task);
     if (task->f_state != CL_PENDING) {
         Py_DECREF(error);
         return cancelled ? 0 : done_before(st);

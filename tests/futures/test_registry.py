@@ -163,6 +163,28 @@ def test_all_tasks(as_asyncio, settle):
     assert as_asyncio(body)["result"][0] == ["finished", "stock", "waiting"]
 
 
+@pytest.mark.skipif(not hasattr(asyncio.Task, "all_tasks"), reason="gone since 3.9")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_all_tasks_of_the_class_has_those_that_are_done(as_asyncio, settle):
+    async def nothing():
+        pass
+
+    async def fail():
+        raise ValueError
+
+    def body(loop):
+        made = [loop.create_task(coro, name=name) for name, coro in (("A", nothing()), ("B", fail()), ("C", forever()))]
+        settle(loop)
+        seen = [sorted(task.get_name() for task in asyncio.Task.all_tasks(loop)), names(loop)]
+        made[1].exception()
+        made.pop().cancel()
+        settle(loop)
+        del made
+        return seen + [len(asyncio.Task.all_tasks(loop))]
+
+    assert as_asyncio(body)["result"] == [["A", "B", "C"], ["C"], 0]
+
+
 def test_all_tasks_of_several_loops(loop, new_loop):
     loops = [loop, new_loop(), new_loop()]
     tasks = [each.create_task(forever(), name="of %d" % n) for n, each in enumerate(loops)]

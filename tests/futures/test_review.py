@@ -245,6 +245,29 @@ def test_pending_tasks_that_the_collector_frees_leave_nothing_behind(loop, repor
     assert len(known) - before < 100
 
 
+def test_tasks_that_are_done_and_that_the_collector_frees_leave_nothing_behind(loop, spin):
+    """Up to 3.8 they are in the set for as long as they live."""
+    if sys.version_info >= (3, 14):
+        pytest.skip("there is no set of tasks")
+
+    class Cycle:
+        pass
+
+    async def refer(cycle):
+        return cycle
+
+    tasks = asyncio.tasks
+    known = (tasks._scheduled_tasks if hasattr(tasks, "_scheduled_tasks") else tasks._all_tasks).data
+    before = len(known)
+    for _ in range(300):
+        cycle = Cycle()
+        cycle.task = loop.create_task(refer(cycle))
+    del cycle
+    spin(2)
+    gc.collect()
+    assert len(known) - before < 100
+
+
 def test_the_ready_queue_may_grow_while_it_is_looked_at(loop):
     class Garbage:
         def __init__(self):

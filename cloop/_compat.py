@@ -1,0 +1,533 @@
+"""What older Pythons had and this one has not, for a program that `python -m cloop` runs.
+
+restore() is called by the launcher alone: importing cloop changes nothing of asyncio. Each piece works as in the
+last Python that had it, and warns once that it is gone. What is there natively is left alone, and so are signatures:
+a library that looks whether sleep() takes `loop` must find this Python's answer.
+
+Changes are made inside asyncio's classes and modules, so that names imported from there, isinstance(), subclasses
+and pickles agree on what is what.
+"""
+
+import asyncio
+import collections.abc
+import contextlib
+import functools
+import gc
+import importlib.machinery
+import inspect
+import sys
+import threading
+import types
+import warnings
+from asyncio import base_futures, coroutines, events, format_helpers, futures, locks, streams, subprocess, tasks
+from asyncio.log import logger
+
+__all__ = ("restore",)
+
+
+def restore():
+    """Put back what this Python lacks."""
+    for since, restore_some in REMOVALS:
+        if sys.version_info >= since:
+            restore_some()
+
+
+# Warnings
+
+_given = set()
+
+
+def deprecated(api, gone_since, instead):
+    """Warn of a use of the restored API, at the line outside the libraries it is from."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and _module(frame).partition(".")[0] in _LIBRARIES:
+        frame, level = frame.f_back, level + 1
+    # What a library does is not shown by default, so it must not keep the program's own from being shown.
+    use = api, _module(frame) == "__main__"
+    if use in _given or (api, True) in _given:
+        return
+    message = "%s is gone since Python %s, and is here only because of python -m cloop; use %s"
+    warnings.warn(message % (api, gone_since, instead), DeprecationWarning, level)
+    _given.add(use)  # not if the warning was made an error
+
+
+_LIBRARIES = ("asyncio", "cloop", "concurrent", "multiprocessing")
+
+
+def _module(frame):
+    return frame.f_globals.get("__name__") or ""
+
+
+# Changing asyncio
+
+
+def replace(module, name, value):
+    """Put value where asyncio has module.name, also under the names that its other modules import."""
+    previous = vars(module)[name]
+    for other in list(sys.modules):
+        if other.partition(".")[0] == "asyncio":
+            namespace = vars(sys.modules[other])
+            if namespace.get(name) is previous:
+                namespace[name] = value
+
+
+def add_method(cls, name, method):
+    try:
+        setattr(cls, name, method)
+    except TypeError:  # a class made in C, which lets nobody change it but through its dict
+        gc.get_referents(cls.__dict__)[0][name] = method
+        if not hasattr(cls, name):  # somebody has looked before, and that is remembered
+            import ctypes
+
+            ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
+
+
+# Python 3.8: exceptions live in asyncio.exceptions, and the modules that had them have them no more
+
+
+def restore_exceptions():
+    for module in (base_futures, futures):
+        module.__getattr__ = functools.partial(_exception, module.__name__)
+
+
+def _exception(module, name):
+    if name not in ("CancelledError", "InvalidStateError", "TimeoutError"):
+        raise AttributeError("module {!r} has no attribute {!r}".format(module, name))
+    deprecated("%s.%s" % (module, name), "3.8", "asyncio.%s" % name)
+    return getattr(asyncio, name)
+
+
+# Python 3.9: no class methods of Task, no locks that are awaited
+
+
+def restore_task_methods():
+    for cls in {asyncio.Task, tasks._PyTask}:
+        add_method(cls, "current_task", classmethod(current_task))
+        add_method(cls, "all_tasks", classmethod(all_tasks))
+
+
+def current_task(cls, loop=None):
+    """Return the task that runs on the loop, by default the current loop, or None."""
+    deprecated("asyncio.Task.current_task()", "3.9", "asyncio.current_task()")
+    return asyncio.current_task(asyncio.get_event_loop() if loop is None else loop)
+
+
+def all_tasks(cls, loop=None):
+    """Return the set of all tasks of the loop, by default the current loop. Those that are done are in it too."""
+    deprecated("asyncio.Task.all_tasks()", "3.9", "asyncio.all_tasks(), which leaves out tasks that are done")
+    if loop is None:
+        loop = asyncio.get_event_loop()
+    # Since 3.14 asyncio forgets a task that is done, but the garbage collector knows it.
+    done = (task for task in gc.get_objects() if issubclass(type(task), asyncio.Task) and task._loop is loop)
+    return asyncio.all_tasks(loop).union(done)
+
+
+def restore_awaiting_locks():
+    # `with lock:`, without await, was an error, and still is one without our help.
+    locks._ContextManagerMixin.__await__ = _await_lock
+    locks._ContextManagerMixin.__iter__ = _yield_from_lock
+
+
+class LockHeld:
+    """What `await lock` returns: lets go of the lock at the end of a `with` block."""
+
+    def __init__(self, lock):
+        self._lock = lock
+
+    def __enter__(self):
+        return None
+
+    def __exit__(self, *exception):
+        lock, self._lock = self._lock, None
+        lock.release()
+
+
+def _await_lock(self):
+    deprecated("with (await lock)", "3.9", "async with lock")
+    return _acquire(self).__await__()
+
+
+async def _acquire(lock):
+    await lock.acquire()
+    return LockHeld(lock)
+
+
+@types.coroutine
+def _yield_from_lock(self):
+    deprecated("with (yield from lock)", "3.9", "async with lock")
+    return (yield from _acquire(self))
+
+
+# Python 3.10: no loop parameters
+
+
+def restore_loop_parameters():
+    for cls in (asyncio.Lock, asyncio.Event, asyncio.Semaphore, asyncio.BoundedSemaphore):
+        give_class_loop(cls)
+    give_class_loop(asyncio.Condition, "_lock")
+    give_class_loop(asyncio.Queue, "_finished")
+
+    for module, name, on_loop in (
+        (tasks, "as_completed", as_completed_on),
+        (tasks, "gather", gather_on),
+        (tasks, "shield", shield_on),
+    ):
+        replace(module, name, take_loop(getattr(module, name), on_loop))
+    for module, name, on_loop in (
+        (tasks, "sleep", run_on),
+        (tasks, "wait", run_on),
+        (tasks, "wait_for", wait_for_on),
+        (streams, "open_connection", run_on),
+        (streams, "open_unix_connection", run_on),
+        (streams, "start_server", run_on),
+        (streams, "start_unix_server", run_on),
+        (subprocess, "create_subprocess_exec", run_on),
+        (subprocess, "create_subprocess_shell", run_on),
+    ):
+        replace(module, name, as_coroutine_function(take_loop(getattr(module, name), on_loop)))
+
+
+# What classes of Python 3.10 hand to each other.
+_NO_LOOP = getattr(sys.modules.get("asyncio.mixins"), "_marker", object())
+
+
+def no_loop(name):
+    deprecated("the loop parameter of asyncio.%s()" % name, "3.10", "it without: the running loop is meant")
+
+
+def give_class_loop(cls, part=None):
+    """Let cls(loop=...) bind the object to a loop, and the part with which it works."""
+    init = cls.__init__
+
+    @functools.wraps(init)
+    def __init__(self, *args, **kwargs):
+        if kwargs.get("loop", _NO_LOOP) is _NO_LOOP:
+            return init(self, *args, **kwargs)
+        no_loop(cls.__name__)
+        loop = kwargs.pop("loop")
+        init(self, *args, **kwargs)
+        if loop is not None:
+            self._loop = loop
+            if part is not None:
+                bind_part(getattr(self, part), loop)
+
+    cls.__init__ = __init__
+
+
+def bind_part(part, loop):
+    bound = getattr(part, "_loop", None)
+    if bound is None:
+        part._loop = loop
+    elif bound is not loop:
+        raise ValueError("loop argument must agree with lock")
+
+
+def take_loop(function, on_loop):
+    """Return the function with a parameter `loop`: given one, it does on_loop(function, loop, ...)."""
+
+    @functools.wraps(function)
+    def taking_loop(*args, **kwargs):
+        if "loop" not in kwargs:
+            return function(*args, **kwargs)
+        no_loop(function.__name__)
+        loop = kwargs.pop("loop")
+        return function(*args, **kwargs) if loop is None else on_loop(function, loop, *args, **kwargs)
+
+    return taking_loop
+
+
+def as_coroutine_function(function):
+    """Return what inspect takes for an `async def`, since some libraries call others in threads."""
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(function)
+
+    @functools.wraps(function)
+    async def coroutine_function(*args, **kwargs):
+        return await function(*args, **kwargs)
+
+    return coroutine_function
+
+
+async def run_on(function, loop, *args, **kwargs):
+    if loop is not asyncio.get_running_loop():
+        await loop.create_future()  # the task refuses it, as it refused the future of a call on another loop
+    return await function(*args, **kwargs)
+
+
+async def wait_for_on(function, loop, fut, timeout):
+    if timeout is not None:
+        fut = asyncio.ensure_future(fut, loop=loop)
+    return await run_on(function, loop, fut, timeout)
+
+
+def gather_on(function, loop, *awaitables, **kwargs):
+    if not awaitables:
+        outer = loop.create_future()
+        outer.set_result([])
+        return outer
+    made = {}
+    for awaitable in awaitables:
+        if awaitable not in made:
+            made[awaitable] = future = asyncio.ensure_future(awaitable, loop=loop)
+            if future is not awaitable:
+                future._log_destroy_pending = False  # as gather() does with those it makes
+    return function(*[made[awaitable] for awaitable in awaitables], **kwargs)
+
+
+def shield_on(function, loop, arg):
+    return function(asyncio.ensure_future(arg, loop=loop))
+
+
+def as_completed_on(function, loop, fs, **kwargs):
+    with as_current(loop):  # where it looks for the loop; up to 3.12 it does so in the first step
+        if not (asyncio.isfuture(fs) or asyncio.iscoroutine(fs)):
+            fs = {asyncio.ensure_future(awaitable, loop=loop) for awaitable in set(fs)}
+        results = iter(function(fs, **kwargs))
+        first = next(results, None)
+    if first is not None:
+        yield first
+        yield from results
+
+
+@contextlib.contextmanager
+def as_current(loop):
+    running = events._get_running_loop()
+    events._set_running_loop(loop)
+    try:
+        yield
+    finally:
+        events._set_running_loop(running)
+
+
+# Python 3.11: no generators as coroutines, nor wait() that makes tasks
+
+
+def restore_coroutine():
+    for module in (asyncio, coroutines):
+        module.coroutine = coroutine
+        module.__all__ = (*module.__all__, "coroutine")
+    coroutines.CoroWrapper = CoroWrapper
+
+
+_DEBUG = coroutines._is_debug_mode()
+_has_decorated = False
+
+
+def coroutine(func):
+    """Make a generator function a coroutine function; another's result is awaited if it can be."""
+    global _has_decorated
+    deprecated("asyncio.coroutine()", "3.11", "async def, with await in place of yield from")
+    _has_decorated = True
+    if inspect.iscoroutinefunction(func):
+        return func
+    wrapper = types.coroutine(func if inspect.isgeneratorfunction(func) else _awaiting(func))
+    if _DEBUG:
+        wrapper = _watched(func, wrapper)
+    wrapper._is_coroutine = coroutines._is_coroutine  # for asyncio.iscoroutinefunction()
+    return wrapper
+
+
+coroutine.__module__ = "asyncio.coroutines"
+
+
+def _awaiting(func):
+    @functools.wraps(func)
+    def call(*args, **kwargs):
+        result = func(*args, **kwargs)
+        if inspect.isgenerator(result):
+            result = yield from result
+        elif isinstance(result, collections.abc.Awaitable):
+            result = yield from result.__await__()
+        return result
+
+    return call
+
+
+def _watched(func, generator_function):
+    @functools.wraps(func)
+    def call(*args, **kwargs):
+        return CoroWrapper(generator_function(*args, **kwargs), func)
+
+    return call
+
+
+class CoroWrapper:
+    """In debug mode, a generator that says so if nothing was ever yielded from it."""
+
+    def __init__(self, gen, func=None):
+        self.gen = gen
+        self.func = func
+        self.__name__ = getattr(func, "__name__", None)
+        self.__qualname__ = getattr(func, "__qualname__", None)
+        self._source_traceback = format_helpers.extract_stack(sys._getframe(2))
+
+    def __repr__(self):
+        text = "<CoroWrapper " + coroutines._format_coroutine(self)
+        if self._source_traceback:
+            text += ", created at %s:%s" % tuple(self._source_traceback[-1][:2])
+        return text + ">"
+
+    def __getattr__(self, name):
+        if name.startswith("gi_"):
+            return getattr(self.gen, name)
+        raise AttributeError("'CoroWrapper' object has no attribute %r" % name)
+
+    def __iter__(self):
+        return self
+
+    __await__ = __iter__
+
+    def __next__(self):
+        return self.gen.send(None)
+
+    def send(self, value):
+        return self.gen.send(value)
+
+    def throw(self, *exception):
+        return self.gen.throw(*exception)
+
+    def close(self):
+        return self.gen.close()
+
+    def __del__(self):
+        if inspect.isgenerator(self.gen) and inspect.getgeneratorstate(self.gen) == inspect.GEN_CREATED:
+            text = "%r was never yielded from" % self
+            if self._source_traceback:
+                text += "\nCoroutine object created at (most recent call last):\n"
+                text += "".join(self._source_traceback.format()).rstrip()
+            logger.error(text)
+
+
+def restore_waiting_for_coroutines():
+    original = tasks.wait
+    choices = (asyncio.FIRST_COMPLETED, asyncio.FIRST_EXCEPTION, asyncio.ALL_COMPLETED)
+
+    @functools.wraps(original)
+    async def wait(fs, *, return_when=asyncio.ALL_COMPLETED, **kwargs):
+        if not (asyncio.isfuture(fs) or asyncio.iscoroutine(fs)) and return_when in choices:
+            fs = set(fs)
+            if any(map(asyncio.iscoroutine, fs)):
+                deprecated("giving coroutines to asyncio.wait()", "3.11", "asyncio.create_task() around each")
+            # A future of another loop is refused here; without, it was waited for in vain.
+            loop = asyncio.get_running_loop()
+            fs = {asyncio.ensure_future(awaitable, loop=loop) for awaitable in fs}
+        return await original(fs, return_when=return_when, **kwargs)
+
+    replace(tasks, "wait", wait)
+
+
+# Python 3.12: asyncio.iscoroutine() is false for generators
+
+
+def restore_generators():
+    # Through what iscoroutine() reads, as the function itself is called from C. Not by the type of
+    # generators: wait() and libraries are given plain ones, to be looked through.
+    coroutines._COROUTINE_TYPES += (GeneratorCoroutine,)
+    coroutines._iscoroutine_typecache = NoGenerators(coroutines._iscoroutine_typecache)
+
+
+class _MadeByDecorator(type):
+    def __instancecheck__(cls, instance):
+        if not isinstance(instance, types.GeneratorType):
+            return False
+        if not instance.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
+            return False
+        if not _has_decorated:  # else it has been said already
+            deprecated("a generator of types.coroutine() where asyncio wants a coroutine", "3.12", "async def")
+        return True
+
+
+class GeneratorCoroutine(metaclass=_MadeByDecorator):
+    """What generators of asyncio.coroutine() and types.coroutine() are instances of."""
+
+
+class NoGenerators(set):
+    """Of a type that is in here, every object would be a coroutine."""
+
+    def add(self, cls):
+        if cls is not types.GeneratorType:
+            super().add(cls)
+
+
+# Python 3.14: get_event_loop() makes no loop, and worker processes are not forked
+
+
+def restore_get_event_loop():
+    policy = events._BaseDefaultEventLoopPolicy
+    get_event_loop, set_event_loop = policy.get_event_loop, policy.set_event_loop
+
+    @functools.wraps(get_event_loop)
+    def get_or_make(self):
+        local = self._local
+        if local._loop is None and not local._set_called and threading.current_thread() is threading.main_thread():
+            deprecated("asyncio.get_event_loop() making a loop", "3.14", "asyncio.run(), or asyncio.new_event_loop()")
+            self.set_event_loop(self.new_event_loop())
+        return get_event_loop(self)
+
+    @functools.wraps(set_event_loop)
+    def set_and_note(self, loop):
+        self._local._set_called = True
+        set_event_loop(self, loop)
+
+    policy._Local._set_called = False
+    policy.get_event_loop, policy.set_event_loop = get_or_make, set_and_note
+
+
+def restore_fork():
+    if sys.platform == "darwin":
+        return  # not the default there
+    if "multiprocessing.context" in sys.modules:
+        fork_by_default(sys.modules["multiprocessing.context"])
+    else:
+        sys.meta_path.insert(0, OnImport("multiprocessing.context", fork_by_default))
+
+
+def fork_by_default(context):
+    class DefaultContext(context.DefaultContext):
+        @property
+        def _default_context(self):
+            deprecated(
+                "fork as the default start method of processes",
+                "3.14",
+                'multiprocessing.set_start_method("fork"), or an `if __name__ == "__main__":` around what starts them',
+            )
+            return context._concrete_contexts["fork"]
+
+    context._default_context.__class__ = DefaultContext
+
+
+class OnImport:
+    """Changes a module when it is imported: importing multiprocessing here would cost every program 10 ms."""
+
+    def __init__(self, name, change):
+        self.name = name
+        self.change = change
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self.name:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec is not None:
+            execute = spec.loader.exec_module
+
+            def exec_module(module):
+                execute(module)
+                sys.meta_path.remove(self)
+                self.change(module)
+
+            spec.loader.exec_module = exec_module
+        return spec
+
+
+# Later ones see what earlier ones have done: wait() is given coroutines, then a loop.
+REMOVALS = (
+    ((3, 8), restore_exceptions),
+    ((3, 9), restore_task_methods),
+    ((3, 9), restore_awaiting_locks),
+    ((3, 11), restore_coroutine),
+    ((3, 11), restore_waiting_for_coroutines),
+    ((3, 10), restore_loop_parameters),
+    ((3, 12), restore_generators),
+    ((3, 14), restore_get_event_loop),
+    ((3, 14), restore_fork),
+)
