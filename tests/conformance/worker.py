@@ -108,6 +108,7 @@ def main():
     counter = suite.install(job["loop"])
     support.verbose = 0
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so do those of nohup
     name = "%s.%s" % (suite.PACKAGE, job["module"])
     tests = unittest.defaultTestLoader.loadTestsFromName(name)
     batteries = ()
@@ -123,6 +124,7 @@ def main():
         recorder = Recorder(results, suite.PACKAGE, job["limit"], counter, batteries)
         unittest.TestSuite(chosen).run(recorder)
         recorder.write({"finished": True})
+    faulthandler.dump_traceback_later(job["limit"], exit=True)  # the end waits for threads that a failed test left
 
 
 if __name__ == "__main__":
