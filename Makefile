@@ -110,7 +110,8 @@ asan: export CLOOP_TEST_LOOPS = cloop
 asan: SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 
-conformance: build
+# ARGS='--loop uvloop' needs uvloop.
+conformance: build $(if $(findstring uvloop,$(ARGS)),$(VENV)/.bench)
 	$(PYTHON) tests/conformance/run.py $(ARGS)
 
 uvloop-suite: $(VENV)/.uvloop-suite build

@@ -37,7 +37,7 @@ OF_ASYNCIOS_LOOP = [
 # Modules that are not about a loop on Unix.
 MODULES = {
     "test_proactor_events": "tests asyncio.proactor_events against mocks",
-    "test_tools": "reads the memory of stock asyncio programs that it starts afresh",
+    "test_tools": "prints tables of tasks from data of its own, for `python -m asyncio ps`: no loop runs",
     "test_windows_events": "Windows only",
     "test_windows_utils": "Windows only",
 }
