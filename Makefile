@@ -4,14 +4,16 @@
 #   make test       [K=expr]                    make test-c         C tests, no Python
 #   make debug      build in place with asserts make asan | stress  the suite on such a build
 #   make ecosystem  real libraries on cloop, and the servers they talk to
-#   make conformance | programs | bench [B=glob] [ARGS=...]
-#   make lint | fmt | matrix | clean
+#   make conformance CPython's asyncio tests    make uvloop-suite   uvloop's own tests
+#   make matrix     these and make test, on every Python that there is [CHECKS=test]
+#   make programs | bench [B=glob] [ARGS=...]   make lint | fmt | clean
 #
 # PY=python3.13 chooses the interpreter; each has a virtual environment of its own.
 
 PY ?= python3
 PROGRAM ?= examples/hello.py
 B ?= *
+CHECKS ?= test conformance uvloop-suite
 
 ifeq ($(PY),python3)
 VENV ?= .venv
@@ -26,7 +28,7 @@ LIBRARIES := aiohttp anyio asyncpg httptools httpx redis uvicorn websockets
 # For two of the programs, one of which needs it below 3.10: apart from what `make ecosystem` installs.
 AIOHTTP := build/aiohttp-$(notdir $(VENV))
 
-.PHONY: build run test test-c debug asan stress bench conformance ecosystem programs lint fmt matrix clean
+.PHONY: build run test test-c debug asan stress bench conformance uvloop-suite ecosystem programs lint fmt matrix clean
 .DEFAULT_GOAL := build
 
 # ---------------------------------------------------------------- environment
@@ -58,6 +60,13 @@ $(VENV)/.bench: $(VENV)/.ready
 # One that is not to be had for this Python does not keep the others from being tested.
 $(VENV)/.ecosystem: $(VENV)/.test
 	@for library in $(LIBRARIES); do \
+	    $(PIP) --prefer-binary $$library || echo "skipped: $$library cannot be installed for $(PY)"; \
+	done
+	@touch $@
+
+# What uvloop's tests import; a test whose library is not to be had is skipped.
+$(VENV)/.uvloop-suite: $(VENV)/.ready
+	@for library in aiohttp psutil pyOpenSSL; do \
 	    $(PIP) --prefer-binary $$library || echo "skipped: $$library cannot be installed for $(PY)"; \
 	done
 	@touch $@
@@ -101,8 +110,12 @@ asan: export CLOOP_TEST_LOOPS = cloop
 asan: SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 
-conformance: build
+# ARGS='--loop uvloop' needs uvloop.
+conformance: build $(if $(findstring uvloop,$(ARGS)),$(VENV)/.bench)
 	$(PYTHON) tests/conformance/run.py $(ARGS)
+
+uvloop-suite: $(VENV)/.uvloop-suite build
+	$(PYTHON) tests/conformance/run.py --suite uvloop --test-limit 20 $(ARGS)
 
 ecosystem: $(VENV)/.ecosystem build
 	$(BIN)/pytest -q -rs tests/ecosystem $(if $(K),-k '$(K)') $(ARGS)
@@ -124,10 +137,11 @@ endif
 bench: $(VENV)/.bench build
 	$(PYTHON) -m benchmarks --only '$(B)' $(ARGS)
 
+# About a quarter of an hour for each Python; CHECKS=test takes three minutes of them.
 matrix:
-	@failed=; for py in $$(.ci/run --pythons); do \
-	    echo "== $$py"; $(MAKE) --no-print-directory test PY=$$py || failed="$$failed $$py"; \
-	done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+	@failed=; for py in $$(.ci/run --pythons); do for check in $(CHECKS); do \
+	    echo "== $$py: $$check"; $(MAKE) --no-print-directory $$check PY=$$py || failed="$$failed $$py:$$check"; \
+	done; done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 # ---------------------------------------------------------------------- style
 

@@ -267,16 +267,15 @@ class Loop(LoopCore, *_BEHIND):
         context = options.pop("context", None)
         accept = None
         if sslcontext:
+            serving = contextvars.copy_context() if context is None else context
 
             def accept(conn, address):
                 # The handshake may take long: a task waits for it, as in asyncio.
                 own = {} if context is None else {"context": context.copy()}
-                self.create_task(
-                    self._accept_connection2(
-                        protocol_factory, conn, {"peername": address}, sslcontext, server, **options, **own
-                    ),
-                    **own,
+                connection = self._accept_connection2(
+                    protocol_factory, conn, {"peername": address}, sslcontext, server, **options, **own
                 )
+                serving.copy().run(self.create_task, connection, **own)
 
         self._listen(sock, protocol_factory, server, accept, context)
 

@@ -31,6 +31,7 @@ typedef struct {
     size_t d_size; /* as asyncio counts them */
     uint8_t d_expected;
     bool d_connected; /* send() instead of sendto() */
+    bool d_has_peer;  /* connected, or to a Unix socket without a name */
     /* The last address that a datagram came from, which is often the one that
      * the next comes from, and that an answer goes to. */
     cl_inet_address d_last;
@@ -193,7 +194,8 @@ send_one(DatagramObject *self, PyObject *data, const char *bytes, size_t size,
     const struct sockaddr *to = NULL;
     socklen_t len = 0;
     ssize_t sent;
-    if (!self->d_connected) {
+    /* asyncio finds no peer in the name '', and then no address: a TypeError. */
+    if (!self->d_connected && !(addr == Py_None && self->d_has_peer)) {
         if (addr == self->d_last_addr) {
             to = (const struct sockaddr *)&self->d_last;
             len = inet_size(self->d_last.family);
@@ -480,8 +482,9 @@ cl_datagram_new(cl_transport_args *args, PyObject *address)
     PyObject *peer = PyObject_CallMethod((PyObject *)self, "get_extra_info",
                                          "O", st->str_peername);
     int connected = peer == NULL ? -1 : PyObject_IsTrue(peer);
-    Py_XDECREF(peer);
     self->d_connected = connected > 0;
+    self->d_has_peer = peer != Py_None;
+    Py_XDECREF(peer);
     if (connected < 0 || cl_transport_begin(base_of(self)) < 0) {
         cl_transport_disown(base_of(self), args->sock != NULL);
         Py_CLEAR(self);

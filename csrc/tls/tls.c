@@ -355,7 +355,7 @@ TLS_get_write_buffer_size(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (cl_tls_flush(self) < 0)
         return NULL;
-    return CL_HAS_TLS_SHUTDOWN_TIMEOUT
+    return CL_HAS_TLS_SHUTDOWN_TIMEOUT || self->x_raw == NULL
                ? PyLong_FromSize_t(cl_tls_buffered(self))
                : call_raw(self, "get_write_buffer_size", NULL, NULL);
 }

@@ -5,52 +5,65 @@ import platform
 import time
 from collections import Counter, namedtuple
 
-import not_applicable
+import listing
 import process
 
 Verdict = namedtuple("Verdict", "id outcome detail loops battery")
 
 
-def verdict(record, loop, environment):
-    """The verdict on one record, where environment is the set of tests that fail on asyncio too."""
+def excused(suite, loop):
+    """The entries that count for a loop: asyncio is excused from nothing."""
+    if loop == "asyncio":
+        return []
+    return suite.listed.ENTRIES + (suite.listed.OF_ASYNCIOS_LOOP if loop != "cloop" else [])
+
+
+def verdict(record, loop, entries, environment):
+    """The verdict on one record, with what is excused and the set of tests that fail on asyncio too."""
     test_id, outcome, detail = record["id"], record["outcome"], record["detail"]
     battery = record.get("battery", False)
-    entry = not_applicable.find(test_id) if loop != "asyncio" else None
+    entry = listing.find(entries, test_id)
     if outcome == "failed":
         if entry is not None:
             outcome, detail = "not_applicable", entry.reason
         elif test_id in environment:
             outcome = "environment"
     elif outcome == "passed":
-        if entry is not None and loop == "cloop" and not not_applicable.whole_class(entry):
+        if entry is not None and loop == "cloop" and not listing.whole_class(entry):
             outcome, detail = "failed", "listed as not applicable, but passes"
         elif not record["loops"] and not battery:
             outcome = "no_loop"
     return Verdict(test_id, outcome, detail, record["loops"], battery)
 
 
-def fail_on_asyncio(name, records, loop, limits):
+def fail_on_asyncio(suite, name, records, entries, limits):
     """Runs the tests that failed again on asyncio as it comes; returns those that fail there too."""
     failed = [record["id"] for record in records if record["outcome"] == "failed" and "fixture" not in record]
-    if loop != "asyncio":
-        failed = [test_id for test_id in failed if not_applicable.find(test_id) is None]
+    failed = [test_id for test_id in failed if listing.find(entries, test_id) is None]
     if not failed:
         return set()
-    again = process.run(name, None, limits, only=failed)
-    return {record["id"] for record in again if record["outcome"] == "failed"}
+    again = process.run(suite, name, None, limits, only=[suite.on_asyncio(test_id) for test_id in failed])
+    fail_there = {record["id"] for record in again if record["outcome"] == "failed"}
+    return {test_id for test_id in failed if suite.on_asyncio(test_id) in fail_there}
 
 
-def module(name, loop, pattern, limits):
-    """Runs a module on a loop; returns the verdicts and how long the run took."""
+def module(suite, name, loop, pattern, limits):
+    """Runs a module of a suite on a loop; returns the verdicts and how long the run took."""
     start = time.monotonic()
-    records = process.run(name, loop, limits, None if pattern is None else [pattern])
+    records = process.run(suite, name, loop, limits, None if pattern is None else [pattern])
     seconds = time.monotonic() - start
-    environment = fail_on_asyncio(name, records, loop, limits)
-    return [verdict(record, loop, environment) for record in records], seconds
+    entries = excused(suite, loop)
+    environment = fail_on_asyncio(suite, name, records, entries, limits)
+    return [verdict(record, loop, entries, environment) for record in records], seconds
 
 
 def count(verdicts):
     return Counter(verdict.outcome for verdict in verdicts)
+
+
+def failed_by_name(verdicts):
+    """How many tests failed, of those that run in several classes one of each."""
+    return len({tuple(v.id.split(".")[::2]) for v in verdicts if v.outcome == "failed"})
 
 
 def battery(verdicts):
@@ -58,9 +71,9 @@ def battery(verdicts):
     return sum(verdict.battery and verdict.outcome != "skipped" for verdict in verdicts)
 
 
-def stale(verdicts, modules):
+def stale(entries, verdicts, modules):
     """The entries that list a test of these modules which this version does not have."""
-    for entry in not_applicable.here():
+    for entry in listing.here(entries):
         if entry.pattern.split(".")[0] in modules:
             if not any(fnmatch.fnmatchcase(verdict.id, entry.pattern) for verdict in verdicts):
                 yield entry

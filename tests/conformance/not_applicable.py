@@ -3,23 +3,10 @@
 Public behaviour is never excused here. A test belongs here if what it replaces or reads is
 private to asyncio.base_events, asyncio.selector_events or asyncio.unix_events, so that a
 loop may do the right thing and still fail it. A listed test that passes fails the run.
-
-A pattern names tests as `module.Class.test`; `*` in the class stands for the several classes
-that one test is mixed into. `module.Class.*` is only for a class that is white-box as a
-whole, and says nothing of tests that pass. `versions` is a range of Python versions, both
-ends included, open where nothing is written: "3.8-3.11", "3.12-".
+`listing.py` says how a test is named.
 """
 
-import fnmatch
-import sys
-from collections import namedtuple
-
-Entry = namedtuple("Entry", "pattern reason versions")
-
-
-def test(pattern, reason, versions="-"):
-    return Entry(pattern, reason, versions)
-
+from listing import test
 
 ENTRIES = [
     test(
@@ -32,32 +19,25 @@ ENTRIES = [
     ),
 ]
 
+# What cloop passes, as its loop derives from asyncio's, and one that does not need not pass.
+OF_ASYNCIOS_LOOP = [
+    test(
+        "test_base_events.BaseEventLoopWithSelectorTests.*",
+        "replaces the name socket inside asyncio.base_events by a mock, and calls loop._accept_connection()",
+    ),
+    test(
+        "test_unix_events.SelectorEventLoopSignalTests.*",
+        "replaces the name signal inside asyncio.unix_events, and reads loop._signal_handlers",
+    ),
+    test("test_unix_events.SelectorEventLoopUnixSockSendfileTests.*", "calls loop._sock_sendfile_native()"),
+    test("test_events.*EventLoopTests.test_prompt_cancellation", "calls loop._stop_serving()"),
+    test("test_events.*EventLoopTests.test_timeout_rounding", "replaces loop._run_once()"),
+]
+
 # Modules that are not about a loop on Unix.
 MODULES = {
     "test_proactor_events": "tests asyncio.proactor_events against mocks",
-    "test_tools": "reads the memory of stock asyncio programs that it starts afresh",
+    "test_tools": "prints tables of tasks from data of its own, for `python -m asyncio ps`: no loop runs",
     "test_windows_events": "Windows only",
     "test_windows_utils": "Windows only",
 }
-
-
-def in_range(versions, version=sys.version_info[:2]):
-    first, last = versions.split("-")
-    return (not first or version >= parse(first)) and (not last or version <= parse(last))
-
-
-def parse(text):
-    return tuple(int(part) for part in text.split("."))
-
-
-def whole_class(entry):
-    return entry.pattern.endswith(".*")
-
-
-def here():
-    return [entry for entry in ENTRIES if in_range(entry.versions)]
-
-
-def find(test_id):
-    """The entry that lists the test on this version of Python, or None."""
-    return next((entry for entry in here() if fnmatch.fnmatchcase(test_id, entry.pattern)), None)

@@ -35,13 +35,13 @@ def stop():
         end_group(pid)
 
 
-def spawn(job, folder, limit):
-    """Runs one worker; returns how it ended (None if well) and the end of what it printed."""
+def spawn(job, folder, limit, environ):
+    """Runs one worker in an environment with these additions; returns how it ended (None if well) and the end of what it printed."""
     job_path = os.path.join(folder, "job.json")
     with open(job_path, "w") as file:
         json.dump(job, file)
     work = tempfile.mkdtemp(dir=folder)
-    environ = {name: value for name, value in os.environ.items() if name not in UNWANTED}
+    environ = dict({name: value for name, value in os.environ.items() if name not in UNWANTED}, **environ)
     with open(os.path.join(folder, "output"), "w+b") as output:
         # The session gathers whatever a test leaves running, so that it can be ended here.
         worker = subprocess.Popen(
@@ -94,14 +94,15 @@ def failure(test_id, detail, **more):
     return dict({"id": test_id, "outcome": "failed", "detail": detail, "loops": 1}, **more)
 
 
-def run(module, loop, limits, only=None):
-    """Runs a module's tests, or those named; a test that takes the process down fails, and the rest go on."""
+def run(suite, module, loop, limits, only=None):
+    """Runs the tests of a suite's module, or those named; a test that takes the process down fails, and the rest go on."""
     records = []
     with tempfile.TemporaryDirectory() as folder:
         results = os.path.join(folder, "results")
         while True:
             open(results, "w").close()
             job = {
+                "suite": suite.__name__,
                 "module": module,
                 "loop": loop,
                 "root": ROOT,
@@ -110,7 +111,7 @@ def run(module, loop, limits, only=None):
                 "limit": limits.test,
                 "results": results,
             }
-            ending, printed = spawn(job, folder, limits.module)
+            ending, printed = spawn(job, folder, limits.module, suite.environ(loop))
             new, unfinished, finished = read(results)
             records += new
             if unfinished is not None:

@@ -1,6 +1,6 @@
-"""Runs this Python's own asyncio tests on another event loop.
+"""Runs this Python's own asyncio tests, or uvloop's, on another event loop.
 
-    python tests/conformance/run.py [--loop cloop|uvloop|asyncio] [--module test_events ...]
+    python tests/conformance/run.py [--suite uvloop] [--loop cloop|uvloop|asyncio] [--module test_events ...]
 
 Each module runs in a process of its own. A test that fails is run once more on asyncio as
 it comes: one that fails there too says something about the machine, not about the loop.
@@ -10,7 +10,6 @@ import argparse
 import concurrent.futures
 import fnmatch
 import importlib
-import importlib.util
 import json
 import os
 import platform
@@ -18,22 +17,8 @@ import signal
 import sys
 
 import judge
-import not_applicable
 import process
 
-# The slow modules, slowest last.
-LAST = (
-    "test_sock_lowlevel",
-    "test_subprocess",
-    "test_unix_events",
-    "test_tasks",
-    "test_sendfile",
-    "test_events",
-    "test_sslproto",
-    "test_ssl",
-)
-# These have batteries for asyncio's classes in C, in every version.
-BATTERIES = ("test_futures", "test_tasks")
 COLUMNS = (
     ("passed", "passed"),
     ("failed", "failed"),
@@ -44,18 +29,16 @@ COLUMNS = (
 )
 
 
-def modules():
-    """The modules of this version's suite that concern a loop on Unix, the slow ones last."""
-    spec = importlib.util.find_spec("test.test_asyncio")
-    if spec is None:
-        return []
-    names = [name[:-3] for name in os.listdir(spec.submodule_search_locations[0]) if fnmatch.fnmatch(name, "test_*.py")]
-    names = [name for name in names if name not in not_applicable.MODULES]
-    return sorted(names, key=lambda name: (LAST.index(name) if name in LAST else -1, name))
+def modules(suite):
+    """The modules of a suite that concern a loop on Unix, the slow ones last."""
+    names = [name[:-3] for name in os.listdir(suite.folder()) if fnmatch.fnmatch(name, "test_*.py")]
+    names = [name for name in names if name not in suite.listed.MODULES]
+    return sorted(names, key=lambda name: (suite.LAST.index(name) if name in suite.LAST else -1, name))
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--suite", choices=("cpython", "uvloop"), default="cpython", help="whose tests")
     parser.add_argument("--loop", choices=("cloop", "uvloop", "asyncio"), default="cloop")
     parser.add_argument("--module", action="append", help="run this module alone (may be repeated)")
     parser.add_argument("--test", metavar="PATTERN", help="run the tests whose module.Class.test matches")
@@ -91,12 +74,12 @@ def print_module(module, verdicts, seconds, verbose):
     sys.stdout.flush()
 
 
-def print_batteries(everything):
-    """Print how many tests ran on cloop's futures and tasks; return whether every module that should have some has."""
+def print_batteries(everything, expected):
+    """Print how many tests ran on cloop's futures and tasks; return whether the modules did that are expected to."""
     counts = {name: judge.battery(verdicts) for name, verdicts in everything.items()}
     if any(counts.values()):
         print("%d ran on cloop.Future and cloop.Task in place of asyncio's classes in C" % sum(counts.values()))
-    missing = [name for name in BATTERIES if counts.get(name) == 0]
+    missing = [name for name in expected if counts.get(name) == 0]
     for name in missing:
         print("FAILED %s: no test ran on cloop.Future and cloop.Task" % name)
     return not missing
@@ -104,23 +87,26 @@ def print_batteries(everything):
 
 def main():
     options = arguments()
-    chosen = options.module or modules()
-    if not chosen:
-        print("skipped: %s has no test.test_asyncio" % sys.executable)
+    suite = importlib.import_module(options.suite + "_suite")
+    why_not = suite.prepare()
+    if why_not is not None:
+        print("skipped: %s: %s" % (sys.executable, why_not))
         return 0
+    chosen = options.module or modules(suite)
     sys.path.append(process.ROOT)
     try:
         importlib.import_module(options.loop)
     except ImportError as error:
         print("%s cannot import %s: %s" % (sys.executable, options.loop, error))
         return 1
-    print("%s %s, loop %s" % (platform.python_implementation(), platform.python_version(), options.loop))
+    on = (suite.PACKAGE, platform.python_implementation(), platform.python_version(), options.loop)
+    print("%s on %s %s, loop %s" % on)
     print(row("module", [title for _, title in COLUMNS], ""))
     limits = process.Limits(options.test_limit, options.module_limit)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     everything = {}
     with concurrent.futures.ThreadPoolExecutor(options.j) as pool:
-        runs = [(name, pool.submit(judge.module, name, options.loop, options.test, limits)) for name in chosen]
+        runs = [(name, pool.submit(judge.module, suite, name, options.loop, options.test, limits)) for name in chosen]
         try:
             for name, run in runs:
                 verdicts, seconds = run.result()
@@ -135,11 +121,13 @@ def main():
     totals = judge.count(every)
     print(row("total", [totals[key] for key, _ in COLUMNS], ""))
     if options.test is None and options.loop == "cloop":
-        for entry in judge.stale(every, chosen):
+        for entry in judge.stale(suite.listed.ENTRIES, every, chosen):
             print("listed, but no such test in this version: %s" % entry.pattern)
     complete = True
     if options.test is None and options.loop == "cloop" and os.environ.get("CLOOP_TASKS") != "stock":
-        complete = print_batteries(everything)
+        complete = print_batteries(everything, suite.BATTERIES)
+    if totals["failed"]:
+        print("%d different tests failed; many run in several classes" % judge.failed_by_name(every))
     if options.json:
         with open(options.json, "w") as file:
             json.dump(judge.as_json(options.loop, everything), file, indent=1)

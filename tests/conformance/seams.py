@@ -53,6 +53,19 @@ class LoopCounter:
         return int.from_bytes(self._memory[:], "little")
 
 
+def count_instances(loop_class):
+    """Counts the loops of a class from here on, subclasses' included."""
+    counter = LoopCounter()
+    initialise = loop_class.__init__
+
+    def __init__(self, *args, **kwargs):
+        initialise(self, *args, **kwargs)
+        counter.add()
+
+    loop_class.__init__ = __init__
+    return counter
+
+
 def asyncio_factory():
     return asyncio.SelectorEventLoop
 

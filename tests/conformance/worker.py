@@ -1,6 +1,6 @@
-"""Runs one module of test.test_asyncio in this process: python worker.py JOB.
+"""Runs one module of a suite in this process: python worker.py JOB.
 
-JOB is a JSON file: the module, the loop (null for asyncio as it comes), patterns of the tests to
+JOB is a JSON file: the suite, the module, the loop (null for asyncio as it comes), patterns of the tests to
 run (null for all), the tests to leave out, a time limit for each test, and the file that takes
 the results, one JSON object a line. A test that is started and not finished there is the
 one that took the process down.
@@ -8,20 +8,18 @@ one that took the process down.
 
 import faulthandler
 import fnmatch
+import importlib
 import json
 import signal
 import sys
 import unittest
 
-import seams
 from test import support
 
-PACKAGE = "test.test_asyncio."
 
-
-def short_id(test):
+def short_id(test, package):
     name = test.id()
-    return name[len(PACKAGE) :] if name.startswith(PACKAGE) else name
+    return name[len(package) + 1 :] if name.startswith(package + ".") else name
 
 
 def flatten(suite):
@@ -32,14 +30,15 @@ def flatten(suite):
             yield test
 
 
-def wanted(test, patterns):
-    return patterns is None or any(fnmatch.fnmatchcase(short_id(test), pattern) for pattern in patterns)
+def wanted(name, patterns):
+    return patterns is None or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 class Recorder(unittest.TestResult):
-    def __init__(self, results, limit, counter, batteries):
+    def __init__(self, results, package, limit, counter, batteries):
         super().__init__()
         self.results = results
+        self.package = package
         self.limit = limit
         self.counter = counter
         self.batteries = batteries
@@ -53,7 +52,7 @@ class Recorder(unittest.TestResult):
     def startTest(self, test):
         super().startTest(test)
         battery = isinstance(test, self.batteries)
-        self.record = {"id": short_id(test), "outcome": "passed", "detail": "", "battery": battery}
+        self.record = {"id": short_id(test, self.package), "outcome": "passed", "detail": "", "battery": battery}
         self.write({"started": self.record["id"]})
         faulthandler.dump_traceback_later(self.limit, exit=True)
 
@@ -72,7 +71,9 @@ class Recorder(unittest.TestResult):
 
     def note(self, test, outcome, detail):
         if self.record is None:  # a fixture of the class or the module
-            self.write({"id": short_id(test), "outcome": outcome, "detail": detail, "loops": 0, "fixture": True})
+            self.write(
+                {"id": short_id(test, self.package), "outcome": outcome, "detail": detail, "loops": 0, "fixture": True}
+            )
         elif self.record["outcome"] == "failed":
             self.record["detail"] += "\n" + detail
         else:
@@ -103,22 +104,27 @@ def main():
     with open(sys.argv[1]) as file:
         job = json.load(file)
     sys.path.append(job["root"])  # last, so that an installed cloop comes first
-    counter = None if job["loop"] is None else seams.install(job["loop"])
+    suite = importlib.import_module(job["suite"])
+    counter = suite.install(job["loop"])
     support.verbose = 0
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-    suite = unittest.defaultTestLoader.loadTestsFromName(PACKAGE + job["module"])
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so do those of nohup
+    name = "%s.%s" % (suite.PACKAGE, job["module"])
+    tests = unittest.defaultTestLoader.loadTestsFromName(name)
     batteries = ()
-    if counter is not None and PACKAGE + job["module"] in sys.modules:  # not if its import was skipped
-        module = sys.modules[PACKAGE + job["module"]]
-        seams.adapt(module)
-        batteries = tuple(seams.batteries(module))
-        suite.addTests(map(unittest.defaultTestLoader.loadTestsFromTestCase, seams.classes_on_cloop(module)))
-    leave_out = set(job["leave_out"])
-    chosen = [test for test in flatten(suite) if short_id(test) not in leave_out and wanted(test, job["only"])]
+    if counter is not None and name in sys.modules:  # not if its import was skipped
+        batteries, more = suite.complete(sys.modules[name])
+        tests.addTests(map(unittest.defaultTestLoader.loadTestsFromTestCase, more))
+    chosen = []
+    for test in flatten(tests):
+        test_id = short_id(test, suite.PACKAGE)
+        if suite.concerns(test, job["loop"]) and test_id not in job["leave_out"] and wanted(test_id, job["only"]):
+            chosen.append(test)
     with open(job["results"], "a") as results:
-        recorder = Recorder(results, job["limit"], counter, batteries)
+        recorder = Recorder(results, suite.PACKAGE, job["limit"], counter, batteries)
         unittest.TestSuite(chosen).run(recorder)
         recorder.write({"finished": True})
+    faulthandler.dump_traceback_later(job["limit"], exit=True)  # the end waits for threads that a failed test left
 
 
 if __name__ == "__main__":

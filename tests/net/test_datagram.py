@@ -722,6 +722,18 @@ def test_unix_pair(endpoint, until):
         assert protocol.data == [b"", b"one", b"two"]
 
 
+def test_unix_pair_sends(endpoint, native):
+    ours, peer = socket.socketpair(UNIX, socket.SOCK_DGRAM)
+    with peer:
+        transport, protocol = endpoint(sock=ours)
+        native(transport)  # asyncio's finds no peer in the name '', and fails with a TypeError
+        transport.sendto(b"one")
+        transport.sendto(b"two", None)
+        peer.settimeout(20)
+        assert [peer.recv(10), peer.recv(10)] == [b"one", b"two"]
+        assert not protocol.errors and not transport.is_closing()
+
+
 def test_stale_socket_is_replaced(endpoint, path, until):
     with socket.socket(UNIX, socket.SOCK_DGRAM) as old:
         old.bind(path)

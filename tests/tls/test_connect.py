@@ -2,6 +2,7 @@
 
 import array
 import asyncio
+import contextvars
 import inspect
 import socket
 import sys
@@ -10,6 +11,8 @@ import pytest
 
 SHUTDOWN_TIMEOUT = "ssl_shutdown_timeout" in inspect.signature(asyncio.AbstractEventLoop.create_connection).parameters
 TIMEOUTS = ["ssl_handshake_timeout"] + (["ssl_shutdown_timeout"] if SHUTDOWN_TIMEOUT else [])
+
+VAR = contextvars.ContextVar("VAR", default="unset")
 
 
 def echoing(stage):
@@ -224,6 +227,47 @@ def test_wrong_arguments_of_a_server(same, method, name, tmp_path):
         return made
 
     same(body)
+
+
+def test_callbacks_see_a_copy_of_the_context_of_the_server(same, contexts):
+    # A listener calls from the loop's own context, and the task that waits for the handshake copies the current one.
+    def body(stage):
+        async def main():
+            seen = []
+            gone = stage.loop.create_future()
+
+            def note(protocol, *args):
+                seen.append(VAR.get())
+
+            def factory():
+                note(None)
+                VAR.set(VAR.get() + "'s copy")
+                return stage.recorder(made=note, data=answer, lost=lambda *args: note(*args) or gone.set_result(None))
+
+            def answer(protocol, data):
+                note(protocol)
+                protocol.transport.write(data)
+                protocol.transport.close()
+
+            VAR.set("server")
+            server = await stage.loop.create_server(factory, "127.0.0.1", 0, ssl=contexts.usual_server())
+            VAR.set("later")
+            address = server.sockets[0].getsockname()
+            for _ in range(2):
+                await echoed(
+                    stage,
+                    lambda factory: stage.loop.create_connection(
+                        factory, *address, ssl=contexts.usual_client(), server_hostname="localhost"
+                    ),
+                )
+                await gone
+                gone = stage.loop.create_future()
+            server.close()
+            return seen
+
+        return stage.run(main())
+
+    assert same(body)["result"] == ["server"] + ["server's copy"] * 3 + ["server"] + ["server's copy"] * 3
 
 
 @pytest.mark.parametrize("timeout", TIMEOUTS)

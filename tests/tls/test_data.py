@@ -530,6 +530,18 @@ def test_writing_is_paused_and_resumed(same, limits, side):
     assert same(body)["result"] == ([("made",), ("pause",)], [("made",), ("pause",), ("resume",)])
 
 
+def test_nothing_waits_after_the_end(stage, native):
+    protocol = stage.recorder()
+    transport, peer = stage.connect(protocol)
+    peer.raw(peer.close_notify())
+    peer.half_close()
+    stage.until(lambda: protocol.lost)
+    for _ in range(3):
+        transport.write(b"late")
+    native(transport, before=(3, 11))  # asyncio's asks a transport below that is gone: AttributeError
+    assert transport.get_write_buffer_size() == 0
+
+
 @pytest.mark.parametrize("method", ["pause", "resume"])
 @pytest.mark.parametrize("error", [ZeroDivisionError])
 def test_flow_control_raises(same, method, error):
