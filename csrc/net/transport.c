@@ -505,10 +505,25 @@ cl_transport_report_stray(TransportObject *self)
     return status;
 }
 
+PyObject *
+cl_transport_enter_from_outside(TransportObject *self)
+{
+    PyObject *context = Py_NewRef(self->t_context);
+    if (PyContext_Enter(context) < 0) {
+        PyErr_Clear();
+        Py_CLEAR(context);
+    }
+    return context;
+}
+
 static int
 tell_flow(TransportObject *self, PyObject *name, const char *failure)
 {
-    if (cl_transport_tell(self, name, NULL, NULL) == 0)
+    PyObject *context = cl_transport_enter_from_outside(self);
+    int called = cl_transport_tell(self, name, NULL, NULL);
+    if (context != NULL)
+        called = cl_transport_leave(context, called);
+    if (called == 0)
         return 0;
     if (cl_error_is_exit())
         return -1;

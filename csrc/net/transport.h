@@ -185,6 +185,10 @@ int cl_transport_tell(TransportObject *self, PyObject *name, PyObject *arg,
 PyObject *cl_transport_enter(TransportObject *self);
 int cl_transport_leave(PyObject *context, int status);
 
+/* The same for what somebody else's callback or task sets off; NULL without an exception
+ * if it is one of the connection's own: then there is nothing to leave. */
+PyObject *cl_transport_enter_from_outside(TransportObject *self);
+
 /* What was raised and has no other place to go is reported as a callback's
  * exception. 0, or -1 if it must leave the loop. */
 int cl_transport_report_stray(TransportObject *self);

@@ -443,10 +443,13 @@ TLS_resume_reading(TLSObject *self, PyObject *Py_UNUSED(ignored))
         self->x_flags &= (uint16_t)~CL_X_READING_PAUSED;
         PyObject *callback = PyObject_GetAttr((PyObject *)self,
                                               self->x_loop->l_st->str__resume);
+        PyObject *context = self->x_flags & CL_X_RAW_IS_STREAM
+                                ? ((TransportObject *)self->x_raw)->t_context
+                                : NULL;
         int status =
             callback == NULL
                 ? -1
-                : cl_loop_call_soon(self->x_loop, callback, NULL, 0, NULL);
+                : cl_loop_call_soon(self->x_loop, callback, NULL, 0, context);
         Py_XDECREF(callback);
         if (status < 0)
             return NULL;

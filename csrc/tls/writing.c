@@ -134,7 +134,13 @@ static int
 tell_app(TLSObject *self, PyObject *name, const char *failure)
 {
     PyObject *protocol = Py_XNewRef(self->x_protocol);
+    PyObject *context =
+        self->x_flags & CL_X_RAW_IS_STREAM
+            ? cl_transport_enter_from_outside((TransportObject *)self->x_raw)
+            : NULL;
     int status = cl_tls_call(protocol, name);
+    if (context != NULL)
+        status = cl_transport_leave(context, status);
     Py_XDECREF(protocol);
     if (status == 0 || cl_error_is_exit())
         return status;

@@ -1,6 +1,7 @@
 """Writing and reading at the pace of the slower side: buffers, water marks, pauses, and what is written when."""
 
 import asyncio
+import contextvars
 import mmap
 import os
 import socket
@@ -1035,3 +1036,23 @@ def test_write_of_very_much(connect, recorder, until):
         peer.shutdown(socket.SHUT_RDWR)
         reader.join()
     assert got[0][0] == size + 3
+
+
+def test_flow_control_runs_in_the_connections_context(loop, connect, recorder, collect, native):
+    var = contextvars.ContextVar("var", default="connection")
+    seen = []
+    protocol = recorder()
+    protocol.pause_writing = lambda: seen.append(var.get())
+    protocol.resume_writing = lambda: seen.append(var.get())
+    transport, peer = connect(protocol)
+    native(transport)  # asyncio's are called in the context of whoever writes
+
+    async def writer():
+        var.set("writer")
+        transport.set_write_buffer_limits(high=0)
+        transport.write(b"x" * 2**22)
+        return var.get()
+
+    assert loop.run_until_complete(writer()) == "writer"
+    assert len(collect(peer, 2**22)) == 2**22
+    assert seen == ["connection", "connection"]
