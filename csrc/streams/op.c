@@ -241,16 +241,11 @@ line_too_long(StreamOpObject *op, PyObject *overrun)
     }
     Py_XDECREF(consumed);
     Py_XDECREF(args);
-    if (error != NULL) {
+    if (error == NULL) /* ... or what was raised instead */
+        error = PyErr_GetRaisedException();
+    if (error != NULL)
         PyException_SetContext(error, overrun);
-        PyErr_SetRaisedException(error);
-    }
-    else if (PyErr_Occurred()) {
-        Py_DECREF(overrun);
-    }
-    else {
-        PyErr_SetRaisedException(overrun);
-    }
+    PyErr_SetRaisedException(error != NULL ? error : overrun);
     return FAILED;
 }
 
