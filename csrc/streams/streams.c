@@ -237,8 +237,9 @@ cl_streams_adopt_reader(cl_state *st, PyObject *reader)
     if (!streams->s_on || Py_TYPE(reader) != streams->s_reader.g_type ||
         !cl_guard_holds(&streams->s_reader) || !is_loops(st, reader))
         return 0;
-    PyObject *dict = cl_streams_dict(reader);
+    PyObject *dict = Py_XNewRef(cl_streams_dict(reader));
     int status = dict == NULL ? -1 : cl_reader_take_over(st, dict);
+    Py_XDECREF(dict);
     return status <= 0 ? status : become(st, reader, &streams->s_own_reader);
 }
 
