@@ -3,6 +3,20 @@
 
 #include "streams/reader.h"
 
+/* Whether a program has put a data_received() of its own on the protocol. */
+static bool
+is_overridden(cl_state *st, PyObject *protocol)
+{
+    PyObject *dict = Py_XNewRef(cl_streams_dict(protocol));
+    bool found =
+        dict == NULL ||
+        PyDict_GetItemWithError(dict, st->str_data_received) != NULL ||
+        PyErr_Occurred();
+    Py_XDECREF(dict);
+    PyErr_Clear();
+    return found;
+}
+
 int
 cl_feed(cl_state *st, PyObject *protocol, const char *data, size_t size)
 {
@@ -10,7 +24,8 @@ cl_feed(cl_state *st, PyObject *protocol, const char *data, size_t size)
     bool known;
     if (!cl_streams_owns(st, protocol) ||
         !cl_guard_holds(&streams->s_protocol) ||
-        !cl_guard_holds(&streams->s_own_protocol))
+        !cl_guard_holds(&streams->s_own_protocol) ||
+        is_overridden(st, protocol))
         return 0;
     PyObject *reader = cl_streams_reader_of(st, protocol, &known);
     if (!known)
