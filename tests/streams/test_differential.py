@@ -13,7 +13,6 @@ import gc
 import os
 import re
 import socket
-import sys
 
 import pytest
 
