@@ -468,15 +468,6 @@ def test_thrown(streams, read, started, cls, make):
         coroutine.send(None)
 
 
-def test_stop_iteration_thrown(streams, read):
-    reader, _, _, _ = streams()
-    coroutine = read(reader)
-    with pytest.raises(RuntimeError, match="^coroutine raised StopIteration$") as caught:
-        coroutine.throw(StopIteration("x"))
-    assert type(caught.value.__cause__) is type(caught.value.__context__) is StopIteration
-    assert reader._waiter is None
-
-
 @pytest.mark.parametrize("started", [False, True])
 def test_closed(streams, read, started):
     reader, _, _, _ = streams()
@@ -574,11 +565,9 @@ def test_task_destroyed_while_it_waits(streams, loop, turn, read, reports):
     reader, _, _, _ = streams()
     reading = loop.create_task(read(reader))
     turn()
-    reading = weakref.ref(reading)
-    reader._waiter._callbacks  # asyncio's and ours have it
+    del reading
     reader._waiter = None  # which kept the task
     gc.collect()
-    assert reading() is None
     assert [context["message"] for context in reports] == ["Task was destroyed but it is pending!"]
 
 

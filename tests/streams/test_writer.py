@@ -490,9 +490,10 @@ def test_keys_of_the_dicts_that_run_python(both, run):
 
 def test_callback_sees_the_protocol_as_on_asyncio(as_asyncio):
     async def main(loop):
-        seen = []
+        seen, writers = [], []
 
         def connected(reader, writer):
+            writers.append(writer)  # or its destruction would warn, and close the transport
             protocol = writer._protocol
             seen.append((protocol._client_connected_cb is connected, isinstance(writer, asyncio.StreamWriter)))
             seen.append((reader._transport is writer.transport, protocol._stream_reader is reader))
@@ -514,15 +515,17 @@ def test_callback_sees_the_protocol_as_on_asyncio(as_asyncio):
 @pytest.mark.parametrize("how", ["function", "coroutine", "future", "object", "raises", "coroutine raises"])
 def test_callback(as_asyncio, how):
     async def main(loop):
-        seen = []
+        seen, writers = [], []
 
         def function(reader, writer):
+            writers.append(writer)  # or its destruction would warn, and close the transport
             seen.append("called")
             if how == "raises":
                 raise KeyError("x")
             return loop.create_future() if how == "future" else 5
 
         async def coroutine(reader, writer):
+            writers.append(writer)
             seen.append("awaited")
             if how == "coroutine raises":
                 raise KeyError("x")
