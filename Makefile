@@ -22,7 +22,7 @@ BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 PIP := $(PYTHON) -m pip install -q --disable-pip-version-check
 SHARED := $(wildcard ../shared/programs/run_programs.py)
-LIBRARIES := aiohttp anyio asyncpg httptools httpx redis uvicorn websockets
+LIBRARIES := aiohttp aiosmtpd anyio asyncpg httptools httpx redis uvicorn websockets
 # Two need aiohttp, which `make ecosystem` installs.
 PROGRAMS := 000-* 001-0[2-68]* 002-* 003-* 004-0[1-4]* $(if $(wildcard $(VENV)/.ecosystem),001-07* 004-05*)
 
