@@ -69,8 +69,10 @@ def client(loop):
     """Runs function(client) of smtplib in a thread."""
 
     def client(port, function, cls=smtplib.SMTP):
+        options = {} if cls is smtplib.LMTP else {"timeout": 20}  # LMTP's has none before Python 3.9
+
         def work():
-            with cls("127.0.0.1", port, timeout=20) as client:
+            with cls("127.0.0.1", port, **options) as client:
                 return function(client)
 
         return loop.run_in_executor(None, work)
