@@ -252,10 +252,10 @@ class Run:
 
 LETTERS = st.sampled_from(b"aaab\r\n")
 CHUNKS = st.lists(LETTERS, max_size=40).map(bytes)
-LONG = st.builds(lambda chunk, times: chunk * times, CHUNKS, st.sampled_from([1, 10]))
+LONG = st.builds(lambda chunk, times: chunk * times, CHUNKS, st.sampled_from([3, 10]))
 SEPARATORS = [b"\n", b"\r\n", b"ab", b"aab", b"aaaab", b"a" * 20, b"", bytearray(b"\n"), "text", ()]
 SEPARATORS += [(b"\r\n", b"\n"), (b"ab", b"b", b"aaaa"), (b"\n", b"")]  # several: from 3.13 on
-SIZES = [0, 1, 2, 5, 17, 100, 400, -1, -5, 2**70, True, "text", None]
+SIZES = [0, 1, 2, 3, 4, 5, 17, 100, 400, -1, -5, 2**70, True, "text", None]
 
 READ = st.one_of(
     st.tuples(st.just("read"), st.sampled_from(SIZES)),
@@ -291,8 +291,8 @@ STEP = st.one_of(SEND, START, SEND, START, FEED, SELDOM, BURST, st.tuples(st.jus
 PROGRAMS = st.fixed_dictionaries(
     {
         "flavour": st.sampled_from(["", "", "", "stock tasks", "eager tasks", "create_future", "call_soon", "debug"]),
-        "limit": st.sampled_from([1, 2, 5, 20, 50, 1000]),
-        "steps": st.lists(STEP, min_size=2, max_size=14),
+        "limit": st.sampled_from([1, 2, 3, 5, 10, 20, 50, 1000]),
+        "steps": st.lists(STEP, min_size=4, max_size=16),
     }
 )
 
@@ -306,7 +306,7 @@ def notes_of(loop, program):
 
 def test_streams_do_on_cloop_what_they_do_on_asyncio(cloop):
     @hypothesis.settings(
-        max_examples=EXAMPLES or 250,
+        max_examples=EXAMPLES or 500,
         derandomize=not EXAMPLES,
         database=None,
         deadline=None,

@@ -51,6 +51,13 @@ def ends(loop):
     return ends
 
 
+def finish(coroutine):
+    """What the coroutine returns at once."""
+    with pytest.raises(StopIteration) as caught:
+        coroutine.send(None)
+    return caught.value.value
+
+
 # What it is
 
 
@@ -237,6 +244,35 @@ def test_limit_may_change(streams, arrive, run):
         run(reader.readline())
     assert reader._buffer == b"" and type(caught.value.__context__) is asyncio.LimitOverrunError
     assert caught.value.__context__.consumed == 5
+
+
+@pytest.mark.parametrize("separator", [b"\n", b"\r\n", b"aab", b"abab", b"aaaa", b"abcabd"])
+@pytest.mark.parametrize("before", [b"", b"x", b"a", b"ab", b"aaa", b"\r", b"abcab", b"abcabcab"])
+def test_separator_comes_in_pieces(streams, separator, before):
+    reader, _, _, _ = streams()
+    data = before + separator
+    data = data[: data.index(separator) + len(separator)]
+    for size in (1, 2, 3):
+        coroutine = reader.readuntil(separator)
+        coroutine.send(None)
+        for at in range(0, len(data), size):
+            reader.feed_data(data[at : at + size])
+            if at + size < len(data):
+                assert coroutine.send(None) is reader._waiter
+        assert finish(coroutine) == data and reader._buffer == b""
+
+
+def test_woken_without_data(streams, read):
+    """By somebody who has no business there: read() takes it for the end, the others wait again."""
+    reader, _, _, _ = streams()
+    coroutine = read(reader)
+    coroutine.send(None).set_result(None)
+    if read.name == "read":
+        assert finish(coroutine) == b""
+        return
+    assert coroutine.send(None) is reader._waiter
+    reader.feed_data(DATA)
+    assert finish(coroutine) == FIRST[read.name]
 
 
 def test_buffer_may_be_edited_and_replaced(streams, arrive, run):
@@ -432,9 +468,7 @@ def test_driven_by_hand(streams, read):
     assert reader._waiter is waiter and waiter._asyncio_future_blocking is True and not coroutine.cr_running
     assert coroutine.cr_await is not None
     reader.feed_data(DATA)
-    with pytest.raises(StopIteration) as caught:
-        coroutine.send(None)
-    assert caught.value.value == FIRST[read.name] and coroutine.cr_await is None
+    assert finish(coroutine) == FIRST[read.name] and coroutine.cr_await is None
     for _ in range(2):
         with pytest.raises(RuntimeError, match="^cannot reuse already awaited coroutine$"):
             coroutine.send(None)
@@ -1048,9 +1082,7 @@ def test_future_that_is_done(streams, loop, run):
     done = loop.create_future()
     done.set_result(None)
     reader._loop = mock.Mock(create_future=lambda: done)
-    with pytest.raises(StopIteration) as caught:
-        reader.read(5).send(None)
-    assert caught.value.value == b"" and reader._waiter is None
+    assert finish(reader.read(5)) == b"" and reader._waiter is None
 
 
 def test_loop_that_overrides(loop_class, new_loop, read):
