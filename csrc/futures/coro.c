@@ -76,14 +76,28 @@ check_not_done(cl_coro *coro)
                         "cannot reuse already awaited coroutine");
 }
 
+/* A StopIteration would look like a result. */
+static void
+replace_stop_iteration(void)
+{
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration))
+        return;
+    PyObject *stop = PyErr_GetRaisedException();
+    PyErr_SetString(PyExc_RuntimeError, "coroutine raised StopIteration");
+    PyObject *error = PyErr_GetRaisedException();
+    PyException_SetCause(error, Py_NewRef(stop));
+    PyException_SetContext(error, stop);
+    PyErr_SetRaisedException(error);
+}
+
 /* Ends the coroutine with the exception that is set. */
 static PySendResult
 fail(cl_coro *coro)
 {
     if (coro->c_ops->fail != NULL)
         coro->c_ops->fail(coro);
+    replace_stop_iteration();
     PyObject *error = PyErr_GetRaisedException();
-    coro->c_state = CL_CORO_DONE;
     (void)cl_coro_clear(coro);
     PyErr_SetRaisedException(error);
     return PYGEN_ERROR;
@@ -92,7 +106,6 @@ fail(cl_coro *coro)
 static PySendResult
 done(cl_coro *coro)
 {
-    coro->c_state = CL_CORO_DONE;
     (void)cl_coro_clear(coro);
     return PYGEN_RETURN;
 }
@@ -258,6 +271,7 @@ cl_coro_traverse(cl_coro *coro, visitproc visit, void *arg)
 int
 cl_coro_clear(cl_coro *coro)
 {
+    coro->c_state = CL_CORO_DONE;
     coro->c_ops->drop(coro);
     Py_CLEAR(coro->c_future);
     Py_CLEAR(coro->c_inner);
@@ -285,7 +299,6 @@ cl_coro_dying(cl_coro *coro)
         PyObject_CallFinalizerFromDealloc((PyObject *)coro) < 0)
         return false;
     PyObject_GC_UnTrack(coro);
-    coro->c_state = CL_CORO_DONE;
     (void)cl_coro_clear(coro);
     return true;
 }

@@ -3,13 +3,28 @@
 
 #include "streams/reader.h"
 
+/* Whether a program has put a data_received() of its own on the protocol. */
+static bool
+is_overridden(cl_state *st, PyObject *protocol)
+{
+    PyObject *dict = Py_XNewRef(cl_streams_dict(protocol));
+    bool found =
+        dict == NULL ||
+        PyDict_GetItemWithError(dict, st->str_data_received) != NULL ||
+        PyErr_Occurred();
+    Py_XDECREF(dict);
+    PyErr_Clear();
+    return found;
+}
+
 /* Whether data_received() is ours to do. */
 static bool
 is_plain(cl_state *st, PyObject *protocol)
 {
     return cl_streams_owns(st, protocol) &&
            cl_guard_holds(&st->streams->s_protocol) &&
-           cl_guard_holds(&st->streams->s_own_protocol);
+           cl_guard_holds(&st->streams->s_own_protocol) &&
+           !is_overridden(st, protocol);
 }
 
 int

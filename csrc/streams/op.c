@@ -5,6 +5,7 @@
 
 #include "core/args.h"
 #include "core/errors.h"
+#include "core/loop.h"
 #include "futures/coro.h"
 #include "futures/future.h"
 #include "streams/reader.h"
@@ -31,7 +32,7 @@ typedef struct {
 } StreamOpObject;
 
 /* What an attempt comes to. */
-typedef enum { FAILED = -1, WAIT, READY, HAND_OVER } outcome;
+typedef enum { FAILED = -1, WAIT, READY, HAND_OVER, GO_ON } outcome;
 
 typedef outcome (*attempt_fn)(StreamOpObject *op, bool fresh,
                               PyObject **result);
@@ -131,13 +132,13 @@ overrun(StreamOpObject *op, const char *message, Py_ssize_t consumed)
 
 /* ---------------------------------------------------------------------- reading */
 
-/* The beginning of every read: READY to go on. */
+/* The beginning of every read. */
 static outcome
 begin(cl_reader *reader)
 {
     PyObject *error = reader->r_exception;
     if (error == Py_None)
-        return READY;
+        return GO_ON;
     if (!PyExceptionInstance_Check(error))
         return HAND_OVER;
     PyErr_SetObject((PyObject *)Py_TYPE(error), error);
@@ -241,16 +242,11 @@ line_too_long(StreamOpObject *op, PyObject *overrun)
     }
     Py_XDECREF(consumed);
     Py_XDECREF(args);
-    if (error != NULL) {
+    if (error == NULL) /* ... or what was raised instead */
+        error = PyErr_GetRaisedException();
+    if (error != NULL)
         PyException_SetContext(error, overrun);
-        PyErr_SetRaisedException(error);
-    }
-    else if (PyErr_Occurred()) {
-        Py_DECREF(overrun);
-    }
-    else {
-        PyErr_SetRaisedException(overrun);
-    }
+    PyErr_SetRaisedException(error != NULL ? error : overrun);
     return FAILED;
 }
 
@@ -306,7 +302,11 @@ wait_for_data(StreamOpObject *op)
     }
     if (cl_reader_is_paused(reader) && cl_reader_resume(st, reader) < 0)
         return FAILED;
-    if (!cl_reader_is_plain(reader)) /* Python has run */
+    /* Python may have run; and awaiting a future of the program's own is for Python. */
+    LoopObject *ours =
+        reader->r_loop == NULL ? NULL : cl_loop_cast(reader->r_loop);
+    if (!cl_reader_is_plain(reader) || ours == NULL ||
+        cl_loop_overrides(ours, CL_OVERRIDES_CREATE_FUTURE))
         return HAND_OVER;
     PyObject *loop = Py_NewRef(reader->r_loop);
     PyObject *future = cl_future_create(st, loop);
@@ -330,14 +330,14 @@ waited(StreamOpObject *op)
     Py_XSETREF(op->s_reader->r_waiter, Py_NewRef(Py_None));
 }
 
-/* The message that was received without a copy, if it was: READY. */
+/* The message, if it was received without a copy. */
 static outcome
 claim(StreamOpObject *op, PyObject **result)
 {
     if (op->s_kind != READEXACTLY)
-        return WAIT;
+        return GO_ON;
     *result = cl_reader_claim(op->s_reader);
-    return *result != NULL ? READY : PyErr_Occurred() ? FAILED : WAIT;
+    return *result != NULL ? READY : PyErr_Occurred() ? FAILED : GO_ON;
 }
 
 /* --------------------------------------------------------------------- draining */
@@ -351,12 +351,13 @@ is_drained(cl_state *st, PyObject *protocol)
         !cl_guard_holds(&streams->s_own_protocol) ||
         !cl_guard_holds(&streams->s_protocol))
         return false;
-    PyObject *dict = cl_streams_dict(protocol);
+    PyObject *dict = Py_XNewRef(cl_streams_dict(protocol));
     bool drained =
         dict != NULL &&
         PyDict_GetItemWithError(dict, st->str__connection_lost) == Py_False &&
         PyDict_GetItemWithError(dict, st->str__paused) == Py_False &&
         PyDict_GetItemWithError(dict, st->str__drain_helper) == NULL;
+    Py_XDECREF(dict);
     PyErr_Clear();
     return drained;
 }
@@ -390,31 +391,31 @@ has_no_exception(cl_state *st, PyObject *self)
            (reader != NULL && reader->r_exception == Py_None);
 }
 
+/* The attribute in the dict, a new reference; or NULL, without an exception. */
+static PyObject *
+kept(PyObject *dict, PyObject *name)
+{
+    PyObject *value =
+        dict == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(dict, name));
+    PyErr_Clear();
+    return value;
+}
+
 static outcome
 try_drain(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
 {
     cl_state *st = op->s_coro.c_st;
-    cl_streams *streams = st->streams;
-    if (Py_TYPE(op->s_self) != streams->s_own_writer.g_type ||
-        !cl_guard_holds(&streams->s_own_writer) ||
-        !cl_guard_holds(&streams->s_writer))
-        return HAND_OVER;
-    PyObject *dict = cl_streams_dict(op->s_self);
-    PyObject *reader = NULL, *transport = NULL, *protocol = NULL;
-    if (dict != NULL) {
-        reader = PyDict_GetItemWithError(dict, st->str__reader);
-        transport = PyDict_GetItemWithError(dict, st->str__transport);
-        protocol = PyDict_GetItemWithError(dict, st->str__protocol);
-    }
-    PyErr_Clear();
-    if (reader == NULL || transport == NULL || protocol == NULL ||
-        !has_no_exception(st, reader))
-        return HAND_OVER;
-    Py_INCREF(protocol);
-    Py_INCREF(transport);
-    bool ready = !is_closing(st, transport) && is_drained(st, protocol);
-    Py_DECREF(transport);
-    Py_DECREF(protocol);
+    PyObject *dict = Py_XNewRef(cl_streams_dict(op->s_self));
+    PyObject *reader = kept(dict, st->str__reader);
+    PyObject *transport = kept(dict, st->str__transport);
+    PyObject *protocol = kept(dict, st->str__protocol);
+    bool ready = reader != NULL && transport != NULL && protocol != NULL &&
+                 has_no_exception(st, reader) && !is_closing(st, transport) &&
+                 is_drained(st, protocol);
+    Py_XDECREF(dict);
+    Py_XDECREF(reader);
+    Py_XDECREF(transport);
+    Py_XDECREF(protocol);
     if (!ready)
         return HAND_OVER;
     *result = Py_NewRef(Py_None);
@@ -463,22 +464,23 @@ hand_over(StreamOpObject *op)
 static outcome
 read_on(StreamOpObject *op, bool fresh, PyObject **result)
 {
-    outcome is = READY;
+    outcome is;
     if (!fresh) {
         waited(op);
         is = cl_coro_resume(&op->s_coro) < 0 ? FAILED : claim(op, result);
         op->s_reader->r_wanted = 0;
-        if (is == READY)
-            return READY;
     }
     else if (cl_reader_flush(op->s_reader) < 0) {
-        return FAILED;
+        is = FAILED;
     }
-    if (!cl_reader_is_plain(op->s_reader))
+    else {
+        is = GO_ON;
+    }
+    if (is == GO_ON && !cl_reader_is_plain(op->s_reader))
         return HAND_OVER;
-    if (fresh)
+    if (is == GO_ON && fresh)
         is = begin(op->s_reader);
-    if (is != FAILED && is != HAND_OVER)
+    if (is == GO_ON)
         is = operations[op->s_kind].attempt(op, fresh, result);
     is = conclude(op, is, result);
     return is == WAIT ? wait_for_data(op) : is;
@@ -567,20 +569,23 @@ static const operation operations[] = {
 
 /* --------------------------------------------------------------- make and free */
 
+/* `reader` is NULL for what is no reader's. */
 static PyObject *
-new_op(cl_state *st, op_kind kind, PyObject *self, Py_ssize_t size,
-       PyObject *arg)
+new_op(cl_state *st, op_kind kind, PyObject *self, cl_reader *reader,
+       Py_ssize_t size, PyObject *arg)
 {
+    Py_XINCREF(reader); /* making an object may run Python */
     StreamOpObject *op = (StreamOpObject *)cl_future_allocate(
         st->StreamOpType, sizeof(*op), &st->spare_stream_ops,
         &st->spare_stream_op_count);
-    if (op == NULL)
+    if (op == NULL) {
+        Py_XDECREF(reader);
         return NULL;
+    }
     op->s_coro.c_ops = operations[kind].coro_ops;
     op->s_coro.c_st = st;
     op->s_self = Py_NewRef(self);
-    if (kind < DRAIN)
-        op->s_reader = (cl_reader *)Py_XNewRef(cl_reader_find(st, self));
+    op->s_reader = reader;
     op->s_arg = Py_XNewRef(arg);
     op->s_size = size;
     op->s_kind = (uint8_t)kind;
@@ -633,11 +638,32 @@ cl_stream_op_setup(PyObject *module, cl_state *st)
 
 /* ----------------------------------------------------------------------- methods */
 
+/* A method without arguments. What a program has put in its place is called now. */
 static PyObject *
-new_for(PyObject *self, op_kind kind)
+read_line(PyObject *self, op_kind kind)
 {
     cl_state *st = cl_streams_state(self);
-    return st == NULL ? NULL : new_op(st, kind, self, 0, NULL);
+    cl_reader *reader = st == NULL ? NULL : cl_reader_find(st, self);
+    if (reader != NULL)
+        return new_op(st, kind, self, reader, 0, NULL);
+    return st == NULL ? NULL : call_stock(st, kind, self, NULL, 0, NULL);
+}
+
+static PyObject *
+drain(PyObject *self, op_kind kind)
+{
+    cl_state *st = cl_streams_state(self);
+    if (st == NULL)
+        return NULL;
+    cl_streams *streams = st->streams;
+    cl_guard *stock =
+        kind == DRAIN ? &streams->s_writer : &streams->s_protocol;
+    cl_guard *own =
+        kind == DRAIN ? &streams->s_own_writer : &streams->s_own_protocol;
+    return Py_TYPE(self) == own->g_type && cl_guard_holds(own) &&
+                   cl_guard_holds(stock)
+               ? new_op(st, kind, self, NULL, 0, NULL)
+               : call_stock(st, kind, self, NULL, 0, NULL);
 }
 
 /* The only argument, borrowed, by position or by this name; NULL if there is none or
@@ -665,10 +691,11 @@ read_size(PyObject *self, op_kind kind, PyObject *const *args,
     if (st == NULL)
         return NULL;
     PyObject *number = only("n", args, nargs, kwnames);
-    if (number != NULL && PyLong_CheckExact(number)) {
+    cl_reader *reader = cl_reader_find(st, self);
+    if (reader != NULL && number != NULL && PyLong_CheckExact(number)) {
         Py_ssize_t size = PyLong_AsSsize_t(number);
         if (size >= 0)
-            return new_op(st, kind, self, size, NULL);
+            return new_op(st, kind, self, reader, size, NULL);
         PyErr_Clear();
     }
     return call_stock(st, kind, self, args, nargs, kwnames);
@@ -696,16 +723,17 @@ Reader_readuntil(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (st == NULL)
         return NULL;
     PyObject *separator = only("separator", args, nargs, kwnames);
-    if (separator != NULL && PyBytes_CheckExact(separator) &&
+    cl_reader *reader = cl_reader_find(st, self);
+    if (reader != NULL && separator != NULL && PyBytes_CheckExact(separator) &&
         PyBytes_GET_SIZE(separator) > 0)
-        return new_op(st, READUNTIL, self, 0, separator);
+        return new_op(st, READUNTIL, self, reader, 0, separator);
     return call_stock(st, READUNTIL, self, args, nargs, kwnames);
 }
 
 static PyObject *
 Reader_readline(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return new_for(self, READLINE);
+    return read_line(self, READLINE);
 }
 
 static PyObject *
@@ -740,7 +768,7 @@ Reader_exception(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 Reader_anext(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return new_for(self, ANEXT);
+    return read_line(self, ANEXT);
 }
 
 /* Without docstrings: help() finds those of asyncio's methods. */
@@ -760,7 +788,7 @@ PyMethodDef cl_reader_methods[] = {
 static PyObject *
 Protocol_drain_helper(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return new_for(self, DRAIN_HELPER);
+    return drain(self, DRAIN_HELPER);
 }
 
 PyMethodDef cl_protocol_methods[] = {
@@ -769,7 +797,7 @@ PyMethodDef cl_protocol_methods[] = {
 static PyObject *
 Writer_drain(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return new_for(self, DRAIN);
+    return drain(self, DRAIN);
 }
 
 static PyObject *

@@ -62,12 +62,23 @@ cl_reader_setup(PyObject *module, cl_state *st)
     return cl_type_new(module, st, &reader_spec, NULL, 0, 0);
 }
 
+static bool
+is_among(const cl_guard *guard, PyObject *name)
+{
+    for (int i = 0; i < guard->g_count && PyUnicode_Check(name); i++) {
+        if (PyUnicode_CompareWithASCIIString(name, guard->g_names[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* Whether a method that is done here was replaced on the object. */
 static bool
 has_override(const cl_guard *guard, PyObject *dict)
 {
-    for (int i = 0; i < guard->g_count; i++) {
-        if (PyDict_GetItemString(dict, guard->g_names[i]) != NULL)
+    PyObject *key, *value;
+    for (Py_ssize_t at = 0; PyDict_Next(dict, &at, &key, &value);) {
+        if (is_among(guard, key))
             return true;
     }
     return false;
@@ -93,12 +104,11 @@ cl_reader_is_plain(const cl_reader *reader)
 Py_ssize_t
 cl_reader_limit(const cl_reader *reader)
 {
-    Py_ssize_t limit = PyLong_AsSsize_t(reader->r_limit);
-    if (limit == -1 && PyErr_Occurred()) {
-        PyErr_Clear();
-        limit = PY_SSIZE_T_MAX; /* no buffer is that large */
-    }
-    return limit;
+    int overflow;
+    long limit = PyLong_AsLongAndOverflow(reader->r_limit, &overflow);
+    if (overflow > 0)
+        return PY_SSIZE_T_MAX; /* no buffer is that large */
+    return limit < 0 ? -1 : limit;
 }
 
 static cl_reader *
@@ -136,15 +146,18 @@ cl_reader_take_over(cl_state *st, PyObject *dict)
     return status;
 }
 
-/* Those of an object of our class or a subclass; borrowed; or NULL. */
+/* Those of an object of our class or a subclass; borrowed; or NULL. Looking a key up
+ * would compare it with keys of a program's own, which may take the dict away. */
 static cl_reader *
 fields_in(cl_state *st, PyObject *dict)
 {
-    PyObject *found =
-        dict == NULL ? NULL : PyDict_GetItemWithError(dict, st->str__cloop);
-    return found != NULL && Py_TYPE(found) == st->ReaderFieldsType
-               ? (cl_reader *)found
-               : NULL;
+    PyObject *key, *value;
+    for (Py_ssize_t at = 0;
+         dict != NULL && PyDict_Next(dict, &at, &key, &value);) {
+        if (key == st->str__cloop && Py_TYPE(value) == st->ReaderFieldsType)
+            return (cl_reader *)value;
+    }
+    return NULL;
 }
 
 cl_reader *
@@ -245,55 +258,71 @@ cl_reader_filled(cl_state *st, PyObject *self, size_t count)
 
 /* ------------------------------------------------------------------ attributes */
 
-/* The field of an object of our class or a subclass. One that nobody took over, because
- * a program made it of our class, begins without any. */
+/* An object that nobody took over, because a program made it of our class, begins
+ * without any. 0/-1 */
+static int
+add_fields(cl_state *st, PyObject *self)
+{
+    PyObject *dict = Py_XNewRef(cl_streams_dict(self));
+    cl_reader *reader = dict == NULL ? NULL : new_fields(st);
+    int status = reader == NULL ? -1
+                                : PyDict_SetItem(dict, st->str__cloop,
+                                                 (PyObject *)reader);
+    Py_XDECREF(reader);
+    Py_XDECREF(dict);
+    return status;
+}
+
+/* The field of an object of our class or a subclass; NULL, perhaps with an exception,
+ * if there is none. */
 static PyObject **
 locate(PyObject *self, void *closure)
 {
     cl_state *st = cl_streams_state(self);
     PyObject *dict = st == NULL ? NULL : cl_streams_dict(self);
     cl_reader *reader = dict == NULL ? NULL : fields_in(st, dict);
-    if (reader != NULL && cl_reader_flush(reader) < 0)
+    if (reader != NULL && (size_t)closure == offsetof(cl_reader, r_buffer) &&
+        cl_reader_flush(reader) < 0)
         return NULL;
-    if (reader == NULL && dict != NULL && !PyErr_Occurred() &&
-        (reader = new_fields(st)) != NULL) {
-        int status = PyDict_SetItem(dict, st->str__cloop, (PyObject *)reader);
-        Py_DECREF(reader); /* the dict has it */
-        if (status < 0)
-            reader = NULL;
-    }
     return reader == NULL ? NULL
                           : (PyObject **)((char *)reader + (size_t)closure);
 }
 
-static PyObject **
-missing(PyObject *self, void *closure)
+static int
+complain(PyObject *self, void *closure)
 {
-    const PyGetSetDef *def = cl_reader_getset;
-    while (def->closure != closure)
-        def++;
-    PyErr_Format(PyExc_AttributeError, "'%.100s' object has no attribute '%s'",
-                 Py_TYPE(self)->tp_name, def->name);
-    return NULL;
+    static const char *const names[] = {
+#define NAME(name) "_" #name,
+        CL_READER_FIELDS(NAME)
+#undef NAME
+    };
+    size_t first = offsetof(cl_reader, r_limit);
+    if (!PyErr_Occurred())
+        PyErr_Format(PyExc_AttributeError, "'%s' object has no attribute '%s'",
+                     Py_TYPE(self)->tp_name,
+                     names[((size_t)closure - first) / sizeof(PyObject *)]);
+    return -1;
 }
 
 static PyObject *
 get(PyObject *self, void *closure)
 {
     PyObject **field = locate(self, closure);
-    if (field != NULL && *field == NULL)
-        field = missing(self, closure);
-    return field == NULL ? NULL : Py_NewRef(*field);
+    if (field != NULL && *field != NULL)
+        return Py_NewRef(*field);
+    complain(self, closure);
+    return NULL;
 }
 
 static int
 set(PyObject *self, PyObject *value, void *closure)
 {
     PyObject **field = locate(self, closure);
-    if (field != NULL && *field == NULL && value == NULL)
-        field = missing(self, closure);
-    if (field == NULL)
-        return -1;
+    if (field == NULL && value != NULL && !PyErr_Occurred() &&
+        add_fields(cl_streams_state(self), self) == 0)
+        field = locate(self, closure);
+    if (field == NULL || (*field == NULL && value == NULL))
+        return complain(self, closure);
     PyObject *old = *field;
     *field = Py_XNewRef(value);
     Py_XDECREF(old);

@@ -239,8 +239,9 @@ cl_streams_adopt_reader(cl_state *st, PyObject *reader)
         return -1;
     if (Py_TYPE(reader) != streams->s_own_reader.g_type)
         return 0;
-    PyObject *dict = cl_streams_dict(reader);
+    PyObject *dict = Py_XNewRef(cl_streams_dict(reader));
     int status = dict == NULL ? -1 : cl_reader_take_over(st, dict);
+    Py_XDECREF(dict);
     if (status <= 0) { /* it stays asyncio's */
         PyObject *error = PyErr_GetRaisedException();
         if (become(st, reader, &streams->s_reader) < 0)

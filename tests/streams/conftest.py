@@ -1,22 +1,37 @@
-"""What the tests of streams share: a reader on a transport of the loop under test, and the other end as a socket."""
+"""What the tests of streams share: a reader and its protocol on a transport of the loop under test, and a plain socket
+at the other end."""
 
 import asyncio
+import os
 import socket
 
 import pytest
 
+READS = [("read", 4), ("readexactly", 4), ("readuntil", b"\n"), ("readline",), ("__anext__",)]
+
+
+@pytest.fixture(params=READS, ids=[read[0] for read in READS])
+def read(request):
+    """read(reader): the coroutine of one of the methods that read."""
+
+    def read(reader):
+        return getattr(reader, read.name)(*request.param[1:])
+
+    read.name = request.param[0]
+    return read
+
 
 @pytest.fixture
-def streams(loop):
+def streams(loop, turn):
     """streams(limit=..., reader=None, protocol=None): a reader, its protocol and transport, and the peer's socket."""
     made = []
 
-    def streams(limit=2**16, reader=None, protocol=None):
+    def streams(limit=2**16, reader=None, protocol=None, **options):
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.settimeout(5)
         reader = reader or asyncio.StreamReader(limit=limit, loop=loop)
-        protocol = protocol or asyncio.StreamReaderProtocol(reader, loop=loop)
+        protocol = protocol or asyncio.StreamReaderProtocol(reader, loop=loop, **options)
         transport, _ = loop.run_until_complete(loop.create_connection(lambda: protocol, sock=ours))
         made.extend([transport, theirs])
         return reader, protocol, transport, theirs
@@ -24,19 +39,13 @@ def streams(loop):
     yield streams
     for thing in made:
         thing.close()
-    loop.run_until_complete(asyncio.sleep(0))
-    loop.run_until_complete(asyncio.sleep(0))
+    del made[:]
+    if not loop.is_closed():
+        turn()
+        turn()
 
 
 @pytest.fixture
-def until(loop):
-    """Runs the loop until the condition holds."""
-
-    def until(condition):
-        async def wait():
-            while not condition():
-                await asyncio.sleep(0)
-
-        loop.run_until_complete(asyncio.wait_for(wait(), 5))
-
-    return until
+def switched_off():
+    """Whether asyncio's own methods are to run on cloop too."""
+    return os.environ.get("CLOOP_STREAMS") == "stock"
