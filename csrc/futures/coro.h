@@ -70,6 +70,7 @@ extern PyGetSetDef cl_coro_getset[];
     {Py_tp_finalize, cl_coro_finalize}, \
     {Py_tp_clear, cl_coro_clear}, \
     {Py_tp_repr, cl_coro_repr}, \
+    {Py_tp_iter, cl_coro_await}, /* for `yield from` */ \
     {Py_tp_iternext, cl_coro_iternext}, \
     {Py_am_await, cl_coro_await}, \
     CL_AM_SEND(cl_coro_send) \

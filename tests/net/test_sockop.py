@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import sys
+import types
 import warnings
 import weakref
 from random import Random
@@ -416,6 +417,15 @@ def test_it_is_a_coroutine_to_everybody(make, loop, pair):
 
     assert loop.run_until_complete(main()) == b"abcd"
     assert loop.run_until_complete(loop.sock_recv(pair[0], 1)) == b"e"
+
+
+def test_yielded_from(make, loop, pair):
+    @types.coroutine
+    def old_style():
+        return (yield from make())
+
+    pair[1].send(b"abcde")
+    assert loop.run_until_complete(old_style()) == b"abcde"
 
 
 def test_repr_of_its_task(make, start, pair):

@@ -9,6 +9,7 @@ import gc
 import inspect
 import socket
 import sys
+import types
 import warnings
 import weakref
 from unittest import mock
@@ -569,6 +570,18 @@ def test_given_to(streams, run, loop, read, how):
     if how == "wait":
         result = result[0].pop().result()
     assert result == FIRST[read.name]
+
+
+def test_yielded_from(streams, run, read):
+    """As programs did before there was await."""
+    reader, _, _, peer = streams()
+
+    @types.coroutine
+    def old_style():
+        return (yield from read(reader))
+
+    peer.send(DATA)
+    assert run(old_style()) == FIRST[read.name]
 
 
 def test_timeout_leaves_no_waiter(streams, run, arrive, read):
