@@ -93,30 +93,27 @@
 /* interned attribute and keyword names, kept as str_NAME */
 #define CL_STATE_NAMES(X) \
     X(FALLBACK) X(Future) X(TRY_NATIVE) X(Task) X(_SendfileMode) X(_ThreadSafeHandle) \
-    X(__anext__) X(__class__) X(__eq__) X(__ge__) X(__gt__) X(__kwdefaults__) X(__le__) \
-    X(__lt__) X(__ne__) X(__new__) X(__repr__) X(_asyncgen_finalizer_hook) \
-    X(_asyncgen_firstiter_hook) X(_asyncio_future_blocking) X(_attach) X(_buffer) \
-    X(_call_connection_lost) X(_callbacks) X(_cancelled) X(_check_callback) \
-    X(_check_handshake_timeout) X(_check_shutdown_timeout) X(_check_thread) \
-    X(_client_connected_cb) X(_cloop) X(_connection_lost) X(_detach) X(_do_read) \
-    X(_drain_helper) X(_eof) X(_exception) X(_force_close) X(_get_running_loop) \
+    X(__class__) X(__eq__) X(__ge__) X(__gt__) X(__kwdefaults__) X(__le__) X(__lt__) X(__ne__) \
+    X(__repr__) X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) \
+    X(_asyncio_future_blocking) X(_attach) X(_buffer) X(_call_connection_lost) X(_callbacks) \
+    X(_cancelled) X(_check_callback) X(_check_handshake_timeout) X(_check_shutdown_timeout) \
+    X(_check_thread) X(_client_connected_cb) X(_cloop) X(_connection_lost) X(_detach) \
+    X(_do_read) X(_drain_helper) X(_eof) X(_exception) X(_force_close) X(_get_running_loop) \
     X(_handle_signal) X(_header_size) X(_limit) X(_log_destroy_pending) X(_loop) \
-    X(_make_cancelled_error) X(_maybe_resume_transport) X(_msg_callback) X(_paused) \
-    X(_protocol) X(_reader) X(_repr_info) X(_resume) X(_run) X(_run_once) \
-    X(_set_coroutine_origin_tracking) X(_set_result_unless_cancelled) X(_set_running_loop) \
-    X(_sslobj) X(_stream_reader_wr) X(_transport) X(_wait_for_data) X(_waiter) \
-    X(_wakeup_waiter) X(abort) X(add_done_callback) X(addr) X(args) X(buffer_updated) \
+    X(_make_cancelled_error) X(_msg_callback) X(_paused) X(_protocol) X(_reader) X(_repr_info) \
+    X(_resume) X(_run) X(_run_once) X(_set_coroutine_origin_tracking) \
+    X(_set_result_unless_cancelled) X(_set_running_loop) X(_sslobj) X(_stream_reader_wr) \
+    X(_transport) X(_waiter) X(abort) X(add_done_callback) X(addr) X(args) X(buffer_updated) \
     X(call_at) X(call_exception_handler) X(call_later) X(call_soon) X(cancel) X(cancelled) \
-    X(cipher) X(clear) X(close) X(compression) X(connection_lost) X(connection_made) \
-    X(consumed) X(context) X(create_future) X(create_task) X(data) X(data_received) \
-    X(datagram_received) X(debug) X(do_handshake) X(done) X(drain) X(eager_start) \
-    X(eof_received) X(error_received) X(exc_info) X(exception) X(feed_data) X(fileno) \
-    X(get_buffer) X(get_debug) X(get_extra_info) X(get_loop) X(getaddrinfo) X(getpeercert) \
-    X(getpeername) X(getsockname) X(handle) X(info) X(is_closing) X(is_running) X(join) \
-    X(logger) X(loop) X(message) X(msg) X(name) X(pause_reading) X(pause_writing) X(peercert) \
-    X(peername) X(pending) X(pipe) X(protocol) X(read) X(readexactly) X(readline) X(readuntil) \
-    X(remove_done_callback) X(result) X(resume_reading) X(resume_writing) X(run) \
-    X(run_forever) X(send) X(sendto) X(set_exception) X(set_result) X(setblocking) X(socket) \
+    X(cipher) X(close) X(compression) X(connection_lost) X(connection_made) X(consumed) \
+    X(context) X(create_future) X(create_task) X(data) X(data_received) X(datagram_received) \
+    X(debug) X(do_handshake) X(done) X(eager_start) X(eof_received) X(error_received) \
+    X(exc_info) X(exception) X(feed_data) X(fileno) X(get_buffer) X(get_debug) \
+    X(get_extra_info) X(get_loop) X(getaddrinfo) X(getpeercert) X(getpeername) X(getsockname) \
+    X(handle) X(info) X(is_closing) X(is_running) X(join) X(logger) X(loop) X(message) X(msg) \
+    X(name) X(pause_reading) X(pause_writing) X(peercert) X(peername) X(pending) X(pipe) \
+    X(protocol) X(read) X(remove_done_callback) X(result) X(resume_reading) X(resume_writing) \
+    X(run) X(run_forever) X(sendto) X(set_exception) X(set_result) X(setblocking) X(socket) \
     X(sockname) X(source_traceback) X(ssl_object) X(sslcontext) X(throw) X(time) X(transport) \
     X(unwrap) X(warning) X(wrap_bio) X(write)
 

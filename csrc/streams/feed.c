@@ -21,9 +21,8 @@ is_overridden(cl_state *st, PyObject *protocol)
 static bool
 is_plain(cl_state *st, PyObject *protocol)
 {
-    return cl_streams_owns(st, protocol) &&
-           cl_guard_holds(&st->streams->s_protocol) &&
-           cl_guard_holds(&st->streams->s_own_protocol) &&
+    return cl_guards_hold(protocol, &st->streams->s_own_protocol,
+                          &st->streams->s_protocol) &&
            !is_overridden(st, protocol);
 }
 

@@ -327,6 +327,7 @@ static void
 waited(StreamOpObject *op)
 {
     op->s_waits = false;
+    op->s_reader->r_wanted = 0;
     Py_XSETREF(op->s_reader->r_waiter, Py_NewRef(Py_None));
 }
 
@@ -347,9 +348,8 @@ static bool
 is_drained(cl_state *st, PyObject *protocol)
 {
     cl_streams *streams = st->streams;
-    if (Py_TYPE(protocol) != streams->s_own_protocol.g_type ||
-        !cl_guard_holds(&streams->s_own_protocol) ||
-        !cl_guard_holds(&streams->s_protocol))
+    if (!cl_guards_hold(protocol, &streams->s_own_protocol,
+                        &streams->s_protocol))
         return false;
     PyObject *dict = Py_XNewRef(cl_streams_dict(protocol));
     bool drained =
@@ -468,7 +468,6 @@ read_on(StreamOpObject *op, bool fresh, PyObject **result)
     if (!fresh) {
         waited(op);
         is = cl_coro_resume(&op->s_coro) < 0 ? FAILED : claim(op, result);
-        op->s_reader->r_wanted = 0;
     }
     else if (cl_reader_flush(op->s_reader) < 0) {
         is = FAILED;
@@ -513,7 +512,6 @@ thrown(cl_coro *coro, PyObject **result)
     StreamOpObject *op = (StreamOpObject *)coro;
     PyObject *error = PyErr_GetRaisedException();
     waited(op);
-    op->s_reader->r_wanted = 0;
     PyErr_SetRaisedException(error);
     return conclude(op, FAILED, result) == READY ? PYGEN_RETURN : PYGEN_ERROR;
 }
@@ -522,10 +520,8 @@ static void
 drop(cl_coro *coro)
 {
     StreamOpObject *op = (StreamOpObject *)coro;
-    if (op->s_waits) {
+    if (op->s_waits)
         waited(op);
-        op->s_reader->r_wanted = 0;
-    }
     Py_CLEAR(op->s_arg);
     Py_CLEAR(op->s_reader);
     Py_CLEAR(op->s_self);
@@ -660,8 +656,7 @@ drain(PyObject *self, op_kind kind)
         kind == DRAIN ? &streams->s_writer : &streams->s_protocol;
     cl_guard *own =
         kind == DRAIN ? &streams->s_own_writer : &streams->s_own_protocol;
-    return Py_TYPE(self) == own->g_type && cl_guard_holds(own) &&
-                   cl_guard_holds(stock)
+    return cl_guards_hold(self, own, stock)
                ? new_op(st, kind, self, NULL, 0, NULL)
                : call_stock(st, kind, self, NULL, 0, NULL);
 }

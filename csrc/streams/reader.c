@@ -164,9 +164,7 @@ cl_reader *
 cl_reader_find(cl_state *st, PyObject *self)
 {
     cl_streams *streams = st->streams;
-    if (Py_TYPE(self) != streams->s_own_reader.g_type ||
-        !cl_guard_holds(&streams->s_own_reader) ||
-        !cl_guard_holds(&streams->s_reader))
+    if (!cl_guards_hold(self, &streams->s_own_reader, &streams->s_reader))
         return NULL;
     PyObject *dict = cl_streams_dict(self);
     cl_reader *reader = fields_in(st, dict);
@@ -217,9 +215,7 @@ PyObject *
 cl_reader_claim(cl_reader *reader)
 {
     PyObject *all = reader->r_direct;
-    bool complete = all != NULL && reader->r_filled == reader->r_wanted;
-    reader->r_wanted = 0;
-    if (!complete) {
+    if (all == NULL || reader->r_filled < PyBytes_GET_SIZE(all)) {
         (void)cl_reader_flush(reader);
         return NULL;
     }

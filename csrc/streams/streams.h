@@ -47,6 +47,15 @@ cl_guard_holds(cl_guard *guard)
                                                : cl_guard_look(guard);
 }
 
+/* Whether the object is exactly of our class, and asyncio's methods are what is done here
+ * in their place. */
+static inline bool
+cl_guards_hold(PyObject *object, cl_guard *own, cl_guard *stock)
+{
+    return Py_TYPE(object) == own->g_type && cl_guard_holds(own) &&
+           cl_guard_holds(stock);
+}
+
 /* Finds asyncio's classes and makes ours. 0/-1 */
 int cl_streams_setup(PyObject *module, cl_state *st);
 int cl_streams_traverse(cl_state *st, visitproc visit, void *arg);
