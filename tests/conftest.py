@@ -226,6 +226,39 @@ def until(turn):
 
 
 @pytest.fixture
+def same_for_programs():
+    """same_for_programs(programs, examples, on_asyncio, on_cloop, derandomize): both functions of a program, which
+    hypothesis makes up, return the same notes."""
+    hypothesis = pytest.importorskip("hypothesis")
+
+    def same(programs, examples, on_asyncio, on_cloop, derandomize):
+        @hypothesis.settings(
+            max_examples=examples,
+            derandomize=derandomize,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
+        @hypothesis.given(programs)
+        def compare(program):
+            expected = on_asyncio(program)
+            found = on_cloop(program)
+            if found != expected:
+                at = next((n for n, pair in enumerate(zip(expected, found)) if pair[0] != pair[1]), -1)
+                assert found[max(at - 3, 0) : at + 1] == expected[max(at - 3, 0) : at + 1]
+                assert found == expected
+
+        gc.disable()  # so that nothing is destroyed at another time
+        try:
+            compare()
+        finally:
+            gc.enable()
+            gc.collect()
+
+    return same
+
+
+@pytest.fixture
 def enters_contexts_again(loop_kind):
     """Skips the test on an asyncio that has each connection run in a context of its own, and fails to enter that
     in a turn within a turn."""

@@ -17,7 +17,6 @@ import os
 import re
 import sys
 
-import hypothesis
 from hypothesis import strategies as st
 
 EXAMPLES = int(os.environ.get("CLOOP_MACHINE_EXAMPLES", 0))
@@ -511,25 +510,11 @@ def trace(loop, classes, program):
         gc.collect(1)
 
 
-def test_programs_do_on_cloop_what_they_do_on_asyncio(cloop):
-    @hypothesis.settings(
-        max_examples=EXAMPLES or 100,
+def test_programs_do_on_cloop_what_they_do_on_asyncio(cloop, same_for_programs):
+    same_for_programs(
+        PROGRAMS,
+        EXAMPLES or 100,
+        lambda program: trace(asyncio.SelectorEventLoop(), (asyncio.Future, asyncio.Task), program),
+        lambda program: trace(cloop.Loop(), (cloop.Future, cloop.Task), program),
         derandomize=not EXAMPLES,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
     )
-    @hypothesis.given(PROGRAMS)
-    def compare(program):
-        expected = trace(asyncio.SelectorEventLoop(), (asyncio.Future, asyncio.Task), program)
-        found = trace(cloop.Loop(), (cloop.Future, cloop.Task), program)
-        if found != expected:
-            at = next((n for n, pair in enumerate(zip(expected, found)) if pair[0] != pair[1]), -1)
-            assert found[at - 3 : at + 1] == expected[at - 3 : at + 1]
-            assert found == expected
-
-    gc.disable()  # so that nothing is destroyed at another time
-    try:
-        compare()
-    finally:
-        gc.enable()

@@ -9,14 +9,13 @@ CLOOP_STREAMS_EXAMPLES=100000 looks at that many programs, other ones each time.
 """
 
 import asyncio
-import gc
 import os
 import re
 import socket
 
 import pytest
 
-hypothesis = pytest.importorskip("hypothesis")
+pytest.importorskip("hypothesis")
 from hypothesis import strategies as st  # noqa: E402
 
 EXAMPLES = int(os.environ.get("CLOOP_STREAMS_EXAMPLES", 0))
@@ -304,29 +303,14 @@ def notes_of(loop, program):
         loop.close()
 
 
-def test_streams_do_on_cloop_what_they_do_on_asyncio(cloop):
-    @hypothesis.settings(
-        max_examples=EXAMPLES or 500,
+def test_streams_do_on_cloop_what_they_do_on_asyncio(cloop, same_for_programs):
+    same_for_programs(
+        PROGRAMS,
+        EXAMPLES or 500,
+        lambda program: notes_of(asyncio.SelectorEventLoop(), program),
+        lambda program: notes_of(cloop.Loop(), program),
         derandomize=not EXAMPLES,
-        database=None,
-        deadline=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
     )
-    @hypothesis.given(PROGRAMS)
-    def compare(program):
-        expected = notes_of(asyncio.SelectorEventLoop(), program)
-        found = notes_of(cloop.Loop(), program)
-        if found != expected:
-            at = next((n for n, pair in enumerate(zip(expected, found)) if pair[0] != pair[1]), -1)
-            assert found[max(at - 3, 0) : at + 1] == expected[max(at - 3, 0) : at + 1]
-            assert found == expected
-
-    gc.disable()  # so that nothing is destroyed at another time
-    try:
-        compare()
-    finally:
-        gc.enable()
-        gc.collect()
 
 
 def test_programs_use_the_streams_of_cloop(cloop):
