@@ -303,6 +303,7 @@ class Loop(LoopCore, *_BEHIND):
         """
         previous = wakeup_fd()
         super().add_signal_handler(sig, callback, *args)
+        self._owe_polls()
         if previous not in (-1, self._wakeup_fileno()):
             self._lent_wakeup_fd = previous
 

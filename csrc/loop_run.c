@@ -132,8 +132,7 @@ run(LoopObject *loop)
         loop->l_signals_tried = false;
         cl_loop_scan_new(loop);
         /* Whoever runs the loop for a turn or two expects to hear of events. */
-        if (loop->l_watches.wt_count > 1 || cl_signals_handled(loop))
-            loop->l_skip_until = 0;
+        cl_loop_begin_run(loop);
         do {
             status = run_once(loop);
         } while (status == 0 && !loop->l_stopping);
@@ -409,6 +408,18 @@ Loop_arm_signals(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(
+    Loop_owe_polls_doc,
+    "_owe_polls($self, /)\n--\n\n"
+    "Poll in each of the next turns: there is something new to hear of.");
+
+static PyObject *
+Loop_owe_polls(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    cl_loop_owe_polls(loop);
+    Py_RETURN_NONE;
+}
+
 /* ------------------------------------------------------------------- methods */
 
 static PyMethodDef methods[] = {
@@ -429,6 +440,8 @@ static PyMethodDef methods[] = {
      Loop_wakeup_fileno_doc},
     {"_arm_signals", (PyCFunction)Loop_arm_signals, METH_NOARGS,
      Loop_arm_signals_doc},
+    {"_owe_polls", (PyCFunction)Loop_owe_polls, METH_NOARGS,
+     Loop_owe_polls_doc},
     {"_close_core", (PyCFunction)Loop_close_core, METH_O, Loop_close_core_doc},
     {NULL}};
 

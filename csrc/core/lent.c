@@ -274,6 +274,7 @@ cl_lent_wait(LoopObject *loop, int fd, PyObject *sock, unsigned direction,
         other = lent->n_sock;
         lent->n_sock = weak;
     }
+    cl_loop_owe_polls(loop); /* the interest may have been there already */
     lent_place *place = place_of(lent, direction), old = *place;
     *place = (lent_place){Py_NewRef(waiter), ops};
     Py_XDECREF(other);

@@ -364,13 +364,28 @@ poll_timeout_ns(LoopObject *loop)
     return (int64_t)ceil(seconds * 1e9);
 }
 
+/* Whether a poll can find anything that a turn does not look at anyway. */
+static inline bool
+polls_matter(const LoopObject *loop)
+{
+    return loop->l_watches.wt_count > 1 /* the pipe */ ||
+           cl_signals_handled(loop);
+}
+
+/* After a poll that slept or found events: a chain of turns begins anew. */
+static inline void
+begin_chain(LoopObject *loop)
+{
+    loop->l_polls_owed = polls_matter(loop) ? CL_POLLS_OWED : 0;
+}
+
 /* After a poll: until when may the next one be skipped? */
 static void
-set_skip(LoopObject *loop, double now, bool more)
+set_skip(LoopObject *loop, double now)
 {
     uint64_t ticks = cl_ticks();
     const cl_heap_entry *first = cl_heap_peek(&loop->l_timers);
-    if (more ||
+    if (loop->l_polls_owed > 0 ||
         (first != NULL && cl_loop_overrides(loop, CL_OVERRIDES_TIME))) {
         loop->l_skip_until = 0;
         return;
@@ -474,7 +489,11 @@ poll(LoopObject *loop)
         return -1;
     if (!cl_loop_overrides(loop, CL_OVERRIDES_TIME))
         cl_rate_learn(&loop->l_rate, cl_ticks(), (int64_t)(now * 1e9));
-    set_skip(loop, now, count == CL_EVENTS_MAX);
+    if (timeout_ns != 0 || count > 0)
+        begin_chain(loop);
+    else if (loop->l_polls_owed > 0)
+        loop->l_polls_owed--;
+    set_skip(loop, now);
     return 0;
 }
 
@@ -625,6 +644,14 @@ run_ready(LoopObject *loop)
         cl_loop_scan_new(loop);
     }
     return result;
+}
+
+void
+cl_loop_begin_run(LoopObject *loop)
+{
+    begin_chain(loop);
+    if (loop->l_polls_owed > 0)
+        loop->l_skip_until = 0;
 }
 
 int

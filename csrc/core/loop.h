@@ -6,9 +6,9 @@
  *
  * One turn (cl_loop_turn) does what asyncio's _run_once does: poll, turn events
  * into ready nodes, move due timers, run exactly the nodes that were ready when
- * the batch began. It differs in one thing: while nodes are ready the poll is
- * skipped for at most CL_POLL_SKIP_NS, never past the next timer, and never
- * when the loop is stopping (docs/decisions/0002). */
+ * the batch began. It differs in one thing: in a long chain of turns that find
+ * nodes ready, polls are skipped for at most CL_POLL_SKIP_NS, never past the
+ * next timer, and never when the loop is stopping (docs/decisions/0002). */
 #ifndef CL_CORE_LOOP_H
 #define CL_CORE_LOOP_H
 
@@ -28,6 +28,10 @@
  * 0.1 us each, 2500 of them), short enough to be lost in the noise of a
  * network. */
 #define CL_POLL_SKIP_NS (250 * 1000)
+
+/* The length of a chain whose turns all poll, as in asyncio. A program that gives
+ * the loop "a few turns" to notice something rarely gives it more than ten. */
+#define CL_POLLS_OWED 16
 
 /* A loop that never sleeps keeps the interpreter at least that long; see
  * lets_others_run() in loop.c. */
@@ -97,6 +101,7 @@ struct LoopObject {
     int (*l_afterwards)(LoopObject *loop);
     cl_rate l_rate;
     uint64_t l_skip_until; /* in ticks; before it no poll is due */
+    int l_polls_owed;      /* polls to come that may not be skipped */
     uint64_t
         l_offered_ticks; /* when a poll that did not sleep let others run */
     uint64_t l_polled_ticks; /* of the last poll, with ... */
@@ -195,6 +200,9 @@ void cl_loop_close(LoopObject *loop, bool keep_pipe);
 /* The loop's time in seconds; honours an overridden time(). -1 on error. */
 int cl_loop_time(LoopObject *loop, double *now);
 
+/* To be called before the first turn of a run. */
+void cl_loop_begin_run(LoopObject *loop);
+
 /* One turn. 0, or -1 when an exception must leave the loop. Runs Python. */
 int cl_loop_turn(LoopObject *loop);
 
@@ -203,6 +211,15 @@ int cl_loop_turn(LoopObject *loop);
 static inline void
 cl_loop_poll_soon(LoopObject *loop)
 {
+    loop->l_skip_until = 0;
+}
+
+/* The next CL_POLLS_OWED turns poll, whatever is ready: the loop was told to watch
+ * something, and the program may count the turns until it hears of it. */
+static inline void
+cl_loop_owe_polls(LoopObject *loop)
+{
+    loop->l_polls_owed = CL_POLLS_OWED;
     loop->l_skip_until = 0;
 }
 

@@ -107,6 +107,8 @@ cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want)
     set_want(watch, want);
     table->wt_by_fd[fd] = watch;
     table->wt_count++;
+    if (want != 0)
+        cl_loop_owe_polls(loop);
     return 0;
 }
 
@@ -138,6 +140,8 @@ cl_watch_want(LoopObject *loop, cl_watch *watch, unsigned want)
         if (err < 0)
             return err;
     }
+    if (want & ~(unsigned)watch->w_want)
+        cl_loop_owe_polls(loop);
     set_want(watch, want);
     return 0;
 }
