@@ -8,6 +8,7 @@
 
 #include "core/args.h"
 #include "core/errors.h"
+#include "core/fork.h"
 #include "net/address.h"
 #include "net/sock.h"
 #include "streams/streams.h"
@@ -729,6 +730,10 @@ Transport_close(TransportObject *self, PyObject *Py_UNUSED(ignored))
     size_t buffered = cl_transport_ops_of(self)->buffered(self);
     if (self->t_flags & CL_T_CLOSING) /* that failed */
         Py_RETURN_NONE;
+    if (buffered > 0 && cl_fork_is_parents(self->t_loop, &self->t_watch)) {
+        cl_transport_ops_of(self)->drop_buffer(self); /* the parent sends it */
+        buffered = 0;
+    }
     self->t_flags |= CL_T_CLOSING;
     if (cl_transport_want(self, CL_READ, false) < 0)
         return NULL;
