@@ -57,6 +57,28 @@ module_counts(PyObject *module, PyObject *Py_UNUSED(ignored))
         "SockOp", st->live_sockops, "StreamOp", st->live_stream_ops);
 }
 
+PyDoc_STRVAR(
+    guard_looks_doc,
+    "guard_looks()\n--\n\n"
+    "Return how often the methods of each class whose work is done here were "
+    "looked up:\n{class: count}. A count stays while nothing modifies its "
+    "class.");
+
+static PyObject *
+module_guard_looks(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    cl_state *st = state_of(module);
+    const cl_streams *streams = st->streams;
+#define FORMAT(name) "sK"
+#define COUNT(name) , #name, (unsigned long long)streams->s_##name.g_looks
+    return Py_BuildValue(
+        "{sKsK" CL_STREAMS_GUARDS(FORMAT) "}", "loop",
+        (unsigned long long)st->loop_looks, "socket",
+        (unsigned long long)st->socket_guard.g_looks CL_STREAMS_GUARDS(COUNT));
+#undef FORMAT
+#undef COUNT
+}
+
 PyDoc_STRVAR(build_info_doc, "build_info()\n--\n\n"
                              "Return how this module was built: {'compiler': "
                              "..., 'flags': ..., 'pollers': ...}.");
@@ -182,6 +204,7 @@ module_pidfd_open(PyObject *Py_UNUSED(module), PyObject *arg)
 
 static PyMethodDef module_methods[] = {
     {"counts", module_counts, METH_NOARGS, counts_doc},
+    {"guard_looks", module_guard_looks, METH_NOARGS, guard_looks_doc},
     {"build_info", module_build_info, METH_NOARGS, build_info_doc},
     {"wakeup_fd", module_wakeup_fd, METH_NOARGS, wakeup_fd_doc},
     {"pidfd_open", module_pidfd_open, METH_O, pidfd_open_doc},
@@ -403,8 +426,9 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(st->asyncio_ThreadSafeHandle);
     Py_VISIT(st->sendfile_try_native);
     Py_VISIT(st->sendfile_fallback);
-    Py_VISIT(st->socket_accept);
-    int status = cl_streams_traverse(st, visit, arg);
+    int status = cl_guard_traverse(&st->socket_guard, visit, arg);
+    if (status == 0)
+        status = cl_streams_traverse(st, visit, arg);
     if (status != 0)
         return status;
     return cl_tls_traverse(st, visit, arg);
@@ -430,7 +454,7 @@ module_clear(PyObject *module)
     Py_CLEAR(st->asyncio_ThreadSafeHandle);
     Py_CLEAR(st->sendfile_try_native);
     Py_CLEAR(st->sendfile_fallback);
-    Py_CLEAR(st->socket_accept);
+    cl_guard_clear(&st->socket_guard);
     cl_streams_clear(st);
     cl_tls_free(st);
     return 0;

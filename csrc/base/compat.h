@@ -330,15 +330,37 @@ PyTypeObject *cl_type_derive(PyObject *module, void *state,
 void *cl_type_derived_state(PyTypeObject *type, PyModuleDef *def);
 
 /* A number that changes whenever the type or a base of it is modified; 0 means
- * unknown: look again. */
+ * unknown: look again. From 3.13 on a modification sets it to 0, and the flag that
+ * said so before is never set. */
 static inline unsigned int
 cl_type_version(PyTypeObject *type)
 {
-#ifdef Py_TPFLAGS_VALID_VERSION_TAG
+#if PY_VERSION_HEX < 0x030d0000
     if (!(type->tp_flags & Py_TPFLAGS_VALID_VERSION_TAG))
         return 0;
 #endif
     return (unsigned int)type->tp_version_tag;
+}
+
+/* What the type or the first of its bases has under that name, as it is there: a new
+ * reference, or NULL without an exception. */
+static inline PyObject *
+cl_type_lookup(PyTypeObject *type, PyObject *name)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    return _PyType_LookupRef(type, name);
+#else
+    return Py_XNewRef(_PyType_Lookup(type, name));
+#endif
+}
+
+/* The version of a type that was perhaps modified since it had one: looking any name
+ * up gives it the next. Still 0 if it can have none. */
+static inline unsigned int
+cl_type_fresh_version(PyTypeObject *type, PyObject *name)
+{
+    Py_XDECREF(cl_type_lookup(type, name));
+    return cl_type_version(type);
 }
 
 /* What sys.set_asyncgen_hooks() sets; NULL for None. Owned. */

@@ -8,6 +8,7 @@
 #define CL_CORE_STATE_H
 
 #include "base/compat.h"
+#include "core/guard.h"
 
 /* clang-format off */
 
@@ -147,9 +148,9 @@ typedef struct cl_state {
     size_t datagram_header_size; /* what asyncio adds to each that waits */
     bool server_takes_transport; /* Server._attach() does, from 3.13 on */
     bool callback_source_takes_debug; /* 3.13 and some 3.12 */
-    PyObject *socket_accept;          /* see net/sock.h, and the next two */
-    unsigned sock_version;
+    cl_guard socket_guard;            /* see net/sock.h, and the next */
     bool sock_known;
+    uint64_t loop_looks;       /* times a class of loops was looked up */
     unsigned long main_thread; /* threading.main_thread().ident */
     unsigned forks; /* how many this process is away from the first */
     int armed_fd;   /* what we gave signal.set_wakeup_fd, or -1 */
