@@ -13,6 +13,7 @@
 #include "futures/iter.h"
 #include "futures/layout.h"
 #include "futures/registry.h"
+#include "futures/remote.h"
 #include "futures/task.h"
 #include "loop_type.h"
 #include "net/datagram.h"
@@ -429,6 +430,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     int status = cl_guard_traverse(&st->socket_guard, visit, arg);
     if (status == 0)
         status = cl_streams_traverse(st, visit, arg);
+    if (status == 0)
+        status = cl_remote_traverse(st, visit, arg);
     if (status != 0)
         return status;
     return cl_tls_traverse(st, visit, arg);
@@ -456,6 +459,7 @@ module_clear(PyObject *module)
     Py_CLEAR(st->sendfile_fallback);
     cl_guard_clear(&st->socket_guard);
     cl_streams_clear(st);
+    cl_remote_clear(st);
     cl_tls_free(st);
     return 0;
 }
@@ -469,6 +473,7 @@ module_free(void *module)
     (void)module_clear(module);
     PyMem_Free(st->streams);
     st->streams = NULL;
+    cl_remote_free(st);
     /* Strings are in no cycle, and a late destructor may still need them. */
 #define CLEAR(name) Py_CLEAR(st->str_##name);
     CL_STATE_NAMES(CLEAR)

@@ -158,8 +158,9 @@ typedef struct cl_state {
      * ours are used (cloop/_futures.py decides) */
     bool layouts_fit;
     bool own_tasks;
-    uint64_t task_count;     /* of names given */
-    PyObject *spare_futures; /* memory for reuse, linked */
+    uint64_t task_count;      /* of names given */
+    struct cl_remote *remote; /* futures/remote.h */
+    PyObject *spare_futures;  /* memory for reuse, linked */
     PyObject *spare_tasks;
     PyObject *spare_iters;
     PyObject *spare_stream_ops;
