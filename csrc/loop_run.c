@@ -104,18 +104,13 @@ run_once(LoopObject *loop)
     return result == NULL ? -1 : 0;
 }
 
+/* A patched class; instances notice by themselves, unless their __dict__ was written
+ * to directly. */
 static int
 refresh_if_changed(LoopObject *loop)
 {
-    /* A patched class; instances notice by themselves, unless their __dict__
-     * was written to directly. */
-    unsigned version = cl_type_version(Py_TYPE(loop));
-    if (cl_loop_choose_tasks(loop) < 0)
-        return -1;
-    if (version != 0 && version == loop->l_type_version &&
-        loop->l_dict == NULL)
-        return 0;
-    return cl_loop_refresh_overrides(loop);
+    return cl_loop_choose_tasks(loop) < 0 ? -1
+                                          : cl_loop_refresh_overrides(loop);
 }
 
 /* run_forever() after its checks. */

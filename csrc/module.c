@@ -12,6 +12,7 @@
 #include "futures/iter.h"
 #include "futures/layout.h"
 #include "futures/registry.h"
+#include "futures/remote.h"
 #include "futures/task.h"
 #include "loop_type.h"
 #include "net/datagram.h"
@@ -54,6 +55,28 @@ module_counts(PyObject *module, PyObject *Py_UNUSED(ignored))
         st->live_futures, "Task", st->live_tasks, "Handle", st->live_handles,
         "TimerHandle", st->live_timers, "Transport", st->live_transports,
         "SockOp", st->live_sockops, "StreamOp", st->live_stream_ops);
+}
+
+PyDoc_STRVAR(
+    guard_looks_doc,
+    "guard_looks()\n--\n\n"
+    "Return how often the methods of each class whose work is done here were "
+    "looked up:\n{class: count}. A count stays while nothing modifies its "
+    "class.");
+
+static PyObject *
+module_guard_looks(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    cl_state *st = state_of(module);
+    const cl_streams *streams = st->streams;
+#define FORMAT(name) "sK"
+#define COUNT(name) , #name, (unsigned long long)streams->s_##name.g_looks
+    return Py_BuildValue(
+        "{sKsK" CL_STREAMS_GUARDS(FORMAT) "}", "loop",
+        (unsigned long long)st->loop_looks, "socket",
+        (unsigned long long)st->socket_guard.g_looks CL_STREAMS_GUARDS(COUNT));
+#undef FORMAT
+#undef COUNT
 }
 
 PyDoc_STRVAR(build_info_doc, "build_info()\n--\n\n"
@@ -176,6 +199,7 @@ module_pidfd_open(PyObject *Py_UNUSED(module), PyObject *arg)
 
 static PyMethodDef module_methods[] = {
     {"counts", module_counts, METH_NOARGS, counts_doc},
+    {"guard_looks", module_guard_looks, METH_NOARGS, guard_looks_doc},
     {"build_info", module_build_info, METH_NOARGS, build_info_doc},
     {"wakeup_fd", module_wakeup_fd, METH_NOARGS, wakeup_fd_doc},
     {"pidfd_open", module_pidfd_open, METH_O, pidfd_open_doc},
@@ -398,8 +422,11 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(st->asyncio_ThreadSafeHandle);
     Py_VISIT(st->sendfile_try_native);
     Py_VISIT(st->sendfile_fallback);
-    Py_VISIT(st->socket_accept);
-    int status = cl_streams_traverse(st, visit, arg);
+    int status = cl_guard_traverse(&st->socket_guard, visit, arg);
+    if (status == 0)
+        status = cl_streams_traverse(st, visit, arg);
+    if (status == 0)
+        status = cl_remote_traverse(st, visit, arg);
     if (status != 0)
         return status;
     return cl_tls_traverse(st, visit, arg);
@@ -425,8 +452,9 @@ module_clear(PyObject *module)
     Py_CLEAR(st->asyncio_ThreadSafeHandle);
     Py_CLEAR(st->sendfile_try_native);
     Py_CLEAR(st->sendfile_fallback);
-    Py_CLEAR(st->socket_accept);
+    cl_guard_clear(&st->socket_guard);
     cl_streams_clear(st);
+    cl_remote_clear(st);
     cl_tls_free(st);
     return 0;
 }
@@ -440,6 +468,7 @@ module_free(void *module)
     (void)module_clear(module);
     PyMem_Free(st->streams);
     st->streams = NULL;
+    cl_remote_free(st);
     /* Strings are in no cycle, and a late destructor may still need them. */
 #define CLEAR(name) Py_CLEAR(st->str_##name);
     CL_STATE_NAMES(CLEAR)

@@ -263,6 +263,44 @@ void cl_raise_stop_iteration(PyObject *value);
 #define CL_IF_AWAITED_BY(...)
 #endif
 
+/* Other processes may read the stacks of tasks (`python -m asyncio ps`). They take
+ * the coroutine of each for one of Python's, whatever it is: it must look like one. */
+#if PY_VERSION_HEX >= 0x030e0000 && !defined(Py_GIL_DISABLED)
+#define CL_HAS_REMOTE_STACKS 1
+/* How a coroutine of Python continues after the first 64 bytes: the end of
+ * PyGenObject's head, then its _PyInterpreterFrame. */
+typedef struct {
+    char f_flags[3];
+    int8_t f_state;
+    uintptr_t f_executable; /* the code, perhaps with tag bits */
+    void *f_previous;
+    void *f_function;
+    void *f_globals;
+    void *f_builtins;
+    void *f_locals;
+    void *f_object;
+    const char *f_instruction;
+    void *
+        f_stack_pointer; /* what is awaited is in one of the two words below */
+    uint16_t f_return_offset;
+    char f_owner;
+    uint8_t f_visited;
+} cl_remote_frame;
+#define CL_REMOTE_OFFSET 64
+#define CL_REMOTE_TAGS ((uintptr_t)7)
+
+/* Whether the instructions of the code are there. */
+static inline bool
+cl_code_has(PyObject *code, const char *instruction)
+{
+    const char *first = ((PyCodeObject *)code)->co_code_adaptive;
+    Py_ssize_t size = Py_SIZE(code) * (Py_ssize_t)sizeof(uint16_t);
+    return instruction >= first && instruction < first + size;
+}
+#else
+#define CL_HAS_REMOTE_STACKS 0
+#endif
+
 /* asyncio lets a timer for NaN fail in its selector from 3.14 on; before, such a
  * timer is due at once. */
 #define CL_NAN_TIMER_RAISES (PY_VERSION_HEX >= 0x030e0000)
@@ -330,15 +368,37 @@ PyTypeObject *cl_type_derive(PyObject *module, void *state,
 void *cl_type_derived_state(PyTypeObject *type, PyModuleDef *def);
 
 /* A number that changes whenever the type or a base of it is modified; 0 means
- * unknown: look again. */
+ * unknown: look again. From 3.13 on a modification sets it to 0, and the flag that
+ * said so before is never set. */
 static inline unsigned int
 cl_type_version(PyTypeObject *type)
 {
-#ifdef Py_TPFLAGS_VALID_VERSION_TAG
+#if PY_VERSION_HEX < 0x030d0000
     if (!(type->tp_flags & Py_TPFLAGS_VALID_VERSION_TAG))
         return 0;
 #endif
     return (unsigned int)type->tp_version_tag;
+}
+
+/* What the type or the first of its bases has under that name, as it is there: a new
+ * reference, or NULL without an exception. */
+static inline PyObject *
+cl_type_lookup(PyTypeObject *type, PyObject *name)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    return _PyType_LookupRef(type, name);
+#else
+    return Py_XNewRef(_PyType_Lookup(type, name));
+#endif
+}
+
+/* The version of a type that was perhaps modified since it had one: looking any name
+ * up gives it the next. Still 0 if it can have none. */
+static inline unsigned int
+cl_type_fresh_version(PyTypeObject *type, PyObject *name)
+{
+    Py_XDECREF(cl_type_lookup(type, name));
+    return cl_type_version(type);
 }
 
 /* What sys.set_asyncgen_hooks() sets; NULL for None. Owned. */

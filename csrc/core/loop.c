@@ -700,38 +700,49 @@ cl_loop_turn(LoopObject *loop)
 
 /* ---------------------------------------------------------------- overrides */
 
+/* Those whose class, or a base of it, has another one than LoopCore. */
+static unsigned
+overridden_in_class(const cl_state *st, PyTypeObject *type,
+                    PyObject *const *names)
+{
+    unsigned overridden = 0;
+    for (int i = 0; i < CL_OVERRIDABLE_COUNT; i++) {
+        PyObject *ours = cl_type_lookup(st->LoopType, names[i]);
+        PyObject *theirs = cl_type_lookup(type, names[i]);
+        if (ours != theirs)
+            overridden |= 1u << i;
+        Py_XDECREF(ours);
+        Py_XDECREF(theirs);
+    }
+    return overridden;
+}
+
 int
 cl_loop_refresh_overrides(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
+    PyTypeObject *type = Py_TYPE(loop);
     PyObject *names[] = {
 #define NAME(id, name) st->str_##name,
         CL_OVERRIDABLE(NAME)
 #undef NAME
     };
-    PyObject *base = (PyObject *)st->LoopType,
-             *type = (PyObject *)Py_TYPE(loop);
-    unsigned overridden = 0;
-    for (int i = 0; i < CL_OVERRIDABLE_COUNT; i++) {
-        PyObject *ours = PyObject_GetAttr(base, names[i]);
-        PyObject *theirs =
-            ours == NULL ? NULL : PyObject_GetAttr(type, names[i]);
-        bool differ = ours != theirs;
-        Py_XDECREF(ours);
-        Py_XDECREF(theirs);
-        if (theirs == NULL)
+    unsigned version = cl_type_version(type);
+    if (version == 0 || version != loop->l_class_version) {
+        version = cl_type_fresh_version(type, names[0]);
+        loop->l_class_overrides = overridden_in_class(st, type, names);
+        loop->l_class_version = version;
+        st->loop_looks++;
+    }
+    unsigned overridden = loop->l_class_overrides;
+    for (int i = 0; loop->l_dict != NULL && i < CL_OVERRIDABLE_COUNT; i++) {
+        int found = PyDict_Contains(loop->l_dict, names[i]);
+        if (found < 0)
             return -1;
-        if (!differ && loop->l_dict != NULL) {
-            int found = PyDict_Contains(loop->l_dict, names[i]);
-            if (found < 0)
-                return -1;
-            differ = found;
-        }
-        if (differ)
+        if (found)
             overridden |= 1u << i;
     }
     loop->l_overridden = overridden;
-    loop->l_type_version = cl_type_version(Py_TYPE(loop));
     return 0;
 }
 

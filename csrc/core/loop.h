@@ -126,11 +126,12 @@ struct LoopObject {
     TimerHandleObject **l_fresh;
     Py_ssize_t l_fresh_count;
     Py_ssize_t l_fresh_capacity;
-    unsigned long l_thread_id; /* of the running thread; 0 when not running */
-    unsigned l_overridden;     /* CL_OVERRIDES_ bits */
-    unsigned l_type_version;   /* of the type, when l_overridden was found */
-    bool l_open;               /* the C parts are made and not yet closed */
-    bool l_made;               /* __init__() was called */
+    unsigned long l_thread_id;  /* of the running thread; 0 when not running */
+    unsigned l_overridden;      /* CL_OVERRIDES_ bits */
+    unsigned l_class_overrides; /* those that are the class's */
+    unsigned l_class_version;   /* of the class, when they were found */
+    bool l_open;                /* the C parts are made and not yet closed */
+    bool l_made;                /* __init__() was called */
     bool l_closed;
     bool l_stopping;
     int l_depth;                 /* turns in progress: above 1 when nested */
@@ -305,7 +306,8 @@ int cl_loop_schedule(LoopObject *loop, TimerHandleObject *timer);
 /* Takes it out again, if it is in, and drops the heap's reference. */
 void cl_loop_unschedule(LoopObject *loop, TimerHandleObject *timer);
 
-/* Finds out anew what is overridden; 0 or -1. */
+/* Finds out anew what is overridden; the class is looked up only if it was modified.
+ * 0 or -1. */
 int cl_loop_refresh_overrides(LoopObject *loop);
 
 static inline bool

@@ -8,6 +8,7 @@
 #define CL_CORE_STATE_H
 
 #include "base/compat.h"
+#include "core/guard.h"
 
 #include <sys/types.h>
 
@@ -152,9 +153,9 @@ typedef struct cl_state {
     size_t datagram_header_size; /* what asyncio adds to each that waits */
     bool server_takes_transport; /* Server._attach() does, from 3.13 on */
     bool callback_source_takes_debug; /* 3.13 and some 3.12 */
-    PyObject *socket_accept;          /* see net/sock.h, and the next two */
-    unsigned sock_version;
+    cl_guard socket_guard;            /* see net/sock.h, and the next */
     bool sock_known;
+    uint64_t loop_looks;       /* times a class of loops was looked up */
     unsigned long main_thread; /* threading.main_thread().ident */
     unsigned forks; /* how many this process is away from the first */
     struct LoopObject *loops; /* borrowed, linked: those that are open */
@@ -166,8 +167,9 @@ typedef struct cl_state {
      * ours are used (cloop/_futures.py decides) */
     bool layouts_fit;
     bool own_tasks;
-    uint64_t task_count;     /* of names given */
-    PyObject *spare_futures; /* memory for reuse, linked */
+    uint64_t task_count;      /* of names given */
+    struct cl_remote *remote; /* futures/remote.h */
+    PyObject *spare_futures;  /* memory for reuse, linked */
     PyObject *spare_tasks;
     PyObject *spare_iters;
     PyObject *spare_stream_ops;

@@ -4,6 +4,13 @@
 #include "core/errors.h"
 #include "futures/future.h"
 
+bool
+cl_coro_check(const cl_state *st, PyObject *object)
+{
+    return Py_TYPE(object) == st->StreamOpType ||
+           Py_TYPE(object) == st->SockOpType;
+}
+
 /* -------------------------------------------------------------------- waiting */
 
 int
@@ -126,6 +133,15 @@ send_inner(cl_coro *coro, PyObject *value, PyObject **result)
     return status;
 }
 
+/* A step is in progress from now on. */
+static void
+begin(cl_coro *coro)
+{
+    coro->c_state = CL_CORO_RUNNING;
+    if (coro->c_shown != NULL)
+        Py_CLEAR(coro->c_shown);
+}
+
 /* What a step came to. */
 static PySendResult
 settle(cl_coro *coro, PySendResult status)
@@ -151,7 +167,7 @@ cl_coro_send(cl_coro *coro, PyObject *value, PyObject **result)
         return PYGEN_ERROR;
     }
     PySendResult status = PYGEN_NEXT;
-    coro->c_state = CL_CORO_RUNNING;
+    begin(coro);
     if (coro->c_inner == NULL) {
         status = coro->c_ops->step(coro, fresh, result);
         value = Py_None;
@@ -205,7 +221,7 @@ coro_throw(cl_coro *coro, PyObject *args)
     PyObject *result = NULL;
     PySendResult status = PYGEN_ERROR;
     bool waited = coro->c_state == CL_CORO_WAITING;
-    coro->c_state = CL_CORO_RUNNING;
+    begin(coro);
     if (coro->c_inner != NULL) {
         PyObject *method =
             PyObject_GetAttr(coro->c_inner, coro->c_st->str_throw);
@@ -231,7 +247,7 @@ coro_close(cl_coro *coro, PyObject *Py_UNUSED(ignored))
         Py_RETURN_NONE;
     PyObject *inner = Py_XNewRef(coro->c_inner), *closed = NULL;
     if (inner != NULL) {
-        coro->c_state = CL_CORO_RUNNING;
+        begin(coro);
         closed = PyObject_CallMethodNoArgs(inner, coro->c_st->str_close);
         if (closed != NULL)
             done(coro);
@@ -265,6 +281,7 @@ cl_coro_traverse(cl_coro *coro, visitproc visit, void *arg)
     CL_VISIT_TYPE(coro);
     Py_VISIT(coro->c_future);
     Py_VISIT(coro->c_inner);
+    Py_VISIT(coro->c_shown);
     return 0;
 }
 
@@ -275,6 +292,7 @@ cl_coro_clear(cl_coro *coro)
     coro->c_ops->drop(coro);
     Py_CLEAR(coro->c_future);
     Py_CLEAR(coro->c_inner);
+    Py_CLEAR(coro->c_shown);
     return 0;
 }
 
@@ -332,18 +350,109 @@ get_running(cl_coro *coro, void *Py_UNUSED(closure))
     return PyBool_FromLong(coro->c_state == CL_CORO_RUNNING);
 }
 
+/* As inspect.getcoroutinestate() calls it; it asks for this from 3.15 on. */
+static PyObject *
+get_state(cl_coro *coro, void *Py_UNUSED(closure))
+{
+    static const char *const names[] = {
+        [CL_CORO_NEW] = "CORO_CREATED",
+        [CL_CORO_RUNNING] = "CORO_RUNNING",
+        [CL_CORO_WAITING] = "CORO_SUSPENDED",
+        [CL_CORO_DONE] = "CORO_CLOSED",
+    };
+    return PyUnicode_InternFromString(names[coro->c_state]);
+}
+
 static PyObject *
 get_suspended(cl_coro *coro, void *Py_UNUSED(closure))
 {
     return PyBool_FromLong(coro->c_state == CL_CORO_WAITING);
 }
 
+/* What asyncio's coroutine would show, by cloop/_frames.py: a tuple of it, its frame and
+ * what it awaits, or None; NULL with an exception. It is kept until the next step. */
+static PyObject *
+show(cl_coro *coro)
+{
+    const cl_coro_ops *ops = coro->c_ops;
+    if (coro->c_shown != NULL)
+        return Py_NewRef(coro->c_shown);
+    bool waits = coro->c_state == CL_CORO_WAITING;
+    PyObject *shown = NULL, *args = ops->args(coro);
+    PyObject *module = PyImport_ImportModule("cloop._frames");
+    if (args != NULL && module != NULL)
+        shown = waits ? PyObject_CallMethod(module, "suspended", "OsOO",
+                                            ops->stock(coro), ops->name(coro),
+                                            args, coro->c_future)
+                      : PyObject_CallMethod(module, "created", "OsO",
+                                            ops->stock(coro), ops->name(coro),
+                                            args);
+    Py_XDECREF(args);
+    Py_XDECREF(module);
+    /* Python may have run. */
+    if (shown != NULL && waits == (coro->c_state == CL_CORO_WAITING))
+        Py_XSETREF(coro->c_shown, Py_NewRef(shown));
+    return shown;
+}
+
+/* The item of what is shown, or the attribute of the coroutine that does it instead: a
+ * new reference, or NULL without an exception if there is none. */
+static PyObject *
+shown_item(cl_coro *coro, Py_ssize_t index, const char *attribute)
+{
+    PyObject *item = NULL;
+    if (coro->c_state != CL_CORO_NEW && coro->c_state != CL_CORO_WAITING)
+        return NULL;
+    if (coro->c_inner != NULL) {
+        item = PyObject_GetAttrString(coro->c_inner, attribute);
+    }
+    else {
+        PyObject *shown = show(coro);
+        if (shown != NULL && PyTuple_Check(shown))
+            item = Py_NewRef(PyTuple_GET_ITEM(shown, index));
+        Py_XDECREF(shown);
+    }
+    return item;
+}
+
+/* To look at a coroutine does not fail. */
+static PyObject *
+or_else(PyObject *value, PyObject *otherwise)
+{
+    if (value != NULL ||
+        (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_Exception)))
+        return value;
+    PyErr_Clear();
+    return Py_NewRef(otherwise);
+}
+
+static PyObject *
+get_frame(cl_coro *coro, void *Py_UNUSED(closure))
+{
+    return or_else(shown_item(coro, 1, "cr_frame"), Py_None);
+}
+
 static PyObject *
 get_await(cl_coro *coro, void *Py_UNUSED(closure))
 {
     PyObject *what = coro->c_inner != NULL ? coro->c_inner : coro->c_future;
-    return Py_NewRef(
-        coro->c_state == CL_CORO_WAITING && what != NULL ? what : Py_None);
+    if (coro->c_state != CL_CORO_WAITING || what == NULL)
+        Py_RETURN_NONE;
+    Py_INCREF(what);
+    PyObject *result = or_else(shown_item(coro, 2, "cr_await"), what);
+    Py_DECREF(what);
+    return result;
+}
+
+static PyObject *
+get_code(cl_coro *coro, void *Py_UNUSED(closure))
+{
+    PyObject *function = PyObject_GetAttrString(coro->c_ops->stock(coro),
+                                                coro->c_ops->name(coro));
+    PyObject *code =
+        function == NULL ? NULL : PyObject_GetAttrString(function, "__code__");
+    Py_XDECREF(function);
+    return or_else(code, Py_None);
 }
 
 static PyObject *
@@ -357,10 +466,11 @@ PyGetSetDef cl_coro_getset[] = {
     {"__qualname__", (getter)get_qualname, NULL, NULL, NULL},
     {"cr_running", (getter)get_running, NULL, NULL, NULL},
     {"cr_suspended", (getter)get_suspended, NULL, NULL, NULL},
+    {"cr_state", (getter)get_state, NULL, NULL, NULL},
     {"cr_await", (getter)get_await, NULL, "What it waits for, or None.", NULL},
-    /* There is no Python code in it. */
-    {"cr_frame", (getter)get_none, NULL, NULL, NULL},
-    {"cr_code", (getter)get_none, NULL, NULL, NULL},
+    {"cr_frame", (getter)get_frame, NULL,
+     "The frame that asyncio's coroutine would have, or None.", NULL},
+    {"cr_code", (getter)get_code, NULL, "The code of asyncio's method.", NULL},
     {"cr_origin", (getter)get_none, NULL, NULL, NULL},
     {NULL}};
 

@@ -26,12 +26,21 @@ typedef struct {
     cl_state *c_st;
     PyObject *c_future; /* owned; what it waits for */
     PyObject *c_inner;  /* owned; the coroutine that does it instead */
+    PyObject
+        *c_shown; /* owned, or NULL: what cr_frame and cr_await have shown */
     cl_coro_state c_state;
+#if CL_HAS_REMOTE_STACKS
+    cl_remote_frame c_remote; /* see remote.h */
+#endif
 } cl_coro;
 
 typedef struct cl_coro_ops {
     const char *owner; /* the class whose method it is */
     const char *(*name)(const cl_coro *coro);
+    /* asyncio's class, whose method of that name does the same in Python; borrowed. */
+    PyObject *(*stock)(const cl_coro *coro);
+    /* What it was called with, `self` first: a new tuple. */
+    PyObject *(*args)(const cl_coro *coro);
     /* One step, the first if `fresh`. PYGEN_NEXT: waits for c_future, or goes on
      * with c_inner; else its result, or the exception that is set. */
     PySendResult (*step)(cl_coro *coro, bool fresh, PyObject **result);
@@ -43,6 +52,14 @@ typedef struct cl_coro_ops {
     /* Drops all it holds; may come twice. */
     void (*drop)(cl_coro *coro);
 } cl_coro_ops;
+
+#if CL_HAS_REMOTE_STACKS
+_Static_assert(offsetof(cl_coro, c_remote) == CL_REMOTE_OFFSET,
+               "c_remote is where Python's coroutines have their frame");
+#endif
+
+/* Whether the object is such a coroutine. */
+bool cl_coro_check(const cl_state *st, PyObject *object);
 
 /* Waits for the future: sets c_future, and that it is awaited. 0/-1 */
 int cl_coro_wait(cl_coro *coro, PyObject *future);

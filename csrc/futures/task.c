@@ -6,6 +6,7 @@
 #include "futures/future.h"
 #include "futures/iter.h"
 #include "futures/registry.h"
+#include "futures/remote.h"
 
 #include <string.h>
 
@@ -550,6 +551,8 @@ check_coroutine(cl_state *st, PyObject *coro)
 {
     if (PyCoro_CheckExact(coro))
         return 0;
+    if (cl_coro_check(st, coro))
+        return cl_remote_show((cl_coro *)coro);
     PyObject *result = PyObject_CallOneArg(st->iscoroutine, coro);
     int is_coroutine = result == NULL ? -1 : PyObject_IsTrue(result);
     Py_XDECREF(result);

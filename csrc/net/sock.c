@@ -26,29 +26,9 @@ cl_sock_ask_fd(cl_state *st, PyObject *sock)
 /* The methods whose work is done here. All but accept() are of the type in C
  * behind socket.socket, which cannot be changed. */
 static const char *const replaceable[] = {
-    "recv",   "recv_into", "recvfrom", "recvfrom_into", "send",
-    "sendto", "connect",   "fileno",   "gettimeout",    NULL};
-
-bool
-cl_sock_look_again(cl_state *st)
-{
-    PyTypeObject *type = (PyTypeObject *)st->socket_type;
-    PyObject *accept = PyObject_GetAttrString(st->socket_type, "accept");
-    bool stock = accept != NULL && accept == st->socket_accept;
-    Py_XDECREF(accept);
-    for (int i = 0; stock && replaceable[i] != NULL; i++) {
-        PyObject *mine =
-            PyObject_GetAttrString(st->socket_type, replaceable[i]);
-        PyObject *theirs =
-            PyObject_GetAttrString((PyObject *)type->tp_base, replaceable[i]);
-        stock = mine != NULL && mine == theirs;
-        Py_XDECREF(mine);
-        Py_XDECREF(theirs);
-    }
-    PyErr_Clear();
-    st->sock_version = stock ? cl_type_version(type) : 0;
-    return stock;
-}
+    "accept",        "recv",       "recv_into", "recvfrom",
+    "recvfrom_into", "send",       "sendto",    "connect",
+    "fileno",        "gettimeout", NULL};
 
 /* Whether an attribute (called if it is a method) is this number: 1, 0, -1. */
 static int
@@ -99,6 +79,25 @@ probe(cl_state *st, int family, int type, int proto)
     return same;
 }
 
+/* A program may have been there before us: then the guard never holds. */
+static int
+guard_methods(cl_state *st, PyTypeObject *type)
+{
+    cl_guard *guard = &st->socket_guard;
+    PyObject *module = PyImport_ImportModule("socket");
+    if (module == NULL ||
+        cl_guard_init(guard, type, replaceable, type->tp_base) < 0) {
+        Py_XDECREF(module);
+        return -1;
+    }
+    PyObject *accept = guard->g_known[0];
+    if (accept == NULL || !PyFunction_Check(accept) ||
+        PyFunction_GET_GLOBALS(accept) != PyModule_GetDict(module))
+        cl_guard_clear(guard);
+    Py_DECREF(module);
+    return 0;
+}
+
 int
 cl_sock_setup(cl_state *st)
 {
@@ -117,6 +116,5 @@ cl_sock_setup(cl_state *st)
         PyErr_Clear();
     }
     st->sock_known = same > 0;
-    st->socket_accept = PyObject_GetAttrString(st->socket_type, "accept");
-    return st->socket_accept == NULL ? -1 : 0;
+    return guard_methods(st, type);
 }

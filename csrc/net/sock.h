@@ -40,16 +40,12 @@ cl_sock_fd(cl_state *st, PyObject *sock)
     return inside != NULL ? inside->s_fd : cl_sock_ask_fd(st, sock);
 }
 
-bool cl_sock_look_again(cl_state *st);
-
 /* Whether socket.socket still has the methods it had: a program may replace one,
  * to watch or forbid connections, and expects it to be called. */
 static inline bool
 cl_sock_is_stock(cl_state *st)
 {
-    unsigned version = cl_type_version((PyTypeObject *)st->socket_type);
-    return (version != 0 && version == st->sock_version) ||
-           cl_sock_look_again(st);
+    return cl_guard_holds(&st->socket_guard);
 }
 
 /* Finds out whether the layout is as above. Needs st->socket_type. 0/-1 */

@@ -577,8 +577,28 @@ name(const cl_coro *coro)
     return operations[((const SockOpObject *)coro)->o_kind].name;
 }
 
-static const cl_coro_ops coro_ops = {
-    .owner = "Loop", .name = name, .step = step, .fail = fail, .drop = drop};
+static PyObject *
+stock(const cl_coro *coro)
+{
+    return coro->c_st->SelectorEventLoop;
+}
+
+static PyObject *
+arguments(const cl_coro *coro)
+{
+    const SockOpObject *op = (const SockOpObject *)coro;
+    return op->o_arg == NULL
+               ? PyTuple_Pack(2, op->o_loop, op->o_sock)
+               : PyTuple_Pack(3, op->o_loop, op->o_sock, op->o_arg);
+}
+
+static const cl_coro_ops coro_ops = {.owner = "Loop",
+                                     .name = name,
+                                     .stock = stock,
+                                     .args = arguments,
+                                     .step = step,
+                                     .fail = fail,
+                                     .drop = drop};
 
 /* ---------------------------------------------------------------- make and free */
 

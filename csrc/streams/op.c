@@ -533,9 +533,27 @@ name(const cl_coro *coro)
     return operations[((const StreamOpObject *)coro)->s_kind].name;
 }
 
+static PyObject *
+stock(const cl_coro *coro)
+{
+    return stock_class(coro->c_st, ((const StreamOpObject *)coro)->s_kind);
+}
+
+static PyObject *
+args(const cl_coro *coro)
+{
+    const StreamOpObject *op = (const StreamOpObject *)coro;
+    if (op->s_kind == READ || op->s_kind == READEXACTLY)
+        return Py_BuildValue("On", op->s_self, op->s_size);
+    return op->s_arg == NULL ? PyTuple_Pack(1, op->s_self)
+                             : PyTuple_Pack(2, op->s_self, op->s_arg);
+}
+
 static const cl_coro_ops reader_ops = {
     .owner = "StreamReader",
     .name = name,
+    .stock = stock,
+    .args = args,
     .step = step,
     .thrown = thrown,
     .drop = drop,
@@ -543,12 +561,16 @@ static const cl_coro_ops reader_ops = {
 static const cl_coro_ops writer_ops = {
     .owner = "StreamWriter",
     .name = name,
+    .stock = stock,
+    .args = args,
     .step = step,
     .drop = drop,
 };
 static const cl_coro_ops protocol_ops = {
     .owner = "FlowControlMixin",
     .name = name,
+    .stock = stock,
+    .args = args,
     .step = step,
     .drop = drop,
 };

@@ -26,40 +26,6 @@ static const char *const writer_names[] = {
     "write",     "drain",       "_transport",       "_reader",
     "_protocol", "__setattr__", "__getattribute__", NULL};
 
-/* The attribute, a new reference, or NULL without an exception. */
-static PyObject *
-attribute(PyTypeObject *type, const char *name)
-{
-    PyObject *value = PyObject_GetAttrString((PyObject *)type, name);
-    if (value == NULL)
-        PyErr_Clear();
-    return value;
-}
-
-static void
-guard_init(cl_guard *guard, PyTypeObject *type, const char *const *names)
-{
-    guard->g_type = (PyTypeObject *)Py_NewRef(type);
-    guard->g_names = names;
-    for (; names[guard->g_count] != NULL; guard->g_count++)
-        guard->g_known[guard->g_count] =
-            attribute(type, names[guard->g_count]);
-}
-
-bool
-cl_guard_look(cl_guard *guard)
-{
-    bool same = true;
-    for (int i = 0; i < guard->g_count && same; i++) {
-        PyObject *value = attribute(guard->g_type, guard->g_names[i]);
-        same = value == guard->g_known[i];
-        Py_XDECREF(value);
-    }
-    guard->g_version = cl_type_version(guard->g_type);
-    guard->g_holds = same;
-    return same;
-}
-
 /* Whether no function among them comes from outside asyncio.streams: a program may
  * have been there before us. */
 static bool
@@ -74,19 +40,6 @@ is_asyncios(const cl_guard *guard, PyObject *globals)
     return PyType_HasFeature(guard->g_type, Py_TPFLAGS_HEAPTYPE);
 }
 
-static cl_guard *const *
-guards(cl_streams *streams, cl_guard **all)
-{
-    all[0] = &streams->s_reader;
-    all[1] = &streams->s_own_reader;
-    all[2] = &streams->s_protocol;
-    all[3] = &streams->s_own_protocol;
-    all[4] = &streams->s_writer;
-    all[5] = &streams->s_own_writer;
-    all[6] = NULL;
-    return all;
-}
-
 /* --------------------------------------------------------------------- setup */
 
 static int
@@ -98,7 +51,7 @@ derive(PyObject *module, cl_state *st, const cl_guard *stock, cl_guard *own,
     if (status == 0 && getset != NULL)
         status = cl_type_add_getset(type, getset);
     if (status == 0)
-        guard_init(own, type, stock->g_names);
+        status = cl_guard_init(own, type, stock->g_names, NULL);
     Py_XDECREF(type);
     return status;
 }
@@ -117,12 +70,14 @@ cl_streams_setup(PyObject *module, cl_state *st)
         !PyType_Check(st->StreamReaderProtocol) ||
         !PyType_Check(st->StreamWriter))
         return 0; /* replaced by something else: nothing is ours */
-    guard_init(&streams->s_reader, (PyTypeObject *)st->StreamReader,
-               reader_names);
-    guard_init(&streams->s_protocol, (PyTypeObject *)st->StreamReaderProtocol,
-               protocol_names);
-    guard_init(&streams->s_writer, (PyTypeObject *)st->StreamWriter,
-               writer_names);
+    if (cl_guard_init(&streams->s_reader, (PyTypeObject *)st->StreamReader,
+                      reader_names, NULL) < 0 ||
+        cl_guard_init(&streams->s_protocol,
+                      (PyTypeObject *)st->StreamReaderProtocol, protocol_names,
+                      NULL) < 0 ||
+        cl_guard_init(&streams->s_writer, (PyTypeObject *)st->StreamWriter,
+                      writer_names, NULL) < 0)
+        return -1;
     PyObject *asyncio_streams = PyImport_ImportModule("asyncio.streams");
     if (asyncio_streams == NULL)
         return -1;
@@ -147,31 +102,26 @@ cl_streams_setup(PyObject *module, cl_state *st)
 int
 cl_streams_traverse(cl_state *st, visitproc visit, void *arg)
 {
-    cl_guard *all[7];
+    int status = 0;
     if (st->streams == NULL)
         return 0;
-    for (cl_guard *const *guard = guards(st->streams, all); *guard != NULL;
-         guard++) {
-        Py_VISIT((*guard)->g_type);
-        for (int i = 0; i < (*guard)->g_count; i++)
-            Py_VISIT((*guard)->g_known[i]);
-    }
-    return 0;
+#define VISIT(name) \
+    if (status == 0) \
+        status = cl_guard_traverse(&st->streams->s_##name, visit, arg);
+    CL_STREAMS_GUARDS(VISIT)
+#undef VISIT
+    return status;
 }
 
 void
 cl_streams_clear(cl_state *st)
 {
-    cl_guard *all[7];
     if (st->streams == NULL)
         return;
     st->streams->s_on = false;
-    for (cl_guard *const *guard = guards(st->streams, all); *guard != NULL;
-         guard++) {
-        Py_CLEAR((*guard)->g_type);
-        for (int i = 0; i < (*guard)->g_count; i++)
-            Py_CLEAR((*guard)->g_known[i]);
-    }
+#define CLEAR(name) cl_guard_clear(&st->streams->s_##name);
+    CL_STREAMS_GUARDS(CLEAR)
+#undef CLEAR
 }
 
 cl_state *

@@ -12,40 +12,24 @@
 #define CL_STREAMS_STREAMS_H
 
 #include "base/compat.h"
+#include "core/guard.h"
 #include "core/state.h"
 
-#define CL_GUARD_MAX 16
-
-/* A class, and the values of the attributes that count. */
-typedef struct {
-    PyTypeObject *g_type; /* owned */
-    const char *const *g_names;
-    PyObject *g_known[CL_GUARD_MAX]; /* owned; NULL: no such attribute */
-    int g_count;
-    unsigned g_version; /* of the type, when it was last looked at; */
-    bool g_holds;       /* ... then it was as known */
-} cl_guard;
+/* asyncio's classes and ours. */
+#define CL_STREAMS_GUARDS(X) \
+    X(reader) \
+    X(own_reader) \
+    X(protocol) \
+    X(own_protocol) \
+    X(writer) \
+    X(own_writer)
 
 typedef struct cl_streams {
     bool s_on;
-    cl_guard s_reader, s_own_reader;
-    cl_guard s_protocol, s_own_protocol;
-    cl_guard s_writer, s_own_writer;
+#define FIELD(name) cl_guard s_##name;
+    CL_STREAMS_GUARDS(FIELD)
+#undef FIELD
 } cl_streams;
-
-/* Of a guard whose class is not known (any more) nothing holds. */
-
-bool cl_guard_look(cl_guard *guard);
-
-static inline bool
-cl_guard_holds(cl_guard *guard)
-{
-    if (guard->g_type == NULL)
-        return false;
-    unsigned now = cl_type_version(guard->g_type);
-    return now != 0 && now == guard->g_version ? guard->g_holds
-                                               : cl_guard_look(guard);
-}
 
 /* Whether the object is exactly of our class, and asyncio's methods are what is done here
  * in their place. */

@@ -102,3 +102,79 @@ def test_seen_from_outside(loop_kind, script, python, command):
     assert seen.returncode == 0, seen.stderr
     for text in ["the leaf", "the middle", "the root", "middle", "leaf", "main"]:
         assert text in seen.stdout, seen.stdout
+
+
+# Their coroutines are no objects of Python's type: what is read as the frame of one must look like it. Before, the
+# command failed with "Bad address" as soon as one of them was a task.
+READERS = """
+    import os, socket
+
+    async def awaits(reader):
+        return await reader.readexactly(5)
+
+    async def main():
+        loop, things = asyncio.get_running_loop(), []
+
+        async def reader():
+            ours, theirs = socket.socketpair()
+            things.extend([theirs, await asyncio.open_connection(sock=ours)])
+            return things[-1][0]
+
+        first, second = socket.socketpair()
+        first.setblocking(False)
+        things.extend([first, second])
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+        loop.call_later(0.01, lambda: print(os.getpid(), flush=True))  # when all of them wait
+        await asyncio.gather(
+            (await reader()).readexactly(5),
+            (await reader()).readline(),
+            (await reader()).read(5),
+            (await reader()).readuntil(b"!"),
+            loop.sock_recv(first, 5),
+            loop.sock_accept(listener),
+            awaits(await reader()),
+        )
+
+    new_loop().run_until_complete(main())
+"""
+SEEN = {
+    "readexactly": ["_wait_for_data", "readexactly"],
+    "readline": ["_wait_for_data", "readuntil", "readline"],
+    "read": ["_wait_for_data", "read"],
+    "readuntil": ["_wait_for_data", "readuntil"],
+    "sock_recv": ["sock_recv"],
+    "sock_accept": ["sock_accept"],
+}
+
+
+@pytest.mark.parametrize("tasks", ["", "stock"])
+def test_coroutines_in_c_seen_from_outside(loop_kind, script, python, tasks, monkeypatch):
+    monkeypatch.setenv("CLOOP_TASKS", tasks) if tasks else None
+    with script(READERS, popen=True) as process:
+        try:
+            pid = int(process.stdout.readline())
+            for _ in range(100):
+                seen = python("-m", "asyncio", "pstree", pid)
+                if seen.returncode != 0 or "awaits" in seen.stdout:
+                    break
+        finally:
+            process.kill()
+    if seen.returncode != 0 and re.search("ermission|ptrace|not permitted", seen.stderr + seen.stdout):
+        pytest.skip("this process may not read the memory of others")
+    assert seen.returncode == 0 and "rror" not in seen.stdout, seen.stderr + seen.stdout
+    assert "awaits" in seen.stdout
+    # Lines of functions of asyncio, indented below the one that awaits them.
+    stacks, stack = set(), []
+    for line in seen.stdout.splitlines() + ["(T)"]:
+        function = re.search(r"\.(\w+) \S*asyncio/\w+\.py:\d+", line)
+        if "(T)" in line:
+            stacks.add(tuple(reversed(stack)))
+            stack = []
+        elif function:
+            stack.append(function.group(1))
+    if loop_kind != "asyncio" and tasks == "stock":
+        return  # asyncio's own tasks do not tell us
+    assert stacks >= set(map(tuple, SEEN.values())), seen.stdout

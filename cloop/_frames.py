@@ -1,0 +1,116 @@
+"""What coroutines that run in C show of themselves: the frames that asyncio's own would have.
+
+A coroutine in C has no frame. Who asks for one, a call graph or a debugger, gets that of a coroutine made here, which
+has the name, the file and the arguments of asyncio's method, and is suspended on the line where that one would be.
+"""
+
+import dis
+import functools
+import sys
+import types
+
+__all__ = ("created", "suspended")
+
+# Which method, or else which variable, each awaits. The others await the variable `fut`.
+AWAITS = {
+    "read": "_wait_for_data",
+    "readexactly": "_wait_for_data",
+    "readuntil": "_wait_for_data",
+    "readline": "readuntil",
+    "__anext__": "readline",
+    "_wait_for_data": "_waiter",
+    "drain": "_drain_helper",
+    "_drain_helper": "waiter",
+}
+
+
+class _Waiting:
+    """The end of the chain: waits for the future."""
+
+    def __init__(self, future):
+        self._future = future
+
+    def __await__(self):
+        return iter((self._future,))
+
+
+def _line_of_await(code, name):
+    """The line of the first await after the name is loaded; the first line if there is none."""
+    lines = dict(dis.findlinestarts(code))
+    line, loaded = code.co_firstlineno, False
+    for instruction in dis.get_instructions(code):
+        line = lines.get(instruction.offset) or line
+        value = instruction.argval
+        if value == name or isinstance(value, tuple) and name in value:
+            loaded = True
+        elif loaded and instruction.opname.startswith("GET_AWAITABLE"):
+            return line
+    return code.co_firstlineno
+
+
+@functools.lru_cache(maxsize=None)
+def _imitation(function, awaits):
+    """A function of the same name, place and parameters that awaits another one, `awaited`, on the line on which that
+    one awaits `awaits`; if that is None, a generator function, which nobody need await."""
+    code = function.__code__
+    first = code.co_firstlineno
+    line = first if awaits is None else max(first + 1, _line_of_await(code, awaits))
+    names = code.co_varnames[: code.co_argcount]
+    lines = ["\n" * (first - 1), "def {}({}):", "\n" * max(1, line - first), " {}"]
+    head = "" if awaits is None else "async "
+    body = "yield" if awaits is None else "return await awaited"
+    source = (
+        head.join(lines[:2]).format(code.co_name, ", ".join(names + ("awaited",))) + lines[2] + lines[3].format(body)
+    )
+    module = compile(source, code.co_filename, "exec", dont_inherit=True)
+    (made,) = [const for const in module.co_consts if isinstance(const, types.CodeType)]
+    if sys.version_info >= (3, 11):
+        made = made.replace(co_qualname=code.co_qualname)
+    imitation = types.FunctionType(made, function.__globals__, function.__name__)
+    imitation.__qualname__ = function.__qualname__
+    return imitation, len(names)
+
+
+def _call(function, awaits, args, awaited):
+    imitation, count = _imitation(function, awaits)
+    args = (tuple(args) + (None,) * count)[:count]
+    return imitation(*args, awaited)
+
+
+def _method(cls, name):
+    """asyncio's function, or None if it is not one: this version has none, or a program has replaced it."""
+    function = getattr(cls, name, None)
+    return function if isinstance(function, types.FunctionType) else None
+
+
+def created(cls, name, args):
+    """The coroutine of cls.name(*args) before its first step: itself, its frame, and what it awaits; or None."""
+    function = _method(cls, name)
+    if function is None:
+        return None
+    # A coroutine would warn that nobody awaited it.
+    generator = _call(function, None, args, None)
+    return generator, generator.gi_frame, None
+
+
+def suspended(cls, name, args, future):
+    """The same while it waits for the future."""
+    steps = []
+    while name is not None:
+        function = _method(cls, name)
+        if function is None:
+            break
+        awaits = AWAITS.get(name, "fut")
+        steps.append((function, awaits, args))
+        if awaits == "readuntil":
+            args = args[:1] + (b"\n",)
+        elif awaits == "_wait_for_data":
+            args = args[:1] + (name,)
+        name = awaits if awaits in AWAITS else None
+    awaited = _Waiting(future)
+    for step in reversed(steps):
+        awaited = _call(*step, awaited)
+    if not steps:
+        return None
+    awaited.send(None)
+    return awaited, awaited.cr_frame, awaited.cr_await

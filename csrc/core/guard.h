@@ -1,0 +1,50 @@
+/* guard.h - whether a class still has the methods whose work is done in C.
+ *
+ * A guard keeps the values that some attributes of a class had. It holds while they
+ * are the same. They are looked up again only when the class, or a base of it, was
+ * modified: cl_type_version() tells. A class that gets no version any more (CPython
+ * 3.13 and newer stop after a thousand modifications) is looked up each time.
+ *
+ * Values are compared as the class has them, without calling descriptors. A guard
+ * without a class never holds. */
+#ifndef CL_CORE_GUARD_H
+#define CL_CORE_GUARD_H
+
+#include "base/compat.h"
+
+#define CL_GUARD_MAX 16
+
+typedef struct {
+    PyTypeObject *g_type;            /* owned */
+    const char *const *g_names;      /* ends with NULL */
+    PyObject *g_keys[CL_GUARD_MAX];  /* owned; the names, interned */
+    PyObject *g_known[CL_GUARD_MAX]; /* owned; NULL: no such attribute */
+    int g_count;
+    bool g_holds;       /* as of the last look-up, ... */
+    unsigned g_version; /* ... when the class had this version */
+    uint64_t g_looks;   /* look-ups so far */
+} cl_guard;
+
+/* Takes the values from `source`, or from the class itself where that has none;
+ * `source` may be NULL. `names` is kept. 0/-1 */
+int cl_guard_init(cl_guard *guard, PyTypeObject *type,
+                  const char *const *names, PyTypeObject *source);
+int cl_guard_traverse(const cl_guard *guard, visitproc visit, void *arg);
+
+/* From now on it never holds. */
+void cl_guard_clear(cl_guard *guard);
+
+/* Looks the attributes up. */
+bool cl_guard_look(cl_guard *guard);
+
+static inline bool
+cl_guard_holds(cl_guard *guard)
+{
+    if (guard->g_type == NULL)
+        return false;
+    unsigned now = cl_type_version(guard->g_type);
+    return now != 0 && now == guard->g_version ? guard->g_holds
+                                               : cl_guard_look(guard);
+}
+
+#endif

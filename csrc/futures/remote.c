@@ -1,0 +1,165 @@
+/* remote.c - see remote.h. */
+#include "futures/remote.h"
+
+#if CL_HAS_REMOTE_STACKS
+
+/* More than asyncio's coroutines are deep. */
+#define DEPTH_MAX 8
+
+/* Frames of one method's coroutine and of what it awaits. */
+typedef struct cl_remote {
+    struct cl_remote *next;
+    const char *name;    /* of the coroutines it is for, by address */
+    PyObject *coroutine; /* owned; whose code and instructions these are */
+    cl_coro frames[DEPTH_MAX]; /* no objects, but they look like some */
+    int count;
+} cl_remote;
+
+/* Where Python's coroutine has what ours imitates; NULL if it is not as expected. */
+static const cl_remote_frame *
+frame_of(PyObject *coroutine)
+{
+    const cl_remote_frame *frame =
+        (const cl_remote_frame *)((char *)coroutine + CL_REMOTE_OFFSET);
+    PyObject *code = PyObject_GetAttrString(coroutine, "cr_code");
+    bool known = code != NULL && PyCode_Check(code) &&
+                 (PyObject *)(frame->f_executable & ~CL_REMOTE_TAGS) == code &&
+                 cl_code_has(code, frame->f_instruction);
+    Py_XDECREF(code);
+    return known ? frame : NULL;
+}
+
+/* As that frame, with the next coroutine as what is awaited; or none. */
+static void
+imitate(cl_remote_frame *ours, const cl_remote_frame *frame, cl_coro *next)
+{
+    ours->f_state = frame->f_state;
+    ours->f_executable = frame->f_executable;
+    ours->f_instruction = frame->f_instruction;
+    ours->f_owner = frame->f_owner;
+    /* Two words that nobody reads in their own place serve as the stack. It is the
+     * last of them or the one before, depending on the version. */
+    ours->f_globals = ours->f_builtins = next;
+    ours->f_stack_pointer = next == NULL ? NULL : &ours->f_locals;
+}
+
+/* 0; -1 with an exception. */
+static int
+copy_frames(cl_remote *remote, PyTypeObject *type)
+{
+    PyObject *coroutine = Py_NewRef(remote->coroutine);
+    int count = 0;
+    while (count < DEPTH_MAX && PyCoro_CheckExact(coroutine)) {
+        const cl_remote_frame *frame = frame_of(coroutine);
+        if (frame == NULL)
+            break;
+        cl_coro *at = &remote->frames[count++];
+        ((PyObject *)at)->ob_type = type;
+        imitate(&at->c_remote, frame, NULL);
+        Py_SETREF(coroutine, PyObject_GetAttrString(coroutine, "cr_await"));
+        if (coroutine == NULL)
+            return -1;
+    }
+    Py_DECREF(coroutine);
+    for (int i = 0; i + 1 < count; i++)
+        imitate(&remote->frames[i].c_remote, &remote->frames[i].c_remote,
+                &remote->frames[i + 1]);
+    remote->count = count;
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* NULL with an exception. It is kept even if it shows nothing. */
+static cl_remote *
+make(cl_coro *coro)
+{
+    cl_state *st = coro->c_st;
+    PyObject *module = PyImport_ImportModule("cloop._frames"), *shown = NULL;
+    cl_remote *remote = NULL;
+    if (module != NULL)
+        shown = PyObject_CallMethod(module, "suspended", "Os()O",
+                                    coro->c_ops->stock(coro),
+                                    coro->c_ops->name(coro), Py_None);
+    Py_XDECREF(module);
+    if (shown == NULL || (remote = PyMem_Calloc(1, sizeof(*remote))) == NULL) {
+        Py_XDECREF(shown);
+        return NULL;
+    }
+    remote->name = coro->c_ops->name(coro);
+    remote->coroutine =
+        Py_NewRef(shown == Py_None ? Py_None : PyTuple_GET_ITEM(shown, 0));
+    Py_DECREF(shown);
+    remote->next = st->remote;
+    st->remote = remote;
+    return copy_frames(remote, Py_TYPE(coro)) < 0 ? NULL : remote;
+}
+
+int
+cl_remote_show(cl_coro *coro)
+{
+    const char *name = coro->c_ops->name(coro);
+    cl_remote *remote = coro->c_st->remote;
+    while (remote != NULL && remote->name != name)
+        remote = remote->next;
+    if (remote == NULL && (remote = make(coro)) == NULL) {
+        if (!PyErr_Occurred() || !PyErr_ExceptionMatches(PyExc_Exception))
+            return PyErr_Occurred() ? -1 : 0;
+        PyErr_Clear();
+    }
+    else if (remote->count > 0) {
+        imitate(&coro->c_remote, &remote->frames[0].c_remote,
+                remote->count > 1 ? &remote->frames[1] : NULL);
+    }
+    return 0;
+}
+
+int
+cl_remote_traverse(cl_state *st, visitproc visit, void *arg)
+{
+    for (cl_remote *remote = st->remote; remote != NULL; remote = remote->next)
+        Py_VISIT(remote->coroutine);
+    return 0;
+}
+
+void
+cl_remote_clear(cl_state *st)
+{
+    for (cl_remote *remote = st->remote; remote != NULL; remote = remote->next)
+        Py_CLEAR(remote->coroutine);
+}
+
+void
+cl_remote_free(cl_state *st)
+{
+    while (st->remote != NULL) {
+        cl_remote *next = st->remote->next;
+        PyMem_Free(st->remote);
+        st->remote = next;
+    }
+}
+
+#else
+
+int
+cl_remote_show(cl_coro *Py_UNUSED(coro))
+{
+    return 0;
+}
+
+int
+cl_remote_traverse(cl_state *Py_UNUSED(st), visitproc Py_UNUSED(visit),
+                   void *Py_UNUSED(arg))
+{
+    return 0;
+}
+
+void
+cl_remote_clear(cl_state *Py_UNUSED(st))
+{
+}
+
+void
+cl_remote_free(cl_state *Py_UNUSED(st))
+{
+}
+
+#endif
