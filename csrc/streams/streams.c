@@ -6,6 +6,7 @@
 
 #include "core/args.h"
 #include "core/loop.h"
+#include "core/method.h"
 #include "streams/op.h"
 #include "streams/reader.h"
 
@@ -95,6 +96,8 @@ derive(PyObject *module, cl_state *st, const cl_guard *stock, cl_guard *own,
 {
     PyTypeObject *type = cl_type_derive(module, st, stock->g_type);
     int status = type == NULL ? -1 : cl_type_add_methods(type, methods);
+    if (status == 0)
+        status = cl_methods_look_like(st, type, methods, stock->g_type);
     if (status == 0 && getset != NULL)
         status = cl_type_add_getset(type, getset);
     if (status == 0)
@@ -172,12 +175,6 @@ cl_streams_clear(cl_state *st)
         for (int i = 0; i < (*guard)->g_count; i++)
             Py_CLEAR((*guard)->g_known[i]);
     }
-}
-
-cl_state *
-cl_streams_state(PyObject *self)
-{
-    return cl_type_derived_state(Py_TYPE(self), &cl_module_def);
 }
 
 /* ------------------------------------------------------------------ adoption */
