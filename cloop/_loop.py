@@ -3,7 +3,6 @@
 import asyncio
 import contextvars
 import inspect
-import os
 import selectors
 import signal
 import socket
@@ -12,20 +11,17 @@ import warnings
 from asyncio import base_events, coroutines, protocols, sslproto
 from asyncio.log import logger
 
-from . import _process, _tls
+from . import _process, _settings, _tls
 from ._cloop import LoopCore, SocketTransport, look_like, wakeup_fd
 from ._executor import wrap_executor_future
+from ._newer import NewerKeywords, like_asyncios, take_shutdown_timeout
 from ._sock import SockDatagrams
 
 __all__ = ("Loop", "new_event_loop")
 
-_BEHIND = (asyncio.SelectorEventLoop,) if sys.version_info >= (3, 11) else (SockDatagrams, asyncio.SelectorEventLoop)
-
-
-def _like_asyncios(method):
-    """The method, with the signature that this Python's asyncio has."""
-    method.__signature__ = inspect.signature(getattr(asyncio.SelectorEventLoop, method.__name__))
-    return method
+_BEHIND = (NewerKeywords, asyncio.SelectorEventLoop)
+if sys.version_info < (3, 11):
+    _BEHIND = (SockDatagrams, *_BEHIND)
 
 
 class Loop(LoopCore, *_BEHIND):
@@ -36,14 +32,26 @@ class Loop(LoopCore, *_BEHIND):
     messages and ordering are those of that version.
 
     The environment variable CLOOP_POLLER ("epoll" or "poll") chooses how it waits
-    for descriptors.
+    for descriptors. ValueError if it, CLOOP_STREAMS, CLOOP_TASKS or CLOOP_TLS has a
+    value that is unknown.
     """
 
     def __init__(self):
         # asyncio's own __init__ would make a second selector and self-pipe.
-        LoopCore.__init__(self, poller=os.environ.get("CLOOP_POLLER") or None)
+        _settings.check()
+        LoopCore.__init__(self, poller=_settings.read("CLOOP_POLLER"))
         self.set_debug(coroutines._is_debug_mode())
         self._watcher = _new_child_watcher()
+
+    def __repr__(self):
+        cls = type(self)
+        return "<{} running={} closed={} debug={} poller={}>".format(
+            "cloop.Loop" if cls is Loop else cls.__name__,
+            self.is_running(),
+            self.is_closed(),
+            self.get_debug(),
+            self._poller,
+        )
 
     def close(self):
         """Close the loop: drop pending callbacks, release every descriptor.
@@ -107,7 +115,7 @@ class Loop(LoopCore, *_BEHIND):
             return super().run_in_executor(executor, func, *args)
         return wrap_executor_future(chosen.submit(func, *args), self)
 
-    @_like_asyncios
+    @like_asyncios(ssl_shutdown_timeout=None)
     async def create_connection(self, protocol_factory, host=None, port=None, **options):
         """Connect to a TCP server; return (transport, protocol).
 
@@ -249,13 +257,14 @@ class Loop(LoopCore, *_BEHIND):
                     details["transport"] = transport
                 self.call_exception_handler(details)
 
-    @_like_asyncios
+    @like_asyncios(ssl_shutdown_timeout=None)
     async def start_tls(self, transport, protocol, sslcontext, *, server_side=False, **options):
         """Upgrade a transport to TLS; return the transport that protocol is to use from now on.
 
         A ClientHello that a stream's reader got together with the request for TLS is not
         lost (nor is it in asyncio's newest releases). See asyncio's loop.start_tls.
         """
+        take_shutdown_timeout(options, sslcontext)
         early = b""
         if server_side and isinstance(protocol, asyncio.StreamReaderProtocol):
             reader = protocol._stream_reader

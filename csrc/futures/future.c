@@ -465,7 +465,7 @@ cl_future_add_done_callback(PyObject *self, PyObject *const *args,
     if (st == NULL)
         return NULL;
     if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) == 1 && nargs == 1 &&
-        PyTuple_GET_ITEM(kwnames, 0) == st->str_context)
+        PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0), st->str_context) == 0)
         context = args[1];
     else if (nargs != 1 || (kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0))
         return cl_future_inherited(st->asyncio_Future, self,
