@@ -7,6 +7,7 @@
 #   make conformance CPython's asyncio tests    make uvloop-suite   uvloop's own tests
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
 #   make programs | bench [B=glob] [ARGS=...]   make lint | fmt | clean
+#   make cross      compile csrc for other C libraries and machines
 #
 # PY=python3.13 chooses the interpreter; each has a virtual environment of its own.
 
@@ -142,6 +143,16 @@ matrix:
 	@failed=; for py in $$(.ci/run --pythons); do for check in $(CHECKS); do \
 	    echo "== $$py: $$check"; $(MAKE) --no-print-directory $$check PY=$$py || failed="$$failed $$py:$$check"; \
 	done; done; test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
+
+# ------------------------------------------------------------ other C libraries
+
+# A C compiler in a wheel. Where it can't be had, nothing is compiled, and that is said.
+$(VENV)/.cross: $(VENV)/.ready
+	@$(PIP) ziglang==0.17.1 && touch $@ || echo "skipped: ziglang cannot be installed for $(PY)"
+
+.PHONY: cross
+cross: $(VENV)/.cross
+	@$(PYTHON) tests/c/cross.py $(ARGS)
 
 # ---------------------------------------------------------------------- style
 

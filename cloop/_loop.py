@@ -2,9 +2,7 @@
 
 import asyncio
 import contextvars
-import functools
 import inspect
-import os
 import selectors
 import signal
 import socket
@@ -13,14 +11,17 @@ import warnings
 from asyncio import base_events, coroutines, protocols, sslproto
 from asyncio.log import logger
 
-from . import _process, _tls
-from ._cloop import LoopCore, SocketTransport, wakeup_fd
+from . import _process, _settings, _tls
+from ._cloop import LoopCore, SocketTransport, look_like, wakeup_fd
 from ._executor import wrap_executor_future
+from ._newer import NewerKeywords, like_asyncios, take_shutdown_timeout
 from ._sock import SockDatagrams
 
 __all__ = ("Loop", "new_event_loop")
 
-_BEHIND = (asyncio.SelectorEventLoop,) if sys.version_info >= (3, 11) else (SockDatagrams, asyncio.SelectorEventLoop)
+_BEHIND = (NewerKeywords, asyncio.SelectorEventLoop)
+if sys.version_info < (3, 11):
+    _BEHIND = (SockDatagrams, *_BEHIND)
 
 
 class Loop(LoopCore, *_BEHIND):
@@ -31,14 +32,26 @@ class Loop(LoopCore, *_BEHIND):
     messages and ordering are those of that version.
 
     The environment variable CLOOP_POLLER ("epoll" or "poll") chooses how it waits
-    for descriptors.
+    for descriptors. ValueError if it, CLOOP_STREAMS, CLOOP_TASKS or CLOOP_TLS has a
+    value that is unknown.
     """
 
     def __init__(self):
         # asyncio's own __init__ would make a second selector and self-pipe.
-        LoopCore.__init__(self, poller=os.environ.get("CLOOP_POLLER") or None)
+        _settings.check()
+        LoopCore.__init__(self, poller=_settings.read("CLOOP_POLLER"))
         self.set_debug(coroutines._is_debug_mode())
         self._watcher = _new_child_watcher()
+
+    def __repr__(self):
+        cls = type(self)
+        return "<{} running={} closed={} debug={} poller={}>".format(
+            "cloop.Loop" if cls is Loop else cls.__name__,
+            self.is_running(),
+            self.is_closed(),
+            self.get_debug(),
+            self._poller,
+        )
 
     def close(self):
         """Close the loop: drop pending callbacks, release every descriptor.
@@ -102,18 +115,22 @@ class Loop(LoopCore, *_BEHIND):
             return super().run_in_executor(executor, func, *args)
         return wrap_executor_future(chosen.submit(func, *args), self)
 
-    @functools.wraps(asyncio.SelectorEventLoop.create_connection)
-    def create_connection(self, protocol_factory, host=None, port=None, **options):
+    @like_asyncios(ssl_shutdown_timeout=None)
+    async def create_connection(self, protocol_factory, host=None, port=None, **options):
+        """Connect to a TCP server; return (transport, protocol).
+
+        The keywords are those of this Python's asyncio: ssl=, family=, sock=, timeouts in
+        seconds and so on. Raises OSError if no address can be connected to. See asyncio's
+        loop.create_connection.
+        """
         # One address and nothing special: most connections, in a third of the time. Not if
         # a test has put another socket module where asyncio looks for it.
+        addresses = ()
         if not options and not self._debug and host and port is not None and base_events.socket is socket:
-            addresses = self._numeric_addrinfo(host, port, 0, socket.SOCK_STREAM, 0, 0)
-            if addresses is not None and len(addresses) == 1:
-                return self._connect(protocol_factory, addresses[0])
-        return super().create_connection(protocol_factory, host, port, **options)
-
-    async def _connect(self, protocol_factory, address_info):
-        family, kind, proto, _, address = address_info
+            addresses = self._numeric_addrinfo(host, port, 0, socket.SOCK_STREAM, 0, 0) or ()
+        if len(addresses) != 1:
+            return await super().create_connection(protocol_factory, host, port, **options)
+        family, kind, proto, _, address = addresses[0]
         sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
         try:
             await self.sock_connect(sock, address)
@@ -240,12 +257,14 @@ class Loop(LoopCore, *_BEHIND):
                     details["transport"] = transport
                 self.call_exception_handler(details)
 
+    @like_asyncios(ssl_shutdown_timeout=None)
     async def start_tls(self, transport, protocol, sslcontext, *, server_side=False, **options):
         """Upgrade a transport to TLS; return the transport that protocol is to use from now on.
 
         A ClientHello that a stream's reader got together with the request for TLS is not
         lost (nor is it in asyncio's newest releases). See asyncio's loop.start_tls.
         """
+        take_shutdown_timeout(options, sslcontext)
         early = b""
         if server_side and isinstance(protocol, asyncio.StreamReaderProtocol):
             reader = protocol._stream_reader
@@ -354,6 +373,20 @@ class Loop(LoopCore, *_BEHIND):
         """What asyncio's transports look themselves up in for their repr()."""
         return None if self.is_closed() else _SelectorView(self)
 
+
+# What asyncio has as functions of Python does not look like methods of C either.
+for _name in (
+    "create_task",
+    "sock_accept",
+    "sock_connect",
+    "sock_recv",
+    "sock_recv_into",
+    "sock_recvfrom",
+    "sock_recvfrom_into",
+    "sock_sendall",
+    "sock_sendto",
+):
+    setattr(LoopCore, _name, look_like(vars(LoopCore)[_name], getattr(super(LoopCore, Loop), _name)))
 
 # What follows the backlog in _start_serving(), in the order of those versions that have it.
 _SERVING_OPTIONS = [

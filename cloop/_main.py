@@ -19,7 +19,7 @@ import types
 import warnings
 
 import cloop
-from cloop import _cloop
+from cloop import _cloop, _settings
 
 USAGE = """\
 usage: python -m cloop [--no-compat] [-m MODULE | -c CODE | PROGRAM] [ARGS]
@@ -46,7 +46,17 @@ def main():
         print(USAGE)
     elif option in ("-V", "--version"):
         print("cloop " + cloop.__version__)
-    elif option == "--info":
+    else:
+        start(option, arguments, compat)
+
+
+def start(option, arguments, compat):
+    try:
+        _settings.check()
+    except ValueError as error:
+        print("cloop: %s" % error, file=sys.stderr)
+        sys.exit(2)
+    if option == "--info":
         print(info())
     elif option in ("-m", "-c"):
         if len(arguments) < 2:

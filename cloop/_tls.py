@@ -1,8 +1,9 @@
 """TLS connections: what of them happens once, before the transport in C takes over."""
 
-import os
 import sys
 from asyncio import constants, sslproto
+
+from . import _settings
 
 try:
     import ssl
@@ -22,7 +23,7 @@ def is_native():
     Not if CLOOP_TLS=stock says so, nor if a program has put another class in the place of
     asyncio's SSLProtocol.
     """
-    return ssl is not None and sslproto.SSLProtocol is _ASYNCIO_CLASS and os.environ.get("CLOOP_TLS") != "stock"
+    return ssl is not None and sslproto.SSLProtocol is _ASYNCIO_CLASS and _settings.read("CLOOP_TLS") != "stock"
 
 
 def _timeout(name, seconds, standard):

@@ -7,6 +7,7 @@
 #include "core/errors.h"
 #include "core/fork.h"
 #include "core/handle.h"
+#include "core/method.h"
 #include "core/state.h"
 #include "futures/future.h"
 #include "futures/iter.h"
@@ -197,12 +198,36 @@ module_pidfd_open(PyObject *Py_UNUSED(module), PyObject *arg)
     return NULL;
 }
 
+PyDoc_STRVAR(look_like_doc,
+             "look_like(method, function)\n--\n\n"
+             "Return a method that does what the method_descriptor does, as "
+             "fast, and looks\n"
+             "like the function to inspect and unittest.mock, with the "
+             "method's docstring.\n"
+             "Raises TypeError if the function is not one of Python.");
+
+static PyObject *
+module_look_like(PyObject *module, PyObject *args)
+{
+    PyObject *method, *function, *doc;
+    if (!PyArg_ParseTuple(args, "O!O:look_like", &PyMethodDescr_Type, &method,
+                          &function) ||
+        (doc = PyObject_GetAttrString(method, "__doc__")) == NULL)
+        return NULL;
+    PyObject *made = cl_method_new(state_of(module), PyDescr_TYPE(method),
+                                   ((PyMethodDescrObject *)method)->d_method,
+                                   function, doc);
+    Py_DECREF(doc);
+    return made;
+}
+
 static PyMethodDef module_methods[] = {
     {"counts", module_counts, METH_NOARGS, counts_doc},
     {"guard_looks", module_guard_looks, METH_NOARGS, guard_looks_doc},
     {"build_info", module_build_info, METH_NOARGS, build_info_doc},
     {"wakeup_fd", module_wakeup_fd, METH_NOARGS, wakeup_fd_doc},
     {"pidfd_open", module_pidfd_open, METH_O, pidfd_open_doc},
+    {"look_like", module_look_like, METH_VARARGS, look_like_doc},
     {"raw_fields", module_raw_fields, METH_O, raw_fields_doc},
     {"adopt_reader", module_adopt_reader, METH_O, adopt_reader_doc},
     {"use_own_tasks", module_use_own_tasks, METH_VARARGS, use_own_tasks_doc},

@@ -204,7 +204,7 @@ cl_type_derive(PyObject *module, void *state, PyTypeObject *base)
 }
 
 void *
-cl_type_derived_state(PyTypeObject *type, PyModuleDef *def)
+cl_type_search_state(PyTypeObject *type, PyModuleDef *def)
 {
     PyObject *mro = type->tp_mro;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(mro); i++) {

@@ -340,6 +340,24 @@ cl_is_finalized(PyObject *self)
 #define CL_TPFLAGS_NO_NEW 0
 #endif
 
+/* Nobody can set the type's attributes. Before 3.10 that asks for no flag. */
+#if PY_VERSION_HEX >= 0x030a0000
+#define CL_TPFLAGS_IMMUTABLE Py_TPFLAGS_IMMUTABLETYPE
+#else
+#define CL_TPFLAGS_IMMUTABLE 0
+#endif
+
+/* For a type whose objects have a vectorcallfunc, named by a member
+ * __vectorcalloffset__, which 3.8 does not know: there the second says where. */
+#if PY_VERSION_HEX >= 0x03090000
+#define CL_TPFLAGS_VECTORCALL Py_TPFLAGS_HAVE_VECTORCALL
+#define cl_type_set_vectorcall(type, offset) ((void)(type))
+#else
+#define CL_TPFLAGS_VECTORCALL _Py_TPFLAGS_HAVE_VECTORCALL
+#define cl_type_set_vectorcall(type, offset) \
+    ((void)((type)->tp_vectorcall_offset = (offset)))
+#endif
+
 /* Makes a heap type that knows its module. 3.8 has no such link: there the
  * type carries the state's address in its own dictionary.
  * A spec without Py_tp_new makes a type without constructor, if its flags have
@@ -365,7 +383,20 @@ PyTypeObject *cl_type_derive(PyObject *module, void *state,
 
 /* The state of the module with that definition, of which the class or a base of it is;
  * NULL with SystemError. */
-void *cl_type_derived_state(PyTypeObject *type, PyModuleDef *def);
+void *cl_type_search_state(PyTypeObject *type, PyModuleDef *def);
+
+static inline void *
+cl_type_derived_state(PyTypeObject *type, PyModuleDef *def)
+{
+#if PY_VERSION_HEX >= 0x03090000
+    PyObject *module = PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)
+                           ? ((PyHeapTypeObject *)type)->ht_module
+                           : NULL;
+    if (module != NULL && PyModule_GetDef(module) == def)
+        return PyModule_GetState(module);
+#endif
+    return cl_type_search_state(type, def);
+}
 
 /* A number that changes whenever the type or a base of it is modified; 0 means
  * unknown: look again. From 3.13 on a modification sets it to 0, and the flag that

@@ -494,9 +494,11 @@ Handle_cancelled(HandleObject *handle, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(handle->h_flags & CL_HANDLE_CANCELLED);
 }
 
+#if CL_HAS_GET_CONTEXT
 PyDoc_STRVAR(Handle_get_context_doc,
              "get_context($self, /)\n--\n\n"
              "Return the contextvars.Context that the callback runs in.");
+#endif
 
 static PyObject *
 Handle_get_context(HandleObject *handle, PyObject *Py_UNUSED(ignored))
@@ -644,8 +646,10 @@ static PyMethodDef Handle_methods[] = {
     {"cancel", (PyCFunction)Handle_cancel, METH_NOARGS, Handle_cancel_doc},
     {"cancelled", (PyCFunction)Handle_cancelled, METH_NOARGS,
      Handle_cancelled_doc},
+#if CL_HAS_GET_CONTEXT
     {"get_context", (PyCFunction)Handle_get_context, METH_NOARGS,
      Handle_get_context_doc},
+#endif
     {"_run", (PyCFunction)Handle_run, METH_NOARGS, Handle_run_doc},
     {"_repr_info", (PyCFunction)Handle_repr_info, METH_NOARGS, NULL},
     {NULL}};
@@ -655,8 +659,10 @@ static PyMethodDef TimerHandle_methods[] = {
      Handle_cancel_doc},
     {"cancelled", (PyCFunction)Handle_cancelled, METH_NOARGS,
      Handle_cancelled_doc},
+#if CL_HAS_GET_CONTEXT
     {"get_context", (PyCFunction)Handle_get_context, METH_NOARGS,
      Handle_get_context_doc},
+#endif
     {"when", (PyCFunction)TimerHandle_when, METH_NOARGS, TimerHandle_when_doc},
     {"_run", (PyCFunction)Handle_run, METH_NOARGS, Handle_run_doc},
     {"_repr_info", (PyCFunction)Handle_repr_info, METH_NOARGS, NULL},

@@ -19,6 +19,7 @@
 
 /* type, function that makes it */
 #define CL_STATE_TYPES(X) \
+    X(NativeMethod, cl_native_method_setup) \
     X(Handle, cl_handle_setup) \
     X(TimerHandle, cl_timer_handle_setup) \
     X(Future, cl_future_setup) \

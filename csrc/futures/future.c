@@ -465,7 +465,7 @@ cl_future_add_done_callback(PyObject *self, PyObject *const *args,
     if (st == NULL)
         return NULL;
     if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) == 1 && nargs == 1 &&
-        PyTuple_GET_ITEM(kwnames, 0) == st->str_context)
+        PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0), st->str_context) == 0)
         context = args[1];
     else if (nargs != 1 || (kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0))
         return cl_future_inherited(st->asyncio_Future, self,
@@ -515,14 +515,28 @@ cl_future_callbacks(PyObject *self, void *Py_UNUSED(closure))
 
 /* -------------------------------------------------------------------------- type */
 
-/* Without docstrings: help() finds those of asyncio's methods. */
 static PyMethodDef Future_methods[] = {
-    {"set_result", Future_set_result, METH_O, NULL},
-    {"set_exception", Future_set_exception, METH_O, NULL},
-    {"cancel", CL_FAST(Future_cancel), METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"set_result", Future_set_result, METH_O,
+     "set_result($self, result, /)\n--\n\n"
+     "Mark the future done and set its result. Raises InvalidStateError if it "
+     "is done.\n"
+     "See asyncio's Future.set_result."},
+    {"set_exception", Future_set_exception, METH_O,
+     "set_exception($self, exception, /)\n--\n\n"
+     "Mark the future done and set its exception, an instance or a class. "
+     "Raises\n"
+     "InvalidStateError if it is done, TypeError for what is no exception "
+     "or is a\n"
+     "StopIteration. See asyncio's Future.set_exception."},
+    {"cancel", CL_FAST(Future_cancel), METH_FASTCALL | METH_KEYWORDS,
+     CL_CANCEL_SIGNATURE
+     "Cancel the future and schedule its callbacks; return False if it was "
+     "done already.\n"
+     "See asyncio's Future.cancel."},
     {"add_done_callback", CL_FAST(cl_future_add_done_callback),
      METH_FASTCALL | METH_KEYWORDS, NULL},
-    {"remove_done_callback", cl_future_remove_done_callback, METH_O, NULL},
+    {"remove_done_callback", cl_future_remove_done_callback, METH_O,
+     CL_REMOVE_DONE_CALLBACK_DOC},
     {NULL}};
 
 static PyGetSetDef Future_getset[] = {

@@ -98,6 +98,17 @@ void cl_future_give_back(PyObject *self, PyObject **spares, int *count);
 
 void cl_future_free_spares(cl_state *st);
 
+/* Of methods that both types have. Signatures are those of this Python's asyncio; where
+ * that gives none, there is no docstring, and help() finds asyncio's. */
+#if CL_HAS_CANCEL_MESSAGE
+#define CL_CANCEL_SIGNATURE "cancel($self, /, msg=None)\n--\n\n"
+#else
+#define CL_CANCEL_SIGNATURE "cancel($self, /)\n--\n\n"
+#endif
+#define CL_REMOVE_DONE_CALLBACK_DOC \
+    "remove_done_callback($self, fn, /)\n--\n\n" \
+    "Remove every callback that equals fn; return how many there were."
+
 PyTypeObject *cl_future_setup(PyObject *module, cl_state *st);
 
 #endif

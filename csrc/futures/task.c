@@ -927,16 +927,26 @@ Task_get_context(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* --------------------------------------------------------------------------- type */
 
-/* Without docstrings: help() finds those of asyncio's methods. */
 static PyMethodDef Task_methods[] = {
-    {"cancel", CL_FAST(Task_cancel), METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"cancel", CL_FAST(Task_cancel), METH_FASTCALL | METH_KEYWORDS,
+     CL_CANCEL_SIGNATURE
+     "Arrange for CancelledError to be thrown into the coroutine in the next "
+     "turn; return\n"
+     "False if the task is done. See asyncio's Task.cancel."},
     {"add_done_callback", CL_FAST(cl_future_add_done_callback),
      METH_FASTCALL | METH_KEYWORDS, NULL},
-    {"remove_done_callback", cl_future_remove_done_callback, METH_O, NULL},
-    {"get_name", Task_get_name, METH_NOARGS, NULL},
-    {"get_coro", Task_get_coro, METH_NOARGS, NULL},
+    {"remove_done_callback", cl_future_remove_done_callback, METH_O,
+     CL_REMOVE_DONE_CALLBACK_DOC},
+    {"get_name", Task_get_name, METH_NOARGS,
+     "get_name($self, /)\n--\n\n"
+     "Return the task's name, Task-N unless it was given one."},
+    {"get_coro", Task_get_coro, METH_NOARGS,
+     "get_coro($self, /)\n--\n\n"
+     "Return the coroutine that the task runs."},
 #if CL_HAS_GET_CONTEXT
-    {"get_context", Task_get_context, METH_NOARGS, NULL},
+    {"get_context", Task_get_context, METH_NOARGS,
+     "get_context($self, /)\n--\n\n"
+     "Return the context that the coroutine runs in."},
 #endif
     {NULL}};
 

@@ -152,20 +152,49 @@ read_bytes(PipeObject *self, ssize_t *got)
     return data;
 }
 
+/* Nothing could be read. 0/-1 */
+static int
+got_nothing(PipeObject *self, ssize_t got)
+{
+    if (got == 0)
+        return at_eof(self);
+    if (not_now(got))
+        return 0;
+    cl_raise_errno((int)got);
+    return fatal(self, "Fatal read error on pipe transport");
+}
+
+static int
+read_into_buffer(PipeObject *self)
+{
+    TransportObject *base = base_of(self);
+    Py_buffer view;
+    int held = cl_transport_get_buffer(base, &view);
+    if (held <= 0)
+        return fatal(self, "Fatal error: protocol.get_buffer() call failed.");
+    int fd = descriptor(self);
+    ssize_t got = fd < 0 ? fd : read(fd, view.buf, (size_t)view.len);
+    if (fd >= 0 && got < 0)
+        got = -errno;
+    PyBuffer_Release(&view);
+    if (got <= 0)
+        return got_nothing(self, got);
+    return cl_transport_buffer_updated(base, got) == 0
+               ? 0
+               : fatal(self,
+                       "Fatal error: protocol.buffer_updated() call failed.");
+}
+
 static int
 read_ready(PipeObject *self)
 {
     TransportObject *base = base_of(self);
+    if (base->t_flags & CL_T_BUFFERED)
+        return read_into_buffer(self);
     ssize_t got;
     PyObject *data = read_bytes(self, &got);
-    if (got == 0)
-        return at_eof(self);
-    if (got < 0) {
-        if (not_now(got))
-            return 0;
-        cl_raise_errno((int)got);
-        return fatal(self, "Fatal read error on pipe transport");
-    }
+    if (got <= 0)
+        return got_nothing(self, got);
     if (data == NULL)
         return fatal(self, "Fatal read error on pipe transport");
     /* What it raises is the loop's, and the transport goes on. */

@@ -747,41 +747,12 @@ read_bytes(StreamObject *self)
     return tell_data_received(self, status);
 }
 
-/* protocol.get_buffer(-1), held for writing: 1; 0 if it cannot be written to, -1 if
- * there is none, both with an exception. */
-static int
-get_buffer(StreamObject *self, Py_buffer *view)
-{
-    cl_state *st = self->s_base.t_loop->l_st;
-    PyObject *buffer;
-    if (cl_transport_tell(base_of(self), st->str_get_buffer, st->minus_one,
-                          &buffer) < 0)
-        return -1;
-    Py_ssize_t size = PyObject_Size(buffer);
-    int status = size < 0 ? -1 : 1;
-    if (size == 0) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "get_buffer() returned an empty buffer");
-        status = -1;
-    }
-    if (status > 0 && PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE) < 0) {
-        status = 0;
-        if (PyErr_ExceptionMatches(PyExc_BufferError)) /* as recv_into() */
-            PyErr_Format(PyExc_TypeError,
-                         "get_buffer() must return a read-write bytes-like "
-                         "object, not %s",
-                         Py_TYPE(buffer)->tp_name);
-    }
-    Py_DECREF(buffer);
-    return status;
-}
-
 static int
 read_into_buffer(StreamObject *self)
 {
     TransportObject *base = base_of(self);
     Py_buffer view;
-    int held = get_buffer(self, &view);
+    int held = cl_transport_get_buffer(base, &view);
     if (held <= 0)
         return cl_transport_fatal(
             base, held < 0 ? "Fatal error: protocol.get_buffer() call failed."
@@ -790,14 +761,7 @@ read_into_buffer(StreamObject *self)
     PyBuffer_Release(&view);
     if (got <= 0)
         return got_nothing(self, got);
-    PyObject *count = PyLong_FromSsize_t(got);
-    int status =
-        count == NULL
-            ? -1
-            : cl_transport_tell(base, base->t_loop->l_st->str_buffer_updated,
-                                count, NULL);
-    Py_XDECREF(count);
-    return status == 0
+    return cl_transport_buffer_updated(base, got) == 0
                ? 0
                : cl_transport_fatal(
                      base,

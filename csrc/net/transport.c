@@ -238,7 +238,8 @@ static PyObject *
 extra_info(TransportObject *self, PyObject *name)
 {
     /* Who takes it may shut it down: what was written goes first. */
-    if (name == self->t_loop->l_st->str_socket)
+    if (PyUnicode_Check(name) &&
+        PyUnicode_Compare(name, self->t_loop->l_st->str_socket) == 0)
         (void)cl_transport_ops_of(self)->buffered(self);
     if (self->t_extra != NULL) {
         PyObject *value = PyDict_GetItemWithError(self->t_extra, name);
@@ -304,11 +305,42 @@ check_free(LoopObject *loop, int fd, PyObject *sock)
     return -1;
 }
 
+/* Whether the object has the attribute: 1, 0, or -1 if that is an exit. What else it
+ * raises it will raise again when it is called. */
+static int
+has(PyObject *object, PyObject *name)
+{
+    PyObject *value;
+    int found = PyObject_GetOptionalAttr(object, name, &value);
+    Py_XDECREF(value);
+    if (found < 0 && PyErr_ExceptionMatches(PyExc_Exception)) {
+        PyErr_Clear();
+        return 1;
+    }
+    return found;
+}
+
+int
+cl_protocol_is_buffered(cl_state *st, PyObject *protocol, bool by_class)
+{
+    int buffered =
+        by_class ? PyObject_IsInstance(protocol, st->asyncio_BufferedProtocol)
+                 : 0;
+    if (buffered != 0)
+        return buffered;
+    int receives = has(protocol, st->str_data_received);
+    if (receives != 0)
+        return receives < 0 ? -1 : 0;
+    buffered = has(protocol, st->str_get_buffer);
+    return buffered > 0 ? has(protocol, st->str_buffer_updated) : buffered;
+}
+
 static int
 set_protocol(TransportObject *self, PyObject *protocol)
 {
     cl_state *st = self->t_loop->l_st;
-    int buffered = PyObject_IsInstance(protocol, st->asyncio_BufferedProtocol);
+    int buffered =
+        cl_protocol_is_buffered(st, protocol, !(self->t_flags & CL_T_PIPE));
     if (buffered < 0 || cl_streams_adopt(st, protocol) < 0)
         return -1;
     bool tls = Py_TYPE(protocol) == st->SSLTransportType;
@@ -344,7 +376,8 @@ cl_transport_new(const cl_transport_args *args)
         (TransportObject *)args->type->tp_alloc(args->type, 0);
     if (self == NULL)
         return NULL;
-    self->t_flags = CL_T_GONE; /* until the descriptor is ours */
+    /* Gone until the descriptor is ours. */
+    self->t_flags = CL_T_GONE | (args->pipe ? CL_T_PIPE : 0);
     self->t_loop = (LoopObject *)Py_NewRef(args->loop);
     st->live_transports++;
     self->t_sock = Py_XNewRef(args->sock);
@@ -363,10 +396,7 @@ cl_transport_new(const cl_transport_args *args)
     if (self->t_context == NULL || set_protocol(self, args->protocol) < 0)
         goto failed;
     self->t_flags &= (uint16_t)~CL_T_GONE;
-    if (args->pipe)
-        self->t_flags =
-            (uint16_t)((self->t_flags & ~CL_T_BUFFERED) | CL_T_PIPE);
-    else if (find_addresses(self, args) < 0)
+    if (!args->pipe && find_addresses(self, args) < 0)
         goto failed;
     if (args->server != NULL) {
         if (tell_server(self, args->server, st->str__attach) < 0)
@@ -483,6 +513,46 @@ cl_transport_tell(TransportObject *self, PyObject *name, PyObject *arg,
     else
         Py_XDECREF(returned);
     return returned == NULL ? -1 : 0;
+}
+
+int
+cl_transport_get_buffer(TransportObject *self, Py_buffer *view)
+{
+    cl_state *st = self->t_loop->l_st;
+    PyObject *buffer;
+    if (cl_transport_tell(self, st->str_get_buffer, st->minus_one, &buffer) <
+        0)
+        return -1;
+    Py_ssize_t size = PyObject_Size(buffer);
+    int status = size < 0 ? -1 : 1;
+    if (size == 0) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "get_buffer() returned an empty buffer");
+        status = -1;
+    }
+    if (status > 0 && PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE) < 0) {
+        status = 0;
+        if (PyErr_ExceptionMatches(PyExc_BufferError)) /* as recv_into() */
+            PyErr_Format(PyExc_TypeError,
+                         "get_buffer() must return a read-write bytes-like "
+                         "object, not %s",
+                         Py_TYPE(buffer)->tp_name);
+    }
+    Py_DECREF(buffer);
+    return status;
+}
+
+int
+cl_transport_buffer_updated(TransportObject *self, Py_ssize_t got)
+{
+    PyObject *count = PyLong_FromSsize_t(got);
+    int status =
+        count == NULL
+            ? -1
+            : cl_transport_tell(self, self->t_loop->l_st->str_buffer_updated,
+                                count, NULL);
+    Py_XDECREF(count);
+    return status;
 }
 
 /* The exception that is set goes to the loop's exception handler, unless it must
@@ -1206,7 +1276,8 @@ cl_transport_type(PyObject *module, cl_state *st, PyType_Spec *spec,
         return NULL;
     PyObject *max_size = PyLong_FromLong(CL_READ_MAX);
     if (max_size == NULL ||
-        PyObject_SetAttrString((PyObject *)type, "max_size", max_size) < 0 ||
+        ((directions & CL_READ) &&
+         PyObject_SetAttrString((PyObject *)type, "max_size", max_size) < 0) ||
         cl_type_add_methods(type, common_methods) < 0 ||
         ((directions & CL_READ) &&
          cl_type_add_methods(type, reading_methods) < 0) ||

@@ -41,7 +41,7 @@ enum {
     CL_T_EOF = 4,              /* write_eof() */
     CL_T_CONNECTED = 8,        /* the protocol is owed connection_lost() */
     CL_T_PROTOCOL_PAUSED = 16, /* pause_writing() */
-    CL_T_BUFFERED = 32,        /* the protocol is a BufferedProtocol */
+    CL_T_BUFFERED = 32,        /* see cl_protocol_is_buffered() */
     CL_T_GONE = 64,            /* closed, and everything let go */
     CL_T_BULK = 128,           /* the last read was a large one */
     CL_T_TLS = 256,            /* the protocol is a TLS transport of ours */
@@ -178,6 +178,18 @@ int cl_transport_write_when_lost(TransportObject *self);
  * unless that is NULL. */
 int cl_transport_tell(TransportObject *self, PyObject *name, PyObject *arg,
                       PyObject **result);
+
+/* Whether the protocol receives by get_buffer() and buffer_updated(): 1, 0 or -1. So
+ * does a BufferedProtocol, unless `by_class` is false (pipes, where asyncio calls
+ * data_received() of any protocol), and whatever has both and no data_received(). */
+int cl_protocol_is_buffered(cl_state *st, PyObject *protocol, bool by_class);
+
+/* protocol.get_buffer(-1), held for writing: 1; 0 if it cannot be written to, -1 if
+ * there is none, both with an exception. */
+int cl_transport_get_buffer(TransportObject *self, Py_buffer *view);
+
+/* protocol.buffer_updated(count). 0/-1 */
+int cl_transport_buffer_updated(TransportObject *self, Py_ssize_t count);
 
 /* Enter the connection's context, or a copy of it in a nested turn that runs
  * inside one of its callbacks; NULL on error. What was entered goes, with the

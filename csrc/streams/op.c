@@ -656,19 +656,23 @@ cl_stream_op_setup(PyObject *module, cl_state *st)
 
 /* ----------------------------------------------------------------------- methods */
 
-/* A method without arguments. What a program has put in its place is called now. */
+/* A method without arguments: asyncio's says what is wrong with any. What a program
+ * has put in its place is called now. */
 static PyObject *
-read_line(PyObject *self, op_kind kind)
+read_line(PyObject *self, op_kind kind, PyObject *const *args,
+          Py_ssize_t nargs, PyObject *kwnames)
 {
     cl_state *st = cl_streams_state(self);
     cl_reader *reader = st == NULL ? NULL : cl_reader_find(st, self);
-    if (reader != NULL)
+    if (reader != NULL && nargs == 0 && kwnames == NULL)
         return new_op(st, kind, self, reader, 0, NULL);
-    return st == NULL ? NULL : call_stock(st, kind, self, NULL, 0, NULL);
+    return st == NULL ? NULL
+                      : call_stock(st, kind, self, args, nargs, kwnames);
 }
 
 static PyObject *
-drain(PyObject *self, op_kind kind)
+drain(PyObject *self, op_kind kind, PyObject *const *args, Py_ssize_t nargs,
+      PyObject *kwnames)
 {
     cl_state *st = cl_streams_state(self);
     if (st == NULL)
@@ -678,9 +682,9 @@ drain(PyObject *self, op_kind kind)
         kind == DRAIN ? &streams->s_writer : &streams->s_protocol;
     cl_guard *own =
         kind == DRAIN ? &streams->s_own_writer : &streams->s_own_protocol;
-    return cl_guards_hold(self, own, stock)
+    return nargs == 0 && kwnames == NULL && cl_guards_hold(self, own, stock)
                ? new_op(st, kind, self, NULL, 0, NULL)
-               : call_stock(st, kind, self, NULL, 0, NULL);
+               : call_stock(st, kind, self, args, nargs, kwnames);
 }
 
 /* The only argument, borrowed, by position or by this name; NULL if there is none or
@@ -748,9 +752,10 @@ Reader_readuntil(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 }
 
 static PyObject *
-Reader_readline(PyObject *self, PyObject *Py_UNUSED(ignored))
+Reader_readline(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                PyObject *kwnames)
 {
-    return read_line(self, READLINE);
+    return read_line(self, READLINE, args, nargs, kwnames);
 }
 
 static PyObject *
@@ -783,38 +788,45 @@ Reader_exception(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-Reader_anext(PyObject *self, PyObject *Py_UNUSED(ignored))
+Reader_anext(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+             PyObject *kwnames)
 {
-    return read_line(self, ANEXT);
+    return read_line(self, ANEXT, args, nargs, kwnames);
 }
 
-/* Without docstrings: help() finds those of asyncio's methods. */
+#define COROUTINE(name, function) \
+    {name, CL_FAST(function), METH_FASTCALL | METH_KEYWORDS, NULL}
+
+/* Those that look like asyncio's (core/method.h) have their docstrings from there. */
 PyMethodDef cl_reader_methods[] = {
-    {"read", CL_FAST(Reader_read), METH_FASTCALL | METH_KEYWORDS, NULL},
-    {"readexactly", CL_FAST(Reader_readexactly), METH_FASTCALL | METH_KEYWORDS,
-     NULL},
-    {"readuntil", CL_FAST(Reader_readuntil), METH_FASTCALL | METH_KEYWORDS,
-     NULL},
-    {"readline", Reader_readline, METH_NOARGS, NULL},
-    {"__anext__", Reader_anext, METH_NOARGS, NULL},
+    COROUTINE("read", Reader_read),
+    COROUTINE("readexactly", Reader_readexactly),
+    COROUTINE("readuntil", Reader_readuntil),
+    COROUTINE("readline", Reader_readline),
+    COROUTINE("__anext__", Reader_anext),
     {"feed_data", CL_FAST(Reader_feed_data), METH_FASTCALL | METH_KEYWORDS,
-     NULL},
-    {"exception", Reader_exception, METH_NOARGS, NULL},
+     "feed_data($self, data)\n--\n\n"
+     "Append bytes to the buffer, as the transport's protocol does."},
+    {"exception", Reader_exception, METH_NOARGS,
+     "exception($self, /)\n--\n\n"
+     "Return the exception that reading raises, or None."},
     {NULL}};
 
 static PyObject *
-Protocol_drain_helper(PyObject *self, PyObject *Py_UNUSED(ignored))
+Protocol_drain_helper(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                      PyObject *kwnames)
 {
-    return drain(self, DRAIN_HELPER);
+    return drain(self, DRAIN_HELPER, args, nargs, kwnames);
 }
 
 PyMethodDef cl_protocol_methods[] = {
-    {"_drain_helper", Protocol_drain_helper, METH_NOARGS, NULL}, {NULL}};
+    COROUTINE("_drain_helper", Protocol_drain_helper), {NULL}};
 
 static PyObject *
-Writer_drain(PyObject *self, PyObject *Py_UNUSED(ignored))
+Writer_drain(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+             PyObject *kwnames)
 {
-    return drain(self, DRAIN);
+    return drain(self, DRAIN, args, nargs, kwnames);
 }
 
 static PyObject *
@@ -839,6 +851,10 @@ Writer_write(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 }
 
 PyMethodDef cl_writer_methods[] = {
-    {"write", CL_FAST(Writer_write), METH_FASTCALL | METH_KEYWORDS, NULL},
-    {"drain", Writer_drain, METH_NOARGS, NULL},
+    {"write", CL_FAST(Writer_write), METH_FASTCALL | METH_KEYWORDS,
+     "write($self, data)\n--\n\n"
+     "Write bytes to the transport, which sends them as soon as it can."},
+    COROUTINE("drain", Writer_drain),
     {NULL}};
+
+#undef COROUTINE

@@ -6,6 +6,7 @@
 
 #include "core/args.h"
 #include "core/loop.h"
+#include "core/method.h"
 #include "streams/op.h"
 #include "streams/reader.h"
 
@@ -48,6 +49,8 @@ derive(PyObject *module, cl_state *st, const cl_guard *stock, cl_guard *own,
 {
     PyTypeObject *type = cl_type_derive(module, st, stock->g_type);
     int status = type == NULL ? -1 : cl_type_add_methods(type, methods);
+    if (status == 0)
+        status = cl_methods_look_like(st, type, methods, stock->g_type);
     if (status == 0 && getset != NULL)
         status = cl_type_add_getset(type, getset);
     if (status == 0)
@@ -122,12 +125,6 @@ cl_streams_clear(cl_state *st)
 #define CLEAR(name) cl_guard_clear(&st->streams->s_##name);
     CL_STREAMS_GUARDS(CLEAR)
 #undef CLEAR
-}
-
-cl_state *
-cl_streams_state(PyObject *self)
-{
-    return cl_type_derived_state(Py_TYPE(self), &cl_module_def);
 }
 
 /* ------------------------------------------------------------------ adoption */

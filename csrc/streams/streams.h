@@ -47,7 +47,11 @@ void cl_streams_clear(cl_state *st);
 
 /* The state of the module, from an object of one of our three classes or of a
  * subclass; NULL with SystemError. */
-cl_state *cl_streams_state(PyObject *self);
+static inline cl_state *
+cl_streams_state(PyObject *self)
+{
+    return cl_type_derived_state(Py_TYPE(self), &cl_module_def);
+}
 
 /* What an object keeps; borrowed, and there as long as no Python runs. NULL with an
  * exception. */

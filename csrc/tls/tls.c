@@ -115,7 +115,7 @@ static int
 set_protocol(TLSObject *self, PyObject *protocol)
 {
     cl_state *st = self->x_loop->l_st;
-    int buffered = PyObject_IsInstance(protocol, st->asyncio_BufferedProtocol);
+    int buffered = cl_protocol_is_buffered(st, protocol, true);
     if (buffered < 0 || cl_streams_adopt(st, protocol) < 0)
         return -1;
     self->x_flags = (uint16_t)((self->x_flags & ~CL_X_BUFFERED) |

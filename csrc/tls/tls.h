@@ -46,7 +46,7 @@ enum {
     CL_X_WRITING_PAUSED = 16, /* the application is */
     CL_X_RAW_READING_PAUSED = 32,
     CL_X_RAW_WRITING_PAUSED = 64,
-    CL_X_BUFFERED = 128,         /* the application's is a BufferedProtocol */
+    CL_X_BUFFERED = 128,         /* see cl_protocol_is_buffered() */
     CL_X_RAW_IS_STREAM = 256,    /* below is a SocketTransport of ours */
     CL_X_ESTABLISHED = 512,      /* the handshake is over */
     CL_X_NO_MEMORY = 1024,       /* the BIO had none */

@@ -228,7 +228,7 @@ cl_tls_resume_writing(TLSObject *self)
 /* Makes records of the data until TLS wants to receive something first; how much it
  * took through *taken. 0/-1 */
 static int
-encrypt(TLSObject *self, const char *data, size_t size, size_t *taken)
+make_records(TLSObject *self, const char *data, size_t size, size_t *taken)
 {
     *taken = 0;
     lend_spare(self);
@@ -265,8 +265,8 @@ cl_tls_write_backlog(TLSObject *self)
     cl_buffer backlog = self->x_backlog;
     size_t taken;
     self->x_backlog = (cl_buffer){NULL}; /* Python may run, and write */
-    int status = encrypt(self, cl_buffer_first(&backlog),
-                         cl_buffer_size(&backlog), &taken);
+    int status = make_records(self, cl_buffer_first(&backlog),
+                              cl_buffer_size(&backlog), &taken);
     if (taken > 0)
         cl_buffer_drop(&backlog, taken);
     if (status < 0) {
@@ -289,7 +289,7 @@ write_now(TLSObject *self, const char *data, size_t size)
     size_t taken = 0;
     if (cl_buffer_size(&self->x_backlog) > 0)
         return keep(self, data, size) < 0 ? -1 : cl_tls_write_backlog(self);
-    if (encrypt(self, data, size, &taken) < 0 ||
+    if (make_records(self, data, size, &taken) < 0 ||
         (taken < size && keep(self, data + taken, size - taken) < 0))
         return -1;
     return cl_tls_process_outgoing(self);

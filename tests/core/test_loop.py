@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import re
 import sys
 import threading
 import time
@@ -48,17 +49,29 @@ def test_subclass_instance_attributes_and_weak_references(new_loop, loop_class):
 
 
 def test_repr(as_asyncio):
+    def shown(loop):
+        return re.sub(" poller=[a-zN][a-z]+>$", ">", repr(loop))
+
     def body(loop):
-        seen = [repr(loop)]
-        loop.call_soon(lambda: seen.append(repr(loop)))
+        seen = [shown(loop)]
+        loop.call_soon(lambda: seen.append(shown(loop)))
         loop.call_soon(loop.stop)
         loop.run_forever()
         loop.set_debug(True)
-        seen.append(repr(loop))
+        seen.append(shown(loop))
         loop.close()
-        return seen + [repr(loop)]
+        return seen + [shown(loop)]
 
     as_asyncio(body)
+
+
+def test_repr_names_the_poller(cloop, loop, loop_kind):
+    if not isinstance(loop, cloop.Loop):
+        pytest.skip("of cloop")
+    poller = loop_kind.split("-")[1]
+    assert repr(loop) == "<cloop.Loop running=False closed=False debug=False poller=%s>" % poller
+    loop.close()
+    assert repr(loop) == "<cloop.Loop running=False closed=True debug=False poller=None>"
 
 
 def test_time_is_the_monotonic_clock(loop):

@@ -585,6 +585,98 @@ def test_buffer_is_let_go_before_the_protocol_is_told(connect, buffered_recorder
     assert got == b"0123456789abcde"
 
 
+class Silent(asyncio.BaseProtocol):
+    def __init__(self):
+        self.lost = []
+
+    def connection_lost(self, error):
+        self.lost.append(error)
+
+    def eof_received(self):
+        pass
+
+
+class Buffers(Silent):
+    """Receives as a BufferedProtocol, and is none."""
+
+    def __init__(self):
+        super().__init__()
+        self.buffer = bytearray(100)
+        self.data = b""
+
+    def get_buffer(self, sizehint):
+        return self.buffer
+
+    def buffer_updated(self, nbytes):
+        self.data += self.buffer[:nbytes]
+
+
+def test_what_has_only_get_buffer_receives_by_it(native, connect, until, kind):
+    """asyncio looks for data_received() in vain; uvloop takes it."""
+    protocol = Buffers()
+    transport, peer = connect(protocol, kind)
+    native(transport)
+    peer.send(b"x" * 250)
+    until(lambda: len(protocol.data) == 250)
+    peer.shutdown(socket.SHUT_WR)
+    until(lambda: protocol.lost)
+    assert protocol.lost == [None]
+
+
+def test_set_protocol_looks_how_the_next_one_receives(native, connect, recorder, until, kind):
+    first, second = Buffers(), recorder()
+    transport, peer = connect(first, kind)
+    native(transport)
+    protocols = [first, second, first]
+    for n, protocol in enumerate(protocols):
+        transport.set_protocol(protocol)
+        peer.send(b"abc"[n : n + 1])
+        until(lambda n=n: len(first.data) + len(second.data) == n + 1)
+    assert (first.data, second.data) == (b"ac", b"b")
+
+
+def test_data_received_comes_before_get_buffer(connect, until, kind):
+    """As in asyncio, unless it is a BufferedProtocol."""
+
+    class Both(Buffers):
+        def data_received(self, data):
+            self.data += b"received " + data
+
+    protocol = Both()
+    transport, peer = connect(protocol, kind)
+    peer.send(b"x")
+    until(lambda: protocol.data)
+    assert protocol.data == b"received x"
+
+
+@pytest.mark.parametrize("missing", ["get_buffer", "buffer_updated", "data_received"])
+def test_what_cannot_receive_is_told_as_before(connect, reports, until, missing):
+    """Of the three nothing that would do: the AttributeError is of data_received."""
+    kept = {"get_buffer", "buffer_updated"} - {missing} if missing != "data_received" else set()
+    protocol = type("Half", (Silent,), {name: vars(Buffers)[name] for name in kept})()
+    transport, peer = connect(protocol)
+    peer.send(b"x")
+    until(lambda: protocol.lost)
+    assert isinstance(protocol.lost[0], AttributeError) and "data_received" in str(protocol.lost[0])
+    assert len(reports) == 1
+
+
+def test_attribute_that_fails_is_as_good_as_there(connect, reports, until):
+    """It fails again when data comes, which is when asyncio looks."""
+
+    class Faulty(Buffers):
+        @property
+        def data_received(self):
+            raise ZeroDivisionError("on purpose")
+
+    protocol = Faulty()
+    transport, peer = connect(protocol)
+    peer.send(b"x")
+    until(lambda: protocol.lost)
+    assert isinstance(protocol.lost[0], ZeroDivisionError)
+    assert len(reports) == 1
+
+
 FAULTY_BUFFERS = {
     "empty": (lambda self, hint: bytearray(), RuntimeError, "get_buffer() returned an empty buffer"),
     "none": (lambda self, hint: None, TypeError, None),

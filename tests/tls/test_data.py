@@ -363,6 +363,33 @@ def test_sizes_of_buffers(same, size):
     assert same(body)["result"] == (True, ("made",))
 
 
+def test_what_has_only_get_buffer_receives_by_it(alone):
+    """It is no BufferedProtocol: asyncio looks for data_received() in vain; uvloop takes it."""
+
+    class Buffers(asyncio.BaseProtocol):
+        data = b""
+
+        def get_buffer(self, sizehint):
+            self.buffer = bytearray(100)
+            return self.buffer
+
+        def buffer_updated(self, nbytes):
+            self.data += self.buffer[:nbytes]
+
+        def eof_received(self):
+            pass
+
+    first, second, third = Buffers(), alone.recorder(), Buffers()
+    transport, peer = alone.connect(first)
+    peer.send(b"x" * 250)
+    alone.until(lambda: len(first.data) == 250)
+    for protocol in second, third:
+        transport.set_protocol(protocol)
+        peer.send(b"y")
+        alone.until(lambda protocol=protocol: protocol.data)
+    assert (len(first.data), second.data, third.data) == (250, b"y", b"y")
+
+
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
 def test_kinds_of_buffers(same, kind):
     def body(stage):

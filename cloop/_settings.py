@@ -1,0 +1,34 @@
+"""The environment variables that choose between ways of doing the same."""
+
+import os
+
+from ._cloop import build_info
+
+__all__ = ("check", "read")
+
+# What each may be; the values of the first are what this build can do.
+_CHOICES = {
+    "CLOOP_POLLER": tuple(build_info()["pollers"]),
+    "CLOOP_STREAMS": ("stock",),
+    "CLOOP_TASKS": ("stock",),
+    "CLOOP_TLS": ("stock", "memorybio"),
+}
+
+
+def read(name):
+    """Return the variable's value, None if it is not set or empty; ValueError if it is unknown."""
+    value = os.environ.get(name) or None
+    if value is not None and value not in _CHOICES[name]:
+        choices = " or ".join(_CHOICES[name])
+        raise ValueError("{}={} is unknown: it may be {}, or not set".format(name, value, choices))
+    return value
+
+
+def check():
+    """Raise ValueError for the first variable whose value is unknown.
+
+    Each loop does so when it is made: those that are read at import must not keep the
+    package from being imported.
+    """
+    for name in _CHOICES:
+        read(name)

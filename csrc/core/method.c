@@ -1,0 +1,250 @@
+/* method.c - see method.h. */
+#include "core/method.h"
+
+/* As METH_FASTCALL | METH_KEYWORDS has it. */
+typedef PyObject *(*fast_function)(PyObject *self, PyObject *const *args,
+                                   Py_ssize_t nargs, PyObject *kwnames);
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc m_vectorcall;
+    fast_function m_native;
+    PyTypeObject *m_owner; /* owned */
+    PyObject *m_face;      /* owned; a function */
+    PyObject *m_weakrefs;
+} MethodObject;
+
+/* ------------------------------------------------------------------- calling */
+
+static PyObject *
+call(PyObject *callable, PyObject *const *args, size_t nargsf,
+     PyObject *kwnames)
+{
+    MethodObject *method = (MethodObject *)callable;
+    Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
+    if (nargs == 0 || !PyObject_TypeCheck(args[0], method->m_owner))
+        return PyObject_Vectorcall(method->m_face, args, (size_t)nargs,
+                                   kwnames);
+    return method->m_native(args[0], args + 1, nargs - 1, kwnames);
+}
+
+static PyObject *
+NativeMethod_get(PyObject *self, PyObject *object, PyObject *Py_UNUSED(type))
+{
+    return object == NULL || object == Py_None ? Py_NewRef(self)
+                                               : PyMethod_New(self, object);
+}
+
+/* ---------------------------------------------------------------- attributes */
+
+/* What the face would do with itself instead. */
+static bool
+is_ours(PyObject *name)
+{
+    static const char *const names[] = {"__call__", "__get__", "__reduce__",
+                                        "__reduce_ex__"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        if (PyUnicode_CompareWithASCIIString(name, names[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+static PyObject *
+NativeMethod_getattro(PyObject *self, PyObject *name)
+{
+    return is_ours(name)
+               ? PyObject_GenericGetAttr(self, name)
+               : PyObject_GetAttr(((MethodObject *)self)->m_face, name);
+}
+
+static int
+NativeMethod_setattro(PyObject *self, PyObject *name, PyObject *value)
+{
+    return PyObject_SetAttr(((MethodObject *)self)->m_face, name, value);
+}
+
+static PyObject *
+NativeMethod_repr(PyObject *self)
+{
+    return PyObject_Repr(((MethodObject *)self)->m_face);
+}
+
+/* By name, as functions are pickled. */
+static PyObject *
+NativeMethod_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyObject_GetAttrString(((MethodObject *)self)->m_face,
+                                  "__qualname__");
+}
+
+/* ------------------------------------------------------------------ the face */
+
+/* Copies what PyFunction_NewWithQualName() does not take. 0/-1 */
+static int
+complete(PyObject *face, PyObject *function)
+{
+    PyObject *defaults = PyFunction_GET_DEFAULTS(function);
+    PyObject *kwdefaults = PyFunction_GET_KW_DEFAULTS(function);
+    PyObject *closure = PyFunction_GET_CLOSURE(function);
+    return (defaults != NULL && PyFunction_SetDefaults(face, defaults) < 0) ||
+                   (kwdefaults != NULL &&
+                    PyFunction_SetKwDefaults(face, kwdefaults) < 0) ||
+                   (closure != NULL &&
+                    PyFunction_SetClosure(face, closure) < 0)
+               ? -1
+               : 0;
+}
+
+static PyObject *
+make_face(PyTypeObject *owner, PyObject *function, const char *name,
+          PyObject *doc)
+{
+    PyObject *face = NULL, *qualname = NULL;
+    PyObject *class =
+        PyObject_GetAttrString((PyObject *)owner, "__qualname__");
+    PyObject *module = PyObject_GetAttrString((PyObject *)owner, "__module__");
+    if (class == NULL || module == NULL ||
+        (qualname = PyUnicode_FromFormat("%U.%s", class, name)) == NULL)
+        goto done;
+    face =
+        PyFunction_NewWithQualName(PyFunction_GET_CODE(function),
+                                   PyFunction_GET_GLOBALS(function), qualname);
+    if (face != NULL &&
+        (complete(face, function) < 0 ||
+         PyObject_SetAttrString(face, "__module__", module) < 0 ||
+         (doc != NULL && doc != Py_None &&
+          PyObject_SetAttrString(face, "__doc__", doc) < 0)))
+        Py_CLEAR(face);
+done:
+    Py_XDECREF(class);
+    Py_XDECREF(module);
+    Py_XDECREF(qualname);
+    return face;
+}
+
+PyObject *
+cl_method_new(cl_state *st, PyTypeObject *owner, PyMethodDef *def,
+              PyObject *function, PyObject *doc)
+{
+    if (def->ml_flags != (METH_FASTCALL | METH_KEYWORDS) ||
+        !PyFunction_Check(function)) {
+        PyErr_Format(PyExc_TypeError, "%s() cannot look like %R", def->ml_name,
+                     function);
+        return NULL;
+    }
+    PyObject *face = make_face(owner, function, def->ml_name, doc);
+    PyTypeObject *type = st->NativeMethodType;
+    MethodObject *method =
+        face == NULL ? NULL : (MethodObject *)type->tp_alloc(type, 0);
+    if (method == NULL) {
+        Py_XDECREF(face);
+        return NULL;
+    }
+    method->m_vectorcall = call;
+    method->m_native = (fast_function)(void (*)(void))def->ml_meth;
+    method->m_owner = (PyTypeObject *)Py_NewRef(owner);
+    method->m_face = face;
+    return (PyObject *)method;
+}
+
+static bool
+is_coroutine_function(PyObject *function)
+{
+    return function != NULL && PyFunction_Check(function) &&
+           (((PyCodeObject *)PyFunction_GET_CODE(function))->co_flags &
+            CO_COROUTINE);
+}
+
+int
+cl_methods_look_like(cl_state *st, PyTypeObject *type, PyMethodDef *methods,
+                     PyTypeObject *base)
+{
+    int status = 0;
+    for (PyMethodDef *def = methods; def->ml_name != NULL && status == 0;
+         def++) {
+        PyObject *function =
+            PyObject_GetAttrString((PyObject *)base, def->ml_name);
+        if (function == NULL)
+            PyErr_Clear();
+        if (is_coroutine_function(function)) {
+            PyObject *method = cl_method_new(st, type, def, function, NULL);
+            status = method == NULL
+                         ? -1
+                         : PyObject_SetAttrString((PyObject *)type,
+                                                  def->ml_name, method);
+            Py_XDECREF(method);
+        }
+        Py_XDECREF(function);
+    }
+    return status;
+}
+
+/* ---------------------------------------------------------------------- type */
+
+static int
+NativeMethod_traverse(MethodObject *method, visitproc visit, void *arg)
+{
+    CL_VISIT_TYPE(method);
+    Py_VISIT(method->m_owner);
+    Py_VISIT(method->m_face);
+    return 0;
+}
+
+/* No tp_clear: a method is never without its face. The class that has it, and the
+ * face's own dictionaries, break every cycle. */
+static void
+NativeMethod_dealloc(PyObject *self)
+{
+    MethodObject *method = (MethodObject *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    if (method->m_weakrefs != NULL)
+        PyObject_ClearWeakRefs(self);
+    Py_XDECREF(method->m_owner);
+    Py_XDECREF(method->m_face);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef NativeMethod_methods[] = {
+    {"__reduce__", NativeMethod_reduce, METH_NOARGS, NULL}, {NULL}};
+
+static PyMemberDef NativeMethod_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(MethodObject, m_vectorcall),
+     READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(MethodObject, m_weakrefs),
+     READONLY, NULL},
+    {NULL}};
+
+static PyType_Slot NativeMethod_slots[] = {
+    {Py_tp_dealloc, NativeMethod_dealloc},
+    {Py_tp_traverse, NativeMethod_traverse},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_descr_get, NativeMethod_get},
+    {Py_tp_getattro, NativeMethod_getattro},
+    {Py_tp_setattro, NativeMethod_setattro},
+    {Py_tp_repr, NativeMethod_repr},
+    {Py_tp_methods, NativeMethod_methods},
+    {Py_tp_members, NativeMethod_members},
+    {0, NULL}};
+
+/* Immutable, or the interpreter would look the method up at every call. */
+static PyType_Spec NativeMethod_spec = {
+    .name = "cloop._cloop.NativeMethod",
+    .basicsize = sizeof(MethodObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | CL_TPFLAGS_NO_NEW |
+             CL_TPFLAGS_IMMUTABLE | CL_TPFLAGS_VECTORCALL |
+             Py_TPFLAGS_METHOD_DESCRIPTOR,
+    .slots = NativeMethod_slots,
+};
+
+PyTypeObject *
+cl_native_method_setup(PyObject *module, cl_state *st)
+{
+    PyTypeObject *type = cl_type_new(module, st, &NativeMethod_spec, NULL, 0,
+                                     offsetof(MethodObject, m_weakrefs));
+    if (type != NULL)
+        cl_type_set_vectorcall(type, offsetof(MethodObject, m_vectorcall));
+    return type;
+}
