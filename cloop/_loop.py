@@ -18,6 +18,16 @@ from ._cloop import LoopCore, SocketTransport, wakeup_fd
 from ._executor import wrap_executor_future
 from ._sock import SockDatagrams
 
+
+def _flush_before_fork():
+    """What the callback in progress has written and holds is sent, by the parent alone."""
+    loop = asyncio._get_running_loop()
+    if isinstance(loop, LoopCore):
+        loop._flush()
+
+
+os.register_at_fork(before=_flush_before_fork)
+
 __all__ = ("Loop", "new_event_loop")
 
 _BEHIND = (asyncio.SelectorEventLoop,) if sys.version_info >= (3, 11) else (SockDatagrams, asyncio.SelectorEventLoop)

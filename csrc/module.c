@@ -152,7 +152,6 @@ module_use_own_tasks(PyObject *module, PyObject *args)
 static PyObject *
 module_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
-    state_of(module)->forks++;
     cl_signals_after_fork(state_of(module));
     Py_RETURN_NONE;
 }
@@ -308,6 +307,9 @@ setup_threads(PyObject *module, cl_state *st)
              *empty = NULL;
     int status = -1;
 
+    const char *gather = getenv("CLOOP_GATHER");
+
+    st->gathers = gather == NULL || strcmp(gather, "0") != 0;
     st->armed_fd = -1;
     if ((function = import_attribute("threading", "main_thread")) == NULL ||
         (main_thread = PyObject_CallNoArgs(function)) == NULL ||

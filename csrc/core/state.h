@@ -77,6 +77,7 @@
     X(StreamReaderProtocol, "asyncio", "StreamReaderProtocol") \
     X(StreamWriter, "asyncio", "StreamWriter") \
     X(TransportSocket, "asyncio.trsock", "TransportSocket") \
+    X(OwnTransportSocket, "cloop._trsock", "TransportSocket") \
     X(Server, "asyncio.base_events", "Server") \
     X(set_wakeup_fd, "signal", "set_wakeup_fd") \
     X(getswitchinterval, "sys", "getswitchinterval") \
@@ -151,8 +152,8 @@ typedef struct cl_state {
     unsigned sock_version;
     bool sock_known;
     unsigned long main_thread; /* threading.main_thread().ident */
-    unsigned forks; /* how many this process is away from the first */
-    int armed_fd;   /* what we gave signal.set_wakeup_fd, or -1 */
+    bool gathers;              /* writes may be held back: net/gather.h */
+    int armed_fd;              /* what we gave signal.set_wakeup_fd, or -1 */
     /* futures/: whether asyncio's classes are laid out as we know them, and whether
      * ours are used (cloop/_futures.py decides) */
     bool layouts_fit;
