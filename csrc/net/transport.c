@@ -260,9 +260,11 @@ make_extra(TransportObject *self, PyObject *name)
     }
     else if (PyUnicode_Compare(name, st->str_socket) == 0) {
         PyObject *sock = socket_of(self);
-        if (sock != NULL)
+        if (sock != NULL && cl_transport_ops_of(self)->flush != NULL)
             value = PyObject_CallFunctionObjArgs(st->OwnTransportSocket, sock,
                                                  self, NULL);
+        else if (sock != NULL)
+            value = PyObject_CallOneArg(st->TransportSocket, sock);
         if (value != NULL)
             self->t_flags |= CL_T_WRAPPED;
     }
