@@ -309,7 +309,10 @@ setup_threads(PyObject *module, cl_state *st)
 
     const char *gather = getenv("CLOOP_GATHER");
 
-    st->gathers = gather == NULL || strcmp(gather, "0") != 0;
+    st->gathers = gather == NULL                  ? CL_GATHER_LEARNT
+                  : strcmp(gather, "0") == 0      ? CL_GATHER_NEVER
+                  : strcmp(gather, "always") == 0 ? CL_GATHER_ALWAYS
+                                                  : CL_GATHER_LEARNT;
     st->armed_fd = -1;
     if ((function = import_attribute("threading", "main_thread")) == NULL ||
         (main_thread = PyObject_CallNoArgs(function)) == NULL ||

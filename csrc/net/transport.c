@@ -133,6 +133,7 @@ cl_transport_is_exposed(const TransportObject *self)
         return true;
     /* A socket object that came from outside may still be somebody's. */
     return self->t_sock != NULL &&
+           self->t_loop->l_st->gathers != CL_GATHER_ALWAYS &&
            Py_REFCNT(self->t_sock) > (self->t_flags & CL_T_WRAPPED ? 2 : 1);
 }
 
