@@ -176,6 +176,21 @@ cl_gather_holds(const LoopObject *loop, PyObject *owner)
 
 /* ------------------------------------------------------------------- one write */
 
+/* Whether so much time has passed that what is held must go, or nothing may be. */
+static inline bool
+too_long(const LoopObject *loop, uint64_t ticks)
+{
+    return loop->l_st->gathers != CL_GATHER_ALWAYS &&
+           longer_than(loop, ticks, CL_HOLD_MAX_NS);
+}
+
+static inline bool
+has_learnt(const LoopObject *loop, const cl_habit *habit)
+{
+    return habit->b_score >= SCORE_LEARNT ||
+           loop->l_st->gathers == CL_GATHER_ALWAYS;
+}
+
 /* Whether the bytes fit behind those that are held; then they are. */
 static bool
 keep(cl_gather *gather, const cl_gather_write *write, uint64_t now)
@@ -208,7 +223,7 @@ bool
 cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
 {
     cl_gather *gather = gather_of(loop);
-    if (!loop->l_st->gathers || !cl_loop_in_callback(loop))
+    if (loop->l_st->gathers == CL_GATHER_NEVER || !cl_loop_in_callback(loop))
         return false;
     uint64_t now = cl_ticks();
     if (gather->g_owner == NULL) {
@@ -219,8 +234,8 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
         gather->g_again = 0;
         gather->g_late = false;
         gather->g_may_hold =
-            write->allowed && write->habit->b_score >= SCORE_LEARNT &&
-            !longer_than(loop, now - loop->l_mark_ticks, CL_HOLD_MAX_NS);
+            write->allowed && has_learnt(loop, write->habit) &&
+            !too_long(loop, now - loop->l_mark_ticks);
         loop->l_afterwards = callback_ended;
     }
     else if (gather->g_owner != write->owner) {
@@ -229,8 +244,7 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
     else {
         gather->g_again++;
         if (!write->allowed ||
-            (holds(gather) &&
-             longer_than(loop, now - gather->g_held_since, CL_HOLD_MAX_NS)))
+            (holds(gather) && too_long(loop, now - gather->g_held_since)))
             gather->g_may_hold = false;
     }
     return gather->g_may_hold && keep(gather, write, now);

@@ -7,6 +7,9 @@
  * several of its callbacks have written more than once and ended soon; a held
  * write that had to wait long ends that for many callbacks (docs/decisions/0007).
  *
+ * CLOOP_GATHER=0 turns holding off. CLOOP_GATHER=always holds whatever may be held,
+ * and is for tests.
+ *
  * One transport of a loop holds bytes at a time: a write to another sends them
  * first. What is held fits below the high-water mark and counts as sent: no
  * write buffer's size includes it. */
