@@ -74,6 +74,8 @@ def connect(run, loop, abandoned, socket_pair, taught, teach):
     return connect
 
 
+# CLOOP_GATHER=always asks for what these tests exclude.
+learning = pytest.mark.skipif("CLOOP_GATHER" in os.environ, reason="CLOOP_GATHER is set")
 fresh_only = pytest.mark.parametrize("taught", [False], indirect=True, ids=["fresh"])
 taught_only = pytest.mark.parametrize("taught", [True], indirect=True, ids=["taught"])
 
@@ -294,6 +296,7 @@ def test_reading_that_the_protocol_resumed_goes_on_after_sendfile(run, loop, con
 # What a peer sees
 
 
+@learning
 @fresh_only
 def test_each_write_of_a_fresh_transport_is_sent_at_once(connect, recorder, in_callback, taught):
     transport, peer = connect(recorder())
@@ -348,6 +351,7 @@ def test_writes_of_a_quick_callback_are_sent_together(held, in_callback):
     assert received(peer) == b"".join(b"%d " % n for n in range(50))
 
 
+@learning
 @taught_only
 def test_a_write_is_late_once_in_a_callback_that_blocks(held, in_callback):
     transport, peer = held()
@@ -367,6 +371,7 @@ def test_a_write_is_late_once_in_a_callback_that_blocks(held, in_callback):
         assert seen == [b"late", b"together", b"at once", b"always"]
 
 
+@learning
 @taught_only
 def test_a_callback_that_was_busy_before_it_writes_holds_nothing(held, in_callback):
     transport, peer = held()
@@ -381,6 +386,7 @@ def test_a_callback_that_was_busy_before_it_writes_holds_nothing(held, in_callba
     assert seen == [b"first"]
 
 
+@learning
 @taught_only
 def test_a_late_write_is_followed_by_many_that_are_not_held(held, in_callback, teach):
     transport, peer = held()
@@ -514,6 +520,7 @@ def test_a_descriptor_that_the_program_has_seen_ends_it(held, in_callback, teach
         assert seen == [b"data"]
 
 
+@learning
 def test_nothing_is_held_for_a_socket_that_somebody_has(
     loop, run, abandoned, socket_pair, recorder, in_callback, teach
 ):
@@ -635,6 +642,7 @@ ENDINGS = """
 """
 
 
+@learning
 @pytest.mark.parametrize("how", ["_exit", "execv", "kill", "SystemExit", "stop"])
 def test_bytes_arrive_though_the_process_ends(script, listening, how):
     listener = listening()
