@@ -153,7 +153,7 @@ typedef struct cl_state {
     bool sock_known;
     unsigned long main_thread; /* threading.main_thread().ident */
     enum { CL_GATHER_NEVER, CL_GATHER_LEARNT, CL_GATHER_ALWAYS } gathers;
-    int armed_fd;              /* what we gave signal.set_wakeup_fd, or -1 */
+    int armed_fd; /* what we gave signal.set_wakeup_fd, or -1 */
     /* futures/: whether asyncio's classes are laid out as we know them, and whether
      * ours are used (cloop/_futures.py decides) */
     bool layouts_fit;

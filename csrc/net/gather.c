@@ -233,9 +233,9 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
         gather->g_began = now;
         gather->g_again = 0;
         gather->g_late = false;
-        gather->g_may_hold =
-            write->allowed && has_learnt(loop, write->habit) &&
-            !too_long(loop, now - loop->l_mark_ticks);
+        gather->g_may_hold = write->allowed &&
+                             has_learnt(loop, write->habit) &&
+                             !too_long(loop, now - loop->l_mark_ticks);
         loop->l_afterwards = callback_ended;
     }
     else if (gather->g_owner != write->owner) {

@@ -4,6 +4,7 @@ destructors, in the log handler of a failed send, in nested turns."""
 
 import asyncio
 import gc
+import importlib
 import os
 import socket
 import time
@@ -53,31 +54,45 @@ def teach(in_callback, until):
     return teach
 
 
-@pytest.fixture(params=[False, True], ids=["fresh", "taught"])
-def taught(request):
+@pytest.fixture(params=["learning", "holding"])
+def mode(request, loop_kind, monkeypatch):
+    """Whether transports have to learn to hold, as usual, or hold from the first write on, so that no test depends on
+    the time that something takes."""
+    if loop_kind != "asyncio":
+        set_gather = importlib.import_module("cloop._cloop")._set_gather
+        set_gather("always" if request.param == "holding" else os.environ.get("CLOOP_GATHER"))
+        request.addfinalizer(lambda: set_gather(os.environ.get("CLOOP_GATHER")))
     return request.param
 
 
 @pytest.fixture
-def connect(run, loop, abandoned, socket_pair, taught, teach):
-    """As elsewhere, but that nobody else has the socket object; and with the transport taught to hold writes."""
+def connect(run, loop, abandoned, socket_pair, mode):
+    """As elsewhere, but that nobody else has the socket object."""
 
     def connect(protocol, kind="unix"):
         ours, peer = socket_pair(kind)
         fd = ours.detach()
         transport, _ = run(loop.create_connection(lambda: protocol, sock=socket.socket(fileno=fd)))
         abandoned.add(transport)
-        if taught:
-            teach(transport, peer)
         return transport, peer
 
     return connect
 
 
-# CLOOP_GATHER=always asks for what these tests exclude.
-learning = pytest.mark.skipif("CLOOP_GATHER" in os.environ, reason="CLOOP_GATHER is set")
-fresh_only = pytest.mark.parametrize("taught", [False], indirect=True, ids=["fresh"])
-taught_only = pytest.mark.parametrize("taught", [True], indirect=True, ids=["taught"])
+learning_only = pytest.mark.parametrize("mode", ["learning"], indirect=True)
+holding_only = pytest.mark.parametrize("mode", ["holding"], indirect=True)
+# CLOOP_GATHER=always asks for what some tests exclude.
+unset = pytest.mark.skipif("CLOOP_GATHER" in os.environ, reason="CLOOP_GATHER is set")
+
+
+def eventually(attempt):
+    """A neighbour that takes the core for a moment makes any callback look slow: a few attempts are allowed."""
+    for _ in range(9):
+        try:
+            return attempt()
+        except AssertionError:
+            pass
+    return attempt()
 
 
 def pass_time(seconds):
@@ -296,9 +311,9 @@ def test_reading_that_the_protocol_resumed_goes_on_after_sendfile(run, loop, con
 # What a peer sees
 
 
-@learning
-@fresh_only
-def test_each_write_of_a_fresh_transport_is_sent_at_once(connect, recorder, in_callback, taught):
+@unset
+@learning_only
+def test_each_write_of_a_fresh_transport_is_sent_at_once(connect, recorder, in_callback):
     transport, peer = connect(recorder())
     seen = []
 
@@ -333,10 +348,7 @@ def held(not_asyncio, connect, recorder):
     return held
 
 
-
-
-
-@taught_only
+@holding_only
 def test_writes_of_a_quick_callback_are_sent_together(held, in_callback):
     transport, peer = held()
     seen = []
@@ -351,30 +363,46 @@ def test_writes_of_a_quick_callback_are_sent_together(held, in_callback):
     assert received(peer) == b"".join(b"%d " % n for n in range(50))
 
 
-@learning
-@taught_only
-def test_a_write_is_late_once_in_a_callback_that_blocks(held, in_callback):
-    transport, peer = held()
-    seen = []
+@pytest.fixture
+def taught(not_asyncio, connect, recorder, teach):
+    """Makes a transport that has learnt to hold; returns it and its peer."""
 
-    def write():
-        for data in (b"late", b"together", b"at once", b"always"):
-            transport.write(data)
-            seen.append(received(peer))
-            pass_time(LATE_S)
+    def taught():
+        not_asyncio()
+        transport, peer = connect(recorder())
+        teach(transport, peer)
+        return transport, peer
 
-    in_callback(write)
-    assert seen == [None, b"latetogether", b"at once", b"always"]
-    for _ in range(QUICK):
-        del seen[:]
+    return taught
+
+
+@unset
+@learning_only
+def test_a_write_is_late_once_in_a_callback_that_blocks(taught, in_callback):
+    def attempt():
+        transport, peer = taught()
+        seen = []
+
+        def write():
+            for data in (b"late", b"together", b"at once", b"always"):
+                transport.write(data)
+                seen.append(received(peer))
+                pass_time(LATE_S)
+
         in_callback(write)
-        assert seen == [b"late", b"together", b"at once", b"always"]
+        assert seen == [None, b"latetogether", b"at once", b"always"]
+        for _ in range(QUICK):
+            del seen[:]
+            in_callback(write)
+            assert seen == [b"late", b"together", b"at once", b"always"]
+
+    eventually(attempt)
 
 
-@learning
-@taught_only
-def test_a_callback_that_was_busy_before_it_writes_holds_nothing(held, in_callback):
-    transport, peer = held()
+@unset
+@learning_only
+def test_a_callback_that_was_busy_before_it_writes_holds_nothing(taught, in_callback):
+    transport, peer = taught()
     seen = []
 
     def compute_and_write():
@@ -386,33 +414,36 @@ def test_a_callback_that_was_busy_before_it_writes_holds_nothing(held, in_callba
     assert seen == [b"first"]
 
 
-@learning
-@taught_only
-def test_a_late_write_is_followed_by_many_that_are_not_held(held, in_callback, teach):
-    transport, peer = held()
-    seen = []
+@unset
+@learning_only
+def test_a_late_write_is_followed_by_many_that_are_not_held(taught, in_callback, teach):
+    def attempt():
+        transport, peer = taught()
+        seen = []
 
-    def write():
-        transport.write(b"data")
-        seen.append(received(peer))
+        def write():
+            transport.write(b"data")
+            seen.append(received(peer))
 
-    def write_and_block():
-        transport.write(b"late")
-        pass_time(LATE_S)
+        def write_and_block():
+            transport.write(b"late")
+            seen.append(received(peer))
+            pass_time(LATE_S)
 
-    in_callback(write_and_block)
-    assert received(peer) == b"late"
-    teach(transport, peer)
-    in_callback(write)
-    assert seen == [b"data"]
-    for _ in range(8):
+        in_callback(write_and_block)
+        assert seen == [None] and received(peer) == b"late"
         teach(transport, peer)
-    in_callback(write)
-    assert seen == [b"data", None]
-    assert received(peer) == b"data"
+        in_callback(write)
+        assert seen == [None, b"data"]
+        for _ in range(8):
+            teach(transport, peer)
+        in_callback(write)
+        assert seen == [None, b"data", None] and received(peer) == b"data"
+
+    eventually(attempt)
 
 
-@taught_only
+@holding_only
 def test_what_is_held_counts_as_sent(held, in_callback):
     transport, peer = held()
     seen = []
@@ -425,7 +456,7 @@ def test_what_is_held_counts_as_sent(held, in_callback):
     assert seen == [(0, True, None)]
 
 
-@taught_only
+@holding_only
 def test_more_than_the_high_water_mark_is_not_held(held, in_callback):
     transport, peer = held()
     transport.set_write_buffer_limits(10)
@@ -487,7 +518,7 @@ def test_whoever_acts_on_the_connection_has_it_sent(connect, recorder, in_callba
     assert seen == [b"data"]
 
 
-@taught_only
+@holding_only
 @pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
 def test_whoever_asks_does_not(held, in_callback, ask):
     transport, peer = held()
@@ -503,7 +534,7 @@ def test_whoever_asks_does_not(held, in_callback, ask):
     assert received(peer) == b"data"
 
 
-@taught_only
+@holding_only
 @pytest.mark.parametrize("name", ["fileno", "dup", "shutdown", "_sock", "_sock_fd", "socket._sock"])
 def test_a_descriptor_that_the_program_has_seen_ends_it(held, in_callback, teach, name):
     transport, peer = held()
@@ -520,7 +551,7 @@ def test_a_descriptor_that_the_program_has_seen_ends_it(held, in_callback, teach
         assert seen == [b"data"]
 
 
-@learning
+@unset
 def test_nothing_is_held_for_a_socket_that_somebody_has(
     loop, run, abandoned, socket_pair, recorder, in_callback, teach
 ):
@@ -569,41 +600,44 @@ def test_callback_reads_the_answer_by_itself(connect, recorder, in_callback):
     assert got == [b"question"]
 
 
+@unset
 def test_connections_of_a_listener_learn_from_each_other(not_asyncio, serving, until, teach, in_callback, sockets):
-    def connected():
-        client = sockets(socket.create_connection(address))
+    def connected(server):
+        client = sockets(socket.create_connection(server.sockets[0].getsockname()))
         client.setblocking(False)
         count = len(serving.accepted)
         until(lambda: len(serving.accepted) > count and serving.accepted[-1].transport is not None)
         return serving.accepted[-1].transport, client
 
+    def attempt():
+        server = serving.tcp()
+        teach(*connected(server))
+        transport, client = connected(server)
+        seen = []
+
+        def write():
+            transport.write(b"1")
+            seen.append(received(client))
+            transport.write(b"2")
+
+        in_callback(write)
+        assert seen == [None]
+        until(lambda: seen.append(received(client)) or seen[-1])
+        assert seen[-1] == b"12"
+
     not_asyncio()
-    server = serving.tcp()
-    address = server.sockets[0].getsockname()
-    teach(*connected())
-    transport, client = connected()
-    seen = []
-
-    def write():
-        transport.write(b"1")
-        seen.append(received(client))
-        transport.write(b"2")
-
-    in_callback(write)
-    assert seen == [None]
-    until(lambda: seen.append(received(client)) or seen[-1])
-    assert seen[-1] == b"12"
+    eventually(attempt)
 
 
-@taught_only
-def test_writes_in_turn_go_out_one_by_one(not_asyncio, connect, recorder, in_callback, taught):
+@holding_only
+def test_writes_in_turn_go_out_one_by_one(not_asyncio, connect, recorder, in_callback):
     not_asyncio()
     pairs = [connect(recorder()) for _ in range(2)]
     seen = []
 
     def write():
         for round in range(3):
-            for transport, peer in pairs:
+            for transport, _ in pairs:
                 transport.write(b"%d" % round)
         for _, peer in pairs:
             seen.append(received(peer))
@@ -642,7 +676,7 @@ ENDINGS = """
 """
 
 
-@learning
+@unset
 @pytest.mark.parametrize("how", ["_exit", "execv", "kill", "SystemExit", "stop"])
 def test_bytes_arrive_though_the_process_ends(script, listening, how):
     listener = listening()
