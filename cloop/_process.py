@@ -60,6 +60,23 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
             for end in theirs + list(ours.values()):
                 os.close(end)
 
+    def get_pid(self):
+        # The last thing that Process.__init__() does is to ask: nobody else tells us of it.
+        caller = sys._getframe().f_back
+        if caller is not None and caller.f_code is _INIT:
+            _adopt_process(caller.f_locals.get("self"))
+        return super().get_pid()
+
+    def _process_exited(self, returncode):
+        super()._process_exited(returncode)
+        # From 3.11 on asyncio had wait() return only once the pipes were closed, which a grandchild may hold; its
+        # newest releases don't.
+        if self._exit_waiters:
+            waiters, self._exit_waiters = self._exit_waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(returncode)
+
     def _popen(self, args, shell, stdin, stdout, stderr, bufsize, **kwargs):
         self._proc = subprocess.Popen(
             args,
@@ -137,6 +154,114 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
 
 
 _CONNECT_PIPES = (base_events.BaseEventLoop.connect_read_pipe, base_events.BaseEventLoop.connect_write_pipe)
+
+
+# What asyncio has where nobody has put anything in its place.
+_Process = asyncio.subprocess.Process
+_INIT = getattr(_Process.__init__, "__code__", None)
+_STOCK = {name: vars(_Process)[name] for name in ("communicate", "_feed_stdin", "_read_stream", "wait")}
+_Reader = asyncio.StreamReader
+_READ = _Reader.read
+_ATTRIBUTES = {"_transport", "_protocol", "_loop", "stdin", "stdout", "stderr", "pid"}
+_CLOSES_STDIN = sys.version_info >= (3, 12)  # without input, too
+
+
+def _is_stock():
+    return all(vars(_Process).get(name) is method for name, method in _STOCK.items())
+
+
+def _adopt_process(process):
+    # One that knows more is of an asyncio whose communicate() keeps the output itself.
+    if type(process) is _Process and vars(process).keys() <= _ATTRIBUTES and _is_stock():
+        process.__class__ = Process
+
+
+class Process(_Process):
+    """asyncio's, but what a communicate() has read when it is cancelled, or fails, can be read again.
+
+    asyncio loses it. The program takes part: what it has replaced, in the class or in a reader, runs.
+    """
+
+    _unfed = False  # a communicate() was cancelled before it had closed stdin
+
+    async def communicate(self, input=None):
+        if not _is_stock():
+            return await super().communicate(input)
+        outputs = {}
+        steps = self._feed(input), self._collect(1, outputs), self._collect(2, outputs)
+        steps = [self._loop.create_task(step) for step in steps]
+        try:
+            await asyncio.gather(*steps)
+            await self.wait()
+        except BaseException:
+            for step in steps:
+                step.cancel()
+            for fd, output in outputs.items():
+                if self._is_plain(self._stream(fd), fd):
+                    _put_back(self._stream(fd), output)
+            raise
+        finally:
+            steps = None  # an exception's traceback has this frame
+        return outputs.get(1), outputs.get(2)
+
+    def _stream(self, fd):
+        return self.stdout if fd == 1 else self.stderr
+
+    async def _feed(self, input):
+        if self.stdin is None if _CLOSES_STDIN else (input is None and not self._unfed):
+            return
+        self._unfed = True
+        if input is None and not _CLOSES_STDIN:
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                await self.stdin.drain()
+            self.stdin.close()
+        else:
+            await self._feed_stdin(input)
+        self._unfed = False
+
+    async def _collect(self, fd, outputs):
+        stream = self._stream(fd)
+        if stream is None:
+            return
+        if not self._is_plain(stream, fd):
+            outputs[fd] = await self._read_stream(fd)
+            return
+        name = "stdout" if fd == 1 else "stderr"
+        transport = self._transport.get_pipe_transport(fd)
+        if self._loop.get_debug():
+            logger.debug("%r communicate: read %s", self, name)
+        blocks = []
+        try:
+            while True:
+                block = await stream.read(stream._limit)
+                if not block:
+                    break
+                blocks.append(block)
+        except BaseException:
+            _put_back(stream, b"".join(blocks))
+            raise
+        if self._loop.get_debug():
+            logger.debug("%r communicate: close %s", self, name)
+        transport.close()
+        outputs[fd] = b"".join(blocks)
+
+    def _is_plain(self, stream, fd):
+        """Whether the stream is the one that asyncio made, and reads as asyncio's do."""
+        made = self._protocol.stdout if fd == 1 else self._protocol.stderr
+        return (
+            stream is made
+            and asyncio.streams.StreamReader is _Reader
+            and _Reader.read is _READ
+            and "read" not in vars(stream)
+        )
+
+
+Process.__module__, Process.__qualname__ = _Process.__module__, _Process.__qualname__
+
+
+def _put_back(stream, data):
+    """What was read is what is read next."""
+    stream._buffer[:0] = data
 
 
 async def make_transport(loop, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=None, **kwargs):

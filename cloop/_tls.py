@@ -1,6 +1,7 @@
 """TLS connections: what of them happens once, before the transport in C takes over."""
 
 import os
+import sys
 from asyncio import constants, sslproto
 
 try:
@@ -10,6 +11,7 @@ except ImportError:
 
 __all__ = ("is_native", "new_transport", "upgrade")
 
+_PASSES_FLOW_CONTROL_ON = sys.version_info < (3, 11)
 _SHUTDOWN_TIMEOUT = getattr(constants, "SSL_SHUTDOWN_TIMEOUT", 30.0)
 _ASYNCIO_CLASS = sslproto.SSLProtocol
 
@@ -63,6 +65,19 @@ def new_transport(
     )
 
 
+def _take_over_pause(tls, transport, protocol):
+    """Let tls know whether the transport has paused writing, and protocol waits to hear that it may go on."""
+    paused = getattr(transport, "_protocol_paused", None)
+    if paused is None:  # not made by asyncio
+        if getattr(protocol, "_paused", True):
+            tls._take_over_pause(None)
+    elif paused:
+        same = transport.get_protocol() is protocol
+        # Another protocol was told nothing, and hears of the end what this asyncio lets it hear, unless it says itself
+        # whether it waits: one of streams refuses to go on if it was not paused.
+        tls._take_over_pause(same or bool(getattr(protocol, "_paused", _PASSES_FLOW_CONTROL_ON)))
+
+
 async def upgrade(loop, transport, protocol, sslcontext, **options):
     """Do what asyncio's loop.start_tls() does, with our transport."""
     if not isinstance(sslcontext, ssl.SSLContext):
@@ -73,6 +88,7 @@ async def upgrade(loop, transport, protocol, sslcontext, **options):
     tls = new_transport(loop, protocol, sslcontext, waiter, call_connection_made=False, **options)
     # Nothing may be received before tls.connection_made() was called.
     transport.pause_reading()
+    _take_over_pause(tls, transport, protocol)
     transport.set_protocol(tls)
     made = loop.call_soon(tls.connection_made, transport)
     resumed = loop.call_soon(transport.resume_reading)

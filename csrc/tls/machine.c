@@ -373,6 +373,25 @@ close_raw(TLSObject *self)
     return status;
 }
 
+/* Whether the exception that is set says that the peer went on sending after our
+ * close_notify. Then it is dropped. */
+static bool
+peer_sends_on(TLSObject *self)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *reason = PyObject_GetAttrString(error, "reason");
+    bool so = reason != NULL && PyUnicode_Check(reason) &&
+              PyUnicode_CompareWithASCIIString(
+                  reason, "APPLICATION_DATA_AFTER_CLOSE_NOTIFY") == 0;
+    Py_XDECREF(reason);
+    PyErr_Clear();
+    if (so)
+        Py_DECREF(error);
+    else
+        PyErr_SetRaisedException(error);
+    return so;
+}
+
 static int
 do_shutdown(TLSObject *self)
 {
@@ -387,12 +406,16 @@ do_shutdown(TLSObject *self)
     if (status == CL_TLS_FAILED) {
         if (!PyErr_ExceptionMatches(st->tls->k_SSLError))
             return -1;
+        /* Nobody wants that data, and nobody is to blame: as on a plain socket, which
+         * does not wait for the peer either. The timer stays, for what is unsent. */
+        if (peer_sends_on(self))
+            return cl_tls_send_rest(self) < 0 ? -1 : close_raw(self);
         cancel_timer_after_failure(self);
         return fatal(self, CL_HAS_TLS_SHUTDOWN_TIMEOUT
                                ? "Fatal error on transport"
                                : "SSL error in data received");
     }
-    if (cl_tls_process_outgoing(self) < 0 ||
+    if (cl_tls_send_rest(self) < 0 ||
         (CL_HAS_TLS_SHUTDOWN_TIMEOUT && tell_eof_safely(self) < 0) ||
         cancel_timer(self) < 0)
         return -1;
@@ -424,6 +447,11 @@ cl_tls_start_shutdown(TLSObject *self)
         return 0;
     self->x_flags |= CL_X_CLOSED;
     self->x_state = CL_TLS_FLUSHING;
+    /* Before 3.11 pause_reading() is for the transport below, where the peer's
+     * close_notify would never be received. */
+    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT && (self->x_flags & CL_X_RAW_IS_STREAM) &&
+        cl_tls_call(self->x_raw, state_of(self)->str_resume_reading) < 0)
+        return -1;
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
         set_timer(self, self->x_shutdown_timeout,
                   state_of(self)->str__check_shutdown_timeout) < 0)
@@ -833,12 +861,16 @@ cl_tls_connection_lost(TLSObject *self, PyObject *exception)
     PyObject *error = NULL;
     bool told = self->x_app_state == CL_TLS_APP_MADE ||
                 self->x_app_state == CL_TLS_APP_EOF;
+    /* Of a protocol that came with start_tls() asyncio says nothing, should the connection
+     * break during the handshake. One that is paused would wait for ever. */
+    bool waits = self->x_flags & CL_X_RAW_PAUSED_APP;
     if (!(self->x_flags & CL_X_ESTABLISHED) && !CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         told = false;
     cl_gather_drop(self->x_loop, (PyObject *)self);
     self->x_conn_lost++;
     self->x_flags |= CL_X_CLOSED;
-    if (told && self->x_state != CL_TLS_HANDSHAKE && protocol != NULL) {
+    if (((told && self->x_state != CL_TLS_HANDSHAKE) || waits) &&
+        protocol != NULL) {
         self->x_app_state = CL_TLS_APP_LOST;
         PyObject *lost = PyObject_GetAttr(protocol, st->str_connection_lost);
         cl_first_error(&error, lost == NULL

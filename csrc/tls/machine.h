@@ -17,6 +17,13 @@ int cl_tls_eof_received(TLSObject *self, bool *keep_open);
 int cl_tls_pause_writing(TLSObject *self);
 int cl_tls_resume_writing(TLSObject *self);
 
+/* The transport below had paused writing before it was given to TLS; app_waits: and the
+ * application waits to hear that it may go on. */
+void cl_tls_take_over_pause(TLSObject *self, bool app_waits);
+
+/* Whether it had can't be told: a resume_writing() without a pause will say so. */
+void cl_tls_expect_resume(TLSObject *self);
+
 /* What the application asks for. 0/-1 */
 int cl_tls_start_shutdown(TLSObject *self);
 int cl_tls_abort(TLSObject *self, PyObject *exception); /* or NULL */
@@ -60,8 +67,12 @@ int cl_tls_flush(TLSObject *self);
 /* Hands the backlog to TLS, as far as it takes it, and sends. 0/-1 */
 int cl_tls_write_backlog(TLSObject *self);
 
-/* Sends what TLS has made. 0/-1 */
+/* Sends what TLS has made, unless the transport below is paused. 0/-1 */
 int cl_tls_process_outgoing(TLSObject *self);
+
+/* The same even then: the transport below is about to close, when it has sent what it
+ * holds. 0/-1 */
+int cl_tls_send_rest(TLSObject *self);
 
 /* pause_writing() and resume_writing() of the application, by the water marks. 0/-1 */
 int cl_tls_control_writing(TLSObject *self);

@@ -653,6 +653,18 @@ TLS_resume_writing(TLSObject *self, PyObject *Py_UNUSED(ignored))
     return none_or_error(cl_tls_resume_writing(self));
 }
 
+/* For start_tls(): whether the application waits to hear that it may go on; None if it
+ * can't be told. */
+static PyObject *
+TLS_take_over_pause(TLSObject *self, PyObject *app_waits)
+{
+    if (app_waits == Py_None)
+        cl_tls_expect_resume(self);
+    else
+        cl_tls_take_over_pause(self, app_waits == Py_True);
+    Py_RETURN_NONE;
+}
+
 /* What the loop calls later. */
 
 static PyObject *
@@ -731,6 +743,7 @@ static PyMethodDef tls_methods[] = {
     {"eof_received", (PyCFunction)TLS_eof_received, METH_NOARGS, NULL},
     {"pause_writing", (PyCFunction)TLS_pause_writing, METH_NOARGS, NULL},
     {"resume_writing", (PyCFunction)TLS_resume_writing, METH_NOARGS, NULL},
+    {"_take_over_pause", (PyCFunction)TLS_take_over_pause, METH_O, NULL},
     {"_check_handshake_timeout", (PyCFunction)TLS_check_handshake_timeout,
      METH_NOARGS, NULL},
     {"_check_shutdown_timeout", (PyCFunction)TLS_check_shutdown_timeout,

@@ -46,13 +46,15 @@ enum {
     CL_X_WRITING_PAUSED = 16, /* the application is */
     CL_X_RAW_READING_PAUSED = 32,
     CL_X_RAW_WRITING_PAUSED = 64,
-    CL_X_BUFFERED = 128,      /* the application's is a BufferedProtocol */
-    CL_X_RAW_IS_STREAM = 256, /* below is a SocketTransport of ours */
-    CL_X_ESTABLISHED = 512,   /* the handshake is over */
-    CL_X_NO_MEMORY = 1024,    /* the BIO had none */
-    CL_X_MUTE = 2048,         /* the BIO takes nothing more */
-    CL_X_FORGET = 4096,       /* nobody will ask what is known of it */
-    CL_X_BUSY = 8192,         /* the library is at work for it */
+    CL_X_BUFFERED = 128,         /* the application's is a BufferedProtocol */
+    CL_X_RAW_IS_STREAM = 256,    /* below is a SocketTransport of ours */
+    CL_X_ESTABLISHED = 512,      /* the handshake is over */
+    CL_X_NO_MEMORY = 1024,       /* the BIO had none */
+    CL_X_MUTE = 2048,            /* the BIO takes nothing more */
+    CL_X_FORGET = 4096,          /* nobody will ask what is known of it */
+    CL_X_BUSY = 8192,            /* the library is at work for it */
+    CL_X_RAW_PAUSED_APP = 16384, /* the transport below had, before TLS came */
+    CL_X_MAY_OWE_RESUME = 32768, /* perhaps it had */
 };
 
 /* What all TLS transports of a module share. */

@@ -122,6 +122,12 @@ cl_tls_process_outgoing(TLSObject *self)
     return cl_tls_control_writing(self);
 }
 
+int
+cl_tls_send_rest(TLSObject *self)
+{
+    return push(self) < 0 ? -1 : cl_tls_control_writing(self);
+}
+
 /* ------------------------------------------------------------------- flow control */
 
 static int
@@ -158,7 +164,9 @@ cl_tls_control_writing(TLSObject *self)
         return tell_app(self, st->str_pause_writing,
                         "protocol.pause_writing() failed");
     }
-    if (size <= self->x_writing.low && (self->x_flags & CL_X_WRITING_PAUSED)) {
+    if (size <= self->x_writing.low &&
+        (self->x_flags & (CL_X_WRITING_PAUSED | CL_X_RAW_PAUSED_APP)) ==
+            CL_X_WRITING_PAUSED) {
         self->x_flags &= (uint16_t)~CL_X_WRITING_PAUSED;
         return tell_app(self, st->str_resume_writing,
                         "protocol.resume_writing() failed");
@@ -166,24 +174,47 @@ cl_tls_control_writing(TLSObject *self)
     return 0;
 }
 
+void
+cl_tls_take_over_pause(TLSObject *self, bool app_waits)
+{
+    self->x_flags |= CL_X_RAW_WRITING_PAUSED;
+    if (app_waits)
+        self->x_flags |= CL_X_WRITING_PAUSED | CL_X_RAW_PAUSED_APP;
+}
+
+void
+cl_tls_expect_resume(TLSObject *self)
+{
+    self->x_flags |= CL_X_MAY_OWE_RESUME;
+}
+
 int
 cl_tls_pause_writing(TLSObject *self)
 {
     self->x_flags |= CL_X_RAW_WRITING_PAUSED;
-    return CL_HAS_TLS_SHUTDOWN_TIMEOUT
-               ? 0
-               : cl_tls_call(self->x_protocol,
-                             self->x_loop->l_st->str_pause_writing);
+    self->x_flags &= (uint16_t)~CL_X_MAY_OWE_RESUME;
+    if (CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        return 0;
+    self->x_flags |= CL_X_WRITING_PAUSED;
+    return cl_tls_call(self->x_protocol,
+                       self->x_loop->l_st->str_pause_writing);
 }
 
 int
 cl_tls_resume_writing(TLSObject *self)
 {
-    self->x_flags &= (uint16_t)~CL_X_RAW_WRITING_PAUSED;
-    return CL_HAS_TLS_SHUTDOWN_TIMEOUT
-               ? cl_tls_process_outgoing(self)
-               : cl_tls_call(self->x_protocol,
-                             self->x_loop->l_st->str_resume_writing);
+    if ((self->x_flags & (CL_X_MAY_OWE_RESUME | CL_X_RAW_WRITING_PAUSED)) ==
+        CL_X_MAY_OWE_RESUME)
+        self->x_flags |= CL_X_WRITING_PAUSED;
+    self->x_flags &= (uint16_t) ~(CL_X_RAW_WRITING_PAUSED |
+                                  CL_X_RAW_PAUSED_APP | CL_X_MAY_OWE_RESUME);
+    if (CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        return cl_tls_process_outgoing(self);
+    if (!(self->x_flags & CL_X_WRITING_PAUSED))
+        return 0; /* another protocol was told of that pause */
+    self->x_flags &= (uint16_t)~CL_X_WRITING_PAUSED;
+    return cl_tls_call(self->x_protocol,
+                       self->x_loop->l_st->str_resume_writing);
 }
 
 /* ------------------------------------------------------------------------ writing */

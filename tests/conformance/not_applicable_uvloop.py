@@ -66,10 +66,6 @@ ENTRIES = [
         "wants get_extra_info('socket') to be None after abort(); asyncio's is the closed socket, as the test says",
     ),
     test(
-        "test_tcp.Test_UV_TCPSSL.test_bpo_39951_discard_trailing_data",
-        "wants no error of data after a close_notify; asyncio reports it (bpo-39951), and the test skips itself there",
-    ),
-    test(
         "test_tcp.Test_UV_TCPSSL.test_first_data_after_wakeup",
         "wants start_tls() to return before data that came with the end of the handshake is received",
     ),

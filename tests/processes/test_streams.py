@@ -1,6 +1,7 @@
 """asyncio.create_subprocess_exec, create_subprocess_shell and their Process, on the loop."""
 
 import asyncio
+import inspect
 import os
 import re
 import signal
@@ -116,6 +117,248 @@ def test_communicate_times_out(run, gate):
     assert run(main()) == -signal.SIGTERM
 
 
+# communicate() again. asyncio loses what one that is cancelled has read; its releases after 3.15 will not.
+
+
+def seen_by(process):
+    """Notes what the pipes' protocol is told, and returns a coroutine that waits until all of it has come and been
+    read."""
+    protocol, told = process._protocol, {1: b"", 2: b""}
+    receive = protocol.pipe_data_received
+
+    def pipe_data_received(fd, data):
+        told[fd] += data
+        receive(fd, data)
+
+    async def seen(**expected):
+        while any(told[{"stdout": 1, "stderr": 2}[name]] != data for name, data in expected.items()):
+            await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    protocol.pipe_data_received = pipe_data_received
+    return seen
+
+
+async def cancelled(task):
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.fixture(params=["streams", "debug"])
+def any_streams(request, loop):
+    """With asyncio's own streams, too, which debug mode has."""
+    loop.set_debug(request.param == "debug")
+
+
+@pytest.fixture
+def soon(run):
+    """Runs a coroutine, which must not wait for ever."""
+    return lambda coroutine: run(asyncio.wait_for(coroutine, 10))
+
+
+OUTPUTS = {"stdout": ["stdout"], "stderr": ["stderr"], "both": ["stdout", "stderr"]}
+
+
+@pytest.mark.parametrize("outputs", list(OUTPUTS))
+@pytest.mark.parametrize("times", [1, 3])
+def test_communicate_again(soon, gate, native_spawns, any_streams, outputs, times):
+    native_spawns()
+    both = {"stdout": b"first\n", "stderr": b"error\n"}
+    expected = {name: both[name] for name in OUTPUTS[outputs]}
+
+    async def main():
+        script = 'echo first; echo error >&2; read x <"$1"; echo second; echo again >&2; exit 3'
+        pipes = {name: PIPE if name in expected else DEVNULL for name in both}
+        process = await shell(script, gate.path, **pipes)
+        seen = seen_by(process)
+        for _ in range(times):
+            task = asyncio.ensure_future(process.communicate())
+            await seen(**expected)
+            await cancelled(task)
+        gate.open()
+        return await process.communicate(), process.returncode
+
+    output, code = soon(main())
+    assert code == 3
+    assert output == (
+        b"first\nsecond\n" if "stdout" in expected else None,
+        b"error\nagain\n" if "stderr" in expected else None,
+    )
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
+def test_communicate_again_after_a_pipe_has_ended(soon, gate, native_spawns, any_streams, closed):
+    """What was read to its end is no less lost."""
+    native_spawns()
+
+    async def main():
+        closing = {"stdout": ">&-", "stderr": "2>&-", "both": ">&- 2>&-"}[closed]
+        process = await shell(
+            'echo first; echo error >&2; exec %s; read x <"$1"' % closing, gate.path, stdout=PIPE, stderr=PIPE
+        )
+        seen = seen_by(process)
+        for _ in range(2):
+            task = asyncio.ensure_future(process.communicate())
+            await seen(stdout=b"first\n", stderr=b"error\n")
+            for fd in [fd for fd, name in ((1, "stdout"), (2, "stderr")) if closed in (name, "both")]:
+                while not process._transport.get_pipe_transport(fd).is_closing():
+                    await asyncio.sleep(0)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            await cancelled(task)
+        gate.open()
+        return await process.communicate(), await process.communicate()
+
+    assert soon(main()) == ((b"first\n", b"error\n"), (b"", b""))
+
+
+def test_what_a_cancelled_communicate_has_read_can_be_read(soon, gate, native_spawns, any_streams):
+    native_spawns()
+
+    async def main():
+        process = await shell('echo first; read x <"$1"; echo second', gate.path, stdout=PIPE)
+        seen = seen_by(process)
+        task = asyncio.ensure_future(process.communicate())
+        await seen(stdout=b"first\n")
+        await cancelled(task)
+        lines = [await process.stdout.readline()]
+        gate.open()
+        lines += [await process.stdout.readline(), await process.stdout.read(), await process.wait()]
+        return lines
+
+    assert soon(main()) == [b"first\n", b"second\n", b"", 0]
+
+
+def test_communicate_again_with_more_than_the_limit(soon, gate, native_spawns):
+    """The reader holds more than it would take, and has the pipe paused until that is read."""
+    native_spawns()
+
+    async def main():
+        process = await shell(
+            'head -c 500000 /dev/zero; read x <"$1"; head -c 500000 /dev/zero', gate.path, stdout=PIPE, limit=1000
+        )
+        seen = seen_by(process)
+        task = asyncio.ensure_future(process.communicate())
+        await seen(stdout=bytes(500000))
+        await cancelled(task)
+        gate.open()
+        return await process.communicate()
+
+    assert soon(main()) == (bytes(1000000), None)
+
+
+@pytest.mark.parametrize("size", [10, MUCH])
+def test_communicate_again_while_input_is_left(soon, gate, native_spawns, size):
+    """The rest of it is written, and stdin closed, also where asyncio forgets to do that without input (before 3.12)."""
+    native_spawns()
+    data = os.urandom(size)
+
+    async def main():
+        process = await shell('echo first; read x <"$1"; cat', gate.path, stdin=PIPE, stdout=PIPE)
+        seen = seen_by(process)
+        task = asyncio.ensure_future(process.communicate(data))
+        await seen(stdout=b"first\n")
+        await cancelled(task)
+        gate.open()
+        return await process.communicate()
+
+    assert soon(main()) == (b"first\n" + data, None)
+
+
+def test_communicate_again_with_more_input(soon, gate):
+    """It follows the first, as in the releases of asyncio that do not refuse it."""
+    data = bytes(MUCH)
+
+    async def main():
+        process = await shell('read x <"$1"; cat', gate.path, stdin=PIPE, stdout=PIPE)
+        task = asyncio.ensure_future(process.communicate(data))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await cancelled(task)
+        gate.open()
+        return await process.communicate(b"more")
+
+    if sys.version_info < (3, 16):
+        assert soon(main()) == (data + b"more", None)
+
+
+def test_communicate_again_after_the_child_was_killed(soon, native_spawns):
+    native_spawns()
+
+    async def main():
+        process = await shell("echo first; exec cat", stdin=PIPE, stdout=PIPE, stderr=PIPE)
+        seen = seen_by(process)
+        task = asyncio.ensure_future(asyncio.wait_for(process.communicate(bytes(MUCH)), 20))
+        await seen(stdout=b"first\n")
+        await cancelled(task)
+        process.kill()
+        output = await process.communicate()
+        return output[0].startswith(b"first\n"), output[1], process.returncode, await process.wait()
+
+    assert soon(main()) == (True, b"", -signal.SIGKILL, -signal.SIGKILL)
+
+
+def test_wait_after_a_cancelled_communicate(soon, gate):
+    async def main():
+        process = await shell('echo first; read x <"$1"; exit 4', gate.path, stdout=PIPE)
+        task = asyncio.ensure_future(process.communicate())
+        await asyncio.sleep(0)
+        await cancelled(task)
+        gate.open()
+        code = await process.wait()
+        await process.stdout.read()
+        return code
+
+    assert soon(main()) == 4
+
+
+def test_communicate_that_fails(soon, gate, native_spawns):
+    """The readers stop, and nothing is lost. (asyncio's read on, and another communicate() is refused.)"""
+    native_spawns()
+
+    async def main():
+        process = await shell('echo first; read x <"$1"; cat', gate.path, **ALL_PIPES)
+        with pytest.raises((AssertionError, TypeError)):
+            await process.communicate("no bytes")
+        gate.open()
+        return await process.communicate(b"bytes")
+
+    assert soon(main()) == (b"first\nbytes", b"")
+
+
+def test_communicate_runs_what_a_program_has_put_in_place(soon, monkeypatch):
+    async def read(n=-1):
+        return b"instead"
+
+    async def communicate(self, input=None):
+        return "also instead"
+
+    async def main():
+        process = await shell("echo first", stdout=PIPE, stderr=PIPE)
+        process.stdout.read = read
+        outputs = [await process.communicate()]
+        monkeypatch.setattr(asyncio.subprocess.Process, "communicate", communicate)
+        other = await shell("exit")
+        outputs += [await process.communicate(), await other.communicate()]
+        await other.wait()
+        return outputs
+
+    assert soon(main()) == [(b"instead", b""), "also instead", "also instead"]
+
+
+def test_processes_are_asyncios(soon):
+    async def main():
+        process = await shell("exit 3")
+        assert isinstance(process, asyncio.subprocess.Process)
+        assert type(process).__name__ == "Process" and type(process).__module__ == "asyncio.subprocess"
+        assert inspect.iscoroutinefunction(process.communicate)
+        return await process.wait()
+
+    assert soon(main()) == 3
+
+
 def test_many_at_once(run, spawns):
     async def one(number):
         data = b"%d" % number * 20000
@@ -174,6 +417,36 @@ def test_wait_by_several_tasks(run, gate):
 
     results = run(main())
     assert results[0] == results[2] == 6 and isinstance(results[1], asyncio.CancelledError)
+
+
+def test_wait_while_a_grandchild_holds_the_pipes(run, gate, native_spawns):
+    """asyncio from 3.11 on, but for its newest releases, waits for those too."""
+    if (3, 11) <= sys.version_info < (3, 14):
+        native_spawns()
+
+    async def main():
+        process = await shell('(echo up; read x <"$1"; echo last) & exit 5', gate.path, stdout=PIPE, stderr=PIPE)
+        code = await asyncio.wait_for(process.wait(), 20)
+        told = code, process.returncode, process.stdout.at_eof(), await process.wait()
+        with pytest.raises(ChildProcessError):  # it is no zombie
+            os.waitpid(process.pid, os.WNOHANG)
+        gate.open()
+        return told, await process.communicate()
+
+    assert run(main()) == ((5, 5, False, 5), (b"up\nlast\n", b""))
+
+
+def test_communicate_reads_what_a_grandchild_writes(run, gate):
+    async def main():
+        process = await shell('(echo up; read x <"$1"; echo last) & exit 5', gate.path, stdout=PIPE)
+        task = asyncio.ensure_future(process.communicate())
+        while process.returncode is None:
+            await asyncio.sleep(0)
+        assert not task.done()
+        gate.open()
+        return await task, process.returncode
+
+    assert run(main()) == ((b"up\nlast\n", None), 5)
 
 
 @pytest.mark.parametrize("method, number", [("terminate", signal.SIGTERM), ("kill", signal.SIGKILL)])

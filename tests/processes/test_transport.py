@@ -264,6 +264,25 @@ def test_spawning_cancelled_at_every_step(loop, run, turn, recorder, turns):
         turn()
 
 
+@pytest.mark.parametrize("then", ["the grandchild ends", "close()"])
+def test_exit_while_a_grandchild_holds_the_pipe(shell, recorder, loop, run, gate, then):
+    """The exit is told at once, and the end when the pipe is closed."""
+    protocol = recorder()
+    transport = shell(protocol, '(read x <"$1") & exit 5', gate.path, stdin=None, stderr=None)
+    run(protocol.seen("process_exited"))
+    assert transport.get_returncode() == 5
+    assert protocol.calls == ["connection_made", "process_exited"]
+    assert not transport.is_closing() and not transport.get_pipe_transport(1).is_closing()
+    if then == "close()":
+        transport.close()
+    else:
+        gate.open()
+    run(protocol.seen("connection_lost"))
+    assert protocol.calls == ["connection_made", "process_exited", ("lost", 1), "connection_lost"]
+    assert run(transport._wait()) == 5
+    gate.open()
+
+
 def test_close_of_a_process_that_has_exited_unnoticed(shell, recorder, run, gate, native_spawns):
     """asyncio asks Popen whether it runs, which takes the status away from the watcher: 255."""
     native_spawns()

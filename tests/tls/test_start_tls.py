@@ -200,6 +200,182 @@ def test_plain_bytes_written_before_go_first(stage, side):
     assert peer.receive(9) == b"encrypted"
 
 
+# While writing is paused. asyncio from 3.11 on does not tell the protocol that it may go on: drain() waits for ever.
+
+
+def paused_connection(stage, protocol, kind="unix"):
+    """A connection without TLS yet whose protocol is paused; returns its transport, the socket at the other end, and
+    how much is to be received there first."""
+    below, sock = plain_connection(stage, protocol, kind)
+    below.write(b"p" * (8 << 20))
+    assert protocol.story[-1] == ("pause",)
+    return below, sock, 8 << 20
+
+
+def take_plain(stage, sock, size):
+    got = 0
+
+    def received():
+        nonlocal got
+        with contextlib.suppress(BlockingIOError):
+            data = sock.recv(min(size - got, 1 << 18))
+            assert data == b"p" * len(data)
+            got += len(data)
+        return got == size
+
+    stage.until(received)
+
+
+def flow(protocol):
+    return [event[0] for event in protocol.story if event[0] in ("pause", "resume")]
+
+
+def pass_data(stage, transport, protocol, peer):
+    """More than the buffers hold, to the peer, and something back."""
+    data = bytes(range(256)) * (8 << 12)
+    transport.write(data)
+    transport.write(data)  # the first is given to the transport below as a whole
+    assert peer.receive(2 * len(data)) == 2 * data
+    peer.send(b"data")
+    stage.until(lambda: protocol.data == b"data")
+
+
+def test_upgrade_while_paused(alone, side, kind):
+    protocol = alone.recorder()
+    below, sock, size = paused_connection(alone, protocol, kind)
+    task = upgrade(alone, below, protocol, side)
+    alone.settle()
+    assert flow(protocol) == ["pause"] and not task.done()
+    take_plain(alone, sock, size)
+    alone.until(lambda: flow(protocol) == ["pause", "resume"])
+    peer = other_end(alone, sock, side)
+    peer.handshake()
+    alone.until(task.done)
+    transport = alone.keep(task.result())
+    assert flow(protocol) == ["pause", "resume"]
+    pass_data(alone, transport, protocol, peer)
+    alone.settle()
+    assert flow(protocol) == ["pause", "resume"] * 2  # told of each pause, and of its end
+    assert alone.reports == []
+
+
+def test_upgrade_while_paused_to_another_protocol(alone, side):
+    """It was told of no pause: before 3.11 it hears of the end, as whatever the transport below says is passed on."""
+    first, second = alone.recorder(), alone.recorder()
+    below, sock, size = paused_connection(alone, first)
+    task = upgrade(alone, below, second, side)
+    take_plain(alone, sock, size)
+    peer = other_end(alone, sock, side)
+    peer.handshake()
+    alone.until(task.done)
+    assert flow(second) == (["resume"] if sys.version_info < (3, 11) else [])
+    second.events.clear()
+    pass_data(alone, alone.keep(task.result()), second, peer)
+    alone.settle()
+    assert flow(second) == ["pause", "resume"]
+    assert flow(first) == ["pause"] and alone.reports == []
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_upgrade_while_paused_to_a_protocol_that_says_whether_it_waits(alone, side, waits):
+    """As those of streams do, and what stands for one."""
+    first, second = alone.recorder(), alone.recorder()
+    second._paused = waits
+    below, sock, size = paused_connection(alone, first)
+    task = upgrade(alone, below, second, side)
+    take_plain(alone, sock, size)
+    peer = other_end(alone, sock, side)
+    peer.handshake()
+    alone.until(task.done)
+    assert flow(second) == ["resume"] * waits
+    alone.keep(task.result())
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile", "after"])
+def test_water_marks_changed_while_paused(alone, side, when):
+    protocol = alone.recorder()
+    below, sock, size = paused_connection(alone, protocol)
+    if when == "before":
+        below.set_write_buffer_limits(high=1000, low=0)
+    task = upgrade(alone, below, protocol, side)
+    if when == "meanwhile":
+        alone.settle()
+        below.set_write_buffer_limits(high=1 << 22, low=1 << 20)
+    take_plain(alone, sock, size)
+    peer = other_end(alone, sock, side)
+    peer.handshake()
+    alone.until(task.done)
+    transport = alone.keep(task.result())
+    if when == "after":
+        transport.set_write_buffer_limits(high=2000)
+        transport.set_write_buffer_limits(high=2000, low=10)
+    pass_data(alone, transport, protocol, peer)
+    alone.settle()
+    assert flow(protocol) == ["pause", "resume"] * 2
+
+
+@pytest.mark.parametrize("how", ["reset", "eof", "cancelled", "abort"])
+def test_paused_protocol_when_the_upgrade_fails(alone, contexts, side, how):
+    """It is told that the connection is lost, or that it may go on. (asyncio says nothing of a connection that breaks
+    during the handshake.)"""
+    protocol = alone.recorder()
+    below, sock, size = paused_connection(alone, protocol, "tcp")
+    task = upgrade(alone, below, protocol, side)
+    with alone.unwarned():
+        alone.settle()
+        if how == "reset":
+            other_end(alone, sock, side).reset()
+        elif how == "eof":
+            sock.shutdown(socket.SHUT_WR)
+        elif how == "abort":
+            below.abort()
+        else:
+            task.cancel()
+        alone.outcome(task)
+        closed = how == "cancelled" or (how == "eof" and sys.version_info < (3, 11))
+        if closed:  # the transport below: what was written goes first
+            take_plain(alone, sock, size)
+        alone.until(lambda: protocol.story[-1] != ("pause",))
+        alone.settle()
+    assert [event[0] for event in protocol.story[2:]] == ["resume" if closed else "lost"]
+
+
+def test_drain_that_waits_when_tls_comes(alone, side, kind):
+    """loop.start_tls() while another task waits in drain(), with the protocol of the streams."""
+
+    async def main():
+        ours, sock = alone.pair(kind)
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        below, _ = await alone.loop.create_connection(lambda: protocol, sock=ours)
+        writer = asyncio.StreamWriter(alone.keep(below), protocol, reader, alone.loop)
+        writer.write(b"p" * (8 << 20))
+        draining = alone.loop.create_task(writer.drain())
+        await asyncio.sleep(0)
+        upgrading = upgrade(alone, below, protocol, side)
+        await asyncio.sleep(0)
+        assert not draining.done()
+        left = 8 << 20
+        while left:
+            left -= len(await alone.loop.sock_recv(sock, min(left, 1 << 18)))
+        await draining
+        peer = other_end(alone, sock, side)
+        while not upgrading.done():
+            peer.attempt(peer.tls.do_handshake)
+            await asyncio.sleep(0)
+        encrypted = asyncio.StreamWriter(alone.keep(upgrading.result()), protocol, reader, alone.loop)
+        encrypted.write(b"encrypted")
+        await encrypted.drain()
+        while True:
+            got = peer.attempt(peer.tls.read, 100)
+            if got:
+                return got
+            await asyncio.sleep(0)
+
+    assert alone.run(main()) == b"encrypted"
+    assert alone.reports == []
+
+
 # Failures
 
 
@@ -472,6 +648,52 @@ def test_tls_in_tls_carries_data(same, size):
     assert same(body)["result"] in ("cannot", (True, True, 1, 1))
 
 
+def test_tls_in_tls_while_paused(alone):
+    """The outer one has paused its protocol, when the inner one takes that over."""
+    if not can_be_nested(alone):
+        pytest.skip("asyncio of this version has no TLS in TLS")
+    ours, theirs = alone.recorder(), alone.recorder()
+    client, server = alone.couple(ours, theirs)
+    server.pause_reading()
+    data = bytes(8 << 20)
+    client.write(data)
+    client.write(data)
+    alone.settle()
+    assert flow(ours) == ["pause"]
+    upgrading = upgrade(alone, client, ours, "client")
+    alone.settle()
+    assert flow(ours) == ["pause"]
+    server.resume_reading()
+    alone.until(lambda: theirs.count("data") and flow(ours) == ["pause", "resume"])
+    alone.until(lambda: len(theirs.data) > 2 * len(data))  # the ClientHello comes after all
+    upgrading.cancel()
+    alone.settle()
+    assert alone.reports == []
+
+
+def test_tls_in_tls_whose_peer_sends_on_after_close(alone):
+    """What the inner one holds is sent before the outer one closes."""
+    if not can_be_nested(alone):
+        pytest.skip("asyncio of this version has no TLS in TLS")
+    ours, theirs = alone.recorder(), alone.recorder()
+    client, server = alone.couple(ours, theirs)
+    tasks = upgrade(alone, client, ours, "client"), upgrade(alone, server, theirs, "server")
+    alone.until(lambda: all(task.done() for task in tasks))
+    inner_client, inner_server = (alone.keep(task.result()) for task in tasks)
+    server.pause_reading()
+    data = bytes(8 << 20)
+    for _ in range(3):
+        inner_client.write(data)
+    inner_client.close()
+    alone.settle()
+    inner_server.write(b"late")
+    alone.settle()
+    server.resume_reading()
+    alone.until(lambda: ours.lost and theirs.lost)
+    assert len(theirs.data) == 3 * len(data)
+    assert ours.story[-1] == ("lost", None) and alone.reports == []
+
+
 # Over a transport that is written in Python
 
 
@@ -599,3 +821,19 @@ def test_failure_over_a_transport_of_python(same, contexts):
         return told, below.is_closing(), protocol.story
 
     assert same(body)["result"][1]
+
+
+def test_over_a_transport_of_python_while_paused(alone, side):
+    """Which does not say whether it has paused the protocol."""
+    protocol = alone.recorder()
+    below, sock, size = paused_connection(alone, protocol)
+    task = upgrade(alone, Wrapped(below), protocol, side)
+    take_plain(alone, sock, size)
+    peer = other_end(alone, sock, side)
+    peer.handshake()
+    alone.until(task.done)
+    transport = alone.keep(task.result())
+    assert flow(protocol) == ["pause", "resume"]
+    pass_data(alone, transport, protocol, peer)
+    alone.settle()
+    assert flow(protocol) == ["pause", "resume"] * 2
