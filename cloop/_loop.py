@@ -63,7 +63,7 @@ class Loop(LoopCore, *_BEHIND):
         if self._debug:
             logger.debug("Close %r", self)
         dropped = not self._signal_handlers or self._drop_signal_handlers()
-        if wakeup_fd() == self._wakeup_fileno():
+        if self._has_wakeup_fd(wakeup_fd()):
             signal.set_wakeup_fd(-1)  # a closed one's number had become ours
         self._close_core(not dropped)
         self._executor_shutdown_called = True
@@ -73,7 +73,7 @@ class Loop(LoopCore, *_BEHIND):
             executor.shutdown(wait=False)
 
     def _drop_signal_handlers(self):
-        """Return whether no signal can reach our pipe any more."""
+        """Return whether no signal can reach our sockets any more."""
         if sys.is_finalizing():
             warnings.warn(
                 "Closing the loop {!r} on interpreter shutdown stage, skipping signal handlers removal".format(self),
@@ -89,7 +89,7 @@ class Loop(LoopCore, *_BEHIND):
             # Only the main thread may remove them, but the loop must not stay half
             # closed.
             warnings.warn(
-                "{!r} was closed outside the main thread: its signal handlers and the pipe they write to stay".format(
+                "{!r} was closed outside the main thread: its signal handlers and the sockets they write to stay".format(
                     self
                 ),
                 ResourceWarning,
@@ -289,6 +289,23 @@ class Loop(LoopCore, *_BEHIND):
 
         self._listen(sock, protocol_factory, server, accept, context)
 
+    def _stop_serving(self, sock):
+        inode = self.__dict__.get("_inherited_unix_sockets", {}).pop(sock, None)
+        if inode is not None and not self._ancestor_lives():
+            self._unix_server_sockets[sock] = inode
+        super()._stop_serving(sock)
+
+    def _after_fork(self):
+        """Called in the child of a fork, after core/fork.h has seen to the rest."""
+        pools = sys.modules.get("concurrent.futures.thread")
+        if pools is not None and type(self._default_executor) is pools.ThreadPoolExecutor:
+            self._default_executor = None  # its threads are not here; the next call makes another
+        if self._unix_server_sockets:
+            # Their paths lead to the parent: it removes them.
+            inherited = self.__dict__.setdefault("_inherited_unix_sockets", {})
+            inherited.update(self._unix_server_sockets)
+            self._unix_server_sockets.clear()
+
     async def _sendfile_native(self, transp, file, offset, count):
         if not isinstance(transp, SocketTransport):
             return await super()._sendfile_native(transp, file, offset, count)
@@ -314,7 +331,7 @@ class Loop(LoopCore, *_BEHIND):
         previous = wakeup_fd()
         super().add_signal_handler(sig, callback, *args)
         self._owe_polls()
-        if previous not in (-1, self._wakeup_fileno()):
+        if previous != -1 and not self._has_wakeup_fd(previous):
             self._lent_wakeup_fd = previous
 
     def remove_signal_handler(self, sig):
@@ -414,7 +431,7 @@ class _WakeupDescriptor:
         self._loop = loop
 
     def fileno(self):
-        return self._loop._wakeup_fileno()
+        return self._loop._signal_fileno()
 
 
 def _new_child_watcher():

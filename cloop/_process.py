@@ -78,6 +78,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
                     waiter.set_result(returncode)
 
     def _popen(self, args, shell, stdin, stdout, stderr, bufsize, **kwargs):
+        self._started_by = os.getpid()
         self._proc = subprocess.Popen(
             args,
             shell=shell,
@@ -89,8 +90,15 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
             **kwargs,
         )
 
+    def _check_proc(self):
+        super()._check_proc()
+        if os.getpid() != self._started_by:
+            raise ProcessLookupError("it is not a child of this process, but of the one this was forked from")
+
     def close(self):
-        """Close the pipes, and kill the process if it runs."""
+        """Close the pipes, and kill the process if it runs and is a child of ours."""
+        if self._proc is not None and self._proc.returncode is None and os.getpid() != self._started_by:
+            self._proc.returncode = 255  # as asyncio calls what it can't know
         try:
             super().close()
         except RuntimeError:

@@ -1,6 +1,8 @@
 /* loop_run.c - LoopCore's running and closing. */
 #include "loop_type.h"
 
+#include "core/errors.h"
+#include "core/fork.h"
 #include "core/lent.h"
 #include "core/loop.h"
 #include "core/signals.h"
@@ -340,13 +342,13 @@ Loop_get_debug(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(Loop_close_core_doc,
-             "_close_core($self, keep_pipe, /)\n--\n\n"
+             "_close_core($self, keep_sigsock, /)\n--\n\n"
              "The C half of close(): drop all that is pending and release "
              "descriptors, but\n"
-             "for those of the pipe if signals may still be written to it.");
+             "for those that signals may still be written to.");
 
 static PyObject *
-Loop_close_core(LoopObject *loop, PyObject *keep_pipe)
+Loop_close_core(LoopObject *loop, PyObject *keep_sigsock)
 {
     if (loop->l_thread_id != 0 || loop->l_depth > 0) {
         PyErr_SetString(PyExc_RuntimeError,
@@ -354,7 +356,7 @@ Loop_close_core(LoopObject *loop, PyObject *keep_pipe)
         return NULL;
     }
     loop->l_closed = true;
-    cl_loop_close(loop, keep_pipe == Py_True);
+    cl_loop_close(loop, keep_sigsock == Py_True);
     Py_RETURN_NONE;
 }
 
@@ -373,27 +375,45 @@ Loop_metrics(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     Py_ssize_t ready =
         loop->l_open ? (Py_ssize_t)cl_ring_count(&loop->l_ready) : 0;
     Py_ssize_t timers = loop->l_open ? (Py_ssize_t)loop->l_timers.count : 0;
-    /* But our pipe. */
-    int watched =
-        loop->l_open ? loop->l_watches.wt_count - 1 - cl_lent_idle(loop) : 0;
+    int lent = loop->l_open ? cl_loop_watched(loop) - cl_lent_idle(loop) : 0;
     return Py_BuildValue("{sKsKsKsnsnsi}", "turns",
                          (unsigned long long)loop->l_turns, "polls",
                          (unsigned long long)loop->l_polls, "callbacks",
                          (unsigned long long)loop->l_callbacks, "ready", ready,
-                         "timers", timers, "watched", watched);
+                         "timers", timers, "watched", lent);
 }
 
 /* ------------------------------------------------------------------- signals */
 
 PyDoc_STRVAR(
-    Loop_wakeup_fileno_doc,
-    "_wakeup_fileno($self, /)\n--\n\n"
+    Loop_signal_fileno_doc,
+    "_signal_fileno($self, /)\n--\n\n"
     "The descriptor that takes signal numbers for this loop; -1 once closed.");
 
 static PyObject *
-Loop_wakeup_fileno(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+Loop_signal_fileno(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromLong(loop->l_open ? loop->l_inbox.i_write_fd : -1);
+    int fd = loop->l_open ? cl_signals_fd(loop) : -1;
+    if (loop->l_open && fd < 0) {
+        cl_raise_errno(fd);
+        return NULL;
+    }
+    return PyLong_FromLong(fd);
+}
+
+PyDoc_STRVAR(Loop_has_wakeup_fd_doc,
+             "_has_wakeup_fd($self, fd, /)\n--\n\n"
+             "Whether a wakeup descriptor (or -1) is one of this loop's.");
+
+static PyObject *
+Loop_has_wakeup_fd(LoopObject *loop, PyObject *number)
+{
+    long fd = PyLong_AsLong(number);
+    if (fd == -1 && PyErr_Occurred())
+        return NULL;
+    return PyBool_FromLong(
+        loop->l_open && fd >= 0 &&
+        (fd == loop->l_inbox.i_write_fd || fd == loop->l_sigsock.s_write_fd));
 }
 
 PyDoc_STRVAR(Loop_arm_signals_doc, "_arm_signals($self, /)\n--\n\n"
@@ -406,6 +426,17 @@ Loop_arm_signals(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     if (loop->l_open && loop->l_thread_id == PyThread_get_thread_ident())
         cl_signals_arm(loop);
     Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(Loop_ancestor_lives_doc,
+             "_ancestor_lives($self, /)\n--\n\n"
+             "Whether a process is alive that this one was forked from, and "
+             "that had the loop.");
+
+static PyObject *
+Loop_ancestor_lives(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(cl_fork_ancestor_lives(loop));
 }
 
 PyDoc_STRVAR(
@@ -436,10 +467,14 @@ static PyMethodDef methods[] = {
      Loop_get_debug_doc},
     {"metrics", (PyCFunction)Loop_metrics, METH_NOARGS, Loop_metrics_doc},
     {"_run_once", (PyCFunction)Loop_run_once, METH_NOARGS, Loop_run_once_doc},
-    {"_wakeup_fileno", (PyCFunction)Loop_wakeup_fileno, METH_NOARGS,
-     Loop_wakeup_fileno_doc},
+    {"_signal_fileno", (PyCFunction)Loop_signal_fileno, METH_NOARGS,
+     Loop_signal_fileno_doc},
+    {"_has_wakeup_fd", (PyCFunction)Loop_has_wakeup_fd, METH_O,
+     Loop_has_wakeup_fd_doc},
     {"_arm_signals", (PyCFunction)Loop_arm_signals, METH_NOARGS,
      Loop_arm_signals_doc},
+    {"_ancestor_lives", (PyCFunction)Loop_ancestor_lives, METH_NOARGS,
+     Loop_ancestor_lives_doc},
     {"_owe_polls", (PyCFunction)Loop_owe_polls, METH_NOARGS,
      Loop_owe_polls_doc},
     {"_close_core", (PyCFunction)Loop_close_core, METH_O, Loop_close_core_doc},

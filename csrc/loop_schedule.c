@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "core/errors.h"
+#include "core/fork.h"
 #include "core/loop.h"
 #include "core/args.h"
 #include "futures/task.h"
@@ -329,6 +331,11 @@ PyDoc_STRVAR(Loop_write_to_self_doc, "_write_to_self($self, /)\n--\n\n"
 static PyObject *
 Loop_write_to_self(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    int err = loop->l_open ? cl_fork_adopt(loop) : 0;
+    if (err < 0) {
+        cl_raise_errno(err);
+        return NULL;
+    }
     if (loop->l_open)
         cl_inbox_wake(&loop->l_inbox);
     Py_RETURN_NONE;

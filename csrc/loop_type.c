@@ -75,7 +75,7 @@ get_poller(LoopObject *loop, void *Py_UNUSED(closure))
 {
     if (!loop->l_open)
         Py_RETURN_NONE;
-    return PyUnicode_FromString(loop->l_poller.ops->name);
+    return PyUnicode_FromString(loop->l_poller_ops->name);
 }
 
 static PyObject *

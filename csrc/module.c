@@ -1,13 +1,12 @@
 /* module.c - the extension module cloop._cloop: state, types and small functions. */
 #include "base/compat.h"
 
-#include <errno.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/pidfd.h"
 #include "core/errors.h"
+#include "core/fork.h"
 #include "core/handle.h"
-#include "core/signals.h"
 #include "core/state.h"
 #include "futures/future.h"
 #include "futures/iter.h"
@@ -176,7 +175,7 @@ module_set_gather(PyObject *module, PyObject *choice)
 static PyObject *
 module_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
-    cl_signals_after_fork(state_of(module));
+    cl_fork_in_child(state_of(module));
     Py_RETURN_NONE;
 }
 
@@ -192,14 +191,10 @@ module_pidfd_open(PyObject *Py_UNUSED(module), PyObject *arg)
     long pid = PyLong_AsLong(arg);
     if (pid == -1 && PyErr_Occurred())
         return NULL;
-#ifdef SYS_pidfd_open
-    int fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0u);
-    if (fd >= 0) /* the kernel has made it close-on-exec */
+    int fd = cl_pidfd_open((pid_t)pid);
+    if (fd >= 0)
         return PyLong_FromLong(fd);
-    cl_raise_errno(-errno);
-#else
-    cl_raise_errno(-ENOSYS);
-#endif
+    cl_raise_errno(fd);
     return NULL;
 }
 
@@ -333,6 +328,7 @@ setup_threads(PyObject *module, cl_state *st)
     int status = -1;
 
     st->armed_fd = -1;
+    st->pid = getpid();
     if ((function = import_attribute("threading", "main_thread")) == NULL ||
         (main_thread = PyObject_CallNoArgs(function)) == NULL ||
         (ident = PyObject_GetAttrString(main_thread, "ident")) == NULL)

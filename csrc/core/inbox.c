@@ -44,14 +44,41 @@ cl_inbox_open(cl_inbox *inbox)
     return 0;
 }
 
-void
-cl_inbox_close(cl_inbox *inbox, bool keep_pipe)
+static void
+close_pipe(cl_inbox *inbox)
 {
-    if (!keep_pipe) {
+    if (inbox->i_read_fd >= 0) {
         close(inbox->i_read_fd);
         close(inbox->i_write_fd);
     }
     inbox->i_read_fd = inbox->i_write_fd = -1;
+}
+
+void
+cl_inbox_after_fork(cl_inbox *inbox)
+{
+    close_pipe(inbox);
+    (void)pthread_mutex_init(&inbox->i_lock,
+                             NULL); /* who held it is not here */
+    inbox->i_asleep = false;
+}
+
+int
+cl_inbox_reopen(cl_inbox *inbox)
+{
+    int fds[2];
+    int err = open_pipe(fds);
+    if (err < 0)
+        return err;
+    inbox->i_read_fd = fds[0];
+    inbox->i_write_fd = fds[1];
+    return 0;
+}
+
+void
+cl_inbox_close(cl_inbox *inbox)
+{
+    close_pipe(inbox);
     free(inbox->i_nodes);
     inbox->i_nodes = NULL;
     inbox->i_count = inbox->i_capacity = 0;

@@ -3,8 +3,8 @@
  * Any thread may push. The loop's thread drains the inbox at the start of each
  * turn and before each push of its own, so that nodes keep the order in which
  * they were pushed. A byte goes into the pipe only when the loop sleeps or is
- * about to; the pipe also takes the signal numbers that CPython writes to its
- * wakeup descriptor (never 0, which is ours). */
+ * about to. CPython may write signal numbers there as well, to wake the loop
+ * (core/signals.h). */
 #ifndef CL_CORE_INBOX_H
 #define CL_CORE_INBOX_H
 
@@ -22,15 +22,21 @@ typedef struct {
     size_t i_capacity; /* guarded */
     bool i_asleep;     /* guarded: the loop may not look before it is woken */
     atomic_bool i_filled; /* hint: i_count > 0 */
-    int i_read_fd;
+    int i_read_fd; /* -1 after a fork, as the other; see cl_inbox_after_fork() */
     int i_write_fd;
 } cl_inbox;
 
 /* 0 or -errno. */
 int cl_inbox_open(cl_inbox *inbox);
 
-/* Closes the pipe, unless told to keep it, and frees the (emptied) array. */
-void cl_inbox_close(cl_inbox *inbox, bool keep_pipe);
+/* Closes the pipe and frees the (emptied) array. */
+void cl_inbox_close(cl_inbox *inbox);
+
+/* In the child of a fork: closes its copy of the pipe, which wakes the parent. What
+ * was pushed stays. Until cl_inbox_reopen() has made another pipe (0 or -errno), the
+ * loop may not go to sleep. */
+void cl_inbox_after_fork(cl_inbox *inbox);
+int cl_inbox_reopen(cl_inbox *inbox);
 
 /* 0 or -ENOMEM. From any thread. */
 int cl_inbox_push(cl_inbox *inbox, cl_node node);

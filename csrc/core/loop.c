@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/errors.h"
+#include "core/fork.h"
 #include "core/lent.h"
 #include "core/signals.h"
 
@@ -38,9 +39,11 @@ cl_loop_open(LoopObject *loop, const char *poller_name)
         goto no_poller;
     cl_heap_init(&loop->l_timers);
     cl_watch_table_init(&loop->l_watches);
+    cl_signals_init(loop);
     if ((err = cl_signals_watch(loop)) < 0)
         goto no_watch;
     cl_rate_init(&loop->l_rate);
+    cl_fork_register(loop);
     loop->l_open = true;
     return 0;
 
@@ -50,7 +53,7 @@ no_watch:
 no_poller:
     cl_turnstile_destroy(&loop->l_turnstile);
 no_turnstile:
-    cl_inbox_close(&loop->l_inbox, false);
+    cl_inbox_close(&loop->l_inbox);
 no_inbox:
     cl_ring_free(&loop->l_ready);
     return cl_raise_errno(err);
@@ -88,17 +91,19 @@ clear_pending(LoopObject *loop)
 }
 
 void
-cl_loop_close(LoopObject *loop, bool keep_pipe)
+cl_loop_close(LoopObject *loop, bool keep_sigsock)
 {
     if (!loop->l_open)
         return;
     loop->l_open = false; /* keeps destructors from coming back in */
-    /* Closed before the watches end, so that none is withdrawn one by one: after
-     * a fork the kernel's object is shared, and the other side still wants them. */
+    cl_fork_unregister(loop);
+    /* Closed before the watches end, so that none is withdrawn one by one. */
     cl_poller_close(&loop->l_poller);
     clear_pending(loop);
     cl_watch_table_free(&loop->l_watches);
-    cl_inbox_close(&loop->l_inbox, keep_pipe);
+    cl_inbox_close(&loop->l_inbox);
+    if (!keep_sigsock)
+        cl_sigsock_close(&loop->l_sigsock);
     cl_turnstile_destroy(&loop->l_turnstile); /* not running: nobody waits */
     cl_heap_free(&loop->l_timers);
     cl_ring_free(&loop->l_ready);
@@ -368,8 +373,7 @@ poll_timeout_ns(LoopObject *loop)
 static inline bool
 polls_matter(const LoopObject *loop)
 {
-    return loop->l_watches.wt_count > 1 /* the pipe */ ||
-           cl_signals_handled(loop);
+    return cl_loop_watched(loop) > 0 || cl_signals_handled(loop);
 }
 
 /* After a poll that slept or found events: a chain of turns begins anew. */
@@ -457,6 +461,8 @@ poll(LoopObject *loop)
     double now;
 
     cl_loop_rest(loop); /* signal handlers may run */
+    if (loop->l_forked && cl_fork_resume(loop) < 0)
+        return -1;
     int64_t timeout_ns = poll_timeout_ns(loop);
     if (timeout_ns != 0 && timeout_ns != -2 && !loop->l_signals_tried) {
         cl_signals_arm(loop);
@@ -518,6 +524,8 @@ run_watch(LoopObject *loop, cl_watch *watch)
 {
     unsigned bits = watch->w_pending;
     watch->w_pending = 0; /* from now on events make a new node */
+    if (bits == 0)        /* taken away by cl_watch_forget_poller() */
+        return 0;
     return watch->w_ops->run(loop, watch, bits);
 }
 

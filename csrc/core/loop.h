@@ -20,6 +20,7 @@
 #include "base/turnstile.h"
 #include "core/handle.h"
 #include "core/inbox.h"
+#include "core/sigsock.h"
 #include "core/state.h"
 #include "core/watch.h"
 #include "poller/poller.h"
@@ -94,7 +95,21 @@ struct LoopObject {
     cl_watch_table l_watches;
     cl_inbox l_inbox;
     cl_watch l_pipe_watch; /* of the inbox's pipe */
-    bool l_pipe_ready;     /* it has something to read */
+    cl_sigsock l_sigsock;  /* open once a signal handler was added */
+    cl_watch l_sigsock_watch;
+    bool l_pipe_ready; /* there is something to read in either */
+    /* See core/fork.h. */
+    bool l_forked;   /* the next poll has to deal with a fork */
+    uint8_t l_fork;  /* CL_FORK_ */
+    bool l_fork_ran; /* it was running when the process was forked */
+    uint32_t l_fork_generation; /* watches up to it are from before the fork */
+    unsigned l_forks;           /* the state's, when it was made */
+    int l_ancestor; /* place of that whose end is watched, in the state's list */
+    int l_ancestor_fd;
+    cl_watch l_ancestor_watch;
+    const cl_poller_ops *l_poller_ops; /* what l_poller is, or will be again */
+    struct LoopObject *l_next_open;    /* the state's list */
+    struct LoopObject **l_open_link;
     /* Called once when the callback in progress has returned, and wherever a
      * turn begins or ends; NULL if there is nothing to do. 0, or -1 for what must
      * leave the loop. Runs Python. */
@@ -193,10 +208,19 @@ int cl_loop_open(LoopObject *loop, const char *poller_name);
 
 /* Closes what cl_loop_open opened and drops all that is pending. Not during a
  * turn (l_depth), and only with l_closed set, so that the destructors it may
- * run cannot schedule anything. Safe to call twice. `keep_pipe`
- * leaves the pipe's descriptors open for ever: the process's signal handler may
- * write to them. */
-void cl_loop_close(LoopObject *loop, bool keep_pipe);
+ * run cannot schedule anything. Safe to call twice. `keep_sigsock`
+ * leaves the descriptors for signals open for ever: the process's signal handler
+ * may write to them. */
+void cl_loop_close(LoopObject *loop, bool keep_sigsock);
+
+/* How many watches there are beside those of the loop's own. */
+static inline int
+cl_loop_watched(const LoopObject *loop)
+{
+    return loop->l_watches.wt_count - (loop->l_pipe_watch.w_fd >= 0) -
+           (loop->l_sigsock_watch.w_fd >= 0) -
+           (loop->l_ancestor_watch.w_fd >= 0);
+}
 
 /* The loop's time in seconds; honours an overridden time(). -1 on error. */
 int cl_loop_time(LoopObject *loop, double *now);

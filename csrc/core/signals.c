@@ -1,7 +1,11 @@
 /* signals.c - see signals.h. */
 #include "core/signals.h"
 
-/* The pipe needs no node: the turn reads it whenever it has been marked. */
+#include <errno.h>
+
+#include "core/fork.h"
+
+/* They need no node: the turn reads them whenever they have been marked. */
 static int
 pipe_ready(LoopObject *loop, cl_watch *watch, unsigned events)
 {
@@ -21,19 +25,62 @@ pipe_evicted(LoopObject *loop, cl_watch *watch)
 static const cl_watch_ops pipe_ops = {.ready = pipe_ready,
                                       .evicted = pipe_evicted};
 
+void
+cl_signals_init(LoopObject *loop)
+{
+    loop->l_sigsock = (cl_sigsock){-1, -1};
+    cl_watch_init(&loop->l_pipe_watch, &pipe_ops, NULL);
+    cl_watch_init(&loop->l_sigsock_watch, &pipe_ops, NULL);
+}
+
+/* Opens the sockets, if need be, and watches them. 0 or -errno */
+static int
+watch_sigsock(LoopObject *loop)
+{
+    int err = 0;
+    if (loop->l_sigsock.s_read_fd < 0 &&
+        (err = cl_sigsock_open(&loop->l_sigsock)) < 0)
+        return err;
+    return loop->l_sigsock_watch.w_fd >= 0
+               ? 0
+               : cl_watch_start(loop, &loop->l_sigsock_watch,
+                                loop->l_sigsock.s_read_fd, CL_READ);
+}
+
 int
 cl_signals_watch(LoopObject *loop)
 {
-    cl_watch_init(&loop->l_pipe_watch, &pipe_ops, NULL);
-    return cl_watch_start(loop, &loop->l_pipe_watch, loop->l_inbox.i_read_fd,
-                          CL_READ);
+    int err = cl_watch_start(loop, &loop->l_pipe_watch,
+                             loop->l_inbox.i_read_fd, CL_READ);
+    if (err == 0 &&
+        (cl_signals_handled(loop) || loop->l_sigsock.s_read_fd >= 0))
+        err = watch_sigsock(loop);
+    return err;
+}
+
+void
+cl_signals_unwatch(LoopObject *loop)
+{
+    cl_watch_stop(loop, &loop->l_pipe_watch);
+    cl_watch_stop(loop, &loop->l_sigsock_watch);
+}
+
+int
+cl_signals_fd(LoopObject *loop)
+{
+    int err = cl_fork_adopt(loop);
+    if (err == 0)
+        err = watch_sigsock(loop);
+    return err < 0 ? err : loop->l_sigsock.s_write_fd;
 }
 
 void
 cl_signals_arm(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
-    int fd = loop->l_inbox.i_write_fd;
+    int fd = loop->l_sigsock.s_write_fd;
+    if (fd < 0 || !cl_signals_handled(loop))
+        fd = loop->l_inbox.i_write_fd;
     loop->l_signals_tried = true;
     if (loop->l_thread_id == 0 || !cl_is_signal_thread(st->main_thread))
         return;
@@ -72,11 +119,12 @@ cl_signals_disarm(LoopObject *loop)
     if (!loop->l_signals_armed)
         return;
     loop->l_signals_armed = false;
+    int fd = st->armed_fd;
     st->armed_fd = -1;
     /* With handlers of ours installed the descriptor stays, as in asyncio. */
     if (cl_signals_handled(loop))
         return;
-    unset_wakeup_fd(st, loop->l_inbox.i_write_fd);
+    unset_wakeup_fd(st, fd);
 }
 
 int
@@ -87,10 +135,16 @@ cl_signals_deliver(LoopObject *loop)
     PyObject *number = NULL;
 
     loop->l_pipe_ready = false;
+    while (cl_inbox_read(&loop->l_inbox, bytes, (int)sizeof(bytes)) ==
+           (int)sizeof(bytes)) {
+    }
     do {
-        count = cl_inbox_read(&loop->l_inbox, bytes, (int)sizeof(bytes));
+        count =
+            loop->l_sigsock.s_read_fd < 0
+                ? 0
+                : cl_sigsock_read(&loop->l_sigsock, bytes, (int)sizeof(bytes));
         for (int i = 0; i < count && result == 0; i++) {
-            if (bytes[i] == 0 || !cl_signals_handled(loop))
+            if (!cl_signals_handled(loop))
                 continue;
             number = PyLong_FromLong(bytes[i]);
             PyObject *done = number == NULL
@@ -103,7 +157,7 @@ cl_signals_deliver(LoopObject *loop)
             Py_XDECREF(done);
             Py_CLEAR(number);
         }
-    } while (count == (int)sizeof(bytes) && result == 0);
+    } while (count > 0 && result == 0);
 
     /* After the pipe is empty: a handler may raise KeyboardInterrupt. */
     if (result == 0 && PyErr_CheckSignals() < 0)
@@ -111,12 +165,37 @@ cl_signals_deliver(LoopObject *loop)
     return result;
 }
 
+/* Its sockets are shared with the parent: it gets others, so that nothing is lost
+ * until the child runs it, if it had the wakeup descriptor. Whether it has it now. */
+static bool
+renew_sigsock(LoopObject *loop, bool had_wakeup_fd)
+{
+    if (loop->l_sigsock.s_read_fd < 0)
+        return false;
+    cl_sigsock_close(&loop->l_sigsock);
+    if (!had_wakeup_fd || cl_sigsock_open(&loop->l_sigsock) < 0)
+        return false; /* the next sleep tries again */
+    (void)cl_set_wakeup_fd(loop->l_st->set_wakeup_fd,
+                           loop->l_sigsock.s_write_fd);
+    return true;
+}
+
 void
 cl_signals_after_fork(cl_state *st)
 {
-    if (st->armed_fd >= 0) {
-        unset_wakeup_fd(st, st->armed_fd);
-        st->armed_fd = -1;
-    }
     st->main_thread = PyThread_get_thread_ident();
+    int current = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
+    bool foreign = current >= 0 && current != st->armed_fd, taken = false;
+    st->armed_fd = -1;
+    for (LoopObject *loop = st->loops; loop != NULL;
+         loop = loop->l_next_open) {
+        bool its = current >= 0 && current == loop->l_sigsock.s_write_fd;
+        foreign = foreign && !its;
+        loop->l_signals_armed = loop->l_signals_tried = false;
+        /* From 3.12 on asyncio has unset it before we are called. */
+        its = its || (current == -1 && cl_signals_handled(loop));
+        taken = renew_sigsock(loop, its && !taken) || taken;
+    }
+    if (foreign && !taken)
+        (void)cl_set_wakeup_fd(st->set_wakeup_fd, current);
 }

@@ -6,7 +6,10 @@
  * handlers and Ctrl-C work on an idle loop. A wakeup descriptor that somebody
  * else has set is left alone (the signal then interrupts the poll, as it does
  * in asyncio); add_signal_handler() takes it over and remove_signal_handler()
- * gives it back. */
+ * gives it back.
+ *
+ * Bytes in the pipe only wake the loop. What add_signal_handler() takes it over with
+ * is a pair of sockets of its own, which tells the numbers (core/sigsock.h). */
 #ifndef CL_CORE_SIGNALS_H
 #define CL_CORE_SIGNALS_H
 
@@ -20,14 +23,22 @@ void cl_signals_disarm(LoopObject *loop);
 /* Whether add_signal_handler() has been used and not undone. */
 bool cl_signals_handled(const LoopObject *loop);
 
-/* The watch of the pipe; see inbox.h. */
+/* The watches of the pipe and of the sockets. cl_signals_watch() opens the sockets if
+ * there are handlers; 0 or -errno. */
+void cl_signals_init(LoopObject *loop);
 int cl_signals_watch(LoopObject *loop);
+void cl_signals_unwatch(LoopObject *loop);
 
-/* Reads the pipe, lets Python run its handlers, and schedules those of
+/* The descriptor that takes signal numbers for handlers of this loop, opened when first
+ * asked for; or -errno. */
+int cl_signals_fd(LoopObject *loop);
+
+/* Reads what woke us, lets Python run its handlers, and schedules those of
  * add_signal_handler(). Runs Python. 0 or -1. */
 int cl_signals_deliver(LoopObject *loop);
 
-/* In the child of a fork: signals must not reach the parent's loop. */
+/* In the child of a fork: signals must not reach the parent's loop, and those for a
+ * loop's handlers wait for the child to run it. */
 void cl_signals_after_fork(cl_state *st);
 
 #endif

@@ -9,6 +9,11 @@
 
 #include "base/compat.h"
 
+#include <sys/types.h>
+
+/* Processes that we descend from and remember; see core/fork.h. */
+#define CL_ANCESTORS_MAX 8
+
 /* clang-format off */
 
 /* type, function that makes it */
@@ -95,7 +100,7 @@
 #define CL_STATE_NAMES(X) \
     X(FALLBACK) X(Future) X(TRY_NATIVE) X(Task) X(_SendfileMode) X(_ThreadSafeHandle) \
     X(__class__) X(__eq__) X(__ge__) X(__gt__) X(__kwdefaults__) X(__le__) X(__lt__) X(__ne__) \
-    X(__repr__) X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) \
+    X(__repr__) X(_after_fork) X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) \
     X(_asyncio_future_blocking) X(_attach) X(_buffer) X(_call_connection_lost) X(_callbacks) \
     X(_cancelled) X(_check_callback) X(_check_handshake_timeout) X(_check_shutdown_timeout) \
     X(_check_thread) X(_client_connected_cb) X(_cloop) X(_connection_lost) X(_detach) \
@@ -153,6 +158,11 @@ typedef struct cl_state {
     bool sock_known;
     unsigned long main_thread; /* threading.main_thread().ident */
     enum { CL_GATHER_NEVER, CL_GATHER_LEARNT, CL_GATHER_ALWAYS } gathers;
+    unsigned forks; /* how many this process is away from the first */
+    struct LoopObject *loops; /* borrowed, linked: those that are open */
+    pid_t pid;                /* of this process */
+    pid_t ancestors[CL_ANCESTORS_MAX]; /* it was forked from; the last first */
+    int ancestor_count;
     int armed_fd; /* what we gave signal.set_wakeup_fd, or -1 */
     /* futures/: whether asyncio's classes are laid out as we know them, and whether
      * ours are used (cloop/_futures.py decides) */

@@ -211,6 +211,43 @@ cl_watch_clear(LoopObject *loop)
     }
 }
 
+void
+cl_watch_forget_poller(LoopObject *loop)
+{
+    const cl_ring *ready = &loop->l_ready;
+    cl_watch_table *table = &loop->l_watches;
+    table->wt_change_count = 0;
+    for (int fd = 0; fd < table->wt_size; fd++) {
+        cl_watch *watch = table->wt_by_fd[fd];
+        if (watch != NULL) {
+            watch->w_have = 0;
+            watch->w_changed = false;
+        }
+    }
+    for (uint64_t at = ready->r_head; at != ready->r_tail; at++) {
+        cl_node node = cl_ring_at(ready, at);
+        if (cl_node_kind(node) == CL_NODE_WATCH)
+            ((cl_watch *)cl_node_pointer(node))->w_pending &=
+                (uint8_t) ~(CL_READ | CL_WRITE);
+    }
+}
+
+void
+cl_watch_tell_all(LoopObject *loop)
+{
+    cl_watch_table *table = &loop->l_watches;
+    for (int fd = 0; fd < table->wt_size; fd++) {
+        cl_watch *watch = table->wt_by_fd[fd];
+        if (watch == NULL || watch->w_want == watch->w_have)
+            continue;
+        int err = cl_watch_confirm(loop, watch);
+        if (err == -EBADF) /* as of a poller that has known it before */
+            watch->w_have = watch->w_want;
+        else if (err < 0 && !watch->w_changed)
+            (void)list_change(table, watch);
+    }
+}
+
 int
 cl_watch_traverse(LoopObject *loop, visitproc visit, void *arg)
 {

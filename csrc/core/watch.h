@@ -113,6 +113,14 @@ int cl_watch_apply(LoopObject *loop);
 /* End all watches. */
 void cl_watch_clear(LoopObject *loop);
 
+/* There is another poller, which knows none: nothing is told to it, and what the old
+ * one has reported and nobody has looked at is dropped. */
+void cl_watch_forget_poller(LoopObject *loop);
+
+/* Tell such a poller of all watches, a descriptor that is closed excepted. Those that
+ * it refuses remain to be told before the next poll. */
+void cl_watch_tell_all(LoopObject *loop);
+
 /* The owners that the table keeps. */
 int cl_watch_traverse(LoopObject *loop, visitproc visit, void *arg);
 

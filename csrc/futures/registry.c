@@ -2,6 +2,7 @@
 #include "futures/registry.h"
 
 #include "core/args.h"
+#include "core/fork.h"
 
 #if CL_HAS_AWAITED_BY
 
@@ -118,6 +119,16 @@ cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *Py_UNUSED(ours),
     return 0;
 }
 
+/* The slow way. After a fork within the step, asyncio has forgotten both. */
+static int
+leave(cl_state *st, PyObject *loop, PyObject *task, PyObject *current)
+{
+    LoopObject *ours = cl_loop_cast(loop);
+    if (ours != NULL && ours->l_forked && current == NULL)
+        return cl_fork_mark_running(ours);
+    return cl_call_void(st->leave_task, loop, task);
+}
+
 int
 cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *Py_UNUSED(ours),
                   PyObject *task)
@@ -125,7 +136,7 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *Py_UNUSED(ours),
     PyThreadState *thread = PyThreadState_Get();
     PyObject **current = slot(thread, st->running_task_offset);
     if (*slot(thread, st->running_loop_offset) != loop || *current != task)
-        return cl_call_void(st->leave_task, loop, task);
+        return leave(st, loop, task, *current);
     *current = NULL;
     Py_DECREF(task);
     return 0;

@@ -9,6 +9,7 @@
 
 #include "core/args.h"
 #include "core/errors.h"
+#include "core/fork.h"
 #include "net/sock.h"
 
 static const char *const data_argument[] = {"data"};
@@ -449,7 +450,9 @@ closing(TransportObject *base)
     int fd = descriptor(self);
     if (fd < 0)
         return;
-    if (self->p_was_blocking)
+    /* The mode is that of the file, which a parent shares. */
+    if (self->p_was_blocking &&
+        !cl_fork_is_shared(base->t_loop, &base->t_watch))
         set_blocking(fd, true);
     if (self->p_lent >= 0) {
         close(fd);

@@ -8,6 +8,7 @@
 
 #include "core/args.h"
 #include "core/errors.h"
+#include "core/fork.h"
 #include "streams/feed.h"
 #include "streams/reader.h"
 
@@ -455,6 +456,8 @@ static int
 send_eof(StreamObject *self)
 {
     int fd = cl_transport_fd(base_of(self));
+    if (cl_fork_is_parents(self->s_base.t_loop, &self->s_base.t_watch))
+        return 0;
     if (fd < 0 || shutdown(fd, SHUT_WR) < 0)
         return cl_raise_errno(fd < 0 ? fd : -errno);
     cl_loop_poll_soon(self->s_base.t_loop);

@@ -8,6 +8,7 @@
 
 #include "core/args.h"
 #include "core/errors.h"
+#include "core/fork.h"
 #include "net/address.h"
 #include "net/sock.h"
 #include "streams/streams.h"
@@ -769,6 +770,9 @@ Transport_close(TransportObject *self, PyObject *Py_UNUSED(ignored))
         return NULL;
     if (self->t_flags & CL_T_CLOSING) /* that failed */
         Py_RETURN_NONE;
+    if (cl_transport_buffered(self) > 0 &&
+        cl_fork_is_parents(self->t_loop, &self->t_watch))
+        cl_transport_ops_of(self)->drop_buffer(self); /* the parent sends it */
     self->t_flags |= CL_T_CLOSING;
     if (cl_transport_want(self, CL_READ, false) < 0)
         return NULL;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/errors.h"
+#include "core/fork.h"
 #include "streams/feed.h"
 #include "streams/streams.h"
 #include "net/stream.h"
@@ -434,6 +435,14 @@ do_flush(TLSObject *self)
     return do_shutdown(self);
 }
 
+static bool
+is_parents(const TLSObject *self)
+{
+    const TransportObject *raw = (const TransportObject *)self->x_raw;
+    return (self->x_flags & CL_X_RAW_IS_STREAM) && raw != NULL &&
+           cl_fork_is_parents(raw->t_loop, &raw->t_watch);
+}
+
 int
 cl_tls_start_shutdown(TLSObject *self)
 {
@@ -446,6 +455,8 @@ cl_tls_start_shutdown(TLSObject *self)
     if (self->x_state != CL_TLS_WRAPPED)
         return 0;
     self->x_flags |= CL_X_CLOSED;
+    if (is_parents(self)) /* what we said would end the parent's connection */
+        return cl_tls_abort(self, NULL);
     self->x_state = CL_TLS_FLUSHING;
     /* Before 3.11 pause_reading() is for the transport below, where the peer's
      * close_notify would never be received. */

@@ -20,7 +20,7 @@ TIMEOUT = 120
 
 
 def libraries():
-    found = glob.glob("csrc/base/*.c") + glob.glob("csrc/poller/*.c") + ["csrc/core/inbox.c"]
+    found = glob.glob("csrc/base/*.c") + glob.glob("csrc/poller/*.c") + ["csrc/core/inbox.c", "csrc/core/sigsock.c"]
     return sorted(set(found) - set(NEEDS_PYTHON))
 
 

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -184,6 +185,51 @@ test_several_threads(cl_inbox *inbox, cl_ring *ring)
 }
 
 static void
+in_child(void (*function)(cl_inbox *inbox), cl_inbox *inbox)
+{
+    int status;
+    pid_t pid = fork();
+    if (pid == 0) {
+        function(inbox);
+        _exit(0);
+    }
+    CHECK(pid > 0);
+    CHECK_INT(waitpid(pid, &status, 0), pid);
+    CHECK_INT(status, 0);
+}
+
+static void
+wake_in_child(cl_inbox *inbox)
+{
+    cl_inbox_after_fork(inbox);
+    CHECK_INT(inbox->i_write_fd, -1);
+    cl_inbox_wake(inbox); /* has nobody to wake */
+    CHECK_INT(cl_inbox_push(inbox, numbered(1, 0)), 0);
+    CHECK_INT(cl_inbox_reopen(inbox), 0);
+    cl_inbox_wake(inbox);
+    CHECK_INT(bytes_written(inbox), 1);
+}
+
+/* The thread that holds it in the parent is not in the child. */
+static void
+push_in_child(cl_inbox *inbox)
+{
+    cl_inbox_after_fork(inbox);
+    CHECK_INT(cl_inbox_push(inbox, numbered(1, 0)), 0);
+}
+
+static void
+test_child_does_not_wake_the_parent(cl_inbox *inbox, cl_ring *ring)
+{
+    CHECK(cl_inbox_sleep(inbox));
+    in_child(wake_in_child, inbox);
+    CHECK_INT(bytes_written(inbox), 0);
+    pthread_mutex_lock(&inbox->i_lock);
+    in_child(push_in_child, inbox);
+    pthread_mutex_unlock(&inbox->i_lock);
+}
+
+static void
 with_inbox(void (*test)(cl_inbox *inbox, cl_ring *ring))
 {
     cl_inbox inbox;
@@ -192,7 +238,7 @@ with_inbox(void (*test)(cl_inbox *inbox, cl_ring *ring))
     CHECK_INT(cl_ring_init(&ring), 0);
     test(&inbox, &ring);
     cl_ring_free(&ring);
-    cl_inbox_close(&inbox, false);
+    cl_inbox_close(&inbox);
     CHECK_INT(inbox.i_read_fd, -1);
 }
 
@@ -207,6 +253,7 @@ main(void)
     with_inbox(test_wake_is_kept_for_the_next_sleep);
     with_inbox(test_full_pipe_stops_nobody);
     with_inbox(test_signal_numbers_come_through);
+    with_inbox(test_child_does_not_wake_the_parent);
     with_inbox(test_several_threads);
     return 0;
 }
