@@ -325,10 +325,11 @@ PyDoc_STRVAR(TLS_set_write_buffer_limits_doc,
 static PyObject *
 TLS_set_write_buffer_limits(TLSObject *self, PyObject *args, PyObject *kwargs)
 {
+    if (cl_tls_flush(self) < 0)
+        return NULL;
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         return call_raw(self, "set_write_buffer_limits", args, kwargs);
-    if (cl_tls_flush(self) < 0 ||
-        cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs, WRITE_HIGH,
+    if (cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs, WRITE_HIGH,
                        &self->x_writing) < 0 ||
         cl_tls_control_writing(self) < 0)
         return NULL;
