@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import inspect
+import os
 import selectors
 import signal
 import socket
@@ -471,3 +472,13 @@ def _new_child_watcher():
 def new_event_loop():
     """Return a new cloop.Loop; asyncio.Runner and uvicorn take it as loop_factory."""
     return Loop()
+
+
+def _flush_before_fork():
+    """What the callback in progress has written and holds is sent, by the parent alone."""
+    loop = asyncio._get_running_loop()
+    if isinstance(loop, LoopCore):
+        loop._flush()
+
+
+os.register_at_fork(before=_flush_before_fork)

@@ -6,8 +6,9 @@ from ._cloop import build_info
 
 __all__ = ("check", "read")
 
-# What each may be; the values of the first are what this build can do.
+# What each may be; a poller is one that this build has.
 _CHOICES = {
+    "CLOOP_GATHER": ("0", "always"),
     "CLOOP_POLLER": tuple(build_info()["pollers"]),
     "CLOOP_STREAMS": ("stock",),
     "CLOOP_TASKS": ("stock",),

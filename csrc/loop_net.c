@@ -151,7 +151,21 @@ Loop_new_tls(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
     return (PyObject *)cl_tls_new(&made);
 }
 
+PyDoc_STRVAR(Loop_flush_doc,
+             "_flush($self, /)\n--\n\n"
+             "Send what the callback in progress has written and the loop "
+             "holds.");
+
+static PyObject *
+Loop_flush(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    if (cl_gather_flush(loop) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
+    {"_flush", (PyCFunction)Loop_flush, METH_NOARGS, Loop_flush_doc},
     {"_new_stream", CL_FAST(Loop_new_stream), METH_FASTCALL,
      Loop_new_stream_doc},
     {"_new_datagram", CL_FAST(Loop_new_datagram), METH_FASTCALL,

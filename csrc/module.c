@@ -172,6 +172,30 @@ module_use_own_tasks(PyObject *module, PyObject *args)
     return PyBool_FromLong(found);
 }
 
+PyDoc_STRVAR(module_set_gather_doc,
+             "_set_gather(choice, /)\n--\n\n"
+             "Hold writes as CLOOP_GATHER=choice does; None is its being "
+             "unset. For tests.");
+
+static void
+choose_gather(cl_state *st, const char *choice)
+{
+    st->gathers = choice == NULL                  ? CL_GATHER_LEARNT
+                  : strcmp(choice, "0") == 0      ? CL_GATHER_NEVER
+                  : strcmp(choice, "always") == 0 ? CL_GATHER_ALWAYS
+                                                  : CL_GATHER_LEARNT;
+}
+
+static PyObject *
+module_set_gather(PyObject *module, PyObject *choice)
+{
+    const char *text = NULL;
+    if (choice != Py_None && (text = PyUnicode_AsUTF8(choice)) == NULL)
+        return NULL;
+    choose_gather(state_of(module), text);
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 module_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
@@ -232,6 +256,7 @@ static PyMethodDef module_methods[] = {
     {"adopt_reader", module_adopt_reader, METH_O, adopt_reader_doc},
     {"use_own_tasks", module_use_own_tasks, METH_VARARGS, use_own_tasks_doc},
     {"_after_fork_in_child", module_after_fork, METH_NOARGS, NULL},
+    {"_set_gather", module_set_gather, METH_O, module_set_gather_doc},
     {NULL}};
 
 /* ---------------------------------------------------------------------- setup */
@@ -419,6 +444,7 @@ module_exec(PyObject *module)
 {
     cl_state *st = state_of(module);
     st->module = module;
+    choose_gather(st, getenv("CLOOP_GATHER"));
     if (setup_imports(st) < 0 || setup_names(st) < 0 ||
         setup_optional_imports(st) < 0 || probe_callback_source(st) < 0 ||
         probe_transports(st) < 0 || setup_threads(module, st) < 0 ||

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 VARIABLES = {
+    "CLOOP_GATHER": ["0", "always"],
     "CLOOP_POLLER": ["epoll", "poll"],
     "CLOOP_STREAMS": ["stock"],
     "CLOOP_TASKS": ["stock"],

@@ -389,6 +389,7 @@ set_skip(LoopObject *loop, double now)
 {
     uint64_t ticks = cl_ticks();
     const cl_heap_entry *first = cl_heap_peek(&loop->l_timers);
+    loop->l_mark_ticks = ticks;
     if (loop->l_polls_owed > 0 ||
         (first != NULL && cl_loop_overrides(loop, CL_OVERRIDES_TIME))) {
         loop->l_skip_until = 0;
@@ -682,9 +683,10 @@ cl_loop_turn(LoopObject *loop)
     result = cl_loop_afterwards(loop, 0);
     if (result == 0 && cl_inbox_filled(&loop->l_inbox))
         result = cl_loop_drain_inbox(loop);
+    loop->l_mark_ticks = cl_ticks();
     if (result == 0 &&
         (cl_ring_count(&loop->l_ready) == 0 || loop->l_stopping ||
-         cl_ticks() >= loop->l_skip_until)) {
+         loop->l_mark_ticks >= loop->l_skip_until)) {
         result = poll(loop);
         cl_ring_trim(&loop->l_ready);
     }

@@ -121,6 +121,7 @@ struct LoopObject {
         l_offered_ticks; /* when a poll that did not sleep let others run */
     uint64_t l_polled_ticks; /* of the last poll, with ... */
     double l_polled_time;    /* ... the loop's time then */
+    uint64_t l_mark_ticks;   /* the callback in progress began no earlier */
     uint64_t l_scanned; /* ready position up to which handles were scanned */
     /* Timers made since the last scan, borrowed; NULL for one gone again. */
     TimerHandleObject **l_fresh;
@@ -266,14 +267,6 @@ cl_loop_afterwards(LoopObject *loop, int status)
 {
     return loop->l_afterwards == NULL ? status
                                       : cl_loop_call_afterwards(loop, status);
-}
-
-/* The same unless l_afterwards is this function, which the caller is about to set: 0,
- * or -1 for what must leave the loop. */
-static inline int
-cl_loop_afterwards_but(LoopObject *loop, int (*function)(LoopObject *))
-{
-    return loop->l_afterwards == function ? 0 : cl_loop_afterwards(loop, 0);
 }
 
 /* Takes over one reference to the node's object; 0 or -1 with MemoryError. */

@@ -84,6 +84,7 @@
     X(StreamReaderProtocol, "asyncio", "StreamReaderProtocol") \
     X(StreamWriter, "asyncio", "StreamWriter") \
     X(TransportSocket, "asyncio.trsock", "TransportSocket") \
+    X(OwnTransportSocket, "cloop._trsock", "TransportSocket") \
     X(Server, "asyncio.base_events", "Server") \
     X(set_wakeup_fd, "signal", "set_wakeup_fd") \
     X(getswitchinterval, "sys", "getswitchinterval") \
@@ -158,6 +159,7 @@ typedef struct cl_state {
     bool sock_known;
     uint64_t loop_looks;       /* times a class of loops was looked up */
     unsigned long main_thread; /* threading.main_thread().ident */
+    enum { CL_GATHER_NEVER, CL_GATHER_LEARNT, CL_GATHER_ALWAYS } gathers;
     unsigned forks; /* how many this process is away from the first */
     struct LoopObject *loops; /* borrowed, linked: those that are open */
     pid_t pid;                /* of this process */

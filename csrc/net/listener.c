@@ -22,6 +22,7 @@ typedef struct {
     PyObject *n_accept;  /* owned, or NULL: we make the transport */
     PyObject *n_context; /* owned; each connection gets a copy */
     cl_watch n_watch;
+    cl_habits *n_habits; /* of its connections; NULL without memory */
     int n_family, n_type, n_proto;
     int n_expected;   /* how many to accept at once: see run() */
     bool n_exhausted; /* out of resources was reported, and lasts */
@@ -135,6 +136,7 @@ serve(ListenerObject *self, int fd, const struct sockaddr *peer,
             .proto = self->n_proto,
             .peer = peer,
             .peer_len = peer_len,
+            .habits = self->n_habits,
             .protocol = protocol,
             .server = self->n_server,
             .context = context,
@@ -361,6 +363,7 @@ cl_listener_start(LoopObject *loop, PyObject *sock, PyObject *factory,
     self->n_context =
         context == Py_None ? PyContext_CopyCurrent() : Py_NewRef(context);
     self->n_expected = 1;
+    self->n_habits = cl_habits_new();
     int status = self->n_context == NULL ? -1 : find_kind(self, fd);
     if (status == 0) {
         int err = cl_watch_start(loop, &self->n_watch, fd, CL_READ);
@@ -419,6 +422,7 @@ Listener_dealloc(PyObject *op)
         cl_watch_stop(self->n_loop, &self->n_watch);
     Listener_clear(self);
     Py_CLEAR(self->n_loop);
+    cl_habits_drop(self->n_habits);
     type->tp_free(op);
     Py_DECREF(type);
 }

@@ -108,32 +108,26 @@ write_failed(StreamObject *self, ssize_t err)
                               "Fatal write error on socket transport");
 }
 
-/* Sends what is gathered for this transport, and then `data` (of `object`, as in
+/* Sends what is held for this transport, and then `data` (of `object`, as in
  * queue_rest()); what the kernel does not take is queued. Nothing is queued yet.
  * 0/-1; a failure to send is dealt with here. */
 static int
 send_now(StreamObject *self, PyObject *object, const char *data, size_t size)
 {
-    cl_net *net = net_of(self);
-    PyObject *first = NULL;
-    size_t rest = 0;
+    LoopObject *loop = self->s_base.t_loop;
+    cl_held held;
     struct iovec parts[3];
     int count = 0, status = 0;
-    bool gathered = net->n_writer == base_of(self);
-    if (gathered) {
-        first = net->n_first;
-        rest = net->n_rest_size;
-        net->n_first = NULL;
-        net->n_rest_size = 0;
-        net->n_writer = NULL; /* its reference is dropped below */
-        if (first != NULL) {
-            parts[count].iov_base = PyBytes_AS_STRING(first);
-            parts[count++].iov_len = (size_t)PyBytes_GET_SIZE(first);
-        }
-        if (rest > 0) {
-            parts[count].iov_base = net->n_rest;
-            parts[count++].iov_len = rest;
-        }
+    cl_gather_take(loop, (PyObject *)self, &held);
+    size_t first =
+        held.first == NULL ? 0 : (size_t)PyBytes_GET_SIZE(held.first);
+    if (first > 0) {
+        parts[count].iov_base = PyBytes_AS_STRING(held.first);
+        parts[count++].iov_len = first;
+    }
+    if (held.rest_size > 0) {
+        parts[count].iov_base = held.rest;
+        parts[count++].iov_len = held.rest_size;
     }
     if (size > 0) {
         parts[count].iov_base = (char *)data;
@@ -145,101 +139,45 @@ send_now(StreamObject *self, PyObject *object, const char *data, size_t size)
     }
     else {
         size_t sent = (size_t)result;
-        if ((first != NULL &&
-             queue_rest(self, first, NULL, (size_t)PyBytes_GET_SIZE(first),
-                        &sent) < 0) ||
-            queue_rest(self, NULL, net->n_rest, rest, &sent) < 0 ||
+        if ((first > 0 &&
+             queue_rest(self, held.first, NULL, first, &sent) < 0) ||
+            queue_rest(self, NULL, held.rest, held.rest_size, &sent) < 0 ||
             queue_rest(self, object, data, size, &sent) < 0 ||
             (self->s_queue.wq_size > 0 &&
              cl_transport_want(base_of(self), CL_WRITE, true) < 0))
             status = write_failed(self, 0);
     }
-    Py_XDECREF(first);
-    if (gathered)
-        Py_DECREF(self);
+    cl_gather_release(loop, &held);
     return status;
 }
 
-/* Sends what a transport gathered, whose failure is not the caller's. 0, or -1 for
- * what must leave the loop. */
+/* A cl_gather_send. */
 static int
-send_for(TransportObject *writer)
+send_held(PyObject *op)
 {
-    Py_INCREF(writer);
-    int status = send_now((StreamObject *)writer, NULL, NULL, 0);
+    Py_INCREF(op);
+    int status = send_now((StreamObject *)op, NULL, NULL, 0);
     if (status < 0)
-        status = cl_transport_report_stray(writer);
-    Py_DECREF(writer);
+        status = cl_transport_report_stray((TransportObject *)op);
+    Py_DECREF(op);
     return status;
 }
 
-/* The callback has returned. */
-static int
-send_gathered(LoopObject *loop)
+/* Whether the data is held, to be sent with what else this callback writes. */
+static bool
+hold(StreamObject *self, PyObject *object, const char *data, size_t size)
 {
-    cl_net *net = loop->l_net;
-    if (net->n_writer == NULL)
-        return 0;
-    if (net->n_forks != loop->l_st->forks) {
-        /* We are a child, forked in the callback: the parent sends it. */
-        cl_transport_ops_of(net->n_writer)->drop_buffer(net->n_writer);
-        return 0;
-    }
-    return send_for(net->n_writer);
-}
-
-/* Keeps the data to be sent with what else this callback writes. 1 if it did, 0
- * if it is to be sent now, -1 on error. */
-static int
-gather(StreamObject *self, PyObject *object, const char *data, size_t size)
-{
-    LoopObject *loop = self->s_base.t_loop;
-    cl_net *net = loop->l_net;
-    if (!cl_loop_in_callback(loop))
-        return 0;
-    if (net->n_writer != NULL && net->n_writer != base_of(self))
-        return 0; /* make_way() has left it */
-    if (net->n_writer == NULL) {
-        if (size > self->s_base.t_limits.high)
-            return 0;
-        if (object == NULL) {
-            if (size > CL_COPY_MAX)
-                return 0;
-            memcpy(net->n_rest, data, size);
-            net->n_rest_size = size;
-        }
-        else {
-            net->n_first = Py_NewRef(object);
-        }
-        net->n_writer = (TransportObject *)Py_NewRef(self);
-        net->n_forks = loop->l_st->forks;
-        loop->l_afterwards = send_gathered;
-        return 1;
-    }
-    size_t first =
-        net->n_first == NULL ? 0 : (size_t)PyBytes_GET_SIZE(net->n_first);
-    if (size > CL_COPY_MAX || net->n_rest_size + size > CL_GATHER_MAX ||
-        first + net->n_rest_size + size > self->s_base.t_limits.high)
-        return 0;
-    memcpy(net->n_rest + net->n_rest_size, data, size);
-    net->n_rest_size += size;
-    return 1;
-}
-
-/* Sends what another transport of any kind gathered: one at a time. That may run Python, which
- * may write anywhere, here as well: so this comes before all else. 0/-1 */
-static int
-make_way(StreamObject *self)
-{
-    LoopObject *loop = self->s_base.t_loop;
-    cl_net *net = loop->l_net;
-    if (cl_loop_afterwards_but(loop, send_gathered) < 0)
-        return -1;
-    while (net->n_writer != NULL && net->n_writer != base_of(self)) {
-        if (send_for(net->n_writer) < 0)
-            return -1;
-    }
-    return 0;
+    cl_gather_write write = {
+        .owner = (PyObject *)self,
+        .send = send_held,
+        .habit = &self->s_habit,
+        .allowed = !cl_transport_is_exposed(base_of(self)),
+        .object = object,
+        .data = data,
+        .size = size,
+        .limit = self->s_base.t_limits.high,
+    };
+    return cl_gather_hold(self->s_base.t_loop, &write);
 }
 
 /* As transport.write() after its checks, for a buffer that is not empty, but for
@@ -251,19 +189,17 @@ write_buffer(StreamObject *self, PyObject *object, const char *data,
     size_t none = 0;
     if (!PyBytes_CheckExact(object))
         object = NULL; /* it may change: what is not sent now is copied */
-    if (make_way(self) < 0)
+    if (cl_gather_make_way(self->s_base.t_loop, (PyObject *)self) < 0)
         return -1;
     if (self->s_base.t_conn_lost)
         return cl_transport_write_when_lost(base_of(self));
     if (self->s_queue.wq_size > 0)
         return queue_rest(self, object, data, size, &none);
-    int gathered = gather(self, object, data, size);
-    if (gathered != 0)
-        return gathered < 0 ? -1 : 0;
-    return send_now(self, object, data, size);
+    return hold(self, object, data, size) ? 0
+                                          : send_now(self, object, data, size);
 }
 
-/* What is gathered is below the high-water mark: only the queue can be above. */
+/* What is held is below the high-water mark: only the queue can be above. */
 static int
 pause_if_full(StreamObject *self)
 {
@@ -278,7 +214,7 @@ cl_stream_send(TransportObject *base, const char *data, size_t size)
     StreamObject *self = (StreamObject *)base;
     size_t none = 0;
     int status;
-    if (make_way(self) < 0)
+    if (cl_gather_flush(base->t_loop) < 0)
         return -1;
     if (base->t_conn_lost)
         return cl_transport_write_when_lost(base);
@@ -354,26 +290,20 @@ Stream_write(StreamObject *self, PyObject *const *args, Py_ssize_t nargs,
     Py_RETURN_NONE;
 }
 
-/* Moves what is gathered into the queue. */
+/* Moves what is held into the queue. */
 static int
-queue_gathered(StreamObject *self)
+queue_held(StreamObject *self)
 {
-    cl_net *net = net_of(self);
-    if (net->n_writer != base_of(self))
-        return 0;
-    PyObject *first = net->n_first;
-    size_t rest = net->n_rest_size, none = 0;
-    net->n_first = NULL;
-    net->n_rest_size = 0;
-    net->n_writer = NULL;
-    int status = first == NULL
+    cl_held held;
+    size_t none = 0;
+    cl_gather_take(self->s_base.t_loop, (PyObject *)self, &held);
+    int status = held.first == NULL
                      ? 0
-                     : queue_rest(self, first, NULL,
-                                  (size_t)PyBytes_GET_SIZE(first), &none);
-    if (status == 0 && rest > 0)
-        status = queue_rest(self, NULL, net->n_rest, rest, &none);
-    Py_XDECREF(first);
-    Py_DECREF(self);
+                     : queue_rest(self, held.first, NULL,
+                                  (size_t)PyBytes_GET_SIZE(held.first), &none);
+    if (status == 0 && held.rest_size > 0)
+        status = queue_rest(self, NULL, held.rest, held.rest_size, &none);
+    cl_gather_release(self->s_base.t_loop, &held);
     return status;
 }
 
@@ -464,7 +394,7 @@ write_items(StreamObject *self, PyObject *items)
         return -1;
     if (size == 0)
         return 0;
-    if (make_way(self) < 0)
+    if (cl_gather_make_way(self->s_base.t_loop, (PyObject *)self) < 0)
         return -1;
     if (self->s_base.t_conn_lost)
         return cl_transport_write_when_lost(base_of(self));
@@ -482,7 +412,7 @@ write_items(StreamObject *self, PyObject *items)
         return status < 0 ? -1 : pause_if_full(self);
     }
     bool waiting = self->s_queue.wq_size > 0, broken = false;
-    if (queue_gathered(self) < 0 || queue_items(self, items) < 0)
+    if (queue_held(self) < 0 || queue_items(self, items) < 0)
         return write_failed(self, 0);
     int left = waiting ? 1 : send_queued(self, &broken);
     if (left < 0 || broken)
@@ -564,9 +494,9 @@ write_ready(StreamObject *self)
     if (cl_transport_maybe_resume(base_of(self)) < 0)
         return -1;
     /* Which may have written again: what follows needs that sent as well. */
-    return cl_transport_ops_of(base_of(self))->buffered(base_of(self)) == 0
-               ? all_sent(self)
-               : 0;
+    if (cl_transport_flush(base_of(self)) < 0)
+        return -1;
+    return self->s_queue.wq_size == 0 ? all_sent(self) : 0;
 }
 
 PyDoc_STRVAR(Stream_write_eof_doc,
@@ -580,8 +510,9 @@ Stream_write_eof(StreamObject *self, PyObject *Py_UNUSED(ignored))
     if (base->t_flags & (CL_T_CLOSING | CL_T_EOF))
         Py_RETURN_NONE;
     base->t_flags |= CL_T_EOF;
-    if (cl_transport_ops_of(base)->buffered(base) == 0 && !base->t_conn_lost &&
-        send_eof(self) < 0)
+    if (cl_transport_flush(base) < 0 ||
+        (self->s_queue.wq_size == 0 && !base->t_conn_lost &&
+         send_eof(self) < 0))
         return NULL;
     Py_RETURN_NONE;
 }
@@ -624,8 +555,8 @@ Stream_make_empty_waiter(StreamObject *self, PyObject *Py_UNUSED(ignored))
         (PyObject *)base->t_loop, base->t_loop->l_st->str_create_future);
     if (self->s_empty_waiter == NULL)
         return NULL;
-    if (cl_transport_ops_of(base)->buffered(base) == 0 &&
-        wake_empty_waiter(self, NULL) < 0)
+    if (cl_transport_flush(base) < 0 ||
+        (self->s_queue.wq_size == 0 && wake_empty_waiter(self, NULL) < 0))
         return NULL;
     return Py_NewRef(self->s_empty_waiter);
 }
@@ -904,27 +835,22 @@ run(LoopObject *Py_UNUSED(loop), cl_watch *watch, unsigned bits)
 static size_t
 buffered(TransportObject *base)
 {
-    StreamObject *self = (StreamObject *)base;
-    cl_net *net = net_of(self);
-    if (net->n_writer == base && send_now(self, NULL, NULL, 0) < 0)
-        PyErr_WriteUnraisable((PyObject *)self);
-    return self->s_queue.wq_size;
+    return ((StreamObject *)base)->s_queue.wq_size;
+}
+
+static int
+flush(TransportObject *base)
+{
+    return cl_gather_holds(base->t_loop, (PyObject *)base)
+               ? send_held((PyObject *)base)
+               : 0;
 }
 
 static void
 drop_buffer(TransportObject *base)
 {
-    StreamObject *self = (StreamObject *)base;
-    cl_net *net = base->t_loop->l_net;
-    cl_wqueue_clear(&self->s_queue);
-    if (net != NULL && net->n_writer == base) {
-        PyObject *first = net->n_first;
-        net->n_writer = NULL;
-        net->n_first = NULL;
-        net->n_rest_size = 0;
-        Py_XDECREF(first);
-        Py_DECREF(self);
-    }
+    cl_wqueue_clear(&((StreamObject *)base)->s_queue);
+    cl_gather_drop(base->t_loop, (PyObject *)base);
 }
 
 static int
@@ -946,6 +872,7 @@ static const cl_transport_ops stream_ops = {
               .evicted = cl_transport_evicted,
               .claims = cl_transport_claims},
     .buffered = buffered,
+    .flush = flush,
     .drop_buffer = drop_buffer,
     .gone = gone,
 };
@@ -960,6 +887,7 @@ cl_stream_new(cl_transport_args *args, bool nodelay_known)
     TransportObject *self = cl_transport_new(args);
     if (self == NULL)
         return NULL;
+    cl_habit_init(&((StreamObject *)self)->s_habit, args->habits);
     if (!nodelay_known &&
         (self->t_family == AF_INET || self->t_family == AF_INET6)) {
         int on = 1; /* fails for what is not TCP, and does no harm */
@@ -994,6 +922,7 @@ Stream_dealloc(PyObject *op)
         return;
     PyObject_GC_UnTrack(op);
     cl_wqueue_clear(&((StreamObject *)op)->s_queue);
+    cl_habit_clear(&((StreamObject *)op)->s_habit);
     Py_CLEAR(((StreamObject *)op)->s_empty_waiter);
     cl_transport_free(op);
 }

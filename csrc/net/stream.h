@@ -4,11 +4,9 @@
  * busy peer cannot starve the rest; a BufferedProtocol's buffer is filled in
  * place.
  *
- * Writing: what a callback writes is gathered and sent together when it
- * returns, before any other callback runs (docs/decisions/0007). Whoever asks
- * how much is buffered, closes, or writes more than the high-water mark, has it
- * sent at once. Outside a running loop, and in other threads, nothing is
- * gathered. */
+ * Writing: what the socket does not take at once is queued. Transports whose
+ * callbacks write several times and end soon hold what a callback writes and send
+ * it together (net/gather.h). Whoever acts on the connection has it sent first. */
 #ifndef CL_NET_STREAM_H
 #define CL_NET_STREAM_H
 
@@ -18,6 +16,7 @@ typedef struct {
     TransportObject s_base;
     cl_wqueue s_queue;        /* waits until the socket takes more */
     PyObject *s_empty_waiter; /* owned future of sendfile(), or NULL */
+    cl_habit s_habit;
 } StreamObject;
 
 /* What is common to all transports in *args (type and ops are set here); sets

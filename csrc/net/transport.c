@@ -27,10 +27,9 @@ cl_net_of(LoopObject *loop)
              * that size: buffers of large reads would cost a page fault per page. */
             PyMem_RawFree(PyMem_RawMalloc(2 * CL_READ_MAX));
             net->n_read_buffer = PyMem_RawMalloc(CL_READ_MAX);
-            net->n_rest = PyMem_RawMalloc(CL_GATHER_MAX);
         }
         loop->l_net = net;
-        if (net == NULL || net->n_read_buffer == NULL || net->n_rest == NULL) {
+        if (net == NULL || net->n_read_buffer == NULL) {
             cl_net_free(loop);
             PyErr_NoMemory();
         }
@@ -45,10 +44,10 @@ cl_net_free(LoopObject *loop)
     loop->l_net = NULL;
     if (net == NULL)
         return;
-    Py_XDECREF(net->n_writer);
-    Py_XDECREF(net->n_first);
+    Py_XDECREF(net->n_gather.g_owner);
+    Py_XDECREF(net->n_gather.g_held.first);
+    PyMem_RawFree(net->n_gather.g_held.rest);
     PyMem_RawFree(net->n_read_buffer);
-    PyMem_RawFree(net->n_rest);
     PyMem_Free(net);
 }
 
@@ -127,6 +126,44 @@ close_descriptor(TransportObject *self)
 }
 
 /* --------------------------------------------------------------- extra info */
+
+bool
+cl_transport_is_exposed(const TransportObject *self)
+{
+    if (self->t_flags & CL_T_EXPOSED)
+        return true;
+    /* A socket object that came from outside may still be somebody's. */
+    return self->t_sock != NULL &&
+           self->t_loop->l_st->gathers != CL_GATHER_ALWAYS &&
+           Py_REFCNT(self->t_sock) > (self->t_flags & CL_T_WRAPPED ? 2 : 1);
+}
+
+/* The program gets at the descriptor: what was written goes first, and from now on
+ * nothing is held. */
+static int
+expose(TransportObject *self)
+{
+    self->t_flags |= CL_T_EXPOSED;
+    return cl_gather_flush(
+        self->t_loop); /* TLS over this may hold something */
+}
+
+/* For the socket object that get_extra_info() hands out. */
+static PyObject *
+Transport_expose(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (expose(self) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Transport_flush(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (cl_gather_flush(self->t_loop) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
 
 static int
 set_extra(TransportObject *self, PyObject *name, PyObject *value)
@@ -225,8 +262,13 @@ make_extra(TransportObject *self, PyObject *name)
     }
     else if (PyUnicode_Compare(name, st->str_socket) == 0) {
         PyObject *sock = socket_of(self);
-        if (sock != NULL)
+        if (sock != NULL && cl_transport_ops_of(self)->flush != NULL)
+            value = PyObject_CallFunctionObjArgs(st->OwnTransportSocket, sock,
+                                                 self, NULL);
+        else if (sock != NULL)
             value = PyObject_CallOneArg(st->TransportSocket, sock);
+        if (value != NULL)
+            self->t_flags |= CL_T_WRAPPED;
     }
     if (value != NULL && set_extra(self, name, value) < 0)
         Py_CLEAR(value);
@@ -237,10 +279,6 @@ make_extra(TransportObject *self, PyObject *name)
 static PyObject *
 extra_info(TransportObject *self, PyObject *name)
 {
-    /* Who takes it may shut it down: what was written goes first. */
-    if (PyUnicode_Check(name) &&
-        PyUnicode_Compare(name, self->t_loop->l_st->str_socket) == 0)
-        (void)cl_transport_ops_of(self)->buffered(self);
     if (self->t_extra != NULL) {
         PyObject *value = PyDict_GetItemWithError(self->t_extra, name);
         if (value != NULL || PyErr_Occurred())
@@ -608,7 +646,7 @@ int
 cl_transport_maybe_pause(TransportObject *self)
 {
     if ((self->t_flags & (CL_T_PROTOCOL_PAUSED | CL_T_GONE)) != 0 ||
-        cl_transport_ops_of(self)->buffered(self) <= self->t_limits.high)
+        cl_transport_buffered(self) <= self->t_limits.high)
         return 0;
     self->t_flags |= CL_T_PROTOCOL_PAUSED;
     return tell_flow(self, self->t_loop->l_st->str_pause_writing,
@@ -620,7 +658,7 @@ cl_transport_maybe_resume(TransportObject *self)
 {
     if ((self->t_flags & CL_T_PROTOCOL_PAUSED) == 0 ||
         (self->t_flags & CL_T_GONE) != 0 ||
-        cl_transport_ops_of(self)->buffered(self) > self->t_limits.low)
+        cl_transport_buffered(self) > self->t_limits.low)
         return 0;
     self->t_flags &= (uint16_t)~CL_T_PROTOCOL_PAUSED;
     return tell_flow(self, self->t_loop->l_st->str_resume_writing,
@@ -797,17 +835,17 @@ Transport_close(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (self->t_flags & CL_T_CLOSING)
         Py_RETURN_NONE;
-    size_t buffered = cl_transport_ops_of(self)->buffered(self);
+    if (cl_transport_flush(self) < 0)
+        return NULL;
     if (self->t_flags & CL_T_CLOSING) /* that failed */
         Py_RETURN_NONE;
-    if (buffered > 0 && cl_fork_is_parents(self->t_loop, &self->t_watch)) {
+    if (cl_transport_buffered(self) > 0 &&
+        cl_fork_is_parents(self->t_loop, &self->t_watch))
         cl_transport_ops_of(self)->drop_buffer(self); /* the parent sends it */
-        buffered = 0;
-    }
     self->t_flags |= CL_T_CLOSING;
     if (cl_transport_want(self, CL_READ, false) < 0)
         return NULL;
-    if (buffered == 0) {
+    if (cl_transport_buffered(self) == 0) {
         self->t_conn_lost++;
         if (schedule_lost(self, NULL) < 0)
             return NULL;
@@ -823,9 +861,8 @@ PyDoc_STRVAR(
 static PyObject *
 Transport_abort(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
-    (void)cl_transport_ops_of(self)->buffered(
-        self); /* sends what is gathered */
-    if (cl_transport_force_close(self, NULL) < 0)
+    if (cl_transport_flush(self) < 0 ||
+        cl_transport_force_close(self, NULL) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -833,7 +870,8 @@ Transport_abort(TransportObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 Transport_force_close(TransportObject *self, PyObject *exception)
 {
-    (void)cl_transport_ops_of(self)->buffered(self); /* as abort() */
+    if (cl_transport_flush(self) < 0) /* as abort() */
+        return NULL;
     if (cl_transport_force_close(self,
                                  exception == Py_None ? NULL : exception) < 0)
         return NULL;
@@ -861,7 +899,9 @@ Transport_set_protocol(TransportObject *self, PyObject *const *args,
     PyObject *protocol =
         cl_call_args_only(self->t_loop->l_st, "set_protocol",
                           protocol_argument, args, nargs, kwnames);
-    if (protocol == NULL || set_protocol(self, protocol) < 0)
+    /* A failure of what was written is the old protocol's. */
+    if (protocol == NULL || cl_transport_flush(self) < 0 ||
+        set_protocol(self, protocol) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -925,7 +965,7 @@ static PyObject *
 Transport_get_write_buffer_size(TransportObject *self,
                                 PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromSize_t(cl_transport_ops_of(self)->buffered(self));
+    return PyLong_FromSize_t(cl_transport_buffered(self));
 }
 
 PyDoc_STRVAR(Transport_get_write_buffer_limits_doc,
@@ -1018,7 +1058,9 @@ static PyObject *
 Transport_set_write_buffer_limits(TransportObject *self, PyObject *args,
                                   PyObject *kwargs)
 {
-    if (cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs,
+    /* What is held must stay below the high-water mark. */
+    if (cl_transport_flush(self) < 0 ||
+        cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs,
                        CL_WRITE_HIGH, &self->t_limits) < 0 ||
         cl_transport_maybe_pause(self) < 0)
         return NULL;
@@ -1029,6 +1071,8 @@ Transport_set_write_buffer_limits(TransportObject *self, PyObject *args,
 static PyObject *
 Transport_lend_descriptor(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
+    if (cl_transport_flush(self) < 0)
+        return NULL;
     cl_watch_stop(self->t_loop, &self->t_watch);
     Py_RETURN_NONE;
 }
@@ -1062,6 +1106,8 @@ static PyMethodDef common_methods[] = {
      Transport_get_protocol_doc},
     {"_call_connection_lost", (PyCFunction)Transport_call_connection_lost,
      METH_O, NULL},
+    {"_expose", (PyCFunction)Transport_expose, METH_NOARGS, NULL},
+    {"_flush", (PyCFunction)Transport_flush, METH_NOARGS, NULL},
     {NULL}};
 
 static PyMethodDef reading_methods[] = {
@@ -1108,8 +1154,13 @@ get_sock(TransportObject *self, void *Py_UNUSED(closure))
 {
     if (self->t_flags & CL_T_GONE)
         return or_none(NULL);
-    (void)cl_transport_ops_of(self)->buffered(self);
-    return Py_XNewRef(socket_of(self));
+    return expose(self) < 0 ? NULL : Py_XNewRef(socket_of(self));
+}
+
+static PyObject *
+get_fd(TransportObject *self, void *Py_UNUSED(closure))
+{
+    return expose(self) < 0 ? NULL : PyLong_FromLong(self->t_fd);
 }
 
 static PyObject *
@@ -1151,6 +1202,7 @@ static PyGetSetDef common_getset[] = {
     {"_extra", (getter)get_extra},
     {"_loop", (getter)get_loop},
     {"_sock", (getter)get_sock},
+    {"_sock_fd", (getter)get_fd},
     OBJECT("_protocol", t_protocol),
     OBJECT("_server", t_server),
     OBJECT("_context", t_context),
@@ -1165,7 +1217,6 @@ static PyGetSetDef common_getset[] = {
     {NULL}};
 
 PyMemberDef cl_transport_members[] = {
-    {"_sock_fd", T_INT, offsetof(TransportObject, t_fd), READONLY, NULL},
     {"_conn_lost", T_UINT, offsetof(TransportObject, t_conn_lost), READONLY,
      NULL},
     {"__dictoffset__", T_PYSSIZET, offsetof(TransportObject, t_dict), READONLY,
@@ -1188,11 +1239,10 @@ cl_transport_repr(PyObject *op)
     if (self->t_loop->l_closed)
         return PyUnicode_FromFormat("<%s%s fd=%d>", name, closing, self->t_fd);
     unsigned want = self->t_watch.w_want;
-    return PyUnicode_FromFormat("<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>",
-                                name, closing, self->t_fd,
-                                want & CL_READ ? "polling" : "idle",
-                                want & CL_WRITE ? "polling" : "idle",
-                                cl_transport_ops_of(self)->buffered(self));
+    return PyUnicode_FromFormat(
+        "<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>", name, closing,
+        self->t_fd, want & CL_READ ? "polling" : "idle",
+        want & CL_WRITE ? "polling" : "idle", cl_transport_buffered(self));
 }
 
 int

@@ -21,6 +21,7 @@
 
 #include "core/loop.h"
 #include "core/watch.h"
+#include "net/gather.h"
 #include "net/wqueue.h"
 
 /* As asyncio's max_size of a read. */
@@ -47,6 +48,8 @@ enum {
     CL_T_TLS = 256,            /* the protocol is a TLS transport of ours */
     CL_T_PIPE = 512,           /* no socket: t_sock is any file object */
     CL_T_STREAMS = 1024,       /* the protocol is a StreamReaderProtocol */
+    CL_T_EXPOSED = 2048, /* the program has had the descriptor in its hands */
+    CL_T_WRAPPED = 4096, /* t_extra has a TransportSocket of t_sock */
 };
 
 /* Water marks, in bytes. */
@@ -89,9 +92,11 @@ typedef struct TransportObject {
 
 typedef struct {
     cl_watch_ops watch; /* first: t_watch.w_ops points here */
-    /* Bytes that wait in user space, after an attempt to send what was
-     * gathered. May fail the transport, so runs Python. */
+    /* Bytes that wait in user space, but for those that are held. */
     size_t (*buffered)(TransportObject *self);
+    /* Sends what is held; a failure to send breaks the transport. 0, or -1 for
+     * what must leave the loop. Runs Python. NULL if nothing ever is held. */
+    int (*flush)(TransportObject *self);
     /* Forget what waits to be sent. */
     void (*drop_buffer)(TransportObject *self);
     /* connection_lost() is over: wake up who waits for the buffer to be empty. */
@@ -104,6 +109,19 @@ static inline const cl_transport_ops *
 cl_transport_ops_of(const TransportObject *self)
 {
     return (const cl_transport_ops *)self->t_watch.w_ops;
+}
+
+static inline size_t
+cl_transport_buffered(TransportObject *self)
+{
+    return cl_transport_ops_of(self)->buffered(self);
+}
+
+static inline int
+cl_transport_flush(TransportObject *self)
+{
+    const cl_transport_ops *ops = cl_transport_ops_of(self);
+    return ops->flush == NULL ? 0 : ops->flush(self);
 }
 
 static inline TransportObject *
@@ -129,6 +147,7 @@ typedef struct {
     int family, socktype, proto; /* of fd, without sock */
     const struct sockaddr *peer; /* of an accepted connection */
     socklen_t peer_len;
+    cl_habits *habits; /* of the listener's connections */
     PyObject *protocol;
     PyObject *waiter;
     PyObject *extra; /* dict */
@@ -149,6 +168,10 @@ int cl_transport_started(TransportObject *self);
 /* The descriptor to use in the next system call, or -EBADF if the socket object
  * was closed behind our back: its number may be another's by now. */
 int cl_transport_fd(TransportObject *self);
+
+/* Whether the program can use the descriptor by itself, so that nothing may be held
+ * for it. */
+bool cl_transport_is_exposed(const TransportObject *self);
 
 /* Starts or stops wanting CL_READ or CL_WRITE. 0/-1 */
 int cl_transport_want(TransportObject *self, unsigned direction, bool on);
@@ -243,22 +266,8 @@ PyTypeObject *cl_transport_type(PyObject *module, cl_state *st,
 typedef struct cl_net {
     char *n_read_buffer; /* CL_READ_MAX bytes */
     bool n_read_lent;    /* what is in it is still being read */
-    /* Writes of the callback in progress that are to be sent together: the
-     * first by reference, the rest copied. */
-    TransportObject *n_writer; /* owned, or NULL: nothing is gathered */
-    PyObject *n_first;         /* owned bytes */
-    char *n_rest;              /* CL_GATHER_MAX bytes */
-    size_t n_rest_size;
-    unsigned n_forks; /* the state's, when the first was written */
+    cl_gather n_gather;
 } cl_net;
-
-/* How much is copied together. A socket's own buffer is not much larger, and the
- * default high-water mark, beyond which everything is sent at once, is this. */
-#define CL_GATHER_MAX (64 * 1024)
-
-/* More than this goes out by itself instead of being copied: the copy would cost
- * more than the system call it saves. */
-#define CL_COPY_MAX (16 * 1024)
 
 /* The loop's own, made when first asked for; NULL with MemoryError. */
 cl_net *cl_net_of(LoopObject *loop);

@@ -293,6 +293,8 @@ cl_tls_connection_made(TLSObject *self, PyObject *raw)
     self->x_flags = (uint16_t)((self->x_flags & ~CL_X_RAW_IS_STREAM) |
                                (stream ? CL_X_RAW_IS_STREAM : 0));
     Py_XSETREF(self->x_raw, Py_NewRef(raw));
+    if (stream && self->x_habit.b_shared == NULL)
+        cl_habit_init(&self->x_habit, ((StreamObject *)raw)->s_habit.b_shared);
     if (self->x_state != CL_TLS_UNWRAPPED || (self->x_flags & CL_X_CLOSED))
         return 0;
     if (self->x_loop->l_debug &&
@@ -875,7 +877,7 @@ cl_tls_connection_lost(TLSObject *self, PyObject *exception)
     bool waits = self->x_flags & CL_X_RAW_PAUSED_APP;
     if (!(self->x_flags & CL_X_ESTABLISHED) && !CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         told = false;
-    cl_tls_drop_gathered(self);
+    cl_gather_drop(self->x_loop, (PyObject *)self);
     self->x_conn_lost++;
     self->x_flags |= CL_X_CLOSED;
     if (((told && self->x_state != CL_TLS_HANDSHAKE) || waits) &&

@@ -60,12 +60,9 @@ int cl_tls_takes(TLSObject *self);
 /* Takes what the application writes, or drops it. 0/-1 */
 int cl_tls_write(TLSObject *self, const char *data, size_t size);
 
-/* What was gathered becomes records and is sent. Its failure is dealt with: 0, or -1
+/* What is held becomes records and is sent. Its failure is dealt with: 0, or -1
  * for what must leave the loop. */
 int cl_tls_flush(TLSObject *self);
-
-/* Forgets what was gathered. */
-void cl_tls_drop_gathered(TLSObject *self);
 
 /* Hands the backlog to TLS, as far as it takes it, and sends. 0/-1 */
 int cl_tls_write_backlog(TLSObject *self);

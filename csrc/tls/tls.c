@@ -148,6 +148,7 @@ cl_tls_new(const cl_tls_args *args)
         args->call_connection_made ? CL_TLS_APP_INIT : CL_TLS_APP_MADE;
     self->x_writing = (cl_limits){WRITE_HIGH, WRITE_HIGH / 4};
     self->x_reading = (cl_limits){READ_HIGH, READ_HIGH / 4};
+    cl_habit_init(&self->x_habit, NULL);
     if (set_protocol(self, args->protocol) < 0 ||
         (CL_HAS_TLS_SHUTDOWN_TIMEOUT && cl_engine_open(self) < 0))
         Py_CLEAR(self);
@@ -324,6 +325,8 @@ PyDoc_STRVAR(TLS_set_write_buffer_limits_doc,
 static PyObject *
 TLS_set_write_buffer_limits(TLSObject *self, PyObject *args, PyObject *kwargs)
 {
+    if (cl_tls_flush(self) < 0)
+        return NULL;
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         return call_raw(self, "set_write_buffer_limits", args, kwargs);
     if (cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs, WRITE_HIGH,
@@ -353,8 +356,6 @@ PyDoc_STRVAR(TLS_get_write_buffer_size_doc,
 static PyObject *
 TLS_get_write_buffer_size(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if (cl_tls_flush(self) < 0)
-        return NULL;
     return CL_HAS_TLS_SHUTDOWN_TIMEOUT || self->x_raw == NULL
                ? PyLong_FromSize_t(cl_tls_buffered(self))
                : call_raw(self, "get_write_buffer_size", NULL, NULL);
@@ -576,14 +577,9 @@ TLS_get_extra_info(TLSObject *self, PyObject *args, PyObject *kwargs)
         return value;
     if (self->x_raw == NULL)
         return Py_NewRef(fallback);
-    /* Who takes the socket may shut it down: what was written goes first. */
-    if (cl_tls_flush(self) < 0)
-        return NULL;
-    PyObject *call[] = {self->x_raw ? self->x_raw : Py_None, name, fallback};
-    return self->x_raw == NULL
-               ? Py_NewRef(fallback)
-               : PyObject_VectorcallMethod(
-                     self->x_loop->l_st->str_get_extra_info, call, 3, NULL);
+    PyObject *call[] = {self->x_raw, name, fallback};
+    return PyObject_VectorcallMethod(self->x_loop->l_st->str_get_extra_info,
+                                     call, 3, NULL);
 }
 
 PyDoc_STRVAR(TLS_set_protocol_doc,
@@ -597,7 +593,8 @@ TLS_set_protocol(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
     PyObject *protocol =
         cl_call_args_only(self->x_loop->l_st, "set_protocol",
                           protocol_argument, args, nargs, kwnames);
-    if (protocol == NULL || set_protocol(self, protocol) < 0)
+    if (protocol == NULL || cl_tls_flush(self) < 0 ||
+        set_protocol(self, protocol) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -953,6 +950,7 @@ TLS_dealloc(PyObject *op)
     if (self->x_weakrefs != NULL)
         PyObject_ClearWeakRefs(op);
     TLS_clear(self);
+    cl_habit_clear(&self->x_habit);
     LoopObject *loop = self->x_loop;
     if (loop != NULL)
         loop->l_st->live_transports--;

@@ -99,6 +99,7 @@ typedef struct TLSObject {
     cl_limits
         x_writing; /* water marks; not used where the protocol below rules */
     cl_limits x_reading;
+    cl_habit x_habit;
     double x_started; /* the handshake, in debug mode */
     uint32_t x_conn_lost;
     uint16_t x_flags;
@@ -108,11 +109,6 @@ typedef struct TLSObject {
 
 /* What the loop's TLS transports share. */
 typedef struct cl_tls_io {
-    TLSObject *g_writer; /* owned, or NULL: nothing is gathered */
-    char
-        *g_data; /* what the callback in progress wrote; CL_GATHER_MAX bytes */
-    size_t g_size;
-    unsigned g_forks;  /* the state's, when the first was written */
     cl_buffer g_spare; /* memory for what is sent at once */
 } cl_tls_io;
 

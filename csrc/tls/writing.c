@@ -32,8 +32,6 @@ cl_tls_io_free(LoopObject *loop)
     loop->l_tls = NULL;
     if (io == NULL)
         return;
-    Py_XDECREF(io->g_writer);
-    PyMem_RawFree(io->g_data);
     cl_buffer_clear(&io->g_spare);
     PyMem_Free(io);
 }
@@ -86,20 +84,16 @@ keep_spare(LoopObject *loop, cl_buffer *used)
     io->g_spare = *used;
 }
 
-static int flush_gathered(LoopObject *loop);
-
 /* Gives all that TLS has made to the transport below. 0/-1 */
 static int
 push(TLSObject *self)
 {
     LoopObject *loop = self->x_loop;
     int status = 0;
-    /* That transport makes way for others that gathered, this one included: what
-     * comes later must not overtake what is here. */
-    while (loop->l_tls != NULL && loop->l_tls->g_writer != NULL) {
-        if (flush_gathered(loop) < 0)
-            return -1;
-    }
+    /* That transport has what is held sent first, by this one too: what comes later
+     * must not overtake what is here. */
+    if (cl_gather_flush(loop) < 0)
+        return -1;
     cl_buffer out = self->x_out;
     self->x_out = (cl_buffer){NULL};
     if (cl_buffer_size(&out) > 0 && self->x_raw != NULL) {
@@ -295,117 +289,66 @@ write_now(TLSObject *self, const char *data, size_t size)
     return cl_tls_process_outgoing(self);
 }
 
-/* ---------------------------------------------------------------------- gathering */
+/* ------------------------------------------------------------------------ holding */
 
-void
-cl_tls_drop_gathered(TLSObject *self)
-{
-    cl_tls_io *io = self->x_loop->l_tls;
-    if (io == NULL || io->g_writer != self)
-        return;
-    io->g_writer = NULL;
-    io->g_size = 0;
-    Py_DECREF(self);
-}
-
-/* What was gathered for this transport becomes records. 0/-1 */
+/* What is held for this transport becomes records. 0/-1 */
 static int
-write_gathered(TLSObject *self)
+write_held(TLSObject *self)
 {
-    cl_tls_io *io = self->x_loop->l_tls;
-    char *data = io->g_data;
-    size_t size = io->g_size;
-    io->g_data = NULL; /* Python may run, and gather */
-    io->g_size = 0;
-    io->g_writer = NULL; /* its reference is dropped below */
-    int status =
-        self->x_state == CL_TLS_WRAPPED ? write_now(self, data, size) : 0;
-    if (io->g_data == NULL)
-        io->g_data = data;
-    else
-        PyMem_RawFree(data);
-    Py_DECREF(self);
+    cl_held held; /* ours: Python may run, and others may hold */
+    cl_gather_take(self->x_loop, (PyObject *)self, &held);
+    int status = self->x_state == CL_TLS_WRAPPED
+                     ? write_now(self, held.rest, held.rest_size)
+                     : 0;
+    cl_gather_release(self->x_loop, &held);
     return status;
 }
 
 int
 cl_tls_flush(TLSObject *self)
 {
-    cl_tls_io *io = self->x_loop->l_tls;
-    if (io == NULL || io->g_writer != self)
+    if (!cl_gather_holds(self->x_loop, (PyObject *)self))
         return 0;
-    if (io->g_forks != self->x_loop->l_st->forks) {
-        /* We are a child, forked in the callback: the parent sends it. */
-        cl_tls_drop_gathered(self);
-        return 0;
-    }
-    return write_gathered(self) == 0
-               ? 0
-               : cl_tls_broken(self, CL_TLS_WRITE_FAILED);
+    return write_held(self) == 0 ? 0
+                                 : cl_tls_broken(self, CL_TLS_WRITE_FAILED);
 }
 
-/* The callback has returned. */
+/* A cl_gather_send. */
 static int
-flush_gathered(LoopObject *loop)
+send_held(PyObject *op)
 {
-    TLSObject *writer = loop->l_tls->g_writer;
-    if (writer == NULL)
-        return 0;
-    Py_INCREF(writer);
-    int status = cl_tls_flush(writer);
+    TLSObject *self = (TLSObject *)op;
+    Py_INCREF(self);
+    int status = cl_tls_flush(self);
     if (status < 0 && !cl_error_is_exit()) {
         /* The writer is not there to be told. */
         PyObject *exception = PyErr_GetRaisedException();
         status =
-            cl_report_transport(loop, "Fatal error on SSL protocol", exception,
-                                writer->x_raw, (PyObject *)writer);
+            cl_report_transport(self->x_loop, "Fatal error on SSL protocol",
+                                exception, self->x_raw, (PyObject *)self);
         Py_DECREF(exception);
     }
-    Py_DECREF(writer);
+    Py_DECREF(self);
     return status;
 }
 
-/* Others that gathered send it: one at a time. 0/-1 */
-static int
-make_way(TLSObject *self)
+/* Whether the data is held, to become records with what else this callback writes. */
+static bool
+hold(TLSObject *self, const char *data, size_t size)
 {
-    LoopObject *loop = self->x_loop;
-    cl_tls_io *io = io_of(loop);
-    if (io == NULL || cl_loop_afterwards_but(loop, flush_gathered) < 0)
-        return -1;
-    while (io->g_writer != NULL && io->g_writer != self) {
-        if (flush_gathered(loop) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-/* Keeps the data to become records with what else this callback writes. 1 if it did,
- * 0 if not, -1 on error. */
-static int
-gather(TLSObject *self, const char *data, size_t size)
-{
-    LoopObject *loop = self->x_loop;
-    cl_tls_io *io = loop->l_tls;
-    if (!cl_loop_in_callback(loop) || size > CL_COPY_MAX ||
-        io->g_size + size > CL_GATHER_MAX || must_hold(self) ||
-        cl_buffer_size(&self->x_backlog) > 0)
-        return 0;
-    if (io->g_writer != NULL && io->g_writer != self)
-        return 0; /* make_way() has left it */
-    if (io->g_data == NULL &&
-        (io->g_data = PyMem_RawMalloc(CL_GATHER_MAX)) == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    memcpy(io->g_data + io->g_size, data, size);
-    io->g_size += size;
-    if (io->g_writer == NULL) {
-        io->g_writer = (TLSObject *)Py_NewRef(self);
-        io->g_forks = loop->l_st->forks;
-        loop->l_afterwards = flush_gathered;
-    }
-    return 1;
+    bool below = self->x_flags & CL_X_RAW_IS_STREAM;
+    cl_gather_write write = {
+        .owner = (PyObject *)self,
+        .send = send_held,
+        .habit = &self->x_habit,
+        .allowed = !must_hold(self) && cl_buffer_size(&self->x_backlog) == 0 &&
+                   !(below &&
+                     cl_transport_is_exposed((TransportObject *)self->x_raw)),
+        .data = data,
+        .size = size,
+        .limit = CL_GATHER_MAX,
+    };
+    return cl_gather_hold(self->x_loop, &write);
 }
 
 int
@@ -424,15 +367,16 @@ cl_tls_takes(TLSObject *self)
 int
 cl_tls_write(TLSObject *self, const char *data, size_t size)
 {
-    if (self->x_state == CL_TLS_WRAPPED && make_way(self) < 0)
+    if (self->x_state == CL_TLS_WRAPPED &&
+        (io_of(self->x_loop) == NULL || cl_net_of(self->x_loop) == NULL ||
+         cl_gather_make_way(self->x_loop, (PyObject *)self) < 0))
         return -1;
     if (self->x_state == CL_TLS_HANDSHAKE)
         return keep(self, data, size);
     if (self->x_state != CL_TLS_WRAPPED)
         return 0;
-    int gathered = gather(self, data, size);
-    if (gathered != 0)
-        return gathered < 0 ? -1 : 0;
+    if (hold(self, data, size))
+        return 0;
     if (cl_tls_flush(self) < 0)
         return -1;
     if (self->x_state != CL_TLS_WRAPPED) /* that failed */

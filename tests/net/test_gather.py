@@ -1,13 +1,18 @@
-"""What a callback writes is sent together when it returns (docs/decisions/0007). asyncio sends at once; what
-programs can see is the same on both, also where Python runs in the middle of it: in destructors, in the log
-handler of a failed send, in nested turns."""
+"""Writes of a callback are held back where a transport has learnt that this pays, and nobody can tell (net/gather.h,
+docs/decisions/0007). What programs and peers see is asyncio's, also where Python runs in the middle of it: in
+destructors, in the log handler of a failed send, in nested turns."""
 
 import asyncio
 import gc
+import importlib
 import os
 import socket
+import time
 
 import pytest
+
+QUICK = 8  # callbacks that teach a transport to hold
+LATE_S = 0.001  # longer than anything is held for
 
 
 class OnDeletion:
@@ -29,6 +34,71 @@ def in_callback(loop, turn):
             turn()
 
     return in_callback
+
+
+@pytest.fixture
+def teach(in_callback, until):
+    """teach(transport, peer) has callbacks of the transport write twice and end at once; the peer reads it all."""
+
+    def teach(transport, peer):
+        def write():
+            transport.write(b"1")
+            transport.write(b"2")
+
+        for _ in range(QUICK):
+            in_callback(write)
+        got = []
+        until(lambda: got.append(received(peer) or b"") or len(b"".join(got)) >= 2 * QUICK)
+        assert b"".join(got) == b"12" * QUICK
+
+    return teach
+
+
+@pytest.fixture(params=["learning", "holding"])
+def mode(request, loop_kind, monkeypatch):
+    """Whether transports have to learn to hold, as usual, or hold from the first write on, so that no test depends on
+    the time that something takes."""
+    if loop_kind != "asyncio":
+        set_gather = importlib.import_module("cloop._cloop")._set_gather
+        set_gather("always" if request.param == "holding" else os.environ.get("CLOOP_GATHER"))
+        request.addfinalizer(lambda: set_gather(os.environ.get("CLOOP_GATHER")))
+    return request.param
+
+
+@pytest.fixture
+def connect(run, loop, abandoned, socket_pair, mode):
+    """As elsewhere, but that nobody else has the socket object."""
+
+    def connect(protocol, kind="unix"):
+        ours, peer = socket_pair(kind)
+        fd = ours.detach()
+        transport, _ = run(loop.create_connection(lambda: protocol, sock=socket.socket(fileno=fd)))
+        abandoned.add(transport)
+        return transport, peer
+
+    return connect
+
+
+learning_only = pytest.mark.parametrize("mode", ["learning"], indirect=True)
+holding_only = pytest.mark.parametrize("mode", ["holding"], indirect=True)
+# CLOOP_GATHER=always asks for what some tests exclude.
+unset = pytest.mark.skipif("CLOOP_GATHER" in os.environ, reason="CLOOP_GATHER is set")
+
+
+def eventually(attempt):
+    """A neighbour that takes the core for a moment makes any callback look slow: a few attempts are allowed."""
+    for _ in range(9):
+        try:
+            return attempt()
+        except AssertionError:
+            pass
+    return attempt()
+
+
+def pass_time(seconds):
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline:
+        pass
 
 
 def received(peer, size=65536):
@@ -170,7 +240,8 @@ def test_child_forked_after_a_write_does_not_send_it_again(connect, recorder, in
     children = []
 
     def write_and_fork():
-        transport.write(b"once")
+        transport.write(b"on")
+        transport.write(b"ce")
         child = os.fork()
         if child == 0:
             raise SystemExit
@@ -235,3 +306,418 @@ def test_reading_that_the_protocol_resumed_goes_on_after_sendfile(run, loop, con
     peer.send(b"reply")
     until(lambda: protocol.data == b"reply")
     transport.abort()
+
+
+# What a peer sees
+
+
+@unset
+@learning_only
+def test_each_write_of_a_fresh_transport_is_sent_at_once(connect, recorder, in_callback):
+    transport, peer = connect(recorder())
+    seen = []
+
+    def write():
+        for data in (b"one", b"two", b"three"):
+            transport.write(data)
+            seen.append(received(peer))
+
+    in_callback(write)
+    assert seen == [b"one", b"two", b"three"]
+
+
+@pytest.fixture
+def not_asyncio(loop_kind):
+    """Skips a test of what is held."""
+
+    def not_asyncio():
+        if loop_kind == "asyncio":
+            pytest.skip("asyncio holds nothing")
+
+    return not_asyncio
+
+
+@pytest.fixture
+def held(not_asyncio, connect, recorder):
+    """Makes a transport that holds the first write of a callback; returns it and its peer."""
+
+    def held():
+        not_asyncio()
+        return connect(recorder())
+
+    return held
+
+
+@holding_only
+def test_writes_of_a_quick_callback_are_sent_together(held, in_callback):
+    transport, peer = held()
+    seen = []
+
+    def write():
+        for n in range(50):
+            transport.write(b"%d " % n)
+            seen.append(received(peer))
+
+    in_callback(write)
+    assert seen == [None] * 50
+    assert received(peer) == b"".join(b"%d " % n for n in range(50))
+
+
+@pytest.fixture
+def taught(not_asyncio, connect, recorder, teach):
+    """Makes a transport that has learnt to hold; returns it and its peer."""
+
+    def taught():
+        not_asyncio()
+        transport, peer = connect(recorder())
+        teach(transport, peer)
+        return transport, peer
+
+    return taught
+
+
+@unset
+@learning_only
+def test_a_write_is_late_once_in_a_callback_that_blocks(taught, in_callback):
+    def attempt():
+        transport, peer = taught()
+        seen = []
+
+        def write():
+            for data in (b"late", b"together", b"at once", b"always"):
+                transport.write(data)
+                seen.append(received(peer))
+                pass_time(LATE_S)
+
+        in_callback(write)
+        assert seen == [None, b"latetogether", b"at once", b"always"]
+        for _ in range(QUICK):
+            del seen[:]
+            in_callback(write)
+            assert seen == [b"late", b"together", b"at once", b"always"]
+
+    eventually(attempt)
+
+
+@unset
+@learning_only
+def test_a_callback_that_was_busy_before_it_writes_holds_nothing(taught, in_callback):
+    transport, peer = taught()
+    seen = []
+
+    def compute_and_write():
+        pass_time(LATE_S)
+        transport.write(b"first")
+        seen.append(received(peer))
+
+    in_callback(compute_and_write)
+    assert seen == [b"first"]
+
+
+@unset
+@learning_only
+def test_a_late_write_is_followed_by_many_that_are_not_held(taught, in_callback, teach):
+    def attempt():
+        transport, peer = taught()
+        seen = []
+
+        def write():
+            transport.write(b"data")
+            seen.append(received(peer))
+
+        def write_and_block():
+            transport.write(b"late")
+            seen.append(received(peer))
+            pass_time(LATE_S)
+
+        in_callback(write_and_block)
+        assert seen == [None] and received(peer) == b"late"
+        teach(transport, peer)
+        in_callback(write)
+        assert seen == [None, b"data"]
+        for _ in range(8):
+            teach(transport, peer)
+        in_callback(write)
+        assert seen == [None, b"data", None] and received(peer) == b"data"
+
+    eventually(attempt)
+
+
+@holding_only
+def test_what_is_held_counts_as_sent(held, in_callback):
+    transport, peer = held()
+    seen = []
+
+    def write():
+        transport.write(b"data")
+        seen.append((transport.get_write_buffer_size(), "bufsize=0>" in repr(transport), received(peer)))
+
+    in_callback(write)
+    assert seen == [(0, True, None)]
+
+
+@holding_only
+def test_more_than_the_high_water_mark_is_not_held(held, in_callback):
+    transport, peer = held()
+    transport.set_write_buffer_limits(10)
+    seen = []
+
+    def write():
+        for data in (b"12345", b"67890", b"x"):
+            transport.write(data)
+            seen.append(received(peer))
+
+    in_callback(write)
+    assert seen == [None, None, b"1234567890x"]
+
+
+def of_socket(method, *args):
+    return lambda transport: getattr(transport.get_extra_info("socket"), method)(*args)
+
+
+ACTS = {
+    "close": lambda transport: transport.close(),
+    "abort": lambda transport: transport.abort(),
+    "write_eof": lambda transport: transport.write_eof(),
+    "set_protocol": lambda transport: transport.set_protocol(asyncio.Protocol()),
+    "limits": lambda transport: transport.set_write_buffer_limits(0),
+    "large": lambda transport: transport.write(bytes(1 << 17)),
+    "many lines": lambda transport: transport.writelines([bytes(1 << 16), bytes(1 << 16)]),
+    "fileno": of_socket("fileno"),
+    "dup": lambda transport: transport.get_extra_info("socket").dup().close(),
+    "shutdown": of_socket("shutdown", socket.SHUT_WR),
+    "setsockopt": of_socket("setsockopt", socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 16),
+    "_sock": lambda transport: transport._sock,
+    "_sock_fd": lambda transport: transport._sock_fd,
+    "socket._sock": lambda transport: transport.get_extra_info("socket")._sock,
+}
+ASKS = {
+    "socket": lambda transport: transport.get_extra_info("socket"),
+    "repr of socket": lambda transport: repr(transport.get_extra_info("socket")),
+    "family": lambda transport: transport.get_extra_info("socket").family,
+    "getsockname": of_socket("getsockname"),
+    "getsockopt": of_socket("getsockopt", socket.SOL_SOCKET, socket.SO_TYPE),
+    "peername": lambda transport: transport.get_extra_info("peername"),
+    "is_closing": lambda transport: transport.is_closing(),
+    "limits": lambda transport: transport.get_write_buffer_limits(),
+    "reading": lambda transport: transport.pause_reading(),
+}
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+def test_whoever_acts_on_the_connection_has_it_sent(connect, recorder, in_callback, act):
+    transport, peer = connect(recorder())
+    seen = []
+
+    def write_and_act():
+        transport.write(b"data")
+        act(transport)
+        seen.append(received(peer, 4))
+
+    in_callback(write_and_act)
+    assert seen == [b"data"]
+
+
+@holding_only
+@pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
+def test_whoever_asks_does_not(held, in_callback, ask):
+    transport, peer = held()
+    seen = []
+
+    def write_and_ask():
+        transport.write(b"data")
+        ask(transport)
+        seen.append(received(peer))
+
+    in_callback(write_and_ask)
+    assert seen == [None]
+    assert received(peer) == b"data"
+
+
+@holding_only
+@pytest.mark.parametrize("name", ["fileno", "dup", "shutdown", "_sock", "_sock_fd", "socket._sock"])
+def test_a_descriptor_that_the_program_has_seen_ends_it(held, in_callback, teach, name):
+    transport, peer = held()
+    ACTS[name](transport)
+    if name != "shutdown":
+        teach(transport, peer)
+        seen = []
+
+        def write():
+            transport.write(b"data")
+            seen.append(received(peer))
+
+        in_callback(write)
+        assert seen == [b"data"]
+
+
+@unset
+def test_nothing_is_held_for_a_socket_that_somebody_has(
+    loop, run, abandoned, socket_pair, recorder, in_callback, teach
+):
+    ours, peer = socket_pair("unix")
+    transport, _ = run(loop.create_connection(recorder, sock=ours))
+    abandoned.add(transport)
+    teach(transport, peer)
+    seen = []
+
+    def write():
+        transport.write(b"data")
+        seen.append(received(peer))
+
+    in_callback(write)
+    assert seen == [b"data"]
+
+
+def test_bytes_keep_their_order_with_those_sent_by_hand(connect, recorder, in_callback):
+    transport, peer = connect(recorder())
+    sock = transport.get_extra_info("socket")
+
+    def write():
+        transport.write(b"1")
+        own = socket.socket(fileno=os.dup(sock.fileno()))
+        own.send(b"2")
+        own.close()
+        transport.write(b"3")
+        os.write(sock.fileno(), b"4")
+
+    in_callback(write)
+    assert received(peer) == b"1234"
+
+
+def test_callback_reads_the_answer_by_itself(connect, recorder, in_callback):
+    transport, peer = connect(recorder())
+    peer.setblocking(True)
+    peer.settimeout(20)
+    got = []
+
+    def ask_and_wait():
+        transport.get_extra_info("socket").fileno()
+        transport.write(b"question")
+        got.append(peer.recv(100))
+
+    in_callback(ask_and_wait)
+    assert got == [b"question"]
+
+
+@unset
+def test_connections_of_a_listener_learn_from_each_other(not_asyncio, serving, until, teach, in_callback, sockets):
+    def connected(server):
+        client = sockets(socket.create_connection(server.sockets[0].getsockname()))
+        client.setblocking(False)
+        count = len(serving.accepted)
+        until(lambda: len(serving.accepted) > count and serving.accepted[-1].transport is not None)
+        return serving.accepted[-1].transport, client
+
+    def attempt():
+        server = serving.tcp()
+        teach(*connected(server))
+        transport, client = connected(server)
+        seen = []
+
+        def write():
+            transport.write(b"1")
+            seen.append(received(client))
+            transport.write(b"2")
+
+        in_callback(write)
+        assert seen == [None]
+        until(lambda: seen.append(received(client)) or seen[-1])
+        assert seen[-1] == b"12"
+
+    not_asyncio()
+    eventually(attempt)
+
+
+@holding_only
+def test_writes_in_turn_go_out_one_by_one(not_asyncio, connect, recorder, in_callback):
+    not_asyncio()
+    pairs = [connect(recorder()) for _ in range(2)]
+    seen = []
+
+    def write():
+        for round in range(3):
+            for transport, _ in pairs:
+                transport.write(b"%d" % round)
+        for _, peer in pairs:
+            seen.append(received(peer))
+
+    in_callback(write)
+    assert seen == [b"012", b"01"]  # the last write of all is held: nobody wrote after it
+    assert received(pairs[1][1]) == b"2"
+
+
+# The end of a process
+
+
+ENDINGS = """
+    import os, signal, socket, sys
+    how, port = sys.argv[1], int(sys.argv[2])
+
+    class Ends(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+            transport.write(b"first ")
+            transport.write(b"second")
+            if how == "_exit":
+                os._exit(0)
+            if how == "execv":
+                os.execv(sys.executable, [sys.executable, "-c", ""])
+            if how == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if how == "SystemExit":
+                raise SystemExit
+            loop.stop()
+
+    loop = new_loop()
+    loop.create_task(loop.create_connection(Ends, "127.0.0.1", port))
+    loop.run_forever()
+    os._exit(0)
+"""
+
+
+@unset
+@pytest.mark.parametrize("how", ["_exit", "execv", "kill", "SystemExit", "stop"])
+def test_bytes_arrive_though_the_process_ends(script, listening, how):
+    listener = listening()
+    process = script(ENDINGS, how, listener.getsockname()[1], popen=True)
+    listener.settimeout(20)
+    peer, _ = listener.accept()
+    peer.settimeout(20)
+    got = b""
+    with peer, process:
+        while True:
+            data = peer.recv(100)
+            if not data:
+                break
+            got += data
+        process.communicate()
+    assert got == b"first second"
+
+
+def test_it_can_be_turned_off(cloop, python, write_script):
+    script = write_script("""
+        import socket, sys
+        import cloop, asyncio
+        loop = cloop.new_event_loop()
+        seen = []
+
+        async def main():
+            ours, peer = socket.socketpair()
+            transport, _ = await loop.create_connection(asyncio.Protocol, sock=socket.socket(fileno=ours.detach()))
+            peer.setblocking(False)
+            transport.write(b"2")
+            for _ in range(20):
+                await asyncio.sleep(0)
+                transport.write(b"1")
+                seen.append(peer.recv(10))  # the first is there, or both of the callback before
+                transport.write(b"2")
+            transport.close()
+
+        loop.run_until_complete(main())
+        loop.close()
+        print(b"12" in seen)
+    """)
+    for value, expected in (("0", "False\n"), ("", "True\n")):
+        process = python(script, env=dict(os.environ, CLOOP_GATHER=value))
+        assert process.stdout == expected, process.stderr

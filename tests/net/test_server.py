@@ -91,7 +91,7 @@ def test_what_a_connection_knows_of_itself(serving, call, until):
     assert transport.get_extra_info("peername") == client.getsockname()
     assert transport.get_extra_info("sockname") == client.getpeername()
     sock = transport.get_extra_info("socket")
-    assert type(sock) is asyncio.trsock.TransportSocket
+    assert isinstance(sock, asyncio.trsock.TransportSocket)
     assert sock.gettimeout() == 0 and not os.get_inheritable(sock.fileno())
     assert option(sock, socket.IPPROTO_TCP, socket.TCP_NODELAY)
 

@@ -132,7 +132,7 @@ def test_extra_info_that_is_not_there(connect, recorder):
 def test_extra_info_holds_a_transport_socket(connect, recorder):
     transport, peer = connect(recorder(), "tcp")
     sock = transport.get_extra_info("socket")
-    assert type(sock) is asyncio.trsock.TransportSocket
+    assert isinstance(sock, asyncio.trsock.TransportSocket)
     assert transport.get_extra_info("socket") is sock
     assert (sock.family, sock.type) == (socket.AF_INET, socket.SOCK_STREAM)
     assert sock.getsockname() == peer.getpeername()

@@ -1,0 +1,294 @@
+/* gather.c - see gather.h. */
+#include "net/gather.h"
+
+#include <string.h>
+
+#include "net/transport.h"
+
+/* Good callbacks before writes are held: one may be chance. */
+#define SCORE_LEARNT 3
+
+/* Past this, good callbacks teach nothing new, and old faults are forgotten. */
+#define SCORE_MAX 64
+
+/* A thread that lost its core for a moment looks like a callback that blocked, so the
+ * first late write costs little; each further one costs twice as much. */
+#define PENALTY_MIN 32
+#define PENALTY_MAX 4096
+
+struct cl_habits {
+    size_t refs;
+    int score;
+};
+
+/* -------------------------------------------------------------------- habits */
+
+cl_habits *
+cl_habits_new(void)
+{
+    cl_habits *shared = PyMem_RawCalloc(1, sizeof(*shared));
+    if (shared != NULL)
+        shared->refs = 1;
+    return shared;
+}
+
+cl_habits *
+cl_habits_ref(cl_habits *shared)
+{
+    if (shared != NULL)
+        shared->refs++;
+    return shared;
+}
+
+void
+cl_habits_drop(cl_habits *shared)
+{
+    if (shared != NULL && --shared->refs == 0)
+        PyMem_RawFree(shared);
+}
+
+void
+cl_habit_init(cl_habit *habit, cl_habits *shared)
+{
+    bool learnt = shared != NULL && shared->score >= SCORE_LEARNT;
+    *habit = (cl_habit){.b_shared = cl_habits_ref(shared),
+                        .b_score = learnt ? SCORE_LEARNT : 0,
+                        .b_penalty = PENALTY_MIN};
+}
+
+void
+cl_habit_clear(cl_habit *habit)
+{
+    cl_habits_drop(habit->b_shared);
+    habit->b_shared = NULL;
+}
+
+/* A callback wrote more than once and ended soon. */
+static void
+praise(cl_habit *habit)
+{
+    if (habit->b_score < SCORE_MAX)
+        habit->b_score++;
+    else
+        habit->b_penalty = PENALTY_MIN;
+    if (habit->b_shared != NULL && habit->b_shared->score < SCORE_MAX)
+        habit->b_shared->score++;
+}
+
+/* It wrote more than once and took long, but nothing was late. */
+static void
+doubt(cl_habit *habit)
+{
+    if (habit->b_score > 0)
+        habit->b_score = 0;
+}
+
+/* What was held was late. */
+static void
+punish(cl_habit *habit)
+{
+    habit->b_score = (int16_t)-habit->b_penalty;
+    if (habit->b_penalty < PENALTY_MAX)
+        habit->b_penalty = (int16_t)(2 * habit->b_penalty);
+    if (habit->b_shared != NULL)
+        habit->b_shared->score = -PENALTY_MIN;
+}
+
+/* ---------------------------------------------------------------- the callback */
+
+static inline cl_gather *
+gather_of(const LoopObject *loop)
+{
+    return &loop->l_net->n_gather;
+}
+
+static inline bool
+holds(const cl_gather *gather)
+{
+    return gather->g_held.first != NULL || gather->g_held.rest_size > 0;
+}
+
+static inline bool
+longer_than(const LoopObject *loop, uint64_t ticks, int64_t ns)
+{
+    return ticks > cl_rate_ticks(&loop->l_rate, ns);
+}
+
+/* The writes of g_owner in this callback are over. */
+static int
+end(LoopObject *loop)
+{
+    cl_gather *gather = gather_of(loop);
+    PyObject *owner = Py_NewRef(gather->g_owner);
+    int status = holds(gather) ? gather->g_send(owner) : 0;
+    if (gather->g_owner == owner) { /* not ended by Python that ran */
+        if (gather->g_again > 0 && !gather->g_late) {
+            uint64_t now = cl_ticks();
+            if (longer_than(loop, now - gather->g_began, CL_LATE_NS))
+                doubt(gather->g_habit);
+            else
+                praise(gather->g_habit);
+            loop->l_mark_ticks = now;
+        }
+        gather->g_owner = NULL;
+        Py_DECREF(owner);
+    }
+    Py_DECREF(owner);
+    return status;
+}
+
+static int
+callback_ended(LoopObject *loop)
+{
+    return gather_of(loop)->g_owner == NULL ? 0 : end(loop);
+}
+
+int
+cl_gather_make_way(LoopObject *loop, PyObject *owner)
+{
+    cl_gather *gather = gather_of(loop);
+    while (gather->g_owner != NULL && gather->g_owner != owner) {
+        if (end(loop) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int
+cl_gather_flush(LoopObject *loop)
+{
+    while (loop->l_net != NULL && holds(gather_of(loop))) {
+        PyObject *owner = Py_NewRef(gather_of(loop)->g_owner);
+        int status = gather_of(loop)->g_send(owner);
+        Py_DECREF(owner);
+        if (status < 0)
+            return -1;
+    }
+    return 0;
+}
+
+bool
+cl_gather_holds(const LoopObject *loop, PyObject *owner)
+{
+    return loop->l_net != NULL && gather_of(loop)->g_owner == owner &&
+           holds(gather_of(loop));
+}
+
+/* ------------------------------------------------------------------- one write */
+
+/* Whether so much time has passed that what is held must go, or nothing may be. */
+static inline bool
+too_long(const LoopObject *loop, uint64_t ticks)
+{
+    return loop->l_st->gathers != CL_GATHER_ALWAYS &&
+           longer_than(loop, ticks, CL_HOLD_MAX_NS);
+}
+
+static inline bool
+has_learnt(const LoopObject *loop, const cl_habit *habit)
+{
+    return habit->b_score >= SCORE_LEARNT ||
+           loop->l_st->gathers == CL_GATHER_ALWAYS;
+}
+
+/* Whether the bytes fit behind those that are held; then they are. */
+static bool
+keep(cl_gather *gather, const cl_gather_write *write, uint64_t now)
+{
+    cl_held *held = &gather->g_held;
+    size_t first =
+        held->first == NULL ? 0 : (size_t)PyBytes_GET_SIZE(held->first);
+    bool is_first = !holds(gather);
+    if (first + held->rest_size + write->size > write->limit)
+        return false;
+    if (is_first && write->object != NULL) {
+        held->first = Py_NewRef(write->object);
+        gather->g_held_since = now;
+        return true;
+    }
+    if (write->size > CL_COPY_MAX ||
+        held->rest_size + write->size > CL_GATHER_MAX)
+        return false;
+    if (held->rest == NULL &&
+        (held->rest = PyMem_RawMalloc(CL_GATHER_MAX)) == NULL)
+        return false;
+    memcpy(held->rest + held->rest_size, write->data, write->size);
+    held->rest_size += write->size;
+    if (is_first)
+        gather->g_held_since = now;
+    return true;
+}
+
+bool
+cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
+{
+    cl_gather *gather = gather_of(loop);
+    if (loop->l_st->gathers == CL_GATHER_NEVER || !cl_loop_in_callback(loop))
+        return false;
+    uint64_t now = cl_ticks();
+    if (gather->g_owner == NULL) {
+        gather->g_owner = Py_NewRef(write->owner);
+        gather->g_send = write->send;
+        gather->g_habit = write->habit;
+        gather->g_began = now;
+        gather->g_again = 0;
+        gather->g_late = false;
+        gather->g_may_hold = write->allowed &&
+                             has_learnt(loop, write->habit) &&
+                             !too_long(loop, now - loop->l_mark_ticks);
+        loop->l_afterwards = callback_ended;
+    }
+    else if (gather->g_owner != write->owner) {
+        return false; /* Python that ran meanwhile has written elsewhere */
+    }
+    else {
+        gather->g_again++;
+        if (!write->allowed ||
+            (holds(gather) && too_long(loop, now - gather->g_held_since)))
+            gather->g_may_hold = false;
+    }
+    return gather->g_may_hold && keep(gather, write, now);
+}
+
+void
+cl_gather_take(LoopObject *loop, PyObject *owner, cl_held *held)
+{
+    *held = (cl_held){NULL};
+    if (!cl_gather_holds(loop, owner))
+        return;
+    cl_gather *gather = gather_of(loop);
+    uint64_t now = cl_ticks();
+    loop->l_mark_ticks = now;
+    if (longer_than(loop, now - gather->g_held_since, CL_LATE_NS)) {
+        gather->g_may_hold = false;
+        gather->g_late = true;
+        punish(gather->g_habit);
+    }
+    *held = gather->g_held;
+    gather->g_held = (cl_held){NULL};
+}
+
+void
+cl_gather_release(LoopObject *loop, cl_held *held)
+{
+    Py_XDECREF(held->first);
+    if (held->rest != NULL && loop->l_net != NULL &&
+        gather_of(loop)->g_held.rest == NULL)
+        gather_of(loop)->g_held.rest = held->rest;
+    else
+        PyMem_RawFree(held->rest);
+}
+
+void
+cl_gather_drop(LoopObject *loop, PyObject *owner)
+{
+    if (loop->l_net == NULL || gather_of(loop)->g_owner != owner)
+        return;
+    cl_gather *gather = gather_of(loop);
+    PyObject *first = gather->g_held.first;
+    gather->g_held.first = NULL;
+    gather->g_held.rest_size = 0;
+    gather->g_owner = NULL;
+    Py_XDECREF(first);
+    Py_DECREF(owner);
+}

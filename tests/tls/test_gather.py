@@ -1,0 +1,139 @@
+"""What a callback writes over TLS is held back only where the transport has learnt that this pays."""
+
+import importlib
+import os
+import socket
+import time
+
+import pytest
+
+QUICK = 8  # callbacks that teach a transport to hold
+LATE_S = 0.001  # longer than anything is held for
+
+# CLOOP_GATHER=always asks for what these tests exclude.
+unset = pytest.mark.skipif("CLOOP_GATHER" in os.environ, reason="CLOOP_GATHER is set")
+
+
+def arrived(peer):
+    """All that has arrived, as bytes."""
+    records = []
+    while True:
+        record = peer.attempt(peer.tls.read, 1 << 14)
+        if not isinstance(record, bytes) or not record:
+            return b"".join(records)
+        records.append(record)
+
+
+@pytest.fixture
+def connect(stage):
+    """Makes a connection whose socket object nobody else has; returns its transport, and the peer."""
+
+    def connect():
+        ours, theirs = stage.pair()
+        sock = socket.socket(fileno=ours.detach())
+        peer = stage.peer(stage, theirs, stage.contexts.usual_server(), server_side=True)
+        connecting = stage.loop.create_connection(
+            stage.recorder, sock=sock, ssl=stage.contexts.usual_client(), server_hostname="localhost"
+        )
+        del sock
+        task = stage.loop.create_task(connecting)
+        peer.handshake()
+        stage.until(task.done)
+        stage.settle()
+        return stage.keep(task.result()[0]), peer
+
+    return connect
+
+
+@pytest.fixture
+def in_callback(stage):
+    """in_callback(transport, peer, pieces, pause) writes them in one callback, with a pause in seconds after each;
+    returns what had arrived at the peer after each of them, and after the callback."""
+
+    def in_callback(transport, peer, pieces, pause=0):
+        def write():
+            for piece in pieces:
+                transport.write(piece)
+                seen.append(arrived(peer))
+                deadline = time.perf_counter() + pause
+                while time.perf_counter() < deadline:
+                    pass
+
+        seen = []
+        stage.loop.call_soon(write)
+        stage.turn()
+        return seen, arrived(peer)
+
+    return in_callback
+
+
+@pytest.fixture
+def held(connect, loop_kind, own_tls, request):
+    """Makes a transport that holds from the first write on, without having learnt to; returns it and its peer."""
+
+    def held():
+        if loop_kind == "asyncio" or not own_tls:
+            pytest.skip("asyncio holds nothing")
+        set_gather = importlib.import_module("cloop._cloop")._set_gather
+        set_gather("always")
+        request.addfinalizer(lambda: set_gather(os.environ.get("CLOOP_GATHER")))
+        return connect()
+
+    return held
+
+
+@unset
+def test_each_write_of_a_fresh_transport_is_sent_at_once(connect, in_callback):
+    assert in_callback(*connect(), [b"one", b"two", b"three"]) == ([b"one", b"two", b"three"], b"")
+
+
+def test_writes_of_a_quick_callback_are_sent_together(held, in_callback):
+    assert in_callback(*held(), [b"1", b"2", b"3"]) == ([b"", b"", b""], b"123")
+
+
+@unset
+def test_a_write_is_late_once(connect, in_callback, loop_kind, own_tls):
+    if loop_kind == "asyncio" or not own_tls:
+        pytest.skip("asyncio holds nothing")
+    for attempt in range(10):  # a neighbour that takes the core for a moment makes any callback look slow
+        transport, peer = connect()
+        for _ in range(QUICK):
+            in_callback(transport, peer, [b"1", b"2"])
+        late = in_callback(transport, peer, [b"1", b"2", b"3"], pause=LATE_S)
+        if late == ([b"", b"12", b"3"], b"") or attempt == 9:
+            break
+    assert late == ([b"", b"12", b"3"], b"")
+    assert in_callback(transport, peer, [b"1", b"2"], pause=LATE_S) == ([b"1", b"2"], b"")
+
+
+def test_what_is_held_counts_as_sent(held, stage):
+    transport, peer = held()
+    seen = []
+
+    def write():
+        transport.write(b"data")
+        seen.append((transport.get_write_buffer_size(), arrived(peer)))
+
+    stage.loop.call_soon(write)
+    stage.turn()
+    assert seen == [(0, b"")]
+
+
+@pytest.mark.parametrize("act", ["close", "set_write_buffer_limits", "fileno", "shutdown"])
+def test_whoever_acts_on_the_connection_has_it_sent(held, stage, act):
+    transport, peer = held()
+    seen = []
+
+    def write_and_act():
+        transport.write(b"data")
+        if act == "fileno":
+            transport.get_extra_info("socket").fileno()
+        elif act == "shutdown":
+            transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
+        else:
+            getattr(transport, act)()
+        seen.append(arrived(peer))
+
+    stage.loop.call_soon(write_and_act)
+    stage.turn()
+    assert seen == [b"data"]
