@@ -301,7 +301,7 @@ Loop_setattro(PyObject *self, PyObject *name, PyObject *value)
         return -1;
 #define CHECK(id, method) \
     if (PyUnicode_Compare(name, loop->l_st->str_##method) == 0) { \
-        loop->l_skip_until = 0; /* it may be another clock now */ \
+        loop->l_skip_ticks = 0; /* it may be another clock now */ \
         return cl_loop_refresh_overrides(loop); \
     }
     CL_OVERRIDABLE(CHECK)

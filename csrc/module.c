@@ -173,9 +173,9 @@ module_pidfd_open(PyObject *Py_UNUSED(module), PyObject *arg)
     int fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0u);
     if (fd >= 0) /* the kernel has made it close-on-exec */
         return PyLong_FromLong(fd);
-    cl_raise_errno(-errno);
+    cl_raise_os_error(-errno);
 #else
-    cl_raise_errno(-ENOSYS);
+    cl_raise_os_error(-ENOSYS);
 #endif
     return NULL;
 }

@@ -114,6 +114,18 @@ cl_loop_drain_inbox(LoopObject *loop)
 }
 
 int
+cl_loop_reserve(LoopObject *loop, size_t count)
+{
+    cl_ring *ready = &loop->l_ready;
+    int err = 0;
+    if (cl_inbox_filled(&loop->l_inbox) && cl_loop_drain_inbox(loop) < 0)
+        return -1;
+    while (err == 0 && ready->r_mask + 1 - cl_ring_count(ready) < count)
+        err = cl_ring_grow(ready);
+    return err < 0 ? cl_raise_errno(err) : 0;
+}
+
+int
 cl_loop_push(LoopObject *loop, cl_node node)
 {
     if (cl_inbox_filled(&loop->l_inbox) && cl_loop_drain_inbox(loop) < 0) {
@@ -273,13 +285,13 @@ static void
 shorten_skip(LoopObject *loop, double when)
 {
     double ahead_ns = (when - loop->l_polled_time) * 1e9;
-    uint64_t due = loop->l_polled_ticks;
+    uint64_t due = 0;
     if (ahead_ns >= CL_POLL_SKIP_NS)
         return;
     if (ahead_ns > 0)
-        due += cl_rate_ticks(&loop->l_rate, (int64_t)ahead_ns);
-    if (due < loop->l_skip_until)
-        loop->l_skip_until = due;
+        due = cl_rate_ticks(&loop->l_rate, (int64_t)ahead_ns);
+    if (due < loop->l_skip_ticks)
+        loop->l_skip_ticks = due;
 }
 
 /* NaN sorts before all else, where asyncio's heap leaves it more often than not. */
@@ -303,7 +315,7 @@ cl_loop_schedule(LoopObject *loop, TimerHandleObject *timer)
     Py_INCREF(timer);
     if (timer->t_node.slot == 0) {
         if (cl_loop_overrides(loop, CL_OVERRIDES_TIME))
-            loop->l_skip_until = 0;
+            loop->l_skip_ticks = 0;
         else
             shorten_skip(loop, heap_key(timer->t_when));
     }
@@ -326,10 +338,11 @@ move_due_timers(LoopObject *loop, double now)
     while ((first = cl_heap_peek(&loop->l_timers)) != NULL &&
            first->key <= now) {
         TimerHandleObject *timer = cl_timer_from_node(first->node);
-        cl_heap_remove(&loop->l_timers, &timer->t_node);
-        /* The heap's reference becomes the ring's. */
+        /* Without memory it stays in the heap. */
+        Py_INCREF(timer);
         if (cl_loop_push(loop, cl_node_make(timer, CL_NODE_HANDLE)) < 0)
             return -1;
+        cl_loop_unschedule(loop, timer);
     }
     return 0;
 }
@@ -372,12 +385,12 @@ set_skip(LoopObject *loop, double now, bool more)
     const cl_heap_entry *first = cl_heap_peek(&loop->l_timers);
     if (more ||
         (first != NULL && cl_loop_overrides(loop, CL_OVERRIDES_TIME))) {
-        loop->l_skip_until = 0;
+        loop->l_skip_ticks = 0;
         return;
     }
     loop->l_polled_ticks = ticks;
     loop->l_polled_time = now;
-    loop->l_skip_until = ticks + cl_rate_ticks(&loop->l_rate, CL_POLL_SKIP_NS);
+    loop->l_skip_ticks = cl_rate_ticks(&loop->l_rate, CL_POLL_SKIP_NS);
     if (first != NULL)
         shorten_skip(loop, first->key);
 }
@@ -415,8 +428,10 @@ static int
 poll_events(LoopObject *loop, int64_t timeout_ns, cl_event *events, int *count)
 {
     int offer = 1;
-    if (loop->l_afterwards != NULL) /* the next turn begins with it */
+    /* The next turn begins with the one; the other came of what was refused. */
+    if (loop->l_afterwards != NULL || cl_ring_count(&loop->l_ready) > 0)
         timeout_ns = 0;
+    timeout_ns = cl_watch_timeout(loop, timeout_ns);
     if (timeout_ns != 0 && !cl_inbox_sleep(&loop->l_inbox))
         timeout_ns = 0;
     if (timeout_ns == 0 && (offer = lets_others_run(loop)) < 0)
@@ -463,8 +478,11 @@ poll(LoopObject *loop)
         return cl_raise_errno(count);
     }
     for (int i = 0; i < count; i++) {
-        if (cl_watch_dispatch(loop, &events[i]) < 0)
+        if (cl_watch_dispatch(loop, &events[i]) < 0) {
+            for (; i < count; i++)
+                cl_watch_again(loop, &events[i]);
             return -1;
+        }
     }
     if (loop->l_pipe_ready && cl_signals_deliver(loop) < 0)
         return -1;
@@ -649,7 +667,8 @@ cl_loop_turn(LoopObject *loop)
         result = cl_loop_drain_inbox(loop);
     if (result == 0 &&
         (cl_ring_count(&loop->l_ready) == 0 || loop->l_stopping ||
-         cl_ticks() >= loop->l_skip_until)) {
+         !cl_ticks_within(loop->l_polled_ticks, cl_ticks(),
+                          loop->l_skip_ticks))) {
         result = poll(loop);
         cl_ring_trim(&loop->l_ready);
     }

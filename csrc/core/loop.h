@@ -96,7 +96,7 @@ struct LoopObject {
      * leave the loop. Runs Python. */
     int (*l_afterwards)(LoopObject *loop);
     cl_rate l_rate;
-    uint64_t l_skip_until; /* in ticks; before it no poll is due */
+    uint64_t l_skip_ticks; /* so long after l_polled_ticks no poll is due */
     uint64_t
         l_offered_ticks; /* when a poll that did not sleep let others run */
     uint64_t l_polled_ticks; /* of the last poll, with ... */
@@ -203,7 +203,7 @@ int cl_loop_turn(LoopObject *loop);
 static inline void
 cl_loop_poll_soon(LoopObject *loop)
 {
-    loop->l_skip_until = 0;
+    loop->l_skip_ticks = 0;
 }
 
 /* Calls l_afterwards until it is NULL. `status` is that of what was done before:
@@ -233,6 +233,9 @@ cl_loop_afterwards_but(LoopObject *loop, int (*function)(LoopObject *))
 {
     return loop->l_afterwards == function ? 0 : cl_loop_afterwards(loop, 0);
 }
+
+/* Makes room for `count` nodes more: 0 or -1 with MemoryError. */
+int cl_loop_reserve(LoopObject *loop, size_t count);
 
 /* Takes over one reference to the node's object; 0 or -1 with MemoryError. */
 int cl_loop_push(LoopObject *loop, cl_node node);
