@@ -7,8 +7,10 @@
 
 #include "core/errors.h"
 #include "core/handle.h"
+#include "core/node.h"
 #include "core/signals.h"
 #include "core/state.h"
+#include "core/watch.h"
 #include "futures/future.h"
 #include "futures/iter.h"
 #include "futures/layout.h"
@@ -339,6 +341,14 @@ done:
     return status;
 }
 
+static void
+setup_nodes(cl_state *st)
+{
+#define NODE(kind, ops) st->node_ops[CL_NODE_##kind] = &ops;
+    CL_STATE_NODES(NODE)
+#undef NODE
+}
+
 static int
 setup_types(PyObject *module, cl_state *st)
 {
@@ -375,6 +385,7 @@ module_exec(PyObject *module)
 {
     cl_state *st = state_of(module);
     st->module = module;
+    setup_nodes(st);
     if (setup_imports(st) < 0 || setup_names(st) < 0 ||
         setup_optional_imports(st) < 0 || probe_callback_source(st) < 0 ||
         probe_transports(st) < 0 || setup_threads(module, st) < 0 ||

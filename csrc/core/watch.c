@@ -243,12 +243,67 @@ cl_watch_push(LoopObject *loop, cl_watch *watch, unsigned bits)
     if (queued)
         return 0;
     Py_INCREF(watch->w_owner);
-    if (cl_loop_push(loop, cl_node_make(watch, CL_NODE_WATCH)) < 0) {
+    return cl_loop_push(loop, cl_node_make(watch, CL_NODE_WATCH));
+}
+
+int
+cl_watch_run(LoopObject *loop, cl_watch *watch)
+{
+    unsigned bits = watch->w_pending;
+    watch->w_pending = 0; /* from now on events make a new node */
+    return bits == 0 ? 0 : watch->w_ops->run(loop, watch, bits);
+}
+
+static int
+node_run(LoopObject *loop, cl_node node)
+{
+    cl_loop_rest(loop);
+    return cl_watch_run(loop, cl_node_pointer(node));
+}
+
+static void
+node_drop(cl_node node, bool lost)
+{
+    cl_watch *watch = cl_node_pointer(node);
+    if (lost)
         watch->w_pending = 0;
-        return -1;
-    }
+    Py_DECREF(watch->w_owner);
+}
+
+static int
+node_visit(cl_node node, visitproc visit, void *arg)
+{
+    Py_VISIT(((cl_watch *)cl_node_pointer(node))->w_owner);
     return 0;
 }
+
+static PyObject *
+node_as_handle(LoopObject *loop, cl_node node)
+{
+    cl_watch *watch = cl_node_pointer(node);
+    PyObject *method =
+        PyObject_GetAttr(watch->w_owner, loop->l_st->str__on_ready);
+    HandleObject *handle =
+        method == NULL ? NULL : cl_handle_new(loop, method, NULL, 0, NULL);
+    Py_XDECREF(method);
+    if (handle != NULL)
+        cl_handle_track(handle);
+    return (PyObject *)handle;
+}
+
+static PyObject *
+node_name(LoopObject *Py_UNUSED(loop), cl_node node)
+{
+    return PyObject_Str(((cl_watch *)cl_node_pointer(node))->w_owner);
+}
+
+const cl_node_ops cl_watch_node = {
+    .run = node_run,
+    .drop = node_drop,
+    .visit = node_visit,
+    .as_handle = node_as_handle,
+    .name = node_name,
+};
 
 /* ------------------------------------------------------------ telling the poller */
 

@@ -33,11 +33,13 @@
  *
  * A watch inside a Python object names it in w_owner. The table then keeps the
  * object alive while something is wanted, and cl_watch_push() is its ready():
- * the watch itself becomes the ready node, which owns another reference. */
+ * the watch itself becomes the ready node, which owns another reference. Whoever
+ * looks at the ready queue sees a handle of the object's method _on_ready(). */
 #ifndef CL_CORE_WATCH_H
 #define CL_CORE_WATCH_H
 
 #include "base/compat.h"
+#include "core/state.h"
 #include "poller/poller.h"
 
 typedef struct LoopObject LoopObject;
@@ -131,6 +133,13 @@ void cl_watch_stop(LoopObject *loop, cl_watch *watch);
 /* Make the watch a ready node, or add the bits (any but 0) to the node that it
  * is already. 0 or -1 with MemoryError. */
 int cl_watch_push(LoopObject *loop, cl_watch *watch, unsigned bits);
+
+/* Runs a watch that was pushed, if it has not been run since: what its owner's
+ * method _on_ready() does, which a handle in the node's place calls. 0/-1 */
+int cl_watch_run(LoopObject *loop, cl_watch *watch);
+
+/* The nodes that are watches; each keeps the watch's owner alive. */
+extern const cl_node_ops cl_watch_node;
 
 /* Tell the poller what changed. 0 or -1 with an exception that refused() raised: the
  * rest stays in the list. Runs Python if something is refused. */

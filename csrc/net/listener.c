@@ -433,8 +433,18 @@ Listener_dealloc(PyObject *op)
     Py_DECREF(type);
 }
 
+static PyObject *
+Listener_on_ready(ListenerObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (cl_watch_run(self->n_loop, &self->n_watch) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef listener_methods[] = {
-    {"_resume", (PyCFunction)Listener_resume, METH_NOARGS, NULL}, {NULL}};
+    {"_on_ready", (PyCFunction)Listener_on_ready, METH_NOARGS, NULL},
+    {"_resume", (PyCFunction)Listener_resume, METH_NOARGS, NULL},
+    {NULL}};
 
 static PyType_Slot listener_slots[] = {
     {Py_tp_doc, "Accepts connections; made by the loop."},

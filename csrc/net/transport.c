@@ -824,6 +824,14 @@ Transport_call_connection_lost(TransportObject *self, PyObject *exception)
 
 /* ------------------------------------------------------------------- methods */
 
+static PyObject *
+Transport_on_ready(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (cl_watch_run(self->t_loop, &self->t_watch) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(Transport_close_doc,
              "close($self, /)\n--\n\n"
              "Send what is buffered, then close the connection and call "
@@ -1095,6 +1103,7 @@ static PyMethodDef common_methods[] = {
      Transport_get_protocol_doc},
     {"_call_connection_lost", (PyCFunction)Transport_call_connection_lost,
      METH_O, NULL},
+    {"_on_ready", (PyCFunction)Transport_on_ready, METH_NOARGS, NULL},
     {NULL}};
 
 static PyMethodDef reading_methods[] = {
