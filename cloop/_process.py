@@ -101,6 +101,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
+            self._give_up()
             self._close_pipes()
             if waiter is not None and not waiter.cancelled():
                 waiter.set_exception(error)
@@ -126,13 +127,20 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
                 protocol.pipe = loop._make_read_pipe_transport(pipe, protocol)
             self._pipes[fd] = protocol
 
+    def _give_up(self):
+        # The protocol never hears of a connection, nor of its end; who waits for the process must.
+        self._protocol = asyncio.SubprocessProtocol()
+        self._pipes = {fd: protocol for fd, protocol in self._pipes.items() if protocol is not None}
+        pending, self._pending_calls = self._pending_calls, None
+        for callback, data in pending or ():
+            if callback == self._call_connection_lost:
+                self._loop.call_soon(callback, *data)
+
     def _close_pipes(self):
         for protocol in self._pipes.values():
-            if protocol is not None:
-                protocol.pipe.close()
-        connected = {fd for fd, protocol in self._pipes.items() if protocol is not None}
+            protocol.pipe.close()
         for fd, pipe in enumerate((self._proc.stdin, self._proc.stdout, self._proc.stderr)):
-            if pipe is not None and fd not in connected:
+            if pipe is not None and fd not in self._pipes:
                 pipe.close()
 
 

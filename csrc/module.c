@@ -84,20 +84,19 @@ module_build_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 
 PyDoc_STRVAR(wakeup_fd_doc, "wakeup_fd()\n--\n\n"
                             "Return the process's signal wakeup descriptor "
-                            "without changing it, or -1; only\n"
-                            "in the main thread.");
+                            "without changing it, or -1, and\n"
+                            "its warn_on_full_buffer; only in the main "
+                            "thread.");
 
 static PyObject *
 module_wakeup_fd(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = state_of(module);
-    int fd = -1;
-    if (cl_is_signal_thread(st->main_thread)) {
-        fd = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
-        if (fd != -1)
-            (void)cl_set_wakeup_fd(st->set_wakeup_fd, fd);
-    }
-    return PyLong_FromLong(fd);
+    bool warns = true;
+    int fd = cl_is_signal_thread(st->main_thread)
+                 ? cl_signals_wakeup_fd(st, &warns)
+                 : -1;
+    return Py_BuildValue("(iO)", fd, warns ? Py_True : Py_False);
 }
 
 PyDoc_STRVAR(raw_fields_doc,

@@ -428,35 +428,19 @@ cl_handle_run(HandleObject *handle)
 
 /* -------------------------------------------------------------------- ready nodes */
 
-/* Whether the callback is a method of a cloop.Future, such as set_result: it can't
- * be a step of a task of asyncio's. */
-static inline bool
-is_of_future(LoopObject *loop, HandleObject *handle)
-{
-    PyObject *callback = handle->h_callback;
-    if (callback == NULL || !PyCFunction_CheckExact(callback))
-        return false;
-    PyObject *self = PyCFunction_GET_SELF(callback);
-    return self != NULL && Py_TYPE(self) == loop->l_st->FutureType;
-}
-
 static int
 node_run(LoopObject *loop, cl_node node)
 {
     HandleObject *handle = cl_node_pointer(node);
-    if (!is_of_future(loop, handle))
+    if (!cl_handle_is_of_future(loop->l_st, handle))
         cl_loop_forget_task(loop);
     return cl_handle_run(handle);
 }
 
-/* Nobody visits it for its owner once it leaves the ring. */
 static void
 node_drop(cl_node node, bool Py_UNUSED(lost))
 {
-    HandleObject *handle = cl_node_pointer(node);
-    if (Py_REFCNT(handle) > 1)
-        cl_handle_track(handle);
-    Py_DECREF(handle);
+    cl_handle_drop(cl_node_pointer(node));
 }
 
 static int

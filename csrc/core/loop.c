@@ -567,6 +567,26 @@ cl_loop_call_afterwards(LoopObject *loop, int status)
     return status;
 }
 
+/* What the table says, with a shortcut for handles, which most nodes are. */
+static inline int
+run_node(LoopObject *loop, cl_node node)
+{
+    if (cl_node_kind(node) != CL_NODE_HANDLE)
+        return ops_of(loop, node)->run(loop, node);
+    if (!cl_handle_is_of_future(loop->l_st, cl_node_pointer(node)))
+        cl_loop_forget_task(loop);
+    return cl_handle_run(cl_node_pointer(node));
+}
+
+static inline void
+drop_node(LoopObject *loop, cl_node node)
+{
+    if (cl_node_kind(node) != CL_NODE_HANDLE)
+        ops_of(loop, node)->drop(node, false);
+    else
+        cl_handle_drop(cl_node_pointer(node));
+}
+
 static int
 run_ready(LoopObject *loop)
 {
@@ -576,10 +596,11 @@ run_ready(LoopObject *loop)
     /* The ring may grow or be cleared under us, but positions stay. */
     while (result == 0 && loop->l_ready.r_head < end) {
         cl_node node = cl_ring_pop(&loop->l_ready);
-        const cl_node_ops *ops = ops_of(loop, node);
-        result =
-            loop->l_debug ? run_node_timed(loop, node) : ops->run(loop, node);
-        ops->drop(node, false); /* may do what a callback may */
+        if (loop->l_debug)
+            result = run_node_timed(loop, node);
+        else
+            result = run_node(loop, node);
+        drop_node(loop, node); /* may do what a callback may */
         result = cl_loop_afterwards(loop, result);
         cl_loop_scan_new(loop);
     }

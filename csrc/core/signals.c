@@ -1,6 +1,8 @@
 /* signals.c - see signals.h. */
 #include "core/signals.h"
 
+#include <fcntl.h>
+
 #include "core/errors.h"
 
 /* The pipe needs no node: the turn reads it whenever it has been marked. */
@@ -39,7 +41,12 @@ cl_signals_arm(LoopObject *loop)
     loop->l_signals_tried = true;
     if (loop->l_thread_id == 0 || !cl_is_signal_thread(st->main_thread))
         return;
-    int previous = cl_set_wakeup_fd(st->set_wakeup_fd, fd);
+    int previous;
+    bool warns;
+    if (cl_wakeup_read(&st->wakeup, st->set_wakeup_fd, &previous, &warns) &&
+        previous != -1 && previous != fd && fcntl(previous, F_GETFD) >= 0)
+        return; /* somebody else's, that is still open */
+    previous = cl_set_wakeup_fd(st->set_wakeup_fd, fd);
     if (previous == fd)
         return; /* add_signal_handler() set it and keeps it */
     /* Somebody else's stays, unless it has been closed and cannot be set again. */
@@ -47,6 +54,19 @@ cl_signals_arm(LoopObject *loop)
         return;
     loop->l_signals_armed = true;
     st->armed_fd = fd;
+}
+
+int
+cl_signals_wakeup_fd(cl_state *st, bool *warns)
+{
+    int fd;
+    *warns = true;
+    if (cl_wakeup_read(&st->wakeup, st->set_wakeup_fd, &fd, warns))
+        return fd;
+    fd = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
+    if (fd != -1)
+        (void)cl_set_wakeup_fd(st->set_wakeup_fd, fd);
+    return fd;
 }
 
 bool
@@ -61,7 +81,12 @@ cl_signals_handled(const LoopObject *loop)
 static void
 unset_wakeup_fd(cl_state *st, int fd)
 {
-    int current = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
+    int current;
+    bool warns;
+    if (cl_wakeup_read(&st->wakeup, st->set_wakeup_fd, &current, &warns) &&
+        current != fd)
+        return;
+    current = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
     if (current != fd)
         (void)cl_set_wakeup_fd(st->set_wakeup_fd, current);
 }

@@ -8,6 +8,7 @@
 #define CL_CORE_STATE_H
 
 #include "base/compat.h"
+#include "base/wakeup.h"
 
 /* clang-format off */
 
@@ -172,6 +173,7 @@ typedef struct cl_state {
     unsigned long main_thread; /* threading.main_thread().ident */
     unsigned forks; /* how many this process is away from the first */
     int armed_fd;   /* what we gave signal.set_wakeup_fd, or -1 */
+    cl_wakeup wakeup;
     /* futures/: whether asyncio's classes are laid out as we know them, and whether
      * ours are used (cloop/_futures.py decides) */
     bool layouts_fit;

@@ -272,7 +272,8 @@ do_handshake(TLSObject *self)
     if (status == CL_TLS_FAILED) {
         if (cl_error_is_exit() ||
             (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
-             !PyErr_ExceptionMatches(state_of(self)->tls->k_SSLError)))
+             !PyErr_ExceptionMatches(state_of(self)->tls->k_SSLError) &&
+             !PyErr_ExceptionMatches(PyExc_MemoryError)))
             return -1;
         cancel_timer_after_failure(self);
         return handshake_failed(self);
