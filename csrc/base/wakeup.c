@@ -15,7 +15,7 @@
 typedef struct {
     const int *start;
     size_t count;
-    int *before; /* owned copy */
+    int *copies[2]; /* owned: before anything was set, and after the first */
 } segment;
 
 typedef struct {
@@ -52,13 +52,16 @@ look_at_object(struct dl_phdr_info *info, size_t Py_UNUSED(size), void *arg)
 /* A plain loop: between the variables of an interpreter that a sanitizer instrumented
  * lies what memcpy() may not read. */
 __attribute__((no_sanitize("address", "thread"))) static bool
-copy_segment(segment *part)
+copy_segments(object *where, int n)
 {
-    part->before = malloc(part->count * sizeof(int));
-    if (part->before == NULL)
-        return false;
-    for (size_t i = 0; i < part->count; i++)
-        part->before[i] = ((const volatile int *)part->start)[i];
+    for (int s = 0; s < where->count; s++) {
+        segment *part = &where->segments[s];
+        int *copy = part->copies[n] = malloc(part->count * sizeof(int));
+        if (copy == NULL)
+            return false;
+        for (size_t i = 0; i < part->count; i++)
+            copy[i] = ((const volatile int *)part->start)[i];
+    }
     return true;
 }
 
@@ -81,9 +84,7 @@ set_wakeup(PyObject *set_wakeup_fd, int fd, bool warns, int *previous)
     return done;
 }
 
-/* Pairs that hold both numbers; those at `candidates` only, unless that is NULL. The
- * number of them; the first few through *pairs. */
-#define PAIRS_MAX 64
+#define PAIRS_MAX 16
 
 typedef struct {
     const int *pairs[PAIRS_MAX];
@@ -91,19 +92,21 @@ typedef struct {
     int count;
 } matches;
 
+/* The pairs that held {first, 0} at the second copy, and hold {second, 1} now. */
 __attribute__((no_sanitize("address", "thread"))) static void
-find_pairs(const object *where, int fd, int warns, matches *found)
+find_pairs(const object *where, int first, int second, matches *found)
 {
-    found->count = 0;
     for (int s = 0; s < where->count; s++) {
         const segment *part = &where->segments[s];
-        const volatile int *numbers = part->start;
+        const int *then = part->copies[1];
+        const volatile int *now = part->start;
         for (size_t i = 0; i + 1 < part->count && found->count < PAIRS_MAX;
              i++) {
-            if (numbers[i] != fd || numbers[i + 1] != warns)
+            if (then[i] != first || then[i + 1] != 0 || now[i] != second ||
+                now[i + 1] != 1)
                 continue;
             found->pairs[found->count] = &part->start[i];
-            found->before[found->count++] = &part->before[i];
+            found->before[found->count++] = &part->copies[0][i];
         }
     }
 }
@@ -135,7 +138,7 @@ pass_on(int from, int to)
 }
 
 static const volatile int *
-find(const object *where, PyObject *set_wakeup_fd)
+find(object *where, PyObject *set_wakeup_fd)
 {
     int fds[2], other, previous = -1, ignored;
     matches found = {.count = 0};
@@ -144,9 +147,10 @@ find(const object *where, PyObject *set_wakeup_fd)
         return NULL;
     other = fcntl(fds[1], F_DUPFD_CLOEXEC, 0);
     if (other >= 0 && set_wakeup(set_wakeup_fd, fds[1], false, &previous)) {
-        find_pairs(where, fds[1], false, &found);
+        bool copied = copy_segments(where, 1);
         (void)set_wakeup(set_wakeup_fd, other, true, &ignored);
-        keep_pairs(other, true, &found);
+        if (copied)
+            find_pairs(where, fds[1], other, &found);
         (void)set_wakeup(set_wakeup_fd, fds[1], true, &ignored);
         keep_pairs(fds[1], true, &found);
         if (found.count == 1 && found.before[0][0] == previous)
@@ -169,13 +173,13 @@ static void
 seek(cl_wakeup *wakeup, PyObject *set_wakeup_fd)
 {
     object where = {.inside = (uintptr_t)&PyErr_SetInterrupt};
-    bool copied = dl_iterate_phdr(look_at_object, &where) != 0;
-    for (int i = 0; i < where.count; i++)
-        copied &= copy_segment(&where.segments[i]);
-    if (copied)
+    if (dl_iterate_phdr(look_at_object, &where) != 0 &&
+        copy_segments(&where, 0))
         wakeup->u_pair = find(&where, set_wakeup_fd);
-    for (int i = 0; i < where.count; i++)
-        free(where.segments[i].before);
+    for (int i = 0; i < where.count; i++) {
+        free(where.segments[i].copies[0]);
+        free(where.segments[i].copies[1]);
+    }
 }
 
 #else
