@@ -366,3 +366,105 @@ def test_foreign_wakeup_descriptor_is_restored(loop, turn, loop_kind, handlers):
         os.close(reading)
         os.close(writing)
     assert restored == writing
+
+
+@pytest.mark.parametrize("warns", [False, True])
+@pytest.mark.parametrize("handlers", [False, True], ids=["", "with add_signal_handler"])
+def test_foreign_wakeup_descriptor_keeps_its_flag(script, loop_kind, handlers, warns):
+    """Setting it back sets warn_on_full_buffer: a program that lets its buffer run full on purpose was warned."""
+    if handlers and loop_kind == "asyncio":
+        pytest.skip("asyncio forgets the foreign descriptor")
+    process = script(
+        """
+        import contextlib, os, signal, socket, sys, time
+        reading, writing = socket.socketpair()
+        for end in reading, writing:
+            end.setblocking(False)
+        signal.signal(signal.SIGUSR1, lambda *args: None)
+        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=sys.argv[1] == "True")
+        loop = new_loop()
+        loop.run_until_complete(asyncio.sleep(0.001))
+        if sys.argv[2] == "True":
+            loop.add_signal_handler(signal.SIGUSR2, print)
+            loop.run_until_complete(asyncio.sleep(0.001))
+            loop.remove_signal_handler(signal.SIGUSR2)
+        loop.run_until_complete(asyncio.sleep(0.001))
+        loop.close()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                writing.send(b"x" * 65536)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        for _ in range(100):
+            pass
+        assert signal.set_wakeup_fd(-1) == writing.fileno()
+        """,
+        warns,
+        handlers,
+        popen=True,
+    )
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert ("wakeup fd" in err) == warns, err
+
+
+def test_foreign_wakeup_descriptor_is_never_taken_away(script, loop_kind):
+    """Not for a moment: a signal that came while it was would be lost to its owner."""
+    script(
+        """
+        import os, signal, sys, threading, time
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        os.set_blocking(writing, False)
+        received = []
+        signal.signal(signal.SIGUSR1, lambda *args: received.append(1))
+        signal.set_wakeup_fd(writing)
+        main, sent, stop = threading.main_thread().ident, [], threading.Event()
+
+        def send():
+            while not stop.is_set():
+                signal.pthread_kill(main, signal.SIGUSR1)
+                sent.append(1)
+                time.sleep(0.0002)  # that they do not merge more than they must
+
+        thread = threading.Thread(target=send)
+        handled, bytes_got = 0, 0
+        loop = new_loop()
+        thread.start()
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.run_until_complete(asyncio.sleep(0.0001))
+        stop.set()
+        thread.join()
+        time.sleep(0.01)
+        loop.close()
+        while True:
+            try:
+                bytes_got += len(os.read(reading, 65536))
+            except BlockingIOError:
+                break
+        assert bytes_got >= len(received) > 10, (bytes_got, len(received))
+        signal.set_wakeup_fd(-1)
+        """
+    )
+
+
+def test_a_failing_handler_does_not_cost_the_others_their_signals(cloop, new_loop):
+    class Failing(cloop.Loop):
+        def _handle_signal(self, number):
+            if number == signal.SIGUSR1:
+                raise MemoryError
+            super()._handle_signal(number)
+
+    loop = new_loop(Failing)
+    seen = []
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, 1)
+    loop.add_signal_handler(signal.SIGUSR2, seen.append, 2)
+    loop.call_soon(signal.raise_signal, signal.SIGUSR1)
+    loop.call_soon(signal.raise_signal, signal.SIGUSR2)
+    loop.call_soon(loop.call_later, 0.001, loop.stop)
+    with pytest.raises(MemoryError):
+        loop.run_forever()
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    assert seen == [2]
