@@ -6,7 +6,7 @@
  * descriptor is refused where it is named, the other because the owner may
  * close it next); changes between are told once, before the next poll.
  *
- * The poller may refuse a change (docs/decisions/0013). A watch whose want and
+ * The poller may refuse a change (docs/decisions/0014). A watch whose want and
  * have differ is in the list of changes until they agree or the owner was told,
  * and the loop does not sleep past the next attempt:
  *   - out of memory or of watches (-ENOMEM, -ENOSPC) may pass. It is tried again
