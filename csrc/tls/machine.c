@@ -140,9 +140,12 @@ wake_waiter(TLSObject *self, PyObject *exception)
                                                  Py_None)
                      : PyObject_CallMethodOneArg(waiter, st->str_set_exception,
                                                  exception);
+    int status = cancelled < 0 || (cancelled == 0 && result == NULL) ? -1 : 0;
+    if (status < 0 && self->x_waiter == NULL)
+        self->x_waiter = Py_NewRef(waiter); /* connection_lost() tries again */
     Py_DECREF(waiter);
     Py_XDECREF(result);
-    return cancelled < 0 || (cancelled == 0 && result == NULL) ? -1 : 0;
+    return status;
 }
 
 /* ---------------------------------------------------------------------- handshake */

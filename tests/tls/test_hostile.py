@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import sys
 
 import pytest
 
@@ -195,3 +196,53 @@ def test_what_others_get_in_a_turn_within_leaves_what_is_in_hand_alone(enters_co
         stage.turn()
         stage.turn()
     assert stage.reports == []
+
+
+@pytest.mark.parametrize("failing", ["_create_connection_transport", "_accept_connection2"])
+def test_maker_of_a_connection_hears_that_its_future_failed(new_loop, loop_class, loop_kind, contexts, failing):
+    """It was let go of before it had its result."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio's maker waits for ever")
+
+    class Future(asyncio.Future):
+        def set_result(self, value):
+            raise MemoryError
+
+    class Loop(loop_class):
+        def create_future(self):
+            return Future(loop=self) if sys._getframe(1).f_code.co_name == failing else super().create_future()
+
+    async def echo(reader, writer):
+        writer.write(await reader.readexactly(4))
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=contexts.server())
+        try:
+            address = server.sockets[0].getsockname()
+            reader, writer = await asyncio.open_connection(*address, ssl=contexts.client(), server_hostname="localhost")
+            try:
+                writer.write(b"data")
+                return await reader.read(4)
+            finally:
+                writer.close()
+        finally:
+            server.close()
+
+    loop = new_loop(Loop)
+    reports = []
+    loop.set_exception_handler(lambda loop, context: reports.append(context["message"]))
+    task = loop.create_task(main())
+    loop.run_until_complete(asyncio.wait([task], timeout=5))
+    assert task.done()
+    if failing == "_create_connection_transport":
+        assert isinstance(task.exception(), MemoryError)
+    else:
+        assert isinstance(task.exception(), ConnectionError) or task.result() in (b"", b"data")
+    for _ in range(3):
+        others = asyncio.all_tasks(loop)
+        if others:
+            loop.run_until_complete(asyncio.wait(others, timeout=5))
+    assert not asyncio.all_tasks(loop)
+    loop.run_until_complete(asyncio.sleep(0.01))
+    assert reports
