@@ -407,46 +407,41 @@ def test_foreign_wakeup_descriptor_keeps_its_flag(script, loop_kind, handlers, w
     assert ("wakeup fd" in err) == warns, err
 
 
-def test_foreign_wakeup_descriptor_is_never_taken_away(script, loop_kind):
-    """Not for a moment: a signal that came while it was would be lost to its owner."""
-    script(
-        """
-        import os, signal, sys, threading, time
-        reading, writing = os.pipe()
-        os.set_blocking(reading, False)
-        os.set_blocking(writing, False)
-        received = []
-        signal.signal(signal.SIGUSR1, lambda *args: received.append(1))
-        signal.set_wakeup_fd(writing)
-        main, sent, stop = threading.main_thread().ident, [], threading.Event()
+def test_foreign_wakeup_descriptor_gets_every_signal(cloop, python, write_script):
+    """Whenever another is set for a moment, to see whose there is, a signal comes."""
+    process = python(
+        write_script(
+            """
+        import asyncio, os, signal, socket
+        reading, writing = socket.socketpair()
+        for end in reading, writing:
+            end.setblocking(False)
+        real, sent = signal.set_wakeup_fd, []
 
-        def send():
-            while not stop.is_set():
-                signal.pthread_kill(main, signal.SIGUSR1)
+        def set_wakeup_fd(fd, **options):
+            previous = real(fd, **options)
+            if fd != writing.fileno():
                 sent.append(1)
-                time.sleep(0.0002)  # that they do not merge more than they must
+                os.kill(os.getpid(), signal.SIGUSR1)
+            return previous
 
-        thread = threading.Thread(target=send)
-        handled, bytes_got = 0, 0
-        loop = new_loop()
-        thread.start()
-        end = time.monotonic() + 0.5
-        while time.monotonic() < end:
-            loop.run_until_complete(asyncio.sleep(0))
-            loop.run_until_complete(asyncio.sleep(0.0001))
-        stop.set()
-        thread.join()
-        time.sleep(0.01)
+        signal.signal(signal.SIGUSR1, lambda *args: None)
+        signal.set_wakeup_fd = set_wakeup_fd  # before anybody has it
+        import cloop
+        loop = cloop.new_event_loop()
+        real(writing.fileno())
+        for _ in range(5):
+            loop.run_until_complete(asyncio.sleep(0.001))
         loop.close()
-        while True:
-            try:
-                bytes_got += len(os.read(reading, 65536))
-            except BlockingIOError:
-                break
-        assert bytes_got >= len(received) > 10, (bytes_got, len(received))
-        signal.set_wakeup_fd(-1)
+        try:
+            got = len(reading.recv(1000))
+        except BlockingIOError:
+            got = 0
+        print(got - len(sent), real(-1) == writing.fileno())
         """
+        )
     )
+    assert process.stdout.split() == ["0", "True"], process.stderr
 
 
 def test_a_failing_handler_does_not_cost_the_others_their_signals(cloop, new_loop):
