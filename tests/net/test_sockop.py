@@ -857,7 +857,7 @@ def test_exception_within_a_batch_loses_no_readiness(new_loop, loop_class, loop_
 
     loop = new_loop(Loop)
     pairs = [socket.socketpair() for _ in range(5)]
-    for ours, theirs in pairs:
+    for ours, _ in pairs:
         ours.setblocking(False)
     tasks = [loop.create_task(loop.sock_recv(ours, 10)) for ours, _ in pairs]
     loop.call_soon(loop.stop)
