@@ -8,7 +8,7 @@
 #define CL_CORE_STATE_H
 
 #include "base/compat.h"
-#include "base/wakeup.h"
+#include "core/wakeup.h"
 
 /* clang-format off */
 

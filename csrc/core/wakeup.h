@@ -8,8 +8,8 @@
  * that follows. What was set before is set again, with the flag that it had, and gets
  * the signals that came meanwhile. Where that fails (another object format, a Python that
  * keeps it elsewhere) nothing is known. */
-#ifndef CL_BASE_WAKEUP_H
-#define CL_BASE_WAKEUP_H
+#ifndef CL_CORE_WAKEUP_H
+#define CL_CORE_WAKEUP_H
 
 #include "base/compat.h"
 

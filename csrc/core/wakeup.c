@@ -1,5 +1,5 @@
 /* wakeup.c - see wakeup.h. */
-#include "base/wakeup.h"
+#include "core/wakeup.h"
 
 #ifdef __linux__
 
