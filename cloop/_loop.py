@@ -67,7 +67,7 @@ class Loop(LoopCore, *_BEHIND):
         if self._debug:
             logger.debug("Close %r", self)
         dropped = not self._signal_handlers or self._drop_signal_handlers()
-        if self._has_wakeup_fd(wakeup_fd()):
+        if self._has_wakeup_fd(wakeup_fd()[0]):
             signal.set_wakeup_fd(-1)  # a closed one's number had become ours
         self._close_core(not dropped)
         self._executor_shutdown_called = True
@@ -338,11 +338,11 @@ class Loop(LoopCore, *_BEHIND):
         cannot be caught or outside the main thread, TypeError for a coroutine. See
         asyncio's loop.add_signal_handler.
         """
-        previous = wakeup_fd()
+        previous, warns = wakeup_fd()
         super().add_signal_handler(sig, callback, *args)
         self._owe_polls()
         if previous != -1 and not self._has_wakeup_fd(previous):
-            self._lent_wakeup_fd = previous
+            self._lent_wakeup_fd = previous, warns
 
     def remove_signal_handler(self, sig):
         """Remove the handler of a signal; return whether there was one.
@@ -356,10 +356,10 @@ class Loop(LoopCore, *_BEHIND):
         return removed
 
     def _give_back_wakeup_fd(self):
-        lent = self.__dict__.pop("_lent_wakeup_fd", -1)
+        lent, warns = self.__dict__.pop("_lent_wakeup_fd", (-1, True))
         if lent != -1:
             try:
-                signal.set_wakeup_fd(lent)
+                signal.set_wakeup_fd(lent, warn_on_full_buffer=warns)
             except (ValueError, OSError) as error:  # closed by its owner meanwhile
                 logger.info("set_wakeup_fd(%d) failed: %s", lent, error)
         self._arm_signals()

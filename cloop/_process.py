@@ -126,6 +126,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
+            self._give_up()
             self._close_pipes()
             if waiter is not None and not waiter.cancelled():
                 waiter.set_exception(error)
@@ -151,13 +152,20 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
                 protocol.pipe = loop._make_read_pipe_transport(pipe, protocol)
             self._pipes[fd] = protocol
 
+    def _give_up(self):
+        # The protocol never hears of a connection, nor of its end; who waits for the process must.
+        self._protocol = asyncio.SubprocessProtocol()
+        self._pipes = {fd: protocol for fd, protocol in self._pipes.items() if protocol is not None}
+        pending, self._pending_calls = self._pending_calls, None
+        for callback, data in pending or ():
+            if callback == self._call_connection_lost:
+                self._loop.call_soon(callback, *data)
+
     def _close_pipes(self):
         for protocol in self._pipes.values():
-            if protocol is not None:
-                protocol.pipe.close()
-        connected = {fd for fd, protocol in self._pipes.items() if protocol is not None}
+            protocol.pipe.close()
         for fd, pipe in enumerate((self._proc.stdin, self._proc.stdout, self._proc.stderr)):
-            if pipe is not None and fd not in connected:
+            if pipe is not None and fd not in self._pipes:
                 pipe.close()
 
 
@@ -313,18 +321,18 @@ class _Pidfd:
 
 def _watch(loop, transport):
     try:
-        pidfd = _Pidfd(transport.get_pid())
-        loop._add_reader(pidfd.fileno(), _has_ended, loop, transport, pidfd)
-    except OSError:
-        # An old kernel, no descriptor left, or somebody else has waited for it.
-        name = "cloop-waitpid-%d" % transport.get_pid()
-        thread = threading.Thread(target=_wait_for, args=(loop, transport), name=name, daemon=True)
         try:
-            thread.start()
-        except RuntimeError:  # nor a thread: without a watcher it must not run
+            pidfd = _Pidfd(transport.get_pid())
+            loop._add_reader(pidfd.fileno(), _has_ended, loop, transport, pidfd)
+        except (OSError, MemoryError):
+            # An old kernel, no descriptor or memory left, or somebody else has waited for it.
+            name = "cloop-waitpid-%d" % transport.get_pid()
+            threading.Thread(target=_wait_for, args=(loop, transport), name=name, daemon=True).start()
+    except Exception:  # nor a thread: without a watcher it must not run
+        with contextlib.suppress(ProcessLookupError):
             transport.kill()
-            _publish(transport)
-            raise
+        _publish(transport)
+        raise
 
 
 def _has_ended(loop, transport, pidfd):

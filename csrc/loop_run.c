@@ -10,6 +10,9 @@
 
 /* -------------------------------------------------------------------- running */
 
+/* How often to try again. */
+#define UNMARK_ATTEMPTS 10
+
 static int
 check_running(LoopObject *loop)
 {
@@ -55,6 +58,12 @@ track_origin(LoopObject *loop, bool enabled)
     return result == NULL ? -1 : 0;
 }
 
+static int
+stop_tracking(LoopObject *loop)
+{
+    return loop->l_origin_enabled ? track_origin(loop, false) : 0;
+}
+
 /* Installs the loop's hooks for async generators; the old ones come back in
  * `hooks`, to be put back by cl_asyncgen_hooks_swap(). */
 static int
@@ -93,6 +102,26 @@ set_running_loop(LoopObject *loop, PyObject *running)
     return result == NULL ? -1 : 0;
 }
 
+/* No loop runs in this thread any more. A mark that stayed would keep every other
+ * loop from running: where the function that asyncio's modules have fails, that of
+ * asyncio itself does it, and it may be out of memory for the moment. 0/-1 */
+static int
+unset_running_loop(LoopObject *loop)
+{
+    PyObject *error = NULL;
+    cl_first_error(&error, set_running_loop(loop, Py_None));
+    for (int i = 0; error != NULL && i < UNMARK_ATTEMPTS; i++) {
+        PyObject *result =
+            PyObject_CallOneArg(loop->l_st->set_running_loop, Py_None);
+        if (result != NULL) {
+            Py_DECREF(result);
+            break;
+        }
+        PyErr_Clear();
+    }
+    return cl_raise_first(error);
+}
+
 static int
 run_once(LoopObject *loop)
 {
@@ -118,12 +147,17 @@ static int
 run(LoopObject *loop)
 {
     cl_asyncgen_hooks hooks = {NULL, NULL};
+    PyObject *error = NULL;
     int status = -1;
 
     if (refresh_if_changed(loop) < 0 ||
-        (loop->l_debug && track_origin(loop, true) < 0) ||
-        set_asyncgen_hooks(loop, &hooks) < 0)
+        (loop->l_debug && track_origin(loop, true) < 0))
         return -1;
+    if (set_asyncgen_hooks(loop, &hooks) < 0) {
+        cl_first_error(&error, -1);
+        cl_first_error(&error, stop_tracking(loop));
+        return cl_raise_first(error);
+    }
     if (set_running_loop(loop, (PyObject *)loop) == 0) {
         loop->l_thread_id = PyThread_get_thread_ident();
         loop->l_signals_tried = false;
@@ -137,17 +171,13 @@ run(LoopObject *loop)
         loop->l_thread_id = 0;
     }
 
-    PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
+    cl_first_error(&error, status);
     cl_loop_forget_task(loop);
     cl_signals_disarm(loop);
-    if (set_running_loop(loop, Py_None) < 0)
-        status = -1;
-    if (loop->l_origin_enabled && track_origin(loop, false) < 0)
-        status = -1;
+    cl_first_error(&error, unset_running_loop(loop));
+    cl_first_error(&error, stop_tracking(loop));
     restore_asyncgen_hooks(&hooks);
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
-    return status;
+    return cl_raise_first(error);
 }
 
 PyDoc_STRVAR(Loop_run_forever_doc,

@@ -8,7 +8,10 @@
 #include "core/fork.h"
 #include "core/handle.h"
 #include "core/method.h"
+#include "core/node.h"
+#include "core/signals.h"
 #include "core/state.h"
+#include "core/watch.h"
 #include "futures/future.h"
 #include "futures/iter.h"
 #include "futures/layout.h"
@@ -105,20 +108,19 @@ module_build_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 
 PyDoc_STRVAR(wakeup_fd_doc, "wakeup_fd()\n--\n\n"
                             "Return the process's signal wakeup descriptor "
-                            "without changing it, or -1; only\n"
-                            "in the main thread.");
+                            "without changing it, or -1, and\n"
+                            "its warn_on_full_buffer; only in the main "
+                            "thread.");
 
 static PyObject *
 module_wakeup_fd(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = state_of(module);
-    int fd = -1;
-    if (cl_is_signal_thread(st->main_thread)) {
-        fd = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
-        if (fd != -1)
-            (void)cl_set_wakeup_fd(st->set_wakeup_fd, fd);
-    }
-    return PyLong_FromLong(fd);
+    bool warns = true;
+    int fd = cl_is_signal_thread(st->main_thread)
+                 ? cl_signals_wakeup_fd(st, &warns)
+                 : -1;
+    return Py_BuildValue("(iO)", fd, warns ? Py_True : Py_False);
 }
 
 PyDoc_STRVAR(raw_fields_doc,
@@ -218,7 +220,7 @@ module_pidfd_open(PyObject *Py_UNUSED(module), PyObject *arg)
     int fd = cl_pidfd_open((pid_t)pid);
     if (fd >= 0)
         return PyLong_FromLong(fd);
-    cl_raise_errno(fd);
+    cl_raise_os_error(fd);
     return NULL;
 }
 
@@ -408,6 +410,14 @@ done:
     return status;
 }
 
+static void
+setup_nodes(cl_state *st)
+{
+#define NODE(kind, ops) st->node_ops[CL_NODE_##kind] = &ops;
+    CL_STATE_NODES(NODE)
+#undef NODE
+}
+
 static int
 setup_types(PyObject *module, cl_state *st)
 {
@@ -445,6 +455,7 @@ module_exec(PyObject *module)
     cl_state *st = state_of(module);
     st->module = module;
     choose_gather(st, getenv("CLOOP_GATHER"));
+    setup_nodes(st);
     if (setup_imports(st) < 0 || setup_names(st) < 0 ||
         setup_optional_imports(st) < 0 || probe_callback_source(st) < 0 ||
         probe_transports(st) < 0 || setup_threads(module, st) < 0 ||

@@ -146,7 +146,7 @@ leave(LoopObject *loop)
     loop->l_fork = CL_FORK_INHERITED;
     loop->l_forked = true;
     loop->l_fork_generation = loop->l_watches.wt_generation;
-    loop->l_skip_until = 0; /* the next turn polls */
+    loop->l_skip_ticks = 0; /* the next turn polls */
     loop->l_ancestor = 0;
     leave_poller(loop, elsewhere);
     cl_watch_forget_poller(loop);

@@ -116,8 +116,35 @@ cl_handle_track(HandleObject *handle)
     }
 }
 
-/* Visits what the handle owns, for the traverse of its sole owner. */
-int cl_handle_traverse(HandleObject *handle, visitproc visit, void *arg);
+/* Whether the callback is a method of a cloop.Future, such as set_result: it can't
+ * be a step of a task of asyncio's. */
+static inline bool
+cl_handle_is_of_future(const cl_state *st, const HandleObject *handle)
+{
+    PyObject *callback = handle->h_callback;
+    if (callback == NULL || !PyCFunction_CheckExact(callback))
+        return false;
+    PyObject *self = PyCFunction_GET_SELF(callback);
+    return self != NULL && Py_TYPE(self) == st->FutureType;
+}
+
+/* Drops the reference of a handle's node: nobody visits it for its owner once it has
+ * left the ring. Runs Python (destructors). */
+static inline void
+cl_handle_drop(HandleObject *handle)
+{
+    if (Py_REFCNT(handle) > 1)
+        cl_handle_track(handle);
+    Py_DECREF(handle);
+}
+
+/* Visits a handle of the ready ring or the heap: what it owns, if that is its only
+ * owner and it is outside the collector's lists. */
+int cl_handle_visit(HandleObject *handle, visitproc visit, void *arg);
+
+/* Nodes that are a HandleObject or TimerHandleObject, and those that are an
+ * asyncio.Handle made by Python code, whose _run() is called. */
+extern const cl_node_ops cl_handle_node, cl_foreign_node;
 
 /* Frees the handles that the loop keeps for reuse. */
 void cl_handle_free_spares(LoopObject *loop);

@@ -2,7 +2,9 @@
 #include "core/signals.h"
 
 #include <errno.h>
+#include <fcntl.h>
 
+#include "core/errors.h"
 #include "core/fork.h"
 
 /* They need no node: the turn reads them whenever they have been marked. */
@@ -84,7 +86,12 @@ cl_signals_arm(LoopObject *loop)
     loop->l_signals_tried = true;
     if (loop->l_thread_id == 0 || !cl_is_signal_thread(st->main_thread))
         return;
-    int previous = cl_set_wakeup_fd(st->set_wakeup_fd, fd);
+    int previous;
+    bool warns;
+    if (cl_wakeup_read(&st->wakeup, st->set_wakeup_fd, &previous, &warns) &&
+        previous != -1 && previous != fd && fcntl(previous, F_GETFD) >= 0)
+        return; /* somebody else's, that is still open */
+    previous = cl_set_wakeup_fd(st->set_wakeup_fd, fd);
     if (previous == fd)
         return; /* add_signal_handler() set it and keeps it */
     /* Somebody else's stays, unless it has been closed and cannot be set again. */
@@ -92,6 +99,19 @@ cl_signals_arm(LoopObject *loop)
         return;
     loop->l_signals_armed = true;
     st->armed_fd = fd;
+}
+
+int
+cl_signals_wakeup_fd(cl_state *st, bool *warns)
+{
+    int fd;
+    *warns = true;
+    if (cl_wakeup_read(&st->wakeup, st->set_wakeup_fd, &fd, warns))
+        return fd;
+    fd = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
+    if (fd != -1)
+        (void)cl_set_wakeup_fd(st->set_wakeup_fd, fd);
+    return fd;
 }
 
 bool
@@ -106,7 +126,12 @@ cl_signals_handled(const LoopObject *loop)
 static void
 unset_wakeup_fd(cl_state *st, int fd)
 {
-    int current = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
+    int current;
+    bool warns;
+    if (cl_wakeup_read(&st->wakeup, st->set_wakeup_fd, &current, &warns) &&
+        current != fd)
+        return;
+    current = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
     if (current != fd)
         (void)cl_set_wakeup_fd(st->set_wakeup_fd, current);
 }
@@ -127,12 +152,27 @@ cl_signals_disarm(LoopObject *loop)
     unset_wakeup_fd(st, fd);
 }
 
+/* loop._handle_signal(number): 0/-1 */
+static int
+handle_signal(LoopObject *loop, long signal)
+{
+    PyObject *number = PyLong_FromLong(signal);
+    PyObject *done =
+        number == NULL
+            ? NULL
+            : PyObject_CallMethodOneArg(
+                  (PyObject *)loop, loop->l_st->str__handle_signal, number);
+    Py_XDECREF(number);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 int
 cl_signals_deliver(LoopObject *loop)
 {
     unsigned char bytes[256];
-    int count, result = 0;
-    PyObject *number = NULL;
+    int count;
+    PyObject *error = NULL;
 
     loop->l_pipe_ready = false;
     while (cl_inbox_read(&loop->l_inbox, bytes, (int)sizeof(bytes)) ==
@@ -143,26 +183,16 @@ cl_signals_deliver(LoopObject *loop)
             loop->l_sigsock.s_read_fd < 0
                 ? 0
                 : cl_sigsock_read(&loop->l_sigsock, bytes, (int)sizeof(bytes));
-        for (int i = 0; i < count && result == 0; i++) {
-            if (!cl_signals_handled(loop))
-                continue;
-            number = PyLong_FromLong(bytes[i]);
-            PyObject *done = number == NULL
-                                 ? NULL
-                                 : PyObject_CallMethodOneArg(
-                                       (PyObject *)loop,
-                                       loop->l_st->str__handle_signal, number);
-            if (done == NULL)
-                result = -1;
-            Py_XDECREF(done);
-            Py_CLEAR(number);
+        /* Each is handled, whatever the others raise: they are not read again. */
+        for (int i = 0; i < count; i++) {
+            if (cl_signals_handled(loop))
+                cl_first_error(&error, handle_signal(loop, bytes[i]));
         }
-    } while (count > 0 && result == 0);
+    } while (count > 0);
 
     /* After the pipe is empty: a handler may raise KeyboardInterrupt. */
-    if (result == 0 && PyErr_CheckSignals() < 0)
-        result = -1;
-    return result;
+    cl_first_error(&error, PyErr_CheckSignals());
+    return cl_raise_first(error);
 }
 
 /* Its sockets are shared with the parent: it gets others, so that nothing is lost

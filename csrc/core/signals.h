@@ -20,6 +20,10 @@
 void cl_signals_arm(LoopObject *loop);
 void cl_signals_disarm(LoopObject *loop);
 
+/* The process's wakeup descriptor, -1 if there is none, without touching it where that is
+ * possible (core/wakeup.h), and whether it warns when it is full. Main thread only. */
+int cl_signals_wakeup_fd(cl_state *st, bool *warns);
+
 /* Whether add_signal_handler() has been used and not undone. */
 bool cl_signals_handled(const LoopObject *loop);
 

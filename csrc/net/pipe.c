@@ -56,9 +56,9 @@ descriptor(PipeObject *self)
 /* asyncio's _fatal_error(): 0, or -1 for what must leave the loop. Of those that
  * read only EIO is nothing special: a terminal says so at its end. */
 static int
-fatal(PipeObject *self, const char *message)
+fatal(TransportObject *base, const char *message)
 {
-    TransportObject *base = base_of(self);
+    PipeObject *self = (PipeObject *)base;
     LoopObject *loop = base->t_loop;
     if (cl_error_is_exit())
         return -1;
@@ -161,7 +161,7 @@ got_nothing(PipeObject *self, ssize_t got)
     if (not_now(got))
         return 0;
     cl_raise_errno((int)got);
-    return fatal(self, "Fatal read error on pipe transport");
+    return fatal(base_of(self), "Fatal read error on pipe transport");
 }
 
 static int
@@ -171,7 +171,8 @@ read_into_buffer(PipeObject *self)
     Py_buffer view;
     int held = cl_transport_get_buffer(base, &view);
     if (held <= 0)
-        return fatal(self, "Fatal error: protocol.get_buffer() call failed.");
+        return fatal(base_of(self),
+                     "Fatal error: protocol.get_buffer() call failed.");
     int fd = descriptor(self);
     ssize_t got = fd < 0 ? fd : read(fd, view.buf, (size_t)view.len);
     if (fd >= 0 && got < 0)
@@ -181,7 +182,7 @@ read_into_buffer(PipeObject *self)
         return got_nothing(self, got);
     return cl_transport_buffer_updated(base, got) == 0
                ? 0
-               : fatal(self,
+               : fatal(base_of(self),
                        "Fatal error: protocol.buffer_updated() call failed.");
 }
 
@@ -196,7 +197,7 @@ read_ready(PipeObject *self)
     if (got <= 0)
         return got_nothing(self, got);
     if (data == NULL)
-        return fatal(self, "Fatal read error on pipe transport");
+        return fatal(base, "Fatal read error on pipe transport");
     /* What it raises is the loop's, and the transport goes on. */
     int status = cl_transport_tell(base, base->t_loop->l_st->str_data_received,
                                    data, NULL);
@@ -205,12 +206,6 @@ read_ready(PipeObject *self)
 }
 
 /* ------------------------------------------------------------------------ writing */
-
-static int
-want(PipeObject *self, unsigned direction, bool on)
-{
-    return cl_transport_want(base_of(self), direction, on);
-}
 
 /* The reader is gone. */
 static int
@@ -247,7 +242,7 @@ write_failed(PipeObject *self, ssize_t err)
 {
     self->p_refused++;
     cl_raise_errno((int)err);
-    return fatal(self, "Fatal write error on pipe transport");
+    return fatal(base_of(self), "Fatal write error on pipe transport");
 }
 
 static int
@@ -256,18 +251,21 @@ write_ready(PipeObject *self)
     TransportObject *base = base_of(self);
     struct iovec parts[PARTS_MAX];
     int count = cl_wqueue_peek(&self->p_queue, parts, PARTS_MAX);
-    if (count == 0)
-        return want(self, CL_WRITE, false);
+    if (count == 0) {
+        cl_transport_want(base, CL_WRITE, false);
+        return 0;
+    }
     ssize_t written = write_parts(self, parts, count);
     if (written < 0) {
         cl_wqueue_clear(&self->p_queue);
-        return want(self, CL_WRITE, false) < 0 ? -1
-                                               : write_failed(self, written);
+        cl_transport_want(base, CL_WRITE, false);
+        return write_failed(self, written);
     }
     cl_wqueue_consume(&self->p_queue, (size_t)written);
     if (self->p_queue.wq_size > 0)
         return 0;
-    if (want(self, CL_WRITE, false) < 0 || cl_transport_maybe_resume(base) < 0)
+    cl_transport_want(base, CL_WRITE, false);
+    if (cl_transport_maybe_resume(base) < 0)
         return -1;
     if (!(base->t_flags & CL_T_CLOSING) || base->t_conn_lost ||
         self->p_queue.wq_size > 0)
@@ -300,8 +298,10 @@ write_buffer(PipeObject *self, PyObject *object, const char *data, size_t size)
                      : cl_wqueue_append(&self->p_queue, rest,
                                         object == NULL ? 0 : (size_t)written);
     Py_XDECREF(rest);
-    if (status < 0 || (first && want(self, CL_WRITE, true) < 0))
+    if (status < 0)
         return -1;
+    if (first)
+        cl_transport_want(base_of(self), CL_WRITE, true);
     return cl_transport_maybe_pause(base_of(self));
 }
 
@@ -412,8 +412,7 @@ static int
 run_events(PipeObject *self, unsigned bits, bool reads)
 {
     TransportObject *base = base_of(self);
-    if ((bits & CL_START) && !(base->t_flags & CL_T_GONE) &&
-        cl_transport_started(base) < 0)
+    if ((bits & (CL_START | CL_LOST)) && cl_transport_run(base, bits) < 0)
         return -1;
     if ((bits & CL_READ) && (base->t_watch.w_want & CL_READ) &&
         (reads ? read_ready(self) : hung_up(self)) < 0)
@@ -491,8 +490,12 @@ closing(TransportObject *base)
 }
 
 static const cl_transport_ops pipe_ops = {
-    .watch = {.ready = cl_watch_push, .run = run, .evicted = evicted},
+    .watch = {.ready = cl_watch_push,
+              .run = run,
+              .refused = cl_transport_refused,
+              .evicted = evicted},
     .buffered = buffered,
+    .fatal = fatal,
     .drop_buffer = drop_buffer,
     .gone = gone,
     .closing = closing,

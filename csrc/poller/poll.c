@@ -148,9 +148,9 @@ watch(poll_set *set, int fd, uint32_t generation, unsigned want)
     if (err < 0)
         forget(set, fd);
     if (err == 0)
-        err = reserve(watched, watched->count + 1);
-    if (err == 0)
         err = reserve_slot(set, fd);
+    if (err == 0 && set->slot_of[fd] < 0)
+        err = reserve(watched, watched->count + 1);
     if (err < 0)
         return err;
     int slot = set->slot_of[fd];

@@ -35,6 +35,8 @@ bio_write(BIO *bio, const char *data, int size)
     if (self == NULL || (self->x_flags & CL_X_MUTE))
         return -1;
     if (cl_buffer_append(&self->x_out, data, (size_t)size) < 0) {
+        /* Those of the last read would make it look as if it should be tried again. */
+        api_of(self)->BIO_clear_flags(bio, CL_BIO_RETRY_FLAGS);
         self->x_flags |= CL_X_NO_MEMORY;
         return -1;
     }
@@ -272,6 +274,12 @@ cl_engine_call(TLSObject *self, PyObject *method)
     int status = status_of(self, result);
     Py_DECREF(sslobj);
     Py_XDECREF(result);
+    if (self->x_flags &
+        CL_X_NO_MEMORY) { /* a record is lost, whatever came of it */
+        PyErr_Clear();
+        PyErr_NoMemory();
+        status = CL_TLS_FAILED;
+    }
     return collect_after(self, status);
 }
 

@@ -141,9 +141,12 @@ wake_waiter(TLSObject *self, PyObject *exception)
                                                  Py_None)
                      : PyObject_CallMethodOneArg(waiter, st->str_set_exception,
                                                  exception);
+    int status = cancelled < 0 || (cancelled == 0 && result == NULL) ? -1 : 0;
+    if (status < 0 && self->x_waiter == NULL)
+        self->x_waiter = Py_NewRef(waiter); /* connection_lost() tries again */
     Py_DECREF(waiter);
     Py_XDECREF(result);
-    return cancelled < 0 || (cancelled == 0 && result == NULL) ? -1 : 0;
+    return status;
 }
 
 /* ---------------------------------------------------------------------- handshake */
@@ -273,7 +276,8 @@ do_handshake(TLSObject *self)
     if (status == CL_TLS_FAILED) {
         if (cl_error_is_exit() ||
             (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
-             !PyErr_ExceptionMatches(state_of(self)->tls->k_SSLError)))
+             !PyErr_ExceptionMatches(state_of(self)->tls->k_SSLError) &&
+             !PyErr_ExceptionMatches(PyExc_MemoryError)))
             return -1;
         cancel_timer_after_failure(self);
         return handshake_failed(self);

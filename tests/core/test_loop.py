@@ -584,3 +584,25 @@ def test_deep_recursion_of_a_callback_is_reported(loop, turn, reports):
     finally:
         sys.setrecursionlimit(limit)
     assert [type(report["exception"]) for report in reports] == [RecursionError]
+
+
+def test_mark_of_the_running_loop_goes_though_taking_it_away_fails(loop, new_loop, loop_kind, monkeypatch):
+    """It stayed, and no loop could be run in the thread any more."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio's stays")
+    real = asyncio.events._set_running_loop
+
+    def failing(running):
+        if running is None:
+            raise MemoryError
+        real(running)
+
+    monkeypatch.setattr(asyncio.events, "_set_running_loop", failing)
+    loop.call_soon(loop.stop)
+    with pytest.raises(MemoryError):
+        loop.run_forever()
+    monkeypatch.setattr(asyncio.events, "_set_running_loop", real)
+    assert not loop.is_running() and asyncio._get_running_loop() is None
+    other = new_loop()
+    other.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))

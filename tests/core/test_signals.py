@@ -366,3 +366,100 @@ def test_foreign_wakeup_descriptor_is_restored(loop, turn, loop_kind, handlers):
         os.close(reading)
         os.close(writing)
     assert restored == writing
+
+
+@pytest.mark.parametrize("warns", [False, True])
+@pytest.mark.parametrize("handlers", [False, True], ids=["", "with add_signal_handler"])
+def test_foreign_wakeup_descriptor_keeps_its_flag(script, loop_kind, handlers, warns):
+    """Setting it back sets warn_on_full_buffer: a program that lets its buffer run full on purpose was warned."""
+    if handlers and loop_kind == "asyncio":
+        pytest.skip("asyncio forgets the foreign descriptor")
+    process = script(
+        """
+        import contextlib, os, signal, socket, sys, time
+        reading, writing = socket.socketpair()
+        for end in reading, writing:
+            end.setblocking(False)
+        signal.signal(signal.SIGUSR1, lambda *args: None)
+        signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=sys.argv[1] == "True")
+        loop = new_loop()
+        loop.run_until_complete(asyncio.sleep(0.001))
+        if sys.argv[2] == "True":
+            loop.add_signal_handler(signal.SIGUSR2, print)
+            loop.run_until_complete(asyncio.sleep(0.001))
+            loop.remove_signal_handler(signal.SIGUSR2)
+        loop.run_until_complete(asyncio.sleep(0.001))
+        loop.close()
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                writing.send(b"x" * 65536)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        for _ in range(100):
+            pass
+        assert signal.set_wakeup_fd(-1) == writing.fileno()
+        """,
+        warns,
+        handlers,
+        popen=True,
+    )
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert ("wakeup fd" in err) == warns, err
+
+
+def test_foreign_wakeup_descriptor_gets_every_signal(cloop, python, write_script):
+    """Whenever another is set for a moment, to see whose there is, a signal comes."""
+    process = python(
+        write_script(
+            """
+        import asyncio, os, signal, socket
+        reading, writing = socket.socketpair()
+        for end in reading, writing:
+            end.setblocking(False)
+        real, sent = signal.set_wakeup_fd, []
+
+        def set_wakeup_fd(fd, **options):
+            previous = real(fd, **options)
+            if fd != writing.fileno():
+                sent.append(1)
+                os.kill(os.getpid(), signal.SIGUSR1)
+            return previous
+
+        signal.signal(signal.SIGUSR1, lambda *args: None)
+        signal.set_wakeup_fd = set_wakeup_fd  # before anybody has it
+        import cloop
+        loop = cloop.new_event_loop()
+        real(writing.fileno())
+        for _ in range(5):
+            loop.run_until_complete(asyncio.sleep(0.001))
+        loop.close()
+        try:
+            got = len(reading.recv(1000))
+        except BlockingIOError:
+            got = 0
+        print(got - len(sent), real(-1) == writing.fileno())
+        """
+        )
+    )
+    assert process.stdout.split() == ["0", "True"], process.stderr
+
+
+def test_a_failing_handler_does_not_cost_the_others_their_signals(cloop, new_loop):
+    class Failing(cloop.Loop):
+        def _handle_signal(self, number):
+            if number == signal.SIGUSR1:
+                raise MemoryError
+            super()._handle_signal(number)
+
+    loop = new_loop(Failing)
+    seen = []
+    loop.add_signal_handler(signal.SIGUSR1, seen.append, 1)
+    loop.add_signal_handler(signal.SIGUSR2, seen.append, 2)
+    loop.call_soon(signal.raise_signal, signal.SIGUSR1)
+    loop.call_soon(signal.raise_signal, signal.SIGUSR2)
+    loop.call_soon(loop.call_later, 0.001, loop.stop)
+    with pytest.raises(MemoryError):
+        loop.run_forever()
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    assert seen == [2]

@@ -837,3 +837,41 @@ def test_no_message_is_lost_or_read_by_another(native, loop, seed):
 
     loop.run_until_complete(main())
     assert loop.metrics()["watched"] == 0
+
+
+def test_exception_within_a_batch_loses_no_readiness(new_loop, loop_class, loop_kind):
+    """Sockets that operations wait for are watched for edges: what was left of the batch was never told again."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio's operation is lost with the exception")
+    armed = []
+
+    class Future(asyncio.Future):
+        def set_result(self, value):
+            if armed:
+                raise armed.pop()
+            super().set_result(value)
+
+    class Loop(loop_class):
+        def create_future(self):
+            return Future(loop=self)
+
+    loop = new_loop(Loop)
+    pairs = [socket.socketpair() for _ in range(5)]
+    for ours, _ in pairs:
+        ours.setblocking(False)
+    tasks = [loop.create_task(loop.sock_recv(ours, 10)) for ours, _ in pairs]
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.call_later(0.001, loop.stop)
+    loop.run_forever()
+    for _, theirs in pairs:
+        theirs.send(b"data")
+    armed[:] = [KeyboardInterrupt(), KeyboardInterrupt()]
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(asyncio.wait(tasks))
+    loop.run_until_complete(asyncio.wait_for(asyncio.wait(tasks), 5))
+    assert [task.result() for task in tasks] == [b"data"] * 5
+    for pair in pairs:
+        for sock in pair:
+            sock.close()

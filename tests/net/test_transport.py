@@ -4,6 +4,7 @@ its repr(), the context of its callbacks, and the warning when nobody closes it.
 import asyncio
 import contextvars
 import gc
+import os
 import re
 import socket
 import warnings
@@ -373,3 +374,98 @@ def test_debug_mode_logs(loop, connect, recorder, until, caplog):
     texts = "\n".join(caplog.messages)
     for text in ("pauses reading", "resumes reading", "received EOF"):
         assert re.search(r"<\S+ .*fd=\d+.*> %s" % text, texts), texts
+
+
+# A start that fails
+
+
+def stream_start(loop, ours, pipe):
+    return loop.create_connection(asyncio.Protocol, sock=ours)
+
+
+def datagram_start(loop, ours, pipe):
+    ours.close()
+    return loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
+
+
+def read_pipe_start(loop, ours, pipe):
+    ours.close()
+    return loop.connect_read_pipe(asyncio.Protocol, pipe[0])
+
+
+def write_pipe_start(loop, ours, pipe):
+    ours.close()
+    return loop.connect_write_pipe(asyncio.BaseProtocol, pipe[1])
+
+
+STARTS = [stream_start, datagram_start, read_pipe_start, write_pipe_start]
+
+
+@pytest.fixture
+def start_ends(monkeypatch, loop, loop_kind):
+    """Makes a transport whose start raises the exception when it wakes up its maker; returns how that went."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio's maker waits for ever")
+
+    def start_ends(start, exception, times=1):
+        real, left = asyncio.futures._set_result_unless_cancelled, [exception] * times
+
+        def failing(future, result):
+            if left:
+                raise left.pop()
+            return real(future, result)
+
+        monkeypatch.setattr(asyncio.futures, "_set_result_unless_cancelled", failing)
+        ours, theirs = socket.socketpair()
+        reading, writing = os.pipe()
+        with theirs, open(reading, "rb", 0) as reader, open(writing, "wb", 0) as writer:
+            task = loop.create_task(start(loop, ours, (reader, writer)))
+            try:
+                loop.run_until_complete(asyncio.wait([task], timeout=5))
+            except KeyboardInterrupt:
+                loop.run_until_complete(asyncio.wait([task], timeout=5))
+                left.append("raised")
+            assert task.done(), "waits for ever"
+            if task.exception() is None:
+                task.result()[0].close()
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.run_until_complete(asyncio.sleep(0))
+        return task.exception(), left
+
+    return start_ends
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_maker_hears_that_the_start_failed(start_ends, reports, start):
+    error = MemoryError()
+    assert start_ends(start, error)[0] is error
+    assert [report["exception"] for report in reports] == [error]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_start_goes_on_after_a_keyboard_interrupt(start_ends, reports, start):
+    error, left = start_ends(start, KeyboardInterrupt())
+    assert error is None and left == ["raised"]
+    assert reports == []
+
+
+def test_a_loop_without_memory_for_a_handle_calls_connection_lost(cloop, new_loop, recorder, socket_pair):
+    """call_soon() fails as it does then."""
+
+    class Failing(cloop.Loop):
+        failing = False
+
+        def call_soon(self, callback, *args, context=None):
+            if self.failing:
+                raise MemoryError
+            return super().call_soon(callback, *args, context=context)
+
+    loop = new_loop(Failing)
+    ours, peer = socket_pair()
+    transport, protocol = loop.run_until_complete(loop.create_connection(recorder, sock=ours))
+    loop.failing = True
+    transport.abort()
+    assert not protocol.lost
+    loop._run_once()
+    assert protocol.lost == [None]
+    loop.failing = False

@@ -315,3 +315,69 @@ def test_no_descriptor_left(run, loop, recorder, room, native_spawns):
         run(protocol.seen("connection_lost"))
     del transport
     assert open_count() == before
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), OSError(errno.ENOMEM, "no memory"), OSError(errno.EMFILE, "full")])
+@pytest.mark.parametrize("step", ["pidfd_open", "_add_reader"])
+def test_child_is_waited_for_by_a_thread_if_it_cannot_be_watched(
+    run, loop, recorder, native_spawns, monkeypatch, step, failure
+):
+    native_spawns()
+
+    def failing(*args):
+        raise type(failure)(*failure.args)  # one with a traceback would keep the frames
+
+    if step == "pidfd_open":
+        monkeypatch.setattr("cloop._process.pidfd_open", failing)
+    else:
+        monkeypatch.setattr(loop, "_add_reader", failing, raising=False)
+    protocol = recorder()
+    transport, _ = run(loop.subprocess_exec(lambda: protocol, "/bin/cat"))
+    transport.get_pipe_transport(0).close()
+    run(protocol.seen("connection_lost"))
+    assert transport.get_returncode() == 0
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("can't start new thread"), MemoryError()])
+def test_child_that_nobody_can_wait_for_is_killed(run, loop, recorder, native_spawns, monkeypatch, failure):
+    native_spawns()
+
+    def failing(*args):
+        raise type(failure)(*failure.args)  # one with a traceback would keep the frames
+
+    def no_pidfd(pid):
+        raise OSError(errno.ENOSYS, "an old kernel")
+
+    monkeypatch.setattr("cloop._process.pidfd_open", no_pidfd)
+    monkeypatch.setattr("threading.Thread.start", failing)
+    protocol = recorder()
+    with pytest.raises(type(failure)):
+        run(asyncio.wait_for(loop.subprocess_exec(lambda: protocol, "/bin/cat"), 10))
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    run(asyncio.sleep(0))
+
+
+@pytest.mark.parametrize("made", range(3))
+def test_pipes_that_cannot_be_made_end_the_spawn(run, loop, recorder, native_spawns, monkeypatch, made):
+    """Of three, the first, second or third fails: the exit of the child was waited for without end."""
+    native_spawns()
+    left = [None] * made
+
+    def failing(real):
+        def make(*args, **options):
+            if not left:
+                raise MemoryError
+            left.pop()
+            return real(*args, **options)
+
+        return make
+
+    for name in ("_make_read_pipe_transport", "_make_write_pipe_transport"):
+        monkeypatch.setattr(loop, name, failing(getattr(loop, name)), raising=False)
+    protocol = recorder()
+    with pytest.raises(MemoryError):
+        run(asyncio.wait_for(loop.subprocess_exec(lambda: protocol, "/bin/cat"), 10))
+    assert "connection_made" not in protocol.calls
+    for _ in range(5):
+        run(asyncio.sleep(0))

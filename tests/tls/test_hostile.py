@@ -1,6 +1,12 @@
 """Callbacks that do what nobody expects: raise after they wrote, run turns of the loop by hand, and lose their own
 connection on the way."""
 
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+
 import pytest
 
 KINDS = ["recorder", "buffered"]
@@ -126,3 +132,117 @@ def test_connection_made_by_hand_with_another_transport(alone):
     transport.abort()
     raw.abort()
     assert other.written[-1] == "abort" and b"".join(other.written[:-1])
+
+
+class Within(asyncio.Protocol, asyncio.DatagramProtocol):
+    """What another transport gets in a turn within."""
+
+    def __init__(self):
+        self.data = b""
+
+    def data_received(self, data):
+        self.data += data
+
+    def datagram_received(self, data, addr):
+        self.data += data
+
+
+async def udp(loop, stack):
+    transport, protocol = await loop.create_datagram_endpoint(Within, local_addr=("127.0.0.1", 0))
+    sender = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    sender.connect(transport.get_extra_info("sockname"))
+    return transport, protocol, lambda data: sender.send(data)
+
+
+async def tcp(loop, stack):
+    ours, theirs = socket.socketpair()
+    stack.enter_context(theirs).setblocking(False)
+    transport, protocol = await loop.create_connection(Within, sock=ours)
+    return transport, protocol, lambda data: theirs.send(data)
+
+
+async def pipe(loop, stack):
+    reading, writing = os.pipe()
+    transport, protocol = await loop.connect_read_pipe(Within, open(reading, "rb", 0))
+    sink = stack.enter_context(open(writing, "wb", 0))
+    return transport, protocol, sink.write
+
+
+@pytest.mark.parametrize("kind", ["recorder", "buffered"])
+@pytest.mark.parametrize("other", [udp, tcp, pipe])
+def test_what_others_get_in_a_turn_within_leaves_what_is_in_hand_alone(enters_contexts_again, stage, kind, other):
+    """TLS reads in the buffer that all transports of the loop receive into: a datagram was put over it."""
+    within = []
+
+    def data(protocol, *args):
+        if not within:
+            within.append(1)
+            send(b"U" * 20000)
+            for _ in range(100):
+                turns(stage)
+                if len(received.data) == 20000:
+                    break
+
+    with contextlib.ExitStack() as stack:
+        transport, received, send = stage.loop.run_until_complete(other(stage.loop, stack))
+        options = {"size": 1000} if kind == "buffered" else {}
+        protocol = getattr(stage, kind)(data=data, **options)
+        _, peer = stage.connect(protocol)
+        peer.raw(b"".join(peer.encrypt(bytes([65 + n]) * 1000) for n in range(8)))
+        stage.until(lambda: len(protocol.data) == 8000)
+        assert protocol.data == b"".join(bytes([65 + n]) * 1000 for n in range(8))
+        assert received.data == b"U" * 20000
+        transport.close()
+        stage.turn()
+        stage.turn()
+    assert stage.reports == []
+
+
+@pytest.mark.parametrize("failing", ["_create_connection_transport", "_accept_connection2"])
+def test_maker_of_a_connection_hears_that_its_future_failed(new_loop, loop_class, loop_kind, contexts, failing):
+    """It was let go of before it had its result."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio's maker waits for ever")
+
+    class Future(asyncio.Future):
+        def set_result(self, value):
+            raise MemoryError
+
+    class Loop(loop_class):
+        def create_future(self):
+            return Future(loop=self) if sys._getframe(1).f_code.co_name == failing else super().create_future()
+
+    async def echo(reader, writer):
+        writer.write(await reader.readexactly(4))
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=contexts.server())
+        try:
+            address = server.sockets[0].getsockname()
+            reader, writer = await asyncio.open_connection(*address, ssl=contexts.client(), server_hostname="localhost")
+            try:
+                writer.write(b"data")
+                return await reader.read(4)
+            finally:
+                writer.close()
+        finally:
+            server.close()
+
+    loop = new_loop(Loop)
+    reports = []
+    loop.set_exception_handler(lambda loop, context: reports.append(context["message"]))
+    task = loop.create_task(main())
+    loop.run_until_complete(asyncio.wait([task], timeout=5))
+    assert task.done()
+    if failing == "_create_connection_transport":
+        assert isinstance(task.exception(), MemoryError)
+    else:
+        assert isinstance(task.exception(), ConnectionError) or task.result() in (b"", b"data")
+    for _ in range(3):
+        others = asyncio.all_tasks(loop)
+        if others:
+            loop.run_until_complete(asyncio.wait(others, timeout=5))
+    assert not asyncio.all_tasks(loop)
+    loop.run_until_complete(asyncio.sleep(0.01))
+    assert reports

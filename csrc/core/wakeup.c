@@ -1,0 +1,207 @@
+/* wakeup.c - see wakeup.h. */
+#include "core/wakeup.h"
+
+#ifdef __linux__
+
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+/* An object has one writable segment, or two. */
+#define SEGMENTS_MAX 4
+
+typedef struct {
+    const int *start;
+    size_t count;
+    int *copies[2]; /* owned: before anything was set, and after the first */
+} segment;
+
+typedef struct {
+    uintptr_t inside; /* an address in the object that is looked for */
+    segment segments[SEGMENTS_MAX];
+    int count;
+} object;
+
+static int
+look_at_object(struct dl_phdr_info *info, size_t Py_UNUSED(size), void *arg)
+{
+    object *found = arg;
+    bool here = false;
+    for (int i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        uintptr_t start = info->dlpi_addr + header->p_vaddr;
+        here |= header->p_type == PT_LOAD && found->inside >= start &&
+                found->inside < start + header->p_memsz;
+    }
+    for (int i = 0; here && i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *header = &info->dlpi_phdr[i];
+        uintptr_t start = info->dlpi_addr + header->p_vaddr;
+        uintptr_t aligned = (start + sizeof(int) - 1) & ~(sizeof(int) - 1);
+        if (header->p_type != PT_LOAD || (header->p_flags & PF_W) == 0 ||
+            header->p_memsz < 4 * sizeof(int) || found->count == SEGMENTS_MAX)
+            continue;
+        found->segments[found->count++] = (segment){
+            .start = (const int *)aligned,
+            .count = (start + header->p_memsz - aligned) / sizeof(int)};
+    }
+    return here;
+}
+
+/* A plain loop: between the variables of an interpreter that a sanitizer instrumented
+ * lies what memcpy() may not read. */
+__attribute__((no_sanitize("address", "thread"))) static bool
+copy_segments(object *where, int n)
+{
+    for (int s = 0; s < where->count; s++) {
+        segment *part = &where->segments[s];
+        int *copy = part->copies[n] = malloc(part->count * sizeof(int));
+        if (copy == NULL)
+            return false;
+        for (size_t i = 0; i < part->count; i++)
+            copy[i] = ((const volatile int *)part->start)[i];
+    }
+    return true;
+}
+
+/* Sets the descriptor; the one before through *previous. */
+static bool
+set_wakeup(PyObject *set_wakeup_fd, int fd, bool warns, int *previous)
+{
+    PyObject *args = Py_BuildValue("(i)", fd);
+    PyObject *kwargs = Py_BuildValue("{sO}", "warn_on_full_buffer",
+                                     warns ? Py_True : Py_False);
+    PyObject *result = args == NULL || kwargs == NULL
+                           ? NULL
+                           : PyObject_Call(set_wakeup_fd, args, kwargs);
+    *previous = result == NULL ? -1 : (int)PyLong_AsLong(result);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(result);
+    bool done = result != NULL && !PyErr_Occurred();
+    PyErr_Clear();
+    return done;
+}
+
+#define PAIRS_MAX 16
+
+typedef struct {
+    const int *pairs[PAIRS_MAX];
+    const int *before[PAIRS_MAX]; /* what was there at first */
+    int count;
+} matches;
+
+/* The pairs that held {first, 0} at the second copy, and hold {second, 1} now. */
+__attribute__((no_sanitize("address", "thread"))) static void
+find_pairs(const object *where, int first, int second, matches *found)
+{
+    for (int s = 0; s < where->count; s++) {
+        const segment *part = &where->segments[s];
+        const int *then = part->copies[1];
+        const volatile int *now = part->start;
+        for (size_t i = 0; i + 1 < part->count && found->count < PAIRS_MAX;
+             i++) {
+            if (then[i] != first || then[i + 1] != 0 || now[i] != second ||
+                now[i + 1] != 1)
+                continue;
+            found->pairs[found->count] = &part->start[i];
+            found->before[found->count++] = &part->copies[0][i];
+        }
+    }
+}
+
+static void
+keep_pairs(int fd, int warns, matches *found)
+{
+    int kept = 0;
+    for (int i = 0; i < found->count; i++) {
+        const volatile int *pair = found->pairs[i];
+        if (pair[0] != fd || pair[1] != warns)
+            continue;
+        found->pairs[kept] = found->pairs[i];
+        found->before[kept++] = found->before[i];
+    }
+    found->count = kept;
+}
+
+/* Signals that came to us meanwhile go where they belong. */
+static void
+pass_on(int from, int to)
+{
+    unsigned char numbers[64];
+    ssize_t count;
+    while ((count = read(from, numbers, sizeof(numbers))) > 0) {
+        if (to >= 0 && write(to, numbers, (size_t)count) < 0)
+            return;
+    }
+}
+
+static const volatile int *
+find(object *where, PyObject *set_wakeup_fd)
+{
+    int fds[2], other, previous = -1, ignored;
+    matches found = {.count = 0};
+    bool warned = true;
+    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+        return NULL;
+    other = fcntl(fds[1], F_DUPFD_CLOEXEC, 0);
+    if (other >= 0 && set_wakeup(set_wakeup_fd, fds[1], false, &previous)) {
+        bool copied = copy_segments(where, 1);
+        (void)set_wakeup(set_wakeup_fd, other, true, &ignored);
+        if (copied)
+            find_pairs(where, fds[1], other, &found);
+        (void)set_wakeup(set_wakeup_fd, fds[1], true, &ignored);
+        keep_pairs(fds[1], true, &found);
+        if (found.count == 1 && found.before[0][0] == previous)
+            warned = found.before[0][1] != 0;
+        else
+            found.count = 0;
+        /* Refused if it has been closed meanwhile: then there is none. */
+        if (!set_wakeup(set_wakeup_fd, previous, warned, &ignored))
+            (void)set_wakeup(set_wakeup_fd, -1, true, &ignored);
+        pass_on(fds[0], previous);
+    }
+    close(fds[0]);
+    close(fds[1]);
+    if (other >= 0)
+        close(other);
+    return found.count == 1 ? found.pairs[0] : NULL;
+}
+
+static void
+seek(cl_wakeup *wakeup, PyObject *set_wakeup_fd)
+{
+    object where = {.inside = (uintptr_t)&PyErr_SetInterrupt};
+    if (dl_iterate_phdr(look_at_object, &where) != 0 &&
+        copy_segments(&where, 0))
+        wakeup->u_pair = find(&where, set_wakeup_fd);
+    for (int i = 0; i < where.count; i++) {
+        free(where.segments[i].copies[0]);
+        free(where.segments[i].copies[1]);
+    }
+}
+
+#else
+
+static void
+seek(cl_wakeup *Py_UNUSED(wakeup), PyObject *Py_UNUSED(set_wakeup_fd))
+{
+}
+
+#endif
+
+int
+cl_wakeup_read(cl_wakeup *wakeup, PyObject *set_wakeup_fd, int *fd,
+               bool *warns)
+{
+    if (!wakeup->u_sought) {
+        wakeup->u_sought = true;
+        seek(wakeup, set_wakeup_fd);
+    }
+    if (wakeup->u_pair == NULL)
+        return 0;
+    *fd = wakeup->u_pair[0];
+    *warns = wakeup->u_pair[1] != 0;
+    return 1;
+}

@@ -1,0 +1,392 @@
+"""Calls that fail: whatever the poller or the allocator refuses, somebody hears of it, and nobody waits for ever.
+
+Each scenario is run with the first call that it makes failing, then the second, and so on: once each, and from then on
+for good. A preloaded library (faults.c) fails them. Afterwards the scenario must have ended, with its result or an
+exception, or the loop's exception handler must have been told; and after a single failure that may pass, the same
+loop must do it once more.
+"""
+
+import json
+import os
+import pathlib
+import shlex
+import shutil
+import subprocess
+
+import pytest
+
+ADD, CHANGE, REMOVE, STAT, MEMORY = 1, 2, 4, 8, 16
+
+SCRIPT = """
+import ctypes, errno, functools, gc, json, os, socket, sys, warnings
+
+warnings.simplefilter("ignore")
+library = ctypes.CDLL(None)
+library.faults_seen.restype = ctypes.c_long
+library.faults_arm.argtypes = [ctypes.c_uint, ctypes.c_long, ctypes.c_long, ctypes.c_int]
+scenario_name, kinds, error, lasting, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "True", sys.argv[5]
+BIG = b"x" * 3_000_000
+reports = []
+
+
+async def echo(reader, writer):
+    try:
+        while True:
+            data = await reader.read(65536)
+            if not data:
+                break
+            writer.write(data)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
+async def collect(reader, writer):
+    try:
+        total = 0
+        while total < len(BIG):
+            data = await reader.read(1 << 16)
+            if not data:
+                break
+            total += len(data)
+        writer.write(b"%d" % total)
+    finally:
+        writer.close()
+
+
+def pair():
+    ends = socket.socketpair()
+    for end in ends:
+        end.setblocking(False)
+    return ends
+
+
+async def streams(loop, **ssl):
+    options = {"ssl": ssl["server"]} if ssl else {}
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, **options)
+    try:
+        options = {"ssl": ssl["client"], "server_hostname": "localhost"} if ssl else {}
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), **options)
+        try:
+            for _ in range(3):
+                writer.write(b"x" * 10)
+                assert await reader.readexactly(10) == b"x" * 10
+        finally:
+            writer.close()
+    finally:
+        server.close()
+
+
+async def large_write(loop, **ssl):
+    options = {"ssl": ssl["server"]} if ssl else {}
+    server = await asyncio.start_server(collect, "127.0.0.1", 0, **options)
+    try:
+        options = {"ssl": ssl["client"], "server_hostname": "localhost"} if ssl else {}
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname(), **options)
+        try:
+            writer.write(BIG)
+            await writer.drain()
+            answer = await reader.read(100)
+            if answer != b"%d" % len(BIG):
+                raise ConnectionError(answer)
+        finally:
+            writer.close()
+    finally:
+        server.close()
+
+
+def with_ssl(scenario):
+    import ssl
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(folder + "/chain.pem", folder + "/key.pem")
+    client = ssl.create_default_context(cafile=folder + "/ca.pem")
+    return functools.partial(scenario, server=server, client=client)
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    def __init__(self):
+        self.got = asyncio.get_running_loop().create_future()
+
+    def datagram_received(self, data, addr):
+        if not self.got.done():
+            self.got.set_result(data)
+
+    def connection_lost(self, error):
+        if not self.got.done():
+            self.got.set_exception(error or ConnectionError())
+
+
+async def datagrams(loop):
+    one, first = await loop.create_datagram_endpoint(Datagrams, local_addr=("127.0.0.1", 0))
+    try:
+        two, second = await loop.create_datagram_endpoint(
+            Datagrams, remote_addr=one.get_extra_info("sockname"))
+        try:
+            two.sendto(b"data")  # dropped if it has been lost by now
+            await asyncio.wait([first.got, second.got], return_when=asyncio.FIRST_COMPLETED)
+            if second.got.done():
+                await second.got
+            assert await first.got == b"data"
+            second.got.cancel()
+        finally:
+            two.close()
+    finally:
+        one.close()
+
+
+class Lines(asyncio.Protocol):
+    def __init__(self):
+        self.got = asyncio.get_running_loop().create_future()
+        self.size = 0
+
+    def data_received(self, data):
+        self.size += len(data)
+        if self.size >= 200000 and not self.got.done():
+            self.got.set_result(self.size)
+
+    def connection_lost(self, error):
+        if not self.got.done():
+            self.got.set_exception(error or ConnectionError())
+
+
+class Writing(asyncio.BaseProtocol):
+    def __init__(self):
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_lost(self, error):
+        if not self.lost.done():
+            self.lost.set_result(error)
+
+
+async def pipes(loop):
+    fds = os.pipe()
+    with open(fds[0], "rb", 0) as reading, open(fds[1], "wb", 0) as writing:
+        source, protocol = await loop.connect_read_pipe(Lines, reading)
+        try:
+            sink, other = await loop.connect_write_pipe(Writing, writing)
+            try:
+                sink.write(b"x" * 200000)  # more than a pipe holds
+                await asyncio.wait([protocol.got, other.lost], return_when=asyncio.FIRST_COMPLETED)
+                if other.lost.done() and other.lost.result() is not None:
+                    raise other.lost.result()
+                await protocol.got
+            finally:
+                sink.abort()
+        finally:
+            source.close()
+            if protocol.got.done() and not protocol.got.cancelled():
+                protocol.got.exception()
+
+
+async def lent(loop):
+    a, b = pair()
+    try:
+        got, room = loop.create_future(), loop.create_future()
+        loop.add_reader(a, lambda: got.done() or got.set_result(a.recv(10)))
+        loop.add_writer(a, lambda: room.done() or room.set_result(None))
+        await room
+        loop.remove_writer(a)
+        await asyncio.sleep(0)
+        b.send(b"data")
+        assert await got == b"data"
+    finally:
+        loop.remove_reader(a)
+        loop.remove_writer(a)
+        a.close()
+        b.close()
+
+
+async def sock_operations(loop):
+    with socket.socket() as listening, socket.socket() as client:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        listening.setblocking(False)
+        client.setblocking(False)
+        accepting = asyncio.ensure_future(loop.sock_accept(listening))
+        await loop.sock_connect(client, listening.getsockname())
+        served, _ = await accepting
+        with served:
+            waiting = asyncio.ensure_future(loop.sock_recv(served, 10))
+            await asyncio.sleep(0)
+            await loop.sock_sendall(client, b"data")
+            assert await waiting == b"data"
+            # A waiter of each kind on one socket: the second changes the interest of the first.
+            back = asyncio.ensure_future(loop.sock_recv(client, 10))
+            await asyncio.sleep(0)
+            sending = asyncio.ensure_future(loop.sock_sendall(client, BIG))
+            size = 0
+            while size < len(BIG):
+                got = asyncio.ensure_future(loop.sock_recv(served, 65536))
+                await asyncio.wait([got, sending], return_when=asyncio.FIRST_COMPLETED)
+                if sending.done():
+                    await sending
+                size += len(await got)
+            await sending
+            await loop.sock_sendall(served, b"back")
+            assert await back == b"back"
+
+
+async def subprocesses(loop):
+    process = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+    out, _ = await process.communicate(b"data")
+    if out != b"data":
+        raise ConnectionError(out)
+    assert process.returncode == 0
+
+
+async def threads(loop):
+    future = loop.create_future()
+    await loop.run_in_executor(None, lambda: loop.call_soon_threadsafe(future.set_result, 1))
+    assert await future == 1
+    await asyncio.gather(*[asyncio.sleep(0) for _ in range(2000)])
+
+
+scenario = globals()[scenario_name.split("-")[0]]
+if scenario_name.endswith("-tls"):
+    scenario = with_ssl(scenario)
+
+
+async def limited(loop, seconds):
+    task = asyncio.ensure_future(scenario(loop))
+    await asyncio.wait([task], timeout=seconds)
+    if not task.done():
+        return "hangs"
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, AssertionError):
+        raise error
+    return "complete" if error is None else repr(error)
+
+
+def run(number):
+    "What became of it, what was reported, and how many calls there were."
+    reports.clear()
+    loop = new_loop()
+    loop.set_exception_handler(lambda loop, context: reports.append(repr((context["message"], context.get("exception")))))
+    asyncio.set_event_loop(loop)
+    library.faults_arm(kinds, number, 1 << 40 if lasting else number, error)
+    left = []
+    try:
+        became = None
+        while became is None:
+            try:
+                became = loop.run_until_complete(limited(loop, 10))
+            except MemoryError as failure:  # left the loop, and so is heard of
+                left.append(repr(failure))
+                if len(left) > 20:
+                    became = left[-1]
+        seen = library.faults_seen()
+        library.faults_arm(0, 0, 0, 0)
+        told = list(reports)
+        again = loop.run_until_complete(limited(loop, 10))
+    finally:
+        library.faults_arm(0, 0, 0, 0)
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(loop.shutdown_default_executor() if hasattr(loop, "shutdown_default_executor") else asyncio.sleep(0))
+        loop.close()
+        asyncio.set_event_loop(None)
+        gc.collect()
+    return became, told + left, again, seen
+
+
+results, number = [], 0
+while True:
+    number += 1
+    became, told, again, seen = run(number)
+    if seen < number:
+        break
+    results.append([became, told, again])
+print(json.dumps(results))
+os._exit(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def shim(tmp_path_factory):
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    if shutil.which(compiler[0]) is None:
+        pytest.skip("there is no " + compiler[0])
+    built = tmp_path_factory.mktemp("shim") / "faults.so"
+    source = pathlib.Path(__file__).with_name("faults.c")
+    subprocess.run(compiler + ["-shared", "-fPIC", "-O1", "-o", str(built), str(source), "-ldl"], check=True)
+    return str(built)
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory):
+    trustme = pytest.importorskip("trustme")
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
+    issued.cert_chain_pems[0].write_to_path(str(folder / "chain.pem"))
+    return str(folder)
+
+
+@pytest.fixture
+def swept(script, shim, monkeypatch, loop_kind, request):
+    """Runs a scenario with each of its calls failing in turn; returns what became of each run."""
+
+    def swept(scenario, kinds, error, lasting):
+        if loop_kind == "asyncio":
+            pytest.skip("the calls are cloop's")
+        folder = request.getfixturevalue("certificates") if scenario.endswith("-tls") else "-"
+        monkeypatch.setenv("LD_PRELOAD", (os.environ.get("LD_PRELOAD", "") + " " + shim).strip())
+        process = script(SCRIPT, scenario, kinds, error, lasting, folder, options=["-W", "ignore"], popen=True)
+        try:
+            out, err = process.communicate(timeout=200)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            raise
+        assert process.returncode == 0, err
+        return json.loads(out.strip().splitlines()[-1])
+
+    return swept
+
+
+SCENARIOS = ["streams", "large_write", "datagrams", "pipes", "lent", "sock_operations", "subprocesses", "streams-tls", "large_write-tls"]  # fmt: skip
+
+
+def check(results, heals):
+    for number, (became, told, again) in enumerate(results, 1):
+        assert became != "hangs" or told, (number, became, told)
+        if heals:
+            assert became != "hangs", (number, became, told)
+        assert again == "complete", (number, became, told, again)
+
+
+def kinds_of(loop_kind, change):
+    return change if loop_kind == "cloop-epoll" else STAT
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_interest_refused_once(swept, loop_kind, scenario):
+    """ENOSPC: fs.epoll.max_user_watches. What can be tried again is, and nobody notices."""
+    results = swept(scenario, kinds_of(loop_kind, ADD | CHANGE), 28, False)
+    assert results, "no call was made"
+    check(results, True)
+    # Refused where it was asked for: the loop itself, servers, readers and waiters are new.
+    assert sum(became == "complete" for became, _, _ in results) >= (scenario not in ("lent",))
+
+
+@pytest.mark.parametrize("error", [28, 12, 22], ids=["ENOSPC", "ENOMEM", "EINVAL"])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_interest_refused_from_then_on(swept, loop_kind, scenario, error):
+    check(swept(scenario, kinds_of(loop_kind, ADD | CHANGE), error, True), False)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_interest_not_withdrawn_at_once(swept, loop_kind, scenario):
+    if loop_kind != "cloop-epoll":
+        pytest.skip("cannot fail")
+    results = swept(scenario, REMOVE, 12, False)
+    check(results, True)
+    assert all(became == "complete" for became, _, _ in results)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS + ["threads"])
+def test_no_memory(swept, scenario):
+    check(swept(scenario, MEMORY, 12, False), True)
