@@ -14,7 +14,7 @@ from asyncio import base_events, coroutines, protocols, sslproto
 from asyncio.log import logger
 
 from . import _process, _tls
-from ._cloop import LoopCore, SocketTransport, wakeup_fd
+from ._cloop import LoopCore, SocketTransport, sockets_are_stock, wakeup_fd
 from ._executor import wrap_executor_future
 from ._sock import SockDatagrams
 
@@ -210,7 +210,8 @@ class Loop(LoopCore, *_BEHIND):
             waiter = None
         return transport, protocol
 
-    async def _accept_connection2(self, protocol_factory, conn, extra, sslcontext=None, server=None, **options):
+    async def _accept_connection2(self, protocol_factory, conn, extra, sslcontext=None, server=None, *options, **more):
+        options = dict(zip(_SERVING_OPTIONS, options), **more)  # asyncio's _accept_connection() names none
         protocol = transport = None
         try:
             protocol = protocol_factory()
@@ -260,7 +261,8 @@ class Loop(LoopCore, *_BEHIND):
         return await _tls.upgrade(self, transport, protocol, sslcontext, server_side=server_side, **options)
 
     def _start_serving(self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *options, **more):
-        if not _is_plain(sock):
+        listening = sock if _is_plain(sock) else _socket_behind(sock)
+        if listening is None or _has_own(self, "_make_socket_transport"):
             super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *options, **more)
             return
         options = dict(zip(_SERVING_OPTIONS, options), **more)
@@ -277,7 +279,7 @@ class Loop(LoopCore, *_BEHIND):
                 )
                 serving.copy().run(self.create_task, connection, **own)
 
-        self._listen(sock, protocol_factory, server, accept, context)
+        self._listen(listening, protocol_factory, server, accept, context)
 
     async def _sendfile_native(self, transp, file, offset, count):
         if not isinstance(transp, SocketTransport):
@@ -350,8 +352,29 @@ _CONNECTIONS_HAVE_CONTEXT = (
 
 _START_TLS_OPTIONS = frozenset(inspect.signature(asyncio.SelectorEventLoop.start_tls).parameters)
 
-# What a subclass of socket.socket may do otherwise, and the C code would not notice.
-_SOCKET_METHODS = ("accept", "close", "fileno", "recv", "recv_into", "recvfrom", "send", "sendmsg", "sendto")
+# What asyncio's transports and servers ask of a socket, and the C code does itself. A
+# program may have replaced any of them, in a subclass, on an object or in socket.socket.
+_SOCKET_METHODS = (
+    "accept",
+    "close",
+    "family",
+    "fileno",
+    "getpeername",
+    "getsockname",
+    "proto",
+    "recv",
+    "recv_into",
+    "recvfrom",
+    "send",
+    "sendmsg",
+    "sendto",
+    "setsockopt",
+    "shutdown",
+    "type",
+    "__getattribute__",
+)
+_STOCK_METHODS = {name: getattr(socket.socket, name, None) for name in _SOCKET_METHODS}
+_STOCK_SOCKET = socket.socket
 
 
 def _context_of(options):
@@ -362,10 +385,29 @@ def _context_of(options):
 def _is_plain(sock):
     """Whether the system calls of a socket may be made on its descriptor."""
     cls = type(sock)
-    return cls is socket.socket or (
-        issubclass(cls, socket.socket)
-        and all(getattr(cls, name) is getattr(socket.socket, name) for name in _SOCKET_METHODS)
+    if cls is _STOCK_SOCKET:
+        return sockets_are_stock()
+    return (
+        issubclass(cls, _STOCK_SOCKET)
+        and all(getattr(cls, name, None) is method for name, method in _STOCK_METHODS.items())
+        and _STOCK_METHODS.keys().isdisjoint(getattr(sock, "__dict__", ()))
     )
+
+
+def _socket_behind(sock):
+    """The plain socket whose own accept() a listener that is no socket hands out; None if there is none.
+
+    Such are gunicorn's sockets, which delegate all that they do not have to one.
+    """
+    behind = getattr(getattr(sock, "accept", None), "__self__", None)
+    if behind is None or not _is_plain(behind):
+        return None
+    return behind if sock.accept == behind.accept and sock.fileno() == behind.fileno() else None
+
+
+def _has_own(loop, name):
+    """Whether a subclass of Loop, or the object, replaces a method."""
+    return getattr(type(loop), name) is not getattr(Loop, name) or name in loop.__dict__
 
 
 def _feed(transport, data):

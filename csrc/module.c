@@ -98,6 +98,19 @@ module_wakeup_fd(PyObject *module, PyObject *Py_UNUSED(ignored))
     return PyLong_FromLong(fd);
 }
 
+PyDoc_STRVAR(sockets_are_stock_doc,
+             "sockets_are_stock()\n--\n\n"
+             "Return whether socket.socket has the methods that it had when "
+             "cloop was imported.");
+
+static PyObject *
+module_sockets_are_stock(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    cl_state *st = state_of(module);
+    return PyBool_FromLong(PyType_Check(st->socket_type) &&
+                           cl_sock_is_stock(st));
+}
+
 PyDoc_STRVAR(raw_fields_doc,
              "raw_fields(future)\n--\n\n"
              "Return what a future or task of asyncio holds where its fields "
@@ -184,6 +197,8 @@ static PyMethodDef module_methods[] = {
     {"counts", module_counts, METH_NOARGS, counts_doc},
     {"build_info", module_build_info, METH_NOARGS, build_info_doc},
     {"wakeup_fd", module_wakeup_fd, METH_NOARGS, wakeup_fd_doc},
+    {"sockets_are_stock", module_sockets_are_stock, METH_NOARGS,
+     sockets_are_stock_doc},
     {"pidfd_open", module_pidfd_open, METH_O, pidfd_open_doc},
     {"raw_fields", module_raw_fields, METH_O, raw_fields_doc},
     {"adopt_reader", module_adopt_reader, METH_O, adopt_reader_doc},
@@ -404,6 +419,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(st->sendfile_try_native);
     Py_VISIT(st->sendfile_fallback);
     Py_VISIT(st->socket_accept);
+    Py_VISIT(st->socket_close);
     int status = cl_streams_traverse(st, visit, arg);
     if (status != 0)
         return status;
@@ -431,6 +447,7 @@ module_clear(PyObject *module)
     Py_CLEAR(st->sendfile_try_native);
     Py_CLEAR(st->sendfile_fallback);
     Py_CLEAR(st->socket_accept);
+    Py_CLEAR(st->socket_close);
     cl_streams_clear(st);
     cl_tls_free(st);
     return 0;

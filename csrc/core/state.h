@@ -147,7 +147,8 @@ typedef struct cl_state {
     size_t datagram_header_size; /* what asyncio adds to each that waits */
     bool server_takes_transport; /* Server._attach() does, from 3.13 on */
     bool callback_source_takes_debug; /* 3.13 and some 3.12 */
-    PyObject *socket_accept;          /* see net/sock.h, and the next two */
+    PyObject *socket_accept;          /* see net/sock.h, and the next three */
+    PyObject *socket_close;
     unsigned sock_version;
     bool sock_known;
     unsigned long main_thread; /* threading.main_thread().ident */

@@ -23,26 +23,31 @@ cl_sock_ask_fd(cl_state *st, PyObject *sock)
     return fd < 0 ? -1 : (int)fd;
 }
 
-/* The methods whose work is done here. All but accept() are of the type in C
- * behind socket.socket, which cannot be changed. */
+/* The methods whose work is done here, and in the transports. All but accept() and
+ * close() are of the type in C behind socket.socket, which cannot be changed. */
 static const char *const replaceable[] = {
-    "recv",   "recv_into", "recvfrom", "recvfrom_into", "send",
-    "sendto", "connect",   "fileno",   "gettimeout",    NULL};
+    "recv",     "recv_into",   "recvfrom",    "recvfrom_into", "send",
+    "sendmsg",  "sendto",      "connect",     "fileno",        "gettimeout",
+    "shutdown", "getpeername", "getsockname", "setsockopt",    NULL};
+
+static bool
+is_attribute(PyObject *type, const char *name, PyObject *expected)
+{
+    PyObject *value = PyObject_GetAttrString(type, name);
+    Py_XDECREF(value);
+    return value != NULL && value == expected;
+}
 
 bool
 cl_sock_look_again(cl_state *st)
 {
     PyTypeObject *type = (PyTypeObject *)st->socket_type;
-    PyObject *accept = PyObject_GetAttrString(st->socket_type, "accept");
-    bool stock = accept != NULL && accept == st->socket_accept;
-    Py_XDECREF(accept);
+    bool stock = is_attribute(st->socket_type, "accept", st->socket_accept) &&
+                 is_attribute(st->socket_type, "close", st->socket_close);
     for (int i = 0; stock && replaceable[i] != NULL; i++) {
-        PyObject *mine =
-            PyObject_GetAttrString(st->socket_type, replaceable[i]);
         PyObject *theirs =
             PyObject_GetAttrString((PyObject *)type->tp_base, replaceable[i]);
-        stock = mine != NULL && mine == theirs;
-        Py_XDECREF(mine);
+        stock = is_attribute(st->socket_type, replaceable[i], theirs);
         Py_XDECREF(theirs);
     }
     PyErr_Clear();
@@ -118,5 +123,6 @@ cl_sock_setup(cl_state *st)
     }
     st->sock_known = same > 0;
     st->socket_accept = PyObject_GetAttrString(st->socket_type, "accept");
-    return st->socket_accept == NULL ? -1 : 0;
+    st->socket_close = PyObject_GetAttrString(st->socket_type, "close");
+    return st->socket_accept == NULL || st->socket_close == NULL ? -1 : 0;
 }
