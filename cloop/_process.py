@@ -180,18 +180,18 @@ class _Pidfd:
 
 def _watch(loop, transport):
     try:
-        pidfd = _Pidfd(transport.get_pid())
-        loop._add_reader(pidfd.fileno(), _has_ended, loop, transport, pidfd)
-    except OSError:
-        # An old kernel, no descriptor left, or somebody else has waited for it.
-        name = "cloop-waitpid-%d" % transport.get_pid()
-        thread = threading.Thread(target=_wait_for, args=(loop, transport), name=name, daemon=True)
         try:
-            thread.start()
-        except RuntimeError:  # nor a thread: without a watcher it must not run
+            pidfd = _Pidfd(transport.get_pid())
+            loop._add_reader(pidfd.fileno(), _has_ended, loop, transport, pidfd)
+        except (OSError, MemoryError):
+            # An old kernel, no descriptor or memory left, or somebody else has waited for it.
+            name = "cloop-waitpid-%d" % transport.get_pid()
+            threading.Thread(target=_wait_for, args=(loop, transport), name=name, daemon=True).start()
+    except Exception:  # nor a thread: without a watcher it must not run
+        with contextlib.suppress(ProcessLookupError):
             transport.kill()
-            _publish(transport)
-            raise
+        _publish(transport)
+        raise
 
 
 def _has_ended(loop, transport, pidfd):

@@ -1,12 +1,16 @@
 /* loop_run.c - LoopCore's running and closing. */
 #include "loop_type.h"
 
+#include "core/errors.h"
 #include "core/lent.h"
 #include "core/loop.h"
 #include "core/signals.h"
 #include "core/args.h"
 
 /* -------------------------------------------------------------------- running */
+
+/* How often to try again. */
+#define UNMARK_ATTEMPTS 10
 
 static int
 check_running(LoopObject *loop)
@@ -53,6 +57,12 @@ track_origin(LoopObject *loop, bool enabled)
     return result == NULL ? -1 : 0;
 }
 
+static int
+stop_tracking(LoopObject *loop)
+{
+    return loop->l_origin_enabled ? track_origin(loop, false) : 0;
+}
+
 /* Installs the loop's hooks for async generators; the old ones come back in
  * `hooks`, to be put back by cl_asyncgen_hooks_swap(). */
 static int
@@ -91,6 +101,26 @@ set_running_loop(LoopObject *loop, PyObject *running)
     return result == NULL ? -1 : 0;
 }
 
+/* No loop runs in this thread any more. A mark that stayed would keep every other
+ * loop from running: where the function that asyncio's modules have fails, that of
+ * asyncio itself does it, and it may be out of memory for the moment. 0/-1 */
+static int
+unset_running_loop(LoopObject *loop)
+{
+    PyObject *error = NULL;
+    cl_first_error(&error, set_running_loop(loop, Py_None));
+    for (int i = 0; error != NULL && i < UNMARK_ATTEMPTS; i++) {
+        PyObject *result =
+            PyObject_CallOneArg(loop->l_st->set_running_loop, Py_None);
+        if (result != NULL) {
+            Py_DECREF(result);
+            break;
+        }
+        PyErr_Clear();
+    }
+    return cl_raise_first(error);
+}
+
 static int
 run_once(LoopObject *loop)
 {
@@ -121,19 +151,24 @@ static int
 run(LoopObject *loop)
 {
     cl_asyncgen_hooks hooks = {NULL, NULL};
+    PyObject *error = NULL;
     int status = -1;
 
     if (refresh_if_changed(loop) < 0 ||
-        (loop->l_debug && track_origin(loop, true) < 0) ||
-        set_asyncgen_hooks(loop, &hooks) < 0)
+        (loop->l_debug && track_origin(loop, true) < 0))
         return -1;
+    if (set_asyncgen_hooks(loop, &hooks) < 0) {
+        cl_first_error(&error, -1);
+        cl_first_error(&error, stop_tracking(loop));
+        return cl_raise_first(error);
+    }
     if (set_running_loop(loop, (PyObject *)loop) == 0) {
         loop->l_thread_id = PyThread_get_thread_ident();
         loop->l_signals_tried = false;
         cl_loop_scan_new(loop);
         /* Whoever runs the loop for a turn or two expects to hear of events. */
         if (loop->l_watches.wt_count > 1 || cl_signals_handled(loop))
-            loop->l_skip_until = 0;
+            loop->l_skip_ticks = 0;
         do {
             status = run_once(loop);
         } while (status == 0 && !loop->l_stopping);
@@ -141,17 +176,13 @@ run(LoopObject *loop)
         loop->l_thread_id = 0;
     }
 
-    PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
+    cl_first_error(&error, status);
     cl_loop_forget_task(loop);
     cl_signals_disarm(loop);
-    if (set_running_loop(loop, Py_None) < 0)
-        status = -1;
-    if (loop->l_origin_enabled && track_origin(loop, false) < 0)
-        status = -1;
+    cl_first_error(&error, unset_running_loop(loop));
+    cl_first_error(&error, stop_tracking(loop));
     restore_asyncgen_hooks(&hooks);
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
-    return status;
+    return cl_raise_first(error);
 }
 
 PyDoc_STRVAR(Loop_run_forever_doc,

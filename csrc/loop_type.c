@@ -12,19 +12,31 @@
 
 /* ----------------------------------------------------------------- attributes */
 
-/* Puts a handle into the place of a task that is ready, at a position in the ring. */
-static int
-show_as_handle(LoopObject *loop, uint64_t at)
+/* The handle at a position in the ring, new reference. What is no handle yet is
+ * replaced by one for good: it may be kept, and cancelled. NULL without an exception
+ * if the position is none any more, for a collection may run, and in it anything. */
+static PyObject *
+ready_handle(LoopObject *loop, uint64_t at)
 {
-    cl_node node = cl_ring_at(&loop->l_ready, at);
-    PyObject *task = cl_node_pointer(node);
-    PyObject *handle = cl_task_node_handle(loop, task, cl_node_kind(node));
-    if (handle == NULL)
-        return -1;
-    /* A collection may have run, and with it anything that grows the ring. */
-    *cl_ring_slot(&loop->l_ready, at) = cl_node_make(handle, CL_NODE_HANDLE);
-    Py_DECREF(task);
-    return 0;
+    while (loop->l_open && at >= loop->l_ready.r_head &&
+           at < loop->l_ready.r_tail) {
+        cl_node node = cl_ring_at(&loop->l_ready, at), now = 0;
+        const cl_node_ops *ops = cl_node_ops_of(loop->l_st, node);
+        PyObject *handle = ops->as_handle(loop, node);
+        if (handle == NULL || handle == cl_node_pointer(node))
+            return handle;
+        if (loop->l_open && at >= loop->l_ready.r_head &&
+            at < loop->l_ready.r_tail)
+            now = cl_ring_at(&loop->l_ready, at);
+        if (now == node) {
+            *cl_ring_slot(&loop->l_ready, at) =
+                cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE);
+            ops->drop(node, false);
+            return handle;
+        }
+        Py_DECREF(handle); /* look at what is there now */
+    }
+    return NULL;
 }
 
 static PyObject *
@@ -33,23 +45,22 @@ get_ready(LoopObject *loop, void *Py_UNUSED(closure))
     PyObject *list = PyList_New(0);
     if (list == NULL || !loop->l_open)
         return list;
-    for (uint64_t at = loop->l_ready.r_head; at != loop->l_ready.r_tail;
-         at++) {
-        if (cl_node_kind(cl_ring_at(&loop->l_ready, at)) >=
-                CL_NODE_TASK_STEP &&
-            show_as_handle(loop, at) < 0) {
-            Py_DECREF(list);
-            return NULL;
-        }
-        cl_node node = cl_ring_at(&loop->l_ready, at);
-        if (cl_node_kind(node) == CL_NODE_HANDLE)
-            cl_handle_track(cl_node_pointer(node));
-        if (PyList_Append(list, cl_node_pointer(node)) < 0) {
-            Py_DECREF(list);
-            return NULL;
-        }
+    if (cl_inbox_filled(&loop->l_inbox) && cl_loop_drain_inbox(loop) < 0)
+        goto failed;
+    for (uint64_t at = loop->l_ready.r_head;
+         loop->l_open && at < loop->l_ready.r_tail; at++) {
+        PyObject *handle = ready_handle(loop, at);
+        if (handle == NULL && PyErr_Occurred())
+            goto failed;
+        int status = handle == NULL ? 0 : PyList_Append(list, handle);
+        Py_XDECREF(handle);
+        if (status < 0)
+            goto failed;
     }
     return list;
+failed:
+    Py_DECREF(list);
+    return NULL;
 }
 
 static PyObject *
@@ -301,7 +312,7 @@ Loop_setattro(PyObject *self, PyObject *name, PyObject *value)
         return -1;
 #define CHECK(id, method) \
     if (PyUnicode_Compare(name, loop->l_st->str_##method) == 0) { \
-        loop->l_skip_until = 0; /* it may be another clock now */ \
+        loop->l_skip_ticks = 0; /* it may be another clock now */ \
         return cl_loop_refresh_overrides(loop); \
     }
     CL_OVERRIDABLE(CHECK)

@@ -7,8 +7,10 @@
 
 #include "core/errors.h"
 #include "core/handle.h"
+#include "core/node.h"
 #include "core/signals.h"
 #include "core/state.h"
+#include "core/watch.h"
 #include "futures/future.h"
 #include "futures/iter.h"
 #include "futures/layout.h"
@@ -186,9 +188,9 @@ module_pidfd_open(PyObject *Py_UNUSED(module), PyObject *arg)
     int fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0u);
     if (fd >= 0) /* the kernel has made it close-on-exec */
         return PyLong_FromLong(fd);
-    cl_raise_errno(-errno);
+    cl_raise_os_error(-errno);
 #else
-    cl_raise_errno(-ENOSYS);
+    cl_raise_os_error(-ENOSYS);
 #endif
     return NULL;
 }
@@ -354,6 +356,14 @@ done:
     return status;
 }
 
+static void
+setup_nodes(cl_state *st)
+{
+#define NODE(kind, ops) st->node_ops[CL_NODE_##kind] = &ops;
+    CL_STATE_NODES(NODE)
+#undef NODE
+}
+
 static int
 setup_types(PyObject *module, cl_state *st)
 {
@@ -390,6 +400,7 @@ module_exec(PyObject *module)
 {
     cl_state *st = state_of(module);
     st->module = module;
+    setup_nodes(st);
     if (setup_imports(st) < 0 || setup_names(st) < 0 ||
         setup_optional_imports(st) < 0 || probe_callback_source(st) < 0 ||
         probe_transports(st) < 0 || setup_threads(module, st) < 0 ||

@@ -7,10 +7,15 @@
  * nanoseconds. It learns the counter's speed from pairs of readings; until it
  * has, it assumes a speed (1 per ns) below that of any machine whose counter
  * is used here, which errs on the side of looking at the real clock too
- * early. */
+ * early.
+ *
+ * The counter may be set back or forward at any time: by a virtual machine that
+ * is restored or moved, or between processors. So readings are never compared,
+ * only the time since one of them (cl_ticks_within). */
 #ifndef CL_BASE_CLOCK_H
 #define CL_BASE_CLOCK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <time.h>
 
@@ -41,6 +46,14 @@ cl_ticks(void)
 #endif
 }
 
+/* Whether fewer than `length` ticks have gone by between two readings; not if the
+ * counter was set back meanwhile: the difference is then very large. */
+static inline bool
+cl_ticks_within(uint64_t start, uint64_t now, uint64_t length)
+{
+    return now - start < length;
+}
+
 typedef struct {
     uint64_t base_ticks;
     int64_t base_ns;
@@ -49,7 +62,8 @@ typedef struct {
 
 void cl_rate_init(cl_rate *rate);
 
-/* Tell the rate of a pair of readings taken at the same moment. */
+/* Tell the rate of a pair of readings taken at the same moment. A speed that no
+ * counter has teaches nothing: it was set. */
 void cl_rate_learn(cl_rate *rate, uint64_t ticks, int64_t now_ns);
 
 /* `delta_ns` (not negative) as ticks. */

@@ -6,15 +6,19 @@
 #include "core/loop.h"
 
 int
+cl_raise_os_error(int err)
+{
+    errno = -err;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
+}
+
+int
 cl_raise_errno(int err)
 {
-    if (err == -ENOMEM) {
-        PyErr_NoMemory();
-    }
-    else {
-        errno = -err;
-        PyErr_SetFromErrno(PyExc_OSError);
-    }
+    if (err != -ENOMEM)
+        return cl_raise_os_error(err);
+    PyErr_NoMemory();
     return -1;
 }
 

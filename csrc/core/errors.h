@@ -8,6 +8,10 @@
  * -ENOMEM; returns -1. */
 int cl_raise_errno(int err);
 
+/* The same, but OSError for -ENOMEM too: of a system call that Python's own modules
+ * raise so. */
+int cl_raise_os_error(int err);
+
 typedef struct LoopObject LoopObject;
 
 /* loop.call_exception_handler(details) as from an except clause for `exception`,

@@ -145,8 +145,8 @@ clear_call(HandleObject *handle)
         Py_DECREF(argv[i]);
 }
 
-int
-cl_handle_traverse(HandleObject *handle, visitproc visit, void *arg)
+static int
+traverse(HandleObject *handle, visitproc visit, void *arg)
 {
     Py_VISIT(handle->h_loop);
     Py_VISIT(handle->h_callback);
@@ -172,7 +172,19 @@ static int
 Handle_traverse(HandleObject *handle, visitproc visit, void *arg)
 {
     CL_VISIT_TYPE(handle);
-    return cl_handle_traverse(handle, visit, arg);
+    return traverse(handle, visit, arg);
+}
+
+int
+cl_handle_visit(HandleObject *handle, visitproc visit, void *arg)
+{
+    if (!(handle->h_flags & CL_HANDLE_TRACKED)) {
+        /* See handle.h: we are its owner, unless a callback is at work, and
+         * then the loop is not garbage. */
+        return Py_REFCNT(handle) == 1 ? traverse(handle, visit, arg) : 0;
+    }
+    Py_VISIT(handle);
+    return 0;
 }
 
 static inline void
@@ -413,6 +425,129 @@ cl_handle_run(HandleObject *handle)
     }
     return status;
 }
+
+/* -------------------------------------------------------------------- ready nodes */
+
+/* Whether the callback is a method of a cloop.Future, such as set_result: it can't
+ * be a step of a task of asyncio's. */
+static inline bool
+is_of_future(LoopObject *loop, HandleObject *handle)
+{
+    PyObject *callback = handle->h_callback;
+    if (callback == NULL || !PyCFunction_CheckExact(callback))
+        return false;
+    PyObject *self = PyCFunction_GET_SELF(callback);
+    return self != NULL && Py_TYPE(self) == loop->l_st->FutureType;
+}
+
+static int
+node_run(LoopObject *loop, cl_node node)
+{
+    HandleObject *handle = cl_node_pointer(node);
+    if (!is_of_future(loop, handle))
+        cl_loop_forget_task(loop);
+    return cl_handle_run(handle);
+}
+
+/* Nobody visits it for its owner once it leaves the ring. */
+static void
+node_drop(cl_node node, bool Py_UNUSED(lost))
+{
+    HandleObject *handle = cl_node_pointer(node);
+    if (Py_REFCNT(handle) > 1)
+        cl_handle_track(handle);
+    Py_DECREF(handle);
+}
+
+static int
+node_visit(cl_node node, visitproc visit, void *arg)
+{
+    return cl_handle_visit(cl_node_pointer(node), visit, arg);
+}
+
+static PyObject *
+node_as_handle(LoopObject *Py_UNUSED(loop), cl_node node)
+{
+    HandleObject *handle = cl_node_pointer(node);
+    cl_handle_track(handle);
+    return Py_NewRef((PyObject *)handle);
+}
+
+static PyObject *
+node_name(LoopObject *loop, cl_node node)
+{
+    return PyObject_CallOneArg(loop->l_st->format_handle,
+                               cl_node_pointer(node));
+}
+
+static int
+node_is_cancelled(LoopObject *Py_UNUSED(loop), cl_node node)
+{
+    HandleObject *handle = cl_node_pointer(node);
+    return (handle->h_flags & CL_HANDLE_CANCELLED) != 0;
+}
+
+const cl_node_ops cl_handle_node = {
+    .run = node_run,
+    .drop = node_drop,
+    .visit = node_visit,
+    .as_handle = node_as_handle,
+    .name = node_name,
+    .is_cancelled = node_is_cancelled,
+};
+
+static int
+foreign_is_cancelled(LoopObject *loop, cl_node node)
+{
+    PyObject *cancelled =
+        PyObject_GetAttr(cl_node_pointer(node), loop->l_st->str__cancelled);
+    int truth = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
+    Py_XDECREF(cancelled);
+    return truth;
+}
+
+static int
+foreign_run(LoopObject *loop, cl_node node)
+{
+    cl_loop_forget_task(loop);
+    int skip = foreign_is_cancelled(loop, node);
+    if (skip != 0)
+        return skip < 0 ? -1 : 0;
+    PyObject *result =
+        PyObject_CallMethodNoArgs(cl_node_pointer(node), loop->l_st->str__run);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static void
+foreign_drop(cl_node node, bool Py_UNUSED(lost))
+{
+    Py_DECREF((PyObject *)cl_node_pointer(node));
+}
+
+static int
+foreign_visit(cl_node node, visitproc visit, void *arg)
+{
+    Py_VISIT((PyObject *)cl_node_pointer(node));
+    return 0;
+}
+
+static PyObject *
+foreign_as_handle(LoopObject *Py_UNUSED(loop), cl_node node)
+{
+    return Py_NewRef((PyObject *)cl_node_pointer(node));
+}
+
+const cl_node_ops cl_foreign_node = {
+    .run = foreign_run,
+    .drop = foreign_drop,
+    .visit = foreign_visit,
+    .as_handle = foreign_as_handle,
+    .name = node_name,
+    .is_cancelled = foreign_is_cancelled,
+};
+
+/* -------------------------------------------------------------------------- cancel */
 
 void
 cl_handle_make_threadsafe(HandleObject *handle)

@@ -116,8 +116,13 @@ cl_handle_track(HandleObject *handle)
     }
 }
 
-/* Visits what the handle owns, for the traverse of its sole owner. */
-int cl_handle_traverse(HandleObject *handle, visitproc visit, void *arg);
+/* Visits a handle of the ready ring or the heap: what it owns, if that is its only
+ * owner and it is outside the collector's lists. */
+int cl_handle_visit(HandleObject *handle, visitproc visit, void *arg);
+
+/* Nodes that are a HandleObject or TimerHandleObject, and those that are an
+ * asyncio.Handle made by Python code, whose _run() is called. */
+extern const cl_node_ops cl_handle_node, cl_foreign_node;
 
 /* Frees the handles that the loop keeps for reuse. */
 void cl_handle_free_spares(LoopObject *loop);

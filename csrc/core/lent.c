@@ -19,10 +19,11 @@ typedef struct {
 } cl_lent;
 
 static int lent_ready(LoopObject *loop, cl_watch *watch, unsigned events);
+static int lent_refused(LoopObject *loop, cl_watch *watch, int err);
 static void lent_evicted(LoopObject *loop, cl_watch *watch);
 
-static const cl_watch_ops lent_ops = {.ready = lent_ready,
-                                      .evicted = lent_evicted};
+static const cl_watch_ops lent_ops = {
+    .ready = lent_ready, .refused = lent_refused, .evicted = lent_evicted};
 
 /* The record of a descriptor, or NULL if another kind of watch or none is there. */
 static cl_lent *
@@ -75,8 +76,7 @@ wake(LoopObject *loop, int fd, unsigned direction)
     lent_place *place = place_of(lent, direction);
     PyObject *object = place->p_object;
     if (object == NULL) {
-        /* Without memory it will be told again. */
-        (void)cl_watch_want(loop, &lent->n_watch, interest(lent, 0));
+        cl_watch_want(loop, &lent->n_watch, interest(lent, 0));
         return 0;
     }
     if (place->p_ops != NULL) {
@@ -113,6 +113,61 @@ lent_ready(LoopObject *loop, cl_watch *watch, unsigned events)
     if ((events & CL_READ) && remove_if_cancelled(loop, fd, CL_READ) < 0)
         return -1;
     return events & CL_WRITE ? remove_if_cancelled(loop, fd, CL_WRITE) : 0;
+}
+
+/* {message, exception, handle} goes to the exception handler. 0 or -1 */
+static int
+report_refusal(LoopObject *loop, int fd, PyObject *handle, PyObject *error)
+{
+    cl_state *st = loop->l_st;
+    PyObject *details = PyDict_New();
+    PyObject *message =
+        PyUnicode_FromFormat("File descriptor %d cannot be watched", fd);
+    int status = -1;
+    if (details != NULL && message != NULL &&
+        PyDict_SetItem(details, st->str_message, message) == 0 &&
+        PyDict_SetItem(details, st->str_exception, error) == 0 &&
+        PyDict_SetItem(details, st->str_handle, handle) == 0)
+        status = cl_report(loop, details, error);
+    Py_XDECREF(details);
+    Py_XDECREF(message);
+    return status;
+}
+
+/* Tells who has the place, if anybody has. 0 or -1 */
+static int
+refuse(LoopObject *loop, int fd, unsigned direction, int err)
+{
+    cl_lent *lent = find(loop, fd);
+    PyObject *object =
+        lent == NULL ? NULL : place_of(lent, direction)->p_object;
+    if (object == NULL)
+        return 0;
+    const cl_waiter_ops *ops = place_of(lent, direction)->p_ops;
+    if (ops == NULL && !cl_watch_may_pass(err))
+        return wake(loop, fd, direction);
+    Py_INCREF(object);
+    cl_raise_os_error(err);
+    PyObject *error = PyErr_GetRaisedException();
+    int status = ops != NULL ? ops->failed(loop, object, error)
+                             : report_refusal(loop, fd, object, error);
+    Py_DECREF(error);
+    Py_DECREF(object);
+    return status;
+}
+
+static int
+lent_refused(LoopObject *loop, cl_watch *watch, int err)
+{
+    int fd = watch->w_fd;
+    uint32_t generation = watch->w_generation;
+    if (refuse(loop, fd, CL_READ, err) < 0)
+        return -1;
+    /* Python has run: it may be another record now. */
+    cl_lent *lent = find(loop, fd);
+    if (lent == NULL || lent->n_watch.w_generation != generation)
+        return 0;
+    return refuse(loop, fd, CL_WRITE, err);
 }
 
 /* Frees a record whose watch has ended. Runs Python (destructors). */
@@ -174,7 +229,7 @@ start(LoopObject *loop, int fd, unsigned bits)
     int err = cl_watch_start(loop, &lent->n_watch, fd, bits);
     if (err < 0) {
         PyMem_Free(lent);
-        (void)cl_raise_errno(err);
+        (void)cl_raise_os_error(err);
         return NULL;
     }
     return lent;
@@ -185,13 +240,12 @@ start(LoopObject *loop, int fd, unsigned bits)
 static int
 want(LoopObject *loop, cl_lent *lent, unsigned bits, bool known)
 {
-    int err = cl_watch_want(loop, &lent->n_watch, bits);
-    if (err == 0 && !known)
-        err = cl_watch_confirm(loop, &lent->n_watch);
+    cl_watch_want(loop, &lent->n_watch, bits);
+    int err = known ? 0 : cl_watch_confirm(loop, &lent->n_watch);
     if (err == 0)
         return 0;
-    (void)cl_watch_want(loop, &lent->n_watch, interest(lent, 0));
-    return cl_raise_errno(err);
+    cl_watch_want(loop, &lent->n_watch, interest(lent, 0));
+    return cl_raise_os_error(err);
 }
 
 int
@@ -216,15 +270,14 @@ cl_lent_add(LoopObject *loop, int fd, PyObject *file, unsigned direction,
     return lose(loop, old);
 }
 
-/* After a place was emptied. 0 or -ENOMEM: then the interest remains. */
-static int
+/* After a place was emptied. */
+static void
 want_less(LoopObject *loop, cl_lent *lent)
 {
-    if (taken(lent) == 0) {
+    if (taken(lent) == 0)
         drop(loop, lent);
-        return 0;
-    }
-    return cl_watch_want(loop, &lent->n_watch, interest(lent, 0));
+    else
+        cl_watch_want(loop, &lent->n_watch, interest(lent, 0));
 }
 
 int
@@ -235,11 +288,7 @@ cl_lent_remove(LoopObject *loop, int fd, unsigned direction)
         return 0;
     lent_place *place = place_of(lent, direction), old = *place;
     *place = (lent_place){NULL, NULL};
-    if (want_less(loop, lent) < 0) {
-        *place = old;
-        PyErr_NoMemory();
-        return -1;
-    }
+    want_less(loop, lent);
     return lose(loop, old) < 0 ? -1 : 1;
 }
 

@@ -12,6 +12,11 @@
  * is known by a weak reference to the socket object and by its descriptor, which
  * is -1 for ever once closed.
  *
+ * A descriptor that the poller refuses when it is named raises at once. If it is
+ * refused later, a waiter gets the exception; a handle cannot, so the loop's
+ * exception handler does and the loop goes on trying, unless the descriptor is
+ * unusable: then the handle is called, to find out.
+ *
  * Waiters are told once of each change (CL_EDGE). The socket may be closed right
  * after an operation, before the poller is told; if the file lives on under
  * another descriptor, in a forked child say, the kernel keeps an interest that
@@ -48,6 +53,9 @@ typedef struct {
     int (*ready)(LoopObject *loop, PyObject *waiter);
     /* Another has the place, or the descriptor. 0 or -1. Runs Python. */
     int (*lost)(LoopObject *loop, PyObject *waiter);
+    /* The descriptor cannot be watched; the waiter is still in its place. 0 or -1. Runs
+     * Python. */
+    int (*failed)(LoopObject *loop, PyObject *waiter, PyObject *error);
 } cl_waiter_ops;
 
 /* Put `waiter`, who would block, into the place for `direction` of fd, which is

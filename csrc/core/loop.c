@@ -9,12 +9,17 @@
 #include "core/lent.h"
 #include "core/signals.h"
 
-static inline PyObject *
-node_object(cl_node node)
+static inline const cl_node_ops *
+ops_of(const LoopObject *loop, cl_node node)
 {
-    void *pointer = cl_node_pointer(node);
-    return cl_node_kind(node) == CL_NODE_WATCH ? ((cl_watch *)pointer)->w_owner
-                                               : pointer;
+    return cl_node_ops_of(loop->l_st, node);
+}
+
+/* The node leaves without having been run. */
+static void
+lose_node(const LoopObject *loop, cl_node node)
+{
+    ops_of(loop, node)->drop(node, true);
 }
 
 /* ---------------------------------------------------------------- open, close */
@@ -65,14 +70,7 @@ clear_pending(LoopObject *loop)
         if (cl_inbox_filled(&loop->l_inbox) && cl_loop_drain_inbox(loop) < 0)
             PyErr_Clear();
         if (cl_ring_count(&loop->l_ready) > 0) {
-            cl_node node = cl_ring_pop(&loop->l_ready);
-            /* Nobody accounts for it any more once it leaves the ring. */
-            if (cl_node_kind(node) == CL_NODE_HANDLE &&
-                Py_REFCNT(node_object(node)) > 1)
-                cl_handle_track(cl_node_pointer(node));
-            else if (cl_node_kind(node) == CL_NODE_WATCH)
-                ((cl_watch *)cl_node_pointer(node))->w_pending = 0;
-            Py_DECREF(node_object(node));
+            lose_node(loop, cl_ring_pop(&loop->l_ready));
         }
         else if ((first = cl_heap_peek(&loop->l_timers)) != NULL) {
             TimerHandleObject *timer = cl_timer_from_node(first->node);
@@ -114,15 +112,27 @@ cl_loop_drain_inbox(LoopObject *loop)
 }
 
 int
+cl_loop_reserve(LoopObject *loop, size_t count)
+{
+    cl_ring *ready = &loop->l_ready;
+    int err = 0;
+    if (cl_inbox_filled(&loop->l_inbox) && cl_loop_drain_inbox(loop) < 0)
+        return -1;
+    while (err == 0 && ready->r_mask + 1 - cl_ring_count(ready) < count)
+        err = cl_ring_grow(ready);
+    return err < 0 ? cl_raise_errno(err) : 0;
+}
+
+int
 cl_loop_push(LoopObject *loop, cl_node node)
 {
     if (cl_inbox_filled(&loop->l_inbox) && cl_loop_drain_inbox(loop) < 0) {
-        Py_DECREF(node_object(node));
+        lose_node(loop, node);
         return -1;
     }
     int err = cl_ring_push(&loop->l_ready, node);
     if (err < 0) {
-        Py_DECREF(node_object(node));
+        lose_node(loop, node);
         return cl_raise_errno(err);
     }
     return 0;
@@ -133,7 +143,7 @@ cl_loop_push_threadsafe(LoopObject *loop, cl_node node)
 {
     int err = cl_inbox_push(&loop->l_inbox, node);
     if (err < 0) {
-        Py_DECREF(node_object(node));
+        lose_node(loop, node);
         return cl_raise_errno(err);
     }
     return 0;
@@ -232,6 +242,7 @@ scan_ready(LoopObject *loop)
         at = ready->r_head;
     for (; at != ready->r_tail; at++) {
         cl_node node = cl_ring_at(ready, at);
+        /* The only nodes that are outside the collector's lists. */
         if (cl_node_kind(node) == CL_NODE_HANDLE) {
             HandleObject *handle = cl_node_pointer(node);
             if (Py_REFCNT(handle) > 1)
@@ -273,13 +284,13 @@ static void
 shorten_skip(LoopObject *loop, double when)
 {
     double ahead_ns = (when - loop->l_polled_time) * 1e9;
-    uint64_t due = loop->l_polled_ticks;
+    uint64_t due = 0;
     if (ahead_ns >= CL_POLL_SKIP_NS)
         return;
     if (ahead_ns > 0)
-        due += cl_rate_ticks(&loop->l_rate, (int64_t)ahead_ns);
-    if (due < loop->l_skip_until)
-        loop->l_skip_until = due;
+        due = cl_rate_ticks(&loop->l_rate, (int64_t)ahead_ns);
+    if (due < loop->l_skip_ticks)
+        loop->l_skip_ticks = due;
 }
 
 /* NaN sorts before all else, where asyncio's heap leaves it more often than not. */
@@ -303,7 +314,7 @@ cl_loop_schedule(LoopObject *loop, TimerHandleObject *timer)
     Py_INCREF(timer);
     if (timer->t_node.slot == 0) {
         if (cl_loop_overrides(loop, CL_OVERRIDES_TIME))
-            loop->l_skip_until = 0;
+            loop->l_skip_ticks = 0;
         else
             shorten_skip(loop, heap_key(timer->t_when));
     }
@@ -326,10 +337,11 @@ move_due_timers(LoopObject *loop, double now)
     while ((first = cl_heap_peek(&loop->l_timers)) != NULL &&
            first->key <= now) {
         TimerHandleObject *timer = cl_timer_from_node(first->node);
-        cl_heap_remove(&loop->l_timers, &timer->t_node);
-        /* The heap's reference becomes the ring's. */
+        /* Without memory it stays in the heap. */
+        Py_INCREF(timer);
         if (cl_loop_push(loop, cl_node_make(timer, CL_NODE_HANDLE)) < 0)
             return -1;
+        cl_loop_unschedule(loop, timer);
     }
     return 0;
 }
@@ -372,12 +384,12 @@ set_skip(LoopObject *loop, double now, bool more)
     const cl_heap_entry *first = cl_heap_peek(&loop->l_timers);
     if (more ||
         (first != NULL && cl_loop_overrides(loop, CL_OVERRIDES_TIME))) {
-        loop->l_skip_until = 0;
+        loop->l_skip_ticks = 0;
         return;
     }
     loop->l_polled_ticks = ticks;
     loop->l_polled_time = now;
-    loop->l_skip_until = ticks + cl_rate_ticks(&loop->l_rate, CL_POLL_SKIP_NS);
+    loop->l_skip_ticks = cl_rate_ticks(&loop->l_rate, CL_POLL_SKIP_NS);
     if (first != NULL)
         shorten_skip(loop, first->key);
 }
@@ -415,8 +427,10 @@ static int
 poll_events(LoopObject *loop, int64_t timeout_ns, cl_event *events, int *count)
 {
     int offer = 1;
-    if (loop->l_afterwards != NULL) /* the next turn begins with it */
+    /* The next turn begins with the one; the other came of what was refused. */
+    if (loop->l_afterwards != NULL || cl_ring_count(&loop->l_ready) > 0)
         timeout_ns = 0;
+    timeout_ns = cl_watch_timeout(loop, timeout_ns);
     if (timeout_ns != 0 && !cl_inbox_sleep(&loop->l_inbox))
         timeout_ns = 0;
     if (timeout_ns == 0 && (offer = lets_others_run(loop)) < 0)
@@ -463,8 +477,11 @@ poll(LoopObject *loop)
         return cl_raise_errno(count);
     }
     for (int i = 0; i < count; i++) {
-        if (cl_watch_dispatch(loop, &events[i]) < 0)
+        if (cl_watch_dispatch(loop, &events[i]) < 0) {
+            for (; i < count; i++)
+                cl_watch_again(loop, &events[i]);
             return -1;
+        }
     }
     if (loop->l_pipe_ready && cl_signals_deliver(loop) < 0)
         return -1;
@@ -481,70 +498,13 @@ poll(LoopObject *loop)
 /* ---------------------------------------------------------------- callbacks */
 
 static int
-run_foreign(LoopObject *loop, PyObject *handle)
-{
-    PyObject *cancelled = PyObject_GetAttr(handle, loop->l_st->str__cancelled);
-    int skip = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
-    Py_XDECREF(cancelled);
-    if (skip != 0)
-        return skip < 0 ? -1 : 0;
-    PyObject *result = PyObject_CallMethodNoArgs(handle, loop->l_st->str__run);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
-
-static int
-run_watch(LoopObject *loop, cl_watch *watch)
-{
-    unsigned bits = watch->w_pending;
-    watch->w_pending = 0; /* from now on events make a new node */
-    return watch->w_ops->run(loop, watch, bits);
-}
-
-/* Whether the callback is a method of a cloop.Future, such as set_result: it can't
- * be a step of a task of asyncio's. */
-static inline bool
-is_of_future(LoopObject *loop, HandleObject *handle)
-{
-    PyObject *callback = handle->h_callback;
-    if (callback == NULL || !PyCFunction_CheckExact(callback))
-        return false;
-    PyObject *self = PyCFunction_GET_SELF(callback);
-    return self != NULL && Py_TYPE(self) == loop->l_st->FutureType;
-}
-
-static inline int
-run_node(LoopObject *loop, cl_node node)
-{
-    unsigned kind = cl_node_kind(node);
-    switch (kind) {
-    case CL_NODE_TASK_STEP:
-    case CL_NODE_TASK_WAKEUP:
-        return cl_task_run_node(loop, cl_node_pointer(node), kind);
-    case CL_NODE_WATCH:
-        cl_loop_rest(loop);
-        return run_watch(loop, cl_node_pointer(node));
-    case CL_NODE_HANDLE:
-        if (!is_of_future(loop, cl_node_pointer(node)))
-            cl_loop_forget_task(loop);
-        return cl_handle_run(cl_node_pointer(node));
-    default:
-        cl_loop_forget_task(loop);
-        return run_foreign(loop, node_object(node));
-    }
-}
-
-static int
 log_slow(LoopObject *loop, cl_node node, double seconds)
 {
     cl_state *st = loop->l_st;
-    PyObject *object = node_object(node);
     /* Looked up at each use, as asyncio does. */
     PyObject *logger =
         PyObject_GetAttr(st->base_events_module, st->str_logger);
-    PyObject *text = cl_node_kind(node) <= CL_NODE_FOREIGN
-                         ? PyObject_CallOneArg(st->format_handle, object)
-                         : PyObject_Str(object);
+    PyObject *text = ops_of(loop, node)->name(loop, node);
     PyObject *taken = PyFloat_FromDouble(seconds);
     PyObject *format = PyUnicode_FromString("Executing %s took %.3f seconds");
     PyObject *result = NULL;
@@ -564,16 +524,17 @@ log_slow(LoopObject *loop, cl_node node, double seconds)
 static int
 run_node_timed(LoopObject *loop, cl_node node)
 {
-    PyObject *handle = node_object(node);
+    const cl_node_ops *ops = ops_of(loop, node);
     double start, end;
-    if (cl_node_kind(node) == CL_NODE_HANDLE &&
-        (((HandleObject *)handle)->h_flags & CL_HANDLE_CANCELLED))
-        return 0;
-    if (cl_node_kind(node) <= CL_NODE_FOREIGN) /* the others are no handles */
-        Py_XSETREF(loop->l_current_handle, Py_NewRef(handle));
+    if (ops->is_cancelled != NULL) {
+        int cancelled = ops->is_cancelled(loop, node);
+        if (cancelled != 0)
+            return cancelled < 0 ? -1 : 0;
+        Py_XSETREF(loop->l_current_handle, Py_NewRef(cl_node_pointer(node)));
+    }
     int result = cl_loop_time(loop, &start);
     if (result == 0)
-        result = run_node(loop, node);
+        result = ops->run(loop, node);
     /* time() may be overridden, and the log is anybody's. */
     cl_loop_rest(loop);
     if (result == 0)
@@ -615,12 +576,10 @@ run_ready(LoopObject *loop)
     /* The ring may grow or be cleared under us, but positions stay. */
     while (result == 0 && loop->l_ready.r_head < end) {
         cl_node node = cl_ring_pop(&loop->l_ready);
-        PyObject *object = node_object(node);
+        const cl_node_ops *ops = ops_of(loop, node);
         result =
-            loop->l_debug ? run_node_timed(loop, node) : run_node(loop, node);
-        if (cl_node_kind(node) == CL_NODE_HANDLE && Py_REFCNT(object) > 1)
-            cl_handle_track(cl_node_pointer(node));
-        Py_DECREF(object); /* whose destructors may do what a callback may */
+            loop->l_debug ? run_node_timed(loop, node) : ops->run(loop, node);
+        ops->drop(node, false); /* may do what a callback may */
         result = cl_loop_afterwards(loop, result);
         cl_loop_scan_new(loop);
     }
@@ -649,7 +608,8 @@ cl_loop_turn(LoopObject *loop)
         result = cl_loop_drain_inbox(loop);
     if (result == 0 &&
         (cl_ring_count(&loop->l_ready) == 0 || loop->l_stopping ||
-         cl_ticks() >= loop->l_skip_until)) {
+         !cl_ticks_within(loop->l_polled_ticks, cl_ticks(),
+                          loop->l_skip_ticks))) {
         result = poll(loop);
         cl_ring_trim(&loop->l_ready);
     }
@@ -702,26 +662,10 @@ cl_loop_refresh_overrides(LoopObject *loop)
 
 /* ------------------------------------------------------- garbage collection */
 
-static int
-visit_handle(HandleObject *handle, visitproc visit, void *arg)
+static inline int
+visit_node(const LoopObject *loop, cl_node node, visitproc visit, void *arg)
 {
-    if (!(handle->h_flags & CL_HANDLE_TRACKED)) {
-        /* See handle.h: we are its owner, unless a callback is at work, and
-         * then the loop is not garbage. */
-        return Py_REFCNT(handle) == 1 ? cl_handle_traverse(handle, visit, arg)
-                                      : 0;
-    }
-    Py_VISIT(handle);
-    return 0;
-}
-
-static int
-visit_node(cl_node node, visitproc visit, void *arg)
-{
-    if (cl_node_kind(node) == CL_NODE_HANDLE)
-        return visit_handle(cl_node_pointer(node), visit, arg);
-    Py_VISIT(node_object(node));
-    return 0;
+    return ops_of(loop, node)->visit(node, visit, arg);
 }
 
 int
@@ -732,16 +676,16 @@ cl_loop_traverse_pending(LoopObject *loop, visitproc visit, void *arg)
         return 0;
     const cl_ring *ready = &loop->l_ready;
     for (uint64_t at = ready->r_head; at != ready->r_tail && result == 0; at++)
-        result = visit_node(cl_ring_at(ready, at), visit, arg);
+        result = visit_node(loop, cl_ring_at(ready, at), visit, arg);
     for (size_t i = 0; i < loop->l_timers.count && result == 0; i++) {
         TimerHandleObject *timer =
             cl_timer_from_node(loop->l_timers.entries[i].node);
-        result = visit_handle(&timer->t_handle, visit, arg);
+        result = cl_handle_visit(&timer->t_handle, visit, arg);
     }
     /* A collection in one thread may not wait for another thread's lock. */
     if (result == 0 && pthread_mutex_trylock(&loop->l_inbox.i_lock) == 0) {
         for (size_t i = 0; i < loop->l_inbox.i_count && result == 0; i++)
-            result = visit_node(loop->l_inbox.i_nodes[i], visit, arg);
+            result = visit_node(loop, loop->l_inbox.i_nodes[i], visit, arg);
         pthread_mutex_unlock(&loop->l_inbox.i_lock);
     }
     if (result == 0)

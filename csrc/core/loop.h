@@ -20,6 +20,7 @@
 #include "base/turnstile.h"
 #include "core/handle.h"
 #include "core/inbox.h"
+#include "core/node.h"
 #include "core/state.h"
 #include "core/watch.h"
 #include "poller/poller.h"
@@ -35,16 +36,6 @@
 
 /* As asyncio.base_events.MAXIMUM_SELECT_TIMEOUT. */
 #define CL_POLL_MAX_S (24.0 * 3600.0)
-
-/* Kinds of ready nodes. The ring owns a reference to each. */
-enum {
-    CL_NODE_HANDLE = 0, /* HandleObject or TimerHandleObject */
-    CL_NODE_FOREIGN =
-        1,             /* an asyncio.Handle made by Python code: call _run() */
-    CL_NODE_WATCH = 2, /* a cl_watch; the reference is to its w_owner */
-    CL_NODE_TASK_STEP = 3,   /* a cloop.Task, see futures/task.h */
-    CL_NODE_TASK_WAKEUP = 4, /* the same, and what it waited for is done */
-};
 
 /* Spare handles kept per loop; asyncio.gather(*1000 coroutines) and the like
  * still find one each. */
@@ -96,7 +87,7 @@ struct LoopObject {
      * leave the loop. Runs Python. */
     int (*l_afterwards)(LoopObject *loop);
     cl_rate l_rate;
-    uint64_t l_skip_until; /* in ticks; before it no poll is due */
+    uint64_t l_skip_ticks; /* so long after l_polled_ticks no poll is due */
     uint64_t
         l_offered_ticks; /* when a poll that did not sleep let others run */
     uint64_t l_polled_ticks; /* of the last poll, with ... */
@@ -203,7 +194,7 @@ int cl_loop_turn(LoopObject *loop);
 static inline void
 cl_loop_poll_soon(LoopObject *loop)
 {
-    loop->l_skip_until = 0;
+    loop->l_skip_ticks = 0;
 }
 
 /* Calls l_afterwards until it is NULL. `status` is that of what was done before:
@@ -234,7 +225,10 @@ cl_loop_afterwards_but(LoopObject *loop, int (*function)(LoopObject *))
     return loop->l_afterwards == function ? 0 : cl_loop_afterwards(loop, 0);
 }
 
-/* Takes over one reference to the node's object; 0 or -1 with MemoryError. */
+/* Makes room for `count` nodes more: 0 or -1 with MemoryError. */
+int cl_loop_reserve(LoopObject *loop, size_t count);
+
+/* Takes over the node; 0 or -1 with MemoryError. */
 int cl_loop_push(LoopObject *loop, cl_node node);
 
 /* Push from any thread; wakes the loop if it sleeps. */
@@ -281,11 +275,7 @@ cl_loop_is_plain(const LoopObject *loop)
            !cl_loop_overrides(loop, CL_OVERRIDES_CALL_SOON);
 }
 
-/* What futures/ does for nodes of tasks. cl_task_run_node() runs Python; -1 for what
- * must leave the loop. cl_task_node_handle() makes the handle that asyncio would have
- * in the node's place. */
-int cl_task_run_node(LoopObject *loop, PyObject *task, unsigned kind);
-PyObject *cl_task_node_handle(LoopObject *loop, PyObject *task, unsigned kind);
+/* What futures/ does. */
 void cl_registry_rest(LoopObject *loop);
 void cl_registry_forget(LoopObject *loop);
 

@@ -1,6 +1,8 @@
 /* signals.c - see signals.h. */
 #include "core/signals.h"
 
+#include "core/errors.h"
+
 /* The pipe needs no node: the turn reads it whenever it has been marked. */
 static int
 pipe_ready(LoopObject *loop, cl_watch *watch, unsigned events)
@@ -79,36 +81,41 @@ cl_signals_disarm(LoopObject *loop)
     unset_wakeup_fd(st, loop->l_inbox.i_write_fd);
 }
 
+/* loop._handle_signal(number): 0/-1 */
+static int
+handle_signal(LoopObject *loop, long signal)
+{
+    PyObject *number = PyLong_FromLong(signal);
+    PyObject *done =
+        number == NULL
+            ? NULL
+            : PyObject_CallMethodOneArg(
+                  (PyObject *)loop, loop->l_st->str__handle_signal, number);
+    Py_XDECREF(number);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
+}
+
 int
 cl_signals_deliver(LoopObject *loop)
 {
     unsigned char bytes[256];
-    int count, result = 0;
-    PyObject *number = NULL;
+    int count;
+    PyObject *error = NULL;
 
     loop->l_pipe_ready = false;
     do {
         count = cl_inbox_read(&loop->l_inbox, bytes, (int)sizeof(bytes));
-        for (int i = 0; i < count && result == 0; i++) {
-            if (bytes[i] == 0 || !cl_signals_handled(loop))
-                continue;
-            number = PyLong_FromLong(bytes[i]);
-            PyObject *done = number == NULL
-                                 ? NULL
-                                 : PyObject_CallMethodOneArg(
-                                       (PyObject *)loop,
-                                       loop->l_st->str__handle_signal, number);
-            if (done == NULL)
-                result = -1;
-            Py_XDECREF(done);
-            Py_CLEAR(number);
+        /* Each is handled, whatever the others raise: they are not read again. */
+        for (int i = 0; i < count; i++) {
+            if (bytes[i] != 0 && cl_signals_handled(loop))
+                cl_first_error(&error, handle_signal(loop, bytes[i]));
         }
-    } while (count == (int)sizeof(bytes) && result == 0);
+    } while (count == (int)sizeof(bytes));
 
     /* After the pipe is empty: a handler may raise KeyboardInterrupt. */
-    if (result == 0 && PyErr_CheckSignals() < 0)
-        result = -1;
-    return result;
+    cl_first_error(&error, PyErr_CheckSignals());
+    return cl_raise_first(error);
 }
 
 void

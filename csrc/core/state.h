@@ -29,6 +29,14 @@
     X(StreamOp, cl_stream_op_setup) \
     X(Loop, cl_loop_setup)
 
+/* kind of ready node, its table (core/node.h): CL_NODE_kind */
+#define CL_STATE_NODES(X) \
+    X(HANDLE, cl_handle_node) \
+    X(FOREIGN, cl_foreign_node) \
+    X(WATCH, cl_watch_node) \
+    X(TASK_STEP, cl_task_step_node) \
+    X(TASK_WAKEUP, cl_task_wakeup_node)
+
 /* field, module, attribute: fetched once, at import */
 #define CL_STATE_IMPORTS(X) \
     X(asyncio_Handle, "asyncio.events", "Handle") \
@@ -100,7 +108,7 @@
     X(_check_thread) X(_client_connected_cb) X(_cloop) X(_connection_lost) X(_detach) \
     X(_do_read) X(_drain_helper) X(_eof) X(_exception) X(_force_close) X(_get_running_loop) \
     X(_handle_signal) X(_header_size) X(_limit) X(_log_destroy_pending) X(_loop) \
-    X(_make_cancelled_error) X(_msg_callback) X(_paused) X(_protocol) X(_reader) X(_repr_info) \
+    X(_make_cancelled_error) X(_msg_callback) X(_on_ready) X(_paused) X(_protocol) X(_reader) X(_repr_info) \
     X(_resume) X(_run) X(_run_once) X(_set_coroutine_origin_tracking) \
     X(_set_result_unless_cancelled) X(_set_running_loop) X(_sslobj) X(_stream_reader_wr) \
     X(_transport) X(_waiter) X(abort) X(add_done_callback) X(addr) X(args) X(buffer_updated) \
@@ -119,6 +127,16 @@
 
 /* clang-format on */
 
+/* No more than CL_NODE_KIND_MASK has room for. */
+enum {
+#define KIND(kind, ops) CL_NODE_##kind,
+    CL_STATE_NODES(KIND)
+#undef KIND
+        CL_NODE_KINDS
+};
+
+typedef struct cl_node_ops cl_node_ops;
+
 typedef struct cl_state {
     PyObject *module; /* borrowed: this is its state */
 #define FIELD(type, setup) PyTypeObject *type##Type;
@@ -130,6 +148,7 @@ typedef struct cl_state {
 #define FIELD(name) PyObject *str_##name;
     CL_STATE_NAMES(FIELD)
 #undef FIELD
+    const cl_node_ops *node_ops[CL_NODE_KINDS];
     PyObject *asyncio_ThreadSafeHandle; /* NULL before 3.14 */
     PyObject *kwnames_context;          /* ("context",) */
     PyObject *kwnames_loop;             /* ("loop",) */

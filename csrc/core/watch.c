@@ -6,7 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "core/loop.h"
+
+/* After this many refusals, 255 ms after the first, the owner is told. */
+#define ATTEMPTS 8
+#define RETRY_NS ((int64_t)1000 * 1000)
+#define RETRY_DOUBLINGS 7
+
+/* How often to try to withdraw an interest; the kernel never refuses that, but who
+ * filters its calls may. */
+#define STOP_ATTEMPTS 10
 
 void
 cl_watch_table_init(cl_watch_table *table)
@@ -42,6 +52,23 @@ reserve_fd(cl_watch_table *table, int fd)
     return 0;
 }
 
+/* A place in the list of changes for one watch more. */
+static int
+reserve_change(cl_watch_table *table)
+{
+    int capacity = table->wt_change_capacity;
+    if (table->wt_count < capacity)
+        return 0;
+    capacity = capacity ? capacity * 2 : 16;
+    cl_watch **fresh =
+        realloc(table->wt_changes, (size_t)capacity * sizeof(*fresh));
+    if (fresh == NULL)
+        return -ENOMEM;
+    table->wt_changes = fresh;
+    table->wt_change_capacity = capacity;
+    return 0;
+}
+
 /* The table's reference to the owner follows what is wanted. */
 static inline void
 set_want(cl_watch *watch, unsigned want)
@@ -57,12 +84,52 @@ set_want(cl_watch *watch, unsigned want)
     }
 }
 
+/* ------------------------------------------------------------ the list of changes */
+
+/* Closes the gaps. */
+static void
+compact(cl_watch_table *table)
+{
+    int kept = 0;
+    for (int i = 0; i < table->wt_change_count; i++) {
+        cl_watch *watch = table->wt_changes[i];
+        if (watch == NULL)
+            continue;
+        watch->w_change = kept;
+        table->wt_changes[kept++] = watch;
+    }
+    table->wt_change_count = kept;
+}
+
+static void
+list_change(cl_watch_table *table, cl_watch *watch)
+{
+    if (watch->w_change >= 0)
+        return;
+    /* There are no more than wt_count, and this one is not among them. */
+    if (table->wt_change_count == table->wt_change_capacity)
+        compact(table);
+    watch->w_change = table->wt_change_count++;
+    watch->w_refused = 0;
+    table->wt_changes[watch->w_change] = watch;
+}
+
+static void
+unlist_change(cl_watch_table *table, cl_watch *watch)
+{
+    if (watch->w_change < 0)
+        return;
+    table->wt_changes[watch->w_change] = NULL;
+    watch->w_change = -1;
+}
+
+/* ------------------------------------------------------------------ start and stop */
+
 /* Ends a watch without telling the poller. */
 static void
 forget(cl_watch_table *table, cl_watch *watch)
 {
-    /* A change that is still listed finds no watch, or one of a later
-     * generation that is in step, and does nothing. */
+    unlist_change(table, watch);
     table->wt_by_fd[watch->w_fd] = NULL;
     table->wt_count--;
     watch->w_fd = -1;
@@ -80,74 +147,71 @@ evict(LoopObject *loop, cl_watch *watch)
     Py_XDECREF(owner);
 }
 
+static int
+set_poller(LoopObject *loop, int fd, uint32_t generation, unsigned have,
+           unsigned want)
+{
+    return loop->l_poller.ops->set(&loop->l_poller, fd, generation, have,
+                                   want);
+}
+
 int
 cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want)
 {
     cl_watch_table *table = &loop->l_watches;
-    cl_watch *other = cl_watch_find(table, fd);
+    cl_watch *other;
+    uint32_t generation;
+    unsigned have = 0;
     int err;
-    if (other != NULL)
-        evict(loop, other);
-    uint32_t generation = ++table->wt_generation;
-    /* The poller first: it knows whether the number is a descriptor at all. */
-    if (want != 0 && (err = loop->l_poller.ops->set(&loop->l_poller, fd,
-                                                    generation, 0, want)) < 0)
-        return err;
-    err = reserve_fd(table, fd);
-    if (err < 0) {
-        (void)loop->l_poller.ops->set(&loop->l_poller, fd, generation, want,
-                                      0);
-        return err;
-    }
+    /* Evicting runs Python, which may watch anything: then all is done anew. */
+    do {
+        generation = ++table->wt_generation;
+        if ((err = reserve_fd(table, fd)) < 0 ||
+            (err = reserve_change(table)) < 0)
+            return err;
+        other = cl_watch_find(table, fd);
+        have = other == NULL ? 0 : other->w_have;
+        /* The poller first: it knows whether the number is a descriptor at all. */
+        if (want != 0 &&
+            (err = set_poller(loop, fd, generation, have, want)) < 0)
+            return err;
+        if (other != NULL)
+            evict(loop, other);
+        if (!loop->l_open && other != NULL) /* closed by it */
+            return -EBADF;
+    } while (table->wt_generation != generation);
     watch->w_fd = fd;
     watch->w_generation = generation;
-    watch->w_have = (uint8_t)want;
     watch->w_want = 0;
-    watch->w_changed = false;
-    set_want(watch, want);
+    watch->w_have = (uint8_t)want;
+    watch->w_refused = 0;
     table->wt_by_fd[fd] = watch;
     table->wt_count++;
-    return 0;
-}
-
-static int
-list_change(cl_watch_table *table, cl_watch *watch)
-{
-    if (table->wt_change_count == table->wt_change_capacity) {
-        int capacity =
-            table->wt_change_capacity ? table->wt_change_capacity * 2 : 16;
-        int *fresh =
-            realloc(table->wt_changes, (size_t)capacity * sizeof(int));
-        if (fresh == NULL)
-            return -ENOMEM;
-        table->wt_changes = fresh;
-        table->wt_change_capacity = capacity;
+    set_want(watch, want);
+    if (want == 0 && have != 0) { /* what the poller knows is the other's */
+        watch->w_have = CL_STALE;
+        list_change(table, watch);
     }
-    table->wt_changes[table->wt_change_count++] = watch->w_fd;
-    watch->w_changed = true;
     return 0;
 }
 
-int
+void
 cl_watch_want(LoopObject *loop, cl_watch *watch, unsigned want)
 {
     if (watch->w_fd < 0)
-        return 0;
-    if (!watch->w_changed && want != watch->w_have) {
-        int err = list_change(&loop->l_watches, watch);
-        if (err < 0)
-            return err;
-    }
+        return;
+    if (want != watch->w_have)
+        list_change(&loop->l_watches, watch);
+    if (want != watch->w_want)
+        watch->w_refused = 0;
     set_want(watch, want);
-    return 0;
 }
 
 int
 cl_watch_confirm(LoopObject *loop, cl_watch *watch)
 {
-    int err = loop->l_poller.ops->set(&loop->l_poller, watch->w_fd,
-                                      watch->w_generation, watch->w_have,
-                                      watch->w_want);
+    int err = set_poller(loop, watch->w_fd, watch->w_generation, watch->w_have,
+                         watch->w_want);
     if (err == 0)
         watch->w_have = watch->w_want;
     return err;
@@ -158,11 +222,18 @@ cl_watch_stop(LoopObject *loop, cl_watch *watch)
 {
     if (watch->w_fd < 0)
         return;
-    if (watch->w_have != 0 && loop->l_poller.ops != NULL)
-        (void)loop->l_poller.ops->set(&loop->l_poller, watch->w_fd,
-                                      watch->w_generation, watch->w_have, 0);
+    /* The watch is no more after this, so it is now or never: a lent descriptor whose
+     * interest stayed would be reported without end. */
+    for (int i = 0; watch->w_have != 0 && loop->l_poller.ops != NULL &&
+                    i < STOP_ATTEMPTS &&
+                    set_poller(loop, watch->w_fd, watch->w_generation,
+                               watch->w_have, 0) < 0;
+         i++)
+        ;
     forget(&loop->l_watches, watch);
 }
+
+/* ---------------------------------------------------------------- the ready node */
 
 int
 cl_watch_push(LoopObject *loop, cl_watch *watch, unsigned bits)
@@ -172,9 +243,127 @@ cl_watch_push(LoopObject *loop, cl_watch *watch, unsigned bits)
     if (queued)
         return 0;
     Py_INCREF(watch->w_owner);
-    if (cl_loop_push(loop, cl_node_make(watch, CL_NODE_WATCH)) < 0) {
+    return cl_loop_push(loop, cl_node_make(watch, CL_NODE_WATCH));
+}
+
+int
+cl_watch_run(LoopObject *loop, cl_watch *watch)
+{
+    unsigned bits = watch->w_pending;
+    watch->w_pending = 0; /* from now on events make a new node */
+    return bits == 0 ? 0 : watch->w_ops->run(loop, watch, bits);
+}
+
+static int
+node_run(LoopObject *loop, cl_node node)
+{
+    cl_loop_rest(loop);
+    return cl_watch_run(loop, cl_node_pointer(node));
+}
+
+static void
+node_drop(cl_node node, bool lost)
+{
+    cl_watch *watch = cl_node_pointer(node);
+    if (lost)
         watch->w_pending = 0;
-        return -1;
+    Py_DECREF(watch->w_owner);
+}
+
+static int
+node_visit(cl_node node, visitproc visit, void *arg)
+{
+    Py_VISIT(((cl_watch *)cl_node_pointer(node))->w_owner);
+    return 0;
+}
+
+static PyObject *
+node_as_handle(LoopObject *loop, cl_node node)
+{
+    cl_watch *watch = cl_node_pointer(node);
+    PyObject *method =
+        PyObject_GetAttr(watch->w_owner, loop->l_st->str__on_ready);
+    HandleObject *handle =
+        method == NULL ? NULL : cl_handle_new(loop, method, NULL, 0, NULL);
+    Py_XDECREF(method);
+    if (handle != NULL)
+        cl_handle_track(handle);
+    return (PyObject *)handle;
+}
+
+static PyObject *
+node_name(LoopObject *Py_UNUSED(loop), cl_node node)
+{
+    return PyObject_Str(((cl_watch *)cl_node_pointer(node))->w_owner);
+}
+
+const cl_node_ops cl_watch_node = {
+    .run = node_run,
+    .drop = node_drop,
+    .visit = node_visit,
+    .as_handle = node_as_handle,
+    .name = node_name,
+};
+
+/* ------------------------------------------------------------ telling the poller */
+
+bool
+cl_watch_may_pass(int err)
+{
+    return err == -ENOMEM || err == -ENOSPC;
+}
+
+/* Values of w_refused beyond the number of attempts. */
+enum { GIVE_UP = 254, TOLD = 255 };
+
+/* Tells the poller: false if the watch is to stay in the list. */
+static bool
+settle(LoopObject *loop, cl_watch *watch)
+{
+    int err =
+        watch->w_want == watch->w_have ? 0 : cl_watch_confirm(loop, watch);
+    if (err == 0) {
+        watch->w_refused = 0;
+        return true;
+    }
+    if (watch->w_want == 0) /* nobody waits for it */
+        watch->w_refused = TOLD;
+    else if (!cl_watch_may_pass(err) || watch->w_refused == ATTEMPTS)
+        watch->w_refused = GIVE_UP;
+    else if (watch->w_refused < ATTEMPTS)
+        watch->w_refused++;
+    return false;
+}
+
+static int
+tell_refused(LoopObject *loop, cl_watch *watch, int err)
+{
+    int always = watch->w_ops->refused(loop, watch, err);
+    if (always <= 0)
+        return always;
+    list_change(&loop->l_watches, watch); /* for the next poll */
+    return watch->w_ops->ready(loop, watch, watch->w_want);
+}
+
+/* Tells the owners that were refused too often. */
+static int
+give_up(LoopObject *loop)
+{
+    cl_watch_table *table = &loop->l_watches;
+    for (int i = 0; i < table->wt_change_count; i++) {
+        cl_watch *watch = table->wt_changes[i];
+        if (watch == NULL || watch->w_refused != GIVE_UP)
+            continue;
+        int err =
+            watch->w_want == watch->w_have ? 0 : cl_watch_confirm(loop, watch);
+        if (err == 0 || !cl_watch_may_pass(err))
+            unlist_change(table, watch);
+        watch->w_refused = err == 0 ? 0 : TOLD;
+        if (err == 0 || watch->w_ops->refused == NULL)
+            continue;
+        if (tell_refused(loop, watch, err) < 0)
+            return -1;
+        i = -1; /* Python ran */
     }
     return 0;
 }
@@ -183,18 +372,51 @@ int
 cl_watch_apply(LoopObject *loop)
 {
     cl_watch_table *table = &loop->l_watches;
+    bool due = table->wt_retry_ns == 0 || cl_now_ns() >= table->wt_retry_ns;
+    bool refused = false, hopeless = false;
+    if (table->wt_change_count == 0 && table->wt_retry_ns == 0)
+        return 0;
     for (int i = 0; i < table->wt_change_count; i++) {
-        cl_watch *watch = cl_watch_find(table, table->wt_changes[i]);
+        cl_watch *watch = table->wt_changes[i];
         if (watch == NULL)
             continue;
-        watch->w_changed = false;
-        if (watch->w_want != watch->w_have &&
-            cl_watch_confirm(loop, watch) < 0 && watch->w_want != 0 &&
-            watch->w_ops->ready(loop, watch, watch->w_want) < 0)
-            return -1;
+        if ((due || watch->w_refused == 0) && settle(loop, watch)) {
+            unlist_change(table, watch);
+            continue;
+        }
+        if (watch->w_refused == GIVE_UP)
+            hopeless = true;
+        else
+            refused = true;
     }
-    table->wt_change_count = 0;
-    return 0;
+    if (!refused) {
+        table->wt_retries = 0;
+        table->wt_retry_ns = 0;
+        if (!hopeless) {
+            table->wt_change_count = 0;
+            return 0;
+        }
+    }
+    else if (due) {
+        table->wt_retry_ns =
+            cl_now_ns() + (RETRY_NS << (table->wt_retries < RETRY_DOUBLINGS
+                                            ? table->wt_retries++
+                                            : RETRY_DOUBLINGS));
+    }
+    compact(table);
+    return hopeless ? give_up(loop) : 0;
+}
+
+int64_t
+cl_watch_timeout(const LoopObject *loop, int64_t timeout_ns)
+{
+    int64_t retry_ns = loop->l_watches.wt_retry_ns;
+    if (retry_ns == 0 || timeout_ns == 0)
+        return timeout_ns;
+    int64_t left_ns = retry_ns - cl_now_ns();
+    if (left_ns < 0)
+        left_ns = 0;
+    return timeout_ns < 0 || left_ns < timeout_ns ? left_ns : timeout_ns;
 }
 
 void
@@ -218,12 +440,28 @@ cl_watch_traverse(LoopObject *loop, visitproc visit, void *arg)
     return 0;
 }
 
+static cl_watch *
+watch_of(const LoopObject *loop, const cl_event *event)
+{
+    cl_watch *watch = cl_watch_find(&loop->l_watches, event->fd);
+    return watch != NULL && watch->w_generation == event->generation ? watch
+                                                                     : NULL;
+}
+
 int
 cl_watch_dispatch(LoopObject *loop, const cl_event *event)
 {
-    cl_watch *watch = cl_watch_find(&loop->l_watches, event->fd);
-    if (watch == NULL || watch->w_generation != event->generation)
-        return 0;
-    unsigned events = event->events & watch->w_want;
+    cl_watch *watch = watch_of(loop, event);
+    unsigned events = watch == NULL ? 0 : event->events & watch->w_want;
     return events ? watch->w_ops->ready(loop, watch, events) : 0;
+}
+
+void
+cl_watch_again(LoopObject *loop, const cl_event *event)
+{
+    cl_watch *watch = watch_of(loop, event);
+    if (watch == NULL)
+        return;
+    watch->w_have |= CL_STALE;
+    list_change(&loop->l_watches, watch);
 }

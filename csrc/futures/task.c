@@ -463,19 +463,24 @@ Task_wakeup(PyObject *self, PyObject *future)
 
 /* ------------------------------------------------------------------- ready nodes */
 
-PyObject *
-cl_task_node_handle(LoopObject *loop, PyObject *object, unsigned kind)
+static PyObject *
+node_as_handle(LoopObject *loop, cl_node node)
 {
-    TaskObject *task = (TaskObject *)object;
-    bool wakes = kind == CL_NODE_TASK_WAKEUP && task->t_fut_waiter != NULL;
+    TaskObject *task = cl_node_pointer(node);
+    bool wakes = cl_node_kind(node) == CL_NODE_TASK_WAKEUP &&
+                 task->t_fut_waiter != NULL;
     PyObject *callable =
         wakes ? cl_task_wakeup_callable(task) : cl_task_step_callable(task);
-    PyObject *handle =
-        callable == NULL
-            ? NULL
-            : (PyObject *)cl_handle_new(loop, callable, &task->t_fut_waiter,
-                                        wakes, task->t_context);
+    /* Held: a collection may run, and change the task. */
+    PyObject *waiter = wakes ? Py_NewRef(task->t_fut_waiter) : NULL;
+    PyObject *context = Py_XNewRef(task->t_context);
+    PyObject *handle = callable == NULL
+                           ? NULL
+                           : (PyObject *)cl_handle_new(loop, callable, &waiter,
+                                                       wakes, context);
     Py_XDECREF(callable);
+    Py_XDECREF(waiter);
+    Py_XDECREF(context);
     if (handle != NULL)
         cl_handle_track((HandleObject *)handle);
     return handle;
@@ -484,12 +489,12 @@ cl_task_node_handle(LoopObject *loop, PyObject *object, unsigned kind)
 /* The exception that is set goes to the loop's exception handler, unless it must
  * leave the loop. */
 static int
-report(LoopObject *loop, TaskObject *task, unsigned kind)
+report(LoopObject *loop, cl_node node)
 {
     if (cl_error_is_exit())
         return -1;
     PyObject *error = PyErr_GetRaisedException();
-    PyObject *handle = cl_task_node_handle(loop, (PyObject *)task, kind);
+    PyObject *handle = node_as_handle(loop, node);
     int status = -1;
     if (handle == NULL) {
         Py_DECREF(error);
@@ -514,10 +519,10 @@ may_run_python(PyObject *object)
                                Py_TPFLAGS_HEAPTYPE | Py_TPFLAGS_HAVE_GC)));
 }
 
-int
-cl_task_run_node(LoopObject *loop, PyObject *object, unsigned kind)
+static int
+node_run(LoopObject *loop, cl_node node)
 {
-    TaskObject *task = (TaskObject *)object;
+    TaskObject *task = cl_node_pointer(node);
     cl_state *st = loop->l_st;
     PyObject *context = Py_XNewRef(task->t_context);
     int status = -1;
@@ -525,8 +530,9 @@ cl_task_run_node(LoopObject *loop, PyObject *object, unsigned kind)
         PyErr_SetString(PyExc_RuntimeError, "uninitialized Task object");
     }
     else if (PyContext_Enter(context) == 0) {
-        PyObject *future = Py_XNewRef(
-            kind == CL_NODE_TASK_WAKEUP ? task->t_fut_waiter : NULL);
+        PyObject *future = Py_XNewRef(cl_node_kind(node) == CL_NODE_TASK_WAKEUP
+                                          ? task->t_fut_waiter
+                                          : NULL);
         if (future != NULL) {
             status = wake_up(st, task, loop, future);
             if (!is_ours(st, future) || may_run_python(future))
@@ -540,8 +546,39 @@ cl_task_run_node(LoopObject *loop, PyObject *object, unsigned kind)
             status = -1;
     }
     Py_XDECREF(context);
-    return status < 0 ? report(loop, task, kind) : 0;
+    return status < 0 ? report(loop, node) : 0;
 }
+
+static void
+node_drop(cl_node node, bool Py_UNUSED(lost))
+{
+    Py_DECREF((PyObject *)cl_node_pointer(node));
+}
+
+static int
+node_visit(cl_node node, visitproc visit, void *arg)
+{
+    Py_VISIT((PyObject *)cl_node_pointer(node));
+    return 0;
+}
+
+static PyObject *
+node_name(LoopObject *Py_UNUSED(loop), cl_node node)
+{
+    return PyObject_Str(cl_node_pointer(node));
+}
+
+#define TASK_NODE \
+    { \
+        .run = node_run, \
+        .drop = node_drop, \
+        .visit = node_visit, \
+        .as_handle = node_as_handle, \
+        .name = node_name, \
+    }
+
+const cl_node_ops cl_task_step_node = TASK_NODE;
+const cl_node_ops cl_task_wakeup_node = TASK_NODE;
 
 /* ------------------------------------------------------------------ make and free */
 

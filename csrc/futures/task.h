@@ -30,6 +30,9 @@ cl_task_fits_node(const TaskObject *task, const LoopObject *loop)
            task->t_context != NULL && PyContext_CheckExact(task->t_context);
 }
 
+/* The nodes that are tasks: see above. */
+extern const cl_node_ops cl_task_step_node, cl_task_wakeup_node;
+
 /* What asyncio passes to add_done_callback() and call_soon() for a task: a callable
  * that takes the future, and one that takes nothing. Their __self__ is the task. */
 PyObject *cl_task_wakeup_callable(TaskObject *task);

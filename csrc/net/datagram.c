@@ -111,6 +111,42 @@ deliver(DatagramObject *self, PyObject *data, PyObject *addr)
     return result == NULL ? -1 : 0;
 }
 
+/* A datagram as bytes, and in *got its size, or -errno. NULL with an exception only
+ * if *got is not negative.
+ *
+ * In a turn within a turn the loop's buffer may be lent to who reads it: then it is
+ * received into memory of its own. */
+static PyObject *
+receive_bytes(DatagramObject *self, ssize_t *got, struct sockaddr *from,
+              socklen_t *len)
+{
+    cl_net *net = self->d_base.t_loop->l_net;
+    PyObject *data = NULL;
+    int fd = cl_transport_fd(base_of(self));
+    *got = fd;
+    if (fd < 0)
+        return NULL;
+    if (net->n_read_lent) {
+        *got = 0;
+        data = PyBytes_FromStringAndSize(NULL, CL_READ_MAX);
+        if (data == NULL)
+            return NULL;
+    }
+    char *into = data == NULL ? net->n_read_buffer : PyBytes_AS_STRING(data);
+    *got = recvfrom(fd, into, CL_READ_MAX, MSG_DONTWAIT, from, len);
+    if (*got < 0) {
+        *got = -errno;
+        Py_CLEAR(data);
+    }
+    else if (data == NULL) {
+        data = PyBytes_FromStringAndSize(into, *got);
+    }
+    else {
+        (void)_PyBytes_Resize(&data, *got);
+    }
+    return data;
+}
+
 /* One datagram: 1 if there was one or an error, 0 if not, -1 with an exception
  * that the protocol raised. */
 static int
@@ -120,19 +156,14 @@ receive_one(DatagramObject *self)
     struct sockaddr_storage storage;
     struct sockaddr *from = (struct sockaddr *)&storage;
     socklen_t len = sizeof(storage);
-    char *buffer = self->d_base.t_loop->l_net->n_read_buffer;
-    int fd = cl_transport_fd(base_of(self));
-    ssize_t got =
-        fd < 0 ? -1
-               : recvfrom(fd, buffer, CL_READ_MAX, MSG_DONTWAIT, from, &len);
+    ssize_t got;
+    PyObject *data = receive_bytes(self, &got, from, &len);
     if (got < 0) {
-        int err = fd < 0 ? fd : -errno;
-        if (err == -EAGAIN || err == -EWOULDBLOCK || err == -EINTR)
+        if (got == -EAGAIN || got == -EWOULDBLOCK || got == -EINTR)
             return 0;
-        cl_raise_errno(err);
+        cl_raise_errno((int)got);
         return failed(self, failure) < 0 ? -1 : 1;
     }
-    PyObject *data = PyBytes_FromStringAndSize(buffer, got);
     PyObject *addr = data == NULL ? NULL : sender(self, from, len);
     if (data != NULL && addr == NULL && !PyErr_Occurred())
         addr = Py_NewRef(Py_None); /* cloop/_loop.py lets no such family in */
@@ -264,8 +295,7 @@ send_or_wait(DatagramObject *self, PyObject *data, const char *bytes,
         if (!PyErr_ExceptionMatches(PyExc_BlockingIOError))
             return failed(self, "Fatal write error on datagram transport");
         PyErr_Clear();
-        if (cl_transport_want(base_of(self), CL_WRITE, true) < 0)
-            return -1;
+        cl_transport_want(base_of(self), CL_WRITE, true);
     }
     if (enqueue(self, bytes, size, addr) < 0)
         return -1;
@@ -395,8 +425,7 @@ write_ready(DatagramObject *self)
         return -1;
     if (self->d_first != NULL)
         return 0;
-    if (cl_transport_want(base, CL_WRITE, false) < 0)
-        return -1;
+    cl_transport_want(base, CL_WRITE, false);
     if ((base->t_flags & CL_T_CLOSING) && !base->t_conn_lost) {
         base->t_conn_lost++;
         return cl_transport_lost(base, NULL);
@@ -410,8 +439,7 @@ static int
 run_events(DatagramObject *self, unsigned bits)
 {
     TransportObject *base = base_of(self);
-    if ((bits & CL_START) && !(base->t_flags & CL_T_GONE) &&
-        cl_transport_started(base) < 0)
+    if ((bits & (CL_START | CL_LOST)) && cl_transport_run(base, bits) < 0)
         return -1;
     if ((bits & CL_READ) && read_ready(self) < 0)
         return -1;
@@ -458,9 +486,11 @@ gone(TransportObject *Py_UNUSED(base))
 static const cl_transport_ops datagram_ops = {
     .watch = {.ready = cl_watch_push,
               .run = run,
+              .refused = cl_transport_refused,
               .evicted = cl_transport_evicted,
               .claims = cl_transport_claims},
     .buffered = buffered,
+    .fatal = cl_transport_fatal,
     .drop_buffer = drop_buffer,
     .gone = gone,
 };

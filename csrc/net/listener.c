@@ -195,27 +195,21 @@ pass_on(ListenerObject *self, int fd, const struct sockaddr *peer,
                           : report(self, "socket.accept() failed", NULL, NULL);
 }
 
-/* Rest for a while: the descriptor would be reported ready all the time. */
+/* Rest for a while: the descriptor would be reported ready all the time. If that
+ * fails, it is. */
 static int
 rest(ListenerObject *self, int err)
 {
     cl_state *st = self->n_loop->l_st;
     PyObject *delay = NULL, *resume = NULL, *timer = NULL;
-    int status = cl_watch_want(self->n_loop, &self->n_watch, 0);
-    if (status < 0)
-        return cl_raise_errno(status);
+    int status;
     if (!self->n_exhausted) {
         PyObject *sock =
             PyObject_CallOneArg(st->TransportSocket, self->n_sock);
         if (sock == NULL)
             return -1;
         self->n_exhausted = true;
-        cl_raise_errno(err);
-        if (err == -ENOMEM) { /* asyncio's is the OSError */
-            PyErr_Clear();
-            errno = ENOMEM;
-            PyErr_SetFromErrno(PyExc_OSError);
-        }
+        cl_raise_os_error(err); /* as asyncio's */
         status =
             report(self, "socket.accept() out of system resource", sock, NULL);
         Py_DECREF(sock);
@@ -232,17 +226,16 @@ rest(ListenerObject *self, int err)
     Py_XDECREF(delay);
     Py_XDECREF(resume);
     Py_XDECREF(timer);
-    return timer == NULL ? -1 : 0;
+    if (timer == NULL)
+        return -1;
+    cl_watch_want(self->n_loop, &self->n_watch, 0);
+    return 0;
 }
 
 static PyObject *
 Listener_resume(ListenerObject *self, PyObject *Py_UNUSED(ignored))
 {
-    int err = cl_watch_want(self->n_loop, &self->n_watch, CL_READ);
-    if (err < 0) {
-        cl_raise_errno(err);
-        return NULL;
-    }
+    cl_watch_want(self->n_loop, &self->n_watch, CL_READ);
     Py_RETURN_NONE;
 }
 
@@ -303,7 +296,22 @@ run(LoopObject *Py_UNUSED(loop), cl_watch *watch, unsigned Py_UNUSED(bits))
     if (count == self->n_expected)
         count *= 2;
     self->n_expected = count < 1 ? 1 : count > ACCEPT_MAX ? ACCEPT_MAX : count;
-    return got < 0 ? -1 : 0;
+    return got < 0 ? report(self, "socket.accept() failed", NULL, NULL) : 0;
+}
+
+/* Goes on trying, if it may pass. */
+static int
+refused(LoopObject *loop, cl_watch *watch, int err)
+{
+    ListenerObject *self = (ListenerObject *)watch->w_owner;
+    Py_INCREF(self);
+    if (!cl_watch_may_pass(err))
+        cl_watch_stop(loop, watch);
+    cl_raise_os_error(err);
+    int status =
+        report(self, "the listening socket cannot be watched", NULL, NULL);
+    Py_DECREF(self);
+    return status;
 }
 
 static void
@@ -311,8 +319,10 @@ evicted(LoopObject *Py_UNUSED(loop), cl_watch *Py_UNUSED(watch))
 {
 }
 
-static const cl_watch_ops listener_ops = {
-    .ready = cl_watch_push, .run = run, .evicted = evicted};
+static const cl_watch_ops listener_ops = {.ready = cl_watch_push,
+                                          .run = run,
+                                          .refused = refused,
+                                          .evicted = evicted};
 
 /* ------------------------------------------------------------ start and stop */
 
@@ -423,8 +433,18 @@ Listener_dealloc(PyObject *op)
     Py_DECREF(type);
 }
 
+static PyObject *
+Listener_on_ready(ListenerObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (cl_watch_run(self->n_loop, &self->n_watch) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef listener_methods[] = {
-    {"_resume", (PyCFunction)Listener_resume, METH_NOARGS, NULL}, {NULL}};
+    {"_on_ready", (PyCFunction)Listener_on_ready, METH_NOARGS, NULL},
+    {"_resume", (PyCFunction)Listener_resume, METH_NOARGS, NULL},
+    {NULL}};
 
 static PyType_Slot listener_slots[] = {
     {Py_tp_doc, "Accepts connections; made by the loop."},

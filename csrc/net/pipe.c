@@ -55,9 +55,9 @@ descriptor(PipeObject *self)
 /* asyncio's _fatal_error(): 0, or -1 for what must leave the loop. Of those that
  * read only EIO is nothing special: a terminal says so at its end. */
 static int
-fatal(PipeObject *self, const char *message)
+fatal(TransportObject *base, const char *message)
 {
-    TransportObject *base = base_of(self);
+    PipeObject *self = (PipeObject *)base;
     LoopObject *loop = base->t_loop;
     if (cl_error_is_exit())
         return -1;
@@ -163,10 +163,10 @@ read_ready(PipeObject *self)
         if (not_now(got))
             return 0;
         cl_raise_errno((int)got);
-        return fatal(self, "Fatal read error on pipe transport");
+        return fatal(base, "Fatal read error on pipe transport");
     }
     if (data == NULL)
-        return fatal(self, "Fatal read error on pipe transport");
+        return fatal(base, "Fatal read error on pipe transport");
     /* What it raises is the loop's, and the transport goes on. */
     int status = cl_transport_tell(base, base->t_loop->l_st->str_data_received,
                                    data, NULL);
@@ -175,12 +175,6 @@ read_ready(PipeObject *self)
 }
 
 /* ------------------------------------------------------------------------ writing */
-
-static int
-want(PipeObject *self, unsigned direction, bool on)
-{
-    return cl_transport_want(base_of(self), direction, on);
-}
 
 /* The reader is gone. */
 static int
@@ -217,7 +211,7 @@ write_failed(PipeObject *self, ssize_t err)
 {
     self->p_refused++;
     cl_raise_errno((int)err);
-    return fatal(self, "Fatal write error on pipe transport");
+    return fatal(base_of(self), "Fatal write error on pipe transport");
 }
 
 static int
@@ -226,18 +220,21 @@ write_ready(PipeObject *self)
     TransportObject *base = base_of(self);
     struct iovec parts[PARTS_MAX];
     int count = cl_wqueue_peek(&self->p_queue, parts, PARTS_MAX);
-    if (count == 0)
-        return want(self, CL_WRITE, false);
+    if (count == 0) {
+        cl_transport_want(base, CL_WRITE, false);
+        return 0;
+    }
     ssize_t written = write_parts(self, parts, count);
     if (written < 0) {
         cl_wqueue_clear(&self->p_queue);
-        return want(self, CL_WRITE, false) < 0 ? -1
-                                               : write_failed(self, written);
+        cl_transport_want(base, CL_WRITE, false);
+        return write_failed(self, written);
     }
     cl_wqueue_consume(&self->p_queue, (size_t)written);
     if (self->p_queue.wq_size > 0)
         return 0;
-    if (want(self, CL_WRITE, false) < 0 || cl_transport_maybe_resume(base) < 0)
+    cl_transport_want(base, CL_WRITE, false);
+    if (cl_transport_maybe_resume(base) < 0)
         return -1;
     if (!(base->t_flags & CL_T_CLOSING) || base->t_conn_lost ||
         self->p_queue.wq_size > 0)
@@ -270,8 +267,10 @@ write_buffer(PipeObject *self, PyObject *object, const char *data, size_t size)
                      : cl_wqueue_append(&self->p_queue, rest,
                                         object == NULL ? 0 : (size_t)written);
     Py_XDECREF(rest);
-    if (status < 0 || (first && want(self, CL_WRITE, true) < 0))
+    if (status < 0)
         return -1;
+    if (first)
+        cl_transport_want(base_of(self), CL_WRITE, true);
     return cl_transport_maybe_pause(base_of(self));
 }
 
@@ -382,8 +381,7 @@ static int
 run_events(PipeObject *self, unsigned bits, bool reads)
 {
     TransportObject *base = base_of(self);
-    if ((bits & CL_START) && !(base->t_flags & CL_T_GONE) &&
-        cl_transport_started(base) < 0)
+    if ((bits & (CL_START | CL_LOST)) && cl_transport_run(base, bits) < 0)
         return -1;
     if ((bits & CL_READ) && (base->t_watch.w_want & CL_READ) &&
         (reads ? read_ready(self) : hung_up(self)) < 0)
@@ -459,8 +457,12 @@ closing(TransportObject *base)
 }
 
 static const cl_transport_ops pipe_ops = {
-    .watch = {.ready = cl_watch_push, .run = run, .evicted = evicted},
+    .watch = {.ready = cl_watch_push,
+              .run = run,
+              .refused = cl_transport_refused,
+              .evicted = evicted},
     .buffered = buffered,
+    .fatal = fatal,
     .drop_buffer = drop_buffer,
     .gone = gone,
     .closing = closing,

@@ -401,27 +401,29 @@ leave(SockOpObject *op)
     op->o_fd = -1;
 }
 
-/* Lets the task go on. It may be that it was cancelled in this turn. */
+/* Lets the task go on. It may be that it was cancelled in this turn. If the future
+ * fails to take its result, the operation stays in its place, to be woken again. */
 static int
 wake(SockOpObject *op)
 {
     cl_state *st = op->o_loop->l_st;
-    leave(op);
     op->o_woken = true;
     PyObject *set = PyObject_CallMethodOneArg(op->o_coro.c_future,
                                               st->str_set_result, Py_None);
     if (set == NULL) {
         PyObject *error = PyErr_GetRaisedException();
-        if (op->o_coro.c_future == NULL ||
-            cl_coro_future_is_done(&op->o_coro) != 0) {
-            PyErr_Clear();
-            Py_DECREF(error);
-            return 0;
+        if (op->o_coro.c_future != NULL &&
+            cl_coro_future_is_done(&op->o_coro) == 0) {
+            op->o_woken = false;
+            PyErr_SetRaisedException(error);
+            return -1;
         }
-        PyErr_SetRaisedException(error);
-        return -1;
+        PyErr_Clear();
+        Py_DECREF(error);
     }
-    Py_DECREF(set);
+    Py_XDECREF(set);
+    if (op->o_woken) /* else the task has run meanwhile, and waits anew */
+        leave(op);
     return 0;
 }
 
@@ -451,6 +453,18 @@ op_ready(LoopObject *Py_UNUSED(loop), PyObject *waiter)
     return wake(op);
 }
 
+static int
+op_failed(LoopObject *Py_UNUSED(loop), PyObject *waiter, PyObject *error)
+{
+    SockOpObject *op = (SockOpObject *)waiter;
+    if (op->o_coro.c_state != CL_CORO_WAITING || op->o_coro.c_future == NULL) {
+        leave(op);
+        return 0;
+    }
+    Py_XSETREF(op->o_error, Py_NewRef(error));
+    return wake(op);
+}
+
 /* As in asyncio, who loses its place waits for ever. But where the socket was
  * closed and its number given out again, the task hears of it: EBADF. */
 static int
@@ -465,7 +479,8 @@ op_lost(LoopObject *Py_UNUSED(loop), PyObject *waiter)
     return wake(op);
 }
 
-static const cl_waiter_ops waiter_ops = {.ready = op_ready, .lost = op_lost};
+static const cl_waiter_ops waiter_ops = {
+    .ready = op_ready, .lost = op_lost, .failed = op_failed};
 
 /* Waits for a future that gets its result when the descriptor is ready. 0/-1 */
 static int

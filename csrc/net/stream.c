@@ -148,10 +148,10 @@ send_now(StreamObject *self, PyObject *object, const char *data, size_t size)
              queue_rest(self, first, NULL, (size_t)PyBytes_GET_SIZE(first),
                         &sent) < 0) ||
             queue_rest(self, NULL, net->n_rest, rest, &sent) < 0 ||
-            queue_rest(self, object, data, size, &sent) < 0 ||
-            (self->s_queue.wq_size > 0 &&
-             cl_transport_want(base_of(self), CL_WRITE, true) < 0))
+            queue_rest(self, object, data, size, &sent) < 0)
             status = write_failed(self, 0);
+        else if (self->s_queue.wq_size > 0)
+            cl_transport_want(base_of(self), CL_WRITE, true);
     }
     Py_XDECREF(first);
     if (gathered)
@@ -386,8 +386,7 @@ send_queued(StreamObject *self, bool *broken)
     ssize_t sent = send_parts(self, parts, count);
     if (sent < 0) {
         *broken = true;
-        if (cl_transport_want(base_of(self), CL_WRITE, false) < 0)
-            return -1;
+        cl_transport_want(base_of(self), CL_WRITE, false);
         cl_wqueue_clear(&self->s_queue);
         cl_raise_errno((int)sent);
         PyObject *error = PyErr_GetRaisedException();
@@ -486,8 +485,8 @@ write_items(StreamObject *self, PyObject *items)
     int left = waiting ? 1 : send_queued(self, &broken);
     if (left < 0 || broken)
         return left;
-    if (left > 0 && cl_transport_want(base_of(self), CL_WRITE, true) < 0)
-        return -1;
+    if (left > 0)
+        cl_transport_want(base_of(self), CL_WRITE, true);
     return pause_if_full(self);
 }
 
@@ -536,8 +535,8 @@ static int
 all_sent(StreamObject *self)
 {
     TransportObject *base = base_of(self);
-    if (cl_transport_want(base, CL_WRITE, false) < 0 ||
-        wake_empty_waiter(self, NULL) < 0)
+    cl_transport_want(base, CL_WRITE, false);
+    if (wake_empty_waiter(self, NULL) < 0)
         return -1;
     if ((base->t_flags & CL_T_CLOSING) && !base->t_conn_lost) {
         base->t_conn_lost++;
@@ -652,8 +651,10 @@ at_eof(StreamObject *self)
     if (keep_open < 0)
         return cl_transport_fatal(
             base, "Fatal error: protocol.eof_received() call failed.");
-    if (keep_open)
-        return cl_transport_want(base, CL_READ, false);
+    if (keep_open) {
+        cl_transport_want(base, CL_READ, false);
+        return 0;
+    }
     PyObject *closed = PyObject_CallMethodNoArgs(
         (PyObject *)self, base->t_loop->l_st->str_close);
     Py_XDECREF(closed);
@@ -910,8 +911,7 @@ run_events(StreamObject *self, unsigned bits)
 {
     TransportObject *base = base_of(self);
     /* What was paused or closed since the event came has asked for silence. */
-    if ((bits & CL_START) && !(base->t_flags & CL_T_GONE) &&
-        cl_transport_started(base) < 0)
+    if ((bits & (CL_START | CL_LOST)) && cl_transport_run(base, bits) < 0)
         return -1;
     if ((bits & CL_READ) && (base->t_watch.w_want & CL_READ) &&
         !base->t_conn_lost && receive_some(self) < 0)
@@ -976,9 +976,11 @@ gone(TransportObject *base)
 static const cl_transport_ops stream_ops = {
     .watch = {.ready = cl_watch_push,
               .run = run,
+              .refused = cl_transport_refused,
               .evicted = cl_transport_evicted,
               .claims = cl_transport_claims},
     .buffered = buffered,
+    .fatal = cl_transport_fatal,
     .drop_buffer = drop_buffer,
     .gone = gone,
 };

@@ -64,13 +64,12 @@ cl_transport_fd(TransportObject *self)
     return self->t_fd;
 }
 
-int
+void
 cl_transport_want(TransportObject *self, unsigned direction, bool on)
 {
     unsigned want = self->t_watch.w_want;
     want = on ? want | direction : want & ~direction;
-    int err = cl_watch_want(self->t_loop, &self->t_watch, want);
-    return err < 0 ? cl_raise_errno(err) : 0;
+    cl_watch_want(self->t_loop, &self->t_watch, want);
 }
 
 /* The socket object, made when somebody asks for it; borrowed. */
@@ -426,10 +425,31 @@ cl_transport_evicted(LoopObject *loop, cl_watch *watch)
 }
 
 int
+cl_transport_refused(LoopObject *Py_UNUSED(loop), cl_watch *watch, int err)
+{
+    TransportObject *self = cl_transport_from_watch(watch);
+    if (err == -EPERM && (self->t_flags & CL_T_PIPE))
+        return 1; /* such as /dev/null */
+    Py_INCREF(self);
+    PyObject *context = cl_transport_enter(self);
+    int status = -1;
+    if (context != NULL) {
+        cl_raise_os_error(err);
+        status = cl_transport_ops_of(self)->fatal(
+            self, "Fatal error: the transport cannot be watched");
+        status = cl_transport_leave(context, status);
+    }
+    Py_DECREF(self);
+    return status;
+}
+
+int
 cl_transport_begin(TransportObject *self)
 {
     cl_state *st = self->t_loop->l_st;
-    if (cl_streams_expect_writer(st, self->t_protocol) < 0)
+    /* Room for both nodes: connection_made() alone would be half a beginning. */
+    if (cl_streams_expect_writer(st, self->t_protocol) < 0 ||
+        cl_loop_reserve(self->t_loop, 2) < 0)
         return -1;
     PyObject *made =
         PyObject_GetAttr(self->t_protocol, st->str_connection_made);
@@ -443,24 +463,90 @@ cl_transport_begin(TransportObject *self)
                       : cl_watch_push(self->t_loop, &self->t_watch, CL_START);
 }
 
-int
-cl_transport_started(TransportObject *self)
+/* Who made the transport waits no longer, unless that fails. 0/-1 */
+static int
+wake_waiter(TransportObject *self)
+{
+    cl_state *st = self->t_loop->l_st;
+    PyObject *waiter = Py_XNewRef(self->t_waiter);
+    if (waiter == NULL)
+        return 0;
+    PyObject *args[] = {waiter, Py_None};
+    PyObject *result =
+        cl_call_module(st->futures_module,
+                       st->str__set_result_unless_cancelled, args, 2, NULL);
+    if (result != NULL && self->t_waiter == waiter)
+        Py_CLEAR(self->t_waiter);
+    Py_DECREF(waiter);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* The same with the exception that ended the transport. */
+static int
+fail_waiter(TransportObject *self, PyObject *exception)
 {
     cl_state *st = self->t_loop->l_st;
     PyObject *waiter = self->t_waiter;
     self->t_waiter = NULL;
-    int status = 0;
-    if (cl_transport_is_reading(self))
-        status = cl_transport_want(self, CL_READ, true);
-    if (waiter != NULL && status == 0) {
-        PyObject *args[] = {waiter, Py_None};
-        PyObject *result = cl_call_module(st->futures_module,
-                                          st->str__set_result_unless_cancelled,
-                                          args, 2, NULL);
-        Py_XDECREF(result);
-        status = result == NULL ? -1 : 0;
+    if (waiter == NULL)
+        return 0;
+    PyObject *done = PyObject_CallMethodNoArgs(waiter, st->str_done);
+    int status = done == NULL ? -1 : PyObject_IsTrue(done);
+    if (status == 0) {
+        PyObject *error =
+            exception != NULL
+                ? Py_NewRef(exception)
+                : PyObject_CallFunction(PyExc_ConnectionAbortedError, "s",
+                                        "the transport was closed before it "
+                                        "could be used");
+        PyObject *set = error == NULL
+                            ? NULL
+                            : PyObject_CallMethodOneArg(
+                                  waiter, st->str_set_exception, error);
+        Py_XDECREF(error);
+        Py_XDECREF(set);
+        status = set == NULL ? -1 : 0;
     }
-    Py_XDECREF(waiter);
+    Py_XDECREF(done);
+    Py_DECREF(waiter);
+    return status < 0 ? -1 : 0;
+}
+
+static int
+started(TransportObject *self)
+{
+    if (cl_transport_is_reading(self))
+        cl_transport_want(self, CL_READ, true);
+    if (wake_waiter(self) == 0)
+        return 0;
+    if (!cl_error_is_exit() && !(self->t_flags & CL_T_GONE))
+        /* The waiter hears of it with connection_lost(). */
+        return cl_transport_ops_of(self)->fatal(
+            self, "Fatal error: the transport could not be started");
+    PyObject *error = PyErr_GetRaisedException();
+    if (PyErr_GivenExceptionMatches(error, PyExc_Exception)) {
+        int status = fail_waiter(self, error);
+        Py_DECREF(error);
+        return status;
+    }
+    /* Once the loop runs again. */
+    cl_first_error(&error,
+                   cl_watch_push(self->t_loop, &self->t_watch, CL_START));
+    return cl_raise_first(error);
+}
+
+int
+cl_transport_run(TransportObject *self, unsigned bits)
+{
+    if ((bits & CL_START) && started(self) < 0)
+        return -1;
+    if ((bits & CL_LOST) == 0)
+        return 0;
+    PyObject *exception = self->t_error;
+    self->t_error = NULL;
+    int status = cl_transport_lost(self, exception);
+    Py_XDECREF(exception);
     return status;
 }
 
@@ -610,7 +696,7 @@ cl_transport_write_when_lost(TransportObject *self)
 
 /* call_soon(self._call_connection_lost, exception) */
 static int
-schedule_lost(TransportObject *self, PyObject *exception)
+call_lost_soon(TransportObject *self, PyObject *exception)
 {
     /* A copy: the context itself can't be entered again in a nested turn that runs
      * inside a callback, and connection_lost() would never come. */
@@ -629,6 +715,28 @@ schedule_lost(TransportObject *self, PyObject *exception)
     return status;
 }
 
+/* The same, whatever fails: connection_lost() must come, and is the last thing that the
+ * protocol hears. Without memory for a handle the transport's own node does it; without
+ * that as well, it comes now. 0/-1 */
+static int
+schedule_lost(TransportObject *self, PyObject *exception)
+{
+    PyObject *error = NULL;
+    cl_first_error(&error, call_lost_soon(self, exception));
+    if (error == NULL || !self->t_loop->l_open)
+        return cl_raise_first(error);
+    Py_XSETREF(self->t_error, Py_XNewRef(exception));
+    if (cl_watch_push(self->t_loop, &self->t_watch, CL_LOST) < 0) {
+        PyErr_Clear();
+        Py_CLEAR(self->t_error);
+        cl_first_error(&error, cl_transport_lost(self, exception));
+    }
+    /* An overridden call_soon() has failed, which its caller should know. */
+    if (PyErr_GivenExceptionMatches(error, PyExc_MemoryError))
+        Py_CLEAR(error);
+    return cl_raise_first(error);
+}
+
 int
 cl_transport_force_close(TransportObject *self, PyObject *exception)
 {
@@ -637,8 +745,7 @@ cl_transport_force_close(TransportObject *self, PyObject *exception)
     cl_transport_ops_of(self)->drop_buffer(self);
     self->t_flags |= CL_T_CLOSING;
     self->t_conn_lost++;
-    if (cl_transport_want(self, CL_READ | CL_WRITE, false) < 0)
-        return -1;
+    cl_transport_want(self, CL_READ | CL_WRITE, false);
     return schedule_lost(self, exception);
 }
 
@@ -698,6 +805,7 @@ cl_transport_lost(TransportObject *self, PyObject *exception)
         cl_first_error(
             &error, cl_transport_tell(self, st->str_connection_lost,
                                       exception ? exception : Py_None, NULL));
+    cl_first_error(&error, fail_waiter(self, exception));
     if (!(self->t_flags & CL_T_GONE))
         cl_first_error(&error, let_go(self));
     cl_first_error(&error, cl_transport_ops_of(self)->gone(self));
@@ -716,6 +824,14 @@ Transport_call_connection_lost(TransportObject *self, PyObject *exception)
 
 /* ------------------------------------------------------------------- methods */
 
+static PyObject *
+Transport_on_ready(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (cl_watch_run(self->t_loop, &self->t_watch) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(Transport_close_doc,
              "close($self, /)\n--\n\n"
              "Send what is buffered, then close the connection and call "
@@ -730,8 +846,7 @@ Transport_close(TransportObject *self, PyObject *Py_UNUSED(ignored))
     if (self->t_flags & CL_T_CLOSING) /* that failed */
         Py_RETURN_NONE;
     self->t_flags |= CL_T_CLOSING;
-    if (cl_transport_want(self, CL_READ, false) < 0)
-        return NULL;
+    cl_transport_want(self, CL_READ, false);
     if (buffered == 0) {
         self->t_conn_lost++;
         if (schedule_lost(self, NULL) < 0)
@@ -819,8 +934,8 @@ Transport_pause_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (cl_transport_is_reading(self)) {
         self->t_flags |= CL_T_PAUSED;
-        if (cl_transport_want(self, CL_READ, false) < 0 ||
-            cl_transport_debug(self, "%r pauses reading") < 0)
+        cl_transport_want(self, CL_READ, false);
+        if (cl_transport_debug(self, "%r pauses reading") < 0)
             return NULL;
     }
     Py_RETURN_NONE;
@@ -835,8 +950,8 @@ Transport_resume_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
     if ((self->t_flags & (CL_T_CLOSING | CL_T_PAUSED)) == CL_T_PAUSED) {
         self->t_flags &= (uint16_t)~CL_T_PAUSED;
-        if (cl_transport_want(self, CL_READ, true) < 0 ||
-            cl_transport_debug(self, "%r resumes reading") < 0)
+        cl_transport_want(self, CL_READ, true);
+        if (cl_transport_debug(self, "%r resumes reading") < 0)
             return NULL;
     }
     Py_RETURN_NONE;
@@ -964,13 +1079,14 @@ Transport_take_descriptor_back(TransportObject *self,
 {
     if (!(self->t_flags & CL_T_GONE) && self->t_watch.w_fd < 0 &&
         self->t_loop->l_open) {
-        /* The protocol may have resumed reading meanwhile. */
-        int err = cl_watch_start(self->t_loop, &self->t_watch, self->t_fd,
-                                 cl_transport_is_reading(self) ? CL_READ : 0);
+        int err = cl_watch_start(self->t_loop, &self->t_watch, self->t_fd, 0);
         if (err < 0) {
             cl_raise_errno(err);
             return NULL;
         }
+        /* The protocol may have resumed reading meanwhile. */
+        if (cl_transport_is_reading(self))
+            cl_transport_want(self, CL_READ, true);
     }
     Py_RETURN_NONE;
 }
@@ -987,6 +1103,7 @@ static PyMethodDef common_methods[] = {
      Transport_get_protocol_doc},
     {"_call_connection_lost", (PyCFunction)Transport_call_connection_lost,
      METH_O, NULL},
+    {"_on_ready", (PyCFunction)Transport_on_ready, METH_NOARGS, NULL},
     {NULL}};
 
 static PyMethodDef reading_methods[] = {
@@ -1132,6 +1249,7 @@ cl_transport_traverse(TransportObject *self, visitproc visit, void *arg)
     Py_VISIT(self->t_dict);
     Py_VISIT(self->t_loop);
     Py_VISIT(self->t_waiter);
+    Py_VISIT(self->t_error);
     return 0;
 }
 
@@ -1146,6 +1264,7 @@ cl_transport_clear(TransportObject *self)
     Py_CLEAR(self->t_sock);
     Py_CLEAR(self->t_dict);
     Py_CLEAR(self->t_waiter);
+    Py_CLEAR(self->t_error);
     return 0;
 }
 

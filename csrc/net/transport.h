@@ -32,8 +32,9 @@
 /* As asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
 #define CL_LOG_LOST_WRITES 5
 
-/* Bits of a transport's ready node, beside CL_READ and CL_WRITE. */
-enum { CL_START = 4 };
+/* Bits of a transport's ready node, beside CL_READ and CL_WRITE: it begins, or
+ * connection_lost() is due. */
+enum { CL_START = 4, CL_LOST = 8 };
 
 enum {
     CL_T_CLOSING = 1,          /* close() or abort() was called, or it broke */
@@ -75,6 +76,7 @@ typedef struct TransportObject {
     PyObject *t_weakrefs;
     LoopObject *t_loop; /* owned */
     PyObject *t_waiter; /* owned future of who made it, or NULL */
+    PyObject *t_error;  /* owned; with CL_LOST: what to tell, or NULL */
     cl_watch t_watch;
     int t_fd; /* of no meaning once gone */
     uint16_t t_flags;
@@ -92,6 +94,9 @@ typedef struct {
     /* Bytes that wait in user space, after an attempt to send what was
      * gathered. May fail the transport, so runs Python. */
     size_t (*buffered)(TransportObject *self);
+    /* The exception that is set broke the transport: 0, or -1 for what must leave
+     * the loop. */
+    int (*fatal)(TransportObject *self, const char *message);
     /* Forget what waits to be sent. */
     void (*drop_buffer)(TransportObject *self);
     /* connection_lost() is over: wake up who waits for the buffer to be empty. */
@@ -143,15 +148,16 @@ TransportObject *cl_transport_new(const cl_transport_args *args);
 /* call_soon(connection_made), then start reading and wake the waiter. 0/-1 */
 int cl_transport_begin(TransportObject *self);
 
-/* The second half, for the ops' run() when it sees CL_START. 0/-1 */
-int cl_transport_started(TransportObject *self);
+/* What the ops' run() does first: with CL_START the second half, with CL_LOST
+ * connection_lost(). 0/-1 */
+int cl_transport_run(TransportObject *self, unsigned bits);
 
 /* The descriptor to use in the next system call, or -EBADF if the socket object
  * was closed behind our back: its number may be another's by now. */
 int cl_transport_fd(TransportObject *self);
 
-/* Starts or stops wanting CL_READ or CL_WRITE. 0/-1 */
-int cl_transport_want(TransportObject *self, unsigned direction, bool on);
+/* Starts or stops wanting CL_READ or CL_WRITE. */
+void cl_transport_want(TransportObject *self, unsigned direction, bool on);
 
 /* The exception that is set broke the transport: asyncio's _fatal_error(). 0, or
  * -1 if it, or one raised on the way, must leave the loop. */
@@ -193,7 +199,8 @@ PyObject *cl_transport_enter_from_outside(TransportObject *self);
  * exception. 0, or -1 if it must leave the loop. */
 int cl_transport_report_stray(TransportObject *self);
 
-/* For the ops' evicted() and claims(). */
+/* For the ops' refused(), evicted() and claims(). The first breaks the transport. */
+int cl_transport_refused(LoopObject *loop, cl_watch *watch, int err);
 void cl_transport_evicted(LoopObject *loop, cl_watch *watch);
 bool cl_transport_claims(const cl_watch *watch);
 

@@ -92,6 +92,35 @@ test_counter_that_runs_backwards(void)
     CHECK_INT(cl_rate_ticks(&rate, 1000), 3000);
 }
 
+/* As when a virtual machine is restored or moved: the rate of that stretch would be
+ * a million ticks per ns. */
+static void
+test_counter_that_was_set_forward(void)
+{
+    cl_rate rate = rate_from(0, 0);
+    cl_rate_learn(&rate, 2 * MS, 1 * MS);
+    cl_rate_learn(&rate, 1000000 * (uint64_t)MS, 2 * MS);
+    CHECK_INT(cl_rate_ticks(&rate, 1000), 2000);
+    cl_rate_learn(&rate, 1000000 * (uint64_t)MS + 3 * MS, 3 * MS);
+    CHECK_INT(cl_rate_ticks(&rate, 1000), 3000);
+}
+
+static void
+test_time_gone_by(void)
+{
+    const uint64_t starts[] = {0, 1000, UINT64_MAX - 10, UINT64_MAX};
+    for (int i = 0; i < 4; i++) {
+        uint64_t start = starts[i]; /* the counter may run over */
+        CHECK(cl_ticks_within(start, start, 1));
+        CHECK(cl_ticks_within(start, start + 99, 100));
+        CHECK(!cl_ticks_within(start, start + 100, 100));
+        CHECK(!cl_ticks_within(start, start, 0));
+        /* Set back, by little and by much. */
+        CHECK(!cl_ticks_within(start, start - 1, 100));
+        CHECK(!cl_ticks_within(start, start - ((uint64_t)1 << 62), 100));
+    }
+}
+
 static void
 test_whatever_is_read_the_rate_is_positive(void)
 {
@@ -142,6 +171,8 @@ main(void)
     test_too_short_a_stretch_says_nothing();
     test_starts_anew_after_too_long_a_stretch();
     test_counter_that_runs_backwards();
+    test_counter_that_was_set_forward();
+    test_time_gone_by();
     test_whatever_is_read_the_rate_is_positive();
     test_predicts_the_real_counter();
     return 0;
