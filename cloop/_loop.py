@@ -5,7 +5,6 @@ import contextvars
 import functools
 import inspect
 import os
-import selectors
 import signal
 import socket
 import sys
@@ -16,6 +15,7 @@ from asyncio.log import logger
 from . import _process, _tls
 from ._cloop import LoopCore, SocketTransport, sockets_are_stock, wakeup_fd
 from ._executor import wrap_executor_future
+from ._selector import Reached
 from ._sock import SockDatagrams
 
 __all__ = ("Loop", "new_event_loop")
@@ -23,7 +23,7 @@ __all__ = ("Loop", "new_event_loop")
 _BEHIND = (asyncio.SelectorEventLoop,) if sys.version_info >= (3, 11) else (SockDatagrams, asyncio.SelectorEventLoop)
 
 
-class Loop(LoopCore, *_BEHIND):
+class Loop(Reached, LoopCore, *_BEHIND):
     """An asyncio event loop whose scheduler is written in C.
 
     Everything public in asyncio.AbstractEventLoop is here. What LoopCore does not
@@ -134,13 +134,13 @@ class Loop(LoopCore, *_BEHIND):
         return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
 
     def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None, context=None):
-        if not _is_plain(sock):
+        if self._put_selector is not None or not _is_plain(sock):
             options = {} if context is None else {"context": context}
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **options)
         return self._new_stream(sock, protocol, waiter, extra, server, context)
 
     def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
-        if not _is_plain(sock) or sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        if self._put_selector is not None or not _is_plain(sock) or sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
             return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
         return self._new_datagram(sock, protocol, waiter, extra, address)
 
@@ -164,9 +164,13 @@ class Loop(LoopCore, *_BEHIND):
         return tls._app_transport
 
     def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        if self._put_selector is not None:
+            return super()._make_read_pipe_transport(pipe, protocol, waiter, extra)
         return self._new_pipe(pipe, protocol, waiter, extra, True)
 
     def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        if self._put_selector is not None:
+            return super()._make_write_pipe_transport(pipe, protocol, waiter, extra)
         return self._new_pipe(pipe, protocol, waiter, extra, False)
 
     async def _make_subprocess_transport(self, *args, **kwargs):
@@ -262,7 +266,8 @@ class Loop(LoopCore, *_BEHIND):
 
     def _start_serving(self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *options, **more):
         listening = sock if _is_plain(sock) else _socket_behind(sock)
-        if listening is None or _has_own(self, "_make_socket_transport"):
+        native = listening is not None and self._put_selector is None
+        if not native or _has_own(self, "_make_socket_transport"):
             super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *options, **more)
             return
         options = dict(zip(_SERVING_OPTIONS, options), **more)
@@ -332,11 +337,6 @@ class Loop(LoopCore, *_BEHIND):
     def _csock(self):
         """What asyncio's add_signal_handler() takes the wakeup descriptor from."""
         return _WakeupDescriptor(self)
-
-    @property
-    def _selector(self):
-        """What asyncio's transports look themselves up in for their repr()."""
-        return None if self.is_closed() else _SelectorView(self)
 
 
 # What follows the backlog in _start_serving(), in the order of those versions that have it.
@@ -419,25 +419,6 @@ def _feed(transport, data):
         protocols._feed_data_to_buffered_proto(protocol, data)
     else:
         protocol.data_received(data)
-
-
-class _SelectorView:
-    """The look-ups of selectors.BaseSelector; the poller itself is in C."""
-
-    def __init__(self, loop):
-        self._loop = loop
-
-    def get_key(self, fileobj):
-        """Return the selectors.SelectorKey of a watched descriptor, or raise KeyError."""
-        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        handles = self._loop._watched(fd)
-        if handles is None:
-            raise KeyError("{!r} is not registered".format(fileobj))
-        reader, writer = handles
-        events = (selectors.EVENT_READ if reader is not None else 0) | (
-            selectors.EVENT_WRITE if writer is not None else 0
-        )
-        return selectors.SelectorKey(fileobj, fd, events, handles)
 
 
 class _WakeupDescriptor:

@@ -330,10 +330,23 @@ cl_loop_unschedule(LoopObject *loop, TimerHandleObject *timer)
     }
 }
 
+/* Whether time, or the waiting for it, is a program's. */
+static inline bool
+is_asked(const LoopObject *loop)
+{
+    return loop->l_asks ||
+           cl_loop_overrides(loop,
+                             CL_OVERRIDES_TIME | CL_OVERRIDES_PROCESS_EVENTS);
+}
+
 static int
 move_due_timers(LoopObject *loop, double now)
 {
     const cl_heap_entry *first;
+    /* A clock that is moved by sums of floats may stop just before the timer: asyncio
+     * has this tolerance. Ours does without, and is never early. */
+    if (is_asked(loop))
+        now = nextafter(now + loop->l_clock_resolution, -HUGE_VAL);
     while ((first = cl_heap_peek(&loop->l_timers)) != NULL &&
            first->key <= now) {
         TimerHandleObject *timer = cl_timer_from_node(first->node);
@@ -448,12 +461,39 @@ poll_events(LoopObject *loop, int64_t timeout_ns, cl_event *events, int *count)
     return 0;
 }
 
+int
+cl_loop_wait(LoopObject *loop, int64_t timeout_ns, cl_event *events,
+             int *count)
+{
+    if (cl_watch_apply(loop) < 0 ||
+        poll_events(loop, timeout_ns, events, count) < 0)
+        return -1;
+    loop->l_polls++;
+    if (*count == -EINTR) {
+        *count = 0;
+        loop->l_pipe_ready = true;
+    }
+    return *count < 0 ? cl_raise_errno(*count) : 0;
+}
+
+/* Asks what a program has put in our place: 1, or 0 if there is nothing like that
+ * any more, or -1. Runs Python. */
 static int
-poll(LoopObject *loop)
+ask(LoopObject *loop)
+{
+    cl_loop_forget_task(loop);
+    PyObject *result =
+        PyObject_CallMethodNoArgs((PyObject *)loop, loop->l_st->str__ask);
+    int asked = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(result);
+    return asked;
+}
+
+/* Hands the events of one wait to their watches. 0 or -1 */
+static int
+wait_and_dispatch(LoopObject *loop, int *count)
 {
     cl_event events[CL_EVENTS_MAX];
-    double now;
-
     cl_loop_rest(loop); /* signal handlers may run */
     int64_t timeout_ns = poll_timeout_ns(loop);
     if (timeout_ns != 0 && timeout_ns != -2 && !loop->l_signals_tried) {
@@ -464,25 +504,28 @@ poll(LoopObject *loop)
             return -1;
         timeout_ns = poll_timeout_ns(loop);
     }
-    int count;
-    if (timeout_ns == -2 || cl_watch_apply(loop) < 0 ||
-        poll_events(loop, timeout_ns, events, &count) < 0)
+    if (timeout_ns == -2 || cl_loop_wait(loop, timeout_ns, events, count) < 0)
         return -1;
-    loop->l_polls++;
-    if (count == -EINTR) {
-        count = 0;
-        loop->l_pipe_ready = true;
-    }
-    else if (count < 0) {
-        return cl_raise_errno(count);
-    }
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < *count; i++) {
         if (cl_watch_dispatch(loop, &events[i]) < 0) {
-            for (; i < count; i++)
+            for (; i < *count; i++)
                 cl_watch_again(loop, &events[i]);
             return -1;
         }
     }
+    return 0;
+}
+
+static int
+poll(LoopObject *loop)
+{
+    double now;
+    int count = 0, asked = 0;
+
+    if (loop->l_asks || cl_loop_overrides(loop, CL_OVERRIDES_PROCESS_EVENTS))
+        asked = ask(loop);
+    if (asked < 0 || (asked == 0 && wait_and_dispatch(loop, &count) < 0))
+        return -1;
     if (loop->l_pipe_ready && cl_signals_deliver(loop) < 0)
         return -1;
     if (cl_inbox_filled(&loop->l_inbox) && cl_loop_drain_inbox(loop) < 0)
@@ -491,7 +534,7 @@ poll(LoopObject *loop)
         return -1;
     if (!cl_loop_overrides(loop, CL_OVERRIDES_TIME))
         cl_rate_learn(&loop->l_rate, cl_ticks(), (int64_t)(now * 1e9));
-    set_skip(loop, now, count == CL_EVENTS_MAX);
+    set_skip(loop, now, asked || count == CL_EVENTS_MAX);
     return 0;
 }
 
