@@ -140,7 +140,11 @@ class Loop(Reached, LoopCore, *_BEHIND):
         return self._new_stream(sock, protocol, waiter, extra, server, context)
 
     def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
-        if self._put_selector is not None or not _is_plain(sock) or sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        if (
+            self._put_selector is not None
+            or not _is_plain(sock)
+            or sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+        ):
             return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
         return self._new_datagram(sock, protocol, waiter, extra, address)
 

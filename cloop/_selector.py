@@ -29,9 +29,9 @@ class Reached:
         """Poll as asyncio does; return False if there is no need, and the loop can do it itself."""
         timers = self.__dict__.get("_shown_timers")
         if timers is not None:
-            timers.settle(self)
-            del timers
-            if sys.getrefcount(self.__dict__["_shown_timers"]) <= 2:  # nobody else has it
+            needed = timers.settle(self)
+            timers = None
+            if not needed and sys.getrefcount(self.__dict__["_shown_timers"]) <= 2:  # nobody else has it
                 del self.__dict__["_shown_timers"]
                 self._asks = self._is_selector_asked()
         if not self._is_selector_asked():
@@ -48,7 +48,7 @@ class Reached:
         event_list = None
         own = self._own_selector()
         if selector is not own and not own.is_asked_by(selector):
-            self._process_events(own.poll())
+            LoopCore._process_events(self, own.poll())
         return True
 
     def _is_selector_asked(self):
@@ -216,8 +216,10 @@ class SelectorView(selectors.BaseSelector):
 
     def _fire(self, fd, bit):
         key = self._registered.get(fd)
-        if key is not None:
-            self._loop._process_events([(key, bit)])
+        if key is not None and isinstance(key.data, tuple) and len(key.data) == 2:
+            handle = key.data[0 if bit == READ else 1]
+            if handle is not None and not handle._cancelled:
+                handle._run()
 
     def select(self, timeout=None):
         """Wait for events, for so many seconds, without limit if None; return [(key, mask)]."""
@@ -454,7 +456,8 @@ class Timers(list):
         self._stand_ins = {}  # {id of a stand-in: (it, the foreign timer)}
 
     def settle(self, loop):
-        """Does to the loop's timers what was done to the list, and makes the list what they are then."""
+        """Does to the loop's timers what was done to the list, and makes the list what they are then.
+        Returns whether some have stand-ins."""
         if len(self) != len(self._seen) or not all(map(operator.is_, self, self._seen)):
             now, before = set(map(id, self)), set(map(id, self._seen))
             for handle in self._seen:
@@ -472,6 +475,7 @@ class Timers(list):
             timers = [self._stand_ins.get(id(timer), (None, timer))[1] for timer in timers]
         self[:] = timers
         self._seen = list(timers)
+        return bool(self._stand_ins)
 
     def _put(self, loop, handle):
         if handle._cancelled:

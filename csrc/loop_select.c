@@ -14,10 +14,11 @@
 
 /* ------------------------------------------------------------------- waiting */
 
-PyDoc_STRVAR(Loop_select_timeout_doc,
-             "_select_timeout($self, /)\n--\n\n"
-             "The timeout that asyncio would give its selector now: seconds, 0 "
-             "or None.");
+PyDoc_STRVAR(
+    Loop_select_timeout_doc,
+    "_select_timeout($self, /)\n--\n\n"
+    "The timeout that asyncio would give its selector now: seconds, 0 "
+    "or None.");
 
 static PyObject *
 Loop_select_timeout(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -152,15 +153,16 @@ static PyObject *
 Loop_wanted(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
     PyObject *all = PyDict_New();
-    for (int fd = 0; all != NULL && loop->l_open && fd < loop->l_watches.wt_size;
-         fd++) {
+    for (int fd = 0;
+         all != NULL && loop->l_open && fd < loop->l_watches.wt_size; fd++) {
         cl_watch *watch = cl_watch_find(&loop->l_watches, fd);
         unsigned mask =
             watch == NULL ? 0 : watch->w_want & (CL_READ | CL_WRITE);
         if (mask == 0)
             continue;
         PyObject *key = PyLong_FromLong(fd), *value = PyLong_FromLong(mask);
-        if (key == NULL || value == NULL || PyDict_SetItem(all, key, value) < 0)
+        if (key == NULL || value == NULL ||
+            PyDict_SetItem(all, key, value) < 0)
             Py_CLEAR(all);
         Py_XDECREF(key);
         Py_XDECREF(value);
@@ -215,21 +217,23 @@ take_handle(LoopObject *loop, PyObject *key, PyObject *handle,
             unsigned direction)
 {
     cl_state *st = loop->l_st;
-    PyObject *argv[] = {(PyObject *)loop, handle}, *result = NULL, *file = NULL;
+    PyObject *argv[] = {(PyObject *)loop, handle}, *result = NULL,
+             *file = NULL;
     PyObject *cancelled = PyObject_GetAttr(handle, st->str__cancelled);
     int skip = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
     Py_XDECREF(cancelled);
     if (skip == 0) {
-        result = PyObject_VectorcallMethod(st->str__add_callback, argv, 2, NULL);
+        result =
+            PyObject_VectorcallMethod(st->str__add_callback, argv, 2, NULL);
     }
     else if (skip > 0) {
         argv[1] = file = PyObject_GetAttrString(key, "fileobj");
         result = file == NULL
                      ? NULL
-                     : PyObject_VectorcallMethod(
-                           direction == CL_READ ? st->str__remove_reader
-                                                : st->str__remove_writer,
-                           argv, 2, NULL);
+                     : PyObject_VectorcallMethod(direction == CL_READ
+                                                     ? st->str__remove_reader
+                                                     : st->str__remove_writer,
+                                                 argv, 2, NULL);
         Py_XDECREF(file);
     }
     Py_XDECREF(result);
@@ -425,8 +429,7 @@ static PyMethodDef methods[] = {
     {"_ready_append", (PyCFunction)Loop_ready_append, METH_O,
      Loop_ready_append_doc},
     {"_put_timer", (PyCFunction)Loop_put_timer, METH_O, Loop_put_timer_doc},
-    {"_drop_timer", (PyCFunction)Loop_drop_timer, METH_O,
-     Loop_drop_timer_doc},
+    {"_drop_timer", (PyCFunction)Loop_drop_timer, METH_O, Loop_drop_timer_doc},
     {NULL}};
 
 int

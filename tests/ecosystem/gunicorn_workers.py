@@ -5,6 +5,7 @@ import asyncio
 import os
 import warnings
 
+import uvicorn
 from aiohttp import web
 from aiohttp.worker import GunicornWebWorker
 
@@ -21,8 +22,6 @@ try:
     from uvicorn_worker import UvicornWorker
 except ImportError:  # for Pythons that it does not support
     from uvicorn.workers import UvicornWorker
-import uvicorn
-
 FACTORIES = tuple(map(int, uvicorn.__version__.split(".")[:2])) >= (0, 36)
 
 
