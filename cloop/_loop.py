@@ -31,14 +31,17 @@ class Loop(Reached, LoopCore, *_BEHIND):
     messages and ordering are those of that version.
 
     The environment variable CLOOP_POLLER ("epoll" or "poll") chooses how it waits
-    for descriptors.
+    for descriptors. A selector that is given is asked instead, in Python: it is for
+    test clocks and the like, and closed with the loop.
     """
 
-    def __init__(self):
+    def __init__(self, selector=None):
         # asyncio's own __init__ would make a second selector and self-pipe.
         LoopCore.__init__(self, poller=os.environ.get("CLOOP_POLLER") or None)
         self.set_debug(coroutines._is_debug_mode())
         self._watcher = _new_child_watcher()
+        if selector is not None:
+            self._selector = selector
 
     def close(self):
         """Close the loop: drop pending callbacks, release every descriptor.
@@ -55,6 +58,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
         dropped = not self._signal_handlers or self._drop_signal_handlers()
         if wakeup_fd() == self._wakeup_fileno():
             signal.set_wakeup_fd(-1)  # a closed one's number had become ours
+        self._close_selector()
         self._close_core(not dropped)
         self._executor_shutdown_called = True
         executor = self._default_executor

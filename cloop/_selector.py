@@ -97,6 +97,12 @@ class Reached:
                 del self.__dict__[name]
         self._asks = self._is_selector_asked() or "_shown_timers" in self.__dict__
 
+    def _close_selector(self):
+        selector = self._put_selector
+        if selector is not None:
+            self._take_selector_back()
+            selector.close()
+
     @property
     def _ready(self):
         """The queue of handles that are due, live."""

@@ -386,6 +386,40 @@ def test_a_selector_of_its_own(loop, pair, run):
     run(asyncio.sleep(0.001))
 
 
+def test_a_selector_given_to_the_class(loop_kind, loop_class, pair):
+    """It is closed with the loop."""
+
+    class Noting(selectors.DefaultSelector):
+        timeouts = []
+        closed = False
+
+        def select(self, timeout=None):
+            self.timeouts.append(timeout)
+            return super().select(timeout)
+
+        def close(self):
+            self.closed = True
+            super().close()
+
+    loop = loop_class(Noting())
+    selector = loop._selector
+    ours, peer = pair
+
+    async def main():
+        reader, writer = await asyncio.open_connection(sock=ours)
+        assert selector.get_key(ours.fileno())
+        loop.call_later(0.01, peer.send, b"hello")
+        assert await reader.readexactly(5) == b"hello"
+        writer.close()
+        await loop.run_in_executor(None, time.sleep, 0.01)
+        await asyncio.sleep(0.01)
+
+    loop.run_until_complete(asyncio.wait_for(main(), 20))
+    assert selector.timeouts and not selector.closed
+    loop.close()
+    assert selector.closed and loop._selector is None
+
+
 def test_process_events_replaced_and_called(loop, pair):
     ours, peer = pair
     seen, process = [], loop._process_events
