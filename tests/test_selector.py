@@ -89,6 +89,22 @@ def wrapped(request, loop):
         yield wrapper
 
 
+def run_until_asked(loop, timeouts, timeout):
+    """Runs the loop until it has asked to sleep for so long; then another thread wakes it."""
+
+    def wake():
+        deadline = time.monotonic() + 20
+        while timeout not in timeouts and time.monotonic() < deadline:
+            time.sleep(0.001)
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=wake)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    assert timeout in timeouts
+
+
 def test_timeouts_are_asyncios(loop, wrapped):
     timeouts = wrapped.timeouts
     run_once(loop)
@@ -97,21 +113,13 @@ def test_timeouts_are_asyncios(loop, wrapped):
     loop.run_forever()
     assert 0 < max(timeouts[1:]) <= 0.02
     del timeouts[:]
-    timer = threading.Timer(0.01, loop.call_soon_threadsafe, [loop.stop])
-    timer.start()
-    loop.run_forever()
-    timer.join()
-    assert None in timeouts
+    run_until_asked(loop, timeouts, None)
 
 
 def test_timeout_of_a_far_timer(loop, wrapped):
     handle = loop.call_later(1e6, print)
-    timer = threading.Timer(0.01, loop.call_soon_threadsafe, [loop.stop])
-    timer.start()
-    loop.run_forever()
-    timer.join()
+    run_until_asked(loop, wrapped.timeouts, base_events.MAXIMUM_SELECT_TIMEOUT)
     handle.cancel()
-    assert base_events.MAXIMUM_SELECT_TIMEOUT in wrapped.timeouts
 
 
 def test_readers_and_writers_through_it(loop, wrapped, pair):
