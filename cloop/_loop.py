@@ -4,7 +4,6 @@ import asyncio
 import contextvars
 import inspect
 import os
-import selectors
 import signal
 import socket
 import sys
@@ -13,9 +12,10 @@ from asyncio import base_events, coroutines, protocols, sslproto
 from asyncio.log import logger
 
 from . import _process, _settings, _tls
-from ._cloop import LoopCore, SocketTransport, look_like, wakeup_fd
+from ._cloop import LoopCore, SocketTransport, look_like, sockets_are_stock, wakeup_fd
 from ._executor import wrap_executor_future
 from ._newer import NewerKeywords, like_asyncios, take_shutdown_timeout
+from ._selector import Reached
 from ._sock import SockDatagrams
 
 __all__ = ("Loop", "new_event_loop")
@@ -25,7 +25,7 @@ if sys.version_info < (3, 11):
     _BEHIND = (SockDatagrams, *_BEHIND)
 
 
-class Loop(LoopCore, *_BEHIND):
+class Loop(Reached, LoopCore, *_BEHIND):
     """An asyncio event loop whose scheduler is written in C.
 
     Everything public in asyncio.AbstractEventLoop is here. What LoopCore does not
@@ -33,16 +33,19 @@ class Loop(LoopCore, *_BEHIND):
     messages and ordering are those of that version.
 
     The environment variable CLOOP_POLLER ("epoll" or "poll") chooses how it waits
-    for descriptors. ValueError if it, CLOOP_STREAMS, CLOOP_TASKS or CLOOP_TLS has a
-    value that is unknown.
+    for descriptors. ValueError if it, CLOOP_GATHER, CLOOP_STREAMS, CLOOP_TASKS or
+    CLOOP_TLS has a value that is unknown. A selector that is given is asked instead,
+    in Python: it is for test clocks and the like, and closed with the loop.
     """
 
-    def __init__(self):
+    def __init__(self, selector=None):
         # asyncio's own __init__ would make a second selector and self-pipe.
         _settings.check()
         LoopCore.__init__(self, poller=_settings.read("CLOOP_POLLER"))
         self.set_debug(coroutines._is_debug_mode())
         self._watcher = _new_child_watcher()
+        if selector is not None:
+            self._selector = selector
 
     def __repr__(self):
         cls = type(self)
@@ -69,6 +72,7 @@ class Loop(LoopCore, *_BEHIND):
         dropped = not self._signal_handlers or self._drop_signal_handlers()
         if self._has_wakeup_fd(wakeup_fd()[0]):
             signal.set_wakeup_fd(-1)  # a closed one's number had become ours
+        self._close_selector()
         self._close_core(not dropped)
         self._executor_shutdown_called = True
         executor = self._default_executor
@@ -152,13 +156,17 @@ class Loop(LoopCore, *_BEHIND):
         return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
 
     def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None, context=None):
-        if not _is_plain(sock):
+        if self._put_selector is not None or not _is_plain(sock):
             options = {} if context is None else {"context": context}
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **options)
         return self._new_stream(sock, protocol, waiter, extra, server, context)
 
     def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
-        if not _is_plain(sock) or sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+        if (
+            self._put_selector is not None
+            or not _is_plain(sock)
+            or sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+        ):
             return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
         return self._new_datagram(sock, protocol, waiter, extra, address)
 
@@ -182,9 +190,13 @@ class Loop(LoopCore, *_BEHIND):
         return tls._app_transport
 
     def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        if self._put_selector is not None:
+            return super()._make_read_pipe_transport(pipe, protocol, waiter, extra)
         return self._new_pipe(pipe, protocol, waiter, extra, True)
 
     def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
+        if self._put_selector is not None:
+            return super()._make_write_pipe_transport(pipe, protocol, waiter, extra)
         return self._new_pipe(pipe, protocol, waiter, extra, False)
 
     async def _make_subprocess_transport(self, *args, **kwargs):
@@ -228,7 +240,8 @@ class Loop(LoopCore, *_BEHIND):
             waiter = None
         return transport, protocol
 
-    async def _accept_connection2(self, protocol_factory, conn, extra, sslcontext=None, server=None, **options):
+    async def _accept_connection2(self, protocol_factory, conn, extra, sslcontext=None, server=None, *options, **more):
+        options = dict(zip(_SERVING_OPTIONS, options), **more)  # asyncio's _accept_connection() names none
         protocol = transport = None
         try:
             protocol = protocol_factory()
@@ -280,7 +293,9 @@ class Loop(LoopCore, *_BEHIND):
         return await _tls.upgrade(self, transport, protocol, sslcontext, server_side=server_side, **options)
 
     def _start_serving(self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *options, **more):
-        if not _is_plain(sock):
+        listening = sock if _is_plain(sock) else _socket_behind(sock)
+        native = listening is not None and self._put_selector is None
+        if not native or _has_own(self, "_make_socket_transport"):
             super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *options, **more)
             return
         options = dict(zip(_SERVING_OPTIONS, options), **more)
@@ -297,7 +312,7 @@ class Loop(LoopCore, *_BEHIND):
                 )
                 serving.copy().run(self.create_task, connection, **own)
 
-        self._listen(sock, protocol_factory, server, accept, context)
+        self._listen(listening, protocol_factory, server, accept, context)
 
     def _stop_serving(self, sock):
         inode = self.__dict__.get("_inherited_unix_sockets", {}).pop(sock, None)
@@ -369,11 +384,6 @@ class Loop(LoopCore, *_BEHIND):
         """What asyncio's add_signal_handler() takes the wakeup descriptor from."""
         return _WakeupDescriptor(self)
 
-    @property
-    def _selector(self):
-        """What asyncio's transports look themselves up in for their repr()."""
-        return None if self.is_closed() else _SelectorView(self)
-
 
 # What asyncio has as functions of Python does not look like methods of C either.
 for _name in (
@@ -402,8 +412,29 @@ _CONNECTIONS_HAVE_CONTEXT = (
 
 _START_TLS_OPTIONS = frozenset(inspect.signature(asyncio.SelectorEventLoop.start_tls).parameters)
 
-# What a subclass of socket.socket may do otherwise, and the C code would not notice.
-_SOCKET_METHODS = ("accept", "close", "fileno", "recv", "recv_into", "recvfrom", "send", "sendmsg", "sendto")
+# What asyncio's transports and servers ask of a socket, and the C code does itself. A
+# program may have replaced any of them, in a subclass, on an object or in socket.socket.
+_SOCKET_METHODS = (
+    "accept",
+    "close",
+    "family",
+    "fileno",
+    "getpeername",
+    "getsockname",
+    "proto",
+    "recv",
+    "recv_into",
+    "recvfrom",
+    "send",
+    "sendmsg",
+    "sendto",
+    "setsockopt",
+    "shutdown",
+    "type",
+    "__getattribute__",
+)
+_STOCK_METHODS = {name: getattr(socket.socket, name, None) for name in _SOCKET_METHODS}
+_STOCK_SOCKET = socket.socket
 
 
 def _context_of(options):
@@ -414,10 +445,29 @@ def _context_of(options):
 def _is_plain(sock):
     """Whether the system calls of a socket may be made on its descriptor."""
     cls = type(sock)
-    return cls is socket.socket or (
-        issubclass(cls, socket.socket)
-        and all(getattr(cls, name) is getattr(socket.socket, name) for name in _SOCKET_METHODS)
+    if cls is _STOCK_SOCKET:
+        return sockets_are_stock()
+    return (
+        issubclass(cls, _STOCK_SOCKET)
+        and all(getattr(cls, name, None) is method for name, method in _STOCK_METHODS.items())
+        and _STOCK_METHODS.keys().isdisjoint(getattr(sock, "__dict__", ()))
     )
+
+
+def _socket_behind(sock):
+    """The plain socket whose own accept() a listener that is no socket hands out; None if there is none.
+
+    Such are gunicorn's sockets, which delegate all that they do not have to one.
+    """
+    behind = getattr(getattr(sock, "accept", None), "__self__", None)
+    if behind is None or not _is_plain(behind):
+        return None
+    return behind if sock.accept == behind.accept and sock.fileno() == behind.fileno() else None
+
+
+def _has_own(loop, name):
+    """Whether a subclass of Loop, or the object, replaces a method."""
+    return getattr(type(loop), name) is not getattr(Loop, name) or name in loop.__dict__
 
 
 def _feed(transport, data):
@@ -429,25 +479,6 @@ def _feed(transport, data):
         protocols._feed_data_to_buffered_proto(protocol, data)
     else:
         protocol.data_received(data)
-
-
-class _SelectorView:
-    """The look-ups of selectors.BaseSelector; the poller itself is in C."""
-
-    def __init__(self, loop):
-        self._loop = loop
-
-    def get_key(self, fileobj):
-        """Return the selectors.SelectorKey of a watched descriptor, or raise KeyError."""
-        fd = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        handles = self._loop._watched(fd)
-        if handles is None:
-            raise KeyError("{!r} is not registered".format(fileobj))
-        reader, writer = handles
-        events = (selectors.EVENT_READ if reader is not None else 0) | (
-            selectors.EVENT_WRITE if writer is not None else 0
-        )
-        return selectors.SelectorKey(fileobj, fd, events, handles)
 
 
 class _WakeupDescriptor:

@@ -262,8 +262,8 @@ Loop_time(LoopObject *Py_UNUSED(loop), PyObject *Py_UNUSED(ignored))
 
 /* ------------------------------------------------- for asyncio's Python code */
 
-static cl_node
-node_for(LoopObject *loop, PyObject *handle)
+cl_node
+cl_loop_node_for(LoopObject *loop, PyObject *handle)
 {
     bool ours = Py_TYPE(handle) == loop->l_st->HandleType ||
                 Py_TYPE(handle) == loop->l_st->TimerHandleType;
@@ -287,7 +287,7 @@ Loop_add_callback(LoopObject *loop, PyObject *handle)
     if (skip < 0)
         return NULL;
     if (!skip && loop->l_open &&
-        cl_loop_push(loop, node_for(loop, handle)) < 0)
+        cl_loop_push(loop, cl_loop_node_for(loop, handle)) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -300,7 +300,7 @@ static PyObject *
 Loop_add_callback_signalsafe(LoopObject *loop, PyObject *handle)
 {
     if (loop->l_open &&
-        cl_loop_push_threadsafe(loop, node_for(loop, handle)) < 0)
+        cl_loop_push_threadsafe(loop, cl_loop_node_for(loop, handle)) < 0)
         return NULL;
     Py_RETURN_NONE;
 }

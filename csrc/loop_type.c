@@ -117,6 +117,7 @@ set_thread_id(LoopObject *loop, PyObject *value, void *Py_UNUSED(closure))
         if (ident == (unsigned long)-1 && PyErr_Occurred())
             return -1;
     }
+    cl_loop_forget_task(loop); /* whoever sets it calls handles by himself */
     loop->l_thread_id = ident;
     return 0;
 }
@@ -139,6 +140,17 @@ set_flag(PyObject *loop, PyObject *value, void *closure)
     return 0;
 }
 
+static int
+set_asks(LoopObject *loop, PyObject *value, void *Py_UNUSED(closure))
+{
+    int truth = refuse_delete(value) < 0 ? -1 : PyObject_IsTrue(value);
+    if (truth < 0)
+        return -1;
+    loop->l_asks = truth;
+    cl_loop_poll_soon(loop);
+    return 0;
+}
+
 #define FLAG(name, field) \
     {name, get_flag, set_flag, NULL, (void *)offsetof(LoopObject, field)}
 
@@ -152,6 +164,9 @@ static PyGetSetDef Loop_getset[] = {
      "Name of the poller: 'epoll' or 'poll'; None once closed.", NULL},
     {"_thread_id", (getter)get_thread_id, (setter)set_thread_id,
      "threading.get_ident() of the thread that runs the loop, or None.", NULL},
+    {"_asks", get_flag, (setter)set_asks,
+     "Whether _ask() takes the place of the loop's own waiting.",
+     (void *)offsetof(LoopObject, l_asks)},
     FLAG("_debug", l_debug),
     FLAG("_closed", l_closed),
     FLAG("_stopping", l_stopping),
@@ -346,7 +361,8 @@ cl_loop_setup(PyObject *module, cl_state *st)
     if (type != NULL &&
         (cl_loop_schedule_setup(type) < 0 || cl_loop_watch_setup(type) < 0 ||
          cl_loop_sock_setup(type) < 0 || cl_loop_net_setup(type) < 0 ||
-         cl_loop_tasks_setup(type) < 0 || cl_loop_run_setup(type) < 0))
+         cl_loop_tasks_setup(type) < 0 || cl_loop_select_setup(type) < 0 ||
+         cl_loop_run_setup(type) < 0))
         Py_CLEAR(type);
     return type;
 }

@@ -123,6 +123,19 @@ module_wakeup_fd(PyObject *module, PyObject *Py_UNUSED(ignored))
     return Py_BuildValue("(iO)", fd, warns ? Py_True : Py_False);
 }
 
+PyDoc_STRVAR(sockets_are_stock_doc,
+             "sockets_are_stock()\n--\n\n"
+             "Return whether socket.socket has the methods that it had when "
+             "cloop was imported.");
+
+static PyObject *
+module_sockets_are_stock(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    cl_state *st = state_of(module);
+    return PyBool_FromLong(PyType_Check(st->socket_type) &&
+                           cl_sock_is_stock(st));
+}
+
 PyDoc_STRVAR(raw_fields_doc,
              "raw_fields(future)\n--\n\n"
              "Return what a future or task of asyncio holds where its fields "
@@ -252,6 +265,8 @@ static PyMethodDef module_methods[] = {
     {"guard_looks", module_guard_looks, METH_NOARGS, guard_looks_doc},
     {"build_info", module_build_info, METH_NOARGS, build_info_doc},
     {"wakeup_fd", module_wakeup_fd, METH_NOARGS, wakeup_fd_doc},
+    {"sockets_are_stock", module_sockets_are_stock, METH_NOARGS,
+     sockets_are_stock_doc},
     {"pidfd_open", module_pidfd_open, METH_O, pidfd_open_doc},
     {"look_like", module_look_like, METH_VARARGS, look_like_doc},
     {"raw_fields", module_raw_fields, METH_O, raw_fields_doc},

@@ -761,6 +761,18 @@ get_scheduled(TimerHandleObject *timer, void *Py_UNUSED(closure))
     return PyBool_FromLong(cl_heap_contains(&timer->t_node));
 }
 
+/* A copy of asyncio's turn says of a timer that it has taken that it is scheduled no
+ * more: the heap knows. */
+static int
+set_scheduled(TimerHandleObject *Py_UNUSED(timer), PyObject *value,
+              void *Py_UNUSED(closure))
+{
+    if (value != NULL)
+        return 0;
+    PyErr_SetString(PyExc_AttributeError, "cannot delete this attribute");
+    return -1;
+}
+
 static PyMethodDef Handle_methods[] = {
     {"cancel", (PyCFunction)Handle_cancel, METH_NOARGS, Handle_cancel_doc},
     {"cancelled", (PyCFunction)Handle_cancelled, METH_NOARGS,
@@ -803,7 +815,7 @@ static PyGetSetDef Handle_getset[] = {HANDLE_GETTERS, {NULL}};
 static PyGetSetDef TimerHandle_getset[] = {
     HANDLE_GETTERS,
     {"_when", (getter)get_when, NULL, NULL, NULL},
-    {"_scheduled", (getter)get_scheduled, NULL, NULL, NULL},
+    {"_scheduled", (getter)get_scheduled, (setter)set_scheduled, NULL, NULL},
     {NULL}};
 
 static PyMemberDef Handle_members[] = {

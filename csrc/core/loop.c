@@ -335,10 +335,23 @@ cl_loop_unschedule(LoopObject *loop, TimerHandleObject *timer)
     }
 }
 
+/* Whether time, or the waiting for it, is a program's. */
+static inline bool
+is_asked(const LoopObject *loop)
+{
+    return loop->l_asks ||
+           cl_loop_overrides(loop,
+                             CL_OVERRIDES_TIME | CL_OVERRIDES_PROCESS_EVENTS);
+}
+
 static int
 move_due_timers(LoopObject *loop, double now)
 {
     const cl_heap_entry *first;
+    /* A clock that is moved by sums of floats may stop just before the timer: asyncio
+     * has this tolerance. Ours does without, and is never early. */
+    if (is_asked(loop))
+        now = nextafter(now + loop->l_clock_resolution, -HUGE_VAL);
     while ((first = cl_heap_peek(&loop->l_timers)) != NULL &&
            first->key <= now) {
         TimerHandleObject *timer = cl_timer_from_node(first->node);
@@ -397,12 +410,12 @@ begin_chain(LoopObject *loop)
 
 /* After a poll: until when may the next one be skipped? */
 static void
-set_skip(LoopObject *loop, double now)
+set_skip(LoopObject *loop, double now, bool asked)
 {
     uint64_t ticks = cl_ticks();
     const cl_heap_entry *first = cl_heap_peek(&loop->l_timers);
     loop->l_mark_ticks = ticks;
-    if (loop->l_polls_owed > 0 ||
+    if (asked || loop->l_polls_owed > 0 ||
         (first != NULL && cl_loop_overrides(loop, CL_OVERRIDES_TIME))) {
         loop->l_skip_ticks = 0;
         return;
@@ -468,12 +481,40 @@ poll_events(LoopObject *loop, int64_t timeout_ns, cl_event *events, int *count)
     return 0;
 }
 
+int
+cl_loop_wait(LoopObject *loop, int64_t timeout_ns, cl_event *events,
+             int *count)
+{
+    if (cl_watch_apply(loop) < 0 ||
+        poll_events(loop, timeout_ns, events, count) < 0)
+        return -1;
+    loop->l_polls++;
+    if (*count == -EINTR) {
+        *count = 0;
+        loop->l_pipe_ready = true;
+    }
+    return *count < 0 ? cl_raise_errno(*count) : 0;
+}
+
+/* Asks what a program has put in our place: 1, or 0 if there is nothing like that
+ * any more, or -1. Runs Python. */
 static int
-poll(LoopObject *loop)
+ask(LoopObject *loop)
+{
+    cl_loop_forget_task(loop);
+    PyObject *result =
+        PyObject_CallMethodNoArgs((PyObject *)loop, loop->l_st->str__ask);
+    int asked = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(result);
+    return asked;
+}
+
+/* Hands the events of one wait to their watches. 0 or -1 */
+static int
+wait_and_dispatch(LoopObject *loop)
 {
     cl_event events[CL_EVENTS_MAX];
-    double now;
-
+    int count;
     cl_loop_rest(loop); /* signal handlers may run */
     if (loop->l_forked && cl_fork_resume(loop) < 0)
         return -1;
@@ -486,18 +527,12 @@ poll(LoopObject *loop)
             return -1;
         timeout_ns = poll_timeout_ns(loop);
     }
-    int count;
-    if (timeout_ns == -2 || cl_watch_apply(loop) < 0 ||
-        poll_events(loop, timeout_ns, events, &count) < 0)
+    if (timeout_ns == -2 || cl_loop_wait(loop, timeout_ns, events, &count) < 0)
         return -1;
-    loop->l_polls++;
-    if (count == -EINTR) {
-        count = 0;
-        loop->l_pipe_ready = true;
-    }
-    else if (count < 0) {
-        return cl_raise_errno(count);
-    }
+    if (timeout_ns != 0 || count > 0)
+        begin_chain(loop);
+    else if (loop->l_polls_owed > 0)
+        loop->l_polls_owed--;
     for (int i = 0; i < count; i++) {
         if (cl_watch_dispatch(loop, &events[i]) < 0) {
             for (; i < count; i++)
@@ -505,6 +540,19 @@ poll(LoopObject *loop)
             return -1;
         }
     }
+    return 0;
+}
+
+static int
+poll(LoopObject *loop)
+{
+    double now;
+    int asked = 0;
+
+    if (loop->l_asks || cl_loop_overrides(loop, CL_OVERRIDES_PROCESS_EVENTS))
+        asked = ask(loop);
+    if (asked < 0 || (asked == 0 && wait_and_dispatch(loop) < 0))
+        return -1;
     if (loop->l_pipe_ready && cl_signals_deliver(loop) < 0)
         return -1;
     if (cl_inbox_filled(&loop->l_inbox) && cl_loop_drain_inbox(loop) < 0)
@@ -513,11 +561,7 @@ poll(LoopObject *loop)
         return -1;
     if (!cl_loop_overrides(loop, CL_OVERRIDES_TIME))
         cl_rate_learn(&loop->l_rate, cl_ticks(), (int64_t)(now * 1e9));
-    if (timeout_ns != 0 || count > 0)
-        begin_chain(loop);
-    else if (loop->l_polls_owed > 0)
-        loop->l_polls_owed--;
-    set_skip(loop, now);
+    set_skip(loop, now, asked);
     return 0;
 }
 

@@ -56,7 +56,8 @@
     X(CREATE_TASK, create_task) \
     X(GET_DEBUG, get_debug) \
     X(RUN_FOREVER, run_forever) \
-    X(RUN_ONCE, _run_once)
+    X(RUN_ONCE, _run_once) \
+    X(PROCESS_EVENTS, _process_events)
 
 enum {
 #define BIT(id, name) CL_INDEX_##id,
@@ -126,6 +127,9 @@ struct LoopObject {
     bool l_made;                /* __init__() was called */
     bool l_closed;
     bool l_stopping;
+    /* A program has put something in the place of the selector, or looks at the
+     * timers: polls go through Loop._ask() (cloop/_selector.py). */
+    bool l_asks;
     int l_depth;                 /* turns in progress: above 1 when nested */
     unsigned long l_turn_thread; /* of the thread they are in */
     bool l_debug;
@@ -219,6 +223,10 @@ int cl_loop_time(LoopObject *loop, double *now);
 
 /* To be called before the first turn of a run. */
 void cl_loop_begin_run(LoopObject *loop);
+/* Waits up to timeout_ns (-1: no limit) for events; their number in *count. 0 or
+ * -1. Runs Python (signal handlers). */
+int cl_loop_wait(LoopObject *loop, int64_t timeout_ns, cl_event *events,
+                 int *count);
 
 /* One turn. 0, or -1 when an exception must leave the loop. Runs Python. */
 int cl_loop_turn(LoopObject *loop);

@@ -111,7 +111,8 @@
 #define CL_STATE_NAMES(X) \
     X(FALLBACK) X(Future) X(TRY_NATIVE) X(Task) X(_SendfileMode) X(_ThreadSafeHandle) \
     X(__class__) X(__eq__) X(__ge__) X(__gt__) X(__kwdefaults__) X(__le__) X(__lt__) X(__ne__) \
-    X(__repr__) X(_after_fork) X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) \
+    X(__repr__) X(_add_callback) X(_after_fork) X(_ask) X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) \
+    X(_process_events) X(_remove_reader) X(_remove_writer) \
     X(_asyncio_future_blocking) X(_attach) X(_buffer) X(_call_connection_lost) X(_callbacks) \
     X(_cancelled) X(_check_callback) X(_check_handshake_timeout) X(_check_shutdown_timeout) \
     X(_check_thread) X(_client_connected_cb) X(_cloop) X(_connection_lost) X(_detach) \

@@ -23,12 +23,13 @@ cl_sock_ask_fd(cl_state *st, PyObject *sock)
     return fd < 0 ? -1 : (int)fd;
 }
 
-/* The methods whose work is done here. All but accept() are of the type in C
- * behind socket.socket, which cannot be changed. */
+/* The methods whose work is done here, and in the transports. All but accept() and
+ * close() are of the type in C behind socket.socket, which cannot be changed. */
 static const char *const replaceable[] = {
-    "accept",        "recv",       "recv_into", "recvfrom",
-    "recvfrom_into", "send",       "sendto",    "connect",
-    "fileno",        "gettimeout", NULL};
+    "accept",        "close",      "recv",     "recv_into",   "recvfrom",
+    "recvfrom_into", "send",       "sendmsg",  "sendto",      "connect",
+    "fileno",        "gettimeout", "shutdown", "getpeername", "getsockname",
+    "setsockopt",    NULL};
 
 /* Whether an attribute (called if it is a method) is this number: 1, 0, -1. */
 static int
@@ -79,6 +80,13 @@ probe(cl_state *st, int family, int type, int proto)
     return same;
 }
 
+static bool
+is_of_module(PyObject *function, PyObject *module)
+{
+    return function != NULL && PyFunction_Check(function) &&
+           PyFunction_GET_GLOBALS(function) == PyModule_GetDict(module);
+}
+
 /* A program may have been there before us: then the guard never holds. */
 static int
 guard_methods(cl_state *st, PyTypeObject *type)
@@ -90,9 +98,10 @@ guard_methods(cl_state *st, PyTypeObject *type)
         Py_XDECREF(module);
         return -1;
     }
-    PyObject *accept = guard->g_known[0];
-    if (accept == NULL || !PyFunction_Check(accept) ||
-        PyFunction_GET_GLOBALS(accept) != PyModule_GetDict(module))
+    /* socket.socket has a close() of its own, in front of the type's in C. */
+    Py_XSETREF(guard->g_known[1], cl_type_lookup(type, guard->g_keys[1]));
+    if (!is_of_module(guard->g_known[0], module) ||
+        !is_of_module(guard->g_known[1], module))
         cl_guard_clear(guard);
     Py_DECREF(module);
     return 0;

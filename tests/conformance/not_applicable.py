@@ -10,6 +10,14 @@ from listing import test
 
 ENTRIES = [
     test(
+        "test_base_events.BaseEventLoopTests.test_not_implemented",
+        "wants what BaseEventLoop leaves to its subclasses, transports and the like, not to be there",
+    ),
+    test(
+        "test_base_events.BaseEventLoopTests.test__run_once_cancelled_event_cleanup",
+        "counts the cancelled timers in loop._scheduled: here they leave it at once (decision 0003)",
+    ),
+    test(
         "test_events.*EventLoopTests.test_internal_fds",
         "reads _internal_fds, _ssock and _csock: the count and the two ends of asyncio's self-pipe",
     ),

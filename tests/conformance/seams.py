@@ -9,9 +9,9 @@ The suite makes loops in two ways:
   EPollEventLoopTests, PollEventLoopTests, SelectEventLoopTests and their like), and since
   3.13 asyncio.EventLoop.
 
-Both are replaced before any test module is imported. In two modules the classes' own setUp()
-dresses up a BaseEventLoop with mocks, though the tests are of asyncio.run() and of locks:
-adapt() gives these a real loop once the module is imported. utils.TestLoop and the tests' own
+Both are replaced before any test module is imported. In three modules the classes' own setUp()
+dresses up a BaseEventLoop with mocks: adapt() gives these a loop once the module is imported, with
+the same mocks in the places of its selector, _process_events() and _write_to_self(). utils.TestLoop and the tests' own
 subclasses of BaseEventLoop and BaseSelectorEventLoop are tests of those classes: they stay
 as they are. Interpreters that a test starts afresh are out of reach.
 
@@ -30,6 +30,7 @@ import mmap
 import os
 import unittest
 import warnings
+from unittest import mock
 
 LOOP_NAMES = ("SelectorEventLoop", "EventLoop")
 POLICY_NAMES = ("DefaultEventLoopPolicy", "_DefaultEventLoopPolicy")
@@ -167,15 +168,36 @@ def install(name):
     return counter
 
 
+def loop_without_selector():
+    """A loop whose selector is a mock, for tests that take it for a BaseEventLoop, which has none."""
+    loop = asyncio.SelectorEventLoop()
+    selector = getattr(loop, "_selector", None)
+    if selector is not None:
+        selector.close()
+    loop._selector = mock.Mock()
+    loop._selector.select.return_value = ()
+    return loop
+
+
+def adapt_base_events(module):
+    def setUp(self):
+        super(module.BaseEventLoopTests, self).setUp()
+        self.loop = loop_without_selector()
+        self.set_event_loop(self.loop)
+
+    module.BaseEventLoopTests.setUp = setUp
+
+
 def adapt_runners(module):
     def new_loop(self):
-        loop = asyncio.SelectorEventLoop()
-        shutdown_asyncgens = loop.shutdown_asyncgens
+        loop = loop_without_selector()
+        loop._process_events = mock.Mock()
+        loop._write_to_self = mock.Mock()
+        loop._write_to_self.return_value = None
         loop.shutdown_ag_run = False  # what tearDown() looks at
 
         async def shut_down():
             loop.shutdown_ag_run = True
-            await shutdown_asyncgens()
 
         loop.shutdown_asyncgens = shut_down
         return loop
@@ -192,7 +214,7 @@ def adapt_pep492(module):
     module.BaseTest.setUp = setUp
 
 
-ADAPTERS = {"test_pep492": adapt_pep492, "test_runners": adapt_runners}
+ADAPTERS = {"test_base_events": adapt_base_events, "test_pep492": adapt_pep492, "test_runners": adapt_runners}
 
 
 def adapt(module):

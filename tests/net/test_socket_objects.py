@@ -1,0 +1,527 @@
+"""Sockets that are not exactly socket.socket: what a program has put in the place of a method is called
+wherever asyncio calls it, and what asyncio accepts for a socket works."""
+
+import asyncio
+import errno
+import os
+import socket
+import sys
+
+import pytest
+
+# Listening sockets. Each notes in `calls` that its accept() was called.
+
+
+class Overriding(socket.socket):
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.calls = []
+
+    def accept(self):
+        self.calls.append("accept")
+        return super().accept()
+
+
+class Patched(socket.socket):
+    """An object with an accept() of its own, which its class knows nothing of."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.calls = []
+        self.accept = self.noted_accept
+
+    def noted_accept(self):
+        self.calls.append("accept")
+        return socket.socket.accept(self)
+
+
+class Delegating:
+    """As gunicorn's sockets are: no socket, but all that one has."""
+
+    def __init__(self, *args, **options):
+        self.sock = socket.socket(*args, **options)
+        self.calls = None  # the accept() called is the socket's own
+
+    def __getattr__(self, name):
+        return getattr(self.sock, name)
+
+
+class Wrapping:
+    """No socket, with just the methods that a server needs."""
+
+    def __init__(self, *args, **options):
+        self.sock = socket.socket(*args, **options)
+        self.family, self.type, self.proto = self.sock.family, self.sock.type, self.sock.proto
+        self.calls = []
+        for name in ("fileno", "bind", "listen", "setblocking", "setsockopt", "getsockname", "close"):
+            setattr(self, name, getattr(self.sock, name))
+
+    def accept(self):
+        self.calls.append("accept")
+        return self.sock.accept()
+
+
+class Connection(socket.socket):
+    """What AcceptsOther accepts."""
+
+    received = 0
+
+    def recv(self, size):
+        Connection.received += 1
+        return super().recv(size)
+
+    def recv_into(self, buffer):
+        Connection.received += 1
+        return super().recv_into(buffer)
+
+
+class AcceptsOther(Overriding):
+    def accept(self):
+        conn, address = super().accept()
+        return Connection(conn.family, conn.type, conn.proto, fileno=conn.detach()), address
+
+
+LISTENERS = [Overriding, Patched, Delegating, Wrapping, AcceptsOther]
+
+
+@pytest.fixture(params=LISTENERS, ids=lambda cls: cls.__name__)
+def listener_class(request):
+    return request.param
+
+
+@pytest.fixture
+def listener(listener_class, sockets):
+    """Makes a listening socket object of the class under test."""
+
+    def listener(family=socket.AF_INET, address=("127.0.0.1", 0)):
+        sock = listener_class(family, socket.SOCK_STREAM)
+        sockets(getattr(sock, "sock", sock))
+        sock.bind(address)
+        sock.listen(100)
+        sock.setblocking(False)
+        return sock
+
+    return listener
+
+
+@pytest.fixture
+def tls_contexts():
+    trustme = pytest.importorskip("trustme")
+    import ssl
+
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return server, client
+
+
+def upper(self, data):
+    self.transport.write(data.upper())
+    self.transport.close()
+
+
+def check_calls(sock):
+    assert sock.calls is None or set(sock.calls) == {"accept"}
+
+
+def test_create_server(serving, listener, run, loop, call, collect):
+    sock = listener()
+    serving.add(loop.create_server(serving.factory(data_received=upper), sock=sock))
+    for number in range(3):
+        client = call(serving.servers[0])
+        client.send(b"hello%d" % number)
+        assert collect(client) == b"HELLO%d" % number
+    assert len(serving.accepted) == 3
+    assert serving.accepted[0].transport.get_extra_info("peername")[0] == "127.0.0.1"
+    check_calls(sock)
+
+
+def test_connections_are_what_accept_returns(serving, loop, call, collect, sockets, monkeypatch):
+    monkeypatch.setattr(Connection, "received", 0)
+    sock = sockets(AcceptsOther())
+    sock.bind(("127.0.0.1", 0))
+    serving.add(loop.create_server(serving.factory(data_received=upper), sock=sock))
+    client = call(serving.servers[0])
+    client.send(b"hello")
+    assert collect(client) == b"HELLO"
+    assert Connection.received > 0
+
+
+def test_closing_the_server_closes_it(serving, listener, loop, turn):
+    sock = listener()
+    server = serving.add(loop.create_server(serving.factory(), sock=sock))
+    address = sock.getsockname()
+    server.close()
+    turn()
+    assert sock.fileno() == -1
+    with socket.socket() as client, pytest.raises(ConnectionRefusedError):
+        client.connect(address)
+
+
+def test_create_unix_server(serving, listener, loop, call, collect, tmp_path):
+    sock = listener(socket.AF_UNIX, str(tmp_path / "s"))
+    serving.add(loop.create_unix_server(serving.factory(data_received=upper), sock=sock))
+    client = call(serving.servers[0])
+    client.send(b"hello")
+    assert collect(client) == b"HELLO"
+    check_calls(sock)
+
+
+def test_tls(run, loop, listener, tls_contexts):
+    """With a limit for the handshake, which asyncio's own accepting hands on by position."""
+    sock = listener()
+
+    async def handler(reader, writer):
+        writer.write((await reader.readline()).upper())
+        writer.close()
+
+    async def main():
+        options = {"ssl": tls_contexts[0], "ssl_handshake_timeout": 10}
+        if sys.version_info >= (3, 11):
+            options["ssl_shutdown_timeout"] = 10
+        server = await asyncio.start_server(handler, sock=sock, **options)
+        for _ in range(2):
+            reader, writer = await asyncio.open_connection(
+                *sock.getsockname(), ssl=tls_contexts[1], server_hostname="localhost"
+            )
+            writer.write(b"hello\n")
+            assert await reader.read() == b"HELLO\n"
+            writer.close()
+        server.close()
+
+    run(main())
+    check_calls(sock)
+
+
+def test_a_handshake_that_never_begins_ends(run, loop, listener, tls_contexts, turn):
+    sock = listener()
+
+    async def main():
+        server = await loop.create_server(asyncio.Protocol, sock=sock, ssl=tls_contexts[0], ssl_handshake_timeout=0.05)
+        reader, writer = await asyncio.open_connection(*sock.getsockname())
+        try:
+            assert await reader.read() == b""
+        except ConnectionResetError:
+            pass
+        writer.close()
+        server.close()
+
+    run(main())
+    check_calls(sock)
+
+
+def test_start_serving_later(serving, listener, loop, run, call, collect):
+    sock = listener()
+    server = serving.add(loop.create_server(serving.factory(data_received=upper), sock=sock, start_serving=False))
+    run(server.start_serving())
+    client = call(server)
+    client.send(b"hello")
+    assert collect(client) == b"HELLO"
+
+
+def test_start_serving_of_the_loop(serving, listener, loop, call, collect, sockets, turn):
+    """The private method, which some frameworks call."""
+    sock = listener()
+    loop._start_serving(serving.factory(data_received=upper), sock)
+    client = sockets(socket.create_connection(sock.getsockname(), timeout=20))
+    client.send(b"hello")
+    client.setblocking(False)
+    assert collect(client) == b"HELLO"
+    check_calls(sock)
+    loop._stop_serving(sock)
+    turn()
+    assert sock.fileno() == -1
+
+
+def test_no_more_than_a_descriptor(serving, loop, collect, sockets, listening):
+    """All that _start_serving() needs are fileno() and accept()."""
+    inner = listening()
+    inner.setblocking(False)
+
+    class Bare:
+        fileno = staticmethod(inner.fileno)
+        accept = staticmethod(inner.accept)
+
+    loop._start_serving(serving.factory(data_received=upper), Bare())
+    client = sockets(socket.create_connection(inner.getsockname(), timeout=20))
+    client.send(b"hello")
+    client.setblocking(False)
+    assert collect(client) == b"HELLO"
+    assert loop._remove_reader(inner.fileno())
+
+
+def test_sock_accept(listener, run, loop, sockets):
+    sock = listener()
+    client = sockets(socket.create_connection(sock.getsockname(), timeout=20))
+    conn, address = run(loop.sock_accept(sock))
+    with conn:
+        assert address == client.getsockname() and conn.gettimeout() == 0
+    check_calls(sock)
+
+
+def test_accept_that_fails_is_reported(reports, loop, serving, call, until, sockets):
+    class Failing(socket.socket):
+        def accept(self):
+            super().accept()[0].close()
+            raise ZeroDivisionError
+
+    sock = sockets(Failing())
+    sock.bind(("127.0.0.1", 0))
+    serving.add(loop.create_server(serving.factory(), sock=sock))
+    call(serving.servers[0])
+    until(lambda: reports)
+    assert isinstance(reports[0]["exception"], ZeroDivisionError)
+
+
+def test_accept_without_descriptors_goes_on_later(reports, loop, serving, call, collect, sockets, monkeypatch):
+    from asyncio import constants
+
+    monkeypatch.setattr(constants, "ACCEPT_RETRY_DELAY", 0.01)
+
+    class Exhausted(socket.socket):
+        failures = 1
+
+        def accept(self):
+            if Exhausted.failures:
+                Exhausted.failures -= 1
+                raise OSError(errno.EMFILE, "none left")
+            return super().accept()
+
+    sock = sockets(Exhausted())
+    sock.bind(("127.0.0.1", 0))
+    serving.add(loop.create_server(serving.factory(data_received=upper), sock=sock, backlog=1))
+    client = call(serving.servers[0])
+    client.send(b"hello")
+    assert collect(client) == b"HELLO"
+    assert reports[0]["message"] == "socket.accept() out of system resource"
+
+
+def test_a_replaced_accept_of_socket_is_called(loop, serving, call, collect, monkeypatch):
+    accepted, accept = [], socket.socket.accept
+    monkeypatch.setattr(socket.socket, "accept", lambda self: accepted.append(1) or accept(self))
+    server = serving.tcp(hooks={"data_received": upper})
+    client = call(server)
+    client.send(b"hello")
+    assert collect(client) == b"HELLO"
+    assert accepted
+
+
+# Connected sockets
+
+
+def noting(names, calls):
+    """A subclass of socket.socket whose methods of these names note in `calls` that they were called."""
+
+    def method(name):
+        original = getattr(socket.socket, name)
+
+        def noted(self, *args):
+            calls.append(name)
+            return original(self, *args)
+
+        return noted
+
+    return type("Noting", (socket.socket,), {name: method(name) for name in names})
+
+
+ASKED = ["recv", "send", "close", "getsockname", "getpeername", "shutdown", "setsockopt"]
+
+
+@pytest.fixture(params=ASKED)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def where(socket_pair, sockets):
+    """Makes a connected socket whose methods of a name are replaced, and its peer."""
+
+    def where(place, name, calls, monkeypatch):
+        ours, peer = socket_pair("tcp")
+        original = getattr(socket.socket, name)
+        if place == "class":
+            ours = sockets(noting([name], calls)(fileno=ours.detach()))
+        elif place == "object":
+            ours = sockets(type("Plain", (socket.socket,), {})(fileno=ours.detach()))
+
+            def noted(*args):
+                calls.append(name)
+                return original(ours, *args)
+
+            setattr(ours, name, noted)
+        else:
+
+            def noted_too(self, *args):
+                if self is ours:
+                    calls.append(name)
+                return original(self, *args)
+
+            monkeypatch.setattr(socket.socket, name, noted_too)
+        ours.setblocking(False)
+        return ours, peer
+
+    return where
+
+
+@pytest.mark.parametrize("place", ["class", "object", "socket.socket"])
+def test_methods_of_a_connection_are_called(run, loop, recorder, until, place, name, where, monkeypatch):
+    calls = []
+    ours, peer = where(place, name, calls, monkeypatch)
+    transport, protocol = run(loop.create_connection(recorder, sock=ours))
+    peer.send(b"hello")
+    until(lambda: protocol.data)
+    transport.write(b"back")
+    transport.write_eof()
+    until(lambda: "eof_received" in protocol.calls or peer.recv(10) == b"back")
+    transport.close()
+    until(lambda: protocol.lost)
+    assert name in calls
+
+
+def test_an_overriding_getattribute_is_asked(run, loop, recorder, until, socket_pair, sockets):
+    asked = set()
+
+    class Asked(socket.socket):
+        def __getattribute__(self, name):
+            asked.add(name)
+            return super().__getattribute__(name)
+
+    ours, peer = socket_pair()
+    ours = sockets(Asked(fileno=ours.detach()))
+    transport, protocol = run(loop.create_connection(recorder, sock=ours))
+    peer.send(b"hello")
+    until(lambda: protocol.data)
+    transport.close()
+    until(lambda: protocol.lost)
+    assert {"recv", "close"} <= asked
+
+
+@pytest.mark.parametrize("place", ["class", "object", "socket.socket"])
+@pytest.mark.parametrize("name", ["recvfrom", "sendto"])
+def test_methods_of_a_datagram_socket_are_called(
+    run, loop, datagram_recorder, until, sockets, place, name, monkeypatch
+):
+    calls, original = [], getattr(socket.socket, name)
+    cls = noting([name] if place == "class" else [], calls)
+    ours = sockets(cls(type=socket.SOCK_DGRAM) if place != "socket.socket" else socket.socket(type=socket.SOCK_DGRAM))
+    if place == "object":
+        setattr(ours, name, lambda *args: calls.append(name) or original(ours, *args))
+    elif place == "socket.socket":
+        monkeypatch.setattr(socket.socket, name, lambda self, *args: calls.append(name) or original(self, *args))
+    ours.bind(("127.0.0.1", 0))
+    peer = sockets(socket.socket(type=socket.SOCK_DGRAM))
+    peer.bind(("127.0.0.1", 0))
+    transport, protocol = run(loop.create_datagram_endpoint(datagram_recorder, sock=ours))
+    transport.sendto(b"out", peer.getsockname())
+    assert peer.recv(10) == b"out"
+    peer.connect(ours.getsockname())
+    peer.send(b"in")
+    until(lambda: protocol.data)
+    transport.close()
+    until(lambda: protocol.lost)
+    assert calls
+
+
+def test_connect_accepted_socket(run, loop, recorder, until, socket_pair, sockets, monkeypatch):
+    monkeypatch.setattr(Connection, "received", 0)
+    ours, peer = socket_pair()
+    ours = sockets(Connection(fileno=ours.detach()))
+    transport, protocol = run(loop.connect_accepted_socket(recorder, ours))
+    peer.send(b"hello")
+    until(lambda: protocol.data == b"hello")
+    transport.close()
+    until(lambda: protocol.lost)
+    assert Connection.received > 0
+
+
+def test_sendfile(run, loop, recorder, until, collect, socket_pair, sockets, tmp_path, monkeypatch):
+    monkeypatch.setattr(Connection, "received", 0)
+    (tmp_path / "file").write_bytes(b"x" * 1000)
+    ours, peer = socket_pair()
+    ours = sockets(Connection(fileno=ours.detach()))
+    transport, protocol = run(loop.create_connection(recorder, sock=ours))
+
+    async def send():
+        with open(str(tmp_path / "file"), "rb") as file:
+            return await loop.sendfile(transport, file)
+
+    assert run(send()) == 1000
+    assert collect(peer, 1000) == b"x" * 1000
+    transport.close()
+    until(lambda: protocol.lost)
+
+
+def test_a_subclass_of_the_loop_makes_the_transports(new_loop, loop_class, recorder):
+    """Those of accepted connections too."""
+    made = []
+
+    class Making(loop_class):
+        def _make_socket_transport(self, *args, **options):
+            made.append(super()._make_socket_transport(*args, **options))
+            return made[-1]
+
+    loop = new_loop(Making)
+
+    async def main():
+        server = await loop.create_server(recorder, "127.0.0.1", 0)
+        transport, _ = await loop.create_connection(recorder, *server.sockets[0].getsockname())
+        while len(made) < 2:
+            await asyncio.sleep(0.001)
+        server.close()
+        for each in made:
+            each.abort()
+        await asyncio.sleep(0.001)
+
+    loop.run_until_complete(asyncio.wait_for(main(), 20))
+
+
+# Files
+
+
+class File:
+    """One end of a pipe, with no more than asyncio asks for."""
+
+    def __init__(self, fd):
+        self.fd, self.calls = fd, []
+
+    def fileno(self):
+        if self.fd is None:
+            raise ValueError("closed")
+        return self.fd
+
+    def close(self):
+        self.calls.append("close")
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+
+
+def test_pipes_that_are_no_files(run, loop, recorder, until):
+    reading, writing = map(File, os.pipe())
+    read_transport, reader = run(loop.connect_read_pipe(recorder, reading))
+    write_transport, writer = run(loop.connect_write_pipe(recorder, writing))
+    assert write_transport.get_extra_info("pipe") is writing
+    write_transport.write(b"hello")
+    until(lambda: reader.data == b"hello")
+    write_transport.close()
+    until(lambda: writer.lost and reader.lost)
+    read_transport.close()
+    assert reading.calls == writing.calls == ["close"]
+
+
+def test_watching_what_has_a_descriptor(loop, until, socket_pair):
+    ours, peer = socket_pair()
+    seen = []
+
+    class Named:
+        def fileno(self):
+            return ours.fileno()
+
+    named = Named()
+    loop.add_reader(named, seen.append, 1)
+    peer.send(b"x")
+    until(lambda: seen)
+    assert loop.remove_reader(Named())
+    assert not loop.remove_reader(named)
