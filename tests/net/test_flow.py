@@ -47,7 +47,9 @@ def test_write_takes_bytes_like_objects(connect, recorder, collect, form):
     assert collect(peer, 8) == b"12345678"
 
 
-@pytest.mark.parametrize("data", ["text", None, 5, [b"x"], object(), ""], ids=repr)
+@pytest.mark.parametrize(
+    "data", ["text", None, 5, [b"x"], object(), ""], ids=["str", "None", "int", "list", "object", "empty"]
+)
 def test_write_refuses_other_things(as_asyncio, data):
     def body(loop):
         ours, peer = socket.socketpair()
@@ -62,7 +64,7 @@ def test_write_refuses_other_things(as_asyncio, data):
     assert as_asyncio(body)["result"][0] is TypeError
 
 
-@pytest.mark.parametrize("empty", [b"", bytearray(), memoryview(b"")], ids=repr)
+@pytest.mark.parametrize("empty", [b"", bytearray(), memoryview(b"")], ids=["bytes", "bytearray", "memoryview"])
 def test_empty_write_does_nothing(connect, recorder, collect, turn, empty):
     transport, peer = connect(recorder())
     transport.write(empty)
