@@ -64,9 +64,9 @@ TIER = os.environ.get("CLOOP_TEST_TIER", "all")
 TIERS = {
     "all": "every test on every loop",
     "commit": "every test on cloop with epoll and on asyncio; with poll where that matters",
-    "version": "every test on cloop with epoll; one in %d of those with poll and on asyncio",
+    "version": "every test on cloop with epoll; of those with poll and on asyncio, one in ten",
 }
-SHARE = 10
+SHARE = 10  # one in so many
 POLLER_MATTERS = ("core", "net", "processes", "isolated/test_fork.py")
 HERE = os.path.dirname(os.path.abspath(__file__))
 

@@ -39,8 +39,8 @@ class TLSEnd:
                 result = function(*args)
             except ssl.SSLWantReadError:
                 result = None
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                return b""
+            except ssl.SSLEOFError:
+                result = b""
             out = self.outgoing.read()
             if out:
                 with contextlib.suppress(ConnectionError):
@@ -62,7 +62,12 @@ class TLSEnd:
             return True
 
     def recv(self, size):
-        return self.attempt(self.tls.read, size)
+        data = self.attempt(self.tls.read, size)
+        if not data:  # close_notify, which is answered
+            with contextlib.suppress(ssl.SSLError, ConnectionError):
+                self.tls.unwrap()
+                self.sock.send(self.outgoing.read())
+        return data
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +80,7 @@ def tls_contexts():
     return server, client
 
 
-@pytest.fixture(params=["unix", "tcp", "pipe", "socket as a pipe", "tls"])
+@pytest.fixture(params=["socket", "pipe", "socket as a pipe", "tls"])
 def medium(request, loop_kind):
     if request.param == "tls" and loop_kind == "asyncio" and sys.version_info < (3, 11):
         pytest.skip("asyncio's TLS was rewritten for 3.11")
@@ -107,8 +112,8 @@ def writing(loop, run, turn, until, connect, abandoned, socket_pair, sockets, me
             return run(connecting)[0], peer
 
         def writing(protocol):
-            if medium in ("unix", "tcp"):
-                return connect(protocol, medium)
+            if medium == "socket":
+                return connect(protocol)
             if medium == "tls":
                 transport, peer = open_tls(protocol)
             else:
@@ -124,6 +129,26 @@ def writing(loop, run, turn, until, connect, abandoned, socket_pair, sockets, me
         if not loop.is_closed():
             turn()
             turn()
+
+
+@pytest.fixture
+def bytes_are_counted(medium):
+    """For tests of how many there are: TLS counts its records."""
+    if medium == "tls":
+        pytest.skip("tests/tls/test_data.py has what TLS counts")
+
+
+@pytest.fixture
+def fill(medium):
+    """Writes more than kernel and transport hold; returns all that was written. Of TLS the transport below takes
+    a first write whole, and pauses the second."""
+
+    def fill(transport, data=bytes(MUCH)):
+        for _ in range(1 + (medium == "tls")):
+            transport.write(data)
+        return data * (1 + (medium == "tls"))
+
+    return fill
 
 
 @pytest.fixture
@@ -195,7 +220,7 @@ def test_limits_that_are_refused(as_asyncio, pipe, values):
     as_asyncio(body)
 
 
-def test_size_of_the_buffer(writing, recorder, clog, collect):
+def test_size_of_the_buffer(bytes_are_counted, writing, recorder, clog, collect):
     transport, peer = writing(recorder())
     assert transport.get_write_buffer_size() == 0
     data = clog(transport)
@@ -212,23 +237,23 @@ def test_size_of_the_buffer(writing, recorder, clog, collect):
 # Pausing and resuming
 
 
-def test_protocol_is_paused_above_the_mark_and_resumed_below(writing, recorder, collect, turn, limits):
+def test_protocol_is_paused_above_the_mark_and_resumed_below(writing, fill, recorder, collect, turn, limits):
     sizes = []
     protocol = recorder(resume_writing=lambda self: sizes.append(self.transport.get_write_buffer_size()))
     transport, peer = writing(protocol)
     data = os.urandom(MUCH)
-    transport.write(data)
+    first = fill(transport, data)
     assert noted(protocol) == ["pause_writing"]
     assert transport.get_write_buffer_size() > limits[1]
-    transport.write(data)
+    second = fill(transport, data)
     turn()
     assert noted(protocol) == ["pause_writing"]
-    assert collect(peer, 2 * MUCH) == data * 2
+    assert collect(peer, len(first + second)) == first + second
     assert noted(protocol) == ["pause_writing", "resume_writing"]
     assert len(sizes) == 1 and sizes[0] <= limits[0]
 
 
-def test_nothing_is_paused_at_the_mark_itself(writing, recorder, clog):
+def test_nothing_is_paused_at_the_mark_itself(bytes_are_counted, writing, recorder, clog):
     protocol = recorder()
     transport, peer = writing(protocol)
     clog(transport)
@@ -252,96 +277,98 @@ def test_lowering_the_mark_pauses_at_once(writing, recorder, clog):
     assert protocol.calls[-1] == "pause_writing"
 
 
-def test_mark_of_zero_resumes_when_all_is_sent(writing, recorder, clog, collect):
+def test_mark_of_zero_resumes_when_all_is_sent(writing, recorder, clog, collect, medium):
     sizes = []
     protocol = recorder(resume_writing=lambda self: sizes.append(self.transport.get_write_buffer_size()))
     transport, peer = writing(protocol)
     transport.set_write_buffer_limits(0)
     data = clog(transport)
     collect(peer, len(data))
-    assert sizes == [0]
+    assert sizes == [0] or (medium == "tls" and sizes and not any(sizes))  # asyncio's may be paused several times
 
 
-def test_resume_at_the_low_mark_or_below(writing, recorder, collect):
+def test_resume_at_the_low_mark_or_below(writing, fill, recorder, collect):
     sizes = []
     protocol = recorder(resume_writing=lambda self: sizes.append(self.transport.get_write_buffer_size()))
     transport, peer = writing(protocol)
     transport.set_write_buffer_limits(high=3000000, low=1500000)
-    transport.write(bytes(6000000))
-    collect(peer, 6000000)
+    written = fill(transport, bytes(6000000))
+    collect(peer, len(written))
     assert len(sizes) == 1 and sizes[0] <= 1500000
 
 
-def test_resume_writing_may_write_and_be_paused_again(writing, recorder, collect):
-    left = [3]
+def test_resume_writing_may_write_and_be_paused_again(writing, fill, recorder, collect):
+    left, written = [3], []
 
     def refill(self):
         if left[0]:
             left[0] -= 1
-            self.transport.write(bytes(MUCH))
+            written.append(fill(self.transport))
 
     protocol = recorder(resume_writing=refill)
     transport, peer = writing(protocol)
-    transport.write(bytes(MUCH))
-    assert collect(peer, 4 * MUCH) == bytes(4 * MUCH)
+    written.append(fill(transport))
+    assert len(collect(peer, 4 * len(written[0]))) == sum(map(len, written))
     assert noted(protocol) == ["pause_writing", "resume_writing"] * 4
 
 
 @pytest.mark.parametrize("end", ["close", "abort"])
-def test_resume_writing_may_end_the_connection(writing, recorder, collect, until, native, medium, end):
+def test_resume_writing_may_end_the_connection(writing, fill, recorder, collect, until, native, medium, end):
     protocol = recorder(resume_writing=lambda self: getattr(self.transport, end)())
     transport, peer = writing(protocol)
-    native(transport, before=(3, 15) if medium in ("unix", "tcp") else (4,))  # connection_lost() was called twice
-    transport.write(bytes(MUCH))
+    native(transport, before=(3, 15) if medium == "socket" else (4,))  # connection_lost() was called twice
+    written = fill(transport)
     got = collect(peer)
     until(lambda: protocol.lost)
     assert protocol.lost == [None]
-    assert len(got) == MUCH or end == "abort"
+    assert len(got) == len(written) or end == "abort"
 
 
 @pytest.mark.parametrize("end", ["close", "abort"])
-def test_pause_writing_may_end_the_connection(writing, recorder, collect, until, end):
+def test_pause_writing_may_end_the_connection(writing, fill, recorder, collect, until, end):
     protocol = recorder(pause_writing=lambda self: getattr(self.transport, end)())
     transport, peer = writing(protocol)
-    transport.write(bytes(MUCH))
+    written = fill(transport)
     got = collect(peer)
     until(lambda: protocol.lost)
     assert protocol.lost == [None]
-    assert len(got) == MUCH or end == "abort"
+    assert len(got) == len(written) or end == "abort"
 
 
-def test_no_resume_after_an_abort(writing, recorder, turn, until):
+def test_no_resume_after_an_abort(writing, fill, recorder, turn, until):
     protocol = recorder()
     transport, peer = writing(protocol)
-    transport.write(bytes(MUCH))
+    fill(transport)
     transport.abort()
     until(lambda: protocol.lost)
     assert noted(protocol) == ["pause_writing", "connection_lost"]
 
 
 @pytest.mark.parametrize("name", ["pause_writing", "resume_writing"])
-def test_exception_is_reported_and_the_connection_goes_on(writing, recorder, reports, collect, raiser, name):
+def test_exception_is_reported_and_the_connection_goes_on(
+    writing, fill, recorder, reports, collect, raiser, medium, name
+):
     protocol = recorder(**{name: raiser(ZeroDivisionError)})
     transport, peer = writing(protocol)
-    transport.write(bytes(MUCH))
-    assert collect(peer, MUCH) == bytes(MUCH)
+    written = fill(transport)
+    assert collect(peer, len(written)) == written
     (report,) = reports
     assert type(report.pop("exception")) is ZeroDivisionError
     assert report.pop("message").endswith("%s() failed" % name)
-    assert report["transport"] is transport and report["protocol"] in (protocol, protocol.transport)
+    assert report["transport"] is transport and (report["protocol"] is protocol or medium == "tls")
     assert noted(protocol) == ["pause_writing", "resume_writing"]
     assert not transport.is_closing()
 
 
 @INTERRUPTIONS
-def test_interruption_in_pause_writing_comes_out_of_write(loop, writing, recorder, collect, raiser, interruption):
+def test_interruption_in_pause_writing_comes_out_of_write(loop, writing, fill, recorder, collect, raiser, interruption):
     protocol = recorder(pause_writing=raiser(interruption))
     transport, peer = writing(protocol)
     seen = []
 
     def write():
         with pytest.raises(interruption, match="on purpose"):
-            transport.write(bytes(MUCH))
+            fill(transport)
         seen.append(True)
         loop.stop()
 
@@ -351,12 +378,12 @@ def test_interruption_in_pause_writing_comes_out_of_write(loop, writing, recorde
 
 
 @INTERRUPTIONS
-def test_interruption_in_resume_writing_leaves_the_loop(writing, recorder, collect, until, raiser, interruption):
+def test_interruption_in_resume_writing_leaves_the_loop(writing, fill, recorder, collect, until, raiser, interruption):
     protocol = recorder(resume_writing=raiser(interruption))
     transport, peer = writing(protocol)
-    transport.write(bytes(MUCH))
+    written = fill(transport)
     with pytest.raises(interruption, match="on purpose"):
-        collect(peer, MUCH + 1000000)
+        collect(peer, len(written) + 1)
     assert not transport.is_closing()
     protocol.hooks.clear()
     transport.abort()
