@@ -7,7 +7,7 @@
 #   make conformance CPython's asyncio tests    make uvloop-suite   uvloop's own tests
 #   make nightly    everything on everything; .ci/run is what a change must pass
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
-#   make programs | bench [B=glob] [ARGS=...]   make lint | fmt | clean
+#   make programs | bench [B=glob] [ARGS=...]   make lint | fmt | clean | help
 #
 # PY=python3.13 chooses the interpreter; each has a virtual environment of its own.
 
@@ -29,8 +29,11 @@ LIBRARIES := aiohttp aiosmtpd anyio asyncpg httptools httpx redis uvicorn websoc
 # For two of the programs, one of which needs it below 3.10: apart from what `make ecosystem` installs.
 AIOHTTP := build/aiohttp-$(notdir $(VENV))
 
-.PHONY: build run test suite test-c debug asan stress bench conformance uvloop-suite ecosystem programs lint fmt matrix nightly clean
+.PHONY: build run test suite test-c debug asan stress bench conformance uvloop-suite ecosystem programs lint fmt matrix nightly help clean
 .DEFAULT_GOAL := build
+
+help: # the comment at the head of this file
+	@sed -n '/^#/!q;s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 # ---------------------------------------------------------------- environment
 

@@ -367,10 +367,10 @@ def test_interruption_in_pause_writing_comes_out_of_write(loop, writing, fill, r
     seen = []
 
     def write():
+        loop.stop()
         with pytest.raises(interruption, match="on purpose"):
             fill(transport)
         seen.append(True)
-        loop.stop()
 
     loop.call_soon(write)
     loop.run_forever()
