@@ -1,12 +1,13 @@
 # The everyday commands. Compiler flags and build switches are in setup.py, not here.
 #
 #   make            build in place              make run [PROGRAM=file.py] [ARGS=...]
-#   make test       [K=expr]                    make test-c         C tests, no Python
+#   make test       [K=expr] [TIER=all]         make test-c | suite C tests, no Python; the others alone
 #   make debug      build in place with asserts make asan | stress  the suite on such a build
 #   make ecosystem  real libraries on cloop, and the servers they talk to
 #   make conformance CPython's asyncio tests    make uvloop-suite   uvloop's own tests
+#   make nightly    everything on everything; .ci/run is what a change must pass
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
-#   make programs | bench [B=glob] [ARGS=...]   make lint | fmt | clean
+#   make programs | bench [B=glob] [ARGS=...]   make lint | fmt | clean | help
 #   make cross      compile csrc for other C libraries and machines
 #
 # PY=python3.13 chooses the interpreter; each has a virtual environment of its own.
@@ -29,8 +30,11 @@ LIBRARIES := aiohttp aiosmtpd anyio asyncpg gunicorn httptools httpx nest_asynci
 # For two of the programs, one of which needs it below 3.10: apart from what `make ecosystem` installs.
 AIOHTTP := build/aiohttp-$(notdir $(VENV))
 
-.PHONY: build run test test-c debug asan stress bench conformance uvloop-suite ecosystem programs lint fmt matrix clean
+.PHONY: build run test suite test-c debug asan stress bench conformance uvloop-suite ecosystem programs lint fmt matrix nightly help clean
 .DEFAULT_GOAL := build
+
+help: # the comment at the head of this file
+	@sed -n '/^#/!q;s/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST))
 
 # ---------------------------------------------------------------- environment
 
@@ -46,8 +50,8 @@ $(VENV)/.ready:
 	@touch $@
 
 # Named as in the extras of pyproject.toml.
-$(VENV)/.test: $(VENV)/.ready
-	@$(PIP) pytest hypothesis
+$(VENV)/.test: $(VENV)/.ready pyproject.toml
+	@$(PIP) pytest pytest-xdist hypothesis
 	@$(PIP) --prefer-binary trustme || echo "skipped: trustme cannot be installed for $(PY): no tests of TLS"
 	@touch $@
 
@@ -90,8 +94,23 @@ run: build
 
 # ---------------------------------------------------------------------- tests
 
-test: $(VENV)/.test build test-c
-	$(BIN)/pytest -q $(if $(K),-k '$(K)') $(ARGS)
+# $(call pytest,ENVIRONMENT,OPTIONS): JOBS tests at a time, then those marked `alone` by themselves. With JOBS=0
+# all of them run in one process, for a debugger; so do those that K or ARGS chooses.
+JOBS ?= $(if $(K)$(ARGS),0,$(shell nproc 2>/dev/null || echo 2))
+ALONE = $(or $(ARGS),$(shell grep -rl 'mark\.alone' --include='*.py' tests))
+pytest = $(if $(filter 0 1,$(JOBS)),\
+	$(1) $(BIN)/pytest -q $(2) $(if $(K),-k '$(K)') $(ARGS),\
+	$(1) $(BIN)/pytest -q $(2) -n $(JOBS) --dist worksteal -m 'not alone' $(if $(K),-k '$(K)') $(ARGS) || failed=1; \
+	$(1) $(BIN)/pytest -q $(2) -m alone $(if $(K),-k '$(K)') $(ALONE) || [ $$? = 5 ] || failed=1; test -z "$$failed")
+
+# What is run of the tests, on which loops: tests/conftest.py has the tiers.
+TIER ?= commit
+suite asan stress: export CLOOP_TEST_TIER = $(TIER)
+
+test: test-c suite
+
+suite: $(VENV)/.test build
+	$(call pytest)
 
 test-c: $(VENV)/.ready
 	@$(PYTHON) tests/c/run.py
@@ -103,7 +122,7 @@ asan stress: COPY = build/$@-$(notdir $(VENV))
 asan stress: $(VENV)/.test
 	@rm -rf $(COPY)
 	@$(PYTHON) setup.py -q build --build-lib $(COPY)
-	$(SANITIZED) PYTHONPATH=$(CURDIR)/$(COPY) $(BIN)/pytest -q --capture=sys $(if $(K),-k '$(K)') $(ARGS)
+	$(call pytest,$(SANITIZED) PYTHONPATH=$(CURDIR)/$(COPY),--capture=sys)
 
 # gcc, because clang keeps the sanitizers' run-time library out of shared objects.
 asan: export CC = gcc
@@ -137,6 +156,10 @@ endif
 
 bench: $(VENV)/.bench build
 	$(PYTHON) -m benchmarks --only '$(B)' $(ARGS)
+
+# Everything on everything; what a change must pass is .ci/run without it.
+nightly:
+	.ci/run --nightly
 
 # About a quarter of an hour for each Python; CHECKS=test takes three minutes of them.
 matrix:

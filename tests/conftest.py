@@ -7,6 +7,8 @@ poller, so that asyncio says whether the test is right before cloop is judged by
 CLOOP_TEST_LOOPS chooses the loops: any of "asyncio", "cloop-epoll", "cloop-poll", or
 "cloop" for both of the last, separated by commas. With CLOOP_TEST_LOOPS=asyncio the
 suite needs no build of cloop, and tests of cloop alone are skipped.
+
+CLOOP_TEST_TIER chooses how much of that is run: see "Tiers" below.
 """
 
 import asyncio
@@ -23,12 +25,14 @@ import sys
 import textwrap
 import time
 import warnings
+import zlib
 
 import pytest
 
 KINDS = ["asyncio", "cloop-epoll", "cloop-poll"] if hasattr(select, "epoll") else ["asyncio", "cloop-poll"]
 WANTED = re.split(r"[,\s]+", os.environ.get("CLOOP_TEST_LOOPS", "asyncio,cloop").strip())
 SELECTED = [kind for kind in KINDS if kind in WANTED or kind.split("-")[0] in WANTED]
+JUDGED = next((kind for kind in SELECTED if kind.startswith("cloop")), SELECTED[0] if SELECTED else None)
 CLOOP_SELECTED = any(kind.startswith("cloop") for kind in SELECTED)
 
 TEST_FAILED = pytest.StashKey()
@@ -39,6 +43,9 @@ def pytest_configure(config):
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[STDERR] = stderr_past_capture(config)
+    if TIER not in TIERS:
+        raise pytest.UsageError("CLOOP_TEST_TIER=%s is none of %s" % (TIER, ", ".join(TIERS)))
+    os.environ.setdefault("CLOOP_TEST_SEED", time.strftime("%Y-%m-%d"))  # for the processes of xdist, too
     if not SELECTED:
         raise pytest.UsageError("CLOOP_TEST_LOOPS=%s names none of %s" % (",".join(WANTED), ", ".join(KINDS)))
     if CLOOP_SELECTED:
@@ -51,9 +58,61 @@ def pytest_configure(config):
             ) from error
 
 
-def pytest_collection_finish(session):
+# Tiers
+
+TIER = os.environ.get("CLOOP_TEST_TIER", "all")
+TIERS = {
+    "all": "every test on every loop",
+    "commit": "every test on cloop with epoll and on asyncio; with poll where that matters",
+    "version": "every test on cloop with epoll; of those with poll and on asyncio, one in ten",
+}
+SHARE = 10  # one in so many
+POLLER_MATTERS = ("core", "net", "processes", "isolated/test_fork.py")
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def in_tier(item):
+    """Whether the tier has this test. Which loop it runs on is what tiers differ in: a test that compares cloop with
+    asyncio does so on cloop, in each of them."""
+    kind = item.callspec.params.get("loop_kind") if hasattr(item, "callspec") else None
+    if TIER == "all" or kind is None or kind == JUDGED:
+        return True
+    if TIER == "commit":
+        path = os.path.relpath(str(item.path), HERE)
+        return kind != "cloop-poll" or path.startswith(POLLER_MATTERS)
+    return in_sample(item.nodeid)
+
+
+def in_sample(nodeid):
+    """Whether the test is among the one in SHARE of today, or of CLOOP_TEST_SEED. Each Python has another."""
+    key = "%s %d.%d %s" % ((os.environ["CLOOP_TEST_SEED"],) + sys.version_info[:2] + (nodeid,))
+    return zlib.crc32(key.encode()) % SHARE == 0
+
+
+def pytest_collection_modifyitems(config, items):
+    dropped = [item for item in items if not in_tier(item)]
+    if dropped:
+        dropped_too = set(dropped)
+        items[:] = [item for item in items if item not in dropped_too]
+        config.hook.pytest_deselected(items=dropped)
+
+
+def pytest_terminal_summary(terminalreporter):
+    told = "tier %s: %s" % (TIER, TIERS[TIER])
+    if TIER == "version":
+        told += " (CLOOP_TEST_SEED=%s repeats them)" % os.environ["CLOOP_TEST_SEED"]
+    terminalreporter.write_line(told)
+
+
+# Running
+
+FROZEN_FOR = pytest.StashKey()  # the file of tests that ran last
+
+
+def freeze():
+    """Has no collection visit what there is already: pytest, its reports, modules, what hypothesis keeps."""
     gc.collect()
-    gc.freeze()  # the collection after each test need not visit pytest itself
+    gc.freeze()
 
 
 # A test that hangs ends the run with every thread's traceback. By faulthandler, since a
@@ -74,6 +133,9 @@ def stderr_past_capture(config):
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_protocol(item):
+    if item.session.stash.get(FROZEN_FOR, None) != item.path:
+        item.session.stash[FROZEN_FOR] = item.path
+        freeze()
     faulthandler.dump_traceback_later(TEST_LIMIT_S, exit=True, file=item.config.stash[STDERR])
     yield
     faulthandler.cancel_dump_traceback_later()

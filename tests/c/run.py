@@ -6,6 +6,7 @@ that do without Python, and exits with 0 if all is well.
     python tests/c/run.py [NAME ...]      such as test_heap
 """
 
+import concurrent.futures
 import glob
 import os
 import runpy
@@ -16,6 +17,7 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NEEDS_PYTHON = ["csrc/base/compat.c"]
+BUILDS = ("debug", "asan")
 TIMEOUT = 120
 
 
@@ -44,9 +46,10 @@ def main(names):
     tests = ["tests/c/%s.c" % name for name in names] or sorted(glob.glob("tests/c/test_*.c"))
     failed = 0
     with tempfile.TemporaryDirectory() as scratch:
-        for test in tests:
-            for build in "debug", "asan":
-                passed = run(test, build, flags, scratch)
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            runs = [(test, build, pool.submit(run, test, build, flags, scratch)) for test in tests for build in BUILDS]
+            for test, build, running in runs:
+                passed = running.result()
                 print("%-24s %-6s %s" % (test, build, "passed" if passed else "FAILED"), flush=True)
                 failed += not passed
     return 1 if failed else 0

@@ -283,13 +283,15 @@ def test_depth_that_someone_set_is_restored(loop):
 def test_tracking_follows_the_switch_while_the_loop_runs(loop):
     seen = []
 
-    def set_then_look(debug):
-        loop.set_debug(debug)
-        loop.call_soon(lambda: loop.call_soon(lambda: seen.append(sys.get_coroutine_origin_tracking_depth())))
+    def look(then, *args):
+        seen.append(sys.get_coroutine_origin_tracking_depth())
+        then(*args)
 
-    loop.call_soon(set_then_look, True)
-    loop.call_later(0.01, set_then_look, False)
-    loop.call_later(0.02, loop.stop)
+    def set_then_look(debug, *then):
+        loop.set_debug(debug)
+        loop.call_soon(loop.call_soon, look, *then)
+
+    loop.call_soon(set_then_look, True, set_then_look, False, loop.stop)
     loop.run_forever()
     assert seen == [DEPTH, 0]
     assert sys.get_coroutine_origin_tracking_depth() == 0

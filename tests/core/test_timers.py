@@ -185,6 +185,7 @@ def test_sparse_timers_are_never_early(loop):
     loop.run_until_complete(sleep_often())
 
 
+@pytest.mark.alone  # it measures time
 def test_sub_millisecond_sleep_takes_less_than_a_millisecond(loop, loop_kind):
     kernel = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
     if loop_kind != "cloop-epoll" or kernel < (5, 11):

@@ -415,6 +415,37 @@ def test_number_reused_within_a_turn_gets_no_stale_event(loop, turn, pairs):
     fresh[1].close()
 
 
+def test_number_of_a_closed_descriptor_whose_file_lives_on(loop, loop_kind, turn):
+    # epoll knows files. That of the closed descriptor has another one, so epoll goes on to tell of it,
+    # by the number that is the new socket's now.
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio calls the new socket's callback")
+    seen = []
+    first, first_peer = socket.socketpair()
+    number = first.fileno()
+    kept = os.dup(number)
+    loop.add_reader(first, pytest.fail)
+    turn()
+    first.close()
+    loop.remove_reader(number)
+    second, second_peer = socket.socketpair()
+    if second.fileno() != number:
+        second, second_peer = second_peer, second
+    assert second.fileno() == number
+    loop.add_reader(second, seen.append, 1)
+    first_peer.send(b"x")
+    for _ in range(3):
+        turn()
+    assert seen == []
+    second_peer.send(b"x")
+    turn()
+    assert seen == [1]
+    loop.remove_reader(second)
+    os.close(kept)
+    for sock in (first_peer, second, second_peer):
+        sock.close()
+
+
 @both
 def test_removed_then_closed_then_the_number_is_used_again(loop, turn, kind):
     seen = []

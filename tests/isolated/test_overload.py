@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 SCRIPT = """
 import errno, gc, json, os, resource, socket, time
 
@@ -54,6 +56,7 @@ loop.close()
 """
 
 
+@pytest.mark.alone  # it measures how busy the loop is
 def test_server_out_of_descriptors(script):
     seen = json.loads(script(SCRIPT))
     assert seen["accepted first"] == 0

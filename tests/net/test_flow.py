@@ -10,12 +10,7 @@ import threading
 
 import pytest
 
-INTERRUPTIONS = pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
 HUGE = int(os.environ.get("CLOOP_TEST_HUGE", 0))  # bytes; 4400000000 needs that much memory on asyncio
-
-
-def fail(*args):
-    raise ZeroDivisionError("on purpose")
 
 
 def in_callback(loop, function, *args):
@@ -47,7 +42,9 @@ def test_write_takes_bytes_like_objects(connect, recorder, collect, form):
     assert collect(peer, 8) == b"12345678"
 
 
-@pytest.mark.parametrize("data", ["text", None, 5, [b"x"], object(), ""], ids=repr)
+@pytest.mark.parametrize(
+    "data", ["text", None, 5, [b"x"], object(), ""], ids=["str", "None", "int", "list", "object", "empty"]
+)
 def test_write_refuses_other_things(as_asyncio, data):
     def body(loop):
         ours, peer = socket.socketpair()
@@ -62,7 +59,7 @@ def test_write_refuses_other_things(as_asyncio, data):
     assert as_asyncio(body)["result"][0] is TypeError
 
 
-@pytest.mark.parametrize("empty", [b"", bytearray(), memoryview(b"")], ids=repr)
+@pytest.mark.parametrize("empty", [b"", bytearray(), memoryview(b"")], ids=["bytes", "bytearray", "memoryview"])
 def test_empty_write_does_nothing(connect, recorder, collect, turn, empty):
     transport, peer = connect(recorder())
     transport.write(empty)
@@ -373,54 +370,7 @@ def test_writelines_refuses_other_things(connect, recorder, lines):
         transport.writelines(lines)
 
 
-# Water marks
-
-
-def test_limits(connect, recorder):
-    transport, peer = connect(recorder())
-    assert transport.get_write_buffer_limits() == (16384, 65536)
-    transport.set_write_buffer_limits(high=1000)
-    assert transport.get_write_buffer_limits() == (250, 1000)
-    transport.set_write_buffer_limits(low=1000)
-    assert transport.get_write_buffer_limits() == (1000, 4000)
-    transport.set_write_buffer_limits(5, 4)
-    assert transport.get_write_buffer_limits() == (4, 5)
-    transport.set_write_buffer_limits(0)
-    assert transport.get_write_buffer_limits() == (0, 0)
-    transport.set_write_buffer_limits()
-    assert transport.get_write_buffer_limits() == (16384, 65536)
-    transport.set_write_buffer_limits(2**40, 2**33)
-    assert transport.get_write_buffer_limits() == (2**33, 2**40)
-
-
-@pytest.mark.parametrize("limits", [(1, 2), (-1, None), (None, -1), (5, -1), ("x", None), (None, "x")], ids=repr)
-def test_limits_that_are_refused(as_asyncio, limits):
-    def body(loop):
-        ours, peer = socket.socketpair()
-        with peer:
-            transport, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=ours))
-            try:
-                transport.set_write_buffer_limits(*limits)
-                return transport.get_write_buffer_limits()
-            finally:
-                transport.close()
-                loop.run_until_complete(asyncio.sleep(0))
-
-    as_asyncio(body)
-
-
-def test_size_of_the_buffer(connect, recorder, clog, collect):
-    transport, peer = connect(recorder())
-    assert transport.get_write_buffer_size() == 0
-    data = clog(transport)
-    size = transport.get_write_buffer_size()
-    assert 0 < size < len(data)
-    transport.write(b"12345")
-    assert transport.get_write_buffer_size() == size + 5
-    transport.writelines([b"12", bytearray(b"345")])
-    assert transport.get_write_buffer_size() == size + 10
-    collect(peer, len(data) + 10)
-    assert transport.get_write_buffer_size() == 0
+# Water marks; what pipes and TLS do as well is in test_water_marks.py
 
 
 def test_size_of_the_buffer_within_the_callback_that_wrote(loop, connect, recorder):
@@ -449,20 +399,6 @@ def test_protocol_is_paused_above_the_mark_and_resumed_below(connect, recorder, 
     assert protocol.calls == ["connection_made", "pause_writing"]
     collect(peer, 16000000)
     assert protocol.calls == ["connection_made", "pause_writing", "resume_writing"]
-
-
-def test_nothing_is_paused_at_the_mark_itself(connect, recorder, clog):
-    protocol = recorder()
-    transport, peer = connect(protocol)
-    clog(transport)
-    high = transport.get_write_buffer_size() + 100
-    transport.set_write_buffer_limits(high)
-    before = protocol.calls.count("pause_writing")
-    transport.write(bytes(100))
-    assert transport.get_write_buffer_size() == high
-    assert protocol.calls.count("pause_writing") == before
-    transport.write(b"x")
-    assert protocol.calls.count("pause_writing") == before + 1
 
 
 def test_pause_comes_within_the_write_that_fills_the_buffer(loop, connect, recorder):
@@ -525,74 +461,6 @@ def test_writelines_pauses(loop, connect, recorder, collect, native):
     assert protocol.calls == ["connection_made", "pause_writing", "resume_writing"]
 
 
-def test_lowering_the_mark_pauses_at_once(connect, recorder, clog, turn):
-    protocol = recorder()
-    transport, peer = connect(protocol)
-    transport.set_write_buffer_limits(1 << 30)
-    clog(transport)
-    assert "pause_writing" not in protocol.calls
-    transport.set_write_buffer_limits(0)
-    assert protocol.calls[-1] == "pause_writing"
-
-
-def test_mark_of_zero_resumes_when_all_is_sent(connect, recorder, clog, collect):
-    sizes = []
-    protocol = recorder(resume_writing=lambda self: sizes.append(self.transport.get_write_buffer_size()))
-    transport, peer = connect(protocol)
-    transport.set_write_buffer_limits(0)
-    data = clog(transport)
-    collect(peer, len(data))
-    assert sizes == [0]
-
-
-def test_resume_at_the_low_mark_or_below(connect, recorder, collect, clog):
-    sizes = []
-    protocol = recorder(resume_writing=lambda self: sizes.append(self.transport.get_write_buffer_size()))
-    transport, peer = connect(protocol)
-    transport.set_write_buffer_limits(high=3000000, low=1500000)
-    transport.write(bytes(6000000))
-    collect(peer, 6000000)
-    assert len(sizes) == 1 and sizes[0] <= 1500000
-
-
-def test_resume_writing_may_write_and_be_paused_again(connect, recorder, collect):
-    left = [3]
-
-    def refill(self):
-        if left[0]:
-            left[0] -= 1
-            self.transport.write(bytes(4000000))
-
-    protocol = recorder(resume_writing=refill)
-    transport, peer = connect(protocol)
-    transport.write(bytes(4000000))
-    assert collect(peer, 16000000) == bytes(16000000)
-    assert protocol.calls == ["connection_made"] + ["pause_writing", "resume_writing"] * 4
-
-
-@pytest.mark.parametrize("end", ["close", "abort"])
-def test_resume_writing_may_end_the_connection(connect, recorder, collect, until, native, end):
-    protocol = recorder(resume_writing=lambda self: getattr(self.transport, end)())
-    transport, peer = connect(protocol)
-    native(transport, before=(3, 15))  # connection_lost() was called twice
-    transport.write(bytes(4000000))
-    got = collect(peer)
-    until(lambda: protocol.lost)
-    assert protocol.lost == [None]
-    assert len(got) == 4000000 or end == "abort"
-
-
-@pytest.mark.parametrize("end", ["close", "abort"])
-def test_pause_writing_may_end_the_connection(connect, recorder, collect, until, end):
-    protocol = recorder(pause_writing=lambda self: getattr(self.transport, end)())
-    transport, peer = connect(protocol)
-    transport.write(bytes(4000000))
-    got = collect(peer)
-    until(lambda: protocol.lost)
-    assert protocol.lost == [None]
-    assert len(got) == 4000000 or end == "abort"
-
-
 def test_new_protocol_is_the_one_resumed(connect, recorder, collect):
     first, second = recorder(), recorder()
     transport, peer = connect(first)
@@ -600,63 +468,6 @@ def test_new_protocol_is_the_one_resumed(connect, recorder, collect):
     transport.set_protocol(second)
     collect(peer, 4000000)
     assert first.calls == ["connection_made", "pause_writing"] and second.calls == ["resume_writing"]
-
-
-def test_no_resume_after_an_abort(connect, recorder, turn):
-    protocol = recorder()
-    transport, peer = connect(protocol)
-    transport.write(bytes(4000000))
-    transport.abort()
-    turn()
-    assert protocol.calls == ["connection_made", "pause_writing", "connection_lost"]
-
-
-@pytest.mark.parametrize("name", ["pause_writing", "resume_writing"])
-def test_exception_is_reported_and_the_connection_goes_on(connect, recorder, reports, collect, turn, name):
-    protocol = recorder(**{name: fail})
-    transport, peer = connect(protocol)
-    transport.write(bytes(4000000))
-    assert collect(peer, 4000000) == bytes(4000000)
-    (report,) = reports
-    assert str(report.pop("exception")) == "on purpose"
-    assert report == {"message": "protocol.%s() failed" % name, "transport": transport, "protocol": protocol}
-    assert protocol.calls == ["connection_made", "pause_writing", "resume_writing"]
-    assert not transport.is_closing()
-
-
-@INTERRUPTIONS
-def test_interruption_in_pause_writing_comes_out_of_write(loop, connect, recorder, collect, interruption):
-    def interrupt(self):
-        raise interruption("on purpose")
-
-    protocol = recorder(pause_writing=interrupt)
-    transport, peer = connect(protocol)
-    seen = []
-
-    def write():
-        with pytest.raises(interruption, match="on purpose"):
-            transport.write(bytes(4000000))
-        seen.append(True)
-
-    in_callback(loop, write)
-    assert seen and collect(peer, 4000000) == bytes(4000000)
-
-
-@INTERRUPTIONS
-def test_interruption_in_resume_writing(loop, connect, recorder, collect, until, interruption):
-    def interrupt(self):
-        raise interruption("on purpose")
-
-    protocol = recorder(resume_writing=interrupt)
-    transport, peer = connect(protocol)
-    transport.write(bytes(4000000))
-    with pytest.raises(interruption, match="on purpose"):
-        collect(peer, 5000000)
-    assert not transport.is_closing()
-    protocol.hooks.clear()
-    transport.abort()
-    until(lambda: protocol.lost)
-    assert protocol.lost == [None]
 
 
 # write_eof

@@ -49,3 +49,40 @@ def streams(loop, turn):
 def switched_off():
     """Whether asyncio's own methods are to run on cloop too."""
     return os.environ.get("CLOOP_STREAMS") == "stock"
+
+
+@pytest.fixture
+def arrive(until):
+    """Sends the data and runs the loop until the reader has them."""
+
+    def arrive(reader, peer, data=b"data\nmore\n"):
+        expected = len(reader._buffer) + len(data)
+        peer.send(data)
+        until(lambda: len(reader._buffer) == expected)
+
+    return arrive
+
+
+@pytest.fixture
+def ends(loop):
+    """What the coroutine returns, or the type and text of what it raises."""
+
+    def ends(coroutine):
+        try:
+            return loop.run_until_complete(asyncio.wait_for(coroutine, 5))
+        except Exception as error:
+            return type(error), str(error)
+
+    return ends
+
+
+@pytest.fixture
+def finish():
+    """finish(coroutine): what the coroutine returns at once."""
+
+    def finish(coroutine):
+        with pytest.raises(StopIteration) as caught:
+            coroutine.send(None)
+        return caught.value.value
+
+    return finish

@@ -305,7 +305,10 @@ def test_timeout_of_a_server_is_looked_at_when_a_client_comes(same, contexts, ti
     [dict(ssl=True), dict(ssl=object()), dict(ssl="context")]
     + [{timeout: 1} for timeout in TIMEOUTS]
     + [{"ssl": "server", timeout: value} for timeout in TIMEOUTS for value in (0, -1)],
-    ids=str,
+    ids=lambda options: ", ".join(
+        "%s=%s" % (name, value if isinstance(value, (str, int)) else type(value).__name__)
+        for name, value in options.items()
+    ),
 )
 def test_wrong_arguments_with_an_accepted_socket(same, contexts, options):
     def body(stage):
