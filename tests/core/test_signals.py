@@ -12,12 +12,17 @@ SIGNALS = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM, signal
 
 @pytest.fixture(autouse=True)
 def signals_as_found():
-    """Checks that handlers and wakeup descriptor are as before, once the loop is closed."""
-    before = {number: signal.getsignal(number) for number in SIGNALS + [signal.SIGINT]}
+    """Checks that handlers and wakeup descriptor are as before, once the loop is closed. What whoever started us has
+    ignored, as nohup does SIGHUP, has its default meanwhile."""
+    found = {number: signal.getsignal(number) for number in SIGNALS + [signal.SIGINT]}
+    for number, handler in found.items():
+        if handler == signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    before = {number: signal.getsignal(number) for number in found}
     yield
     wakeup = signal.set_wakeup_fd(-1)
     after = {number: signal.getsignal(number) for number in before}
-    for number, handler in before.items():
+    for number, handler in found.items():
         signal.signal(number, handler)
     assert after == before
     assert wakeup == -1

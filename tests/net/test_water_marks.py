@@ -10,6 +10,8 @@ import sys
 import pytest
 
 INTERRUPTIONS = pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
+# Before 3.11 what is written over TLS is counted by the transport below; since then TLS counts as well, by its own.
+TLS_COUNTS = sys.version_info >= (3, 11)
 MUCH = 4000000  # more than kernel and transport hold
 
 
@@ -143,10 +145,12 @@ def fill(medium):
     """Writes more than kernel and transport hold; returns all that was written. Of TLS the transport below takes
     a first write whole, and pauses the second."""
 
+    times = 2 if medium == "tls" and TLS_COUNTS else 1
+
     def fill(transport, data=bytes(MUCH)):
-        for _ in range(1 + (medium == "tls")):
+        for _ in range(times):
             transport.write(data)
-        return data * (1 + (medium == "tls"))
+        return data * times
 
     return fill
 
@@ -175,7 +179,7 @@ def noted(protocol):
 @pytest.fixture
 def limits(medium):
     """The usual ones."""
-    return (16384, 65536) if medium != "tls" else (512 * 1024 // 4, 512 * 1024)
+    return (512 * 1024 // 4, 512 * 1024) if medium == "tls" and TLS_COUNTS else (16384, 65536)
 
 
 def test_limits(writing, recorder, limits):
@@ -355,7 +359,8 @@ def test_exception_is_reported_and_the_connection_goes_on(
     (report,) = reports
     assert type(report.pop("exception")) is ZeroDivisionError
     assert report.pop("message").endswith("%s() failed" % name)
-    assert report["transport"] is transport and (report["protocol"] is protocol or medium == "tls")
+    if medium != "tls":  # whose versions name one layer or another
+        assert report["transport"] is transport and report["protocol"] is protocol
     assert noted(protocol) == ["pause_writing", "resume_writing"]
     assert not transport.is_closing()
 
