@@ -209,11 +209,12 @@ handshake_done(TLSObject *self)
 {
     self->x_state = CL_TLS_WRAPPED;
     self->x_flags |= CL_X_ESTABLISHED;
-    if (log_handshake(self) < 0 || tell_connection_made(self) < 0 ||
-        wake_waiter(self, NULL) < 0) {
+    bool made = log_handshake(self) == 0 && tell_connection_made(self) == 0;
+    if (!made || wake_waiter(self, NULL) < 0) {
         if (CL_HAS_TLS_SHUTDOWN_TIMEOUT)
             return -1;
-        self->x_app_state = CL_TLS_APP_LOST; /* and will not hear of it */
+        if (!made)
+            self->x_app_state = CL_TLS_APP_LOST; /* and will not hear of it */
         return fatal(self, "SSL error in data received");
     }
     /* The last of the handshake goes with what was written meanwhile. */
