@@ -1,8 +1,6 @@
 /* gather.c - see gather.h. */
 #include "net/gather.h"
 
-#include <string.h>
-
 #include "net/transport.h"
 
 /* Good callbacks before writes are held: one may be chance. */
@@ -176,14 +174,6 @@ cl_gather_holds(const LoopObject *loop, PyObject *owner)
 
 /* ------------------------------------------------------------------- one write */
 
-/* Whether so much time has passed that what is held must go, or nothing may be. */
-static inline bool
-too_long(const LoopObject *loop, uint64_t ticks)
-{
-    return loop->l_st->gathers != CL_GATHER_ALWAYS &&
-           longer_than(loop, ticks, CL_HOLD_MAX_NS);
-}
-
 static inline bool
 has_learnt(const LoopObject *loop, const cl_habit *habit)
 {
@@ -196,26 +186,27 @@ static bool
 keep(cl_gather *gather, const cl_gather_write *write, uint64_t now)
 {
     cl_held *held = &gather->g_held;
-    size_t first =
-        held->first == NULL ? 0 : (size_t)PyBytes_GET_SIZE(held->first);
     bool is_first = !holds(gather);
-    if (first + held->rest_size + write->size > write->limit)
+    size_t room = is_first ? write->limit : gather->g_room;
+    if (room > CL_GATHER_MAX)
+        room = CL_GATHER_MAX;
+    if (write->size > room ||
+        (held->rest == NULL &&
+         (held->rest = PyMem_RawMalloc(CL_GATHER_MAX)) == NULL))
         return false;
     if (is_first && write->object != NULL) {
         held->first = Py_NewRef(write->object);
-        gather->g_held_since = now;
-        return true;
     }
-    if (write->size > CL_COPY_MAX ||
-        held->rest_size + write->size > CL_GATHER_MAX)
+    else if (write->size <= CL_COPY_MAX) {
+        memcpy(held->rest + held->rest_size, write->data, write->size);
+        held->rest_size += write->size;
+    }
+    else {
         return false;
-    if (held->rest == NULL &&
-        (held->rest = PyMem_RawMalloc(CL_GATHER_MAX)) == NULL)
-        return false;
-    memcpy(held->rest + held->rest_size, write->data, write->size);
-    held->rest_size += write->size;
+    }
     if (is_first)
         gather->g_held_since = now;
+    gather->g_room = room - write->size;
     return true;
 }
 
@@ -233,9 +224,13 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
         gather->g_began = now;
         gather->g_again = 0;
         gather->g_late = false;
+        gather->g_patience =
+            loop->l_st->gathers == CL_GATHER_ALWAYS
+                ? UINT64_MAX
+                : cl_rate_ticks(&loop->l_rate, CL_HOLD_MAX_NS);
         gather->g_may_hold = write->allowed &&
                              has_learnt(loop, write->habit) &&
-                             !too_long(loop, now - loop->l_mark_ticks);
+                             now - loop->l_mark_ticks <= gather->g_patience;
         loop->l_afterwards = callback_ended;
     }
     else if (gather->g_owner != write->owner) {
@@ -244,7 +239,7 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
     else {
         gather->g_again++;
         if (!write->allowed ||
-            (holds(gather) && too_long(loop, now - gather->g_held_since)))
+            (holds(gather) && now - gather->g_held_since > gather->g_patience))
             gather->g_may_hold = false;
     }
     return gather->g_may_hold && keep(gather, write, now);
@@ -266,6 +261,7 @@ cl_gather_take(LoopObject *loop, PyObject *owner, cl_held *held)
     }
     *held = gather->g_held;
     gather->g_held = (cl_held){NULL};
+    gather->g_room = 0;
 }
 
 void
@@ -288,6 +284,7 @@ cl_gather_drop(LoopObject *loop, PyObject *owner)
     PyObject *first = gather->g_held.first;
     gather->g_held.first = NULL;
     gather->g_held.rest_size = 0;
+    gather->g_room = 0;
     gather->g_owner = NULL;
     Py_XDECREF(first);
     Py_DECREF(owner);

@@ -18,6 +18,8 @@
 
 #include "base/compat.h"
 
+#include <string.h>
+
 #include "core/loop.h"
 
 /* A later write finds bytes that were held for longer than this, and all go. A
@@ -72,6 +74,8 @@ typedef struct {
     cl_habit *g_habit;     /* the owner's */
     uint64_t g_began;      /* ticks, at the first write */
     uint64_t g_held_since; /* ticks, if something is held */
+    uint64_t g_patience;   /* ticks that it may be held for */
+    size_t g_room;         /* bytes that may join it; 0 if nothing is held */
     unsigned g_again;      /* writes after the first */
     bool g_may_hold;
     bool g_late;
@@ -93,6 +97,23 @@ typedef struct {
 /* Notes a write of the transport, for which others have made way. Returns whether the
  * bytes are held; if not, they are to be sent after those that are. */
 bool cl_gather_hold(LoopObject *loop, const cl_gather_write *write);
+
+/* The same for bytes that may join those which the transport holds already: nothing
+ * that forbids it can have happened since, for that sends what is held. */
+static inline bool
+cl_gather_join(LoopObject *loop, cl_gather *gather, PyObject *owner,
+               const char *data, size_t size)
+{
+    if (gather->g_owner != owner || size > gather->g_room ||
+        size > CL_COPY_MAX || !cl_loop_in_callback(loop) ||
+        cl_ticks() - gather->g_held_since > gather->g_patience)
+        return false;
+    memcpy(gather->g_held.rest + gather->g_held.rest_size, data, size);
+    gather->g_held.rest_size += size;
+    gather->g_room -= size;
+    gather->g_again++;
+    return true;
+}
 
 /* What the transport holds, if anything, is the caller's to send, and to release. */
 void cl_gather_take(LoopObject *loop, PyObject *owner, cl_held *held);

@@ -186,10 +186,14 @@ static int
 write_buffer(StreamObject *self, PyObject *object, const char *data,
              size_t size)
 {
+    LoopObject *loop = self->s_base.t_loop;
     size_t none = 0;
+    if (cl_gather_join(loop, &loop->l_net->n_gather, (PyObject *)self, data,
+                       size))
+        return 0;
     if (!PyBytes_CheckExact(object))
         object = NULL; /* it may change: what is not sent now is copied */
-    if (cl_gather_make_way(self->s_base.t_loop, (PyObject *)self) < 0)
+    if (cl_gather_make_way(loop, (PyObject *)self) < 0)
         return -1;
     if (self->s_base.t_conn_lost)
         return cl_transport_write_when_lost(base_of(self));

@@ -367,6 +367,10 @@ cl_tls_takes(TLSObject *self)
 int
 cl_tls_write(TLSObject *self, const char *data, size_t size)
 {
+    cl_net *net = self->x_loop->l_net;
+    if (net != NULL && cl_gather_join(self->x_loop, &net->n_gather,
+                                      (PyObject *)self, data, size))
+        return 0;
     if (self->x_state == CL_TLS_WRAPPED &&
         (io_of(self->x_loop) == NULL || cl_net_of(self->x_loop) == NULL ||
          cl_gather_make_way(self->x_loop, (PyObject *)self) < 0))
