@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* An object has one writable segment, or two. */
@@ -15,7 +16,7 @@
 typedef struct {
     const int *start;
     size_t count;
-    int *copies[2]; /* owned: before anything was set, and after the first */
+    int *copy; /* owned: before anything was set */
 } segment;
 
 typedef struct {
@@ -49,18 +50,31 @@ look_at_object(struct dl_phdr_info *info, size_t Py_UNUSED(size), void *arg)
     return here;
 }
 
-/* A plain loop: between the variables of an interpreter that a sanitizer instrumented
- * lies what memcpy() may not read. */
-__attribute__((no_sanitize("address", "thread"))) static bool
-copy_segments(object *where, int n)
+/* By a loop of its own: between the variables of an interpreter that a sanitizer
+ * instrumented lies what memcpy() may not read. */
+__attribute__((no_sanitize("address", "thread"))) static void
+copy_ints(int *to, const int *from, size_t count)
+{
+    size_t i = 0;
+    for (; i < count && ((uintptr_t)&from[i] & 7) != 0; i++)
+        to[i] = ((const volatile int *)from)[i];
+    for (; i + 2 <= count; i += 2) {
+        uint64_t both = *(const volatile uint64_t *)&from[i];
+        memcpy(&to[i], &both, sizeof(both));
+    }
+    for (; i < count; i++)
+        to[i] = ((const volatile int *)from)[i];
+}
+
+static bool
+copy_segments(object *where)
 {
     for (int s = 0; s < where->count; s++) {
         segment *part = &where->segments[s];
-        int *copy = part->copies[n] = malloc(part->count * sizeof(int));
-        if (copy == NULL)
+        part->copy = malloc(part->count * sizeof(int));
+        if (part->copy == NULL)
             return false;
-        for (size_t i = 0; i < part->count; i++)
-            copy[i] = ((const volatile int *)part->start)[i];
+        copy_ints(part->copy, part->start, part->count);
     }
     return true;
 }
@@ -84,7 +98,9 @@ set_wakeup(PyObject *set_wakeup_fd, int fd, bool warns, int *previous)
     return done;
 }
 
-#define PAIRS_MAX 16
+/* So many pairs look like ours at first, at most: a descriptor's number is small, and
+ * followed by 0 in many a place. */
+#define PAIRS_MAX 1024
 
 typedef struct {
     const int *pairs[PAIRS_MAX];
@@ -92,25 +108,26 @@ typedef struct {
     int count;
 } matches;
 
-/* The pairs that held {first, 0} at the second copy, and hold {second, 1} now. */
+/* The pairs that hold {fd, 0} now. */
 __attribute__((no_sanitize("address", "thread"))) static void
-find_pairs(const object *where, int first, int second, matches *found)
+find_pairs(const object *where, int fd, matches *found)
 {
     for (int s = 0; s < where->count; s++) {
         const segment *part = &where->segments[s];
-        const int *then = part->copies[1];
-        const volatile int *now = part->start;
+        const int *now = part->start;
         for (size_t i = 0; i + 1 < part->count && found->count < PAIRS_MAX;
              i++) {
-            if (then[i] != first || then[i + 1] != 0 || now[i] != second ||
-                now[i + 1] != 1)
+            if (now[i] != fd || now[i + 1] != 0)
                 continue;
-            found->pairs[found->count] = &part->start[i];
-            found->before[found->count++] = &part->copies[0][i];
+            found->pairs[found->count] = &now[i];
+            found->before[found->count++] = &part->copy[i];
         }
     }
+    if (found->count == PAIRS_MAX) /* perhaps not all */
+        found->count = 0;
 }
 
+/* Of these, those that hold {fd, warns} now. */
 static void
 keep_pairs(int fd, int warns, matches *found)
 {
@@ -141,16 +158,16 @@ static const volatile int *
 find(object *where, PyObject *set_wakeup_fd)
 {
     int fds[2], other, previous = -1, ignored;
-    matches found = {.count = 0};
+    matches found;
     bool warned = true;
+    found.count = 0;
     if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
         return NULL;
     other = fcntl(fds[1], F_DUPFD_CLOEXEC, 0);
     if (other >= 0 && set_wakeup(set_wakeup_fd, fds[1], false, &previous)) {
-        bool copied = copy_segments(where, 1);
+        find_pairs(where, fds[1], &found);
         (void)set_wakeup(set_wakeup_fd, other, true, &ignored);
-        if (copied)
-            find_pairs(where, fds[1], other, &found);
+        keep_pairs(other, true, &found);
         (void)set_wakeup(set_wakeup_fd, fds[1], true, &ignored);
         keep_pairs(fds[1], true, &found);
         if (found.count == 1 && found.before[0][0] == previous)
@@ -173,13 +190,10 @@ static void
 seek(cl_wakeup *wakeup, PyObject *set_wakeup_fd)
 {
     object where = {.inside = (uintptr_t)&PyErr_SetInterrupt};
-    if (dl_iterate_phdr(look_at_object, &where) != 0 &&
-        copy_segments(&where, 0))
+    if (dl_iterate_phdr(look_at_object, &where) != 0 && copy_segments(&where))
         wakeup->u_pair = find(&where, set_wakeup_fd);
-    for (int i = 0; i < where.count; i++) {
-        free(where.segments[i].copies[0]);
-        free(where.segments[i].copies[1]);
-    }
+    for (int i = 0; i < where.count; i++)
+        free(where.segments[i].copy);
 }
 
 #else

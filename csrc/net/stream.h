@@ -24,8 +24,7 @@ typedef struct {
  * transport's from then on; on failure the caller's. */
 TransportObject *cl_stream_new(cl_transport_args *args, bool nodelay_known);
 
-/* As write(), for what a protocol in C has gathered itself: it is sent at once, and
- * copied where it must wait. 0/-1 */
+/* As write(), for records of TLS: sent at once, and copied where they must wait. 0/-1 */
 int cl_stream_send(TransportObject *self, const char *data, size_t size);
 
 /* What tls/ does, when the protocol is its transport: `data` may be read until this

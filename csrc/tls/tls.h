@@ -9,8 +9,8 @@
  * bytes between them go one of two ways (engine.h). Below may lie any transport; if
  * it is a SocketTransport of ours, what it receives and sends passes without Python.
  *
- * What a callback writes is gathered, as in net/stream.h, and becomes records and one
- * system call when it returns. */
+ * What is held of a callback's writes (net/gather.h) is plain text, and becomes records
+ * and one system call when it returns. */
 #ifndef CL_TLS_TLS_H
 #define CL_TLS_TLS_H
 
