@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import os
 import resource
 import signal
@@ -381,3 +382,22 @@ def test_pipes_that_cannot_be_made_end_the_spawn(run, loop, recorder, native_spa
     assert "connection_made" not in protocol.calls
     for _ in range(5):
         run(asyncio.sleep(0))
+
+
+@pytest.mark.parametrize("stdin", [None, subprocess.PIPE], ids=["no pipes", "pipes"])
+def test_start_that_is_cancelled_before_its_pipes_are_connected(loop, run, reports, stdin):
+    """
+    task        the program has started; a task of the transport's is to connect its pipes
+    cancel()    nobody waits for that any more
+    """
+
+    async def main():
+        starting = loop.subprocess_exec(asyncio.SubprocessProtocol, "cat", stdin=stdin, stdout=stdin, stderr=None)
+        task = loop.create_task(starting)
+        loop.call_soon(task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+    gc.collect()  # a task whose exception nobody has seen says so
+    assert reports == []
