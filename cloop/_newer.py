@@ -33,6 +33,7 @@ def like_asyncios(**defaults):
             parameters.setdefault(name, new)
         method.__signature__ = signature.replace(parameters=list(parameters.values()))
         method.__doc__ = method.__doc__ or asyncios.__doc__
+        method.__qualname__ = asyncios.__qualname__  # in the words of a TypeError
         return method
 
     return decorate
@@ -82,6 +83,10 @@ class NewerKeywords:
 
         @like_asyncios(ssl_shutdown_timeout=None)
         async def connect_accepted_socket(self, protocol_factory, sock, *, ssl=None, **options):
+            """Make a connection that was accepted elsewhere the loop's; return (transport, protocol).
+
+            See asyncio's loop.connect_accepted_socket.
+            """
             take_shutdown_timeout(options, ssl)
             return await super().connect_accepted_socket(protocol_factory, sock, ssl=ssl, **options)
 

@@ -4,6 +4,8 @@
 #ifndef CL_LOOP_TYPE_H
 #define CL_LOOP_TYPE_H
 
+#include "base/compat.h"
+
 #include "base/ring.h"
 #include "core/state.h"
 

@@ -61,14 +61,12 @@ static bool
 is_ours(struct msghdr *message)
 {
 #ifdef SO_PASSCRED
-    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part != NULL;
-         part = CMSG_NXTHDR(message, part)) {
-        if (part->cmsg_level == SOL_SOCKET &&
-            part->cmsg_type == SCM_CREDENTIALS) {
-            struct ucred writer;
-            memcpy(&writer, CMSG_DATA(part), sizeof(writer));
-            return writer.pid == getpid();
-        }
+    const struct cmsghdr *part = CMSG_FIRSTHDR(message); /* the only one */
+    if (part != NULL && part->cmsg_level == SOL_SOCKET &&
+        part->cmsg_type == SCM_CREDENTIALS) {
+        struct ucred writer;
+        memcpy(&writer, CMSG_DATA(part), sizeof(writer));
+        return writer.pid == getpid();
     }
 #else
     (void)message;

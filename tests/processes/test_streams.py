@@ -121,8 +121,8 @@ def test_communicate_times_out(run, gate):
 
 
 def seen_by(process):
-    """Notes what the pipes' protocol is told, and returns a coroutine that waits until all of it has come and been
-    read."""
+    """Notes what the pipes' protocol is told, and returns a coroutine that waits until it begins with that, and it has
+    been read."""
     protocol, told = process._protocol, {1: b"", 2: b""}
     receive = protocol.pipe_data_received
 
@@ -131,7 +131,7 @@ def seen_by(process):
         receive(fd, data)
 
     async def seen(**expected):
-        while any(told[{"stdout": 1, "stderr": 2}[name]] != data for name, data in expected.items()):
+        while any(not told[{"stdout": 1, "stderr": 2}[name]].startswith(data) for name, data in expected.items()):
             await asyncio.sleep(0)
         for _ in range(5):
             await asyncio.sleep(0)

@@ -92,13 +92,19 @@ def test_writes_of_a_quick_callback_are_sent_together(held, in_callback):
 
 
 @unset
-def test_a_write_is_late_once(connect, in_callback, loop_kind, own_tls):
+def test_a_write_is_late_once(stage, connect, in_callback, loop_kind, own_tls):
+    def write_twice(transport):
+        transport.write(b"1")
+        transport.write(b"2")
+
     if loop_kind == "asyncio" or not own_tls:
         pytest.skip("asyncio holds nothing")
     for attempt in range(10):  # a neighbour that takes the core for a moment makes any callback look slow
         transport, peer = connect()
         for _ in range(QUICK):
-            in_callback(transport, peer, [b"1", b"2"])
+            stage.loop.call_soon(write_twice, transport)
+            stage.turn()
+        arrived(peer)
         late = in_callback(transport, peer, [b"1", b"2", b"3"], pause=LATE_S)
         if late == ([b"", b"12", b"3"], b"") or attempt == 9:
             break
