@@ -7,12 +7,13 @@
 #define SCORE_LEARNT 3
 
 /* Past this, good callbacks teach nothing new, and old faults are forgotten. */
-#define SCORE_MAX 64
+#define SCORE_MAX 1024
 
-/* A thread that lost its core for a moment looks like a callback that blocked, so the
- * first late write costs little; each further one costs twice as much. */
-#define PENALTY_MIN 32
-#define PENALTY_MAX 4096
+/* What a late write costs, in good callbacks; each further one costs twice as much. A
+ * thread that lost its core for a moment looks like a callback that blocked: the first
+ * must not cost a busy connection more than some ms. */
+#define PENALTY_MIN 256
+#define PENALTY_MAX 8192
 
 struct cl_habits {
     size_t refs;

@@ -435,7 +435,7 @@ def test_a_late_write_is_followed_by_many_that_are_not_held(taught, in_callback,
         teach(transport, peer)
         in_callback(write)
         assert seen == [None, b"data"]
-        for _ in range(8):
+        for _ in range(40):
             teach(transport, peer)
         in_callback(write)
         assert seen == [None, b"data", None] and received(peer) == b"data"
