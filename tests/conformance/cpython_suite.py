@@ -18,6 +18,9 @@ LAST = (
     "test_sslproto",
     "test_ssl",
 )
+# What one test of these leaves is collected before the next: test_popen_error asserts that nothing warns, and
+# test_kill_issue43884 leaves a transport open where wait() does not last until the child's pipes are closed.
+COLLECTED = ("test_subprocess",)
 # These have batteries for asyncio's classes in C, in every version.
 BATTERIES = ("test_futures", "test_tasks")
 

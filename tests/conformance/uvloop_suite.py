@@ -18,6 +18,7 @@ import seams
 VERSION = "0.23.0"
 PACKAGE = "tests"
 LAST = ("test_process", "test_tcp")
+COLLECTED = ()
 BATTERIES = ()
 
 HERE = os.path.dirname(os.path.abspath(__file__))

@@ -8,6 +8,7 @@ one that took the process down.
 
 import faulthandler
 import fnmatch
+import gc
 import importlib
 import json
 import signal
@@ -35,13 +36,14 @@ def wanted(name, patterns):
 
 
 class Recorder(unittest.TestResult):
-    def __init__(self, results, package, limit, counter, batteries):
+    def __init__(self, results, package, limit, counter, batteries, collects):
         super().__init__()
         self.results = results
         self.package = package
         self.limit = limit
         self.counter = counter
         self.batteries = batteries
+        self.collects = collects
         self.loops_seen = 0
         self.record = None
 
@@ -51,6 +53,8 @@ class Recorder(unittest.TestResult):
 
     def startTest(self, test):
         super().startTest(test)
+        if self.collects:
+            gc.collect()
         battery = isinstance(test, self.batteries)
         self.record = {"id": short_id(test, self.package), "outcome": "passed", "detail": "", "battery": battery}
         self.write({"started": self.record["id"]})
@@ -121,7 +125,7 @@ def main():
         if suite.concerns(test, job["loop"]) and test_id not in job["leave_out"] and wanted(test_id, job["only"]):
             chosen.append(test)
     with open(job["results"], "a") as results:
-        recorder = Recorder(results, suite.PACKAGE, job["limit"], counter, batteries)
+        recorder = Recorder(results, suite.PACKAGE, job["limit"], counter, batteries, job["module"] in suite.COLLECTED)
         unittest.TestSuite(chosen).run(recorder)
         recorder.write({"finished": True})
     faulthandler.dump_traceback_later(job["limit"], exit=True)  # the end waits for threads that a failed test left
