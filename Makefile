@@ -9,6 +9,7 @@
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
 #   make programs | bench [B=glob] [ARGS=...]   make lint | fmt | clean | help
 #   make cross      compile csrc for other C libraries and machines
+#   make types      mypy, pyright and stubtest over the public types, the examples and tests/typing
 #
 # PY=python3.13 chooses the interpreter; each has a virtual environment of its own.
 
@@ -80,6 +81,10 @@ $(VENV)/.uvloop-suite: $(VENV)/.ready
 $(VENV)/.lint: $(VENV)/.ready
 	@$(PIP) ruff==0.17.5 clang-format==18.1.8
 	@touch $@
+
+# A newer checker finds other things.
+$(VENV)/.types: $(VENV)/.ready
+	@$(PIP) mypy==2.4.1 'pyright[nodejs]==1.1.414' && touch $@ || echo "skipped: mypy and pyright cannot be installed for $(PY)"
 
 # ----------------------------------------------------------------- build, run
 
@@ -179,6 +184,17 @@ cross: $(VENV)/.cross
 
 # ---------------------------------------------------------------------- style
 
+# The programs, for the oldest and the newest Python that each checker knows beside this one; then the package's own
+# types, and whether they are those of the package as it is. Pyright looks for packages where the first python on PATH does.
+.PHONY: types
+types: export PATH := $(CURDIR)/$(BIN):$(PATH)
+types: $(VENV)/.types build
+	@test -e $(VENV)/.types || exit 0; set -ex; \
+	    mypy; mypy --python-version 3.10; mypy --python-version 3.15; \
+	    pyright; pyright --pythonversion 3.8; pyright --pythonversion 3.15; \
+	    pyright --verifytypes cloop --ignoreexternal; \
+	    stubtest cloop --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest_allowed.txt --ignore-disjoint-bases
+
 C_FILES = $(shell find csrc tests/c benchmarks -name '*.[ch]')
 
 lint: $(VENV)/.lint
@@ -192,5 +208,5 @@ fmt: $(VENV)/.lint
 	$(BIN)/clang-format -i $(C_FILES)
 
 clean:
-	rm -rf build dist .venv .venv-* *.egg-info .pytest_cache .ruff_cache .hypothesis cloop/*.so
+	rm -rf build dist .venv .venv-* *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis cloop/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
