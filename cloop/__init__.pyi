@@ -17,7 +17,7 @@ from typing_extensions import deprecated
 from ._cloop import Future as Future
 from ._cloop import Task as Task
 
-__all__ = ("EventLoopPolicy", "Future", "Loop", "Task", "install", "new_event_loop", "run")
+__all__ = ("EventLoopPolicy", "Future", "Loop", "Task", "install", "install_as_uvloop", "new_event_loop", "run")
 
 __version__: str
 
@@ -65,6 +65,7 @@ class Loop(asyncio.SelectorEventLoop):
         async def shutdown_default_executor(self, timeout: float | None = None) -> None: ...
 
 def new_event_loop() -> Loop: ...
+def install_as_uvloop() -> None: ...
 
 if sys.version_info >= (3, 14):
     def run(
