@@ -10,6 +10,7 @@
 #   make programs | bench [B=glob] [ARGS=...]   make lint | fmt | clean | help
 #   make cross      compile csrc for other C libraries and machines
 #   make wheels | release  packages, and the checklist before they are published
+#   make docs       these pages in HTML, by Sphinx; what they show is run
 #   make types      mypy, pyright and stubtest over the public types, the examples and tests/typing
 #
 # PY=python3.13 chooses the interpreter; each has a virtual environment of its own.
@@ -199,6 +200,21 @@ wheels: $(RELEASE)/.ready
 # docs/releasing.md; uploads nothing. ARGS=--quick builds one wheel, by this machine's compiler.
 release: $(RELEASE)/.ready
 	@$(RELEASE)/bin/python release/check.py $(ARGS)
+
+# ---------------------------------------------------------------- documentation
+
+DOCS := build/docs-$(notdir $(VENV))
+$(DOCS)/.ready: $(VENV)/.ready
+	@$(PYTHON) -m venv --clear $(DOCS)
+	@$(DOCS)/bin/python -m pip install -q --disable-pip-version-check sphinx==9.0.4 myst-parser==5.2.0 furo==2025.12.19 \
+	    sphinx-copybutton==0.5.2 && touch $@ || echo "skipped: Sphinx cannot be installed for $(PY)"
+
+# Pages in build/docs. A warning is an error, and what the pages show is run.
+.PHONY: docs
+docs: $(DOCS)/.ready build
+	@test -e $(DOCS)/.ready || exit 0; for builder in html doctest; do \
+	    $(DOCS)/bin/python -m sphinx -q -W --keep-going -d build/doctrees -b $$builder docs build/docs/$$builder || exit 1; \
+	done; echo "the pages are in build/docs/html"
 
 # ---------------------------------------------------------------------- style
 

@@ -191,7 +191,8 @@ def older(target, sources):
 
 def description():
     """README.md with links that work outside the repository, too."""
-    return re.sub(r"\]\((?![a-z]+:|#)([^)]+)\)", r"](%s/blob/main/\1)" % HOME, read("README.md"))
+    text = re.sub(r"(!\[[^]]*\])\((?![a-z]+:)([^)]+)\)", r"\1(%s/raw/main/\2)" % HOME, read("README.md"))
+    return re.sub(r"\]\((?![a-z]+:|#)([^)]+)\)", r"](%s/blob/main/\1)" % HOME, text)
 
 
 # Licence expressions (PEP 639) came with a setuptools that Python 3.8 has not.

