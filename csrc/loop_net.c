@@ -7,7 +7,7 @@
 #include "net/listener.h"
 #include "net/pipe.h"
 #include "net/sock.h"
-#include "net/stream.h"
+#include "net/socktransport.h"
 #include "tls/tls.h"
 
 static PyObject *
@@ -62,7 +62,7 @@ Loop_new_stream(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     made.server = none_as_null(args[4]);
     made.context = none_as_null(args[5]);
-    return (PyObject *)cl_stream_new(&made, false);
+    return (PyObject *)cl_socket_transport_new(&made, false);
 }
 
 PyDoc_STRVAR(Loop_new_datagram_doc,

@@ -178,9 +178,9 @@ receive_one(DatagramObject *self)
 }
 
 static int
-read_ready(DatagramObject *self)
+read_ready(TransportObject *base)
 {
-    TransportObject *base = base_of(self);
+    DatagramObject *self = (DatagramObject *)base;
     int count = 0, got = 1;
     while (count < self->d_expected && got > 0 &&
            (base->t_watch.w_want & CL_READ) && !base->t_conn_lost) {
@@ -402,9 +402,9 @@ Datagram_sendto(DatagramObject *self, PyObject *const *args, Py_ssize_t nargs,
 }
 
 static int
-write_ready(DatagramObject *self)
+write_ready(TransportObject *base)
 {
-    TransportObject *base = base_of(self);
+    DatagramObject *self = (DatagramObject *)base;
     while (self->d_first != NULL) {
         PyObject *data = Py_NewRef(self->d_first->data);
         PyObject *addr = Py_NewRef(self->d_first->addr);
@@ -435,32 +435,6 @@ write_ready(DatagramObject *self)
 
 /* ------------------------------------------------------------------ the watch */
 
-static int
-run_events(DatagramObject *self, unsigned bits)
-{
-    TransportObject *base = base_of(self);
-    if ((bits & (CL_START | CL_LOST)) && cl_transport_run(base, bits) < 0)
-        return -1;
-    if ((bits & CL_READ) && read_ready(self) < 0)
-        return -1;
-    if ((bits & CL_WRITE) && (base->t_watch.w_want & CL_WRITE))
-        return write_ready(self);
-    return 0;
-}
-
-static int
-run(LoopObject *Py_UNUSED(loop), cl_watch *watch, unsigned bits)
-{
-    DatagramObject *self = (DatagramObject *)watch->w_owner;
-    PyObject *context = cl_transport_enter(base_of(self));
-    if (context == NULL)
-        return -1;
-    int status = run_events(self, bits);
-    if (status < 0)
-        status = cl_transport_report_stray(base_of(self));
-    return cl_transport_leave(context, status);
-}
-
 static size_t
 buffered(TransportObject *base)
 {
@@ -477,22 +451,12 @@ drop_buffer(TransportObject *base)
         drop_first(self);
 }
 
-static int
-gone(TransportObject *Py_UNUSED(base))
-{
-    return 0;
-}
-
 static const cl_transport_ops datagram_ops = {
-    .watch = {.ready = cl_watch_push,
-              .run = run,
-              .refused = cl_transport_refused,
-              .evicted = cl_transport_evicted,
-              .claims = cl_transport_claims},
+    .watch = {CL_TRANSPORT_WATCH},
+    .readable = read_ready,
+    .writable = write_ready,
     .buffered = buffered,
-    .fatal = cl_transport_fatal,
     .drop_buffer = drop_buffer,
-    .gone = gone,
 };
 
 /* ------------------------------------------------------------------- the type */

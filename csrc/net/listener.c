@@ -8,7 +8,7 @@
 #include "core/errors.h"
 #include "net/address.h"
 #include "net/sock.h"
-#include "net/stream.h"
+#include "net/socktransport.h"
 
 /* Connections accepted in one turn at most: about 0.5 ms of work. */
 #define ACCEPT_MAX 32
@@ -141,7 +141,7 @@ serve(ListenerObject *self, int fd, const struct sockaddr *peer,
             .server = self->n_server,
             .context = context,
         };
-        transport = cl_stream_new(&args, has_nodelay(self, fd));
+        transport = cl_socket_transport_new(&args, has_nodelay(self, fd));
     }
     int status = 0;
     if (transport == NULL) {
