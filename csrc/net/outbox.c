@@ -257,10 +257,16 @@ write_buffer(StreamObject *self, PyObject *object, const char *data,
         return -1;
     if (takes_nothing(self))
         return write_when_lost(self);
-    if (queued(self) > 0)
-        return queue_rest(self, object, data, size, &none);
-    return hold(self, object, data, size) ? 0
-                                          : send_now(self, object, data, size);
+    if (queued(self) == 0 && hold(self, object, data, size))
+        return 0;
+    /* What may not be joined to it goes after it. */
+    if (self->s_out.o_hold_max < CL_GATHER_MAX &&
+        cl_outbox_flush(base_of(self)) < 0)
+        return -1;
+    if (takes_nothing(self))
+        return write_when_lost(self);
+    return queued(self) > 0 ? queue_rest(self, object, data, size, &none)
+                            : send_now(self, object, data, size);
 }
 
 int

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -193,6 +194,18 @@ Pipe_write_eof(PipeObject *self, PyObject *Py_UNUSED(ignored))
         (PyObject *)self, self->p_stream.s_base.t_loop->l_st->str_close);
 }
 
+/* For cloop/_process.py. The file object is Popen's too, which tells when the program gets
+ * at it; and nobody else writes to a child's stdin. */
+static PyObject *
+Pipe_is_childs(PipeObject *self, PyObject *Py_UNUSED(ignored))
+{
+    StreamObject *stream = &self->p_stream;
+    stream->s_base.t_sock_refs++;
+    if (stream->s_out.o_hold_max > 0)
+        stream->s_out.o_hold_max = CL_GATHER_MAX;
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 Pipe_can_write_eof(PipeObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
 {
@@ -272,18 +285,34 @@ capacity_of(int fd)
     return READ_MIN;
 }
 
+/* How much may be held, to be sent by one system call. The reader of a terminal, a device,
+ * a packet socket or a pipe in packet mode can tell one write from two; that of a FIFO with
+ * several writers can tell a write that was longer than PIPE_BUF. */
+static uint32_t
+hold_max(int fd, mode_t mode, int flags)
+{
+    int type;
+    socklen_t size = sizeof(type);
+    if (S_ISFIFO(mode))
+        return flags < 0 || (flags & O_DIRECT) ? 0 : PIPE_BUF;
+    return S_ISSOCK(mode) &&
+                   getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 &&
+                   type == SOCK_STREAM
+               ? CL_GATHER_MAX
+               : 0;
+}
+
 /* Whether the descriptor is of a kind that can be waited for. */
 static int
-check_kind(int fd, unsigned direction, bool *hangs_up)
+check_kind(int fd, unsigned direction, mode_t *mode)
 {
     struct stat info;
     if (fstat(fd, &info) < 0)
         return cl_raise_errno(-errno);
+    *mode = info.st_mode;
     if (S_ISFIFO(info.st_mode) || S_ISSOCK(info.st_mode) ||
-        S_ISCHR(info.st_mode)) {
-        *hangs_up = !S_ISCHR(info.st_mode);
+        S_ISCHR(info.st_mode))
         return 0;
-    }
     PyErr_SetString(PyExc_ValueError,
                     direction == CL_READ
                         ? "Pipe transport is for pipes/sockets only."
@@ -308,8 +337,8 @@ cl_pipe_new(cl_transport_args *args, unsigned direction)
 {
     cl_state *st = args->loop->l_st;
     int lent = -1;
-    bool hangs_up = false;
-    if (check_kind(args->fd, direction, &hangs_up) < 0)
+    mode_t mode;
+    if (check_kind(args->fd, direction, &mode) < 0)
         return NULL;
     if (cl_watch_find(&args->loop->l_watches, args->fd) != NULL) {
         lent = args->fd;
@@ -339,10 +368,12 @@ cl_pipe_new(cl_transport_args *args, unsigned direction)
     stream->s_read_max = capacity_of(args->fd);
     stream->s_base.t_sock_refs++; /* t_extra's */
     int flags = fcntl(args->fd, F_GETFL);
+    stream->s_out.o_hold_max = hold_max(args->fd, mode, flags);
+    cl_habit_init(&stream->s_out.o_habit, NULL);
     self->p_was_blocking = flags >= 0 && !(flags & O_NONBLOCK);
     if (self->p_was_blocking)
         set_blocking(args->fd, false);
-    if (direction == CL_WRITE && !hangs_up)
+    if (direction == CL_WRITE && S_ISCHR(mode))
         self->p_stream.s_base.t_flags |= CL_T_PAUSED; /* nothing to hear */
     if (cl_transport_begin(base_of(self)) < 0) {
         PyObject *error = PyErr_GetRaisedException();
@@ -383,6 +414,8 @@ static PyObject *
 get_pipe(PipeObject *self, void *Py_UNUSED(closure))
 {
     PyObject *pipe = self->p_stream.s_base.t_sock;
+    if (pipe != NULL && cl_transport_expose(base_of(self)) < 0)
+        return NULL;
     return Py_NewRef(pipe == NULL ? Py_None : pipe);
 }
 
@@ -408,6 +441,8 @@ set_pipe(PipeObject *self, PyObject *value, void *Py_UNUSED(closure))
 static PyObject *
 get_fileno(PipeObject *self, void *Py_UNUSED(closure))
 {
+    if (cl_transport_expose(base_of(self)) < 0)
+        return NULL;
     return PyLong_FromLong(self->p_lent >= 0 ? self->p_lent
                                              : self->p_stream.s_base.t_fd);
 }
@@ -424,6 +459,7 @@ static PyMethodDef write_pipe_methods[] = {
      Pipe_writelines_doc},
     {"write_eof", (PyCFunction)Pipe_write_eof, METH_NOARGS,
      Pipe_write_eof_doc},
+    {"_is_childs", (PyCFunction)Pipe_is_childs, METH_NOARGS, NULL},
     {"can_write_eof", (PyCFunction)Pipe_can_write_eof, METH_NOARGS,
      "can_write_eof($self, /)\n--\n\nReturn True."},
     {NULL}};
