@@ -504,19 +504,6 @@ Datagram_clear(DatagramObject *self)
     return cl_transport_clear(base_of(self));
 }
 
-static void
-Datagram_dealloc(PyObject *op)
-{
-    DatagramObject *self = (DatagramObject *)op;
-    if (PyObject_CallFinalizerFromDealloc(op) < 0)
-        return;
-    PyObject_GC_UnTrack(op);
-    drop_buffer(base_of(self));
-    Py_CLEAR(self->d_address);
-    Py_CLEAR(self->d_last_addr);
-    cl_transport_free(op);
-}
-
 static PyObject *
 get_address(DatagramObject *self, void *Py_UNUSED(closure))
 {
@@ -533,7 +520,7 @@ static PyMethodDef datagram_methods[] = {{"sendto", CL_FAST(Datagram_sendto),
 
 static PyType_Slot datagram_slots[] = {
     {Py_tp_doc, "The transport of a datagram socket; made by the loop."},
-    {Py_tp_dealloc, Datagram_dealloc},
+    {Py_tp_dealloc, cl_transport_dealloc},
     {Py_tp_finalize, cl_transport_finalize},
     {Py_tp_traverse, Datagram_traverse},
     {Py_tp_clear, Datagram_clear},

@@ -465,7 +465,7 @@ static PyMethodDef write_pipe_methods[] = {
     {NULL}};
 
 #define COMMON_SLOTS \
-    {Py_tp_dealloc, cl_stream_dealloc}, \
+    {Py_tp_dealloc, cl_transport_dealloc}, \
         {Py_tp_finalize, cl_transport_finalize}, \
         {Py_tp_traverse, cl_stream_traverse}, {Py_tp_clear, cl_stream_clear}, \
         {Py_tp_repr, Pipe_repr}, {Py_tp_getset, pipe_getset}, \

@@ -288,7 +288,7 @@ static PyMethodDef socket_methods[] = {
 
 static PyType_Slot socket_slots[] = {
     {Py_tp_doc, "The transport of a stream socket; made by the loop."},
-    {Py_tp_dealloc, cl_stream_dealloc},
+    {Py_tp_dealloc, cl_transport_dealloc},
     {Py_tp_finalize, cl_transport_finalize},
     {Py_tp_traverse, cl_stream_traverse},
     {Py_tp_clear, cl_stream_clear},

@@ -242,16 +242,6 @@ int
 cl_stream_clear(PyObject *op)
 {
     StreamObject *self = (StreamObject *)op;
-    Py_CLEAR(self->s_out.o_empty_waiter);
+    cl_outbox_clear(&self->s_out);
     return cl_transport_clear(base_of(self));
-}
-
-void
-cl_stream_dealloc(PyObject *op)
-{
-    if (PyObject_CallFinalizerFromDealloc(op) < 0)
-        return;
-    PyObject_GC_UnTrack(op);
-    cl_outbox_clear(&((StreamObject *)op)->s_out);
-    cl_transport_free(op);
 }

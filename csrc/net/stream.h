@@ -55,7 +55,6 @@ int cl_stream_readable(TransportObject *self);
 /* For the types. */
 int cl_stream_traverse(PyObject *self, visitproc visit, void *arg);
 int cl_stream_clear(PyObject *self);
-void cl_stream_dealloc(PyObject *self);
 
 /* What tls/ does, when the protocol is its transport: `data` may be read until this
  * returns. 0, or -1 if the transport below is to break. Runs Python. */

@@ -43,6 +43,7 @@ cl_net_free(LoopObject *loop)
     Py_XDECREF(net->n_gather.g_owner);
     Py_XDECREF(net->n_gather.g_held.first);
     PyMem_RawFree(net->n_gather.g_held.rest);
+    cl_buffer_clear(&net->n_spare);
     PyMem_RawFree(net->n_read_buffer);
     PyMem_Free(net);
 }
@@ -585,14 +586,16 @@ cl_transport_finalize(PyObject *op)
 }
 
 void
-cl_transport_free(PyObject *op)
+cl_transport_dealloc(PyObject *op)
 {
-    TransportObject *self = (TransportObject *)op;
     PyTypeObject *type = Py_TYPE(op);
-    LoopObject *loop = self->t_loop;
-    if (self->t_weakrefs != NULL)
+    if (PyObject_CallFinalizerFromDealloc(op) < 0)
+        return;
+    PyObject_GC_UnTrack(op);
+    if (((cl_transport_head *)op)->h_weakrefs != NULL)
         PyObject_ClearWeakRefs(op);
-    cl_transport_clear(self);
+    type->tp_clear(op);
+    LoopObject *loop = ((cl_transport_head *)op)->h_loop;
     if (loop != NULL)
         loop->l_st->live_transports--;
     type->tp_free(op);

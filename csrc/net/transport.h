@@ -21,6 +21,7 @@
 
 #include "core/loop.h"
 #include "core/watch.h"
+#include "net/buffer.h"
 #include "net/flow.h"
 #include "net/gather.h"
 
@@ -55,6 +56,21 @@ typedef union {
     struct sockaddr_in in;
     struct sockaddr_in6 in6;
 } cl_inet_address;
+
+/* How the struct of every transport begins, that of TLS too. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *h_slots[5]; /* of asyncio.transports._FlowControlMixin */
+    PyObject *h_dict;     /* owned; NULL until an attribute is set */
+    PyObject *h_weakrefs;
+    LoopObject *h_loop; /* owned */
+} cl_transport_head;
+
+#define CL_HAS_TRANSPORT_HEAD(type, first, dict, weakrefs, loop) \
+    (offsetof(type, first) == offsetof(cl_transport_head, h_slots) && \
+     offsetof(type, dict) == offsetof(cl_transport_head, h_dict) && \
+     offsetof(type, weakrefs) == offsetof(cl_transport_head, h_weakrefs) && \
+     offsetof(type, loop) == offsetof(cl_transport_head, h_loop))
 
 typedef struct TransportObject {
     PyObject_HEAD
@@ -247,10 +263,33 @@ int cl_transport_traverse(TransportObject *self, visitproc visit, void *arg);
 int cl_transport_clear(TransportObject *self);
 void cl_transport_finalize(PyObject *self);
 PyObject *cl_transport_repr(PyObject *self);
+
+/* Of every transport, that of TLS too: tp_clear lets everything go but the loop. */
+void cl_transport_dealloc(PyObject *self);
 extern PyMemberDef cl_transport_members[];
 
-/* The end of a dealloc, after the type's own fields are gone. */
-void cl_transport_free(PyObject *self);
+/* The arguments of get_extra_info(). 0/-1 */
+int cl_extra_arguments(PyObject *args, PyObject *kwargs, PyObject **name,
+                       PyObject **fallback);
+
+/* The attribute at that offset, or None. */
+PyObject *cl_transport_get_object(PyObject *self, void *offset);
+
+/* Docstrings of methods that all transports have. */
+#define CL_DOC_ABORT \
+    "abort($self, /)\n--\n\n" \
+    "Close the connection at once, without sending what is buffered."
+#define CL_DOC_IS_CLOSING \
+    "is_closing($self, /)\n--\n\n" \
+    "Return whether the transport is closed or on its way there."
+#define CL_DOC_SET_PROTOCOL \
+    "set_protocol($self, protocol)\n--\n\n" \
+    "Change the protocol that is called from now on."
+#define CL_DOC_GET_PROTOCOL \
+    "get_protocol($self, /)\n--\n\nReturn the current protocol."
+#define CL_DOC_GET_WRITE_BUFFER_LIMITS \
+    "get_write_buffer_limits($self, /)\n--\n\n" \
+    "Return the (low, high) water marks, in bytes."
 
 /* Makes the type, with the attributes that all transports have and the methods of
  * those that do what `directions` (CL_READ, CL_WRITE) says. `bases` is a tuple,
@@ -264,6 +303,8 @@ typedef struct cl_net {
     char *n_read_buffer; /* CL_READ_MAX bytes */
     bool n_read_lent;    /* what is in it is still being read */
     cl_gather n_gather;
+    cl_buffer
+        n_spare; /* empty: memory for records of TLS that are sent at once */
 } cl_net;
 
 /* The loop's own, made when first asked for; NULL with MemoryError. */

@@ -13,23 +13,15 @@ static const char *const protocol_argument[] = {"protocol"};
 /* ------------------------------------------------------------------- methods */
 
 static PyObject *
-none_or_error(int status)
-{
-    if (status < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *
 Transport_on_ready(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(cl_watch_run(self->t_loop, &self->t_watch));
+    return cl_none_or_error(cl_watch_run(self->t_loop, &self->t_watch));
 }
 
 static PyObject *
 Transport_call_connection_lost(TransportObject *self, PyObject *exception)
 {
-    return none_or_error(cl_transport_lost(self, exception));
+    return cl_none_or_error(cl_transport_lost(self, exception));
 }
 
 /* For the socket object that get_extra_info() hands out, and for cloop/_process.py. */
@@ -37,13 +29,25 @@ Transport_call_connection_lost(TransportObject *self, PyObject *exception)
 static PyObject *
 Transport_expose(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(cl_transport_expose(self));
+    return cl_none_or_error(cl_transport_expose(self));
 }
 
 static PyObject *
 Transport_flush(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(cl_gather_flush(self->t_loop));
+    return cl_none_or_error(cl_gather_flush(self->t_loop));
+}
+
+int
+cl_extra_arguments(PyObject *args, PyObject *kwargs, PyObject **name,
+                   PyObject **fallback)
+{
+    static char *keywords[] = {"name", "default", NULL};
+    *fallback = Py_None;
+    return PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get_extra_info",
+                                       keywords, name, fallback)
+               ? 0
+               : -1;
 }
 
 PyDoc_STRVAR(Transport_get_extra_info_doc,
@@ -57,10 +61,8 @@ static PyObject *
 Transport_get_extra_info(TransportObject *self, PyObject *args,
                          PyObject *kwargs)
 {
-    static char *keywords[] = {"name", "default", NULL};
-    PyObject *name, *fallback = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get_extra_info",
-                                     keywords, &name, &fallback))
+    PyObject *name, *fallback;
+    if (cl_extra_arguments(args, kwargs, &name, &fallback) < 0)
         return NULL;
     PyObject *value = cl_extra_get(self, name);
     if (value == NULL && !PyErr_Occurred())
@@ -76,13 +78,8 @@ PyDoc_STRVAR(Transport_close_doc,
 static PyObject *
 Transport_close(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(cl_transport_close(self));
+    return cl_none_or_error(cl_transport_close(self));
 }
-
-PyDoc_STRVAR(
-    Transport_abort_doc,
-    "abort($self, /)\n--\n\n"
-    "Close the connection at once, without sending what is buffered.");
 
 /* What was written goes first, as asyncio has sent it by now. */
 static int
@@ -96,29 +93,21 @@ abort_with(TransportObject *self, PyObject *exception)
 static PyObject *
 Transport_abort(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(abort_with(self, NULL));
+    return cl_none_or_error(abort_with(self, NULL));
 }
 
 static PyObject *
 Transport_force_close(TransportObject *self, PyObject *exception)
 {
-    return none_or_error(
+    return cl_none_or_error(
         abort_with(self, exception == Py_None ? NULL : exception));
 }
-
-PyDoc_STRVAR(Transport_is_closing_doc,
-             "is_closing($self, /)\n--\n\n"
-             "Return whether the transport is closed or on its way there.");
 
 static PyObject *
 Transport_is_closing(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
     return PyBool_FromLong(self->t_flags & CL_T_CLOSING);
 }
-
-PyDoc_STRVAR(Transport_set_protocol_doc,
-             "set_protocol($self, protocol)\n--\n\n"
-             "Change the protocol that is called from now on.");
 
 static PyObject *
 Transport_set_protocol(TransportObject *self, PyObject *const *args,
@@ -130,11 +119,8 @@ Transport_set_protocol(TransportObject *self, PyObject *const *args,
     /* A failure of what was written is the old protocol's. */
     if (protocol == NULL || cl_transport_flush(self) < 0)
         return NULL;
-    return none_or_error(cl_transport_set_protocol(self, protocol));
+    return cl_none_or_error(cl_transport_set_protocol(self, protocol));
 }
-
-PyDoc_STRVAR(Transport_get_protocol_doc, "get_protocol($self, /)\n--\n\n"
-                                         "Return the current protocol.");
 
 static PyObject *
 Transport_get_protocol(TransportObject *self, PyObject *Py_UNUSED(ignored))
@@ -195,10 +181,6 @@ Transport_get_write_buffer_size(TransportObject *self,
     return PyLong_FromSize_t(cl_transport_buffered(self));
 }
 
-PyDoc_STRVAR(Transport_get_write_buffer_limits_doc,
-             "get_write_buffer_limits($self, /)\n--\n\n"
-             "Return the (low, high) water marks, in bytes.");
-
 static PyObject *
 Transport_get_write_buffer_limits(TransportObject *self,
                                   PyObject *Py_UNUSED(ignored))
@@ -223,7 +205,7 @@ Transport_set_write_buffer_limits(TransportObject *self, PyObject *args,
         cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs,
                        CL_WRITE_HIGH, &self->t_limits) < 0)
         return NULL;
-    return none_or_error(cl_transport_maybe_pause(self));
+    return cl_none_or_error(cl_transport_maybe_pause(self));
 }
 
 /* asyncio's sendfile() works on the bare socket: the loop lets it. */
@@ -259,11 +241,11 @@ static PyMethodDef common_methods[] = {
      METH_VARARGS | METH_KEYWORDS, Transport_get_extra_info_doc},
     {"close", (PyCFunction)Transport_close, METH_NOARGS, Transport_close_doc},
     {"is_closing", (PyCFunction)Transport_is_closing, METH_NOARGS,
-     Transport_is_closing_doc},
+     CL_DOC_IS_CLOSING},
     {"set_protocol", CL_FAST(Transport_set_protocol),
-     METH_FASTCALL | METH_KEYWORDS, Transport_set_protocol_doc},
+     METH_FASTCALL | METH_KEYWORDS, CL_DOC_SET_PROTOCOL},
     {"get_protocol", (PyCFunction)Transport_get_protocol, METH_NOARGS,
-     Transport_get_protocol_doc},
+     CL_DOC_GET_PROTOCOL},
     {"_call_connection_lost", (PyCFunction)Transport_call_connection_lost,
      METH_O, NULL},
     {"_expose", (PyCFunction)Transport_expose, METH_NOARGS, NULL},
@@ -281,11 +263,11 @@ static PyMethodDef reading_methods[] = {
     {NULL}};
 
 static PyMethodDef writing_methods[] = {
-    {"abort", (PyCFunction)Transport_abort, METH_NOARGS, Transport_abort_doc},
+    {"abort", (PyCFunction)Transport_abort, METH_NOARGS, CL_DOC_ABORT},
     {"get_write_buffer_size", (PyCFunction)Transport_get_write_buffer_size,
      METH_NOARGS, Transport_get_write_buffer_size_doc},
     {"get_write_buffer_limits", (PyCFunction)Transport_get_write_buffer_limits,
-     METH_NOARGS, Transport_get_write_buffer_limits_doc},
+     METH_NOARGS, CL_DOC_GET_WRITE_BUFFER_LIMITS},
     {"set_write_buffer_limits", CL_FAST(Transport_set_write_buffer_limits),
      METH_VARARGS | METH_KEYWORDS, Transport_set_write_buffer_limits_doc},
     {"_force_close", (PyCFunction)Transport_force_close, METH_O, NULL},
@@ -331,8 +313,8 @@ get_fd(TransportObject *self, void *Py_UNUSED(closure))
     return cl_transport_expose(self) < 0 ? NULL : PyLong_FromLong(self->t_fd);
 }
 
-static PyObject *
-get_object(TransportObject *self, void *offset)
+PyObject *
+cl_transport_get_object(PyObject *self, void *offset)
 {
     return or_none(*(PyObject **)((char *)self + (size_t)offset));
 }
@@ -356,13 +338,19 @@ get_low(TransportObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+get_conn_lost(TransportObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLong(self->t_conn_lost);
+}
+
+static PyObject *
 get_buffer_size(TransportObject *self, void *Py_UNUSED(closure))
 {
     return Transport_get_write_buffer_size(self, NULL);
 }
 
 #define OBJECT(name, field) \
-    {name, (getter)get_object, NULL, NULL, \
+    {name, (getter)cl_transport_get_object, NULL, NULL, \
      (void *)offsetof(TransportObject, field)}
 #define FLAG(name, flag) {name, (getter)get_flag, NULL, NULL, (void *)flag}
 
@@ -379,17 +367,16 @@ static PyGetSetDef common_getset[] = {
     FLAG("_eof", CL_T_EOF),
     FLAG("_protocol_connected", CL_T_CONNECTED),
     FLAG("_protocol_paused", CL_T_PROTOCOL_PAUSED),
+    {"_conn_lost", (getter)get_conn_lost},
     {"_high_water", (getter)get_high},
     {"_low_water", (getter)get_low},
     {"_buffer_size", (getter)get_buffer_size},
     {NULL}};
 
 PyMemberDef cl_transport_members[] = {
-    {"_conn_lost", T_UINT, offsetof(TransportObject, t_conn_lost), READONLY,
-     NULL},
-    {"__dictoffset__", T_PYSSIZET, offsetof(TransportObject, t_dict), READONLY,
-     NULL},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(TransportObject, t_weakrefs),
+    {"__dictoffset__", T_PYSSIZET, offsetof(cl_transport_head, h_dict),
+     READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(cl_transport_head, h_weakrefs),
      READONLY, NULL},
     {NULL}};
 
@@ -417,6 +404,8 @@ PyTypeObject *
 cl_transport_type(PyObject *module, cl_state *st, PyType_Spec *spec,
                   PyObject *bases, unsigned directions)
 {
+    Py_BUILD_ASSERT(CL_HAS_TRANSPORT_HEAD(TransportObject, t_extra, t_dict,
+                                          t_weakrefs, t_loop));
     PyTypeObject *base = (PyTypeObject *)st->FlowControlMixin;
     if (base->tp_basicsize > (Py_ssize_t)offsetof(TransportObject, t_dict) ||
         base->tp_itemsize != 0 || base->tp_dictoffset != 0 ||

@@ -14,29 +14,6 @@
 /* Memory of at most this size is kept for what is sent next. */
 #define SPARE_MAX (2 * SEND_MAX)
 
-static cl_tls_io *
-io_of(LoopObject *loop)
-{
-    if (loop->l_tls == NULL) {
-        cl_tls_io *io = PyMem_Calloc(1, sizeof(*io));
-        if (io == NULL)
-            PyErr_NoMemory();
-        loop->l_tls = io;
-    }
-    return loop->l_tls;
-}
-
-void
-cl_tls_io_free(LoopObject *loop)
-{
-    cl_tls_io *io = loop->l_tls;
-    loop->l_tls = NULL;
-    if (io == NULL)
-        return;
-    cl_buffer_clear(&io->g_spare);
-    PyMem_Free(io);
-}
-
 size_t
 cl_tls_buffered(const TLSObject *self)
 {
@@ -65,24 +42,24 @@ send_raw(TLSObject *self, const char *data, size_t size)
 static void
 lend_spare(TLSObject *self)
 {
-    cl_tls_io *io = self->x_loop->l_tls;
-    if (io == NULL || self->x_out.b_data != NULL)
+    cl_net *net = self->x_loop->l_net;
+    if (net == NULL || self->x_out.b_data != NULL)
         return;
-    self->x_out = io->g_spare;
-    io->g_spare = (cl_buffer){NULL};
+    self->x_out = net->n_spare;
+    net->n_spare = (cl_buffer){NULL};
 }
 
 static void
 keep_spare(LoopObject *loop, cl_buffer *used)
 {
-    cl_tls_io *io = loop->l_tls;
-    if (io == NULL || io->g_spare.b_data != NULL ||
+    cl_net *net = loop->l_net;
+    if (net == NULL || net->n_spare.b_data != NULL ||
         used->b_capacity > SPARE_MAX) {
         cl_buffer_clear(used);
         return;
     }
     used->b_start = used->b_end = 0;
-    io->g_spare = *used;
+    net->n_spare = *used;
 }
 
 /* Gives all that TLS has made to the transport below. 0/-1 */
@@ -361,7 +338,7 @@ cl_tls_write(TLSObject *self, const char *data, size_t size)
                                       (PyObject *)self, data, size))
         return 0;
     if (self->x_state == CL_TLS_WRAPPED &&
-        (io_of(self->x_loop) == NULL || cl_net_of(self->x_loop) == NULL ||
+        (cl_net_of(self->x_loop) == NULL ||
          cl_gather_make_way(self->x_loop, (PyObject *)self) < 0))
         return -1;
     if (self->x_state == CL_TLS_HANDSHAKE)
