@@ -159,7 +159,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
         if self._put_selector is not None or not _is_plain(sock):
             options = {} if context is None else {"context": context}
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **options)
-        return self._new_stream(sock, protocol, waiter, extra, server, context)
+        return self._new_stream(sock, protocol, waiter, extra, server, context, getattr(extra, "listener", None))
 
     def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
         if (
@@ -304,11 +304,13 @@ class Loop(Reached, LoopCore, *_BEHIND):
         if sslcontext:
             serving = contextvars.copy_context() if context is None else context
 
-            def accept(conn, address):
+            def accept(conn, address, listener):
                 # The handshake may take long: a task waits for it, as in asyncio.
                 own = {} if context is None else {"context": context.copy()}
+                extra = _Accepted(peername=address)
+                extra.listener = listener
                 connection = self._accept_connection2(
-                    protocol_factory, conn, {"peername": address}, sslcontext, server, **options, **own
+                    protocol_factory, conn, extra, sslcontext, server, **options, **own
                 )
                 serving.copy().run(self.create_task, connection, **own)
 
@@ -435,6 +437,12 @@ _SOCKET_METHODS = (
 )
 _STOCK_METHODS = {name: getattr(socket.socket, name, None) for name in _SOCKET_METHODS}
 _STOCK_SOCKET = socket.socket
+
+
+class _Accepted(dict):
+    """What is known of an accepted connection, and who accepted it: its connections learn from each other."""
+
+    listener = None
 
 
 def _context_of(options):

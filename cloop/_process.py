@@ -10,7 +10,7 @@ import threading
 from asyncio import base_events, base_subprocess, unix_events
 from asyncio.log import logger
 
-from ._cloop import adopt_reader, pidfd_open
+from ._cloop import WritePipeTransport, adopt_reader, pidfd_open
 
 __all__ = ("is_native", "make_transport")
 
@@ -66,6 +66,13 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
         if caller is not None and caller.f_code is _INIT:
             _adopt_process(caller.f_locals.get("self"))
         return super().get_pid()
+
+    def get_extra_info(self, name, default=None):
+        if name == "subprocess" and self._pipes.get(0) is not None:
+            stdin = self._pipes[0].pipe
+            if type(stdin) is WritePipeTransport:
+                stdin._expose()  # Popen has its file
+        return super().get_extra_info(name, default)
 
     def _process_exited(self, returncode):
         super()._process_exited(returncode)
@@ -147,6 +154,8 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
             if fd == 0:
                 protocol = base_subprocess.WriteSubprocessPipeProto(self, fd)
                 protocol.pipe = loop._make_write_pipe_transport(pipe, protocol)
+                if type(protocol.pipe) is WritePipeTransport:
+                    protocol.pipe._is_childs()
             else:
                 protocol = base_subprocess.ReadSubprocessPipeProto(self, fd)
                 protocol.pipe = loop._make_read_pipe_transport(pipe, protocol)
@@ -363,7 +372,7 @@ def _publish(transport):
 def _exit_code(transport):
     """Waits for the process and returns its exit code; 255 if nobody knows it."""
     pid = transport.get_pid()
-    process = transport.get_extra_info("subprocess")
+    process = transport._extra["subprocess"]
     try:
         _, status = os.waitpid(pid, 0)
     except ChildProcessError:

@@ -7,7 +7,7 @@
 #include "net/listener.h"
 #include "net/pipe.h"
 #include "net/sock.h"
-#include "net/stream.h"
+#include "net/socktransport.h"
 #include "tls/tls.h"
 
 static PyObject *
@@ -48,21 +48,22 @@ take_socket(LoopObject *loop, PyObject *const *args, cl_transport_args *made)
 
 PyDoc_STRVAR(Loop_new_stream_doc,
              "_new_stream($self, sock, protocol, waiter, extra, server, "
-             "context, /)\n--\n\n"
+             "context, listener, /)\n--\n\n"
              "Make the transport of a connected stream socket, which is the "
              "transport's from\n"
-             "then on.");
+             "then on. listener is what accepted it, or None.");
 
 static PyObject *
 Loop_new_stream(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
 {
     cl_transport_args made;
-    if (check_count("_new_stream", nargs, 6) < 0 ||
+    if (check_count("_new_stream", nargs, 7) < 0 ||
         take_socket(loop, args, &made) < 0)
         return NULL;
     made.server = none_as_null(args[4]);
     made.context = none_as_null(args[5]);
-    return (PyObject *)cl_stream_new(&made, false);
+    made.habits = cl_listener_habits(loop, args[6]);
+    return (PyObject *)cl_socket_transport_new(&made, false);
 }
 
 PyDoc_STRVAR(Loop_new_datagram_doc,
@@ -102,13 +103,14 @@ Loop_new_pipe(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
                : (PyObject *)cl_pipe_new(&made, reads ? CL_READ : CL_WRITE);
 }
 
-PyDoc_STRVAR(Loop_listen_doc,
-             "_listen($self, sock, protocol_factory, server, accept, context, "
-             "/)\n--\n\n"
-             "Accept connections on a listening socket until "
-             "_remove_reader(fd): make a\n"
-             "transport of each, or call accept(sock, address) unless that is "
-             "None.");
+PyDoc_STRVAR(
+    Loop_listen_doc,
+    "_listen($self, sock, protocol_factory, server, accept, context, "
+    "/)\n--\n\n"
+    "Accept connections on a listening socket until "
+    "_remove_reader(fd): make a\n"
+    "transport of each, or call accept(sock, address, listener) unless "
+    "that is None.");
 
 static PyObject *
 Loop_listen(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)

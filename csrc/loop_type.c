@@ -307,7 +307,6 @@ cl_loop_dealloc(PyObject *self)
     cl_handle_free_spares(loop);
     PyMem_Free(loop->l_fresh);
     cl_net_free(loop);
-    cl_tls_io_free(loop);
     PyObject *module = loop->l_module;
     if (loop->l_st != NULL)
         loop->l_st->live_loops--;

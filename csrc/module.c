@@ -24,7 +24,7 @@
 #include "net/pipe.h"
 #include "net/sock.h"
 #include "net/sockop.h"
-#include "net/stream.h"
+#include "net/socktransport.h"
 #include "poller/poller.h"
 #include "streams/op.h"
 #include "streams/reader.h"

@@ -9,6 +9,13 @@
 
 typedef struct LoopObject LoopObject;
 
+/* What a method returns that returns None, given 0 or -1. */
+static inline PyObject *
+cl_none_or_error(int status)
+{
+    return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
 /* For the method tables: any of the calling conventions. */
 #define CL_FAST(function) (PyCFunction)(void (*)(void)) function
 

@@ -142,9 +142,8 @@ struct LoopObject {
     cl_turnstile l_turnstile;
     int l_waiters;
 
-    /* net/io.h: what the loop's transports share; NULL until one is made */
+    /* net/transport.h: what the loop's transports share; NULL until one is made */
     struct cl_net *l_net;
-    struct cl_tls_io *l_tls; /* the same of tls/ */
 
     /* handles kept for reuse, linked by h_callback; each keeps its type */
     HandleObject *l_spare_handles;

@@ -26,7 +26,7 @@
     X(Future, cl_future_setup) \
     X(Task, cl_task_setup) \
     X(FutureIter, cl_future_iter_setup) \
-    X(SocketTransport, cl_stream_setup) \
+    X(SocketTransport, cl_socket_transport_setup) \
     X(DatagramTransport, cl_datagram_setup) \
     X(ReadPipeTransport, cl_read_pipe_setup) \
     X(WritePipeTransport, cl_write_pipe_setup) \

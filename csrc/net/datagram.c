@@ -178,9 +178,9 @@ receive_one(DatagramObject *self)
 }
 
 static int
-read_ready(DatagramObject *self)
+read_ready(TransportObject *base)
 {
-    TransportObject *base = base_of(self);
+    DatagramObject *self = (DatagramObject *)base;
     int count = 0, got = 1;
     while (count < self->d_expected && got > 0 &&
            (base->t_watch.w_want & CL_READ) && !base->t_conn_lost) {
@@ -402,9 +402,9 @@ Datagram_sendto(DatagramObject *self, PyObject *const *args, Py_ssize_t nargs,
 }
 
 static int
-write_ready(DatagramObject *self)
+write_ready(TransportObject *base)
 {
-    TransportObject *base = base_of(self);
+    DatagramObject *self = (DatagramObject *)base;
     while (self->d_first != NULL) {
         PyObject *data = Py_NewRef(self->d_first->data);
         PyObject *addr = Py_NewRef(self->d_first->addr);
@@ -435,32 +435,6 @@ write_ready(DatagramObject *self)
 
 /* ------------------------------------------------------------------ the watch */
 
-static int
-run_events(DatagramObject *self, unsigned bits)
-{
-    TransportObject *base = base_of(self);
-    if ((bits & (CL_START | CL_LOST)) && cl_transport_run(base, bits) < 0)
-        return -1;
-    if ((bits & CL_READ) && read_ready(self) < 0)
-        return -1;
-    if ((bits & CL_WRITE) && (base->t_watch.w_want & CL_WRITE))
-        return write_ready(self);
-    return 0;
-}
-
-static int
-run(LoopObject *Py_UNUSED(loop), cl_watch *watch, unsigned bits)
-{
-    DatagramObject *self = (DatagramObject *)watch->w_owner;
-    PyObject *context = cl_transport_enter(base_of(self));
-    if (context == NULL)
-        return -1;
-    int status = run_events(self, bits);
-    if (status < 0)
-        status = cl_transport_report_stray(base_of(self));
-    return cl_transport_leave(context, status);
-}
-
 static size_t
 buffered(TransportObject *base)
 {
@@ -477,22 +451,12 @@ drop_buffer(TransportObject *base)
         drop_first(self);
 }
 
-static int
-gone(TransportObject *Py_UNUSED(base))
-{
-    return 0;
-}
-
 static const cl_transport_ops datagram_ops = {
-    .watch = {.ready = cl_watch_push,
-              .run = run,
-              .refused = cl_transport_refused,
-              .evicted = cl_transport_evicted,
-              .claims = cl_transport_claims},
+    .watch = {CL_TRANSPORT_WATCH},
+    .readable = read_ready,
+    .writable = write_ready,
     .buffered = buffered,
-    .fatal = cl_transport_fatal,
     .drop_buffer = drop_buffer,
-    .gone = gone,
 };
 
 /* ------------------------------------------------------------------- the type */
@@ -540,19 +504,6 @@ Datagram_clear(DatagramObject *self)
     return cl_transport_clear(base_of(self));
 }
 
-static void
-Datagram_dealloc(PyObject *op)
-{
-    DatagramObject *self = (DatagramObject *)op;
-    if (PyObject_CallFinalizerFromDealloc(op) < 0)
-        return;
-    PyObject_GC_UnTrack(op);
-    drop_buffer(base_of(self));
-    Py_CLEAR(self->d_address);
-    Py_CLEAR(self->d_last_addr);
-    cl_transport_free(op);
-}
-
 static PyObject *
 get_address(DatagramObject *self, void *Py_UNUSED(closure))
 {
@@ -569,7 +520,7 @@ static PyMethodDef datagram_methods[] = {{"sendto", CL_FAST(Datagram_sendto),
 
 static PyType_Slot datagram_slots[] = {
     {Py_tp_doc, "The transport of a datagram socket; made by the loop."},
-    {Py_tp_dealloc, Datagram_dealloc},
+    {Py_tp_dealloc, cl_transport_dealloc},
     {Py_tp_finalize, cl_transport_finalize},
     {Py_tp_traverse, Datagram_traverse},
     {Py_tp_clear, Datagram_clear},

@@ -9,7 +9,7 @@
 #include "net/transport.h"
 
 /* `address` is the peer of a connected endpoint as its maker named it, or None.
- * The rest is as for cl_stream_new(). */
+ * The rest is as for cl_socket_transport_new(). */
 TransportObject *cl_datagram_new(cl_transport_args *args, PyObject *address);
 
 PyTypeObject *cl_datagram_setup(PyObject *module, cl_state *st);

@@ -232,7 +232,6 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
         gather->g_may_hold = write->allowed &&
                              has_learnt(loop, write->habit) &&
                              now - loop->l_mark_ticks <= gather->g_patience;
-        loop->l_afterwards = callback_ended;
     }
     else if (gather->g_owner != write->owner) {
         return false; /* Python that ran meanwhile has written elsewhere */
@@ -243,6 +242,7 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
             (holds(gather) && now - gather->g_held_since > gather->g_patience))
             gather->g_may_hold = false;
     }
+    loop->l_afterwards = callback_ended; /* a fork has its child forget it */
     return gather->g_may_hold && keep(gather, write, now);
 }
 

@@ -8,7 +8,7 @@
 #include "core/errors.h"
 #include "net/address.h"
 #include "net/sock.h"
-#include "net/stream.h"
+#include "net/socktransport.h"
 
 /* Connections accepted in one turn at most: about 0.5 ms of work. */
 #define ACCEPT_MAX 32
@@ -141,7 +141,7 @@ serve(ListenerObject *self, int fd, const struct sockaddr *peer,
             .server = self->n_server,
             .context = context,
         };
-        transport = cl_stream_new(&args, has_nodelay(self, fd));
+        transport = cl_socket_transport_new(&args, has_nodelay(self, fd));
     }
     int status = 0;
     if (transport == NULL) {
@@ -163,7 +163,7 @@ serve(ListenerObject *self, int fd, const struct sockaddr *peer,
     return status;
 }
 
-/* Hands a socket object and its address to n_accept. */
+/* Hands a socket object, its address and the listener to n_accept. */
 static int
 pass_on(ListenerObject *self, int fd, const struct sockaddr *peer,
         socklen_t peer_len)
@@ -177,7 +177,7 @@ pass_on(ListenerObject *self, int fd, const struct sockaddr *peer,
         close(fd);
         return report(self, "socket.accept() failed", NULL, NULL);
     }
-    PyObject *args[] = {sock, NULL};
+    PyObject *args[] = {sock, NULL, (PyObject *)self};
     result = PyObject_CallMethodOneArg(sock, st->str_setblocking, Py_False);
     if (result != NULL) {
         Py_DECREF(result);
@@ -188,7 +188,7 @@ pass_on(ListenerObject *self, int fd, const struct sockaddr *peer,
     result = NULL;
     if (address != NULL) {
         args[1] = address;
-        result = PyObject_Vectorcall(self->n_accept, args, 2, NULL);
+        result = PyObject_Vectorcall(self->n_accept, args, 3, NULL);
     }
     Py_DECREF(sock);
     Py_XDECREF(address);
@@ -382,6 +382,14 @@ cl_listener_start(LoopObject *loop, PyObject *sock, PyObject *factory,
     }
     Py_DECREF(self); /* the watch table keeps it */
     return status;
+}
+
+cl_habits *
+cl_listener_habits(LoopObject *loop, PyObject *listener)
+{
+    return Py_TYPE(listener) == loop->l_st->ListenerType
+               ? ((ListenerObject *)listener)->n_habits
+               : NULL;
 }
 
 int

@@ -9,12 +9,16 @@
 #define CL_NET_LISTENER_H
 
 #include "core/loop.h"
+#include "net/gather.h"
 
 /* What LoopCore._listen(sock, protocol_factory, server, accept, context) does:
- * start accepting. With `accept` not None, accept(socket, address) is called for
- * each connection instead of making a transport. 0/-1 */
+ * start accepting. With `accept` not None, accept(socket, address, listener) is
+ * called for each connection instead of making a transport. 0/-1 */
 int cl_listener_start(LoopObject *loop, PyObject *sock, PyObject *factory,
                       PyObject *server, PyObject *accept, PyObject *context);
+
+/* What the connections of that listener have learnt, borrowed; NULL if it is none. */
+cl_habits *cl_listener_habits(LoopObject *loop, PyObject *listener);
 
 /* Stops the listener of a descriptor: 1, or 0 if there is none. */
 int cl_listener_stop(LoopObject *loop, int fd);

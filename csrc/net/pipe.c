@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -10,31 +11,26 @@
 #include "core/args.h"
 #include "core/errors.h"
 #include "core/fork.h"
+#include "net/extra.h"
 #include "net/sock.h"
+#include "net/stream.h"
 
 static const char *const data_argument[] = {"data"};
 static const char *const lines_argument[] = {"list_of_data"};
 
-/* Chunks in one writev(). */
-#define PARTS_MAX 64
-
-/* At least this is read at once, and from this size on straight into the bytes object
- * that the protocol gets. */
+/* At least this is read at once. */
 #define READ_MIN (64 * 1024)
 
 typedef struct {
-    TransportObject p_base;
-    cl_wqueue p_queue; /* of one that writes */
-    size_t p_read_max; /* of one that reads: what the pipe holds */
+    StreamObject p_stream;
     int p_lent; /* the file object's descriptor, where ours is a duplicate */
-    uint32_t p_refused; /* writes, for nobody reads them any more */
     bool p_was_blocking;
 } PipeObject;
 
 static inline TransportObject *
 base_of(PipeObject *self)
 {
-    return &self->p_base;
+    return &self->p_stream.s_base;
 }
 
 /* The descriptor to use in the next system call, or -EBADF if the file object was
@@ -53,59 +49,60 @@ descriptor(PipeObject *self)
     return fd == base->t_fd ? fd : -EBADF;
 }
 
-/* asyncio's _fatal_error(): 0, or -1 for what must leave the loop. Of those that
- * read only EIO is nothing special: a terminal says so at its end. */
-static int
-fatal(TransportObject *base, const char *message)
+/* Of the errors of one that reads only EIO is nothing special: a terminal says so at its
+ * end. */
+static bool
+is_quiet(TransportObject *base, PyObject *exception)
 {
-    PipeObject *self = (PipeObject *)base;
-    LoopObject *loop = base->t_loop;
-    if (cl_error_is_exit())
-        return -1;
-    PyObject *exception = PyErr_GetRaisedException(), *error = NULL;
-    bool reads = Py_TYPE(self) == loop->l_st->ReadPipeTransportType;
-    bool quiet = PyErr_GivenExceptionMatches(exception, PyExc_OSError);
-    if (quiet && reads) {
-        PyObject *number = PyObject_GetAttrString(exception, "errno");
-        quiet = number != NULL && PyLong_Check(number) &&
-                PyLong_AsLong(number) == EIO;
-        Py_XDECREF(number);
-        PyErr_Clear();
-    }
-    int status =
-        quiet ? cl_log_os_error(loop, (PyObject *)self, message, exception)
-              : cl_report_transport(loop, message, exception, (PyObject *)self,
-                                    base->t_protocol);
-    cl_first_error(&error, status);
-    cl_first_error(&error, cl_transport_force_close(base, exception));
-    Py_DECREF(exception);
-    return cl_raise_first(error);
+    if (!PyErr_GivenExceptionMatches(exception, PyExc_OSError))
+        return false;
+    if (Py_TYPE(base) != base->t_loop->l_st->ReadPipeTransportType)
+        return true;
+    PyObject *number = PyObject_GetAttrString(exception, "errno");
+    bool quiet =
+        number != NULL && PyLong_Check(number) && PyLong_AsLong(number) == EIO;
+    Py_XDECREF(number);
+    PyErr_Clear();
+    return quiet;
 }
 
 static int
-log_closed_by_peer(PipeObject *self)
+log_closed_by_peer(TransportObject *self)
 {
-    LoopObject *loop = self->p_base.t_loop;
+    LoopObject *loop = self->t_loop;
     return loop->l_debug
                ? cl_log(loop, loop->l_st->str_info, "%r was closed by peer",
                         (PyObject *)self, NULL, NULL)
                : 0;
 }
 
-static inline bool
-not_now(ssize_t result)
+static ssize_t
+receive(StreamObject *stream, char *into, size_t size)
 {
-    return result == -EAGAIN || result == -EWOULDBLOCK || result == -EINTR;
+    int fd = descriptor((PipeObject *)stream);
+    if (fd < 0)
+        return fd;
+    ssize_t got = read(fd, into, size);
+    return got < 0 ? -errno : got;
 }
 
-/* ------------------------------------------------------------------------ reading */
+static ssize_t
+send_parts(StreamObject *stream, struct iovec *parts, int count)
+{
+    int fd = descriptor((PipeObject *)stream);
+    if (fd < 0)
+        return fd;
+    ssize_t written = count == 1 ? write(fd, parts->iov_base, parts->iov_len)
+                                 : writev(fd, parts, count);
+    return written < 0 ? -errno : written;
+}
 
 static int
-at_eof(PipeObject *self)
+at_eof(StreamObject *stream)
 {
-    TransportObject *base = base_of(self);
+    TransportObject *base = &stream->s_base;
     cl_state *st = base->t_loop->l_st;
-    if (log_closed_by_peer(self) < 0)
+    if (log_closed_by_peer(base) < 0)
         return -1;
     PyObject *eof = PyObject_GetAttr(base->t_protocol, st->str_eof_received);
     int status = eof == NULL ? -1
@@ -115,231 +112,32 @@ at_eof(PipeObject *self)
     return status < 0 ? -1 : cl_transport_force_close(base, NULL);
 }
 
-/* What could be read, as bytes; *got is the number, 0 at the end, or -errno. NULL
- * with an exception only if *got is positive. */
-static PyObject *
-read_bytes(PipeObject *self, ssize_t *got)
-{
-    TransportObject *base = base_of(self);
-    cl_net *net = base->t_loop->l_net;
-    int fd = descriptor(self);
-    *got = fd;
-    if (fd < 0)
-        return NULL;
-    if (!(base->t_flags & CL_T_BULK) && !net->n_read_lent) {
-        *got = read(fd, net->n_read_buffer, self->p_read_max);
-        if (*got < 0)
-            *got = -errno;
-        if (*got >= READ_MIN / 2)
-            base->t_flags |= CL_T_BULK;
-        return *got > 0 ? PyBytes_FromStringAndSize(net->n_read_buffer, *got)
-                        : NULL;
-    }
-    PyObject *data =
-        PyBytes_FromStringAndSize(NULL, (Py_ssize_t)self->p_read_max);
-    *got = 1;
-    if (data == NULL)
-        return NULL;
-    *got = read(fd, PyBytes_AS_STRING(data), self->p_read_max);
-    if (*got < 0)
-        *got = -errno;
-    if (*got < READ_MIN / 2)
-        base->t_flags &= (uint16_t)~CL_T_BULK;
-    if (*got <= 0)
-        Py_CLEAR(data);
-    else if ((size_t)*got < self->p_read_max)
-        (void)_PyBytes_Resize(&data, *got);
-    return data;
-}
-
-/* Nothing could be read. 0/-1 */
-static int
-got_nothing(PipeObject *self, ssize_t got)
-{
-    if (got == 0)
-        return at_eof(self);
-    if (not_now(got))
-        return 0;
-    cl_raise_errno((int)got);
-    return fatal(base_of(self), "Fatal read error on pipe transport");
-}
-
-static int
-read_into_buffer(PipeObject *self)
-{
-    TransportObject *base = base_of(self);
-    Py_buffer view;
-    int held = cl_transport_get_buffer(base, &view);
-    if (held <= 0)
-        return fatal(base_of(self),
-                     "Fatal error: protocol.get_buffer() call failed.");
-    int fd = descriptor(self);
-    ssize_t got = fd < 0 ? fd : read(fd, view.buf, (size_t)view.len);
-    if (fd >= 0 && got < 0)
-        got = -errno;
-    PyBuffer_Release(&view);
-    if (got <= 0)
-        return got_nothing(self, got);
-    return cl_transport_buffer_updated(base, got) == 0
-               ? 0
-               : fatal(base_of(self),
-                       "Fatal error: protocol.buffer_updated() call failed.");
-}
-
-static int
-read_ready(PipeObject *self)
-{
-    TransportObject *base = base_of(self);
-    if (base->t_flags & CL_T_BUFFERED)
-        return read_into_buffer(self);
-    ssize_t got;
-    PyObject *data = read_bytes(self, &got);
-    if (got <= 0)
-        return got_nothing(self, got);
-    if (data == NULL)
-        return fatal(base, "Fatal read error on pipe transport");
-    /* What it raises is the loop's, and the transport goes on. */
-    int status = cl_transport_tell(base, base->t_loop->l_st->str_data_received,
-                                   data, NULL);
-    Py_DECREF(data);
-    return status;
-}
-
-/* ------------------------------------------------------------------------ writing */
-
 /* The reader is gone. */
 static int
-hung_up(PipeObject *self)
+hung_up(TransportObject *base)
 {
     PyObject *error = NULL;
-    if (log_closed_by_peer(self) < 0)
+    if (log_closed_by_peer(base) < 0)
         return -1;
-    if (self->p_queue.wq_size > 0 &&
+    if (cl_outbox_size(base) > 0 &&
         (error = PyObject_CallNoArgs(PyExc_BrokenPipeError)) == NULL)
         return -1;
-    int status = cl_transport_force_close(base_of(self), error);
+    int status = cl_transport_force_close(base, error);
     Py_XDECREF(error);
     return status;
-}
-
-/* One system call for all parts: bytes written, 0 if none can be now, or -errno. */
-static ssize_t
-write_parts(PipeObject *self, struct iovec *parts, int count)
-{
-    int fd = descriptor(self);
-    if (fd < 0)
-        return fd;
-    ssize_t written = count == 1 ? write(fd, parts->iov_base, parts->iov_len)
-                                 : writev(fd, parts, count);
-    if (written < 0)
-        written = -errno;
-    cl_loop_poll_soon(self->p_base.t_loop);
-    return not_now(written) ? 0 : written;
-}
-
-static int
-write_failed(PipeObject *self, ssize_t err)
-{
-    self->p_refused++;
-    cl_raise_errno((int)err);
-    return fatal(base_of(self), "Fatal write error on pipe transport");
-}
-
-static int
-write_ready(PipeObject *self)
-{
-    TransportObject *base = base_of(self);
-    struct iovec parts[PARTS_MAX];
-    int count = cl_wqueue_peek(&self->p_queue, parts, PARTS_MAX);
-    if (count == 0) {
-        cl_transport_want(base, CL_WRITE, false);
-        return 0;
-    }
-    ssize_t written = write_parts(self, parts, count);
-    if (written < 0) {
-        cl_wqueue_clear(&self->p_queue);
-        cl_transport_want(base, CL_WRITE, false);
-        return write_failed(self, written);
-    }
-    cl_wqueue_consume(&self->p_queue, (size_t)written);
-    if (self->p_queue.wq_size > 0)
-        return 0;
-    cl_transport_want(base, CL_WRITE, false);
-    if (cl_transport_maybe_resume(base) < 0)
-        return -1;
-    if (!(base->t_flags & CL_T_CLOSING) || base->t_conn_lost ||
-        self->p_queue.wq_size > 0)
-        return 0;
-    base->t_conn_lost++;
-    return cl_transport_lost(base, NULL);
-}
-
-/* What does not fit now waits; `object` is the bytes object of the data, or NULL if
- * it may change. 0/-1 */
-static int
-write_buffer(PipeObject *self, PyObject *object, const char *data, size_t size)
-{
-    ssize_t written = 0;
-    bool first = self->p_queue.wq_size == 0;
-    if (first) {
-        struct iovec part = {(char *)data, size};
-        written = write_parts(self, &part, 1);
-        if (written < 0)
-            return write_failed(self, written);
-        if ((size_t)written == size)
-            return 0;
-    }
-    PyObject *rest =
-        object != NULL ? Py_NewRef(object)
-                       : PyBytes_FromStringAndSize(data + written,
-                                                   (Py_ssize_t)size - written);
-    int status = rest == NULL
-                     ? -1
-                     : cl_wqueue_append(&self->p_queue, rest,
-                                        object == NULL ? 0 : (size_t)written);
-    Py_XDECREF(rest);
-    if (status < 0)
-        return -1;
-    if (first)
-        cl_transport_want(base_of(self), CL_WRITE, true);
-    return cl_transport_maybe_pause(base_of(self));
-}
-
-static int
-write_when_lost(PipeObject *self)
-{
-    LoopObject *loop = self->p_base.t_loop;
-    if (self->p_refused++ < CL_LOG_LOST_WRITES)
-        return 0;
-    return cl_log(loop, loop->l_st->str_warning,
-                  "pipe closed by peer or os.write(pipe, data) raised "
-                  "exception.",
-                  NULL, NULL, NULL);
 }
 
 static int
 write_object(PipeObject *self, PyObject *data)
 {
-    Py_buffer view;
-    int status = 0;
-    if (!PyBytes_Check(data) && !PyByteArray_Check(data) &&
-        !PyMemoryView_Check(data)) {
-        PyObject *text = PyObject_Repr(data);
-        if (text != NULL)
-            PyErr_SetObject(PyExc_AssertionError, text);
-        Py_XDECREF(text);
-        return -1;
-    }
-    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
-        return -1;
-    if (view.len > 0)
-        status =
-            self->p_base.t_flags & CL_T_CLOSING
-                ? write_when_lost(self)
-                : write_buffer(self, PyBytes_CheckExact(data) ? data : NULL,
-                               view.buf, (size_t)view.len);
-    PyBuffer_Release(&view);
-    return status;
+    if (PyBytes_Check(data) || PyByteArray_Check(data) ||
+        PyMemoryView_Check(data))
+        return cl_outbox_write(&self->p_stream, data);
+    PyObject *text = PyObject_Repr(data);
+    if (text != NULL)
+        PyErr_SetObject(PyExc_AssertionError, text);
+    Py_XDECREF(text);
+    return -1;
 }
 
 PyDoc_STRVAR(
@@ -355,14 +153,10 @@ static PyObject *
 Pipe_write(PipeObject *self, PyObject *const *args, Py_ssize_t nargs,
            PyObject *kwnames)
 {
-    PyObject *data = cl_call_args_only(self->p_base.t_loop->l_st, "write",
-                                       data_argument, args, nargs, kwnames);
-    if (data == NULL)
-        return NULL;
-    Py_INCREF(data); /* Python may run, and drop it */
-    int status = write_object(self, data);
-    Py_DECREF(data);
-    if (status < 0)
+    PyObject *data =
+        cl_call_args_only(self->p_stream.s_base.t_loop->l_st, "write",
+                          data_argument, args, nargs, kwnames);
+    if (data == NULL || write_object(self, data) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -376,7 +170,7 @@ static PyObject *
 Pipe_writelines(PipeObject *self, PyObject *const *args, Py_ssize_t nargs,
                 PyObject *kwnames)
 {
-    cl_state *st = self->p_base.t_loop->l_st;
+    cl_state *st = self->p_stream.s_base.t_loop->l_st;
     PyObject *lines = cl_call_args_only(st, "writelines", lines_argument, args,
                                         nargs, kwnames);
     PyObject *data =
@@ -396,8 +190,20 @@ PyDoc_STRVAR(Pipe_write_eof_doc, "write_eof($self, /)\n--\n\n"
 static PyObject *
 Pipe_write_eof(PipeObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyObject_CallMethodNoArgs((PyObject *)self,
-                                     self->p_base.t_loop->l_st->str_close);
+    return PyObject_CallMethodNoArgs(
+        (PyObject *)self, self->p_stream.s_base.t_loop->l_st->str_close);
+}
+
+/* For cloop/_process.py. The file object is Popen's too, which tells when the program gets
+ * at it; and nobody else writes to a child's stdin. */
+static PyObject *
+Pipe_is_childs(PipeObject *self, PyObject *Py_UNUSED(ignored))
+{
+    StreamObject *stream = &self->p_stream;
+    stream->s_base.t_sock_refs++;
+    if (stream->s_out.o_hold_max > 0)
+        stream->s_out.o_hold_max = CL_GATHER_MAX;
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -408,58 +214,12 @@ Pipe_can_write_eof(PipeObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
 
 /* ------------------------------------------------------------------ the watch */
 
-static int
-run_events(PipeObject *self, unsigned bits, bool reads)
-{
-    TransportObject *base = base_of(self);
-    if ((bits & (CL_START | CL_LOST)) && cl_transport_run(base, bits) < 0)
-        return -1;
-    if ((bits & CL_READ) && (base->t_watch.w_want & CL_READ) &&
-        (reads ? read_ready(self) : hung_up(self)) < 0)
-        return -1;
-    if ((bits & CL_WRITE) && (base->t_watch.w_want & CL_WRITE))
-        return write_ready(self);
-    return 0;
-}
-
-static int
-run(LoopObject *loop, cl_watch *watch, unsigned bits)
-{
-    PipeObject *self = (PipeObject *)watch->w_owner;
-    PyObject *context = cl_transport_enter(base_of(self));
-    if (context == NULL)
-        return -1;
-    int status = run_events(
-        self, bits, Py_TYPE(self) == loop->l_st->ReadPipeTransportType);
-    if (status < 0)
-        status = cl_transport_report_stray(base_of(self));
-    return cl_transport_leave(context, status);
-}
-
 /* add_reader() on the descriptor takes it over, as in asyncio. */
 static void
 evicted(LoopObject *loop, cl_watch *watch)
 {
     if (!loop->l_open)
-        cl_wqueue_clear(&((PipeObject *)watch->w_owner)->p_queue);
-}
-
-static size_t
-buffered(TransportObject *base)
-{
-    return ((PipeObject *)base)->p_queue.wq_size;
-}
-
-static void
-drop_buffer(TransportObject *base)
-{
-    cl_wqueue_clear(&((PipeObject *)base)->p_queue);
-}
-
-static int
-gone(TransportObject *Py_UNUSED(base))
-{
-    return 0;
+        cl_outbox_drop(cl_transport_from_watch(watch));
 }
 
 static void
@@ -489,21 +249,30 @@ closing(TransportObject *base)
     }
 }
 
-static const cl_transport_ops pipe_ops = {
-    .watch = {.ready = cl_watch_push,
-              .run = run,
-              .refused = cl_transport_refused,
-              .evicted = evicted},
-    .buffered = buffered,
-    .fatal = fatal,
-    .drop_buffer = drop_buffer,
-    .gone = gone,
-    .closing = closing,
-};
+#define PIPE_OPS(on_readable) \
+    .transport = {.watch = {.ready = cl_watch_push, \
+                            .run = cl_transport_run, \
+                            .refused = cl_transport_refused, \
+                            .evicted = evicted}, \
+                  .readable = on_readable, \
+                  .writable = cl_outbox_writable, \
+                  .buffered = cl_outbox_size, \
+                  .flush = cl_outbox_flush, \
+                  .drop_buffer = cl_outbox_drop, \
+                  .is_quiet = is_quiet, \
+                  .closing = closing}, \
+    .receive = receive, .send = send_parts, .at_eof = at_eof, \
+    .read_failed = "Fatal read error on pipe transport", \
+    .write_failed = "Fatal write error on pipe transport", \
+    .lost_write = \
+        "pipe closed by peer or os.write(pipe, data) raised exception."
+
+static const cl_stream_ops reading_ops = {PIPE_OPS(cl_stream_readable)};
+static const cl_stream_ops writing_ops = {PIPE_OPS(hung_up)};
 
 /* --------------------------------------------------------------------- the making */
 
-static size_t
+static uint32_t
 capacity_of(int fd)
 {
 #ifdef F_GETPIPE_SZ
@@ -511,23 +280,39 @@ capacity_of(int fd)
     if (size > CL_READ_MAX)
         return CL_READ_MAX;
     if (size > READ_MIN)
-        return (size_t)size;
+        return (uint32_t)size;
 #endif
     return READ_MIN;
 }
 
+/* How much may be held, to be sent by one system call. The reader of a terminal, a device,
+ * a packet socket or a pipe in packet mode can tell one write from two; that of a FIFO with
+ * several writers can tell a write that was longer than PIPE_BUF. */
+static uint32_t
+hold_max(int fd, mode_t mode, int flags)
+{
+    int type;
+    socklen_t size = sizeof(type);
+    if (S_ISFIFO(mode))
+        return flags < 0 || (flags & O_DIRECT) ? 0 : PIPE_BUF;
+    return S_ISSOCK(mode) &&
+                   getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 &&
+                   type == SOCK_STREAM
+               ? CL_GATHER_MAX
+               : 0;
+}
+
 /* Whether the descriptor is of a kind that can be waited for. */
 static int
-check_kind(int fd, unsigned direction, bool *hangs_up)
+check_kind(int fd, unsigned direction, mode_t *mode)
 {
     struct stat info;
     if (fstat(fd, &info) < 0)
         return cl_raise_errno(-errno);
+    *mode = info.st_mode;
     if (S_ISFIFO(info.st_mode) || S_ISSOCK(info.st_mode) ||
-        S_ISCHR(info.st_mode)) {
-        *hangs_up = !S_ISCHR(info.st_mode);
+        S_ISCHR(info.st_mode))
         return 0;
-    }
     PyErr_SetString(PyExc_ValueError,
                     direction == CL_READ
                         ? "Pipe transport is for pipes/sockets only."
@@ -552,8 +337,8 @@ cl_pipe_new(cl_transport_args *args, unsigned direction)
 {
     cl_state *st = args->loop->l_st;
     int lent = -1;
-    bool hangs_up = false;
-    if (check_kind(args->fd, direction, &hangs_up) < 0)
+    mode_t mode;
+    if (check_kind(args->fd, direction, &mode) < 0)
         return NULL;
     if (cl_watch_find(&args->loop->l_watches, args->fd) != NULL) {
         lent = args->fd;
@@ -565,7 +350,8 @@ cl_pipe_new(cl_transport_args *args, unsigned direction)
     }
     args->type = direction == CL_READ ? st->ReadPipeTransportType
                                       : st->WritePipeTransportType;
-    args->ops = &pipe_ops;
+    args->ops =
+        &(direction == CL_READ ? &reading_ops : &writing_ops)->transport;
     args->pipe = true;
     PyObject *extra = extra_with_pipe(args);
     args->extra = extra;
@@ -578,13 +364,17 @@ cl_pipe_new(cl_transport_args *args, unsigned direction)
         return NULL;
     }
     self->p_lent = lent;
-    self->p_read_max = capacity_of(args->fd);
+    StreamObject *stream = &self->p_stream;
+    stream->s_read_max = capacity_of(args->fd);
+    stream->s_base.t_sock_refs++; /* t_extra's */
     int flags = fcntl(args->fd, F_GETFL);
+    stream->s_out.o_hold_max = hold_max(args->fd, mode, flags);
+    cl_habit_init(&stream->s_out.o_habit, NULL);
     self->p_was_blocking = flags >= 0 && !(flags & O_NONBLOCK);
     if (self->p_was_blocking)
         set_blocking(args->fd, false);
-    if (direction == CL_WRITE && !hangs_up)
-        self->p_base.t_flags |= CL_T_PAUSED; /* nothing to hear */
+    if (direction == CL_WRITE && S_ISCHR(mode))
+        self->p_stream.s_base.t_flags |= CL_T_PAUSED; /* nothing to hear */
     if (cl_transport_begin(base_of(self)) < 0) {
         PyObject *error = PyErr_GetRaisedException();
         closing(base_of(self));
@@ -617,35 +407,15 @@ Pipe_repr(PipeObject *self)
                                         activity)
                  : PyUnicode_FromFormat("<%s%s fd=%d %s bufsize=%zu>", name,
                                         state, fd, activity,
-                                        self->p_queue.wq_size);
-}
-
-static int
-Pipe_traverse(PyObject *self, visitproc visit, void *arg)
-{
-    return cl_transport_traverse((TransportObject *)self, visit, arg);
-}
-
-static int
-Pipe_clear(PyObject *self)
-{
-    return cl_transport_clear((TransportObject *)self);
-}
-
-static void
-Pipe_dealloc(PyObject *op)
-{
-    if (PyObject_CallFinalizerFromDealloc(op) < 0)
-        return;
-    PyObject_GC_UnTrack(op);
-    cl_wqueue_clear(&((PipeObject *)op)->p_queue);
-    cl_transport_free(op);
+                                        cl_outbox_size(base));
 }
 
 static PyObject *
 get_pipe(PipeObject *self, void *Py_UNUSED(closure))
 {
-    PyObject *pipe = self->p_base.t_sock;
+    PyObject *pipe = self->p_stream.s_base.t_sock;
+    if (pipe != NULL && cl_transport_expose(base_of(self)) < 0)
+        return NULL;
     return Py_NewRef(pipe == NULL ? Py_None : pipe);
 }
 
@@ -660,7 +430,7 @@ set_pipe(PipeObject *self, PyObject *value, void *Py_UNUSED(closure))
         return -1;
     }
     cl_watch_stop(base->t_loop, &base->t_watch);
-    drop_buffer(base);
+    cl_outbox_drop(base);
     closing(base);
     base->t_flags |= CL_T_GONE | CL_T_CLOSING;
     Py_CLEAR(base->t_sock);
@@ -671,8 +441,10 @@ set_pipe(PipeObject *self, PyObject *value, void *Py_UNUSED(closure))
 static PyObject *
 get_fileno(PipeObject *self, void *Py_UNUSED(closure))
 {
+    if (cl_transport_expose(base_of(self)) < 0)
+        return NULL;
     return PyLong_FromLong(self->p_lent >= 0 ? self->p_lent
-                                             : self->p_base.t_fd);
+                                             : self->p_stream.s_base.t_fd);
 }
 
 static PyGetSetDef pipe_getset[] = {
@@ -687,13 +459,15 @@ static PyMethodDef write_pipe_methods[] = {
      Pipe_writelines_doc},
     {"write_eof", (PyCFunction)Pipe_write_eof, METH_NOARGS,
      Pipe_write_eof_doc},
+    {"_is_childs", (PyCFunction)Pipe_is_childs, METH_NOARGS, NULL},
     {"can_write_eof", (PyCFunction)Pipe_can_write_eof, METH_NOARGS,
      "can_write_eof($self, /)\n--\n\nReturn True."},
     {NULL}};
 
 #define COMMON_SLOTS \
-    {Py_tp_dealloc, Pipe_dealloc}, {Py_tp_finalize, cl_transport_finalize}, \
-        {Py_tp_traverse, Pipe_traverse}, {Py_tp_clear, Pipe_clear}, \
+    {Py_tp_dealloc, cl_transport_dealloc}, \
+        {Py_tp_finalize, cl_transport_finalize}, \
+        {Py_tp_traverse, cl_stream_traverse}, {Py_tp_clear, cl_stream_clear}, \
         {Py_tp_repr, Pipe_repr}, {Py_tp_getset, pipe_getset}, \
     { \
         Py_tp_members, cl_transport_members \

@@ -1,36 +1,63 @@
-/* stream.h - the transport of a connected stream socket: TCP or Unix.
+/* stream.h - what the transports of byte streams have in common, sockets and pipes: how
+ * they read here, how they write in outbox.h.
  *
- * Reading: one recv() for each event, of at most CL_READ_MAX bytes, so that one
- * busy peer cannot starve the rest; a BufferedProtocol's buffer is filled in
- * place.
- *
- * Writing: what the socket does not take at once is queued. Transports whose
- * callbacks write several times and end soon hold what a callback writes and send
- * it together (net/gather.h). Whoever acts on the connection has it sent first. */
+ * One system call for each event, of at most s_read_max bytes, so that one busy peer
+ * cannot starve the rest. Small reads come into the loop's buffer and become bytes objects
+ * of the right size; after a large one, the bytes object is filled in place. So is the
+ * buffer of a BufferedProtocol, and memory that a StreamReader lends. */
 #ifndef CL_NET_STREAM_H
 #define CL_NET_STREAM_H
 
+#include "base/compat.h"
+
+#include "net/outbox.h"
 #include "net/transport.h"
 
-typedef struct {
+typedef struct StreamObject {
     TransportObject s_base;
-    cl_wqueue s_queue;        /* waits until the socket takes more */
-    PyObject *s_empty_waiter; /* owned future of sendfile(), or NULL */
-    cl_habit s_habit;
+    cl_outbox s_out;
+    uint32_t s_read_max; /* bytes */
 } StreamObject;
 
-/* What is common to all transports in *args (type and ops are set here); sets
- * TCP_NODELAY unless `nodelay_known`, and begins. The descriptor is the
- * transport's from then on; on failure the caller's. */
-TransportObject *cl_stream_new(cl_transport_args *args, bool nodelay_known);
+/* What a kind of stream does in its own way. */
+typedef struct {
+    cl_transport_ops transport; /* first */
+    /* One system call: how many bytes were received (0: there will be no more) or sent,
+     * or -errno. */
+    ssize_t (*receive)(StreamObject *self, char *into, size_t size);
+    ssize_t (*send)(StreamObject *self, struct iovec *parts, int count);
+    /* There will be no more. 0/-1 */
+    int (*at_eof)(StreamObject *self);
+    /* All was sent, of a stream that stays open. 0/-1. NULL: nothing follows. */
+    int (*drained)(StreamObject *self);
+    /* What asyncio says of system calls that fail. */
+    const char *read_failed;
+    const char *write_failed;
+    const char *lost_write;
+} cl_stream_ops;
 
-/* As write(), for records of TLS: sent at once, and copied where they must wait. 0/-1 */
-int cl_stream_send(TransportObject *self, const char *data, size_t size);
+static inline const cl_stream_ops *
+cl_stream_ops_of(const StreamObject *self)
+{
+    return (const cl_stream_ops *)self->s_base.t_watch.w_ops;
+}
+
+/* Whether a system call is to be tried again when the descriptor is ready. */
+static inline bool
+cl_stream_not_now(ssize_t result)
+{
+    return result == -EAGAIN || result == -EWOULDBLOCK || result == -EINTR;
+}
+
+/* Of a cl_transport_ops. */
+int cl_stream_readable(TransportObject *self);
+
+/* For the types. */
+int cl_stream_traverse(PyObject *self, visitproc visit, void *arg);
+int cl_stream_clear(PyObject *self);
 
 /* What tls/ does, when the protocol is its transport: `data` may be read until this
  * returns. 0, or -1 if the transport below is to break. Runs Python. */
 int cl_tls_received(PyObject *tls, const char *data, size_t size);
-
-PyTypeObject *cl_stream_setup(PyObject *module, cl_state *st);
 
 #endif

@@ -21,17 +21,15 @@
 
 #include "core/loop.h"
 #include "core/watch.h"
+#include "net/buffer.h"
+#include "net/flow.h"
 #include "net/gather.h"
-#include "net/wqueue.h"
 
 /* As asyncio's max_size of a read. */
 #define CL_READ_MAX (256 * 1024)
 
 /* The standard high-water mark, in bytes. */
 #define CL_WRITE_HIGH (64 * 1024)
-
-/* As asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
-#define CL_LOG_LOST_WRITES 5
 
 /* Bits of a transport's ready node, beside CL_READ and CL_WRITE: it begins, or
  * connection_lost() is due. */
@@ -50,14 +48,7 @@ enum {
     CL_T_PIPE = 512,           /* no socket: t_sock is any file object */
     CL_T_STREAMS = 1024,       /* the protocol is a StreamReaderProtocol */
     CL_T_EXPOSED = 2048, /* the program has had the descriptor in its hands */
-    CL_T_WRAPPED = 4096, /* t_extra has a TransportSocket of t_sock */
 };
-
-/* Water marks, in bytes. */
-typedef struct {
-    size_t high;
-    size_t low;
-} cl_limits;
 
 /* An IPv4 or IPv6 address as the kernel gave it. */
 typedef union {
@@ -65,6 +56,21 @@ typedef union {
     struct sockaddr_in in;
     struct sockaddr_in6 in6;
 } cl_inet_address;
+
+/* How the struct of every transport begins, that of TLS too. */
+typedef struct {
+    PyObject_HEAD
+    PyObject *h_slots[5]; /* of asyncio.transports._FlowControlMixin */
+    PyObject *h_dict;     /* owned; NULL until an attribute is set */
+    PyObject *h_weakrefs;
+    LoopObject *h_loop; /* owned */
+} cl_transport_head;
+
+#define CL_HAS_TRANSPORT_HEAD(type, first, dict, weakrefs, loop) \
+    (offsetof(type, first) == offsetof(cl_transport_head, h_slots) && \
+     offsetof(type, dict) == offsetof(cl_transport_head, h_dict) && \
+     offsetof(type, weakrefs) == offsetof(cl_transport_head, h_weakrefs) && \
+     offsetof(type, loop) == offsetof(cl_transport_head, h_loop))
 
 typedef struct TransportObject {
     PyObject_HEAD
@@ -83,7 +89,8 @@ typedef struct TransportObject {
     cl_watch t_watch;
     int t_fd; /* of no meaning once gone */
     uint16_t t_flags;
-    uint8_t t_type; /* SOCK_STREAM and so on */
+    uint8_t t_type;      /* SOCK_STREAM and so on */
+    uint8_t t_sock_refs; /* to t_sock, that are not the program's */
     uint16_t t_family;
     uint16_t t_proto;
     uint32_t t_conn_lost; /* as asyncio's _conn_lost */
@@ -94,21 +101,31 @@ typedef struct TransportObject {
 
 typedef struct {
     cl_watch_ops watch; /* first: t_watch.w_ops points here */
+    /* The descriptor is ready, for what is wanted. 0/-1 */
+    int (*readable)(TransportObject *self);
+    int (*writable)(TransportObject *self);
     /* Bytes that wait in user space, but for those that are held. */
     size_t (*buffered)(TransportObject *self);
     /* Sends what is held; a failure to send breaks the transport. 0, or -1 for
      * what must leave the loop. Runs Python. NULL if nothing ever is held. */
     int (*flush)(TransportObject *self);
-    /* The exception that is set broke the transport: 0, or -1 for what must leave
-     * the loop. */
-    int (*fatal)(TransportObject *self, const char *message);
     /* Forget what waits to be sent. */
     void (*drop_buffer)(TransportObject *self);
-    /* connection_lost() is over: wake up who waits for the buffer to be empty. */
+    /* Whether the exception that broke the transport is shown in debug mode alone.
+     * NULL: an OSError is. */
+    bool (*is_quiet)(TransportObject *self, PyObject *exception);
+    /* connection_lost() is over: wake up who waits for the buffer to be empty. NULL:
+     * nobody does. */
     int (*gone)(TransportObject *self);
     /* The descriptor is about to be closed. NULL: that is all there is to do. */
     void (*closing)(TransportObject *self);
 } cl_transport_ops;
+
+/* The watch's part of it. */
+#define CL_TRANSPORT_WATCH \
+    .ready = cl_watch_push, .run = cl_transport_run, \
+    .refused = cl_transport_refused, .evicted = cl_transport_evicted, \
+    .claims = cl_transport_claims
 
 static inline const cl_transport_ops *
 cl_transport_ops_of(const TransportObject *self)
@@ -167,17 +184,9 @@ TransportObject *cl_transport_new(const cl_transport_args *args);
 /* call_soon(connection_made), then start reading and wake the waiter. 0/-1 */
 int cl_transport_begin(TransportObject *self);
 
-/* What the ops' run() does first: with CL_START the second half, with CL_LOST
- * connection_lost(). 0/-1 */
-int cl_transport_run(TransportObject *self, unsigned bits);
-
 /* The descriptor to use in the next system call, or -EBADF if the socket object
  * was closed behind our back: its number may be another's by now. */
 int cl_transport_fd(TransportObject *self);
-
-/* Whether the program can use the descriptor by itself, so that nothing may be held
- * for it. */
-bool cl_transport_is_exposed(const TransportObject *self);
 
 /* Starts or stops wanting CL_READ or CL_WRITE. */
 void cl_transport_want(TransportObject *self, unsigned direction, bool on);
@@ -196,10 +205,6 @@ int cl_transport_force_close(TransportObject *self, PyObject *exception);
 /* Delivers connection_lost() and lets everything go. 0/-1 */
 int cl_transport_lost(TransportObject *self, PyObject *exception);
 
-/* Tells the protocol to pause or to go on, by the water marks. 0/-1 */
-int cl_transport_maybe_pause(TransportObject *self);
-int cl_transport_maybe_resume(TransportObject *self);
-
 /* logger.warning() about writes to a lost connection, after five of them. 0/-1 */
 int cl_transport_write_when_lost(TransportObject *self);
 
@@ -213,9 +218,10 @@ int cl_transport_tell(TransportObject *self, PyObject *name, PyObject *arg,
  * data_received() of any protocol), and whatever has both and no data_received(). */
 int cl_protocol_is_buffered(cl_state *st, PyObject *protocol, bool by_class);
 
-/* protocol.get_buffer(-1), held for writing: 1; 0 if it cannot be written to, -1 if
- * there is none, both with an exception. */
-int cl_transport_get_buffer(TransportObject *self, Py_buffer *view);
+/* protocol.get_buffer(hint), held for writing: 1; 0 if it cannot be written to, -1 if
+ * there is none, both with an exception; `culprit` begins what it says then. */
+int cl_protocol_get_buffer(cl_state *st, PyObject *protocol, PyObject *hint,
+                           const char *culprit, Py_buffer *view);
 
 /* protocol.buffer_updated(count). 0/-1 */
 int cl_transport_buffer_updated(TransportObject *self, Py_ssize_t count);
@@ -234,7 +240,13 @@ PyObject *cl_transport_enter_from_outside(TransportObject *self);
  * exception. 0, or -1 if it must leave the loop. */
 int cl_transport_report_stray(TransportObject *self);
 
-/* For the ops' refused(), evicted() and claims(). The first breaks the transport. */
+/* close() and set_protocol(). 0/-1 */
+int cl_transport_close(TransportObject *self);
+int cl_transport_set_protocol(TransportObject *self, PyObject *protocol);
+
+/* Of every transport's watch. The first delivers the bits it was pushed with, the second
+ * breaks the transport. */
+int cl_transport_run(LoopObject *loop, cl_watch *watch, unsigned bits);
 int cl_transport_refused(LoopObject *loop, cl_watch *watch, int err);
 void cl_transport_evicted(LoopObject *loop, cl_watch *watch);
 bool cl_transport_claims(const cl_watch *watch);
@@ -242,12 +254,6 @@ bool cl_transport_claims(const cl_watch *watch);
 /* Takes the descriptor away from a transport that could not be begun with; the
  * caller then drops it. Keeps the exception that is set. */
 void cl_transport_disown(TransportObject *self, bool sock_given);
-
-/* What set_write_buffer_limits() and its like do with their arguments; `format` is
- * PyArg_ParseTupleAndKeywords()'s, `standard` the high mark if none is given. 0/-1 */
-int cl_flow_limits(const char *format, PyObject *args, PyObject *kwargs,
-                   size_t standard, cl_limits *limits);
-PyObject *cl_flow_limits_tuple(const cl_limits *limits); /* (low, high) */
 
 /* logger.debug(format, self) in debug mode. 0/-1 */
 int cl_transport_debug(TransportObject *self, const char *format);
@@ -257,10 +263,33 @@ int cl_transport_traverse(TransportObject *self, visitproc visit, void *arg);
 int cl_transport_clear(TransportObject *self);
 void cl_transport_finalize(PyObject *self);
 PyObject *cl_transport_repr(PyObject *self);
+
+/* Of every transport, that of TLS too: tp_clear lets everything go but the loop. */
+void cl_transport_dealloc(PyObject *self);
 extern PyMemberDef cl_transport_members[];
 
-/* The end of a dealloc, after the type's own fields are gone. */
-void cl_transport_free(PyObject *self);
+/* The arguments of get_extra_info(). 0/-1 */
+int cl_extra_arguments(PyObject *args, PyObject *kwargs, PyObject **name,
+                       PyObject **fallback);
+
+/* The attribute at that offset, or None. */
+PyObject *cl_transport_get_object(PyObject *self, void *offset);
+
+/* Docstrings of methods that all transports have. */
+#define CL_DOC_ABORT \
+    "abort($self, /)\n--\n\n" \
+    "Close the connection at once, without sending what is buffered."
+#define CL_DOC_IS_CLOSING \
+    "is_closing($self, /)\n--\n\n" \
+    "Return whether the transport is closed or on its way there."
+#define CL_DOC_SET_PROTOCOL \
+    "set_protocol($self, protocol)\n--\n\n" \
+    "Change the protocol that is called from now on."
+#define CL_DOC_GET_PROTOCOL \
+    "get_protocol($self, /)\n--\n\nReturn the current protocol."
+#define CL_DOC_GET_WRITE_BUFFER_LIMITS \
+    "get_write_buffer_limits($self, /)\n--\n\n" \
+    "Return the (low, high) water marks, in bytes."
 
 /* Makes the type, with the attributes that all transports have and the methods of
  * those that do what `directions` (CL_READ, CL_WRITE) says. `bases` is a tuple,
@@ -274,6 +303,8 @@ typedef struct cl_net {
     char *n_read_buffer; /* CL_READ_MAX bytes */
     bool n_read_lent;    /* what is in it is still being read */
     cl_gather n_gather;
+    cl_buffer
+        n_spare; /* empty: memory for records of TLS that are sent at once */
 } cl_net;
 
 /* The loop's own, made when first asked for; NULL with MemoryError. */

@@ -299,7 +299,8 @@ cl_tls_connection_made(TLSObject *self, PyObject *raw)
                                (stream ? CL_X_RAW_IS_STREAM : 0));
     Py_XSETREF(self->x_raw, Py_NewRef(raw));
     if (stream && self->x_habit.b_shared == NULL)
-        cl_habit_init(&self->x_habit, ((StreamObject *)raw)->s_habit.b_shared);
+        cl_habit_init(&self->x_habit,
+                      ((StreamObject *)raw)->s_out.o_habit.b_shared);
     if (self->x_state != CL_TLS_UNWRAPPED || (self->x_flags & CL_X_CLOSED))
         return 0;
     if (self->x_loop->l_debug &&
@@ -600,29 +601,10 @@ static int
 get_buffer(TLSObject *self, PyObject *protocol, Py_buffer *view)
 {
     PyObject *hint = PyLong_FromSize_t(cl_engine_unread(self));
-    PyObject *buffer =
-        hint == NULL ? NULL
-                     : PyObject_CallMethodOneArg(
-                           protocol, state_of(self)->str_get_buffer, hint);
+    int status = cl_protocol_get_buffer(state_of(self), protocol, hint,
+                                        "read() argument 2 must be", view);
     Py_XDECREF(hint);
-    Py_ssize_t size = buffer == NULL ? -1 : PyObject_Size(buffer);
-    int status = size < 0 ? -1 : 0;
-    if (size == 0) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "get_buffer() returned an empty buffer");
-        status = -1;
-    }
-    if (size > 0 && PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE) < 0) {
-        status = -1;
-        if (PyErr_ExceptionMatches(PyExc_BufferError) ||
-            PyErr_ExceptionMatches(PyExc_TypeError)) /* as sslobj.read() */
-            PyErr_Format(PyExc_TypeError,
-                         "read() argument 2 must be read-write bytes-like "
-                         "object, not %s",
-                         Py_TYPE(buffer)->tp_name);
-    }
-    Py_XDECREF(buffer);
-    return status;
+    return status > 0 ? 0 : -1;
 }
 
 /* Fills the buffer of a BufferedProtocol once. *closed as above. 0/-1 */

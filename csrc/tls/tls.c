@@ -157,14 +157,6 @@ cl_tls_new(const cl_tls_args *args)
     return self;
 }
 
-static PyObject *
-none_or_error(int status)
-{
-    if (status < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
 /* ------------------------------------------------------------------------ writing */
 
 /* What a write() has to be given. */
@@ -236,10 +228,10 @@ TLS_write(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     int filled = PyObject_IsTrue(data);
     if (filled <= 0)
-        return none_or_error(filled);
+        return cl_none_or_error(filled);
     int takes = cl_tls_takes(self);
     if (takes <= 0)
-        return none_or_error(takes);
+        return cl_none_or_error(takes);
     Py_INCREF(data); /* Python may run, and drop it */
     if (PyBytes_Check(data))
         status = cl_tls_write(self, PyBytes_AS_STRING(data),
@@ -247,7 +239,7 @@ TLS_write(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
     else
         status = write_object(self, data);
     Py_DECREF(data);
-    return none_or_error(status);
+    return cl_none_or_error(status);
 }
 
 PyDoc_STRVAR(TLS_writelines_doc,
@@ -272,10 +264,10 @@ TLS_writelines(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
         int takes = PyObject_IsTrue(joined) > 0 ? cl_tls_takes(self) : 0;
         status = takes > 0 ? write_object(self, joined) : takes;
         Py_DECREF(joined);
-        return none_or_error(status);
+        return cl_none_or_error(status);
     }
     status = cl_tls_takes(self);
-    return none_or_error(status > 0 ? write_each(self, lines) : status);
+    return cl_none_or_error(status > 0 ? write_each(self, lines) : status);
 }
 
 PyDoc_STRVAR(TLS_write_eof_doc,
@@ -335,10 +327,6 @@ TLS_set_write_buffer_limits(TLSObject *self, PyObject *args, PyObject *kwargs)
         return NULL;
     Py_RETURN_NONE;
 }
-
-PyDoc_STRVAR(TLS_get_write_buffer_limits_doc,
-             "get_write_buffer_limits($self, /)\n--\n\n"
-             "Return the (low, high) water marks, in bytes.");
 
 static PyObject *
 TLS_get_write_buffer_limits(TLSObject *self, PyObject *Py_UNUSED(ignored))
@@ -478,30 +466,21 @@ TLS_close(TLSObject *self, PyObject *Py_UNUSED(ignored))
     }
     int status = cl_tls_start_shutdown(self);
     self->x_flags |= CL_X_CLOSED;
-    return none_or_error(status);
+    return cl_none_or_error(status);
 }
-
-PyDoc_STRVAR(
-    TLS_abort_doc,
-    "abort($self, /)\n--\n\n"
-    "Close the connection at once, without sending what is buffered.");
 
 static PyObject *
 TLS_abort(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(cl_tls_abort(self, NULL));
+    return cl_none_or_error(cl_tls_abort(self, NULL));
 }
 
 static PyObject *
 TLS_force_close(TLSObject *self, PyObject *exception)
 {
-    return none_or_error(
+    return cl_none_or_error(
         cl_tls_abort(self, exception == Py_None ? NULL : exception));
 }
-
-PyDoc_STRVAR(TLS_is_closing_doc,
-             "is_closing($self, /)\n--\n\n"
-             "Return whether the transport is closed or on its way there.");
 
 static PyObject *
 TLS_is_closing(TLSObject *self, PyObject *Py_UNUSED(ignored))
@@ -567,10 +546,8 @@ PyDoc_STRVAR(TLS_get_extra_info_doc,
 static PyObject *
 TLS_get_extra_info(TLSObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"name", "default", NULL};
-    PyObject *name, *fallback = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get_extra_info",
-                                     keywords, &name, &fallback))
+    PyObject *name, *fallback;
+    if (cl_extra_arguments(args, kwargs, &name, &fallback) < 0)
         return NULL;
     PyObject *value = extra_info(self, name);
     if (value != NULL || PyErr_Occurred())
@@ -581,10 +558,6 @@ TLS_get_extra_info(TLSObject *self, PyObject *args, PyObject *kwargs)
     return PyObject_VectorcallMethod(self->x_loop->l_st->str_get_extra_info,
                                      call, 3, NULL);
 }
-
-PyDoc_STRVAR(TLS_set_protocol_doc,
-             "set_protocol($self, protocol)\n--\n\n"
-             "Change the protocol that is called from now on.");
 
 static PyObject *
 TLS_set_protocol(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -599,9 +572,6 @@ TLS_set_protocol(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(TLS_get_protocol_doc, "get_protocol($self, /)\n--\n\n"
-                                   "Return the current protocol.");
-
 static PyObject *
 TLS_get_protocol(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -613,13 +583,13 @@ TLS_get_protocol(TLSObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 TLS_connection_made(TLSObject *self, PyObject *raw)
 {
-    return none_or_error(cl_tls_connection_made(self, raw));
+    return cl_none_or_error(cl_tls_connection_made(self, raw));
 }
 
 static PyObject *
 TLS_connection_lost(TLSObject *self, PyObject *exception)
 {
-    return none_or_error(cl_tls_connection_lost(self, exception));
+    return cl_none_or_error(cl_tls_connection_lost(self, exception));
 }
 
 static PyObject *
@@ -630,7 +600,7 @@ TLS_data_received(TLSObject *self, PyObject *data)
         return NULL;
     int status = cl_tls_received((PyObject *)self, view.buf, (size_t)view.len);
     PyBuffer_Release(&view);
-    return none_or_error(status);
+    return cl_none_or_error(status);
 }
 
 static PyObject *
@@ -645,13 +615,13 @@ TLS_eof_received(TLSObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 TLS_pause_writing(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(cl_tls_pause_writing(self));
+    return cl_none_or_error(cl_tls_pause_writing(self));
 }
 
 static PyObject *
 TLS_resume_writing(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(cl_tls_resume_writing(self));
+    return cl_none_or_error(cl_tls_resume_writing(self));
 }
 
 /* For start_tls(): whether the application waits to hear that it may go on; None if it
@@ -671,25 +641,25 @@ TLS_take_over_pause(TLSObject *self, PyObject *app_waits)
 static PyObject *
 TLS_check_handshake_timeout(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(cl_tls_handshake_timed_out(self));
+    return cl_none_or_error(cl_tls_handshake_timed_out(self));
 }
 
 static PyObject *
 TLS_check_shutdown_timeout(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(cl_tls_shutdown_timed_out(self));
+    return cl_none_or_error(cl_tls_shutdown_timed_out(self));
 }
 
 static PyObject *
 TLS_do_read(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(cl_tls_read(self));
+    return cl_none_or_error(cl_tls_read(self));
 }
 
 static PyObject *
 TLS_resume(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return none_or_error(cl_tls_resume(self));
+    return cl_none_or_error(cl_tls_resume(self));
 }
 
 /* asyncio's own tests fill the backlog with it. */
@@ -718,7 +688,7 @@ static PyMethodDef tls_methods[] = {
     {"set_write_buffer_limits", CL_FAST(TLS_set_write_buffer_limits),
      METH_VARARGS | METH_KEYWORDS, TLS_set_write_buffer_limits_doc},
     {"get_write_buffer_limits", (PyCFunction)TLS_get_write_buffer_limits,
-     METH_NOARGS, TLS_get_write_buffer_limits_doc},
+     METH_NOARGS, CL_DOC_GET_WRITE_BUFFER_LIMITS},
     {"get_write_buffer_size", (PyCFunction)TLS_get_write_buffer_size,
      METH_NOARGS, TLS_get_write_buffer_size_doc},
     {"is_reading", (PyCFunction)TLS_is_reading, METH_NOARGS,
@@ -728,15 +698,15 @@ static PyMethodDef tls_methods[] = {
     {"resume_reading", (PyCFunction)TLS_resume_reading, METH_NOARGS,
      TLS_resume_reading_doc},
     {"close", (PyCFunction)TLS_close, METH_NOARGS, TLS_close_doc},
-    {"abort", (PyCFunction)TLS_abort, METH_NOARGS, TLS_abort_doc},
+    {"abort", (PyCFunction)TLS_abort, METH_NOARGS, CL_DOC_ABORT},
     {"is_closing", (PyCFunction)TLS_is_closing, METH_NOARGS,
-     TLS_is_closing_doc},
+     CL_DOC_IS_CLOSING},
     {"get_extra_info", CL_FAST(TLS_get_extra_info),
      METH_VARARGS | METH_KEYWORDS, TLS_get_extra_info_doc},
     {"set_protocol", CL_FAST(TLS_set_protocol), METH_FASTCALL | METH_KEYWORDS,
-     TLS_set_protocol_doc},
+     CL_DOC_SET_PROTOCOL},
     {"get_protocol", (PyCFunction)TLS_get_protocol, METH_NOARGS,
-     TLS_get_protocol_doc},
+     CL_DOC_GET_PROTOCOL},
     {"_force_close", (PyCFunction)TLS_force_close, METH_O, NULL},
     {"connection_made", (PyCFunction)TLS_connection_made, METH_O, NULL},
     {"connection_lost", (PyCFunction)TLS_connection_lost, METH_O, NULL},
@@ -771,13 +741,6 @@ static PyObject *
 get_self(TLSObject *self, void *Py_UNUSED(closure))
 {
     return Py_NewRef(self);
-}
-
-static PyObject *
-get_object(TLSObject *self, void *offset)
-{
-    PyObject *object = *(PyObject **)((char *)self + (size_t)offset);
-    return Py_NewRef(object == NULL ? Py_None : object);
 }
 
 static PyObject *
@@ -837,7 +800,8 @@ get_direct(TLSObject *self, void *Py_UNUSED(closure))
 }
 
 #define OBJECT(name, field) \
-    {name, (getter)get_object, NULL, NULL, (void *)offsetof(TLSObject, field)}
+    {name, (getter)cl_transport_get_object, NULL, NULL, \
+     (void *)offsetof(TLSObject, field)}
 
 static PyGetSetDef tls_getset[] = {
     {"_ssl_protocol", (getter)get_self},
@@ -857,13 +821,6 @@ static PyGetSetDef tls_getset[] = {
     {"_low_water", (getter)get_low},
     {"_direct", (getter)get_direct, NULL,
      "Whether the bytes go to the TLS library without the ssl module."},
-    {NULL}};
-
-static PyMemberDef tls_members[] = {
-    {"__dictoffset__", T_PYSSIZET, offsetof(TLSObject, x_dict), READONLY,
-     NULL},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(TLSObject, x_weakrefs),
-     READONLY, NULL},
     {NULL}};
 
 /* --------------------------------------------------------------------- slots */
@@ -921,6 +878,7 @@ TLS_clear(TLSObject *self)
     Py_CLEAR(self->x_timer);
     Py_CLEAR(self->x_handshake_timeout);
     Py_CLEAR(self->x_shutdown_timeout);
+    cl_habit_clear(&self->x_habit);
     return 0;
 }
 
@@ -939,37 +897,17 @@ TLS_finalize(PyObject *op)
         PyErr_SetRaisedException(error);
 }
 
-static void
-TLS_dealloc(PyObject *op)
-{
-    TLSObject *self = (TLSObject *)op;
-    PyTypeObject *type = Py_TYPE(op);
-    if (PyObject_CallFinalizerFromDealloc(op) < 0)
-        return;
-    PyObject_GC_UnTrack(op);
-    if (self->x_weakrefs != NULL)
-        PyObject_ClearWeakRefs(op);
-    TLS_clear(self);
-    cl_habit_clear(&self->x_habit);
-    LoopObject *loop = self->x_loop;
-    if (loop != NULL)
-        loop->l_st->live_transports--;
-    type->tp_free(op);
-    Py_XDECREF(loop);
-    Py_DECREF(type);
-}
-
 static PyType_Slot tls_slots[] = {
     {Py_tp_doc, "The transport of TLS over another transport; made by the "
                 "loop."},
-    {Py_tp_dealloc, TLS_dealloc},
+    {Py_tp_dealloc, cl_transport_dealloc},
     {Py_tp_finalize, TLS_finalize},
     {Py_tp_traverse, TLS_traverse},
     {Py_tp_clear, TLS_clear},
     {Py_tp_repr, TLS_repr},
     {Py_tp_getset, tls_getset},
     {Py_tp_methods, tls_methods},
-    {Py_tp_members, tls_members},
+    {Py_tp_members, cl_transport_members},
     {0, NULL}};
 
 static PyType_Spec tls_spec = {
@@ -982,6 +920,8 @@ static PyType_Spec tls_spec = {
 PyTypeObject *
 cl_tls_setup(PyObject *module, cl_state *st)
 {
+    Py_BUILD_ASSERT(CL_HAS_TRANSPORT_HEAD(TLSObject, x_protocol, x_dict,
+                                          x_weakrefs, x_loop));
     PyObject *bases =
         PyTuple_Pack(2, st->FlowControlMixin, st->asyncio_Protocol);
     PyTypeObject *type = bases == NULL

@@ -17,8 +17,8 @@
 #include "base/compat.h"
 
 #include "core/loop.h"
+#include "net/buffer.h"
 #include "net/transport.h"
-#include "tls/buffer.h"
 #include "tls/openssl.h"
 
 /* As asyncio's SSLProtocolState. */
@@ -107,11 +107,6 @@ typedef struct TLSObject {
     uint8_t x_app_state;
 } TLSObject;
 
-/* What the loop's TLS transports share. */
-typedef struct cl_tls_io {
-    cl_buffer g_spare; /* memory for what is sent at once */
-} cl_tls_io;
-
 void cl_tls_free(cl_state *st);
 int cl_tls_traverse(cl_state *st, visitproc visit, void *arg);
 
@@ -127,9 +122,6 @@ typedef struct {
     PyObject *handshake_timeout; /* seconds */
     PyObject *shutdown_timeout;
 } cl_tls_args;
-
-/* Frees what the loop's transports share. */
-void cl_tls_io_free(LoopObject *loop);
 
 TLSObject *cl_tls_new(const cl_tls_args *args);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/errors.h"
+#include "net/extra.h"
 #include "net/stream.h"
 #include "tls/engine.h"
 
@@ -12,29 +13,6 @@
 
 /* Memory of at most this size is kept for what is sent next. */
 #define SPARE_MAX (2 * SEND_MAX)
-
-static cl_tls_io *
-io_of(LoopObject *loop)
-{
-    if (loop->l_tls == NULL) {
-        cl_tls_io *io = PyMem_Calloc(1, sizeof(*io));
-        if (io == NULL)
-            PyErr_NoMemory();
-        loop->l_tls = io;
-    }
-    return loop->l_tls;
-}
-
-void
-cl_tls_io_free(LoopObject *loop)
-{
-    cl_tls_io *io = loop->l_tls;
-    loop->l_tls = NULL;
-    if (io == NULL)
-        return;
-    cl_buffer_clear(&io->g_spare);
-    PyMem_Free(io);
-}
 
 size_t
 cl_tls_buffered(const TLSObject *self)
@@ -48,7 +26,7 @@ static int
 send_raw(TLSObject *self, const char *data, size_t size)
 {
     if (self->x_flags & CL_X_RAW_IS_STREAM)
-        return cl_stream_send((TransportObject *)self->x_raw, data, size);
+        return cl_outbox_send((StreamObject *)self->x_raw, data, size);
     PyObject *bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
     PyObject *result =
         bytes == NULL ? NULL
@@ -64,24 +42,24 @@ send_raw(TLSObject *self, const char *data, size_t size)
 static void
 lend_spare(TLSObject *self)
 {
-    cl_tls_io *io = self->x_loop->l_tls;
-    if (io == NULL || self->x_out.b_data != NULL)
+    cl_net *net = self->x_loop->l_net;
+    if (net == NULL || self->x_out.b_data != NULL)
         return;
-    self->x_out = io->g_spare;
-    io->g_spare = (cl_buffer){NULL};
+    self->x_out = net->n_spare;
+    net->n_spare = (cl_buffer){NULL};
 }
 
 static void
 keep_spare(LoopObject *loop, cl_buffer *used)
 {
-    cl_tls_io *io = loop->l_tls;
-    if (io == NULL || io->g_spare.b_data != NULL ||
+    cl_net *net = loop->l_net;
+    if (net == NULL || net->n_spare.b_data != NULL ||
         used->b_capacity > SPARE_MAX) {
         cl_buffer_clear(used);
         return;
     }
     used->b_start = used->b_end = 0;
-    io->g_spare = *used;
+    net->n_spare = *used;
 }
 
 /* Gives all that TLS has made to the transport below. 0/-1 */
@@ -131,24 +109,17 @@ cl_tls_send_rest(TLSObject *self)
 /* ------------------------------------------------------------------- flow control */
 
 static int
-tell_app(TLSObject *self, PyObject *name, const char *failure)
+tell_app(TLSObject *self, bool pause)
 {
-    PyObject *protocol = Py_XNewRef(self->x_protocol);
-    PyObject *context =
-        self->x_flags & CL_X_RAW_IS_STREAM
-            ? cl_transport_enter_from_outside((TransportObject *)self->x_raw)
-            : NULL;
-    int status = cl_tls_call(protocol, name);
-    if (context != NULL)
-        status = cl_transport_leave(context, status);
-    Py_XDECREF(protocol);
-    if (status == 0 || cl_error_is_exit())
-        return status;
-    PyObject *exception = PyErr_GetRaisedException();
-    status = cl_report_transport(self->x_loop, failure, exception,
-                                 (PyObject *)self, (PyObject *)self);
-    Py_DECREF(exception);
-    return status;
+    const cl_flow_target target = {
+        self->x_loop,
+        self->x_flags & CL_X_RAW_IS_STREAM ? (TransportObject *)self->x_raw
+                                           : NULL,
+        self->x_protocol,
+        (PyObject *)self,
+        (PyObject *)self,
+    };
+    return cl_flow_tell(&target, pause);
 }
 
 int
@@ -156,20 +127,17 @@ cl_tls_control_writing(TLSObject *self)
 {
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         return 0;
-    cl_state *st = self->x_loop->l_st;
     size_t size = cl_tls_buffered(self);
     if (size >= self->x_writing.high && size > 0 &&
         !(self->x_flags & CL_X_WRITING_PAUSED)) {
         self->x_flags |= CL_X_WRITING_PAUSED;
-        return tell_app(self, st->str_pause_writing,
-                        "protocol.pause_writing() failed");
+        return tell_app(self, true);
     }
     if (size <= self->x_writing.low &&
         (self->x_flags & (CL_X_WRITING_PAUSED | CL_X_RAW_PAUSED_APP)) ==
             CL_X_WRITING_PAUSED) {
         self->x_flags &= (uint16_t)~CL_X_WRITING_PAUSED;
-        return tell_app(self, st->str_resume_writing,
-                        "protocol.resume_writing() failed");
+        return tell_app(self, false);
     }
     return 0;
 }
@@ -354,14 +322,12 @@ hold(TLSObject *self, const char *data, size_t size)
 int
 cl_tls_takes(TLSObject *self)
 {
-    LoopObject *loop = self->x_loop;
     if (self->x_state == CL_TLS_HANDSHAKE || self->x_state == CL_TLS_WRAPPED)
         return 1;
-    if (self->x_conn_lost++ < CL_LOG_LOST_WRITES ||
-        !CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         return 0;
-    return cl_log(loop, loop->l_st->str_warning, "SSL connection is closed",
-                  NULL, NULL, NULL);
+    return cl_flow_lost_write(self->x_loop, &self->x_conn_lost,
+                              "SSL connection is closed");
 }
 
 int
@@ -372,7 +338,7 @@ cl_tls_write(TLSObject *self, const char *data, size_t size)
                                       (PyObject *)self, data, size))
         return 0;
     if (self->x_state == CL_TLS_WRAPPED &&
-        (io_of(self->x_loop) == NULL || cl_net_of(self->x_loop) == NULL ||
+        (cl_net_of(self->x_loop) == NULL ||
          cl_gather_make_way(self->x_loop, (PyObject *)self) < 0))
         return -1;
     if (self->x_state == CL_TLS_HANDSHAKE)

@@ -67,6 +67,11 @@ def in_callback(stage):
     return in_callback
 
 
+def write_twice(transport):
+    transport.write(b"1")
+    transport.write(b"2")
+
+
 @pytest.fixture
 def held(connect, loop_kind, own_tls, request):
     """Makes a transport that holds from the first write on, without having learnt to; returns it and its peer."""
@@ -93,10 +98,6 @@ def test_writes_of_a_quick_callback_are_sent_together(held, in_callback):
 
 @unset
 def test_a_write_is_late_once(stage, connect, in_callback, loop_kind, own_tls):
-    def write_twice(transport):
-        transport.write(b"1")
-        transport.write(b"2")
-
     if loop_kind == "asyncio" or not own_tls:
         pytest.skip("asyncio holds nothing")
     for attempt in range(10):  # a neighbour that takes the core for a moment makes any callback look slow
@@ -143,3 +144,37 @@ def test_whoever_acts_on_the_connection_has_it_sent(held, stage, act):
     stage.loop.call_soon(write_and_act)
     stage.turn()
     assert seen == [b"data"]
+
+
+@unset
+def test_connections_of_a_listener_learn_from_each_other(stage, in_callback, loop_kind, own_tls):
+    if loop_kind == "asyncio" or not own_tls:
+        pytest.skip("asyncio holds nothing")
+    accepted = []
+
+    def connected(server):
+        count = len(accepted)
+        client = socket.create_connection(server.sockets[0].getsockname())
+        client.setblocking(False)
+        peer = stage.peer(stage, client, stage.contexts.usual_client(), server_hostname="localhost")
+        peer.handshake()
+        stage.until(lambda: len(accepted) > count)
+        stage.settle()
+        return stage.keep(accepted[-1]), peer
+
+    class Accepts(stage.recorder):
+        def connection_made(self, transport):
+            accepted.append(transport)
+            super().connection_made(transport)
+
+    server = stage.run(stage.loop.create_server(Accepts, "127.0.0.1", 0, ssl=stage.contexts.usual_server()))
+    for attempt in range(10):  # as above
+        transport, _ = connected(server)
+        for _ in range(QUICK):
+            stage.loop.call_soon(write_twice, transport)
+            stage.turn()
+        seen = in_callback(*connected(server), [b"1", b"2"])
+        if seen == ([b"", b""], b"12") or attempt == 9:
+            break
+    server.close()
+    assert seen == ([b"", b""], b"12")

@@ -2,8 +2,8 @@
  *
  * Memory comes with the first byte and goes with the last, so an idle connection
  * holds none. */
-#ifndef CL_TLS_BUFFER_H
-#define CL_TLS_BUFFER_H
+#ifndef CL_NET_BUFFER_H
+#define CL_NET_BUFFER_H
 
 #include "base/compat.h"
 

@@ -1,5 +1,5 @@
 /* buffer.c - see buffer.h. */
-#include "tls/buffer.h"
+#include "net/buffer.h"
 
 #define CAPACITY_MIN 1024
 

@@ -1,0 +1,149 @@
+/* flow.c - see flow.h. */
+#include "net/flow.h"
+
+#include "core/errors.h"
+#include "net/transport.h"
+
+/* As asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
+#define LOST_WRITES_MAX 5
+
+/* ---------------------------------------------------------------------- water marks */
+
+/* What asyncio computes: *high and *low are owned, NULL where not given; 1 if they
+ * are valid, 0 if not, -1 on error. */
+static int
+complete_limits(PyObject **high, PyObject **low, size_t standard)
+{
+    PyObject *four = PyLong_FromLong(4), *zero = PyLong_FromLong(0);
+    int valid = -1;
+    if (four == NULL || zero == NULL)
+        goto done;
+    if (*high == NULL)
+        *high = *low == NULL ? PyLong_FromSize_t(standard)
+                             : PyNumber_Multiply(four, *low);
+    if (*high != NULL && *low == NULL)
+        *low = PyNumber_FloorDivide(*high, four);
+    if (*high == NULL || *low == NULL)
+        goto done;
+    valid = PyObject_RichCompareBool(*high, *low, Py_GE);
+    if (valid > 0)
+        valid = PyObject_RichCompareBool(*low, zero, Py_GE);
+done:
+    Py_XDECREF(four);
+    Py_XDECREF(zero);
+    return valid;
+}
+
+int
+cl_flow_limits(const char *format, PyObject *args, PyObject *kwargs,
+               size_t standard, cl_limits *limits)
+{
+    static char *keywords[] = {"high", "low", NULL};
+    PyObject *high = Py_None, *low = Py_None;
+    int status = -1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, format, keywords, &high,
+                                     &low))
+        return -1;
+    high = high == Py_None ? NULL : Py_NewRef(high);
+    low = low == Py_None ? NULL : Py_NewRef(low);
+    int valid = complete_limits(&high, &low, standard);
+    if (valid == 0)
+        PyErr_Format(PyExc_ValueError,
+                     "high (%R) must be >= low (%R) must be >= 0", high, low);
+    if (valid <= 0)
+        goto done;
+    /* In whole bytes, and clipped: no buffer gets larger. */
+    Py_SETREF(high, PyNumber_Long(high));
+    Py_SETREF(low, PyNumber_Long(low));
+    if (high == NULL || low == NULL)
+        goto done;
+    cl_limits clipped = {(size_t)PyNumber_AsSsize_t(high, NULL),
+                         (size_t)PyNumber_AsSsize_t(low, NULL)};
+    if (PyErr_Occurred())
+        goto done;
+    *limits = clipped;
+    status = 0;
+done:
+    Py_XDECREF(high);
+    Py_XDECREF(low);
+    return status;
+}
+
+PyObject *
+cl_flow_limits_tuple(const cl_limits *limits)
+{
+    return Py_BuildValue("(nn)", (Py_ssize_t)limits->low,
+                         (Py_ssize_t)limits->high);
+}
+
+/* ------------------------------------------------------------ pausing and resuming */
+
+int
+cl_flow_tell(const cl_flow_target *target, bool pause)
+{
+    cl_state *st = target->loop->l_st;
+    PyObject *protocol = Py_XNewRef(target->protocol), *result = NULL;
+    PyObject *context =
+        target->connection == NULL
+            ? NULL
+            : cl_transport_enter_from_outside(target->connection);
+    int status = 0;
+    if (protocol != NULL) {
+        result = PyObject_CallMethodNoArgs(
+            protocol, pause ? st->str_pause_writing : st->str_resume_writing);
+        status = result == NULL ? -1 : 0;
+    }
+    Py_XDECREF(result);
+    if (context != NULL)
+        status = cl_transport_leave(context, status);
+    if (status < 0 && !cl_error_is_exit()) {
+        PyObject *exception = PyErr_GetRaisedException();
+        status = cl_report_transport(
+            target->loop,
+            pause ? "protocol.pause_writing() failed"
+                  : "protocol.resume_writing() failed",
+            exception, target->transport, target->transports_protocol);
+        Py_DECREF(exception);
+    }
+    Py_XDECREF(protocol);
+    return status;
+}
+
+static int
+tell(TransportObject *self, bool pause)
+{
+    const cl_flow_target target = {self->t_loop, self, self->t_protocol,
+                                   (PyObject *)self, self->t_protocol};
+    return cl_flow_tell(&target, pause);
+}
+
+int
+cl_transport_maybe_pause(TransportObject *self)
+{
+    if ((self->t_flags & (CL_T_PROTOCOL_PAUSED | CL_T_GONE)) != 0 ||
+        cl_transport_buffered(self) <= self->t_limits.high)
+        return 0;
+    self->t_flags |= CL_T_PROTOCOL_PAUSED;
+    return tell(self, true);
+}
+
+int
+cl_transport_maybe_resume(TransportObject *self)
+{
+    if ((self->t_flags & CL_T_PROTOCOL_PAUSED) == 0 ||
+        (self->t_flags & CL_T_GONE) != 0 ||
+        cl_transport_buffered(self) > self->t_limits.low)
+        return 0;
+    self->t_flags &= (uint16_t)~CL_T_PROTOCOL_PAUSED;
+    return tell(self, false);
+}
+
+/* ------------------------------------------------------------------- lost connections */
+
+int
+cl_flow_lost_write(LoopObject *loop, uint32_t *count, const char *message)
+{
+    if ((*count)++ < LOST_WRITES_MAX)
+        return 0;
+    return cl_log(loop, loop->l_st->str_warning, message, NULL, NULL, NULL);
+}

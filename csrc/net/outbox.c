@@ -1,0 +1,506 @@
+/* outbox.c - see outbox.h. */
+#include "net/outbox.h"
+
+#include <errno.h>
+
+#include "core/errors.h"
+#include "net/extra.h"
+#include "net/stream.h"
+
+/* Chunks in one writev(); IOV_MAX is the limit of the kernel, but a socket's buffer is
+ * full long before. */
+#define PARTS_MAX 64
+
+static inline TransportObject *
+base_of(StreamObject *self)
+{
+    return &self->s_base;
+}
+
+static inline bool
+is_pipe(const StreamObject *self)
+{
+    return self->s_base.t_flags & CL_T_PIPE;
+}
+
+static inline size_t
+queued(const StreamObject *self)
+{
+    return self->s_out.o_queue.wq_size;
+}
+
+/* --------------------------------------------------------------- the empty waiter */
+
+static int
+wake_empty_waiter(StreamObject *self, PyObject *exception)
+{
+    cl_state *st = self->s_base.t_loop->l_st;
+    PyObject *waiter = Py_XNewRef(self->s_out.o_empty_waiter);
+    if (waiter == NULL)
+        return 0;
+    PyObject *result =
+        exception == NULL
+            ? PyObject_CallMethodOneArg(waiter, st->str_set_result, Py_None)
+            : PyObject_CallMethodOneArg(waiter, st->str_set_exception,
+                                        exception);
+    Py_DECREF(waiter);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+PyObject *
+cl_outbox_make_empty_waiter(StreamObject *self)
+{
+    TransportObject *base = base_of(self);
+    if (self->s_out.o_empty_waiter != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "Empty waiter is already set");
+        return NULL;
+    }
+    self->s_out.o_empty_waiter = PyObject_CallMethodNoArgs(
+        (PyObject *)base->t_loop, base->t_loop->l_st->str_create_future);
+    if (self->s_out.o_empty_waiter == NULL || cl_outbox_flush(base) < 0 ||
+        (queued(self) == 0 && wake_empty_waiter(self, NULL) < 0))
+        return NULL;
+    return Py_NewRef(self->s_out.o_empty_waiter);
+}
+
+int
+cl_outbox_gone(TransportObject *base)
+{
+    StreamObject *self = (StreamObject *)base;
+    if (self->s_out.o_empty_waiter == NULL)
+        return 0;
+    PyObject *error = PyObject_CallFunction(PyExc_ConnectionError, "s",
+                                            "Connection is closed by peer");
+    int status = error == NULL ? -1 : wake_empty_waiter(self, error);
+    Py_XDECREF(error);
+    return status;
+}
+
+/* ------------------------------------------------------------------- sending */
+
+/* One system call for all parts: bytes sent, or -errno; 0 if none can be now. */
+static ssize_t
+send_parts(StreamObject *self, struct iovec *parts, int count)
+{
+#ifdef CL_STRESS
+    /* The kernel takes a part of what is large. */
+    if (parts[0].iov_len > 1024) {
+        count = 1;
+        parts[0].iov_len = parts[0].iov_len / 2;
+    }
+#endif
+    ssize_t sent = cl_stream_ops_of(self)->send(self, parts, count);
+    if (sent >= 0)
+        cl_loop_poll_soon(self->s_base.t_loop);
+    return cl_stream_not_now(sent) ? 0 : sent;
+}
+
+/* Queues what is left of a chunk after *sent bytes of all are gone. `object` is
+ * the bytes object that `data` lies in, or NULL: then it is copied. */
+static int
+queue_rest(StreamObject *self, PyObject *object, const char *data, size_t size,
+           size_t *sent)
+{
+    if (*sent >= size) {
+        *sent -= size;
+        return 0;
+    }
+    size_t skip = *sent;
+    *sent = 0;
+    if (object != NULL)
+        return cl_wqueue_append(&self->s_out.o_queue, object, skip);
+    object = PyBytes_FromStringAndSize(data + skip, (Py_ssize_t)(size - skip));
+    int err = object == NULL
+                  ? -1
+                  : cl_wqueue_append(&self->s_out.o_queue, object, 0);
+    Py_XDECREF(object);
+    return err;
+}
+
+/* What failed while sending or queueing breaks the transport. 0/-1 */
+static int
+write_failed(StreamObject *self, ssize_t err)
+{
+    if (err < 0)
+        cl_raise_errno((int)err);
+    self->s_out.o_lost_writes++;
+    return cl_transport_fatal(base_of(self),
+                              cl_stream_ops_of(self)->write_failed);
+}
+
+/* Sends what is held for this transport, and then `data` (of `object`, as in
+ * queue_rest()); what the kernel does not take is queued. Nothing is queued yet.
+ * 0/-1; a failure to send is dealt with here. */
+static int
+send_now(StreamObject *self, PyObject *object, const char *data, size_t size)
+{
+    LoopObject *loop = self->s_base.t_loop;
+    cl_held held;
+    struct iovec parts[3];
+    int count = 0, status = 0;
+    cl_gather_take(loop, (PyObject *)self, &held);
+    size_t first =
+        held.first == NULL ? 0 : (size_t)PyBytes_GET_SIZE(held.first);
+    if (first > 0) {
+        parts[count].iov_base = PyBytes_AS_STRING(held.first);
+        parts[count++].iov_len = first;
+    }
+    if (held.rest_size > 0) {
+        parts[count].iov_base = held.rest;
+        parts[count++].iov_len = held.rest_size;
+    }
+    if (size > 0) {
+        parts[count].iov_base = (char *)data;
+        parts[count++].iov_len = size;
+    }
+    ssize_t result = count > 0 ? send_parts(self, parts, count) : 0;
+    if (result < 0) {
+        status = write_failed(self, result);
+    }
+    else {
+        size_t sent = (size_t)result;
+        if ((first > 0 &&
+             queue_rest(self, held.first, NULL, first, &sent) < 0) ||
+            queue_rest(self, NULL, held.rest, held.rest_size, &sent) < 0 ||
+            queue_rest(self, object, data, size, &sent) < 0)
+            status = write_failed(self, 0);
+        else if (queued(self) > 0)
+            cl_transport_want(base_of(self), CL_WRITE, true);
+    }
+    cl_gather_release(loop, &held);
+    return status;
+}
+
+/* A cl_gather_send. */
+static int
+send_held(PyObject *op)
+{
+    Py_INCREF(op);
+    int status = send_now((StreamObject *)op, NULL, NULL, 0);
+    if (status < 0)
+        status = cl_transport_report_stray((TransportObject *)op);
+    Py_DECREF(op);
+    return status;
+}
+
+int
+cl_outbox_flush(TransportObject *base)
+{
+    return cl_gather_holds(base->t_loop, (PyObject *)base)
+               ? send_held((PyObject *)base)
+               : 0;
+}
+
+/* Whether the data is held, to be sent with what else this callback writes. */
+static bool
+hold(StreamObject *self, PyObject *object, const char *data, size_t size)
+{
+    TransportObject *base = base_of(self);
+    size_t high = base->t_limits.high, most = self->s_out.o_hold_max;
+    cl_gather_write write = {
+        .owner = (PyObject *)self,
+        .send = send_held,
+        .habit = &self->s_out.o_habit,
+        .allowed = most > 0 && !cl_transport_is_exposed(base),
+        .object = object,
+        .data = data,
+        .size = size,
+        .limit = most < high ? most : high,
+    };
+    return cl_gather_hold(base->t_loop, &write);
+}
+
+/* -------------------------------------------------------------------- writing */
+
+/* A socket takes what is written after close() while something is queued; a pipe, as in
+ * asyncio, does not. */
+static inline bool
+takes_nothing(const StreamObject *self)
+{
+    return self->s_base.t_conn_lost ||
+           (is_pipe(self) && (self->s_base.t_flags & CL_T_CLOSING));
+}
+
+static int
+write_when_lost(StreamObject *self)
+{
+    return cl_flow_lost_write(self->s_base.t_loop,
+                              is_pipe(self) ? &self->s_out.o_lost_writes
+                                            : &self->s_base.t_conn_lost,
+                              cl_stream_ops_of(self)->lost_write);
+}
+
+/* What is held is below the high-water mark: only the queue can be above. */
+static int
+pause_if_full(StreamObject *self)
+{
+    return queued(self) > self->s_base.t_limits.high
+               ? cl_transport_maybe_pause(base_of(self))
+               : 0;
+}
+
+/* Takes what lies in `object`, and is not empty; it may change afterwards unless that is
+ * bytes. 0/-1 */
+static int
+write_buffer(StreamObject *self, PyObject *object, const char *data,
+             size_t size)
+{
+    LoopObject *loop = self->s_base.t_loop;
+    size_t none = 0;
+    if (cl_gather_join(loop, &loop->l_net->n_gather, (PyObject *)self, data,
+                       size))
+        return 0;
+    if (!PyBytes_CheckExact(object))
+        object = NULL; /* it may change: what is not sent now is copied */
+    if (cl_gather_make_way(loop, (PyObject *)self) < 0)
+        return -1;
+    if (takes_nothing(self))
+        return write_when_lost(self);
+    if (queued(self) == 0 && hold(self, object, data, size))
+        return 0;
+    /* What may not be joined to it goes after it. */
+    if (self->s_out.o_hold_max < CL_GATHER_MAX &&
+        cl_outbox_flush(base_of(self)) < 0)
+        return -1;
+    if (takes_nothing(self))
+        return write_when_lost(self);
+    return queued(self) > 0 ? queue_rest(self, object, data, size, &none)
+                            : send_now(self, object, data, size);
+}
+
+int
+cl_outbox_write(StreamObject *self, PyObject *data)
+{
+    Py_buffer view = {0};
+    const char *bytes;
+    size_t size;
+    if (PyBytes_Check(data)) {
+        bytes = PyBytes_AS_STRING(data);
+        size = (size_t)PyBytes_GET_SIZE(data);
+    }
+    else {
+        if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+            return -1;
+        bytes = view.buf;
+        size = (size_t)view.len;
+    }
+    int status = 0;
+    if (size > 0) {
+        Py_INCREF(data); /* Python may run, and drop it */
+        status = write_buffer(self, data, bytes, size);
+        Py_DECREF(data);
+    }
+    if (view.obj != NULL) /* first: pause_writing() may change the buffer */
+        PyBuffer_Release(&view);
+    return status < 0 ? -1 : pause_if_full(self);
+}
+
+int
+cl_outbox_send(StreamObject *self, const char *data, size_t size)
+{
+    size_t none = 0;
+    int status;
+    if (cl_gather_flush(self->s_base.t_loop) < 0)
+        return -1;
+    if (takes_nothing(self))
+        return write_when_lost(self);
+    status = queued(self) > 0 ? queue_rest(self, NULL, data, size, &none)
+                              : send_now(self, NULL, data, size);
+    return status < 0 ? -1 : pause_if_full(self);
+}
+
+/* Moves what is held into the queue. */
+static int
+queue_held(StreamObject *self)
+{
+    cl_held held;
+    size_t none = 0;
+    cl_gather_take(self->s_base.t_loop, (PyObject *)self, &held);
+    int status = held.first == NULL
+                     ? 0
+                     : queue_rest(self, held.first, NULL,
+                                  (size_t)PyBytes_GET_SIZE(held.first), &none);
+    if (status == 0 && held.rest_size > 0)
+        status = queue_rest(self, NULL, held.rest, held.rest_size, &none);
+    cl_gather_release(self->s_base.t_loop, &held);
+    return status;
+}
+
+/* One system call for what is queued: 1 if something is left, 0 if not; -1 on error,
+ * with the transport's failure dealt with in *broken. */
+static int
+send_queued(StreamObject *self, bool *broken)
+{
+    struct iovec parts[PARTS_MAX];
+    int count = cl_wqueue_peek(&self->s_out.o_queue, parts, PARTS_MAX);
+    ssize_t sent = send_parts(self, parts, count);
+    if (sent < 0) {
+        *broken = true;
+        cl_transport_want(base_of(self), CL_WRITE, false);
+        cl_wqueue_clear(&self->s_out.o_queue);
+        cl_raise_errno((int)sent);
+        PyObject *error = PyErr_GetRaisedException();
+        PyErr_SetRaisedException(Py_NewRef(error));
+        int status = write_failed(self, 0);
+        if (status == 0)
+            status = wake_empty_waiter(self, error);
+        Py_DECREF(error);
+        return status;
+    }
+    cl_wqueue_consume(&self->s_out.o_queue, (size_t)sent);
+    return queued(self) > 0;
+}
+
+/* Appends each item of the tuple to the queue. 0/-1 */
+static int
+queue_items(StreamObject *self, PyObject *items)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(items);
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *item = PyTuple_GET_ITEM(items, i), *bytes = NULL;
+        if (PyBytes_CheckExact(item))
+            bytes = Py_NewRef(item);
+        else
+            bytes = PyBytes_FromObject(item);
+        int status = bytes == NULL ? -1
+                     : PyBytes_GET_SIZE(bytes) == 0
+                         ? 0
+                         : cl_wqueue_append(&self->s_out.o_queue, bytes, 0);
+        Py_XDECREF(bytes);
+        if (status < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Raises the TypeError of a wrong item before any is taken; the total size
+ * through *size. */
+static int
+check_items(PyObject *items, size_t *size)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(items);
+    *size = 0;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *item = PyTuple_GET_ITEM(items, i);
+        Py_buffer view;
+        if (PyBytes_Check(item)) {
+            *size += (size_t)PyBytes_GET_SIZE(item);
+            continue;
+        }
+        if (!PyObject_CheckBuffer(item)) {
+            PyErr_Format(PyExc_TypeError,
+                         "sequence item %zd: expected a bytes-like object, %s "
+                         "found",
+                         i, Py_TYPE(item)->tp_name);
+            return -1;
+        }
+        if (PyObject_GetBuffer(item, &view, PyBUF_SIMPLE) < 0)
+            return -1;
+        *size += (size_t)view.len;
+        PyBuffer_Release(&view);
+    }
+    return 0;
+}
+
+/* Few small ones are copied together with what else the callback writes. */
+static int
+write_joined(StreamObject *self, PyObject *items)
+{
+    cl_state *st = self->s_base.t_loop->l_st;
+    PyObject *joined =
+        PyObject_CallMethodOneArg(st->empty_bytes, st->str_join, items);
+    int status = joined == NULL ? -1 : cl_outbox_write(self, joined);
+    Py_XDECREF(joined);
+    return status;
+}
+
+int
+cl_outbox_write_items(StreamObject *self, PyObject *items)
+{
+    LoopObject *loop = self->s_base.t_loop;
+    size_t size;
+    if (check_items(items, &size) < 0)
+        return -1;
+    if (size == 0)
+        return 0;
+    if (cl_gather_make_way(loop, (PyObject *)self) < 0)
+        return -1;
+    if (takes_nothing(self))
+        return write_when_lost(self);
+    bool waiting = queued(self) > 0, broken = false;
+    if (!waiting && size <= CL_COPY_MAX && cl_loop_in_callback(loop))
+        return write_joined(self, items);
+    if (queue_held(self) < 0 || queue_items(self, items) < 0)
+        return write_failed(self, 0);
+    int left = waiting ? 1 : send_queued(self, &broken);
+    if (left < 0 || broken)
+        return left;
+    if (left > 0)
+        cl_transport_want(base_of(self), CL_WRITE, true);
+    return pause_if_full(self);
+}
+
+/* ---------------------------------------------------------------- when it is writable */
+
+/* After everything queued was sent: what was waiting for that. */
+static int
+all_sent(StreamObject *self)
+{
+    TransportObject *base = base_of(self);
+    const cl_stream_ops *ops = cl_stream_ops_of(self);
+    cl_transport_want(base, CL_WRITE, false);
+    if (wake_empty_waiter(self, NULL) < 0)
+        return -1;
+    if (base->t_conn_lost)
+        return 0;
+    if (base->t_flags & CL_T_CLOSING) {
+        base->t_conn_lost++;
+        return cl_transport_lost(base, NULL);
+    }
+    return ops->drained == NULL ? 0 : ops->drained(self);
+}
+
+int
+cl_outbox_writable(TransportObject *base)
+{
+    StreamObject *self = (StreamObject *)base;
+    bool broken = false;
+    if (base->t_conn_lost || queued(self) == 0)
+        return 0;
+    int left = send_queued(self, &broken);
+    if (left < 0 || broken)
+        return left;
+    /* asyncio lets a pipe's protocol go on only when nothing is left. */
+    if (left > 0 && is_pipe(self))
+        return 0;
+    if (cl_transport_maybe_resume(base) < 0)
+        return -1;
+    /* Which may have written again: what follows needs that sent as well. */
+    if (cl_outbox_flush(base) < 0)
+        return -1;
+    return queued(self) == 0 ? all_sent(self) : 0;
+}
+
+/* --------------------------------------------------------------------- the rest */
+
+size_t
+cl_outbox_size(TransportObject *base)
+{
+    return queued((StreamObject *)base);
+}
+
+void
+cl_outbox_drop(TransportObject *base)
+{
+    cl_wqueue_clear(&((StreamObject *)base)->s_out.o_queue);
+    cl_gather_drop(base->t_loop, (PyObject *)base);
+}
+
+void
+cl_outbox_clear(cl_outbox *outbox)
+{
+    cl_wqueue_clear(&outbox->o_queue);
+    cl_habit_clear(&outbox->o_habit);
+    Py_CLEAR(outbox->o_empty_waiter);
+}

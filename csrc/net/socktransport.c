@@ -1,0 +1,324 @@
+/* socktransport.c - see socktransport.h. */
+#include "net/socktransport.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <netinet/tcp.h>
+
+#include "core/args.h"
+#include "core/errors.h"
+#include "core/fork.h"
+#include "net/stream.h"
+
+static const char *const data_argument[] = {"data"};
+static const char *const lines_argument[] = {"list_of_data"};
+
+#ifdef MSG_NOSIGNAL
+#define SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
+#else
+#define SEND_FLAGS MSG_DONTWAIT
+#endif
+
+static inline TransportObject *
+base_of(StreamObject *self)
+{
+    return &self->s_base;
+}
+
+/* ------------------------------------------------------------ system calls and ends */
+
+static ssize_t
+receive(StreamObject *self, char *into, size_t size)
+{
+    int fd = cl_transport_fd(base_of(self));
+    if (fd < 0)
+        return fd;
+    ssize_t got = recv(fd, into, size, MSG_DONTWAIT);
+    return got < 0 ? -errno : got;
+}
+
+static ssize_t
+send_parts(StreamObject *self, struct iovec *parts, int count)
+{
+    int fd = cl_transport_fd(base_of(self));
+    ssize_t sent;
+    if (fd < 0)
+        return fd;
+    do {
+        if (count == 1) {
+            sent = send(fd, parts->iov_base, parts->iov_len, SEND_FLAGS);
+        }
+        else {
+            struct msghdr message = {.msg_iov = parts,
+                                     .msg_iovlen = (size_t)count};
+            sent = sendmsg(fd, &message, SEND_FLAGS);
+        }
+    } while (sent < 0 && errno == EINTR);
+    return sent < 0 ? -errno : sent;
+}
+
+static int
+at_eof(StreamObject *self)
+{
+    TransportObject *base = base_of(self);
+    PyObject *answer;
+    if (cl_transport_debug(base, "%r received EOF") < 0)
+        return -1;
+    int keep_open = cl_transport_tell(
+        base, base->t_loop->l_st->str_eof_received, NULL, &answer);
+    if (keep_open == 0) {
+        keep_open = PyObject_IsTrue(answer);
+        Py_DECREF(answer);
+    }
+    if (keep_open < 0)
+        return cl_transport_fatal(
+            base, "Fatal error: protocol.eof_received() call failed.");
+    if (keep_open) {
+        cl_transport_want(base, CL_READ, false);
+        return 0;
+    }
+    PyObject *closed = PyObject_CallMethodNoArgs(
+        (PyObject *)self, base->t_loop->l_st->str_close);
+    Py_XDECREF(closed);
+    return closed == NULL ? -1 : 0;
+}
+
+static int
+send_eof(StreamObject *self)
+{
+    int fd = cl_transport_fd(base_of(self));
+    if (cl_fork_is_parents(self->s_base.t_loop, &self->s_base.t_watch))
+        return 0;
+    if (fd < 0 || shutdown(fd, SHUT_WR) < 0)
+        return cl_raise_errno(fd < 0 ? fd : -errno);
+    cl_loop_poll_soon(self->s_base.t_loop);
+    return 0;
+}
+
+static int
+drained(StreamObject *self)
+{
+    return self->s_base.t_flags & CL_T_EOF ? send_eof(self) : 0;
+}
+
+static const cl_stream_ops socket_ops = {
+    .transport = {.watch = {CL_TRANSPORT_WATCH},
+                  .readable = cl_stream_readable,
+                  .writable = cl_outbox_writable,
+                  .buffered = cl_outbox_size,
+                  .flush = cl_outbox_flush,
+                  .drop_buffer = cl_outbox_drop,
+                  .gone = cl_outbox_gone},
+    .receive = receive,
+    .send = send_parts,
+    .at_eof = at_eof,
+    .drained = drained,
+    .read_failed = "Fatal read error on socket transport",
+    .write_failed = "Fatal write error on socket transport",
+    .lost_write = "socket.send() raised exception.",
+};
+
+/* ------------------------------------------------------------------- methods */
+
+/* Whether asyncio would refuse to take more: its own method then says so. */
+static inline bool
+refuses(const StreamObject *self)
+{
+    return (self->s_base.t_flags & CL_T_EOF) ||
+           self->s_out.o_empty_waiter != NULL;
+}
+
+/* asyncio's method on our transport, for an argument or a state that it refuses,
+ * in the words of this version. */
+static PyObject *
+call_asyncio(StreamObject *self, const char *method, PyObject *arg)
+{
+    return PyObject_CallMethod(
+        self->s_base.t_loop->l_st->asyncio_SocketTransport, method, "OO", self,
+        arg);
+}
+
+PyDoc_STRVAR(
+    SocketTransport_write_doc,
+    "write($self, data)\n--\n\n"
+    "Send bytes, or whatever has their buffer, as soon as the socket takes "
+    "them; never\n"
+    "blocks. Raises TypeError for other data, RuntimeError after write_eof(). "
+    "Quiet\n"
+    "when the connection is lost. See asyncio's WriteTransport.write.");
+
+static PyObject *
+SocketTransport_write(StreamObject *self, PyObject *const *args,
+                      Py_ssize_t nargs, PyObject *kwnames)
+{
+    cl_state *st = self->s_base.t_loop->l_st;
+    PyObject *data =
+        cl_call_args_only(st, "write", data_argument, args, nargs, kwnames);
+    if (data == NULL)
+        return NULL;
+    if (refuses(self) || !(PyBytes_Check(data) || PyByteArray_Check(data) ||
+                           PyMemoryView_Check(data)))
+        return call_asyncio(self, "write", data);
+    if (cl_outbox_write(self, data) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(SocketTransport_writelines_doc,
+             "writelines($self, list_of_data)\n--\n\n"
+             "Like write() for each item, sent by one system call where the "
+             "socket takes it.");
+
+static PyObject *
+SocketTransport_writelines(StreamObject *self, PyObject *const *args,
+                           Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *lines =
+        cl_call_args_only(self->s_base.t_loop->l_st, "writelines",
+                          lines_argument, args, nargs, kwnames);
+    int any = lines == NULL ? -1 : PyObject_IsTrue(lines);
+    if (any < 0)
+        return NULL;
+    if (refuses(self) || !any) /* None, too, is nothing from 3.12 on */
+        return call_asyncio(self, "writelines", lines);
+    /* A list could change under us while an item's buffer is taken. */
+    PyObject *items = PySequence_Tuple(lines);
+    int status = 0;
+    if (items == NULL)
+        return NULL;
+    if (PyTuple_GET_SIZE(items) > 0)
+        status = cl_outbox_write_items(self, items);
+    Py_DECREF(items);
+    if (status < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(SocketTransport_write_eof_doc,
+             "write_eof($self, /)\n--\n\n"
+             "Send what is buffered, then close the sending side only.");
+
+static PyObject *
+SocketTransport_write_eof(StreamObject *self, PyObject *Py_UNUSED(ignored))
+{
+    TransportObject *base = base_of(self);
+    if (base->t_flags & (CL_T_CLOSING | CL_T_EOF))
+        Py_RETURN_NONE;
+    base->t_flags |= CL_T_EOF;
+    if (cl_transport_flush(base) < 0 ||
+        (self->s_out.o_queue.wq_size == 0 && !base->t_conn_lost &&
+         send_eof(self) < 0))
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+SocketTransport_can_write_eof(StreamObject *Py_UNUSED(self),
+                              PyObject *Py_UNUSED(ignored))
+{
+    Py_RETURN_TRUE;
+}
+
+static PyObject *
+SocketTransport_make_empty_waiter(StreamObject *self,
+                                  PyObject *Py_UNUSED(ignored))
+{
+    return cl_outbox_make_empty_waiter(self);
+}
+
+static PyObject *
+SocketTransport_reset_empty_waiter(StreamObject *self,
+                                   PyObject *Py_UNUSED(ignored))
+{
+    Py_CLEAR(self->s_out.o_empty_waiter);
+    Py_RETURN_NONE;
+}
+
+/* ------------------------------------------------------------------- the type */
+
+TransportObject *
+cl_socket_transport_new(cl_transport_args *args, bool nodelay_known)
+{
+    args->type = args->loop->l_st->SocketTransportType;
+    args->ops = &socket_ops.transport;
+    TransportObject *self = cl_transport_new(args);
+    if (self == NULL)
+        return NULL;
+    StreamObject *stream = (StreamObject *)self;
+    stream->s_read_max = CL_READ_MAX;
+    stream->s_out.o_hold_max = CL_GATHER_MAX;
+    cl_habit_init(&stream->s_out.o_habit, args->habits);
+    if (!nodelay_known &&
+        (self->t_family == AF_INET || self->t_family == AF_INET6)) {
+        int on = 1; /* fails for what is not TCP, and does no harm */
+        (void)setsockopt(self->t_fd, IPPROTO_TCP, TCP_NODELAY, &on,
+                         sizeof(on));
+    }
+    if (cl_transport_begin(self) < 0) {
+        cl_transport_disown(self, args->sock != NULL);
+        Py_CLEAR(self);
+    }
+    return self;
+}
+
+static PyObject *
+get_empty_waiter(StreamObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef(self->s_out.o_empty_waiter ? self->s_out.o_empty_waiter
+                                                : Py_None);
+}
+
+static PyGetSetDef socket_getset[] = {
+    {"_empty_waiter", (getter)get_empty_waiter}, {NULL}};
+
+static PyMethodDef socket_methods[] = {
+    {"write", CL_FAST(SocketTransport_write), METH_FASTCALL | METH_KEYWORDS,
+     SocketTransport_write_doc},
+    {"writelines", CL_FAST(SocketTransport_writelines),
+     METH_FASTCALL | METH_KEYWORDS, SocketTransport_writelines_doc},
+    {"write_eof", (PyCFunction)SocketTransport_write_eof, METH_NOARGS,
+     SocketTransport_write_eof_doc},
+    {"can_write_eof", (PyCFunction)SocketTransport_can_write_eof, METH_NOARGS,
+     "can_write_eof($self, /)\n--\n\nReturn True."},
+    {"_make_empty_waiter", (PyCFunction)SocketTransport_make_empty_waiter,
+     METH_NOARGS, NULL},
+    {"_reset_empty_waiter", (PyCFunction)SocketTransport_reset_empty_waiter,
+     METH_NOARGS, NULL},
+    {NULL}};
+
+static PyType_Slot socket_slots[] = {
+    {Py_tp_doc, "The transport of a stream socket; made by the loop."},
+    {Py_tp_dealloc, cl_transport_dealloc},
+    {Py_tp_finalize, cl_transport_finalize},
+    {Py_tp_traverse, cl_stream_traverse},
+    {Py_tp_clear, cl_stream_clear},
+    {Py_tp_repr, cl_transport_repr},
+    {Py_tp_getset, socket_getset},
+    {Py_tp_methods, socket_methods},
+    {Py_tp_members, cl_transport_members},
+    {0, NULL}};
+
+static PyType_Spec socket_spec = {
+    .name = "cloop._cloop.SocketTransport",
+    .basicsize = sizeof(StreamObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | CL_TPFLAGS_NO_NEW,
+    .slots = socket_slots,
+};
+
+PyTypeObject *
+cl_socket_transport_setup(PyObject *module, cl_state *st)
+{
+    PyObject *bases = PyTuple_Pack(1, st->FlowControlMixin);
+    PyTypeObject *type = bases == NULL
+                             ? NULL
+                             : cl_transport_type(module, st, &socket_spec,
+                                                 bases, CL_READ | CL_WRITE);
+    Py_XDECREF(bases);
+    if (type != NULL &&
+        (PyObject_SetAttrString((PyObject *)type, "_start_tls_compatible",
+                                Py_True) < 0 ||
+         PyObject_SetAttrString((PyObject *)type, "_sendfile_compatible",
+                                st->sendfile_try_native) < 0))
+        Py_CLEAR(type);
+    return type;
+}

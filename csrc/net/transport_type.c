@@ -1,0 +1,436 @@
+/* transport_type.c - the methods and attributes that transports have in common, and
+ * their types. See transport.h. */
+#include "net/transport.h"
+
+#include <string.h>
+
+#include "core/args.h"
+#include "core/errors.h"
+#include "net/extra.h"
+
+static const char *const protocol_argument[] = {"protocol"};
+
+/* ------------------------------------------------------------------- methods */
+
+static PyObject *
+Transport_on_ready(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return cl_none_or_error(cl_watch_run(self->t_loop, &self->t_watch));
+}
+
+static PyObject *
+Transport_call_connection_lost(TransportObject *self, PyObject *exception)
+{
+    return cl_none_or_error(cl_transport_lost(self, exception));
+}
+
+/* For the socket object that get_extra_info() hands out, and for cloop/_process.py. */
+
+static PyObject *
+Transport_expose(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return cl_none_or_error(cl_transport_expose(self));
+}
+
+static PyObject *
+Transport_flush(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return cl_none_or_error(cl_gather_flush(self->t_loop));
+}
+
+int
+cl_extra_arguments(PyObject *args, PyObject *kwargs, PyObject **name,
+                   PyObject **fallback)
+{
+    static char *keywords[] = {"name", "default", NULL};
+    *fallback = Py_None;
+    return PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get_extra_info",
+                                       keywords, name, fallback)
+               ? 0
+               : -1;
+}
+
+PyDoc_STRVAR(Transport_get_extra_info_doc,
+             "get_extra_info($self, name, default=None)\n--\n\n"
+             "Return what is known of the connection: 'peername', 'sockname', "
+             "'socket';\n"
+             "default for any other name. See asyncio's "
+             "BaseTransport.get_extra_info.");
+
+static PyObject *
+Transport_get_extra_info(TransportObject *self, PyObject *args,
+                         PyObject *kwargs)
+{
+    PyObject *name, *fallback;
+    if (cl_extra_arguments(args, kwargs, &name, &fallback) < 0)
+        return NULL;
+    PyObject *value = cl_extra_get(self, name);
+    if (value == NULL && !PyErr_Occurred())
+        value = Py_NewRef(fallback);
+    return value;
+}
+
+PyDoc_STRVAR(Transport_close_doc,
+             "close($self, /)\n--\n\n"
+             "Send what is buffered, then close the connection and call "
+             "connection_lost(None).");
+
+static PyObject *
+Transport_close(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return cl_none_or_error(cl_transport_close(self));
+}
+
+/* What was written goes first, as asyncio has sent it by now. */
+static int
+abort_with(TransportObject *self, PyObject *exception)
+{
+    return cl_transport_flush(self) < 0
+               ? -1
+               : cl_transport_force_close(self, exception);
+}
+
+static PyObject *
+Transport_abort(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return cl_none_or_error(abort_with(self, NULL));
+}
+
+static PyObject *
+Transport_force_close(TransportObject *self, PyObject *exception)
+{
+    return cl_none_or_error(
+        abort_with(self, exception == Py_None ? NULL : exception));
+}
+
+static PyObject *
+Transport_is_closing(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(self->t_flags & CL_T_CLOSING);
+}
+
+static PyObject *
+Transport_set_protocol(TransportObject *self, PyObject *const *args,
+                       Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *protocol =
+        cl_call_args_only(self->t_loop->l_st, "set_protocol",
+                          protocol_argument, args, nargs, kwnames);
+    /* A failure of what was written is the old protocol's. */
+    if (protocol == NULL || cl_transport_flush(self) < 0)
+        return NULL;
+    return cl_none_or_error(cl_transport_set_protocol(self, protocol));
+}
+
+static PyObject *
+Transport_get_protocol(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(self->t_protocol ? self->t_protocol : Py_None);
+}
+
+PyDoc_STRVAR(Transport_is_reading_doc,
+             "is_reading($self, /)\n--\n\n"
+             "Return whether data is received: not paused, not closing.");
+
+static PyObject *
+Transport_is_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(cl_transport_is_reading(self));
+}
+
+PyDoc_STRVAR(Transport_pause_reading_doc,
+             "pause_reading($self, /)\n--\n\n"
+             "Receive nothing until resume_reading(). Twice does no harm.");
+
+static PyObject *
+Transport_pause_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (cl_transport_is_reading(self)) {
+        self->t_flags |= CL_T_PAUSED;
+        cl_transport_want(self, CL_READ, false);
+        if (cl_transport_debug(self, "%r pauses reading") < 0)
+            return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(Transport_resume_reading_doc,
+             "resume_reading($self, /)\n--\n\n"
+             "Receive again after pause_reading(). Twice does no harm.");
+
+static PyObject *
+Transport_resume_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if ((self->t_flags & (CL_T_CLOSING | CL_T_PAUSED)) == CL_T_PAUSED) {
+        self->t_flags &= (uint16_t)~CL_T_PAUSED;
+        cl_transport_want(self, CL_READ, true);
+        if (cl_transport_debug(self, "%r resumes reading") < 0)
+            return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(Transport_get_write_buffer_size_doc,
+             "get_write_buffer_size($self, /)\n--\n\n"
+             "Return how many bytes wait to be sent.");
+
+static PyObject *
+Transport_get_write_buffer_size(TransportObject *self,
+                                PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromSize_t(cl_transport_buffered(self));
+}
+
+static PyObject *
+Transport_get_write_buffer_limits(TransportObject *self,
+                                  PyObject *Py_UNUSED(ignored))
+{
+    return cl_flow_limits_tuple(&self->t_limits);
+}
+
+PyDoc_STRVAR(
+    Transport_set_write_buffer_limits_doc,
+    "set_write_buffer_limits($self, high=None, low=None)\n--\n\n"
+    "Set the water marks, in bytes: above high the protocol's pause_writing() "
+    "is\n"
+    "called, at or below low its resume_writing(). Raises ValueError unless\n"
+    "high >= low >= 0.");
+
+static PyObject *
+Transport_set_write_buffer_limits(TransportObject *self, PyObject *args,
+                                  PyObject *kwargs)
+{
+    /* What is held must stay below the high-water mark. */
+    if (cl_transport_flush(self) < 0 ||
+        cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs,
+                       CL_WRITE_HIGH, &self->t_limits) < 0)
+        return NULL;
+    return cl_none_or_error(cl_transport_maybe_pause(self));
+}
+
+/* asyncio's sendfile() works on the bare socket: the loop lets it. */
+static PyObject *
+Transport_lend_descriptor(TransportObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (cl_transport_flush(self) < 0)
+        return NULL;
+    cl_watch_stop(self->t_loop, &self->t_watch);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+Transport_take_descriptor_back(TransportObject *self,
+                               PyObject *Py_UNUSED(ignored))
+{
+    if (!(self->t_flags & CL_T_GONE) && self->t_watch.w_fd < 0 &&
+        self->t_loop->l_open) {
+        int err = cl_watch_start(self->t_loop, &self->t_watch, self->t_fd, 0);
+        if (err < 0) {
+            cl_raise_errno(err);
+            return NULL;
+        }
+        /* The protocol may have resumed reading meanwhile. */
+        if (cl_transport_is_reading(self))
+            cl_transport_want(self, CL_READ, true);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef common_methods[] = {
+    {"get_extra_info", CL_FAST(Transport_get_extra_info),
+     METH_VARARGS | METH_KEYWORDS, Transport_get_extra_info_doc},
+    {"close", (PyCFunction)Transport_close, METH_NOARGS, Transport_close_doc},
+    {"is_closing", (PyCFunction)Transport_is_closing, METH_NOARGS,
+     CL_DOC_IS_CLOSING},
+    {"set_protocol", CL_FAST(Transport_set_protocol),
+     METH_FASTCALL | METH_KEYWORDS, CL_DOC_SET_PROTOCOL},
+    {"get_protocol", (PyCFunction)Transport_get_protocol, METH_NOARGS,
+     CL_DOC_GET_PROTOCOL},
+    {"_call_connection_lost", (PyCFunction)Transport_call_connection_lost,
+     METH_O, NULL},
+    {"_expose", (PyCFunction)Transport_expose, METH_NOARGS, NULL},
+    {"_flush", (PyCFunction)Transport_flush, METH_NOARGS, NULL},
+    {"_on_ready", (PyCFunction)Transport_on_ready, METH_NOARGS, NULL},
+    {NULL}};
+
+static PyMethodDef reading_methods[] = {
+    {"is_reading", (PyCFunction)Transport_is_reading, METH_NOARGS,
+     Transport_is_reading_doc},
+    {"pause_reading", (PyCFunction)Transport_pause_reading, METH_NOARGS,
+     Transport_pause_reading_doc},
+    {"resume_reading", (PyCFunction)Transport_resume_reading, METH_NOARGS,
+     Transport_resume_reading_doc},
+    {NULL}};
+
+static PyMethodDef writing_methods[] = {
+    {"abort", (PyCFunction)Transport_abort, METH_NOARGS, CL_DOC_ABORT},
+    {"get_write_buffer_size", (PyCFunction)Transport_get_write_buffer_size,
+     METH_NOARGS, Transport_get_write_buffer_size_doc},
+    {"get_write_buffer_limits", (PyCFunction)Transport_get_write_buffer_limits,
+     METH_NOARGS, CL_DOC_GET_WRITE_BUFFER_LIMITS},
+    {"set_write_buffer_limits", CL_FAST(Transport_set_write_buffer_limits),
+     METH_VARARGS | METH_KEYWORDS, Transport_set_write_buffer_limits_doc},
+    {"_force_close", (PyCFunction)Transport_force_close, METH_O, NULL},
+    {"_lend_descriptor", (PyCFunction)Transport_lend_descriptor, METH_NOARGS,
+     NULL},
+    {"_take_descriptor_back", (PyCFunction)Transport_take_descriptor_back,
+     METH_NOARGS, NULL},
+    {NULL}};
+
+/* ---------------------------------------- attributes that asyncio's classes have */
+
+static PyObject *
+or_none(PyObject *value)
+{
+    return Py_NewRef(value == NULL ? Py_None : value);
+}
+
+static PyObject *
+get_extra(TransportObject *self, void *Py_UNUSED(closure))
+{
+    return cl_extra_all(self);
+}
+
+static PyObject *
+get_loop(TransportObject *self, void *Py_UNUSED(closure))
+{
+    return or_none(self->t_flags & CL_T_GONE ? NULL
+                                             : (PyObject *)self->t_loop);
+}
+
+static PyObject *
+get_sock(TransportObject *self, void *Py_UNUSED(closure))
+{
+    if (self->t_flags & CL_T_GONE)
+        return or_none(NULL);
+    return cl_transport_expose(self) < 0 ? NULL
+                                         : Py_XNewRef(cl_extra_socket(self));
+}
+
+static PyObject *
+get_fd(TransportObject *self, void *Py_UNUSED(closure))
+{
+    return cl_transport_expose(self) < 0 ? NULL : PyLong_FromLong(self->t_fd);
+}
+
+PyObject *
+cl_transport_get_object(PyObject *self, void *offset)
+{
+    return or_none(*(PyObject **)((char *)self + (size_t)offset));
+}
+
+static PyObject *
+get_flag(TransportObject *self, void *flag)
+{
+    return PyBool_FromLong(self->t_flags & (int)(size_t)flag);
+}
+
+static PyObject *
+get_high(TransportObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(self->t_limits.high);
+}
+
+static PyObject *
+get_low(TransportObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(self->t_limits.low);
+}
+
+static PyObject *
+get_conn_lost(TransportObject *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLong(self->t_conn_lost);
+}
+
+static PyObject *
+get_buffer_size(TransportObject *self, void *Py_UNUSED(closure))
+{
+    return Transport_get_write_buffer_size(self, NULL);
+}
+
+#define OBJECT(name, field) \
+    {name, (getter)cl_transport_get_object, NULL, NULL, \
+     (void *)offsetof(TransportObject, field)}
+#define FLAG(name, flag) {name, (getter)get_flag, NULL, NULL, (void *)flag}
+
+static PyGetSetDef common_getset[] = {
+    {"_extra", (getter)get_extra},
+    {"_loop", (getter)get_loop},
+    {"_sock", (getter)get_sock},
+    {"_sock_fd", (getter)get_fd},
+    OBJECT("_protocol", t_protocol),
+    OBJECT("_server", t_server),
+    OBJECT("_context", t_context),
+    FLAG("_closing", CL_T_CLOSING),
+    FLAG("_paused", CL_T_PAUSED),
+    FLAG("_eof", CL_T_EOF),
+    FLAG("_protocol_connected", CL_T_CONNECTED),
+    FLAG("_protocol_paused", CL_T_PROTOCOL_PAUSED),
+    {"_conn_lost", (getter)get_conn_lost},
+    {"_high_water", (getter)get_high},
+    {"_low_water", (getter)get_low},
+    {"_buffer_size", (getter)get_buffer_size},
+    {NULL}};
+
+PyMemberDef cl_transport_members[] = {
+    {"__dictoffset__", T_PYSSIZET, offsetof(cl_transport_head, h_dict),
+     READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(cl_transport_head, h_weakrefs),
+     READONLY, NULL},
+    {NULL}};
+
+/* --------------------------------------------------------------------- slots */
+
+PyObject *
+cl_transport_repr(PyObject *op)
+{
+    TransportObject *self = (TransportObject *)op;
+    const char *name = strrchr(Py_TYPE(self)->tp_name, '.');
+    name = name == NULL ? Py_TYPE(self)->tp_name : name + 1;
+    if (self->t_flags & CL_T_GONE)
+        return PyUnicode_FromFormat("<%s closed fd=%d>", name, self->t_fd);
+    const char *closing = self->t_flags & CL_T_CLOSING ? " closing" : "";
+    if (self->t_loop->l_closed)
+        return PyUnicode_FromFormat("<%s%s fd=%d>", name, closing, self->t_fd);
+    unsigned want = self->t_watch.w_want;
+    return PyUnicode_FromFormat(
+        "<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>", name, closing,
+        self->t_fd, want & CL_READ ? "polling" : "idle",
+        want & CL_WRITE ? "polling" : "idle", cl_transport_buffered(self));
+}
+
+PyTypeObject *
+cl_transport_type(PyObject *module, cl_state *st, PyType_Spec *spec,
+                  PyObject *bases, unsigned directions)
+{
+    Py_BUILD_ASSERT(CL_HAS_TRANSPORT_HEAD(TransportObject, t_extra, t_dict,
+                                          t_weakrefs, t_loop));
+    PyTypeObject *base = (PyTypeObject *)st->FlowControlMixin;
+    if (base->tp_basicsize > (Py_ssize_t)offsetof(TransportObject, t_dict) ||
+        base->tp_itemsize != 0 || base->tp_dictoffset != 0 ||
+        base->tp_weaklistoffset != 0) {
+        PyErr_SetString(PyExc_ImportError,
+                        "cloop does not know the layout of this version's "
+                        "asyncio transports");
+        return NULL;
+    }
+    PyTypeObject *type =
+        cl_type_new(module, st, spec, bases, offsetof(TransportObject, t_dict),
+                    offsetof(TransportObject, t_weakrefs));
+    if (type == NULL)
+        return NULL;
+    PyObject *max_size = PyLong_FromLong(CL_READ_MAX);
+    if (max_size == NULL ||
+        ((directions & CL_READ) &&
+         PyObject_SetAttrString((PyObject *)type, "max_size", max_size) < 0) ||
+        cl_type_add_methods(type, common_methods) < 0 ||
+        ((directions & CL_READ) &&
+         cl_type_add_methods(type, reading_methods) < 0) ||
+        ((directions & CL_WRITE) &&
+         cl_type_add_methods(type, writing_methods) < 0) ||
+        cl_type_add_getset(type, common_getset) < 0)
+        Py_CLEAR(type);
+    Py_XDECREF(max_size);
+    return type;
+}
