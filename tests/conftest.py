@@ -122,13 +122,10 @@ STDERR = pytest.StashKey()
 
 
 def stderr_past_capture(config):
-    """A descriptor of the terminal's stderr, which pytest's capture has replaced by now."""
-    capture = config.pluginmanager.getplugin("capturemanager")
-    capture.suspend_global_capture()
-    try:
+    """A descriptor of the terminal's stderr, which pytest's capture replaces while tests run."""
+    # Not resume_global_capture(): that begins a capture which is off by now, and it takes what pytest itself prints.
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         return os.dup(2)
-    finally:
-        capture.resume_global_capture()
 
 
 @pytest.hookimpl(hookwrapper=True)
