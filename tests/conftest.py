@@ -141,7 +141,7 @@ def pytest_runtest_protocol(item):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
-    if report.failed:
+    if report.failed or hasattr(report, "wasxfail"):
         item.stash[TEST_FAILED] = True
 
 
