@@ -370,6 +370,7 @@ def without_frames(text):
 def outcome(body, loop, caplog):
     """What body(loop) returned or raised, warned of, and logged."""
     caplog.clear()
+    loop.slow_callback_duration = 100  # in debug mode only a slow machine would log
     with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.INFO, "asyncio"):
         warnings.simplefilter("always")
         try:

@@ -114,6 +114,7 @@ def round():
     "debug": """
 loop = new_loop()
 loop.set_debug(True)
+loop.slow_callback_duration = 100
 def round():
     loop.run_until_complete(work())
 """,
