@@ -119,6 +119,7 @@ def freeze():
 # limit by signal or by a Python thread would meddle with what is tested here.
 TEST_LIMIT_S = 300
 STDERR = pytest.StashKey()
+WATCHED_SINCE = pytest.StashKey()
 
 
 def stderr_past_capture(config):
@@ -128,14 +129,23 @@ def stderr_past_capture(config):
         return os.dup(2)
 
 
+def watch(config):
+    """Not anew for each test: the limit is kept by a thread, and whoever changes it waits for that thread to end."""
+    now = time.monotonic()
+    if now - config.stash.get(WATCHED_SINCE, float("-inf")) > TEST_LIMIT_S / 10:
+        config.stash[WATCHED_SINCE] = now
+        faulthandler.dump_traceback_later(TEST_LIMIT_S, exit=True, file=config.stash[STDERR])
+
+
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_protocol(item):
+def pytest_runtest_protocol(item, nextitem):
     if item.session.stash.get(FROZEN_FOR, None) != item.path:
         item.session.stash[FROZEN_FOR] = item.path
         freeze()
-    faulthandler.dump_traceback_later(TEST_LIMIT_S, exit=True, file=item.config.stash[STDERR])
+    watch(item.config)
     yield
-    faulthandler.cancel_dump_traceback_later()
+    if nextitem is None:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -291,6 +301,9 @@ def same_for_programs():
     hypothesis = pytest.importorskip("hypothesis")
 
     def same(programs, examples, on_asyncio, on_cloop, derandomize):
+        if derandomize and TIER != "all":
+            examples //= 4  # always the same
+
         @hypothesis.settings(
             max_examples=examples,
             derandomize=derandomize,
