@@ -279,7 +279,13 @@ def peers(loop, turn, medium, write_script, tmp_path, certificates, monkeypatch)
 
 
 every_medium = pytest.mark.parametrize("medium", ["tcp", "unix", "tls", "pipe", "stdin"])
-holds = pytest.mark.parametrize("medium", ["tcp", "unix", "tls"])
+holding = ["tcp", "unix", "tls"]
+in_every_way = pytest.mark.parametrize(
+    "medium, wait",
+    [(medium, wait) for medium in holding for wait in WAITS.values()]
+    + [(medium, News.blocks) for medium in ("pipe", "stdin")],
+    ids=[medium + "-" + name for medium in holding for name in WAITS] + ["pipe", "stdin"],
+)
 IN_TIME = [True] * STEPS
 LATE_ONCE = [False] + IN_TIME[1:]
 
@@ -295,8 +301,7 @@ def test_a_fresh_connection_is_never_late(peers):
     all_in_time(peers.connect())
 
 
-@every_medium
-@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+@in_every_way
 def test_a_connection_that_has_learnt_is_late_once(peers, loop_kind, wait):
     connection = peers.connect()
     connection.teach()
@@ -305,15 +310,14 @@ def test_a_connection_that_has_learnt_is_late_once(peers, loop_kind, wait):
     all_in_time(connection)
 
 
-@every_medium
-@pytest.mark.parametrize("wait", WAITS.values(), ids=WAITS)
+@in_every_way
 def test_who_awaits_after_a_write_is_never_late(peers, wait):
     connection = peers.connect()
     connection.teach()
     assert connection.awaiting(wait) == IN_TIME
 
 
-@holds
+@pytest.mark.parametrize("medium", holding)
 def test_what_others_have_learnt_makes_one_write_late(peers, loop_kind):
     for _ in range(2):
         peers.connect().teach()
