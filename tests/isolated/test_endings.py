@@ -12,7 +12,7 @@ import pytest
 pytestmark = pytest.mark.skipif("CLOOP_GATHER" in os.environ, reason="CLOOP_GATHER is set")
 
 SCRIPT = """
-import os, signal, socket, ssl, sys
+import os, signal, socket, ssl, sys, threading
 
 medium, endings = sys.argv[1], sys.argv[2].split(",")
 os.chdir(sys.argv[3])
@@ -84,6 +84,24 @@ def fork_exec(loop, transport):
     if pid == 0:
         os.execv("/bin/true", ["true"])
     wait_for(pid)
+    transport.write(b"parent ")
+    loop.stop()
+
+def fork_thread(loop, transport):
+    "Another thread forks, and its child runs the loop, if it can."
+    def other():
+        pid = os.fork()
+        if pid == 0:
+            try:
+                loop.call_soon(os._exit, 0)
+                loop.run_forever()
+            finally:
+                os._exit(0)
+        wait_for(pid)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    thread.join()
     transport.write(b"parent ")
     loop.stop()
 
@@ -187,7 +205,8 @@ print([{how: hear(how, taught) for how in endings} for taught in (False, True)])
 
 SOFT = ["stop", "close", "exception", "system_exit", "signalled"]
 HARD = ["_exit", "execv", "kill"]
-FORKS = {"fork": "parent ", "fork_first": "parent ", "fork_exec": "parent ", "fork_both": "child goes on parent "}
+FORKS = dict.fromkeys(["fork", "fork_first", "fork_exec", "fork_thread"], "parent ")
+FORKS["fork_both"] = "child goes on parent "
 
 
 @pytest.fixture(scope="module")
