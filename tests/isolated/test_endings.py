@@ -198,7 +198,7 @@ def hear(how, taught):
         sock.close()
     return heard.decode()
 
-signal.alarm(25)
+signal.alarm(100)
 new_loop().close()  # what it imports need not be imported by each
 print([{how: hear(how, taught) for how in endings} for taught in (False, True)])
 """

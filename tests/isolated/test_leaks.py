@@ -183,7 +183,7 @@ def cancel_many(count):
     loop.call_soon(loop.stop)
     loop.run_forever()
 
-print(growth(resident, cancel_many, 200000))
+print(growth(resident, cancel_many, 50000))
 loop.close()
 """
     )
