@@ -484,6 +484,22 @@ def test_interruption_while_receiving(same, error):
     assert same(body)["result"] == [("made",), ("data", b"data")]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_interruption_at_the_end(same, error):
+    def body(stage):
+        protocol = stage.recorder(eof=raiser(error))
+        transport, peer = stage.connect(protocol)
+        peer.raw(peer.close_notify())
+        with pytest.raises(error):
+            stage.until(lambda: protocol.lost)
+        protocol.hooks.clear()
+        peer.close()
+        stage.until(lambda: protocol.lost)
+        return protocol.story[:2]
+
+    assert same(body)["result"] == [("made",), ("eof",)]
+
+
 # Protocols that change
 
 
