@@ -434,7 +434,9 @@ def python(tmp_path, monkeypatch, cloop_on_path):
         options = dict({"cwd": str(tmp_path), "universal_newlines": True}, **options)
         options.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         command = [sys.executable] + [str(arg) for arg in args]
-        return subprocess.Popen(command, **options) if popen else subprocess.run(command, timeout=SCRIPT_LIMIT_S, **options)
+        if popen:
+            return subprocess.Popen(command, **options)
+        return subprocess.run(command, timeout=SCRIPT_LIMIT_S, **options)
 
     return python
 
