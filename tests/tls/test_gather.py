@@ -188,7 +188,7 @@ def test_connections_of_a_listener_learn_from_each_other(stage, in_callback, loo
             accepted.append(transport)
             super().connection_made(transport)
 
-    for attempt in range(20):  # as above; a late write is a lesson to all of them
+    for _ in range(20):  # as above; a late write is a lesson to all of them
         server = stage.run(stage.loop.create_server(Accepts, "127.0.0.1", 0, ssl=stage.contexts.usual_server()))
         transport, peer = connected(server)
         for _ in range(QUICK):
