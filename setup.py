@@ -2,7 +2,7 @@
 
 CLOOP_BUILD    release (default), debug, asan or stress; see BUILDS
 CLOOP_WERROR   1 makes warnings errors
-CC, CFLAGS     as usual: the compiler, and flags added before ours
+CC, CFLAGS     as usual: the compiler, and flags, which come after ours
 
 What the machine lacks is said in one line, before anything is compiled.
 """
@@ -17,18 +17,22 @@ if not sys.platform.startswith("linux"):
 
 import copy
 import glob
+import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import tempfile
 from multiprocessing.pool import ThreadPool
 
 try:
+    import setuptools
     from setuptools import Extension, setup
     from setuptools.command.build_ext import build_ext
 except ImportError:
     sys.exit("cloop needs setuptools to build: %s -m pip install setuptools" % sys.executable)
 
+HOME = "https://github.com/cloop-asyncio/cloop"  # as in pyproject.toml
 FLAGS = [
     "-std=c11",
     "-D_GNU_SOURCE",  # epoll, accept4, pipe2, which -std=c11 alone hides
@@ -61,7 +65,8 @@ def flags(build):
         sys.exit("CLOOP_BUILD=%s is none of %s" % (build, ", ".join(BUILDS)))
     compiling, linking = BUILDS[build]
     werror = ["-Werror"] if os.environ.get("CLOOP_WERROR") == "1" else []
-    return FLAGS + compiling + werror, ["-pthread"] + linking
+    users = shlex.split(os.environ.get("CFLAGS", ""))  # setuptools puts them before ours only
+    return FLAGS + compiling + werror + users, ["-pthread"] + linking
 
 
 def first_line(command):
@@ -76,7 +81,7 @@ def failure(command, text):
         with open(source, "w") as file:
             file.write(text)
         done = subprocess.run(
-            command + ["-fsyntax-only", source],
+            command + ["-c", "-o", os.path.join(scratch, "probe.o"), source],  # zig's takes no -fsyntax-only
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             universal_newlines=True,
@@ -189,7 +194,7 @@ class BuildExt(build_ext):
 
 
 def read(path):
-    with open(path) as file:
+    with open(path, encoding="utf-8") as file:
         return file.read()
 
 
@@ -200,11 +205,20 @@ def older(target, sources):
     return any(os.path.getmtime(source) > made for source in sources)
 
 
+def description():
+    """README.md with links that work outside the repository, too."""
+    text = re.sub(r"(!\[[^]]*\])\((?![a-z]+:)([^)]+)\)", r"\1(%s/raw/main/\2)" % HOME, read("README.md"))
+    return re.sub(r"\]\((?![a-z]+:|#)([^)]+)\)", r"](%s/blob/main/\1)" % HOME, text)
+
+
+# Licence expressions (PEP 639) came with a setuptools that Python 3.8 has not.
+LICENCE = {"license_expression": "MIT"} if int(setuptools.__version__.split(".")[0]) >= 77 else {"license": "MIT"}
+
 if __name__ == "__main__":
-    about = runpy.run_path("cloop/_version.py")
     setup(
-        version=about["__version__"],
-        license="MIT",
+        version=runpy.run_path("cloop/_version.py")["__version__"],
+        long_description=description(),
+        long_description_content_type="text/markdown",
         packages=["cloop"],
         package_data={"cloop": ["py.typed", "*.pyi"]},
         ext_modules=[
@@ -216,4 +230,5 @@ if __name__ == "__main__":
             )
         ],
         cmdclass={"build_ext": BuildExt},
+        **LICENCE,
     )

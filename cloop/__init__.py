@@ -7,13 +7,22 @@ Three ways in, all leaving the program as it is:
     asyncio.set_event_loop_policy(cloop.EventLoopPolicy())       # up to Python 3.15
 """
 
+try:
+    from . import _cloop
+except ImportError:
+    from . import _unbuilt
+
+    _unbuilt.explain()
+    raise
+
 from ._futures import Future, Task
 from ._loop import Loop, new_event_loop
 from ._policy import install
 from ._run import run
+from ._uvloop import install_as_uvloop
 from ._version import __version__
 
-__all__ = ("EventLoopPolicy", "Future", "Loop", "Task", "install", "new_event_loop", "run")
+__all__ = ("EventLoopPolicy", "Future", "Loop", "Task", "install", "install_as_uvloop", "new_event_loop", "run")
 
 
 def __getattr__(name):

@@ -8,12 +8,12 @@ Changes are made inside asyncio's classes and modules, so that names imported fr
 and pickles agree on what is what.
 """
 
+import ast
 import asyncio
 import collections.abc
 import contextlib
 import functools
 import gc
-import importlib.machinery
 import inspect
 import sys
 import threading
@@ -21,6 +21,8 @@ import types
 import warnings
 from asyncio import base_futures, coroutines, events, format_helpers, futures, locks, streams, subprocess, tasks
 from asyncio.log import logger
+
+from ._hooks import main_source, on_import, replace
 
 __all__ = ("restore",)
 
@@ -59,16 +61,6 @@ def _module(frame):
 
 
 # Changing asyncio
-
-
-def replace(module, name, value):
-    """Put value where asyncio has module.name, also under the names that its other modules import."""
-    previous = vars(module)[name]
-    for other in list(sys.modules):
-        if other.partition(".")[0] == "asyncio":
-            namespace = vars(sys.modules[other])
-            if namespace.get(name) is previous:
-                namespace[name] = value
 
 
 def add_method(cls, name, method):
@@ -474,18 +466,18 @@ def restore_get_event_loop():
 
 
 def restore_fork():
-    if sys.platform == "darwin":
-        return  # not the default there
-    if "multiprocessing.context" in sys.modules:
-        fork_by_default(sys.modules["multiprocessing.context"])
-    else:
-        sys.meta_path.insert(0, OnImport("multiprocessing.context", fork_by_default))
+    if sys.platform != "darwin":  # not the default there
+        on_import("multiprocessing.context", fork_if_unguarded)
 
 
-def fork_by_default(context):
+def fork_if_unguarded(context):
+    """Fork by default in a program that would run again from its first line in each child started otherwise."""
+
     class DefaultContext(context.DefaultContext):
         @property
         def _default_context(self):
+            if not _lacks_main_guard():
+                return vars(self)["_default_context"]
             deprecated(
                 "fork as the default start method of processes",
                 "3.14",
@@ -496,27 +488,21 @@ def fork_by_default(context):
     context._default_context.__class__ = DefaultContext
 
 
-class OnImport:
-    """Changes a module when it is imported: importing multiprocessing here would cost every program 10 ms."""
+def _lacks_main_guard():
+    """Whether the program's source has nothing like `if __name__ == "__main__":`; false if there is no source."""
+    try:
+        source = main_source()
+        return source is not None and not any(map(_is_main_guard, ast.walk(ast.parse(source))))
+    except Exception:  # a loader that has none, or a file that was changed meanwhile
+        return False
 
-    def __init__(self, name, change):
-        self.name = name
-        self.change = change
 
-    def find_spec(self, name, path=None, target=None):
-        if name != self.name:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if spec is not None:
-            execute = spec.loader.exec_module
-
-            def exec_module(module):
-                execute(module)
-                sys.meta_path.remove(self)
-                self.change(module)
-
-            spec.loader.exec_module = exec_module
-        return spec
+def _is_main_guard(node):
+    if not isinstance(node, ast.Compare):
+        return False
+    sides = [node.left, *node.comparators]
+    names = [side.id for side in sides if isinstance(side, ast.Name)]
+    return "__name__" in names and any(getattr(side, "value", None) == "__main__" for side in sides)
 
 
 # Later ones see what earlier ones have done: wait() is given coroutines, then a loop.

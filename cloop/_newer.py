@@ -28,9 +28,10 @@ def like_asyncios(**defaults):
         asyncios = getattr(_Behind, method.__name__, method)
         signature = inspect.signature(asyncios)
         parameters = dict(signature.parameters)
+        own = inspect.signature(method).parameters
         for name, default in defaults.items():
-            new = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
-            parameters.setdefault(name, new)
+            kind = own[name].kind if name in own else inspect.Parameter.KEYWORD_ONLY
+            parameters.setdefault(name, inspect.Parameter(name, kind, default=default))
         method.__signature__ = signature.replace(parameters=list(parameters.values()))
         method.__doc__ = method.__doc__ or asyncios.__doc__
         method.__qualname__ = asyncios.__qualname__  # in the words of a TypeError

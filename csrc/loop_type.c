@@ -333,7 +333,8 @@ Loop_setattro(PyObject *self, PyObject *name, PyObject *value)
 }
 
 static PyType_Slot Loop_slots[] = {
-    {Py_tp_doc, "The part of cloop.Loop that is written in C."},
+    {Py_tp_doc, "LoopCore(*, poller=None)\n--\n\n"
+                "The part of cloop.Loop that is written in C."},
     {Py_tp_new, Loop_new},
     {Py_tp_init, Loop_init},
     {Py_tp_dealloc, cl_loop_dealloc},

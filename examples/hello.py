@@ -11,21 +11,21 @@ import sys
 import time
 
 
-async def countdown(name, start, pause):
+async def countdown(name: str, start: int, pause: float) -> str:
     for left in range(start, 0, -1):
         print("  %s %d" % (name, left))
         await asyncio.sleep(pause)
     return name
 
 
-async def echo(reader, writer):
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     async for line in reader:
         writer.write(line.upper())
         await writer.drain()
     writer.close()
 
 
-async def ask(port, text):
+async def ask(port: int, text: str) -> str:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(text.encode() + b"\n")
     answer = await reader.readline()
@@ -34,7 +34,7 @@ async def ask(port, text):
     return answer.decode().strip()
 
 
-async def main():
+async def main() -> None:
     loop = asyncio.get_running_loop()
     print("hello from %s.%s" % (type(loop).__module__, type(loop).__qualname__))
 

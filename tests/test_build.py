@@ -145,3 +145,9 @@ def test_source_that_is_removed_is_no_longer_linked(tree, built):
     assert b"cl_more" in built()[0].read_bytes()
     (tree / "csrc" / "more.c").unlink()
     assert b"cl_more" not in built()[0].read_bytes()
+
+
+def test_flags_of_the_user_come_last(tree, built):
+    (tree / "csrc" / "answer.h").write_text("#ifdef __OPTIMIZE__\n#define ANSWER 1\n#else\n#define ANSWER 5\n#endif\n")
+    assert built()[1] == 1
+    assert built(CFLAGS="-O0")[1] == 5

@@ -197,6 +197,11 @@ def test_methods_are_as_asyncios(pair):
     assert {name: lines for name, lines in found.items() if lines} == {}
 
 
+def test_classes_have_asyncios_signatures(cloop):
+    for name in "Future", "Task":
+        assert inspect.signature(getattr(cloop, name)) == inspect.signature(getattr(asyncio, name))
+
+
 def test_methods_have_docstrings(pair):
     protocols = set(MORE["tls"])
     found = {name: set(undocumented(type(made))) for name, made in pair[1].items()}

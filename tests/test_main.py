@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -126,6 +127,15 @@ def test_program_is_warned_of_nothing(main, way):
     assert process.stderr == ""
 
 
+@pytest.mark.parametrize("args", [[], ["-"], ["-", "a"]], ids=["nothing", "dash", "argument"])
+def test_program_on_standard_input(cloop, python, write_script, args):
+    path, seen = write_script(LOOK), []
+    for launcher in [], ["-m", "cloop"]:
+        with open(str(path)) as program:
+            seen.append(json.loads(python(*launcher, *args, stdin=program).stdout))
+    assert seen[0] == seen[1]
+
+
 # How it ends
 
 
@@ -220,13 +230,44 @@ def test_info_names_the_poller(main, monkeypatch, poller):
 def test_help(main):
     process = main("--help")
     assert process.returncode == 0
-    for word in ("usage", "-m", "-c", "--no-compat", "--version", "--info"):
+    for word in ("usage", "-m", "-c", "--no-compat", "--no-uvloop", "--version", "--info"):
         assert word in process.stdout
 
 
 @pytest.mark.parametrize("args", [(), ("--no-such-option",), ("-m",), ("-c",)], ids=" ".join)
 def test_wrong_usage(main, args):
-    process = main(*args)
+    process = main(*args, stdin=subprocess.DEVNULL)
     assert process.returncode == 2
     assert "usage" in process.stderr.lower()
     assert "Traceback" not in process.stderr
+
+
+@pytest.mark.parametrize("option", ["-u", "-O", "-Xdev", "-X", "-W", "-Werror"])
+def test_options_of_python_are_told_where_to_go(main, option):
+    process = main(option, "program.py")
+    assert process.returncode == 2
+    assert "unknown option: %s; " % option in process.stderr
+    assert "python %s -m cloop" % option in process.stderr.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    "variable, part, line",
+    [
+        (None, "tasks", "native"),
+        (None, "streams", "native"),
+        (None, "TLS", "native, OpenSSL"),
+        (None, "writes", "held where that has paid"),
+        ("CLOOP_TASKS=stock", "tasks", "asyncio's, by CLOOP_TASKS=stock"),
+        ("CLOOP_STREAMS=stock", "streams", "asyncio's, by CLOOP_STREAMS=stock"),
+        ("CLOOP_TLS=stock", "TLS", "asyncio's, by CLOOP_TLS=stock"),
+        ("CLOOP_TLS=memorybio", "TLS", "native, by MemoryBIO"),
+        ("CLOOP_GATHER=0", "writes", "each is sent at once, by CLOOP_GATHER=0"),
+    ],
+)
+def test_info_says_what_is_native_and_why_something_is_not(main, monkeypatch, variable, part, line):
+    for name in "CLOOP_TASKS", "CLOOP_STREAMS", "CLOOP_TLS", "CLOOP_GATHER":
+        monkeypatch.delenv(name, raising=False)
+    if variable is not None:
+        monkeypatch.setenv(*variable.split("="))
+    (found,) = [each for each in main("--info").stdout.splitlines() if each.startswith(part + " ")]
+    assert found.split(None, 1)[1].startswith(line)

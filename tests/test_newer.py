@@ -184,7 +184,8 @@ def test_signatures_have_them(loop):
 
     assert "cleanup_socket" in names("create_unix_server")
     assert "reuse_address" in names("create_datagram_endpoint")
-    assert "timeout" in names("shutdown_default_executor")
+    timeout = names("shutdown_default_executor")["timeout"]
+    assert timeout.kind is timeout.POSITIONAL_OR_KEYWORD and timeout.default is None
     for method in (
         "connect_accepted_socket",
         "create_connection",

@@ -990,13 +990,18 @@ static PyMethodDef Task_methods[] = {
 static PyGetSetDef Task_getset[] = {
     {"_callbacks", cl_future_callbacks, NULL, NULL, NULL}, {NULL}};
 
+#if CL_HAS_EAGER_TASKS
+#define TASK_OPTIONS ", context=None, eager_start=False"
+#elif CL_HAS_TASK_CONTEXT
+#define TASK_OPTIONS ", context=None"
+#else
+#define TASK_OPTIONS ""
+#endif
 PyDoc_STRVAR(
     Task_doc,
-    "Task(coro, *, loop=None, name=None)\n--\n\n"
+    "Task(coro, *, loop=None, name=None" TASK_OPTIONS ")\n--\n\n"
     "asyncio.Task, faster on a loop of cloop; what loop.create_task() "
-    "returns.\n\n"
-    "context= (3.11) and eager_start= (3.12) as asyncio's of this "
-    "Python.");
+    "returns.");
 
 static PyType_Slot Task_slots[] = {{Py_tp_doc, (void *)Task_doc},
                                    {Py_tp_new, Task_new},

@@ -113,6 +113,11 @@ def free_port():
         return probe.getsockname()[1]
 
 
+@pytest.fixture(name="free_port")
+def one_free_port():
+    return free_port()
+
+
 def can_connect(path):
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(path) == 0

