@@ -8,6 +8,7 @@
 #   make nightly    everything on everything; .ci/run is what a change must pass
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
 #   make programs | bench [B=glob] [ARGS=...]   make lint | fmt | clean | help
+#   make bench-instr instructions and system calls per operation, by valgrind
 #   make cross      compile csrc for other C libraries and machines
 #
 # PY=python3.13 chooses the interpreter; each has a virtual environment of its own.
@@ -30,7 +31,7 @@ LIBRARIES := aiohttp aiosmtpd anyio asyncpg gunicorn httptools httpx nest_asynci
 # For two of the programs, one of which needs it below 3.10: apart from what `make ecosystem` installs.
 AIOHTTP := build/aiohttp-$(notdir $(VENV))
 
-.PHONY: build run test suite test-c debug asan stress bench conformance uvloop-suite ecosystem programs lint fmt matrix nightly help clean
+.PHONY: build run test suite test-c debug asan stress bench bench-instr conformance uvloop-suite ecosystem programs lint fmt matrix nightly help clean
 .DEFAULT_GOAL := build
 
 help: # the comment at the head of this file
@@ -156,6 +157,10 @@ endif
 
 bench: $(VENV)/.bench build
 	$(PYTHON) -m benchmarks --only '$(B)' $(ARGS)
+
+# Built apart from the checkout, in a way of its own.
+bench-instr: $(VENV)/.bench
+	$(PYTHON) -m benchmarks.instr --only '$(B)' $(ARGS)
 
 # Everything on everything; what a change must pass is .ci/run without it.
 nightly:
