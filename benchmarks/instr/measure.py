@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -23,7 +25,7 @@ VALGRIND = [
     "--quiet",
     "--tool=callgrind",
     "--instr-atstart=no",  # stage.c turns it on
-    "--collect-systime=yes",  # and with it counts system calls
+    "--trace-syscalls=yes",
     "--dump-line=no",
 ]
 
@@ -163,18 +165,27 @@ def _count(stage: Path, subject: Subject, names: List[str], out: Path) -> Dict[s
         "PYTHONHASHSEED": "0",
         "PYTHONPATH": os.pathsep.join(str(path) for path in (subject.path, ROOT) if path),
         "LD_PRELOAD": str(stage),
+        # valgrind counts each byte that this instruction moves.
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-ERMS,-FSRM",
     }
     program = [subject.python, str(HERE / "counted.py"), subject.loop, str(out)]
     # Compile what is imported: else the first time has another heap than the others.
     subprocess.run(program, env=env, check=True)
-    command = [*VALGRIND, "--callgrind-out-file={}/dump.%p".format(out), *program, *names]
-    log = out / "log"
-    with open(str(log), "wb") as stderr:
+    command = [
+        *VALGRIND,
+        "--callgrind-out-file={}/dump.%p".format(out),
+        "--log-file={}/trace".format(out),
+        *program,
+        *names,
+    ]
+    with open(str(out / "log"), "wb") as log:
         try:
-            subprocess.run(command, env=env, cwd=str(out), stdout=stderr, stderr=stderr, timeout=SECONDS)
+            subprocess.run(command, env=env, cwd=str(out), stdout=log, stderr=log, timeout=SECONDS)
         except subprocess.TimeoutExpired:
             print("stopped after {} s: {}".format(SECONDS, " ".join(names)), file=sys.stderr)
-    said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    said = [line for line in (out / "log").read_text(errors="replace").splitlines() if line.strip()]
+    trace = (out / "trace").read_text(errors="replace").splitlines() if (out / "trace").exists() else []
+    syscalls = _syscalls(trace)
     outcomes = {}
     for name in names:
         report = out / (name + ".json")
@@ -185,32 +196,36 @@ def _count(stage: Path, subject: Subject, names: List[str], out: Path) -> Dict[s
         if "skipped" in about:
             outcomes[name] = Outcome(None, about["skipped"])
         else:
-            outcomes[name] = Outcome(_figure(out, about["pid"], about["operations"]))
+            outcomes[name] = Outcome(_figure(out, about["pid"], about["operations"], syscalls[about["pid"]]))
     return outcomes
 
 
-def _figure(out: Path, pid: int, operations: int) -> Figure:
+def _figure(out: Path, pid: int, operations: int, syscalls: List[int]) -> Figure:
     """Of the dumps of a process, which are in pairs: of so many operations, and of twice as many."""
     dumps = sorted(out.glob("dump.{}.*".format(pid)), key=lambda path: int(path.suffix[1:]))
-    costs = [_costs(path.read_text(errors="replace").splitlines()) for path in dumps]
+    costs = [
+        (*_instructions(path.read_text(errors="replace").splitlines()), calls) for path, calls in zip(dumps, syscalls)
+    ]
     samples = [
         [(more - less) / operations for less, more in zip(once, twice)] for once, twice in zip(costs[::2], costs[1::2])
     ]
-    instructions, own, syscalls = map(statistics.median, zip(*samples))
+    instructions, own, calls = map(statistics.median, zip(*samples))
     of_each = [sample[0] for sample in samples]
-    return Figure(instructions, own, syscalls, (max(of_each) - min(of_each)) / instructions)
+    return Figure(instructions, own, calls, (max(of_each) - min(of_each)) / instructions)
 
 
-def _costs(lines: Iterable[str]) -> Tuple[int, int, int]:
-    """The instructions, those of cloop's extension, and the system calls in a dump."""
+_POSITIONS = tuple("0123456789+-*")
+
+
+def _instructions(lines: Iterable[str]) -> Tuple[int, int]:
+    """All of a dump, and those in cloop's extension."""
     names: Dict[str, str] = {}
-    total = syscalls = own = 0
+    total = own = 0
     in_own = is_call = False
     for line in lines:
-        if line[:1].isdigit() or line[:1] in "+-*":
+        if line.startswith(_POSITIONS):
             if in_own and not is_call:
-                fields = line.split()
-                own += int(fields[1]) if len(fields) > 1 else 0
+                own += int((line.split() + ["0"])[1])  # a line without a cost is short
             is_call = False
         elif line.startswith("calls="):
             is_call = True  # the next line has what was called in it
@@ -221,5 +236,31 @@ def _costs(lines: Iterable[str]) -> Tuple[int, int, int]:
             if line.startswith("ob="):
                 in_own = "/_cloop." in names[key]
         elif line.startswith("totals:"):
-            total, syscalls = (int(field) for field in (line.split() + ["0"])[1:3])
-    return total, own, syscalls
+            total = int(line.split()[1])
+    return total, own
+
+
+# The beginning of a system call. Looking at the clock is none outside valgrind.
+_SYSCALL = re.compile(r"SYSCALL\[(\d+),\d+\]\(\d+\) (?!\.\.\. |sys_clock_gettime|sys_gettimeofday|sys_time )(.*)")
+#: As in stage.c.
+_BEGIN, _END, _ASIDE, _BACK = ("sys_getpgid ( {} )".format(1000000001 + number) for number in range(4))
+
+
+def _syscalls(lines: Iterable[str]) -> Dict[int, List[int]]:
+    """How many each process made between its marks, which stage.c sets."""
+    counts: Dict[int, List[int]] = collections.defaultdict(list)
+    counting: Dict[int, bool] = {}
+    for line in lines:
+        found = _SYSCALL.match(line)
+        if found is None:
+            continue
+        pid, call = int(found.group(1)), found.group(2)
+        if call.startswith((_BEGIN, _BACK)):
+            counting[pid] = True
+            if call.startswith(_BEGIN):
+                counts[pid].append(0)
+        elif call.startswith((_END, _ASIDE)):
+            counting[pid] = False
+        elif counting.get(pid):
+            counts[pid][-1] += 1
+    return counts

@@ -4,8 +4,10 @@
  * finds nothing: then its partner, a program of ../load, has its turn, and if
  * still nothing is there to be found, the clock jumps to the end of the poll's
  * timeout. Between the polls each look at the clock takes 20 ns. So a run is
- * the same each time, at any speed. Nothing of this is counted, but for one
- * system call for each poll, the one that the loop made. */
+ * the same each time, at any speed. None of this is counted.
+ *
+ * Its marks are calls of getpgid() with a number that no process has; they, and
+ * the system calls between them, can be read in what valgrind traces. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
@@ -35,6 +37,13 @@
  * does by its own clock, such as a delayed acknowledgement, comes sooner. */
 #define IDLE_TURNS_MAX 5000
 
+enum mark {
+    MARK_BEGIN = 1000000001, /* from here on system calls are counted */
+    MARK_END,
+    MARK_ASIDE, /* those until MARK_BACK are the stage's own */
+    MARK_BACK
+};
+
 static int partner = -1;
 static int counting;
 static int clock_is_ours;
@@ -47,6 +56,12 @@ real_ns(clockid_t id)
     struct timespec ts;
     syscall(SYS_clock_gettime, id, &ts);
     return (int64_t)ts.tv_sec * NS_PER_S + ts.tv_nsec;
+}
+
+static void
+mark(enum mark what)
+{
+    (void)getpgid((pid_t)what);
 }
 
 static _Noreturn void
@@ -98,6 +113,7 @@ stage_begin(void)
         CALLGRIND_START_INSTRUMENTATION;
     }
     counting = 1;
+    mark(MARK_BEGIN);
     CALLGRIND_ZERO_STATS;
 }
 
@@ -105,6 +121,7 @@ void
 stage_end(const char *name)
 {
     CALLGRIND_DUMP_STATS_AT(name);
+    mark(MARK_END);
 }
 
 /* --------------------------------------------------------------------- clock */
@@ -177,9 +194,11 @@ before_poll(int fd, int64_t timeout_ns)
     }
     if (counting) {
         CALLGRIND_TOGGLE_COLLECT;
+        mark(MARK_ASIDE);
     }
     timeout_ns = settle(fd, timeout_ns);
     if (counting) {
+        mark(MARK_BACK);
         CALLGRIND_TOGGLE_COLLECT;
     }
     return timeout_ns;
