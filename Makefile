@@ -8,6 +8,7 @@
 #   make nightly    everything on everything; .ci/run is what a change must pass
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
 #   make programs | bench [B=glob] [ARGS=...]   make lint | fmt | clean | help
+#   make bench-instr instructions and system calls per operation, by valgrind
 #   make cross      compile csrc for other C libraries and machines
 #   make wheels | release  packages, and the checklist before they are published
 #   make docs       these pages in HTML, by Sphinx; what they show is run
@@ -33,7 +34,7 @@ LIBRARIES := aiohttp aiosmtpd anyio asyncpg granian gunicorn httptools httpx hyp
 # For two of the programs, one of which needs it below 3.10: apart from what `make ecosystem` installs.
 AIOHTTP := build/aiohttp-$(notdir $(VENV))
 
-.PHONY: build run test suite test-c debug asan stress bench conformance uvloop-suite ecosystem programs lint fmt matrix nightly help clean
+.PHONY: build run test suite test-c debug asan stress bench bench-instr conformance uvloop-suite ecosystem programs lint fmt matrix nightly help clean
 .DEFAULT_GOAL := build
 
 help: # the comment at the head of this file
@@ -163,6 +164,10 @@ endif
 
 bench: $(VENV)/.bench build
 	$(PYTHON) -m benchmarks --only '$(B)' $(ARGS)
+
+# Built apart from the checkout, in a way of its own.
+bench-instr: $(VENV)/.bench
+	$(PYTHON) -m benchmarks.instr --only '$(B)' $(ARGS)
 
 # Everything on everything; what a change must pass is .ci/run without it.
 nightly:

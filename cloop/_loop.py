@@ -1,6 +1,7 @@
 """The event loop class: the scheduler in C, the rest of asyncio's contract around it."""
 
 import asyncio
+import atexit
 import contextvars
 import inspect
 import os
@@ -12,7 +13,7 @@ from asyncio import base_events, coroutines, protocols, sslproto
 from asyncio.log import logger
 
 from . import _process, _settings, _tls
-from ._cloop import LoopCore, SocketTransport, look_like, sockets_are_stock, wakeup_fd
+from ._cloop import LoopCore, SocketTransport, _at_exit, look_like, sockets_are_stock, wakeup_fd
 from ._executor import wrap_executor_future
 from ._newer import NewerKeywords, like_asyncios, take_shutdown_timeout
 from ._selector import Reached
@@ -513,11 +514,12 @@ def new_event_loop():
     return Loop()
 
 
-def _flush_before_fork():
+def _before_fork():
     """What the callback in progress has written and holds is sent, by the parent alone."""
     loop = asyncio._get_running_loop()
     if isinstance(loop, LoopCore):
-        loop._flush()
+        loop._before_fork()
 
 
-os.register_at_fork(before=_flush_before_fork)
+os.register_at_fork(before=_before_fork)
+atexit.register(_at_exit)

@@ -153,21 +153,24 @@ Loop_new_tls(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
     return (PyObject *)cl_tls_new(&made);
 }
 
-PyDoc_STRVAR(Loop_flush_doc,
-             "_flush($self, /)\n--\n\n"
+PyDoc_STRVAR(Loop_before_fork_doc,
+             "_before_fork($self, /)\n--\n\n"
              "Send what the callback in progress has written and the loop "
-             "holds.");
+             "holds, and end the\n"
+             "thread that would.");
 
 static PyObject *
-Loop_flush(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+Loop_before_fork(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
     if (cl_gather_flush(loop) < 0)
         return NULL;
+    cl_gather_stop_timer(loop);
     Py_RETURN_NONE;
 }
 
 static PyMethodDef methods[] = {
-    {"_flush", (PyCFunction)Loop_flush, METH_NOARGS, Loop_flush_doc},
+    {"_before_fork", (PyCFunction)Loop_before_fork, METH_NOARGS,
+     Loop_before_fork_doc},
     {"_new_stream", CL_FAST(Loop_new_stream), METH_FASTCALL,
      Loop_new_stream_doc},
     {"_new_datagram", CL_FAST(Loop_new_datagram), METH_FASTCALL,

@@ -1,12 +1,13 @@
 /* loop_run.c - LoopCore's running and closing. */
 #include "loop_type.h"
 
+#include "core/args.h"
 #include "core/errors.h"
 #include "core/fork.h"
 #include "core/lent.h"
 #include "core/loop.h"
 #include "core/signals.h"
-#include "core/args.h"
+#include "net/gather.h"
 
 /* -------------------------------------------------------------------- running */
 
@@ -381,6 +382,7 @@ Loop_close_core(LoopObject *loop, PyObject *keep_sigsock)
         return NULL;
     }
     loop->l_closed = true;
+    cl_gather_stop_timer(loop);
     cl_loop_close(loop, keep_sigsock == Py_True);
     Py_RETURN_NONE;
 }

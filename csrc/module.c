@@ -211,6 +211,28 @@ module_set_gather(PyObject *module, PyObject *choice)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(module_at_exit_doc,
+             "_at_exit()\n--\n\n"
+             "Hold no write from now on, and end the threads of those loops "
+             "that did.");
+
+static PyObject *
+module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    cl_state *st = state_of(module);
+    st->gathers = CL_GATHER_NEVER;
+    for (LoopObject *loop = st->loops; loop != NULL;) {
+        if (loop->l_net != NULL && loop->l_net->n_gather.g_timer != NULL) {
+            cl_gather_stop_timer(loop);
+            loop = st->loops; /* others have run */
+        }
+        else {
+            loop = loop->l_next_open;
+        }
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *
 module_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
@@ -273,6 +295,7 @@ static PyMethodDef module_methods[] = {
     {"adopt_reader", module_adopt_reader, METH_O, adopt_reader_doc},
     {"use_own_tasks", module_use_own_tasks, METH_VARARGS, use_own_tasks_doc},
     {"_after_fork_in_child", module_after_fork, METH_NOARGS, NULL},
+    {"_at_exit", module_at_exit, METH_NOARGS, module_at_exit_doc},
     {"_set_gather", module_set_gather, METH_O, module_set_gather_doc},
     {NULL}};
 

@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from benchmarks.registry import Skip
 
@@ -25,6 +25,9 @@ BUILD = SOURCES.parent.parent / "build" / "benchmarks"
 CC = ["cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra"]
 #: Follows the sources, so that the linker knows what it is to look for.
 WITH_TLS = ["-DTLS", "-lssl", "-lcrypto"]
+
+#: Set by benchmarks.instr: is given the descriptor of the turns that a child takes; turns.h.
+take_turns: Optional[Callable[[int], None]] = None
 
 
 def program(name: str, tls: bool = False) -> str:
@@ -68,6 +71,8 @@ def certificate(kind: str) -> Iterator[Optional[str]]:
 def pin() -> Tuple[int, int]:
     """Keep this process on the core of what is measured; that one and the load's."""
     cores = sorted(os.sched_getaffinity(0))
+    if take_turns is not None:  # nothing is timed, and others count at the same time
+        return cores[0], cores[-1]
     os.sched_setaffinity(0, cores[:1])
     return cores[0], cores[-1]
 
@@ -75,13 +80,21 @@ def pin() -> Tuple[int, int]:
 @contextlib.contextmanager
 def _running(command: List[str], core: int, **options: Any) -> Iterator[Tuple[subprocess.Popen, socket.socket]]:
     """A child on that core, and our end of what is its standard input and output."""
-    ours, theirs = socket.socketpair()
-    with ours:
-        with theirs:
-            child = subprocess.Popen(command, stdin=theirs, stdout=theirs, **options)
+    with contextlib.ExitStack() as stack:
+        ours, theirs = map(stack.enter_context, socket.socketpair())
+        if take_turns is not None:
+            turn, their_turn = map(stack.enter_context, socket.socketpair())
+            take_turns(turn.fileno())
+            options["env"] = {**os.environ, "LOAD_TURNS": str(their_turn.fileno())}
+            options["pass_fds"] = [*options.get("pass_fds", ()), their_turn.fileno()]
+        child = subprocess.Popen(command, stdin=theirs, stdout=theirs, **options)
+        theirs.close()
+        if take_turns is not None:
+            their_turn.close()
         with child:
             try:
-                os.sched_setaffinity(child.pid, [core])
+                if take_turns is None:
+                    os.sched_setaffinity(child.pid, [core])
                 yield child, ours
             finally:
                 # It ends by itself at the end of its input, but not while it waits
@@ -163,6 +176,9 @@ def listener(kind: str) -> Iterator[socket.socket]:
         elif kind in ("tcp", "tls"):
             # Without the protocol's number, asyncio leaves TCP_NODELAY off.
             sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP))
+            if take_turns is not None:  # as turns_fix_buffers(); accepted sockets inherit it
+                for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                    sock.setsockopt(socket.SOL_SOCKET, option, 200_000)
             sock.bind(("127.0.0.1", 0))
         else:
             sock = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))

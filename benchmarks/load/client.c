@@ -24,6 +24,7 @@
 #include "common.h"
 #include "stream.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/un.h>
 #include <time.h>
@@ -130,6 +131,7 @@ open_connection(stream *s)
         set_nodelay(fd);
         set_reset_on_close(fd);
     }
+    turns_fix_buffers(fd);
     connect_to_server(fd);
     stream_open(s, fd);
     (void)stream_shake(s, 0);
@@ -214,10 +216,7 @@ exchange(connection *first, int among, long count)
         start_exchange(&first[i]);
     }
     while (done < count) {
-        int n = epoll_wait(epoll, events, 256, -1);
-        if (n < 0) {
-            die("epoll_wait");
-        }
+        int n = turns_epoll_wait(epoll, events, 256);
         for (int i = 0; i < n; i++) {
             connection *c = events[i].data.ptr;
             if (events[i].events & EPOLLOUT) {
@@ -349,6 +348,9 @@ run_send(long count)
     announce(&connections[0].stream, count);
     for (long i = 0; i < count; i++) {
         stream_send_all(&connections[0].stream, buffer, CHUNK);
+        if (turns_taken()) {
+            turns_yield();
+        }
     }
     receive_all(&connections[0].stream, 1);
 }
@@ -428,10 +430,7 @@ run_storm(long count)
         start_visit(&connections[i]);
     }
     while (done < count) {
-        int n = epoll_wait(epoll, events, 256, -1);
-        if (n < 0) {
-            die("epoll_wait");
-        }
+        int n = turns_epoll_wait(epoll, events, 256);
         for (int i = 0; i < n; i++) {
             go_on_with_visit(events[i].data.ptr);
         }
@@ -450,6 +449,16 @@ on_alarm(int signum)
     _exit(1);
 }
 
+static int
+next_command(char *line, int room)
+{
+    struct pollfd input = {.fd = 0, .events = POLLIN};
+    while (turns_taken() && poll(&input, 1, 0) == 0) {
+        turns_yield();
+    }
+    return fgets(line, room, stdin) != NULL;
+}
+
 static void
 serve_commands(void (*run)(long))
 {
@@ -460,7 +469,7 @@ serve_commands(void (*run)(long))
     fflush(stdout);
     /* Whoever waits for a command ends with its parent, which holds the input. */
     alarm(0);
-    while (fgets(line, sizeof line, stdin) != NULL) {
+    while (next_command(line, sizeof line)) {
         long count = number(line, 1, 1000000000);
         alarm(LIMIT_SECONDS);
         clock_gettime(CLOCK_MONOTONIC, &start);
@@ -490,6 +499,7 @@ main(int argc, char **argv)
         die("out of resources");
     }
     raise_descriptor_limit();
+    turns_setup();
     stream_setup(NULL);
     signal(SIGALRM, on_alarm);
     alarm(LIMIT_SECONDS);

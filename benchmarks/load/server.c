@@ -178,15 +178,13 @@ main(int argc, char **argv)
         die("epoll_create1");
     }
     raise_descriptor_limit();
+    turns_setup();
     stream_setup(argv[3]);
     watch(epoll, EPOLL_CTL_ADD, listener, EPOLLIN, &on_listener);
     watch(epoll, EPOLL_CTL_ADD, 0, EPOLLIN, &on_input);
 
     for (;;) {
-        int n = epoll_wait(epoll, events, 256, -1);
-        if (n < 0) {
-            die("epoll_wait");
-        }
+        int n = turns_epoll_wait(epoll, events, 256);
         for (int i = 0; i < n; i++) {
             connection *c = events[i].data.ptr;
             if (c == &on_input) {

@@ -7,6 +7,7 @@
 #define BENCHMARKS_LOAD_STREAM_H
 
 #include "common.h"
+#include "turns.h"
 
 #ifndef TLS
 
@@ -41,7 +42,12 @@ stream_shake(stream *s, int flags)
 static inline ssize_t
 stream_recv(stream *s, char *into, size_t room, int flags)
 {
-    return recv(s->fd, into, room, flags);
+    ssize_t size;
+    do {
+        size = recv(s->fd, into, room, turns_flags(flags));
+    } while (size < 0 && turns_again(flags));
+    turns_acknowledge(s->fd);
+    return size;
 }
 
 /* Whether something is received, but not read, that epoll does not know of. */
@@ -55,7 +61,11 @@ stream_pending(stream *s)
 static inline ssize_t
 stream_send(stream *s, const char *data, size_t size, int flags)
 {
-    return send(s->fd, data, size, flags | MSG_NOSIGNAL);
+    ssize_t sent;
+    do {
+        sent = send(s->fd, data, size, turns_flags(flags) | MSG_NOSIGNAL);
+    } while (sent < 0 && turns_again(flags));
+    return sent;
 }
 
 /* Whether something was taken, but not sent; the next stream_send sends it. */
@@ -186,6 +196,10 @@ stream_await(stream *s, short events, int flags)
     if (errno != EAGAIN || (flags & MSG_DONTWAIT)) {
         return 0;
     }
+    if (turns_taken()) {
+        turns_yield();
+        return 1;
+    }
     struct pollfd one = {.fd = s->fd, .events = events};
     return poll(&one, 1, -1) == 1;
 }
@@ -212,6 +226,7 @@ stream_recv(stream *s, char *into, size_t room, int flags)
     for (;;) {
         if (SSL_read_ex(s->ssl, into + size, room - size, &more)) {
             size += more;
+            turns_acknowledge(s->fd);
             if (size == room || !SSL_has_pending(s->ssl)) {
                 return (ssize_t)size;
             }

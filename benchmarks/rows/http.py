@@ -10,6 +10,23 @@ BODY = b"Hello, world!"
 RESPONSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\n" + BODY
 
 
+class Raw(asyncio.Protocol):
+    """Takes each piece for a request, as the floor does."""
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        if data.endswith(b"\r\n\r\n"):
+            self.transport.write(RESPONSE)
+
+
+@served("http", CONNECTIONS, floor="http")
+async def http_raw(loop, sock):
+    """One request that nothing parses, answered by a Protocol; 100 connections."""
+    return await loop.create_server(Raw, sock=sock)
+
+
 @served("http", CONNECTIONS, floor="http", reach=1.1)
 async def http_protocol(loop, sock):
     """One request parsed by httptools, and answered by a Protocol; 100 connections."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import tempfile
 
 from benchmarks import load
 from benchmarks.registry import benchmark
@@ -50,6 +51,12 @@ class SmallReplies(asyncio.Protocol):
             write(message)
 
 
+class SmallRepliesAtOnce(SmallReplies):
+    def data_received(self, data):
+        count, self.rest = divmod(self.rest + len(data), REPLY)
+        self.transport.writelines([self.message] * count)
+
+
 class BulkSend(asyncio.Protocol):
     piece = b"x" * PIECE
 
@@ -91,6 +98,22 @@ class BulkReceive(asyncio.Protocol):
         self.left -= len(data)
         if not self.left:
             self.transport.write(b".")
+
+
+class SendFile(asyncio.Protocol):
+    def __init__(self, file):
+        self.file = file
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.loop = asyncio.get_running_loop()
+
+    def data_received(self, data):
+        self.task = self.loop.create_task(self.send(int.from_bytes(data, "little") // CHUNK))
+
+    async def send(self, count):
+        for _ in range(count):
+            await self.loop.sendfile(self.transport, self.file, 0, CHUNK, fallback=False)
 
 
 class EchoDatagrams(asyncio.DatagramProtocol):
@@ -137,6 +160,12 @@ async def small_replies(loop, sock):
     return await loop.create_server(SmallReplies, sock=sock)
 
 
+@served(*exchange(20, REPLY, DEPTH), floor="echo", batch=DEPTH)
+async def writelines(loop, sock):
+    """One of 50 messages of 64 bytes that one writelines() is given, and that answer one segment; 20 connections."""
+    return await loop.create_server(SmallRepliesAtOnce, sock=sock)
+
+
 @served("receive", floor="send", reach=3.5)
 async def bulk_send(loop, sock):
     """64 KiB sent in writes of 4 KiB, 16 of them per callback, with flow control."""
@@ -147,6 +176,15 @@ async def bulk_send(loop, sock):
 async def bulk_recv(loop, sock):
     """64 KiB received by a Protocol that counts them."""
     return await loop.create_server(BulkReceive, sock=sock)
+
+
+@served("receive", floor="send")
+async def sendfile(loop, sock):
+    """64 KiB of a file, sent by one loop.sendfile()."""
+    file = tempfile.TemporaryFile()
+    file.write(bytes(CHUNK))
+    file.flush()
+    return await loop.create_server(lambda: SendFile(file), sock=sock)
 
 
 def start_stream_server(sock, receive, ssl=None):

@@ -94,3 +94,24 @@ async def pipe_bulk(loop, n, ends):
     if not writer.paused:
         writer.write()
     await reader.done
+
+
+@contextlib.contextmanager
+def cat(loop):
+    pipe = asyncio.subprocess.PIPE
+    process = loop.run_until_complete(asyncio.create_subprocess_exec("/bin/cat", stdin=pipe, stdout=pipe))
+    try:
+        yield process
+    finally:
+        process.stdin.close()
+        loop.run_until_complete(process.wait())
+
+
+@benchmark(fixture=cat)
+async def child_echo(loop, n, process):
+    """1 KiB written to the input of cat, and read from its output."""
+    message = bytes(1024)
+    for _ in range(n):
+        process.stdin.write(message)
+        await process.stdin.drain()
+        await process.stdout.readexactly(len(message))

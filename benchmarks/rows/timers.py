@@ -5,6 +5,7 @@ import asyncio
 from benchmarks.registry import benchmark
 
 TIMERS = 100_000
+FEW = 1000
 
 
 def nothing():
@@ -39,6 +40,26 @@ async def timers_fire(loop, n):
         for i in range(TIMERS):
             # 7919 is prime: deadlines come in no order, the same in each run.
             call_later(0.001 + i * 7919 % 4000 * 1e-6, fire)
+        await done
+
+
+@benchmark(batch=FEW)
+async def timers_fire_1000(loop, n):
+    """One timer made and fired, of 1000 that are due by the time the last is made."""
+    call_at = loop.call_at
+    for _ in range(n // FEW):
+        done = loop.create_future()
+        left = FEW
+
+        def fire(done=done):
+            nonlocal left
+            left -= 1
+            if not left:
+                done.set_result(None)
+
+        now = loop.time()
+        for i in range(FEW):
+            call_at(now + i * 7919 % FEW * 1e-9, fire)
         await done
 
 

@@ -707,7 +707,7 @@ cl_loop_turn(LoopObject *loop)
         result = cl_loop_drain_inbox(loop);
     loop->l_mark_ticks = cl_ticks();
     if (result == 0 &&
-        (cl_ring_count(&loop->l_ready) == 0 || loop->l_stopping ||
+        (cl_ring_count(&loop->l_ready) == 0 ||
          !cl_ticks_within(loop->l_polled_ticks, loop->l_mark_ticks,
                           loop->l_skip_ticks))) {
         result = poll(loop);

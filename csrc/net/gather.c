@@ -1,6 +1,7 @@
 /* gather.c - see gather.h. */
 #include "net/gather.h"
 
+#include "net/hold_timer.h"
 #include "net/transport.h"
 
 /* Good callbacks before writes are held: one may be chance. */
@@ -182,16 +183,32 @@ has_learnt(const LoopObject *loop, const cl_habit *habit)
            loop->l_st->gathers == CL_GATHER_ALWAYS;
 }
 
+/* Whether what is held would be sent although the callback blocks. A child of a fork has
+ * no such thread. */
+static bool
+is_timed(LoopObject *loop, cl_gather *gather)
+{
+    if (loop->l_st->gathers == CL_GATHER_ALWAYS)
+        return true;
+    if (gather->g_timer == NULL && !gather->g_untimed) {
+        gather->g_timer = cl_hold_timer_start(loop);
+        gather->g_untimed = gather->g_timer == NULL;
+    }
+    return gather->g_timer != NULL &&
+           gather->g_timer->ht_pid == loop->l_st->pid;
+}
+
 /* Whether the bytes fit behind those that are held; then they are. */
 static bool
-keep(cl_gather *gather, const cl_gather_write *write, uint64_t now)
+keep(LoopObject *loop, const cl_gather_write *write, uint64_t now)
 {
+    cl_gather *gather = gather_of(loop);
     cl_held *held = &gather->g_held;
     bool is_first = !holds(gather);
     size_t room = is_first ? write->limit : gather->g_room;
     if (room > CL_GATHER_MAX)
         room = CL_GATHER_MAX;
-    if (write->size > room ||
+    if (write->size > room || (is_first && !is_timed(loop, gather)) ||
         (held->rest == NULL &&
          (held->rest = PyMem_RawMalloc(CL_GATHER_MAX)) == NULL))
         return false;
@@ -205,8 +222,11 @@ keep(cl_gather *gather, const cl_gather_write *write, uint64_t now)
     else {
         return false;
     }
-    if (is_first)
+    if (is_first) {
         gather->g_held_since = now;
+        if (gather->g_timer != NULL)
+            cl_hold_timer_begin(gather->g_timer);
+    }
     gather->g_room = room - write->size;
     return true;
 }
@@ -243,7 +263,27 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
             gather->g_may_hold = false;
     }
     loop->l_afterwards = callback_ended; /* a fork has its child forget it */
-    return gather->g_may_hold && keep(gather, write, now);
+    return gather->g_may_hold && keep(loop, write, now);
+}
+
+static void
+forget_held(cl_gather *gather)
+{
+    gather->g_held.first = NULL;
+    gather->g_held.rest_size = 0;
+    gather->g_room = 0;
+    if (gather->g_timer != NULL)
+        cl_hold_timer_end(gather->g_timer);
+}
+
+void
+cl_gather_stop_timer(LoopObject *loop)
+{
+    if (loop->l_net == NULL)
+        return;
+    cl_hold_timer *timer = gather_of(loop)->g_timer;
+    gather_of(loop)->g_timer = NULL;
+    cl_hold_timer_stop(timer);
 }
 
 void
@@ -261,8 +301,8 @@ cl_gather_take(LoopObject *loop, PyObject *owner, cl_held *held)
         punish(gather->g_habit);
     }
     *held = gather->g_held;
-    gather->g_held = (cl_held){NULL};
-    gather->g_room = 0;
+    forget_held(gather);
+    gather->g_held.rest = NULL;
 }
 
 void
@@ -283,9 +323,7 @@ cl_gather_drop(LoopObject *loop, PyObject *owner)
         return;
     cl_gather *gather = gather_of(loop);
     PyObject *first = gather->g_held.first;
-    gather->g_held.first = NULL;
-    gather->g_held.rest_size = 0;
-    gather->g_room = 0;
+    forget_held(gather);
     gather->g_owner = NULL;
     Py_XDECREF(first);
     Py_DECREF(owner);

@@ -6,9 +6,10 @@
  * would have the bytes by then. So a transport sends every write at once until
  * several of its callbacks have written more than once and ended soon; a held
  * write that had to wait long ends that for many callbacks (docs/decisions/0007).
+ * If its callback does not return at all, a thread sends it (hold_timer.h).
  *
  * CLOOP_GATHER=0 turns holding off. CLOOP_GATHER=always holds whatever may be held,
- * and is for tests.
+ * for any time, and is for tests.
  *
  * One transport of a loop holds bytes at a time: a write to another sends them
  * first. What is held fits below the high-water mark and counts as sent: no
@@ -79,7 +80,9 @@ typedef struct {
     unsigned g_again;      /* writes after the first */
     bool g_may_hold;
     bool g_late;
+    bool g_untimed; /* there can't be a timer: nothing is held */
     cl_held g_held;
+    struct cl_hold_timer *g_timer; /* hold_timer.h; NULL until it is needed */
 } cl_gather;
 
 /* One write as the transport sees it. */
@@ -128,6 +131,9 @@ int cl_gather_make_way(LoopObject *loop, PyObject *owner);
 
 /* Sends what is held, whoever holds it. Runs Python. 0/-1 */
 int cl_gather_flush(LoopObject *loop);
+
+/* Ends the thread that sends what is held for long, until something is held again. */
+void cl_gather_stop_timer(LoopObject *loop);
 
 /* Whether the transport holds something. */
 bool cl_gather_holds(const LoopObject *loop, PyObject *owner);

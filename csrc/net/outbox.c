@@ -2,6 +2,7 @@
 #include "net/outbox.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #include "core/errors.h"
 #include "net/extra.h"
@@ -10,6 +11,12 @@
 /* Chunks in one writev(); IOV_MAX is the limit of the kernel, but a socket's buffer is
  * full long before. */
 #define PARTS_MAX 64
+
+#ifdef MSG_NOSIGNAL
+#define SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
+#else
+#define SEND_FLAGS MSG_DONTWAIT
+#endif
 
 static inline TransportObject *
 base_of(StreamObject *self)
@@ -79,10 +86,30 @@ cl_outbox_gone(TransportObject *base)
 
 /* ------------------------------------------------------------------- sending */
 
+/* To a socket, or to a pipe, which as in asyncio is not tried again at once. */
+static ssize_t
+send_to(int fd, bool pipe, struct iovec *parts, int count)
+{
+    if (pipe)
+        return count == 1 ? write(fd, parts->iov_base, parts->iov_len)
+                          : writev(fd, parts, count);
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = (size_t)count};
+    ssize_t sent;
+    do {
+        sent = count == 1
+                   ? send(fd, parts->iov_base, parts->iov_len, SEND_FLAGS)
+                   : sendmsg(fd, &message, SEND_FLAGS);
+    } while (sent < 0 && errno == EINTR);
+    return sent;
+}
+
 /* One system call for all parts: bytes sent, or -errno; 0 if none can be now. */
 static ssize_t
 send_parts(StreamObject *self, struct iovec *parts, int count)
 {
+    int fd = cl_stream_fd(self);
+    if (fd < 0)
+        return fd;
 #ifdef CL_STRESS
     /* The kernel takes a part of what is large. */
     if (parts[0].iov_len > 1024) {
@@ -90,10 +117,11 @@ send_parts(StreamObject *self, struct iovec *parts, int count)
         parts[0].iov_len = parts[0].iov_len / 2;
     }
 #endif
-    ssize_t sent = cl_stream_ops_of(self)->send(self, parts, count);
-    if (sent >= 0)
-        cl_loop_poll_soon(self->s_base.t_loop);
-    return cl_stream_not_now(sent) ? 0 : sent;
+    ssize_t sent = send_to(fd, is_pipe(self), parts, count);
+    if (sent < 0)
+        return cl_stream_not_now(-errno) ? 0 : -errno;
+    cl_loop_poll_soon(self->s_base.t_loop);
+    return sent;
 }
 
 /* Queues what is left of a chunk after *sent bytes of all are gone. `object` is

@@ -36,8 +36,9 @@ base_of(PipeObject *self)
 /* The descriptor to use in the next system call, or -EBADF if the file object was
  * closed behind our back. */
 static int
-descriptor(PipeObject *self)
+descriptor(StreamObject *stream)
 {
+    PipeObject *self = (PipeObject *)stream;
     TransportObject *base = base_of(self);
     if ((base->t_flags & CL_T_GONE) || base->t_sock == NULL)
         return -EBADF;
@@ -74,27 +75,6 @@ log_closed_by_peer(TransportObject *self)
                ? cl_log(loop, loop->l_st->str_info, "%r was closed by peer",
                         (PyObject *)self, NULL, NULL)
                : 0;
-}
-
-static ssize_t
-receive(StreamObject *stream, char *into, size_t size)
-{
-    int fd = descriptor((PipeObject *)stream);
-    if (fd < 0)
-        return fd;
-    ssize_t got = read(fd, into, size);
-    return got < 0 ? -errno : got;
-}
-
-static ssize_t
-send_parts(StreamObject *stream, struct iovec *parts, int count)
-{
-    int fd = descriptor((PipeObject *)stream);
-    if (fd < 0)
-        return fd;
-    ssize_t written = count == 1 ? write(fd, parts->iov_base, parts->iov_len)
-                                 : writev(fd, parts, count);
-    return written < 0 ? -errno : written;
 }
 
 static int
@@ -235,7 +215,7 @@ static void
 closing(TransportObject *base)
 {
     PipeObject *self = (PipeObject *)base;
-    int fd = descriptor(self);
+    int fd = descriptor(&self->p_stream);
     if (fd < 0)
         return;
     /* The mode is that of the file, which a parent shares. */
@@ -261,7 +241,7 @@ closing(TransportObject *base)
                   .drop_buffer = cl_outbox_drop, \
                   .is_quiet = is_quiet, \
                   .closing = closing}, \
-    .receive = receive, .send = send_parts, .at_eof = at_eof, \
+    .descriptor = descriptor, .at_eof = at_eof, \
     .read_failed = "Fatal read error on pipe transport", \
     .write_failed = "Fatal write error on pipe transport", \
     .lost_write = \

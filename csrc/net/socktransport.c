@@ -13,49 +13,13 @@
 static const char *const data_argument[] = {"data"};
 static const char *const lines_argument[] = {"list_of_data"};
 
-#ifdef MSG_NOSIGNAL
-#define SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
-#else
-#define SEND_FLAGS MSG_DONTWAIT
-#endif
-
 static inline TransportObject *
 base_of(StreamObject *self)
 {
     return &self->s_base;
 }
 
-/* ------------------------------------------------------------ system calls and ends */
-
-static ssize_t
-receive(StreamObject *self, char *into, size_t size)
-{
-    int fd = cl_transport_fd(base_of(self));
-    if (fd < 0)
-        return fd;
-    ssize_t got = recv(fd, into, size, MSG_DONTWAIT);
-    return got < 0 ? -errno : got;
-}
-
-static ssize_t
-send_parts(StreamObject *self, struct iovec *parts, int count)
-{
-    int fd = cl_transport_fd(base_of(self));
-    ssize_t sent;
-    if (fd < 0)
-        return fd;
-    do {
-        if (count == 1) {
-            sent = send(fd, parts->iov_base, parts->iov_len, SEND_FLAGS);
-        }
-        else {
-            struct msghdr message = {.msg_iov = parts,
-                                     .msg_iovlen = (size_t)count};
-            sent = sendmsg(fd, &message, SEND_FLAGS);
-        }
-    } while (sent < 0 && errno == EINTR);
-    return sent < 0 ? -errno : sent;
-}
+/* ------------------------------------------------------------------------- the ends */
 
 static int
 at_eof(StreamObject *self)
@@ -109,8 +73,6 @@ static const cl_stream_ops socket_ops = {
                   .flush = cl_outbox_flush,
                   .drop_buffer = cl_outbox_drop,
                   .gone = cl_outbox_gone},
-    .receive = receive,
-    .send = send_parts,
     .at_eof = at_eof,
     .drained = drained,
     .read_failed = "Fatal read error on socket transport",

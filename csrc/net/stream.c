@@ -2,6 +2,7 @@
 #include "net/stream.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #include "core/errors.h"
 #include "streams/feed.h"
@@ -17,10 +18,17 @@ base_of(StreamObject *self)
     return &self->s_base;
 }
 
-static inline ssize_t
+/* One system call: bytes received, 0 if there will be no more, -errno. */
+static ssize_t
 receive(StreamObject *self, char *into, size_t size)
 {
-    return cl_stream_ops_of(self)->receive(self, into, size);
+    int fd = cl_stream_fd(self);
+    if (fd < 0)
+        return fd;
+    ssize_t got = self->s_base.t_flags & CL_T_PIPE
+                      ? read(fd, into, size)
+                      : recv(fd, into, size, MSG_DONTWAIT);
+    return got < 0 ? -errno : got;
 }
 
 /* What is received, as bytes; *got as of receive(). NULL with an exception only if

@@ -22,10 +22,8 @@ typedef struct StreamObject {
 /* What a kind of stream does in its own way. */
 typedef struct {
     cl_transport_ops transport; /* first */
-    /* One system call: how many bytes were received (0: there will be no more) or sent,
-     * or -errno. */
-    ssize_t (*receive)(StreamObject *self, char *into, size_t size);
-    ssize_t (*send)(StreamObject *self, struct iovec *parts, int count);
+    /* As cl_transport_fd(), which it is if NULL. */
+    int (*descriptor)(StreamObject *self);
     /* There will be no more. 0/-1 */
     int (*at_eof)(StreamObject *self);
     /* All was sent, of a stream that stays open. 0/-1. NULL: nothing follows. */
@@ -40,6 +38,15 @@ static inline const cl_stream_ops *
 cl_stream_ops_of(const StreamObject *self)
 {
     return (const cl_stream_ops *)self->s_base.t_watch.w_ops;
+}
+
+/* The descriptor to use in the next system call, or -errno. */
+static inline int
+cl_stream_fd(StreamObject *self)
+{
+    const cl_stream_ops *ops = cl_stream_ops_of(self);
+    return ops->descriptor == NULL ? cl_transport_fd(&self->s_base)
+                                   : ops->descriptor(self);
 }
 
 /* Whether a system call is to be tried again when the descriptor is ready. */

@@ -36,6 +36,7 @@ cl_net_of(LoopObject *loop)
 void
 cl_net_free(LoopObject *loop)
 {
+    cl_gather_stop_timer(loop);
     cl_net *net = loop->l_net;
     loop->l_net = NULL;
     if (net == NULL)

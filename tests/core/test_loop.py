@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import re
+import signal
 import sys
 import threading
 import time
@@ -456,6 +457,16 @@ def test_close_of_a_running_loop_is_refused(as_asyncio):
         return seen
 
     assert as_asyncio(body)["result"] == [(RuntimeError, "Cannot close a running event loop")]
+
+
+def test_close_that_is_refused_changes_nothing(loop, run):
+    async def main():
+        loop.add_signal_handler(signal.SIGUSR1, int)
+        with pytest.raises(RuntimeError):
+            loop.close()
+
+    run(main())
+    assert loop.remove_signal_handler(signal.SIGUSR1)
 
 
 @pytest.mark.parametrize(

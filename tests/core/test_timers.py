@@ -288,6 +288,15 @@ def test_deadline_none_is_a_type_error(loop):
         loop.call_at(None, print)
 
 
+@pytest.mark.parametrize("when", ["1", b"1", []], ids=lambda when: type(when).__name__)
+def test_deadline_that_is_no_number(loop, turn, loop_kind, when):
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio notices when it compares two of them")
+    with pytest.raises(TypeError):
+        loop.call_at(when, pytest.fail)
+    turn()
+
+
 def test_a_refused_timer_leaves_nothing_behind(loop, turn):
     with pytest.raises(TypeError):
         loop.call_later("soon", pytest.fail)

@@ -72,6 +72,35 @@ async def block(scope, receive, send):
     await respond(send, b"")
 
 
+def wait_for(go):
+    """Keeps the process busy until a byte comes by the named pipe."""
+    assert go.read(1) == b"."
+
+
+async def stream(scope, receive, send):
+    """Three pieces, each followed by the wait for a byte of the named pipe that the query names: in the loop's thread,
+    as from a generator that blocks."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    with open(scope["query_string"], "rb", 0) as go:
+        for number in range(3):
+            await send({"type": "http.response.body", "body": b"piece %d\n" % number, "more_body": True})
+            wait_for(go)
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def events(scope, receive, send):
+    """The same as server-sent events, of two writes each, from a handler that also awaits."""
+    headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    with open(scope["query_string"], "rb", 0) as go:
+        for number in range(3):
+            for line in (b"event: token\n", b"data: piece %d\n\n" % number):
+                await send({"type": "http.response.body", "body": line, "more_body": True})
+            await asyncio.sleep(0)
+            wait_for(go)
+    await send({"type": "http.response.body", "body": b""})
+
+
 async def echo_messages(receive, send):
     while True:
         event = await receive()
@@ -83,4 +112,4 @@ async def echo_messages(receive, send):
             return
 
 
-PATHS = {function.__name__: function for function in (loop, pid, echo, mirror, big, silent, block)}
+PATHS = {function.__name__: function for function in (loop, pid, echo, mirror, big, silent, block, stream, events)}

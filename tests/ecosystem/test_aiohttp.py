@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import queue
 import socket
 
 import pytest
@@ -119,6 +120,56 @@ def test_streamed_response_waits_for_its_reader(run, serving):
                         assert chunk[start] == (seen + start) // 65536 % 251
                     seen += len(chunk)
             assert seen == PLENTY
+
+    run(main())
+
+
+@pytest.mark.skipif("CLOOP_GATHER" in os.environ, reason="CLOOP_GATHER is set")
+def test_pieces_come_while_the_handler_blocks(run, loop_kind, serving):
+    """The client, in another thread, lets the handler go on from each piece when it is there. On a connection whose
+    responses of several writes are held, the first piece may come with the second, once."""
+    go = queue.Queue()
+
+    async def stream(request):
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for number in range(3):
+            await response.write(b"piece %d\n" % number)
+            if request.query_string == "block":
+                go.get(timeout=30)
+        return response
+
+    def pieces(client, blocking, may_be_late=False):
+        client.sendall(b"GET /%s HTTP/1.1\r\nHost: h\r\n\r\n" % (b"?block" if blocking else b""))
+        got, late = b"", None
+        for number in range(3 if blocking else 0):
+            client.settimeout(0.3 if may_be_late and number == 0 else 20)
+            while b"piece %d\n" % number not in got:
+                try:
+                    got += client.recv(1000)
+                except socket.timeout:
+                    assert may_be_late and number == 0
+                    late = number
+                    break
+            go.put(None)
+        client.settimeout(20)
+        while not got.endswith(b"\r\n0\r\n\r\n"):
+            got += client.recv(1000)
+        return late
+
+    def talk(address):
+        with socket.socket(socket.AF_UNIX if serving.kind == "unix" else socket.AF_INET) as client:
+            client.connect(address)
+            assert pieces(client, True) is None
+            for _ in range(20):
+                pieces(client, False)
+            if pieces(client, True, may_be_late=loop_kind != "asyncio") is not None:
+                assert pieces(client, True) is None
+
+    async def main():
+        async with serving(web.get("/", stream)) as (_, url):
+            address = "socket" if serving.kind == "unix" else ("127.0.0.1", int(url.rsplit(":")[-1]))
+            await asyncio.get_running_loop().run_in_executor(None, talk, address)
 
     run(main())
 

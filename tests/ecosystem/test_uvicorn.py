@@ -15,6 +15,8 @@ import pytest
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("httptools")
 
+LATE_S = 0.3  # for what need not come
+LIMIT_S = 30  # for what must
 HERE = os.path.dirname(os.path.abspath(__file__))
 TAKES_LOOP_FACTORY = tuple(map(int, uvicorn.__version__.split(".")[:2])) >= (0, 36)
 
@@ -151,6 +153,51 @@ def test_websocket(run, uvicorn_server):
 
     with uvicorn_server("--ws", "websockets") as server:
         run(main(server))
+
+
+@pytest.fixture
+def pieces(tmp_path):
+    """pieces(connection, path, may_be_late): asks for it, and lets the handler go on from each piece when it is there,
+    or after a moment, if the first piece may come with the second. Returns the first that was late, or none."""
+    go = str(tmp_path / "go")
+    os.mkfifo(go)
+
+    def pieces(connection, path, may_be_late=False):
+        connection.sendall(b"GET %s?%s HTTP/1.1\r\nHost: h\r\n\r\n" % (path.encode(), os.fsencode(go)))
+        got, late = b"", None
+        with open(go, "wb", 0) as going:
+            for number in range(3):
+                connection.settimeout(LATE_S if may_be_late and number == 0 else LIMIT_S)
+                while b"piece %d\n" % number not in got:
+                    try:
+                        got += connection.recv(1000)
+                    except socket.timeout:
+                        assert may_be_late and number == 0
+                        late = number
+                        break
+                going.write(b".")
+        connection.settimeout(LIMIT_S)
+        while not got.endswith(b"\r\n0\r\n\r\n"):
+            got += connection.recv(1000)
+        return late
+
+    return pieces
+
+
+@pytest.mark.skipif("CLOOP_GATHER" in os.environ, reason="CLOOP_GATHER is set")
+@pytest.mark.parametrize("path", ["/stream", "/events"])
+def test_pieces_come_while_the_handler_blocks(uvicorn_server, loop_kind, pieces, path):
+    with uvicorn_server() as server:
+        with socket.create_connection(server.address) as connection:
+            assert pieces(connection, path) is None
+            # Responses of two writes have the connection learn to hold them: one piece may be late then.
+            with connection.makefile("rb") as file:
+                for _ in range(20):
+                    connection.sendall(b"GET /pid HTTP/1.1\r\nHost: h\r\n\r\n")
+                    assert read_response(file)
+            late = pieces(connection, path, may_be_late=loop_kind != "asyncio" and path == "/stream")
+            if late is not None:
+                assert pieces(connection, path) is None
 
 
 @pytest.mark.parametrize("options", [[], ["--workers", "2"]], ids=["one process", "two workers"])

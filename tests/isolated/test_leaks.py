@@ -114,6 +114,7 @@ def round():
     "debug": """
 loop = new_loop()
 loop.set_debug(True)
+loop.slow_callback_duration = 100
 def round():
     loop.run_until_complete(work())
 """,
@@ -182,7 +183,7 @@ def cancel_many(count):
     loop.call_soon(loop.stop)
     loop.run_forever()
 
-print(growth(resident, cancel_many, 200000))
+print(growth(resident, cancel_many, 50000))
 loop.close()
 """
     )

@@ -66,6 +66,15 @@ def test_receiving(endpoint, peer_socket, until):
     assert type(protocol.data[0]) is bytes
 
 
+def test_each_comes_with_its_own_sender(endpoint, peer_socket, until):
+    transport, protocol = endpoint(LOCAL)
+    peers = [peer_socket(), peer_socket()]
+    for number in (0, 1, 1, 0):
+        peers[number].sendto(b"%d" % number, transport.get_extra_info("sockname"))
+    until(lambda: len(protocol.received) == 4)
+    assert protocol.received == [(b"%d" % number, peers[number].getsockname()) for number in (0, 1, 1, 0)]
+
+
 def test_sending(endpoint, peer_socket):
     transport, protocol = endpoint(LOCAL)
     peer = peer_socket()

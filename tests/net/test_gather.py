@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import socket
+import threading
 import time
 
 import pytest
@@ -647,6 +648,151 @@ def test_writes_in_turn_go_out_one_by_one(not_asyncio, connect, recorder, in_cal
     assert received(pairs[1][1]) == b"2"
 
 
+# A callback that does not return
+
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+
+@unset
+@learning_only
+def test_callback_waits_for_the_answer_to_what_is_held(taught, connect, recorder, in_callback, loop_kind):
+    """By a plain socket in the loop's own thread."""
+    transport, peer = connect(recorder()) if loop_kind == "asyncio" else taught()
+    peer.settimeout(20)
+    got = []
+
+    def ask_and_wait():
+        transport.write(b"question")
+        got.append(peer.recv(100))
+        transport.write(b"more")
+        got.append(peer.recv(100))
+
+    in_callback(ask_and_wait)
+    assert got == [b"question", b"more"]
+
+
+@unset
+@learning_only
+def test_peer_hears_of_a_callback_that_computes(taught, connect, recorder, in_callback, loop_kind):
+    transport, peer = connect(recorder()) if loop_kind == "asyncio" else taught()
+    peer.settimeout(20)
+    heard = threading.Event()
+    thread = threading.Thread(target=lambda: peer.recv(100) == b"data" and heard.set())
+    thread.start()
+
+    def write_and_compute():
+        transport.write(b"data")
+        deadline = time.monotonic() + 20
+        while not heard.is_set() and time.monotonic() < deadline:
+            pass
+
+    in_callback(write_and_compute)
+    assert heard.is_set()
+    thread.join()
+
+
+@unset
+@learning_only
+def test_connection_that_breaks_while_its_callback_blocks_is_lost(taught, in_callback, until):
+    """The thread that sends for the callback finds out, and asyncio's debug log runs in it."""
+    transport, peer = taught()
+    protocol = transport.get_protocol()
+
+    def write_and_block():
+        peer.close()
+        transport.write(b"data")
+        deadline = time.monotonic() + 20
+        while not transport.is_closing() and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    in_callback(write_and_block)
+    assert transport.is_closing()
+    until(lambda: protocol.lost)
+
+
+@unset
+@learning_only
+def test_fork_of_a_callback_finds_one_thread(taught, in_callback, loop):
+    """CPython warns, from 3.12 on, of a fork of a process that has several."""
+    transport, peer = taught()
+    before = threads()
+
+    def hold():
+        transport.write(b"data")
+
+    def write_and_fork():
+        transport.write(b"data")
+        seen.append(threads())
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+        os.waitpid(pid, 0)
+        seen.append(threads())
+
+    seen = []
+    in_callback(write_and_fork)
+    assert seen in ([before, before - 1], [before, before])  # the last if what was held was late meanwhile
+    assert received(peer) == b"data"
+
+
+@unset
+@learning_only
+def test_thread_ends_with_the_loop(taught, loop, in_callback):
+    transport, peer = taught()
+    in_callback(transport.write, b"data")
+    transport.abort()
+    in_callback(int)
+    before = threads()
+    loop.close()
+    assert threads() <= before - 1
+
+
+EXIT = """
+    import socket, threading, time
+
+    class Teaches(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+            self.left = 200
+            asyncio.get_running_loop().call_soon(self.write_twice)
+
+        def write_twice(self):
+            self.transport.write(b"1")
+            self.transport.write(b"2")
+            self.left -= 1
+            if self.left:
+                asyncio.get_running_loop().call_soon(self.write_twice)
+            elif sys.argv[1] == "block":
+                self.transport.write(b"3")
+                taught.set()
+                time.sleep(1000)
+            else:
+                taught.set()
+
+    async def main():
+        here, there = socket.socketpair()
+        fd = here.detach()
+        await loop.create_connection(Teaches, sock=socket.socket(fileno=fd))
+        await asyncio.sleep(1000)
+
+    import sys
+    taught = threading.Event()
+    loop = new_loop()
+    thread = threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True)
+    thread.start()
+    assert taught.wait(20)
+    print("done")
+"""
+
+
+@unset
+@pytest.mark.parametrize("how", ["block", "idle"])
+def test_process_ends_while_a_thread_holds(script, how):
+    assert script(EXIT, how).split() == ["done"]
+
+
 # The end of a process
 
 
@@ -707,17 +853,19 @@ def test_it_can_be_turned_off(cloop, python, write_script):
             transport, _ = await loop.create_connection(asyncio.Protocol, sock=socket.socket(fileno=ours.detach()))
             peer.setblocking(False)
             transport.write(b"2")
-            for _ in range(20):
+            for _ in range(int(sys.argv[1])):
                 await asyncio.sleep(0)
                 transport.write(b"1")
                 seen.append(peer.recv(10))  # the first is there, or both of the callback before
                 transport.write(b"2")
+                if seen[-1] == b"12":
+                    break
             transport.close()
 
         loop.run_until_complete(main())
         loop.close()
         print(b"12" in seen)
     """)
-    for value, expected in (("0", "False\n"), ("", "True\n")):
-        process = python(script, env=dict(os.environ, CLOOP_GATHER=value))
+    for value, rounds, expected in (("0", 20, "False\n"), ("", 5000, "True\n")):  # it learns late on a busy machine
+        process = python(script, rounds, env=dict(os.environ, CLOOP_GATHER=value))
         assert process.stdout == expected, process.stderr

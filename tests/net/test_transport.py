@@ -421,9 +421,9 @@ def start_ends(monkeypatch, loop, loop_kind):
         with theirs, open(reading, "rb", 0) as reader, open(writing, "wb", 0) as writer:
             task = loop.create_task(start(loop, ours, (reader, writer)))
             try:
-                loop.run_until_complete(asyncio.wait([task], timeout=5))
+                loop.run_until_complete(asyncio.wait([task], timeout=20))
             except KeyboardInterrupt:
-                loop.run_until_complete(asyncio.wait([task], timeout=5))
+                loop.run_until_complete(asyncio.wait([task], timeout=20))
                 left.append("raised")
             assert task.done(), "waits for ever"
             if task.exception() is None:

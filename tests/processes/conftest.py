@@ -35,7 +35,7 @@ def nobody_stays():
     """Fail a test that leaves a child, a zombie or a thread behind."""
     threads, others = other_threads(), children()
     yield
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_S
     while children() - others or other_threads() - threads:  # a watcher's thread may be about to wait for one
         if time.monotonic() > deadline:
             left = children() - others

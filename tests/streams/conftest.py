@@ -29,7 +29,7 @@ def streams(loop, turn):
     def streams(limit=2**16, reader=None, protocol=None, **options):
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        theirs.settimeout(5)
+        theirs.settimeout(20)
         reader = reader or asyncio.StreamReader(limit=limit, loop=loop)
         protocol = protocol or asyncio.StreamReaderProtocol(reader, loop=loop, **options)
         transport, _ = loop.run_until_complete(loop.create_connection(lambda: protocol, sock=ours))
@@ -69,7 +69,7 @@ def ends(loop):
 
     def ends(coroutine):
         try:
-            return loop.run_until_complete(asyncio.wait_for(coroutine, 5))
+            return loop.run_until_complete(asyncio.wait_for(coroutine, 20))
         except Exception as error:
             return type(error), str(error)
 

@@ -101,6 +101,13 @@ def test_reader_dropped_by_the_program(streams, until, loop):
     assert received == ["eof"] and reports == []
 
 
+def test_reference_of_the_programs_own(streams, arrive):
+    reader, protocol, _, peer = streams()
+    protocol._stream_reader_wr = lambda: reader
+    arrive(reader, peer, b"abc")
+    assert reader._buffer == b"abc"
+
+
 def test_buffer_that_is_in_use(streams, until, loop):
     reader, _, transport, peer = streams()
     reports = []

@@ -26,7 +26,7 @@ trustme = pytest.importorskip("trustme")
 # asyncio's TLS was rewritten for 3.11. Where that mended a defect cloop has it mended on every version.
 OLD = sys.version_info < (3, 11)
 HERE = pathlib.Path(__file__).parent
-PATIENCE_S = 5  # for what is expected to happen at once
+PATIENCE_S = 20  # for what is expected to happen at once
 
 
 def pytest_collection_modifyitems(config, items):

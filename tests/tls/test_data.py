@@ -484,6 +484,23 @@ def test_interruption_while_receiving(same, error):
     assert same(body)["result"] == [("made",), ("data", b"data")]
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio of before 3.11 tells nobody of a close_notify")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_interruption_at_the_end(same, error):
+    def body(stage):
+        protocol = stage.recorder(eof=raiser(error))
+        transport, peer = stage.connect(protocol)
+        peer.raw(peer.close_notify())
+        with pytest.raises(error):
+            stage.until(lambda: protocol.lost)
+        protocol.hooks.clear()
+        peer.close()
+        stage.until(lambda: protocol.lost)
+        return protocol.story[:2]
+
+    assert same(body)["result"] == [("made",), ("eof",)]
+
+
 # Protocols that change
 
 

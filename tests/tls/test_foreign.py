@@ -18,7 +18,7 @@ trustme = pytest.importorskip("trustme")
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl command")
 
-PATIENCE_S = 10
+PATIENCE_S = 20
 DIGITS = b"0123456789" * 6000  # several records, and less than a pipe holds
 ALLOW_CLIENT_RENEGOTIATION = 0x100  # of OpenSSL 3, which the ssl module has no name for
 

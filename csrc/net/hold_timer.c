@@ -1,0 +1,164 @@
+/* hold_timer.c - see hold_timer.h. */
+#include "net/hold_timer.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "net/gather.h"
+
+/* What is held is sent after one to two of these. */
+#define PERIOD_NS (5 * 1000 * 1000)
+
+/* As many without a new hold, and the thread sleeps until there is one. */
+#define IDLE_PERIODS 40
+
+typedef struct {
+    cl_hold_timer public;
+    LoopObject *loop; /* borrowed: it ends the thread before it goes */
+    PyInterpreterState *interpreter;
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* on CLOCK_MONOTONIC */
+    bool stopping;
+} hold_timer;
+
+/* With the lock held, which is given up meanwhile. */
+static void
+wait_a_period(hold_timer *self)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += PERIOD_NS;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    while (!self->stopping &&
+           pthread_cond_timedwait(&self->changed, &self->lock, &until) == 0)
+        ;
+}
+
+static void
+sleep_until_something_is_held(hold_timer *self, unsigned seen)
+{
+    cl_hold_timer *timer = &self->public;
+    atomic_store_explicit(&timer->ht_asleep, true, memory_order_seq_cst);
+    while (!self->stopping &&
+           atomic_load_explicit(&timer->ht_holds, memory_order_seq_cst) ==
+               seen)
+        pthread_cond_wait(&self->changed, &self->lock);
+    atomic_store_explicit(&timer->ht_asleep, false, memory_order_seq_cst);
+}
+
+/* As a callback would that acts on the connection. */
+static void
+send_held(hold_timer *self, unsigned seen)
+{
+    cl_hold_timer *timer = &self->public;
+    PyThreadState *thread = PyThreadState_New(self->interpreter);
+    if (thread == NULL)
+        return;
+    PyEval_AcquireThread(thread);
+    /* Whoever ends this thread waits for it without the GIL: the loop is there. */
+    if (atomic_load(&timer->ht_holding) &&
+        atomic_load(&timer->ht_holds) == seen &&
+        cl_gather_flush(self->loop) < 0)
+        PyErr_WriteUnraisable((PyObject *)self->loop);
+    PyThreadState_Clear(thread);
+    PyThreadState_DeleteCurrent();
+}
+
+static void *
+run(void *arg)
+{
+    hold_timer *self = arg;
+    cl_hold_timer *timer = &self->public;
+    unsigned seen = atomic_load(&timer->ht_holds), quiet = 0;
+    pthread_mutex_lock(&self->lock);
+    while (!self->stopping) {
+        if (quiet < IDLE_PERIODS)
+            wait_a_period(self);
+        else
+            sleep_until_something_is_held(self, seen);
+        if (self->stopping)
+            break;
+        unsigned now = atomic_load(&timer->ht_holds);
+        quiet = now == seen ? quiet + 1 : 0;
+        if (quiet > 0 && atomic_load(&timer->ht_holding)) {
+            pthread_mutex_unlock(&self->lock);
+            send_held(self, seen);
+            pthread_mutex_lock(&self->lock);
+        }
+        seen = now;
+    }
+    pthread_mutex_unlock(&self->lock);
+    return NULL;
+}
+
+static int
+start_thread(hold_timer *self)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int err = pthread_create(&self->thread, NULL, run, self);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return err;
+}
+
+cl_hold_timer *
+cl_hold_timer_start(LoopObject *loop)
+{
+    hold_timer *self = PyMem_RawCalloc(1, sizeof(*self));
+    pthread_condattr_t monotonic;
+    if (self == NULL)
+        return NULL;
+    self->loop = loop;
+    self->interpreter = PyInterpreterState_Get();
+    self->public.ht_pid = getpid();
+    pthread_mutex_init(&self->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&self->changed, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    if (start_thread(self) == 0)
+        return &self->public;
+    pthread_cond_destroy(&self->changed);
+    pthread_mutex_destroy(&self->lock);
+    PyMem_RawFree(self);
+    return NULL;
+}
+
+void
+cl_hold_timer_wake(cl_hold_timer *timer)
+{
+    hold_timer *self = (hold_timer *)timer;
+    pthread_mutex_lock(&self->lock);
+    pthread_cond_signal(&self->changed);
+    pthread_mutex_unlock(&self->lock);
+}
+
+void
+cl_hold_timer_stop(cl_hold_timer *timer)
+{
+    hold_timer *self = (hold_timer *)timer;
+    if (timer == NULL)
+        return;
+    /* A child of a fork has the memory and not the thread, and the lock may be taken for
+     * ever: it is left as it is. */
+    if (timer->ht_pid != getpid())
+        return;
+    pthread_mutex_lock(&self->lock);
+    self->stopping = true;
+    pthread_cond_signal(&self->changed);
+    pthread_mutex_unlock(&self->lock);
+    Py_BEGIN_ALLOW_THREADS
+    pthread_join(self->thread, NULL);
+    Py_END_ALLOW_THREADS
+    pthread_cond_destroy(&self->changed);
+    pthread_mutex_destroy(&self->lock);
+    PyMem_RawFree(self);
+}
