@@ -11,6 +11,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -46,7 +47,8 @@ enum mark {
 
 static int partner = -1;
 static int counting;
-static int clock_is_ours;
+static int clock_is_ours; /* in the thread that asked for it */
+static pthread_t clock_thread;
 static int64_t now_ns;   /* of the monotonic clock */
 static int64_t epoch_ns; /* what the wall clock is ahead of it */
 
@@ -84,6 +86,7 @@ void
 stage_clock(int ours)
 {
     clock_is_ours = ours;
+    clock_thread = pthread_self();
     now_ns = real_ns(CLOCK_MONOTONIC);
     epoch_ns = real_ns(CLOCK_REALTIME) - now_ns;
 }
@@ -129,7 +132,8 @@ stage_end(const char *name)
 int
 clock_gettime(clockid_t id, struct timespec *ts)
 {
-    if (!clock_is_ours || (id != CLOCK_MONOTONIC && id != CLOCK_REALTIME)) {
+    if (!clock_is_ours || !pthread_equal(pthread_self(), clock_thread) ||
+        (id != CLOCK_MONOTONIC && id != CLOCK_REALTIME)) {
         return (int)syscall(SYS_clock_gettime, id, ts);
     }
     now_ns += LOOK_NS;

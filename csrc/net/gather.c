@@ -225,7 +225,9 @@ keep(LoopObject *loop, const cl_gather_write *write, uint64_t now)
     if (is_first) {
         gather->g_held_since = now;
         if (gather->g_timer != NULL)
-            cl_hold_timer_begin(gather->g_timer);
+            cl_hold_timer_begin(
+                gather->g_timer,
+                now + cl_rate_ticks(&loop->l_rate, CL_HOLD_PERIOD_NS));
     }
     gather->g_room = room - write->size;
     return true;

@@ -9,11 +9,13 @@
 
 #include "net/gather.h"
 
-/* What is held is sent after one to two of these. */
-#define PERIOD_NS (5 * 1000 * 1000)
+/* How often it looks; less than a second. */
+#ifndef CL_HOLD_LOOK_NS
+#define CL_HOLD_LOOK_NS CL_HOLD_PERIOD_NS
+#endif
 
-/* As many without a new hold, and the thread sleeps until there is one. */
-#define IDLE_PERIODS 40
+/* So many looks that find nothing held, and the thread sleeps until something is. */
+#define IDLE_LOOKS 40
 
 typedef struct {
     cl_hold_timer public;
@@ -31,7 +33,7 @@ wait_a_period(hold_timer *self)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += PERIOD_NS;
+    until.tv_nsec += CL_HOLD_LOOK_NS;
     if (until.tv_nsec >= 1000000000) {
         until.tv_nsec -= 1000000000;
         until.tv_sec++;
@@ -42,29 +44,34 @@ wait_a_period(hold_timer *self)
 }
 
 static void
-sleep_until_something_is_held(hold_timer *self, unsigned seen)
+sleep_until_something_is_held(hold_timer *self)
 {
     cl_hold_timer *timer = &self->public;
     atomic_store_explicit(&timer->ht_asleep, true, memory_order_seq_cst);
     while (!self->stopping &&
-           atomic_load_explicit(&timer->ht_holds, memory_order_seq_cst) ==
-               seen)
+           atomic_load_explicit(&timer->ht_deadline, memory_order_seq_cst) ==
+               0 &&
+           atomic_load(&timer->ht_asleep))
         pthread_cond_wait(&self->changed, &self->lock);
     atomic_store_explicit(&timer->ht_asleep, false, memory_order_seq_cst);
 }
 
+static bool
+is_late(uint64_t deadline)
+{
+    return deadline != 0 && cl_ticks() > deadline;
+}
+
 /* As a callback would that acts on the connection. */
 static void
-send_held(hold_timer *self, unsigned seen)
+send_held(hold_timer *self)
 {
-    cl_hold_timer *timer = &self->public;
     PyThreadState *thread = PyThreadState_New(self->interpreter);
     if (thread == NULL)
         return;
     PyEval_AcquireThread(thread);
     /* Whoever ends this thread waits for it without the GIL: the loop is there. */
-    if (atomic_load(&timer->ht_holding) &&
-        atomic_load(&timer->ht_holds) == seen &&
+    if (is_late(atomic_load(&self->public.ht_deadline)) &&
         cl_gather_flush(self->loop) < 0)
         PyErr_WriteUnraisable((PyObject *)self->loop);
     PyThreadState_Clear(thread);
@@ -75,24 +82,20 @@ static void *
 run(void *arg)
 {
     hold_timer *self = arg;
-    cl_hold_timer *timer = &self->public;
-    unsigned seen = atomic_load(&timer->ht_holds), quiet = 0;
+    int idle = 0;
     pthread_mutex_lock(&self->lock);
     while (!self->stopping) {
-        if (quiet < IDLE_PERIODS)
+        if (idle < IDLE_LOOKS)
             wait_a_period(self);
         else
-            sleep_until_something_is_held(self, seen);
-        if (self->stopping)
-            break;
-        unsigned now = atomic_load(&timer->ht_holds);
-        quiet = now == seen ? quiet + 1 : 0;
-        if (quiet > 0 && atomic_load(&timer->ht_holding)) {
+            sleep_until_something_is_held(self);
+        uint64_t deadline = atomic_load(&self->public.ht_deadline);
+        idle = deadline == 0 ? idle + 1 : 0;
+        if (!self->stopping && is_late(deadline)) {
             pthread_mutex_unlock(&self->lock);
-            send_held(self, seen);
+            send_held(self);
             pthread_mutex_lock(&self->lock);
         }
-        seen = now;
     }
     pthread_mutex_unlock(&self->lock);
     return NULL;

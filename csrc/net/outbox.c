@@ -157,11 +157,26 @@ write_failed(StreamObject *self, ssize_t err)
                               cl_stream_ops_of(self)->write_failed);
 }
 
-/* Sends what is held for this transport, and then `data` (of `object`, as in
- * queue_rest()); what the kernel does not take is queued. Nothing is queued yet.
- * 0/-1; a failure to send is dealt with here. */
+/* Sends the data, of `object` as in queue_rest(); what the kernel does not take is queued.
+ * Nothing is queued yet, and nothing is held. 0/-1; a failure to send is dealt with here. */
 static int
-send_now(StreamObject *self, PyObject *object, const char *data, size_t size)
+send_alone(StreamObject *self, PyObject *object, const char *data, size_t size)
+{
+    struct iovec part = {(char *)data, size};
+    ssize_t result = send_parts(self, &part, 1);
+    if (result == (ssize_t)size)
+        return 0;
+    size_t sent = (size_t)result;
+    if (result < 0 || queue_rest(self, object, data, size, &sent) < 0)
+        return write_failed(self, result);
+    cl_transport_want(base_of(self), CL_WRITE, true);
+    return 0;
+}
+
+/* The same, after what is held for this transport. `size` may be 0. */
+static int
+send_with_held(StreamObject *self, PyObject *object, const char *data,
+               size_t size)
 {
     LoopObject *loop = self->s_base.t_loop;
     cl_held held;
@@ -182,20 +197,15 @@ send_now(StreamObject *self, PyObject *object, const char *data, size_t size)
         parts[count].iov_base = (char *)data;
         parts[count++].iov_len = size;
     }
-    ssize_t result = count > 0 ? send_parts(self, parts, count) : 0;
-    if (result < 0) {
+    ssize_t result = send_parts(self, parts, count);
+    size_t sent = (size_t)result;
+    if (result < 0 ||
+        (first > 0 && queue_rest(self, held.first, NULL, first, &sent) < 0) ||
+        queue_rest(self, NULL, held.rest, held.rest_size, &sent) < 0 ||
+        queue_rest(self, object, data, size, &sent) < 0)
         status = write_failed(self, result);
-    }
-    else {
-        size_t sent = (size_t)result;
-        if ((first > 0 &&
-             queue_rest(self, held.first, NULL, first, &sent) < 0) ||
-            queue_rest(self, NULL, held.rest, held.rest_size, &sent) < 0 ||
-            queue_rest(self, object, data, size, &sent) < 0)
-            status = write_failed(self, 0);
-        else if (queued(self) > 0)
-            cl_transport_want(base_of(self), CL_WRITE, true);
-    }
+    else if (queued(self) > 0)
+        cl_transport_want(base_of(self), CL_WRITE, true);
     cl_gather_release(loop, &held);
     return status;
 }
@@ -205,7 +215,7 @@ static int
 send_held(PyObject *op)
 {
     Py_INCREF(op);
-    int status = send_now((StreamObject *)op, NULL, NULL, 0);
+    int status = send_with_held((StreamObject *)op, NULL, NULL, 0);
     if (status < 0)
         status = cl_transport_report_stray((TransportObject *)op);
     Py_DECREF(op);
@@ -268,6 +278,18 @@ pause_if_full(StreamObject *self)
                : 0;
 }
 
+/* Takes data, of `object` as in queue_rest(), of a transport that holds nothing. 0/-1 */
+static int
+write_unheld(StreamObject *self, PyObject *object, const char *data,
+             size_t size)
+{
+    size_t none = 0;
+    if (takes_nothing(self))
+        return write_when_lost(self);
+    return queued(self) > 0 ? queue_rest(self, object, data, size, &none)
+                            : send_alone(self, object, data, size);
+}
+
 /* Takes what lies in `object`, and is not empty; it may change afterwards unless that is
  * bytes. 0/-1 */
 static int
@@ -285,16 +307,18 @@ write_buffer(StreamObject *self, PyObject *object, const char *data,
         return -1;
     if (takes_nothing(self))
         return write_when_lost(self);
-    if (queued(self) == 0 && hold(self, object, data, size))
+    if (queued(self) > 0)
+        return queue_rest(self, object, data, size, &none);
+    if (hold(self, object, data, size))
         return 0;
-    /* What may not be joined to it goes after it. */
-    if (self->s_out.o_hold_max < CL_GATHER_MAX &&
-        cl_outbox_flush(base_of(self)) < 0)
+    if (!cl_gather_holds(loop, (PyObject *)self))
+        return send_alone(self, object, data, size);
+    if (self->s_out.o_hold_max == CL_GATHER_MAX)
+        return send_with_held(self, object, data, size);
+    /* They may not be joined. */
+    if (cl_outbox_flush(base_of(self)) < 0)
         return -1;
-    if (takes_nothing(self))
-        return write_when_lost(self);
-    return queued(self) > 0 ? queue_rest(self, object, data, size, &none)
-                            : send_now(self, object, data, size);
+    return write_unheld(self, object, data, size);
 }
 
 int
@@ -327,15 +351,10 @@ cl_outbox_write(StreamObject *self, PyObject *data)
 int
 cl_outbox_send(StreamObject *self, const char *data, size_t size)
 {
-    size_t none = 0;
-    int status;
-    if (cl_gather_flush(self->s_base.t_loop) < 0)
+    if (cl_gather_flush(self->s_base.t_loop) < 0 ||
+        write_unheld(self, NULL, data, size) < 0)
         return -1;
-    if (takes_nothing(self))
-        return write_when_lost(self);
-    status = queued(self) > 0 ? queue_rest(self, NULL, data, size, &none)
-                              : send_now(self, NULL, data, size);
-    return status < 0 ? -1 : pause_if_full(self);
+    return pause_if_full(self);
 }
 
 /* Moves what is held into the queue. */
