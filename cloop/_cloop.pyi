@@ -112,7 +112,7 @@ class LoopCore:
         self, host: object, port: object, family: object, type: object, proto: object, flags: object, /
     ) -> list[Any] | None: ...
     def _new_stream(
-        self, sock: socket, protocol: Any, waiter: Any, extra: Any, server: Any, context: Any, /
+        self, sock: socket, protocol: Any, waiter: Any, extra: Any, server: Any, context: Any, listener: Any, /
     ) -> SocketTransport: ...
     def _new_datagram(
         self, sock: socket, protocol: Any, waiter: Any, extra: Any, address: Any, /

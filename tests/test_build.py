@@ -151,3 +151,9 @@ def test_flags_of_the_user_come_last(tree, built):
     (tree / "csrc" / "answer.h").write_text("#ifdef __OPTIMIZE__\n#define ANSWER 1\n#else\n#define ANSWER 5\n#endif\n")
     assert built()[1] == 1
     assert built(CFLAGS="-O0")[1] == 5
+
+
+def test_linker_that_takes_no_number_of_processes(built, tmp_path):
+    """clang's: gcc's `-flto=2` is an error for it."""
+    compiler = script(tmp_path / "clanglike", 'case "$*" in *-flto=*) exit 1;; esac; exec cc "$@"')
+    assert built(CC=compiler)[1] == 1

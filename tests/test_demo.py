@@ -1,11 +1,16 @@
 """python -m cloop demo: it measures each row on each loop, and shows what it has measured."""
 
+import importlib
 import re
 
 import pytest
 
-_demo = pytest.importorskip("cloop._demo")
 QUICK = ["--rounds", "1", "--seconds", "0"]
+
+
+@pytest.fixture
+def module(cloop):
+    return importlib.import_module("cloop._demo")
 
 
 @pytest.fixture
@@ -18,9 +23,9 @@ def demo(cloop, python):
     return demo
 
 
-def test_shows_each_row_for_each_loop(demo):
+def test_shows_each_row_for_each_loop(demo, module):
     text = demo(*QUICK)
-    for row in _demo.ROWS:
+    for row in module.ROWS:
         following = text.partition(row + "\n")[2].splitlines()
         assert [re.match(r"  (\S+) +[\d.]+ ns \[[\d.]+\.\.[\d.]+\] +\S+$", line)[1] for line in following[:2]] == [
             "cloop",
@@ -31,7 +36,7 @@ def test_shows_each_row_for_each_loop(demo):
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_uvloop_is_there_or_missed(demo, write_script, monkeypatch, tmp_path, installed):
+def test_uvloop_is_there_or_missed(demo, module, write_script, monkeypatch, tmp_path, installed):
     """One that is asyncio in truth, so that the test needs none."""
     text = "from asyncio import SelectorEventLoop as new_event_loop" if installed else "raise ImportError"
     write_script(text, "uvloop.py")
@@ -40,7 +45,7 @@ def test_uvloop_is_there_or_missed(demo, write_script, monkeypatch, tmp_path, in
                      "sitecustomize.py")  # fmt: skip
         monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     text = demo(*QUICK)
-    assert len(re.findall("^  uvloop ", text, re.MULTILINE)) == (len(_demo.ROWS) if installed else 0)
+    assert len(re.findall("^  uvloop ", text, re.MULTILINE)) == (len(module.ROWS) if installed else 0)
     assert ("uvloop is not installed here" in text) != installed
 
 
@@ -49,7 +54,7 @@ def test_a_program_of_that_name_is_run(cloop, python, write_script):
     assert python("-m", "cloop", "demo").stdout == "the program\n"
 
 
-def test_bars_are_as_long_as_medians(monkeypatch):
+def test_bars_are_as_long_as_medians(module, monkeypatch):
     class Out:
         encoding = "ascii"
 
@@ -57,6 +62,6 @@ def test_bars_are_as_long_as_medians(monkeypatch):
             return False
 
     monkeypatch.setenv("COLUMNS", "82")
-    lines = list(_demo.Painter(Out()).row({"cloop": [1.0, 10.0, 30.0], "asyncio": [40.0, 41.0, 4000.0]}))
+    lines = list(module.Painter(Out()).row({"cloop": [1.0, 10.0, 30.0], "asyncio": [40.0, 41.0, 4000.0]}))
     assert lines[0].split() == ["cloop", "10.0", "ns", "[1.0..30.0]", "#" * int(40 * 10 / 41)]
     assert lines[1].split() == ["asyncio", "41.0", "ns", "[40.0..4000]", "#" * 40]

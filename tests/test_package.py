@@ -18,10 +18,10 @@ NOT_PUBLISHED = (".github/", ".gitignore", ".pre-commit-config.yaml")
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of what git has, with the changes that are not committed."""
+    """A copy of the files that git has, as they are now."""
     if shutil.which("git") is None or not os.path.exists(os.path.join(ROOT, ".git")):
         pytest.skip("not a checkout of git")
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    command = ["git", "ls-files", "-z"]
     names = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout.decode().split("\0")[:-1]
     copy = tmp_path_factory.mktemp("checkout")
     for name in names:
