@@ -7,13 +7,14 @@ Three ways in, all leaving the program as it is:
     asyncio.set_event_loop_policy(cloop.EventLoopPolicy())       # up to Python 3.15
 """
 
+from ._accelerate import accelerate
 from ._futures import Future, Task
 from ._loop import Loop, new_event_loop
 from ._policy import install
 from ._run import run
 from ._version import __version__
 
-__all__ = ("EventLoopPolicy", "Future", "Loop", "Task", "install", "new_event_loop", "run")
+__all__ = ("EventLoopPolicy", "Future", "Loop", "Task", "accelerate", "install", "new_event_loop", "run")
 
 
 def __getattr__(name):

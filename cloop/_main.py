@@ -19,10 +19,10 @@ import types
 import warnings
 
 import cloop
-from cloop import _cloop, _settings
+from cloop import _accelerate, _cloop, _settings
 
 USAGE = """\
-usage: python -m cloop [--no-compat] [-m MODULE | -c CODE | PROGRAM] [ARGS]
+usage: python -m cloop [--accelerate] [--no-compat] [-m MODULE | -c CODE | PROGRAM] [ARGS]
        python -m cloop --version | --info
 
 Runs a Python program, unchanged, on the cloop event loop. What it uses of asyncio and this Python
@@ -31,6 +31,7 @@ has no more, such as asyncio.coroutine, is restored for it, with a DeprecationWa
   -m MODULE    run a module, as python -m does
   -c CODE      run code given here
   PROGRAM      run a file, a folder or zip file with a __main__.py, or - for standard input
+  --accelerate give asyncio's primitives bodies in C
   --no-compat  restore nothing
   --version    print cloop's version
   --info       print what cloop was built with and runs on"""
@@ -38,24 +39,27 @@ has no more, such as asyncio.coroutine, is restored for it, with a DeprecationWa
 
 def main():
     arguments = sys.argv[1:]
-    compat = arguments[:1] != ["--no-compat"]
-    if not compat:
-        del arguments[0]
+    flags = set()
+    while arguments and arguments[0] in ("--accelerate", "--no-compat"):
+        flags.add(arguments.pop(0))
     option = arguments[0] if arguments else ""
     if option in ("-h", "--help"):
         print(USAGE)
     elif option in ("-V", "--version"):
         print("cloop " + cloop.__version__)
     else:
-        start(option, arguments, compat)
+        start(option, arguments, flags)
 
 
-def start(option, arguments, compat):
+def start(option, arguments, flags):
+    compat = "--no-compat" not in flags
     try:
         _settings.check()
     except ValueError as error:
         print("cloop: %s" % error, file=sys.stderr)
         sys.exit(2)
+    if "--accelerate" in flags:
+        cloop.accelerate()
     if option == "--info":
         print(info())
     elif option in ("-m", "-c"):
@@ -90,6 +94,7 @@ def info():
         ("kernel", " ".join((platform.system(), platform.release(), platform.machine()))),
         ("C library", " ".join(platform.libc_ver())),
     ]
+    lines += zip(["in C"] + [""] * 99, _accelerate.report())
     return "\n".join("%-10s %s" % line for line in lines)
 
 

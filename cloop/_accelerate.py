@@ -1,0 +1,300 @@
+"""cloop.accelerate(): asyncio's own primitives, with their bodies in C.
+
+A family is what has to be as we know it for the bodies of one primitive: functions of asyncio, whose code is compared by
+a hash with the texts that the bodies were written against (cloop/_texts.py). By the hash and not by the version: fixes
+are ported back to older releases, and distributions patch. A family that this Python has otherwise stays asyncio's.
+
+csrc/sync/sync.h says what a body does, and when it leaves the call to asyncio's function.
+"""
+
+import asyncio
+import asyncio.events
+import asyncio.futures
+import asyncio.locks
+import asyncio.queues
+import asyncio.tasks
+import hashlib
+import importlib
+import os
+import sys
+import threading
+import types
+
+from . import _cloop, _texts
+
+__all__ = ("accelerate",)
+
+LOCK = threading.RLock()
+GET_LOOP = "asyncio.mixins:_LoopBoundMixin._get_loop"
+
+
+class Family:
+    """What belongs together.
+
+    name: as --info shows it.
+    bodies: {body of csrc/sync: the function that it stands for}.
+    text: further functions that the bodies do the work of, or rely on.
+    classes: {class of csrc/sync: asyncio's}.
+    pins: the groups of globals that the bodies rely on.
+    needs: families that have to be on as well.
+    """
+
+    def __init__(self, name, bodies, text=(), classes=None, pins=(), needs=()):
+        self.name, self.bodies, self.classes = name, bodies, classes or {}
+        self.functions = list(bodies.values()) + list(text)
+        self.pins, self.needs = pins, needs
+
+
+AENTER = {
+    "AENTER": "asyncio.locks:_ContextManagerMixin.__aenter__",
+    "AEXIT": "asyncio.locks:_ContextManagerMixin.__aexit__",
+}
+
+FAMILIES = [
+    Family(
+        "sleep",
+        {"SLEEP": "asyncio.tasks:sleep"},
+        ["asyncio.tasks:__sleep0", "asyncio.futures:_set_result_unless_cancelled"],
+        pins=("SLEEP",),
+    ),
+    Family(
+        "Event",
+        {
+            "EVENT_WAIT": "asyncio.locks:Event.wait",
+            "EVENT_SET": "asyncio.locks:Event.set",
+            "EVENT_CLEAR": "asyncio.locks:Event.clear",
+        },
+        ["asyncio.locks:Event.__init__", GET_LOOP],
+        {"EVENT": "asyncio.locks:Event"},
+        pins=("GET_LOOP",),
+    ),
+    Family(
+        "Lock",
+        dict(
+            AENTER,
+            LOCK_ACQUIRE="asyncio.locks:Lock.acquire",
+            LOCK_RELEASE="asyncio.locks:Lock.release",
+        ),
+        ["asyncio.locks:Lock.__init__", "asyncio.locks:Lock._wake_up_first", GET_LOOP],
+        {"LOCK": "asyncio.locks:Lock"},
+        pins=("GET_LOOP",),
+    ),
+]
+
+# What stays asyncio's on every Python, and why.
+ASYNCIOS = {
+    "TaskGroup": "changes with every release, and gains by its tasks",
+}
+
+
+# Looking things up
+
+
+def place(path):
+    """The object that has it, and its name there: "asyncio.locks:Lock.acquire"."""
+    module, name = path.split(":")
+    *outer, name = name.split(".")
+    owner = importlib.import_module(module)
+    for part in outer:
+        owner = getattr(owner, part)
+    return owner, name
+
+
+def find(path):
+    """What is there, as it is there; None if nothing is."""
+    try:
+        owner, name = place(path)
+    except (ImportError, AttributeError):
+        return None
+    return vars(owner).get(name)
+
+
+def function_of(path):
+    """asyncio's function: behind what stands in for it, if something of ours does."""
+    found = find(path)
+    for function, stand_in, _ in INSTALLED.values():
+        if found is stand_in:
+            return function
+    return found
+
+
+# Texts
+
+
+def described(value):
+    """A constant, in words that are the same in every process."""
+    if isinstance(value, types.CodeType):
+        return text_of(value, None)
+    if isinstance(value, (tuple, list)):
+        return "(" + ",".join(map(described, value)) + ")"
+    if isinstance(value, (set, frozenset)):
+        return "{" + ",".join(sorted(map(described, value))) + "}"
+    if isinstance(value, dict):
+        return "{" + ",".join(sorted(key + ":" + described(value[key]) for key in value)) + "}"
+    if value is None or isinstance(value, (bool, int, float, str, bytes)):
+        return repr(value)
+    return "%s %s" % (type(value).__name__, getattr(value, "__qualname__", ""))
+
+
+def text_of(code, doc):
+    constants = list(code.co_consts)
+    if constants and isinstance(constants[0], str) and constants[0] == doc:
+        constants[0] = None  # python -OO has none
+    parts = [
+        code.co_argcount,
+        code.co_posonlyargcount,
+        code.co_kwonlyargcount,
+        code.co_flags & ~0x4000000,  # has a docstring
+        code.co_names,
+        code.co_varnames,
+        code.co_freevars,
+        code.co_cellvars,
+        code.co_code.hex(),
+        getattr(code, "co_exceptiontable", b"").hex(),
+    ]
+    return ";".join(map(str, parts)) + ";" + described(constants)
+
+
+def digest(functions):
+    """The hash of some functions' code and defaults; None if one of them is no function of Python."""
+    whole = hashlib.sha256()
+    for path in functions:
+        function = function_of(path)
+        whole.update(path.encode())
+        if function is None:
+            continue  # this version has none
+        if type(function) is not types.FunctionType:
+            return None
+        whole.update(text_of(function.__code__, function.__doc__).encode())
+        whole.update(described((function.__defaults__, function.__kwdefaults__)).encode())
+    return whole.hexdigest()[:16]
+
+
+def variant_of(family):
+    """The number of the text that this Python has, or else why it has no body."""
+    if any(function_of(path) is None for path in family.bodies.values()):
+        return "not in this Python"
+    found = digest(family.functions)
+    if found is None:
+        return "a program has replaced it"
+    return _texts.KNOWN.get(family.name, {}).get(found, "another text than those known (%s)" % found)
+
+
+# Installing
+
+INSTALLED = {}  # body: asyncio's function, what has to be in its place, the path
+STATE = {}  # family: its variant, or why it is not accelerated
+
+
+def replace(function, other):
+    """Put one function in the place of another in every module that has it."""
+    for module in list(sys.modules.values()):
+        names = getattr(module, "__dict__", None)
+        if isinstance(names, dict):
+            for name, value in list(names.items()):
+                if value is function:
+                    names[name] = other
+
+
+def put(path, function, other):
+    """Put one in the place of another, unless a program has put something there meanwhile."""
+    owner, name = place(path)
+    if isinstance(owner, types.ModuleType):
+        replace(function, other)
+    elif vars(owner).get(name) is function:
+        setattr(owner, name, other)
+
+
+def describe_class(name, path, variant):
+    cls = find(path)
+    sample = cls.__new__(cls) if sys.version_info >= (3, 11) else None
+    _cloop._sync_class(name, cls, variant, hasattr(cls, "_loop"), sample)
+
+
+def pins(name):
+    """The globals of a group, of modules."""
+    events, futures, tasks = asyncio.events, asyncio.futures, asyncio.tasks
+    if name == "SLEEP":
+        return (
+            (vars(tasks), "events"),
+            (vars(events), "get_running_loop"),
+            (vars(tasks), "futures"),
+            (vars(futures), "_set_result_unless_cancelled"),
+            (vars(tasks), "__sleep0"),
+        )
+    mixins = sys.modules.get("asyncio.mixins")
+    if mixins is None:
+        return ((vars(asyncio.locks), "events"),)
+    return ((vars(mixins), "events"), (vars(events), "_get_running_loop"))
+
+
+def is_usual():
+    """Whether asyncio finds the running loop by its own functions in C."""
+    events = asyncio.events
+    return all(
+        getattr(events, name) is getattr(events, "_c_" + name, None)
+        for name in ("_get_running_loop", "get_running_loop")
+    )
+
+
+def accelerate(on=True):
+    """Give asyncio's own primitives bodies in C, on loops of cloop; with False, take them away again.
+
+    What has a body is listed by `python -m cloop --info`. The classes and functions stay asyncio's own. A body steps
+    back for asyncio's code in debug mode, under sys.settrace() and sys.setprofile(), on other loops, and wherever a
+    program has subclassed or replaced what it would do. May be called at any time, from any thread. Raises nothing.
+    See docs/accelerate.md.
+    """
+    with LOCK:
+        _off()
+        if on:
+            _on()
+
+
+def _off():
+    _cloop._sync_switch(())
+    for function, stand_in, path in INSTALLED.values():
+        if stand_in is not function:
+            put(path, stand_in, function)
+    STATE.clear()
+
+
+def _on():
+    variants = {
+        family.name: variant_of(family) if is_usual() else "asyncio.events is not as usual" for family in FAMILIES
+    }
+    for family in FAMILIES:
+        for needed in family.needs:
+            if not isinstance(variants[needed], int) and isinstance(variants[family.name], int):
+                variants[family.name] = "needs " + needed
+    chosen = [family for family in FAMILIES if isinstance(variants[family.name], int)]
+    bodies = {body: path for family in chosen for body, path in family.bodies.items()}
+    for body, path in bodies.items():
+        function = function_of(path)
+        stand_in = _cloop._sync_prepare(body, function)
+        INSTALLED[body] = (function, stand_in, path)
+        if stand_in is not function:
+            put(path, function, stand_in)
+    for family in chosen:
+        for name in family.pins:
+            _cloop._sync_pin(name, pins(name))
+        for name, path in family.classes.items():
+            describe_class(name, path, variants[family.name])
+    _cloop._sync_switch(list(bodies))
+    STATE.update(variants)
+
+
+def report():
+    """Lines for --info: what is accelerated, and why the rest is not."""
+    with LOCK:
+        if not STATE:
+            known = [family.name for family in FAMILIES if isinstance(variant_of(family), int)]
+            return ["off; it would be: " + ", ".join(known)]
+        on = [name for name, variant in STATE.items() if isinstance(variant, int)]
+        lines = [", ".join(on) or "nothing"]
+        reasons = dict({name: why for name, why in STATE.items() if not isinstance(why, int)}, **ASYNCIOS)
+        return lines + ["not %s: %s" % item for item in reasons.items()]
+
+
+if os.environ.get("CLOOP_ACCELERATE") == "1":
+    accelerate()
