@@ -79,6 +79,46 @@ FAMILIES = [
         {"LOCK": "asyncio.locks:Lock"},
         pins=("GET_LOOP",),
     ),
+    Family(
+        "Semaphore",
+        dict(
+            AENTER,
+            SEMAPHORE_ACQUIRE="asyncio.locks:Semaphore.acquire",
+            SEMAPHORE_RELEASE="asyncio.locks:Semaphore.release",
+            BOUNDED_RELEASE="asyncio.locks:BoundedSemaphore.release",
+        ),
+        [
+            "asyncio.locks:Semaphore.__init__",
+            "asyncio.locks:BoundedSemaphore.__init__",
+            "asyncio.locks:Semaphore.locked",
+            "asyncio.locks:Semaphore._wake_up_next",
+            GET_LOOP,
+        ],
+        {"SEMAPHORE": "asyncio.locks:Semaphore", "BOUNDED": "asyncio.locks:BoundedSemaphore"},
+        pins=("GET_LOOP",),
+    ),
+    Family(
+        "Queue",
+        {
+            "QUEUE_GET": "asyncio.queues:Queue.get",
+            "QUEUE_PUT": "asyncio.queues:Queue.put",
+            "QUEUE_GET_NOWAIT": "asyncio.queues:Queue.get_nowait",
+            "QUEUE_PUT_NOWAIT": "asyncio.queues:Queue.put_nowait",
+            "QUEUE_TASK_DONE": "asyncio.queues:Queue.task_done",
+        },
+        ["asyncio.queues:Queue." + name for name in ("__init__", "_init", "_get", "_put", "_wakeup_next")]
+        + ["asyncio.queues:Queue." + name for name in ("empty", "full", "qsize", "shutdown")]
+        + ["asyncio.queues:LifoQueue." + name for name in ("_init", "_get", "_put")]
+        + ["asyncio.queues:PriorityQueue." + name for name in ("_init", "_get", "_put")]
+        + [GET_LOOP],
+        {
+            "QUEUE": "asyncio.queues:Queue",
+            "LIFO_QUEUE": "asyncio.queues:LifoQueue",
+            "PRIORITY_QUEUE": "asyncio.queues:PriorityQueue",
+        },
+        pins=("GET_LOOP",),
+        needs=("Event",),
+    ),
 ]
 
 # What stays asyncio's on every Python, and why.

@@ -1,10 +1,9 @@
 /* locks.c - Event and Lock of asyncio.locks. */
-#include "sync/deque.h"
-#include "sync/op.h"
-#include "sync/sync.h"
+#include "sync/locks.h"
 
-/* Of both, as sync.c lists the attributes. */
-enum { WAITERS, VALUE, LOOP };
+#include "sync/deque.h"
+
+enum { WAITERS = CL_LOCK_WAITERS, VALUE = CL_LOCK_VALUE, LOOP = 2 };
 
 /* ------------------------------------------------------------------- in general terms */
 
@@ -21,6 +20,55 @@ remove_waiter(cl_op *op)
     return status;
 }
 
+int
+cl_lock_remove(cl_op *op, int class)
+{
+    cl_state *st = op->o_coro.c_st;
+    cl_view view;
+    if (!cl_lock_look(st, op->o_self, class, &view) ||
+        view.v_at[WAITERS] == Py_None)
+        return remove_waiter(op);
+    PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
+    int status = cl_deque_remove(st, waiters, op->o_coro.c_future);
+    Py_DECREF(waiters);
+    return status;
+}
+
+PyObject *
+cl_lock_waiters(cl_state *st, PyObject *self, PyObject *waiters)
+{
+    if (waiters != Py_None)
+        return Py_NewRef(waiters);
+    PyObject *made = PyObject_CallNoArgs((PyObject *)st->sync->s_deque);
+    if (made != NULL &&
+        PyObject_GenericSetAttr(self, st->str__waiters, made) < 0)
+        Py_CLEAR(made);
+    return made;
+}
+
+/* all(w.cancelled() for w in waiters): as -1, 0, 1. */
+static int
+not_cancelled(cl_state *st, PyObject *waiter, void *Py_UNUSED(arg))
+{
+    int cancelled = cl_waiter_cancelled(st, waiter);
+    return cancelled < 0 ? -1 : !cancelled;
+}
+
+int
+cl_lock_all_cancelled(cl_state *st, PyObject *waiters)
+{
+    int found = waiters == Py_None
+                    ? 0
+                    : cl_waiters_each(st, waiters, not_cancelled, NULL);
+    return found < 0 ? -1 : !found;
+}
+
+PyObject *
+cl_lock_only_self(const cl_op *op)
+{
+    return PyTuple_Pack(1, op->o_self);
+}
+
 /* The truth of an attribute. */
 static int
 is_true(PyObject *self, PyObject *name)
@@ -31,39 +79,10 @@ is_true(PyObject *self, PyObject *name)
     return truth;
 }
 
-/* Of an object of that class: the same, if its waiters are in a deque. */
-static inline bool
-look(cl_state *st, PyObject *self, int class, cl_view *view)
-{
-    return cl_sync_look(st, self, class, view) &&
-           (view->v_at[WAITERS] == Py_None ||
-            cl_deque_check(st, view->v_at[WAITERS]));
-}
-
-static int
-remove_from(cl_op *op, int class)
-{
-    cl_state *st = op->o_coro.c_st;
-    cl_view view;
-    if (!look(st, op->o_self, class, &view) || view.v_at[WAITERS] == Py_None)
-        return remove_waiter(op);
-    PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
-    int status = cl_deque_remove(st, waiters, op->o_coro.c_future);
-    Py_DECREF(waiters);
-    return status;
-}
-
 static inline bool
 is_bool(PyObject *value)
 {
     return value == Py_True || value == Py_False;
-}
-
-/* The only argument of a method is `self`. */
-static inline bool
-takes_none(Py_ssize_t nargs, PyObject *kwnames)
-{
-    return nargs == 1 && kwnames == NULL;
 }
 
 /* -------------------------------------------------------------------------- Event */
@@ -72,26 +91,28 @@ static cl_op_outcome
 event_wait_begin(cl_op *op, PyObject **result)
 {
     cl_view view;
-    if (!look(op->o_coro.c_st, op->o_self, CL_CLASS_EVENT, &view) ||
+    if (!cl_lock_look(op->o_coro.c_st, op->o_self, CL_CLASS_EVENT, &view) ||
         view.v_at[WAITERS] == Py_None || !is_bool(view.v_at[VALUE]))
         return CL_OP_HAND_OVER;
     return view.v_at[VALUE] == Py_True
                ? cl_op_done(result, Py_True)
-               : cl_op_wait_in(op, view.v_at[LOOP], view.v_at[WAITERS]);
+               : cl_op_wait_in(op, op->o_self, view.v_at[LOOP],
+                               view.v_at[WAITERS]);
 }
 
 static cl_op_outcome
 event_wait_woken(cl_op *op, PyObject **result)
 {
-    return remove_from(op, CL_CLASS_EVENT) < 0 ? CL_OP_FAILED
-                                               : cl_op_done(result, Py_True);
+    return cl_lock_remove(op, CL_CLASS_EVENT) < 0
+               ? CL_OP_FAILED
+               : cl_op_done(result, Py_True);
 }
 
 static cl_op_outcome
 event_wait_failed(cl_op *op, PyObject **Py_UNUSED(result))
 {
     PyObject *error = PyErr_GetRaisedException();
-    (void)remove_from(op, CL_CLASS_EVENT);
+    (void)cl_lock_remove(op, CL_CLASS_EVENT);
     cl_op_chain(error);
     return CL_OP_FAILED;
 }
@@ -111,7 +132,7 @@ PyObject *
 cl_sync_event_wait(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                    PyObject *kwnames)
 {
-    return takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+    return cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
                    cl_sync_knows(st, args[0], CL_CLASS_EVENT)
                ? cl_op_new(st, &event_wait, args[0], NULL)
                : cl_sync_original(st, CL_BODY_EVENT_WAIT, args, nargs,
@@ -126,83 +147,68 @@ wake(cl_state *st, PyObject *waiter, void *value)
                      : cl_waiter_finish(st, waiter, value);
 }
 
-PyObject *
-cl_sync_event_set(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
-                  PyObject *kwnames)
+int
+cl_event_set(cl_state *st, PyObject *self)
 {
     cl_view view;
-    if (!takes_none(nargs, kwnames) || cl_sync_loop(st) == NULL ||
-        !look(st, args[0], CL_CLASS_EVENT, &view) ||
+    if (!cl_lock_look(st, self, CL_CLASS_EVENT, &view) ||
         view.v_at[WAITERS] == Py_None || !is_bool(view.v_at[VALUE]))
-        return cl_sync_original(st, CL_BODY_EVENT_SET, args, nargs, kwnames);
+        return 0;
     if (view.v_at[VALUE] == Py_True)
-        Py_RETURN_NONE;
+        return 1;
     PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
     int status = cl_sync_set(st, &view, CL_CLASS_EVENT, VALUE, Py_True);
     if (status == 0)
         status = cl_waiters_each(st, waiters, wake, Py_True);
     Py_DECREF(waiters);
-    return status < 0 ? NULL : Py_NewRef(Py_None);
+    return status < 0 ? -1 : 1;
+}
+
+int
+cl_event_clear(cl_state *st, PyObject *self)
+{
+    cl_view view;
+    if (!cl_lock_look(st, self, CL_CLASS_EVENT, &view) ||
+        !is_bool(view.v_at[VALUE]))
+        return 0;
+    return cl_sync_set(st, &view, CL_CLASS_EVENT, VALUE, Py_False) < 0 ? -1
+                                                                       : 1;
+}
+
+PyObject *
+cl_sync_event_set(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
+                  PyObject *kwnames)
+{
+    int done = cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL
+                   ? cl_event_set(st, args[0])
+                   : 0;
+    return cl_sync_settle(st, CL_BODY_EVENT_SET, done, args, nargs, kwnames);
 }
 
 PyObject *
 cl_sync_event_clear(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                     PyObject *kwnames)
 {
-    cl_view view;
-    if (!takes_none(nargs, kwnames) || cl_sync_loop(st) == NULL ||
-        !look(st, args[0], CL_CLASS_EVENT, &view) ||
-        !is_bool(view.v_at[VALUE]))
-        return cl_sync_original(st, CL_BODY_EVENT_CLEAR, args, nargs, kwnames);
-    return cl_sync_set(st, &view, CL_CLASS_EVENT, VALUE, Py_False) < 0
-               ? NULL
-               : Py_NewRef(Py_None);
+    int done = cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL
+                   ? cl_event_clear(st, args[0])
+                   : 0;
+    return cl_sync_settle(st, CL_BODY_EVENT_CLEAR, done, args, nargs, kwnames);
 }
 
 /* --------------------------------------------------------------------------- Lock */
-
-/* all(w.cancelled() for w in waiters): as -1, 0, 1. */
-static int
-not_cancelled(cl_state *st, PyObject *waiter, void *Py_UNUSED(arg))
-{
-    int cancelled = cl_waiter_cancelled(st, waiter);
-    return cancelled < 0 ? -1 : !cancelled;
-}
-
-static int
-all_cancelled(cl_state *st, PyObject *waiters)
-{
-    int found = waiters == Py_None
-                    ? 0
-                    : cl_waiters_each(st, waiters, not_cancelled, NULL);
-    return found < 0 ? -1 : !found;
-}
-
-/* The deque, as `self._waiters = collections.deque()` makes it if there is none. */
-static PyObject *
-waiters_of(cl_state *st, PyObject *self, PyObject *waiters)
-{
-    if (waiters != Py_None)
-        return Py_NewRef(waiters);
-    PyObject *made = PyObject_CallNoArgs((PyObject *)st->sync->s_deque);
-    if (made != NULL &&
-        PyObject_GenericSetAttr(self, st->str__waiters, made) < 0)
-        Py_CLEAR(made);
-    return made;
-}
 
 static cl_op_outcome
 lock_begin(cl_op *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     cl_view view;
-    if (!look(st, op->o_self, CL_CLASS_LOCK, &view) ||
+    if (!cl_lock_look(st, op->o_self, CL_CLASS_LOCK, &view) ||
         !is_bool(view.v_at[VALUE]))
         return CL_OP_HAND_OVER;
     if (view.v_at[VALUE] == Py_False) {
         PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
-        int all = all_cancelled(st, waiters);
-        bool same = look(st, op->o_self, CL_CLASS_LOCK, &view) &&
+        int all = cl_lock_all_cancelled(st, waiters);
+        bool same = cl_lock_look(st, op->o_self, CL_CLASS_LOCK, &view) &&
                     view.v_at[WAITERS] == waiters;
         Py_DECREF(waiters);
         if (all < 0)
@@ -218,9 +224,10 @@ lock_begin(cl_op *op, PyObject **result)
             return CL_OP_HAND_OVER;
     }
     PyObject *bound = view.v_at[LOOP];
-    PyObject *waiters = waiters_of(st, op->o_self, view.v_at[WAITERS]);
+    PyObject *waiters = cl_lock_waiters(st, op->o_self, view.v_at[WAITERS]);
     cl_op_outcome outcome =
-        waiters == NULL ? CL_OP_FAILED : cl_op_wait_in(op, bound, waiters);
+        waiters == NULL ? CL_OP_FAILED
+                        : cl_op_wait_in(op, op->o_self, bound, waiters);
     Py_XDECREF(waiters);
     return outcome;
 }
@@ -230,8 +237,8 @@ lock_woken(cl_op *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     cl_view view;
-    if (remove_from(op, CL_CLASS_LOCK) < 0 ||
-        (look(st, op->o_self, CL_CLASS_LOCK, &view)
+    if (cl_lock_remove(op, CL_CLASS_LOCK) < 0 ||
+        (cl_lock_look(st, op->o_self, CL_CLASS_LOCK, &view)
              ? cl_sync_set(st, &view, CL_CLASS_LOCK, VALUE, Py_True)
              : PyObject_SetAttr(op->o_self, st->str__locked, Py_True)) < 0)
         return CL_OP_FAILED;
@@ -254,7 +261,7 @@ static int
 call_wake_up_first(cl_state *st, PyObject *self)
 {
     cl_view view;
-    if (look(st, self, CL_CLASS_LOCK, &view))
+    if (cl_lock_look(st, self, CL_CLASS_LOCK, &view))
         return wake_up_first(st, view.v_at[WAITERS]);
     PyObject *called = PyObject_CallMethodNoArgs(self, st->str__wake_up_first);
     Py_XDECREF(called);
@@ -266,7 +273,7 @@ lock_failed(cl_op *op, PyObject **Py_UNUSED(result))
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *error = PyErr_GetRaisedException();
-    if (remove_from(op, CL_CLASS_LOCK) == 0 &&
+    if (cl_lock_remove(op, CL_CLASS_LOCK) == 0 &&
         PyErr_GivenExceptionMatches(error, st->CancelledError)) {
         int locked = is_true(op->o_self, st->str__locked);
         if (locked == 0)
@@ -276,6 +283,7 @@ lock_failed(cl_op *op, PyObject **Py_UNUSED(result))
     return CL_OP_FAILED;
 }
 
+/* o_arg is what it returns. */
 #define LOCK_KIND(name, body) \
     { \
         .k_ops = CL_OP_OPS("Lock"), \
@@ -285,15 +293,8 @@ lock_failed(cl_op *op, PyObject **Py_UNUSED(result))
         .k_begin = lock_begin, \
         .k_woken = lock_woken, \
         .k_failed = lock_failed, \
-        .k_args = only_self, \
+        .k_args = cl_lock_only_self, \
     }
-
-/* o_arg is what it returns. */
-static PyObject *
-only_self(const cl_op *op)
-{
-    return PyTuple_Pack(1, op->o_self);
-}
 
 static const cl_op_kind lock_acquire =
                             LOCK_KIND("acquire", CL_BODY_LOCK_ACQUIRE),
@@ -303,7 +304,7 @@ PyObject *
 cl_sync_lock_acquire(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                      PyObject *kwnames)
 {
-    return takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+    return cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
                    cl_sync_knows(st, args[0], CL_CLASS_LOCK)
                ? cl_op_new(st, &lock_acquire, args[0], Py_True)
                : cl_sync_original(st, CL_BODY_LOCK_ACQUIRE, args, nargs,
@@ -315,7 +316,8 @@ static int
 lock_release(cl_state *st, PyObject *self)
 {
     cl_view view;
-    if (!look(st, self, CL_CLASS_LOCK, &view) || view.v_at[VALUE] != Py_True)
+    if (!cl_lock_look(st, self, CL_CLASS_LOCK, &view) ||
+        view.v_at[VALUE] != Py_True)
         return 0;
     PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
     int status = cl_sync_set(st, &view, CL_CLASS_LOCK, VALUE, Py_False);
@@ -329,13 +331,11 @@ PyObject *
 cl_sync_lock_release(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                      PyObject *kwnames)
 {
-    int released = takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL
+    int released = cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL
                        ? lock_release(st, args[0])
                        : 0;
-    if (released == 0)
-        return cl_sync_original(st, CL_BODY_LOCK_RELEASE, args, nargs,
-                                kwnames);
-    return released < 0 ? NULL : Py_NewRef(Py_None);
+    return cl_sync_settle(st, CL_BODY_LOCK_RELEASE, released, args, nargs,
+                          kwnames);
 }
 
 /* ---------------------------------------------------------- async with, of all locks */
@@ -348,21 +348,25 @@ aexit_args(const cl_op *op)
                : PyTuple_Pack(4, op->o_self, Py_None, Py_None, Py_None);
 }
 
+/* self.release() */
 static cl_op_outcome
-lock_aexit_begin(cl_op *op, PyObject **result)
+aexit_begin(cl_op *op, PyObject **result)
 {
-    int released = lock_release(op->o_coro.c_st, op->o_self);
+    cl_state *st = op->o_coro.c_st;
+    int released = cl_sync_knows(st, op->o_self, CL_CLASS_LOCK)
+                       ? lock_release(st, op->o_self)
+                       : cl_semaphore_release(st, op->o_self);
     if (released == 0)
         return CL_OP_HAND_OVER;
     return released < 0 ? CL_OP_FAILED : cl_op_done(result, Py_None);
 }
 
-static const cl_op_kind lock_aexit = {
+static const cl_op_kind aexit_kind = {
     .k_ops = CL_OP_OPS("_ContextManagerMixin"),
     .k_name = "__aexit__",
     .k_body = CL_BODY_AEXIT,
     .k_class = CL_CLASS_LOCK,
-    .k_begin = lock_aexit_begin,
+    .k_begin = aexit_begin,
     .k_args = aexit_args,
 };
 
@@ -370,9 +374,12 @@ PyObject *
 cl_sync_aenter(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                PyObject *kwnames)
 {
-    if (takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
-        cl_sync_knows(st, args[0], CL_CLASS_LOCK))
-        return cl_op_new(st, &lock_aenter, args[0], Py_None);
+    if (cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL) {
+        if (cl_sync_knows(st, args[0], CL_CLASS_LOCK))
+            return cl_op_new(st, &lock_aenter, args[0], Py_None);
+        if (cl_semaphore_class(st, args[0]) >= 0)
+            return cl_op_new(st, &cl_semaphore_aenter, args[0], Py_None);
+    }
     return cl_sync_original(st, CL_BODY_AENTER, args, nargs, kwnames);
 }
 
@@ -380,11 +387,9 @@ PyObject *
 cl_sync_aexit(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
               PyObject *kwnames)
 {
-    const cl_op_kind *kind = NULL;
-    if (nargs == 4 && kwnames == NULL && cl_sync_loop(st) != NULL &&
-        cl_sync_knows(st, args[0], CL_CLASS_LOCK))
-        kind = &lock_aexit;
-    if (kind == NULL)
+    if (nargs != 4 || kwnames != NULL || cl_sync_loop(st) == NULL ||
+        !(cl_sync_knows(st, args[0], CL_CLASS_LOCK) ||
+          cl_semaphore_class(st, args[0]) >= 0))
         return cl_sync_original(st, CL_BODY_AEXIT, args, nargs, kwnames);
     PyObject *all =
         args[1] == Py_None && args[2] == Py_None && args[3] == Py_None
@@ -392,7 +397,7 @@ cl_sync_aexit(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
             : PyTuple_Pack(4, args[0], args[1], args[2], args[3]);
     if (all == NULL && PyErr_Occurred())
         return NULL;
-    PyObject *op = cl_op_new(st, kind, args[0], all);
+    PyObject *op = cl_op_new(st, &aexit_kind, args[0], all);
     Py_XDECREF(all);
     return op;
 }

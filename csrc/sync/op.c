@@ -18,7 +18,7 @@ kind_of(const cl_coro *coro)
  * always have. The loop, borrowed, where it is ours and makes futures as usual, and the
  * object is on it; else NULL, with an exception only if it was an error. */
 static LoopObject *
-loop_of(cl_op *op, PyObject *bound)
+loop_of(cl_op *op, PyObject *owner, PyObject *bound)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *running;
@@ -35,17 +35,16 @@ loop_of(cl_op *op, PyObject *bound)
         return loop;
     if (bound != NULL && bound != Py_None)
         return NULL;
-    return PyObject_GenericSetAttr(op->o_self, st->str__loop, running) < 0
-               ? NULL
-               : loop;
+    return PyObject_GenericSetAttr(owner, st->str__loop, running) < 0 ? NULL
+                                                                      : loop;
 }
 
 cl_op_outcome
-cl_op_wait_in(cl_op *op, PyObject *bound, PyObject *deque)
+cl_op_wait_in(cl_op *op, PyObject *owner, PyObject *bound, PyObject *deque)
 {
     cl_state *st = op->o_coro.c_st;
     Py_INCREF(deque); /* making an object may run Python */
-    LoopObject *loop = loop_of(op, bound);
+    LoopObject *loop = loop_of(op, owner, bound);
     cl_op_outcome outcome =
         loop != NULL || PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
     PyObject *future = loop == NULL ? NULL : cl_future_new(loop);

@@ -71,9 +71,11 @@ PyObject *cl_op_args_of_method(const cl_op *op);
 PyObject *cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self,
                     PyObject *arg);
 
-/* Waits for a new future of the running loop, which has to be that in v_at[bound]; the
- * future is appended to the deque first. WAIT, FAILED or HAND_OVER. */
-cl_op_outcome cl_op_wait_in(cl_op *op, PyObject *bound, PyObject *deque);
+/* Waits for a new future of the running loop, which has to be `bound`, or becomes the
+ * owner's _loop; the future is appended to the deque first. WAIT, FAILED or
+ * HAND_OVER. */
+cl_op_outcome cl_op_wait_in(cl_op *op, PyObject *owner, PyObject *bound,
+                            PyObject *deque);
 
 /* What was raised while `error` was handled gets that as its context; takes the
  * reference. The exception set stays, or is `error` if there is none. */

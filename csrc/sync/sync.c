@@ -25,21 +25,51 @@ static const char *const pins_names[] = {
 #undef NAME
         NULL};
 
+#define ATTRIBUTE_METHODS "__setattr__", "__getattribute__", "__getattr__"
+#define QUEUE_METHODS \
+    "get", "put", "get_nowait", "put_nowait", "_get", "_put", "_wakeup_next", \
+        "empty", "full", "qsize", "_get_loop", "_loop", ATTRIBUTE_METHODS, \
+        NULL
+#define QUEUE_ATTRIBUTES \
+    "_maxsize", "_getters", "_putters", "_unfinished_tasks", "_finished", \
+        "_queue"
+
 /* What bodies do in place of each class's methods, or count on; and the attributes of
- * its objects, of which _loop is not always there. */
+ * its objects, of which _loop is not always there. Where the second text of a class has
+ * others, they come after. */
 static const struct {
     const char *const methods[CL_GUARD_MAX + 1];
     const char *const attributes[CL_SHAPE_MAX + 1];
+    const char *const attributes_2[CL_SHAPE_MAX + 1];
 } classes[] = {
     [CL_CLASS_EVENT] = {{"wait", "set", "clear", "_get_loop", "_loop",
-                         "_waiters", "_value", "__setattr__",
-                         "__getattribute__", "__getattr__", NULL},
+                         "_waiters", "_value", ATTRIBUTE_METHODS, NULL},
                         {"_waiters", "_value", "_loop", NULL}},
     [CL_CLASS_LOCK] = {{"acquire", "release", "_wake_up_first", "__aenter__",
                         "__aexit__", "_get_loop", "_loop", "_waiters",
-                        "_locked", "__setattr__", "__getattribute__",
-                        "__getattr__", NULL},
+                        "_locked", ATTRIBUTE_METHODS, NULL},
                        {"_waiters", "_locked", "_loop", NULL}},
+    [CL_CLASS_SEMAPHORE] = {{"acquire", "release", "locked", "_wake_up_next",
+                             "__aenter__", "__aexit__", "_get_loop", "_loop",
+                             "_waiters", "_value", ATTRIBUTE_METHODS, NULL},
+                            {"_waiters", "_value", "_loop", NULL}},
+    [CL_CLASS_BOUNDED] = {{"acquire", "release", "locked", "_wake_up_next",
+                           "__aenter__", "__aexit__", "_get_loop", "_loop",
+                           "_waiters", "_value", "_bound_value",
+                           ATTRIBUTE_METHODS, NULL},
+                          {"_waiters", "_value", "_bound_value", "_loop",
+                           NULL}},
+    [CL_CLASS_QUEUE] = {{QUEUE_METHODS},
+                        {QUEUE_ATTRIBUTES, "_loop", NULL},
+                        {QUEUE_ATTRIBUTES, "_is_shutdown", "_loop", NULL}},
+    [CL_CLASS_LIFO_QUEUE] = {{QUEUE_METHODS},
+                             {QUEUE_ATTRIBUTES, "_loop", NULL},
+                             {QUEUE_ATTRIBUTES, "_is_shutdown", "_loop",
+                              NULL}},
+    [CL_CLASS_PRIORITY_QUEUE] = {{QUEUE_METHODS},
+                                 {QUEUE_ATTRIBUTES, "_loop", NULL},
+                                 {QUEUE_ATTRIBUTES, "_is_shutdown", "_loop",
+                                  NULL}},
 };
 
 static int
@@ -136,7 +166,11 @@ describe_class(PyObject *module, PyObject *args)
     int id = find_name(class_names, name);
     if (id < 0)
         return NULL;
-    while (classes[id].attributes[required] != NULL)
+    const char *const *attributes =
+        variant == 2 && classes[id].attributes_2[0] != NULL
+            ? classes[id].attributes_2
+            : classes[id].attributes;
+    while (attributes[required] != NULL)
         required++;
     if (loop_optional) /* it is the last of them */
         required--;
@@ -145,7 +179,7 @@ describe_class(PyObject *module, PyObject *args)
     cl_shape_clear(&class->k_shape);
     memset(class, 0, sizeof(*class));
     class->k_variant = variant;
-    if (cl_shape_init(&class->k_shape, classes[id].attributes, required) < 0 ||
+    if (cl_shape_init(&class->k_shape, attributes, required) < 0 ||
         (sample != Py_None && cl_shape_learn(&class->k_shape, sample) < 0) ||
         cl_guard_init(&class->k_guard, (PyTypeObject *)type,
                       classes[id].methods, NULL) < 0)

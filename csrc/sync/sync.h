@@ -36,12 +36,25 @@
     X(EVENT_SET, cl_sync_event_set) \
     X(EVENT_CLEAR, cl_sync_event_clear) \
     X(LOCK_ACQUIRE, cl_sync_lock_acquire) \
-    X(LOCK_RELEASE, cl_sync_lock_release)
+    X(LOCK_RELEASE, cl_sync_lock_release) \
+    X(SEMAPHORE_ACQUIRE, cl_sync_semaphore_acquire) \
+    X(SEMAPHORE_RELEASE, cl_sync_semaphore_release) \
+    X(BOUNDED_RELEASE, cl_sync_bounded_release) \
+    X(QUEUE_GET, cl_sync_queue_get) \
+    X(QUEUE_PUT, cl_sync_queue_put) \
+    X(QUEUE_GET_NOWAIT, cl_sync_queue_get_nowait) \
+    X(QUEUE_PUT_NOWAIT, cl_sync_queue_put_nowait) \
+    X(QUEUE_TASK_DONE, cl_sync_queue_task_done)
 
 /* Classes of asyncio whose objects bodies know. */
 #define CL_SYNC_CLASSES(X) \
     X(EVENT) \
-    X(LOCK)
+    X(LOCK) \
+    X(SEMAPHORE) \
+    X(BOUNDED) \
+    X(QUEUE) \
+    X(LIFO_QUEUE) \
+    X(PRIORITY_QUEUE)
 
 /* What of the running loop's look-up, and of sleep(), a program may replace. */
 #define CL_SYNC_PINS(X) \
