@@ -119,6 +119,32 @@ FAMILIES = [
         pins=("GET_LOOP",),
         needs=("Event",),
     ),
+    Family(
+        "timeout",
+        {
+            "TIMEOUT": "asyncio.timeouts:timeout",
+            "TIMEOUT_AENTER": "asyncio.timeouts:Timeout.__aenter__",
+            "TIMEOUT_AEXIT": "asyncio.timeouts:Timeout.__aexit__",
+        },
+        ["asyncio.timeouts:Timeout." + name for name in ("__init__", "reschedule", "_on_timeout")],
+        {"TIMEOUT": "asyncio.timeouts:Timeout"},
+        pins=("TIMEOUT",),
+    ),
+    Family(
+        "gather",
+        {"GATHER": "asyncio.tasks:gather"},
+        [
+            "asyncio.tasks:_gather",
+            "asyncio.tasks:_GatheringFuture.__init__",
+            "asyncio.tasks:_GatheringFuture.cancel",
+            "asyncio.tasks:ensure_future",
+            "asyncio.tasks:_ensure_future",
+            "asyncio.tasks:_discard_awaited_by",
+            "asyncio.futures:_get_loop",
+        ],
+        {"GATHERING": "asyncio.tasks:_GatheringFuture"},
+        pins=("GATHER",),
+    ),
 ]
 
 # What stays asyncio's on every Python, and why.
@@ -247,8 +273,33 @@ def put(path, function, other):
 
 def describe_class(name, path, variant):
     cls = find(path)
+    if name == "GATHERING":
+        _cloop._sync_class(name, cls, variant, False, None)
+        _cloop._sync_gather(variant, gathers_by(), closure_of_gather())
+        return
     sample = cls.__new__(cls) if sys.version_info >= (3, 11) else None
-    _cloop._sync_class(name, cls, variant, hasattr(cls, "_loop"), sample)
+    optional = name == "TIMEOUT" or hasattr(cls, "_loop")
+    _cloop._sync_class(name, cls, variant, optional, sample)
+    if name == "TIMEOUT":
+        states = asyncio.timeouts._State
+        _cloop._sync_states(states.CREATED, states.ENTERED, states.EXITED)
+
+
+def gathers_by():
+    """What gather() calls to make futures: since 3.10 a function that does not look for a loop to warn of."""
+    names = function_of("asyncio.tasks:gather").__code__.co_names
+    return "_ensure_future" if "_ensure_future" in names else "ensure_future"
+
+
+def closure_of_gather():
+    """A function with the code of the closure in gather(), for who asks where the callbacks of children come from."""
+    for path in ("asyncio.tasks:_gather", "asyncio.tasks:gather"):
+        function = function_of(path)
+        for code in function.__code__.co_consts if function is not None else ():
+            if isinstance(code, types.CodeType) and code.co_name == "_done_callback":
+                cells = tuple(types.CellType() for _ in code.co_freevars)
+                return types.FunctionType(code, function.__globals__, code.co_name, None, cells)
+    return None
 
 
 def pins(name):
@@ -262,6 +313,25 @@ def pins(name):
             (vars(futures), "_set_result_unless_cancelled"),
             (vars(tasks), "__sleep0"),
         )
+    if name == "TIMEOUT":
+        timeouts = asyncio.timeouts
+        return (
+            (vars(timeouts), "events"),
+            (vars(events), "get_running_loop"),
+            (vars(timeouts), "Timeout"),
+            (vars(timeouts), "tasks"),
+            (vars(tasks), "current_task"),
+        )
+    if name == "GATHER":
+        find_loop = "_get_event_loop" if gathers_by() == "_ensure_future" else "get_event_loop"
+        return (
+            (vars(tasks), gathers_by()),
+            (vars(tasks), "events"),
+            (vars(events), find_loop),
+            (vars(tasks), "futures"),
+            (vars(tasks), "coroutines"),
+            (vars(tasks), "_GatheringFuture"),
+        )
     mixins = sys.modules.get("asyncio.mixins")
     if mixins is None:
         return ((vars(asyncio.locks), "events"),)
@@ -271,10 +341,12 @@ def pins(name):
 def is_usual():
     """Whether asyncio finds the running loop by its own functions in C."""
     events = asyncio.events
-    return all(
+    usual = [
         getattr(events, name) is getattr(events, "_c_" + name, None)
         for name in ("_get_running_loop", "get_running_loop")
-    )
+    ]
+    current = getattr(asyncio.tasks, "_c_current_task", asyncio.tasks.current_task)
+    return all(usual) and asyncio.tasks.current_task is current
 
 
 def accelerate(on=True):

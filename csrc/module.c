@@ -30,6 +30,7 @@
 #include "streams/reader.h"
 #include "streams/streams.h"
 #include "sync/entry.h"
+#include "sync/gather.h"
 #include "sync/op.h"
 #include "sync/sync.h"
 #include "tls/tls.h"

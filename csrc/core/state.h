@@ -37,6 +37,7 @@
     X(StreamOp, cl_stream_op_setup) \
     X(SyncEntry, cl_entry_setup) \
     X(SyncOp, cl_op_setup) \
+    X(Gather, cl_gather_setup) \
     X(Loop, cl_loop_setup)
 
 /* kind of ready node, its table (core/node.h): CL_NODE_kind */
@@ -108,6 +109,7 @@
     X(socket_SOCK_RAW, "socket", "SOCK_RAW") \
     X(QueueEmpty, "asyncio.queues", "QueueEmpty") \
     X(QueueFull, "asyncio.queues", "QueueFull") \
+    X(partial, "functools", "partial") \
     X(heappush, "heapq", "heappush") \
     X(heappop, "heapq", "heappop") \
     X(WeakSet, "weakref", "WeakSet") \
@@ -115,19 +117,19 @@
 
 /* interned attribute and keyword names, kept as str_NAME */
 #define CL_STATE_NAMES(X) \
-    X(FALLBACK) X(Future) X(TRY_NATIVE) X(Task) X(_SendfileMode) X(_ThreadSafeHandle) \
+    X(FALLBACK) X(Future) X(_GatheringFuture) X(TRY_NATIVE) X(Task) X(_SendfileMode) X(_ThreadSafeHandle) \
     X(__class__) X(__eq__) X(__ge__) X(__gt__) X(__kwdefaults__) X(__le__) X(__lt__) X(__ne__) \
     X(__repr__) X(_add_callback) X(_after_fork) X(_ask) X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) \
     X(_process_events) X(_remove_reader) X(_remove_writer) \
-    X(__asyncio_running_event_loop__) X(_asyncio_future_blocking) X(_attach) X(_buffer) X(_call_connection_lost) X(_callbacks) \
-    X(_cancelled) X(_check_callback) X(_check_handshake_timeout) X(_check_shutdown_timeout) \
-    X(_check_thread) X(_client_connected_cb) X(_cloop) X(_connection_lost) X(_detach) \
-    X(_do_read) X(_drain_helper) X(_eof) X(_exception) X(_finished) X(_force_close) X(_get_running_loop) X(_getters) \
+    X(__asyncio_running_event_loop__) X(_asyncio_future_blocking) X(_attach) X(_buffer) X(_call_connection_lost) X(_callbacks) X(_cancel_message) \
+    X(_cancel_requested)     X(_cancelled) X(_cancelling) X(_check_callback) X(_check_handshake_timeout) X(_check_shutdown_timeout) \
+    X(_check_thread) X(_client_connected_cb) X(_cloop) X(_connection_lost) X(_detach) X(_discard_awaited_by) \
+    X(_do_read) X(_drain_helper) X(_eof) X(_exception) X(_finished) X(_force_close) X(_get_loop) X(_get_running_loop) X(_getters) \
     X(_handle_signal) X(_header_size) X(_limit) X(_locked) X(_log_destroy_pending) X(_loop) \
-    X(_make_cancelled_error) X(_msg_callback) X(_on_ready) X(_paused) X(_protocol) X(_putters) X(_reader) X(_repr_info) \
+    X(_make_cancelled_error) X(_msg_callback) X(_on_ready) X(_on_timeout) X(_paused) X(_protocol) X(_putters) X(_reader) X(_repr_info) \
     X(_resume) X(_run) X(_run_once) X(_set_coroutine_origin_tracking) \
     X(_set_result_unless_cancelled) X(_set_running_loop) X(_sslobj) X(_stream_reader_wr) \
-    X(_transport) X(_unfinished_tasks) X(_value) X(_waiter) X(_waiters) X(_wake_up_first) X(_wake_up_next) X(_wakeup_next) X(abort) X(add_done_callback) X(addr) X(append) X(args) X(buffer_updated) \
+    X(_timeout_handler) X(_transport) X(_unfinished_tasks) X(_value) X(_waiter) X(_waiters) X(_wake_up_first) X(_wake_up_next) X(_wakeup_next) X(abort) X(add_done_callback) X(addr) X(append) X(args) X(buffer_updated) \
     X(call_at) X(call_exception_handler) X(call_later) X(call_soon) X(cancel) X(cancelled) \
     X(cipher) X(clear) X(close) X(compression) X(connection_lost) X(connection_made) X(consumed) \
     X(context) X(create_future) X(create_task) X(data) X(data_received) X(datagram_received) \
@@ -136,7 +138,7 @@
     X(get_extra_info) X(get_loop) X(getaddrinfo) X(getpeercert) X(getpeername) X(getsockname) \
     X(handle) X(info) X(is_closing) X(is_running) X(join) X(logger) X(loop) X(message) X(msg) \
     X(name) X(pause_reading) X(pause_writing) X(peercert) X(peername) X(pending) X(pipe) X(popleft) \
-    X(protocol) X(read) X(remove) X(remove_done_callback) X(result) X(resume_reading) X(resume_writing) \
+    X(protocol) X(read) X(remove) X(remove_done_callback) X(result) X(resume_reading) X(resume_writing) X(return_exceptions) \
     X(run) X(run_forever) X(sendto) X(set) X(set_exception) X(set_result) X(setblocking) X(socket) \
     X(sockname) X(source_traceback) X(ssl_object) X(sslcontext) X(throw) X(time) X(transport) \
     X(unwrap) X(warning) X(wrap_bio) X(write)

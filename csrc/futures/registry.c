@@ -149,6 +149,15 @@ cl_registry_running_loop(cl_state *st)
     return loop == Py_None ? NULL : Py_XNewRef(loop);
 }
 
+PyObject *
+cl_registry_current_task(cl_state *st, LoopObject *loop)
+{
+    PyThreadState *thread = PyThreadState_Get();
+    return *slot(thread, st->running_loop_offset) == (PyObject *)loop
+               ? *slot(thread, st->running_task_offset)
+               : NULL;
+}
+
 void
 cl_registry_rest(LoopObject *Py_UNUSED(loop))
 {
@@ -281,6 +290,12 @@ cl_registry_running_loop(cl_state *st)
         Py_CLEAR(loop);
     return loop;
 #endif
+}
+
+PyObject *
+cl_registry_current_task(cl_state *Py_UNUSED(st), LoopObject *loop)
+{
+    return loop->l_in_task ? loop->l_task_entry : NULL;
 }
 
 void

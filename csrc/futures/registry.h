@@ -45,6 +45,10 @@ void cl_registry_remove(cl_state *st, TaskObject *task);
  * an error. */
 PyObject *cl_registry_running_loop(cl_state *st);
 
+/* The current task of the loop, which runs in this thread: borrowed, or NULL if there is
+ * none, or it is not one of ours that this knows. */
+PyObject *cl_registry_current_task(cl_state *st, LoopObject *loop);
+
 static inline void
 cl_registry_done(cl_state *st, TaskObject *task)
 {

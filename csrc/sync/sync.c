@@ -35,7 +35,7 @@ static const char *const pins_names[] = {
         "_queue"
 
 /* What bodies do in place of each class's methods, or count on; and the attributes of
- * its objects, of which _loop is not always there. Where the second text of a class has
+ * its objects, of which the last is not always there. Where the second text of a class has
  * others, they come after. */
 static const struct {
     const char *const methods[CL_GUARD_MAX + 1];
@@ -59,6 +59,13 @@ static const struct {
                            ATTRIBUTE_METHODS, NULL},
                           {"_waiters", "_value", "_bound_value", "_loop",
                            NULL}},
+    [CL_CLASS_TIMEOUT] = {{"__init__", "__new__", "__aenter__", "__aexit__",
+                           "reschedule", "_on_timeout", "_state",
+                           "_timeout_handler", "_task", "_when", "_cancelling",
+                           ATTRIBUTE_METHODS, NULL},
+                          {"_state", "_timeout_handler", "_task", "_when",
+                           "_cancelling", NULL}},
+    [CL_CLASS_GATHERING] = {{"done", ATTRIBUTE_METHODS, NULL}, {NULL}},
     [CL_CLASS_QUEUE] = {{QUEUE_METHODS},
                         {QUEUE_ATTRIBUTES, "_loop", NULL},
                         {QUEUE_ATTRIBUTES, "_is_shutdown", "_loop", NULL}},
@@ -159,9 +166,9 @@ describe_class(PyObject *module, PyObject *args)
     cl_sync *sync = state_of(module)->sync;
     const char *name;
     PyObject *type, *sample;
-    int variant, loop_optional, required = 0;
+    int variant, last_optional, required = 0;
     if (!PyArg_ParseTuple(args, "sO!ipO:_sync_class", &name, &PyType_Type,
-                          &type, &variant, &loop_optional, &sample))
+                          &type, &variant, &last_optional, &sample))
         return NULL;
     int id = find_name(class_names, name);
     if (id < 0)
@@ -172,7 +179,7 @@ describe_class(PyObject *module, PyObject *args)
             : classes[id].attributes;
     while (attributes[required] != NULL)
         required++;
-    if (loop_optional) /* it is the last of them */
+    if (last_optional && required > 0)
         required--;
     cl_sync_class *class = &sync->s_classes[id];
     cl_guard_clear(&class->k_guard);
@@ -267,7 +274,41 @@ made(PyObject *module, PyObject *Py_UNUSED(ignored))
     return PyLong_FromUnsignedLongLong(state_of(module)->sync->s_made);
 }
 
+static PyObject *
+keep_states(PyObject *module, PyObject *args)
+{
+    cl_sync *sync = state_of(module)->sync;
+    PyObject *created, *entered, *exited;
+    if (!PyArg_ParseTuple(args, "OOO:_sync_states", &created, &entered,
+                          &exited))
+        return NULL;
+    Py_XSETREF(sync->s_states[CL_TIMEOUT_CREATED], Py_NewRef(created));
+    Py_XSETREF(sync->s_states[CL_TIMEOUT_ENTERED], Py_NewRef(entered));
+    Py_XSETREF(sync->s_states[CL_TIMEOUT_EXITED], Py_NewRef(exited));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+keep_gather(PyObject *module, PyObject *args)
+{
+    cl_sync *sync = state_of(module)->sync;
+    PyObject *name, *closure;
+    if (!PyArg_ParseTuple(args, "iUO:_sync_gather", &sync->s_gather_variant,
+                          &name, &closure))
+        return NULL;
+    Py_XSETREF(sync->s_ensure_future, Py_NewRef(name));
+    Py_XSETREF(sync->s_gather_closure, Py_NewRef(closure));
+    Py_RETURN_NONE;
+}
+
 PyMethodDef cl_sync_methods[] = {
+    {"_sync_gather", keep_gather, METH_VARARGS,
+     "_sync_gather(variant, name, function)\n--\n\n"
+     "Tell which text gather() has, what it calls ensure_future(), and a "
+     "function that\nlooks like its callbacks."},
+    {"_sync_states", keep_states, METH_VARARGS,
+     "_sync_states(created, entered, exited)\n--\n\n"
+     "Tell the states of asyncio's timeouts."},
     {"_sync_made", made, METH_NOARGS,
      "_sync_made()\n--\n\nReturn how many coroutines bodies have made."},
     {"_sync_bodies", bodies, METH_NOARGS,
@@ -277,10 +318,10 @@ PyMethodDef cl_sync_methods[] = {
      "Get ready to have asyncio's function call the body; return what has to "
      "be put in\nits place: the function itself, where it can stay."},
     {"_sync_class", describe_class, METH_VARARGS,
-     "_sync_class(name, class, variant, loop_optional, sample)\n--\n\n"
+     "_sync_class(name, class, variant, last_optional, sample)\n--\n\n"
      "Tell a class of asyncio's, as it is now, which text of its methods it "
-     "has, whether\nits objects may be without _loop, and an object to try "
-     "out, or None."},
+     "has, whether\nits objects may be without the last attribute, and an "
+     "object to try out, or None."},
     {"_sync_pin", pin_globals, METH_VARARGS,
      "_sync_pin(name, globals)\n--\n\n"
      "Tell the globals, (dict, name) each, that must stay what they are now."},
@@ -333,6 +374,9 @@ cl_sync_traverse(cl_state *st, visitproc visit, void *arg)
     }
     Py_VISIT(sync->s_deque);
     Py_VISIT(sync->s_fire);
+    Py_VISIT(sync->s_gather_closure);
+    for (int i = 0; i < CL_TIMEOUT_STATES; i++)
+        Py_VISIT(sync->s_states[i]);
     return status;
 }
 
@@ -353,6 +397,10 @@ cl_sync_clear(cl_state *st)
         unpin(&sync->s_pins[i]);
     Py_CLEAR(sync->s_deque);
     Py_CLEAR(sync->s_fire);
+    Py_CLEAR(sync->s_ensure_future);
+    Py_CLEAR(sync->s_gather_closure);
+    for (int i = 0; i < CL_TIMEOUT_STATES; i++)
+        Py_CLEAR(sync->s_states[i]);
 }
 
 void

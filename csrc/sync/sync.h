@@ -44,7 +44,11 @@
     X(QUEUE_PUT, cl_sync_queue_put) \
     X(QUEUE_GET_NOWAIT, cl_sync_queue_get_nowait) \
     X(QUEUE_PUT_NOWAIT, cl_sync_queue_put_nowait) \
-    X(QUEUE_TASK_DONE, cl_sync_queue_task_done)
+    X(QUEUE_TASK_DONE, cl_sync_queue_task_done) \
+    X(TIMEOUT, cl_sync_timeout) \
+    X(TIMEOUT_AENTER, cl_sync_timeout_aenter) \
+    X(TIMEOUT_AEXIT, cl_sync_timeout_aexit) \
+    X(GATHER, cl_sync_gather)
 
 /* Classes of asyncio whose objects bodies know. */
 #define CL_SYNC_CLASSES(X) \
@@ -54,12 +58,16 @@
     X(BOUNDED) \
     X(QUEUE) \
     X(LIFO_QUEUE) \
-    X(PRIORITY_QUEUE)
+    X(PRIORITY_QUEUE) \
+    X(TIMEOUT) \
+    X(GATHERING)
 
 /* What of the running loop's look-up, and of sleep(), a program may replace. */
 #define CL_SYNC_PINS(X) \
     X(GET_LOOP) \
-    X(SLEEP)
+    X(SLEEP) \
+    X(TIMEOUT) \
+    X(GATHER)
 
 /* Functions of deques. */
 #define CL_SYNC_DEQUE(X) \
@@ -86,6 +94,14 @@ enum {
     CL_SYNC_PINS(ID)
 #undef ID
         CL_PINS_COUNT
+};
+
+/* Of asyncio.timeouts._State, those that a timeout in time goes through. */
+enum {
+    CL_TIMEOUT_CREATED,
+    CL_TIMEOUT_ENTERED,
+    CL_TIMEOUT_EXITED,
+    CL_TIMEOUT_STATES
 };
 
 /* Takes what asyncio's function takes, `self` first. */
@@ -130,8 +146,12 @@ typedef struct cl_sync {
 #define FIELD(name, flags) PyCFunction s_deque_##name;
     CL_SYNC_DEQUE(FIELD)
 #undef FIELD
-    uint64_t s_made;  /* coroutines so far */
-    PyObject *s_fire; /* owned: what sleep()'s timers call */
+    PyObject *s_states[CL_TIMEOUT_STATES]; /* owned */
+    int s_gather_variant;
+    PyObject *s_ensure_future;  /* owned: what gather() calls it */
+    PyObject *s_gather_closure; /* owned: like that of its callbacks */
+    uint64_t s_made;            /* coroutines so far */
+    PyObject *s_fire;           /* owned: what sleep()'s timers call */
 } cl_sync;
 
 /* Makes st->sync, with nothing on. 0/-1 */

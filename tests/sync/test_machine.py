@@ -198,11 +198,9 @@ PROGRAMS = st.fixed_dictionaries(
 )
 
 
-@pytest.fixture
-def accelerate(cloop):
-    cloop.accelerate()
-    yield cloop.accelerate
-    cloop.accelerate(False)
+@pytest.fixture(autouse=True)
+def no_logs():
+    yield
     Loud.log = Slow.log = None
 
 
@@ -223,16 +221,3 @@ def test_programs_do_with_bodies_in_c_what_they_do_in_python(cloop, accelerate, 
         lambda program: trace(cloop.Loop(), (cloop.Future, cloop.Task), program),
         derandomize=not machine.EXAMPLES,
     )
-
-
-def test_bodies_are_called(cloop, accelerate):
-    """Or the test above would compare asyncio with itself."""
-    made = sys.modules["cloop._cloop"]._sync_made
-    before = made()
-
-    async def main():
-        await asyncio.sleep(0)
-        await asyncio.Lock().acquire()
-
-    cloop.run(main())
-    assert made() == before + 2
