@@ -75,9 +75,25 @@ FAMILIES = [
             LOCK_ACQUIRE="asyncio.locks:Lock.acquire",
             LOCK_RELEASE="asyncio.locks:Lock.release",
         ),
-        ["asyncio.locks:Lock.__init__", "asyncio.locks:Lock._wake_up_first", GET_LOOP],
+        [
+            "asyncio.locks:Lock.__init__",
+            "asyncio.locks:Lock.locked",
+            "asyncio.locks:Lock._wake_up_first",
+            GET_LOOP,
+        ],
         {"LOCK": "asyncio.locks:Lock"},
         pins=("GET_LOOP",),
+    ),
+    Family(
+        "Condition",
+        dict(
+            AENTER,
+            CONDITION_NOTIFY="asyncio.locks:Condition.notify",
+            CONDITION_NOTIFY_ALL="asyncio.locks:Condition.notify_all",
+        ),
+        ["asyncio.locks:Condition.__init__", "asyncio.locks:Condition._notify"],
+        {"CONDITION": "asyncio.locks:Condition"},
+        needs=("Lock",),
     ),
     Family(
         "Semaphore",
@@ -149,6 +165,9 @@ FAMILIES = [
 
 # What stays asyncio's on every Python, and why.
 ASYNCIOS = {
+    "Condition.wait": "takes its lock again however often it is cancelled: no body yet",
+    "Barrier, wait, wait_for, shield, as_completed": "no body yet; what they use has one",
+    "to_thread, run_coroutine_threadsafe, wrap_future, ensure_future": "no body yet",
     "TaskGroup": "changes with every release, and gains by its tasks",
 }
 

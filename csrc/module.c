@@ -499,6 +499,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 #define VISIT(field, module_name, attribute) Py_VISIT(st->field);
     CL_STATE_IMPORTS(VISIT)
 #undef VISIT
+    Py_VISIT(st->stop_true);
     Py_VISIT(st->current_tasks);
     Py_VISIT(st->all_tasks);
     Py_VISIT(st->all_tasks_iterating);
@@ -526,6 +527,7 @@ module_clear(PyObject *module)
         return 0;
     cl_sync_clear(st);         /* nobody calls into us any more */
     cl_future_free_spares(st); /* while their types are there */
+    Py_CLEAR(st->stop_true);
     Py_CLEAR(st->current_tasks);
     Py_CLEAR(st->all_tasks);
     Py_CLEAR(st->all_tasks_iterating);

@@ -173,6 +173,7 @@ typedef struct cl_state {
     PyObject *kwnames_debug;            /* ("debug",) */
     PyObject *kwnames_exc_info;         /* ("exc_info",) */
     PyObject *kwnames_wrap_bio; /* ("server_side", "server_hostname") */
+    PyObject *stop_true;        /* futures/coro.c */
     PyObject *empty_bytes;
     PyObject *minus_one;
     PyObject *one;

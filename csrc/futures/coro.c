@@ -198,6 +198,24 @@ coro_send(cl_coro *coro, PyObject *value)
     return status == PYGEN_RETURN ? stop_iteration(result) : result;
 }
 
+/* StopIteration(True), which some awaits end in: one is kept, until anybody else has it
+ * or has left something on it. */
+static PyObject *
+stop_with_true(cl_state *st)
+{
+    PyBaseExceptionObject *stop = (PyBaseExceptionObject *)st->stop_true;
+    if (stop == NULL || Py_REFCNT(stop) != 1 || stop->traceback != NULL ||
+        stop->context != NULL || stop->cause != NULL || stop->dict != NULL ||
+        ((PyStopIterationObject *)stop)->value != Py_True) {
+        PyObject *made = PyObject_CallOneArg(PyExc_StopIteration, Py_True);
+        if (made == NULL)
+            return NULL;
+        Py_XSETREF(st->stop_true, made);
+    }
+    PyErr_SetRaisedException(Py_NewRef(st->stop_true));
+    return NULL;
+}
+
 PyObject *
 cl_coro_iternext(cl_coro *coro)
 {
@@ -208,6 +226,10 @@ cl_coro_iternext(cl_coro *coro)
     if (result == Py_None) { /* no exception means just that */
         Py_DECREF(result);
         return NULL;
+    }
+    if (result == Py_True) {
+        Py_DECREF(result);
+        return stop_with_true(coro->c_st);
     }
     return stop_iteration(result);
 }

@@ -348,14 +348,67 @@ aexit_args(const cl_op *op)
                : PyTuple_Pack(4, op->o_self, Py_None, Py_None, Py_None);
 }
 
+/* Of a condition, o_more: the lock, o_self, is its still. */
+static cl_op_outcome
+condition_begin(cl_op *op, PyObject **result)
+{
+    PyObject *lock = cl_condition_lock(op->o_coro.c_st, op->o_more);
+    bool same = lock == op->o_self;
+    Py_XDECREF(lock);
+    return same ? lock_begin(op, result) : CL_OP_HAND_OVER;
+}
+
+static PyObject *
+condition_args(const cl_op *op)
+{
+    return PyTuple_Pack(1, op->o_more);
+}
+
+static const cl_op_kind condition_aenter = {
+    .k_ops = CL_OP_OPS("_ContextManagerMixin"),
+    .k_name = "__aenter__",
+    .k_body = CL_BODY_AENTER,
+    .k_class = CL_CLASS_CONDITION,
+    .k_begin = condition_begin,
+    .k_woken = lock_woken,
+    .k_failed = lock_failed,
+    .k_args = condition_args,
+};
+
+/* A new coroutine; NULL without an exception if it is no condition that we know. */
+static PyObject *
+enter_condition(cl_state *st, PyObject *self)
+{
+    PyObject *lock = cl_condition_lock(st, self);
+    cl_op *op = lock == NULL
+                    ? NULL
+                    : (cl_op *)cl_op_new(st, &condition_aenter, lock, Py_None);
+    if (op != NULL)
+        op->o_more = Py_NewRef(self);
+    Py_XDECREF(lock);
+    return (PyObject *)op;
+}
+
+static int
+condition_release(cl_state *st, PyObject *self)
+{
+    PyObject *lock = cl_condition_lock(st, self);
+    int released = lock == NULL ? 0 : lock_release(st, lock);
+    Py_XDECREF(lock);
+    return released;
+}
+
 /* self.release() */
 static cl_op_outcome
 aexit_begin(cl_op *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
-    int released = cl_sync_knows(st, op->o_self, CL_CLASS_LOCK)
-                       ? lock_release(st, op->o_self)
-                       : cl_semaphore_release(st, op->o_self);
+    PyObject *self = op->o_self;
+    int released = cl_sync_knows(st, self, CL_CLASS_LOCK)
+                       ? lock_release(st, self)
+                   : cl_sync_knows(st, self, CL_CLASS_CONDITION)
+                       ? condition_release(st, self)
+                       : cl_semaphore_release(st, self);
     if (released == 0)
         return CL_OP_HAND_OVER;
     return released < 0 ? CL_OP_FAILED : cl_op_done(result, Py_None);
@@ -379,6 +432,9 @@ cl_sync_aenter(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
             return cl_op_new(st, &lock_aenter, args[0], Py_None);
         if (cl_semaphore_class(st, args[0]) >= 0)
             return cl_op_new(st, &cl_semaphore_aenter, args[0], Py_None);
+        PyObject *op = enter_condition(st, args[0]);
+        if (op != NULL || PyErr_Occurred())
+            return op;
     }
     return cl_sync_original(st, CL_BODY_AENTER, args, nargs, kwnames);
 }
@@ -389,6 +445,7 @@ cl_sync_aexit(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 {
     if (nargs != 4 || kwnames != NULL || cl_sync_loop(st) == NULL ||
         !(cl_sync_knows(st, args[0], CL_CLASS_LOCK) ||
+          cl_sync_knows(st, args[0], CL_CLASS_CONDITION) ||
           cl_semaphore_class(st, args[0]) >= 0))
         return cl_sync_original(st, CL_BODY_AEXIT, args, nargs, kwnames);
     PyObject *all =

@@ -54,6 +54,10 @@ PyObject *cl_lock_only_self(const cl_op *op);
 int cl_event_set(cl_state *st, PyObject *self);
 int cl_event_clear(cl_state *st, PyObject *self);
 
+/* The lock of a condition that is as we know it, new reference; or NULL, without an
+ * exception. */
+PyObject *cl_condition_lock(cl_state *st, PyObject *self);
+
 /* Which class of semaphores that we know it is exactly of, or -1. */
 int cl_semaphore_class(cl_state *st, PyObject *self);
 int cl_semaphore_release(cl_state *st, PyObject *self);

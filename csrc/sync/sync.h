@@ -37,6 +37,8 @@
     X(EVENT_CLEAR, cl_sync_event_clear) \
     X(LOCK_ACQUIRE, cl_sync_lock_acquire) \
     X(LOCK_RELEASE, cl_sync_lock_release) \
+    X(CONDITION_NOTIFY, cl_sync_condition_notify) \
+    X(CONDITION_NOTIFY_ALL, cl_sync_condition_notify_all) \
     X(SEMAPHORE_ACQUIRE, cl_sync_semaphore_acquire) \
     X(SEMAPHORE_RELEASE, cl_sync_semaphore_release) \
     X(BOUNDED_RELEASE, cl_sync_bounded_release) \
@@ -54,6 +56,7 @@
 #define CL_SYNC_CLASSES(X) \
     X(EVENT) \
     X(LOCK) \
+    X(CONDITION) \
     X(SEMAPHORE) \
     X(BOUNDED) \
     X(QUEUE) \

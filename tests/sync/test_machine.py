@@ -216,7 +216,7 @@ def test_programs_do_with_bodies_in_c_what_they_do_in_python(cloop, accelerate, 
 
     same_for_programs(
         PROGRAMS,
-        machine.EXAMPLES or 60,
+        machine.EXAMPLES or 40,
         lambda program: trace(asyncio.SelectorEventLoop(), (asyncio.Future, asyncio.Task), program),
         lambda program: trace(cloop.Loop(), (cloop.Future, cloop.Task), program),
         derandomize=not machine.EXAMPLES,
