@@ -20,7 +20,7 @@ import sys
 import threading
 import types
 
-from . import _cloop, _texts
+from . import _cloop, _futures, _texts
 
 __all__ = ("accelerate",)
 
@@ -257,6 +257,8 @@ def digest(functions):
 
 def variant_of(family):
     """The number of the text that this Python has, or else why it has no body."""
+    if _futures.Future is asyncio.Future:
+        return "needs cloop.Future and cloop.Task"
     if any(function_of(path) is None for path in family.bodies.values()):
         return "not in this Python"
     found = digest(family.functions)
