@@ -15,6 +15,7 @@ except ImportError:
     _unbuilt.explain()
     raise
 
+from ._accelerate import accelerate
 from ._futures import Future, Task
 from ._loop import Loop, new_event_loop
 from ._policy import install
@@ -22,7 +23,17 @@ from ._run import run
 from ._uvloop import install_as_uvloop
 from ._version import __version__
 
-__all__ = ("EventLoopPolicy", "Future", "Loop", "Task", "install", "install_as_uvloop", "new_event_loop", "run")
+__all__ = (
+    "EventLoopPolicy",
+    "Future",
+    "Loop",
+    "Task",
+    "accelerate",
+    "install",
+    "install_as_uvloop",
+    "new_event_loop",
+    "run",
+)
 
 
 def __getattr__(name):

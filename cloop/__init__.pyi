@@ -17,7 +17,17 @@ from typing_extensions import deprecated
 from ._cloop import Future as Future
 from ._cloop import Task as Task
 
-__all__ = ("EventLoopPolicy", "Future", "Loop", "Task", "install", "install_as_uvloop", "new_event_loop", "run")
+__all__ = (
+    "EventLoopPolicy",
+    "Future",
+    "Loop",
+    "Task",
+    "accelerate",
+    "install",
+    "install_as_uvloop",
+    "new_event_loop",
+    "run",
+)
 
 __version__: str
 
@@ -65,6 +75,7 @@ class Loop(asyncio.SelectorEventLoop):
         async def shutdown_default_executor(self, timeout: float | None = None) -> None: ...
 
 def new_event_loop() -> Loop: ...
+def accelerate(on: bool = True) -> None: ...
 def install_as_uvloop() -> None: ...
 
 if sys.version_info >= (3, 14):
@@ -73,6 +84,7 @@ if sys.version_info >= (3, 14):
         *,
         debug: bool | None = None,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = ...,
+        accelerate: bool = False,
     ) -> _T: ...
 
 else:
@@ -81,6 +93,7 @@ else:
         *,
         debug: bool | None = None,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = ...,
+        accelerate: bool = False,
     ) -> _T: ...
 
 # Policies are of Unix here, as the loop is, and of asyncio's up to Python 3.15.

@@ -18,7 +18,7 @@ import sys
 import types
 
 import cloop
-from cloop import _cloop, _futures, _hooks, _reach, _settings, _tls
+from cloop import _accelerate, _cloop, _futures, _hooks, _reach, _settings, _tls
 
 USAGE = """\
 usage: python -m cloop [SWITCHES] [-m MODULE | -c CODE | PROGRAM | -] [ARGS]
@@ -31,13 +31,14 @@ Python has no more, such as asyncio.coroutine, is restored for it, with a Deprec
   -m MODULE    run a module, as python -m does
   -c CODE      run code given here
   PROGRAM      run a file, a folder or zip file with a __main__.py, or - for standard input
+  --accelerate give asyncio's primitives bodies in C
   --no-compat  restore nothing
   --no-uvloop  leave uvloop alone
   --version    print cloop's version
   --info       print what cloop was built with, runs on, and does natively
   demo         measure cloop beside asyncio and uvloop on this machine, in a minute"""
 
-SWITCHES = ("--no-compat", "--no-uvloop")
+SWITCHES = ("--accelerate", "--no-compat", "--no-uvloop")
 PYTHONS_OPTIONS = "bBdEiIOPqRsSuvWxX"
 
 
@@ -62,6 +63,8 @@ def start(option, arguments, switches):
         print("cloop: %s" % error, file=sys.stderr)
         sys.exit(2)
     if option == "--info":
+        if "--accelerate" in switches:
+            cloop.accelerate()
         print(info())
     elif option == "demo" and not os.path.exists(option):  # which would be a program
         from cloop import _demo
@@ -109,6 +112,7 @@ def info():
         ("kernel", " ".join((platform.system(), platform.release(), platform.machine()))),
         ("C library", " ".join(platform.libc_ver())),
     ]
+    lines += zip(["in C"] + [""] * 99, _accelerate.report())
     return "\n".join("%-10s %s" % line for line in lines)
 
 

@@ -26,6 +26,8 @@ def begin(switches=()):
     watch_loops()
     if "--no-uvloop" not in switches and "uvloop" not in sys.modules:
         _uvloop.install_as_uvloop()
+    if "--accelerate" in switches:
+        cloop.accelerate()
     if "--no-compat" not in switches:
         from . import _compat
 

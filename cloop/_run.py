@@ -3,19 +3,23 @@
 import asyncio
 import sys
 
+from ._accelerate import accelerate as _accelerate
 from ._loop import new_event_loop
 
 __all__ = ("run",)
 
 
-def run(main, *, debug=None, loop_factory=new_event_loop):
+def run(main, *, debug=None, loop_factory=new_event_loop, accelerate=False):
     """Run the coroutine main on a new cloop loop and return its result.
 
     debug: True or False sets debug mode, None leaves it to the environment.
     loop_factory: what makes the loop, cloop.new_event_loop by default.
+    accelerate: True calls cloop.accelerate() first, whose effect stays.
     Raises RuntimeError inside a running loop and ValueError or TypeError for what
     cannot be awaited, as that version's asyncio.run does. See asyncio.run.
     """
+    if accelerate:
+        _accelerate()
     if sys.version_info >= (3, 12):
         return asyncio.run(main, debug=debug, loop_factory=loop_factory)
     if sys.version_info >= (3, 11):

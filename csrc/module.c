@@ -29,6 +29,10 @@
 #include "streams/op.h"
 #include "streams/reader.h"
 #include "streams/streams.h"
+#include "sync/entry.h"
+#include "sync/gather.h"
+#include "sync/op.h"
+#include "sync/sync.h"
 #include "tls/tls.h"
 
 /* setup.py says how it built us. */
@@ -54,11 +58,12 @@ static PyObject *
 module_counts(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = state_of(module);
-    return Py_BuildValue(
-        "{snsnsnsnsnsnsnsn}", "Loop", st->live_loops, "Future",
-        st->live_futures, "Task", st->live_tasks, "Handle", st->live_handles,
-        "TimerHandle", st->live_timers, "Transport", st->live_transports,
-        "SockOp", st->live_sockops, "StreamOp", st->live_stream_ops);
+    return Py_BuildValue("{snsnsnsnsnsnsnsnsn}", "Loop", st->live_loops,
+                         "Future", st->live_futures, "Task", st->live_tasks,
+                         "Handle", st->live_handles, "TimerHandle",
+                         st->live_timers, "Transport", st->live_transports,
+                         "SockOp", st->live_sockops, "StreamOp",
+                         st->live_stream_ops, "SyncOp", st->live_sync_ops);
 }
 
 PyDoc_STRVAR(
@@ -498,7 +503,9 @@ module_exec(PyObject *module)
         setup_optional_imports(st) < 0 || probe_callback_source(st) < 0 ||
         probe_transports(st) < 0 || setup_threads(module, st) < 0 ||
         cl_sock_setup(st) < 0 || setup_types(module, st) < 0 ||
-        cl_streams_setup(module, st) < 0 || cl_registry_setup(st) < 0)
+        cl_streams_setup(module, st) < 0 || cl_registry_setup(st) < 0 ||
+        cl_sync_setup(st) < 0 ||
+        PyModule_AddFunctions(module, cl_sync_methods) < 0)
         return -1;
     return 0;
 }
@@ -515,6 +522,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 #define VISIT(field, module_name, attribute) Py_VISIT(st->field);
     CL_STATE_IMPORTS(VISIT)
 #undef VISIT
+    Py_VISIT(st->stop_true);
     Py_VISIT(st->current_tasks);
     Py_VISIT(st->all_tasks);
     Py_VISIT(st->all_tasks_iterating);
@@ -525,6 +533,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     int status = cl_guard_traverse(&st->socket_guard, visit, arg);
     if (status == 0)
         status = cl_streams_traverse(st, visit, arg);
+    if (status == 0)
+        status = cl_sync_traverse(st, visit, arg);
     if (status == 0)
         status = cl_remote_traverse(st, visit, arg);
     if (status != 0)
@@ -538,7 +548,9 @@ module_clear(PyObject *module)
     cl_state *st = state_of(module);
     if (st == NULL)
         return 0;
+    cl_sync_clear(st);         /* nobody calls into us any more */
     cl_future_free_spares(st); /* while their types are there */
+    Py_CLEAR(st->stop_true);
     Py_CLEAR(st->current_tasks);
     Py_CLEAR(st->all_tasks);
     Py_CLEAR(st->all_tasks_iterating);
@@ -568,6 +580,7 @@ module_free(void *module)
     (void)module_clear(module);
     PyMem_Free(st->streams);
     st->streams = NULL;
+    cl_sync_free(st);
     cl_remote_free(st);
     /* Strings are in no cycle, and a late destructor may still need them. */
 #define CLEAR(name) Py_CLEAR(st->str_##name);

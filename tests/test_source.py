@@ -13,7 +13,7 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CSRC = os.path.join(ROOT, "csrc")
 TOP = ""  # csrc itself
-LAYERS = ["base", "poller", "core", "futures", "streams", "net", "tls", TOP]
+LAYERS = ["base", "poller", "core", "futures", "streams", "sync", "net", "tls", TOP]
 COMPAT = ["base/compat.c", "base/compat.h", "futures/layout.h"]
 
 # Symbols in writable sections that are no state of ours.

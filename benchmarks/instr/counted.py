@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
 import json
 import os
 import sys
@@ -26,8 +27,6 @@ def count(row: registry.Benchmark, loop: str, plan: Counted) -> None:
     """Has the row's operations performed and counted: as many as planned, then twice as many, SAMPLES times."""
     stage = ctypes.CDLL(None)
     load.take_turns = stage.stage_partner
-    gc.collect()
-    stage.stage_settle_heap()
     stage.stage_clock(not plan.real_time)
     with open_subject(row, loop) as subject:
         for _ in range(2):
@@ -55,6 +54,8 @@ def outcome(name: str, loop: str) -> dict:
 def main(loop: str, out: str, *names: str) -> None:
     os.environ.pop("LD_PRELOAD", None)  # it is not for children
     registry.load()
+    if loop not in ("asyncio", registry.FLOOR):
+        importlib.import_module(loop)  # before the forks, so that it leaves the same heap to each
     for name in names:
         child = os.fork()
         if child == 0:

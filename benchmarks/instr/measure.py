@@ -118,14 +118,14 @@ def _tag(checkout: Path) -> str:
 
 
 def _stage() -> Path:
-    """stage.c, compiled if it is newer."""
-    library, source = BUILD / "stage.so", HERE / "stage.c"
-    if not library.exists() or library.stat().st_mtime_ns < source.stat().st_mtime_ns:
+    """stage.c and heap.c, compiled if one is newer."""
+    library, sources = BUILD / "stage.so", [HERE / "stage.c", HERE / "heap.c"]
+    if not library.exists() or any(library.stat().st_mtime_ns < path.stat().st_mtime_ns for path in sources):
         BUILD.mkdir(parents=True, exist_ok=True)
         made = BUILD / "stage-{}.so".format(os.getpid())
         done = subprocess.run(
             ["cc", "-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-shared", "-fPIC"]
-            + [str(source), "-o", str(made), "-ldl"]
+            + ["-fno-builtin", *map(str, sources), "-o", str(made), "-ldl", "-pthread"]
         )
         if done.returncode:
             raise Unable("stage.c cannot be compiled; it needs valgrind's header callgrind.h")

@@ -31,9 +31,6 @@
 
 #define NS_PER_S 1000000000LL
 #define LOOK_NS 20
-/* Of blocks that malloc() does not map, and what their sizes are multiples of. */
-#define HEAP_MOST (120 * 1024)
-#define HEAP_STEP 16
 /* Of a millisecond each, when neither side has anything to do: what the kernel
  * does by its own clock, such as a delayed acknowledgement, comes sooner. */
 #define IDLE_TURNS_MAX 5000
@@ -89,22 +86,6 @@ stage_clock(int ours)
     clock_thread = pthread_self();
     now_ns = real_ns(CLOCK_MONOTONIC);
     epoch_ns = real_ns(CLOCK_REALTIME) - now_ns;
-}
-
-/* Take all that is free in the heap but its end, for good. What malloc() then does
- * for a row depends on the row, and not on what was freed before, such as strings
- * that are as long as the name of the checkout. */
-void
-stage_settle_heap(void)
-{
-    void *last = malloc(HEAP_MOST + 1);
-    for (size_t size = HEAP_MOST; size >= HEAP_STEP; size -= HEAP_STEP) {
-        void *taken;
-        while ((taken = malloc(size)) != NULL && taken < last) {
-        }
-        free(taken);
-    }
-    free(last);
 }
 
 /* From the first call on the process is instrumented, which makes it ten times

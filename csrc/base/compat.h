@@ -432,6 +432,114 @@ cl_type_fresh_version(PyTypeObject *type, PyObject *name)
     return cl_type_version(type);
 }
 
+/* Whether a function of Python may be given another vectorcall, which every caller
+ * then honours. 3.11 enters functions without one. */
+#define CL_FUNCTIONS_TAKE_VECTORCALL \
+    (PY_VERSION_HEX < 0x030b0000 || PY_VERSION_HEX >= 0x030c0000)
+
+static inline vectorcallfunc
+cl_function_vectorcall(PyObject *function)
+{
+    return ((PyFunctionObject *)function)->vectorcall;
+}
+
+static inline void
+cl_function_set_vectorcall(PyObject *function, vectorcallfunc vectorcall)
+{
+#if PY_VERSION_HEX >= 0x030c0000
+    PyFunction_SetVectorcall((PyFunctionObject *)function, vectorcall);
+#else
+    ((PyFunctionObject *)function)->vectorcall = vectorcall;
+#endif
+}
+
+/* Whether sys.settrace() or sys.setprofile() is in effect in this thread. */
+static inline bool
+cl_is_traced(PyThreadState *thread)
+{
+    return thread->c_tracefunc != NULL || thread->c_profilefunc != NULL;
+}
+
+/* A number that changes whenever the dict is modified; 0 means unknown: look again. */
+static inline uint64_t
+cl_dict_version(PyObject *dict)
+{
+#if PY_VERSION_HEX < 0x030c0000
+    return ((PyDictObject *)dict)->ma_version_tag;
+#else
+    (void)dict;
+    return 0;
+#endif
+}
+
+/* Objects whose attributes are not in a dict as long as nobody has asked for one: where
+ * those of an object of Python's own classes are, NULL if they are elsewhere. Which
+ * attribute is where, only an experiment tells; the order is the same for all objects
+ * of a class. NULL is one that is not set. */
+#if PY_VERSION_HEX >= 0x030b0000
+#define CL_HAS_INLINE_VALUES 1
+#else
+#define CL_HAS_INLINE_VALUES 0
+#endif
+#define CL_INLINE_VALUES_MAX 30 /* places that there are at most */
+
+static inline bool
+cl_type_has_inline_values(PyTypeObject *type)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    return PyType_HasFeature(type, Py_TPFLAGS_INLINE_VALUES);
+#elif PY_VERSION_HEX >= 0x030b0000
+    return PyType_HasFeature(type, Py_TPFLAGS_MANAGED_DICT);
+#else
+    (void)type;
+    return false;
+#endif
+}
+
+static inline PyObject **
+cl_inline_values(PyObject *self)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    /* Capacity, size, whether embedded, whether valid; then the values. */
+    uint8_t *values = (uint8_t *)self + Py_TYPE(self)->tp_basicsize;
+    return ((PyObject **)self)[-3] == NULL && values[3]
+               ? (PyObject **)(values + sizeof(PyObject *))
+               : NULL;
+#elif PY_VERSION_HEX >= 0x030c0000
+    /* With the lowest bit set: else it is a dict, or nothing. */
+    uintptr_t values = ((uintptr_t *)self)[-3];
+    return values & 1 ? (PyObject **)(values - 1) : NULL;
+#elif PY_VERSION_HEX >= 0x030b0000
+    return ((PyObject ***)self)[-4];
+#else
+    (void)self;
+    return NULL;
+#endif
+}
+
+/* How many of them are set. */
+static inline int
+cl_inline_count(PyObject **values)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    return ((uint8_t *)values)[1 - (int)sizeof(PyObject *)];
+#else
+    return ((uint8_t *)values)[-2];
+#endif
+}
+
+/* The class weakref.ref, and the fields of its objects. */
+#define cl_weakref_type (&_PyWeakref_RefType)
+
+/* How asyncio keeps the loop that runs in a thread: up to 3.11 in an object of its own,
+ * in the thread's dict; from 3.14 on in the state of the thread. */
+#define CL_HAS_RUNNING_LOOP_HOLDER (PY_VERSION_HEX < 0x030c0000)
+typedef struct {
+    PyObject_HEAD
+    PyObject *rl_loop;
+    int rl_pid; /* of the process in which it was set */
+} cl_running_loop_holder;
+
 /* What sys.set_asyncgen_hooks() sets; NULL for None. Owned. */
 typedef struct {
     PyObject *firstiter;

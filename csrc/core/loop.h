@@ -52,6 +52,7 @@
     X(TIME, time) \
     X(CALL_SOON, call_soon) \
     X(CALL_AT, call_at) \
+    X(CALL_LATER, call_later) \
     X(CREATE_FUTURE, create_future) \
     X(CREATE_TASK, create_task) \
     X(GET_DEBUG, get_debug) \

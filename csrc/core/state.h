@@ -35,6 +35,9 @@
     X(SockOp, cl_sockop_setup) \
     X(ReaderFields, cl_reader_setup) \
     X(StreamOp, cl_stream_op_setup) \
+    X(SyncEntry, cl_entry_setup) \
+    X(SyncOp, cl_op_setup) \
+    X(Gather, cl_gather_setup) \
     X(Loop, cl_loop_setup)
 
 /* kind of ready node, its table (core/node.h): CL_NODE_kind */
@@ -104,34 +107,39 @@
     X(socket_SOCK_STREAM, "socket", "SOCK_STREAM") \
     X(socket_SOCK_DGRAM, "socket", "SOCK_DGRAM") \
     X(socket_SOCK_RAW, "socket", "SOCK_RAW") \
+    X(QueueEmpty, "asyncio.queues", "QueueEmpty") \
+    X(QueueFull, "asyncio.queues", "QueueFull") \
+    X(partial, "functools", "partial") \
+    X(heappush, "heapq", "heappush") \
+    X(heappop, "heapq", "heappop") \
     X(WeakSet, "weakref", "WeakSet") \
     X(WeakValueDictionary, "weakref", "WeakValueDictionary")
 
 /* interned attribute and keyword names, kept as str_NAME */
 #define CL_STATE_NAMES(X) \
-    X(FALLBACK) X(Future) X(TRY_NATIVE) X(Task) X(_SendfileMode) X(_ThreadSafeHandle) \
+    X(FALLBACK) X(Future) X(_GatheringFuture) X(TRY_NATIVE) X(Task) X(_SendfileMode) X(_ThreadSafeHandle) \
     X(__class__) X(__eq__) X(__ge__) X(__gt__) X(__kwdefaults__) X(__le__) X(__lt__) X(__ne__) \
     X(__repr__) X(_add_callback) X(_after_fork) X(_ask) X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) \
     X(_process_events) X(_remove_reader) X(_remove_writer) \
-    X(_asyncio_future_blocking) X(_attach) X(_buffer) X(_call_connection_lost) X(_callbacks) \
-    X(_cancelled) X(_check_callback) X(_check_handshake_timeout) X(_check_shutdown_timeout) \
-    X(_check_thread) X(_client_connected_cb) X(_cloop) X(_connection_lost) X(_detach) \
-    X(_do_read) X(_drain_helper) X(_eof) X(_exception) X(_force_close) X(_get_running_loop) \
-    X(_handle_signal) X(_header_size) X(_limit) X(_log_destroy_pending) X(_loop) \
-    X(_make_cancelled_error) X(_msg_callback) X(_on_ready) X(_paused) X(_protocol) X(_reader) X(_repr_info) \
+    X(__asyncio_running_event_loop__) X(_asyncio_future_blocking) X(_attach) X(_buffer) X(_call_connection_lost) X(_callbacks) X(_cancel_message) \
+    X(_cancel_requested)     X(_cancelled) X(_cancelling) X(_check_callback) X(_check_handshake_timeout) X(_check_shutdown_timeout) \
+    X(_check_thread) X(_client_connected_cb) X(_cloop) X(_connection_lost) X(_detach) X(_discard_awaited_by) \
+    X(_do_read) X(_drain_helper) X(_eof) X(_exception) X(_finished) X(_force_close) X(_get_loop) X(_get_running_loop) X(_getters) \
+    X(_handle_signal) X(_header_size) X(_limit) X(_locked) X(_log_destroy_pending) X(_loop) \
+    X(_make_cancelled_error) X(_msg_callback) X(_on_ready) X(_on_timeout) X(_paused) X(_protocol) X(_putters) X(_reader) X(_repr_info) \
     X(_resume) X(_run) X(_run_once) X(_set_coroutine_origin_tracking) \
     X(_set_result_unless_cancelled) X(_set_running_loop) X(_sslobj) X(_stream_reader_wr) \
-    X(_transport) X(_waiter) X(abort) X(add_done_callback) X(addr) X(args) X(buffer_updated) \
+    X(_timeout_handler) X(_transport) X(_unfinished_tasks) X(_value) X(_waiter) X(_waiters) X(_wake_up_first) X(_wake_up_next) X(_wakeup_next) X(abort) X(add_done_callback) X(addr) X(append) X(args) X(buffer_updated) \
     X(call_at) X(call_exception_handler) X(call_later) X(call_soon) X(cancel) X(cancelled) \
-    X(cipher) X(close) X(compression) X(connection_lost) X(connection_made) X(consumed) \
+    X(cipher) X(clear) X(close) X(compression) X(connection_lost) X(connection_made) X(consumed) \
     X(context) X(create_future) X(create_task) X(data) X(data_received) X(datagram_received) \
-    X(debug) X(do_handshake) X(done) X(eager_start) X(eof_received) X(error_received) \
-    X(exc_info) X(exception) X(feed_data) X(fileno) X(get_buffer) X(get_debug) \
+    X(debug) X(do_handshake) X(done) X(eager_start) X(empty) X(eof_received) X(error_received) \
+    X(exc_info) X(exception) X(feed_data) X(fileno) X(full) X(get_buffer) X(get_debug) \
     X(get_extra_info) X(get_loop) X(getaddrinfo) X(getpeercert) X(getpeername) X(getsockname) \
     X(handle) X(info) X(is_closing) X(is_running) X(join) X(logger) X(loop) X(message) X(msg) \
-    X(name) X(pause_reading) X(pause_writing) X(peercert) X(peername) X(pending) X(pipe) \
-    X(protocol) X(read) X(remove_done_callback) X(result) X(resume_reading) X(resume_writing) \
-    X(run) X(run_forever) X(sendto) X(set_exception) X(set_result) X(setblocking) X(socket) \
+    X(name) X(pause_reading) X(pause_writing) X(peercert) X(peername) X(pending) X(pipe) X(popleft) \
+    X(protocol) X(read) X(remove) X(remove_done_callback) X(result) X(resume_reading) X(resume_writing) X(return_exceptions) \
+    X(run) X(run_forever) X(sendto) X(set) X(set_exception) X(set_result) X(setblocking) X(socket) \
     X(sockname) X(source_traceback) X(ssl_object) X(sslcontext) X(throw) X(time) X(transport) \
     X(unwrap) X(warning) X(wrap_bio) X(write)
 
@@ -165,6 +173,7 @@ typedef struct cl_state {
     PyObject *kwnames_debug;            /* ("debug",) */
     PyObject *kwnames_exc_info;         /* ("exc_info",) */
     PyObject *kwnames_wrap_bio; /* ("server_side", "server_hostname") */
+    PyObject *stop_true;        /* futures/coro.c */
     PyObject *empty_bytes;
     PyObject *minus_one;
     PyObject *one;
@@ -173,6 +182,7 @@ typedef struct cl_state {
     PyObject *sendfile_fallback;   /* the same */
     struct cl_tls *tls; /* tls/tls.h; NULL until the first connection of TLS */
     struct cl_streams *streams;  /* streams/streams.h */
+    struct cl_sync *sync;        /* sync/sync.h */
     size_t datagram_header_size; /* what asyncio adds to each that waits */
     bool server_takes_transport; /* Server._attach() does, from 3.13 on */
     bool callback_source_takes_debug; /* 3.13 and some 3.12 */
@@ -198,10 +208,12 @@ typedef struct cl_state {
     PyObject *spare_tasks;
     PyObject *spare_iters;
     PyObject *spare_stream_ops;
+    PyObject *spare_sync_ops;
     int spare_future_count;
     int spare_task_count;
     int spare_iter_count;
     int spare_stream_op_count;
+    int spare_sync_op_count;
     PyObject *current_tasks; /* see futures/registry.h; up to 3.13 */
     PyObject *all_tasks;
     PyObject *all_tasks_iterating;
@@ -217,6 +229,7 @@ typedef struct cl_state {
     Py_ssize_t live_transports;
     Py_ssize_t live_sockops;
     Py_ssize_t live_stream_ops;
+    Py_ssize_t live_sync_ops;
     Py_ssize_t live_loops;
 } cl_state;
 

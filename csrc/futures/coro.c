@@ -8,7 +8,8 @@ bool
 cl_coro_check(const cl_state *st, PyObject *object)
 {
     return Py_TYPE(object) == st->StreamOpType ||
-           Py_TYPE(object) == st->SockOpType;
+           Py_TYPE(object) == st->SockOpType ||
+           Py_TYPE(object) == st->SyncOpType;
 }
 
 /* -------------------------------------------------------------------- waiting */
@@ -197,6 +198,24 @@ coro_send(cl_coro *coro, PyObject *value)
     return status == PYGEN_RETURN ? stop_iteration(result) : result;
 }
 
+/* StopIteration(True), which some awaits end in: one is kept, until anybody else has it
+ * or has left something on it. */
+static PyObject *
+stop_with_true(cl_state *st)
+{
+    PyBaseExceptionObject *stop = (PyBaseExceptionObject *)st->stop_true;
+    if (stop == NULL || Py_REFCNT(stop) != 1 || stop->traceback != NULL ||
+        stop->context != NULL || stop->cause != NULL || stop->dict != NULL ||
+        ((PyStopIterationObject *)stop)->value != Py_True) {
+        PyObject *made = PyObject_CallOneArg(PyExc_StopIteration, Py_True);
+        if (made == NULL)
+            return NULL;
+        Py_XSETREF(st->stop_true, made);
+    }
+    PyErr_SetRaisedException(Py_NewRef(st->stop_true));
+    return NULL;
+}
+
 PyObject *
 cl_coro_iternext(cl_coro *coro)
 {
@@ -207,6 +226,10 @@ cl_coro_iternext(cl_coro *coro)
     if (result == Py_None) { /* no exception means just that */
         Py_DECREF(result);
         return NULL;
+    }
+    if (result == Py_True) {
+        Py_DECREF(result);
+        return stop_with_true(coro->c_st);
     }
     return stop_iteration(result);
 }
@@ -239,6 +262,27 @@ coro_throw(cl_coro *coro, PyObject *args)
 }
 
 static PyObject *
+close_waiting(cl_coro *coro)
+{
+    PyObject *result = NULL;
+    begin(coro);
+    PyErr_SetNone(PyExc_GeneratorExit);
+    PySendResult status = settle(coro, coro->c_ops->thrown(coro, &result));
+    if (status == PYGEN_ERROR) {
+        if (!PyErr_ExceptionMatches(PyExc_GeneratorExit) &&
+            !PyErr_ExceptionMatches(PyExc_StopIteration))
+            return NULL;
+        PyErr_Clear();
+    }
+    else if (status == PYGEN_NEXT) {
+        PyErr_SetString(PyExc_RuntimeError, "coroutine ignored GeneratorExit");
+        return NULL;
+    }
+    Py_XDECREF(result);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 coro_close(cl_coro *coro, PyObject *Py_UNUSED(ignored))
 {
     if (check_not_running(coro) < 0)
@@ -256,6 +300,8 @@ coro_close(cl_coro *coro, PyObject *Py_UNUSED(ignored))
         Py_DECREF(inner);
         return closed;
     }
+    if (coro->c_state == CL_CORO_WAITING && coro->c_ops->closes)
+        return close_waiting(coro);
     PyErr_SetNone(PyExc_GeneratorExit);
     fail(coro);
     PyErr_Clear();
@@ -296,16 +342,46 @@ cl_coro_clear(cl_coro *coro)
     return 0;
 }
 
+/* What stands before the name, in two pieces. */
+static const char *
+owner(const cl_coro *coro)
+{
+    return coro->c_ops->owner == NULL ? "" : coro->c_ops->owner;
+}
+
+static const char *
+dot(const cl_coro *coro)
+{
+    return coro->c_ops->owner == NULL ? "" : ".";
+}
+
+/* Whether the end of the coroutine as it is would not go unnoticed. */
+static bool
+must_finalize(const cl_coro *coro)
+{
+    return coro->c_state == CL_CORO_NEW ||
+           (coro->c_state == CL_CORO_WAITING && coro->c_ops->closes &&
+            coro->c_inner == NULL);
+}
+
 void
 cl_coro_finalize(cl_coro *coro)
 {
-    if (coro->c_state != CL_CORO_NEW)
+    if (!must_finalize(coro))
         return;
     PyObject *error = PyErr_GetRaisedException();
-    if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
-                         "coroutine '%s.%s' was never awaited",
-                         coro->c_ops->owner, coro->c_ops->name(coro)) < 0)
+    if (coro->c_state == CL_CORO_WAITING) {
+        PyObject *closed = close_waiting(coro);
+        if (closed == NULL)
+            PyErr_WriteUnraisable((PyObject *)coro);
+        Py_XDECREF(closed);
+    }
+    else if (PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                              "coroutine '%s%s%s' was never awaited",
+                              owner(coro), dot(coro),
+                              coro->c_ops->name(coro)) < 0) {
         PyErr_WriteUnraisable((PyObject *)coro);
+    }
     if (error != NULL)
         PyErr_SetRaisedException(error);
 }
@@ -313,7 +389,7 @@ cl_coro_finalize(cl_coro *coro)
 bool
 cl_coro_dying(cl_coro *coro)
 {
-    if (coro->c_state == CL_CORO_NEW &&
+    if (must_finalize(coro) &&
         PyObject_CallFinalizerFromDealloc((PyObject *)coro) < 0)
         return false;
     PyObject_GC_UnTrack(coro);
@@ -332,16 +408,15 @@ get_name(cl_coro *coro, void *Py_UNUSED(closure))
 static PyObject *
 get_qualname(cl_coro *coro, void *Py_UNUSED(closure))
 {
-    return PyUnicode_FromFormat("%s.%s", coro->c_ops->owner,
+    return PyUnicode_FromFormat("%s%s%s", owner(coro), dot(coro),
                                 coro->c_ops->name(coro));
 }
 
 PyObject *
 cl_coro_repr(cl_coro *coro)
 {
-    return PyUnicode_FromFormat("<coroutine object %s.%s at %p>",
-                                coro->c_ops->owner, coro->c_ops->name(coro),
-                                coro);
+    return PyUnicode_FromFormat("<coroutine object %s%s%s at %p>", owner(coro),
+                                dot(coro), coro->c_ops->name(coro), coro);
 }
 
 static PyObject *

@@ -35,7 +35,7 @@ typedef struct {
 } cl_coro;
 
 typedef struct cl_coro_ops {
-    const char *owner; /* the class whose method it is */
+    const char *owner; /* the class whose method it is; NULL for a function */
     const char *(*name)(const cl_coro *coro);
     /* asyncio's class, whose method of that name does the same in Python; borrowed. */
     PyObject *(*stock)(const cl_coro *coro);
@@ -51,6 +51,9 @@ typedef struct cl_coro_ops {
     void (*fail)(cl_coro *coro);
     /* Drops all it holds; may come twice. */
     void (*drop)(cl_coro *coro);
+    /* Whether `thrown` comes also when it is closed or freed while it waits, with
+     * GeneratorExit: it has something to do then. */
+    bool closes;
 } cl_coro_ops;
 
 #if CL_HAS_REMOTE_STACKS

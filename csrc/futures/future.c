@@ -131,6 +131,7 @@ cl_future_free_spares(cl_state *st)
     free_list(&st->spare_tasks, &st->spare_task_count);
     free_list(&st->spare_iters, &st->spare_iter_count);
     free_list(&st->spare_stream_ops, &st->spare_stream_op_count);
+    free_list(&st->spare_sync_ops, &st->spare_sync_op_count);
 }
 
 /* The loop's get_debug(): 1, 0 or -1. */

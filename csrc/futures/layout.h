@@ -178,6 +178,18 @@ cl_task_init_rest(TaskObject *task)
 #endif
 }
 
+/* Task.cancelling(), where there is one. */
+static inline int
+cl_task_cancelling(const TaskObject *task)
+{
+#if PY_VERSION_HEX >= 0x030b0000
+    return task->t_num_cancels;
+#else
+    (void)task;
+    return 0;
+#endif
+}
+
 static inline void
 cl_task_count_cancel(TaskObject *task)
 {

@@ -142,6 +142,22 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *Py_UNUSED(ours),
     return 0;
 }
 
+PyObject *
+cl_registry_running_loop(cl_state *st)
+{
+    PyObject *loop = *slot(PyThreadState_Get(), st->running_loop_offset);
+    return loop == Py_None ? NULL : Py_XNewRef(loop);
+}
+
+PyObject *
+cl_registry_current_task(cl_state *st, LoopObject *loop)
+{
+    PyThreadState *thread = PyThreadState_Get();
+    return *slot(thread, st->running_loop_offset) == (PyObject *)loop
+               ? *slot(thread, st->running_task_offset)
+               : NULL;
+}
+
 void
 cl_registry_rest(LoopObject *Py_UNUSED(loop))
 {
@@ -251,6 +267,35 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
         ours->l_task_entry = Py_None;
     }
     return 0;
+}
+
+PyObject *
+cl_registry_running_loop(cl_state *st)
+{
+#if CL_HAS_RUNNING_LOOP_HOLDER
+    /* asyncio's function asks the kernel for the process each time. */
+    PyObject *dict = PyThreadState_GetDict();
+    PyObject *kept = dict == NULL
+                         ? NULL
+                         : PyDict_GetItemWithError(
+                               dict, st->str___asyncio_running_event_loop__);
+    cl_running_loop_holder *holder = (cl_running_loop_holder *)kept;
+    if (kept == NULL || holder->rl_loop == NULL ||
+        holder->rl_loop == Py_None || holder->rl_pid != (int)st->pid)
+        return NULL;
+    return Py_NewRef(holder->rl_loop);
+#else
+    PyObject *loop = PyObject_CallNoArgs(st->get_running_loop);
+    if (loop == Py_None)
+        Py_CLEAR(loop);
+    return loop;
+#endif
+}
+
+PyObject *
+cl_registry_current_task(cl_state *Py_UNUSED(st), LoopObject *loop)
+{
+    return loop->l_in_task ? loop->l_task_entry : NULL;
 }
 
 void

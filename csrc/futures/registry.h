@@ -41,6 +41,14 @@ int cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
 int cl_registry_add(cl_state *st, TaskObject *task);
 void cl_registry_remove(cl_state *st, TaskObject *task);
 
+/* asyncio._get_running_loop(): new reference, or NULL; with an exception only if it was
+ * an error. */
+PyObject *cl_registry_running_loop(cl_state *st);
+
+/* The current task of the loop, which runs in this thread: borrowed, or NULL if there is
+ * none, or it is not one of ours that this knows. */
+PyObject *cl_registry_current_task(cl_state *st, LoopObject *loop);
+
 static inline void
 cl_registry_done(cl_state *st, TaskObject *task)
 {

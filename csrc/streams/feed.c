@@ -8,12 +8,13 @@ static bool
 is_overridden(cl_state *st, PyObject *protocol)
 {
     PyObject *dict = Py_XNewRef(cl_streams_dict(protocol));
-    bool found =
-        dict == NULL ||
-        PyDict_GetItemWithError(dict, st->str_data_received) != NULL ||
-        PyErr_Occurred();
+    bool found = dict == NULL ||
+                 PyDict_GetItemWithError(dict, st->str_data_received) != NULL;
     Py_XDECREF(dict);
-    PyErr_Clear();
+    if (PyErr_Occurred()) {
+        PyErr_Clear();
+        return true;
+    }
     return found;
 }
 

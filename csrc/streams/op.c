@@ -358,7 +358,8 @@ is_drained(cl_state *st, PyObject *protocol)
         PyDict_GetItemWithError(dict, st->str__paused) == Py_False &&
         PyDict_GetItemWithError(dict, st->str__drain_helper) == NULL;
     Py_XDECREF(dict);
-    PyErr_Clear();
+    if (PyErr_Occurred())
+        PyErr_Clear();
     return drained;
 }
 
@@ -377,8 +378,9 @@ is_closing(cl_state *st, PyObject *transport)
     PyObject *answer =
         PyObject_CallMethodNoArgs(transport, st->str_is_closing);
     bool closing = answer != Py_False;
+    if (answer == NULL)
+        PyErr_Clear(); /* asyncio's method will see to it */
     Py_XDECREF(answer);
-    PyErr_Clear(); /* asyncio's method will see to it */
     return closing;
 }
 
@@ -397,7 +399,8 @@ kept(PyObject *dict, PyObject *name)
 {
     PyObject *value =
         dict == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(dict, name));
-    PyErr_Clear();
+    if (value == NULL)
+        PyErr_Clear();
     return value;
 }
 

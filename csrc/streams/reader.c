@@ -171,7 +171,8 @@ cl_reader_find(cl_state *st, PyObject *self)
     if (reader != NULL && PyDict_GET_SIZE(dict) != 1 &&
         has_override(&streams->s_reader, dict))
         reader = NULL;
-    PyErr_Clear();
+    if (reader == NULL)
+        PyErr_Clear();
     return reader;
 }
 

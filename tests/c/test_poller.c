@@ -5,12 +5,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -41,6 +43,23 @@ static int
 wait_for(cl_poller *poller, int64_t timeout_ns, cl_event *events)
 {
     return poller->ops->wait(poller, timeout_ns, events, CL_EVENTS_MAX);
+}
+
+/* Called when poll(2) has looked, before the back end hears what it saw. */
+static void (*seen_by_poll)(void);
+
+int
+ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+      const sigset_t *mask)
+{
+    struct timespec left;
+    if (timeout != NULL)
+        left = *timeout; /* the kernel writes to it */
+    int ready = (int)syscall(SYS_ppoll, fds, count,
+                             timeout == NULL ? NULL : &left, mask, _NSIG / 8);
+    if (seen_by_poll != NULL)
+        seen_by_poll();
+    return ready;
 }
 
 /* What is reported of fd now; 0 if nothing. */
@@ -454,6 +473,42 @@ test_closed_descriptor_does_not_spin(cl_poller *poller)
 
 /* ------------------------------------------------------------------ waiting */
 
+/* Between poll(2), which finds the number closed, and the end of the wait another
+ * thread opens it and watches it: that must not be taken for the closed one. */
+static struct {
+    cl_poller *poller;
+    int fd, other;
+} reopened;
+
+static void
+reopen(void)
+{
+    seen_by_poll = NULL;
+    give_out_again(reopened.fd, reopened.other);
+    CHECK_INT(set_generation(reopened.poller, reopened.fd, 2, 0, CL_READ), 0);
+}
+
+static void
+test_number_reopened_while_it_is_found_closed(cl_poller *poller)
+{
+    int ends[2], others[2];
+    open_pipe(ends);
+    open_pipe(others);
+    CHECK_INT(set_generation(poller, ends[0], 1, 0, CL_READ), 0);
+    CHECK_INT(close(ends[0]), 0);
+    reopened.poller = poller;
+    reopened.fd = ends[0];
+    reopened.other = others[0];
+    seen_by_poll = reopen;
+    CHECK_INT(ready(poller, ends[0]), 0);
+    if (seen_by_poll != NULL) /* not by poll(2) */
+        reopen();
+    put_byte(others[1]);
+    CHECK_INT(event_of(poller, ends[0]).generation, 2);
+    close_both(ends);
+    close_both(others);
+}
+
 static void
 test_never_early(cl_poller *poller)
 {
@@ -707,6 +762,7 @@ static void (*const tests[])(cl_poller *poller) = {
     test_number_is_given_out_to_a_regular_file,
     test_same_file_comes_back_under_its_number,
     test_closed_descriptor_does_not_spin,
+    test_number_reopened_while_it_is_found_closed,
     test_never_early,
     test_ready_ends_the_wait,
     test_signal_interrupts,

@@ -8,7 +8,7 @@ from collections import Counter, namedtuple
 import listing
 import process
 
-Verdict = namedtuple("Verdict", "id outcome detail loops battery")
+Verdict = namedtuple("Verdict", "id outcome detail loops battery bodies", defaults=(0,))
 
 
 def excused(suite, loop):
@@ -33,7 +33,7 @@ def verdict(record, loop, entries, environment):
             outcome, detail = "failed", "listed as not applicable, but passes"
         elif not record["loops"] and not battery:
             outcome = "no_loop"
-    return Verdict(test_id, outcome, detail, record["loops"], battery)
+    return Verdict(test_id, outcome, detail, record["loops"], battery, record.get("bodies", 0))
 
 
 def fail_on_asyncio(suite, name, records, entries, limits):
@@ -69,6 +69,11 @@ def failed_by_name(verdicts):
 def battery(verdicts):
     """How many tests ran on our classes of futures and tasks."""
     return sum(verdict.battery and verdict.outcome != "skipped" for verdict in verdicts)
+
+
+def accelerated(verdicts):
+    """How many tests called primitives whose bodies are in C."""
+    return sum(verdict.bodies > 0 for verdict in verdicts)
 
 
 def stale(entries, verdicts, modules):

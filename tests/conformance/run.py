@@ -1,6 +1,6 @@
 """Runs this Python's own asyncio tests, or uvloop's, on another event loop.
 
-    python tests/conformance/run.py [--suite uvloop] [--loop cloop|uvloop|asyncio] [--module test_events ...]
+    python tests/conformance/run.py [--suite uvloop] [--loop cloop|uvloop|asyncio] [--accelerate] [--module test_events ...]
 
 Each module runs in a process of its own. A test that fails is run once more on asyncio as
 it comes: one that fails there too says something about the machine, not about the loop.
@@ -40,6 +40,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", choices=("cpython", "uvloop"), default="cpython", help="whose tests")
     parser.add_argument("--loop", choices=("cloop", "uvloop", "asyncio"), default="cloop")
+    parser.add_argument("--accelerate", action="store_true", help="with cloop.accelerate() in effect")
     parser.add_argument("--module", action="append", help="run this module alone (may be repeated)")
     parser.add_argument("--test", metavar="PATTERN", help="run the tests whose module.Class.test matches")
     parser.add_argument("--json", metavar="OUT", help="write every test's outcome to this file")
@@ -99,8 +100,10 @@ def main():
     except ImportError as error:
         print("%s cannot import %s: %s" % (sys.executable, options.loop, error))
         return 1
+    if options.accelerate:
+        os.environ["CLOOP_ACCELERATE"] = "1"  # for the processes of the modules
     on = (suite.PACKAGE, platform.python_implementation(), platform.python_version(), options.loop)
-    print("%s on %s %s, loop %s" % on)
+    print("%s on %s %s, loop %s" % on + (", accelerated" if options.accelerate else ""))
     print(row("module", [title for _, title in COLUMNS], ""))
     limits = process.Limits(options.test_limit, options.module_limit)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
@@ -126,6 +129,8 @@ def main():
     complete = True
     if options.test is None and options.loop == "cloop" and os.environ.get("CLOOP_TASKS") != "stock":
         complete = print_batteries(everything, suite.BATTERIES)
+    if options.accelerate:
+        print("%d called primitives whose bodies are in C" % judge.accelerated(every))
     if totals["failed"]:
         print("%d different tests failed; many run in several classes" % judge.failed_by_name(every))
     if options.json:

@@ -11,11 +11,14 @@ import fnmatch
 import gc
 import importlib
 import json
+import os
 import signal
 import sys
 import unittest
 
 from test import support
+
+ACCELERATED = os.environ.get("CLOOP_ACCELERATE") == "1"
 
 
 def short_id(test, package):
@@ -35,6 +38,20 @@ def wanted(name, patterns):
     return patterns is None or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def without_debug_mode():
+    """Has IsolatedAsyncioTestCase leave debug mode, in which every primitive is asyncio's."""
+    case = unittest.IsolatedAsyncioTestCase
+    name = "_setupAsyncioRunner" if hasattr(case, "_setupAsyncioRunner") else "_setupAsyncioLoop"
+    original = getattr(case, name)
+
+    def set_up(self):
+        original(self)
+        runner = getattr(self, "_asyncioRunner", None)
+        (self._asyncioTestLoop if runner is None else runner.get_loop()).set_debug(False)
+
+    setattr(case, name, set_up)
+
+
 class Recorder(unittest.TestResult):
     def __init__(self, results, package, limit, counter, batteries, collects):
         super().__init__()
@@ -45,6 +62,7 @@ class Recorder(unittest.TestResult):
         self.batteries = batteries
         self.collects = collects
         self.loops_seen = 0
+        self.bodies_seen = 0
         self.record = None
 
     def write(self, record):
@@ -70,6 +88,9 @@ class Recorder(unittest.TestResult):
         if self.record is None:  # 3.12.1 does not start a test of a class that is skipped
             return
         self.record["loops"] = loops - seen
+        if ACCELERATED:
+            bodies = importlib.import_module("cloop._cloop")._sync_made()
+            self.record["bodies"], self.bodies_seen = bodies - self.bodies_seen, bodies
         self.write(self.record)
         self.record = None
 
@@ -110,6 +131,8 @@ def main():
     sys.path.append(job["root"])  # last, so that an installed cloop comes first
     suite = importlib.import_module(job["suite"])
     counter = suite.install(job["loop"])
+    if ACCELERATED:
+        without_debug_mode()
     support.verbose = 0
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so do those of nohup

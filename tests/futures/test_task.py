@@ -373,6 +373,7 @@ def test_init_again(as_asyncio, settle, classes):
     assert as_asyncio(body)["result"] == (again if sys.version_info < (3, 15) else once)
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.skipif(sys.version_info >= (3, 15), reason="a task can be initialised only once")
 def test_init_again_at_the_wrong_time(loop, settle, classes, cloop):
     """Where asyncio's tasks crash: it must not, whatever comes of it."""

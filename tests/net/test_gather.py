@@ -714,7 +714,8 @@ def test_connection_that_breaks_while_its_callback_blocks_is_lost(taught, in_cal
 
 @unset
 @learning_only
-def test_fork_of_a_callback_finds_one_thread(taught, in_callback, loop):
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the test's process has others
+def test_fork_of_a_callback_finds_that_thread_gone(taught, in_callback, loop):
     """CPython warns, from 3.12 on, of a fork of a process that has several."""
     transport, peer = taught()
     before = threads()

@@ -401,3 +401,21 @@ def test_start_that_is_cancelled_before_its_pipes_are_connected(loop, run, repor
     run(main())
     gc.collect()  # a task whose exception nobody has seen says so
     assert reports == []
+
+
+def test_start_that_is_cancelled_before_its_pipes_fail(loop, run, reports, native_spawns, monkeypatch):
+    native_spawns()
+
+    def failing(*args, **options):
+        raise MemoryError
+
+    async def main():
+        monkeypatch.setattr(loop, "_make_write_pipe_transport", failing, raising=False)
+        task = loop.create_task(loop.subprocess_exec(asyncio.SubprocessProtocol, "cat"))
+        loop.call_soon(task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(main())
+    gc.collect()
+    assert reports == []

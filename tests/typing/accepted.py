@@ -31,6 +31,9 @@ assert_type(cloop.run(number(), loop_factory=None), int)
 assert_type(cloop.new_event_loop(), cloop.Loop)
 assert_type(cloop.__version__, str)
 cloop.install_as_uvloop()
+cloop.accelerate()
+cloop.accelerate(False)
+assert_type(cloop.run(number(), accelerate=True), int)
 
 if sys.version_info >= (3, 11):
     with asyncio.Runner(loop_factory=cloop.new_event_loop) as runner:

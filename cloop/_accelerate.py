@@ -1,0 +1,433 @@
+"""cloop.accelerate(): asyncio's own primitives, with their bodies in C.
+
+A family is what has to be as we know it for the bodies of one primitive: functions of asyncio, whose code is compared by
+a hash with the texts that the bodies were written against (cloop/_texts.py). By the hash and not by the version: fixes
+are ported back to older releases, and distributions patch. A family that this Python has otherwise stays asyncio's.
+
+csrc/sync/sync.h says what a body does, and when it leaves the call to asyncio's function.
+"""
+
+import asyncio
+import asyncio.events
+import asyncio.futures
+import asyncio.locks
+import asyncio.queues
+import asyncio.tasks
+import hashlib
+import importlib
+import os
+import sys
+import threading
+import types
+
+from . import _cloop, _futures, _texts
+
+__all__ = ("accelerate",)
+
+LOCK = threading.RLock()
+GET_LOOP = "asyncio.mixins:_LoopBoundMixin._get_loop"
+
+
+class Family:
+    """What belongs together.
+
+    name: as --info shows it.
+    bodies: {body of csrc/sync: the function that it stands for}.
+    text: further functions that the bodies do the work of, or rely on.
+    classes: {class of csrc/sync: asyncio's}.
+    pins: the groups of globals that the bodies rely on.
+    needs: families that have to be on as well.
+    """
+
+    def __init__(self, name, bodies, text=(), classes=None, pins=(), needs=()):
+        self.name, self.bodies, self.classes = name, bodies, classes or {}
+        self.functions = list(bodies.values()) + list(text)
+        self.pins, self.needs = pins, needs
+
+
+AENTER = {
+    "AENTER": "asyncio.locks:_ContextManagerMixin.__aenter__",
+    "AEXIT": "asyncio.locks:_ContextManagerMixin.__aexit__",
+}
+
+FAMILIES = [
+    Family(
+        "sleep",
+        {"SLEEP": "asyncio.tasks:sleep"},
+        ["asyncio.tasks:__sleep0", "asyncio.futures:_set_result_unless_cancelled"],
+        pins=("SLEEP",),
+    ),
+    Family(
+        "Event",
+        {
+            "EVENT_WAIT": "asyncio.locks:Event.wait",
+            "EVENT_SET": "asyncio.locks:Event.set",
+            "EVENT_CLEAR": "asyncio.locks:Event.clear",
+        },
+        ["asyncio.locks:Event.__init__", GET_LOOP],
+        {"EVENT": "asyncio.locks:Event"},
+        pins=("GET_LOOP",),
+    ),
+    Family(
+        "Lock",
+        dict(
+            AENTER,
+            LOCK_ACQUIRE="asyncio.locks:Lock.acquire",
+            LOCK_RELEASE="asyncio.locks:Lock.release",
+        ),
+        [
+            "asyncio.locks:Lock.__init__",
+            "asyncio.locks:Lock.locked",
+            "asyncio.locks:Lock._wake_up_first",
+            GET_LOOP,
+        ],
+        {"LOCK": "asyncio.locks:Lock"},
+        pins=("GET_LOOP",),
+    ),
+    Family(
+        "Condition",
+        dict(
+            AENTER,
+            CONDITION_NOTIFY="asyncio.locks:Condition.notify",
+            CONDITION_NOTIFY_ALL="asyncio.locks:Condition.notify_all",
+        ),
+        ["asyncio.locks:Condition.__init__", "asyncio.locks:Condition._notify"],
+        {"CONDITION": "asyncio.locks:Condition"},
+        needs=("Lock",),
+    ),
+    Family(
+        "Semaphore",
+        dict(
+            AENTER,
+            SEMAPHORE_ACQUIRE="asyncio.locks:Semaphore.acquire",
+            SEMAPHORE_RELEASE="asyncio.locks:Semaphore.release",
+            BOUNDED_RELEASE="asyncio.locks:BoundedSemaphore.release",
+        ),
+        [
+            "asyncio.locks:Semaphore.__init__",
+            "asyncio.locks:BoundedSemaphore.__init__",
+            "asyncio.locks:Semaphore.locked",
+            "asyncio.locks:Semaphore._wake_up_next",
+            GET_LOOP,
+        ],
+        {"SEMAPHORE": "asyncio.locks:Semaphore", "BOUNDED": "asyncio.locks:BoundedSemaphore"},
+        pins=("GET_LOOP",),
+    ),
+    Family(
+        "Queue",
+        {
+            "QUEUE_GET": "asyncio.queues:Queue.get",
+            "QUEUE_PUT": "asyncio.queues:Queue.put",
+            "QUEUE_GET_NOWAIT": "asyncio.queues:Queue.get_nowait",
+            "QUEUE_PUT_NOWAIT": "asyncio.queues:Queue.put_nowait",
+            "QUEUE_TASK_DONE": "asyncio.queues:Queue.task_done",
+        },
+        ["asyncio.queues:Queue." + name for name in ("__init__", "_init", "_get", "_put", "_wakeup_next")]
+        + ["asyncio.queues:Queue." + name for name in ("empty", "full", "qsize", "shutdown")]
+        + ["asyncio.queues:LifoQueue." + name for name in ("_init", "_get", "_put")]
+        + ["asyncio.queues:PriorityQueue." + name for name in ("_init", "_get", "_put")]
+        + [GET_LOOP],
+        {
+            "QUEUE": "asyncio.queues:Queue",
+            "LIFO_QUEUE": "asyncio.queues:LifoQueue",
+            "PRIORITY_QUEUE": "asyncio.queues:PriorityQueue",
+        },
+        pins=("GET_LOOP",),
+        needs=("Event",),
+    ),
+    Family(
+        "timeout",
+        {
+            "TIMEOUT": "asyncio.timeouts:timeout",
+            "TIMEOUT_AENTER": "asyncio.timeouts:Timeout.__aenter__",
+            "TIMEOUT_AEXIT": "asyncio.timeouts:Timeout.__aexit__",
+        },
+        ["asyncio.timeouts:Timeout." + name for name in ("__init__", "reschedule", "_on_timeout")],
+        {"TIMEOUT": "asyncio.timeouts:Timeout"},
+        pins=("TIMEOUT",),
+    ),
+    Family(
+        "gather",
+        {"GATHER": "asyncio.tasks:gather"},
+        [
+            "asyncio.tasks:_gather",
+            "asyncio.tasks:_GatheringFuture.__init__",
+            "asyncio.tasks:_GatheringFuture.cancel",
+            "asyncio.tasks:ensure_future",
+            "asyncio.tasks:_ensure_future",
+            "asyncio.tasks:_discard_awaited_by",
+            "asyncio.futures:_get_loop",
+        ],
+        {"GATHERING": "asyncio.tasks:_GatheringFuture"},
+        pins=("GATHER",),
+    ),
+]
+
+# What stays asyncio's on every Python, and why.
+ASYNCIOS = {
+    "Condition.wait": "takes its lock again however often it is cancelled: no body yet",
+    "Barrier, wait, wait_for, shield, as_completed": "no body yet; what they use has one",
+    "to_thread, run_coroutine_threadsafe, wrap_future, ensure_future": "no body yet",
+    "TaskGroup": "changes with every release, and gains by its tasks",
+}
+
+
+# Looking things up
+
+
+def place(path):
+    """The object that has it, and its name there: "asyncio.locks:Lock.acquire"."""
+    module, name = path.split(":")
+    *outer, name = name.split(".")
+    owner = importlib.import_module(module)
+    for part in outer:
+        owner = getattr(owner, part)
+    return owner, name
+
+
+def find(path):
+    """What is there, as it is there; None if nothing is."""
+    try:
+        owner, name = place(path)
+    except (ImportError, AttributeError):
+        return None
+    return vars(owner).get(name)
+
+
+def function_of(path):
+    """asyncio's function: behind what stands in for it, if something of ours does."""
+    found = find(path)
+    for function, stand_in, _ in INSTALLED.values():
+        if found is stand_in:
+            return function
+    return found
+
+
+# Texts
+
+
+def described(value):
+    """A constant, in words that are the same in every process."""
+    if isinstance(value, types.CodeType):
+        return text_of(value, None)
+    if isinstance(value, (tuple, list)):
+        return "(" + ",".join(map(described, value)) + ")"
+    if isinstance(value, (set, frozenset)):
+        return "{" + ",".join(sorted(map(described, value))) + "}"
+    if isinstance(value, dict):
+        return "{" + ",".join(sorted(key + ":" + described(value[key]) for key in value)) + "}"
+    if value is None or isinstance(value, (bool, int, float, str, bytes)):
+        return repr(value)
+    return "%s %s" % (type(value).__name__, getattr(value, "__qualname__", ""))
+
+
+def text_of(code, doc):
+    constants = list(code.co_consts)
+    if constants and isinstance(constants[0], str) and constants[0] == doc:
+        constants[0] = None  # python -OO has none
+    parts = [
+        code.co_argcount,
+        code.co_posonlyargcount,
+        code.co_kwonlyargcount,
+        code.co_flags & ~0x4000000,  # has a docstring
+        code.co_names,
+        code.co_varnames,
+        code.co_freevars,
+        code.co_cellvars,
+        code.co_code.hex(),
+        getattr(code, "co_exceptiontable", b"").hex(),
+    ]
+    return ";".join(map(str, parts)) + ";" + described(constants)
+
+
+def digest(functions):
+    """The hash of some functions' code and defaults; None if one of them is no function of Python."""
+    whole = hashlib.sha256()
+    for path in functions:
+        function = function_of(path)
+        whole.update(path.encode())
+        if function is None:
+            continue  # this version has none
+        if type(function) is not types.FunctionType:
+            return None
+        whole.update(text_of(function.__code__, function.__doc__).encode())
+        whole.update(described((function.__defaults__, function.__kwdefaults__)).encode())
+    return whole.hexdigest()[:16]
+
+
+def variant_of(family):
+    """The number of the text that this Python has, or else why it has no body."""
+    if _futures.Future is asyncio.Future:
+        return "needs cloop.Future and cloop.Task"
+    if any(function_of(path) is None for path in family.bodies.values()):
+        return "not in this Python"
+    found = digest(family.functions)
+    if found is None:
+        return "a program has replaced it"
+    return _texts.KNOWN.get(family.name, {}).get(found, "another text than those known (%s)" % found)
+
+
+# Installing
+
+INSTALLED = {}  # body: asyncio's function, what has to be in its place, the path
+STATE = {}  # family: its variant, or why it is not accelerated
+
+
+def replace(function, other):
+    """Put one function in the place of another in every module that has it."""
+    for module in list(sys.modules.values()):
+        names = getattr(module, "__dict__", None)
+        if isinstance(names, dict):
+            for name, value in list(names.items()):
+                if value is function:
+                    names[name] = other
+
+
+def put(path, function, other):
+    """Put one in the place of another, unless a program has put something there meanwhile."""
+    owner, name = place(path)
+    if isinstance(owner, types.ModuleType):
+        replace(function, other)
+    elif vars(owner).get(name) is function:
+        setattr(owner, name, other)
+
+
+def describe_class(name, path, variant):
+    cls = find(path)
+    if name == "GATHERING":
+        _cloop._sync_class(name, cls, variant, False, None)
+        _cloop._sync_gather(variant, gathers_by(), closure_of_gather())
+        return
+    sample = cls.__new__(cls) if sys.version_info >= (3, 11) else None
+    optional = name == "TIMEOUT" or hasattr(cls, "_loop")
+    _cloop._sync_class(name, cls, variant, optional, sample)
+    if name == "TIMEOUT":
+        states = asyncio.timeouts._State
+        _cloop._sync_states(states.CREATED, states.ENTERED, states.EXITED)
+
+
+def gathers_by():
+    """What gather() calls to make futures: since 3.10 a function that does not look for a loop to warn of."""
+    names = function_of("asyncio.tasks:gather").__code__.co_names
+    return "_ensure_future" if "_ensure_future" in names else "ensure_future"
+
+
+def closure_of_gather():
+    """A function with the code of the closure in gather(), for who asks where the callbacks of children come from."""
+    for path in ("asyncio.tasks:_gather", "asyncio.tasks:gather"):
+        function = function_of(path)
+        for code in function.__code__.co_consts if function is not None else ():
+            if isinstance(code, types.CodeType) and code.co_name == "_done_callback":
+                cells = tuple(types.CellType() for _ in code.co_freevars)
+                return types.FunctionType(code, function.__globals__, code.co_name, None, cells)
+    return None
+
+
+def pins(name):
+    """The globals of a group, of modules."""
+    events, futures, tasks = asyncio.events, asyncio.futures, asyncio.tasks
+    if name == "SLEEP":
+        return (
+            (vars(tasks), "events"),
+            (vars(events), "get_running_loop"),
+            (vars(tasks), "futures"),
+            (vars(futures), "_set_result_unless_cancelled"),
+            (vars(tasks), "__sleep0"),
+        )
+    if name == "TIMEOUT":
+        timeouts = asyncio.timeouts
+        return (
+            (vars(timeouts), "events"),
+            (vars(events), "get_running_loop"),
+            (vars(timeouts), "Timeout"),
+            (vars(timeouts), "tasks"),
+            (vars(tasks), "current_task"),
+        )
+    if name == "GATHER":
+        find_loop = "_get_event_loop" if gathers_by() == "_ensure_future" else "get_event_loop"
+        return (
+            (vars(tasks), gathers_by()),
+            (vars(tasks), "events"),
+            (vars(events), find_loop),
+            (vars(tasks), "futures"),
+            (vars(tasks), "coroutines"),
+            (vars(tasks), "_GatheringFuture"),
+        )
+    mixins = sys.modules.get("asyncio.mixins")
+    if mixins is None:
+        return ((vars(asyncio.locks), "events"),)
+    return ((vars(mixins), "events"), (vars(events), "_get_running_loop"))
+
+
+def is_usual():
+    """Whether asyncio finds the running loop by its own functions in C."""
+    events = asyncio.events
+    usual = [
+        getattr(events, name) is getattr(events, "_c_" + name, None)
+        for name in ("_get_running_loop", "get_running_loop")
+    ]
+    current = getattr(asyncio.tasks, "_c_current_task", asyncio.tasks.current_task)
+    return all(usual) and asyncio.tasks.current_task is current
+
+
+def accelerate(on=True):
+    """Give asyncio's own primitives bodies in C, on loops of cloop; with False, take them away again.
+
+    What has a body is listed by `python -m cloop --info`. The classes and functions stay asyncio's own. A body steps
+    back for asyncio's code in debug mode, under sys.settrace() and sys.setprofile(), on other loops, and wherever a
+    program has subclassed or replaced what it would do. May be called at any time, from any thread. Raises nothing.
+    See docs/accelerate.md.
+    """
+    with LOCK:
+        _off()
+        if on:
+            _on()
+
+
+def _off():
+    _cloop._sync_switch(())
+    for function, stand_in, path in INSTALLED.values():
+        if stand_in is not function:
+            put(path, stand_in, function)
+    STATE.clear()
+
+
+def _on():
+    variants = {
+        family.name: variant_of(family) if is_usual() else "asyncio.events is not as usual" for family in FAMILIES
+    }
+    for family in FAMILIES:
+        for needed in family.needs:
+            if not isinstance(variants[needed], int) and isinstance(variants[family.name], int):
+                variants[family.name] = "needs " + needed
+    chosen = [family for family in FAMILIES if isinstance(variants[family.name], int)]
+    bodies = {body: path for family in chosen for body, path in family.bodies.items()}
+    for body, path in bodies.items():
+        function = function_of(path)
+        stand_in = _cloop._sync_prepare(body, function)
+        INSTALLED[body] = (function, stand_in, path)
+        if stand_in is not function:
+            put(path, function, stand_in)
+    for family in chosen:
+        for name in family.pins:
+            _cloop._sync_pin(name, pins(name))
+        for name, path in family.classes.items():
+            describe_class(name, path, variants[family.name])
+    _cloop._sync_switch(list(bodies))
+    STATE.update(variants)
+
+
+def report():
+    """Lines for --info: what is accelerated, and why the rest is not."""
+    with LOCK:
+        if not STATE:
+            known = [family.name for family in FAMILIES if isinstance(variant_of(family), int)]
+            return ["off; it would be: " + ", ".join(known)]
+        on = [name for name, variant in STATE.items() if isinstance(variant, int)]
+        lines = [", ".join(on) or "nothing"]
+        reasons = dict({name: why for name, why in STATE.items() if not isinstance(why, int)}, **ASYNCIOS)
+        return lines + ["not %s: %s" % item for item in reasons.items()]
+
+
+if os.environ.get("CLOOP_ACCELERATE") == "1":
+    accelerate()

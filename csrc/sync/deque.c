@@ -1,0 +1,143 @@
+/* deque.c - see deque.h. */
+#include "sync/deque.h"
+
+int
+cl_deque_setup(cl_sync *sync)
+{
+    /* Another implementation may have other functions: then by name. */
+#define FIND(name, flags) \
+    { \
+        PyObject *method = \
+            PyObject_GetAttrString((PyObject *)sync->s_deque, #name); \
+        if (method == NULL) \
+            return -1; \
+        if (Py_TYPE(method) == &PyMethodDescr_Type && \
+            ((PyMethodDescrObject *)method)->d_method->ml_flags == (flags)) \
+            sync->s_deque_##name = \
+                ((PyMethodDescrObject *)method)->d_method->ml_meth; \
+        Py_DECREF(method); \
+    }
+    CL_SYNC_DEQUE(FIND)
+#undef FIND
+    return 0;
+}
+
+int
+cl_deque_append(cl_state *st, PyObject *deque, PyObject *item)
+{
+    PyCFunction append = st->sync->s_deque_append;
+    PyObject *result =
+        append != NULL && cl_deque_check(st, deque)
+            ? append(deque, item)
+            : PyObject_CallMethodOneArg(deque, st->str_append, item);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+PyObject *
+cl_deque_popleft(cl_state *st, PyObject *deque)
+{
+    PyCFunction popleft = st->sync->s_deque_popleft;
+    return popleft != NULL && cl_deque_check(st, deque)
+               ? popleft(deque, NULL)
+               : PyObject_CallMethodNoArgs(deque, st->str_popleft);
+}
+
+int
+cl_deque_remove(cl_state *st, PyObject *deque, PyObject *item)
+{
+    PyCFunction remove = st->sync->s_deque_remove;
+    PyObject *result;
+    if (remove != NULL && cl_deque_check(st, deque)) {
+        if (cl_deque_size(deque) > 0) { /* mostly it is the first */
+            PyObject *first = cl_deque_first(deque);
+            Py_XDECREF(first); /* the deque holds it */
+            if (first == item) {
+                Py_XDECREF(cl_deque_popleft(st, deque));
+                return 0;
+            }
+        }
+        result = remove(deque, item);
+    }
+    else {
+        result = PyObject_CallMethodOneArg(deque, st->str_remove, item);
+    }
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int
+ask(PyObject *waiter, PyObject *name)
+{
+    PyObject *result = PyObject_CallMethodNoArgs(waiter, name);
+    int truth = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(result);
+    return truth;
+}
+
+int
+cl_waiter_done(cl_state *st, PyObject *waiter)
+{
+    return cl_future_is_plain(st, waiter)
+               ? ((FutureObject *)waiter)->f_state != CL_PENDING
+               : ask(waiter, st->str_done);
+}
+
+int
+cl_waiter_cancelled(cl_state *st, PyObject *waiter)
+{
+    return cl_future_is_plain(st, waiter)
+               ? ((FutureObject *)waiter)->f_state == CL_CANCELLED
+               : ask(waiter, st->str_cancelled);
+}
+
+int
+cl_waiter_finish(cl_state *st, PyObject *waiter, PyObject *value)
+{
+    FutureObject *future = (FutureObject *)waiter;
+    if (cl_future_is_plain(st, waiter) && future->f_state == CL_PENDING &&
+        future->f_loop != NULL)
+        return cl_future_finish(future, value);
+    PyObject *result =
+        PyObject_CallMethodOneArg(waiter, st->str_set_result, value);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
+cl_waiter_cancel(cl_state *st, PyObject *waiter)
+{
+    PyObject *result = PyObject_CallMethodNoArgs(waiter, st->str_cancel);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+int
+cl_waiters_each(cl_state *st, PyObject *deque,
+                int (*visit)(cl_state *st, PyObject *waiter, void *arg),
+                void *arg)
+{
+    Py_ssize_t size = cl_deque_size(deque);
+    int status = 0;
+    if (size == 0)
+        return 0;
+    if (size == 1 && cl_deque_check(st, deque)) {
+        PyObject *only = cl_deque_first(deque);
+        /* What is no future of ours may change the deque. */
+        if (only == NULL || cl_future_is_plain(st, only)) {
+            status = only == NULL ? -1 : visit(st, only, arg);
+            Py_XDECREF(only);
+            return status;
+        }
+        Py_DECREF(only);
+    }
+    PyObject *iter = PyObject_GetIter(deque), *waiter;
+    if (iter == NULL)
+        return -1;
+    while (status == 0 && (waiter = PyIter_Next(iter)) != NULL) {
+        status = visit(st, waiter, arg);
+        Py_DECREF(waiter);
+    }
+    Py_DECREF(iter);
+    return status == 0 && PyErr_Occurred() ? -1 : status;
+}

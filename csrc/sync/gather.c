@@ -1,0 +1,560 @@
+/* gather.c - asyncio.gather().
+ *
+ * The future that it returns is asyncio's own _GatheringFuture. What each child calls
+ * when it is done, a closure in Python, is an object here, with the name and the source
+ * of that closure for who looks at the child's callbacks. */
+#include "sync/gather.h"
+
+#include "core/args.h"
+#include "futures/future.h"
+#include "futures/registry.h"
+#include "futures/task.h"
+#include "sync/locks.h"
+
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc g_vectorcall;
+    cl_state *g_st;       /* borrowed; the type keeps the module */
+    PyObject *g_outer;    /* owned; NULL until all children are there */
+    PyObject *g_children; /* owned; a list */
+    PyObject *g_task;     /* owned, or NULL: that awaits them (3.14) */
+    Py_ssize_t g_count;   /* different ones */
+    Py_ssize_t g_finished;
+    bool g_return_exceptions;
+} GatherObject;
+
+static inline bool
+is_ours(const cl_state *st, PyObject *future)
+{
+    return Py_TYPE(future) == st->TaskType ||
+           Py_TYPE(future) == st->FutureType;
+}
+
+/* The texts: of 3.8; with messages of cancellations, 3.9; with children that are done at
+ * once, 3.12; with who awaits them, 3.14. */
+enum { FIRST = 1, WITH_MESSAGES, WITH_EAGER, WITH_AWAITED_BY };
+
+static inline bool
+has(const cl_state *st, int variant)
+{
+    return st->sync->s_gather_variant >= variant;
+}
+
+static int
+call_method(PyObject *object, PyObject *name, PyObject *arg)
+{
+    PyObject *result = PyObject_CallMethodOneArg(object, name, arg);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* ------------------------------------------------------------- how a child has ended */
+
+static int
+cancelled(cl_state *st, PyObject *child)
+{
+    if (is_ours(st, child))
+        return ((FutureObject *)child)->f_state == CL_CANCELLED;
+    return cl_waiter_cancelled(st, child);
+}
+
+/* child.exception(): a new reference, Py_None if there is none. */
+static PyObject *
+exception_of(cl_state *st, PyObject *child)
+{
+    FutureObject *future = (FutureObject *)child;
+    if (is_ours(st, child) && future->f_state == CL_FINISHED &&
+        future->f_exception == NULL)
+        return Py_NewRef(Py_None);
+    return PyObject_CallMethodNoArgs(child, st->str_exception);
+}
+
+static PyObject *
+result_of(cl_state *st, PyObject *child)
+{
+    FutureObject *future = (FutureObject *)child;
+    if (is_ours(st, child) && future->f_state == CL_FINISHED &&
+        future->f_exception == NULL)
+        return Py_NewRef(future->f_result);
+    return PyObject_CallMethodNoArgs(child, st->str_result);
+}
+
+/* fut._make_cancelled_error(), which 3.8 does not have. */
+static PyObject *
+cancelled_error(cl_state *st, PyObject *child)
+{
+    return has(st, WITH_MESSAGES) ? PyObject_CallMethodNoArgs(
+                                        child, st->str__make_cancelled_error)
+                                  : PyObject_CallNoArgs(st->CancelledError);
+}
+
+/* CancelledError('' if fut._cancel_message is None else fut._cancel_message) */
+static PyObject *
+cancelled_result(cl_state *st, PyObject *child)
+{
+    if (!has(st, WITH_MESSAGES))
+        return PyObject_CallNoArgs(st->CancelledError);
+    PyObject *message = PyObject_GetAttr(child, st->str__cancel_message);
+    PyObject *empty = message == Py_None ? PyUnicode_FromString("") : NULL;
+    PyObject *error =
+        message == NULL || (message == Py_None && empty == NULL)
+            ? NULL
+            : PyObject_CallOneArg(st->CancelledError,
+                                  empty != NULL ? empty : message);
+    Py_XDECREF(message);
+    Py_XDECREF(empty);
+    return error;
+}
+
+/* What the list of results has for the child. */
+static PyObject *
+outcome_of(cl_state *st, PyObject *child)
+{
+    int was = cancelled(st, child);
+    if (was != 0)
+        return was < 0 ? NULL : cancelled_result(st, child);
+    PyObject *exception = exception_of(st, child);
+    if (exception != Py_None)
+        return exception;
+    Py_DECREF(exception);
+    return result_of(st, child);
+}
+
+/* ------------------------------------------------------------------ a child is done */
+
+static int
+tell(GatherObject *gather, PyObject *name, PyObject *value)
+{
+    PyObject *outer = Py_NewRef(gather->g_outer);
+    PyObject *result =
+        value == NULL ? NULL : PyObject_CallMethodOneArg(outer, name, value);
+    Py_DECREF(outer);
+    Py_XDECREF(value);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* The last one is done. */
+static int
+conclude(GatherObject *gather)
+{
+    cl_state *st = gather->g_st;
+    PyObject *children = Py_NewRef(gather->g_children);
+    PyObject *results = PyList_New(0), *last = NULL;
+    /* A list may change while other people's futures are asked. */
+    for (Py_ssize_t i = 0; results != NULL && i < PyList_GET_SIZE(children);
+         i++) {
+        Py_XSETREF(last, Py_NewRef(PyList_GET_ITEM(children, i)));
+        PyObject *outcome = outcome_of(st, last);
+        if (outcome == NULL || PyList_Append(results, outcome) < 0)
+            Py_CLEAR(results);
+        Py_XDECREF(outcome);
+    }
+    Py_DECREF(children);
+    PyObject *asked =
+        results == NULL
+            ? NULL
+            : PyObject_GetAttr(gather->g_outer, st->str__cancel_requested);
+    int cancel = asked == NULL ? -1 : PyObject_IsTrue(asked);
+    int status = -1;
+    if (cancel > 0)
+        status =
+            tell(gather, st->str_set_exception, cancelled_error(st, last));
+    else if (cancel == 0)
+        status = tell(gather, st->str_set_result, Py_NewRef(results));
+    Py_XDECREF(asked);
+    Py_XDECREF(results);
+    Py_XDECREF(last);
+    return status;
+}
+
+static int
+forget_awaited_by(GatherObject *gather, PyObject *child)
+{
+    cl_state *st = gather->g_st;
+    if (gather->g_task == NULL)
+        return 0;
+    if (is_ours(st, child))
+        return cl_future_forget_awaited_by(st, (FutureObject *)child,
+                                           gather->g_task);
+#if CL_HAS_AWAITED_BY
+    return cl_call_void(st->future_discard_from_awaited_by, child,
+                        gather->g_task);
+#else
+    return 0;
+#endif
+}
+
+static int
+outer_is_done(GatherObject *gather)
+{
+    cl_state *st = gather->g_st;
+    cl_guard *guard = &st->sync->s_classes[CL_CLASS_GATHERING].k_guard;
+    PyObject *outer = gather->g_outer;
+    if (Py_TYPE(outer) == guard->g_type && cl_guard_holds(guard))
+        return ((FutureObject *)outer)->f_state != CL_PENDING;
+    Py_INCREF(outer);
+    int done = cl_waiter_done(st, outer);
+    Py_DECREF(outer);
+    return done;
+}
+
+/* _done_callback(fut) */
+static int
+child_is_done(GatherObject *gather, PyObject *child)
+{
+    cl_state *st = gather->g_st;
+    gather->g_finished++;
+    if (forget_awaited_by(gather, child) < 0)
+        return -1;
+    int was = gather->g_outer == NULL ? 1 : outer_is_done(gather);
+    if (was < 0)
+        return -1;
+    if (was) {
+        if ((was = cancelled(st, child)) == 0) {
+            PyObject *seen = exception_of(st, child);
+            Py_XDECREF(seen);
+            was = seen == NULL ? -1 : 0;
+        }
+        return was < 0 ? -1 : 0;
+    }
+    if (!gather->g_return_exceptions) {
+        if ((was = cancelled(st, child)) != 0)
+            return was < 0 ? -1
+                           : tell(gather, st->str_set_exception,
+                                  cancelled_error(st, child));
+        PyObject *exception = exception_of(st, child);
+        if (exception != Py_None)
+            return exception == NULL
+                       ? -1
+                       : tell(gather, st->str_set_exception, exception);
+        Py_DECREF(exception);
+    }
+    return gather->g_finished == gather->g_count ? conclude(gather) : 0;
+}
+
+static PyObject *
+call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    if (PyVectorcall_NARGS(nargsf) != 1 || kwnames != NULL) {
+        PyErr_SetString(PyExc_TypeError,
+                        "_done_callback() takes one argument");
+        return NULL;
+    }
+    PyObject *child = Py_NewRef(args[0]);
+    int status = child_is_done((GatherObject *)self, child);
+    Py_DECREF(child);
+    return status < 0 ? NULL : Py_NewRef(Py_None);
+}
+
+/* ------------------------------------------------------------------------- gather() */
+
+/* ensure_future(arg, loop=loop), `loop` NULL for None; new reference. */
+static PyObject *
+ensure_future(cl_state *st, LoopObject *ours, PyObject *loop, PyObject *arg)
+{
+    if (PyCoro_CheckExact(arg) && (loop == NULL || loop == (PyObject *)ours) &&
+        (ours->l_task_factory == NULL || ours->l_task_factory == Py_None))
+        return cl_task_new(ours, arg, NULL, NULL, false);
+    if (is_ours(st, arg) &&
+        (loop == NULL || ((FutureObject *)arg)->f_loop == loop) &&
+        ((FutureObject *)arg)->f_loop != NULL)
+        return Py_NewRef(arg);
+    PyObject *args[] = {arg, loop == NULL ? Py_None : loop};
+    return cl_call_module(st->tasks_module, st->sync->s_ensure_future, args, 1,
+                          st->kwnames_loop);
+}
+
+/* futures._get_loop(fut) */
+static PyObject *
+loop_of(cl_state *st, PyObject *future)
+{
+    return is_ours(st, future)
+               ? Py_XNewRef(((FutureObject *)future)->f_loop)
+               : cl_call_module(st->futures_module, st->str__get_loop, &future,
+                                1, NULL);
+}
+
+static int
+is_done(cl_state *st, PyObject *future)
+{
+    return is_ours(st, future)
+               ? ((FutureObject *)future)->f_state != CL_PENDING
+               : cl_waiter_done(st, future);
+}
+
+static int
+note_awaited_by(GatherObject *gather, PyObject *child)
+{
+    cl_state *st = gather->g_st;
+    if (gather->g_task == NULL)
+        return 0;
+    if (is_ours(st, child))
+        return cl_future_note_awaited_by(st, (FutureObject *)child,
+                                         gather->g_task);
+#if CL_HAS_AWAITED_BY
+    return cl_call_void(st->future_add_to_awaited_by, child, gather->g_task);
+#else
+    return 0;
+#endif
+}
+
+/* fut.add_done_callback(_done_callback) */
+static int
+add_callback(GatherObject *gather, PyObject *child)
+{
+    cl_state *st = gather->g_st;
+    FutureObject *future = (FutureObject *)child;
+    if (!is_ours(st, child) || future->f_state != CL_PENDING)
+        return call_method(child, st->str_add_done_callback,
+                           (PyObject *)gather);
+    PyObject *context = PyContext_CopyCurrent();
+    int status = context == NULL
+                     ? -1
+                     : cl_future_append(future, (PyObject *)gather, context);
+    Py_XDECREF(context);
+    return status;
+}
+
+/* A child that was not there before: 0/-1 */
+static int
+take_child(GatherObject *gather, PyObject *arg, PyObject *child,
+           PyObject *done)
+{
+    cl_state *st = gather->g_st;
+    if (child != arg) {
+        if (Py_TYPE(child) == st->TaskType)
+            ((TaskObject *)child)->t_log_destroy_pending = 0;
+        else if (PyObject_SetAttr(child, st->str__log_destroy_pending,
+                                  Py_False) < 0)
+            return -1;
+    }
+    gather->g_count++;
+    if (!has(st, WITH_EAGER))
+        return add_callback(gather, child);
+    int is = is_done(st, child);
+    if (is != 0)
+        return is < 0 ? -1 : PyList_Append(done, child);
+    return note_awaited_by(gather, child) < 0 ? -1
+                                              : add_callback(gather, child);
+}
+
+/* Takes all arguments; 0/-1. The loop is a new reference then. */
+static int
+take_children(GatherObject *gather, LoopObject *ours, PyObject *const *args,
+              Py_ssize_t nargs, PyObject *done, PyObject **loop)
+{
+    cl_state *st = gather->g_st;
+    PyObject *known = PyDict_New(); /* argument: future */
+    int status = known == NULL ? -1 : 0;
+    for (Py_ssize_t i = 0; status == 0 && i < nargs; i++) {
+        PyObject *child = PyDict_GetItemWithError(known, args[i]);
+        Py_XINCREF(child);
+        if (child == NULL) {
+            status = -1;
+            if (!PyErr_Occurred() &&
+                (child = ensure_future(st, ours, *loop, args[i])) != NULL &&
+                (*loop != NULL || (*loop = loop_of(st, child)) != NULL) &&
+                PyDict_SetItem(known, args[i], child) == 0)
+                status = take_child(gather, args[i], child, done);
+        }
+        if (status == 0)
+            status = PyList_Append(gather->g_children, child);
+        Py_XDECREF(child);
+    }
+    Py_XDECREF(known);
+    return status;
+}
+
+/* _GatheringFuture(children, loop=loop) */
+static PyObject *
+new_outer(GatherObject *gather, PyObject *loop)
+{
+    cl_state *st = gather->g_st;
+    PyObject *args[] = {gather->g_children, loop};
+    PyObject *outer = cl_call_module(
+        st->tasks_module, st->str__GatheringFuture, args, 1, st->kwnames_loop);
+    if (outer != NULL &&
+        !PyObject_TypeCheck(outer, (PyTypeObject *)st->asyncio_Future)) {
+        PyErr_SetString(PyExc_TypeError, "a future was expected");
+        Py_CLEAR(outer);
+    }
+    return outer;
+}
+
+/* outer.add_done_callback(functools.partial(_discard_awaited_by, children, cur_task)) */
+static int
+expect_end(GatherObject *gather)
+{
+    cl_state *st = gather->g_st;
+    if (gather->g_task == NULL)
+        return 0;
+    PyObject *function =
+        PyObject_GetAttr(st->tasks_module, st->str__discard_awaited_by);
+    PyObject *partial =
+        function == NULL ? NULL
+                         : PyObject_CallFunctionObjArgs(st->partial, function,
+                                                        gather->g_children,
+                                                        gather->g_task, NULL);
+    int status =
+        partial == NULL
+            ? -1
+            : call_method(gather->g_outer, st->str_add_done_callback, partial);
+    Py_XDECREF(function);
+    Py_XDECREF(partial);
+    return status;
+}
+
+static PyObject *
+gather_all(cl_state *st, LoopObject *ours, PyObject *const *args,
+           Py_ssize_t nargs, bool return_exceptions)
+{
+    PyTypeObject *type = st->GatherType;
+    GatherObject *gather = (GatherObject *)type->tp_alloc(type, 0);
+    PyObject *done = PyList_New(0), *loop = NULL, *outer = NULL;
+    if (gather == NULL || done == NULL)
+        goto failed;
+    gather->g_vectorcall = call;
+    gather->g_st = st;
+    gather->g_return_exceptions = return_exceptions;
+    if (has(st, WITH_AWAITED_BY))
+        gather->g_task = Py_XNewRef(cl_registry_current_task(st, ours));
+    if ((gather->g_children = PyList_New(0)) == NULL ||
+        take_children(gather, ours, args, nargs, done, &loop) < 0 ||
+        (outer = new_outer(gather, loop)) == NULL)
+        goto failed;
+    gather->g_outer = Py_NewRef(outer);
+    if (expect_end(gather) < 0)
+        goto failed;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(done); i++) {
+        PyObject *child = Py_NewRef(PyList_GET_ITEM(done, i));
+        int status = child_is_done(gather, child);
+        Py_DECREF(child);
+        if (status < 0)
+            goto failed;
+    }
+    goto end;
+failed:
+    Py_CLEAR(outer);
+end:
+    Py_XDECREF(gather);
+    Py_XDECREF(done);
+    Py_XDECREF(loop);
+    return outer;
+}
+
+PyObject *
+cl_sync_gather(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
+               PyObject *kwnames)
+{
+    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    LoopObject *ours = cl_sync_loop(st);
+    PyObject *running;
+    int exceptions = 0;
+    if (nargs == 0 || named > 1 || ours == NULL ||
+        (named == 1 && PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
+                                         st->str_return_exceptions) != 0) ||
+        !cl_sync_pinned(st, CL_PINS_GATHER) ||
+        (running = cl_registry_running_loop(st)) == NULL) {
+        return PyErr_Occurred() ? NULL
+                                : cl_sync_original(st, CL_BODY_GATHER, args,
+                                                   nargs, kwnames);
+    }
+    Py_DECREF(running); /* it is running */
+    if (running != (PyObject *)ours || ours->l_closed ||
+        cl_loop_overrides(ours, CL_OVERRIDES_CREATE_TASK |
+                                    CL_OVERRIDES_CREATE_FUTURE))
+        return cl_sync_original(st, CL_BODY_GATHER, args, nargs, kwnames);
+    /* Its truth is asked for later in Python, and each time. */
+    if (named == 1) {
+        if (args[nargs] != Py_True && args[nargs] != Py_False)
+            return cl_sync_original(st, CL_BODY_GATHER, args, nargs, kwnames);
+        exceptions = args[nargs] == Py_True;
+    }
+    return gather_all(st, ours, args, nargs, exceptions);
+}
+
+/* --------------------------------------------------------------------------- type */
+
+static int
+Gather_traverse(GatherObject *gather, visitproc visit, void *arg)
+{
+    CL_VISIT_TYPE(gather);
+    Py_VISIT(gather->g_outer);
+    Py_VISIT(gather->g_children);
+    Py_VISIT(gather->g_task);
+    return 0;
+}
+
+static int
+Gather_clear(GatherObject *gather)
+{
+    /* One that is called then finds nothing to do. */
+    Py_CLEAR(gather->g_outer);
+    Py_CLEAR(gather->g_task);
+    Py_CLEAR(gather->g_children);
+    return 0;
+}
+
+static void
+Gather_dealloc(PyObject *self)
+{
+    GatherObject *gather = (GatherObject *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)Gather_clear(gather);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* Names, and a function of the same source: asyncio shows both. */
+static PyObject *
+get_name(PyObject *Py_UNUSED(self), void *name)
+{
+    return PyUnicode_FromString(name);
+}
+
+static PyObject *
+get_wrapped(GatherObject *gather, void *Py_UNUSED(closure))
+{
+    PyObject *closure = gather->g_st->sync->s_gather_closure;
+    if (closure == NULL)
+        PyErr_SetString(PyExc_AttributeError, "__wrapped__");
+    return Py_XNewRef(closure);
+}
+
+static PyGetSetDef Gather_getset[] = {
+    {"__name__", get_name, NULL, NULL, "_done_callback"},
+    {"__qualname__", get_name, NULL, NULL, "gather.<locals>._done_callback"},
+    {"__wrapped__", (getter)get_wrapped, NULL, NULL, NULL},
+    {NULL}};
+
+static PyMemberDef Gather_members[] = {{"__vectorcalloffset__", T_PYSSIZET,
+                                        offsetof(GatherObject, g_vectorcall),
+                                        READONLY, NULL},
+                                       {NULL}};
+
+static PyType_Slot Gather_slots[] = {{Py_tp_dealloc, Gather_dealloc},
+                                     {Py_tp_traverse, Gather_traverse},
+                                     {Py_tp_clear, Gather_clear},
+                                     {Py_tp_call, PyVectorcall_Call},
+                                     {Py_tp_getset, Gather_getset},
+                                     {Py_tp_members, Gather_members},
+                                     {0, NULL}};
+
+static PyType_Spec Gather_spec = {
+    .name = "cloop._cloop.GatherCallback",
+    .basicsize = sizeof(GatherObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | CL_TPFLAGS_NO_NEW |
+             CL_TPFLAGS_VECTORCALL,
+    .slots = Gather_slots,
+};
+
+PyTypeObject *
+cl_gather_setup(PyObject *module, cl_state *st)
+{
+    PyTypeObject *type = cl_type_new(module, st, &Gather_spec, NULL, 0, 0);
+    if (type != NULL)
+        cl_type_set_vectorcall(type, offsetof(GatherObject, g_vectorcall));
+    return type;
+}

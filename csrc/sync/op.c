@@ -1,0 +1,245 @@
+/* op.c - see op.h. */
+#include "sync/op.h"
+
+#include "core/errors.h"
+#include "futures/future.h"
+#include "futures/registry.h"
+#include "sync/deque.h"
+
+static inline const cl_op_kind *
+kind_of(const cl_coro *coro)
+{
+    return (const cl_op_kind *)coro->c_ops; /* its first member */
+}
+
+/* ----------------------------------------------------------------------- waiting */
+
+/* _get_loop() of 3.10 and newer; the loop itself of older ones, which their objects
+ * always have. The loop, borrowed, where it is ours and makes futures as usual, and the
+ * object is on it; else NULL, with an exception only if it was an error. */
+static LoopObject *
+loop_of(cl_op *op, PyObject *owner, PyObject *bound)
+{
+    cl_state *st = op->o_coro.c_st;
+    PyObject *running;
+    LoopObject *loop;
+    if (!cl_sync_pinned(st, CL_PINS_GET_LOOP) ||
+        (running = cl_registry_running_loop(st)) == NULL)
+        return NULL;
+    Py_DECREF(running); /* it is running */
+    loop = cl_loop_cast(running);
+    if (loop == NULL || !cl_loop_is_plain(loop) || !loop->l_own_tasks ||
+        cl_loop_overrides(loop, CL_OVERRIDES_CREATE_FUTURE))
+        return NULL;
+    if (bound == running)
+        return loop;
+    if (bound != NULL && bound != Py_None)
+        return NULL;
+    return PyObject_GenericSetAttr(owner, st->str__loop, running) < 0 ? NULL
+                                                                      : loop;
+}
+
+cl_op_outcome
+cl_op_wait_in(cl_op *op, PyObject *owner, PyObject *bound, PyObject *deque)
+{
+    cl_state *st = op->o_coro.c_st;
+    Py_INCREF(deque); /* making an object may run Python */
+    LoopObject *loop = loop_of(op, owner, bound);
+    cl_op_outcome outcome =
+        loop != NULL || PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
+    PyObject *future = loop == NULL ? NULL : cl_future_new(loop);
+    if (future != NULL && cl_deque_append(st, deque, future) == 0 &&
+        cl_coro_wait(&op->o_coro, future) == 0)
+        outcome = CL_OP_WAIT;
+    Py_XDECREF(future);
+    Py_DECREF(deque);
+    return outcome;
+}
+
+void
+cl_op_chain(PyObject *error)
+{
+    PyObject *later = PyErr_GetRaisedException();
+    if (later == NULL || later == error) {
+        Py_XDECREF(later);
+        PyErr_SetRaisedException(error);
+        return;
+    }
+    /* As the interpreter does: at the end of what it has already. */
+    PyObject *last = Py_NewRef(later), *context;
+    while ((context = PyException_GetContext(last)) != NULL &&
+           context != error) {
+        Py_DECREF(last);
+        last = context;
+    }
+    if (context == NULL)
+        PyException_SetContext(last, Py_NewRef(error));
+    Py_XDECREF(context);
+    Py_DECREF(last);
+    Py_DECREF(error);
+    PyErr_SetRaisedException(later);
+}
+
+/* ------------------------------------------------------------------------- a step */
+
+static int
+hand_over(cl_op *op)
+{
+    cl_coro *coro = &op->o_coro;
+    const cl_op_kind *kind = kind_of(coro);
+    PyObject *args = kind->k_args(op), *inner = NULL;
+    if (args != NULL)
+        inner = cl_sync_original(coro->c_st, kind->k_body,
+                                 ((PyTupleObject *)args)->ob_item,
+                                 PyTuple_GET_SIZE(args), NULL);
+    Py_XDECREF(args);
+    if (inner != NULL && !PyCoro_CheckExact(inner)) {
+        PyErr_SetString(PyExc_TypeError, "a coroutine was expected");
+        Py_CLEAR(inner);
+    }
+    Py_XSETREF(coro->c_inner, inner);
+    return inner == NULL ? -1 : 0;
+}
+
+static PySendResult
+settle(cl_op *op, cl_op_outcome outcome)
+{
+    switch (outcome) {
+    case CL_OP_WAIT:
+        return PYGEN_NEXT;
+    case CL_OP_DONE:
+        return PYGEN_RETURN;
+    case CL_OP_HAND_OVER:
+        return hand_over(op) < 0 ? PYGEN_ERROR : PYGEN_NEXT;
+    default:
+        return PYGEN_ERROR;
+    }
+}
+
+PySendResult
+cl_op_step(cl_coro *coro, bool fresh, PyObject **result)
+{
+    cl_op *op = (cl_op *)coro;
+    const cl_op_kind *kind = kind_of(coro);
+    cl_op_outcome outcome;
+    if (fresh)
+        outcome = cl_sync_loop(coro->c_st) == NULL ? CL_OP_HAND_OVER
+                                                   : kind->k_begin(op, result);
+    else if (coro->c_future == Py_None || cl_coro_resume(coro) == 0)
+        outcome = kind->k_woken(op, result);
+    else
+        outcome =
+            kind->k_failed == NULL ? CL_OP_FAILED : kind->k_failed(op, result);
+    return settle(op, outcome);
+}
+
+PySendResult
+cl_op_thrown(cl_coro *coro, PyObject **result)
+{
+    cl_op *op = (cl_op *)coro;
+    const cl_op_kind *kind = kind_of(coro);
+    return kind->k_failed == NULL ? PYGEN_ERROR
+                                  : settle(op, kind->k_failed(op, result));
+}
+
+/* ------------------------------------------------------------------- descriptions */
+
+const char *
+cl_op_name(const cl_coro *coro)
+{
+    return kind_of(coro)->k_name;
+}
+
+PyObject *
+cl_op_stock(const cl_coro *coro)
+{
+    cl_state *st = coro->c_st;
+    int class = kind_of(coro)->k_class;
+    PyTypeObject *type =
+        class < 0 ? NULL : st->sync->s_classes[class].k_guard.g_type;
+    return type != NULL ? (PyObject *)type : st->tasks_module;
+}
+
+PyObject *
+cl_op_args(const cl_coro *coro)
+{
+    return kind_of(coro)->k_args((const cl_op *)coro);
+}
+
+PyObject *
+cl_op_args_of_method(const cl_op *op)
+{
+    return op->o_arg == NULL ? PyTuple_Pack(1, op->o_self)
+                             : PyTuple_Pack(2, op->o_self, op->o_arg);
+}
+
+/* ------------------------------------------------------------------ make and free */
+
+PyObject *
+cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
+{
+    cl_op *op = (cl_op *)cl_future_allocate(st->SyncOpType, sizeof(*op),
+                                            &st->spare_sync_ops,
+                                            &st->spare_sync_op_count);
+    if (op == NULL)
+        return NULL;
+    op->o_coro.c_ops = &kind->k_ops;
+    op->o_coro.c_st = st;
+    op->o_self = Py_XNewRef(self);
+    op->o_arg = Py_XNewRef(arg);
+    st->live_sync_ops++;
+    st->sync->s_made++;
+    PyObject_GC_Track(op);
+    return (PyObject *)op;
+}
+
+void
+cl_op_drop(cl_coro *coro)
+{
+    cl_op *op = (cl_op *)coro;
+    Py_CLEAR(op->o_self);
+    Py_CLEAR(op->o_arg);
+    Py_CLEAR(op->o_more);
+}
+
+static int
+Op_traverse(cl_op *op, visitproc visit, void *arg)
+{
+    Py_VISIT(op->o_self);
+    Py_VISIT(op->o_arg);
+    Py_VISIT(op->o_more);
+    return cl_coro_traverse(&op->o_coro, visit, arg);
+}
+
+static void
+Op_dealloc(cl_op *op)
+{
+    if (!cl_coro_dying(&op->o_coro))
+        return;
+    cl_state *st = op->o_coro.c_st;
+    st->live_sync_ops--;
+    cl_future_give_back((PyObject *)op, &st->spare_sync_ops,
+                        &st->spare_sync_op_count);
+}
+
+/* clang-format off */
+static PyType_Slot Op_slots[] = {
+    {Py_tp_doc, "A coroutine of one of asyncio's primitives."},
+    {Py_tp_dealloc, Op_dealloc},
+    {Py_tp_traverse, Op_traverse},
+    CL_CORO_SLOTS,
+    {0, NULL}};
+/* clang-format on */
+
+static PyType_Spec Op_spec = {
+    .name = "cloop._cloop.SyncOp",
+    .basicsize = sizeof(cl_op),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | CL_TPFLAGS_NO_NEW,
+    .slots = Op_slots,
+};
+
+PyTypeObject *
+cl_op_setup(PyObject *module, cl_state *st)
+{
+    return cl_type_new(module, st, &Op_spec, NULL, 0, 0);
+}

@@ -1,0 +1,284 @@
+/* semaphore.c - Semaphore and BoundedSemaphore of asyncio.locks.
+ *
+ * Their texts are two: that of 3.10 to 3.12, and that of 3.13, which wakes as many as
+ * there is room for. Older ones stay asyncio's. */
+#include "sync/locks.h"
+
+enum { WAITERS = CL_LOCK_WAITERS, VALUE = CL_LOCK_VALUE, BOUND = 2 };
+enum { WAKES_ONE = 1, WAKES_ALL = 2 }; /* variants */
+
+int
+cl_semaphore_class(cl_state *st, PyObject *self)
+{
+    if (cl_sync_knows(st, self, CL_CLASS_SEMAPHORE))
+        return CL_CLASS_SEMAPHORE;
+    return cl_sync_knows(st, self, CL_CLASS_BOUNDED) ? CL_CLASS_BOUNDED : -1;
+}
+
+/* What it has, its class and its number; false if it is not as we know it. */
+static bool
+look(cl_state *st, PyObject *self, cl_view *view, int *class, long *value)
+{
+    int overflow = 0;
+    *class = cl_semaphore_class(st, self);
+    if (*class < 0 || !cl_lock_look(st, self, *class, view) ||
+        !PyLong_CheckExact(view->v_at[VALUE]))
+        return false;
+    *value = PyLong_AsLongAndOverflow(view->v_at[VALUE], &overflow);
+    return overflow == 0 && *value < LONG_MAX && *value > LONG_MIN;
+}
+
+static int
+set_value(cl_state *st, cl_view *view, int class, long value)
+{
+    PyObject *number = PyLong_FromLong(value);
+    int status =
+        number == NULL ? -1 : cl_sync_set(st, view, class, VALUE, number);
+    Py_XDECREF(number);
+    return status;
+}
+
+/* self._value += change */
+static int
+add(cl_state *st, PyObject *self, long change)
+{
+    cl_view view;
+    int class, status = -1;
+    long value;
+    if (look(st, self, &view, &class, &value))
+        return set_value(st, &view, class, value + change);
+    PyObject *before = PyObject_GetAttr(self, st->str__value);
+    PyObject *after = before == NULL ? NULL
+                      : change > 0   ? PyNumber_InPlaceAdd(before, st->one)
+                                   : PyNumber_InPlaceSubtract(before, st->one);
+    if (after != NULL)
+        status = PyObject_SetAttr(self, st->str__value, after);
+    Py_XDECREF(before);
+    Py_XDECREF(after);
+    return status;
+}
+
+/* self._value > 0 */
+static int
+has_room(cl_state *st, PyObject *self)
+{
+    cl_view view;
+    int class;
+    long value;
+    if (look(st, self, &view, &class, &value))
+        return value > 0;
+    PyObject *number = PyObject_GetAttr(self, st->str__value);
+    PyObject *zero = number == NULL ? NULL : PyLong_FromLong(0);
+    int more =
+        zero == NULL ? -1 : PyObject_RichCompareBool(number, zero, Py_GT);
+    Py_XDECREF(number);
+    Py_XDECREF(zero);
+    return more;
+}
+
+static int
+wake(cl_state *st, PyObject *waiter, void *self)
+{
+    int done = cl_waiter_done(st, waiter);
+    if (done != 0)
+        return done < 0 ? -1 : 0;
+    return add(st, self, -1) < 0 || cl_waiter_finish(st, waiter, Py_True) < 0
+               ? -1
+               : 1;
+}
+
+/* self._wake_up_next(): whether it woke one, or -1. */
+static int
+wake_up_next(cl_state *st, PyObject *self)
+{
+    cl_view view;
+    int class;
+    long value;
+    if (look(st, self, &view, &class, &value)) {
+        PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
+        int woken =
+            waiters == Py_None ? 0 : cl_waiters_each(st, waiters, wake, self);
+        Py_DECREF(waiters);
+        return woken;
+    }
+    PyObject *result = PyObject_CallMethodNoArgs(self, st->str__wake_up_next);
+    int woken = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(result);
+    return woken;
+}
+
+/* ------------------------------------------------------------------------ acquire */
+
+static cl_op_outcome
+begin(cl_op *op, PyObject **result)
+{
+    cl_state *st = op->o_coro.c_st;
+    cl_view view;
+    int class;
+    long value;
+    if (!look(st, op->o_self, &view, &class, &value))
+        return CL_OP_HAND_OVER;
+    if (value != 0) { /* or it is locked() */
+        PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
+        int all = cl_lock_all_cancelled(st, waiters);
+        Py_DECREF(waiters);
+        if (all < 0)
+            return CL_OP_FAILED;
+        if (all)
+            return add(st, op->o_self, -1) < 0 ? CL_OP_FAILED
+                                               : cl_op_done(result, op->o_arg);
+        if (!look(st, op->o_self, &view, &class, &value))
+            return CL_OP_HAND_OVER;
+    }
+    PyObject *bound = view.v_at[class == CL_CLASS_BOUNDED ? BOUND + 1 : BOUND];
+    PyObject *waiters = cl_lock_waiters(st, op->o_self, view.v_at[WAITERS]);
+    op->o_stage = st->sync->s_classes[class].k_variant;
+    cl_op_outcome outcome =
+        waiters == NULL ? CL_OP_FAILED
+                        : cl_op_wait_in(op, op->o_self, bound, waiters);
+    Py_XDECREF(waiters);
+    return outcome;
+}
+
+/* Wakes those for whom there is room: one, or with the newer text as many. */
+static int
+pass_on(cl_op *op)
+{
+    cl_state *st = op->o_coro.c_st;
+    int room, woken = 1;
+    while (woken > 0 && (room = has_room(st, op->o_self)) != 0) {
+        if (room < 0 || (woken = wake_up_next(st, op->o_self)) < 0)
+            return -1;
+        if (op->o_stage == WAKES_ONE)
+            break;
+    }
+    return 0;
+}
+
+static int
+remove_waiter(cl_op *op)
+{
+    int class = cl_semaphore_class(op->o_coro.c_st, op->o_self);
+    return cl_lock_remove(op, class < 0 ? CL_CLASS_SEMAPHORE : class);
+}
+
+static cl_op_outcome
+woken(cl_op *op, PyObject **result)
+{
+    int removed = remove_waiter(op);
+    if (removed < 0 && op->o_stage == WAKES_ALL) {
+        PyObject *error = PyErr_GetRaisedException();
+        (void)pass_on(op);
+        cl_op_chain(error);
+    }
+    return removed < 0 || pass_on(op) < 0 ? CL_OP_FAILED
+                                          : cl_op_done(result, op->o_arg);
+}
+
+/* Of a waiter that has the semaphore and will not use it. */
+static int
+give_back(cl_op *op)
+{
+    cl_state *st = op->o_coro.c_st;
+    PyObject *future = op->o_coro.c_future;
+    int done = op->o_stage == WAKES_ONE ? 1 : cl_waiter_done(st, future);
+    int cancelled = done > 0 ? cl_waiter_cancelled(st, future) : done;
+    if (done <= 0 || cancelled != 0)
+        return done < 0 || cancelled < 0 ? -1 : 0;
+    if (add(st, op->o_self, 1) < 0)
+        return -1;
+    return op->o_stage == WAKES_ONE && wake_up_next(st, op->o_self) < 0 ? -1
+                                                                        : 0;
+}
+
+static cl_op_outcome
+failed(cl_op *op, PyObject **Py_UNUSED(result))
+{
+    cl_state *st = op->o_coro.c_st;
+    PyObject *error = PyErr_GetRaisedException();
+    if (remove_waiter(op) == 0 &&
+        PyErr_GivenExceptionMatches(error, st->CancelledError))
+        (void)give_back(op);
+    cl_op_chain(error);
+    if (op->o_stage == WAKES_ALL) {
+        error = PyErr_GetRaisedException();
+        (void)pass_on(op);
+        cl_op_chain(error);
+    }
+    return CL_OP_FAILED;
+}
+
+#define KIND(name, body) \
+    { \
+        .k_ops = CL_OP_OPS("Semaphore"), \
+        .k_name = name, \
+        .k_body = body, \
+        .k_class = CL_CLASS_SEMAPHORE, \
+        .k_begin = begin, \
+        .k_woken = woken, \
+        .k_failed = failed, \
+        .k_args = cl_lock_only_self, \
+    }
+
+static const cl_op_kind acquire = KIND("acquire", CL_BODY_SEMAPHORE_ACQUIRE);
+const cl_op_kind cl_semaphore_aenter = KIND("__aenter__", CL_BODY_AENTER);
+
+PyObject *
+cl_sync_semaphore_acquire(cl_state *st, PyObject *const *args,
+                          Py_ssize_t nargs, PyObject *kwnames)
+{
+    return cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+                   cl_semaphore_class(st, args[0]) >= 0
+               ? cl_op_new(st, &acquire, args[0], Py_True)
+               : cl_sync_original(st, CL_BODY_SEMAPHORE_ACQUIRE, args, nargs,
+                                  kwnames);
+}
+
+/* ------------------------------------------------------------------------ release */
+
+int
+cl_semaphore_release(cl_state *st, PyObject *self)
+{
+    cl_view view;
+    int class, overflow = 0;
+    long value;
+    if (!look(st, self, &view, &class, &value))
+        return 0;
+    if (class == CL_CLASS_BOUNDED) {
+        PyObject *bound = view.v_at[BOUND];
+        cl_guard *base = &st->sync->s_classes[CL_CLASS_SEMAPHORE].k_guard;
+        if (!PyLong_CheckExact(bound) || !cl_guard_holds(base))
+            return 0;
+        long most = PyLong_AsLongAndOverflow(bound, &overflow);
+        if (overflow != 0 || value >= most)
+            return 0; /* asyncio's function raises */
+    }
+    if (set_value(st, &view, class, value + 1) < 0)
+        return -1;
+    return wake_up_next(st, self) < 0 ? -1 : 1;
+}
+
+PyObject *
+cl_sync_semaphore_release(cl_state *st, PyObject *const *args,
+                          Py_ssize_t nargs, PyObject *kwnames)
+{
+    /* Of a bounded one it is called as the base's: that counts no further. */
+    int released = cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+                           cl_sync_knows(st, args[0], CL_CLASS_SEMAPHORE)
+                       ? cl_semaphore_release(st, args[0])
+                       : 0;
+    return cl_sync_settle(st, CL_BODY_SEMAPHORE_RELEASE, released, args, nargs,
+                          kwnames);
+}
+
+PyObject *
+cl_sync_bounded_release(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames)
+{
+    int released = cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+                           cl_sync_knows(st, args[0], CL_CLASS_BOUNDED)
+                       ? cl_semaphore_release(st, args[0])
+                       : 0;
+    return cl_sync_settle(st, CL_BODY_BOUNDED_RELEASE, released, args, nargs,
+                          kwnames);
+}

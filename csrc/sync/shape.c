@@ -1,0 +1,95 @@
+/* shape.c - see shape.h. */
+#include "sync/shape.h"
+
+int
+cl_shape_init(cl_shape *shape, const char *const *names, int required)
+{
+    shape->sh_inline = false;
+    shape->sh_required = required;
+    for (shape->sh_count = 0; names[shape->sh_count] != NULL;
+         shape->sh_count++) {
+        PyObject *name = PyUnicode_InternFromString(names[shape->sh_count]);
+        if (name == NULL)
+            return -1;
+        shape->sh_names[shape->sh_count] = name;
+    }
+    return 0;
+}
+
+void
+cl_shape_clear(cl_shape *shape)
+{
+    for (int i = 0; i < shape->sh_count; i++)
+        Py_CLEAR(shape->sh_names[i]);
+    shape->sh_count = shape->sh_required = 0;
+    shape->sh_inline = false;
+}
+
+/* Where the sample keeps the attribute: a place, -1 if it is not in the object, or -2
+ * with an exception. */
+static int
+find(PyObject *sample, PyObject *name)
+{
+    PyObject *mark = PyList_New(0);
+    int found = -1;
+    if (mark == NULL || PyObject_SetAttr(sample, name, mark) < 0) {
+        Py_XDECREF(mark);
+        return -2;
+    }
+    PyObject **values = cl_inline_values(sample);
+    for (int i = 0; values != NULL && i < CL_INLINE_VALUES_MAX && found < 0;
+         i++) {
+        if (values[i] == mark)
+            found = i;
+    }
+    Py_DECREF(mark);
+    return found;
+}
+
+int
+cl_shape_learn(cl_shape *shape, PyObject *sample)
+{
+    if (!cl_type_has_inline_values(Py_TYPE(sample)))
+        return 0;
+    for (int i = 0; i < shape->sh_count; i++) {
+        int slot = find(sample, shape->sh_names[i]);
+        if (slot < 0)
+            return slot == -1 ? 0 : -1;
+        shape->sh_slots[i] = slot;
+    }
+    PyObject **values = cl_inline_values(sample);
+    shape->sh_inline =
+        values != NULL && cl_inline_count(values) == shape->sh_count;
+    return 0;
+}
+
+PyObject *
+cl_shape_dict(PyObject *self)
+{
+    PyObject *dict = PyObject_GenericGetDict(self, NULL);
+    Py_XDECREF(dict); /* `self` holds it */
+    return dict;
+}
+
+bool
+cl_shape_look_in_dict(const cl_shape *shape, PyObject *self, cl_view *view)
+{
+    Py_ssize_t set = 0;
+    view->v_values = NULL;
+    view->v_dict = cl_shape_dict(self);
+    if (view->v_dict == NULL) {
+        PyErr_Clear();
+        return false;
+    }
+    for (int i = 0; i < shape->sh_count; i++) {
+        PyObject *value = view->v_at[i] =
+            PyDict_GetItemWithError(view->v_dict, shape->sh_names[i]);
+        if (value != NULL)
+            set++;
+        else if (PyErr_Occurred() || i < shape->sh_required)
+            goto not ;
+    }
+    return set == PyDict_GET_SIZE(view->v_dict);
+    not : PyErr_Clear();
+    return false;
+}

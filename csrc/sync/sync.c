@@ -1,0 +1,422 @@
+/* sync.c - see sync.h. */
+#include "sync/sync.h"
+
+#include <string.h>
+
+#include "sync/deque.h"
+#include "sync/entry.h"
+#include "sync/op.h"
+
+/* ------------------------------------------------------------------------- names */
+
+static const char *const body_names[] = {
+#define NAME(id, function) [CL_BODY_##id] = #id,
+    CL_SYNC_BODIES(NAME)
+#undef NAME
+        NULL};
+static const char *const class_names[] = {
+#define NAME(id) [CL_CLASS_##id] = #id,
+    CL_SYNC_CLASSES(NAME)
+#undef NAME
+        NULL};
+static const char *const pins_names[] = {
+#define NAME(id) [CL_PINS_##id] = #id,
+    CL_SYNC_PINS(NAME)
+#undef NAME
+        NULL};
+
+#define ATTRIBUTE_METHODS "__setattr__", "__getattribute__", "__getattr__"
+#define QUEUE_METHODS \
+    "get", "put", "get_nowait", "put_nowait", "_get", "_put", "_wakeup_next", \
+        "empty", "full", "qsize", "_get_loop", "_loop", ATTRIBUTE_METHODS, \
+        NULL
+#define QUEUE_ATTRIBUTES \
+    "_maxsize", "_getters", "_putters", "_unfinished_tasks", "_finished", \
+        "_queue"
+
+/* What bodies do in place of each class's methods, or count on; and the attributes of
+ * its objects, of which the last is not always there. Where the second text of a class has
+ * others, they come after. */
+static const struct {
+    const char *const methods[CL_GUARD_MAX + 1];
+    const char *const attributes[CL_SHAPE_MAX + 1];
+    const char *const attributes_2[CL_SHAPE_MAX + 1];
+} classes[] = {
+    [CL_CLASS_EVENT] = {{"wait", "set", "clear", "_get_loop", "_loop",
+                         "_waiters", "_value", ATTRIBUTE_METHODS, NULL},
+                        {"_waiters", "_value", "_loop", NULL}},
+    [CL_CLASS_LOCK] = {{"acquire", "release", "locked", "_wake_up_first",
+                        "__aenter__", "__aexit__", "_get_loop", "_loop",
+                        "_waiters", "_locked", ATTRIBUTE_METHODS, NULL},
+                       {"_waiters", "_locked", "_loop", NULL}},
+    [CL_CLASS_CONDITION] = {{"notify", "notify_all", "_notify", "__aenter__",
+                             "__aexit__", "_loop", "_waiters", "_lock",
+                             "locked", "acquire", "release", ATTRIBUTE_METHODS,
+                             NULL},
+                            {"_waiters", "_lock", "locked", "acquire",
+                             "release", "_loop", NULL}},
+    [CL_CLASS_SEMAPHORE] = {{"acquire", "release", "locked", "_wake_up_next",
+                             "__aenter__", "__aexit__", "_get_loop", "_loop",
+                             "_waiters", "_value", ATTRIBUTE_METHODS, NULL},
+                            {"_waiters", "_value", "_loop", NULL}},
+    [CL_CLASS_BOUNDED] = {{"acquire", "release", "locked", "_wake_up_next",
+                           "__aenter__", "__aexit__", "_get_loop", "_loop",
+                           "_waiters", "_value", "_bound_value",
+                           ATTRIBUTE_METHODS, NULL},
+                          {"_waiters", "_value", "_bound_value", "_loop",
+                           NULL}},
+    [CL_CLASS_TIMEOUT] = {{"__init__", "__new__", "__aenter__", "__aexit__",
+                           "reschedule", "_on_timeout", "_state",
+                           "_timeout_handler", "_task", "_when", "_cancelling",
+                           ATTRIBUTE_METHODS, NULL},
+                          {"_state", "_timeout_handler", "_task", "_when",
+                           "_cancelling", NULL}},
+    [CL_CLASS_GATHERING] = {{"done", ATTRIBUTE_METHODS, NULL}, {NULL}},
+    [CL_CLASS_QUEUE] = {{QUEUE_METHODS},
+                        {QUEUE_ATTRIBUTES, "_loop", NULL},
+                        {QUEUE_ATTRIBUTES, "_is_shutdown", "_loop", NULL}},
+    [CL_CLASS_LIFO_QUEUE] = {{QUEUE_METHODS},
+                             {QUEUE_ATTRIBUTES, "_loop", NULL},
+                             {QUEUE_ATTRIBUTES, "_is_shutdown", "_loop",
+                              NULL}},
+    [CL_CLASS_PRIORITY_QUEUE] = {{QUEUE_METHODS},
+                                 {QUEUE_ATTRIBUTES, "_loop", NULL},
+                                 {QUEUE_ATTRIBUTES, "_is_shutdown", "_loop",
+                                  NULL}},
+};
+
+static int
+find_name(const char *const *names, const char *name)
+{
+    for (int i = 0; names[i] != NULL; i++) {
+        if (strcmp(names[i], name) == 0)
+            return i;
+    }
+    PyErr_Format(PyExc_ValueError, "there is no %s", name);
+    return -1;
+}
+
+/* ------------------------------------------------------------------------ globals */
+
+bool
+cl_sync_pinned(cl_state *st, int pins)
+{
+    cl_pins *group = &st->sync->s_pins[pins];
+    for (int i = 0; i < group->ps_count; i++) {
+        cl_pin *pin = &group->ps_pins[i];
+        uint64_t version = cl_dict_version(pin->p_dict);
+        if (version != 0 && version == pin->p_version)
+            continue;
+        if (PyDict_GetItemWithError(pin->p_dict, pin->p_key) != pin->p_value) {
+            PyErr_Clear();
+            return false;
+        }
+        pin->p_version = version;
+    }
+    return group->ps_count > 0;
+}
+
+static void
+unpin(cl_pins *group)
+{
+    int count = group->ps_count;
+    group->ps_count = 0;
+    for (int i = 0; i < count; i++) {
+        Py_CLEAR(group->ps_pins[i].p_dict);
+        Py_CLEAR(group->ps_pins[i].p_key);
+        Py_CLEAR(group->ps_pins[i].p_value);
+    }
+}
+
+/* ---------------------------------------------------------- for _accelerate.py */
+
+static cl_state *
+state_of(PyObject *module)
+{
+    return PyModule_GetState(module);
+}
+
+static PyObject *
+prepare(PyObject *module, PyObject *args)
+{
+    cl_state *st = state_of(module);
+    cl_sync *sync = st->sync;
+    const char *name;
+    PyObject *function;
+    if (!PyArg_ParseTuple(args, "sO!:_sync_prepare", &name, &PyFunction_Type,
+                          &function))
+        return NULL;
+    int body = find_name(body_names, name);
+    if (body < 0)
+        return NULL;
+    if (sync->s_functions[body] != function) {
+        if (sync->s_plain == NULL)
+            sync->s_plain = cl_function_vectorcall(function);
+        if (cl_function_vectorcall(function) != sync->s_plain) {
+            PyErr_SetString(PyExc_ValueError, "it is not called as usual");
+            return NULL;
+        }
+        PyObject *entry = cl_entry_new(st, body, function);
+        if (entry == NULL)
+            return NULL;
+        Py_XSETREF(sync->s_functions[body], Py_NewRef(function));
+        Py_XSETREF(sync->s_entries[body], entry);
+    }
+    return Py_NewRef(CL_FUNCTIONS_TAKE_VECTORCALL ? function
+                                                  : sync->s_entries[body]);
+}
+
+static PyObject *
+describe_class(PyObject *module, PyObject *args)
+{
+    cl_sync *sync = state_of(module)->sync;
+    const char *name;
+    PyObject *type, *sample;
+    int variant, last_optional, required = 0;
+    if (!PyArg_ParseTuple(args, "sO!ipO:_sync_class", &name, &PyType_Type,
+                          &type, &variant, &last_optional, &sample))
+        return NULL;
+    int id = find_name(class_names, name);
+    if (id < 0)
+        return NULL;
+    const char *const *attributes =
+        variant == 2 && classes[id].attributes_2[0] != NULL
+            ? classes[id].attributes_2
+            : classes[id].attributes;
+    while (attributes[required] != NULL)
+        required++;
+    if (last_optional && required > 0)
+        required--;
+    cl_sync_class *class = &sync->s_classes[id];
+    cl_guard_clear(&class->k_guard);
+    cl_shape_clear(&class->k_shape);
+    memset(class, 0, sizeof(*class));
+    class->k_variant = variant;
+    if (cl_shape_init(&class->k_shape, attributes, required) < 0 ||
+        (sample != Py_None && cl_shape_learn(&class->k_shape, sample) < 0) ||
+        cl_guard_init(&class->k_guard, (PyTypeObject *)type,
+                      classes[id].methods, NULL) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+pin_globals(PyObject *module, PyObject *args)
+{
+    cl_sync *sync = state_of(module)->sync;
+    const char *name;
+    PyObject *list;
+    if (!PyArg_ParseTuple(args, "sO!:_sync_pin", &name, &PyTuple_Type, &list))
+        return NULL;
+    int id = find_name(pins_names, name);
+    if (id < 0)
+        return NULL;
+    cl_pins *group = &sync->s_pins[id];
+    unpin(group);
+    if (PyTuple_GET_SIZE(list) > CL_PINS_MAX)
+        return PyErr_Format(PyExc_ValueError, "too many globals");
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(list); i++) {
+        PyObject *dict, *key;
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(list, i), "O!U", &PyDict_Type,
+                              &dict, &key))
+            return NULL;
+        PyObject *value = PyDict_GetItemWithError(dict, key);
+        if (value == NULL)
+            return PyErr_Occurred() ? NULL
+                                    : PyErr_Format(PyExc_KeyError, "%U", key);
+        group->ps_pins[group->ps_count++] =
+            (cl_pin){Py_NewRef(dict), Py_NewRef(key), Py_NewRef(value), 0};
+    }
+    Py_RETURN_NONE;
+}
+
+static void
+switch_all(cl_state *st, bool on)
+{
+    st->sync->s_on = on;
+    for (int i = 0; i < CL_BODY_COUNT; i++) {
+        if (st->sync->s_functions[i] != NULL)
+            cl_entry_switch(st, i, on);
+    }
+}
+
+static PyObject *
+switch_on(PyObject *module, PyObject *names)
+{
+    cl_state *st = state_of(module);
+    switch_all(st, false);
+    PyObject *list = PySequence_Tuple(names);
+    for (Py_ssize_t i = 0; list != NULL && i < PyTuple_GET_SIZE(list); i++) {
+        const char *name = PyUnicode_AsUTF8(PyTuple_GET_ITEM(list, i));
+        int body = name == NULL ? -1 : find_name(body_names, name);
+        if (body < 0)
+            Py_CLEAR(list);
+        else if (st->sync->s_functions[body] != NULL)
+            cl_entry_switch(st, body, true);
+    }
+    if (list == NULL)
+        return NULL;
+    st->sync->s_on = PyTuple_GET_SIZE(list) > 0;
+    Py_DECREF(list);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+bodies(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    PyObject *names = PyList_New(0);
+    for (int i = 0; names != NULL && i < CL_BODY_COUNT; i++) {
+        PyObject *name = PyUnicode_FromString(body_names[i]);
+        if (name == NULL || PyList_Append(names, name) < 0)
+            Py_CLEAR(names);
+        Py_XDECREF(name);
+    }
+    return names;
+}
+
+static PyObject *
+made(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromUnsignedLongLong(state_of(module)->sync->s_made);
+}
+
+static PyObject *
+keep_states(PyObject *module, PyObject *args)
+{
+    cl_sync *sync = state_of(module)->sync;
+    PyObject *created, *entered, *exited;
+    if (!PyArg_ParseTuple(args, "OOO:_sync_states", &created, &entered,
+                          &exited))
+        return NULL;
+    Py_XSETREF(sync->s_states[CL_TIMEOUT_CREATED], Py_NewRef(created));
+    Py_XSETREF(sync->s_states[CL_TIMEOUT_ENTERED], Py_NewRef(entered));
+    Py_XSETREF(sync->s_states[CL_TIMEOUT_EXITED], Py_NewRef(exited));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+keep_gather(PyObject *module, PyObject *args)
+{
+    cl_sync *sync = state_of(module)->sync;
+    PyObject *name, *closure;
+    if (!PyArg_ParseTuple(args, "iUO:_sync_gather", &sync->s_gather_variant,
+                          &name, &closure))
+        return NULL;
+    Py_XSETREF(sync->s_ensure_future, Py_NewRef(name));
+    Py_XSETREF(sync->s_gather_closure, Py_NewRef(closure));
+    Py_RETURN_NONE;
+}
+
+PyMethodDef cl_sync_methods[] = {
+    {"_sync_gather", keep_gather, METH_VARARGS,
+     "_sync_gather(variant, name, function)\n--\n\n"
+     "Tell which text gather() has, what it calls ensure_future(), and a "
+     "function that\nlooks like its callbacks."},
+    {"_sync_states", keep_states, METH_VARARGS,
+     "_sync_states(created, entered, exited)\n--\n\n"
+     "Tell the states of asyncio's timeouts."},
+    {"_sync_made", made, METH_NOARGS,
+     "_sync_made()\n--\n\nReturn how many coroutines bodies have made."},
+    {"_sync_bodies", bodies, METH_NOARGS,
+     "_sync_bodies()\n--\n\nReturn the names of the bodies."},
+    {"_sync_prepare", prepare, METH_VARARGS,
+     "_sync_prepare(body, function)\n--\n\n"
+     "Get ready to have asyncio's function call the body; return what has to "
+     "be put in\nits place: the function itself, where it can stay."},
+    {"_sync_class", describe_class, METH_VARARGS,
+     "_sync_class(name, class, variant, last_optional, sample)\n--\n\n"
+     "Tell a class of asyncio's, as it is now, which text of its methods it "
+     "has, whether\nits objects may be without the last attribute, and an "
+     "object to try out, or None."},
+    {"_sync_pin", pin_globals, METH_VARARGS,
+     "_sync_pin(name, globals)\n--\n\n"
+     "Tell the globals, (dict, name) each, that must stay what they are now."},
+    {"_sync_switch", switch_on, METH_O,
+     "_sync_switch(bodies)\n--\n\n"
+     "Have these bodies called and no others; with none, all is as asyncio "
+     "has it."},
+    {NULL}};
+
+/* ----------------------------------------------------------------- life and death */
+
+int
+cl_sync_setup(cl_state *st)
+{
+    cl_sync *sync = st->sync = PyMem_Calloc(1, sizeof(*sync));
+    if (sync == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    PyObject *module = PyImport_ImportModule("collections");
+    PyObject *deque =
+        module == NULL ? NULL : PyObject_GetAttrString(module, "deque");
+    Py_XDECREF(module);
+    if (deque == NULL || !PyType_Check(deque)) {
+        Py_XDECREF(deque);
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    sync->s_deque = (PyTypeObject *)deque;
+    return cl_deque_setup(sync);
+}
+
+int
+cl_sync_traverse(cl_state *st, visitproc visit, void *arg)
+{
+    cl_sync *sync = st->sync;
+    int status = 0;
+    if (sync == NULL)
+        return 0;
+    for (int i = 0; i < CL_BODY_COUNT; i++) {
+        Py_VISIT(sync->s_functions[i]);
+        Py_VISIT(sync->s_entries[i]);
+    }
+    for (int i = 0; i < CL_CLASS_COUNT && status == 0; i++)
+        status = cl_guard_traverse(&sync->s_classes[i].k_guard, visit, arg);
+    for (int i = 0; i < CL_PINS_COUNT; i++) {
+        for (int j = 0; j < sync->s_pins[i].ps_count; j++) {
+            Py_VISIT(sync->s_pins[i].ps_pins[j].p_dict);
+            Py_VISIT(sync->s_pins[i].ps_pins[j].p_value);
+        }
+    }
+    Py_VISIT(sync->s_deque);
+    Py_VISIT(sync->s_fire);
+    Py_VISIT(sync->s_gather_closure);
+    for (int i = 0; i < CL_TIMEOUT_STATES; i++)
+        Py_VISIT(sync->s_states[i]);
+    return status;
+}
+
+void
+cl_sync_clear(cl_state *st)
+{
+    cl_sync *sync = st->sync;
+    if (sync == NULL)
+        return;
+    switch_all(st, false);
+    for (int i = 0; i < CL_BODY_COUNT; i++) {
+        Py_CLEAR(sync->s_functions[i]);
+        Py_CLEAR(sync->s_entries[i]);
+    }
+    for (int i = 0; i < CL_CLASS_COUNT; i++)
+        cl_guard_clear(&sync->s_classes[i].k_guard);
+    for (int i = 0; i < CL_PINS_COUNT; i++)
+        unpin(&sync->s_pins[i]);
+    Py_CLEAR(sync->s_deque);
+    Py_CLEAR(sync->s_fire);
+    Py_CLEAR(sync->s_ensure_future);
+    Py_CLEAR(sync->s_gather_closure);
+    for (int i = 0; i < CL_TIMEOUT_STATES; i++)
+        Py_CLEAR(sync->s_states[i]);
+}
+
+void
+cl_sync_free(cl_state *st)
+{
+    if (st->sync == NULL)
+        return;
+    cl_sync_clear(st);
+    for (int i = 0; i < CL_CLASS_COUNT; i++)
+        cl_shape_clear(&st->sync->s_classes[i].k_shape);
+    PyMem_Free(st->sync);
+    st->sync = NULL;
+}

@@ -1,0 +1,268 @@
+/* timeouts.c - asyncio.timeout(): entering and leaving it in time.
+ *
+ * One that expires, or is entered too late, is asyncio's code from there on: what it
+ * makes of exceptions differs from release to release. */
+#include "sync/locks.h"
+
+#include "core/handle.h"
+#include "futures/layout.h"
+#include "futures/registry.h"
+
+enum { STATE, HANDLER, TASK, WHEN, CANCELLING };
+
+static inline PyObject *
+state_named(cl_state *st, int name)
+{
+    return st->sync->s_states[name];
+}
+
+static inline bool
+look(cl_state *st, PyObject *self, cl_view *view)
+{
+    return cl_sync_look(st, self, CL_CLASS_TIMEOUT, view);
+}
+
+static inline int
+set(cl_state *st, cl_view *view, int index, PyObject *value)
+{
+    return cl_sync_set(st, view, CL_CLASS_TIMEOUT, index, value);
+}
+
+/* The running loop, borrowed, if timers of ours are as good as its call_at(). */
+static LoopObject *
+running_loop(cl_state *st)
+{
+    PyObject *running;
+    if (!cl_sync_pinned(st, CL_PINS_TIMEOUT) ||
+        (running = cl_registry_running_loop(st)) == NULL)
+        return NULL;
+    Py_DECREF(running); /* it is running */
+    LoopObject *loop = cl_loop_cast(running);
+    return loop != NULL && cl_loop_is_plain(loop) && loop->l_own_tasks &&
+                   !loop->l_closed &&
+                   !cl_loop_overrides(loop,
+                                      CL_OVERRIDES_CALL_AT | CL_OVERRIDES_TIME)
+               ? loop
+               : NULL;
+}
+
+/* ------------------------------------------------------------------------ timeout() */
+
+/* Timeout(when), without its __init__(). */
+static PyObject *
+new_timeout(cl_state *st, PyObject *when)
+{
+    cl_sync_class *class = &st->sync->s_classes[CL_CLASS_TIMEOUT];
+    PyObject *values[] = {[STATE] = state_named(st, CL_TIMEOUT_CREATED),
+                          [HANDLER] = Py_None,
+                          [TASK] = Py_None,
+                          [WHEN] = when};
+    PyObject *empty = PyTuple_New(0), *self = NULL;
+    if (empty != NULL)
+        self = PyBaseObject_Type.tp_new(class->k_guard.g_type, empty, NULL);
+    Py_XDECREF(empty);
+    for (int i = STATE; self != NULL && i <= WHEN; i++) {
+        if (PyObject_GenericSetAttr(self, class->k_shape.sh_names[i],
+                                    values[i]) < 0)
+            Py_CLEAR(self);
+    }
+    return self;
+}
+
+static bool
+as_seconds(PyObject *object, double *seconds)
+{
+    if (PyFloat_CheckExact(object))
+        *seconds = PyFloat_AS_DOUBLE(object);
+    else if (PyLong_CheckExact(object))
+        *seconds = PyLong_AsDouble(object);
+    else
+        return false;
+    if (*seconds != -1.0 || !PyErr_Occurred())
+        return true;
+    PyErr_Clear();
+    return false;
+}
+
+PyObject *
+cl_sync_timeout(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
+                PyObject *kwnames)
+{
+    cl_guard *guard = &st->sync->s_classes[CL_CLASS_TIMEOUT].k_guard;
+    double delay = 0.0, now = 0.0;
+    bool none = nargs == 1 && args[0] == Py_None;
+    LoopObject *loop;
+    if (nargs != 1 || kwnames != NULL || cl_sync_loop(st) == NULL ||
+        !cl_guard_holds(guard) || (!none && !as_seconds(args[0], &delay)) ||
+        (loop = running_loop(st)) == NULL)
+        return PyErr_Occurred() ? NULL
+                                : cl_sync_original(st, CL_BODY_TIMEOUT, args,
+                                                   nargs, kwnames);
+    if (none)
+        return new_timeout(st, Py_None);
+    if (cl_loop_time(loop, &now) < 0)
+        return NULL;
+    PyObject *when = PyFloat_FromDouble(now + delay);
+    PyObject *self = when == NULL ? NULL : new_timeout(st, when);
+    Py_XDECREF(when);
+    return self;
+}
+
+/* ----------------------------------------------------------------------- async with */
+
+static TimerHandleObject *
+new_timer(cl_state *st, LoopObject *loop, PyObject *self, double when)
+{
+    PyObject *method = PyObject_GetAttr(self, st->str__on_timeout);
+    TimerHandleObject *timer =
+        method == NULL
+            ? NULL
+            : cl_timer_handle_new(loop, when, NULL, method, NULL, 0, NULL);
+    Py_XDECREF(method);
+    if (timer != NULL && cl_loop_schedule(loop, timer) < 0) {
+        cl_handle_drop(&timer->t_handle);
+        timer = NULL;
+    }
+    return timer;
+}
+
+static cl_op_outcome
+aenter_begin(cl_op *op, PyObject **result)
+{
+    cl_state *st = op->o_coro.c_st;
+    PyObject *self = op->o_self;
+    TimerHandleObject *timer = NULL;
+    double now, when = 0.0;
+    cl_view view;
+    LoopObject *loop = running_loop(st);
+    if (loop == NULL)
+        return PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
+    PyObject *task = cl_registry_current_task(st, loop);
+    if (task == NULL || Py_TYPE(task) != st->TaskType ||
+        !look(st, self, &view) ||
+        view.v_at[STATE] != state_named(st, CL_TIMEOUT_CREATED) ||
+        view.v_at[HANDLER] != Py_None || view.v_at[CANCELLING] != NULL)
+        return CL_OP_HAND_OVER;
+    bool timed = view.v_at[WHEN] != Py_None;
+    if (timed) {
+        if (!PyFloat_CheckExact(view.v_at[WHEN]))
+            return CL_OP_HAND_OVER;
+        when = PyFloat_AS_DOUBLE(view.v_at[WHEN]);
+        if (cl_loop_time(loop, &now) < 0)
+            return CL_OP_FAILED;
+        if (!(when > now))
+            return CL_OP_HAND_OVER;
+        if ((timer = new_timer(st, loop, self, when)) == NULL)
+            return CL_OP_FAILED;
+    }
+    PyObject *count = PyLong_FromLong(cl_task_cancelling((TaskObject *)task));
+    /* Making an object may have run Python. */
+    int status = count != NULL && look(st, self, &view) ? 0 : -1;
+    if (status == 0)
+        status = set(st, &view, STATE, state_named(st, CL_TIMEOUT_ENTERED));
+    if (status == 0)
+        status = set(st, &view, TASK, task);
+    if (status == 0 && timed)
+        status = set(st, &view, HANDLER, (PyObject *)timer);
+    if (status == 0)
+        status = PyObject_GenericSetAttr(self, st->str__cancelling, count);
+    if (status < 0 && !PyErr_Occurred())
+        PyErr_SetString(PyExc_RuntimeError, "Timeout has changed meanwhile");
+    if (status < 0 && timed)
+        cl_loop_unschedule(loop, timer);
+    if (timed)
+        cl_handle_drop(&timer->t_handle);
+    Py_XDECREF(count);
+    return status < 0 ? CL_OP_FAILED : cl_op_done(result, self);
+}
+
+static const cl_op_kind aenter = {
+    .k_ops = CL_OP_OPS("Timeout"),
+    .k_name = "__aenter__",
+    .k_body = CL_BODY_TIMEOUT_AENTER,
+    .k_class = CL_CLASS_TIMEOUT,
+    .k_begin = aenter_begin,
+    .k_args = cl_lock_only_self,
+};
+
+PyObject *
+cl_sync_timeout_aenter(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
+                       PyObject *kwnames)
+{
+    return cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+                   cl_sync_knows(st, args[0], CL_CLASS_TIMEOUT)
+               ? cl_op_new(st, &aenter, args[0], NULL)
+               : cl_sync_original(st, CL_BODY_TIMEOUT_AENTER, args, nargs,
+                                  kwnames);
+}
+
+static cl_op_outcome
+aexit_begin(cl_op *op, PyObject **result)
+{
+    cl_state *st = op->o_coro.c_st;
+    cl_view view;
+    if (!look(st, op->o_self, &view) ||
+        view.v_at[STATE] != state_named(st, CL_TIMEOUT_ENTERED))
+        return CL_OP_HAND_OVER;
+    PyObject *handler = view.v_at[HANDLER];
+    if (handler != Py_None) {
+        TimerHandleObject *timer = (TimerHandleObject *)handler;
+        if (Py_TYPE(handler) != st->TimerHandleType)
+            return CL_OP_HAND_OVER;
+        Py_INCREF(timer);
+        int status = cl_handle_cancel(&timer->t_handle);
+        if (status == 0)
+            cl_loop_unschedule(timer->t_handle.h_loop, timer);
+        /* What the handle let go may have run Python. */
+        if (status == 0 && look(st, op->o_self, &view))
+            status = set(st, &view, HANDLER, Py_None);
+        else if (status == 0)
+            status = PyObject_SetAttr(op->o_self, st->str__timeout_handler,
+                                      Py_None);
+        cl_handle_drop(&timer->t_handle);
+        if (status < 0)
+            return CL_OP_FAILED;
+        if (!look(st, op->o_self, &view) ||
+            view.v_at[STATE] != state_named(st, CL_TIMEOUT_ENTERED))
+            return CL_OP_HAND_OVER;
+    }
+    return set(st, &view, STATE, state_named(st, CL_TIMEOUT_EXITED)) < 0
+               ? CL_OP_FAILED
+               : cl_op_done(result, Py_None);
+}
+
+static PyObject *
+aexit_args(const cl_op *op)
+{
+    return op->o_arg != NULL
+               ? Py_NewRef(op->o_arg)
+               : PyTuple_Pack(4, op->o_self, Py_None, Py_None, Py_None);
+}
+
+static const cl_op_kind aexit_kind = {
+    .k_ops = CL_OP_OPS("Timeout"),
+    .k_name = "__aexit__",
+    .k_body = CL_BODY_TIMEOUT_AEXIT,
+    .k_class = CL_CLASS_TIMEOUT,
+    .k_begin = aexit_begin,
+    .k_args = aexit_args,
+};
+
+PyObject *
+cl_sync_timeout_aexit(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
+                      PyObject *kwnames)
+{
+    if (nargs != 4 || kwnames != NULL || cl_sync_loop(st) == NULL ||
+        !cl_sync_knows(st, args[0], CL_CLASS_TIMEOUT))
+        return cl_sync_original(st, CL_BODY_TIMEOUT_AEXIT, args, nargs,
+                                kwnames);
+    PyObject *all =
+        args[1] == Py_None && args[2] == Py_None && args[3] == Py_None
+            ? NULL
+            : PyTuple_Pack(4, args[0], args[1], args[2], args[3]);
+    if (all == NULL && PyErr_Occurred())
+        return NULL;
+    PyObject *op = cl_op_new(st, &aexit_kind, args[0], all);
+    Py_XDECREF(all);
+    return op;
+}

@@ -1,0 +1,223 @@
+"""Random programs of asyncio's primitives do the same with their bodies in C as in asyncio's Python, event for event.
+
+The machine is that of tests/futures/test_machine.py, which has tasks, futures, cancellations, gather(), wait(),
+shield(), wait_for(), sleep() and timeout(); here it also has locks, events, queues and their like, by the hands of
+tasks and callbacks, classes derived from them, and programs that switch acceleration while tasks wait. asyncio's loop
+tells what has to happen: on it no body is ever called.
+"""
+
+import asyncio
+import importlib.util
+import os
+import sys
+
+import pytest
+from hypothesis import strategies as st
+
+PATH = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "futures", "test_machine.py")
+SPEC = importlib.util.spec_from_file_location("machine_of_futures", PATH)
+machine = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(machine)
+
+
+class Loud(asyncio.Lock):
+    def release(self):
+        Loud.log("release of a subclass")
+        return super().release()
+
+
+class Slow(asyncio.Queue):
+    def _get(self):
+        Slow.log("_get of a subclass", list(self._queue))
+        return super()._get()
+
+
+MAKERS = {
+    "lock": [asyncio.Lock, Loud],
+    "event": [asyncio.Event],
+    "semaphore": [
+        lambda: asyncio.Semaphore(0),
+        lambda: asyncio.Semaphore(1),
+        lambda: asyncio.Semaphore(2),
+        lambda: asyncio.BoundedSemaphore(1),
+        lambda: asyncio.BoundedSemaphore(2),
+    ],
+    "condition": [asyncio.Condition],
+    "queue": [
+        asyncio.Queue,
+        lambda: asyncio.Queue(1),
+        lambda: asyncio.Queue(2),
+        lambda: asyncio.LifoQueue(1),
+        lambda: asyncio.PriorityQueue(2),
+        lambda: Slow(1),
+    ],
+    "barrier": [lambda: asyncio.Barrier(1), lambda: asyncio.Barrier(2), lambda: asyncio.Barrier(3)],
+}
+
+
+class Run(machine.Run):
+    def __init__(self, loop, classes, program, accelerate):
+        super().__init__(loop, classes, program)
+        self.accelerate = accelerate
+        self.made = {}
+        Loud.log = Slow.log = self.log
+
+    def thing(self, kind, number):
+        makers = MAKERS[kind]
+        key = kind, number % len(makers)
+        if key not in self.made:
+            self.made[key] = makers[key[1]]()
+            self.names[id(self.made[key])] = "%s %d" % key
+        return self.made[key]
+
+    # Of callbacks and tasks
+
+    def op_show(self, kind, number):
+        thing = self.thing(kind, number)
+        kept = [name for name in ("_value", "_locked", "_unfinished_tasks", "_count") if hasattr(thing, name)]
+        return machine.normal(repr(thing)), [(name, getattr(thing, name)) for name in kept]
+
+    def op_release(self, kind, number):
+        return self.thing(kind, number).release()
+
+    def op_locked(self, kind, number):
+        return self.thing(kind, number).locked()
+
+    def op_set(self, number):
+        return self.thing("event", number).set()
+
+    def op_clear(self, number):
+        return self.thing("event", number).clear()
+
+    def op_put_nowait(self, number, value):
+        return self.thing("queue", number).put_nowait(value)
+
+    def op_get_nowait(self, number):
+        return self.thing("queue", number).get_nowait()
+
+    def op_task_done(self, number):
+        return self.thing("queue", number).task_done()
+
+    def op_shutdown(self, number, immediate):
+        return getattr(self.thing("queue", number), "shutdown", bool)(immediate)
+
+    def op_notify(self, number, count):
+        condition = self.thing("condition", number)
+        return condition.notify_all() if count is None else condition.notify(count)
+
+    def op_cancel_waiter(self, kind, number):
+        """As nobody should, but somebody may."""
+        waiters = getattr(self.thing(kind, number), "_waiters", None)
+        return waiters[0].cancel() if waiters else None
+
+    def op_accelerate(self, on):
+        self.accelerate(on)
+
+    # Of tasks
+
+    async def do_acquire(self, kind, number):
+        return await self.thing(kind, number).acquire()
+
+    async def do_with(self, kind, number, body):
+        async with self.thing(kind, number) as entered:
+            self.log("entered", entered)
+            await self.perform_all(body)
+
+    async def do_event_wait(self, number):
+        return await self.thing("event", number).wait()
+
+    async def do_get(self, number):
+        return await self.thing("queue", number).get()
+
+    async def do_put(self, number, value):
+        return await self.thing("queue", number).put(value)
+
+    async def do_join(self, number):
+        return await self.thing("queue", number).join()
+
+    async def do_condition_wait(self, number):
+        condition = self.thing("condition", number)
+        async with condition:
+            return await condition.wait()
+
+    async def do_barrier_wait(self, number):
+        return await self.thing("barrier", number).wait() if sys.version_info >= (3, 11) else None
+
+    def run(self):
+        """Without what is destroyed with the loop: a queue and the tasks that wait for it go in any order."""
+        trace = super().run()
+        self.made.clear()
+        return trace[: [event[0] for event in trace].index("states") + 1]
+
+
+NUMBER = st.integers(0, 5)
+LOCKS = st.sampled_from(["lock", "lock", "semaphore", "condition"])
+KIND = st.sampled_from(["lock", "event", "semaphore", "condition", "queue"])
+VALUE = st.integers(0, 3)
+SYNC = machine.SYNC + [
+    st.tuples(st.just("show"), KIND, NUMBER),
+    st.tuples(st.just("release"), LOCKS, NUMBER),
+    st.tuples(st.just("locked"), LOCKS, NUMBER),
+    st.tuples(st.just("set"), NUMBER),
+    st.tuples(st.just("clear"), NUMBER),
+    st.tuples(st.just("put_nowait"), NUMBER, VALUE),
+    st.tuples(st.just("get_nowait"), NUMBER),
+    st.tuples(st.just("task_done"), NUMBER),
+    st.tuples(st.just("shutdown"), NUMBER, st.booleans()),
+    st.tuples(st.just("notify"), NUMBER, st.sampled_from([None, 0, 1, 2])),
+    st.tuples(st.just("cancel_waiter"), KIND, NUMBER),
+    st.tuples(st.just("accelerate"), st.booleans()),
+]
+WAITS = machine.WAITS + [
+    st.tuples(st.just("acquire"), LOCKS, NUMBER),
+    st.tuples(st.just("event_wait"), NUMBER),
+    st.tuples(st.just("get"), NUMBER),
+    st.tuples(st.just("put"), NUMBER, VALUE),
+    st.tuples(st.just("join"), NUMBER),
+    st.tuples(st.just("condition_wait"), NUMBER),
+    st.tuples(st.just("barrier_wait"), NUMBER),
+]
+STEP = st.one_of(st.one_of(WAITS), st.one_of(WAITS[len(machine.WAITS) :]), st.one_of(SYNC))
+
+
+def with_bodies(steps):
+    body = st.lists(steps, max_size=3)
+    return st.one_of(machine.with_bodies(steps), st.tuples(st.just("with"), LOCKS, NUMBER, body))
+
+
+SCRIPT_BODY = st.lists(with_bodies(with_bodies(STEP)), min_size=1, max_size=6)
+PROGRAMS = st.fixed_dictionaries(
+    {
+        "flavour": st.sampled_from(["plain"] * 6 + ["debug", "call_soon"]),
+        "scripts": st.lists(SCRIPT_BODY, min_size=2, max_size=4),
+        "callbacks": st.lists(st.lists(st.one_of(SYNC), max_size=3), min_size=1, max_size=3),
+        "main": st.lists(st.one_of(machine.SYNC[:2]), min_size=1, max_size=5).map(
+            lambda main: [("future", 0), ("spawn", 0, 0), ("spawn", 1, 0)] + main
+        ),
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def no_logs():
+    yield
+    Loud.log = Slow.log = None
+
+
+def test_programs_do_with_bodies_in_c_what_they_do_in_python(cloop, accelerate, same_for_programs):
+    def trace(loop, classes, program):
+        accelerate(True)
+        run = Run(loop, classes, program, accelerate)
+        try:
+            return run.run()
+        finally:
+            loop.close()
+            machine.gc.collect(1)
+
+    same_for_programs(
+        PROGRAMS,
+        machine.EXAMPLES or 40,
+        lambda program: trace(asyncio.SelectorEventLoop(), (asyncio.Future, asyncio.Task), program),
+        lambda program: trace(cloop.Loop(), (cloop.Future, cloop.Task), program),
+        derandomize=not machine.EXAMPLES,
+    )
