@@ -50,6 +50,7 @@ cl_shape_look(const cl_shape *shape, PyObject *self, cl_view *view)
         return cl_shape_look_in_dict(shape, self, view);
     int set = 0;
     view->v_values = values;
+    view->v_dict = NULL; /* not looked at then, but gcc does not see that */
     for (int i = 0; i < shape->sh_count; i++) {
         PyObject *value = view->v_at[i] = values[shape->sh_slots[i]];
         if (value != NULL)
