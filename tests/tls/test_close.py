@@ -540,13 +540,13 @@ def test_timeout_of_a_shutdown_that_was_answered_does_nothing(same):
 def test_abort_ends_a_shutdown(same):
     def body(stage):
         protocol = stage.recorder()
-        transport, peer = stage.connect(protocol, ssl_shutdown_timeout=0.05)
+        transport, peer = stage.connect(protocol, ssl_shutdown_timeout=0.3)
         transport.close()
         stage.settle()
         assert not protocol.lost
         transport.abort()
         ended(stage, protocol)
-        stage.run(asyncio.sleep(0.06))
+        stage.run(asyncio.sleep(0.35))
         return protocol.story
 
     assert same(body)["result"] == [("made",), ("lost", None)]
