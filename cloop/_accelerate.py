@@ -13,7 +13,6 @@ import asyncio.futures
 import asyncio.locks
 import asyncio.queues
 import asyncio.tasks
-import hashlib
 import importlib
 import os
 import sys
@@ -242,6 +241,8 @@ def text_of(code, doc):
 
 def digest(functions):
     """The hash of some functions' code and defaults; None if one of them is no function of Python."""
+    import hashlib  # which takes OpenSSL along: not for a program that does not ask for this
+
     whole = hashlib.sha256()
     for path in functions:
         function = function_of(path)

@@ -11,12 +11,6 @@
 /* Datagrams received for one event at most: about 50 us of work. */
 #define RECEIVE_MAX 16
 
-#ifdef MSG_NOSIGNAL
-#define SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
-#else
-#define SEND_FLAGS MSG_DONTWAIT
-#endif
-
 typedef struct waiting {
     struct waiting *next;
     PyObject *data; /* owned bytes */
@@ -243,8 +237,8 @@ send_one(DatagramObject *self, PyObject *data, const char *bytes, size_t size,
     if (fd < 0)
         return cl_raise_errno(fd);
     do {
-        sent = to == NULL ? send(fd, bytes, size, SEND_FLAGS)
-                          : sendto(fd, bytes, size, SEND_FLAGS, to, len);
+        sent = to == NULL ? send(fd, bytes, size, CL_SEND_FLAGS)
+                          : sendto(fd, bytes, size, CL_SEND_FLAGS, to, len);
     } while (sent < 0 && errno == EINTR);
     if (sent < 0)
         return cl_raise_errno(-errno);

@@ -12,12 +12,6 @@
  * full long before. */
 #define PARTS_MAX 64
 
-#ifdef MSG_NOSIGNAL
-#define SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
-#else
-#define SEND_FLAGS MSG_DONTWAIT
-#endif
-
 static inline TransportObject *
 base_of(StreamObject *self)
 {
@@ -97,8 +91,8 @@ send_to(int fd, bool pipe, struct iovec *parts, int count)
     ssize_t sent;
     do {
         sent = count == 1
-                   ? send(fd, parts->iov_base, parts->iov_len, SEND_FLAGS)
-                   : sendmsg(fd, &message, SEND_FLAGS);
+                   ? send(fd, parts->iov_base, parts->iov_len, CL_SEND_FLAGS)
+                   : sendmsg(fd, &message, CL_SEND_FLAGS);
     } while (sent < 0 && errno == EINTR);
     return sent;
 }

@@ -31,6 +31,13 @@
 /* The standard high-water mark, in bytes. */
 #define CL_WRITE_HIGH (64 * 1024)
 
+/* Neither waits nor raises SIGPIPE. */
+#ifdef MSG_NOSIGNAL
+#define CL_SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
+#else
+#define CL_SEND_FLAGS MSG_DONTWAIT
+#endif
+
 /* Bits of a transport's ready node, beside CL_READ and CL_WRITE: it begins, or
  * connection_lost() is due. */
 enum { CL_START = 4, CL_LOST = 8 };
