@@ -45,9 +45,11 @@ cl_transport_is_exposed(const TransportObject *self)
 {
     if (self->t_flags & CL_T_EXPOSED)
         return true;
-    /* A socket object that came from outside may still be somebody's. */
+    /* An object that came from outside may still be somebody's. Tests that have
+     * everything held keep their sockets. */
     return self->t_sock != NULL &&
-           self->t_loop->l_st->gathers != CL_GATHER_ALWAYS &&
+           (self->t_loop->l_st->gathers != CL_GATHER_ALWAYS ||
+            (self->t_flags & CL_T_PIPE)) &&
            Py_REFCNT(self->t_sock) > self->t_sock_refs;
 }
 

@@ -382,6 +382,11 @@ def test_info(cloop, cloop_on_path):
     assert "in C       sleep, Event, Lock" in output("-m", "cloop", "--accelerate", "--info")
 
 
+def test_info_without_futures_of_ours(cloop, cloop_on_path, monkeypatch):
+    monkeypatch.setenv("CLOOP_TASKS", "stock")
+    assert "not sleep: needs cloop.Future and cloop.Task" in output("-m", "cloop", "--accelerate", "--info")
+
+
 # Coroutines
 
 

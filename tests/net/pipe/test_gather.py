@@ -136,7 +136,6 @@ def test_a_file_that_the_program_has_seen_ends_it(holding, connect, in_callback,
     assert write_pieces(transport, reading, [b"1", b"2"], in_callback) == ([b"1", b"2"], b"")
 
 
-@pytest.mark.skipif("CLOOP_GATHER" in os.environ, reason="CLOOP_GATHER=always asks for it")
 def test_nothing_is_held_for_a_file_that_somebody_has(connect_file, ends, recorder, in_callback):
     file, peer = ends("pipe", "wb")
     transport = connect_file(recorder(), file, "wb")
