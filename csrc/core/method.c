@@ -6,12 +6,9 @@ typedef PyObject *(*fast_function)(PyObject *self, PyObject *const *args,
                                    Py_ssize_t nargs, PyObject *kwnames);
 
 typedef struct {
-    PyObject_HEAD
-    vectorcallfunc m_vectorcall;
+    cl_face m_face;
     fast_function m_native;
     PyTypeObject *m_owner; /* owned */
-    PyObject *m_face;      /* owned; a function */
-    PyObject *m_weakrefs;
 } MethodObject;
 
 /* ------------------------------------------------------------------- calling */
@@ -23,19 +20,19 @@ call(PyObject *callable, PyObject *const *args, size_t nargsf,
     MethodObject *method = (MethodObject *)callable;
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
     if (nargs == 0 || !PyObject_TypeCheck(args[0], method->m_owner))
-        return PyObject_Vectorcall(method->m_face, args, (size_t)nargs,
-                                   kwnames);
+        return PyObject_Vectorcall(method->m_face.f_function, args,
+                                   (size_t)nargs, kwnames);
     return method->m_native(args[0], args + 1, nargs - 1, kwnames);
 }
 
-static PyObject *
-NativeMethod_get(PyObject *self, PyObject *object, PyObject *Py_UNUSED(type))
+/* ------------------------------------------- looking like the function that is the face */
+
+PyObject *
+cl_face_get(PyObject *self, PyObject *object, PyObject *Py_UNUSED(type))
 {
     return object == NULL || object == Py_None ? Py_NewRef(self)
                                                : PyMethod_New(self, object);
 }
-
-/* ---------------------------------------------------------------- attributes */
 
 /* What the face would do with itself instead. */
 static bool
@@ -50,33 +47,43 @@ is_ours(PyObject *name)
     return false;
 }
 
-static PyObject *
-NativeMethod_getattro(PyObject *self, PyObject *name)
+PyObject *
+cl_face_getattro(PyObject *self, PyObject *name)
 {
     return is_ours(name)
                ? PyObject_GenericGetAttr(self, name)
-               : PyObject_GetAttr(((MethodObject *)self)->m_face, name);
+               : PyObject_GetAttr(((cl_face *)self)->f_function, name);
 }
 
-static int
-NativeMethod_setattro(PyObject *self, PyObject *name, PyObject *value)
+int
+cl_face_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
-    return PyObject_SetAttr(((MethodObject *)self)->m_face, name, value);
+    return PyObject_SetAttr(((cl_face *)self)->f_function, name, value);
 }
 
-static PyObject *
-NativeMethod_repr(PyObject *self)
+PyObject *
+cl_face_repr(PyObject *self)
 {
-    return PyObject_Repr(((MethodObject *)self)->m_face);
+    return PyObject_Repr(((cl_face *)self)->f_function);
 }
 
 /* By name, as functions are pickled. */
 static PyObject *
-NativeMethod_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
+face_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyObject_GetAttrString(((MethodObject *)self)->m_face,
+    return PyObject_GetAttrString(((cl_face *)self)->f_function,
                                   "__qualname__");
 }
+
+PyMethodDef cl_face_methods[] = {
+    {"__reduce__", face_reduce, METH_NOARGS, NULL}, {NULL}};
+
+PyMemberDef cl_face_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(cl_face, f_vectorcall),
+     READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(cl_face, f_weakrefs), READONLY,
+     NULL},
+    {NULL}};
 
 /* ------------------------------------------------------------------ the face */
 
@@ -141,10 +148,10 @@ cl_method_new(cl_state *st, PyTypeObject *owner, PyMethodDef *def,
         Py_XDECREF(face);
         return NULL;
     }
-    method->m_vectorcall = call;
+    method->m_face.f_vectorcall = call;
     method->m_native = (fast_function)(void (*)(void))def->ml_meth;
     method->m_owner = (PyTypeObject *)Py_NewRef(owner);
-    method->m_face = face;
+    method->m_face.f_function = face;
     return (PyObject *)method;
 }
 
@@ -187,7 +194,7 @@ NativeMethod_traverse(MethodObject *method, visitproc visit, void *arg)
 {
     CL_VISIT_TYPE(method);
     Py_VISIT(method->m_owner);
-    Py_VISIT(method->m_face);
+    Py_VISIT(method->m_face.f_function);
     return 0;
 }
 
@@ -199,34 +206,24 @@ NativeMethod_dealloc(PyObject *self)
     MethodObject *method = (MethodObject *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    if (method->m_weakrefs != NULL)
+    if (method->m_face.f_weakrefs != NULL)
         PyObject_ClearWeakRefs(self);
     Py_XDECREF(method->m_owner);
-    Py_XDECREF(method->m_face);
+    Py_XDECREF(method->m_face.f_function);
     type->tp_free(self);
     Py_DECREF(type);
 }
-
-static PyMethodDef NativeMethod_methods[] = {
-    {"__reduce__", NativeMethod_reduce, METH_NOARGS, NULL}, {NULL}};
-
-static PyMemberDef NativeMethod_members[] = {
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(MethodObject, m_vectorcall),
-     READONLY, NULL},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(MethodObject, m_weakrefs),
-     READONLY, NULL},
-    {NULL}};
 
 static PyType_Slot NativeMethod_slots[] = {
     {Py_tp_dealloc, NativeMethod_dealloc},
     {Py_tp_traverse, NativeMethod_traverse},
     {Py_tp_call, PyVectorcall_Call},
-    {Py_tp_descr_get, NativeMethod_get},
-    {Py_tp_getattro, NativeMethod_getattro},
-    {Py_tp_setattro, NativeMethod_setattro},
-    {Py_tp_repr, NativeMethod_repr},
-    {Py_tp_methods, NativeMethod_methods},
-    {Py_tp_members, NativeMethod_members},
+    {Py_tp_descr_get, cl_face_get},
+    {Py_tp_getattro, cl_face_getattro},
+    {Py_tp_setattro, cl_face_setattro},
+    {Py_tp_repr, cl_face_repr},
+    {Py_tp_methods, cl_face_methods},
+    {Py_tp_members, cl_face_members},
     {0, NULL}};
 
 /* Immutable, or the interpreter would look the method up at every call. */
@@ -243,8 +240,8 @@ PyTypeObject *
 cl_native_method_setup(PyObject *module, cl_state *st)
 {
     PyTypeObject *type = cl_type_new(module, st, &NativeMethod_spec, NULL, 0,
-                                     offsetof(MethodObject, m_weakrefs));
+                                     offsetof(cl_face, f_weakrefs));
     if (type != NULL)
-        cl_type_set_vectorcall(type, offsetof(MethodObject, m_vectorcall));
+        cl_type_set_vectorcall(type, offsetof(cl_face, f_vectorcall));
     return type;
 }

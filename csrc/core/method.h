@@ -23,6 +23,22 @@ PyObject *cl_method_new(cl_state *st, PyTypeObject *owner, PyMethodDef *def,
 int cl_methods_look_like(cl_state *st, PyTypeObject *type,
                          PyMethodDef *methods, PyTypeObject *base);
 
+/* How an object begins that looks like a function of Python, its face, in all but calls. */
+typedef struct {
+    PyObject_HEAD
+    vectorcallfunc f_vectorcall;
+    PyObject *f_function; /* owned; the face */
+    PyObject *f_weakrefs;
+} cl_face;
+
+/* For such a type's slots and tables. */
+PyObject *cl_face_get(PyObject *self, PyObject *object, PyObject *type);
+PyObject *cl_face_getattro(PyObject *self, PyObject *name);
+int cl_face_setattro(PyObject *self, PyObject *name, PyObject *value);
+PyObject *cl_face_repr(PyObject *self);
+extern PyMethodDef cl_face_methods[];
+extern PyMemberDef cl_face_members[];
+
 PyTypeObject *cl_native_method_setup(PyObject *module, cl_state *st);
 
 #endif

@@ -1,6 +1,7 @@
 /* entry.c - see entry.h. */
 #include "sync/entry.h"
 
+#include "core/method.h"
 #include "sync/sync.h"
 
 #if CL_FUNCTIONS_TAKE_VECTORCALL
@@ -93,11 +94,8 @@ cl_entry_new(cl_state *st, int Py_UNUSED(body), PyObject *function)
 /* ------------------------------------------------------------------ by a stand-in */
 
 typedef struct {
-    PyObject_HEAD
-    vectorcallfunc e_vectorcall;
-    cl_state *e_st;       /* borrowed; the type keeps the module */
-    PyObject *e_function; /* owned; asyncio's */
-    PyObject *e_weakrefs;
+    cl_face e_face; /* asyncio's function */
+    cl_state *e_st; /* borrowed; the type keeps the module */
 } EntryObject;
 
 static cl_state *
@@ -110,63 +108,15 @@ static PyObject *
 call_plain(PyObject *callable, PyObject *const *args, size_t nargs,
            PyObject *kwnames)
 {
-    return PyObject_Vectorcall(((EntryObject *)callable)->e_function, args,
-                               nargs, kwnames);
-}
-
-static PyObject *
-Entry_get(PyObject *self, PyObject *object, PyObject *Py_UNUSED(type))
-{
-    return object == NULL || object == Py_None ? Py_NewRef(self)
-                                               : PyMethod_New(self, object);
-}
-
-/* What the function would do with itself instead. */
-static bool
-is_ours(PyObject *name)
-{
-    static const char *const names[] = {"__call__", "__get__", "__reduce__",
-                                        "__reduce_ex__"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
-        if (PyUnicode_CompareWithASCIIString(name, names[i]) == 0)
-            return true;
-    }
-    return false;
-}
-
-static PyObject *
-Entry_getattro(PyObject *self, PyObject *name)
-{
-    return is_ours(name)
-               ? PyObject_GenericGetAttr(self, name)
-               : PyObject_GetAttr(((EntryObject *)self)->e_function, name);
-}
-
-static int
-Entry_setattro(PyObject *self, PyObject *name, PyObject *value)
-{
-    return PyObject_SetAttr(((EntryObject *)self)->e_function, name, value);
-}
-
-static PyObject *
-Entry_repr(PyObject *self)
-{
-    return PyObject_Repr(((EntryObject *)self)->e_function);
-}
-
-/* By name, as functions are pickled. */
-static PyObject *
-Entry_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return PyObject_GetAttrString(((EntryObject *)self)->e_function,
-                                  "__qualname__");
+    return PyObject_Vectorcall(((cl_face *)callable)->f_function, args, nargs,
+                               kwnames);
 }
 
 static int
 Entry_traverse(EntryObject *entry, visitproc visit, void *arg)
 {
     CL_VISIT_TYPE(entry);
-    Py_VISIT(entry->e_function);
+    Py_VISIT(entry->e_face.f_function);
     return 0;
 }
 
@@ -177,29 +127,19 @@ Entry_dealloc(PyObject *self)
     EntryObject *entry = (EntryObject *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    if (entry->e_weakrefs != NULL)
+    if (entry->e_face.f_weakrefs != NULL)
         PyObject_ClearWeakRefs(self);
-    Py_XDECREF(entry->e_function);
+    Py_XDECREF(entry->e_face.f_function);
     type->tp_free(self);
     Py_DECREF(type);
 }
 
-static PyMethodDef Entry_methods[] = {
-    {"__reduce__", Entry_reduce, METH_NOARGS, NULL}, {NULL}};
-
-static PyMemberDef Entry_members[] = {
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(EntryObject, e_vectorcall),
-     READONLY, NULL},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(EntryObject, e_weakrefs),
-     READONLY, NULL},
-    {NULL}};
-
 static PyType_Slot Entry_slots[] = {
-    {Py_tp_dealloc, Entry_dealloc},   {Py_tp_traverse, Entry_traverse},
-    {Py_tp_call, PyVectorcall_Call},  {Py_tp_descr_get, Entry_get},
-    {Py_tp_getattro, Entry_getattro}, {Py_tp_setattro, Entry_setattro},
-    {Py_tp_repr, Entry_repr},         {Py_tp_methods, Entry_methods},
-    {Py_tp_members, Entry_members},   {0, NULL}};
+    {Py_tp_dealloc, Entry_dealloc},     {Py_tp_traverse, Entry_traverse},
+    {Py_tp_call, PyVectorcall_Call},    {Py_tp_descr_get, cl_face_get},
+    {Py_tp_getattro, cl_face_getattro}, {Py_tp_setattro, cl_face_setattro},
+    {Py_tp_repr, cl_face_repr},         {Py_tp_methods, cl_face_methods},
+    {Py_tp_members, cl_face_members},   {0, NULL}};
 
 /* Immutable, or the interpreter would look the method up at every call. */
 static PyType_Spec Entry_spec = {
@@ -215,7 +155,7 @@ PyTypeObject *
 cl_entry_setup(PyObject *module, cl_state *st)
 {
     return cl_type_new(module, st, &Entry_spec, NULL, 0,
-                       offsetof(EntryObject, e_weakrefs));
+                       offsetof(cl_face, f_weakrefs));
 }
 
 #endif
@@ -263,9 +203,9 @@ cl_entry_new(cl_state *st, int body, PyObject *function)
     EntryObject *entry = (EntryObject *)type->tp_alloc(type, 0);
     if (entry == NULL)
         return NULL;
-    entry->e_vectorcall = calls[body];
+    entry->e_face.f_vectorcall = calls[body];
     entry->e_st = st;
-    entry->e_function = Py_NewRef(function);
+    entry->e_face.f_function = Py_NewRef(function);
     return (PyObject *)entry;
 }
 
