@@ -7,7 +7,7 @@ import contextlib
 import functools
 import gc
 import resource
-from typing import Any, Callable, Iterator, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from benchmarks import load
 from benchmarks.memory import resident_mib
@@ -59,6 +59,7 @@ def served(
     floor: Optional[str] = None,
     batch: int = 1,
     reach: Optional[float] = None,
+    **options: Any,
 ) -> Callable[[Callable[..., Any]], Any]:
     """Make a row of a coroutine function that starts a server on the socket it is given.
 
@@ -85,10 +86,18 @@ def served(
                     client.wait_blocking()
                     yield client.run_blocking, server.cpu_ns
 
-        @benchmark(fixture=fixture, floor=on_floor if floor else None, batch=batch, reach=reach, rate=True)
+        @benchmark(
+            fixture=fixture,
+            floor=on_floor if floor else None,
+            batch=batch,
+            reach=reach,
+            rate=True,
+            transports=kind in ("tcp", "tls"),
+            **options,
+        )
         @functools.wraps(serve)
-        async def run(loop: Any, n: int, client: load.Client) -> None:
-            await client.run(loop, n)
+        async def run(loop: Any, n: int, client: load.Client) -> Dict[str, Any]:
+            return await client.run(loop, n)
 
         return run
 
@@ -111,7 +120,7 @@ def held(
             with _serving(serve, kind, loop) as address:
                 yield address, core
 
-        @benchmark(fixture=fixture, metric="memory", batch=connections, at_most=at_most)
+        @benchmark(fixture=fixture, metric="memory", batch=connections, at_most=at_most, transports=True)
         @functools.wraps(serve)
         async def run(loop: Any, n: int, place: Tuple[str, int]) -> float:
             address, core = place

@@ -119,10 +119,10 @@ class Client:
             loop.remove_reader(self._control.fileno())
         return self.wait_blocking()
 
-    async def run(self, loop: Any, n: int) -> None:
-        """Have n operations performed on the server that this loop is."""
+    async def run(self, loop: Any, n: int) -> Dict[str, Any]:
+        """Have n operations performed on the server that this loop is; what it tells of them."""
         self._control.sendall(b"%d\n" % n)
-        await self.wait(loop)
+        return await self.wait(loop)
 
     def wait_blocking(self) -> Dict[str, Any]:
         line = self._control.recv(1000)
@@ -131,10 +131,10 @@ class Client:
             raise RuntimeError("the load generator ended: " + self._child.stderr.read().strip())
         return json.loads(line)
 
-    def run_blocking(self, n: int) -> None:
+    def run_blocking(self, n: int) -> Dict[str, Any]:
         """Have n operations performed on a server that is a process of its own."""
         self._control.sendall(b"%d\n" % n)
-        self.wait_blocking()
+        return self.wait_blocking()
 
 
 @contextlib.contextmanager

@@ -19,15 +19,19 @@
  * where ends and closes are those of TLS and each connection is one of TLS 1.3
  * that resumes nothing. Once its connections stand the
  * program prints {"ready": true}. Then each line N on its standard input makes
- * it perform N operations, and print how many it did and how long they took in
- * JSON. It ends with its input, or when an answer takes 20 seconds. */
+ * it perform N operations, and print how many it did, how long they took, how
+ * much CPU time of its own that took, and percentiles of the latency, in JSON.
+ * It ends with its input, or when an answer takes 20 seconds.
+ *
+ * The latency is that of an exchange (all DEPTH messages there and back), of a
+ * request, or of a visit from connect() to the end of the connection. */
 #include "common.h"
+#include "latency.h"
 #include "stream.h"
 
 #include <poll.h>
 #include <signal.h>
 #include <sys/un.h>
-#include <time.h>
 
 #define LIMIT_SECONDS 20
 #define CONNECTIONS_MAX 20000
@@ -42,10 +46,11 @@
 
 typedef struct {
     stream stream;
-    size_t sent;     /* of the request */
-    size_t received; /* of the reply */
-    int blocked;     /* whether EPOLLOUT is waited for */
-    int ended;       /* whether our side of a visit has */
+    uint64_t started; /* when, in ns */
+    size_t sent;      /* of the request */
+    size_t received;  /* of the reply */
+    int blocked;      /* whether EPOLLOUT is waited for */
+    int ended;        /* whether our side of a visit has */
 } connection;
 
 /* What each connection sends at once, and what is to come back: so many bytes,
@@ -65,6 +70,7 @@ static int connection_count;
 static long to_start; /* operations of this run */
 static long done;
 static char buffer[BUFFER];
+static latencies latency;
 
 static struct {
     int family;
@@ -160,10 +166,11 @@ send_request(connection *c)
 }
 
 static void
-start_exchange(connection *c)
+start_exchange(connection *c, uint64_t now)
 {
     if (to_start > 0) {
         to_start -= talk.operations;
+        c->started = now;
         c->sent = c->received = 0;
         send_request(c);
     }
@@ -198,8 +205,10 @@ receive_reply(connection *c)
     }
     c->received += (size_t)size;
     if (c->received == talk.reply_size) {
+        uint64_t now = clock_ns(CLOCK_MONOTONIC);
+        latency_add(&latency, now - c->started);
         done += talk.operations;
-        start_exchange(c);
+        start_exchange(c, now);
     }
     return 1;
 }
@@ -213,7 +222,7 @@ exchange(connection *first, int among, long count)
     to_start = count;
     done = 0;
     for (int i = 0; i < among; i++) {
-        start_exchange(&first[i]);
+        start_exchange(&first[i], clock_ns(CLOCK_MONOTONIC));
     }
     while (done < count) {
         int n = turns_epoll_wait(epoll, events, 256);
@@ -388,6 +397,7 @@ start_visit(connection *c)
 {
     if (to_start > 0) {
         to_start--;
+        c->started = clock_ns(CLOCK_MONOTONIC);
         int fd = socket(AF_INET, SOCK_STREAM, 0);
         if (fd < 0) {
             die("socket");
@@ -411,6 +421,7 @@ go_on_with_visit(connection *c)
     ssize_t size = stream_recv(&c->stream, buffer, 1, MSG_DONTWAIT);
     if (size == 0) {
         stream_close(&c->stream);
+        latency_add(&latency, clock_ns(CLOCK_MONOTONIC) - c->started);
         done++;
         start_visit(c);
     }
@@ -463,7 +474,6 @@ static void
 serve_commands(void (*run)(long))
 {
     char line[64];
-    struct timespec start, end;
 
     printf("{\"ready\": true}\n");
     fflush(stdout);
@@ -472,13 +482,20 @@ serve_commands(void (*run)(long))
     while (next_command(line, sizeof line)) {
         long count = number(line, 1, 1000000000);
         alarm(LIMIT_SECONDS);
-        clock_gettime(CLOCK_MONOTONIC, &start);
+        memset(&latency, 0, sizeof latency);
+        uint64_t cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+        uint64_t wall = clock_ns(CLOCK_MONOTONIC);
         run(count);
-        clock_gettime(CLOCK_MONOTONIC, &end);
+        wall = clock_ns(CLOCK_MONOTONIC) - wall;
+        cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
         alarm(0);
-        long long wall_ns = (end.tv_sec - start.tv_sec) * 1000000000LL +
-                            (end.tv_nsec - start.tv_nsec);
-        printf("{\"operations\": %ld, \"wall_ns\": %lld}\n", count, wall_ns);
+        printf("{\"operations\": %ld, \"wall_ns\": %" PRIu64, count, wall);
+        /* What the server reads of it is counted where turns are taken. */
+        if (!turns_taken()) {
+            printf(", \"cpu_ns\": %" PRIu64, cpu);
+            latency_print(&latency);
+        }
+        printf("}\n");
         fflush(stdout);
     }
 }
