@@ -28,13 +28,23 @@ def named(text: str, floor: str) -> List[str]:
     return list(dict.fromkeys(names))  # a loop named twice would be measured into one column
 
 
+#: The loop that this process measures, for rows that need another one.
+opened = ""
+
+
 def open_loop(name: str) -> asyncio.AbstractEventLoop:
     """A new loop of the module `name`; "asyncio" is its SelectorEventLoop."""
+    global opened
+    opened = name
+    return _open(name)
+
+
+def _open(name: str) -> asyncio.AbstractEventLoop:
     if name == "asyncio":
         return asyncio.SelectorEventLoop()
     if is_over(name):
         module = importlib.import_module(AIOFASTNET)
-        return module.patch_loop(open_loop(name.partition("+")[2] or "uvloop"))
+        return module.patch_loop(_open(name.partition("+")[2] or "uvloop"))
     module = importlib.import_module(name)
     factory: Any = getattr(module, "new_event_loop", None)
     if factory is None:

@@ -15,11 +15,15 @@ FAMILIES = (
     "timers",
     "tasks",
     "sync",
+    "sizes",
     "running",
     "system",
     "net",
+    "echo",
+    "clients",
     "tls",
     "http",
+    "services",
     "processes",
 )
 
@@ -57,8 +61,9 @@ class Benchmark:
     #: n is always a multiple of this.
     batch: int
     #: "cpu": nanoseconds of CPU per operation. "wall": microseconds of wall time.
-    #: "memory": KiB per operation, which run returns. "late": microseconds, of which run
-    #: returns percentiles in nanoseconds, as the load generator does. run of the last two is called once.
+    #: "memory": KiB per operation, which run returns; "told": nanoseconds of CPU, likewise.
+    #: "late": microseconds, of which run returns percentiles in nanoseconds, as the load generator does.
+    #: run of the last three is called once, with n as large as the batch.
     metric: str
     #: Taken off each wall figure, so that it shows only what the loop adds.
     ideal_us: float
@@ -78,6 +83,8 @@ class Benchmark:
     default: bool
     #: Whether it is about the transports of TCP or TLS, which aiofastnet replaces.
     transports: bool
+    #: A server that it talks to, of servers.py, which outlives the workers.
+    beside: Optional[str]
 
     def about(self) -> Dict[str, Any]:
         """What is to be known of the row to read its figures; goes into the JSON."""
@@ -119,6 +126,7 @@ def benchmark(
     size: Optional[Tuple[str, int]] = None,
     default: bool = True,
     transports: bool = False,
+    beside: Optional[str] = None,
     name: Optional[str] = None,
     operation: Optional[str] = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -136,7 +144,7 @@ def benchmark(
             raise ValueError(called + " does not say what one operation is")
         _benchmarks[called] = Benchmark(
             called, run, does, fixture, batch, metric, ideal_us, since, reach, at_most, rate, floor, size, default,
-            transports,
+            transports, beside,
         )  # fmt: skip
         return run
 

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
-from benchmarks.registry import Benchmark
+from benchmarks import servers
+from benchmarks.registry import Benchmark, Skip
 
 ROOT = Path(__file__).resolve().parent.parent
 # A healthy worker takes about a second; one that hangs must not hold the table.
@@ -72,6 +73,16 @@ def run_row(python: str, row: Benchmark, loops: List[str], rounds: int) -> Tuple
 
     Samples with the same index were taken side by side.
     """
+    try:
+        # Started once for all of them, whose environment says where it is.
+        with servers.beside(row.beside):
+            return _run_row(python, row, loops, rounds)
+    except Skip as exc:
+        print("skipped: {}: {}".format(row.name, exc), file=sys.stderr)
+        return {loop: [] for loop in loops}, {loop: str(exc) for loop in loops}
+
+
+def _run_row(python: str, row: Benchmark, loops: List[str], rounds: int) -> Tuple[Dict[str, Samples], Dict[str, str]]:
     samples: Dict[str, Samples] = {loop: [] for loop in loops}
     reasons: Dict[str, str] = {}
     given_up = set()

@@ -56,7 +56,7 @@ def test_table(run):
     # Paired by round: 300/100 and 400/200.
     assert cells(lines, "sleep_0") == ["sleep_0", "150 [100..200]", "2.50", "350 [300..400]", "n/a", "-", "-", "-", "4"]
     assert cells(lines, "pingpong")[1:7] == ["1100 [1000..1200]", "2.00", "2000 [2000..2000]", "n/a", "-", "500 [500..500]"]  # fmt: skip
-    assert cells(lines, "geometric mean")[2] == "{:.2f}".format((2.5 * 2) ** 0.5)
+    assert cells(lines, "geometric mean of CPU")[2] == "{:.2f}".format((2.5 * 2) ** 0.5)
 
 
 def test_many_loops_leave_out_the_spread(run):
