@@ -1,15 +1,17 @@
 """What the benchmark suite makes of samples; the loops' figures are not asked for."""
 
 import contextlib
+import importlib.util
 import json
 import shutil
+import subprocess
 import sys
 import threading
 
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import load, loops, registry, report, runner, worker
+from benchmarks import load, loops, plot, registry, report, runner, servers, tables, worker
 
 
 def sample(cpu_ns, **more):
@@ -213,3 +215,148 @@ def test_latency_is_measured_and_replies_are_compared():
                             client.wait_blocking()
             finally:
                 thread.join()
+
+
+# Tables and plots
+
+
+@pytest.fixture
+def file(run, tmp_path):
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps([run]))
+    return path
+
+
+def test_page_of_tables(run, file, tmp_path, capsys):
+    tables.main([str(file)])
+    text = capsys.readouterr().out
+    assert (
+        "| `sleep_0` | 150 ns [100\N{NO-BREAK SPACE}ns..200\N{NO-BREAK SPACE}ns] | **2.50** | uvloop | 2.50 |" in text
+    )
+    assert "### CPython 3.11.7" in text and "gcc, with `-O3`" in text and "CLOOP_GATHER=0" in text
+    assert "- `pingpong`: One message of 1 KiB echoed by a Protocol; a single connection." in text
+    assert "- sleep_0, other: failed: it broke" in text
+    assert "Not won" not in text and "| uvloop | 2.24 | 2 | 2 |" in text
+
+    page = tmp_path / "page.md"
+    page.write_text("before\n\n{}\nold\n{}\nafter\n".format(tables.BEGIN, tables.END))
+    for _ in range(2):
+        tables.main(["--into", str(page), str(file)])
+        assert page.read_text() == "before\n\n{}\n\n{}\n\n{}\nafter\n".format(
+            tables.BEGIN, text.rstrip("\n"), tables.END
+        )
+    page.write_text("no place")
+    with pytest.raises(SystemExit, match="no place for tables"):
+        tables.main(["--into", str(page), str(file)])
+
+
+def test_the_page_has_a_place():
+    text = (runner.ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert text.count(tables.BEGIN) == text.count(tables.END) == 1
+
+
+def test_what_is_not_won(run):
+    run["loops"].append("quick")
+    run["samples"]["sleep_0"]["quick"] = [sample(50), sample(60)]
+    run["samples"]["pingpong"]["quick"] = [sample(900), sample(1150)]
+    assert tables.not_won(run) == ["- `sleep_0`: quick × 0.40", "- `pingpong`: quick × 0.93, within the noise"]
+    assert tables.rival(run, "sleep_0") == ("quick", pytest.approx(0.4), True)
+    # Bare C is no rival.
+    assert cells(tables.means(run), "bare C")[1] == "0.46"
+
+
+def test_files_of_one_python_are_one_run(run, tmp_path):
+    parts = []
+    for name in run["rows"]:
+        part = {**run, "rows": {name: run["rows"][name]}, "samples": {name: run["samples"][name]}, "reasons": {}}
+        parts.append(tmp_path / (name + ".json"))
+        parts[-1].write_text(json.dumps([part]))
+    (together,) = tables.read(parts)
+    assert together["rows"] == json.loads(json.dumps(run["rows"])) and list(together["samples"]) == list(run["samples"])
+
+
+@pytest.mark.parametrize("metric, figure, text", [
+    ("cpu", 1.234, "1.23 ns"), ("cpu", 5740, "5.74 µs"), ("told", 2.5e7, "25 ms"), ("cpu", 123456, "123 µs"),
+    ("wall", 118.2, "118 µs"), ("wall", -197, "-197 µs"), ("late", 5999, "6 ms"), ("memory", 0.444, "0.44 KiB"),
+])  # fmt: skip
+def test_amounts(metric, figure, text):
+    assert tables.amount({"metric": metric}, figure) == text
+
+
+def test_the_ten_rows_exist(run, file, capsys):
+    known = registry.load()
+    assert len(tables.TEN) == 10 and all(known[name].default for name in tables.TEN)
+    tables.main(["--ten", str(file)])
+    assert "| one operation | 3.11: cloop | × uvloop | × asyncio |" in capsys.readouterr().out
+
+
+def test_families_have_titles():
+    assert list(tables.FAMILIES) == list(registry.FAMILIES)
+
+
+def test_plots(run, tmp_path):
+    for power in range(4):
+        row = registry.load()["timers_pending_{}".format(10**power)]
+        run["rows"][row.name] = row.about()
+        run["samples"][row.name] = {"cloop": [sample(100 + power)], "uvloop": [sample(500)]}
+    run["rows"]["call_soon_chain"] = registry.load()["call_soon_chain"].about()
+    run["samples"]["call_soon_chain"] = {"cloop": [sample(100)], "uvloop": [sample(600)]}
+    (tmp_path / "run.json").write_text(json.dumps([run]))
+    assert plot.curves(run) == {"timers pending": {
+        "cloop": [(1, 100), (10, 101), (100, 102), (1000, 103)], "uvloop": [(10**power, 500) for power in range(4)],
+    }}  # fmt: skip
+    if importlib.util.find_spec("matplotlib") is None:
+        pytest.skip("matplotlib is not installed")
+    drawn = []
+    for place in ("one", "two"):
+        # It keeps its fonts open.
+        command = [sys.executable, "-m", "benchmarks.plot", str(tmp_path / "run.json"), "--out", str(tmp_path / place)]
+        subprocess.run(command, check=True, cwd=str(runner.ROOT), stdout=subprocess.DEVNULL)
+        drawn.append([(tmp_path / place / name).read_text() for name in ("speed-3.11.svg", "size-3.11.svg")])
+    assert drawn[0] == drawn[1]
+    assert "callback → callback" in drawn[0][0] and "600 ns" in drawn[0][0]
+    assert "timers pending" in drawn[0][1]
+
+
+# The rows
+
+
+def test_rows_of_a_size_are_families():
+    known = registry.load()
+    sizes = {}
+    for row in known.values():
+        if row.size:
+            sizes.setdefault(row.size[0], []).append(row.size[1])
+    assert (
+        sizes["timers pending"]
+        == sizes["tasks pending"]
+        == sizes["callbacks pending"]
+        == [10**power for power in range(7)]
+    )
+    assert sizes["echo protocol 1k"] == sizes["echo sock 64"] == [1, 10, 100, 1000, 10_000]
+    assert sizes["echo streams 1m"] == [1, 10, 100]  # no more than 128 MiB under way
+    assert len(known) > 200 > sum(row.default for row in known.values())
+
+
+@pytest.mark.parametrize("name", ["barrier", "condition_ping_pong", "loop_open_close", "wait_10", "timers_pending_100"])
+def test_some_rows_run(name):
+    row = registry.load()[name]
+    if sys.version_info[:2] < row.since:
+        pytest.skip("it needs a newer Python")
+    with worker.open_subject(row, "asyncio") as subject:
+        subject.run(20 * row.batch)
+
+
+def test_servers_are_shared_by_the_environment(monkeypatch):
+    monkeypatch.setenv("BENCHMARKS_REDIS_PORT", "1234")
+    with servers.beside("redis") as port, servers.beside(None) as none:
+        assert (port, none) == (1234, 0)
+
+
+def test_a_missing_server_is_a_reason(monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(servers.glob, "glob", lambda pattern: [])
+    row = registry.load()["client_redis_get"]
+    samples, reasons = runner.run_row("python", row, ["cloop", "uvloop"], 3)
+    assert samples == {"cloop": [], "uvloop": []}
+    assert reasons == dict.fromkeys(["cloop", "uvloop"], "there is no redis-server")
