@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/pidfd.h"
+#include "core/abi.h"
 #include "core/errors.h"
 #include "core/fork.h"
 #include "core/handle.h"
@@ -25,6 +26,7 @@
 #include "net/sock.h"
 #include "net/sockop.h"
 #include "net/socktransport.h"
+#include "net/transport.h"
 #include "poller/poller.h"
 #include "streams/op.h"
 #include "streams/reader.h"
@@ -169,23 +171,26 @@ module_adopt_reader(PyObject *module, PyObject *reader)
 }
 
 PyDoc_STRVAR(use_own_tasks_doc,
-             "use_own_tasks(task, loop)\n--\n\n"
+             "use_own_tasks(first, second, loop)\n--\n\n"
              "From now on new loops make cloop.Task and cloop.Future; return "
              "False if that\n"
-             "can't be. `task` is a pending one of asyncio's, the last that "
-             "this thread has\n"
-             "made, and `loop` its loop.");
+             "can't be. `first` and `second` are pending tasks of asyncio's, "
+             "the last that this\n"
+             "thread has made, and `loop` is theirs. It has to be the running "
+             "one, and need not\n"
+             "be afterwards.");
 
 static PyObject *
 module_use_own_tasks(PyObject *module, PyObject *args)
 {
     cl_state *st = state_of(module);
-    PyObject *task, *loop;
-    if (!PyArg_ParseTuple(args, "OO:use_own_tasks", &task, &loop))
+    PyObject *first, *second, *loop;
+    if (!PyArg_ParseTuple(args, "OOO:use_own_tasks", &first, &second, &loop))
         return NULL;
-    if (!st->layouts_fit || (PyObject *)Py_TYPE(task) != st->asyncio_Task)
+    if (!st->layouts_fit || (PyObject *)Py_TYPE(first) != st->asyncio_Task ||
+        (PyObject *)Py_TYPE(second) != st->asyncio_Task)
         Py_RETURN_FALSE;
-    int found = cl_registry_find_slots(st, task, loop);
+    int found = cl_registry_find_slots(st, first, second, loop);
     if (found < 0)
         return NULL;
     st->own_tasks = found;
@@ -306,22 +311,11 @@ static PyMethodDef module_methods[] = {
 
 /* ---------------------------------------------------------------------- setup */
 
-static PyObject *
-import_attribute(const char *module_name, const char *attribute)
-{
-    PyObject *module = PyImport_ImportModule(module_name);
-    if (module == NULL)
-        return NULL;
-    PyObject *value = PyObject_GetAttrString(module, attribute);
-    Py_DECREF(module);
-    return value;
-}
-
 static int
 setup_imports(cl_state *st)
 {
 #define IMPORT(field, module, attribute) \
-    if ((st->field = import_attribute(module, attribute)) == NULL) \
+    if ((st->field = cl_abi_import(module, attribute)) == NULL) \
         return -1;
     CL_STATE_IMPORTS(IMPORT)
 #undef IMPORT
@@ -381,36 +375,37 @@ probe_callback_source(cl_state *st)
 static int
 probe_transports(cl_state *st)
 {
-    PyObject *modes =
-        PyObject_GetAttr(st->constants_module, st->str__SendfileMode);
-    if (modes == NULL)
-        return -1;
-    st->sendfile_try_native = PyObject_GetAttr(modes, st->str_TRY_NATIVE);
-    st->sendfile_fallback = PyObject_GetAttr(modes, st->str_FALLBACK);
-    Py_DECREF(modes);
-    PyObject *header = NULL;
+    PyObject *header = NULL, *attach = NULL, *code = NULL, *count = NULL;
+    int status = -1;
+    if ((st->sendfile_try_native = PyObject_GetAttr(
+             st->sendfile_modes, st->str_TRY_NATIVE)) == NULL ||
+        (st->sendfile_fallback =
+             PyObject_GetAttr(st->sendfile_modes, st->str_FALLBACK)) == NULL)
+        goto done;
     int found = PyObject_GetOptionalAttr(st->asyncio_DatagramTransport,
                                          st->str__header_size, &header);
     if (found > 0)
         st->datagram_header_size = PyLong_AsSize_t(header);
-    Py_XDECREF(header);
     if (found < 0 || PyErr_Occurred())
-        return -1;
-    PyObject *attach = PyObject_GetAttr(st->Server, st->str__attach);
-    PyObject *code =
-        attach == NULL ? NULL : PyObject_GetAttrString(attach, "__code__");
-    PyObject *count =
-        code == NULL ? NULL : PyObject_GetAttrString(code, "co_argcount");
+        goto done;
+    if ((attach = PyObject_GetAttr(st->Server, st->str__attach)) == NULL ||
+        (code = PyObject_GetAttrString(attach, "__code__")) == NULL ||
+        (count = PyObject_GetAttrString(code, "co_argcount")) == NULL)
+        goto done;
+    st->server_takes_transport = PyLong_AsLong(count) == 2;
+    status = PyErr_Occurred() ? -1 : 0;
+done:
+    Py_XDECREF(header);
     Py_XDECREF(attach);
     Py_XDECREF(code);
-    if (st->sendfile_try_native == NULL || st->sendfile_fallback == NULL ||
-        count == NULL) {
-        Py_XDECREF(count);
-        return -1;
-    }
-    st->server_takes_transport = PyLong_AsLong(count) == 2;
-    Py_DECREF(count);
-    return 0;
+    Py_XDECREF(count);
+    if (status < 0)
+        status = cl_abi_lacks("transports");
+    if (st->sendfile_try_native == NULL)
+        st->sendfile_try_native = Py_NewRef(Py_None);
+    if (st->sendfile_fallback == NULL)
+        st->sendfile_fallback = Py_NewRef(Py_None);
+    return status;
 }
 
 static int
@@ -423,7 +418,7 @@ setup_threads(PyObject *module, cl_state *st)
 
     st->armed_fd = -1;
     st->pid = getpid();
-    if ((function = import_attribute("threading", "main_thread")) == NULL ||
+    if ((function = cl_abi_import("threading", "main_thread")) == NULL ||
         (main_thread = PyObject_CallNoArgs(function)) == NULL ||
         (ident = PyObject_GetAttrString(main_thread, "ident")) == NULL)
         goto done;
@@ -432,8 +427,7 @@ setup_threads(PyObject *module, cl_state *st)
         if (st->main_thread == (unsigned long)-1 && PyErr_Occurred())
             goto done;
     }
-    if ((register_at_fork = import_attribute("os", "register_at_fork")) ==
-            NULL ||
+    if ((register_at_fork = cl_abi_import("os", "register_at_fork")) == NULL ||
         (hook = PyObject_GetAttrString(module, "_after_fork_in_child")) ==
             NULL ||
         (kwargs = Py_BuildValue("{sO}", "after_in_child", hook)) == NULL ||
@@ -501,10 +495,10 @@ module_exec(PyObject *module)
     setup_nodes(st);
     if (setup_imports(st) < 0 || setup_names(st) < 0 ||
         setup_optional_imports(st) < 0 || probe_callback_source(st) < 0 ||
-        probe_transports(st) < 0 || setup_threads(module, st) < 0 ||
-        cl_sock_setup(st) < 0 || setup_types(module, st) < 0 ||
-        cl_streams_setup(module, st) < 0 || cl_registry_setup(st) < 0 ||
-        cl_sync_setup(st) < 0 ||
+        probe_transports(st) < 0 || cl_transport_check_base(st) < 0 ||
+        setup_threads(module, st) < 0 || cl_sock_setup(st) < 0 ||
+        setup_types(module, st) < 0 || cl_streams_setup(module, st) < 0 ||
+        cl_registry_setup(st) < 0 || cl_sync_setup(st) < 0 ||
         PyModule_AddFunctions(module, cl_sync_methods) < 0)
         return -1;
     return 0;

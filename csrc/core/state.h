@@ -48,7 +48,8 @@
     X(TASK_STEP, cl_task_step_node) \
     X(TASK_WAKEUP, cl_task_wakeup_node)
 
-/* field, module, attribute: fetched once, at import */
+/* field, module, attribute: fetched once, at import. cloop/_abi.py says what is done if
+ * asyncio has no such name. */
 #define CL_STATE_IMPORTS(X) \
     X(asyncio_Handle, "asyncio.events", "Handle") \
     X(asyncio_TimerHandle, "asyncio.events", "TimerHandle") \
@@ -81,6 +82,7 @@
         X(future_discard_from_awaited_by, "asyncio.futures", "future_discard_from_awaited_by")) \
     X(futures_module, "asyncio", "futures") \
     X(constants_module, "asyncio", "constants") \
+    X(sendfile_modes, "asyncio.constants", "_SendfileMode") \
     X(FlowControlMixin, "asyncio.transports", "_FlowControlMixin") \
     X(asyncio_SocketTransport, "asyncio.selector_events", "_SelectorSocketTransport") \
     X(asyncio_DatagramTransport, "asyncio.selector_events", "_SelectorDatagramTransport") \
@@ -117,7 +119,7 @@
 
 /* interned attribute and keyword names, kept as str_NAME */
 #define CL_STATE_NAMES(X) \
-    X(FALLBACK) X(Future) X(_GatheringFuture) X(TRY_NATIVE) X(Task) X(_SendfileMode) X(_ThreadSafeHandle) \
+    X(FALLBACK) X(Future) X(_GatheringFuture) X(TRY_NATIVE) X(Task) X(_ThreadSafeHandle) \
     X(__class__) X(__eq__) X(__ge__) X(__gt__) X(__kwdefaults__) X(__le__) X(__lt__) X(__ne__) \
     X(__repr__) X(_add_callback) X(_after_fork) X(_ask) X(_asyncgen_finalizer_hook) X(_asyncgen_firstiter_hook) \
     X(_process_events) X(_remove_reader) X(_remove_writer) \

@@ -1,6 +1,7 @@
 /* future.c - see future.h. */
 #include "futures/future.h"
 
+#include "core/abi.h"
 #include "core/args.h"
 #include "core/errors.h"
 #include "futures/iter.h"
@@ -570,7 +571,11 @@ static PyType_Spec Future_spec = {
 PyTypeObject *
 cl_future_setup(PyObject *module, cl_state *st)
 {
-    st->layouts_fit = cl_layouts_fit(st->asyncio_Future, st->asyncio_Task);
+    int known = cl_abi_has("futures");
+    if (known < 0)
+        return NULL;
+    st->layouts_fit =
+        known && cl_layouts_fit(st->asyncio_Future, st->asyncio_Task);
     if (!st->layouts_fit)
         return (PyTypeObject *)Py_NewRef(st->asyncio_Future);
     PyObject *bases = PyTuple_Pack(1, st->asyncio_Future);

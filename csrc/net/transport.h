@@ -298,6 +298,11 @@ PyObject *cl_transport_get_object(PyObject *self, void *offset);
     "get_write_buffer_limits($self, /)\n--\n\n" \
     "Return the (low, high) water marks, in bytes."
 
+/* Looks whether the fields of transports may lie behind those of asyncio's class; if not,
+ * notes that transports and TLS are asyncio's. To be called before a type is made.
+ * Returns 0 or -1. */
+int cl_transport_check_base(cl_state *st);
+
 /* Makes the type, with the attributes that all transports have and the methods of
  * those that do what `directions` (CL_READ, CL_WRITE) says. `bases` is a tuple,
  * borrowed. */

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "core/abi.h"
 #include "core/args.h"
 #include "core/errors.h"
 #include "net/extra.h"
@@ -400,21 +401,41 @@ cl_transport_repr(PyObject *op)
         want & CL_WRITE ? "polling" : "idle", cl_transport_buffered(self));
 }
 
+static bool
+has_room(const PyTypeObject *base)
+{
+    return base->tp_basicsize <=
+               (Py_ssize_t)offsetof(TransportObject, t_dict) &&
+           base->tp_itemsize == 0 && base->tp_dictoffset == 0 &&
+           base->tp_weaklistoffset == 0;
+}
+
+int
+cl_transport_check_base(cl_state *st)
+{
+    if (PyType_Check(st->FlowControlMixin) &&
+        has_room((PyTypeObject *)st->FlowControlMixin))
+        return 0;
+    static const char *const parts[] = {"transports", "TLS"};
+    for (int i = 0; i < 2; i++) {
+        PyErr_SetString(PyExc_TypeError,
+                        "the fields of asyncio.transports._FlowControlMixin "
+                        "are others");
+        if (cl_abi_lacks(parts[i]) < 0)
+            return -1;
+    }
+    /* The types are made all the same, and not used. */
+    Py_XSETREF(st->FlowControlMixin,
+               cl_abi_import("asyncio.transports", "Transport"));
+    return st->FlowControlMixin == NULL ? -1 : 0;
+}
+
 PyTypeObject *
 cl_transport_type(PyObject *module, cl_state *st, PyType_Spec *spec,
                   PyObject *bases, unsigned directions)
 {
     Py_BUILD_ASSERT(CL_HAS_TRANSPORT_HEAD(TransportObject, t_extra, t_dict,
                                           t_weakrefs, t_loop));
-    PyTypeObject *base = (PyTypeObject *)st->FlowControlMixin;
-    if (base->tp_basicsize > (Py_ssize_t)offsetof(TransportObject, t_dict) ||
-        base->tp_itemsize != 0 || base->tp_dictoffset != 0 ||
-        base->tp_weaklistoffset != 0) {
-        PyErr_SetString(PyExc_ImportError,
-                        "cloop does not know the layout of this version's "
-                        "asyncio transports");
-        return NULL;
-    }
     PyTypeObject *type =
         cl_type_new(module, st, spec, bases, offsetof(TransportObject, t_dict),
                     offsetof(TransportObject, t_weakrefs));

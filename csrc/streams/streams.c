@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/abi.h"
 #include "core/args.h"
 #include "core/loop.h"
 #include "core/method.h"
@@ -59,16 +60,14 @@ derive(PyObject *module, cl_state *st, const cl_guard *stock, cl_guard *own,
     return status;
 }
 
-int
-cl_streams_setup(PyObject *module, cl_state *st)
+/* 0, or -1 with an exception. */
+static int
+set_up(PyObject *module, cl_state *st, cl_streams *streams)
 {
     const char *choice = getenv("CLOOP_STREAMS");
-    cl_streams *streams = PyMem_Calloc(1, sizeof(*streams));
-    if (streams == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    st->streams = streams;
+    int known = cl_abi_has("streams");
+    if (known <= 0)
+        return known;
     if (!PyType_Check(st->StreamReader) ||
         !PyType_Check(st->StreamReaderProtocol) ||
         !PyType_Check(st->StreamWriter))
@@ -100,6 +99,18 @@ cl_streams_setup(PyObject *module, cl_state *st)
         return -1;
     streams->s_on = true;
     return 0;
+}
+
+int
+cl_streams_setup(PyObject *module, cl_state *st)
+{
+    cl_streams *streams = PyMem_Calloc(1, sizeof(*streams));
+    if (streams == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    st->streams = streams;
+    return set_up(module, st, streams) < 0 ? cl_abi_lacks("streams") : 0;
 }
 
 int
