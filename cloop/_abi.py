@@ -35,10 +35,6 @@ class _Transport(transports.Transport):
     __slots__ = ()
 
 
-class _SendfileMode:
-    TRY_NATIVE = FALLBACK = None
-
-
 def _format_callback_source(func, args, *, debug=False):
     return getattr(func, "__qualname__", None) or repr(func)
 
@@ -64,7 +60,7 @@ _STAND_INS = {
     ("asyncio.selector_events", "_SelectorDatagramTransport"): ("transports", _Transport),
     ("asyncio.trsock", "TransportSocket"): ("transports", object),
     ("cloop._trsock", "TransportSocket"): ("transports", object),
-    ("asyncio.constants", "_SendfileMode"): ("transports TLS", _SendfileMode),
+    ("asyncio.constants", "_SendfileMode"): ("transports TLS", None),
     ("asyncio.base_events", "Server"): ("transports", None),
     ("asyncio.tasks", "_enter_task"): ("futures", None),
     ("asyncio.tasks", "_leave_task"): ("futures", None),
@@ -111,8 +107,10 @@ def stand_in(module, name, error):
     """
     if module.startswith("asyncio"):
         error = "{} has no {}".format(module, name)
+        name, _, rest = name.partition(".")
         try:
-            return find(module, name)
+            found = find(module, name)
+            return getattr(found, rest) if rest else found
         except AttributeError:
             pass
     if (module, name) not in _STAND_INS:

@@ -53,7 +53,7 @@ def names_in_c():
     found = set()
     for path in glob.glob(os.path.join(ROOT, "csrc", "**", "*.h"), recursive=True):
         with open(path) as file:
-            found.update(re.findall(r'X\(\w+, "(asyncio[\w.]*)", "(\w+)"\)', file.read()))
+            found.update(re.findall(r'X\(\w+, "(asyncio[\w.]*)", "(\w+)[\w.]*"\)', file.read()))
     return {module + "." + name for module, name in found if exists(module + "." + name)}
 
 

@@ -30,16 +30,12 @@ is_about_asyncio(void)
 }
 
 PyObject *
-cl_abi_import(const char *module_name, const char *attribute)
+cl_abi_stand_in(const char *module, const char *attribute)
 {
-    PyObject *module = PyImport_ImportModule(module_name), *value = NULL;
-    if (module != NULL)
-        value = PyObject_GetAttrString(module, attribute);
-    Py_XDECREF(module);
-    if (value != NULL || !is_about_asyncio())
-        return value;
+    if (!is_about_asyncio())
+        return NULL;
     PyObject *error = PyErr_GetRaisedException();
-    value = ask("stand_in", "(ssO)", module_name, attribute, error);
+    PyObject *value = ask("stand_in", "(ssO)", module, attribute, error);
     Py_DECREF(error);
     return value;
 }

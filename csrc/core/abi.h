@@ -5,9 +5,9 @@
 
 #include "base/compat.h"
 
-/* Returns the attribute of a module, or what cloop._abi.stand_in() has for it: a new
- * reference, or NULL with an exception. Runs Python. */
-PyObject *cl_abi_import(const char *module, const char *attribute);
+/* Returns what cloop._abi.stand_in() has for an attribute that a module lacks, as the
+ * exception says that is set: a new reference, or NULL with an exception. Runs Python. */
+PyObject *cl_abi_stand_in(const char *module, const char *attribute);
 
 /* Notes that a part of cloop cannot be used; the exception that is set says why, and is
  * cleared. Returns 0; -1 with an exception if that one is no AttributeError, TypeError

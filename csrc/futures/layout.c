@@ -106,8 +106,9 @@ cl_layout_raw_fields(cl_state *st, PyObject *object)
     TaskObject *task = (TaskObject *)object;
     PyObject *type = (PyObject *)Py_TYPE(object), *fields;
     bool put;
-    if (!st->layouts_fit ||
-        (type != st->asyncio_Future && type != st->asyncio_Task)) {
+    const cl_futures *futures = cl_futures_of(st);
+    if (!futures->layouts_fit ||
+        (type != futures->asyncio_Future && type != futures->asyncio_Task)) {
         PyErr_SetString(PyExc_RuntimeError, "not laid out as expected");
         return NULL;
     }
@@ -116,7 +117,7 @@ cl_layout_raw_fields(cl_state *st, PyObject *object)
 #define PUT(name) &&put_number(fields, #name, (uintptr_t)task->name) == 0
     put = true CL_FUTURE_OBJECTS(PUT) PUT(f_state)
         CL_FUTURE_REST(PUT, PUT, PUT, PUT, CL_NO_FIELD);
-    if (type == st->asyncio_Task) {
+    if (type == futures->asyncio_Task) {
         put =
             put CL_TASK_HEAD(PUT, PUT) CL_TASK_OBJECTS(PUT) CL_TASK_REST(PUT);
 #if CL_HAS_AWAITED_BY
