@@ -5,24 +5,28 @@
 #include "core/loop.h"
 #include "futures/future.h"
 #include "futures/task.h"
+#include "state.h"
 
 int
 cl_loop_choose_tasks(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
     PyObject *task, *future;
-    loop->l_own_tasks = false;
-    if (!st->own_tasks)
+    cl_futures_on(loop)->own_tasks = false;
+    if (!cl_futures_of(st)->own_tasks)
         return 0;
-    if ((task = PyObject_GetAttr(st->tasks_module, st->str_Task)) == NULL)
+    if ((task = PyObject_GetAttr(cl_futures_of(st)->tasks_module,
+                                 cl_top_of(st)->str_Task)) == NULL)
         return -1;
     Py_DECREF(task);
-    future = PyObject_GetAttr(st->futures_module, st->str_Future);
+    future = PyObject_GetAttr(cl_futures_of(st)->futures_module,
+                              cl_top_of(st)->str_Future);
     if (future == NULL)
         return -1;
     Py_DECREF(future);
-    loop->l_own_tasks =
-        task == st->asyncio_Task && future == st->asyncio_Future;
+    cl_futures_on(loop)->own_tasks =
+        task == cl_futures_of(st)->asyncio_Task &&
+        future == cl_futures_of(st)->asyncio_Future;
     return 0;
 }
 
@@ -39,12 +43,14 @@ is_left_alone(PyObject *module, PyObject *name, PyObject *own)
 
 /* Whether a task is to be one of ours. 1, 0 or -1 */
 static int
-makes_own_tasks(const LoopObject *loop)
+makes_own_tasks(LoopObject *loop)
 {
-    const cl_state *st = loop->l_st;
-    return !loop->l_own_tasks ? 0
-                              : is_left_alone(st->tasks_module, st->str_Task,
-                                              st->asyncio_Task);
+    cl_state *st = loop->l_st;
+    return !cl_futures_on(loop)->own_tasks
+               ? 0
+               : is_left_alone(cl_futures_of(st)->tasks_module,
+                               cl_top_of(st)->str_Task,
+                               cl_futures_of(st)->asyncio_Task);
 }
 
 PyDoc_STRVAR(Loop_create_future_doc,
@@ -55,15 +61,17 @@ static PyObject *
 Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = loop->l_st;
-    int own = !loop->l_own_tasks
+    int own = !cl_futures_on(loop)->own_tasks
                   ? 0
-                  : is_left_alone(st->futures_module, st->str_Future,
-                                  st->asyncio_Future);
+                  : is_left_alone(cl_futures_of(st)->futures_module,
+                                  cl_top_of(st)->str_Future,
+                                  cl_futures_of(st)->asyncio_Future);
     if (own != 0)
         return own < 0 ? NULL : cl_future_new(loop);
     PyObject *argv[] = {(PyObject *)loop};
-    return cl_call_module(st->futures_module, st->str_Future, argv, 0,
-                          st->kwnames_loop);
+    return cl_call_module(cl_futures_of(st)->futures_module,
+                          cl_top_of(st)->str_Future, argv, 0,
+                          cl_top_of(st)->kwnames_loop);
 }
 
 /* asyncio's own method, which knows its version's rules. */
@@ -74,8 +82,8 @@ create_as_asyncio(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     cl_state *st = loop->l_st;
     PyObject *self_args[8], *task = NULL;
     Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-    PyObject *method =
-        PyObject_GetAttr(st->SelectorEventLoop, st->str_create_task);
+    PyObject *method = PyObject_GetAttr(cl_net_of(st)->SelectorEventLoop,
+                                        cl_top_of(st)->str_create_task);
     if (method == NULL)
         return NULL;
     if (nargs + nkw > 7) {
@@ -98,7 +106,7 @@ static bool
 is_eager_factory(cl_state *st, PyObject *factory)
 {
 #if CL_HAS_EAGER_TASKS
-    return factory == st->eager_task_factory;
+    return factory == cl_top_of(st)->eager_task_factory;
 #else
     (void)st;
     (void)factory;
@@ -129,18 +137,18 @@ take_options(LoopObject *loop, PyObject *const *values, PyObject *kwnames,
     Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     for (Py_ssize_t i = 0; i < nkw; i++) {
         PyObject *key = PyTuple_GET_ITEM(kwnames, i);
-        if (PyUnicode_Compare(key, st->str_name) == 0) {
+        if (PyUnicode_Compare(key, cl_top_of(st)->str_name) == 0) {
             /* Before 3.14 it is set after the eager step. */
             if (options->eager && !CL_HAS_EAGER_START)
                 return 0;
             options->name = values[i];
         }
         else if (CL_HAS_TASK_CONTEXT &&
-                 PyUnicode_Compare(key, st->str_context) == 0) {
+                 PyUnicode_Compare(key, cl_top_of(st)->str_context) == 0) {
             options->context = values[i];
         }
         else if (CL_HAS_EAGER_START &&
-                 PyUnicode_Compare(key, st->str_eager_start) == 0) {
+                 PyUnicode_Compare(key, cl_top_of(st)->str_eager_start) == 0) {
             int eager = PyObject_IsTrue(values[i]);
             if (eager < 0)
                 return -1;
@@ -171,8 +179,9 @@ cl_loop_create_task(LoopObject *loop, PyObject *coro)
     if (own)
         return cl_task_new(loop, coro, NULL, NULL, false);
     PyObject *argv[] = {coro, (PyObject *)loop};
-    return cl_call_module(st->tasks_module, st->str_Task, argv, 1,
-                          st->kwnames_loop);
+    return cl_call_module(cl_futures_of(st)->tasks_module,
+                          cl_top_of(st)->str_Task, argv, 1,
+                          cl_top_of(st)->kwnames_loop);
 }
 
 PyDoc_STRVAR(
