@@ -46,6 +46,7 @@ def pytest_configure(config):
     if TIER not in TIERS:
         raise pytest.UsageError("CLOOP_TEST_TIER=%s is none of %s" % (TIER, ", ".join(TIERS)))
     os.environ.setdefault("CLOOP_TEST_SEED", time.strftime("%Y-%m-%d"))  # for the processes of xdist, too
+    os.environ.setdefault("CLOOP_ABI", "strict")  # what cloop lacks of a Python it knows is a fault
     if not SELECTED:
         raise pytest.UsageError("CLOOP_TEST_LOOPS=%s names none of %s" % (",".join(WANTED), ", ".join(KINDS)))
     if CLOOP_SELECTED:
@@ -74,6 +75,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 def in_tier(item):
     """Whether the tier has this test. Which loop it runs on is what tiers differ in: a test that compares cloop with
     asyncio does so on cloop, in each of them."""
+    if TIER != "all" and item.get_closest_marker("nightly") is not None:
+        return False
     kind = item.callspec.params.get("loop_kind") if hasattr(item, "callspec") else None
     if TIER == "all" or kind is None or kind == JUDGED:
         return True
