@@ -81,7 +81,7 @@ $(VENV)/.ecosystem: $(VENV)/.test
 	@touch $@
 
 # All at once; if that is not to be had, one by one.
-$(RECIPES)/.ready: $(VENV)/.test Makefile
+$(RECIPES)/.ready: $(VENV)/.test
 	@$(PY) -m venv --clear $(RECIPES)
 	@cp $(VENV)/lib/python*/site-packages/cloop-checkout.pth $(RECIPES)/lib/python*/site-packages/
 	@install="$(RECIPES)/bin/python -m pip install -q --disable-pip-version-check --prefer-binary"; \

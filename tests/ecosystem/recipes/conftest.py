@@ -24,10 +24,8 @@ LOOP = "cloop._loop.Loop"
 LIMIT_S = 60  # for a product to start, to answer or to end: Ray and Dask take their time
 
 
-def read_blocks():
+def read_blocks(text):
     """The page's blocks: text by name."""
-    with open(PAGE, encoding="utf-8") as file:
-        text = file.read()
     named = re.findall(r"<!-- recipe: (.+?) -->\n```\w*\n(.*?)^```$", text, re.M | re.S)
     fences = len(re.findall(r"^```", text, re.M))
     assert 2 * len(named) == fences, "a block without a name cannot be run"
@@ -36,7 +34,8 @@ def read_blocks():
     return blocks
 
 
-BLOCKS = read_blocks()
+with open(PAGE, encoding="utf-8") as page:
+    BLOCKS = read_blocks(page.read())
 
 
 def pytest_generate_tests(metafunc):
@@ -48,8 +47,18 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture(scope="session")
+def blocks():
+    return BLOCKS
+
+
+@pytest.fixture(scope="session")
 def block():
     return BLOCKS.__getitem__
+
+
+@pytest.fixture(name="read_blocks")
+def get_read_blocks():
+    return read_blocks
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +111,7 @@ class Product:
     """A process, those that it starts, and what they print."""
 
     def __init__(self, process, log):
-        self.process, self.log = process, log
+        self.process, self.log, self.limit_s = process, log, LIMIT_S
 
     def output(self):
         with open(self.log, encoding="utf-8", errors="replace") as file:
@@ -110,7 +119,7 @@ class Product:
 
     def until(self, condition):
         """Waits for condition() to be true, as long as the product runs; returns what it returned."""
-        deadline = time.monotonic() + LIMIT_S
+        deadline = time.monotonic() + self.limit_s
         while True:
             try:
                 found = condition()
@@ -148,8 +157,8 @@ class Product:
         self.ends(statuses)
 
     def ends(self, statuses=(0,)):
-        assert self.process.wait(LIMIT_S) in statuses
-        deadline = time.monotonic() + LIMIT_S
+        assert self.process.wait(self.limit_s) in statuses
+        deadline = time.monotonic() + self.limit_s
         while self.members():
             assert time.monotonic() < deadline, "processes are left"
             time.sleep(0.02)
