@@ -68,8 +68,8 @@ def test_uvicorn(serving, answers, block_name, command, get, loop_is, free_port,
         elif "--fd" in command:
             listener.bind(("127.0.0.1", 0))
             listener.listen()
-            address, options = listener.getsockname()[1], {"pass_fds": [listener.fileno()]}
-            command += " 3<&%d" % listener.fileno()
+            address, options = listener.getsockname()[1], {"stdin": listener}
+            command += " 3<&0"
         with serving(block_name, command, **options) as product:
             answers(product, address)
             if "--workers 2" in command:
