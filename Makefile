@@ -4,6 +4,7 @@
 #   make test       [K=expr] [TIER=all]         make test-c | suite C tests, no Python; the others alone
 #   make debug      build in place with asserts make asan | stress  the suite on such a build
 #   make ecosystem  real libraries on cloop, and the servers they talk to
+#   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
 #   make conformance CPython's asyncio tests    make uvloop-suite   uvloop's own tests
 #   make nightly    everything on everything; .ci/run is what a change must pass
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
@@ -30,7 +31,13 @@ BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 PIP := $(PYTHON) -m pip install -q --disable-pip-version-check
 SHARED := $(wildcard ../shared/programs/run_programs.py)
-LIBRARIES := aiohttp aiosmtpd anyio asyncpg granian gunicorn httptools httpx hypercorn nest_asyncio nest_asyncio2 redis uvicorn uvicorn-worker websockets
+LIBRARIES := aiohttp aiosmtpd aiosqlite anyio asyncpg fastapi granian gunicorn httptools httpx hypercorn nest_asyncio nest_asyncio2 redis \
+	tornado uvicorn uvicorn-worker websockets
+# Beside these, for the recipes: many, heavy, or plugins of pytest.
+PRODUCTS := aioquic apscheduler arq asyncssh channels daphne distributed django grpcio ipykernel ipython jupyter_client \
+	opentelemetry-instrumentation-asyncio opentelemetry-sdk prompt_toolkit 'psycopg[binary]' pytest-aiohttp pytest-asyncio pyzmq quart \
+	ray sanic scrapy sentry-sdk 'sqlalchemy[asyncio]' textual twisted
+RECIPES := build/recipes-$(notdir $(VENV))
 # For two of the programs, one of which needs it below 3.10: apart from what `make ecosystem` installs.
 AIOHTTP := build/aiohttp-$(notdir $(VENV))
 
@@ -70,6 +77,17 @@ $(VENV)/.bench: $(VENV)/.ready
 $(VENV)/.ecosystem: $(VENV)/.test
 	@for library in $(LIBRARIES); do \
 	    $(PIP) --prefer-binary $$library || echo "skipped: $$library cannot be installed for $(PY)"; \
+	done
+	@touch $@
+
+# All at once; if that is not to be had, one by one.
+$(RECIPES)/.ready: $(VENV)/.test
+	@$(PY) -m venv --clear $(RECIPES)
+	@cp $(VENV)/lib/python*/site-packages/cloop-checkout.pth $(RECIPES)/lib/python*/site-packages/
+	@install="$(RECIPES)/bin/python -m pip install -q --disable-pip-version-check --prefer-binary"; \
+	$$install pytest pytest-xdist trustme; \
+	$$install $(LIBRARIES) $(PRODUCTS) || for library in $(LIBRARIES) $(PRODUCTS); do \
+	    $$install $$library || echo "skipped: $$library cannot be installed for $(PY)"; \
 	done
 	@touch $@
 
@@ -147,6 +165,11 @@ uvloop-suite: $(VENV)/.uvloop-suite build
 
 ecosystem: $(VENV)/.ecosystem build
 	$(BIN)/pytest -q -rs tests/ecosystem $(if $(K),-k '$(K)') $(ARGS)
+
+# The plugins are there for the recipes' own tests, not for these.
+.PHONY: recipes
+recipes: $(RECIPES)/.ready build
+	$(RECIPES)/bin/python -m pytest -q -rs -p no:asyncio -p no:aiohttp -n $(JOBS) tests/ecosystem/recipes $(if $(K),-k '$(K)') $(ARGS)
 
 $(AIOHTTP): $(VENV)/.ready
 	@AIOHTTP_NO_EXTENSIONS=1 $(PIP) --target $@ 'aiohttp<3.10'
