@@ -4,6 +4,7 @@
 #   make test       [K=expr] [TIER=all]         make test-c | suite C tests, no Python; the others alone
 #   make debug      build in place with asserts make asan | stress  the suite on such a build
 #   make ecosystem  real libraries on cloop, and the servers they talk to
+#   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
 #   make conformance CPython's asyncio tests    make uvloop-suite   uvloop's own tests
 #   make nightly    everything on everything; .ci/run is what a change must pass
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
@@ -31,7 +32,13 @@ BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 PIP := $(PYTHON) -m pip install -q --disable-pip-version-check
 SHARED := $(wildcard ../shared/programs/run_programs.py)
-LIBRARIES := aiohttp aiosmtpd anyio asyncpg granian gunicorn httptools httpx hypercorn nest_asyncio nest_asyncio2 redis uvicorn uvicorn-worker websockets
+LIBRARIES := aiohttp aiosmtpd aiosqlite anyio asyncpg fastapi granian gunicorn httptools httpx hypercorn nest_asyncio nest_asyncio2 redis \
+	tornado uvicorn uvicorn-worker websockets
+# Beside these, for the recipes: many, heavy, or plugins of pytest.
+PRODUCTS := aioquic apscheduler arq asyncssh channels daphne distributed django grpcio ipykernel ipython jupyter_client \
+	opentelemetry-instrumentation-asyncio opentelemetry-sdk prompt_toolkit 'psycopg[binary]' pytest-aiohttp pytest-asyncio pyzmq quart \
+	ray sanic scrapy sentry-sdk 'sqlalchemy[asyncio]' textual twisted
+RECIPES := build/recipes-$(notdir $(VENV))
 # For two of the programs, one of which needs it below 3.10: apart from what `make ecosystem` installs.
 AIOHTTP := build/aiohttp-$(notdir $(VENV))
 
@@ -82,6 +89,17 @@ $(VENV)/.ecosystem: $(VENV)/.test
 	done
 	@touch $@
 
+# All at once; if that is not to be had, one by one.
+$(RECIPES)/.ready: $(VENV)/.test
+	@$(PY) -m venv --clear $(RECIPES)
+	@cp $(VENV)/lib/python*/site-packages/cloop-checkout.pth $(RECIPES)/lib/python*/site-packages/
+	@install="$(RECIPES)/bin/python -m pip install -q --disable-pip-version-check --prefer-binary"; \
+	$$install pytest pytest-xdist trustme; \
+	$$install $(LIBRARIES) $(PRODUCTS) || for library in $(LIBRARIES) $(PRODUCTS); do \
+	    $$install $$library || echo "skipped: $$library cannot be installed for $(PY)"; \
+	done
+	@touch $@
+
 # What uvloop's tests import; a test whose library is not to be had is skipped.
 $(VENV)/.uvloop-suite: $(VENV)/.ready
 	@for library in aiohttp psutil pyOpenSSL; do \
@@ -94,9 +112,9 @@ $(VENV)/.lint: $(VENV)/.ready
 	@$(PIP) ruff==0.17.5 clang-format==18.1.8
 	@touch $@
 
-# A newer checker finds other things.
+# A newer checker finds other things. The examples import the last two.
 $(VENV)/.types: $(VENV)/.ready
-	@$(PIP) mypy==2.4.1 'pyright[nodejs]==1.1.414' && touch $@ || echo "skipped: mypy and pyright cannot be installed for $(PY)"
+	@$(PIP) mypy==2.4.1 'pyright[nodejs]==1.1.414' aiohttp websockets && touch $@ || echo "skipped: mypy and pyright cannot be installed for $(PY)"
 
 # ----------------------------------------------------------------- build, run
 
@@ -156,6 +174,11 @@ uvloop-suite: $(VENV)/.uvloop-suite build
 
 ecosystem: $(VENV)/.ecosystem build
 	$(BIN)/pytest -q -rs tests/ecosystem $(if $(K),-k '$(K)') $(ARGS)
+
+# The plugins are there for the recipes' own tests, not for these.
+.PHONY: recipes
+recipes: $(RECIPES)/.ready build
+	$(RECIPES)/bin/python -m pytest -q -rs -p no:asyncio -p no:aiohttp -n $(JOBS) tests/ecosystem/recipes $(if $(K),-k '$(K)') $(ARGS)
 
 $(AIOHTTP): $(VENV)/.ready
 	@AIOHTTP_NO_EXTENSIONS=1 $(PIP) --target $@ 'aiohttp<3.10'

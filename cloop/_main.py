@@ -17,8 +17,13 @@ import runpy
 import sys
 import types
 
+try:
+    import ssl
+except ImportError:
+    ssl = None
+
 import cloop
-from cloop import _accelerate, _cloop, _futures, _hooks, _reach, _settings, _tls
+from cloop import _abi, _accelerate, _cloop, _futures, _hooks, _reach, _settings
 
 USAGE = """\
 usage: python -m cloop [SWITCHES] [-m MODULE | -c CODE | PROGRAM | -] [ARGS]
@@ -124,7 +129,7 @@ def native_parts(loop):
     elif _settings.read("CLOOP_TASKS") == "stock":
         futures = "asyncio's, by CLOOP_TASKS=stock"
     else:
-        futures = "asyncio's: the fields of its classes are not where they are expected"
+        futures = "asyncio's: " + (_abi.reasons("futures") or "its classes have been changed")
     reader = asyncio.StreamReader(loop=loop)
     _cloop.adopt_reader(reader)
     if type(reader) is not asyncio.StreamReader:
@@ -132,17 +137,21 @@ def native_parts(loop):
     elif _settings.read("CLOOP_STREAMS") == "stock":
         streams = "asyncio's, by CLOOP_STREAMS=stock"
     else:
-        streams = "asyncio's: its classes have been changed"
-    if _tls.ssl is None:
+        streams = "asyncio's: " + (_abi.reasons("streams") or "its classes have been changed")
+    if ssl is None:
         tls = "none: this Python has no ssl module"
+    elif not _abi.has("TLS"):
+        tls = "asyncio's: " + _abi.reasons("TLS")
     elif _settings.read("CLOOP_TLS") == "memorybio":
-        tls = "native, by MemoryBIO as CLOOP_TLS=memorybio says; " + _tls.ssl.OPENSSL_VERSION
-    elif _tls.is_native():
-        tls = "native, " + _tls.ssl.OPENSSL_VERSION
+        tls = "native, by MemoryBIO as CLOOP_TLS=memorybio says; " + ssl.OPENSSL_VERSION
+    elif _settings.read("CLOOP_TLS") == "stock":
+        tls = "asyncio's, by CLOOP_TLS=stock; " + ssl.OPENSSL_VERSION
     else:
-        tls = "asyncio's, by CLOOP_TLS=stock; " + _tls.ssl.OPENSSL_VERSION
+        tls = "native, " + ssl.OPENSSL_VERSION
     writes = {"0": "each is sent at once, by CLOOP_GATHER=0", "always": "held, by CLOOP_GATHER=always"}
+    left = [(part, "asyncio's: " + _abi.reasons(part)) for part in ("transports", "children", "executor")]
     return [
+        *[(part, why) for part, why in left if not _abi.has(part)],
         ("tasks", futures),
         ("streams", streams),
         ("TLS", tls),

@@ -15,9 +15,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/assert.h"
+
 #if PY_VERSION_HEX < 0x03080000
 #error "cloop needs CPython 3.8 or newer"
 #endif
+
+/* cl_assert() of what has to do with an object of Python. */
+#define cl_assert_of(object, condition) \
+    cl_assertf(condition, "%s object at %p, %zd references", \
+               Py_TYPE(object)->tp_name, (void *)(object), \
+               (Py_ssize_t)Py_REFCNT(object))
+
+/* Whoever uses objects of Python holds the GIL. */
+#define cl_assert_gil() cl_assert(PyGILState_Check())
 
 /* PyMODINIT_FUNC of 3.8 does not export under -fvisibility=hidden. */
 #define CL_EXPORT __attribute__((visibility("default")))
@@ -322,6 +333,21 @@ cl_is_finalizing(void)
 #endif
 }
 
+#ifdef CL_DEBUG
+/* Whether the collector has the object in its lists; 3.8 does not say. */
+static inline bool
+cl_is_tracked(PyObject *self, bool expected)
+{
+#if PY_VERSION_HEX >= 0x03090000
+    (void)expected;
+    return PyObject_GC_IsTracked(self);
+#else
+    (void)self;
+    return expected;
+#endif
+}
+#endif
+
 /* Whether the object's finalizer has run. Its memory remembers that. */
 static inline bool
 cl_is_finalized(PyObject *self)
@@ -381,21 +407,29 @@ void *cl_type_state(PyTypeObject *type, destructor dealloc);
 PyTypeObject *cl_type_derive(PyObject *module, void *state,
                              PyTypeObject *base);
 
-/* The state of the module with that definition, of which the class or a base of it is;
- * NULL with SystemError. */
-void *cl_type_search_state(PyTypeObject *type, PyModuleDef *def);
+/* The state of the module that the class or a base of it is of, and which has this
+ * m_traverse, as no other has; NULL with SystemError. */
+void *cl_type_search_state(PyTypeObject *type, traverseproc traverse);
+
+/* Whether it is that module; `module` may be NULL. */
+static inline bool
+cl_module_has(PyObject *module, traverseproc traverse)
+{
+    const PyModuleDef *def = module == NULL ? NULL : PyModule_GetDef(module);
+    return def != NULL && def->m_traverse == traverse;
+}
 
 static inline void *
-cl_type_derived_state(PyTypeObject *type, PyModuleDef *def)
+cl_type_derived_state(PyTypeObject *type, traverseproc traverse)
 {
 #if PY_VERSION_HEX >= 0x03090000
     PyObject *module = PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)
                            ? ((PyHeapTypeObject *)type)->ht_module
                            : NULL;
-    if (module != NULL && PyModule_GetDef(module) == def)
+    if (cl_module_has(module, traverse))
         return PyModule_GetState(module);
 #endif
-    return cl_type_search_state(type, def);
+    return cl_type_search_state(type, traverse);
 }
 
 /* A number that changes whenever the type or a base of it is modified; 0 means

@@ -10,14 +10,15 @@
  * little as popping: a cancelled timer leaves at once and no purge is needed.
  *
  * Invariants: node->slot is the index of the node, CL_HEAP_OUT outside; no
- * entry orders before its parent. cl_heap_check() proves both. Keys are never
- * NaN. */
+ * entry orders before its parent. Keys are never NaN. */
 #ifndef CL_BASE_HEAP_H
 #define CL_BASE_HEAP_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "base/assert.h"
 
 #define CL_HEAP_OUT SIZE_MAX
 
@@ -51,6 +52,7 @@ void cl_heap_remove(cl_heap *heap, cl_heap_node *node);
 static inline const cl_heap_entry *
 cl_heap_peek(const cl_heap *heap)
 {
+    cl_assert(heap->count <= heap->capacity);
     return heap->count ? &heap->entries[0] : NULL;
 }
 
@@ -60,7 +62,10 @@ cl_heap_contains(const cl_heap_node *node)
     return node->slot != CL_HEAP_OUT;
 }
 
-/* True if the invariants hold. For tests and debug builds: looks at every entry. */
-bool cl_heap_check(const cl_heap *heap);
+#ifdef CL_DEBUG
+/* The invariants, of every entry; and of one member alone. */
+void cl_heap_check(const cl_heap *heap);
+void cl_heap_check_member(const cl_heap *heap, const cl_heap_node *node);
+#endif
 
 #endif

@@ -7,7 +7,7 @@
  * (cl_registry_find_slots), never assumed.
  *
  * Dict operations are dear beside the rest of a step. So after a step of a task that
- * is not done yet the entry stays as it is, l_task_entry, and is looked at again
+ * is not done yet the entry stays as it is, task_entry, and is looked at again
  * before anything else can see it: cl_loop_rest() sets it to None, which reads as no
  * entry does, before other Python code runs; cl_loop_forget_task() takes it out
  * before a handle is called, as that may be a step of a task of asyncio's, which
@@ -23,10 +23,12 @@
 /* 0 or -1. */
 int cl_registry_setup(cl_state *st);
 
-/* From 3.14 on: finds the slots, given a pending task of asyncio's, not entered,
- * whose loop is `loop`, and which was made last in this thread. 1 found, 0 not, -1
- * error. Before 3.14: 1. */
-int cl_registry_find_slots(cl_state *st, PyObject *task, PyObject *loop);
+/* Finds where asyncio keeps the running loop and task. `first` and `second` are pending
+ * tasks of asyncio's, not entered, the last ones that this thread has made, in that
+ * order; their loop is `loop`, which is the running one, and from 3.14 on is not
+ * afterwards. Returns 1 if they were found, 0 if not, or -1 with an exception. */
+int cl_registry_find_slots(cl_state *st, PyObject *first, PyObject *second,
+                           PyObject *loop);
 
 /* The task becomes the current one of its loop, or stops being it. 0, or -1 with
  * asyncio's RuntimeError if another is, or the loop does not run here. `loop` is
@@ -48,6 +50,9 @@ PyObject *cl_registry_running_loop(cl_state *st);
 /* The current task of the loop, which runs in this thread: borrowed, or NULL if there is
  * none, or it is not one of ours that this knows. */
 PyObject *cl_registry_current_task(cl_state *st, LoopObject *loop);
+
+/* Of the layer: see core/layer.h. */
+void cl_registry_forked(LoopObject *loop);
 
 static inline void
 cl_registry_done(cl_state *st, TaskObject *task)

@@ -8,7 +8,8 @@
 int
 cl_sock_ask_fd(cl_state *st, PyObject *sock)
 {
-    PyObject *number = PyObject_CallMethodNoArgs(sock, st->str_fileno);
+    PyObject *number =
+        PyObject_CallMethodNoArgs(sock, cl_net_of(st)->str_fileno);
     if (number == NULL)
         return -2;
     long fd = PyLong_AsLong(number);
@@ -59,17 +60,42 @@ is_as_known(PyObject *sock)
     return same > 0 ? is_number(sock, "proto", inside->s_proto) : same;
 }
 
+/* Whether its timeout is where it is looked for: 1, 0, -1. */
+static int
+keeps_timeout(PyObject *sock)
+{
+    static const double seconds[] = {-1, 7, 0};
+    const int64_t *timeout = &((const cl_sock *)sock)->s_timeout;
+    for (size_t n = 0; n < Py_ARRAY_LENGTH(seconds); n++) {
+        PyObject *value = seconds[n] < 0 ? Py_NewRef(Py_None)
+                                         : PyFloat_FromDouble(seconds[n]);
+        PyObject *set = value == NULL ? NULL
+                                      : PyObject_CallMethod(sock, "settimeout",
+                                                            "O", value);
+        Py_XDECREF(value);
+        if (set == NULL)
+            return -1;
+        Py_DECREF(set);
+        if (seconds[n] < 0 ? *timeout >= 0
+                           : *timeout != (int64_t)seconds[n] * 1000000000)
+            return 0;
+    }
+    return 1;
+}
+
 /* Open and closed, one socket of these kinds: 1, 0, -1. */
 static int
 probe(cl_state *st, int family, int type, int proto)
 {
-    PyObject *sock =
-        PyObject_CallFunction(st->socket_type, "iii", family, type, proto);
+    PyObject *sock = PyObject_CallFunction(cl_net_of(st)->socket_type, "iii",
+                                           family, type, proto);
     if (sock == NULL)
         return -1;
     int same = is_as_known(sock);
     if (same > 0 && ((const cl_sock *)sock)->s_fd < 0)
         same = 0;
+    if (same > 0)
+        same = keeps_timeout(sock);
     PyObject *closed = PyObject_CallMethod(sock, "close", NULL);
     if (closed == NULL)
         same = -1;
@@ -91,7 +117,7 @@ is_of_module(PyObject *function, PyObject *module)
 static int
 guard_methods(cl_state *st, PyTypeObject *type)
 {
-    cl_guard *guard = &st->socket_guard;
+    cl_guard *guard = &cl_net_of(st)->socket_guard;
     PyObject *module = PyImport_ImportModule("socket");
     if (module == NULL ||
         cl_guard_init(guard, type, replaceable, type->tp_base) < 0) {
@@ -110,9 +136,9 @@ guard_methods(cl_state *st, PyTypeObject *type)
 int
 cl_sock_setup(cl_state *st)
 {
-    PyTypeObject *type = (PyTypeObject *)st->socket_type;
-    st->sock_known = false;
-    if (!PyType_Check(st->socket_type) || type->tp_base == NULL ||
+    PyTypeObject *type = (PyTypeObject *)cl_net_of(st)->socket_type;
+    cl_net_of(st)->sock_known = false;
+    if (!PyType_Check(cl_net_of(st)->socket_type) || type->tp_base == NULL ||
         type->tp_base->tp_basicsize < (Py_ssize_t)sizeof(cl_sock))
         return 0; /* somebody's replacement */
     int same = probe(st, AF_UNIX, SOCK_DGRAM, 0);
@@ -124,6 +150,6 @@ cl_sock_setup(cl_state *st)
             return -1;
         PyErr_Clear();
     }
-    st->sock_known = same > 0;
+    cl_net_of(st)->sock_known = same > 0;
     return guard_methods(st, type);
 }

@@ -2,7 +2,6 @@
 #include "net/sockop.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +35,8 @@ typedef struct SockOpObject {
 } SockOpObject;
 
 /* The call itself: 1 done, with the result in *result (new reference); 0 it would
- * block; -1 error. `fd` is -1 if the socket is closed. */
+ * block; -1 error; INTERRUPTED. `fd` is -1 if the socket is closed. */
+enum { INTERRUPTED = 2 };
 typedef int (*attempt_fn)(SockOpObject *op, int fd, PyObject **result);
 
 typedef struct {
@@ -57,14 +57,17 @@ static const operation operations[CL_SOCK_COUNT];
 static int
 failed(void)
 {
-    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
         return 0;
+    /* To be called again at once: an edge would not be reported a second time. */
+    if (errno == EINTR)
+        return INTERRUPTED;
     PyErr_SetFromErrno(PyExc_OSError);
     return -1;
 }
 
-/* How much a large recv() on a stream can bring, at most `size`: 1; 0 it would
- * block, -1 error, as an attempt. */
+/* How much a large recv() on a stream can bring, at most `size`: 1; 0, -1 and
+ * INTERRUPTED as an attempt. */
 static int
 available(int fd, Py_ssize_t *size)
 {
@@ -91,7 +94,7 @@ try_recv(SockOpObject *op, int fd, PyObject **result)
     if (size >= ASK_FIRST &&
         ((const cl_sock *)op->o_sock)->s_type == SOCK_STREAM) {
         int ready = available(fd, &size);
-        if (ready <= 0)
+        if (ready != 1)
             return ready;
     }
     *result = PyBytes_FromStringAndSize(NULL, size);
@@ -333,7 +336,7 @@ connection(SockOpObject *op, int fd)
 {
     const cl_sock *listening = (const cl_sock *)op->o_sock;
     PyObject *sock = PyObject_CallFunction(
-        op->o_loop->l_st->socket_type, "iiii", listening->s_family,
+        cl_net_of(op->o_loop->l_st)->socket_type, "iiii", listening->s_family,
         listening->s_type, listening->s_proto, fd);
     if (sock == NULL) {
         close(fd);
@@ -387,9 +390,12 @@ cl_sockop_nargs(cl_sockop_kind kind)
 static int
 try_again(SockOpObject *op, PyObject **result)
 {
-    *result = NULL;
-    return operations[op->o_kind].attempt(
-        op, cl_sock_fd(op->o_loop->l_st, op->o_sock), result);
+    int fd = cl_sock_fd(op->o_loop->l_st, op->o_sock), status;
+    do {
+        *result = NULL;
+        status = operations[op->o_kind].attempt(op, fd, result);
+    } while (status == INTERRUPTED);
+    return status;
 }
 
 static void
@@ -408,8 +414,8 @@ wake(SockOpObject *op)
 {
     cl_state *st = op->o_loop->l_st;
     op->o_woken = true;
-    PyObject *set = PyObject_CallMethodOneArg(op->o_coro.c_future,
-                                              st->str_set_result, Py_None);
+    PyObject *set = PyObject_CallMethodOneArg(
+        op->o_coro.c_future, cl_net_of(st)->str_set_result, Py_None);
     if (set == NULL) {
         PyObject *error = PyErr_GetRaisedException();
         if (op->o_coro.c_future != NULL &&
@@ -489,8 +495,8 @@ start_waiting(SockOpObject *op)
     LoopObject *loop = op->o_loop;
     cl_state *st = loop->l_st;
     int fd = cl_sock_fd(st, op->o_sock), status = -1;
-    PyObject *future =
-        PyObject_CallMethodNoArgs((PyObject *)loop, st->str_create_future);
+    PyObject *future = PyObject_CallMethodNoArgs(
+        (PyObject *)loop, cl_net_of(st)->str_create_future);
     if (future == NULL)
         return -1;
     if (cl_lent_check_free(loop, NULL, fd) == 0 &&
@@ -595,7 +601,7 @@ name(const cl_coro *coro)
 static PyObject *
 stock(const cl_coro *coro)
 {
-    return coro->c_st->SelectorEventLoop;
+    return cl_net_of(coro->c_st)->SelectorEventLoop;
 }
 
 static PyObject *
@@ -647,11 +653,12 @@ take_size(SockOpObject *op, PyObject *number)
     return op->o_size >= 0;
 }
 
+/* As Python sees it: what another owner of the file has set makes asyncio's methods
+ * block as well. */
 static bool
 never_blocks(const cl_sock *inside)
 {
-    int flags = fcntl(inside->s_fd, F_GETFL);
-    return flags >= 0 && (flags & O_NONBLOCK);
+    return inside->s_fd >= 0 && inside->s_timeout == 0;
 }
 
 /* Where asyncio would not ask its resolver for a numeric address. */
@@ -706,7 +713,8 @@ cl_sockop_new(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args)
     const cl_sock *inside = cl_sock_inside(st, args[0]);
     if (inside == NULL || !cl_sock_is_stock(st))
         return NULL;
-    SockOpObject *op = PyObject_GC_New(SockOpObject, st->SockOpType);
+    SockOpObject *op =
+        PyObject_GC_New(SockOpObject, cl_net_of(st)->SockOpType);
     if (op == NULL)
         return NULL;
     memset((char *)op + sizeof(PyObject), 0, sizeof(*op) - sizeof(PyObject));
@@ -716,7 +724,7 @@ cl_sockop_new(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args)
     op->o_kind = (uint8_t)kind;
     op->o_coro.c_ops = &coro_ops;
     op->o_coro.c_st = st;
-    st->live_sockops++;
+    cl_net_of(st)->live_sockops++;
     PyObject_GC_Track(op);
     if (take_args(op, inside, args) <= 0) {
         op->o_coro.c_state = CL_CORO_DONE; /* nobody will see it */
@@ -742,7 +750,7 @@ SockOp_dealloc(SockOpObject *op)
     PyTypeObject *type = Py_TYPE(op);
     if (!cl_coro_dying(&op->o_coro))
         return;
-    op->o_loop->l_st->live_sockops--;
+    cl_net_of(op->o_loop->l_st)->live_sockops--;
     PyMem_Free(op->o_to);
     LoopObject *loop = op->o_loop;
     PyObject_GC_Del(op);
