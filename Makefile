@@ -10,6 +10,7 @@
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
 #   make programs | lint | fmt | clean | help
 #   make bench      beside all other loops [B=glob] [LOOPS=cloop,uvloop] [ARGS=...]
+#   make bench-smoke whether each row of the benchmarks runs
 #   make bench-instr instructions and system calls per operation, by valgrind
 #   make cross      compile csrc for other C libraries and machines
 #   make wheels | release  packages, and the checklist before they are published
@@ -42,7 +43,7 @@ RECIPES := build/recipes-$(notdir $(VENV))
 # For two of the programs, one of which needs it below 3.10: apart from what `make ecosystem` installs.
 AIOHTTP := build/aiohttp-$(notdir $(VENV))
 
-.PHONY: build run test suite test-c debug asan stress bench bench-instr conformance uvloop-suite ecosystem programs lint fmt matrix nightly help clean
+.PHONY: build run test suite test-c debug asan stress bench bench-smoke bench-instr conformance uvloop-suite ecosystem programs lint fmt matrix nightly help clean
 .DEFAULT_GOAL := build
 
 help: # the comment at the head of this file
@@ -196,6 +197,10 @@ endif
 
 bench: $(VENV)/.bench-all build
 	$(PYTHON) -m benchmarks --loops '$(LOOPS)' $(if $(B),--only '$(B)') $(ARGS)
+
+# Whether each row runs; measures nothing.
+bench-smoke: $(VENV)/.bench-all build
+	$(PYTHON) -m benchmarks.smoke $(if $(B),--only '$(B)') $(ARGS)
 
 # Built apart from the checkout, in a way of its own.
 bench-instr: $(VENV)/.bench

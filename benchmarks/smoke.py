@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import logging
 import os
 import sys
 import traceback
@@ -23,6 +24,8 @@ SECONDS = 120  # for one row
 
 def run(row: registry.Benchmark, loop: str) -> int:
     """In the fork: 0 if it ran, 1 if it failed, 2 if something is missing."""
+    # On some Pythons asyncio complains of each handler of a connection that is cancelled in the end.
+    logging.getLogger("asyncio").disabled = True
     faulthandler.dump_traceback_later(SECONDS, exit=True)
     try:
         with open_subject(row, loop) as subject:
@@ -31,7 +34,7 @@ def run(row: registry.Benchmark, loop: str) -> int:
                 subject.run(row.batch)
         return 0
     except (registry.Skip, NotImplementedError) as exc:
-        print("{} on {}: {}".format(row.name, loop, exc or "not implemented"), flush=True)
+        print("{} on {}: {}".format(row.name, loop, str(exc) or "it is not implemented"), flush=True)
         return 2
     except TypeError as exc:
         if "unexpected keyword argument" in str(exc):
