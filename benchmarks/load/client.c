@@ -130,6 +130,13 @@ parse_address(const char *text)
     server.size = sizeof *name;
 }
 
+/* Under valgrind, beside others, a server is a hundred times as slow. */
+static void
+limit_time(void)
+{
+    alarm(turns_taken() ? 30 * LIMIT_SECONDS : LIMIT_SECONDS);
+}
+
 static void
 connect_to_server(int fd)
 {
@@ -274,6 +281,7 @@ open_connections(void (*greet)(stream *s))
 {
     for (int i = 0; i < connection_count; i++) {
         connection *c = &connections[i];
+        limit_time(); /* for each of them */
         open_connection(&c->stream);
         if (greet != NULL) {
             greet(&c->stream);
@@ -602,13 +610,6 @@ on_alarm(int signum)
     (void)signum;
     (void)!write(2, text, sizeof text - 1);
     _exit(1);
-}
-
-/* Under valgrind, beside others, a server is a hundred times as slow. */
-static void
-limit_time(void)
-{
-    alarm(turns_taken() ? 30 * LIMIT_SECONDS : LIMIT_SECONDS);
 }
 
 static int

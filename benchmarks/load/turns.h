@@ -79,8 +79,10 @@ static inline void
 turns_acknowledge(int fd)
 {
     int on = 1;
+    int error = errno; /* of recv; a datagram socket has no such option */
     if (turns_taken()) {
         (void)setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
+        errno = error;
     }
 }
 
