@@ -58,12 +58,12 @@ async def reader_ping_pong(loop, n, pair):
         else:
             done.set_result(None)
 
-    loop.add_reader(ours, receive)
-    loop.add_reader(theirs, lambda: theirs.send(theirs.recv(1)))
+    loop.add_reader(ours.fileno(), receive)
+    loop.add_reader(theirs.fileno(), lambda: theirs.send(theirs.recv(1)))
     ours.send(b"x")
     await done
-    loop.remove_reader(ours)
-    loop.remove_reader(theirs)
+    loop.remove_reader(ours.fileno())
+    loop.remove_reader(theirs.fileno())
 
 
 @benchmark(reach=2.2)
