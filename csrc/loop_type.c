@@ -271,7 +271,7 @@ Loop_traverse(LoopObject *loop, visitproc visit, void *arg)
     Py_VISIT(loop->l_old_agen_hooks);
     Py_VISIT(loop->l_origin_depth);
     if (loop->l_net != NULL)
-        Py_VISIT(loop->l_net->n_gather.g_owner);
+        Py_VISIT(loop->l_net->n_gather.gw_owner);
     return cl_loop_traverse_pending(loop, visit, arg);
 }
 

@@ -79,7 +79,7 @@ module_guard_looks(PyObject *module, PyObject *Py_UNUSED(ignored))
     cl_state *st = state_of(module);
     const cl_streams *streams = st->streams;
 #define FORMAT(name) "sK"
-#define COUNT(name) , #name, (unsigned long long)streams->s_##name.g_looks
+#define COUNT(name) , #name, (unsigned long long)streams->ss_##name.g_looks
     return Py_BuildValue(
         "{sKsK" CL_STREAMS_GUARDS(FORMAT) "}", "loop",
         (unsigned long long)st->loop_looks, "socket",
@@ -227,7 +227,7 @@ module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
     cl_state *st = state_of(module);
     st->gathers = CL_GATHER_NEVER;
     for (LoopObject *loop = st->loops; loop != NULL;) {
-        if (loop->l_net != NULL && loop->l_net->n_gather.g_timer != NULL) {
+        if (loop->l_net != NULL && loop->l_net->n_gather.gw_timer != NULL) {
             cl_gather_stop_timer(loop);
             loop = st->loops; /* others have run */
         }

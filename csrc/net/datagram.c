@@ -41,7 +41,7 @@ base_of(DatagramObject *self)
 static inline cl_state *
 state_of(DatagramObject *self)
 {
-    return self->d_base.t_loop->l_st;
+    return self->d_base.tr_loop->l_st;
 }
 
 /* ------------------------------------------------------------------ receiving */
@@ -94,7 +94,7 @@ failed(DatagramObject *self, const char *message)
 static int
 deliver(DatagramObject *self, PyObject *data, PyObject *addr)
 {
-    PyObject *protocol = Py_XNewRef(self->d_base.t_protocol);
+    PyObject *protocol = Py_XNewRef(self->d_base.tr_protocol);
     PyObject *args[] = {protocol, data, addr};
     if (protocol == NULL)
         return 0;
@@ -114,7 +114,7 @@ static PyObject *
 receive_bytes(DatagramObject *self, ssize_t *got, struct sockaddr *from,
               socklen_t *len)
 {
-    cl_net *net = self->d_base.t_loop->l_net;
+    cl_net *net = self->d_base.tr_loop->l_net;
     PyObject *data = NULL;
     int fd = cl_transport_fd(base_of(self));
     *got = fd;
@@ -177,7 +177,7 @@ read_ready(TransportObject *base)
     DatagramObject *self = (DatagramObject *)base;
     int count = 0, got = 1;
     while (count < self->d_expected && got > 0 &&
-           (base->t_watch.w_want & CL_READ) && !base->t_conn_lost) {
+           (base->tr_watch.w_want & CL_READ) && !base->tr_conn_lost) {
         got = receive_one(self);
         /* One that the protocol chokes on does not cost it the next. */
         if (got < 0 && (got = cl_transport_report_stray(base)) == 0)
@@ -227,7 +227,7 @@ send_one(DatagramObject *self, PyObject *data, const char *bytes, size_t size,
         }
         else {
             int known = cl_address_to_sockaddr(
-                state_of(self), self->d_base.t_family, addr, &storage, &len);
+                state_of(self), self->d_base.tr_family, addr, &storage, &len);
             if (known <= 0)
                 return known < 0 ? -1 : ask_socket_to_send(self, data, addr);
             to = (const struct sockaddr *)&storage;
@@ -242,7 +242,7 @@ send_one(DatagramObject *self, PyObject *data, const char *bytes, size_t size,
     } while (sent < 0 && errno == EINTR);
     if (sent < 0)
         return cl_raise_errno(-errno);
-    cl_loop_poll_soon(self->d_base.t_loop);
+    cl_loop_poll_soon(self->d_base.tr_loop);
     return 0;
 }
 
@@ -383,8 +383,8 @@ Datagram_sendto(DatagramObject *self, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     int status = check_address(self, &addr);
     if (status > 0) {
-        bool lost = (self->d_base.t_flags & CL_T_GONE) ||
-                    (self->d_base.t_conn_lost && self->d_address != Py_None);
+        bool lost = (self->d_base.tr_flags & CL_T_NOT_OPEN) ||
+                    (self->d_base.tr_conn_lost && self->d_address != Py_None);
         status =
             lost ? cl_transport_write_when_lost(base_of(self))
                  : send_or_wait(self, data, view.buf, (size_t)view.len, addr);
@@ -420,8 +420,8 @@ write_ready(TransportObject *base)
     if (self->d_first != NULL)
         return 0;
     cl_transport_want(base, CL_WRITE, false);
-    if ((base->t_flags & CL_T_CLOSING) && !base->t_conn_lost) {
-        base->t_conn_lost++;
+    if ((base->tr_flags & CL_T_CLOSING) && !base->tr_conn_lost) {
+        base->tr_conn_lost++;
         return cl_transport_lost(base, NULL);
     }
     return 0;
@@ -430,7 +430,7 @@ write_ready(TransportObject *base)
 /* ------------------------------------------------------------------ the watch */
 
 static size_t
-buffered(TransportObject *base)
+write_buffer_size(TransportObject *base)
 {
     DatagramObject *self = (DatagramObject *)base;
     /* An empty datagram may count nothing, but waits all the same. */
@@ -449,7 +449,7 @@ static const cl_transport_ops datagram_ops = {
     .watch = {CL_TRANSPORT_WATCH},
     .readable = read_ready,
     .writable = write_ready,
-    .buffered = buffered,
+    .write_buffer_size = write_buffer_size,
     .drop_buffer = drop_buffer,
 };
 

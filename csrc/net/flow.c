@@ -112,29 +112,29 @@ cl_flow_tell(const cl_flow_target *target, bool pause)
 static int
 tell(TransportObject *self, bool pause)
 {
-    const cl_flow_target target = {self->t_loop, self, self->t_protocol,
-                                   (PyObject *)self, self->t_protocol};
+    const cl_flow_target target = {self->tr_loop, self, self->tr_protocol,
+                                   (PyObject *)self, self->tr_protocol};
     return cl_flow_tell(&target, pause);
 }
 
 int
 cl_transport_maybe_pause(TransportObject *self)
 {
-    if ((self->t_flags & (CL_T_PROTOCOL_PAUSED | CL_T_GONE)) != 0 ||
-        cl_transport_buffered(self) <= self->t_limits.high)
+    if ((self->tr_flags & (CL_T_PROTOCOL_PAUSED | CL_T_NOT_OPEN)) != 0 ||
+        cl_transport_write_buffer_size(self) <= self->tr_limits.high)
         return 0;
-    self->t_flags |= CL_T_PROTOCOL_PAUSED;
+    self->tr_flags |= CL_T_PROTOCOL_PAUSED;
     return tell(self, true);
 }
 
 int
 cl_transport_maybe_resume(TransportObject *self)
 {
-    if ((self->t_flags & CL_T_PROTOCOL_PAUSED) == 0 ||
-        (self->t_flags & CL_T_GONE) != 0 ||
-        cl_transport_buffered(self) > self->t_limits.low)
+    if ((self->tr_flags & CL_T_PROTOCOL_PAUSED) == 0 ||
+        (self->tr_flags & CL_T_NOT_OPEN) != 0 ||
+        cl_transport_write_buffer_size(self) > self->tr_limits.low)
         return 0;
-    self->t_flags &= (uint16_t)~CL_T_PROTOCOL_PAUSED;
+    self->tr_flags &= (uint16_t)~CL_T_PROTOCOL_PAUSED;
     return tell(self, false);
 }
 

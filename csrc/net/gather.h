@@ -44,9 +44,9 @@ typedef struct cl_habits cl_habits;
 
 /* What a transport's callbacks have taught. */
 typedef struct {
-    cl_habits *b_shared; /* owned, or NULL */
-    int16_t b_score;     /* good callbacks, less penalties */
-    int16_t b_penalty;   /* what the next late write costs */
+    cl_habits *hb_shared; /* owned, or NULL */
+    int16_t hb_score;     /* good callbacks, less penalties */
+    int16_t hb_penalty;   /* what the next late write costs */
 } cl_habit;
 
 cl_habits *cl_habits_new(void); /* NULL, without an exception, if it failed */
@@ -70,19 +70,19 @@ typedef int (*cl_gather_send)(PyObject *owner);
 
 /* The writes of the callback in progress, of the transport that wrote last. */
 typedef struct {
-    PyObject *g_owner; /* owned; NULL if nothing was written */
-    cl_gather_send g_send;
-    cl_habit *g_habit;     /* the owner's */
-    uint64_t g_began;      /* ticks, at the first write */
-    uint64_t g_held_since; /* ticks, if something is held */
-    uint64_t g_patience;   /* ticks that it may be held for */
-    size_t g_room;         /* bytes that may join it; 0 if nothing is held */
-    unsigned g_again;      /* writes after the first */
-    bool g_may_hold;
-    bool g_late;
-    bool g_untimed; /* there can't be a timer: nothing is held */
-    cl_held g_held;
-    struct cl_hold_timer *g_timer; /* hold_timer.h; NULL until it is needed */
+    PyObject *gw_owner; /* owned; NULL if nothing was written */
+    cl_gather_send gw_send;
+    cl_habit *gw_habit;     /* the owner's */
+    uint64_t gw_began;      /* ticks, at the first write */
+    uint64_t gw_held_since; /* ticks, if something is held */
+    uint64_t gw_patience;   /* ticks that it may be held for */
+    size_t gw_room;         /* bytes that may join it; 0 if nothing is held */
+    unsigned gw_again;      /* writes after the first */
+    bool gw_may_hold;
+    bool gw_late;
+    bool gw_untimed; /* there can't be a timer: nothing is held */
+    cl_held gw_held;
+    struct cl_hold_timer *gw_timer; /* hold_timer.h; NULL until it is needed */
 } cl_gather;
 
 /* One write as the transport sees it. */
@@ -107,14 +107,14 @@ static inline bool
 cl_gather_join(LoopObject *loop, cl_gather *gather, PyObject *owner,
                const char *data, size_t size)
 {
-    if (gather->g_owner != owner || size > gather->g_room ||
+    if (gather->gw_owner != owner || size > gather->gw_room ||
         size > CL_COPY_MAX || !cl_loop_in_callback(loop) ||
-        cl_ticks() - gather->g_held_since > gather->g_patience)
+        cl_ticks() - gather->gw_held_since > gather->gw_patience)
         return false;
-    memcpy(gather->g_held.rest + gather->g_held.rest_size, data, size);
-    gather->g_held.rest_size += size;
-    gather->g_room -= size;
-    gather->g_again++;
+    memcpy(gather->gw_held.rest + gather->gw_held.rest_size, data, size);
+    gather->gw_held.rest_size += size;
+    gather->gw_room -= size;
+    gather->gw_again++;
     return true;
 }
 

@@ -21,13 +21,13 @@ base_of(StreamObject *self)
 static inline bool
 is_pipe(const StreamObject *self)
 {
-    return self->s_base.t_flags & CL_T_PIPE;
+    return self->s_base.tr_flags & CL_T_PIPE;
 }
 
 static inline size_t
 queued(const StreamObject *self)
 {
-    return self->s_out.o_queue.wq_size;
+    return self->s_out.out_queue.wq_size;
 }
 
 /* --------------------------------------------------------------- the empty waiter */
@@ -35,8 +35,8 @@ queued(const StreamObject *self)
 static int
 wake_empty_waiter(StreamObject *self, PyObject *exception)
 {
-    cl_state *st = self->s_base.t_loop->l_st;
-    PyObject *waiter = Py_XNewRef(self->s_out.o_empty_waiter);
+    cl_state *st = self->s_base.tr_loop->l_st;
+    PyObject *waiter = Py_XNewRef(self->s_out.out_empty_waiter);
     if (waiter == NULL)
         return 0;
     PyObject *result =
@@ -53,23 +53,23 @@ PyObject *
 cl_outbox_make_empty_waiter(StreamObject *self)
 {
     TransportObject *base = base_of(self);
-    if (self->s_out.o_empty_waiter != NULL) {
+    if (self->s_out.out_empty_waiter != NULL) {
         PyErr_SetString(PyExc_RuntimeError, "Empty waiter is already set");
         return NULL;
     }
-    self->s_out.o_empty_waiter = PyObject_CallMethodNoArgs(
-        (PyObject *)base->t_loop, base->t_loop->l_st->str_create_future);
-    if (self->s_out.o_empty_waiter == NULL || cl_outbox_flush(base) < 0 ||
+    self->s_out.out_empty_waiter = PyObject_CallMethodNoArgs(
+        (PyObject *)base->tr_loop, base->tr_loop->l_st->str_create_future);
+    if (self->s_out.out_empty_waiter == NULL || cl_outbox_flush(base) < 0 ||
         (queued(self) == 0 && wake_empty_waiter(self, NULL) < 0))
         return NULL;
-    return Py_NewRef(self->s_out.o_empty_waiter);
+    return Py_NewRef(self->s_out.out_empty_waiter);
 }
 
 int
 cl_outbox_gone(TransportObject *base)
 {
     StreamObject *self = (StreamObject *)base;
-    if (self->s_out.o_empty_waiter == NULL)
+    if (self->s_out.out_empty_waiter == NULL)
         return 0;
     PyObject *error = PyObject_CallFunction(PyExc_ConnectionError, "s",
                                             "Connection is closed by peer");
@@ -114,7 +114,7 @@ send_parts(StreamObject *self, struct iovec *parts, int count)
     ssize_t sent = send_to(fd, is_pipe(self), parts, count);
     if (sent < 0)
         return cl_stream_not_now(-errno) ? 0 : -errno;
-    cl_loop_poll_soon(self->s_base.t_loop);
+    cl_loop_poll_soon(self->s_base.tr_loop);
     return sent;
 }
 
@@ -131,11 +131,11 @@ queue_rest(StreamObject *self, PyObject *object, const char *data, size_t size,
     size_t skip = *sent;
     *sent = 0;
     if (object != NULL)
-        return cl_wqueue_append(&self->s_out.o_queue, object, skip);
+        return cl_wqueue_append(&self->s_out.out_queue, object, skip);
     object = PyBytes_FromStringAndSize(data + skip, (Py_ssize_t)(size - skip));
     int err = object == NULL
                   ? -1
-                  : cl_wqueue_append(&self->s_out.o_queue, object, 0);
+                  : cl_wqueue_append(&self->s_out.out_queue, object, 0);
     Py_XDECREF(object);
     return err;
 }
@@ -146,7 +146,7 @@ write_failed(StreamObject *self, ssize_t err)
 {
     if (err < 0)
         cl_raise_errno((int)err);
-    self->s_out.o_lost_writes++;
+    self->s_out.out_lost_writes++;
     return cl_transport_fatal(base_of(self),
                               cl_stream_ops_of(self)->write_failed);
 }
@@ -172,7 +172,7 @@ static int
 send_with_held(StreamObject *self, PyObject *object, const char *data,
                size_t size)
 {
-    LoopObject *loop = self->s_base.t_loop;
+    LoopObject *loop = self->s_base.tr_loop;
     cl_held held;
     struct iovec parts[3];
     int count = 0, status = 0;
@@ -219,7 +219,7 @@ send_held(PyObject *op)
 int
 cl_outbox_flush(TransportObject *base)
 {
-    return cl_gather_holds(base->t_loop, (PyObject *)base)
+    return cl_gather_holds(base->tr_loop, (PyObject *)base)
                ? send_held((PyObject *)base)
                : 0;
 }
@@ -229,18 +229,18 @@ static bool
 hold(StreamObject *self, PyObject *object, const char *data, size_t size)
 {
     TransportObject *base = base_of(self);
-    size_t high = base->t_limits.high, most = self->s_out.o_hold_max;
+    size_t high = base->tr_limits.high, most = self->s_out.out_hold_max;
     cl_gather_write write = {
         .owner = (PyObject *)self,
         .send = send_held,
-        .habit = &self->s_out.o_habit,
+        .habit = &self->s_out.out_habit,
         .allowed = most > 0 && !cl_transport_is_exposed(base),
         .object = object,
         .data = data,
         .size = size,
         .limit = most < high ? most : high,
     };
-    return cl_gather_hold(base->t_loop, &write);
+    return cl_gather_hold(base->tr_loop, &write);
 }
 
 /* -------------------------------------------------------------------- writing */
@@ -250,16 +250,16 @@ hold(StreamObject *self, PyObject *object, const char *data, size_t size)
 static inline bool
 takes_nothing(const StreamObject *self)
 {
-    return self->s_base.t_conn_lost ||
-           (is_pipe(self) && (self->s_base.t_flags & CL_T_CLOSING));
+    return self->s_base.tr_conn_lost ||
+           (is_pipe(self) && (self->s_base.tr_flags & CL_T_CLOSING));
 }
 
 static int
 write_when_lost(StreamObject *self)
 {
-    return cl_flow_lost_write(self->s_base.t_loop,
-                              is_pipe(self) ? &self->s_out.o_lost_writes
-                                            : &self->s_base.t_conn_lost,
+    return cl_flow_lost_write(self->s_base.tr_loop,
+                              is_pipe(self) ? &self->s_out.out_lost_writes
+                                            : &self->s_base.tr_conn_lost,
                               cl_stream_ops_of(self)->lost_write);
 }
 
@@ -267,7 +267,7 @@ write_when_lost(StreamObject *self)
 static int
 pause_if_full(StreamObject *self)
 {
-    return queued(self) > self->s_base.t_limits.high
+    return queued(self) > self->s_base.tr_limits.high
                ? cl_transport_maybe_pause(base_of(self))
                : 0;
 }
@@ -290,7 +290,7 @@ static int
 write_buffer(StreamObject *self, PyObject *object, const char *data,
              size_t size)
 {
-    LoopObject *loop = self->s_base.t_loop;
+    LoopObject *loop = self->s_base.tr_loop;
     size_t none = 0;
     if (cl_gather_join(loop, &loop->l_net->n_gather, (PyObject *)self, data,
                        size))
@@ -307,7 +307,7 @@ write_buffer(StreamObject *self, PyObject *object, const char *data,
         return 0;
     if (!cl_gather_holds(loop, (PyObject *)self))
         return send_alone(self, object, data, size);
-    if (self->s_out.o_hold_max == CL_GATHER_MAX)
+    if (self->s_out.out_hold_max == CL_GATHER_MAX)
         return send_with_held(self, object, data, size);
     /* They may not be joined. */
     if (cl_outbox_flush(base_of(self)) < 0)
@@ -345,7 +345,7 @@ cl_outbox_write(StreamObject *self, PyObject *data)
 int
 cl_outbox_send(StreamObject *self, const char *data, size_t size)
 {
-    if (cl_gather_flush(self->s_base.t_loop) < 0 ||
+    if (cl_gather_flush(self->s_base.tr_loop) < 0 ||
         write_unheld(self, NULL, data, size) < 0)
         return -1;
     return pause_if_full(self);
@@ -357,14 +357,14 @@ queue_held(StreamObject *self)
 {
     cl_held held;
     size_t none = 0;
-    cl_gather_take(self->s_base.t_loop, (PyObject *)self, &held);
+    cl_gather_take(self->s_base.tr_loop, (PyObject *)self, &held);
     int status = held.first == NULL
                      ? 0
                      : queue_rest(self, held.first, NULL,
                                   (size_t)PyBytes_GET_SIZE(held.first), &none);
     if (status == 0 && held.rest_size > 0)
         status = queue_rest(self, NULL, held.rest, held.rest_size, &none);
-    cl_gather_release(self->s_base.t_loop, &held);
+    cl_gather_release(self->s_base.tr_loop, &held);
     return status;
 }
 
@@ -374,12 +374,12 @@ static int
 send_queued(StreamObject *self, bool *broken)
 {
     struct iovec parts[PARTS_MAX];
-    int count = cl_wqueue_peek(&self->s_out.o_queue, parts, PARTS_MAX);
+    int count = cl_wqueue_peek(&self->s_out.out_queue, parts, PARTS_MAX);
     ssize_t sent = send_parts(self, parts, count);
     if (sent < 0) {
         *broken = true;
         cl_transport_want(base_of(self), CL_WRITE, false);
-        cl_wqueue_clear(&self->s_out.o_queue);
+        cl_wqueue_clear(&self->s_out.out_queue);
         cl_raise_errno((int)sent);
         PyObject *error = PyErr_GetRaisedException();
         PyErr_SetRaisedException(Py_NewRef(error));
@@ -389,7 +389,7 @@ send_queued(StreamObject *self, bool *broken)
         Py_DECREF(error);
         return status;
     }
-    cl_wqueue_consume(&self->s_out.o_queue, (size_t)sent);
+    cl_wqueue_consume(&self->s_out.out_queue, (size_t)sent);
     return queued(self) > 0;
 }
 
@@ -407,7 +407,7 @@ queue_items(StreamObject *self, PyObject *items)
         int status = bytes == NULL ? -1
                      : PyBytes_GET_SIZE(bytes) == 0
                          ? 0
-                         : cl_wqueue_append(&self->s_out.o_queue, bytes, 0);
+                         : cl_wqueue_append(&self->s_out.out_queue, bytes, 0);
         Py_XDECREF(bytes);
         if (status < 0)
             return -1;
@@ -448,7 +448,7 @@ check_items(PyObject *items, size_t *size)
 static int
 write_joined(StreamObject *self, PyObject *items)
 {
-    cl_state *st = self->s_base.t_loop->l_st;
+    cl_state *st = self->s_base.tr_loop->l_st;
     PyObject *joined =
         PyObject_CallMethodOneArg(st->empty_bytes, st->str_join, items);
     int status = joined == NULL ? -1 : cl_outbox_write(self, joined);
@@ -459,7 +459,7 @@ write_joined(StreamObject *self, PyObject *items)
 int
 cl_outbox_write_items(StreamObject *self, PyObject *items)
 {
-    LoopObject *loop = self->s_base.t_loop;
+    LoopObject *loop = self->s_base.tr_loop;
     size_t size;
     if (check_items(items, &size) < 0)
         return -1;
@@ -493,10 +493,10 @@ all_sent(StreamObject *self)
     cl_transport_want(base, CL_WRITE, false);
     if (wake_empty_waiter(self, NULL) < 0)
         return -1;
-    if (base->t_conn_lost)
+    if (base->tr_conn_lost)
         return 0;
-    if (base->t_flags & CL_T_CLOSING) {
-        base->t_conn_lost++;
+    if (base->tr_flags & CL_T_CLOSING) {
+        base->tr_conn_lost++;
         return cl_transport_lost(base, NULL);
     }
     return ops->drained == NULL ? 0 : ops->drained(self);
@@ -507,7 +507,7 @@ cl_outbox_writable(TransportObject *base)
 {
     StreamObject *self = (StreamObject *)base;
     bool broken = false;
-    if (base->t_conn_lost || queued(self) == 0)
+    if (base->tr_conn_lost || queued(self) == 0)
         return 0;
     int left = send_queued(self, &broken);
     if (left < 0 || broken)
@@ -534,14 +534,14 @@ cl_outbox_size(TransportObject *base)
 void
 cl_outbox_drop(TransportObject *base)
 {
-    cl_wqueue_clear(&((StreamObject *)base)->s_out.o_queue);
-    cl_gather_drop(base->t_loop, (PyObject *)base);
+    cl_wqueue_clear(&((StreamObject *)base)->s_out.out_queue);
+    cl_gather_drop(base->tr_loop, (PyObject *)base);
 }
 
 void
 cl_outbox_clear(cl_outbox *outbox)
 {
-    cl_wqueue_clear(&outbox->o_queue);
-    cl_habit_clear(&outbox->o_habit);
-    Py_CLEAR(outbox->o_empty_waiter);
+    cl_wqueue_clear(&outbox->out_queue);
+    cl_habit_clear(&outbox->out_habit);
+    Py_CLEAR(outbox->out_empty_waiter);
 }

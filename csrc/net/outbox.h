@@ -18,11 +18,12 @@ typedef struct TransportObject TransportObject;
 typedef struct StreamObject StreamObject;
 
 typedef struct {
-    cl_wqueue o_queue;
-    PyObject *o_empty_waiter; /* owned future of sendfile(), or NULL */
-    cl_habit o_habit;
-    uint32_t o_hold_max; /* bytes; 0: each write is a system call of its own */
-    uint32_t o_lost_writes;
+    cl_wqueue out_queue;
+    PyObject *out_empty_waiter; /* owned future of sendfile(), or NULL */
+    cl_habit out_habit;
+    uint32_t
+        out_hold_max; /* bytes; 0: each write is a system call of its own */
+    uint32_t out_lost_writes;
 } cl_outbox;
 
 /* As transport.write() of bytes, a bytearray or a memoryview. 0/-1 */

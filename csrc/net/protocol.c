@@ -39,19 +39,19 @@ cl_protocol_is_buffered(cl_state *st, PyObject *protocol, bool by_class)
 int
 cl_transport_set_protocol(TransportObject *self, PyObject *protocol)
 {
-    cl_state *st = self->t_loop->l_st;
+    cl_state *st = self->tr_loop->l_st;
     int buffered =
-        cl_protocol_is_buffered(st, protocol, !(self->t_flags & CL_T_PIPE));
+        cl_protocol_is_buffered(st, protocol, !(self->tr_flags & CL_T_PIPE));
     if (buffered < 0 || cl_streams_adopt(st, protocol) < 0)
         return -1;
     bool tls = Py_TYPE(protocol) == st->SSLTransportType;
     bool streams = cl_streams_owns(st, protocol);
-    self->t_flags =
-        (uint16_t)((self->t_flags &
+    self->tr_flags =
+        (uint16_t)((self->tr_flags &
                     ~(CL_T_BUFFERED | CL_T_TLS | CL_T_STREAMS)) |
                    (buffered ? CL_T_BUFFERED : 0) | (tls ? CL_T_TLS : 0) |
                    (streams ? CL_T_STREAMS : 0) | CL_T_CONNECTED);
-    Py_XSETREF(self->t_protocol, Py_NewRef(protocol));
+    Py_XSETREF(self->tr_protocol, Py_NewRef(protocol));
     return 0;
 }
 
@@ -61,7 +61,7 @@ int
 cl_transport_tell(TransportObject *self, PyObject *name, PyObject *arg,
                   PyObject **result)
 {
-    PyObject *protocol = Py_XNewRef(self->t_protocol);
+    PyObject *protocol = Py_XNewRef(self->tr_protocol);
     PyObject *args[] = {protocol, arg};
     PyObject *returned =
         protocol == NULL /* lost meanwhile, in a nested run of the loop */
@@ -108,7 +108,7 @@ cl_transport_buffer_updated(TransportObject *self, Py_ssize_t got)
     int status =
         count == NULL
             ? -1
-            : cl_transport_tell(self, self->t_loop->l_st->str_buffer_updated,
+            : cl_transport_tell(self, self->tr_loop->l_st->str_buffer_updated,
                                 count, NULL);
     Py_XDECREF(count);
     return status;
@@ -121,8 +121,8 @@ cl_transport_report_stray(TransportObject *self)
         return -1;
     PyObject *exception = PyErr_GetRaisedException();
     int status = cl_report_transport(
-        self->t_loop, "Exception in callback of a transport", exception,
-        (PyObject *)self, self->t_protocol);
+        self->tr_loop, "Exception in callback of a transport", exception,
+        (PyObject *)self, self->tr_protocol);
     Py_DECREF(exception);
     return status;
 }
@@ -132,7 +132,7 @@ cl_transport_report_stray(TransportObject *self)
 PyObject *
 cl_transport_enter_from_outside(TransportObject *self)
 {
-    PyObject *context = Py_NewRef(self->t_context);
+    PyObject *context = Py_NewRef(self->tr_context);
     if (PyContext_Enter(context) < 0) {
         PyErr_Clear();
         Py_CLEAR(context);
@@ -143,11 +143,11 @@ cl_transport_enter_from_outside(TransportObject *self)
 PyObject *
 cl_transport_enter(TransportObject *self)
 {
-    PyObject *context = Py_NewRef(self->t_context);
+    PyObject *context = Py_NewRef(self->tr_context);
     if (PyContext_Enter(context) == 0)
         return context;
     PyErr_Clear();
-    Py_SETREF(context, PyContext_Copy(self->t_context));
+    Py_SETREF(context, PyContext_Copy(self->tr_context));
     if (context != NULL && PyContext_Enter(context) < 0)
         Py_CLEAR(context);
     return context;

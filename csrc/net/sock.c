@@ -51,12 +51,12 @@ static int
 is_as_known(PyObject *sock)
 {
     const cl_sock *inside = (const cl_sock *)sock;
-    int same = is_number(sock, "fileno", inside->s_fd);
+    int same = is_number(sock, "fileno", inside->sk_fd);
     if (same > 0)
-        same = is_number(sock, "family", inside->s_family);
+        same = is_number(sock, "family", inside->sk_family);
     if (same > 0)
-        same = is_number(sock, "type", inside->s_type);
-    return same > 0 ? is_number(sock, "proto", inside->s_proto) : same;
+        same = is_number(sock, "type", inside->sk_type);
+    return same > 0 ? is_number(sock, "proto", inside->sk_proto) : same;
 }
 
 /* Open and closed, one socket of these kinds: 1, 0, -1. */
@@ -68,12 +68,12 @@ probe(cl_state *st, int family, int type, int proto)
     if (sock == NULL)
         return -1;
     int same = is_as_known(sock);
-    if (same > 0 && ((const cl_sock *)sock)->s_fd < 0)
+    if (same > 0 && ((const cl_sock *)sock)->sk_fd < 0)
         same = 0;
     PyObject *closed = PyObject_CallMethod(sock, "close", NULL);
     if (closed == NULL)
         same = -1;
-    else if (same > 0 && ((const cl_sock *)sock)->s_fd != -1)
+    else if (same > 0 && ((const cl_sock *)sock)->sk_fd != -1)
         same = 0;
     Py_XDECREF(closed);
     Py_DECREF(sock);

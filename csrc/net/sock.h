@@ -13,10 +13,10 @@
 /* How PySocketSockObject of Modules/socketmodule.h begins. */
 typedef struct {
     PyObject_HEAD
-    int s_fd; /* -1 once closed or detached, and then for ever */
-    int s_family;
-    int s_type;
-    int s_proto;
+    int sk_fd; /* -1 once closed or detached, and then for ever */
+    int sk_family;
+    int sk_type;
+    int sk_proto;
 } cl_sock;
 
 /* The inside of `sock`, or NULL if it must be asked by its methods. */
@@ -37,7 +37,7 @@ static inline int
 cl_sock_fd(cl_state *st, PyObject *sock)
 {
     const cl_sock *inside = cl_sock_inside(st, sock);
-    return inside != NULL ? inside->s_fd : cl_sock_ask_fd(st, sock);
+    return inside != NULL ? inside->sk_fd : cl_sock_ask_fd(st, sock);
 }
 
 /* Whether socket.socket still has the methods it had: a program may replace one,

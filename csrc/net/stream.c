@@ -25,7 +25,7 @@ receive(StreamObject *self, char *into, size_t size)
     int fd = cl_stream_fd(self);
     if (fd < 0)
         return fd;
-    ssize_t got = self->s_base.t_flags & CL_T_PIPE
+    ssize_t got = self->s_base.tr_flags & CL_T_PIPE
                       ? read(fd, into, size)
                       : recv(fd, into, size, MSG_DONTWAIT);
     return got < 0 ? -errno : got;
@@ -39,13 +39,13 @@ receive(StreamObject *self, char *into, size_t size)
 static PyObject *
 receive_bytes(StreamObject *self, ssize_t *got)
 {
-    cl_net *net = base_of(self)->t_loop->l_net;
+    cl_net *net = base_of(self)->tr_loop->l_net;
     char *buffer = net->n_read_buffer;
     PyObject *data = NULL;
-    if (!(self->s_base.t_flags & CL_T_BULK) && !net->n_read_lent) {
+    if (!(self->s_base.tr_flags & CL_T_BULK) && !net->n_read_lent) {
         *got = receive(self, buffer, self->s_read_max);
         if (*got >= BULK_MIN)
-            self->s_base.t_flags |= CL_T_BULK;
+            self->s_base.tr_flags |= CL_T_BULK;
         return *got > 0 ? PyBytes_FromStringAndSize(buffer, *got) : NULL;
     }
     data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)self->s_read_max);
@@ -53,7 +53,7 @@ receive_bytes(StreamObject *self, ssize_t *got)
                ? 1
                : receive(self, PyBytes_AS_STRING(data), self->s_read_max);
     if (*got < BULK_MIN)
-        self->s_base.t_flags &= (uint16_t)~CL_T_BULK;
+        self->s_base.tr_flags &= (uint16_t)~CL_T_BULK;
     if (data != NULL && *got <= 0)
         Py_CLEAR(data);
     else if (data != NULL && *got < (ssize_t)self->s_read_max)
@@ -87,7 +87,7 @@ delivered(StreamObject *self, int status)
 {
     if (status >= 0)
         return 0;
-    if (self->s_base.t_flags & CL_T_PIPE)
+    if (self->s_base.tr_flags & CL_T_PIPE)
         return -1;
     return cl_transport_fatal(
         base_of(self), "Fatal error: protocol.data_received() call failed.");
@@ -103,8 +103,8 @@ read_bytes(StreamObject *self)
         return got_nothing(self, got);
     if (data == NULL)
         return read_failed(self, 0);
-    int status = cl_transport_tell(base, base->t_loop->l_st->str_data_received,
-                                   data, NULL);
+    int status = cl_transport_tell(
+        base, base->tr_loop->l_st->str_data_received, data, NULL);
     Py_DECREF(data);
     return delivered(self, status);
 }
@@ -114,12 +114,12 @@ read_into_buffer(StreamObject *self)
 {
     TransportObject *base = base_of(self);
     Py_buffer view;
-    PyObject *protocol = Py_NewRef(base->t_protocol);
-    int held = cl_protocol_get_buffer(base->t_loop->l_st, protocol,
-                                      base->t_loop->l_st->minus_one,
+    PyObject *protocol = Py_NewRef(base->tr_protocol);
+    int held = cl_protocol_get_buffer(base->tr_loop->l_st, protocol,
+                                      base->tr_loop->l_st->minus_one,
                                       "get_buffer() must return", &view);
     Py_DECREF(protocol);
-    if (held < 0 || (held == 0 && (base->t_flags & CL_T_PIPE)))
+    if (held < 0 || (held == 0 && (base->tr_flags & CL_T_PIPE)))
         return cl_transport_fatal(
             base, "Fatal error: protocol.get_buffer() call failed.");
     if (held == 0) /* as recv_into() of a socket */
@@ -142,7 +142,7 @@ read_directly(StreamObject *self, PyObject *reader, char *lent, size_t room)
     ssize_t got = receive(self, lent, room);
     if (got <= 0)
         return got_nothing(self, got);
-    return delivered(self, cl_reader_filled(base_of(self)->t_loop->l_st,
+    return delivered(self, cl_reader_filled(base_of(self)->tr_loop->l_st,
                                             reader, (size_t)got));
 }
 
@@ -151,8 +151,8 @@ read_directly(StreamObject *self, PyObject *reader, char *lent, size_t room)
 static int
 read_and_feed(StreamObject *self, PyObject *protocol, PyObject *reader)
 {
-    cl_state *st = base_of(self)->t_loop->l_st;
-    cl_net *net = base_of(self)->t_loop->l_net;
+    cl_state *st = base_of(self)->tr_loop->l_st;
+    cl_net *net = base_of(self)->tr_loop->l_net;
     char *data = net->n_read_buffer;
     ssize_t got = receive(self, data, self->s_read_max);
     if (got <= 0)
@@ -176,15 +176,15 @@ read_and_feed(StreamObject *self, PyObject *protocol, PyObject *reader)
 static int
 read_for_reader(StreamObject *self)
 {
-    cl_state *st = base_of(self)->t_loop->l_st;
-    PyObject *protocol = Py_NewRef(base_of(self)->t_protocol);
+    cl_state *st = base_of(self)->tr_loop->l_st;
+    PyObject *protocol = Py_NewRef(base_of(self)->tr_protocol);
     PyObject *reader = cl_feed_reader(st, protocol);
     size_t room;
     char *lent = reader == NULL ? NULL : cl_reader_lend(st, reader, &room);
     int status;
     if (lent != NULL)
         status = read_directly(self, reader, lent, room);
-    else if (base_of(self)->t_loop->l_net->n_read_lent)
+    else if (base_of(self)->tr_loop->l_net->n_read_lent)
         status = read_bytes(self);
     else
         status = read_and_feed(self, protocol, reader);
@@ -199,7 +199,7 @@ static int
 read_for_tls(StreamObject *self)
 {
     TransportObject *base = base_of(self);
-    cl_net *net = base_of(self)->t_loop->l_net;
+    cl_net *net = base_of(self)->tr_loop->l_net;
     bool lent = net->n_read_lent;
     char *buffer = lent ? PyMem_RawMalloc(CL_READ_MAX) : net->n_read_buffer;
     int status = 0;
@@ -209,7 +209,7 @@ read_for_tls(StreamObject *self)
     }
     ssize_t got = receive(self, buffer, self->s_read_max);
     if (got > 0) {
-        PyObject *tls = Py_NewRef(base->t_protocol);
+        PyObject *tls = Py_NewRef(base->tr_protocol);
         net->n_read_lent = true;
         status = cl_tls_received(tls, buffer, (size_t)got);
         Py_DECREF(tls);
@@ -229,7 +229,7 @@ int
 cl_stream_readable(TransportObject *base)
 {
     StreamObject *self = (StreamObject *)base;
-    unsigned flags = base->t_flags;
+    unsigned flags = base->tr_flags;
     return flags & CL_T_BUFFERED  ? read_into_buffer(self)
            : flags & CL_T_TLS     ? read_for_tls(self)
            : flags & CL_T_STREAMS ? read_for_reader(self)
@@ -242,7 +242,7 @@ int
 cl_stream_traverse(PyObject *op, visitproc visit, void *arg)
 {
     StreamObject *self = (StreamObject *)op;
-    Py_VISIT(self->s_out.o_empty_waiter);
+    Py_VISIT(self->s_out.out_empty_waiter);
     return cl_transport_traverse(base_of(self), visit, arg);
 }
 

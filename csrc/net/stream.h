@@ -37,7 +37,7 @@ typedef struct {
 static inline const cl_stream_ops *
 cl_stream_ops_of(const StreamObject *self)
 {
-    return (const cl_stream_ops *)self->s_base.t_watch.w_ops;
+    return (const cl_stream_ops *)self->s_base.tr_watch.w_ops;
 }
 
 /* The descriptor to use in the next system call, or -errno. */

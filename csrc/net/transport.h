@@ -49,10 +49,10 @@ enum {
     CL_T_CONNECTED = 8,        /* the protocol is owed connection_lost() */
     CL_T_PROTOCOL_PAUSED = 16, /* pause_writing() */
     CL_T_BUFFERED = 32,        /* see cl_protocol_is_buffered() */
-    CL_T_GONE = 64,            /* closed, and everything let go */
+    CL_T_NOT_OPEN = 64,        /* owns no descriptor: not yet, or no longer */
     CL_T_BULK = 128,           /* the last read was a large one */
     CL_T_TLS = 256,            /* the protocol is a TLS transport of ours */
-    CL_T_PIPE = 512,           /* no socket: t_sock is any file object */
+    CL_T_PIPE = 512,           /* tr_file is a file object, not a socket */
     CL_T_STREAMS = 1024,       /* the protocol is a StreamReaderProtocol */
     CL_T_EXPOSED = 2048, /* the program has had the descriptor in its hands */
 };
@@ -67,52 +67,52 @@ typedef union {
 /* How the struct of every transport begins, that of TLS too. */
 typedef struct {
     PyObject_HEAD
-    PyObject *h_slots[5]; /* of asyncio.transports._FlowControlMixin */
-    PyObject *h_dict;     /* owned; NULL until an attribute is set */
-    PyObject *h_weakrefs;
-    LoopObject *h_loop; /* owned */
+    PyObject *th_slots[5]; /* of asyncio.transports._FlowControlMixin */
+    PyObject *th_dict;     /* owned; NULL until an attribute is set */
+    PyObject *th_weakrefs;
+    LoopObject *th_loop; /* owned */
 } cl_transport_head;
 
 #define CL_HAS_TRANSPORT_HEAD(type, first, dict, weakrefs, loop) \
-    (offsetof(type, first) == offsetof(cl_transport_head, h_slots) && \
-     offsetof(type, dict) == offsetof(cl_transport_head, h_dict) && \
-     offsetof(type, weakrefs) == offsetof(cl_transport_head, h_weakrefs) && \
-     offsetof(type, loop) == offsetof(cl_transport_head, h_loop))
+    (offsetof(type, first) == offsetof(cl_transport_head, th_slots) && \
+     offsetof(type, dict) == offsetof(cl_transport_head, th_dict) && \
+     offsetof(type, weakrefs) == offsetof(cl_transport_head, th_weakrefs) && \
+     offsetof(type, loop) == offsetof(cl_transport_head, th_loop))
 
 typedef struct TransportObject {
     PyObject_HEAD
     /* Here lie the slots of asyncio.transports._FlowControlMixin. */
-    PyObject *t_extra;    /* owned dict, or NULL: nothing but what is below */
-    PyObject *t_protocol; /* owned; NULL when gone */
-    PyObject *t_server;   /* owned, or NULL */
-    PyObject *t_context;  /* owned */
-    PyObject *t_sock;     /* owned socket.socket, or NULL: see above */
+    PyObject *tr_extra;    /* owned dict, or NULL: nothing but what is below */
+    PyObject *tr_protocol; /* owned; NULL when gone */
+    PyObject *tr_server;   /* owned, or NULL */
+    PyObject *tr_context;  /* owned */
+    PyObject *tr_file;     /* owned socket.socket, file object, or NULL */
     /* Ours from here on. */
-    PyObject *t_dict; /* owned; NULL until an attribute is set */
-    PyObject *t_weakrefs;
-    LoopObject *t_loop; /* owned */
-    PyObject *t_waiter; /* owned future of who made it, or NULL */
-    PyObject *t_error;  /* owned; with CL_LOST: what to tell, or NULL */
-    cl_watch t_watch;
-    int t_fd; /* of no meaning once gone */
-    uint16_t t_flags;
-    uint8_t t_type;      /* SOCK_STREAM and so on */
-    uint8_t t_sock_refs; /* to t_sock, that are not the program's */
-    uint16_t t_family;
-    uint16_t t_proto;
-    uint32_t t_conn_lost; /* as asyncio's _conn_lost */
-    cl_limits t_limits;
-    cl_inet_address t_sockname;
-    cl_inet_address t_peername;
+    PyObject *tr_dict; /* owned; NULL until an attribute is set */
+    PyObject *tr_weakrefs;
+    LoopObject *tr_loop; /* owned */
+    PyObject *tr_waiter; /* owned future of who made it, or NULL */
+    PyObject *tr_error;  /* owned; with CL_LOST: what to tell, or NULL */
+    cl_watch tr_watch;
+    int tr_fd; /* of no meaning once gone */
+    uint16_t tr_flags;
+    uint8_t tr_type;      /* SOCK_STREAM and so on */
+    uint8_t tr_file_refs; /* references to tr_file that cloop holds */
+    uint16_t tr_family;
+    uint16_t tr_proto;
+    uint32_t tr_conn_lost; /* as asyncio's _conn_lost */
+    cl_limits tr_limits;
+    cl_inet_address tr_sockname;
+    cl_inet_address tr_peername;
 } TransportObject;
 
 typedef struct {
-    cl_watch_ops watch; /* first: t_watch.w_ops points here */
+    cl_watch_ops watch; /* first: tr_watch.w_ops points here */
     /* The descriptor is ready, for what is wanted. 0/-1 */
     int (*readable)(TransportObject *self);
     int (*writable)(TransportObject *self);
     /* Bytes that wait in user space, but for those that are held. */
-    size_t (*buffered)(TransportObject *self);
+    size_t (*write_buffer_size)(TransportObject *self);
     /* Sends what is held; a failure to send breaks the transport. 0, or -1 for
      * what must leave the loop. Runs Python. NULL if nothing ever is held. */
     int (*flush)(TransportObject *self);
@@ -137,13 +137,13 @@ typedef struct {
 static inline const cl_transport_ops *
 cl_transport_ops_of(const TransportObject *self)
 {
-    return (const cl_transport_ops *)self->t_watch.w_ops;
+    return (const cl_transport_ops *)self->tr_watch.w_ops;
 }
 
 static inline size_t
-cl_transport_buffered(TransportObject *self)
+cl_transport_write_buffer_size(TransportObject *self)
 {
-    return cl_transport_ops_of(self)->buffered(self);
+    return cl_transport_ops_of(self)->write_buffer_size(self);
 }
 
 static inline int
@@ -162,7 +162,7 @@ cl_transport_from_watch(cl_watch *watch)
 static inline bool
 cl_transport_is_reading(const TransportObject *self)
 {
-    return (self->t_flags & (CL_T_CLOSING | CL_T_PAUSED)) == 0;
+    return (self->tr_flags & (CL_T_CLOSING | CL_T_PAUSED)) == 0;
 }
 
 /* What a new transport is made of. All borrowed; NULL or 0 where there is none. */

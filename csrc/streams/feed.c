@@ -22,8 +22,8 @@ is_overridden(cl_state *st, PyObject *protocol)
 static bool
 is_plain(cl_state *st, PyObject *protocol)
 {
-    return cl_guards_hold(protocol, &st->streams->s_own_protocol,
-                          &st->streams->s_protocol) &&
+    return cl_guards_hold(protocol, &st->streams->ss_own_protocol,
+                          &st->streams->ss_protocol) &&
            !is_overridden(st, protocol);
 }
 

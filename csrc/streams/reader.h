@@ -17,15 +17,15 @@
 typedef struct {
     PyObject_HEAD
     /* Owned; anything a program may have put there; NULL: deleted. */
-#define FIELD(name) PyObject *r_##name;
+#define FIELD(name) PyObject *rd_##name;
     CL_READER_FIELDS(FIELD)
 #undef FIELD
-    /* Received past the buffer, for one who waits for r_wanted bytes: they come before
+    /* Received past the buffer, for one who waits for rd_wanted bytes: they come before
      * what the buffer holds. Whoever looks at the buffer finds them there. */
-    PyObject *r_direct; /* owned; bytes of that size, or NULL */
-    Py_ssize_t r_filled;
-    Py_ssize_t r_wanted; /* 0: nobody waits like that */
-} cl_reader;
+    PyObject *rd_direct; /* owned; bytes of that size, or NULL */
+    Py_ssize_t rd_filled;
+    Py_ssize_t rd_wanted; /* 0: nobody waits like that */
+} ReaderObject;
 
 /* Descriptors, for the class. */
 extern PyGetSetDef cl_reader_getset[];
@@ -36,37 +36,37 @@ int cl_reader_take_over(cl_state *st, PyObject *dict);
 
 /* The struct of an object that is exactly of our class and on which none of the
  * methods was replaced that are done here: borrowed, or NULL without an exception. */
-cl_reader *cl_reader_find(cl_state *st, PyObject *self);
+ReaderObject *cl_reader_find(cl_state *st, PyObject *self);
 
 /* Whether the fields hold what asyncio puts there. Only then: */
-bool cl_reader_is_plain(const cl_reader *reader);
+bool cl_reader_is_plain(const ReaderObject *reader);
 
 static inline bool
-cl_reader_at_eof(const cl_reader *reader)
+cl_reader_at_eof(const ReaderObject *reader)
 {
-    return reader->r_eof == Py_True;
+    return reader->rd_eof == Py_True;
 }
 
 static inline bool
-cl_reader_is_paused(const cl_reader *reader)
+cl_reader_is_paused(const ReaderObject *reader)
 {
-    return reader->r_paused == Py_True;
+    return reader->rd_paused == Py_True;
 }
 
 /* How many bytes are buffered. */
 static inline Py_ssize_t
-cl_reader_size(const cl_reader *reader)
+cl_reader_size(const ReaderObject *reader)
 {
-    return PyByteArray_GET_SIZE(reader->r_buffer);
+    return PyByteArray_GET_SIZE(reader->rd_buffer);
 }
 
-Py_ssize_t cl_reader_limit(const cl_reader *reader);
+Py_ssize_t cl_reader_limit(const ReaderObject *reader);
 
 /* As _wakeup_waiter(). Runs Python. 0/-1 */
-int cl_reader_wake(cl_state *st, cl_reader *reader);
+int cl_reader_wake(cl_state *st, ReaderObject *reader);
 
 /* Lets the transport go on, which the reader had paused. Runs Python. 0/-1 */
-int cl_reader_resume(cl_state *st, cl_reader *reader);
+int cl_reader_resume(cl_state *st, ReaderObject *reader);
 
 /* As feed_data(): 1, or 0 if asyncio's has to be called, -1 with an exception. */
 int cl_reader_feed(cl_state *st, PyObject *self, const char *data,
@@ -80,15 +80,15 @@ char *cl_reader_lend(cl_state *st, PyObject *self, size_t *room);
 int cl_reader_filled(cl_state *st, PyObject *self, size_t count);
 
 /* Asks for that, if it is worth it: an empty buffer and `size` bytes to wait for. */
-void cl_reader_want(cl_reader *reader, Py_ssize_t size);
+void cl_reader_want(ReaderObject *reader, Py_ssize_t size);
 
 /* All that was wanted, a new reference; or NULL, and what came is in the buffer, or
  * there is no memory for it there: then an exception is set. */
-PyObject *cl_reader_claim(cl_reader *reader);
+PyObject *cl_reader_claim(ReaderObject *reader);
 
 /* Puts what came into the buffer; whoever looks at that calls it. 0, or -1 with an
  * exception and all as before. */
-int cl_reader_flush(cl_reader *reader);
+int cl_reader_flush(ReaderObject *reader);
 
 PyTypeObject *cl_reader_setup(PyObject *module, cl_state *st);
 

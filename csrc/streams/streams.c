@@ -73,32 +73,32 @@ cl_streams_setup(PyObject *module, cl_state *st)
         !PyType_Check(st->StreamReaderProtocol) ||
         !PyType_Check(st->StreamWriter))
         return 0; /* replaced by something else: nothing is ours */
-    if (cl_guard_init(&streams->s_reader, (PyTypeObject *)st->StreamReader,
+    if (cl_guard_init(&streams->ss_reader, (PyTypeObject *)st->StreamReader,
                       reader_names, NULL) < 0 ||
-        cl_guard_init(&streams->s_protocol,
+        cl_guard_init(&streams->ss_protocol,
                       (PyTypeObject *)st->StreamReaderProtocol, protocol_names,
                       NULL) < 0 ||
-        cl_guard_init(&streams->s_writer, (PyTypeObject *)st->StreamWriter,
+        cl_guard_init(&streams->ss_writer, (PyTypeObject *)st->StreamWriter,
                       writer_names, NULL) < 0)
         return -1;
     PyObject *asyncio_streams = PyImport_ImportModule("asyncio.streams");
     if (asyncio_streams == NULL)
         return -1;
     PyObject *globals = PyModule_GetDict(asyncio_streams);
-    bool stock = is_asyncios(&streams->s_reader, globals) &&
-                 is_asyncios(&streams->s_protocol, globals) &&
-                 is_asyncios(&streams->s_writer, globals);
+    bool stock = is_asyncios(&streams->ss_reader, globals) &&
+                 is_asyncios(&streams->ss_protocol, globals) &&
+                 is_asyncios(&streams->ss_writer, globals);
     Py_DECREF(asyncio_streams);
     if (!stock || (choice != NULL && strcmp(choice, "stock") == 0))
         return 0;
-    if (derive(module, st, &streams->s_reader, &streams->s_own_reader,
+    if (derive(module, st, &streams->ss_reader, &streams->ss_own_reader,
                cl_reader_methods, cl_reader_getset) < 0 ||
-        derive(module, st, &streams->s_protocol, &streams->s_own_protocol,
+        derive(module, st, &streams->ss_protocol, &streams->ss_own_protocol,
                cl_protocol_methods, NULL) < 0 ||
-        derive(module, st, &streams->s_writer, &streams->s_own_writer,
+        derive(module, st, &streams->ss_writer, &streams->ss_own_writer,
                cl_writer_methods, NULL) < 0)
         return -1;
-    streams->s_on = true;
+    streams->ss_on = true;
     return 0;
 }
 
@@ -110,7 +110,7 @@ cl_streams_traverse(cl_state *st, visitproc visit, void *arg)
         return 0;
 #define VISIT(name) \
     if (status == 0) \
-        status = cl_guard_traverse(&st->streams->s_##name, visit, arg);
+        status = cl_guard_traverse(&st->streams->ss_##name, visit, arg);
     CL_STREAMS_GUARDS(VISIT)
 #undef VISIT
     return status;
@@ -121,8 +121,8 @@ cl_streams_clear(cl_state *st)
 {
     if (st->streams == NULL)
         return;
-    st->streams->s_on = false;
-#define CLEAR(name) cl_guard_clear(&st->streams->s_##name);
+    st->streams->ss_on = false;
+#define CLEAR(name) cl_guard_clear(&st->streams->ss_##name);
     CL_STREAMS_GUARDS(CLEAR)
 #undef CLEAR
 }
@@ -169,7 +169,7 @@ become(cl_state *st, PyObject *object, const cl_guard *own)
         PyObject_SetAttr(object, st->str___class__, (PyObject *)own->g_type);
     if (status < 0 && PyErr_ExceptionMatches(PyExc_TypeError)) {
         PyErr_Clear();
-        st->streams->s_on = false;
+        st->streams->ss_on = false;
         return 0;
     }
     return status;
@@ -179,19 +179,19 @@ int
 cl_streams_adopt_reader(cl_state *st, PyObject *reader)
 {
     cl_streams *streams = st->streams;
-    if (!streams->s_on || Py_TYPE(reader) != streams->s_reader.g_type ||
-        !cl_guard_holds(&streams->s_reader) || !is_loops(st, reader))
+    if (!streams->ss_on || Py_TYPE(reader) != streams->ss_reader.g_type ||
+        !cl_guard_holds(&streams->ss_reader) || !is_loops(st, reader))
         return 0;
-    if (become(st, reader, &streams->s_own_reader) < 0)
+    if (become(st, reader, &streams->ss_own_reader) < 0)
         return -1;
-    if (Py_TYPE(reader) != streams->s_own_reader.g_type)
+    if (Py_TYPE(reader) != streams->ss_own_reader.g_type)
         return 0;
     PyObject *dict = Py_XNewRef(cl_streams_dict(reader));
     int status = dict == NULL ? -1 : cl_reader_take_over(st, dict);
     Py_XDECREF(dict);
     if (status <= 0) { /* it stays asyncio's */
         PyObject *error = PyErr_GetRaisedException();
-        if (become(st, reader, &streams->s_reader) < 0)
+        if (become(st, reader, &streams->ss_reader) < 0)
             PyErr_Clear();
         if (error != NULL)
             PyErr_SetRaisedException(error);
@@ -210,9 +210,9 @@ connected(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     cl_streams *streams = st->streams;
     if (PyObject_SetAttr(protocol, st->str__client_connected_cb, callback) < 0)
         return NULL;
-    if (nargs == 2 && Py_TYPE(args[1]) == streams->s_writer.g_type &&
-        cl_guard_holds(&streams->s_writer) &&
-        become(st, args[1], &streams->s_own_writer) < 0)
+    if (nargs == 2 && Py_TYPE(args[1]) == streams->ss_writer.g_type &&
+        cl_guard_holds(&streams->ss_writer) &&
+        become(st, args[1], &streams->ss_own_writer) < 0)
         return NULL;
     return PyObject_Vectorcall(callback, args, (size_t)nargs, NULL);
 }
@@ -225,13 +225,13 @@ cl_streams_adopt(cl_state *st, PyObject *protocol)
 {
     cl_streams *streams = st->streams;
     bool known;
-    if (!streams->s_on || Py_TYPE(protocol) != streams->s_protocol.g_type ||
-        !cl_guard_holds(&streams->s_protocol) || !is_loops(st, protocol))
+    if (!streams->ss_on || Py_TYPE(protocol) != streams->ss_protocol.g_type ||
+        !cl_guard_holds(&streams->ss_protocol) || !is_loops(st, protocol))
         return 0;
     PyObject *reader = cl_streams_reader_of(st, protocol, &known);
     int status = reader == NULL ? 0 : cl_streams_adopt_reader(st, reader);
     Py_XDECREF(reader);
-    return status < 0 ? -1 : become(st, protocol, &streams->s_own_protocol);
+    return status < 0 ? -1 : become(st, protocol, &streams->ss_own_protocol);
 }
 
 int

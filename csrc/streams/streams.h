@@ -25,8 +25,8 @@
     X(own_writer)
 
 typedef struct cl_streams {
-    bool s_on;
-#define FIELD(name) cl_guard s_##name;
+    bool ss_on;
+#define FIELD(name) cl_guard ss_##name;
     CL_STREAMS_GUARDS(FIELD)
 #undef FIELD
 } cl_streams;
@@ -76,7 +76,7 @@ int cl_streams_adopt_reader(cl_state *st, PyObject *reader);
 static inline bool
 cl_streams_owns(const cl_state *st, PyObject *protocol)
 {
-    return Py_TYPE(protocol) == st->streams->s_own_protocol.g_type;
+    return Py_TYPE(protocol) == st->streams->ss_own_protocol.g_type;
 }
 
 /* connection_made() is about to be called: lets the writer that a protocol of ours makes

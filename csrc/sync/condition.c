@@ -23,7 +23,7 @@ static bool
 look(cl_state *st, PyObject *self, cl_view *view)
 {
     cl_sync *sync = st->sync;
-    cl_guard *guard = &sync->s_classes[CL_CLASS_LOCK].k_guard;
+    cl_guard *guard = &sync->sy_classes[CL_CLASS_LOCK].sc_guard;
     if (!cl_lock_look(st, self, CL_CLASS_CONDITION, view) ||
         view->v_at[WAITERS] == Py_None)
         return false;
@@ -31,9 +31,9 @@ look(cl_state *st, PyObject *self, cl_view *view)
     /* They are the first three of the names in sync.c. */
     return cl_sync_knows(st, lock, CL_CLASS_LOCK) &&
            is_method(view->v_at[ACQUIRE], lock, guard->g_known[0],
-                     sync->s_functions[CL_BODY_LOCK_ACQUIRE]) &&
+                     sync->sy_functions[CL_BODY_LOCK_ACQUIRE]) &&
            is_method(view->v_at[RELEASE], lock, guard->g_known[1],
-                     sync->s_functions[CL_BODY_LOCK_RELEASE]) &&
+                     sync->sy_functions[CL_BODY_LOCK_RELEASE]) &&
            is_method(view->v_at[LOCKED], lock, guard->g_known[2], NULL);
 }
 

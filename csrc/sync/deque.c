@@ -8,12 +8,12 @@ cl_deque_setup(cl_sync *sync)
 #define FIND(name, flags) \
     { \
         PyObject *method = \
-            PyObject_GetAttrString((PyObject *)sync->s_deque, #name); \
+            PyObject_GetAttrString((PyObject *)sync->sy_deque, #name); \
         if (method == NULL) \
             return -1; \
         if (Py_TYPE(method) == &PyMethodDescr_Type && \
             ((PyMethodDescrObject *)method)->d_method->ml_flags == (flags)) \
-            sync->s_deque_##name = \
+            sync->sy_deque_##name = \
                 ((PyMethodDescrObject *)method)->d_method->ml_meth; \
         Py_DECREF(method); \
     }
@@ -25,7 +25,7 @@ cl_deque_setup(cl_sync *sync)
 int
 cl_deque_append(cl_state *st, PyObject *deque, PyObject *item)
 {
-    PyCFunction append = st->sync->s_deque_append;
+    PyCFunction append = st->sync->sy_deque_append;
     PyObject *result =
         append != NULL && cl_deque_check(st, deque)
             ? append(deque, item)
@@ -37,7 +37,7 @@ cl_deque_append(cl_state *st, PyObject *deque, PyObject *item)
 PyObject *
 cl_deque_popleft(cl_state *st, PyObject *deque)
 {
-    PyCFunction popleft = st->sync->s_deque_popleft;
+    PyCFunction popleft = st->sync->sy_deque_popleft;
     return popleft != NULL && cl_deque_check(st, deque)
                ? popleft(deque, NULL)
                : PyObject_CallMethodNoArgs(deque, st->str_popleft);
@@ -46,7 +46,7 @@ cl_deque_popleft(cl_state *st, PyObject *deque)
 int
 cl_deque_remove(cl_state *st, PyObject *deque, PyObject *item)
 {
-    PyCFunction remove = st->sync->s_deque_remove;
+    PyCFunction remove = st->sync->sy_deque_remove;
     PyObject *result;
     if (remove != NULL && cl_deque_check(st, deque)) {
         if (cl_deque_size(deque) > 0) { /* mostly it is the first */

@@ -168,7 +168,7 @@ cl_entry_setup(PyObject *module, cl_state *st)
     { \
         cl_state *st = state_of(callable); \
         Py_ssize_t nargs = PyVectorcall_NARGS(nargsf); \
-        return st != NULL && st->sync->s_on \
+        return st != NULL && st->sync->sy_on \
                    ? function(st, args, nargs, kwnames) \
                    : call_plain(callable, args, (size_t)nargs, kwnames); \
     }
@@ -186,8 +186,8 @@ static const vectorcallfunc calls[] = {
 void
 cl_entry_switch(cl_state *st, int body, bool on)
 {
-    PyObject *function = st->sync->s_functions[body];
-    vectorcallfunc plain = st->sync->s_plain,
+    PyObject *function = st->sync->sy_functions[body];
+    vectorcallfunc plain = st->sync->sy_plain,
                    now = cl_function_vectorcall(function);
     /* Somebody else may have done the same meanwhile: that stays. */
     if (now == (on ? plain : calls[body]))

@@ -13,14 +13,14 @@
 
 typedef struct {
     PyObject_HEAD
-    vectorcallfunc g_vectorcall;
-    cl_state *g_st;       /* borrowed; the type keeps the module */
-    PyObject *g_outer;    /* owned; NULL until all children are there */
-    PyObject *g_children; /* owned; a list */
-    PyObject *g_task;     /* owned, or NULL: that awaits them (3.14) */
-    Py_ssize_t g_count;   /* different ones */
-    Py_ssize_t g_finished;
-    bool g_return_exceptions;
+    vectorcallfunc ga_vectorcall;
+    cl_state *ga_st;       /* borrowed; the type keeps the module */
+    PyObject *ga_outer;    /* owned; NULL until all children are there */
+    PyObject *ga_children; /* owned; a list */
+    PyObject *ga_task;     /* owned, or NULL: that awaits them (3.14) */
+    Py_ssize_t ga_count;   /* different ones */
+    Py_ssize_t ga_finished;
+    bool ga_return_exceptions;
 } GatherObject;
 
 static inline bool
@@ -37,7 +37,7 @@ enum { FIRST = 1, WITH_MESSAGES, WITH_EAGER, WITH_AWAITED_BY };
 static inline bool
 has(const cl_state *st, int variant)
 {
-    return st->sync->s_gather_variant >= variant;
+    return st->sync->sy_gather_variant >= variant;
 }
 
 static int
@@ -125,7 +125,7 @@ outcome_of(cl_state *st, PyObject *child)
 static int
 tell(GatherObject *gather, PyObject *name, PyObject *value)
 {
-    PyObject *outer = Py_NewRef(gather->g_outer);
+    PyObject *outer = Py_NewRef(gather->ga_outer);
     PyObject *result =
         value == NULL ? NULL : PyObject_CallMethodOneArg(outer, name, value);
     Py_DECREF(outer);
@@ -138,8 +138,8 @@ tell(GatherObject *gather, PyObject *name, PyObject *value)
 static int
 conclude(GatherObject *gather)
 {
-    cl_state *st = gather->g_st;
-    PyObject *children = Py_NewRef(gather->g_children);
+    cl_state *st = gather->ga_st;
+    PyObject *children = Py_NewRef(gather->ga_children);
     PyObject *results = PyList_New(0), *last = NULL;
     /* A list may change while other people's futures are asked. */
     for (Py_ssize_t i = 0; results != NULL && i < PyList_GET_SIZE(children);
@@ -154,7 +154,7 @@ conclude(GatherObject *gather)
     PyObject *asked =
         results == NULL
             ? NULL
-            : PyObject_GetAttr(gather->g_outer, st->str__cancel_requested);
+            : PyObject_GetAttr(gather->ga_outer, st->str__cancel_requested);
     int cancel = asked == NULL ? -1 : PyObject_IsTrue(asked);
     int status = -1;
     if (cancel > 0)
@@ -171,15 +171,15 @@ conclude(GatherObject *gather)
 static int
 forget_awaited_by(GatherObject *gather, PyObject *child)
 {
-    cl_state *st = gather->g_st;
-    if (gather->g_task == NULL)
+    cl_state *st = gather->ga_st;
+    if (gather->ga_task == NULL)
         return 0;
     if (is_ours(st, child))
         return cl_future_forget_awaited_by(st, (FutureObject *)child,
-                                           gather->g_task);
+                                           gather->ga_task);
 #if CL_HAS_AWAITED_BY
     return cl_call_void(st->future_discard_from_awaited_by, child,
-                        gather->g_task);
+                        gather->ga_task);
 #else
     return 0;
 #endif
@@ -188,9 +188,9 @@ forget_awaited_by(GatherObject *gather, PyObject *child)
 static int
 outer_is_done(GatherObject *gather)
 {
-    cl_state *st = gather->g_st;
-    cl_guard *guard = &st->sync->s_classes[CL_CLASS_GATHERING].k_guard;
-    PyObject *outer = gather->g_outer;
+    cl_state *st = gather->ga_st;
+    cl_guard *guard = &st->sync->sy_classes[CL_CLASS_GATHERING].sc_guard;
+    PyObject *outer = gather->ga_outer;
     if (Py_TYPE(outer) == guard->g_type && cl_guard_holds(guard))
         return ((FutureObject *)outer)->f_state != CL_PENDING;
     Py_INCREF(outer);
@@ -203,11 +203,11 @@ outer_is_done(GatherObject *gather)
 static int
 child_is_done(GatherObject *gather, PyObject *child)
 {
-    cl_state *st = gather->g_st;
-    gather->g_finished++;
+    cl_state *st = gather->ga_st;
+    gather->ga_finished++;
     if (forget_awaited_by(gather, child) < 0)
         return -1;
-    int was = gather->g_outer == NULL ? 1 : outer_is_done(gather);
+    int was = gather->ga_outer == NULL ? 1 : outer_is_done(gather);
     if (was < 0)
         return -1;
     if (was) {
@@ -218,7 +218,7 @@ child_is_done(GatherObject *gather, PyObject *child)
         }
         return was < 0 ? -1 : 0;
     }
-    if (!gather->g_return_exceptions) {
+    if (!gather->ga_return_exceptions) {
         if ((was = cancelled(st, child)) != 0)
             return was < 0 ? -1
                            : tell(gather, st->str_set_exception,
@@ -230,7 +230,7 @@ child_is_done(GatherObject *gather, PyObject *child)
                        : tell(gather, st->str_set_exception, exception);
         Py_DECREF(exception);
     }
-    return gather->g_finished == gather->g_count ? conclude(gather) : 0;
+    return gather->ga_finished == gather->ga_count ? conclude(gather) : 0;
 }
 
 static PyObject *
@@ -261,8 +261,8 @@ ensure_future(cl_state *st, LoopObject *ours, PyObject *loop, PyObject *arg)
         ((FutureObject *)arg)->f_loop != NULL)
         return Py_NewRef(arg);
     PyObject *args[] = {arg, loop == NULL ? Py_None : loop};
-    return cl_call_module(st->tasks_module, st->sync->s_ensure_future, args, 1,
-                          st->kwnames_loop);
+    return cl_call_module(st->tasks_module, st->sync->sy_ensure_future, args,
+                          1, st->kwnames_loop);
 }
 
 /* futures._get_loop(fut) */
@@ -286,14 +286,14 @@ is_done(cl_state *st, PyObject *future)
 static int
 note_awaited_by(GatherObject *gather, PyObject *child)
 {
-    cl_state *st = gather->g_st;
-    if (gather->g_task == NULL)
+    cl_state *st = gather->ga_st;
+    if (gather->ga_task == NULL)
         return 0;
     if (is_ours(st, child))
         return cl_future_note_awaited_by(st, (FutureObject *)child,
-                                         gather->g_task);
+                                         gather->ga_task);
 #if CL_HAS_AWAITED_BY
-    return cl_call_void(st->future_add_to_awaited_by, child, gather->g_task);
+    return cl_call_void(st->future_add_to_awaited_by, child, gather->ga_task);
 #else
     return 0;
 #endif
@@ -303,7 +303,7 @@ note_awaited_by(GatherObject *gather, PyObject *child)
 static int
 add_callback(GatherObject *gather, PyObject *child)
 {
-    cl_state *st = gather->g_st;
+    cl_state *st = gather->ga_st;
     FutureObject *future = (FutureObject *)child;
     if (!is_ours(st, child) || future->f_state != CL_PENDING)
         return call_method(child, st->str_add_done_callback,
@@ -321,7 +321,7 @@ static int
 take_child(GatherObject *gather, PyObject *arg, PyObject *child,
            PyObject *done)
 {
-    cl_state *st = gather->g_st;
+    cl_state *st = gather->ga_st;
     if (child != arg) {
         if (Py_TYPE(child) == st->TaskType)
             ((TaskObject *)child)->t_log_destroy_pending = 0;
@@ -329,12 +329,12 @@ take_child(GatherObject *gather, PyObject *arg, PyObject *child,
                                   Py_False) < 0)
             return -1;
     }
-    gather->g_count++;
+    gather->ga_count++;
     if (!has(st, WITH_EAGER))
         return add_callback(gather, child);
-    int is = is_done(st, child);
-    if (is != 0)
-        return is < 0 ? -1 : PyList_Append(done, child);
+    int finished = is_done(st, child);
+    if (finished != 0)
+        return finished < 0 ? -1 : PyList_Append(done, child);
     return note_awaited_by(gather, child) < 0 ? -1
                                               : add_callback(gather, child);
 }
@@ -344,7 +344,7 @@ static int
 take_children(GatherObject *gather, LoopObject *ours, PyObject *const *args,
               Py_ssize_t nargs, PyObject *done, PyObject **loop)
 {
-    cl_state *st = gather->g_st;
+    cl_state *st = gather->ga_st;
     PyObject *known = PyDict_New(); /* argument: future */
     int status = known == NULL ? -1 : 0;
     for (Py_ssize_t i = 0; status == 0 && i < nargs; i++) {
@@ -359,7 +359,7 @@ take_children(GatherObject *gather, LoopObject *ours, PyObject *const *args,
                 status = take_child(gather, args[i], child, done);
         }
         if (status == 0)
-            status = PyList_Append(gather->g_children, child);
+            status = PyList_Append(gather->ga_children, child);
         Py_XDECREF(child);
     }
     Py_XDECREF(known);
@@ -370,8 +370,8 @@ take_children(GatherObject *gather, LoopObject *ours, PyObject *const *args,
 static PyObject *
 new_outer(GatherObject *gather, PyObject *loop)
 {
-    cl_state *st = gather->g_st;
-    PyObject *args[] = {gather->g_children, loop};
+    cl_state *st = gather->ga_st;
+    PyObject *args[] = {gather->ga_children, loop};
     PyObject *outer = cl_call_module(
         st->tasks_module, st->str__GatheringFuture, args, 1, st->kwnames_loop);
     if (outer != NULL &&
@@ -386,20 +386,20 @@ new_outer(GatherObject *gather, PyObject *loop)
 static int
 expect_end(GatherObject *gather)
 {
-    cl_state *st = gather->g_st;
-    if (gather->g_task == NULL)
+    cl_state *st = gather->ga_st;
+    if (gather->ga_task == NULL)
         return 0;
     PyObject *function =
         PyObject_GetAttr(st->tasks_module, st->str__discard_awaited_by);
     PyObject *partial =
         function == NULL ? NULL
                          : PyObject_CallFunctionObjArgs(st->partial, function,
-                                                        gather->g_children,
-                                                        gather->g_task, NULL);
-    int status =
-        partial == NULL
-            ? -1
-            : call_method(gather->g_outer, st->str_add_done_callback, partial);
+                                                        gather->ga_children,
+                                                        gather->ga_task, NULL);
+    int status = partial == NULL
+                     ? -1
+                     : call_method(gather->ga_outer, st->str_add_done_callback,
+                                   partial);
     Py_XDECREF(function);
     Py_XDECREF(partial);
     return status;
@@ -414,16 +414,16 @@ gather_all(cl_state *st, LoopObject *ours, PyObject *const *args,
     PyObject *done = PyList_New(0), *loop = NULL, *outer = NULL;
     if (gather == NULL || done == NULL)
         goto failed;
-    gather->g_vectorcall = call;
-    gather->g_st = st;
-    gather->g_return_exceptions = return_exceptions;
+    gather->ga_vectorcall = call;
+    gather->ga_st = st;
+    gather->ga_return_exceptions = return_exceptions;
     if (has(st, WITH_AWAITED_BY))
-        gather->g_task = Py_XNewRef(cl_registry_current_task(st, ours));
-    if ((gather->g_children = PyList_New(0)) == NULL ||
+        gather->ga_task = Py_XNewRef(cl_registry_current_task(st, ours));
+    if ((gather->ga_children = PyList_New(0)) == NULL ||
         take_children(gather, ours, args, nargs, done, &loop) < 0 ||
         (outer = new_outer(gather, loop)) == NULL)
         goto failed;
-    gather->g_outer = Py_NewRef(outer);
+    gather->ga_outer = Py_NewRef(outer);
     if (expect_end(gather) < 0)
         goto failed;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(done); i++) {
@@ -480,9 +480,9 @@ static int
 Gather_traverse(GatherObject *gather, visitproc visit, void *arg)
 {
     CL_VISIT_TYPE(gather);
-    Py_VISIT(gather->g_outer);
-    Py_VISIT(gather->g_children);
-    Py_VISIT(gather->g_task);
+    Py_VISIT(gather->ga_outer);
+    Py_VISIT(gather->ga_children);
+    Py_VISIT(gather->ga_task);
     return 0;
 }
 
@@ -490,9 +490,9 @@ static int
 Gather_clear(GatherObject *gather)
 {
     /* One that is called then finds nothing to do. */
-    Py_CLEAR(gather->g_outer);
-    Py_CLEAR(gather->g_task);
-    Py_CLEAR(gather->g_children);
+    Py_CLEAR(gather->ga_outer);
+    Py_CLEAR(gather->ga_task);
+    Py_CLEAR(gather->ga_children);
     return 0;
 }
 
@@ -517,7 +517,7 @@ get_name(PyObject *Py_UNUSED(self), void *name)
 static PyObject *
 get_wrapped(GatherObject *gather, void *Py_UNUSED(closure))
 {
-    PyObject *closure = gather->g_st->sync->s_gather_closure;
+    PyObject *closure = gather->ga_st->sync->sy_gather_closure;
     if (closure == NULL)
         PyErr_SetString(PyExc_AttributeError, "__wrapped__");
     return Py_XNewRef(closure);
@@ -530,7 +530,7 @@ static PyGetSetDef Gather_getset[] = {
     {NULL}};
 
 static PyMemberDef Gather_members[] = {{"__vectorcalloffset__", T_PYSSIZET,
-                                        offsetof(GatherObject, g_vectorcall),
+                                        offsetof(GatherObject, ga_vectorcall),
                                         READONLY, NULL},
                                        {NULL}};
 
@@ -555,6 +555,6 @@ cl_gather_setup(PyObject *module, cl_state *st)
 {
     PyTypeObject *type = cl_type_new(module, st, &Gather_spec, NULL, 0, 0);
     if (type != NULL)
-        cl_type_set_vectorcall(type, offsetof(GatherObject, g_vectorcall));
+        cl_type_set_vectorcall(type, offsetof(GatherObject, ga_vectorcall));
     return type;
 }

@@ -9,7 +9,7 @@ enum { WAITERS = CL_LOCK_WAITERS, VALUE = CL_LOCK_VALUE, LOOP = 2 };
 
 /* self._waiters.remove(fut) */
 static int
-remove_waiter(cl_op *op)
+remove_waiter(SyncOpObject *op)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *waiters = PyObject_GetAttr(op->o_self, st->str__waiters);
@@ -21,7 +21,7 @@ remove_waiter(cl_op *op)
 }
 
 int
-cl_lock_remove(cl_op *op, int class)
+cl_lock_remove(SyncOpObject *op, int class)
 {
     cl_state *st = op->o_coro.c_st;
     cl_view view;
@@ -39,7 +39,7 @@ cl_lock_waiters(cl_state *st, PyObject *self, PyObject *waiters)
 {
     if (waiters != Py_None)
         return Py_NewRef(waiters);
-    PyObject *made = PyObject_CallNoArgs((PyObject *)st->sync->s_deque);
+    PyObject *made = PyObject_CallNoArgs((PyObject *)st->sync->sy_deque);
     if (made != NULL &&
         PyObject_GenericSetAttr(self, st->str__waiters, made) < 0)
         Py_CLEAR(made);
@@ -64,7 +64,7 @@ cl_lock_all_cancelled(cl_state *st, PyObject *waiters)
 }
 
 PyObject *
-cl_lock_only_self(const cl_op *op)
+cl_lock_only_self(const SyncOpObject *op)
 {
     return PyTuple_Pack(1, op->o_self);
 }
@@ -88,7 +88,7 @@ is_bool(PyObject *value)
 /* -------------------------------------------------------------------------- Event */
 
 static cl_op_outcome
-event_wait_begin(cl_op *op, PyObject **result)
+event_wait_begin(SyncOpObject *op, PyObject **result)
 {
     cl_view view;
     if (!cl_lock_look(op->o_coro.c_st, op->o_self, CL_CLASS_EVENT, &view) ||
@@ -101,7 +101,7 @@ event_wait_begin(cl_op *op, PyObject **result)
 }
 
 static cl_op_outcome
-event_wait_woken(cl_op *op, PyObject **result)
+event_wait_woken(SyncOpObject *op, PyObject **result)
 {
     return cl_lock_remove(op, CL_CLASS_EVENT) < 0
                ? CL_OP_FAILED
@@ -109,7 +109,7 @@ event_wait_woken(cl_op *op, PyObject **result)
 }
 
 static cl_op_outcome
-event_wait_failed(cl_op *op, PyObject **Py_UNUSED(result))
+event_wait_failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     PyObject *error = PyErr_GetRaisedException();
     (void)cl_lock_remove(op, CL_CLASS_EVENT);
@@ -198,7 +198,7 @@ cl_sync_event_clear(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 /* --------------------------------------------------------------------------- Lock */
 
 static cl_op_outcome
-lock_begin(cl_op *op, PyObject **result)
+lock_begin(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     cl_view view;
@@ -233,7 +233,7 @@ lock_begin(cl_op *op, PyObject **result)
 }
 
 static cl_op_outcome
-lock_woken(cl_op *op, PyObject **result)
+lock_woken(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     cl_view view;
@@ -269,7 +269,7 @@ call_wake_up_first(cl_state *st, PyObject *self)
 }
 
 static cl_op_outcome
-lock_failed(cl_op *op, PyObject **Py_UNUSED(result))
+lock_failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *error = PyErr_GetRaisedException();
@@ -341,7 +341,7 @@ cl_sync_lock_release(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 /* ---------------------------------------------------------- async with, of all locks */
 
 static PyObject *
-aexit_args(const cl_op *op)
+aexit_args(const SyncOpObject *op)
 {
     return op->o_arg != NULL
                ? Py_NewRef(op->o_arg)
@@ -350,7 +350,7 @@ aexit_args(const cl_op *op)
 
 /* Of a condition, o_more: the lock, o_self, is its still. */
 static cl_op_outcome
-condition_begin(cl_op *op, PyObject **result)
+condition_begin(SyncOpObject *op, PyObject **result)
 {
     PyObject *lock = cl_condition_lock(op->o_coro.c_st, op->o_more);
     bool same = lock == op->o_self;
@@ -359,7 +359,7 @@ condition_begin(cl_op *op, PyObject **result)
 }
 
 static PyObject *
-condition_args(const cl_op *op)
+condition_args(const SyncOpObject *op)
 {
     return PyTuple_Pack(1, op->o_more);
 }
@@ -380,9 +380,10 @@ static PyObject *
 enter_condition(cl_state *st, PyObject *self)
 {
     PyObject *lock = cl_condition_lock(st, self);
-    cl_op *op = lock == NULL
-                    ? NULL
-                    : (cl_op *)cl_op_new(st, &condition_aenter, lock, Py_None);
+    SyncOpObject *op =
+        lock == NULL
+            ? NULL
+            : (SyncOpObject *)cl_op_new(st, &condition_aenter, lock, Py_None);
     if (op != NULL)
         op->o_more = Py_NewRef(self);
     Py_XDECREF(lock);
@@ -400,7 +401,7 @@ condition_release(cl_state *st, PyObject *self)
 
 /* self.release() */
 static cl_op_outcome
-aexit_begin(cl_op *op, PyObject **result)
+aexit_begin(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *self = op->o_self;

@@ -40,7 +40,7 @@ cl_sync_settle(cl_state *st, int body, int done, PyObject *const *args,
 }
 
 /* self._waiters.remove(fut), of what the coroutine waits for. 0/-1 */
-int cl_lock_remove(cl_op *op, int class);
+int cl_lock_remove(SyncOpObject *op, int class);
 
 /* The deque, which is made and set if `waiters` is None; new reference. */
 PyObject *cl_lock_waiters(cl_state *st, PyObject *self, PyObject *waiters);
@@ -49,7 +49,7 @@ PyObject *cl_lock_waiters(cl_state *st, PyObject *self, PyObject *waiters);
 int cl_lock_all_cancelled(cl_state *st, PyObject *waiters);
 
 /* k_args of methods whose o_arg is no argument. */
-PyObject *cl_lock_only_self(const cl_op *op);
+PyObject *cl_lock_only_self(const SyncOpObject *op);
 
 int cl_event_set(cl_state *st, PyObject *self);
 int cl_event_clear(cl_state *st, PyObject *self);

@@ -18,7 +18,7 @@ kind_of(const cl_coro *coro)
  * always have. The loop, borrowed, where it is ours and makes futures as usual, and the
  * object is on it; else NULL, with an exception only if it was an error. */
 static LoopObject *
-loop_of(cl_op *op, PyObject *owner, PyObject *bound)
+loop_of(SyncOpObject *op, PyObject *owner, PyObject *bound)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *running;
@@ -40,7 +40,8 @@ loop_of(cl_op *op, PyObject *owner, PyObject *bound)
 }
 
 cl_op_outcome
-cl_op_wait_in(cl_op *op, PyObject *owner, PyObject *bound, PyObject *deque)
+cl_op_wait_in(SyncOpObject *op, PyObject *owner, PyObject *bound,
+              PyObject *deque)
 {
     cl_state *st = op->o_coro.c_st;
     Py_INCREF(deque); /* making an object may run Python */
@@ -83,7 +84,7 @@ cl_op_chain(PyObject *error)
 /* ------------------------------------------------------------------------- a step */
 
 static int
-hand_over(cl_op *op)
+hand_over(SyncOpObject *op)
 {
     cl_coro *coro = &op->o_coro;
     const cl_op_kind *kind = kind_of(coro);
@@ -102,7 +103,7 @@ hand_over(cl_op *op)
 }
 
 static PySendResult
-settle(cl_op *op, cl_op_outcome outcome)
+settle(SyncOpObject *op, cl_op_outcome outcome)
 {
     switch (outcome) {
     case CL_OP_WAIT:
@@ -119,7 +120,7 @@ settle(cl_op *op, cl_op_outcome outcome)
 PySendResult
 cl_op_step(cl_coro *coro, bool fresh, PyObject **result)
 {
-    cl_op *op = (cl_op *)coro;
+    SyncOpObject *op = (SyncOpObject *)coro;
     const cl_op_kind *kind = kind_of(coro);
     cl_op_outcome outcome;
     if (fresh)
@@ -136,7 +137,7 @@ cl_op_step(cl_coro *coro, bool fresh, PyObject **result)
 PySendResult
 cl_op_thrown(cl_coro *coro, PyObject **result)
 {
-    cl_op *op = (cl_op *)coro;
+    SyncOpObject *op = (SyncOpObject *)coro;
     const cl_op_kind *kind = kind_of(coro);
     return kind->k_failed == NULL ? PYGEN_ERROR
                                   : settle(op, kind->k_failed(op, result));
@@ -156,18 +157,18 @@ cl_op_stock(const cl_coro *coro)
     cl_state *st = coro->c_st;
     int class = kind_of(coro)->k_class;
     PyTypeObject *type =
-        class < 0 ? NULL : st->sync->s_classes[class].k_guard.g_type;
+        class < 0 ? NULL : st->sync->sy_classes[class].sc_guard.g_type;
     return type != NULL ? (PyObject *)type : st->tasks_module;
 }
 
 PyObject *
 cl_op_args(const cl_coro *coro)
 {
-    return kind_of(coro)->k_args((const cl_op *)coro);
+    return kind_of(coro)->k_args((const SyncOpObject *)coro);
 }
 
 PyObject *
-cl_op_args_of_method(const cl_op *op)
+cl_op_args_of_method(const SyncOpObject *op)
 {
     return op->o_arg == NULL ? PyTuple_Pack(1, op->o_self)
                              : PyTuple_Pack(2, op->o_self, op->o_arg);
@@ -178,9 +179,9 @@ cl_op_args_of_method(const cl_op *op)
 PyObject *
 cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
 {
-    cl_op *op = (cl_op *)cl_future_allocate(st->SyncOpType, sizeof(*op),
-                                            &st->spare_sync_ops,
-                                            &st->spare_sync_op_count);
+    SyncOpObject *op = (SyncOpObject *)cl_future_allocate(
+        st->SyncOpType, sizeof(*op), &st->spare_sync_ops,
+        &st->spare_sync_op_count);
     if (op == NULL)
         return NULL;
     op->o_coro.c_ops = &kind->k_ops;
@@ -188,7 +189,7 @@ cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
     op->o_self = Py_XNewRef(self);
     op->o_arg = Py_XNewRef(arg);
     st->live_sync_ops++;
-    st->sync->s_made++;
+    st->sync->sy_made++;
     PyObject_GC_Track(op);
     return (PyObject *)op;
 }
@@ -196,14 +197,14 @@ cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
 void
 cl_op_drop(cl_coro *coro)
 {
-    cl_op *op = (cl_op *)coro;
+    SyncOpObject *op = (SyncOpObject *)coro;
     Py_CLEAR(op->o_self);
     Py_CLEAR(op->o_arg);
     Py_CLEAR(op->o_more);
 }
 
 static int
-Op_traverse(cl_op *op, visitproc visit, void *arg)
+Op_traverse(SyncOpObject *op, visitproc visit, void *arg)
 {
     Py_VISIT(op->o_self);
     Py_VISIT(op->o_arg);
@@ -212,7 +213,7 @@ Op_traverse(cl_op *op, visitproc visit, void *arg)
 }
 
 static void
-Op_dealloc(cl_op *op)
+Op_dealloc(SyncOpObject *op)
 {
     if (!cl_coro_dying(&op->o_coro))
         return;
@@ -233,7 +234,7 @@ static PyType_Slot Op_slots[] = {
 
 static PyType_Spec Op_spec = {
     .name = "cloop._cloop.SyncOp",
-    .basicsize = sizeof(cl_op),
+    .basicsize = sizeof(SyncOpObject),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | CL_TPFLAGS_NO_NEW,
     .slots = Op_slots,
 };

@@ -28,7 +28,7 @@ typedef struct {
     PyObject *o_more; /* owned, or NULL: whatever the kind keeps */
     double o_number;
     int o_stage; /* of those that wait more than once */
-} cl_op;
+} SyncOpObject;
 
 typedef struct {
     cl_coro_ops k_ops;
@@ -36,13 +36,13 @@ typedef struct {
     int k_body;  /* whose function hands over to */
     int k_class; /* of the method, or -1: a function of asyncio.tasks */
     /* Up to the first await. */
-    cl_op_outcome (*k_begin)(cl_op *op, PyObject **result);
+    cl_op_outcome (*k_begin)(SyncOpObject *op, PyObject **result);
     /* After one, which has returned. */
-    cl_op_outcome (*k_woken)(cl_op *op, PyObject **result);
+    cl_op_outcome (*k_woken)(SyncOpObject *op, PyObject **result);
     /* After one, which has raised the exception that is set. */
-    cl_op_outcome (*k_failed)(cl_op *op, PyObject **result);
+    cl_op_outcome (*k_failed)(SyncOpObject *op, PyObject **result);
     /* What the function is called with: a new tuple. */
-    PyObject *(*k_args)(const cl_op *op);
+    PyObject *(*k_args)(const SyncOpObject *op);
 } cl_op_kind;
 
 /* The initialisers of k_ops. */
@@ -65,7 +65,7 @@ void cl_op_drop(cl_coro *coro);
     }
 
 /* k_args of a method that takes nothing, or o_arg. */
-PyObject *cl_op_args_of_method(const cl_op *op);
+PyObject *cl_op_args_of_method(const SyncOpObject *op);
 
 /* A new coroutine; `self` and `arg` may be NULL. */
 PyObject *cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self,
@@ -74,7 +74,7 @@ PyObject *cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self,
 /* Waits for a new future of the running loop, which has to be `bound`, or becomes the
  * owner's _loop; the future is appended to the deque first. WAIT, FAILED or
  * HAND_OVER. */
-cl_op_outcome cl_op_wait_in(cl_op *op, PyObject *owner, PyObject *bound,
+cl_op_outcome cl_op_wait_in(SyncOpObject *op, PyObject *owner, PyObject *bound,
                             PyObject *deque);
 
 /* What was raised while `error` was handled gets that as its context; takes the

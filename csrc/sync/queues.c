@@ -47,7 +47,7 @@ look(cl_state *st, PyObject *self, queue_view *q)
     if (q->q_class < 0 || !cl_sync_look(st, self, q->q_class, &q->q_view))
         return false;
     q->q_has_shutdown =
-        st->sync->s_classes[q->q_class].k_variant == WITH_SHUTDOWN;
+        st->sync->sy_classes[q->q_class].sc_variant == WITH_SHUTDOWN;
     q->q_is_shutdown = q->q_has_shutdown && at[IS_SHUTDOWN] == Py_True;
     return (q->q_class == CL_CLASS_QUEUE ? cl_deque_check(st, at[QUEUE])
                                          : PyList_CheckExact(at[QUEUE])) &&
@@ -300,7 +300,7 @@ cl_sync_queue_put_nowait(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 
 /* From the beginning, and again after each wait: the loop in Python begins anew, too. */
 static cl_op_outcome
-get_step(cl_op *op, PyObject **result)
+get_step(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     queue_view q;
@@ -314,7 +314,7 @@ get_step(cl_op *op, PyObject **result)
 }
 
 static cl_op_outcome
-put_step(cl_op *op, PyObject **result)
+put_step(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     queue_view q;
@@ -344,7 +344,7 @@ may_go_on(cl_state *st, PyObject *self, bool gets)
 
 /* What both do with any exception, before they raise it again: 0/-1 */
 static int
-give_up(cl_op *op, bool gets)
+give_up(SyncOpObject *op, bool gets)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *name = gets ? st->str__getters : st->str__putters;
@@ -367,7 +367,7 @@ give_up(cl_op *op, bool gets)
 }
 
 static cl_op_outcome
-get_failed(cl_op *op, PyObject **Py_UNUSED(result))
+get_failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     PyObject *error = PyErr_GetRaisedException();
     (void)give_up(op, true);
@@ -376,7 +376,7 @@ get_failed(cl_op *op, PyObject **Py_UNUSED(result))
 }
 
 static cl_op_outcome
-put_failed(cl_op *op, PyObject **Py_UNUSED(result))
+put_failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     PyObject *error = PyErr_GetRaisedException();
     (void)give_up(op, false);

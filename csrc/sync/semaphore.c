@@ -110,7 +110,7 @@ wake_up_next(cl_state *st, PyObject *self)
 /* ------------------------------------------------------------------------ acquire */
 
 static cl_op_outcome
-begin(cl_op *op, PyObject **result)
+begin(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     cl_view view;
@@ -132,7 +132,7 @@ begin(cl_op *op, PyObject **result)
     }
     PyObject *bound = view.v_at[class == CL_CLASS_BOUNDED ? BOUND + 1 : BOUND];
     PyObject *waiters = cl_lock_waiters(st, op->o_self, view.v_at[WAITERS]);
-    op->o_stage = st->sync->s_classes[class].k_variant;
+    op->o_stage = st->sync->sy_classes[class].sc_variant;
     cl_op_outcome outcome =
         waiters == NULL ? CL_OP_FAILED
                         : cl_op_wait_in(op, op->o_self, bound, waiters);
@@ -142,7 +142,7 @@ begin(cl_op *op, PyObject **result)
 
 /* Wakes those for whom there is room: one, or with the newer text as many. */
 static int
-pass_on(cl_op *op)
+pass_on(SyncOpObject *op)
 {
     cl_state *st = op->o_coro.c_st;
     int room, woken = 1;
@@ -156,14 +156,14 @@ pass_on(cl_op *op)
 }
 
 static int
-remove_waiter(cl_op *op)
+remove_waiter(SyncOpObject *op)
 {
     int class = cl_semaphore_class(op->o_coro.c_st, op->o_self);
     return cl_lock_remove(op, class < 0 ? CL_CLASS_SEMAPHORE : class);
 }
 
 static cl_op_outcome
-woken(cl_op *op, PyObject **result)
+woken(SyncOpObject *op, PyObject **result)
 {
     int removed = remove_waiter(op);
     if (removed < 0 && op->o_stage == WAKES_ALL) {
@@ -177,7 +177,7 @@ woken(cl_op *op, PyObject **result)
 
 /* Of a waiter that has the semaphore and will not use it. */
 static int
-give_back(cl_op *op)
+give_back(SyncOpObject *op)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *future = op->o_coro.c_future;
@@ -192,7 +192,7 @@ give_back(cl_op *op)
 }
 
 static cl_op_outcome
-failed(cl_op *op, PyObject **Py_UNUSED(result))
+failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *error = PyErr_GetRaisedException();
@@ -246,7 +246,7 @@ cl_semaphore_release(cl_state *st, PyObject *self)
         return 0;
     if (class == CL_CLASS_BOUNDED) {
         PyObject *bound = view.v_at[BOUND];
-        cl_guard *base = &st->sync->s_classes[CL_CLASS_SEMAPHORE].k_guard;
+        cl_guard *base = &st->sync->sy_classes[CL_CLASS_SEMAPHORE].sc_guard;
         if (!PyLong_CheckExact(bound) || !cl_guard_holds(base))
             return 0;
         long most = PyLong_AsLongAndOverflow(bound, &overflow);

@@ -118,17 +118,17 @@ CL_SYNC_BODIES(DECLARE)
 #undef DECLARE
 
 typedef struct {
-    cl_guard k_guard; /* of the class, once it is known */
-    cl_shape k_shape;
-    int k_variant; /* which of the texts of its methods it is */
+    cl_guard sc_guard; /* of the class, once it is known */
+    cl_shape sc_shape;
+    int sc_variant; /* which of the texts of its methods it is */
 } cl_sync_class;
 
 /* A global, of a module, and what it was. */
 typedef struct {
-    PyObject *p_dict;  /* owned */
-    PyObject *p_key;   /* owned */
-    PyObject *p_value; /* owned */
-    uint64_t p_version;
+    PyObject *pin_dict;  /* owned */
+    PyObject *pin_key;   /* owned */
+    PyObject *pin_value; /* owned */
+    uint64_t pin_version;
 } cl_pin;
 
 #define CL_PINS_MAX 6
@@ -139,22 +139,22 @@ typedef struct {
 } cl_pins;
 
 typedef struct cl_sync {
-    bool s_on;
-    vectorcallfunc s_plain;               /* that of any function of Python */
-    PyObject *s_functions[CL_BODY_COUNT]; /* owned: asyncio's */
-    PyObject *s_entries[CL_BODY_COUNT];   /* owned; see entry.h */
-    cl_sync_class s_classes[CL_CLASS_COUNT];
-    cl_pins s_pins[CL_PINS_COUNT];
-    PyTypeObject *s_deque; /* owned */
-#define FIELD(name, flags) PyCFunction s_deque_##name;
+    bool sy_on;
+    vectorcallfunc sy_plain;               /* that of any function of Python */
+    PyObject *sy_functions[CL_BODY_COUNT]; /* owned: asyncio's */
+    PyObject *sy_entries[CL_BODY_COUNT];   /* owned; see entry.h */
+    cl_sync_class sy_classes[CL_CLASS_COUNT];
+    cl_pins sy_pins[CL_PINS_COUNT];
+    PyTypeObject *sy_deque; /* owned */
+#define FIELD(name, flags) PyCFunction sy_deque_##name;
     CL_SYNC_DEQUE(FIELD)
 #undef FIELD
-    PyObject *s_states[CL_TIMEOUT_STATES]; /* owned */
-    int s_gather_variant;
-    PyObject *s_ensure_future;  /* owned: what gather() calls it */
-    PyObject *s_gather_closure; /* owned: like that of its callbacks */
-    uint64_t s_made;            /* coroutines so far */
-    PyObject *s_fire;           /* owned: what sleep()'s timers call */
+    PyObject *sy_states[CL_TIMEOUT_STATES]; /* owned */
+    int sy_gather_variant;
+    PyObject *sy_ensure_future;  /* owned: what gather() calls it */
+    PyObject *sy_gather_closure; /* owned: like that of its callbacks */
+    uint64_t sy_made;            /* coroutines so far */
+    PyObject *sy_fire;           /* owned: what sleep()'s timers call */
 } cl_sync;
 
 /* Makes st->sync, with nothing on. 0/-1 */
@@ -171,12 +171,12 @@ static inline PyObject *
 cl_sync_original(cl_state *st, int body, PyObject *const *args,
                  Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *function = st->sync->s_functions[body];
+    PyObject *function = st->sync->sy_functions[body];
     if (function == NULL) { /* cleared by the garbage collector */
         PyErr_SetString(PyExc_RuntimeError, "cloop is gone");
         return NULL;
     }
-    return st->sync->s_plain(function, args, (size_t)nargs, kwnames);
+    return st->sync->sy_plain(function, args, (size_t)nargs, kwnames);
 }
 
 /* The loop of ours that runs callbacks in this thread and on which bodies may do what
@@ -186,7 +186,7 @@ cl_sync_loop(cl_state *st)
 {
     PyThreadState *thread = PyThreadState_Get();
     LoopObject *loop = st->loops;
-    if (!st->sync->s_on || cl_is_traced(thread))
+    if (!st->sync->sy_on || cl_is_traced(thread))
         return NULL;
     while (loop != NULL &&
            (loop->l_turn_thread != thread->thread_id || loop->l_depth == 0))
@@ -199,7 +199,7 @@ cl_sync_loop(cl_state *st)
 static inline bool
 cl_sync_knows(cl_state *st, PyObject *self, int class)
 {
-    cl_guard *guard = &st->sync->s_classes[class].k_guard;
+    cl_guard *guard = &st->sync->sy_classes[class].sc_guard;
     return Py_TYPE(self) == guard->g_type && cl_guard_holds(guard);
 }
 
@@ -208,13 +208,13 @@ static inline bool
 cl_sync_look(cl_state *st, PyObject *self, int class, cl_view *view)
 {
     return cl_sync_knows(st, self, class) &&
-           cl_shape_look(&st->sync->s_classes[class].k_shape, self, view);
+           cl_shape_look(&st->sync->sy_classes[class].sc_shape, self, view);
 }
 
 static inline int
 cl_sync_set(cl_state *st, cl_view *view, int class, int index, PyObject *value)
 {
-    return cl_view_set(&st->sync->s_classes[class].k_shape, view, index,
+    return cl_view_set(&st->sync->sy_classes[class].sc_shape, view, index,
                        value);
 }
 

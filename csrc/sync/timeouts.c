@@ -13,7 +13,7 @@ enum { STATE, HANDLER, TASK, WHEN, CANCELLING };
 static inline PyObject *
 state_named(cl_state *st, int name)
 {
-    return st->sync->s_states[name];
+    return st->sync->sy_states[name];
 }
 
 static inline bool
@@ -52,17 +52,17 @@ running_loop(cl_state *st)
 static PyObject *
 new_timeout(cl_state *st, PyObject *when)
 {
-    cl_sync_class *class = &st->sync->s_classes[CL_CLASS_TIMEOUT];
+    cl_sync_class *class = &st->sync->sy_classes[CL_CLASS_TIMEOUT];
     PyObject *values[] = {[STATE] = state_named(st, CL_TIMEOUT_CREATED),
                           [HANDLER] = Py_None,
                           [TASK] = Py_None,
                           [WHEN] = when};
     PyObject *empty = PyTuple_New(0), *self = NULL;
     if (empty != NULL)
-        self = PyBaseObject_Type.tp_new(class->k_guard.g_type, empty, NULL);
+        self = PyBaseObject_Type.tp_new(class->sc_guard.g_type, empty, NULL);
     Py_XDECREF(empty);
     for (int i = STATE; self != NULL && i <= WHEN; i++) {
-        if (PyObject_GenericSetAttr(self, class->k_shape.sh_names[i],
+        if (PyObject_GenericSetAttr(self, class->sc_shape.sh_names[i],
                                     values[i]) < 0)
             Py_CLEAR(self);
     }
@@ -88,7 +88,7 @@ PyObject *
 cl_sync_timeout(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                 PyObject *kwnames)
 {
-    cl_guard *guard = &st->sync->s_classes[CL_CLASS_TIMEOUT].k_guard;
+    cl_guard *guard = &st->sync->sy_classes[CL_CLASS_TIMEOUT].sc_guard;
     double delay = 0.0, now = 0.0;
     bool none = nargs == 1 && args[0] == Py_None;
     LoopObject *loop;
@@ -127,7 +127,7 @@ new_timer(cl_state *st, LoopObject *loop, PyObject *self, double when)
 }
 
 static cl_op_outcome
-aenter_begin(cl_op *op, PyObject **result)
+aenter_begin(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *self = op->o_self;
@@ -197,7 +197,7 @@ cl_sync_timeout_aenter(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 }
 
 static cl_op_outcome
-aexit_begin(cl_op *op, PyObject **result)
+aexit_begin(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     cl_view view;
@@ -232,7 +232,7 @@ aexit_begin(cl_op *op, PyObject **result)
 }
 
 static PyObject *
-aexit_args(const cl_op *op)
+aexit_args(const SyncOpObject *op)
 {
     return op->o_arg != NULL
                ? Py_NewRef(op->o_arg)

@@ -10,7 +10,7 @@
 static inline const cl_openssl *
 api_of(const TLSObject *self)
 {
-    return &self->x_loop->l_st->tls->k_openssl;
+    return &self->x_loop->l_st->tls->tls_openssl;
 }
 
 /* ------------------------------------------------------------------- the BIO */
@@ -101,11 +101,11 @@ prepare_method(const cl_openssl *api)
 int
 cl_engine_setup(cl_tls *tls, PyObject *_ssl)
 {
-    cl_openssl *api = &tls->k_openssl;
+    cl_openssl *api = &tls->tls_openssl;
     int found = cl_openssl_find(api, _ssl);
     if (found <= 0)
         return found;
-    tls->k_direct = prepare_method(api);
+    tls->tls_direct = prepare_method(api);
     return 0;
 }
 
@@ -118,9 +118,9 @@ is_plain(TLSObject *self, const cl_tls *tls, PyObject *ssl_socket)
 {
     cl_state *st = self->x_loop->l_st;
     PyObject *callback;
-    if (!tls->k_direct ||
-        (PyObject *)Py_TYPE(self->x_sslobj) != tls->k_SSLObject ||
-        (PyObject *)Py_TYPE(ssl_socket) != tls->k_SSLSocket)
+    if (!tls->tls_direct ||
+        (PyObject *)Py_TYPE(self->x_sslobj) != tls->tls_SSLObject ||
+        (PyObject *)Py_TYPE(ssl_socket) != tls->tls_SSLSocket)
         return 0;
     int found = PyObject_GetOptionalAttr(self->x_sslcontext,
                                          st->str__msg_callback, &callback);
@@ -171,10 +171,10 @@ cl_engine_open(TLSObject *self)
     cl_state *st = self->x_loop->l_st;
     const cl_tls *tls = st->tls;
     PyObject *ssl_socket;
-    self->x_incoming = PyObject_CallNoArgs(tls->k_MemoryBIO);
+    self->x_incoming = PyObject_CallNoArgs(tls->tls_MemoryBIO);
     self->x_outgoing = self->x_incoming == NULL
                            ? NULL
-                           : PyObject_CallNoArgs(tls->k_MemoryBIO);
+                           : PyObject_CallNoArgs(tls->tls_MemoryBIO);
     if (self->x_outgoing == NULL ||
         (self->x_sslobj = wrap_bio(self)) == NULL ||
         PyObject_GetOptionalAttr(self->x_sslobj, st->str__sslobj,
@@ -247,7 +247,7 @@ status_of(TLSObject *self, PyObject *result)
 {
     if (result != NULL)
         return 0;
-    if (!PyErr_ExceptionMatches(self->x_loop->l_st->tls->k_again))
+    if (!PyErr_ExceptionMatches(self->x_loop->l_st->tls->tls_again))
         return CL_TLS_FAILED;
     PyErr_Clear();
     return CL_TLS_AGAIN;
@@ -409,9 +409,9 @@ raise_error(TLSObject *self, PyObject *sslobj, PyObject *method, PyObject *arg)
     self->x_flags |= CL_X_MUTE; /* should it not fail */
     PyObject *result = PyObject_CallMethodOneArg(sslobj, method, arg);
     if (result != NULL ||
-        PyErr_ExceptionMatches(self->x_loop->l_st->tls->k_again)) {
+        PyErr_ExceptionMatches(self->x_loop->l_st->tls->tls_again)) {
         Py_XDECREF(result);
-        PyErr_SetString(self->x_loop->l_st->tls->k_SSLError,
+        PyErr_SetString(self->x_loop->l_st->tls->tls_SSLError,
                         "the TLS connection failed");
     }
     return CL_TLS_FAILED;

@@ -99,7 +99,7 @@ fatal(TLSObject *self, const char *message)
     /* What the callback had written before it raised is sent, unless it was TLS that
      * failed, which would fail again. */
     if (!PyErr_GivenExceptionMatches(exception,
-                                     state_of(self)->tls->k_SSLError))
+                                     state_of(self)->tls->tls_SSLError))
         status = cl_tls_flush(self);
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT && status == 0)
         status = report_failure(self, raw, message, exception);
@@ -156,7 +156,7 @@ handshake_failed(TLSObject *self)
 {
     PyObject *exception = PyErr_GetRaisedException();
     bool certificate = PyErr_GivenExceptionMatches(
-        exception, state_of(self)->tls->k_CertificateError);
+        exception, state_of(self)->tls->tls_CertificateError);
     self->x_state = CL_TLS_UNWRAPPED;
     PyErr_SetRaisedException(Py_NewRef(exception));
     int status = fatal(
@@ -277,7 +277,7 @@ do_handshake(TLSObject *self)
     if (status == CL_TLS_FAILED) {
         if (cl_error_is_exit() ||
             (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
-             !PyErr_ExceptionMatches(state_of(self)->tls->k_SSLError) &&
+             !PyErr_ExceptionMatches(state_of(self)->tls->tls_SSLError) &&
              !PyErr_ExceptionMatches(PyExc_MemoryError)))
             return -1;
         cancel_timer_after_failure(self);
@@ -298,9 +298,9 @@ cl_tls_connection_made(TLSObject *self, PyObject *raw)
     self->x_flags = (uint16_t)((self->x_flags & ~CL_X_RAW_IS_STREAM) |
                                (stream ? CL_X_RAW_IS_STREAM : 0));
     Py_XSETREF(self->x_raw, Py_NewRef(raw));
-    if (stream && self->x_habit.b_shared == NULL)
+    if (stream && self->x_habit.hb_shared == NULL)
         cl_habit_init(&self->x_habit,
-                      ((StreamObject *)raw)->s_out.o_habit.b_shared);
+                      ((StreamObject *)raw)->s_out.out_habit.hb_shared);
     if (self->x_state != CL_TLS_UNWRAPPED || (self->x_flags & CL_X_CLOSED))
         return 0;
     if (self->x_loop->l_debug &&
@@ -411,7 +411,7 @@ do_shutdown(TLSObject *self)
     if (status == CL_TLS_AGAIN)
         return cl_tls_process_outgoing(self);
     if (status == CL_TLS_FAILED) {
-        if (!PyErr_ExceptionMatches(st->tls->k_SSLError))
+        if (!PyErr_ExceptionMatches(st->tls->tls_SSLError))
             return -1;
         /* Nobody wants that data, and nobody is to blame: as on a plain socket, which
          * does not wait for the peer either. The timer stays, for what is unsent. */
@@ -446,7 +446,7 @@ is_parents(const TLSObject *self)
 {
     const TransportObject *raw = (const TransportObject *)self->x_raw;
     return (self->x_flags & CL_X_RAW_IS_STREAM) && raw != NULL &&
-           cl_fork_is_parents(raw->t_loop, &raw->t_watch);
+           cl_fork_is_parents(raw->tr_loop, &raw->tr_watch);
 }
 
 int

@@ -78,6 +78,6 @@ int cl_tls_send_rest(TLSObject *self);
 int cl_tls_control_writing(TLSObject *self);
 
 /* Bytes that wait in user space, but for those in the transport below. */
-size_t cl_tls_buffered(const TLSObject *self);
+size_t cl_tls_write_buffer_size(const TLSObject *self);
 
 #endif

@@ -49,16 +49,17 @@ fill(cl_tls *tls)
     PyObject *_ssl = ssl == NULL ? NULL : PyImport_ImportModule("_ssl");
     int status = -1;
     if (_ssl != NULL &&
-        (tls->k_SSLObject = PyObject_GetAttrString(ssl, "SSLObject")) !=
+        (tls->tls_SSLObject = PyObject_GetAttrString(ssl, "SSLObject")) !=
             NULL &&
-        (tls->k_SSLSocket = PyObject_GetAttrString(_ssl, "_SSLSocket")) !=
+        (tls->tls_SSLSocket = PyObject_GetAttrString(_ssl, "_SSLSocket")) !=
             NULL &&
-        (tls->k_MemoryBIO = PyObject_GetAttrString(ssl, "MemoryBIO")) !=
+        (tls->tls_MemoryBIO = PyObject_GetAttrString(ssl, "MemoryBIO")) !=
             NULL &&
-        (tls->k_SSLError = PyObject_GetAttrString(ssl, "SSLError")) != NULL &&
-        (tls->k_CertificateError =
+        (tls->tls_SSLError = PyObject_GetAttrString(ssl, "SSLError")) !=
+            NULL &&
+        (tls->tls_CertificateError =
              PyObject_GetAttrString(ssl, "CertificateError")) != NULL &&
-        (tls->k_again = again_errors(ssl)) != NULL)
+        (tls->tls_again = again_errors(ssl)) != NULL)
         status = wants_memorybio() ? 0 : cl_engine_setup(tls, _ssl);
     Py_XDECREF(ssl);
     Py_XDECREF(_ssl);
@@ -86,12 +87,12 @@ cl_tls_free(cl_state *st)
     st->tls = NULL;
     if (tls == NULL)
         return;
-    Py_XDECREF(tls->k_SSLObject);
-    Py_XDECREF(tls->k_SSLSocket);
-    Py_XDECREF(tls->k_MemoryBIO);
-    Py_XDECREF(tls->k_SSLError);
-    Py_XDECREF(tls->k_CertificateError);
-    Py_XDECREF(tls->k_again);
+    Py_XDECREF(tls->tls_SSLObject);
+    Py_XDECREF(tls->tls_SSLSocket);
+    Py_XDECREF(tls->tls_MemoryBIO);
+    Py_XDECREF(tls->tls_SSLError);
+    Py_XDECREF(tls->tls_CertificateError);
+    Py_XDECREF(tls->tls_again);
     PyMem_Free(tls);
 }
 
@@ -100,12 +101,12 @@ cl_tls_traverse(cl_state *st, visitproc visit, void *arg)
 {
     if (st->tls == NULL)
         return 0;
-    Py_VISIT(st->tls->k_SSLObject);
-    Py_VISIT(st->tls->k_SSLSocket);
-    Py_VISIT(st->tls->k_MemoryBIO);
-    Py_VISIT(st->tls->k_SSLError);
-    Py_VISIT(st->tls->k_CertificateError);
-    Py_VISIT(st->tls->k_again);
+    Py_VISIT(st->tls->tls_SSLObject);
+    Py_VISIT(st->tls->tls_SSLSocket);
+    Py_VISIT(st->tls->tls_MemoryBIO);
+    Py_VISIT(st->tls->tls_SSLError);
+    Py_VISIT(st->tls->tls_CertificateError);
+    Py_VISIT(st->tls->tls_again);
     return 0;
 }
 
@@ -345,7 +346,7 @@ static PyObject *
 TLS_get_write_buffer_size(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
     return CL_HAS_TLS_SHUTDOWN_TIMEOUT || self->x_raw == NULL
-               ? PyLong_FromSize_t(cl_tls_buffered(self))
+               ? PyLong_FromSize_t(cl_tls_write_buffer_size(self))
                : call_raw(self, "get_write_buffer_size", NULL, NULL);
 }
 
@@ -433,7 +434,7 @@ TLS_resume_reading(TLSObject *self, PyObject *Py_UNUSED(ignored))
         PyObject *callback = PyObject_GetAttr((PyObject *)self,
                                               self->x_loop->l_st->str__resume);
         PyObject *context = self->x_flags & CL_X_RAW_IS_STREAM
-                                ? ((TransportObject *)self->x_raw)->t_context
+                                ? ((TransportObject *)self->x_raw)->tr_context
                                 : NULL;
         int status =
             callback == NULL
@@ -487,7 +488,7 @@ TLS_is_closing(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
     if ((self->x_flags & (CL_X_CLOSED | CL_X_RAW_IS_STREAM)) ==
         CL_X_RAW_IS_STREAM)
-        return PyBool_FromLong(((TransportObject *)self->x_raw)->t_flags &
+        return PyBool_FromLong(((TransportObject *)self->x_raw)->tr_flags &
                                CL_T_CLOSING);
     return PyBool_FromLong(self->x_flags & CL_X_CLOSED);
 }

@@ -59,14 +59,14 @@ enum {
 
 /* What all TLS transports of a module share. */
 typedef struct cl_tls {
-    PyObject *k_SSLObject;
-    PyObject *k_SSLSocket; /* of _ssl */
-    PyObject *k_MemoryBIO;
-    PyObject *k_SSLError;
-    PyObject *k_CertificateError;
-    PyObject *k_again; /* tuple of exceptions that mean: not now */
-    cl_openssl k_openssl;
-    bool k_direct; /* else only the way through Python */
+    PyObject *tls_SSLObject;
+    PyObject *tls_SSLSocket; /* of _ssl */
+    PyObject *tls_MemoryBIO;
+    PyObject *tls_SSLError;
+    PyObject *tls_CertificateError;
+    PyObject *tls_again; /* tuple of exceptions that mean: not now */
+    cl_openssl tls_openssl;
+    bool tls_direct; /* else only the way through Python */
 } cl_tls;
 
 typedef struct TLSObject {

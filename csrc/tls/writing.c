@@ -15,7 +15,7 @@
 #define SPARE_MAX (2 * SEND_MAX)
 
 size_t
-cl_tls_buffered(const TLSObject *self)
+cl_tls_write_buffer_size(const TLSObject *self)
 {
     return cl_buffer_size(&self->x_out) + cl_buffer_size(&self->x_backlog);
 }
@@ -127,7 +127,7 @@ cl_tls_control_writing(TLSObject *self)
 {
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         return 0;
-    size_t size = cl_tls_buffered(self);
+    size_t size = cl_tls_write_buffer_size(self);
     if (size >= self->x_writing.high && size > 0 &&
         !(self->x_flags & CL_X_WRITING_PAUSED)) {
         self->x_flags |= CL_X_WRITING_PAUSED;
