@@ -16,7 +16,7 @@ cl_extra_socket(TransportObject *self)
         return self->tr_file;
     int fd = self->tr_fd;
     if (self->tr_flags & CL_T_NOT_OPEN) {
-        /* One that is closed, as its owner would find it in asyncio. */
+        /* Return a closed socket, as asyncio does. */
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0) {
             cl_raise_errno(-errno);
@@ -45,8 +45,8 @@ cl_transport_is_exposed(const TransportObject *self)
 {
     if (self->tr_flags & CL_T_EXPOSED)
         return true;
-    /* An object that came from outside may still be somebody's. Tests that have
-     * everything held keep their sockets. */
+    /* An object that the program passed in may still be in use there. With
+     * CLOOP_GATHER=always this does not count, since tests keep their sockets. */
     return self->tr_file != NULL &&
            (self->tr_loop->l_st->gathers != CL_GATHER_ALWAYS ||
             (self->tr_flags & CL_T_PIPE)) &&
@@ -57,7 +57,7 @@ int
 cl_transport_expose(TransportObject *self)
 {
     self->tr_flags |= CL_T_EXPOSED;
-    /* Not its own alone: TLS over it may hold something. */
+    /* Flush the whole loop: TLS on top may hold bytes. */
     return cl_gather_flush(self->tr_loop);
 }
 
@@ -69,7 +69,7 @@ set_extra(TransportObject *self, PyObject *name, PyObject *value)
     return PyDict_SetItem(self->tr_extra, name, value);
 }
 
-/* Keeps an address of either end: compactly if it is an internet one. */
+/* Stores an address of one end; IPv4 and IPv6 compactly. */
 static int
 keep_address(TransportObject *self, cl_inet_address *compact, PyObject *name,
              const struct sockaddr *address, socklen_t len)
@@ -84,7 +84,7 @@ keep_address(TransportObject *self, cl_inet_address *compact, PyObject *name,
     PyObject *value =
         cl_address_from_sockaddr(self->tr_loop->l_st, address, len);
     if (value == NULL && !PyErr_Occurred()) {
-        /* A family that only the socket module knows. */
+        /* Only the socket module knows the family. */
         PyObject *sock = cl_extra_socket(self);
         value = sock == NULL
                     ? NULL
@@ -141,8 +141,8 @@ inet_address(TransportObject *self, const cl_inet_address *compact)
                                    : sizeof(compact->in6));
 }
 
-/* What is known but not yet in the dictionary; NULL without exception if the
- * name is another. */
+/* Makes a value that is not yet in the dictionary. NULL without an exception
+ * if there is no such name. */
 static PyObject *
 make_extra(TransportObject *self, PyObject *name)
 {

@@ -4,13 +4,13 @@
 #include "core/errors.h"
 #include "net/transport.h"
 
-/* As asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
+/* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
 #define LOST_WRITES_MAX 5
 
 /* ---------------------------------------------------------------------- water marks */
 
-/* What asyncio computes: *high and *low are owned, NULL where not given; 1 if they
- * are valid, 0 if not, -1 on error. */
+/* Computes the limits as asyncio does. *high and *low are owned, NULL if not
+ * given. Returns 1 if they are valid, 0 if not, -1 on error. */
 static int
 complete_limits(PyObject **high, PyObject **low, size_t standard)
 {
@@ -52,7 +52,7 @@ cl_flow_limits(const char *format, PyObject *args, PyObject *kwargs,
                      "high (%R) must be >= low (%R) must be >= 0", high, low);
     if (valid <= 0)
         goto done;
-    /* In whole bytes, and clipped: no buffer gets larger. */
+    /* Converted to int and clipped: no buffer gets larger. */
     Py_SETREF(high, PyNumber_Long(high));
     Py_SETREF(low, PyNumber_Long(low));
     if (high == NULL || low == NULL)

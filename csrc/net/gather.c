@@ -4,15 +4,16 @@
 #include "net/hold_timer.h"
 #include "net/transport.h"
 
-/* Good callbacks before writes are held: one may be chance. */
+/* Good callbacks needed before writes are held; one may be chance. */
 #define SCORE_LEARNT 3
 
-/* Past this, good callbacks teach nothing new, and old faults are forgotten. */
+/* At this score, good callbacks teach nothing new and old faults are
+ * forgotten. */
 #define SCORE_MAX 1024
 
-/* What a late write costs, in good callbacks; each further one costs twice as much. A
- * thread that lost its core for a moment looks like a callback that blocked: the first
- * must not cost a busy connection more than some ms. */
+/* The cost of a late write in good callbacks; it doubles each time. A thread
+ * that lost its core for a moment looks like a callback that blocked, so the
+ * first late write must not cost a busy connection more than a few ms. */
 #define PENALTY_MIN 256
 #define PENALTY_MAX 8192
 
@@ -63,7 +64,7 @@ cl_habit_clear(cl_habit *habit)
     habit->hb_shared = NULL;
 }
 
-/* A callback wrote more than once and ended soon. */
+/* A callback wrote more than once and returned soon. */
 static void
 praise(cl_habit *habit)
 {
@@ -75,7 +76,7 @@ praise(cl_habit *habit)
         habit->hb_shared->score++;
 }
 
-/* It wrote more than once and took long, but nothing was late. */
+/* A callback wrote more than once and took long, but nothing was late. */
 static void
 doubt(cl_habit *habit)
 {
@@ -83,7 +84,7 @@ doubt(cl_habit *habit)
         habit->hb_score = 0;
 }
 
-/* What was held was late. */
+/* Held bytes were late. */
 static void
 punish(cl_habit *habit)
 {
@@ -114,14 +115,15 @@ longer_than(const LoopObject *loop, uint64_t ticks, int64_t ns)
     return ticks > cl_rate_ticks(&loop->l_rate, ns);
 }
 
-/* The writes of gw_owner in this callback are over. */
+/* Ends the owner's writes of this callback. */
 static int
 end(LoopObject *loop)
 {
     cl_gather *gather = gather_of(loop);
     PyObject *owner = Py_NewRef(gather->gw_owner);
     int status = holds(gather) ? gather->gw_send(owner) : 0;
-    if (gather->gw_owner == owner) { /* not ended by Python that ran */
+    if (gather->gw_owner ==
+        owner) { /* unless Python code ended it meanwhile */
         if (gather->gw_again > 0 && !gather->gw_late) {
             uint64_t now = cl_ticks();
             if (longer_than(loop, now - gather->gw_began, CL_LATE_NS))
@@ -183,8 +185,8 @@ has_learnt(const LoopObject *loop, const cl_habit *habit)
            loop->l_st->gathers == CL_GATHER_ALWAYS;
 }
 
-/* Whether what is held would be sent although the callback blocks. A child of a fork has
- * no such thread. */
+/* Whether the hold timer would send if the callback blocks. The child of a
+ * fork has no such thread. */
 static bool
 is_timed(LoopObject *loop, cl_gather *gather)
 {
@@ -198,7 +200,7 @@ is_timed(LoopObject *loop, cl_gather *gather)
            gather->gw_timer->ht_pid == loop->l_st->pid;
 }
 
-/* Whether the bytes fit behind those that are held; then they are. */
+/* Holds the bytes, if they fit behind those already held. */
 static bool
 keep(LoopObject *loop, const cl_gather_write *write, uint64_t now)
 {
@@ -256,7 +258,7 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
                               now - loop->l_mark_ticks <= gather->gw_patience;
     }
     else if (gather->gw_owner != write->owner) {
-        return false; /* Python that ran meanwhile has written elsewhere */
+        return false; /* Python code wrote elsewhere meanwhile */
     }
     else {
         gather->gw_again++;
@@ -264,7 +266,7 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
                                                      gather->gw_patience))
             gather->gw_may_hold = false;
     }
-    loop->l_afterwards = callback_ended; /* a fork has its child forget it */
+    loop->l_afterwards = callback_ended; /* the child of a fork resets this */
     return gather->gw_may_hold && keep(loop, write, now);
 }
 

@@ -10,7 +10,7 @@
 #include "net/sock.h"
 #include "net/socktransport.h"
 
-/* Connections accepted in one turn at most: about 0.5 ms of work. */
+/* Connections accepted per turn at most: about 0.5 ms of work. */
 #define ACCEPT_MAX 32
 
 typedef struct {
@@ -19,14 +19,14 @@ typedef struct {
     PyObject *ln_sock;    /* owned; the listening socket object */
     PyObject *ln_factory; /* owned */
     PyObject *ln_server;  /* owned, or NULL */
-    PyObject *ln_accept;  /* owned, or NULL: we make the transport */
+    PyObject *ln_accept;  /* owned; NULL: we make the transport */
     PyObject *ln_context; /* owned; each connection gets a copy */
     cl_watch ln_watch;
-    cl_habits *ln_habits; /* of its connections; NULL without memory */
+    cl_habits *ln_habits; /* of its connections; NULL if out of memory */
     int ln_family, ln_type, ln_proto;
-    int ln_expected;   /* how many to accept at once: see run() */
-    bool ln_exhausted; /* out of resources was reported, and lasts */
-    bool ln_nodelay;   /* accepted sockets come with TCP_NODELAY */
+    int ln_expected;   /* connections to accept at once: see run() */
+    bool ln_exhausted; /* "out of resources" was reported and has not ended */
+    bool ln_nodelay;   /* accepted sockets inherit TCP_NODELAY */
     bool ln_nodelay_checked;
 } ListenerObject;
 
@@ -38,8 +38,8 @@ set_item(PyObject *details, PyObject *name, PyObject *value)
     return value == NULL ? 0 : PyDict_SetItem(details, name, value);
 }
 
-/* call_exception_handler({message, exception, ...}) with the exception that is
- * set. 0, or -1 for what must leave the loop. */
+/* Calls call_exception_handler({message, exception, ...}) with the exception
+ * that is set. Returns -1 only for KeyboardInterrupt and SystemExit. */
 static int
 report(ListenerObject *self, const char *text, PyObject *sock,
        PyObject *protocol)
@@ -62,8 +62,8 @@ report(ListenerObject *self, const char *text, PyObject *sock,
     return status;
 }
 
-/* Linux hands the new socket its listener's TCP_NODELAY, which saves a system
- * call for each; the first one tells whether it does. */
+/* On Linux a new socket inherits TCP_NODELAY from its listener, which saves a
+ * system call for each. The first connection tells whether it does. */
 static bool
 has_nodelay(ListenerObject *self, int fd)
 {
@@ -100,7 +100,7 @@ log_connection(ListenerObject *self, TransportObject *transport)
     return result == NULL ? -1 : 0;
 }
 
-/* protocol_factory() in a context that will be the connection's. */
+/* Calls protocol_factory() in the context of the new connection. */
 static PyObject *
 make_protocol(ListenerObject *self, PyObject *context)
 {
@@ -118,7 +118,8 @@ make_protocol(ListenerObject *self, PyObject *context)
     return protocol;
 }
 
-/* Makes a transport, which then owns fd. 0, or -1 for what must leave the loop. */
+/* Makes a transport, which then owns fd. Errors are reported, and -1 is only
+ * for KeyboardInterrupt and SystemExit. */
 static int
 serve(ListenerObject *self, int fd, const struct sockaddr *peer,
       socklen_t peer_len)
@@ -163,7 +164,7 @@ serve(ListenerObject *self, int fd, const struct sockaddr *peer,
     return status;
 }
 
-/* Hands a socket object, its address and the listener to ln_accept. */
+/* Calls ln_accept with a socket object, its address and the listener. */
 static int
 pass_on(ListenerObject *self, int fd, const struct sockaddr *peer,
         socklen_t peer_len)
@@ -197,8 +198,8 @@ pass_on(ListenerObject *self, int fd, const struct sockaddr *peer,
                           : report(self, "socket.accept() failed", NULL, NULL);
 }
 
-/* Rest for a while: the descriptor would be reported ready all the time. If that
- * fails, it is. */
+/* Stops accepting for a while, since the descriptor would stay ready. If no
+ * timer can be set, accepting goes on. */
 static int
 rest(ListenerObject *self, int err)
 {
@@ -211,7 +212,7 @@ rest(ListenerObject *self, int err)
         if (sock == NULL)
             return -1;
         self->ln_exhausted = true;
-        cl_raise_os_error(err); /* as asyncio's */
+        cl_raise_os_error(err); /* like asyncio */
         status =
             report(self, "socket.accept() out of system resource", sock, NULL);
         Py_DECREF(sock);
@@ -241,7 +242,8 @@ Listener_resume(ListenerObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* One connection: 1 if there was one, 0 if not, -1 for what must leave the loop. */
+/* Accepts one connection. Returns 1 if there was one, 0 if not; -1 only for
+ * KeyboardInterrupt and SystemExit. */
 static int
 accept_one(ListenerObject *self)
 {
@@ -249,7 +251,7 @@ accept_one(ListenerObject *self)
     struct sockaddr *peer = (struct sockaddr *)&storage;
     socklen_t len = sizeof(storage);
     int listening = cl_sock_fd(self->ln_loop->l_st, self->ln_sock);
-    if (listening != self->ln_watch.w_fd) { /* closed by hand */
+    if (listening != self->ln_watch.w_fd) { /* the program closed it */
         cl_watch_stop(self->ln_loop, &self->ln_watch);
         return listening == -2
                    ? report(self, "socket.accept() failed", NULL, NULL)
@@ -273,8 +275,8 @@ accept_one(ListenerObject *self)
             cl_raise_errno(-errno);
             return report(self, "socket.accept() failed", NULL, NULL);
         default:
-            /* The client is gone already, or the network had an error that
-             * Linux passes on here: the next one may be well. */
+            /* The client is gone, or Linux passes on a network error. Try the
+             * next one. */
             return 1;
         }
     }
@@ -284,8 +286,8 @@ accept_one(ListenerObject *self)
     return status < 0 ? -1 : 1;
 }
 
-/* A call more, that finds nothing, would cost as much as it may save: so it takes
- * as many as came the last time, and more only while there are more. */
+/* An extra accept() that finds nothing costs as much as it may save. So accept
+ * as many as came last time, and more only while there are more. */
 static int
 run(LoopObject *Py_UNUSED(loop), cl_watch *watch, unsigned Py_UNUSED(bits))
 {
@@ -303,7 +305,7 @@ run(LoopObject *Py_UNUSED(loop), cl_watch *watch, unsigned Py_UNUSED(bits))
     return got < 0 ? report(self, "socket.accept() failed", NULL, NULL) : 0;
 }
 
-/* Goes on trying, if it may pass. */
+/* Keep trying if the error may be temporary. */
 static int
 refused(LoopObject *loop, cl_watch *watch, int err)
 {

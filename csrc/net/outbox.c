@@ -8,8 +8,8 @@
 #include "net/extra.h"
 #include "net/stream.h"
 
-/* Chunks in one writev(); IOV_MAX is the limit of the kernel, but a socket's buffer is
- * full long before. */
+/* Chunks per writev(). IOV_MAX is larger, but a socket's buffer is full long
+ * before. */
 #define PARTS_MAX 64
 
 static inline TransportObject *
@@ -80,7 +80,7 @@ cl_outbox_gone(TransportObject *base)
 
 /* ------------------------------------------------------------------- sending */
 
-/* To a socket, or to a pipe, which as in asyncio is not tried again at once. */
+/* Like asyncio, does not retry an interrupted write to a pipe at once. */
 static ssize_t
 send_to(int fd, bool pipe, struct iovec *parts, int count)
 {
@@ -97,7 +97,8 @@ send_to(int fd, bool pipe, struct iovec *parts, int count)
     return sent;
 }
 
-/* One system call for all parts: bytes sent, or -errno; 0 if none can be now. */
+/* Sends all parts with one system call. Returns the number of bytes, 0 if it
+ * would block, or -errno. */
 static ssize_t
 send_parts(StreamObject *self, struct iovec *parts, int count)
 {
@@ -105,7 +106,7 @@ send_parts(StreamObject *self, struct iovec *parts, int count)
     if (fd < 0)
         return fd;
 #ifdef CL_STRESS
-    /* The kernel takes a part of what is large. */
+    /* The kernel takes only part of a large chunk. */
     if (parts[0].iov_len > 1024) {
         count = 1;
         parts[0].iov_len = parts[0].iov_len / 2;
@@ -118,8 +119,8 @@ send_parts(StreamObject *self, struct iovec *parts, int count)
     return sent;
 }
 
-/* Queues what is left of a chunk after *sent bytes of all are gone. `object` is
- * the bytes object that `data` lies in, or NULL: then it is copied. */
+/* Queues the rest of a chunk, given that *sent bytes were sent in all.
+ * `object` is the bytes object that owns `data`; if NULL, the data is copied. */
 static int
 queue_rest(StreamObject *self, PyObject *object, const char *data, size_t size,
            size_t *sent)
@@ -140,7 +141,7 @@ queue_rest(StreamObject *self, PyObject *object, const char *data, size_t size,
     return err;
 }
 
-/* What failed while sending or queueing breaks the transport. 0/-1 */
+/* An error while sending or queueing breaks the transport. 0/-1 */
 static int
 write_failed(StreamObject *self, ssize_t err)
 {
@@ -151,8 +152,9 @@ write_failed(StreamObject *self, ssize_t err)
                               cl_stream_ops_of(self)->write_failed);
 }
 
-/* Sends the data, of `object` as in queue_rest(); what the kernel does not take is queued.
- * Nothing is queued yet, and nothing is held. 0/-1; a failure to send is dealt with here. */
+/* Sends the data, and queues what the kernel does not take. `object` is as for
+ * queue_rest(). Nothing may be queued or held before. A failed send breaks the
+ * transport; 0/-1 */
 static int
 send_alone(StreamObject *self, PyObject *object, const char *data, size_t size)
 {
@@ -167,7 +169,7 @@ send_alone(StreamObject *self, PyObject *object, const char *data, size_t size)
     return 0;
 }
 
-/* The same, after what is held for this transport. `size` may be 0. */
+/* The same, but sends what the transport holds first. `size` may be 0. */
 static int
 send_with_held(StreamObject *self, PyObject *object, const char *data,
                size_t size)
@@ -224,7 +226,7 @@ cl_outbox_flush(TransportObject *base)
                : 0;
 }
 
-/* Whether the data is held, to be sent with what else this callback writes. */
+/* Whether the data is now held, to be sent with the callback's other writes. */
 static bool
 hold(StreamObject *self, PyObject *object, const char *data, size_t size)
 {
@@ -245,8 +247,8 @@ hold(StreamObject *self, PyObject *object, const char *data, size_t size)
 
 /* -------------------------------------------------------------------- writing */
 
-/* A socket takes what is written after close() while something is queued; a pipe, as in
- * asyncio, does not. */
+/* After close() a socket accepts writes while something is queued. As in
+ * asyncio, a pipe does not. */
 static inline bool
 takes_nothing(const StreamObject *self)
 {
@@ -263,7 +265,7 @@ write_when_lost(StreamObject *self)
                               cl_stream_ops_of(self)->lost_write);
 }
 
-/* What is held is below the high-water mark: only the queue can be above. */
+/* Held bytes stay below the high-water mark, so only the queue matters. */
 static int
 pause_if_full(StreamObject *self)
 {
@@ -272,7 +274,8 @@ pause_if_full(StreamObject *self)
                : 0;
 }
 
-/* Takes data, of `object` as in queue_rest(), of a transport that holds nothing. 0/-1 */
+/* Writes data of a transport that holds nothing. `object` is as for
+ * queue_rest(). 0/-1 */
 static int
 write_unheld(StreamObject *self, PyObject *object, const char *data,
              size_t size)
@@ -284,8 +287,8 @@ write_unheld(StreamObject *self, PyObject *object, const char *data,
                             : send_alone(self, object, data, size);
 }
 
-/* Takes what lies in `object`, and is not empty; it may change afterwards unless that is
- * bytes. 0/-1 */
+/* Writes the data of `object`, which is not empty. Unless it is a bytes
+ * object, it may change afterwards. 0/-1 */
 static int
 write_buffer(StreamObject *self, PyObject *object, const char *data,
              size_t size)
@@ -296,7 +299,7 @@ write_buffer(StreamObject *self, PyObject *object, const char *data,
                        size))
         return 0;
     if (!PyBytes_CheckExact(object))
-        object = NULL; /* it may change: what is not sent now is copied */
+        object = NULL; /* may change: copy what is not sent now */
     if (cl_gather_make_way(loop, (PyObject *)self) < 0)
         return -1;
     if (takes_nothing(self))
@@ -309,7 +312,7 @@ write_buffer(StreamObject *self, PyObject *object, const char *data,
         return send_alone(self, object, data, size);
     if (self->s_out.out_hold_max == CL_GATHER_MAX)
         return send_with_held(self, object, data, size);
-    /* They may not be joined. */
+    /* TLS records must not be joined with held bytes. */
     if (cl_outbox_flush(base_of(self)) < 0)
         return -1;
     return write_unheld(self, object, data, size);
@@ -333,11 +336,11 @@ cl_outbox_write(StreamObject *self, PyObject *data)
     }
     int status = 0;
     if (size > 0) {
-        Py_INCREF(data); /* Python may run, and drop it */
+        Py_INCREF(data); /* Python code may run and drop it */
         status = write_buffer(self, data, bytes, size);
         Py_DECREF(data);
     }
-    if (view.obj != NULL) /* first: pause_writing() may change the buffer */
+    if (view.obj != NULL) /* first: pause_writing() may resize the object */
         PyBuffer_Release(&view);
     return status < 0 ? -1 : pause_if_full(self);
 }
@@ -351,7 +354,7 @@ cl_outbox_send(StreamObject *self, const char *data, size_t size)
     return pause_if_full(self);
 }
 
-/* Moves what is held into the queue. */
+/* Moves held bytes into the queue. */
 static int
 queue_held(StreamObject *self)
 {
@@ -368,8 +371,8 @@ queue_held(StreamObject *self)
     return status;
 }
 
-/* One system call for what is queued: 1 if something is left, 0 if not; -1 on error,
- * with the transport's failure dealt with in *broken. */
+/* Sends queued data with one system call. Returns 1 if some is left, 0 if not,
+ * -1 on error. If sending failed, *broken is set and the transport is broken. */
 static int
 send_queued(StreamObject *self, bool *broken)
 {
@@ -393,7 +396,7 @@ send_queued(StreamObject *self, bool *broken)
     return queued(self) > 0;
 }
 
-/* Appends each item of the tuple to the queue. 0/-1 */
+/* Appends each item to the queue. 0/-1 */
 static int
 queue_items(StreamObject *self, PyObject *items)
 {
@@ -415,8 +418,8 @@ queue_items(StreamObject *self, PyObject *items)
     return 0;
 }
 
-/* Raises the TypeError of a wrong item before any is taken; the total size
- * through *size. */
+/* Raises TypeError for a wrong item before any is written; the total size goes
+ * to *size. 0/-1 */
 static int
 check_items(PyObject *items, size_t *size)
 {
@@ -444,7 +447,7 @@ check_items(PyObject *items, size_t *size)
     return 0;
 }
 
-/* Few small ones are copied together with what else the callback writes. */
+/* A few small items are copied and sent with the callback's other writes. */
 static int
 write_joined(StreamObject *self, PyObject *items)
 {
@@ -484,7 +487,7 @@ cl_outbox_write_items(StreamObject *self, PyObject *items)
 
 /* ---------------------------------------------------------------- when it is writable */
 
-/* After everything queued was sent: what was waiting for that. */
+/* The write buffer is empty: does what was waiting for that. */
 static int
 all_sent(StreamObject *self)
 {
@@ -512,12 +515,12 @@ cl_outbox_writable(TransportObject *base)
     int left = send_queued(self, &broken);
     if (left < 0 || broken)
         return left;
-    /* asyncio lets a pipe's protocol go on only when nothing is left. */
+    /* asyncio resumes a pipe's protocol only when nothing is left. */
     if (left > 0 && is_pipe(self))
         return 0;
     if (cl_transport_maybe_resume(base) < 0)
         return -1;
-    /* Which may have written again: what follows needs that sent as well. */
+    /* resume_writing() may have written again: send that first. */
     if (cl_outbox_flush(base) < 0)
         return -1;
     return queued(self) == 0 ? all_sent(self) : 0;

@@ -18,12 +18,12 @@
 static const char *const data_argument[] = {"data"};
 static const char *const lines_argument[] = {"list_of_data"};
 
-/* At least this is read at once. */
+/* Bytes to read at once, at least. */
 #define READ_MIN (64 * 1024)
 
 typedef struct {
     StreamObject pi_stream;
-    int pi_lent; /* the file object's descriptor, where ours is a duplicate */
+    int pi_lent; /* the file object's descriptor, if ours is a duplicate */
     bool pi_was_blocking;
 } PipeObject;
 
@@ -33,8 +33,8 @@ base_of(PipeObject *self)
     return &self->pi_stream.s_base;
 }
 
-/* The descriptor to use in the next system call, or -EBADF if the file object was
- * closed behind our back. */
+/* Returns the descriptor for the next system call, or -EBADF if the program
+ * closed the file object. */
 static int
 descriptor(StreamObject *stream)
 {
@@ -46,12 +46,11 @@ descriptor(StreamObject *stream)
         return base->tr_fd;
     int fd = cl_sock_fd(base->tr_loop->l_st, base->tr_file);
     if (fd < -1)
-        PyErr_Clear(); /* a closed file says it by an exception */
+        PyErr_Clear(); /* a closed file object raises */
     return fd == base->tr_fd ? fd : -EBADF;
 }
 
-/* Of the errors of one that reads only EIO is nothing special: a terminal says so at its
- * end. */
+/* For a reader only EIO is quiet: a terminal reports it at its end. */
 static bool
 is_quiet(TransportObject *base, PyObject *exception)
 {
@@ -92,7 +91,7 @@ at_eof(StreamObject *stream)
     return status < 0 ? -1 : cl_transport_force_close(base, NULL);
 }
 
-/* The reader is gone. */
+/* The reader closed its end. */
 static int
 hung_up(TransportObject *base)
 {
@@ -174,8 +173,8 @@ Pipe_write_eof(PipeObject *self, PyObject *Py_UNUSED(ignored))
         (PyObject *)self, self->pi_stream.s_base.tr_loop->l_st->str_close);
 }
 
-/* For cloop/_process.py. The file object is Popen's too, which tells when the program gets
- * at it; and nobody else writes to a child's stdin. */
+/* For cloop/_process.py. Popen also holds the file object, and tells when the
+ * program reaches it; nobody else writes to a child's stdin. */
 static PyObject *
 Pipe_is_childs(PipeObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -194,7 +193,7 @@ Pipe_can_write_eof(PipeObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
 
 /* ------------------------------------------------------------------ the watch */
 
-/* add_reader() on the descriptor takes it over, as in asyncio. */
+/* As in asyncio, add_reader() on the descriptor takes it over. */
 static void
 evicted(LoopObject *loop, cl_watch *watch)
 {
@@ -218,7 +217,7 @@ closing(TransportObject *base)
     int fd = descriptor(&self->pi_stream);
     if (fd < 0)
         return;
-    /* The mode is that of the file, which a parent shares. */
+    /* The mode belongs to the file, which a parent shares. */
     if (self->pi_was_blocking &&
         !cl_fork_is_shared(base->tr_loop, &base->tr_watch))
         set_blocking(fd, true);
@@ -265,9 +264,10 @@ capacity_of(int fd)
     return READ_MIN;
 }
 
-/* How much may be held, to be sent by one system call. The reader of a terminal, a device,
- * a packet socket or a pipe in packet mode can tell one write from two; that of a FIFO with
- * several writers can tell a write that was longer than PIPE_BUF. */
+/* Returns how many bytes may be held and sent with one system call. The
+ * readers of a terminal, a device, a packet socket or a pipe in packet mode
+ * can tell one write from two. With a FIFO that has several writers, they can
+ * tell for more than PIPE_BUF bytes. */
 static uint32_t
 hold_max(int fd, mode_t mode, int flags)
 {
@@ -282,7 +282,7 @@ hold_max(int fd, mode_t mode, int flags)
                : 0;
 }
 
-/* Whether the descriptor is of a kind that can be waited for. */
+/* Checks that the descriptor is of a kind that can be polled. */
 static int
 check_kind(int fd, unsigned direction, mode_t *mode)
 {
@@ -346,7 +346,7 @@ cl_pipe_new(cl_transport_args *args, unsigned direction)
     self->pi_lent = lent;
     StreamObject *stream = &self->pi_stream;
     stream->s_read_max = capacity_of(args->fd);
-    stream->s_base.tr_file_refs++; /* tr_extra's */
+    stream->s_base.tr_file_refs++; /* tr_extra holds one */
     int flags = fcntl(args->fd, F_GETFL);
     stream->s_out.out_hold_max = hold_max(args->fd, mode, flags);
     cl_habit_init(&stream->s_out.out_habit, NULL);
@@ -354,7 +354,7 @@ cl_pipe_new(cl_transport_args *args, unsigned direction)
     if (self->pi_was_blocking)
         set_blocking(args->fd, false);
     if (direction == CL_WRITE && S_ISCHR(mode))
-        self->pi_stream.s_base.tr_flags |= CL_T_PAUSED; /* nothing to hear */
+        self->pi_stream.s_base.tr_flags |= CL_T_PAUSED; /* nothing to read */
     if (cl_transport_begin(base_of(self)) < 0) {
         PyObject *error = PyErr_GetRaisedException();
         closing(base_of(self));
@@ -399,8 +399,8 @@ get_pipe(PipeObject *self, void *Py_UNUSED(closure))
     return Py_NewRef(pipe == NULL ? Py_None : pipe);
 }
 
-/* None makes the transport forget its file object, as asyncio's tests do with those
- * of a loop that is closed. */
+/* None makes the transport forget its file object, as asyncio's tests do after
+ * the loop is closed. */
 static int
 set_pipe(PipeObject *self, PyObject *value, void *Py_UNUSED(closure))
 {

@@ -1,4 +1,4 @@
-/* protocol.c - how transports call their protocols. See transport.h. */
+/* protocol.c - calls of the protocol. See transport.h. */
 #include "net/transport.h"
 
 #include "core/errors.h"
@@ -6,8 +6,8 @@
 
 /* -------------------------------------------------------------- which protocol it is */
 
-/* Whether the object has the attribute: 1, 0, or -1 if that is an exit. What else it
- * raises it will raise again when it is called. */
+/* Whether the object has the attribute: 1, 0, or -1 for KeyboardInterrupt and
+ * SystemExit. Other exceptions will be raised again by the call. */
 static int
 has(PyObject *object, PyObject *name)
 {
@@ -64,7 +64,7 @@ cl_transport_tell(TransportObject *self, PyObject *name, PyObject *arg,
     PyObject *protocol = Py_XNewRef(self->tr_protocol);
     PyObject *args[] = {protocol, arg};
     PyObject *returned =
-        protocol == NULL /* lost meanwhile, in a nested run of the loop */
+        protocol == NULL /* closed meanwhile, in a nested run of the loop */
             ? Py_NewRef(Py_None)
             : PyObject_VectorcallMethod(name, args, arg == NULL ? 1 : 2, NULL);
     Py_XDECREF(protocol);
@@ -92,7 +92,7 @@ cl_protocol_get_buffer(cl_state *st, PyObject *protocol, PyObject *hint,
     }
     if (status > 0 && PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE) < 0) {
         status = 0;
-        if (PyErr_ExceptionMatches(PyExc_BufferError)) /* as recv_into() */
+        if (PyErr_ExceptionMatches(PyExc_BufferError)) /* like recv_into() */
             PyErr_Format(PyExc_TypeError,
                          "%s a read-write bytes-like object, not %s", culprit,
                          Py_TYPE(buffer)->tp_name);

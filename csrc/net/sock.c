@@ -23,15 +23,15 @@ cl_sock_ask_fd(cl_state *st, PyObject *sock)
     return fd < 0 ? -1 : (int)fd;
 }
 
-/* The methods whose work is done here, and in the transports. All but accept() and
- * close() are of the type in C behind socket.socket, which cannot be changed. */
+/* The methods that cloop bypasses. All but accept() and close() belong to
+ * socket.socket's base class in C, which cannot be changed. */
 static const char *const replaceable[] = {
     "accept",        "close",      "recv",     "recv_into",   "recvfrom",
     "recvfrom_into", "send",       "sendmsg",  "sendto",      "connect",
     "fileno",        "gettimeout", "shutdown", "getpeername", "getsockname",
     "setsockopt",    NULL};
 
-/* Whether an attribute (called if it is a method) is this number: 1, 0, -1. */
+/* Whether an attribute, called if it is a method, is this number: 1, 0, -1. */
 static int
 is_number(PyObject *sock, const char *name, long expected)
 {
@@ -59,7 +59,8 @@ is_as_known(PyObject *sock)
     return same > 0 ? is_number(sock, "proto", inside->sk_proto) : same;
 }
 
-/* Open and closed, one socket of these kinds: 1, 0, -1. */
+/* Compares fields and methods of a socket of this kind, open and closed: 1, 0,
+ * -1. */
 static int
 probe(cl_state *st, int family, int type, int proto)
 {
@@ -87,7 +88,7 @@ is_of_module(PyObject *function, PyObject *module)
            PyFunction_GET_GLOBALS(function) == PyModule_GetDict(module);
 }
 
-/* A program may have been there before us: then the guard never holds. */
+/* If a program replaced a method before the import, the guard never holds. */
 static int
 guard_methods(cl_state *st, PyTypeObject *type)
 {
@@ -98,7 +99,7 @@ guard_methods(cl_state *st, PyTypeObject *type)
         Py_XDECREF(module);
         return -1;
     }
-    /* socket.socket has a close() of its own, in front of the type's in C. */
+    /* socket.socket has its own close(), which hides that of the base class. */
     Py_XSETREF(guard->g_known[1], cl_type_lookup(type, guard->g_keys[1]));
     if (!is_of_module(guard->g_known[0], module) ||
         !is_of_module(guard->g_known[1], module))
@@ -114,12 +115,12 @@ cl_sock_setup(cl_state *st)
     st->sock_known = false;
     if (!PyType_Check(st->socket_type) || type->tp_base == NULL ||
         type->tp_base->tp_basicsize < (Py_ssize_t)sizeof(cl_sock))
-        return 0; /* somebody's replacement */
+        return 0; /* replaced by the program */
     int same = probe(st, AF_UNIX, SOCK_DGRAM, 0);
     if (same > 0)
         same = probe(st, AF_INET, SOCK_STREAM, IPPROTO_TCP);
     if (same < 0) {
-        /* No sockets here, or no descriptor left: not our business. */
+        /* No sockets here, or no free descriptors: not an error of the import. */
         if (!PyErr_ExceptionMatches(PyExc_Exception))
             return -1;
         PyErr_Clear();

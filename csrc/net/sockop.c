@@ -23,21 +23,20 @@ typedef struct SockOpObject {
     LoopObject *so_loop; /* owned */
     PyObject *so_sock;   /* owned; a plain socket.socket; NULL once done */
     PyObject *so_arg;    /* owned; buffer, data or address, or NULL */
-    PyObject *so_error;  /* owned; what sending met while the task slept */
-    Py_buffer so_view;   /* the data of sendall; obj NULL if not held */
-    Py_ssize_t so_size;  /* wanted at most, or sent so far */
+    PyObject *so_error;  /* owned; error from sending while the task slept */
+    Py_buffer so_view;   /* data of sendall(); obj is NULL if not held */
+    Py_ssize_t so_size;  /* bytes wanted at most, or sent so far */
     struct sockaddr_storage *so_to; /* owned; address of sendto and connect */
     socklen_t so_to_len;
-    int so_fd; /* whose place it took */
+    int so_fd; /* the descriptor it waits for */
     uint8_t so_kind;
     bool so_begun; /* connect() was called */
-    bool so_sent;  /* all of it, while the task slept */
-    bool
-        so_woken; /* the descriptor was ready, and the future has its result */
+    bool so_sent;  /* everything, while the task slept */
+    bool so_woken; /* the descriptor became ready; the future has its result */
 } SockOpObject;
 
-/* The call itself: 1 done, with the result in *result (new reference); 0 it would
- * block; -1 error. `fd` is -1 if the socket is closed. */
+/* Tries the system call. Returns 1 with a new reference in *result, 0 if it
+ * would block, -1 on error. `fd` is -1 if the socket is closed. */
 typedef int (*attempt_fn)(SockOpObject *op, int fd, PyObject **result);
 
 typedef struct {
@@ -51,8 +50,8 @@ static const operation operations[CL_SOCK_COUNT];
 
 /* --------------------------------------------------------------- system calls */
 
-/* From this size on a receive buffer would be mapped and unmapped by the C library
- * (M_MMAP_THRESHOLD) for each call; asking how much there is costs less. */
+/* From this size on (M_MMAP_THRESHOLD) the C library would map and unmap
+ * memory for each receive buffer. Asking first how much there is costs less. */
 #define ASK_FIRST (120 * 1024)
 
 static int
@@ -64,21 +63,21 @@ failed(void)
     return -1;
 }
 
-/* How much a large recv() on a stream can bring, at most `size`: 1; 0 it would
- * block, -1 error, as an attempt. */
+/* Finds how many bytes a large recv() on a stream can get, at most `size`.
+ * Returns 1, 0 if it would block, -1 on error. */
 static int
 available(int fd, Py_ssize_t *size)
 {
     int ready = 0;
     char byte;
     if (ioctl(fd, FIONREAD, &ready) < 0)
-        return 1; /* recv() will tell */
+        return 1; /* recv() reports the error */
     if (ready > 0) {
         if (ready < *size)
             *size = ready;
         return 1;
     }
-    /* Nothing, or the end: only recv() knows. */
+    /* No data or EOF: only recv() can tell. */
     ssize_t peeked = recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
     if (peeked == 0)
         *size = 1;
@@ -98,7 +97,7 @@ try_recv(SockOpObject *op, int fd, PyObject **result)
     *result = PyBytes_FromStringAndSize(NULL, size);
     if (*result == NULL)
         return -1;
-    if (size == 0) /* the socket module makes no call either */
+    if (size == 0) /* the socket module makes no system call either */
         return 1;
     ssize_t got =
         recv(fd, PyBytes_AS_STRING(*result), (size_t)size, MSG_DONTWAIT);
@@ -106,14 +105,15 @@ try_recv(SockOpObject *op, int fd, PyObject **result)
         Py_CLEAR(*result);
         return failed();
     }
-    if (got == 0) /* the end: the socket will be closed next */
+    if (got == 0) /* EOF: the socket will be closed next */
         cl_lent_settle(op->so_loop, fd);
     if (got < size && _PyBytes_Resize(result, got) < 0)
         return -1;
     return 1;
 }
 
-/* An argument that is no such buffer: the socket's method finds the words. */
+/* The argument is not a usable buffer: the socket's method raises the right
+ * error. */
 static int
 refuse(SockOpObject *op, const char *method, PyObject *size)
 {
@@ -137,7 +137,7 @@ try_recv_into(SockOpObject *op, int fd, PyObject **result)
         return err;
     }
     ssize_t got = 0;
-    if (view.len > 0) /* as the socket module */
+    if (view.len > 0) /* like the socket module */
         got = recv(fd, view.buf, (size_t)view.len, MSG_DONTWAIT);
     int error = errno;
     bool ended = got == 0 && view.len > 0;
@@ -151,7 +151,7 @@ try_recv_into(SockOpObject *op, int fd, PyObject **result)
     return *result == NULL ? -1 : 1;
 }
 
-/* The pair (first, address); steals the first, which may be NULL. */
+/* Returns the pair (first, address). Steals `first`, which may be NULL. */
 static int
 with_address(SockOpObject *op, PyObject *first,
              const struct sockaddr_storage *from, socklen_t len,
@@ -163,7 +163,8 @@ with_address(SockOpObject *op, PyObject *first,
     address = cl_address_from_sockaddr(op->so_loop->l_st,
                                        (const struct sockaddr *)from, len);
     if (address == NULL && !PyErr_Occurred())
-        address = Py_NewRef(Py_None); /* of no family that we began with */
+        address = Py_NewRef(
+            Py_None); /* a family that cloop does not start operations for */
     if (address != NULL)
         *result = PyTuple_Pack(2, first, address);
     Py_XDECREF(address);
@@ -228,7 +229,7 @@ try_sendall(SockOpObject *op, int fd, PyObject **result)
         op->so_view.obj = NULL;
         return -1;
     }
-    /* Until it would block: see lent.h on waiters. */
+    /* Until it would block: see the waiters in lent.h. */
     do {
         ssize_t sent = send(fd, (const char *)op->so_view.buf + op->so_size,
                             (size_t)(op->so_view.len - op->so_size),
@@ -261,8 +262,8 @@ try_sendto(SockOpObject *op, int fd, PyObject **result)
     return *result == NULL ? -1 : 1;
 }
 
-/* What the kernel says while a connection is on its way; Python's BlockingIOError
- * and InterruptedError. */
+/* Errors of connect() while it is in progress, those of BlockingIOError and
+ * InterruptedError. */
 static bool
 is_in_progress(int error)
 {
@@ -270,7 +271,7 @@ is_in_progress(int error)
            error == EWOULDBLOCK || error == EINTR;
 }
 
-/* asyncio's OSError of a connection that failed later on. */
+/* Raises asyncio's OSError for a connection that failed later. */
 static int
 connect_failed(SockOpObject *op, int error)
 {
@@ -329,7 +330,7 @@ try_connect(SockOpObject *op, int fd, PyObject **result)
     return 1;
 }
 
-/* The socket object of a new connection, non-blocking; owns fd then. */
+/* Returns a non-blocking socket object for a new connection, which owns fd. */
 static PyObject *
 connection(SockOpObject *op, int fd)
 {
@@ -403,8 +404,9 @@ leave(SockOpObject *op)
     op->so_fd = -1;
 }
 
-/* Lets the task go on. It may be that it was cancelled in this turn. If the future
- * fails to take its result, the operation stays in its place, to be woken again. */
+/* Resumes the task, which may have been cancelled in this turn. If the
+ * future's result cannot be set, the operation stays registered and will be
+ * woken again. */
 static int
 wake(SockOpObject *op)
 {
@@ -424,7 +426,7 @@ wake(SockOpObject *op)
         Py_DECREF(error);
     }
     Py_XDECREF(set);
-    if (op->so_woken) /* else the task has run meanwhile, and waits anew */
+    if (op->so_woken) /* else the task ran meanwhile and waits again */
         leave(op);
     return 0;
 }
@@ -469,8 +471,8 @@ op_failed(LoopObject *Py_UNUSED(loop), PyObject *waiter, PyObject *error)
     return wake(op);
 }
 
-/* As in asyncio, who loses its place waits for ever. But where the socket was
- * closed and its number given out again, the task hears of it: EBADF. */
+/* As in asyncio, a task whose registration was replaced waits for ever. But if
+ * its socket was closed and the number reused, it gets EBADF. */
 static int
 op_lost(LoopObject *Py_UNUSED(loop), PyObject *waiter)
 {
@@ -487,7 +489,7 @@ op_lost(LoopObject *Py_UNUSED(loop), PyObject *waiter)
 static const cl_waiter_ops waiter_ops = {
     .ready = op_ready, .lost = op_lost, .failed = op_failed};
 
-/* Waits for a future that gets its result when the descriptor is ready. 0/-1 */
+/* Waits for a future that is done when the descriptor is ready. 0/-1 */
 static int
 start_waiting(SockOpObject *op)
 {
@@ -519,7 +521,7 @@ check_debug(SockOpObject *op)
     PyObject *timeout = PyObject_CallMethod(op->so_sock, "gettimeout", NULL);
     if (timeout == NULL)
         return -1;
-    /* None is not 0 either. */
+    /* None means blocking too. */
     bool blocking = !PyFloat_Check(timeout) || PyFloat_AS_DOUBLE(timeout) != 0;
     Py_DECREF(timeout);
     if (!blocking)
@@ -528,7 +530,7 @@ check_debug(SockOpObject *op)
     return -1;
 }
 
-/* After the future: 0, or -1 with the exception to raise. */
+/* Called when the future is done. 0, or -1 with the exception to raise. */
 static int
 resume(SockOpObject *op)
 {
@@ -579,7 +581,7 @@ fail(cl_coro *coro)
     PyErr_SetRaisedException(error);
 }
 
-/* What a finished operation need not keep. Runs Python (destructors). */
+/* Releases what a finished operation no longer needs. Runs destructors. */
 static void
 drop(cl_coro *coro)
 {
@@ -622,7 +624,8 @@ static const cl_coro_ops coro_ops = {.owner = "Loop",
 
 /* ---------------------------------------------------------------- make and free */
 
-/* The address of sendto or connect. 1; 0 asyncio's; -1 error */
+/* Converts the address of sendto or connect. Returns 1, 0 if asyncio must do
+ * it, -1 on error. */
 static int
 take_address(SockOpObject *op, PyObject *address)
 {
@@ -659,7 +662,7 @@ never_blocks(const cl_sock *inside)
     return flags >= 0 && (flags & O_NONBLOCK);
 }
 
-/* Where asyncio would not ask its resolver for a numeric address. */
+/* Whether asyncio would connect without its resolver: a numeric address. */
 static bool
 connects_directly(const cl_sock *inside, PyObject *address)
 {
@@ -679,7 +682,7 @@ has_known_addresses(const cl_sock *inside)
            inside->sk_family == AF_UNIX;
 }
 
-/* Takes the arguments over: 1; 0 if they are asyncio's business; -1 error. */
+/* Takes the arguments. Returns 1, 0 if asyncio must handle them, -1 on error. */
 static int
 take_args(SockOpObject *op, const cl_sock *inside, PyObject *const *args)
 {

@@ -82,7 +82,7 @@ static const cl_stream_ops socket_ops = {
 
 /* ------------------------------------------------------------------- methods */
 
-/* Whether asyncio would refuse to take more: its own method then says so. */
+/* Whether asyncio refuses writes now: then its own method raises the error. */
 static inline bool
 refuses(const StreamObject *self)
 {
@@ -90,8 +90,8 @@ refuses(const StreamObject *self)
            self->s_out.out_empty_waiter != NULL;
 }
 
-/* asyncio's method on our transport, for an argument or a state that it refuses,
- * in the words of this version. */
+/* Calls asyncio's method on our transport, for an argument or a state that it
+ * refuses: the error is that of this Python version. */
 static PyObject *
 call_asyncio(StreamObject *self, const char *method, PyObject *arg)
 {
@@ -141,9 +141,9 @@ SocketTransport_writelines(StreamObject *self, PyObject *const *args,
     int any = lines == NULL ? -1 : PyObject_IsTrue(lines);
     if (any < 0)
         return NULL;
-    if (refuses(self) || !any) /* None, too, is nothing from 3.12 on */
+    if (refuses(self) || !any) /* None counts as empty from 3.12 on */
         return call_asyncio(self, "writelines", lines);
-    /* A list could change under us while an item's buffer is taken. */
+    /* A list could change while the buffer of an item is taken. */
     PyObject *items = PySequence_Tuple(lines);
     int status = 0;
     if (items == NULL)
@@ -212,7 +212,7 @@ cl_socket_transport_new(cl_transport_args *args, bool nodelay_known)
     cl_habit_init(&stream->s_out.out_habit, args->habits);
     if (!nodelay_known &&
         (self->tr_family == AF_INET || self->tr_family == AF_INET6)) {
-        int on = 1; /* fails for what is not TCP, and does no harm */
+        int on = 1; /* fails harmlessly unless it is TCP */
         (void)setsockopt(self->tr_fd, IPPROTO_TCP, TCP_NODELAY, &on,
                          sizeof(on));
     }

@@ -8,8 +8,8 @@
 #include "streams/feed.h"
 #include "streams/reader.h"
 
-/* From this size on, copying what was received costs more than giving back what a
- * bytes object of the largest size has too much. */
+/* From this size on, copying costs more than shrinking a bytes object of the
+ * maximum size. */
 #define BULK_MIN (32 * 1024)
 
 static inline TransportObject *
@@ -18,7 +18,7 @@ base_of(StreamObject *self)
     return &self->s_base;
 }
 
-/* One system call: bytes received, 0 if there will be no more, -errno. */
+/* Returns the number of bytes received, 0 at EOF, or -errno. */
 static ssize_t
 receive(StreamObject *self, char *into, size_t size)
 {
@@ -31,11 +31,12 @@ receive(StreamObject *self, char *into, size_t size)
     return got < 0 ? -errno : got;
 }
 
-/* What is received, as bytes; *got as of receive(). NULL with an exception only if
- * *got is positive.
+/* Receives into a bytes object; *got is the result of receive(). NULL with an
+ * exception set only if *got is positive.
  *
- * Into the loop's buffer and from there into a bytes object of the right size:
- * most reads are small. After a large one, straight into the bytes object. */
+ * Most reads are small: they go into the loop's buffer, and from there into a
+ * bytes object of the right size. After a large one, the next goes straight
+ * into a bytes object. */
 static PyObject *
 receive_bytes(StreamObject *self, ssize_t *got)
 {
@@ -61,7 +62,8 @@ receive_bytes(StreamObject *self, ssize_t *got)
     return data;
 }
 
-/* The exception that is set, or -errno, broke it while reading. 0/-1 */
+/* The exception that is set, or -errno, broke the transport while reading.
+ * 0/-1 */
 static int
 read_failed(StreamObject *self, ssize_t err)
 {
@@ -71,7 +73,7 @@ read_failed(StreamObject *self, ssize_t err)
                               cl_stream_ops_of(self)->read_failed);
 }
 
-/* Nothing was received: 0/-1 */
+/* EOF or an error. 0/-1 */
 static int
 got_nothing(StreamObject *self, ssize_t got)
 {
@@ -80,8 +82,8 @@ got_nothing(StreamObject *self, ssize_t got)
     return cl_stream_not_now(got) ? 0 : read_failed(self, got);
 }
 
-/* The protocol was given what came. What it raises breaks a socket's transport; of a
- * pipe's it is the loop's. */
+/* The protocol got the data. If it raised, a socket transport breaks; for a
+ * pipe, the loop reports the exception. */
 static int
 delivered(StreamObject *self, int status)
 {
@@ -122,7 +124,7 @@ read_into_buffer(StreamObject *self)
     if (held < 0 || (held == 0 && (base->tr_flags & CL_T_PIPE)))
         return cl_transport_fatal(
             base, "Fatal error: protocol.get_buffer() call failed.");
-    if (held == 0) /* as recv_into() of a socket */
+    if (held == 0) /* like recv_into() of a socket */
         return read_failed(self, 0);
     ssize_t got = receive(self, view.buf, (size_t)view.len);
     PyBuffer_Release(&view);
@@ -135,7 +137,7 @@ read_into_buffer(StreamObject *self)
                      "Fatal error: protocol.buffer_updated() call failed.");
 }
 
-/* What a reader waits for, received into memory that it lent. */
+/* Reads into memory that the protocol's reader lent. */
 static int
 read_directly(StreamObject *self, PyObject *reader, char *lent, size_t room)
 {
@@ -146,8 +148,8 @@ read_directly(StreamObject *self, PyObject *reader, char *lent, size_t room)
                                             reader, (size_t)got));
 }
 
-/* Into the buffer of the protocol's reader, which is NULL if it is gone or not known.
- * Where feed_data() can't be done here the protocol is called. */
+/* Reads into the buffer of the protocol's reader. If that is NULL, or
+ * feed_data() can't be done here, calls the protocol. */
 static int
 read_and_feed(StreamObject *self, PyObject *protocol, PyObject *reader)
 {
@@ -193,8 +195,8 @@ read_for_reader(StreamObject *self)
     return status;
 }
 
-/* What is received stays in the loop's buffer, where TLS reads it; in a turn within
- * that, in one of its own. */
+/* TLS reads the data in the loop's buffer. In a nested turn, memory of its own
+ * is used. */
 static int
 read_for_tls(StreamObject *self)
 {

@@ -19,8 +19,9 @@ cl_net_of(LoopObject *loop)
     if (loop->l_net == NULL) {
         cl_net *net = PyMem_Calloc(1, sizeof(*net));
         if (net != NULL) {
-            /* glibc maps large blocks one by one until it has once freed one of
-             * that size: buffers of large reads would cost a page fault per page. */
+            /* Until it has freed one block of this size, glibc maps large
+             * blocks one by one, and buffers for large reads cost one page
+             * fault per page. */
             PyMem_RawFree(PyMem_RawMalloc(2 * CL_READ_MAX));
             net->n_read_buffer = PyMem_RawMalloc(CL_READ_MAX);
         }
@@ -99,7 +100,7 @@ check_free(LoopObject *loop, int fd, PyObject *sock)
         return 0;
     TransportObject *other = cl_transport_from_watch(watch);
     if (cl_transport_fd(other) < 0)
-        return 0; /* its socket was closed by hand, and the number is free */
+        return 0; /* the program closed the socket, and the number is free */
     PyObject *number = sock == NULL ? PyLong_FromLong(fd) : Py_NewRef(sock);
     if (number != NULL)
         PyErr_Format(PyExc_RuntimeError,
@@ -109,7 +110,7 @@ check_free(LoopObject *loop, int fd, PyObject *sock)
     return -1;
 }
 
-/* server._attach() or _detach(), which take the transport from 3.13 on. */
+/* Calls server._attach() or _detach(), which take the transport from 3.13 on. */
 static int
 tell_server(TransportObject *self, PyObject *server, PyObject *name)
 {
@@ -181,7 +182,8 @@ cl_transport_disown(TransportObject *self, bool sock_given)
     self->tr_flags |= CL_T_NOT_OPEN;
     cl_watch_stop(self->tr_loop, &self->tr_watch);
     if (!sock_given && self->tr_file != NULL) {
-        /* Made to ask for an address: it must not close what is the caller's. */
+        /* It was made to ask for an address. It must not close the caller's
+         * descriptor. */
         result = PyObject_CallMethod(self->tr_file, "detach", NULL);
         Py_XDECREF(result);
     }
@@ -195,7 +197,7 @@ cl_transport_disown(TransportObject *self, bool sock_given)
 bool
 cl_transport_claims(const cl_watch *watch)
 {
-    /* One that is closing claims it as long as there is something to send. */
+    /* A closing transport claims it while there is something to send. */
     const TransportObject *self = (const TransportObject *)watch->w_owner;
     return self->tr_conn_lost == 0 && !(self->tr_flags & CL_T_NOT_OPEN);
 }
@@ -209,7 +211,7 @@ cl_transport_evicted(LoopObject *loop, cl_watch *watch)
     if (!loop->l_open || self->tr_conn_lost ||
         (self->tr_flags & CL_T_NOT_OPEN))
         return;
-    /* Its socket was closed by hand, and the number is another's now. */
+    /* The program closed the socket, and the number belongs to another file. */
     if (cl_transport_fatal_errno(self, -EBADF, "Fatal error on transport") < 0)
         PyErr_WriteUnraisable((PyObject *)self);
 }
@@ -237,7 +239,7 @@ int
 cl_transport_begin(TransportObject *self)
 {
     cl_state *st = self->tr_loop->l_st;
-    /* Room for both nodes: connection_made() alone would be half a beginning. */
+    /* Room for both nodes, so that connection_made() is never alone. */
     if (cl_streams_expect_writer(st, self->tr_protocol) < 0 ||
         cl_loop_reserve(self->tr_loop, 2) < 0)
         return -1;
@@ -254,7 +256,7 @@ cl_transport_begin(TransportObject *self)
                : cl_watch_push(self->tr_loop, &self->tr_watch, CL_START);
 }
 
-/* Who made the transport waits no longer, unless that fails. 0/-1 */
+/* Wakes the transport's creator. 0/-1 */
 static int
 wake_waiter(TransportObject *self)
 {
@@ -273,7 +275,7 @@ wake_waiter(TransportObject *self)
     return result == NULL ? -1 : 0;
 }
 
-/* The same with the exception that ended the transport. */
+/* The same, with the exception that broke the transport. */
 static int
 fail_waiter(TransportObject *self, PyObject *exception)
 {
@@ -312,7 +314,7 @@ started(TransportObject *self)
     if (wake_waiter(self) == 0)
         return 0;
     if (!cl_error_is_exit() && !(self->tr_flags & CL_T_NOT_OPEN))
-        /* The waiter hears of it with connection_lost(). */
+        /* The waiter gets the exception with connection_lost(). */
         return cl_transport_fatal(
             self, "Fatal error: the transport could not be started");
     PyObject *error = PyErr_GetRaisedException();
@@ -321,13 +323,13 @@ started(TransportObject *self)
         Py_DECREF(error);
         return status;
     }
-    /* Once the loop runs again. */
+    /* When the loop runs again. */
     cl_first_error(&error,
                    cl_watch_push(self->tr_loop, &self->tr_watch, CL_START));
     return cl_raise_first(error);
 }
 
-/* It begins, or connection_lost() is due. 0/-1 */
+/* Starts the transport, or calls connection_lost(). 0/-1 */
 static int
 begin_or_end(TransportObject *self, unsigned bits)
 {
@@ -348,7 +350,7 @@ run_events(TransportObject *self, unsigned bits)
     const cl_transport_ops *ops = cl_transport_ops_of(self);
     if ((bits & (CL_START | CL_LOST)) && begin_or_end(self, bits) < 0)
         return -1;
-    /* What was paused or closed since the event came has asked for silence. */
+    /* It may have been paused or closed since the event came. */
     if ((bits & CL_READ) && (self->tr_watch.w_want & CL_READ) &&
         !self->tr_conn_lost && ops->readable(self) < 0)
         return -1;
@@ -394,8 +396,8 @@ cl_transport_write_when_lost(TransportObject *self)
 static int
 call_lost_soon(TransportObject *self, PyObject *exception)
 {
-    /* A copy: the context itself can't be entered again in a nested turn that runs
-     * inside a callback, and connection_lost() would never come. */
+    /* A copy: a nested turn inside a callback cannot enter the same context
+     * again, and connection_lost() would never come. */
     PyObject *context = PyContext_Copy(self->tr_context);
     PyObject *callback =
         context == NULL
@@ -411,9 +413,9 @@ call_lost_soon(TransportObject *self, PyObject *exception)
     return status;
 }
 
-/* The same, whatever fails: connection_lost() must come, and is the last thing that the
- * protocol hears. Without memory for a handle the transport's own node does it; without
- * that as well, it comes now. 0/-1 */
+/* The same, whatever fails: connection_lost() must come, and come last. If
+ * there is no memory for a handle, the transport's own node is pushed; if that
+ * fails too, connection_lost() is called now. 0/-1 */
 static int
 schedule_lost(TransportObject *self, PyObject *exception)
 {
@@ -427,7 +429,7 @@ schedule_lost(TransportObject *self, PyObject *exception)
         Py_CLEAR(self->tr_error);
         cl_first_error(&error, cl_transport_lost(self, exception));
     }
-    /* An overridden call_soon() has failed, which its caller should know. */
+    /* If an overridden call_soon() failed, the caller should know. */
     if (PyErr_GivenExceptionMatches(error, PyExc_MemoryError))
         Py_CLEAR(error);
     return cl_raise_first(error);
@@ -460,7 +462,7 @@ cl_transport_fatal(TransportObject *self, const char *message)
     if (cl_error_is_exit())
         return -1;
     PyObject *exception = PyErr_GetRaisedException(), *error = NULL;
-    /* What the callback had written before it raised is sent. */
+    /* Send what the callback wrote before it raised. */
     int status = cl_loop_afterwards(self->tr_loop, 0);
     if (status == 0)
         status =
@@ -558,7 +560,7 @@ cl_transport_traverse(TransportObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The loop stays: other destructors may still call us. */
+/* Keeps the loop: other finalizers may still call this transport. */
 int
 cl_transport_clear(TransportObject *self)
 {
@@ -573,7 +575,7 @@ cl_transport_clear(TransportObject *self)
     return 0;
 }
 
-/* Dropped without close(): as asyncio's __del__. */
+/* Not closed: warns like asyncio's __del__. */
 void
 cl_transport_finalize(PyObject *op)
 {

@@ -1,4 +1,4 @@
-/* transport_type.c - the methods and attributes that transports have in common, and
+/* transport_type.c - methods and attributes that all transports have, and
  * their types. See transport.h. */
 #include "net/transport.h"
 
@@ -24,7 +24,7 @@ Transport_call_connection_lost(TransportObject *self, PyObject *exception)
     return cl_none_or_error(cl_transport_lost(self, exception));
 }
 
-/* For the socket object that get_extra_info() hands out, and for cloop/_process.py. */
+/* For the socket object from get_extra_info(), and for cloop/_process.py. */
 
 static PyObject *
 Transport_expose(TransportObject *self, PyObject *Py_UNUSED(ignored))
@@ -81,7 +81,7 @@ Transport_close(TransportObject *self, PyObject *Py_UNUSED(ignored))
     return cl_none_or_error(cl_transport_close(self));
 }
 
-/* What was written goes first, as asyncio has sent it by now. */
+/* First send held bytes: asyncio would have sent them by now. */
 static int
 abort_with(TransportObject *self, PyObject *exception)
 {
@@ -116,7 +116,7 @@ Transport_set_protocol(TransportObject *self, PyObject *const *args,
     PyObject *protocol =
         cl_call_args_only(self->tr_loop->l_st, "set_protocol",
                           protocol_argument, args, nargs, kwnames);
-    /* A failure of what was written is the old protocol's. */
+    /* The old protocol gets the error of a failed write. */
     if (protocol == NULL || cl_transport_flush(self) < 0)
         return NULL;
     return cl_none_or_error(cl_transport_set_protocol(self, protocol));
@@ -200,7 +200,7 @@ static PyObject *
 Transport_set_write_buffer_limits(TransportObject *self, PyObject *args,
                                   PyObject *kwargs)
 {
-    /* What is held must stay below the high-water mark. */
+    /* Held bytes must stay below the high-water mark. */
     if (cl_transport_flush(self) < 0 ||
         cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs,
                        CL_WRITE_HIGH, &self->tr_limits) < 0)
@@ -208,7 +208,7 @@ Transport_set_write_buffer_limits(TransportObject *self, PyObject *args,
     return cl_none_or_error(cl_transport_maybe_pause(self));
 }
 
-/* asyncio's sendfile() works on the bare socket: the loop lets it. */
+/* asyncio's sendfile() needs the bare socket: the loop lends it. */
 static PyObject *
 Transport_lend_descriptor(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
