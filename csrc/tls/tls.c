@@ -15,7 +15,7 @@ static const char *const data_argument[] = {"data"};
 static const char *const lines_argument[] = {"list_of_data"};
 static const char *const protocol_argument[] = {"protocol"};
 
-/* As asyncio.constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE and _READ. */
+/* asyncio.constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE and _READ. */
 #define WRITE_HIGH (512 * 1024)
 #define READ_HIGH (256 * 1024)
 
@@ -66,7 +66,7 @@ fill(cl_tls *tls)
     return status;
 }
 
-/* The module's, made when first asked for; NULL with an exception. */
+/* Returns the module's cl_tls, created on first use; NULL with an exception. */
 static cl_tls *
 tls_of(cl_state *st)
 {
@@ -160,7 +160,7 @@ cl_tls_new(const cl_tls_args *args)
 
 /* ------------------------------------------------------------------------ writing */
 
-/* What a write() has to be given. */
+/* The type check of write(). */
 static int
 check_data(PyObject *data)
 {
@@ -174,14 +174,14 @@ check_data(PyObject *data)
     return -1;
 }
 
-/* What can't be written breaks the connection, as in asyncio. 0/-1 */
+/* As in asyncio, a failed write breaks the connection. 0/-1 */
 static int
 write_object(TLSObject *self, PyObject *data)
 {
     Py_buffer view;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
         PyObject *error = PyErr_GetRaisedException();
-        if (PyObject_Size(data) < 0) { /* which asyncio wants to know first */
+        if (PyObject_Size(data) < 0) { /* asyncio asks for the length first */
             Py_DECREF(error);
             return -1;
         }
@@ -233,7 +233,7 @@ TLS_write(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
     int takes = cl_tls_takes(self);
     if (takes <= 0)
         return cl_none_or_error(takes);
-    Py_INCREF(data); /* Python may run, and drop it */
+    Py_INCREF(data); /* Python code may run and drop it */
     if (PyBytes_Check(data))
         status = cl_tls_write(self, PyBytes_AS_STRING(data),
                               (size_t)PyBytes_GET_SIZE(data));
@@ -291,7 +291,8 @@ TLS_can_write_eof(TLSObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
 
 /* ------------------------------------------------------------------- flow control */
 
-/* Before 3.11 these are the business of the transport below; None once it is gone. */
+/* Before 3.11 these act on the transport below; they return None once that is
+ * gone. */
 static PyObject *
 call_raw(TLSObject *self, const char *method, PyObject *args, PyObject *kwargs)
 {
@@ -458,8 +459,8 @@ static PyObject *
 TLS_close(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (self->x_flags & CL_X_CLOSED) {
-        /* Who closes what is closed has no use for it: asyncio's transport lets go
-         * of its connection then, and so of the SSLContext. */
+        /* A program that closes twice does not need it any more: asyncio's
+         * transport then releases its connection, and with it the SSLContext. */
         self->x_flags |= CL_X_FORGET;
         if (self->x_raw == NULL)
             cl_tls_forget(self);
@@ -495,7 +496,8 @@ TLS_is_closing(TLSObject *self, PyObject *Py_UNUSED(ignored))
 
 /* --------------------------------------------------------------------------- info */
 
-/* What the SSLObject answers; NULL without an exception for another name. */
+/* What the SSLObject returns for the name; NULL without an exception if there
+ * is no such name. */
 static PyObject *
 ask_sslobj(TLSObject *self, PyObject *name)
 {
@@ -503,7 +505,7 @@ ask_sslobj(TLSObject *self, PyObject *name)
     if (!(self->x_flags & CL_X_ESTABLISHED))
         return NULL;
     if (PyUnicode_Compare(name, st->str_peercert) == 0)
-        return Py_NewRef(Py_None); /* else it is kept */
+        return Py_NewRef(Py_None); /* else it is stored */
     if (PyUnicode_Compare(name, st->str_cipher) == 0)
         return PyObject_CallMethodNoArgs(self->x_sslobj, st->str_cipher);
     if (PyUnicode_Compare(name, st->str_compression) == 0)
@@ -513,8 +515,8 @@ ask_sslobj(TLSObject *self, PyObject *name)
                : NULL;
 }
 
-/* New reference; NULL without an exception if TLS has no such information. What was
- * answered once stays the answer. */
+/* Returns a new reference, or NULL without an exception if TLS has no such
+ * name. A value once returned stays the same. */
 static PyObject *
 extra_info(TLSObject *self, PyObject *name)
 {
@@ -625,8 +627,8 @@ TLS_resume_writing(TLSObject *self, PyObject *Py_UNUSED(ignored))
     return cl_none_or_error(cl_tls_resume_writing(self));
 }
 
-/* For start_tls(): whether the application waits to hear that it may go on; None if it
- * can't be told. */
+/* For start_tls(). `app_waits`: whether the application expects
+ * resume_writing(); None if unknown. */
 static PyObject *
 TLS_take_over_pause(TLSObject *self, PyObject *app_waits)
 {
@@ -637,7 +639,7 @@ TLS_take_over_pause(TLSObject *self, PyObject *app_waits)
     Py_RETURN_NONE;
 }
 
-/* What the loop calls later. */
+/* Methods that the loop calls later. */
 
 static PyObject *
 TLS_check_handshake_timeout(TLSObject *self, PyObject *Py_UNUSED(ignored))
@@ -663,7 +665,7 @@ TLS_resume(TLSObject *self, PyObject *Py_UNUSED(ignored))
     return cl_none_or_error(cl_tls_resume(self));
 }
 
-/* asyncio's own tests fill the backlog with it. */
+/* asyncio's own tests fill the backlog with this. */
 static PyObject *
 TLS_append_write_backlog(TLSObject *self, PyObject *data)
 {
@@ -726,7 +728,7 @@ static PyMethodDef tls_methods[] = {
     {"_resume", (PyCFunction)TLS_resume, METH_NOARGS, NULL},
     {NULL}};
 
-/* From 3.11 on, where reading has water marks of its own. */
+/* From 3.11 on, reading has water marks too. */
 static PyMethodDef reading_methods[] = {
     {"set_read_buffer_limits", CL_FAST(TLS_set_read_buffer_limits),
      METH_VARARGS | METH_KEYWORDS, TLS_set_read_buffer_limits_doc},
@@ -859,7 +861,7 @@ TLS_traverse(TLSObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The loop stays: other destructors may still call us. */
+/* Keeps the loop: other finalizers may still call this transport. */
 static int
 TLS_clear(TLSObject *self)
 {
@@ -883,7 +885,7 @@ TLS_clear(TLSObject *self)
     return 0;
 }
 
-/* Dropped without close(): as asyncio's __del__. */
+/* Not closed: warns like asyncio's __del__. */
 static void
 TLS_finalize(PyObject *op)
 {
