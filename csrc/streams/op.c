@@ -23,15 +23,15 @@ typedef enum {
 typedef struct {
     cl_coro sto_coro;
     PyObject *sto_self;       /* owned; the reader, writer or protocol */
-    ReaderObject *sto_reader; /* owned; of a reader, or NULL */
-    PyObject *sto_arg;        /* owned; a separator of bytes, or NULL */
-    Py_ssize_t sto_size;      /* wanted */
-    Py_ssize_t sto_offset;    /* before it there is no separator */
+    ReaderObject *sto_reader; /* owned; NULL unless sto_self is a reader */
+    PyObject *sto_arg;        /* owned; a bytes separator, or NULL */
+    Py_ssize_t sto_size;      /* bytes wanted */
+    Py_ssize_t sto_offset;    /* the separator is not before this */
     uint8_t sto_kind;
-    bool sto_waits; /* the reader's _waiter is ours to take away */
+    bool sto_waits; /* we set the reader's _waiter and must clear it */
 } StreamOpObject;
 
-/* What an attempt comes to. */
+/* The result of an attempt. */
 typedef enum { FAILED = -1, WAIT, READY, HAND_OVER, GO_ON } outcome;
 
 typedef outcome (*attempt_fn)(StreamOpObject *op, bool fresh,
@@ -66,7 +66,7 @@ drop_front(PyObject *buffer, Py_ssize_t size)
                : PySequence_DelSlice(buffer, 0, size);
 }
 
-/* The first `size` bytes as a new object, or NULL. */
+/* Returns the first `size` bytes as a new object, or NULL. */
 static PyObject *
 take(PyObject *buffer, Py_ssize_t size)
 {
@@ -103,7 +103,8 @@ fail_with(PyObject *type, PyObject *arg, PyObject *number)
     return FAILED;
 }
 
-/* IncompleteReadError with all there is; `expected` < 0 stands for None. */
+/* Raises IncompleteReadError with everything that is buffered; `expected` < 0
+ * means None. */
 static outcome
 incomplete(StreamOpObject *op, Py_ssize_t expected)
 {
@@ -133,7 +134,7 @@ overrun(StreamOpObject *op, const char *message, Py_ssize_t consumed)
 
 /* ---------------------------------------------------------------------- reading */
 
-/* The beginning of every read. */
+/* The common start of all reads. */
 static outcome
 begin(ReaderObject *reader)
 {
@@ -173,7 +174,7 @@ try_readexactly(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
                                             : WAIT;
 }
 
-/* Where the separator is in the buffer from `offset` on, or -1. */
+/* The index of the separator, searched from `offset`, or -1. */
 static Py_ssize_t
 find(PyObject *buffer, Py_ssize_t offset, const char *separator,
      Py_ssize_t length)
@@ -224,8 +225,8 @@ try_readuntil(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
                       PyBytes_GET_SIZE(op->sto_arg), result);
 }
 
-/* A ValueError in the context of the LimitOverrunError, of which readline() takes the
- * reference. */
+/* Raises ValueError with the LimitOverrunError as its context, as readline()
+ * does. Steals the reference. */
 static outcome
 line_too_long(StreamOpObject *op, PyObject *overrun)
 {
@@ -245,7 +246,7 @@ line_too_long(StreamOpObject *op, PyObject *overrun)
     }
     Py_XDECREF(consumed);
     Py_XDECREF(args);
-    if (error == NULL) /* ... or what was raised instead */
+    if (error == NULL) /* or whatever was raised instead */
         error = PyErr_GetRaisedException();
     if (error != NULL)
         PyException_SetContext(error, overrun);
@@ -253,7 +254,7 @@ line_too_long(StreamOpObject *op, PyObject *overrun)
     return FAILED;
 }
 
-/* What readline() makes of an exception of readuntil(). */
+/* Handles an exception of readuntil() as readline() does. */
 static outcome
 line_failed(StreamOpObject *op, PyObject **result)
 {
@@ -274,7 +275,7 @@ try_readline(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
     return read_until(op, "\n", 1, result);
 }
 
-/* What the method makes of how its reading went. */
+/* Turns the outcome of reading into that of the method. */
 static outcome
 conclude(StreamOpObject *op, outcome status, PyObject **result)
 {
@@ -305,7 +306,8 @@ wait_for_data(StreamOpObject *op)
     }
     if (cl_reader_is_paused(reader) && cl_reader_resume(st, reader) < 0)
         return FAILED;
-    /* Python may have run; and awaiting a future of the program's own is for Python. */
+    /* Python code may have run. If the future is not ours, asyncio's coroutine
+     * awaits it. */
     LoopObject *ours =
         reader->rd_loop == NULL ? NULL : cl_loop_cast(reader->rd_loop);
     if (!cl_reader_is_plain(reader) || ours == NULL ||
@@ -325,7 +327,7 @@ wait_for_data(StreamOpObject *op)
     return status;
 }
 
-/* The end of _wait_for_data(). */
+/* _wait_for_data(), after its await. */
 static void
 waited(StreamOpObject *op)
 {
@@ -346,7 +348,7 @@ claim(StreamOpObject *op, PyObject **result)
 
 /* --------------------------------------------------------------------- draining */
 
-/* 1 if nothing is to be waited for, 0 if that is not sure. */
+/* Returns 1 if there is nothing to wait for, 0 if unsure. */
 static bool
 is_drained(cl_state *st, PyObject *protocol)
 {
@@ -382,12 +384,12 @@ is_closing(cl_state *st, PyObject *transport)
         PyObject_CallMethodNoArgs(transport, st->str_is_closing);
     bool closing = answer != Py_False;
     if (answer == NULL)
-        PyErr_Clear(); /* asyncio's method will see to it */
+        PyErr_Clear(); /* asyncio's method deals with it */
     Py_XDECREF(answer);
     return closing;
 }
 
-/* Of a writer's _reader, which may be None. */
+/* For a writer's _reader, which may be None. */
 static bool
 has_no_exception(cl_state *st, PyObject *self)
 {
@@ -396,7 +398,8 @@ has_no_exception(cl_state *st, PyObject *self)
            (reader != NULL && reader->rd_exception == Py_None);
 }
 
-/* The attribute in the dict, a new reference; or NULL, without an exception. */
+/* Returns the value in the dict, a new reference; NULL without an exception if
+ * it is missing. */
 static PyObject *
 kept(PyObject *dict, PyObject *name)
 {
@@ -438,7 +441,7 @@ stock_class(cl_state *st, int kind)
                                   : st->StreamReader;
 }
 
-/* asyncio's method, called with these arguments. */
+/* Calls asyncio's method with these arguments. */
 static PyObject *
 call_stock(cl_state *st, int kind, PyObject *self, PyObject *const *args,
            Py_ssize_t nargs, PyObject *kwnames)
@@ -452,7 +455,7 @@ call_stock(cl_state *st, int kind, PyObject *self, PyObject *const *args,
     return result;
 }
 
-/* asyncio's own coroutine does it from here on. */
+/* From here on, asyncio's own coroutine runs. */
 static int
 hand_over(StreamOpObject *op)
 {
@@ -466,7 +469,7 @@ hand_over(StreamOpObject *op)
     return op->sto_coro.c_inner == NULL ? -1 : 0;
 }
 
-/* A read, from its beginning or from where it was woken. */
+/* A read, at its start or when it was woken. */
 static outcome
 read_on(StreamOpObject *op, bool fresh, PyObject **result)
 {
@@ -594,12 +597,12 @@ static const operation operations[] = {
 
 /* --------------------------------------------------------------- make and free */
 
-/* `reader` is NULL for what is no reader's. */
+/* `reader` is NULL unless `self` is a reader. */
 static PyObject *
 new_op(cl_state *st, op_kind kind, PyObject *self, ReaderObject *reader,
        Py_ssize_t size, PyObject *arg)
 {
-    Py_XINCREF(reader); /* making an object may run Python */
+    Py_XINCREF(reader); /* allocation may run Python code */
     StreamOpObject *op = (StreamOpObject *)cl_future_allocate(
         st->StreamOpType, sizeof(*op), &st->spare_stream_ops,
         &st->spare_stream_op_count);
@@ -663,8 +666,8 @@ cl_stream_op_setup(PyObject *module, cl_state *st)
 
 /* ----------------------------------------------------------------------- methods */
 
-/* A method without arguments: asyncio's says what is wrong with any. What a program
- * has put in its place is called now. */
+/* Methods without arguments: asyncio's method raises the error for any. If the
+ * program replaced the method that it calls, that is called. */
 static PyObject *
 read_line(PyObject *self, op_kind kind, PyObject *const *args,
           Py_ssize_t nargs, PyObject *kwnames)
@@ -694,8 +697,8 @@ drain(PyObject *self, op_kind kind, PyObject *const *args, Py_ssize_t nargs,
                : call_stock(st, kind, self, args, nargs, kwnames);
 }
 
-/* The only argument, borrowed, by position or by this name; NULL if there is none or
- * something else. */
+/* Returns the only argument, borrowed, given by position or by name; NULL for
+ * anything else. */
 static PyObject *
 only(const char *name, PyObject *const *args, Py_ssize_t nargs,
      PyObject *kwnames)
@@ -709,8 +712,8 @@ only(const char *name, PyObject *const *args, Py_ssize_t nargs,
                : NULL;
 }
 
-/* read() and readexactly(): what is no size, and read(-1), which goes on to the end,
- * is asyncio's. */
+/* read() and readexactly(). asyncio's methods handle invalid sizes, and
+ * read(-1), which reads until EOF. */
 static PyObject *
 read_size(PyObject *self, op_kind kind, PyObject *const *args,
           Py_ssize_t nargs, PyObject *kwnames)
@@ -804,7 +807,7 @@ Reader_anext(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 #define COROUTINE(name, function) \
     {name, CL_FAST(function), METH_FASTCALL | METH_KEYWORDS, NULL}
 
-/* Those that look like asyncio's (core/method.h) have their docstrings from there. */
+/* Methods that look like asyncio's (core/method.h) also have its docstrings. */
 PyMethodDef cl_reader_methods[] = {
     COROUTINE("read", Reader_read),
     COROUTINE("readexactly", Reader_readexactly),

@@ -6,7 +6,7 @@
 
 #include "futures/future.h"
 
-/* From this size on a message is received without a copy. */
+/* Messages of this size and more are received without a copy. */
 #define DIRECT_MIN (16 * 1024)
 
 /* --------------------------------------------------------------- the struct */
@@ -72,7 +72,7 @@ is_among(const cl_guard *guard, PyObject *name)
     return false;
 }
 
-/* Whether a method that is done here was replaced on the object. */
+/* Whether the program replaced one of the methods on the object. */
 static bool
 has_override(const cl_guard *guard, PyObject *dict)
 {
@@ -146,8 +146,9 @@ cl_reader_take_over(cl_state *st, PyObject *dict)
     return status;
 }
 
-/* Those of an object of our class or a subclass; borrowed; or NULL. Looking a key up
- * would compare it with keys of a program's own, which may take the dict away. */
+/* Returns the fields of an object of our class or a subclass, borrowed, or
+ * NULL. A look-up by key could compare with keys of the program, whose code
+ * may drop the dict. */
 static ReaderObject *
 fields_in(cl_state *st, PyObject *dict)
 {
@@ -206,7 +207,7 @@ cl_reader_flush(ReaderObject *reader)
 void
 cl_reader_want(ReaderObject *reader, Py_ssize_t size)
 {
-    /* More than that would have the transport paused. */
+    /* Asking for more would pause the transport. */
     bool suits = size >= DIRECT_MIN && cl_reader_is_plain(reader) &&
                  cl_reader_size(reader) == 0 &&
                  size / 2 <= cl_reader_limit(reader);
@@ -257,8 +258,7 @@ cl_reader_filled(cl_state *st, PyObject *self, size_t count)
 
 /* ------------------------------------------------------------------ attributes */
 
-/* An object that nobody took over, because a program made it of our class, begins
- * without any. 0/-1 */
+/* An object that the program made of our class has no fields yet. 0/-1 */
 static int
 add_fields(cl_state *st, PyObject *self)
 {
@@ -272,8 +272,8 @@ add_fields(cl_state *st, PyObject *self)
     return status;
 }
 
-/* The field of an object of our class or a subclass; NULL, perhaps with an exception,
- * if there is none. */
+/* Returns the field of an object of our class or a subclass; NULL, with or
+ * without an exception, if it has none. */
 static PyObject **
 locate(PyObject *self, void *closure)
 {
@@ -352,7 +352,7 @@ cl_reader_wake(cl_state *st, ReaderObject *reader)
     PyObject *waiter = reader->rd_waiter;
     if (waiter == Py_None)
         return 0;
-    reader->rd_waiter = Py_NewRef(Py_None); /* its reference is ours now */
+    reader->rd_waiter = Py_NewRef(Py_None); /* we now own its reference */
     int status = -1;
     if (cl_future_is_plain(st, waiter) &&
         ((FutureObject *)waiter)->f_state == CL_PENDING) {
@@ -386,7 +386,7 @@ cl_reader_resume(cl_state *st, ReaderObject *reader)
     return result == NULL ? -1 : 0;
 }
 
-/* The buffer holds more than twice the limit. */
+/* Called when the buffer holds more than twice the limit. */
 static int
 pause_transport(cl_state *st, ReaderObject *reader)
 {
@@ -419,7 +419,7 @@ cl_reader_feed(cl_state *st, PyObject *self, const char *data, size_t size)
         return -1;
     Py_INCREF(reader);
     int status = cl_reader_wake(st, reader);
-    /* Python may have run. */
+    /* Python code may have run. */
     if (status == 0 && cl_reader_is_plain(reader) &&
         !cl_reader_is_paused(reader) && reader->rd_transport != Py_None &&
         cl_reader_size(reader) / 2 >= cl_reader_limit(reader) &&

@@ -12,8 +12,8 @@
 
 /* -------------------------------------------------------------------- guards */
 
-/* What is shadowed or done here of each class, and the attributes of an object, which
- * the class must not have. */
+/* For each class: the methods that cloop replaces or relies on, and the
+ * attributes of objects, which the class must not have. */
 static const char *const reader_names[] = {
     "read",        "readline",         "readexactly",
     "readuntil",   "__anext__",        "feed_data",
@@ -27,8 +27,8 @@ static const char *const writer_names[] = {
     "write",     "drain",       "_transport",       "_reader",
     "_protocol", "__setattr__", "__getattribute__", NULL};
 
-/* Whether no function among them comes from outside asyncio.streams: a program may
- * have been there before us. */
+/* Whether all functions come from asyncio.streams. A program may have replaced
+ * some before the import. */
 static bool
 is_asyncios(const cl_guard *guard, PyObject *globals)
 {
@@ -72,7 +72,7 @@ cl_streams_setup(PyObject *module, cl_state *st)
     if (!PyType_Check(st->StreamReader) ||
         !PyType_Check(st->StreamReaderProtocol) ||
         !PyType_Check(st->StreamWriter))
-        return 0; /* replaced by something else: nothing is ours */
+        return 0; /* replaced by something else: leave the streams alone */
     if (cl_guard_init(&streams->ss_reader, (PyTypeObject *)st->StreamReader,
                       reader_names, NULL) < 0 ||
         cl_guard_init(&streams->ss_protocol,
@@ -149,7 +149,8 @@ cl_streams_reader_of(cl_state *st, PyObject *protocol, bool *known)
     return reader;
 }
 
-/* Debug mode has asyncio's own methods, with all that Python tells of them. */
+/* In debug mode asyncio's own methods run, for Python's tracebacks and
+ * warnings. */
 static bool
 is_loops(cl_state *st, PyObject *object)
 {
@@ -161,7 +162,8 @@ is_loops(cl_state *st, PyObject *object)
     return plain;
 }
 
-/* Objects whose layout does not allow it stay what they are, from now on all. */
+/* Changes the class of the object to ours. If one object's layout does not
+ * fit, no object is converted from then on. */
 static int
 become(cl_state *st, PyObject *object, const cl_guard *own)
 {
@@ -199,7 +201,7 @@ cl_streams_adopt_reader(cl_state *st, PyObject *reader)
     return status < 0 ? -1 : 0;
 }
 
-/* client_connected_cb(reader, writer), called by connection_made(); `self` is
+/* client_connected_cb(reader, writer), called by connection_made(). `self` is
  * (module, protocol, client_connected_cb). */
 static PyObject *
 connected(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
