@@ -4,7 +4,7 @@
 int
 cl_deque_setup(cl_sync *sync)
 {
-    /* Another implementation may have other functions: then by name. */
+    /* Another implementation may have other functions: call by name then. */
 #define FIND(name, flags) \
     { \
         PyObject *method = \
@@ -49,9 +49,9 @@ cl_deque_remove(cl_state *st, PyObject *deque, PyObject *item)
     PyCFunction remove = st->sync->sy_deque_remove;
     PyObject *result;
     if (remove != NULL && cl_deque_check(st, deque)) {
-        if (cl_deque_size(deque) > 0) { /* mostly it is the first */
+        if (cl_deque_size(deque) > 0) { /* usually it is the first */
             PyObject *first = cl_deque_first(deque);
-            Py_XDECREF(first); /* the deque holds it */
+            Py_XDECREF(first); /* the deque still has a reference */
             if (first == item) {
                 Py_XDECREF(cl_deque_popleft(st, deque));
                 return 0;
@@ -123,7 +123,7 @@ cl_waiters_each(cl_state *st, PyObject *deque,
         return 0;
     if (size == 1 && cl_deque_check(st, deque)) {
         PyObject *only = cl_deque_first(deque);
-        /* What is no future of ours may change the deque. */
+        /* A future that is not ours may run code that changes the deque. */
         if (only == NULL || cl_future_is_plain(st, only)) {
             status = only == NULL ? -1 : visit(st, only, arg);
             Py_XDECREF(only);

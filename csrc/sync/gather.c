@@ -1,8 +1,8 @@
 /* gather.c - asyncio.gather().
  *
- * The future that it returns is asyncio's own _GatheringFuture. What each child calls
- * when it is done, a closure in Python, is an object here, with the name and the source
- * of that closure for who looks at the child's callbacks. */
+ * It returns asyncio's own _GatheringFuture. The done callback of the
+ * children, a closure in asyncio, is an object here. It has the closure's name
+ * and source, for code that looks at the callbacks of a child. */
 #include "sync/gather.h"
 
 #include "core/args.h"
@@ -14,11 +14,11 @@
 typedef struct {
     PyObject_HEAD
     vectorcallfunc ga_vectorcall;
-    cl_state *ga_st;       /* borrowed; the type keeps the module */
-    PyObject *ga_outer;    /* owned; NULL until all children are there */
+    cl_state *ga_st;       /* borrowed; the type keeps the module alive */
+    PyObject *ga_outer;    /* owned; NULL until all children are known */
     PyObject *ga_children; /* owned; a list */
-    PyObject *ga_task;     /* owned, or NULL: that awaits them (3.14) */
-    Py_ssize_t ga_count;   /* different ones */
+    PyObject *ga_task;     /* owned; the awaiting task (3.14), or NULL */
+    Py_ssize_t ga_count;   /* children, duplicates counted once */
     Py_ssize_t ga_finished;
     bool ga_return_exceptions;
 } GatherObject;
@@ -30,8 +30,8 @@ is_ours(const cl_state *st, PyObject *future)
            Py_TYPE(future) == st->FutureType;
 }
 
-/* The texts: of 3.8; with messages of cancellations, 3.9; with children that are done at
- * once, 3.12; with who awaits them, 3.14. */
+/* The versions of the text: 3.8; with cancellation messages, 3.9; with
+ * children that may be done already, 3.12; with awaiters, 3.14. */
 enum { FIRST = 1, WITH_MESSAGES, WITH_EAGER, WITH_AWAITED_BY };
 
 static inline bool
@@ -79,7 +79,7 @@ result_of(cl_state *st, PyObject *child)
     return PyObject_CallMethodNoArgs(child, st->str_result);
 }
 
-/* fut._make_cancelled_error(), which 3.8 does not have. */
+/* fut._make_cancelled_error(), which 3.8 lacks. */
 static PyObject *
 cancelled_error(cl_state *st, PyObject *child)
 {
@@ -106,7 +106,7 @@ cancelled_result(cl_state *st, PyObject *child)
     return error;
 }
 
-/* What the list of results has for the child. */
+/* The child's entry in the list of results. */
 static PyObject *
 outcome_of(cl_state *st, PyObject *child)
 {
@@ -134,14 +134,14 @@ tell(GatherObject *gather, PyObject *name, PyObject *value)
     return result == NULL ? -1 : 0;
 }
 
-/* The last one is done. */
+/* The last child is done. */
 static int
 conclude(GatherObject *gather)
 {
     cl_state *st = gather->ga_st;
     PyObject *children = Py_NewRef(gather->ga_children);
     PyObject *results = PyList_New(0), *last = NULL;
-    /* A list may change while other people's futures are asked. */
+    /* Foreign futures run code that may change the list. */
     for (Py_ssize_t i = 0; results != NULL && i < PyList_GET_SIZE(children);
          i++) {
         Py_XSETREF(last, Py_NewRef(PyList_GET_ITEM(children, i)));
@@ -249,7 +249,8 @@ call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 
 /* ------------------------------------------------------------------------- gather() */
 
-/* ensure_future(arg, loop=loop), `loop` NULL for None; new reference. */
+/* ensure_future(arg, loop=loop); `loop` is NULL for None. Returns a new
+ * reference. */
 static PyObject *
 ensure_future(cl_state *st, LoopObject *ours, PyObject *loop, PyObject *arg)
 {
@@ -316,7 +317,7 @@ add_callback(GatherObject *gather, PyObject *child)
     return status;
 }
 
-/* A child that was not there before: 0/-1 */
+/* Adds a child that was not seen before. 0/-1 */
 static int
 take_child(GatherObject *gather, PyObject *arg, PyObject *child,
            PyObject *done)
@@ -339,13 +340,13 @@ take_child(GatherObject *gather, PyObject *arg, PyObject *child,
                                               : add_callback(gather, child);
 }
 
-/* Takes all arguments; 0/-1. The loop is a new reference then. */
+/* Adds all arguments; *loop is a new reference. 0/-1 */
 static int
 take_children(GatherObject *gather, LoopObject *ours, PyObject *const *args,
               Py_ssize_t nargs, PyObject *done, PyObject **loop)
 {
     cl_state *st = gather->ga_st;
-    PyObject *known = PyDict_New(); /* argument: future */
+    PyObject *known = PyDict_New(); /* argument -> future */
     int status = known == NULL ? -1 : 0;
     for (Py_ssize_t i = 0; status == 0 && i < nargs; i++) {
         PyObject *child = PyDict_GetItemWithError(known, args[i]);
@@ -460,12 +461,12 @@ cl_sync_gather(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                                 : cl_sync_original(st, CL_BODY_GATHER, args,
                                                    nargs, kwnames);
     }
-    Py_DECREF(running); /* it is running */
+    Py_DECREF(running); /* it is running, so it stays */
     if (running != (PyObject *)ours || ours->l_closed ||
         cl_loop_overrides(ours, CL_OVERRIDES_CREATE_TASK |
                                     CL_OVERRIDES_CREATE_FUTURE))
         return cl_sync_original(st, CL_BODY_GATHER, args, nargs, kwnames);
-    /* Its truth is asked for later in Python, and each time. */
+    /* Python tests its truth later, and each time. */
     if (named == 1) {
         if (args[nargs] != Py_True && args[nargs] != Py_False)
             return cl_sync_original(st, CL_BODY_GATHER, args, nargs, kwnames);
@@ -489,7 +490,7 @@ Gather_traverse(GatherObject *gather, visitproc visit, void *arg)
 static int
 Gather_clear(GatherObject *gather)
 {
-    /* One that is called then finds nothing to do. */
+    /* If the callback is called after this, it does nothing. */
     Py_CLEAR(gather->ga_outer);
     Py_CLEAR(gather->ga_task);
     Py_CLEAR(gather->ga_children);
@@ -507,7 +508,8 @@ Gather_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* Names, and a function of the same source: asyncio shows both. */
+/* asyncio shows a callback's names and source; both are those of asyncio's
+ * closure. */
 static PyObject *
 get_name(PyObject *Py_UNUSED(self), void *name)
 {

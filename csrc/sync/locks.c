@@ -1,4 +1,4 @@
-/* locks.c - Event and Lock of asyncio.locks. */
+/* locks.c - asyncio.Event and asyncio.Lock. */
 #include "sync/locks.h"
 
 #include "sync/deque.h"
@@ -46,7 +46,7 @@ cl_lock_waiters(cl_state *st, PyObject *self, PyObject *waiters)
     return made;
 }
 
-/* all(w.cancelled() for w in waiters): as -1, 0, 1. */
+/* all(w.cancelled() for w in waiters), as -1, 0, 1. */
 static int
 not_cancelled(cl_state *st, PyObject *waiter, void *Py_UNUSED(arg))
 {
@@ -69,7 +69,7 @@ cl_lock_only_self(const SyncOpObject *op)
     return PyTuple_Pack(1, op->o_self);
 }
 
-/* The truth of an attribute. */
+/* The truth value of an attribute. */
 static int
 is_true(PyObject *self, PyObject *name)
 {
@@ -220,7 +220,7 @@ lock_begin(SyncOpObject *op, PyObject **result)
                 return CL_OP_FAILED;
             return cl_op_done(result, op->o_arg);
         }
-        if (!same) /* a waiter of the program's own did that */
+        if (!same) /* a waiter of the program changed it */
             return CL_OP_HAND_OVER;
     }
     PyObject *bound = view.v_at[LOOP];
@@ -245,7 +245,7 @@ lock_woken(SyncOpObject *op, PyObject **result)
     return cl_op_done(result, op->o_arg);
 }
 
-/* self._wake_up_first() of one that is as we know it, whose waiters these are. */
+/* self._wake_up_first() of an unchanged lock, with these waiters. */
 static int
 wake_up_first(cl_state *st, PyObject *waiters)
 {
@@ -283,7 +283,7 @@ lock_failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
     return CL_OP_FAILED;
 }
 
-/* o_arg is what it returns. */
+/* o_arg is the result. */
 #define LOCK_KIND(name, body) \
     { \
         .k_ops = CL_OP_OPS("Lock"), \
@@ -311,7 +311,8 @@ cl_sync_lock_acquire(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                                   kwnames);
 }
 
-/* release() of a lock: 1 released, 0 not as we know it, or -1. */
+/* Lock.release(): 1 if released, 0 if the lock is not as expected, -1 on
+ * error. */
 static int
 lock_release(cl_state *st, PyObject *self)
 {
@@ -348,7 +349,7 @@ aexit_args(const SyncOpObject *op)
                : PyTuple_Pack(4, op->o_self, Py_None, Py_None, Py_None);
 }
 
-/* Of a condition, o_more: the lock, o_self, is its still. */
+/* For a condition: o_more is the lock, o_self the condition. */
 static cl_op_outcome
 condition_begin(SyncOpObject *op, PyObject **result)
 {
@@ -375,7 +376,8 @@ static const cl_op_kind condition_aenter = {
     .k_args = condition_args,
 };
 
-/* A new coroutine; NULL without an exception if it is no condition that we know. */
+/* Returns a new coroutine; NULL without an exception if `self` is not a
+ * condition we can handle. */
 static PyObject *
 enter_condition(cl_state *st, PyObject *self)
 {

@@ -14,9 +14,9 @@ kind_of(const cl_coro *coro)
 
 /* ----------------------------------------------------------------------- waiting */
 
-/* _get_loop() of 3.10 and newer; the loop itself of older ones, which their objects
- * always have. The loop, borrowed, where it is ours and makes futures as usual, and the
- * object is on it; else NULL, with an exception only if it was an error. */
+/* _get_loop() of 3.10 and newer; older objects always have their loop. Returns
+ * the loop, borrowed, if it is ours, makes plain futures and is the one of the
+ * object. Otherwise NULL, with an exception only on error. */
 static LoopObject *
 loop_of(SyncOpObject *op, PyObject *owner, PyObject *bound)
 {
@@ -26,7 +26,7 @@ loop_of(SyncOpObject *op, PyObject *owner, PyObject *bound)
     if (!cl_sync_pinned(st, CL_PINS_GET_LOOP) ||
         (running = cl_registry_running_loop(st)) == NULL)
         return NULL;
-    Py_DECREF(running); /* it is running */
+    Py_DECREF(running); /* it is running, so it stays */
     loop = cl_loop_cast(running);
     if (loop == NULL || !cl_loop_is_plain(loop) || !loop->l_own_tasks ||
         cl_loop_overrides(loop, CL_OVERRIDES_CREATE_FUTURE))
@@ -44,7 +44,7 @@ cl_op_wait_in(SyncOpObject *op, PyObject *owner, PyObject *bound,
               PyObject *deque)
 {
     cl_state *st = op->o_coro.c_st;
-    Py_INCREF(deque); /* making an object may run Python */
+    Py_INCREF(deque); /* allocation may run Python code */
     LoopObject *loop = loop_of(op, owner, bound);
     cl_op_outcome outcome =
         loop != NULL || PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
@@ -66,7 +66,7 @@ cl_op_chain(PyObject *error)
         PyErr_SetRaisedException(error);
         return;
     }
-    /* As the interpreter does: at the end of what it has already. */
+    /* As the interpreter does: append to the chain of contexts. */
     PyObject *last = Py_NewRef(later), *context;
     while ((context = PyException_GetContext(last)) != NULL &&
            context != error) {

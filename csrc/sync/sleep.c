@@ -37,7 +37,7 @@ fire_of(cl_state *st)
     return st->sync->sy_fire;
 }
 
-/* h.cancel() of a timer of ours, or of whatever a call_later() of the program's gave. */
+/* h.cancel(), for our timer, or for what a replaced call_later() returned. */
 static int
 cancel_timer(SyncOpObject *op)
 {
@@ -160,7 +160,7 @@ static const cl_op_kind sleeping = {
     .k_begin = sleep_begin,
     .k_woken = sleep_woken,
     .k_failed = sleep_failed,
-    .k_args = sleep_args, /* o_self is the delay as it was given */
+    .k_args = sleep_args, /* o_self is the delay, as given */
 };
 
 PyObject *
@@ -180,7 +180,7 @@ cl_sync_sleep(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
             delay = PyFloat_AS_DOUBLE(args[0]);
         else if (PyLong_CheckExact(args[0]))
             delay = PyLong_AsDouble(args[0]);
-        PyErr_Clear(); /* one too large is asyncio's */
+        PyErr_Clear(); /* asyncio handles a number that is too large */
     }
     if (isnan(delay) || delay == -1.0)
         return cl_sync_original(st, CL_BODY_SLEEP, args, nargs, kwnames);

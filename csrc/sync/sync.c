@@ -34,9 +34,9 @@ static const char *const pins_names[] = {
     "_maxsize", "_getters", "_putters", "_unfinished_tasks", "_finished", \
         "_queue"
 
-/* What bodies do in place of each class's methods, or count on; and the attributes of
- * its objects, of which the last is not always there. Where the second text of a class has
- * others, they come after. */
+/* For each class: methods that bodies replace or rely on, and the attributes
+ * of its objects. The last attribute is optional. If the second version of a
+ * class has others, they come after. */
 static const struct {
     const char *const methods[CL_GUARD_MAX + 1];
     const char *const attributes[CL_SHAPE_MAX + 1];

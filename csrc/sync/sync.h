@@ -1,21 +1,24 @@
-/* sync.h - asyncio's own primitives with their bodies in C, by the program's word
- * (docs/decisions/0016, docs/accelerate.md).
+/* sync.h - asyncio's own primitives with bodies in C, if the program asks for
+ * them (docs/decisions/0016, docs/accelerate.md).
  *
- * cloop.accelerate() (cloop/_accelerate.py) looks which of asyncio's functions have the
- * text that a body here was written against, and has these call the body: by another
- * vectorcall of the very function, or where the interpreter enters functions without
- * asking for that (3.11) by a stand-in that looks like it (entry.h).
+ * cloop.accelerate() (cloop/_accelerate.py) checks which of asyncio's
+ * functions have the text that a body was written for, and makes these call
+ * the body. It gives the function another vectorcall, or, where the
+ * interpreter does not use that (3.11), replaces it with an object that looks
+ * like it (entry.h).
  *
- * A body does what that text does, with the same effects in the same order. It goes to
- * asyncio's function instead, cl_sync_original(), unless all of this is so:
- *   - the loop that runs in this thread is ours and plain (not in debug mode, call_soon()
- *     not overridden), and neither sys.settrace() nor sys.setprofile() is in effect;
- *   - the object is exactly of asyncio's class, the class has the methods that it had,
- *     and the object the attributes that __init__() gives it and no others;
- *   - the globals that the text calls are what they were.
- * A coroutine asks at its call and again at its first step. What comes after a wait
- * looks at each of these once more, and does in general terms, by name, what it can't
- * do directly. */
+ * A body has the same effects as the text, in the same order. It calls
+ * asyncio's function instead, with cl_sync_original(), unless:
+ *
+ *   - this thread's running loop is ours and plain (not in debug mode, call_soon()
+ *     not overridden), and neither sys.settrace() nor sys.setprofile() is active;
+ *   - the object is exactly of asyncio's class, whose methods are unchanged, and has
+ *     the attributes that __init__() sets and no others;
+ *   - the globals that the text uses are unchanged.
+ *
+ * A coroutine checks this when it is called and at its first step. After a
+ * wait everything is checked once more; what can't be done directly is then
+ * done by name. */
 #ifndef CL_SYNC_SYNC_H
 #define CL_SYNC_SYNC_H
 
@@ -27,7 +30,7 @@
 
 /* clang-format off */
 
-/* Bodies: id, the function. */
+/* Bodies: id, C function. */
 #define CL_SYNC_BODIES(X) \
     X(SLEEP, cl_sync_sleep) \
     X(AENTER, cl_sync_aenter) \
@@ -52,7 +55,7 @@
     X(TIMEOUT_AEXIT, cl_sync_timeout_aexit) \
     X(GATHER, cl_sync_gather)
 
-/* Classes of asyncio whose objects bodies know. */
+/* asyncio's classes that bodies handle. */
 #define CL_SYNC_CLASSES(X) \
     X(EVENT) \
     X(LOCK) \
@@ -65,14 +68,15 @@
     X(TIMEOUT) \
     X(GATHERING)
 
-/* What of the running loop's look-up, and of sleep(), a program may replace. */
+/* Globals used for the running loop and by sleep(), which a program may
+ * replace. */
 #define CL_SYNC_PINS(X) \
     X(GET_LOOP) \
     X(SLEEP) \
     X(TIMEOUT) \
     X(GATHER)
 
-/* Functions of deques. */
+/* Methods of deques. */
 #define CL_SYNC_DEQUE(X) \
     X(append, METH_O) \
     X(popleft, METH_NOARGS) \
@@ -99,7 +103,7 @@ enum {
         CL_PINS_COUNT
 };
 
-/* Of asyncio.timeouts._State, those that a timeout in time goes through. */
+/* The states in asyncio.timeouts._State of a timeout that does not expire. */
 enum {
     CL_TIMEOUT_CREATED,
     CL_TIMEOUT_ENTERED,
@@ -107,7 +111,7 @@ enum {
     CL_TIMEOUT_STATES
 };
 
-/* Takes what asyncio's function takes, `self` first. */
+/* Takes the arguments of asyncio's function, `self` first. */
 typedef PyObject *(*cl_body_function)(cl_state *st, PyObject *const *args,
                                       Py_ssize_t nargs, PyObject *kwnames);
 
@@ -118,12 +122,12 @@ CL_SYNC_BODIES(DECLARE)
 #undef DECLARE
 
 typedef struct {
-    cl_guard sc_guard; /* of the class, once it is known */
+    cl_guard sc_guard; /* with the class, once known */
     cl_shape sc_shape;
-    int sc_variant; /* which of the texts of its methods it is */
+    int sc_variant; /* which version of its text */
 } cl_sync_class;
 
-/* A global, of a module, and what it was. */
+/* A global of a module, and its original value. */
 typedef struct {
     PyObject *pin_dict;  /* owned */
     PyObject *pin_key;   /* owned */
@@ -140,8 +144,8 @@ typedef struct {
 
 typedef struct cl_sync {
     bool sy_on;
-    vectorcallfunc sy_plain;               /* that of any function of Python */
-    PyObject *sy_functions[CL_BODY_COUNT]; /* owned: asyncio's */
+    vectorcallfunc sy_plain;               /* that of all Python functions */
+    PyObject *sy_functions[CL_BODY_COUNT]; /* owned; asyncio's */
     PyObject *sy_entries[CL_BODY_COUNT];   /* owned; see entry.h */
     cl_sync_class sy_classes[CL_CLASS_COUNT];
     cl_pins sy_pins[CL_PINS_COUNT];
@@ -151,22 +155,22 @@ typedef struct cl_sync {
 #undef FIELD
     PyObject *sy_states[CL_TIMEOUT_STATES]; /* owned */
     int sy_gather_variant;
-    PyObject *sy_ensure_future;  /* owned: what gather() calls it */
-    PyObject *sy_gather_closure; /* owned: like that of its callbacks */
-    uint64_t sy_made;            /* coroutines so far */
-    PyObject *sy_fire;           /* owned: what sleep()'s timers call */
+    PyObject *sy_ensure_future;  /* owned; used by gather() */
+    PyObject *sy_gather_closure; /* owned; like that of its callbacks */
+    uint64_t sy_made;            /* number of coroutines so far */
+    PyObject *sy_fire;           /* owned; called by sleep()'s timers */
 } cl_sync;
 
-/* Makes st->sync, with nothing on. 0/-1 */
+/* Creates st->sync, with all bodies off. 0/-1 */
 int cl_sync_setup(cl_state *st);
 int cl_sync_traverse(cl_state *st, visitproc visit, void *arg);
-void cl_sync_clear(cl_state *st); /* asyncio's functions are as they were */
+void cl_sync_clear(cl_state *st); /* restores asyncio's functions */
 void cl_sync_free(cl_state *st);
 
-/* For cloop/_accelerate.py, which says what each does. */
+/* For cloop/_accelerate.py; their docstrings say what each does. */
 extern PyMethodDef cl_sync_methods[];
 
-/* asyncio's own function. */
+/* Calls asyncio's own function. Runs Python. */
 static inline PyObject *
 cl_sync_original(cl_state *st, int body, PyObject *const *args,
                  Py_ssize_t nargs, PyObject *kwnames)
@@ -179,8 +183,8 @@ cl_sync_original(cl_state *st, int body, PyObject *const *args,
     return st->sync->sy_plain(function, args, (size_t)nargs, kwnames);
 }
 
-/* The loop of ours that runs callbacks in this thread and on which bodies may do what
- * asyncio's functions do, borrowed; or NULL. */
+/* Returns this thread's running loop, borrowed, if bodies may run on it; NULL
+ * if not. */
 static inline LoopObject *
 cl_sync_loop(cl_state *st)
 {
@@ -195,7 +199,7 @@ cl_sync_loop(cl_state *st)
                                                                        : NULL;
 }
 
-/* Whether it is exactly of that class, which has the methods that it had. */
+/* Whether the object is exactly of that class, whose methods are unchanged. */
 static inline bool
 cl_sync_knows(cl_state *st, PyObject *self, int class)
 {
@@ -203,7 +207,7 @@ cl_sync_knows(cl_state *st, PyObject *self, int class)
     return Py_TYPE(self) == guard->g_type && cl_guard_holds(guard);
 }
 
-/* ... and what it has. */
+/* The same, and gets its attributes. */
 static inline bool
 cl_sync_look(cl_state *st, PyObject *self, int class, cl_view *view)
 {
@@ -218,7 +222,7 @@ cl_sync_set(cl_state *st, cl_view *view, int class, int index, PyObject *value)
                        value);
 }
 
-/* Whether these globals are what they were. */
+/* Whether these globals are unchanged. */
 bool cl_sync_pinned(cl_state *st, int pins);
 
 #endif

@@ -1,7 +1,7 @@
-/* timeouts.c - asyncio.timeout(): entering and leaving it in time.
+/* timeouts.c - asyncio.timeout(), as long as it does not expire.
  *
- * One that expires, or is entered too late, is asyncio's code from there on: what it
- * makes of exceptions differs from release to release. */
+ * If it expires, or is entered too late, asyncio's code takes over: its
+ * handling of exceptions differs between versions. */
 #include "sync/locks.h"
 
 #include "core/handle.h"
@@ -28,7 +28,7 @@ set(cl_state *st, cl_view *view, int index, PyObject *value)
     return cl_sync_set(st, view, CL_CLASS_TIMEOUT, index, value);
 }
 
-/* The running loop, borrowed, if timers of ours are as good as its call_at(). */
+/* The running loop, borrowed, if call_at() is not overridden. */
 static LoopObject *
 running_loop(cl_state *st)
 {
@@ -36,7 +36,7 @@ running_loop(cl_state *st)
     if (!cl_sync_pinned(st, CL_PINS_TIMEOUT) ||
         (running = cl_registry_running_loop(st)) == NULL)
         return NULL;
-    Py_DECREF(running); /* it is running */
+    Py_DECREF(running); /* it is running, so it stays */
     LoopObject *loop = cl_loop_cast(running);
     return loop != NULL && cl_loop_is_plain(loop) && loop->l_own_tasks &&
                    !loop->l_closed &&
@@ -48,7 +48,7 @@ running_loop(cl_state *st)
 
 /* ------------------------------------------------------------------------ timeout() */
 
-/* Timeout(when), without its __init__(). */
+/* Creates Timeout(when) without calling __init__(). */
 static PyObject *
 new_timeout(cl_state *st, PyObject *when)
 {
@@ -156,7 +156,7 @@ aenter_begin(SyncOpObject *op, PyObject **result)
             return CL_OP_FAILED;
     }
     PyObject *count = PyLong_FromLong(cl_task_cancelling((TaskObject *)task));
-    /* Making an object may have run Python. */
+    /* Allocation may have run Python code. */
     int status = count != NULL && look(st, self, &view) ? 0 : -1;
     if (status == 0)
         status = set(st, &view, STATE, state_named(st, CL_TIMEOUT_ENTERED));
@@ -213,7 +213,7 @@ aexit_begin(SyncOpObject *op, PyObject **result)
         int status = cl_handle_cancel(&timer->t_handle);
         if (status == 0)
             cl_loop_unschedule(timer->t_handle.h_loop, timer);
-        /* What the handle let go may have run Python. */
+        /* Releasing the handle may have run Python code. */
         if (status == 0 && look(st, op->o_self, &view))
             status = set(st, &view, HANDLER, Py_None);
         else if (status == 0)
