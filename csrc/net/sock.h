@@ -17,6 +17,8 @@ typedef struct {
     int sk_family;
     int sk_type;
     int sk_proto;
+    void *sk_error_handler;
+    int64_t sk_timeout; /* ns; 0: non-blocking, negative: blocks for ever */
 } cl_sock;
 
 /* Returns the fields of `sock`, or NULL if its methods must be called. */

@@ -2,7 +2,6 @@
 #include "net/sockop.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -655,11 +654,12 @@ take_size(SockOpObject *op, PyObject *number)
     return op->so_size >= 0;
 }
 
+/* Python's view of the socket. If another owner of the file made it blocking,
+ * asyncio's methods block too. */
 static bool
 never_blocks(const cl_sock *inside)
 {
-    int flags = fcntl(inside->sk_fd, F_GETFL);
-    return flags >= 0 && (flags & O_NONBLOCK);
+    return inside->sk_fd >= 0 && inside->sk_timeout == 0;
 }
 
 /* Whether asyncio would connect without its resolver: a numeric address. */
