@@ -15,9 +15,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/assert.h"
+
 #if PY_VERSION_HEX < 0x03080000
 #error "cloop needs CPython 3.8 or newer"
 #endif
+
+/* cl_assert() of what has to do with an object of Python. */
+#define cl_assert_of(object, condition) \
+    cl_assertf(condition, "%s object at %p, %zd references", \
+               Py_TYPE(object)->tp_name, (void *)(object), \
+               (Py_ssize_t)Py_REFCNT(object))
+
+/* Whoever uses objects of Python holds the GIL. */
+#define cl_assert_gil() cl_assert(PyGILState_Check())
 
 /* PyMODINIT_FUNC of 3.8 does not export under -fvisibility=hidden. */
 #define CL_EXPORT __attribute__((visibility("default")))
@@ -322,6 +333,22 @@ cl_is_finalizing(void)
     return _Py_IsFinalizing();
 #endif
 }
+
+#ifdef CL_DEBUG
+/* Whether the collector tracks the object. 3.8 cannot tell, and returns
+ * `expected`. */
+static inline bool
+cl_is_tracked(PyObject *self, bool expected)
+{
+#if PY_VERSION_HEX >= 0x03090000
+    (void)expected;
+    return PyObject_GC_IsTracked(self);
+#else
+    (void)self;
+    return expected;
+#endif
+}
+#endif
 
 /* Whether the object's finalizer has run. */
 static inline bool

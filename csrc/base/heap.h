@@ -8,14 +8,15 @@
  * popping. Cancelled timers are removed at once, and no purge is needed.
  *
  * Invariants: node->slot is the index of the node, or CL_HEAP_OUT if it is in
- * no heap; no entry orders before its parent. cl_heap_check() checks both.
- * Keys are never NaN. */
+ * no heap; no entry orders before its parent. Keys are never NaN. */
 #ifndef CL_BASE_HEAP_H
 #define CL_BASE_HEAP_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "base/assert.h"
 
 #define CL_HEAP_OUT SIZE_MAX
 
@@ -49,6 +50,7 @@ void cl_heap_remove(cl_heap *heap, cl_heap_node *node);
 static inline const cl_heap_entry *
 cl_heap_peek(const cl_heap *heap)
 {
+    cl_assert(heap->count <= heap->capacity);
     return heap->count ? &heap->entries[0] : NULL;
 }
 
@@ -58,7 +60,10 @@ cl_heap_contains(const cl_heap_node *node)
     return node->slot != CL_HEAP_OUT;
 }
 
-/* Checks the invariants, for tests and debug builds. Visits every entry. */
-bool cl_heap_check(const cl_heap *heap);
+#ifdef CL_DEBUG
+/* Check the invariants: of all entries, or of one. */
+void cl_heap_check(const cl_heap *heap);
+void cl_heap_check_member(const cl_heap *heap, const cl_heap_node *node);
+#endif
 
 #endif

@@ -16,6 +16,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/assert.h"
+
 typedef uintptr_t cl_node;
 
 #define CL_NODE_KIND_MASK ((uintptr_t)7)
@@ -23,6 +25,8 @@ typedef uintptr_t cl_node;
 static inline cl_node
 cl_node_make(void *pointer, unsigned kind)
 {
+    cl_assert(((uintptr_t)pointer & CL_NODE_KIND_MASK) == 0);
+    cl_assert(kind <= CL_NODE_KIND_MASK);
     return (uintptr_t)pointer | kind;
 }
 
@@ -52,9 +56,19 @@ void cl_ring_free(cl_ring *ring);
 /* Makes room for one more node. Returns 0 or -ENOMEM. */
 int cl_ring_grow(cl_ring *ring);
 
+#ifdef CL_DEBUG
+/* The invariants. */
+void cl_ring_check(const cl_ring *ring);
+#endif
+
 static inline size_t
 cl_ring_count(const cl_ring *ring)
 {
+    cl_assertf(ring->r_tail - ring->r_head <= ring->r_mask + 1,
+               "head %llu, tail %llu, %llu slots",
+               (unsigned long long)ring->r_head,
+               (unsigned long long)ring->r_tail,
+               (unsigned long long)ring->r_mask + 1);
     return (size_t)(ring->r_tail - ring->r_head);
 }
 
@@ -62,6 +76,7 @@ cl_ring_count(const cl_ring *ring)
 static inline int
 cl_ring_push(cl_ring *ring, cl_node node)
 {
+    cl_check(cl_ring_check(ring));
     if (ring->r_tail - ring->r_head > ring->r_mask) {
         int err = cl_ring_grow(ring);
         if (err < 0)
@@ -76,6 +91,8 @@ cl_ring_push(cl_ring *ring, cl_node node)
 static inline cl_node
 cl_ring_pop(cl_ring *ring)
 {
+    cl_check(cl_ring_check(ring));
+    cl_assert(cl_ring_count(ring) > 0);
     return ring->r_slots[ring->r_head++ & ring->r_mask];
 }
 
@@ -83,6 +100,10 @@ cl_ring_pop(cl_ring *ring)
 static inline cl_node *
 cl_ring_slot(const cl_ring *ring, uint64_t position)
 {
+    cl_assertf(position - ring->r_head < cl_ring_count(ring),
+               "position %llu, head %llu, tail %llu",
+               (unsigned long long)position, (unsigned long long)ring->r_head,
+               (unsigned long long)ring->r_tail);
     return &ring->r_slots[position & ring->r_mask];
 }
 

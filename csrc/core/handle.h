@@ -74,6 +74,7 @@ typedef struct {
 static inline TimerHandleObject *
 cl_timer_from_node(cl_heap_node *node)
 {
+    cl_assert(node != NULL);
     return (TimerHandleObject *)((char *)node -
                                  offsetof(TimerHandleObject, t_node));
 }
@@ -110,6 +111,7 @@ int cl_handle_cancel(HandleObject *handle);
 static inline void
 cl_handle_track(HandleObject *handle)
 {
+    cl_assert_of(handle, Py_REFCNT(handle) > 0);
     if (!(handle->h_flags & CL_HANDLE_TRACKED)) {
         handle->h_flags |= CL_HANDLE_TRACKED;
         PyObject_GC_Track(handle);
@@ -133,6 +135,7 @@ cl_handle_is_of_future(const cl_state *st, const HandleObject *handle)
 static inline void
 cl_handle_drop(HandleObject *handle)
 {
+    cl_assert_of(handle, Py_REFCNT(handle) > 0);
     if (Py_REFCNT(handle) > 1)
         cl_handle_track(handle);
     Py_DECREF(handle);
@@ -145,6 +148,12 @@ int cl_handle_visit(HandleObject *handle, visitproc visit, void *arg);
 /* Nodes that are a HandleObject or TimerHandleObject, and those that are an
  * asyncio.Handle made by Python code, whose _run() is called. */
 extern const cl_node_ops cl_handle_node, cl_foreign_node;
+
+#ifdef CL_DEBUG
+/* What is true of a handle that is queued; and of those that the loop keeps. */
+void cl_handle_check(const LoopObject *loop, HandleObject *handle);
+void cl_handle_check_spares(const LoopObject *loop);
+#endif
 
 /* Frees the handles that the loop keeps for reuse. */
 void cl_handle_free_spares(LoopObject *loop);

@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/assert.h"
 #include "base/ring.h"
 
 typedef struct {
@@ -52,6 +53,11 @@ cl_inbox_filled(cl_inbox *inbox)
 
 /* Moves all nodes to the end of the ring: 0, or -ENOMEM with nothing moved. */
 int cl_inbox_drain(cl_inbox *inbox, cl_ring *ring);
+
+#ifdef CL_DEBUG
+/* The invariants. From any thread. */
+void cl_inbox_check(cl_inbox *inbox);
+#endif
 
 /* Announces sleep: false if there is something to do instead. */
 bool cl_inbox_sleep(cl_inbox *inbox);

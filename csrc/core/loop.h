@@ -44,7 +44,7 @@
 
 /* Spare handles kept per loop; asyncio.gather(*1000 coroutines) and the like
  * still find one each. */
-#define CL_SPARES_MAX 1024
+#define CL_SPARES_MAX CL_TINY(2, 1024)
 
 /* Methods whose overriding in a subclass or on an instance the C code must
  * honour when it would otherwise take the short way. */

@@ -32,11 +32,25 @@ struct cl_node_ops {
     /* Of nodes that are handles: whether it was cancelled, 1, 0, or -1. NULL for
      * others. */
     int (*is_cancelled)(LoopObject *loop, cl_node node);
+#ifdef CL_DEBUG
+    /* Checks what the module knows of a node that is queued. The object that the node
+     * owns a reference to: borrowed. */
+    PyObject *(*check)(const LoopObject *loop, cl_node node);
+#endif
 };
+
+/* In a table, for builds that check. */
+#ifdef CL_DEBUG
+#define CL_NODE_CHECK(function) .check = function,
+#else
+#define CL_NODE_CHECK(function)
+#endif
 
 static inline const cl_node_ops *
 cl_node_ops_of(const cl_state *st, cl_node node)
 {
+    cl_assertf(cl_node_kind(node) < CL_NODE_KINDS, "kind %u",
+               cl_node_kind(node));
     return st->node_ops[cl_node_kind(node)];
 }
 

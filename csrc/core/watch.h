@@ -60,7 +60,19 @@ typedef struct {
     /* Whether the descriptor is its owner's alone, so that add_reader() and a
      * second transport are refused. NULL: it is not. */
     bool (*claims)(const cl_watch *watch);
+#ifdef CL_DEBUG
+    /* Checks what its owner's module knows of a watch that is in the table. NULL: no
+     * more than is known here. */
+    void (*check)(LoopObject *loop, const cl_watch *watch);
+#endif
 } cl_watch_ops;
+
+/* In a table, for builds that check. */
+#ifdef CL_DEBUG
+#define CL_WATCH_CHECK(function) .check = function,
+#else
+#define CL_WATCH_CHECK(function)
+#endif
 
 struct cl_watch {
     const cl_watch_ops *w_ops;
@@ -72,6 +84,11 @@ struct cl_watch {
     uint8_t w_have;
     uint8_t w_pending; /* bits it was pushed with; a node exists if not 0 */
     uint8_t w_refused; /* how often the last change was */
+#ifdef CL_DEBUG
+    bool w_known; /* used by cl_loop_check_poller() */
+    uint64_t
+        w_file; /* inode of the socket that the poller was told of, or 0 */
+#endif
 };
 
 /* In w_have: the poller must be told again. */
@@ -110,8 +127,18 @@ cl_watch_init(cl_watch *watch, const cl_watch_ops *ops, PyObject *owner)
 static inline bool
 cl_watch_claims(const cl_watch *watch)
 {
+    cl_assert(watch->w_ops != NULL);
     return watch->w_ops->claims != NULL && watch->w_ops->claims(watch);
 }
+
+#ifdef CL_DEBUG
+/* The table, and each watch in it. */
+void cl_watch_check(LoopObject *loop);
+
+/* Whether the descriptor may have been closed, or be another file now, behind our back:
+ * then the poller has forgotten it. */
+bool cl_watch_is_replaced(const cl_watch *watch);
+#endif
 
 /* Start watching; `watch` was initialised. Evicts another watch of
  * the descriptor, unless it fails. With `want` 0 the poller is not asked, so any

@@ -569,14 +569,24 @@ node_name(LoopObject *Py_UNUSED(loop), cl_node node)
     return PyObject_Str(cl_node_pointer(node));
 }
 
+#ifdef CL_DEBUG
+static PyObject *
+node_check(const LoopObject *loop, cl_node node)
+{
+    TaskObject *task = cl_node_pointer(node);
+    cl_assert_of(task, Py_REFCNT(task) > 0);
+    cl_assert_of(task, cl_future_state((PyObject *)task) == loop->l_st);
+    return (PyObject *)task;
+}
+#endif
+
 #define TASK_NODE \
-    { \
-        .run = node_run, \
-        .drop = node_drop, \
-        .visit = node_visit, \
-        .as_handle = node_as_handle, \
-        .name = node_name, \
-    }
+    {.run = node_run, \
+     .drop = node_drop, \
+     .visit = node_visit, \
+     .as_handle = node_as_handle, \
+     .name = node_name, \
+     CL_NODE_CHECK(node_check)}
 
 const cl_node_ops cl_task_step_node = TASK_NODE;
 const cl_node_ops cl_task_wakeup_node = TASK_NODE;

@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -34,6 +35,7 @@ ep_open(cl_poller *poller)
 static void
 ep_close(cl_poller *poller)
 {
+    cl_assert(poller->fd >= 0);
     close(poller->fd);
 }
 
@@ -41,6 +43,10 @@ static int
 ep_set(cl_poller *poller, int fd, uint32_t generation, unsigned have,
        unsigned want)
 {
+    cl_assertf(want < 8, "of %d: %u to %u", fd, have, want);
+    cl_assertf((want & (CL_READ | CL_WRITE)) != 0 || want == 0, "of %d: %u",
+               fd, want);
+    cl_assert(poller->fd >= 0);
     struct epoll_event event = {0};
     event.events = (want & CL_READ ? (uint32_t)EPOLLIN : 0) |
                    (want & CL_WRITE ? (uint32_t)EPOLLOUT : 0) |
@@ -103,6 +109,7 @@ static int
 ep_wait(cl_poller *poller, int64_t timeout_ns, cl_event *events, int max)
 {
     struct epoll_event raw[CL_EVENTS_MAX];
+    cl_assert(poller->fd >= 0 && max > 0);
     if (max > CL_EVENTS_MAX)
         max = CL_EVENTS_MAX;
     int count = wait_raw(poller, timeout_ns, raw, max);
@@ -118,12 +125,40 @@ ep_wait(cl_poller *poller, int64_t timeout_ns, cl_event *events, int max)
     return count;
 }
 
+#ifdef CL_DEBUG
+static int
+ep_known(cl_poller *poller, cl_poller_visit visit, void *arg)
+{
+    char path[64], line[256];
+    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", poller->fd);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return -errno;
+    while (fgets(line, sizeof(line), file) != NULL) {
+        int fd;
+        unsigned events;
+        unsigned long long data;
+        if (sscanf(line, "tfd: %d events: %x data: %llx", &fd, &events,
+                   &data) == 3)
+            visit(arg, fd, (uint32_t)(data >> 32),
+                  (events & EPOLLIN ? CL_READ : 0) |
+                      (events & EPOLLOUT ? CL_WRITE : 0) |
+                      (events & EPOLLET ? CL_EDGE : 0));
+    }
+    fclose(file);
+    return 0;
+}
+#endif
+
 const cl_poller_ops cl_poller_epoll = {
     .name = "epoll",
     .open = ep_open,
     .close = ep_close,
     .set = ep_set,
     .wait = ep_wait,
+#ifdef CL_DEBUG
+    .known = ep_known,
+#endif
 };
 
 #endif

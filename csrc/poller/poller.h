@@ -14,6 +14,8 @@
 
 #include <stdint.h>
 
+#include "base/assert.h"
+
 enum {
     CL_READ = 1,
     CL_WRITE = 2,
@@ -30,9 +32,14 @@ typedef struct {
 
 /* Events per wait. If there are more, the next poll follows at once and starts
  * with them. */
-#define CL_EVENTS_MAX 256
+#define CL_EVENTS_MAX CL_TINY(1, 256)
 
 typedef struct cl_poller cl_poller;
+
+#ifdef CL_DEBUG
+typedef void (*cl_poller_visit)(void *arg, int fd, uint32_t generation,
+                                unsigned interest);
+#endif
 
 typedef struct {
     const char *name;
@@ -50,6 +57,11 @@ typedef struct {
      * without the GIL. */
     int (*wait)(cl_poller *poller, int64_t timeout_ns, cl_event *events,
                 int max);
+#ifdef CL_DEBUG
+    /* Calls `visit` for all that the kernel has been told and still knows. 0, or
+     * -errno if that cannot be found out. */
+    int (*known)(cl_poller *poller, cl_poller_visit visit, void *arg);
+#endif
 } cl_poller_ops;
 
 struct cl_poller {
