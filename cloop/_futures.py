@@ -1,9 +1,8 @@
-"""Which futures and tasks the loops make: cloop's own, or asyncio's.
+"""Chooses the classes of futures and tasks: cloop's own, or asyncio's.
 
-cloop.Future and cloop.Task work on the fields of asyncio's classes in C, which are
-private to each version of Python. Before they are used, objects of asyncio are looked
-at field by field; where anything is not as expected, asyncio's own classes are used,
-which are as right and only slower. CLOOP_TASKS=stock chooses those by hand.
+cloop.Future and cloop.Task use the fields of asyncio's C classes, which are private to each Python version. So each
+field of sample objects is checked first. If anything is unexpected, loops use asyncio's own classes, which are
+slower. CLOOP_TASKS=stock selects those.
 """
 
 import asyncio
@@ -22,14 +21,14 @@ async def _nothing():
 
 
 def _new_loop(debug=False):
-    """What futures need of a loop."""
+    """The part of a loop that futures need."""
     return types.SimpleNamespace(
         get_debug=lambda: debug, call_soon=functools.partial, call_exception_handler=lambda context: None
     )
 
 
 def _holds(future, **expected):
-    """Whether those fields, and the objects that others can show, are where they should be."""
+    """Whether the fields, as far as objects show them, are where they should be."""
     fields = _cloop.raw_fields(future)
     shown = {
         "f_loop": future._loop,
@@ -99,7 +98,7 @@ def _choose():
     try:
         loop = _new_loop()
         return _futures_fit(loop) and _tasks_fit(loop)
-    except (RuntimeError, AttributeError, KeyError):  # fields are missing, or of another size
+    except (RuntimeError, AttributeError, KeyError):  # fields are missing, or have another size
         return False
 
 
