@@ -1,7 +1,7 @@
 """Compiles and runs each tests/c/test_*.c, as a debug build, under the sanitizers and as a stress build.
 
-A C test is a program: it includes what it tests from csrc, is linked with all the sources there
-that do without Python, and exits with 0 if all is well.
+A C test is a program. It includes what it tests from csrc, is linked with all the sources there that do not use
+Python, and exits with 0 if all is well.
 
     python tests/c/run.py [NAME ...]      such as test_heap
 """
@@ -28,7 +28,7 @@ def libraries():
 
 
 def run(test, build, flags, scratch):
-    """Whether the test compiles and passes in this build; what goes wrong is on stderr."""
+    """Whether the test compiles and passes in this build; errors go to stderr."""
     program = os.path.join(scratch, "%s-%s" % (os.path.basename(test)[:-2], build))
     compiling, linking = flags(build)
     command = shlex.split(os.environ.get("CC", "cc")) + compiling + ["-Icsrc", test] + libraries()
