@@ -2,7 +2,7 @@
  *
  * A ready node is a pointer with its kind in the low bits (base/ring.h). What else
  * there is to know of a kind is in its table, which belongs to the module that makes
- * such nodes; the list of kinds is in state.h. The ring, and who takes nodes from it,
+ * such nodes; each layer lists its kinds (layer.h). The ring, and who takes nodes from it,
  * know no kinds, but for shortcuts that say so. */
 #ifndef CL_CORE_NODE_H
 #define CL_CORE_NODE_H

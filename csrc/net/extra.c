@@ -23,9 +23,9 @@ cl_extra_socket(TransportObject *self)
             return NULL;
         }
     }
-    PyObject *sock =
-        PyObject_CallFunction(st->socket_type, "iiii", self->tr_family,
-                              self->tr_type, self->tr_proto, fd);
+    PyObject *sock = PyObject_CallFunction(cl_net_of(st)->socket_type, "iiii",
+                                           self->tr_family, self->tr_type,
+                                           self->tr_proto, fd);
     if (sock == NULL) {
         if (fd != self->tr_fd)
             close(fd);
@@ -34,8 +34,9 @@ cl_extra_socket(TransportObject *self)
     self->tr_file = sock;
     PyObject *result =
         self->tr_flags & CL_T_NOT_OPEN
-            ? PyObject_CallMethodNoArgs(sock, st->str_close)
-            : PyObject_CallMethodOneArg(sock, st->str_setblocking, Py_False);
+            ? PyObject_CallMethodNoArgs(sock, cl_net_of(st)->str_close)
+            : PyObject_CallMethodOneArg(sock, cl_net_of(st)->str_setblocking,
+                                        Py_False);
     Py_XDECREF(result);
     return result == NULL ? NULL : sock;
 }
@@ -48,7 +49,7 @@ cl_transport_is_exposed(const TransportObject *self)
     /* An object that the program passed in may still be in use there. With
      * CLOOP_GATHER=always this does not count, since tests keep their sockets. */
     return self->tr_file != NULL &&
-           (self->tr_loop->l_st->gathers != CL_GATHER_ALWAYS ||
+           (cl_net_of(self->tr_loop->l_st)->gathers != CL_GATHER_ALWAYS ||
             (self->tr_flags & CL_T_PIPE)) &&
            Py_REFCNT(self->tr_file) > self->tr_file_refs;
 }
@@ -86,12 +87,14 @@ keep_address(TransportObject *self, cl_inet_address *compact, PyObject *name,
     if (value == NULL && !PyErr_Occurred()) {
         /* Only the socket module knows the family. */
         PyObject *sock = cl_extra_socket(self);
-        value = sock == NULL
-                    ? NULL
-                    : PyObject_CallMethodNoArgs(
-                          sock, name == self->tr_loop->l_st->str_sockname
-                                    ? self->tr_loop->l_st->str_getsockname
-                                    : self->tr_loop->l_st->str_getpeername);
+        value =
+            sock == NULL
+                ? NULL
+                : PyObject_CallMethodNoArgs(
+                      sock,
+                      name == cl_net_of(self->tr_loop->l_st)->str_sockname
+                          ? cl_net_of(self->tr_loop->l_st)->str_getsockname
+                          : cl_net_of(self->tr_loop->l_st)->str_getpeername);
         if (value == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
             PyErr_Clear();
             value = Py_NewRef(Py_None);
@@ -111,22 +114,23 @@ cl_extra_find_addresses(TransportObject *self, const cl_transport_args *args)
     socklen_t len = sizeof(storage);
     if (getsockname(self->tr_fd, address, &len) == 0) {
         self->tr_family = address->sa_family;
-        if (keep_address(self, &self->tr_sockname, st->str_sockname, address,
-                         len) < 0)
+        if (keep_address(self, &self->tr_sockname, cl_net_of(st)->str_sockname,
+                         address, len) < 0)
             return -1;
     }
     if (args->extra != NULL) {
-        int known = PyDict_Contains(args->extra, st->str_peername);
+        int known = PyDict_Contains(args->extra, cl_net_of(st)->str_peername);
         if (known != 0)
             return known < 0 ? -1 : 0;
     }
     if (args->peer != NULL)
-        return keep_address(self, &self->tr_peername, st->str_peername,
-                            args->peer, args->peer_len);
+        return keep_address(self, &self->tr_peername,
+                            cl_net_of(st)->str_peername, args->peer,
+                            args->peer_len);
     len = sizeof(storage);
     if (getpeername(self->tr_fd, address, &len) == 0)
-        return keep_address(self, &self->tr_peername, st->str_peername,
-                            address, len);
+        return keep_address(self, &self->tr_peername,
+                            cl_net_of(st)->str_peername, address, len);
     return 0;
 }
 
@@ -150,19 +154,19 @@ make_extra(TransportObject *self, PyObject *name)
     PyObject *value = NULL;
     if (self->tr_flags & CL_T_PIPE)
         return NULL;
-    if (PyUnicode_Compare(name, st->str_peername) == 0) {
+    if (PyUnicode_Compare(name, cl_net_of(st)->str_peername) == 0) {
         value = inet_address(self, &self->tr_peername);
     }
-    else if (PyUnicode_Compare(name, st->str_sockname) == 0) {
+    else if (PyUnicode_Compare(name, cl_net_of(st)->str_sockname) == 0) {
         value = inet_address(self, &self->tr_sockname);
     }
-    else if (PyUnicode_Compare(name, st->str_socket) == 0) {
+    else if (PyUnicode_Compare(name, cl_net_of(st)->str_socket) == 0) {
         PyObject *sock = cl_extra_socket(self);
         if (sock != NULL && cl_transport_ops_of(self)->flush != NULL)
-            value = PyObject_CallFunctionObjArgs(st->OwnTransportSocket, sock,
-                                                 self, NULL);
+            value = PyObject_CallFunctionObjArgs(
+                cl_net_of(st)->OwnTransportSocket, sock, self, NULL);
         else if (sock != NULL)
-            value = PyObject_CallOneArg(st->TransportSocket, sock);
+            value = PyObject_CallOneArg(cl_net_of(st)->TransportSocket, sock);
         if (value != NULL)
             self->tr_file_refs++;
     }
@@ -190,7 +194,9 @@ PyObject *
 cl_extra_all(TransportObject *self)
 {
     cl_state *st = self->tr_loop->l_st;
-    PyObject *names[] = {st->str_socket, st->str_sockname, st->str_peername};
+    PyObject *names[] = {cl_net_of(st)->str_socket,
+                         cl_net_of(st)->str_sockname,
+                         cl_net_of(st)->str_peername};
     bool pipe = self->tr_flags & CL_T_PIPE;
     if (pipe && self->tr_file != NULL && cl_transport_expose(self) < 0)
         return NULL;

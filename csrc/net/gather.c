@@ -100,7 +100,7 @@ punish(cl_habit *habit)
 static inline cl_gather *
 gather_of(const LoopObject *loop)
 {
-    return &loop->l_net->n_gather;
+    return &cl_net_on(loop)->n_gather;
 }
 
 static inline bool
@@ -159,7 +159,7 @@ cl_gather_make_way(LoopObject *loop, PyObject *owner)
 int
 cl_gather_flush(LoopObject *loop)
 {
-    while (loop->l_net != NULL && holds(gather_of(loop))) {
+    while (holds(gather_of(loop))) {
         PyObject *owner = Py_NewRef(gather_of(loop)->gw_owner);
         int status = gather_of(loop)->gw_send(owner);
         Py_DECREF(owner);
@@ -172,8 +172,7 @@ cl_gather_flush(LoopObject *loop)
 bool
 cl_gather_holds(const LoopObject *loop, PyObject *owner)
 {
-    return loop->l_net != NULL && gather_of(loop)->gw_owner == owner &&
-           holds(gather_of(loop));
+    return gather_of(loop)->gw_owner == owner && holds(gather_of(loop));
 }
 
 /* ------------------------------------------------------------------- one write */
@@ -182,7 +181,7 @@ static inline bool
 has_learnt(const LoopObject *loop, const cl_habit *habit)
 {
     return habit->hb_score >= SCORE_LEARNT ||
-           loop->l_st->gathers == CL_GATHER_ALWAYS;
+           cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS;
 }
 
 /* Whether the hold timer would send if the callback blocks. The child of a
@@ -190,7 +189,7 @@ has_learnt(const LoopObject *loop, const cl_habit *habit)
 static bool
 is_timed(LoopObject *loop, cl_gather *gather)
 {
-    if (loop->l_st->gathers == CL_GATHER_ALWAYS)
+    if (cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS)
         return true;
     if (gather->gw_timer == NULL && !gather->gw_untimed) {
         gather->gw_timer = cl_hold_timer_start(loop);
@@ -239,7 +238,8 @@ bool
 cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
 {
     cl_gather *gather = gather_of(loop);
-    if (loop->l_st->gathers == CL_GATHER_NEVER || !cl_loop_in_callback(loop))
+    if (cl_net_of(loop->l_st)->gathers == CL_GATHER_NEVER ||
+        !cl_loop_in_callback(loop))
         return false;
     uint64_t now = cl_ticks();
     if (gather->gw_owner == NULL) {
@@ -250,7 +250,7 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
         gather->gw_again = 0;
         gather->gw_late = false;
         gather->gw_patience =
-            loop->l_st->gathers == CL_GATHER_ALWAYS
+            cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS
                 ? UINT64_MAX
                 : cl_rate_ticks(&loop->l_rate, CL_HOLD_MAX_NS);
         gather->gw_may_hold = write->allowed &&
@@ -283,8 +283,6 @@ forget_held(cl_gather *gather)
 void
 cl_gather_stop_timer(LoopObject *loop)
 {
-    if (loop->l_net == NULL)
-        return;
     cl_hold_timer *timer = gather_of(loop)->gw_timer;
     gather_of(loop)->gw_timer = NULL;
     cl_hold_timer_stop(timer);
@@ -313,8 +311,7 @@ void
 cl_gather_release(LoopObject *loop, cl_held *held)
 {
     Py_XDECREF(held->first);
-    if (held->rest != NULL && loop->l_net != NULL &&
-        gather_of(loop)->gw_held.rest == NULL)
+    if (held->rest != NULL && gather_of(loop)->gw_held.rest == NULL)
         gather_of(loop)->gw_held.rest = held->rest;
     else
         PyMem_RawFree(held->rest);
@@ -323,7 +320,7 @@ cl_gather_release(LoopObject *loop, cl_held *held)
 void
 cl_gather_drop(LoopObject *loop, PyObject *owner)
 {
-    if (loop->l_net == NULL || gather_of(loop)->gw_owner != owner)
+    if (gather_of(loop)->gw_owner != owner)
         return;
     cl_gather *gather = gather_of(loop);
     PyObject *first = gather->gw_held.first;

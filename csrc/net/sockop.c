@@ -335,8 +335,8 @@ connection(SockOpObject *op, int fd)
 {
     const cl_sock *listening = (const cl_sock *)op->so_sock;
     PyObject *sock = PyObject_CallFunction(
-        op->so_loop->l_st->socket_type, "iiii", listening->sk_family,
-        listening->sk_type, listening->sk_proto, fd);
+        cl_net_of(op->so_loop->l_st)->socket_type, "iiii",
+        listening->sk_family, listening->sk_type, listening->sk_proto, fd);
     if (sock == NULL) {
         close(fd);
         return NULL;
@@ -411,8 +411,8 @@ wake(SockOpObject *op)
 {
     cl_state *st = op->so_loop->l_st;
     op->so_woken = true;
-    PyObject *set = PyObject_CallMethodOneArg(op->so_coro.c_future,
-                                              st->str_set_result, Py_None);
+    PyObject *set = PyObject_CallMethodOneArg(
+        op->so_coro.c_future, cl_net_of(st)->str_set_result, Py_None);
     if (set == NULL) {
         PyObject *error = PyErr_GetRaisedException();
         if (op->so_coro.c_future != NULL &&
@@ -495,8 +495,8 @@ start_waiting(SockOpObject *op)
     LoopObject *loop = op->so_loop;
     cl_state *st = loop->l_st;
     int fd = cl_sock_fd(st, op->so_sock), status = -1;
-    PyObject *future =
-        PyObject_CallMethodNoArgs((PyObject *)loop, st->str_create_future);
+    PyObject *future = PyObject_CallMethodNoArgs(
+        (PyObject *)loop, cl_net_of(st)->str_create_future);
     if (future == NULL)
         return -1;
     if (cl_lent_check_free(loop, NULL, fd) == 0 &&
@@ -601,7 +601,7 @@ name(const cl_coro *coro)
 static PyObject *
 stock(const cl_coro *coro)
 {
-    return coro->c_st->SelectorEventLoop;
+    return cl_net_of(coro->c_st)->SelectorEventLoop;
 }
 
 static PyObject *
@@ -715,7 +715,8 @@ cl_sockop_new(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args)
     const cl_sock *inside = cl_sock_inside(st, args[0]);
     if (inside == NULL || !cl_sock_is_stock(st))
         return NULL;
-    SockOpObject *op = PyObject_GC_New(SockOpObject, st->SockOpType);
+    SockOpObject *op =
+        PyObject_GC_New(SockOpObject, cl_net_of(st)->SockOpType);
     if (op == NULL)
         return NULL;
     memset((char *)op + sizeof(PyObject), 0, sizeof(*op) - sizeof(PyObject));
@@ -725,7 +726,7 @@ cl_sockop_new(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args)
     op->so_kind = (uint8_t)kind;
     op->so_coro.c_ops = &coro_ops;
     op->so_coro.c_st = st;
-    st->live_sockops++;
+    cl_net_of(st)->live_sockops++;
     PyObject_GC_Track(op);
     if (take_args(op, inside, args) <= 0) {
         op->so_coro.c_state = CL_CORO_DONE; /* nobody will see it */
@@ -751,7 +752,7 @@ SockOp_dealloc(SockOpObject *op)
     PyTypeObject *type = Py_TYPE(op);
     if (!cl_coro_dying(&op->so_coro))
         return;
-    op->so_loop->l_st->live_sockops--;
+    cl_net_of(op->so_loop->l_st)->live_sockops--;
     PyMem_Free(op->so_to);
     LoopObject *loop = op->so_loop;
     PyObject_GC_Del(op);

@@ -65,8 +65,4 @@ int cl_stream_readable(TransportObject *self);
 int cl_stream_traverse(PyObject *self, visitproc visit, void *arg);
 int cl_stream_clear(PyObject *self);
 
-/* Data for a TLS transport of ours, defined in tls/; `data` is valid during
- * the call. Returns 0, or -1 to break the transport below. Runs Python. */
-int cl_tls_received(PyObject *tls, const char *data, size_t size);
-
 #endif

@@ -11,45 +11,6 @@
 #include "net/sock.h"
 #include "streams/streams.h"
 
-/* ------------------------------------------------------------------- shared */
-
-cl_net *
-cl_net_of(LoopObject *loop)
-{
-    if (loop->l_net == NULL) {
-        cl_net *net = PyMem_Calloc(1, sizeof(*net));
-        if (net != NULL) {
-            /* Until it has freed one block of this size, glibc maps large
-             * blocks one by one, and buffers for large reads cost one page
-             * fault per page. */
-            PyMem_RawFree(PyMem_RawMalloc(2 * CL_READ_MAX));
-            net->n_read_buffer = PyMem_RawMalloc(CL_READ_MAX);
-        }
-        loop->l_net = net;
-        if (net == NULL || net->n_read_buffer == NULL) {
-            cl_net_free(loop);
-            PyErr_NoMemory();
-        }
-    }
-    return loop->l_net;
-}
-
-void
-cl_net_free(LoopObject *loop)
-{
-    cl_gather_stop_timer(loop);
-    cl_net *net = loop->l_net;
-    loop->l_net = NULL;
-    if (net == NULL)
-        return;
-    Py_XDECREF(net->n_gather.gw_owner);
-    Py_XDECREF(net->n_gather.gw_held.first);
-    PyMem_RawFree(net->n_gather.gw_held.rest);
-    cl_buffer_clear(&net->n_spare);
-    PyMem_RawFree(net->n_read_buffer);
-    PyMem_Free(net);
-}
-
 /* -------------------------------------------------------------- descriptors */
 
 int
@@ -83,8 +44,8 @@ close_descriptor(TransportObject *self)
         return 0;
     }
     self->tr_file = NULL;
-    PyObject *result =
-        PyObject_CallMethodNoArgs(sock, self->tr_loop->l_st->str_close);
+    PyObject *result = PyObject_CallMethodNoArgs(
+        sock, cl_net_of(self->tr_loop->l_st)->str_close);
     Py_DECREF(sock);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -116,7 +77,8 @@ tell_server(TransportObject *self, PyObject *server, PyObject *name)
 {
     PyObject *args[] = {server, (PyObject *)self};
     PyObject *result = PyObject_VectorcallMethod(
-        name, args, self->tr_loop->l_st->server_takes_transport ? 2 : 1, NULL);
+        name, args,
+        cl_net_of(self->tr_loop->l_st)->server_takes_transport ? 2 : 1, NULL);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -126,7 +88,7 @@ cl_transport_new(const cl_transport_args *args)
 {
     cl_state *st = args->loop->l_st;
     if (check_free(args->loop, args->fd, args->sock) < 0 ||
-        cl_net_of(args->loop) == NULL)
+        cl_net_prepare(args->loop) < 0)
         return NULL;
     TransportObject *self =
         (TransportObject *)args->type->tp_alloc(args->type, 0);
@@ -135,7 +97,7 @@ cl_transport_new(const cl_transport_args *args)
     /* Not open until the descriptor is ours. */
     self->tr_flags = CL_T_NOT_OPEN | (args->pipe ? CL_T_PIPE : 0);
     self->tr_loop = (LoopObject *)Py_NewRef(args->loop);
-    st->live_transports++;
+    cl_net_of(st)->live_transports++;
     self->tr_file = Py_XNewRef(args->sock);
     self->tr_file_refs = 1;
     self->tr_waiter = Py_XNewRef(args->waiter);
@@ -157,7 +119,7 @@ cl_transport_new(const cl_transport_args *args)
     if (!args->pipe && cl_extra_find_addresses(self, args) < 0)
         goto failed;
     if (args->server != NULL) {
-        if (tell_server(self, args->server, st->str__attach) < 0)
+        if (tell_server(self, args->server, cl_net_of(st)->str__attach) < 0)
             goto failed;
         self->tr_server = Py_NewRef(args->server);
     }
@@ -188,7 +150,8 @@ cl_transport_disown(TransportObject *self, bool sock_given)
         Py_XDECREF(result);
     }
     if (server != NULL)
-        (void)tell_server(self, server, self->tr_loop->l_st->str__detach);
+        (void)tell_server(self, server,
+                          cl_net_of(self->tr_loop->l_st)->str__detach);
     Py_XDECREF(server);
     PyErr_Clear();
     PyErr_SetRaisedException(error);
@@ -243,8 +206,8 @@ cl_transport_begin(TransportObject *self)
     if (cl_streams_expect_writer(st, self->tr_protocol) < 0 ||
         cl_loop_reserve(self->tr_loop, 2) < 0)
         return -1;
-    PyObject *made =
-        PyObject_GetAttr(self->tr_protocol, st->str_connection_made);
+    PyObject *made = PyObject_GetAttr(self->tr_protocol,
+                                      cl_net_of(st)->str_connection_made);
     PyObject *transport = (PyObject *)self;
     int status = made == NULL
                      ? -1
@@ -265,9 +228,9 @@ wake_waiter(TransportObject *self)
     if (waiter == NULL)
         return 0;
     PyObject *args[] = {waiter, Py_None};
-    PyObject *result =
-        cl_call_module(st->futures_module,
-                       st->str__set_result_unless_cancelled, args, 2, NULL);
+    PyObject *result = cl_call_module(
+        cl_futures_of(st)->futures_module,
+        cl_net_of(st)->str__set_result_unless_cancelled, args, 2, NULL);
     if (result != NULL && self->tr_waiter == waiter)
         Py_CLEAR(self->tr_waiter);
     Py_DECREF(waiter);
@@ -284,7 +247,8 @@ fail_waiter(TransportObject *self, PyObject *exception)
     self->tr_waiter = NULL;
     if (waiter == NULL)
         return 0;
-    PyObject *done = PyObject_CallMethodNoArgs(waiter, st->str_done);
+    PyObject *done =
+        PyObject_CallMethodNoArgs(waiter, cl_net_of(st)->str_done);
     int status = done == NULL ? -1 : PyObject_IsTrue(done);
     if (status == 0) {
         PyObject *error =
@@ -293,10 +257,11 @@ fail_waiter(TransportObject *self, PyObject *exception)
                 : PyObject_CallFunction(PyExc_ConnectionAbortedError, "s",
                                         "the transport was closed before it "
                                         "could be used");
-        PyObject *set = error == NULL
-                            ? NULL
-                            : PyObject_CallMethodOneArg(
-                                  waiter, st->str_set_exception, error);
+        PyObject *set =
+            error == NULL
+                ? NULL
+                : PyObject_CallMethodOneArg(
+                      waiter, cl_net_of(st)->str_set_exception, error);
         Py_XDECREF(error);
         Py_XDECREF(set);
         status = set == NULL ? -1 : 0;
@@ -378,8 +343,8 @@ int
 cl_transport_debug(TransportObject *self, const char *format)
 {
     LoopObject *loop = self->tr_loop;
-    return loop->l_debug ? cl_log(loop, loop->l_st->str_debug, format,
-                                  (PyObject *)self, NULL, NULL)
+    return loop->l_debug ? cl_log(loop, cl_net_of(loop->l_st)->str_debug,
+                                  format, (PyObject *)self, NULL, NULL)
                          : 0;
 }
 
@@ -402,8 +367,9 @@ call_lost_soon(TransportObject *self, PyObject *exception)
     PyObject *callback =
         context == NULL
             ? NULL
-            : PyObject_GetAttr((PyObject *)self,
-                               self->tr_loop->l_st->str__call_connection_lost);
+            : PyObject_GetAttr(
+                  (PyObject *)self,
+                  cl_net_of(self->tr_loop->l_st)->str__call_connection_lost);
     PyObject *arg = exception == NULL ? Py_None : exception;
     int status = callback == NULL ? -1
                                   : cl_loop_call_soon(self->tr_loop, callback,
@@ -516,8 +482,9 @@ let_go(TransportObject *self)
     self->tr_protocol = self->tr_server = NULL;
     Py_XDECREF(protocol);
     if (server != NULL)
-        cl_first_error(&error, tell_server(self, server,
-                                           self->tr_loop->l_st->str__detach));
+        cl_first_error(
+            &error, tell_server(self, server,
+                                cl_net_of(self->tr_loop->l_st)->str__detach));
     Py_XDECREF(server);
     return cl_raise_first(error);
 }
@@ -532,7 +499,7 @@ cl_transport_lost(TransportObject *self, PyObject *exception)
     Py_INCREF(self); /* let_go() may drop the loop's reference */
     if (self->tr_flags & CL_T_CONNECTED)
         cl_first_error(
-            &error, cl_transport_tell(self, st->str_connection_lost,
+            &error, cl_transport_tell(self, cl_net_of(st)->str_connection_lost,
                                       exception ? exception : Py_None, NULL));
     cl_first_error(&error, fail_waiter(self, exception));
     if (!(self->tr_flags & CL_T_NOT_OPEN))
@@ -603,7 +570,7 @@ cl_transport_dealloc(PyObject *op)
     type->tp_clear(op);
     LoopObject *loop = ((cl_transport_head *)op)->th_loop;
     if (loop != NULL)
-        loop->l_st->live_transports--;
+        cl_net_of(loop->l_st)->live_transports--;
     type->tp_free(op);
     Py_XDECREF(loop);
     Py_DECREF(type);

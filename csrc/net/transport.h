@@ -25,6 +25,7 @@
 #include "net/buffer.h"
 #include "net/flow.h"
 #include "net/gather.h"
+#include "net/state.h"
 
 /* asyncio's max_size of a read. */
 #define CL_READ_MAX (256 * 1024)
@@ -314,18 +315,5 @@ PyObject *cl_transport_get_object(PyObject *self, void *offset);
 PyTypeObject *cl_transport_type(PyObject *module, cl_state *st,
                                 PyType_Spec *spec, PyObject *bases,
                                 unsigned directions);
-
-/* What the transports of a loop share. */
-typedef struct cl_net {
-    char *n_read_buffer; /* CL_READ_MAX bytes */
-    bool n_read_lent;    /* an outer read is still using it */
-    cl_gather n_gather;
-    cl_buffer n_spare; /* empty: spare memory for TLS records sent at once */
-} cl_net;
-
-/* Returns the loop's cl_net, created on first use; NULL with MemoryError. */
-cl_net *cl_net_of(LoopObject *loop);
-
-void cl_net_free(LoopObject *loop);
 
 #endif

@@ -409,7 +409,7 @@ cl_transport_type(PyObject *module, cl_state *st, PyType_Spec *spec,
 {
     Py_BUILD_ASSERT(CL_HAS_TRANSPORT_HEAD(TransportObject, tr_extra, tr_dict,
                                           tr_weakrefs, tr_loop));
-    PyTypeObject *base = (PyTypeObject *)st->FlowControlMixin;
+    PyTypeObject *base = (PyTypeObject *)cl_net_of(st)->FlowControlMixin;
     if (base->tp_basicsize > (Py_ssize_t)offsetof(TransportObject, tr_dict) ||
         base->tp_itemsize != 0 || base->tp_dictoffset != 0 ||
         base->tp_weaklistoffset != 0) {

@@ -19,7 +19,7 @@ enum {
 };
 
 /* Checks whether the direct way is available; once per module. 0/-1 */
-int cl_engine_setup(cl_tls *tls, PyObject *_ssl);
+int cl_engine_setup(cl_tls_library *tls, PyObject *_ssl);
 
 /* Creates the SSLObject. 0/-1 Runs Python. */
 int cl_engine_open(TLSObject *self);

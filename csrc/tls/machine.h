@@ -54,6 +54,9 @@ int cl_tls_call(PyObject *object, PyObject *method);
 #define CL_TLS_WRITE_FAILED "Fatal error on SSL transport"
 #endif
 
+/* From the transport below, as cl_net's tls_received. */
+int cl_tls_received(PyObject *tls, const char *data, size_t size);
+
 /* Returns 1 if the application may write, 0 if not, -1 on error. Logs repeated
  * attempts. Runs Python. */
 int cl_tls_takes(TLSObject *self);

@@ -20,6 +20,7 @@
 #include "net/buffer.h"
 #include "net/transport.h"
 #include "tls/openssl.h"
+#include "tls/state.h"
 
 /* asyncio's SSLProtocolState. */
 enum {
@@ -58,17 +59,23 @@ enum {
     CL_X_MAY_OWE_RESUME = 32768, /* it may have paused */
 };
 
+/* Of the ssl module; SSLSocket of _ssl, `again` a tuple of exceptions that mean: not now. */
+#define CL_TLS_LIBRARY_OBJECTS(X) \
+    X(SSLObject) \
+    X(SSLSocket) \
+    X(MemoryBIO) \
+    X(SSLError) \
+    X(CertificateError) \
+    X(again)
+
 /* Shared by all TLS transports of a module. */
-typedef struct cl_tls {
-    PyObject *tls_SSLObject;
-    PyObject *tls_SSLSocket; /* of _ssl */
-    PyObject *tls_MemoryBIO;
-    PyObject *tls_SSLError;
-    PyObject *tls_CertificateError;
-    PyObject *tls_again; /* tuple of exceptions: try again later */
+typedef struct cl_tls_library {
+#define FIELD(name) PyObject *tls_##name;
+    CL_TLS_LIBRARY_OBJECTS(FIELD)
+#undef FIELD
     cl_openssl tls_openssl;
     bool tls_direct; /* the direct way is available */
-} cl_tls;
+} cl_tls_library;
 
 typedef struct TLSObject {
     PyObject_HEAD
