@@ -16,7 +16,7 @@
 #include "streams/streams.h"
 #include "sync/sync.h"
 
-/* setup.py says how it built us. */
+/* setup.py passes the flags of the build. */
 #ifndef CL_BUILD_FLAGS
 #define CL_BUILD_FLAGS ""
 #endif
@@ -196,7 +196,7 @@ module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
     for (LoopObject *loop = st->loops; loop != NULL;) {
         if (cl_net_on(loop)->n_gather.gw_timer != NULL) {
             cl_gather_stop_timer(loop);
-            loop = st->loops; /* others have run */
+            loop = st->loops; /* other code has run */
         }
         else {
             loop = loop->l_next_open;
@@ -265,7 +265,7 @@ static PyMethodDef module_methods[] = {
 
 /* ---------------------------------------------------------------------- setup */
 
-/* From the lowest on: what each builds on is there. */
+/* From the lowest up: each builds on those below. */
 static const cl_layer *const layers[] = {
     &cl_core_layer, &cl_futures_layer, &cl_streams_layer, &cl_sync_layer,
     &cl_net_layer,  &cl_tls_layer,     &cl_top_layer,     NULL};

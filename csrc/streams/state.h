@@ -1,4 +1,4 @@
-/* state.h - what the module owns for streams; see core/layer.h. */
+/* state.h - the streams layer's part of the module state; see core/layer.h. */
 #ifndef CL_STREAMS_STATE_H
 #define CL_STREAMS_STATE_H
 

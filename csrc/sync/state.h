@@ -1,4 +1,5 @@
-/* state.h - what the module owns for asyncio's primitives; see core/layer.h and sync.h. */
+/* state.h - the sync layer's part of the module state; see core/layer.h and
+ * sync.h. */
 #ifndef CL_SYNC_STATE_H
 #define CL_SYNC_STATE_H
 
