@@ -1,6 +1,6 @@
 """cloop: an asyncio event loop written in C.
 
-Three ways in, all leaving the program as it is:
+Three ways to use it, without changing the rest of the program:
 
     cloop.run(main())
     asyncio.run(main(), loop_factory=cloop.new_event_loop)       # Python 3.12
@@ -40,7 +40,7 @@ __all__ = (
 
 
 def __getattr__(name):
-    # Made at first use: policies are deprecated, and gone after Python 3.15.
+    # Created on first use: policies are deprecated, and removed after Python 3.15.
     if name == "EventLoopPolicy":
         from ._policy import make_policy_class
 

@@ -1,7 +1,7 @@
 """The future that run_in_executor() returns.
 
-asyncio.wrap_future() serves any pair of futures, at a third of the cost of a whole
-executor call. Here one side is always an executor's and the other always the loop's.
+asyncio.wrap_future() connects any two futures, which takes a third of the time of an executor call. Here one future
+is always the executor's, the other the loop's.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _SETS_AT_ONCE = sys.version_info >= (3, 14)
 
 
 def wrap_executor_future(source, loop):
-    """Return a future of the loop that follows source, the executor's.
+    """Return a future of the loop that follows source, the executor's future.
 
     Cancelling it cancels source, as with asyncio.wrap_future().
     """

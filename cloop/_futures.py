@@ -1,4 +1,4 @@
-"""Which futures and tasks the loops make: cloop's own, or asyncio's.
+"""Chooses the classes of futures and tasks: cloop's own, or asyncio's.
 
 cloop.Future and cloop.Task work on the fields of asyncio's classes in C, which are private to each version of Python.
 Before they are used, objects of asyncio are looked at field by field: each field of the list in csrc/futures/layout.h

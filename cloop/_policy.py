@@ -10,13 +10,12 @@ __all__ = ("make_policy_class", "install")
 def make_policy_class():
     """Return EventLoopPolicy, derived from asyncio's default Unix policy.
 
-    So child watchers, and the loop that get_event_loop() makes for the main thread,
-    are as in that version. Raises AttributeError where asyncio has no policies.
+    So child watchers, and the loop that get_event_loop() creates for the main thread, are as in that version. Raises
+    AttributeError if asyncio has no policies.
     """
     from asyncio import unix_events
 
-    # Up to 3.13 public as asyncio.DefaultEventLoopPolicy; private and without
-    # warning under this name on 3.14 and 3.15.
+    # Public as asyncio.DefaultEventLoopPolicy up to 3.13; on 3.14 and 3.15 this private name gives no warning.
     base = getattr(unix_events, "_DefaultEventLoopPolicy", None)
     if base is None:
         base = getattr(unix_events, "DefaultEventLoopPolicy", None)
@@ -29,7 +28,7 @@ def make_policy_class():
     class EventLoopPolicy(base):
         """Makes asyncio use cloop: asyncio.set_event_loop_policy(cloop.EventLoopPolicy()).
 
-        Apart from the class of the loops it is asyncio's default policy.
+        It is asyncio's default policy, except for the class of its loops.
         """
 
         _loop_factory = Loop
@@ -40,10 +39,10 @@ def make_policy_class():
 
 
 def install():
-    """Make cloop the loop of every asyncio.run() and new_event_loop() from here on.
+    """Make cloop the loop of every asyncio.run() and new_event_loop() from now on.
 
-    The same as asyncio.set_event_loop_policy(cloop.EventLoopPolicy()), and like it
-    deprecated from Python 3.14 on: use cloop.run() or loop_factory there.
+    The same as asyncio.set_event_loop_policy(cloop.EventLoopPolicy()), and deprecated from Python 3.14 on like that:
+    use cloop.run() or loop_factory there.
     """
     import cloop
 

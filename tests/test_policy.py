@@ -1,4 +1,4 @@
-"""The policy, install, and what importing cloop does and doesn't do."""
+"""The policy, install(), and the effects of importing cloop."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ needs_policies = pytest.mark.skipif(not HAS_POLICIES, reason="this asyncio has n
 
 @pytest.fixture
 def policy(cloop):
-    """cloop's policy, in force during the test."""
+    """cloop's policy, set during the test."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop_policy(cloop.EventLoopPolicy())

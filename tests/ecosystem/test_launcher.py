@@ -1,5 +1,6 @@
-"""Servers under `python -m cloop -m SERVER`, with the loop that they choose by themselves, with uvloop by name, and in
-workers that are forked or spawned: each answers on cloop."""
+"""Servers under `python -m cloop -m SERVER`, with their default loop, with uvloop by name, and in forked or spawned
+workers: each runs on cloop.
+"""
 
 import os
 import signal
