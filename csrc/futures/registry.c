@@ -65,7 +65,8 @@ find_by_change(cl_state *st, PyObject *task, PyObject *loop)
     if (cl_call_void(cl_futures_of(st)->leave_task, loop, task) < 0 ||
         cl_call_void(cl_futures_of(st)->set_running_loop, Py_None, NULL) < 0)
         return -1;
-    return cl_futures_of(st)->running_loop_offset != 0 && cl_futures_of(st)->running_task_offset != 0 &&
+    return cl_futures_of(st)->running_loop_offset != 0 &&
+           cl_futures_of(st)->running_task_offset != 0 &&
            *slot(thread, cl_futures_of(st)->running_loop_offset) == NULL &&
            *slot(thread, cl_futures_of(st)->running_task_offset) == NULL;
 }
@@ -221,10 +222,11 @@ static cl_running_loop_holder *
 find_holder(cl_state *st)
 {
     PyObject *dict = PyThreadState_GetDict();
-    PyObject *kept = dict == NULL
-                         ? NULL
-                         : PyDict_GetItemWithError(
-                               dict, cl_futures_of(st)->str___asyncio_running_event_loop__);
+    PyObject *kept =
+        dict == NULL
+            ? NULL
+            : PyDict_GetItemWithError(
+                  dict, cl_futures_of(st)->str___asyncio_running_event_loop__);
     return kept != NULL && Py_TYPE(kept)->tp_basicsize ==
                                sizeof(cl_running_loop_holder)
                ? (cl_running_loop_holder *)kept
@@ -247,6 +249,43 @@ cl_registry_find_slots(cl_state *st, PyObject *Py_UNUSED(first),
     (void)loop;
     return 1;
 #endif
+}
+
+/* The entry is to be None before others look; see registry.h. */
+static void
+rest(LoopObject *loop)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    cl_futures_on(loop)->task_entry = Py_None;
+    loop->l_rest = NULL;
+    if (PyDict_SetItem(cl_futures_of(loop->l_st)->current_tasks,
+                       (PyObject *)loop, Py_None) < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
+}
+
+/* There is to be none. */
+static void
+forget(LoopObject *loop)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    cl_futures_on(loop)->task_entry = NULL;
+    loop->l_rest = loop->l_forget = NULL;
+    /* Not there any more after asyncio's _swap_current_task(). */
+    if (PyDict_DelItem(cl_futures_of(loop->l_st)->current_tasks,
+                       (PyObject *)loop) < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
+}
+
+void
+cl_registry_forked(LoopObject *loop)
+{
+    cl_futures_on(loop)->in_task = false;
+    if (cl_futures_on(loop)->task_entry != NULL)
+        forget(loop);
 }
 
 int

@@ -407,7 +407,8 @@ has_room(PyObject *base)
 {
     const PyTypeObject *type = (PyTypeObject *)base;
     return PyType_Check(base) &&
-           type->tp_basicsize <= (Py_ssize_t)offsetof(TransportObject, t_dict) &&
+           type->tp_basicsize <=
+               (Py_ssize_t)offsetof(TransportObject, t_dict) &&
            type->tp_itemsize == 0 && type->tp_dictoffset == 0 &&
            type->tp_weaklistoffset == 0;
 }
