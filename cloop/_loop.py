@@ -146,7 +146,12 @@ class Loop(Reached, LoopCore, *_BEHIND):
         """
         # A numeric address or a socket: most connections, without what asyncio does for many
         # addresses. Not if a test has put another socket module where asyncio looks for it.
-        if self._debug or getattr(base_events, "socket", None) is not socket or options and not _is_direct(host, port, options):
+        if (
+            self._debug
+            or getattr(base_events, "socket", None) is not socket
+            or options
+            and not _is_direct(host, port, options)
+        ):
             return await super().create_connection(protocol_factory, host, port, **options)
         sock = options.get("sock") if options else None
         if sock is None:

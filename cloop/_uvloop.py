@@ -7,6 +7,7 @@ import sys
 __all__ = ("install_as_uvloop",)
 
 # The release whose names these are. Libraries compare it, so it has no suffix.
+NAMES = "new_event_loop", "run", "install", "EventLoopPolicy"
 VERSION = "0.23.0"
 
 
@@ -48,7 +49,7 @@ class Loader:
         module.Loop = cloop.Loop
         if module.__name__ == "uvloop":
             module.__version__ = VERSION
-            module.__all__ = ("new_event_loop", "run", "install", "EventLoopPolicy")
+            module.__all__ = tuple(name for name in NAMES if name in cloop.__all__)
             for name in "new_event_loop", "run", "install":
                 setattr(module, name, getattr(cloop, name))
             module.__getattr__ = policy_or_error
