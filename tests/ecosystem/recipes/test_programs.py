@@ -149,14 +149,14 @@ async def test_client(aiohttp_client):
 
 
 def test_pytest_asyncio(run_program, needs, put, block):
-    needs("pytest_asyncio")
+    needs("pytest_asyncio>=1.5")
     put("conftest.py", block("pytest-asyncio"))
     put("test_it.py", PYTEST)
     assert "\n1 passed" in run_program("python -m pytest -q -p no:cacheprovider")
 
 
 def test_pytest_aiohttp(run_program, needs, put, block):
-    needs("pytest_aiohttp")
+    needs("pytest_asyncio>=1.5", "pytest_aiohttp")
     put("conftest.py", block("pytest-asyncio"))
     put("test_it.py", PYTEST + PYTEST_AIOHTTP)
     assert "\n2 passed" in run_program("python -m pytest -q -p no:cacheprovider")
