@@ -67,12 +67,12 @@ ON_REDIS, ON_POSTGRES = ["redis-py"], ["asyncpg", "psycopg", "SQLAlchemy"]
 
 
 @pytest.fixture
-def library_says_loop(says_loop, put):
+def library_says_loop(says_loop, put, block):
     def library_says_loop(library, **env):
         if sys.version_info >= BEFORE.get(library, (4,)):
             pytest.skip("%s does not work on asyncio" % library)
         put(file_of(library))
-        put("main.py", "import cloop\nfrom %s import main\ncloop.run(main())\n" % file_of(library)[:-3])
+        put("main.py", "import cloop\nfrom %s import main\n%s" % (file_of(library)[:-3], block("cloop.run")))
         says_loop("python -W ignore::DeprecationWarning main.py", env=env)
 
     return library_says_loop
