@@ -8,7 +8,8 @@
 #   make conformance CPython's asyncio tests    make uvloop-suite   uvloop's own tests
 #   make nightly    everything on everything; .ci/run is what a change must pass
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
-#   make programs | bench [B=glob] [ARGS=...]   make lint | fmt | clean | help
+#   make programs | lint | fmt | clean | help
+#   make bench      beside all other loops [B=glob] [LOOPS=cloop,uvloop] [ARGS=...]
 #   make bench-instr instructions and system calls per operation, by valgrind
 #   make cross      compile csrc for other C libraries and machines
 #   make wheels | release  packages, and the checklist before they are published
@@ -19,7 +20,7 @@
 
 PY ?= python3
 PROGRAM ?= examples/hello.py
-B ?= *
+LOOPS ?= all
 CHECKS ?= test conformance uvloop-suite
 
 ifeq ($(PY),python3)
@@ -66,10 +67,18 @@ $(VENV)/.test: $(VENV)/.ready pyproject.toml
 	@$(PIP) --prefer-binary trustme || echo "skipped: trustme cannot be installed for $(PY): no tests of TLS"
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.ready
-	@$(PIP) pyperf
-	@for package in uvloop httptools uvicorn aiohttp; do \
-	    $(PIP) $$package || echo "skipped: $$package cannot be installed for $(PY)"; \
+# What the counted rows use, at the releases of the file; with `make bench` all of it.
+COUNTED := uvloop httptools uvicorn aiohttp
+$(VENV)/.bench: $(VENV)/.ready benchmarks/requirements.txt
+	@for package in $(COUNTED); do \
+	    $(PIP) $$(grep "^$$package\b" benchmarks/requirements.txt) || echo "skipped: $$package cannot be installed for $(PY)"; \
+	done
+	@touch $@
+
+# Nothing is compiled for it: a loop that takes half an hour of rustc is no more installed than one that fails.
+$(VENV)/.bench-all: $(VENV)/.bench
+	@grep -v '^#' benchmarks/requirements.txt | while read package; do \
+	    $(PIP) --only-binary :all: $$package 2>/dev/null || echo "skipped: $$package cannot be installed for $(PY)"; \
 	done
 	@touch $@
 
@@ -100,9 +109,9 @@ $(VENV)/.lint: $(VENV)/.ready
 	@$(PIP) ruff==0.17.5 clang-format==18.1.8
 	@touch $@
 
-# A newer checker finds other things.
+# A newer checker finds other things. The examples import the last two.
 $(VENV)/.types: $(VENV)/.ready
-	@$(PIP) mypy==2.4.1 'pyright[nodejs]==1.1.414' && touch $@ || echo "skipped: mypy and pyright cannot be installed for $(PY)"
+	@$(PIP) mypy==2.4.1 'pyright[nodejs]==1.1.414' aiohttp websockets && touch $@ || echo "skipped: mypy and pyright cannot be installed for $(PY)"
 
 # ----------------------------------------------------------------- build, run
 
@@ -182,12 +191,12 @@ programs: $(AIOHTTP) build
 	@$(RUN) $(ARGS) || failed=1; $(RUN) --launcher 'python -m cloop' $(ARGS) && exit $$failed
 endif
 
-bench: $(VENV)/.bench build
-	$(PYTHON) -m benchmarks --only '$(B)' $(ARGS)
+bench: $(VENV)/.bench-all build
+	$(PYTHON) -m benchmarks --loops '$(LOOPS)' $(if $(B),--only '$(B)') $(ARGS)
 
 # Built apart from the checkout, in a way of its own.
 bench-instr: $(VENV)/.bench
-	$(PYTHON) -m benchmarks.instr --only '$(B)' $(ARGS)
+	$(PYTHON) -m benchmarks.instr $(if $(B),--only '$(B)') $(ARGS)
 
 # Everything on everything; what a change must pass is .ci/run without it.
 nightly:

@@ -49,7 +49,7 @@ struct cl_node_ops {
 static inline const cl_node_ops *
 cl_node_ops_of(const cl_state *st, cl_node node)
 {
-    cl_assertf(cl_node_kind(node) < CL_NODE_KINDS, "kind %u",
+    cl_assertf(st->node_ops[cl_node_kind(node)] != NULL, "kind %u",
                cl_node_kind(node));
     return st->node_ops[cl_node_kind(node)];
 }
