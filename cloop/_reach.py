@@ -84,7 +84,9 @@ other = None  # (pid, class) of one that ran and is not ours
 
 def watch_loops():
     """At the end of the process, report if loops ran but none was ours."""
-    original = events._set_running_loop
+    original = getattr(events, "_set_running_loop", None)
+    if original is None:
+        return
     home = sys.modules[original.__module__]  # pickles name it
 
     def _set_running_loop(loop, /):

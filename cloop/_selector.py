@@ -5,7 +5,6 @@ polls in C and needs none of this. Once a program has replaced the selector or a
 timers, the turn calls Loop._ask() instead, which does what asyncio's turn does.
 """
 
-import asyncio
 import collections
 import collections.abc
 import operator
@@ -13,8 +12,10 @@ import selectors
 import sys
 import types
 
+from . import _abi
 from ._cloop import LoopCore, TimerHandle
 
+_SelectorEventLoop = _abi.find("asyncio", "SelectorEventLoop")
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -316,7 +317,7 @@ def _fileno(fileobj):
 
 def _through_selector(name):
     """Return a method that watches descriptors as asyncio's does, with the program's selector."""
-    behind = getattr(asyncio.SelectorEventLoop, name, None)
+    behind = getattr(_SelectorEventLoop, name, None)
     own = getattr(LoopCore, name)
     if not name.lstrip("_").startswith("remove_"):
         return behind or own
@@ -353,7 +354,7 @@ _WATCHING = {
     )
 }
 for _name in ("sock_recvfrom", "sock_recvfrom_into", "sock_sendto"):
-    if hasattr(asyncio.SelectorEventLoop, _name):
+    if hasattr(_SelectorEventLoop, _name):
         _WATCHING[_name] = _through_selector(_name)
 
 

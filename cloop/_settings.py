@@ -8,6 +8,7 @@ __all__ = ("check", "read")
 
 # The allowed values; a poller must be in this build.
 _CHOICES = {
+    "CLOOP_ABI": ("strict",),
     "CLOOP_ACCELERATE": ("0", "1"),
     "CLOOP_GATHER": ("0", "always"),
     "CLOOP_POLLER": tuple(build_info()["pollers"]),

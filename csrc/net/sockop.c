@@ -34,8 +34,9 @@ typedef struct SockOpObject {
     bool so_woken; /* the descriptor became ready; the future has its result */
 } SockOpObject;
 
-/* Tries the system call. Returns 1 with a new reference in *result, 0 if it
- * would block, -1 on error. `fd` is -1 if the socket is closed. */
+/* The call itself: 1 done, with the result in *result (new reference); 0 it would
+ * block; -1 error; INTERRUPTED. `fd` is -1 if the socket is closed. */
+enum { INTERRUPTED = 2 };
 typedef int (*attempt_fn)(SockOpObject *op, int fd, PyObject **result);
 
 typedef struct {
@@ -56,14 +57,17 @@ static const operation operations[CL_SOCK_COUNT];
 static int
 failed(void)
 {
-    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
         return 0;
+    /* To be called again at once: an edge would not be reported a second time. */
+    if (errno == EINTR)
+        return INTERRUPTED;
     PyErr_SetFromErrno(PyExc_OSError);
     return -1;
 }
 
-/* Finds how many bytes a large recv() on a stream can get, at most `size`.
- * Returns 1, 0 if it would block, -1 on error. */
+/* How much a large recv() on a stream can bring, at most `size`: 1; 0, -1 and
+ * INTERRUPTED as an attempt. */
 static int
 available(int fd, Py_ssize_t *size)
 {
@@ -90,7 +94,7 @@ try_recv(SockOpObject *op, int fd, PyObject **result)
     if (size >= ASK_FIRST &&
         ((const cl_sock *)op->so_sock)->sk_type == SOCK_STREAM) {
         int ready = available(fd, &size);
-        if (ready <= 0)
+        if (ready != 1)
             return ready;
     }
     *result = PyBytes_FromStringAndSize(NULL, size);
@@ -389,9 +393,12 @@ cl_sockop_nargs(cl_sockop_kind kind)
 static int
 try_again(SockOpObject *op, PyObject **result)
 {
-    *result = NULL;
-    return operations[op->so_kind].attempt(
-        op, cl_sock_fd(op->so_loop->l_st, op->so_sock), result);
+    int fd = cl_sock_fd(op->so_loop->l_st, op->so_sock), status;
+    do {
+        *result = NULL;
+        status = operations[op->so_kind].attempt(op, fd, result);
+    } while (status == INTERRUPTED);
+    return status;
 }
 
 static void
