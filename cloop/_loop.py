@@ -521,7 +521,7 @@ def _context_of(options):
     return {"context": options["context"]} if "context" in options else {}
 
 
-_CONNECTION_OPTIONS = frozenset(inspect.signature(asyncio.SelectorEventLoop.create_connection).parameters)
+_CONNECTION_OPTIONS = _parameters("create_connection")
 _TLS_TIMEOUTS = [name for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout") if name in _CONNECTION_OPTIONS]
 _DIRECT_OPTIONS = frozenset(
     ("ssl", "family", "proto", "flags", "sock", "local_addr", "server_hostname", *_TLS_TIMEOUTS)

@@ -251,6 +251,43 @@ cl_registry_find_slots(cl_state *st, PyObject *Py_UNUSED(first),
 #endif
 }
 
+/* The entry is to be None before others look; see registry.h. */
+static void
+rest(LoopObject *loop)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    cl_futures_on(loop)->task_entry = Py_None;
+    loop->l_rest = NULL;
+    if (PyDict_SetItem(cl_futures_of(loop->l_st)->current_tasks,
+                       (PyObject *)loop, Py_None) < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
+}
+
+/* There is to be none. */
+static void
+forget(LoopObject *loop)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    cl_futures_on(loop)->task_entry = NULL;
+    loop->l_rest = loop->l_forget = NULL;
+    /* Not there any more after asyncio's _swap_current_task(). */
+    if (PyDict_DelItem(cl_futures_of(loop->l_st)->current_tasks,
+                       (PyObject *)loop) < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
+}
+
+void
+cl_registry_forked(LoopObject *loop)
+{
+    cl_futures_on(loop)->in_task = false;
+    if (cl_futures_on(loop)->task_entry != NULL)
+        forget(loop);
+}
+
 int
 cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *ours,
                   PyObject *task)
