@@ -315,8 +315,9 @@ extra_with_pipe(cl_transport_args *args)
     return extra;
 }
 
-/* Makes calls on the descriptor return at once; its flags are as before in *flags. A mode
- * that can't be set is an error, as in asyncio: a write would stop the loop. 0/-1 */
+/* Makes the descriptor non-blocking; *flags gets its previous flags. As in
+ * asyncio it is an error if that fails, since a write would block the loop.
+ * 0/-1 */
 static int
 stop_blocking(int fd, int *flags)
 {
