@@ -30,8 +30,8 @@ cl_loop_choose_tasks(LoopObject *loop)
     return 0;
 }
 
-/* Whether asyncio would make one of its own class here, as ours may stand for: it looks
- * at its module each time. 1, 0 or -1. */
+/* Whether asyncio would create an object of its own class here, which ours may
+ * replace. Like asyncio, looks in the module each time. 1, 0 or -1 */
 static int
 is_left_alone(PyObject *module, PyObject *name, PyObject *own)
 {
@@ -41,7 +41,7 @@ is_left_alone(PyObject *module, PyObject *name, PyObject *own)
     return found == own ? 1 : found == NULL && PyErr_Occurred() ? -1 : 0;
 }
 
-/* Whether a task is to be one of ours. 1, 0 or -1 */
+/* Whether the task should be ours. 1, 0 or -1 */
 static int
 makes_own_tasks(LoopObject *loop)
 {
