@@ -155,16 +155,17 @@ static PyObject *
 module_use_own_tasks(PyObject *module, PyObject *args)
 {
     cl_state *st = state_of(module);
+    cl_futures *futures = cl_futures_of(st);
     PyObject *task, *loop;
     if (!PyArg_ParseTuple(args, "OO:use_own_tasks", &task, &loop))
         return NULL;
-    if (!cl_futures_of(st)->layouts_fit ||
-        (PyObject *)Py_TYPE(task) != cl_futures_of(st)->asyncio_Task)
+    if (!futures->layouts_fit ||
+        (PyObject *)Py_TYPE(task) != futures->asyncio_Task)
         Py_RETURN_FALSE;
     int found = cl_registry_find_slots(st, task, loop);
     if (found < 0)
         return NULL;
-    cl_futures_of(st)->own_tasks = found;
+    futures->own_tasks = found;
     return PyBool_FromLong(found);
 }
 

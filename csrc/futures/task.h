@@ -5,9 +5,7 @@
  * CL_NODE_TASK_STEP, or as CL_NODE_TASK_WAKEUP when what it waited for,
  * t_fut_waiter, is done. On a loop that is not plain (cl_loop_is_plain), or not
  * ours, callables go through its call_soon() instead, as asyncio's do.
- *
- * Coroutines are driven by PyIter_Send(). The rules of a step, the errors and their
- * words are those of asyncio.tasks.Task.__step. */
+ * step.h has what a step does. */
 #ifndef CL_FUTURES_TASK_H
 #define CL_FUTURES_TASK_H
 

@@ -32,9 +32,10 @@ static PyMethodDef fire_def = {"_set_result_unless_cancelled", CL_FAST(fire),
 static PyObject *
 fire_of(cl_state *st)
 {
-    if (cl_sync_of(st)->s_fire == NULL)
-        cl_sync_of(st)->s_fire = PyCFunction_New(&fire_def, st->module);
-    return cl_sync_of(st)->s_fire;
+    cl_sync *sync = cl_sync_of(st);
+    if (sync->s_fire == NULL)
+        sync->s_fire = PyCFunction_New(&fire_def, st->module);
+    return sync->s_fire;
 }
 
 /* h.cancel() of a timer of ours, or of whatever a call_later() of the program's gave. */
