@@ -15,6 +15,7 @@ except ImportError:
     _unbuilt.explain()
     raise
 
+from . import _abi
 from ._accelerate import accelerate
 from ._futures import Future, Task
 from ._loop import Loop, new_event_loop
@@ -22,6 +23,8 @@ from ._policy import install
 from ._run import run
 from ._uvloop import install_as_uvloop
 from ._version import __version__
+
+_abi.report()
 
 __all__ = (
     "EventLoopPolicy",

@@ -7,8 +7,12 @@ executor call. Here one side is always an executor's and the other always the lo
 import asyncio
 import concurrent.futures
 import sys
-from asyncio import events, futures
 from functools import partial
+
+from . import _abi
+
+_copy_future_state = _abi.find("asyncio.futures", "_copy_future_state")
+_get_running_loop = _abi.find("asyncio.events", "_get_running_loop")
 
 # From 3.14 on a result that arrives in the loop's own thread is taken over at once.
 _SETS_AT_ONCE = sys.version_info >= (3, 14)
@@ -34,7 +38,7 @@ def _pass_cancellation(source, future):
 
 def _pass_result(loop, future, source):
     """Runs in the thread that completed the source."""
-    if _SETS_AT_ONCE and events._get_running_loop() is loop:
-        futures._copy_future_state(source, future)
+    if _SETS_AT_ONCE and _get_running_loop() is loop:
+        _copy_future_state(source, future)
     elif not loop.is_closed():
-        loop.call_soon_threadsafe(futures._copy_future_state, source, future)
+        loop.call_soon_threadsafe(_copy_future_state, source, future)

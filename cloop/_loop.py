@@ -1,6 +1,5 @@
 """The event loop class: the scheduler in C, the rest of asyncio's contract around it."""
 
-import asyncio
 import atexit
 import contextvars
 import inspect
@@ -9,19 +8,28 @@ import signal
 import socket
 import sys
 import warnings
-from asyncio import base_events, coroutines, protocols, sslproto
+from asyncio import base_events, coroutines, unix_events
 from asyncio.log import logger
 
-from . import _process, _settings, _tls
+from . import _abi, _settings
 from ._cloop import LoopCore, SocketTransport, _at_exit, look_like, sockets_are_stock, wakeup_fd
-from ._executor import wrap_executor_future
 from ._newer import NewerKeywords, like_asyncios, take_shutdown_timeout
 from ._selector import Reached
 from ._sock import SockDatagrams
 
 __all__ = ("Loop", "new_event_loop")
 
-_BEHIND = (NewerKeywords, asyncio.SelectorEventLoop)
+# None: this Python's asyncio lacks something that they need, and does it itself.
+_process = _abi.load("children", "cloop._process")
+_tls = _abi.load("TLS", "cloop._tls")
+_executor = _abi.load("executor", "cloop._executor")
+_HAS_TRANSPORTS = _abi.has("transports")
+
+_SelectorEventLoop = _abi.find("asyncio", "SelectorEventLoop")
+_StreamReaderProtocol = _abi.find("asyncio", "StreamReaderProtocol")
+_get_running_loop = _abi.find("asyncio.events", "_get_running_loop")
+
+_BEHIND = (NewerKeywords, _SelectorEventLoop)
 if sys.version_info < (3, 11):
     _BEHIND = (SockDatagrams, *_BEHIND)
 
@@ -43,7 +51,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
         # asyncio's own __init__ would make a second selector and self-pipe.
         _settings.check()
         LoopCore.__init__(self, poller=_settings.read("CLOOP_POLLER"))
-        self.set_debug(coroutines._is_debug_mode())
+        self.set_debug(_is_debug_mode())
         self._watcher = _new_child_watcher()
         if selector is not None:
             self._selector = selector
@@ -116,10 +124,17 @@ class Loop(Reached, LoopCore, *_BEHIND):
         """
         default = executor is None
         chosen = self._default_executor if default else executor
-        if chosen is None or self._debug or self.is_closed() or default and self._executor_shutdown_called:
+        if (
+            _executor is None
+            or chosen is None
+            or self._debug
+            or self.is_closed()
+            or default
+            and self._executor_shutdown_called
+        ):
             # Whatever is not plain, asyncio checks and makes itself.
             return super().run_in_executor(executor, func, *args)
-        return wrap_executor_future(chosen.submit(func, *args), self)
+        return _executor.wrap_executor_future(chosen.submit(func, *args), self)
 
     @like_asyncios(ssl_shutdown_timeout=None)
     async def create_connection(self, protocol_factory, host=None, port=None, **options):
@@ -131,7 +146,12 @@ class Loop(Reached, LoopCore, *_BEHIND):
         """
         # A numeric address or a socket: most connections, without what asyncio does for many
         # addresses. Not if a test has put another socket module where asyncio looks for it.
-        if self._debug or base_events.socket is not socket or options and not _is_direct(host, port, options):
+        if (
+            self._debug
+            or getattr(base_events, "socket", None) is not socket
+            or options
+            and not _is_direct(host, port, options)
+        ):
             return await super().create_connection(protocol_factory, host, port, **options)
         sock = options.get("sock") if options else None
         if sock is None:
@@ -185,8 +205,12 @@ class Loop(Reached, LoopCore, *_BEHIND):
             return answer
         return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
 
+    def _makes_transports(self):
+        """Whether transports are ours: not on a selector that a program has put in the place of the loop's."""
+        return _HAS_TRANSPORTS and self._put_selector is None
+
     def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None, context=None):
-        if self._put_selector is not None or not _is_plain(sock):
+        if not self._makes_transports() or not _is_plain(sock):
             options = {} if context is None else {"context": context}
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **options)
         listener = None if extra is None else getattr(extra, "listener", None)
@@ -194,7 +218,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
 
     def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
         if (
-            self._put_selector is not None
+            not self._makes_transports()
             or not _is_plain(sock)
             or sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
         ):
@@ -215,23 +239,37 @@ class Loop(Reached, LoopCore, *_BEHIND):
         context=None,
         **timeouts,
     ):
-        make = _tls.new_transport if _tls.is_native() else sslproto.SSLProtocol
+        if _tls is None:
+            options = {} if context is None else {"context": context}
+            return super()._make_ssl_transport(
+                rawsock,
+                protocol,
+                sslcontext,
+                waiter,
+                server_side=server_side,
+                server_hostname=server_hostname,
+                extra=extra,
+                server=server,
+                **timeouts,
+                **options,
+            )
+        make = _tls.new_transport if _tls.is_native() else _tls.sslproto.SSLProtocol
         tls = make(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
         self._make_socket_transport(rawsock, tls, extra=extra, server=server, context=context)
         return tls._app_transport
 
     def _make_read_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
-        if self._put_selector is not None:
+        if not self._makes_transports():
             return super()._make_read_pipe_transport(pipe, protocol, waiter, extra)
         return self._new_pipe(pipe, protocol, waiter, extra, True)
 
     def _make_write_pipe_transport(self, pipe, protocol, waiter=None, extra=None):
-        if self._put_selector is not None:
+        if not self._makes_transports():
             return super()._make_write_pipe_transport(pipe, protocol, waiter, extra)
         return self._new_pipe(pipe, protocol, waiter, extra, False)
 
     async def _make_subprocess_transport(self, *args, **kwargs):
-        if not _process.is_native(self):
+        if _process is None or not _process.is_native(self):
             return await super()._make_subprocess_transport(*args, **kwargs)
         return await _process.make_transport(self, *args, **kwargs)
 
@@ -312,22 +350,24 @@ class Loop(Reached, LoopCore, *_BEHIND):
         lost (nor is it in asyncio's newest releases). See asyncio's loop.start_tls.
         """
         take_shutdown_timeout(options, sslcontext)
+        if _tls is None:
+            return await super().start_tls(transport, protocol, sslcontext, server_side=server_side, **options)
         early = b""
-        if server_side and isinstance(protocol, asyncio.StreamReaderProtocol):
+        if server_side and isinstance(protocol, _StreamReaderProtocol):
             reader = protocol._stream_reader
             if reader is not None:
                 early = bytes(reader._buffer)
         if early and getattr(transport, "_start_tls_compatible", False):
             reader._buffer.clear()
             # In the turn after connection_made(), before anything that is received then.
-            self.call_soon(self.call_soon, _feed, transport, early)
+            self.call_soon(self.call_soon, _tls.feed, transport, early)
         if not _tls.is_native() or not options.keys() <= _START_TLS_OPTIONS:
             return await super().start_tls(transport, protocol, sslcontext, server_side=server_side, **options)
         return await _tls.upgrade(self, transport, protocol, sslcontext, server_side=server_side, **options)
 
     def _start_serving(self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *options, **more):
         listening = sock if _is_plain(sock) else _socket_behind(sock)
-        native = listening is not None and self._put_selector is None
+        native = listening is not None and self._makes_transports()
         if not native or _has_own(self, "_make_socket_transport"):
             super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *options, **more)
             return
@@ -434,18 +474,23 @@ for _name in (
 ):
     setattr(LoopCore, _name, look_like(vars(LoopCore)[_name], getattr(super(LoopCore, Loop), _name)))
 
+
+def _parameters(name):
+    """The names that a method of asyncio's loop takes; none if there is no such method."""
+    method = getattr(_SelectorEventLoop, name, None)
+    return frozenset() if method is None else frozenset(inspect.signature(method).parameters)
+
+
 # What follows the backlog in _start_serving(), in the order of those versions that have it.
 _SERVING_OPTIONS = [
     name
     for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout", "context")
-    if name in inspect.signature(asyncio.SelectorEventLoop._start_serving).parameters
+    if name in _parameters("_start_serving")
 ]
 
-_CONNECTIONS_HAVE_CONTEXT = (
-    "context" in inspect.signature(asyncio.SelectorEventLoop._create_connection_transport).parameters
-)
+_CONNECTIONS_HAVE_CONTEXT = "context" in _parameters("_create_connection_transport")
 
-_START_TLS_OPTIONS = frozenset(inspect.signature(asyncio.SelectorEventLoop.start_tls).parameters)
+_START_TLS_OPTIONS = _parameters("start_tls")
 
 # What asyncio's transports and servers ask of a socket, and the C code does itself. A
 # program may have replaced any of them, in a subclass, on an object or in socket.socket.
@@ -483,7 +528,7 @@ def _context_of(options):
     return {"context": options["context"]} if "context" in options else {}
 
 
-_CONNECTION_OPTIONS = frozenset(inspect.signature(asyncio.SelectorEventLoop.create_connection).parameters)
+_CONNECTION_OPTIONS = _parameters("create_connection")
 _TLS_TIMEOUTS = [name for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout") if name in _CONNECTION_OPTIONS]
 _DIRECT_OPTIONS = frozenset(
     ("ssl", "family", "proto", "flags", "sock", "local_addr", "server_hostname", *_TLS_TIMEOUTS)
@@ -532,17 +577,6 @@ def _has_own(loop, name):
     return getattr(type(loop), name) is not getattr(Loop, name) or name in loop.__dict__
 
 
-def _feed(transport, data):
-    """Hands data to the transport's protocol as if it had been received now."""
-    protocol = transport.get_protocol()
-    if transport.is_closing():
-        return
-    if isinstance(protocol, asyncio.BufferedProtocol):
-        protocols._feed_data_to_buffered_proto(protocol, data)
-    else:
-        protocol.data_received(data)
-
-
 class _WakeupDescriptor:
     def __init__(self, loop):
         self._loop = loop
@@ -555,11 +589,18 @@ def _new_child_watcher():
     """From 3.14 on each loop has its own; before, the policy has one."""
     if sys.version_info < (3, 14):
         return None
-    from asyncio import unix_events
+    try:
+        return unix_events._PidfdChildWatcher() if unix_events.can_use_pidfd() else unix_events._ThreadedChildWatcher()
+    except AttributeError:  # only asyncio's own transports of subprocesses ask for it
+        return None
 
-    if unix_events.can_use_pidfd():
-        return unix_events._PidfdChildWatcher()
-    return unix_events._ThreadedChildWatcher()
+
+def _is_debug_mode():
+    ask = getattr(coroutines, "_is_debug_mode", None)
+    if ask is not None:
+        return ask()
+    asked = not sys.flags.ignore_environment and bool(os.environ.get("PYTHONASYNCIODEBUG"))
+    return sys.flags.dev_mode or asked
 
 
 def new_event_loop():
@@ -569,7 +610,7 @@ def new_event_loop():
 
 def _before_fork():
     """What the callback in progress has written and holds is sent, by the parent alone."""
-    loop = asyncio._get_running_loop()
+    loop = _get_running_loop()
     if isinstance(loop, LoopCore):
         loop._before_fork()
 

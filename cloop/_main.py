@@ -17,12 +17,17 @@ import runpy
 import sys
 import types
 
+try:
+    import ssl
+except ImportError:
+    ssl = None
+
 import cloop
-from cloop import _accelerate, _cloop, _futures, _hooks, _reach, _settings, _tls
+from cloop import _abi, _accelerate, _cloop, _futures, _hooks, _reach, _settings
 
 USAGE = """\
 usage: python -m cloop [SWITCHES] [-m MODULE | -c CODE | PROGRAM | -] [ARGS]
-       python -m cloop --version | --info | demo
+       python -m cloop --version | --info | demo | bench
 
 Runs a Python program, unchanged, on the cloop event loop, and so do the processes that it starts by
 multiprocessing. `import uvloop` gives it cloop under uvloop's names. What it uses of asyncio and this
@@ -36,7 +41,8 @@ Python has no more, such as asyncio.coroutine, is restored for it, with a Deprec
   --no-uvloop  leave uvloop alone
   --version    print cloop's version
   --info       print what cloop was built with, runs on, and does natively
-  demo         measure cloop beside asyncio and uvloop on this machine, in a minute"""
+  demo         measure cloop beside asyncio and uvloop on this machine, in a minute
+  bench        the same of twenty things, beside all loops that are installed, in two minutes"""
 
 SWITCHES = ("--accelerate", "--no-compat", "--no-uvloop")
 PYTHONS_OPTIONS = "bBdEiIOPqRsSuvWxX"
@@ -66,10 +72,10 @@ def start(option, arguments, switches):
         if "--accelerate" in switches:
             cloop.accelerate()
         print(info())
-    elif option == "demo" and not os.path.exists(option):  # which would be a program
-        from cloop import _demo
+    elif option in ("demo", "bench") and not os.path.exists(option):  # which would be a program
+        from cloop import _bench, _demo
 
-        _demo.main(arguments[1:])
+        sys.exit((_demo if option == "demo" else _bench).main(arguments[1:]))
     elif option in ("-m", "-c"):
         if len(arguments) < 2:
             sys.exit(refuse("argument expected for the %s option" % option))
@@ -123,7 +129,7 @@ def native_parts(loop):
     elif _settings.read("CLOOP_TASKS") == "stock":
         futures = "asyncio's, by CLOOP_TASKS=stock"
     else:
-        futures = "asyncio's: the fields of its classes are not where they are expected"
+        futures = "asyncio's: " + (_abi.reasons("futures") or "its classes have been changed")
     reader = asyncio.StreamReader(loop=loop)
     _cloop.adopt_reader(reader)
     if type(reader) is not asyncio.StreamReader:
@@ -131,17 +137,21 @@ def native_parts(loop):
     elif _settings.read("CLOOP_STREAMS") == "stock":
         streams = "asyncio's, by CLOOP_STREAMS=stock"
     else:
-        streams = "asyncio's: its classes have been changed"
-    if _tls.ssl is None:
+        streams = "asyncio's: " + (_abi.reasons("streams") or "its classes have been changed")
+    if ssl is None:
         tls = "none: this Python has no ssl module"
+    elif not _abi.has("TLS"):
+        tls = "asyncio's: " + _abi.reasons("TLS")
     elif _settings.read("CLOOP_TLS") == "memorybio":
-        tls = "native, by MemoryBIO as CLOOP_TLS=memorybio says; " + _tls.ssl.OPENSSL_VERSION
-    elif _tls.is_native():
-        tls = "native, " + _tls.ssl.OPENSSL_VERSION
+        tls = "native, by MemoryBIO as CLOOP_TLS=memorybio says; " + ssl.OPENSSL_VERSION
+    elif _settings.read("CLOOP_TLS") == "stock":
+        tls = "asyncio's, by CLOOP_TLS=stock; " + ssl.OPENSSL_VERSION
     else:
-        tls = "asyncio's, by CLOOP_TLS=stock; " + _tls.ssl.OPENSSL_VERSION
+        tls = "native, " + ssl.OPENSSL_VERSION
     writes = {"0": "each is sent at once, by CLOOP_GATHER=0", "always": "held, by CLOOP_GATHER=always"}
+    left = [(part, "asyncio's: " + _abi.reasons(part)) for part in ("transports", "children", "executor")]
     return [
+        *[(part, why) for part, why in left if not _abi.has(part)],
         ("tasks", futures),
         ("streams", streams),
         ("TLS", tls),

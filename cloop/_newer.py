@@ -11,9 +11,11 @@ import threading
 import warnings
 from asyncio.log import logger
 
+from . import _abi
+
 __all__ = ("NewerKeywords", "like_asyncios", "take_shutdown_timeout")
 
-_Behind = asyncio.SelectorEventLoop
+_Behind = _abi.find("asyncio", "SelectorEventLoop")
 
 
 def _lacks(method, keyword):

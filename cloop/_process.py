@@ -7,27 +7,31 @@ import os
 import subprocess
 import sys
 import threading
-from asyncio import base_events, base_subprocess, unix_events
+from asyncio import base_events, streams, unix_events
+from asyncio import subprocess as asyncio_subprocess
+from asyncio.base_subprocess import ReadSubprocessPipeProto, WriteSubprocessPipeProto
 from asyncio.log import logger
 
+from . import _abi
 from ._cloop import WritePipeTransport, adopt_reader, pidfd_open
 
 __all__ = ("is_native", "make_transport")
 
-_POLICY = getattr(unix_events, "_UnixDefaultEventLoopPolicy", None)
-# What asyncio itself makes where nobody has chosen: of the policy, from 3.14 on of the loop.
+# What asyncio itself makes where nobody has chosen: of the policy, from 3.14 on of the loop, where it is private.
 if sys.version_info >= (3, 14):
-    _DEFAULT_WATCHER = unix_events._PidfdChildWatcher
+    _DEFAULT_WATCHER = getattr(unix_events, "_PidfdChildWatcher", None)
 elif sys.version_info >= (3, 12):
+    _POLICY = unix_events._UnixDefaultEventLoopPolicy
     _DEFAULT_WATCHER = unix_events.PidfdChildWatcher
 else:
+    _POLICY = unix_events._UnixDefaultEventLoopPolicy
     _DEFAULT_WATCHER = unix_events.ThreadedChildWatcher
 
 
 def is_native(loop):
     """Whether the loop may watch its children itself: no other child watcher of asyncio's was chosen."""
     if sys.version_info >= (3, 14):
-        return type(loop._watcher) is _DEFAULT_WATCHER
+        return loop._watcher is None or type(loop._watcher) is _DEFAULT_WATCHER
     policy = asyncio.get_event_loop_policy()
     return type(policy).get_child_watcher is _POLICY.get_child_watcher and (
         policy._watcher is None or type(policy._watcher) is _DEFAULT_WATCHER
@@ -125,7 +129,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
         try:
             self._make_pipes(loop)
             loop.call_soon(self._protocol.connection_made, self)
-            if type(self._protocol) is asyncio.subprocess.SubprocessStreamProtocol:
+            if type(self._protocol) is _StreamProtocol:
                 loop.call_soon(self._adopt_readers)
             for callback, data in self._pending_calls:
                 loop.call_soon(callback, *data)
@@ -152,12 +156,12 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
             if pipe is None:
                 continue
             if fd == 0:
-                protocol = base_subprocess.WriteSubprocessPipeProto(self, fd)
+                protocol = WriteSubprocessPipeProto(self, fd)
                 protocol.pipe = loop._make_write_pipe_transport(pipe, protocol)
                 if type(protocol.pipe) is WritePipeTransport:
                     protocol.pipe._is_childs()
             else:
-                protocol = base_subprocess.ReadSubprocessPipeProto(self, fd)
+                protocol = ReadSubprocessPipeProto(self, fd)
                 protocol.pipe = loop._make_read_pipe_transport(pipe, protocol)
             self._pipes[fd] = protocol
 
@@ -182,10 +186,11 @@ _CONNECT_PIPES = (base_events.BaseEventLoop.connect_read_pipe, base_events.BaseE
 
 
 # What asyncio has where nobody has put anything in its place.
-_Process = asyncio.subprocess.Process
+_Process = asyncio_subprocess.Process
+_StreamProtocol = asyncio_subprocess.SubprocessStreamProtocol
 _INIT = getattr(_Process.__init__, "__code__", None)
 _STOCK = {name: vars(_Process)[name] for name in ("communicate", "_feed_stdin", "_read_stream", "wait")}
-_Reader = asyncio.StreamReader
+_Reader = _abi.find("asyncio", "StreamReader")
 _READ = _Reader.read
 _ATTRIBUTES = {"_transport", "_protocol", "_loop", "stdin", "stdout", "stderr", "pid"}
 _CLOSES_STDIN = sys.version_info >= (3, 12)  # without input, too
@@ -275,7 +280,7 @@ class Process(_Process):
         made = self._protocol.stdout if fd == 1 else self._protocol.stderr
         return (
             stream is made
-            and asyncio.streams.StreamReader is _Reader
+            and getattr(streams, "StreamReader", _Reader) is _Reader
             and _Reader.read is _READ
             and "read" not in vars(stream)
         )

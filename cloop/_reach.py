@@ -85,7 +85,9 @@ other = None  # (pid, class) of one that ran and is not ours
 
 def watch_loops():
     """Tell at the end of the process if loops ran, and none of them was ours."""
-    original = events._set_running_loop
+    original = getattr(events, "_set_running_loop", None)
+    if original is None:
+        return
     home = sys.modules[original.__module__]  # which pickles name
 
     def _set_running_loop(loop, /):

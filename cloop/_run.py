@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from asyncio import events, runners
 
 from ._accelerate import accelerate as _accelerate
 from ._loop import new_event_loop
@@ -28,7 +29,7 @@ def run(main, *, debug=None, loop_factory=new_event_loop, accelerate=False):
 
 
 def _check_not_running():
-    if asyncio.events._get_running_loop() is not None:
+    if events._get_running_loop() is not None:
         raise RuntimeError("asyncio.run() cannot be called from a running event loop")
 
 
@@ -51,7 +52,7 @@ def _run_by_hand(main, debug, loop_factory):
         return loop.run_until_complete(main)
     finally:
         try:
-            asyncio.runners._cancel_all_tasks(loop)
+            runners._cancel_all_tasks(loop)
             loop.run_until_complete(loop.shutdown_asyncgens())
             if sys.version_info >= (3, 9):
                 loop.run_until_complete(loop.shutdown_default_executor())

@@ -6,7 +6,6 @@ program has replaced the selector or a part of it, or holds the list of timers, 
 Loop._ask() instead, which does what asyncio's turn does.
 """
 
-import asyncio
 import collections
 import collections.abc
 import operator
@@ -14,8 +13,10 @@ import selectors
 import sys
 import types
 
+from . import _abi
 from ._cloop import LoopCore, TimerHandle
 
+_SelectorEventLoop = _abi.find("asyncio", "SelectorEventLoop")
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
@@ -315,7 +316,7 @@ def _fileno(fileobj):
 
 def _through_selector(name):
     """A method that watches descriptors as asyncio's does, by the selector that a program has put there."""
-    behind = getattr(asyncio.SelectorEventLoop, name, None)
+    behind = getattr(_SelectorEventLoop, name, None)
     own = getattr(LoopCore, name)
     if not name.lstrip("_").startswith("remove_"):
         return behind or own
@@ -352,7 +353,7 @@ _WATCHING = {
     )
 }
 for _name in ("sock_recvfrom", "sock_recvfrom_into", "sock_sendto"):
-    if hasattr(asyncio.SelectorEventLoop, _name):
+    if hasattr(_SelectorEventLoop, _name):
         _WATCHING[_name] = _through_selector(_name)
 
 

@@ -8,6 +8,7 @@ __all__ = ("check", "read")
 
 # What each may be; a poller is one that this build has.
 _CHOICES = {
+    "CLOOP_ABI": ("strict",),
     "CLOOP_ACCELERATE": ("0", "1"),
     "CLOOP_GATHER": ("0", "always"),
     "CLOOP_POLLER": tuple(build_info()["pollers"]),

@@ -7,7 +7,9 @@ as subclasses of socket.socket, there must be something behind it on older ones 
 from asyncio import base_events, selector_events
 
 # In base_events from Python 3.9 on.
-_check_ssl_socket = getattr(base_events, "_check_ssl_socket", None) or selector_events._check_ssl_socket
+_check_ssl_socket = getattr(
+    base_events, "_check_ssl_socket", getattr(selector_events, "_check_ssl_socket", lambda sock: None)
+)
 
 
 class SockDatagrams:

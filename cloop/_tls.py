@@ -3,18 +3,21 @@
 import sys
 from asyncio import constants, sslproto
 
-from . import _settings
+from . import _abi, _settings
 
 try:
     import ssl
 except ImportError:
     ssl = None
 
-__all__ = ("is_native", "new_transport", "upgrade")
+__all__ = ("feed", "is_native", "new_transport", "upgrade")
 
 _PASSES_FLOW_CONTROL_ON = sys.version_info < (3, 11)
 _SHUTDOWN_TIMEOUT = getattr(constants, "SSL_SHUTDOWN_TIMEOUT", 30.0)
 _ASYNCIO_CLASS = sslproto.SSLProtocol
+_BufferedProtocol = _abi.find("asyncio", "BufferedProtocol")
+_create_transport_context = _abi.find("asyncio.sslproto", "_create_transport_context")
+_feed_data_to_buffered_proto = _abi.find("asyncio.protocols", "_feed_data_to_buffered_proto")
 
 
 def is_native():
@@ -50,10 +53,12 @@ def new_transport(
     The arguments are those of asyncio's sslproto.SSLProtocol, timeouts in seconds. Raises
     ValueError for a timeout that is not positive, or on the server's side without a context.
     """
-    handshake = _timeout("ssl_handshake_timeout", ssl_handshake_timeout, constants.SSL_HANDSHAKE_TIMEOUT)
+    handshake = _timeout(
+        "ssl_handshake_timeout", ssl_handshake_timeout, getattr(constants, "SSL_HANDSHAKE_TIMEOUT", 60.0)
+    )
     shutdown = _timeout("ssl_shutdown_timeout", ssl_shutdown_timeout, _SHUTDOWN_TIMEOUT)
     if not sslcontext:
-        sslcontext = sslproto._create_transport_context(server_side, server_hostname)
+        sslcontext = _create_transport_context(server_side, server_hostname)
     return loop._new_tls(
         protocol,
         sslcontext,
@@ -64,6 +69,17 @@ def new_transport(
         handshake,
         shutdown,
     )
+
+
+def feed(transport, data):
+    """Hands data to the transport's protocol as if it had been received now."""
+    protocol = transport.get_protocol()
+    if transport.is_closing():
+        return
+    if isinstance(protocol, _BufferedProtocol):
+        _feed_data_to_buffered_proto(protocol, data)
+    else:
+        protocol.data_received(data)
 
 
 def _take_over_pause(tls, transport, protocol):

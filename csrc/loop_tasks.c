@@ -30,6 +30,29 @@ cl_loop_choose_tasks(LoopObject *loop)
     return 0;
 }
 
+/* Whether asyncio would make one of its own class here, as ours may stand for: it looks
+ * at its module each time. 1, 0 or -1. */
+static int
+is_left_alone(PyObject *module, PyObject *name, PyObject *own)
+{
+    PyObject *dict = PyModule_GetDict(module);
+    PyObject *found =
+        dict == NULL ? NULL : PyDict_GetItemWithError(dict, name);
+    return found == own ? 1 : found == NULL && PyErr_Occurred() ? -1 : 0;
+}
+
+/* Whether a task is to be one of ours. 1, 0 or -1 */
+static int
+makes_own_tasks(LoopObject *loop)
+{
+    cl_state *st = loop->l_st;
+    return !cl_futures_on(loop)->own_tasks
+               ? 0
+               : is_left_alone(cl_futures_of(st)->tasks_module,
+                               cl_top_of(st)->str_Task,
+                               cl_futures_of(st)->asyncio_Task);
+}
+
 PyDoc_STRVAR(Loop_create_future_doc,
              "create_future($self, /)\n--\n\n"
              "Return an asyncio.Future attached to this loop.");
@@ -38,12 +61,17 @@ static PyObject *
 Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = loop->l_st;
-    if (cl_futures_on(loop)->own_tasks)
-        return cl_future_new(loop);
+    cl_top *top = cl_top_of(st);
+    cl_futures *futures = cl_futures_of(st);
+    int own = !cl_futures_on(loop)->own_tasks
+                  ? 0
+                  : is_left_alone(futures->futures_module, top->str_Future,
+                                  futures->asyncio_Future);
+    if (own != 0)
+        return own < 0 ? NULL : cl_future_new(loop);
     PyObject *argv[] = {(PyObject *)loop};
-    return cl_call_module(cl_futures_of(st)->futures_module,
-                          cl_top_of(st)->str_Future, argv, 0,
-                          cl_top_of(st)->kwnames_loop);
+    return cl_call_module(futures->futures_module, top->str_Future, argv, 0,
+                          top->kwnames_loop);
 }
 
 /* asyncio's own method, which knows its version's rules. */
@@ -142,11 +170,14 @@ cl_loop_create_task(LoopObject *loop, PyObject *coro)
     cl_state *st = loop->l_st;
     bool factory =
         loop->l_task_factory != NULL && loop->l_task_factory != Py_None;
-    if (factory || (loop->l_debug && !cl_futures_on(loop)->own_tasks))
+    int own = factory ? 0 : makes_own_tasks(loop);
+    if (own < 0)
+        return NULL;
+    if (factory || (loop->l_debug && !own))
         return create_as_asyncio(loop, &coro, 1, NULL);
     if (cl_loop_check_open(loop) < 0)
         return NULL;
-    if (cl_futures_on(loop)->own_tasks)
+    if (own)
         return cl_task_new(loop, coro, NULL, NULL, false);
     PyObject *argv[] = {coro, (PyObject *)loop};
     return cl_call_module(cl_futures_of(st)->tasks_module,
@@ -170,9 +201,9 @@ Loop_create_task(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     task_options options;
     if (nargs == 1 && kwnames == NULL && loop->l_task_factory == NULL)
         return cl_loop_create_task(loop, args[0]);
-    int taken = nargs != 1 || !cl_futures_on(loop)->own_tasks
-                    ? 0
-                    : take_options(loop, args + 1, kwnames, &options);
+    int taken = nargs != 1 ? 0 : makes_own_tasks(loop);
+    if (taken > 0)
+        taken = take_options(loop, args + 1, kwnames, &options);
     if (taken < 0)
         return NULL;
     if (taken == 0)

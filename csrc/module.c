@@ -144,28 +144,31 @@ module_adopt_reader(PyObject *module, PyObject *reader)
 }
 
 PyDoc_STRVAR(use_own_tasks_doc,
-             "use_own_tasks(task, loop)\n--\n\n"
+             "use_own_tasks(first, second, loop)\n--\n\n"
              "From now on new loops make cloop.Task and cloop.Future; return "
              "False if that\n"
-             "can't be. `task` is a pending one of asyncio's, the last that "
-             "this thread has\n"
-             "made, and `loop` its loop.");
+             "can't be. `first` and `second` are pending tasks of asyncio's, "
+             "the last that this\n"
+             "thread has made, and `loop` is theirs. It has to be the running "
+             "one, and need not\n"
+             "be afterwards.");
 
 static PyObject *
 module_use_own_tasks(PyObject *module, PyObject *args)
 {
     cl_state *st = state_of(module);
-    cl_futures *futures = cl_futures_of(st);
-    PyObject *task, *loop;
-    if (!PyArg_ParseTuple(args, "OO:use_own_tasks", &task, &loop))
+    PyObject *first, *second, *loop;
+    if (!PyArg_ParseTuple(args, "OOO:use_own_tasks", &first, &second, &loop))
         return NULL;
+    const cl_futures *futures = cl_futures_of(st);
     if (!futures->layouts_fit ||
-        (PyObject *)Py_TYPE(task) != futures->asyncio_Task)
+        (PyObject *)Py_TYPE(first) != futures->asyncio_Task ||
+        (PyObject *)Py_TYPE(second) != futures->asyncio_Task)
         Py_RETURN_FALSE;
-    int found = cl_registry_find_slots(st, task, loop);
+    int found = cl_registry_find_slots(st, first, second, loop);
     if (found < 0)
         return NULL;
-    futures->own_tasks = found;
+    cl_futures_of(st)->own_tasks = found;
     return PyBool_FromLong(found);
 }
 

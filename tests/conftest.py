@@ -46,6 +46,7 @@ def pytest_configure(config):
     if TIER not in TIERS:
         raise pytest.UsageError("CLOOP_TEST_TIER=%s is none of %s" % (TIER, ", ".join(TIERS)))
     os.environ.setdefault("CLOOP_TEST_SEED", time.strftime("%Y-%m-%d"))  # for the processes of xdist, too
+    os.environ.setdefault("CLOOP_ABI", "strict")  # what cloop lacks of a Python it knows is a fault
     if not SELECTED:
         raise pytest.UsageError("CLOOP_TEST_LOOPS=%s names none of %s" % (",".join(WANTED), ", ".join(KINDS)))
     if CLOOP_SELECTED:
@@ -74,6 +75,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 def in_tier(item):
     """Whether the tier has this test. Which loop it runs on is what tiers differ in: a test that compares cloop with
     asyncio does so on cloop, in each of them."""
+    if TIER != "all" and item.get_closest_marker("nightly") is not None:
+        return False
     kind = item.callspec.params.get("loop_kind") if hasattr(item, "callspec") else None
     if TIER == "all" or kind is None or kind == JUDGED:
         return True
@@ -470,3 +473,38 @@ def script(loop_kind, python, write_script):
         return process.stdout
 
     return script
+
+
+# Examples
+
+EXAMPLES = os.path.join(os.path.dirname(HERE), "examples")
+
+
+@pytest.fixture
+def example(loop_kind, python):
+    """Runs a program of examples/ on the loop under test; arguments before `args` are Python's."""
+
+    def example(name, *options, args=(), **others):
+        # A resource that is left to the collector is told of on stderr.
+        launcher = [] if loop_kind == "asyncio" else ["-m", "cloop"]
+        path = os.path.join(EXAMPLES, name)
+        return python("-W", "error::ResourceWarning", *options, *launcher, path, *args, **others)
+
+    return example
+
+
+@pytest.fixture
+def tutorial():
+    """What the pages of the tutorial say that each of its programs prints, by name, in their order."""
+    folder = os.path.join(os.path.dirname(HERE), "docs", "tutorial")
+    with open(os.path.join(folder, "README.md"), encoding="utf-8") as file:
+        pages = re.findall(r"^\d\. .*\]\((\w+\.md)\)", file.read(), re.M)
+    program = r"\{literalinclude\} ../../examples/(tutorial/\S+)\n```\n\nIt prints\n\n```text\n(.*?)```"
+    shown = {}
+    for page in pages:
+        with open(os.path.join(folder, page), encoding="utf-8") as file:
+            text = file.read()
+        found = re.findall(program, text, re.S)
+        assert len(found) == text.count("{literalinclude}")
+        shown.update(found)
+    return shown

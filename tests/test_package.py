@@ -107,10 +107,3 @@ def test_readme_is_short(checkout):
     text = (checkout / "README.md").read_text(encoding="utf-8")
     assert text.count("\n") < 100
     assert "`pip install cloop` installs somebody else's package" in text
-
-
-def test_drawing_is_of_the_tables(checkout):
-    draw = runpy.run_path(str(checkout / "docs" / "plot.py"))["draw"]
-    tables = (checkout / "docs" / "performance.md").read_text(encoding="utf-8")
-    drawn = (checkout / "docs" / "speed.svg").read_text(encoding="utf-8")
-    assert drawn == draw(tables), "python docs/plot.py draws it again"

@@ -26,7 +26,8 @@
     X(Handle, cl_handle_setup, "Handle") \
     X(TimerHandle, cl_timer_handle_setup, "TimerHandle")
 
-/* field, module, attribute: fetched once, at import */
+/* field, module, attribute: fetched once, at import. cloop/_abi.py says what is done if
+ * asyncio has no such name. */
 #define CL_CORE_IMPORTS(X) \
     X(asyncio_Handle, "asyncio.events", "Handle") \
     X(asyncio_TimerHandle, "asyncio.events", "TimerHandle") \

@@ -3,10 +3,12 @@
  * cloop.Future and cloop.Task derive from asyncio's own classes in C and work on
  * the fields inherited from them (docs/decisions/0009). Those structs are private
  * to _asyncio and differ between versions: this header mirrors them, beside
- * base/compat.h the one place that knows versions. cl_layouts_fit() compares the
+ * base/compat.h the one place that knows versions. The lists below are expanded to the
+ * structs, and to what cl_layout_raw_fields() reads. cl_layouts_fit() compares the
  * sizes; cloop/_futures.py compares, at import, field by field what objects of
- * asyncio hold with what is read through these structs. Where either fails,
- * asyncio's own classes are used. */
+ * asyncio hold with what is read through these structs, so that any two fields that
+ * are not where they should be are noticed. Where either fails, asyncio's own classes
+ * are used. */
 #ifndef CL_FUTURES_LAYOUT_H
 #define CL_FUTURES_LAYOUT_H
 
@@ -43,41 +45,56 @@ enum { CL_PENDING = 0, CL_CANCELLED = 1, CL_FINISHED = 2 }; /* f_state */
 #define CL_TASK_OBJECTS(X) \
     X(t_fut_waiter) X(t_coro) X(t_name) X(t_context)
 
-#define CL_OBJECT_FIELD(name) PyObject *name;
-
-/* What follows them. Those of 3.9 and 3.10 keep a _PyErr_StackItem. */
+/* What follows them, each by its type. Those of 3.9 and 3.10 keep a _PyErr_StackItem,
+ * whose last field is always NULL: it is passed over. */
+#if CL_HAS_KEPT_CANCELLATION
+#define CL_CANCELLED_EXC_LAST(OBJECT, SKIP) OBJECT(f_cancelled_exc)
+#elif CL_HAS_CANCEL_MESSAGE
+#define CL_CANCELLED_EXC_LAST(OBJECT, SKIP) \
+    OBJECT(f_cancelled_type) OBJECT(f_cancelled_value) OBJECT(f_cancelled_tb) \
+    SKIP(f_cancelled_previous)
+#else
+#define CL_CANCELLED_EXC_LAST(OBJECT, SKIP)
+#endif
 #if CL_HAS_AWAITED_BY
-#define CL_FUTURE_REST \
-    char f_is_task; \
-    char f_awaited_by_is_set; \
-    unsigned f_log_tb : 1; \
-    unsigned f_blocking : 1;
+#define CL_FUTURE_REST(OBJECT, INT, CHAR, BIT, SKIP) \
+    CHAR(f_is_task) CHAR(f_awaited_by_is_set) BIT(f_log_tb) BIT(f_blocking)
 #elif PY_VERSION_HEX >= 0x030d0000
-#define CL_FUTURE_REST \
-    unsigned f_log_tb : 1; \
-    unsigned f_blocking : 1;
+#define CL_FUTURE_REST(OBJECT, INT, CHAR, BIT, SKIP) \
+    BIT(f_log_tb) BIT(f_blocking)
 #else
-#if PY_VERSION_HEX >= 0x030b0000
-#define CL_CANCELLED_EXC_LAST PyObject *f_cancelled_exc;
-#elif PY_VERSION_HEX >= 0x03090000
-#define CL_CANCELLED_EXC_LAST PyObject *f_cancelled_state[4];
-#else
-#define CL_CANCELLED_EXC_LAST
-#endif
-#define CL_FUTURE_REST \
-    int f_log_tb; \
-    int f_blocking; \
-    PyObject *f_dict; \
-    PyObject *f_weakrefs; \
-    CL_CANCELLED_EXC_LAST
+#define CL_FUTURE_REST(OBJECT, INT, CHAR, BIT, SKIP) \
+    INT(f_log_tb) INT(f_blocking) OBJECT(f_dict) OBJECT(f_weakrefs) \
+    CL_CANCELLED_EXC_LAST(OBJECT, SKIP)
 #endif
 
-/* clang-format on */
+/* What a task has before its objects, and behind them. */
+#if PY_VERSION_HEX >= 0x030d0000
+#define CL_TASK_HEAD(INT, BIT) \
+    BIT(t_must_cancel) BIT(t_log_destroy_pending) INT(t_num_cancels)
+#define CL_TASK_REST(INT)
+#elif PY_VERSION_HEX >= 0x030b0000
+#define CL_TASK_HEAD(INT, BIT)
+#define CL_TASK_REST(INT) \
+    INT(t_must_cancel) INT(t_log_destroy_pending) INT(t_num_cancels)
+#else
+#define CL_TASK_HEAD(INT, BIT)
+#define CL_TASK_REST(INT) INT(t_must_cancel) INT(t_log_destroy_pending)
+#endif
+
+#define CL_OBJECT_FIELD(name) PyObject *name;
+#define CL_INT_FIELD(name) int name;
+#define CL_CHAR_FIELD(name) char name;
+#define CL_BIT_FIELD(name) unsigned name : 1;
+#define CL_NO_FIELD(name)
 
 #define CL_FUTURE_FIELDS \
     PyObject_HEAD \
-    CL_FUTURE_OBJECTS(CL_OBJECT_FIELD) int f_state; \
-    CL_FUTURE_REST
+    CL_FUTURE_OBJECTS(CL_OBJECT_FIELD) CL_INT_FIELD(f_state) \
+    CL_FUTURE_REST(CL_OBJECT_FIELD, CL_INT_FIELD, CL_CHAR_FIELD, CL_BIT_FIELD, \
+                   CL_OBJECT_FIELD)
+
+/* clang-format on */
 
 /* Also the head of a TaskObject: bit fields of both share a word, so that the
  * one struct can't contain the other. */
@@ -95,21 +112,12 @@ typedef struct cl_list_node {
 
 typedef struct {
     CL_FUTURE_FIELDS
-#if PY_VERSION_HEX >= 0x030d0000
-    unsigned t_must_cancel : 1;
-    unsigned t_log_destroy_pending : 1;
-    int t_num_cancels;
-#endif
+    CL_TASK_HEAD(CL_INT_FIELD, CL_BIT_FIELD)
     CL_TASK_OBJECTS(CL_OBJECT_FIELD)
 #if CL_HAS_AWAITED_BY
     cl_list_node t_node; /* in its thread's list of tasks; or NULL and NULL */
-#elif PY_VERSION_HEX < 0x030d0000
-    int t_must_cancel;
-    int t_log_destroy_pending;
-#if PY_VERSION_HEX >= 0x030b0000
-    int t_num_cancels;
 #endif
-#endif
+    CL_TASK_REST(CL_INT_FIELD)
 } TaskObject;
 
 /* Whether the sizes are those of asyncio's classes, and these are not classes that a
@@ -134,8 +142,10 @@ void cl_task_drop(TaskObject *task);
 /* As cl_task_drop(), but leaves the attributes that a subclass has given it. */
 void cl_task_forget(TaskObject *task);
 
-/* {name: what is in the field, as a number} of an object of exactly asyncio's classes;
- * NULL with RuntimeError for any other, or if the sizes don't fit. */
+/* {name: what is in the field, as a number} of an object of exactly asyncio's classes,
+ * for every field; t_next and t_prev are the addresses of the tasks whose nodes are
+ * next to its own. Nothing is followed. NULL with RuntimeError for any other object, or
+ * if the sizes don't fit. */
 PyObject *cl_layout_raw_fields(cl_state *st, PyObject *object);
 
 /* ------------------------------------------- fields that not all versions have */
@@ -207,11 +217,10 @@ cl_task_keep_cancelled(TaskObject *task, PyObject *exception)
 #if PY_VERSION_HEX >= 0x030b0000
     Py_XSETREF(task->f_cancelled_exc, exception);
 #elif PY_VERSION_HEX >= 0x03090000
-    Py_XSETREF(task->f_cancelled_state[0],
+    Py_XSETREF(task->f_cancelled_type,
                Py_NewRef((PyObject *)Py_TYPE(exception)));
-    Py_XSETREF(task->f_cancelled_state[2],
-               PyException_GetTraceback(exception));
-    Py_XSETREF(task->f_cancelled_state[1], exception);
+    Py_XSETREF(task->f_cancelled_tb, PyException_GetTraceback(exception));
+    Py_XSETREF(task->f_cancelled_value, exception);
 #else
     (void)task;
     Py_DECREF(exception);

@@ -23,10 +23,12 @@
 /* 0 or -1. */
 int cl_registry_setup(cl_state *st);
 
-/* From 3.14 on: finds the slots, given a pending task of asyncio's, not entered,
- * whose loop is `loop`, and which was made last in this thread. 1 found, 0 not, -1
- * error. Before 3.14: 1. */
-int cl_registry_find_slots(cl_state *st, PyObject *task, PyObject *loop);
+/* Finds where asyncio keeps the running loop and task. `first` and `second` are pending
+ * tasks of asyncio's, not entered, the last ones that this thread has made, in that
+ * order; their loop is `loop`, which is the running one, and from 3.14 on is not
+ * afterwards. Returns 1 if they were found, 0 if not, or -1 with an exception. */
+int cl_registry_find_slots(cl_state *st, PyObject *first, PyObject *second,
+                           PyObject *loop);
 
 /* The task becomes the current one of its loop, or stops being it. 0, or -1 with
  * asyncio's RuntimeError if another is, or the loop does not run here. `loop` is

@@ -276,7 +276,7 @@ hold_max(int fd, mode_t mode, int flags)
     int type;
     socklen_t size = sizeof(type);
     if (S_ISFIFO(mode))
-        return flags < 0 || (flags & O_DIRECT) ? 0 : PIPE_BUF;
+        return flags & O_DIRECT ? 0 : PIPE_BUF;
     return S_ISSOCK(mode) &&
                    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 &&
                    type == SOCK_STREAM
@@ -315,11 +315,24 @@ extra_with_pipe(cl_transport_args *args)
     return extra;
 }
 
+/* Makes calls on the descriptor return at once; its flags are as before in *flags. A mode
+ * that can't be set is an error, as in asyncio: a write would stop the loop. 0/-1 */
+static int
+stop_blocking(int fd, int *flags)
+{
+    *flags = fcntl(fd, F_GETFL);
+    if (*flags >= 0 && ((*flags & O_NONBLOCK) ||
+                        fcntl(fd, F_SETFL, *flags | O_NONBLOCK) >= 0))
+        return 0;
+    cl_raise_errno(-errno);
+    return -1;
+}
+
 TransportObject *
 cl_pipe_new(cl_transport_args *args, unsigned direction)
 {
     cl_state *st = args->loop->l_st;
-    int lent = -1;
+    int lent = -1, flags = 0;
     mode_t mode;
     if (check_kind(args->fd, direction, &mode) < 0)
         return NULL;
@@ -331,6 +344,12 @@ cl_pipe_new(cl_transport_args *args, unsigned direction)
             return NULL;
         }
     }
+    if (stop_blocking(args->fd, &flags) < 0) {
+        if (lent >= 0)
+            close(args->fd);
+        return NULL;
+    }
+    bool was_blocking = !(flags & O_NONBLOCK);
     args->type = direction == CL_READ ? cl_net_of(st)->ReadPipeTransportType
                                       : cl_net_of(st)->WritePipeTransportType;
     args->ops =
@@ -342,20 +361,19 @@ cl_pipe_new(cl_transport_args *args, unsigned direction)
         extra == NULL ? NULL : (PipeObject *)cl_transport_new(args);
     Py_XDECREF(extra);
     if (self == NULL) {
+        if (was_blocking)
+            set_blocking(args->fd, true);
         if (lent >= 0)
             close(args->fd);
         return NULL;
     }
     self->p_lent = lent;
+    self->p_was_blocking = was_blocking;
     StreamObject *stream = &self->p_stream;
     stream->s_read_max = capacity_of(args->fd);
     stream->s_base.t_sock_refs++; /* t_extra's */
-    int flags = fcntl(args->fd, F_GETFL);
     stream->s_out.o_hold_max = hold_max(args->fd, mode, flags);
     cl_habit_init(&stream->s_out.o_habit, NULL);
-    self->p_was_blocking = flags >= 0 && !(flags & O_NONBLOCK);
-    if (self->p_was_blocking)
-        set_blocking(args->fd, false);
     if (direction == CL_WRITE && S_ISCHR(mode))
         self->p_stream.s_base.t_flags |= CL_T_PAUSED; /* nothing to hear */
     if (cl_transport_begin(base_of(self)) < 0) {

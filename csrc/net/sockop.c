@@ -35,7 +35,8 @@ typedef struct SockOpObject {
 } SockOpObject;
 
 /* The call itself: 1 done, with the result in *result (new reference); 0 it would
- * block; -1 error. `fd` is -1 if the socket is closed. */
+ * block; -1 error; INTERRUPTED. `fd` is -1 if the socket is closed. */
+enum { INTERRUPTED = 2 };
 typedef int (*attempt_fn)(SockOpObject *op, int fd, PyObject **result);
 
 typedef struct {
@@ -56,14 +57,17 @@ static const operation operations[CL_SOCK_COUNT];
 static int
 failed(void)
 {
-    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR)
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
         return 0;
+    /* To be called again at once: an edge would not be reported a second time. */
+    if (errno == EINTR)
+        return INTERRUPTED;
     PyErr_SetFromErrno(PyExc_OSError);
     return -1;
 }
 
-/* How much a large recv() on a stream can bring, at most `size`: 1; 0 it would
- * block, -1 error, as an attempt. */
+/* How much a large recv() on a stream can bring, at most `size`: 1; 0, -1 and
+ * INTERRUPTED as an attempt. */
 static int
 available(int fd, Py_ssize_t *size)
 {
@@ -90,7 +94,7 @@ try_recv(SockOpObject *op, int fd, PyObject **result)
     if (size >= ASK_FIRST &&
         ((const cl_sock *)op->o_sock)->s_type == SOCK_STREAM) {
         int ready = available(fd, &size);
-        if (ready <= 0)
+        if (ready != 1)
             return ready;
     }
     *result = PyBytes_FromStringAndSize(NULL, size);
@@ -386,9 +390,12 @@ cl_sockop_nargs(cl_sockop_kind kind)
 static int
 try_again(SockOpObject *op, PyObject **result)
 {
-    *result = NULL;
-    return operations[op->o_kind].attempt(
-        op, cl_sock_fd(op->o_loop->l_st, op->o_sock), result);
+    int fd = cl_sock_fd(op->o_loop->l_st, op->o_sock), status;
+    do {
+        *result = NULL;
+        status = operations[op->o_kind].attempt(op, fd, result);
+    } while (status == INTERRUPTED);
+    return status;
 }
 
 static void

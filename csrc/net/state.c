@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/abi.h"
 #include "core/layer.h"
 #include "net/datagram.h"
 #include "net/listener.h"
@@ -65,7 +66,8 @@ setup(PyObject *Py_UNUSED(module), cl_state *st)
 {
     cl_net *net = cl_net_of(st);
     cl_net_choose_gather(st, getenv("CLOOP_GATHER"));
-    if (probe_datagrams(net) < 0 || probe_servers(net) < 0)
+    if ((probe_datagrams(net) < 0 || probe_servers(net) < 0) &&
+        cl_abi_lacks("transports") < 0)
         return -1;
     return cl_sock_setup(st);
 }

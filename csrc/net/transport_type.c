@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "core/abi.h"
 #include "core/args.h"
 #include "core/errors.h"
 #include "net/extra.h"
@@ -400,24 +401,58 @@ cl_transport_repr(PyObject *op)
         want & CL_WRITE ? "polling" : "idle", cl_transport_buffered(self));
 }
 
+/* Whether our fields may lie behind those of asyncio's class. */
+static bool
+has_room(PyObject *base)
+{
+    const PyTypeObject *type = (PyTypeObject *)base;
+    return PyType_Check(base) &&
+           type->tp_basicsize <=
+               (Py_ssize_t)offsetof(TransportObject, t_dict) &&
+           type->tp_itemsize == 0 && type->tp_dictoffset == 0 &&
+           type->tp_weaklistoffset == 0;
+}
+
+/* They may not: asyncio's transports do the work. The types are made all the same, of
+ * another class. 0/-1 */
+static int
+leave_to_asyncio(cl_net *net)
+{
+    static const char *const parts[] = {"transports", "TLS"};
+    for (int i = 0; i < 2; i++) {
+        PyErr_SetString(PyExc_TypeError,
+                        "asyncio.transports._FlowControlMixin has other "
+                        "fields");
+        if (cl_abi_lacks(parts[i]) < 0)
+            return -1;
+    }
+    PyObject *module = PyImport_ImportModule("asyncio.transports");
+    if (module == NULL)
+        return -1;
+    Py_XSETREF(net->FlowControlMixin,
+               PyObject_GetAttrString(module, "Transport"));
+    Py_DECREF(module);
+    return net->FlowControlMixin == NULL ? -1 : 0;
+}
+
 PyTypeObject *
 cl_transport_type(PyObject *module, cl_state *st, PyType_Spec *spec,
                   PyObject *bases, unsigned directions)
 {
     Py_BUILD_ASSERT(CL_HAS_TRANSPORT_HEAD(TransportObject, t_extra, t_dict,
                                           t_weakrefs, t_loop));
-    PyTypeObject *base = (PyTypeObject *)cl_net_of(st)->FlowControlMixin;
-    if (base->tp_basicsize > (Py_ssize_t)offsetof(TransportObject, t_dict) ||
-        base->tp_itemsize != 0 || base->tp_dictoffset != 0 ||
-        base->tp_weaklistoffset != 0) {
-        PyErr_SetString(PyExc_ImportError,
-                        "cloop does not know the layout of this version's "
-                        "asyncio transports");
-        return NULL;
+    cl_net *net = cl_net_of(st);
+    PyObject *other = NULL;
+    if (!has_room(net->FlowControlMixin)) {
+        if (leave_to_asyncio(net) < 0 ||
+            (other = PyTuple_Pack(1, net->FlowControlMixin)) == NULL)
+            return NULL;
+        bases = other;
     }
     PyTypeObject *type =
         cl_type_new(module, st, spec, bases, offsetof(TransportObject, t_dict),
                     offsetof(TransportObject, t_weakrefs));
+    Py_XDECREF(other);
     if (type == NULL)
         return NULL;
     PyObject *max_size = PyLong_FromLong(CL_READ_MAX);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/abi.h"
 #include "core/args.h"
 #include "core/loop.h"
 #include "core/method.h"
@@ -59,11 +60,15 @@ derive(PyObject *module, cl_state *st, const cl_guard *stock, cl_guard *own,
     return status;
 }
 
-int
-cl_streams_setup(PyObject *module, cl_state *st)
+/* 0, or -1 with an exception. */
+static int
+set_up(PyObject *module, cl_state *st)
 {
     const char *choice = getenv("CLOOP_STREAMS");
     cl_streams *streams = cl_streams_of(st);
+    int known = cl_abi_has("streams");
+    if (known <= 0)
+        return known;
     if (!PyType_Check(cl_streams_of(st)->StreamReader) ||
         !PyType_Check(cl_streams_of(st)->StreamReaderProtocol) ||
         !PyType_Check(cl_streams_of(st)->StreamWriter))
@@ -97,6 +102,12 @@ cl_streams_setup(PyObject *module, cl_state *st)
         return -1;
     streams->s_on = true;
     return 0;
+}
+
+int
+cl_streams_setup(PyObject *module, cl_state *st)
+{
+    return set_up(module, st) < 0 ? cl_abi_lacks("streams") : 0;
 }
 
 int
