@@ -139,7 +139,7 @@ def factory(name):
 
 
 def measure(new_loop, row, n):
-    """Return nanoseconds of processor time for each of n operations; the row drives the loop itself if it is no coroutine."""
+    """Return the CPU time per operation in ns, for n operations. A row that is not a coroutine drives the loop itself."""
     loop = new_loop()
     try:
         asyncio.set_event_loop(loop)
@@ -229,7 +229,7 @@ class Worker:
         return answer
 
     def number_for(self, row, seconds):
-        """How many operations take about that long; those before warm up."""
+        """Return how many operations take about that long. Also warms up."""
         n = 2 * self.unit
         while True:
             took = self.measure(row, n) * n / 1e9

@@ -14,7 +14,7 @@ from . import _abi
 _copy_future_state = _abi.find("asyncio.futures", "_copy_future_state")
 _get_running_loop = _abi.find("asyncio.events", "_get_running_loop")
 
-# From 3.14 on a result that arrives in the loop's own thread is taken over at once.
+# From 3.14 on, a result that arrives in the loop's own thread is set at once.
 _SETS_AT_ONCE = sys.version_info >= (3, 14)
 
 
@@ -37,7 +37,7 @@ def _pass_cancellation(source, future):
 
 
 def _pass_result(loop, future, source):
-    """Runs in the thread that completed the source."""
+    """Called in the thread that completed the source."""
     if _SETS_AT_ONCE and _get_running_loop() is loop:
         _copy_future_state(source, future)
     elif not loop.is_closed():

@@ -129,7 +129,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
             or default
             and self._executor_shutdown_called
         ):
-            # Whatever is not plain, asyncio checks and makes itself.
+            # asyncio handles and checks all other cases.
             return super().run_in_executor(executor, func, *args)
         return _executor.wrap_executor_future(chosen.submit(func, *args), self)
 
@@ -140,8 +140,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
         The keywords are those of this Python's asyncio: ssl=, family=, sock=, timeouts in seconds and so on. Raises
         OSError if no address can be connected to. See asyncio's loop.create_connection.
         """
-        # A numeric address or a socket: most connections, without what asyncio does for many
-        # addresses. Not if a test has put another socket module where asyncio looks for it.
+        # A numeric address or a socket: most connections, without asyncio's code for several addresses. Not if a test
+        # has replaced the socket module in asyncio.
         if (
             self._debug
             or getattr(base_events, "socket", None) is not socket
@@ -354,7 +354,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
                 early = bytes(reader._buffer)
         if early and getattr(transport, "_start_tls_compatible", False):
             reader._buffer.clear()
-            # In the turn after connection_made(), before anything that is received then.
+            # In the turn after connection_made(), before data received then.
             self.call_soon(self.call_soon, _tls.feed, transport, early)
         if not _tls.is_native() or not options.keys() <= _START_TLS_OPTIONS:
             return await super().start_tls(transport, protocol, sslcontext, server_side=server_side, **options)
@@ -469,12 +469,12 @@ for _name in (
 
 
 def _parameters(name):
-    """The names that a method of asyncio's loop takes; none if there is no such method."""
+    """The parameter names of a method of asyncio's loop; empty if there is no such method."""
     method = getattr(_SelectorEventLoop, name, None)
     return frozenset() if method is None else frozenset(inspect.signature(method).parameters)
 
 
-# What follows the backlog in _start_serving(), in the order of those versions that have it.
+# The arguments of _start_serving() after backlog, in the order of the versions that have them.
 _SERVING_OPTIONS = [
     name
     for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout", "context")
@@ -602,7 +602,7 @@ def new_event_loop():
 
 
 def _before_fork():
-    """What the callback in progress has written and holds is sent, by the parent alone."""
+    """Send what the running callback holds, so that only the parent sends it."""
     loop = _get_running_loop()
     if isinstance(loop, LoopCore):
         loop._before_fork()

@@ -17,7 +17,7 @@ from ._cloop import WritePipeTransport, adopt_reader, pidfd_open
 
 __all__ = ("is_native", "make_transport")
 
-# What asyncio itself makes where nobody has chosen: of the policy, from 3.14 on of the loop, where it is private.
+# The watcher that asyncio creates by default: the policy's; from 3.14 on the loop's, where it is private.
 if sys.version_info >= (3, 14):
     _DEFAULT_WATCHER = getattr(unix_events, "_PidfdChildWatcher", None)
 elif sys.version_info >= (3, 12):
@@ -185,7 +185,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
 _CONNECT_PIPES = (base_events.BaseEventLoop.connect_read_pipe, base_events.BaseEventLoop.connect_write_pipe)
 
 
-# What asyncio has where nobody has put anything in its place.
+# asyncio's own, to see whether a program replaced something.
 _Process = asyncio_subprocess.Process
 _StreamProtocol = asyncio_subprocess.SubprocessStreamProtocol
 _INIT = getattr(_Process.__init__, "__code__", None)

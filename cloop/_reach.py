@@ -83,11 +83,11 @@ other = None  # (pid, class) of one that ran and is not ours
 
 
 def watch_loops():
-    """Tell at the end of the process if loops ran, and none of them was ours."""
+    """At the end of the process, report if loops ran but none was ours."""
     original = getattr(events, "_set_running_loop", None)
     if original is None:
         return
-    home = sys.modules[original.__module__]  # which pickles name
+    home = sys.modules[original.__module__]  # pickles name it
 
     def _set_running_loop(loop, /):
         global other, ours

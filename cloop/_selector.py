@@ -316,7 +316,7 @@ def _fileno(fileobj):
 
 
 def _through_selector(name):
-    """A method that watches descriptors as asyncio's does, by the selector that a program has put there."""
+    """Return a method that watches descriptors as asyncio's does, with the program's selector."""
     behind = getattr(_SelectorEventLoop, name, None)
     own = getattr(LoopCore, name)
     if not name.lstrip("_").startswith("remove_"):

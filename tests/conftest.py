@@ -45,8 +45,8 @@ def pytest_configure(config):
     config.stash[STDERR] = stderr_past_capture(config)
     if TIER not in TIERS:
         raise pytest.UsageError("CLOOP_TEST_TIER=%s is none of %s" % (TIER, ", ".join(TIERS)))
-    os.environ.setdefault("CLOOP_TEST_SEED", time.strftime("%Y-%m-%d"))  # for the processes of xdist, too
-    os.environ.setdefault("CLOOP_ABI", "strict")  # what cloop lacks of a Python it knows is a fault
+    os.environ.setdefault("CLOOP_TEST_SEED", time.strftime("%Y-%m-%d"))  # for xdist's processes too
+    os.environ.setdefault("CLOOP_ABI", "strict")  # anything missing in a known Python is a bug
     if not SELECTED:
         raise pytest.UsageError("CLOOP_TEST_LOOPS=%s names none of %s" % (",".join(WANTED), ", ".join(KINDS)))
     if CLOOP_SELECTED:
@@ -73,8 +73,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def in_tier(item):
-    """Whether the tier has this test. Which loop it runs on is what tiers differ in: a test that compares cloop with
-    asyncio does so on cloop, in each of them."""
+    """Whether the tier includes this test. Tiers differ in the loops they run on; tests that compare cloop with
+    asyncio run on cloop in each tier.
+    """
     if TIER != "all" and item.get_closest_marker("nightly") is not None:
         return False
     kind = item.callspec.params.get("loop_kind") if hasattr(item, "callspec") else None

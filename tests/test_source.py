@@ -87,6 +87,15 @@ def test_file_includes_its_own_header_first(path):
         assert includes(path, '["<]([^">]+)')[0] == header
 
 
+@pytest.mark.parametrize("path", sources(".h"))
+def test_what_may_run_python_says_so_in_one_form(path):
+    """CONTRIBUTING.md: `Runs Python.` are the last words of a declaration's comment."""
+    for comment in re.findall(r"/\*.*?\*/", text_of(path), flags=re.DOTALL):
+        text = " ".join(re.sub(r"\n\s*\*", " ", comment[2:-2]).split())
+        for found in re.finditer(r"\bruns? python\b(?!'| code\b)", text, flags=re.IGNORECASE):
+            assert re.fullmatch(r"Runs? Python\.", text[found.start() :]), text
+
+
 @pytest.fixture(scope="module")
 def compiler():
     command = shlex.split(os.environ.get("CC", "cc"))

@@ -38,11 +38,13 @@ int cl_outbox_send(StreamObject *self, const char *data, size_t size);
  * empty. */
 PyObject *cl_outbox_make_empty_waiter(StreamObject *self);
 
-/* For the cl_transport_ops of streams. All but size and drop run Python. */
-int cl_outbox_writable(TransportObject *self);
+/* For the cl_transport_ops of streams. */
 size_t cl_outbox_size(TransportObject *self);
-int cl_outbox_flush(TransportObject *self);
 void cl_outbox_drop(TransportObject *self);
+
+/* Also for cl_transport_ops. Run Python. */
+int cl_outbox_writable(TransportObject *self);
+int cl_outbox_flush(TransportObject *self);
 int cl_outbox_gone(TransportObject *self);
 
 void cl_outbox_clear(cl_outbox *outbox);

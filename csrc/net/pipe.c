@@ -315,8 +315,9 @@ extra_with_pipe(cl_transport_args *args)
     return extra;
 }
 
-/* Makes calls on the descriptor return at once; its flags are as before in *flags. A mode
- * that can't be set is an error, as in asyncio: a write would stop the loop. 0/-1 */
+/* Makes the descriptor non-blocking; *flags gets its previous flags. As in
+ * asyncio it is an error if that fails, since a write would block the loop.
+ * 0/-1 */
 static int
 stop_blocking(int fd, int *flags)
 {
@@ -371,7 +372,7 @@ cl_pipe_new(cl_transport_args *args, unsigned direction)
     self->pi_was_blocking = was_blocking;
     StreamObject *stream = &self->pi_stream;
     stream->s_read_max = capacity_of(args->fd);
-    stream->s_base.tr_file_refs++; /* tr_extra's */
+    stream->s_base.tr_file_refs++; /* tr_extra holds one */
     stream->s_out.out_hold_max = hold_max(args->fd, mode, flags);
     cl_habit_init(&stream->s_out.out_habit, NULL);
     if (direction == CL_WRITE && S_ISCHR(mode))

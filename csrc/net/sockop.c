@@ -34,8 +34,9 @@ typedef struct SockOpObject {
     bool so_woken; /* the descriptor became ready; the future has its result */
 } SockOpObject;
 
-/* The call itself: 1 done, with the result in *result (new reference); 0 it would
- * block; -1 error; INTERRUPTED. `fd` is -1 if the socket is closed. */
+/* Tries the system call. Returns 1 with a new reference in *result, 0 if it
+ * would block, -1 on error, or INTERRUPTED. `fd` is -1 if the socket is
+ * closed. */
 enum { INTERRUPTED = 2 };
 typedef int (*attempt_fn)(SockOpObject *op, int fd, PyObject **result);
 
@@ -59,15 +60,15 @@ failed(void)
 {
     if (errno == EAGAIN || errno == EWOULDBLOCK)
         return 0;
-    /* To be called again at once: an edge would not be reported a second time. */
+    /* Call it again at once: an edge is not reported a second time. */
     if (errno == EINTR)
         return INTERRUPTED;
     PyErr_SetFromErrno(PyExc_OSError);
     return -1;
 }
 
-/* How much a large recv() on a stream can bring, at most `size`: 1; 0, -1 and
- * INTERRUPTED as an attempt. */
+/* Finds how many bytes a large recv() on a stream can get, at most `size`.
+ * Returns 1; 0, -1 and INTERRUPTED as an attempt does. */
 static int
 available(int fd, Py_ssize_t *size)
 {

@@ -404,7 +404,7 @@ cl_transport_repr(PyObject *op)
                                 cl_transport_write_buffer_size(self));
 }
 
-/* Whether our fields may lie behind those of asyncio's class. */
+/* Whether asyncio's class leaves room for our fields. */
 static bool
 has_room(PyObject *base)
 {
@@ -416,8 +416,8 @@ has_room(PyObject *base)
            type->tp_weaklistoffset == 0;
 }
 
-/* They may not: asyncio's transports do the work. The types are made all the same, of
- * another class. 0/-1 */
+/* asyncio's transports are used then. The types are created all the same, from
+ * another base class. 0/-1 */
 static int
 leave_to_asyncio(cl_net *net)
 {

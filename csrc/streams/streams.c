@@ -60,7 +60,7 @@ derive(PyObject *module, cl_state *st, const cl_guard *stock, cl_guard *own,
     return status;
 }
 
-/* 0, or -1 with an exception. */
+/* 0/-1 */
 static int
 set_up(PyObject *module, cl_state *st)
 {

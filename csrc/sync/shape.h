@@ -63,8 +63,8 @@ cl_shape_look(const cl_shape *shape, PyObject *self, cl_view *view)
     return set == cl_inline_count(values);
 }
 
-/* Sets an attribute that is set already. Runs Python code only if the old
- * value's destructor does. 0/-1 */
+/* Sets an attribute that is set already. Runs no code but the old value's
+ * destructor. 0/-1 */
 static inline int
 cl_view_set(const cl_shape *shape, cl_view *view, int index, PyObject *value)
 {

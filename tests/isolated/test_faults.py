@@ -1,4 +1,4 @@
-"""Calls that fail: whatever the poller, the allocator or another call refuses, somebody hears of it, and nobody waits for ever.
+"""Calls that fail: whatever the poller, the allocator or another call refuses is reported, and nobody waits for ever.
 
 Each scenario runs with the first of its calls failing, then with the second, and so on: once only, and from then on
 always. A preloaded library (faults.c) makes them fail. Afterwards the scenario must have ended, with its result or an
