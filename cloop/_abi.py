@@ -25,7 +25,7 @@ PARTS = {
     "descriptions": "handles are shown in fewer words",
 }
 
-_reasons = {}
+_reasons: "dict[str, list[str]]" = {}
 
 
 # Stand-ins: the C code wants an object for each name, if only to derive a class from it that nobody will use.

@@ -16,11 +16,6 @@ import runpy
 import sys
 import types
 
-try:
-    import ssl
-except ImportError:
-    ssl = None
-
 import cloop
 from cloop import _abi, _accelerate, _cloop, _futures, _hooks, _reach, _settings
 
@@ -137,16 +132,20 @@ def native_parts(loop):
         streams = "asyncio's, by CLOOP_STREAMS=stock"
     else:
         streams = "asyncio's: " + (_abi.reasons("streams") or "its classes have been changed")
-    if ssl is None:
+    try:
+        from ssl import OPENSSL_VERSION as version
+    except ImportError:
+        version = None
+    if version is None:
         tls = "none: this Python has no ssl module"
     elif not _abi.has("TLS"):
         tls = "asyncio's: " + _abi.reasons("TLS")
     elif _settings.read("CLOOP_TLS") == "memorybio":
-        tls = "native, by MemoryBIO as CLOOP_TLS=memorybio says; " + ssl.OPENSSL_VERSION
+        tls = "native, by MemoryBIO as CLOOP_TLS=memorybio says; " + version
     elif _settings.read("CLOOP_TLS") == "stock":
-        tls = "asyncio's, by CLOOP_TLS=stock; " + ssl.OPENSSL_VERSION
+        tls = "asyncio's, by CLOOP_TLS=stock; " + version
     else:
-        tls = "native, " + ssl.OPENSSL_VERSION
+        tls = "native, " + version
     writes = {"0": "each is sent at once, by CLOOP_GATHER=0", "always": "held, by CLOOP_GATHER=always"}
     left = [(part, "asyncio's: " + _abi.reasons(part)) for part in ("transports", "children", "executor")]
     return [
