@@ -1,5 +1,4 @@
-"""One of several processes on a port: answers with the numbers of the process and of the core that it runs on. Process N is on
-core N, and listens when the one before it does."""
+"""One of several processes on a port, pinned to a core: answers with its loop and its number."""
 
 import asyncio
 import os
