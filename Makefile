@@ -30,7 +30,7 @@ BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 PIP := $(PYTHON) -m pip install -q --disable-pip-version-check
 SHARED := $(wildcard ../shared/programs/run_programs.py)
-LIBRARIES := aiohttp aiosmtpd anyio asyncpg granian gunicorn httptools httpx hypercorn nest_asyncio nest_asyncio2 redis uvicorn uvicorn-worker websockets
+LIBRARIES := aiohttp aiosmtpd anyio asyncpg granian gunicorn httptools httpx hypercorn ipykernel nbclient nest_asyncio nest_asyncio2 redis uvicorn uvicorn-worker websockets
 # For two of the programs, one of which needs it below 3.10: apart from what `make ecosystem` installs.
 AIOHTTP := build/aiohttp-$(notdir $(VENV))
 
