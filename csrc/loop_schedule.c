@@ -1,5 +1,5 @@
-/* loop_schedule.c - LoopCore's call_soon and its kin, and the doors by which
- * asyncio's own Python code schedules handles. */
+/* loop_schedule.c - LoopCore: call_soon and similar methods, and those with
+ * which asyncio's Python code schedules handles. */
 #include "loop_type.h"
 
 #include <string.h>
@@ -9,6 +9,7 @@
 #include "core/loop.h"
 #include "core/args.h"
 #include "futures/task.h"
+#include "state.h"
 
 /* ---------------------------------------------------------------- scheduling */
 
@@ -16,7 +17,7 @@ static const char *const callback_names[] = {"callback"};
 static const char *const call_later_names[] = {"delay", "callback"};
 static const char *const call_at_names[] = {"when", "callback"};
 
-/* A handle made while the loop does not run may be garbage before
+/* A handle made while the loop does not run may become garbage before
  * cl_loop_scan_new() sees it, so it is tracked at once. */
 static PyObject *
 push_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
@@ -27,7 +28,7 @@ push_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
         return NULL;
     if (loop->l_thread_id == 0)
         cl_handle_track(handle);
-    /* Making it may have run Python code, and that may have closed the loop. */
+    /* Creating it may have run Python code that closed the loop. */
     if (cl_loop_check_open(loop) < 0 ||
         cl_loop_push(loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE)) <
             0)
@@ -35,7 +36,7 @@ push_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
     return (PyObject *)handle;
 }
 
-/* See cl_task_woken_by(). A task is no callable. */
+/* See cl_task_woken_by(). A task is not callable. */
 static PyObject *
 push_task(LoopObject *loop, PyObject *task, PyObject *argument,
           PyObject *context)
@@ -73,9 +74,10 @@ Loop_call_soon(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
 
     if (cl_loop_check_open(loop) < 0)
         return NULL;
-    if (nargs >= 1 && (kwnames == NULL || (PyTuple_GET_SIZE(kwnames) == 1 &&
-                                           PyTuple_GET_ITEM(kwnames, 0) ==
-                                               loop->l_st->str_context))) {
+    if (nargs >= 1 &&
+        (kwnames == NULL || (PyTuple_GET_SIZE(kwnames) == 1 &&
+                             PyTuple_GET_ITEM(kwnames, 0) ==
+                                 cl_top_of(loop->l_st)->str_context))) {
         callback = args[0];
         if (kwnames != NULL)
             context = args[nargs];
@@ -90,7 +92,7 @@ Loop_call_soon(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
         rest = call.rest;
         nrest = call.nrest;
     }
-    if (Py_TYPE(callback) == loop->l_st->TaskType && nrest == 1)
+    if (Py_TYPE(callback) == cl_futures_of(loop->l_st)->TaskType && nrest == 1)
         return push_task(loop, callback, rest[0], context);
     if (loop->l_debug &&
         cl_loop_check_debug(loop, callback, "call_soon", false) < 0)
@@ -129,7 +131,7 @@ Loop_call_soon_threadsafe(LoopObject *loop, PyObject *const *args,
     return (PyObject *)handle;
 }
 
-/* `when_object` is kept for TimerHandle.when(), unless it is just the float. */
+/* `when_object` is kept for TimerHandle.when(), unless it is a float. */
 static PyObject *
 schedule_at(LoopObject *loop, double when, PyObject *when_object,
             const cl_call_args *call)
@@ -182,12 +184,13 @@ Loop_call_at(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     return call_at_object(loop, &call, call.named[0]);
 }
 
-/* call_at() as overridden, or with a delay that only Python can add up. */
+/* call_at() is overridden, or only Python can add the delay. */
 static PyObject *
 call_later_generic(LoopObject *loop, const cl_call_args *call)
 {
     PyObject *now = NULL, *when = NULL, *result = NULL, **argv = NULL;
-    now = PyObject_CallMethodNoArgs((PyObject *)loop, loop->l_st->str_time);
+    now = PyObject_CallMethodNoArgs((PyObject *)loop,
+                                    cl_top_of(loop->l_st)->str_time);
     when = now == NULL ? NULL : PyNumber_Add(now, call->named[0]);
     if (when == NULL)
         goto done;
@@ -208,8 +211,8 @@ call_later_generic(LoopObject *loop, const cl_call_args *call)
         memcpy(argv + 3, call->rest, (size_t)call->nrest * sizeof(*argv));
     argv[nargs] = call->context != NULL ? call->context : Py_None;
     result =
-        PyObject_VectorcallMethod(loop->l_st->str_call_at, argv, (size_t)nargs,
-                                  loop->l_st->kwnames_context);
+        PyObject_VectorcallMethod(cl_top_of(loop->l_st)->str_call_at, argv,
+                                  (size_t)nargs, loop->l_st->kwnames_context);
 done:
     PyMem_Free(argv);
     Py_XDECREF(now);
@@ -281,7 +284,8 @@ PyDoc_STRVAR(
 static PyObject *
 Loop_add_callback(LoopObject *loop, PyObject *handle)
 {
-    PyObject *cancelled = PyObject_GetAttr(handle, loop->l_st->str__cancelled);
+    PyObject *cancelled =
+        PyObject_GetAttr(handle, cl_top_of(loop->l_st)->str__cancelled);
     int skip = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
     Py_XDECREF(cancelled);
     if (skip < 0)

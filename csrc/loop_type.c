@@ -1,20 +1,21 @@
-/* loop_type.c - LoopCore: its attributes, making and freeing it.
+/* loop_type.c - LoopCore: its attributes, and the type.
  *
- * cloop.Loop (cloop/_loop.py) derives from this type first and from the running
- * Python's asyncio.SelectorEventLoop second: what is not here is asyncio's own
- * code, which works on the attributes kept here under the names it expects. */
+ * cloop.Loop (cloop/_loop.py) derives from this type first, and from the
+ * running Python's asyncio.SelectorEventLoop second. What is not here is
+ * asyncio's own code, which uses the attributes defined here under the names
+ * it expects. */
 #include "loop_type.h"
 
 #include "core/errors.h"
 #include "core/loop.h"
-#include "net/transport.h"
-#include "tls/tls.h"
+#include "state.h"
 
 /* ----------------------------------------------------------------- attributes */
 
-/* The handle at a position in the ring, new reference. What is no handle yet is
- * replaced by one for good: it may be kept, and cancelled. NULL without an exception
- * if the position is none any more, for a collection may run, and in it anything. */
+/* Returns a new reference to the handle at a ring position. A node that is no
+ * handle is replaced by one for good: the program may keep and cancel it.
+ * Returns NULL without an exception if the position is gone, since a
+ * collection may run any code. */
 static PyObject *
 ready_handle(LoopObject *loop, uint64_t at)
 {
@@ -34,7 +35,7 @@ ready_handle(LoopObject *loop, uint64_t at)
             ops->drop(node, false);
             return handle;
         }
-        Py_DECREF(handle); /* look at what is there now */
+        Py_DECREF(handle); /* look again */
     }
     return NULL;
 }
@@ -117,13 +118,13 @@ set_thread_id(LoopObject *loop, PyObject *value, void *Py_UNUSED(closure))
         if (ident == (unsigned long)-1 && PyErr_Occurred())
             return -1;
     }
-    cl_loop_forget_task(loop); /* whoever sets it calls handles by himself */
+    cl_loop_forget_task(loop); /* code that sets it calls handles itself */
     loop->l_thread_id = ident;
     return 0;
 }
 
-/* The flags that Python code may set take any object, as asyncio's do. The
- * closure is the offset of the bool. */
+/* Flags that Python code may set to any object, as in asyncio. The closure is
+ * the offset of the bool. */
 static PyObject *
 get_flag(PyObject *loop, void *closure)
 {
@@ -203,28 +204,7 @@ static PyMemberDef Loop_members[] = {
      READONLY, NULL},
     {NULL}};
 
-/* --------------------------------------------------------------- make and free */
-
-static PyObject *
-Loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
-         PyObject *Py_UNUSED(kwargs))
-{
-    cl_state *st;
-    LoopObject *loop = (LoopObject *)type->tp_alloc(type, 0);
-    if (loop == NULL)
-        return NULL;
-    loop->l_slow_callback_duration = 0.1;
-    loop->l_clock_resolution = 1e-9;
-    loop->l_closed = true; /* until __init__() has opened it */
-    if ((st = cl_type_state(type, cl_loop_dealloc)) == NULL) {
-        Py_DECREF(loop);
-        return NULL;
-    }
-    loop->l_st = st;
-    loop->l_module = Py_NewRef(st->module);
-    st->live_loops++;
-    return (PyObject *)loop;
-}
+/* ---------------------------------------------------------------------- type */
 
 static int
 Loop_init(LoopObject *loop, PyObject *args, PyObject *kwargs)
@@ -234,88 +214,10 @@ Loop_init(LoopObject *loop, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$z:Loop", keywords,
                                      &poller))
         return -1;
-    if (loop->l_made) {
-        PyErr_SetString(PyExc_RuntimeError, "the loop is initialised already");
-        return -1;
-    }
-    cl_state *st = loop->l_st;
-    loop->l_made = true;
-    if ((loop->l_asyncgens = PyObject_CallNoArgs(st->WeakSet)) == NULL ||
-        (loop->l_transports = PyObject_CallNoArgs(st->WeakValueDictionary)) ==
-            NULL ||
-        (loop->l_signal_handlers = PyDict_New()) == NULL ||
-        (loop->l_unix_server_sockets = PyDict_New()) == NULL ||
-        cl_loop_refresh_overrides(loop) < 0 || cl_loop_choose_tasks(loop) < 0)
-        return -1;
-    if (cl_loop_open(loop, poller) < 0)
-        return -1;
-    loop->l_closed = false;
-    return 0;
+    return cl_loop_init(loop, poller);
 }
 
-static int
-Loop_traverse(LoopObject *loop, visitproc visit, void *arg)
-{
-    CL_VISIT_TYPE(loop);
-    Py_VISIT(loop->l_module);
-    Py_VISIT(loop->l_dict);
-    Py_VISIT(loop->l_current_handle);
-    Py_VISIT(loop->l_default_executor);
-    Py_VISIT(loop->l_exception_handler);
-    Py_VISIT(loop->l_task_factory);
-    Py_VISIT(loop->l_asyncgens);
-    Py_VISIT(loop->l_signal_handlers);
-    Py_VISIT(loop->l_unix_server_sockets);
-    Py_VISIT(loop->l_transports);
-    Py_VISIT(loop->l_watcher);
-    Py_VISIT(loop->l_old_agen_hooks);
-    Py_VISIT(loop->l_origin_depth);
-    if (loop->l_net != NULL)
-        Py_VISIT(loop->l_net->n_gather.g_owner);
-    return cl_loop_traverse_pending(loop, visit, arg);
-}
-
-static int
-Loop_clear(LoopObject *loop)
-{
-    loop->l_closed = true;
-    cl_loop_close(loop, false);
-    Py_CLEAR(loop->l_dict);
-    Py_CLEAR(loop->l_current_handle);
-    Py_CLEAR(loop->l_default_executor);
-    Py_CLEAR(loop->l_exception_handler);
-    Py_CLEAR(loop->l_task_factory);
-    Py_CLEAR(loop->l_asyncgens);
-    Py_CLEAR(loop->l_signal_handlers);
-    Py_CLEAR(loop->l_unix_server_sockets);
-    Py_CLEAR(loop->l_transports);
-    Py_CLEAR(loop->l_watcher);
-    Py_CLEAR(loop->l_old_agen_hooks);
-    Py_CLEAR(loop->l_origin_depth);
-    return 0;
-}
-
-void
-cl_loop_dealloc(PyObject *self)
-{
-    LoopObject *loop = (LoopObject *)self;
-    PyTypeObject *type = Py_TYPE(loop);
-    PyObject_GC_UnTrack(loop);
-    if (loop->l_weakrefs != NULL)
-        PyObject_ClearWeakRefs(self);
-    Loop_clear(loop);
-    cl_handle_free_spares(loop);
-    PyMem_Free(loop->l_fresh);
-    cl_net_free(loop);
-    PyObject *module = loop->l_module;
-    if (loop->l_st != NULL)
-        loop->l_st->live_loops--;
-    type->tp_free(self);
-    Py_DECREF(type);
-    Py_XDECREF(module);
-}
-
-/* Keeps l_overridden true when a public method is assigned on the instance. */
+/* Updates l_overridden when a public method is assigned on the instance. */
 static int
 Loop_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
@@ -335,11 +237,11 @@ Loop_setattro(PyObject *self, PyObject *name, PyObject *value)
 static PyType_Slot Loop_slots[] = {
     {Py_tp_doc, "LoopCore(*, poller=None)\n--\n\n"
                 "The part of cloop.Loop that is written in C."},
-    {Py_tp_new, Loop_new},
+    {Py_tp_new, cl_loop_new},
     {Py_tp_init, Loop_init},
     {Py_tp_dealloc, cl_loop_dealloc},
-    {Py_tp_traverse, Loop_traverse},
-    {Py_tp_clear, Loop_clear},
+    {Py_tp_traverse, cl_loop_traverse},
+    {Py_tp_clear, cl_loop_clear},
     {Py_tp_setattro, Loop_setattro},
     {Py_tp_getset, Loop_getset},
     {Py_tp_members, Loop_members},
@@ -347,7 +249,7 @@ static PyType_Slot Loop_slots[] = {
 
 static PyType_Spec Loop_spec = {
     .name = "cloop._cloop.LoopCore",
-    .basicsize = sizeof(LoopObject),
+    .basicsize = sizeof(cl_loop_top),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = Loop_slots,
 };

@@ -5,10 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Four children a node: half the levels of a binary heap, and the children of
- * a node lie in two cache lines. */
+/* Four children per node: half the levels of a binary heap, and a node's
+ * children fit in two cache lines. */
 #define ARITY 4
-#define MIN_CAPACITY 32
+#define MIN_CAPACITY CL_TINY(2, 32)
+
+/* In stress builds a heap of up to this many is looked at as a whole after each
+ * operation, a larger one only near the member concerned. */
+#define SMALL 64
 
 static inline bool
 before(const cl_heap_entry *a, const cl_heap_entry *b)
@@ -16,9 +20,56 @@ before(const cl_heap_entry *a, const cl_heap_entry *b)
     return a->key < b->key || (a->key == b->key && a->order < b->order);
 }
 
+#ifdef CL_DEBUG
+static void
+check_entry(const cl_heap *heap, size_t slot)
+{
+    const cl_heap_entry *entry = &heap->entries[slot];
+    cl_assertf(entry->node->slot == slot, "slot %zu, its node says %zu", slot,
+               entry->node->slot);
+    cl_assertf(entry->key == entry->key, "the key of slot %zu is NaN", slot);
+    cl_assertf(entry->order < heap->inserted, "slot %zu", slot);
+    cl_assertf(slot == 0 || !before(entry, &heap->entries[(slot - 1) / ARITY]),
+               "slot %zu: %.9f is before %.9f above it", slot, entry->key,
+               heap->entries[(slot - 1) / ARITY].key);
+}
+
+void
+cl_heap_check(const cl_heap *heap)
+{
+    cl_assertf(heap->count <= heap->capacity, "%zu of %zu", heap->count,
+               heap->capacity);
+    cl_assert(heap->capacity == 0 || heap->entries != NULL);
+    for (size_t slot = 0; slot < heap->count; slot++)
+        check_entry(heap, slot);
+}
+
+void
+cl_heap_check_member(const cl_heap *heap, const cl_heap_node *node)
+{
+    size_t slot = node->slot;
+    cl_assertf(slot < heap->count, "slot %zu of %zu", slot, heap->count);
+    cl_assert(heap->entries[slot].node == node);
+    for (size_t at = slot * ARITY + 1;
+         at <= slot * ARITY + ARITY && at < heap->count; at++)
+        check_entry(heap, at);
+    check_entry(heap, slot);
+}
+#endif
+
+#ifdef CL_STRESS
+static void
+check_if_small(const cl_heap *heap)
+{
+    if (heap->count <= SMALL)
+        cl_heap_check(heap);
+}
+#endif
+
 static inline void
 place(cl_heap *heap, size_t slot, cl_heap_entry entry)
 {
+    cl_assert(slot < heap->count);
     heap->entries[slot] = entry;
     entry.node->slot = slot;
 }
@@ -60,6 +111,7 @@ sift_down(cl_heap *heap, size_t slot, cl_heap_entry entry)
 static int
 resize(cl_heap *heap, size_t capacity)
 {
+    cl_assert(capacity >= heap->count && capacity >= MIN_CAPACITY);
     cl_heap_entry *fresh = realloc(heap->entries, capacity * sizeof(*fresh));
     if (fresh == NULL)
         return -ENOMEM;
@@ -77,6 +129,7 @@ cl_heap_init(cl_heap *heap)
 void
 cl_heap_free(cl_heap *heap)
 {
+    cl_assertf(heap->count == 0, "%zu members are left", heap->count);
     free(heap->entries);
     memset(heap, 0, sizeof(*heap));
 }
@@ -84,6 +137,8 @@ cl_heap_free(cl_heap *heap)
 int
 cl_heap_push(cl_heap *heap, cl_heap_node *node, double key)
 {
+    cl_assertf(!cl_heap_contains(node), "slot %zu", node->slot);
+    cl_assert(key == key); /* no NaN */
     if (heap->count == heap->capacity) {
         int err =
             resize(heap, heap->capacity ? heap->capacity * 2 : MIN_CAPACITY);
@@ -92,12 +147,15 @@ cl_heap_push(cl_heap *heap, cl_heap_node *node, double key)
     }
     cl_heap_entry entry = {key, heap->inserted++, node};
     sift_up(heap, heap->count++, entry);
+    cl_check(cl_heap_check_member(heap, node));
+    cl_check_stress(check_if_small(heap));
     return 0;
 }
 
 void
 cl_heap_remove(cl_heap *heap, cl_heap_node *node)
 {
+    cl_check(cl_heap_check_member(heap, node));
     size_t slot = node->slot;
     cl_heap_entry last = heap->entries[--heap->count];
     node->slot = CL_HEAP_OUT;
@@ -107,20 +165,8 @@ cl_heap_remove(cl_heap *heap, cl_heap_node *node)
         else
             sift_down(heap, slot, last);
     }
-    /* A quarter full: give half back. Failing to shrink is no error. */
+    /* A quarter full: free half. Failing to shrink is no error. */
     if (heap->capacity > MIN_CAPACITY && heap->count <= heap->capacity / 4)
         (void)resize(heap, heap->capacity / 2);
-}
-
-bool
-cl_heap_check(const cl_heap *heap)
-{
-    for (size_t at = 0; at < heap->count; at++) {
-        if (heap->entries[at].node->slot != at)
-            return false;
-        if (at > 0 &&
-            before(&heap->entries[at], &heap->entries[(at - 1) / ARITY]))
-            return false;
-    }
-    return heap->count <= heap->capacity;
+    cl_check_stress(check_if_small(heap));
 }

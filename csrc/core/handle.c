@@ -6,12 +6,68 @@
 #include "core/errors.h"
 #include "core/loop.h"
 
+/* ------------------------------------------------------------------ contracts */
+
+#ifdef CL_DEBUG
+static inline bool
+is_handle(const cl_state *st, PyObject *object)
+{
+    return Py_TYPE(object) == st->HandleType ||
+           Py_TYPE(object) == st->TimerHandleType;
+}
+
+void
+cl_handle_check(const LoopObject *loop, HandleObject *handle)
+{
+    cl_assert_of(handle, is_handle(loop->l_st, (PyObject *)handle));
+    cl_assert_of(handle, Py_REFCNT(handle) > 0);
+    cl_assert_of(handle, handle->h_loop == loop);
+    cl_assert_of(handle, handle->h_nargs <= CL_HANDLE_INLINE);
+    cl_assert_of(handle, handle->h_args == NULL || handle->h_nargs == 0);
+    cl_assert_of(handle, ((handle->h_flags & CL_HANDLE_TIMER) != 0) ==
+                             (Py_TYPE(handle) == loop->l_st->TimerHandleType));
+    bool tracked = (handle->h_flags & CL_HANDLE_TRACKED) != 0;
+    cl_assert_of(handle,
+                 cl_is_tracked((PyObject *)handle, tracked) == tracked);
+    for (int i = 1; i <= handle->h_nargs; i++)
+        cl_assert_of(handle, handle->h_argv[i] != NULL &&
+                                 Py_REFCNT(handle->h_argv[i]) > 0);
+    if (handle->h_flags & CL_HANDLE_OWN_CONTEXT) {
+        cl_assert_of(handle, handle->h_context != NULL);
+        cl_assert_of(handle, !cl_is_tracked(handle->h_context, false));
+    }
+}
+
+static void
+check_spares(HandleObject *handle, int count, PyTypeObject *type)
+{
+    int found = 0;
+    cl_assertf(count >= 0 && count <= CL_SPARES_MAX, "%d", count);
+    for (; handle != NULL; handle = (HandleObject *)handle->h_callback) {
+        cl_assertf(++found <= count, "more than %d", count);
+        cl_assert_of(handle, Py_TYPE(handle) == type);
+        cl_assert_of(handle, Py_REFCNT(handle) == 0);
+    }
+    cl_assertf(found == count, "%d of %d", found, count);
+}
+
+void
+cl_handle_check_spares(const LoopObject *loop)
+{
+    check_spares(loop->l_spare_handles, loop->l_spare_handle_count,
+                 loop->l_st->HandleType);
+    check_spares(loop->l_spare_timers, loop->l_spare_timer_count,
+                 loop->l_st->TimerHandleType);
+}
+#endif
+
 /* ------------------------------------------------------------- make and free */
 
 static inline HandleObject *
 allocate(PyTypeObject *type, HandleObject **spares, int *count)
 {
     HandleObject *handle = *spares;
+    cl_assertf((handle == NULL) == (*count == 0), "%d spares", *count);
     if (handle == NULL)
         return PyObject_GC_New(HandleObject, type);
     *spares = (HandleObject *)handle->h_callback;
@@ -30,6 +86,7 @@ static inline int
 init(HandleObject *handle, LoopObject *loop, PyObject *callback,
      PyObject *const *args, Py_ssize_t nargs, PyObject *context, uint8_t flags)
 {
+    cl_assert(nargs >= 0 && (nargs == 0 || args != NULL));
     handle->h_weakrefs = NULL;
     handle->h_loop = (LoopObject *)Py_NewRef(loop);
     handle->h_callback = Py_NewRef(callback);
@@ -76,6 +133,8 @@ HandleObject *
 cl_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
               Py_ssize_t nargs, PyObject *context)
 {
+    cl_assert_gil();
+    cl_assert(callback != NULL);
     HandleObject *handle =
         allocate(loop->l_st->HandleType, &loop->l_spare_handles,
                  &loop->l_spare_handle_count);
@@ -92,6 +151,8 @@ cl_timer_handle_new(LoopObject *loop, double when, PyObject *when_object,
                     PyObject *callback, PyObject *const *args,
                     Py_ssize_t nargs, PyObject *context)
 {
+    cl_assert_gil();
+    cl_assert(callback != NULL);
     HandleObject *handle = loop->l_spare_timers;
     if (handle != NULL) {
         handle = allocate(loop->l_st->TimerHandleType, &loop->l_spare_timers,
@@ -123,6 +184,7 @@ static inline void
 reveal_context(HandleObject *handle)
 {
     if (handle->h_flags & CL_HANDLE_OWN_CONTEXT) {
+        cl_assert_of(handle, handle->h_context != NULL);
         handle->h_flags &= (uint8_t)~CL_HANDLE_OWN_CONTEXT;
         PyObject_GC_Track(handle->h_context);
     }
@@ -223,6 +285,8 @@ give_back(HandleObject *handle, HandleObject **spares, int *count)
 {
     PyTypeObject *type = Py_TYPE(handle);
     LoopObject *loop = handle->h_loop;
+    cl_assert_of(handle, handle->h_nargs == 0 && handle->h_args == NULL &&
+                             handle->h_context == NULL);
     if (loop != NULL && loop->l_open && *count < CL_SPARES_MAX) {
         handle->h_callback = (PyObject *)*spares;
         *spares = handle;
@@ -249,6 +313,9 @@ TimerHandle_dealloc(TimerHandleObject *timer)
 {
     LoopObject *loop = timer->t_handle.h_loop;
     loop->l_st->live_timers--;
+    cl_assert_of(timer, !cl_heap_contains(&timer->t_node));
+    cl_assert(timer->t_fresh < loop->l_fresh_count);
+    cl_assert(timer->t_fresh < 0 || loop->l_fresh[timer->t_fresh] == timer);
     if (timer->t_fresh >= 0)
         loop->l_fresh[timer->t_fresh] = NULL;
     release(&timer->t_handle);
@@ -379,6 +446,7 @@ failure_message(HandleObject *handle)
 int
 cl_handle_report(HandleObject *handle)
 {
+    cl_assert_of(handle, PyErr_Occurred() != NULL);
     cl_state *st = handle->h_loop->l_st;
     PyObject *exception = PyErr_GetRaisedException();
     PyObject *message = failure_message(handle), *details = NULL;
@@ -405,6 +473,9 @@ int
 cl_handle_run(HandleObject *handle)
 {
     int status = 0;
+    cl_assert_gil();
+    cl_assert_of(handle, Py_REFCNT(handle) > 0);
+    cl_assert_of(handle, !PyErr_Occurred());
     if ((handle->h_flags & CL_HANDLE_CANCELLED) || handle->h_callback == NULL)
         return 0;
     reveal_context(handle);
@@ -432,7 +503,7 @@ static int
 node_run(LoopObject *loop, cl_node node)
 {
     HandleObject *handle = cl_node_pointer(node);
-    if (!cl_handle_is_of_future(loop->l_st, handle))
+    if (!cl_handle_is_no_step(loop->l_st, handle))
         cl_loop_forget_task(loop);
     return cl_handle_run(handle);
 }
@@ -471,14 +542,30 @@ node_is_cancelled(LoopObject *Py_UNUSED(loop), cl_node node)
     return (handle->h_flags & CL_HANDLE_CANCELLED) != 0;
 }
 
-const cl_node_ops cl_handle_node = {
-    .run = node_run,
-    .drop = node_drop,
-    .visit = node_visit,
-    .as_handle = node_as_handle,
-    .name = node_name,
-    .is_cancelled = node_is_cancelled,
-};
+#ifdef CL_DEBUG
+static PyObject *
+node_check(const LoopObject *loop, cl_node node)
+{
+    cl_handle_check(loop, cl_node_pointer(node));
+    return cl_node_pointer(node);
+}
+
+static PyObject *
+foreign_check(const LoopObject *Py_UNUSED(loop), cl_node node)
+{
+    PyObject *object = cl_node_pointer(node);
+    cl_assert_of(object, Py_REFCNT(object) > 0);
+    return object;
+}
+#endif
+
+const cl_node_ops cl_handle_node = {.run = node_run,
+                                    .drop = node_drop,
+                                    .visit = node_visit,
+                                    .as_handle = node_as_handle,
+                                    .name = node_name,
+                                    .is_cancelled = node_is_cancelled,
+                                    CL_NODE_CHECK(node_check)};
 
 static int
 foreign_is_cancelled(LoopObject *loop, cl_node node)
@@ -493,6 +580,7 @@ foreign_is_cancelled(LoopObject *loop, cl_node node)
 static int
 foreign_run(LoopObject *loop, cl_node node)
 {
+    cl_assert(!PyErr_Occurred());
     cl_loop_forget_task(loop);
     int skip = foreign_is_cancelled(loop, node);
     if (skip != 0)
@@ -522,14 +610,13 @@ foreign_as_handle(LoopObject *Py_UNUSED(loop), cl_node node)
     return Py_NewRef((PyObject *)cl_node_pointer(node));
 }
 
-const cl_node_ops cl_foreign_node = {
-    .run = foreign_run,
-    .drop = foreign_drop,
-    .visit = foreign_visit,
-    .as_handle = foreign_as_handle,
-    .name = node_name,
-    .is_cancelled = foreign_is_cancelled,
-};
+const cl_node_ops cl_foreign_node = {.run = foreign_run,
+                                     .drop = foreign_drop,
+                                     .visit = foreign_visit,
+                                     .as_handle = foreign_as_handle,
+                                     .name = node_name,
+                                     .is_cancelled = foreign_is_cancelled,
+                                     CL_NODE_CHECK(foreign_check)};
 
 /* -------------------------------------------------------------------------- cancel */
 

@@ -7,7 +7,32 @@
 #include <string.h>
 #include <unistd.h>
 
-#define MIN_CAPACITY 64
+#define MIN_CAPACITY CL_TINY(1, 64)
+
+#ifdef CL_DEBUG
+/* With the lock held. */
+static void
+check_locked(cl_inbox *inbox)
+{
+    cl_assertf(inbox->i_count <= inbox->i_capacity, "%zu of %zu",
+               inbox->i_count, inbox->i_capacity);
+    cl_assert(inbox->i_capacity == 0 || inbox->i_nodes != NULL);
+    cl_assertf(cl_inbox_filled(inbox) == (inbox->i_count > 0), "%zu nodes",
+               inbox->i_count);
+    cl_assertf(!inbox->i_asleep || inbox->i_count == 0,
+               "it sleeps over %zu nodes", inbox->i_count);
+    cl_assertf((inbox->i_read_fd < 0) == (inbox->i_write_fd < 0), "%d and %d",
+               inbox->i_read_fd, inbox->i_write_fd);
+}
+
+void
+cl_inbox_check(cl_inbox *inbox)
+{
+    pthread_mutex_lock(&inbox->i_lock);
+    check_locked(inbox);
+    pthread_mutex_unlock(&inbox->i_lock);
+}
+#endif
 
 static int
 open_pipe(int fds[2])
@@ -66,6 +91,8 @@ cl_inbox_after_fork(cl_inbox *inbox)
 int
 cl_inbox_reopen(cl_inbox *inbox)
 {
+    cl_assertf(inbox->i_read_fd < 0 && inbox->i_write_fd < 0, "%d and %d",
+               inbox->i_read_fd, inbox->i_write_fd);
     int fds[2];
     int err = open_pipe(fds);
     if (err < 0)
@@ -115,6 +142,7 @@ cl_inbox_push(cl_inbox *inbox, cl_node node)
     pthread_mutex_lock(&inbox->i_lock);
     if (inbox->i_count == inbox->i_capacity)
         err = grow(inbox);
+    cl_check_stress(check_locked(inbox));
     if (err == 0) {
         inbox->i_nodes[inbox->i_count++] = node;
         atomic_store_explicit(&inbox->i_filled, true, memory_order_relaxed);
@@ -138,6 +166,7 @@ cl_inbox_drain(cl_inbox *inbox, cl_ring *ring)
 {
     int err = 0;
     pthread_mutex_lock(&inbox->i_lock);
+    cl_check_stress(check_locked(inbox));
     while (err == 0 && ring->r_mask + 1 - cl_ring_count(ring) < inbox->i_count)
         err = cl_ring_grow(ring);
     if (err == 0) {
@@ -154,6 +183,7 @@ bool
 cl_inbox_sleep(cl_inbox *inbox)
 {
     pthread_mutex_lock(&inbox->i_lock);
+    cl_assert(!inbox->i_asleep);
     bool empty = inbox->i_count == 0;
     inbox->i_asleep = empty;
     pthread_mutex_unlock(&inbox->i_lock);
@@ -171,6 +201,7 @@ cl_inbox_awake(cl_inbox *inbox)
 int
 cl_inbox_read(cl_inbox *inbox, unsigned char *buffer, int size)
 {
+    cl_assertf(size > 0, "%d", size);
     ssize_t count;
     do {
         count = read(inbox->i_read_fd, buffer, (size_t)size);

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/check.h"
 #include "core/errors.h"
 #include "core/fork.h"
 #include "core/lent.h"
@@ -16,10 +17,20 @@ ops_of(const LoopObject *loop, cl_node node)
     return cl_node_ops_of(loop->l_st, node);
 }
 
+#ifdef CL_DEBUG
+static void
+check_node(const LoopObject *loop, cl_node node)
+{
+    cl_assertf(cl_node_pointer(node) != NULL, "kind %u", cl_node_kind(node));
+    (void)ops_of(loop, node)->check(loop, node);
+}
+#endif
+
 /* The node leaves without having been run. */
 static void
 lose_node(const LoopObject *loop, cl_node node)
 {
+    cl_assert_gil();
     ops_of(loop, node)->drop(node, true);
 }
 
@@ -33,6 +44,7 @@ cl_loop_open(LoopObject *loop, const char *poller_name)
         PyErr_Format(PyExc_ValueError, "unknown poller %s", poller_name);
         return -1;
     }
+    cl_assert_of(loop, !loop->l_open && loop->l_ready.r_slots == NULL);
     int err = cl_ring_init(&loop->l_ready);
     if (err < 0)
         return cl_raise_errno(err);
@@ -91,6 +103,8 @@ clear_pending(LoopObject *loop)
 void
 cl_loop_close(LoopObject *loop, bool keep_sigsock)
 {
+    cl_assert_gil();
+    cl_assert_of(loop, loop->l_closed);
     if (!loop->l_open)
         return;
     loop->l_open = false; /* keeps destructors from coming back in */
@@ -112,6 +126,7 @@ cl_loop_close(LoopObject *loop, bool keep_sigsock)
 int
 cl_loop_drain_inbox(LoopObject *loop)
 {
+    cl_assert_gil();
     int err = cl_inbox_drain(&loop->l_inbox, &loop->l_ready);
     return err < 0 ? cl_raise_errno(err) : 0;
 }
@@ -121,6 +136,8 @@ cl_loop_reserve(LoopObject *loop, size_t count)
 {
     cl_ring *ready = &loop->l_ready;
     int err = 0;
+    cl_assert_gil();
+    cl_check(cl_ring_check(ready));
     if (cl_inbox_filled(&loop->l_inbox) && cl_loop_drain_inbox(loop) < 0)
         return -1;
     while (err == 0 && ready->r_mask + 1 - cl_ring_count(ready) < count)
@@ -131,6 +148,8 @@ cl_loop_reserve(LoopObject *loop, size_t count)
 int
 cl_loop_push(LoopObject *loop, cl_node node)
 {
+    cl_assert_gil();
+    cl_check(check_node(loop, node));
     if (cl_inbox_filled(&loop->l_inbox) && cl_loop_drain_inbox(loop) < 0) {
         lose_node(loop, node);
         return -1;
@@ -146,6 +165,8 @@ cl_loop_push(LoopObject *loop, cl_node node)
 int
 cl_loop_push_threadsafe(LoopObject *loop, cl_node node)
 {
+    cl_assert_gil();
+    cl_check(check_node(loop, node));
     int err = cl_inbox_push(&loop->l_inbox, node);
     if (err < 0) {
         lose_node(loop, node);
@@ -158,6 +179,8 @@ int
 cl_call_soon_method(cl_state *st, PyObject *loop, PyObject *callback,
                     PyObject *const *args, Py_ssize_t nargs, PyObject *context)
 {
+    cl_assert(callback != NULL && nargs >= 0);
+    cl_assert(!PyErr_Occurred());
     PyObject *method = PyObject_GetAttr(loop, st->str_call_soon);
     PyObject **argv = PyMem_New(PyObject *, nargs + 2);
     PyObject *result = NULL;
@@ -181,6 +204,8 @@ int
 cl_loop_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
                   Py_ssize_t nargs, PyObject *context)
 {
+    cl_assert_gil();
+    cl_assert(callback != NULL && nargs >= 0);
     if (cl_loop_overrides(loop, CL_OVERRIDES_CALL_SOON))
         return cl_call_soon_method(loop->l_st, (PyObject *)loop, callback,
                                    args, nargs, context);
@@ -201,9 +226,11 @@ cl_loop_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
 static int
 remember_fresh(LoopObject *loop, TimerHandleObject *timer)
 {
+    cl_assert_of(timer, timer->t_fresh < 0);
     if (loop->l_fresh_count == loop->l_fresh_capacity) {
-        Py_ssize_t capacity =
-            loop->l_fresh_capacity ? loop->l_fresh_capacity * 2 : 64;
+        Py_ssize_t capacity = loop->l_fresh_capacity
+                                  ? loop->l_fresh_capacity * 2
+                                  : CL_TINY(1, 64);
         TimerHandleObject **fresh =
             PyMem_Realloc(loop->l_fresh, (size_t)capacity * sizeof(*fresh));
         if (fresh == NULL) {
@@ -225,6 +252,7 @@ scan_fresh(LoopObject *loop)
         TimerHandleObject *timer = loop->l_fresh[i];
         if (timer == NULL)
             continue;
+        cl_assert_of(timer, timer->t_fresh == i);
         timer->t_fresh = -1;
         if (Py_REFCNT(timer) > 1)
             cl_handle_track(&timer->t_handle);
@@ -245,6 +273,8 @@ scan_ready(LoopObject *loop)
     uint64_t at = loop->l_scanned;
     if (at < ready->r_head)
         at = ready->r_head;
+    cl_assertf(at <= ready->r_tail, "scanned %llu of %llu",
+               (unsigned long long)at, (unsigned long long)ready->r_tail);
     for (; at != ready->r_tail; at++) {
         cl_node node = cl_ring_at(ready, at);
         /* The only nodes that are outside the collector's lists. */
@@ -308,6 +338,9 @@ heap_key(double when)
 int
 cl_loop_schedule(LoopObject *loop, TimerHandleObject *timer)
 {
+    cl_assert_gil();
+    cl_assert_of(timer, loop->l_open && timer->t_handle.h_loop == loop);
+    cl_assert_of(timer, !cl_heap_contains(&timer->t_node));
     if (loop->l_thread_id == 0)
         cl_handle_track(&timer->t_handle);
     else if (remember_fresh(loop, timer) < 0)
@@ -329,6 +362,8 @@ cl_loop_schedule(LoopObject *loop, TimerHandleObject *timer)
 void
 cl_loop_unschedule(LoopObject *loop, TimerHandleObject *timer)
 {
+    cl_assert_gil();
+    cl_assert_of(timer, timer->t_handle.h_loop == loop);
     if (cl_heap_contains(&timer->t_node)) {
         cl_heap_remove(&loop->l_timers, &timer->t_node);
         Py_DECREF(timer);
@@ -348,6 +383,7 @@ static int
 move_due_timers(LoopObject *loop, double now)
 {
     const cl_heap_entry *first;
+    cl_assert_of(loop, cl_loop_in_callback(loop));
     /* A clock that is moved by sums of floats may stop just before the timer: asyncio
      * has this tolerance. Ours does without, and is never early. */
     if (is_asked(loop))
@@ -460,6 +496,8 @@ static int
 poll_events(LoopObject *loop, int64_t timeout_ns, cl_event *events, int *count)
 {
     int offer = 1;
+    cl_assert_gil();
+    cl_assert_of(loop, !PyErr_Occurred());
     /* The next turn begins with the one; the other came of what was refused. */
     if (loop->l_afterwards != NULL || cl_ring_count(&loop->l_ready) > 0)
         timeout_ns = 0;
@@ -515,6 +553,7 @@ wait_and_dispatch(LoopObject *loop)
 {
     cl_event events[CL_EVENTS_MAX];
     int count;
+    cl_assert_of(loop, cl_loop_in_callback(loop));
     cl_loop_rest(loop); /* signal handlers may run */
     if (loop->l_forked && cl_fork_resume(loop) < 0)
         return -1;
@@ -533,6 +572,7 @@ wait_and_dispatch(LoopObject *loop)
         begin_chain(loop);
     else if (loop->l_polls_owed > 0)
         loop->l_polls_owed--;
+    cl_assertf(count <= CL_EVENTS_MAX, "%d events", count);
     for (int i = 0; i < count; i++) {
         if (cl_watch_dispatch(loop, &events[i]) < 0) {
             for (; i < count; i++)
@@ -570,6 +610,7 @@ poll(LoopObject *loop)
 static int
 log_slow(LoopObject *loop, cl_node node, double seconds)
 {
+    cl_assert(!PyErr_Occurred());
     cl_state *st = loop->l_st;
     /* Looked up at each use, as asyncio does. */
     PyObject *logger =
@@ -618,6 +659,8 @@ run_node_timed(LoopObject *loop, cl_node node)
 int
 cl_loop_call_afterwards(LoopObject *loop, int status)
 {
+    cl_assert_gil();
+    cl_assert_of(loop, (status < 0) == (PyErr_Occurred() != NULL));
     PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
     cl_loop_rest(loop);
     /* What is done in it may ask for more; but not for ever. */
@@ -643,7 +686,7 @@ run_node(LoopObject *loop, cl_node node)
 {
     if (cl_node_kind(node) != CL_NODE_HANDLE)
         return ops_of(loop, node)->run(loop, node);
-    if (!cl_handle_is_of_future(loop->l_st, cl_node_pointer(node)))
+    if (!cl_handle_is_no_step(loop->l_st, cl_node_pointer(node)))
         cl_loop_forget_task(loop);
     return cl_handle_run(cl_node_pointer(node));
 }
@@ -662,6 +705,7 @@ run_ready(LoopObject *loop)
 {
     uint64_t end = loop->l_ready.r_tail;
     int result = 0;
+    cl_assert_of(loop, cl_loop_in_callback(loop));
     loop->l_callbacks += cl_ring_count(&loop->l_ready);
     /* The ring may grow or be cleared under us, but positions stay. */
     while (result == 0 && loop->l_ready.r_head < end) {
@@ -670,6 +714,7 @@ run_ready(LoopObject *loop)
             result = run_node_timed(loop, node);
         else
             result = run_node(loop, node);
+        cl_assert_of(loop, (result < 0) == (PyErr_Occurred() != NULL));
         drop_node(loop, node); /* may do what a callback may */
         result = cl_loop_afterwards(loop, result);
         cl_loop_scan_new(loop);
@@ -690,6 +735,8 @@ cl_loop_turn(LoopObject *loop)
 {
     unsigned long thread = PyThread_get_thread_ident();
     int result = 0;
+    cl_assert_gil();
+    cl_assert_of(loop, !PyErr_Occurred());
     if (!loop->l_open) {
         PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
         return -1;
@@ -713,6 +760,7 @@ cl_loop_turn(LoopObject *loop)
         result = poll(loop);
         cl_ring_trim(&loop->l_ready);
     }
+    cl_check(cl_loop_check_sometimes(loop));
     if (result == 0)
         result = run_ready(loop);
     result = cl_loop_afterwards(loop, result);
@@ -720,6 +768,9 @@ cl_loop_turn(LoopObject *loop)
     if (loop->l_thread_id == 0)
         cl_loop_forget_task(loop);
     loop->l_depth--;
+    cl_assertf(loop->l_depth >= 0, "depth %d", loop->l_depth);
+    cl_assert_of(loop, (result < 0) == (PyErr_Occurred() != NULL));
+    cl_check(cl_loop_check_sometimes(loop));
     return result;
 }
 
@@ -727,12 +778,13 @@ cl_loop_turn(LoopObject *loop)
 
 /* Those whose class, or a base of it, has another one than LoopCore. */
 static unsigned
-overridden_in_class(const cl_state *st, PyTypeObject *type,
-                    PyObject *const *names)
+overridden_in_class(const LoopObject *loop, PyObject *const *names)
 {
+    PyTypeObject *type = Py_TYPE(loop), *core = cl_loop_core_type(loop);
     unsigned overridden = 0;
+    cl_assert_of(type, PyType_Check(type));
     for (int i = 0; i < CL_OVERRIDABLE_COUNT; i++) {
-        PyObject *ours = cl_type_lookup(st->LoopType, names[i]);
+        PyObject *ours = cl_type_lookup(core, names[i]);
         PyObject *theirs = cl_type_lookup(type, names[i]);
         if (ours != theirs)
             overridden |= 1u << i;
@@ -755,7 +807,7 @@ cl_loop_refresh_overrides(LoopObject *loop)
     unsigned version = cl_type_version(type);
     if (version == 0 || version != loop->l_class_version) {
         version = cl_type_fresh_version(type, names[0]);
-        loop->l_class_overrides = overridden_in_class(st, type, names);
+        loop->l_class_overrides = overridden_in_class(loop, names);
         loop->l_class_version = version;
         st->loop_looks++;
     }

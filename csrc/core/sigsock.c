@@ -10,6 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/assert.h"
+
 #ifndef SOCK_NONBLOCK
 #include <fcntl.h>
 #endif
@@ -49,6 +51,8 @@ cl_sigsock_open(cl_sigsock *sock)
 void
 cl_sigsock_close(cl_sigsock *sock)
 {
+    cl_assertf((sock->s_read_fd < 0) == (sock->s_write_fd < 0), "%d and %d",
+               sock->s_read_fd, sock->s_write_fd);
     if (sock->s_read_fd >= 0) {
         close(sock->s_read_fd);
         close(sock->s_write_fd);
@@ -85,6 +89,7 @@ cl_sigsock_read(cl_sigsock *sock, unsigned char *buffer, int size)
     } control;
     ssize_t count;
     struct msghdr message;
+    cl_assertf(size > 0, "%d", size);
     /* One call brings bytes of one process only. */
     do {
         struct iovec part = {buffer, (size_t)size};

@@ -5,8 +5,10 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/clock.h"
+#include "core/fork.h"
 #include "core/loop.h"
 
 /* After this many refusals, 255 ms after the first, the owner is told. */
@@ -17,6 +19,103 @@
 /* How often to try to withdraw an interest; the kernel never refuses that, but who
  * filters its calls may. */
 #define STOP_ATTEMPTS 10
+
+/* Values of w_refused beyond the number of attempts. */
+enum { GIVE_UP = 254, TOLD = 255 };
+
+/* ------------------------------------------------------------------ contracts */
+
+#ifdef CL_DEBUG
+static bool
+is_interest(unsigned bits)
+{
+    return bits == 0 || ((bits & (CL_READ | CL_WRITE)) != 0 &&
+                         (bits & ~(CL_READ | CL_WRITE | CL_EDGE)) == 0);
+}
+
+static void
+check_watch(const cl_watch_table *table, const cl_watch *watch, int fd)
+{
+    cl_assertf(watch->w_fd == fd, "descriptor %d says it is %d", fd,
+               watch->w_fd);
+    cl_assertf(watch->w_ops != NULL && watch->w_ops->ready != NULL &&
+                   watch->w_ops->evicted != NULL,
+               "descriptor %d", fd);
+    cl_assertf((int32_t)(table->wt_generation - watch->w_generation) >= 0,
+               "descriptor %d: generation %u of %u", fd, watch->w_generation,
+               table->wt_generation);
+    cl_assertf(is_interest(watch->w_want), "descriptor %d: %u", fd,
+               watch->w_want);
+    cl_assertf(is_interest(watch->w_have & ~(unsigned)CL_STALE),
+               "descriptor %d: %u", fd, watch->w_have);
+    cl_assertf(watch->w_change >= -1 &&
+                   watch->w_change < table->wt_change_count,
+               "descriptor %d: change %d of %d", fd, watch->w_change,
+               table->wt_change_count);
+    cl_assertf(watch->w_change < 0 ||
+                   table->wt_changes[watch->w_change] == watch,
+               "descriptor %d: change %d is another's", fd, watch->w_change);
+}
+
+/* What the poller was told and what is wanted agree, or that is known. A child of a fork
+ * does not tell its poller of what the parent waits for. */
+static void
+check_change(const LoopObject *loop, const cl_watch *watch)
+{
+    cl_assertf(watch->w_want == watch->w_have || watch->w_change >= 0 ||
+                   watch->w_refused == TOLD || loop->l_fork != CL_FORK_NONE,
+               "descriptor %d: %u is wanted, %u is known, refused %u",
+               watch->w_fd, watch->w_want, watch->w_have, watch->w_refused);
+}
+
+void
+cl_watch_check(LoopObject *loop)
+{
+    const cl_watch_table *table = &loop->l_watches;
+    int count = 0;
+    cl_assertf(table->wt_change_count <= table->wt_change_capacity, "%d of %d",
+               table->wt_change_count, table->wt_change_capacity);
+    cl_assertf(table->wt_count <= table->wt_change_capacity,
+               "%d changes for %d", table->wt_change_capacity,
+               table->wt_count);
+    for (int i = 0; i < table->wt_change_count; i++) {
+        const cl_watch *watch = table->wt_changes[i];
+        cl_assertf(watch == NULL ||
+                       (watch->w_change == i &&
+                        cl_watch_find(table, watch->w_fd) == watch),
+                   "change %d: descriptor %d says it is %d", i, watch->w_fd,
+                   watch->w_change);
+    }
+    for (int fd = 0; fd < table->wt_size; fd++) {
+        const cl_watch *watch = table->wt_by_fd[fd];
+        if (watch == NULL)
+            continue;
+        count++;
+        check_watch(table, watch, fd);
+        check_change(loop, watch);
+        if (watch->w_ops->check != NULL)
+            watch->w_ops->check(loop, watch);
+    }
+    cl_assertf(count == table->wt_count, "%d of %d", count, table->wt_count);
+    cl_assertf(table->wt_retry_ns >= 0 && table->wt_retries >= 0 &&
+                   table->wt_retries <= RETRY_DOUBLINGS,
+               "%d", table->wt_retries);
+}
+
+static uint64_t
+file_of(int fd)
+{
+    struct stat status;
+    return fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode) ? status.st_ino
+                                                               : 0;
+}
+
+bool
+cl_watch_is_replaced(const cl_watch *watch)
+{
+    return watch->w_file == 0 || file_of(watch->w_fd) != watch->w_file;
+}
+#endif
 
 void
 cl_watch_table_init(cl_watch_table *table)
@@ -35,7 +134,7 @@ cl_watch_table_free(cl_watch_table *table)
 static int
 reserve_fd(cl_watch_table *table, int fd)
 {
-    int64_t size = table->wt_size ? table->wt_size : 64;
+    int64_t size = table->wt_size ? table->wt_size : CL_TINY(1, 64);
     if (fd < table->wt_size)
         return 0;
     while (size <= fd)
@@ -59,7 +158,7 @@ reserve_change(cl_watch_table *table)
     int capacity = table->wt_change_capacity;
     if (table->wt_count < capacity)
         return 0;
-    capacity = capacity ? capacity * 2 : 16;
+    capacity = capacity ? capacity * 2 : CL_TINY(1, 16);
     cl_watch **fresh =
         realloc(table->wt_changes, (size_t)capacity * sizeof(*fresh));
     if (fresh == NULL)
@@ -75,8 +174,12 @@ set_want(cl_watch *watch, unsigned want)
 {
     PyObject *owner = watch->w_owner;
     bool had = watch->w_want != 0;
+    cl_assertf(is_interest(want), "descriptor %d: %u", watch->w_fd, want);
     watch->w_want = (uint8_t)want;
     if (owner != NULL && had != (want != 0)) {
+        /* The caller holds another reference. */
+        if (had)
+            cl_assert_of(owner, Py_REFCNT(owner) > 1);
         if (had)
             Py_DECREF(owner);
         else
@@ -109,6 +212,10 @@ list_change(cl_watch_table *table, cl_watch *watch)
     /* There are no more than wt_count, and this one is not among them. */
     if (table->wt_change_count == table->wt_change_capacity)
         compact(table);
+    cl_assertf(watch->w_fd >= 0 &&
+                   table->wt_change_count < table->wt_change_capacity,
+               "descriptor %d: %d of %d", watch->w_fd, table->wt_change_count,
+               table->wt_change_capacity);
     watch->w_change = table->wt_change_count++;
     watch->w_refused = 0;
     table->wt_changes[watch->w_change] = watch;
@@ -119,6 +226,8 @@ unlist_change(cl_watch_table *table, cl_watch *watch)
 {
     if (watch->w_change < 0)
         return;
+    cl_assertf(table->wt_changes[watch->w_change] == watch,
+               "descriptor %d: change %d", watch->w_fd, watch->w_change);
     table->wt_changes[watch->w_change] = NULL;
     watch->w_change = -1;
 }
@@ -129,6 +238,9 @@ unlist_change(cl_watch_table *table, cl_watch *watch)
 static void
 forget(cl_watch_table *table, cl_watch *watch)
 {
+    cl_assertf(cl_watch_find(table, watch->w_fd) == watch, "descriptor %d",
+               watch->w_fd);
+    cl_assert(table->wt_count > 0);
     unlist_change(table, watch);
     table->wt_by_fd[watch->w_fd] = NULL;
     table->wt_count--;
@@ -151,6 +263,7 @@ static int
 set_poller(LoopObject *loop, int fd, uint32_t generation, unsigned have,
            unsigned want)
 {
+    cl_assert(loop->l_poller.ops != NULL);
     return loop->l_poller.ops->set(&loop->l_poller, fd, generation, have,
                                    want);
 }
@@ -163,6 +276,12 @@ cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want)
     uint32_t generation;
     unsigned have = 0;
     int err;
+    cl_assert_gil();
+    cl_assertf(watch->w_fd < 0 && watch->w_change < 0,
+               "descriptor %d is watched, not yet %d", watch->w_fd, fd);
+    cl_assertf(is_interest(want) && (fd >= 0 || want != 0),
+               "descriptor %d: %u", fd, want);
+    cl_assertf(watch->w_ops != NULL, "descriptor %d", fd);
     /* Evicting runs Python, which may watch anything: then all is done anew. */
     do {
         generation = ++table->wt_generation;
@@ -194,14 +313,22 @@ cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want)
     }
     if (want != 0)
         cl_loop_owe_polls(loop);
+#ifdef CL_DEBUG
+    watch->w_file = want == 0 ? 0 : file_of(fd);
+#endif
+    cl_check(check_watch(table, watch, fd));
+    cl_check_stress(cl_watch_check(loop));
     return 0;
 }
 
 void
 cl_watch_want(LoopObject *loop, cl_watch *watch, unsigned want)
 {
+    cl_assert_gil();
+    cl_assertf(is_interest(want), "descriptor %d: %u", watch->w_fd, want);
     if (watch->w_fd < 0)
         return;
+    cl_check(check_watch(&loop->l_watches, watch, watch->w_fd));
     if (want != watch->w_have)
         list_change(&loop->l_watches, watch);
     if (want != watch->w_want)
@@ -209,23 +336,31 @@ cl_watch_want(LoopObject *loop, cl_watch *watch, unsigned want)
     if (want & ~(unsigned)watch->w_want)
         cl_loop_owe_polls(loop);
     set_want(watch, want);
+    cl_check(check_change(loop, watch));
 }
 
 int
 cl_watch_confirm(LoopObject *loop, cl_watch *watch)
 {
+    cl_check(check_watch(&loop->l_watches, watch, watch->w_fd));
     int err = set_poller(loop, watch->w_fd, watch->w_generation, watch->w_have,
                          watch->w_want);
     if (err == 0)
         watch->w_have = watch->w_want;
+#ifdef CL_DEBUG
+    if (err == 0)
+        watch->w_file = file_of(watch->w_fd);
+#endif
     return err;
 }
 
 void
 cl_watch_stop(LoopObject *loop, cl_watch *watch)
 {
+    cl_assert_gil();
     if (watch->w_fd < 0)
         return;
+    cl_check(check_watch(&loop->l_watches, watch, watch->w_fd));
     /* The watch is no more after this, so it is now or never: a lent descriptor whose
      * interest stayed would be reported without end. */
     for (int i = 0; watch->w_have != 0 && loop->l_poller.ops != NULL &&
@@ -235,6 +370,7 @@ cl_watch_stop(LoopObject *loop, cl_watch *watch)
          i++)
         ;
     forget(&loop->l_watches, watch);
+    cl_check_stress(loop->l_open ? cl_watch_check(loop) : (void)0);
 }
 
 /* ---------------------------------------------------------------- the ready node */
@@ -243,6 +379,11 @@ int
 cl_watch_push(LoopObject *loop, cl_watch *watch, unsigned bits)
 {
     bool queued = watch->w_pending != 0;
+    cl_assert_gil();
+    cl_assertf(bits != 0 && bits <= UINT8_MAX, "descriptor %d: %u",
+               watch->w_fd, bits);
+    cl_assertf(watch->w_ops->run != NULL && watch->w_owner != NULL,
+               "descriptor %d", watch->w_fd);
     watch->w_pending |= (uint8_t)bits;
     if (queued)
         return 0;
@@ -254,6 +395,8 @@ int
 cl_watch_run(LoopObject *loop, cl_watch *watch)
 {
     unsigned bits = watch->w_pending;
+    cl_assert_of(watch->w_owner, Py_REFCNT(watch->w_owner) > 0);
+    cl_assert_of(watch->w_owner, !PyErr_Occurred());
     watch->w_pending = 0; /* from now on events make a new node */
     return bits == 0 ? 0 : watch->w_ops->run(loop, watch, bits);
 }
@@ -301,13 +444,28 @@ node_name(LoopObject *Py_UNUSED(loop), cl_node node)
     return PyObject_Str(((cl_watch *)cl_node_pointer(node))->w_owner);
 }
 
-const cl_node_ops cl_watch_node = {
-    .run = node_run,
-    .drop = node_drop,
-    .visit = node_visit,
-    .as_handle = node_as_handle,
-    .name = node_name,
-};
+#ifdef CL_DEBUG
+static PyObject *
+node_check(const LoopObject *loop, cl_node node)
+{
+    const cl_watch *watch = cl_node_pointer(node);
+    PyObject *owner = watch->w_owner;
+    cl_assertf(owner != NULL && watch->w_ops->run != NULL, "descriptor %d",
+               watch->w_fd);
+    cl_assert_of(owner, Py_REFCNT(owner) > 0);
+    cl_assert_of(owner,
+                 watch->w_fd < 0 ||
+                     cl_watch_find(&loop->l_watches, watch->w_fd) == watch);
+    return owner;
+}
+#endif
+
+const cl_node_ops cl_watch_node = {.run = node_run,
+                                   .drop = node_drop,
+                                   .visit = node_visit,
+                                   .as_handle = node_as_handle,
+                                   .name = node_name,
+                                   CL_NODE_CHECK(node_check)};
 
 /* ------------------------------------------------------------ telling the poller */
 
@@ -316,9 +474,6 @@ cl_watch_may_pass(int err)
 {
     return err == -ENOMEM || err == -ENOSPC;
 }
-
-/* Values of w_refused beyond the number of attempts. */
-enum { GIVE_UP = 254, TOLD = 255 };
 
 /* Tells the poller: false if the watch is to stay in the list. */
 static bool
@@ -342,6 +497,7 @@ settle(LoopObject *loop, cl_watch *watch)
 static int
 tell_refused(LoopObject *loop, cl_watch *watch, int err)
 {
+    cl_assertf(err < 0, "descriptor %d: %d", watch->w_fd, err);
     int always = watch->w_ops->refused(loop, watch, err);
     if (always <= 0)
         return always;
@@ -376,6 +532,7 @@ int
 cl_watch_apply(LoopObject *loop)
 {
     cl_watch_table *table = &loop->l_watches;
+    cl_check_stress(cl_watch_check(loop));
     bool due = table->wt_retry_ns == 0 || cl_now_ns() >= table->wt_retry_ns;
     bool refused = false, hopeless = false;
     if (table->wt_change_count == 0 && table->wt_retry_ns == 0)
@@ -497,6 +654,8 @@ cl_watch_dispatch(LoopObject *loop, const cl_event *event)
 {
     cl_watch *watch = watch_of(loop, event);
     unsigned events = watch == NULL ? 0 : event->events & watch->w_want;
+    cl_assertf(event->fd >= 0 && event->events != 0, "descriptor %d: %u",
+               event->fd, event->events);
     return events ? watch->w_ops->ready(loop, watch, events) : 0;
 }
 

@@ -1,12 +1,10 @@
-/* iter.h - what awaits a future: yields it once while it is pending, then gives
- * its result. Kept for reuse, as one is made by each await. */
+/* iter.h - the iterator of an awaited future: yields the future once while it
+ * is pending, then returns its result. Cached, since each await creates one. */
 #ifndef CL_FUTURES_ITER_H
 #define CL_FUTURES_ITER_H
 
 #include "base/compat.h"
 #include "core/state.h"
-
-#define CL_SPARE_ITERS 256
 
 /* __iter__ and __await__ of both types. */
 PyObject *cl_future_iter(PyObject *future);

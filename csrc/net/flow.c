@@ -4,13 +4,13 @@
 #include "core/errors.h"
 #include "net/transport.h"
 
-/* As asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
+/* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
 #define LOST_WRITES_MAX 5
 
 /* ---------------------------------------------------------------------- water marks */
 
-/* What asyncio computes: *high and *low are owned, NULL where not given; 1 if they
- * are valid, 0 if not, -1 on error. */
+/* Computes the limits as asyncio does. *high and *low are owned, NULL if not
+ * given. Returns 1 if they are valid, 0 if not, -1 on error. */
 static int
 complete_limits(PyObject **high, PyObject **low, size_t standard)
 {
@@ -52,7 +52,7 @@ cl_flow_limits(const char *format, PyObject *args, PyObject *kwargs,
                      "high (%R) must be >= low (%R) must be >= 0", high, low);
     if (valid <= 0)
         goto done;
-    /* In whole bytes, and clipped: no buffer gets larger. */
+    /* Converted to int and clipped: no buffer gets larger. */
     Py_SETREF(high, PyNumber_Long(high));
     Py_SETREF(low, PyNumber_Long(low));
     if (high == NULL || low == NULL)
@@ -90,7 +90,8 @@ cl_flow_tell(const cl_flow_target *target, bool pause)
     int status = 0;
     if (protocol != NULL) {
         result = PyObject_CallMethodNoArgs(
-            protocol, pause ? st->str_pause_writing : st->str_resume_writing);
+            protocol, pause ? cl_net_of(st)->str_pause_writing
+                            : cl_net_of(st)->str_resume_writing);
         status = result == NULL ? -1 : 0;
     }
     Py_XDECREF(result);
@@ -112,29 +113,29 @@ cl_flow_tell(const cl_flow_target *target, bool pause)
 static int
 tell(TransportObject *self, bool pause)
 {
-    const cl_flow_target target = {self->t_loop, self, self->t_protocol,
-                                   (PyObject *)self, self->t_protocol};
+    const cl_flow_target target = {self->tr_loop, self, self->tr_protocol,
+                                   (PyObject *)self, self->tr_protocol};
     return cl_flow_tell(&target, pause);
 }
 
 int
 cl_transport_maybe_pause(TransportObject *self)
 {
-    if ((self->t_flags & (CL_T_PROTOCOL_PAUSED | CL_T_GONE)) != 0 ||
-        cl_transport_buffered(self) <= self->t_limits.high)
+    if ((self->tr_flags & (CL_T_PROTOCOL_PAUSED | CL_T_NOT_OPEN)) != 0 ||
+        cl_transport_write_buffer_size(self) <= self->tr_limits.high)
         return 0;
-    self->t_flags |= CL_T_PROTOCOL_PAUSED;
+    self->tr_flags |= CL_T_PROTOCOL_PAUSED;
     return tell(self, true);
 }
 
 int
 cl_transport_maybe_resume(TransportObject *self)
 {
-    if ((self->t_flags & CL_T_PROTOCOL_PAUSED) == 0 ||
-        (self->t_flags & CL_T_GONE) != 0 ||
-        cl_transport_buffered(self) > self->t_limits.low)
+    if ((self->tr_flags & CL_T_PROTOCOL_PAUSED) == 0 ||
+        (self->tr_flags & CL_T_NOT_OPEN) != 0 ||
+        cl_transport_write_buffer_size(self) > self->tr_limits.low)
         return 0;
-    self->t_flags &= (uint16_t)~CL_T_PROTOCOL_PAUSED;
+    self->tr_flags &= (uint16_t)~CL_T_PROTOCOL_PAUSED;
     return tell(self, false);
 }
 
@@ -145,5 +146,6 @@ cl_flow_lost_write(LoopObject *loop, uint32_t *count, const char *message)
 {
     if ((*count)++ < LOST_WRITES_MAX)
         return 0;
-    return cl_log(loop, loop->l_st->str_warning, message, NULL, NULL, NULL);
+    return cl_log(loop, cl_net_of(loop->l_st)->str_warning, message, NULL,
+                  NULL, NULL);
 }

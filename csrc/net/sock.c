@@ -8,7 +8,8 @@
 int
 cl_sock_ask_fd(cl_state *st, PyObject *sock)
 {
-    PyObject *number = PyObject_CallMethodNoArgs(sock, st->str_fileno);
+    PyObject *number =
+        PyObject_CallMethodNoArgs(sock, cl_net_of(st)->str_fileno);
     if (number == NULL)
         return -2;
     long fd = PyLong_AsLong(number);
@@ -23,15 +24,15 @@ cl_sock_ask_fd(cl_state *st, PyObject *sock)
     return fd < 0 ? -1 : (int)fd;
 }
 
-/* The methods whose work is done here, and in the transports. All but accept() and
- * close() are of the type in C behind socket.socket, which cannot be changed. */
+/* The methods that cloop bypasses. All but accept() and close() belong to
+ * socket.socket's base class in C, which cannot be changed. */
 static const char *const replaceable[] = {
     "accept",        "close",      "recv",     "recv_into",   "recvfrom",
     "recvfrom_into", "send",       "sendmsg",  "sendto",      "connect",
     "fileno",        "gettimeout", "shutdown", "getpeername", "getsockname",
     "setsockopt",    NULL};
 
-/* Whether an attribute (called if it is a method) is this number: 1, 0, -1. */
+/* Whether an attribute, called if it is a method, is this number: 1, 0, -1. */
 static int
 is_number(PyObject *sock, const char *name, long expected)
 {
@@ -51,20 +52,20 @@ static int
 is_as_known(PyObject *sock)
 {
     const cl_sock *inside = (const cl_sock *)sock;
-    int same = is_number(sock, "fileno", inside->s_fd);
+    int same = is_number(sock, "fileno", inside->sk_fd);
     if (same > 0)
-        same = is_number(sock, "family", inside->s_family);
+        same = is_number(sock, "family", inside->sk_family);
     if (same > 0)
-        same = is_number(sock, "type", inside->s_type);
-    return same > 0 ? is_number(sock, "proto", inside->s_proto) : same;
+        same = is_number(sock, "type", inside->sk_type);
+    return same > 0 ? is_number(sock, "proto", inside->sk_proto) : same;
 }
 
-/* Whether its timeout is where it is looked for: 1, 0, -1. */
+/* Whether the timeout is where sk_timeout is: 1, 0, -1. */
 static int
 keeps_timeout(PyObject *sock)
 {
     static const double seconds[] = {-1, 7, 0};
-    const int64_t *timeout = &((const cl_sock *)sock)->s_timeout;
+    const int64_t *timeout = &((const cl_sock *)sock)->sk_timeout;
     for (size_t n = 0; n < Py_ARRAY_LENGTH(seconds); n++) {
         PyObject *value = seconds[n] < 0 ? Py_NewRef(Py_None)
                                          : PyFloat_FromDouble(seconds[n]);
@@ -82,23 +83,24 @@ keeps_timeout(PyObject *sock)
     return 1;
 }
 
-/* Open and closed, one socket of these kinds: 1, 0, -1. */
+/* Compares fields and methods of a socket of this kind, open and closed: 1, 0,
+ * -1. */
 static int
 probe(cl_state *st, int family, int type, int proto)
 {
-    PyObject *sock =
-        PyObject_CallFunction(st->socket_type, "iii", family, type, proto);
+    PyObject *sock = PyObject_CallFunction(cl_net_of(st)->socket_type, "iii",
+                                           family, type, proto);
     if (sock == NULL)
         return -1;
     int same = is_as_known(sock);
-    if (same > 0 && ((const cl_sock *)sock)->s_fd < 0)
+    if (same > 0 && ((const cl_sock *)sock)->sk_fd < 0)
         same = 0;
     if (same > 0)
         same = keeps_timeout(sock);
     PyObject *closed = PyObject_CallMethod(sock, "close", NULL);
     if (closed == NULL)
         same = -1;
-    else if (same > 0 && ((const cl_sock *)sock)->s_fd != -1)
+    else if (same > 0 && ((const cl_sock *)sock)->sk_fd != -1)
         same = 0;
     Py_XDECREF(closed);
     Py_DECREF(sock);
@@ -112,18 +114,18 @@ is_of_module(PyObject *function, PyObject *module)
            PyFunction_GET_GLOBALS(function) == PyModule_GetDict(module);
 }
 
-/* A program may have been there before us: then the guard never holds. */
+/* If a program replaced a method before the import, the guard never holds. */
 static int
 guard_methods(cl_state *st, PyTypeObject *type)
 {
-    cl_guard *guard = &st->socket_guard;
+    cl_guard *guard = &cl_net_of(st)->socket_guard;
     PyObject *module = PyImport_ImportModule("socket");
     if (module == NULL ||
         cl_guard_init(guard, type, replaceable, type->tp_base) < 0) {
         Py_XDECREF(module);
         return -1;
     }
-    /* socket.socket has a close() of its own, in front of the type's in C. */
+    /* socket.socket has its own close(), which hides that of the base class. */
     Py_XSETREF(guard->g_known[1], cl_type_lookup(type, guard->g_keys[1]));
     if (!is_of_module(guard->g_known[0], module) ||
         !is_of_module(guard->g_known[1], module))
@@ -135,20 +137,20 @@ guard_methods(cl_state *st, PyTypeObject *type)
 int
 cl_sock_setup(cl_state *st)
 {
-    PyTypeObject *type = (PyTypeObject *)st->socket_type;
-    st->sock_known = false;
-    if (!PyType_Check(st->socket_type) || type->tp_base == NULL ||
+    PyTypeObject *type = (PyTypeObject *)cl_net_of(st)->socket_type;
+    cl_net_of(st)->sock_known = false;
+    if (!PyType_Check(cl_net_of(st)->socket_type) || type->tp_base == NULL ||
         type->tp_base->tp_basicsize < (Py_ssize_t)sizeof(cl_sock))
-        return 0; /* somebody's replacement */
+        return 0; /* replaced by the program */
     int same = probe(st, AF_UNIX, SOCK_DGRAM, 0);
     if (same > 0)
         same = probe(st, AF_INET, SOCK_STREAM, IPPROTO_TCP);
     if (same < 0) {
-        /* No sockets here, or no descriptor left: not our business. */
+        /* No sockets here, or no free descriptors: not an error of the import. */
         if (!PyErr_ExceptionMatches(PyExc_Exception))
             return -1;
         PyErr_Clear();
     }
-    st->sock_known = same > 0;
+    cl_net_of(st)->sock_known = same > 0;
     return guard_methods(st, type);
 }

@@ -1,8 +1,8 @@
 /* epoll.c - Linux's epoll, level-triggered.
  *
- * Timeouts have the resolution of the clock through epoll_pwait2 (Linux 5.11);
- * older kernels and sandboxes that refuse it get epoll_wait, rounded up to
- * whole milliseconds so that no timer is early. */
+ * epoll_pwait2 (Linux 5.11) has timeouts in ns. Older kernels, and sandboxes
+ * that refuse it, get epoll_wait, with timeouts rounded up to ms so that no
+ * timer is early. */
 #include "poller/backends.h"
 
 #ifdef __linux__
@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -21,7 +22,7 @@
 #define SYS_epoll_pwait2 441
 #endif
 
-/* impl is NULL while epoll_pwait2 has not been refused. */
+/* impl is REFUSED once epoll_pwait2 was refused, NULL before. */
 #define REFUSED ((void *)1)
 
 static int
@@ -34,6 +35,7 @@ ep_open(cl_poller *poller)
 static void
 ep_close(cl_poller *poller)
 {
+    cl_assert(poller->fd >= 0);
     close(poller->fd);
 }
 
@@ -41,13 +43,17 @@ static int
 ep_set(cl_poller *poller, int fd, uint32_t generation, unsigned have,
        unsigned want)
 {
+    cl_assertf(want < 8, "of %d: %u to %u", fd, have, want);
+    cl_assertf((want & (CL_READ | CL_WRITE)) != 0 || want == 0, "of %d: %u",
+               fd, want);
+    cl_assert(poller->fd >= 0);
     struct epoll_event event = {0};
     event.events = (want & CL_READ ? (uint32_t)EPOLLIN : 0) |
                    (want & CL_WRITE ? (uint32_t)EPOLLOUT : 0) |
                    (want & CL_EDGE ? (uint32_t)EPOLLET : 0);
     event.data.u64 = (uint64_t)generation << 32 | (uint32_t)fd;
     if (want == 0) {
-        /* EPERM: closed, and the number is now that of a regular file. */
+        /* EPERM: it was closed, and the number now belongs to a regular file. */
         if (epoll_ctl(poller->fd, EPOLL_CTL_DEL, fd, &event) == 0 ||
             errno == EBADF || errno == ENOENT || errno == EPERM)
             return 0;
@@ -56,9 +62,9 @@ ep_set(cl_poller *poller, int fd, uint32_t generation, unsigned have,
     int op = have ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
     if (epoll_ctl(poller->fd, op, fd, &event) == 0)
         return 0;
-    /* The descriptor was closed and its number given out again behind our
-     * back: the kernel forgot it with the old file (ENOENT), or still knows it
-     * because the file lives on under another descriptor (EEXIST). */
+    /* The descriptor was closed and its number reused. The kernel either
+     * forgot it with the old file (ENOENT), or still knows it because the file
+     * is open under another descriptor (EEXIST). */
     if (op == EPOLL_CTL_MOD && errno == ENOENT)
         op = EPOLL_CTL_ADD;
     else if (op == EPOLL_CTL_ADD && errno == EEXIST)
@@ -85,7 +91,7 @@ wait_raw(cl_poller *poller, int64_t timeout_ns, struct epoll_event *raw,
          int max)
 {
     if (timeout_ns > 0 && poller->impl != REFUSED) {
-        /* The kernel's own layout, 64-bit on every architecture. */
+        /* The kernel's own layout: 64-bit on every architecture. */
         struct {
             int64_t sec;
             int64_t nsec;
@@ -103,6 +109,7 @@ static int
 ep_wait(cl_poller *poller, int64_t timeout_ns, cl_event *events, int max)
 {
     struct epoll_event raw[CL_EVENTS_MAX];
+    cl_assert(poller->fd >= 0 && max > 0);
     if (max > CL_EVENTS_MAX)
         max = CL_EVENTS_MAX;
     int count = wait_raw(poller, timeout_ns, raw, max);
@@ -118,12 +125,40 @@ ep_wait(cl_poller *poller, int64_t timeout_ns, cl_event *events, int max)
     return count;
 }
 
+#ifdef CL_DEBUG
+static int
+ep_known(cl_poller *poller, cl_poller_visit visit, void *arg)
+{
+    char path[64], line[256];
+    snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", poller->fd);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return -errno;
+    while (fgets(line, sizeof(line), file) != NULL) {
+        int fd;
+        unsigned events;
+        unsigned long long data;
+        if (sscanf(line, "tfd: %d events: %x data: %llx", &fd, &events,
+                   &data) == 3)
+            visit(arg, fd, (uint32_t)(data >> 32),
+                  (events & EPOLLIN ? CL_READ : 0) |
+                      (events & EPOLLOUT ? CL_WRITE : 0) |
+                      (events & EPOLLET ? CL_EDGE : 0));
+    }
+    fclose(file);
+    return 0;
+}
+#endif
+
 const cl_poller_ops cl_poller_epoll = {
     .name = "epoll",
     .open = ep_open,
     .close = ep_close,
     .set = ep_set,
     .wait = ep_wait,
+#ifdef CL_DEBUG
+    .known = ep_known,
+#endif
 };
 
 #endif

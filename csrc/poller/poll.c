@@ -1,13 +1,12 @@
 /* poll.c - poll(2), for every Unix.
  *
- * `watched` is what we were told; wait() copies it and hands the copy to the
- * kernel, so that set() may be called from another thread meanwhile (it takes
- * effect at the next wait). The lock covers `watched` and is not held while
- * waiting.
+ * `watched` is what set() was told. wait() passes a copy to the kernel, so
+ * another thread may call set() meanwhile (it takes effect at the next wait).
+ * The lock covers `watched`, and is not held while waiting.
  *
- * A descriptor that turns out to be closed is reported to nobody, as with
- * epoll: its entry stays, negated, which poll(2) skips, until it is set again
- * or forgotten. */
+ * As with epoll, a descriptor that turns out to be closed is not reported. Its
+ * entry stays, negated, so that poll(2) skips it until it is set again or
+ * removed. */
 #include "poller/backends.h"
 
 #include <errno.h>
@@ -30,18 +29,48 @@ typedef struct {
 typedef struct {
     pthread_mutex_t lock;
     poll_array watched;
-    int *slot_of; /* descriptor -> place in watched, -1 if absent */
+    int *slot_of; /* descriptor -> index in watched, -1 if absent */
     int slots;
-    poll_array waiting; /* the copy; used by wait() alone */
-    int first; /* where the next scan starts, so that none is starved */
+    poll_array waiting; /* the copy; only wait() uses it */
+    int first; /* where the next scan starts, so that no descriptor is starved */
 } poll_set;
 
-/* poll(2) skips negative descriptors; applied twice it gives fd back. */
+/* poll(2) skips negative descriptors. Applied twice it returns fd. */
 static inline int
 negated(int fd)
 {
     return -1 - fd;
 }
+
+#ifdef CL_DEBUG
+static int
+fd_in(const poll_array *array, int slot)
+{
+    int fd = array->fds[slot].fd;
+    return fd < 0 ? negated(fd) : fd;
+}
+
+/* With the lock held: places and descriptors name each other. */
+static void
+check_set(const poll_set *set)
+{
+    const poll_array *watched = &set->watched;
+    int found = 0;
+    cl_assertf(watched->count >= 0 && watched->count <= watched->capacity,
+               "%d of %d", watched->count, watched->capacity);
+    for (int slot = 0; slot < watched->count; slot++) {
+        int fd = fd_in(watched, slot);
+        cl_assertf(fd < set->slots && set->slot_of[fd] == slot,
+                   "descriptor %d is in place %d", fd, slot);
+        cl_assertf((watched->fds[slot].events & ~(POLLIN | POLLOUT)) == 0,
+                   "descriptor %d", fd);
+    }
+    for (int fd = 0; fd < set->slots; fd++)
+        found += set->slot_of[fd] >= 0;
+    cl_assertf(found == watched->count, "%d places for %d", watched->count,
+               found);
+}
+#endif
 
 static bool
 widen(void **array, size_t size, int count)
@@ -57,7 +86,7 @@ reserve(poll_array *array, int count)
 {
     if (count <= array->capacity)
         return 0;
-    int capacity = array->capacity ? array->capacity : 16;
+    int capacity = array->capacity ? array->capacity : CL_TINY(1, 16);
     while (capacity < count)
         capacity *= 2;
     if (!widen((void **)&array->fds, sizeof(*array->fds), capacity) ||
@@ -71,7 +100,7 @@ reserve(poll_array *array, int count)
 static int
 reserve_slot(poll_set *set, int fd)
 {
-    int slots = set->slots ? set->slots : 64;
+    int slots = set->slots ? set->slots : CL_TINY(1, 64);
     if (fd < set->slots)
         return 0;
     while (slots <= fd)
@@ -112,7 +141,7 @@ po_close(cl_poller *poller)
     free(set);
 }
 
-/* epoll refuses what is always ready and what is not open; so do we. */
+/* Like epoll, refuse files that are always ready, and closed descriptors. */
 static int
 check_fd(int fd)
 {
@@ -129,6 +158,7 @@ forget(poll_set *set, int fd)
         return;
     poll_array *watched = &set->watched;
     int slot = set->slot_of[fd], last = --watched->count;
+    cl_assertf(slot <= last, "place %d of %d", slot, last + 1);
     set->slot_of[fd] = -1;
     if (slot != last) {
         watched->fds[slot] = watched->fds[last];
@@ -143,8 +173,8 @@ watch(poll_set *set, int fd, uint32_t generation, unsigned want)
 {
     poll_array *watched = &set->watched;
     int err = check_fd(fd);
-    /* What was watched under this number is gone: poll(2) would go on with
-     * whatever has the number now, and find a regular file always ready. */
+    /* The file that was watched is gone. poll(2) would watch whatever has the
+     * number now, and a regular file is always ready. */
     if (err < 0)
         forget(set, fd);
     if (err == 0)
@@ -171,11 +201,15 @@ po_set(cl_poller *poller, int fd, uint32_t generation, unsigned have,
     poll_set *set = poller->impl;
     int err = 0;
     (void)have;
+    cl_assertf(want < 8, "of %d: %u to %u", fd, have, want);
+    cl_assertf((want & (CL_READ | CL_WRITE)) != 0 || want == 0, "of %d: %u",
+               fd, want);
     pthread_mutex_lock(&set->lock);
     if (want == 0)
         forget(set, fd);
     else
         err = watch(set, fd, generation, want);
+    cl_check_stress(check_set(set));
     pthread_mutex_unlock(&set->lock);
     return err;
 }
@@ -185,6 +219,7 @@ copy_watched(poll_set *set)
 {
     poll_array *from = &set->watched, *to = &set->waiting;
     pthread_mutex_lock(&set->lock);
+    cl_check_stress(check_set(set));
     int err = reserve(to, from->count);
     if (err == 0) {
         to->count = from->count;
@@ -230,6 +265,7 @@ po_wait(cl_poller *poller, int64_t timeout_ns, cl_event *events, int max)
 {
     poll_set *set = poller->impl;
     poll_array *waiting = &set->waiting;
+    cl_assert(max > 0);
     int err = copy_watched(set);
     if (err < 0)
         return err;
@@ -257,10 +293,32 @@ po_wait(cl_poller *poller, int64_t timeout_ns, cl_event *events, int max)
     return count;
 }
 
+#ifdef CL_DEBUG
+static int
+po_known(cl_poller *poller, cl_poller_visit visit, void *arg)
+{
+    poll_set *set = poller->impl;
+    pthread_mutex_lock(&set->lock);
+    check_set(set);
+    for (int slot = 0; slot < set->watched.count; slot++) {
+        const struct pollfd *entry = &set->watched.fds[slot];
+        if (entry->fd >= 0)
+            visit(arg, entry->fd, set->watched.generations[slot],
+                  (entry->events & POLLIN ? CL_READ : 0) |
+                      (entry->events & POLLOUT ? CL_WRITE : 0));
+    }
+    pthread_mutex_unlock(&set->lock);
+    return 0;
+}
+#endif
+
 const cl_poller_ops cl_poller_poll = {
     .name = "poll",
     .open = po_open,
     .close = po_close,
     .set = po_set,
     .wait = po_wait,
+#ifdef CL_DEBUG
+    .known = po_known,
+#endif
 };

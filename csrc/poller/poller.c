@@ -18,6 +18,7 @@ static const cl_poller_ops *const backends[] = {
 const char *
 cl_poller_name(int n)
 {
+    cl_assert(n >= 0);
     return n < COUNT ? backends[n]->name : NULL;
 }
 
@@ -34,10 +35,12 @@ cl_poller_find(const char *name)
 int
 cl_poller_open(cl_poller *poller, const cl_poller_ops *ops)
 {
+    cl_assert(ops != NULL && ops->name != NULL);
     poller->ops = ops;
     poller->fd = -1;
     poller->impl = NULL;
     int err = ops->open(poller);
+    cl_assertf(err <= 0, "%s: %d", ops->name, err);
     if (err < 0)
         poller->ops = NULL;
     return err;

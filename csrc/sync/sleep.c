@@ -32,14 +32,14 @@ static PyMethodDef fire_def = {"_set_result_unless_cancelled", CL_FAST(fire),
 static PyObject *
 fire_of(cl_state *st)
 {
-    if (st->sync->s_fire == NULL)
-        st->sync->s_fire = PyCFunction_New(&fire_def, st->module);
-    return st->sync->s_fire;
+    if (cl_sync_of(st)->sy_fire == NULL)
+        cl_sync_of(st)->sy_fire = PyCFunction_New(&fire_def, st->module);
+    return cl_sync_of(st)->sy_fire;
 }
 
-/* h.cancel() of a timer of ours, or of whatever a call_later() of the program's gave. */
+/* h.cancel(), for our timer, or for what a replaced call_later() returned. */
 static int
-cancel_timer(cl_op *op)
+cancel_timer(SyncOpObject *op)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *kept = op->o_more, *result;
@@ -54,7 +54,7 @@ cancel_timer(cl_op *op)
         cl_handle_drop(&timer->t_handle);
         return status;
     }
-    result = PyObject_CallMethodNoArgs(kept, st->str_cancel);
+    result = PyObject_CallMethodNoArgs(kept, cl_sync_of(st)->str_cancel);
     Py_DECREF(kept);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -62,21 +62,23 @@ cancel_timer(cl_op *op)
 
 /* loop.call_later(delay, futures._set_result_unless_cancelled, future, result) */
 static PyObject *
-start_timer(cl_op *op, LoopObject *loop, PyObject *future)
+start_timer(SyncOpObject *op, LoopObject *loop, PyObject *future)
 {
     cl_state *st = op->o_coro.c_st;
     double now;
     if (cl_loop_overrides(loop, CL_OVERRIDES_CALL_LATER |
                                     CL_OVERRIDES_CALL_AT |
                                     CL_OVERRIDES_TIME)) {
-        PyObject *function = PyObject_GetAttr(
-            st->futures_module, st->str__set_result_unless_cancelled);
+        PyObject *function =
+            PyObject_GetAttr(cl_futures_of(st)->futures_module,
+                             cl_sync_of(st)->str__set_result_unless_cancelled);
         PyObject *args[] = {(PyObject *)loop, op->o_self, function, future,
                             op->o_arg};
         PyObject *made =
             function == NULL
                 ? NULL
-                : PyObject_VectorcallMethod(st->str_call_later, args, 5, NULL);
+                : PyObject_VectorcallMethod(cl_sync_of(st)->str_call_later,
+                                            args, 5, NULL);
         Py_XDECREF(function);
         return made;
     }
@@ -95,7 +97,7 @@ start_timer(cl_op *op, LoopObject *loop, PyObject *future)
 /* -------------------------------------------------------------------------- sleep */
 
 static cl_op_outcome
-sleep_begin(cl_op *op, PyObject **Py_UNUSED(result))
+sleep_begin(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     cl_state *st = op->o_coro.c_st;
     if (!cl_sync_pinned(st, CL_PINS_SLEEP))
@@ -109,8 +111,8 @@ sleep_begin(cl_op *op, PyObject **Py_UNUSED(result))
         return PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
     LoopObject *loop = cl_loop_cast(running);
     cl_op_outcome outcome = CL_OP_HAND_OVER;
-    if (loop != NULL && cl_loop_is_plain(loop) && loop->l_own_tasks &&
-        !loop->l_closed &&
+    if (loop != NULL && cl_loop_is_plain(loop) &&
+        cl_futures_on(loop)->own_tasks && !loop->l_closed &&
         !cl_loop_overrides(loop, CL_OVERRIDES_CREATE_FUTURE)) {
         PyObject *future = cl_future_new(loop);
         if (future != NULL)
@@ -125,7 +127,7 @@ sleep_begin(cl_op *op, PyObject **Py_UNUSED(result))
 }
 
 static cl_op_outcome
-sleep_woken(cl_op *op, PyObject **result)
+sleep_woken(SyncOpObject *op, PyObject **result)
 {
     PyObject *future = op->o_coro.c_future;
     if (future == Py_None)
@@ -138,7 +140,7 @@ sleep_woken(cl_op *op, PyObject **result)
 }
 
 static cl_op_outcome
-sleep_failed(cl_op *op, PyObject **Py_UNUSED(result))
+sleep_failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     PyObject *error = PyErr_GetRaisedException();
     (void)cancel_timer(op);
@@ -147,7 +149,7 @@ sleep_failed(cl_op *op, PyObject **Py_UNUSED(result))
 }
 
 static PyObject *
-sleep_args(const cl_op *op)
+sleep_args(const SyncOpObject *op)
 {
     return Py_BuildValue("NO", Py_NewRef(op->o_self), op->o_arg);
 }
@@ -160,7 +162,7 @@ static const cl_op_kind sleeping = {
     .k_begin = sleep_begin,
     .k_woken = sleep_woken,
     .k_failed = sleep_failed,
-    .k_args = sleep_args, /* o_self is the delay as it was given */
+    .k_args = sleep_args, /* o_self is the delay, as given */
 };
 
 PyObject *
@@ -174,17 +176,18 @@ cl_sync_sleep(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                      ? nargs == 1 || nargs == 2
                      : nargs == 1 && named == 1 &&
                            PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
-                                             st->str_result) == 0;
+                                             cl_sync_of(st)->str_result) == 0;
     if (known && cl_sync_loop(st) != NULL) {
         if (PyFloat_CheckExact(args[0]))
             delay = PyFloat_AS_DOUBLE(args[0]);
         else if (PyLong_CheckExact(args[0]))
             delay = PyLong_AsDouble(args[0]);
-        PyErr_Clear(); /* one too large is asyncio's */
+        PyErr_Clear(); /* asyncio handles a number that is too large */
     }
     if (isnan(delay) || delay == -1.0)
         return cl_sync_original(st, CL_BODY_SLEEP, args, nargs, kwnames);
-    cl_op *op = (cl_op *)cl_op_new(st, &sleeping, args[0], result);
+    SyncOpObject *op =
+        (SyncOpObject *)cl_op_new(st, &sleeping, args[0], result);
     if (op != NULL)
         op->o_number = delay;
     return (PyObject *)op;

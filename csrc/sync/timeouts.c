@@ -1,7 +1,7 @@
-/* timeouts.c - asyncio.timeout(): entering and leaving it in time.
+/* timeouts.c - asyncio.timeout(), as long as it does not expire.
  *
- * One that expires, or is entered too late, is asyncio's code from there on: what it
- * makes of exceptions differs from release to release. */
+ * If it expires, or is entered too late, asyncio's code takes over: its
+ * handling of exceptions differs between versions. */
 #include "sync/locks.h"
 
 #include "core/handle.h"
@@ -13,7 +13,7 @@ enum { STATE, HANDLER, TASK, WHEN, CANCELLING };
 static inline PyObject *
 state_named(cl_state *st, int name)
 {
-    return st->sync->s_states[name];
+    return cl_sync_of(st)->sy_states[name];
 }
 
 static inline bool
@@ -28,7 +28,7 @@ set(cl_state *st, cl_view *view, int index, PyObject *value)
     return cl_sync_set(st, view, CL_CLASS_TIMEOUT, index, value);
 }
 
-/* The running loop, borrowed, if timers of ours are as good as its call_at(). */
+/* The running loop, borrowed, if call_at() is not overridden. */
 static LoopObject *
 running_loop(cl_state *st)
 {
@@ -36,10 +36,10 @@ running_loop(cl_state *st)
     if (!cl_sync_pinned(st, CL_PINS_TIMEOUT) ||
         (running = cl_registry_running_loop(st)) == NULL)
         return NULL;
-    Py_DECREF(running); /* it is running */
+    Py_DECREF(running); /* it is running, so it stays */
     LoopObject *loop = cl_loop_cast(running);
-    return loop != NULL && cl_loop_is_plain(loop) && loop->l_own_tasks &&
-                   !loop->l_closed &&
+    return loop != NULL && cl_loop_is_plain(loop) &&
+                   cl_futures_on(loop)->own_tasks && !loop->l_closed &&
                    !cl_loop_overrides(loop,
                                       CL_OVERRIDES_CALL_AT | CL_OVERRIDES_TIME)
                ? loop
@@ -48,21 +48,21 @@ running_loop(cl_state *st)
 
 /* ------------------------------------------------------------------------ timeout() */
 
-/* Timeout(when), without its __init__(). */
+/* Creates Timeout(when) without calling __init__(). */
 static PyObject *
 new_timeout(cl_state *st, PyObject *when)
 {
-    cl_sync_class *class = &st->sync->s_classes[CL_CLASS_TIMEOUT];
+    cl_sync_class *class = &cl_sync_of(st)->sy_classes[CL_CLASS_TIMEOUT];
     PyObject *values[] = {[STATE] = state_named(st, CL_TIMEOUT_CREATED),
                           [HANDLER] = Py_None,
                           [TASK] = Py_None,
                           [WHEN] = when};
     PyObject *empty = PyTuple_New(0), *self = NULL;
     if (empty != NULL)
-        self = PyBaseObject_Type.tp_new(class->k_guard.g_type, empty, NULL);
+        self = PyBaseObject_Type.tp_new(class->sc_guard.g_type, empty, NULL);
     Py_XDECREF(empty);
     for (int i = STATE; self != NULL && i <= WHEN; i++) {
-        if (PyObject_GenericSetAttr(self, class->k_shape.sh_names[i],
+        if (PyObject_GenericSetAttr(self, class->sc_shape.sh_names[i],
                                     values[i]) < 0)
             Py_CLEAR(self);
     }
@@ -88,7 +88,7 @@ PyObject *
 cl_sync_timeout(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                 PyObject *kwnames)
 {
-    cl_guard *guard = &st->sync->s_classes[CL_CLASS_TIMEOUT].k_guard;
+    cl_guard *guard = &cl_sync_of(st)->sy_classes[CL_CLASS_TIMEOUT].sc_guard;
     double delay = 0.0, now = 0.0;
     bool none = nargs == 1 && args[0] == Py_None;
     LoopObject *loop;
@@ -113,7 +113,7 @@ cl_sync_timeout(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 static TimerHandleObject *
 new_timer(cl_state *st, LoopObject *loop, PyObject *self, double when)
 {
-    PyObject *method = PyObject_GetAttr(self, st->str__on_timeout);
+    PyObject *method = PyObject_GetAttr(self, cl_sync_of(st)->str__on_timeout);
     TimerHandleObject *timer =
         method == NULL
             ? NULL
@@ -127,7 +127,7 @@ new_timer(cl_state *st, LoopObject *loop, PyObject *self, double when)
 }
 
 static cl_op_outcome
-aenter_begin(cl_op *op, PyObject **result)
+aenter_begin(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *self = op->o_self;
@@ -138,7 +138,7 @@ aenter_begin(cl_op *op, PyObject **result)
     if (loop == NULL)
         return PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
     PyObject *task = cl_registry_current_task(st, loop);
-    if (task == NULL || Py_TYPE(task) != st->TaskType ||
+    if (task == NULL || Py_TYPE(task) != cl_futures_of(st)->TaskType ||
         !look(st, self, &view) ||
         view.v_at[STATE] != state_named(st, CL_TIMEOUT_CREATED) ||
         view.v_at[HANDLER] != Py_None || view.v_at[CANCELLING] != NULL)
@@ -156,7 +156,7 @@ aenter_begin(cl_op *op, PyObject **result)
             return CL_OP_FAILED;
     }
     PyObject *count = PyLong_FromLong(cl_task_cancelling((TaskObject *)task));
-    /* Making an object may have run Python. */
+    /* Allocation may have run Python code. */
     int status = count != NULL && look(st, self, &view) ? 0 : -1;
     if (status == 0)
         status = set(st, &view, STATE, state_named(st, CL_TIMEOUT_ENTERED));
@@ -165,7 +165,8 @@ aenter_begin(cl_op *op, PyObject **result)
     if (status == 0 && timed)
         status = set(st, &view, HANDLER, (PyObject *)timer);
     if (status == 0)
-        status = PyObject_GenericSetAttr(self, st->str__cancelling, count);
+        status = PyObject_GenericSetAttr(self, cl_sync_of(st)->str__cancelling,
+                                         count);
     if (status < 0 && !PyErr_Occurred())
         PyErr_SetString(PyExc_RuntimeError, "Timeout has changed meanwhile");
     if (status < 0 && timed)
@@ -197,7 +198,7 @@ cl_sync_timeout_aenter(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 }
 
 static cl_op_outcome
-aexit_begin(cl_op *op, PyObject **result)
+aexit_begin(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     cl_view view;
@@ -213,12 +214,12 @@ aexit_begin(cl_op *op, PyObject **result)
         int status = cl_handle_cancel(&timer->t_handle);
         if (status == 0)
             cl_loop_unschedule(timer->t_handle.h_loop, timer);
-        /* What the handle let go may have run Python. */
+        /* Releasing the handle may have run Python code. */
         if (status == 0 && look(st, op->o_self, &view))
             status = set(st, &view, HANDLER, Py_None);
         else if (status == 0)
-            status = PyObject_SetAttr(op->o_self, st->str__timeout_handler,
-                                      Py_None);
+            status = PyObject_SetAttr(
+                op->o_self, cl_sync_of(st)->str__timeout_handler, Py_None);
         cl_handle_drop(&timer->t_handle);
         if (status < 0)
             return CL_OP_FAILED;
@@ -232,7 +233,7 @@ aexit_begin(cl_op *op, PyObject **result)
 }
 
 static PyObject *
-aexit_args(const cl_op *op)
+aexit_args(const SyncOpObject *op)
 {
     return op->o_arg != NULL
                ? Py_NewRef(op->o_arg)

@@ -37,8 +37,8 @@ set_timer(TLSObject *self, PyObject *seconds, PyObject *method)
     if (callback == NULL)
         return -1;
     PyObject *args[] = {(PyObject *)self->x_loop, seconds, callback};
-    PyObject *timer = PyObject_VectorcallMethod(state_of(self)->str_call_later,
-                                                args, 3, NULL);
+    PyObject *timer = PyObject_VectorcallMethod(
+        cl_tls_of(state_of(self))->str_call_later, args, 3, NULL);
     Py_DECREF(callback);
     Py_XSETREF(self->x_timer, timer);
     return timer == NULL ? -1 : 0;
@@ -49,7 +49,7 @@ cancel_timer(TLSObject *self)
 {
     PyObject *timer = self->x_timer;
     self->x_timer = NULL;
-    int status = cl_tls_call(timer, state_of(self)->str_cancel);
+    int status = cl_tls_call(timer, cl_tls_of(state_of(self))->str_cancel);
     Py_XDECREF(timer);
     return status;
 }
@@ -65,9 +65,9 @@ force_close_raw(TLSObject *self, PyObject *exception)
     if (self->x_flags & CL_X_RAW_IS_STREAM)
         return cl_transport_force_close((TransportObject *)raw, exception);
     Py_INCREF(raw);
-    PyObject *result =
-        PyObject_CallMethodOneArg(raw, state_of(self)->str__force_close,
-                                  exception ? exception : Py_None);
+    PyObject *result = PyObject_CallMethodOneArg(
+        raw, cl_tls_of(state_of(self))->str__force_close,
+        exception ? exception : Py_None);
     Py_DECREF(raw);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -81,13 +81,14 @@ report_failure(TLSObject *self, PyObject *raw, const char *message,
         return cl_log_os_error(self->x_loop, (PyObject *)self, message,
                                exception);
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
-        PyErr_GivenExceptionMatches(exception, state_of(self)->CancelledError))
+        PyErr_GivenExceptionMatches(
+            exception, cl_futures_of(state_of(self))->CancelledError))
         return 0;
     return cl_report_transport(self->x_loop, message, exception, raw,
                                (PyObject *)self);
 }
 
-/* The same for any exception but those that leave the loop. */
+/* The same for any exception but KeyboardInterrupt and SystemExit. */
 static int
 fatal(TLSObject *self, const char *message)
 {
@@ -96,10 +97,10 @@ fatal(TLSObject *self, const char *message)
     PyObject *exception = PyErr_GetRaisedException();
     PyObject *raw = Py_XNewRef(self->x_raw), *error = NULL;
     int status = 0;
-    /* What the callback had written before it raised is sent, unless it was TLS that
-     * failed, which would fail again. */
-    if (!PyErr_GivenExceptionMatches(exception,
-                                     state_of(self)->tls->k_SSLError))
+    /* Send what the callback wrote before it raised, unless TLS itself failed
+     * and would fail again. */
+    if (!PyErr_GivenExceptionMatches(
+            exception, cl_tls_of(state_of(self))->library->tls_SSLError))
         status = cl_tls_flush(self);
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT && status == 0)
         status = report_failure(self, raw, message, exception);
@@ -122,8 +123,8 @@ cl_tls_broken(TLSObject *self, const char *message)
     return fatal(self, message);
 }
 
-/* future.set_exception(exception), or set_result(None) if it is NULL, for who made
- * the connection. 0/-1 */
+/* Calls set_exception(exception) on the creator's future, or set_result(None)
+ * if `exception` is NULL. 0/-1 */
 static int
 wake_waiter(TLSObject *self, PyObject *exception)
 {
@@ -132,15 +133,17 @@ wake_waiter(TLSObject *self, PyObject *exception)
     if (waiter == NULL)
         return 0;
     self->x_waiter = NULL;
-    PyObject *answer = PyObject_CallMethodNoArgs(waiter, st->str_cancelled);
+    PyObject *answer =
+        PyObject_CallMethodNoArgs(waiter, cl_tls_of(st)->str_cancelled);
     int cancelled = answer == NULL ? -1 : PyObject_IsTrue(answer);
     Py_XDECREF(answer);
     if (cancelled == 0)
-        result = exception == NULL
-                     ? PyObject_CallMethodOneArg(waiter, st->str_set_result,
-                                                 Py_None)
-                     : PyObject_CallMethodOneArg(waiter, st->str_set_exception,
-                                                 exception);
+        result =
+            exception == NULL
+                ? PyObject_CallMethodOneArg(
+                      waiter, cl_tls_of(st)->str_set_result, Py_None)
+                : PyObject_CallMethodOneArg(
+                      waiter, cl_tls_of(st)->str_set_exception, exception);
     int status = cancelled < 0 || (cancelled == 0 && result == NULL) ? -1 : 0;
     if (status < 0 && self->x_waiter == NULL)
         self->x_waiter = Py_NewRef(waiter); /* connection_lost() tries again */
@@ -156,7 +159,7 @@ handshake_failed(TLSObject *self)
 {
     PyObject *exception = PyErr_GetRaisedException();
     bool certificate = PyErr_GivenExceptionMatches(
-        exception, state_of(self)->tls->k_CertificateError);
+        exception, cl_tls_of(state_of(self))->library->tls_CertificateError);
     self->x_state = CL_TLS_UNWRAPPED;
     PyErr_SetRaisedException(Py_NewRef(exception));
     int status = fatal(
@@ -179,7 +182,7 @@ log_handshake(TLSObject *self)
         return -1;
     PyObject *took = PyFloat_FromDouble((now - self->x_started) * 1e3);
     int status = took == NULL ? -1
-                              : cl_log(loop, loop->l_st->str_debug,
+                              : cl_log(loop, cl_tls_of(loop->l_st)->str_debug,
                                        "%r: SSL handshake took %.1f ms",
                                        (PyObject *)self, took, NULL);
     Py_XDECREF(took);
@@ -193,12 +196,13 @@ tell_connection_made(TLSObject *self)
         return 0;
     self->x_app_state = CL_TLS_APP_MADE;
     PyObject *protocol = Py_XNewRef(self->x_protocol);
-    if (protocol == NULL) /* lost meanwhile, in a nested turn */
+    if (protocol == NULL) /* closed meanwhile, in a nested turn */
         return 0;
     PyObject *result = NULL;
     if (cl_streams_expect_writer(state_of(self), protocol) == 0)
         result = PyObject_CallMethodOneArg(
-            protocol, state_of(self)->str_connection_made, (PyObject *)self);
+            protocol, cl_tls_of(state_of(self))->str_connection_made,
+            (PyObject *)self);
     Py_DECREF(protocol);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -214,17 +218,18 @@ handshake_done(TLSObject *self)
         if (CL_HAS_TLS_SHUTDOWN_TIMEOUT)
             return -1;
         if (!made)
-            self->x_app_state = CL_TLS_APP_LOST; /* and will not hear of it */
+            self->x_app_state =
+                CL_TLS_APP_LOST; /* and connection_lost() is not called */
         return fatal(self, "SSL error in data received");
     }
-    /* The last of the handshake goes with what was written meanwhile. */
+    /* Send the end of the handshake with what was written meanwhile. */
     if (self->x_state == CL_TLS_WRAPPED && cl_tls_write_backlog(self) < 0)
         return -1;
     return cl_tls_read(self);
 }
 
-/* The peer's certificate has to be asked for now: the ssl module tells nothing of it
- * once TLS has failed, when connection_lost() may want to know. Most clients have none.
+/* Gets the peer's certificate early: once TLS has failed the ssl module no
+ * longer returns it, and connection_lost() may ask. Most clients have none.
  * 0/-1 */
 static int
 keep_peercert(TLSObject *self)
@@ -232,19 +237,20 @@ keep_peercert(TLSObject *self)
     cl_state *st = state_of(self);
     PyObject *sslobj = Py_NewRef(self->x_sslobj);
     PyObject *peercert =
-        PyObject_CallMethodNoArgs(sslobj, st->str_getpeercert);
+        PyObject_CallMethodNoArgs(sslobj, cl_tls_of(st)->str_getpeercert);
     int status = peercert == NULL ? -1 : 0;
     if (status == 0 && peercert != Py_None &&
         ((self->x_extra == NULL && (self->x_extra = PyDict_New()) == NULL) ||
-         PyDict_SetItem(self->x_extra, st->str_peercert, peercert) < 0))
+         PyDict_SetItem(self->x_extra, cl_tls_of(st)->str_peercert, peercert) <
+             0))
         status = -1;
     Py_XDECREF(peercert);
     Py_DECREF(sslobj);
     return status;
 }
 
-/* The connection was ended by what the SSLContext called, so a failure means nothing:
- * 0, or -1 for what must leave the loop. */
+/* A callback of the SSLContext closed the connection, so an error means
+ * nothing. Returns -1 only for KeyboardInterrupt and SystemExit. */
 static int
 ended_meanwhile(int status)
 {
@@ -269,7 +275,8 @@ cancel_timer_after_failure(TLSObject *self)
 static int
 do_handshake(TLSObject *self)
 {
-    int status = cl_engine_call(self, state_of(self)->str_do_handshake);
+    int status =
+        cl_engine_call(self, cl_tls_of(state_of(self))->str_do_handshake);
     if (self->x_state != CL_TLS_HANDSHAKE)
         return ended_meanwhile(status);
     if (status == CL_TLS_AGAIN)
@@ -277,7 +284,8 @@ do_handshake(TLSObject *self)
     if (status == CL_TLS_FAILED) {
         if (cl_error_is_exit() ||
             (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
-             !PyErr_ExceptionMatches(state_of(self)->tls->k_SSLError) &&
+             !PyErr_ExceptionMatches(
+                 cl_tls_of(state_of(self))->library->tls_SSLError) &&
              !PyErr_ExceptionMatches(PyExc_MemoryError)))
             return -1;
         cancel_timer_after_failure(self);
@@ -294,23 +302,23 @@ int
 cl_tls_connection_made(TLSObject *self, PyObject *raw)
 {
     cl_state *st = state_of(self);
-    bool stream = Py_TYPE(raw) == st->SocketTransportType;
+    bool stream = Py_TYPE(raw) == cl_net_of(st)->SocketTransportType;
     self->x_flags = (uint16_t)((self->x_flags & ~CL_X_RAW_IS_STREAM) |
                                (stream ? CL_X_RAW_IS_STREAM : 0));
     Py_XSETREF(self->x_raw, Py_NewRef(raw));
-    if (stream && self->x_habit.b_shared == NULL)
+    if (stream && self->x_habit.hb_shared == NULL)
         cl_habit_init(&self->x_habit,
-                      ((StreamObject *)raw)->s_out.o_habit.b_shared);
+                      ((StreamObject *)raw)->s_out.out_habit.hb_shared);
     if (self->x_state != CL_TLS_UNWRAPPED || (self->x_flags & CL_X_CLOSED))
         return 0;
     if (self->x_loop->l_debug &&
-        (cl_log(self->x_loop, st->str_debug, "%r starts SSL handshake",
-                (PyObject *)self, NULL, NULL) < 0 ||
+        (cl_log(self->x_loop, cl_tls_of(st)->str_debug,
+                "%r starts SSL handshake", (PyObject *)self, NULL, NULL) < 0 ||
          cl_loop_time(self->x_loop, &self->x_started) < 0))
         return -1;
     self->x_state = CL_TLS_HANDSHAKE;
     if (set_timer(self, self->x_handshake_timeout,
-                  st->str__check_handshake_timeout) < 0)
+                  cl_tls_of(st)->str__check_handshake_timeout) < 0)
         return -1;
     if (self->x_sslobj == NULL && cl_engine_open(self) < 0) {
         cancel_timer_after_failure(self);
@@ -343,19 +351,19 @@ tell_eof(TLSObject *self)
     self->x_app_state = CL_TLS_APP_EOF;
     PyObject *protocol = Py_NewRef(self->x_protocol);
     PyObject *answer =
-        PyObject_CallMethodNoArgs(protocol, st->str_eof_received);
+        PyObject_CallMethodNoArgs(protocol, cl_tls_of(st)->str_eof_received);
     Py_DECREF(protocol);
     int keep_open = answer == NULL ? -1 : PyObject_IsTrue(answer);
     Py_XDECREF(answer);
     if (keep_open > 0)
-        keep_open = cl_log(self->x_loop, st->str_warning,
+        keep_open = cl_log(self->x_loop, cl_tls_of(st)->str_warning,
                            "returning true from eof_received() has no effect "
                            "when using ssl",
                            NULL, NULL, NULL);
     return keep_open < 0 ? -1 : 0;
 }
 
-/* The same for a TLS that has ended: what is raised breaks the connection. 0/-1 */
+/* The same after TLS has ended: an exception breaks the connection. 0/-1 */
 static int
 tell_eof_safely(TLSObject *self)
 {
@@ -363,7 +371,7 @@ tell_eof_safely(TLSObject *self)
                                : fatal(self, "Error calling eof_received()");
 }
 
-/* TLS is over: the transport below may close. 0/-1 */
+/* TLS has ended: closes the transport below. 0/-1 */
 static int
 close_raw(TLSObject *self)
 {
@@ -371,8 +379,8 @@ close_raw(TLSObject *self)
     if (self->x_raw == NULL)
         return 0;
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
-        return cl_tls_call(self->x_raw, st->str_close);
-    PyObject *close = PyObject_GetAttr(self->x_raw, st->str_close);
+        return cl_tls_call(self->x_raw, cl_tls_of(st)->str_close);
+    PyObject *close = PyObject_GetAttr(self->x_raw, cl_tls_of(st)->str_close);
     int status = close == NULL
                      ? -1
                      : cl_loop_call_soon(self->x_loop, close, NULL, 0, NULL);
@@ -380,8 +388,8 @@ close_raw(TLSObject *self)
     return status;
 }
 
-/* Whether the exception that is set says that the peer went on sending after our
- * close_notify. Then it is dropped. */
+/* Whether the exception that is set says that the peer sent data after our
+ * close_notify. If so, clears it. */
 static bool
 peer_sends_on(TLSObject *self)
 {
@@ -405,16 +413,16 @@ do_shutdown(TLSObject *self)
     cl_state *st = state_of(self);
     int status = 0;
     if (!(self->x_flags & CL_X_EOF))
-        status = cl_engine_call(self, st->str_unwrap);
+        status = cl_engine_call(self, cl_tls_of(st)->str_unwrap);
     if (self->x_state != CL_TLS_SHUTDOWN)
         return ended_meanwhile(status);
     if (status == CL_TLS_AGAIN)
         return cl_tls_process_outgoing(self);
     if (status == CL_TLS_FAILED) {
-        if (!PyErr_ExceptionMatches(st->tls->k_SSLError))
+        if (!PyErr_ExceptionMatches(cl_tls_of(st)->library->tls_SSLError))
             return -1;
-        /* Nobody wants that data, and nobody is to blame: as on a plain socket, which
-         * does not wait for the peer either. The timer stays, for what is unsent. */
+        /* Nobody wants that data, and it is no error: a plain socket does not
+         * wait for the peer either. The timer stays, for unsent data. */
         if (peer_sends_on(self))
             return cl_tls_send_rest(self) < 0 ? -1 : close_raw(self);
         cancel_timer_after_failure(self);
@@ -429,14 +437,14 @@ do_shutdown(TLSObject *self)
     return close_raw(self);
 }
 
-/* Delivers what was received, then says goodbye. */
+/* Delivers received data, then starts the shutdown. */
 static int
 do_flush(TLSObject *self)
 {
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT && cl_tls_read(self) < 0)
         return -1;
     if (self->x_state != CL_TLS_FLUSHING)
-        return 0; /* aborted by what it delivered to */
+        return 0; /* aborted by the protocol */
     self->x_state = CL_TLS_SHUTDOWN;
     return do_shutdown(self);
 }
@@ -446,7 +454,7 @@ is_parents(const TLSObject *self)
 {
     const TransportObject *raw = (const TransportObject *)self->x_raw;
     return (self->x_flags & CL_X_RAW_IS_STREAM) && raw != NULL &&
-           cl_fork_is_parents(raw->t_loop, &raw->t_watch);
+           cl_fork_is_parents(raw->tr_loop, &raw->tr_watch);
 }
 
 int
@@ -461,17 +469,19 @@ cl_tls_start_shutdown(TLSObject *self)
     if (self->x_state != CL_TLS_WRAPPED)
         return 0;
     self->x_flags |= CL_X_CLOSED;
-    if (is_parents(self)) /* what we said would end the parent's connection */
+    if (is_parents(
+            self)) /* a close_notify would end the parent's connection */
         return cl_tls_abort(self, NULL);
     self->x_state = CL_TLS_FLUSHING;
-    /* Before 3.11 pause_reading() is for the transport below, where the peer's
-     * close_notify would never be received. */
+    /* Before 3.11 pause_reading() pauses the transport below, which would
+     * never receive the peer's close_notify. */
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT && (self->x_flags & CL_X_RAW_IS_STREAM) &&
-        cl_tls_call(self->x_raw, state_of(self)->str_resume_reading) < 0)
+        cl_tls_call(self->x_raw,
+                    cl_tls_of(state_of(self))->str_resume_reading) < 0)
         return -1;
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
         set_timer(self, self->x_shutdown_timeout,
-                  state_of(self)->str__check_shutdown_timeout) < 0)
+                  cl_tls_of(state_of(self))->str__check_shutdown_timeout) < 0)
         return -1;
     return do_flush(self);
 }
@@ -481,8 +491,9 @@ cl_tls_shutdown_timed_out(TLSObject *self)
 {
     if (self->x_state != CL_TLS_FLUSHING && self->x_state != CL_TLS_SHUTDOWN)
         return 0;
-    PyObject *error = PyObject_CallFunction(state_of(self)->TimeoutError, "s",
-                                            "SSL shutdown timed out");
+    PyObject *error =
+        PyObject_CallFunction(cl_tls_of(state_of(self))->TimeoutError, "s",
+                              "SSL shutdown timed out");
     int status = error == NULL ? -1 : force_close_raw(self, error);
     Py_XDECREF(error);
     return status;
@@ -499,17 +510,17 @@ cl_tls_abort(TLSObject *self, PyObject *exception)
     if (exception != NULL)
         return force_close_raw(self, exception);
     PyObject *raw = Py_XNewRef(self->x_raw);
-    int status = cl_tls_call(raw, st->str_abort);
+    int status = cl_tls_call(raw, cl_tls_of(st)->str_abort);
     if (status == 0 && !CL_HAS_TLS_SHUTDOWN_TIMEOUT)
-        status = cl_tls_call(raw, st->str_close);
+        status = cl_tls_call(raw, cl_tls_of(st)->str_close);
     Py_XDECREF(raw);
     return status;
 }
 
 /* ------------------------------------------------------------------------ reading */
 
-/* protocol.data_received() with the first `size` bytes of a bytes object, whose
- * reference is taken. 0/-1 */
+/* Calls protocol.data_received() with the first `size` bytes of a bytes
+ * object, and steals the reference. 0/-1 */
 static int
 hand_over(TLSObject *self, PyObject *data, Py_ssize_t size)
 {
@@ -522,9 +533,10 @@ hand_over(TLSObject *self, PyObject *data, Py_ssize_t size)
     if (status == 0) {
         if (size < PyBytes_GET_SIZE(data))
             (void)_PyBytes_Resize(&data, size);
-        result = data == NULL ? NULL
-                              : PyObject_CallMethodOneArg(
-                                    protocol, st->str_data_received, data);
+        result = data == NULL
+                     ? NULL
+                     : PyObject_CallMethodOneArg(
+                           protocol, cl_tls_of(st)->str_data_received, data);
         Py_XDECREF(result);
         status = result == NULL ? -1 : 0;
     }
@@ -533,8 +545,8 @@ hand_over(TLSObject *self, PyObject *data, Py_ssize_t size)
     return status < 0 ? -1 : 0;
 }
 
-/* Delivers one or more records' data to protocol.data_received(). *closed tells that
- * the peer will send no more. 0/-1 */
+/* Passes the data of one or more records to protocol.data_received(). Sets
+ * *closed if the peer sent close_notify. 0/-1 */
 static int
 deliver_bytes(TLSObject *self, bool *closed, const char **failure)
 {
@@ -545,7 +557,7 @@ deliver_bytes(TLSObject *self, bool *closed, const char **failure)
         return 0;
     PyObject *data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room);
     while (data != NULL) {
-        if (size == room) { /* nothing compressed is as large as that */
+        if (size == room) { /* no record is larger, not even compressed */
             if (cl_engine_unread(self) + cl_engine_pending(self) == 0)
                 break;
             room *= 2;
@@ -559,7 +571,7 @@ deliver_bytes(TLSObject *self, bool *closed, const char **failure)
         size += (size_t)got;
         if (self->x_ssl != NULL && cl_engine_unread(self) == 0 &&
             cl_engine_pending(self) == 0) {
-            got = CL_TLS_AGAIN; /* it would say so */
+            got = CL_TLS_AGAIN; /* it would have said so */
             break;
         }
     }
@@ -570,12 +582,12 @@ deliver_bytes(TLSObject *self, bool *closed, const char **failure)
         Py_DECREF(data);
         return got == CL_TLS_FAILED ? -1 : 0;
     }
-    /* What came before a failure is delivered before it. */
+    /* Deliver what came before a failure first. */
     PyObject *error = got == CL_TLS_FAILED ? PyErr_GetRaisedException() : NULL;
     int status = hand_over(self, data, (Py_ssize_t)size);
     if (status < 0) {
         *failure = "application protocol failed to receive SSL data";
-        Py_CLEAR(error); /* the application's comes first */
+        Py_CLEAR(error); /* the application's exception wins */
     }
     if (error != NULL) {
         PyErr_SetRaisedException(error);
@@ -587,8 +599,8 @@ deliver_bytes(TLSObject *self, bool *closed, const char **failure)
 static int
 call_do_read_soon(TLSObject *self)
 {
-    PyObject *callback =
-        PyObject_GetAttr((PyObject *)self, state_of(self)->str__do_read);
+    PyObject *callback = PyObject_GetAttr(
+        (PyObject *)self, cl_tls_of(state_of(self))->str__do_read);
     int status = callback == NULL ? -1
                                   : cl_loop_call_soon(self->x_loop, callback,
                                                       NULL, 0, NULL);
@@ -596,7 +608,7 @@ call_do_read_soon(TLSObject *self)
     return status;
 }
 
-/* protocol.get_buffer(sizehint), held for writing. 0/-1 */
+/* Calls protocol.get_buffer(sizehint) and exports the buffer. 0/-1 */
 static int
 get_buffer(TLSObject *self, PyObject *protocol, Py_buffer *view)
 {
@@ -636,7 +648,8 @@ fill_buffer(TLSObject *self, PyObject *protocol, bool *closed,
             count == NULL
                 ? NULL
                 : PyObject_CallMethodOneArg(
-                      protocol, state_of(self)->str_buffer_updated, count);
+                      protocol, cl_tls_of(state_of(self))->str_buffer_updated,
+                      count);
         Py_XDECREF(count);
         Py_XDECREF(result);
         if (result == NULL) {
@@ -686,16 +699,16 @@ cl_tls_control_raw_reading(TLSObject *self)
     bool paused = self->x_flags & CL_X_RAW_READING_PAUSED;
     if (!paused && size > 0 && size >= self->x_reading.high) {
         self->x_flags |= CL_X_RAW_READING_PAUSED;
-        return cl_tls_call(self->x_raw, st->str_pause_reading);
+        return cl_tls_call(self->x_raw, cl_tls_of(st)->str_pause_reading);
     }
     if (paused && size <= self->x_reading.low) {
         self->x_flags &= (uint16_t)~CL_X_RAW_READING_PAUSED;
-        return cl_tls_call(self->x_raw, st->str_resume_reading);
+        return cl_tls_call(self->x_raw, cl_tls_of(st)->str_resume_reading);
     }
     return 0;
 }
 
-/* Without the handling of what fails; *failure is its name, if it has one. */
+/* Does not handle errors; *failure names them, if they have a name. */
 static int
 read_and_answer(TLSObject *self, const char **failure)
 {
@@ -725,7 +738,7 @@ cl_tls_read(TLSObject *self)
                                           : "SSL error in data received");
 }
 
-/* Something was received, or may be delivered again. */
+/* Data was received, or may be delivered again. */
 static int
 advance(TLSObject *self)
 {
@@ -749,7 +762,7 @@ cl_tls_resume(TLSObject *self)
     return self->x_state == CL_TLS_HANDSHAKE ? 0 : advance(self);
 }
 
-/* What TLS has not read of the window is kept. 0/-1 */
+/* Copies what TLS has not read of the window. 0/-1 */
 static int
 keep_window(TLSObject *self)
 {
@@ -765,7 +778,7 @@ cl_tls_received(PyObject *tls, const char *data, size_t size)
     TLSObject *self = (TLSObject *)tls;
     if (self->x_raw == NULL || self->x_sslobj == NULL)
         return 0;
-    /* A turn within a turn: what the outer one has in hand comes first. */
+    /* A nested turn: the data of the outer one comes first. */
     if (keep_window(self) < 0)
         return -1;
     if (self->x_state != CL_TLS_WRAPPED || self->x_ssl == NULL ||
@@ -781,7 +794,7 @@ cl_tls_received(PyObject *tls, const char *data, size_t size)
 
 /* ------------------------------------------------------------------- the ends of it */
 
-/* EOF before TLS has said that it ends. */
+/* EOF without a close_notify. */
 static int
 at_eof(TLSObject *self, bool *keep_open)
 {
@@ -811,7 +824,7 @@ at_eof(TLSObject *self, bool *keep_open)
     }
 }
 
-/* As asyncio before 3.11: the application is told, and that is all. */
+/* Like asyncio before 3.11: only tells the application. */
 static int
 at_eof_simply(TLSObject *self)
 {
@@ -828,8 +841,8 @@ cl_tls_eof_received(TLSObject *self, bool *keep_open)
     *keep_open = false;
     self->x_flags |= CL_X_EOF;
     int status = loop->l_debug
-                     ? cl_log(loop, loop->l_st->str_debug, "%r received EOF",
-                              (PyObject *)self, NULL, NULL)
+                     ? cl_log(loop, cl_tls_of(loop->l_st)->str_debug,
+                              "%r received EOF", (PyObject *)self, NULL, NULL)
                      : 0;
     if (status == 0)
         status = CL_HAS_TLS_SHUTDOWN_TIMEOUT ? at_eof(self, keep_open)
@@ -838,7 +851,8 @@ cl_tls_eof_received(TLSObject *self, bool *keep_open)
         return 0;
     PyObject *error = NULL;
     cl_first_error(&error, status);
-    cl_first_error(&error, cl_tls_call(self->x_raw, loop->l_st->str_close));
+    cl_first_error(&error,
+                   cl_tls_call(self->x_raw, cl_tls_of(loop->l_st)->str_close));
     return cl_raise_first(error);
 }
 
@@ -859,8 +873,9 @@ cl_tls_connection_lost(TLSObject *self, PyObject *exception)
     PyObject *error = NULL;
     bool told = self->x_app_state == CL_TLS_APP_MADE ||
                 self->x_app_state == CL_TLS_APP_EOF;
-    /* Of a protocol that came with start_tls() asyncio says nothing, should the connection
-     * break during the handshake. One that is paused would wait for ever. */
+    /* asyncio does not tell a protocol that came through start_tls() if the
+     * connection breaks during the handshake. If it was paused, it would wait
+     * for ever. */
     bool waits = self->x_flags & CL_X_RAW_PAUSED_APP;
     if (!(self->x_flags & CL_X_ESTABLISHED) && !CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         told = false;
@@ -870,7 +885,8 @@ cl_tls_connection_lost(TLSObject *self, PyObject *exception)
     if (((told && self->x_state != CL_TLS_HANDSHAKE) || waits) &&
         protocol != NULL) {
         self->x_app_state = CL_TLS_APP_LOST;
-        PyObject *lost = PyObject_GetAttr(protocol, st->str_connection_lost);
+        PyObject *lost =
+            PyObject_GetAttr(protocol, cl_tls_of(st)->str_connection_lost);
         cl_first_error(&error, lost == NULL
                                    ? -1
                                    : cl_loop_call_soon(self->x_loop, lost,

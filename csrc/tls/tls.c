@@ -15,7 +15,7 @@ static const char *const data_argument[] = {"data"};
 static const char *const lines_argument[] = {"list_of_data"};
 static const char *const protocol_argument[] = {"protocol"};
 
-/* As asyncio.constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE and _READ. */
+/* asyncio.constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE and _READ. */
 #define WRITE_HIGH (512 * 1024)
 #define READ_HIGH (256 * 1024)
 
@@ -43,69 +43,66 @@ wants_memorybio(void)
 }
 
 static int
-fill(cl_tls *tls)
+fill(cl_tls_library *tls)
 {
     PyObject *ssl = PyImport_ImportModule("ssl");
     PyObject *_ssl = ssl == NULL ? NULL : PyImport_ImportModule("_ssl");
     int status = -1;
     if (_ssl != NULL &&
-        (tls->k_SSLObject = PyObject_GetAttrString(ssl, "SSLObject")) !=
+        (tls->tls_SSLObject = PyObject_GetAttrString(ssl, "SSLObject")) !=
             NULL &&
-        (tls->k_SSLSocket = PyObject_GetAttrString(_ssl, "_SSLSocket")) !=
+        (tls->tls_SSLSocket = PyObject_GetAttrString(_ssl, "_SSLSocket")) !=
             NULL &&
-        (tls->k_MemoryBIO = PyObject_GetAttrString(ssl, "MemoryBIO")) !=
+        (tls->tls_MemoryBIO = PyObject_GetAttrString(ssl, "MemoryBIO")) !=
             NULL &&
-        (tls->k_SSLError = PyObject_GetAttrString(ssl, "SSLError")) != NULL &&
-        (tls->k_CertificateError =
+        (tls->tls_SSLError = PyObject_GetAttrString(ssl, "SSLError")) !=
+            NULL &&
+        (tls->tls_CertificateError =
              PyObject_GetAttrString(ssl, "CertificateError")) != NULL &&
-        (tls->k_again = again_errors(ssl)) != NULL)
+        (tls->tls_again = again_errors(ssl)) != NULL)
         status = wants_memorybio() ? 0 : cl_engine_setup(tls, _ssl);
     Py_XDECREF(ssl);
     Py_XDECREF(_ssl);
     return status;
 }
 
-/* The module's, made when first asked for; NULL with an exception. */
-static cl_tls *
-tls_of(cl_state *st)
+/* Returns the module's cl_tls, created on first use; NULL with an exception. */
+static cl_tls_library *
+library_of(cl_state *st)
 {
-    if (st->tls != NULL)
-        return st->tls;
-    st->tls = PyMem_Calloc(1, sizeof(cl_tls));
-    if (st->tls == NULL)
+    cl_tls *tls = cl_tls_of(st);
+    if (tls->library != NULL)
+        return tls->library;
+    tls->library = PyMem_Calloc(1, sizeof(*tls->library));
+    if (tls->library == NULL)
         PyErr_NoMemory();
-    else if (fill(st->tls) < 0)
+    else if (fill(tls->library) < 0)
         cl_tls_free(st);
-    return st->tls;
+    return tls->library;
 }
 
 void
 cl_tls_free(cl_state *st)
 {
-    cl_tls *tls = st->tls;
-    st->tls = NULL;
-    if (tls == NULL)
+    cl_tls_library *library = cl_tls_of(st)->library;
+    cl_tls_of(st)->library = NULL;
+    if (library == NULL)
         return;
-    Py_XDECREF(tls->k_SSLObject);
-    Py_XDECREF(tls->k_SSLSocket);
-    Py_XDECREF(tls->k_MemoryBIO);
-    Py_XDECREF(tls->k_SSLError);
-    Py_XDECREF(tls->k_CertificateError);
-    Py_XDECREF(tls->k_again);
-    PyMem_Free(tls);
+#define CLEAR(name) Py_XDECREF(library->tls_##name);
+    CL_TLS_LIBRARY_OBJECTS(CLEAR)
+#undef CLEAR
+    PyMem_Free(library);
 }
 
 int
 cl_tls_traverse(cl_state *st, visitproc visit, void *arg)
 {
-    if (st->tls == NULL)
+    cl_tls_library *library = cl_tls_of(st)->library;
+    if (library == NULL)
         return 0;
-    Py_VISIT(st->tls->k_SSLObject);
-    Py_VISIT(st->tls->k_SSLSocket);
-    Py_VISIT(st->tls->k_MemoryBIO);
-    Py_VISIT(st->tls->k_SSLError);
-    Py_VISIT(st->tls->k_CertificateError);
-    Py_VISIT(st->tls->k_again);
+#define VISIT(name) Py_VISIT(library->tls_##name);
+    CL_TLS_LIBRARY_OBJECTS(VISIT)
+#undef VISIT
     return 0;
 }
 
@@ -128,13 +125,13 @@ TLSObject *
 cl_tls_new(const cl_tls_args *args)
 {
     cl_state *st = args->loop->l_st;
-    if (tls_of(st) == NULL)
+    if (library_of(st) == NULL)
         return NULL;
-    PyTypeObject *type = st->SSLTransportType;
+    PyTypeObject *type = cl_tls_of(st)->SSLTransportType;
     TLSObject *self = (TLSObject *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    st->live_transports++;
+    cl_net_of(st)->live_transports++;
     self->x_loop = (LoopObject *)Py_NewRef(args->loop);
     self->x_sslcontext = Py_NewRef(args->sslcontext);
     self->x_hostname =
@@ -159,7 +156,7 @@ cl_tls_new(const cl_tls_args *args)
 
 /* ------------------------------------------------------------------------ writing */
 
-/* What a write() has to be given. */
+/* The type check of write(). */
 static int
 check_data(PyObject *data)
 {
@@ -173,14 +170,14 @@ check_data(PyObject *data)
     return -1;
 }
 
-/* What can't be written breaks the connection, as in asyncio. 0/-1 */
+/* As in asyncio, a failed write breaks the connection. 0/-1 */
 static int
 write_object(TLSObject *self, PyObject *data)
 {
     Py_buffer view;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
         PyObject *error = PyErr_GetRaisedException();
-        if (PyObject_Size(data) < 0) { /* which asyncio wants to know first */
+        if (PyObject_Size(data) < 0) { /* asyncio asks for the length first */
             Py_DECREF(error);
             return -1;
         }
@@ -232,7 +229,7 @@ TLS_write(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
     int takes = cl_tls_takes(self);
     if (takes <= 0)
         return cl_none_or_error(takes);
-    Py_INCREF(data); /* Python may run, and drop it */
+    Py_INCREF(data); /* Python code may run and drop it */
     if (PyBytes_Check(data))
         status = cl_tls_write(self, PyBytes_AS_STRING(data),
                               (size_t)PyBytes_GET_SIZE(data));
@@ -257,8 +254,8 @@ TLS_writelines(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (lines == NULL)
         return NULL;
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT) {
-        PyObject *joined =
-            PyObject_CallMethodOneArg(st->empty_bytes, st->str_join, lines);
+        PyObject *joined = PyObject_CallMethodOneArg(
+            st->empty_bytes, cl_tls_of(st)->str_join, lines);
         if (joined == NULL)
             return NULL;
         int takes = PyObject_IsTrue(joined) > 0 ? cl_tls_takes(self) : 0;
@@ -290,7 +287,8 @@ TLS_can_write_eof(TLSObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
 
 /* ------------------------------------------------------------------- flow control */
 
-/* Before 3.11 these are the business of the transport below; None once it is gone. */
+/* Before 3.11 these act on the transport below; they return None once that is
+ * gone. */
 static PyObject *
 call_raw(TLSObject *self, const char *method, PyObject *args, PyObject *kwargs)
 {
@@ -345,7 +343,7 @@ static PyObject *
 TLS_get_write_buffer_size(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
     return CL_HAS_TLS_SHUTDOWN_TIMEOUT || self->x_raw == NULL
-               ? PyLong_FromSize_t(cl_tls_buffered(self))
+               ? PyLong_FromSize_t(cl_tls_write_buffer_size(self))
                : call_raw(self, "get_write_buffer_size", NULL, NULL);
 }
 
@@ -430,10 +428,10 @@ TLS_resume_reading(TLSObject *self, PyObject *Py_UNUSED(ignored))
         return call_raw(self, "resume_reading", NULL, NULL);
     if (self->x_flags & CL_X_READING_PAUSED) {
         self->x_flags &= (uint16_t)~CL_X_READING_PAUSED;
-        PyObject *callback = PyObject_GetAttr((PyObject *)self,
-                                              self->x_loop->l_st->str__resume);
+        PyObject *callback = PyObject_GetAttr(
+            (PyObject *)self, cl_tls_of(self->x_loop->l_st)->str__resume);
         PyObject *context = self->x_flags & CL_X_RAW_IS_STREAM
-                                ? ((TransportObject *)self->x_raw)->t_context
+                                ? ((TransportObject *)self->x_raw)->tr_context
                                 : NULL;
         int status =
             callback == NULL
@@ -457,8 +455,8 @@ static PyObject *
 TLS_close(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (self->x_flags & CL_X_CLOSED) {
-        /* Who closes what is closed has no use for it: asyncio's transport lets go
-         * of its connection then, and so of the SSLContext. */
+        /* A program that closes twice does not need it any more: asyncio's
+         * transport then releases its connection, and with it the SSLContext. */
         self->x_flags |= CL_X_FORGET;
         if (self->x_raw == NULL)
             cl_tls_forget(self);
@@ -487,39 +485,43 @@ TLS_is_closing(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
     if ((self->x_flags & (CL_X_CLOSED | CL_X_RAW_IS_STREAM)) ==
         CL_X_RAW_IS_STREAM)
-        return PyBool_FromLong(((TransportObject *)self->x_raw)->t_flags &
+        return PyBool_FromLong(((TransportObject *)self->x_raw)->tr_flags &
                                CL_T_CLOSING);
     return PyBool_FromLong(self->x_flags & CL_X_CLOSED);
 }
 
 /* --------------------------------------------------------------------------- info */
 
-/* What the SSLObject answers; NULL without an exception for another name. */
+/* What the SSLObject returns for the name; NULL without an exception if there
+ * is no such name. */
 static PyObject *
 ask_sslobj(TLSObject *self, PyObject *name)
 {
     cl_state *st = self->x_loop->l_st;
     if (!(self->x_flags & CL_X_ESTABLISHED))
         return NULL;
-    if (PyUnicode_Compare(name, st->str_peercert) == 0)
-        return Py_NewRef(Py_None); /* else it is kept */
-    if (PyUnicode_Compare(name, st->str_cipher) == 0)
-        return PyObject_CallMethodNoArgs(self->x_sslobj, st->str_cipher);
-    if (PyUnicode_Compare(name, st->str_compression) == 0)
-        return PyObject_CallMethodNoArgs(self->x_sslobj, st->str_compression);
-    return PyUnicode_Compare(name, st->str_ssl_object) == 0
+    if (PyUnicode_Compare(name, cl_tls_of(st)->str_peercert) == 0)
+        return Py_NewRef(Py_None); /* else it is stored */
+    if (PyUnicode_Compare(name, cl_tls_of(st)->str_cipher) == 0)
+        return PyObject_CallMethodNoArgs(self->x_sslobj,
+                                         cl_tls_of(st)->str_cipher);
+    if (PyUnicode_Compare(name, cl_tls_of(st)->str_compression) == 0)
+        return PyObject_CallMethodNoArgs(self->x_sslobj,
+                                         cl_tls_of(st)->str_compression);
+    return PyUnicode_Compare(name, cl_tls_of(st)->str_ssl_object) == 0
                ? Py_NewRef(self->x_sslobj)
                : NULL;
 }
 
-/* New reference; NULL without an exception if TLS has no such information. What was
- * answered once stays the answer. */
+/* Returns a new reference, or NULL without an exception if TLS has no such
+ * name. A value once returned stays the same. */
 static PyObject *
 extra_info(TLSObject *self, PyObject *name)
 {
     if (!PyUnicode_Check(name))
         return NULL;
-    if (PyUnicode_Compare(name, self->x_loop->l_st->str_sslcontext) == 0)
+    if (PyUnicode_Compare(name,
+                          cl_tls_of(self->x_loop->l_st)->str_sslcontext) == 0)
         return Py_XNewRef(self->x_sslcontext);
     PyObject *value = self->x_extra == NULL
                           ? NULL
@@ -555,8 +557,8 @@ TLS_get_extra_info(TLSObject *self, PyObject *args, PyObject *kwargs)
     if (self->x_raw == NULL)
         return Py_NewRef(fallback);
     PyObject *call[] = {self->x_raw, name, fallback};
-    return PyObject_VectorcallMethod(self->x_loop->l_st->str_get_extra_info,
-                                     call, 3, NULL);
+    return PyObject_VectorcallMethod(
+        cl_tls_of(self->x_loop->l_st)->str_get_extra_info, call, 3, NULL);
 }
 
 static PyObject *
@@ -624,8 +626,8 @@ TLS_resume_writing(TLSObject *self, PyObject *Py_UNUSED(ignored))
     return cl_none_or_error(cl_tls_resume_writing(self));
 }
 
-/* For start_tls(): whether the application waits to hear that it may go on; None if it
- * can't be told. */
+/* For start_tls(). `app_waits`: whether the application expects
+ * resume_writing(); None if unknown. */
 static PyObject *
 TLS_take_over_pause(TLSObject *self, PyObject *app_waits)
 {
@@ -636,7 +638,7 @@ TLS_take_over_pause(TLSObject *self, PyObject *app_waits)
     Py_RETURN_NONE;
 }
 
-/* What the loop calls later. */
+/* Methods that the loop calls later. */
 
 static PyObject *
 TLS_check_handshake_timeout(TLSObject *self, PyObject *Py_UNUSED(ignored))
@@ -662,7 +664,7 @@ TLS_resume(TLSObject *self, PyObject *Py_UNUSED(ignored))
     return cl_none_or_error(cl_tls_resume(self));
 }
 
-/* asyncio's own tests fill the backlog with it. */
+/* asyncio's own tests fill the backlog with this. */
 static PyObject *
 TLS_append_write_backlog(TLSObject *self, PyObject *data)
 {
@@ -725,7 +727,7 @@ static PyMethodDef tls_methods[] = {
     {"_resume", (PyCFunction)TLS_resume, METH_NOARGS, NULL},
     {NULL}};
 
-/* From 3.11 on, where reading has water marks of its own. */
+/* From 3.11 on, reading has water marks too. */
 static PyMethodDef reading_methods[] = {
     {"set_read_buffer_limits", CL_FAST(TLS_set_read_buffer_limits),
      METH_VARARGS | METH_KEYWORDS, TLS_set_read_buffer_limits_doc},
@@ -767,9 +769,10 @@ static PyObject *
 get_extra(TLSObject *self, void *Py_UNUSED(closure))
 {
     cl_state *st = self->x_loop->l_st;
-    PyObject *const names[] = {st->str_sslcontext, st->str_peercert,
-                               st->str_cipher, st->str_compression,
-                               st->str_ssl_object};
+    PyObject *const names[] = {
+        cl_tls_of(st)->str_sslcontext, cl_tls_of(st)->str_peercert,
+        cl_tls_of(st)->str_cipher, cl_tls_of(st)->str_compression,
+        cl_tls_of(st)->str_ssl_object};
     PyObject *extra = PyDict_New();
     for (int i = 0; extra != NULL && i < 5; i++) {
         PyObject *value = extra_info(self, names[i]);
@@ -858,7 +861,7 @@ TLS_traverse(TLSObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The loop stays: other destructors may still call us. */
+/* Keeps the loop: other finalizers may still call this transport. */
 static int
 TLS_clear(TLSObject *self)
 {
@@ -882,7 +885,7 @@ TLS_clear(TLSObject *self)
     return 0;
 }
 
-/* Dropped without close(): as asyncio's __del__. */
+/* Not closed: warns like asyncio's __del__. */
 static void
 TLS_finalize(PyObject *op)
 {
@@ -922,8 +925,8 @@ cl_tls_setup(PyObject *module, cl_state *st)
 {
     Py_BUILD_ASSERT(CL_HAS_TRANSPORT_HEAD(TLSObject, x_protocol, x_dict,
                                           x_weakrefs, x_loop));
-    PyObject *bases =
-        PyTuple_Pack(2, st->FlowControlMixin, st->asyncio_Protocol);
+    PyObject *bases = PyTuple_Pack(2, cl_net_of(st)->FlowControlMixin,
+                                   cl_tls_of(st)->asyncio_Protocol);
     PyTypeObject *type = bases == NULL
                              ? NULL
                              : cl_type_new(module, st, &tls_spec, bases,
@@ -933,7 +936,7 @@ cl_tls_setup(PyObject *module, cl_state *st)
     if (type == NULL)
         return NULL;
     if (PyObject_SetAttrString((PyObject *)type, "_sendfile_compatible",
-                               st->sendfile_fallback) < 0 ||
+                               cl_net_of(st)->sendfile_fallback) < 0 ||
         (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
          (PyObject_SetAttrString((PyObject *)type, "_start_tls_compatible",
                                  Py_True) < 0 ||

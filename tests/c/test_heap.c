@@ -33,7 +33,7 @@ static void
 fixture_check(const fixture *f)
 {
     const cl_heap_entry *first = cl_heap_peek(&f->heap);
-    CHECK(cl_heap_check(&f->heap));
+    cl_heap_check(&f->heap);
     CHECK_INT(f->heap.count, f->count);
     if (f->count == 0) {
         CHECK(first == NULL);
@@ -212,11 +212,38 @@ test_check_finds_what_is_broken(void)
     for (size_t i = 0; i < 10; i++)
         push(&f, &f.members[i], (double)i);
     f.members[9].node.slot = 3;
-    CHECK(!cl_heap_check(&f.heap));
+    CHECK_ASSERTS(cl_heap_check(&f.heap), "slot 9, its node says 3");
     f.members[9].node.slot = 9;
     f.heap.entries[9].key = -1.0;
-    CHECK(!cl_heap_check(&f.heap));
+    CHECK_ASSERTS(cl_heap_check(&f.heap), "slot 9: -1.0");
     f.heap.entries[9].key = 9.0;
+    f.heap.entries[8].order = 1000;
+    CHECK_ASSERTS(cl_heap_check(&f.heap), "heap->inserted [slot 8]");
+    f.heap.entries[8].order = 8;
+    f.heap.count = f.heap.capacity + 1;
+    CHECK_ASSERTS(cl_heap_check(&f.heap), "heap->count <= heap->capacity");
+    f.heap.count = 10;
+    cl_heap_check(&f.heap);
+    fixture_close(&f);
+}
+
+static void
+test_what_callers_promise(void)
+{
+    fixture f;
+    fixture_open(&f);
+    push(&f, &f.members[0], 1.0);
+    CHECK_ASSERTS(cl_heap_push(&f.heap, &f.members[0].node, 2.0),
+                  "!cl_heap_contains(node) [slot 0]");
+    CHECK_ASSERTS(cl_heap_push(&f.heap, &f.members[1].node, NAN),
+                  "key == key");
+    CHECK_ASSERTS(cl_heap_remove(&f.heap, &f.members[1].node),
+                  "slot < heap->count");
+    f.members[1].node.slot = 0; /* of another heap */
+    CHECK_ASSERTS(cl_heap_remove(&f.heap, &f.members[1].node),
+                  "entries[slot].node == node");
+    f.members[1].node.slot = CL_HEAP_OUT;
+    CHECK_ASSERTS(cl_heap_free(&f.heap), "1 members are left");
     fixture_close(&f);
 }
 
@@ -232,5 +259,6 @@ main(void)
     test_random_pushes_and_removals();
     test_shrinks_and_grows_again();
     test_check_finds_what_is_broken();
+    test_what_callers_promise();
     return 0;
 }

@@ -61,6 +61,30 @@ test_drain_appends_in_order(cl_inbox *inbox, cl_ring *ring)
 }
 
 static void
+test_check_finds_what_is_broken(cl_inbox *inbox, cl_ring *ring)
+{
+    CHECK_INT(cl_inbox_push(inbox, numbered(1, 0)), 0);
+    cl_inbox_check(inbox);
+    inbox->i_asleep = true;
+    CHECK_ASSERTS(cl_inbox_check(inbox), "it sleeps over 1 nodes");
+    CHECK_ASSERTS(cl_inbox_sleep(inbox), "!inbox->i_asleep");
+    inbox->i_asleep = false;
+    atomic_store(&inbox->i_filled, false);
+    CHECK_ASSERTS(cl_inbox_check(inbox), "cl_inbox_filled(inbox)");
+    atomic_store(&inbox->i_filled, true);
+    size_t capacity = inbox->i_capacity;
+    inbox->i_capacity = 0;
+    CHECK_ASSERTS(cl_inbox_check(inbox), "1 of 0");
+    inbox->i_capacity = capacity;
+    int fd = inbox->i_write_fd;
+    inbox->i_write_fd = -1;
+    CHECK_ASSERTS(cl_inbox_check(inbox), "and -1");
+    inbox->i_write_fd = fd;
+    CHECK_ASSERTS(cl_inbox_reopen(inbox), "i_read_fd < 0");
+    CHECK_INT(cl_inbox_drain(inbox, ring), 0);
+}
+
+static void
 test_close_drops_what_is_left(cl_inbox *inbox, cl_ring *ring)
 {
     for (unsigned i = 0; i < 100; i++)
@@ -255,5 +279,6 @@ main(void)
     with_inbox(test_signal_numbers_come_through);
     with_inbox(test_child_does_not_wake_the_parent);
     with_inbox(test_several_threads);
+    with_inbox(test_check_finds_what_is_broken);
     return 0;
 }

@@ -685,6 +685,65 @@ test_set_from_another_thread_during_a_wait(cl_poller *poller)
 
 /* ------------------------------------------------------------------ choosing */
 
+/* What the kernel is found to know. */
+typedef struct {
+    int fd;
+    uint32_t generation;
+    unsigned interest;
+    int count; /* of all descriptors */
+} known;
+
+static void
+note_known(void *arg, int fd, uint32_t generation, unsigned interest)
+{
+    known *found = arg;
+    found->count++;
+    if (fd == found->fd) {
+        found->generation = generation;
+        found->interest = interest;
+    }
+}
+
+static void
+check_known(cl_poller *poller, int fd, uint32_t generation, unsigned interest,
+            int count)
+{
+    known found = {.fd = fd};
+    CHECK_INT(poller->ops->known(poller, note_known, &found), 0);
+    CHECK_INT(found.generation, generation);
+    CHECK_INT(found.interest, interest);
+    CHECK_INT(found.count, count);
+}
+
+static void
+test_what_the_kernel_knows(cl_poller *poller)
+{
+    int ends[2];
+    open_sockets(ends);
+    check_known(poller, ends[0], 0, 0, 0);
+    CHECK_INT(set_generation(poller, ends[0], 7, 0, CL_READ), 0);
+    check_known(poller, ends[0], 7, CL_READ, 1);
+    CHECK_INT(set_generation(poller, ends[1], UINT32_MAX, 0, CL_WRITE), 0);
+    CHECK_INT(set_generation(poller, ends[0], 8, CL_READ, BOTH), 0);
+    check_known(poller, ends[0], 8, BOTH, 2);
+    check_known(poller, ends[1], UINT32_MAX, CL_WRITE, 2);
+    CHECK_INT(set(poller, ends[0], BOTH, 0), 0);
+    check_known(poller, ends[0], 0, 0, 1);
+    close_both(ends);
+    cl_event events[CL_EVENTS_MAX];
+    CHECK_INT(wait_for(poller, 0, events), 0);
+    check_known(poller, ends[1], 0, 0, 0);
+}
+
+static void
+test_what_callers_promise(cl_poller *poller)
+{
+    cl_event events[CL_EVENTS_MAX];
+    CHECK_ASSERTS(set(poller, 0, 0, CL_EDGE), "of 0: 4");
+    CHECK_ASSERTS(set(poller, 0, 0, 8), "of 0: 0 to 8");
+    CHECK_ASSERTS(poller->ops->wait(poller, 0, events, 0), "max > 0");
+}
+
 static void
 test_names(void)
 {
@@ -769,6 +828,8 @@ static void (*const tests[])(cl_poller *poller) = {
     test_none_is_starved,
     test_set_from_another_thread_during_a_wait,
     test_poller_descriptor_is_not_inherited,
+    test_what_the_kernel_knows,
+    test_what_callers_promise,
 };
 
 static void

@@ -156,6 +156,46 @@ test_random_traffic(void)
     cl_ring_free(&ring);
 }
 
+static void
+test_check_finds_what_is_broken(void)
+{
+    cl_ring ring;
+    CHECK_INT(cl_ring_init(&ring), 0);
+    push_numbers(&ring, 0, 10);
+    cl_ring broken = ring;
+    broken.r_mask = 510;
+    CHECK_ASSERTS(cl_ring_check(&broken), "511 slots");
+    broken = ring;
+    broken.r_head = 11;
+    CHECK_ASSERTS(cl_ring_check(&broken), "head 11, tail 10");
+    CHECK_ASSERTS(cl_ring_count(&broken), "head 11, tail 10");
+    broken = ring;
+    broken.r_tail = ring.r_mask + 2;
+    CHECK_ASSERTS(cl_ring_push(&broken, numbered(1)), "head 0, tail");
+    broken = ring;
+    broken.r_slots = NULL;
+    CHECK_ASSERTS(cl_ring_check(&broken), "r_slots != NULL");
+    cl_ring_check(&ring);
+    cl_ring_free(&ring);
+}
+
+static void
+test_what_callers_promise(void)
+{
+    cl_ring ring;
+    char byte;
+    CHECK_INT(cl_ring_init(&ring), 0);
+    CHECK_ASSERTS(cl_ring_pop(&ring), "cl_ring_count(ring) > 0");
+    push_numbers(&ring, 0, 5);
+    pop_numbers(&ring, 0, 2);
+    CHECK_ASSERTS(cl_ring_at(&ring, 1), "position 1, head 2, tail 5");
+    CHECK_ASSERTS(cl_ring_at(&ring, 5), "position 5, head 2, tail 5");
+    CHECK_ASSERTS(cl_node_make(NULL, CL_NODE_KIND_MASK + 1), "kind <=");
+    CHECK_ASSERTS(cl_node_make(&byte + ((uintptr_t)&byte % 2 == 0), 0),
+                  "CL_NODE_KIND_MASK) == 0");
+    cl_ring_free(&ring);
+}
+
 int
 main(void)
 {
@@ -166,5 +206,7 @@ main(void)
     test_grow_makes_room_and_moves_nothing();
     test_kinds();
     test_random_traffic();
+    test_check_finds_what_is_broken();
+    test_what_callers_promise();
     return 0;
 }

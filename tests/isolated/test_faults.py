@@ -1,11 +1,12 @@
-"""Calls that fail: whatever the poller or the allocator refuses, somebody hears of it, and nobody waits for ever.
+"""Calls that fail: whatever the poller, the allocator or another call refuses is reported, and nobody waits for ever.
 
-Each scenario is run with the first call that it makes failing, then the second, and so on: once each, and from then on
-for good. A preloaded library (faults.c) fails them. Afterwards the scenario must have ended, with its result or an
-exception, or the loop's exception handler must have been told; and after a single failure that may pass, the same
-loop must do it once more.
+Each scenario runs with the first of its calls failing, then with the second, and so on: once only, and from then on
+always. A preloaded library (faults.c) makes them fail. Afterwards the scenario must have ended, with its result or an
+exception, or the loop's exception handler must have been called. After a single temporary failure, the same loop must
+succeed when it runs it again.
 """
 
+import errno
 import json
 import os
 import pathlib
@@ -15,7 +16,7 @@ import subprocess
 
 import pytest
 
-ADD, CHANGE, REMOVE, STAT, MEMORY = 1, 2, 4, 8, 16
+ADD, CHANGE, REMOVE, STAT, MEMORY, READ, WRITE, ACCEPT, WAIT, ASK, MAKE, CHILD = (1 << bit for bit in range(12))
 
 SCRIPT = """
 import ctypes, errno, functools, gc, json, os, socket, sys, warnings
@@ -327,7 +328,7 @@ def certificates(tmp_path_factory):
 
 @pytest.fixture
 def swept(script, shim, monkeypatch, loop_kind, request):
-    """Runs a scenario with each of its calls failing in turn; returns what became of each run."""
+    """Runs a scenario with each of its calls failing in turn; returns the results."""
 
     def swept(scenario, kinds, error, lasting):
         if loop_kind == "asyncio":
@@ -364,11 +365,11 @@ def kinds_of(loop_kind, change):
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_interest_refused_once(swept, loop_kind, scenario):
-    """ENOSPC: fs.epoll.max_user_watches. What can be tried again is, and nobody notices."""
+    """ENOSPC: fs.epoll.max_user_watches. What can be retried is, and nobody notices."""
     results = swept(scenario, kinds_of(loop_kind, ADD | CHANGE), 28, False)
     assert results, "no call was made"
     check(results, True)
-    # Refused where it was asked for: the loop itself, servers, readers and waiters are new.
+    # Refused when requested: the loop itself, servers, readers and waiters are new.
     assert sum(became == "complete" for became, _, _ in results) >= (scenario not in ("lent",))
 
 
@@ -390,3 +391,35 @@ def test_interest_not_withdrawn_at_once(swept, loop_kind, scenario):
 @pytest.mark.parametrize("scenario", SCENARIOS + ["threads"])
 def test_no_memory(swept, scenario):
     check(swept(scenario, MEMORY, 12, False), True)
+
+
+# The other calls
+
+
+@pytest.mark.parametrize("scenario", ["datagrams", "pipes", "sock_operations", "streams", "streams-tls"])
+def test_interrupted(swept, scenario):
+    """As Python's own calls, they are made again: an edge-triggered interest would not tell a second time."""
+    results = swept(scenario, READ | WRITE | ACCEPT | WAIT, errno.EINTR, False)
+    assert results and {became for became, _, _ in results} == {"complete"}
+    check(results, True)
+
+
+@pytest.mark.parametrize("scenario", ["pipes", "sock_operations", "streams", "subprocesses"])
+@pytest.mark.parametrize("error", ["ENOMEM", "EINVAL"])
+def test_descriptor_that_answers_no_questions(swept, scenario, error):
+    """A pipe that cannot be made non-blocking is refused: a write would stop the loop."""
+    check(swept(scenario, ASK, getattr(errno, error), False), True)
+
+
+@pytest.mark.parametrize("error", ["EMFILE", "ENOBUFS", "ECONNABORTED", "EPERM"])
+def test_connection_that_is_not_accepted_at_once(swept, error):
+    results = swept("streams", ACCEPT, getattr(errno, error), False)
+    assert results and {became for became, _, _ in results} == {"complete"}
+    check(results, True)
+
+
+@pytest.mark.parametrize("error", ["ENOSYS", "EMFILE", "ENOMEM", "EPERM"])
+def test_child_without_a_pidfd(swept, error):
+    results = swept("subprocesses", CHILD, getattr(errno, error), False)
+    assert results and {became for became, _, _ in results} == {"complete"}
+    check(results, True)

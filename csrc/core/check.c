@@ -1,0 +1,253 @@
+/* check.c - see check.h. */
+#include "core/check.h"
+
+#ifdef CL_DEBUG
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "core/loop.h"
+
+/* One turn in so many is looked after, and one in so many more for each of SIZE entries
+ * that there are. */
+#define PERIOD CL_TINY(1, 64)
+#define SIZE CL_TINY(256, 64)
+
+/* Of the turns that are, one in so many asks the kernel. */
+#define KERNEL_PERIOD CL_TINY(8, 64)
+
+/* ------------------------------------------------------------------ references */
+
+/* Objects that something holds a reference to, each as often as it does. */
+typedef struct {
+    PyObject **r_objects;
+    size_t r_count;
+    size_t r_capacity;
+} references;
+
+static int
+note(PyObject *object, void *arg)
+{
+    references *found = arg;
+    if (object == NULL)
+        return 0;
+    if (found->r_count == found->r_capacity) {
+        size_t capacity = found->r_capacity ? 2 * found->r_capacity : 64;
+        PyObject **objects =
+            realloc(found->r_objects, capacity * sizeof(*objects));
+        if (objects == NULL)
+            return -1;
+        found->r_objects = objects;
+        found->r_capacity = capacity;
+    }
+    found->r_objects[found->r_count++] = object;
+    return 0;
+}
+
+static int
+by_address(const void *left, const void *right)
+{
+    uintptr_t a = (uintptr_t) * (PyObject *const *)left;
+    uintptr_t b = (uintptr_t) * (PyObject *const *)right;
+    return (a > b) - (a < b);
+}
+
+static void
+compare_references(references *found)
+{
+    if (found->r_count > 0)
+        qsort(found->r_objects, found->r_count, sizeof(PyObject *),
+              by_address);
+    for (size_t first = 0, next; first < found->r_count; first = next) {
+        PyObject *object = found->r_objects[first];
+        for (next = first + 1;
+             next < found->r_count && found->r_objects[next] == object; next++)
+            ;
+        cl_assertf(Py_REFCNT(object) >= (Py_ssize_t)(next - first),
+                   "%s object at %p has %zd references, and is queued %zu "
+                   "times",
+                   Py_TYPE(object)->tp_name, (void *)object, Py_REFCNT(object),
+                   next - first);
+    }
+}
+
+static int
+note_all(LoopObject *loop, references *found)
+{
+    const cl_ring *ready = &loop->l_ready;
+    int err = 0;
+    for (uint64_t at = ready->r_head; at != ready->r_tail && err == 0; at++) {
+        cl_node node = cl_ring_at(ready, at);
+        err = note(cl_node_ops_of(loop->l_st, node)->check(loop, node), found);
+    }
+    for (size_t i = 0; i < loop->l_timers.count && err == 0; i++)
+        err = note(
+            (PyObject *)cl_timer_from_node(loop->l_timers.entries[i].node),
+            found);
+    for (int fd = 0; fd < loop->l_watches.wt_size && err == 0; fd++) {
+        const cl_watch *watch = loop->l_watches.wt_by_fd[fd];
+        if (watch != NULL && watch->w_want != 0)
+            err = note(watch->w_owner, found);
+    }
+    pthread_mutex_lock(&loop->l_inbox.i_lock);
+    for (size_t i = 0; i < loop->l_inbox.i_count && err == 0; i++) {
+        cl_node node = loop->l_inbox.i_nodes[i];
+        err = note(cl_node_ops_of(loop->l_st, node)->check(loop, node), found);
+    }
+    pthread_mutex_unlock(&loop->l_inbox.i_lock);
+    return err;
+}
+
+static void
+check_references(LoopObject *loop)
+{
+    references found = {NULL, 0, 0};
+    if (note_all(loop, &found) == 0)
+        compare_references(&found);
+    free(found.r_objects);
+}
+
+/* ------------------------------------------------------------------ what waits */
+
+static void
+check_ready(LoopObject *loop)
+{
+    const cl_ring *ready = &loop->l_ready;
+    cl_ring_check(ready);
+    cl_assertf(loop->l_scanned <= ready->r_tail, "%llu of %llu",
+               (unsigned long long)loop->l_scanned,
+               (unsigned long long)ready->r_tail);
+    for (uint64_t at = ready->r_head; at != ready->r_tail; at++) {
+        cl_node node = cl_ring_at(ready, at);
+        cl_assertf(cl_node_pointer(node) != NULL, "node %llx",
+                   (unsigned long long)node);
+        (void)cl_node_ops_of(loop->l_st, node)->check(loop, node);
+    }
+}
+
+static void
+check_timers(LoopObject *loop)
+{
+    cl_heap_check(&loop->l_timers);
+    for (size_t i = 0; i < loop->l_timers.count; i++) {
+        const cl_heap_entry *entry = &loop->l_timers.entries[i];
+        TimerHandleObject *timer = cl_timer_from_node(entry->node);
+        cl_handle_check(loop, &timer->t_handle);
+        cl_assert_of(timer, timer->t_handle.h_flags & CL_HANDLE_TIMER);
+        cl_assert_of(timer,
+                     entry->key == timer->t_when ||
+                         (isnan(timer->t_when) && entry->key == -HUGE_VAL));
+    }
+    cl_assertf(loop->l_fresh_count >= 0 &&
+                   loop->l_fresh_count <= loop->l_fresh_capacity,
+               "%zd of %zd", loop->l_fresh_count, loop->l_fresh_capacity);
+    for (Py_ssize_t i = 0; i < loop->l_fresh_count; i++)
+        cl_assertf(loop->l_fresh[i] == NULL || loop->l_fresh[i]->t_fresh == i,
+                   "fresh timer %zd says it is %zd", i,
+                   loop->l_fresh[i]->t_fresh);
+}
+
+static void
+check_open_loops(const cl_state *st)
+{
+    LoopObject *const *link = &st->loops;
+    Py_ssize_t count = 0;
+    for (; *link != NULL; link = &(*link)->l_next_open) {
+        const LoopObject *loop = *link;
+        cl_assert_of(loop, loop->l_open_link == link);
+        cl_assert_of(loop, loop->l_open && loop->l_st == st);
+        cl_assertf(++count <= st->live_loops, "%zd of %zd loops", count,
+                   st->live_loops);
+    }
+}
+
+static void
+check_turn(const LoopObject *loop)
+{
+    cl_assert_of(loop, loop->l_made);
+    cl_assertf(loop->l_depth >= 0, "depth %d", loop->l_depth);
+    cl_assertf(loop->l_waiters >= 0, "%d waiters", loop->l_waiters);
+    cl_assertf(loop->l_polls_owed >= 0 && loop->l_polls_owed <= CL_POLLS_OWED,
+               "%d polls", loop->l_polls_owed);
+    cl_assertf(loop->l_overridden < 1u << CL_OVERRIDABLE_COUNT, "%x",
+               loop->l_overridden);
+}
+
+void
+cl_loop_check(LoopObject *loop)
+{
+    cl_assert_gil();
+    cl_assert_of(loop, loop->l_open);
+    check_turn(loop);
+    check_ready(loop);
+    check_timers(loop);
+    cl_inbox_check(&loop->l_inbox);
+    cl_watch_check(loop);
+    cl_handle_check_spares(loop);
+    check_open_loops(loop->l_st);
+    check_references(loop);
+}
+
+/* ------------------------------------------------------------------ the kernel */
+
+static void
+compare(void *arg, int fd, uint32_t generation, unsigned interest)
+{
+    const LoopObject *loop = arg;
+    cl_watch *watch = cl_watch_find(&loop->l_watches, fd);
+    /* Another file has had the number, or the watch has: the kernel keeps what lives on
+     * elsewhere. */
+    if (watch == NULL || watch->w_generation != generation)
+        return;
+    watch->w_known = true;
+    unsigned told = watch->w_have;
+    if (loop->l_poller.ops != cl_poller_find("epoll"))
+        told &= ~(unsigned)CL_EDGE;
+    cl_assertf((watch->w_have & CL_STALE) || interest == told,
+               "descriptor %d: the kernel knows %u, the watch says %u", fd,
+               interest, told);
+}
+
+void
+cl_loop_check_poller(LoopObject *loop)
+{
+    cl_watch_table *table = &loop->l_watches;
+    cl_poller *poller = &loop->l_poller;
+    if (poller->ops == NULL || poller->ops->known == NULL)
+        return;
+    for (int fd = 0; fd < table->wt_size; fd++) {
+        if (table->wt_by_fd[fd] != NULL)
+            table->wt_by_fd[fd]->w_known = false;
+    }
+    if (poller->ops->known(poller, compare, loop) < 0)
+        return;
+    for (int fd = 0; fd < table->wt_size; fd++) {
+        const cl_watch *watch = table->wt_by_fd[fd];
+        cl_assertf(
+            watch == NULL || watch->w_known || watch->w_have == 0 ||
+                (watch->w_have & CL_STALE) || cl_watch_is_replaced(watch),
+            "descriptor %d: the kernel has forgotten %u", fd, watch->w_have);
+    }
+}
+
+static size_t
+size_of(const LoopObject *loop)
+{
+    return cl_ring_count(&loop->l_ready) + loop->l_timers.count +
+           loop->l_inbox.i_count + (size_t)loop->l_watches.wt_size / 8 +
+           (size_t)loop->l_spare_handle_count / 8 +
+           (size_t)loop->l_spare_timer_count / 8;
+}
+
+void
+cl_loop_check_sometimes(LoopObject *loop)
+{
+    uint64_t period = PERIOD + size_of(loop) / SIZE;
+    if (!loop->l_open || loop->l_turns % period != 0)
+        return;
+    cl_loop_check(loop);
+    if (loop->l_turns / period % KERNEL_PERIOD == 0)
+        cl_loop_check_poller(loop);
+}
+
+#endif
