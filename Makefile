@@ -33,10 +33,10 @@ BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 PIP := $(PYTHON) -m pip install -q --disable-pip-version-check
 SHARED := $(wildcard ../shared/programs/run_programs.py)
-LIBRARIES := aiohttp aiosmtpd aiosqlite anyio asyncpg fastapi granian gunicorn httptools httpx hypercorn nest_asyncio nest_asyncio2 redis \
-	tornado uvicorn uvicorn-worker websockets
+LIBRARIES := aiohttp aiosmtpd aiosqlite anyio asyncpg fastapi granian gunicorn httptools httpx hypercorn ipykernel nbclient nest_asyncio \
+	nest_asyncio2 redis tornado uvicorn uvicorn-worker websockets
 # Beside these, for the recipes: many, heavy, or plugins of pytest.
-PRODUCTS := aioquic apscheduler arq asyncssh channels daphne distributed django grpcio ipykernel ipython jupyter_client \
+PRODUCTS := aioquic apscheduler arq asyncssh channels daphne distributed django grpcio ipython jupyter_client \
 	opentelemetry-instrumentation-asyncio opentelemetry-sdk prompt_toolkit 'psycopg[binary]' pytest-aiohttp pytest-asyncio pyzmq quart \
 	ray sanic scrapy sentry-sdk 'sqlalchemy[asyncio]' textual twisted
 RECIPES := build/recipes-$(notdir $(VENV))

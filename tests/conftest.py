@@ -12,7 +12,9 @@ CLOOP_TEST_TIER selects how much of that is run: see "Tiers" below.
 """
 
 import asyncio
+import contextlib
 import faulthandler
+import functools
 import gc
 import importlib
 import logging
@@ -24,6 +26,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import types
 import warnings
 import zlib
 
@@ -494,6 +497,32 @@ def example(loop_kind, python):
         return python("-W", "error::ResourceWarning", *options, *launcher, path, *args, **others)
 
     return example
+
+
+@pytest.fixture
+def served(example):
+    """A context in which an example serves, from its line `listening on` on. Its end must be clean."""
+
+    @contextlib.contextmanager
+    def served(name, *args, begins="listening on "):
+        process = example(name, args=args, popen=True)
+        try:
+            line = process.stdout.readline()
+            assert line.startswith(begins), process.stderr.read()
+            if not line.startswith("listening on "):
+                line = process.stdout.readline()
+            stop = functools.lru_cache(maxsize=None)(functools.partial(process.send_signal, signal.SIGTERM))  # once
+            reload = functools.partial(process.send_signal, signal.SIGHUP)
+            port = int(line.rpartition(":")[2])
+            yield types.SimpleNamespace(port=port, line=process.stdout.readline, stop=stop, reload=reload)
+            stop()
+            out, err = process.communicate(timeout=SCRIPT_LIMIT_S)
+            assert (process.returncode, out, err) == (0, "", "")
+        finally:
+            process.kill()
+            process.communicate()
+
+    return served
 
 
 @pytest.fixture

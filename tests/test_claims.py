@@ -53,7 +53,9 @@ def test_claim_names_what_there_is(named):
         if program:
             assert os.path.exists(os.path.join(ROOT, "examples", "tutorial", program[1])), name
         elif function:
+            function, _, parameter = function.rstrip("]").partition("[")
             assert function.startswith("test_") and function in functions(path), name
+            assert not parameter or '"%s"' % parameter in read(path), name
         else:
             assert os.path.exists(os.path.join(ROOT, path)), name
 

@@ -3,41 +3,39 @@
 A function that does not await stops everything else on the loop until it returns. run_in_executor() has it called
 elsewhere and gives a future. From a thread, call_soon_threadsafe() is the one way back to the loop.
 
-Try: call `block` directly instead of through the executor. How often does `heartbeat` run?
+Try: call `block` directly instead of through the executor. Who rings the bell now?
 """
 
 import asyncio
 import concurrent.futures
 import threading
-import time
 
 
-def block(seconds: float) -> str:
-    """As a library does that knows nothing of asyncio."""
-    time.sleep(seconds)
-    return "on the loop's thread: %s" % (threading.current_thread() is threading.main_thread())
+def block(bell: threading.Event) -> str:
+    """Waits as a library does that knows nothing of asyncio, for three seconds at most."""
+    heard = bell.wait(3)
+    return "on the loop's thread: %s, heard the bell: %s" % (
+        threading.current_thread() is threading.main_thread(),
+        heard,
+    )
 
 
 def compute(limit: int) -> int:
     return sum(number * number for number in range(limit))
 
 
-async def heartbeat(beats: "asyncio.Queue[int]") -> None:
-    beat = 0
-    while True:
-        beat += 1
-        beats.put_nowait(beat)
-        await asyncio.sleep(0.001)
+async def ring(bell: threading.Event) -> None:
+    await asyncio.sleep(0.05)
+    bell.set()
 
 
 async def main() -> None:
     loop = asyncio.get_running_loop()
 
-    beats: "asyncio.Queue[int]" = asyncio.Queue()
-    heart = asyncio.create_task(heartbeat(beats))
-    print("in a thread,", await loop.run_in_executor(None, block, 0.2))
-    heart.cancel()
-    print("the heart beat on meanwhile:", beats.qsize() > 1)
+    bell = threading.Event()
+    ringing = asyncio.create_task(ring(bell))
+    print("blocked:", await loop.run_in_executor(None, block, bell))
+    await ringing
 
     with concurrent.futures.ProcessPoolExecutor(1) as pool:
         print("in a process:", await loop.run_in_executor(pool, compute, 1000))
