@@ -166,10 +166,10 @@ cl_timer_handle_new(LoopObject *loop, double when, PyObject *when_object,
         return NULL;
     loop->l_st->live_timers++;
     TimerHandleObject *timer = (TimerHandleObject *)handle;
-    timer->t_when = when;
-    timer->t_when_object = Py_XNewRef(when_object);
-    timer->t_node.slot = CL_HEAP_OUT;
-    timer->t_fresh = -1;
+    timer->tm_when = when;
+    timer->tm_when_object = Py_XNewRef(when_object);
+    timer->tm_node.slot = CL_HEAP_OUT;
+    timer->tm_fresh = -1;
     if (init(handle, loop, callback, args, nargs, context, CL_HANDLE_TIMER) <
         0) {
         Py_DECREF(handle);
@@ -226,7 +226,7 @@ traverse(HandleObject *handle, visitproc visit, void *arg)
     for (int i = 1; i <= handle->h_nargs; i++)
         Py_VISIT(handle->h_argv[i]);
     if (handle->h_flags & CL_HANDLE_TIMER)
-        Py_VISIT(((TimerHandleObject *)handle)->t_when_object);
+        Py_VISIT(((TimerHandleObject *)handle)->tm_when_object);
     return 0;
 }
 
@@ -257,7 +257,7 @@ clear_references(HandleObject *handle)
     Py_CLEAR(handle->h_context);
     Py_CLEAR(handle->h_traceback);
     if (handle->h_flags & CL_HANDLE_TIMER)
-        Py_CLEAR(((TimerHandleObject *)handle)->t_when_object);
+        Py_CLEAR(((TimerHandleObject *)handle)->tm_when_object);
 }
 
 static int
@@ -311,15 +311,15 @@ Handle_dealloc(HandleObject *handle)
 static void
 TimerHandle_dealloc(TimerHandleObject *timer)
 {
-    LoopObject *loop = timer->t_handle.h_loop;
+    LoopObject *loop = timer->tm_handle.h_loop;
     loop->l_st->live_timers--;
-    cl_assert_of(timer, !cl_heap_contains(&timer->t_node));
-    cl_assert(timer->t_fresh < loop->l_fresh_count);
-    cl_assert(timer->t_fresh < 0 || loop->l_fresh[timer->t_fresh] == timer);
-    if (timer->t_fresh >= 0)
-        loop->l_fresh[timer->t_fresh] = NULL;
-    release(&timer->t_handle);
-    give_back(&timer->t_handle, &loop->l_spare_timers,
+    cl_assert_of(timer, !cl_heap_contains(&timer->tm_node));
+    cl_assert(timer->tm_fresh < loop->l_fresh_count);
+    cl_assert(timer->tm_fresh < 0 || loop->l_fresh[timer->tm_fresh] == timer);
+    if (timer->tm_fresh >= 0)
+        loop->l_fresh[timer->tm_fresh] = NULL;
+    release(&timer->tm_handle);
+    give_back(&timer->tm_handle, &loop->l_spare_timers,
               &loop->l_spare_timer_count);
 }
 
@@ -683,9 +683,9 @@ Handle_cancel(HandleObject *handle, PyObject *Py_UNUSED(ignored))
 static PyObject *
 TimerHandle_cancel(TimerHandleObject *timer, PyObject *Py_UNUSED(ignored))
 {
-    if (cl_handle_cancel(&timer->t_handle) < 0)
+    if (cl_handle_cancel(&timer->tm_handle) < 0)
         return NULL;
-    cl_loop_unschedule(timer->t_handle.h_loop, timer);
+    cl_loop_unschedule(timer->tm_handle.h_loop, timer);
     Py_RETURN_NONE;
 }
 
@@ -733,9 +733,9 @@ PyDoc_STRVAR(TimerHandle_when_doc, "when($self, /)\n--\n\n"
 static PyObject *
 TimerHandle_when(TimerHandleObject *timer, PyObject *Py_UNUSED(ignored))
 {
-    if (timer->t_when_object != NULL)
-        return Py_NewRef(timer->t_when_object);
-    return PyFloat_FromDouble(timer->t_when);
+    if (timer->tm_when_object != NULL)
+        return Py_NewRef(timer->tm_when_object);
+    return PyFloat_FromDouble(timer->tm_when);
 }
 
 static inline PyTypeObject *
@@ -803,13 +803,13 @@ get_args(HandleObject *handle, void *Py_UNUSED(closure))
 static PyObject *
 TimerHandle_richcompare(TimerHandleObject *timer, PyObject *other, int op)
 {
-    cl_state *st = timer->t_handle.h_loop->l_st;
+    cl_state *st = timer->tm_handle.h_loop->l_st;
     PyObject *names[] = {
         [Py_LT] = st->str___lt__, [Py_LE] = st->str___le__,
         [Py_EQ] = st->str___eq__, [Py_NE] = st->str___ne__,
         [Py_GT] = st->str___gt__, [Py_GE] = st->str___ge__,
     };
-    return call_asyncio(&timer->t_handle, names[op], other);
+    return call_asyncio(&timer->tm_handle, names[op], other);
 }
 
 static PyObject *
@@ -845,7 +845,7 @@ get_when(TimerHandleObject *timer, void *Py_UNUSED(closure))
 static PyObject *
 get_scheduled(TimerHandleObject *timer, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(cl_heap_contains(&timer->t_node));
+    return PyBool_FromLong(cl_heap_contains(&timer->tm_node));
 }
 
 /* A copy of asyncio's turn says of a timer that it has taken that it is scheduled no

@@ -90,7 +90,7 @@ clear_pending(LoopObject *loop)
         else if ((first = cl_heap_peek(&loop->l_timers)) != NULL) {
             TimerHandleObject *timer = cl_timer_from_node(first->node);
             if (Py_REFCNT(timer) > 1)
-                cl_handle_track(&timer->t_handle);
+                cl_handle_track(&timer->tm_handle);
             cl_loop_unschedule(loop, timer);
         }
         else {
@@ -226,7 +226,7 @@ cl_loop_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
 static int
 remember_fresh(LoopObject *loop, TimerHandleObject *timer)
 {
-    cl_assert_of(timer, timer->t_fresh < 0);
+    cl_assert_of(timer, timer->tm_fresh < 0);
     if (loop->l_fresh_count == loop->l_fresh_capacity) {
         Py_ssize_t capacity = loop->l_fresh_capacity
                                   ? loop->l_fresh_capacity * 2
@@ -240,7 +240,7 @@ remember_fresh(LoopObject *loop, TimerHandleObject *timer)
         loop->l_fresh = fresh;
         loop->l_fresh_capacity = capacity;
     }
-    timer->t_fresh = loop->l_fresh_count;
+    timer->tm_fresh = loop->l_fresh_count;
     loop->l_fresh[loop->l_fresh_count++] = timer;
     return 0;
 }
@@ -252,10 +252,10 @@ scan_fresh(LoopObject *loop)
         TimerHandleObject *timer = loop->l_fresh[i];
         if (timer == NULL)
             continue;
-        cl_assert_of(timer, timer->t_fresh == i);
-        timer->t_fresh = -1;
+        cl_assert_of(timer, timer->tm_fresh == i);
+        timer->tm_fresh = -1;
         if (Py_REFCNT(timer) > 1)
-            cl_handle_track(&timer->t_handle);
+            cl_handle_track(&timer->tm_handle);
     }
     loop->l_fresh_count = 0;
     /* Memory of an exceptional burst is not worth keeping (8 KiB are). */
@@ -339,22 +339,22 @@ int
 cl_loop_schedule(LoopObject *loop, TimerHandleObject *timer)
 {
     cl_assert_gil();
-    cl_assert_of(timer, loop->l_open && timer->t_handle.h_loop == loop);
-    cl_assert_of(timer, !cl_heap_contains(&timer->t_node));
+    cl_assert_of(timer, loop->l_open && timer->tm_handle.h_loop == loop);
+    cl_assert_of(timer, !cl_heap_contains(&timer->tm_node));
     if (loop->l_thread_id == 0)
-        cl_handle_track(&timer->t_handle);
+        cl_handle_track(&timer->tm_handle);
     else if (remember_fresh(loop, timer) < 0)
         return -1;
-    int err =
-        cl_heap_push(&loop->l_timers, &timer->t_node, heap_key(timer->t_when));
+    int err = cl_heap_push(&loop->l_timers, &timer->tm_node,
+                           heap_key(timer->tm_when));
     if (err < 0)
         return cl_raise_errno(err);
     Py_INCREF(timer);
-    if (timer->t_node.slot == 0) {
+    if (timer->tm_node.slot == 0) {
         if (cl_loop_overrides(loop, CL_OVERRIDES_TIME))
             loop->l_skip_ticks = 0;
         else
-            shorten_skip(loop, heap_key(timer->t_when));
+            shorten_skip(loop, heap_key(timer->tm_when));
     }
     return 0;
 }
@@ -363,9 +363,9 @@ void
 cl_loop_unschedule(LoopObject *loop, TimerHandleObject *timer)
 {
     cl_assert_gil();
-    cl_assert_of(timer, timer->t_handle.h_loop == loop);
-    if (cl_heap_contains(&timer->t_node)) {
-        cl_heap_remove(&loop->l_timers, &timer->t_node);
+    cl_assert_of(timer, timer->tm_handle.h_loop == loop);
+    if (cl_heap_contains(&timer->tm_node)) {
+        cl_heap_remove(&loop->l_timers, &timer->tm_node);
         Py_DECREF(timer);
     }
 }
@@ -414,7 +414,7 @@ poll_timeout_ns(LoopObject *loop)
     if (first == NULL)
         return -1;
     if (CL_NAN_TIMER_RAISES &&
-        isnan(cl_timer_from_node(first->node)->t_when)) {
+        isnan(cl_timer_from_node(first->node)->tm_when)) {
         PyErr_SetString(PyExc_ValueError,
                         "cannot convert float NaN to integer");
         return -2;
@@ -843,7 +843,7 @@ cl_loop_traverse_pending(LoopObject *loop, visitproc visit, void *arg)
     for (size_t i = 0; i < loop->l_timers.count && result == 0; i++) {
         TimerHandleObject *timer =
             cl_timer_from_node(loop->l_timers.entries[i].node);
-        result = cl_handle_visit(&timer->t_handle, visit, arg);
+        result = cl_handle_visit(&timer->tm_handle, visit, arg);
     }
     /* A collection in one thread may not wait for another thread's lock. */
     if (result == 0 && pthread_mutex_trylock(&loop->l_inbox.i_lock) == 0) {

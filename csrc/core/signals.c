@@ -40,13 +40,13 @@ static int
 watch_sigsock(LoopObject *loop)
 {
     int err = 0;
-    if (loop->l_sigsock.s_read_fd < 0 &&
+    if (loop->l_sigsock.sg_read_fd < 0 &&
         (err = cl_sigsock_open(&loop->l_sigsock)) < 0)
         return err;
     return loop->l_sigsock_watch.w_fd >= 0
                ? 0
                : cl_watch_start(loop, &loop->l_sigsock_watch,
-                                loop->l_sigsock.s_read_fd, CL_READ);
+                                loop->l_sigsock.sg_read_fd, CL_READ);
 }
 
 int
@@ -55,7 +55,7 @@ cl_signals_watch(LoopObject *loop)
     int err = cl_watch_start(loop, &loop->l_pipe_watch,
                              loop->l_inbox.i_read_fd, CL_READ);
     if (err == 0 &&
-        (cl_signals_handled(loop) || loop->l_sigsock.s_read_fd >= 0))
+        (cl_signals_handled(loop) || loop->l_sigsock.sg_read_fd >= 0))
         err = watch_sigsock(loop);
     return err;
 }
@@ -73,14 +73,14 @@ cl_signals_fd(LoopObject *loop)
     int err = cl_fork_adopt(loop);
     if (err == 0)
         err = watch_sigsock(loop);
-    return err < 0 ? err : loop->l_sigsock.s_write_fd;
+    return err < 0 ? err : loop->l_sigsock.sg_write_fd;
 }
 
 void
 cl_signals_arm(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
-    int fd = loop->l_sigsock.s_write_fd;
+    int fd = loop->l_sigsock.sg_write_fd;
     if (fd < 0 || !cl_signals_handled(loop))
         fd = loop->l_inbox.i_write_fd;
     loop->l_signals_tried = true;
@@ -180,7 +180,7 @@ cl_signals_deliver(LoopObject *loop)
     }
     do {
         count =
-            loop->l_sigsock.s_read_fd < 0
+            loop->l_sigsock.sg_read_fd < 0
                 ? 0
                 : cl_sigsock_read(&loop->l_sigsock, bytes, (int)sizeof(bytes));
         /* Each is handled, whatever the others raise: they are not read again. */
@@ -200,13 +200,13 @@ cl_signals_deliver(LoopObject *loop)
 static bool
 renew_sigsock(LoopObject *loop, bool had_wakeup_fd)
 {
-    if (loop->l_sigsock.s_read_fd < 0)
+    if (loop->l_sigsock.sg_read_fd < 0)
         return false;
     cl_sigsock_close(&loop->l_sigsock);
     if (!had_wakeup_fd || cl_sigsock_open(&loop->l_sigsock) < 0)
         return false; /* the next sleep tries again */
     (void)cl_set_wakeup_fd(loop->l_st->set_wakeup_fd,
-                           loop->l_sigsock.s_write_fd);
+                           loop->l_sigsock.sg_write_fd);
     return true;
 }
 
@@ -219,7 +219,7 @@ cl_signals_after_fork(cl_state *st)
     st->armed_fd = -1;
     for (LoopObject *loop = st->loops; loop != NULL;
          loop = loop->l_next_open) {
-        bool its = current >= 0 && current == loop->l_sigsock.s_write_fd;
+        bool its = current >= 0 && current == loop->l_sigsock.sg_write_fd;
         foreign = foreign && !its;
         loop->l_signals_armed = loop->l_signals_tried = false;
         /* From 3.12 on asyncio has unset it before we are called. */
