@@ -19,6 +19,7 @@ from . import _abi
 from ._accelerate import accelerate
 from ._futures import Future, Task
 from ._loop import Loop, new_event_loop
+from ._policy import exist as _policies_exist
 from ._policy import install
 from ._run import run
 from ._uvloop import install_as_uvloop
@@ -37,6 +38,8 @@ __all__ = (
     "new_event_loop",
     "run",
 )
+if not _policies_exist():  # else `from cloop import *` would ask for one
+    __all__ = tuple(name for name in __all__ if name != "EventLoopPolicy")
 
 
 def __getattr__(name):

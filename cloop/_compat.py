@@ -22,16 +22,26 @@ import warnings
 from asyncio import base_futures, coroutines, events, format_helpers, futures, locks, streams, subprocess, tasks
 from asyncio.log import logger
 
+from . import _settings
 from ._hooks import main_source, on_import, replace
 
 __all__ = ("restore",)
 
 
 def restore():
-    """Restore what this Python lacks."""
+    """Restore what this Python lacks, as far as its asyncio still has what that takes."""
     for since, restore_some in REMOVALS:
-        if sys.version_info >= since:
+        if sys.version_info < since:
+            continue
+        try:
             restore_some()
+        except (AttributeError, ImportError) as error:
+            if _settings.read("CLOOP_ABI") == "strict":
+                raise
+            api = restore_some.__name__.replace("_", " ")
+            warnings.warn(
+                "cloop does not know this Python's asyncio well enough to {}: {}".format(api, error), RuntimeWarning
+            )
 
 
 # Warnings
@@ -445,7 +455,9 @@ class NoGenerators(set):
 
 
 def restore_get_event_loop():
-    policy = events._BaseDefaultEventLoopPolicy
+    policy = getattr(events, "_BaseDefaultEventLoopPolicy", None)
+    if policy is None:
+        return  # no policies either
     get_event_loop, set_event_loop = policy.get_event_loop, policy.set_event_loop
 
     @functools.wraps(get_event_loop)

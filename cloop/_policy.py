@@ -4,7 +4,17 @@ import asyncio
 
 from ._loop import Loop
 
-__all__ = ("make_policy_class", "install")
+__all__ = ("exist", "make_policy_class", "install")
+
+_INSTEAD = (
+    "this Python's asyncio has no event loop policies: use cloop.run(main()) or "
+    "asyncio.run(main(), loop_factory=cloop.new_event_loop)"
+)
+
+
+def exist():
+    """Whether this Python's asyncio has policies."""
+    return hasattr(asyncio, "set_event_loop_policy")
 
 
 def make_policy_class():
@@ -19,11 +29,8 @@ def make_policy_class():
     base = getattr(unix_events, "_DefaultEventLoopPolicy", None)
     if base is None:
         base = getattr(unix_events, "DefaultEventLoopPolicy", None)
-    if base is None:
-        raise AttributeError(
-            "this Python's asyncio has no event loop policies: use cloop.run(main()) or "
-            "asyncio.run(main(), loop_factory=cloop.new_event_loop)"
-        )
+    if base is None or not exist():
+        raise AttributeError(_INSTEAD)
 
     class EventLoopPolicy(base):
         """Makes asyncio use cloop: asyncio.set_event_loop_policy(cloop.EventLoopPolicy()).
@@ -42,8 +49,12 @@ def install():
     """Make cloop the loop of every asyncio.run() and new_event_loop() from now on.
 
     The same as asyncio.set_event_loop_policy(cloop.EventLoopPolicy()), and deprecated from Python 3.14 on like that:
-    use cloop.run() or loop_factory there.
+    use cloop.run() or loop_factory there. Raises RuntimeError where asyncio has no policies, which Python 3.16 is to
+    remove.
     """
     import cloop
+
+    if not exist():
+        raise RuntimeError(_INSTEAD)
 
     asyncio.set_event_loop_policy(cloop.EventLoopPolicy())

@@ -6,6 +6,7 @@ import sys
 
 __all__ = ("install_as_uvloop",)
 
+NAMES = "new_event_loop", "run", "install", "EventLoopPolicy"
 # The uvloop release whose names these are. Libraries compare it, so it has no suffix.
 VERSION = "0.23.0"
 
@@ -47,7 +48,7 @@ class Loader:
         module.Loop = cloop.Loop
         if module.__name__ == "uvloop":
             module.__version__ = VERSION
-            module.__all__ = ("new_event_loop", "run", "install", "EventLoopPolicy")
+            module.__all__ = tuple(name for name in NAMES if name in cloop.__all__)
             for name in "new_event_loop", "run", "install":
                 setattr(module, name, getattr(cloop, name))
             module.__getattr__ = policy_or_error
