@@ -8,7 +8,7 @@
 typedef struct {
     PyObject_HEAD
     FutureObject *fi_future; /* owned; NULL once it has ended */
-    LoopObject *i_loop;      /* owned; NULL if it is not ours */
+    LoopObject *fi_loop;     /* owned; NULL if it is not ours */
 } FutureIterObject;
 
 PyObject *
@@ -29,7 +29,7 @@ cl_future_iter(PyObject *future)
     if (iter == NULL)
         return NULL;
     iter->fi_future = (FutureObject *)Py_NewRef(future);
-    iter->i_loop = (LoopObject *)Py_XNewRef(loop);
+    iter->fi_loop = (LoopObject *)Py_XNewRef(loop);
     PyObject_GC_Track(iter);
     return (PyObject *)iter;
 }
@@ -39,7 +39,7 @@ FutureIter_traverse(FutureIterObject *iter, visitproc visit, void *arg)
 {
     CL_VISIT_TYPE(iter);
     Py_VISIT(iter->fi_future);
-    Py_VISIT(iter->i_loop);
+    Py_VISIT(iter->fi_loop);
     return 0;
 }
 
@@ -47,7 +47,7 @@ static int
 FutureIter_clear(FutureIterObject *iter)
 {
     Py_CLEAR(iter->fi_future);
-    Py_CLEAR(iter->i_loop);
+    Py_CLEAR(iter->fi_loop);
     return 0;
 }
 
@@ -56,7 +56,7 @@ FutureIter_dealloc(FutureIterObject *iter)
 {
     PyObject_GC_UnTrack(iter);
     Py_TRASHCAN_BEGIN(iter, FutureIter_dealloc);
-    LoopObject *loop = iter->i_loop;
+    LoopObject *loop = iter->fi_loop;
     Py_CLEAR(iter->fi_future);
     cl_spares_give(loop == NULL ? NULL : &cl_futures_on(loop)->spare_iters,
                    (PyObject *)iter);
