@@ -10,12 +10,12 @@ typedef struct {
 } lent_place;
 
 typedef struct {
-    cl_watch le_watch; /* first: the table hands out its address */
+    cl_watch le_watch; /* must be first: the table returns its address */
     lent_place le_reader;
     lent_place le_writer;
-    PyObject *le_file; /* owned; what add_reader got, NULL for an int */
-    PyObject *le_sock; /* owned; weak reference to the socket whose operations
-                       * waited last; NULL: the record goes when empty */
+    PyObject *le_file; /* owned; add_reader's argument, NULL for an int */
+    PyObject *
+        le_sock; /* owned; weak reference to the last socket that operations waited on; NULL: drop the record when empty */
 } cl_lent;
 
 static int lent_ready(LoopObject *loop, cl_watch *watch, unsigned events);
@@ -25,7 +25,8 @@ static void lent_evicted(LoopObject *loop, cl_watch *watch);
 static const cl_watch_ops lent_ops = {
     .ready = lent_ready, .refused = lent_refused, .evicted = lent_evicted};
 
-/* The record of a descriptor, or NULL if another kind of watch or none is there. */
+/* Returns the record of a descriptor; NULL if there is none, or another kind
+ * of watch. */
 static cl_lent *
 find(LoopObject *loop, int fd)
 {
@@ -40,14 +41,14 @@ place_of(cl_lent *lent, unsigned direction)
     return direction == CL_READ ? &lent->le_reader : &lent->le_writer;
 }
 
-/* The handle in a place; NULL if it is empty or a waiter's. */
+/* The handle in a place; NULL if it is empty or has a waiter. */
 static inline HandleObject *
 handle_in(const lent_place *place)
 {
     return place->pl_ops == NULL ? (HandleObject *)place->pl_object : NULL;
 }
 
-/* The places that are taken. */
+/* The occupied places. */
 static inline unsigned
 taken(const cl_lent *lent)
 {
@@ -55,7 +56,7 @@ taken(const cl_lent *lent)
            (lent->le_writer.pl_object ? CL_WRITE : 0);
 }
 
-/* What to want once a waiter has the place for `more` too (0: nobody comes). */
+/* What to watch once a waiter has the place for `more` (0: none). */
 static inline unsigned
 interest(const cl_lent *lent, unsigned more)
 {
@@ -65,8 +66,8 @@ interest(const cl_lent *lent, unsigned more)
     return bits == 0 || handles ? bits : bits | CL_EDGE;
 }
 
-/* Looks the record up anew, as do all below: what was done before may have run
- * Python. */
+/* Like all functions below, finds the record again: Python code may have run
+ * before. */
 static int
 wake(LoopObject *loop, int fd, unsigned direction)
 {
@@ -90,7 +91,7 @@ wake(LoopObject *loop, int fd, unsigned direction)
     return cl_loop_push(loop, cl_node_make(Py_NewRef(object), CL_NODE_HANDLE));
 }
 
-/* A handle that somebody cancelled by hand loses its interest, as in asyncio. */
+/* As in asyncio, a handle that was cancelled directly loses its interest. */
 static int
 remove_if_cancelled(LoopObject *loop, int fd, unsigned direction)
 {
@@ -115,7 +116,7 @@ lent_ready(LoopObject *loop, cl_watch *watch, unsigned events)
     return events & CL_WRITE ? remove_if_cancelled(loop, fd, CL_WRITE) : 0;
 }
 
-/* {message, exception, handle} goes to the exception handler. 0 or -1 */
+/* Calls the exception handler with {message, exception, handle}. 0/-1 */
 static int
 report_refusal(LoopObject *loop, int fd, PyObject *handle, PyObject *error)
 {
@@ -134,7 +135,7 @@ report_refusal(LoopObject *loop, int fd, PyObject *handle, PyObject *error)
     return status;
 }
 
-/* Tells who has the place, if anybody has. 0 or -1 */
+/* Tells whoever has the place. 0/-1 */
 static int
 refuse(LoopObject *loop, int fd, unsigned direction, int err)
 {
@@ -163,14 +164,14 @@ lent_refused(LoopObject *loop, cl_watch *watch, int err)
     uint32_t generation = watch->w_generation;
     if (refuse(loop, fd, CL_READ, err) < 0)
         return -1;
-    /* Python has run: it may be another record now. */
+    /* Python code ran: it may be another record now. */
     cl_lent *lent = find(loop, fd);
     if (lent == NULL || lent->le_watch.w_generation != generation)
         return 0;
     return refuse(loop, fd, CL_WRITE, err);
 }
 
-/* Frees a record whose watch has ended. Runs Python (destructors). */
+/* Frees a record whose watch has ended. Runs destructors. */
 static void
 release(cl_lent *lent)
 {
@@ -189,7 +190,7 @@ drop(LoopObject *loop, cl_lent *lent)
     release(lent);
 }
 
-/* Who had a place lost it. Takes over the reference. 0 or -1 */
+/* The handle or waiter lost its place. Steals the reference. 0/-1 */
 static int
 lose(LoopObject *loop, lent_place old)
 {
@@ -216,7 +217,7 @@ lent_evicted(LoopObject *loop, cl_watch *watch)
     release(lent);
 }
 
-/* A new record, and its first interest. NULL with an exception. */
+/* Creates a record with its first interest. NULL with an exception. */
 static cl_lent *
 start(LoopObject *loop, int fd, unsigned bits)
 {
@@ -235,8 +236,8 @@ start(LoopObject *loop, int fd, unsigned bits)
     return lent;
 }
 
-/* Makes the record want these bits. The poller is asked whether it still knows the
- * descriptor, unless that is `known`. 0, or -1 with an exception. */
+/* Makes the record want these bits. Asks the poller whether it still knows the
+ * descriptor, unless `known`. 0/-1 */
 static int
 want(LoopObject *loop, cl_lent *lent, unsigned bits, bool known)
 {
@@ -270,7 +271,7 @@ cl_lent_add(LoopObject *loop, int fd, PyObject *file, unsigned direction,
     return lose(loop, old);
 }
 
-/* After a place was emptied. */
+/* Called after a place was emptied. */
 static void
 want_less(LoopObject *loop, cl_lent *lent)
 {
@@ -310,7 +311,7 @@ cl_lent_wait(LoopObject *loop, int fd, PyObject *sock, unsigned direction,
     }
     else {
         unsigned bits = interest(lent, direction);
-        if (known && (bits & CL_EDGE)) /* what is armed may stay so */
+        if (known && (bits & CL_EDGE)) /* the interest may stay */
             bits |= lent->le_watch.w_want;
         if (want(loop, lent, bits, known) < 0)
             lent = NULL;
@@ -395,8 +396,8 @@ cl_lent_check_free(LoopObject *loop, PyObject *file, int fd)
         return 0;
     if ((key = PyLong_FromLong(fd)) == NULL)
         return -1;
-    /* Looking into the WeakValueDictionary's own dictionary first saves a
-     * KeyError in Python for each descriptor that is nobody's. */
+    /* Looking in the WeakValueDictionary's own dict first saves a Python
+     * KeyError for each descriptor without a transport. */
     PyObject *data =
         PyObject_GetAttr(loop->l_transports, loop->l_st->str_data);
     if (data != NULL)
