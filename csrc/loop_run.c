@@ -223,20 +223,20 @@ static PyObject *
 future_for(LoopObject *loop, PyObject *awaitable, bool *is_new)
 {
     cl_state *st = loop->l_st;
+    cl_top *top = cl_top_of(st);
     if (PyCoro_CheckExact(awaitable) &&
         !cl_loop_overrides(loop, CL_OVERRIDES_CREATE_TASK)) {
         *is_new = true;
         return cl_loop_create_task(loop, awaitable);
     }
-    PyObject *result = PyObject_CallOneArg(cl_top_of(st)->isfuture, awaitable);
+    PyObject *result = PyObject_CallOneArg(top->isfuture, awaitable);
     int is_future = result == NULL ? -1 : PyObject_IsTrue(result);
     Py_XDECREF(result);
     if (is_future < 0)
         return NULL;
     *is_new = !is_future;
     PyObject *argv[] = {awaitable, (PyObject *)loop};
-    return PyObject_Vectorcall(cl_top_of(st)->ensure_future, argv, 1,
-                               cl_top_of(st)->kwnames_loop);
+    return PyObject_Vectorcall(top->ensure_future, argv, 1, top->kwnames_loop);
 }
 
 static int
@@ -310,6 +310,7 @@ Loop_run_until_complete(LoopObject *loop, PyObject *const *args,
 {
     static const char *const names[] = {"future"};
     cl_state *st = loop->l_st;
+    cl_top *top = cl_top_of(st);
     PyObject *awaitable = cl_call_args_only(st, "run_until_complete", names,
                                             args, nargs, kwnames);
     if (awaitable == NULL)
@@ -323,12 +324,10 @@ Loop_run_until_complete(LoopObject *loop, PyObject *const *args,
     if ((future = future_for(loop, awaitable, &is_new)) == NULL)
         return NULL;
     if (is_new &&
-        PyObject_SetAttr(future, cl_top_of(st)->str__log_destroy_pending,
-                         Py_False) < 0)
+        PyObject_SetAttr(future, top->str__log_destroy_pending, Py_False) < 0)
         goto done;
-    added =
-        PyObject_CallMethodOneArg(future, cl_top_of(st)->str_add_done_callback,
-                                  cl_top_of(st)->run_until_complete_cb);
+    added = PyObject_CallMethodOneArg(future, top->str_add_done_callback,
+                                      top->run_until_complete_cb);
     if (added == NULL)
         goto done;
     Py_DECREF(added);
@@ -341,7 +340,7 @@ Loop_run_until_complete(LoopObject *loop, PyObject *const *args,
         goto done;
     int finished = is_done(loop, future);
     if (finished > 0)
-        result = PyObject_CallMethodNoArgs(future, cl_top_of(st)->str_result);
+        result = PyObject_CallMethodNoArgs(future, top->str_result);
     else if (finished == 0)
         PyErr_SetString(PyExc_RuntimeError,
                         "Event loop stopped before Future completed.");

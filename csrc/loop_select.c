@@ -217,24 +217,24 @@ take_handle(LoopObject *loop, PyObject *key, PyObject *handle,
             unsigned direction)
 {
     cl_state *st = loop->l_st;
+    cl_top *top = cl_top_of(st);
     PyObject *argv[] = {(PyObject *)loop, handle}, *result = NULL,
              *file = NULL;
-    PyObject *cancelled =
-        PyObject_GetAttr(handle, cl_top_of(st)->str__cancelled);
+    PyObject *cancelled = PyObject_GetAttr(handle, top->str__cancelled);
     int skip = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
     Py_XDECREF(cancelled);
     if (skip == 0) {
-        result = PyObject_VectorcallMethod(cl_top_of(st)->str__add_callback,
-                                           argv, 2, NULL);
+        result =
+            PyObject_VectorcallMethod(top->str__add_callback, argv, 2, NULL);
     }
     else if (skip > 0) {
         argv[1] = file = PyObject_GetAttrString(key, "fileobj");
-        result = file == NULL ? NULL
-                              : PyObject_VectorcallMethod(
-                                    direction == CL_READ
-                                        ? cl_top_of(st)->str__remove_reader
-                                        : cl_top_of(st)->str__remove_writer,
-                                    argv, 2, NULL);
+        result = file == NULL
+                     ? NULL
+                     : PyObject_VectorcallMethod(direction == CL_READ
+                                                     ? top->str__remove_reader
+                                                     : top->str__remove_writer,
+                                                 argv, 2, NULL);
         Py_XDECREF(file);
     }
     Py_XDECREF(result);

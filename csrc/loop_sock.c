@@ -16,14 +16,14 @@ static int
 resolver_is_known(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
+    cl_top *top = cl_top_of(st);
     PyObject *socket_module =
-        PyObject_GetAttr(st->base_events_module, cl_top_of(st)->str_socket);
+        PyObject_GetAttr(st->base_events_module, top->str_socket);
     PyObject *function =
         socket_module == NULL
             ? NULL
-            : PyObject_GetAttr(socket_module, cl_top_of(st)->str_getaddrinfo);
-    int known =
-        function == NULL ? -1 : function == cl_top_of(st)->socket_getaddrinfo;
+            : PyObject_GetAttr(socket_module, top->str_getaddrinfo);
+    int known = function == NULL ? -1 : function == top->socket_getaddrinfo;
     Py_XDECREF(socket_module);
     Py_XDECREF(function);
     return known;

@@ -30,6 +30,21 @@ cl_future_is_plain(const cl_state *st, PyObject *object)
            cl_futures_of(st)->own_tasks;
 }
 
+/* Whether the object is of one of our types, and not of a subclass. */
+static inline bool
+cl_future_is_ours(const cl_state *st, PyObject *object)
+{
+    return Py_TYPE(object) == cl_futures_of(st)->FutureType ||
+           Py_TYPE(object) == cl_futures_of(st)->TaskType;
+}
+
+/* A task is a future, too. */
+static inline FutureObject *
+cl_task_future(TaskObject *task)
+{
+    return (FutureObject *)task;
+}
+
 /* loop.create_future(). Returns a new reference. */
 PyObject *cl_future_new(LoopObject *loop);
 

@@ -6,8 +6,7 @@
  * t_fut_waiter, is done. On a loop that is not plain (cl_loop_is_plain), or
  * not ours, callables go through call_soon() instead, as in asyncio.
  *
- * PyIter_Send() drives the coroutines. Steps, errors and messages are those of
- * asyncio.tasks.Task.__step. */
+ * step.h has the steps. */
 #ifndef CL_FUTURES_TASK_H
 #define CL_FUTURES_TASK_H
 

@@ -141,6 +141,7 @@ static int
 conclude(GatherObject *gather)
 {
     cl_state *st = gather->ga_st;
+    cl_sync *sync = cl_sync_of(st);
     PyObject *children = Py_NewRef(gather->ga_children);
     PyObject *results = PyList_New(0), *last = NULL;
     /* Foreign futures run code that may change the list. */
@@ -156,16 +157,14 @@ conclude(GatherObject *gather)
     PyObject *asked =
         results == NULL
             ? NULL
-            : PyObject_GetAttr(gather->ga_outer,
-                               cl_sync_of(st)->str__cancel_requested);
+            : PyObject_GetAttr(gather->ga_outer, sync->str__cancel_requested);
     int cancel = asked == NULL ? -1 : PyObject_IsTrue(asked);
     int status = -1;
     if (cancel > 0)
-        status = tell(gather, cl_sync_of(st)->str_set_exception,
-                      cancelled_error(st, last));
-    else if (cancel == 0)
         status =
-            tell(gather, cl_sync_of(st)->str_set_result, Py_NewRef(results));
+            tell(gather, sync->str_set_exception, cancelled_error(st, last));
+    else if (cancel == 0)
+        status = tell(gather, sync->str_set_result, Py_NewRef(results));
     Py_XDECREF(asked);
     Py_XDECREF(results);
     Py_XDECREF(last);
@@ -399,21 +398,20 @@ static int
 expect_end(GatherObject *gather)
 {
     cl_state *st = gather->ga_st;
+    cl_sync *sync = cl_sync_of(st);
     if (gather->ga_task == NULL)
         return 0;
-    PyObject *function =
-        PyObject_GetAttr(cl_futures_of(st)->tasks_module,
-                         cl_sync_of(st)->str__discard_awaited_by);
+    PyObject *function = PyObject_GetAttr(cl_futures_of(st)->tasks_module,
+                                          sync->str__discard_awaited_by);
     PyObject *partial = function == NULL
                             ? NULL
                             : PyObject_CallFunctionObjArgs(
-                                  cl_sync_of(st)->partial, function,
-                                  gather->ga_children, gather->ga_task, NULL);
-    int status =
-        partial == NULL
-            ? -1
-            : call_method(gather->ga_outer,
-                          cl_sync_of(st)->str_add_done_callback, partial);
+                                  sync->partial, function, gather->ga_children,
+                                  gather->ga_task, NULL);
+    int status = partial == NULL
+                     ? -1
+                     : call_method(gather->ga_outer,
+                                   sync->str_add_done_callback, partial);
     Py_XDECREF(function);
     Py_XDECREF(partial);
     return status;

@@ -183,10 +183,11 @@ cl_op_args_of_method(const SyncOpObject *op)
 PyObject *
 cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
 {
+    cl_sync *sync = cl_sync_of(st);
     LoopObject *loop = cl_loop_in_thread(st, PyThread_get_thread_ident());
     SyncOpObject *op = (SyncOpObject *)cl_spares_take(
-        loop == NULL ? NULL : &cl_sync_on(loop)->spare_ops,
-        cl_sync_of(st)->SyncOpType, sizeof(*op));
+        loop == NULL ? NULL : &cl_sync_on(loop)->spare_ops, sync->SyncOpType,
+        sizeof(*op));
     if (op == NULL)
         return NULL;
     op->o_coro.c_ops = &kind->k_ops;
@@ -194,8 +195,8 @@ cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
     op->o_coro.c_loop = (LoopObject *)Py_XNewRef(loop);
     op->o_self = Py_XNewRef(self);
     op->o_arg = Py_XNewRef(arg);
-    cl_sync_of(st)->live_sync_ops++;
-    cl_sync_of(st)->sy_made++;
+    sync->live_sync_ops++;
+    sync->sy_made++;
     PyObject_GC_Track(op);
     return (PyObject *)op;
 }

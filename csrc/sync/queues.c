@@ -166,6 +166,7 @@ set_event(cl_state *st, PyObject *event)
 static int
 after_put(cl_state *st, PyObject *self)
 {
+    cl_sync *sync = cl_sync_of(st);
     queue_view q;
     PyObject *event = NULL;
     int status = -1;
@@ -173,23 +174,20 @@ after_put(cl_state *st, PyObject *self)
         status = set_unfinished(st, &q, q.q_unfinished + 1);
     }
     else {
-        PyObject *count =
-            PyObject_GetAttr(self, cl_sync_of(st)->str__unfinished_tasks);
+        PyObject *count = PyObject_GetAttr(self, sync->str__unfinished_tasks);
         PyObject *more =
             count == NULL ? NULL : PyNumber_InPlaceAdd(count, st->one);
         if (more != NULL)
-            status = PyObject_SetAttr(
-                self, cl_sync_of(st)->str__unfinished_tasks, more);
+            status = PyObject_SetAttr(self, sync->str__unfinished_tasks, more);
         Py_XDECREF(count);
         Py_XDECREF(more);
     }
     if (status == 0) {
-        event = PyObject_GetAttr(self, cl_sync_of(st)->str__finished);
+        event = PyObject_GetAttr(self, sync->str__finished);
         status = event == NULL ? -1 : clear_event(st, event);
         Py_XDECREF(event);
     }
-    return status < 0 ? -1
-                      : call_wake_next(st, self, cl_sync_of(st)->str__getters);
+    return status < 0 ? -1 : call_wake_next(st, self, sync->str__getters);
 }
 
 /* ------------------------------------------------------------------------ get and put */
@@ -212,13 +210,14 @@ raise_shutdown(void)
 static PyObject *
 get_now(cl_state *st, PyObject *self, queue_view *q)
 {
+    cl_sync *sync = cl_sync_of(st);
     PyObject *queue = q->q_view.v_at[QUEUE], *item;
     Py_ssize_t size = size_of(q);
     if (size == 0) {
         if (q->q_is_shutdown)
             raise_shutdown();
         else
-            PyErr_SetNone(cl_sync_of(st)->QueueEmpty);
+            PyErr_SetNone(sync->QueueEmpty);
         return NULL;
     }
     if (q->q_class == CL_CLASS_QUEUE) {
@@ -230,9 +229,8 @@ get_now(cl_state *st, PyObject *self, queue_view *q)
             Py_CLEAR(item);
     }
     else {
-        item = PyObject_CallOneArg(cl_sync_of(st)->heappop, queue);
-        if (item != NULL &&
-            call_wake_next(st, self, cl_sync_of(st)->str__putters) < 0)
+        item = PyObject_CallOneArg(sync->heappop, queue);
+        if (item != NULL && call_wake_next(st, self, sync->str__putters) < 0)
             Py_CLEAR(item);
         return item;
     }
@@ -245,17 +243,17 @@ get_now(cl_state *st, PyObject *self, queue_view *q)
 static int
 put_now(cl_state *st, PyObject *self, queue_view *q, PyObject *item)
 {
+    cl_sync *sync = cl_sync_of(st);
     PyObject *queue = q->q_view.v_at[QUEUE];
     if (q->q_is_shutdown)
         return raise_shutdown();
     if (is_full(q)) {
-        PyErr_SetNone(cl_sync_of(st)->QueueFull);
+        PyErr_SetNone(sync->QueueFull);
         return -1;
     }
     if (q->q_class == CL_CLASS_PRIORITY_QUEUE) {
         PyObject *args[] = {queue, item};
-        PyObject *pushed =
-            PyObject_Vectorcall(cl_sync_of(st)->heappush, args, 2, NULL);
+        PyObject *pushed = PyObject_Vectorcall(sync->heappush, args, 2, NULL);
         Py_XDECREF(pushed);
         return pushed == NULL ? -1 : after_put(st, self);
     }
@@ -267,9 +265,7 @@ put_now(cl_state *st, PyObject *self, queue_view *q, PyObject *item)
         PyObject *event = Py_NewRef(q->q_view.v_at[FINISHED]);
         int status = clear_event(st, event);
         Py_DECREF(event);
-        return status < 0
-                   ? -1
-                   : call_wake_next(st, self, cl_sync_of(st)->str__getters);
+        return status < 0 ? -1 : call_wake_next(st, self, sync->str__getters);
     }
     return clear_event(st, q->q_view.v_at[FINISHED]) < 0
                ? -1

@@ -32,9 +32,10 @@ static PyMethodDef fire_def = {"_set_result_unless_cancelled", CL_FAST(fire),
 static PyObject *
 fire_of(cl_state *st)
 {
-    if (cl_sync_of(st)->sy_fire == NULL)
-        cl_sync_of(st)->sy_fire = PyCFunction_New(&fire_def, st->module);
-    return cl_sync_of(st)->sy_fire;
+    cl_sync *sync = cl_sync_of(st);
+    if (sync->sy_fire == NULL)
+        sync->sy_fire = PyCFunction_New(&fire_def, st->module);
+    return sync->sy_fire;
 }
 
 /* h.cancel(), for our timer, or for what a replaced call_later() returned. */

@@ -24,7 +24,16 @@ LAYERS = {"test_core": ["base", "poller", "core"], "test_futures": ["base", "pol
 BUILDS = ("debug", "asan", "stress")
 ALL_AT_ONCE = ["test_poller"]  # has several events at once, of which a stress build reports one
 TIMEOUT = 120
-IMPORT = "import importlib.util as u; s = u.spec_from_file_location(%r, %r); m = u.module_from_spec(s); s.loader.exec_module(m); m.run()"
+# The package is not imported, which would load the extension that is built: cloop/_abi.py alone is, if it is asked for.
+IMPORT = """
+import importlib.util, sys, types
+sys.modules["cloop"] = types.ModuleType("cloop")
+sys.modules["cloop"].__path__ = ["cloop"]
+spec = importlib.util.spec_from_file_location(%r, %r)
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+module.run()
+"""
 
 
 def sources(name):
