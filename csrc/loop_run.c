@@ -449,7 +449,7 @@ Loop_has_wakeup_fd(LoopObject *loop, PyObject *number)
         return NULL;
     return PyBool_FromLong(
         loop->l_open && fd >= 0 &&
-        (fd == loop->l_inbox.i_write_fd || fd == loop->l_sigsock.s_write_fd));
+        (fd == loop->l_inbox.i_write_fd || fd == loop->l_sigsock.sg_write_fd));
 }
 
 PyDoc_STRVAR(Loop_arm_signals_doc, "_arm_signals($self, /)\n--\n\n"

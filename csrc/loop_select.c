@@ -388,8 +388,8 @@ Loop_put_timer(LoopObject *loop, PyObject *object)
     TimerHandleObject *timer = timer_of(loop, object);
     if (timer == NULL)
         return NULL;
-    if (!cl_heap_contains(&timer->t_node) &&
-        !(timer->t_handle.h_flags & CL_HANDLE_CANCELLED) &&
+    if (!cl_heap_contains(&timer->tm_node) &&
+        !(timer->tm_handle.h_flags & CL_HANDLE_CANCELLED) &&
         cl_loop_schedule(loop, timer) < 0)
         return NULL;
     Py_RETURN_NONE;

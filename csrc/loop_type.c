@@ -73,7 +73,7 @@ get_scheduled(LoopObject *loop, void *Py_UNUSED(closure))
     for (size_t i = 0; i < loop->l_timers.count; i++) {
         TimerHandleObject *timer =
             cl_timer_from_node(loop->l_timers.entries[i].node);
-        cl_handle_track(&timer->t_handle);
+        cl_handle_track(&timer->tm_handle);
         if (PyList_Append(list, (PyObject *)timer) < 0) {
             Py_DECREF(list);
             return NULL;

@@ -132,19 +132,19 @@ check_timers(LoopObject *loop)
     for (size_t i = 0; i < loop->l_timers.count; i++) {
         const cl_heap_entry *entry = &loop->l_timers.entries[i];
         TimerHandleObject *timer = cl_timer_from_node(entry->node);
-        cl_handle_check(loop, &timer->t_handle);
-        cl_assert_of(timer, timer->t_handle.h_flags & CL_HANDLE_TIMER);
+        cl_handle_check(loop, &timer->tm_handle);
+        cl_assert_of(timer, timer->tm_handle.h_flags & CL_HANDLE_TIMER);
         cl_assert_of(timer,
-                     entry->key == timer->t_when ||
-                         (isnan(timer->t_when) && entry->key == -HUGE_VAL));
+                     entry->key == timer->tm_when ||
+                         (isnan(timer->tm_when) && entry->key == -HUGE_VAL));
     }
     cl_assertf(loop->l_fresh_count >= 0 &&
                    loop->l_fresh_count <= loop->l_fresh_capacity,
                "%zd of %zd", loop->l_fresh_count, loop->l_fresh_capacity);
     for (Py_ssize_t i = 0; i < loop->l_fresh_count; i++)
-        cl_assertf(loop->l_fresh[i] == NULL || loop->l_fresh[i]->t_fresh == i,
+        cl_assertf(loop->l_fresh[i] == NULL || loop->l_fresh[i]->tm_fresh == i,
                    "fresh timer %zd says it is %zd", i,
-                   loop->l_fresh[i]->t_fresh);
+                   loop->l_fresh[i]->tm_fresh);
 }
 
 static void

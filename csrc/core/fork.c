@@ -58,14 +58,14 @@ forked_set(cl_poller *poller, int fd, uint32_t generation, unsigned have,
     LoopObject *loop = loop_of(poller);
     int err;
     (void)have;
-    if (want == 0) /* it is not known to any poller of ours */
+    if (want == 0) /* no poller of ours knows it */
         return 0;
     if ((err = cl_fork_adopt(loop)) < 0)
         return err;
     return poller->ops->set(poller, fd, generation, 0, want);
 }
 
-/* Forked within a poll: the next one can sleep. */
+/* Forked within a poll: the next one may sleep. */
 static int
 forked_wait(cl_poller *poller, int64_t timeout_ns, cl_event *events, int max)
 {
@@ -97,8 +97,8 @@ static const cl_poller_ops forked_ops = {
 
 /* ----------------------------------------------------------------- the fork */
 
-/* The process that forks us may be in the middle of a wait in another thread, which
- * is not here: what is in memory then stays as it is, for ever. */
+/* Another thread, which does not exist here, may have been waiting in the
+ * poller at the fork: leak its memory. */
 static void
 leave_poller(LoopObject *loop, bool elsewhere)
 {
@@ -110,7 +110,8 @@ leave_poller(LoopObject *loop, bool elsewhere)
     (void)cl_poller_open(poller, &forked_ops);
 }
 
-/* The thread that ran the loop, and those that waited for it, are not here. */
+/* The thread that ran the loop, and those that waited for it, do not exist
+ * here. */
 static void
 leave_thread(LoopObject *loop)
 {
@@ -177,7 +178,7 @@ remember_ancestor(cl_state *st)
     st->pid = getpid();
 }
 
-/* loop._after_fork() of each. They may close and free loops. */
+/* Calls loop._after_fork() of each. That may close and free loops. */
 static void
 tell_loops(cl_state *st)
 {
@@ -216,7 +217,7 @@ cl_fork_in_child(cl_state *st)
     tell_loops(st);
 }
 
-/* How many of the list had the loop. */
+/* How many processes in the list had the loop. */
 static int
 count_ancestors(const LoopObject *loop)
 {
@@ -230,7 +231,7 @@ bool
 cl_fork_ancestor_lives(const LoopObject *loop)
 {
     const cl_state *st = loop->l_st;
-    /* A parent that has ended, but that nobody has waited for, is not ours. */
+    /* A parent that has exited, but was not reaped, is no longer ours. */
     for (int i = 0; i < count_ancestors(loop); i++) {
         if (i == 0 ? getppid() == st->ancestors[0]
                    : kill(st->ancestors[i], 0) == 0 || errno == EPERM)
@@ -241,7 +242,7 @@ cl_fork_ancestor_lives(const LoopObject *loop)
 
 /* ------------------------------------------------------------- taking it over */
 
-/* All processes that had the loop before us have ended, or that can't be known. */
+/* All processes that had the loop before have exited, or it is unknown. */
 static void
 take_over(LoopObject *loop)
 {
@@ -255,13 +256,14 @@ static void
 ancestor_evicted(LoopObject *loop, cl_watch *watch)
 {
     (void)watch;
-    loop->l_ancestor_fd = -1; /* closed by hand, and the number is another's */
+    loop->l_ancestor_fd =
+        -1; /* the program closed it, and the number was reused */
 }
 
 static const cl_watch_ops ancestor_ops = {.ready = ancestor_ended,
                                           .evicted = ancestor_evicted};
 
-/* Whether one is left that may use the loop, and whose end is watched. */
+/* Whether one that may use the loop is alive, and its exit is watched. */
 static bool
 watch_ancestor(LoopObject *loop)
 {

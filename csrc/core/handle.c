@@ -74,12 +74,12 @@ allocate(PyTypeObject *type, HandleObject **spares, int *count)
     --*count;
     PyObject_Init((PyObject *)handle, type);
     Py_DECREF(
-        type); /* a spare keeps its type, and PyObject_Init took it once more */
+        type); /* a spare keeps its type, and PyObject_Init took another reference */
     return handle;
 }
 
-/* With no more than so many in the queue a context is gone before a collection
- * sees it, and hiding it would cost more (5 ns of 95) than it saves. */
+/* Below this queue length, contexts are freed before the collector runs, and
+ * untracking one would cost more (5 ns of 95) than it saves. */
 #define FEW 16
 
 static inline int
@@ -166,10 +166,10 @@ cl_timer_handle_new(LoopObject *loop, double when, PyObject *when_object,
         return NULL;
     loop->l_st->live_timers++;
     TimerHandleObject *timer = (TimerHandleObject *)handle;
-    timer->t_when = when;
-    timer->t_when_object = Py_XNewRef(when_object);
-    timer->t_node.slot = CL_HEAP_OUT;
-    timer->t_fresh = -1;
+    timer->tm_when = when;
+    timer->tm_when_object = Py_XNewRef(when_object);
+    timer->tm_node.slot = CL_HEAP_OUT;
+    timer->tm_fresh = -1;
     if (init(handle, loop, callback, args, nargs, context, CL_HANDLE_TIMER) <
         0) {
         Py_DECREF(handle);
@@ -178,8 +178,8 @@ cl_timer_handle_new(LoopObject *loop, double when, PyObject *when_object,
     return timer;
 }
 
-/* Before anybody else sees the context, or it is released: its type relies on
- * its being tracked. */
+/* Called before anybody else sees the context, or before it is released: its
+ * type requires that it is tracked. */
 static inline void
 reveal_context(HandleObject *handle)
 {
@@ -193,7 +193,8 @@ reveal_context(HandleObject *handle)
 static inline void
 clear_call(HandleObject *handle)
 {
-    /* Emptied before anything is released: destructors see a finished state. */
+    /* Cleared before anything is released, so that destructors see a finished
+     * state. */
     int nargs = handle->h_nargs;
     PyObject *argv[CL_HANDLE_INLINE];
     PyObject *callback = handle->h_callback, *args = handle->h_args;
@@ -226,7 +227,7 @@ traverse(HandleObject *handle, visitproc visit, void *arg)
     for (int i = 1; i <= handle->h_nargs; i++)
         Py_VISIT(handle->h_argv[i]);
     if (handle->h_flags & CL_HANDLE_TIMER)
-        Py_VISIT(((TimerHandleObject *)handle)->t_when_object);
+        Py_VISIT(((TimerHandleObject *)handle)->tm_when_object);
     return 0;
 }
 
@@ -241,7 +242,7 @@ int
 cl_handle_visit(HandleObject *handle, visitproc visit, void *arg)
 {
     if (!(handle->h_flags & CL_HANDLE_TRACKED)) {
-        /* See handle.h: we are its owner, unless a callback is at work, and
+        /* See handle.h: we are its owner, unless a callback is running, and
          * then the loop is not garbage. */
         return Py_REFCNT(handle) == 1 ? traverse(handle, visit, arg) : 0;
     }
@@ -257,7 +258,7 @@ clear_references(HandleObject *handle)
     Py_CLEAR(handle->h_context);
     Py_CLEAR(handle->h_traceback);
     if (handle->h_flags & CL_HANDLE_TIMER)
-        Py_CLEAR(((TimerHandleObject *)handle)->t_when_object);
+        Py_CLEAR(((TimerHandleObject *)handle)->tm_when_object);
 }
 
 static int
@@ -278,8 +279,8 @@ release(HandleObject *handle)
     Py_CLEAR(handle->h_repr);
 }
 
-/* Keeps the memory for the loop's next handle, and with it the type, which
- * freeing the memory needs (3.12 on). */
+/* Keeps the memory for the loop's next handle, and the type, which is needed
+ * to free the memory (from 3.12 on). */
 static inline void
 give_back(HandleObject *handle, HandleObject **spares, int *count)
 {
@@ -311,15 +312,15 @@ Handle_dealloc(HandleObject *handle)
 static void
 TimerHandle_dealloc(TimerHandleObject *timer)
 {
-    LoopObject *loop = timer->t_handle.h_loop;
+    LoopObject *loop = timer->tm_handle.h_loop;
     loop->l_st->live_timers--;
-    cl_assert_of(timer, !cl_heap_contains(&timer->t_node));
-    cl_assert(timer->t_fresh < loop->l_fresh_count);
-    cl_assert(timer->t_fresh < 0 || loop->l_fresh[timer->t_fresh] == timer);
-    if (timer->t_fresh >= 0)
-        loop->l_fresh[timer->t_fresh] = NULL;
-    release(&timer->t_handle);
-    give_back(&timer->t_handle, &loop->l_spare_timers,
+    cl_assert_of(timer, !cl_heap_contains(&timer->tm_node));
+    cl_assert(timer->tm_fresh < loop->l_fresh_count);
+    cl_assert(timer->tm_fresh < 0 || loop->l_fresh[timer->tm_fresh] == timer);
+    if (timer->tm_fresh >= 0)
+        loop->l_fresh[timer->tm_fresh] = NULL;
+    release(&timer->tm_handle);
+    give_back(&timer->tm_handle, &loop->l_spare_timers,
               &loop->l_spare_timer_count);
 }
 
@@ -353,7 +354,7 @@ call(HandleObject *handle)
     return PyObject_CallObject(handle->h_callback, handle->h_args);
 }
 
-/* A context that is not one of contextvars: whatever its run() does. */
+/* Not a contextvars context: call its run(). */
 static PyObject *
 call_in_foreign_context(HandleObject *handle)
 {
@@ -396,7 +397,7 @@ call_in_context(HandleObject *handle)
     return result;
 }
 
-/* The arguments as the tuple that asyncio.Handle._args is. */
+/* The arguments as a tuple, like asyncio.Handle._args. */
 static PyObject *
 args_tuple(HandleObject *handle)
 {
@@ -627,7 +628,7 @@ cl_handle_make_threadsafe(HandleObject *handle)
         handle->h_flags |= CL_HANDLE_THREADSAFE;
 }
 
-/* In another thread than the loop's: until the callback has returned. */
+/* In another thread than the loop's: waits until the callback has returned. */
 static void
 wait_for_callback(HandleObject *handle)
 {
@@ -651,7 +652,7 @@ cl_handle_cancel(HandleObject *handle)
         return 0;
     handle->h_flags |= CL_HANDLE_CANCELLED;
     if (handle->h_loop->l_debug) {
-        /* For the log record of a callback that cancels itself and is slow. */
+        /* For the log record of a slow callback that cancels itself. */
         PyObject *repr = PyObject_Repr((PyObject *)handle);
         if (repr == NULL)
             return -1;
@@ -683,9 +684,9 @@ Handle_cancel(HandleObject *handle, PyObject *Py_UNUSED(ignored))
 static PyObject *
 TimerHandle_cancel(TimerHandleObject *timer, PyObject *Py_UNUSED(ignored))
 {
-    if (cl_handle_cancel(&timer->t_handle) < 0)
+    if (cl_handle_cancel(&timer->tm_handle) < 0)
         return NULL;
-    cl_loop_unschedule(timer->t_handle.h_loop, timer);
+    cl_loop_unschedule(timer->tm_handle.h_loop, timer);
     Py_RETURN_NONE;
 }
 
@@ -733,9 +734,9 @@ PyDoc_STRVAR(TimerHandle_when_doc, "when($self, /)\n--\n\n"
 static PyObject *
 TimerHandle_when(TimerHandleObject *timer, PyObject *Py_UNUSED(ignored))
 {
-    if (timer->t_when_object != NULL)
-        return Py_NewRef(timer->t_when_object);
-    return PyFloat_FromDouble(timer->t_when);
+    if (timer->tm_when_object != NULL)
+        return Py_NewRef(timer->tm_when_object);
+    return PyFloat_FromDouble(timer->tm_when);
 }
 
 static inline PyTypeObject *
@@ -749,7 +750,8 @@ asyncio_class(HandleObject *handle)
     return (PyTypeObject *)st->asyncio_Handle;
 }
 
-/* A method of the asyncio class, called with our handle and `arg`, or NULL. */
+/* Calls a method of the asyncio class with our handle and `arg`, which may be
+ * NULL. */
 static PyObject *
 call_asyncio(HandleObject *handle, PyObject *name, PyObject *arg)
 {
@@ -799,17 +801,17 @@ get_args(HandleObject *handle, void *Py_UNUSED(closure))
     return is_emptied(handle) ? Py_NewRef(Py_None) : args_tuple(handle);
 }
 
-/* The asyncio class compares, which knows its version's rules. */
+/* The asyncio class compares, by the rules of its version. */
 static PyObject *
 TimerHandle_richcompare(TimerHandleObject *timer, PyObject *other, int op)
 {
-    cl_state *st = timer->t_handle.h_loop->l_st;
+    cl_state *st = timer->tm_handle.h_loop->l_st;
     PyObject *names[] = {
         [Py_LT] = st->str___lt__, [Py_LE] = st->str___le__,
         [Py_EQ] = st->str___eq__, [Py_NE] = st->str___ne__,
         [Py_GT] = st->str___gt__, [Py_GE] = st->str___ge__,
     };
-    return call_asyncio(&timer->t_handle, names[op], other);
+    return call_asyncio(&timer->tm_handle, names[op], other);
 }
 
 static PyObject *
@@ -845,11 +847,11 @@ get_when(TimerHandleObject *timer, void *Py_UNUSED(closure))
 static PyObject *
 get_scheduled(TimerHandleObject *timer, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(cl_heap_contains(&timer->t_node));
+    return PyBool_FromLong(cl_heap_contains(&timer->tm_node));
 }
 
-/* A copy of asyncio's turn says of a timer that it has taken that it is scheduled no
- * more: the heap knows. */
+/* A copy of asyncio's turn sets this to false for a timer that it has taken
+ * out; only the heap counts. */
 static int
 set_scheduled(TimerHandleObject *Py_UNUSED(timer), PyObject *value,
               void *Py_UNUSED(closure))
@@ -886,7 +888,7 @@ static PyMethodDef TimerHandle_methods[] = {
     {"_repr_info", (PyCFunction)Handle_repr_info, METH_NOARGS, NULL},
     {NULL}};
 
-/* The attributes of asyncio's classes, which its Python code and debuggers read. */
+/* The attributes of asyncio's classes that its Python code and debuggers read. */
 #define HANDLE_GETTERS \
     {"__class__", (getter)get_class, NULL, NULL, NULL}, \
         {"_callback", (getter)get_callback, NULL, NULL, NULL}, \

@@ -66,11 +66,11 @@ typedef struct HandleObject {
 } HandleObject;
 
 typedef struct {
-    HandleObject t_handle;
-    double t_when;           /* seconds of the loop's clock */
-    PyObject *t_when_object; /* owned; as passed, NULL if it was a float */
-    cl_heap_node t_node;     /* in the loop's heap while scheduled */
-    Py_ssize_t t_fresh;      /* index in the loop's l_fresh, or -1 */
+    HandleObject tm_handle;
+    double tm_when;           /* seconds of the loop's clock */
+    PyObject *tm_when_object; /* owned; as passed, NULL if it was a float */
+    cl_heap_node tm_node;     /* in the loop's heap while scheduled */
+    Py_ssize_t tm_fresh;      /* index in the loop's l_fresh, or -1 */
 } TimerHandleObject;
 
 static inline TimerHandleObject *
@@ -78,7 +78,7 @@ cl_timer_from_node(cl_heap_node *node)
 {
     cl_assert(node != NULL);
     return (TimerHandleObject *)((char *)node -
-                                 offsetof(TimerHandleObject, t_node));
+                                 offsetof(TimerHandleObject, tm_node));
 }
 
 /* Returns a new reference, untracked. If `context` is NULL or None, the

@@ -5,17 +5,17 @@
 #include "core/loop.h"
 
 typedef struct {
-    PyObject *p_object; /* owned; a HandleObject or a waiter, or NULL */
-    const cl_waiter_ops *p_ops; /* NULL for a handle */
+    PyObject *pl_object; /* owned; a HandleObject or a waiter, or NULL */
+    const cl_waiter_ops *pl_ops; /* NULL for a handle */
 } lent_place;
 
 typedef struct {
-    cl_watch n_watch; /* first: the table hands out its address */
-    lent_place n_reader;
-    lent_place n_writer;
-    PyObject *n_file; /* owned; what add_reader got, NULL for an int */
-    PyObject *n_sock; /* owned; weak reference to the socket whose operations
-                       * waited last; NULL: the record goes when empty */
+    cl_watch le_watch; /* must be first: the table returns its address */
+    lent_place le_reader;
+    lent_place le_writer;
+    PyObject *le_file; /* owned; add_reader's argument, NULL for an int */
+    PyObject *
+        le_sock; /* owned; weak reference to the last socket that operations waited on; NULL: drop the record when empty */
 } cl_lent;
 
 static int lent_ready(LoopObject *loop, cl_watch *watch, unsigned events);
@@ -25,7 +25,8 @@ static void lent_evicted(LoopObject *loop, cl_watch *watch);
 static const cl_watch_ops lent_ops = {
     .ready = lent_ready, .refused = lent_refused, .evicted = lent_evicted};
 
-/* The record of a descriptor, or NULL if another kind of watch or none is there. */
+/* Returns the record of a descriptor; NULL if there is none, or another kind
+ * of watch. */
 static cl_lent *
 find(LoopObject *loop, int fd)
 {
@@ -37,36 +38,36 @@ find(LoopObject *loop, int fd)
 static inline lent_place *
 place_of(cl_lent *lent, unsigned direction)
 {
-    return direction == CL_READ ? &lent->n_reader : &lent->n_writer;
+    return direction == CL_READ ? &lent->le_reader : &lent->le_writer;
 }
 
-/* The handle in a place; NULL if it is empty or a waiter's. */
+/* The handle in a place; NULL if it is empty or has a waiter. */
 static inline HandleObject *
 handle_in(const lent_place *place)
 {
-    return place->p_ops == NULL ? (HandleObject *)place->p_object : NULL;
+    return place->pl_ops == NULL ? (HandleObject *)place->pl_object : NULL;
 }
 
-/* The places that are taken. */
+/* The occupied places. */
 static inline unsigned
 taken(const cl_lent *lent)
 {
-    return (lent->n_reader.p_object ? CL_READ : 0) |
-           (lent->n_writer.p_object ? CL_WRITE : 0);
+    return (lent->le_reader.pl_object ? CL_READ : 0) |
+           (lent->le_writer.pl_object ? CL_WRITE : 0);
 }
 
-/* What to want once a waiter has the place for `more` too (0: nobody comes). */
+/* What to watch once a waiter has the place for `more` (0: none). */
 static inline unsigned
 interest(const cl_lent *lent, unsigned more)
 {
     unsigned bits = taken(lent) | more;
-    bool handles = (more != CL_READ && handle_in(&lent->n_reader) != NULL) ||
-                   (more != CL_WRITE && handle_in(&lent->n_writer) != NULL);
+    bool handles = (more != CL_READ && handle_in(&lent->le_reader) != NULL) ||
+                   (more != CL_WRITE && handle_in(&lent->le_writer) != NULL);
     return bits == 0 || handles ? bits : bits | CL_EDGE;
 }
 
-/* Looks the record up anew, as do all below: what was done before may have run
- * Python. */
+/* Like all functions below, finds the record again: Python code may have run
+ * before. */
 static int
 wake(LoopObject *loop, int fd, unsigned direction)
 {
@@ -74,14 +75,14 @@ wake(LoopObject *loop, int fd, unsigned direction)
     if (lent == NULL)
         return 0;
     lent_place *place = place_of(lent, direction);
-    PyObject *object = place->p_object;
+    PyObject *object = place->pl_object;
     if (object == NULL) {
-        cl_watch_want(loop, &lent->n_watch, interest(lent, 0));
+        cl_watch_want(loop, &lent->le_watch, interest(lent, 0));
         return 0;
     }
-    if (place->p_ops != NULL) {
+    if (place->pl_ops != NULL) {
         Py_INCREF(object);
-        int err = place->p_ops->ready(loop, object);
+        int err = place->pl_ops->ready(loop, object);
         Py_DECREF(object);
         return err;
     }
@@ -90,7 +91,7 @@ wake(LoopObject *loop, int fd, unsigned direction)
     return cl_loop_push(loop, cl_node_make(Py_NewRef(object), CL_NODE_HANDLE));
 }
 
-/* A handle that somebody cancelled by hand loses its interest, as in asyncio. */
+/* As in asyncio, a handle that was cancelled directly loses its interest. */
 static int
 remove_if_cancelled(LoopObject *loop, int fd, unsigned direction)
 {
@@ -115,7 +116,7 @@ lent_ready(LoopObject *loop, cl_watch *watch, unsigned events)
     return events & CL_WRITE ? remove_if_cancelled(loop, fd, CL_WRITE) : 0;
 }
 
-/* {message, exception, handle} goes to the exception handler. 0 or -1 */
+/* Calls the exception handler with {message, exception, handle}. 0/-1 */
 static int
 report_refusal(LoopObject *loop, int fd, PyObject *handle, PyObject *error)
 {
@@ -134,16 +135,16 @@ report_refusal(LoopObject *loop, int fd, PyObject *handle, PyObject *error)
     return status;
 }
 
-/* Tells who has the place, if anybody has. 0 or -1 */
+/* Tells whoever has the place. 0/-1 */
 static int
 refuse(LoopObject *loop, int fd, unsigned direction, int err)
 {
     cl_lent *lent = find(loop, fd);
     PyObject *object =
-        lent == NULL ? NULL : place_of(lent, direction)->p_object;
+        lent == NULL ? NULL : place_of(lent, direction)->pl_object;
     if (object == NULL)
         return 0;
-    const cl_waiter_ops *ops = place_of(lent, direction)->p_ops;
+    const cl_waiter_ops *ops = place_of(lent, direction)->pl_ops;
     if (ops == NULL && !cl_watch_may_pass(err))
         return wake(loop, fd, direction);
     Py_INCREF(object);
@@ -163,42 +164,42 @@ lent_refused(LoopObject *loop, cl_watch *watch, int err)
     uint32_t generation = watch->w_generation;
     if (refuse(loop, fd, CL_READ, err) < 0)
         return -1;
-    /* Python has run: it may be another record now. */
+    /* Python code ran: it may be another record now. */
     cl_lent *lent = find(loop, fd);
-    if (lent == NULL || lent->n_watch.w_generation != generation)
+    if (lent == NULL || lent->le_watch.w_generation != generation)
         return 0;
     return refuse(loop, fd, CL_WRITE, err);
 }
 
-/* Frees a record whose watch has ended. Runs Python (destructors). */
+/* Frees a record whose watch has ended. Runs destructors. */
 static void
 release(cl_lent *lent)
 {
     cl_lent last = *lent;
     PyMem_Free(lent);
-    Py_XDECREF(last.n_reader.p_object);
-    Py_XDECREF(last.n_writer.p_object);
-    Py_XDECREF(last.n_file);
-    Py_XDECREF(last.n_sock);
+    Py_XDECREF(last.le_reader.pl_object);
+    Py_XDECREF(last.le_writer.pl_object);
+    Py_XDECREF(last.le_file);
+    Py_XDECREF(last.le_sock);
 }
 
 static void
 drop(LoopObject *loop, cl_lent *lent)
 {
-    cl_watch_stop(loop, &lent->n_watch);
+    cl_watch_stop(loop, &lent->le_watch);
     release(lent);
 }
 
-/* Who had a place lost it. Takes over the reference. 0 or -1 */
+/* The handle or waiter lost its place. Steals the reference. 0/-1 */
 static int
 lose(LoopObject *loop, lent_place old)
 {
     int err = 0;
-    if (old.p_ops != NULL)
-        err = old.p_ops->lost(loop, old.p_object);
-    else if (old.p_object != NULL)
-        err = cl_handle_cancel((HandleObject *)old.p_object);
-    Py_XDECREF(old.p_object);
+    if (old.pl_ops != NULL)
+        err = old.pl_ops->lost(loop, old.pl_object);
+    else if (old.pl_object != NULL)
+        err = cl_handle_cancel((HandleObject *)old.pl_object);
+    Py_XDECREF(old.pl_object);
     return err;
 }
 
@@ -207,8 +208,8 @@ lent_evicted(LoopObject *loop, cl_watch *watch)
 {
     cl_lent *lent = (cl_lent *)watch;
     if (loop->l_open) { /* another owner has the descriptor now */
-        lent_place reader = lent->n_reader, writer = lent->n_writer;
-        lent->n_reader = lent->n_writer = (lent_place){NULL, NULL};
+        lent_place reader = lent->le_reader, writer = lent->le_writer;
+        lent->le_reader = lent->le_writer = (lent_place){NULL, NULL};
         int err = lose(loop, reader);
         if (lose(loop, writer) < 0 || err < 0)
             PyErr_WriteUnraisable((PyObject *)loop);
@@ -216,7 +217,7 @@ lent_evicted(LoopObject *loop, cl_watch *watch)
     release(lent);
 }
 
-/* A new record, and its first interest. NULL with an exception. */
+/* Creates a record with its first interest. NULL with an exception. */
 static cl_lent *
 start(LoopObject *loop, int fd, unsigned bits)
 {
@@ -225,8 +226,8 @@ start(LoopObject *loop, int fd, unsigned bits)
         PyErr_NoMemory();
         return NULL;
     }
-    cl_watch_init(&lent->n_watch, &lent_ops, NULL);
-    int err = cl_watch_start(loop, &lent->n_watch, fd, bits);
+    cl_watch_init(&lent->le_watch, &lent_ops, NULL);
+    int err = cl_watch_start(loop, &lent->le_watch, fd, bits);
     if (err < 0) {
         PyMem_Free(lent);
         (void)cl_raise_os_error(err);
@@ -235,16 +236,16 @@ start(LoopObject *loop, int fd, unsigned bits)
     return lent;
 }
 
-/* Makes the record want these bits. The poller is asked whether it still knows the
- * descriptor, unless that is `known`. 0, or -1 with an exception. */
+/* Makes the record want these bits. Asks the poller whether it still knows the
+ * descriptor, unless `known`. 0/-1 */
 static int
 want(LoopObject *loop, cl_lent *lent, unsigned bits, bool known)
 {
-    cl_watch_want(loop, &lent->n_watch, bits);
-    int err = known ? 0 : cl_watch_confirm(loop, &lent->n_watch);
+    cl_watch_want(loop, &lent->le_watch, bits);
+    int err = known ? 0 : cl_watch_confirm(loop, &lent->le_watch);
     if (err == 0)
         return 0;
-    cl_watch_want(loop, &lent->n_watch, interest(lent, 0));
+    cl_watch_want(loop, &lent->le_watch, interest(lent, 0));
     return cl_raise_os_error(err);
 }
 
@@ -261,30 +262,30 @@ cl_lent_add(LoopObject *loop, int fd, PyObject *file, unsigned direction,
     }
     PyObject *other = NULL;
     if (is_new) {
-        other = lent->n_file;
-        lent->n_file = PyLong_Check(file) ? NULL : Py_NewRef(file);
+        other = lent->le_file;
+        lent->le_file = PyLong_Check(file) ? NULL : Py_NewRef(file);
     }
     lent_place *place = place_of(lent, direction), old = *place;
-    *place = (lent_place){.p_object = (PyObject *)handle};
+    *place = (lent_place){.pl_object = (PyObject *)handle};
     Py_XDECREF(other);
     return lose(loop, old);
 }
 
-/* After a place was emptied. */
+/* Called after a place was emptied. */
 static void
 want_less(LoopObject *loop, cl_lent *lent)
 {
     if (taken(lent) == 0)
         drop(loop, lent);
     else
-        cl_watch_want(loop, &lent->n_watch, interest(lent, 0));
+        cl_watch_want(loop, &lent->le_watch, interest(lent, 0));
 }
 
 int
 cl_lent_remove(LoopObject *loop, int fd, unsigned direction)
 {
     cl_lent *lent = find(loop, fd);
-    if (lent == NULL || place_of(lent, direction)->p_object == NULL)
+    if (lent == NULL || place_of(lent, direction)->pl_object == NULL)
         return 0;
     lent_place *place = place_of(lent, direction), old = *place;
     *place = (lent_place){NULL, NULL};
@@ -299,8 +300,8 @@ cl_lent_wait(LoopObject *loop, int fd, PyObject *sock, unsigned direction,
              PyObject *waiter, const cl_waiter_ops *ops)
 {
     cl_lent *lent = find(loop, fd);
-    bool known = lent != NULL && lent->n_sock != NULL &&
-                 cl_weakref_is(lent->n_sock, sock);
+    bool known = lent != NULL && lent->le_sock != NULL &&
+                 cl_weakref_is(lent->le_sock, sock);
     PyObject *weak = known ? NULL : PyWeakref_NewRef(sock, NULL);
     PyObject *other = NULL;
     if (weak == NULL && !known)
@@ -310,8 +311,8 @@ cl_lent_wait(LoopObject *loop, int fd, PyObject *sock, unsigned direction,
     }
     else {
         unsigned bits = interest(lent, direction);
-        if (known && (bits & CL_EDGE)) /* what is armed may stay so */
-            bits |= lent->n_watch.w_want;
+        if (known && (bits & CL_EDGE)) /* the interest may stay */
+            bits |= lent->le_watch.w_want;
         if (want(loop, lent, bits, known) < 0)
             lent = NULL;
     }
@@ -320,8 +321,8 @@ cl_lent_wait(LoopObject *loop, int fd, PyObject *sock, unsigned direction,
         return -1;
     }
     if (!known) {
-        other = lent->n_sock;
-        lent->n_sock = weak;
+        other = lent->le_sock;
+        lent->le_sock = weak;
     }
     cl_loop_owe_polls(loop); /* the interest may have been there already */
     lent_place *place = place_of(lent, direction), old = *place;
@@ -334,7 +335,7 @@ void
 cl_lent_leave(LoopObject *loop, int fd, unsigned direction, PyObject *waiter)
 {
     cl_lent *lent = find(loop, fd);
-    if (lent == NULL || place_of(lent, direction)->p_object != waiter)
+    if (lent == NULL || place_of(lent, direction)->pl_object != waiter)
         return;
     *place_of(lent, direction) = (lent_place){NULL, NULL};
     Py_DECREF(waiter);
@@ -369,8 +370,8 @@ cl_lent_handles(LoopObject *loop, int fd, HandleObject **reader,
     cl_lent *lent = find(loop, fd);
     if (lent == NULL)
         return 0;
-    *reader = handle_in(&lent->n_reader);
-    *writer = handle_in(&lent->n_writer);
+    *reader = handle_in(&lent->le_reader);
+    *writer = handle_in(&lent->le_writer);
     return *reader != NULL || *writer != NULL;
 }
 
@@ -395,8 +396,8 @@ cl_lent_check_free(LoopObject *loop, PyObject *file, int fd)
         return 0;
     if ((key = PyLong_FromLong(fd)) == NULL)
         return -1;
-    /* Looking into the WeakValueDictionary's own dictionary first saves a
-     * KeyError in Python for each descriptor that is nobody's. */
+    /* Looking in the WeakValueDictionary's own dict first saves a Python
+     * KeyError for each descriptor without a transport. */
     PyObject *data =
         PyObject_GetAttr(loop->l_transports, loop->l_st->str_data);
     if (data != NULL)
@@ -435,7 +436,7 @@ cl_lent_find_file(LoopObject *loop, PyObject *file)
 {
     for (int fd = 0; fd < loop->l_watches.wt_size; fd++) {
         cl_lent *lent = find(loop, fd);
-        if (lent != NULL && lent->n_file == file)
+        if (lent != NULL && lent->le_file == file)
             return fd;
     }
     return -1;
@@ -447,10 +448,10 @@ cl_lent_traverse(LoopObject *loop, visitproc visit, void *arg)
     for (int fd = 0; fd < loop->l_watches.wt_size; fd++) {
         cl_lent *lent = find(loop, fd);
         if (lent != NULL) {
-            Py_VISIT(lent->n_reader.p_object);
-            Py_VISIT(lent->n_writer.p_object);
-            Py_VISIT(lent->n_file);
-            Py_VISIT(lent->n_sock);
+            Py_VISIT(lent->le_reader.pl_object);
+            Py_VISIT(lent->le_writer.pl_object);
+            Py_VISIT(lent->le_file);
+            Py_VISIT(lent->le_sock);
         }
     }
     return 0;

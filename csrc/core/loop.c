@@ -26,7 +26,7 @@ check_node(const LoopObject *loop, cl_node node)
 }
 #endif
 
-/* The node leaves without having been run. */
+/* Drops a node that was not run. */
 static void
 lose_node(const LoopObject *loop, cl_node node)
 {
@@ -80,7 +80,7 @@ static void
 clear_pending(LoopObject *loop)
 {
     const cl_heap_entry *first;
-    /* Destructors may push again, so look anew each time. */
+    /* Destructors may push again, so check each time. */
     for (;;) {
         if (cl_inbox_filled(&loop->l_inbox) && cl_loop_drain_inbox(loop) < 0)
             PyErr_Clear();
@@ -90,7 +90,7 @@ clear_pending(LoopObject *loop)
         else if ((first = cl_heap_peek(&loop->l_timers)) != NULL) {
             TimerHandleObject *timer = cl_timer_from_node(first->node);
             if (Py_REFCNT(timer) > 1)
-                cl_handle_track(&timer->t_handle);
+                cl_handle_track(&timer->tm_handle);
             cl_loop_unschedule(loop, timer);
         }
         else {
@@ -107,16 +107,18 @@ cl_loop_close(LoopObject *loop, bool keep_sigsock)
     cl_assert_of(loop, loop->l_closed);
     if (!loop->l_open)
         return;
-    loop->l_open = false; /* keeps destructors from coming back in */
+    loop->l_open = false; /* keeps destructors out */
     cl_fork_unregister(loop);
-    /* Closed before the watches end, so that none is withdrawn one by one. */
+    /* Closed before the watches end, so that no interest is removed one by
+     * one. */
     cl_poller_close(&loop->l_poller);
     clear_pending(loop);
     cl_watch_table_free(&loop->l_watches);
     cl_inbox_close(&loop->l_inbox);
     if (!keep_sigsock)
         cl_sigsock_close(&loop->l_sigsock);
-    cl_turnstile_destroy(&loop->l_turnstile); /* not running: nobody waits */
+    cl_turnstile_destroy(
+        &loop->l_turnstile); /* not running: there are no waiters */
     cl_heap_free(&loop->l_timers);
     cl_ring_free(&loop->l_ready);
 }
@@ -221,12 +223,12 @@ cl_loop_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
     return cl_loop_push(loop, cl_node_make(handle, CL_NODE_HANDLE));
 }
 
-/* Timers come back by their place in the list: one that is freed before the
- * scan strikes itself out. */
+/* Timers are found by their index: one that is freed before the scan clears
+ * its entry. */
 static int
 remember_fresh(LoopObject *loop, TimerHandleObject *timer)
 {
-    cl_assert_of(timer, timer->t_fresh < 0);
+    cl_assert_of(timer, timer->tm_fresh < 0);
     if (loop->l_fresh_count == loop->l_fresh_capacity) {
         Py_ssize_t capacity = loop->l_fresh_capacity
                                   ? loop->l_fresh_capacity * 2
@@ -240,7 +242,7 @@ remember_fresh(LoopObject *loop, TimerHandleObject *timer)
         loop->l_fresh = fresh;
         loop->l_fresh_capacity = capacity;
     }
-    timer->t_fresh = loop->l_fresh_count;
+    timer->tm_fresh = loop->l_fresh_count;
     loop->l_fresh[loop->l_fresh_count++] = timer;
     return 0;
 }
@@ -252,13 +254,13 @@ scan_fresh(LoopObject *loop)
         TimerHandleObject *timer = loop->l_fresh[i];
         if (timer == NULL)
             continue;
-        cl_assert_of(timer, timer->t_fresh == i);
-        timer->t_fresh = -1;
+        cl_assert_of(timer, timer->tm_fresh == i);
+        timer->tm_fresh = -1;
         if (Py_REFCNT(timer) > 1)
-            cl_handle_track(&timer->t_handle);
+            cl_handle_track(&timer->tm_handle);
     }
     loop->l_fresh_count = 0;
-    /* Memory of an exceptional burst is not worth keeping (8 KiB are). */
+    /* Free the memory of an exceptional burst (keep 8 KiB). */
     if (loop->l_fresh_capacity > 1024) {
         PyMem_Free(loop->l_fresh);
         loop->l_fresh = NULL;
@@ -277,7 +279,7 @@ scan_ready(LoopObject *loop)
                (unsigned long long)at, (unsigned long long)ready->r_tail);
     for (; at != ready->r_tail; at++) {
         cl_node node = cl_ring_at(ready, at);
-        /* The only nodes that are outside the collector's lists. */
+        /* The only nodes that may be untracked. */
         if (cl_node_kind(node) == CL_NODE_HANDLE) {
             HandleObject *handle = cl_node_pointer(node);
             if (Py_REFCNT(handle) > 1)
@@ -328,7 +330,7 @@ shorten_skip(LoopObject *loop, double when)
         loop->l_skip_ticks = due;
 }
 
-/* NaN sorts before all else, where asyncio's heap leaves it more often than not. */
+/* NaN sorts first; in asyncio's heap it usually does too. */
 static inline double
 heap_key(double when)
 {
@@ -339,22 +341,22 @@ int
 cl_loop_schedule(LoopObject *loop, TimerHandleObject *timer)
 {
     cl_assert_gil();
-    cl_assert_of(timer, loop->l_open && timer->t_handle.h_loop == loop);
-    cl_assert_of(timer, !cl_heap_contains(&timer->t_node));
+    cl_assert_of(timer, loop->l_open && timer->tm_handle.h_loop == loop);
+    cl_assert_of(timer, !cl_heap_contains(&timer->tm_node));
     if (loop->l_thread_id == 0)
-        cl_handle_track(&timer->t_handle);
+        cl_handle_track(&timer->tm_handle);
     else if (remember_fresh(loop, timer) < 0)
         return -1;
-    int err =
-        cl_heap_push(&loop->l_timers, &timer->t_node, heap_key(timer->t_when));
+    int err = cl_heap_push(&loop->l_timers, &timer->tm_node,
+                           heap_key(timer->tm_when));
     if (err < 0)
         return cl_raise_errno(err);
     Py_INCREF(timer);
-    if (timer->t_node.slot == 0) {
+    if (timer->tm_node.slot == 0) {
         if (cl_loop_overrides(loop, CL_OVERRIDES_TIME))
             loop->l_skip_ticks = 0;
         else
-            shorten_skip(loop, heap_key(timer->t_when));
+            shorten_skip(loop, heap_key(timer->tm_when));
     }
     return 0;
 }
@@ -363,14 +365,14 @@ void
 cl_loop_unschedule(LoopObject *loop, TimerHandleObject *timer)
 {
     cl_assert_gil();
-    cl_assert_of(timer, timer->t_handle.h_loop == loop);
-    if (cl_heap_contains(&timer->t_node)) {
-        cl_heap_remove(&loop->l_timers, &timer->t_node);
+    cl_assert_of(timer, timer->tm_handle.h_loop == loop);
+    if (cl_heap_contains(&timer->tm_node)) {
+        cl_heap_remove(&loop->l_timers, &timer->tm_node);
         Py_DECREF(timer);
     }
 }
 
-/* Whether time, or the waiting for it, is a program's. */
+/* Whether the program replaced time(), or how the loop waits. */
 static inline bool
 is_asked(const LoopObject *loop)
 {
@@ -384,14 +386,15 @@ move_due_timers(LoopObject *loop, double now)
 {
     const cl_heap_entry *first;
     cl_assert_of(loop, cl_loop_in_callback(loop));
-    /* A clock that is moved by sums of floats may stop just before the timer: asyncio
-     * has this tolerance. Ours does without, and is never early. */
+    /* A clock that is advanced by adding floats may stop just before the
+     * timer, so asyncio has this tolerance. With our own clock there is none,
+     * and timers are never early. */
     if (is_asked(loop))
         now = nextafter(now + loop->l_clock_resolution, -HUGE_VAL);
     while ((first = cl_heap_peek(&loop->l_timers)) != NULL &&
            first->key <= now) {
         TimerHandleObject *timer = cl_timer_from_node(first->node);
-        /* Without memory it stays in the heap. */
+        /* Out of memory: it stays in the heap. */
         Py_INCREF(timer);
         if (cl_loop_push(loop, cl_node_make(timer, CL_NODE_HANDLE)) < 0)
             return -1;
@@ -402,7 +405,7 @@ move_due_timers(LoopObject *loop, double now)
 
 /* --------------------------------------------------------------------- poll */
 
-/* How long the poll may sleep, in ns; -1 for no limit, -2 on error. */
+/* Returns how long the poll may sleep, in ns; -1 for no limit, -2 on error. */
 static int64_t
 poll_timeout_ns(LoopObject *loop)
 {
@@ -414,7 +417,7 @@ poll_timeout_ns(LoopObject *loop)
     if (first == NULL)
         return -1;
     if (CL_NAN_TIMER_RAISES &&
-        isnan(cl_timer_from_node(first->node)->t_when)) {
+        isnan(cl_timer_from_node(first->node)->tm_when)) {
         PyErr_SetString(PyExc_ValueError,
                         "cannot convert float NaN to integer");
         return -2;
@@ -423,28 +426,28 @@ poll_timeout_ns(LoopObject *loop)
     if (cl_loop_time(loop, &now) < 0)
         return -2;
     double seconds = key - now;
-    if (!(seconds > 0)) /* nor NaN, from a replaced time() */
+    if (!(seconds > 0)) /* or NaN, from a replaced time() */
         return 0;
     if (seconds > CL_POLL_MAX_S)
         seconds = CL_POLL_MAX_S;
     return (int64_t)ceil(seconds * 1e9);
 }
 
-/* Whether a poll can find anything that a turn does not look at anyway. */
+/* Whether a poll can find anything that a turn does not check anyway. */
 static inline bool
 polls_matter(const LoopObject *loop)
 {
     return cl_loop_watched(loop) > 0 || cl_signals_handled(loop);
 }
 
-/* After a poll that slept or found events: a chain of turns begins anew. */
+/* The poll slept or found events: a new chain of turns begins. */
 static inline void
 begin_chain(LoopObject *loop)
 {
     loop->l_polls_owed = polls_matter(loop) ? CL_POLLS_OWED : 0;
 }
 
-/* After a poll: until when may the next one be skipped? */
+/* Called after a poll: decides until when the next may be skipped. */
 static void
 set_skip(LoopObject *loop, double now, bool asked)
 {
@@ -463,9 +466,9 @@ set_skip(LoopObject *loop, double now, bool asked)
         shorten_skip(loop, first->key);
 }
 
-/* Whether to let other threads have the interpreter in a poll that does not sleep. A
- * thread that waits for it demands it, and then gets it, only when it has heard
- * nothing for the switch interval: offers that are over before it has woken up would
+/* Whether to let other threads run during a poll that does not sleep. A thread
+ * that waits for the interpreter requests it only after it has waited for the
+ * switch interval. Shorter offers, which are over before it wakes up, would
  * keep it waiting for ever. -1 on error. */
 static int
 lets_others_run(LoopObject *loop)
@@ -491,14 +494,15 @@ wait_for_events(LoopObject *loop, int64_t timeout_ns, cl_event *events)
                                     CL_EVENTS_MAX);
 }
 
-/* The number of events or -errno through *count; -1 on another error. */
+/* *count is the number of events, or -errno; -1 on other errors. */
 static int
 poll_events(LoopObject *loop, int64_t timeout_ns, cl_event *events, int *count)
 {
     int offer = 1;
     cl_assert_gil();
     cl_assert_of(loop, !PyErr_Occurred());
-    /* The next turn begins with the one; the other came of what was refused. */
+    /* The next turn starts with one of them; the other results from refused
+     * changes. */
     if (loop->l_afterwards != NULL || cl_ring_count(&loop->l_ready) > 0)
         timeout_ns = 0;
     timeout_ns = cl_watch_timeout(loop, timeout_ns);
@@ -534,8 +538,8 @@ cl_loop_wait(LoopObject *loop, int64_t timeout_ns, cl_event *events,
     return *count < 0 ? cl_raise_errno(*count) : 0;
 }
 
-/* Asks what a program has put in our place: 1, or 0 if there is nothing like that
- * any more, or -1. Runs Python. */
+/* Calls what the program has put in place of the poll. Returns 1, 0 if it is
+ * no longer replaced, -1 on error. Runs Python. */
 static int
 ask(LoopObject *loop)
 {
@@ -547,7 +551,7 @@ ask(LoopObject *loop)
     return asked;
 }
 
-/* Hands the events of one wait to their watches. 0 or -1 */
+/* Passes the events of a wait to their watches. 0/-1 */
 static int
 wait_and_dispatch(LoopObject *loop)
 {
@@ -560,8 +564,8 @@ wait_and_dispatch(LoopObject *loop)
     int64_t timeout_ns = poll_timeout_ns(loop);
     if (timeout_ns != 0 && timeout_ns != -2 && !loop->l_signals_tried) {
         cl_signals_arm(loop);
-        /* One that came before we were armed has left no byte in the pipe. Its
-         * handler may have given us something to do. */
+        /* A signal before we were armed has left no byte in the pipe, but its
+         * handler may have scheduled something. */
         if (PyErr_CheckSignals() < 0 || cl_loop_afterwards(loop, 0) < 0)
             return -1;
         timeout_ns = poll_timeout_ns(loop);
@@ -612,7 +616,7 @@ log_slow(LoopObject *loop, cl_node node, double seconds)
 {
     cl_assert(!PyErr_Occurred());
     cl_state *st = loop->l_st;
-    /* Looked up at each use, as asyncio does. */
+    /* Like asyncio, looks it up each time. */
     PyObject *logger =
         PyObject_GetAttr(st->base_events_module, st->str_logger);
     PyObject *text = ops_of(loop, node)->name(loop, node);
@@ -631,7 +635,7 @@ log_slow(LoopObject *loop, cl_node node, double seconds)
     return result == NULL ? -1 : 0;
 }
 
-/* Debug mode: names the handle in progress, and logs the slow ones. */
+/* Debug mode: stores the running handle, and logs slow ones. */
 static int
 run_node_timed(LoopObject *loop, cl_node node)
 {
@@ -646,7 +650,7 @@ run_node_timed(LoopObject *loop, cl_node node)
     int result = cl_loop_time(loop, &start);
     if (result == 0)
         result = ops->run(loop, node);
-    /* time() may be overridden, and the log is anybody's. */
+    /* time() may be overridden, and logging runs any code. */
     cl_loop_rest(loop);
     if (result == 0)
         result = cl_loop_time(loop, &end);
@@ -663,7 +667,7 @@ cl_loop_call_afterwards(LoopObject *loop, int status)
     cl_assert_of(loop, (status < 0) == (PyErr_Occurred() != NULL));
     PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
     cl_loop_rest(loop);
-    /* What is done in it may ask for more; but not for ever. */
+    /* It may set l_afterwards again, but not for ever. */
     for (int i = 0; i < 100 && loop->l_afterwards != NULL; i++) {
         int (*afterwards)(LoopObject *) = loop->l_afterwards;
         loop->l_afterwards = NULL;
@@ -680,7 +684,8 @@ cl_loop_call_afterwards(LoopObject *loop, int status)
     return status;
 }
 
-/* What the table says, with a shortcut for handles, which most nodes are. */
+/* Runs the node as its table says, with a shortcut for handles, which most
+ * nodes are. */
 static inline int
 run_node(LoopObject *loop, cl_node node)
 {
@@ -707,7 +712,7 @@ run_ready(LoopObject *loop)
     int result = 0;
     cl_assert_of(loop, cl_loop_in_callback(loop));
     loop->l_callbacks += cl_ring_count(&loop->l_ready);
-    /* The ring may grow or be cleared under us, but positions stay. */
+    /* The ring may grow or be cleared meanwhile, but positions stay valid. */
     while (result == 0 && loop->l_ready.r_head < end) {
         cl_node node = cl_ring_pop(&loop->l_ready);
         if (loop->l_debug)
@@ -715,7 +720,7 @@ run_ready(LoopObject *loop)
         else
             result = run_node(loop, node);
         cl_assert_of(loop, (result < 0) == (PyErr_Occurred() != NULL));
-        drop_node(loop, node); /* may do what a callback may */
+        drop_node(loop, node); /* may do what a callback may do */
         result = cl_loop_afterwards(loop, result);
         cl_loop_scan_new(loop);
     }
@@ -764,7 +769,7 @@ cl_loop_turn(LoopObject *loop)
     if (result == 0)
         result = run_ready(loop);
     result = cl_loop_afterwards(loop, result);
-    /* Of a running loop the next turn will want it again. */
+    /* A running loop needs it again in the next turn. */
     if (loop->l_thread_id == 0)
         cl_loop_forget_task(loop);
     loop->l_depth--;
@@ -776,7 +781,7 @@ cl_loop_turn(LoopObject *loop)
 
 /* ---------------------------------------------------------------- overrides */
 
-/* Those whose class, or a base of it, has another one than LoopCore. */
+/* The methods that the class, or a base of it, overrides. */
 static unsigned
 overridden_in_class(const LoopObject *loop, PyObject *const *names)
 {
@@ -843,9 +848,9 @@ cl_loop_traverse_pending(LoopObject *loop, visitproc visit, void *arg)
     for (size_t i = 0; i < loop->l_timers.count && result == 0; i++) {
         TimerHandleObject *timer =
             cl_timer_from_node(loop->l_timers.entries[i].node);
-        result = cl_handle_visit(&timer->t_handle, visit, arg);
+        result = cl_handle_visit(&timer->tm_handle, visit, arg);
     }
-    /* A collection in one thread may not wait for another thread's lock. */
+    /* A collection in one thread must not wait for another thread's lock. */
     if (result == 0 && pthread_mutex_trylock(&loop->l_inbox.i_lock) == 0) {
         for (size_t i = 0; i < loop->l_inbox.i_count && result == 0; i++)
             result = visit_node(loop, loop->l_inbox.i_nodes[i], visit, arg);

@@ -20,7 +20,7 @@ call(PyObject *callable, PyObject *const *args, size_t nargsf,
     MethodObject *method = (MethodObject *)callable;
     Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
     if (nargs == 0 || !PyObject_TypeCheck(args[0], method->m_owner))
-        return PyObject_Vectorcall(method->m_face.f_function, args,
+        return PyObject_Vectorcall(method->m_face.fa_function, args,
                                    (size_t)nargs, kwnames);
     return method->m_native(args[0], args + 1, nargs - 1, kwnames);
 }
@@ -52,26 +52,26 @@ cl_face_getattro(PyObject *self, PyObject *name)
 {
     return is_ours(name)
                ? PyObject_GenericGetAttr(self, name)
-               : PyObject_GetAttr(((cl_face *)self)->f_function, name);
+               : PyObject_GetAttr(((cl_face *)self)->fa_function, name);
 }
 
 int
 cl_face_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
-    return PyObject_SetAttr(((cl_face *)self)->f_function, name, value);
+    return PyObject_SetAttr(((cl_face *)self)->fa_function, name, value);
 }
 
 PyObject *
 cl_face_repr(PyObject *self)
 {
-    return PyObject_Repr(((cl_face *)self)->f_function);
+    return PyObject_Repr(((cl_face *)self)->fa_function);
 }
 
 /* By name, as functions are pickled. */
 static PyObject *
 face_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyObject_GetAttrString(((cl_face *)self)->f_function,
+    return PyObject_GetAttrString(((cl_face *)self)->fa_function,
                                   "__qualname__");
 }
 
@@ -79,10 +79,10 @@ PyMethodDef cl_face_methods[] = {
     {"__reduce__", face_reduce, METH_NOARGS, NULL}, {NULL}};
 
 PyMemberDef cl_face_members[] = {
-    {"__vectorcalloffset__", T_PYSSIZET, offsetof(cl_face, f_vectorcall),
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(cl_face, fa_vectorcall),
      READONLY, NULL},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(cl_face, f_weakrefs), READONLY,
-     NULL},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(cl_face, fa_weakrefs),
+     READONLY, NULL},
     {NULL}};
 
 /* ------------------------------------------------------------------ the face */
@@ -148,10 +148,10 @@ cl_method_new(cl_state *st, PyTypeObject *owner, PyMethodDef *def,
         Py_XDECREF(face);
         return NULL;
     }
-    method->m_face.f_vectorcall = call;
+    method->m_face.fa_vectorcall = call;
     method->m_native = (fast_function)(void (*)(void))def->ml_meth;
     method->m_owner = (PyTypeObject *)Py_NewRef(owner);
-    method->m_face.f_function = face;
+    method->m_face.fa_function = face;
     return (PyObject *)method;
 }
 
@@ -194,7 +194,7 @@ NativeMethod_traverse(MethodObject *method, visitproc visit, void *arg)
 {
     CL_VISIT_TYPE(method);
     Py_VISIT(method->m_owner);
-    Py_VISIT(method->m_face.f_function);
+    Py_VISIT(method->m_face.fa_function);
     return 0;
 }
 
@@ -206,10 +206,10 @@ NativeMethod_dealloc(PyObject *self)
     MethodObject *method = (MethodObject *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    if (method->m_face.f_weakrefs != NULL)
+    if (method->m_face.fa_weakrefs != NULL)
         PyObject_ClearWeakRefs(self);
     Py_XDECREF(method->m_owner);
-    Py_XDECREF(method->m_face.f_function);
+    Py_XDECREF(method->m_face.fa_function);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -240,8 +240,8 @@ PyTypeObject *
 cl_native_method_setup(PyObject *module, cl_state *st)
 {
     PyTypeObject *type = cl_type_new(module, st, &NativeMethod_spec, NULL, 0,
-                                     offsetof(cl_face, f_weakrefs));
+                                     offsetof(cl_face, fa_weakrefs));
     if (type != NULL)
-        cl_type_set_vectorcall(type, offsetof(cl_face, f_vectorcall));
+        cl_type_set_vectorcall(type, offsetof(cl_face, fa_vectorcall));
     return type;
 }

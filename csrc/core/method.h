@@ -29,9 +29,9 @@ int cl_methods_look_like(cl_state *st, PyTypeObject *type,
  * calls. */
 typedef struct {
     PyObject_HEAD
-    vectorcallfunc f_vectorcall;
-    PyObject *f_function; /* owned; the face */
-    PyObject *f_weakrefs;
+    vectorcallfunc fa_vectorcall;
+    PyObject *fa_function; /* owned; the face */
+    PyObject *fa_weakrefs;
 } cl_face;
 
 /* For the slots and tables of such types. */

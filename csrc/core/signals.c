@@ -7,7 +7,7 @@
 #include "core/errors.h"
 #include "core/fork.h"
 
-/* They need no node: the turn reads them whenever they have been marked. */
+/* They need no node: a turn reads them whenever they were marked. */
 static int
 pipe_ready(LoopObject *loop, cl_watch *watch, unsigned events)
 {
@@ -35,18 +35,18 @@ cl_signals_init(LoopObject *loop)
     cl_watch_init(&loop->l_sigsock_watch, &pipe_ops, NULL);
 }
 
-/* Opens the sockets, if need be, and watches them. 0 or -errno */
+/* Opens the sockets if necessary, and watches them. Returns 0 or -errno. */
 static int
 watch_sigsock(LoopObject *loop)
 {
     int err = 0;
-    if (loop->l_sigsock.s_read_fd < 0 &&
+    if (loop->l_sigsock.sg_read_fd < 0 &&
         (err = cl_sigsock_open(&loop->l_sigsock)) < 0)
         return err;
     return loop->l_sigsock_watch.w_fd >= 0
                ? 0
                : cl_watch_start(loop, &loop->l_sigsock_watch,
-                                loop->l_sigsock.s_read_fd, CL_READ);
+                                loop->l_sigsock.sg_read_fd, CL_READ);
 }
 
 int
@@ -55,7 +55,7 @@ cl_signals_watch(LoopObject *loop)
     int err = cl_watch_start(loop, &loop->l_pipe_watch,
                              loop->l_inbox.i_read_fd, CL_READ);
     if (err == 0 &&
-        (cl_signals_handled(loop) || loop->l_sigsock.s_read_fd >= 0))
+        (cl_signals_handled(loop) || loop->l_sigsock.sg_read_fd >= 0))
         err = watch_sigsock(loop);
     return err;
 }
@@ -73,14 +73,14 @@ cl_signals_fd(LoopObject *loop)
     int err = cl_fork_adopt(loop);
     if (err == 0)
         err = watch_sigsock(loop);
-    return err < 0 ? err : loop->l_sigsock.s_write_fd;
+    return err < 0 ? err : loop->l_sigsock.sg_write_fd;
 }
 
 void
 cl_signals_arm(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
-    int fd = loop->l_sigsock.s_write_fd;
+    int fd = loop->l_sigsock.sg_write_fd;
     if (fd < 0 || !cl_signals_handled(loop))
         fd = loop->l_inbox.i_write_fd;
     loop->l_signals_tried = true;
@@ -90,11 +90,11 @@ cl_signals_arm(LoopObject *loop)
     bool warns;
     if (cl_wakeup_read(&st->wakeup, st->set_wakeup_fd, &previous, &warns) &&
         previous != -1 && previous != fd && fcntl(previous, F_GETFD) >= 0)
-        return; /* somebody else's, that is still open */
+        return; /* somebody else's, and still open */
     previous = cl_set_wakeup_fd(st->set_wakeup_fd, fd);
     if (previous == fd)
-        return; /* add_signal_handler() set it and keeps it */
-    /* Somebody else's stays, unless it has been closed and cannot be set again. */
+        return; /* add_signal_handler() sets it and keeps it */
+    /* Restore somebody else's, unless it was closed and cannot be set. */
     if (previous != -1 && cl_set_wakeup_fd(st->set_wakeup_fd, previous) == fd)
         return;
     loop->l_signals_armed = true;
@@ -122,7 +122,7 @@ cl_signals_handled(const LoopObject *loop)
            PyDict_GET_SIZE(handlers) > 0;
 }
 
-/* Unless somebody has set theirs meanwhile. */
+/* Unless somebody has set another one meanwhile. */
 static void
 unset_wakeup_fd(cl_state *st, int fd)
 {
@@ -146,7 +146,7 @@ cl_signals_disarm(LoopObject *loop)
     loop->l_signals_armed = false;
     int fd = st->armed_fd;
     st->armed_fd = -1;
-    /* With handlers of ours installed the descriptor stays, as in asyncio. */
+    /* With our handlers installed the descriptor stays set, as in asyncio. */
     if (cl_signals_handled(loop))
         return;
     unset_wakeup_fd(st, fd);
@@ -180,10 +180,11 @@ cl_signals_deliver(LoopObject *loop)
     }
     do {
         count =
-            loop->l_sigsock.s_read_fd < 0
+            loop->l_sigsock.sg_read_fd < 0
                 ? 0
                 : cl_sigsock_read(&loop->l_sigsock, bytes, (int)sizeof(bytes));
-        /* Each is handled, whatever the others raise: they are not read again. */
+        /* Each one is handled even if others raise, since they are not read
+         * again. */
         for (int i = 0; i < count; i++) {
             if (cl_signals_handled(loop))
                 cl_first_error(&error, handle_signal(loop, bytes[i]));
@@ -195,18 +196,19 @@ cl_signals_deliver(LoopObject *loop)
     return cl_raise_first(error);
 }
 
-/* Its sockets are shared with the parent: it gets others, so that nothing is lost
- * until the child runs it, if it had the wakeup descriptor. Whether it has it now. */
+/* Its sockets are shared with the parent. If it had the wakeup descriptor it
+ * gets others, so that nothing is lost until the child runs the loop. Returns
+ * whether it has it now. */
 static bool
 renew_sigsock(LoopObject *loop, bool had_wakeup_fd)
 {
-    if (loop->l_sigsock.s_read_fd < 0)
+    if (loop->l_sigsock.sg_read_fd < 0)
         return false;
     cl_sigsock_close(&loop->l_sigsock);
     if (!had_wakeup_fd || cl_sigsock_open(&loop->l_sigsock) < 0)
         return false; /* the next sleep tries again */
     (void)cl_set_wakeup_fd(loop->l_st->set_wakeup_fd,
-                           loop->l_sigsock.s_write_fd);
+                           loop->l_sigsock.sg_write_fd);
     return true;
 }
 
@@ -219,10 +221,10 @@ cl_signals_after_fork(cl_state *st)
     st->armed_fd = -1;
     for (LoopObject *loop = st->loops; loop != NULL;
          loop = loop->l_next_open) {
-        bool its = current >= 0 && current == loop->l_sigsock.s_write_fd;
+        bool its = current >= 0 && current == loop->l_sigsock.sg_write_fd;
         foreign = foreign && !its;
         loop->l_signals_armed = loop->l_signals_tried = false;
-        /* From 3.12 on asyncio has unset it before we are called. */
+        /* From 3.12 on asyncio has unset it already. */
         its = its || (current == -1 && cl_signals_handled(loop));
         taken = renew_sigsock(loop, its && !taken) || taken;
     }

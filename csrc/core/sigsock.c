@@ -38,8 +38,8 @@ cl_sigsock_open(cl_sigsock *sock)
 {
     int fds[2] = {-1, -1};
     int err = open_pair(fds);
-    sock->s_read_fd = fds[0];
-    sock->s_write_fd = fds[1];
+    sock->sg_read_fd = fds[0];
+    sock->sg_write_fd = fds[1];
 #ifdef SO_PASSCRED
     int on = 1;
     if (err == 0)
@@ -51,13 +51,13 @@ cl_sigsock_open(cl_sigsock *sock)
 void
 cl_sigsock_close(cl_sigsock *sock)
 {
-    cl_assertf((sock->s_read_fd < 0) == (sock->s_write_fd < 0), "%d and %d",
-               sock->s_read_fd, sock->s_write_fd);
-    if (sock->s_read_fd >= 0) {
-        close(sock->s_read_fd);
-        close(sock->s_write_fd);
+    cl_assertf((sock->sg_read_fd < 0) == (sock->sg_write_fd < 0), "%d and %d",
+               sock->sg_read_fd, sock->sg_write_fd);
+    if (sock->sg_read_fd >= 0) {
+        close(sock->sg_read_fd);
+        close(sock->sg_write_fd);
     }
-    sock->s_read_fd = sock->s_write_fd = -1;
+    sock->sg_read_fd = sock->sg_write_fd = -1;
 }
 
 /* Whether this process has written what the message brought. */
@@ -98,7 +98,7 @@ cl_sigsock_read(cl_sigsock *sock, unsigned char *buffer, int size)
         message.msg_iovlen = 1;
         message.msg_control = &control;
         message.msg_controllen = sizeof(control);
-        count = recvmsg(sock->s_read_fd, &message, MSG_DONTWAIT);
+        count = recvmsg(sock->sg_read_fd, &message, MSG_DONTWAIT);
     } while (count < 0 ? errno == EINTR : count > 0 && !is_ours(&message));
     return count > 0 ? (int)count : 0;
 }

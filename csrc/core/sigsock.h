@@ -10,8 +10,8 @@
 #define CL_CORE_SIGSOCK_H
 
 typedef struct {
-    int s_read_fd; /* both -1 while closed */
-    int s_write_fd;
+    int sg_read_fd; /* both -1 while closed */
+    int sg_write_fd;
 } cl_sigsock;
 
 /* Returns 0, or -errno with the pair closed. */

@@ -16,11 +16,11 @@
 #define RETRY_NS ((int64_t)1000 * 1000)
 #define RETRY_DOUBLINGS 7
 
-/* How often to try to withdraw an interest; the kernel never refuses that, but who
- * filters its calls may. */
+/* Attempts to remove an interest. The kernel never refuses that, but a filter
+ * of system calls may. */
 #define STOP_ATTEMPTS 10
 
-/* Values of w_refused beyond the number of attempts. */
+/* Values of w_refused above the number of attempts. */
 enum { GIVE_UP = 254, TOLD = 255 };
 
 /* ------------------------------------------------------------------ contracts */
@@ -57,8 +57,8 @@ check_watch(const cl_watch_table *table, const cl_watch *watch, int fd)
                "descriptor %d: change %d is another's", fd, watch->w_change);
 }
 
-/* What the poller was told and what is wanted agree, or that is known. A child of a fork
- * does not tell its poller of what the parent waits for. */
+/* Whether the poller knows what is wanted, or need not be told. In the child
+ * of a fork, the poller is not told what the parent waits for. */
 static void
 check_change(const LoopObject *loop, const cl_watch *watch)
 {
@@ -151,7 +151,7 @@ reserve_fd(cl_watch_table *table, int fd)
     return 0;
 }
 
-/* A place in the list of changes for one watch more. */
+/* Makes room in the list of changes for one more watch. */
 static int
 reserve_change(cl_watch_table *table)
 {
@@ -168,7 +168,7 @@ reserve_change(cl_watch_table *table)
     return 0;
 }
 
-/* The table's reference to the owner follows what is wanted. */
+/* The table has a reference to the owner while something is wanted. */
 static inline void
 set_want(cl_watch *watch, unsigned want)
 {
@@ -177,7 +177,7 @@ set_want(cl_watch *watch, unsigned want)
     cl_assertf(is_interest(want), "descriptor %d: %u", watch->w_fd, want);
     watch->w_want = (uint8_t)want;
     if (owner != NULL && had != (want != 0)) {
-        /* The caller holds another reference. */
+        /* The caller has another reference. */
         if (had)
             cl_assert_of(owner, Py_REFCNT(owner) > 1);
         if (had)
@@ -189,7 +189,7 @@ set_want(cl_watch *watch, unsigned want)
 
 /* ------------------------------------------------------------ the list of changes */
 
-/* Closes the gaps. */
+/* Removes the empty entries. */
 static void
 compact(cl_watch_table *table)
 {
@@ -209,7 +209,7 @@ list_change(cl_watch_table *table, cl_watch *watch)
 {
     if (watch->w_change >= 0)
         return;
-    /* There are no more than wt_count, and this one is not among them. */
+    /* There are at most wt_count, and this one is not among them. */
     if (table->wt_change_count == table->wt_change_capacity)
         compact(table);
     cl_assertf(watch->w_fd >= 0 &&
@@ -282,7 +282,7 @@ cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want)
     cl_assertf(is_interest(want) && (fd >= 0 || want != 0),
                "descriptor %d: %u", fd, want);
     cl_assertf(watch->w_ops != NULL, "descriptor %d", fd);
-    /* Evicting runs Python, which may watch anything: then all is done anew. */
+    /* Evicting runs Python code, which may watch anything: start again. */
     do {
         generation = ++table->wt_generation;
         if ((err = reserve_fd(table, fd)) < 0 ||
@@ -290,7 +290,7 @@ cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want)
             return err;
         other = cl_watch_find(table, fd);
         have = other == NULL ? 0 : other->w_have;
-        /* The poller first: it knows whether the number is a descriptor at all. */
+        /* First the poller: it knows whether the number is a descriptor. */
         if (want != 0 &&
             (err = set_poller(loop, fd, generation, have, want)) < 0)
             return err;
@@ -307,7 +307,8 @@ cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want)
     table->wt_by_fd[fd] = watch;
     table->wt_count++;
     set_want(watch, want);
-    if (want == 0 && have != 0) { /* what the poller knows is the other's */
+    if (want == 0 &&
+        have != 0) { /* the poller still knows the evicted watch's interest */
         watch->w_have = CL_STALE;
         list_change(table, watch);
     }
@@ -361,8 +362,8 @@ cl_watch_stop(LoopObject *loop, cl_watch *watch)
     if (watch->w_fd < 0)
         return;
     cl_check(check_watch(&loop->l_watches, watch, watch->w_fd));
-    /* The watch is no more after this, so it is now or never: a lent descriptor whose
-     * interest stayed would be reported without end. */
+    /* The watch ends now, so there is no later attempt. A lent descriptor
+     * whose interest stayed would be reported for ever. */
     for (int i = 0; watch->w_have != 0 && loop->l_poller.ops != NULL &&
                     i < STOP_ATTEMPTS &&
                     set_poller(loop, watch->w_fd, watch->w_generation,
@@ -397,7 +398,7 @@ cl_watch_run(LoopObject *loop, cl_watch *watch)
     unsigned bits = watch->w_pending;
     cl_assert_of(watch->w_owner, Py_REFCNT(watch->w_owner) > 0);
     cl_assert_of(watch->w_owner, !PyErr_Occurred());
-    watch->w_pending = 0; /* from now on events make a new node */
+    watch->w_pending = 0; /* later events create a new node */
     return bits == 0 ? 0 : watch->w_ops->run(loop, watch, bits);
 }
 
@@ -475,7 +476,7 @@ cl_watch_may_pass(int err)
     return err == -ENOMEM || err == -ENOSPC;
 }
 
-/* Tells the poller: false if the watch is to stay in the list. */
+/* Tells the poller. Returns false if the watch must stay in the list. */
 static bool
 settle(LoopObject *loop, cl_watch *watch)
 {
@@ -505,7 +506,7 @@ tell_refused(LoopObject *loop, cl_watch *watch, int err)
     return watch->w_ops->ready(loop, watch, watch->w_want);
 }
 
-/* Tells the owners that were refused too often. */
+/* Tells the owners whose changes were refused too often. */
 static int
 give_up(LoopObject *loop)
 {
@@ -523,7 +524,7 @@ give_up(LoopObject *loop)
             continue;
         if (tell_refused(loop, watch, err) < 0)
             return -1;
-        i = -1; /* Python ran */
+        i = -1; /* Python code ran */
     }
     return 0;
 }
@@ -623,7 +624,7 @@ cl_watch_tell_all(LoopObject *loop)
         if (watch == NULL || watch->w_want == watch->w_have)
             continue;
         int err = cl_watch_confirm(loop, watch);
-        if (err == -EBADF) /* as of a poller that has known it before */
+        if (err == -EBADF) /* as for a poller that has known it before */
             watch->w_have = watch->w_want;
         else if (err < 0)
             list_change(table, watch);

@@ -13,7 +13,7 @@ cl_coro_check(PyObject *object)
 /* -------------------------------------------------------------------- waiting */
 
 int
-cl_coro_wait(cl_coro *coro, PyObject *future)
+cl_coro_wait(CoroObject *coro, PyObject *future)
 {
     cl_state *st = coro->c_st;
     if (cl_future_is_plain(st, future))
@@ -27,7 +27,7 @@ cl_coro_wait(cl_coro *coro, PyObject *future)
 }
 
 int
-cl_coro_future_is_done(cl_coro *coro)
+cl_coro_future_is_done(CoroObject *coro)
 {
     PyObject *result = PyObject_CallMethodNoArgs(
         coro->c_future, cl_futures_of(coro->c_st)->str_done);
@@ -37,7 +37,7 @@ cl_coro_future_is_done(cl_coro *coro)
 }
 
 int
-cl_coro_resume(cl_coro *coro)
+cl_coro_resume(CoroObject *coro)
 {
     cl_state *st = coro->c_st;
     if (cl_future_is_plain(st, coro->c_future)) {
@@ -67,7 +67,7 @@ refuse(PyObject *type, const char *message)
 }
 
 static int
-check_not_running(cl_coro *coro)
+check_not_running(CoroObject *coro)
 {
     return coro->c_state != CL_CORO_RUNNING
                ? 0
@@ -75,7 +75,7 @@ check_not_running(cl_coro *coro)
 }
 
 static int
-check_not_done(cl_coro *coro)
+check_not_done(CoroObject *coro)
 {
     return coro->c_state != CL_CORO_DONE
                ? 0
@@ -99,7 +99,7 @@ replace_stop_iteration(void)
 
 /* Ends the coroutine with the exception that is set. */
 static PySendResult
-fail(cl_coro *coro)
+fail(CoroObject *coro)
 {
     if (coro->c_ops->fail != NULL)
         coro->c_ops->fail(coro);
@@ -111,14 +111,14 @@ fail(cl_coro *coro)
 }
 
 static PySendResult
-done(cl_coro *coro)
+done(CoroObject *coro)
 {
     (void)cl_coro_clear(coro);
     return PYGEN_RETURN;
 }
 
 static PySendResult
-send_inner(cl_coro *coro, PyObject *value, PyObject **result)
+send_inner(CoroObject *coro, PyObject *value, PyObject **result)
 {
     PyObject *inner = Py_NewRef(coro->c_inner);
     PySendResult status;
@@ -135,7 +135,7 @@ send_inner(cl_coro *coro, PyObject *value, PyObject **result)
 
 /* A step is in progress from now on. */
 static void
-begin(cl_coro *coro)
+begin(CoroObject *coro)
 {
     coro->c_state = CL_CORO_RUNNING;
     if (coro->c_shown != NULL)
@@ -144,7 +144,7 @@ begin(cl_coro *coro)
 
 /* What a step came to. */
 static PySendResult
-settle(cl_coro *coro, PySendResult status)
+settle(CoroObject *coro, PySendResult status)
 {
     if (status == PYGEN_RETURN)
         return done(coro);
@@ -155,7 +155,7 @@ settle(cl_coro *coro, PySendResult status)
 }
 
 PySendResult
-cl_coro_send(cl_coro *coro, PyObject *value, PyObject **result)
+cl_coro_send(CoroObject *coro, PyObject *value, PyObject **result)
 {
     bool fresh = coro->c_state == CL_CORO_NEW;
     *result = NULL;
@@ -190,7 +190,7 @@ stop_iteration(PyObject *value)
 }
 
 static PyObject *
-coro_send(cl_coro *coro, PyObject *value)
+coro_send(CoroObject *coro, PyObject *value)
 {
     PyObject *result;
     PySendResult status = cl_coro_send(coro, value, &result);
@@ -217,7 +217,7 @@ stop_with_true(cl_state *st)
 }
 
 PyObject *
-cl_coro_iternext(cl_coro *coro)
+cl_coro_iternext(CoroObject *coro)
 {
     PyObject *result;
     PySendResult status = cl_coro_send(coro, Py_None, &result);
@@ -235,7 +235,7 @@ cl_coro_iternext(cl_coro *coro)
 }
 
 static PyObject *
-coro_throw(cl_coro *coro, PyObject *args)
+coro_throw(CoroObject *coro, PyObject *args)
 {
     PyObject *type, *value = NULL, *traceback = NULL;
     if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback) ||
@@ -262,7 +262,7 @@ coro_throw(cl_coro *coro, PyObject *args)
 }
 
 static PyObject *
-close_waiting(cl_coro *coro)
+close_waiting(CoroObject *coro)
 {
     PyObject *result = NULL;
     begin(coro);
@@ -283,7 +283,7 @@ close_waiting(cl_coro *coro)
 }
 
 static PyObject *
-coro_close(cl_coro *coro, PyObject *Py_UNUSED(ignored))
+coro_close(CoroObject *coro, PyObject *Py_UNUSED(ignored))
 {
     if (check_not_running(coro) < 0)
         return NULL;
@@ -310,7 +310,7 @@ coro_close(cl_coro *coro, PyObject *Py_UNUSED(ignored))
 }
 
 PyObject *
-cl_coro_await(cl_coro *coro)
+cl_coro_await(CoroObject *coro)
 {
     if (coro->c_state == CL_CORO_WAITING) {
         PyErr_SetString(PyExc_RuntimeError,
@@ -323,7 +323,7 @@ cl_coro_await(cl_coro *coro)
 /* -------------------------------------------------------------- life and death */
 
 int
-cl_coro_traverse(cl_coro *coro, visitproc visit, void *arg)
+cl_coro_traverse(CoroObject *coro, visitproc visit, void *arg)
 {
     CL_VISIT_TYPE(coro);
     Py_VISIT(coro->c_future);
@@ -334,7 +334,7 @@ cl_coro_traverse(cl_coro *coro, visitproc visit, void *arg)
 }
 
 int
-cl_coro_clear(cl_coro *coro)
+cl_coro_clear(CoroObject *coro)
 {
     coro->c_state = CL_CORO_DONE;
     coro->c_ops->drop(coro);
@@ -346,20 +346,20 @@ cl_coro_clear(cl_coro *coro)
 
 /* What stands before the name, in two pieces. */
 static const char *
-owner(const cl_coro *coro)
+owner(const CoroObject *coro)
 {
     return coro->c_ops->owner == NULL ? "" : coro->c_ops->owner;
 }
 
 static const char *
-dot(const cl_coro *coro)
+dot(const CoroObject *coro)
 {
     return coro->c_ops->owner == NULL ? "" : ".";
 }
 
 /* Whether the end of the coroutine as it is would not go unnoticed. */
 static bool
-must_finalize(const cl_coro *coro)
+must_finalize(const CoroObject *coro)
 {
     return coro->c_state == CL_CORO_NEW ||
            (coro->c_state == CL_CORO_WAITING && coro->c_ops->closes &&
@@ -367,7 +367,7 @@ must_finalize(const cl_coro *coro)
 }
 
 void
-cl_coro_finalize(cl_coro *coro)
+cl_coro_finalize(CoroObject *coro)
 {
     if (!must_finalize(coro))
         return;
@@ -389,7 +389,7 @@ cl_coro_finalize(cl_coro *coro)
 }
 
 bool
-cl_coro_dying(cl_coro *coro)
+cl_coro_dying(CoroObject *coro)
 {
     if (must_finalize(coro) &&
         PyObject_CallFinalizerFromDealloc((PyObject *)coro) < 0)
@@ -402,34 +402,34 @@ cl_coro_dying(cl_coro *coro)
 /* ------------------------------------------------------------------ attributes */
 
 static PyObject *
-get_name(cl_coro *coro, void *Py_UNUSED(closure))
+get_name(CoroObject *coro, void *Py_UNUSED(closure))
 {
     return PyUnicode_FromString(coro->c_ops->name(coro));
 }
 
 static PyObject *
-get_qualname(cl_coro *coro, void *Py_UNUSED(closure))
+get_qualname(CoroObject *coro, void *Py_UNUSED(closure))
 {
     return PyUnicode_FromFormat("%s%s%s", owner(coro), dot(coro),
                                 coro->c_ops->name(coro));
 }
 
 PyObject *
-cl_coro_repr(cl_coro *coro)
+cl_coro_repr(CoroObject *coro)
 {
     return PyUnicode_FromFormat("<coroutine object %s%s%s at %p>", owner(coro),
                                 dot(coro), coro->c_ops->name(coro), coro);
 }
 
 static PyObject *
-get_running(cl_coro *coro, void *Py_UNUSED(closure))
+get_running(CoroObject *coro, void *Py_UNUSED(closure))
 {
     return PyBool_FromLong(coro->c_state == CL_CORO_RUNNING);
 }
 
 /* As inspect.getcoroutinestate() calls it; it asks for this from 3.15 on. */
 static PyObject *
-get_state(cl_coro *coro, void *Py_UNUSED(closure))
+get_state(CoroObject *coro, void *Py_UNUSED(closure))
 {
     static const char *const names[] = {
         [CL_CORO_NEW] = "CORO_CREATED",
@@ -441,7 +441,7 @@ get_state(cl_coro *coro, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-get_suspended(cl_coro *coro, void *Py_UNUSED(closure))
+get_suspended(CoroObject *coro, void *Py_UNUSED(closure))
 {
     return PyBool_FromLong(coro->c_state == CL_CORO_WAITING);
 }
@@ -449,7 +449,7 @@ get_suspended(cl_coro *coro, void *Py_UNUSED(closure))
 /* What asyncio's coroutine would show, by cloop/_frames.py: a tuple of it, its frame and
  * what it awaits, or None; NULL with an exception. It is kept until the next step. */
 static PyObject *
-show(cl_coro *coro)
+show(CoroObject *coro)
 {
     const cl_coro_ops *ops = coro->c_ops;
     if (coro->c_shown != NULL)
@@ -475,7 +475,7 @@ show(cl_coro *coro)
 /* The item of what is shown, or the attribute of the coroutine that does it instead: a
  * new reference, or NULL without an exception if there is none. */
 static PyObject *
-shown_item(cl_coro *coro, Py_ssize_t index, const char *attribute)
+shown_item(CoroObject *coro, Py_ssize_t index, const char *attribute)
 {
     PyObject *item = NULL;
     if (coro->c_state != CL_CORO_NEW && coro->c_state != CL_CORO_WAITING)
@@ -504,13 +504,13 @@ or_else(PyObject *value, PyObject *otherwise)
 }
 
 static PyObject *
-get_frame(cl_coro *coro, void *Py_UNUSED(closure))
+get_frame(CoroObject *coro, void *Py_UNUSED(closure))
 {
     return or_else(shown_item(coro, 1, "cr_frame"), Py_None);
 }
 
 static PyObject *
-get_await(cl_coro *coro, void *Py_UNUSED(closure))
+get_await(CoroObject *coro, void *Py_UNUSED(closure))
 {
     PyObject *what = coro->c_inner != NULL ? coro->c_inner : coro->c_future;
     if (coro->c_state != CL_CORO_WAITING || what == NULL)
@@ -522,7 +522,7 @@ get_await(cl_coro *coro, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-get_code(cl_coro *coro, void *Py_UNUSED(closure))
+get_code(CoroObject *coro, void *Py_UNUSED(closure))
 {
     PyObject *function = PyObject_GetAttrString(coro->c_ops->stock(coro),
                                                 coro->c_ops->name(coro));
@@ -533,7 +533,7 @@ get_code(cl_coro *coro, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-get_none(cl_coro *Py_UNUSED(coro), void *Py_UNUSED(closure))
+get_none(CoroObject *Py_UNUSED(coro), void *Py_UNUSED(closure))
 {
     Py_RETURN_NONE;
 }

@@ -1,6 +1,6 @@
 /* coro.h - coroutines with a body in C.
  *
- * A type whose objects begin with cl_coro behaves as asyncio and await expect:
+ * A type whose objects begin with CoroObject behaves as asyncio and await expect:
  * it starts when it is first stepped, yields futures, can be thrown into and
  * closed, and warns if it was never awaited. Its operations say what it does.
  * In any step it may hand over to a Python coroutine, and only forwards to
@@ -34,35 +34,35 @@ typedef struct {
     cl_remote_frame c_remote; /* see remote.h */
 #endif
     LoopObject *c_loop; /* owned, for the free list; or NULL */
-} cl_coro;
+} CoroObject;
 
 typedef struct cl_coro_ops {
     const char *owner; /* class of the method; NULL for a function */
-    const char *(*name)(const cl_coro *coro);
+    const char *(*name)(const CoroObject *coro);
     /* Returns asyncio's class, whose Python method of that name does the same.
      * Borrowed. */
-    PyObject *(*stock)(const cl_coro *coro);
+    PyObject *(*stock)(const CoroObject *coro);
     /* Returns the call's arguments as a new tuple, `self` first. */
-    PyObject *(*args)(const cl_coro *coro);
+    PyObject *(*args)(const CoroObject *coro);
     /* Runs a step; the first if `fresh`. Returns PYGEN_NEXT to wait for
      * c_future or to go on with c_inner; else the result, or an exception is
      * set. */
-    PySendResult (*step)(cl_coro *coro, bool fresh, PyObject **result);
+    PySendResult (*step)(CoroObject *coro, bool fresh, PyObject **result);
     /* An exception was thrown in while it waited, and is set. Returns a result
      * or an exception. NULL if the exception is passed on. */
-    PySendResult (*thrown)(cl_coro *coro, PyObject **result);
+    PySendResult (*thrown)(CoroObject *coro, PyObject **result);
     /* It ends with the exception that is set. NULL if there is nothing to
      * undo. */
-    void (*fail)(cl_coro *coro);
+    void (*fail)(CoroObject *coro);
     /* Releases everything; may be called twice. */
-    void (*drop)(cl_coro *coro);
+    void (*drop)(CoroObject *coro);
     /* Whether `thrown` is also called, with GeneratorExit, when the coroutine
      * is closed or freed while it waits. */
     bool closes;
 } cl_coro_ops;
 
 #if CL_HAS_REMOTE_STACKS
-_Static_assert(offsetof(cl_coro, c_remote) == CL_REMOTE_OFFSET,
+_Static_assert(offsetof(CoroObject, c_remote) == CL_REMOTE_OFFSET,
                "c_remote is where Python's coroutines have their frame");
 #endif
 
@@ -71,24 +71,25 @@ bool cl_coro_check(PyObject *object);
 
 /* Waits for the future: sets c_future and marks it as awaited. 0/-1 Runs
  * Python. */
-int cl_coro_wait(cl_coro *coro, PyObject *future);
+int cl_coro_wait(CoroObject *coro, PyObject *future);
 
 /* Whether c_future is done: 1, 0, or -1 on error. Runs Python. */
-int cl_coro_future_is_done(cl_coro *coro);
+int cl_coro_future_is_done(CoroObject *coro);
 
 /* Finishes `await c_future`: 0, or -1 with the exception that it raises. Runs
  * Python. */
-int cl_coro_resume(cl_coro *coro);
+int cl_coro_resume(CoroObject *coro);
 
 /* For type specs: the common slots, after the type's own. A type has its own
  * tp_dealloc, which first calls cl_coro_dying(). */
-int cl_coro_traverse(cl_coro *coro, visitproc visit, void *arg);
-int cl_coro_clear(cl_coro *coro);
-PyObject *cl_coro_repr(cl_coro *coro);
-PyObject *cl_coro_await(cl_coro *coro);
-PyObject *cl_coro_iternext(cl_coro *coro);
-PySendResult cl_coro_send(cl_coro *coro, PyObject *value, PyObject **result);
-void cl_coro_finalize(cl_coro *coro);
+int cl_coro_traverse(CoroObject *coro, visitproc visit, void *arg);
+int cl_coro_clear(CoroObject *coro);
+PyObject *cl_coro_repr(CoroObject *coro);
+PyObject *cl_coro_await(CoroObject *coro);
+PyObject *cl_coro_iternext(CoroObject *coro);
+PySendResult cl_coro_send(CoroObject *coro, PyObject *value,
+                          PyObject **result);
+void cl_coro_finalize(CoroObject *coro);
 extern PyMethodDef cl_coro_methods[];
 extern PyGetSetDef cl_coro_getset[];
 
@@ -107,6 +108,6 @@ extern PyGetSetDef cl_coro_getset[];
 
 /* For tp_dealloc. Returns false if the finalizer revived the object; else it
  * is untracked and has released everything but c_loop. */
-bool cl_coro_dying(cl_coro *coro);
+bool cl_coro_dying(CoroObject *coro);
 
 #endif

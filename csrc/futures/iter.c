@@ -7,8 +7,8 @@
 
 typedef struct {
     PyObject_HEAD
-    FutureObject *i_future; /* owned; NULL once it has ended */
-    LoopObject *i_loop;     /* owned; NULL if it is not ours */
+    FutureObject *fi_future; /* owned; NULL once it has ended */
+    LoopObject *fi_loop;     /* owned; NULL if it is not ours */
 } FutureIterObject;
 
 PyObject *
@@ -28,8 +28,8 @@ cl_future_iter(PyObject *future)
         cl_futures_of(st)->FutureIterType, sizeof(*iter));
     if (iter == NULL)
         return NULL;
-    iter->i_future = (FutureObject *)Py_NewRef(future);
-    iter->i_loop = (LoopObject *)Py_XNewRef(loop);
+    iter->fi_future = (FutureObject *)Py_NewRef(future);
+    iter->fi_loop = (LoopObject *)Py_XNewRef(loop);
     PyObject_GC_Track(iter);
     return (PyObject *)iter;
 }
@@ -38,16 +38,16 @@ static int
 FutureIter_traverse(FutureIterObject *iter, visitproc visit, void *arg)
 {
     CL_VISIT_TYPE(iter);
-    Py_VISIT(iter->i_future);
-    Py_VISIT(iter->i_loop);
+    Py_VISIT(iter->fi_future);
+    Py_VISIT(iter->fi_loop);
     return 0;
 }
 
 static int
 FutureIter_clear(FutureIterObject *iter)
 {
-    Py_CLEAR(iter->i_future);
-    Py_CLEAR(iter->i_loop);
+    Py_CLEAR(iter->fi_future);
+    Py_CLEAR(iter->fi_loop);
     return 0;
 }
 
@@ -56,8 +56,8 @@ FutureIter_dealloc(FutureIterObject *iter)
 {
     PyObject_GC_UnTrack(iter);
     Py_TRASHCAN_BEGIN(iter, FutureIter_dealloc);
-    LoopObject *loop = iter->i_loop;
-    Py_CLEAR(iter->i_future);
+    LoopObject *loop = iter->fi_loop;
+    Py_CLEAR(iter->fi_future);
     cl_spares_give(loop == NULL ? NULL : &cl_futures_on(loop)->spare_iters,
                    (PyObject *)iter);
     Py_XDECREF(loop);
@@ -81,7 +81,7 @@ result_of(FutureObject *future)
 static PySendResult
 advance(FutureIterObject *iter, PyObject **value)
 {
-    FutureObject *future = iter->i_future;
+    FutureObject *future = iter->fi_future;
     *value = NULL;
     if (future == NULL) {
         *value = Py_NewRef(Py_None);
@@ -97,7 +97,7 @@ advance(FutureIterObject *iter, PyObject **value)
         *value = Py_NewRef(future);
         return PYGEN_NEXT;
     }
-    iter->i_future = NULL; /* as a generator, it gives its result once */
+    iter->fi_future = NULL; /* as a generator, it gives its result once */
     *value = result_of(future);
     Py_DECREF(future);
     return *value == NULL ? PYGEN_ERROR : PYGEN_RETURN;
@@ -137,7 +137,7 @@ FutureIter_send(PyObject *self, PyObject *Py_UNUSED(sent))
 static PyObject *
 FutureIter_close(FutureIterObject *iter, PyObject *Py_UNUSED(ignored))
 {
-    Py_CLEAR(iter->i_future);
+    Py_CLEAR(iter->fi_future);
     Py_RETURN_NONE;
 }
 
@@ -155,7 +155,7 @@ FutureIter_throw(FutureIterObject *iter, PyObject *args)
                      1) < 0)
         return NULL;
 #endif
-    Py_CLEAR(iter->i_future);
+    Py_CLEAR(iter->fi_future);
     cl_raise_thrown(type, value, traceback);
     return NULL;
 }

@@ -13,7 +13,7 @@ typedef struct cl_remote {
     struct cl_remote *next;
     const char *name;    /* of the coroutines it is for, by address */
     PyObject *coroutine; /* owned; whose code and instructions these are */
-    cl_coro frames[DEPTH_MAX]; /* no objects, but they look like some */
+    CoroObject frames[DEPTH_MAX]; /* no objects, but they look like some */
     int count;
 } cl_remote;
 
@@ -33,7 +33,7 @@ frame_of(PyObject *coroutine)
 
 /* As that frame, with the next coroutine as what is awaited; or none. */
 static void
-imitate(cl_remote_frame *ours, const cl_remote_frame *frame, cl_coro *next)
+imitate(cl_remote_frame *ours, const cl_remote_frame *frame, CoroObject *next)
 {
     ours->f_state = frame->f_state;
     ours->f_executable = frame->f_executable;
@@ -55,7 +55,7 @@ copy_frames(cl_remote *remote, PyTypeObject *type)
         const cl_remote_frame *frame = frame_of(coroutine);
         if (frame == NULL)
             break;
-        cl_coro *at = &remote->frames[count++];
+        CoroObject *at = &remote->frames[count++];
         ((PyObject *)at)->ob_type = type;
         imitate(&at->c_remote, frame, NULL);
         Py_SETREF(coroutine, PyObject_GetAttrString(coroutine, "cr_await"));
@@ -72,7 +72,7 @@ copy_frames(cl_remote *remote, PyTypeObject *type)
 
 /* NULL with an exception. It is kept even if it shows nothing. */
 static cl_remote *
-make(cl_coro *coro)
+make(CoroObject *coro)
 {
     cl_state *st = coro->c_st;
     PyObject *module = PyImport_ImportModule("cloop._frames"), *shown = NULL;
@@ -96,7 +96,7 @@ make(cl_coro *coro)
 }
 
 int
-cl_remote_show(cl_coro *coro)
+cl_remote_show(CoroObject *coro)
 {
     const char *name = coro->c_ops->name(coro);
     cl_remote *remote = cl_futures_of(coro->c_st)->remote;
@@ -145,7 +145,7 @@ cl_remote_free(cl_state *st)
 #else
 
 int
-cl_remote_show(cl_coro *Py_UNUSED(coro))
+cl_remote_show(CoroObject *Py_UNUSED(coro))
 {
     return 0;
 }

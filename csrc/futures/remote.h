@@ -21,7 +21,7 @@
 
 /* Makes the coroutine of a task visible. 0, or -1 for exceptions that are no
  * Exception. Runs Python. */
-int cl_remote_show(cl_coro *coro);
+int cl_remote_show(CoroObject *coro);
 
 int cl_remote_traverse(cl_state *st, visitproc visit, void *arg);
 void cl_remote_clear(cl_state *st);

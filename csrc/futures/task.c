@@ -20,7 +20,7 @@ check_coroutine(cl_state *st, PyObject *coro)
     if (PyCoro_CheckExact(coro))
         return 0;
     if (cl_coro_check(coro))
-        return cl_remote_show((cl_coro *)coro);
+        return cl_remote_show((CoroObject *)coro);
     PyObject *result =
         PyObject_CallOneArg(cl_futures_of(st)->iscoroutine, coro);
     int is_coroutine = result == NULL ? -1 : PyObject_IsTrue(result);

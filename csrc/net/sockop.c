@@ -18,7 +18,7 @@
 #include "net/sock.h"
 
 typedef struct SockOpObject {
-    cl_coro so_coro;
+    CoroObject so_coro;
     LoopObject *so_loop; /* owned */
     PyObject *so_sock;   /* owned; a plain socket.socket; NULL once done */
     PyObject *so_arg;    /* owned; buffer, data or address, or NULL */
@@ -550,7 +550,7 @@ resume(SockOpObject *op)
 }
 
 static PySendResult
-step(cl_coro *coro, bool fresh, PyObject **result)
+step(CoroObject *coro, bool fresh, PyObject **result)
 {
     SockOpObject *op = (SockOpObject *)coro;
     int status = 0;
@@ -576,7 +576,7 @@ step(cl_coro *coro, bool fresh, PyObject **result)
 }
 
 static void
-fail(cl_coro *coro)
+fail(CoroObject *coro)
 {
     SockOpObject *op = (SockOpObject *)coro;
     PyObject *error = PyErr_GetRaisedException();
@@ -590,7 +590,7 @@ fail(cl_coro *coro)
 
 /* Releases what a finished operation no longer needs. Runs destructors. */
 static void
-drop(cl_coro *coro)
+drop(CoroObject *coro)
 {
     SockOpObject *op = (SockOpObject *)coro;
     if (op->so_view.obj != NULL)
@@ -601,19 +601,19 @@ drop(cl_coro *coro)
 }
 
 static const char *
-name(const cl_coro *coro)
+name(const CoroObject *coro)
 {
     return operations[((const SockOpObject *)coro)->so_kind].name;
 }
 
 static PyObject *
-stock(const cl_coro *coro)
+stock(const CoroObject *coro)
 {
     return cl_net_of(coro->c_st)->SelectorEventLoop;
 }
 
 static PyObject *
-arguments(const cl_coro *coro)
+arguments(const CoroObject *coro)
 {
     const SockOpObject *op = (const SockOpObject *)coro;
     return op->so_arg == NULL

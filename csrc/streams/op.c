@@ -22,7 +22,7 @@ typedef enum {
 } op_kind;
 
 typedef struct {
-    cl_coro sto_coro;
+    CoroObject sto_coro;
     PyObject *sto_self;       /* owned; the reader, writer or protocol */
     ReaderObject *sto_reader; /* owned; NULL unless sto_self is a reader */
     PyObject *sto_arg;        /* owned; a bytes separator, or NULL */
@@ -503,7 +503,7 @@ read_on(StreamOpObject *op, bool fresh, PyObject **result)
 }
 
 static PySendResult
-step(cl_coro *coro, bool fresh, PyObject **result)
+step(CoroObject *coro, bool fresh, PyObject **result)
 {
     StreamOpObject *op = (StreamOpObject *)coro;
     outcome status = HAND_OVER;
@@ -524,7 +524,7 @@ step(cl_coro *coro, bool fresh, PyObject **result)
 }
 
 static PySendResult
-thrown(cl_coro *coro, PyObject **result)
+thrown(CoroObject *coro, PyObject **result)
 {
     StreamOpObject *op = (StreamOpObject *)coro;
     PyObject *error = PyErr_GetRaisedException();
@@ -534,7 +534,7 @@ thrown(cl_coro *coro, PyObject **result)
 }
 
 static void
-drop(cl_coro *coro)
+drop(CoroObject *coro)
 {
     StreamOpObject *op = (StreamOpObject *)coro;
     if (op->sto_waits)
@@ -545,19 +545,19 @@ drop(cl_coro *coro)
 }
 
 static const char *
-name(const cl_coro *coro)
+name(const CoroObject *coro)
 {
     return operations[((const StreamOpObject *)coro)->sto_kind].name;
 }
 
 static PyObject *
-stock(const cl_coro *coro)
+stock(const CoroObject *coro)
 {
     return stock_class(coro->c_st, ((const StreamOpObject *)coro)->sto_kind);
 }
 
 static PyObject *
-args(const cl_coro *coro)
+args(const CoroObject *coro)
 {
     const StreamOpObject *op = (const StreamOpObject *)coro;
     if (op->sto_kind == READ || op->sto_kind == READEXACTLY)

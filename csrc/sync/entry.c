@@ -108,7 +108,7 @@ static PyObject *
 call_plain(PyObject *callable, PyObject *const *args, size_t nargs,
            PyObject *kwnames)
 {
-    return PyObject_Vectorcall(((cl_face *)callable)->f_function, args, nargs,
+    return PyObject_Vectorcall(((cl_face *)callable)->fa_function, args, nargs,
                                kwnames);
 }
 
@@ -116,7 +116,7 @@ static int
 Entry_traverse(EntryObject *entry, visitproc visit, void *arg)
 {
     CL_VISIT_TYPE(entry);
-    Py_VISIT(entry->e_face.f_function);
+    Py_VISIT(entry->e_face.fa_function);
     return 0;
 }
 
@@ -128,9 +128,9 @@ Entry_dealloc(PyObject *self)
     EntryObject *entry = (EntryObject *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    if (entry->e_face.f_weakrefs != NULL)
+    if (entry->e_face.fa_weakrefs != NULL)
         PyObject_ClearWeakRefs(self);
-    Py_XDECREF(entry->e_face.f_function);
+    Py_XDECREF(entry->e_face.fa_function);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -156,7 +156,7 @@ PyTypeObject *
 cl_entry_setup(PyObject *module, cl_state *st)
 {
     return cl_type_new(module, st, &Entry_spec, NULL, 0,
-                       offsetof(cl_face, f_weakrefs));
+                       offsetof(cl_face, fa_weakrefs));
 }
 
 #endif
@@ -204,9 +204,9 @@ cl_entry_new(cl_state *st, int body, PyObject *function)
     EntryObject *entry = (EntryObject *)type->tp_alloc(type, 0);
     if (entry == NULL)
         return NULL;
-    entry->e_face.f_vectorcall = calls[body];
+    entry->e_face.fa_vectorcall = calls[body];
     entry->e_st = st;
-    entry->e_face.f_function = Py_NewRef(function);
+    entry->e_face.fa_function = Py_NewRef(function);
     return (PyObject *)entry;
 }
 

@@ -8,7 +8,7 @@
 #include "sync/deque.h"
 
 static inline const cl_op_kind *
-kind_of(const cl_coro *coro)
+kind_of(const CoroObject *coro)
 {
     return (const cl_op_kind *)coro->c_ops; /* its first member */
 }
@@ -90,7 +90,7 @@ cl_op_chain(PyObject *error)
 static int
 hand_over(SyncOpObject *op)
 {
-    cl_coro *coro = &op->o_coro;
+    CoroObject *coro = &op->o_coro;
     const cl_op_kind *kind = kind_of(coro);
     PyObject *args = kind->k_args(op), *inner = NULL;
     if (args != NULL)
@@ -122,7 +122,7 @@ settle(SyncOpObject *op, cl_op_outcome outcome)
 }
 
 PySendResult
-cl_op_step(cl_coro *coro, bool fresh, PyObject **result)
+cl_op_step(CoroObject *coro, bool fresh, PyObject **result)
 {
     SyncOpObject *op = (SyncOpObject *)coro;
     const cl_op_kind *kind = kind_of(coro);
@@ -139,7 +139,7 @@ cl_op_step(cl_coro *coro, bool fresh, PyObject **result)
 }
 
 PySendResult
-cl_op_thrown(cl_coro *coro, PyObject **result)
+cl_op_thrown(CoroObject *coro, PyObject **result)
 {
     SyncOpObject *op = (SyncOpObject *)coro;
     const cl_op_kind *kind = kind_of(coro);
@@ -150,13 +150,13 @@ cl_op_thrown(cl_coro *coro, PyObject **result)
 /* ------------------------------------------------------------------- descriptions */
 
 const char *
-cl_op_name(const cl_coro *coro)
+cl_op_name(const CoroObject *coro)
 {
     return kind_of(coro)->k_name;
 }
 
 PyObject *
-cl_op_stock(const cl_coro *coro)
+cl_op_stock(const CoroObject *coro)
 {
     cl_state *st = coro->c_st;
     int class = kind_of(coro)->k_class;
@@ -166,7 +166,7 @@ cl_op_stock(const cl_coro *coro)
 }
 
 PyObject *
-cl_op_args(const cl_coro *coro)
+cl_op_args(const CoroObject *coro)
 {
     return kind_of(coro)->k_args((const SyncOpObject *)coro);
 }
@@ -202,7 +202,7 @@ cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
 }
 
 void
-cl_op_drop(cl_coro *coro)
+cl_op_drop(CoroObject *coro)
 {
     SyncOpObject *op = (SyncOpObject *)coro;
     Py_CLEAR(op->o_self);

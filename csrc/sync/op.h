@@ -22,7 +22,7 @@ typedef enum {
 } cl_op_outcome;
 
 typedef struct {
-    cl_coro o_coro;
+    CoroObject o_coro;
     PyObject *o_self; /* owned, or NULL; the object whose method it is */
     PyObject *o_arg;  /* owned, or NULL */
     PyObject *o_more; /* owned, or NULL: free for each kind */
@@ -46,12 +46,12 @@ typedef struct {
 } cl_op_kind;
 
 /* Initialisers for k_ops. */
-const char *cl_op_name(const cl_coro *coro);
-PyObject *cl_op_stock(const cl_coro *coro);
-PyObject *cl_op_args(const cl_coro *coro);
-PySendResult cl_op_step(cl_coro *coro, bool fresh, PyObject **result);
-PySendResult cl_op_thrown(cl_coro *coro, PyObject **result);
-void cl_op_drop(cl_coro *coro);
+const char *cl_op_name(const CoroObject *coro);
+PyObject *cl_op_stock(const CoroObject *coro);
+PyObject *cl_op_args(const CoroObject *coro);
+PySendResult cl_op_step(CoroObject *coro, bool fresh, PyObject **result);
+PySendResult cl_op_thrown(CoroObject *coro, PyObject **result);
+void cl_op_drop(CoroObject *coro);
 #define CL_OP_OPS(class_name) \
     { \
         .owner = class_name, \

@@ -49,10 +49,10 @@ cancel_timer(SyncOpObject *op)
         return 0;
     op->o_more = NULL;
     if (Py_TYPE(kept) == st->TimerHandleType) {
-        int status = cl_handle_cancel(&timer->t_handle);
+        int status = cl_handle_cancel(&timer->tm_handle);
         if (status == 0)
-            cl_loop_unschedule(timer->t_handle.h_loop, timer);
-        cl_handle_drop(&timer->t_handle);
+            cl_loop_unschedule(timer->tm_handle.h_loop, timer);
+        cl_handle_drop(&timer->tm_handle);
         return status;
     }
     result = PyObject_CallMethodNoArgs(kept, cl_sync_of(st)->str_cancel);
@@ -91,7 +91,7 @@ start_timer(SyncOpObject *op, LoopObject *loop, PyObject *future)
         return NULL;
     if (cl_loop_schedule(loop, timer) == 0)
         return (PyObject *)timer;
-    cl_handle_drop(&timer->t_handle);
+    cl_handle_drop(&timer->tm_handle);
     return NULL;
 }
 

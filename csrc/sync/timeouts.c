@@ -120,7 +120,7 @@ new_timer(cl_state *st, LoopObject *loop, PyObject *self, double when)
             : cl_timer_handle_new(loop, when, NULL, method, NULL, 0, NULL);
     Py_XDECREF(method);
     if (timer != NULL && cl_loop_schedule(loop, timer) < 0) {
-        cl_handle_drop(&timer->t_handle);
+        cl_handle_drop(&timer->tm_handle);
         timer = NULL;
     }
     return timer;
@@ -172,7 +172,7 @@ aenter_begin(SyncOpObject *op, PyObject **result)
     if (status < 0 && timed)
         cl_loop_unschedule(loop, timer);
     if (timed)
-        cl_handle_drop(&timer->t_handle);
+        cl_handle_drop(&timer->tm_handle);
     Py_XDECREF(count);
     return status < 0 ? CL_OP_FAILED : cl_op_done(result, self);
 }
@@ -211,16 +211,16 @@ aexit_begin(SyncOpObject *op, PyObject **result)
         if (Py_TYPE(handler) != st->TimerHandleType)
             return CL_OP_HAND_OVER;
         Py_INCREF(timer);
-        int status = cl_handle_cancel(&timer->t_handle);
+        int status = cl_handle_cancel(&timer->tm_handle);
         if (status == 0)
-            cl_loop_unschedule(timer->t_handle.h_loop, timer);
+            cl_loop_unschedule(timer->tm_handle.h_loop, timer);
         /* Releasing the handle may have run Python code. */
         if (status == 0 && look(st, op->o_self, &view))
             status = set(st, &view, HANDLER, Py_None);
         else if (status == 0)
             status = PyObject_SetAttr(
                 op->o_self, cl_sync_of(st)->str__timeout_handler, Py_None);
-        cl_handle_drop(&timer->t_handle);
+        cl_handle_drop(&timer->tm_handle);
         if (status < 0)
             return CL_OP_FAILED;
         if (!look(st, op->o_self, &view) ||

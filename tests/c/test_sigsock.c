@@ -14,7 +14,7 @@ write_in_child(cl_sigsock *sock, const char *text)
     int status;
     pid_t pid = fork();
     if (pid == 0)
-        _exit(write(sock->s_write_fd, text, strlen(text)) < 0);
+        _exit(write(sock->sg_write_fd, text, strlen(text)) < 0);
     CHECK(pid > 0);
     CHECK_INT(waitpid(pid, &status, 0), pid);
     CHECK_INT(status, 0);
@@ -23,7 +23,7 @@ write_in_child(cl_sigsock *sock, const char *text)
 static void
 write_here(cl_sigsock *sock, const char *text)
 {
-    CHECK_INT(write(sock->s_write_fd, text, strlen(text)), strlen(text));
+    CHECK_INT(write(sock->sg_write_fd, text, strlen(text)), strlen(text));
 }
 
 static void
@@ -42,7 +42,7 @@ check_reads(cl_sigsock *sock, int size, const char *expected)
 static void
 test_descriptors(cl_sigsock *sock)
 {
-    int fds[] = {sock->s_read_fd, sock->s_write_fd};
+    int fds[] = {sock->sg_read_fd, sock->sg_write_fd};
     for (int i = 0; i < 2; i++) {
         CHECK(fcntl(fds[i], F_GETFD) & FD_CLOEXEC);
         CHECK(fcntl(fds[i], F_GETFL) & O_NONBLOCK);
@@ -77,8 +77,8 @@ with_sigsock(void (*test)(cl_sigsock *sock))
     CHECK_INT(cl_sigsock_open(&sock), 0);
     test(&sock);
     cl_sigsock_close(&sock);
-    CHECK_INT(sock.s_read_fd, -1);
-    CHECK_INT(sock.s_write_fd, -1);
+    CHECK_INT(sock.sg_read_fd, -1);
+    CHECK_INT(sock.sg_write_fd, -1);
     cl_sigsock_close(&sock);
 }
 
