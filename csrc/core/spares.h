@@ -1,8 +1,9 @@
 /* spares.h - memory of objects of one type, which a loop keeps for reuse.
  *
- * A loop has one list for each type whose objects come and go with its callbacks. Only
- * its own thread runs them, so nobody else takes from it. An object knows its loop, and
- * owns a reference to it until its memory was given back. */
+ * A loop has one list for each type whose objects come and go with its callbacks. An
+ * object's memory goes back to its own loop's list, so loops of several threads share
+ * none; an object owns a reference to its loop until then. Whoever drops the last
+ * reference in another thread gives it back from there: the GIL guards the list. */
 #ifndef CL_CORE_SPARES_H
 #define CL_CORE_SPARES_H
 
