@@ -82,22 +82,19 @@ $(VENV)/.bench-all: $(VENV)/.bench
 	done
 	@touch $@
 
-# One that is not to be had for this Python does not keep the others from being tested.
+# $(call install,PIP,PACKAGES): all at once, which is quicker; or, as one that is not to be had for this Python does not keep
+# the others from being tested, one by one.
+install = $(1) --prefer-binary $(2) || for package in $(2); do \
+	$(1) --prefer-binary $$package || echo "skipped: $$package cannot be installed for $(PY)"; done
+
 $(VENV)/.ecosystem: $(VENV)/.test
-	@for library in $(LIBRARIES); do \
-	    $(PIP) --prefer-binary $$library || echo "skipped: $$library cannot be installed for $(PY)"; \
-	done
+	@$(call install,$(PIP),$(LIBRARIES))
 	@touch $@
 
-# All at once; if that is not to be had, one by one.
 $(RECIPES)/.ready: $(VENV)/.test
 	@$(PY) -m venv --clear $(RECIPES)
 	@cp $(VENV)/lib/python*/site-packages/cloop-checkout.pth $(RECIPES)/lib/python*/site-packages/
-	@install="$(RECIPES)/bin/python -m pip install -q --disable-pip-version-check --prefer-binary"; \
-	$$install pytest pytest-xdist trustme; \
-	$$install $(LIBRARIES) $(PRODUCTS) || for library in $(LIBRARIES) $(PRODUCTS); do \
-	    $$install $$library || echo "skipped: $$library cannot be installed for $(PY)"; \
-	done
+	@$(call install,$(RECIPES)/bin/python -m pip install -q --disable-pip-version-check,pytest pytest-xdist trustme $(LIBRARIES) $(PRODUCTS))
 	@touch $@
 
 # What uvloop's tests import; a test whose library is not to be had is skipped.

@@ -1,4 +1,4 @@
-/* loop_tasks.c - LoopCore's tasks and futures. */
+/* loop_tasks.c - LoopCore: tasks and futures. */
 #include "loop_type.h"
 
 #include "core/args.h"
@@ -30,8 +30,8 @@ cl_loop_choose_tasks(LoopObject *loop)
     return 0;
 }
 
-/* Whether asyncio would make one of its own class here, as ours may stand for: it looks
- * at its module each time. 1, 0 or -1. */
+/* Whether asyncio would create an object of its own class here, which ours may
+ * replace. Like asyncio, looks in the module each time. 1, 0 or -1 */
 static int
 is_left_alone(PyObject *module, PyObject *name, PyObject *own)
 {
@@ -41,7 +41,7 @@ is_left_alone(PyObject *module, PyObject *name, PyObject *own)
     return found == own ? 1 : found == NULL && PyErr_Occurred() ? -1 : 0;
 }
 
-/* Whether a task is to be one of ours. 1, 0 or -1 */
+/* Whether the task should be ours. 1, 0 or -1 */
 static int
 makes_own_tasks(LoopObject *loop)
 {
@@ -74,7 +74,7 @@ Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
                           top->kwnames_loop);
 }
 
-/* asyncio's own method, which knows its version's rules. */
+/* Calls asyncio's own method, which knows the rules of its version. */
 static PyObject *
 create_as_asyncio(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
                   PyObject *kwnames)
@@ -101,7 +101,7 @@ create_as_asyncio(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     return task;
 }
 
-/* asyncio's own, which would make tasks of asyncio. */
+/* asyncio's eager_task_factory, which would create asyncio's tasks. */
 static bool
 is_eager_factory(cl_state *st, PyObject *factory)
 {
@@ -115,13 +115,13 @@ is_eager_factory(cl_state *st, PyObject *factory)
 }
 
 typedef struct {
-    PyObject *name; /* borrowed, or NULL, as the next */
+    PyObject *name; /* both borrowed, or NULL */
     PyObject *context;
     bool eager;
 } task_options;
 
-/* Whether these keywords, and the task factory, leave the making of the task to us:
- * 1, 0 or -1. */
+/* Parses the keywords. Returns 1 if we can create the task, 0 if not (because
+ * of them, or of a task factory), -1 on error. */
 static int
 take_options(LoopObject *loop, PyObject *const *values, PyObject *kwnames,
              task_options *options)

@@ -5,7 +5,7 @@ line; a block whose first line is `# NAME.py` is that file. The rest of a progra
 """
 
 import contextlib
-import importlib
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -68,18 +68,27 @@ def loop_is():
 
 @pytest.fixture
 def needs():
-    """needs(module, ...): skips the test without them, and says which."""
+    """needs("module", "module>=1.2", ...): skips the test without them, and says which."""
 
-    def needs(*modules):
-        for module in modules:
+    def needs(*wanted):
+        for need in wanted:
+            module, _, least = need.partition(">=")
             try:
                 found = importlib.util.find_spec(module)
             except ModuleNotFoundError:  # the package that it is in
                 found = None
             if found is None:
                 pytest.skip("there is no %s (make recipes)" % module)
+            if least:
+                version = importlib.metadata.version(module)
+                if numbers(version) < numbers(least):
+                    pytest.skip("%s %s is older than %s" % (module, version, least))
 
     return needs
+
+
+def numbers(version):
+    return [int(number) for number in re.findall(r"\d+", version)[:2]]
 
 
 @pytest.fixture

@@ -37,9 +37,10 @@ def test_what_a_product_prints_is_reported(start, capsys):
         ("import os, time; os.fork() or time.sleep(600)", "processes are left"),
     ],
 )
-def test_a_bad_end_is_noticed(start, put, monkeypatch, program, why):
+def test_a_bad_end_is_noticed(start, put, program, why):
     put("main.py", program)
     with start("python main.py") as product:
-        product.limit_s = 3
+        product.process.wait()
+        product.limit_s = 0.3
         with pytest.raises(AssertionError, match=why):
             product.ends()

@@ -67,12 +67,12 @@ ON_REDIS, ON_POSTGRES = ["redis-py"], ["asyncpg", "psycopg", "SQLAlchemy"]
 
 
 @pytest.fixture
-def library_says_loop(says_loop, put):
+def library_says_loop(says_loop, put, block):
     def library_says_loop(library, **env):
         if sys.version_info >= BEFORE.get(library, (4,)):
             pytest.skip("%s does not work on asyncio" % library)
         put(file_of(library))
-        put("main.py", "import cloop\nfrom %s import main\ncloop.run(main())\n" % file_of(library)[:-3])
+        put("main.py", "import cloop\nfrom %s import main\n%s" % (file_of(library)[:-3], block("cloop.run")))
         says_loop("python -W ignore::DeprecationWarning main.py", env=env)
 
     return library_says_loop
@@ -149,14 +149,14 @@ async def test_client(aiohttp_client):
 
 
 def test_pytest_asyncio(run_program, needs, put, block):
-    needs("pytest_asyncio")
+    needs("pytest_asyncio>=1.5")
     put("conftest.py", block("pytest-asyncio"))
     put("test_it.py", PYTEST)
     assert "\n1 passed" in run_program("python -m pytest -q -p no:cacheprovider")
 
 
 def test_pytest_aiohttp(run_program, needs, put, block):
-    needs("pytest_aiohttp")
+    needs("pytest_asyncio>=1.5", "pytest_aiohttp")
     put("conftest.py", block("pytest-asyncio"))
     put("test_it.py", PYTEST + PYTEST_AIOHTTP)
     assert "\n2 passed" in run_program("python -m pytest -q -p no:cacheprovider")

@@ -9,11 +9,11 @@ import pytest
 ASGI = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "asgi_app.py")
 BIND = "--bind 127.0.0.1:{port}"
 SERVERS = {  # by block: modules that it needs, and what tells it the port
-    "uvicorn": (["uvicorn"], "--port {port}"),
+    "uvicorn": (["uvicorn>=0.36"], "--port {port}"),
     "uvicorn by the launcher": (["uvicorn"], "--port {port}"),
-    "asgi": (["uvicorn"], "--port {port}"),
+    "asgi": (["uvicorn>=0.36"], "--port {port}"),
     "daphne": (["daphne"], "--port {port}"),
-    "gunicorn": (["gunicorn", "aiohttp", "uvicorn_worker"], BIND + " --worker-tmp-dir /dev/shm"),
+    "gunicorn": (["gunicorn", "aiohttp", "uvicorn>=0.36", "uvicorn_worker"], BIND + " --worker-tmp-dir /dev/shm"),
     "gunicorn's ASGI worker": (["gunicorn.workers.gasgi"], BIND + " --worker-tmp-dir /dev/shm"),
     "hypercorn": (["hypercorn"], BIND),
     "granian": (["granian"], "--port {port}"),
