@@ -1,10 +1,10 @@
 /* spares.h - free lists of a loop: memory of objects of one type, kept for
  * reuse.
  *
- * A loop has a list for each type whose objects come and go with its
- * callbacks. Only its own thread runs those, so nobody else takes from the
- * list. An object knows its loop, and owns a reference to it until its memory
- * was given back. */
+ * A loop has one list for each type whose objects come and go with its callbacks. The
+ * memory of an object goes back to the list of its own loop, so loops of several threads
+ * share none. Until then the object owns a reference to its loop. Another thread may drop
+ * the last reference to an object and so change the list: the GIL guards it. */
 #ifndef CL_CORE_SPARES_H
 #define CL_CORE_SPARES_H
 
