@@ -12,6 +12,7 @@
 #include "core/signals.h"
 #include "core/state.h"
 #include "core/watch.h"
+#include "debug.h"
 #include "futures/future.h"
 #include "futures/iter.h"
 #include "futures/layout.h"
@@ -507,6 +508,10 @@ module_exec(PyObject *module)
         cl_sync_setup(st) < 0 ||
         PyModule_AddFunctions(module, cl_sync_methods) < 0)
         return -1;
+#ifdef CL_DEBUG
+    if (PyModule_AddFunctions(module, cl_debug_methods) < 0)
+        return -1;
+#endif
     return 0;
 }
 

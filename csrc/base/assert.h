@@ -20,9 +20,9 @@ cl_assert_failed(const char *expression, const char *file, int line,
                  const char *function, const char *format, ...);
 
 #define cl_assert(condition) \
-    ((condition) ? (void)0 \
-                 : cl_assert_failed(#condition, __FILE__, __LINE__, __func__, \
-                                    NULL))
+    ((condition) \
+         ? (void)0 \
+         : cl_assert_failed(#condition, __FILE__, __LINE__, __func__, NULL))
 
 /* The same with what it is about, as for printf(). */
 #define cl_assertf(condition, ...) \

@@ -29,8 +29,7 @@ check_entry(const cl_heap *heap, size_t slot)
                entry->node->slot);
     cl_assertf(entry->key == entry->key, "the key of slot %zu is NaN", slot);
     cl_assertf(entry->order < heap->inserted, "slot %zu", slot);
-    cl_assertf(slot == 0 ||
-                   !before(entry, &heap->entries[(slot - 1) / ARITY]),
+    cl_assertf(slot == 0 || !before(entry, &heap->entries[(slot - 1) / ARITY]),
                "slot %zu: %.9f is before %.9f above it", slot, entry->key,
                heap->entries[(slot - 1) / ARITY].key);
 }

@@ -14,13 +14,12 @@ cl_ring_check(const cl_ring *ring)
 {
     uint64_t slots = ring->r_mask + 1;
     cl_assert(ring->r_slots != NULL);
-    cl_assertf((slots & ring->r_mask) == 0 && slots >= MIN_SLOTS,
-               "%llu slots", (unsigned long long)slots);
-    cl_assertf(ring->r_head <= ring->r_tail &&
-                   ring->r_tail - ring->r_head <= slots,
-               "head %llu, tail %llu, %llu slots",
-               (unsigned long long)ring->r_head,
-               (unsigned long long)ring->r_tail, (unsigned long long)slots);
+    cl_assertf((slots & ring->r_mask) == 0 && slots >= MIN_SLOTS, "%llu slots",
+               (unsigned long long)slots);
+    cl_assertf(
+        ring->r_head <= ring->r_tail && ring->r_tail - ring->r_head <= slots,
+        "head %llu, tail %llu, %llu slots", (unsigned long long)ring->r_head,
+        (unsigned long long)ring->r_tail, (unsigned long long)slots);
 }
 #endif
 

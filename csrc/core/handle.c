@@ -559,15 +559,13 @@ foreign_check(const LoopObject *Py_UNUSED(loop), cl_node node)
 }
 #endif
 
-const cl_node_ops cl_handle_node = {
-    .run = node_run,
-    .drop = node_drop,
-    .visit = node_visit,
-    .as_handle = node_as_handle,
-    .name = node_name,
-    .is_cancelled = node_is_cancelled,
-    CL_NODE_CHECK(node_check)
-};
+const cl_node_ops cl_handle_node = {.run = node_run,
+                                    .drop = node_drop,
+                                    .visit = node_visit,
+                                    .as_handle = node_as_handle,
+                                    .name = node_name,
+                                    .is_cancelled = node_is_cancelled,
+                                    CL_NODE_CHECK(node_check)};
 
 static int
 foreign_is_cancelled(LoopObject *loop, cl_node node)
@@ -612,15 +610,13 @@ foreign_as_handle(LoopObject *Py_UNUSED(loop), cl_node node)
     return Py_NewRef((PyObject *)cl_node_pointer(node));
 }
 
-const cl_node_ops cl_foreign_node = {
-    .run = foreign_run,
-    .drop = foreign_drop,
-    .visit = foreign_visit,
-    .as_handle = foreign_as_handle,
-    .name = node_name,
-    .is_cancelled = foreign_is_cancelled,
-    CL_NODE_CHECK(foreign_check)
-};
+const cl_node_ops cl_foreign_node = {.run = foreign_run,
+                                     .drop = foreign_drop,
+                                     .visit = foreign_visit,
+                                     .as_handle = foreign_as_handle,
+                                     .name = node_name,
+                                     .is_cancelled = foreign_is_cancelled,
+                                     CL_NODE_CHECK(foreign_check)};
 
 /* -------------------------------------------------------------------------- cancel */
 

@@ -228,9 +228,9 @@ remember_fresh(LoopObject *loop, TimerHandleObject *timer)
 {
     cl_assert_of(timer, timer->t_fresh < 0);
     if (loop->l_fresh_count == loop->l_fresh_capacity) {
-        Py_ssize_t capacity =
-            loop->l_fresh_capacity ? loop->l_fresh_capacity * 2
-                                   : CL_TINY(1, 64);
+        Py_ssize_t capacity = loop->l_fresh_capacity
+                                  ? loop->l_fresh_capacity * 2
+                                  : CL_TINY(1, 64);
         TimerHandleObject **fresh =
             PyMem_Realloc(loop->l_fresh, (size_t)capacity * sizeof(*fresh));
         if (fresh == NULL) {

@@ -73,16 +73,16 @@ cl_watch_check(LoopObject *loop)
 {
     const cl_watch_table *table = &loop->l_watches;
     int count = 0;
-    cl_assertf(table->wt_change_count <= table->wt_change_capacity,
-               "%d of %d", table->wt_change_count, table->wt_change_capacity);
+    cl_assertf(table->wt_change_count <= table->wt_change_capacity, "%d of %d",
+               table->wt_change_count, table->wt_change_capacity);
     cl_assertf(table->wt_count <= table->wt_change_capacity,
                "%d changes for %d", table->wt_change_capacity,
                table->wt_count);
     for (int i = 0; i < table->wt_change_count; i++) {
         const cl_watch *watch = table->wt_changes[i];
-        cl_assertf(watch == NULL || (watch->w_change == i &&
-                                     cl_watch_find(table, watch->w_fd) ==
-                                         watch),
+        cl_assertf(watch == NULL ||
+                       (watch->w_change == i &&
+                        cl_watch_find(table, watch->w_fd) == watch),
                    "change %d: descriptor %d says it is %d", i, watch->w_fd,
                    watch->w_change);
     }
@@ -453,21 +453,19 @@ node_check(const LoopObject *loop, cl_node node)
     cl_assertf(owner != NULL && watch->w_ops->run != NULL, "descriptor %d",
                watch->w_fd);
     cl_assert_of(owner, Py_REFCNT(owner) > 0);
-    cl_assert_of(owner, watch->w_fd < 0 ||
-                            cl_watch_find(&loop->l_watches, watch->w_fd) ==
-                                watch);
+    cl_assert_of(owner,
+                 watch->w_fd < 0 ||
+                     cl_watch_find(&loop->l_watches, watch->w_fd) == watch);
     return owner;
 }
 #endif
 
-const cl_node_ops cl_watch_node = {
-    .run = node_run,
-    .drop = node_drop,
-    .visit = node_visit,
-    .as_handle = node_as_handle,
-    .name = node_name,
-    CL_NODE_CHECK(node_check)
-};
+const cl_node_ops cl_watch_node = {.run = node_run,
+                                   .drop = node_drop,
+                                   .visit = node_visit,
+                                   .as_handle = node_as_handle,
+                                   .name = node_name,
+                                   CL_NODE_CHECK(node_check)};
 
 /* ------------------------------------------------------------ telling the poller */
 

@@ -85,8 +85,9 @@ struct cl_watch {
     uint8_t w_pending; /* bits it was pushed with; a node exists if not 0 */
     uint8_t w_refused; /* how often the last change was */
 #ifdef CL_DEBUG
-    bool w_known;    /* used by cl_loop_check_poller() */
-    uint64_t w_file; /* inode of the socket that the poller was told of, or 0 */
+    bool w_known; /* used by cl_loop_check_poller() */
+    uint64_t
+        w_file; /* inode of the socket that the poller was told of, or 0 */
 #endif
 };
 

@@ -581,13 +581,12 @@ node_check(const LoopObject *loop, cl_node node)
 #endif
 
 #define TASK_NODE \
-    { \
-        .run = node_run, \
-        .drop = node_drop, \
-        .visit = node_visit, \
-        .as_handle = node_as_handle, \
-        .name = node_name, CL_NODE_CHECK(node_check) \
-    }
+    {.run = node_run, \
+     .drop = node_drop, \
+     .visit = node_visit, \
+     .as_handle = node_as_handle, \
+     .name = node_name, \
+     CL_NODE_CHECK(node_check)}
 
 const cl_node_ops cl_task_step_node = TASK_NODE;
 const cl_node_ops cl_task_wakeup_node = TASK_NODE;

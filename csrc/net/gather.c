@@ -43,6 +43,7 @@ cl_habits_ref(cl_habits *shared)
 void
 cl_habits_drop(cl_habits *shared)
 {
+    cl_assert(shared == NULL || shared->refs > 0);
     if (shared != NULL && --shared->refs == 0)
         PyMem_RawFree(shared);
 }
@@ -108,6 +109,32 @@ holds(const cl_gather *gather)
     return gather->g_held.first != NULL || gather->g_held.rest_size > 0;
 }
 
+#ifdef CL_DEBUG
+void
+cl_gather_check(const LoopObject *loop)
+{
+    if (loop->l_net == NULL)
+        return;
+    const cl_gather *gather = gather_of(loop);
+    const cl_held *held = &gather->g_held;
+    cl_assertf(held->rest_size <= CL_GATHER_MAX, "%zu", held->rest_size);
+    cl_assertf(held->rest != NULL || held->rest_size == 0, "%zu",
+               held->rest_size);
+    cl_assertf(gather->g_room + held->rest_size <= CL_GATHER_MAX,
+               "room for %zu beside %zu", gather->g_room, held->rest_size);
+    cl_assert(!holds(gather) || gather->g_owner != NULL);
+    cl_assertf(holds(gather) || gather->g_room == 0, "room for %zu",
+               gather->g_room);
+    if (gather->g_owner != NULL) {
+        cl_assert_of(gather->g_owner, Py_REFCNT(gather->g_owner) > 0);
+        cl_assert_of(gather->g_owner,
+                     gather->g_send != NULL && gather->g_habit != NULL);
+    }
+    if (held->first != NULL)
+        cl_assert_of(held->first, Py_REFCNT(held->first) > 0);
+}
+#endif
+
 static inline bool
 longer_than(const LoopObject *loop, uint64_t ticks, int64_t ns)
 {
@@ -119,6 +146,8 @@ static int
 end(LoopObject *loop)
 {
     cl_gather *gather = gather_of(loop);
+    cl_assert_gil();
+    cl_assert(gather->g_owner != NULL);
     PyObject *owner = Py_NewRef(gather->g_owner);
     int status = holds(gather) ? gather->g_send(owner) : 0;
     if (gather->g_owner == owner) { /* not ended by Python that ran */
@@ -147,6 +176,8 @@ int
 cl_gather_make_way(LoopObject *loop, PyObject *owner)
 {
     cl_gather *gather = gather_of(loop);
+    cl_assert_gil();
+    cl_check(cl_gather_check(loop));
     while (gather->g_owner != NULL && gather->g_owner != owner) {
         if (end(loop) < 0)
             return -1;
@@ -157,6 +188,8 @@ cl_gather_make_way(LoopObject *loop, PyObject *owner)
 int
 cl_gather_flush(LoopObject *loop)
 {
+    cl_assert_gil();
+    cl_check(cl_gather_check(loop));
     while (loop->l_net != NULL && holds(gather_of(loop))) {
         PyObject *owner = Py_NewRef(gather_of(loop)->g_owner);
         int status = gather_of(loop)->g_send(owner);
@@ -205,6 +238,7 @@ keep(LoopObject *loop, const cl_gather_write *write, uint64_t now)
     cl_gather *gather = gather_of(loop);
     cl_held *held = &gather->g_held;
     bool is_first = !holds(gather);
+    cl_assert_of(write->owner, gather->g_owner == write->owner);
     size_t room = is_first ? write->limit : gather->g_room;
     if (room > CL_GATHER_MAX)
         room = CL_GATHER_MAX;
@@ -265,6 +299,8 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
             gather->g_may_hold = false;
     }
     loop->l_afterwards = callback_ended; /* a fork has its child forget it */
+    cl_assert_of(write->owner, write->size > 0 && write->data != NULL);
+    cl_check(cl_gather_check(loop));
     return gather->g_may_hold && keep(loop, write, now);
 }
 
@@ -291,6 +327,8 @@ cl_gather_stop_timer(LoopObject *loop)
 void
 cl_gather_take(LoopObject *loop, PyObject *owner, cl_held *held)
 {
+    cl_assert_gil();
+    cl_check(cl_gather_check(loop));
     *held = (cl_held){NULL};
     if (!cl_gather_holds(loop, owner))
         return;
@@ -305,6 +343,7 @@ cl_gather_take(LoopObject *loop, PyObject *owner, cl_held *held)
     *held = gather->g_held;
     forget_held(gather);
     gather->g_held.rest = NULL;
+    cl_check(cl_gather_check(loop));
 }
 
 void

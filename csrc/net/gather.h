@@ -111,6 +111,9 @@ cl_gather_join(LoopObject *loop, cl_gather *gather, PyObject *owner,
         size > CL_COPY_MAX || !cl_loop_in_callback(loop) ||
         cl_ticks() - gather->g_held_since > gather->g_patience)
         return false;
+    cl_assertf(gather->g_held.rest != NULL &&
+                   gather->g_held.rest_size + size <= CL_GATHER_MAX,
+               "%zu and %zu", gather->g_held.rest_size, size);
     memcpy(gather->g_held.rest + gather->g_held.rest_size, data, size);
     gather->g_held.rest_size += size;
     gather->g_room -= size;
@@ -131,6 +134,11 @@ int cl_gather_make_way(LoopObject *loop, PyObject *owner);
 
 /* Sends what is held, whoever holds it. Runs Python. 0/-1 */
 int cl_gather_flush(LoopObject *loop);
+
+#ifdef CL_DEBUG
+/* What a loop holds is whole. */
+void cl_gather_check(const LoopObject *loop);
+#endif
 
 /* Ends the thread that sends what is held for long, until something is held again. */
 void cl_gather_stop_timer(LoopObject *loop);

@@ -28,6 +28,11 @@ int cl_wqueue_peek(const cl_wqueue *queue, struct iovec *parts, int max);
 /* The first `count` bytes are sent. Frees chunks: bytes, so no Python runs. */
 void cl_wqueue_consume(cl_wqueue *queue, size_t count);
 
+#ifdef CL_DEBUG
+/* The invariants: the sizes are those of the chunks. */
+void cl_wqueue_check(const cl_wqueue *queue);
+#endif
+
 /* Drop everything, and the memory. */
 void cl_wqueue_clear(cl_wqueue *queue);
 

@@ -76,8 +76,8 @@ check_asserted(pid_t child, const int fds[2], const char *expected,
         strstr(said, "assertion failed") != NULL &&
         strstr(said, expected) != NULL)
         return;
-    fprintf(stderr, "%s:%d: %s(%s): %s: status %d, said: %s\n", file, line, test,
-            check_context, text, status, said);
+    fprintf(stderr, "%s:%d: %s(%s): %s: status %d, said: %s\n", file, line,
+            test, check_context, text, status, said);
     exit(1);
 }
 

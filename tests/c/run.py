@@ -48,8 +48,12 @@ def main(names):
     failed = 0
     with tempfile.TemporaryDirectory() as scratch:
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            runs = [(test, build, pool.submit(run, test, build, flags, scratch)) for test in tests for build in BUILDS
-                if not (build == "stress" and os.path.basename(test)[:-2] in ALL_AT_ONCE)]
+            runs = [
+                (test, build, pool.submit(run, test, build, flags, scratch))
+                for test in tests
+                for build in BUILDS
+                if not (build == "stress" and os.path.basename(test)[:-2] in ALL_AT_ONCE)
+            ]
             for test, build, running in runs:
                 passed = running.result()
                 print("%-24s %-6s %s" % (test, build, "passed" if passed else "FAILED"), flush=True)
