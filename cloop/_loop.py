@@ -129,21 +129,50 @@ class Loop(Reached, LoopCore, *_BEHIND):
         seconds and so on. Raises OSError if no address can be connected to. See asyncio's
         loop.create_connection.
         """
-        # One address and nothing special: most connections, in a third of the time. Not if
-        # a test has put another socket module where asyncio looks for it.
-        addresses = ()
-        if not options and not self._debug and host and port is not None and base_events.socket is socket:
-            addresses = self._numeric_addrinfo(host, port, 0, socket.SOCK_STREAM, 0, 0) or ()
-        if len(addresses) != 1:
+        # A numeric address or a socket: most connections, without what asyncio does for many
+        # addresses. Not if a test has put another socket module where asyncio looks for it.
+        if self._debug or base_events.socket is not socket or options and not _is_direct(host, port, options):
             return await super().create_connection(protocol_factory, host, port, **options)
-        family, kind, proto, _, address = addresses[0]
+        sock = options.get("sock") if options else None
+        if sock is None:
+            sock, address = self._open_socket(host, port, **options)
+            if sock is None:
+                return await super().create_connection(protocol_factory, host, port, **options)
+            try:
+                await self.sock_connect(sock, address)
+            except BaseException:
+                sock.close()
+                raise
+        if not options:
+            return await self._create_connection_transport(sock, protocol_factory, None, None)
+        ssl, server_hostname = options.get("ssl"), options.get("server_hostname")
+        if ssl and server_hostname is None:
+            server_hostname = host
+        timeouts = {name: options[name] for name in _TLS_TIMEOUTS if name in options}
+        return await self._create_connection_transport(sock, protocol_factory, ssl, server_hostname, **timeouts)
+
+    def _open_socket(self, host, port, *, family=0, proto=0, flags=0, local_addr=None, **_):
+        """A socket for one numeric address, bound to local_addr, and that address; (None, None) if it is not one."""
+        if not host or port is None:
+            return None, None
+        found = self._numeric_addrinfo(host, port, family, socket.SOCK_STREAM, proto, flags)
+        if not found or len(found) != 1:
+            return None, None
+        family, kind, proto, _, address = found[0]
+        if local_addr is None:
+            return socket.socket(family, kind | socket.SOCK_NONBLOCK, proto), address
+        if type(local_addr) is not tuple or len(local_addr) != 2:
+            return None, None
+        found = self._numeric_addrinfo(*local_addr, family, socket.SOCK_STREAM, proto, flags)
+        if not found or len(found) != 1 or found[0][0] != family:
+            return None, None
         sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
         try:
-            await self.sock_connect(sock, address)
-        except BaseException:
+            sock.bind(found[0][4])
+        except OSError:
             sock.close()
-            raise
-        return await self._create_connection_transport(sock, protocol_factory, None, None)
+            return None, None  # asyncio tries it again, and says what failed in its own words
+        return sock, address
 
     async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
         """Return what socket.getaddrinfo() answers, without blocking the loop.
@@ -160,7 +189,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
         if self._put_selector is not None or not _is_plain(sock):
             options = {} if context is None else {"context": context}
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **options)
-        return self._new_stream(sock, protocol, waiter, extra, server, context, getattr(extra, "listener", None))
+        listener = None if extra is None else getattr(extra, "listener", None)
+        return self._new_stream(sock, protocol, waiter, extra, server, context, listener)
 
     def _make_datagram_transport(self, sock, protocol, address=None, waiter=None, extra=None):
         if (
@@ -227,10 +257,12 @@ class Loop(Reached, LoopCore, *_BEHIND):
                     server_hostname=server_hostname,
                     **options,
                 )
+            elif "context" in options:
+                transport = self._make_socket_transport(sock, protocol, waiter, context=options["context"])
             else:
-                transport = self._make_socket_transport(sock, protocol, waiter, **_context_of(options))
+                transport = self._make_socket_transport(sock, protocol, waiter)
         except BaseException:
-            sock.close()  # as newer releases do: else nobody would
+            sock.close()
             raise
         try:
             await waiter
@@ -449,6 +481,27 @@ class _Accepted(dict):
 def _context_of(options):
     """What of a connection's options is for plain ones too, where this asyncio has it."""
     return {"context": options["context"]} if "context" in options else {}
+
+
+_CONNECTION_OPTIONS = frozenset(inspect.signature(asyncio.SelectorEventLoop.create_connection).parameters)
+_TLS_TIMEOUTS = [name for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout") if name in _CONNECTION_OPTIONS]
+_DIRECT_OPTIONS = frozenset(
+    ("ssl", "family", "proto", "flags", "sock", "local_addr", "server_hostname", *_TLS_TIMEOUTS)
+)
+
+
+def _is_direct(host, port, options):
+    """Whether asyncio would accept these options of create_connection(), and race no addresses."""
+    if not options.keys() <= _DIRECT_OPTIONS:
+        return False
+    sock = options.get("sock")
+    if sock is not None:
+        if host is not None or port is not None or type(sock) is not _STOCK_SOCKET or sock.type != socket.SOCK_STREAM:
+            return False
+    name = options.get("server_hostname")
+    if options.get("ssl"):
+        return name is not None or bool(host)
+    return name is None and all(options.get(timeout) is None for timeout in _TLS_TIMEOUTS)
 
 
 def _is_plain(sock):

@@ -59,6 +59,29 @@ is_as_known(PyObject *sock)
     return same > 0 ? is_number(sock, "proto", inside->s_proto) : same;
 }
 
+/* Whether its timeout is where it is looked for: 1, 0, -1. */
+static int
+keeps_timeout(PyObject *sock)
+{
+    static const double seconds[] = {-1, 7, 0};
+    const int64_t *timeout = &((const cl_sock *)sock)->s_timeout;
+    for (size_t n = 0; n < Py_ARRAY_LENGTH(seconds); n++) {
+        PyObject *value = seconds[n] < 0 ? Py_NewRef(Py_None)
+                                         : PyFloat_FromDouble(seconds[n]);
+        PyObject *set = value == NULL ? NULL
+                                      : PyObject_CallMethod(sock, "settimeout",
+                                                            "O", value);
+        Py_XDECREF(value);
+        if (set == NULL)
+            return -1;
+        Py_DECREF(set);
+        if (seconds[n] < 0 ? *timeout >= 0
+                           : *timeout != (int64_t)seconds[n] * 1000000000)
+            return 0;
+    }
+    return 1;
+}
+
 /* Open and closed, one socket of these kinds: 1, 0, -1. */
 static int
 probe(cl_state *st, int family, int type, int proto)
@@ -70,6 +93,8 @@ probe(cl_state *st, int family, int type, int proto)
     int same = is_as_known(sock);
     if (same > 0 && ((const cl_sock *)sock)->s_fd < 0)
         same = 0;
+    if (same > 0)
+        same = keeps_timeout(sock);
     PyObject *closed = PyObject_CallMethod(sock, "close", NULL);
     if (closed == NULL)
         same = -1;

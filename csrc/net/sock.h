@@ -17,6 +17,9 @@ typedef struct {
     int s_family;
     int s_type;
     int s_proto;
+    void *s_error_handler;
+    int64_t
+        s_timeout; /* in ns; 0 does not block, less than 0 blocks for ever */
 } cl_sock;
 
 /* The inside of `sock`, or NULL if it must be asked by its methods. */

@@ -2,7 +2,6 @@
 #include "net/sockop.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -647,11 +646,12 @@ take_size(SockOpObject *op, PyObject *number)
     return op->o_size >= 0;
 }
 
+/* As Python sees it: what another owner of the file has set makes asyncio's methods
+ * block as well. */
 static bool
 never_blocks(const cl_sock *inside)
 {
-    int flags = fcntl(inside->s_fd, F_GETFL);
-    return flags >= 0 && (flags & O_NONBLOCK);
+    return inside->s_fd >= 0 && inside->s_timeout == 0;
 }
 
 /* Where asyncio would not ask its resolver for a numeric address. */
