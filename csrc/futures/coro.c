@@ -18,6 +18,7 @@ int
 cl_coro_wait(cl_coro *coro, PyObject *future)
 {
     cl_state *st = coro->c_st;
+    cl_assert_of(coro, coro->c_state == CL_CORO_RUNNING);
     if (cl_future_is_plain(st, future))
         ((FutureObject *)future)->f_blocking = 1;
     else if (PyObject_SetAttr(future, st->str__asyncio_future_blocking,
@@ -30,6 +31,7 @@ cl_coro_wait(cl_coro *coro, PyObject *future)
 int
 cl_coro_future_is_done(cl_coro *coro)
 {
+    cl_assert_of(coro, coro->c_future != NULL);
     PyObject *result =
         PyObject_CallMethodNoArgs(coro->c_future, coro->c_st->str_done);
     int done = result == NULL ? -1 : PyObject_IsTrue(result);
@@ -41,6 +43,8 @@ int
 cl_coro_resume(cl_coro *coro)
 {
     cl_state *st = coro->c_st;
+    cl_assert_of(coro, coro->c_future != NULL);
+    cl_assert_of(coro, coro->c_state == CL_CORO_RUNNING);
     if (cl_future_is_plain(st, coro->c_future)) {
         FutureObject *future = (FutureObject *)coro->c_future;
         if (future->f_state == CL_FINISHED && future->f_exception == NULL)
@@ -102,6 +106,7 @@ replace_stop_iteration(void)
 static PySendResult
 fail(cl_coro *coro)
 {
+    cl_assert_of(coro, PyErr_Occurred() != NULL);
     if (coro->c_ops->fail != NULL)
         coro->c_ops->fail(coro);
     replace_stop_iteration();
@@ -147,6 +152,7 @@ begin(cl_coro *coro)
 static PySendResult
 settle(cl_coro *coro, PySendResult status)
 {
+    cl_assert_of(coro, (status == PYGEN_ERROR) == (PyErr_Occurred() != NULL));
     if (status == PYGEN_RETURN)
         return done(coro);
     if (status == PYGEN_ERROR)
@@ -159,6 +165,9 @@ PySendResult
 cl_coro_send(cl_coro *coro, PyObject *value, PyObject **result)
 {
     bool fresh = coro->c_state == CL_CORO_NEW;
+    cl_assert_gil();
+    cl_assert_of(coro, coro->c_ops != NULL && coro->c_state <= CL_CORO_DONE);
+    cl_assert_of(coro, !PyErr_Occurred());
     *result = NULL;
     if (check_not_running(coro) < 0 || check_not_done(coro) < 0)
         return PYGEN_ERROR;

@@ -78,11 +78,49 @@ cl_future_inherited(PyObject *type, PyObject *self, PyObject *name,
 
 /* ------------------------------------------------------------- make and free */
 
+#ifdef CL_DEBUG
+static void
+check_spares(PyObject *self, int count)
+{
+    int found = 0;
+    for (; self != NULL; self = ((FutureObject *)self)->f_loop) {
+        cl_assertf(++found <= count, "more than %d", count);
+        cl_assertf(Py_REFCNT(self) == 0, "%p is spare, and has %zd references",
+                   (void *)self, (Py_ssize_t)Py_REFCNT(self));
+    }
+    cl_assertf(found == count && count <= CL_SPARE_FUTURES, "%d of %d", found,
+               count);
+}
+
+/* A future that is done has handed its callbacks over. */
+static void
+check_callbacks(const FutureObject *future)
+{
+    cl_assert_of(future, future->f_state == CL_PENDING ||
+                             future->f_state == CL_CANCELLED ||
+                             future->f_state == CL_FINISHED);
+    cl_assert_of(future,
+                 future->f_callback0 != NULL || future->f_context0 == NULL);
+    cl_assert_of(future, future->f_callbacks == NULL ||
+                             PyList_CheckExact(future->f_callbacks));
+    for (Py_ssize_t i = 0; future->f_callbacks != NULL &&
+                           i < PyList_GET_SIZE(future->f_callbacks);
+         i++) {
+        PyObject *pair = PyList_GET_ITEM(future->f_callbacks, i);
+        cl_assert_of(pair,
+                     PyTuple_CheckExact(pair) && PyTuple_GET_SIZE(pair) == 2);
+    }
+}
+#endif
+
 PyObject *
 cl_future_allocate(PyTypeObject *type, size_t size, PyObject **spares,
                    int *count)
 {
+    cl_assert_gil();
+    cl_check_stress(check_spares(*spares, *count));
     PyObject *self = *spares;
+    cl_assertf((self == NULL) == (*count == 0), "%d spares", *count);
     if (self != NULL) {
         *spares = ((FutureObject *)self)->f_loop;
         --*count;
@@ -104,6 +142,7 @@ cl_future_give_back(PyObject *self, PyObject **spares, int *count)
         ((FutureObject *)self)->f_loop = *spares;
         *spares = self;
         ++*count;
+        cl_check_stress(check_spares(*spares, *count));
     }
     else {
         type->tp_free(self);
@@ -304,6 +343,7 @@ static int
 wake(FutureObject *future, TaskObject *task)
 {
     LoopObject *loop = cl_loop_cast(future->f_loop);
+    cl_assert_of(task, Py_REFCNT(task) > 0);
     if (loop != NULL && cl_task_fits_node(task, loop))
         return cl_loop_push(loop, cl_node_make(task, CL_NODE_TASK_WAKEUP));
     PyObject *wakeup = cl_task_wakeup_callable(task);
@@ -319,6 +359,9 @@ wake(FutureObject *future, TaskObject *task)
 int
 cl_future_schedule(FutureObject *future)
 {
+    cl_assert_gil();
+    cl_assert_of(future, future->f_state != CL_PENDING);
+    cl_check(check_callbacks(future));
     /* Taken off first: an overridden call_soon() may do anything. */
     PyObject *callback = future->f_callback0, *context = future->f_context0,
              *more = future->f_callbacks;
@@ -351,6 +394,9 @@ cl_future_schedule(FutureObject *future)
 int
 cl_future_append(FutureObject *future, PyObject *callback, PyObject *context)
 {
+    cl_assert_gil();
+    cl_assert_of(future, future->f_state == CL_PENDING && callback != NULL);
+    cl_check_stress(check_callbacks(future));
     if (future->f_callbacks == NULL && future->f_callback0 == NULL &&
         !is_task(callback)) {
         future->f_callback0 = Py_NewRef(callback);
@@ -373,6 +419,8 @@ cl_future_append(FutureObject *future, PyObject *callback, PyObject *context)
 int
 cl_future_finish(FutureObject *future, PyObject *result)
 {
+    cl_assert_of(future, future->f_state == CL_PENDING);
+    cl_assert_of(future, future->f_result == NULL && result != NULL);
     future->f_result = Py_NewRef(result);
     future->f_state = CL_FINISHED;
     return cl_future_schedule(future);
@@ -381,6 +429,7 @@ cl_future_finish(FutureObject *future, PyObject *result)
 int
 cl_future_end_cancelled(FutureObject *future, PyObject *message)
 {
+    cl_assert_of(future, future->f_state == CL_PENDING);
     future->f_log_tb = 0;
     future->f_state = CL_CANCELLED;
     cl_future_set_message(future, message);

@@ -21,7 +21,7 @@
 #include "futures/layout.h"
 
 /* Kept for reuse, of each type. */
-#define CL_SPARE_FUTURES 256
+#define CL_SPARE_FUTURES CL_TINY(2, 256)
 
 /* Whether its fields may be read as those of a Future, and its methods are known:
  * exactly cloop.Future, where that is used. */

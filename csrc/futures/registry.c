@@ -168,10 +168,22 @@ cl_registry_forget(LoopObject *Py_UNUSED(loop))
 {
 }
 
+#ifdef CL_DEBUG
+/* It is in no list, or its neighbours know it. */
+static void
+check_node(const cl_list_node *node)
+{
+    cl_assert((node->next == NULL) == (node->prev == NULL));
+    cl_assert(node->next == NULL || node->next->prev == node);
+    cl_assert(node->prev == NULL || node->prev->next == node);
+}
+#endif
+
 int
 cl_registry_add(cl_state *st, TaskObject *task)
 {
     cl_list_node *node = &task->t_node;
+    cl_check(check_node(node));
     if (node->next != NULL)
         return 0;
     cl_list_node *head = task_list(st, PyThreadState_Get());
@@ -179,6 +191,7 @@ cl_registry_add(cl_state *st, TaskObject *task)
     node->next = head;
     head->prev->next = node;
     head->prev = node;
+    cl_check(check_node(node));
     return 0;
 }
 
@@ -186,6 +199,7 @@ void
 cl_registry_remove(cl_state *Py_UNUSED(st), TaskObject *task)
 {
     cl_list_node *node = &task->t_node;
+    cl_check(check_node(node));
     if (node->next == NULL)
         return;
     node->prev->next = node->next;
@@ -235,6 +249,8 @@ int
 cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *ours,
                   PyObject *task)
 {
+    cl_assert_of(task, ours == NULL || (PyObject *)ours == loop);
+    cl_assert_of(task, ours == NULL || !ours->l_in_task);
     if (ours == NULL)
         return cl_call_void(st->enter_task, loop, task);
     if (ours->l_task_entry == NULL) {
@@ -259,6 +275,7 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
 {
     if (ours == NULL)
         return cl_call_void(st->leave_task, loop, task);
+    cl_assert_of(task, ours->l_in_task || ours->l_forked);
     ours->l_in_task = false;
     /* One that is done must not be kept. */
     if (((TaskObject *)task)->f_state != CL_PENDING) {
@@ -302,6 +319,8 @@ void
 cl_registry_rest(LoopObject *loop)
 {
     PyObject *type, *value, *traceback;
+    cl_assert_gil();
+    cl_assert_of(loop, !loop->l_in_task && loop->l_task_entry != NULL);
     PyErr_Fetch(&type, &value, &traceback);
     loop->l_task_entry = Py_None;
     if (PyDict_SetItem(loop->l_st->current_tasks, (PyObject *)loop, Py_None) <
@@ -326,6 +345,8 @@ int
 cl_registry_add(cl_state *st, TaskObject *task)
 {
     /* Without callback, unlike WeakSet.add(): the task removes it itself. */
+    cl_assert_gil();
+    cl_assert_of(task, Py_REFCNT(task) > 0);
     PyObject *reference = PyWeakref_NewRef((PyObject *)task, NULL);
     if (reference == NULL)
         return -1;

@@ -64,6 +64,7 @@ static int
 step_soon(TaskObject *task, PyObject *exception)
 {
     LoopObject *loop = cl_loop_cast(task->f_loop);
+    cl_assert_of(task, task->t_coro != NULL);
     if (exception == NULL && loop != NULL && cl_task_fits_node(task, loop))
         return cl_loop_push(loop,
                             cl_node_make(Py_NewRef(task), CL_NODE_TASK_STEP));
@@ -134,6 +135,7 @@ refuse_yield(TaskObject *task, PyObject *future)
 static int
 wait_for_ours(cl_state *st, TaskObject *task, FutureObject *future)
 {
+    cl_assert_of(future, is_ours(st, (PyObject *)future));
     if (future->f_loop != task->f_loop)
         return refuse_other_loop(task, (PyObject *)future);
     if (!future->f_blocking)
@@ -272,6 +274,7 @@ finish(cl_state *st, TaskObject *task, PyObject *result)
 static int
 finish_with_error(cl_state *st, TaskObject *task)
 {
+    cl_assert_of(task, PyErr_Occurred() != NULL);
     bool cancelled = PyErr_ExceptionMatches(st->CancelledError),
          leaves = cl_error_is_exit();
     PyObject *error = PyErr_GetRaisedException();
@@ -306,6 +309,8 @@ step(cl_state *st, TaskObject *task, PyObject *exception)
 {
     PyObject *result = NULL, *cancellation = NULL;
     PySendResult state;
+    cl_assert_gil();
+    cl_assert_of(task, !PyErr_Occurred());
 
     if (task->f_state != CL_PENDING) {
         PyErr_Format(st->InvalidStateError,
@@ -339,6 +344,8 @@ step(cl_state *st, TaskObject *task, PyObject *exception)
         Py_XDECREF(cancellation);
     }
     Py_DECREF(coro);
+    cl_assert_of(task, (state == PYGEN_ERROR) == (result == NULL));
+    cl_assert_of(task, (state == PYGEN_ERROR) == (PyErr_Occurred() != NULL));
     if (state == PYGEN_ERROR)
         return finish_with_error(st, task);
     int status = state == PYGEN_RETURN ? finish(st, task, result)
@@ -492,6 +499,7 @@ node_as_handle(LoopObject *loop, cl_node node)
 static int
 report(LoopObject *loop, cl_node node)
 {
+    cl_assert(PyErr_Occurred() != NULL);
     if (cl_error_is_exit())
         return -1;
     PyObject *error = PyErr_GetRaisedException();
@@ -525,6 +533,8 @@ node_run(LoopObject *loop, cl_node node)
 {
     TaskObject *task = cl_node_pointer(node);
     cl_state *st = loop->l_st;
+    cl_assert_of(task, Py_REFCNT(task) > 0);
+    cl_assert_of(task, !PyErr_Occurred());
     PyObject *context = Py_XNewRef(task->t_context);
     int status = -1;
     if (context == NULL) { /* cleared by the garbage collector */

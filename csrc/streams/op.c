@@ -70,6 +70,8 @@ drop_front(PyObject *buffer, Py_ssize_t size)
 static PyObject *
 take(PyObject *buffer, Py_ssize_t size)
 {
+    cl_assertf(size >= 0 && size <= PyByteArray_GET_SIZE(buffer), "%zd of %zd",
+               size, PyByteArray_GET_SIZE(buffer));
     PyObject *data =
         PyBytes_FromStringAndSize(PyByteArray_AS_STRING(buffer), size);
     if (data != NULL && size > 0 && drop_front(buffer, size) < 0)
@@ -175,6 +177,7 @@ static Py_ssize_t
 find(PyObject *buffer, Py_ssize_t offset, const char *separator,
      Py_ssize_t length)
 {
+    cl_assertf(offset >= 0 && length > 0, "%zd, %zd", offset, length);
     const char *data = PyByteArray_AS_STRING(buffer);
     Py_ssize_t last = PyByteArray_GET_SIZE(buffer) - length;
     while (offset <= last) {
@@ -292,6 +295,8 @@ wait_for_data(StreamOpObject *op)
 {
     cl_state *st = op->s_coro.c_st;
     cl_reader *reader = op->s_reader;
+    cl_assert_of(op, !op->s_waits);
+    cl_check(cl_reader_check(reader));
     if (reader->r_waiter != Py_None) {
         bool line = op->s_kind == READLINE || op->s_kind == ANEXT;
         PyErr_Format(PyExc_RuntimeError,
@@ -492,6 +497,8 @@ static PySendResult
 step(cl_coro *coro, bool fresh, PyObject **result)
 {
     StreamOpObject *op = (StreamOpObject *)coro;
+    cl_assert_of(op, op->s_kind <= DRAIN_HELPER);
+    cl_assert_of(op, !PyErr_Occurred());
     outcome is = HAND_OVER;
     if (op->s_reader != NULL)
         is = read_on(op, fresh, result);

@@ -62,6 +62,28 @@ cl_reader_setup(PyObject *module, cl_state *st)
     return cl_type_new(module, st, &reader_spec, NULL, 0, 0);
 }
 
+#ifdef CL_DEBUG
+void
+cl_reader_check(const cl_reader *reader)
+{
+    cl_assert_of(reader, Py_REFCNT(reader) > 0);
+    cl_assertf(reader->r_wanted >= 0 && reader->r_filled >= 0, "%zd of %zd",
+               reader->r_filled, reader->r_wanted);
+    cl_assertf(reader->r_direct != NULL || reader->r_filled == 0, "%zd",
+               reader->r_filled);
+    if (reader->r_direct != NULL) {
+        cl_assert_of(reader->r_direct, PyBytes_CheckExact(reader->r_direct));
+        cl_assertf(reader->r_filled <= PyBytes_GET_SIZE(reader->r_direct),
+                   "%zd of %zd", reader->r_filled,
+                   PyBytes_GET_SIZE(reader->r_direct));
+        cl_assertf(reader->r_wanted == 0 ||
+                       reader->r_wanted == PyBytes_GET_SIZE(reader->r_direct),
+                   "%zd wanted, room for %zd", reader->r_wanted,
+                   PyBytes_GET_SIZE(reader->r_direct));
+    }
+}
+#endif
+
 static bool
 is_among(const cl_guard *guard, PyObject *name)
 {
@@ -191,6 +213,8 @@ append(PyObject *buffer, const char *data, size_t size)
 int
 cl_reader_flush(cl_reader *reader)
 {
+    cl_assert_gil();
+    cl_check(cl_reader_check(reader));
     if (reader->r_direct == NULL)
         return 0;
     if (reader->r_buffer != NULL && PyByteArray_CheckExact(reader->r_buffer) &&
@@ -205,6 +229,8 @@ cl_reader_flush(cl_reader *reader)
 void
 cl_reader_want(cl_reader *reader, Py_ssize_t size)
 {
+    cl_check(cl_reader_check(reader));
+    cl_assert_of(reader, reader->r_direct == NULL);
     /* More than that would have the transport paused. */
     bool suits = size >= DIRECT_MIN && cl_reader_is_plain(reader) &&
                  cl_reader_size(reader) == 0 &&
@@ -215,6 +241,7 @@ cl_reader_want(cl_reader *reader, Py_ssize_t size)
 PyObject *
 cl_reader_claim(cl_reader *reader)
 {
+    cl_check(cl_reader_check(reader));
     PyObject *all = reader->r_direct;
     if (all == NULL || reader->r_filled < PyBytes_GET_SIZE(all)) {
         (void)cl_reader_flush(reader);
@@ -240,6 +267,7 @@ cl_reader_lend(cl_state *st, PyObject *self, size_t *room)
         PyErr_Clear();
         return NULL;
     }
+    cl_check(cl_reader_check(reader));
     *room = (size_t)(reader->r_wanted - reader->r_filled);
     return PyBytes_AS_STRING(reader->r_direct) + reader->r_filled;
 }
@@ -248,7 +276,10 @@ int
 cl_reader_filled(cl_state *st, PyObject *self, size_t count)
 {
     cl_reader *reader = cl_reader_find(st, self);
+    cl_assert_of(self, reader != NULL && reader->r_direct != NULL);
+    cl_assert_of(self, count > 0);
     reader->r_filled += (Py_ssize_t)count;
+    cl_check(cl_reader_check(reader));
     return reader->r_filled < reader->r_wanted ? 0
                                                : cl_reader_wake(st, reader);
 }
@@ -347,6 +378,8 @@ int
 cl_reader_wake(cl_state *st, cl_reader *reader)
 {
     PyObject *waiter = reader->r_waiter;
+    cl_assert_gil();
+    cl_assert_of(reader, waiter != NULL);
     if (waiter == Py_None)
         return 0;
     reader->r_waiter = Py_NewRef(Py_None); /* its reference is ours now */
@@ -411,6 +444,8 @@ cl_reader_feed(cl_state *st, PyObject *self, const char *data, size_t size)
     if (reader == NULL || !cl_reader_is_plain(reader) ||
         cl_reader_at_eof(reader))
         return 0;
+    cl_assert_of(self, size > 0 && data != NULL);
+    cl_assert_of(self, !PyErr_Occurred());
     if (cl_reader_flush(reader) < 0 ||
         append(reader->r_buffer, data, size) < 0)
         return -1;

@@ -27,6 +27,11 @@ typedef struct {
     Py_ssize_t r_wanted; /* 0: nobody waits like that */
 } cl_reader;
 
+#ifdef CL_DEBUG
+/* What was received past the buffer, between two operations. */
+void cl_reader_check(const cl_reader *reader);
+#endif
+
 /* Descriptors, for the class. */
 extern PyGetSetDef cl_reader_getset[];
 
@@ -57,6 +62,8 @@ cl_reader_is_paused(const cl_reader *reader)
 static inline Py_ssize_t
 cl_reader_size(const cl_reader *reader)
 {
+    cl_assert(reader->r_buffer != NULL &&
+              PyByteArray_CheckExact(reader->r_buffer));
     return PyByteArray_GET_SIZE(reader->r_buffer);
 }
 

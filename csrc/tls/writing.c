@@ -45,6 +45,8 @@ lend_spare(TLSObject *self)
     cl_net *net = self->x_loop->l_net;
     if (net == NULL || self->x_out.b_data != NULL)
         return;
+    cl_assertf(cl_buffer_size(&net->n_spare) == 0, "%zu bytes are in it",
+               cl_buffer_size(&net->n_spare));
     self->x_out = net->n_spare;
     net->n_spare = (cl_buffer){NULL};
 }
@@ -68,6 +70,7 @@ push(TLSObject *self)
 {
     LoopObject *loop = self->x_loop;
     int status = 0;
+    cl_assert_of(self, !PyErr_Occurred());
     /* That transport has what is held sent first, by this one too: what comes later
      * must not overtake what is here. */
     if (cl_gather_flush(loop) < 0)
@@ -159,6 +162,7 @@ cl_tls_expect_resume(TLSObject *self)
 int
 cl_tls_pause_writing(TLSObject *self)
 {
+    cl_check(cl_tls_check(self));
     self->x_flags |= CL_X_RAW_WRITING_PAUSED;
     self->x_flags &= (uint16_t)~CL_X_MAY_OWE_RESUME;
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT)
@@ -193,6 +197,7 @@ static int
 make_records(TLSObject *self, const char *data, size_t size, size_t *taken)
 {
     *taken = 0;
+    cl_assert_of(self, size == 0 || data != NULL);
     lend_spare(self);
     while (*taken < size) {
         Py_ssize_t count = cl_engine_write(self, data + *taken, size - *taken);
@@ -201,6 +206,7 @@ make_records(TLSObject *self, const char *data, size_t size, size_t *taken)
         if (count < 0)
             return -1;
         *taken += (size_t)count;
+        cl_assertf(*taken <= size, "%zu of %zu", *taken, size);
         if (cl_buffer_size(&self->x_out) >= SEND_MAX && !must_hold(self)) {
             if (push(self) < 0)
                 return -1;
@@ -334,6 +340,9 @@ int
 cl_tls_write(TLSObject *self, const char *data, size_t size)
 {
     cl_net *net = self->x_loop->l_net;
+    cl_assert_of(self, size > 0 && data != NULL);
+    cl_assert_of(self, !PyErr_Occurred());
+    cl_check(cl_tls_check(self));
     if (net != NULL && cl_gather_join(self->x_loop, &net->n_gather,
                                       (PyObject *)self, data, size))
         return 0;
