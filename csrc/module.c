@@ -499,6 +499,9 @@ module_exec(PyObject *module)
     cl_state *st = state_of(module);
     st->module = module;
     choose_gather(st, getenv("CLOOP_GATHER"));
+#ifdef CL_STRESS
+    cl_stress_read_environment();
+#endif
     setup_nodes(st);
     if (setup_imports(st) < 0 || setup_names(st) < 0 ||
         setup_optional_imports(st) < 0 || probe_callback_source(st) < 0 ||

@@ -455,6 +455,8 @@ check(const TransportObject *base)
 {
     const DatagramObject *self = (const DatagramObject *)base;
     size_t size = 0;
+    if (self->d_expected == 0) /* half made */
+        return;
     const waiting *const *link = (const waiting *const *)&self->d_first;
     for (; *link != NULL; link = (const waiting *const *)&(*link)->next) {
         cl_assert_of(self, PyBytes_Check((*link)->data));

@@ -236,8 +236,8 @@ check(const TransportObject *base)
     const PipeObject *self = (const PipeObject *)base;
     cl_outbox_check(base);
     cl_assert_of(self, base->t_flags & CL_T_PIPE);
-    cl_assertf(self->p_lent < 0 || self->p_lent != base->t_fd, "%d",
-               self->p_lent);
+    cl_assertf(self->p_stream.s_read_max == 0 || self->p_lent != base->t_fd,
+               "%d", self->p_lent);
 }
 #endif
 
