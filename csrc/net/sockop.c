@@ -401,15 +401,19 @@ leave(SockOpObject *op)
 }
 
 /* Lets the task go on. It may be that it was cancelled in this turn. If the future
- * fails to take its result, the operation stays in its place, to be woken again. */
+ * fails to take its result, the operation stays in its place, to be woken again: there
+ * must be room for the task, which a future that is done would not wake twice. */
 static int
 wake(SockOpObject *op)
 {
     cl_state *st = op->o_loop->l_st;
+    if (cl_loop_reserve(op->o_loop, 1) < 0)
+        return -1;
     op->o_woken = true;
     PyObject *set = PyObject_CallMethodOneArg(op->o_coro.c_future,
                                               st->str_set_result, Py_None);
     if (set == NULL) {
+        bool was_done = PyErr_ExceptionMatches(st->InvalidStateError);
         PyObject *error = PyErr_GetRaisedException();
         if (op->o_coro.c_future != NULL &&
             cl_coro_future_is_done(&op->o_coro) == 0) {
@@ -418,6 +422,11 @@ wake(SockOpObject *op)
             return -1;
         }
         PyErr_Clear();
+        if (!was_done) {
+            leave(op);
+            PyErr_SetRaisedException(error);
+            return -1;
+        }
         Py_DECREF(error);
     }
     Py_XDECREF(set);

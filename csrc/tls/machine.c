@@ -30,7 +30,6 @@ cl_tls_call(PyObject *object, PyObject *method)
 
 /* ---------------------------------------------------------------------- contracts */
 
-#ifdef CL_DEBUG
 #define cl_assert_tls(self, condition) \
     cl_assertf(condition, \
                "TLS at %p: state %u, app %u, flags %x, in %zu, window %zu, " \
@@ -40,6 +39,7 @@ cl_tls_call(PyObject *object, PyObject *method)
                (self)->x_window_size, cl_buffer_size(&(self)->x_out), \
                cl_buffer_size(&(self)->x_backlog))
 
+#ifdef CL_DEBUG
 /* The application is paused if its bytes are above the mark, and never without
  * something that will let it go on. */
 static void

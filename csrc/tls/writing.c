@@ -162,7 +162,6 @@ cl_tls_expect_resume(TLSObject *self)
 int
 cl_tls_pause_writing(TLSObject *self)
 {
-    cl_check(cl_tls_check(self));
     self->x_flags |= CL_X_RAW_WRITING_PAUSED;
     self->x_flags &= (uint16_t)~CL_X_MAY_OWE_RESUME;
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT)

@@ -231,6 +231,21 @@ async def sock_operations(loop):
             assert await back == b"back"
 
 
+async def crowded(loop):
+    "What the poller reports finds the ready ring full."
+    a, b = pair()
+    try:
+        waiting = asyncio.ensure_future(loop.sock_recv(a, 10))
+        await asyncio.sleep(0)
+        b.send(b"data")
+        for _ in range(512):
+            loop.call_soon(int)
+        assert await waiting == b"data"
+    finally:
+        a.close()
+        b.close()
+
+
 async def subprocesses(loop):
     process = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
     out, _ = await process.communicate(b"data")
@@ -406,12 +421,12 @@ def test_interest_not_withdrawn_at_once(swept, loop_kind, scenario):
     assert all(result[0] == "complete" for result in results)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS + ["threads"])
+@pytest.mark.parametrize("scenario", SCENARIOS + ["threads", "crowded"])
 def test_no_memory(swept, scenario):
     check(swept(scenario, MEMORY, 12, False), True)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS + ["threads"])
+@pytest.mark.parametrize("scenario", SCENARIOS + ["threads", "crowded"])
 def test_no_memory_for_an_object(swept, scenario, cloop):
     """Whoever asked for it has the exception, or the loop's exception handler."""
     if not hasattr(importlib.import_module("cloop._cloop"), "_stress"):
