@@ -8,6 +8,7 @@
 #include "core/loop.h"
 #include "core/signals.h"
 #include "net/gather.h"
+#include "state.h"
 
 /* -------------------------------------------------------------------- running */
 
@@ -23,8 +24,9 @@ check_running(LoopObject *loop)
         return -1;
     }
     cl_state *st = loop->l_st;
-    PyObject *running = cl_call_module(
-        st->events_module, st->str__get_running_loop, NULL, 0, NULL);
+    PyObject *running =
+        cl_call_module(st->events_module, cl_top_of(st)->str__get_running_loop,
+                       NULL, 0, NULL);
     if (running == NULL)
         return -1;
     Py_DECREF(running);
@@ -54,7 +56,8 @@ track_origin(LoopObject *loop, bool enabled)
 {
     PyObject *argv[] = {(PyObject *)loop, enabled ? Py_True : Py_False};
     PyObject *result = PyObject_VectorcallMethod(
-        loop->l_st->str__set_coroutine_origin_tracking, argv, 2, NULL);
+        cl_top_of(loop->l_st)->str__set_coroutine_origin_tracking, argv, 2,
+        NULL);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -71,12 +74,12 @@ static int
 set_asyncgen_hooks(LoopObject *loop, cl_asyncgen_hooks *hooks)
 {
     cl_state *st = loop->l_st;
-    hooks->firstiter =
-        PyObject_GetAttr((PyObject *)loop, st->str__asyncgen_firstiter_hook);
+    hooks->firstiter = PyObject_GetAttr(
+        (PyObject *)loop, cl_top_of(st)->str__asyncgen_firstiter_hook);
     if (hooks->firstiter == NULL)
         return -1;
-    hooks->finalizer =
-        PyObject_GetAttr((PyObject *)loop, st->str__asyncgen_finalizer_hook);
+    hooks->finalizer = PyObject_GetAttr(
+        (PyObject *)loop, cl_top_of(st)->str__asyncgen_finalizer_hook);
     if (hooks->finalizer == NULL) {
         Py_CLEAR(hooks->firstiter);
         return -1;
@@ -97,8 +100,9 @@ static int
 set_running_loop(LoopObject *loop, PyObject *running)
 {
     cl_state *st = loop->l_st;
-    PyObject *result = cl_call_module(
-        st->events_module, st->str__set_running_loop, &running, 1, NULL);
+    PyObject *result =
+        cl_call_module(st->events_module, cl_top_of(st)->str__set_running_loop,
+                       &running, 1, NULL);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -112,8 +116,8 @@ unset_running_loop(LoopObject *loop)
     PyObject *error = NULL;
     cl_first_error(&error, set_running_loop(loop, Py_None));
     for (int i = 0; error != NULL && i < UNMARK_ATTEMPTS; i++) {
-        PyObject *result =
-            PyObject_CallOneArg(loop->l_st->set_running_loop, Py_None);
+        PyObject *result = PyObject_CallOneArg(
+            cl_futures_of(loop->l_st)->set_running_loop, Py_None);
         if (result != NULL) {
             Py_DECREF(result);
             break;
@@ -128,8 +132,8 @@ run_once(LoopObject *loop)
 {
     if (!cl_loop_overrides(loop, CL_OVERRIDES_RUN_ONCE))
         return cl_loop_turn(loop);
-    PyObject *result =
-        PyObject_CallMethodNoArgs((PyObject *)loop, loop->l_st->str__run_once);
+    PyObject *result = PyObject_CallMethodNoArgs(
+        (PyObject *)loop, cl_top_of(loop->l_st)->str__run_once);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -224,20 +228,22 @@ future_for(LoopObject *loop, PyObject *awaitable, bool *is_new)
         *is_new = true;
         return cl_loop_create_task(loop, awaitable);
     }
-    PyObject *result = PyObject_CallOneArg(st->isfuture, awaitable);
+    PyObject *result = PyObject_CallOneArg(cl_top_of(st)->isfuture, awaitable);
     int is_future = result == NULL ? -1 : PyObject_IsTrue(result);
     Py_XDECREF(result);
     if (is_future < 0)
         return NULL;
     *is_new = !is_future;
     PyObject *argv[] = {awaitable, (PyObject *)loop};
-    return PyObject_Vectorcall(st->ensure_future, argv, 1, st->kwnames_loop);
+    return PyObject_Vectorcall(cl_top_of(st)->ensure_future, argv, 1,
+                               cl_top_of(st)->kwnames_loop);
 }
 
 static int
 is_done(LoopObject *loop, PyObject *future)
 {
-    PyObject *result = PyObject_CallMethodNoArgs(future, loop->l_st->str_done);
+    PyObject *result =
+        PyObject_CallMethodNoArgs(future, cl_top_of(loop->l_st)->str_done);
     int done = result == NULL ? -1 : PyObject_IsTrue(result);
     Py_XDECREF(result);
     return done;
@@ -251,10 +257,12 @@ consume_exception(LoopObject *loop, PyObject *future)
     cl_state *st = loop->l_st;
     PyObject *error = PyErr_GetRaisedException(), *result = NULL;
     if (is_done(loop, future) > 0)
-        result = PyObject_CallMethodNoArgs(future, st->str_cancelled);
+        result =
+            PyObject_CallMethodNoArgs(future, cl_top_of(st)->str_cancelled);
     if (result == Py_False) {
         Py_DECREF(result);
-        result = PyObject_CallMethodNoArgs(future, st->str_exception);
+        result =
+            PyObject_CallMethodNoArgs(future, cl_top_of(st)->str_exception);
     }
     Py_XDECREF(result);
     PyErr_Clear();
@@ -266,8 +274,8 @@ call_run_forever(LoopObject *loop)
 {
     if (!cl_loop_overrides(loop, CL_OVERRIDES_RUN_FOREVER))
         return run(loop);
-    PyObject *result = PyObject_CallMethodNoArgs((PyObject *)loop,
-                                                 loop->l_st->str_run_forever);
+    PyObject *result = PyObject_CallMethodNoArgs(
+        (PyObject *)loop, cl_top_of(loop->l_st)->str_run_forever);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -276,9 +284,9 @@ static int
 remove_callback(LoopObject *loop, PyObject *future)
 {
     PyObject *error = PyErr_GetRaisedException();
-    PyObject *removed =
-        PyObject_CallMethodOneArg(future, loop->l_st->str_remove_done_callback,
-                                  loop->l_st->run_until_complete_cb);
+    PyObject *removed = PyObject_CallMethodOneArg(
+        future, cl_top_of(loop->l_st)->str_remove_done_callback,
+        cl_top_of(loop->l_st)->run_until_complete_cb);
     if (error != NULL) {
         if (removed == NULL)
             PyErr_Clear();
@@ -315,10 +323,12 @@ Loop_run_until_complete(LoopObject *loop, PyObject *const *args,
     if ((future = future_for(loop, awaitable, &is_new)) == NULL)
         return NULL;
     if (is_new &&
-        PyObject_SetAttr(future, st->str__log_destroy_pending, Py_False) < 0)
+        PyObject_SetAttr(future, cl_top_of(st)->str__log_destroy_pending,
+                         Py_False) < 0)
         goto done;
-    added = PyObject_CallMethodOneArg(future, st->str_add_done_callback,
-                                      st->run_until_complete_cb);
+    added =
+        PyObject_CallMethodOneArg(future, cl_top_of(st)->str_add_done_callback,
+                                  cl_top_of(st)->run_until_complete_cb);
     if (added == NULL)
         goto done;
     Py_DECREF(added);
@@ -331,7 +341,7 @@ Loop_run_until_complete(LoopObject *loop, PyObject *const *args,
         goto done;
     int finished = is_done(loop, future);
     if (finished > 0)
-        result = PyObject_CallMethodNoArgs(future, st->str_result);
+        result = PyObject_CallMethodNoArgs(future, cl_top_of(st)->str_result);
     else if (finished == 0)
         PyErr_SetString(PyExc_RuntimeError,
                         "Event loop stopped before Future completed.");

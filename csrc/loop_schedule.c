@@ -9,6 +9,7 @@
 #include "core/loop.h"
 #include "core/args.h"
 #include "futures/task.h"
+#include "state.h"
 
 /* ---------------------------------------------------------------- scheduling */
 
@@ -73,9 +74,10 @@ Loop_call_soon(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
 
     if (cl_loop_check_open(loop) < 0)
         return NULL;
-    if (nargs >= 1 && (kwnames == NULL || (PyTuple_GET_SIZE(kwnames) == 1 &&
-                                           PyTuple_GET_ITEM(kwnames, 0) ==
-                                               loop->l_st->str_context))) {
+    if (nargs >= 1 &&
+        (kwnames == NULL || (PyTuple_GET_SIZE(kwnames) == 1 &&
+                             PyTuple_GET_ITEM(kwnames, 0) ==
+                                 cl_top_of(loop->l_st)->str_context))) {
         callback = args[0];
         if (kwnames != NULL)
             context = args[nargs];
@@ -90,7 +92,7 @@ Loop_call_soon(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
         rest = call.rest;
         nrest = call.nrest;
     }
-    if (Py_TYPE(callback) == loop->l_st->TaskType && nrest == 1)
+    if (Py_TYPE(callback) == cl_futures_of(loop->l_st)->TaskType && nrest == 1)
         return push_task(loop, callback, rest[0], context);
     if (loop->l_debug &&
         cl_loop_check_debug(loop, callback, "call_soon", false) < 0)
@@ -187,7 +189,8 @@ static PyObject *
 call_later_generic(LoopObject *loop, const cl_call_args *call)
 {
     PyObject *now = NULL, *when = NULL, *result = NULL, **argv = NULL;
-    now = PyObject_CallMethodNoArgs((PyObject *)loop, loop->l_st->str_time);
+    now = PyObject_CallMethodNoArgs((PyObject *)loop,
+                                    cl_top_of(loop->l_st)->str_time);
     when = now == NULL ? NULL : PyNumber_Add(now, call->named[0]);
     if (when == NULL)
         goto done;
@@ -208,8 +211,8 @@ call_later_generic(LoopObject *loop, const cl_call_args *call)
         memcpy(argv + 3, call->rest, (size_t)call->nrest * sizeof(*argv));
     argv[nargs] = call->context != NULL ? call->context : Py_None;
     result =
-        PyObject_VectorcallMethod(loop->l_st->str_call_at, argv, (size_t)nargs,
-                                  loop->l_st->kwnames_context);
+        PyObject_VectorcallMethod(cl_top_of(loop->l_st)->str_call_at, argv,
+                                  (size_t)nargs, loop->l_st->kwnames_context);
 done:
     PyMem_Free(argv);
     Py_XDECREF(now);
@@ -281,7 +284,8 @@ PyDoc_STRVAR(
 static PyObject *
 Loop_add_callback(LoopObject *loop, PyObject *handle)
 {
-    PyObject *cancelled = PyObject_GetAttr(handle, loop->l_st->str__cancelled);
+    PyObject *cancelled =
+        PyObject_GetAttr(handle, cl_top_of(loop->l_st)->str__cancelled);
     int skip = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
     Py_XDECREF(cancelled);
     if (skip < 0)

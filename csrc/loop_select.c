@@ -11,6 +11,7 @@
 #include "core/lent.h"
 #include "core/loop.h"
 #include "core/signals.h"
+#include "state.h"
 
 /* ------------------------------------------------------------------- waiting */
 
@@ -219,21 +220,22 @@ take_handle(LoopObject *loop, PyObject *key, PyObject *handle,
     cl_state *st = loop->l_st;
     PyObject *argv[] = {(PyObject *)loop, handle}, *result = NULL,
              *file = NULL;
-    PyObject *cancelled = PyObject_GetAttr(handle, st->str__cancelled);
+    PyObject *cancelled =
+        PyObject_GetAttr(handle, cl_top_of(st)->str__cancelled);
     int skip = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
     Py_XDECREF(cancelled);
     if (skip == 0) {
-        result =
-            PyObject_VectorcallMethod(st->str__add_callback, argv, 2, NULL);
+        result = PyObject_VectorcallMethod(cl_top_of(st)->str__add_callback,
+                                           argv, 2, NULL);
     }
     else if (skip > 0) {
         argv[1] = file = PyObject_GetAttrString(key, "fileobj");
-        result = file == NULL
-                     ? NULL
-                     : PyObject_VectorcallMethod(direction == CL_READ
-                                                     ? st->str__remove_reader
-                                                     : st->str__remove_writer,
-                                                 argv, 2, NULL);
+        result = file == NULL ? NULL
+                              : PyObject_VectorcallMethod(
+                                    direction == CL_READ
+                                        ? cl_top_of(st)->str__remove_reader
+                                        : cl_top_of(st)->str__remove_writer,
+                                    argv, 2, NULL);
         Py_XDECREF(file);
     }
     Py_XDECREF(result);

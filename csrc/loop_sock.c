@@ -7,6 +7,7 @@
 #include "core/loop.h"
 #include "net/address.h"
 #include "net/sockop.h"
+#include "state.h"
 
 /* ------------------------------------------------------------------ addresses */
 
@@ -16,12 +17,13 @@ resolver_is_known(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
     PyObject *socket_module =
-        PyObject_GetAttr(st->base_events_module, st->str_socket);
+        PyObject_GetAttr(st->base_events_module, cl_top_of(st)->str_socket);
     PyObject *function =
         socket_module == NULL
             ? NULL
-            : PyObject_GetAttr(socket_module, st->str_getaddrinfo);
-    int known = function == NULL ? -1 : function == st->socket_getaddrinfo;
+            : PyObject_GetAttr(socket_module, cl_top_of(st)->str_getaddrinfo);
+    int known =
+        function == NULL ? -1 : function == cl_top_of(st)->socket_getaddrinfo;
     Py_XDECREF(socket_module);
     Py_XDECREF(function);
     return known;
@@ -93,8 +95,9 @@ static PyObject *
 inherited(LoopObject *loop, const char *method, PyObject *const *args,
           Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *behind = PyObject_CallFunction((PyObject *)&PySuper_Type, "OO",
-                                             loop->l_st->LoopType, loop);
+    PyObject *behind =
+        PyObject_CallFunction((PyObject *)&PySuper_Type, "OO",
+                              cl_top_of(loop->l_st)->LoopType, loop);
     PyObject *bound =
         behind == NULL ? NULL : PyObject_GetAttrString(behind, method);
     PyObject *result =

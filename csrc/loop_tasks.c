@@ -5,24 +5,28 @@
 #include "core/loop.h"
 #include "futures/future.h"
 #include "futures/task.h"
+#include "state.h"
 
 int
 cl_loop_choose_tasks(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
     PyObject *task, *future;
-    loop->l_own_tasks = false;
-    if (!st->own_tasks)
+    cl_futures_on(loop)->own_tasks = false;
+    if (!cl_futures_of(st)->own_tasks)
         return 0;
-    if ((task = PyObject_GetAttr(st->tasks_module, st->str_Task)) == NULL)
+    if ((task = PyObject_GetAttr(cl_futures_of(st)->tasks_module,
+                                 cl_top_of(st)->str_Task)) == NULL)
         return -1;
     Py_DECREF(task);
-    future = PyObject_GetAttr(st->futures_module, st->str_Future);
+    future = PyObject_GetAttr(cl_futures_of(st)->futures_module,
+                              cl_top_of(st)->str_Future);
     if (future == NULL)
         return -1;
     Py_DECREF(future);
-    loop->l_own_tasks =
-        task == st->asyncio_Task && future == st->asyncio_Future;
+    cl_futures_on(loop)->own_tasks =
+        task == cl_futures_of(st)->asyncio_Task &&
+        future == cl_futures_of(st)->asyncio_Future;
     return 0;
 }
 
@@ -34,11 +38,12 @@ static PyObject *
 Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = loop->l_st;
-    if (loop->l_own_tasks)
+    if (cl_futures_on(loop)->own_tasks)
         return cl_future_new(loop);
     PyObject *argv[] = {(PyObject *)loop};
-    return cl_call_module(st->futures_module, st->str_Future, argv, 0,
-                          st->kwnames_loop);
+    return cl_call_module(cl_futures_of(st)->futures_module,
+                          cl_top_of(st)->str_Future, argv, 0,
+                          cl_top_of(st)->kwnames_loop);
 }
 
 /* asyncio's own method, which knows its version's rules. */
@@ -49,8 +54,8 @@ create_as_asyncio(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     cl_state *st = loop->l_st;
     PyObject *self_args[8], *task = NULL;
     Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-    PyObject *method =
-        PyObject_GetAttr(st->SelectorEventLoop, st->str_create_task);
+    PyObject *method = PyObject_GetAttr(cl_net_of(st)->SelectorEventLoop,
+                                        cl_top_of(st)->str_create_task);
     if (method == NULL)
         return NULL;
     if (nargs + nkw > 7) {
@@ -73,7 +78,7 @@ static bool
 is_eager_factory(cl_state *st, PyObject *factory)
 {
 #if CL_HAS_EAGER_TASKS
-    return factory == st->eager_task_factory;
+    return factory == cl_top_of(st)->eager_task_factory;
 #else
     (void)st;
     (void)factory;
@@ -104,18 +109,18 @@ take_options(LoopObject *loop, PyObject *const *values, PyObject *kwnames,
     Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     for (Py_ssize_t i = 0; i < nkw; i++) {
         PyObject *key = PyTuple_GET_ITEM(kwnames, i);
-        if (PyUnicode_Compare(key, st->str_name) == 0) {
+        if (PyUnicode_Compare(key, cl_top_of(st)->str_name) == 0) {
             /* Before 3.14 it is set after the eager step. */
             if (options->eager && !CL_HAS_EAGER_START)
                 return 0;
             options->name = values[i];
         }
         else if (CL_HAS_TASK_CONTEXT &&
-                 PyUnicode_Compare(key, st->str_context) == 0) {
+                 PyUnicode_Compare(key, cl_top_of(st)->str_context) == 0) {
             options->context = values[i];
         }
         else if (CL_HAS_EAGER_START &&
-                 PyUnicode_Compare(key, st->str_eager_start) == 0) {
+                 PyUnicode_Compare(key, cl_top_of(st)->str_eager_start) == 0) {
             int eager = PyObject_IsTrue(values[i]);
             if (eager < 0)
                 return -1;
@@ -136,15 +141,16 @@ cl_loop_create_task(LoopObject *loop, PyObject *coro)
     cl_state *st = loop->l_st;
     bool factory =
         loop->l_task_factory != NULL && loop->l_task_factory != Py_None;
-    if (factory || (loop->l_debug && !loop->l_own_tasks))
+    if (factory || (loop->l_debug && !cl_futures_on(loop)->own_tasks))
         return create_as_asyncio(loop, &coro, 1, NULL);
     if (cl_loop_check_open(loop) < 0)
         return NULL;
-    if (loop->l_own_tasks)
+    if (cl_futures_on(loop)->own_tasks)
         return cl_task_new(loop, coro, NULL, NULL, false);
     PyObject *argv[] = {coro, (PyObject *)loop};
-    return cl_call_module(st->tasks_module, st->str_Task, argv, 1,
-                          st->kwnames_loop);
+    return cl_call_module(cl_futures_of(st)->tasks_module,
+                          cl_top_of(st)->str_Task, argv, 1,
+                          cl_top_of(st)->kwnames_loop);
 }
 
 PyDoc_STRVAR(
@@ -163,7 +169,7 @@ Loop_create_task(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     task_options options;
     if (nargs == 1 && kwnames == NULL && loop->l_task_factory == NULL)
         return cl_loop_create_task(loop, args[0]);
-    int taken = nargs != 1 || !loop->l_own_tasks
+    int taken = nargs != 1 || !cl_futures_on(loop)->own_tasks
                     ? 0
                     : take_options(loop, args + 1, kwnames, &options);
     if (taken < 0)

@@ -1,4 +1,4 @@
-/* loop_type.c - LoopCore: its attributes, making and freeing it.
+/* loop_type.c - LoopCore: its attributes, and the type.
  *
  * cloop.Loop (cloop/_loop.py) derives from this type first and from the running
  * Python's asyncio.SelectorEventLoop second: what is not here is asyncio's own
@@ -7,8 +7,7 @@
 
 #include "core/errors.h"
 #include "core/loop.h"
-#include "net/transport.h"
-#include "tls/tls.h"
+#include "state.h"
 
 /* ----------------------------------------------------------------- attributes */
 
@@ -203,28 +202,7 @@ static PyMemberDef Loop_members[] = {
      READONLY, NULL},
     {NULL}};
 
-/* --------------------------------------------------------------- make and free */
-
-static PyObject *
-Loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
-         PyObject *Py_UNUSED(kwargs))
-{
-    cl_state *st;
-    LoopObject *loop = (LoopObject *)type->tp_alloc(type, 0);
-    if (loop == NULL)
-        return NULL;
-    loop->l_slow_callback_duration = 0.1;
-    loop->l_clock_resolution = 1e-9;
-    loop->l_closed = true; /* until __init__() has opened it */
-    if ((st = cl_type_state(type, cl_loop_dealloc)) == NULL) {
-        Py_DECREF(loop);
-        return NULL;
-    }
-    loop->l_st = st;
-    loop->l_module = Py_NewRef(st->module);
-    st->live_loops++;
-    return (PyObject *)loop;
-}
+/* ---------------------------------------------------------------------- type */
 
 static int
 Loop_init(LoopObject *loop, PyObject *args, PyObject *kwargs)
@@ -234,85 +212,7 @@ Loop_init(LoopObject *loop, PyObject *args, PyObject *kwargs)
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$z:Loop", keywords,
                                      &poller))
         return -1;
-    if (loop->l_made) {
-        PyErr_SetString(PyExc_RuntimeError, "the loop is initialised already");
-        return -1;
-    }
-    cl_state *st = loop->l_st;
-    loop->l_made = true;
-    if ((loop->l_asyncgens = PyObject_CallNoArgs(st->WeakSet)) == NULL ||
-        (loop->l_transports = PyObject_CallNoArgs(st->WeakValueDictionary)) ==
-            NULL ||
-        (loop->l_signal_handlers = PyDict_New()) == NULL ||
-        (loop->l_unix_server_sockets = PyDict_New()) == NULL ||
-        cl_loop_refresh_overrides(loop) < 0 || cl_loop_choose_tasks(loop) < 0)
-        return -1;
-    if (cl_loop_open(loop, poller) < 0)
-        return -1;
-    loop->l_closed = false;
-    return 0;
-}
-
-static int
-Loop_traverse(LoopObject *loop, visitproc visit, void *arg)
-{
-    CL_VISIT_TYPE(loop);
-    Py_VISIT(loop->l_module);
-    Py_VISIT(loop->l_dict);
-    Py_VISIT(loop->l_current_handle);
-    Py_VISIT(loop->l_default_executor);
-    Py_VISIT(loop->l_exception_handler);
-    Py_VISIT(loop->l_task_factory);
-    Py_VISIT(loop->l_asyncgens);
-    Py_VISIT(loop->l_signal_handlers);
-    Py_VISIT(loop->l_unix_server_sockets);
-    Py_VISIT(loop->l_transports);
-    Py_VISIT(loop->l_watcher);
-    Py_VISIT(loop->l_old_agen_hooks);
-    Py_VISIT(loop->l_origin_depth);
-    if (loop->l_net != NULL)
-        Py_VISIT(loop->l_net->n_gather.g_owner);
-    return cl_loop_traverse_pending(loop, visit, arg);
-}
-
-static int
-Loop_clear(LoopObject *loop)
-{
-    loop->l_closed = true;
-    cl_loop_close(loop, false);
-    Py_CLEAR(loop->l_dict);
-    Py_CLEAR(loop->l_current_handle);
-    Py_CLEAR(loop->l_default_executor);
-    Py_CLEAR(loop->l_exception_handler);
-    Py_CLEAR(loop->l_task_factory);
-    Py_CLEAR(loop->l_asyncgens);
-    Py_CLEAR(loop->l_signal_handlers);
-    Py_CLEAR(loop->l_unix_server_sockets);
-    Py_CLEAR(loop->l_transports);
-    Py_CLEAR(loop->l_watcher);
-    Py_CLEAR(loop->l_old_agen_hooks);
-    Py_CLEAR(loop->l_origin_depth);
-    return 0;
-}
-
-void
-cl_loop_dealloc(PyObject *self)
-{
-    LoopObject *loop = (LoopObject *)self;
-    PyTypeObject *type = Py_TYPE(loop);
-    PyObject_GC_UnTrack(loop);
-    if (loop->l_weakrefs != NULL)
-        PyObject_ClearWeakRefs(self);
-    Loop_clear(loop);
-    cl_handle_free_spares(loop);
-    PyMem_Free(loop->l_fresh);
-    cl_net_free(loop);
-    PyObject *module = loop->l_module;
-    if (loop->l_st != NULL)
-        loop->l_st->live_loops--;
-    type->tp_free(self);
-    Py_DECREF(type);
-    Py_XDECREF(module);
+    return cl_loop_init(loop, poller);
 }
 
 /* Keeps l_overridden true when a public method is assigned on the instance. */
@@ -335,11 +235,11 @@ Loop_setattro(PyObject *self, PyObject *name, PyObject *value)
 static PyType_Slot Loop_slots[] = {
     {Py_tp_doc, "LoopCore(*, poller=None)\n--\n\n"
                 "The part of cloop.Loop that is written in C."},
-    {Py_tp_new, Loop_new},
+    {Py_tp_new, cl_loop_new},
     {Py_tp_init, Loop_init},
     {Py_tp_dealloc, cl_loop_dealloc},
-    {Py_tp_traverse, Loop_traverse},
-    {Py_tp_clear, Loop_clear},
+    {Py_tp_traverse, cl_loop_traverse},
+    {Py_tp_clear, cl_loop_clear},
     {Py_tp_setattro, Loop_setattro},
     {Py_tp_getset, Loop_getset},
     {Py_tp_members, Loop_members},
@@ -347,7 +247,7 @@ static PyType_Slot Loop_slots[] = {
 
 static PyType_Spec Loop_spec = {
     .name = "cloop._cloop.LoopCore",
-    .basicsize = sizeof(LoopObject),
+    .basicsize = sizeof(cl_loop_top),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
     .slots = Loop_slots,
 };

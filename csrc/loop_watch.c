@@ -7,6 +7,7 @@
 #include "core/loop.h"
 #include "net/listener.h"
 #include "core/args.h"
+#include "state.h"
 
 /* --------------------------------------------------------------- descriptors */
 
@@ -22,7 +23,7 @@ fd_of(LoopObject *loop, PyObject *file)
     }
     else {
         PyObject *called =
-            PyObject_CallMethodNoArgs(file, loop->l_st->str_fileno);
+            PyObject_CallMethodNoArgs(file, cl_top_of(loop->l_st)->str_fileno);
         if (called != NULL)
             number = PyNumber_Long(called);
         Py_XDECREF(called);

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -110,6 +111,82 @@ def test_header_compiles_alone(compiler, tmp_path, path):
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
+
+
+# --------------------------------------------------------------------------- calls
+
+
+def compile_all(compiler):
+    """{source: object} of all sources, which are compiled again only if something has changed since."""
+    folder = os.path.join(ROOT, "build", "calls-%s-%s" % (os.path.basename(compiler[0]), sys.implementation.cache_tag))
+    os.makedirs(folder, exist_ok=True)
+    command = [flag for flag in compiler if not flag.startswith(("-g", "-O", "-W"))] + ["-O0", "-fno-lto", "-c"]
+    headers = max(os.path.getmtime(os.path.join(CSRC, path)) for path in sources(".h"))
+    changed = max(headers, os.path.getmtime(os.path.join(ROOT, "setup.py")))
+
+    def compile_one(path):
+        target = os.path.join(folder, path.replace("/", "-")[:-2] + ".o")
+        source = os.path.join(CSRC, path)
+        if not os.path.exists(target) or os.path.getmtime(target) < max(changed, os.path.getmtime(source)):
+            subprocess.run(command + [source, "-o", target + ".new"], check=True)
+            os.replace(target + ".new", target)
+        return path, target
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(pool.map(compile_one, sources(".c")))
+
+
+def symbols_of(objects):
+    """{source: (symbols that it defines, symbols that it needs)}"""
+    symbols = {}
+    for path, target in objects.items():
+        table = subprocess.run(
+            ["nm", "-g", "-P", target], stdout=subprocess.PIPE, universal_newlines=True, check=True
+        ).stdout
+        rows = [line.split()[:2] for line in table.splitlines()]
+        symbols[path] = (
+            {name for name, kind in rows if kind not in "Uwv"},
+            {name for name, kind in rows if kind in "Uwv"},
+        )
+    return symbols
+
+
+def calls_of_layers_above(symbols):
+    """What an object needs, and only a higher layer than its own has: (source, symbol, source that has it)."""
+    homes = {name: path for path, (defined, _) in symbols.items() for name in defined}
+    return sorted(
+        (path, name, homes[name])
+        for path, (_, needed) in symbols.items()
+        for name in needed & set(homes)
+        if LAYERS.index(layer(homes[name])) > LAYERS.index(layer(path))
+    )
+
+
+def test_planted_call_of_a_layer_above_is_found():
+    symbols = {
+        "core/loop.c": ({"cl_loop_turn"}, {"cl_ring_push", "cl_task_new", "cl_state_new", "memcpy", "PyList_New"}),
+        "core/state.c": ({"cl_state_new"}, {"cl_module_def"}),
+        "base/ring.c": ({"cl_ring_push"}, {"abort"}),
+        "futures/task.c": ({"cl_task_new"}, {"cl_loop_turn", "cl_task_new"}),
+        "module.c": ({"cl_module_def"}, {"cl_task_new", "cl_state_new"}),
+    }
+    assert calls_of_layers_above(symbols) == [
+        ("core/loop.c", "cl_task_new", "futures/task.c"),
+        ("core/state.c", "cl_module_def", "module.c"),
+    ]
+
+
+def test_no_object_needs_a_layer_above(compiler):
+    """A lower layer calls a higher one by a pointer that it was given, never by name."""
+    if shutil.which("nm") is None:
+        pytest.skip("there is no nm")
+    symbols = symbols_of(compile_all(compiler))
+    assert "cl_loop_turn" in symbols["core/loop.c"][0]
+    assert "cl_loop_turn" in set.union(*(needed for path, (_, needed) in symbols.items() if layer(path) != "core"))
+    assert calls_of_layers_above(symbols) == []
+
+
+# --------------------------------------------------------------------------- state
 
 
 def test_nothing_is_writable_at_file_scope(cloop):

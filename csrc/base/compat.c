@@ -204,7 +204,7 @@ cl_type_derive(PyObject *module, void *state, PyTypeObject *base)
 }
 
 void *
-cl_type_search_state(PyTypeObject *type, PyModuleDef *def)
+cl_type_search_state(PyTypeObject *type, traverseproc traverse)
 {
     PyObject *mro = type->tp_mro;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(mro); i++) {
@@ -213,10 +213,10 @@ cl_type_search_state(PyTypeObject *type, PyModuleDef *def)
         PyObject *module = PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)
                                ? ((PyHeapTypeObject *)type)->ht_module
                                : NULL;
-        if (module != NULL && PyModule_GetDef(module) == def)
+        if (cl_module_has(module, traverse))
             return PyModule_GetState(module);
 #else
-        (void)def;
+        (void)traverse;
         PyObject *capsule = _PyDict_GetItemId(type->tp_dict, &state_key);
         if (capsule != NULL)
             return PyCapsule_GetPointer(capsule, STATE_KEY);

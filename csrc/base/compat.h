@@ -407,21 +407,29 @@ void *cl_type_state(PyTypeObject *type, destructor dealloc);
 PyTypeObject *cl_type_derive(PyObject *module, void *state,
                              PyTypeObject *base);
 
-/* The state of the module with that definition, of which the class or a base of it is;
- * NULL with SystemError. */
-void *cl_type_search_state(PyTypeObject *type, PyModuleDef *def);
+/* The state of the module that the class or a base of it is of, and which has this
+ * m_traverse, as no other has; NULL with SystemError. */
+void *cl_type_search_state(PyTypeObject *type, traverseproc traverse);
+
+/* Whether it is that module; `module` may be NULL. */
+static inline bool
+cl_module_has(PyObject *module, traverseproc traverse)
+{
+    const PyModuleDef *def = module == NULL ? NULL : PyModule_GetDef(module);
+    return def != NULL && def->m_traverse == traverse;
+}
 
 static inline void *
-cl_type_derived_state(PyTypeObject *type, PyModuleDef *def)
+cl_type_derived_state(PyTypeObject *type, traverseproc traverse)
 {
 #if PY_VERSION_HEX >= 0x03090000
     PyObject *module = PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE)
                            ? ((PyHeapTypeObject *)type)->ht_module
                            : NULL;
-    if (module != NULL && PyModule_GetDef(module) == def)
+    if (cl_module_has(module, traverse))
         return PyModule_GetState(module);
 #endif
-    return cl_type_search_state(type, def);
+    return cl_type_search_state(type, traverse);
 }
 
 /* A number that changes whenever the type or a base of it is modified; 0 means

@@ -86,7 +86,7 @@ note_all(LoopObject *loop, references *found)
     int err = 0;
     for (uint64_t at = ready->r_head; at != ready->r_tail && err == 0; at++) {
         cl_node node = cl_ring_at(ready, at);
-        err = note(cl_node_ops_of(loop->l_st, node)->check(loop, node), found);
+        err = note(cl_node_check(loop->l_st, loop, node), found);
     }
     for (size_t i = 0; i < loop->l_timers.count && err == 0; i++)
         err = note(
@@ -100,7 +100,7 @@ note_all(LoopObject *loop, references *found)
     pthread_mutex_lock(&loop->l_inbox.i_lock);
     for (size_t i = 0; i < loop->l_inbox.i_count && err == 0; i++) {
         cl_node node = loop->l_inbox.i_nodes[i];
-        err = note(cl_node_ops_of(loop->l_st, node)->check(loop, node), found);
+        err = note(cl_node_check(loop->l_st, loop, node), found);
     }
     pthread_mutex_unlock(&loop->l_inbox.i_lock);
     return err;
@@ -128,9 +128,9 @@ check_ready(LoopObject *loop)
                (unsigned long long)ready->r_tail);
     for (uint64_t at = ready->r_head; at != ready->r_tail; at++) {
         cl_node node = cl_ring_at(ready, at);
-        cl_assertf(cl_node_kind(node) < CL_NODE_KINDS && cl_node_pointer(node),
-                   "node %llx", (unsigned long long)node);
-        (void)cl_node_ops_of(loop->l_st, node)->check(loop, node);
+        cl_assertf(cl_node_pointer(node) != NULL, "node %llx",
+                   (unsigned long long)node);
+        (void)cl_node_check(loop->l_st, loop, node);
     }
 }
 

@@ -10,6 +10,7 @@
 #include "base/pidfd.h"
 #include "core/args.h"
 #include "core/errors.h"
+#include "core/layer.h"
 #include "core/signals.h"
 
 /* ---------------------------------------------------------------- open loops */
@@ -116,9 +117,11 @@ leave_thread(LoopObject *loop)
     loop->l_thread_id = 0;
     loop->l_depth = 0;
     loop->l_stopping = false;
-    loop->l_in_task = false;
     loop->l_afterwards = NULL;
-    cl_loop_forget_task(loop);
+    CL_FOR_EACH_LAYER (at, loop->l_st) {
+        if ((*at)->loop_forked != NULL)
+            (*at)->loop_forked(loop);
+    }
 }
 
 int
@@ -327,4 +330,38 @@ cl_fork_resume(LoopObject *loop)
     int status = cl_fork_mark_running(loop);
     loop->l_forked = false;
     return status;
+}
+
+/* --------------------------------------------------------------------- setup */
+
+static PyObject *
+after_fork_in_child(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    cl_fork_in_child(PyModule_GetState(module));
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef after_fork_def = {"after_fork_in_child",
+                                     after_fork_in_child, METH_NOARGS, NULL};
+
+int
+cl_fork_setup(PyObject *module, cl_state *st)
+{
+    st->pid = getpid();
+    PyObject *os = PyImport_ImportModule("os"), *result = NULL;
+    PyObject *hook = PyCFunction_New(&after_fork_def, module);
+    PyObject *function =
+        os == NULL ? NULL : PyObject_GetAttrString(os, "register_at_fork");
+    PyObject *kwargs =
+        hook == NULL ? NULL : Py_BuildValue("{sO}", "after_in_child", hook);
+    PyObject *none = PyTuple_New(0);
+    if (function != NULL && kwargs != NULL && none != NULL)
+        result = PyObject_Call(function, none, kwargs);
+    Py_XDECREF(os);
+    Py_XDECREF(hook);
+    Py_XDECREF(function);
+    Py_XDECREF(kwargs);
+    Py_XDECREF(none);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
 }

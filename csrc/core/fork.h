@@ -27,11 +27,14 @@ enum {
     CL_FORK_PARENTS = 2,
 };
 
+/* Has Python call cl_fork_in_child(). 0/-1 */
+int cl_fork_setup(PyObject *module, cl_state *st);
+
 /* A loop enters the list of those that are open, and leaves it. */
 void cl_fork_register(LoopObject *loop);
 void cl_fork_unregister(LoopObject *loop);
 
-/* For os.register_at_fork(after_in_child). Calls _after_fork() of each loop. Runs
+/* In a child, right after the fork. Calls _after_fork() of each loop. Runs
  * Python. */
 void cl_fork_in_child(cl_state *st);
 

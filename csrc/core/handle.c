@@ -503,7 +503,7 @@ static int
 node_run(LoopObject *loop, cl_node node)
 {
     HandleObject *handle = cl_node_pointer(node);
-    if (!cl_handle_is_of_future(loop->l_st, handle))
+    if (!cl_handle_is_no_step(loop->l_st, handle))
         cl_loop_forget_task(loop);
     return cl_handle_run(handle);
 }

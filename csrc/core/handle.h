@@ -118,16 +118,16 @@ cl_handle_track(HandleObject *handle)
     }
 }
 
-/* Whether the callback is a method of a cloop.Future, such as set_result: it can't
- * be a step of a task of asyncio's. */
+/* Whether the callback can't be a step of a task of asyncio's: it is a method of a
+ * cloop.Future, such as set_result. */
 static inline bool
-cl_handle_is_of_future(const cl_state *st, const HandleObject *handle)
+cl_handle_is_no_step(const cl_state *st, const HandleObject *handle)
 {
     PyObject *callback = handle->h_callback;
     if (callback == NULL || !PyCFunction_CheckExact(callback))
         return false;
     PyObject *self = PyCFunction_GET_SELF(callback);
-    return self != NULL && Py_TYPE(self) == st->FutureType;
+    return self != NULL && Py_TYPE(self) == st->stepless_type;
 }
 
 /* Drops the reference of a handle's node: nobody visits it for its owner once it has

@@ -22,7 +22,7 @@ static void
 check_node(const LoopObject *loop, cl_node node)
 {
     cl_assertf(cl_node_pointer(node) != NULL, "kind %u", cl_node_kind(node));
-    (void)ops_of(loop, node)->check(loop, node);
+    (void)cl_node_check(loop->l_st, loop, node);
 }
 #endif
 
@@ -686,7 +686,7 @@ run_node(LoopObject *loop, cl_node node)
 {
     if (cl_node_kind(node) != CL_NODE_HANDLE)
         return ops_of(loop, node)->run(loop, node);
-    if (!cl_handle_is_of_future(loop->l_st, cl_node_pointer(node)))
+    if (!cl_handle_is_no_step(loop->l_st, cl_node_pointer(node)))
         cl_loop_forget_task(loop);
     return cl_handle_run(cl_node_pointer(node));
 }
@@ -778,13 +778,13 @@ cl_loop_turn(LoopObject *loop)
 
 /* Those whose class, or a base of it, has another one than LoopCore. */
 static unsigned
-overridden_in_class(const cl_state *st, PyTypeObject *type,
-                    PyObject *const *names)
+overridden_in_class(const LoopObject *loop, PyObject *const *names)
 {
+    PyTypeObject *type = Py_TYPE(loop), *core = cl_loop_core_type(loop);
     unsigned overridden = 0;
     cl_assert_of(type, PyType_Check(type));
     for (int i = 0; i < CL_OVERRIDABLE_COUNT; i++) {
-        PyObject *ours = cl_type_lookup(st->LoopType, names[i]);
+        PyObject *ours = cl_type_lookup(core, names[i]);
         PyObject *theirs = cl_type_lookup(type, names[i]);
         if (ours != theirs)
             overridden |= 1u << i;
@@ -807,7 +807,7 @@ cl_loop_refresh_overrides(LoopObject *loop)
     unsigned version = cl_type_version(type);
     if (version == 0 || version != loop->l_class_version) {
         version = cl_type_fresh_version(type, names[0]);
-        loop->l_class_overrides = overridden_in_class(st, type, names);
+        loop->l_class_overrides = overridden_in_class(loop, names);
         loop->l_class_version = version;
         st->loop_looks++;
     }

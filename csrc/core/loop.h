@@ -72,6 +72,21 @@ enum {
 #undef BIT
 };
 
+/* Attributes that asyncio's Python code reads and writes: owned, or NULL. The first is
+ * set in debug mode only. */
+#define CL_LOOP_OBJECTS(X) \
+    X(current_handle) \
+    X(default_executor) \
+    X(exception_handler) \
+    X(task_factory) \
+    X(asyncgens) \
+    X(signal_handlers) \
+    X(unix_server_sockets) \
+    X(transports) \
+    X(watcher) \
+    X(old_agen_hooks) \
+    X(origin_depth)
+
 struct LoopObject {
     PyObject_HEAD
     PyObject *l_dict; /* owned; NULL until an attribute is set */
@@ -107,6 +122,10 @@ struct LoopObject {
      * turn begins or ends; NULL if there is nothing to do. 0, or -1 for what must
      * leave the loop. Runs Python. */
     int (*l_afterwards)(LoopObject *loop);
+    /* A task that ran has left something that others may not see: how to take it away,
+     * see cl_loop_rest() and cl_loop_forget_task(). NULL if there is nothing. */
+    void (*l_rest)(LoopObject *loop);
+    void (*l_forget)(LoopObject *loop);
     cl_rate l_rate;
     uint64_t l_skip_ticks; /* so long after l_polled_ticks no poll is due */
     int l_polls_owed;      /* polls to come that may not be skipped */
@@ -135,16 +154,11 @@ struct LoopObject {
     unsigned long l_turn_thread; /* of the thread they are in */
     bool l_debug;
     bool l_signals_tried; /* cl_signals_arm() was called in this run */
-    bool l_own_tasks;     /* tasks and futures are cloop.Task, cloop.Future */
-    bool l_in_task;       /* a step of one of our tasks is in progress */
     bool l_signals_armed; /* our pipe is the process's wakeup descriptor */
 
     /* threads that wait for a _ThreadSafeHandle's callback to return */
     cl_turnstile l_turnstile;
     int l_waiters;
-
-    /* net/transport.h: what the loop's transports share; NULL until one is made */
-    struct cl_net *l_net;
 
     /* handles kept for reuse, linked by h_callback; each keeps its type */
     HandleObject *l_spare_handles;
@@ -152,24 +166,12 @@ struct LoopObject {
     int l_spare_handle_count;
     int l_spare_timer_count;
 
-    /* What asyncio's dict of current tasks holds for this loop: a task, None, or NULL
-     * for no entry; borrowed from it. See futures/registry.h. */
-    PyObject *l_task_entry;
-
     /* attributes that asyncio's Python code reads and writes */
-    PyObject *l_current_handle; /* owned, or NULL; set in debug mode only */
     double l_slow_callback_duration; /* seconds */
     double l_clock_resolution;       /* seconds */
-    PyObject *l_default_executor;
-    PyObject *l_exception_handler;
-    PyObject *l_task_factory;
-    PyObject *l_asyncgens;
-    PyObject *l_signal_handlers;
-    PyObject *l_unix_server_sockets;
-    PyObject *l_transports;
-    PyObject *l_watcher;
-    PyObject *l_old_agen_hooks;
-    PyObject *l_origin_depth;
+#define FIELD(name) PyObject *l_##name;
+    CL_LOOP_OBJECTS(FIELD)
+#undef FIELD
     bool l_origin_enabled;
     bool l_asyncgens_shutdown;
     bool l_executor_shutdown;
@@ -180,8 +182,25 @@ struct LoopObject {
     uint64_t l_callbacks;
 };
 
-/* tp_dealloc of LoopCore (loop_type.c), by which its subclasses are known. */
+/* For the type that is LoopCore (loop_type.c): its slots. __init__() takes the name of a
+ * poller, or NULL. */
+PyObject *cl_loop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs);
+int cl_loop_init(LoopObject *loop, const char *poller);
+int cl_loop_traverse(LoopObject *loop, visitproc visit, void *arg);
+int cl_loop_clear(LoopObject *loop);
+
+/* tp_dealloc of LoopCore, by which its subclasses are known. */
 void cl_loop_dealloc(PyObject *self);
+
+/* LoopCore, given an object of it or a subclass: borrowed. */
+static inline PyTypeObject *
+cl_loop_core_type(const LoopObject *loop)
+{
+    PyTypeObject *type = Py_TYPE(loop);
+    while (type->tp_dealloc != cl_loop_dealloc)
+        type = type->tp_base;
+    return type;
+}
 
 /* The loop as one of ours, or NULL; `loop` may be NULL. */
 static inline LoopObject *
@@ -261,6 +280,17 @@ cl_loop_in_callback(const LoopObject *loop)
            loop->l_turn_thread == PyThread_get_thread_ident();
 }
 
+/* The loop whose callback is in progress in the thread, borrowed; or NULL. */
+static inline LoopObject *
+cl_loop_in_thread(const cl_state *st, unsigned long thread)
+{
+    LoopObject *loop = st->loops;
+    while (loop != NULL &&
+           (loop->l_turn_thread != thread || loop->l_depth == 0))
+        loop = loop->l_next_open;
+    return loop;
+}
+
 static inline int
 cl_loop_afterwards(LoopObject *loop, int status)
 {
@@ -319,26 +349,21 @@ cl_loop_is_plain(const LoopObject *loop)
            !cl_loop_overrides(loop, CL_OVERRIDES_CALL_SOON);
 }
 
-/* What futures/ does. */
-void cl_registry_rest(LoopObject *loop);
-void cl_registry_forget(LoopObject *loop);
-
 /* To be called before anything but a task's step may run Python code: no task is the
  * current one. (Within a step, in a turn within a turn, it stays as it is.) */
 static inline void
 cl_loop_rest(LoopObject *loop)
 {
-    if (loop->l_task_entry != NULL && loop->l_task_entry != Py_None &&
-        !loop->l_in_task)
-        cl_registry_rest(loop);
+    if (loop->l_rest != NULL)
+        loop->l_rest(loop);
 }
 
 /* The same before what may enter a task of asyncio's. */
 static inline void
 cl_loop_forget_task(LoopObject *loop)
 {
-    if (loop->l_task_entry != NULL && !loop->l_in_task)
-        cl_registry_forget(loop);
+    if (loop->l_forget != NULL)
+        loop->l_forget(loop);
 }
 
 /* For garbage collection: the ready ring, timers, watchers and inbox. */

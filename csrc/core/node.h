@@ -2,7 +2,7 @@
  *
  * A ready node is a pointer with its kind in the low bits (base/ring.h). What else
  * there is to know of a kind is in its table, which belongs to the module that makes
- * such nodes; the list of kinds is in state.h. The ring, and who takes nodes from it,
+ * such nodes; each layer lists its kinds (layer.h). The ring, and who takes nodes from it,
  * know no kinds, but for shortcuts that say so. */
 #ifndef CL_CORE_NODE_H
 #define CL_CORE_NODE_H
@@ -34,7 +34,7 @@ struct cl_node_ops {
     int (*is_cancelled)(LoopObject *loop, cl_node node);
 #ifdef CL_DEBUG
     /* Checks what the module knows of a node that is queued. The object that the node
-     * owns a reference to: borrowed. */
+     * owns a reference to: borrowed. NULL: nothing is known. */
     PyObject *(*check)(const LoopObject *loop, cl_node node);
 #endif
 };
@@ -49,9 +49,18 @@ struct cl_node_ops {
 static inline const cl_node_ops *
 cl_node_ops_of(const cl_state *st, cl_node node)
 {
-    cl_assertf(cl_node_kind(node) < CL_NODE_KINDS, "kind %u",
+    cl_assertf(st->node_ops[cl_node_kind(node)] != NULL, "kind %u",
                cl_node_kind(node));
     return st->node_ops[cl_node_kind(node)];
 }
+
+#ifdef CL_DEBUG
+static inline PyObject *
+cl_node_check(const cl_state *st, const LoopObject *loop, cl_node node)
+{
+    const cl_node_ops *ops = cl_node_ops_of(st, node);
+    return ops->check == NULL ? NULL : ops->check(loop, node);
+}
+#endif
 
 #endif

@@ -5,11 +5,9 @@
 #include "futures/future.h"
 
 bool
-cl_coro_check(const cl_state *st, PyObject *object)
+cl_coro_check(PyObject *object)
 {
-    return Py_TYPE(object) == st->StreamOpType ||
-           Py_TYPE(object) == st->SockOpType ||
-           Py_TYPE(object) == st->SyncOpType;
+    return Py_TYPE(object)->tp_finalize == (destructor)cl_coro_finalize;
 }
 
 /* -------------------------------------------------------------------- waiting */
@@ -21,7 +19,8 @@ cl_coro_wait(cl_coro *coro, PyObject *future)
     cl_assert_of(coro, coro->c_state == CL_CORO_RUNNING);
     if (cl_future_is_plain(st, future))
         ((FutureObject *)future)->f_blocking = 1;
-    else if (PyObject_SetAttr(future, st->str__asyncio_future_blocking,
+    else if (PyObject_SetAttr(future,
+                              cl_futures_of(st)->str__asyncio_future_blocking,
                               Py_True) < 0)
         return -1;
     Py_XSETREF(coro->c_future, Py_NewRef(future));
@@ -32,8 +31,8 @@ int
 cl_coro_future_is_done(cl_coro *coro)
 {
     cl_assert_of(coro, coro->c_future != NULL);
-    PyObject *result =
-        PyObject_CallMethodNoArgs(coro->c_future, coro->c_st->str_done);
+    PyObject *result = PyObject_CallMethodNoArgs(
+        coro->c_future, cl_futures_of(coro->c_st)->str_done);
     int done = result == NULL ? -1 : PyObject_IsTrue(result);
     Py_XDECREF(result);
     return done;
@@ -56,8 +55,8 @@ cl_coro_resume(cl_coro *coro)
         PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
     if (done <= 0)
         return -1;
-    PyObject *value =
-        PyObject_CallMethodNoArgs(coro->c_future, st->str_result);
+    PyObject *value = PyObject_CallMethodNoArgs(coro->c_future,
+                                                cl_futures_of(st)->str_result);
     Py_XDECREF(value);
     return value == NULL ? -1 : 0;
 }
@@ -212,16 +211,17 @@ coro_send(cl_coro *coro, PyObject *value)
 static PyObject *
 stop_with_true(cl_state *st)
 {
-    PyBaseExceptionObject *stop = (PyBaseExceptionObject *)st->stop_true;
+    PyBaseExceptionObject *stop =
+        (PyBaseExceptionObject *)cl_futures_of(st)->stop_true;
     if (stop == NULL || Py_REFCNT(stop) != 1 || stop->traceback != NULL ||
         stop->context != NULL || stop->cause != NULL || stop->dict != NULL ||
         ((PyStopIterationObject *)stop)->value != Py_True) {
         PyObject *made = PyObject_CallOneArg(PyExc_StopIteration, Py_True);
         if (made == NULL)
             return NULL;
-        Py_XSETREF(st->stop_true, made);
+        Py_XSETREF(cl_futures_of(st)->stop_true, made);
     }
-    PyErr_SetRaisedException(Py_NewRef(st->stop_true));
+    PyErr_SetRaisedException(Py_NewRef(cl_futures_of(st)->stop_true));
     return NULL;
 }
 
@@ -255,8 +255,8 @@ coro_throw(cl_coro *coro, PyObject *args)
     bool waited = coro->c_state == CL_CORO_WAITING;
     begin(coro);
     if (coro->c_inner != NULL) {
-        PyObject *method =
-            PyObject_GetAttr(coro->c_inner, coro->c_st->str_throw);
+        PyObject *method = PyObject_GetAttr(
+            coro->c_inner, cl_futures_of(coro->c_st)->str_throw);
         result = method == NULL ? NULL : PyObject_Call(method, args, NULL);
         Py_XDECREF(method);
         status = cl_iter_status(&result);
@@ -301,7 +301,8 @@ coro_close(cl_coro *coro, PyObject *Py_UNUSED(ignored))
     PyObject *inner = Py_XNewRef(coro->c_inner), *closed = NULL;
     if (inner != NULL) {
         begin(coro);
-        closed = PyObject_CallMethodNoArgs(inner, coro->c_st->str_close);
+        closed = PyObject_CallMethodNoArgs(
+            inner, cl_futures_of(coro->c_st)->str_close);
         if (closed != NULL)
             done(coro);
         else
@@ -337,6 +338,7 @@ cl_coro_traverse(cl_coro *coro, visitproc visit, void *arg)
     Py_VISIT(coro->c_future);
     Py_VISIT(coro->c_inner);
     Py_VISIT(coro->c_shown);
+    Py_VISIT(coro->c_loop);
     return 0;
 }
 

@@ -9,6 +9,7 @@
 #define CL_FUTURES_CORO_H
 
 #include "base/compat.h"
+#include "core/loop.h"
 #include "core/state.h"
 
 typedef enum {
@@ -32,6 +33,7 @@ typedef struct {
 #if CL_HAS_REMOTE_STACKS
     cl_remote_frame c_remote; /* see remote.h */
 #endif
+    LoopObject *c_loop; /* owned; it has the spares; or NULL */
 } cl_coro;
 
 typedef struct cl_coro_ops {
@@ -62,7 +64,7 @@ _Static_assert(offsetof(cl_coro, c_remote) == CL_REMOTE_OFFSET,
 #endif
 
 /* Whether the object is such a coroutine. */
-bool cl_coro_check(const cl_state *st, PyObject *object);
+bool cl_coro_check(PyObject *object);
 
 /* Waits for the future: sets c_future, and that it is awaited. 0/-1 */
 int cl_coro_wait(cl_coro *coro, PyObject *future);
@@ -99,7 +101,7 @@ extern PyGetSetDef cl_coro_getset[];
 /* clang-format on */
 
 /* Of a dealloc: false if the object was revived by its finalizer; else it is
- * untracked and holds nothing any more. */
+ * untracked and holds nothing any more, but for c_loop. */
 bool cl_coro_dying(cl_coro *coro);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include "core/args.h"
 #include "core/errors.h"
+#include "core/spares.h"
 #include "futures/iter.h"
 #include "futures/task.h"
 
@@ -79,19 +80,6 @@ cl_future_inherited(PyObject *type, PyObject *self, PyObject *name,
 /* ------------------------------------------------------------- make and free */
 
 #ifdef CL_DEBUG
-static void
-check_spares(PyObject *self, int count)
-{
-    int found = 0;
-    for (; self != NULL; self = ((FutureObject *)self)->f_loop) {
-        cl_assertf(++found <= count, "more than %d", count);
-        cl_assertf(Py_REFCNT(self) == 0, "%p is spare, and has %zd references",
-                   (void *)self, (Py_ssize_t)Py_REFCNT(self));
-    }
-    cl_assertf(found == count && count <= CL_SPARE_FUTURES, "%d of %d", found,
-               count);
-}
-
 /* A future that is done has handed its callbacks over. */
 static void
 check_callbacks(const FutureObject *future)
@@ -113,64 +101,13 @@ check_callbacks(const FutureObject *future)
 }
 #endif
 
-PyObject *
-cl_future_allocate(PyTypeObject *type, size_t size, PyObject **spares,
-                   int *count)
+LoopObject *
+cl_future_leave_loop(FutureObject *future)
 {
-    cl_assert_gil();
-    cl_check_stress(check_spares(*spares, *count));
-    PyObject *self = *spares;
-    cl_assertf((self == NULL) == (*count == 0), "%d spares", *count);
-    if (self != NULL) {
-        *spares = ((FutureObject *)self)->f_loop;
-        --*count;
-        PyObject_Init(self, type);
-    }
-    else if ((self = PyObject_GC_New(PyObject, type)) == NULL) {
-        return NULL;
-    }
-    memset((char *)self + sizeof(PyObject), 0, size - sizeof(PyObject));
-    return self;
-}
-
-void
-cl_future_give_back(PyObject *self, PyObject **spares, int *count)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    if (spares != NULL && *count < CL_SPARE_FUTURES &&
-        !cl_is_finalized(self)) {
-        ((FutureObject *)self)->f_loop = *spares;
-        *spares = self;
-        ++*count;
-        cl_check_stress(check_spares(*spares, *count));
-    }
-    else {
-        type->tp_free(self);
-    }
-    Py_DECREF(type);
-}
-
-static void
-free_list(PyObject **spares, int *count)
-{
-    PyObject *self = *spares;
-    *spares = NULL;
-    *count = 0;
-    while (self != NULL) {
-        PyObject *next = ((FutureObject *)self)->f_loop;
-        PyObject_GC_Del(self);
-        self = next;
-    }
-}
-
-void
-cl_future_free_spares(cl_state *st)
-{
-    free_list(&st->spare_futures, &st->spare_future_count);
-    free_list(&st->spare_tasks, &st->spare_task_count);
-    free_list(&st->spare_iters, &st->spare_iter_count);
-    free_list(&st->spare_stream_ops, &st->spare_stream_op_count);
-    free_list(&st->spare_sync_ops, &st->spare_sync_op_count);
+    LoopObject *loop = cl_loop_cast(future->f_loop);
+    if (loop != NULL)
+        future->f_loop = NULL;
+    return loop;
 }
 
 /* The loop's get_debug(): 1, 0 or -1. */
@@ -181,7 +118,8 @@ loop_debugs(cl_state *st, PyObject *loop)
     /* get_debug() may be another: asyncio's own tests have a loop like that. */
     if (ours != NULL && !cl_loop_overrides(ours, CL_OVERRIDES_GET_DEBUG))
         return ours->l_debug;
-    PyObject *result = PyObject_CallMethodNoArgs(loop, st->str_get_debug);
+    PyObject *result =
+        PyObject_CallMethodNoArgs(loop, cl_futures_of(st)->str_get_debug);
     int debug = result == NULL ? -1 : PyObject_IsTrue(result);
     Py_XDECREF(result);
     return debug;
@@ -205,11 +143,11 @@ cl_future_new(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
     PyObject *self =
-        cl_future_allocate(st->FutureType, sizeof(FutureObject),
-                           &st->spare_futures, &st->spare_future_count);
+        cl_spares_take(&cl_futures_on(loop)->spare_futures,
+                       cl_futures_of(st)->FutureType, sizeof(FutureObject));
     if (self == NULL)
         return NULL;
-    st->live_futures++;
+    cl_futures_of(st)->live_futures++;
     if (cl_future_init(st, (FutureObject *)self, (PyObject *)loop) < 0) {
         PyObject_GC_Track(self);
         Py_CLEAR(self);
@@ -224,10 +162,11 @@ PyObject *
 cl_future_create(cl_state *st, PyObject *loop)
 {
     LoopObject *ours = cl_loop_cast(loop);
-    if (ours != NULL && ours->l_own_tasks &&
+    if (ours != NULL && cl_futures_on(ours)->own_tasks &&
         !cl_loop_overrides(ours, CL_OVERRIDES_CREATE_FUTURE))
         return cl_future_new(ours);
-    return PyObject_CallMethodNoArgs(loop, st->str_create_future);
+    return PyObject_CallMethodNoArgs(loop,
+                                     cl_futures_of(st)->str_create_future);
 }
 
 static PyObject *
@@ -237,7 +176,7 @@ Future_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     PyObject *self = type->tp_alloc(type, 0);
     cl_state *st = self == NULL ? NULL : cl_future_state(self);
     if (st != NULL)
-        st->live_futures++;
+        cl_futures_of(st)->live_futures++;
     return self;
 }
 
@@ -253,18 +192,20 @@ cl_future_dealloc(PyObject *self)
 {
     FutureObject *future = (FutureObject *)self;
     cl_state *st = cl_future_state(self);
-    bool exact = Py_TYPE(self) == st->FutureType;
+    bool exact = Py_TYPE(self) == cl_futures_of(st)->FutureType;
     /* For a subclass that was done by its own dealloc. */
     if (exact && future->f_log_tb &&
         PyObject_CallFinalizerFromDealloc(self) < 0)
         return;
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, cl_future_dealloc);
-    st->live_futures--;
+    cl_futures_of(st)->live_futures--;
     cl_clear_weakrefs(self);
+    LoopObject *loop = exact ? cl_future_leave_loop(future) : NULL;
     cl_future_drop(future);
-    cl_future_give_back(self, exact ? &st->spare_futures : NULL,
-                        &st->spare_future_count);
+    cl_spares_give(loop == NULL ? NULL : &cl_futures_on(loop)->spare_futures,
+                   self);
+    Py_XDECREF(loop);
     Py_TRASHCAN_END;
 }
 
@@ -273,7 +214,7 @@ Future_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     cl_state *st = cl_future_state(self);
     return st == NULL ? -1
-                      : ((PyTypeObject *)st->asyncio_Future)
+                      : ((PyTypeObject *)cl_futures_of(st)->asyncio_Future)
                             ->tp_init(self, args, kwargs);
 }
 
@@ -446,8 +387,9 @@ Future_set_result(PyObject *self, PyObject *result)
         cl_state *st = cl_future_state(self);
         return st == NULL
                    ? NULL
-                   : cl_future_inherited(st->asyncio_Future, self,
-                                         st->str_set_result, &result, 1, NULL);
+                   : cl_future_inherited(
+                         cl_futures_of(st)->asyncio_Future, self,
+                         cl_futures_of(st)->str_set_result, &result, 1, NULL);
     }
     if (cl_future_finish(future, result) < 0)
         return NULL;
@@ -460,7 +402,8 @@ Future_set_exception(PyObject *self, PyObject *exception)
     cl_state *st = cl_future_state(self);
     if (st == NULL || cl_future_normalise((FutureObject *)self) < 0)
         return NULL;
-    return cl_future_inherited(st->asyncio_Future, self, st->str_set_exception,
+    return cl_future_inherited(cl_futures_of(st)->asyncio_Future, self,
+                               cl_futures_of(st)->str_set_exception,
                                &exception, 1, NULL);
 }
 
@@ -473,8 +416,8 @@ cl_future_cancel_args(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
         return Py_None;
 #if CL_HAS_CANCEL_MESSAGE
     if (nargs + nkw == 1 &&
-        (nargs == 1 ||
-         PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0), st->str_msg) == 0))
+        (nargs == 1 || PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
+                                         cl_futures_of(st)->str_msg) == 0))
         return args[0];
 #else
     (void)st;
@@ -493,8 +436,9 @@ Future_cancel(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     PyObject *message = cl_future_cancel_args(st, args, nargs, kwnames);
     if (message == NULL || future->f_loop == NULL)
-        return cl_future_inherited(st->asyncio_Future, self, st->str_cancel,
-                                   args, nargs, kwnames);
+        return cl_future_inherited(cl_futures_of(st)->asyncio_Future, self,
+                                   cl_futures_of(st)->str_cancel, args, nargs,
+                                   kwnames);
     future->f_log_tb = 0;
     if (future->f_state != CL_PENDING)
         Py_RETURN_FALSE;
@@ -515,16 +459,17 @@ cl_future_add_done_callback(PyObject *self, PyObject *const *args,
     if (st == NULL)
         return NULL;
     if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) == 1 && nargs == 1 &&
-        PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0), st->str_context) == 0)
+        PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
+                          cl_futures_of(st)->str_context) == 0)
         context = args[1];
     else if (nargs != 1 || (kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0))
-        return cl_future_inherited(st->asyncio_Future, self,
-                                   st->str_add_done_callback, args, nargs,
-                                   kwnames);
+        return cl_future_inherited(cl_futures_of(st)->asyncio_Future, self,
+                                   cl_futures_of(st)->str_add_done_callback,
+                                   args, nargs, kwnames);
     if (future->f_loop == NULL)
-        return cl_future_inherited(st->asyncio_Future, self,
-                                   st->str_add_done_callback, args, nargs,
-                                   kwnames);
+        return cl_future_inherited(cl_futures_of(st)->asyncio_Future, self,
+                                   cl_futures_of(st)->str_add_done_callback,
+                                   args, nargs, kwnames);
     if (context == NULL && (context = copy = PyContext_CopyCurrent()) == NULL)
         return NULL;
     if (future->f_state != CL_PENDING)
@@ -543,9 +488,9 @@ cl_future_remove_done_callback(PyObject *self, PyObject *callback)
     cl_state *st = cl_future_state(self);
     if (st == NULL || cl_future_normalise((FutureObject *)self) < 0)
         return NULL;
-    return cl_future_inherited(st->asyncio_Future, self,
-                               st->str_remove_done_callback, &callback, 1,
-                               NULL);
+    return cl_future_inherited(cl_futures_of(st)->asyncio_Future, self,
+                               cl_futures_of(st)->str_remove_done_callback,
+                               &callback, 1, NULL);
 }
 
 PyObject *
@@ -554,8 +499,9 @@ cl_future_callbacks(PyObject *self, void *Py_UNUSED(closure))
     cl_state *st = cl_future_state(self);
     if (st == NULL || cl_future_normalise((FutureObject *)self) < 0)
         return NULL;
-    PyObject *type = st->asyncio_Future;
-    PyObject *getter = PyObject_GetAttr(type, st->str__callbacks);
+    PyObject *type = cl_futures_of(st)->asyncio_Future;
+    PyObject *getter =
+        PyObject_GetAttr(type, cl_futures_of(st)->str__callbacks);
     if (getter == NULL)
         return NULL;
     PyObject *list = Py_TYPE(getter)->tp_descr_get(getter, self, type);
@@ -619,10 +565,11 @@ static PyType_Spec Future_spec = {
 PyTypeObject *
 cl_future_setup(PyObject *module, cl_state *st)
 {
-    st->layouts_fit = cl_layouts_fit(st->asyncio_Future, st->asyncio_Task);
-    if (!st->layouts_fit)
-        return (PyTypeObject *)Py_NewRef(st->asyncio_Future);
-    PyObject *bases = PyTuple_Pack(1, st->asyncio_Future);
+    cl_futures_of(st)->layouts_fit = cl_layouts_fit(
+        cl_futures_of(st)->asyncio_Future, cl_futures_of(st)->asyncio_Task);
+    if (!cl_futures_of(st)->layouts_fit)
+        return (PyTypeObject *)Py_NewRef(cl_futures_of(st)->asyncio_Future);
+    PyObject *bases = PyTuple_Pack(1, cl_futures_of(st)->asyncio_Future);
     if (bases == NULL)
         return NULL;
     PyTypeObject *type = cl_type_new(module, st, &Future_spec, bases, 0, 0);

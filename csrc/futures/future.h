@@ -17,18 +17,16 @@
 
 #include "base/compat.h"
 #include "core/loop.h"
-#include "core/state.h"
+#include "futures/state.h"
 #include "futures/layout.h"
-
-/* Kept for reuse, of each type. */
-#define CL_SPARE_FUTURES CL_TINY(2, 256)
 
 /* Whether its fields may be read as those of a Future, and its methods are known:
  * exactly cloop.Future, where that is used. */
 static inline bool
 cl_future_is_plain(const cl_state *st, PyObject *object)
 {
-    return Py_TYPE(object) == st->FutureType && st->own_tasks;
+    return Py_TYPE(object) == cl_futures_of(st)->FutureType &&
+           cl_futures_of(st)->own_tasks;
 }
 
 /* loop.create_future(): new reference. */
@@ -87,16 +85,9 @@ PyObject *cl_future_remove_done_callback(PyObject *self, PyObject *callback);
 PyObject *cl_future_callbacks(PyObject *self, void *closure);
 void cl_future_finalize(PyObject *self);
 
-/* Memory for an object of exactly this type, from the spares if there is one. The
- * fields after the head are zero, and it is not tracked yet. Spares are linked by the
- * pointer that comes after the head. */
-PyObject *cl_future_allocate(PyTypeObject *type, size_t size,
-                             PyObject **spares, int *count);
-
-/* What is left of a dealloc when the object is untracked and cleared. */
-void cl_future_give_back(PyObject *self, PyObject **spares, int *count);
-
-void cl_future_free_spares(cl_state *st);
+/* Of a dealloc: takes the future's reference to its loop, if that is ours; else NULL, and
+ * the future keeps it. */
+LoopObject *cl_future_leave_loop(FutureObject *future);
 
 /* Of methods that both types have. Signatures are those of this Python's asyncio; where
  * that gives none, there is no docstring, and help() finds asyncio's. */

@@ -2,11 +2,13 @@
 #include "futures/iter.h"
 
 #include "core/errors.h"
+#include "core/spares.h"
 #include "futures/future.h"
 
 typedef struct {
     PyObject_HEAD
     FutureObject *i_future; /* owned; NULL once it has ended */
+    LoopObject *i_loop;     /* owned; NULL if it is not ours */
 } FutureIterObject;
 
 PyObject *
@@ -20,17 +22,14 @@ cl_future_iter(PyObject *future)
                         "Future object is not initialized.");
         return NULL;
     }
-    FutureIterObject *iter = (FutureIterObject *)st->spare_iters;
-    if (iter != NULL) {
-        st->spare_iters = (PyObject *)iter->i_future;
-        st->spare_iter_count--;
-        PyObject_Init((PyObject *)iter, st->FutureIterType);
-    }
-    else if ((iter = PyObject_GC_New(FutureIterObject, st->FutureIterType)) ==
-             NULL) {
+    LoopObject *loop = cl_loop_cast(((FutureObject *)future)->f_loop);
+    FutureIterObject *iter = (FutureIterObject *)cl_spares_take(
+        loop == NULL ? NULL : &cl_futures_on(loop)->spare_iters,
+        cl_futures_of(st)->FutureIterType, sizeof(*iter));
+    if (iter == NULL)
         return NULL;
-    }
     iter->i_future = (FutureObject *)Py_NewRef(future);
+    iter->i_loop = (LoopObject *)Py_XNewRef(loop);
     PyObject_GC_Track(iter);
     return (PyObject *)iter;
 }
@@ -40,6 +39,7 @@ FutureIter_traverse(FutureIterObject *iter, visitproc visit, void *arg)
 {
     CL_VISIT_TYPE(iter);
     Py_VISIT(iter->i_future);
+    Py_VISIT(iter->i_loop);
     return 0;
 }
 
@@ -47,26 +47,20 @@ static int
 FutureIter_clear(FutureIterObject *iter)
 {
     Py_CLEAR(iter->i_future);
+    Py_CLEAR(iter->i_loop);
     return 0;
 }
 
 static void
 FutureIter_dealloc(FutureIterObject *iter)
 {
-    PyTypeObject *type = Py_TYPE(iter);
     PyObject_GC_UnTrack(iter);
-    cl_state *st = cl_type_state(type, (destructor)FutureIter_dealloc);
     Py_TRASHCAN_BEGIN(iter, FutureIter_dealloc);
+    LoopObject *loop = iter->i_loop;
     Py_CLEAR(iter->i_future);
-    if (type == st->FutureIterType && st->spare_iter_count < CL_SPARE_ITERS) {
-        iter->i_future = (FutureObject *)st->spare_iters;
-        st->spare_iters = (PyObject *)iter;
-        st->spare_iter_count++;
-    }
-    else {
-        PyObject_GC_Del(iter);
-    }
-    Py_DECREF(type);
+    cl_spares_give(loop == NULL ? NULL : &cl_futures_on(loop)->spare_iters,
+                   (PyObject *)iter);
+    Py_XDECREF(loop);
     Py_TRASHCAN_END;
 }
 
@@ -79,8 +73,9 @@ result_of(FutureObject *future)
         return Py_NewRef(future->f_result);
     }
     cl_state *st = cl_future_state((PyObject *)future);
-    return cl_future_inherited(st->asyncio_Future, (PyObject *)future,
-                               st->str_result, NULL, 0, NULL);
+    return cl_future_inherited(cl_futures_of(st)->asyncio_Future,
+                               (PyObject *)future,
+                               cl_futures_of(st)->str_result, NULL, 0, NULL);
 }
 
 static PySendResult

@@ -6,8 +6,6 @@
 #include "base/compat.h"
 #include "core/state.h"
 
-#define CL_SPARE_ITERS CL_TINY(2, 256)
-
 /* __iter__ and __await__ of both types. */
 PyObject *cl_future_iter(PyObject *future);
 

@@ -103,8 +103,9 @@ cl_layout_raw_fields(cl_state *st, PyObject *object)
 {
     TaskObject *task = (TaskObject *)object;
     PyObject *type = (PyObject *)Py_TYPE(object), *fields;
-    if (!st->layouts_fit ||
-        (type != st->asyncio_Future && type != st->asyncio_Task)) {
+    if (!cl_futures_of(st)->layouts_fit ||
+        (type != cl_futures_of(st)->asyncio_Future &&
+         type != cl_futures_of(st)->asyncio_Task)) {
         PyErr_SetString(PyExc_RuntimeError, "not laid out as expected");
         return NULL;
     }
@@ -114,12 +115,12 @@ cl_layout_raw_fields(cl_state *st, PyObject *object)
     if (put_number(fields, "f_state", (uintptr_t)task->f_state) <
         0 CL_FUTURE_OBJECTS(PUT) PUT(f_log_tb) PUT(f_blocking))
         Py_CLEAR(fields);
-    else if (type == st->asyncio_Task &&
+    else if (type == cl_futures_of(st)->asyncio_Task &&
              (put_number(fields, "t_must_cancel", task->t_must_cancel) <
               0 CL_TASK_OBJECTS(PUT) PUT(t_log_destroy_pending)))
         Py_CLEAR(fields);
 #if CL_HAS_KEPT_CANCELLATION
-    else if (type == st->asyncio_Task &&
+    else if (type == cl_futures_of(st)->asyncio_Task &&
              put_number(fields, "t_num_cancels",
                         (uintptr_t)task->t_num_cancels) < 0)
         Py_CLEAR(fields);

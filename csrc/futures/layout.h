@@ -12,7 +12,7 @@
 
 #include "base/compat.h"
 #include "core/args.h"
-#include "core/state.h"
+#include "futures/state.h"
 
 enum { CL_PENDING = 0, CL_CANCELLED = 1, CL_FINISHED = 2 }; /* f_state */
 
@@ -240,14 +240,15 @@ cl_future_take_cancellation(cl_state *st, FutureObject *future)
         return kept;
     }
     return message == NULL || message == Py_None
-               ? PyObject_CallNoArgs(st->CancelledError)
-               : PyObject_CallOneArg(st->CancelledError, message);
+               ? PyObject_CallNoArgs(cl_futures_of(st)->CancelledError)
+               : PyObject_CallOneArg(cl_futures_of(st)->CancelledError,
+                                     message);
 #elif CL_HAS_CANCEL_MESSAGE
-    return PyObject_CallMethodNoArgs((PyObject *)future,
-                                     st->str__make_cancelled_error);
+    return PyObject_CallMethodNoArgs(
+        (PyObject *)future, cl_futures_of(st)->str__make_cancelled_error);
 #else
     (void)future;
-    return PyObject_CallNoArgs(st->CancelledError);
+    return PyObject_CallNoArgs(cl_futures_of(st)->CancelledError);
 #endif
 }
 
@@ -261,8 +262,8 @@ cl_future_note_awaited_by(cl_state *st, FutureObject *future, PyObject *task)
         future->f_awaited_by = Py_NewRef(task);
         return 0;
     }
-    return cl_call_void(st->future_add_to_awaited_by, (PyObject *)future,
-                        task);
+    return cl_call_void(cl_futures_of(st)->future_add_to_awaited_by,
+                        (PyObject *)future, task);
 #else
     (void)st;
     (void)future;
@@ -280,8 +281,8 @@ cl_future_forget_awaited_by(cl_state *st, FutureObject *future, PyObject *task)
         Py_DECREF(task);
         return 0;
     }
-    return cl_call_void(st->future_discard_from_awaited_by, (PyObject *)future,
-                        task);
+    return cl_call_void(cl_futures_of(st)->future_discard_from_awaited_by,
+                        (PyObject *)future, task);
 #else
     (void)st;
     (void)future;

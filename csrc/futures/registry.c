@@ -23,7 +23,8 @@ slot(PyThreadState *thread, size_t offset)
 static inline cl_list_node *
 task_list(const cl_state *st, PyThreadState *thread)
 {
-    return (cl_list_node *)((char *)thread + st->task_list_offset);
+    return (cl_list_node *)((char *)thread +
+                            cl_futures_of(st)->task_list_offset);
 }
 
 /* The slots are not far before the list. */
@@ -34,7 +35,8 @@ static size_t
 find_slot(const cl_state *st, PyThreadState *thread, PyObject *object)
 {
     for (size_t n = 1; n <= SLOTS_SEARCHED; n++) {
-        size_t offset = st->task_list_offset - n * sizeof(PyObject *);
+        size_t offset =
+            cl_futures_of(st)->task_list_offset - n * sizeof(PyObject *);
         if (*slot(thread, offset) == object)
             return offset;
     }
@@ -49,18 +51,19 @@ find_by_change(cl_state *st, PyObject *task, PyObject *loop)
     PyThreadState *thread = PyThreadState_Get();
     if (find_slot(st, thread, loop) || find_slot(st, thread, task))
         return 0;
-    if (cl_call_void(st->set_running_loop, loop, NULL) < 0)
+    if (cl_call_void(cl_futures_of(st)->set_running_loop, loop, NULL) < 0)
         return -1;
-    st->running_loop_offset = find_slot(st, thread, loop);
-    if (cl_call_void(st->enter_task, loop, task) < 0)
+    cl_futures_of(st)->running_loop_offset = find_slot(st, thread, loop);
+    if (cl_call_void(cl_futures_of(st)->enter_task, loop, task) < 0)
         return -1;
-    st->running_task_offset = find_slot(st, thread, task);
-    if (cl_call_void(st->leave_task, loop, task) < 0 ||
-        cl_call_void(st->set_running_loop, Py_None, NULL) < 0)
+    cl_futures_of(st)->running_task_offset = find_slot(st, thread, task);
+    if (cl_call_void(cl_futures_of(st)->leave_task, loop, task) < 0 ||
+        cl_call_void(cl_futures_of(st)->set_running_loop, Py_None, NULL) < 0)
         return -1;
-    return st->running_loop_offset != 0 && st->running_task_offset != 0 &&
-           *slot(thread, st->running_loop_offset) == NULL &&
-           *slot(thread, st->running_task_offset) == NULL;
+    return cl_futures_of(st)->running_loop_offset != 0 &&
+           cl_futures_of(st)->running_task_offset != 0 &&
+           *slot(thread, cl_futures_of(st)->running_loop_offset) == NULL &&
+           *slot(thread, cl_futures_of(st)->running_task_offset) == NULL;
 }
 
 int
@@ -77,17 +80,19 @@ cl_registry_find_slots(cl_state *st, PyObject *task, PyObject *loop)
     ptrdiff_t offset = (char *)node->next - (char *)thread;
     if (offset < (ptrdiff_t)sizeof(PyThreadState) || offset > 65536)
         return 0;
-    st->task_list_offset = (size_t)offset;
+    cl_futures_of(st)->task_list_offset = (size_t)offset;
 
     /* We may be imported by a task of a running loop. */
-    before = PyObject_CallNoArgs(st->get_running_loop);
+    before = PyObject_CallNoArgs(cl_futures_of(st)->get_running_loop);
     if (before == NULL)
         return -1;
     PyObject *swap[] = {before, Py_None};
     if (before != Py_None) {
-        current = PyObject_Vectorcall(st->swap_current_task, swap, 2, NULL);
+        current = PyObject_Vectorcall(cl_futures_of(st)->swap_current_task,
+                                      swap, 2, NULL);
         if (current == NULL ||
-            cl_call_void(st->set_running_loop, Py_None, NULL) < 0) {
+            cl_call_void(cl_futures_of(st)->set_running_loop, Py_None, NULL) <
+                0) {
             Py_DECREF(before);
             return -1;
         }
@@ -96,8 +101,10 @@ cl_registry_find_slots(cl_state *st, PyObject *task, PyObject *loop)
     if (before != Py_None) {
         swap[1] = current;
         PyObject *none = NULL;
-        if (cl_call_void(st->set_running_loop, before, NULL) == 0)
-            none = PyObject_Vectorcall(st->swap_current_task, swap, 2, NULL);
+        if (cl_call_void(cl_futures_of(st)->set_running_loop, before, NULL) ==
+            0)
+            none = PyObject_Vectorcall(cl_futures_of(st)->swap_current_task,
+                                       swap, 2, NULL);
         if (none == NULL)
             found = -1;
         Py_XDECREF(none);
@@ -112,9 +119,10 @@ cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *Py_UNUSED(ours),
                   PyObject *task)
 {
     PyThreadState *thread = PyThreadState_Get();
-    PyObject **current = slot(thread, st->running_task_offset);
-    if (*slot(thread, st->running_loop_offset) != loop || *current != NULL)
-        return cl_call_void(st->enter_task, loop, task);
+    PyObject **current = slot(thread, cl_futures_of(st)->running_task_offset);
+    if (*slot(thread, cl_futures_of(st)->running_loop_offset) != loop ||
+        *current != NULL)
+        return cl_call_void(cl_futures_of(st)->enter_task, loop, task);
     *current = Py_NewRef(task);
     return 0;
 }
@@ -126,7 +134,7 @@ leave(cl_state *st, PyObject *loop, PyObject *task, PyObject *current)
     LoopObject *ours = cl_loop_cast(loop);
     if (ours != NULL && ours->l_forked && current == NULL)
         return cl_fork_mark_running(ours);
-    return cl_call_void(st->leave_task, loop, task);
+    return cl_call_void(cl_futures_of(st)->leave_task, loop, task);
 }
 
 int
@@ -134,8 +142,9 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *Py_UNUSED(ours),
                   PyObject *task)
 {
     PyThreadState *thread = PyThreadState_Get();
-    PyObject **current = slot(thread, st->running_task_offset);
-    if (*slot(thread, st->running_loop_offset) != loop || *current != task)
+    PyObject **current = slot(thread, cl_futures_of(st)->running_task_offset);
+    if (*slot(thread, cl_futures_of(st)->running_loop_offset) != loop ||
+        *current != task)
         return leave(st, loop, task, *current);
     *current = NULL;
     Py_DECREF(task);
@@ -145,7 +154,8 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *Py_UNUSED(ours),
 PyObject *
 cl_registry_running_loop(cl_state *st)
 {
-    PyObject *loop = *slot(PyThreadState_Get(), st->running_loop_offset);
+    PyObject *loop =
+        *slot(PyThreadState_Get(), cl_futures_of(st)->running_loop_offset);
     return loop == Py_None ? NULL : Py_XNewRef(loop);
 }
 
@@ -153,19 +163,16 @@ PyObject *
 cl_registry_current_task(cl_state *st, LoopObject *loop)
 {
     PyThreadState *thread = PyThreadState_Get();
-    return *slot(thread, st->running_loop_offset) == (PyObject *)loop
-               ? *slot(thread, st->running_task_offset)
+    return *slot(thread, cl_futures_of(st)->running_loop_offset) ==
+                   (PyObject *)loop
+               ? *slot(thread, cl_futures_of(st)->running_task_offset)
                : NULL;
 }
 
 void
-cl_registry_rest(LoopObject *Py_UNUSED(loop))
+cl_registry_forked(LoopObject *loop)
 {
-}
-
-void
-cl_registry_forget(LoopObject *Py_UNUSED(loop))
-{
+    cl_futures_on(loop)->in_task = false;
 }
 
 #ifdef CL_DEBUG
@@ -214,25 +221,26 @@ cl_registry_remove(cl_state *Py_UNUSED(st), TaskObject *task)
 int
 cl_registry_setup(cl_state *st)
 {
-    PyObject *all =
-        PyObject_GetAttrString(st->tasks_module, CL_ALL_TASKS_NAME);
+    PyObject *all = PyObject_GetAttrString(cl_futures_of(st)->tasks_module,
+                                           CL_ALL_TASKS_NAME);
     if (all == NULL ||
-        (st->all_tasks = PyObject_GetAttrString(all, "data")) == NULL ||
-        (st->all_tasks_iterating =
+        (cl_futures_of(st)->all_tasks = PyObject_GetAttrString(all, "data")) ==
+            NULL ||
+        (cl_futures_of(st)->all_tasks_iterating =
              PyObject_GetAttrString(all, "_iterating")) == NULL ||
-        (st->all_tasks_removals =
+        (cl_futures_of(st)->all_tasks_removals =
              PyObject_GetAttrString(all, "_pending_removals")) == NULL ||
-        (st->current_tasks = PyObject_GetAttrString(
-             st->tasks_module, "_current_tasks")) == NULL) {
+        (cl_futures_of(st)->current_tasks = PyObject_GetAttrString(
+             cl_futures_of(st)->tasks_module, "_current_tasks")) == NULL) {
         /* An asyncio that keeps them otherwise: asyncio's own tasks then. */
         PyErr_Clear();
-        st->layouts_fit = false;
+        cl_futures_of(st)->layouts_fit = false;
     }
-    else if (!PyAnySet_Check(st->all_tasks) ||
-             !PyAnySet_Check(st->all_tasks_iterating) ||
-             !PyList_Check(st->all_tasks_removals) ||
-             !PyDict_Check(st->current_tasks)) {
-        st->layouts_fit = false;
+    else if (!PyAnySet_Check(cl_futures_of(st)->all_tasks) ||
+             !PyAnySet_Check(cl_futures_of(st)->all_tasks_iterating) ||
+             !PyList_Check(cl_futures_of(st)->all_tasks_removals) ||
+             !PyDict_Check(cl_futures_of(st)->current_tasks)) {
+        cl_futures_of(st)->layouts_fit = false;
     }
     Py_XDECREF(all);
     return 0;
@@ -245,27 +253,67 @@ cl_registry_find_slots(cl_state *Py_UNUSED(st), PyObject *Py_UNUSED(task),
     return 1;
 }
 
+/* The entry is to be None before others look; see registry.h. */
+static void
+rest(LoopObject *loop)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    cl_futures_on(loop)->task_entry = Py_None;
+    loop->l_rest = NULL;
+    if (PyDict_SetItem(cl_futures_of(loop->l_st)->current_tasks,
+                       (PyObject *)loop, Py_None) < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
+}
+
+/* There is to be none. */
+static void
+forget(LoopObject *loop)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    cl_futures_on(loop)->task_entry = NULL;
+    loop->l_rest = loop->l_forget = NULL;
+    /* Not there any more after asyncio's _swap_current_task(). */
+    if (PyDict_DelItem(cl_futures_of(loop->l_st)->current_tasks,
+                       (PyObject *)loop) < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
+}
+
+void
+cl_registry_forked(LoopObject *loop)
+{
+    cl_futures_on(loop)->in_task = false;
+    if (cl_futures_on(loop)->task_entry != NULL)
+        forget(loop);
+}
+
 int
 cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *ours,
                   PyObject *task)
 {
     cl_assert_of(task, ours == NULL || (PyObject *)ours == loop);
-    cl_assert_of(task, ours == NULL || !ours->l_in_task);
+    cl_assert_of(task, ours == NULL || !cl_futures_on(ours)->in_task);
     if (ours == NULL)
-        return cl_call_void(st->enter_task, loop, task);
-    if (ours->l_task_entry == NULL) {
-        PyObject *current = PyDict_GetItemWithError(st->current_tasks, loop);
+        return cl_call_void(cl_futures_of(st)->enter_task, loop, task);
+    cl_loop_futures *on = cl_futures_on(ours);
+    if (on->task_entry == NULL) {
+        PyObject *current =
+            PyDict_GetItemWithError(cl_futures_of(st)->current_tasks, loop);
         if (current != NULL)
-            return cl_call_void(st->enter_task, loop, task);
+            return cl_call_void(cl_futures_of(st)->enter_task, loop, task);
         if (PyErr_Occurred())
             return -1;
     }
-    if (ours->l_task_entry != task) {
-        if (PyDict_SetItem(st->current_tasks, loop, task) < 0)
+    if (on->task_entry != task) {
+        if (PyDict_SetItem(cl_futures_of(st)->current_tasks, loop, task) < 0)
             return -1;
-        ours->l_task_entry = task;
+        on->task_entry = task;
     }
-    ours->l_in_task = true;
+    on->in_task = true;
+    ours->l_rest = ours->l_forget = NULL;
     return 0;
 }
 
@@ -274,14 +322,21 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
                   PyObject *task)
 {
     if (ours == NULL)
-        return cl_call_void(st->leave_task, loop, task);
-    cl_assert_of(task, ours->l_in_task || ours->l_forked);
-    ours->l_in_task = false;
+        return cl_call_void(cl_futures_of(st)->leave_task, loop, task);
+    cl_loop_futures *on = cl_futures_on(ours);
+    cl_assert_of(task, on->in_task || ours->l_forked);
+    on->in_task = false;
     /* One that is done must not be kept. */
     if (((TaskObject *)task)->f_state != CL_PENDING) {
-        if (PyDict_SetItem(st->current_tasks, loop, Py_None) < 0)
+        if (PyDict_SetItem(cl_futures_of(st)->current_tasks, loop, Py_None) <
+            0)
             return -1;
-        ours->l_task_entry = Py_None;
+        on->task_entry = Py_None;
+        ours->l_forget = forget;
+    }
+    else if (on->task_entry != NULL) { /* as it is, but after a fork */
+        ours->l_rest = rest;
+        ours->l_forget = forget;
     }
     return 0;
 }
@@ -292,17 +347,18 @@ cl_registry_running_loop(cl_state *st)
 #if CL_HAS_RUNNING_LOOP_HOLDER
     /* asyncio's function asks the kernel for the process each time. */
     PyObject *dict = PyThreadState_GetDict();
-    PyObject *kept = dict == NULL
-                         ? NULL
-                         : PyDict_GetItemWithError(
-                               dict, st->str___asyncio_running_event_loop__);
+    PyObject *kept =
+        dict == NULL
+            ? NULL
+            : PyDict_GetItemWithError(
+                  dict, cl_futures_of(st)->str___asyncio_running_event_loop__);
     cl_running_loop_holder *holder = (cl_running_loop_holder *)kept;
     if (kept == NULL || holder->rl_loop == NULL ||
         holder->rl_loop == Py_None || holder->rl_pid != (int)st->pid)
         return NULL;
     return Py_NewRef(holder->rl_loop);
 #else
-    PyObject *loop = PyObject_CallNoArgs(st->get_running_loop);
+    PyObject *loop = PyObject_CallNoArgs(cl_futures_of(st)->get_running_loop);
     if (loop == Py_None)
         Py_CLEAR(loop);
     return loop;
@@ -312,33 +368,8 @@ cl_registry_running_loop(cl_state *st)
 PyObject *
 cl_registry_current_task(cl_state *Py_UNUSED(st), LoopObject *loop)
 {
-    return loop->l_in_task ? loop->l_task_entry : NULL;
-}
-
-void
-cl_registry_rest(LoopObject *loop)
-{
-    PyObject *type, *value, *traceback;
-    cl_assert_gil();
-    cl_assert_of(loop, !loop->l_in_task && loop->l_task_entry != NULL);
-    PyErr_Fetch(&type, &value, &traceback);
-    loop->l_task_entry = Py_None;
-    if (PyDict_SetItem(loop->l_st->current_tasks, (PyObject *)loop, Py_None) <
-        0)
-        PyErr_Clear();
-    PyErr_Restore(type, value, traceback);
-}
-
-void
-cl_registry_forget(LoopObject *loop)
-{
-    PyObject *type, *value, *traceback;
-    PyErr_Fetch(&type, &value, &traceback);
-    loop->l_task_entry = NULL;
-    /* Not there any more after asyncio's _swap_current_task(). */
-    if (PyDict_DelItem(loop->l_st->current_tasks, (PyObject *)loop) < 0)
-        PyErr_Clear();
-    PyErr_Restore(type, value, traceback);
+    return cl_futures_on(loop)->in_task ? cl_futures_on(loop)->task_entry
+                                        : NULL;
 }
 
 int
@@ -352,7 +383,7 @@ cl_registry_add(cl_state *st, TaskObject *task)
         return -1;
     /* It refers to nothing that the garbage collector would have to know of. */
     PyObject_GC_UnTrack(reference);
-    int status = PySet_Add(st->all_tasks, reference);
+    int status = PySet_Add(cl_futures_of(st)->all_tasks, reference);
     Py_DECREF(reference);
     return status;
 }
@@ -363,23 +394,24 @@ static void
 note_lost(cl_state *st)
 {
     PyObject *type, *value, *traceback;
-    if (++st->lost_tasks < 32 ||
-        st->lost_tasks < PySet_GET_SIZE(st->all_tasks) / 2 ||
-        PySet_GET_SIZE(st->all_tasks_iterating) > 0 ||
-        PyList_GET_SIZE(st->all_tasks_removals) > 0)
+    if (++cl_futures_of(st)->lost_tasks < 32 ||
+        cl_futures_of(st)->lost_tasks <
+            PySet_GET_SIZE(cl_futures_of(st)->all_tasks) / 2 ||
+        PySet_GET_SIZE(cl_futures_of(st)->all_tasks_iterating) > 0 ||
+        PyList_GET_SIZE(cl_futures_of(st)->all_tasks_removals) > 0)
         return;
     PyErr_Fetch(&type, &value, &traceback);
-    PyObject *all = PySequence_List(st->all_tasks);
+    PyObject *all = PySequence_List(cl_futures_of(st)->all_tasks);
     for (Py_ssize_t i = 0; all != NULL && i < PyList_GET_SIZE(all); i++) {
         PyObject *reference = PyList_GET_ITEM(all, i);
         if (PyWeakref_Check(reference) && cl_weakref_is_dead(reference) &&
-            PySet_Discard(st->all_tasks, reference) < 0)
+            PySet_Discard(cl_futures_of(st)->all_tasks, reference) < 0)
             Py_CLEAR(all);
     }
     if (all == NULL)
         PyErr_WriteUnraisable(NULL);
     Py_XDECREF(all);
-    st->lost_tasks = 0;
+    cl_futures_of(st)->lost_tasks = 0;
     PyErr_Restore(type, value, traceback);
 }
 
@@ -388,7 +420,7 @@ note_lost(cl_state *st)
 static int
 remove_later(cl_state *st, TaskObject *task, PyObject *reference)
 {
-    PyObject *list = st->all_tasks_removals;
+    PyObject *list = cl_futures_of(st)->all_tasks_removals;
     Py_ssize_t i = task->f_state == CL_PENDING ? 0 : PyList_GET_SIZE(list);
     while (i-- > 0) {
         if (PyList_GET_ITEM(list, i) == reference)
@@ -409,8 +441,8 @@ cl_registry_remove(cl_state *st, TaskObject *task)
     }
     PyErr_Fetch(&type, &value, &traceback);
     int status;
-    if (PySet_GET_SIZE(st->all_tasks_iterating) == 0)
-        status = PySet_Discard(st->all_tasks, reference);
+    if (PySet_GET_SIZE(cl_futures_of(st)->all_tasks_iterating) == 0)
+        status = PySet_Discard(cl_futures_of(st)->all_tasks, reference);
     else /* The set must not change under one that looks through it. */
         status = remove_later(st, task, reference);
     Py_DECREF(reference);

@@ -7,7 +7,7 @@
  * (cl_registry_find_slots), never assumed.
  *
  * Dict operations are dear beside the rest of a step. So after a step of a task that
- * is not done yet the entry stays as it is, l_task_entry, and is looked at again
+ * is not done yet the entry stays as it is, task_entry, and is looked at again
  * before anything else can see it: cl_loop_rest() sets it to None, which reads as no
  * entry does, before other Python code runs; cl_loop_forget_task() takes it out
  * before a handle is called, as that may be a step of a task of asyncio's, which
@@ -48,6 +48,9 @@ PyObject *cl_registry_running_loop(cl_state *st);
 /* The current task of the loop, which runs in this thread: borrowed, or NULL if there is
  * none, or it is not one of ours that this knows. */
 PyObject *cl_registry_current_task(cl_state *st, LoopObject *loop);
+
+/* Of the layer: see core/layer.h. */
+void cl_registry_forked(LoopObject *loop);
 
 static inline void
 cl_registry_done(cl_state *st, TaskObject *task)

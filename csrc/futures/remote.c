@@ -1,6 +1,8 @@
 /* remote.c - see remote.h. */
 #include "futures/remote.h"
 
+#include "futures/state.h"
+
 #if CL_HAS_REMOTE_STACKS
 
 /* More than asyncio's coroutines are deep. */
@@ -88,8 +90,8 @@ make(cl_coro *coro)
     remote->coroutine =
         Py_NewRef(shown == Py_None ? Py_None : PyTuple_GET_ITEM(shown, 0));
     Py_DECREF(shown);
-    remote->next = st->remote;
-    st->remote = remote;
+    remote->next = cl_futures_of(st)->remote;
+    cl_futures_of(st)->remote = remote;
     return copy_frames(remote, Py_TYPE(coro)) < 0 ? NULL : remote;
 }
 
@@ -97,7 +99,7 @@ int
 cl_remote_show(cl_coro *coro)
 {
     const char *name = coro->c_ops->name(coro);
-    cl_remote *remote = coro->c_st->remote;
+    cl_remote *remote = cl_futures_of(coro->c_st)->remote;
     while (remote != NULL && remote->name != name)
         remote = remote->next;
     if (remote == NULL && (remote = make(coro)) == NULL) {
@@ -115,7 +117,8 @@ cl_remote_show(cl_coro *coro)
 int
 cl_remote_traverse(cl_state *st, visitproc visit, void *arg)
 {
-    for (cl_remote *remote = st->remote; remote != NULL; remote = remote->next)
+    for (cl_remote *remote = cl_futures_of(st)->remote; remote != NULL;
+         remote = remote->next)
         Py_VISIT(remote->coroutine);
     return 0;
 }
@@ -123,17 +126,18 @@ cl_remote_traverse(cl_state *st, visitproc visit, void *arg)
 void
 cl_remote_clear(cl_state *st)
 {
-    for (cl_remote *remote = st->remote; remote != NULL; remote = remote->next)
+    for (cl_remote *remote = cl_futures_of(st)->remote; remote != NULL;
+         remote = remote->next)
         Py_CLEAR(remote->coroutine);
 }
 
 void
 cl_remote_free(cl_state *st)
 {
-    while (st->remote != NULL) {
-        cl_remote *next = st->remote->next;
-        PyMem_Free(st->remote);
-        st->remote = next;
+    while (cl_futures_of(st)->remote != NULL) {
+        cl_remote *next = cl_futures_of(st)->remote->next;
+        PyMem_Free(cl_futures_of(st)->remote);
+        cl_futures_of(st)->remote = next;
     }
 }
 

@@ -3,6 +3,7 @@
 
 #include "core/args.h"
 #include "core/errors.h"
+#include "core/spares.h"
 #include "futures/future.h"
 #include "futures/iter.h"
 #include "futures/registry.h"
@@ -20,8 +21,8 @@ as_future(TaskObject *task)
 static inline bool
 is_ours(const cl_state *st, PyObject *object)
 {
-    return Py_TYPE(object) == st->FutureType ||
-           Py_TYPE(object) == st->TaskType;
+    return Py_TYPE(object) == cl_futures_of(st)->FutureType ||
+           Py_TYPE(object) == cl_futures_of(st)->TaskType;
 }
 
 /* --------------------------------------------------------------------- callables */
@@ -106,7 +107,7 @@ now_waits_for(cl_state *st, TaskObject *task, PyObject *future)
     PyObject *message = Py_XNewRef(cl_task_message(task));
     PyObject *args[] = {future, message};
     PyObject *result = PyObject_VectorcallMethod(
-        st->str_cancel, args, message == NULL ? 1 : 2, NULL);
+        cl_futures_of(st)->str_cancel, args, message == NULL ? 1 : 2, NULL);
     Py_XDECREF(message);
     int cancelled = result == NULL ? -1 : PyObject_IsTrue(result);
     Py_XDECREF(result);
@@ -144,7 +145,8 @@ wait_for_ours(cl_state *st, TaskObject *task, FutureObject *future)
         return -1;
     future->f_blocking = 0;
     if (future->f_callback0 == NULL && future->f_callbacks == NULL &&
-        future->f_state == CL_PENDING && Py_TYPE(task) == st->TaskType &&
+        future->f_state == CL_PENDING &&
+        Py_TYPE(task) == cl_futures_of(st)->TaskType &&
         task->t_context != NULL && cl_loop_cast(task->f_loop) != NULL) {
         future->f_callback0 = Py_NewRef(task);
         /* Not used by us, but asyncio's own methods expect one beside a callback. */
@@ -167,11 +169,12 @@ static PyObject *
 loop_of(cl_state *st, PyObject *future)
 {
     PyObject *get_loop, *loop;
-    int found = PyObject_GetOptionalAttr(future, st->str_get_loop, &get_loop);
+    int found = PyObject_GetOptionalAttr(
+        future, cl_futures_of(st)->str_get_loop, &get_loop);
     if (found < 0)
         return NULL;
     if (found == 0)
-        return PyObject_GetAttr(future, st->str__loop);
+        return PyObject_GetAttr(future, cl_futures_of(st)->str__loop);
     loop = PyObject_CallNoArgs(get_loop);
     Py_DECREF(get_loop);
     return loop;
@@ -193,19 +196,21 @@ wait_for_foreign(cl_state *st, TaskObject *task, PyObject *future,
         return refuse_yield(task, future);
 #if CL_HAS_AWAITED_BY
     /* Does nothing for what is no future of asyncio's. */
-    if (cl_call_void(st->future_add_to_awaited_by, future, (PyObject *)task) <
-        0)
+    if (cl_call_void(cl_futures_of(st)->future_add_to_awaited_by, future,
+                     (PyObject *)task) < 0)
         return -1;
 #endif
-    if (PyObject_SetAttr(future, st->str__asyncio_future_blocking, Py_False) <
-        0)
+    if (PyObject_SetAttr(future,
+                         cl_futures_of(st)->str__asyncio_future_blocking,
+                         Py_False) < 0)
         return -1;
     PyObject *wakeup = cl_task_wakeup_callable(task);
     if (wakeup == NULL)
         return -1;
     PyObject *args[] = {future, wakeup, task->t_context};
-    PyObject *result = PyObject_VectorcallMethod(st->str_add_done_callback,
-                                                 args, 2, st->kwnames_context);
+    PyObject *result =
+        PyObject_VectorcallMethod(cl_futures_of(st)->str_add_done_callback,
+                                  args, 2, st->kwnames_context);
     Py_DECREF(wakeup);
     Py_XDECREF(result);
     return result == NULL ? -1 : now_waits_for(st, task, future);
@@ -223,8 +228,9 @@ handle_yielded(cl_state *st, TaskObject *task, PyObject *yielded)
                          NULL);
     if (is_ours(st, yielded))
         return wait_for_ours(st, task, (FutureObject *)yielded);
-    if (PyObject_GetOptionalAttr(yielded, st->str__asyncio_future_blocking,
-                                 &blocking) < 0)
+    if (PyObject_GetOptionalAttr(
+            yielded, cl_futures_of(st)->str__asyncio_future_blocking,
+            &blocking) < 0)
         return -1;
     if (blocking != NULL && blocking != Py_None) {
         int status = wait_for_foreign(st, task, yielded, blocking);
@@ -247,7 +253,7 @@ handle_yielded(cl_state *st, TaskObject *task, PyObject *yielded)
 static int
 done_before(cl_state *st)
 {
-    PyErr_SetString(st->InvalidStateError, "invalid state");
+    PyErr_SetString(cl_futures_of(st)->InvalidStateError, "invalid state");
     return -1;
 }
 
@@ -275,7 +281,7 @@ static int
 finish_with_error(cl_state *st, TaskObject *task)
 {
     cl_assert_of(task, PyErr_Occurred() != NULL);
-    bool cancelled = PyErr_ExceptionMatches(st->CancelledError),
+    bool cancelled = PyErr_ExceptionMatches(cl_futures_of(st)->CancelledError),
          leaves = cl_error_is_exit();
     PyObject *error = PyErr_GetRaisedException();
     cl_registry_done(st, task);
@@ -313,14 +319,15 @@ step(cl_state *st, TaskObject *task, PyObject *exception)
     cl_assert_of(task, !PyErr_Occurred());
 
     if (task->f_state != CL_PENDING) {
-        PyErr_Format(st->InvalidStateError,
+        PyErr_Format(cl_futures_of(st)->InvalidStateError,
                      CL_STEP_NAME "(): already done: %R %R", (PyObject *)task,
                      exception == NULL ? Py_None : exception);
         return -1;
     }
     if (task->t_must_cancel) {
         if (exception == NULL ||
-            !PyErr_GivenExceptionMatches(exception, st->CancelledError)) {
+            !PyErr_GivenExceptionMatches(exception,
+                                         cl_futures_of(st)->CancelledError)) {
             cancellation = cl_future_take_cancellation(st, as_future(task));
             if (cancellation == NULL)
                 return -1;
@@ -339,7 +346,8 @@ step(cl_state *st, TaskObject *task, PyObject *exception)
         state = cl_iter_send(coro, &result);
     }
     else {
-        result = PyObject_CallMethodOneArg(coro, st->str_throw, exception);
+        result = PyObject_CallMethodOneArg(coro, cl_futures_of(st)->str_throw,
+                                           exception);
         state = cl_iter_status(&result);
         Py_XDECREF(cancellation);
     }
@@ -379,7 +387,8 @@ enter_and_step(cl_state *st, TaskObject *task, LoopObject *ours,
     }
     PyObject *loop = Py_NewRef(task->f_loop);
     /* After a second __init__() the loop that runs may be the former one. */
-    if (ours != NULL && (ours->l_in_task || (PyObject *)ours != loop))
+    if (ours != NULL &&
+        (cl_futures_on(ours)->in_task || (PyObject *)ours != loop))
         ours = NULL;
     int status = cl_registry_enter(st, loop, ours, (PyObject *)task);
     if (status == 0) {
@@ -403,7 +412,7 @@ outcome(cl_state *st, PyObject *future)
         ours->f_log_tb = 0;
         return NULL;
     }
-    result = PyObject_CallMethodNoArgs(future, st->str_result);
+    result = PyObject_CallMethodNoArgs(future, cl_futures_of(st)->str_result);
     Py_XDECREF(result);
     return result == NULL ? PyErr_GetRaisedException() : NULL;
 }
@@ -415,8 +424,8 @@ forget_awaited_by(cl_state *st, TaskObject *task, PyObject *future)
         return cl_future_forget_awaited_by(st, (FutureObject *)future,
                                            (PyObject *)task);
 #if CL_HAS_AWAITED_BY
-    return cl_call_void(st->future_discard_from_awaited_by, future,
-                        (PyObject *)task);
+    return cl_call_void(cl_futures_of(st)->future_discard_from_awaited_by,
+                        future, (PyObject *)task);
 #else
     return 0;
 #endif
@@ -608,9 +617,10 @@ check_coroutine(cl_state *st, PyObject *coro)
 {
     if (PyCoro_CheckExact(coro))
         return 0;
-    if (cl_coro_check(st, coro))
+    if (cl_coro_check(coro))
         return cl_remote_show((cl_coro *)coro);
-    PyObject *result = PyObject_CallOneArg(st->iscoroutine, coro);
+    PyObject *result =
+        PyObject_CallOneArg(cl_futures_of(st)->iscoroutine, coro);
     int is_coroutine = result == NULL ? -1 : PyObject_IsTrue(result);
     Py_XDECREF(result);
     if (is_coroutine == 0)
@@ -661,7 +671,7 @@ static PyObject *
 new_name(cl_state *st, PyObject *name)
 {
     if (name == NULL || name == Py_None)
-        return numbered_name(++st->task_count);
+        return numbered_name(++cl_futures_of(st)->task_count);
     return PyUnicode_CheckExact(name) ? Py_NewRef(name) : PyObject_Str(name);
 }
 
@@ -673,13 +683,14 @@ start_eagerly(cl_state *st, TaskObject *task)
     PyObject *loop = Py_NewRef(task->f_loop),
              *context = Py_NewRef(task->t_context);
     PyObject *args[] = {loop, (PyObject *)task};
-    PyObject *before =
-                 PyObject_Vectorcall(st->swap_current_task, args, 2, NULL),
+    PyObject *before = PyObject_Vectorcall(
+                 cl_futures_of(st)->swap_current_task, args, 2, NULL),
              *result;
     int status = -1;
     if (before == NULL)
         goto done;
-    result = PyObject_CallOneArg(st->register_eager_task, (PyObject *)task);
+    result = PyObject_CallOneArg(cl_futures_of(st)->register_eager_task,
+                                 (PyObject *)task);
     Py_XDECREF(result);
     if (result != NULL && PyContext_Enter(context) == 0) {
         status = step(st, task, NULL);
@@ -688,12 +699,14 @@ start_eagerly(cl_state *st, TaskObject *task)
     }
     PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
 #if !CL_HAS_AWAITED_BY /* else the list is one, and who is done has left it */
-    result = PyObject_CallOneArg(st->unregister_eager_task, (PyObject *)task);
+    result = PyObject_CallOneArg(cl_futures_of(st)->unregister_eager_task,
+                                 (PyObject *)task);
     Py_XDECREF(result);
     status = result == NULL ? -1 : status;
 #endif
     args[1] = before;
-    result = PyObject_Vectorcall(st->swap_current_task, args, 2, NULL);
+    result = PyObject_Vectorcall(cl_futures_of(st)->swap_current_task, args, 2,
+                                 NULL);
     Py_XDECREF(result);
     status = result == NULL ? -1 : status;
     if (error != NULL) {
@@ -746,11 +759,11 @@ cl_task_new(LoopObject *loop, PyObject *coro, PyObject *name,
 {
     cl_state *st = loop->l_st;
     PyObject *self =
-        cl_future_allocate(st->TaskType, sizeof(TaskObject), &st->spare_tasks,
-                           &st->spare_task_count);
+        cl_spares_take(&cl_futures_on(loop)->spare_tasks,
+                       cl_futures_of(st)->TaskType, sizeof(TaskObject));
     if (self == NULL)
         return NULL;
-    st->live_tasks++;
+    cl_futures_of(st)->live_tasks++;
     int status = cl_future_init(st, (FutureObject *)self, (PyObject *)loop);
     PyObject_GC_Track(self);
     if (status < 0 || check_coroutine(st, coro) < 0 ||
@@ -773,7 +786,7 @@ Task_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     PyObject *self = type->tp_alloc(type, 0);
     cl_state *st = self == NULL ? NULL : cl_future_state(self);
     if (st != NULL)
-        st->live_tasks++;
+        cl_futures_of(st)->live_tasks++;
     return self;
 }
 
@@ -781,9 +794,11 @@ Task_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
 static PyObject *
 default_loop(cl_state *st)
 {
-    PyObject *future = PyObject_CallNoArgs(st->asyncio_Future);
+    PyObject *future = PyObject_CallNoArgs(cl_futures_of(st)->asyncio_Future);
     PyObject *loop =
-        future == NULL ? NULL : PyObject_GetAttr(future, st->str__loop);
+        future == NULL
+            ? NULL
+            : PyObject_GetAttr(future, cl_futures_of(st)->str__loop);
     Py_XDECREF(future);
     return loop;
 }
@@ -791,7 +806,8 @@ default_loop(cl_state *st)
 static int
 loop_is_running(cl_state *st, PyObject *loop)
 {
-    PyObject *result = PyObject_CallMethodNoArgs(loop, st->str_is_running);
+    PyObject *result =
+        PyObject_CallMethodNoArgs(loop, cl_futures_of(st)->str_is_running);
     int running = result == NULL ? -1 : PyObject_IsTrue(result);
     Py_XDECREF(result);
     return running;
@@ -860,7 +876,7 @@ cl_task_dealloc(PyObject *self)
 {
     TaskObject *task = (TaskObject *)self;
     cl_state *st = cl_future_state(self);
-    bool exact = Py_TYPE(self) == st->TaskType;
+    bool exact = Py_TYPE(self) == cl_futures_of(st)->TaskType;
     /* For a subclass that was done by its own dealloc. */
     if (exact &&
         (task->f_log_tb ||
@@ -869,13 +885,15 @@ cl_task_dealloc(PyObject *self)
         return;
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, cl_task_dealloc);
-    st->live_tasks--;
+    cl_futures_of(st)->live_tasks--;
     /* One that is done is there, too, after Future.set_result(task, ...). */
     cl_registry_remove(st, task);
     cl_clear_weakrefs(self);
+    LoopObject *loop = exact ? cl_future_leave_loop(as_future(task)) : NULL;
     cl_task_drop(task);
-    cl_future_give_back(self, exact ? &st->spare_tasks : NULL,
-                        &st->spare_task_count);
+    cl_spares_give(loop == NULL ? NULL : &cl_futures_on(loop)->spare_tasks,
+                   self);
+    Py_XDECREF(loop);
     Py_TRASHCAN_END;
 }
 
@@ -898,8 +916,9 @@ cancel(cl_state *st, TaskObject *task, PyObject *message)
         if (!is_ours(st, waiter)) {
             PyObject *args[] = {waiter, message};
             Py_INCREF(task);
-            PyObject *result = PyObject_VectorcallMethod(
-                st->str_cancel, args, CL_HAS_CANCEL_MESSAGE ? 2 : 1, NULL);
+            PyObject *result =
+                PyObject_VectorcallMethod(cl_futures_of(st)->str_cancel, args,
+                                          CL_HAS_CANCEL_MESSAGE ? 2 : 1, NULL);
             int cancelled = result == NULL ? -1 : PyObject_IsTrue(result);
             Py_XDECREF(result);
             if (cancelled == 0) {
@@ -912,7 +931,7 @@ cancel(cl_state *st, TaskObject *task, PyObject *message)
         ((FutureObject *)waiter)->f_log_tb = 0;
         if (((FutureObject *)waiter)->f_state != CL_PENDING)
             break;
-        if (Py_TYPE(waiter) == st->FutureType) {
+        if (Py_TYPE(waiter) == cl_futures_of(st)->FutureType) {
             /* What is scheduled can drop the last reference to it. */
             Py_INCREF(waiter);
             int status =
@@ -944,8 +963,9 @@ Task_cancel(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     PyObject *message = cl_future_cancel_args(st, args, nargs, kwnames);
     if (message == NULL)
-        return cl_future_inherited(st->asyncio_Task, self, st->str_cancel,
-                                   args, nargs, kwnames);
+        return cl_future_inherited(cl_futures_of(st)->asyncio_Task, self,
+                                   cl_futures_of(st)->str_cancel, args, nargs,
+                                   kwnames);
     int cancelled = cancel(st, (TaskObject *)self, message);
     return cancelled < 0 ? NULL : PyBool_FromLong(cancelled);
 }
@@ -1046,10 +1066,11 @@ static PyType_Spec Task_spec = {
 PyTypeObject *
 cl_task_setup(PyObject *module, cl_state *st)
 {
-    if (!st->layouts_fit)
-        return (PyTypeObject *)Py_NewRef(st->asyncio_Task);
+    if (!cl_futures_of(st)->layouts_fit)
+        return (PyTypeObject *)Py_NewRef(cl_futures_of(st)->asyncio_Task);
     /* A cloop.Task is a cloop.Future, but its methods are asyncio.Task's first. */
-    PyObject *bases = PyTuple_Pack(2, st->asyncio_Task, st->FutureType);
+    PyObject *bases = PyTuple_Pack(2, cl_futures_of(st)->asyncio_Task,
+                                   cl_futures_of(st)->FutureType);
     if (bases == NULL)
         return NULL;
     PyTypeObject *type = cl_type_new(module, st, &Task_spec, bases, 0, 0);

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "net/state.h"
+
 /* ------------------------------------------------------------- from the kernel */
 
 static PyObject *
@@ -316,9 +318,10 @@ numeric_address(const cl_address_query *query, int *family)
 static PyObject *
 info_entry(cl_state *st, int family, const kind *kind, PyObject *address)
 {
-    PyObject *type = kind->type == SOCK_STREAM  ? st->socket_SOCK_STREAM
-                     : kind->type == SOCK_DGRAM ? st->socket_SOCK_DGRAM
-                                                : st->socket_SOCK_RAW;
+    PyObject *type =
+        kind->type == SOCK_STREAM  ? cl_net_of(st)->socket_SOCK_STREAM
+        : kind->type == SOCK_DGRAM ? cl_net_of(st)->socket_SOCK_DGRAM
+                                   : cl_net_of(st)->socket_SOCK_RAW;
     PyObject *proto = PyLong_FromLong(kind->proto);
     PyObject *canonical = PyUnicode_FromString("");
     PyObject *entry = PyTuple_New(5);
@@ -329,8 +332,9 @@ info_entry(cl_state *st, int family, const kind *kind, PyObject *address)
         return NULL;
     }
     PyTuple_SET_ITEM(entry, 0,
-                     Py_NewRef(family == AF_INET ? st->socket_AF_INET
-                                                 : st->socket_AF_INET6));
+                     Py_NewRef(family == AF_INET
+                                   ? cl_net_of(st)->socket_AF_INET
+                                   : cl_net_of(st)->socket_AF_INET6));
     PyTuple_SET_ITEM(entry, 1, Py_NewRef(type));
     PyTuple_SET_ITEM(entry, 2, proto);
     PyTuple_SET_ITEM(entry, 3, canonical);

@@ -77,7 +77,8 @@ tell_error(DatagramObject *self)
 {
     PyObject *exception = PyErr_GetRaisedException();
     int status = cl_transport_tell(
-        base_of(self), state_of(self)->str_error_received, exception, NULL);
+        base_of(self), cl_net_of(state_of(self))->str_error_received,
+        exception, NULL);
     Py_DECREF(exception);
     return status;
 }
@@ -99,7 +100,7 @@ deliver(DatagramObject *self, PyObject *data, PyObject *addr)
     if (protocol == NULL)
         return 0;
     PyObject *result = PyObject_VectorcallMethod(
-        state_of(self)->str_datagram_received, args, 3, NULL);
+        cl_net_of(state_of(self))->str_datagram_received, args, 3, NULL);
     Py_DECREF(protocol);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -114,7 +115,7 @@ static PyObject *
 receive_bytes(DatagramObject *self, ssize_t *got, struct sockaddr *from,
               socklen_t *len)
 {
-    cl_net *net = self->d_base.t_loop->l_net;
+    cl_loop_net *net = cl_net_on(self->d_base.t_loop);
     PyObject *data = NULL;
     int fd = cl_transport_fd(base_of(self));
     *got = fd;
@@ -202,9 +203,10 @@ ask_socket_to_send(DatagramObject *self, PyObject *data, PyObject *addr)
     PyObject *sock = PyObject_GetAttrString((PyObject *)self, "_sock");
     PyObject *args[] = {sock, data, addr};
     PyObject *result =
-        sock == NULL ? NULL
-                     : PyObject_VectorcallMethod(state_of(self)->str_sendto,
-                                                 args, 3, NULL);
+        sock == NULL
+            ? NULL
+            : PyObject_VectorcallMethod(cl_net_of(state_of(self))->str_sendto,
+                                        args, 3, NULL);
     Py_XDECREF(sock);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -261,7 +263,7 @@ enqueue(DatagramObject *self, const char *bytes, size_t size, PyObject *addr)
     *last = (waiting){.data = data, .addr = Py_NewRef(addr)};
     *self->d_end = last;
     self->d_end = &last->next;
-    self->d_size += size + state_of(self)->datagram_header_size;
+    self->d_size += size + cl_net_of(state_of(self))->datagram_header_size;
     return 0;
 }
 
@@ -273,7 +275,7 @@ drop_first(DatagramObject *self)
     cl_assertf(self->d_size >= (size_t)PyBytes_GET_SIZE(first->data), "%zu",
                self->d_size);
     self->d_size -= (size_t)PyBytes_GET_SIZE(first->data) +
-                    state_of(self)->datagram_header_size;
+                    cl_net_of(state_of(self))->datagram_header_size;
     self->d_first = first->next;
     if (first->next == NULL)
         self->d_end = &self->d_first;
@@ -344,9 +346,10 @@ sendto_arguments(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
     *addr = nargs > 1 ? args[1] : NULL;
     for (Py_ssize_t i = 0; i < nkw; i++) {
         PyObject *name = PyTuple_GET_ITEM(kwnames, i);
-        PyObject **place = PyUnicode_Compare(name, st->str_data) == 0   ? data
-                           : PyUnicode_Compare(name, st->str_addr) == 0 ? addr
-                                                                        : NULL;
+        PyObject **place =
+            PyUnicode_Compare(name, cl_net_of(st)->str_data) == 0   ? data
+            : PyUnicode_Compare(name, cl_net_of(st)->str_addr) == 0 ? addr
+                                                                    : NULL;
         if (place == NULL || *place != NULL) {
             PyErr_Format(PyExc_TypeError, "sendto() got %s argument '%U'",
                          place == NULL ? "an unexpected keyword"
@@ -381,8 +384,8 @@ Datagram_sendto(DatagramObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (!PyBytes_Check(data) && !PyByteArray_Check(data) &&
         !PyMemoryView_Check(data))
         /* Its TypeError is that of this version. */
-        return PyObject_CallMethod(st->asyncio_DatagramTransport, "sendto",
-                                   "OO", self, data);
+        return PyObject_CallMethod(cl_net_of(st)->asyncio_DatagramTransport,
+                                   "sendto", "OO", self, data);
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
         return NULL;
     int status = check_address(self, &addr);
@@ -462,7 +465,7 @@ check(const TransportObject *base)
         cl_assert_of(self, PyBytes_Check((*link)->data));
         cl_assert_of(self, (*link)->addr != NULL);
         size += (size_t)PyBytes_GET_SIZE((*link)->data) +
-                base->t_loop->l_st->datagram_header_size;
+                cl_net_of(base->t_loop->l_st)->datagram_header_size;
     }
     cl_assert_of(self, link == (const waiting *const *)self->d_end);
     cl_assertf(size == self->d_size, "%zu bytes, said to be %zu", size,
@@ -485,7 +488,7 @@ TransportObject *
 cl_datagram_new(cl_transport_args *args, PyObject *address)
 {
     cl_state *st = args->loop->l_st;
-    args->type = st->DatagramTransportType;
+    args->type = cl_net_of(st)->DatagramTransportType;
     args->ops = &datagram_ops;
     DatagramObject *self = (DatagramObject *)cl_transport_new(args);
     if (self == NULL)
@@ -494,7 +497,7 @@ cl_datagram_new(cl_transport_args *args, PyObject *address)
     self->d_end = &self->d_first;
     self->d_expected = 1;
     PyObject *peer = PyObject_CallMethod((PyObject *)self, "get_extra_info",
-                                         "O", st->str_peername);
+                                         "O", cl_net_of(st)->str_peername);
     int connected = peer == NULL ? -1 : PyObject_IsTrue(peer);
     self->d_connected = connected > 0;
     self->d_has_peer = peer != Py_None;
@@ -560,8 +563,8 @@ static PyType_Spec datagram_spec = {
 PyTypeObject *
 cl_datagram_setup(PyObject *module, cl_state *st)
 {
-    PyObject *bases =
-        PyTuple_Pack(2, st->FlowControlMixin, st->asyncio_DatagramBase);
+    PyObject *bases = PyTuple_Pack(2, cl_net_of(st)->FlowControlMixin,
+                                   cl_net_of(st)->asyncio_DatagramBase);
     PyTypeObject *type = bases == NULL
                              ? NULL
                              : cl_transport_type(module, st, &datagram_spec,

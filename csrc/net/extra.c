@@ -24,8 +24,8 @@ cl_extra_socket(TransportObject *self)
         }
     }
     PyObject *sock =
-        PyObject_CallFunction(st->socket_type, "iiii", self->t_family,
-                              self->t_type, self->t_proto, fd);
+        PyObject_CallFunction(cl_net_of(st)->socket_type, "iiii",
+                              self->t_family, self->t_type, self->t_proto, fd);
     if (sock == NULL) {
         if (fd != self->t_fd)
             close(fd);
@@ -34,8 +34,9 @@ cl_extra_socket(TransportObject *self)
     self->t_sock = sock;
     PyObject *result =
         self->t_flags & CL_T_GONE
-            ? PyObject_CallMethodNoArgs(sock, st->str_close)
-            : PyObject_CallMethodOneArg(sock, st->str_setblocking, Py_False);
+            ? PyObject_CallMethodNoArgs(sock, cl_net_of(st)->str_close)
+            : PyObject_CallMethodOneArg(sock, cl_net_of(st)->str_setblocking,
+                                        Py_False);
     Py_XDECREF(result);
     return result == NULL ? NULL : sock;
 }
@@ -48,7 +49,7 @@ cl_transport_is_exposed(const TransportObject *self)
     /* An object that came from outside may still be somebody's. Tests that have
      * everything held keep their sockets. */
     return self->t_sock != NULL &&
-           (self->t_loop->l_st->gathers != CL_GATHER_ALWAYS ||
+           (cl_net_of(self->t_loop->l_st)->gathers != CL_GATHER_ALWAYS ||
             (self->t_flags & CL_T_PIPE)) &&
            Py_REFCNT(self->t_sock) > self->t_sock_refs;
 }
@@ -86,12 +87,14 @@ keep_address(TransportObject *self, cl_inet_address *compact, PyObject *name,
     if (value == NULL && !PyErr_Occurred()) {
         /* A family that only the socket module knows. */
         PyObject *sock = cl_extra_socket(self);
-        value = sock == NULL
-                    ? NULL
-                    : PyObject_CallMethodNoArgs(
-                          sock, name == self->t_loop->l_st->str_sockname
-                                    ? self->t_loop->l_st->str_getsockname
-                                    : self->t_loop->l_st->str_getpeername);
+        value =
+            sock == NULL
+                ? NULL
+                : PyObject_CallMethodNoArgs(
+                      sock,
+                      name == cl_net_of(self->t_loop->l_st)->str_sockname
+                          ? cl_net_of(self->t_loop->l_st)->str_getsockname
+                          : cl_net_of(self->t_loop->l_st)->str_getpeername);
         if (value == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
             PyErr_Clear();
             value = Py_NewRef(Py_None);
@@ -111,22 +114,23 @@ cl_extra_find_addresses(TransportObject *self, const cl_transport_args *args)
     socklen_t len = sizeof(storage);
     if (getsockname(self->t_fd, address, &len) == 0) {
         self->t_family = address->sa_family;
-        if (keep_address(self, &self->t_sockname, st->str_sockname, address,
-                         len) < 0)
+        if (keep_address(self, &self->t_sockname, cl_net_of(st)->str_sockname,
+                         address, len) < 0)
             return -1;
     }
     if (args->extra != NULL) {
-        int known = PyDict_Contains(args->extra, st->str_peername);
+        int known = PyDict_Contains(args->extra, cl_net_of(st)->str_peername);
         if (known != 0)
             return known < 0 ? -1 : 0;
     }
     if (args->peer != NULL)
-        return keep_address(self, &self->t_peername, st->str_peername,
-                            args->peer, args->peer_len);
+        return keep_address(self, &self->t_peername,
+                            cl_net_of(st)->str_peername, args->peer,
+                            args->peer_len);
     len = sizeof(storage);
     if (getpeername(self->t_fd, address, &len) == 0)
-        return keep_address(self, &self->t_peername, st->str_peername, address,
-                            len);
+        return keep_address(self, &self->t_peername,
+                            cl_net_of(st)->str_peername, address, len);
     return 0;
 }
 
@@ -150,19 +154,19 @@ make_extra(TransportObject *self, PyObject *name)
     PyObject *value = NULL;
     if (self->t_flags & CL_T_PIPE)
         return NULL;
-    if (PyUnicode_Compare(name, st->str_peername) == 0) {
+    if (PyUnicode_Compare(name, cl_net_of(st)->str_peername) == 0) {
         value = inet_address(self, &self->t_peername);
     }
-    else if (PyUnicode_Compare(name, st->str_sockname) == 0) {
+    else if (PyUnicode_Compare(name, cl_net_of(st)->str_sockname) == 0) {
         value = inet_address(self, &self->t_sockname);
     }
-    else if (PyUnicode_Compare(name, st->str_socket) == 0) {
+    else if (PyUnicode_Compare(name, cl_net_of(st)->str_socket) == 0) {
         PyObject *sock = cl_extra_socket(self);
         if (sock != NULL && cl_transport_ops_of(self)->flush != NULL)
-            value = PyObject_CallFunctionObjArgs(st->OwnTransportSocket, sock,
-                                                 self, NULL);
+            value = PyObject_CallFunctionObjArgs(
+                cl_net_of(st)->OwnTransportSocket, sock, self, NULL);
         else if (sock != NULL)
-            value = PyObject_CallOneArg(st->TransportSocket, sock);
+            value = PyObject_CallOneArg(cl_net_of(st)->TransportSocket, sock);
         if (value != NULL)
             self->t_sock_refs++;
     }
@@ -190,7 +194,9 @@ PyObject *
 cl_extra_all(TransportObject *self)
 {
     cl_state *st = self->t_loop->l_st;
-    PyObject *names[] = {st->str_socket, st->str_sockname, st->str_peername};
+    PyObject *names[] = {cl_net_of(st)->str_socket,
+                         cl_net_of(st)->str_sockname,
+                         cl_net_of(st)->str_peername};
     bool pipe = self->t_flags & CL_T_PIPE;
     if (pipe && self->t_sock != NULL && cl_transport_expose(self) < 0)
         return NULL;

@@ -90,7 +90,8 @@ cl_flow_tell(const cl_flow_target *target, bool pause)
     int status = 0;
     if (protocol != NULL) {
         result = PyObject_CallMethodNoArgs(
-            protocol, pause ? st->str_pause_writing : st->str_resume_writing);
+            protocol, pause ? cl_net_of(st)->str_pause_writing
+                            : cl_net_of(st)->str_resume_writing);
         status = result == NULL ? -1 : 0;
     }
     Py_XDECREF(result);
@@ -145,5 +146,6 @@ cl_flow_lost_write(LoopObject *loop, uint32_t *count, const char *message)
 {
     if ((*count)++ < LOST_WRITES_MAX)
         return 0;
-    return cl_log(loop, loop->l_st->str_warning, message, NULL, NULL, NULL);
+    return cl_log(loop, cl_net_of(loop->l_st)->str_warning, message, NULL,
+                  NULL, NULL);
 }

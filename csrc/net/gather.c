@@ -100,7 +100,7 @@ punish(cl_habit *habit)
 static inline cl_gather *
 gather_of(const LoopObject *loop)
 {
-    return &loop->l_net->n_gather;
+    return &cl_net_on(loop)->n_gather;
 }
 
 static inline bool
@@ -113,8 +113,6 @@ holds(const cl_gather *gather)
 void
 cl_gather_check(const LoopObject *loop)
 {
-    if (loop->l_net == NULL)
-        return;
     const cl_gather *gather = gather_of(loop);
     const cl_held *held = &gather->g_held;
     cl_assertf(held->rest_size <= CL_GATHER_MAX, "%zu", held->rest_size);
@@ -190,7 +188,7 @@ cl_gather_flush(LoopObject *loop)
 {
     cl_assert_gil();
     cl_check(cl_gather_check(loop));
-    while (loop->l_net != NULL && holds(gather_of(loop))) {
+    while (holds(gather_of(loop))) {
         PyObject *owner = Py_NewRef(gather_of(loop)->g_owner);
         int status = gather_of(loop)->g_send(owner);
         Py_DECREF(owner);
@@ -203,8 +201,7 @@ cl_gather_flush(LoopObject *loop)
 bool
 cl_gather_holds(const LoopObject *loop, PyObject *owner)
 {
-    return loop->l_net != NULL && gather_of(loop)->g_owner == owner &&
-           holds(gather_of(loop));
+    return gather_of(loop)->g_owner == owner && holds(gather_of(loop));
 }
 
 /* ------------------------------------------------------------------- one write */
@@ -213,7 +210,7 @@ static inline bool
 has_learnt(const LoopObject *loop, const cl_habit *habit)
 {
     return habit->b_score >= SCORE_LEARNT ||
-           loop->l_st->gathers == CL_GATHER_ALWAYS;
+           cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS;
 }
 
 /* Whether what is held would be sent although the callback blocks. A child of a fork has
@@ -221,7 +218,7 @@ has_learnt(const LoopObject *loop, const cl_habit *habit)
 static bool
 is_timed(LoopObject *loop, cl_gather *gather)
 {
-    if (loop->l_st->gathers == CL_GATHER_ALWAYS)
+    if (cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS)
         return true;
     if (gather->g_timer == NULL && !gather->g_untimed) {
         gather->g_timer = cl_hold_timer_start(loop);
@@ -271,7 +268,8 @@ bool
 cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
 {
     cl_gather *gather = gather_of(loop);
-    if (loop->l_st->gathers == CL_GATHER_NEVER || !cl_loop_in_callback(loop))
+    if (cl_net_of(loop->l_st)->gathers == CL_GATHER_NEVER ||
+        !cl_loop_in_callback(loop))
         return false;
     uint64_t now = cl_ticks();
     if (gather->g_owner == NULL) {
@@ -282,7 +280,7 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
         gather->g_again = 0;
         gather->g_late = false;
         gather->g_patience =
-            loop->l_st->gathers == CL_GATHER_ALWAYS
+            cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS
                 ? UINT64_MAX
                 : cl_rate_ticks(&loop->l_rate, CL_HOLD_MAX_NS);
         gather->g_may_hold = write->allowed &&
@@ -317,8 +315,6 @@ forget_held(cl_gather *gather)
 void
 cl_gather_stop_timer(LoopObject *loop)
 {
-    if (loop->l_net == NULL)
-        return;
     cl_hold_timer *timer = gather_of(loop)->g_timer;
     gather_of(loop)->g_timer = NULL;
     cl_hold_timer_stop(timer);
@@ -350,8 +346,7 @@ void
 cl_gather_release(LoopObject *loop, cl_held *held)
 {
     Py_XDECREF(held->first);
-    if (held->rest != NULL && loop->l_net != NULL &&
-        gather_of(loop)->g_held.rest == NULL)
+    if (held->rest != NULL && gather_of(loop)->g_held.rest == NULL)
         gather_of(loop)->g_held.rest = held->rest;
     else
         PyMem_RawFree(held->rest);
@@ -360,7 +355,7 @@ cl_gather_release(LoopObject *loop, cl_held *held)
 void
 cl_gather_drop(LoopObject *loop, PyObject *owner)
 {
-    if (loop->l_net == NULL || gather_of(loop)->g_owner != owner)
+    if (gather_of(loop)->g_owner != owner)
         return;
     cl_gather *gather = gather_of(loop);
     PyObject *first = gather->g_held.first;

@@ -51,10 +51,10 @@ report(ListenerObject *self, const char *text, PyObject *sock,
     PyObject *message = PyUnicode_FromString(text), *details = PyDict_New();
     int status = -1;
     if (message != NULL && details != NULL &&
-        set_item(details, st->str_message, message) == 0 &&
-        set_item(details, st->str_exception, exception) == 0 &&
-        set_item(details, st->str_socket, sock) == 0 &&
-        set_item(details, st->str_protocol, protocol) == 0)
+        set_item(details, cl_net_of(st)->str_message, message) == 0 &&
+        set_item(details, cl_net_of(st)->str_exception, exception) == 0 &&
+        set_item(details, cl_net_of(st)->str_socket, sock) == 0 &&
+        set_item(details, cl_net_of(st)->str_protocol, protocol) == 0)
         status = cl_report(self->n_loop, details, exception);
     Py_XDECREF(message);
     Py_XDECREF(details);
@@ -84,9 +84,10 @@ log_connection(ListenerObject *self, TransportObject *transport)
     if (!self->n_loop->l_debug)
         return 0;
     PyObject *logger =
-        PyObject_GetAttr(st->base_events_module, st->str_logger);
-    PyObject *address = PyObject_CallMethod(
-        (PyObject *)transport, "get_extra_info", "O", st->str_peername);
+        PyObject_GetAttr(st->base_events_module, cl_net_of(st)->str_logger);
+    PyObject *address =
+        PyObject_CallMethod((PyObject *)transport, "get_extra_info", "O",
+                            cl_net_of(st)->str_peername);
     PyObject *result =
         logger == NULL || address == NULL
             ? NULL
@@ -171,19 +172,21 @@ pass_on(ListenerObject *self, int fd, const struct sockaddr *peer,
     cl_state *st = self->n_loop->l_st;
     PyObject *result = NULL, *address = NULL;
     PyObject *sock =
-        PyObject_CallFunction(st->socket_type, "iiii", self->n_family,
-                              self->n_type, self->n_proto, fd);
+        PyObject_CallFunction(cl_net_of(st)->socket_type, "iiii",
+                              self->n_family, self->n_type, self->n_proto, fd);
     if (sock == NULL) {
         close(fd);
         return report(self, "socket.accept() failed", NULL, NULL);
     }
     PyObject *args[] = {sock, NULL, (PyObject *)self};
-    result = PyObject_CallMethodOneArg(sock, st->str_setblocking, Py_False);
+    result = PyObject_CallMethodOneArg(sock, cl_net_of(st)->str_setblocking,
+                                       Py_False);
     if (result != NULL) {
         Py_DECREF(result);
         address = cl_address_from_sockaddr(st, peer, peer_len);
         if (address == NULL && !PyErr_Occurred())
-            address = PyObject_CallMethodNoArgs(sock, st->str_getpeername);
+            address = PyObject_CallMethodNoArgs(
+                sock, cl_net_of(st)->str_getpeername);
     }
     result = NULL;
     if (address != NULL) {
@@ -207,7 +210,7 @@ rest(ListenerObject *self, int err)
     int status;
     if (!self->n_exhausted) {
         PyObject *sock =
-            PyObject_CallOneArg(st->TransportSocket, self->n_sock);
+            PyObject_CallOneArg(cl_net_of(st)->TransportSocket, self->n_sock);
         if (sock == NULL)
             return -1;
         self->n_exhausted = true;
@@ -220,7 +223,8 @@ rest(ListenerObject *self, int err)
     }
     if (self->n_watch.w_fd < 0) /* closed by the exception handler */
         return 0;
-    delay = PyObject_GetAttrString(st->constants_module, "ACCEPT_RETRY_DELAY");
+    delay = PyObject_GetAttrString(cl_net_of(st)->constants_module,
+                                   "ACCEPT_RETRY_DELAY");
     resume = PyObject_GetAttrString((PyObject *)self, "_resume");
     if (delay != NULL && resume != NULL)
         timer = PyObject_CallMethod((PyObject *)self->n_loop, "call_later",
@@ -354,7 +358,7 @@ int
 cl_listener_start(LoopObject *loop, PyObject *sock, PyObject *factory,
                   PyObject *server, PyObject *accept, PyObject *context)
 {
-    PyTypeObject *type = loop->l_st->ListenerType;
+    PyTypeObject *type = cl_net_of(loop->l_st)->ListenerType;
     int fd = cl_sock_fd(loop->l_st, sock);
     if (fd < 0) {
         if (fd == -1)
@@ -387,7 +391,7 @@ cl_listener_start(LoopObject *loop, PyObject *sock, PyObject *factory,
 cl_habits *
 cl_listener_habits(LoopObject *loop, PyObject *listener)
 {
-    return Py_TYPE(listener) == loop->l_st->ListenerType
+    return Py_TYPE(listener) == cl_net_of(loop->l_st)->ListenerType
                ? ((ListenerObject *)listener)->n_habits
                : NULL;
 }

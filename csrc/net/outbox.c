@@ -59,9 +59,10 @@ wake_empty_waiter(StreamObject *self, PyObject *exception)
         return 0;
     PyObject *result =
         exception == NULL
-            ? PyObject_CallMethodOneArg(waiter, st->str_set_result, Py_None)
-            : PyObject_CallMethodOneArg(waiter, st->str_set_exception,
-                                        exception);
+            ? PyObject_CallMethodOneArg(waiter, cl_net_of(st)->str_set_result,
+                                        Py_None)
+            : PyObject_CallMethodOneArg(
+                  waiter, cl_net_of(st)->str_set_exception, exception);
     Py_DECREF(waiter);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -76,7 +77,8 @@ cl_outbox_make_empty_waiter(StreamObject *self)
         return NULL;
     }
     self->s_out.o_empty_waiter = PyObject_CallMethodNoArgs(
-        (PyObject *)base->t_loop, base->t_loop->l_st->str_create_future);
+        (PyObject *)base->t_loop,
+        cl_net_of(base->t_loop->l_st)->str_create_future);
     if (self->s_out.o_empty_waiter == NULL || cl_outbox_flush(base) < 0 ||
         (queued(self) == 0 && wake_empty_waiter(self, NULL) < 0))
         return NULL;
@@ -316,8 +318,8 @@ write_buffer(StreamObject *self, PyObject *object, const char *data,
 {
     LoopObject *loop = self->s_base.t_loop;
     size_t none = 0;
-    if (cl_gather_join(loop, &loop->l_net->n_gather, (PyObject *)self, data,
-                       size))
+    if (cl_gather_join(loop, &cl_net_on(loop)->n_gather, (PyObject *)self,
+                       data, size))
         return 0;
     if (!PyBytes_CheckExact(object))
         object = NULL; /* it may change: what is not sent now is copied */
@@ -480,8 +482,8 @@ static int
 write_joined(StreamObject *self, PyObject *items)
 {
     cl_state *st = self->s_base.t_loop->l_st;
-    PyObject *joined =
-        PyObject_CallMethodOneArg(st->empty_bytes, st->str_join, items);
+    PyObject *joined = PyObject_CallMethodOneArg(
+        st->empty_bytes, cl_net_of(st)->str_join, items);
     int status = joined == NULL ? -1 : cl_outbox_write(self, joined);
     Py_XDECREF(joined);
     return status;

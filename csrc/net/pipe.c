@@ -57,7 +57,7 @@ is_quiet(TransportObject *base, PyObject *exception)
 {
     if (!PyErr_GivenExceptionMatches(exception, PyExc_OSError))
         return false;
-    if (Py_TYPE(base) != base->t_loop->l_st->ReadPipeTransportType)
+    if (Py_TYPE(base) != cl_net_of(base->t_loop->l_st)->ReadPipeTransportType)
         return true;
     PyObject *number = PyObject_GetAttrString(exception, "errno");
     bool quiet =
@@ -72,8 +72,8 @@ log_closed_by_peer(TransportObject *self)
 {
     LoopObject *loop = self->t_loop;
     return loop->l_debug
-               ? cl_log(loop, loop->l_st->str_info, "%r was closed by peer",
-                        (PyObject *)self, NULL, NULL)
+               ? cl_log(loop, cl_net_of(loop->l_st)->str_info,
+                        "%r was closed by peer", (PyObject *)self, NULL, NULL)
                : 0;
 }
 
@@ -84,7 +84,8 @@ at_eof(StreamObject *stream)
     cl_state *st = base->t_loop->l_st;
     if (log_closed_by_peer(base) < 0)
         return -1;
-    PyObject *eof = PyObject_GetAttr(base->t_protocol, st->str_eof_received);
+    PyObject *eof =
+        PyObject_GetAttr(base->t_protocol, cl_net_of(st)->str_eof_received);
     int status = eof == NULL ? -1
                              : cl_loop_call_soon(base->t_loop, eof, NULL, 0,
                                                  base->t_context);
@@ -154,9 +155,9 @@ Pipe_writelines(PipeObject *self, PyObject *const *args, Py_ssize_t nargs,
     PyObject *lines = cl_call_args_only(st, "writelines", lines_argument, args,
                                         nargs, kwnames);
     PyObject *data =
-        lines == NULL
-            ? NULL
-            : PyObject_CallMethodOneArg(st->empty_bytes, st->str_join, lines);
+        lines == NULL ? NULL
+                      : PyObject_CallMethodOneArg(
+                            st->empty_bytes, cl_net_of(st)->str_join, lines);
     int status = data == NULL ? -1 : write_object(self, data);
     Py_XDECREF(data);
     if (status < 0)
@@ -171,7 +172,8 @@ static PyObject *
 Pipe_write_eof(PipeObject *self, PyObject *Py_UNUSED(ignored))
 {
     return PyObject_CallMethodNoArgs(
-        (PyObject *)self, self->p_stream.s_base.t_loop->l_st->str_close);
+        (PyObject *)self,
+        cl_net_of(self->p_stream.s_base.t_loop->l_st)->str_close);
 }
 
 /* For cloop/_process.py. The file object is Popen's too, which tells when the program gets
@@ -321,7 +323,8 @@ extra_with_pipe(cl_transport_args *args)
     PyObject *extra =
         args->extra == NULL ? PyDict_New() : PyDict_Copy(args->extra);
     if (extra != NULL &&
-        PyDict_SetItem(extra, args->loop->l_st->str_pipe, args->sock) < 0)
+        PyDict_SetItem(extra, cl_net_of(args->loop->l_st)->str_pipe,
+                       args->sock) < 0)
         Py_CLEAR(extra);
     return extra;
 }
@@ -342,8 +345,8 @@ cl_pipe_new(cl_transport_args *args, unsigned direction)
             return NULL;
         }
     }
-    args->type = direction == CL_READ ? st->ReadPipeTransportType
-                                      : st->WritePipeTransportType;
+    args->type = direction == CL_READ ? cl_net_of(st)->ReadPipeTransportType
+                                      : cl_net_of(st)->WritePipeTransportType;
     args->ops =
         &(direction == CL_READ ? &reading_ops : &writing_ops)->transport;
     args->pipe = true;
@@ -386,7 +389,7 @@ Pipe_repr(PipeObject *self)
 {
     TransportObject *base = base_of(self);
     cl_state *st = base->t_loop->l_st;
-    bool reads = Py_TYPE(self) == st->ReadPipeTransportType;
+    bool reads = Py_TYPE(self) == cl_net_of(st)->ReadPipeTransportType;
     const char *name = strrchr(Py_TYPE(self)->tp_name, '.') + 1;
     if (base->t_flags & CL_T_GONE)
         return PyUnicode_FromFormat("<%s closed fd=%d closed>", name,
@@ -507,14 +510,15 @@ PyTypeObject *
 cl_read_pipe_setup(PyObject *module, cl_state *st)
 {
     return make_type(module, st, &read_pipe_spec,
-                     PyTuple_Pack(1, st->asyncio_ReadTransport), CL_READ);
+                     PyTuple_Pack(1, cl_net_of(st)->asyncio_ReadTransport),
+                     CL_READ);
 }
 
 PyTypeObject *
 cl_write_pipe_setup(PyObject *module, cl_state *st)
 {
-    return make_type(
-        module, st, &write_pipe_spec,
-        PyTuple_Pack(2, st->FlowControlMixin, st->asyncio_WriteTransport),
-        CL_WRITE);
+    return make_type(module, st, &write_pipe_spec,
+                     PyTuple_Pack(2, cl_net_of(st)->FlowControlMixin,
+                                  cl_net_of(st)->asyncio_WriteTransport),
+                     CL_WRITE);
 }

@@ -25,15 +25,17 @@ int
 cl_protocol_is_buffered(cl_state *st, PyObject *protocol, bool by_class)
 {
     int buffered =
-        by_class ? PyObject_IsInstance(protocol, st->asyncio_BufferedProtocol)
+        by_class ? PyObject_IsInstance(protocol,
+                                       cl_net_of(st)->asyncio_BufferedProtocol)
                  : 0;
     if (buffered != 0)
         return buffered;
-    int receives = has(protocol, st->str_data_received);
+    int receives = has(protocol, cl_net_of(st)->str_data_received);
     if (receives != 0)
         return receives < 0 ? -1 : 0;
-    buffered = has(protocol, st->str_get_buffer);
-    return buffered > 0 ? has(protocol, st->str_buffer_updated) : buffered;
+    buffered = has(protocol, cl_net_of(st)->str_get_buffer);
+    return buffered > 0 ? has(protocol, cl_net_of(st)->str_buffer_updated)
+                        : buffered;
 }
 
 int
@@ -44,7 +46,7 @@ cl_transport_set_protocol(TransportObject *self, PyObject *protocol)
         cl_protocol_is_buffered(st, protocol, !(self->t_flags & CL_T_PIPE));
     if (buffered < 0 || cl_streams_adopt(st, protocol) < 0)
         return -1;
-    bool tls = Py_TYPE(protocol) == st->SSLTransportType;
+    bool tls = Py_TYPE(protocol) == cl_net_of(st)->tls_type;
     bool streams = cl_streams_owns(st, protocol);
     self->t_flags =
         (uint16_t)((self->t_flags &
@@ -80,9 +82,9 @@ cl_protocol_get_buffer(cl_state *st, PyObject *protocol, PyObject *hint,
                        const char *culprit, Py_buffer *view)
 {
     PyObject *buffer =
-        hint == NULL
-            ? NULL
-            : PyObject_CallMethodOneArg(protocol, st->str_get_buffer, hint);
+        hint == NULL ? NULL
+                     : PyObject_CallMethodOneArg(
+                           protocol, cl_net_of(st)->str_get_buffer, hint);
     Py_ssize_t size = buffer == NULL ? -1 : PyObject_Size(buffer);
     int status = size < 0 ? -1 : 1;
     if (size == 0) {
@@ -108,8 +110,9 @@ cl_transport_buffer_updated(TransportObject *self, Py_ssize_t got)
     int status =
         count == NULL
             ? -1
-            : cl_transport_tell(self, self->t_loop->l_st->str_buffer_updated,
-                                count, NULL);
+            : cl_transport_tell(
+                  self, cl_net_of(self->t_loop->l_st)->str_buffer_updated,
+                  count, NULL);
     Py_XDECREF(count);
     return status;
 }

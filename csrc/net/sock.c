@@ -8,7 +8,8 @@
 int
 cl_sock_ask_fd(cl_state *st, PyObject *sock)
 {
-    PyObject *number = PyObject_CallMethodNoArgs(sock, st->str_fileno);
+    PyObject *number =
+        PyObject_CallMethodNoArgs(sock, cl_net_of(st)->str_fileno);
     if (number == NULL)
         return -2;
     long fd = PyLong_AsLong(number);
@@ -86,8 +87,8 @@ keeps_timeout(PyObject *sock)
 static int
 probe(cl_state *st, int family, int type, int proto)
 {
-    PyObject *sock =
-        PyObject_CallFunction(st->socket_type, "iii", family, type, proto);
+    PyObject *sock = PyObject_CallFunction(cl_net_of(st)->socket_type, "iii",
+                                           family, type, proto);
     if (sock == NULL)
         return -1;
     int same = is_as_known(sock);
@@ -116,7 +117,7 @@ is_of_module(PyObject *function, PyObject *module)
 static int
 guard_methods(cl_state *st, PyTypeObject *type)
 {
-    cl_guard *guard = &st->socket_guard;
+    cl_guard *guard = &cl_net_of(st)->socket_guard;
     PyObject *module = PyImport_ImportModule("socket");
     if (module == NULL ||
         cl_guard_init(guard, type, replaceable, type->tp_base) < 0) {
@@ -135,9 +136,9 @@ guard_methods(cl_state *st, PyTypeObject *type)
 int
 cl_sock_setup(cl_state *st)
 {
-    PyTypeObject *type = (PyTypeObject *)st->socket_type;
-    st->sock_known = false;
-    if (!PyType_Check(st->socket_type) || type->tp_base == NULL ||
+    PyTypeObject *type = (PyTypeObject *)cl_net_of(st)->socket_type;
+    cl_net_of(st)->sock_known = false;
+    if (!PyType_Check(cl_net_of(st)->socket_type) || type->tp_base == NULL ||
         type->tp_base->tp_basicsize < (Py_ssize_t)sizeof(cl_sock))
         return 0; /* somebody's replacement */
     int same = probe(st, AF_UNIX, SOCK_DGRAM, 0);
@@ -149,6 +150,6 @@ cl_sock_setup(cl_state *st)
             return -1;
         PyErr_Clear();
     }
-    st->sock_known = same > 0;
+    cl_net_of(st)->sock_known = same > 0;
     return guard_methods(st, type);
 }

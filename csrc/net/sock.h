@@ -8,7 +8,7 @@
 #ifndef CL_NET_SOCK_H
 #define CL_NET_SOCK_H
 
-#include "core/state.h"
+#include "net/state.h"
 
 /* How PySocketSockObject of Modules/socketmodule.h begins. */
 typedef struct {
@@ -26,7 +26,8 @@ typedef struct {
 static inline const cl_sock *
 cl_sock_inside(const cl_state *st, PyObject *sock)
 {
-    return (PyObject *)Py_TYPE(sock) == st->socket_type && st->sock_known
+    return (PyObject *)Py_TYPE(sock) == cl_net_of(st)->socket_type &&
+                   cl_net_of(st)->sock_known
                ? (const cl_sock *)sock
                : NULL;
 }
@@ -48,10 +49,10 @@ cl_sock_fd(cl_state *st, PyObject *sock)
 static inline bool
 cl_sock_is_stock(cl_state *st)
 {
-    return cl_guard_holds(&st->socket_guard);
+    return cl_guard_holds(&cl_net_of(st)->socket_guard);
 }
 
-/* Finds out whether the layout is as above. Needs st->socket_type. 0/-1 */
+/* Finds out whether the layout is as above. Needs cl_net_of(st)->socket_type. 0/-1 */
 int cl_sock_setup(cl_state *st);
 
 #endif

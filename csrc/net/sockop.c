@@ -332,7 +332,7 @@ connection(SockOpObject *op, int fd)
 {
     const cl_sock *listening = (const cl_sock *)op->o_sock;
     PyObject *sock = PyObject_CallFunction(
-        op->o_loop->l_st->socket_type, "iiii", listening->s_family,
+        cl_net_of(op->o_loop->l_st)->socket_type, "iiii", listening->s_family,
         listening->s_type, listening->s_proto, fd);
     if (sock == NULL) {
         close(fd);
@@ -410,10 +410,11 @@ wake(SockOpObject *op)
     if (cl_loop_reserve(op->o_loop, 1) < 0)
         return -1;
     op->o_woken = true;
-    PyObject *set = PyObject_CallMethodOneArg(op->o_coro.c_future,
-                                              st->str_set_result, Py_None);
+    PyObject *set = PyObject_CallMethodOneArg(
+        op->o_coro.c_future, cl_net_of(st)->str_set_result, Py_None);
     if (set == NULL) {
-        bool was_done = PyErr_ExceptionMatches(st->InvalidStateError);
+        bool was_done =
+            PyErr_ExceptionMatches(cl_futures_of(st)->InvalidStateError);
         PyObject *error = PyErr_GetRaisedException();
         if (op->o_coro.c_future != NULL &&
             cl_coro_future_is_done(&op->o_coro) == 0) {
@@ -497,8 +498,8 @@ start_waiting(SockOpObject *op)
     LoopObject *loop = op->o_loop;
     cl_state *st = loop->l_st;
     int fd = cl_sock_fd(st, op->o_sock), status = -1;
-    PyObject *future =
-        PyObject_CallMethodNoArgs((PyObject *)loop, st->str_create_future);
+    PyObject *future = PyObject_CallMethodNoArgs(
+        (PyObject *)loop, cl_net_of(st)->str_create_future);
     if (future == NULL)
         return -1;
     if (cl_lent_check_free(loop, NULL, fd) == 0 &&
@@ -603,7 +604,7 @@ name(const cl_coro *coro)
 static PyObject *
 stock(const cl_coro *coro)
 {
-    return coro->c_st->SelectorEventLoop;
+    return cl_net_of(coro->c_st)->SelectorEventLoop;
 }
 
 static PyObject *
@@ -715,7 +716,8 @@ cl_sockop_new(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args)
     const cl_sock *inside = cl_sock_inside(st, args[0]);
     if (inside == NULL || !cl_sock_is_stock(st))
         return NULL;
-    SockOpObject *op = PyObject_GC_New(SockOpObject, st->SockOpType);
+    SockOpObject *op =
+        PyObject_GC_New(SockOpObject, cl_net_of(st)->SockOpType);
     if (op == NULL)
         return NULL;
     memset((char *)op + sizeof(PyObject), 0, sizeof(*op) - sizeof(PyObject));
@@ -725,7 +727,7 @@ cl_sockop_new(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args)
     op->o_kind = (uint8_t)kind;
     op->o_coro.c_ops = &coro_ops;
     op->o_coro.c_st = st;
-    st->live_sockops++;
+    cl_net_of(st)->live_sockops++;
     PyObject_GC_Track(op);
     if (take_args(op, inside, args) <= 0) {
         op->o_coro.c_state = CL_CORO_DONE; /* nobody will see it */
@@ -751,7 +753,7 @@ SockOp_dealloc(SockOpObject *op)
     PyTypeObject *type = Py_TYPE(op);
     if (!cl_coro_dying(&op->o_coro))
         return;
-    op->o_loop->l_st->live_sockops--;
+    cl_net_of(op->o_loop->l_st)->live_sockops--;
     PyMem_Free(op->o_to);
     LoopObject *loop = op->o_loop;
     PyObject_GC_Del(op);

@@ -29,7 +29,7 @@ at_eof(StreamObject *self)
     if (cl_transport_debug(base, "%r received EOF") < 0)
         return -1;
     int keep_open = cl_transport_tell(
-        base, base->t_loop->l_st->str_eof_received, NULL, &answer);
+        base, cl_net_of(base->t_loop->l_st)->str_eof_received, NULL, &answer);
     if (keep_open == 0) {
         keep_open = PyObject_IsTrue(answer);
         Py_DECREF(answer);
@@ -42,7 +42,7 @@ at_eof(StreamObject *self)
         return 0;
     }
     PyObject *closed = PyObject_CallMethodNoArgs(
-        (PyObject *)self, base->t_loop->l_st->str_close);
+        (PyObject *)self, cl_net_of(base->t_loop->l_st)->str_close);
     Py_XDECREF(closed);
     return closed == NULL ? -1 : 0;
 }
@@ -97,8 +97,8 @@ static PyObject *
 call_asyncio(StreamObject *self, const char *method, PyObject *arg)
 {
     return PyObject_CallMethod(
-        self->s_base.t_loop->l_st->asyncio_SocketTransport, method, "OO", self,
-        arg);
+        cl_net_of(self->s_base.t_loop->l_st)->asyncio_SocketTransport, method,
+        "OO", self, arg);
 }
 
 PyDoc_STRVAR(
@@ -202,7 +202,7 @@ SocketTransport_reset_empty_waiter(StreamObject *self,
 TransportObject *
 cl_socket_transport_new(cl_transport_args *args, bool nodelay_known)
 {
-    args->type = args->loop->l_st->SocketTransportType;
+    args->type = cl_net_of(args->loop->l_st)->SocketTransportType;
     args->ops = &socket_ops.transport;
     TransportObject *self = cl_transport_new(args);
     if (self == NULL)
@@ -271,7 +271,7 @@ static PyType_Spec socket_spec = {
 PyTypeObject *
 cl_socket_transport_setup(PyObject *module, cl_state *st)
 {
-    PyObject *bases = PyTuple_Pack(1, st->FlowControlMixin);
+    PyObject *bases = PyTuple_Pack(1, cl_net_of(st)->FlowControlMixin);
     PyTypeObject *type = bases == NULL
                              ? NULL
                              : cl_transport_type(module, st, &socket_spec,
@@ -281,7 +281,7 @@ cl_socket_transport_setup(PyObject *module, cl_state *st)
         (PyObject_SetAttrString((PyObject *)type, "_start_tls_compatible",
                                 Py_True) < 0 ||
          PyObject_SetAttrString((PyObject *)type, "_sendfile_compatible",
-                                st->sendfile_try_native) < 0))
+                                cl_net_of(st)->sendfile_try_native) < 0))
         Py_CLEAR(type);
     return type;
 }

@@ -43,7 +43,7 @@ receive(StreamObject *self, char *into, size_t size)
 static PyObject *
 receive_bytes(StreamObject *self, ssize_t *got)
 {
-    cl_net *net = base_of(self)->t_loop->l_net;
+    cl_loop_net *net = cl_net_on(base_of(self)->t_loop);
     char *buffer = net->n_read_buffer;
     PyObject *data = NULL;
     if (!(self->s_base.t_flags & CL_T_BULK) && !net->n_read_lent) {
@@ -107,8 +107,8 @@ read_bytes(StreamObject *self)
         return got_nothing(self, got);
     if (data == NULL)
         return read_failed(self, 0);
-    int status = cl_transport_tell(base, base->t_loop->l_st->str_data_received,
-                                   data, NULL);
+    int status = cl_transport_tell(
+        base, cl_net_of(base->t_loop->l_st)->str_data_received, data, NULL);
     Py_DECREF(data);
     return delivered(self, status);
 }
@@ -156,7 +156,7 @@ static int
 read_and_feed(StreamObject *self, PyObject *protocol, PyObject *reader)
 {
     cl_state *st = base_of(self)->t_loop->l_st;
-    cl_net *net = base_of(self)->t_loop->l_net;
+    cl_loop_net *net = cl_net_on(base_of(self)->t_loop);
     char *data = net->n_read_buffer;
     ssize_t got = receive(self, data, self->s_read_max);
     if (got <= 0)
@@ -170,7 +170,8 @@ read_and_feed(StreamObject *self, PyObject *protocol, PyObject *reader)
         PyObject *bytes = PyBytes_FromStringAndSize(data, got);
         status = bytes == NULL
                      ? -1
-                     : cl_transport_tell(base_of(self), st->str_data_received,
+                     : cl_transport_tell(base_of(self),
+                                         cl_net_of(st)->str_data_received,
                                          bytes, NULL);
         Py_XDECREF(bytes);
     }
@@ -188,7 +189,7 @@ read_for_reader(StreamObject *self)
     int status;
     if (lent != NULL)
         status = read_directly(self, reader, lent, room);
-    else if (base_of(self)->t_loop->l_net->n_read_lent)
+    else if (cl_net_on(base_of(self)->t_loop)->n_read_lent)
         status = read_bytes(self);
     else
         status = read_and_feed(self, protocol, reader);
@@ -203,7 +204,7 @@ static int
 read_for_tls(StreamObject *self)
 {
     TransportObject *base = base_of(self);
-    cl_net *net = base_of(self)->t_loop->l_net;
+    cl_loop_net *net = cl_net_on(base_of(self)->t_loop);
     bool lent = net->n_read_lent;
     char *buffer = lent ? PyMem_RawMalloc(CL_READ_MAX) : net->n_read_buffer;
     int status = 0;
@@ -215,7 +216,8 @@ read_for_tls(StreamObject *self)
     if (got > 0) {
         PyObject *tls = Py_NewRef(base->t_protocol);
         net->n_read_lent = true;
-        status = cl_tls_received(tls, buffer, (size_t)got);
+        status = cl_net_of(base->t_loop->l_st)
+                     ->tls_received(tls, buffer, (size_t)got);
         Py_DECREF(tls);
     }
     net->n_read_lent = lent;

@@ -63,8 +63,4 @@ int cl_stream_readable(TransportObject *self);
 int cl_stream_traverse(PyObject *self, visitproc visit, void *arg);
 int cl_stream_clear(PyObject *self);
 
-/* What tls/ does, when the protocol is its transport: `data` may be read until this
- * returns. 0, or -1 if the transport below is to break. Runs Python. */
-int cl_tls_received(PyObject *tls, const char *data, size_t size);
-
 #endif

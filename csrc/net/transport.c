@@ -57,8 +57,9 @@ cl_transport_check(TransportObject *self)
     cl_assert_of(self, self->t_protocol != NULL && self->t_context != NULL);
     cl_assert_of(self,
                  self->t_watch.w_fd < 0 || self->t_watch.w_fd == self->t_fd);
-    cl_assert_of(self, !(self->t_flags & CL_T_TLS) ||
-                           Py_TYPE(self->t_protocol) == st->SSLTransportType);
+    cl_assert_of(self,
+                 !(self->t_flags & CL_T_TLS) ||
+                     Py_TYPE(self->t_protocol) == cl_net_of(st)->tls_type);
     cl_assert_of(self, !(self->t_flags & CL_T_CLOSING) ||
                            !cl_transport_is_reading(self));
     check_flow(self);
@@ -75,44 +76,6 @@ cl_transport_check_watch(LoopObject *loop, const cl_watch *watch)
     cl_gather_check(loop);
 }
 #endif
-
-/* ------------------------------------------------------------------- shared */
-
-cl_net *
-cl_net_of(LoopObject *loop)
-{
-    if (loop->l_net == NULL) {
-        cl_net *net = PyMem_Calloc(1, sizeof(*net));
-        if (net != NULL) {
-            /* glibc maps large blocks one by one until it has once freed one of
-             * that size: buffers of large reads would cost a page fault per page. */
-            PyMem_RawFree(PyMem_RawMalloc(2 * CL_READ_MAX));
-            net->n_read_buffer = PyMem_RawMalloc(CL_READ_MAX);
-        }
-        loop->l_net = net;
-        if (net == NULL || net->n_read_buffer == NULL) {
-            cl_net_free(loop);
-            PyErr_NoMemory();
-        }
-    }
-    return loop->l_net;
-}
-
-void
-cl_net_free(LoopObject *loop)
-{
-    cl_gather_stop_timer(loop);
-    cl_net *net = loop->l_net;
-    loop->l_net = NULL;
-    if (net == NULL)
-        return;
-    Py_XDECREF(net->n_gather.g_owner);
-    Py_XDECREF(net->n_gather.g_held.first);
-    PyMem_RawFree(net->n_gather.g_held.rest);
-    cl_buffer_clear(&net->n_spare);
-    PyMem_RawFree(net->n_read_buffer);
-    PyMem_Free(net);
-}
 
 /* -------------------------------------------------------------- descriptors */
 
@@ -150,8 +113,8 @@ close_descriptor(TransportObject *self)
         return 0;
     }
     self->t_sock = NULL;
-    PyObject *result =
-        PyObject_CallMethodNoArgs(sock, self->t_loop->l_st->str_close);
+    PyObject *result = PyObject_CallMethodNoArgs(
+        sock, cl_net_of(self->t_loop->l_st)->str_close);
     Py_DECREF(sock);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -183,7 +146,8 @@ tell_server(TransportObject *self, PyObject *server, PyObject *name)
 {
     PyObject *args[] = {server, (PyObject *)self};
     PyObject *result = PyObject_VectorcallMethod(
-        name, args, self->t_loop->l_st->server_takes_transport ? 2 : 1, NULL);
+        name, args,
+        cl_net_of(self->t_loop->l_st)->server_takes_transport ? 2 : 1, NULL);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -197,7 +161,7 @@ cl_transport_new(const cl_transport_args *args)
     cl_assert(args->type != NULL && args->ops != NULL);
     cl_assert(args->protocol != NULL);
     if (check_free(args->loop, args->fd, args->sock) < 0 ||
-        cl_net_of(args->loop) == NULL)
+        cl_net_prepare(args->loop) < 0)
         return NULL;
     TransportObject *self =
         (TransportObject *)args->type->tp_alloc(args->type, 0);
@@ -206,7 +170,7 @@ cl_transport_new(const cl_transport_args *args)
     /* Gone until the descriptor is ours. */
     self->t_flags = CL_T_GONE | (args->pipe ? CL_T_PIPE : 0);
     self->t_loop = (LoopObject *)Py_NewRef(args->loop);
-    st->live_transports++;
+    cl_net_of(st)->live_transports++;
     self->t_sock = Py_XNewRef(args->sock);
     self->t_sock_refs = 1;
     self->t_waiter = Py_XNewRef(args->waiter);
@@ -228,7 +192,7 @@ cl_transport_new(const cl_transport_args *args)
     if (!args->pipe && cl_extra_find_addresses(self, args) < 0)
         goto failed;
     if (args->server != NULL) {
-        if (tell_server(self, args->server, st->str__attach) < 0)
+        if (tell_server(self, args->server, cl_net_of(st)->str__attach) < 0)
             goto failed;
         self->t_server = Py_NewRef(args->server);
     }
@@ -258,7 +222,8 @@ cl_transport_disown(TransportObject *self, bool sock_given)
         Py_XDECREF(result);
     }
     if (server != NULL)
-        (void)tell_server(self, server, self->t_loop->l_st->str__detach);
+        (void)tell_server(self, server,
+                          cl_net_of(self->t_loop->l_st)->str__detach);
     Py_XDECREF(server);
     PyErr_Clear();
     PyErr_SetRaisedException(error);
@@ -315,7 +280,7 @@ cl_transport_begin(TransportObject *self)
         cl_loop_reserve(self->t_loop, 2) < 0)
         return -1;
     PyObject *made =
-        PyObject_GetAttr(self->t_protocol, st->str_connection_made);
+        PyObject_GetAttr(self->t_protocol, cl_net_of(st)->str_connection_made);
     PyObject *transport = (PyObject *)self;
     int status = made == NULL
                      ? -1
@@ -335,9 +300,9 @@ wake_waiter(TransportObject *self)
     if (waiter == NULL)
         return 0;
     PyObject *args[] = {waiter, Py_None};
-    PyObject *result =
-        cl_call_module(st->futures_module,
-                       st->str__set_result_unless_cancelled, args, 2, NULL);
+    PyObject *result = cl_call_module(
+        cl_futures_of(st)->futures_module,
+        cl_net_of(st)->str__set_result_unless_cancelled, args, 2, NULL);
     if (result != NULL && self->t_waiter == waiter)
         Py_CLEAR(self->t_waiter);
     Py_DECREF(waiter);
@@ -354,7 +319,8 @@ fail_waiter(TransportObject *self, PyObject *exception)
     self->t_waiter = NULL;
     if (waiter == NULL)
         return 0;
-    PyObject *done = PyObject_CallMethodNoArgs(waiter, st->str_done);
+    PyObject *done =
+        PyObject_CallMethodNoArgs(waiter, cl_net_of(st)->str_done);
     int status = done == NULL ? -1 : PyObject_IsTrue(done);
     if (status == 0) {
         PyObject *error =
@@ -363,10 +329,11 @@ fail_waiter(TransportObject *self, PyObject *exception)
                 : PyObject_CallFunction(PyExc_ConnectionAbortedError, "s",
                                         "the transport was closed before it "
                                         "could be used");
-        PyObject *set = error == NULL
-                            ? NULL
-                            : PyObject_CallMethodOneArg(
-                                  waiter, st->str_set_exception, error);
+        PyObject *set =
+            error == NULL
+                ? NULL
+                : PyObject_CallMethodOneArg(
+                      waiter, cl_net_of(st)->str_set_exception, error);
         Py_XDECREF(error);
         Py_XDECREF(set);
         status = set == NULL ? -1 : 0;
@@ -452,8 +419,8 @@ int
 cl_transport_debug(TransportObject *self, const char *format)
 {
     LoopObject *loop = self->t_loop;
-    return loop->l_debug ? cl_log(loop, loop->l_st->str_debug, format,
-                                  (PyObject *)self, NULL, NULL)
+    return loop->l_debug ? cl_log(loop, cl_net_of(loop->l_st)->str_debug,
+                                  format, (PyObject *)self, NULL, NULL)
                          : 0;
 }
 
@@ -476,8 +443,9 @@ call_lost_soon(TransportObject *self, PyObject *exception)
     PyObject *callback =
         context == NULL
             ? NULL
-            : PyObject_GetAttr((PyObject *)self,
-                               self->t_loop->l_st->str__call_connection_lost);
+            : PyObject_GetAttr(
+                  (PyObject *)self,
+                  cl_net_of(self->t_loop->l_st)->str__call_connection_lost);
     PyObject *arg = exception == NULL ? Py_None : exception;
     int status = callback == NULL ? -1
                                   : cl_loop_call_soon(self->t_loop, callback,
@@ -595,8 +563,9 @@ let_go(TransportObject *self)
     self->t_protocol = self->t_server = NULL;
     Py_XDECREF(protocol);
     if (server != NULL)
-        cl_first_error(&error, tell_server(self, server,
-                                           self->t_loop->l_st->str__detach));
+        cl_first_error(
+            &error, tell_server(self, server,
+                                cl_net_of(self->t_loop->l_st)->str__detach));
     Py_XDECREF(server);
     return cl_raise_first(error);
 }
@@ -611,7 +580,7 @@ cl_transport_lost(TransportObject *self, PyObject *exception)
     Py_INCREF(self); /* let_go() may drop the loop's reference */
     if (self->t_flags & CL_T_CONNECTED)
         cl_first_error(
-            &error, cl_transport_tell(self, st->str_connection_lost,
+            &error, cl_transport_tell(self, cl_net_of(st)->str_connection_lost,
                                       exception ? exception : Py_None, NULL));
     cl_first_error(&error, fail_waiter(self, exception));
     if (!(self->t_flags & CL_T_GONE))
@@ -682,7 +651,7 @@ cl_transport_dealloc(PyObject *op)
     type->tp_clear(op);
     LoopObject *loop = ((cl_transport_head *)op)->h_loop;
     if (loop != NULL)
-        loop->l_st->live_transports--;
+        cl_net_of(loop->l_st)->live_transports--;
     type->tp_free(op);
     Py_XDECREF(loop);
     Py_DECREF(type);

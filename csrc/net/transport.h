@@ -24,6 +24,7 @@
 #include "net/buffer.h"
 #include "net/flow.h"
 #include "net/gather.h"
+#include "net/state.h"
 
 /* As asyncio's max_size of a read. */
 #define CL_READ_MAX (256 * 1024)
@@ -323,19 +324,5 @@ PyObject *cl_transport_get_object(PyObject *self, void *offset);
 PyTypeObject *cl_transport_type(PyObject *module, cl_state *st,
                                 PyType_Spec *spec, PyObject *bases,
                                 unsigned directions);
-
-/* What the loop's transports share. */
-typedef struct cl_net {
-    char *n_read_buffer; /* CL_READ_MAX bytes */
-    bool n_read_lent;    /* what is in it is still being read */
-    cl_gather n_gather;
-    cl_buffer
-        n_spare; /* empty: memory for records of TLS that are sent at once */
-} cl_net;
-
-/* The loop's own, made when first asked for; NULL with MemoryError. */
-cl_net *cl_net_of(LoopObject *loop);
-
-void cl_net_free(LoopObject *loop);
 
 #endif

@@ -406,7 +406,7 @@ cl_transport_type(PyObject *module, cl_state *st, PyType_Spec *spec,
 {
     Py_BUILD_ASSERT(CL_HAS_TRANSPORT_HEAD(TransportObject, t_extra, t_dict,
                                           t_weakrefs, t_loop));
-    PyTypeObject *base = (PyTypeObject *)st->FlowControlMixin;
+    PyTypeObject *base = (PyTypeObject *)cl_net_of(st)->FlowControlMixin;
     if (base->tp_basicsize > (Py_ssize_t)offsetof(TransportObject, t_dict) ||
         base->tp_itemsize != 0 || base->tp_dictoffset != 0 ||
         base->tp_weaklistoffset != 0) {

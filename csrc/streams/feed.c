@@ -9,7 +9,8 @@ is_overridden(cl_state *st, PyObject *protocol)
 {
     PyObject *dict = Py_XNewRef(cl_streams_dict(protocol));
     bool found = dict == NULL ||
-                 PyDict_GetItemWithError(dict, st->str_data_received) != NULL;
+                 PyDict_GetItemWithError(
+                     dict, cl_streams_of(st)->str_data_received) != NULL;
     Py_XDECREF(dict);
     if (PyErr_Occurred()) {
         PyErr_Clear();
@@ -22,8 +23,8 @@ is_overridden(cl_state *st, PyObject *protocol)
 static bool
 is_plain(cl_state *st, PyObject *protocol)
 {
-    return cl_guards_hold(protocol, &st->streams->s_own_protocol,
-                          &st->streams->s_protocol) &&
+    return cl_guards_hold(protocol, &cl_streams_of(st)->s_own_protocol,
+                          &cl_streams_of(st)->s_protocol) &&
            !is_overridden(st, protocol);
 }
 

@@ -6,6 +6,7 @@
 #include "core/args.h"
 #include "core/errors.h"
 #include "core/loop.h"
+#include "core/spares.h"
 #include "futures/coro.h"
 #include "futures/future.h"
 #include "streams/reader.h"
@@ -114,8 +115,8 @@ incomplete(StreamOpObject *op, Py_ssize_t expected)
         expected < 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(expected);
     PyObject *partial =
         number == NULL ? NULL : take(buffer, PyByteArray_GET_SIZE(buffer));
-    outcome is =
-        fail_with(op->s_coro.c_st->IncompleteReadError, partial, number);
+    outcome is = fail_with(cl_streams_of(op->s_coro.c_st)->IncompleteReadError,
+                           partial, number);
     Py_XDECREF(partial);
     Py_XDECREF(number);
     return is;
@@ -126,7 +127,8 @@ overrun(StreamOpObject *op, const char *message, Py_ssize_t consumed)
 {
     PyObject *number = PyLong_FromSsize_t(consumed);
     PyObject *text = number == NULL ? NULL : PyUnicode_FromString(message);
-    outcome is = fail_with(op->s_coro.c_st->LimitOverrunError, text, number);
+    outcome is = fail_with(cl_streams_of(op->s_coro.c_st)->LimitOverrunError,
+                           text, number);
     Py_XDECREF(text);
     Py_XDECREF(number);
     return is;
@@ -230,8 +232,10 @@ static outcome
 line_too_long(StreamOpObject *op, PyObject *overrun)
 {
     cl_state *st = op->s_coro.c_st;
-    PyObject *consumed = PyObject_GetAttr(overrun, st->str_consumed);
-    PyObject *args = PyObject_GetAttr(overrun, st->str_args), *error = NULL;
+    PyObject *consumed =
+        PyObject_GetAttr(overrun, cl_streams_of(st)->str_consumed);
+    PyObject *args = PyObject_GetAttr(overrun, cl_streams_of(st)->str_args),
+             *error = NULL;
     Py_ssize_t at = consumed == NULL ? -1 : PyLong_AsSsize_t(consumed);
     if (args != NULL && PyTuple_GET_SIZE(args) > 0 && at >= 0 &&
         cl_reader_is_plain(op->s_reader)) {
@@ -258,9 +262,9 @@ static outcome
 line_failed(StreamOpObject *op, PyObject **result)
 {
     cl_state *st = op->s_coro.c_st;
-    if (PyErr_ExceptionMatches(st->LimitOverrunError))
+    if (PyErr_ExceptionMatches(cl_streams_of(st)->LimitOverrunError))
         return line_too_long(op, PyErr_GetRaisedException());
-    if (!PyErr_ExceptionMatches(st->IncompleteReadError))
+    if (!PyErr_ExceptionMatches(cl_streams_of(st)->IncompleteReadError))
         return FAILED;
     PyObject *error = PyErr_GetRaisedException();
     *result = PyObject_GetAttrString(error, "partial");
@@ -352,16 +356,19 @@ claim(StreamOpObject *op, PyObject **result)
 static bool
 is_drained(cl_state *st, PyObject *protocol)
 {
-    cl_streams *streams = st->streams;
+    cl_streams *streams = cl_streams_of(st);
     if (!cl_guards_hold(protocol, &streams->s_own_protocol,
                         &streams->s_protocol))
         return false;
     PyObject *dict = Py_XNewRef(cl_streams_dict(protocol));
     bool drained =
         dict != NULL &&
-        PyDict_GetItemWithError(dict, st->str__connection_lost) == Py_False &&
-        PyDict_GetItemWithError(dict, st->str__paused) == Py_False &&
-        PyDict_GetItemWithError(dict, st->str__drain_helper) == NULL;
+        PyDict_GetItemWithError(
+            dict, cl_streams_of(st)->str__connection_lost) == Py_False &&
+        PyDict_GetItemWithError(dict, cl_streams_of(st)->str__paused) ==
+            Py_False &&
+        PyDict_GetItemWithError(dict, cl_streams_of(st)->str__drain_helper) ==
+            NULL;
     Py_XDECREF(dict);
     if (PyErr_Occurred())
         PyErr_Clear();
@@ -380,8 +387,8 @@ try_drain_helper(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
 static bool
 is_closing(cl_state *st, PyObject *transport)
 {
-    PyObject *answer =
-        PyObject_CallMethodNoArgs(transport, st->str_is_closing);
+    PyObject *answer = PyObject_CallMethodNoArgs(
+        transport, cl_streams_of(st)->str_is_closing);
     bool closing = answer != Py_False;
     if (answer == NULL)
         PyErr_Clear(); /* asyncio's method will see to it */
@@ -414,9 +421,9 @@ try_drain(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
 {
     cl_state *st = op->s_coro.c_st;
     PyObject *dict = Py_XNewRef(cl_streams_dict(op->s_self));
-    PyObject *reader = kept(dict, st->str__reader);
-    PyObject *transport = kept(dict, st->str__transport);
-    PyObject *protocol = kept(dict, st->str__protocol);
+    PyObject *reader = kept(dict, cl_streams_of(st)->str__reader);
+    PyObject *transport = kept(dict, cl_streams_of(st)->str__transport);
+    PyObject *protocol = kept(dict, cl_streams_of(st)->str__protocol);
     bool ready = reader != NULL && transport != NULL && protocol != NULL &&
                  has_no_exception(st, reader) && !is_closing(st, transport) &&
                  is_drained(st, protocol);
@@ -435,9 +442,9 @@ try_drain(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
 static PyObject *
 stock_class(cl_state *st, int kind)
 {
-    return kind == DRAIN          ? st->StreamWriter
-           : kind == DRAIN_HELPER ? st->StreamReaderProtocol
-                                  : st->StreamReader;
+    return kind == DRAIN          ? cl_streams_of(st)->StreamWriter
+           : kind == DRAIN_HELPER ? cl_streams_of(st)->StreamReaderProtocol
+                                  : cl_streams_of(st)->StreamReader;
 }
 
 /* asyncio's method, called with these arguments. */
@@ -603,21 +610,23 @@ new_op(cl_state *st, op_kind kind, PyObject *self, cl_reader *reader,
        Py_ssize_t size, PyObject *arg)
 {
     Py_XINCREF(reader); /* making an object may run Python */
-    StreamOpObject *op = (StreamOpObject *)cl_future_allocate(
-        st->StreamOpType, sizeof(*op), &st->spare_stream_ops,
-        &st->spare_stream_op_count);
+    LoopObject *loop = cl_loop_in_thread(st, PyThread_get_thread_ident());
+    StreamOpObject *op = (StreamOpObject *)cl_spares_take(
+        loop == NULL ? NULL : &cl_streams_on(loop)->spare_ops,
+        cl_streams_of(st)->StreamOpType, sizeof(*op));
     if (op == NULL) {
         Py_XDECREF(reader);
         return NULL;
     }
     op->s_coro.c_ops = operations[kind].coro_ops;
     op->s_coro.c_st = st;
+    op->s_coro.c_loop = (LoopObject *)Py_XNewRef(loop);
     op->s_self = Py_NewRef(self);
     op->s_reader = reader;
     op->s_arg = Py_XNewRef(arg);
     op->s_size = size;
     op->s_kind = (uint8_t)kind;
-    st->live_stream_ops++;
+    cl_streams_of(st)->live_stream_ops++;
     PyObject_GC_Track(op);
     return (PyObject *)op;
 }
@@ -636,10 +645,11 @@ StreamOp_dealloc(StreamOpObject *op)
 {
     if (!cl_coro_dying(&op->s_coro))
         return;
-    cl_state *st = op->s_coro.c_st;
-    st->live_stream_ops--;
-    cl_future_give_back((PyObject *)op, &st->spare_stream_ops,
-                        &st->spare_stream_op_count);
+    LoopObject *loop = op->s_coro.c_loop;
+    cl_streams_of(op->s_coro.c_st)->live_stream_ops--;
+    cl_spares_give(loop == NULL ? NULL : &cl_streams_on(loop)->spare_ops,
+                   (PyObject *)op);
+    Py_XDECREF(loop);
 }
 
 /* clang-format off */
@@ -687,7 +697,7 @@ drain(PyObject *self, op_kind kind, PyObject *const *args, Py_ssize_t nargs,
     cl_state *st = cl_streams_state(self);
     if (st == NULL)
         return NULL;
-    cl_streams *streams = st->streams;
+    cl_streams *streams = cl_streams_of(st);
     cl_guard *stock =
         kind == DRAIN ? &streams->s_writer : &streams->s_protocol;
     cl_guard *own =
@@ -780,8 +790,9 @@ Reader_feed_data(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         status = cl_reader_feed(st, self, PyBytes_AS_STRING(data),
                                 (size_t)PyBytes_GET_SIZE(data));
     if (status == 0)
-        return cl_future_inherited(st->StreamReader, self, st->str_feed_data,
-                                   args, nargs, kwnames);
+        return cl_future_inherited(cl_streams_of(st)->StreamReader, self,
+                                   cl_streams_of(st)->str_feed_data, args,
+                                   nargs, kwnames);
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
@@ -792,9 +803,11 @@ Reader_exception(PyObject *self, PyObject *Py_UNUSED(ignored))
     cl_reader *reader = st == NULL ? NULL : cl_reader_find(st, self);
     if (reader != NULL && reader->r_exception != NULL)
         return Py_NewRef(reader->r_exception);
-    return st == NULL ? NULL
-                      : cl_future_inherited(st->StreamReader, self,
-                                            st->str_exception, NULL, 0, NULL);
+    return st == NULL
+               ? NULL
+               : cl_future_inherited(cl_streams_of(st)->StreamReader, self,
+                                     cl_streams_of(st)->str_exception, NULL, 0,
+                                     NULL);
 }
 
 static PyObject *
@@ -847,14 +860,16 @@ Writer_write(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (st == NULL)
         return NULL;
     PyObject *data = only("data", args, nargs, kwnames);
-    if (data == NULL || !cl_guard_holds(&st->streams->s_writer))
-        return cl_future_inherited(st->StreamWriter, self, st->str_write, args,
-                                   nargs, kwnames);
-    PyObject *transport = PyObject_GetAttr(self, st->str__transport);
+    if (data == NULL || !cl_guard_holds(&cl_streams_of(st)->s_writer))
+        return cl_future_inherited(cl_streams_of(st)->StreamWriter, self,
+                                   cl_streams_of(st)->str_write, args, nargs,
+                                   kwnames);
+    PyObject *transport =
+        PyObject_GetAttr(self, cl_streams_of(st)->str__transport);
     PyObject *result =
-        transport == NULL
-            ? NULL
-            : PyObject_CallMethodOneArg(transport, st->str_write, data);
+        transport == NULL ? NULL
+                          : PyObject_CallMethodOneArg(
+                                transport, cl_streams_of(st)->str_write, data);
     Py_XDECREF(transport);
     Py_XDECREF(result);
     return result == NULL ? NULL : Py_NewRef(Py_None);

@@ -136,7 +136,8 @@ cl_reader_limit(const cl_reader *reader)
 static cl_reader *
 new_fields(cl_state *st)
 {
-    cl_reader *reader = PyObject_GC_New(cl_reader, st->ReaderFieldsType);
+    cl_reader *reader =
+        PyObject_GC_New(cl_reader, cl_streams_of(st)->ReaderFieldsType);
     if (reader == NULL)
         return NULL;
     memset((char *)reader + sizeof(PyObject), 0,
@@ -153,15 +154,16 @@ cl_reader_take_over(cl_state *st, PyObject *dict)
         return -1;
     int status = 0, count = 0;
 #define TAKE(name) \
-    reader->r_##name = \
-        Py_XNewRef(PyDict_GetItemWithError(dict, st->str__##name)); \
+    reader->r_##name = Py_XNewRef( \
+        PyDict_GetItemWithError(dict, cl_streams_of(st)->str__##name)); \
     count++;
     CL_READER_FIELDS(TAKE)
 #undef TAKE
     PyErr_Clear();
     if (cl_reader_is_plain(reader) && PyDict_GET_SIZE(dict) == count) {
         PyDict_Clear(dict);
-        status = PyDict_SetItem(dict, st->str__cloop, (PyObject *)reader);
+        status = PyDict_SetItem(dict, cl_streams_of(st)->str__cloop,
+                                (PyObject *)reader);
         status = status < 0 ? -1 : 1;
     }
     Py_DECREF(reader);
@@ -176,7 +178,8 @@ fields_in(cl_state *st, PyObject *dict)
     PyObject *key, *value;
     for (Py_ssize_t at = 0;
          dict != NULL && PyDict_Next(dict, &at, &key, &value);) {
-        if (key == st->str__cloop && Py_TYPE(value) == st->ReaderFieldsType)
+        if (key == cl_streams_of(st)->str__cloop &&
+            Py_TYPE(value) == cl_streams_of(st)->ReaderFieldsType)
             return (cl_reader *)value;
     }
     return NULL;
@@ -185,7 +188,7 @@ fields_in(cl_state *st, PyObject *dict)
 cl_reader *
 cl_reader_find(cl_state *st, PyObject *self)
 {
-    cl_streams *streams = st->streams;
+    cl_streams *streams = cl_streams_of(st);
     if (!cl_guards_hold(self, &streams->s_own_reader, &streams->s_reader))
         return NULL;
     PyObject *dict = cl_streams_dict(self);
@@ -293,9 +296,10 @@ add_fields(cl_state *st, PyObject *self)
 {
     PyObject *dict = Py_XNewRef(cl_streams_dict(self));
     cl_reader *reader = dict == NULL ? NULL : new_fields(st);
-    int status = reader == NULL ? -1
-                                : PyDict_SetItem(dict, st->str__cloop,
-                                                 (PyObject *)reader);
+    int status = reader == NULL
+                     ? -1
+                     : PyDict_SetItem(dict, cl_streams_of(st)->str__cloop,
+                                      (PyObject *)reader);
     Py_XDECREF(reader);
     Py_XDECREF(dict);
     return status;
@@ -389,13 +393,13 @@ cl_reader_wake(cl_state *st, cl_reader *reader)
         status = cl_future_finish((FutureObject *)waiter, Py_None);
     }
     else {
-        PyObject *answer =
-            PyObject_CallMethodNoArgs(waiter, st->str_cancelled);
+        PyObject *answer = PyObject_CallMethodNoArgs(
+            waiter, cl_streams_of(st)->str_cancelled);
         int cancelled = answer == NULL ? -1 : PyObject_IsTrue(answer);
         PyObject *result = NULL;
         if (cancelled == 0)
-            result =
-                PyObject_CallMethodOneArg(waiter, st->str_set_result, Py_None);
+            result = PyObject_CallMethodOneArg(
+                waiter, cl_streams_of(st)->str_set_result, Py_None);
         status = cancelled > 0 || result != NULL ? 0 : -1;
         Py_XDECREF(answer);
         Py_XDECREF(result);
@@ -409,8 +413,8 @@ cl_reader_resume(cl_state *st, cl_reader *reader)
 {
     PyObject *transport = Py_NewRef(reader->r_transport);
     assign(&reader->r_paused, Py_False);
-    PyObject *result =
-        PyObject_CallMethodNoArgs(transport, st->str_resume_reading);
+    PyObject *result = PyObject_CallMethodNoArgs(
+        transport, cl_streams_of(st)->str_resume_reading);
     Py_DECREF(transport);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -421,8 +425,8 @@ static int
 pause_transport(cl_state *st, cl_reader *reader)
 {
     PyObject *transport = Py_NewRef(reader->r_transport);
-    PyObject *result =
-        PyObject_CallMethodNoArgs(transport, st->str_pause_reading);
+    PyObject *result = PyObject_CallMethodNoArgs(
+        transport, cl_streams_of(st)->str_pause_reading);
     Py_DECREF(transport);
     if (result != NULL) {
         assign(&reader->r_paused, Py_True);

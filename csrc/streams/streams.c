@@ -63,22 +63,19 @@ int
 cl_streams_setup(PyObject *module, cl_state *st)
 {
     const char *choice = getenv("CLOOP_STREAMS");
-    cl_streams *streams = PyMem_Calloc(1, sizeof(*streams));
-    if (streams == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    st->streams = streams;
-    if (!PyType_Check(st->StreamReader) ||
-        !PyType_Check(st->StreamReaderProtocol) ||
-        !PyType_Check(st->StreamWriter))
+    cl_streams *streams = cl_streams_of(st);
+    if (!PyType_Check(cl_streams_of(st)->StreamReader) ||
+        !PyType_Check(cl_streams_of(st)->StreamReaderProtocol) ||
+        !PyType_Check(cl_streams_of(st)->StreamWriter))
         return 0; /* replaced by something else: nothing is ours */
-    if (cl_guard_init(&streams->s_reader, (PyTypeObject *)st->StreamReader,
+    if (cl_guard_init(&streams->s_reader,
+                      (PyTypeObject *)cl_streams_of(st)->StreamReader,
                       reader_names, NULL) < 0 ||
         cl_guard_init(&streams->s_protocol,
-                      (PyTypeObject *)st->StreamReaderProtocol, protocol_names,
-                      NULL) < 0 ||
-        cl_guard_init(&streams->s_writer, (PyTypeObject *)st->StreamWriter,
+                      (PyTypeObject *)cl_streams_of(st)->StreamReaderProtocol,
+                      protocol_names, NULL) < 0 ||
+        cl_guard_init(&streams->s_writer,
+                      (PyTypeObject *)cl_streams_of(st)->StreamWriter,
                       writer_names, NULL) < 0)
         return -1;
     PyObject *asyncio_streams = PyImport_ImportModule("asyncio.streams");
@@ -106,11 +103,9 @@ int
 cl_streams_traverse(cl_state *st, visitproc visit, void *arg)
 {
     int status = 0;
-    if (st->streams == NULL)
-        return 0;
 #define VISIT(name) \
     if (status == 0) \
-        status = cl_guard_traverse(&st->streams->s_##name, visit, arg);
+        status = cl_guard_traverse(&cl_streams_of(st)->s_##name, visit, arg);
     CL_STREAMS_GUARDS(VISIT)
 #undef VISIT
     return status;
@@ -119,10 +114,8 @@ cl_streams_traverse(cl_state *st, visitproc visit, void *arg)
 void
 cl_streams_clear(cl_state *st)
 {
-    if (st->streams == NULL)
-        return;
-    st->streams->s_on = false;
-#define CLEAR(name) cl_guard_clear(&st->streams->s_##name);
+    cl_streams_of(st)->s_on = false;
+#define CLEAR(name) cl_guard_clear(&cl_streams_of(st)->s_##name);
     CL_STREAMS_GUARDS(CLEAR)
 #undef CLEAR
 }
@@ -133,7 +126,7 @@ PyObject *
 cl_streams_reader_of(cl_state *st, PyObject *protocol, bool *known)
 {
     PyObject *reference =
-        PyObject_GetAttr(protocol, st->str__stream_reader_wr);
+        PyObject_GetAttr(protocol, cl_streams_of(st)->str__stream_reader_wr);
     PyObject *reader = NULL;
     *known = reference != NULL &&
              (reference == Py_None || PyWeakref_CheckRefExact(reference));
@@ -153,7 +146,7 @@ cl_streams_reader_of(cl_state *st, PyObject *protocol, bool *known)
 static bool
 is_loops(cl_state *st, PyObject *object)
 {
-    PyObject *loop = PyObject_GetAttr(object, st->str__loop);
+    PyObject *loop = PyObject_GetAttr(object, cl_streams_of(st)->str__loop);
     LoopObject *ours = loop == NULL ? NULL : cl_loop_cast(loop);
     bool plain = ours != NULL && !ours->l_debug;
     Py_XDECREF(loop);
@@ -165,11 +158,11 @@ is_loops(cl_state *st, PyObject *object)
 static int
 become(cl_state *st, PyObject *object, const cl_guard *own)
 {
-    int status =
-        PyObject_SetAttr(object, st->str___class__, (PyObject *)own->g_type);
+    int status = PyObject_SetAttr(object, cl_streams_of(st)->str___class__,
+                                  (PyObject *)own->g_type);
     if (status < 0 && PyErr_ExceptionMatches(PyExc_TypeError)) {
         PyErr_Clear();
-        st->streams->s_on = false;
+        cl_streams_of(st)->s_on = false;
         return 0;
     }
     return status;
@@ -178,7 +171,7 @@ become(cl_state *st, PyObject *object, const cl_guard *own)
 int
 cl_streams_adopt_reader(cl_state *st, PyObject *reader)
 {
-    cl_streams *streams = st->streams;
+    cl_streams *streams = cl_streams_of(st);
     if (!streams->s_on || Py_TYPE(reader) != streams->s_reader.g_type ||
         !cl_guard_holds(&streams->s_reader) || !is_loops(st, reader))
         return 0;
@@ -207,8 +200,9 @@ connected(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     cl_state *st = PyModule_GetState(PyTuple_GET_ITEM(self, 0));
     PyObject *protocol = PyTuple_GET_ITEM(self, 1);
     PyObject *callback = PyTuple_GET_ITEM(self, 2);
-    cl_streams *streams = st->streams;
-    if (PyObject_SetAttr(protocol, st->str__client_connected_cb, callback) < 0)
+    cl_streams *streams = cl_streams_of(st);
+    if (PyObject_SetAttr(protocol, cl_streams_of(st)->str__client_connected_cb,
+                         callback) < 0)
         return NULL;
     if (nargs == 2 && Py_TYPE(args[1]) == streams->s_writer.g_type &&
         cl_guard_holds(&streams->s_writer) &&
@@ -223,7 +217,7 @@ static PyMethodDef connected_def = {"client_connected_cb", CL_FAST(connected),
 int
 cl_streams_adopt(cl_state *st, PyObject *protocol)
 {
-    cl_streams *streams = st->streams;
+    cl_streams *streams = cl_streams_of(st);
     bool known;
     if (!streams->s_on || Py_TYPE(protocol) != streams->s_protocol.g_type ||
         !cl_guard_holds(&streams->s_protocol) || !is_loops(st, protocol))
@@ -239,8 +233,8 @@ cl_streams_expect_writer(cl_state *st, PyObject *protocol)
 {
     if (!cl_streams_owns(st, protocol))
         return 0;
-    PyObject *callback =
-        PyObject_GetAttr(protocol, st->str__client_connected_cb);
+    PyObject *callback = PyObject_GetAttr(
+        protocol, cl_streams_of(st)->str__client_connected_cb);
     if (callback == NULL || callback == Py_None) {
         Py_XDECREF(callback);
         return callback == NULL ? -1 : 0;
@@ -248,10 +242,12 @@ cl_streams_expect_writer(cl_state *st, PyObject *protocol)
     PyObject *self = PyTuple_Pack(3, st->module, protocol, callback);
     PyObject *between =
         self == NULL ? NULL : PyCFunction_New(&connected_def, self);
-    int status = between == NULL
-                     ? -1
-                     : PyObject_SetAttr(protocol, st->str__client_connected_cb,
-                                        between);
+    int status =
+        between == NULL
+            ? -1
+            : PyObject_SetAttr(protocol,
+                               cl_streams_of(st)->str__client_connected_cb,
+                               between);
     Py_XDECREF(between);
     Py_XDECREF(self);
     Py_DECREF(callback);

@@ -13,23 +13,8 @@
 
 #include "base/compat.h"
 #include "core/guard.h"
-#include "core/state.h"
-
-/* asyncio's classes and ours. */
-#define CL_STREAMS_GUARDS(X) \
-    X(reader) \
-    X(own_reader) \
-    X(protocol) \
-    X(own_protocol) \
-    X(writer) \
-    X(own_writer)
-
-typedef struct cl_streams {
-    bool s_on;
-#define FIELD(name) cl_guard s_##name;
-    CL_STREAMS_GUARDS(FIELD)
-#undef FIELD
-} cl_streams;
+#include "core/layer.h"
+#include "streams/state.h"
 
 /* Whether the object is exactly of our class, and asyncio's methods are what is done here
  * in their place. */
@@ -50,7 +35,7 @@ void cl_streams_clear(cl_state *st);
 static inline cl_state *
 cl_streams_state(PyObject *self)
 {
-    return cl_type_derived_state(Py_TYPE(self), &cl_module_def);
+    return cl_type_derived_state(Py_TYPE(self), cl_layers_traverse);
 }
 
 /* What an object keeps; borrowed, and there as long as no Python runs. NULL with an
@@ -76,7 +61,7 @@ int cl_streams_adopt_reader(cl_state *st, PyObject *reader);
 static inline bool
 cl_streams_owns(const cl_state *st, PyObject *protocol)
 {
-    return Py_TYPE(protocol) == st->streams->s_own_protocol.g_type;
+    return Py_TYPE(protocol) == cl_streams_of(st)->s_own_protocol.g_type;
 }
 
 /* connection_made() is about to be called: lets the writer that a protocol of ours makes

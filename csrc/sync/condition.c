@@ -22,7 +22,7 @@ is_method(PyObject *method, PyObject *lock, PyObject *known,
 static bool
 look(cl_state *st, PyObject *self, cl_view *view)
 {
-    cl_sync *sync = st->sync;
+    cl_sync *sync = cl_sync_of(st);
     cl_guard *guard = &sync->s_classes[CL_CLASS_LOCK].k_guard;
     if (!cl_lock_look(st, self, CL_CLASS_CONDITION, view) ||
         view->v_at[WAITERS] == Py_None)

@@ -25,11 +25,11 @@ cl_deque_setup(cl_sync *sync)
 int
 cl_deque_append(cl_state *st, PyObject *deque, PyObject *item)
 {
-    PyCFunction append = st->sync->s_deque_append;
-    PyObject *result =
-        append != NULL && cl_deque_check(st, deque)
-            ? append(deque, item)
-            : PyObject_CallMethodOneArg(deque, st->str_append, item);
+    PyCFunction append = cl_sync_of(st)->s_deque_append;
+    PyObject *result = append != NULL && cl_deque_check(st, deque)
+                           ? append(deque, item)
+                           : PyObject_CallMethodOneArg(
+                                 deque, cl_sync_of(st)->str_append, item);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -37,16 +37,16 @@ cl_deque_append(cl_state *st, PyObject *deque, PyObject *item)
 PyObject *
 cl_deque_popleft(cl_state *st, PyObject *deque)
 {
-    PyCFunction popleft = st->sync->s_deque_popleft;
+    PyCFunction popleft = cl_sync_of(st)->s_deque_popleft;
     return popleft != NULL && cl_deque_check(st, deque)
                ? popleft(deque, NULL)
-               : PyObject_CallMethodNoArgs(deque, st->str_popleft);
+               : PyObject_CallMethodNoArgs(deque, cl_sync_of(st)->str_popleft);
 }
 
 int
 cl_deque_remove(cl_state *st, PyObject *deque, PyObject *item)
 {
-    PyCFunction remove = st->sync->s_deque_remove;
+    PyCFunction remove = cl_sync_of(st)->s_deque_remove;
     PyObject *result;
     if (remove != NULL && cl_deque_check(st, deque)) {
         if (cl_deque_size(deque) > 0) { /* mostly it is the first */
@@ -60,7 +60,8 @@ cl_deque_remove(cl_state *st, PyObject *deque, PyObject *item)
         result = remove(deque, item);
     }
     else {
-        result = PyObject_CallMethodOneArg(deque, st->str_remove, item);
+        result =
+            PyObject_CallMethodOneArg(deque, cl_sync_of(st)->str_remove, item);
     }
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -80,7 +81,7 @@ cl_waiter_done(cl_state *st, PyObject *waiter)
 {
     return cl_future_is_plain(st, waiter)
                ? ((FutureObject *)waiter)->f_state != CL_PENDING
-               : ask(waiter, st->str_done);
+               : ask(waiter, cl_sync_of(st)->str_done);
 }
 
 int
@@ -88,7 +89,7 @@ cl_waiter_cancelled(cl_state *st, PyObject *waiter)
 {
     return cl_future_is_plain(st, waiter)
                ? ((FutureObject *)waiter)->f_state == CL_CANCELLED
-               : ask(waiter, st->str_cancelled);
+               : ask(waiter, cl_sync_of(st)->str_cancelled);
 }
 
 int
@@ -98,8 +99,8 @@ cl_waiter_finish(cl_state *st, PyObject *waiter, PyObject *value)
     if (cl_future_is_plain(st, waiter) && future->f_state == CL_PENDING &&
         future->f_loop != NULL)
         return cl_future_finish(future, value);
-    PyObject *result =
-        PyObject_CallMethodOneArg(waiter, st->str_set_result, value);
+    PyObject *result = PyObject_CallMethodOneArg(
+        waiter, cl_sync_of(st)->str_set_result, value);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -107,7 +108,8 @@ cl_waiter_finish(cl_state *st, PyObject *waiter, PyObject *value)
 int
 cl_waiter_cancel(cl_state *st, PyObject *waiter)
 {
-    PyObject *result = PyObject_CallMethodNoArgs(waiter, st->str_cancel);
+    PyObject *result =
+        PyObject_CallMethodNoArgs(waiter, cl_sync_of(st)->str_cancel);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }

@@ -14,7 +14,7 @@ int cl_deque_setup(cl_sync *sync);
 static inline bool
 cl_deque_check(const cl_state *st, PyObject *object)
 {
-    return Py_TYPE(object) == st->sync->s_deque;
+    return Py_TYPE(object) == cl_sync_of(st)->s_deque;
 }
 
 static inline Py_ssize_t

@@ -82,8 +82,8 @@ cl_entry_setup(PyObject *module, cl_state *st)
 PyObject *
 cl_entry_new(cl_state *st, int Py_UNUSED(body), PyObject *function)
 {
-    PyObject *entry =
-        PyObject_CallOneArg((PyObject *)st->SyncEntryType, function);
+    PyObject *entry = PyObject_CallOneArg(
+        (PyObject *)cl_sync_of(st)->SyncEntryType, function);
     if (entry != NULL)
         ((EntryObject *)entry)->e_st = st;
     return entry;
@@ -168,7 +168,7 @@ cl_entry_setup(PyObject *module, cl_state *st)
     { \
         cl_state *st = state_of(callable); \
         Py_ssize_t nargs = PyVectorcall_NARGS(nargsf); \
-        return st != NULL && st->sync->s_on \
+        return st != NULL && cl_sync_of(st)->s_on \
                    ? function(st, args, nargs, kwnames) \
                    : call_plain(callable, args, (size_t)nargs, kwnames); \
     }
@@ -186,8 +186,8 @@ static const vectorcallfunc calls[] = {
 void
 cl_entry_switch(cl_state *st, int body, bool on)
 {
-    PyObject *function = st->sync->s_functions[body];
-    vectorcallfunc plain = st->sync->s_plain,
+    PyObject *function = cl_sync_of(st)->s_functions[body];
+    vectorcallfunc plain = cl_sync_of(st)->s_plain,
                    now = cl_function_vectorcall(function);
     /* Somebody else may have done the same meanwhile: that stays. */
     if (now == (on ? plain : calls[body]))
@@ -199,7 +199,7 @@ cl_entry_switch(cl_state *st, int body, bool on)
 PyObject *
 cl_entry_new(cl_state *st, int body, PyObject *function)
 {
-    PyTypeObject *type = st->SyncEntryType;
+    PyTypeObject *type = cl_sync_of(st)->SyncEntryType;
     EntryObject *entry = (EntryObject *)type->tp_alloc(type, 0);
     if (entry == NULL)
         return NULL;

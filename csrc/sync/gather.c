@@ -26,8 +26,8 @@ typedef struct {
 static inline bool
 is_ours(const cl_state *st, PyObject *future)
 {
-    return Py_TYPE(future) == st->TaskType ||
-           Py_TYPE(future) == st->FutureType;
+    return Py_TYPE(future) == cl_futures_of(st)->TaskType ||
+           Py_TYPE(future) == cl_futures_of(st)->FutureType;
 }
 
 /* The texts: of 3.8; with messages of cancellations, 3.9; with children that are done at
@@ -37,7 +37,7 @@ enum { FIRST = 1, WITH_MESSAGES, WITH_EAGER, WITH_AWAITED_BY };
 static inline bool
 has(const cl_state *st, int variant)
 {
-    return st->sync->s_gather_variant >= variant;
+    return cl_sync_of(st)->s_gather_variant >= variant;
 }
 
 static int
@@ -66,7 +66,7 @@ exception_of(cl_state *st, PyObject *child)
     if (is_ours(st, child) && future->f_state == CL_FINISHED &&
         future->f_exception == NULL)
         return Py_NewRef(Py_None);
-    return PyObject_CallMethodNoArgs(child, st->str_exception);
+    return PyObject_CallMethodNoArgs(child, cl_sync_of(st)->str_exception);
 }
 
 static PyObject *
@@ -76,16 +76,17 @@ result_of(cl_state *st, PyObject *child)
     if (is_ours(st, child) && future->f_state == CL_FINISHED &&
         future->f_exception == NULL)
         return Py_NewRef(future->f_result);
-    return PyObject_CallMethodNoArgs(child, st->str_result);
+    return PyObject_CallMethodNoArgs(child, cl_sync_of(st)->str_result);
 }
 
 /* fut._make_cancelled_error(), which 3.8 does not have. */
 static PyObject *
 cancelled_error(cl_state *st, PyObject *child)
 {
-    return has(st, WITH_MESSAGES) ? PyObject_CallMethodNoArgs(
-                                        child, st->str__make_cancelled_error)
-                                  : PyObject_CallNoArgs(st->CancelledError);
+    return has(st, WITH_MESSAGES)
+               ? PyObject_CallMethodNoArgs(
+                     child, cl_sync_of(st)->str__make_cancelled_error)
+               : PyObject_CallNoArgs(cl_futures_of(st)->CancelledError);
 }
 
 /* CancelledError('' if fut._cancel_message is None else fut._cancel_message) */
@@ -93,13 +94,14 @@ static PyObject *
 cancelled_result(cl_state *st, PyObject *child)
 {
     if (!has(st, WITH_MESSAGES))
-        return PyObject_CallNoArgs(st->CancelledError);
-    PyObject *message = PyObject_GetAttr(child, st->str__cancel_message);
+        return PyObject_CallNoArgs(cl_futures_of(st)->CancelledError);
+    PyObject *message =
+        PyObject_GetAttr(child, cl_sync_of(st)->str__cancel_message);
     PyObject *empty = message == Py_None ? PyUnicode_FromString("") : NULL;
     PyObject *error =
         message == NULL || (message == Py_None && empty == NULL)
             ? NULL
-            : PyObject_CallOneArg(st->CancelledError,
+            : PyObject_CallOneArg(cl_futures_of(st)->CancelledError,
                                   empty != NULL ? empty : message);
     Py_XDECREF(message);
     Py_XDECREF(empty);
@@ -154,14 +156,16 @@ conclude(GatherObject *gather)
     PyObject *asked =
         results == NULL
             ? NULL
-            : PyObject_GetAttr(gather->g_outer, st->str__cancel_requested);
+            : PyObject_GetAttr(gather->g_outer,
+                               cl_sync_of(st)->str__cancel_requested);
     int cancel = asked == NULL ? -1 : PyObject_IsTrue(asked);
     int status = -1;
     if (cancel > 0)
-        status =
-            tell(gather, st->str_set_exception, cancelled_error(st, last));
+        status = tell(gather, cl_sync_of(st)->str_set_exception,
+                      cancelled_error(st, last));
     else if (cancel == 0)
-        status = tell(gather, st->str_set_result, Py_NewRef(results));
+        status =
+            tell(gather, cl_sync_of(st)->str_set_result, Py_NewRef(results));
     Py_XDECREF(asked);
     Py_XDECREF(results);
     Py_XDECREF(last);
@@ -178,8 +182,8 @@ forget_awaited_by(GatherObject *gather, PyObject *child)
         return cl_future_forget_awaited_by(st, (FutureObject *)child,
                                            gather->g_task);
 #if CL_HAS_AWAITED_BY
-    return cl_call_void(st->future_discard_from_awaited_by, child,
-                        gather->g_task);
+    return cl_call_void(cl_futures_of(st)->future_discard_from_awaited_by,
+                        child, gather->g_task);
 #else
     return 0;
 #endif
@@ -189,7 +193,7 @@ static int
 outer_is_done(GatherObject *gather)
 {
     cl_state *st = gather->g_st;
-    cl_guard *guard = &st->sync->s_classes[CL_CLASS_GATHERING].k_guard;
+    cl_guard *guard = &cl_sync_of(st)->s_classes[CL_CLASS_GATHERING].k_guard;
     PyObject *outer = gather->g_outer;
     if (Py_TYPE(outer) == guard->g_type && cl_guard_holds(guard))
         return ((FutureObject *)outer)->f_state != CL_PENDING;
@@ -221,13 +225,14 @@ child_is_done(GatherObject *gather, PyObject *child)
     if (!gather->g_return_exceptions) {
         if ((was = cancelled(st, child)) != 0)
             return was < 0 ? -1
-                           : tell(gather, st->str_set_exception,
+                           : tell(gather, cl_sync_of(st)->str_set_exception,
                                   cancelled_error(st, child));
         PyObject *exception = exception_of(st, child);
         if (exception != Py_None)
             return exception == NULL
                        ? -1
-                       : tell(gather, st->str_set_exception, exception);
+                       : tell(gather, cl_sync_of(st)->str_set_exception,
+                              exception);
         Py_DECREF(exception);
     }
     return gather->g_finished == gather->g_count ? conclude(gather) : 0;
@@ -261,8 +266,9 @@ ensure_future(cl_state *st, LoopObject *ours, PyObject *loop, PyObject *arg)
         ((FutureObject *)arg)->f_loop != NULL)
         return Py_NewRef(arg);
     PyObject *args[] = {arg, loop == NULL ? Py_None : loop};
-    return cl_call_module(st->tasks_module, st->sync->s_ensure_future, args, 1,
-                          st->kwnames_loop);
+    return cl_call_module(cl_futures_of(st)->tasks_module,
+                          cl_sync_of(st)->s_ensure_future, args, 1,
+                          cl_sync_of(st)->kwnames_loop);
 }
 
 /* futures._get_loop(fut) */
@@ -271,8 +277,9 @@ loop_of(cl_state *st, PyObject *future)
 {
     return is_ours(st, future)
                ? Py_XNewRef(((FutureObject *)future)->f_loop)
-               : cl_call_module(st->futures_module, st->str__get_loop, &future,
-                                1, NULL);
+               : cl_call_module(cl_futures_of(st)->futures_module,
+                                cl_sync_of(st)->str__get_loop, &future, 1,
+                                NULL);
 }
 
 static int
@@ -293,7 +300,8 @@ note_awaited_by(GatherObject *gather, PyObject *child)
         return cl_future_note_awaited_by(st, (FutureObject *)child,
                                          gather->g_task);
 #if CL_HAS_AWAITED_BY
-    return cl_call_void(st->future_add_to_awaited_by, child, gather->g_task);
+    return cl_call_void(cl_futures_of(st)->future_add_to_awaited_by, child,
+                        gather->g_task);
 #else
     return 0;
 #endif
@@ -306,7 +314,7 @@ add_callback(GatherObject *gather, PyObject *child)
     cl_state *st = gather->g_st;
     FutureObject *future = (FutureObject *)child;
     if (!is_ours(st, child) || future->f_state != CL_PENDING)
-        return call_method(child, st->str_add_done_callback,
+        return call_method(child, cl_sync_of(st)->str_add_done_callback,
                            (PyObject *)gather);
     PyObject *context = PyContext_CopyCurrent();
     int status = context == NULL
@@ -323,9 +331,10 @@ take_child(GatherObject *gather, PyObject *arg, PyObject *child,
 {
     cl_state *st = gather->g_st;
     if (child != arg) {
-        if (Py_TYPE(child) == st->TaskType)
+        if (Py_TYPE(child) == cl_futures_of(st)->TaskType)
             ((TaskObject *)child)->t_log_destroy_pending = 0;
-        else if (PyObject_SetAttr(child, st->str__log_destroy_pending,
+        else if (PyObject_SetAttr(child,
+                                  cl_sync_of(st)->str__log_destroy_pending,
                                   Py_False) < 0)
             return -1;
     }
@@ -372,10 +381,12 @@ new_outer(GatherObject *gather, PyObject *loop)
 {
     cl_state *st = gather->g_st;
     PyObject *args[] = {gather->g_children, loop};
-    PyObject *outer = cl_call_module(
-        st->tasks_module, st->str__GatheringFuture, args, 1, st->kwnames_loop);
+    PyObject *outer = cl_call_module(cl_futures_of(st)->tasks_module,
+                                     cl_sync_of(st)->str__GatheringFuture,
+                                     args, 1, cl_sync_of(st)->kwnames_loop);
     if (outer != NULL &&
-        !PyObject_TypeCheck(outer, (PyTypeObject *)st->asyncio_Future)) {
+        !PyObject_TypeCheck(
+            outer, (PyTypeObject *)cl_futures_of(st)->asyncio_Future)) {
         PyErr_SetString(PyExc_TypeError, "a future was expected");
         Py_CLEAR(outer);
     }
@@ -390,16 +401,18 @@ expect_end(GatherObject *gather)
     if (gather->g_task == NULL)
         return 0;
     PyObject *function =
-        PyObject_GetAttr(st->tasks_module, st->str__discard_awaited_by);
-    PyObject *partial =
-        function == NULL ? NULL
-                         : PyObject_CallFunctionObjArgs(st->partial, function,
-                                                        gather->g_children,
-                                                        gather->g_task, NULL);
+        PyObject_GetAttr(cl_futures_of(st)->tasks_module,
+                         cl_sync_of(st)->str__discard_awaited_by);
+    PyObject *partial = function == NULL
+                            ? NULL
+                            : PyObject_CallFunctionObjArgs(
+                                  cl_sync_of(st)->partial, function,
+                                  gather->g_children, gather->g_task, NULL);
     int status =
         partial == NULL
             ? -1
-            : call_method(gather->g_outer, st->str_add_done_callback, partial);
+            : call_method(gather->g_outer,
+                          cl_sync_of(st)->str_add_done_callback, partial);
     Py_XDECREF(function);
     Py_XDECREF(partial);
     return status;
@@ -409,7 +422,7 @@ static PyObject *
 gather_all(cl_state *st, LoopObject *ours, PyObject *const *args,
            Py_ssize_t nargs, bool return_exceptions)
 {
-    PyTypeObject *type = st->GatherType;
+    PyTypeObject *type = cl_sync_of(st)->GatherType;
     GatherObject *gather = (GatherObject *)type->tp_alloc(type, 0);
     PyObject *done = PyList_New(0), *loop = NULL, *outer = NULL;
     if (gather == NULL || done == NULL)
@@ -452,8 +465,9 @@ cl_sync_gather(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
     PyObject *running;
     int exceptions = 0;
     if (nargs == 0 || named > 1 || ours == NULL ||
-        (named == 1 && PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
-                                         st->str_return_exceptions) != 0) ||
+        (named == 1 &&
+         PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
+                           cl_sync_of(st)->str_return_exceptions) != 0) ||
         !cl_sync_pinned(st, CL_PINS_GATHER) ||
         (running = cl_registry_running_loop(st)) == NULL) {
         return PyErr_Occurred() ? NULL
@@ -517,7 +531,7 @@ get_name(PyObject *Py_UNUSED(self), void *name)
 static PyObject *
 get_wrapped(GatherObject *gather, void *Py_UNUSED(closure))
 {
-    PyObject *closure = gather->g_st->sync->s_gather_closure;
+    PyObject *closure = cl_sync_of(gather->g_st)->s_gather_closure;
     if (closure == NULL)
         PyErr_SetString(PyExc_AttributeError, "__wrapped__");
     return Py_XNewRef(closure);

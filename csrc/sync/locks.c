@@ -12,7 +12,8 @@ static int
 remove_waiter(cl_op *op)
 {
     cl_state *st = op->o_coro.c_st;
-    PyObject *waiters = PyObject_GetAttr(op->o_self, st->str__waiters);
+    PyObject *waiters =
+        PyObject_GetAttr(op->o_self, cl_sync_of(st)->str__waiters);
     int status = waiters == NULL
                      ? -1
                      : cl_deque_remove(st, waiters, op->o_coro.c_future);
@@ -39,9 +40,9 @@ cl_lock_waiters(cl_state *st, PyObject *self, PyObject *waiters)
 {
     if (waiters != Py_None)
         return Py_NewRef(waiters);
-    PyObject *made = PyObject_CallNoArgs((PyObject *)st->sync->s_deque);
+    PyObject *made = PyObject_CallNoArgs((PyObject *)cl_sync_of(st)->s_deque);
     if (made != NULL &&
-        PyObject_GenericSetAttr(self, st->str__waiters, made) < 0)
+        PyObject_GenericSetAttr(self, cl_sync_of(st)->str__waiters, made) < 0)
         Py_CLEAR(made);
     return made;
 }
@@ -215,7 +216,8 @@ lock_begin(cl_op *op, PyObject **result)
             return CL_OP_FAILED;
         if (all) {
             if ((same ? cl_sync_set(st, &view, CL_CLASS_LOCK, VALUE, Py_True)
-                      : PyObject_SetAttr(op->o_self, st->str__locked,
+                      : PyObject_SetAttr(op->o_self,
+                                         cl_sync_of(st)->str__locked,
                                          Py_True)) < 0)
                 return CL_OP_FAILED;
             return cl_op_done(result, op->o_arg);
@@ -240,7 +242,8 @@ lock_woken(cl_op *op, PyObject **result)
     if (cl_lock_remove(op, CL_CLASS_LOCK) < 0 ||
         (cl_lock_look(st, op->o_self, CL_CLASS_LOCK, &view)
              ? cl_sync_set(st, &view, CL_CLASS_LOCK, VALUE, Py_True)
-             : PyObject_SetAttr(op->o_self, st->str__locked, Py_True)) < 0)
+             : PyObject_SetAttr(op->o_self, cl_sync_of(st)->str__locked,
+                                Py_True)) < 0)
         return CL_OP_FAILED;
     return cl_op_done(result, op->o_arg);
 }
@@ -263,7 +266,8 @@ call_wake_up_first(cl_state *st, PyObject *self)
     cl_view view;
     if (cl_lock_look(st, self, CL_CLASS_LOCK, &view))
         return wake_up_first(st, view.v_at[WAITERS]);
-    PyObject *called = PyObject_CallMethodNoArgs(self, st->str__wake_up_first);
+    PyObject *called =
+        PyObject_CallMethodNoArgs(self, cl_sync_of(st)->str__wake_up_first);
     Py_XDECREF(called);
     return called == NULL ? -1 : 0;
 }
@@ -274,8 +278,9 @@ lock_failed(cl_op *op, PyObject **Py_UNUSED(result))
     cl_state *st = op->o_coro.c_st;
     PyObject *error = PyErr_GetRaisedException();
     if (cl_lock_remove(op, CL_CLASS_LOCK) == 0 &&
-        PyErr_GivenExceptionMatches(error, st->CancelledError)) {
-        int locked = is_true(op->o_self, st->str__locked);
+        PyErr_GivenExceptionMatches(error,
+                                    cl_futures_of(st)->CancelledError)) {
+        int locked = is_true(op->o_self, cl_sync_of(st)->str__locked);
         if (locked == 0)
             (void)call_wake_up_first(st, op->o_self);
     }

@@ -2,6 +2,7 @@
 #include "sync/op.h"
 
 #include "core/errors.h"
+#include "core/spares.h"
 #include "futures/future.h"
 #include "futures/registry.h"
 #include "sync/deque.h"
@@ -28,15 +29,18 @@ loop_of(cl_op *op, PyObject *owner, PyObject *bound)
         return NULL;
     Py_DECREF(running); /* it is running */
     loop = cl_loop_cast(running);
-    if (loop == NULL || !cl_loop_is_plain(loop) || !loop->l_own_tasks ||
+    if (loop == NULL || !cl_loop_is_plain(loop) ||
+        !cl_futures_on(loop)->own_tasks ||
         cl_loop_overrides(loop, CL_OVERRIDES_CREATE_FUTURE))
         return NULL;
     if (bound == running)
         return loop;
     if (bound != NULL && bound != Py_None)
         return NULL;
-    return PyObject_GenericSetAttr(owner, st->str__loop, running) < 0 ? NULL
-                                                                      : loop;
+    return PyObject_GenericSetAttr(owner, cl_sync_of(st)->str__loop, running) <
+                   0
+               ? NULL
+               : loop;
 }
 
 cl_op_outcome
@@ -156,8 +160,8 @@ cl_op_stock(const cl_coro *coro)
     cl_state *st = coro->c_st;
     int class = kind_of(coro)->k_class;
     PyTypeObject *type =
-        class < 0 ? NULL : st->sync->s_classes[class].k_guard.g_type;
-    return type != NULL ? (PyObject *)type : st->tasks_module;
+        class < 0 ? NULL : cl_sync_of(st)->s_classes[class].k_guard.g_type;
+    return type != NULL ? (PyObject *)type : cl_futures_of(st)->tasks_module;
 }
 
 PyObject *
@@ -178,17 +182,19 @@ cl_op_args_of_method(const cl_op *op)
 PyObject *
 cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
 {
-    cl_op *op = (cl_op *)cl_future_allocate(st->SyncOpType, sizeof(*op),
-                                            &st->spare_sync_ops,
-                                            &st->spare_sync_op_count);
+    LoopObject *loop = cl_loop_in_thread(st, PyThread_get_thread_ident());
+    cl_op *op = (cl_op *)cl_spares_take(
+        loop == NULL ? NULL : &cl_sync_on(loop)->spare_ops,
+        cl_sync_of(st)->SyncOpType, sizeof(*op));
     if (op == NULL)
         return NULL;
     op->o_coro.c_ops = &kind->k_ops;
     op->o_coro.c_st = st;
+    op->o_coro.c_loop = (LoopObject *)Py_XNewRef(loop);
     op->o_self = Py_XNewRef(self);
     op->o_arg = Py_XNewRef(arg);
-    st->live_sync_ops++;
-    st->sync->s_made++;
+    cl_sync_of(st)->live_sync_ops++;
+    cl_sync_of(st)->s_made++;
     PyObject_GC_Track(op);
     return (PyObject *)op;
 }
@@ -216,10 +222,11 @@ Op_dealloc(cl_op *op)
 {
     if (!cl_coro_dying(&op->o_coro))
         return;
-    cl_state *st = op->o_coro.c_st;
-    st->live_sync_ops--;
-    cl_future_give_back((PyObject *)op, &st->spare_sync_ops,
-                        &st->spare_sync_op_count);
+    LoopObject *loop = op->o_coro.c_loop;
+    cl_sync_of(op->o_coro.c_st)->live_sync_ops--;
+    cl_spares_give(loop == NULL ? NULL : &cl_sync_on(loop)->spare_ops,
+                   (PyObject *)op);
+    Py_XDECREF(loop);
 }
 
 /* clang-format off */

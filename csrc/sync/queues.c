@@ -47,7 +47,7 @@ look(cl_state *st, PyObject *self, queue_view *q)
     if (q->q_class < 0 || !cl_sync_look(st, self, q->q_class, &q->q_view))
         return false;
     q->q_has_shutdown =
-        st->sync->s_classes[q->q_class].k_variant == WITH_SHUTDOWN;
+        cl_sync_of(st)->s_classes[q->q_class].k_variant == WITH_SHUTDOWN;
     q->q_is_shutdown = q->q_has_shutdown && at[IS_SHUTDOWN] == Py_True;
     return (q->q_class == CL_CLASS_QUEUE ? cl_deque_check(st, at[QUEUE])
                                          : PyList_CheckExact(at[QUEUE])) &&
@@ -118,12 +118,13 @@ call_wake_next(cl_state *st, PyObject *self, PyObject *name)
     queue_view q;
     if (look(st, self, &q))
         return wake_next(
-            st, q.q_view.v_at[name == st->str__getters ? GETTERS : PUTTERS]);
+            st, q.q_view.v_at[name == cl_sync_of(st)->str__getters ? GETTERS
+                                                                   : PUTTERS]);
     PyObject *waiters = PyObject_GetAttr(self, name);
     PyObject *called =
-        waiters == NULL
-            ? NULL
-            : PyObject_CallMethodOneArg(self, st->str__wakeup_next, waiters);
+        waiters == NULL ? NULL
+                        : PyObject_CallMethodOneArg(
+                              self, cl_sync_of(st)->str__wakeup_next, waiters);
     Py_XDECREF(waiters);
     Py_XDECREF(called);
     return called == NULL ? -1 : 0;
@@ -136,7 +137,8 @@ clear_event(cl_state *st, PyObject *event)
     Py_INCREF(event);
     int status = cl_event_clear(st, event);
     if (status == 0) {
-        PyObject *called = PyObject_CallMethodNoArgs(event, st->str_clear);
+        PyObject *called =
+            PyObject_CallMethodNoArgs(event, cl_sync_of(st)->str_clear);
         status = called == NULL ? -1 : 1;
         Py_XDECREF(called);
     }
@@ -150,7 +152,8 @@ set_event(cl_state *st, PyObject *event)
     Py_INCREF(event);
     int status = cl_event_set(st, event);
     if (status == 0) {
-        PyObject *called = PyObject_CallMethodNoArgs(event, st->str_set);
+        PyObject *called =
+            PyObject_CallMethodNoArgs(event, cl_sync_of(st)->str_set);
         status = called == NULL ? -1 : 1;
         Py_XDECREF(called);
     }
@@ -169,20 +172,23 @@ after_put(cl_state *st, PyObject *self)
         status = set_unfinished(st, &q, q.q_unfinished + 1);
     }
     else {
-        PyObject *count = PyObject_GetAttr(self, st->str__unfinished_tasks);
+        PyObject *count =
+            PyObject_GetAttr(self, cl_sync_of(st)->str__unfinished_tasks);
         PyObject *more =
             count == NULL ? NULL : PyNumber_InPlaceAdd(count, st->one);
         if (more != NULL)
-            status = PyObject_SetAttr(self, st->str__unfinished_tasks, more);
+            status = PyObject_SetAttr(
+                self, cl_sync_of(st)->str__unfinished_tasks, more);
         Py_XDECREF(count);
         Py_XDECREF(more);
     }
     if (status == 0) {
-        event = PyObject_GetAttr(self, st->str__finished);
+        event = PyObject_GetAttr(self, cl_sync_of(st)->str__finished);
         status = event == NULL ? -1 : clear_event(st, event);
         Py_XDECREF(event);
     }
-    return status < 0 ? -1 : call_wake_next(st, self, st->str__getters);
+    return status < 0 ? -1
+                      : call_wake_next(st, self, cl_sync_of(st)->str__getters);
 }
 
 /* ------------------------------------------------------------------------ get and put */
@@ -211,7 +217,7 @@ get_now(cl_state *st, PyObject *self, queue_view *q)
         if (q->q_is_shutdown)
             raise_shutdown();
         else
-            PyErr_SetNone(st->QueueEmpty);
+            PyErr_SetNone(cl_sync_of(st)->QueueEmpty);
         return NULL;
     }
     if (q->q_class == CL_CLASS_QUEUE) {
@@ -223,8 +229,9 @@ get_now(cl_state *st, PyObject *self, queue_view *q)
             Py_CLEAR(item);
     }
     else {
-        item = PyObject_CallOneArg(st->heappop, queue);
-        if (item != NULL && call_wake_next(st, self, st->str__putters) < 0)
+        item = PyObject_CallOneArg(cl_sync_of(st)->heappop, queue);
+        if (item != NULL &&
+            call_wake_next(st, self, cl_sync_of(st)->str__putters) < 0)
             Py_CLEAR(item);
         return item;
     }
@@ -241,12 +248,13 @@ put_now(cl_state *st, PyObject *self, queue_view *q, PyObject *item)
     if (q->q_is_shutdown)
         return raise_shutdown();
     if (is_full(q)) {
-        PyErr_SetNone(st->QueueFull);
+        PyErr_SetNone(cl_sync_of(st)->QueueFull);
         return -1;
     }
     if (q->q_class == CL_CLASS_PRIORITY_QUEUE) {
         PyObject *args[] = {queue, item};
-        PyObject *pushed = PyObject_Vectorcall(st->heappush, args, 2, NULL);
+        PyObject *pushed =
+            PyObject_Vectorcall(cl_sync_of(st)->heappush, args, 2, NULL);
         Py_XDECREF(pushed);
         return pushed == NULL ? -1 : after_put(st, self);
     }
@@ -258,7 +266,9 @@ put_now(cl_state *st, PyObject *self, queue_view *q, PyObject *item)
         PyObject *event = Py_NewRef(q->q_view.v_at[FINISHED]);
         int status = clear_event(st, event);
         Py_DECREF(event);
-        return status < 0 ? -1 : call_wake_next(st, self, st->str__getters);
+        return status < 0
+                   ? -1
+                   : call_wake_next(st, self, cl_sync_of(st)->str__getters);
     }
     return clear_event(st, q->q_view.v_at[FINISHED]) < 0
                ? -1
@@ -335,8 +345,8 @@ may_go_on(cl_state *st, PyObject *self, bool gets)
     queue_view q;
     if (look(st, self, &q))
         return gets ? size_of(&q) > 0 : !is_full(&q);
-    PyObject *result =
-        PyObject_CallMethodNoArgs(self, gets ? st->str_empty : st->str_full);
+    PyObject *result = PyObject_CallMethodNoArgs(
+        self, gets ? cl_sync_of(st)->str_empty : cl_sync_of(st)->str_full);
     int not = result == NULL ? -1 : PyObject_Not(result);
     Py_XDECREF(result);
     return not ;
@@ -347,7 +357,8 @@ static int
 give_up(cl_op *op, bool gets)
 {
     cl_state *st = op->o_coro.c_st;
-    PyObject *name = gets ? st->str__getters : st->str__putters;
+    PyObject *name =
+        gets ? cl_sync_of(st)->str__getters : cl_sync_of(st)->str__putters;
     PyObject *future = op->o_coro.c_future;
     if (cl_waiter_cancel(st, future) < 0)
         return -1;

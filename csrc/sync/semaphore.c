@@ -47,12 +47,12 @@ add(cl_state *st, PyObject *self, long change)
     long value;
     if (look(st, self, &view, &class, &value))
         return set_value(st, &view, class, value + change);
-    PyObject *before = PyObject_GetAttr(self, st->str__value);
+    PyObject *before = PyObject_GetAttr(self, cl_sync_of(st)->str__value);
     PyObject *after = before == NULL ? NULL
                       : change > 0   ? PyNumber_InPlaceAdd(before, st->one)
                                    : PyNumber_InPlaceSubtract(before, st->one);
     if (after != NULL)
-        status = PyObject_SetAttr(self, st->str__value, after);
+        status = PyObject_SetAttr(self, cl_sync_of(st)->str__value, after);
     Py_XDECREF(before);
     Py_XDECREF(after);
     return status;
@@ -67,7 +67,7 @@ has_room(cl_state *st, PyObject *self)
     long value;
     if (look(st, self, &view, &class, &value))
         return value > 0;
-    PyObject *number = PyObject_GetAttr(self, st->str__value);
+    PyObject *number = PyObject_GetAttr(self, cl_sync_of(st)->str__value);
     PyObject *zero = number == NULL ? NULL : PyLong_FromLong(0);
     int more =
         zero == NULL ? -1 : PyObject_RichCompareBool(number, zero, Py_GT);
@@ -101,7 +101,8 @@ wake_up_next(cl_state *st, PyObject *self)
         Py_DECREF(waiters);
         return woken;
     }
-    PyObject *result = PyObject_CallMethodNoArgs(self, st->str__wake_up_next);
+    PyObject *result =
+        PyObject_CallMethodNoArgs(self, cl_sync_of(st)->str__wake_up_next);
     int woken = result == NULL ? -1 : PyObject_IsTrue(result);
     Py_XDECREF(result);
     return woken;
@@ -132,7 +133,7 @@ begin(cl_op *op, PyObject **result)
     }
     PyObject *bound = view.v_at[class == CL_CLASS_BOUNDED ? BOUND + 1 : BOUND];
     PyObject *waiters = cl_lock_waiters(st, op->o_self, view.v_at[WAITERS]);
-    op->o_stage = st->sync->s_classes[class].k_variant;
+    op->o_stage = cl_sync_of(st)->s_classes[class].k_variant;
     cl_op_outcome outcome =
         waiters == NULL ? CL_OP_FAILED
                         : cl_op_wait_in(op, op->o_self, bound, waiters);
@@ -197,7 +198,7 @@ failed(cl_op *op, PyObject **Py_UNUSED(result))
     cl_state *st = op->o_coro.c_st;
     PyObject *error = PyErr_GetRaisedException();
     if (remove_waiter(op) == 0 &&
-        PyErr_GivenExceptionMatches(error, st->CancelledError))
+        PyErr_GivenExceptionMatches(error, cl_futures_of(st)->CancelledError))
         (void)give_back(op);
     cl_op_chain(error);
     if (op->o_stage == WAKES_ALL) {
@@ -246,7 +247,8 @@ cl_semaphore_release(cl_state *st, PyObject *self)
         return 0;
     if (class == CL_CLASS_BOUNDED) {
         PyObject *bound = view.v_at[BOUND];
-        cl_guard *base = &st->sync->s_classes[CL_CLASS_SEMAPHORE].k_guard;
+        cl_guard *base =
+            &cl_sync_of(st)->s_classes[CL_CLASS_SEMAPHORE].k_guard;
         if (!PyLong_CheckExact(bound) || !cl_guard_holds(base))
             return 0;
         long most = PyLong_AsLongAndOverflow(bound, &overflow);

@@ -32,9 +32,9 @@ static PyMethodDef fire_def = {"_set_result_unless_cancelled", CL_FAST(fire),
 static PyObject *
 fire_of(cl_state *st)
 {
-    if (st->sync->s_fire == NULL)
-        st->sync->s_fire = PyCFunction_New(&fire_def, st->module);
-    return st->sync->s_fire;
+    if (cl_sync_of(st)->s_fire == NULL)
+        cl_sync_of(st)->s_fire = PyCFunction_New(&fire_def, st->module);
+    return cl_sync_of(st)->s_fire;
 }
 
 /* h.cancel() of a timer of ours, or of whatever a call_later() of the program's gave. */
@@ -54,7 +54,7 @@ cancel_timer(cl_op *op)
         cl_handle_drop(&timer->t_handle);
         return status;
     }
-    result = PyObject_CallMethodNoArgs(kept, st->str_cancel);
+    result = PyObject_CallMethodNoArgs(kept, cl_sync_of(st)->str_cancel);
     Py_DECREF(kept);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -69,14 +69,16 @@ start_timer(cl_op *op, LoopObject *loop, PyObject *future)
     if (cl_loop_overrides(loop, CL_OVERRIDES_CALL_LATER |
                                     CL_OVERRIDES_CALL_AT |
                                     CL_OVERRIDES_TIME)) {
-        PyObject *function = PyObject_GetAttr(
-            st->futures_module, st->str__set_result_unless_cancelled);
+        PyObject *function =
+            PyObject_GetAttr(cl_futures_of(st)->futures_module,
+                             cl_sync_of(st)->str__set_result_unless_cancelled);
         PyObject *args[] = {(PyObject *)loop, op->o_self, function, future,
                             op->o_arg};
         PyObject *made =
             function == NULL
                 ? NULL
-                : PyObject_VectorcallMethod(st->str_call_later, args, 5, NULL);
+                : PyObject_VectorcallMethod(cl_sync_of(st)->str_call_later,
+                                            args, 5, NULL);
         Py_XDECREF(function);
         return made;
     }
@@ -109,8 +111,8 @@ sleep_begin(cl_op *op, PyObject **Py_UNUSED(result))
         return PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
     LoopObject *loop = cl_loop_cast(running);
     cl_op_outcome outcome = CL_OP_HAND_OVER;
-    if (loop != NULL && cl_loop_is_plain(loop) && loop->l_own_tasks &&
-        !loop->l_closed &&
+    if (loop != NULL && cl_loop_is_plain(loop) &&
+        cl_futures_on(loop)->own_tasks && !loop->l_closed &&
         !cl_loop_overrides(loop, CL_OVERRIDES_CREATE_FUTURE)) {
         PyObject *future = cl_future_new(loop);
         if (future != NULL)
@@ -174,7 +176,7 @@ cl_sync_sleep(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                      ? nargs == 1 || nargs == 2
                      : nargs == 1 && named == 1 &&
                            PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
-                                             st->str_result) == 0;
+                                             cl_sync_of(st)->str_result) == 0;
     if (known && cl_sync_loop(st) != NULL) {
         if (PyFloat_CheckExact(args[0]))
             delay = PyFloat_AS_DOUBLE(args[0]);

@@ -101,7 +101,7 @@ find_name(const char *const *names, const char *name)
 bool
 cl_sync_pinned(cl_state *st, int pins)
 {
-    cl_pins *group = &st->sync->s_pins[pins];
+    cl_pins *group = &cl_sync_of(st)->s_pins[pins];
     for (int i = 0; i < group->ps_count; i++) {
         cl_pin *pin = &group->ps_pins[i];
         uint64_t version = cl_dict_version(pin->p_dict);
@@ -140,7 +140,7 @@ static PyObject *
 prepare(PyObject *module, PyObject *args)
 {
     cl_state *st = state_of(module);
-    cl_sync *sync = st->sync;
+    cl_sync *sync = cl_sync_of(st);
     const char *name;
     PyObject *function;
     if (!PyArg_ParseTuple(args, "sO!:_sync_prepare", &name, &PyFunction_Type,
@@ -169,7 +169,7 @@ prepare(PyObject *module, PyObject *args)
 static PyObject *
 describe_class(PyObject *module, PyObject *args)
 {
-    cl_sync *sync = state_of(module)->sync;
+    cl_sync *sync = cl_sync_of(state_of(module));
     const char *name;
     PyObject *type, *sample;
     int variant, last_optional, required = 0;
@@ -203,7 +203,7 @@ describe_class(PyObject *module, PyObject *args)
 static PyObject *
 pin_globals(PyObject *module, PyObject *args)
 {
-    cl_sync *sync = state_of(module)->sync;
+    cl_sync *sync = cl_sync_of(state_of(module));
     const char *name;
     PyObject *list;
     if (!PyArg_ParseTuple(args, "sO!:_sync_pin", &name, &PyTuple_Type, &list))
@@ -233,9 +233,9 @@ pin_globals(PyObject *module, PyObject *args)
 static void
 switch_all(cl_state *st, bool on)
 {
-    st->sync->s_on = on;
+    cl_sync_of(st)->s_on = on;
     for (int i = 0; i < CL_BODY_COUNT; i++) {
-        if (st->sync->s_functions[i] != NULL)
+        if (cl_sync_of(st)->s_functions[i] != NULL)
             cl_entry_switch(st, i, on);
     }
 }
@@ -251,12 +251,12 @@ switch_on(PyObject *module, PyObject *names)
         int body = name == NULL ? -1 : find_name(body_names, name);
         if (body < 0)
             Py_CLEAR(list);
-        else if (st->sync->s_functions[body] != NULL)
+        else if (cl_sync_of(st)->s_functions[body] != NULL)
             cl_entry_switch(st, body, true);
     }
     if (list == NULL)
         return NULL;
-    st->sync->s_on = PyTuple_GET_SIZE(list) > 0;
+    cl_sync_of(st)->s_on = PyTuple_GET_SIZE(list) > 0;
     Py_DECREF(list);
     Py_RETURN_NONE;
 }
@@ -277,13 +277,13 @@ bodies(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 static PyObject *
 made(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromUnsignedLongLong(state_of(module)->sync->s_made);
+    return PyLong_FromUnsignedLongLong(cl_sync_of(state_of(module))->s_made);
 }
 
 static PyObject *
 keep_states(PyObject *module, PyObject *args)
 {
-    cl_sync *sync = state_of(module)->sync;
+    cl_sync *sync = cl_sync_of(state_of(module));
     PyObject *created, *entered, *exited;
     if (!PyArg_ParseTuple(args, "OOO:_sync_states", &created, &entered,
                           &exited))
@@ -297,7 +297,7 @@ keep_states(PyObject *module, PyObject *args)
 static PyObject *
 keep_gather(PyObject *module, PyObject *args)
 {
-    cl_sync *sync = state_of(module)->sync;
+    cl_sync *sync = cl_sync_of(state_of(module));
     PyObject *name, *closure;
     if (!PyArg_ParseTuple(args, "iUO:_sync_gather", &sync->s_gather_variant,
                           &name, &closure))
@@ -340,13 +340,9 @@ PyMethodDef cl_sync_methods[] = {
 /* ----------------------------------------------------------------- life and death */
 
 int
-cl_sync_setup(cl_state *st)
+cl_sync_setup(PyObject *Py_UNUSED(module), cl_state *st)
 {
-    cl_sync *sync = st->sync = PyMem_Calloc(1, sizeof(*sync));
-    if (sync == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
+    cl_sync *sync = cl_sync_of(st);
     PyObject *module = PyImport_ImportModule("collections");
     PyObject *deque =
         module == NULL ? NULL : PyObject_GetAttrString(module, "deque");
@@ -362,10 +358,8 @@ cl_sync_setup(cl_state *st)
 int
 cl_sync_traverse(cl_state *st, visitproc visit, void *arg)
 {
-    cl_sync *sync = st->sync;
+    cl_sync *sync = cl_sync_of(st);
     int status = 0;
-    if (sync == NULL)
-        return 0;
     for (int i = 0; i < CL_BODY_COUNT; i++) {
         Py_VISIT(sync->s_functions[i]);
         Py_VISIT(sync->s_entries[i]);
@@ -389,9 +383,7 @@ cl_sync_traverse(cl_state *st, visitproc visit, void *arg)
 void
 cl_sync_clear(cl_state *st)
 {
-    cl_sync *sync = st->sync;
-    if (sync == NULL)
-        return;
+    cl_sync *sync = cl_sync_of(st);
     switch_all(st, false);
     for (int i = 0; i < CL_BODY_COUNT; i++) {
         Py_CLEAR(sync->s_functions[i]);
@@ -412,11 +404,6 @@ cl_sync_clear(cl_state *st)
 void
 cl_sync_free(cl_state *st)
 {
-    if (st->sync == NULL)
-        return;
-    cl_sync_clear(st);
     for (int i = 0; i < CL_CLASS_COUNT; i++)
-        cl_shape_clear(&st->sync->s_classes[i].k_shape);
-    PyMem_Free(st->sync);
-    st->sync = NULL;
+        cl_shape_clear(&cl_sync_of(st)->s_classes[i].k_shape);
 }

@@ -20,145 +20,11 @@
 #define CL_SYNC_SYNC_H
 
 #include "base/compat.h"
-#include "core/guard.h"
 #include "core/loop.h"
-#include "core/state.h"
-#include "sync/shape.h"
+#include "sync/state.h"
 
-/* clang-format off */
-
-/* Bodies: id, the function. */
-#define CL_SYNC_BODIES(X) \
-    X(SLEEP, cl_sync_sleep) \
-    X(AENTER, cl_sync_aenter) \
-    X(AEXIT, cl_sync_aexit) \
-    X(EVENT_WAIT, cl_sync_event_wait) \
-    X(EVENT_SET, cl_sync_event_set) \
-    X(EVENT_CLEAR, cl_sync_event_clear) \
-    X(LOCK_ACQUIRE, cl_sync_lock_acquire) \
-    X(LOCK_RELEASE, cl_sync_lock_release) \
-    X(CONDITION_NOTIFY, cl_sync_condition_notify) \
-    X(CONDITION_NOTIFY_ALL, cl_sync_condition_notify_all) \
-    X(SEMAPHORE_ACQUIRE, cl_sync_semaphore_acquire) \
-    X(SEMAPHORE_RELEASE, cl_sync_semaphore_release) \
-    X(BOUNDED_RELEASE, cl_sync_bounded_release) \
-    X(QUEUE_GET, cl_sync_queue_get) \
-    X(QUEUE_PUT, cl_sync_queue_put) \
-    X(QUEUE_GET_NOWAIT, cl_sync_queue_get_nowait) \
-    X(QUEUE_PUT_NOWAIT, cl_sync_queue_put_nowait) \
-    X(QUEUE_TASK_DONE, cl_sync_queue_task_done) \
-    X(TIMEOUT, cl_sync_timeout) \
-    X(TIMEOUT_AENTER, cl_sync_timeout_aenter) \
-    X(TIMEOUT_AEXIT, cl_sync_timeout_aexit) \
-    X(GATHER, cl_sync_gather)
-
-/* Classes of asyncio whose objects bodies know. */
-#define CL_SYNC_CLASSES(X) \
-    X(EVENT) \
-    X(LOCK) \
-    X(CONDITION) \
-    X(SEMAPHORE) \
-    X(BOUNDED) \
-    X(QUEUE) \
-    X(LIFO_QUEUE) \
-    X(PRIORITY_QUEUE) \
-    X(TIMEOUT) \
-    X(GATHERING)
-
-/* What of the running loop's look-up, and of sleep(), a program may replace. */
-#define CL_SYNC_PINS(X) \
-    X(GET_LOOP) \
-    X(SLEEP) \
-    X(TIMEOUT) \
-    X(GATHER)
-
-/* Functions of deques. */
-#define CL_SYNC_DEQUE(X) \
-    X(append, METH_O) \
-    X(popleft, METH_NOARGS) \
-    X(remove, METH_O)
-
-/* clang-format on */
-
-enum {
-#define ID(id, function) CL_BODY_##id,
-    CL_SYNC_BODIES(ID)
-#undef ID
-        CL_BODY_COUNT
-};
-enum {
-#define ID(id) CL_CLASS_##id,
-    CL_SYNC_CLASSES(ID)
-#undef ID
-        CL_CLASS_COUNT
-};
-enum {
-#define ID(id) CL_PINS_##id,
-    CL_SYNC_PINS(ID)
-#undef ID
-        CL_PINS_COUNT
-};
-
-/* Of asyncio.timeouts._State, those that a timeout in time goes through. */
-enum {
-    CL_TIMEOUT_CREATED,
-    CL_TIMEOUT_ENTERED,
-    CL_TIMEOUT_EXITED,
-    CL_TIMEOUT_STATES
-};
-
-/* Takes what asyncio's function takes, `self` first. */
-typedef PyObject *(*cl_body_function)(cl_state *st, PyObject *const *args,
-                                      Py_ssize_t nargs, PyObject *kwnames);
-
-#define DECLARE(id, function) \
-    PyObject *function(cl_state *st, PyObject *const *args, Py_ssize_t nargs, \
-                       PyObject *kwnames);
-CL_SYNC_BODIES(DECLARE)
-#undef DECLARE
-
-typedef struct {
-    cl_guard k_guard; /* of the class, once it is known */
-    cl_shape k_shape;
-    int k_variant; /* which of the texts of its methods it is */
-} cl_sync_class;
-
-/* A global, of a module, and what it was. */
-typedef struct {
-    PyObject *p_dict;  /* owned */
-    PyObject *p_key;   /* owned */
-    PyObject *p_value; /* owned */
-    uint64_t p_version;
-} cl_pin;
-
-#define CL_PINS_MAX 6
-
-typedef struct {
-    cl_pin ps_pins[CL_PINS_MAX];
-    int ps_count;
-} cl_pins;
-
-typedef struct cl_sync {
-    bool s_on;
-    vectorcallfunc s_plain;               /* that of any function of Python */
-    PyObject *s_functions[CL_BODY_COUNT]; /* owned: asyncio's */
-    PyObject *s_entries[CL_BODY_COUNT];   /* owned; see entry.h */
-    cl_sync_class s_classes[CL_CLASS_COUNT];
-    cl_pins s_pins[CL_PINS_COUNT];
-    PyTypeObject *s_deque; /* owned */
-#define FIELD(name, flags) PyCFunction s_deque_##name;
-    CL_SYNC_DEQUE(FIELD)
-#undef FIELD
-    PyObject *s_states[CL_TIMEOUT_STATES]; /* owned */
-    int s_gather_variant;
-    PyObject *s_ensure_future;  /* owned: what gather() calls it */
-    PyObject *s_gather_closure; /* owned: like that of its callbacks */
-    uint64_t s_made;            /* coroutines so far */
-    PyObject *s_fire;           /* owned: what sleep()'s timers call */
-} cl_sync;
-
-/* Makes st->sync, with nothing on. 0/-1 */
-int cl_sync_setup(cl_state *st);
+/* Of the layer: with nothing on at first. 0/-1 */
+int cl_sync_setup(PyObject *module, cl_state *st);
 int cl_sync_traverse(cl_state *st, visitproc visit, void *arg);
 void cl_sync_clear(cl_state *st); /* asyncio's functions are as they were */
 void cl_sync_free(cl_state *st);
@@ -171,12 +37,12 @@ static inline PyObject *
 cl_sync_original(cl_state *st, int body, PyObject *const *args,
                  Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *function = st->sync->s_functions[body];
+    PyObject *function = cl_sync_of(st)->s_functions[body];
     if (function == NULL) { /* cleared by the garbage collector */
         PyErr_SetString(PyExc_RuntimeError, "cloop is gone");
         return NULL;
     }
-    return st->sync->s_plain(function, args, (size_t)nargs, kwnames);
+    return cl_sync_of(st)->s_plain(function, args, (size_t)nargs, kwnames);
 }
 
 /* The loop of ours that runs callbacks in this thread and on which bodies may do what
@@ -185,21 +51,20 @@ static inline LoopObject *
 cl_sync_loop(cl_state *st)
 {
     PyThreadState *thread = PyThreadState_Get();
-    LoopObject *loop = st->loops;
-    if (!st->sync->s_on || cl_is_traced(thread))
+    if (!cl_sync_of(st)->s_on || cl_is_traced(thread))
         return NULL;
-    while (loop != NULL &&
-           (loop->l_turn_thread != thread->thread_id || loop->l_depth == 0))
-        loop = loop->l_next_open;
-    return loop != NULL && cl_loop_is_plain(loop) && loop->l_own_tasks ? loop
-                                                                       : NULL;
+    LoopObject *loop = cl_loop_in_thread(st, thread->thread_id);
+    return loop != NULL && cl_loop_is_plain(loop) &&
+                   cl_futures_on(loop)->own_tasks
+               ? loop
+               : NULL;
 }
 
 /* Whether it is exactly of that class, which has the methods that it had. */
 static inline bool
 cl_sync_knows(cl_state *st, PyObject *self, int class)
 {
-    cl_guard *guard = &st->sync->s_classes[class].k_guard;
+    cl_guard *guard = &cl_sync_of(st)->s_classes[class].k_guard;
     return Py_TYPE(self) == guard->g_type && cl_guard_holds(guard);
 }
 
@@ -208,13 +73,14 @@ static inline bool
 cl_sync_look(cl_state *st, PyObject *self, int class, cl_view *view)
 {
     return cl_sync_knows(st, self, class) &&
-           cl_shape_look(&st->sync->s_classes[class].k_shape, self, view);
+           cl_shape_look(&cl_sync_of(st)->s_classes[class].k_shape, self,
+                         view);
 }
 
 static inline int
 cl_sync_set(cl_state *st, cl_view *view, int class, int index, PyObject *value)
 {
-    return cl_view_set(&st->sync->s_classes[class].k_shape, view, index,
+    return cl_view_set(&cl_sync_of(st)->s_classes[class].k_shape, view, index,
                        value);
 }
 

@@ -13,7 +13,7 @@ enum { STATE, HANDLER, TASK, WHEN, CANCELLING };
 static inline PyObject *
 state_named(cl_state *st, int name)
 {
-    return st->sync->s_states[name];
+    return cl_sync_of(st)->s_states[name];
 }
 
 static inline bool
@@ -38,8 +38,8 @@ running_loop(cl_state *st)
         return NULL;
     Py_DECREF(running); /* it is running */
     LoopObject *loop = cl_loop_cast(running);
-    return loop != NULL && cl_loop_is_plain(loop) && loop->l_own_tasks &&
-                   !loop->l_closed &&
+    return loop != NULL && cl_loop_is_plain(loop) &&
+                   cl_futures_on(loop)->own_tasks && !loop->l_closed &&
                    !cl_loop_overrides(loop,
                                       CL_OVERRIDES_CALL_AT | CL_OVERRIDES_TIME)
                ? loop
@@ -52,7 +52,7 @@ running_loop(cl_state *st)
 static PyObject *
 new_timeout(cl_state *st, PyObject *when)
 {
-    cl_sync_class *class = &st->sync->s_classes[CL_CLASS_TIMEOUT];
+    cl_sync_class *class = &cl_sync_of(st)->s_classes[CL_CLASS_TIMEOUT];
     PyObject *values[] = {[STATE] = state_named(st, CL_TIMEOUT_CREATED),
                           [HANDLER] = Py_None,
                           [TASK] = Py_None,
@@ -88,7 +88,7 @@ PyObject *
 cl_sync_timeout(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                 PyObject *kwnames)
 {
-    cl_guard *guard = &st->sync->s_classes[CL_CLASS_TIMEOUT].k_guard;
+    cl_guard *guard = &cl_sync_of(st)->s_classes[CL_CLASS_TIMEOUT].k_guard;
     double delay = 0.0, now = 0.0;
     bool none = nargs == 1 && args[0] == Py_None;
     LoopObject *loop;
@@ -113,7 +113,7 @@ cl_sync_timeout(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 static TimerHandleObject *
 new_timer(cl_state *st, LoopObject *loop, PyObject *self, double when)
 {
-    PyObject *method = PyObject_GetAttr(self, st->str__on_timeout);
+    PyObject *method = PyObject_GetAttr(self, cl_sync_of(st)->str__on_timeout);
     TimerHandleObject *timer =
         method == NULL
             ? NULL
@@ -138,7 +138,7 @@ aenter_begin(cl_op *op, PyObject **result)
     if (loop == NULL)
         return PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
     PyObject *task = cl_registry_current_task(st, loop);
-    if (task == NULL || Py_TYPE(task) != st->TaskType ||
+    if (task == NULL || Py_TYPE(task) != cl_futures_of(st)->TaskType ||
         !look(st, self, &view) ||
         view.v_at[STATE] != state_named(st, CL_TIMEOUT_CREATED) ||
         view.v_at[HANDLER] != Py_None || view.v_at[CANCELLING] != NULL)
@@ -165,7 +165,8 @@ aenter_begin(cl_op *op, PyObject **result)
     if (status == 0 && timed)
         status = set(st, &view, HANDLER, (PyObject *)timer);
     if (status == 0)
-        status = PyObject_GenericSetAttr(self, st->str__cancelling, count);
+        status = PyObject_GenericSetAttr(self, cl_sync_of(st)->str__cancelling,
+                                         count);
     if (status < 0 && !PyErr_Occurred())
         PyErr_SetString(PyExc_RuntimeError, "Timeout has changed meanwhile");
     if (status < 0 && timed)
@@ -217,8 +218,8 @@ aexit_begin(cl_op *op, PyObject **result)
         if (status == 0 && look(st, op->o_self, &view))
             status = set(st, &view, HANDLER, Py_None);
         else if (status == 0)
-            status = PyObject_SetAttr(op->o_self, st->str__timeout_handler,
-                                      Py_None);
+            status = PyObject_SetAttr(
+                op->o_self, cl_sync_of(st)->str__timeout_handler, Py_None);
         cl_handle_drop(&timer->t_handle);
         if (status < 0)
             return CL_OP_FAILED;

@@ -10,7 +10,7 @@
 static inline const cl_openssl *
 api_of(const TLSObject *self)
 {
-    return &self->x_loop->l_st->tls->k_openssl;
+    return &cl_tls_of(self->x_loop->l_st)->library->k_openssl;
 }
 
 /* ------------------------------------------------------------------- the BIO */
@@ -102,7 +102,7 @@ prepare_method(const cl_openssl *api)
 }
 
 int
-cl_engine_setup(cl_tls *tls, PyObject *_ssl)
+cl_engine_setup(cl_tls_library *tls, PyObject *_ssl)
 {
     cl_openssl *api = &tls->k_openssl;
     int found = cl_openssl_find(api, _ssl);
@@ -117,7 +117,7 @@ cl_engine_setup(cl_tls *tls, PyObject *_ssl)
 /* Whether the bytes of this object may go the direct way: it is what the ssl module
  * makes by itself, and nobody wants to hear of each message. */
 static int
-is_plain(TLSObject *self, const cl_tls *tls, PyObject *ssl_socket)
+is_plain(TLSObject *self, const cl_tls_library *tls, PyObject *ssl_socket)
 {
     cl_state *st = self->x_loop->l_st;
     PyObject *callback;
@@ -125,8 +125,8 @@ is_plain(TLSObject *self, const cl_tls *tls, PyObject *ssl_socket)
         (PyObject *)Py_TYPE(self->x_sslobj) != tls->k_SSLObject ||
         (PyObject *)Py_TYPE(ssl_socket) != tls->k_SSLSocket)
         return 0;
-    int found = PyObject_GetOptionalAttr(self->x_sslcontext,
-                                         st->str__msg_callback, &callback);
+    int found = PyObject_GetOptionalAttr(
+        self->x_sslcontext, cl_tls_of(st)->str__msg_callback, &callback);
     if (found <= 0)
         return found < 0 ? -1 : 1;
     found = callback == Py_None;
@@ -165,15 +165,15 @@ wrap_bio(TLSObject *self)
     PyObject *args[] = {self->x_sslcontext, self->x_incoming, self->x_outgoing,
                         self->x_flags & CL_X_SERVER_SIDE ? Py_True : Py_False,
                         self->x_hostname};
-    return PyObject_VectorcallMethod(st->str_wrap_bio, args, 3,
-                                     st->kwnames_wrap_bio);
+    return PyObject_VectorcallMethod(cl_tls_of(st)->str_wrap_bio, args, 3,
+                                     cl_tls_of(st)->kwnames_wrap_bio);
 }
 
 int
 cl_engine_open(TLSObject *self)
 {
     cl_state *st = self->x_loop->l_st;
-    const cl_tls *tls = st->tls;
+    const cl_tls_library *tls = cl_tls_of(st)->library;
     PyObject *ssl_socket;
     self->x_incoming = PyObject_CallNoArgs(tls->k_MemoryBIO);
     self->x_outgoing = self->x_incoming == NULL
@@ -181,7 +181,7 @@ cl_engine_open(TLSObject *self)
                            : PyObject_CallNoArgs(tls->k_MemoryBIO);
     if (self->x_outgoing == NULL ||
         (self->x_sslobj = wrap_bio(self)) == NULL ||
-        PyObject_GetOptionalAttr(self->x_sslobj, st->str__sslobj,
+        PyObject_GetOptionalAttr(self->x_sslobj, cl_tls_of(st)->str__sslobj,
                                  &ssl_socket) < 0)
         return -1;
     int direct = ssl_socket == NULL ? 0 : is_plain(self, tls, ssl_socket);
@@ -232,8 +232,8 @@ collect(TLSObject *self)
 {
     if (self->x_outgoing == NULL)
         return 0;
-    PyObject *data = PyObject_CallMethodNoArgs(self->x_outgoing,
-                                               self->x_loop->l_st->str_read);
+    PyObject *data = PyObject_CallMethodNoArgs(
+        self->x_outgoing, cl_tls_of(self->x_loop->l_st)->str_read);
     if (data == NULL)
         return -1;
     int status = cl_buffer_append(&self->x_out, PyBytes_AS_STRING(data),
@@ -251,7 +251,8 @@ status_of(TLSObject *self, PyObject *result)
 {
     if (result != NULL)
         return 0;
-    if (!PyErr_ExceptionMatches(self->x_loop->l_st->tls->k_again))
+    if (!PyErr_ExceptionMatches(
+            cl_tls_of(self->x_loop->l_st)->library->k_again))
         return CL_TLS_FAILED;
     PyErr_Clear();
     return CL_TLS_AGAIN;
@@ -322,7 +323,8 @@ read_by_method(TLSObject *self, PyObject *sslobj, char *into, size_t size)
     Py_ssize_t status = CL_TLS_FAILED;
     if (count != NULL && view != NULL) {
         PyObject *args[] = {sslobj, count, view};
-        result = PyObject_VectorcallMethod(st->str_read, args, 3, NULL);
+        result =
+            PyObject_VectorcallMethod(cl_tls_of(st)->str_read, args, 3, NULL);
         status = count_of(result, status_of(self, result));
     }
     Py_XDECREF(count);
@@ -340,7 +342,8 @@ write_by_method(TLSObject *self, PyObject *sslobj, const char *data,
         PyMemoryView_FromMemory((char *)data, (Py_ssize_t)size, PyBUF_READ);
     if (view == NULL)
         return CL_TLS_FAILED;
-    PyObject *result = PyObject_CallMethodOneArg(sslobj, st->str_write, view);
+    PyObject *result =
+        PyObject_CallMethodOneArg(sslobj, cl_tls_of(st)->str_write, view);
     Py_ssize_t status = count_of(result, status_of(self, result));
     release(view);
     if (status < 0)
@@ -361,10 +364,10 @@ cl_engine_feed(TLSObject *self, const char *data, size_t size)
     }
     PyObject *bytes = PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
     PyObject *result =
-        bytes == NULL
-            ? NULL
-            : PyObject_CallMethodOneArg(self->x_incoming,
-                                        self->x_loop->l_st->str_write, bytes);
+        bytes == NULL ? NULL
+                      : PyObject_CallMethodOneArg(
+                            self->x_incoming,
+                            cl_tls_of(self->x_loop->l_st)->str_write, bytes);
     Py_XDECREF(bytes);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -385,8 +388,8 @@ size_t
 cl_engine_unread(const TLSObject *self)
 {
     if (self->x_incoming != NULL)
-        return number_of(PyObject_GetAttr(self->x_incoming,
-                                          self->x_loop->l_st->str_pending));
+        return number_of(PyObject_GetAttr(
+            self->x_incoming, cl_tls_of(self->x_loop->l_st)->str_pending));
     return cl_buffer_size(&self->x_in) + self->x_window_size;
 }
 
@@ -398,7 +401,7 @@ cl_engine_pending(const TLSObject *self)
     if (is_closed(self))
         return 0;
     return number_of(PyObject_CallMethodNoArgs(
-        self->x_sslobj, self->x_loop->l_st->str_pending));
+        self->x_sslobj, cl_tls_of(self->x_loop->l_st)->str_pending));
 }
 
 /* A call of the library failed. What it has to say is in its queue of errors, or it
@@ -414,9 +417,10 @@ raise_error(TLSObject *self, PyObject *sslobj, PyObject *method, PyObject *arg)
     self->x_flags |= CL_X_MUTE; /* should it not fail */
     PyObject *result = PyObject_CallMethodOneArg(sslobj, method, arg);
     if (result != NULL ||
-        PyErr_ExceptionMatches(self->x_loop->l_st->tls->k_again)) {
+        PyErr_ExceptionMatches(
+            cl_tls_of(self->x_loop->l_st)->library->k_again)) {
         Py_XDECREF(result);
-        PyErr_SetString(self->x_loop->l_st->tls->k_SSLError,
+        PyErr_SetString(cl_tls_of(self->x_loop->l_st)->library->k_SSLError,
                         "the TLS connection failed");
     }
     return CL_TLS_FAILED;
@@ -447,7 +451,7 @@ read_directly(TLSObject *self, PyObject *sslobj, char *into, size_t size)
     case CL_SSL_ZERO_RETURN:
         return CL_TLS_CLOSED;
     default:
-        return raise_error(self, sslobj, st->str_read, st->one);
+        return raise_error(self, sslobj, cl_tls_of(st)->str_read, st->one);
     }
 }
 
@@ -467,7 +471,8 @@ write_directly(TLSObject *self, PyObject *sslobj, const char *data,
     case CL_SSL_WANT_WRITE:
         return CL_TLS_AGAIN;
     default: /* if the peer has closed: asyncio's raises SSLZeroReturnError */
-        return raise_error(self, sslobj, st->str_write, st->one_byte);
+        return raise_error(self, sslobj, cl_tls_of(st)->str_write,
+                           st->one_byte);
     }
 }
 

@@ -18,7 +18,7 @@ enum {
 };
 
 /* Looks for the direct way; once per module. 0/-1 */
-int cl_engine_setup(cl_tls *tls, PyObject *_ssl);
+int cl_engine_setup(cl_tls_library *tls, PyObject *_ssl);
 
 /* Makes the SSLObject. 0/-1 */
 int cl_engine_open(TLSObject *self);

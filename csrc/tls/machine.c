@@ -70,10 +70,11 @@ cl_tls_check(const TLSObject *self)
     cl_assert_tls(self, self->x_window_size == 0 || self->x_window != NULL);
     cl_assert_tls(self, self->x_writing.low <= self->x_writing.high);
     cl_assert_tls(self, self->x_reading.low <= self->x_reading.high);
-    cl_assert_tls(self, !(self->x_flags & CL_X_RAW_IS_STREAM) ||
-                            (self->x_raw != NULL &&
-                             Py_TYPE(self->x_raw) ==
-                                 state_of(self)->SocketTransportType));
+    cl_assert_tls(self,
+                  !(self->x_flags & CL_X_RAW_IS_STREAM) ||
+                      (self->x_raw != NULL &&
+                       Py_TYPE(self->x_raw) ==
+                           cl_net_of(state_of(self))->SocketTransportType));
     cl_assert_tls(self,
                   self->x_state != CL_TLS_WRAPPED || self->x_sslobj != NULL);
     if (!(self->x_flags & CL_X_BUSY))
@@ -90,8 +91,8 @@ set_timer(TLSObject *self, PyObject *seconds, PyObject *method)
     if (callback == NULL)
         return -1;
     PyObject *args[] = {(PyObject *)self->x_loop, seconds, callback};
-    PyObject *timer = PyObject_VectorcallMethod(state_of(self)->str_call_later,
-                                                args, 3, NULL);
+    PyObject *timer = PyObject_VectorcallMethod(
+        cl_tls_of(state_of(self))->str_call_later, args, 3, NULL);
     Py_DECREF(callback);
     Py_XSETREF(self->x_timer, timer);
     return timer == NULL ? -1 : 0;
@@ -102,7 +103,7 @@ cancel_timer(TLSObject *self)
 {
     PyObject *timer = self->x_timer;
     self->x_timer = NULL;
-    int status = cl_tls_call(timer, state_of(self)->str_cancel);
+    int status = cl_tls_call(timer, cl_tls_of(state_of(self))->str_cancel);
     Py_XDECREF(timer);
     return status;
 }
@@ -118,9 +119,9 @@ force_close_raw(TLSObject *self, PyObject *exception)
     if (self->x_flags & CL_X_RAW_IS_STREAM)
         return cl_transport_force_close((TransportObject *)raw, exception);
     Py_INCREF(raw);
-    PyObject *result =
-        PyObject_CallMethodOneArg(raw, state_of(self)->str__force_close,
-                                  exception ? exception : Py_None);
+    PyObject *result = PyObject_CallMethodOneArg(
+        raw, cl_tls_of(state_of(self))->str__force_close,
+        exception ? exception : Py_None);
     Py_DECREF(raw);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -134,7 +135,8 @@ report_failure(TLSObject *self, PyObject *raw, const char *message,
         return cl_log_os_error(self->x_loop, (PyObject *)self, message,
                                exception);
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
-        PyErr_GivenExceptionMatches(exception, state_of(self)->CancelledError))
+        PyErr_GivenExceptionMatches(
+            exception, cl_futures_of(state_of(self))->CancelledError))
         return 0;
     return cl_report_transport(self->x_loop, message, exception, raw,
                                (PyObject *)self);
@@ -152,8 +154,8 @@ fatal(TLSObject *self, const char *message)
     int status = 0;
     /* What the callback had written before it raised is sent, unless it was TLS that
      * failed, which would fail again. */
-    if (!PyErr_GivenExceptionMatches(exception,
-                                     state_of(self)->tls->k_SSLError))
+    if (!PyErr_GivenExceptionMatches(
+            exception, cl_tls_of(state_of(self))->library->k_SSLError))
         status = cl_tls_flush(self);
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT && status == 0)
         status = report_failure(self, raw, message, exception);
@@ -186,15 +188,17 @@ wake_waiter(TLSObject *self, PyObject *exception)
     if (waiter == NULL)
         return 0;
     self->x_waiter = NULL;
-    PyObject *answer = PyObject_CallMethodNoArgs(waiter, st->str_cancelled);
+    PyObject *answer =
+        PyObject_CallMethodNoArgs(waiter, cl_tls_of(st)->str_cancelled);
     int cancelled = answer == NULL ? -1 : PyObject_IsTrue(answer);
     Py_XDECREF(answer);
     if (cancelled == 0)
-        result = exception == NULL
-                     ? PyObject_CallMethodOneArg(waiter, st->str_set_result,
-                                                 Py_None)
-                     : PyObject_CallMethodOneArg(waiter, st->str_set_exception,
-                                                 exception);
+        result =
+            exception == NULL
+                ? PyObject_CallMethodOneArg(
+                      waiter, cl_tls_of(st)->str_set_result, Py_None)
+                : PyObject_CallMethodOneArg(
+                      waiter, cl_tls_of(st)->str_set_exception, exception);
     int status = cancelled < 0 || (cancelled == 0 && result == NULL) ? -1 : 0;
     if (status < 0 && self->x_waiter == NULL)
         self->x_waiter = Py_NewRef(waiter); /* connection_lost() tries again */
@@ -210,7 +214,7 @@ handshake_failed(TLSObject *self)
 {
     PyObject *exception = PyErr_GetRaisedException();
     bool certificate = PyErr_GivenExceptionMatches(
-        exception, state_of(self)->tls->k_CertificateError);
+        exception, cl_tls_of(state_of(self))->library->k_CertificateError);
     self->x_state = CL_TLS_UNWRAPPED;
     PyErr_SetRaisedException(Py_NewRef(exception));
     int status = fatal(
@@ -233,7 +237,7 @@ log_handshake(TLSObject *self)
         return -1;
     PyObject *took = PyFloat_FromDouble((now - self->x_started) * 1e3);
     int status = took == NULL ? -1
-                              : cl_log(loop, loop->l_st->str_debug,
+                              : cl_log(loop, cl_tls_of(loop->l_st)->str_debug,
                                        "%r: SSL handshake took %.1f ms",
                                        (PyObject *)self, took, NULL);
     Py_XDECREF(took);
@@ -252,7 +256,8 @@ tell_connection_made(TLSObject *self)
     PyObject *result = NULL;
     if (cl_streams_expect_writer(state_of(self), protocol) == 0)
         result = PyObject_CallMethodOneArg(
-            protocol, state_of(self)->str_connection_made, (PyObject *)self);
+            protocol, cl_tls_of(state_of(self))->str_connection_made,
+            (PyObject *)self);
     Py_DECREF(protocol);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -287,11 +292,12 @@ keep_peercert(TLSObject *self)
     cl_state *st = state_of(self);
     PyObject *sslobj = Py_NewRef(self->x_sslobj);
     PyObject *peercert =
-        PyObject_CallMethodNoArgs(sslobj, st->str_getpeercert);
+        PyObject_CallMethodNoArgs(sslobj, cl_tls_of(st)->str_getpeercert);
     int status = peercert == NULL ? -1 : 0;
     if (status == 0 && peercert != Py_None &&
         ((self->x_extra == NULL && (self->x_extra = PyDict_New()) == NULL) ||
-         PyDict_SetItem(self->x_extra, st->str_peercert, peercert) < 0))
+         PyDict_SetItem(self->x_extra, cl_tls_of(st)->str_peercert, peercert) <
+             0))
         status = -1;
     Py_XDECREF(peercert);
     Py_DECREF(sslobj);
@@ -324,7 +330,8 @@ cancel_timer_after_failure(TLSObject *self)
 static int
 do_handshake(TLSObject *self)
 {
-    int status = cl_engine_call(self, state_of(self)->str_do_handshake);
+    int status =
+        cl_engine_call(self, cl_tls_of(state_of(self))->str_do_handshake);
     if (self->x_state != CL_TLS_HANDSHAKE)
         return ended_meanwhile(status);
     if (status == CL_TLS_AGAIN)
@@ -332,7 +339,8 @@ do_handshake(TLSObject *self)
     if (status == CL_TLS_FAILED) {
         if (cl_error_is_exit() ||
             (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
-             !PyErr_ExceptionMatches(state_of(self)->tls->k_SSLError) &&
+             !PyErr_ExceptionMatches(
+                 cl_tls_of(state_of(self))->library->k_SSLError) &&
              !PyErr_ExceptionMatches(PyExc_MemoryError)))
             return -1;
         cancel_timer_after_failure(self);
@@ -349,7 +357,7 @@ int
 cl_tls_connection_made(TLSObject *self, PyObject *raw)
 {
     cl_state *st = state_of(self);
-    bool stream = Py_TYPE(raw) == st->SocketTransportType;
+    bool stream = Py_TYPE(raw) == cl_net_of(st)->SocketTransportType;
     self->x_flags = (uint16_t)((self->x_flags & ~CL_X_RAW_IS_STREAM) |
                                (stream ? CL_X_RAW_IS_STREAM : 0));
     Py_XSETREF(self->x_raw, Py_NewRef(raw));
@@ -359,13 +367,13 @@ cl_tls_connection_made(TLSObject *self, PyObject *raw)
     if (self->x_state != CL_TLS_UNWRAPPED || (self->x_flags & CL_X_CLOSED))
         return 0;
     if (self->x_loop->l_debug &&
-        (cl_log(self->x_loop, st->str_debug, "%r starts SSL handshake",
-                (PyObject *)self, NULL, NULL) < 0 ||
+        (cl_log(self->x_loop, cl_tls_of(st)->str_debug,
+                "%r starts SSL handshake", (PyObject *)self, NULL, NULL) < 0 ||
          cl_loop_time(self->x_loop, &self->x_started) < 0))
         return -1;
     self->x_state = CL_TLS_HANDSHAKE;
     if (set_timer(self, self->x_handshake_timeout,
-                  st->str__check_handshake_timeout) < 0)
+                  cl_tls_of(st)->str__check_handshake_timeout) < 0)
         return -1;
     if (self->x_sslobj == NULL && cl_engine_open(self) < 0) {
         cancel_timer_after_failure(self);
@@ -398,12 +406,12 @@ tell_eof(TLSObject *self)
     self->x_app_state = CL_TLS_APP_EOF;
     PyObject *protocol = Py_NewRef(self->x_protocol);
     PyObject *answer =
-        PyObject_CallMethodNoArgs(protocol, st->str_eof_received);
+        PyObject_CallMethodNoArgs(protocol, cl_tls_of(st)->str_eof_received);
     Py_DECREF(protocol);
     int keep_open = answer == NULL ? -1 : PyObject_IsTrue(answer);
     Py_XDECREF(answer);
     if (keep_open > 0)
-        keep_open = cl_log(self->x_loop, st->str_warning,
+        keep_open = cl_log(self->x_loop, cl_tls_of(st)->str_warning,
                            "returning true from eof_received() has no effect "
                            "when using ssl",
                            NULL, NULL, NULL);
@@ -426,8 +434,8 @@ close_raw(TLSObject *self)
     if (self->x_raw == NULL)
         return 0;
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
-        return cl_tls_call(self->x_raw, st->str_close);
-    PyObject *close = PyObject_GetAttr(self->x_raw, st->str_close);
+        return cl_tls_call(self->x_raw, cl_tls_of(st)->str_close);
+    PyObject *close = PyObject_GetAttr(self->x_raw, cl_tls_of(st)->str_close);
     int status = close == NULL
                      ? -1
                      : cl_loop_call_soon(self->x_loop, close, NULL, 0, NULL);
@@ -461,13 +469,13 @@ do_shutdown(TLSObject *self)
     int status = 0;
     cl_assert_tls(self, self->x_state == CL_TLS_SHUTDOWN);
     if (!(self->x_flags & CL_X_EOF))
-        status = cl_engine_call(self, st->str_unwrap);
+        status = cl_engine_call(self, cl_tls_of(st)->str_unwrap);
     if (self->x_state != CL_TLS_SHUTDOWN)
         return ended_meanwhile(status);
     if (status == CL_TLS_AGAIN)
         return cl_tls_process_outgoing(self);
     if (status == CL_TLS_FAILED) {
-        if (!PyErr_ExceptionMatches(st->tls->k_SSLError))
+        if (!PyErr_ExceptionMatches(cl_tls_of(st)->library->k_SSLError))
             return -1;
         /* Nobody wants that data, and nobody is to blame: as on a plain socket, which
          * does not wait for the peer either. The timer stays, for what is unsent. */
@@ -524,11 +532,12 @@ cl_tls_start_shutdown(TLSObject *self)
     /* Before 3.11 pause_reading() is for the transport below, where the peer's
      * close_notify would never be received. */
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT && (self->x_flags & CL_X_RAW_IS_STREAM) &&
-        cl_tls_call(self->x_raw, state_of(self)->str_resume_reading) < 0)
+        cl_tls_call(self->x_raw,
+                    cl_tls_of(state_of(self))->str_resume_reading) < 0)
         return -1;
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
         set_timer(self, self->x_shutdown_timeout,
-                  state_of(self)->str__check_shutdown_timeout) < 0)
+                  cl_tls_of(state_of(self))->str__check_shutdown_timeout) < 0)
         return -1;
     return do_flush(self);
 }
@@ -538,8 +547,9 @@ cl_tls_shutdown_timed_out(TLSObject *self)
 {
     if (self->x_state != CL_TLS_FLUSHING && self->x_state != CL_TLS_SHUTDOWN)
         return 0;
-    PyObject *error = PyObject_CallFunction(state_of(self)->TimeoutError, "s",
-                                            "SSL shutdown timed out");
+    PyObject *error =
+        PyObject_CallFunction(cl_tls_of(state_of(self))->TimeoutError, "s",
+                              "SSL shutdown timed out");
     int status = error == NULL ? -1 : force_close_raw(self, error);
     Py_XDECREF(error);
     return status;
@@ -556,9 +566,9 @@ cl_tls_abort(TLSObject *self, PyObject *exception)
     if (exception != NULL)
         return force_close_raw(self, exception);
     PyObject *raw = Py_XNewRef(self->x_raw);
-    int status = cl_tls_call(raw, st->str_abort);
+    int status = cl_tls_call(raw, cl_tls_of(st)->str_abort);
     if (status == 0 && !CL_HAS_TLS_SHUTDOWN_TIMEOUT)
-        status = cl_tls_call(raw, st->str_close);
+        status = cl_tls_call(raw, cl_tls_of(st)->str_close);
     Py_XDECREF(raw);
     return status;
 }
@@ -579,9 +589,10 @@ hand_over(TLSObject *self, PyObject *data, Py_ssize_t size)
     if (status == 0) {
         if (size < PyBytes_GET_SIZE(data))
             (void)_PyBytes_Resize(&data, size);
-        result = data == NULL ? NULL
-                              : PyObject_CallMethodOneArg(
-                                    protocol, st->str_data_received, data);
+        result = data == NULL
+                     ? NULL
+                     : PyObject_CallMethodOneArg(
+                           protocol, cl_tls_of(st)->str_data_received, data);
         Py_XDECREF(result);
         status = result == NULL ? -1 : 0;
     }
@@ -645,8 +656,8 @@ deliver_bytes(TLSObject *self, bool *closed, const char **failure)
 static int
 call_do_read_soon(TLSObject *self)
 {
-    PyObject *callback =
-        PyObject_GetAttr((PyObject *)self, state_of(self)->str__do_read);
+    PyObject *callback = PyObject_GetAttr(
+        (PyObject *)self, cl_tls_of(state_of(self))->str__do_read);
     int status = callback == NULL ? -1
                                   : cl_loop_call_soon(self->x_loop, callback,
                                                       NULL, 0, NULL);
@@ -694,7 +705,8 @@ fill_buffer(TLSObject *self, PyObject *protocol, bool *closed,
             count == NULL
                 ? NULL
                 : PyObject_CallMethodOneArg(
-                      protocol, state_of(self)->str_buffer_updated, count);
+                      protocol, cl_tls_of(state_of(self))->str_buffer_updated,
+                      count);
         Py_XDECREF(count);
         Py_XDECREF(result);
         if (result == NULL) {
@@ -744,11 +756,11 @@ cl_tls_control_raw_reading(TLSObject *self)
     bool paused = self->x_flags & CL_X_RAW_READING_PAUSED;
     if (!paused && size > 0 && size >= self->x_reading.high) {
         self->x_flags |= CL_X_RAW_READING_PAUSED;
-        return cl_tls_call(self->x_raw, st->str_pause_reading);
+        return cl_tls_call(self->x_raw, cl_tls_of(st)->str_pause_reading);
     }
     if (paused && size <= self->x_reading.low) {
         self->x_flags &= (uint16_t)~CL_X_RAW_READING_PAUSED;
-        return cl_tls_call(self->x_raw, st->str_resume_reading);
+        return cl_tls_call(self->x_raw, cl_tls_of(st)->str_resume_reading);
     }
     return 0;
 }
@@ -891,8 +903,8 @@ cl_tls_eof_received(TLSObject *self, bool *keep_open)
     *keep_open = false;
     self->x_flags |= CL_X_EOF;
     int status = loop->l_debug
-                     ? cl_log(loop, loop->l_st->str_debug, "%r received EOF",
-                              (PyObject *)self, NULL, NULL)
+                     ? cl_log(loop, cl_tls_of(loop->l_st)->str_debug,
+                              "%r received EOF", (PyObject *)self, NULL, NULL)
                      : 0;
     if (status == 0)
         status = CL_HAS_TLS_SHUTDOWN_TIMEOUT ? at_eof(self, keep_open)
@@ -901,7 +913,8 @@ cl_tls_eof_received(TLSObject *self, bool *keep_open)
         return 0;
     PyObject *error = NULL;
     cl_first_error(&error, status);
-    cl_first_error(&error, cl_tls_call(self->x_raw, loop->l_st->str_close));
+    cl_first_error(&error,
+                   cl_tls_call(self->x_raw, cl_tls_of(loop->l_st)->str_close));
     return cl_raise_first(error);
 }
 
@@ -933,7 +946,8 @@ cl_tls_connection_lost(TLSObject *self, PyObject *exception)
     if (((told && self->x_state != CL_TLS_HANDSHAKE) || waits) &&
         protocol != NULL) {
         self->x_app_state = CL_TLS_APP_LOST;
-        PyObject *lost = PyObject_GetAttr(protocol, st->str_connection_lost);
+        PyObject *lost =
+            PyObject_GetAttr(protocol, cl_tls_of(st)->str_connection_lost);
         cl_first_error(&error, lost == NULL
                                    ? -1
                                    : cl_loop_call_soon(self->x_loop, lost,

@@ -54,6 +54,9 @@ int cl_tls_call(PyObject *object, PyObject *method);
 #define CL_TLS_WRITE_FAILED "Fatal error on SSL transport"
 #endif
 
+/* From the transport below, as cl_net's tls_received. */
+int cl_tls_received(PyObject *tls, const char *data, size_t size);
+
 /* Whether anything may be written; logs it if that was tried too often. 1, 0 or -1 */
 int cl_tls_takes(TLSObject *self);
 

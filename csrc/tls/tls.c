@@ -43,7 +43,7 @@ wants_memorybio(void)
 }
 
 static int
-fill(cl_tls *tls)
+fill(cl_tls_library *tls)
 {
     PyObject *ssl = PyImport_ImportModule("ssl");
     PyObject *_ssl = ssl == NULL ? NULL : PyImport_ImportModule("_ssl");
@@ -66,46 +66,42 @@ fill(cl_tls *tls)
 }
 
 /* The module's, made when first asked for; NULL with an exception. */
-static cl_tls *
-tls_of(cl_state *st)
+static cl_tls_library *
+library_of(cl_state *st)
 {
-    if (st->tls != NULL)
-        return st->tls;
-    st->tls = PyMem_Calloc(1, sizeof(cl_tls));
-    if (st->tls == NULL)
+    cl_tls *tls = cl_tls_of(st);
+    if (tls->library != NULL)
+        return tls->library;
+    tls->library = PyMem_Calloc(1, sizeof(*tls->library));
+    if (tls->library == NULL)
         PyErr_NoMemory();
-    else if (fill(st->tls) < 0)
+    else if (fill(tls->library) < 0)
         cl_tls_free(st);
-    return st->tls;
+    return tls->library;
 }
 
 void
 cl_tls_free(cl_state *st)
 {
-    cl_tls *tls = st->tls;
-    st->tls = NULL;
-    if (tls == NULL)
+    cl_tls_library *library = cl_tls_of(st)->library;
+    cl_tls_of(st)->library = NULL;
+    if (library == NULL)
         return;
-    Py_XDECREF(tls->k_SSLObject);
-    Py_XDECREF(tls->k_SSLSocket);
-    Py_XDECREF(tls->k_MemoryBIO);
-    Py_XDECREF(tls->k_SSLError);
-    Py_XDECREF(tls->k_CertificateError);
-    Py_XDECREF(tls->k_again);
-    PyMem_Free(tls);
+#define CLEAR(name) Py_XDECREF(library->k_##name);
+    CL_TLS_LIBRARY_OBJECTS(CLEAR)
+#undef CLEAR
+    PyMem_Free(library);
 }
 
 int
 cl_tls_traverse(cl_state *st, visitproc visit, void *arg)
 {
-    if (st->tls == NULL)
+    cl_tls_library *library = cl_tls_of(st)->library;
+    if (library == NULL)
         return 0;
-    Py_VISIT(st->tls->k_SSLObject);
-    Py_VISIT(st->tls->k_SSLSocket);
-    Py_VISIT(st->tls->k_MemoryBIO);
-    Py_VISIT(st->tls->k_SSLError);
-    Py_VISIT(st->tls->k_CertificateError);
-    Py_VISIT(st->tls->k_again);
+#define VISIT(name) Py_VISIT(library->k_##name);
+    CL_TLS_LIBRARY_OBJECTS(VISIT)
+#undef VISIT
     return 0;
 }
 
@@ -128,13 +124,13 @@ TLSObject *
 cl_tls_new(const cl_tls_args *args)
 {
     cl_state *st = args->loop->l_st;
-    if (tls_of(st) == NULL)
+    if (library_of(st) == NULL)
         return NULL;
-    PyTypeObject *type = st->SSLTransportType;
+    PyTypeObject *type = cl_tls_of(st)->SSLTransportType;
     TLSObject *self = (TLSObject *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    st->live_transports++;
+    cl_net_of(st)->live_transports++;
     self->x_loop = (LoopObject *)Py_NewRef(args->loop);
     self->x_sslcontext = Py_NewRef(args->sslcontext);
     self->x_hostname =
@@ -257,8 +253,8 @@ TLS_writelines(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (lines == NULL)
         return NULL;
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT) {
-        PyObject *joined =
-            PyObject_CallMethodOneArg(st->empty_bytes, st->str_join, lines);
+        PyObject *joined = PyObject_CallMethodOneArg(
+            st->empty_bytes, cl_tls_of(st)->str_join, lines);
         if (joined == NULL)
             return NULL;
         int takes = PyObject_IsTrue(joined) > 0 ? cl_tls_takes(self) : 0;
@@ -430,8 +426,8 @@ TLS_resume_reading(TLSObject *self, PyObject *Py_UNUSED(ignored))
         return call_raw(self, "resume_reading", NULL, NULL);
     if (self->x_flags & CL_X_READING_PAUSED) {
         self->x_flags &= (uint16_t)~CL_X_READING_PAUSED;
-        PyObject *callback = PyObject_GetAttr((PyObject *)self,
-                                              self->x_loop->l_st->str__resume);
+        PyObject *callback = PyObject_GetAttr(
+            (PyObject *)self, cl_tls_of(self->x_loop->l_st)->str__resume);
         PyObject *context = self->x_flags & CL_X_RAW_IS_STREAM
                                 ? ((TransportObject *)self->x_raw)->t_context
                                 : NULL;
@@ -501,13 +497,15 @@ ask_sslobj(TLSObject *self, PyObject *name)
     cl_state *st = self->x_loop->l_st;
     if (!(self->x_flags & CL_X_ESTABLISHED))
         return NULL;
-    if (PyUnicode_Compare(name, st->str_peercert) == 0)
+    if (PyUnicode_Compare(name, cl_tls_of(st)->str_peercert) == 0)
         return Py_NewRef(Py_None); /* else it is kept */
-    if (PyUnicode_Compare(name, st->str_cipher) == 0)
-        return PyObject_CallMethodNoArgs(self->x_sslobj, st->str_cipher);
-    if (PyUnicode_Compare(name, st->str_compression) == 0)
-        return PyObject_CallMethodNoArgs(self->x_sslobj, st->str_compression);
-    return PyUnicode_Compare(name, st->str_ssl_object) == 0
+    if (PyUnicode_Compare(name, cl_tls_of(st)->str_cipher) == 0)
+        return PyObject_CallMethodNoArgs(self->x_sslobj,
+                                         cl_tls_of(st)->str_cipher);
+    if (PyUnicode_Compare(name, cl_tls_of(st)->str_compression) == 0)
+        return PyObject_CallMethodNoArgs(self->x_sslobj,
+                                         cl_tls_of(st)->str_compression);
+    return PyUnicode_Compare(name, cl_tls_of(st)->str_ssl_object) == 0
                ? Py_NewRef(self->x_sslobj)
                : NULL;
 }
@@ -519,7 +517,8 @@ extra_info(TLSObject *self, PyObject *name)
 {
     if (!PyUnicode_Check(name))
         return NULL;
-    if (PyUnicode_Compare(name, self->x_loop->l_st->str_sslcontext) == 0)
+    if (PyUnicode_Compare(name,
+                          cl_tls_of(self->x_loop->l_st)->str_sslcontext) == 0)
         return Py_XNewRef(self->x_sslcontext);
     PyObject *value = self->x_extra == NULL
                           ? NULL
@@ -555,8 +554,8 @@ TLS_get_extra_info(TLSObject *self, PyObject *args, PyObject *kwargs)
     if (self->x_raw == NULL)
         return Py_NewRef(fallback);
     PyObject *call[] = {self->x_raw, name, fallback};
-    return PyObject_VectorcallMethod(self->x_loop->l_st->str_get_extra_info,
-                                     call, 3, NULL);
+    return PyObject_VectorcallMethod(
+        cl_tls_of(self->x_loop->l_st)->str_get_extra_info, call, 3, NULL);
 }
 
 static PyObject *
@@ -767,9 +766,10 @@ static PyObject *
 get_extra(TLSObject *self, void *Py_UNUSED(closure))
 {
     cl_state *st = self->x_loop->l_st;
-    PyObject *const names[] = {st->str_sslcontext, st->str_peercert,
-                               st->str_cipher, st->str_compression,
-                               st->str_ssl_object};
+    PyObject *const names[] = {
+        cl_tls_of(st)->str_sslcontext, cl_tls_of(st)->str_peercert,
+        cl_tls_of(st)->str_cipher, cl_tls_of(st)->str_compression,
+        cl_tls_of(st)->str_ssl_object};
     PyObject *extra = PyDict_New();
     for (int i = 0; extra != NULL && i < 5; i++) {
         PyObject *value = extra_info(self, names[i]);
@@ -922,8 +922,8 @@ cl_tls_setup(PyObject *module, cl_state *st)
 {
     Py_BUILD_ASSERT(CL_HAS_TRANSPORT_HEAD(TLSObject, x_protocol, x_dict,
                                           x_weakrefs, x_loop));
-    PyObject *bases =
-        PyTuple_Pack(2, st->FlowControlMixin, st->asyncio_Protocol);
+    PyObject *bases = PyTuple_Pack(2, cl_net_of(st)->FlowControlMixin,
+                                   cl_tls_of(st)->asyncio_Protocol);
     PyTypeObject *type = bases == NULL
                              ? NULL
                              : cl_type_new(module, st, &tls_spec, bases,
@@ -933,7 +933,7 @@ cl_tls_setup(PyObject *module, cl_state *st)
     if (type == NULL)
         return NULL;
     if (PyObject_SetAttrString((PyObject *)type, "_sendfile_compatible",
-                               st->sendfile_fallback) < 0 ||
+                               cl_net_of(st)->sendfile_fallback) < 0 ||
         (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
          (PyObject_SetAttrString((PyObject *)type, "_start_tls_compatible",
                                  Py_True) < 0 ||

@@ -20,6 +20,7 @@
 #include "net/buffer.h"
 #include "net/transport.h"
 #include "tls/openssl.h"
+#include "tls/state.h"
 
 /* As asyncio's SSLProtocolState. */
 enum {
@@ -57,17 +58,23 @@ enum {
     CL_X_MAY_OWE_RESUME = 32768, /* perhaps it had */
 };
 
+/* Of the ssl module; SSLSocket of _ssl, `again` a tuple of exceptions that mean: not now. */
+#define CL_TLS_LIBRARY_OBJECTS(X) \
+    X(SSLObject) \
+    X(SSLSocket) \
+    X(MemoryBIO) \
+    X(SSLError) \
+    X(CertificateError) \
+    X(again)
+
 /* What all TLS transports of a module share. */
-typedef struct cl_tls {
-    PyObject *k_SSLObject;
-    PyObject *k_SSLSocket; /* of _ssl */
-    PyObject *k_MemoryBIO;
-    PyObject *k_SSLError;
-    PyObject *k_CertificateError;
-    PyObject *k_again; /* tuple of exceptions that mean: not now */
+typedef struct cl_tls_library {
+#define FIELD(name) PyObject *k_##name;
+    CL_TLS_LIBRARY_OBJECTS(FIELD)
+#undef FIELD
     cl_openssl k_openssl;
     bool k_direct; /* else only the way through Python */
-} cl_tls;
+} cl_tls_library;
 
 typedef struct TLSObject {
     PyObject_HEAD

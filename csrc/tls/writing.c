@@ -31,7 +31,8 @@ send_raw(TLSObject *self, const char *data, size_t size)
     PyObject *result =
         bytes == NULL ? NULL
                       : PyObject_CallMethodOneArg(
-                            self->x_raw, self->x_loop->l_st->str_write, bytes);
+                            self->x_raw,
+                            cl_tls_of(self->x_loop->l_st)->str_write, bytes);
     Py_XDECREF(bytes);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -42,26 +43,25 @@ send_raw(TLSObject *self, const char *data, size_t size)
 static void
 lend_spare(TLSObject *self)
 {
-    cl_net *net = self->x_loop->l_net;
-    if (net == NULL || self->x_out.b_data != NULL)
+    cl_loop_tls *tls = cl_tls_on(self->x_loop);
+    if (self->x_out.b_data != NULL)
         return;
-    cl_assertf(cl_buffer_size(&net->n_spare) == 0, "%zu bytes are in it",
-               cl_buffer_size(&net->n_spare));
-    self->x_out = net->n_spare;
-    net->n_spare = (cl_buffer){NULL};
+    cl_assertf(cl_buffer_size(&tls->spare) == 0, "%zu bytes are in it",
+               cl_buffer_size(&tls->spare));
+    self->x_out = tls->spare;
+    tls->spare = (cl_buffer){NULL};
 }
 
 static void
 keep_spare(LoopObject *loop, cl_buffer *used)
 {
-    cl_net *net = loop->l_net;
-    if (net == NULL || net->n_spare.b_data != NULL ||
-        used->b_capacity > SPARE_MAX) {
+    cl_loop_tls *tls = cl_tls_on(loop);
+    if (tls->spare.b_data != NULL || used->b_capacity > SPARE_MAX) {
         cl_buffer_clear(used);
         return;
     }
     used->b_start = used->b_end = 0;
-    net->n_spare = *used;
+    tls->spare = *used;
 }
 
 /* Gives all that TLS has made to the transport below. 0/-1 */
@@ -168,7 +168,7 @@ cl_tls_pause_writing(TLSObject *self)
         return 0;
     self->x_flags |= CL_X_WRITING_PAUSED;
     return cl_tls_call(self->x_protocol,
-                       self->x_loop->l_st->str_pause_writing);
+                       cl_tls_of(self->x_loop->l_st)->str_pause_writing);
 }
 
 int
@@ -185,7 +185,7 @@ cl_tls_resume_writing(TLSObject *self)
         return 0; /* another protocol was told of that pause */
     self->x_flags &= (uint16_t)~CL_X_WRITING_PAUSED;
     return cl_tls_call(self->x_protocol,
-                       self->x_loop->l_st->str_resume_writing);
+                       cl_tls_of(self->x_loop->l_st)->str_resume_writing);
 }
 
 /* ------------------------------------------------------------------------ writing */
@@ -338,15 +338,15 @@ cl_tls_takes(TLSObject *self)
 int
 cl_tls_write(TLSObject *self, const char *data, size_t size)
 {
-    cl_net *net = self->x_loop->l_net;
+    cl_loop_net *net = cl_net_on(self->x_loop);
     cl_assert_of(self, size > 0 && data != NULL);
     cl_assert_of(self, !PyErr_Occurred());
     cl_check(cl_tls_check(self));
-    if (net != NULL && cl_gather_join(self->x_loop, &net->n_gather,
-                                      (PyObject *)self, data, size))
+    if (cl_gather_join(self->x_loop, &net->n_gather, (PyObject *)self, data,
+                       size))
         return 0;
     if (self->x_state == CL_TLS_WRAPPED &&
-        (cl_net_of(self->x_loop) == NULL ||
+        (cl_net_prepare(self->x_loop) < 0 ||
          cl_gather_make_way(self->x_loop, (PyObject *)self) < 0))
         return -1;
     if (self->x_state == CL_TLS_HANDSHAKE)

@@ -1,7 +1,9 @@
 """Compiles and runs each tests/c/test_*.c, as a debug build, under the sanitizers and as a stress build.
 
 A C test is a program: it includes what it tests from csrc, is linked with all the sources there
-that do without Python, and exits with 0 if all is well.
+that do without Python, and exits with 0 if all is well. Those in LAYERS need Python: each becomes a
+module of the interpreter that runs this, with the layers that are named and no others, and its run()
+returns if all is well. A symbol of a higher layer keeps it from being imported.
 
     python tests/c/run.py [NAME ...]      such as test_heap
 """
@@ -13,51 +15,116 @@ import runpy
 import shlex
 import subprocess
 import sys
+import sysconfig
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NEEDS_PYTHON = ["csrc/base/compat.c"]
+LAYERS = {"test_core": ["base", "poller", "core"], "test_futures": ["base", "poller", "core", "futures"]}
 BUILDS = ("debug", "asan", "stress")
 ALL_AT_ONCE = ["test_poller"]  # has several events at once, of which a stress build reports one
 TIMEOUT = 120
+IMPORT = "import importlib.util as u; s = u.spec_from_file_location(%r, %r); m = u.module_from_spec(s); s.loader.exec_module(m); m.run()"
 
 
-def libraries():
+def sources(name):
+    """What a test is linked with."""
+    if name in LAYERS:
+        return sorted(path for layer in LAYERS[name] for path in glob.glob("csrc/%s/*.c" % layer))
     found = glob.glob("csrc/base/*.c") + glob.glob("csrc/poller/*.c") + ["csrc/core/inbox.c", "csrc/core/sigsock.c"]
     return sorted(set(found) - set(NEEDS_PYTHON))
 
 
-def run(test, build, flags, scratch):
-    """Whether the test compiles and passes in this build; what goes wrong is on stderr."""
-    program = os.path.join(scratch, "%s-%s" % (os.path.basename(test)[:-2], build))
-    compiling, linking = flags(build)
-    command = shlex.split(os.environ.get("CC", "cc")) + compiling + ["-Icsrc", test] + libraries()
-    if subprocess.run(command + linking + ["-lm", "-o", program]).returncode:
-        return False
-    try:
-        return subprocess.run([program], timeout=TIMEOUT).returncode == 0
-    except subprocess.TimeoutExpired:
-        print("%s: still running after %d s" % (program, TIMEOUT), file=sys.stderr)
-        return False
+def quiet(command):
+    """Whether the command succeeds; what it says is on stderr."""
+    return subprocess.run(command).returncode == 0
+
+
+class Build:
+    """The objects of one build, each compiled once, and the tests that are made of them."""
+
+    def __init__(self, kind, flags, pool, scratch):
+        self.kind, self.pool, self.scratch = kind, pool, scratch
+        self.compiler = shlex.split(os.environ.get("CC", "cc"))
+        compiling, self.linking = flags(kind)
+        self.compiling = compiling + ["-fPIC", "-Icsrc", "-I" + sysconfig.get_path("include")]
+        self.objects = {}
+
+    def path(self, name):
+        return os.path.join(self.scratch, "%s-%s" % (self.kind, name))
+
+    def compiled(self, source):
+        """The object of a source, and a future that says whether it could be made."""
+        if source not in self.objects:
+            target = self.path(source.replace("/", "-")[:-2] + ".o")
+            command = self.compiler + self.compiling + ["-c", source, "-o", target]
+            self.objects[source] = target, self.pool.submit(quiet, command)
+        return self.objects[source]
+
+    def run(self, name, compiled):
+        """Whether the test could be linked and passes."""
+        made = self.path(name) + (".so" if name in LAYERS else "")
+        command = self.compiler + [target for target, _ in compiled] + self.linking + ["-lm", "-o", made]
+        if not all(future.result() for _, future in compiled):
+            return False
+        if name in LAYERS:
+            command += ["-shared", "-Wl,-z,now"]
+        try:
+            return quiet(command) and self.passes(name, made)
+        except subprocess.TimeoutExpired:
+            print("%s: still running after %d s" % (made, TIMEOUT), file=sys.stderr)
+            return False
+
+    def passes(self, name, made):
+        env = dict(os.environ)
+        if name not in LAYERS:
+            return subprocess.run([made], timeout=TIMEOUT).returncode == 0
+        if self.kind == "asan":
+            # The interpreter itself knows nothing of it. gcc's, because clang keeps it out of shared objects.
+            env.update(LD_PRELOAD=sanitizers(self.compiler), PYTHONMALLOC="malloc", ASAN_OPTIONS="detect_leaks=0")
+        command = [sys.executable, "-c", IMPORT % (name, made)]
+        return subprocess.run(command, timeout=TIMEOUT, env=env).returncode == 0
+
+
+def sanitizers(compiler):
+    names = ["libasan.so", "libubsan.so"]
+    command = [compiler + ["-print-file-name=" + name] for name in names]
+    return " ".join(subprocess.check_output(each, universal_newlines=True).strip() for each in command)
+
+
+def missing(name, build):
+    """Why a test cannot be made here, or None."""
+    if name in LAYERS and not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")):
+        return "there is no Python.h"
+    if name in LAYERS and build.kind == "asan" and not os.path.isabs(sanitizers(build.compiler).split()[0]):
+        return "%s has no libasan.so to be loaded into Python" % build.compiler[0]
+    return None
 
 
 def main(names):
     os.chdir(ROOT)
     flags = runpy.run_path("setup.py")["flags"]
-    tests = ["tests/c/%s.c" % name for name in names] or sorted(glob.glob("tests/c/test_*.c"))
+    names = names or sorted(os.path.basename(path)[:-2] for path in glob.glob("tests/c/test_*.c"))
     failed = 0
-    with tempfile.TemporaryDirectory() as scratch:
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            runs = [
-                (test, build, pool.submit(run, test, build, flags, scratch))
-                for test in tests
-                for build in BUILDS
-                if not (build == "stress" and os.path.basename(test)[:-2] in ALL_AT_ONCE)
-            ]
-            for test, build, running in runs:
-                passed = running.result()
-                print("%-24s %-6s %s" % (test, build, "passed" if passed else "FAILED"), flush=True)
-                failed += not passed
+    workers = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    runners = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
+    with tempfile.TemporaryDirectory() as scratch, workers, runners:
+        builds = [Build(kind, flags, workers, scratch) for kind in BUILDS]
+        runs = []
+        for name in names:
+            for build in builds:
+                if build.kind == "stress" and name in ALL_AT_ONCE:
+                    continue
+                why = missing(name, build)
+                if why is not None:
+                    print("%-24s %-6s skipped: %s" % (name, build.kind, why), flush=True)
+                    continue
+                compiled = [build.compiled(source) for source in ["tests/c/%s.c" % name] + sources(name)]
+                runs.append((name, build, runners.submit(build.run, name, compiled)))
+        for name, build, running in runs:
+            passed = running.result()
+            print("%-24s %-6s %s" % (name, build.kind, "passed" if passed else "FAILED"), flush=True)
+            failed += not passed
     return 1 if failed else 0
 
 

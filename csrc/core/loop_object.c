@@ -1,0 +1,116 @@
+/* loop_object.c - the loop as an object: making, freeing and visiting it; see loop.h.
+ *
+ * The methods and attributes of the type are elsewhere (loop_type.c). */
+#include "core/errors.h"
+#include "core/layer.h"
+#include "core/loop.h"
+
+PyObject *
+cl_loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
+            PyObject *Py_UNUSED(kwargs))
+{
+    cl_state *st;
+    LoopObject *loop = (LoopObject *)type->tp_alloc(type, 0);
+    if (loop == NULL)
+        return NULL;
+    loop->l_slow_callback_duration = 0.1;
+    loop->l_clock_resolution = 1e-9;
+    loop->l_closed = true; /* until __init__() has opened it */
+    if ((st = cl_type_state(type, cl_loop_dealloc)) == NULL) {
+        Py_DECREF(loop);
+        return NULL;
+    }
+    loop->l_st = st;
+    loop->l_module = Py_NewRef(st->module);
+    st->live_loops++;
+    return (PyObject *)loop;
+}
+
+int
+cl_loop_init(LoopObject *loop, const char *poller)
+{
+    if (loop->l_made) {
+        PyErr_SetString(PyExc_RuntimeError, "the loop is initialised already");
+        return -1;
+    }
+    cl_state *st = loop->l_st;
+    loop->l_made = true;
+    if ((loop->l_asyncgens = PyObject_CallNoArgs(st->WeakSet)) == NULL ||
+        (loop->l_transports = PyObject_CallNoArgs(st->WeakValueDictionary)) ==
+            NULL ||
+        (loop->l_signal_handlers = PyDict_New()) == NULL ||
+        (loop->l_unix_server_sockets = PyDict_New()) == NULL ||
+        cl_loop_refresh_overrides(loop) < 0)
+        return -1;
+    CL_FOR_EACH_LAYER (at, st) {
+        if ((*at)->loop_init != NULL && (*at)->loop_init(loop) < 0)
+            return -1;
+    }
+    if (cl_loop_open(loop, poller) < 0)
+        return -1;
+    loop->l_closed = false;
+    return 0;
+}
+
+int
+cl_loop_traverse(LoopObject *loop, visitproc visit, void *arg)
+{
+    CL_VISIT_TYPE(loop);
+    Py_VISIT(loop->l_module);
+    Py_VISIT(loop->l_dict);
+#define VISIT(name) Py_VISIT(loop->l_##name);
+    CL_LOOP_OBJECTS(VISIT)
+#undef VISIT
+    if (loop->l_st != NULL) {
+        CL_FOR_EACH_LAYER (at, loop->l_st) {
+            int status = (*at)->loop_traverse == NULL
+                             ? 0
+                             : (*at)->loop_traverse(loop, visit, arg);
+            if (status != 0)
+                return status;
+        }
+    }
+    return cl_loop_traverse_pending(loop, visit, arg);
+}
+
+int
+cl_loop_clear(LoopObject *loop)
+{
+    loop->l_closed = true;
+    cl_loop_close(loop, false);
+    if (loop->l_st != NULL) {
+        CL_FOR_EACH_LAYER (at, loop->l_st) {
+            if ((*at)->loop_clear != NULL)
+                (*at)->loop_clear(loop);
+        }
+    }
+    Py_CLEAR(loop->l_dict);
+#define CLEAR(name) Py_CLEAR(loop->l_##name);
+    CL_LOOP_OBJECTS(CLEAR)
+#undef CLEAR
+    return 0;
+}
+
+void
+cl_loop_dealloc(PyObject *self)
+{
+    LoopObject *loop = (LoopObject *)self;
+    PyTypeObject *type = Py_TYPE(loop);
+    PyObject_GC_UnTrack(loop);
+    if (loop->l_weakrefs != NULL)
+        PyObject_ClearWeakRefs(self);
+    cl_loop_clear(loop);
+    cl_handle_free_spares(loop);
+    PyMem_Free(loop->l_fresh);
+    if (loop->l_st != NULL) {
+        CL_FOR_EACH_LAYER (at, loop->l_st) {
+            if ((*at)->loop_free != NULL)
+                (*at)->loop_free(loop);
+        }
+        loop->l_st->live_loops--;
+    }
+    PyObject *module = loop->l_module;
+    type->tp_free(self);
+    Py_DECREF(type);
+    Py_XDECREF(module);
+}

@@ -1,0 +1,115 @@
+/* state.h - what the module owns, and a loop, for futures and tasks; see core/layer.h. */
+#ifndef CL_FUTURES_STATE_H
+#define CL_FUTURES_STATE_H
+
+#include "base/compat.h"
+
+#include "core/loop.h"
+#include "core/spares.h"
+#include "core/state.h"
+
+/* clang-format off */
+
+/* As in core/state.h. */
+#define CL_FUTURES_TYPES(X) \
+    X(Future, cl_future_setup, "Future") \
+    X(Task, cl_task_setup, "Task") \
+    X(FutureIter, cl_future_iter_setup, NULL)
+
+#define CL_FUTURES_IMPORTS(X) \
+    X(tasks_module, "asyncio", "tasks") \
+    X(futures_module, "asyncio", "futures") \
+    X(asyncio_Future, "asyncio", "Future") \
+    X(asyncio_Task, "asyncio", "Task") \
+    X(CancelledError, "asyncio", "CancelledError") \
+    X(InvalidStateError, "asyncio", "InvalidStateError") \
+    X(iscoroutine, "asyncio.coroutines", "iscoroutine") \
+    X(get_running_loop, "asyncio.events", "_get_running_loop") \
+    X(set_running_loop, "asyncio.events", "_set_running_loop") \
+    X(enter_task, "asyncio.tasks", "_enter_task") \
+    X(leave_task, "asyncio.tasks", "_leave_task") \
+    CL_IF_EAGER_TASKS( \
+        X(swap_current_task, "asyncio.tasks", "_swap_current_task") \
+        X(register_eager_task, "asyncio.tasks", "_register_eager_task") \
+        X(unregister_eager_task, "asyncio.tasks", "_unregister_eager_task")) \
+    CL_IF_AWAITED_BY( \
+        X(future_add_to_awaited_by, "asyncio.futures", "future_add_to_awaited_by") \
+        X(future_discard_from_awaited_by, "asyncio.futures", "future_discard_from_awaited_by"))
+
+#define CL_FUTURES_NAMES(X) \
+    X(__asyncio_running_event_loop__) X(_asyncio_future_blocking) \
+    X(_callbacks) X(_loop) X(_make_cancelled_error) X(add_done_callback) \
+    X(cancel) X(close) X(context) X(create_future) X(done) X(get_debug) \
+    X(get_loop) X(is_running) X(msg) X(remove_done_callback) X(result) \
+    X(set_exception) X(set_result) X(throw)
+
+#define CL_FUTURES_KEYWORDS(X) \
+    X(loop, "loop")
+
+/* objects that this layer puts there itself */
+#define CL_FUTURES_OBJECTS(X) \
+    X(stop_true)           /* coro.c */ \
+    X(current_tasks)       /* registry.h, up to 3.13; and the next */ \
+    X(all_tasks) \
+    X(all_tasks_iterating) \
+    X(all_tasks_removals)
+
+#define CL_FUTURES_COUNTS(X) \
+    X(futures, "Future") \
+    X(tasks, "Task")
+
+/* clang-format on */
+
+enum {
+    CL_NODE_TASK_STEP = CL_NODE_CORE_KINDS,
+    CL_NODE_TASK_WAKEUP,
+    CL_NODE_FUTURES_KINDS,
+};
+
+typedef struct cl_futures {
+    cl_state lower;
+    CL_FUTURES_TYPES(CL_TYPE_FIELD)
+    CL_FUTURES_IMPORTS(CL_IMPORT_FIELD)
+    CL_FUTURES_NAMES(CL_NAME_FIELD)
+    CL_FUTURES_KEYWORDS(CL_KEYWORDS_FIELD)
+    CL_FUTURES_OBJECTS(CL_KEPT_FIELD)
+    /* Whether asyncio's classes are laid out as we know them, and whether ours are used
+     * (cloop/_futures.py decides). */
+    bool layouts_fit;
+    bool own_tasks;
+    uint64_t task_count;      /* of names given */
+    struct cl_remote *remote; /* remote.h */
+    Py_ssize_t lost_tasks;    /* references to none in all_tasks, at most */
+    size_t task_list_offset;  /* in the state of a thread; from 3.14 on */
+    size_t running_loop_offset;
+    size_t running_task_offset;
+    CL_FUTURES_COUNTS(CL_COUNT_FIELD)
+} cl_futures;
+
+static inline cl_futures *
+cl_futures_of(const cl_state *st)
+{
+    return (cl_futures *)st;
+}
+
+typedef struct cl_loop_futures {
+    LoopObject lower;
+    /* What asyncio's dict of current tasks holds for this loop: a task, None, or NULL
+     * for no entry; borrowed from it. See registry.h. */
+    PyObject *task_entry;
+    bool own_tasks; /* tasks and futures are cloop.Task, cloop.Future */
+    bool in_task;   /* a step of one of our tasks is in progress */
+    cl_spares spare_futures;
+    cl_spares spare_tasks;
+    cl_spares spare_iters;
+} cl_loop_futures;
+
+static inline cl_loop_futures *
+cl_futures_on(const LoopObject *loop)
+{
+    return (cl_loop_futures *)loop;
+}
+
+extern const cl_layer cl_futures_layer;
+
+#endif

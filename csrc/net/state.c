@@ -1,0 +1,132 @@
+/* state.c - see state.h. */
+#include "net/state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/layer.h"
+#include "net/datagram.h"
+#include "net/listener.h"
+#include "net/pipe.h"
+#include "net/sock.h"
+#include "net/sockop.h"
+#include "net/socktransport.h"
+
+#define CL_LAYER_STRUCT cl_net
+
+static const cl_type_row types[] = {CL_NET_TYPES(CL_TYPE_ROW){0}};
+static const cl_import_row imports[] = {CL_NET_IMPORTS(CL_IMPORT_ROW){0}};
+static const cl_name_row names[] = {CL_NET_NAMES(CL_NAME_ROW){0}};
+static const cl_count_row counts[] = {CL_NET_COUNTS(CL_COUNT_ROW){0}};
+
+/* ----------------------------------------------------------- the module's state */
+
+void
+cl_net_choose_gather(cl_state *st, const char *choice)
+{
+    cl_net_of(st)->gathers = choice == NULL             ? CL_GATHER_LEARNT
+                             : strcmp(choice, "0") == 0 ? CL_GATHER_NEVER
+                             : strcmp(choice, "always") == 0
+                                 ? CL_GATHER_ALWAYS
+                                 : CL_GATHER_LEARNT;
+}
+
+static int
+probe_datagrams(cl_net *net)
+{
+    PyObject *header = NULL;
+    int found = PyObject_GetOptionalAttr(net->asyncio_DatagramTransport,
+                                         net->str__header_size, &header);
+    if (found > 0)
+        net->datagram_header_size = PyLong_AsSize_t(header);
+    Py_XDECREF(header);
+    return found < 0 || PyErr_Occurred() ? -1 : 0;
+}
+
+static int
+probe_servers(cl_net *net)
+{
+    PyObject *attach = PyObject_GetAttr(net->Server, net->str__attach);
+    PyObject *code =
+        attach == NULL ? NULL : PyObject_GetAttrString(attach, "__code__");
+    PyObject *count =
+        code == NULL ? NULL : PyObject_GetAttrString(code, "co_argcount");
+    Py_XDECREF(attach);
+    Py_XDECREF(code);
+    if (count == NULL)
+        return -1;
+    net->server_takes_transport = PyLong_AsLong(count) == 2;
+    Py_DECREF(count);
+    return 0;
+}
+
+static int
+setup(PyObject *Py_UNUSED(module), cl_state *st)
+{
+    cl_net *net = cl_net_of(st);
+    cl_net_choose_gather(st, getenv("CLOOP_GATHER"));
+    if (probe_datagrams(net) < 0 || probe_servers(net) < 0)
+        return -1;
+    return cl_sock_setup(st);
+}
+
+static int
+traverse(cl_state *st, visitproc visit, void *arg)
+{
+    return cl_guard_traverse(&cl_net_of(st)->socket_guard, visit, arg);
+}
+
+static void
+clear(cl_state *st)
+{
+    cl_guard_clear(&cl_net_of(st)->socket_guard);
+}
+
+/* -------------------------------------------------------------------- a loop's */
+
+int
+cl_net_prepare(LoopObject *loop)
+{
+    cl_loop_net *net = cl_net_on(loop);
+    if (net->n_read_buffer != NULL)
+        return 0;
+    /* glibc maps large blocks one by one until it has once freed one of that size:
+     * buffers of large reads would cost a page fault per page. */
+    PyMem_RawFree(PyMem_RawMalloc(2 * CL_READ_MAX));
+    net->n_read_buffer = PyMem_RawMalloc(CL_READ_MAX);
+    if (net->n_read_buffer != NULL)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
+static int
+loop_traverse(LoopObject *loop, visitproc visit, void *arg)
+{
+    Py_VISIT(cl_net_on(loop)->n_gather.g_owner);
+    return 0;
+}
+
+static void
+loop_free(LoopObject *loop)
+{
+    cl_loop_net *net = cl_net_on(loop);
+    cl_gather_stop_timer(loop);
+    Py_CLEAR(net->n_gather.g_owner);
+    Py_CLEAR(net->n_gather.g_held.first);
+    PyMem_RawFree(net->n_gather.g_held.rest);
+    PyMem_RawFree(net->n_read_buffer);
+}
+
+const cl_layer cl_net_layer = {
+    .name = "net",
+    .types = types,
+    .imports = imports,
+    .names = names,
+    .counts = counts,
+    .setup = setup,
+    .traverse = traverse,
+    .clear = clear,
+    .loop_traverse = loop_traverse,
+    .loop_free = loop_free,
+};

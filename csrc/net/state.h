@@ -1,0 +1,109 @@
+/* state.h - what the module owns, and a loop, for transports; see core/layer.h. */
+#ifndef CL_NET_STATE_H
+#define CL_NET_STATE_H
+
+#include "base/compat.h"
+
+#include "core/guard.h"
+#include "core/loop.h"
+#include "net/gather.h"
+#include "sync/state.h"
+
+/* clang-format off */
+
+/* As in core/state.h. */
+#define CL_NET_TYPES(X) \
+    X(SocketTransport, cl_socket_transport_setup, "SocketTransport") \
+    X(DatagramTransport, cl_datagram_setup, "DatagramTransport") \
+    X(ReadPipeTransport, cl_read_pipe_setup, "ReadPipeTransport") \
+    X(WritePipeTransport, cl_write_pipe_setup, "WritePipeTransport") \
+    X(Listener, cl_listener_setup, NULL) \
+    X(SockOp, cl_sockop_setup, NULL)
+
+#define CL_NET_IMPORTS(X) \
+    X(SelectorEventLoop, "asyncio", "SelectorEventLoop") \
+    X(FlowControlMixin, "asyncio.transports", "_FlowControlMixin") \
+    X(asyncio_SocketTransport, "asyncio.selector_events", "_SelectorSocketTransport") \
+    X(asyncio_DatagramTransport, "asyncio.selector_events", "_SelectorDatagramTransport") \
+    X(asyncio_DatagramBase, "asyncio", "DatagramTransport") \
+    X(asyncio_BufferedProtocol, "asyncio", "BufferedProtocol") \
+    X(asyncio_ReadTransport, "asyncio", "ReadTransport") \
+    X(asyncio_WriteTransport, "asyncio", "WriteTransport") \
+    X(constants_module, "asyncio", "constants") \
+    X(TransportSocket, "asyncio.trsock", "TransportSocket") \
+    X(OwnTransportSocket, "cloop._trsock", "TransportSocket") \
+    X(Server, "asyncio.base_events", "Server") \
+    X(sendfile_try_native, "asyncio.constants", "_SendfileMode.TRY_NATIVE") \
+    X(sendfile_fallback, "asyncio.constants", "_SendfileMode.FALLBACK") \
+    X(socket_type, "socket", "socket") \
+    X(socket_AF_INET, "socket", "AF_INET") \
+    X(socket_AF_INET6, "socket", "AF_INET6") \
+    X(socket_SOCK_STREAM, "socket", "SOCK_STREAM") \
+    X(socket_SOCK_DGRAM, "socket", "SOCK_DGRAM") \
+    X(socket_SOCK_RAW, "socket", "SOCK_RAW")
+
+#define CL_NET_NAMES(X) \
+    X(_attach) X(_call_connection_lost) X(_detach) X(_header_size) \
+    X(_set_result_unless_cancelled) X(addr) X(buffer_updated) X(close) \
+    X(connection_lost) X(connection_made) X(create_future) X(data) \
+    X(data_received) X(datagram_received) X(debug) X(done) X(eof_received) \
+    X(error_received) X(exception) X(fileno) X(get_buffer) X(getpeername) \
+    X(getsockname) X(info) X(join) X(logger) X(message) X(pause_writing) \
+    X(peername) X(pipe) X(protocol) X(resume_writing) X(sendto) \
+    X(set_exception) X(set_result) X(setblocking) X(socket) X(sockname) \
+    X(warning)
+
+#define CL_NET_COUNTS(X) \
+    X(transports, "Transport") \
+    X(sockops, "SockOp")
+
+/* clang-format on */
+
+typedef struct cl_net {
+    cl_sync lower;
+    CL_NET_TYPES(CL_TYPE_FIELD)
+    CL_NET_IMPORTS(CL_IMPORT_FIELD)
+    CL_NET_NAMES(CL_NAME_FIELD)
+    size_t datagram_header_size; /* what asyncio adds to each that waits */
+    bool server_takes_transport; /* Server._attach() does, from 3.13 on */
+    cl_guard socket_guard;       /* sock.h, and the next */
+    bool sock_known;
+    enum { CL_GATHER_NEVER, CL_GATHER_LEARNT, CL_GATHER_ALWAYS } gathers;
+    /* A protocol of this type takes what was received as it is; borrowed, NULL if there
+     * is none: tls/ has one. `data` may be read until the function returns. 0, or -1 if
+     * the transport is to break. Runs Python. */
+    PyTypeObject *tls_type;
+    int (*tls_received)(PyObject *protocol, const char *data, size_t size);
+    CL_NET_COUNTS(CL_COUNT_FIELD)
+} cl_net;
+
+static inline cl_net *
+cl_net_of(const cl_state *st)
+{
+    return (cl_net *)st;
+}
+
+/* What the loop's transports share. */
+typedef struct cl_loop_net {
+    cl_loop_sync lower;
+    char *
+        n_read_buffer; /* CL_READ_MAX bytes; NULL until there is a transport */
+    bool n_read_lent;  /* what is in it is still being read */
+    cl_gather n_gather;
+} cl_loop_net;
+
+static inline cl_loop_net *
+cl_net_on(const LoopObject *loop)
+{
+    return (cl_loop_net *)loop;
+}
+
+/* Before the loop's first transport is made: 0, or -1 with MemoryError. */
+int cl_net_prepare(LoopObject *loop);
+
+/* As CLOOP_GATHER=choice says; NULL if it is not set. */
+void cl_net_choose_gather(cl_state *st, const char *choice);
+
+extern const cl_layer cl_net_layer;
+
+#endif

@@ -1,0 +1,57 @@
+/* state.h - what the module owns for the methods of LoopCore; see core/layer.h. */
+#ifndef CL_TOP_STATE_H
+#define CL_TOP_STATE_H
+
+#include "base/compat.h"
+
+#include "core/loop.h"
+#include "tls/state.h"
+
+/* clang-format off */
+
+/* As in core/state.h. */
+#define CL_TOP_TYPES(X) \
+    X(Loop, cl_loop_setup, "LoopCore")
+
+#define CL_TOP_IMPORTS(X) \
+    X(run_until_complete_cb, "asyncio.base_events", "_run_until_complete_cb") \
+    X(ensure_future, "asyncio.tasks", "ensure_future") \
+    X(isfuture, "asyncio.futures", "isfuture") \
+    CL_IF_EAGER_TASKS( \
+        X(eager_task_factory, "asyncio", "eager_task_factory")) \
+    X(socket_getaddrinfo, "socket", "getaddrinfo")
+
+#define CL_TOP_NAMES(X) \
+    X(Future) X(Task) X(_add_callback) X(_asyncgen_finalizer_hook) \
+    X(_asyncgen_firstiter_hook) X(_cancelled) X(_get_running_loop) \
+    X(_log_destroy_pending) X(_remove_reader) X(_remove_writer) X(_run_once) \
+    X(_set_coroutine_origin_tracking) X(_set_running_loop) \
+    X(add_done_callback) X(call_at) X(cancelled) X(context) X(create_task) \
+    X(done) X(eager_start) X(exception) X(fileno) X(getaddrinfo) X(name) \
+    X(remove_done_callback) X(result) X(run_forever) X(socket) X(time)
+
+#define CL_TOP_KEYWORDS(X) \
+    X(loop, "loop")
+
+/* clang-format on */
+
+typedef struct cl_top {
+    cl_tls lower;
+    CL_TOP_TYPES(CL_TYPE_FIELD)
+    CL_TOP_IMPORTS(CL_IMPORT_FIELD)
+    CL_TOP_NAMES(CL_NAME_FIELD)
+    CL_TOP_KEYWORDS(CL_KEYWORDS_FIELD)
+} cl_top;
+
+static inline cl_top *
+cl_top_of(const cl_state *st)
+{
+    return (cl_top *)st;
+}
+
+/* This layer keeps nothing on a loop: what a loop is, is what the one below says. */
+typedef cl_loop_tls cl_loop_top;
+
+extern const cl_layer cl_top_layer;
+
+#endif

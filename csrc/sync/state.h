@@ -1,0 +1,198 @@
+/* state.h - what the module owns for asyncio's primitives; see core/layer.h and sync.h. */
+#ifndef CL_SYNC_STATE_H
+#define CL_SYNC_STATE_H
+
+#include "base/compat.h"
+
+#include "core/guard.h"
+#include "streams/state.h"
+#include "sync/shape.h"
+
+/* clang-format off */
+
+/* As in core/state.h. */
+#define CL_SYNC_TYPES(X) \
+    X(SyncEntry, cl_entry_setup, NULL) \
+    X(SyncOp, cl_op_setup, NULL) \
+    X(Gather, cl_gather_setup, NULL)
+
+#define CL_SYNC_IMPORTS(X) \
+    X(QueueEmpty, "asyncio.queues", "QueueEmpty") \
+    X(QueueFull, "asyncio.queues", "QueueFull") \
+    X(partial, "functools", "partial") \
+    X(heappush, "heapq", "heappush") \
+    X(heappop, "heapq", "heappop")
+
+#define CL_SYNC_NAMES(X) \
+    X(_GatheringFuture) X(_cancel_message) X(_cancel_requested) \
+    X(_cancelling) X(_discard_awaited_by) X(_finished) X(_get_loop) \
+    X(_getters) X(_locked) X(_log_destroy_pending) X(_loop) \
+    X(_make_cancelled_error) X(_on_timeout) X(_putters) \
+    X(_set_result_unless_cancelled) X(_timeout_handler) X(_unfinished_tasks) \
+    X(_value) X(_waiters) X(_wake_up_first) X(_wake_up_next) X(_wakeup_next) \
+    X(add_done_callback) X(append) X(call_later) X(cancel) X(cancelled) \
+    X(clear) X(done) X(empty) X(exception) X(full) X(popleft) X(remove) \
+    X(result) X(return_exceptions) X(set) X(set_exception) X(set_result)
+
+#define CL_SYNC_KEYWORDS(X) \
+    X(loop, "loop")
+
+#define CL_SYNC_COUNTS(X) \
+    X(sync_ops, "SyncOp")
+
+/* Bodies: id, the function. */
+#define CL_SYNC_BODIES(X) \
+    X(SLEEP, cl_sync_sleep) \
+    X(AENTER, cl_sync_aenter) \
+    X(AEXIT, cl_sync_aexit) \
+    X(EVENT_WAIT, cl_sync_event_wait) \
+    X(EVENT_SET, cl_sync_event_set) \
+    X(EVENT_CLEAR, cl_sync_event_clear) \
+    X(LOCK_ACQUIRE, cl_sync_lock_acquire) \
+    X(LOCK_RELEASE, cl_sync_lock_release) \
+    X(CONDITION_NOTIFY, cl_sync_condition_notify) \
+    X(CONDITION_NOTIFY_ALL, cl_sync_condition_notify_all) \
+    X(SEMAPHORE_ACQUIRE, cl_sync_semaphore_acquire) \
+    X(SEMAPHORE_RELEASE, cl_sync_semaphore_release) \
+    X(BOUNDED_RELEASE, cl_sync_bounded_release) \
+    X(QUEUE_GET, cl_sync_queue_get) \
+    X(QUEUE_PUT, cl_sync_queue_put) \
+    X(QUEUE_GET_NOWAIT, cl_sync_queue_get_nowait) \
+    X(QUEUE_PUT_NOWAIT, cl_sync_queue_put_nowait) \
+    X(QUEUE_TASK_DONE, cl_sync_queue_task_done) \
+    X(TIMEOUT, cl_sync_timeout) \
+    X(TIMEOUT_AENTER, cl_sync_timeout_aenter) \
+    X(TIMEOUT_AEXIT, cl_sync_timeout_aexit) \
+    X(GATHER, cl_sync_gather)
+
+/* Classes of asyncio whose objects bodies know. */
+#define CL_SYNC_CLASSES(X) \
+    X(EVENT) \
+    X(LOCK) \
+    X(CONDITION) \
+    X(SEMAPHORE) \
+    X(BOUNDED) \
+    X(QUEUE) \
+    X(LIFO_QUEUE) \
+    X(PRIORITY_QUEUE) \
+    X(TIMEOUT) \
+    X(GATHERING)
+
+/* What of the running loop's look-up, and of sleep(), a program may replace. */
+#define CL_SYNC_PINS(X) \
+    X(GET_LOOP) \
+    X(SLEEP) \
+    X(TIMEOUT) \
+    X(GATHER)
+
+/* Functions of deques. */
+#define CL_SYNC_DEQUE(X) \
+    X(append, METH_O) \
+    X(popleft, METH_NOARGS) \
+    X(remove, METH_O)
+
+/* clang-format on */
+
+enum {
+#define ID(id, function) CL_BODY_##id,
+    CL_SYNC_BODIES(ID)
+#undef ID
+        CL_BODY_COUNT
+};
+enum {
+#define ID(id) CL_CLASS_##id,
+    CL_SYNC_CLASSES(ID)
+#undef ID
+        CL_CLASS_COUNT
+};
+enum {
+#define ID(id) CL_PINS_##id,
+    CL_SYNC_PINS(ID)
+#undef ID
+        CL_PINS_COUNT
+};
+
+/* Of asyncio.timeouts._State, those that a timeout in time goes through. */
+enum {
+    CL_TIMEOUT_CREATED,
+    CL_TIMEOUT_ENTERED,
+    CL_TIMEOUT_EXITED,
+    CL_TIMEOUT_STATES
+};
+
+/* Takes what asyncio's function takes, `self` first. */
+typedef PyObject *(*cl_body_function)(cl_state *st, PyObject *const *args,
+                                      Py_ssize_t nargs, PyObject *kwnames);
+
+#define DECLARE(id, function) \
+    PyObject *function(cl_state *st, PyObject *const *args, Py_ssize_t nargs, \
+                       PyObject *kwnames);
+CL_SYNC_BODIES(DECLARE)
+#undef DECLARE
+
+typedef struct {
+    cl_guard k_guard; /* of the class, once it is known */
+    cl_shape k_shape;
+    int k_variant; /* which of the texts of its methods it is */
+} cl_sync_class;
+
+/* A global, of a module, and what it was. */
+typedef struct {
+    PyObject *p_dict;  /* owned */
+    PyObject *p_key;   /* owned */
+    PyObject *p_value; /* owned */
+    uint64_t p_version;
+} cl_pin;
+
+#define CL_PINS_MAX 6
+
+typedef struct {
+    cl_pin ps_pins[CL_PINS_MAX];
+    int ps_count;
+} cl_pins;
+
+typedef struct cl_sync {
+    cl_streams lower;
+    CL_SYNC_TYPES(CL_TYPE_FIELD)
+    CL_SYNC_IMPORTS(CL_IMPORT_FIELD)
+    CL_SYNC_NAMES(CL_NAME_FIELD)
+    CL_SYNC_KEYWORDS(CL_KEYWORDS_FIELD)
+    bool s_on;
+    vectorcallfunc s_plain;               /* that of any function of Python */
+    PyObject *s_functions[CL_BODY_COUNT]; /* owned: asyncio's */
+    PyObject *s_entries[CL_BODY_COUNT];   /* owned; see entry.h */
+    cl_sync_class s_classes[CL_CLASS_COUNT];
+    cl_pins s_pins[CL_PINS_COUNT];
+    PyTypeObject *s_deque; /* owned */
+#define FIELD(name, flags) PyCFunction s_deque_##name;
+    CL_SYNC_DEQUE(FIELD)
+#undef FIELD
+    PyObject *s_states[CL_TIMEOUT_STATES]; /* owned */
+    int s_gather_variant;
+    PyObject *s_ensure_future;  /* owned: what gather() calls it */
+    PyObject *s_gather_closure; /* owned: like that of its callbacks */
+    uint64_t s_made;            /* coroutines so far */
+    PyObject *s_fire;           /* owned: what sleep()'s timers call */
+    CL_SYNC_COUNTS(CL_COUNT_FIELD)
+} cl_sync;
+
+static inline cl_sync *
+cl_sync_of(const cl_state *st)
+{
+    return (cl_sync *)st;
+}
+
+typedef struct cl_loop_sync {
+    cl_loop_streams lower;
+    cl_spares spare_ops;
+} cl_loop_sync;
+
+static inline cl_loop_sync *
+cl_sync_on(const LoopObject *loop)
+{
+    return (cl_loop_sync *)loop;
+}
+
+extern const cl_layer cl_sync_layer;
+
+#endif
