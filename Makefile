@@ -4,10 +4,12 @@
 #   make test       [K=expr] [TIER=all]         make test-c | suite C tests, no Python; the others alone
 #   make debug      build in place with asserts make asan | stress  the suite on such a build, with asserts
 #   make ecosystem  real libraries on cloop, and the servers they talk to
+#   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
 #   make conformance CPython's asyncio tests    make uvloop-suite   uvloop's own tests
 #   make nightly    everything on everything; .ci/run is what a change must pass
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
-#   make programs | bench [B=glob] [ARGS=...]   make lint | fmt | clean | help
+#   make programs | lint | fmt | clean | help
+#   make bench      beside all other loops [B=glob] [LOOPS=cloop,uvloop] [ARGS=...]
 #   make bench-instr instructions and system calls per operation, by valgrind
 #   make cross      compile csrc for other C libraries and machines
 #   make wheels | release  packages, and the checklist before they are published
@@ -18,7 +20,7 @@
 
 PY ?= python3
 PROGRAM ?= examples/hello.py
-B ?= *
+LOOPS ?= all
 CHECKS ?= test conformance uvloop-suite
 
 ifeq ($(PY),python3)
@@ -30,7 +32,13 @@ BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 PIP := $(PYTHON) -m pip install -q --disable-pip-version-check
 SHARED := $(wildcard ../shared/programs/run_programs.py)
-LIBRARIES := aiohttp aiosmtpd anyio asyncpg granian gunicorn httptools httpx hypercorn nest_asyncio nest_asyncio2 redis uvicorn uvicorn-worker websockets
+LIBRARIES := aiohttp aiosmtpd aiosqlite anyio asyncpg fastapi granian gunicorn httptools httpx hypercorn nest_asyncio nest_asyncio2 redis \
+	tornado uvicorn uvicorn-worker websockets
+# Beside these, for the recipes: many, heavy, or plugins of pytest.
+PRODUCTS := aioquic apscheduler arq asyncssh channels daphne distributed django grpcio ipykernel ipython jupyter_client \
+	opentelemetry-instrumentation-asyncio opentelemetry-sdk prompt_toolkit 'psycopg[binary]' pytest-aiohttp pytest-asyncio pyzmq quart \
+	ray sanic scrapy sentry-sdk 'sqlalchemy[asyncio]' textual twisted
+RECIPES := build/recipes-$(notdir $(VENV))
 # For two of the programs, one of which needs it below 3.10: apart from what `make ecosystem` installs.
 AIOHTTP := build/aiohttp-$(notdir $(VENV))
 
@@ -59,18 +67,34 @@ $(VENV)/.test: $(VENV)/.ready pyproject.toml
 	@$(PIP) --prefer-binary trustme || echo "skipped: trustme cannot be installed for $(PY): no tests of TLS"
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.ready
-	@$(PIP) pyperf
-	@for package in uvloop httptools uvicorn aiohttp; do \
-	    $(PIP) $$package || echo "skipped: $$package cannot be installed for $(PY)"; \
+# What the counted rows use, at the releases of the file; with `make bench` all of it.
+COUNTED := uvloop httptools uvicorn aiohttp
+$(VENV)/.bench: $(VENV)/.ready benchmarks/requirements.txt
+	@for package in $(COUNTED); do \
+	    $(PIP) $$(grep "^$$package\b" benchmarks/requirements.txt) || echo "skipped: $$package cannot be installed for $(PY)"; \
 	done
 	@touch $@
 
-# One that is not to be had for this Python does not keep the others from being tested.
-$(VENV)/.ecosystem: $(VENV)/.test
-	@for library in $(LIBRARIES); do \
-	    $(PIP) --prefer-binary $$library || echo "skipped: $$library cannot be installed for $(PY)"; \
+# Nothing is compiled for it: a loop that takes half an hour of rustc is no more installed than one that fails.
+$(VENV)/.bench-all: $(VENV)/.bench
+	@grep -v '^#' benchmarks/requirements.txt | while read package; do \
+	    $(PIP) --only-binary :all: $$package 2>/dev/null || echo "skipped: $$package cannot be installed for $(PY)"; \
 	done
+	@touch $@
+
+# $(call install,PIP,PACKAGES): all at once, which is quicker; or, as one that is not to be had for this Python does not keep
+# the others from being tested, one by one.
+install = $(1) --prefer-binary $(2) || for package in $(2); do \
+	$(1) --prefer-binary $$package || echo "skipped: $$package cannot be installed for $(PY)"; done
+
+$(VENV)/.ecosystem: $(VENV)/.test
+	@$(call install,$(PIP),$(LIBRARIES))
+	@touch $@
+
+$(RECIPES)/.ready: $(VENV)/.test
+	@$(PY) -m venv --clear $(RECIPES)
+	@cp $(VENV)/lib/python*/site-packages/cloop-checkout.pth $(RECIPES)/lib/python*/site-packages/
+	@$(call install,$(RECIPES)/bin/python -m pip install -q --disable-pip-version-check,pytest pytest-xdist trustme $(LIBRARIES) $(PRODUCTS))
 	@touch $@
 
 # What uvloop's tests import; a test whose library is not to be had is skipped.
@@ -85,9 +109,9 @@ $(VENV)/.lint: $(VENV)/.ready
 	@$(PIP) ruff==0.17.5 clang-format==18.1.8
 	@touch $@
 
-# A newer checker finds other things.
+# A newer checker finds other things. The examples import the last two.
 $(VENV)/.types: $(VENV)/.ready
-	@$(PIP) mypy==2.4.1 'pyright[nodejs]==1.1.414' && touch $@ || echo "skipped: mypy and pyright cannot be installed for $(PY)"
+	@$(PIP) mypy==2.4.1 'pyright[nodejs]==1.1.414' aiohttp websockets && touch $@ || echo "skipped: mypy and pyright cannot be installed for $(PY)"
 
 # ----------------------------------------------------------------- build, run
 
@@ -148,6 +172,11 @@ uvloop-suite: $(VENV)/.uvloop-suite build
 ecosystem: $(VENV)/.ecosystem build
 	$(BIN)/pytest -q -rs tests/ecosystem $(if $(K),-k '$(K)') $(ARGS)
 
+# The plugins are there for the recipes' own tests, not for these.
+.PHONY: recipes
+recipes: $(RECIPES)/.ready build
+	$(RECIPES)/bin/python -m pytest -q -rs -p no:asyncio -p no:aiohttp -n $(JOBS) tests/ecosystem/recipes $(if $(K),-k '$(K)') $(ARGS)
+
 $(AIOHTTP): $(VENV)/.ready
 	@AIOHTTP_NO_EXTENSIONS=1 $(PIP) --target $@ 'aiohttp<3.10'
 
@@ -162,12 +191,12 @@ programs: $(AIOHTTP) build
 	@$(RUN) $(ARGS) || failed=1; $(RUN) --launcher 'python -m cloop' $(ARGS) && exit $$failed
 endif
 
-bench: $(VENV)/.bench build
-	$(PYTHON) -m benchmarks --only '$(B)' $(ARGS)
+bench: $(VENV)/.bench-all build
+	$(PYTHON) -m benchmarks --loops '$(LOOPS)' $(if $(B),--only '$(B)') $(ARGS)
 
 # Built apart from the checkout, in a way of its own.
 bench-instr: $(VENV)/.bench
-	$(PYTHON) -m benchmarks.instr --only '$(B)' $(ARGS)
+	$(PYTHON) -m benchmarks.instr $(if $(B),--only '$(B)') $(ARGS)
 
 # Everything on everything; what a change must pass is .ci/run without it.
 nightly:

@@ -45,8 +45,15 @@ class Drain(asyncio.Protocol):
         self.received += len(data)
 
 
-async def measured(loop: asyncio.AbstractEventLoop) -> dict:
-    alone = summary(await lateness_ms())
+def percentiles_ns(late: list) -> dict:
+    """As the load generator tells them."""
+    ranks = {"p50": 500, "p99": 990, "p99.9": 999}
+    found = {name: late[min(len(late) - 1, len(late) * rank // 1000)] * 1e6 for name, rank in ranks.items()}
+    return {**found, "max": late[-1] * 1e6}
+
+
+async def beside_firehose(loop: asyncio.AbstractEventLoop) -> tuple:
+    """How late the ticks came, and how many MiB a second were received meanwhile."""
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     sender = subprocess.Popen([sys.executable, "-m", "benchmarks.fairness", "--send", str(port)])
@@ -55,13 +62,19 @@ async def measured(loop: asyncio.AbstractEventLoop) -> dict:
             sock, _ = listener.accept()
         transport, drain = await loop.create_connection(Drain, sock=sock)
         started = time.monotonic()
-        beside = summary(await lateness_ms())
+        late = await lateness_ms()
         rate = drain.received / (time.monotonic() - started) / 2**20
         transport.abort()
     finally:
         sender.kill()
         sender.wait()
-    return {"alone": alone, "beside": beside, "MiB/s": rate}
+    return late, rate
+
+
+async def measured(loop: asyncio.AbstractEventLoop) -> dict:
+    alone = summary(await lateness_ms())
+    late, rate = await beside_firehose(loop)
+    return {"alone": alone, "beside": summary(late), "MiB/s": rate}
 
 
 def send(port: int) -> None:

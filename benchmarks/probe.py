@@ -11,12 +11,15 @@ import sys
 import sysconfig
 from typing import Any, Dict, List
 
-from benchmarks.loops import loop_version, open_loop
+from benchmarks.loops import is_over, loop_version, open_loop
 
 
 def probe(loop_names: List[str]) -> Dict[str, Any]:
-    versions, absent = {}, {}
+    versions: Dict[str, str] = {}
+    absent: Dict[str, str] = {}
     for name in loop_names:
+        if is_over(name) and name.partition("+")[2] in absent:
+            continue  # which is said already
         try:
             open_loop(name).close()
             versions[name] = loop_version(name)
@@ -29,9 +32,44 @@ def probe(loop_names: List[str]) -> Dict[str, Any]:
         "version_info": list(sys.version_info[:2]),
         "compiler": platform.python_compiler(),
         "optimized": "--enable-optimizations" in build,
+        "gil": getattr(sys, "_is_gil_enabled", lambda: True)(),
+        "libc": " ".join(platform.libc_ver()),
+        "openssl": _openssl(),
+        "cloop": _cloop_build() if "cloop" in versions else None,
+        "packages": _packages(),
         "loops": versions,
         "absent": absent,
     }
+
+
+def _openssl() -> str:
+    try:
+        import ssl
+    except ImportError:
+        return "none"
+    return ssl.OPENSSL_VERSION
+
+
+def _cloop_build() -> Any:
+    from cloop import _cloop
+
+    return _cloop.build_info()
+
+
+#: What rows use beside a loop.
+PACKAGES = ("httptools", "h11", "uvicorn", "starlette", "websockets", "aiohttp", "asyncpg", "redis", "grpcio")
+
+
+def _packages() -> Dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            pass
+    return found
 
 
 if __name__ == "__main__":

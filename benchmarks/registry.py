@@ -10,7 +10,22 @@ from typing import Any, Callable, Dict, Optional, Tuple
 
 # The order of the table. A family is a module of benchmarks/rows; a new one is
 # written there and named here.
-FAMILIES = ("scheduling", "timers", "tasks", "sync", "running", "system", "net", "tls", "http", "processes")
+FAMILIES = (
+    "scheduling",
+    "timers",
+    "tasks",
+    "sync",
+    "sizes",
+    "running",
+    "system",
+    "net",
+    "echo",
+    "clients",
+    "tls",
+    "http",
+    "services",
+    "processes",
+)
 
 #: Stands where a loop's name does, for the same work done in plain C.
 FLOOR = "floor"
@@ -46,7 +61,9 @@ class Benchmark:
     #: n is always a multiple of this.
     batch: int
     #: "cpu": nanoseconds of CPU per operation. "wall": microseconds of wall time.
-    #: "memory": KiB per operation, which run returns; it is called once.
+    #: "memory": KiB per operation, which run returns; "told": nanoseconds of CPU, likewise.
+    #: "late": microseconds, of which run returns percentiles in nanoseconds, as the load generator does.
+    #: run of the last three is called once, with n as large as the batch.
     metric: str
     #: Taken off each wall figure, so that it shows only what the loop adds.
     ideal_us: float
@@ -56,28 +73,37 @@ class Benchmark:
     reach: Optional[float]
     #: The most that the figure itself is to be, in place of a ratio.
     at_most: Optional[float]
-    #: Whether the table tells how many operations a second there were, too.
+    #: Whether a load generator tells how many operations a second there were, and how long each took.
     rate: bool
     #: Context manager function that yields run(n) and cpu_ns() of a program in C.
     floor: Optional[Callable[[], Any]]
+    #: The row is one of several that differ in this only: what of, and how many.
+    size: Optional[Tuple[str, int]]
+    #: Whether it is measured though nobody has asked for it.
+    default: bool
+    #: Whether it is about the transports of TCP or TLS, which aiofastnet replaces.
+    transports: bool
+    #: A server that it talks to, of servers.py, which outlives the workers.
+    beside: Optional[str]
 
-    @property
-    def label(self) -> str:
-        return self.name + {"cpu": "", "wall": " (wall us)", "memory": " (KiB)"}[self.metric]
+    def about(self) -> Dict[str, Any]:
+        """What is to be known of the row to read its figures; goes into the JSON."""
+        return {
+            "operation": self.operation,
+            "family": self.run.__module__.rpartition(".")[2],
+            "metric": self.metric,
+            "ideal_us": self.ideal_us,
+            "reach": self.reach,
+            "at_most": self.at_most,
+            "rate": self.rate,
+            "size": self.size,
+        }
 
     def open_fixture(self, loop: Any) -> Any:
         """A context manager that yields the arguments of run after n."""
         if self.fixture is None:
             return contextlib.nullcontext(())
         return _as_arguments(self.fixture, loop)
-
-    def value(self, sample: Dict[str, float]) -> float:
-        """The figure of this row in what a worker measured."""
-        if self.metric == "cpu":
-            return sample["cpu_ns"]
-        if self.metric == "memory":
-            return sample["kib"]
-        return sample["wall_ns"] / 1000 - self.ideal_us
 
 
 @contextlib.contextmanager
@@ -97,19 +123,29 @@ def benchmark(
     at_most: Optional[float] = None,
     rate: bool = False,
     floor: Optional[Callable[[], Any]] = None,
+    size: Optional[Tuple[str, int]] = None,
+    default: bool = True,
+    transports: bool = False,
+    beside: Optional[str] = None,
+    name: Optional[str] = None,
+    operation: Optional[str] = None,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function as the row of that name."""
+    """Register a function as the row of that name.
+
+    `name` and `operation` stand for the function's name and docstring, for rows that are made in a loop.
+    """
 
     def register(run: Callable[..., Any]) -> Callable[..., Any]:
-        name = run.__name__
-        if name in _benchmarks:
-            raise ValueError("two benchmarks are called " + name)
-        operation = inspect.getdoc(run)
-        if not operation:
-            raise ValueError(name + " does not say what one operation is")
-        _benchmarks[name] = Benchmark(
-            name, run, operation, fixture, batch, metric, ideal_us, since, reach, at_most, rate, floor
-        )
+        called = name or run.__name__
+        if called in _benchmarks:
+            raise ValueError("two benchmarks are called " + called)
+        does = operation or inspect.getdoc(run)
+        if not does:
+            raise ValueError(called + " does not say what one operation is")
+        _benchmarks[called] = Benchmark(
+            called, run, does, fixture, batch, metric, ideal_us, since, reach, at_most, rate, floor, size, default,
+            transports, beside,
+        )  # fmt: skip
         return run
 
     return register

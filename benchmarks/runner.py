@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
-from benchmarks.registry import Benchmark
+from benchmarks import servers
+from benchmarks.registry import Benchmark, Skip
 
 ROOT = Path(__file__).resolve().parent.parent
 # A healthy worker takes about a second; one that hangs must not hold the table.
 WORKER_SECONDS = 120
+#: A loop that fails a row so often is not asked again.
+FAILURES = 2
 
 #: What each round measured, None where its worker failed; empty if skipped.
-Samples = List[Optional[Dict[str, float]]]
+Samples = List[Optional[Dict[str, Any]]]
 
 
 class WorkerError(Exception):
     """A child process failed; the message is the last line it wrote."""
+
+
+class WorkerHangs(WorkerError):
+    """It had to be killed."""
 
 
 def call(python: str, module: str, *args: str) -> Any:
@@ -39,34 +47,64 @@ def call(python: str, module: str, *args: str) -> Any:
             timeout=WORKER_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise WorkerError("no result within {} s".format(WORKER_SECONDS)) from None
+        raise WorkerHangs("no result within {} s".format(WORKER_SECONDS)) from None
     except OSError as exc:
         raise WorkerError(str(exc)) from None
     if child.returncode != 0:
         lines = child.stderr.strip().splitlines()
-        status = "exit status {}".format(child.returncode)
-        raise WorkerError("{} ({})".format(lines[-1] if lines else "silent", status))
-    return json.loads(child.stdout)
+        raise WorkerError("{} ({})".format(lines[-1] if lines else "silent", _status(child.returncode)))
+    try:
+        return json.loads(child.stdout)
+    except ValueError:
+        raise WorkerError("it printed something else than its result") from None
 
 
-def run_row(python: str, row: Benchmark, loops: List[str], rounds: int) -> Dict[str, Samples]:
-    """Each loop's samples; those with the same index were taken side by side."""
+def _status(code: int) -> str:
+    if code < 0:
+        try:
+            return "killed by " + signal.Signals(-code).name
+        except ValueError:
+            pass
+    return "exit status {}".format(code)
+
+
+def run_row(python: str, row: Benchmark, loops: List[str], rounds: int) -> Tuple[Dict[str, Samples], Dict[str, str]]:
+    """Each loop's samples, and why a loop has none or not all of them.
+
+    Samples with the same index were taken side by side.
+    """
+    try:
+        # Started once for all of them, whose environment says where it is.
+        with servers.beside(row.beside):
+            return _run_row(python, row, loops, rounds)
+    except Skip as exc:
+        print("skipped: {}: {}".format(row.name, exc), file=sys.stderr)
+        return {loop: [] for loop in loops}, {loop: str(exc) for loop in loops}
+
+
+def _run_row(python: str, row: Benchmark, loops: List[str], rounds: int) -> Tuple[Dict[str, Samples], Dict[str, str]]:
     samples: Dict[str, Samples] = {loop: [] for loop in loops}
-    skipped = set()
+    reasons: Dict[str, str] = {}
+    given_up = set()
     for turn in range(rounds):
         # Nobody is always first after an idle moment, or last on a hot core.
         first = turn % len(loops)
         for loop in loops[first:] + loops[:first]:
-            if loop in skipped:
+            if loop in given_up:
                 continue
             try:
                 sample = call(python, "benchmarks.worker", row.name, loop)
             except WorkerError as exc:
-                sample = None
-                print("failed: {} on {}: {}".format(row.name, loop, exc), file=sys.stderr)
-            if sample and "skipped" in sample:
-                skipped.add(loop)
-                print("skipped: {} on {}: {}".format(row.name, loop, sample["skipped"]), file=sys.stderr)
+                reasons[loop] = "failed: {}".format(exc)
+                print("{} on {}: {}".format(row.name, loop, reasons[loop]), file=sys.stderr)
+                samples[loop].append(None)
+                if isinstance(exc, WorkerHangs) or samples[loop].count(None) >= FAILURES:
+                    given_up.add(loop)
+                continue
+            if "skipped" in sample:
+                given_up.add(loop)
+                reasons[loop] = sample["skipped"]
+                print("skipped: {} on {}: {}".format(row.name, loop, reasons[loop]), file=sys.stderr)
             else:
                 samples[loop].append(sample)
-    return samples
+    return samples, reasons

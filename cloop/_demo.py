@@ -1,26 +1,30 @@
-"""python -m cloop demo: five things that loops do, measured on this machine, on cloop, asyncio and uvloop.
+"""python -m cloop demo: measures five operations on this machine, on cloop, asyncio and uvloop.
 
-Each loop has a process of its own, and they take turns, so that what else the machine does meanwhile meets all of
-them. What is counted is the time that the process's threads spend on a processor, divided by the number of
-operations; medians of the rounds, with the least and the most.
+Each loop has its own process, and they take turns, so that other load on the machine affects all of them. The figure
+is the CPU time of the process's threads, divided by the number of operations: the median of the rounds, with the
+minimum and the maximum.
 """
 
 import argparse
 import asyncio
+import contextlib
+import importlib
 import importlib.util
 import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 __all__ = ("main",)
 
 
-# The rows: coroutine functions that do something n times
+# The rows: coroutine functions that do an operation n times
 
 
 async def callbacks(loop, n):
@@ -61,7 +65,7 @@ class Echo(asyncio.Protocol):
 
 
 class Client(asyncio.Protocol):
-    """Sends a message, and again whenever it is back."""
+    """Sends a message, and sends it again whenever it comes back."""
 
     message = b"x" * 1024
 
@@ -123,69 +127,126 @@ ROWS = {
 }
 
 
-# One loop, in a process of its own
+# One loop, in its own process
 
 
 def factory(name):
+    """What makes a loop of the module of that name."""
     if name == "asyncio":
         return asyncio.SelectorEventLoop
-    return __import__(name).new_event_loop
+    module = importlib.import_module(name)
+    return getattr(module, "new_event_loop", None) or module.EventLoopPolicy().new_event_loop
 
 
 def measure(new_loop, row, n):
-    """Return nanoseconds of processor time for each of n operations."""
+    """Return the CPU time per operation in ns, for n operations. A row that is not a coroutine drives the loop itself."""
     loop = new_loop()
     try:
         asyncio.set_event_loop(loop)
         before = time.process_time_ns()
-        loop.run_until_complete(row(loop, n))
+        result = row(loop, n)
+        if asyncio.iscoroutine(result):
+            loop.run_until_complete(result)
         return (time.process_time_ns() - before) / n
     finally:
         asyncio.set_event_loop(None)
         loop.close()
 
 
-def work(name):
-    """For each line [row, n] on standard input, measure and print."""
-    new_loop = factory(name)
+def work(name, rows):
+    """For each line [row, n] on standard input, measure and print; the text of the error if there is one."""
+    # Whatever else prints, prints elsewhere.
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    try:
+        new_loop = factory(name)
+    except Exception as error:
+        sys.exit("%s: %s" % (type(error).__name__, error))
     for line in sys.stdin:
         row, n = json.loads(line)
-        print(json.dumps(measure(new_loop, ROWS[row], n)), flush=True)
+        try:
+            answer = measure(new_loop, rows[row], n)
+        except Exception as error:
+            answer = ("%s: %s" % (type(error).__name__, error)).rstrip(": ")
+        print(json.dumps(answer), file=out, flush=True)
+
+
+class Failed(Exception):
+    """A loop cannot do a row; the message says why."""
 
 
 class Worker:
-    def __init__(self, name):
-        self.name = name
+    """A loop in a process of its own, which does the rows of a module of cloop's."""
+
+    #: Seconds that a row may take.
+    patience = 60
+    #: Numbers of operations are multiples of it.
+    unit = 100
+
+    def __init__(self, name, module="cloop._demo", **environment):
+        self.name, self.module, self.environment = name, module, environment
+        self.start()
+
+    def start(self):
+        code = "from cloop import _demo; import %s as rows; _demo.work(%r, rows.ROWS)" % (self.module, self.name)
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", "from cloop._demo import work; work(%r)" % name],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, universal_newlines=True,
-            env=dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path))),
+            [sys.executable, "-W", "ignore", "-c", code],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
+            env=dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, sys.path)), **self.environment),
         )  # fmt: skip
+        self.said = []
+        # Read, so that a loop that complains a lot does not wait for a reader.
+        self.reading = threading.Thread(target=self.read, args=(self.process, self.said), daemon=True)
+        self.reading.start()
+
+    @staticmethod
+    def read(process, said):
+        for line in process.stderr:
+            if line.strip():
+                said[:] = [line.strip()]
 
     def measure(self, row, n):
-        self.process.stdin.write(json.dumps([row, n]) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
+        """Nanoseconds for each of n operations. Raise Failed if there is no figure."""
+        watch = threading.Timer(self.patience, self.process.kill)
+        watch.start()
+        try:
+            self.process.stdin.write(json.dumps([row, n]) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except OSError:
+            line = ""  # it has ended before it read that
+        finally:
+            watch.cancel()
         if not line:
-            sys.exit("cloop: the process of %s has ended" % self.name)
-        return json.loads(line)
+            code = self.process.wait()
+            self.close()
+            if code == -signal.SIGKILL:
+                raise Failed("no answer within %d s" % self.patience)
+            raise Failed(self.said[0] if self.said else "its process ended with status %d" % code)
+        answer = json.loads(line)
+        if isinstance(answer, str):
+            raise Failed(answer)
+        return answer
 
     def number_for(self, row, seconds):
-        """How many operations take about that long; those before warm up."""
-        n = 200
+        """Return how many operations take about that long. Also warms up."""
+        n = 2 * self.unit
         while True:
             took = self.measure(row, n) * n / 1e9
             if took > seconds / 4 or n >= 10**7:
-                return max(200, int(n * seconds / max(took, 1e-9)) // 100 * 100)
+                return max(2 * self.unit, int(n * seconds / max(took, 1e-9)) // self.unit * self.unit)
             n *= 4
 
     def close(self):
-        self.process.stdin.close()
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
         self.process.wait()
+        self.reading.join()
         self.process.stdout.close()
+        self.process.stderr.close()
 
 
-# What is shown
+# Output
 
 
 class Painter:
@@ -207,7 +268,7 @@ class Painter:
         return "\033[32m%s\033[0m" % text if self.colours and name == "cloop" else text
 
     def row(self, results):
-        """Lines for {loop: nanoseconds of each round}."""
+        """Return the lines for {loop: ns of each round}."""
         medians = {name: statistics.median(each) for name, each in results.items()}
         for name, each in results.items():
             spread = "[%s..%s]" % (number(min(each)), number(max(each)))
@@ -245,6 +306,8 @@ def main(arguments):
             for name in ratios:
                 rounds = zip(results[name], results["cloop"])
                 ratios[name].append(statistics.median(other / ours for other, ours in rounds))
+    except Failed as error:
+        sys.exit("cloop: %s" % error)
     finally:
         for worker in workers:
             worker.close()
@@ -258,6 +321,7 @@ def main(arguments):
 
 
 def mean(ratios):
+    """The geometric mean."""
     product = 1.0
     for ratio in ratios:
         product *= ratio

@@ -1,9 +1,8 @@
 """Runs a program as `python PROGRAM` does, with cloop as asyncio's event loop.
 
-The program finds sys.argv, sys.path[0] and a `__main__` module as if Python had been
-started on it. That module stays in place afterwards: threads that outlive the main one,
-atexit functions and pickle look it up. The traceback of an exception that nobody caught
-begins with the program's first frame, not with ours.
+The program finds sys.argv, sys.path[0] and a `__main__` module as if Python had started it. That module stays in
+place afterwards, for threads that outlive the main thread, atexit functions and pickle. The traceback of an uncaught
+exception begins with the program's first frame.
 """
 
 import asyncio
@@ -17,12 +16,17 @@ import runpy
 import sys
 import types
 
+try:
+    import ssl
+except ImportError:
+    ssl = None
+
 import cloop
-from cloop import _accelerate, _cloop, _futures, _hooks, _reach, _settings, _tls
+from cloop import _abi, _accelerate, _cloop, _futures, _hooks, _reach, _settings
 
 USAGE = """\
 usage: python -m cloop [SWITCHES] [-m MODULE | -c CODE | PROGRAM | -] [ARGS]
-       python -m cloop --version | --info | demo
+       python -m cloop --version | --info | demo | bench
 
 Runs a Python program, unchanged, on the cloop event loop, and so do the processes that it starts by
 multiprocessing. `import uvloop` gives it cloop under uvloop's names. What it uses of asyncio and this
@@ -36,7 +40,8 @@ Python has no more, such as asyncio.coroutine, is restored for it, with a Deprec
   --no-uvloop  leave uvloop alone
   --version    print cloop's version
   --info       print what cloop was built with, runs on, and does natively
-  demo         measure cloop beside asyncio and uvloop on this machine, in a minute"""
+  demo         measure cloop beside asyncio and uvloop on this machine, in a minute
+  bench        the same of twenty things, beside all loops that are installed, in two minutes"""
 
 SWITCHES = ("--accelerate", "--no-compat", "--no-uvloop")
 PYTHONS_OPTIONS = "bBdEiIOPqRsSuvWxX"
@@ -66,10 +71,10 @@ def start(option, arguments, switches):
         if "--accelerate" in switches:
             cloop.accelerate()
         print(info())
-    elif option == "demo" and not os.path.exists(option):  # which would be a program
-        from cloop import _demo
+    elif option in ("demo", "bench") and not os.path.exists(option):  # which would be a program
+        from cloop import _bench, _demo
 
-        _demo.main(arguments[1:])
+        sys.exit((_demo if option == "demo" else _bench).main(arguments[1:]))
     elif option in ("-m", "-c"):
         if len(arguments) < 2:
             sys.exit(refuse("argument expected for the %s option" % option))
@@ -117,13 +122,13 @@ def info():
 
 
 def native_parts(loop):
-    """What is done in C here, or why it is not."""
+    """Return what is done in C here, or why not."""
     if _futures.Task is _cloop.Task:
         futures = "native"
     elif _settings.read("CLOOP_TASKS") == "stock":
         futures = "asyncio's, by CLOOP_TASKS=stock"
     else:
-        futures = "asyncio's: the fields of its classes are not where they are expected"
+        futures = "asyncio's: " + (_abi.reasons("futures") or "its classes have been changed")
     reader = asyncio.StreamReader(loop=loop)
     _cloop.adopt_reader(reader)
     if type(reader) is not asyncio.StreamReader:
@@ -131,17 +136,21 @@ def native_parts(loop):
     elif _settings.read("CLOOP_STREAMS") == "stock":
         streams = "asyncio's, by CLOOP_STREAMS=stock"
     else:
-        streams = "asyncio's: its classes have been changed"
-    if _tls.ssl is None:
+        streams = "asyncio's: " + (_abi.reasons("streams") or "its classes have been changed")
+    if ssl is None:
         tls = "none: this Python has no ssl module"
+    elif not _abi.has("TLS"):
+        tls = "asyncio's: " + _abi.reasons("TLS")
     elif _settings.read("CLOOP_TLS") == "memorybio":
-        tls = "native, by MemoryBIO as CLOOP_TLS=memorybio says; " + _tls.ssl.OPENSSL_VERSION
-    elif _tls.is_native():
-        tls = "native, " + _tls.ssl.OPENSSL_VERSION
+        tls = "native, by MemoryBIO as CLOOP_TLS=memorybio says; " + ssl.OPENSSL_VERSION
+    elif _settings.read("CLOOP_TLS") == "stock":
+        tls = "asyncio's, by CLOOP_TLS=stock; " + ssl.OPENSSL_VERSION
     else:
-        tls = "asyncio's, by CLOOP_TLS=stock; " + _tls.ssl.OPENSSL_VERSION
+        tls = "native, " + ssl.OPENSSL_VERSION
     writes = {"0": "each is sent at once, by CLOOP_GATHER=0", "always": "held, by CLOOP_GATHER=always"}
+    left = [(part, "asyncio's: " + _abi.reasons(part)) for part in ("transports", "children", "executor")]
     return [
+        *[(part, why) for part, why in left if not _abi.has(part)],
         ("tasks", futures),
         ("streams", streams),
         ("TLS", tls),
@@ -153,7 +162,7 @@ def native_parts(loop):
 
 
 def launch(run, what, argv, switches):
-    """Call run(what) with the loop selected; let what it raises end the interpreter."""
+    """Call run(what) with the loop selected; an exception ends the interpreter."""
     _reach.begin(switches)
     sys.argv[:] = argv
     try:
@@ -161,8 +170,8 @@ def launch(run, what, argv, switches):
     except SystemExit:
         raise
     except BaseException as error:
-        # The interpreter reports it, so that Ctrl-C ends the process as it always does; the
-        # program's excepthook, or the usual one, gets the traceback without our frames.
+        # The interpreter reports the exception, so that Ctrl-C ends the process as usual. The excepthook gets the
+        # traceback without the launcher's frames.
         sys.excepthook = without_launcher(error, sys.excepthook)
         raise
 
@@ -183,13 +192,13 @@ def without_launcher(error, excepthook):
 
 
 def set_path(entry):
-    """Put the program's entry where `python -m cloop` left that of this module."""
+    """Replace this module's entry in sys.path by the program's."""
     if not (getattr(sys.flags, "safe_path", False) or sys.flags.isolated):
         sys.path[0] = entry
 
 
 def new_main(file=None, loader=None):
-    """A fresh `__main__` with what Python gives a program that is no module."""
+    """Return a new `__main__` module, as Python makes it for a program."""
     module = types.ModuleType("__main__")
     module.__builtins__ = builtins
     module.__loader__ = loader
@@ -204,7 +213,7 @@ def new_main(file=None, loader=None):
 
 
 def run_path(path):
-    # Since 3.9 Python makes the name absolute, in __file__ and in tracebacks.
+    # From 3.9 on Python makes the name absolute, in __file__ and in tracebacks.
     file = os.path.abspath(path) if sys.version_info >= (3, 9) else path
     importer = pkgutil.get_importer(path)
     if isinstance(importer, (type(None), importlib.machinery.FileFinder)) and not os.path.isdir(path):
@@ -235,7 +244,7 @@ def load(path, file):
 def run_module(name):
     set_path(os.getcwd())
     new_main()
-    # What `python -m` itself calls; runpy.run_module() would put this module back at the end.
+    # What `python -m` calls itself; runpy.run_module() would restore this module at the end.
     runpy._run_module_as_main(name)
 
 

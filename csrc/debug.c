@@ -92,11 +92,11 @@ damage_stream(StreamObject *stream, const char *what)
 {
     TransportObject *base = &stream->s_base;
     if (strcmp(what, "paused") == 0)
-        base->t_flags ^= CL_T_PROTOCOL_PAUSED;
+        base->tr_flags ^= CL_T_PROTOCOL_PAUSED;
     else if (strcmp(what, "limits") == 0)
-        base->t_limits.low = base->t_limits.high + 1;
+        base->tr_limits.low = base->tr_limits.high + 1;
     else if (strcmp(what, "size") == 0)
-        stream->s_out.o_queue.wq_size++;
+        stream->s_out.out_queue.wq_size++;
     else if (strcmp(what, "unwatched") == 0)
         cl_transport_want(base, CL_WRITE, false);
     else

@@ -1,4 +1,4 @@
-/* loop_run.c - LoopCore's running and closing. */
+/* loop_run.c - LoopCore: running and closing. */
 #include "loop_type.h"
 
 #include "core/args.h"
@@ -12,7 +12,7 @@
 
 /* -------------------------------------------------------------------- running */
 
-/* How often to try again. */
+/* Number of attempts. */
 #define UNMARK_ATTEMPTS 10
 
 static int
@@ -68,8 +68,8 @@ stop_tracking(LoopObject *loop)
     return loop->l_origin_enabled ? track_origin(loop, false) : 0;
 }
 
-/* Installs the loop's hooks for async generators; the old ones come back in
- * `hooks`, to be put back by cl_asyncgen_hooks_swap(). */
+/* Installs the loop's async generator hooks; `hooks` gets the old ones, for
+ * cl_asyncgen_hooks_swap(). */
 static int
 set_asyncgen_hooks(LoopObject *loop, cl_asyncgen_hooks *hooks)
 {
@@ -107,9 +107,9 @@ set_running_loop(LoopObject *loop, PyObject *running)
     return result == NULL ? -1 : 0;
 }
 
-/* No loop runs in this thread any more. A mark that stayed would keep every other
- * loop from running: where the function that asyncio's modules have fails, that of
- * asyncio itself does it, and it may be out of memory for the moment. 0/-1 */
+/* Resets the running loop of this thread. If it stayed set, no other loop
+ * could run. If the function in asyncio's modules fails, asyncio's own is
+ * called, again and again since memory may be short for a moment. 0/-1 */
 static int
 unset_running_loop(LoopObject *loop)
 {
@@ -138,8 +138,8 @@ run_once(LoopObject *loop)
     return result == NULL ? -1 : 0;
 }
 
-/* A patched class; instances notice by themselves, unless their __dict__ was written
- * to directly. */
+/* A class was patched. Instances notice by themselves, unless their __dict__
+ * was changed directly. */
 static int
 refresh_if_changed(LoopObject *loop)
 {
@@ -147,7 +147,7 @@ refresh_if_changed(LoopObject *loop)
                                           : cl_loop_refresh_overrides(loop);
 }
 
-/* run_forever() after its checks. */
+/* run_forever(), after its checks. */
 static int
 run(LoopObject *loop)
 {
@@ -167,7 +167,8 @@ run(LoopObject *loop)
         loop->l_thread_id = PyThread_get_thread_ident();
         loop->l_signals_tried = false;
         cl_loop_scan_new(loop);
-        /* Whoever runs the loop for a turn or two expects to hear of events. */
+        /* A program that runs the loop for a turn or two expects events to be
+         * noticed. */
         cl_loop_begin_run(loop);
         do {
             status = run_once(loop);
@@ -210,15 +211,14 @@ Loop_run_once(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     if (cl_loop_check_open(loop) < 0)
         return NULL;
     int status = cl_loop_turn(loop);
-    /* The caller may be an overriding _run_once(). */
+    /* The caller may be an overridden _run_once(). */
     cl_loop_forget_task(loop);
     if (status < 0)
         return NULL;
     Py_RETURN_NONE;
 }
 
-/* The future to wait for, as asyncio.ensure_future() gives it; *is_new tells
- * whether the task was made here. */
+/* asyncio.ensure_future(); *is_new says whether it created the task. */
 static PyObject *
 future_for(LoopObject *loop, PyObject *awaitable, bool *is_new)
 {
@@ -249,8 +249,8 @@ is_done(LoopObject *loop, PyObject *future)
     return done;
 }
 
-/* The exception of a task that we made ourselves has reached our caller
- * already: mark it retrieved. */
+/* Our caller gets the exception of a task that was created here: mark it as
+ * retrieved. */
 static void
 consume_exception(LoopObject *loop, PyObject *future)
 {

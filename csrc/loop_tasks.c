@@ -1,4 +1,4 @@
-/* loop_tasks.c - LoopCore's tasks and futures. */
+/* loop_tasks.c - LoopCore: tasks and futures. */
 #include "loop_type.h"
 
 #include "core/args.h"
@@ -30,6 +30,29 @@ cl_loop_choose_tasks(LoopObject *loop)
     return 0;
 }
 
+/* Whether asyncio would create an object of its own class here, which ours may
+ * replace. Like asyncio, looks in the module each time. 1, 0 or -1 */
+static int
+is_left_alone(PyObject *module, PyObject *name, PyObject *own)
+{
+    PyObject *dict = PyModule_GetDict(module);
+    PyObject *found =
+        dict == NULL ? NULL : PyDict_GetItemWithError(dict, name);
+    return found == own ? 1 : found == NULL && PyErr_Occurred() ? -1 : 0;
+}
+
+/* Whether the task should be ours. 1, 0 or -1 */
+static int
+makes_own_tasks(LoopObject *loop)
+{
+    cl_state *st = loop->l_st;
+    return !cl_futures_on(loop)->own_tasks
+               ? 0
+               : is_left_alone(cl_futures_of(st)->tasks_module,
+                               cl_top_of(st)->str_Task,
+                               cl_futures_of(st)->asyncio_Task);
+}
+
 PyDoc_STRVAR(Loop_create_future_doc,
              "create_future($self, /)\n--\n\n"
              "Return an asyncio.Future attached to this loop.");
@@ -38,15 +61,20 @@ static PyObject *
 Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = loop->l_st;
-    if (cl_futures_on(loop)->own_tasks)
-        return cl_future_new(loop);
+    int own = !cl_futures_on(loop)->own_tasks
+                  ? 0
+                  : is_left_alone(cl_futures_of(st)->futures_module,
+                                  cl_top_of(st)->str_Future,
+                                  cl_futures_of(st)->asyncio_Future);
+    if (own != 0)
+        return own < 0 ? NULL : cl_future_new(loop);
     PyObject *argv[] = {(PyObject *)loop};
     return cl_call_module(cl_futures_of(st)->futures_module,
                           cl_top_of(st)->str_Future, argv, 0,
                           cl_top_of(st)->kwnames_loop);
 }
 
-/* asyncio's own method, which knows its version's rules. */
+/* Calls asyncio's own method, which knows the rules of its version. */
 static PyObject *
 create_as_asyncio(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
                   PyObject *kwnames)
@@ -73,7 +101,7 @@ create_as_asyncio(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     return task;
 }
 
-/* asyncio's own, which would make tasks of asyncio. */
+/* asyncio's eager_task_factory, which would create asyncio's tasks. */
 static bool
 is_eager_factory(cl_state *st, PyObject *factory)
 {
@@ -87,13 +115,13 @@ is_eager_factory(cl_state *st, PyObject *factory)
 }
 
 typedef struct {
-    PyObject *name; /* borrowed, or NULL, as the next */
+    PyObject *name; /* both borrowed, or NULL */
     PyObject *context;
     bool eager;
 } task_options;
 
-/* Whether these keywords, and the task factory, leave the making of the task to us:
- * 1, 0 or -1. */
+/* Parses the keywords. Returns 1 if we can create the task, 0 if not (because
+ * of them, or of a task factory), -1 on error. */
 static int
 take_options(LoopObject *loop, PyObject *const *values, PyObject *kwnames,
              task_options *options)
@@ -141,11 +169,14 @@ cl_loop_create_task(LoopObject *loop, PyObject *coro)
     cl_state *st = loop->l_st;
     bool factory =
         loop->l_task_factory != NULL && loop->l_task_factory != Py_None;
-    if (factory || (loop->l_debug && !cl_futures_on(loop)->own_tasks))
+    int own = factory ? 0 : makes_own_tasks(loop);
+    if (own < 0)
+        return NULL;
+    if (factory || (loop->l_debug && !own))
         return create_as_asyncio(loop, &coro, 1, NULL);
     if (cl_loop_check_open(loop) < 0)
         return NULL;
-    if (cl_futures_on(loop)->own_tasks)
+    if (own)
         return cl_task_new(loop, coro, NULL, NULL, false);
     PyObject *argv[] = {coro, (PyObject *)loop};
     return cl_call_module(cl_futures_of(st)->tasks_module,
@@ -169,9 +200,9 @@ Loop_create_task(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     task_options options;
     if (nargs == 1 && kwnames == NULL && loop->l_task_factory == NULL)
         return cl_loop_create_task(loop, args[0]);
-    int taken = nargs != 1 || !cl_futures_on(loop)->own_tasks
-                    ? 0
-                    : take_options(loop, args + 1, kwnames, &options);
+    int taken = nargs != 1 ? 0 : makes_own_tasks(loop);
+    if (taken > 0)
+        taken = take_options(loop, args + 1, kwnames, &options);
     if (taken < 0)
         return NULL;
     if (taken == 0)

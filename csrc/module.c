@@ -17,7 +17,7 @@
 #include "streams/streams.h"
 #include "sync/sync.h"
 
-/* setup.py says how it built us. */
+/* setup.py passes the flags of the build. */
 #ifndef CL_BUILD_FLAGS
 #define CL_BUILD_FLAGS ""
 #endif
@@ -55,7 +55,7 @@ module_guard_looks(PyObject *module, PyObject *Py_UNUSED(ignored))
     cl_state *st = state_of(module);
     const cl_streams *streams = cl_streams_of(st);
 #define FORMAT(name) "sK"
-#define COUNT(name) , #name, (unsigned long long)streams->s_##name.g_looks
+#define COUNT(name) , #name, (unsigned long long)streams->ss_##name.g_looks
     return Py_BuildValue("{sKsK" CL_STREAMS_GUARDS(FORMAT) "}", "loop",
                          (unsigned long long)st->loop_looks, "socket",
                          (unsigned long long)cl_net_of(st)
@@ -145,24 +145,28 @@ module_adopt_reader(PyObject *module, PyObject *reader)
 }
 
 PyDoc_STRVAR(use_own_tasks_doc,
-             "use_own_tasks(task, loop)\n--\n\n"
+             "use_own_tasks(first, second, loop)\n--\n\n"
              "From now on new loops make cloop.Task and cloop.Future; return "
              "False if that\n"
-             "can't be. `task` is a pending one of asyncio's, the last that "
-             "this thread has\n"
-             "made, and `loop` its loop.");
+             "can't be. `first` and `second` are pending tasks of asyncio's, "
+             "the last that this\n"
+             "thread has made, and `loop` is theirs. It has to be the running "
+             "one, and need not\n"
+             "be afterwards.");
 
 static PyObject *
 module_use_own_tasks(PyObject *module, PyObject *args)
 {
     cl_state *st = state_of(module);
-    PyObject *task, *loop;
-    if (!PyArg_ParseTuple(args, "OO:use_own_tasks", &task, &loop))
+    PyObject *first, *second, *loop;
+    if (!PyArg_ParseTuple(args, "OOO:use_own_tasks", &first, &second, &loop))
         return NULL;
-    if (!cl_futures_of(st)->layouts_fit ||
-        (PyObject *)Py_TYPE(task) != cl_futures_of(st)->asyncio_Task)
+    const cl_futures *futures = cl_futures_of(st);
+    if (!futures->layouts_fit ||
+        (PyObject *)Py_TYPE(first) != futures->asyncio_Task ||
+        (PyObject *)Py_TYPE(second) != futures->asyncio_Task)
         Py_RETURN_FALSE;
-    int found = cl_registry_find_slots(st, task, loop);
+    int found = cl_registry_find_slots(st, first, second, loop);
     if (found < 0)
         return NULL;
     cl_futures_of(st)->own_tasks = found;
@@ -195,9 +199,9 @@ module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
     cl_state *st = state_of(module);
     cl_net_of(st)->gathers = CL_GATHER_NEVER;
     for (LoopObject *loop = st->loops; loop != NULL;) {
-        if (cl_net_on(loop)->n_gather.g_timer != NULL) {
+        if (cl_net_on(loop)->n_gather.gw_timer != NULL) {
             cl_gather_stop_timer(loop);
-            loop = st->loops; /* others have run */
+            loop = st->loops; /* other code has run */
         }
         else {
             loop = loop->l_next_open;
@@ -266,7 +270,7 @@ static PyMethodDef module_methods[] = {
 
 /* ---------------------------------------------------------------------- setup */
 
-/* From the lowest on: what each builds on is there. */
+/* From the lowest up: each builds on those below. */
 static const cl_layer *const layers[] = {
     &cl_core_layer, &cl_futures_layer, &cl_streams_layer, &cl_sync_layer,
     &cl_net_layer,  &cl_tls_layer,     &cl_top_layer,     NULL};

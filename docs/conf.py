@@ -64,7 +64,8 @@ def links_of_included_files(app, docname, source):
             text = file.read()
         text = re.sub(r"\]\(docs/([^)]*)\)", r"](\1)", text)
         source[0] = re.sub(r"\]\((?![a-z]+:|#)(?!decisions/|[a-z]+\.md)([^)]+)\)", r"](%s/blob/main/\1)" % HOME, text)
-    source[0] = re.sub(r"\]\(\.\./([^)]+)\)", r"](%s/blob/main/\1)" % HOME, source[0])
+    up = re.escape("../" * (docname.count("/") + 1))
+    source[0] = re.sub(r"\]\(%s([^)]+)\)" % up, r"](%s/blob/main/\1)" % HOME, source[0])
 
 
 def setup(app):

@@ -44,7 +44,9 @@ LINES = [b"%d\n" % number * 3 for number in range(40)]
 
 
 @pytest.mark.parametrize(
-    "orders", [{"send": 1}, {"receive": 1}, {"send": 1, "receive": 1}, {"collect": 1}], ids=lambda orders: "-".join(orders)
+    "orders",
+    [{"send": 1}, {"receive": 1}, {"send": 1, "receive": 1}, {"collect": 1}],
+    ids=lambda orders: "-".join(orders),
 )
 def test_nothing_is_lost(run, stress, orders):
     stress(**orders)

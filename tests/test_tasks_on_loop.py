@@ -67,6 +67,43 @@ def test_create_task_with_an_eager_start(loop):
     assert loop.run_until_complete(main()) == (True, False)
 
 
+class OtherTask(asyncio.tasks._PyTask):
+    pass
+
+
+@pytest.mark.parametrize("cls", [asyncio.tasks._PyTask, OtherTask, type("Derived", (asyncio.Task,), {})])
+@pytest.mark.parametrize("debug", [False, True])
+def test_task_class_that_is_replaced_while_the_loop_runs(loop, monkeypatch, cls, debug):
+    """asyncio looks at its module for each task; nest_asyncio replaces the class in the midst of a run."""
+
+    async def main():
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio.tasks, "Task", cls)
+            tasks = [
+                loop.create_task(answer()),
+                loop.create_task(answer(), name="with a name"),
+                asyncio.ensure_future(answer()),
+            ]
+        tasks.append(loop.create_task(answer()))
+        assert [await task for task in tasks] == [42] * 4
+        return [type(task) is cls for task in tasks]
+
+    loop.set_debug(debug)
+    assert loop.run_until_complete(main()) == [True, True, True, False]
+
+
+def test_future_class_that_is_replaced_while_the_loop_runs(loop, monkeypatch):
+    async def main():
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio.futures, "Future", asyncio.futures._PyFuture)
+            future = loop.create_future()
+        loop.call_soon(future.set_result, 42)
+        assert await future == 42
+        return type(future), isinstance(loop.create_future(), asyncio.futures._PyFuture)
+
+    assert loop.run_until_complete(main()) == (asyncio.futures._PyFuture, False)
+
+
 @pytest.mark.parametrize("value", [None, 5, answer, asyncio.sleep], ids=["None", "int", "function", "other function"])
 def test_create_task_of_nonsense(as_asyncio, value):
     assert as_asyncio(lambda loop: loop.create_task(value))["result"][0] is TypeError

@@ -81,11 +81,12 @@ def pin() -> Tuple[int, int]:
 def _running(command: List[str], core: int, **options: Any) -> Iterator[Tuple[subprocess.Popen, socket.socket]]:
     """A child on that core, and our end of what is its standard input and output."""
     with contextlib.ExitStack() as stack:
+        options["env"] = {**os.environ, **(options.get("env") or {})}
         ours, theirs = map(stack.enter_context, socket.socketpair())
         if take_turns is not None:
             turn, their_turn = map(stack.enter_context, socket.socketpair())
             take_turns(turn.fileno())
-            options["env"] = {**os.environ, "LOAD_TURNS": str(their_turn.fileno())}
+            options["env"]["LOAD_TURNS"] = str(their_turn.fileno())
             options["pass_fds"] = [*options.get("pass_fds", ()), their_turn.fileno()]
         child = subprocess.Popen(command, stdin=theirs, stdout=theirs, **options)
         theirs.close()
@@ -119,10 +120,10 @@ class Client:
             loop.remove_reader(self._control.fileno())
         return self.wait_blocking()
 
-    async def run(self, loop: Any, n: int) -> None:
-        """Have n operations performed on the server that this loop is."""
+    async def run(self, loop: Any, n: int) -> Dict[str, Any]:
+        """Have n operations performed on the server that this loop is; what it tells of them."""
         self._control.sendall(b"%d\n" % n)
-        await self.wait(loop)
+        return await self.wait(loop)
 
     def wait_blocking(self) -> Dict[str, Any]:
         line = self._control.recv(1000)
@@ -131,37 +132,49 @@ class Client:
             raise RuntimeError("the load generator ended: " + self._child.stderr.read().strip())
         return json.loads(line)
 
-    def run_blocking(self, n: int) -> None:
+    def run_blocking(self, n: int) -> Dict[str, Any]:
         """Have n operations performed on a server that is a process of its own."""
         self._control.sendall(b"%d\n" % n)
-        self.wait_blocking()
+        return self.wait_blocking()
 
 
 @contextlib.contextmanager
-def client(mode: str, address: str, *args: int, core: int) -> Iterator[Client]:
+def client(mode: str, address: str, *args: Any, core: int, env: Optional[Dict[str, str]] = None) -> Iterator[Client]:
     command = [program("client", address.startswith("tls:")), mode, address, *map(str, args)]
-    with _running(command, core, stderr=subprocess.PIPE, universal_newlines=True) as (child, control):
+    with _running(command, core, env=env, stderr=subprocess.PIPE, universal_newlines=True) as (child, control):
         yield Client(child, control)
+
+
+def cpu_ns_of(pid: int) -> int:
+    """The CPU time of a process."""
+    # What clock_getcpuclockid(3) makes of it, on Linux.
+    return time.clock_gettime_ns((~pid << 3) | 2)
 
 
 class Server:
     """A C server on a socket; its CPU time is that of its process."""
 
     def __init__(self, pid: int) -> None:
-        # What clock_getcpuclockid(3) makes of a process, on Linux.
-        self._clock = (~pid << 3) | 2
+        self._pid = pid
 
     def cpu_ns(self) -> int:
-        return time.clock_gettime_ns(self._clock)
+        return cpu_ns_of(self._pid)
 
 
 @contextlib.contextmanager
-def server(mode: str, sock: socket.socket, *, core: int, pem: Optional[str] = None) -> Iterator[Server]:
+def server(
+    mode: str,
+    sock: socket.socket,
+    *,
+    core: int,
+    pem: Optional[str] = None,
+    env: Optional[Dict[str, str]] = None,
+) -> Iterator[Server]:
     """It serves TLS if it is given a certificate."""
     command = [program("server", pem is not None), mode, str(sock.fileno())]
     if pem is not None:
         command.append(pem)
-    with _running(command, core, pass_fds=[sock.fileno()]) as (child, _):
+    with _running(command, core, env=env, pass_fds=[sock.fileno()]) as (child, _):
         yield Server(child.pid)
 
 

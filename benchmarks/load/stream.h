@@ -107,11 +107,14 @@ stream_close(stream *s)
 
 typedef struct {
     int fd;
+    int resumes;
     SSL *ssl;
 } stream;
 
 static SSL_CTX *stream_context;
 static int stream_serves;
+static int stream_resumes;
+static SSL_SESSION *stream_session; /* the latest, if sessions are resumed */
 
 static inline _Noreturn void
 stream_die(const char *what)
@@ -122,15 +125,35 @@ stream_die(const char *what)
     exit(1);
 }
 
+static inline int
+stream_keep_session(SSL *ssl, SSL_SESSION *session)
+{
+    (void)ssl;
+    SSL_SESSION_free(stream_session);
+    stream_session = session;
+    return 1;
+}
+
+/* LOAD_TLS12 makes a server offer no more than TLS 1.2. */
 static inline void
 stream_setup(const char *certificate)
 {
     stream_serves = certificate != NULL;
+    stream_resumes = !stream_serves && getenv("LOAD_RESUME") != NULL;
     stream_context =
         SSL_CTX_new(stream_serves ? TLS_server_method() : TLS_client_method());
+    int most = stream_serves && getenv("LOAD_TLS12") ? TLS1_2_VERSION
+                                                     : TLS1_3_VERSION;
     if (stream_context == NULL ||
-        !SSL_CTX_set_min_proto_version(stream_context, TLS1_3_VERSION)) {
+        !SSL_CTX_set_min_proto_version(stream_context, TLS1_2_VERSION) ||
+        !SSL_CTX_set_max_proto_version(stream_context, most)) {
         stream_die("SSL_CTX_new");
+    }
+    if (stream_resumes) {
+        SSL_CTX_set_session_cache_mode(stream_context,
+                                       SSL_SESS_CACHE_CLIENT |
+                                           SSL_SESS_CACHE_NO_INTERNAL);
+        SSL_CTX_sess_set_new_cb(stream_context, stream_keep_session);
     }
     if (stream_serves &&
         (SSL_CTX_use_certificate_file(stream_context, certificate,
@@ -164,7 +187,12 @@ stream_open(stream *s, int fd)
     }
     else {
         SSL_set_connect_state(s->ssl);
+        if (stream_session != NULL &&
+            !SSL_set_session(s->ssl, stream_session)) {
+            stream_die("SSL_set_session");
+        }
     }
+    s->resumes = stream_session != NULL;
     if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
         die("O_NONBLOCK");
     }
@@ -215,6 +243,9 @@ stream_shake(stream *s, int flags)
         if (!stream_await(s, POLLIN, flags)) {
             return 0;
         }
+    }
+    if (s->resumes && !SSL_session_reused(s->ssl)) {
+        refuse("the server did not resume the session");
     }
     return 1;
 }

@@ -166,6 +166,52 @@ async def writelines(loop, sock):
     return await loop.create_server(SmallRepliesAtOnce, sock=sock)
 
 
+class StreamReplies:
+    """As SmallReplies, through a stream: so many writes, then one drain()."""
+
+    def __init__(self, depth):
+        self.depth = depth
+
+    async def __call__(self, reader, writer):
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                await reader.readexactly(REPLY * self.depth)
+                for _ in range(self.depth):
+                    writer.write(SmallReplies.message)
+                await writer.drain()
+        writer.close()
+
+
+async def write_small(loop, sock, depth):
+    return await loop.create_server(SmallReplies, sock=sock)
+
+
+async def write_lines(loop, sock, depth):
+    return await loop.create_server(SmallRepliesAtOnce, sock=sock)
+
+
+async def write_stream(loop, sock, depth):
+    return await asyncio.start_server(StreamReplies(depth), sock=sock)
+
+
+#: What 50 of them cost, small_replies and writelines tell.
+for title, by, serve in (
+    ("write", "one write()", write_small),
+    ("writelines", "a part of one writelines()", write_lines),
+    ("streams_write", "one write() to a stream, with one drain()", write_stream),
+):
+    for depth in (1, 2, 10, DEPTH):
+        if depth < DEPTH or serve is write_stream:
+            served(
+                *exchange(20, REPLY, depth),
+                floor="echo",
+                batch=depth,
+                name="{}_{}".format(title, depth),
+                operation="A message of 64 bytes, {}, of {} that answer one segment; 20 connections.".format(by, depth),
+                size=(title + " depth", depth),
+            )(lambda loop, sock, serve=serve, depth=depth: serve(loop, sock, depth))
+
+
 @served("receive", floor="send", reach=3.5)
 async def bulk_send(loop, sock):
     """64 KiB sent in writes of 4 KiB, 16 of them per callback, with flow control."""
@@ -292,6 +338,13 @@ async def sock_echo_100k(loop, sock):
 @served(*exchange(20, KIB), kind="udp", floor="echo", reach=1.35)
 async def udp_echo(loop, sock):
     """One datagram of 1 KiB echoed by sendto(); 20 peers."""
+    transport, _ = await loop.create_datagram_endpoint(EchoDatagrams, sock=sock)
+    return transport
+
+
+@served(*exchange(4, 512, 16), kind="udp", floor="echo", batch=16)
+async def udp_burst(loop, sock):
+    """One datagram of 512 bytes echoed by sendto(), of 16 that each of 4 peers sends at once."""
     transport, _ = await loop.create_datagram_endpoint(EchoDatagrams, sock=sock)
     return transport
 

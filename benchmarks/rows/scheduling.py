@@ -1,5 +1,6 @@
-"""Callbacks: call_soon and call_soon_threadsafe."""
+"""Callbacks: call_soon, and what other threads call."""
 
+import asyncio
 import threading
 
 from benchmarks.registry import benchmark
@@ -71,3 +72,22 @@ async def call_soon_threadsafe(loop, n):
     await done
     for producer in producers:
         producer.join()
+
+
+@benchmark()
+async def run_coroutine_threadsafe(loop, n):
+    """One run_coroutine_threadsafe() of an empty coroutine from another thread, and its result(); CPU of both."""
+
+    async def nothing():
+        return 1
+
+    def ask():
+        for _ in range(n):
+            assert asyncio.run_coroutine_threadsafe(nothing(), loop).result() == 1
+        loop.call_soon_threadsafe(done.set_result, None)
+
+    done = loop.create_future()
+    asking = threading.Thread(target=ask)
+    asking.start()
+    await done
+    asking.join()

@@ -60,3 +60,33 @@ async def semaphore_traffic(loop, n):
                 await asyncio.sleep(0)
 
     await asyncio.gather(*[worker() for _ in range(10)])
+
+
+@benchmark(batch=2)
+async def condition_ping_pong(loop, n):
+    """One notify() of a Condition that wakes the other of two tasks."""
+    condition = asyncio.Condition()
+    turn = 0
+
+    async def player(mine):
+        nonlocal turn
+        for _ in range(n // 2):
+            async with condition:
+                while turn != mine:
+                    await condition.wait()
+                turn = 1 - mine
+                condition.notify()
+
+    await asyncio.gather(player(0), player(1))
+
+
+@benchmark(since=(3, 11), batch=10)
+async def barrier(loop, n):
+    """One wait() at a Barrier of 10 tasks."""
+    meeting = asyncio.Barrier(10)
+
+    async def member():
+        for _ in range(n // 10):
+            await meeting.wait()
+
+    await asyncio.gather(*[member() for _ in range(10)])

@@ -33,6 +33,39 @@ async def add_remove_reader(loop, n, descriptor):
         loop.remove_reader(descriptor)
 
 
+@contextlib.contextmanager
+def socket_pair(loop):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        yield ours, theirs
+
+
+@benchmark(fixture=socket_pair)
+async def reader_ping_pong(loop, n, pair):
+    """One byte there and back over a socketpair, received and answered by the callbacks of two add_reader()."""
+    ours, theirs = pair
+    done = loop.create_future()
+    left = n
+
+    def receive():
+        nonlocal left
+        ours.recv(1)
+        left -= 1
+        if left:
+            ours.send(b"x")
+        else:
+            done.set_result(None)
+
+    loop.add_reader(ours, receive)
+    loop.add_reader(theirs, lambda: theirs.send(theirs.recv(1)))
+    ours.send(b"x")
+    await done
+    loop.remove_reader(ours)
+    loop.remove_reader(theirs)
+
+
 @benchmark(reach=2.2)
 async def getaddrinfo_numeric(loop, n):
     """One await of getaddrinfo('127.0.0.1', 80)."""

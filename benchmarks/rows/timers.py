@@ -1,7 +1,9 @@
 """Timers: made and cancelled, fired, as a timeout, and how late they are."""
 
 import asyncio
+import random
 
+from benchmarks.memory import resident_mib
 from benchmarks.registry import benchmark
 
 TIMERS = 100_000
@@ -41,6 +43,71 @@ async def timers_fire(loop, n):
             # 7919 is prime: deadlines come in no order, the same in each run.
             call_later(0.001 + i * 7919 % 4000 * 1e-6, fire)
         await done
+
+
+async def fire_all(loop, deadlines):
+    """Timers with these delays, made and fired."""
+    done = loop.create_future()
+    left = len(deadlines)
+
+    def fire():
+        nonlocal left
+        left -= 1
+        if not left:
+            done.set_result(None)
+
+    call_later = loop.call_later
+    for delay in deadlines:
+        call_later(delay, fire)
+    await done
+
+
+#: No two are the same, and all are due by the time that the last timer is made, or soon after.
+IN_ORDER = [0.001 + i * 1e-7 for i in range(TIMERS)]
+SHUFFLED = random.Random(7919).sample(IN_ORDER, TIMERS)
+
+
+@benchmark(batch=TIMERS)
+async def timers_in_order(loop, n):
+    """One timer made and fired, of 100,000 with deadlines within 10 ms, each after the one before."""
+    for _ in range(n // TIMERS):
+        await fire_all(loop, IN_ORDER)
+
+
+@benchmark(batch=TIMERS)
+async def timers_shuffled(loop, n):
+    """One timer made and fired, of 100,000 with deadlines within 10 ms, shuffled."""
+    for _ in range(n // TIMERS):
+        await fire_all(loop, SHUFFLED)
+
+
+@benchmark(batch=10_000)
+async def timer_storm(loop, n):
+    """One sleep of 1 to 10 ms, by one of 10,000 tasks that sleep at once, the task included."""
+    for _ in range(n // 10_000):
+        await asyncio.gather(*[asyncio.sleep(0.001 + i * 7919 % 10_000 * 9e-7) for i in range(10_000)])
+
+
+@benchmark(batch=100)
+async def sleep_short(loop, n):
+    """One sleep of 0.1 ms, by one of 100 tasks."""
+
+    async def sleeper():
+        for _ in range(n // 100):
+            await asyncio.sleep(0.0001)
+
+    await asyncio.gather(*[sleeper() for _ in range(100)])
+
+
+@benchmark(metric="memory", batch=100_000)
+async def timer_memory(loop, n):
+    """One pending timer with its handle, of 100,000; growth of the resident set."""
+    before = resident_mib()
+    handles = [loop.call_later(3600 + i, nothing) for i in range(n)]
+    grown = resident_mib() - before
+    for handle in handles:
+        handle.cancel()
+    return grown * 1024 / n
 
 
 @benchmark(batch=FEW)

@@ -1,4 +1,4 @@
-/* ring.c - growing and shrinking of the ready ring; see ring.h. */
+/* ring.c - grows and shrinks the ready ring; see ring.h. */
 #include "base/ring.h"
 
 #include <errno.h>
@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 
-/* Enough for most turns of most programs: 4 KiB. */
+/* Enough for most turns of most programs (4 KiB). */
 #define MIN_SLOTS CL_TINY(2, 512)
 
 #ifdef CL_DEBUG
@@ -31,7 +31,8 @@ resize(cl_ring *ring, uint64_t slots)
     cl_node *fresh = cl_malloc(slots * sizeof(cl_node));
     if (fresh == NULL)
         return -ENOMEM;
-    /* Nodes keep their positions: each moves to its own place in the new ring. */
+    /* Nodes keep their positions, so each moves to its own slot in the new
+     * ring. */
     for (uint64_t at = ring->r_head; at != ring->r_tail; at++)
         fresh[at & (slots - 1)] = ring->r_slots[at & ring->r_mask];
     cl_free(ring->r_slots);
@@ -67,7 +68,7 @@ cl_ring_trim(cl_ring *ring)
 {
     cl_check(cl_ring_check(ring));
     uint64_t slots = ring->r_mask + 1;
-    /* A quarter, so that a load that comes and goes does not resize each time.
+    /* Shrink at a quarter, so that a varying load does not resize every time.
      * Failing to shrink is no error. */
     if (slots > MIN_SLOTS && cl_ring_count(ring) <= slots / 4)
         (void)resize(ring, slots / 2);

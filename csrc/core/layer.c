@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "core/abi.h"
+
 static inline PyObject **
 field(cl_state *st, size_t at)
 {
@@ -28,10 +30,12 @@ import(const cl_import_row *row, PyObject **value)
         Py_XDECREF(name);
         rest += length + (rest[length] == '.');
     }
-    *value = found;
     if (found == NULL && row->optional &&
         PyErr_ExceptionMatches(PyExc_AttributeError))
         PyErr_Clear();
+    else if (found == NULL)
+        found = cl_abi_stand_in(row->module, row->attribute);
+    *value = found;
     return PyErr_Occurred() ? -1 : 0;
 }
 

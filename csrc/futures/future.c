@@ -1,6 +1,7 @@
 /* future.c - see future.h. */
 #include "futures/future.h"
 
+#include "core/abi.h"
 #include "core/args.h"
 #include "core/errors.h"
 #include "core/spares.h"
@@ -565,8 +566,12 @@ static PyType_Spec Future_spec = {
 PyTypeObject *
 cl_future_setup(PyObject *module, cl_state *st)
 {
-    cl_futures_of(st)->layouts_fit = cl_layouts_fit(
-        cl_futures_of(st)->asyncio_Future, cl_futures_of(st)->asyncio_Task);
+    int known = cl_abi_has("futures");
+    if (known < 0)
+        return NULL;
+    cl_futures_of(st)->layouts_fit =
+        known && cl_layouts_fit(cl_futures_of(st)->asyncio_Future,
+                                cl_futures_of(st)->asyncio_Task);
     if (!cl_futures_of(st)->layouts_fit)
         return (PyTypeObject *)Py_NewRef(cl_futures_of(st)->asyncio_Future);
     PyObject *bases = PyTuple_Pack(1, cl_futures_of(st)->asyncio_Future);

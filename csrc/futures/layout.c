@@ -15,8 +15,9 @@ visit_rest(FutureObject *self, visitproc visit, void *arg)
 #if CL_HAS_KEPT_CANCELLATION
     Py_VISIT(self->f_cancelled_exc);
 #elif CL_HAS_CANCEL_MESSAGE
-    for (int i = 0; i < 3; i++)
-        Py_VISIT(self->f_cancelled_state[i]);
+    Py_VISIT(self->f_cancelled_type);
+    Py_VISIT(self->f_cancelled_value);
+    Py_VISIT(self->f_cancelled_tb);
 #endif
     return 0;
 #endif
@@ -33,8 +34,9 @@ drop_rest(FutureObject *self)
 #elif CL_HAS_KEPT_CANCELLATION
     Py_CLEAR(self->f_cancelled_exc);
 #elif CL_HAS_CANCEL_MESSAGE
-    for (int i = 0; i < 3; i++)
-        Py_CLEAR(self->f_cancelled_state[i]);
+    Py_CLEAR(self->f_cancelled_type);
+    Py_CLEAR(self->f_cancelled_value);
+    Py_CLEAR(self->f_cancelled_tb);
 #else
     (void)self;
 #endif
@@ -103,35 +105,33 @@ cl_layout_raw_fields(cl_state *st, PyObject *object)
 {
     TaskObject *task = (TaskObject *)object;
     PyObject *type = (PyObject *)Py_TYPE(object), *fields;
-    if (!cl_futures_of(st)->layouts_fit ||
-        (type != cl_futures_of(st)->asyncio_Future &&
-         type != cl_futures_of(st)->asyncio_Task)) {
+    bool put;
+    const cl_futures *futures = cl_futures_of(st);
+    if (!futures->layouts_fit ||
+        (type != futures->asyncio_Future && type != futures->asyncio_Task)) {
         PyErr_SetString(PyExc_RuntimeError, "not laid out as expected");
         return NULL;
     }
     if ((fields = PyDict_New()) == NULL)
         return NULL;
-#define PUT(name) || put_number(fields, #name, (uintptr_t)task->name) < 0
-    if (put_number(fields, "f_state", (uintptr_t)task->f_state) <
-        0 CL_FUTURE_OBJECTS(PUT) PUT(f_log_tb) PUT(f_blocking))
-        Py_CLEAR(fields);
-    else if (type == cl_futures_of(st)->asyncio_Task &&
-             (put_number(fields, "t_must_cancel", task->t_must_cancel) <
-              0 CL_TASK_OBJECTS(PUT) PUT(t_log_destroy_pending)))
-        Py_CLEAR(fields);
-#if CL_HAS_KEPT_CANCELLATION
-    else if (type == cl_futures_of(st)->asyncio_Task &&
-             put_number(fields, "t_num_cancels",
-                        (uintptr_t)task->t_num_cancels) < 0)
-        Py_CLEAR(fields);
-#endif
+#define PUT(name) &&put_number(fields, #name, (uintptr_t)task->name) == 0
+    put = true CL_FUTURE_OBJECTS(PUT) PUT(f_state)
+        CL_FUTURE_REST(PUT, PUT, PUT, PUT, CL_NO_FIELD);
+    if (type == futures->asyncio_Task) {
+        put =
+            put CL_TASK_HEAD(PUT, PUT) CL_TASK_OBJECTS(PUT) CL_TASK_REST(PUT);
 #if CL_HAS_AWAITED_BY
-    if (fields != NULL &&
-        (put_number(fields, "f_is_task", (uintptr_t)task->f_is_task) < 0 ||
-         put_number(fields, "f_awaited_by_is_set",
-                    (uintptr_t)task->f_awaited_by_is_set) < 0))
-        Py_CLEAR(fields);
+        put = put &&
+              put_number(fields, "t_next",
+                         (uintptr_t)task->t_node.next -
+                             offsetof(TaskObject, t_node)) == 0 &&
+              put_number(fields, "t_prev",
+                         (uintptr_t)task->t_node.prev -
+                             offsetof(TaskObject, t_node)) == 0;
 #endif
+    }
 #undef PUT
+    if (!put)
+        Py_CLEAR(fields);
     return fields;
 }

@@ -1,8 +1,11 @@
 /* registry.c - see registry.h. */
 #include "futures/registry.h"
 
+#include "core/abi.h"
 #include "core/args.h"
 #include "core/fork.h"
+
+#include <unistd.h>
 
 #if CL_HAS_AWAITED_BY
 
@@ -49,6 +52,8 @@ static int
 find_by_change(cl_state *st, PyObject *task, PyObject *loop)
 {
     PyThreadState *thread = PyThreadState_Get();
+    if (cl_call_void(cl_futures_of(st)->set_running_loop, Py_None, NULL) < 0)
+        return -1;
     if (find_slot(st, thread, loop) || find_slot(st, thread, task))
         return 0;
     if (cl_call_void(cl_futures_of(st)->set_running_loop, loop, NULL) < 0)
@@ -67,51 +72,25 @@ find_by_change(cl_state *st, PyObject *task, PyObject *loop)
 }
 
 int
-cl_registry_find_slots(cl_state *st, PyObject *task, PyObject *loop)
+cl_registry_find_slots(cl_state *st, PyObject *first, PyObject *second,
+                       PyObject *loop)
 {
-    /* The last one made is at the end of the list: after it comes the head. */
-    cl_list_node *node = &((TaskObject *)task)->t_node;
+    cl_list_node *before = &((TaskObject *)first)->t_node;
+    cl_list_node *node = &((TaskObject *)second)->t_node;
     PyThreadState *thread = PyThreadState_Get();
-    PyObject *before = NULL, *current = NULL;
 
-    if (node->next == NULL || node->next->prev != node ||
-        node->prev->next != node)
+    /* Only addresses are compared, until it is known what is at the next one. */
+    if (node->prev != before || before->next != node)
         return 0;
+    /* The last one made is at the end of the list: after it comes the head, which is
+     * in the state of the thread, behind what every thread has. */
     ptrdiff_t offset = (char *)node->next - (char *)thread;
-    if (offset < (ptrdiff_t)sizeof(PyThreadState) || offset > 65536)
+    if (offset < (ptrdiff_t)sizeof(PyThreadState) || offset > 65536 ||
+        offset % (ptrdiff_t)sizeof(PyObject *) != 0 ||
+        node->next->prev != node)
         return 0;
     cl_futures_of(st)->task_list_offset = (size_t)offset;
-
-    /* We may be imported by a task of a running loop. */
-    before = PyObject_CallNoArgs(cl_futures_of(st)->get_running_loop);
-    if (before == NULL)
-        return -1;
-    PyObject *swap[] = {before, Py_None};
-    if (before != Py_None) {
-        current = PyObject_Vectorcall(cl_futures_of(st)->swap_current_task,
-                                      swap, 2, NULL);
-        if (current == NULL ||
-            cl_call_void(cl_futures_of(st)->set_running_loop, Py_None, NULL) <
-                0) {
-            Py_DECREF(before);
-            return -1;
-        }
-    }
-    int found = find_by_change(st, task, loop);
-    if (before != Py_None) {
-        swap[1] = current;
-        PyObject *none = NULL;
-        if (cl_call_void(cl_futures_of(st)->set_running_loop, before, NULL) ==
-            0)
-            none = PyObject_Vectorcall(cl_futures_of(st)->swap_current_task,
-                                       swap, 2, NULL);
-        if (none == NULL)
-            found = -1;
-        Py_XDECREF(none);
-    }
-    Py_XDECREF(current);
-    Py_DECREF(before);
-    return found;
+    return find_by_change(st, second, loop);
 }
 
 int
@@ -232,25 +211,58 @@ cl_registry_setup(cl_state *st)
              PyObject_GetAttrString(all, "_pending_removals")) == NULL ||
         (cl_futures_of(st)->current_tasks = PyObject_GetAttrString(
              cl_futures_of(st)->tasks_module, "_current_tasks")) == NULL) {
-        /* An asyncio that keeps them otherwise: asyncio's own tasks then. */
-        PyErr_Clear();
         cl_futures_of(st)->layouts_fit = false;
+        Py_XDECREF(all);
+        return cl_abi_lacks("futures");
     }
-    else if (!PyAnySet_Check(cl_futures_of(st)->all_tasks) ||
-             !PyAnySet_Check(cl_futures_of(st)->all_tasks_iterating) ||
-             !PyList_Check(cl_futures_of(st)->all_tasks_removals) ||
-             !PyDict_Check(cl_futures_of(st)->current_tasks)) {
+    Py_DECREF(all);
+    if (!PyAnySet_Check(cl_futures_of(st)->all_tasks) ||
+        !PyAnySet_Check(cl_futures_of(st)->all_tasks_iterating) ||
+        !PyList_Check(cl_futures_of(st)->all_tasks_removals) ||
+        !PyDict_Check(cl_futures_of(st)->current_tasks)) {
         cl_futures_of(st)->layouts_fit = false;
+        PyErr_SetString(PyExc_TypeError,
+                        "asyncio.tasks keeps its tasks in other types");
+        return cl_abi_lacks("futures");
     }
-    Py_XDECREF(all);
     return 0;
 }
 
-int
-cl_registry_find_slots(cl_state *Py_UNUSED(st), PyObject *Py_UNUSED(task),
-                       PyObject *Py_UNUSED(loop))
+#if CL_HAS_RUNNING_LOOP_HOLDER
+
+/* What asyncio keeps the running loop in, if it looks as we know it: borrowed, or NULL;
+ * with an exception if that was an error. */
+static cl_running_loop_holder *
+find_holder(cl_state *st)
 {
+    PyObject *dict = PyThreadState_GetDict();
+    PyObject *kept =
+        dict == NULL
+            ? NULL
+            : PyDict_GetItemWithError(
+                  dict, cl_futures_of(st)->str___asyncio_running_event_loop__);
+    return kept != NULL && Py_TYPE(kept)->tp_basicsize ==
+                               sizeof(cl_running_loop_holder)
+               ? (cl_running_loop_holder *)kept
+               : NULL;
+}
+
+#endif
+
+int
+cl_registry_find_slots(cl_state *st, PyObject *Py_UNUSED(first),
+                       PyObject *Py_UNUSED(second), PyObject *loop)
+{
+#if CL_HAS_RUNNING_LOOP_HOLDER
+    cl_running_loop_holder *holder = find_holder(st);
+    if (holder == NULL)
+        return PyErr_Occurred() ? -1 : 0;
+    return holder->rl_loop == loop && holder->rl_pid == (int)getpid();
+#else
+    (void)st;
+    (void)loop;
     return 1;
+#endif
 }
 
 /* The entry is to be None before others look; see registry.h. */

@@ -1,9 +1,9 @@
 """Compiles and runs each tests/c/test_*.c, as a debug build, under the sanitizers and as a stress build.
 
-A C test is a program: it includes what it tests from csrc, is linked with all the sources there
-that do without Python, and exits with 0 if all is well. Those in LAYERS need Python: each becomes a
-module of the interpreter that runs this, with the layers that are named and no others, and its run()
-returns if all is well. A symbol of a higher layer keeps it from being imported.
+A C test is a program. It includes what it tests from csrc, is linked with all the sources there that do not use
+Python, and exits with 0 if all is well. Tests in LAYERS need Python. Each becomes a module of the running
+interpreter, with the named layers only, and its run() returns if all is well. It cannot be imported if it needs a
+symbol of a higher layer.
 
     python tests/c/run.py [NAME ...]      such as test_heap
 """

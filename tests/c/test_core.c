@@ -52,8 +52,18 @@ number_visit(cl_node Py_UNUSED(node), visitproc Py_UNUSED(visit),
     return 0;
 }
 
-static const cl_node_ops number_ops = {
-    .run = number_run, .drop = number_drop, .visit = number_visit};
+#ifdef CL_DEBUG
+static PyObject *
+number_check(const LoopObject *Py_UNUSED(loop), cl_node Py_UNUSED(node))
+{
+    return Py_None; /* it owns no object */
+}
+#endif
+
+static const cl_node_ops number_ops = {.run = number_run,
+                                       .drop = number_drop,
+                                       .visit = number_visit,
+                                       CL_NODE_CHECK(number_check)};
 static const cl_node_row nodes[] = {{NUMBER, &number_ops}, {0}};
 
 static int made, emptied;

@@ -112,9 +112,9 @@ def test_damage_to_a_loop_is_found(dies_of, what, said):
     "what, said",
     [
         ("paused", "!paused || waits > 0"),
-        ("limits", "t_limits.low <= "),
+        ("limits", "_limits.low <= "),
         ("size", "said to be left"),
-        ("unwatched", "t_watch.w_want & "),
+        ("unwatched", "_watch.w_want & "),
     ],
 )
 def test_damage_to_a_transport_is_found(dies_of, what, said):

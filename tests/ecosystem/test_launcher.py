@@ -1,5 +1,5 @@
-"""Servers under `python -m cloop -m SERVER`, with the loop that they choose by themselves, with uvloop by name, and in
-workers that are forked or spawned: each answers on cloop."""
+"""Servers under `python -m cloop -m SERVER`, with uvloop by name, and in workers that are forked or spawned: each answers on
+cloop. As docs/frameworks.md has them they are run by `recipes`."""
 
 import os
 import signal
@@ -14,13 +14,10 @@ GRANIAN = ["granian", "--interface", "asgi", "--port", "PORT", "asgi_app:app"]
 HYPERCORN = ["hypercorn", "--bind", "127.0.0.1:PORT", "asgi_app:app"]
 GUNICORN = ["gunicorn", "--chdir", HERE, "--worker-tmp-dir", "/dev/shm", "--bind", "127.0.0.1:PORT", "asgi_app:app"]
 SERVERS = {
-    "uvicorn": UVICORN,
     "uvicorn, uvloop by name": UVICORN + ["--loop", "uvloop"],
     "uvicorn, two workers": UVICORN + ["--workers", "2"],
     "uvicorn, reloading": UVICORN + ["--reload", "--reload-dir", HERE],
-    "granian": GRANIAN,
     "granian, two workers, uvloop by name": GRANIAN + ["--workers", "2", "--loop", "uvloop"],
-    "hypercorn": HYPERCORN,
     "hypercorn, two workers, uvloop by name": HYPERCORN + ["--workers", "2", "--worker-class", "uvloop"],
     "gunicorn, uvicorn-worker": GUNICORN + ["--worker-class", "uvicorn_worker.UvicornWorker"],
 }

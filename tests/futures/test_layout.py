@@ -1,4 +1,4 @@
-"""Where asyncio's objects are not laid out as expected, or by CLOOP_TASKS=stock, its own classes are used."""
+"""If asyncio's objects do not have the expected layout, or with CLOOP_TASKS=stock, its own classes are used."""
 
 import sys
 
@@ -70,12 +70,18 @@ def test_choice(python, write_script, cloop, monkeypatch, case):
     if case == "a Task in Python" and sys.version_info >= (3, 14):
         pytest.skip("asyncio.current_task() does not know such tasks, nor does timeout()")
     monkeypatch.delenv("CLOOP_TASKS", raising=False)
+    monkeypatch.delenv("CLOOP_ABI", raising=False)
     environment, before = CASES[case]
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     text = PROGRAM.replace("{before}", (FIELDS if "FIELDS" in before else "") + before)
     process = python(write_script(text))
-    assert process.returncode == 0 and not process.stderr, process.stderr
+    assert process.returncode == 0, process.stderr
+    if "FIELDS" in before:  # nobody's choice
+        assert process.stderr.count("RuntimeWarning: cloop does not know") == 1, process.stderr
+        assert "for its futures, so loops make asyncio's tasks and futures: " in process.stderr
+    else:
+        assert not process.stderr
     classes, made, result, cancelled, timed_out = process.stdout.splitlines()
     assert (result, cancelled, timed_out) == ("[42, 42]", "cancelled", "timed out")
     assert classes == made
@@ -91,6 +97,43 @@ def test_asyncio_in_python(python, write_script, cloop):
     assert process.stdout.splitlines()[0] == "asyncio.tasks asyncio.futures"
 
 
+def test_any_two_fields_that_change_places_are_noticed(python, write_script, cloop, monkeypatch):
+    """Each exchange is made in what is read of the objects, as if the struct had them in that order."""
+    monkeypatch.delenv("CLOOP_TASKS", raising=False)
+    process = python(
+        write_script(
+            """
+            import asyncio, itertools
+            from cloop import _cloop, _futures
+
+            raw_fields = _cloop.raw_fields
+            seen = []
+            _cloop.raw_fields = lambda future: seen.append(raw_fields(future)) or seen[-1]
+            assert _futures._why_not() is None, _futures._why_not()
+            names = sorted(set().union(*seen))
+
+            def exchanging(a, b):
+                def exchanged(future):
+                    fields = raw_fields(future)
+                    if a in fields and b in fields:
+                        fields[a], fields[b] = fields[b], fields[a]
+                    return fields
+
+                return exchanged
+
+            for a, b in itertools.combinations(names, 2):
+                _cloop.raw_fields = exchanging(a, b)
+                why = _futures._why_not()
+                assert why is not None and "expected: " in why, (a, b, why)
+            print(len(names), *names)
+            """
+        )
+    )
+    assert process.returncode == 0, process.stderr
+    count, *names = process.stdout.split()
+    assert int(count) >= 18 and {"f_loop", "f_result", "t_coro", "t_fut_waiter"} < set(names)
+
+
 def test_raw_fields_of_nothing_else(cloop):
     from cloop import _cloop
 
@@ -100,7 +143,7 @@ def test_raw_fields_of_nothing_else(cloop):
 
 
 def test_classes_replaced_later_are_used(python, write_script, cloop):
-    """A program that puts its own class in asyncio's place gets it, from loops made after."""
+    """If a program replaces asyncio's class by its own, loops created afterwards use it."""
     process = python(
         write_script(
             """
@@ -123,7 +166,7 @@ def test_classes_replaced_later_are_used(python, write_script, cloop):
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="nothing is looked for in the thread")
 def test_import_within_a_task(python, write_script, cloop):
-    """The running loop's slots are looked for while a loop runs."""
+    """The running loop's slots are searched while a loop runs."""
     process = python(
         write_script(
             """

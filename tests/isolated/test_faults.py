@@ -1,13 +1,14 @@
-"""Calls that fail: whatever the poller or the allocator refuses, somebody hears of it, and nobody waits for ever.
+"""Calls that fail: whatever the poller, the allocator or another call refuses is reported, and nobody waits for ever.
 
-Each scenario is run with the first call that it makes failing, then the second, and so on: once each, and from then on
-for good. A preloaded library (faults.c) fails them. Afterwards the scenario must have ended, with its result or an
-exception, or the loop's exception handler must have been told; and after a single failure that may pass, the same
-loop must do it once more.
+Each scenario runs with the first of its calls failing, then with the second, and so on: once only, and from then on
+always. A preloaded library (faults.c) makes them fail. Afterwards the scenario must have ended, with its result or an
+exception, or the loop's exception handler must have been called. After a single temporary failure, the same loop must
+succeed when it runs it again.
 
-In a stress build the allocations of cloop's own code are failed as well, those of objects too (csrc/base/stress.h).
+On a stress build the allocations of cloop's own code fail as well, those of objects too (csrc/base/stress.h).
 """
 
+import errno
 import importlib
 import json
 import os
@@ -18,7 +19,8 @@ import subprocess
 
 import pytest
 
-ADD, CHANGE, REMOVE, STAT, MEMORY, ALLOCATION = 1, 2, 4, 8, 16, 32
+ADD, CHANGE, REMOVE, STAT, MEMORY, READ, WRITE, ACCEPT, WAIT, ASK, MAKE, CHILD = (1 << bit for bit in range(12))
+ALLOCATION = 1 << 12
 
 SCRIPT = """
 import ctypes, errno, functools, gc, json, os, socket, sys, warnings
@@ -30,7 +32,7 @@ library.faults_seen.restype = ctypes.c_long
 library.faults_arm.argtypes = [ctypes.c_uint, ctypes.c_long, ctypes.c_long, ctypes.c_int]
 scenario_name, kinds, error, lasting, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "True", sys.argv[5]
 BIG = b"x" * 3_000_000
-ALLOCATION = 32
+ALLOCATION = 1 << 12
 reports = []
 
 
@@ -361,7 +363,7 @@ def certificates(tmp_path_factory):
 
 @pytest.fixture
 def swept(script, shim, monkeypatch, loop_kind, request):
-    """Runs a scenario with each of its calls failing in turn; returns what became of each run."""
+    """Runs a scenario with each of its calls failing in turn; returns the results."""
 
     def swept(scenario, kinds, error, lasting):
         if loop_kind == "asyncio":
@@ -398,11 +400,11 @@ def kinds_of(loop_kind, change):
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_interest_refused_once(swept, loop_kind, scenario):
-    """ENOSPC: fs.epoll.max_user_watches. What can be tried again is, and nobody notices."""
+    """ENOSPC: fs.epoll.max_user_watches. What can be retried is, and nobody notices."""
     results = swept(scenario, kinds_of(loop_kind, ADD | CHANGE), 28, False)
     assert results, "no call was made"
     check(results, True)
-    # Refused where it was asked for: the loop itself, servers, readers and waiters are new.
+    # Refused when requested: the loop itself, servers, readers and waiters are new.
     assert sum(result[0] == "complete" for result in results) >= (scenario not in ("lent",))
 
 
@@ -434,3 +436,35 @@ def test_no_memory_for_an_object(swept, scenario, cloop):
     results = swept(scenario, ALLOCATION, 0, False)
     assert len(results) > 20
     check(results, False)
+
+
+# The other calls
+
+
+@pytest.mark.parametrize("scenario", ["datagrams", "pipes", "sock_operations", "streams", "streams-tls"])
+def test_interrupted(swept, scenario):
+    """As Python's own calls, they are made again: an edge-triggered interest would not tell a second time."""
+    results = swept(scenario, READ | WRITE | ACCEPT | WAIT, errno.EINTR, False)
+    assert results and {result[0] for result in results} == {"complete"}
+    check(results, True)
+
+
+@pytest.mark.parametrize("scenario", ["pipes", "sock_operations", "streams", "subprocesses"])
+@pytest.mark.parametrize("error", ["ENOMEM", "EINVAL"])
+def test_descriptor_that_answers_no_questions(swept, scenario, error):
+    """A pipe that cannot be made non-blocking is refused: a write would stop the loop."""
+    check(swept(scenario, ASK, getattr(errno, error), False), True)
+
+
+@pytest.mark.parametrize("error", ["EMFILE", "ENOBUFS", "ECONNABORTED", "EPERM"])
+def test_connection_that_is_not_accepted_at_once(swept, error):
+    results = swept("streams", ACCEPT, getattr(errno, error), False)
+    assert results and {result[0] for result in results} == {"complete"}
+    check(results, True)
+
+
+@pytest.mark.parametrize("error", ["ENOSYS", "EMFILE", "ENOMEM", "EPERM"])
+def test_child_without_a_pidfd(swept, error):
+    results = swept("subprocesses", CHILD, getattr(errno, error), False)
+    assert results and {result[0] for result in results} == {"complete"}
+    check(results, True)
