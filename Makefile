@@ -2,7 +2,7 @@
 #
 #   make            build in place              make run [PROGRAM=file.py] [ARGS=...]
 #   make test       [K=expr] [TIER=all]         make test-c | suite C tests, no Python; the others alone
-#   make debug      build in place with asserts make asan | stress  the suite on such a build
+#   make debug      build in place with asserts make asan | stress  the suite on such a build, with asserts
 #   make ecosystem  real libraries on cloop, and the servers they talk to
 #   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
 #   make conformance CPython's asyncio tests    make uvloop-suite   uvloop's own tests
@@ -159,7 +159,7 @@ asan stress: $(VENV)/.test
 
 # gcc, because clang keeps the sanitizers' run-time library out of shared objects.
 asan: export CC = gcc
-asan: export CLOOP_TEST_LOOPS = cloop
+asan stress: export CLOOP_TEST_LOOPS ?= cloop
 asan: SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 

@@ -8,6 +8,7 @@
 #include "core/layer.h"
 #include "core/method.h"
 #include "core/signals.h"
+#include "debug.h"
 #include "futures/layout.h"
 #include "futures/registry.h"
 #include "net/sock.h"
@@ -277,8 +278,15 @@ static const cl_layer *const layers[] = {
 static int
 module_exec(PyObject *module)
 {
+#ifdef CL_STRESS
+    cl_stress_read_environment();
+#endif
     if (cl_layers_setup(module, state_of(module), layers) < 0)
         return -1;
+#ifdef CL_DEBUG
+    if (PyModule_AddFunctions(module, cl_debug_methods) < 0)
+        return -1;
+#endif
     return PyModule_AddFunctions(module, cl_sync_methods);
 }
 

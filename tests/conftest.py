@@ -96,7 +96,15 @@ def in_sample(nodeid):
     return zlib.crc32(key.encode()) % SHARE == 0
 
 
+def is_stressed():
+    """Whether cloop is a stress build."""
+    return CLOOP_SELECTED and hasattr(importlib.import_module("cloop._cloop"), "_stress")
+
+
 def pytest_collection_modifyitems(config, items):
+    for item in items if is_stressed() else []:
+        for mark in item.iter_markers("unstressed"):
+            item.add_marker(pytest.mark.skip(reason="stress build: " + mark.args[0]))
     dropped = [item for item in items if not in_tier(item)]
     if dropped:
         dropped_too = set(dropped)

@@ -15,7 +15,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 CSRC = os.path.join(ROOT, "csrc")
 TOP = ""  # csrc itself
 LAYERS = ["base", "poller", "core", "futures", "streams", "sync", "net", "tls", TOP]
-COMPAT = ["base/compat.c", "base/compat.h", "futures/layout.h"]
+COMPAT = ["base/compat.c", "base/compat.h", "base/compat_stress.h", "futures/layout.h"]
 
 # Symbols in writable sections that are not state.
 NOT_STATE = {
@@ -23,6 +23,7 @@ NOT_STATE = {
     "(a PyModuleDef it does, under its own lock)",
     r"state_key": "a name that Python 3.8 interns once for all interpreters, which share it",
     r"bio_get_data|bio_method": "what of the TLS library every interpreter shares, set once and never changed",
+    r"stress": "what a stress build does to itself",
     r"__dso_handle|__TMC_END__|completed\.\d+|_edata|__bss_start|_end": "the compiler's and the linker's own",
 }
 

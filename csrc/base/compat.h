@@ -614,4 +614,6 @@ cl_is_signal_thread(unsigned long main_ident)
            PyInterpreterState_Get() == PyInterpreterState_Main();
 }
 
+#include "base/compat_stress.h"
+
 #endif

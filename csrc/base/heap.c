@@ -2,8 +2,9 @@
 #include "base/heap.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "base/mem.h"
 
 /* Four children per node: half the levels of a binary heap, and a node's
  * children fit in two cache lines. */
@@ -112,7 +113,8 @@ static int
 resize(cl_heap *heap, size_t capacity)
 {
     cl_assert(capacity >= heap->count && capacity >= MIN_CAPACITY);
-    cl_heap_entry *fresh = realloc(heap->entries, capacity * sizeof(*fresh));
+    cl_heap_entry *fresh =
+        cl_realloc(heap->entries, capacity * sizeof(*fresh));
     if (fresh == NULL)
         return -ENOMEM;
     heap->entries = fresh;
@@ -130,7 +132,7 @@ void
 cl_heap_free(cl_heap *heap)
 {
     cl_assertf(heap->count == 0, "%zu members are left", heap->count);
-    free(heap->entries);
+    cl_free(heap->entries);
     memset(heap, 0, sizeof(*heap));
 }
 

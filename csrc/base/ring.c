@@ -2,8 +2,9 @@
 #include "base/ring.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "base/mem.h"
 
 /* Enough for most turns of most programs (4 KiB). */
 #define MIN_SLOTS CL_TINY(2, 512)
@@ -27,14 +28,14 @@ static int
 resize(cl_ring *ring, uint64_t slots)
 {
     cl_assert(cl_ring_count(ring) <= slots || ring->r_slots == NULL);
-    cl_node *fresh = malloc(slots * sizeof(cl_node));
+    cl_node *fresh = cl_malloc(slots * sizeof(cl_node));
     if (fresh == NULL)
         return -ENOMEM;
     /* Nodes keep their positions, so each moves to its own slot in the new
      * ring. */
     for (uint64_t at = ring->r_head; at != ring->r_tail; at++)
         fresh[at & (slots - 1)] = ring->r_slots[at & ring->r_mask];
-    free(ring->r_slots);
+    cl_free(ring->r_slots);
     ring->r_slots = fresh;
     ring->r_mask = slots - 1;
     cl_check(cl_ring_check(ring));
@@ -51,7 +52,7 @@ cl_ring_init(cl_ring *ring)
 void
 cl_ring_free(cl_ring *ring)
 {
-    free(ring->r_slots);
+    cl_free(ring->r_slots);
     memset(ring, 0, sizeof(*ring));
 }
 

@@ -3,9 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "base/mem.h"
 
 #define MIN_CAPACITY CL_TINY(1, 64)
 
@@ -106,7 +107,7 @@ void
 cl_inbox_close(cl_inbox *inbox)
 {
     close_pipe(inbox);
-    free(inbox->i_nodes);
+    cl_free(inbox->i_nodes);
     inbox->i_nodes = NULL;
     inbox->i_count = inbox->i_capacity = 0;
     pthread_mutex_destroy(&inbox->i_lock);
@@ -116,7 +117,7 @@ static int
 grow(cl_inbox *inbox)
 {
     size_t capacity = inbox->i_capacity ? inbox->i_capacity * 2 : MIN_CAPACITY;
-    cl_node *fresh = realloc(inbox->i_nodes, capacity * sizeof(cl_node));
+    cl_node *fresh = cl_realloc(inbox->i_nodes, capacity * sizeof(cl_node));
     if (fresh == NULL)
         return -ENOMEM;
     inbox->i_nodes = fresh;

@@ -22,7 +22,7 @@ static void
 check_node(const LoopObject *loop, cl_node node)
 {
     cl_assertf(cl_node_pointer(node) != NULL, "kind %u", cl_node_kind(node));
-    (void)ops_of(loop, node)->check(loop, node);
+    (void)cl_node_check(loop->l_st, loop, node);
 }
 #endif
 

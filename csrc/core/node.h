@@ -35,7 +35,7 @@ struct cl_node_ops {
     int (*is_cancelled)(LoopObject *loop, cl_node node);
 #ifdef CL_DEBUG
     /* Checks a queued node. Returns the object that it owns a reference to,
-     * borrowed. */
+     * borrowed. NULL: there is nothing to check. */
     PyObject *(*check)(const LoopObject *loop, cl_node node);
 #endif
 };
@@ -54,5 +54,14 @@ cl_node_ops_of(const cl_state *st, cl_node node)
                cl_node_kind(node));
     return st->node_ops[cl_node_kind(node)];
 }
+
+#ifdef CL_DEBUG
+static inline PyObject *
+cl_node_check(const cl_state *st, const LoopObject *loop, cl_node node)
+{
+    const cl_node_ops *ops = cl_node_ops_of(st, node);
+    return ops->check == NULL ? NULL : ops->check(loop, node);
+}
+#endif
 
 #endif

@@ -11,7 +11,7 @@
 #include "base/compat.h"
 
 /* Objects per list. */
-#define CL_SPARES_OBJECTS 256
+#define CL_SPARES_OBJECTS CL_TINY(2, 256)
 
 /* Linked by the pointer after the object head. They own nothing, not even
  * their type. */
@@ -30,5 +30,9 @@ PyObject *cl_spares_take(cl_spares *spares, PyTypeObject *type, size_t size);
 void cl_spares_give(cl_spares *spares, PyObject *self);
 
 void cl_spares_free(cl_spares *spares);
+
+#ifdef CL_DEBUG
+void cl_spares_check(const cl_spares *spares);
+#endif
 
 #endif

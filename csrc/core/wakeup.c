@@ -6,9 +6,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <link.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "base/mem.h"
 
 /* An object has one writable segment, or two. */
 #define SEGMENTS_MAX 4
@@ -71,7 +72,7 @@ copy_segments(object *where)
 {
     for (int s = 0; s < where->count; s++) {
         segment *part = &where->segments[s];
-        part->copy = malloc(part->count * sizeof(int));
+        part->copy = cl_malloc(part->count * sizeof(int));
         if (part->copy == NULL)
             return false;
         copy_ints(part->copy, part->start, part->count);
@@ -193,7 +194,7 @@ seek(cl_wakeup *wakeup, PyObject *set_wakeup_fd)
     if (dl_iterate_phdr(look_at_object, &where) != 0 && copy_segments(&where))
         wakeup->u_pair = find(&where, set_wakeup_fd);
     for (int i = 0; i < where.count; i++)
-        free(where.segments[i].copy);
+        cl_free(where.segments[i].copy);
 }
 
 #else

@@ -3,11 +3,11 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "core/fork.h"
 #include "core/loop.h"
 
@@ -126,8 +126,8 @@ cl_watch_table_init(cl_watch_table *table)
 void
 cl_watch_table_free(cl_watch_table *table)
 {
-    free(table->wt_by_fd);
-    free(table->wt_changes);
+    cl_free(table->wt_by_fd);
+    cl_free(table->wt_changes);
     cl_watch_table_init(table);
 }
 
@@ -141,7 +141,8 @@ reserve_fd(cl_watch_table *table, int fd)
         size *= 2;
     if (size > INT_MAX)
         return -ENOMEM;
-    cl_watch **fresh = realloc(table->wt_by_fd, (size_t)size * sizeof(*fresh));
+    cl_watch **fresh =
+        cl_realloc(table->wt_by_fd, (size_t)size * sizeof(*fresh));
     if (fresh == NULL)
         return -ENOMEM;
     memset(fresh + table->wt_size, 0,
@@ -160,7 +161,7 @@ reserve_change(cl_watch_table *table)
         return 0;
     capacity = capacity ? capacity * 2 : CL_TINY(1, 16);
     cl_watch **fresh =
-        realloc(table->wt_changes, (size_t)capacity * sizeof(*fresh));
+        cl_realloc(table->wt_changes, (size_t)capacity * sizeof(*fresh));
     if (fresh == NULL)
         return -ENOMEM;
     table->wt_changes = fresh;

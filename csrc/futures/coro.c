@@ -16,6 +16,7 @@ int
 cl_coro_wait(CoroObject *coro, PyObject *future)
 {
     cl_state *st = coro->c_st;
+    cl_assert_of(coro, coro->c_state == CL_CORO_RUNNING);
     if (cl_future_is_plain(st, future))
         ((FutureObject *)future)->f_blocking = 1;
     else if (PyObject_SetAttr(future,
@@ -29,6 +30,7 @@ cl_coro_wait(CoroObject *coro, PyObject *future)
 int
 cl_coro_future_is_done(CoroObject *coro)
 {
+    cl_assert_of(coro, coro->c_future != NULL);
     PyObject *result = PyObject_CallMethodNoArgs(
         coro->c_future, cl_futures_of(coro->c_st)->str_done);
     int done = result == NULL ? -1 : PyObject_IsTrue(result);
@@ -40,6 +42,8 @@ int
 cl_coro_resume(CoroObject *coro)
 {
     cl_state *st = coro->c_st;
+    cl_assert_of(coro, coro->c_future != NULL);
+    cl_assert_of(coro, coro->c_state == CL_CORO_RUNNING);
     if (cl_future_is_plain(st, coro->c_future)) {
         FutureObject *future = (FutureObject *)coro->c_future;
         if (future->f_state == CL_FINISHED && future->f_exception == NULL)
@@ -101,6 +105,7 @@ replace_stop_iteration(void)
 static PySendResult
 fail(CoroObject *coro)
 {
+    cl_assert_of(coro, PyErr_Occurred() != NULL);
     if (coro->c_ops->fail != NULL)
         coro->c_ops->fail(coro);
     replace_stop_iteration();
@@ -146,6 +151,7 @@ begin(CoroObject *coro)
 static PySendResult
 settle(CoroObject *coro, PySendResult status)
 {
+    cl_assert_of(coro, (status == PYGEN_ERROR) == (PyErr_Occurred() != NULL));
     if (status == PYGEN_RETURN)
         return done(coro);
     if (status == PYGEN_ERROR)
@@ -158,6 +164,9 @@ PySendResult
 cl_coro_send(CoroObject *coro, PyObject *value, PyObject **result)
 {
     bool fresh = coro->c_state == CL_CORO_NEW;
+    cl_assert_gil();
+    cl_assert_of(coro, coro->c_ops != NULL && coro->c_state <= CL_CORO_DONE);
+    cl_assert_of(coro, !PyErr_Occurred());
     *result = NULL;
     if (check_not_running(coro) < 0 || check_not_done(coro) < 0)
         return PYGEN_ERROR;

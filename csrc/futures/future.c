@@ -80,6 +80,28 @@ cl_future_inherited(PyObject *type, PyObject *self, PyObject *name,
 
 /* ------------------------------------------------------------- make and free */
 
+#ifdef CL_DEBUG
+/* A future that is done has handed its callbacks over. */
+static void
+check_callbacks(const FutureObject *future)
+{
+    cl_assert_of(future, future->f_state == CL_PENDING ||
+                             future->f_state == CL_CANCELLED ||
+                             future->f_state == CL_FINISHED);
+    cl_assert_of(future,
+                 future->f_callback0 != NULL || future->f_context0 == NULL);
+    cl_assert_of(future, future->f_callbacks == NULL ||
+                             PyList_CheckExact(future->f_callbacks));
+    for (Py_ssize_t i = 0; future->f_callbacks != NULL &&
+                           i < PyList_GET_SIZE(future->f_callbacks);
+         i++) {
+        PyObject *pair = PyList_GET_ITEM(future->f_callbacks, i);
+        cl_assert_of(pair,
+                     PyTuple_CheckExact(pair) && PyTuple_GET_SIZE(pair) == 2);
+    }
+}
+#endif
+
 LoopObject *
 cl_future_leave_loop(FutureObject *future)
 {
@@ -263,6 +285,7 @@ static int
 wake(FutureObject *future, TaskObject *task)
 {
     LoopObject *loop = cl_loop_cast(future->f_loop);
+    cl_assert_of(task, Py_REFCNT(task) > 0);
     if (loop != NULL && cl_task_fits_node(task, loop))
         return cl_loop_push(loop, cl_node_make(task, CL_NODE_TASK_WAKEUP));
     PyObject *wakeup = cl_task_wakeup_callable(task);
@@ -278,6 +301,9 @@ wake(FutureObject *future, TaskObject *task)
 int
 cl_future_schedule(FutureObject *future)
 {
+    cl_assert_gil();
+    cl_assert_of(future, future->f_state != CL_PENDING);
+    cl_check(check_callbacks(future));
     /* Taken off first: an overridden call_soon() may do anything. */
     PyObject *callback = future->f_callback0, *context = future->f_context0,
              *more = future->f_callbacks;
@@ -310,6 +336,9 @@ cl_future_schedule(FutureObject *future)
 int
 cl_future_append(FutureObject *future, PyObject *callback, PyObject *context)
 {
+    cl_assert_gil();
+    cl_assert_of(future, future->f_state == CL_PENDING && callback != NULL);
+    cl_check_stress(check_callbacks(future));
     if (future->f_callbacks == NULL && future->f_callback0 == NULL &&
         !is_task(callback)) {
         future->f_callback0 = Py_NewRef(callback);
@@ -332,6 +361,8 @@ cl_future_append(FutureObject *future, PyObject *callback, PyObject *context)
 int
 cl_future_finish(FutureObject *future, PyObject *result)
 {
+    cl_assert_of(future, future->f_state == CL_PENDING);
+    cl_assert_of(future, future->f_result == NULL && result != NULL);
     future->f_result = Py_NewRef(result);
     future->f_state = CL_FINISHED;
     return cl_future_schedule(future);
@@ -340,6 +371,7 @@ cl_future_finish(FutureObject *future, PyObject *result)
 int
 cl_future_end_cancelled(FutureObject *future, PyObject *message)
 {
+    cl_assert_of(future, future->f_state == CL_PENDING);
     future->f_log_tb = 0;
     future->f_state = CL_CANCELLED;
     cl_future_set_message(future, message);

@@ -156,10 +156,22 @@ cl_registry_forked(LoopObject *loop)
     cl_futures_on(loop)->in_task = false;
 }
 
+#ifdef CL_DEBUG
+/* It is in no list, or its neighbours know it. */
+static void
+check_node(const cl_list_node *node)
+{
+    cl_assert((node->next == NULL) == (node->prev == NULL));
+    cl_assert(node->next == NULL || node->next->prev == node);
+    cl_assert(node->prev == NULL || node->prev->next == node);
+}
+#endif
+
 int
 cl_registry_add(cl_state *st, TaskObject *task)
 {
     cl_list_node *node = &task->t_node;
+    cl_check(check_node(node));
     if (node->next != NULL)
         return 0;
     cl_list_node *head = task_list(st, PyThreadState_Get());
@@ -167,6 +179,7 @@ cl_registry_add(cl_state *st, TaskObject *task)
     node->next = head;
     head->prev->next = node;
     head->prev = node;
+    cl_check(check_node(node));
     return 0;
 }
 
@@ -174,6 +187,7 @@ void
 cl_registry_remove(cl_state *Py_UNUSED(st), TaskObject *task)
 {
     cl_list_node *node = &task->t_node;
+    cl_check(check_node(node));
     if (node->next == NULL)
         return;
     node->prev->next = node->next;
@@ -295,6 +309,8 @@ cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *ours,
                   PyObject *task)
 {
     cl_futures *futures = cl_futures_of(st);
+    cl_assert_of(task, ours == NULL || (PyObject *)ours == loop);
+    cl_assert_of(task, ours == NULL || !cl_futures_on(ours)->in_task);
     if (ours == NULL)
         return cl_call_void(futures->enter_task, loop, task);
     cl_loop_futures *on = cl_futures_on(ours);
@@ -323,6 +339,7 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
     if (ours == NULL)
         return cl_call_void(cl_futures_of(st)->leave_task, loop, task);
     cl_loop_futures *on = cl_futures_on(ours);
+    cl_assert_of(task, on->in_task || ours->l_forked);
     on->in_task = false;
     /* One that is done must not be kept. */
     if (((TaskObject *)task)->f_state != CL_PENDING) {
@@ -374,6 +391,8 @@ int
 cl_registry_add(cl_state *st, TaskObject *task)
 {
     /* Without callback, unlike WeakSet.add(): the task removes it itself. */
+    cl_assert_gil();
+    cl_assert_of(task, Py_REFCNT(task) > 0);
     PyObject *reference = PyWeakref_NewRef((PyObject *)task, NULL);
     if (reference == NULL)
         return -1;

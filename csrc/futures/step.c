@@ -14,6 +14,7 @@ int
 cl_step_soon(TaskObject *task, PyObject *exception)
 {
     LoopObject *loop = cl_loop_cast(task->f_loop);
+    cl_assert_of(task, task->t_coro != NULL);
     if (exception == NULL && loop != NULL && cl_task_fits_node(task, loop))
         return cl_loop_push(loop,
                             cl_node_make(Py_NewRef(task), CL_NODE_TASK_STEP));
@@ -84,6 +85,7 @@ refuse_yield(TaskObject *task, PyObject *future)
 static int
 wait_for_ours(cl_state *st, TaskObject *task, FutureObject *future)
 {
+    cl_assert_of(future, cl_future_is_ours(st, (PyObject *)future));
     if (future->f_loop != task->f_loop)
         return refuse_other_loop(task, (PyObject *)future);
     if (!future->f_blocking)
@@ -226,6 +228,7 @@ finish(cl_state *st, TaskObject *task, PyObject *result)
 static int
 finish_with_error(cl_state *st, TaskObject *task)
 {
+    cl_assert_of(task, PyErr_Occurred() != NULL);
     bool cancelled = PyErr_ExceptionMatches(cl_futures_of(st)->CancelledError),
          leaves = cl_error_is_exit();
     PyObject *error = PyErr_GetRaisedException();
@@ -259,6 +262,8 @@ cl_step(cl_state *st, TaskObject *task, PyObject *exception)
     cl_futures *futures = cl_futures_of(st);
     PyObject *result = NULL, *cancellation = NULL;
     PySendResult state;
+    cl_assert_gil();
+    cl_assert_of(task, !PyErr_Occurred());
 
     if (task->f_state != CL_PENDING) {
         PyErr_Format(futures->InvalidStateError,
@@ -294,6 +299,8 @@ cl_step(cl_state *st, TaskObject *task, PyObject *exception)
         Py_XDECREF(cancellation);
     }
     Py_DECREF(coro);
+    cl_assert_of(task, (state == PYGEN_ERROR) == (result == NULL));
+    cl_assert_of(task, (state == PYGEN_ERROR) == (PyErr_Occurred() != NULL));
     if (state == PYGEN_ERROR)
         return finish_with_error(st, task);
     int status = state == PYGEN_RETURN ? finish(st, task, result)

@@ -96,6 +96,7 @@ node_as_handle(LoopObject *loop, cl_node node)
 static int
 report(LoopObject *loop, cl_node node)
 {
+    cl_assert(PyErr_Occurred() != NULL);
     if (cl_error_is_exit())
         return -1;
     PyObject *error = PyErr_GetRaisedException();
@@ -129,6 +130,8 @@ node_run(LoopObject *loop, cl_node node)
 {
     TaskObject *task = cl_node_pointer(node);
     cl_state *st = loop->l_st;
+    cl_assert_of(task, Py_REFCNT(task) > 0);
+    cl_assert_of(task, !PyErr_Occurred());
     PyObject *context = Py_XNewRef(task->t_context);
     int status = -1;
     if (context == NULL) { /* cleared by the garbage collector */

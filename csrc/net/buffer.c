@@ -1,11 +1,12 @@
 /* buffer.c - see buffer.h. */
 #include "net/buffer.h"
 
-#define CAPACITY_MIN 1024
+#define CAPACITY_MIN CL_TINY(1, 1024)
 
 int
 cl_buffer_append(cl_buffer *buffer, const char *data, size_t size)
 {
+    cl_assert(size == 0 || data != NULL);
     size_t have = cl_buffer_size(buffer);
     if (buffer->b_start > 0 && buffer->b_end + size > buffer->b_capacity) {
         memmove(buffer->b_data, cl_buffer_first(buffer), have);
@@ -26,12 +27,15 @@ cl_buffer_append(cl_buffer *buffer, const char *data, size_t size)
     if (size > 0)
         memcpy(buffer->b_data + buffer->b_end, data, size);
     buffer->b_end += size;
+    cl_check(cl_buffer_check(buffer));
     return 0;
 }
 
 void
 cl_buffer_drop(cl_buffer *buffer, size_t size)
 {
+    cl_assertf(size <= cl_buffer_size(buffer), "%zu of %zu", size,
+               cl_buffer_size(buffer));
     buffer->b_start += size;
     if (buffer->b_start == buffer->b_end)
         cl_buffer_clear(buffer);

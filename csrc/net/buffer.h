@@ -16,9 +16,23 @@ typedef struct {
     size_t b_capacity;
 } cl_buffer;
 
+#ifdef CL_DEBUG
+static inline void
+cl_buffer_check(const cl_buffer *buffer)
+{
+    cl_assertf(buffer->b_start <= buffer->b_end &&
+                   buffer->b_end <= buffer->b_capacity,
+               "%zu to %zu of %zu", buffer->b_start, buffer->b_end,
+               buffer->b_capacity);
+    cl_assertf((buffer->b_data == NULL) == (buffer->b_capacity == 0), "%zu",
+               buffer->b_capacity);
+}
+#endif
+
 static inline size_t
 cl_buffer_size(const cl_buffer *buffer)
 {
+    cl_check(cl_buffer_check(buffer));
     return buffer->b_end - buffer->b_start;
 }
 

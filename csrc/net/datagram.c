@@ -223,6 +223,7 @@ send_one(DatagramObject *self, PyObject *data, const char *bytes, size_t size,
     const struct sockaddr *to = NULL;
     socklen_t len = 0;
     ssize_t sent;
+    cl_assert_of(self, !PyErr_Occurred());
     /* To asyncio the name '' is no peer, and then no address: a TypeError. */
     if (!self->d_connected && !(addr == Py_None && self->d_has_peer)) {
         if (addr == self->d_last_addr) {
@@ -272,6 +273,9 @@ static void
 drop_first(DatagramObject *self)
 {
     waiting *first = self->d_first;
+    cl_assert_of(self, first != NULL);
+    cl_assertf(self->d_size >= (size_t)PyBytes_GET_SIZE(first->data), "%zu",
+               self->d_size);
     self->d_size -= (size_t)PyBytes_GET_SIZE(first->data) +
                     cl_net_of(state_of(self))->datagram_header_size;
     self->d_first = first->next;
@@ -453,13 +457,36 @@ drop_buffer(TransportObject *base)
         drop_first(self);
 }
 
-static const cl_transport_ops datagram_ops = {
-    .watch = {CL_TRANSPORT_WATCH},
-    .readable = read_ready,
-    .writable = write_ready,
-    .write_buffer_size = write_buffer_size,
-    .drop_buffer = drop_buffer,
-};
+#ifdef CL_DEBUG
+static void
+check(const TransportObject *base)
+{
+    const DatagramObject *self = (const DatagramObject *)base;
+    size_t size = 0;
+    if (self->d_expected == 0) /* half made */
+        return;
+    const waiting *const *link = (const waiting *const *)&self->d_first;
+    for (; *link != NULL; link = (const waiting *const *)&(*link)->next) {
+        cl_assert_of(self, PyBytes_Check((*link)->data));
+        cl_assert_of(self, (*link)->addr != NULL);
+        size += (size_t)PyBytes_GET_SIZE((*link)->data) +
+                cl_net_of(base->tr_loop->l_st)->datagram_header_size;
+    }
+    cl_assert_of(self, link == (const waiting *const *)self->d_end);
+    cl_assertf(size == self->d_size, "%zu bytes, said to be %zu", size,
+               self->d_size);
+    cl_assertf(self->d_expected >= 1 && self->d_expected <= RECEIVE_MAX, "%u",
+               self->d_expected);
+}
+#endif
+
+static const cl_transport_ops datagram_ops = {.watch = {CL_TRANSPORT_WATCH},
+                                              .readable = read_ready,
+                                              .writable = write_ready,
+                                              .write_buffer_size =
+                                                  write_buffer_size,
+                                              .drop_buffer = drop_buffer,
+                                              CL_TRANSPORT_CHECK(check)};
 
 /* ------------------------------------------------------------------- the type */
 

@@ -44,6 +44,7 @@ cl_habits_ref(cl_habits *shared)
 void
 cl_habits_drop(cl_habits *shared)
 {
+    cl_assert(shared == NULL || shared->refs > 0);
     if (shared != NULL && --shared->refs == 0)
         PyMem_RawFree(shared);
 }
@@ -109,6 +110,30 @@ holds(const cl_gather *gather)
     return gather->gw_held.first != NULL || gather->gw_held.rest_size > 0;
 }
 
+#ifdef CL_DEBUG
+void
+cl_gather_check(const LoopObject *loop)
+{
+    const cl_gather *gather = gather_of(loop);
+    const cl_held *held = &gather->gw_held;
+    cl_assertf(held->rest_size <= CL_GATHER_MAX, "%zu", held->rest_size);
+    cl_assertf(held->rest != NULL || held->rest_size == 0, "%zu",
+               held->rest_size);
+    cl_assertf(gather->gw_room + held->rest_size <= CL_GATHER_MAX,
+               "room for %zu beside %zu", gather->gw_room, held->rest_size);
+    cl_assert(!holds(gather) || gather->gw_owner != NULL);
+    cl_assertf(holds(gather) || gather->gw_room == 0, "room for %zu",
+               gather->gw_room);
+    if (gather->gw_owner != NULL) {
+        cl_assert_of(gather->gw_owner, Py_REFCNT(gather->gw_owner) > 0);
+        cl_assert_of(gather->gw_owner,
+                     gather->gw_send != NULL && gather->gw_habit != NULL);
+    }
+    if (held->first != NULL)
+        cl_assert_of(held->first, Py_REFCNT(held->first) > 0);
+}
+#endif
+
 static inline bool
 longer_than(const LoopObject *loop, uint64_t ticks, int64_t ns)
 {
@@ -120,6 +145,8 @@ static int
 end(LoopObject *loop)
 {
     cl_gather *gather = gather_of(loop);
+    cl_assert_gil();
+    cl_assert(gather->gw_owner != NULL);
     PyObject *owner = Py_NewRef(gather->gw_owner);
     int status = holds(gather) ? gather->gw_send(owner) : 0;
     if (gather->gw_owner ==
@@ -149,6 +176,8 @@ int
 cl_gather_make_way(LoopObject *loop, PyObject *owner)
 {
     cl_gather *gather = gather_of(loop);
+    cl_assert_gil();
+    cl_check(cl_gather_check(loop));
     while (gather->gw_owner != NULL && gather->gw_owner != owner) {
         if (end(loop) < 0)
             return -1;
@@ -159,6 +188,8 @@ cl_gather_make_way(LoopObject *loop, PyObject *owner)
 int
 cl_gather_flush(LoopObject *loop)
 {
+    cl_assert_gil();
+    cl_check(cl_gather_check(loop));
     while (holds(gather_of(loop))) {
         PyObject *owner = Py_NewRef(gather_of(loop)->gw_owner);
         int status = gather_of(loop)->gw_send(owner);
@@ -206,6 +237,7 @@ keep(LoopObject *loop, const cl_gather_write *write, uint64_t now)
     cl_gather *gather = gather_of(loop);
     cl_held *held = &gather->gw_held;
     bool is_first = !holds(gather);
+    cl_assert_of(write->owner, gather->gw_owner == write->owner);
     size_t room = is_first ? write->limit : gather->gw_room;
     if (room > CL_GATHER_MAX)
         room = CL_GATHER_MAX;
@@ -268,6 +300,8 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
     }
     loop->l_afterwards = callback_ended; /* the child of a fork resets this */
     return gather->gw_may_hold && keep(loop, write, now);
+    cl_assert_of(write->owner, write->size > 0 && write->data != NULL);
+    cl_check(cl_gather_check(loop));
 }
 
 static void
@@ -291,6 +325,8 @@ cl_gather_stop_timer(LoopObject *loop)
 void
 cl_gather_take(LoopObject *loop, PyObject *owner, cl_held *held)
 {
+    cl_assert_gil();
+    cl_check(cl_gather_check(loop));
     *held = (cl_held){NULL};
     if (!cl_gather_holds(loop, owner))
         return;
@@ -305,6 +341,7 @@ cl_gather_take(LoopObject *loop, PyObject *owner, cl_held *held)
     *held = gather->gw_held;
     forget_held(gather);
     gather->gw_held.rest = NULL;
+    cl_check(cl_gather_check(loop));
 }
 
 void

@@ -115,6 +115,9 @@ cl_gather_join(LoopObject *loop, cl_gather *gather, PyObject *owner,
         size > CL_COPY_MAX || !cl_loop_in_callback(loop) ||
         cl_ticks() - gather->gw_held_since > gather->gw_patience)
         return false;
+    cl_assertf(gather->gw_held.rest != NULL &&
+                   gather->gw_held.rest_size + size <= CL_GATHER_MAX,
+               "%zu and %zu", gather->gw_held.rest_size, size);
     memcpy(gather->gw_held.rest + gather->gw_held.rest_size, data, size);
     gather->gw_held.rest_size += size;
     gather->gw_room -= size;
@@ -136,6 +139,11 @@ int cl_gather_make_way(LoopObject *loop, PyObject *owner);
 
 /* Sends what is held by any transport. 0/-1 Runs Python. */
 int cl_gather_flush(LoopObject *loop);
+
+#ifdef CL_DEBUG
+/* What a loop holds is whole. */
+void cl_gather_check(const LoopObject *loop);
+#endif
 
 /* Stops the hold timer, until something is held again. */
 void cl_gather_stop_timer(LoopObject *loop);

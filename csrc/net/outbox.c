@@ -30,6 +30,25 @@ queued(const StreamObject *self)
     return self->s_out.out_queue.wq_size;
 }
 
+#ifdef CL_DEBUG
+void
+cl_outbox_check(const TransportObject *base)
+{
+    const StreamObject *self = (const StreamObject *)base;
+    const cl_outbox *outbox = &self->s_out;
+    if (self->s_read_max == 0) /* half made */
+        return;
+    cl_assertf(outbox->out_hold_max <= CL_GATHER_MAX, "%u",
+               outbox->out_hold_max);
+    cl_assertf(self->s_read_max <= CL_READ_MAX, "%u", self->s_read_max);
+    if (outbox->out_queue.wq_count <= CL_TINY(UINT32_MAX, 64))
+        cl_wqueue_check(&outbox->out_queue);
+    /* What is held goes before what is queued: there is but one of them. */
+    cl_assert_of(self, outbox->out_queue.wq_count == 0 ||
+                           !cl_gather_holds(base->tr_loop, (PyObject *)self));
+}
+#endif
+
 /* --------------------------------------------------------------- the empty waiter */
 
 static int
@@ -105,13 +124,14 @@ static ssize_t
 send_parts(StreamObject *self, struct iovec *parts, int count)
 {
     int fd = cl_stream_fd(self);
+    cl_assertf(count > 0 && parts[0].iov_len > 0, "%d parts", count);
     if (fd < 0)
         return fd;
 #ifdef CL_STRESS
-    /* The kernel takes only part of a large chunk. */
-    if (parts[0].iov_len > 1024) {
+    size_t most = cl_stress_send(parts[0].iov_len);
+    if (most < parts[0].iov_len) {
         count = 1;
-        parts[0].iov_len = parts[0].iov_len / 2;
+        parts[0].iov_len = most;
     }
 #endif
     ssize_t sent = send_to(fd, is_pipe(self), parts, count);
@@ -160,6 +180,9 @@ write_failed(StreamObject *self, ssize_t err)
 static int
 send_alone(StreamObject *self, PyObject *object, const char *data, size_t size)
 {
+    cl_assert_of(self, queued(self) == 0);
+    cl_assert_of(self,
+                 !cl_gather_holds(self->s_base.tr_loop, (PyObject *)self));
     struct iovec part = {(char *)data, size};
     ssize_t result = send_parts(self, &part, 1);
     if (result == (ssize_t)size)
@@ -180,6 +203,7 @@ send_with_held(StreamObject *self, PyObject *object, const char *data,
     cl_held held;
     struct iovec parts[3];
     int count = 0, status = 0;
+    cl_assert_of(self, queued(self) == 0);
     cl_gather_take(loop, (PyObject *)self, &held);
     size_t first =
         held.first == NULL ? 0 : (size_t)PyBytes_GET_SIZE(held.first);
@@ -283,6 +307,7 @@ write_unheld(StreamObject *self, PyObject *object, const char *data,
              size_t size)
 {
     size_t none = 0;
+    cl_assert_of(self, size > 0);
     if (takes_nothing(self))
         return write_when_lost(self);
     return queued(self) > 0 ? queue_rest(self, object, data, size, &none)
@@ -326,6 +351,8 @@ cl_outbox_write(StreamObject *self, PyObject *data)
     Py_buffer view = {0};
     const char *bytes;
     size_t size;
+    cl_assert_gil();
+    cl_assert_of(self, !PyErr_Occurred());
     if (PyBytes_Check(data)) {
         bytes = PyBytes_AS_STRING(data);
         size = (size_t)PyBytes_GET_SIZE(data);
@@ -342,14 +369,18 @@ cl_outbox_write(StreamObject *self, PyObject *data)
         status = write_buffer(self, data, bytes, size);
         Py_DECREF(data);
     }
+    cl_assert_of(self, (status < 0) == (PyErr_Occurred() != NULL));
     if (view.obj != NULL) /* first: pause_writing() may resize the object */
         PyBuffer_Release(&view);
-    return status < 0 ? -1 : pause_if_full(self);
+    status = status < 0 ? -1 : pause_if_full(self);
+    cl_check_stress(status == 0 ? cl_transport_check(base_of(self)) : (void)0);
+    return status;
 }
 
 int
 cl_outbox_send(StreamObject *self, const char *data, size_t size)
 {
+    cl_assert_gil();
     if (cl_gather_flush(self->s_base.tr_loop) < 0 ||
         write_unheld(self, NULL, data, size) < 0)
         return -1;
@@ -379,6 +410,7 @@ static int
 send_queued(StreamObject *self, bool *broken)
 {
     struct iovec parts[PARTS_MAX];
+    cl_assert_of(self, queued(self) > 0);
     int count = cl_wqueue_peek(&self->s_out.out_queue, parts, PARTS_MAX);
     ssize_t sent = send_parts(self, parts, count);
     if (sent < 0) {
@@ -466,6 +498,7 @@ cl_outbox_write_items(StreamObject *self, PyObject *items)
 {
     LoopObject *loop = self->s_base.tr_loop;
     size_t size;
+    cl_assert_of(items, PyTuple_CheckExact(items));
     if (check_items(items, &size) < 0)
         return -1;
     if (size == 0)
@@ -495,6 +528,7 @@ all_sent(StreamObject *self)
 {
     TransportObject *base = base_of(self);
     const cl_stream_ops *ops = cl_stream_ops_of(self);
+    cl_assert_of(self, queued(self) == 0);
     cl_transport_want(base, CL_WRITE, false);
     if (wake_empty_waiter(self, NULL) < 0)
         return -1;

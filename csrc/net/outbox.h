@@ -49,4 +49,8 @@ int cl_outbox_gone(TransportObject *self);
 
 void cl_outbox_clear(cl_outbox *outbox);
 
+#ifdef CL_DEBUG
+void cl_outbox_check(const TransportObject *self);
+#endif
+
 #endif

@@ -230,18 +230,32 @@ closing(TransportObject *base)
     }
 }
 
+#ifdef CL_DEBUG
+static void
+check(const TransportObject *base)
+{
+    const PipeObject *self = (const PipeObject *)base;
+    cl_outbox_check(base);
+    cl_assert_of(self, base->tr_flags & CL_T_PIPE);
+    cl_assertf(self->pi_stream.s_read_max == 0 || self->pi_lent != base->tr_fd,
+               "%d", self->pi_lent);
+}
+#endif
+
 #define PIPE_OPS(on_readable) \
     .transport = {.watch = {.ready = cl_watch_push, \
                             .run = cl_transport_run, \
                             .refused = cl_transport_refused, \
-                            .evicted = evicted}, \
+                            .evicted = evicted, \
+                            CL_WATCH_CHECK(cl_transport_check_watch)}, \
                   .readable = on_readable, \
                   .writable = cl_outbox_writable, \
                   .write_buffer_size = cl_outbox_size, \
                   .flush = cl_outbox_flush, \
                   .drop_buffer = cl_outbox_drop, \
                   .is_quiet = is_quiet, \
-                  .closing = closing}, \
+                  .closing = closing, \
+                  CL_TRANSPORT_CHECK(check)}, \
     .descriptor = descriptor, .at_eof = at_eof, \
     .read_failed = "Fatal read error on pipe transport", \
     .write_failed = "Fatal write error on pipe transport", \

@@ -413,15 +413,20 @@ leave(SockOpObject *op)
 
 /* Resumes the task, which may have been cancelled in this turn. If the
  * future's result cannot be set, the operation stays registered and will be
- * woken again. */
+ * woken again. There must be room for the task before: a future that is done
+ * would not wake it again. */
 static int
 wake(SockOpObject *op)
 {
     cl_state *st = op->so_loop->l_st;
+    if (cl_loop_reserve(op->so_loop, 1) < 0)
+        return -1;
     op->so_woken = true;
     PyObject *set = PyObject_CallMethodOneArg(
         op->so_coro.c_future, cl_net_of(st)->str_set_result, Py_None);
     if (set == NULL) {
+        bool was_done =
+            PyErr_ExceptionMatches(cl_futures_of(st)->InvalidStateError);
         PyObject *error = PyErr_GetRaisedException();
         if (op->so_coro.c_future != NULL &&
             cl_coro_future_is_done(&op->so_coro) == 0) {
@@ -430,6 +435,11 @@ wake(SockOpObject *op)
             return -1;
         }
         PyErr_Clear();
+        if (!was_done) {
+            leave(op);
+            PyErr_SetRaisedException(error);
+            return -1;
+        }
         Py_DECREF(error);
     }
     Py_XDECREF(set);

@@ -23,6 +23,10 @@ static ssize_t
 receive(StreamObject *self, char *into, size_t size)
 {
     int fd = cl_stream_fd(self);
+    cl_assert_of(self, size > 0 && into != NULL);
+#ifdef CL_STRESS
+    size = cl_stress_receive(size);
+#endif
     if (fd < 0)
         return fd;
     ssize_t got = self->s_base.tr_flags & CL_T_PIPE

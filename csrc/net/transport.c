@@ -11,6 +11,72 @@
 #include "net/sock.h"
 #include "streams/streams.h"
 
+/* ---------------------------------------------------------------- contracts */
+
+#ifdef CL_DEBUG
+#define cl_assert_flow(self, condition) \
+    cl_assertf(condition, \
+               "%s object at %p of descriptor %d: flags %x, %zu bytes wait, " \
+               "marks %zu and %zu, wants %u, lost %u", \
+               Py_TYPE(self)->tp_name, (void *)(self), (self)->tr_fd, \
+               (self)->tr_flags, cl_transport_write_buffer_size(self), \
+               (self)->tr_limits.low, (self)->tr_limits.high, \
+               (self)->tr_watch.w_want, (self)->tr_conn_lost)
+
+/* The paused flag against the water marks and what waits; what waits against what the
+ * transport wants to hear of. */
+static void
+check_flow(TransportObject *self)
+{
+    size_t waits = cl_transport_write_buffer_size(self);
+    bool paused = (self->tr_flags & CL_T_PROTOCOL_PAUSED) != 0;
+    cl_assert_flow(self, self->tr_limits.low <= self->tr_limits.high);
+    cl_assert_flow(self, self->tr_conn_lost == 0 || waits == 0);
+    cl_assert_flow(self,
+                   self->tr_conn_lost == 0 || (self->tr_flags & CL_T_CLOSING));
+    if (self->tr_conn_lost > 0)
+        return;
+    cl_assert_flow(self, paused || waits <= self->tr_limits.high);
+    /* Else nothing would come that lets it go on; */
+    cl_assert_flow(self, !paused || waits > 0);
+    /* or sends it. */
+    cl_assert_flow(self, waits == 0 || self->tr_watch.w_fd < 0 ||
+                             (self->tr_watch.w_want & CL_WRITE));
+}
+
+void
+cl_transport_check(TransportObject *self)
+{
+    cl_state *st = self->tr_loop->l_st;
+    cl_assert_of(self, Py_REFCNT(self) > 0);
+    cl_assert_of(self, self->tr_watch.w_owner == (PyObject *)self);
+    if (self->tr_flags & CL_T_NOT_OPEN) {
+        cl_assert_of(self, self->tr_watch.w_fd < 0);
+        return;
+    }
+    cl_assert_of(self, self->tr_protocol != NULL && self->tr_context != NULL);
+    cl_assert_of(self, self->tr_watch.w_fd < 0 ||
+                           self->tr_watch.w_fd == self->tr_fd);
+    cl_assert_of(self,
+                 !(self->tr_flags & CL_T_TLS) ||
+                     Py_TYPE(self->tr_protocol) == cl_net_of(st)->tls_type);
+    cl_assert_of(self, !(self->tr_flags & CL_T_CLOSING) ||
+                           !cl_transport_is_reading(self));
+    check_flow(self);
+    if (cl_transport_ops_of(self)->check != NULL)
+        cl_transport_ops_of(self)->check(self);
+}
+
+void
+cl_transport_check_watch(LoopObject *loop, const cl_watch *watch)
+{
+    TransportObject *self = (TransportObject *)watch->w_owner;
+    cl_assert_of(self, self->tr_loop == loop && &self->tr_watch == watch);
+    cl_transport_check(self);
+    cl_gather_check(loop);
+}
+#endif
+
 /* -------------------------------------------------------------- descriptors */
 
 int
@@ -27,6 +93,8 @@ cl_transport_fd(TransportObject *self)
 void
 cl_transport_want(TransportObject *self, unsigned direction, bool on)
 {
+    cl_assertf((direction & ~(CL_READ | CL_WRITE)) == 0 && direction != 0,
+               "%u", direction);
     unsigned want = self->tr_watch.w_want;
     want = on ? want | direction : want & ~direction;
     cl_watch_want(self->tr_loop, &self->tr_watch, want);
@@ -37,6 +105,7 @@ close_descriptor(TransportObject *self)
 {
     PyObject *sock = self->tr_file;
     cl_loop_poll_soon(self->tr_loop);
+    cl_assert_of(self, !(self->tr_flags & CL_T_NOT_OPEN));
     if (cl_transport_ops_of(self)->closing != NULL)
         cl_transport_ops_of(self)->closing(self);
     if (sock == NULL) {
@@ -87,6 +156,10 @@ TransportObject *
 cl_transport_new(const cl_transport_args *args)
 {
     cl_state *st = args->loop->l_st;
+    cl_assert_gil();
+    cl_assertf(args->fd >= 0, "%d", args->fd);
+    cl_assert(args->type != NULL && args->ops != NULL);
+    cl_assert(args->protocol != NULL);
     if (check_free(args->loop, args->fd, args->sock) < 0 ||
         cl_net_prepare(args->loop) < 0)
         return NULL;
@@ -202,6 +275,8 @@ int
 cl_transport_begin(TransportObject *self)
 {
     cl_state *st = self->tr_loop->l_st;
+    cl_assert_of(self, !(self->tr_flags & (CL_T_NOT_OPEN | CL_T_CLOSING)));
+    cl_assert_of(self, self->tr_watch.w_fd == self->tr_fd);
     /* Room for both nodes, so that connection_made() is never alone. */
     if (cl_streams_expect_writer(st, self->tr_protocol) < 0 ||
         cl_loop_reserve(self->tr_loop, 2) < 0)
@@ -313,6 +388,8 @@ static int
 run_events(TransportObject *self, unsigned bits)
 {
     const cl_transport_ops *ops = cl_transport_ops_of(self);
+    cl_assertf((bits & ~(CL_READ | CL_WRITE | CL_START | CL_LOST)) == 0, "%x",
+               bits);
     if ((bits & (CL_START | CL_LOST)) && begin_or_end(self, bits) < 0)
         return -1;
     /* It may have been paused or closed since the event came. */
@@ -332,8 +409,10 @@ cl_transport_run(LoopObject *Py_UNUSED(loop), cl_watch *watch, unsigned bits)
     if (context == NULL)
         return -1;
     int status = run_events(self, bits);
+    cl_assert_of(self, (status < 0) == (PyErr_Occurred() != NULL));
     if (status < 0)
         status = cl_transport_report_stray(self);
+    cl_check(cl_transport_check(self));
     return cl_transport_leave(context, status);
 }
 
@@ -406,7 +485,9 @@ cl_transport_force_close(TransportObject *self, PyObject *exception)
 {
     if (self->tr_conn_lost || (self->tr_flags & CL_T_NOT_OPEN))
         return 0;
+    cl_assert_gil();
     cl_transport_ops_of(self)->drop_buffer(self);
+    cl_assert_of(self, cl_transport_write_buffer_size(self) == 0);
     self->tr_flags |= CL_T_CLOSING;
     self->tr_conn_lost++;
     cl_transport_want(self, CL_READ | CL_WRITE, false);
@@ -425,6 +506,7 @@ is_quiet(TransportObject *self, PyObject *exception)
 int
 cl_transport_fatal(TransportObject *self, const char *message)
 {
+    cl_assert_of(self, PyErr_Occurred() != NULL);
     if (cl_error_is_exit())
         return -1;
     PyObject *exception = PyErr_GetRaisedException(), *error = NULL;
@@ -446,6 +528,7 @@ cl_transport_fatal(TransportObject *self, const char *message)
 int
 cl_transport_fatal_errno(TransportObject *self, int err, const char *message)
 {
+    cl_assertf(err < 0, "%d", err);
     cl_raise_errno(err);
     return cl_transport_fatal(self, message);
 }
@@ -453,6 +536,7 @@ cl_transport_fatal_errno(TransportObject *self, int err, const char *message)
 int
 cl_transport_close(TransportObject *self)
 {
+    cl_assert_gil();
     if (self->tr_flags & CL_T_CLOSING)
         return 0;
     if (cl_transport_flush(self) < 0)
@@ -474,6 +558,7 @@ static int
 let_go(TransportObject *self)
 {
     PyObject *protocol = self->tr_protocol, *server = self->tr_server;
+    cl_assert_of(self, !(self->tr_flags & CL_T_NOT_OPEN));
     cl_transport_ops_of(self)->drop_buffer(self);
     cl_watch_stop(self->tr_loop, &self->tr_watch);
     PyObject *error = NULL;

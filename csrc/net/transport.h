@@ -129,13 +129,23 @@ typedef struct {
     int (*gone)(TransportObject *self);
     /* Called just before the descriptor is closed. May be NULL. */
     void (*closing)(TransportObject *self);
+#ifdef CL_DEBUG
+    /* Checks what is the kind's own. */
+    void (*check)(const TransportObject *self);
+#endif
 } cl_transport_ops;
+
+#ifdef CL_DEBUG
+#define CL_TRANSPORT_CHECK(function) .check = function,
+#else
+#define CL_TRANSPORT_CHECK(function)
+#endif
 
 /* The watch's part of cl_transport_ops. */
 #define CL_TRANSPORT_WATCH \
     .ready = cl_watch_push, .run = cl_transport_run, \
     .refused = cl_transport_refused, .evicted = cl_transport_evicted, \
-    .claims = cl_transport_claims
+    .claims = cl_transport_claims, CL_WATCH_CHECK(cl_transport_check_watch)
 
 static inline const cl_transport_ops *
 cl_transport_ops_of(const TransportObject *self)
@@ -159,6 +169,7 @@ cl_transport_flush(TransportObject *self)
 static inline TransportObject *
 cl_transport_from_watch(cl_watch *watch)
 {
+    cl_assert(watch->w_owner != NULL);
     return (TransportObject *)watch->w_owner;
 }
 
@@ -275,6 +286,13 @@ void cl_transport_disown(TransportObject *self, bool sock_given);
 
 /* Calls logger.debug(format, self) in debug mode. 0/-1 Runs Python. */
 int cl_transport_debug(TransportObject *self, const char *format);
+
+#ifdef CL_DEBUG
+/* The transport between two operations: its flags, its buffer, what it wants to hear of,
+ * and that the protocol is paused if and only if it ought to be. */
+void cl_transport_check(TransportObject *self);
+void cl_transport_check_watch(LoopObject *loop, const cl_watch *watch);
+#endif
 
 /* For the types' slots and tables. */
 int cl_transport_traverse(TransportObject *self, visitproc visit, void *arg);

@@ -29,6 +29,11 @@ int cl_wqueue_peek(const cl_wqueue *queue, struct iovec *parts, int max);
  * so no Python code runs. */
 void cl_wqueue_consume(cl_wqueue *queue, size_t count);
 
+#ifdef CL_DEBUG
+/* The invariants: the sizes are those of the chunks. */
+void cl_wqueue_check(const cl_wqueue *queue);
+#endif
+
 /* Empties the queue and frees its memory. */
 void cl_wqueue_clear(cl_wqueue *queue);
 

@@ -14,10 +14,11 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+
+#include "base/mem.h"
 
 typedef struct {
     struct pollfd *fds;
@@ -75,7 +76,7 @@ check_set(const poll_set *set)
 static bool
 widen(void **array, size_t size, int count)
 {
-    void *fresh = realloc(*array, size * (size_t)count);
+    void *fresh = cl_realloc(*array, size * (size_t)count);
     if (fresh != NULL)
         *array = fresh;
     return fresh != NULL;
@@ -116,12 +117,12 @@ reserve_slot(poll_set *set, int fd)
 static int
 po_open(cl_poller *poller)
 {
-    poll_set *set = calloc(1, sizeof(*set));
+    poll_set *set = cl_calloc(1, sizeof(*set));
     if (set == NULL)
         return -ENOMEM;
     int err = pthread_mutex_init(&set->lock, NULL);
     if (err != 0) {
-        free(set);
+        cl_free(set);
         return -err;
     }
     poller->impl = set;
@@ -133,12 +134,12 @@ po_close(cl_poller *poller)
 {
     poll_set *set = poller->impl;
     pthread_mutex_destroy(&set->lock);
-    free(set->watched.fds);
-    free(set->watched.generations);
-    free(set->waiting.fds);
-    free(set->waiting.generations);
-    free(set->slot_of);
-    free(set);
+    cl_free(set->watched.fds);
+    cl_free(set->watched.generations);
+    cl_free(set->waiting.fds);
+    cl_free(set->waiting.generations);
+    cl_free(set->slot_of);
+    cl_free(set);
 }
 
 /* Like epoll, refuse files that are always ready, and closed descriptors. */

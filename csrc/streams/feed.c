@@ -32,6 +32,9 @@ int
 cl_feed(cl_state *st, PyObject *protocol, const char *data, size_t size)
 {
     bool known;
+    cl_assert_gil();
+    cl_assert_of(protocol, size > 0 && data != NULL);
+    cl_assert_of(protocol, !PyErr_Occurred());
     if (!is_plain(st, protocol))
         return 0;
     PyObject *reader = cl_streams_reader_of(st, protocol, &known);

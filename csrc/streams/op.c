@@ -71,6 +71,8 @@ drop_front(PyObject *buffer, Py_ssize_t size)
 static PyObject *
 take(PyObject *buffer, Py_ssize_t size)
 {
+    cl_assertf(size >= 0 && size <= PyByteArray_GET_SIZE(buffer), "%zd of %zd",
+               size, PyByteArray_GET_SIZE(buffer));
     PyObject *data =
         PyBytes_FromStringAndSize(PyByteArray_AS_STRING(buffer), size);
     if (data != NULL && size > 0 && drop_front(buffer, size) < 0)
@@ -181,6 +183,7 @@ static Py_ssize_t
 find(PyObject *buffer, Py_ssize_t offset, const char *separator,
      Py_ssize_t length)
 {
+    cl_assertf(offset >= 0 && length > 0, "%zd, %zd", offset, length);
     const char *data = PyByteArray_AS_STRING(buffer);
     Py_ssize_t last = PyByteArray_GET_SIZE(buffer) - length;
     while (offset <= last) {
@@ -300,6 +303,8 @@ wait_for_data(StreamOpObject *op)
 {
     cl_state *st = op->sto_coro.c_st;
     ReaderObject *reader = op->sto_reader;
+    cl_assert_of(op, !op->sto_waits);
+    cl_check(cl_reader_check(reader));
     if (reader->rd_waiter != Py_None) {
         bool line = op->sto_kind == READLINE || op->sto_kind == ANEXT;
         PyErr_Format(PyExc_RuntimeError,
@@ -506,6 +511,8 @@ static PySendResult
 step(CoroObject *coro, bool fresh, PyObject **result)
 {
     StreamOpObject *op = (StreamOpObject *)coro;
+    cl_assert_of(op, op->sto_kind <= DRAIN_HELPER);
+    cl_assert_of(op, !PyErr_Occurred());
     outcome status = HAND_OVER;
     if (op->sto_reader != NULL)
         status = read_on(op, fresh, result);

@@ -62,6 +62,29 @@ cl_reader_setup(PyObject *module, cl_state *st)
     return cl_type_new(module, st, &reader_spec, NULL, 0, 0);
 }
 
+#ifdef CL_DEBUG
+void
+cl_reader_check(const ReaderObject *reader)
+{
+    cl_assert_of(reader, Py_REFCNT(reader) > 0);
+    cl_assertf(reader->rd_wanted >= 0 && reader->rd_filled >= 0, "%zd of %zd",
+               reader->rd_filled, reader->rd_wanted);
+    cl_assertf(reader->rd_direct != NULL || reader->rd_filled == 0, "%zd",
+               reader->rd_filled);
+    if (reader->rd_direct != NULL) {
+        cl_assert_of(reader->rd_direct, PyBytes_CheckExact(reader->rd_direct));
+        cl_assertf(reader->rd_filled <= PyBytes_GET_SIZE(reader->rd_direct),
+                   "%zd of %zd", reader->rd_filled,
+                   PyBytes_GET_SIZE(reader->rd_direct));
+        cl_assertf(reader->rd_wanted == 0 ||
+                       reader->rd_wanted ==
+                           PyBytes_GET_SIZE(reader->rd_direct),
+                   "%zd wanted, room for %zd", reader->rd_wanted,
+                   PyBytes_GET_SIZE(reader->rd_direct));
+    }
+}
+#endif
+
 static bool
 is_among(const cl_guard *guard, PyObject *name)
 {
@@ -195,6 +218,8 @@ append(PyObject *buffer, const char *data, size_t size)
 int
 cl_reader_flush(ReaderObject *reader)
 {
+    cl_assert_gil();
+    cl_check(cl_reader_check(reader));
     if (reader->rd_direct == NULL)
         return 0;
     if (reader->rd_buffer != NULL &&
@@ -210,6 +235,8 @@ cl_reader_flush(ReaderObject *reader)
 void
 cl_reader_want(ReaderObject *reader, Py_ssize_t size)
 {
+    cl_check(cl_reader_check(reader));
+    cl_assert_of(reader, reader->rd_direct == NULL);
     /* Asking for more would pause the transport. */
     bool suits = size >= DIRECT_MIN && cl_reader_is_plain(reader) &&
                  cl_reader_size(reader) == 0 &&
@@ -220,6 +247,7 @@ cl_reader_want(ReaderObject *reader, Py_ssize_t size)
 PyObject *
 cl_reader_claim(ReaderObject *reader)
 {
+    cl_check(cl_reader_check(reader));
     PyObject *all = reader->rd_direct;
     if (all == NULL || reader->rd_filled < PyBytes_GET_SIZE(all)) {
         (void)cl_reader_flush(reader);
@@ -246,6 +274,7 @@ cl_reader_lend(cl_state *st, PyObject *self, size_t *room)
         PyErr_Clear();
         return NULL;
     }
+    cl_check(cl_reader_check(reader));
     *room = (size_t)(reader->rd_wanted - reader->rd_filled);
     return PyBytes_AS_STRING(reader->rd_direct) + reader->rd_filled;
 }
@@ -254,7 +283,10 @@ int
 cl_reader_filled(cl_state *st, PyObject *self, size_t count)
 {
     ReaderObject *reader = cl_reader_find(st, self);
+    cl_assert_of(self, reader != NULL && reader->rd_direct != NULL);
+    cl_assert_of(self, count > 0);
     reader->rd_filled += (Py_ssize_t)count;
+    cl_check(cl_reader_check(reader));
     return reader->rd_filled < reader->rd_wanted ? 0
                                                  : cl_reader_wake(st, reader);
 }
@@ -354,6 +386,8 @@ int
 cl_reader_wake(cl_state *st, ReaderObject *reader)
 {
     PyObject *waiter = reader->rd_waiter;
+    cl_assert_gil();
+    cl_assert_of(reader, waiter != NULL);
     if (waiter == Py_None)
         return 0;
     reader->rd_waiter = Py_NewRef(Py_None); /* we now own its reference */
@@ -418,6 +452,8 @@ cl_reader_feed(cl_state *st, PyObject *self, const char *data, size_t size)
     if (reader == NULL || !cl_reader_is_plain(reader) ||
         cl_reader_at_eof(reader))
         return 0;
+    cl_assert_of(self, size > 0 && data != NULL);
+    cl_assert_of(self, !PyErr_Occurred());
     if (cl_reader_flush(reader) < 0 ||
         append(reader->rd_buffer, data, size) < 0)
         return -1;

@@ -30,6 +30,11 @@ typedef struct {
     Py_ssize_t rd_wanted; /* 0: no read waits like this */
 } ReaderObject;
 
+#ifdef CL_DEBUG
+/* What was received past the buffer, between two operations. */
+void cl_reader_check(const ReaderObject *reader);
+#endif
+
 /* Descriptors, for the class. */
 extern PyGetSetDef cl_reader_getset[];
 
@@ -61,6 +66,8 @@ cl_reader_is_paused(const ReaderObject *reader)
 static inline Py_ssize_t
 cl_reader_size(const ReaderObject *reader)
 {
+    cl_assert(reader->rd_buffer != NULL &&
+              PyByteArray_CheckExact(reader->rd_buffer));
     return PyByteArray_GET_SIZE(reader->rd_buffer);
 }
 

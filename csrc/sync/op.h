@@ -12,7 +12,7 @@
 #include "futures/coro.h"
 #include "sync/sync.h"
 
-#define CL_SPARE_SYNC_OPS 256
+#define CL_SPARE_SYNC_OPS CL_TINY(2, 256)
 
 typedef enum {
     CL_OP_FAILED = -1, /* an exception is set */

@@ -34,6 +34,8 @@ bio_write(BIO *bio, const char *data, int size)
     TLSObject *self = owner_of(bio);
     if (self == NULL || (self->x_flags & CL_X_MUTE))
         return -1;
+    /* Without the GIL, where the ssl module gives it up for a call. */
+    cl_assert(self->x_bio == bio && size >= 0);
     if (cl_buffer_append(&self->x_out, data, (size_t)size) < 0) {
         /* Flags of the last read would make the library retry. */
         api_of(self)->BIO_clear_flags(bio, CL_BIO_RETRY_FLAGS);
@@ -50,6 +52,7 @@ bio_read(BIO *bio, char *into, int size)
     if (self == NULL)
         return 0;
     const cl_openssl *api = api_of(self);
+    cl_assert(self->x_bio == bio && size > 0);
     size_t got = cl_buffer_take(&self->x_in, into, (size_t)size);
     size_t more = (size_t)size - got;
     if (more > self->x_window_size)
@@ -149,6 +152,7 @@ connect_directly(TLSObject *self, PyObject *ssl_socket)
     api->BIO_set_data(bio, self);
     api->BIO_set_init(bio, 1);
     api->SSL_set_bio(ssl, bio, bio); /* takes our only reference */
+    cl_assert_of(self, self->x_ssl == NULL && self->x_bio == NULL);
     self->x_ssl = ssl;
     self->x_bio = bio;
     return 1;
@@ -266,6 +270,7 @@ collect_after(TLSObject *self, int status)
 int
 cl_engine_call(TLSObject *self, PyObject *method)
 {
+    cl_assert_of(self, !PyErr_Occurred());
     if (!is_callable(self))
         return CL_TLS_AGAIN;
     PyObject *sslobj = Py_NewRef(self->x_sslobj);
@@ -474,6 +479,7 @@ write_directly(TLSObject *self, PyObject *sslobj, const char *data,
 Py_ssize_t
 cl_engine_read(TLSObject *self, char *into, size_t size)
 {
+    cl_assert_of(self, into != NULL && size > 0);
     if (!is_callable(self))
         return CL_TLS_AGAIN;
     PyObject *sslobj = Py_NewRef(self->x_sslobj);
@@ -489,6 +495,7 @@ cl_engine_read(TLSObject *self, char *into, size_t size)
 Py_ssize_t
 cl_engine_write(TLSObject *self, const char *data, size_t size)
 {
+    cl_assert_of(self, data != NULL && size > 0);
     if (!is_callable(self))
         return CL_TLS_AGAIN;
     PyObject *sslobj = Py_NewRef(self->x_sslobj);

@@ -28,6 +28,60 @@ cl_tls_call(PyObject *object, PyObject *method)
     return result == NULL ? -1 : 0;
 }
 
+/* ---------------------------------------------------------------------- contracts */
+
+#define cl_assert_tls(self, condition) \
+    cl_assertf(condition, \
+               "TLS at %p: state %u, app %u, flags %x, in %zu, window %zu, " \
+               "out %zu, backlog %zu", \
+               (const void *)(self), (self)->x_state, (self)->x_app_state, \
+               (self)->x_flags, cl_buffer_size(&(self)->x_in), \
+               (self)->x_window_size, cl_buffer_size(&(self)->x_out), \
+               cl_buffer_size(&(self)->x_backlog))
+
+#ifdef CL_DEBUG
+/* The application is paused if its bytes are above the mark, and never without
+ * something that will let it go on. */
+static void
+check_flow(const TLSObject *self)
+{
+    size_t size = cl_tls_write_buffer_size(self);
+    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT || self->x_state != CL_TLS_WRAPPED ||
+        self->x_raw == NULL)
+        return;
+    cl_assert_tls(self, (self->x_flags & CL_X_WRITING_PAUSED) || size == 0 ||
+                            size < self->x_writing.high);
+    cl_assert_tls(self, !(self->x_flags & CL_X_WRITING_PAUSED) || size > 0 ||
+                            (self->x_flags &
+                             (CL_X_RAW_WRITING_PAUSED | CL_X_RAW_PAUSED_APP)));
+}
+
+void
+cl_tls_check(const TLSObject *self)
+{
+    cl_assert_gil();
+    cl_assert_of(self, Py_REFCNT(self) > 0);
+    cl_assert_tls(self, self->x_state <= CL_TLS_SHUTDOWN);
+    cl_assert_tls(self, self->x_app_state <= CL_TLS_APP_LOST);
+    cl_assert_tls(self, (self->x_ssl == NULL) == (self->x_bio == NULL));
+    cl_assert_tls(self, self->x_ssl == NULL || self->x_incoming == NULL);
+    cl_assert_tls(self,
+                  (self->x_incoming == NULL) == (self->x_outgoing == NULL));
+    cl_assert_tls(self, self->x_window_size == 0 || self->x_window != NULL);
+    cl_assert_tls(self, self->x_writing.low <= self->x_writing.high);
+    cl_assert_tls(self, self->x_reading.low <= self->x_reading.high);
+    cl_assert_tls(self,
+                  !(self->x_flags & CL_X_RAW_IS_STREAM) ||
+                      (self->x_raw != NULL &&
+                       Py_TYPE(self->x_raw) ==
+                           cl_net_of(state_of(self))->SocketTransportType));
+    cl_assert_tls(self,
+                  self->x_state != CL_TLS_WRAPPED || self->x_sslobj != NULL);
+    if (!(self->x_flags & CL_X_BUSY))
+        check_flow(self);
+}
+#endif
+
 /* ------------------------------------------------------------------------- timers */
 
 static int
@@ -94,6 +148,7 @@ fatal(TLSObject *self, const char *message)
 {
     if (cl_error_is_exit())
         return -1;
+    cl_assert_of(self, PyErr_Occurred() != NULL);
     PyObject *exception = PyErr_GetRaisedException();
     PyObject *raw = Py_XNewRef(self->x_raw), *error = NULL;
     int status = 0;
@@ -211,6 +266,7 @@ tell_connection_made(TLSObject *self)
 static int
 handshake_done(TLSObject *self)
 {
+    cl_assert_tls(self, self->x_state == CL_TLS_HANDSHAKE);
     self->x_state = CL_TLS_WRAPPED;
     self->x_flags |= CL_X_ESTABLISHED;
     bool made = log_handshake(self) == 0 && tell_connection_made(self) == 0;
@@ -412,6 +468,7 @@ do_shutdown(TLSObject *self)
 {
     cl_state *st = state_of(self);
     int status = 0;
+    cl_assert_tls(self, self->x_state == CL_TLS_SHUTDOWN);
     if (!(self->x_flags & CL_X_EOF))
         status = cl_engine_call(self, cl_tls_of(st)->str_unwrap);
     if (self->x_state != CL_TLS_SHUTDOWN)
@@ -441,6 +498,7 @@ do_shutdown(TLSObject *self)
 static int
 do_flush(TLSObject *self)
 {
+    cl_assert_tls(self, self->x_state == CL_TLS_FLUSHING);
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT && cl_tls_read(self) < 0)
         return -1;
     if (self->x_state != CL_TLS_FLUSHING)
@@ -553,6 +611,7 @@ deliver_bytes(TLSObject *self, bool *closed, const char **failure)
     size_t room = cl_engine_unread(self) + cl_engine_pending(self);
     size_t size = 0;
     Py_ssize_t got = CL_TLS_AGAIN;
+    cl_assert_of(self, !PyErr_Occurred());
     if (room == 0)
         return 0;
     PyObject *data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room);
@@ -776,6 +835,8 @@ int
 cl_tls_received(PyObject *tls, const char *data, size_t size)
 {
     TLSObject *self = (TLSObject *)tls;
+    cl_assert(data != NULL && size > 0);
+    cl_check(cl_tls_check(self));
     if (self->x_raw == NULL || self->x_sslobj == NULL)
         return 0;
     /* A nested turn: the data of the outer one comes first. */
@@ -789,6 +850,8 @@ cl_tls_received(PyObject *tls, const char *data, size_t size)
     PyObject *error = NULL;
     cl_first_error(&error, advance(self));
     cl_first_error(&error, keep_window(self));
+    cl_check(cl_tls_check(self));
+    cl_assert_tls(self, self->x_window_size == 0);
     return cl_raise_first(error);
 }
 
@@ -838,6 +901,7 @@ int
 cl_tls_eof_received(TLSObject *self, bool *keep_open)
 {
     LoopObject *loop = self->x_loop;
+    cl_check(cl_tls_check(self));
     *keep_open = false;
     self->x_flags |= CL_X_EOF;
     int status = loop->l_debug
@@ -904,6 +968,7 @@ cl_tls_connection_lost(TLSObject *self, PyObject *exception)
     self->x_flags &= (uint16_t)~CL_X_RAW_IS_STREAM;
     if (self->x_flags & CL_X_FORGET)
         cl_tls_forget(self);
+    cl_check(cl_tls_check(self));
     Py_XDECREF(protocol);
     return cl_raise_first(error);
 }

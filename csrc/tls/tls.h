@@ -131,6 +131,11 @@ typedef struct {
     PyObject *shutdown_timeout;
 } cl_tls_args;
 
+#ifdef CL_DEBUG
+/* Buffers, flags and states between two operations. */
+void cl_tls_check(const TLSObject *self);
+#endif
+
 TLSObject *cl_tls_new(const cl_tls_args *args);
 
 PyTypeObject *cl_tls_setup(PyObject *module, cl_state *st);

@@ -47,6 +47,8 @@ lend_spare(TLSObject *self)
     cl_loop_tls *tls = cl_tls_on(self->x_loop);
     if (self->x_out.b_data != NULL)
         return;
+    cl_assertf(cl_buffer_size(&tls->spare) == 0, "%zu bytes are in it",
+               cl_buffer_size(&tls->spare));
     self->x_out = tls->spare;
     tls->spare = (cl_buffer){NULL};
 }
@@ -69,6 +71,7 @@ push(TLSObject *self)
 {
     LoopObject *loop = self->x_loop;
     int status = 0;
+    cl_assert_of(self, !PyErr_Occurred());
     /* The transport below flushes held bytes first, even ours: what comes
      * later must not overtake these records. */
     if (cl_gather_flush(loop) < 0)
@@ -194,6 +197,7 @@ static int
 make_records(TLSObject *self, const char *data, size_t size, size_t *taken)
 {
     *taken = 0;
+    cl_assert_of(self, size == 0 || data != NULL);
     lend_spare(self);
     while (*taken < size) {
         Py_ssize_t count = cl_engine_write(self, data + *taken, size - *taken);
@@ -202,6 +206,7 @@ make_records(TLSObject *self, const char *data, size_t size, size_t *taken)
         if (count < 0)
             return -1;
         *taken += (size_t)count;
+        cl_assertf(*taken <= size, "%zu of %zu", *taken, size);
         if (cl_buffer_size(&self->x_out) >= SEND_MAX && !must_hold(self)) {
             if (push(self) < 0)
                 return -1;
@@ -336,6 +341,9 @@ int
 cl_tls_write(TLSObject *self, const char *data, size_t size)
 {
     cl_loop_net *net = cl_net_on(self->x_loop);
+    cl_assert_of(self, size > 0 && data != NULL);
+    cl_assert_of(self, !PyErr_Occurred());
+    cl_check(cl_tls_check(self));
     if (cl_gather_join(self->x_loop, &net->n_gather, (PyObject *)self, data,
                        size))
         return 0;

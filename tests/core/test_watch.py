@@ -139,6 +139,7 @@ def test_reader_runs_before_a_timer_that_is_due_too(loop, pair):
     loop.remove_reader(pair[0])
 
 
+@pytest.mark.unstressed("a poll reports one")
 def test_every_ready_descriptor_is_called_once_a_turn(loop, turn, pairs):
     seen = []
     made = pairs(200)

@@ -4,9 +4,12 @@ Each scenario runs with the first of its calls failing, then with the second, an
 always. A preloaded library (faults.c) makes them fail. Afterwards the scenario must have ended, with its result or an
 exception, or the loop's exception handler must have been called. After a single temporary failure, the same loop must
 succeed when it runs it again.
+
+On a stress build the allocations of cloop's own code fail as well, those of objects too (csrc/base/stress.h).
 """
 
 import errno
+import importlib
 import json
 import os
 import pathlib
@@ -17,9 +20,11 @@ import subprocess
 import pytest
 
 ADD, CHANGE, REMOVE, STAT, MEMORY, READ, WRITE, ACCEPT, WAIT, ASK, MAKE, CHILD = (1 << bit for bit in range(12))
+ALLOCATION = 1 << 12
 
 SCRIPT = """
 import ctypes, errno, functools, gc, json, os, socket, sys, warnings
+from cloop import _cloop
 
 warnings.simplefilter("ignore")
 library = ctypes.CDLL(None)
@@ -27,6 +32,7 @@ library.faults_seen.restype = ctypes.c_long
 library.faults_arm.argtypes = [ctypes.c_uint, ctypes.c_long, ctypes.c_long, ctypes.c_int]
 scenario_name, kinds, error, lasting, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "True", sys.argv[5]
 BIG = b"x" * 3_000_000
+ALLOCATION = 1 << 12
 reports = []
 
 
@@ -227,6 +233,21 @@ async def sock_operations(loop):
             assert await back == b"back"
 
 
+async def crowded(loop):
+    "What the poller reports finds the ready ring full."
+    a, b = pair()
+    try:
+        waiting = asyncio.ensure_future(loop.sock_recv(a, 10))
+        await asyncio.sleep(0)
+        b.send(b"data")
+        for _ in range(512):
+            loop.call_soon(int)
+        assert await waiting == b"data"
+    finally:
+        a.close()
+        b.close()
+
+
 async def subprocesses(loop):
     process = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
     out, _ = await process.communicate(b"data")
@@ -258,13 +279,26 @@ async def limited(loop, seconds):
     return "complete" if error is None else repr(error)
 
 
+def arm(number):
+    "The number-th call fails, and those after it if that lasts; 0: none does."
+    if kinds == ALLOCATION:
+        _cloop._stress(nomem=number)
+    else:
+        library.faults_arm(kinds if number else 0, number, 1 << 40 if lasting else number, error)
+
+
+def count():
+    "How many calls there were."
+    return _cloop._stress() if kinds == ALLOCATION else library.faults_seen()
+
+
 def run(number):
     "What became of it, what was reported, and how many calls there were."
     reports.clear()
     loop = new_loop()
     loop.set_exception_handler(lambda loop, context: reports.append(repr((context["message"], context.get("exception")))))
     asyncio.set_event_loop(loop)
-    library.faults_arm(kinds, number, 1 << 40 if lasting else number, error)
+    arm(number)
     left = []
     try:
         became = None
@@ -275,12 +309,12 @@ def run(number):
                 left.append(repr(failure))
                 if len(left) > 20:
                     became = left[-1]
-        seen = library.faults_seen()
-        library.faults_arm(0, 0, 0, 0)
+        seen = count()
+        arm(0)
         told = list(reports)
         again = loop.run_until_complete(limited(loop, 10))
     finally:
-        library.faults_arm(0, 0, 0, 0)
+        arm(0)
         for task in asyncio.all_tasks(loop):
             task.cancel()
         loop.run_until_complete(asyncio.sleep(0))
@@ -293,11 +327,12 @@ def run(number):
 
 results, number = [], 0
 while True:
-    number += 1
+    # Of many allocations, those of a long transfer are all alike.
+    number += 1 if kinds != ALLOCATION else 1 + number // 40
     became, told, again, seen = run(number)
     if seen < number:
         break
-    results.append([became, told, again])
+    results.append([became, told, again, number])
 print(json.dumps(results))
 os._exit(0)
 """
@@ -352,7 +387,7 @@ SCENARIOS = ["streams", "large_write", "datagrams", "pipes", "lent", "sock_opera
 
 
 def check(results, heals):
-    for number, (became, told, again) in enumerate(results, 1):
+    for became, told, again, number in results:
         assert became != "hangs" or told, (number, became, told)
         if heals:
             assert became != "hangs", (number, became, told)
@@ -370,7 +405,7 @@ def test_interest_refused_once(swept, loop_kind, scenario):
     assert results, "no call was made"
     check(results, True)
     # Refused when requested: the loop itself, servers, readers and waiters are new.
-    assert sum(became == "complete" for became, _, _ in results) >= (scenario not in ("lent",))
+    assert sum(result[0] == "complete" for result in results) >= (scenario not in ("lent",))
 
 
 @pytest.mark.parametrize("error", [28, 12, 22], ids=["ENOSPC", "ENOMEM", "EINVAL"])
@@ -385,12 +420,22 @@ def test_interest_not_withdrawn_at_once(swept, loop_kind, scenario):
         pytest.skip("cannot fail")
     results = swept(scenario, REMOVE, 12, False)
     check(results, True)
-    assert all(became == "complete" for became, _, _ in results)
+    assert all(result[0] == "complete" for result in results)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS + ["threads"])
+@pytest.mark.parametrize("scenario", SCENARIOS + ["threads", "crowded"])
 def test_no_memory(swept, scenario):
     check(swept(scenario, MEMORY, 12, False), True)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS + ["threads", "crowded"])
+def test_no_memory_for_an_object(swept, scenario, cloop):
+    """Whoever asked for it has the exception, or the loop's exception handler."""
+    if not hasattr(importlib.import_module("cloop._cloop"), "_stress"):
+        pytest.skip("needs a stress build")
+    results = swept(scenario, ALLOCATION, 0, False)
+    assert len(results) > 20
+    check(results, False)
 
 
 # The other calls
@@ -400,7 +445,7 @@ def test_no_memory(swept, scenario):
 def test_interrupted(swept, scenario):
     """As Python's own calls, they are made again: an edge-triggered interest would not tell a second time."""
     results = swept(scenario, READ | WRITE | ACCEPT | WAIT, errno.EINTR, False)
-    assert results and {became for became, _, _ in results} == {"complete"}
+    assert results and {result[0] for result in results} == {"complete"}
     check(results, True)
 
 
@@ -414,12 +459,12 @@ def test_descriptor_that_answers_no_questions(swept, scenario, error):
 @pytest.mark.parametrize("error", ["EMFILE", "ENOBUFS", "ECONNABORTED", "EPERM"])
 def test_connection_that_is_not_accepted_at_once(swept, error):
     results = swept("streams", ACCEPT, getattr(errno, error), False)
-    assert results and {became for became, _, _ in results} == {"complete"}
+    assert results and {result[0] for result in results} == {"complete"}
     check(results, True)
 
 
 @pytest.mark.parametrize("error", ["ENOSYS", "EMFILE", "ENOMEM", "EPERM"])
 def test_child_without_a_pidfd(swept, error):
     results = swept("subprocesses", CHILD, getattr(errno, error), False)
-    assert results and {became for became, _, _ in results} == {"complete"}
+    assert results and {result[0] for result in results} == {"complete"}
     check(results, True)

@@ -946,6 +946,7 @@ def test_refused_on_a_closed_loop(loop, create):
 # Many
 
 
+@pytest.mark.unstressed("a poll reports one, and the backlog fills")
 def test_connections_come_and_go(serving, call, until, turn):
     """Each is closed by one side or the other, some by a reset, some while data is in flight."""
     server = serving.tcp(hooks={"data_received": lambda self, data: data == b"bye" and self.transport.close()})

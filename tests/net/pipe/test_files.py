@@ -199,6 +199,7 @@ def test_files_that_are_refused(as_asyncio, make, mode, tmp_path, recorder):
     as_asyncio(body)
 
 
+@pytest.mark.unstressed("a part of it is sent")
 def test_null_device_is_written(connect_file, recorder, turn):
     protocol = recorder()
     with open(os.devnull, "wb", buffering=0) as file:

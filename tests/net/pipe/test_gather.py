@@ -83,6 +83,7 @@ def test_writes_of_a_callback_are_sent_together(holding, connect, in_callback, m
     assert write_pieces(*connect(*make()), [b"1", b"2", b"3"], in_callback) == ([b"", b"", b""], b"123")
 
 
+@pytest.mark.unstressed("a part of it is sent")
 def test_more_than_the_kernel_keeps_together_is_not_joined(holding, connect, in_callback, request):
     """Several processes may write to a FIFO: at most PIPE_BUF bytes are not mixed with theirs."""
     writing, reading = pipe()
@@ -156,6 +157,7 @@ def test_whoever_acts_on_the_pipe_has_it_sent(connect, in_callback, act, loop_ki
     assert os.read(reading, 100) == b"data" and os.read(reading, 100) == b""
 
 
+@pytest.mark.unstressed("a part of it is sent")
 def test_childs_stdin_is_held_until_popen_is_asked_for(holding, loop, run, in_callback):
     process = run(asyncio.create_subprocess_exec("sleep", "1000", stdin=asyncio.subprocess.PIPE))
     reading = os.open("/proc/%d/fd/0" % process.pid, os.O_RDONLY)

@@ -1,0 +1,24 @@
+/* mem.h - memory of what knows no Python.
+ *
+ * The C library's functions. In stress builds the n-th allocation can be made to fail
+ * (base/stress.h). */
+#ifndef CL_BASE_MEM_H
+#define CL_BASE_MEM_H
+
+#include <stdlib.h>
+
+#include "base/stress.h"
+
+#ifdef CL_STRESS
+#define cl_malloc(size) (cl_stress_fails() ? NULL : malloc(size))
+#define cl_calloc(count, size) (cl_stress_fails() ? NULL : calloc(count, size))
+#define cl_realloc(memory, size) \
+    (cl_stress_fails() ? NULL : realloc(memory, size))
+#else
+#define cl_malloc malloc
+#define cl_calloc calloc
+#define cl_realloc realloc
+#endif
+#define cl_free free
+
+#endif

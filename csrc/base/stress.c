@@ -1,0 +1,94 @@
+/* stress.c - see stress.h. */
+#include "base/stress.h"
+
+#ifdef CL_STRESS
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+
+/* The one exception to the rule that nothing at file scope is written to
+ * (tests/test_source.py): it has to be there before the module is. */
+static struct {
+    atomic_long count, first, last;
+    atomic_long objects, collect;
+    atomic_size_t send, receive;
+} stress;
+
+static long
+number(const char *name)
+{
+    const char *text = getenv(name);
+    long value = text == NULL ? 0 : strtol(text, NULL, 10);
+    return value > 0 ? value : 0;
+}
+
+void
+cl_stress_read_environment(void)
+{
+    const cl_stress_orders orders = {
+        .nomem = number("CLOOP_STRESS_NOMEM"),
+        .lasting = 1,
+        .collect = number("CLOOP_STRESS_COLLECT"),
+        .send = (size_t)number("CLOOP_STRESS_SEND"),
+        .receive = (size_t)number("CLOOP_STRESS_RECEIVE"),
+    };
+    cl_stress_set(&orders);
+}
+
+void
+cl_stress_set(const cl_stress_orders *orders)
+{
+    long last = orders->lasting > LONG_MAX - orders->nomem
+                    ? LONG_MAX
+                    : orders->nomem + orders->lasting - 1;
+    atomic_store(&stress.first, 0); /* meanwhile nothing fails */
+    atomic_store(&stress.count, 0);
+    atomic_store(&stress.last, last);
+    atomic_store(&stress.first, orders->nomem);
+    atomic_store(&stress.collect, orders->collect);
+    atomic_store(&stress.send, orders->send);
+    atomic_store(&stress.receive, orders->receive);
+}
+
+long
+cl_stress_count(void)
+{
+    return atomic_load(&stress.count);
+}
+
+bool
+cl_stress_fails(void)
+{
+    long count = atomic_fetch_add(&stress.count, 1) + 1;
+    long first = atomic_load(&stress.first);
+    return first > 0 && count >= first && count <= atomic_load(&stress.last);
+}
+
+bool
+cl_stress_collects(void)
+{
+    long period = atomic_load(&stress.collect);
+    return period > 0 && atomic_fetch_add(&stress.objects, 1) % period == 0;
+}
+
+static size_t
+at_most(size_t size, size_t limit)
+{
+    return limit > 0 && limit < size ? limit : size;
+}
+
+size_t
+cl_stress_send(size_t size)
+{
+    /* The kernel takes a part of what is large, always. */
+    return at_most(size > 1024 ? size / 2 : size, atomic_load(&stress.send));
+}
+
+size_t
+cl_stress_receive(size_t size)
+{
+    return at_most(size, atomic_load(&stress.receive));
+}
+
+#endif
