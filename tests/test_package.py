@@ -108,4 +108,4 @@ def test_links_of_the_documents_lead_somewhere(checkout):
 def test_readme_is_short(checkout):
     text = (checkout / "README.md").read_text(encoding="utf-8")
     assert text.count("\n") < 100
-    assert "`pip install cloop` installs somebody else's package" in text
+    assert "`pip install cloop` installs an unrelated package" in text
