@@ -1,6 +1,6 @@
 """cloop: an asyncio event loop written in C.
 
-Three ways in, all leaving the program as it is:
+Three ways to use it, without changing the rest of the program:
 
     cloop.run(main())
     asyncio.run(main(), loop_factory=cloop.new_event_loop)       # Python 3.12
@@ -19,6 +19,7 @@ from . import _abi
 from ._accelerate import accelerate
 from ._futures import Future, Task
 from ._loop import Loop, new_event_loop
+from ._policy import exist as _policies_exist
 from ._policy import install
 from ._run import run
 from ._uvloop import install_as_uvloop
@@ -37,10 +38,12 @@ __all__ = (
     "new_event_loop",
     "run",
 )
+if not _policies_exist():  # else `from cloop import *` would ask for one
+    __all__ = tuple(name for name in __all__ if name != "EventLoopPolicy")
 
 
 def __getattr__(name):
-    # Made at first use: policies are deprecated, and gone after Python 3.15.
+    # Created on first use: policies are deprecated, and removed after Python 3.15.
     if name == "EventLoopPolicy":
         from ._policy import make_policy_class
 

@@ -1,10 +1,10 @@
-"""cloop.accelerate(): asyncio's own primitives, with their bodies in C.
+"""cloop.accelerate(): asyncio's own primitives, with bodies in C.
 
-A family is what has to be as we know it for the bodies of one primitive: functions of asyncio, whose code is compared by
-a hash with the texts that the bodies were written against (cloop/_texts.py). By the hash and not by the version: fixes
-are ported back to older releases, and distributions patch. A family that this Python has otherwise stays asyncio's.
+A family is all that the bodies of one primitive rely on. Its functions are compared, by a hash of their code, with
+the texts that the bodies were written for (cloop/_texts.py). The Python version does not decide, because fixes are
+backported and distributions patch. A family with an unknown text stays asyncio's.
 
-csrc/sync/sync.h says what a body does, and when it leaves the call to asyncio's function.
+csrc/sync/sync.h says what a body does, and when it calls asyncio's function instead.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ GET_LOOP = "asyncio.mixins:_LoopBoundMixin._get_loop"
 
 
 class Family:
-    """What belongs together.
+    """One primitive and what it relies on.
 
-    name: as --info shows it.
-    bodies: {body of csrc/sync: the function that it stands for}.
-    text: further functions that the bodies do the work of, or rely on.
+    name: as shown by --info.
+    bodies: {body of csrc/sync: asyncio's function}.
+    text: other functions that the bodies include or rely on.
     classes: {class of csrc/sync: asyncio's}.
-    pins: the groups of globals that the bodies rely on.
-    needs: families that have to be on as well.
+    pins: groups of globals that the bodies rely on.
+    needs: other families that must be accelerated too.
     """
 
     def __init__(self, name, bodies, text=(), classes=None, pins=(), needs=()):
@@ -162,7 +162,7 @@ FAMILIES = [
     ),
 ]
 
-# What stays asyncio's on every Python, and why.
+# What is not accelerated on any Python, and why.
 ASYNCIOS = {
     "Condition.wait": "takes its lock again however often it is cancelled: no body yet",
     "Barrier, wait, wait_for, shield, as_completed": "no body yet; what they use has one",
@@ -171,11 +171,11 @@ ASYNCIOS = {
 }
 
 
-# Looking things up
+# Look-ups
 
 
 def place(path):
-    """The object that has it, and its name there: "asyncio.locks:Lock.acquire"."""
+    """Return the owner of a path such as "asyncio.locks:Lock.acquire", and the name in it."""
     module, name = path.split(":")
     *outer, name = name.split(".")
     owner = importlib.import_module(module)
@@ -185,7 +185,7 @@ def place(path):
 
 
 def find(path):
-    """What is there, as it is there; None if nothing is."""
+    """Return the raw attribute; None if it is missing."""
     try:
         owner, name = place(path)
     except (ImportError, AttributeError):
@@ -194,7 +194,7 @@ def find(path):
 
 
 def function_of(path):
-    """asyncio's function: behind what stands in for it, if something of ours does."""
+    """Return asyncio's function, even if an object of ours replaces it."""
     found = find(path)
     for function, stand_in, _ in INSTALLED.values():
         if found is stand_in:
@@ -202,11 +202,11 @@ def function_of(path):
     return found
 
 
-# Texts
+# Hashes
 
 
 def described(value):
-    """A constant, in words that are the same in every process."""
+    """Describe a constant; the result is the same in every process."""
     if isinstance(value, types.CodeType):
         return text_of(value, None)
     if isinstance(value, (tuple, list)):
@@ -240,15 +240,15 @@ def text_of(code, doc):
 
 
 def digest(functions):
-    """The hash of some functions' code and defaults; None if one of them is no function of Python."""
-    import hashlib  # which takes OpenSSL along: not for a program that does not ask for this
+    """Return a hash of the functions' code and defaults; None if one is not a Python function."""
+    import hashlib  # imports OpenSSL: only for programs that need it
 
     whole = hashlib.sha256()
     for path in functions:
         function = function_of(path)
         whole.update(path.encode())
         if function is None:
-            continue  # this version has none
+            continue  # not in this version
         if type(function) is not types.FunctionType:
             return None
         whole.update(text_of(function.__code__, function.__doc__).encode())
@@ -257,7 +257,7 @@ def digest(functions):
 
 
 def variant_of(family):
-    """The number of the text that this Python has, or else why it has no body."""
+    """Return the number of this Python's text, or the reason why it is not accelerated."""
     if _futures.Future is asyncio.Future:
         return "needs cloop.Future and cloop.Task"
     if any(function_of(path) is None for path in family.bodies.values()):
@@ -270,12 +270,12 @@ def variant_of(family):
 
 # Installing
 
-INSTALLED = {}  # body: asyncio's function, what has to be in its place, the path
-STATE = {}  # family: its variant, or why it is not accelerated
+INSTALLED = {}  # body: asyncio's function, its replacement, the path
+STATE = {}  # family: variant, or the reason why it is not accelerated
 
 
 def replace(function, other):
-    """Put one function in the place of another in every module that has it."""
+    """Replace one function by another in every module that has it."""
     for module in list(sys.modules.values()):
         names = getattr(module, "__dict__", None)
         if isinstance(names, dict):
@@ -285,7 +285,7 @@ def replace(function, other):
 
 
 def put(path, function, other):
-    """Put one in the place of another, unless a program has put something there meanwhile."""
+    """Replace one object by another, unless the program has set something else meanwhile."""
     owner, name = place(path)
     if isinstance(owner, types.ModuleType):
         replace(function, other)
@@ -308,13 +308,15 @@ def describe_class(name, path, variant):
 
 
 def gathers_by():
-    """What gather() calls to make futures: since 3.10 a function that does not look for a loop to warn of."""
+    """Return the function with which gather() makes futures: since 3.10 one that does not warn about the loop."""
     names = function_of("asyncio.tasks:gather").__code__.co_names
     return "_ensure_future" if "_ensure_future" in names else "ensure_future"
 
 
 def closure_of_gather():
-    """A function with the code of the closure in gather(), for who asks where the callbacks of children come from."""
+    """Return a function with the code of gather()'s closure, for code that asks where the children's callbacks come
+    from.
+    """
     for path in ("asyncio.tasks:_gather", "asyncio.tasks:gather"):
         function = function_of(path)
         for code in function.__code__.co_consts if function is not None else ():
@@ -325,7 +327,7 @@ def closure_of_gather():
 
 
 def pins(name):
-    """The globals of a group, of modules."""
+    """Return the globals in a group."""
     events, futures, tasks = asyncio.events, asyncio.futures, asyncio.tasks
     if name == "SLEEP":
         return (
@@ -361,7 +363,7 @@ def pins(name):
 
 
 def is_usual():
-    """Whether asyncio finds the running loop by its own functions in C."""
+    """Whether asyncio finds the running loop with its own C functions."""
     events = asyncio.events
     usual = [
         getattr(events, name) is getattr(events, "_c_" + name, None)
@@ -372,12 +374,12 @@ def is_usual():
 
 
 def accelerate(on=True):
-    """Give asyncio's own primitives bodies in C, on loops of cloop; with False, take them away again.
+    """Give asyncio's own primitives bodies in C on cloop's loops; with False, undo that.
 
-    What has a body is listed by `python -m cloop --info`. The classes and functions stay asyncio's own. A body steps
-    back for asyncio's code in debug mode, under sys.settrace() and sys.setprofile(), on other loops, and wherever a
-    program has subclassed or replaced what it would do. May be called at any time, from any thread. Raises nothing.
-    See docs/accelerate.md.
+    `python -m cloop --info` lists what is accelerated. The classes and functions stay asyncio's own. asyncio's code
+    still runs in debug mode, under sys.settrace() and sys.setprofile(), on other loops, and wherever the program has
+    subclassed or replaced what a body relies on. May be called at any time, from any thread. Raises nothing. See
+    docs/accelerate.md.
     """
     with LOCK:
         _off()
@@ -419,7 +421,7 @@ def _on():
 
 
 def report():
-    """Lines for --info: what is accelerated, and why the rest is not."""
+    """Return lines for --info: what is accelerated, and why the rest is not."""
     with LOCK:
         if not STATE:
             known = [family.name for family in FAMILIES if isinstance(variant_of(family), int)]

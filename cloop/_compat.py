@@ -1,11 +1,11 @@
-"""What older Pythons had and this one has not, for a program that `python -m cloop` runs.
+"""Restores what asyncio has removed, for programs run with `python -m cloop`.
 
-restore() is called by the launcher alone: importing cloop changes nothing of asyncio. Each piece works as in the
-last Python that had it, and warns once that it is gone. What is there natively is left alone, and so are signatures:
-a library that looks whether sleep() takes `loop` must find this Python's answer.
+Only the launcher calls restore(); importing cloop changes nothing in asyncio. Each API works as in the last Python
+that had it, and warns once that it was removed. What exists is left alone, and so are signatures: a library that
+checks whether sleep() takes `loop` must see this Python's answer.
 
-Changes are made inside asyncio's classes and modules, so that names imported from there, isinstance(), subclasses
-and pickles agree on what is what.
+Changes are made inside asyncio's classes and modules, so that imported names, isinstance(), subclasses and pickles
+stay consistent.
 """
 
 import ast
@@ -22,16 +22,26 @@ import warnings
 from asyncio import base_futures, coroutines, events, format_helpers, futures, locks, streams, subprocess, tasks
 from asyncio.log import logger
 
+from . import _settings
 from ._hooks import main_source, on_import, replace
 
 __all__ = ("restore",)
 
 
 def restore():
-    """Put back what this Python lacks."""
+    """Restore what this Python lacks, as far as its asyncio still has what that takes."""
     for since, restore_some in REMOVALS:
-        if sys.version_info >= since:
+        if sys.version_info < since:
+            continue
+        try:
             restore_some()
+        except (AttributeError, ImportError) as error:
+            if _settings.read("CLOOP_ABI") == "strict":
+                raise
+            api = restore_some.__name__.replace("_", " ")
+            warnings.warn(
+                "cloop does not know this Python's asyncio well enough to {}: {}".format(api, error), RuntimeWarning
+            )
 
 
 # Warnings
@@ -40,11 +50,11 @@ _given = set()
 
 
 def deprecated(api, gone_since, instead):
-    """Warn of a use of the restored API, at the line outside the libraries it is from."""
+    """Warn that a restored API is used, at the line outside of the libraries that provide it."""
     frame, level = sys._getframe(), 1
     while frame.f_back is not None and _module(frame).partition(".")[0] in _LIBRARIES:
         frame, level = frame.f_back, level + 1
-    # What a library does is not shown by default, so it must not keep the program's own from being shown.
+    # Warnings of libraries are hidden by default, so one must not suppress the program's own.
     use = api, _module(frame) == "__main__"
     if use in _given or (api, True) in _given:
         return
@@ -66,15 +76,15 @@ def _module(frame):
 def add_method(cls, name, method):
     try:
         setattr(cls, name, method)
-    except TypeError:  # a class made in C, which lets nobody change it but through its dict
+    except TypeError:  # a class in C, which can only be changed through its dict
         gc.get_referents(cls.__dict__)[0][name] = method
-        if not hasattr(cls, name):  # somebody has looked before, and that is remembered
+        if not hasattr(cls, name):  # an earlier look-up was cached
             import ctypes
 
             ctypes.pythonapi.PyType_Modified(ctypes.py_object(cls))
 
 
-# Python 3.8: exceptions live in asyncio.exceptions, and the modules that had them have them no more
+# Python 3.8: exceptions moved to asyncio.exceptions
 
 
 def restore_exceptions():
@@ -89,7 +99,7 @@ def _exception(module, name):
     return getattr(asyncio, name)
 
 
-# Python 3.9: no class methods of Task, no locks that are awaited
+# Python 3.9: class methods of Task, and awaiting a lock, were removed
 
 
 def restore_task_methods():
@@ -105,23 +115,23 @@ def current_task(cls, loop=None):
 
 
 def all_tasks(cls, loop=None):
-    """Return the set of all tasks of the loop, by default the current loop. Those that are done are in it too."""
+    """Return the set of all tasks of the loop, by default the current loop, including finished ones."""
     deprecated("asyncio.Task.all_tasks()", "3.9", "asyncio.all_tasks(), which leaves out tasks that are done")
     if loop is None:
         loop = asyncio.get_event_loop()
-    # Since 3.14 asyncio forgets a task that is done, but the garbage collector knows it.
+    # From 3.14 on asyncio forgets finished tasks, but the garbage collector finds them.
     done = (task for task in gc.get_objects() if issubclass(type(task), asyncio.Task) and task._loop is loop)
     return asyncio.all_tasks(loop).union(done)
 
 
 def restore_awaiting_locks():
-    # `with lock:`, without await, was an error, and still is one without our help.
+    # `with lock:` without await was an error, and still is without our help.
     locks._ContextManagerMixin.__await__ = _await_lock
     locks._ContextManagerMixin.__iter__ = _yield_from_lock
 
 
 class LockHeld:
-    """What `await lock` returns: lets go of the lock at the end of a `with` block."""
+    """The result of `await lock`: releases the lock at the end of a `with` block."""
 
     def __init__(self, lock):
         self._lock = lock
@@ -150,7 +160,7 @@ def _yield_from_lock(self):
     return (yield from _acquire(self))
 
 
-# Python 3.10: no loop parameters
+# Python 3.10: `loop` parameters were removed
 
 
 def restore_loop_parameters():
@@ -179,7 +189,7 @@ def restore_loop_parameters():
         replace(module, name, as_coroutine_function(take_loop(getattr(module, name), on_loop)))
 
 
-# What classes of Python 3.10 hand to each other.
+# The marker that the classes of Python 3.10 pass to each other.
 _NO_LOOP = getattr(sys.modules.get("asyncio.mixins"), "_marker", object())
 
 
@@ -188,7 +198,7 @@ def no_loop(name):
 
 
 def give_class_loop(cls, part=None):
-    """Let cls(loop=...) bind the object to a loop, and the part with which it works."""
+    """Let cls(loop=...) bind the object, and the objects it creates, to a loop."""
     init = cls.__init__
 
     @functools.wraps(init)
@@ -215,7 +225,7 @@ def bind_part(part, loop):
 
 
 def take_loop(function, on_loop):
-    """Return the function with a parameter `loop`: given one, it does on_loop(function, loop, ...)."""
+    """Return the function with a parameter `loop`. If it is given, call on_loop(function, loop, ...)."""
 
     @functools.wraps(function)
     def taking_loop(*args, **kwargs):
@@ -229,7 +239,7 @@ def take_loop(function, on_loop):
 
 
 def as_coroutine_function(function):
-    """Return what inspect takes for an `async def`, since some libraries call others in threads."""
+    """Return what inspect accepts as an `async def`, since some libraries run other functions in threads."""
     if sys.version_info >= (3, 12):
         return inspect.markcoroutinefunction(function)
 
@@ -242,7 +252,7 @@ def as_coroutine_function(function):
 
 async def run_on(function, loop, *args, **kwargs):
     if loop is not asyncio.get_running_loop():
-        await loop.create_future()  # the task refuses it, as it refused the future of a call on another loop
+        await loop.create_future()  # the task refuses it, as it refused a future of another loop
     return await function(*args, **kwargs)
 
 
@@ -262,7 +272,7 @@ def gather_on(function, loop, *awaitables, **kwargs):
         if awaitable not in made:
             made[awaitable] = future = asyncio.ensure_future(awaitable, loop=loop)
             if future is not awaitable:
-                future._log_destroy_pending = False  # as gather() does with those it makes
+                future._log_destroy_pending = False  # as gather() does for tasks it creates
     return function(*[made[awaitable] for awaitable in awaitables], **kwargs)
 
 
@@ -271,7 +281,7 @@ def shield_on(function, loop, arg):
 
 
 def as_completed_on(function, loop, fs, **kwargs):
-    with as_current(loop):  # where it looks for the loop; up to 3.12 it does so in the first step
+    with as_current(loop):  # where it looks up the loop; up to 3.12 at its first step
         if not (asyncio.isfuture(fs) or asyncio.iscoroutine(fs)):
             fs = {asyncio.ensure_future(awaitable, loop=loop) for awaitable in set(fs)}
         results = iter(function(fs, **kwargs))
@@ -291,7 +301,7 @@ def as_current(loop):
         events._set_running_loop(running)
 
 
-# Python 3.11: no generators as coroutines, nor wait() that makes tasks
+# Python 3.11: generator-based coroutines were removed, and wait() no longer creates tasks
 
 
 def restore_coroutine():
@@ -306,7 +316,7 @@ _has_decorated = False
 
 
 def coroutine(func):
-    """Make a generator function a coroutine function; another's result is awaited if it can be."""
+    """Turn a generator function into a coroutine function. Results of other functions are awaited if possible."""
     global _has_decorated
     deprecated("asyncio.coroutine()", "3.11", "async def, with await in place of yield from")
     _has_decorated = True
@@ -344,7 +354,7 @@ def _watched(func, generator_function):
 
 
 class CoroWrapper:
-    """In debug mode, a generator that says so if nothing was ever yielded from it."""
+    """In debug mode: a generator that reports if nothing was ever yielded from it."""
 
     def __init__(self, gen, func=None):
         self.gen = gen
@@ -400,7 +410,7 @@ def restore_waiting_for_coroutines():
             fs = set(fs)
             if any(map(asyncio.iscoroutine, fs)):
                 deprecated("giving coroutines to asyncio.wait()", "3.11", "asyncio.create_task() around each")
-            # A future of another loop is refused here; without, it was waited for in vain.
+            # Refuse futures of another loop: without this, it would wait for ever.
             loop = asyncio.get_running_loop()
             fs = {asyncio.ensure_future(awaitable, loop=loop) for awaitable in fs}
         return await original(fs, return_when=return_when, **kwargs)
@@ -412,8 +422,8 @@ def restore_waiting_for_coroutines():
 
 
 def restore_generators():
-    # Through what iscoroutine() reads, as the function itself is called from C. Not by the type of
-    # generators: wait() and libraries are given plain ones, to be looked through.
+    # Change the types that iscoroutine() checks, as the function is also called from C. Plain generators must not
+    # count: wait() and libraries iterate over them.
     coroutines._COROUTINE_TYPES += (GeneratorCoroutine,)
     coroutines._iscoroutine_typecache = NoGenerators(coroutines._iscoroutine_typecache)
 
@@ -424,28 +434,30 @@ class _MadeByDecorator(type):
             return False
         if not instance.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
             return False
-        if not _has_decorated:  # else it has been said already
+        if not _has_decorated:  # else it was reported already
             deprecated("a generator of types.coroutine() where asyncio wants a coroutine", "3.12", "async def")
         return True
 
 
 class GeneratorCoroutine(metaclass=_MadeByDecorator):
-    """What generators of asyncio.coroutine() and types.coroutine() are instances of."""
+    """isinstance() is true for generators of asyncio.coroutine() and types.coroutine()."""
 
 
 class NoGenerators(set):
-    """Of a type that is in here, every object would be a coroutine."""
+    """If its type were in this tuple, every object would be a coroutine."""
 
     def add(self, cls):
         if cls is not types.GeneratorType:
             super().add(cls)
 
 
-# Python 3.14: get_event_loop() makes no loop, and worker processes are not forked
+# Python 3.14: get_event_loop() creates no loop, and multiprocessing does not fork by default
 
 
 def restore_get_event_loop():
-    policy = events._BaseDefaultEventLoopPolicy
+    policy = getattr(events, "_BaseDefaultEventLoopPolicy", None)
+    if policy is None:
+        return  # no policies either
     get_event_loop, set_event_loop = policy.get_event_loop, policy.set_event_loop
 
     @functools.wraps(get_event_loop)
@@ -471,7 +483,7 @@ def restore_fork():
 
 
 def fork_if_unguarded(context):
-    """Fork by default in a program that would run again from its first line in each child started otherwise."""
+    """Fork by default if a child started in another way would run the whole program again."""
 
     class DefaultContext(context.DefaultContext):
         @property
@@ -489,11 +501,11 @@ def fork_if_unguarded(context):
 
 
 def _lacks_main_guard():
-    """Whether the program's source has nothing like `if __name__ == "__main__":`; false if there is no source."""
+    """Whether the program has nothing like `if __name__ == "__main__":`; False if there is no source."""
     try:
         source = main_source()
         return source is not None and not any(map(_is_main_guard, ast.walk(ast.parse(source))))
-    except Exception:  # a loader that has none, or a file that was changed meanwhile
+    except Exception:  # a loader without source, or a file that was changed meanwhile
         return False
 
 
@@ -505,7 +517,7 @@ def _is_main_guard(node):
     return "__name__" in names and any(getattr(side, "value", None) == "__main__" for side in sides)
 
 
-# Later ones see what earlier ones have done: wait() is given coroutines, then a loop.
+# In this order: wait() first gets its coroutines, then its loop.
 REMOVALS = (
     ((3, 8), restore_exceptions),
     ((3, 9), restore_task_methods),

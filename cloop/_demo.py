@@ -1,8 +1,8 @@
-"""python -m cloop demo: five things that loops do, measured on this machine, on cloop, asyncio and uvloop.
+"""python -m cloop demo: measures five operations on this machine, on cloop, asyncio and uvloop.
 
-Each loop has a process of its own, and they take turns, so that what else the machine does meanwhile meets all of
-them. What is counted is the time that the process's threads spend on a processor, divided by the number of
-operations; medians of the rounds, with the least and the most.
+Each loop has its own process, and they take turns, so that other load on the machine affects all of them. The figure
+is the CPU time of the process's threads, divided by the number of operations: the median of the rounds, with the
+minimum and the maximum.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import time
 __all__ = ("main",)
 
 
-# The rows: coroutine functions that do something n times
+# The rows: coroutine functions that do an operation n times
 
 
 async def callbacks(loop, n):
@@ -65,7 +65,7 @@ class Echo(asyncio.Protocol):
 
 
 class Client(asyncio.Protocol):
-    """Sends a message, and again whenever it is back."""
+    """Sends a message, and sends it again whenever it comes back."""
 
     message = b"x" * 1024
 
@@ -127,7 +127,7 @@ ROWS = {
 }
 
 
-# One loop, in a process of its own
+# One loop, in its own process
 
 
 def factory(name):
@@ -139,7 +139,7 @@ def factory(name):
 
 
 def measure(new_loop, row, n):
-    """Return nanoseconds of processor time for each of n operations; the row drives the loop itself if it is no coroutine."""
+    """Return the CPU time per operation in ns, for n operations. A row that is not a coroutine drives the loop itself."""
     loop = new_loop()
     try:
         asyncio.set_event_loop(loop)
@@ -229,7 +229,7 @@ class Worker:
         return answer
 
     def number_for(self, row, seconds):
-        """How many operations take about that long; those before warm up."""
+        """Return how many operations take about that long. Also warms up."""
         n = 2 * self.unit
         while True:
             took = self.measure(row, n) * n / 1e9
@@ -246,7 +246,7 @@ class Worker:
         self.process.stderr.close()
 
 
-# What is shown
+# Output
 
 
 class Painter:
@@ -268,7 +268,7 @@ class Painter:
         return "\033[32m%s\033[0m" % text if self.colours and name == "cloop" else text
 
     def row(self, results):
-        """Lines for {loop: nanoseconds of each round}."""
+        """Return the lines for {loop: ns of each round}."""
         medians = {name: statistics.median(each) for name, each in results.items()}
         for name, each in results.items():
             spread = "[%s..%s]" % (number(min(each)), number(max(each)))

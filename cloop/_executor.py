@@ -1,7 +1,7 @@
 """The future that run_in_executor() returns.
 
-asyncio.wrap_future() serves any pair of futures, at a third of the cost of a whole
-executor call. Here one side is always an executor's and the other always the loop's.
+asyncio.wrap_future() connects any two futures, which takes a third of the time of an executor call. Here one future
+is always the executor's, the other the loop's.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from . import _abi
 _copy_future_state = _abi.find("asyncio.futures", "_copy_future_state")
 _get_running_loop = _abi.find("asyncio.events", "_get_running_loop")
 
-# From 3.14 on a result that arrives in the loop's own thread is taken over at once.
+# From 3.14 on, a result that arrives in the loop's own thread is set at once.
 _SETS_AT_ONCE = sys.version_info >= (3, 14)
 
 
 def wrap_executor_future(source, loop):
-    """Return a future of the loop that follows source, the executor's.
+    """Return a future of the loop that follows source, the executor's future.
 
     Cancelling it cancels source, as with asyncio.wrap_future().
     """
@@ -37,7 +37,7 @@ def _pass_cancellation(source, future):
 
 
 def _pass_result(loop, future, source):
-    """Runs in the thread that completed the source."""
+    """Called in the thread that completed the source."""
     if _SETS_AT_ONCE and _get_running_loop() is loop:
         _copy_future_state(source, future)
     elif not loop.is_closed():

@@ -1,7 +1,7 @@
-"""What coroutines that run in C show of themselves: the frames that asyncio's own would have.
+"""Frames for coroutines in C: those that asyncio's own coroutines would have.
 
-A coroutine in C has no frame. Who asks for one, a call graph or a debugger, gets that of a coroutine made here, which
-has the name, the file and the arguments of asyncio's method, and is suspended on the line where that one would be.
+A coroutine in C has no frame. For a call graph or a debugger, this module creates a coroutine with the name, file and
+arguments of asyncio's method, suspended on the line where that would be, and returns its frame.
 """
 
 import dis
@@ -11,7 +11,7 @@ import types
 
 __all__ = ("created", "suspended")
 
-# Which method, or else which variable, each awaits. The others await the variable `fut`.
+# The method, or the variable, that each one awaits. The others await the variable `fut`.
 AWAITS = {
     "read": "_wait_for_data",
     "readexactly": "_wait_for_data",
@@ -35,7 +35,7 @@ class _Waiting:
 
 
 def _line_of_await(code, name):
-    """The line of the first await after the name is loaded; the first line if there is none."""
+    """Return the line of the first await after the name is loaded; the first line if there is none."""
     lines = dict(dis.findlinestarts(code))
     line, loaded = code.co_firstlineno, False
     for instruction in dis.get_instructions(code):
@@ -50,8 +50,9 @@ def _line_of_await(code, name):
 
 @functools.lru_cache(maxsize=None)
 def _imitation(function, awaits):
-    """A function of the same name, place and parameters that awaits another one, `awaited`, on the line on which that
-    one awaits `awaits`; if that is None, a generator function, which nobody need await."""
+    """Return a function with the same name, file and parameters that awaits `awaited`, on the line where the original
+    awaits `awaits`. If `awaits` is None, return a generator function, which gives no warning when it is dropped.
+    """
     code = function.__code__
     first = code.co_firstlineno
     line = first if awaits is None else max(first + 1, _line_of_await(code, awaits))
@@ -78,23 +79,23 @@ def _call(function, awaits, args, awaited):
 
 
 def _method(cls, name):
-    """asyncio's function, or None if it is not one: this version has none, or a program has replaced it."""
+    """Return asyncio's function; None if this version has none, or a program has replaced it."""
     function = getattr(cls, name, None)
     return function if isinstance(function, types.FunctionType) else None
 
 
 def created(cls, name, args):
-    """The coroutine of cls.name(*args) before its first step: itself, its frame, and what it awaits; or None."""
+    """Return the coroutine cls.name(*args) before its first step, its frame and what it awaits; or None."""
     function = _method(cls, name)
     if function is None:
         return None
-    # A coroutine would warn that nobody awaited it.
+    # A coroutine would warn that it was never awaited.
     generator = _call(function, None, args, None)
     return generator, generator.gi_frame, None
 
 
 def suspended(cls, name, args, future):
-    """The same while it waits for the future."""
+    """The same, while it waits for the future."""
     steps = []
     while name is not None:
         function = _method(cls, name)

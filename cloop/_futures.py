@@ -1,10 +1,9 @@
-"""Which futures and tasks the loops make: cloop's own, or asyncio's.
+"""Chooses the classes of futures and tasks: cloop's own, or asyncio's.
 
-cloop.Future and cloop.Task work on the fields of asyncio's classes in C, which are private to each version of Python.
-Before they are used, objects of asyncio are looked at field by field: each field of the list in csrc/futures/layout.h
-is seen with a value that no other field has at that time, so that any two fields that changed places are noticed.
-Where anything is not as expected, asyncio's own classes are used, which are as correct and only slower.
-CLOOP_TASKS=stock chooses those by hand.
+cloop.Future and cloop.Task use the fields of asyncio's C classes, which are private to each Python version. So sample
+objects are checked first. Each field listed in csrc/futures/layout.h is read while it has a value that no other field
+has, so that any two fields that changed places are noticed. If anything is unexpected, loops use asyncio's own
+classes, which are correct too, but slower. CLOOP_TASKS=stock selects those.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ _Future, _Task = _abi.find("asyncio", "Future"), _abi.find("asyncio", "Task")
 
 
 class _Loop:
-    """What futures need of a loop. It runs nothing by itself."""
+    """The part of a loop that futures need. It runs nothing by itself."""
 
     def __init__(self, debug=False):
         self._debug = debug
@@ -38,7 +37,7 @@ class _Loop:
         pass
 
     def run(self, n):
-        """Call the one at that place among those that were scheduled."""
+        """Call the n-th scheduled callback."""
         callback, args = self._calls.pop(n)
         callback(*args)
 

@@ -1,4 +1,4 @@
-"""How the launcher changes modules of the standard library that the program is about to use."""
+"""Changes to modules of the standard library, for the launcher."""
 
 import importlib.machinery
 import sys
@@ -7,7 +7,7 @@ __all__ = ("main_source", "on_import", "replace")
 
 
 def replace(module, name, value):
-    """Put value where asyncio has module.name, also under the names that its other modules import."""
+    """Replace asyncio's module.name, also where other asyncio modules have imported it."""
     previous = vars(module)[name]
     for other in list(sys.modules):
         if other.partition(".")[0] == "asyncio":
@@ -17,9 +17,9 @@ def replace(module, name, value):
 
 
 def on_import(name, change):
-    """Call change(module) when the module of that name is imported, or now if it has been.
+    """Call change(module) when the module is imported, or now if it has been.
 
-    Importing multiprocessing for its sake would cost every program 10 ms.
+    Importing multiprocessing just to change it would cost every program 10 ms.
     """
     if name in sys.modules:
         change(sys.modules[name])
@@ -28,7 +28,7 @@ def on_import(name, change):
 
 
 class OnImport:
-    """A finder of one module, which it changes after it was executed."""
+    """A finder for one module, which is changed after it was executed."""
 
     def __init__(self, name, change):
         self.name = name
@@ -50,11 +50,11 @@ class OnImport:
         return spec
 
 
-code_given = None  # the text of a program that is in no file
+code_given = None  # source of a program that is not in a file
 
 
 def main_source():
-    """Return the source of the program that runs as `__main__`, None if there is none."""
+    """Return the source of the program that runs as `__main__`, None if it has none."""
     if code_given is not None:
         return code_given
     main = sys.modules["__main__"]

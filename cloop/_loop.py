@@ -1,4 +1,4 @@
-"""The event loop class: the scheduler in C, the rest of asyncio's contract around it."""
+"""The event loop class: the scheduler in C, and the rest of asyncio's interface."""
 
 import atexit
 import contextvars
@@ -37,18 +37,16 @@ if sys.version_info < (3, 11):
 class Loop(Reached, LoopCore, *_BEHIND):
     """An asyncio event loop whose scheduler is written in C.
 
-    Everything public in asyncio.AbstractEventLoop is here. What LoopCore does not
-    do natively is the running Python's own asyncio code on top of it, so keywords,
-    messages and ordering are those of that version.
+    It has all methods of asyncio.AbstractEventLoop. What LoopCore does not do natively is the running Python's own
+    asyncio code, so keywords, messages and ordering are those of that version.
 
-    The environment variable CLOOP_POLLER ("epoll" or "poll") chooses how it waits
-    for descriptors. ValueError if it, CLOOP_GATHER, CLOOP_STREAMS, CLOOP_TASKS or
-    CLOOP_TLS has a value that is unknown. A selector that is given is asked instead,
-    in Python: it is for test clocks and the like, and closed with the loop.
+    The environment variable CLOOP_POLLER ("epoll" or "poll") selects the poller. Raises ValueError if CLOOP_POLLER,
+    CLOOP_GATHER, CLOOP_STREAMS, CLOOP_TASKS or CLOOP_TLS has an unknown value. If a selector is given, the loop polls
+    with it instead, in Python, and closes it when it is closed; this is for test clocks and the like.
     """
 
     def __init__(self, selector=None):
-        # asyncio's own __init__ would make a second selector and self-pipe.
+        # asyncio's own __init__ would create a second selector and self-pipe.
         _settings.check()
         LoopCore.__init__(self, poller=_settings.read("CLOOP_POLLER"))
         self.set_debug(_is_debug_mode())
@@ -67,10 +65,10 @@ class Loop(Reached, LoopCore, *_BEHIND):
         )
 
     def close(self):
-        """Close the loop: drop pending callbacks, release every descriptor.
+        """Close the loop: drop pending callbacks, close its file descriptors.
 
-        Does not wait for the default executor. Raises RuntimeError if the loop runs;
-        closing twice does no harm. See asyncio's loop.close.
+        Does not wait for the default executor. Raises RuntimeError if the loop is running; closing twice is allowed.
+        See asyncio's loop.close.
         """
         if self.is_running():
             raise RuntimeError("Cannot close a running event loop")
@@ -80,7 +78,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
             logger.debug("Close %r", self)
         dropped = not self._signal_handlers or self._drop_signal_handlers()
         if self._has_wakeup_fd(wakeup_fd()[0]):
-            signal.set_wakeup_fd(-1)  # a closed one's number had become ours
+            signal.set_wakeup_fd(-1)  # it was closed, and its number became ours
         self._close_selector()
         self._close_core(not dropped)
         self._executor_shutdown_called = True
@@ -90,7 +88,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
             executor.shutdown(wait=False)
 
     def _drop_signal_handlers(self):
-        """Return whether no signal can reach our sockets any more."""
+        """Remove the signal handlers; return whether no signal can reach our sockets any more."""
         if sys.is_finalizing():
             warnings.warn(
                 "Closing the loop {!r} on interpreter shutdown stage, skipping signal handlers removal".format(self),
@@ -103,8 +101,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
             for sig in list(self._signal_handlers):
                 self.remove_signal_handler(sig)
         except ValueError:
-            # Only the main thread may remove them, but the loop must not stay half
-            # closed.
+            # Only the main thread can remove them, but the loop must not stay half closed.
             warnings.warn(
                 "{!r} was closed outside the main thread: its signal handlers and the sockets they write to stay".format(
                     self
@@ -119,8 +116,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
     def run_in_executor(self, executor, func, *args):
         """Call func(*args) in the executor, the default one if None; return a future.
 
-        Raises RuntimeError if the loop is closed or the default executor was shut down.
-        See asyncio's loop.run_in_executor.
+        Raises RuntimeError if the loop is closed or the default executor was shut down. See asyncio's
+        loop.run_in_executor.
         """
         default = executor is None
         chosen = self._default_executor if default else executor
@@ -132,7 +129,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
             or default
             and self._executor_shutdown_called
         ):
-            # Whatever is not plain, asyncio checks and makes itself.
+            # asyncio handles and checks all other cases.
             return super().run_in_executor(executor, func, *args)
         return _executor.wrap_executor_future(chosen.submit(func, *args), self)
 
@@ -140,12 +137,11 @@ class Loop(Reached, LoopCore, *_BEHIND):
     async def create_connection(self, protocol_factory, host=None, port=None, **options):
         """Connect to a TCP server; return (transport, protocol).
 
-        The keywords are those of this Python's asyncio: ssl=, family=, sock=, timeouts in
-        seconds and so on. Raises OSError if no address can be connected to. See asyncio's
-        loop.create_connection.
+        The keywords are those of this Python's asyncio: ssl=, family=, sock=, timeouts in seconds and so on. Raises
+        OSError if no address can be connected to. See asyncio's loop.create_connection.
         """
-        # A numeric address or a socket: most connections, without what asyncio does for many
-        # addresses. Not if a test has put another socket module where asyncio looks for it.
+        # A numeric address or a socket: most connections, without asyncio's code for several addresses. Not if a test
+        # has replaced the socket module in asyncio.
         if (
             self._debug
             or getattr(base_events, "socket", None) is not socket
@@ -172,7 +168,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
         return await self._create_connection_transport(sock, protocol_factory, ssl, server_hostname, **timeouts)
 
     def _open_socket(self, host, port, *, family=0, proto=0, flags=0, local_addr=None, **_):
-        """A socket for one numeric address, bound to local_addr, and that address; (None, None) if it is not one."""
+        """Return a socket for one numeric address, bound to local_addr, and that address; (None, None) for others."""
         if not host or port is None:
             return None, None
         found = self._numeric_addrinfo(host, port, family, socket.SOCK_STREAM, proto, flags)
@@ -191,14 +187,13 @@ class Loop(Reached, LoopCore, *_BEHIND):
             sock.bind(found[0][4])
         except OSError:
             sock.close()
-            return None, None  # asyncio tries it again, and says what failed in its own words
+            return None, None  # asyncio tries again, and raises its own error
         return sock, address
 
     async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
-        """Return what socket.getaddrinfo() answers, without blocking the loop.
+        """Return the result of socket.getaddrinfo(), without blocking the loop.
 
-        A numeric host and port are answered at once; anything else is looked up in the
-        default executor. See asyncio's loop.getaddrinfo.
+        Numeric hosts and ports are handled at once; others in the default executor. See asyncio's loop.getaddrinfo.
         """
         answer = self._numeric_addrinfo(host, port, family, type, proto, flags)
         if answer is not None:
@@ -273,8 +268,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
             return await super()._make_subprocess_transport(*args, **kwargs)
         return await _process.make_transport(self, *args, **kwargs)
 
-    # The next two are asyncio's, but for the ends of their lives: a waiter keeps its
-    # exception, whose traceback has the frame, which has the waiter and all else.
+    # The next two are asyncio's, but avoid a reference cycle at the end: a waiter keeps its exception, whose
+    # traceback has the frame, which has the waiter.
 
     async def _create_connection_transport(
         self, sock, protocol_factory, ssl, server_hostname, server_side=False, **options
@@ -312,7 +307,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
         return transport, protocol
 
     async def _accept_connection2(self, protocol_factory, conn, extra, sslcontext=None, server=None, *options, **more):
-        options = dict(zip(_SERVING_OPTIONS, options), **more)  # asyncio's _accept_connection() names none
+        options = dict(zip(_SERVING_OPTIONS, options), **more)  # asyncio's _accept_connection() has no names
         protocol = transport = None
         try:
             protocol = protocol_factory()
@@ -344,10 +339,10 @@ class Loop(Reached, LoopCore, *_BEHIND):
 
     @like_asyncios(ssl_shutdown_timeout=None)
     async def start_tls(self, transport, protocol, sslcontext, *, server_side=False, **options):
-        """Upgrade a transport to TLS; return the transport that protocol is to use from now on.
+        """Upgrade a transport to TLS; return the transport that protocol must use from then on.
 
-        A ClientHello that a stream's reader got together with the request for TLS is not
-        lost (nor is it in asyncio's newest releases). See asyncio's loop.start_tls.
+        If a stream reader has already received the ClientHello together with the request for TLS, it is not lost (nor
+        is it in asyncio's newest releases). See asyncio's loop.start_tls.
         """
         take_shutdown_timeout(options, sslcontext)
         if _tls is None:
@@ -359,7 +354,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
                 early = bytes(reader._buffer)
         if early and getattr(transport, "_start_tls_compatible", False):
             reader._buffer.clear()
-            # In the turn after connection_made(), before anything that is received then.
+            # In the turn after connection_made(), before data received then.
             self.call_soon(self.call_soon, _tls.feed, transport, early)
         if not _tls.is_native() or not options.keys() <= _START_TLS_OPTIONS:
             return await super().start_tls(transport, protocol, sslcontext, server_side=server_side, **options)
@@ -396,12 +391,12 @@ class Loop(Reached, LoopCore, *_BEHIND):
         super()._stop_serving(sock)
 
     def _after_fork(self):
-        """Called in the child of a fork, after core/fork.h has seen to the rest."""
+        """Called in the child of a fork, after core/fork.h has handled the rest."""
         pools = sys.modules.get("concurrent.futures.thread")
         if pools is not None and type(self._default_executor) is pools.ThreadPoolExecutor:
-            self._default_executor = None  # its threads are not here; the next call makes another
+            self._default_executor = None  # its threads are not in this process; the next call creates another
         if self._unix_server_sockets:
-            # Their paths lead to the parent: it removes them.
+            # The paths belong to the parent, which removes them.
             inherited = self.__dict__.setdefault("_inherited_unix_sockets", {})
             inherited.update(self._unix_server_sockets)
             self._unix_server_sockets.clear()
@@ -424,9 +419,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
     def add_signal_handler(self, sig, callback, *args):
         """Call callback(*args) in the loop when the signal arrives.
 
-        Raises ValueError for an invalid signal number, RuntimeError for one that
-        cannot be caught or outside the main thread, TypeError for a coroutine. See
-        asyncio's loop.add_signal_handler.
+        Raises ValueError for an invalid signal number, RuntimeError for one that cannot be caught or outside of the
+        main thread, TypeError for a coroutine. See asyncio's loop.add_signal_handler.
         """
         previous, warns = wakeup_fd()
         super().add_signal_handler(sig, callback, *args)
@@ -437,8 +431,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
     def remove_signal_handler(self, sig):
         """Remove the handler of a signal; return whether there was one.
 
-        With the last one goes the loop's claim to the process's wakeup descriptor:
-        one that was set before is set again.
+        Removing the last one restores the process's previous wakeup descriptor.
         """
         removed = super().remove_signal_handler(sig)
         if removed and not self._signal_handlers:
@@ -450,17 +443,17 @@ class Loop(Reached, LoopCore, *_BEHIND):
         if lent != -1:
             try:
                 signal.set_wakeup_fd(lent, warn_on_full_buffer=warns)
-            except (ValueError, OSError) as error:  # closed by its owner meanwhile
+            except (ValueError, OSError) as error:  # its owner closed it meanwhile
                 logger.info("set_wakeup_fd(%d) failed: %s", lent, error)
         self._arm_signals()
 
     @property
     def _csock(self):
-        """What asyncio's add_signal_handler() takes the wakeup descriptor from."""
+        """The socket whose descriptor asyncio's add_signal_handler() sets for wakeups."""
         return _WakeupDescriptor(self)
 
 
-# What asyncio has as functions of Python does not look like methods of C either.
+# Methods in C that are Python functions in asyncio should look like functions.
 for _name in (
     "create_task",
     "sock_accept",
@@ -476,12 +469,12 @@ for _name in (
 
 
 def _parameters(name):
-    """The names that a method of asyncio's loop takes; none if there is no such method."""
+    """The parameter names of a method of asyncio's loop; empty if there is no such method."""
     method = getattr(_SelectorEventLoop, name, None)
     return frozenset() if method is None else frozenset(inspect.signature(method).parameters)
 
 
-# What follows the backlog in _start_serving(), in the order of those versions that have it.
+# The arguments of _start_serving() after backlog, in the order of the versions that have them.
 _SERVING_OPTIONS = [
     name
     for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout", "context")
@@ -492,8 +485,8 @@ _CONNECTIONS_HAVE_CONTEXT = "context" in _parameters("_create_connection_transpo
 
 _START_TLS_OPTIONS = _parameters("start_tls")
 
-# What asyncio's transports and servers ask of a socket, and the C code does itself. A
-# program may have replaced any of them, in a subclass, on an object or in socket.socket.
+# Socket methods that asyncio's transports and servers call, and the C code bypasses. A program may have
+# replaced any of them, in a subclass, on an object or in socket.socket.
 _SOCKET_METHODS = (
     "accept",
     "close",
@@ -518,13 +511,13 @@ _STOCK_SOCKET = socket.socket
 
 
 class _Accepted(dict):
-    """What is known of an accepted connection, and who accepted it: its connections learn from each other."""
+    """An accepted connection and its listener, whose connections learn from each other."""
 
     listener = None
 
 
 def _context_of(options):
-    """What of a connection's options is for plain ones too, where this asyncio has it."""
+    """Return the options that apply to plain connections too, if this asyncio has them."""
     return {"context": options["context"]} if "context" in options else {}
 
 
@@ -536,7 +529,7 @@ _DIRECT_OPTIONS = frozenset(
 
 
 def _is_direct(host, port, options):
-    """Whether asyncio would accept these options of create_connection(), and race no addresses."""
+    """Whether asyncio would accept these options of create_connection() and not race addresses."""
     if not options.keys() <= _DIRECT_OPTIONS:
         return False
     sock = options.get("sock")
@@ -550,7 +543,7 @@ def _is_direct(host, port, options):
 
 
 def _is_plain(sock):
-    """Whether the system calls of a socket may be made on its descriptor."""
+    """Whether system calls can be made on the socket's descriptor directly."""
     cls = type(sock)
     if cls is _STOCK_SOCKET:
         return sockets_are_stock()
@@ -562,9 +555,9 @@ def _is_plain(sock):
 
 
 def _socket_behind(sock):
-    """The plain socket whose own accept() a listener that is no socket hands out; None if there is none.
+    """Return the plain socket whose accept() the given object delegates to; None if there is none.
 
-    Such are gunicorn's sockets, which delegate all that they do not have to one.
+    gunicorn's listeners are such objects.
     """
     behind = getattr(getattr(sock, "accept", None), "__self__", None)
     if behind is None or not _is_plain(behind):
@@ -573,7 +566,7 @@ def _socket_behind(sock):
 
 
 def _has_own(loop, name):
-    """Whether a subclass of Loop, or the object, replaces a method."""
+    """Whether a subclass of Loop, or the object, overrides a method."""
     return getattr(type(loop), name) is not getattr(Loop, name) or name in loop.__dict__
 
 
@@ -604,12 +597,12 @@ def _is_debug_mode():
 
 
 def new_event_loop():
-    """Return a new cloop.Loop; asyncio.Runner and uvicorn take it as loop_factory."""
+    """Return a new cloop.Loop. Pass this function as loop_factory to asyncio.Runner or uvicorn."""
     return Loop()
 
 
 def _before_fork():
-    """What the callback in progress has written and holds is sent, by the parent alone."""
+    """Send what the running callback holds, so that only the parent sends it."""
     loop = _get_running_loop()
     if isinstance(loop, LoopCore):
         loop._before_fork()

@@ -1,9 +1,8 @@
 """Runs a program as `python PROGRAM` does, with cloop as asyncio's event loop.
 
-The program finds sys.argv, sys.path[0] and a `__main__` module as if Python had been
-started on it. That module stays in place afterwards: threads that outlive the main one,
-atexit functions and pickle look it up. The traceback of an exception that nobody caught
-begins with the program's first frame, not with ours.
+The program finds sys.argv, sys.path[0] and a `__main__` module as if Python had started it. That module stays in
+place afterwards, for threads that outlive the main thread, atexit functions and pickle. The traceback of an uncaught
+exception begins with the program's first frame.
 """
 
 import asyncio
@@ -123,7 +122,7 @@ def info():
 
 
 def native_parts(loop):
-    """What is done in C here, or why it is not."""
+    """Return what is done in C here, or why not."""
     if _futures.Task is _cloop.Task:
         futures = "native"
     elif _settings.read("CLOOP_TASKS") == "stock":
@@ -163,7 +162,7 @@ def native_parts(loop):
 
 
 def launch(run, what, argv, switches):
-    """Call run(what) with the loop selected; let what it raises end the interpreter."""
+    """Call run(what) with the loop selected; an exception ends the interpreter."""
     _reach.begin(switches)
     sys.argv[:] = argv
     try:
@@ -171,8 +170,8 @@ def launch(run, what, argv, switches):
     except SystemExit:
         raise
     except BaseException as error:
-        # The interpreter reports it, so that Ctrl-C ends the process as it always does; the
-        # program's excepthook, or the usual one, gets the traceback without our frames.
+        # The interpreter reports the exception, so that Ctrl-C ends the process as usual. The excepthook gets the
+        # traceback without the launcher's frames.
         sys.excepthook = without_launcher(error, sys.excepthook)
         raise
 
@@ -193,13 +192,13 @@ def without_launcher(error, excepthook):
 
 
 def set_path(entry):
-    """Put the program's entry where `python -m cloop` left that of this module."""
+    """Replace this module's entry in sys.path by the program's."""
     if not (getattr(sys.flags, "safe_path", False) or sys.flags.isolated):
         sys.path[0] = entry
 
 
 def new_main(file=None, loader=None):
-    """A fresh `__main__` with what Python gives a program that is no module."""
+    """Return a new `__main__` module, as Python makes it for a program."""
     module = types.ModuleType("__main__")
     module.__builtins__ = builtins
     module.__loader__ = loader
@@ -214,7 +213,7 @@ def new_main(file=None, loader=None):
 
 
 def run_path(path):
-    # Since 3.9 Python makes the name absolute, in __file__ and in tracebacks.
+    # From 3.9 on Python makes the name absolute, in __file__ and in tracebacks.
     file = os.path.abspath(path) if sys.version_info >= (3, 9) else path
     importer = pkgutil.get_importer(path)
     if isinstance(importer, (type(None), importlib.machinery.FileFinder)) and not os.path.isdir(path):
@@ -245,7 +244,7 @@ def load(path, file):
 def run_module(name):
     set_path(os.getcwd())
     new_main()
-    # What `python -m` itself calls; runpy.run_module() would put this module back at the end.
+    # What `python -m` calls itself; runpy.run_module() would restore this module at the end.
     runpy._run_module_as_main(name)
 
 

@@ -1,7 +1,7 @@
-"""Keywords that uvloop takes on every Python, where asyncio has them in other releases only.
+"""Keywords that uvloop accepts on every Python, and asyncio only in some versions.
 
-NewerKeywords stands between the C code and asyncio's loop. It has a method only where this
-Python's asyncio lacks the keyword.
+NewerKeywords sits between the C code and asyncio's loop. It defines a method only if this Python's asyncio lacks the
+keyword.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ def _lacks(method, keyword):
 
 
 def like_asyncios(**defaults):
-    """The decorated method shows the signature of asyncio's, and those of these keywords that it lacks."""
+    """Give the decorated method the signature of asyncio's, plus the keywords that asyncio lacks."""
 
     def decorate(method):
         asyncios = getattr(_Behind, method.__name__, method)
@@ -36,17 +36,17 @@ def like_asyncios(**defaults):
             parameters.setdefault(name, inspect.Parameter(name, kind, default=default))
         method.__signature__ = signature.replace(parameters=list(parameters.values()))
         method.__doc__ = method.__doc__ or asyncios.__doc__
-        method.__qualname__ = asyncios.__qualname__  # in the words of a TypeError
+        method.__qualname__ = asyncios.__qualname__  # used in TypeErrors
         return method
 
     return decorate
 
 
 def take_shutdown_timeout(options, ssl):
-    """Remove ssl_shutdown_timeout from the keywords, if this Python's asyncio does not know it.
+    """Remove ssl_shutdown_timeout from the keywords, if this Python's asyncio does not have it.
 
-    Before 3.11 TLS does not wait for the peer's goodbye: it takes less than any timeout.
-    Raises ValueError as newer releases do, for one that is not positive or without ssl.
+    Before 3.11 TLS does not wait for the peer's close_notify, so no timeout can expire. As in newer releases, raises
+    ValueError if it is not positive, or given without ssl.
     """
     timeout = options.pop("ssl_shutdown_timeout", None) if _NO_SHUTDOWN_TIMEOUT else None
     if timeout is None:
@@ -61,7 +61,7 @@ _NO_SHUTDOWN_TIMEOUT = _lacks("create_server", "ssl_shutdown_timeout")
 
 
 class NewerKeywords:
-    """Methods that take the keyword and leave the rest to asyncio's."""
+    """Methods that handle the keyword and leave the rest to asyncio."""
 
     if _NO_SHUTDOWN_TIMEOUT:
 
@@ -86,7 +86,7 @@ class NewerKeywords:
 
         @like_asyncios(ssl_shutdown_timeout=None)
         async def connect_accepted_socket(self, protocol_factory, sock, *, ssl=None, **options):
-            """Make a connection that was accepted elsewhere the loop's; return (transport, protocol).
+            """Adopt a connection that was accepted elsewhere; return (transport, protocol).
 
             See asyncio's loop.connect_accepted_socket.
             """
@@ -101,9 +101,9 @@ class NewerKeywords:
         ):
             """Listen on a Unix socket; return an asyncio.Server.
 
-            cleanup_socket: remove the socket's file when the server is closed, unless
-            another has taken its place; by default as this Python's asyncio does, which is
-            not to. See asyncio's loop.create_unix_server.
+            cleanup_socket: remove the socket's file when the server is closed, unless another file has taken its
+            place. By default as in this Python's asyncio, which does not remove it. See asyncio's
+            loop.create_unix_server.
             """
             take_shutdown_timeout(options, ssl)
             server = await super().create_unix_server(protocol_factory, path, ssl=ssl, start_serving=False, **options)
@@ -112,12 +112,12 @@ class NewerKeywords:
                     self._clean_up_later(sock)
             if start_serving:
                 server._start_serving()
-                await asyncio.sleep(0)  # asyncio lets the listener be registered
+                await asyncio.sleep(0)  # asyncio lets the listener register
             return server
 
         def _clean_up_later(self, sock):
             path = sock.getsockname()
-            if path and path[0] not in (0, "\0"):  # an abstract one has no file
+            if path and path[0] not in (0, "\0"):  # an abstract address has no file
                 try:
                     self._unix_server_sockets[sock] = os.stat(path).st_ino
                 except FileNotFoundError:
@@ -160,8 +160,8 @@ class NewerKeywords:
         async def shutdown_default_executor(self, timeout=None):
             """Shut the default executor down and wait for its threads.
 
-            timeout: how many seconds at most; then RuntimeWarning, and they are left alone.
-            See asyncio's loop.shutdown_default_executor.
+            timeout: the maximum wait in seconds; then a RuntimeWarning is issued and the threads are left alone. See
+            asyncio's loop.shutdown_default_executor.
             """
             if timeout is None and hasattr(_Behind, "shutdown_default_executor"):
                 await super().shutdown_default_executor()
@@ -193,7 +193,7 @@ class NewerKeywords:
                 call = future.set_exception, error
             try:
                 self.call_soon_threadsafe(_unless_done, future, *call)
-            except RuntimeError:  # the loop was closed when the time was over
+            except RuntimeError:  # the loop was closed before the time was over
                 pass
 
 

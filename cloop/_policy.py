@@ -4,32 +4,38 @@ import asyncio
 
 from ._loop import Loop
 
-__all__ = ("make_policy_class", "install")
+__all__ = ("exist", "make_policy_class", "install")
+
+_INSTEAD = (
+    "this Python's asyncio has no event loop policies: use cloop.run(main()) or "
+    "asyncio.run(main(), loop_factory=cloop.new_event_loop)"
+)
+
+
+def exist():
+    """Whether this Python's asyncio has policies."""
+    return hasattr(asyncio, "set_event_loop_policy")
 
 
 def make_policy_class():
     """Return EventLoopPolicy, derived from asyncio's default Unix policy.
 
-    So child watchers, and the loop that get_event_loop() makes for the main thread,
-    are as in that version. Raises AttributeError where asyncio has no policies.
+    So child watchers, and the loop that get_event_loop() creates for the main thread, are as in that version. Raises
+    AttributeError if asyncio has no policies.
     """
     from asyncio import unix_events
 
-    # Up to 3.13 public as asyncio.DefaultEventLoopPolicy; private and without
-    # warning under this name on 3.14 and 3.15.
+    # Public as asyncio.DefaultEventLoopPolicy up to 3.13; on 3.14 and 3.15 this private name gives no warning.
     base = getattr(unix_events, "_DefaultEventLoopPolicy", None)
     if base is None:
         base = getattr(unix_events, "DefaultEventLoopPolicy", None)
-    if base is None:
-        raise AttributeError(
-            "this Python's asyncio has no event loop policies: use cloop.run(main()) or "
-            "asyncio.run(main(), loop_factory=cloop.new_event_loop)"
-        )
+    if base is None or not exist():
+        raise AttributeError(_INSTEAD)
 
     class EventLoopPolicy(base):
         """Makes asyncio use cloop: asyncio.set_event_loop_policy(cloop.EventLoopPolicy()).
 
-        Apart from the class of the loops it is asyncio's default policy.
+        It is asyncio's default policy, except for the class of its loops.
         """
 
         _loop_factory = Loop
@@ -40,11 +46,15 @@ def make_policy_class():
 
 
 def install():
-    """Make cloop the loop of every asyncio.run() and new_event_loop() from here on.
+    """Make cloop the loop of every asyncio.run() and new_event_loop() from now on.
 
-    The same as asyncio.set_event_loop_policy(cloop.EventLoopPolicy()), and like it
-    deprecated from Python 3.14 on: use cloop.run() or loop_factory there.
+    The same as asyncio.set_event_loop_policy(cloop.EventLoopPolicy()), and deprecated from Python 3.14 on like that:
+    use cloop.run() or loop_factory there. Raises RuntimeError where asyncio has no policies, which Python 3.16 is to
+    remove.
     """
     import cloop
+
+    if not exist():
+        raise RuntimeError(_INSTEAD)
 
     asyncio.set_event_loop_policy(cloop.EventLoopPolicy())

@@ -1,4 +1,4 @@
-"""Child processes: subprocess.Popen starts them, a pidfd tells when they end."""
+"""Child processes: subprocess.Popen starts them, a pidfd tells when they exit."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from ._cloop import WritePipeTransport, adopt_reader, pidfd_open
 
 __all__ = ("is_native", "make_transport")
 
-# What asyncio itself makes where nobody has chosen: of the policy, from 3.14 on of the loop, where it is private.
+# The watcher that asyncio creates by default: the policy's; from 3.14 on the loop's, where it is private.
 if sys.version_info >= (3, 14):
     _DEFAULT_WATCHER = getattr(unix_events, "_PidfdChildWatcher", None)
 elif sys.version_info >= (3, 12):
@@ -29,7 +29,7 @@ else:
 
 
 def is_native(loop):
-    """Whether the loop may watch its children itself: no other child watcher of asyncio's was chosen."""
+    """Whether the loop may watch its children itself: no other child watcher was selected in asyncio."""
     if sys.version_info >= (3, 14):
         return loop._watcher is None or type(loop._watcher) is _DEFAULT_WATCHER
     policy = asyncio.get_event_loop_policy()
@@ -39,13 +39,13 @@ def is_native(loop):
 
 
 class SubprocessTransport(unix_events._UnixSubprocessTransport):
-    """asyncio's, but for the pipes: no sockets in their place, and connected in one go."""
+    """asyncio's, except for the pipes: no socket pairs, and all connected at once."""
 
     def _start(self, args, shell, stdin, stdout, stderr, bufsize, **kwargs):
         if sys.version_info >= (3, 11):
             self._popen(args, shell, stdin, stdout, stderr, bufsize, **kwargs)
             return
-        # Popen would leave pipes of its own open if it failed after making them.
+        # If Popen failed after creating its own pipes, it would leave them open.
         ends, theirs, ours = [stdin, stdout, stderr], [], {}
         try:
             for fd, end in enumerate(ends):
@@ -65,7 +65,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
                 os.close(end)
 
     def get_pid(self):
-        # The last thing that Process.__init__() does is to ask: nobody else tells us of it.
+        # Process.__init__() asks for this last, which is how we learn about the Process.
         caller = sys._getframe().f_back
         if caller is not None and caller.f_code is _INIT:
             _adopt_process(caller.f_locals.get("self"))
@@ -75,13 +75,13 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
         if name == "subprocess" and self._pipes.get(0) is not None:
             stdin = self._pipes[0].pipe
             if type(stdin) is WritePipeTransport:
-                stdin._expose()  # Popen has its file
+                stdin._expose()  # Popen has the file
         return super().get_extra_info(name, default)
 
     def _process_exited(self, returncode):
         super()._process_exited(returncode)
-        # From 3.11 on asyncio had wait() return only once the pipes were closed, which a grandchild may hold; its
-        # newest releases don't.
+        # From 3.11 on, wait() returned only after the pipes were closed, which a grandchild may keep open. asyncio's
+        # newest releases do not wait.
         if self._exit_waiters:
             waiters, self._exit_waiters = self._exit_waiters, []
             for waiter in waiters:
@@ -107,14 +107,13 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
             raise ProcessLookupError("it is not a child of this process, but of the one this was forked from")
 
     def close(self):
-        """Close the pipes, and kill the process if it runs and is a child of ours."""
+        """Close the pipes, and kill the process if it is running and our child."""
         if self._proc is not None and self._proc.returncode is None and os.getpid() != self._started_by:
-            self._proc.returncode = 255  # as asyncio calls what it can't know
+            self._proc.returncode = 255  # asyncio's value for an unknown exit code
         try:
             super().close()
         except RuntimeError:
-            # The loop is closed, and the pipes can't tell anybody: asyncio's newer
-            # releases leave them alone then.
+            # The loop is closed, so the pipes cannot report anything. asyncio's newer releases leave them alone then.
             if not self._loop.is_closed():
                 raise
             if self._proc is not None and self._returncode is None and self._proc.poll() is None:
@@ -125,7 +124,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
         loop = self._loop
         connect = loop.connect_read_pipe, loop.connect_write_pipe
         if any(getattr(method, "__func__", None) not in _CONNECT_PIPES for method in connect):
-            return await super()._connect_pipes(waiter)  # the program has its own
+            return await super()._connect_pipes(waiter)  # the program overrides it
         try:
             self._make_pipes(loop)
             loop.call_soon(self._protocol.connection_made, self)
@@ -166,7 +165,8 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
             self._pipes[fd] = protocol
 
     def _give_up(self):
-        # The protocol never hears of a connection, nor of its end; who waits for the process must.
+        # The protocol gets no connection_made(), so no connection_lost() either, but whoever waits for the process must
+        # wake up.
         self._protocol = asyncio.SubprocessProtocol()
         self._pipes = {fd: protocol for fd, protocol in self._pipes.items() if protocol is not None}
         pending, self._pending_calls = self._pending_calls, None
@@ -185,7 +185,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
 _CONNECT_PIPES = (base_events.BaseEventLoop.connect_read_pipe, base_events.BaseEventLoop.connect_write_pipe)
 
 
-# What asyncio has where nobody has put anything in its place.
+# asyncio's own, to see whether a program replaced something.
 _Process = asyncio_subprocess.Process
 _StreamProtocol = asyncio_subprocess.SubprocessStreamProtocol
 _INIT = getattr(_Process.__init__, "__code__", None)
@@ -201,18 +201,18 @@ def _is_stock():
 
 
 def _adopt_process(process):
-    # One that knows more is of an asyncio whose communicate() keeps the output itself.
+    # If it has other attributes, this asyncio's communicate() keeps the output itself.
     if type(process) is _Process and vars(process).keys() <= _ATTRIBUTES and _is_stock():
         process.__class__ = Process
 
 
 class Process(_Process):
-    """asyncio's, but what a communicate() has read when it is cancelled, or fails, can be read again.
+    """asyncio's Process, except that output which communicate() has read when it is cancelled or fails is not lost.
 
-    asyncio loses it. The program takes part: what it has replaced, in the class or in a reader, runs.
+    Methods that the program replaced, in the class or on a reader, are called.
     """
 
-    _unfed = False  # a communicate() was cancelled before it had closed stdin
+    _unfed = False  # communicate() was cancelled before it closed stdin
 
     async def communicate(self, input=None):
         if not _is_stock():
@@ -231,7 +231,7 @@ class Process(_Process):
                     _put_back(self._stream(fd), output)
             raise
         finally:
-            steps = None  # an exception's traceback has this frame
+            steps = None  # break the cycle: an exception's traceback has this frame
         return outputs.get(1), outputs.get(2)
 
     def _stream(self, fd):
@@ -276,7 +276,7 @@ class Process(_Process):
         outputs[fd] = b"".join(blocks)
 
     def _is_plain(self, stream, fd):
-        """Whether the stream is the one that asyncio made, and reads as asyncio's do."""
+        """Whether the stream is asyncio's own, with asyncio's methods."""
         made = self._protocol.stdout if fd == 1 else self._protocol.stderr
         return (
             stream is made
@@ -290,12 +290,12 @@ Process.__module__, Process.__qualname__ = _Process.__module__, _Process.__qualn
 
 
 def _put_back(stream, data):
-    """What was read is what is read next."""
+    """Make data that was read the next to be read."""
     stream._buffer[:0] = data
 
 
 async def make_transport(loop, protocol, args, shell, stdin, stdout, stderr, bufsize, extra=None, **kwargs):
-    """Start a process and return its transport once protocol.connection_made() was called."""
+    """Start a process; return its transport after protocol.connection_made() was called."""
     waiter = loop.create_future()
     transport = SubprocessTransport(
         loop, protocol, args, shell, stdin, stdout, stderr, bufsize, waiter=waiter, extra=extra, **kwargs
@@ -310,12 +310,12 @@ async def make_transport(loop, protocol, args, shell, stdin, stdout, stderr, buf
         await asyncio.shield(transport._wait())
         raise
     finally:
-        waiter = None  # its exception has a traceback, which has this frame
+        waiter = None  # break the cycle: its exception's traceback has this frame
     return transport
 
 
 class _Pidfd:
-    """A descriptor that tells the end of a process; closed with the last who knows it."""
+    """A descriptor for the end of a process; closed when its last user is gone."""
 
     _fd = -1
 
@@ -339,10 +339,10 @@ def _watch(loop, transport):
             pidfd = _Pidfd(transport.get_pid())
             loop._add_reader(pidfd.fileno(), _has_ended, loop, transport, pidfd)
         except (OSError, MemoryError):
-            # An old kernel, no descriptor or memory left, or somebody else has waited for it.
+            # An old kernel, no free descriptor or memory, or something else has already waited for it.
             name = "cloop-waitpid-%d" % transport.get_pid()
             threading.Thread(target=_wait_for, args=(loop, transport), name=name, daemon=True).start()
-    except Exception:  # nor a thread: without a watcher it must not run
+    except Exception:  # no thread either: the process must not run unwatched
         with contextlib.suppress(ProcessLookupError):
             transport.kill()
         _publish(transport)
@@ -362,7 +362,7 @@ def _wait_for(loop, transport):
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     except ChildProcessError:
-        pass  # somebody else has waited for it
+        pass  # something else has waited for it
     try:
         loop.call_soon_threadsafe(_publish, transport)
     except RuntimeError:
@@ -370,12 +370,12 @@ def _wait_for(loop, transport):
 
 
 def _publish(transport):
-    """Reaps the process and says so in one go: later its number may be another's."""
+    """Reap the process and publish that at once: later its pid may be reused."""
     transport._process_exited(_exit_code(transport))
 
 
 def _exit_code(transport):
-    """Waits for the process and returns its exit code; 255 if nobody knows it."""
+    """Wait for the process and return its exit code; 255 if unknown."""
     pid = transport.get_pid()
     process = transport._extra["subprocess"]
     try:

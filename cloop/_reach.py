@@ -1,7 +1,7 @@
-"""Makes cloop the loop of a process that `python -m cloop` has started, and of its children.
+"""Makes cloop the loop of a process started by `python -m cloop`, and of its children.
 
-begin() runs before the program does. In children that multiprocessing starts by spawn or
-forkserver it runs first as well; those that are forked have inherited what it did.
+begin() runs before the program. It also runs first in processes that multiprocessing starts with spawn or forkserver;
+forked ones inherit its effects.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ __all__ = ("begin",)
 
 
 def begin(switches=()):
-    """Prepare this process; switches are the launcher's that were given, such as "--no-compat"."""
+    """Prepare this process; switches are the launcher's options, such as "--no-compat"."""
     select_loop()
     watch_loops()
     if "--no-uvloop" not in switches and "uvloop" not in sys.modules:
@@ -36,10 +36,9 @@ def begin(switches=()):
 
 
 def select_loop():
-    """Make cloop's loops those that asyncio makes.
+    """Make asyncio create cloop's loops.
 
-    Policies do this up to 3.15. Python 3.14 deprecates them, which is our business and not
-    the program's, so it is not told.
+    Up to 3.15 this is done with a policy. The program does not see that policies are deprecated since 3.14.
     """
     if hasattr(asyncio, "set_event_loop_policy"):
         with warnings.catch_warnings():
@@ -51,7 +50,7 @@ def select_loop():
 
 # Children
 
-# The loader finds this package by its file: the path that the program imports by is not there yet.
+# The loader gets this package's file: sys.path is not set up yet.
 IN_CHILD = (
     "import importlib.util as u, sys; s = u.spec_from_file_location('cloop', {!r}); "
     "m = sys.modules['cloop'] = u.module_from_spec(s); s.loader.exec_module(m); "
@@ -61,7 +60,7 @@ STARTS = "multiprocessing.spawn import spawn_main", "multiprocessing.forkserver 
 
 
 def reach_children(util, switches):
-    """Have the processes that multiprocessing starts anew begin as this one did."""
+    """Make new processes of multiprocessing begin as this one did."""
     spawn = util.spawnv_passfds
     begins = IN_CHILD.format(cloop.__file__, tuple(switches))
 
@@ -84,11 +83,11 @@ other = None  # (pid, class) of one that ran and is not ours
 
 
 def watch_loops():
-    """Tell at the end of the process if loops ran, and none of them was ours."""
+    """At the end of the process, report if loops ran but none was ours."""
     original = getattr(events, "_set_running_loop", None)
     if original is None:
         return
-    home = sys.modules[original.__module__]  # which pickles name
+    home = sys.modules[original.__module__]  # pickles name it
 
     def _set_running_loop(loop, /):
         global other, ours
@@ -115,8 +114,8 @@ def report_other():
         return
     name = other[1].__module__ + "." + other[1].__qualname__
     if name == "asyncio.unix_events._UnixSelectorEventLoop":
-        name = "asyncio.SelectorEventLoop"  # as everybody calls it
-    other = None  # by atexit and by multiprocessing, in spawned processes of some Pythons
+        name = "asyncio.SelectorEventLoop"  # its usual name
+    other = None  # called by atexit, and by multiprocessing in spawned processes of some Pythons
     process = sys.modules.get("multiprocessing.process")
     is_child = process is not None and process.parent_process() is not None
     who = "process " + process.current_process().name if is_child else "the program"

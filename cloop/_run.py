@@ -14,10 +14,11 @@ def run(main, *, debug=None, loop_factory=new_event_loop, accelerate=False):
     """Run the coroutine main on a new cloop loop and return its result.
 
     debug: True or False sets debug mode, None leaves it to the environment.
-    loop_factory: what makes the loop, cloop.new_event_loop by default.
-    accelerate: True calls cloop.accelerate() first, whose effect stays.
-    Raises RuntimeError inside a running loop and ValueError or TypeError for what
-    cannot be awaited, as that version's asyncio.run does. See asyncio.run.
+    loop_factory: creates the loop, cloop.new_event_loop by default.
+    accelerate: True calls cloop.accelerate() first; that stays in effect.
+
+    Like this version's asyncio.run, raises RuntimeError inside a running loop, and ValueError or TypeError if main
+    cannot be awaited. See asyncio.run.
     """
     if accelerate:
         _accelerate()
@@ -40,7 +41,7 @@ def _run_with_runner(main, debug, loop_factory):
 
 
 def _run_by_hand(main, debug, loop_factory):
-    """What asyncio.run() of 3.8 to 3.10 does, which takes no loop_factory."""
+    """asyncio.run() of 3.8 to 3.10, which has no loop_factory."""
     _check_not_running()
     if not asyncio.iscoroutine(main):
         raise ValueError("a coroutine was expected, got {!r}".format(main))

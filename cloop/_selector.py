@@ -1,9 +1,8 @@
-"""What programs find that reach into asyncio's loop: its selector, its ready queue and its timers.
+"""The private parts of asyncio's loop that programs use: its selector, its ready queue and its timers.
 
-nest_asyncio runs turns of its own with them, test clocks put themselves between the loop and its
-selector, test suites put mocks there. The loop itself needs nothing of this: it polls in C. Once a
-program has replaced the selector or a part of it, or holds the list of timers, the turn calls
-Loop._ask() instead, which does what asyncio's turn does.
+nest_asyncio runs turns of the loop with them, test clocks wrap the selector, test suites mock it. The loop itself
+polls in C and needs none of this. Once a program has replaced the selector or a part of it, or holds the list of
+timers, the turn calls Loop._ask() instead, which does what asyncio's turn does.
 """
 
 import collections
@@ -21,13 +20,13 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 
 class Reached:
-    """The attributes of asyncio's loop that are for itself, and yet used by others."""
+    """Private attributes of asyncio's loop that programs use."""
 
-    _put_selector = None  # what a program has put in the selector's place
-    _timer_cancelled_count = 0  # cancelled timers leave at once
+    _put_selector = None  # the program's selector
+    _timer_cancelled_count = 0  # cancelled timers are removed at once
 
     def _ask(self):
-        """Poll as asyncio does; return False if there is no need, and the loop can do it itself."""
+        """Poll as asyncio does; return False if the loop can poll by itself."""
         timers = self.__dict__.get("_shown_timers")
         if timers is not None:
             needed = timers.settle(self)
@@ -68,8 +67,9 @@ class Reached:
 
     @property
     def _selector(self):
-        """What the loop waits with. Whatever is put here is asked: its select() gets the timeout
-        in seconds and returns (key, mask) pairs. Deleting it brings the loop's own back."""
+        """What the loop polls with. If it is set, its select() is called with the timeout in seconds and returns (key,
+        mask) pairs. Deleting it restores the loop's own.
+        """
         if self._put_selector is not None:
             return self._put_selector
         return None if self.is_closed() else self._own_selector()
@@ -106,7 +106,7 @@ class Reached:
 
     @property
     def _ready(self):
-        """The queue of handles that are due, live."""
+        """The live queue of handles that are ready."""
         return ReadyQueue(self)
 
     @_ready.setter
@@ -115,8 +115,9 @@ class Reached:
 
     @property
     def _scheduled(self):
-        """The timers, as a list in heap order. What is done to it is done to the loop's: at the next
-        turn, and when it is asked for again."""
+        """The timers, as a list in heap order. Changes to it are applied to the loop's timers at the next turn, and
+        when it is read again.
+        """
         timers = self.__dict__.get("_shown_timers")
         if timers is None:
             timers = self.__dict__["_shown_timers"] = Timers()
@@ -140,7 +141,7 @@ class SelectorView(selectors.BaseSelector):
         self._registered = {}  # {fd: key} of what was registered here
         self._tried = self._asker = None
 
-    # The loop notices that its select() is replaced.
+    # The loop notices if its select() is replaced.
 
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
@@ -153,11 +154,11 @@ class SelectorView(selectors.BaseSelector):
             self._loop._take_selector_back()
 
     def be_registered_with(self, selector):
-        """Has another selector wake up for what the loop's own poller hears, unless it asks us."""
+        """Make another selector wake up when the loop's own poller has events, unless that one calls us."""
         self._tried, self._asker = selector, None
         try:
             selector.register(self._loop._poller_fileno(), READ, (None, None))
-        except Exception:  # it need not be one that can
+        except Exception:  # not all selectors can do that
             pass
         self._tried = None
 
@@ -165,7 +166,7 @@ class SelectorView(selectors.BaseSelector):
         return self._asker is selector
 
     def poll(self):
-        """The events there are now."""
+        """Return the events that are ready now."""
         return SelectorView.select(self, 0)
 
     def register(self, fileobj, events, data=None):
@@ -175,7 +176,7 @@ class SelectorView(selectors.BaseSelector):
         fd = _fileno(fileobj)
         key = selectors.SelectorKey(fileobj, fd, events, data)
         if fd == self._loop._poller_fileno():
-            self._asker = self._tried  # hands on to us what it is told
+            self._asker = self._tried  # it forwards to us
             return key
         if fd in self._loop._wanted():
             raise KeyError("{!r} (FD {}) is already registered".format(fileobj, fd))
@@ -212,7 +213,7 @@ class SelectorView(selectors.BaseSelector):
                 (LoopCore._remove_reader, LoopCore._remove_writer),
             ):
                 if own is not None and own is handle:
-                    continue  # watched by add_reader() before
+                    continue  # already watched by add_reader()
                 if key.events & bit:
                     add(loop, fd, self._fire, fd, bit)
                 else:
@@ -229,11 +230,11 @@ class SelectorView(selectors.BaseSelector):
                 handle._run()
 
     def select(self, timeout=None):
-        """Wait for events, for so many seconds, without limit if None; return [(key, mask)]."""
+        """Wait for events for the timeout in seconds, or without limit if None; return [(key, mask)]."""
         return [(self._key(fd, mask), mask) for fd, mask in self._loop._select(timeout)]
 
     def close(self):
-        """Forget what was registered here; the loop goes on."""
+        """Drop what was registered here; the loop continues."""
         for fd in list(self._registered):
             self.unregister(fd)
 
@@ -315,14 +316,14 @@ def _fileno(fileobj):
 
 
 def _through_selector(name):
-    """A method that watches descriptors as asyncio's does, by the selector that a program has put there."""
+    """Return a method that watches descriptors as asyncio's does, with the program's selector."""
     behind = getattr(_SelectorEventLoop, name, None)
     own = getattr(LoopCore, name)
     if not name.lstrip("_").startswith("remove_"):
         return behind or own
 
     def remove(self, fd):
-        # What the loop watched before stays its own.
+        # What the loop watched before stays with its own selector.
         if not self._own_selector().is_asked_by(self._put_selector):
             try:
                 if self._watched(_fileno(fd)) is not None:
@@ -361,7 +362,7 @@ for _name in ("sock_recvfrom", "sock_recvfrom_into", "sock_sendto"):
 
 
 class ReadyQueue(collections.abc.MutableSequence):
-    """loop._ready: what a collections.deque does, on the loop's own queue."""
+    """loop._ready: a collections.deque on the loop's own queue."""
 
     __slots__ = ("_loop",)
     maxlen = None
@@ -452,19 +453,19 @@ class ReadyQueue(collections.abc.MutableSequence):
 
 
 class Timers(list):
-    """loop._scheduled: a list, since heapq works on nothing else. settle() brings it and the loop's
-    own heap together; timers that are not the loop's own have one of its own in their stead there."""
+    """loop._scheduled: a list, because heapq needs one. settle() synchronises it with the loop's heap. Timers that are
+    not the loop's own are represented there by stand-ins.
+    """
 
     __hash__ = None
 
     def __init__(self):
         super().__init__()
-        self._seen = []  # what it was when it was settled last
+        self._seen = []  # its content when it was last settled
         self._stand_ins = {}  # {id of a stand-in: (it, the foreign timer)}
 
     def settle(self, loop):
-        """Does to the loop's timers what was done to the list, and makes the list what they are then.
-        Returns whether some have stand-ins."""
+        """Apply changes of the list to the loop's timers, and update the list. Return whether there are stand-ins."""
         if len(self) != len(self._seen) or not all(map(operator.is_, self, self._seen)):
             now, before = set(map(id, self)), set(map(id, self._seen))
             for handle in self._seen:

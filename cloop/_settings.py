@@ -1,4 +1,4 @@
-"""The environment variables that choose between ways of doing the same."""
+"""The environment variables that select implementations."""
 
 import os
 
@@ -6,7 +6,7 @@ from ._cloop import build_info
 
 __all__ = ("check", "read")
 
-# What each may be; a poller is one that this build has.
+# The allowed values; a poller must be in this build.
 _CHOICES = {
     "CLOOP_ABI": ("strict",),
     "CLOOP_ACCELERATE": ("0", "1"),
@@ -19,7 +19,7 @@ _CHOICES = {
 
 
 def read(name):
-    """Return the variable's value, None if it is not set or empty; ValueError if it is unknown."""
+    """Return the variable's value, None if it is unset or empty; raise ValueError if it is unknown."""
     value = os.environ.get(name) or None
     if value is not None and value not in _CHOICES[name]:
         choices = " or ".join(_CHOICES[name])
@@ -30,8 +30,7 @@ def read(name):
 def check():
     """Raise ValueError for the first variable whose value is unknown.
 
-    Each loop does so when it is made: those that are read at import must not keep the
-    package from being imported.
+    Each new loop calls this. Importing the package must not fail because of a variable.
     """
     for name in _CHOICES:
         read(name)

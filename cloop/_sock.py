@@ -1,7 +1,7 @@
-"""The sock_ methods for datagrams that asyncio has from Python 3.11 on.
+"""The sock_ methods for datagrams, which asyncio has from Python 3.11 on.
 
-LoopCore has them on every version, for plain sockets. For what it leaves to asyncio, such
-as subclasses of socket.socket, there must be something behind it on older ones too.
+LoopCore has them on every version, for plain sockets. Other sockets, such as subclasses of socket.socket, need these
+on older versions.
 """
 
 from asyncio import base_events, selector_events

@@ -1,7 +1,7 @@
-"""The texts of asyncio's primitives that csrc/sync was written against.
+"""The texts of asyncio's primitives that csrc/sync was written for.
 
-{family of cloop/_accelerate.py: {hash of its functions: which of its bodies does what they do}}. The hashes of a Python
-are printed by `python tests/sync/texts.py`; docs/accelerate.md says what to read before one is added.
+{family of cloop/_accelerate.py: {hash of its functions: number of the matching text}}. `python tests/sync/texts.py`
+prints a Python's hashes; docs/accelerate.md says what to check before adding one.
 """
 
 KNOWN = {

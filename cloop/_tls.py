@@ -1,4 +1,4 @@
-"""TLS connections: what of them happens once, before the transport in C takes over."""
+"""TLS connections: what happens once per connection, before the transport in C takes over."""
 
 import sys
 from asyncio import constants, sslproto
@@ -23,8 +23,7 @@ _feed_data_to_buffered_proto = _abi.find("asyncio.protocols", "_feed_data_to_buf
 def is_native():
     """Whether connections get our transport.
 
-    Not if CLOOP_TLS=stock says so, nor if a program has put another class in the place of
-    asyncio's SSLProtocol.
+    Not with CLOOP_TLS=stock, or if the program has replaced asyncio's SSLProtocol.
     """
     return ssl is not None and sslproto.SSLProtocol is _ASYNCIO_CLASS and _settings.read("CLOOP_TLS") != "stock"
 
@@ -48,10 +47,10 @@ def new_transport(
     ssl_handshake_timeout=None,
     ssl_shutdown_timeout=None,
 ):
-    """Return a TLS transport for protocol, to be set as the protocol of the transport below it.
+    """Return a TLS transport for protocol, to be set as the protocol of the transport below.
 
-    The arguments are those of asyncio's sslproto.SSLProtocol, timeouts in seconds. Raises
-    ValueError for a timeout that is not positive, or on the server's side without a context.
+    The arguments are those of asyncio's sslproto.SSLProtocol, timeouts in seconds. Raises ValueError for a timeout
+    that is not positive, or for a server without a context.
     """
     handshake = _timeout(
         "ssl_handshake_timeout", ssl_handshake_timeout, getattr(constants, "SSL_HANDSHAKE_TIMEOUT", 60.0)
@@ -83,27 +82,27 @@ def feed(transport, data):
 
 
 def _take_over_pause(tls, transport, protocol):
-    """Let tls know whether the transport has paused writing, and protocol waits to hear that it may go on."""
+    """Tell tls whether the transport has paused writing, and whether protocol expects resume_writing()."""
     paused = getattr(transport, "_protocol_paused", None)
-    if paused is None:  # not made by asyncio
+    if paused is None:  # not created by asyncio
         if getattr(protocol, "_paused", True):
             tls._take_over_pause(None)
     elif paused:
         same = transport.get_protocol() is protocol
-        # Another protocol was told nothing, and hears of the end what this asyncio lets it hear, unless it says itself
-        # whether it waits: one of streams refuses to go on if it was not paused.
+        # Another protocol was not told to pause. It gets what this asyncio's transport passes on, unless it knows
+        # itself whether it is paused: a stream protocol fails if it is resumed without a pause.
         tls._take_over_pause(same or bool(getattr(protocol, "_paused", _PASSES_FLOW_CONTROL_ON)))
 
 
 async def upgrade(loop, transport, protocol, sslcontext, **options):
-    """Do what asyncio's loop.start_tls() does, with our transport."""
+    """asyncio's loop.start_tls(), with our transport."""
     if not isinstance(sslcontext, ssl.SSLContext):
         raise TypeError("sslcontext is expected to be an instance of ssl.SSLContext, got {!r}".format(sslcontext))
     if not getattr(transport, "_start_tls_compatible", False):
         raise TypeError("transport {!r} is not supported by start_tls()".format(transport))
     waiter = loop.create_future()
     tls = new_transport(loop, protocol, sslcontext, waiter, call_connection_made=False, **options)
-    # Nothing may be received before tls.connection_made() was called.
+    # No data may arrive before tls.connection_made() is called.
     transport.pause_reading()
     _take_over_pause(tls, transport, protocol)
     transport.set_protocol(tls)
@@ -117,5 +116,5 @@ async def upgrade(loop, transport, protocol, sslcontext, **options):
         resumed.cancel()
         raise
     finally:
-        waiter = None  # its exception has a traceback, which has this frame
+        waiter = None  # break the cycle: its exception's traceback has this frame
     return tls

@@ -1,4 +1,4 @@
-"""The socket object that get_extra_info("socket") returns: asyncio's, whose transport knows what is done to it."""
+"""The socket object that get_extra_info("socket") returns: asyncio's class, except that the transport notices its use."""
 
 import weakref
 from asyncio import trsock
@@ -7,7 +7,7 @@ _raw = trsock.TransportSocket._sock  # the slot's descriptor
 
 
 class TransportSocket(trsock.TransportSocket):
-    """Whoever takes the descriptor, or acts on the socket, finds that all that was written has been sent."""
+    """Before the descriptor is handed out, or the socket is acted on, all written data is sent."""
 
     __slots__ = ("_transport",)
     __module__ = trsock.TransportSocket.__module__
@@ -18,13 +18,13 @@ class TransportSocket(trsock.TransportSocket):
 
     @property
     def _sock(self):
-        """For asyncio's methods that are not below: from now on the transport holds nothing back."""
+        """For asyncio's methods that are not below. From now on the transport holds nothing back."""
         transport = self._transport()
         if transport is not None:
             transport._expose()
         return _raw.__get__(self)
 
-    # What only asks needs none of that.
+    # Methods that only query do not need that.
 
     @property
     def family(self):

@@ -1,4 +1,4 @@
-"""What `import cloop` says in a checkout where the extension module is not there for this Python."""
+"""The error of `import cloop` in a checkout where the extension module is not built for this Python."""
 
 import glob
 import importlib.machinery
@@ -9,10 +9,10 @@ __all__ = ("explain",)
 
 
 def explain():
-    """Raise ImportError if there is no extension module that this Python would import."""
+    """Raise ImportError if there is no extension module for this Python."""
     folder = os.path.dirname(__file__)
     if any(os.path.exists(os.path.join(folder, "_cloop" + end)) for end in importlib.machinery.EXTENSION_SUFFIXES):
-        return  # it is there, and says itself what is wrong with it
+        return  # it exists, and raises its own error
     others = sorted(os.path.basename(path) for path in glob.glob(os.path.join(folder, "_cloop*.so")))
     raise ImportError(
         "cloop is not built for Python %d.%d in %s%s: run `make` there, or `%s setup.py build_ext --inplace`"

@@ -1,4 +1,4 @@
-"""cloop under uvloop's names, for programs and libraries that ask for uvloop."""
+"""cloop under uvloop's names, for programs and libraries that use uvloop."""
 
 import importlib
 import importlib.machinery
@@ -6,17 +6,17 @@ import sys
 
 __all__ = ("install_as_uvloop",)
 
-# The release whose names these are. Libraries compare it, so it has no suffix.
+NAMES = "new_event_loop", "run", "install", "EventLoopPolicy"
+# The uvloop release whose names these are. Libraries compare it, so it has no suffix.
 VERSION = "0.23.0"
 
 
 def install_as_uvloop():
-    """Have `import uvloop` give cloop under uvloop's names, in this process and from now on.
+    """Make `import uvloop` return cloop under uvloop's names, in this process and from now on.
 
-    run, install, new_event_loop, Loop, EventLoopPolicy and loop.Loop are cloop's, and
-    __version__ is that of the uvloop whose names they are; whether uvloop is installed
-    does not matter. Call it before anything imports uvloop: RuntimeError if uvloop itself
-    has been imported.
+    run, install, new_event_loop, Loop, EventLoopPolicy and loop.Loop are cloop's. __version__ is that of the uvloop
+    release with these names, whether uvloop is installed or not. Call it before anything imports uvloop. Raises
+    RuntimeError if uvloop itself has been imported.
     """
     imported = sys.modules.get("uvloop")
     if imported is not None and not isinstance(getattr(imported, "__loader__", None), Loader):
@@ -48,7 +48,7 @@ class Loader:
         module.Loop = cloop.Loop
         if module.__name__ == "uvloop":
             module.__version__ = VERSION
-            module.__all__ = ("new_event_loop", "run", "install", "EventLoopPolicy")
+            module.__all__ = tuple(name for name in NAMES if name in cloop.__all__)
             for name in "new_event_loop", "run", "install":
                 setattr(module, name, getattr(cloop, name))
             module.__getattr__ = policy_or_error
@@ -56,7 +56,7 @@ class Loader:
 
 
 def policy_or_error(name):
-    """uvloop.EventLoopPolicy, made at first use as cloop's is."""
+    """uvloop.EventLoopPolicy, created on first use, like cloop's."""
     import cloop
 
     if name == "EventLoopPolicy":

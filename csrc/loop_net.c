@@ -1,4 +1,5 @@
-/* loop_net.c - LoopCore's doors to transports and listeners, for cloop/_loop.py. */
+/* loop_net.c - LoopCore's methods for transports and listeners, for
+ * cloop/_loop.py. */
 #include "loop_type.h"
 
 #include "core/args.h"
@@ -26,7 +27,7 @@ check_count(const char *method, Py_ssize_t nargs, Py_ssize_t count)
     return -1;
 }
 
-/* Fills what _new_stream() and _new_datagram() have in common. */
+/* Parses the arguments that _new_stream() and _new_datagram() share. */
 static int
 take_socket(LoopObject *loop, PyObject *const *args, cl_transport_args *made)
 {

@@ -1,4 +1,4 @@
-/* loop_run.c - LoopCore's running and closing. */
+/* loop_run.c - LoopCore: running and closing. */
 #include "loop_type.h"
 
 #include "core/args.h"
@@ -12,7 +12,7 @@
 
 /* -------------------------------------------------------------------- running */
 
-/* How often to try again. */
+/* Number of attempts. */
 #define UNMARK_ATTEMPTS 10
 
 static int
@@ -68,8 +68,8 @@ stop_tracking(LoopObject *loop)
     return loop->l_origin_enabled ? track_origin(loop, false) : 0;
 }
 
-/* Installs the loop's hooks for async generators; the old ones come back in
- * `hooks`, to be put back by cl_asyncgen_hooks_swap(). */
+/* Installs the loop's async generator hooks; `hooks` gets the old ones, for
+ * cl_asyncgen_hooks_swap(). */
 static int
 set_asyncgen_hooks(LoopObject *loop, cl_asyncgen_hooks *hooks)
 {
@@ -107,9 +107,9 @@ set_running_loop(LoopObject *loop, PyObject *running)
     return result == NULL ? -1 : 0;
 }
 
-/* No loop runs in this thread any more. A mark that stayed would keep every other
- * loop from running: where the function that asyncio's modules have fails, that of
- * asyncio itself does it, and it may be out of memory for the moment. 0/-1 */
+/* Resets the running loop of this thread. If it stayed set, no other loop
+ * could run. If the function in asyncio's modules fails, asyncio's own is
+ * called, again and again since memory may be short for a moment. 0/-1 */
 static int
 unset_running_loop(LoopObject *loop)
 {
@@ -138,8 +138,8 @@ run_once(LoopObject *loop)
     return result == NULL ? -1 : 0;
 }
 
-/* A patched class; instances notice by themselves, unless their __dict__ was written
- * to directly. */
+/* A class was patched. Instances notice by themselves, unless their __dict__
+ * was changed directly. */
 static int
 refresh_if_changed(LoopObject *loop)
 {
@@ -147,7 +147,7 @@ refresh_if_changed(LoopObject *loop)
                                           : cl_loop_refresh_overrides(loop);
 }
 
-/* run_forever() after its checks. */
+/* run_forever(), after its checks. */
 static int
 run(LoopObject *loop)
 {
@@ -167,7 +167,8 @@ run(LoopObject *loop)
         loop->l_thread_id = PyThread_get_thread_ident();
         loop->l_signals_tried = false;
         cl_loop_scan_new(loop);
-        /* Whoever runs the loop for a turn or two expects to hear of events. */
+        /* A program that runs the loop for a turn or two expects events to be
+         * noticed. */
         cl_loop_begin_run(loop);
         do {
             status = run_once(loop);
@@ -210,33 +211,32 @@ Loop_run_once(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     if (cl_loop_check_open(loop) < 0)
         return NULL;
     int status = cl_loop_turn(loop);
-    /* The caller may be an overriding _run_once(). */
+    /* The caller may be an overridden _run_once(). */
     cl_loop_forget_task(loop);
     if (status < 0)
         return NULL;
     Py_RETURN_NONE;
 }
 
-/* The future to wait for, as asyncio.ensure_future() gives it; *is_new tells
- * whether the task was made here. */
+/* asyncio.ensure_future(); *is_new says whether it created the task. */
 static PyObject *
 future_for(LoopObject *loop, PyObject *awaitable, bool *is_new)
 {
     cl_state *st = loop->l_st;
+    cl_top *top = cl_top_of(st);
     if (PyCoro_CheckExact(awaitable) &&
         !cl_loop_overrides(loop, CL_OVERRIDES_CREATE_TASK)) {
         *is_new = true;
         return cl_loop_create_task(loop, awaitable);
     }
-    PyObject *result = PyObject_CallOneArg(cl_top_of(st)->isfuture, awaitable);
+    PyObject *result = PyObject_CallOneArg(top->isfuture, awaitable);
     int is_future = result == NULL ? -1 : PyObject_IsTrue(result);
     Py_XDECREF(result);
     if (is_future < 0)
         return NULL;
     *is_new = !is_future;
     PyObject *argv[] = {awaitable, (PyObject *)loop};
-    return PyObject_Vectorcall(cl_top_of(st)->ensure_future, argv, 1,
-                               cl_top_of(st)->kwnames_loop);
+    return PyObject_Vectorcall(top->ensure_future, argv, 1, top->kwnames_loop);
 }
 
 static int
@@ -249,8 +249,8 @@ is_done(LoopObject *loop, PyObject *future)
     return done;
 }
 
-/* The exception of a task that we made ourselves has reached our caller
- * already: mark it retrieved. */
+/* Our caller gets the exception of a task that was created here: mark it as
+ * retrieved. */
 static void
 consume_exception(LoopObject *loop, PyObject *future)
 {
@@ -310,6 +310,7 @@ Loop_run_until_complete(LoopObject *loop, PyObject *const *args,
 {
     static const char *const names[] = {"future"};
     cl_state *st = loop->l_st;
+    cl_top *top = cl_top_of(st);
     PyObject *awaitable = cl_call_args_only(st, "run_until_complete", names,
                                             args, nargs, kwnames);
     if (awaitable == NULL)
@@ -323,12 +324,10 @@ Loop_run_until_complete(LoopObject *loop, PyObject *const *args,
     if ((future = future_for(loop, awaitable, &is_new)) == NULL)
         return NULL;
     if (is_new &&
-        PyObject_SetAttr(future, cl_top_of(st)->str__log_destroy_pending,
-                         Py_False) < 0)
+        PyObject_SetAttr(future, top->str__log_destroy_pending, Py_False) < 0)
         goto done;
-    added =
-        PyObject_CallMethodOneArg(future, cl_top_of(st)->str_add_done_callback,
-                                  cl_top_of(st)->run_until_complete_cb);
+    added = PyObject_CallMethodOneArg(future, top->str_add_done_callback,
+                                      top->run_until_complete_cb);
     if (added == NULL)
         goto done;
     Py_DECREF(added);
@@ -341,7 +340,7 @@ Loop_run_until_complete(LoopObject *loop, PyObject *const *args,
         goto done;
     int finished = is_done(loop, future);
     if (finished > 0)
-        result = PyObject_CallMethodNoArgs(future, cl_top_of(st)->str_result);
+        result = PyObject_CallMethodNoArgs(future, top->str_result);
     else if (finished == 0)
         PyErr_SetString(PyExc_RuntimeError,
                         "Event loop stopped before Future completed.");

@@ -1,5 +1,5 @@
-/* loop_schedule.c - LoopCore's call_soon and its kin, and the doors by which
- * asyncio's own Python code schedules handles. */
+/* loop_schedule.c - LoopCore: call_soon and similar methods, and those with
+ * which asyncio's Python code schedules handles. */
 #include "loop_type.h"
 
 #include <string.h>
@@ -17,7 +17,7 @@ static const char *const callback_names[] = {"callback"};
 static const char *const call_later_names[] = {"delay", "callback"};
 static const char *const call_at_names[] = {"when", "callback"};
 
-/* A handle made while the loop does not run may be garbage before
+/* A handle made while the loop does not run may become garbage before
  * cl_loop_scan_new() sees it, so it is tracked at once. */
 static PyObject *
 push_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
@@ -28,7 +28,7 @@ push_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
         return NULL;
     if (loop->l_thread_id == 0)
         cl_handle_track(handle);
-    /* Making it may have run Python code, and that may have closed the loop. */
+    /* Creating it may have run Python code that closed the loop. */
     if (cl_loop_check_open(loop) < 0 ||
         cl_loop_push(loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE)) <
             0)
@@ -36,7 +36,7 @@ push_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
     return (PyObject *)handle;
 }
 
-/* See cl_task_woken_by(). A task is no callable. */
+/* See cl_task_woken_by(). A task is not callable. */
 static PyObject *
 push_task(LoopObject *loop, PyObject *task, PyObject *argument,
           PyObject *context)
@@ -131,7 +131,7 @@ Loop_call_soon_threadsafe(LoopObject *loop, PyObject *const *args,
     return (PyObject *)handle;
 }
 
-/* `when_object` is kept for TimerHandle.when(), unless it is just the float. */
+/* `when_object` is kept for TimerHandle.when(), unless it is a float. */
 static PyObject *
 schedule_at(LoopObject *loop, double when, PyObject *when_object,
             const cl_call_args *call)
@@ -184,7 +184,7 @@ Loop_call_at(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     return call_at_object(loop, &call, call.named[0]);
 }
 
-/* call_at() as overridden, or with a delay that only Python can add up. */
+/* call_at() is overridden, or only Python can add the delay. */
 static PyObject *
 call_later_generic(LoopObject *loop, const cl_call_args *call)
 {

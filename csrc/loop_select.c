@@ -1,7 +1,6 @@
-/* loop_select.c - what LoopCore has for programs that reach into asyncio's loop: that
- * put something in the place of its selector, take part in its turn, or change its
- * lists of handles. cloop/_selector.py makes of it what they expect to find. Nothing
- * here is on the way of a loop that is left alone. */
+/* loop_select.c - LoopCore: for programs that replace asyncio's selector, take
+ * part in its turn, or change its lists of handles. cloop/_selector.py makes
+ * these look as in asyncio. Other programs do not use this. */
 #include "loop_type.h"
 
 #include <limits.h>
@@ -67,7 +66,7 @@ Loop_announce_sleep(LoopObject *loop, PyObject *asleep)
     Py_RETURN_TRUE;
 }
 
-/* -1 for no limit; -2 on error. */
+/* Returns -1 for no limit; -2 on error. */
 static int64_t
 timeout_ns(PyObject *timeout)
 {
@@ -81,7 +80,7 @@ timeout_ns(PyObject *timeout)
     return (int64_t)ceil(fmin(seconds, CL_POLL_MAX_S) * 1e9);
 }
 
-/* [(fd, mask)] of what the watches want to hear. */
+/* Returns [(fd, mask)] for the watched descriptors. */
 static PyObject *
 list_events(LoopObject *loop, const cl_event *events, int count)
 {
@@ -118,7 +117,7 @@ Loop_select(LoopObject *loop, PyObject *timeout)
     if (limit_ns == -2 || cl_loop_check_open(loop) < 0)
         return NULL;
     cl_loop_forget_task(loop);
-    /* What was written in the turn that this one is within goes out first. */
+    /* First send what was written in the outer turn. */
     if (cl_loop_afterwards(loop, 0) < 0)
         return NULL;
     if (limit_ns != 0 && !loop->l_signals_tried) {
@@ -132,7 +131,7 @@ Loop_select(LoopObject *loop, PyObject *timeout)
         return NULL;
     PyObject *list = list_events(loop, events, count);
     for (int i = 0; i < count && list != NULL; i++) {
-        /* The pipe is ours alone. */
+        /* The pipe is private. */
         if (events[i].fd == loop->l_inbox.i_read_fd)
             loop->l_pipe_ready = true;
     }
@@ -186,7 +185,7 @@ Loop_poller_fileno(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     return PyLong_FromLong(fd >= 0 ? fd : loop->l_inbox.i_read_fd);
 }
 
-/* Hands readiness to the descriptor's watch, if it has one. 0 or -1 */
+/* Passes readiness to the descriptor's watch, if there is one. 0/-1 */
 static int
 dispatch(LoopObject *loop, int fd, unsigned mask)
 {
@@ -212,37 +211,37 @@ Loop_dispatch(LoopObject *loop, PyObject *args)
     Py_RETURN_NONE;
 }
 
-/* asyncio's: the handle joins the ready queue, unless it is cancelled. */
+/* Like asyncio: pushes the handle to the ready queue, unless it is cancelled. */
 static int
 take_handle(LoopObject *loop, PyObject *key, PyObject *handle,
             unsigned direction)
 {
     cl_state *st = loop->l_st;
+    cl_top *top = cl_top_of(st);
     PyObject *argv[] = {(PyObject *)loop, handle}, *result = NULL,
              *file = NULL;
-    PyObject *cancelled =
-        PyObject_GetAttr(handle, cl_top_of(st)->str__cancelled);
+    PyObject *cancelled = PyObject_GetAttr(handle, top->str__cancelled);
     int skip = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
     Py_XDECREF(cancelled);
     if (skip == 0) {
-        result = PyObject_VectorcallMethod(cl_top_of(st)->str__add_callback,
-                                           argv, 2, NULL);
+        result =
+            PyObject_VectorcallMethod(top->str__add_callback, argv, 2, NULL);
     }
     else if (skip > 0) {
         argv[1] = file = PyObject_GetAttrString(key, "fileobj");
-        result = file == NULL ? NULL
-                              : PyObject_VectorcallMethod(
-                                    direction == CL_READ
-                                        ? cl_top_of(st)->str__remove_reader
-                                        : cl_top_of(st)->str__remove_writer,
-                                    argv, 2, NULL);
+        result = file == NULL
+                     ? NULL
+                     : PyObject_VectorcallMethod(direction == CL_READ
+                                                     ? top->str__remove_reader
+                                                     : top->str__remove_writer,
+                                                 argv, 2, NULL);
         Py_XDECREF(file);
     }
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
 
-/* Whether the descriptor of a key is watched by something of ours that is no handle. */
+/* Whether something of ours other than a handle watches the key's descriptor. */
 static bool
 is_ours(LoopObject *loop, int fd, unsigned direction)
 {

@@ -1,4 +1,4 @@
-/* loop_sock.c - LoopCore's addresses and sock_* methods. */
+/* loop_sock.c - LoopCore: addresses and the sock_* methods. */
 #include "loop_type.h"
 
 #include <limits.h>
@@ -11,25 +11,25 @@
 
 /* ------------------------------------------------------------------ addresses */
 
-/* Whether asyncio would call the socket.getaddrinfo that we imitate: 1, 0, -1. */
+/* Whether asyncio would call the socket.getaddrinfo that we replace: 1, 0, -1. */
 static int
 resolver_is_known(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
+    cl_top *top = cl_top_of(st);
     PyObject *socket_module =
-        PyObject_GetAttr(st->base_events_module, cl_top_of(st)->str_socket);
+        PyObject_GetAttr(st->base_events_module, top->str_socket);
     PyObject *function =
         socket_module == NULL
             ? NULL
-            : PyObject_GetAttr(socket_module, cl_top_of(st)->str_getaddrinfo);
-    int known =
-        function == NULL ? -1 : function == cl_top_of(st)->socket_getaddrinfo;
+            : PyObject_GetAttr(socket_module, top->str_getaddrinfo);
+    int known = function == NULL ? -1 : function == top->socket_getaddrinfo;
     Py_XDECREF(socket_module);
     Py_XDECREF(function);
     return known;
 }
 
-/* The four numbers of a query; false if one is no int. */
+/* Gets the four numbers of a query; false if one is not an int. */
 static bool
 query_numbers(PyObject *const *args, cl_address_query *query)
 {
@@ -69,8 +69,8 @@ Loop_numeric_addrinfo(LoopObject *loop, PyObject *const *args,
     }
     query.host = args[0];
     query.port = args[1];
-    /* Where the executor would refuse, and in debug mode, which logs how long
-     * an answer took, the question goes its usual way. */
+    /* asyncio's code runs if the executor would refuse, and in debug mode,
+     * which logs slow look-ups. */
     if (loop->l_debug || loop->l_closed || loop->l_executor_shutdown ||
         !query_numbers(args + 2, &query))
         Py_RETURN_NONE;
@@ -89,8 +89,9 @@ Loop_numeric_addrinfo(LoopObject *loop, PyObject *const *args,
 
 /* ----------------------------------------------------------------- operations */
 
-/* The method of the class behind LoopCore: asyncio's, or cloop's own where this
- * Python's asyncio has none. It also says what is wrong with the arguments. */
+/* Calls the method of the class behind LoopCore: asyncio's, or cloop's own if
+ * this Python's asyncio has none. It also raises the errors for invalid
+ * arguments. */
 static PyObject *
 inherited(LoopObject *loop, const char *method, PyObject *const *args,
           Py_ssize_t nargs, PyObject *kwnames)

@@ -1,4 +1,4 @@
-/* loop_tasks.c - LoopCore's tasks and futures. */
+/* loop_tasks.c - LoopCore: tasks and futures. */
 #include "loop_type.h"
 
 #include "core/args.h"
@@ -11,27 +11,27 @@ int
 cl_loop_choose_tasks(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
+    cl_futures *futures = cl_futures_of(st);
     PyObject *task, *future;
     cl_futures_on(loop)->own_tasks = false;
-    if (!cl_futures_of(st)->own_tasks)
+    if (!futures->own_tasks)
         return 0;
-    if ((task = PyObject_GetAttr(cl_futures_of(st)->tasks_module,
+    if ((task = PyObject_GetAttr(futures->tasks_module,
                                  cl_top_of(st)->str_Task)) == NULL)
         return -1;
     Py_DECREF(task);
-    future = PyObject_GetAttr(cl_futures_of(st)->futures_module,
-                              cl_top_of(st)->str_Future);
+    future =
+        PyObject_GetAttr(futures->futures_module, cl_top_of(st)->str_Future);
     if (future == NULL)
         return -1;
     Py_DECREF(future);
     cl_futures_on(loop)->own_tasks =
-        task == cl_futures_of(st)->asyncio_Task &&
-        future == cl_futures_of(st)->asyncio_Future;
+        task == futures->asyncio_Task && future == futures->asyncio_Future;
     return 0;
 }
 
-/* Whether asyncio would make one of its own class here, as ours may stand for: it looks
- * at its module each time. 1, 0 or -1. */
+/* Whether asyncio would create an object of its own class here, which ours may
+ * replace. Like asyncio, looks in the module each time. 1, 0 or -1 */
 static int
 is_left_alone(PyObject *module, PyObject *name, PyObject *own)
 {
@@ -41,7 +41,7 @@ is_left_alone(PyObject *module, PyObject *name, PyObject *own)
     return found == own ? 1 : found == NULL && PyErr_Occurred() ? -1 : 0;
 }
 
-/* Whether a task is to be one of ours. 1, 0 or -1 */
+/* Whether the task should be ours. 1, 0 or -1 */
 static int
 makes_own_tasks(LoopObject *loop)
 {
@@ -61,20 +61,20 @@ static PyObject *
 Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = loop->l_st;
+    cl_top *top = cl_top_of(st);
+    cl_futures *futures = cl_futures_of(st);
     int own = !cl_futures_on(loop)->own_tasks
                   ? 0
-                  : is_left_alone(cl_futures_of(st)->futures_module,
-                                  cl_top_of(st)->str_Future,
-                                  cl_futures_of(st)->asyncio_Future);
+                  : is_left_alone(futures->futures_module, top->str_Future,
+                                  futures->asyncio_Future);
     if (own != 0)
         return own < 0 ? NULL : cl_future_new(loop);
     PyObject *argv[] = {(PyObject *)loop};
-    return cl_call_module(cl_futures_of(st)->futures_module,
-                          cl_top_of(st)->str_Future, argv, 0,
-                          cl_top_of(st)->kwnames_loop);
+    return cl_call_module(futures->futures_module, top->str_Future, argv, 0,
+                          top->kwnames_loop);
 }
 
-/* asyncio's own method, which knows its version's rules. */
+/* Calls asyncio's own method, which knows the rules of its version. */
 static PyObject *
 create_as_asyncio(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
                   PyObject *kwnames)
@@ -101,7 +101,7 @@ create_as_asyncio(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     return task;
 }
 
-/* asyncio's own, which would make tasks of asyncio. */
+/* asyncio's eager_task_factory, which would create asyncio's tasks. */
 static bool
 is_eager_factory(cl_state *st, PyObject *factory)
 {
@@ -115,18 +115,19 @@ is_eager_factory(cl_state *st, PyObject *factory)
 }
 
 typedef struct {
-    PyObject *name; /* borrowed, or NULL, as the next */
+    PyObject *name; /* both borrowed, or NULL */
     PyObject *context;
     bool eager;
 } task_options;
 
-/* Whether these keywords, and the task factory, leave the making of the task to us:
- * 1, 0 or -1. */
+/* Parses the keywords. Returns 1 if we can create the task, 0 if not (because
+ * of them, or of a task factory), -1 on error. */
 static int
 take_options(LoopObject *loop, PyObject *const *values, PyObject *kwnames,
              task_options *options)
 {
     cl_state *st = loop->l_st;
+    cl_top *top = cl_top_of(st);
     PyObject *factory = loop->l_task_factory;
     *options = (task_options){NULL, NULL, false};
     if (factory != NULL && factory != Py_None) {
@@ -137,18 +138,18 @@ take_options(LoopObject *loop, PyObject *const *values, PyObject *kwnames,
     Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     for (Py_ssize_t i = 0; i < nkw; i++) {
         PyObject *key = PyTuple_GET_ITEM(kwnames, i);
-        if (PyUnicode_Compare(key, cl_top_of(st)->str_name) == 0) {
+        if (PyUnicode_Compare(key, top->str_name) == 0) {
             /* Before 3.14 it is set after the eager step. */
             if (options->eager && !CL_HAS_EAGER_START)
                 return 0;
             options->name = values[i];
         }
         else if (CL_HAS_TASK_CONTEXT &&
-                 PyUnicode_Compare(key, cl_top_of(st)->str_context) == 0) {
+                 PyUnicode_Compare(key, top->str_context) == 0) {
             options->context = values[i];
         }
         else if (CL_HAS_EAGER_START &&
-                 PyUnicode_Compare(key, cl_top_of(st)->str_eager_start) == 0) {
+                 PyUnicode_Compare(key, top->str_eager_start) == 0) {
             int eager = PyObject_IsTrue(values[i]);
             if (eager < 0)
                 return -1;

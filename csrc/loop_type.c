@@ -1,8 +1,9 @@
 /* loop_type.c - LoopCore: its attributes, and the type.
  *
- * cloop.Loop (cloop/_loop.py) derives from this type first and from the running
- * Python's asyncio.SelectorEventLoop second: what is not here is asyncio's own
- * code, which works on the attributes kept here under the names it expects. */
+ * cloop.Loop (cloop/_loop.py) derives from this type first, and from the
+ * running Python's asyncio.SelectorEventLoop second. What is not here is
+ * asyncio's own code, which uses the attributes defined here under the names
+ * it expects. */
 #include "loop_type.h"
 
 #include "core/errors.h"
@@ -11,9 +12,10 @@
 
 /* ----------------------------------------------------------------- attributes */
 
-/* The handle at a position in the ring, new reference. What is no handle yet is
- * replaced by one for good: it may be kept, and cancelled. NULL without an exception
- * if the position is none any more, for a collection may run, and in it anything. */
+/* Returns a new reference to the handle at a ring position. A node that is no
+ * handle is replaced by one for good: the program may keep and cancel it.
+ * Returns NULL without an exception if the position is gone, since a
+ * collection may run any code. */
 static PyObject *
 ready_handle(LoopObject *loop, uint64_t at)
 {
@@ -33,7 +35,7 @@ ready_handle(LoopObject *loop, uint64_t at)
             ops->drop(node, false);
             return handle;
         }
-        Py_DECREF(handle); /* look at what is there now */
+        Py_DECREF(handle); /* look again */
     }
     return NULL;
 }
@@ -116,13 +118,13 @@ set_thread_id(LoopObject *loop, PyObject *value, void *Py_UNUSED(closure))
         if (ident == (unsigned long)-1 && PyErr_Occurred())
             return -1;
     }
-    cl_loop_forget_task(loop); /* whoever sets it calls handles by himself */
+    cl_loop_forget_task(loop); /* code that sets it calls handles itself */
     loop->l_thread_id = ident;
     return 0;
 }
 
-/* The flags that Python code may set take any object, as asyncio's do. The
- * closure is the offset of the bool. */
+/* Flags that Python code may set to any object, as in asyncio. The closure is
+ * the offset of the bool. */
 static PyObject *
 get_flag(PyObject *loop, void *closure)
 {
@@ -215,7 +217,7 @@ Loop_init(LoopObject *loop, PyObject *args, PyObject *kwargs)
     return cl_loop_init(loop, poller);
 }
 
-/* Keeps l_overridden true when a public method is assigned on the instance. */
+/* Updates l_overridden when a public method is assigned on the instance. */
 static int
 Loop_setattro(PyObject *self, PyObject *name, PyObject *value)
 {

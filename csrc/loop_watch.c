@@ -1,4 +1,4 @@
-/* loop_watch.c - LoopCore's add_reader, add_writer and what undoes them. */
+/* loop_watch.c - LoopCore: add_reader, add_writer, and removing them. */
 #include "loop_type.h"
 
 #include <limits.h>
@@ -11,8 +11,8 @@
 
 /* --------------------------------------------------------------- descriptors */
 
-/* The number behind an int or an object with fileno(); -1 with ValueError as
- * the selectors module raises it, or OverflowError as epoll does. */
+/* Returns the descriptor of an int or an object with fileno(); -1 with
+ * ValueError as in the selectors module, or OverflowError as from epoll. */
 static int
 fd_of(LoopObject *loop, PyObject *file)
 {
@@ -85,7 +85,8 @@ remove_watcher(LoopObject *loop, PyObject *file, unsigned direction,
         Py_RETURN_FALSE;
     }
     if (fd < 0) {
-        /* Closed before it was removed: look for the object, as selectors do. */
+        /* Closed before it was removed: find it by the object, as selectors
+         * do. */
         if (!PyErr_ExceptionMatches(PyExc_ValueError) || !loop->l_open)
             return NULL;
         PyObject *error = PyErr_GetRaisedException();
@@ -104,7 +105,7 @@ remove_watcher(LoopObject *loop, PyObject *file, unsigned direction,
     if (!loop->l_open)
         Py_RETURN_FALSE;
     if (!checked && direction == CL_READ && cl_listener_stop(loop, fd))
-        Py_RETURN_TRUE; /* asyncio stops serving so */
+        Py_RETURN_TRUE; /* asyncio stops serving with this */
     int removed = cl_lent_remove(loop, fd, direction);
     return removed < 0 ? NULL : PyBool_FromLong(removed);
 }
@@ -176,7 +177,8 @@ Loop_remove_writer(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     return file == NULL ? NULL : remove_watcher(loop, file, CL_WRITE, true);
 }
 
-/* The private four serve asyncio's transports, which own their descriptors. */
+/* The four private methods serve asyncio's transports, which own their
+ * descriptors. */
 
 static PyObject *
 add_owned(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,

@@ -16,7 +16,7 @@
 #include "streams/streams.h"
 #include "sync/sync.h"
 
-/* setup.py says how it built us. */
+/* setup.py passes the flags of the build. */
 #ifndef CL_BUILD_FLAGS
 #define CL_BUILD_FLAGS ""
 #endif
@@ -54,7 +54,7 @@ module_guard_looks(PyObject *module, PyObject *Py_UNUSED(ignored))
     cl_state *st = state_of(module);
     const cl_streams *streams = cl_streams_of(st);
 #define FORMAT(name) "sK"
-#define COUNT(name) , #name, (unsigned long long)streams->s_##name.g_looks
+#define COUNT(name) , #name, (unsigned long long)streams->ss_##name.g_looks
     return Py_BuildValue("{sKsK" CL_STREAMS_GUARDS(FORMAT) "}", "loop",
                          (unsigned long long)st->loop_looks, "socket",
                          (unsigned long long)cl_net_of(st)
@@ -198,9 +198,9 @@ module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
     cl_state *st = state_of(module);
     cl_net_of(st)->gathers = CL_GATHER_NEVER;
     for (LoopObject *loop = st->loops; loop != NULL;) {
-        if (cl_net_on(loop)->n_gather.g_timer != NULL) {
+        if (cl_net_on(loop)->n_gather.gw_timer != NULL) {
             cl_gather_stop_timer(loop);
-            loop = st->loops; /* others have run */
+            loop = st->loops; /* other code has run */
         }
         else {
             loop = loop->l_next_open;
@@ -269,7 +269,7 @@ static PyMethodDef module_methods[] = {
 
 /* ---------------------------------------------------------------------- setup */
 
-/* From the lowest on: what each builds on is there. */
+/* From the lowest up: each builds on those below. */
 static const cl_layer *const layers[] = {
     &cl_core_layer, &cl_futures_layer, &cl_streams_layer, &cl_sync_layer,
     &cl_net_layer,  &cl_tls_layer,     &cl_top_layer,     NULL};

@@ -1,4 +1,4 @@
-/* state.h - what the module owns for the methods of LoopCore; see core/layer.h. */
+/* state.h - the module state of LoopCore's methods; see core/layer.h. */
 #ifndef CL_TOP_STATE_H
 #define CL_TOP_STATE_H
 
@@ -49,7 +49,7 @@ cl_top_of(const cl_state *st)
     return (cl_top *)st;
 }
 
-/* This layer keeps nothing on a loop: what a loop is, is what the one below says. */
+/* This layer has no fields in a loop. */
 typedef cl_loop_tls cl_loop_top;
 
 extern const cl_layer cl_top_layer;

@@ -1,14 +1,14 @@
-"""What every test shares: the loops under test, a comparison with asyncio, scripts
-that run in a process of their own, and a check that no test leaves anything behind.
+"""What all tests share: the loops under test, comparison with asyncio, scripts that run in their own process, and a
+check that no test leaves anything behind.
 
-A test that asks for `loop` runs once on asyncio's own loop and once on cloop for each
-poller, so that asyncio says whether the test is right before cloop is judged by it.
+A test that requests `loop` runs once on asyncio's own loop, and once on cloop for each poller. So asyncio first shows
+that the test is right.
 
-CLOOP_TEST_LOOPS chooses the loops: any of "asyncio", "cloop-epoll", "cloop-poll", or
-"cloop" for both of the last, separated by commas. With CLOOP_TEST_LOOPS=asyncio the
-suite needs no build of cloop, and tests of cloop alone are skipped.
+CLOOP_TEST_LOOPS selects the loops: any of "asyncio", "cloop-epoll", "cloop-poll", or "cloop" for both of these,
+separated by commas. With CLOOP_TEST_LOOPS=asyncio the suite needs no build of cloop; tests for cloop only are
+skipped.
 
-CLOOP_TEST_TIER chooses how much of that is run: see "Tiers" below.
+CLOOP_TEST_TIER selects how much of that is run: see "Tiers" below.
 """
 
 import asyncio
@@ -45,8 +45,8 @@ def pytest_configure(config):
     config.stash[STDERR] = stderr_past_capture(config)
     if TIER not in TIERS:
         raise pytest.UsageError("CLOOP_TEST_TIER=%s is none of %s" % (TIER, ", ".join(TIERS)))
-    os.environ.setdefault("CLOOP_TEST_SEED", time.strftime("%Y-%m-%d"))  # for the processes of xdist, too
-    os.environ.setdefault("CLOOP_ABI", "strict")  # what cloop lacks of a Python it knows is a fault
+    os.environ.setdefault("CLOOP_TEST_SEED", time.strftime("%Y-%m-%d"))  # for xdist's processes too
+    os.environ.setdefault("CLOOP_ABI", "strict")  # anything missing in a known Python is a bug
     if not SELECTED:
         raise pytest.UsageError("CLOOP_TEST_LOOPS=%s names none of %s" % (",".join(WANTED), ", ".join(KINDS)))
     if CLOOP_SELECTED:
@@ -67,14 +67,15 @@ TIERS = {
     "commit": "every test on cloop with epoll and on asyncio; with poll where that matters",
     "version": "every test on cloop with epoll; of those with poll and on asyncio, one in ten",
 }
-SHARE = 10  # one in so many
+SHARE = 10  # one in this many
 POLLER_MATTERS = ("core", "net", "processes", "isolated/test_fork.py")
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def in_tier(item):
-    """Whether the tier has this test. Which loop it runs on is what tiers differ in: a test that compares cloop with
-    asyncio does so on cloop, in each of them."""
+    """Whether the tier includes this test. Tiers differ in the loops they run on; tests that compare cloop with
+    asyncio run on cloop in each tier.
+    """
     if TIER != "all" and item.get_closest_marker("nightly") is not None:
         return False
     kind = item.callspec.params.get("loop_kind") if hasattr(item, "callspec") else None
@@ -87,7 +88,7 @@ def in_tier(item):
 
 
 def in_sample(nodeid):
-    """Whether the test is among the one in SHARE of today, or of CLOOP_TEST_SEED. Each Python has another."""
+    """Whether the test is in the sample of one in SHARE, for today or CLOOP_TEST_SEED. Each Python has its own sample."""
     key = "%s %d.%d %s" % ((os.environ["CLOOP_TEST_SEED"],) + sys.version_info[:2] + (nodeid,))
     return zlib.crc32(key.encode()) % SHARE == 0
 
@@ -113,27 +114,27 @@ FROZEN_FOR = pytest.StashKey()  # the file of tests that ran last
 
 
 def freeze():
-    """Has no collection visit what there is already: pytest, its reports, modules, what hypothesis keeps."""
+    """Make collections skip existing objects: pytest, its reports, modules, and what hypothesis keeps."""
     gc.collect()
     gc.freeze()
 
 
-# A test that hangs ends the run with every thread's traceback. By faulthandler, since a
-# limit by signal or by a Python thread would meddle with what is tested here.
+# A test that hangs ends the run with a traceback of every thread. This uses faulthandler, since a limit by
+# signal or by a Python thread would interfere with the tests.
 TEST_LIMIT_S = 300
 STDERR = pytest.StashKey()
 WATCHED_SINCE = pytest.StashKey()
 
 
 def stderr_past_capture(config):
-    """A descriptor of the terminal's stderr, which pytest's capture replaces while tests run."""
-    # Not resume_global_capture(): that begins a capture which is off by now, and it takes what pytest itself prints.
+    """A descriptor for the terminal's stderr, which pytest's capture replaces while tests run."""
+    # Not resume_global_capture(): it would start a capture that is off now, and take pytest's own output.
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         return os.dup(2)
 
 
 def watch(config):
-    """Not anew for each test: the limit is kept by a thread, and whoever changes it waits for that thread to end."""
+    """Not for each test: a thread keeps the limit, and changing it waits for that thread to end."""
     now = time.monotonic()
     if now - config.stash.get(WATCHED_SINCE, float("-inf")) > TEST_LIMIT_S / 10:
         config.stash[WATCHED_SINCE] = now
@@ -162,7 +163,7 @@ def pytest_runtest_makereport(item, call):
 
 
 def open_descriptors():
-    """Numbers of the open descriptors, and what each refers to."""
+    """Numbers of the open descriptors, and their files."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -173,12 +174,12 @@ def open_descriptors():
 
 
 def live_objects():
-    """How many objects of each of cloop's types are alive."""
+    """Number of live objects for each of cloop's types."""
     return importlib.import_module("cloop._cloop").counts() if CLOOP_SELECTED else {}
 
 
 def what_leaked(descriptors, objects):
-    """What is there and was not when the arguments were taken."""
+    """What is there now and was not before."""
     leaked = ["descriptor %d (%s)" % item for item in sorted(open_descriptors().items() - descriptors.items())]
     for name, count in live_objects().items():
         if count > objects.get(name, 0):
@@ -195,10 +196,10 @@ def nothing_leaks(request, caplog):
         return  # the traceback of the failure keeps its objects alive
     request.node.funcargs.clear()  # both keep the loop
     caplog.get_records("call").clear()
-    gc.collect(1)  # enough for nearly every test; a full collection costs more than the test
+    gc.collect(1)  # enough for nearly every test; a full collection takes longer than the test
     leaked = what_leaked(descriptors, objects)
     deadline = time.monotonic() + 5
-    while leaked and time.monotonic() < deadline:  # an executor's thread may be on its way out
+    while leaked and time.monotonic() < deadline:  # an executor's thread may just be exiting
         time.sleep(0.01)
         gc.collect()
         leaked = what_leaked(descriptors, objects)
@@ -208,8 +209,8 @@ def nothing_leaks(request, caplog):
 
 # Loops
 
-PATIENCE_S = 20  # for what is expected to happen at once
-SCRIPT_LIMIT_S = 120  # for a process that hangs
+PATIENCE_S = 20  # for what should happen at once
+SCRIPT_LIMIT_S = 120  # for a process that may hang
 
 
 @pytest.fixture(params=SELECTED)
@@ -229,7 +230,7 @@ def loop_class(loop_kind):
 
 @pytest.fixture
 def new_loop(loop_kind, loop_class):
-    """Makes loops of the class under test, or of the subclass given; they are closed after the test."""
+    """Creates loops of the class under test, or of a given subclass, and closes them after the test."""
     made = []
 
     def new_loop(cls=loop_class):
@@ -269,7 +270,7 @@ def reports(loop):
 
 @pytest.fixture
 def nothing_is_reported(request):
-    """Fail a test after which the loop's exception handler was told of something, unless it asks for `reports`."""
+    """Fail a test that causes a call of the exception handler, unless it requests `reports`."""
     if "loop" not in request.fixturenames or "reports" in request.fixturenames:
         yield
         return
@@ -300,8 +301,9 @@ def until(turn):
 
 @pytest.fixture
 def same_for_programs():
-    """same_for_programs(programs, examples, on_asyncio, on_cloop, derandomize): both functions of a program, which
-    hypothesis makes up, return the same notes."""
+    """same_for_programs(programs, examples, on_asyncio, on_cloop, derandomize): checks that both functions return the
+    same notes for each program that hypothesis generates.
+    """
     hypothesis = pytest.importorskip("hypothesis")
 
     def same(programs, examples, on_asyncio, on_cloop, derandomize):
@@ -336,15 +338,14 @@ def same_for_programs():
 
 @pytest.fixture
 def enters_contexts_again(loop_kind):
-    """Skips the test on an asyncio that has each connection run in a context of its own, and fails to enter that
-    in a turn within a turn."""
+    """Skips the test if asyncio runs each connection in its own context, and fails to enter that in a nested turn."""
     if loop_kind == "asyncio" and sys.version_info >= (3, 15):
         pytest.skip("asyncio does not")
 
 
 @pytest.fixture
 def native():
-    """Skips the test if the transport is asyncio's own, of a version before the one without the defect."""
+    """Skips the test if the transport is asyncio's own, in a version before the one that fixed the bug."""
 
     def native(transport, before=(4,)):
         if sys.version_info < before and type(transport).__module__.startswith("asyncio."):
@@ -355,7 +356,7 @@ def native():
 
 @pytest.fixture
 def cloop():
-    """The package, for tests of what asyncio has no counterpart of."""
+    """The package, for tests without a counterpart in asyncio."""
     if not CLOOP_SELECTED:
         pytest.skip("CLOOP_TEST_LOOPS selects no loop of cloop")
     return importlib.import_module("cloop")
@@ -365,11 +366,11 @@ def cloop():
 
 
 def plain(value):
-    """The value without addresses, the names of classes that differ, and where futures were made."""
+    """The value without addresses, class names that differ, and the places where futures were created."""
     if isinstance(value, str):
         value = re.sub(r"\b0x[0-9a-f]+", "0x", value)
         value = value.replace("<TaskWakeupMethWrapper object at 0x>()", "Task.task_wakeup()")  # of Python 3.8
-        value = re.sub(r"<Future (\w{5})[^>]*>", r"<Future \1>", value)  # made in a file of asyncio, or in C
+        value = re.sub(r"<Future (\w{5})[^>]*>", r"<Future \1>", value)  # created in a file of asyncio, or in C
         value = value.replace("<_ThreadSafeHandle ", "<Handle ")  # a private class of Python 3.14
         return re.sub(r"(<|')(_UnixSelectorEventLoop|cloop[\w.]*\.Loop|Loop)\b", r"\1Loop", value)
     if isinstance(value, (list, tuple)):
@@ -380,14 +381,14 @@ def plain(value):
 
 
 def without_frames(text):
-    """Log text with only those frames of its stacks that are a test's: an asyncio in C has fewer."""
+    """Log text with only the test's stack frames: asyncio's C code has fewer."""
     return "\n".join(line for line in text.splitlines() if not line.startswith("  ") or "/test_" in line)
 
 
 def outcome(body, loop, caplog):
-    """What body(loop) returned or raised, warned of, and logged."""
+    """What body(loop) returned or raised, its warnings, and its log records."""
     caplog.clear()
-    loop.slow_callback_duration = 100  # in debug mode only a slow machine would log
+    loop.slow_callback_duration = 100  # in debug mode only a slow machine would log this
     with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.INFO, "asyncio"):
         warnings.simplefilter("always")
         try:
@@ -399,14 +400,15 @@ def outcome(body, loop, caplog):
         records = [record for record in caplog.records if record.name == "asyncio"]
     logged = [(record.levelname, without_frames(record.getMessage())) for record in records]
     warned = [(warning.category, str(warning.message)) for warning in caught]
-    caplog.clear()  # the tracebacks of the records keep the loop
+    caplog.clear()  # the records' tracebacks keep the loop alive
     return plain({"result": result, "warned": warned, "logged": logged})
 
 
 @pytest.fixture
 def as_asyncio(loop_kind, loop_class, caplog):
-    """Checks that body(loop) does the same on the loop under test as on asyncio's: value or
-    exception and its text, warnings and log records. Returns what asyncio did."""
+    """Checks that body(loop) does the same on the loop under test as on asyncio's: value or exception and its text,
+    warnings and log records. Returns what asyncio did.
+    """
 
     def as_asyncio(body):
         expected = outcome(body, asyncio.SelectorEventLoop(), caplog)
@@ -421,7 +423,7 @@ def as_asyncio(loop_kind, loop_class, caplog):
 
 @pytest.fixture
 def cloop_on_path(monkeypatch):
-    """Other processes import the cloop that this one has imported."""
+    """Make other processes import the cloop that this one has imported."""
     if CLOOP_SELECTED:
         package = os.path.dirname(importlib.import_module("cloop").__file__)
         monkeypatch.setenv("PYTHONPATH", os.path.dirname(package), prepend=os.pathsep)
@@ -429,7 +431,7 @@ def cloop_on_path(monkeypatch):
 
 @pytest.fixture
 def python(tmp_path, monkeypatch, cloop_on_path):
-    """Runs this interpreter with the given arguments, in an empty folder of its own."""
+    """Runs this interpreter with the given arguments, in an empty folder."""
     for name in ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONWARNINGS"):
         monkeypatch.delenv(name, raising=False)
 
@@ -446,7 +448,7 @@ def python(tmp_path, monkeypatch, cloop_on_path):
 
 @pytest.fixture
 def write_script(tmp_path):
-    """Writes a script of the given name and text; returns its path."""
+    """Writes a script with this name and text; returns its path."""
 
     def write_script(text, name="script.py"):
         path = tmp_path / name
@@ -459,9 +461,10 @@ def write_script(tmp_path):
 
 @pytest.fixture
 def script(loop_kind, python, write_script):
-    """Runs a script in a process of its own, on the loop under test: `new_loop` makes one.
+    """Runs a script in its own process, on the loop under test: `new_loop` creates one.
 
-    Returns what it printed; the script must succeed and write nothing to stderr."""
+    Returns its output. The script must succeed and write nothing to stderr.
+    """
     factory = "asyncio.SelectorEventLoop" if loop_kind == "asyncio" else "__import__('cloop').new_event_loop"
 
     def script(text, *args, options=(), popen=False, stderr=""):

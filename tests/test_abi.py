@@ -167,3 +167,25 @@ def test_nothing_is_missing_here(python, write_script, cloop, monkeypatch):
     monkeypatch.setenv("CLOOP_ABI", "strict")
     process = python(write_script("import cloop; print(cloop._abi.reasons('futures') or cloop.Task.__module__)"))
     assert process.stdout in ("cloop\n", "_asyncio\n") and not process.stderr
+
+
+CHANGED = {
+    # what is done before cloop is imported: the part that is off then, and why
+    "import asyncio.transports as t; t._FlowControlMixin = type('_FlowControlMixin', (t.Transport,), {})": (
+        "transports",
+        "asyncio.transports._FlowControlMixin has other fields",
+    ),
+    "import asyncio.base_events as b; del b.Server._attach": ("transports", "has no attribute '_attach'"),
+    "import sys, asyncio; sys.modules['asyncio.sslproto'] = None; del asyncio.sslproto": ("TLS", "sslproto"),
+    "import sys, asyncio; del asyncio.base_subprocess.ReadSubprocessPipeProto": ("children", "ReadSubprocessPipeProto"),
+}
+
+
+@pytest.mark.parametrize("before", list(CHANGED), ids=range(len(CHANGED)))
+def test_other_changes(python, write_script, cloop, monkeypatch, before):
+    monkeypatch.setenv("CLOOP_ABI", "")
+    part, why = CHANGED[before]
+    text = "import cloop, asyncio; print(cloop._abi.has(%r)); cloop.run(asyncio.sleep(0))" % part
+    process = python("-c", before + "\n" + text)
+    assert process.stdout == "False\n", process.stderr
+    assert "enough for its %s, so" % part in process.stderr and why in process.stderr

@@ -1,4 +1,4 @@
-"""setup.py: one clear line about what is missing, and rebuilding of what has changed."""
+"""setup.py: one clear line about what is missing, and rebuilds of what has changed."""
 
 import os
 import shutil
@@ -38,7 +38,7 @@ def tree(tmp_path):
 
 @pytest.fixture
 def setup(tree):
-    """Runs setup.py in place; python is what runs before it in the same interpreter."""
+    """Runs setup.py in place; python is code that runs before it in the same interpreter."""
 
     def setup(python="pass", **environment):
         env = {name: value for name, value in os.environ.items() if not name.startswith(("CLOOP_", "LD_", "CFLAGS"))}
@@ -54,7 +54,7 @@ def setup(tree):
 
 @pytest.fixture
 def built(tree, setup):
-    """Builds, and returns the extension's file and the answer in it."""
+    """Builds, and returns the extension's file and its answer."""
 
     def built(**environment):
         done = setup(**environment)
@@ -74,7 +74,7 @@ def script(path, text):
 
 
 def refusal(done):
-    """The one line that the build ends with."""
+    """The single line of a failed build."""
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1, done.stderr
     return done.stderr

@@ -1,7 +1,7 @@
 """python -m cloop restores what asyncio had in older Pythons, as it was there.
 
-A Python that still has it runs the same programs by itself, and says whether they are right. A comment
-`# gone: NAME` in a program is where the restored one warns; it must do so nowhere else.
+A Python that still has an API runs the same programs by itself, and shows that they are right. A comment `# gone:
+NAME` marks where the restored API must warn; it must not warn anywhere else.
 """
 
 import json
@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-# What is gone, since when; the program that uses it; what comes of it with --no-compat.
+# The API, the version that removed it, the program that uses it, and its result with --no-compat.
 PROGRAMS = {}
 
 
@@ -624,7 +624,7 @@ def warned(process):
 
 
 def expected_warnings(text):
-    """What comments say about where it warns, as in `warned`, without versions."""
+    """Where the comments say it warns, as in `warned`, without versions."""
     marked = [(number, line.partition("# gone: ")[2]) for number, line in enumerate(text.splitlines(), 1)]
     return sorted(("program.py", number, api) for number, api in marked if api)
 
@@ -746,7 +746,7 @@ print(json.dumps(seen))
 
 
 def test_a_library_that_looks_sees_this_python(cloop, python):
-    """It decides by signatures what it calls, and scans modules; only the names restored are new."""
+    """anyio decides by signatures what to call, and scans modules; only the restored names are new."""
     theirs, ours = python("-W", "ignore", "-c", LOOK), python("-W", "ignore", "-m", "cloop", "-c", LOOK)
     expected, seen = json.loads(theirs.stdout), json.loads(ours.stdout)
     if sys.version_info >= (3, 11):
@@ -767,7 +767,7 @@ def test_looking_at_everything_warns_of_nothing(main):
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="generators are coroutines")
 def test_plain_generators_are_none(main):
-    """wait() takes them for iterables."""
+    """wait() accepts iterables."""
     text = """if True:
         import asyncio, types
         async def main():
@@ -784,7 +784,7 @@ def test_plain_generators_are_none(main):
 
 @pytest.mark.skipif(sys.version_info < (3, 9), reason="not gone")
 def test_methods_are_found_by_those_who_had_looked_before(main):
-    """A class remembers for which names it has nothing."""
+    """A class caches which names it does not have."""
     text = """if True:
         import asyncio, sys
         assert "cloop._compat" not in sys.modules

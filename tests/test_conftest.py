@@ -1,4 +1,4 @@
-"""What tests/conftest.py has pytest do."""
+"""What tests/conftest.py changes in pytest."""
 
 import os
 import re
@@ -7,7 +7,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def test_all_that_pytest_prints_reaches_a_file(python, monkeypatch):
-    """A capture that was on too early took the header, and letters of the progress."""
+    """A capture that started too early took the header, and letters of the progress."""
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     result = python("-m", "pytest", "-p", "no:cacheprovider", os.path.join(HERE, "core", "test_node.py"), cwd=HERE)
     assert result.returncode == 0, result.stdout + result.stderr

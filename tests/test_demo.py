@@ -1,4 +1,4 @@
-"""python -m cloop demo: it measures each row on each loop, and shows what it has measured."""
+"""python -m cloop demo: measures each row on each loop, and prints the results."""
 
 import importlib
 import re
@@ -37,7 +37,7 @@ def test_shows_each_row_for_each_loop(demo, module):
 
 @pytest.mark.parametrize("installed", [True, False])
 def test_uvloop_is_there_or_missed(demo, module, write_script, monkeypatch, tmp_path, installed):
-    """One that is asyncio in truth, so that the test needs none."""
+    """Really asyncio, so that the test does not need uvloop."""
     text = "from asyncio import SelectorEventLoop as new_event_loop" if installed else "raise ImportError"
     write_script(text, "uvloop.py")
     if not installed:

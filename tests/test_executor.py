@@ -31,7 +31,7 @@ def executor():
 
 @pytest.fixture
 def released():
-    """An event that jobs may wait for; set at the end whatever happens, and their threads awaited."""
+    """An event that jobs may wait for. It is set at the end in any case, and the threads are joined."""
     event = threading.Event()
     before = set(threading.enumerate())
     yield event
@@ -138,7 +138,7 @@ def test_default_executor_can_be_set(loop, executor):
 
 
 class Other(concurrent.futures.Executor):
-    """An executor, but not of threads."""
+    """An executor without threads."""
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""getaddrinfo and getnameinfo: the answers and errors of the socket module."""
+"""getaddrinfo and getnameinfo: the results and errors of the socket module."""
 
 import asyncio
 import socket
@@ -59,7 +59,7 @@ QUESTIONS = {
 
 
 def asked(function):
-    """The answer, or the type and arguments of the exception."""
+    """The result, or the type and arguments of the exception."""
     try:
         return function()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What benchmarks.instr makes of valgrind's dumps, and of accepted figures; valgrind itself is not run."""
+"""How benchmarks.instr handles valgrind's dumps and accepted figures; valgrind itself is not run."""
 
 import json
 from pathlib import Path

@@ -1,5 +1,6 @@
-"""Every public method of what users hold, compared with asyncio's of this Python: whether it is a
-coroutine function, its signature, that it has a docstring, and the mock that autospec makes of it."""
+"""Every public method of the objects that users hold, compared with asyncio's of this Python: whether it is a
+coroutine function, its signature, that it has a docstring, and the mock that autospec creates.
+"""
 
 import asyncio
 import contextlib
@@ -19,7 +20,7 @@ import pytest
 
 trustme = pytest.importorskip("trustme")
 
-# What one side has and the other has not, or has otherwise, with the reason.
+# What only one side has, or what differs, with the reason.
 MORE = {
     "loop": {
         "metrics": "cloop's own",
@@ -44,9 +45,9 @@ MORE = {
         "the transport of TLS is its own protocol",
     ),
 }
-# Keywords of newer releases, which uvloop takes on every Python too (test_newer.py).
+# Keywords of newer releases, which uvloop accepts on every Python too (test_newer.py).
 KEYWORDS = {"cleanup_socket", "reuse_address", "ssl_shutdown_timeout", "timeout"}
-# `self` of a method in C can't be passed by keyword; nobody does.
+# `self` of a method in C can't be passed by keyword; nobody does that.
 SELF = "self"
 
 
@@ -113,7 +114,7 @@ NAMES = [
 
 @pytest.fixture
 def pair(loop, loop_kind):
-    """Makes everything on both loops; returns both by name, asyncio's first."""
+    """Creates everything on both loops; returns both by name, asyncio's first."""
     if loop_kind == "asyncio":
         pytest.skip("asyncio is what it is compared with")
     with warnings.catch_warnings(), contextlib.ExitStack() as stack:
@@ -150,7 +151,7 @@ def parameters(function):
 
 
 def differences(name, asyncios, ours):
-    """What the holder `ours` has otherwise than `asyncios`, one line each."""
+    """How `ours` differs from `asyncios`, one line each."""
     allowed = MORE.get(name, {})
     for attribute in sorted((public(asyncios) ^ public(ours)) - set(allowed)):
         yield "%s is only %s" % (attribute, "asyncio's" if hasattr(asyncios, attribute) else "ours")
@@ -172,7 +173,7 @@ def differences(name, asyncios, ours):
 
 
 def undocumented(holder):
-    """Methods of ours alone, without a docstring: what is asyncio's is as asyncio has it."""
+    """Methods of ours without a docstring; inherited ones are as asyncio has them."""
     for attribute in sorted(public(holder)):
         for cls in holder.__mro__:
             if attribute in vars(cls):
@@ -353,7 +354,7 @@ def test_extra_info_is_asked_by_names_made_at_run_time(pair, kind):
 
 
 def test_socket_asked_for_by_a_name_made_at_run_time_finds_all_written(loop, run, turn):
-    """Who takes it may shut it down: what was written in the same callback is sent before."""
+    """Whoever takes the descriptor may shut it down: what was written in the same callback is sent before."""
     ours, theirs = socket.socketpair()
     with theirs:
         transport, _ = run(loop.create_connection(asyncio.Protocol, sock=ours))

@@ -27,7 +27,7 @@ asyncio.run(main())
 
 @pytest.fixture
 def both(cloop, python):
-    """Runs Python with the given arguments, and `python -m cloop` with them; returns what came of each."""
+    """Runs Python with the given arguments, and `python -m cloop` with them; returns both results."""
 
     def both(*args, **options):
         return python(*args, **options), python("-m", "cloop", *args, **options)
@@ -43,7 +43,7 @@ def main(cloop, python):
 
 @pytest.fixture(params=["PROGRAM", "-m", "-c", "-m package"])
 def way(request, write_script):
-    """The arguments that run the text of a program, in each of the ways to name one."""
+    """The arguments that run the text of a program, for each way to name one."""
 
     def way(text):
         if request.param == "PROGRAM":

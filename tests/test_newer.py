@@ -1,4 +1,4 @@
-"""Keywords that uvloop takes on every Python, where asyncio has them in other releases only."""
+"""Keywords that uvloop accepts on every Python, and asyncio only in some versions."""
 
 import asyncio
 import inspect
@@ -151,7 +151,7 @@ def test_executor_is_waited_for(loop, run):
 
 
 def asyncio_waits_for_ever():
-    """The first releases of Python 3.12 took the timeout, and waited for the threads all the same."""
+    """The first releases of Python 3.12 accepted the timeout, but waited for the threads all the same."""
     function = getattr(asyncio.BaseEventLoop, "shutdown_default_executor", None)
     if function is None or "timeout" not in inspect.signature(function).parameters:
         return False

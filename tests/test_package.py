@@ -1,4 +1,6 @@
-"""What is published: the sdist has what git has, the metadata what an index shows, and links lead out of it."""
+"""What is published: the sdist has git's files, the metadata is what an index shows, and links work outside of the
+repository.
+"""
 
 import email
 import os
@@ -18,7 +20,7 @@ NOT_PUBLISHED = (".github/", ".gitignore", ".pre-commit-config.yaml")
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A copy of the files that git has, as they are now."""
+    """A copy of git's files in their current state."""
     if shutil.which("git") is None or not os.path.exists(os.path.join(ROOT, ".git")):
         pytest.skip("not a checkout of git")
     command = ["git", "ls-files", "-z"]
@@ -33,8 +35,8 @@ def checkout(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def sdist(checkout):
-    """The sdist, opened, and the folder that all of it is in."""
-    for name in "cloop/_cloop.so", "tests/__pycache__/a.pyc":  # what a build leaves
+    """The unpacked sdist, and its top folder."""
+    for name in "cloop/_cloop.so", "tests/__pycache__/a.pyc":  # left by a build
         (checkout / name).parent.mkdir(exist_ok=True)
         (checkout / name).write_text("")
     done = subprocess.run(

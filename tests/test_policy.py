@@ -1,4 +1,4 @@
-"""The policy, install, and what importing cloop does and doesn't do."""
+"""The policy, install(), and the effects of importing cloop."""
 
 import asyncio
 import json
@@ -13,7 +13,7 @@ needs_policies = pytest.mark.skipif(not HAS_POLICIES, reason="this asyncio has n
 
 @pytest.fixture
 def policy(cloop):
-    """cloop's policy, in force during the test."""
+    """cloop's policy, set during the test."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         asyncio.set_event_loop_policy(cloop.EventLoopPolicy())
@@ -214,11 +214,56 @@ def test_install_makes_asyncio_run_use_cloop(cloop, python):
     assert process.stdout == "True\n", process.stderr
 
 
-@pytest.mark.skipif(HAS_POLICIES, reason="this asyncio has policies")
-@pytest.mark.parametrize("name", ["EventLoopPolicy", "install"])
-def test_without_policies_the_error_says_what_to_use(cloop, name):
-    with pytest.raises(AttributeError, match="loop_factory|cloop.run"):
-        getattr(cloop, name)
+# What 3.16 is to be like: no name that has to do with policies.
+WITHOUT_POLICIES = """
+import asyncio, sys, warnings
+from asyncio import events, unix_events
+warnings.simplefilter("error")
+for module in asyncio, events, unix_events:
+    for name in [name for name in vars(module) if "olicy" in name]:
+        delattr(module, name)
+asyncio.set_event_loop = events.set_event_loop = lambda loop: None
+async def main():
+    return type(asyncio.get_running_loop()).__module__
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="asyncio is nothing without its policies")
+class TestWithoutPolicies:
+    @pytest.fixture
+    def run(self, cloop, python, write_script):
+        def run(text):
+            process = python(write_script(WITHOUT_POLICIES + text))
+            assert not process.stderr, process.stderr
+            return process.stdout
+
+        return run
+
+    @pytest.mark.parametrize("use", ["cloop.EventLoopPolicy", "cloop.install()", "uvloop.EventLoopPolicy"])
+    def test_the_error_says_what_to_use(self, run, use):
+        text = "import cloop; cloop.install_as_uvloop(); import uvloop\ntry: %s\nexcept %s as error: print(error)"
+        told = run(text % (use, "RuntimeError" if "install" in use else "AttributeError"))
+        assert "no event loop policies: use cloop.run(main()) or asyncio.run(main(), loop_factory=" in told
+
+    def test_all_names_are_there(self, run):
+        text = "import cloop; cloop.install_as_uvloop()\nfrom cloop import *\nfrom uvloop import *\nprint(Loop, run)"
+        assert "cloop" in run(text)
+
+    @pytest.mark.parametrize(
+        "call",
+        ["cloop.run(main())", "asyncio.run(main(), loop_factory=cloop.new_event_loop)"],
+        ids=["cloop", "asyncio"],
+    )
+    def test_run(self, run, call):
+        assert run("import cloop; print(%s)" % call) == "cloop._loop\n"
+
+    def test_the_launcher(self, run):
+        text = """
+sys.argv[:] = "cloop", "-c", "import asyncio\\nasync def main(): print(asyncio.get_running_loop())\\nasyncio.run(main())"
+from cloop._main import main
+main()
+"""
+        assert run(text).startswith("<cloop.Loop running=True")
 
 
 @pytest.mark.skipif(sys.version_info < (3, 14) or not HAS_POLICIES, reason="policies are deprecated since Python 3.14")

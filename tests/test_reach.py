@@ -1,5 +1,6 @@
-"""How far the launcher reaches: into the children of multiprocessing, and to what asyncio makes by default; and what it
-says if all that was in vain."""
+"""What the launcher affects: the children of multiprocessing and asyncio's defaults; and its message if no loop was
+cloop's.
+"""
 
 import sys
 
@@ -76,7 +77,7 @@ def test_children_of_a_module_and_of_code(cloop, python, write_script):
 
 
 def test_children_find_this_cloop_from_another_folder(launch, write_script, tmp_path):
-    """Their path has not been set when they begin; what else is called cloop there is not imported."""
+    """Their path is not set up when they start; another module called cloop there must not be imported."""
     write_script("raise ImportError('another')", "elsewhere/cloop/__init__.py")
     chdir = "import os; os.chdir(sys.argv[1]); sys.argv[1] = 'spawn'; context"
     process = launch(CHILDREN.replace("    context", "    " + chdir, 1), arguments=["elsewhere"])
@@ -145,7 +146,7 @@ def test_without_guard_it_is_fork_with_a_warning(launch):
     process = launch(START_METHOD + "main()")
     assert process.stdout == "fork\nfork\n", process.stderr
     if sys.version_info >= (3, 14):
-        warning, _ = process.stderr.splitlines()  # and the line that it is about
+        warning, _ = process.stderr.splitlines()  # and the line that it names
         assert "fork as the default start method of processes is gone since Python 3.14" in warning
         assert "main()" not in warning
     else:
@@ -229,7 +230,7 @@ def test_what_was_looked_at_is_put_back(launch):
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="where policies are about to go")
 def test_default_is_cloops_without_policies(cloop, python, write_script):
-    """As 3.16 is to be; the launcher finds a new_event_loop() that asks no policy."""
+    """As 3.16 will be; the launcher finds a new_event_loop() that uses no policy."""
     path = write_script(
         """
         import asyncio, sys

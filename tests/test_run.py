@@ -1,4 +1,4 @@
-"""cloop.run does what asyncio.run does, on a loop of cloop; so do the other ways to run a program."""
+"""cloop.run does what asyncio.run does, on cloop's loop; so do the other ways to run a program."""
 
 import asyncio
 import contextvars
@@ -13,7 +13,7 @@ VAR = contextvars.ContextVar("VAR", default="unset")
 
 @pytest.fixture(params=["asyncio.run", "cloop.run"])
 def run(request):
-    """The function under test; asyncio's says what the other has to do."""
+    """The function under test; asyncio's shows what the other must do."""
     if request.param == "asyncio.run":
         return asyncio.run
     return request.getfixturevalue("cloop").run
@@ -21,7 +21,7 @@ def run(request):
 
 @pytest.fixture(autouse=True)
 def no_loop_left():
-    """asyncio.run leaves no current loop behind, and other tests should not notice."""
+    """asyncio.run leaves no current loop behind; other tests must not notice."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -1,4 +1,6 @@
-"""Programs that reach into the loop: its selector, its turn, its ready queue and its timers, as asyncio has them."""
+"""Programs that use the private parts of the loop: its selector, its turn, its ready queue and its timers, as asyncio
+has them.
+"""
 
 import asyncio
 import collections
@@ -34,7 +36,7 @@ def run_once(loop):
 
 
 class Wrapper(selectors.BaseSelector):
-    """Hands on everything, and notes the timeouts."""
+    """Forwards everything, and notes the timeouts."""
 
     def __init__(self, selector):
         self.inner, self.timeouts, self.events = selector, [], []
@@ -62,7 +64,7 @@ class Wrapper(selectors.BaseSelector):
 
 
 class Proxy:
-    """A wrapper that is no selector and knows no method but select()."""
+    """A wrapper that is no selector and only has select()."""
 
     def __init__(self, selector):
         self.inner, self.timeouts, self.events = selector, [], []
@@ -75,7 +77,7 @@ class Proxy:
 
 @pytest.fixture(params=[Wrapper, Proxy, "patched"])
 def wrapped(request, loop):
-    """What has been put between the loop and its selector: has timeouts and events."""
+    """A wrapper between the loop and its selector, which has timeouts and events."""
     original = loop._selector
     if request.param != "patched":
         wrapper = loop._selector = request.param(original)
@@ -90,7 +92,7 @@ def wrapped(request, loop):
 
 
 def run_until_asked(loop, timeouts, timeout):
-    """Runs the loop until it has asked to sleep for so long; then another thread wakes it."""
+    """Runs the loop until it asks to sleep for this long; then another thread wakes it."""
 
     def wake():
         deadline = time.monotonic() + 20
@@ -145,7 +147,7 @@ def test_readers_and_writers_through_it(loop, wrapped, pair):
 
 @pytest.mark.parametrize("before", [True, False])
 def test_readers_from_before_and_after(loop, pair, before):
-    """The one that was added before is there after, is replaced and taken away."""
+    """A reader that was added before is still there; it can be replaced and removed."""
     ours, peer = pair
     seen = []
     if before:
@@ -278,7 +280,7 @@ def test_signals_through_it(loop, wrapped):
 
 @pytest.mark.parametrize("how", ["wrapper", "patched"])
 def test_a_clock_that_moves_when_the_loop_would_sleep(loop, run, how):
-    """loop.time and the selector together: as the test clocks of third parties do it."""
+    """Replaces loop.time and the selector together, like test clocks of third parties."""
     now = [1000.0]
     original = loop._selector
     inner = original.select
@@ -352,7 +354,7 @@ def test_a_clock_in_a_subclass(new_loop, loop_class):
     assert 1e5 <= loop.now < 1e5 + 1
 
 
-# Mocks, and selectors of the program's own
+# Mocks, and the program's own selectors
 
 
 def test_a_mock(loop):
@@ -374,11 +376,11 @@ def test_a_mock(loop):
 
 
 def test_a_selector_of_its_own(loop, pair, run):
-    """What is watched from then on, it watches; threads and what was watched before still wake the loop."""
+    """The new selector watches what is added from then on. Threads, and what was watched before, still wake the loop."""
     ours, peer = pair
     original = loop._selector
     with contextlib.closing(selectors.DefaultSelector()) as selector:
-        if hasattr(loop, "_ssock"):  # asyncio registers its pipe with the selector that it has made itself
+        if hasattr(loop, "_ssock"):  # asyncio registers its pipe with the selector that it has created itself
             selector.register(loop._ssock, selectors.EVENT_READ, original.get_key(loop._ssock).data)
         loop._selector = selector
         loop.add_reader(ours, lambda: ours.recv(10) and loop.stop())
@@ -483,7 +485,7 @@ def test_a_cancelled_reader_is_removed_by_process_events(loop, pair):
     assert not loop.remove_reader(ours)
 
 
-# What a selector answers
+# Results of a selector
 
 
 def test_the_answers_of_a_selector(loop, pair):
@@ -583,7 +585,7 @@ def test_the_ready_queue(loop):
 
 
 def test_tasks_and_transports_in_the_ready_queue(loop, pair):
-    """Each is a handle, and does when it is run what it is there for."""
+    """Each is a handle, and running it does what it is for."""
     ours, peer = pair
     got = []
 
@@ -644,7 +646,7 @@ def test_the_list_of_timers(loop):
 
 
 def test_looking_is_forgotten(loop, loop_kind):
-    """Somebody who looks at the timers slows the loop down no longer than he holds the list."""
+    """Looking at the timers slows the loop down only as long as the list is held."""
     if loop_kind == "asyncio":
         pytest.skip("about cloop")
     handle = loop.call_later(100, print)
@@ -656,7 +658,7 @@ def test_looking_is_forgotten(loop, loop_kind):
 
 
 def test_a_turn_of_asyncios_own(new_loop, loop_class, run):
-    """asyncio's own code for a turn, and any like it, runs on the loop's insides."""
+    """asyncio's own code for a turn, and similar code, works on the loop's private parts."""
 
     class Sub(loop_class):
         def _run_once(self):

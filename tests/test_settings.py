@@ -1,4 +1,4 @@
-"""The environment variables: one line says what is unknown, and what would do."""
+"""The environment variables: an unknown value gives one line, which lists the allowed ones."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""What a reviewer should not have to check: the rules that the C sources keep."""
+"""The rules that the C sources keep, so that reviewers need not check them."""
 
 import os
 import re
@@ -17,7 +17,7 @@ TOP = ""  # csrc itself
 LAYERS = ["base", "poller", "core", "futures", "streams", "sync", "net", "tls", TOP]
 COMPAT = ["base/compat.c", "base/compat.h", "futures/layout.h"]
 
-# Symbols in writable sections that are no state of ours.
+# Symbols in writable sections that are not state.
 NOT_STATE = {
     r".*(methods|members|getset|slots|spec|def)|keywords\.\d+": "tables CPython wants writable, and does not write "
     "(a PyModuleDef it does, under its own lock)",
@@ -85,6 +85,15 @@ def test_file_includes_its_own_header_first(path):
     header = path[:-2] + ".h"
     if os.path.exists(os.path.join(CSRC, header)):
         assert includes(path, '["<]([^">]+)')[0] == header
+
+
+@pytest.mark.parametrize("path", sources(".h"))
+def test_what_may_run_python_says_so_in_one_form(path):
+    """CONTRIBUTING.md: `Runs Python.` are the last words of a declaration's comment."""
+    for comment in re.findall(r"/\*.*?\*/", text_of(path), flags=re.DOTALL):
+        text = " ".join(re.sub(r"\n\s*\*", " ", comment[2:-2]).split())
+        for found in re.finditer(r"\bruns? python\b(?!'| code\b)", text, flags=re.IGNORECASE):
+            assert re.fullmatch(r"Runs? Python\.", text[found.start() :]), text
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +198,7 @@ def test_no_object_needs_a_layer_above(compiler):
 
 
 def test_nothing_is_writable_at_file_scope(cloop):
-    """State belongs to the module or to a loop: else two interpreters would share it."""
+    """State belongs to the module or to a loop. Otherwise two interpreters would share it."""
     if shutil.which("objdump") is None:
         pytest.skip("there is no objdump")
     extension = sys.modules["cloop._cloop"]

@@ -1,4 +1,4 @@
-"""cloop under uvloop's names: whoever asks for uvloop gets cloop, and finds what uvloop has."""
+"""cloop under uvloop's names: code that imports uvloop gets cloop, with uvloop's names."""
 
 import re
 
@@ -51,7 +51,7 @@ def test_uvloop_is_cloop(cloop, python, write_script, launcher):
     path = write_script(USE.format(install="" if launcher else "cloop.install_as_uvloop()"))
     process = python(*["-m", "cloop"][: 2 * launcher], path)
     assert process.returncode == 0, process.stderr
-    assert re.match(r"\d+\.\d+\.\d+$", process.stdout)  # which programs compare, number by number
+    assert re.match(r"\d+\.\d+\.\d+$", process.stdout)  # programs compare it number by number
 
 
 def test_uvloop_is_left_alone(cloop, python, write_script):

@@ -1,20 +1,20 @@
-/* assert.h - contracts that builds for finding faults check, and others do not contain.
+/* assert.h - assertions, in debug, asan and stress builds only (CL_DEBUG).
  *
- * CL_DEBUG: the builds debug, asan and stress. A contract that does not hold is a fault of
- * cloop's own, whatever a program does: it is printed, and the process ends by abort().
+ * A failed assertion is a bug in cloop, whatever the program does: it is
+ * printed, and the process aborts.
  *
- * A structure has a checker, cl_NAME_check(), which looks at all of it and exists in these
- * builds alone. It is called where the structure must be whole: cl_check() calls it in
- * each of them, and is for what takes a few instructions; cl_check_stress() in stress
- * builds, after each operation. Whatever else a loop has is looked at between its turns
- * (core/check.h). */
+ * A structure has a checker, cl_NAME_check(), which checks all of it. It is
+ * called where the structure must be consistent: through cl_check() in all
+ * these builds, if it takes a few instructions; through cl_check_stress()
+ * after each operation of a stress build. The rest of a loop is checked
+ * between its turns (core/check.h). */
 #ifndef CL_BASE_ASSERT_H
 #define CL_BASE_ASSERT_H
 
 #ifdef CL_DEBUG
 
-/* Prints the expression, the place and, unless `format` is NULL, what it is about; then
- * abort(). */
+/* Prints the expression, the place and, unless `format` is NULL, the details;
+ * then aborts. */
 __attribute__((noreturn, cold, format(printf, 5, 6))) void
 cl_assert_failed(const char *expression, const char *file, int line,
                  const char *function, const char *format, ...);
@@ -24,7 +24,7 @@ cl_assert_failed(const char *expression, const char *file, int line,
          ? (void)0 \
          : cl_assert_failed(#condition, __FILE__, __LINE__, __func__, NULL))
 
-/* The same with what it is about, as for printf(). */
+/* The same with details, as for printf(). */
 #define cl_assertf(condition, ...) \
     ((condition) ? (void)0 \
                  : cl_assert_failed(#condition, __FILE__, __LINE__, __func__, \

@@ -1,8 +1,8 @@
 /* clock.c - learns how fast the cheap counter runs; see clock.h. */
 #include "base/clock.h"
 
-/* Over a shorter stretch the two readings are too far apart to divide; after a
- * longer one (suspended machine, moved virtual machine) start anew. */
+/* Over a shorter time the two readings are too far apart to divide. After a
+ * longer one (a suspended machine, a moved virtual machine) start again. */
 #define LEARN_MIN_NS (100 * 1000)
 #define LEARN_MAX_NS (10 * CL_NS_PER_S)
 

@@ -2,16 +2,15 @@
  *
  * cl_now_ns() is CLOCK_MONOTONIC, the clock of time.monotonic(), in ns.
  *
- * cl_ticks() is a counter that is cheaper to read and good for one question
- * only: has about so much time gone by? A cl_rate turns ticks into
- * nanoseconds. It learns the counter's speed from pairs of readings; until it
- * has, it assumes a speed (1 per ns) below that of any machine whose counter
- * is used here, which errs on the side of looking at the real clock too
- * early.
+ * cl_ticks() is a counter that is cheaper to read. It answers one question
+ * only: has about this much time passed? A cl_rate converts between ticks and
+ * nanoseconds. It learns the counter's speed from pairs of readings. Until
+ * then it assumes one tick per ns, which is less than any counter used here,
+ * so the real clock is read too early rather than too late.
  *
- * The counter may be set back or forward at any time: by a virtual machine that
- * is restored or moved, or between processors. So readings are never compared,
- * only the time since one of them (cl_ticks_within). */
+ * The counter may jump at any time: when a virtual machine is restored or
+ * moved, or between processors. So readings are never compared; only the time
+ * since one of them is (cl_ticks_within). */
 #ifndef CL_BASE_CLOCK_H
 #define CL_BASE_CLOCK_H
 
@@ -29,7 +28,7 @@ cl_now_ns(void)
     return (int64_t)ts.tv_sec * CL_NS_PER_S + ts.tv_nsec;
 }
 
-/* The same in seconds, by the arithmetic of time.monotonic(): both always agree. */
+/* The same in seconds, computed like time.monotonic(), so both always agree. */
 static inline double
 cl_now_s(void)
 {
@@ -46,8 +45,8 @@ cl_ticks(void)
 #endif
 }
 
-/* Whether fewer than `length` ticks have gone by between two readings; not if the
- * counter was set back meanwhile: the difference is then very large. */
+/* Whether fewer than `length` ticks passed between two readings. False if the
+ * counter was set back, since the difference is then very large. */
 static inline bool
 cl_ticks_within(uint64_t start, uint64_t now, uint64_t length)
 {
@@ -62,11 +61,11 @@ typedef struct {
 
 void cl_rate_init(cl_rate *rate);
 
-/* Tell the rate of a pair of readings taken at the same moment. A speed that no
- * counter has teaches nothing: it was set. */
+/* Learns from a pair of readings taken at the same moment. An impossible speed
+ * is ignored: the counter was set. */
 void cl_rate_learn(cl_rate *rate, uint64_t ticks, int64_t now_ns);
 
-/* `delta_ns` (not negative) as ticks. */
+/* Converts `delta_ns` (not negative) to ticks. */
 static inline uint64_t
 cl_rate_ticks(const cl_rate *rate, int64_t delta_ns)
 {

@@ -9,7 +9,7 @@ PyObject_VectorcallMethod(PyObject *name, PyObject *const *args, size_t nargsf,
     PyObject *method = PyObject_GetAttr(args[0], name);
     if (method == NULL)
         return NULL;
-    /* args[0] belongs to us for the call: it is the slot before the arguments. */
+    /* args[0] is ours during the call: the slot before the arguments. */
     size_t nargs = (size_t)PyVectorcall_NARGS(nargsf) - 1;
     PyObject *result = PyObject_Vectorcall(method, args + 1, nargs, kwnames);
     Py_DECREF(method);
@@ -38,7 +38,7 @@ cl_iter_status(PyObject **result)
         return PYGEN_NEXT;
     if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_StopIteration))
         return PYGEN_ERROR;
-    /* None, too, stands for a NULL without exception (tp_iternext). */
+    /* NULL without an exception means None too (tp_iternext). */
     PyObject *stop = PyErr_GetRaisedException();
     *result = Py_NewRef(stop == NULL ? Py_None
                                      : ((PyStopIterationObject *)stop)->value);
@@ -49,7 +49,7 @@ cl_iter_status(PyObject **result)
 void
 cl_raise_stop_iteration(PyObject *value)
 {
-    /* An exception as value would be raised, and a tuple taken apart. */
+    /* An exception as value would be raised, and a tuple unpacked. */
     if (!PyTuple_Check(value) && !PyExceptionInstance_Check(value)) {
         PyErr_SetObject(PyExc_StopIteration, value);
         return;
@@ -75,7 +75,7 @@ cl_iter_send(PyObject *iter, PyObject **result)
 
 #if PY_VERSION_HEX < 0x03090000
 #define STATE_KEY "_cloop_state"
-/* Made once, when the first type is: deallocs need it where there is no memory. */
+/* Created with the first type: deallocs need it when memory is short. */
 _Py_static_string(state_key, STATE_KEY);
 #endif
 
@@ -135,7 +135,7 @@ cl_type_new(PyObject *module, void *state, PyType_Spec *spec, PyObject *bases,
     return type;
 }
 
-/* Takes over the reference to `descriptor`, which may be NULL. */
+/* Steals `descriptor`, which may be NULL. */
 static int
 add_descriptor(PyTypeObject *type, const char *name, PyObject *descriptor)
 {
@@ -229,7 +229,7 @@ cl_type_search_state(PyTypeObject *type, traverseproc traverse)
 void *
 cl_type_state(PyTypeObject *type, destructor dealloc)
 {
-    /* A subclass made in Python has a tp_dealloc of its own. */
+    /* A subclass made in Python has its own tp_dealloc. */
     while (type != NULL && type->tp_dealloc != dealloc)
         type = type->tp_base;
     if (type == NULL) {

@@ -1,9 +1,9 @@
 /* compat.h - the newest C API, on every CPython we support.
  *
- * The one header that includes Python.h and the one place that knows Python
- * versions. Code elsewhere is written against the newest API; what an older
- * version lacks is supplied here under the same name, or under a `cl_` name
- * where versions differ in kind and not just in spelling. */
+ * This is the only header that includes Python.h, and the only place that
+ * knows Python versions. Other code is written against the newest API. What an
+ * older version lacks is supplied here: under the same name, or under a `cl_`
+ * name where the behaviour differs. */
 #ifndef CL_BASE_COMPAT_H
 #define CL_BASE_COMPAT_H
 
@@ -33,8 +33,8 @@
 /* PyMODINIT_FUNC of 3.8 does not export under -fvisibility=hidden. */
 #define CL_EXPORT __attribute__((visibility("default")))
 
-/* Py_MOD_GIL_NOT_USED and sub-interpreters with their own GIL are switched on
- * only once they have been shown to work. */
+/* Py_MOD_GIL_NOT_USED and sub-interpreters with their own GIL are enabled only
+ * once they are known to work. */
 #if PY_VERSION_HEX >= 0x030c0000
 #define CL_MOD_SLOTS_EXTRA \
     {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_SUPPORTED},
@@ -43,7 +43,7 @@
 #endif
 
 #if PY_VERSION_HEX < 0x03090000
-/* Nobody can derive from it. */
+/* It cannot be subclassed. */
 #define PyCFunction_CheckExact PyCFunction_Check
 
 static inline PyObject *
@@ -137,11 +137,11 @@ PyErr_SetRaisedException(PyObject *exc)
 #endif
 
 #if PY_VERSION_HEX < 0x030d0000
-/* 1 found, 0 absent, -1 error; the value through *result. */
+/* Returns 1 if found, with the value in *result; 0 if absent, -1 on error. */
 int PyObject_GetOptionalAttr(PyObject *op, PyObject *name, PyObject **result);
 #endif
 
-/* Whether a weak reference is to this object, which is alive. */
+/* Whether the weak reference refers to this object, which is alive. */
 static inline bool
 cl_weakref_is(PyObject *reference, PyObject *object)
 {
@@ -156,7 +156,7 @@ cl_weakref_is(PyObject *reference, PyObject *object)
 #endif
 }
 
-/* Whether what it was to is gone. */
+/* Whether its object is gone. */
 static inline bool
 cl_weakref_is_dead(PyObject *reference)
 {
@@ -170,21 +170,21 @@ cl_weakref_is_dead(PyObject *reference)
 #endif
 }
 
-/* The object's weak reference without callback, which all that ask for one share;
- * new reference, or NULL if nobody has asked. */
+/* Returns the object's shared weak reference without a callback, a new
+ * reference; NULL if there is none yet. */
 static inline PyObject *
 cl_plain_weakref(PyObject *object)
 {
     Py_ssize_t offset = Py_TYPE(object)->tp_weaklistoffset;
     PyWeakReference *first = *(PyWeakReference **)((char *)object + offset);
-    /* It comes before those with a callback, and before proxies. */
+    /* It comes before references with a callback, and before proxies. */
     return first != NULL && first->wr_callback == NULL &&
                    PyWeakref_CheckRefExact((PyObject *)first)
                ? Py_NewRef((PyObject *)first)
                : NULL;
 }
 
-/* In a dealloc: tells those that refer weakly to the object. */
+/* For deallocs: clears weak references to the object. */
 static inline void
 cl_clear_weakrefs(PyObject *object)
 {
@@ -201,8 +201,8 @@ cl_clear_weakrefs(PyObject *object)
 #define CL_TLS_RECEIVE_NAME "data_received"
 #endif
 
-/* Coroutines in C: from 3.10 on they are driven by am_send, which saves an
- * exception per result; before, by tp_iternext and send(). */
+/* Coroutines in C: from 3.10 on am_send drives them, which saves an exception
+ * per result; before, tp_iternext and send(). */
 #define CL_HAS_AM_SEND (PY_VERSION_HEX >= 0x030a0000)
 #if CL_HAS_AM_SEND
 #define CL_AM_SEND(function) {Py_am_send, function},
@@ -215,8 +215,8 @@ typedef enum {
 #define CL_AM_SEND(function)
 #endif
 
-/* Advances a coroutine or generator by one step, as send(None) does: its state, and
- * what it yielded or returned in *result (a new reference). */
+/* Advances a coroutine or generator like send(None). Returns its state;
+ * *result is what it yielded or returned (a new reference). */
 #if PY_VERSION_HEX >= 0x030a0000
 static inline PySendResult
 cl_iter_send(PyObject *iter, PyObject **result)
@@ -227,16 +227,16 @@ cl_iter_send(PyObject *iter, PyObject **result)
 PySendResult cl_iter_send(PyObject *iter, PyObject **result);
 #endif
 
-/* After a call of send() or throw(): the state, with the value of a StopIteration
- * in *result. */
+/* After a call of send() or throw(): returns the state, with the value of a
+ * StopIteration in *result. */
 PySendResult cl_iter_status(PyObject **result);
 
-/* Sets StopIteration(value). */
+/* Raises StopIteration(value). */
 void cl_raise_stop_iteration(PyObject *value);
 
-/* What this version's asyncio has: cancel(msg=), create_task(context=), tasks that
- * start eagerly, create_task(eager_start=), and, all at once, tasks in the state of
- * their thread, with futures that know who awaits them. */
+/* Features of this version's asyncio: cancel(msg=), create_task(context=),
+ * eager tasks, create_task(eager_start=), and, all at once, tasks in the
+ * thread state and futures that know their awaiters. */
 #define CL_HAS_CANCEL_MESSAGE (PY_VERSION_HEX >= 0x03090000)
 #define CL_HAS_TASK_CONTEXT (PY_VERSION_HEX >= 0x030b0000)
 #define CL_HAS_KEPT_CANCELLATION (PY_VERSION_HEX >= 0x030b0000)
@@ -244,25 +244,25 @@ void cl_raise_stop_iteration(PyObject *value);
 #define CL_HAS_GET_CONTEXT (PY_VERSION_HEX >= 0x030c0000)
 #define CL_HAS_EAGER_START (PY_VERSION_HEX >= 0x030e0000)
 #define CL_HAS_AWAITED_BY (PY_VERSION_HEX >= 0x030e0000)
-/* Task() takes no context of another type, and no second __init__(). */
+/* Task() accepts no context of another type, and no second __init__(). */
 #define CL_TASK_INIT_IS_STRICT (PY_VERSION_HEX >= 0x030f0000)
 /* Objects of asyncio's classes have their __dict__ outside the struct. */
 #define CL_HAS_MANAGED_DICT (PY_VERSION_HEX >= 0x030d0000)
-/* What asyncio calls Task's step in a message. */
+/* The name of Task's step method in a message. */
 #if PY_VERSION_HEX >= 0x030e0000
 #define CL_STEP_NAME "__step"
 #else
 #define CL_STEP_NAME "_step"
 #endif
-/* throw(type, value, traceback) warns. */
+/* throw(type, value, traceback) is deprecated. */
 #define CL_THROW_TAKES_ONE (PY_VERSION_HEX >= 0x030c0000)
-/* Task.all_tasks() finds tasks that are done, too. */
+/* Task.all_tasks() also returns finished tasks. */
 #define CL_LISTS_DONE_TASKS (PY_VERSION_HEX < 0x03090000)
 /* The WeakSet of tasks in asyncio.tasks; not used with CL_HAS_AWAITED_BY. */
 #define CL_ALL_TASKS_NAME \
     (PY_VERSION_HEX >= 0x030c0000 ? "_scheduled_tasks" : "_all_tasks")
 
-/* Items of a list that only later versions have. */
+/* List items for newer versions only. */
 #if CL_HAS_EAGER_TASKS
 #define CL_IF_EAGER_TASKS(...) __VA_ARGS__
 #else
@@ -274,16 +274,17 @@ void cl_raise_stop_iteration(PyObject *value);
 #define CL_IF_AWAITED_BY(...)
 #endif
 
-/* Other processes may read the stacks of tasks (`python -m asyncio ps`). They take
- * the coroutine of each for one of Python's, whatever it is: it must look like one. */
+/* Other processes may read the stacks of tasks (`python -m asyncio ps`). They
+ * treat each task's coroutine as a Python coroutine, so ours must look like
+ * one. */
 #if PY_VERSION_HEX >= 0x030e0000 && !defined(Py_GIL_DISABLED)
 #define CL_HAS_REMOTE_STACKS 1
-/* How a coroutine of Python continues after the first 64 bytes: the end of
- * PyGenObject's head, then its _PyInterpreterFrame. */
+/* The layout of a Python coroutine after the first 64 bytes: the end of
+ * PyGenObject, then its _PyInterpreterFrame. */
 typedef struct {
     char f_flags[3];
     int8_t f_state;
-    uintptr_t f_executable; /* the code, perhaps with tag bits */
+    uintptr_t f_executable; /* the code, possibly with tag bits */
     void *f_previous;
     void *f_function;
     void *f_globals;
@@ -292,7 +293,7 @@ typedef struct {
     void *f_object;
     const char *f_instruction;
     void *
-        f_stack_pointer; /* what is awaited is in one of the two words below */
+        f_stack_pointer; /* the awaited object is in one of the two words below */
     uint16_t f_return_offset;
     char f_owner;
     uint8_t f_visited;
@@ -300,7 +301,7 @@ typedef struct {
 #define CL_REMOTE_OFFSET 64
 #define CL_REMOTE_TAGS ((uintptr_t)7)
 
-/* Whether the instructions of the code are there. */
+/* Whether the code has this instruction. */
 static inline bool
 cl_code_has(PyObject *code, const char *instruction)
 {
@@ -312,8 +313,8 @@ cl_code_has(PyObject *code, const char *instruction)
 #define CL_HAS_REMOTE_STACKS 0
 #endif
 
-/* asyncio lets a timer for NaN fail in its selector from 3.14 on; before, such a
- * timer is due at once. */
+/* From 3.14 on, a timer for NaN fails in asyncio's selector; before, it is due
+ * at once. */
 #define CL_NAN_TIMER_RAISES (PY_VERSION_HEX >= 0x030e0000)
 
 /* From 3.9 on an instance of a heap type must visit its type. */
@@ -334,7 +335,8 @@ cl_is_finalizing(void)
 }
 
 #ifdef CL_DEBUG
-/* Whether the collector has the object in its lists; 3.8 does not say. */
+/* Whether the collector tracks the object. 3.8 cannot tell, and returns
+ * `expected`. */
 static inline bool
 cl_is_tracked(PyObject *self, bool expected)
 {
@@ -348,7 +350,7 @@ cl_is_tracked(PyObject *self, bool expected)
 }
 #endif
 
-/* Whether the object's finalizer has run. Its memory remembers that. */
+/* Whether the object's finalizer has run. */
 static inline bool
 cl_is_finalized(PyObject *self)
 {
@@ -359,22 +361,23 @@ cl_is_finalized(PyObject *self)
 #endif
 }
 
-/* No constructor: before 3.10 cl_type_new() takes tp_new away instead. */
+/* No constructor. Before 3.10, cl_type_new() removes tp_new instead. */
 #if PY_VERSION_HEX >= 0x030a0000
 #define CL_TPFLAGS_NO_NEW Py_TPFLAGS_DISALLOW_INSTANTIATION
 #else
 #define CL_TPFLAGS_NO_NEW 0
 #endif
 
-/* Nobody can set the type's attributes. Before 3.10 that asks for no flag. */
+/* The type's attributes cannot be set. Before 3.10 that is the default. */
 #if PY_VERSION_HEX >= 0x030a0000
 #define CL_TPFLAGS_IMMUTABLE Py_TPFLAGS_IMMUTABLETYPE
 #else
 #define CL_TPFLAGS_IMMUTABLE 0
 #endif
 
-/* For a type whose objects have a vectorcallfunc, named by a member
- * __vectorcalloffset__, which 3.8 does not know: there the second says where. */
+/* For types whose objects have a vectorcallfunc, named by a member
+ * __vectorcalloffset__. 3.8 does not know that member; there the second macro
+ * is used. */
 #if PY_VERSION_HEX >= 0x03090000
 #define CL_TPFLAGS_VECTORCALL Py_TPFLAGS_HAVE_VECTORCALL
 #define cl_type_set_vectorcall(type, offset) ((void)(type))
@@ -384,26 +387,28 @@ cl_is_finalized(PyObject *self)
     ((void)((type)->tp_vectorcall_offset = (offset)))
 #endif
 
-/* Makes a heap type that knows its module. 3.8 has no such link: there the
- * type carries the state's address in its own dictionary.
- * A spec without Py_tp_new makes a type without constructor, if its flags have
- * CL_TPFLAGS_NO_NEW. `bases` is a tuple, or NULL. `dictoffset` and `weakoffset` are 0 where the type has none. */
+/* Creates a heap type linked to its module. 3.8 has no such link; there the
+ * type's dictionary holds the address of the state.
+ *
+ * A type has no constructor if its spec has no Py_tp_new and its flags include
+ * CL_TPFLAGS_NO_NEW. `bases` is a tuple or NULL. `dictoffset` and `weakoffset`
+ * are 0 if the type has none. */
 PyTypeObject *cl_type_new(PyObject *module, void *state, PyType_Spec *spec,
                           PyObject *bases, Py_ssize_t dictoffset,
                           Py_ssize_t weakoffset);
 
-/* Add methods or attributes to a type that has no instances yet: 0 or -1. The
- * table ends with a NULL name and lives as long as the program. */
+/* Adds methods or attributes to a type without instances. The table ends with
+ * a NULL name and must outlive the type. 0/-1 */
 int cl_type_add_methods(PyTypeObject *type, PyMethodDef *methods);
 int cl_type_add_getset(PyTypeObject *type, PyGetSetDef *getset);
 
-/* The module state behind `type`, or behind the base of it whose tp_dealloc is
- * `dealloc`; NULL with SystemError if it is not one of ours. */
+/* Returns the module state of `type`, or of its base whose tp_dealloc is
+ * `dealloc`; NULL with SystemError if it is not ours. */
 void *cl_type_state(PyTypeObject *type, destructor dealloc);
 
-/* Makes a class like Python's class statement would: of the same name and module as
- * `base`, and the same layout, so that objects of the one can become objects of the
- * other. It knows its module. */
+/* Creates a class as a Python class statement would, with the name, module and
+ * layout of `base`, so that objects can change from one class to the other.
+ * The class is linked to its module. */
 PyTypeObject *cl_type_derive(PyObject *module, void *state,
                              PyTypeObject *base);
 
@@ -433,8 +438,8 @@ cl_type_derived_state(PyTypeObject *type, traverseproc traverse)
 }
 
 /* A number that changes whenever the type or a base of it is modified; 0 means
- * unknown: look again. From 3.13 on a modification sets it to 0, and the flag that
- * said so before is never set. */
+ * unknown. From 3.13 on a modification sets it to 0, and the flag used before
+ * that is never set. */
 static inline unsigned int
 cl_type_version(PyTypeObject *type)
 {
@@ -445,8 +450,8 @@ cl_type_version(PyTypeObject *type)
     return (unsigned int)type->tp_version_tag;
 }
 
-/* What the type or the first of its bases has under that name, as it is there: a new
- * reference, or NULL without an exception. */
+/* Returns the attribute as found in the type or its bases, without binding it:
+ * a new reference, or NULL without an exception. */
 static inline PyObject *
 cl_type_lookup(PyTypeObject *type, PyObject *name)
 {
@@ -457,8 +462,8 @@ cl_type_lookup(PyTypeObject *type, PyObject *name)
 #endif
 }
 
-/* The version of a type that was perhaps modified since it had one: looking any name
- * up gives it the next. Still 0 if it can have none. */
+/* The version of a type that may have been modified: looking up a name assigns
+ * the next one. Still 0 if it can have none. */
 static inline unsigned int
 cl_type_fresh_version(PyTypeObject *type, PyObject *name)
 {
@@ -466,8 +471,8 @@ cl_type_fresh_version(PyTypeObject *type, PyObject *name)
     return cl_type_version(type);
 }
 
-/* Whether a function of Python may be given another vectorcall, which every caller
- * then honours. 3.11 enters functions without one. */
+/* Whether a Python function can be given another vectorcall that all callers
+ * use. 3.11 calls functions without it. */
 #define CL_FUNCTIONS_TAKE_VECTORCALL \
     (PY_VERSION_HEX < 0x030b0000 || PY_VERSION_HEX >= 0x030c0000)
 
@@ -487,14 +492,14 @@ cl_function_set_vectorcall(PyObject *function, vectorcallfunc vectorcall)
 #endif
 }
 
-/* Whether sys.settrace() or sys.setprofile() is in effect in this thread. */
+/* Whether sys.settrace() or sys.setprofile() is active in this thread. */
 static inline bool
 cl_is_traced(PyThreadState *thread)
 {
     return thread->c_tracefunc != NULL || thread->c_profilefunc != NULL;
 }
 
-/* A number that changes whenever the dict is modified; 0 means unknown: look again. */
+/* A number that changes whenever the dict is modified; 0 means unknown. */
 static inline uint64_t
 cl_dict_version(PyObject *dict)
 {
@@ -506,16 +511,17 @@ cl_dict_version(PyObject *dict)
 #endif
 }
 
-/* Objects whose attributes are not in a dict as long as nobody has asked for one: where
- * those of an object of Python's own classes are, NULL if they are elsewhere. Which
- * attribute is where, only an experiment tells; the order is the same for all objects
- * of a class. NULL is one that is not set. */
+/* Objects whose attributes are stored inline until somebody asks for the dict:
+ * returns the values of an object of a Python class, or NULL if they are
+ * elsewhere. Which value belongs to which attribute must be found by
+ * experiment; it is the same for all objects of a class. Unset attributes are
+ * NULL. */
 #if PY_VERSION_HEX >= 0x030b0000
 #define CL_HAS_INLINE_VALUES 1
 #else
 #define CL_HAS_INLINE_VALUES 0
 #endif
-#define CL_INLINE_VALUES_MAX 30 /* places that there are at most */
+#define CL_INLINE_VALUES_MAX 30 /* the maximum number of values */
 
 static inline bool
 cl_type_has_inline_values(PyTypeObject *type)
@@ -534,13 +540,13 @@ static inline PyObject **
 cl_inline_values(PyObject *self)
 {
 #if PY_VERSION_HEX >= 0x030d0000
-    /* Capacity, size, whether embedded, whether valid; then the values. */
+    /* Capacity, size, embedded, valid; then the values. */
     uint8_t *values = (uint8_t *)self + Py_TYPE(self)->tp_basicsize;
     return ((PyObject **)self)[-3] == NULL && values[3]
                ? (PyObject **)(values + sizeof(PyObject *))
                : NULL;
 #elif PY_VERSION_HEX >= 0x030c0000
-    /* With the lowest bit set: else it is a dict, or nothing. */
+    /* With the lowest bit set; otherwise it is a dict or NULL. */
     uintptr_t values = ((uintptr_t *)self)[-3];
     return values & 1 ? (PyObject **)(values - 1) : NULL;
 #elif PY_VERSION_HEX >= 0x030b0000
@@ -551,7 +557,7 @@ cl_inline_values(PyObject *self)
 #endif
 }
 
-/* How many of them are set. */
+/* How many are set. */
 static inline int
 cl_inline_count(PyObject **values)
 {
@@ -562,16 +568,16 @@ cl_inline_count(PyObject **values)
 #endif
 }
 
-/* The class weakref.ref, and the fields of its objects. */
+/* The class weakref.ref, and fields of its objects. */
 #define cl_weakref_type (&_PyWeakref_RefType)
 
-/* How asyncio keeps the loop that runs in a thread: up to 3.11 in an object of its own,
- * in the thread's dict; from 3.14 on in the state of the thread. */
+/* Where asyncio keeps the running loop of a thread: up to 3.11 in an object in
+ * the thread's dict, from 3.14 on in the thread state. */
 #define CL_HAS_RUNNING_LOOP_HOLDER (PY_VERSION_HEX < 0x030c0000)
 typedef struct {
     PyObject_HEAD
     PyObject *rl_loop;
-    int rl_pid; /* of the process in which it was set */
+    int rl_pid; /* the process that set it */
 } cl_running_loop_holder;
 
 /* What sys.set_asyncgen_hooks() sets; NULL for None. Owned. */
@@ -580,8 +586,8 @@ typedef struct {
     PyObject *finalizer;
 } cl_asyncgen_hooks;
 
-/* Exchanges the thread's hooks with *hooks. Fields of PyThreadState that are in
- * the public headers of every version: the sys functions cost ten times as much,
+/* Exchanges the thread's hooks with *hooks, which are public fields of
+ * PyThreadState in every version. The sys functions cost ten times as much,
  * three times per run. */
 static inline void
 cl_asyncgen_hooks_swap(cl_asyncgen_hooks *hooks)
@@ -593,14 +599,14 @@ cl_asyncgen_hooks_swap(cl_asyncgen_hooks *hooks)
     *hooks = old;
 }
 
-/* Sets the descriptor that CPython's C-level signal handler writes to (-1: none)
- * and returns the one before, -1 if there was none or fd is refused. Main thread
- * only. `set_wakeup_fd` is signal.set_wakeup_fd, through which it goes before
- * 3.13, where the C function is not exported. Leaves no exception. */
+/* Sets the descriptor that CPython's signal handler writes to (-1: none).
+ * Returns the previous one; -1 if there was none or fd is refused. Main thread
+ * only. Before 3.13 the C function is not exported, and `set_wakeup_fd`
+ * (signal.set_wakeup_fd) is called. Leaves no exception set. */
 int cl_set_wakeup_fd(PyObject *set_wakeup_fd, int fd);
 
-/* Whether the calling thread is the one that Python runs signal handlers in,
- * given the ident of threading.main_thread(). */
+/* Whether the calling thread runs Python's signal handlers; `main_ident` is
+ * the ident of threading.main_thread(). */
 static inline bool
 cl_is_signal_thread(unsigned long main_ident)
 {

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Four children a node: half the levels of a binary heap, and the children of
- * a node lie in two cache lines. */
+/* Four children per node: half the levels of a binary heap, and a node's
+ * children fit in two cache lines. */
 #define ARITY 4
 #define MIN_CAPACITY CL_TINY(2, 32)
 
@@ -165,7 +165,7 @@ cl_heap_remove(cl_heap *heap, cl_heap_node *node)
         else
             sift_down(heap, slot, last);
     }
-    /* A quarter full: give half back. Failing to shrink is no error. */
+    /* A quarter full: free half. Failing to shrink is no error. */
     if (heap->capacity > MIN_CAPACITY && heap->count <= heap->capacity / 4)
         (void)resize(heap, heap->capacity / 2);
     cl_check_stress(check_if_small(heap));

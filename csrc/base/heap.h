@@ -1,16 +1,14 @@
-/* heap.h - the timers: an array heap with four children a node, whose members
- * know their slots.
+/* heap.h - the timer heap: an array heap with four children per node.
  *
- * Members are ordered by key, and by order of insertion where keys are equal.
- * A member is a cl_heap_node embedded in its owner; the heap never allocates
- * or frees one. It copies the key next to the pointer, so that sifting reads
- * the array alone.
+ * Nodes are ordered by key, and by insertion if keys are equal. A cl_heap_node
+ * is embedded in its owner; the heap never allocates or frees one. It copies
+ * the key next to the pointer, so sifting reads only the array.
  *
- * Because each member knows its slot, removing one from the middle costs as
- * little as popping: a cancelled timer leaves at once and no purge is needed.
+ * Each node knows its slot, so removing one from the middle is as cheap as
+ * popping. Cancelled timers are removed at once, and no purge is needed.
  *
- * Invariants: node->slot is the index of the node, CL_HEAP_OUT outside; no
- * entry orders before its parent. Keys are never NaN. */
+ * Invariants: node->slot is the index of the node, or CL_HEAP_OUT if it is in
+ * no heap; no entry orders before its parent. Keys are never NaN. */
 #ifndef CL_BASE_HEAP_H
 #define CL_BASE_HEAP_H
 
@@ -42,13 +40,13 @@ typedef struct {
 void cl_heap_init(cl_heap *heap);
 void cl_heap_free(cl_heap *heap);
 
-/* 0 or -ENOMEM; the node must be out of every heap. */
+/* The node must not be in a heap. Returns 0 or -ENOMEM. */
 int cl_heap_push(cl_heap *heap, cl_heap_node *node, double key);
 
 /* The node must be in this heap. Cannot fail. */
 void cl_heap_remove(cl_heap *heap, cl_heap_node *node);
 
-/* The first entry, or NULL; valid until the heap changes. */
+/* The first entry, or NULL. Valid until the heap changes. */
 static inline const cl_heap_entry *
 cl_heap_peek(const cl_heap *heap)
 {
@@ -63,7 +61,7 @@ cl_heap_contains(const cl_heap_node *node)
 }
 
 #ifdef CL_DEBUG
-/* The invariants, of every entry; and of one member alone. */
+/* Check the invariants: of all entries, or of one. */
 void cl_heap_check(const cl_heap *heap);
 void cl_heap_check_member(const cl_heap *heap, const cl_heap_node *node);
 #endif

@@ -1,4 +1,4 @@
-/* pidfd.h - a descriptor that tells the end of a process. */
+/* pidfd.h - a file descriptor for the end of a process. */
 #ifndef CL_BASE_PIDFD_H
 #define CL_BASE_PIDFD_H
 
@@ -7,8 +7,9 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-/* The descriptor, close-on-exec and ready for reading once the process has ended; or
- * -errno: -ESRCH if there is no such process, -ENOSYS where there is no such thing. */
+/* Returns a close-on-exec descriptor that is readable once the process has
+ * ended, or -errno: -ESRCH if there is no such process, -ENOSYS if pidfds are
+ * not supported. */
 static inline int
 cl_pidfd_open(pid_t pid)
 {

@@ -1,11 +1,11 @@
-/* ring.c - growing and shrinking of the ready ring; see ring.h. */
+/* ring.c - grows and shrinks the ready ring; see ring.h. */
 #include "base/ring.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Enough for most turns of most programs: 4 KiB. */
+/* Enough for most turns of most programs (4 KiB). */
 #define MIN_SLOTS CL_TINY(2, 512)
 
 #ifdef CL_DEBUG
@@ -30,7 +30,8 @@ resize(cl_ring *ring, uint64_t slots)
     cl_node *fresh = malloc(slots * sizeof(cl_node));
     if (fresh == NULL)
         return -ENOMEM;
-    /* Nodes keep their positions: each moves to its own place in the new ring. */
+    /* Nodes keep their positions, so each moves to its own slot in the new
+     * ring. */
     for (uint64_t at = ring->r_head; at != ring->r_tail; at++)
         fresh[at & (slots - 1)] = ring->r_slots[at & ring->r_mask];
     free(ring->r_slots);
@@ -66,7 +67,7 @@ cl_ring_trim(cl_ring *ring)
 {
     cl_check(cl_ring_check(ring));
     uint64_t slots = ring->r_mask + 1;
-    /* A quarter, so that a load that comes and goes does not resize each time.
+    /* Shrink at a quarter, so that a varying load does not resize every time.
      * Failing to shrink is no error. */
     if (slots > MIN_SLOTS && cl_ring_count(ring) <= slots / 4)
         (void)resize(ring, slots / 2);

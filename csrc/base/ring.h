@@ -1,12 +1,12 @@
-/* ring.h - the ready queue: a growable ring of tagged pointers, first in first out.
+/* ring.h - the ready queue: a growable FIFO ring of tagged pointers.
  *
- * A node is an address with its kind in the low bits (cl_node_make); what a
- * kind means and who owns the reference is the caller's business. The ring
- * owns its slots only.
+ * A node is an address with its kind in the low bits (cl_node_make). What a
+ * kind means, and who owns the reference, is up to the caller. The ring owns
+ * only its slots.
  *
- * Positions count nodes ever pushed: r_head is that of the oldest node, r_tail
- * that of the next push. They never wrap in practice (2^64), so a position
- * stays meaningful while nodes come and go.
+ * Positions count all nodes ever pushed: r_head is the oldest node, r_tail the
+ * next push. They do not wrap in practice (2^64), so a position stays valid
+ * while nodes come and go.
  *
  * Invariants: r_mask + 1 is a power of two; r_tail - r_head <= r_mask + 1. */
 #ifndef CL_BASE_RING_H
@@ -53,7 +53,7 @@ typedef struct {
 int cl_ring_init(cl_ring *ring);
 void cl_ring_free(cl_ring *ring);
 
-/* Makes room for one more node: 0 or -ENOMEM. */
+/* Makes room for one more node. Returns 0 or -ENOMEM. */
 int cl_ring_grow(cl_ring *ring);
 
 #ifdef CL_DEBUG
@@ -96,7 +96,7 @@ cl_ring_pop(cl_ring *ring)
     return ring->r_slots[ring->r_head++ & ring->r_mask];
 }
 
-/* Where the node at a position between r_head and r_tail is, until the next push. */
+/* The slot of a position between r_head and r_tail, valid until the next push. */
 static inline cl_node *
 cl_ring_slot(const cl_ring *ring, uint64_t position)
 {
@@ -113,7 +113,7 @@ cl_ring_at(const cl_ring *ring, uint64_t position)
     return *cl_ring_slot(ring, position);
 }
 
-/* Gives memory back after a burst; call when few nodes are left. */
+/* Frees memory after a burst; call it when few nodes are left. */
 void cl_ring_trim(cl_ring *ring);
 
 #endif

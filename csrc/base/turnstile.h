@@ -1,8 +1,9 @@
-/* turnstile.h - lets threads wait until something that another thread does is over.
+/* turnstile.h - lets threads wait until another thread has finished something.
  *
- * A waiter takes a ticket while it sees that the thing goes on; turnstile_wait()
- * returns once it has been opened after that. Whoever ends the thing says so
- * first and opens then, so no opening can be missed. */
+ * A waiter takes a ticket while it sees that the work goes on;
+ * cl_turnstile_wait() returns once the turnstile was opened after that. The
+ * worker first publishes that it has finished, then opens, so no opening is
+ * missed. */
 #ifndef CL_BASE_TURNSTILE_H
 #define CL_BASE_TURNSTILE_H
 

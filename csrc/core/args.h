@@ -1,5 +1,4 @@
-/* args.h - what the methods of LoopCore begin with: taking their arguments
- * apart as a Python function would, and asyncio's checks. */
+/* args.h - argument parsing and asyncio's checks, for the methods of LoopCore. */
 #ifndef CL_CORE_ARGS_H
 #define CL_CORE_ARGS_H
 
@@ -9,18 +8,18 @@
 
 typedef struct LoopObject LoopObject;
 
-/* What a method returns that returns None, given 0 or -1. */
+/* The return value of a method that returns None, from 0 or -1. */
 static inline PyObject *
 cl_none_or_error(int status)
 {
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* For the method tables: any of the calling conventions. */
+/* For method tables: casts any calling convention. */
 #define CL_FAST(function) (PyCFunction)(void (*)(void)) function
 
-/* The arguments of a scheduling method: `count` named ones, then those of the
- * callback, then context=. */
+/* The arguments of a scheduling method: `count` named ones, then the
+ * callback's, then context=. */
 typedef struct {
     const char *method;
     const char *const *names;
@@ -31,34 +30,35 @@ typedef struct {
     PyObject *context; /* borrowed, or NULL */
 } cl_call_args;
 
-/* Fills *call, whose method, names and count are set, from a vectorcall. 0, or -1
- * with the TypeError of a Python function. */
+/* Parses a vectorcall into *call, whose method, names and count are set. 0, or
+ * -1 with the TypeError of a Python function. */
 int cl_call_args_parse(cl_call_args *call, cl_state *st, PyObject *const *args,
                        Py_ssize_t nargs, PyObject *kwnames);
 
-/* -1 with TypeError if context= was given to a method that has none. */
+/* Returns -1 with TypeError if context= was given to a method without it. */
 int cl_call_args_refuse_context(const cl_call_args *call);
 
-/* The argument, borrowed, of a method that takes names[0] alone; or NULL. */
+/* Returns the only argument, named names[0], borrowed; or NULL. */
 PyObject *cl_call_args_only(cl_state *st, const char *method,
                             const char *const *names, PyObject *const *args,
                             Py_ssize_t nargs, PyObject *kwnames);
 
-/* -1 with asyncio's RuntimeError if the loop is closed. */
+/* Returns -1 with asyncio's RuntimeError if the loop is closed. */
 int cl_loop_check_open(LoopObject *loop);
 
-/* In debug mode: asyncio's _check_thread() (unless `anywhere`) and
- * _check_callback(). Runs Python. */
+/* asyncio's _check_thread() (unless `anywhere`) and _check_callback(), for
+ * debug mode. 0/-1 Runs Python. */
 int cl_loop_check_debug(LoopObject *loop, PyObject *callback,
                         const char *method, bool anywhere);
 
-/* Calls a function of a module, looked up at each use as asyncio does. */
+/* Calls a function of a module; like asyncio, looks it up each time. Runs
+ * Python. */
 PyObject *cl_call_module(PyObject *module, PyObject *name,
                          PyObject *const *args, size_t nargs,
                          PyObject *kwnames);
 
-/* function(first, second), or function(first) if `second` is NULL, for what it does:
- * 0 or -1. */
+/* Calls function(first, second), or function(first) if `second` is NULL. 0/-1
+ * Runs Python. */
 int cl_call_void(PyObject *function, PyObject *first, PyObject *second);
 
 #endif

@@ -1,9 +1,8 @@
-/* check.h - looks at all that a loop has, between its turns; see base/assert.h.
+/* check.h - checks the whole loop between its turns; see base/assert.h.
  *
- * Stress builds look after each turn, debug and asan builds after one in some, and both
- * less often where there is much to look at, so that a turn costs a bounded number of
- * steps more. Each kind of node and of watch has a checker of its own in its table, for
- * what its module knows of it. */
+ * Stress builds check after each turn, debug and asan builds after some turns,
+ * and both less often when there is much to check, so that the cost per turn
+ * is bounded. Each kind of node and of watch has its own checker in its table. */
 #ifndef CL_CORE_CHECK_H
 #define CL_CORE_CHECK_H
 
@@ -13,15 +12,15 @@
 
 typedef struct LoopObject LoopObject;
 
-/* Looks at the loop, if it is due. At the end of a turn. */
+/* Checks the loop if it is due. Call at the end of a turn. */
 void cl_loop_check_sometimes(LoopObject *loop);
 
-/* Looks at the loop: the ready ring, timers, watches, inbox, spares, and that what is
- * queued has a reference for each time that it is. It must be open. */
+/* Checks an open loop: the ready ring, timers, watches, inbox, spares, and
+ * that each queued object has a reference for each time it is queued. */
 void cl_loop_check(LoopObject *loop);
 
-/* What the poller knows is what the watches say it was told, so far as that can be found
- * out. */
+/* Checks that the poller knows what the watches say it was told, as far as
+ * that can be found out. */
 void cl_loop_check_poller(LoopObject *loop);
 
 #endif

@@ -1,41 +1,43 @@
-/* errors.h - turns -errno of the lower layers into Python exceptions. */
+/* errors.h - raises and reports exceptions. */
 #ifndef CL_CORE_ERRORS_H
 #define CL_CORE_ERRORS_H
 
 #include "base/compat.h"
 
-/* Sets the OSError subclass that `err` (-errno) stands for, MemoryError for
- * -ENOMEM; returns -1. */
+/* Raises the OSError for `err` (-errno), or MemoryError for -ENOMEM. Returns
+ * -1. */
 int cl_raise_errno(int err);
 
-/* The same, but OSError for -ENOMEM too: of a system call that Python's own modules
- * raise so. */
+/* The same, but raises OSError for -ENOMEM too, like Python's own modules for
+ * a failed system call. */
 int cl_raise_os_error(int err);
 
 typedef struct LoopObject LoopObject;
 
-/* loop.call_exception_handler(details) as from an except clause for `exception`,
- * so that sys.exc_info() and logging.exception() know it. 0 or -1. Runs Python. */
+/* Calls loop.call_exception_handler(details) as in an except clause for
+ * `exception`, so that sys.exc_info() and logging.exception() see it. 0/-1
+ * Runs Python. */
 int cl_report(LoopObject *loop, PyObject *details, PyObject *exception);
 
-/* The same with what asyncio's transports tell: the text, and who they are. */
+/* The same with the details that asyncio's transports report. 0/-1 Runs
+ * Python. */
 int cl_report_transport(LoopObject *loop, const char *text,
                         PyObject *exception, PyObject *transport,
                         PyObject *protocol);
 
-/* logger.LEVEL(format, *args) of asyncio's logger, where `level` is a method's name,
- * `first` and `second` may be NULL; with exc_info=exception unless that is NULL.
- * 0/-1. Runs Python. */
+/* Calls asyncio's logger: logger.LEVEL(format, first, second), with
+ * exc_info=exception unless that is NULL. `level` is the method's name;
+ * `first` and `second` may be NULL. 0/-1 Runs Python. */
 int cl_log(LoopObject *loop, PyObject *level, const char *format,
            PyObject *first, PyObject *second, PyObject *exception);
 
-/* The debug message, in debug mode alone, of a transport that failed with an
- * OSError. 0/-1 */
+/* In debug mode, logs that a transport failed with an OSError. 0/-1 Runs
+ * Python. */
 int cl_log_os_error(LoopObject *loop, PyObject *transport, const char *message,
                     PyObject *exception);
 
-/* For steps that are all taken, whatever fails: the exception of one whose status is
- * negative is noted in *first, or dropped if an earlier one is there. */
+/* For several steps that must all run: if `status` is negative, moves the
+ * exception to *first, or drops it if there is one already. */
 static inline void
 cl_first_error(PyObject **first, int status)
 {
@@ -47,8 +49,8 @@ cl_first_error(PyObject **first, int status)
         PyErr_Clear();
 }
 
-/* Sets the noted exception again, and takes the reference: 0 if there is none, or
- * -1. */
+/* Raises the exception noted in `first`, and steals it. Returns 0 if it is
+ * NULL, else -1. */
 static inline int
 cl_raise_first(PyObject *first)
 {
@@ -58,13 +60,12 @@ cl_raise_first(PyObject *first)
     return -1;
 }
 
-/* Whether the exception set must leave the loop at once: KeyboardInterrupt or
- * SystemExit. Anything else that a callback raises goes to the loop's
- * exception handler. */
+/* Whether the exception that is set is KeyboardInterrupt or SystemExit, which
+ * leave the loop at once. All others go to the loop's exception handler. */
 bool cl_error_is_exit(void);
 
-/* Sets the exception that the arguments of a coroutine's throw(type, value=None,
- * traceback=None) name; `value` and `traceback` may be NULL. */
+/* Raises the exception given by a coroutine's throw(type, value=None,
+ * traceback=None); `value` and `traceback` may be NULL. */
 void cl_raise_thrown(PyObject *type, PyObject *value, PyObject *traceback);
 
 #endif

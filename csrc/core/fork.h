@@ -1,21 +1,22 @@
 /* fork.h - loops in the child of a fork.
  *
- * A forked child has a copy of each loop, but shares with its parent what the kernel
- * keeps: the epoll set, the pipe, the connections. os.register_at_fork() tells us, and
- * each open loop then forgets the poller and the pipe (CL_FORK_INHERITED): from there
- * on nothing in the child can change what the parent waits for, whatever it closes,
- * stops or frees. What it would cost to have them again is paid when the child first
- * polls or watches a descriptor.
+ * The child has a copy of each loop, but shares kernel objects with its
+ * parent: the epoll set, the pipe, the connections. os.register_at_fork()
+ * notifies us, and each open loop drops its poller and pipe
+ * (CL_FORK_INHERITED). From then on nothing that the child closes, stops or
+ * frees can change what the parent waits for. New ones are created when the
+ * child first polls or watches a descriptor.
  *
- * A loop that did not run at the fork then belongs to the child like any other
- * (CL_FORK_NONE), and hears of all its descriptors.
+ * A loop that did not run at the fork belongs to the child like any other
+ * (CL_FORK_NONE), and gets events for all its descriptors.
  *
- * One that was running is still the parent's, which goes on with the connections and
- * listeners it had; but the child may come back to it, if only because SystemExit
- * unwinds through asyncio.run(), which cancels its tasks. So the child's copy
- * hears of nothing from before the fork (CL_FORK_PARENTS) but of what it asks for anew,
- * and closes quietly: no shutdown(), no goodbye of TLS. When the last process that it
- * was forked from has ended (a daemon that was started by fork), all is its own. */
+ * A loop that was running is still the parent's, which goes on with its
+ * connections and listeners. The child may return to its copy, if only because
+ * SystemExit unwinds through asyncio.run(), which cancels its tasks. So the
+ * copy gets no events for anything from before the fork (CL_FORK_PARENTS)
+ * unless it asks again, and closes quietly: no shutdown(), no close_notify.
+ * When the last process that had the loop before has exited (for a daemon, its
+ * parent), everything belongs to the child. */
 #ifndef CL_CORE_FORK_H
 #define CL_CORE_FORK_H
 
@@ -27,31 +28,31 @@ enum {
     CL_FORK_PARENTS = 2,
 };
 
-/* Has Python call cl_fork_in_child(). 0/-1 */
+/* Adds a loop to the list of open loops, and removes it. */
 int cl_fork_setup(PyObject *module, cl_state *st);
 
-/* A loop enters the list of those that are open, and leaves it. */
+/* For os.register_at_fork(after_in_child). Calls _after_fork() of each loop.
+ * Runs Python. */
 void cl_fork_register(LoopObject *loop);
 void cl_fork_unregister(LoopObject *loop);
 
-/* In a child, right after the fork. Calls _after_fork() of each loop. Runs
- * Python. */
+/* Gives an inherited loop its own poller and pipe; does nothing to others.
+ * Returns 0 or -errno; on error the caller may try again. */
 void cl_fork_in_child(cl_state *st);
 
-/* Gives an inherited loop a poller and a pipe of its own; does nothing to others. 0 or
- * -errno, and then it may be tried again. */
+/* The same, and whatever else the loop needs before it can run. Called before
+ * a poll if l_forked is set. 0/-1 Runs Python. */
 int cl_fork_adopt(LoopObject *loop);
 
-/* The same and the rest of what has to be done before the loop can go on: to be
- * called by a poll if l_forked is set. 0, or -1 with an exception. Runs Python. */
+/* A fork resets the running loop, but the callback that forked must find it.
+ * Sets it again for a loop that goes on; others are left alone. 0/-1 */
 int cl_fork_resume(LoopObject *loop);
 
-/* A fork takes the mark of the running loop away, and the callback that has forked is
- * to find it so. Puts it back for a loop that goes on; others are left alone. 0/-1 */
+/* Whether the watch's owner was created before the fork, and the loop was not
+ * taken over since. */
 int cl_fork_mark_running(LoopObject *loop);
 
-/* Whether what owns the watch was made before a fork, and the loop was not taken over
- * since. */
+/* Whether a process that had the loop before this one is alive. */
 static inline bool
 cl_fork_is_parents(const LoopObject *loop, const cl_watch *watch)
 {
@@ -59,7 +60,8 @@ cl_fork_is_parents(const LoopObject *loop, const cl_watch *watch)
            (int32_t)(watch->w_generation - loop->l_fork_generation) <= 0;
 }
 
-/* Whether a process is alive that had the loop before this one. */
+/* Whether the owner was created before a fork and such a process may be using
+ * it, even if this process has taken over the loop. */
 bool cl_fork_ancestor_lives(const LoopObject *loop);
 
 /* Whether it is from before a fork, and such a process may be using it, whoever has

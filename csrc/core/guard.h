@@ -1,12 +1,13 @@
-/* guard.h - whether a class still has the methods whose work is done in C.
+/* guard.h - whether a class still has the methods that C code replaces.
  *
- * A guard keeps the values that some attributes of a class had. It holds while they
- * are the same. They are looked up again only when the class, or a base of it, was
- * modified: cl_type_version() tells. A class that gets no version any more (CPython
- * 3.13 and newer stop after a thousand modifications) is looked up each time.
+ * A guard stores the values of some attributes of a class, and holds while
+ * they are unchanged. They are looked up again only if the class or a base of
+ * it was modified, which cl_type_version() tells. A class that gets no more
+ * versions (from CPython 3.13 on, after a thousand modifications) is looked up
+ * each time.
  *
- * Values are compared as the class has them, without calling descriptors. A guard
- * without a class never holds. */
+ * Values are compared as the class has them, without calling descriptors. A
+ * guard without a class never holds. */
 #ifndef CL_CORE_GUARD_H
 #define CL_CORE_GUARD_H
 
@@ -20,18 +21,18 @@ typedef struct {
     PyObject *g_keys[CL_GUARD_MAX];  /* owned; the names, interned */
     PyObject *g_known[CL_GUARD_MAX]; /* owned; NULL: no such attribute */
     int g_count;
-    bool g_holds;       /* as of the last look-up, ... */
-    unsigned g_version; /* ... when the class had this version */
+    bool g_holds;       /* result of the last look-up */
+    unsigned g_version; /* version of the class at that time */
     uint64_t g_looks;   /* look-ups so far */
 } cl_guard;
 
-/* Takes the values from `source`, or from the class itself where that has none;
- * `source` may be NULL. `names` is kept. 0/-1 */
+/* Stores the values of `source`, or of the class itself if `source` is NULL or
+ * lacks them. Keeps `names`. 0/-1 */
 int cl_guard_init(cl_guard *guard, PyTypeObject *type,
                   const char *const *names, PyTypeObject *source);
 int cl_guard_traverse(const cl_guard *guard, visitproc visit, void *arg);
 
-/* From now on it never holds. */
+/* After this, it never holds. */
 void cl_guard_clear(cl_guard *guard);
 
 /* Looks the attributes up. */

@@ -1,25 +1,27 @@
-/* handle.h - Handle and TimerHandle: a callback with its arguments and context.
+/* handle.h - Handle and TimerHandle: a callback with its arguments and
+ * context.
  *
- * They behave as asyncio.Handle and asyncio.TimerHandle and say so through
- * __class__; the Python methods of those classes that are off the hot path
- * (repr) run on them unchanged.
+ * They behave like asyncio.Handle and asyncio.TimerHandle, and __class__ says
+ * so. Methods of those that are not hot (repr) run on them unchanged.
  *
  * Ownership: a handle owns all it points to. The ready ring, the timer heap
- * and the watch table each own one reference to the handles in them.
+ * and the watch table each own a reference to their handles.
  *
- * Garbage collection: a handle made while the loop runs starts outside the
- * collector's lists, since most live for one turn and a tracked one costs a
- * quarter of call_soon. This is sound because
- *   - cl_loop_scan_new(), called after each callback, starts tracking every
- *     handle made meanwhile that somebody else holds too, and
- *   - the loop's traverse looks through the untracked ones in its ring and
- *     heap, whose only owner it is.
+ * Garbage collection: a handle made while the loop runs starts untracked,
+ * since most live for one turn, and tracking costs a quarter of call_soon.
+ * This is sound because
+ *
+ *   - cl_loop_scan_new(), called after each callback, tracks every new handle that
+ *     somebody else holds too, and
+ *   - the loop's traverse visits through untracked handles in its ring and heap,
+ *     whose only owner it is.
+ *
  * Handles made while the loop does not run, and those of add_reader and
  * add_writer, are tracked from the start.
  *
- * For the same reason the copy of the current context that a handle makes for
- * itself stays out of the lists until anybody else can see it: until then it is
- * an inner part of the handle, which visits through it. */
+ * In the same way, the copy of the current context that a handle makes stays
+ * untracked until anybody else can see it. Until then it is part of the
+ * handle, which visits through it. */
 #ifndef CL_CORE_HANDLE_H
 #define CL_CORE_HANDLE_H
 
@@ -27,20 +29,20 @@
 #include "base/heap.h"
 #include "core/state.h"
 
-/* Positional arguments kept in the handle itself; a tuple holds more. Three
- * cover what asyncio, aiohttp and uvicorn pass; each costs 8 bytes. */
+/* Arguments stored in the handle itself; more go into a tuple. Three are
+ * enough for asyncio, aiohttp and uvicorn; each takes 8 bytes. */
 #define CL_HANDLE_INLINE 3
 
 enum {
     CL_HANDLE_CANCELLED = 1,
     /* The fields must stay until the callback returns. */
     CL_HANDLE_RUNNING = 2,
-    /* They go then, and already look as if they had. */
+    /* They are cleared then, and already look cleared. */
     CL_HANDLE_EMPTIED = 4,
     CL_HANDLE_TIMER = 8,
-    /* h_context is untracked: nobody else knows it. */
+    /* h_context is untracked: nobody else has a reference. */
     CL_HANDLE_OWN_CONTEXT = 16,
-    /* By the garbage collector; asking that is a call. */
+    /* Tracked by the garbage collector, whose own function is slower. */
     CL_HANDLE_TRACKED = 32,
     /* cancel() in another thread waits for the callback. */
     CL_HANDLE_THREADSAFE = 64,
@@ -53,22 +55,22 @@ typedef struct HandleObject {
     PyObject *h_weakrefs;
     LoopObject *h_loop;    /* owned */
     PyObject *h_callback;  /* owned; NULL once cancelled */
-    PyObject *h_context;   /* owned; NULL only while half-made */
-    PyObject *h_args;      /* owned tuple, or NULL: then in h_argv */
-    PyObject *h_traceback; /* owned; made in debug mode, else NULL */
-    PyObject *h_repr; /* owned; kept by cancel() in debug mode, else NULL */
+    PyObject *h_context;   /* owned; NULL only during creation */
+    PyObject *h_args;      /* owned tuple; NULL: they are in h_argv */
+    PyObject *h_traceback; /* owned; NULL without debug mode */
+    PyObject *h_repr; /* owned; set by cancel() in debug mode, else NULL */
     uint8_t h_flags;
-    uint8_t h_nargs; /* how many in h_argv + 1 */
-    /* Owned; [0] lets vectorcall put self before the arguments. */
+    uint8_t h_nargs; /* number of arguments in h_argv + 1 */
+    /* Owned; vectorcall may use [0] for self. */
     PyObject *h_argv[1 + CL_HANDLE_INLINE];
 } HandleObject;
 
 typedef struct {
     HandleObject t_handle;
     double t_when;           /* seconds of the loop's clock */
-    PyObject *t_when_object; /* owned; as passed, NULL if just the float */
+    PyObject *t_when_object; /* owned; as passed, NULL if it was a float */
     cl_heap_node t_node;     /* in the loop's heap while scheduled */
-    Py_ssize_t t_fresh;      /* place in the loop's l_fresh, or -1 */
+    Py_ssize_t t_fresh;      /* index in the loop's l_fresh, or -1 */
 } TimerHandleObject;
 
 static inline TimerHandleObject *
@@ -79,33 +81,33 @@ cl_timer_from_node(cl_heap_node *node)
                                  offsetof(TimerHandleObject, t_node));
 }
 
-/* New reference, untracked. `context` may be NULL or None: then a copy of the
- * current one. */
+/* Returns a new reference, untracked. If `context` is NULL or None, the
+ * current context is copied. */
 HandleObject *cl_handle_new(LoopObject *loop, PyObject *callback,
                             PyObject *const *args, Py_ssize_t nargs,
                             PyObject *context);
 
-/* New reference, untracked, not yet in the heap. */
+/* Returns a new reference, untracked, not in the heap yet. */
 TimerHandleObject *cl_timer_handle_new(LoopObject *loop, double when,
                                        PyObject *when_object,
                                        PyObject *callback,
                                        PyObject *const *args, Py_ssize_t nargs,
                                        PyObject *context);
 
-/* Calls the callback in its context. Runs Python. What it raises goes to the
- * loop's exception handler; -1 only for what must leave the loop. The caller
- * holds a reference. A cancelled handle does nothing. */
+/* Calls the callback in its context, unless the handle was cancelled. Errors
+ * go to the loop's exception handler; returns -1 only for KeyboardInterrupt
+ * and SystemExit. The caller holds a reference. Runs Python. */
 int cl_handle_run(HandleObject *handle);
 
-/* Takes the exception that is set to the loop's exception handler, as one of this
- * handle's callback: 0 or -1. Runs Python. */
+/* Reports the exception that is set to the loop's exception handler, as one of
+ * the handle's callback. 0/-1 Runs Python. */
 int cl_handle_report(HandleObject *handle);
 
-/* From call_soon_threadsafe(): where this version's asyncio has a
- * _ThreadSafeHandle, the handle becomes one. */
+/* For call_soon_threadsafe(): turns the handle into a _ThreadSafeHandle, if
+ * this version's asyncio has one. */
 void cl_handle_make_threadsafe(HandleObject *handle);
 
-/* As Handle.cancel(), without removing a timer from the heap. */
+/* Handle.cancel(), without removing a timer from the heap. 0/-1 */
 int cl_handle_cancel(HandleObject *handle);
 
 static inline void
@@ -118,8 +120,8 @@ cl_handle_track(HandleObject *handle)
     }
 }
 
-/* Whether the callback can't be a step of a task of asyncio's: it is a method of a
- * cloop.Future, such as set_result. */
+/* Whether the callback cannot be a step of asyncio's task, because it is a
+ * method of a cloop.Future, such as set_result. */
 static inline bool
 cl_handle_is_no_step(const cl_state *st, const HandleObject *handle)
 {
@@ -130,8 +132,8 @@ cl_handle_is_no_step(const cl_state *st, const HandleObject *handle)
     return self != NULL && Py_TYPE(self) == st->stepless_type;
 }
 
-/* Drops the reference of a handle's node: nobody visits it for its owner once it has
- * left the ring. Runs Python (destructors). */
+/* Drops the node's reference; the handle has left the ring, so no owner visits
+ * through it any more. Runs Python. */
 static inline void
 cl_handle_drop(HandleObject *handle)
 {
@@ -141,21 +143,21 @@ cl_handle_drop(HandleObject *handle)
     Py_DECREF(handle);
 }
 
-/* Visits a handle of the ready ring or the heap: what it owns, if that is its only
- * owner and it is outside the collector's lists. */
+/* For a handle in the ready ring or the heap: visits its contents if that is
+ * its only owner and it is untracked. */
 int cl_handle_visit(HandleObject *handle, visitproc visit, void *arg);
 
-/* Nodes that are a HandleObject or TimerHandleObject, and those that are an
- * asyncio.Handle made by Python code, whose _run() is called. */
+/* Nodes that are a HandleObject or TimerHandleObject, and nodes that are an
+ * asyncio.Handle from Python code, whose _run() is called. */
 extern const cl_node_ops cl_handle_node, cl_foreign_node;
 
 #ifdef CL_DEBUG
-/* What is true of a handle that is queued; and of those that the loop keeps. */
+/* Checks a queued handle, and the spare ones. */
 void cl_handle_check(const LoopObject *loop, HandleObject *handle);
 void cl_handle_check_spares(const LoopObject *loop);
 #endif
 
-/* Frees the handles that the loop keeps for reuse. */
+/* Frees the loop's spare handles. */
 void cl_handle_free_spares(LoopObject *loop);
 
 PyTypeObject *cl_handle_setup(PyObject *module, cl_state *st);

@@ -1,9 +1,9 @@
-/* node.h - what a kind of ready node can do.
+/* node.h - kinds of ready nodes.
  *
- * A ready node is a pointer with its kind in the low bits (base/ring.h). What else
- * there is to know of a kind is in its table, which belongs to the module that makes
- * such nodes; each layer lists its kinds (layer.h). The ring, and who takes nodes from it,
- * know no kinds, but for shortcuts that say so. */
+ * A ready node is a pointer with its kind in the low bits (base/ring.h).
+ * Everything else about a kind is in its table, in the module that makes such
+ * nodes; each layer lists its kinds (layer.h). The ring and the code that runs
+ * nodes do not depend on kinds, except for marked shortcuts. */
 #ifndef CL_CORE_NODE_H
 #define CL_CORE_NODE_H
 
@@ -14,32 +14,33 @@
 
 typedef struct LoopObject LoopObject;
 
-/* Each node owns one reference: to a handle, a task, a watch's owner. */
+/* Each node owns a reference: to a handle, a task, a watch's owner. */
 struct cl_node_ops {
-    /* Does what the node is there for; the caller keeps its reference meanwhile. 0,
-     * or -1 for what must leave the loop. Runs Python. */
+    /* Runs the node; the caller keeps its reference meanwhile. Returns -1 only
+     * for exceptions that must leave the loop. Runs Python. */
     int (*run)(LoopObject *loop, cl_node node);
-    /* Drops the node's reference. `lost`: the node was not run and will not be.
-     * Runs Python (destructors). */
+    /* Drops the node's reference. `lost`: the node was not run, and will not
+     * be. Runs Python. */
     void (*drop)(cl_node node, bool lost);
-    /* Visits what the reference is to. */
+    /* Visits the object it refers to. */
     int (*visit)(cl_node node, visitproc visit, void *arg);
-    /* The handle that asyncio would have in its place, which does the same when it is
-     * run: a new reference, tracked by the garbage collector; NULL with an exception. */
+    /* Returns the handle that asyncio would have instead, with the same
+     * effect: a new reference, tracked; NULL with an exception. */
     PyObject *(*as_handle)(LoopObject *loop, cl_node node);
-    /* What the log of slow callbacks calls it: a new str; NULL with an exception. */
+    /* Returns the name for the log of slow callbacks: a new str; NULL with an
+     * exception. */
     PyObject *(*name)(LoopObject *loop, cl_node node);
-    /* Of nodes that are handles: whether it was cancelled, 1, 0, or -1. NULL for
-     * others. */
+    /* For nodes that are handles, NULL for others. Returns 1 if it was
+     * cancelled, 0 if not, -1 on error. */
     int (*is_cancelled)(LoopObject *loop, cl_node node);
 #ifdef CL_DEBUG
-    /* Checks what the module knows of a node that is queued. The object that the node
-     * owns a reference to: borrowed. */
+    /* Checks a queued node. Returns the object that it owns a reference to,
+     * borrowed. */
     PyObject *(*check)(const LoopObject *loop, cl_node node);
 #endif
 };
 
-/* In a table, for builds that check. */
+/* For the tables, in builds with checks. */
 #ifdef CL_DEBUG
 #define CL_NODE_CHECK(function) .check = function,
 #else

@@ -1,29 +1,32 @@
-/* spares.h - memory of objects of one type, which a loop keeps for reuse.
+/* spares.h - free lists of a loop: memory of objects of one type, kept for
+ * reuse.
  *
- * A loop has one list for each type whose objects come and go with its callbacks. Only
- * its own thread runs them, so nobody else takes from it. An object knows its loop, and
- * owns a reference to it until its memory was given back. */
+ * A loop has a list for each type whose objects come and go with its
+ * callbacks. Only its own thread runs those, so nobody else takes from the
+ * list. An object knows its loop, and owns a reference to it until its memory
+ * was given back. */
 #ifndef CL_CORE_SPARES_H
 #define CL_CORE_SPARES_H
 
 #include "base/compat.h"
 
-/* Kept in each list. */
+/* Objects per list. */
 #define CL_SPARES_OBJECTS 256
 
-/* Linked by the pointer that comes after the head. Nothing in them is owned, not the
- * type either. */
+/* Linked by the pointer after the object head. They own nothing, not even
+ * their type. */
 typedef struct {
     PyObject *first;
     int count;
 } cl_spares;
 
-/* Memory for an object of exactly this type, from the spares if there is one; these may
- * be NULL. The fields after the head are zero, and it is not tracked yet. */
+/* Returns memory for an object of exactly this type, from the list if
+ * possible; `spares` may be NULL. The fields after the head are zero, and it
+ * is untracked. */
 PyObject *cl_spares_take(cl_spares *spares, PyTypeObject *type, size_t size);
 
-/* What is left of a dealloc when the object is untracked and cleared. It is freed if
- * `spares` is NULL. */
+/* The last step of a dealloc, when the object is untracked and cleared. Frees
+ * it if `spares` is NULL. */
 void cl_spares_give(cl_spares *spares, PyObject *self);
 
 void cl_spares_free(cl_spares *spares);

@@ -1,10 +1,11 @@
-/* state.h - what one instance of the module owns: core's part.
+/* state.h - core's part of the module state.
  *
- * Each list below is expanded into fields and into a table of core's layer (core/layer.h),
- * by which they are set up, visited and cleared: a line there is all that a new type,
- * import or name needs. The other layers have lists of their own, futures/state.h and so
- * on. Nothing writable lives at file scope, so every interpreter has its own. An object
- * reaches the state through its loop; only constructors look it up from the type. */
+ * Each list below is expanded into fields and into a table of core's layer
+ * (core/layer.h), which sets them up, visits and clears them. So a new type,
+ * import or name takes one line. The other layers have their own lists, in
+ * futures/state.h and so on. Nothing writable is at file scope, so every
+ * interpreter has its own state. An object finds the state through its loop;
+ * only constructors look it up from the type. */
 #ifndef CL_CORE_STATE_H
 #define CL_CORE_STATE_H
 
@@ -15,12 +16,12 @@
 
 #include <sys/types.h>
 
-/* Processes that we descend from and remember; see core/fork.h. */
+/* Ancestor processes that are remembered; see core/fork.h. */
 #define CL_ANCESTORS_MAX 8
 
 /* clang-format off */
 
-/* type, function that makes it, its name in the module or NULL */
+/* type, its setup function, its name in the module or NULL */
 #define CL_CORE_TYPES(X) \
     X(NativeMethod, cl_native_method_setup, NULL) \
     X(Handle, cl_handle_setup, "Handle") \
@@ -41,11 +42,11 @@
     X(WeakSet, "weakref", "WeakSet") \
     X(WeakValueDictionary, "weakref", "WeakValueDictionary")
 
-/* The same, NULL where it is missing. */
+/* The same; NULL if missing. */
 #define CL_CORE_OPTIONAL(X) \
     X(asyncio_ThreadSafeHandle, "asyncio.events", "_ThreadSafeHandle") /* 3.14 */
 
-/* interned attribute and keyword names that core uses, kept as str_NAME */
+/* interned names that core uses: str_NAME */
 #define CL_CORE_NAMES(X) \
     X(__eq__) X(__ge__) X(__gt__) X(__kwdefaults__) X(__le__) X(__lt__) \
     X(__ne__) X(__repr__) X(_after_fork) X(_ask) X(_cancelled) \
@@ -57,19 +58,19 @@
     X(protocol) X(run) X(run_forever) X(source_traceback) X(time) \
     X(transport) X(warning)
 
-/* tuples of keyword names, kept as kwnames_NAME */
+/* tuples of keyword names: kwnames_NAME */
 #define CL_CORE_KEYWORDS(X) \
     X(context, "context") \
     X(debug, "debug") \
     X(exc_info, "exc_info")
 
-/* live objects, for leak checks: kept as live_NAME, shown as ... */
+/* live objects, for leak checks: live_NAME, and the name shown */
 #define CL_CORE_COUNTS(X) \
     X(loops, "Loop") \
     X(handles, "Handle") \
     X(timers, "TimerHandle")
 
-/* what all layers may use: field, value */
+/* for all layers: field, value */
 #define CL_CORE_CONSTANTS(X) \
     X(empty_bytes, PyBytes_FromStringAndSize(NULL, 0)) \
     X(one_byte, PyBytes_FromStringAndSize("", 1)) \
@@ -78,7 +79,7 @@
 
 /* clang-format on */
 
-/* What such lists become in a struct. */
+/* The same lists as struct fields. */
 #define CL_TYPE_FIELD(type, make, shown) PyTypeObject *type##Type;
 #define CL_IMPORT_FIELD(field, module, attribute) PyObject *field;
 #define CL_NAME_FIELD(name) PyObject *str_##name;
@@ -87,7 +88,8 @@
 #define CL_CONSTANT_FIELD(field, value) PyObject *field;
 #define CL_COUNT_FIELD(field, name) Py_ssize_t live_##field;
 
-/* Kinds of ready nodes (core/node.h). A layer's begin where those of the one below end. */
+/* Kinds of ready nodes (core/node.h). Each layer's follow those of the one
+ * below. */
 enum {
     CL_NODE_HANDLE,
     CL_NODE_FOREIGN,
@@ -99,8 +101,8 @@ typedef struct cl_node_ops cl_node_ops;
 typedef struct cl_layer cl_layer;
 
 typedef struct cl_state {
-    PyObject *module;              /* borrowed: this is its state */
-    const cl_layer *const *layers; /* from core on; ends with NULL */
+    PyObject *module;              /* borrowed: it owns this state */
+    const cl_layer *const *layers; /* from core upwards; ends with NULL */
     CL_CORE_TYPES(CL_TYPE_FIELD)
     CL_CORE_IMPORTS(CL_IMPORT_FIELD)
     CL_CORE_OPTIONAL(CL_IMPORT_FIELD)
@@ -108,18 +110,18 @@ typedef struct cl_state {
     CL_CORE_KEYWORDS(CL_KEYWORDS_FIELD)
     CL_CORE_CONSTANTS(CL_CONSTANT_FIELD)
     const cl_node_ops *node_ops[CL_NODE_KIND_MASK + 1];
-    /* Methods of objects of exactly this type are no steps of a task. Borrowed; NULL if
-     * there is no such type: futures/ has one. */
+    /* Methods of objects of exactly this type are not steps of a task.
+     * Borrowed; NULL if futures/ has no such type. */
     PyTypeObject *stepless_type;
     bool callback_source_takes_debug; /* 3.13 and some 3.12 */
-    uint64_t loop_looks;       /* times a class of loops was looked up */
+    uint64_t loop_looks;       /* how often a loop class was looked up */
     unsigned long main_thread; /* threading.main_thread().ident */
-    unsigned forks; /* how many this process is away from the first */
-    struct LoopObject *loops; /* borrowed, linked: those that are open */
+    unsigned forks; /* forks between the first process and this one */
+    struct LoopObject *loops; /* borrowed, linked list of open loops */
     pid_t pid;                /* of this process */
-    pid_t ancestors[CL_ANCESTORS_MAX]; /* it was forked from; the last first */
+    pid_t ancestors[CL_ANCESTORS_MAX]; /* ancestors, the latest first */
     int ancestor_count;
-    int armed_fd; /* what we gave signal.set_wakeup_fd, or -1 */
+    int armed_fd; /* what cloop passed to signal.set_wakeup_fd, or -1 */
     cl_wakeup wakeup;
     CL_CORE_COUNTS(CL_COUNT_FIELD)
 } cl_state;

@@ -202,17 +202,17 @@ coro_send(cl_coro *coro, PyObject *value)
 static PyObject *
 stop_with_true(cl_state *st)
 {
-    PyBaseExceptionObject *stop =
-        (PyBaseExceptionObject *)cl_futures_of(st)->stop_true;
+    cl_futures *futures = cl_futures_of(st);
+    PyBaseExceptionObject *stop = (PyBaseExceptionObject *)futures->stop_true;
     if (stop == NULL || Py_REFCNT(stop) != 1 || stop->traceback != NULL ||
         stop->context != NULL || stop->cause != NULL || stop->dict != NULL ||
         ((PyStopIterationObject *)stop)->value != Py_True) {
         PyObject *made = PyObject_CallOneArg(PyExc_StopIteration, Py_True);
         if (made == NULL)
             return NULL;
-        Py_XSETREF(cl_futures_of(st)->stop_true, made);
+        Py_XSETREF(futures->stop_true, made);
     }
-    PyErr_SetRaisedException(Py_NewRef(cl_futures_of(st)->stop_true));
+    PyErr_SetRaisedException(Py_NewRef(futures->stop_true));
     return NULL;
 }
 

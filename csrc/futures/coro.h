@@ -1,10 +1,10 @@
-/* coro.h - coroutines whose body is C.
+/* coro.h - coroutines with a body in C.
  *
- * A type whose objects begin with cl_coro behaves as asyncio and await expect of a
- * coroutine: it starts when it is first stepped, yields futures, can be thrown into
- * and closed, and warns if it was never awaited. What it does is in its operations.
- * It may also hand over to a coroutine of Python, in its first step or later, and is
- * from then on a thin cover of that one. */
+ * A type whose objects begin with cl_coro behaves as asyncio and await expect:
+ * it starts when it is first stepped, yields futures, can be thrown into and
+ * closed, and warns if it was never awaited. Its operations say what it does.
+ * In any step it may hand over to a Python coroutine, and only forwards to
+ * that from then on. */
 #ifndef CL_FUTURES_CORO_H
 #define CL_FUTURES_CORO_H
 
@@ -13,9 +13,9 @@
 #include "core/state.h"
 
 typedef enum {
-    CL_CORO_NEW,     /* not yet stepped */
-    CL_CORO_RUNNING, /* a step is in progress */
-    CL_CORO_WAITING, /* for c_future, or for what c_inner waits for */
+    CL_CORO_NEW,     /* not stepped yet */
+    CL_CORO_RUNNING, /* a step is running */
+    CL_CORO_WAITING, /* on c_future, or on whatever c_inner waits for */
     CL_CORO_DONE,
 } cl_coro_state;
 
@@ -25,36 +25,39 @@ typedef struct {
     PyObject_HEAD
     const struct cl_coro_ops *c_ops;
     cl_state *c_st;
-    PyObject *c_future; /* owned; what it waits for */
-    PyObject *c_inner;  /* owned; the coroutine that does it instead */
+    PyObject *c_future; /* owned; the future it waits for */
+    PyObject *c_inner;  /* owned; the coroutine that runs instead */
     PyObject
-        *c_shown; /* owned, or NULL: what cr_frame and cr_await have shown */
+        *c_shown; /* owned; what cr_frame and cr_await returned; or NULL */
     cl_coro_state c_state;
 #if CL_HAS_REMOTE_STACKS
     cl_remote_frame c_remote; /* see remote.h */
 #endif
-    LoopObject *c_loop; /* owned; it has the spares; or NULL */
+    LoopObject *c_loop; /* owned, for the free list; or NULL */
 } cl_coro;
 
 typedef struct cl_coro_ops {
-    const char *owner; /* the class whose method it is; NULL for a function */
+    const char *owner; /* class of the method; NULL for a function */
     const char *(*name)(const cl_coro *coro);
-    /* asyncio's class, whose method of that name does the same in Python; borrowed. */
+    /* Returns asyncio's class, whose Python method of that name does the same.
+     * Borrowed. */
     PyObject *(*stock)(const cl_coro *coro);
-    /* What it was called with, `self` first: a new tuple. */
+    /* Returns the call's arguments as a new tuple, `self` first. */
     PyObject *(*args)(const cl_coro *coro);
-    /* One step, the first if `fresh`. PYGEN_NEXT: waits for c_future, or goes on
-     * with c_inner; else its result, or the exception that is set. */
+    /* Runs a step; the first if `fresh`. Returns PYGEN_NEXT to wait for
+     * c_future or to go on with c_inner; else the result, or an exception is
+     * set. */
     PySendResult (*step)(cl_coro *coro, bool fresh, PyObject **result);
-    /* An exception was thrown into it while it waited, and is set: what it makes of
-     * that, a result or an exception. NULL if it makes nothing of it. */
+    /* An exception was thrown in while it waited, and is set. Returns a result
+     * or an exception. NULL if the exception is passed on. */
     PySendResult (*thrown)(cl_coro *coro, PyObject **result);
-    /* It ends with the exception that is set. NULL if there is nothing to undo. */
+    /* It ends with the exception that is set. NULL if there is nothing to
+     * undo. */
     void (*fail)(cl_coro *coro);
-    /* Drops all it holds; may come twice. */
+    /* Releases everything; may be called twice. */
     void (*drop)(cl_coro *coro);
-    /* Whether `thrown` comes also when it is closed or freed while it waits, with
-     * GeneratorExit: it has something to do then. */
+    /* Whether `thrown` is also called, with GeneratorExit, when the coroutine
+     * is closed or freed while it waits. */
     bool closes;
 } cl_coro_ops;
 
@@ -63,20 +66,22 @@ _Static_assert(offsetof(cl_coro, c_remote) == CL_REMOTE_OFFSET,
                "c_remote is where Python's coroutines have their frame");
 #endif
 
-/* Whether the object is such a coroutine. */
+/* Whether the object is a coroutine of this kind. */
 bool cl_coro_check(PyObject *object);
 
-/* Waits for the future: sets c_future, and that it is awaited. 0/-1 */
+/* Waits for the future: sets c_future and marks it as awaited. 0/-1 Runs
+ * Python. */
 int cl_coro_wait(cl_coro *coro, PyObject *future);
 
-/* Whether c_future is done: 1, 0, or -1 with an exception. */
+/* Whether c_future is done: 1, 0, or -1 on error. Runs Python. */
 int cl_coro_future_is_done(cl_coro *coro);
 
-/* What `await c_future` does next: 0, or -1 with the exception it raises. */
+/* Finishes `await c_future`: 0, or -1 with the exception that it raises. Runs
+ * Python. */
 int cl_coro_resume(cl_coro *coro);
 
-/* For the type's specification: slots, with those of its own before. A type has
- * tp_dealloc of its own, which calls the function of that name first. */
+/* For type specs: the common slots, after the type's own. A type has its own
+ * tp_dealloc, which first calls cl_coro_dying(). */
 int cl_coro_traverse(cl_coro *coro, visitproc visit, void *arg);
 int cl_coro_clear(cl_coro *coro);
 PyObject *cl_coro_repr(cl_coro *coro);
@@ -100,8 +105,8 @@ extern PyGetSetDef cl_coro_getset[];
     {Py_tp_getset, cl_coro_getset}
 /* clang-format on */
 
-/* Of a dealloc: false if the object was revived by its finalizer; else it is
- * untracked and holds nothing any more, but for c_loop. */
+/* For tp_dealloc. Returns false if the finalizer revived the object; else it
+ * is untracked and has released everything but c_loop. */
 bool cl_coro_dying(cl_coro *coro);
 
 #endif

@@ -423,22 +423,23 @@ cl_future_add_done_callback(PyObject *self, PyObject *const *args,
     FutureObject *future = (FutureObject *)self;
     PyObject *context = NULL, *copy = NULL;
     cl_state *st = cl_future_state(self);
+    cl_futures *futures = cl_futures_of(st);
     int status;
 
     if (st == NULL)
         return NULL;
     if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) == 1 && nargs == 1 &&
         PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
-                          cl_futures_of(st)->str_context) == 0)
+                          futures->str_context) == 0)
         context = args[1];
     else if (nargs != 1 || (kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0))
-        return cl_future_inherited(cl_futures_of(st)->asyncio_Future, self,
-                                   cl_futures_of(st)->str_add_done_callback,
-                                   args, nargs, kwnames);
+        return cl_future_inherited(futures->asyncio_Future, self,
+                                   futures->str_add_done_callback, args, nargs,
+                                   kwnames);
     if (future->f_loop == NULL)
-        return cl_future_inherited(cl_futures_of(st)->asyncio_Future, self,
-                                   cl_futures_of(st)->str_add_done_callback,
-                                   args, nargs, kwnames);
+        return cl_future_inherited(futures->asyncio_Future, self,
+                                   futures->str_add_done_callback, args, nargs,
+                                   kwnames);
     if (context == NULL && (context = copy = PyContext_CopyCurrent()) == NULL)
         return NULL;
     if (future->f_state != CL_PENDING)

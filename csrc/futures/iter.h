@@ -1,5 +1,5 @@
-/* iter.h - what awaits a future: yields it once while it is pending, then gives
- * its result. Kept for reuse, as one is made by each await. */
+/* iter.h - the iterator of an awaited future: yields the future once while it
+ * is pending, then returns its result. Cached, since each await creates one. */
 #ifndef CL_FUTURES_ITER_H
 #define CL_FUTURES_ITER_H
 

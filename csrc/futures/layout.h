@@ -20,7 +20,7 @@ enum { CL_PENDING = 0, CL_CANCELLED = 1, CL_FINISHED = 2 }; /* f_state */
 
 /* clang-format off */
 
-/* Those fields that are objects, in order. */
+/* The fields that are objects, in order. */
 #if PY_VERSION_HEX >= 0x030a0000
 #define CL_IF_EXCEPTION_TB(X) X(f_exception_tb)
 #else
@@ -45,8 +45,8 @@ enum { CL_PENDING = 0, CL_CANCELLED = 1, CL_FINISHED = 2 }; /* f_state */
 #define CL_TASK_OBJECTS(X) \
     X(t_fut_waiter) X(t_coro) X(t_name) X(t_context)
 
-/* What follows them, each by its type. Those of 3.9 and 3.10 keep a _PyErr_StackItem,
- * whose last field is always NULL: it is passed over. */
+/* The fields after them, by type. 3.9 and 3.10 have a _PyErr_StackItem, whose
+ * last field is always NULL and is skipped. */
 #if CL_HAS_KEPT_CANCELLATION
 #define CL_CANCELLED_EXC_LAST(OBJECT, SKIP) OBJECT(f_cancelled_exc)
 #elif CL_HAS_CANCEL_MESSAGE
@@ -68,7 +68,7 @@ enum { CL_PENDING = 0, CL_CANCELLED = 1, CL_FINISHED = 2 }; /* f_state */
     CL_CANCELLED_EXC_LAST(OBJECT, SKIP)
 #endif
 
-/* What a task has before its objects, and behind them. */
+/* A task's fields before its objects, and after them. */
 #if PY_VERSION_HEX >= 0x030d0000
 #define CL_TASK_HEAD(INT, BIT) \
     BIT(t_must_cancel) BIT(t_log_destroy_pending) INT(t_num_cancels)
@@ -96,14 +96,14 @@ enum { CL_PENDING = 0, CL_CANCELLED = 1, CL_FINISHED = 2 }; /* f_state */
 
 /* clang-format on */
 
-/* Also the head of a TaskObject: bit fields of both share a word, so that the
- * one struct can't contain the other. */
+/* Also the head of a TaskObject. Bit fields of both share a word, so one
+ * struct cannot contain the other. */
 typedef struct {
     CL_FUTURE_FIELDS
 } FutureObject;
 
 #if CL_HAS_AWAITED_BY
-/* pycore_llist.h's: a ring that goes through its head. */
+/* The list of pycore_llist.h: a ring through its head. */
 typedef struct cl_list_node {
     struct cl_list_node *next;
     struct cl_list_node *prev;
@@ -115,13 +115,13 @@ typedef struct {
     CL_TASK_HEAD(CL_INT_FIELD, CL_BIT_FIELD)
     CL_TASK_OBJECTS(CL_OBJECT_FIELD)
 #if CL_HAS_AWAITED_BY
-    cl_list_node t_node; /* in its thread's list of tasks; or NULL and NULL */
+    cl_list_node t_node; /* in the thread's list of tasks, or both NULL */
 #endif
     CL_TASK_REST(CL_INT_FIELD)
 } TaskObject;
 
-/* Whether the sizes are those of asyncio's classes, and these are not classes that a
- * program derived from them and put in their place. */
+/* Whether the sizes match asyncio's classes, and these were not replaced by
+ * classes that derive from them. */
 static inline bool
 cl_layouts_fit(PyObject *future_type, PyObject *task_type)
 {
@@ -133,19 +133,19 @@ cl_layouts_fit(PyObject *future_type, PyObject *task_type)
            (PyObject *)((PyTypeObject *)task_type)->tp_base == future_type;
 }
 
-/* tp_traverse and tp_clear of asyncio's classes, in one piece. */
+/* tp_traverse and tp_clear of asyncio's classes, combined. */
 int cl_future_visit(FutureObject *future, visitproc visit, void *arg);
 int cl_task_visit(TaskObject *task, visitproc visit, void *arg);
 void cl_future_drop(FutureObject *future);
 void cl_task_drop(TaskObject *task);
 
-/* As cl_task_drop(), but leaves the attributes that a subclass has given it. */
+/* Like cl_task_drop(), but keeps the attributes of a subclass. */
 void cl_task_forget(TaskObject *task);
 
-/* {name: what is in the field, as a number} of an object of exactly asyncio's classes,
- * for every field; t_next and t_prev are the addresses of the tasks whose nodes are
- * next to its own. Nothing is followed. NULL with RuntimeError for any other object, or
- * if the sizes don't fit. */
+/* Returns {name: value of the field, as a number} of an object of exactly
+ * asyncio's classes. t_next and t_prev are the addresses of the neighbouring
+ * tasks. No pointer is followed. NULL with RuntimeError for other objects, or
+ * if the sizes don't match. */
 PyObject *cl_layout_raw_fields(cl_state *st, PyObject *object);
 
 /* ------------------------------------------- fields that not all versions have */
@@ -161,7 +161,7 @@ cl_future_set_message(FutureObject *future, PyObject *message)
 #endif
 }
 
-/* What cancel() of what the task waits for is given; borrowed, or NULL. */
+/* The message for cancel() of what the task waits for; borrowed, or NULL. */
 static inline PyObject *
 cl_task_message(const TaskObject *task)
 {
@@ -173,7 +173,7 @@ cl_task_message(const TaskObject *task)
 #endif
 }
 
-/* Fields that a task without cancellations has. */
+/* The fields of a task that was never cancelled. */
 static inline void
 cl_task_init_rest(TaskObject *task)
 {
@@ -188,7 +188,7 @@ cl_task_init_rest(TaskObject *task)
 #endif
 }
 
-/* Task.cancelling(), where there is one. */
+/* Task.cancelling(), if this version has it. */
 static inline int
 cl_task_cancelling(const TaskObject *task)
 {
@@ -210,7 +210,7 @@ cl_task_count_cancel(TaskObject *task)
 #endif
 }
 
-/* Takes over the exception, with which the task was cancelled. */
+/* Steals the exception with which the task was cancelled. */
 static inline void
 cl_task_keep_cancelled(TaskObject *task, PyObject *exception)
 {
@@ -227,7 +227,7 @@ cl_task_keep_cancelled(TaskObject *task, PyObject *exception)
 #endif
 }
 
-/* Takes over the exception, which becomes the outcome of the future. */
+/* Steals the exception, which becomes the future's outcome. */
 static inline void
 cl_future_keep_exception(FutureObject *future, PyObject *exception)
 {
@@ -237,8 +237,8 @@ cl_future_keep_exception(FutureObject *future, PyObject *exception)
 #endif
 }
 
-/* The CancelledError that awaiting a cancelled future raises: a new reference, or
- * NULL with an error. */
+/* Returns the CancelledError for awaiting a cancelled future: a new reference,
+ * or NULL with an exception. */
 static inline PyObject *
 cl_future_take_cancellation(cl_state *st, FutureObject *future)
 {
@@ -261,8 +261,8 @@ cl_future_take_cancellation(cl_state *st, FutureObject *future)
 #endif
 }
 
-/* What asyncio's attribute _asyncio_awaited_by shows. These are called for futures
- * of ours, with or without such a field: 0 or -1. */
+/* asyncio's attribute _asyncio_awaited_by. Called for our futures, whether
+ * they have such a field or not. 0/-1 */
 static inline int
 cl_future_note_awaited_by(cl_state *st, FutureObject *future, PyObject *task)
 {
@@ -300,8 +300,8 @@ cl_future_forget_awaited_by(cl_state *st, FutureObject *future, PyObject *task)
 #endif
 }
 
-/* The exception of a finished future, for raising: a new reference, or NULL with
- * an error. */
+/* Returns the exception of a finished future, to be raised: a new reference,
+ * or NULL with an exception. */
 static inline PyObject *
 cl_future_take_exception(FutureObject *future)
 {

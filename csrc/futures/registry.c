@@ -51,24 +51,25 @@ find_slot(const cl_state *st, PyThreadState *thread, PyObject *object)
 static int
 find_by_change(cl_state *st, PyObject *task, PyObject *loop)
 {
+    cl_futures *futures = cl_futures_of(st);
     PyThreadState *thread = PyThreadState_Get();
-    if (cl_call_void(cl_futures_of(st)->set_running_loop, Py_None, NULL) < 0)
+    if (cl_call_void(futures->set_running_loop, Py_None, NULL) < 0)
         return -1;
     if (find_slot(st, thread, loop) || find_slot(st, thread, task))
         return 0;
-    if (cl_call_void(cl_futures_of(st)->set_running_loop, loop, NULL) < 0)
+    if (cl_call_void(futures->set_running_loop, loop, NULL) < 0)
         return -1;
-    cl_futures_of(st)->running_loop_offset = find_slot(st, thread, loop);
-    if (cl_call_void(cl_futures_of(st)->enter_task, loop, task) < 0)
+    futures->running_loop_offset = find_slot(st, thread, loop);
+    if (cl_call_void(futures->enter_task, loop, task) < 0)
         return -1;
-    cl_futures_of(st)->running_task_offset = find_slot(st, thread, task);
-    if (cl_call_void(cl_futures_of(st)->leave_task, loop, task) < 0 ||
-        cl_call_void(cl_futures_of(st)->set_running_loop, Py_None, NULL) < 0)
+    futures->running_task_offset = find_slot(st, thread, task);
+    if (cl_call_void(futures->leave_task, loop, task) < 0 ||
+        cl_call_void(futures->set_running_loop, Py_None, NULL) < 0)
         return -1;
-    return cl_futures_of(st)->running_loop_offset != 0 &&
-           cl_futures_of(st)->running_task_offset != 0 &&
-           *slot(thread, cl_futures_of(st)->running_loop_offset) == NULL &&
-           *slot(thread, cl_futures_of(st)->running_task_offset) == NULL;
+    return futures->running_loop_offset != 0 &&
+           futures->running_task_offset != 0 &&
+           *slot(thread, futures->running_loop_offset) == NULL &&
+           *slot(thread, futures->running_task_offset) == NULL;
 }
 
 int
@@ -97,11 +98,12 @@ int
 cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *Py_UNUSED(ours),
                   PyObject *task)
 {
+    cl_futures *futures = cl_futures_of(st);
     PyThreadState *thread = PyThreadState_Get();
-    PyObject **current = slot(thread, cl_futures_of(st)->running_task_offset);
-    if (*slot(thread, cl_futures_of(st)->running_loop_offset) != loop ||
+    PyObject **current = slot(thread, futures->running_task_offset);
+    if (*slot(thread, futures->running_loop_offset) != loop ||
         *current != NULL)
-        return cl_call_void(cl_futures_of(st)->enter_task, loop, task);
+        return cl_call_void(futures->enter_task, loop, task);
     *current = Py_NewRef(task);
     return 0;
 }
@@ -292,19 +294,20 @@ int
 cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *ours,
                   PyObject *task)
 {
+    cl_futures *futures = cl_futures_of(st);
     if (ours == NULL)
-        return cl_call_void(cl_futures_of(st)->enter_task, loop, task);
+        return cl_call_void(futures->enter_task, loop, task);
     cl_loop_futures *on = cl_futures_on(ours);
     if (on->task_entry == NULL) {
         PyObject *current =
-            PyDict_GetItemWithError(cl_futures_of(st)->current_tasks, loop);
+            PyDict_GetItemWithError(futures->current_tasks, loop);
         if (current != NULL)
-            return cl_call_void(cl_futures_of(st)->enter_task, loop, task);
+            return cl_call_void(futures->enter_task, loop, task);
         if (PyErr_Occurred())
             return -1;
     }
     if (on->task_entry != task) {
-        if (PyDict_SetItem(cl_futures_of(st)->current_tasks, loop, task) < 0)
+        if (PyDict_SetItem(futures->current_tasks, loop, task) < 0)
             return -1;
         on->task_entry = task;
     }
@@ -386,25 +389,25 @@ cl_registry_add(cl_state *st, TaskObject *task)
 static void
 note_lost(cl_state *st)
 {
+    cl_futures *futures = cl_futures_of(st);
     PyObject *type, *value, *traceback;
-    if (++cl_futures_of(st)->lost_tasks < 32 ||
-        cl_futures_of(st)->lost_tasks <
-            PySet_GET_SIZE(cl_futures_of(st)->all_tasks) / 2 ||
-        PySet_GET_SIZE(cl_futures_of(st)->all_tasks_iterating) > 0 ||
-        PyList_GET_SIZE(cl_futures_of(st)->all_tasks_removals) > 0)
+    if (++futures->lost_tasks < 32 ||
+        futures->lost_tasks < PySet_GET_SIZE(futures->all_tasks) / 2 ||
+        PySet_GET_SIZE(futures->all_tasks_iterating) > 0 ||
+        PyList_GET_SIZE(futures->all_tasks_removals) > 0)
         return;
     PyErr_Fetch(&type, &value, &traceback);
-    PyObject *all = PySequence_List(cl_futures_of(st)->all_tasks);
+    PyObject *all = PySequence_List(futures->all_tasks);
     for (Py_ssize_t i = 0; all != NULL && i < PyList_GET_SIZE(all); i++) {
         PyObject *reference = PyList_GET_ITEM(all, i);
         if (PyWeakref_Check(reference) && cl_weakref_is_dead(reference) &&
-            PySet_Discard(cl_futures_of(st)->all_tasks, reference) < 0)
+            PySet_Discard(futures->all_tasks, reference) < 0)
             Py_CLEAR(all);
     }
     if (all == NULL)
         PyErr_WriteUnraisable(NULL);
     Py_XDECREF(all);
-    cl_futures_of(st)->lost_tasks = 0;
+    futures->lost_tasks = 0;
     PyErr_Restore(type, value, traceback);
 }
 

@@ -1,17 +1,18 @@
-/* registry.h - what asyncio.current_task() and asyncio.all_tasks() find.
+/* registry.h - makes cloop's tasks visible to asyncio.current_task() and
+ * asyncio.all_tasks().
  *
- * Both are asyncio's own functions; here cloop's tasks are entered where these
- * look. Up to 3.13 that is a dict {loop: task} and a WeakSet of all tasks; from
- * 3.14 on two slots and a list in the state of the thread, which debuggers read from
- * outside as well. The places of the latter are found by experiment
- * (cl_registry_find_slots), never assumed.
+ * Both are asyncio's own functions; cloop's tasks are entered where they look.
+ * Up to 3.13 that is a dict {loop: task} and a WeakSet of all tasks. From 3.14
+ * on it is two slots and a list in the thread state, which debuggers also read
+ * from outside. The offsets of these are found by experiment, never assumed.
  *
- * Dict operations are dear beside the rest of a step. So after a step of a task that
- * is not done yet the entry stays as it is, task_entry, and is looked at again
- * before anything else can see it: cl_loop_rest() sets it to None, which reads as no
- * entry does, before other Python code runs; cl_loop_forget_task() takes it out
- * before a handle is called, as that may be a step of a task of asyncio's, which
- * wants none there, and when the loop stops. */
+ * Dict operations are expensive compared with the rest of a step. So after a
+ * step of a task that is not done, its entry stays (task_entry) and is
+ * corrected before anything else can see it. cl_loop_rest() sets it to None,
+ * which reads like no entry, before other Python code runs.
+ * cl_loop_forget_task() removes it before a handle is called, as that may be a
+ * step of asyncio's own task, which requires that there is none; and when the
+ * loop stops. */
 #ifndef CL_FUTURES_REGISTRY_H
 #define CL_FUTURES_REGISTRY_H
 
@@ -20,38 +21,40 @@
 #include "core/state.h"
 #include "futures/layout.h"
 
-/* 0 or -1. */
+/* 0/-1 */
 int cl_registry_setup(cl_state *st);
 
-/* Finds where asyncio keeps the running loop and task. `first` and `second` are pending
- * tasks of asyncio's, not entered, the last ones that this thread has made, in that
- * order; their loop is `loop`, which is the running one, and from 3.14 on is not
- * afterwards. Returns 1 if they were found, 0 if not, or -1 with an exception. */
+/* Finds where asyncio keeps the running loop and task. `first` and `second`
+ * are pending asyncio tasks that are not entered, the last ones created in
+ * this thread, in this order. `loop` is their loop and the running one; from
+ * 3.14 on it is no longer running afterwards. Returns 1 if found, 0 if not, -1
+ * on error. */
 int cl_registry_find_slots(cl_state *st, PyObject *first, PyObject *second,
                            PyObject *loop);
 
-/* The task becomes the current one of its loop, or stops being it. 0, or -1 with
- * asyncio's RuntimeError if another is, or the loop does not run here. `loop` is
- * `task`'s; `ours` is it, too, or NULL if it is none of cloop's or within a step. */
+/* Makes the task the current one of its loop, or ends that. 0, or -1 with
+ * asyncio's RuntimeError if another one is current, or the loop does not run
+ * here. `loop` is the task's; `ours` is the same, or NULL if it is not cloop's
+ * or within a step. */
 int cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *ours,
                       PyObject *task);
 int cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
                       PyObject *task);
 
-/* A pending task enters the list of all, and leaves it when it is done, unless
- * CL_LISTS_DONE_TASKS, or about to be freed. All may be called again. */
+/* Adds a pending task to the list of all tasks, and removes it when it is done
+ * (unless CL_LISTS_DONE_TASKS) or freed. May be called repeatedly. */
 int cl_registry_add(cl_state *st, TaskObject *task);
 void cl_registry_remove(cl_state *st, TaskObject *task);
 
-/* asyncio._get_running_loop(): new reference, or NULL; with an exception only if it was
- * an error. */
+/* asyncio._get_running_loop(). Returns a new reference, or NULL, with an
+ * exception only on error. */
 PyObject *cl_registry_running_loop(cl_state *st);
 
-/* The current task of the loop, which runs in this thread: borrowed, or NULL if there is
- * none, or it is not one of ours that this knows. */
+/* Returns the current task of the loop, which runs in this thread. Borrowed;
+ * NULL if there is none, or it is not one of ours. */
 PyObject *cl_registry_current_task(cl_state *st, LoopObject *loop);
 
-/* Of the layer: see core/layer.h. */
+/* For the layer's table: see core/layer.h. */
 void cl_registry_forked(LoopObject *loop);
 
 static inline void

@@ -134,10 +134,11 @@ cl_remote_clear(cl_state *st)
 void
 cl_remote_free(cl_state *st)
 {
-    while (cl_futures_of(st)->remote != NULL) {
-        cl_remote *next = cl_futures_of(st)->remote->next;
-        PyMem_Free(cl_futures_of(st)->remote);
-        cl_futures_of(st)->remote = next;
+    cl_futures *futures = cl_futures_of(st);
+    while (futures->remote != NULL) {
+        cl_remote *next = futures->remote->next;
+        PyMem_Free(futures->remote);
+        futures->remote = next;
     }
 }
 

@@ -1,16 +1,17 @@
 /* remote.h - tasks of coroutines in C, as other processes see them.
  *
- * `python -m asyncio ps` and its kin (Python 3.14) read the memory of a process. They
- * take the coroutine of a task for one of Python's, whose frame they read, and follow
- * what it awaits as long as that is of the very same type. A coroutine of ours has the
- * space for such a frame (coro.h). Here it is filled for those that become a task: with
- * the code and the place of asyncio's coroutine, which another one like it, that waits
- * for ever, has (cloop/_frames.py); and with what asyncio's awaits in turn, which is
- * made of blocks of memory that have the type and the frame, and are no objects.
+ * `python -m asyncio ps` and similar tools (Python 3.14) read the memory of a
+ * process. They treat the coroutine of a task as a Python coroutine, read its
+ * frame, and follow what it awaits while that has the same type. Our
+ * coroutines have space for such a frame (coro.h). It is filled in for those
+ * that become a task: with the code and position of asyncio's coroutine, taken
+ * from a similar one that waits for ever (cloop/_frames.py), and with what
+ * that awaits, which is faked by memory blocks with the type and the frame
+ * that are not objects.
  *
- * Where the layout is not as expected nothing is filled in, and the stack is empty.
- * A coroutine of Python that awaits one of ours is of another type: other processes see
- * its own frame, and none below. */
+ * If the layout is not as expected, nothing is filled in, and the stack is
+ * empty. A Python coroutine that awaits one of ours has another type: other
+ * processes see its own frame, and none below. */
 #ifndef CL_FUTURES_REMOTE_H
 #define CL_FUTURES_REMOTE_H
 
@@ -18,7 +19,8 @@
 #include "core/state.h"
 #include "futures/coro.h"
 
-/* Shows the coroutine, of which a task is made; 0, or -1 for what is no Exception. */
+/* Makes the coroutine of a task visible. 0, or -1 for exceptions that are no
+ * Exception. Runs Python. */
 int cl_remote_show(cl_coro *coro);
 
 int cl_remote_traverse(cl_state *st, visitproc visit, void *arg);

@@ -1,4 +1,5 @@
-/* state.h - what the module owns, and a loop, for futures and tasks; see core/layer.h. */
+/* state.h - the futures layer's part of the module state and of loops; see
+ * core/layer.h. */
 #ifndef CL_FUTURES_STATE_H
 #define CL_FUTURES_STATE_H
 
@@ -46,10 +47,10 @@
 #define CL_FUTURES_KEYWORDS(X) \
     X(loop, "loop")
 
-/* objects that this layer puts there itself */
+/* objects that this layer sets itself */
 #define CL_FUTURES_OBJECTS(X) \
     X(stop_true)           /* coro.c */ \
-    X(current_tasks)       /* registry.h, up to 3.13; and the next */ \
+    X(current_tasks)       /* both: registry.h, up to 3.13 */ \
     X(all_tasks) \
     X(all_tasks_iterating) \
     X(all_tasks_removals)
@@ -73,14 +74,14 @@ typedef struct cl_futures {
     CL_FUTURES_NAMES(CL_NAME_FIELD)
     CL_FUTURES_KEYWORDS(CL_KEYWORDS_FIELD)
     CL_FUTURES_OBJECTS(CL_KEPT_FIELD)
-    /* Whether asyncio's classes are laid out as we know them, and whether ours are used
-     * (cloop/_futures.py decides). */
+    /* Whether asyncio's classes have the expected layout, and whether ours are
+     * used (decided by cloop/_futures.py). */
     bool layouts_fit;
     bool own_tasks;
-    uint64_t task_count;      /* of names given */
+    uint64_t task_count;      /* for default names */
     struct cl_remote *remote; /* remote.h */
-    Py_ssize_t lost_tasks;    /* references to none in all_tasks, at most */
-    size_t task_list_offset;  /* in the state of a thread; from 3.14 on */
+    Py_ssize_t lost_tasks;    /* upper bound of dead references in all_tasks */
+    size_t task_list_offset;  /* in the thread state; from 3.14 on */
     size_t running_loop_offset;
     size_t running_task_offset;
     CL_FUTURES_COUNTS(CL_COUNT_FIELD)
@@ -94,11 +95,11 @@ cl_futures_of(const cl_state *st)
 
 typedef struct cl_loop_futures {
     LoopObject lower;
-    /* What asyncio's dict of current tasks holds for this loop: a task, None, or NULL
-     * for no entry; borrowed from it. See registry.h. */
+    /* The loop's entry in asyncio's dict of current tasks: a task, None, or
+     * NULL for no entry; borrowed from the dict. See registry.h. */
     PyObject *task_entry;
-    bool own_tasks; /* tasks and futures are cloop.Task, cloop.Future */
-    bool in_task;   /* a step of one of our tasks is in progress */
+    bool own_tasks; /* tasks and futures are cloop's */
+    bool in_task;   /* a step of our task is running */
     cl_spares spare_futures;
     cl_spares spare_tasks;
     cl_spares spare_iters;

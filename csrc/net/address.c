@@ -27,7 +27,7 @@ unix_address(const struct sockaddr_un *un, socklen_t len)
         un->sun_path, (Py_ssize_t)strnlen(un->sun_path, room));
 }
 
-/* Steals the host, which may be NULL with an exception. */
+/* Steals `host`, which may be NULL with an exception set. */
 static PyObject *
 inet_address(PyObject *host, unsigned port)
 {
@@ -49,7 +49,7 @@ inet6_address(const struct sockaddr_in6 *in6)
     char text[INET6_ADDRSTRLEN];
     if (inet_ntop(AF_INET6, &in6->sin6_addr, text, sizeof(text)) == NULL)
         return PyErr_SetFromErrno(PyExc_OSError);
-    /* The zone is in the fourth field alone, as in the socket module. */
+    /* As in the socket module, only the fourth field has the zone. */
     return Py_BuildValue("(siII)", text, (int)ntohs(in6->sin6_port),
                          (unsigned)ntohl(in6->sin6_flowinfo),
                          (unsigned)in6->sin6_scope_id);
@@ -80,8 +80,8 @@ cl_address_from_sockaddr(cl_state *Py_UNUSED(st), const struct sockaddr *sa,
 
 /* ---------------------------------------------------------------- from Python */
 
-/* The characters of a str of ASCII or of bytes, without a NUL among them, or NULL:
- * then it is unusual. Borrowed from the object. */
+/* Returns the characters of an ASCII str or of bytes, borrowed; NULL if there
+ * is a NUL among them, or for anything else. */
 static const char *
 ascii_of(PyObject *text)
 {
@@ -103,7 +103,7 @@ ascii_of(PyObject *text)
     return strlen(chars) == (size_t)size ? chars : NULL;
 }
 
-/* An int between 0 and `max`; false if it is anything else. */
+/* Reads an int between 0 and `max`; false for anything else. */
 static bool
 number_of(PyObject *object, unsigned long max, unsigned long *number)
 {
@@ -171,7 +171,7 @@ unix_to_sockaddr(PyObject *address, struct sockaddr_storage *sa,
     bool fits = size < sizeof(un.sun_path);
     if (fits) {
         memcpy(un.sun_path, PyBytes_AS_STRING(path), size);
-        /* A path ends with its NUL; an abstract one is as long as it is. */
+        /* A path includes its NUL; an abstract address has none. */
         *len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size +
                            (un.sun_path[0] != '\0'));
         memcpy(sa, &un, sizeof(un));
@@ -191,8 +191,8 @@ cl_address_to_sockaddr(cl_state *Py_UNUSED(st), int family, PyObject *address,
 
 /* --------------------------------------------------------------- getaddrinfo */
 
-/* What the C library answers for the type and protocol asked for; all three if
- * neither was given, at least glibc. Everything else is its own business. */
+/* What the C library returns for a given type and protocol. If neither is
+ * given, glibc returns all three. Everything else is left to it. */
 typedef struct {
     int type;
     int proto;
@@ -201,7 +201,7 @@ typedef struct {
 static const kind kinds[] = {
     {SOCK_STREAM, IPPROTO_TCP}, {SOCK_DGRAM, IPPROTO_UDP}, {SOCK_RAW, 0}};
 
-/* The range of `kinds` to answer with; false if the question is unusual. */
+/* Finds the range of `kinds` to return; false if the query is unusual. */
 static bool
 choose_kinds(int type, int proto, int *first, int *count)
 {
@@ -234,18 +234,18 @@ port_of(PyObject *port, unsigned long *number)
         *number = 0;
         return true;
     }
-    if (PyLong_CheckExact(port)) /* that of another type is its str() */
+    if (PyLong_CheckExact(port)) /* other types use their str() */
         return number_of(port, 0xffff, number);
     text = ascii_of(port);
-    /* No sign or white space, though strtoul() takes them. */
+    /* strtoul() accepts a sign and white space; getaddrinfo() does not. */
     if (text == NULL || text[0] < '0' || text[0] > '9')
         return false;
     *number = strtoul(text, &end, 10);
     return *end == '\0' && *number <= 0xffff;
 }
 
-/* As glibc reads a zone: an interface's name where the address is of a link, or
- * else a number. */
+/* Reads a zone as glibc does: an interface name for a link-local address,
+ * otherwise a number. */
 static bool
 zone_of(const char *text, const struct in6_addr *in6, uint32_t *zone)
 {
@@ -276,8 +276,8 @@ inet6_of(const char *host, struct sockaddr_in6 *in6)
            zone_of(percent + 1, &in6->sin6_addr, &in6->sin6_scope_id);
 }
 
-/* The Python address that the question means, its family to *family; NULL
- * without an exception if it is unusual. */
+/* Returns the Python address of the query, and its family in *family; NULL
+ * without an exception if the query is unusual. */
 static PyObject *
 numeric_address(const cl_address_query *query, int *family)
 {
@@ -289,7 +289,7 @@ numeric_address(const cl_address_query *query, int *family)
     if (!port_of(query->port, &port))
         return NULL;
     if (query->host == Py_None) {
-        /* Which family comes first is found out by asking for routes. */
+        /* The order of the two families depends on the routes. */
         if (*family == AF_INET && query->port != Py_None)
             return inet_address(
                 PyUnicode_FromString(passive ? "0.0.0.0" : "127.0.0.1"),
@@ -302,7 +302,7 @@ numeric_address(const cl_address_query *query, int *family)
         const char *host = ascii_of(query->host);
         if (host == NULL)
             return NULL;
-        /* What inet_pton() takes is what inet_ntop() would write. */
+        /* inet_pton() accepts only what inet_ntop() would write. */
         if (*family != AF_INET6 && inet_pton(AF_INET, host, &in) == 1) {
             *family = AF_INET;
             return inet_address(PyUnicode_FromString(host), (unsigned)port);

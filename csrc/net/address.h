@@ -1,8 +1,9 @@
-/* address.h - socket addresses: the kernel's, Python's, and numeric names.
+/* address.h - socket addresses: conversion between the kernel's and Python's,
+ * and numeric hosts.
  *
- * Only what needs no resolver and no thread is done here. Whatever is unusual,
- * wrong or to be looked up is left to the socket module, so that its errors and
- * its answers are the ones users see. */
+ * This handles only what needs no resolver and no thread. Everything unusual
+ * or invalid goes to the socket module, so users see its results and its
+ * errors. */
 #ifndef CL_NET_ADDRESS_H
 #define CL_NET_ADDRESS_H
 
@@ -10,20 +11,20 @@
 
 #include <sys/socket.h>
 
-/* The address as the socket module makes it: (host, port), the four of IPv6, a
- * path or the bytes of an abstract one, None where there is none (len 0). New
- * reference. NULL without an exception for another family: then the caller asks
- * the socket object (getsockname() and the like). */
+/* Returns the address as the socket module makes it: (host, port), a 4-tuple
+ * for IPv6, a path, the bytes of an abstract address, or None if `len` is 0.
+ * Returns NULL without an exception for other families: then the caller asks
+ * the socket object, for example with getsockname(). */
 PyObject *cl_address_from_sockaddr(cl_state *st, const struct sockaddr *sa,
                                    socklen_t len);
 
-/* A Python address of AF_INET, AF_INET6 (both with a numeric host only) or AF_UNIX
- * into *sa and *len: 1 done, 0 ask the socket module (without an exception),
- * -1 error. */
+/* Converts a Python address of AF_INET or AF_INET6 (with a numeric host), or
+ * AF_UNIX. Returns 1 if done, 0 without an exception if the socket module must
+ * do it, -1 on error. */
 int cl_address_to_sockaddr(cl_state *st, int family, PyObject *address,
                            struct sockaddr_storage *sa, socklen_t *len);
 
-/* The arguments of getaddrinfo(); the objects are borrowed. */
+/* The arguments of getaddrinfo(). Objects are borrowed. */
 typedef struct {
     PyObject *host;
     PyObject *port;
@@ -33,8 +34,9 @@ typedef struct {
     int flags;
 } cl_address_query;
 
-/* socket.getaddrinfo()'s list if the host is numeric (or None, of one family), the
- * port too, and nothing is unusual; else NULL without an exception. */
+/* Returns the list that socket.getaddrinfo() returns, if host and port are
+ * numeric (or the host is None, for one family). Otherwise NULL without an
+ * exception. */
 PyObject *cl_address_info(cl_state *st, const cl_address_query *query);
 
 #endif

@@ -1,7 +1,7 @@
-/* buffer.h - bytes that wait in a connection: appended behind, taken in front.
+/* buffer.h - a byte queue: append at the end, take from the front.
  *
- * Memory comes with the first byte and goes with the last, so an idle connection
- * holds none. */
+ * Memory is allocated with the first byte and freed with the last, so an idle
+ * connection holds none. */
 #ifndef CL_NET_BUFFER_H
 #define CL_NET_BUFFER_H
 
@@ -28,13 +28,13 @@ cl_buffer_first(const cl_buffer *buffer)
     return buffer->b_data + buffer->b_start;
 }
 
-/* 0, or -1 without an exception if there is no memory. */
+/* Returns 0, or -1 without an exception if out of memory. */
 int cl_buffer_append(cl_buffer *buffer, const char *data, size_t size);
 
-/* Forget the first `size` bytes. */
+/* Removes the first `size` bytes. */
 void cl_buffer_drop(cl_buffer *buffer, size_t size);
 
-/* Move up to `size` of the first bytes to `into`; returns how many. */
+/* Moves up to `size` bytes from the front to `into`. Returns how many. */
 size_t cl_buffer_take(cl_buffer *buffer, char *into, size_t size);
 
 void cl_buffer_clear(cl_buffer *buffer);

@@ -8,7 +8,7 @@
 #include "core/errors.h"
 #include "net/address.h"
 
-/* Datagrams received for one event at most: about 50 us of work. */
+/* Datagrams per event at most: about 50 us of work. */
 #define RECEIVE_MAX 16
 
 typedef struct waiting {
@@ -20,14 +20,14 @@ typedef struct waiting {
 typedef struct {
     TransportObject d_base;
     PyObject *d_address; /* owned; None if the endpoint has no fixed peer */
-    waiting *d_first;    /* not sent yet, in order */
+    waiting *d_first;    /* the write queue */
     waiting **d_end;
-    size_t d_size; /* as asyncio counts them */
+    size_t d_size; /* as asyncio computes it */
     uint8_t d_expected;
     bool d_connected; /* send() instead of sendto() */
-    bool d_has_peer;  /* connected, or to a Unix socket without a name */
-    /* The last address that a datagram came from, which is often the one that
-     * the next comes from, and that an answer goes to. */
+    bool d_has_peer;  /* connected, or to an unnamed Unix socket */
+    /* The address of the last datagram. The next one often comes from there,
+     * and the answer goes there. */
     cl_inet_address d_last;
     PyObject *d_last_addr; /* owned tuple, or NULL */
 } DatagramObject;
@@ -41,7 +41,7 @@ base_of(DatagramObject *self)
 static inline cl_state *
 state_of(DatagramObject *self)
 {
-    return self->d_base.t_loop->l_st;
+    return self->d_base.tr_loop->l_st;
 }
 
 /* ------------------------------------------------------------------ receiving */
@@ -54,7 +54,7 @@ inet_size(sa_family_t family)
                                 : 0;
 }
 
-/* The sender as a Python address, new reference. */
+/* Returns the sender as a Python address, a new reference. */
 static PyObject *
 sender(DatagramObject *self, const struct sockaddr *from, socklen_t len)
 {
@@ -71,7 +71,7 @@ sender(DatagramObject *self, const struct sockaddr *from, socklen_t len)
     return Py_NewRef(self->d_last_addr);
 }
 
-/* The protocol's error_received(), with the exception that is set. 0/-1 */
+/* Calls the protocol's error_received() with the exception that is set. 0/-1 */
 static int
 tell_error(DatagramObject *self)
 {
@@ -83,7 +83,8 @@ tell_error(DatagramObject *self)
     return status;
 }
 
-/* Other exceptions than OSError break the transport. 0/-1 */
+/* Passes an OSError to the protocol; other exceptions break the transport.
+ * 0/-1 */
 static int
 failed(DatagramObject *self, const char *message)
 {
@@ -95,7 +96,7 @@ failed(DatagramObject *self, const char *message)
 static int
 deliver(DatagramObject *self, PyObject *data, PyObject *addr)
 {
-    PyObject *protocol = Py_XNewRef(self->d_base.t_protocol);
+    PyObject *protocol = Py_XNewRef(self->d_base.tr_protocol);
     PyObject *args[] = {protocol, data, addr};
     if (protocol == NULL)
         return 0;
@@ -106,16 +107,16 @@ deliver(DatagramObject *self, PyObject *data, PyObject *addr)
     return result == NULL ? -1 : 0;
 }
 
-/* A datagram as bytes, and in *got its size, or -errno. NULL with an exception only
- * if *got is not negative.
+/* Receives a datagram into a bytes object; *got is its size, or -errno. NULL
+ * with an exception set only if *got is not negative.
  *
- * In a turn within a turn the loop's buffer may be lent to who reads it: then it is
- * received into memory of its own. */
+ * In a nested turn the loop's buffer may be in use. Then this uses memory of
+ * its own. */
 static PyObject *
 receive_bytes(DatagramObject *self, ssize_t *got, struct sockaddr *from,
               socklen_t *len)
 {
-    cl_loop_net *net = cl_net_on(self->d_base.t_loop);
+    cl_loop_net *net = cl_net_on(self->d_base.tr_loop);
     PyObject *data = NULL;
     int fd = cl_transport_fd(base_of(self));
     *got = fd;
@@ -142,8 +143,8 @@ receive_bytes(DatagramObject *self, ssize_t *got, struct sockaddr *from,
     return data;
 }
 
-/* One datagram: 1 if there was one or an error, 0 if not, -1 with an exception
- * that the protocol raised. */
+/* Receives one datagram. Returns 1 if there was one or an error, 0 if not, -1
+ * with an exception that the protocol raised. */
 static int
 receive_one(DatagramObject *self)
 {
@@ -161,7 +162,8 @@ receive_one(DatagramObject *self)
     }
     PyObject *addr = data == NULL ? NULL : sender(self, from, len);
     if (data != NULL && addr == NULL && !PyErr_Occurred())
-        addr = Py_NewRef(Py_None); /* cloop/_loop.py lets no such family in */
+        addr = Py_NewRef(
+            Py_None); /* cloop/_loop.py does not allow such a family */
     int status;
     if (addr == NULL)
         status = failed(self, failure);
@@ -178,9 +180,9 @@ read_ready(TransportObject *base)
     DatagramObject *self = (DatagramObject *)base;
     int count = 0, got = 1;
     while (count < self->d_expected && got > 0 &&
-           (base->t_watch.w_want & CL_READ) && !base->t_conn_lost) {
+           (base->tr_watch.w_want & CL_READ) && !base->tr_conn_lost) {
         got = receive_one(self);
-        /* One that the protocol chokes on does not cost it the next. */
+        /* An exception in the protocol does not cost the next datagram. */
         if (got < 0 && (got = cl_transport_report_stray(base)) == 0)
             got = 1;
         count += got > 0;
@@ -195,8 +197,8 @@ read_ready(TransportObject *base)
 
 /* -------------------------------------------------------------------- sending */
 
-/* 0, or -1 with an exception: socket.sendto() of what only the socket module
- * understands. */
+/* Calls socket.sendto(), for addresses that only the socket module
+ * understands. 0/-1 */
 static int
 ask_socket_to_send(DatagramObject *self, PyObject *data, PyObject *addr)
 {
@@ -212,7 +214,7 @@ ask_socket_to_send(DatagramObject *self, PyObject *data, PyObject *addr)
     return result == NULL ? -1 : 0;
 }
 
-/* 0 sent, -1 with an exception: BlockingIOError if it must wait. */
+/* Returns 0 if sent, -1 with an exception: BlockingIOError if it would block. */
 static int
 send_one(DatagramObject *self, PyObject *data, const char *bytes, size_t size,
          PyObject *addr)
@@ -221,7 +223,7 @@ send_one(DatagramObject *self, PyObject *data, const char *bytes, size_t size,
     const struct sockaddr *to = NULL;
     socklen_t len = 0;
     ssize_t sent;
-    /* asyncio finds no peer in the name '', and then no address: a TypeError. */
+    /* To asyncio the name '' is no peer, and then no address: a TypeError. */
     if (!self->d_connected && !(addr == Py_None && self->d_has_peer)) {
         if (addr == self->d_last_addr) {
             to = (const struct sockaddr *)&self->d_last;
@@ -229,7 +231,7 @@ send_one(DatagramObject *self, PyObject *data, const char *bytes, size_t size,
         }
         else {
             int known = cl_address_to_sockaddr(
-                state_of(self), self->d_base.t_family, addr, &storage, &len);
+                state_of(self), self->d_base.tr_family, addr, &storage, &len);
             if (known <= 0)
                 return known < 0 ? -1 : ask_socket_to_send(self, data, addr);
             to = (const struct sockaddr *)&storage;
@@ -244,7 +246,7 @@ send_one(DatagramObject *self, PyObject *data, const char *bytes, size_t size,
     } while (sent < 0 && errno == EINTR);
     if (sent < 0)
         return cl_raise_errno(-errno);
-    cl_loop_poll_soon(self->d_base.t_loop);
+    cl_loop_poll_soon(self->d_base.tr_loop);
     return 0;
 }
 
@@ -280,7 +282,7 @@ drop_first(DatagramObject *self)
     PyMem_Free(first);
 }
 
-/* As sendto() after its checks. 0/-1 */
+/* sendto() after its checks. 0/-1 */
 static int
 send_or_wait(DatagramObject *self, PyObject *data, const char *bytes,
              size_t size, PyObject *addr)
@@ -298,7 +300,8 @@ send_or_wait(DatagramObject *self, PyObject *data, const char *bytes,
     return cl_transport_maybe_pause(base_of(self));
 }
 
-/* The peer's address if the endpoint has one: 1 to go on, -1 on error. */
+/* Checks the address against the endpoint's peer. Returns 1 to go on, -1 on
+ * error. */
 static int
 check_address(DatagramObject *self, PyObject **addr)
 {
@@ -332,7 +335,8 @@ PyDoc_STRVAR(
     "See\n"
     "asyncio's DatagramTransport.sendto.");
 
-/* The two arguments, borrowed: 0, or -1 with the TypeError of a Python function. */
+/* Parses the two arguments, borrowed. 0, or -1 with the TypeError of a Python
+ * function. */
 static int
 sendto_arguments(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                  PyObject *kwnames, PyObject **data, PyObject **addr)
@@ -379,15 +383,15 @@ Datagram_sendto(DatagramObject *self, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     if (!PyBytes_Check(data) && !PyByteArray_Check(data) &&
         !PyMemoryView_Check(data))
-        /* Its TypeError is that of this version. */
+        /* asyncio's method raises the TypeError of this Python version. */
         return PyObject_CallMethod(cl_net_of(st)->asyncio_DatagramTransport,
                                    "sendto", "OO", self, data);
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
         return NULL;
     int status = check_address(self, &addr);
     if (status > 0) {
-        bool lost = (self->d_base.t_flags & CL_T_GONE) ||
-                    (self->d_base.t_conn_lost && self->d_address != Py_None);
+        bool lost = (self->d_base.tr_flags & CL_T_NOT_OPEN) ||
+                    (self->d_base.tr_conn_lost && self->d_address != Py_None);
         status =
             lost ? cl_transport_write_when_lost(base_of(self))
                  : send_or_wait(self, data, view.buf, (size_t)view.len, addr);
@@ -418,13 +422,13 @@ write_ready(TransportObject *base)
         if (status < 0)
             return failed(self, "Fatal write error on datagram transport");
     }
-    if (cl_transport_maybe_resume(base) < 0) /* may send more */
+    if (cl_transport_maybe_resume(base) < 0) /* may write more */
         return -1;
     if (self->d_first != NULL)
         return 0;
     cl_transport_want(base, CL_WRITE, false);
-    if ((base->t_flags & CL_T_CLOSING) && !base->t_conn_lost) {
-        base->t_conn_lost++;
+    if ((base->tr_flags & CL_T_CLOSING) && !base->tr_conn_lost) {
+        base->tr_conn_lost++;
         return cl_transport_lost(base, NULL);
     }
     return 0;
@@ -433,10 +437,11 @@ write_ready(TransportObject *base)
 /* ------------------------------------------------------------------ the watch */
 
 static size_t
-buffered(TransportObject *base)
+write_buffer_size(TransportObject *base)
 {
     DatagramObject *self = (DatagramObject *)base;
-    /* An empty datagram may count nothing, but waits all the same. */
+    /* asyncio may count 0 for an empty datagram, but it is queued all the
+     * same. */
     return self->d_first != NULL && self->d_size == 0 ? 1 : self->d_size;
 }
 
@@ -452,7 +457,7 @@ static const cl_transport_ops datagram_ops = {
     .watch = {CL_TRANSPORT_WATCH},
     .readable = read_ready,
     .writable = write_ready,
-    .buffered = buffered,
+    .write_buffer_size = write_buffer_size,
     .drop_buffer = drop_buffer,
 };
 

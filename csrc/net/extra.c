@@ -11,29 +11,29 @@
 PyObject *
 cl_extra_socket(TransportObject *self)
 {
-    cl_state *st = self->t_loop->l_st;
-    if (self->t_sock != NULL)
-        return self->t_sock;
-    int fd = self->t_fd;
-    if (self->t_flags & CL_T_GONE) {
-        /* One that is closed, as its owner would find it in asyncio. */
+    cl_state *st = self->tr_loop->l_st;
+    if (self->tr_file != NULL)
+        return self->tr_file;
+    int fd = self->tr_fd;
+    if (self->tr_flags & CL_T_NOT_OPEN) {
+        /* Return a closed socket, as asyncio does. */
         fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         if (fd < 0) {
             cl_raise_errno(-errno);
             return NULL;
         }
     }
-    PyObject *sock =
-        PyObject_CallFunction(cl_net_of(st)->socket_type, "iiii",
-                              self->t_family, self->t_type, self->t_proto, fd);
+    PyObject *sock = PyObject_CallFunction(cl_net_of(st)->socket_type, "iiii",
+                                           self->tr_family, self->tr_type,
+                                           self->tr_proto, fd);
     if (sock == NULL) {
-        if (fd != self->t_fd)
+        if (fd != self->tr_fd)
             close(fd);
         return NULL;
     }
-    self->t_sock = sock;
+    self->tr_file = sock;
     PyObject *result =
-        self->t_flags & CL_T_GONE
+        self->tr_flags & CL_T_NOT_OPEN
             ? PyObject_CallMethodNoArgs(sock, cl_net_of(st)->str_close)
             : PyObject_CallMethodOneArg(sock, cl_net_of(st)->str_setblocking,
                                         Py_False);
@@ -44,33 +44,33 @@ cl_extra_socket(TransportObject *self)
 bool
 cl_transport_is_exposed(const TransportObject *self)
 {
-    if (self->t_flags & CL_T_EXPOSED)
+    if (self->tr_flags & CL_T_EXPOSED)
         return true;
-    /* An object that came from outside may still be somebody's. Tests that have
-     * everything held keep their sockets. */
-    return self->t_sock != NULL &&
-           (cl_net_of(self->t_loop->l_st)->gathers != CL_GATHER_ALWAYS ||
-            (self->t_flags & CL_T_PIPE)) &&
-           Py_REFCNT(self->t_sock) > self->t_sock_refs;
+    /* An object that the program passed in may still be in use there. With
+     * CLOOP_GATHER=always this does not count, since tests keep their sockets. */
+    return self->tr_file != NULL &&
+           (cl_net_of(self->tr_loop->l_st)->gathers != CL_GATHER_ALWAYS ||
+            (self->tr_flags & CL_T_PIPE)) &&
+           Py_REFCNT(self->tr_file) > self->tr_file_refs;
 }
 
 int
 cl_transport_expose(TransportObject *self)
 {
-    self->t_flags |= CL_T_EXPOSED;
-    /* Not its own alone: TLS over it may hold something. */
-    return cl_gather_flush(self->t_loop);
+    self->tr_flags |= CL_T_EXPOSED;
+    /* Flush the whole loop: TLS on top may hold bytes. */
+    return cl_gather_flush(self->tr_loop);
 }
 
 static int
 set_extra(TransportObject *self, PyObject *name, PyObject *value)
 {
-    if (self->t_extra == NULL && (self->t_extra = PyDict_New()) == NULL)
+    if (self->tr_extra == NULL && (self->tr_extra = PyDict_New()) == NULL)
         return -1;
-    return PyDict_SetItem(self->t_extra, name, value);
+    return PyDict_SetItem(self->tr_extra, name, value);
 }
 
-/* Keeps an address of either end: compactly if it is an internet one. */
+/* Stores an address of one end; IPv4 and IPv6 compactly. */
 static int
 keep_address(TransportObject *self, cl_inet_address *compact, PyObject *name,
              const struct sockaddr *address, socklen_t len)
@@ -83,18 +83,18 @@ keep_address(TransportObject *self, cl_inet_address *compact, PyObject *name,
         return 0;
     }
     PyObject *value =
-        cl_address_from_sockaddr(self->t_loop->l_st, address, len);
+        cl_address_from_sockaddr(self->tr_loop->l_st, address, len);
     if (value == NULL && !PyErr_Occurred()) {
-        /* A family that only the socket module knows. */
+        /* Only the socket module knows the family. */
         PyObject *sock = cl_extra_socket(self);
         value =
             sock == NULL
                 ? NULL
                 : PyObject_CallMethodNoArgs(
                       sock,
-                      name == cl_net_of(self->t_loop->l_st)->str_sockname
-                          ? cl_net_of(self->t_loop->l_st)->str_getsockname
-                          : cl_net_of(self->t_loop->l_st)->str_getpeername);
+                      name == cl_net_of(self->tr_loop->l_st)->str_sockname
+                          ? cl_net_of(self->tr_loop->l_st)->str_getsockname
+                          : cl_net_of(self->tr_loop->l_st)->str_getpeername);
         if (value == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
             PyErr_Clear();
             value = Py_NewRef(Py_None);
@@ -108,13 +108,13 @@ keep_address(TransportObject *self, cl_inet_address *compact, PyObject *name,
 int
 cl_extra_find_addresses(TransportObject *self, const cl_transport_args *args)
 {
-    cl_state *st = self->t_loop->l_st;
+    cl_state *st = self->tr_loop->l_st;
     struct sockaddr_storage storage;
     struct sockaddr *address = (struct sockaddr *)&storage;
     socklen_t len = sizeof(storage);
-    if (getsockname(self->t_fd, address, &len) == 0) {
-        self->t_family = address->sa_family;
-        if (keep_address(self, &self->t_sockname, cl_net_of(st)->str_sockname,
+    if (getsockname(self->tr_fd, address, &len) == 0) {
+        self->tr_family = address->sa_family;
+        if (keep_address(self, &self->tr_sockname, cl_net_of(st)->str_sockname,
                          address, len) < 0)
             return -1;
     }
@@ -124,12 +124,12 @@ cl_extra_find_addresses(TransportObject *self, const cl_transport_args *args)
             return known < 0 ? -1 : 0;
     }
     if (args->peer != NULL)
-        return keep_address(self, &self->t_peername,
+        return keep_address(self, &self->tr_peername,
                             cl_net_of(st)->str_peername, args->peer,
                             args->peer_len);
     len = sizeof(storage);
-    if (getpeername(self->t_fd, address, &len) == 0)
-        return keep_address(self, &self->t_peername,
+    if (getpeername(self->tr_fd, address, &len) == 0)
+        return keep_address(self, &self->tr_peername,
                             cl_net_of(st)->str_peername, address, len);
     return 0;
 }
@@ -140,25 +140,25 @@ inet_address(TransportObject *self, const cl_inet_address *compact)
     if (compact->family == AF_UNSPEC)
         return Py_NewRef(Py_None);
     return cl_address_from_sockaddr(
-        self->t_loop->l_st, (const struct sockaddr *)compact,
+        self->tr_loop->l_st, (const struct sockaddr *)compact,
         compact->family == AF_INET ? sizeof(compact->in)
                                    : sizeof(compact->in6));
 }
 
-/* What is known but not yet in the dictionary; NULL without exception if the
- * name is another. */
+/* Makes a value that is not yet in the dictionary. NULL without an exception
+ * if there is no such name. */
 static PyObject *
 make_extra(TransportObject *self, PyObject *name)
 {
-    cl_state *st = self->t_loop->l_st;
+    cl_state *st = self->tr_loop->l_st;
     PyObject *value = NULL;
-    if (self->t_flags & CL_T_PIPE)
+    if (self->tr_flags & CL_T_PIPE)
         return NULL;
     if (PyUnicode_Compare(name, cl_net_of(st)->str_peername) == 0) {
-        value = inet_address(self, &self->t_peername);
+        value = inet_address(self, &self->tr_peername);
     }
     else if (PyUnicode_Compare(name, cl_net_of(st)->str_sockname) == 0) {
-        value = inet_address(self, &self->t_sockname);
+        value = inet_address(self, &self->tr_sockname);
     }
     else if (PyUnicode_Compare(name, cl_net_of(st)->str_socket) == 0) {
         PyObject *sock = cl_extra_socket(self);
@@ -168,7 +168,7 @@ make_extra(TransportObject *self, PyObject *name)
         else if (sock != NULL)
             value = PyObject_CallOneArg(cl_net_of(st)->TransportSocket, sock);
         if (value != NULL)
-            self->t_sock_refs++;
+            self->tr_file_refs++;
     }
     if (value != NULL && set_extra(self, name, value) < 0)
         Py_CLEAR(value);
@@ -178,10 +178,10 @@ make_extra(TransportObject *self, PyObject *name)
 PyObject *
 cl_extra_get(TransportObject *self, PyObject *name)
 {
-    if (self->t_extra != NULL) {
+    if (self->tr_extra != NULL) {
         PyObject *value =
-            Py_XNewRef(PyDict_GetItemWithError(self->t_extra, name));
-        if (value != NULL && value == self->t_sock &&
+            Py_XNewRef(PyDict_GetItemWithError(self->tr_extra, name));
+        if (value != NULL && value == self->tr_file &&
             cl_transport_expose(self) < 0)
             Py_CLEAR(value);
         if (value != NULL || PyErr_Occurred())
@@ -193,12 +193,12 @@ cl_extra_get(TransportObject *self, PyObject *name)
 PyObject *
 cl_extra_all(TransportObject *self)
 {
-    cl_state *st = self->t_loop->l_st;
+    cl_state *st = self->tr_loop->l_st;
     PyObject *names[] = {cl_net_of(st)->str_socket,
                          cl_net_of(st)->str_sockname,
                          cl_net_of(st)->str_peername};
-    bool pipe = self->t_flags & CL_T_PIPE;
-    if (pipe && self->t_sock != NULL && cl_transport_expose(self) < 0)
+    bool pipe = self->tr_flags & CL_T_PIPE;
+    if (pipe && self->tr_file != NULL && cl_transport_expose(self) < 0)
         return NULL;
     for (int i = 0; i < 3 && !pipe; i++) {
         PyObject *value = cl_extra_get(self, names[i]);
@@ -206,5 +206,5 @@ cl_extra_all(TransportObject *self)
             return NULL;
         Py_DECREF(value);
     }
-    return Py_NewRef(self->t_extra);
+    return Py_NewRef(self->tr_extra);
 }

@@ -4,13 +4,13 @@
 #include "core/errors.h"
 #include "net/transport.h"
 
-/* As asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
+/* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
 #define LOST_WRITES_MAX 5
 
 /* ---------------------------------------------------------------------- water marks */
 
-/* What asyncio computes: *high and *low are owned, NULL where not given; 1 if they
- * are valid, 0 if not, -1 on error. */
+/* Computes the limits as asyncio does. *high and *low are owned, NULL if not
+ * given. Returns 1 if they are valid, 0 if not, -1 on error. */
 static int
 complete_limits(PyObject **high, PyObject **low, size_t standard)
 {
@@ -52,7 +52,7 @@ cl_flow_limits(const char *format, PyObject *args, PyObject *kwargs,
                      "high (%R) must be >= low (%R) must be >= 0", high, low);
     if (valid <= 0)
         goto done;
-    /* In whole bytes, and clipped: no buffer gets larger. */
+    /* Converted to int and clipped: no buffer gets larger. */
     Py_SETREF(high, PyNumber_Long(high));
     Py_SETREF(low, PyNumber_Long(low));
     if (high == NULL || low == NULL)
@@ -113,29 +113,29 @@ cl_flow_tell(const cl_flow_target *target, bool pause)
 static int
 tell(TransportObject *self, bool pause)
 {
-    const cl_flow_target target = {self->t_loop, self, self->t_protocol,
-                                   (PyObject *)self, self->t_protocol};
+    const cl_flow_target target = {self->tr_loop, self, self->tr_protocol,
+                                   (PyObject *)self, self->tr_protocol};
     return cl_flow_tell(&target, pause);
 }
 
 int
 cl_transport_maybe_pause(TransportObject *self)
 {
-    if ((self->t_flags & (CL_T_PROTOCOL_PAUSED | CL_T_GONE)) != 0 ||
-        cl_transport_buffered(self) <= self->t_limits.high)
+    if ((self->tr_flags & (CL_T_PROTOCOL_PAUSED | CL_T_NOT_OPEN)) != 0 ||
+        cl_transport_write_buffer_size(self) <= self->tr_limits.high)
         return 0;
-    self->t_flags |= CL_T_PROTOCOL_PAUSED;
+    self->tr_flags |= CL_T_PROTOCOL_PAUSED;
     return tell(self, true);
 }
 
 int
 cl_transport_maybe_resume(TransportObject *self)
 {
-    if ((self->t_flags & CL_T_PROTOCOL_PAUSED) == 0 ||
-        (self->t_flags & CL_T_GONE) != 0 ||
-        cl_transport_buffered(self) > self->t_limits.low)
+    if ((self->tr_flags & CL_T_PROTOCOL_PAUSED) == 0 ||
+        (self->tr_flags & CL_T_NOT_OPEN) != 0 ||
+        cl_transport_write_buffer_size(self) > self->tr_limits.low)
         return 0;
-    self->t_flags &= (uint16_t)~CL_T_PROTOCOL_PAUSED;
+    self->tr_flags &= (uint16_t)~CL_T_PROTOCOL_PAUSED;
     return tell(self, false);
 }
 

@@ -4,15 +4,16 @@
 #include "net/hold_timer.h"
 #include "net/transport.h"
 
-/* Good callbacks before writes are held: one may be chance. */
+/* Good callbacks needed before writes are held; one may be chance. */
 #define SCORE_LEARNT 3
 
-/* Past this, good callbacks teach nothing new, and old faults are forgotten. */
+/* At this score, good callbacks teach nothing new and old faults are
+ * forgotten. */
 #define SCORE_MAX 1024
 
-/* What a late write costs, in good callbacks; each further one costs twice as much. A
- * thread that lost its core for a moment looks like a callback that blocked: the first
- * must not cost a busy connection more than some ms. */
+/* The cost of a late write in good callbacks; it doubles each time. A thread
+ * that lost its core for a moment looks like a callback that blocked, so the
+ * first late write must not cost a busy connection more than a few ms. */
 #define PENALTY_MIN 256
 #define PENALTY_MAX 8192
 
@@ -51,47 +52,47 @@ void
 cl_habit_init(cl_habit *habit, cl_habits *shared)
 {
     bool learnt = shared != NULL && shared->score >= SCORE_LEARNT;
-    *habit = (cl_habit){.b_shared = cl_habits_ref(shared),
-                        .b_score = learnt ? SCORE_LEARNT : 0,
-                        .b_penalty = PENALTY_MIN};
+    *habit = (cl_habit){.hb_shared = cl_habits_ref(shared),
+                        .hb_score = learnt ? SCORE_LEARNT : 0,
+                        .hb_penalty = PENALTY_MIN};
 }
 
 void
 cl_habit_clear(cl_habit *habit)
 {
-    cl_habits_drop(habit->b_shared);
-    habit->b_shared = NULL;
+    cl_habits_drop(habit->hb_shared);
+    habit->hb_shared = NULL;
 }
 
-/* A callback wrote more than once and ended soon. */
+/* A callback wrote more than once and returned soon. */
 static void
 praise(cl_habit *habit)
 {
-    if (habit->b_score < SCORE_MAX)
-        habit->b_score++;
+    if (habit->hb_score < SCORE_MAX)
+        habit->hb_score++;
     else
-        habit->b_penalty = PENALTY_MIN;
-    if (habit->b_shared != NULL && habit->b_shared->score < SCORE_MAX)
-        habit->b_shared->score++;
+        habit->hb_penalty = PENALTY_MIN;
+    if (habit->hb_shared != NULL && habit->hb_shared->score < SCORE_MAX)
+        habit->hb_shared->score++;
 }
 
-/* It wrote more than once and took long, but nothing was late. */
+/* A callback wrote more than once and took long, but nothing was late. */
 static void
 doubt(cl_habit *habit)
 {
-    if (habit->b_score > 0)
-        habit->b_score = 0;
+    if (habit->hb_score > 0)
+        habit->hb_score = 0;
 }
 
-/* What was held was late. */
+/* Held bytes were late. */
 static void
 punish(cl_habit *habit)
 {
-    habit->b_score = (int16_t)-habit->b_penalty;
-    if (habit->b_penalty < PENALTY_MAX)
-        habit->b_penalty = (int16_t)(2 * habit->b_penalty);
-    if (habit->b_shared != NULL)
-        habit->b_shared->score = -PENALTY_MIN;
+    habit->hb_score = (int16_t)-habit->hb_penalty;
+    if (habit->hb_penalty < PENALTY_MAX)
+        habit->hb_penalty = (int16_t)(2 * habit->hb_penalty);
+    if (habit->hb_shared != NULL)
+        habit->hb_shared->score = -PENALTY_MIN;
 }
 
 /* ---------------------------------------------------------------- the callback */
@@ -105,7 +106,7 @@ gather_of(const LoopObject *loop)
 static inline bool
 holds(const cl_gather *gather)
 {
-    return gather->g_held.first != NULL || gather->g_held.rest_size > 0;
+    return gather->gw_held.first != NULL || gather->gw_held.rest_size > 0;
 }
 
 static inline bool
@@ -114,23 +115,24 @@ longer_than(const LoopObject *loop, uint64_t ticks, int64_t ns)
     return ticks > cl_rate_ticks(&loop->l_rate, ns);
 }
 
-/* The writes of g_owner in this callback are over. */
+/* Ends the owner's writes of this callback. */
 static int
 end(LoopObject *loop)
 {
     cl_gather *gather = gather_of(loop);
-    PyObject *owner = Py_NewRef(gather->g_owner);
-    int status = holds(gather) ? gather->g_send(owner) : 0;
-    if (gather->g_owner == owner) { /* not ended by Python that ran */
-        if (gather->g_again > 0 && !gather->g_late) {
+    PyObject *owner = Py_NewRef(gather->gw_owner);
+    int status = holds(gather) ? gather->gw_send(owner) : 0;
+    if (gather->gw_owner ==
+        owner) { /* unless Python code ended it meanwhile */
+        if (gather->gw_again > 0 && !gather->gw_late) {
             uint64_t now = cl_ticks();
-            if (longer_than(loop, now - gather->g_began, CL_LATE_NS))
-                doubt(gather->g_habit);
+            if (longer_than(loop, now - gather->gw_began, CL_LATE_NS))
+                doubt(gather->gw_habit);
             else
-                praise(gather->g_habit);
+                praise(gather->gw_habit);
             loop->l_mark_ticks = now;
         }
-        gather->g_owner = NULL;
+        gather->gw_owner = NULL;
         Py_DECREF(owner);
     }
     Py_DECREF(owner);
@@ -140,14 +142,14 @@ end(LoopObject *loop)
 static int
 callback_ended(LoopObject *loop)
 {
-    return gather_of(loop)->g_owner == NULL ? 0 : end(loop);
+    return gather_of(loop)->gw_owner == NULL ? 0 : end(loop);
 }
 
 int
 cl_gather_make_way(LoopObject *loop, PyObject *owner)
 {
     cl_gather *gather = gather_of(loop);
-    while (gather->g_owner != NULL && gather->g_owner != owner) {
+    while (gather->gw_owner != NULL && gather->gw_owner != owner) {
         if (end(loop) < 0)
             return -1;
     }
@@ -158,8 +160,8 @@ int
 cl_gather_flush(LoopObject *loop)
 {
     while (holds(gather_of(loop))) {
-        PyObject *owner = Py_NewRef(gather_of(loop)->g_owner);
-        int status = gather_of(loop)->g_send(owner);
+        PyObject *owner = Py_NewRef(gather_of(loop)->gw_owner);
+        int status = gather_of(loop)->gw_send(owner);
         Py_DECREF(owner);
         if (status < 0)
             return -1;
@@ -170,7 +172,7 @@ cl_gather_flush(LoopObject *loop)
 bool
 cl_gather_holds(const LoopObject *loop, PyObject *owner)
 {
-    return gather_of(loop)->g_owner == owner && holds(gather_of(loop));
+    return gather_of(loop)->gw_owner == owner && holds(gather_of(loop));
 }
 
 /* ------------------------------------------------------------------- one write */
@@ -178,33 +180,33 @@ cl_gather_holds(const LoopObject *loop, PyObject *owner)
 static inline bool
 has_learnt(const LoopObject *loop, const cl_habit *habit)
 {
-    return habit->b_score >= SCORE_LEARNT ||
+    return habit->hb_score >= SCORE_LEARNT ||
            cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS;
 }
 
-/* Whether what is held would be sent although the callback blocks. A child of a fork has
- * no such thread. */
+/* Whether the hold timer would send if the callback blocks. The child of a
+ * fork has no such thread. */
 static bool
 is_timed(LoopObject *loop, cl_gather *gather)
 {
     if (cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS)
         return true;
-    if (gather->g_timer == NULL && !gather->g_untimed) {
-        gather->g_timer = cl_hold_timer_start(loop);
-        gather->g_untimed = gather->g_timer == NULL;
+    if (gather->gw_timer == NULL && !gather->gw_untimed) {
+        gather->gw_timer = cl_hold_timer_start(loop);
+        gather->gw_untimed = gather->gw_timer == NULL;
     }
-    return gather->g_timer != NULL &&
-           gather->g_timer->ht_pid == loop->l_st->pid;
+    return gather->gw_timer != NULL &&
+           gather->gw_timer->ht_pid == loop->l_st->pid;
 }
 
-/* Whether the bytes fit behind those that are held; then they are. */
+/* Holds the bytes, if they fit behind those already held. */
 static bool
 keep(LoopObject *loop, const cl_gather_write *write, uint64_t now)
 {
     cl_gather *gather = gather_of(loop);
-    cl_held *held = &gather->g_held;
+    cl_held *held = &gather->gw_held;
     bool is_first = !holds(gather);
-    size_t room = is_first ? write->limit : gather->g_room;
+    size_t room = is_first ? write->limit : gather->gw_room;
     if (room > CL_GATHER_MAX)
         room = CL_GATHER_MAX;
     if (write->size > room || (is_first && !is_timed(loop, gather)) ||
@@ -222,13 +224,13 @@ keep(LoopObject *loop, const cl_gather_write *write, uint64_t now)
         return false;
     }
     if (is_first) {
-        gather->g_held_since = now;
-        if (gather->g_timer != NULL)
+        gather->gw_held_since = now;
+        if (gather->gw_timer != NULL)
             cl_hold_timer_begin(
-                gather->g_timer,
+                gather->gw_timer,
                 now + cl_rate_ticks(&loop->l_rate, CL_HOLD_PERIOD_NS));
     }
-    gather->g_room = room - write->size;
+    gather->gw_room = room - write->size;
     return true;
 }
 
@@ -240,49 +242,49 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
         !cl_loop_in_callback(loop))
         return false;
     uint64_t now = cl_ticks();
-    if (gather->g_owner == NULL) {
-        gather->g_owner = Py_NewRef(write->owner);
-        gather->g_send = write->send;
-        gather->g_habit = write->habit;
-        gather->g_began = now;
-        gather->g_again = 0;
-        gather->g_late = false;
-        gather->g_patience =
+    if (gather->gw_owner == NULL) {
+        gather->gw_owner = Py_NewRef(write->owner);
+        gather->gw_send = write->send;
+        gather->gw_habit = write->habit;
+        gather->gw_began = now;
+        gather->gw_again = 0;
+        gather->gw_late = false;
+        gather->gw_patience =
             cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS
                 ? UINT64_MAX
                 : cl_rate_ticks(&loop->l_rate, CL_HOLD_MAX_NS);
-        gather->g_may_hold = write->allowed &&
-                             has_learnt(loop, write->habit) &&
-                             now - loop->l_mark_ticks <= gather->g_patience;
+        gather->gw_may_hold = write->allowed &&
+                              has_learnt(loop, write->habit) &&
+                              now - loop->l_mark_ticks <= gather->gw_patience;
     }
-    else if (gather->g_owner != write->owner) {
-        return false; /* Python that ran meanwhile has written elsewhere */
+    else if (gather->gw_owner != write->owner) {
+        return false; /* Python code wrote elsewhere meanwhile */
     }
     else {
-        gather->g_again++;
-        if (!write->allowed ||
-            (holds(gather) && now - gather->g_held_since > gather->g_patience))
-            gather->g_may_hold = false;
+        gather->gw_again++;
+        if (!write->allowed || (holds(gather) && now - gather->gw_held_since >
+                                                     gather->gw_patience))
+            gather->gw_may_hold = false;
     }
-    loop->l_afterwards = callback_ended; /* a fork has its child forget it */
-    return gather->g_may_hold && keep(loop, write, now);
+    loop->l_afterwards = callback_ended; /* the child of a fork resets this */
+    return gather->gw_may_hold && keep(loop, write, now);
 }
 
 static void
 forget_held(cl_gather *gather)
 {
-    gather->g_held.first = NULL;
-    gather->g_held.rest_size = 0;
-    gather->g_room = 0;
-    if (gather->g_timer != NULL)
-        cl_hold_timer_end(gather->g_timer);
+    gather->gw_held.first = NULL;
+    gather->gw_held.rest_size = 0;
+    gather->gw_room = 0;
+    if (gather->gw_timer != NULL)
+        cl_hold_timer_end(gather->gw_timer);
 }
 
 void
 cl_gather_stop_timer(LoopObject *loop)
 {
-    cl_hold_timer *timer = gather_of(loop)->g_timer;
-    gather_of(loop)->g_timer = NULL;
+    cl_hold_timer *timer = gather_of(loop)->gw_timer;
+    gather_of(loop)->gw_timer = NULL;
     cl_hold_timer_stop(timer);
 }
 
@@ -295,22 +297,22 @@ cl_gather_take(LoopObject *loop, PyObject *owner, cl_held *held)
     cl_gather *gather = gather_of(loop);
     uint64_t now = cl_ticks();
     loop->l_mark_ticks = now;
-    if (longer_than(loop, now - gather->g_held_since, CL_LATE_NS)) {
-        gather->g_may_hold = false;
-        gather->g_late = true;
-        punish(gather->g_habit);
+    if (longer_than(loop, now - gather->gw_held_since, CL_LATE_NS)) {
+        gather->gw_may_hold = false;
+        gather->gw_late = true;
+        punish(gather->gw_habit);
     }
-    *held = gather->g_held;
+    *held = gather->gw_held;
     forget_held(gather);
-    gather->g_held.rest = NULL;
+    gather->gw_held.rest = NULL;
 }
 
 void
 cl_gather_release(LoopObject *loop, cl_held *held)
 {
     Py_XDECREF(held->first);
-    if (held->rest != NULL && gather_of(loop)->g_held.rest == NULL)
-        gather_of(loop)->g_held.rest = held->rest;
+    if (held->rest != NULL && gather_of(loop)->gw_held.rest == NULL)
+        gather_of(loop)->gw_held.rest = held->rest;
     else
         PyMem_RawFree(held->rest);
 }
@@ -318,12 +320,12 @@ cl_gather_release(LoopObject *loop, cl_held *held)
 void
 cl_gather_drop(LoopObject *loop, PyObject *owner)
 {
-    if (gather_of(loop)->g_owner != owner)
+    if (gather_of(loop)->gw_owner != owner)
         return;
     cl_gather *gather = gather_of(loop);
-    PyObject *first = gather->g_held.first;
+    PyObject *first = gather->gw_held.first;
     forget_held(gather);
-    gather->g_owner = NULL;
+    gather->gw_owner = NULL;
     Py_XDECREF(first);
     Py_DECREF(owner);
 }

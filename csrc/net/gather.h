@@ -1,19 +1,20 @@
-/* gather.h - writes of a callback that are held back, to be sent together.
+/* gather.h - holds the writes of a callback, to send them together.
  *
  * A server that answers in several writes spends most of its time in as many
- * system calls. Holding a write until its callback returns saves those, and is
- * wrong if the callback blocks, computes or ends the process: asyncio's peer
- * would have the bytes by then. So a transport sends every write at once until
- * several of its callbacks have written more than once and ended soon; a held
- * write that had to wait long ends that for many callbacks (docs/decisions/0007).
- * If its callback does not return at all, a thread sends it (hold_timer.h).
+ * system calls. Holding a write until the callback returns saves those calls.
+ * It is wrong if the callback then blocks, computes or ends the process: on
+ * asyncio the peer would have the bytes by then. So a transport sends each
+ * write at once, until several of its callbacks have written more than once
+ * and returned soon. A held write that was late turns that off for many
+ * callbacks (docs/decisions/0007). If the callback does not return, a thread
+ * sends what it holds (hold_timer.h).
  *
- * CLOOP_GATHER=0 turns holding off. CLOOP_GATHER=always holds whatever may be held,
- * for any time, and is for tests.
+ * CLOOP_GATHER=0 turns holding off. CLOOP_GATHER=always holds whatever may be
+ * held, for any time; it is for tests.
  *
- * One transport of a loop holds bytes at a time: a write to another sends them
- * first. What is held fits below the high-water mark and counts as sent: no
- * write buffer's size includes it. */
+ * One transport of a loop holds bytes at a time; a write to another sends them
+ * first. Held bytes fit below the high-water mark and count as sent: no write
+ * buffer size includes them. */
 #ifndef CL_NET_GATHER_H
 #define CL_NET_GATHER_H
 
@@ -23,116 +24,120 @@
 
 #include "core/loop.h"
 
-/* A later write finds bytes that were held for longer than this, and all go. A
- * callback that has taken longer holds nothing: the call it could save is no
- * longer a large part of it. */
+/* If a write finds bytes that were held for longer than this, everything is
+ * sent. A callback that has run for longer than this holds nothing: the system
+ * call it could save is a small part of its time. */
 #define CL_HOLD_MAX_NS (100 * 1000)
 
-/* Bytes that were held for longer than this were late. */
+/* Bytes held for longer than this were late. */
 #define CL_LATE_NS (200 * 1000)
 
-/* How much is held at most. A socket's own buffer is not much larger, and this is
- * the default high-water mark. */
+/* Bytes held at most: the default high-water mark. A socket's own buffer is
+ * not much larger. */
 #define CL_GATHER_MAX (64 * 1024)
 
-/* More than this goes out by itself instead of being copied: the copy would cost
- * more than the system call it saves. */
+/* Larger writes are sent, not copied: the copy would cost more than the system
+ * call. */
 #define CL_COPY_MAX (16 * 1024)
 
-/* What the connections of one listener have taught; counted references. */
+/* What the connections of a listener have learnt; reference counted. */
 typedef struct cl_habits cl_habits;
 
-/* What a transport's callbacks have taught. */
+/* What the callbacks of a transport have taught it. */
 typedef struct {
-    cl_habits *b_shared; /* owned, or NULL */
-    int16_t b_score;     /* good callbacks, less penalties */
-    int16_t b_penalty;   /* what the next late write costs */
+    cl_habits *hb_shared; /* owned, or NULL */
+    int16_t hb_score;     /* good callbacks, minus penalties */
+    int16_t hb_penalty;   /* cost of the next late write */
 } cl_habit;
 
-cl_habits *cl_habits_new(void); /* NULL, without an exception, if it failed */
-cl_habits *cl_habits_ref(cl_habits *shared); /* NULL is passed on */
-void cl_habits_drop(cl_habits *shared);      /* or NULL */
+cl_habits *cl_habits_new(void); /* NULL without an exception on failure */
+cl_habits *
+cl_habits_ref(cl_habits *shared); /* returns `shared`, which may be NULL */
+void cl_habits_drop(cl_habits *shared); /* may be NULL */
 
-/* Starts with what `shared` (borrowed, or NULL) knows. */
+/* Initialises `habit` with what `shared` knows (borrowed, may be NULL). */
 void cl_habit_init(cl_habit *habit, cl_habits *shared);
 void cl_habit_clear(cl_habit *habit);
 
-/* Bytes that were held: the first write by reference, copies of the rest. */
+/* Held bytes: a reference to the first write, copies of the others. */
 typedef struct {
     PyObject *first; /* owned, or NULL */
     char *rest;      /* owned memory, or NULL */
     size_t rest_size;
 } cl_held;
 
-/* Sends what the transport holds. 0, or -1 for what must leave the loop: a failure
- * to send is dealt with, for whoever runs now is not to blame. Runs Python. */
+/* Sends what the transport holds. The transport deals with a failed send,
+ * since the running callback is not to blame. Returns -1 only for
+ * KeyboardInterrupt and SystemExit. Runs Python. */
 typedef int (*cl_gather_send)(PyObject *owner);
 
-/* The writes of the callback in progress, of the transport that wrote last. */
+/* The writes of the running callback to the transport it wrote to last. */
 typedef struct {
-    PyObject *g_owner; /* owned; NULL if nothing was written */
-    cl_gather_send g_send;
-    cl_habit *g_habit;     /* the owner's */
-    uint64_t g_began;      /* ticks, at the first write */
-    uint64_t g_held_since; /* ticks, if something is held */
-    uint64_t g_patience;   /* ticks that it may be held for */
-    size_t g_room;         /* bytes that may join it; 0 if nothing is held */
-    unsigned g_again;      /* writes after the first */
-    bool g_may_hold;
-    bool g_late;
-    bool g_untimed; /* there can't be a timer: nothing is held */
-    cl_held g_held;
-    struct cl_hold_timer *g_timer; /* hold_timer.h; NULL until it is needed */
+    PyObject *gw_owner; /* owned; NULL if nothing was written */
+    cl_gather_send gw_send;
+    cl_habit *gw_habit;     /* the owner's */
+    uint64_t gw_began;      /* ticks, at the first write */
+    uint64_t gw_held_since; /* ticks, when the first byte was held */
+    uint64_t gw_patience;   /* ticks that bytes may be held for */
+    size_t gw_room;         /* bytes that may be added; 0 if nothing is held */
+    unsigned gw_again;      /* writes after the first */
+    bool gw_may_hold;
+    bool gw_late;
+    bool gw_untimed; /* no timer can run: hold nothing */
+    cl_held gw_held;
+    struct cl_hold_timer *gw_timer; /* hold_timer.h; NULL until needed */
 } cl_gather;
 
-/* One write as the transport sees it. */
+/* A write, as the transport passes it in. */
 typedef struct {
     PyObject *owner; /* the transport */
     cl_gather_send send;
     cl_habit *habit;
-    bool allowed;     /* the program can't reach the descriptor by itself */
-    PyObject *object; /* the bytes object that data lies in, or NULL: copy */
+    bool allowed;     /* the program can't reach the descriptor */
+    PyObject *object; /* bytes object that owns data; NULL: copy it */
     const char *data;
     size_t size;
-    size_t limit; /* more than this is not to be held in all */
+    size_t limit; /* maximum of all held bytes */
 } cl_gather_write;
 
-/* Notes a write of the transport, for which others have made way. Returns whether the
- * bytes are held; if not, they are to be sent after those that are. */
+/* Notes a write of the transport, after cl_gather_make_way(). Returns true if
+ * the bytes are now held; otherwise the caller sends them, after those that
+ * are held. */
 bool cl_gather_hold(LoopObject *loop, const cl_gather_write *write);
 
-/* The same for bytes that may join those which the transport holds already: nothing
- * that forbids it can have happened since, for that sends what is held. */
+/* The same for bytes that are added to those the transport holds. Nothing that
+ * forbids holding can have happened since, as that would have sent them. */
 static inline bool
 cl_gather_join(LoopObject *loop, cl_gather *gather, PyObject *owner,
                const char *data, size_t size)
 {
-    if (gather->g_owner != owner || size > gather->g_room ||
+    if (gather->gw_owner != owner || size > gather->gw_room ||
         size > CL_COPY_MAX || !cl_loop_in_callback(loop) ||
-        cl_ticks() - gather->g_held_since > gather->g_patience)
+        cl_ticks() - gather->gw_held_since > gather->gw_patience)
         return false;
-    memcpy(gather->g_held.rest + gather->g_held.rest_size, data, size);
-    gather->g_held.rest_size += size;
-    gather->g_room -= size;
-    gather->g_again++;
+    memcpy(gather->gw_held.rest + gather->gw_held.rest_size, data, size);
+    gather->gw_held.rest_size += size;
+    gather->gw_room -= size;
+    gather->gw_again++;
     return true;
 }
 
-/* What the transport holds, if anything, is the caller's to send, and to release. */
+/* Moves what the transport holds, if anything, to the caller, who sends and
+ * releases it. */
 void cl_gather_take(LoopObject *loop, PyObject *owner, cl_held *held);
 void cl_gather_release(LoopObject *loop, cl_held *held);
 
-/* Forgets what the transport holds. */
+/* Discards what the transport holds. */
 void cl_gather_drop(LoopObject *loop, PyObject *owner);
 
-/* Before a write of `owner`: another transport's writes come to their end, and what
- * it holds is sent. Runs Python, which may write anywhere. 0/-1 */
+/* Called before a write of `owner`: ends the writes of another transport, and
+ * sends what that holds. 0/-1 Runs Python. */
 int cl_gather_make_way(LoopObject *loop, PyObject *owner);
 
-/* Sends what is held, whoever holds it. Runs Python. 0/-1 */
+/* Sends what is held by any transport. 0/-1 Runs Python. */
 int cl_gather_flush(LoopObject *loop);
 
-/* Ends the thread that sends what is held for long, until something is held again. */
+/* Stops the hold timer, until something is held again. */
 void cl_gather_stop_timer(LoopObject *loop);
 
 /* Whether the transport holds something. */

@@ -9,17 +9,17 @@
 
 #include "net/gather.h"
 
-/* How often it looks; less than a second. */
+/* Interval of the checks; less than a second. */
 #ifndef CL_HOLD_LOOK_NS
 #define CL_HOLD_LOOK_NS CL_HOLD_PERIOD_NS
 #endif
 
-/* So many looks that find nothing held, and the thread sleeps until something is. */
+/* After this many checks that find nothing held, the thread sleeps. */
 #define IDLE_LOOKS 40
 
 typedef struct {
     cl_hold_timer public;
-    LoopObject *loop; /* borrowed: it ends the thread before it goes */
+    LoopObject *loop; /* borrowed: the loop stops the thread before it goes */
     PyInterpreterState *interpreter;
     pthread_t thread;
     pthread_mutex_t lock;
@@ -27,7 +27,7 @@ typedef struct {
     bool stopping;
 } hold_timer;
 
-/* With the lock held, which is given up meanwhile. */
+/* Waits for one interval. The lock is held; the wait releases it. */
 static void
 wait_a_period(hold_timer *self)
 {
@@ -62,7 +62,7 @@ is_late(uint64_t deadline)
     return deadline != 0 && cl_ticks() > deadline;
 }
 
-/* As a callback would that acts on the connection. */
+/* Sends as a callback that acts on the connection would. */
 static void
 send_held(hold_timer *self)
 {
@@ -70,7 +70,7 @@ send_held(hold_timer *self)
     if (thread == NULL)
         return;
     PyEval_AcquireThread(thread);
-    /* Whoever ends this thread waits for it without the GIL: the loop is there. */
+    /* Whoever stops this thread waits without the GIL, so the loop exists. */
     if (is_late(atomic_load(&self->public.ht_deadline)) &&
         cl_gather_flush(self->loop) < 0)
         PyErr_WriteUnraisable((PyObject *)self->loop);
@@ -150,8 +150,8 @@ cl_hold_timer_stop(cl_hold_timer *timer)
     hold_timer *self = (hold_timer *)timer;
     if (timer == NULL)
         return;
-    /* A child of a fork has the memory and not the thread, and the lock may be taken for
-     * ever: it is left as it is. */
+    /* The child of a fork has the memory but not the thread, and the lock may
+     * be taken for good. Leak it. */
     if (timer->ht_pid != getpid())
         return;
     pthread_mutex_lock(&self->lock);

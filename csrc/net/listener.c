@@ -10,24 +10,24 @@
 #include "net/sock.h"
 #include "net/socktransport.h"
 
-/* Connections accepted in one turn at most: about 0.5 ms of work. */
+/* Connections accepted per turn at most: about 0.5 ms of work. */
 #define ACCEPT_MAX 32
 
 typedef struct {
     PyObject_HEAD
-    LoopObject *n_loop;  /* owned */
-    PyObject *n_sock;    /* owned; the listening socket object */
-    PyObject *n_factory; /* owned */
-    PyObject *n_server;  /* owned, or NULL */
-    PyObject *n_accept;  /* owned, or NULL: we make the transport */
-    PyObject *n_context; /* owned; each connection gets a copy */
-    cl_watch n_watch;
-    cl_habits *n_habits; /* of its connections; NULL without memory */
-    int n_family, n_type, n_proto;
-    int n_expected;   /* how many to accept at once: see run() */
-    bool n_exhausted; /* out of resources was reported, and lasts */
-    bool n_nodelay;   /* accepted sockets come with TCP_NODELAY */
-    bool n_nodelay_checked;
+    LoopObject *ln_loop;  /* owned */
+    PyObject *ln_sock;    /* owned; the listening socket object */
+    PyObject *ln_factory; /* owned */
+    PyObject *ln_server;  /* owned, or NULL */
+    PyObject *ln_accept;  /* owned; NULL: we make the transport */
+    PyObject *ln_context; /* owned; each connection gets a copy */
+    cl_watch ln_watch;
+    cl_habits *ln_habits; /* of its connections; NULL if out of memory */
+    int ln_family, ln_type, ln_proto;
+    int ln_expected;   /* connections to accept at once: see run() */
+    bool ln_exhausted; /* "out of resources" was reported and has not ended */
+    bool ln_nodelay;   /* accepted sockets inherit TCP_NODELAY */
+    bool ln_nodelay_checked;
 } ListenerObject;
 
 /* ----------------------------------------------------------------- accepting */
@@ -38,13 +38,13 @@ set_item(PyObject *details, PyObject *name, PyObject *value)
     return value == NULL ? 0 : PyDict_SetItem(details, name, value);
 }
 
-/* call_exception_handler({message, exception, ...}) with the exception that is
- * set. 0, or -1 for what must leave the loop. */
+/* Calls call_exception_handler({message, exception, ...}) with the exception
+ * that is set. Returns -1 only for KeyboardInterrupt and SystemExit. */
 static int
 report(ListenerObject *self, const char *text, PyObject *sock,
        PyObject *protocol)
 {
-    cl_state *st = self->n_loop->l_st;
+    cl_state *st = self->ln_loop->l_st;
     if (cl_error_is_exit())
         return -1;
     PyObject *exception = PyErr_GetRaisedException();
@@ -55,33 +55,33 @@ report(ListenerObject *self, const char *text, PyObject *sock,
         set_item(details, cl_net_of(st)->str_exception, exception) == 0 &&
         set_item(details, cl_net_of(st)->str_socket, sock) == 0 &&
         set_item(details, cl_net_of(st)->str_protocol, protocol) == 0)
-        status = cl_report(self->n_loop, details, exception);
+        status = cl_report(self->ln_loop, details, exception);
     Py_XDECREF(message);
     Py_XDECREF(details);
     Py_DECREF(exception);
     return status;
 }
 
-/* Linux hands the new socket its listener's TCP_NODELAY, which saves a system
- * call for each; the first one tells whether it does. */
+/* On Linux a new socket inherits TCP_NODELAY from its listener, which saves a
+ * system call for each. The first connection tells whether it does. */
 static bool
 has_nodelay(ListenerObject *self, int fd)
 {
-    if (!self->n_nodelay_checked) {
+    if (!self->ln_nodelay_checked) {
         int on = 0;
         socklen_t len = sizeof(on);
-        self->n_nodelay_checked = true;
-        self->n_nodelay =
+        self->ln_nodelay_checked = true;
+        self->ln_nodelay =
             getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, &len) == 0 && on;
     }
-    return self->n_nodelay;
+    return self->ln_nodelay;
 }
 
 static int
 log_connection(ListenerObject *self, TransportObject *transport)
 {
-    cl_state *st = self->n_loop->l_st;
-    if (!self->n_loop->l_debug)
+    cl_state *st = self->ln_loop->l_st;
+    if (!self->ln_loop->l_debug)
         return 0;
     PyObject *logger =
         PyObject_GetAttr(st->base_events_module, cl_net_of(st)->str_logger);
@@ -93,7 +93,7 @@ log_connection(ListenerObject *self, TransportObject *transport)
             ? NULL
             : PyObject_CallMethod(logger, "debug", "sOOO",
                                   "%r got a new connection from %r: %r",
-                                  self->n_server ? self->n_server : Py_None,
+                                  self->ln_server ? self->ln_server : Py_None,
                                   address, transport);
     Py_XDECREF(logger);
     Py_XDECREF(address);
@@ -101,13 +101,13 @@ log_connection(ListenerObject *self, TransportObject *transport)
     return result == NULL ? -1 : 0;
 }
 
-/* protocol_factory() in a context that will be the connection's. */
+/* Calls protocol_factory() in the context of the new connection. */
 static PyObject *
 make_protocol(ListenerObject *self, PyObject *context)
 {
     if (PyContext_Enter(context) < 0)
         return NULL;
-    PyObject *protocol = PyObject_CallNoArgs(self->n_factory);
+    PyObject *protocol = PyObject_CallNoArgs(self->ln_factory);
     PyObject *error = protocol == NULL ? PyErr_GetRaisedException() : NULL;
     if (PyContext_Exit(context) < 0) {
         Py_CLEAR(protocol);
@@ -119,27 +119,28 @@ make_protocol(ListenerObject *self, PyObject *context)
     return protocol;
 }
 
-/* Makes a transport, which then owns fd. 0, or -1 for what must leave the loop. */
+/* Makes a transport, which then owns fd. Errors are reported, and -1 is only
+ * for KeyboardInterrupt and SystemExit. */
 static int
 serve(ListenerObject *self, int fd, const struct sockaddr *peer,
       socklen_t peer_len)
 {
-    PyObject *context = PyContext_Copy(self->n_context), *protocol = NULL;
+    PyObject *context = PyContext_Copy(self->ln_context), *protocol = NULL;
     TransportObject *transport = NULL;
     if (context != NULL)
         protocol = make_protocol(self, context);
     if (protocol != NULL) {
         cl_transport_args args = {
-            .loop = self->n_loop,
+            .loop = self->ln_loop,
             .fd = fd,
-            .family = self->n_family,
-            .socktype = self->n_type,
-            .proto = self->n_proto,
+            .family = self->ln_family,
+            .socktype = self->ln_type,
+            .proto = self->ln_proto,
             .peer = peer,
             .peer_len = peer_len,
-            .habits = self->n_habits,
+            .habits = self->ln_habits,
             .protocol = protocol,
-            .server = self->n_server,
+            .server = self->ln_server,
             .context = context,
         };
         transport = cl_socket_transport_new(&args, has_nodelay(self, fd));
@@ -147,7 +148,7 @@ serve(ListenerObject *self, int fd, const struct sockaddr *peer,
     int status = 0;
     if (transport == NULL) {
         close(fd);
-        if (self->n_loop->l_debug || cl_error_is_exit())
+        if (self->ln_loop->l_debug || cl_error_is_exit())
             status = report(self,
                             "Error on transport creation for incoming "
                             "connection",
@@ -164,16 +165,16 @@ serve(ListenerObject *self, int fd, const struct sockaddr *peer,
     return status;
 }
 
-/* Hands a socket object, its address and the listener to n_accept. */
+/* Calls ln_accept with a socket object, its address and the listener. */
 static int
 pass_on(ListenerObject *self, int fd, const struct sockaddr *peer,
         socklen_t peer_len)
 {
-    cl_state *st = self->n_loop->l_st;
+    cl_state *st = self->ln_loop->l_st;
     PyObject *result = NULL, *address = NULL;
-    PyObject *sock =
-        PyObject_CallFunction(cl_net_of(st)->socket_type, "iiii",
-                              self->n_family, self->n_type, self->n_proto, fd);
+    PyObject *sock = PyObject_CallFunction(cl_net_of(st)->socket_type, "iiii",
+                                           self->ln_family, self->ln_type,
+                                           self->ln_proto, fd);
     if (sock == NULL) {
         close(fd);
         return report(self, "socket.accept() failed", NULL, NULL);
@@ -191,7 +192,7 @@ pass_on(ListenerObject *self, int fd, const struct sockaddr *peer,
     result = NULL;
     if (address != NULL) {
         args[1] = address;
-        result = PyObject_Vectorcall(self->n_accept, args, 3, NULL);
+        result = PyObject_Vectorcall(self->ln_accept, args, 3, NULL);
     }
     Py_DECREF(sock);
     Py_XDECREF(address);
@@ -200,61 +201,62 @@ pass_on(ListenerObject *self, int fd, const struct sockaddr *peer,
                           : report(self, "socket.accept() failed", NULL, NULL);
 }
 
-/* Rest for a while: the descriptor would be reported ready all the time. If that
- * fails, it is. */
+/* Stops accepting for a while, since the descriptor would stay ready. If no
+ * timer can be set, accepting goes on. */
 static int
 rest(ListenerObject *self, int err)
 {
-    cl_state *st = self->n_loop->l_st;
+    cl_state *st = self->ln_loop->l_st;
     PyObject *delay = NULL, *resume = NULL, *timer = NULL;
     int status;
-    if (!self->n_exhausted) {
+    if (!self->ln_exhausted) {
         PyObject *sock =
-            PyObject_CallOneArg(cl_net_of(st)->TransportSocket, self->n_sock);
+            PyObject_CallOneArg(cl_net_of(st)->TransportSocket, self->ln_sock);
         if (sock == NULL)
             return -1;
-        self->n_exhausted = true;
-        cl_raise_os_error(err); /* as asyncio's */
+        self->ln_exhausted = true;
+        cl_raise_os_error(err); /* like asyncio */
         status =
             report(self, "socket.accept() out of system resource", sock, NULL);
         Py_DECREF(sock);
         if (status < 0)
             return -1;
     }
-    if (self->n_watch.w_fd < 0) /* closed by the exception handler */
+    if (self->ln_watch.w_fd < 0) /* closed by the exception handler */
         return 0;
     delay = PyObject_GetAttrString(cl_net_of(st)->constants_module,
                                    "ACCEPT_RETRY_DELAY");
     resume = PyObject_GetAttrString((PyObject *)self, "_resume");
     if (delay != NULL && resume != NULL)
-        timer = PyObject_CallMethod((PyObject *)self->n_loop, "call_later",
+        timer = PyObject_CallMethod((PyObject *)self->ln_loop, "call_later",
                                     "OO", delay, resume);
     Py_XDECREF(delay);
     Py_XDECREF(resume);
     Py_XDECREF(timer);
     if (timer == NULL)
         return -1;
-    cl_watch_want(self->n_loop, &self->n_watch, 0);
+    cl_watch_want(self->ln_loop, &self->ln_watch, 0);
     return 0;
 }
 
 static PyObject *
 Listener_resume(ListenerObject *self, PyObject *Py_UNUSED(ignored))
 {
-    cl_watch_want(self->n_loop, &self->n_watch, CL_READ);
+    cl_watch_want(self->ln_loop, &self->ln_watch, CL_READ);
     Py_RETURN_NONE;
 }
 
-/* One connection: 1 if there was one, 0 if not, -1 for what must leave the loop. */
+/* Accepts one connection. Returns 1 if there was one, 0 if not; -1 only for
+ * KeyboardInterrupt and SystemExit. */
 static int
 accept_one(ListenerObject *self)
 {
     struct sockaddr_storage storage;
     struct sockaddr *peer = (struct sockaddr *)&storage;
     socklen_t len = sizeof(storage);
-    int listening = cl_sock_fd(self->n_loop->l_st, self->n_sock);
-    if (listening != self->n_watch.w_fd) { /* closed by hand */
-        cl_watch_stop(self->n_loop, &self->n_watch);
+    int listening = cl_sock_fd(self->ln_loop->l_st, self->ln_sock);
+    if (listening != self->ln_watch.w_fd) { /* the program closed it */
+        cl_watch_stop(self->ln_loop, &self->ln_watch);
         return listening == -2
                    ? report(self, "socket.accept() failed", NULL, NULL)
                    : 0;
@@ -277,35 +279,37 @@ accept_one(ListenerObject *self)
             cl_raise_errno(-errno);
             return report(self, "socket.accept() failed", NULL, NULL);
         default:
-            /* The client is gone already, or the network had an error that
-             * Linux passes on here: the next one may be well. */
+            /* The client is gone, or Linux passes on a network error. Try the
+             * next one. */
             return 1;
         }
     }
-    self->n_exhausted = false;
-    int status = self->n_accept != NULL ? pass_on(self, fd, peer, len)
-                                        : serve(self, fd, peer, len);
+    self->ln_exhausted = false;
+    int status = self->ln_accept != NULL ? pass_on(self, fd, peer, len)
+                                         : serve(self, fd, peer, len);
     return status < 0 ? -1 : 1;
 }
 
-/* A call more, that finds nothing, would cost as much as it may save: so it takes
- * as many as came the last time, and more only while there are more. */
+/* An extra accept() that finds nothing costs as much as it may save. So accept
+ * as many as came last time, and more only while there are more. */
 static int
 run(LoopObject *Py_UNUSED(loop), cl_watch *watch, unsigned Py_UNUSED(bits))
 {
     ListenerObject *self = (ListenerObject *)watch->w_owner;
     int count = 0, got = 1;
-    while (count < self->n_expected && got > 0 && watch->w_want != 0) {
+    while (count < self->ln_expected && got > 0 && watch->w_want != 0) {
         got = accept_one(self);
         count += got > 0;
     }
-    if (count == self->n_expected)
+    if (count == self->ln_expected)
         count *= 2;
-    self->n_expected = count < 1 ? 1 : count > ACCEPT_MAX ? ACCEPT_MAX : count;
+    self->ln_expected = count < 1            ? 1
+                        : count > ACCEPT_MAX ? ACCEPT_MAX
+                                             : count;
     return got < 0 ? report(self, "socket.accept() failed", NULL, NULL) : 0;
 }
 
-/* Goes on trying, if it may pass. */
+/* Keep trying if the error may be temporary. */
 static int
 refused(LoopObject *loop, cl_watch *watch, int err)
 {
@@ -338,16 +342,16 @@ find_kind(ListenerObject *self, int fd)
     struct {
         int name;
         int *value;
-    } options[] = {{SO_DOMAIN, &self->n_family},
-                   {SO_TYPE, &self->n_type},
-                   {SO_PROTOCOL, &self->n_proto}};
+    } options[] = {{SO_DOMAIN, &self->ln_family},
+                   {SO_TYPE, &self->ln_type},
+                   {SO_PROTOCOL, &self->ln_proto}};
     for (int i = 0; i < 3; i++) {
         socklen_t len = sizeof(int);
         if (getsockopt(fd, SOL_SOCKET, options[i].name, options[i].value,
                        &len) < 0)
             return cl_raise_errno(-errno);
     }
-    if (self->n_family == AF_INET || self->n_family == AF_INET6) {
+    if (self->ln_family == AF_INET || self->ln_family == AF_INET6) {
         int on = 1;
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     }
@@ -368,19 +372,19 @@ cl_listener_start(LoopObject *loop, PyObject *sock, PyObject *factory,
     ListenerObject *self = (ListenerObject *)type->tp_alloc(type, 0);
     if (self == NULL)
         return -1;
-    cl_watch_init(&self->n_watch, &listener_ops, (PyObject *)self);
-    self->n_loop = (LoopObject *)Py_NewRef(loop);
-    self->n_sock = Py_NewRef(sock);
-    self->n_factory = Py_NewRef(factory);
-    self->n_server = server == Py_None ? NULL : Py_NewRef(server);
-    self->n_accept = accept == Py_None ? NULL : Py_NewRef(accept);
-    self->n_context =
+    cl_watch_init(&self->ln_watch, &listener_ops, (PyObject *)self);
+    self->ln_loop = (LoopObject *)Py_NewRef(loop);
+    self->ln_sock = Py_NewRef(sock);
+    self->ln_factory = Py_NewRef(factory);
+    self->ln_server = server == Py_None ? NULL : Py_NewRef(server);
+    self->ln_accept = accept == Py_None ? NULL : Py_NewRef(accept);
+    self->ln_context =
         context == Py_None ? PyContext_CopyCurrent() : Py_NewRef(context);
-    self->n_expected = 1;
-    self->n_habits = cl_habits_new();
-    int status = self->n_context == NULL ? -1 : find_kind(self, fd);
+    self->ln_expected = 1;
+    self->ln_habits = cl_habits_new();
+    int status = self->ln_context == NULL ? -1 : find_kind(self, fd);
     if (status == 0) {
-        int err = cl_watch_start(loop, &self->n_watch, fd, CL_READ);
+        int err = cl_watch_start(loop, &self->ln_watch, fd, CL_READ);
         if (err < 0)
             status = cl_raise_errno(err);
     }
@@ -392,7 +396,7 @@ cl_habits *
 cl_listener_habits(LoopObject *loop, PyObject *listener)
 {
     return Py_TYPE(listener) == cl_net_of(loop->l_st)->ListenerType
-               ? ((ListenerObject *)listener)->n_habits
+               ? ((ListenerObject *)listener)->ln_habits
                : NULL;
 }
 
@@ -414,23 +418,23 @@ static int
 Listener_traverse(ListenerObject *self, visitproc visit, void *arg)
 {
     CL_VISIT_TYPE(self);
-    Py_VISIT(self->n_loop);
-    Py_VISIT(self->n_sock);
-    Py_VISIT(self->n_factory);
-    Py_VISIT(self->n_server);
-    Py_VISIT(self->n_accept);
-    Py_VISIT(self->n_context);
+    Py_VISIT(self->ln_loop);
+    Py_VISIT(self->ln_sock);
+    Py_VISIT(self->ln_factory);
+    Py_VISIT(self->ln_server);
+    Py_VISIT(self->ln_accept);
+    Py_VISIT(self->ln_context);
     return 0;
 }
 
 static int
 Listener_clear(ListenerObject *self)
 {
-    Py_CLEAR(self->n_sock);
-    Py_CLEAR(self->n_factory);
-    Py_CLEAR(self->n_server);
-    Py_CLEAR(self->n_accept);
-    Py_CLEAR(self->n_context);
+    Py_CLEAR(self->ln_sock);
+    Py_CLEAR(self->ln_factory);
+    Py_CLEAR(self->ln_server);
+    Py_CLEAR(self->ln_accept);
+    Py_CLEAR(self->ln_context);
     return 0;
 }
 
@@ -440,11 +444,11 @@ Listener_dealloc(PyObject *op)
     ListenerObject *self = (ListenerObject *)op;
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
-    if (self->n_loop != NULL)
-        cl_watch_stop(self->n_loop, &self->n_watch);
+    if (self->ln_loop != NULL)
+        cl_watch_stop(self->ln_loop, &self->ln_watch);
     Listener_clear(self);
-    Py_CLEAR(self->n_loop);
-    cl_habits_drop(self->n_habits);
+    Py_CLEAR(self->ln_loop);
+    cl_habits_drop(self->ln_habits);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -452,7 +456,7 @@ Listener_dealloc(PyObject *op)
 static PyObject *
 Listener_on_ready(ListenerObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if (cl_watch_run(self->n_loop, &self->n_watch) < 0)
+    if (cl_watch_run(self->ln_loop, &self->ln_watch) < 0)
         return NULL;
     Py_RETURN_NONE;
 }

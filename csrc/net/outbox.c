@@ -8,8 +8,8 @@
 #include "net/extra.h"
 #include "net/stream.h"
 
-/* Chunks in one writev(); IOV_MAX is the limit of the kernel, but a socket's buffer is
- * full long before. */
+/* Chunks per writev(). IOV_MAX is larger, but a socket's buffer is full long
+ * before. */
 #define PARTS_MAX 64
 
 static inline TransportObject *
@@ -21,13 +21,13 @@ base_of(StreamObject *self)
 static inline bool
 is_pipe(const StreamObject *self)
 {
-    return self->s_base.t_flags & CL_T_PIPE;
+    return self->s_base.tr_flags & CL_T_PIPE;
 }
 
 static inline size_t
 queued(const StreamObject *self)
 {
-    return self->s_out.o_queue.wq_size;
+    return self->s_out.out_queue.wq_size;
 }
 
 /* --------------------------------------------------------------- the empty waiter */
@@ -35,8 +35,8 @@ queued(const StreamObject *self)
 static int
 wake_empty_waiter(StreamObject *self, PyObject *exception)
 {
-    cl_state *st = self->s_base.t_loop->l_st;
-    PyObject *waiter = Py_XNewRef(self->s_out.o_empty_waiter);
+    cl_state *st = self->s_base.tr_loop->l_st;
+    PyObject *waiter = Py_XNewRef(self->s_out.out_empty_waiter);
     if (waiter == NULL)
         return 0;
     PyObject *result =
@@ -54,24 +54,24 @@ PyObject *
 cl_outbox_make_empty_waiter(StreamObject *self)
 {
     TransportObject *base = base_of(self);
-    if (self->s_out.o_empty_waiter != NULL) {
+    if (self->s_out.out_empty_waiter != NULL) {
         PyErr_SetString(PyExc_RuntimeError, "Empty waiter is already set");
         return NULL;
     }
-    self->s_out.o_empty_waiter = PyObject_CallMethodNoArgs(
-        (PyObject *)base->t_loop,
-        cl_net_of(base->t_loop->l_st)->str_create_future);
-    if (self->s_out.o_empty_waiter == NULL || cl_outbox_flush(base) < 0 ||
+    self->s_out.out_empty_waiter = PyObject_CallMethodNoArgs(
+        (PyObject *)base->tr_loop,
+        cl_net_of(base->tr_loop->l_st)->str_create_future);
+    if (self->s_out.out_empty_waiter == NULL || cl_outbox_flush(base) < 0 ||
         (queued(self) == 0 && wake_empty_waiter(self, NULL) < 0))
         return NULL;
-    return Py_NewRef(self->s_out.o_empty_waiter);
+    return Py_NewRef(self->s_out.out_empty_waiter);
 }
 
 int
 cl_outbox_gone(TransportObject *base)
 {
     StreamObject *self = (StreamObject *)base;
-    if (self->s_out.o_empty_waiter == NULL)
+    if (self->s_out.out_empty_waiter == NULL)
         return 0;
     PyObject *error = PyObject_CallFunction(PyExc_ConnectionError, "s",
                                             "Connection is closed by peer");
@@ -82,7 +82,7 @@ cl_outbox_gone(TransportObject *base)
 
 /* ------------------------------------------------------------------- sending */
 
-/* To a socket, or to a pipe, which as in asyncio is not tried again at once. */
+/* Like asyncio, does not retry an interrupted write to a pipe at once. */
 static ssize_t
 send_to(int fd, bool pipe, struct iovec *parts, int count)
 {
@@ -99,7 +99,8 @@ send_to(int fd, bool pipe, struct iovec *parts, int count)
     return sent;
 }
 
-/* One system call for all parts: bytes sent, or -errno; 0 if none can be now. */
+/* Sends all parts with one system call. Returns the number of bytes, 0 if it
+ * would block, or -errno. */
 static ssize_t
 send_parts(StreamObject *self, struct iovec *parts, int count)
 {
@@ -107,7 +108,7 @@ send_parts(StreamObject *self, struct iovec *parts, int count)
     if (fd < 0)
         return fd;
 #ifdef CL_STRESS
-    /* The kernel takes a part of what is large. */
+    /* The kernel takes only part of a large chunk. */
     if (parts[0].iov_len > 1024) {
         count = 1;
         parts[0].iov_len = parts[0].iov_len / 2;
@@ -116,12 +117,12 @@ send_parts(StreamObject *self, struct iovec *parts, int count)
     ssize_t sent = send_to(fd, is_pipe(self), parts, count);
     if (sent < 0)
         return cl_stream_not_now(-errno) ? 0 : -errno;
-    cl_loop_poll_soon(self->s_base.t_loop);
+    cl_loop_poll_soon(self->s_base.tr_loop);
     return sent;
 }
 
-/* Queues what is left of a chunk after *sent bytes of all are gone. `object` is
- * the bytes object that `data` lies in, or NULL: then it is copied. */
+/* Queues the rest of a chunk, given that *sent bytes were sent in all.
+ * `object` is the bytes object that owns `data`; if NULL, the data is copied. */
 static int
 queue_rest(StreamObject *self, PyObject *object, const char *data, size_t size,
            size_t *sent)
@@ -133,28 +134,29 @@ queue_rest(StreamObject *self, PyObject *object, const char *data, size_t size,
     size_t skip = *sent;
     *sent = 0;
     if (object != NULL)
-        return cl_wqueue_append(&self->s_out.o_queue, object, skip);
+        return cl_wqueue_append(&self->s_out.out_queue, object, skip);
     object = PyBytes_FromStringAndSize(data + skip, (Py_ssize_t)(size - skip));
     int err = object == NULL
                   ? -1
-                  : cl_wqueue_append(&self->s_out.o_queue, object, 0);
+                  : cl_wqueue_append(&self->s_out.out_queue, object, 0);
     Py_XDECREF(object);
     return err;
 }
 
-/* What failed while sending or queueing breaks the transport. 0/-1 */
+/* An error while sending or queueing breaks the transport. 0/-1 */
 static int
 write_failed(StreamObject *self, ssize_t err)
 {
     if (err < 0)
         cl_raise_errno((int)err);
-    self->s_out.o_lost_writes++;
+    self->s_out.out_lost_writes++;
     return cl_transport_fatal(base_of(self),
                               cl_stream_ops_of(self)->write_failed);
 }
 
-/* Sends the data, of `object` as in queue_rest(); what the kernel does not take is queued.
- * Nothing is queued yet, and nothing is held. 0/-1; a failure to send is dealt with here. */
+/* Sends the data, and queues what the kernel does not take. `object` is as for
+ * queue_rest(). Nothing may be queued or held before. A failed send breaks the
+ * transport; 0/-1 */
 static int
 send_alone(StreamObject *self, PyObject *object, const char *data, size_t size)
 {
@@ -169,12 +171,12 @@ send_alone(StreamObject *self, PyObject *object, const char *data, size_t size)
     return 0;
 }
 
-/* The same, after what is held for this transport. `size` may be 0. */
+/* The same, but sends what the transport holds first. `size` may be 0. */
 static int
 send_with_held(StreamObject *self, PyObject *object, const char *data,
                size_t size)
 {
-    LoopObject *loop = self->s_base.t_loop;
+    LoopObject *loop = self->s_base.tr_loop;
     cl_held held;
     struct iovec parts[3];
     int count = 0, status = 0;
@@ -221,60 +223,61 @@ send_held(PyObject *op)
 int
 cl_outbox_flush(TransportObject *base)
 {
-    return cl_gather_holds(base->t_loop, (PyObject *)base)
+    return cl_gather_holds(base->tr_loop, (PyObject *)base)
                ? send_held((PyObject *)base)
                : 0;
 }
 
-/* Whether the data is held, to be sent with what else this callback writes. */
+/* Whether the data is now held, to be sent with the callback's other writes. */
 static bool
 hold(StreamObject *self, PyObject *object, const char *data, size_t size)
 {
     TransportObject *base = base_of(self);
-    size_t high = base->t_limits.high, most = self->s_out.o_hold_max;
+    size_t high = base->tr_limits.high, most = self->s_out.out_hold_max;
     cl_gather_write write = {
         .owner = (PyObject *)self,
         .send = send_held,
-        .habit = &self->s_out.o_habit,
+        .habit = &self->s_out.out_habit,
         .allowed = most > 0 && !cl_transport_is_exposed(base),
         .object = object,
         .data = data,
         .size = size,
         .limit = most < high ? most : high,
     };
-    return cl_gather_hold(base->t_loop, &write);
+    return cl_gather_hold(base->tr_loop, &write);
 }
 
 /* -------------------------------------------------------------------- writing */
 
-/* A socket takes what is written after close() while something is queued; a pipe, as in
- * asyncio, does not. */
+/* After close() a socket accepts writes while something is queued. As in
+ * asyncio, a pipe does not. */
 static inline bool
 takes_nothing(const StreamObject *self)
 {
-    return self->s_base.t_conn_lost ||
-           (is_pipe(self) && (self->s_base.t_flags & CL_T_CLOSING));
+    return self->s_base.tr_conn_lost ||
+           (is_pipe(self) && (self->s_base.tr_flags & CL_T_CLOSING));
 }
 
 static int
 write_when_lost(StreamObject *self)
 {
-    return cl_flow_lost_write(self->s_base.t_loop,
-                              is_pipe(self) ? &self->s_out.o_lost_writes
-                                            : &self->s_base.t_conn_lost,
+    return cl_flow_lost_write(self->s_base.tr_loop,
+                              is_pipe(self) ? &self->s_out.out_lost_writes
+                                            : &self->s_base.tr_conn_lost,
                               cl_stream_ops_of(self)->lost_write);
 }
 
-/* What is held is below the high-water mark: only the queue can be above. */
+/* Held bytes stay below the high-water mark, so only the queue matters. */
 static int
 pause_if_full(StreamObject *self)
 {
-    return queued(self) > self->s_base.t_limits.high
+    return queued(self) > self->s_base.tr_limits.high
                ? cl_transport_maybe_pause(base_of(self))
                : 0;
 }
 
-/* Takes data, of `object` as in queue_rest(), of a transport that holds nothing. 0/-1 */
+/* Writes data of a transport that holds nothing. `object` is as for
+ * queue_rest(). 0/-1 */
 static int
 write_unheld(StreamObject *self, PyObject *object, const char *data,
              size_t size)
@@ -286,19 +289,19 @@ write_unheld(StreamObject *self, PyObject *object, const char *data,
                             : send_alone(self, object, data, size);
 }
 
-/* Takes what lies in `object`, and is not empty; it may change afterwards unless that is
- * bytes. 0/-1 */
+/* Writes the data of `object`, which is not empty. Unless it is a bytes
+ * object, it may change afterwards. 0/-1 */
 static int
 write_buffer(StreamObject *self, PyObject *object, const char *data,
              size_t size)
 {
-    LoopObject *loop = self->s_base.t_loop;
+    LoopObject *loop = self->s_base.tr_loop;
     size_t none = 0;
     if (cl_gather_join(loop, &cl_net_on(loop)->n_gather, (PyObject *)self,
                        data, size))
         return 0;
     if (!PyBytes_CheckExact(object))
-        object = NULL; /* it may change: what is not sent now is copied */
+        object = NULL; /* may change: copy what is not sent now */
     if (cl_gather_make_way(loop, (PyObject *)self) < 0)
         return -1;
     if (takes_nothing(self))
@@ -309,9 +312,9 @@ write_buffer(StreamObject *self, PyObject *object, const char *data,
         return 0;
     if (!cl_gather_holds(loop, (PyObject *)self))
         return send_alone(self, object, data, size);
-    if (self->s_out.o_hold_max == CL_GATHER_MAX)
+    if (self->s_out.out_hold_max == CL_GATHER_MAX)
         return send_with_held(self, object, data, size);
-    /* They may not be joined. */
+    /* TLS records must not be joined with held bytes. */
     if (cl_outbox_flush(base_of(self)) < 0)
         return -1;
     return write_unheld(self, object, data, size);
@@ -335,11 +338,11 @@ cl_outbox_write(StreamObject *self, PyObject *data)
     }
     int status = 0;
     if (size > 0) {
-        Py_INCREF(data); /* Python may run, and drop it */
+        Py_INCREF(data); /* Python code may run and drop it */
         status = write_buffer(self, data, bytes, size);
         Py_DECREF(data);
     }
-    if (view.obj != NULL) /* first: pause_writing() may change the buffer */
+    if (view.obj != NULL) /* first: pause_writing() may resize the object */
         PyBuffer_Release(&view);
     return status < 0 ? -1 : pause_if_full(self);
 }
@@ -347,41 +350,41 @@ cl_outbox_write(StreamObject *self, PyObject *data)
 int
 cl_outbox_send(StreamObject *self, const char *data, size_t size)
 {
-    if (cl_gather_flush(self->s_base.t_loop) < 0 ||
+    if (cl_gather_flush(self->s_base.tr_loop) < 0 ||
         write_unheld(self, NULL, data, size) < 0)
         return -1;
     return pause_if_full(self);
 }
 
-/* Moves what is held into the queue. */
+/* Moves held bytes into the queue. */
 static int
 queue_held(StreamObject *self)
 {
     cl_held held;
     size_t none = 0;
-    cl_gather_take(self->s_base.t_loop, (PyObject *)self, &held);
+    cl_gather_take(self->s_base.tr_loop, (PyObject *)self, &held);
     int status = held.first == NULL
                      ? 0
                      : queue_rest(self, held.first, NULL,
                                   (size_t)PyBytes_GET_SIZE(held.first), &none);
     if (status == 0 && held.rest_size > 0)
         status = queue_rest(self, NULL, held.rest, held.rest_size, &none);
-    cl_gather_release(self->s_base.t_loop, &held);
+    cl_gather_release(self->s_base.tr_loop, &held);
     return status;
 }
 
-/* One system call for what is queued: 1 if something is left, 0 if not; -1 on error,
- * with the transport's failure dealt with in *broken. */
+/* Sends queued data with one system call. Returns 1 if some is left, 0 if not,
+ * -1 on error. If sending failed, *broken is set and the transport is broken. */
 static int
 send_queued(StreamObject *self, bool *broken)
 {
     struct iovec parts[PARTS_MAX];
-    int count = cl_wqueue_peek(&self->s_out.o_queue, parts, PARTS_MAX);
+    int count = cl_wqueue_peek(&self->s_out.out_queue, parts, PARTS_MAX);
     ssize_t sent = send_parts(self, parts, count);
     if (sent < 0) {
         *broken = true;
         cl_transport_want(base_of(self), CL_WRITE, false);
-        cl_wqueue_clear(&self->s_out.o_queue);
+        cl_wqueue_clear(&self->s_out.out_queue);
         cl_raise_errno((int)sent);
         PyObject *error = PyErr_GetRaisedException();
         PyErr_SetRaisedException(Py_NewRef(error));
@@ -391,11 +394,11 @@ send_queued(StreamObject *self, bool *broken)
         Py_DECREF(error);
         return status;
     }
-    cl_wqueue_consume(&self->s_out.o_queue, (size_t)sent);
+    cl_wqueue_consume(&self->s_out.out_queue, (size_t)sent);
     return queued(self) > 0;
 }
 
-/* Appends each item of the tuple to the queue. 0/-1 */
+/* Appends each item to the queue. 0/-1 */
 static int
 queue_items(StreamObject *self, PyObject *items)
 {
@@ -409,7 +412,7 @@ queue_items(StreamObject *self, PyObject *items)
         int status = bytes == NULL ? -1
                      : PyBytes_GET_SIZE(bytes) == 0
                          ? 0
-                         : cl_wqueue_append(&self->s_out.o_queue, bytes, 0);
+                         : cl_wqueue_append(&self->s_out.out_queue, bytes, 0);
         Py_XDECREF(bytes);
         if (status < 0)
             return -1;
@@ -417,8 +420,8 @@ queue_items(StreamObject *self, PyObject *items)
     return 0;
 }
 
-/* Raises the TypeError of a wrong item before any is taken; the total size
- * through *size. */
+/* Raises TypeError for a wrong item before any is written; the total size goes
+ * to *size. 0/-1 */
 static int
 check_items(PyObject *items, size_t *size)
 {
@@ -446,11 +449,11 @@ check_items(PyObject *items, size_t *size)
     return 0;
 }
 
-/* Few small ones are copied together with what else the callback writes. */
+/* A few small items are copied and sent with the callback's other writes. */
 static int
 write_joined(StreamObject *self, PyObject *items)
 {
-    cl_state *st = self->s_base.t_loop->l_st;
+    cl_state *st = self->s_base.tr_loop->l_st;
     PyObject *joined = PyObject_CallMethodOneArg(
         st->empty_bytes, cl_net_of(st)->str_join, items);
     int status = joined == NULL ? -1 : cl_outbox_write(self, joined);
@@ -461,7 +464,7 @@ write_joined(StreamObject *self, PyObject *items)
 int
 cl_outbox_write_items(StreamObject *self, PyObject *items)
 {
-    LoopObject *loop = self->s_base.t_loop;
+    LoopObject *loop = self->s_base.tr_loop;
     size_t size;
     if (check_items(items, &size) < 0)
         return -1;
@@ -486,7 +489,7 @@ cl_outbox_write_items(StreamObject *self, PyObject *items)
 
 /* ---------------------------------------------------------------- when it is writable */
 
-/* After everything queued was sent: what was waiting for that. */
+/* The write buffer is empty: does what was waiting for that. */
 static int
 all_sent(StreamObject *self)
 {
@@ -495,10 +498,10 @@ all_sent(StreamObject *self)
     cl_transport_want(base, CL_WRITE, false);
     if (wake_empty_waiter(self, NULL) < 0)
         return -1;
-    if (base->t_conn_lost)
+    if (base->tr_conn_lost)
         return 0;
-    if (base->t_flags & CL_T_CLOSING) {
-        base->t_conn_lost++;
+    if (base->tr_flags & CL_T_CLOSING) {
+        base->tr_conn_lost++;
         return cl_transport_lost(base, NULL);
     }
     return ops->drained == NULL ? 0 : ops->drained(self);
@@ -509,17 +512,17 @@ cl_outbox_writable(TransportObject *base)
 {
     StreamObject *self = (StreamObject *)base;
     bool broken = false;
-    if (base->t_conn_lost || queued(self) == 0)
+    if (base->tr_conn_lost || queued(self) == 0)
         return 0;
     int left = send_queued(self, &broken);
     if (left < 0 || broken)
         return left;
-    /* asyncio lets a pipe's protocol go on only when nothing is left. */
+    /* asyncio resumes a pipe's protocol only when nothing is left. */
     if (left > 0 && is_pipe(self))
         return 0;
     if (cl_transport_maybe_resume(base) < 0)
         return -1;
-    /* Which may have written again: what follows needs that sent as well. */
+    /* resume_writing() may have written again: send that first. */
     if (cl_outbox_flush(base) < 0)
         return -1;
     return queued(self) == 0 ? all_sent(self) : 0;
@@ -536,14 +539,14 @@ cl_outbox_size(TransportObject *base)
 void
 cl_outbox_drop(TransportObject *base)
 {
-    cl_wqueue_clear(&((StreamObject *)base)->s_out.o_queue);
-    cl_gather_drop(base->t_loop, (PyObject *)base);
+    cl_wqueue_clear(&((StreamObject *)base)->s_out.out_queue);
+    cl_gather_drop(base->tr_loop, (PyObject *)base);
 }
 
 void
 cl_outbox_clear(cl_outbox *outbox)
 {
-    cl_wqueue_clear(&outbox->o_queue);
-    cl_habit_clear(&outbox->o_habit);
-    Py_CLEAR(outbox->o_empty_waiter);
+    cl_wqueue_clear(&outbox->out_queue);
+    cl_habit_clear(&outbox->out_habit);
+    Py_CLEAR(outbox->out_empty_waiter);
 }

@@ -1,11 +1,10 @@
-/* outbox.h - the way out of a byte stream: what transports of sockets and pipes do with
- * what is written.
+/* outbox.h - the write buffer of a byte stream, for sockets and pipes.
  *
- * It goes to the kernel at once, unless the callback in progress may hold it, to be sent
- * with what else it writes (gather.h). What the kernel does not take waits in a queue,
- * until the descriptor is writable; then water marks rule (flow.h). Whoever acts on the
- * connection has what is held sent first: cl_outbox_flush(). What is held counts as sent:
- * it is in no size. */
+ * A write goes to the kernel at once, unless it is held to be sent together
+ * with what the callback writes next (gather.h). What the kernel does not take
+ * is queued until the descriptor is writable, under flow control (flow.h).
+ * Whatever acts on the connection first calls cl_outbox_flush(), which sends
+ * held bytes. Held bytes count as sent: no size includes them. */
 #ifndef CL_NET_OUTBOX_H
 #define CL_NET_OUTBOX_H
 
@@ -18,30 +17,34 @@ typedef struct TransportObject TransportObject;
 typedef struct StreamObject StreamObject;
 
 typedef struct {
-    cl_wqueue o_queue;
-    PyObject *o_empty_waiter; /* owned future of sendfile(), or NULL */
-    cl_habit o_habit;
-    uint32_t o_hold_max; /* bytes; 0: each write is a system call of its own */
-    uint32_t o_lost_writes;
+    cl_wqueue out_queue;
+    PyObject *out_empty_waiter; /* owned future of sendfile(), or NULL */
+    cl_habit out_habit;
+    uint32_t out_hold_max; /* bytes; 0: never hold */
+    uint32_t out_lost_writes;
 } cl_outbox;
 
-/* As transport.write() of bytes, a bytearray or a memoryview. 0/-1 */
+/* transport.write() of bytes, a bytearray or a memoryview. 0/-1 Runs Python. */
 int cl_outbox_write(StreamObject *self, PyObject *data);
 
-/* As transport.writelines() of a tuple of bytes-like objects. 0/-1 */
+/* transport.writelines() of a tuple of bytes-like objects. 0/-1 Runs Python. */
 int cl_outbox_write_items(StreamObject *self, PyObject *items);
 
-/* The same for records of TLS: sent at once, and copied where they must wait. 0/-1 */
+/* The same for TLS records: sent at once, copied if they must wait. 0/-1 Runs
+ * Python. */
 int cl_outbox_send(StreamObject *self, const char *data, size_t size);
 
-/* The future that sendfile() waits for: the queue is empty. */
+/* Returns the future that sendfile() waits on; it is done when the queue is
+ * empty. */
 PyObject *cl_outbox_make_empty_waiter(StreamObject *self);
 
-/* Of a stream's cl_transport_ops. */
-int cl_outbox_writable(TransportObject *self);
+/* For the cl_transport_ops of streams. */
 size_t cl_outbox_size(TransportObject *self);
-int cl_outbox_flush(TransportObject *self);
 void cl_outbox_drop(TransportObject *self);
+
+/* Also for cl_transport_ops. Run Python. */
+int cl_outbox_writable(TransportObject *self);
+int cl_outbox_flush(TransportObject *self);
 int cl_outbox_gone(TransportObject *self);
 
 void cl_outbox_clear(cl_outbox *outbox);

@@ -18,46 +18,45 @@
 static const char *const data_argument[] = {"data"};
 static const char *const lines_argument[] = {"list_of_data"};
 
-/* At least this is read at once. */
+/* Bytes to read at once, at least. */
 #define READ_MIN (64 * 1024)
 
 typedef struct {
-    StreamObject p_stream;
-    int p_lent; /* the file object's descriptor, where ours is a duplicate */
-    bool p_was_blocking;
+    StreamObject pi_stream;
+    int pi_lent; /* the file object's descriptor, if ours is a duplicate */
+    bool pi_was_blocking;
 } PipeObject;
 
 static inline TransportObject *
 base_of(PipeObject *self)
 {
-    return &self->p_stream.s_base;
+    return &self->pi_stream.s_base;
 }
 
-/* The descriptor to use in the next system call, or -EBADF if the file object was
- * closed behind our back. */
+/* Returns the descriptor for the next system call, or -EBADF if the program
+ * closed the file object. */
 static int
 descriptor(StreamObject *stream)
 {
     PipeObject *self = (PipeObject *)stream;
     TransportObject *base = base_of(self);
-    if ((base->t_flags & CL_T_GONE) || base->t_sock == NULL)
+    if ((base->tr_flags & CL_T_NOT_OPEN) || base->tr_file == NULL)
         return -EBADF;
-    if (self->p_lent >= 0)
-        return base->t_fd;
-    int fd = cl_sock_fd(base->t_loop->l_st, base->t_sock);
+    if (self->pi_lent >= 0)
+        return base->tr_fd;
+    int fd = cl_sock_fd(base->tr_loop->l_st, base->tr_file);
     if (fd < -1)
-        PyErr_Clear(); /* a closed file says it by an exception */
-    return fd == base->t_fd ? fd : -EBADF;
+        PyErr_Clear(); /* a closed file object raises */
+    return fd == base->tr_fd ? fd : -EBADF;
 }
 
-/* Of the errors of one that reads only EIO is nothing special: a terminal says so at its
- * end. */
+/* For a reader only EIO is quiet: a terminal reports it at its end. */
 static bool
 is_quiet(TransportObject *base, PyObject *exception)
 {
     if (!PyErr_GivenExceptionMatches(exception, PyExc_OSError))
         return false;
-    if (Py_TYPE(base) != cl_net_of(base->t_loop->l_st)->ReadPipeTransportType)
+    if (Py_TYPE(base) != cl_net_of(base->tr_loop->l_st)->ReadPipeTransportType)
         return true;
     PyObject *number = PyObject_GetAttrString(exception, "errno");
     bool quiet =
@@ -70,7 +69,7 @@ is_quiet(TransportObject *base, PyObject *exception)
 static int
 log_closed_by_peer(TransportObject *self)
 {
-    LoopObject *loop = self->t_loop;
+    LoopObject *loop = self->tr_loop;
     return loop->l_debug
                ? cl_log(loop, cl_net_of(loop->l_st)->str_info,
                         "%r was closed by peer", (PyObject *)self, NULL, NULL)
@@ -81,19 +80,19 @@ static int
 at_eof(StreamObject *stream)
 {
     TransportObject *base = &stream->s_base;
-    cl_state *st = base->t_loop->l_st;
+    cl_state *st = base->tr_loop->l_st;
     if (log_closed_by_peer(base) < 0)
         return -1;
     PyObject *eof =
-        PyObject_GetAttr(base->t_protocol, cl_net_of(st)->str_eof_received);
+        PyObject_GetAttr(base->tr_protocol, cl_net_of(st)->str_eof_received);
     int status = eof == NULL ? -1
-                             : cl_loop_call_soon(base->t_loop, eof, NULL, 0,
-                                                 base->t_context);
+                             : cl_loop_call_soon(base->tr_loop, eof, NULL, 0,
+                                                 base->tr_context);
     Py_XDECREF(eof);
     return status < 0 ? -1 : cl_transport_force_close(base, NULL);
 }
 
-/* The reader is gone. */
+/* The reader closed its end. */
 static int
 hung_up(TransportObject *base)
 {
@@ -113,7 +112,7 @@ write_object(PipeObject *self, PyObject *data)
 {
     if (PyBytes_Check(data) || PyByteArray_Check(data) ||
         PyMemoryView_Check(data))
-        return cl_outbox_write(&self->p_stream, data);
+        return cl_outbox_write(&self->pi_stream, data);
     PyObject *text = PyObject_Repr(data);
     if (text != NULL)
         PyErr_SetObject(PyExc_AssertionError, text);
@@ -135,7 +134,7 @@ Pipe_write(PipeObject *self, PyObject *const *args, Py_ssize_t nargs,
            PyObject *kwnames)
 {
     PyObject *data =
-        cl_call_args_only(self->p_stream.s_base.t_loop->l_st, "write",
+        cl_call_args_only(self->pi_stream.s_base.tr_loop->l_st, "write",
                           data_argument, args, nargs, kwnames);
     if (data == NULL || write_object(self, data) < 0)
         return NULL;
@@ -151,7 +150,7 @@ static PyObject *
 Pipe_writelines(PipeObject *self, PyObject *const *args, Py_ssize_t nargs,
                 PyObject *kwnames)
 {
-    cl_state *st = self->p_stream.s_base.t_loop->l_st;
+    cl_state *st = self->pi_stream.s_base.tr_loop->l_st;
     PyObject *lines = cl_call_args_only(st, "writelines", lines_argument, args,
                                         nargs, kwnames);
     PyObject *data =
@@ -173,18 +172,18 @@ Pipe_write_eof(PipeObject *self, PyObject *Py_UNUSED(ignored))
 {
     return PyObject_CallMethodNoArgs(
         (PyObject *)self,
-        cl_net_of(self->p_stream.s_base.t_loop->l_st)->str_close);
+        cl_net_of(self->pi_stream.s_base.tr_loop->l_st)->str_close);
 }
 
-/* For cloop/_process.py. The file object is Popen's too, which tells when the program gets
- * at it; and nobody else writes to a child's stdin. */
+/* For cloop/_process.py. Popen also holds the file object, and tells when the
+ * program reaches it; nobody else writes to a child's stdin. */
 static PyObject *
 Pipe_is_childs(PipeObject *self, PyObject *Py_UNUSED(ignored))
 {
-    StreamObject *stream = &self->p_stream;
-    stream->s_base.t_sock_refs++;
-    if (stream->s_out.o_hold_max > 0)
-        stream->s_out.o_hold_max = CL_GATHER_MAX;
+    StreamObject *stream = &self->pi_stream;
+    stream->s_base.tr_file_refs++;
+    if (stream->s_out.out_hold_max > 0)
+        stream->s_out.out_hold_max = CL_GATHER_MAX;
     Py_RETURN_NONE;
 }
 
@@ -196,7 +195,7 @@ Pipe_can_write_eof(PipeObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
 
 /* ------------------------------------------------------------------ the watch */
 
-/* add_reader() on the descriptor takes it over, as in asyncio. */
+/* As in asyncio, add_reader() on the descriptor takes it over. */
 static void
 evicted(LoopObject *loop, cl_watch *watch)
 {
@@ -217,17 +216,17 @@ static void
 closing(TransportObject *base)
 {
     PipeObject *self = (PipeObject *)base;
-    int fd = descriptor(&self->p_stream);
+    int fd = descriptor(&self->pi_stream);
     if (fd < 0)
         return;
-    /* The mode is that of the file, which a parent shares. */
-    if (self->p_was_blocking &&
-        !cl_fork_is_shared(base->t_loop, &base->t_watch))
+    /* The mode belongs to the file, which a parent shares. */
+    if (self->pi_was_blocking &&
+        !cl_fork_is_shared(base->tr_loop, &base->tr_watch))
         set_blocking(fd, true);
-    if (self->p_lent >= 0) {
+    if (self->pi_lent >= 0) {
         close(fd);
-        base->t_fd = self->p_lent;
-        self->p_lent = -1;
+        base->tr_fd = self->pi_lent;
+        self->pi_lent = -1;
     }
 }
 
@@ -238,7 +237,7 @@ closing(TransportObject *base)
                             .evicted = evicted}, \
                   .readable = on_readable, \
                   .writable = cl_outbox_writable, \
-                  .buffered = cl_outbox_size, \
+                  .write_buffer_size = cl_outbox_size, \
                   .flush = cl_outbox_flush, \
                   .drop_buffer = cl_outbox_drop, \
                   .is_quiet = is_quiet, \
@@ -267,9 +266,10 @@ capacity_of(int fd)
     return READ_MIN;
 }
 
-/* How much may be held, to be sent by one system call. The reader of a terminal, a device,
- * a packet socket or a pipe in packet mode can tell one write from two; that of a FIFO with
- * several writers can tell a write that was longer than PIPE_BUF. */
+/* Returns how many bytes may be held and sent with one system call. The
+ * readers of a terminal, a device, a packet socket or a pipe in packet mode
+ * can tell one write from two. With a FIFO that has several writers, they can
+ * tell for more than PIPE_BUF bytes. */
 static uint32_t
 hold_max(int fd, mode_t mode, int flags)
 {
@@ -284,7 +284,7 @@ hold_max(int fd, mode_t mode, int flags)
                : 0;
 }
 
-/* Whether the descriptor is of a kind that can be waited for. */
+/* Checks that the descriptor is of a kind that can be polled. */
 static int
 check_kind(int fd, unsigned direction, mode_t *mode)
 {
@@ -315,8 +315,9 @@ extra_with_pipe(cl_transport_args *args)
     return extra;
 }
 
-/* Makes calls on the descriptor return at once; its flags are as before in *flags. A mode
- * that can't be set is an error, as in asyncio: a write would stop the loop. 0/-1 */
+/* Makes the descriptor non-blocking; *flags gets its previous flags. As in
+ * asyncio it is an error if that fails, since a write would block the loop.
+ * 0/-1 */
 static int
 stop_blocking(int fd, int *flags)
 {
@@ -367,15 +368,15 @@ cl_pipe_new(cl_transport_args *args, unsigned direction)
             close(args->fd);
         return NULL;
     }
-    self->p_lent = lent;
-    self->p_was_blocking = was_blocking;
-    StreamObject *stream = &self->p_stream;
+    self->pi_lent = lent;
+    self->pi_was_blocking = was_blocking;
+    StreamObject *stream = &self->pi_stream;
     stream->s_read_max = capacity_of(args->fd);
-    stream->s_base.t_sock_refs++; /* t_extra's */
-    stream->s_out.o_hold_max = hold_max(args->fd, mode, flags);
-    cl_habit_init(&stream->s_out.o_habit, NULL);
+    stream->s_base.tr_file_refs++; /* tr_extra holds one */
+    stream->s_out.out_hold_max = hold_max(args->fd, mode, flags);
+    cl_habit_init(&stream->s_out.out_habit, NULL);
     if (direction == CL_WRITE && S_ISCHR(mode))
-        self->p_stream.s_base.t_flags |= CL_T_PAUSED; /* nothing to hear */
+        self->pi_stream.s_base.tr_flags |= CL_T_PAUSED; /* nothing to read */
     if (cl_transport_begin(base_of(self)) < 0) {
         PyObject *error = PyErr_GetRaisedException();
         closing(base_of(self));
@@ -392,17 +393,17 @@ static PyObject *
 Pipe_repr(PipeObject *self)
 {
     TransportObject *base = base_of(self);
-    cl_state *st = base->t_loop->l_st;
+    cl_state *st = base->tr_loop->l_st;
     bool reads = Py_TYPE(self) == cl_net_of(st)->ReadPipeTransportType;
     const char *name = strrchr(Py_TYPE(self)->tp_name, '.') + 1;
-    if (base->t_flags & CL_T_GONE)
+    if (base->tr_flags & CL_T_NOT_OPEN)
         return PyUnicode_FromFormat("<%s closed fd=%d closed>", name,
-                                    base->t_fd);
-    const char *state = base->t_flags & CL_T_CLOSING ? " closing" : "";
-    int fd = self->p_lent >= 0 ? self->p_lent : base->t_fd;
-    if (base->t_loop->l_closed)
+                                    base->tr_fd);
+    const char *state = base->tr_flags & CL_T_CLOSING ? " closing" : "";
+    int fd = self->pi_lent >= 0 ? self->pi_lent : base->tr_fd;
+    if (base->tr_loop->l_closed)
         return PyUnicode_FromFormat("<%s%s fd=%d open>", name, state, fd);
-    bool polling = base->t_watch.w_want & (reads ? CL_READ : CL_WRITE);
+    bool polling = base->tr_watch.w_want & (reads ? CL_READ : CL_WRITE);
     const char *activity = polling ? "polling" : "idle";
     return reads ? PyUnicode_FromFormat("<%s%s fd=%d %s>", name, state, fd,
                                         activity)
@@ -414,14 +415,14 @@ Pipe_repr(PipeObject *self)
 static PyObject *
 get_pipe(PipeObject *self, void *Py_UNUSED(closure))
 {
-    PyObject *pipe = self->p_stream.s_base.t_sock;
+    PyObject *pipe = self->pi_stream.s_base.tr_file;
     if (pipe != NULL && cl_transport_expose(base_of(self)) < 0)
         return NULL;
     return Py_NewRef(pipe == NULL ? Py_None : pipe);
 }
 
-/* None makes the transport forget its file object, as asyncio's tests do with those
- * of a loop that is closed. */
+/* None makes the transport forget its file object, as asyncio's tests do after
+ * the loop is closed. */
 static int
 set_pipe(PipeObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
@@ -430,12 +431,12 @@ set_pipe(PipeObject *self, PyObject *value, void *Py_UNUSED(closure))
         PyErr_SetString(PyExc_AttributeError, "_pipe can be set to None only");
         return -1;
     }
-    cl_watch_stop(base->t_loop, &base->t_watch);
+    cl_watch_stop(base->tr_loop, &base->tr_watch);
     cl_outbox_drop(base);
     closing(base);
-    base->t_flags |= CL_T_GONE | CL_T_CLOSING;
-    Py_CLEAR(base->t_sock);
-    Py_CLEAR(base->t_protocol);
+    base->tr_flags |= CL_T_NOT_OPEN | CL_T_CLOSING;
+    Py_CLEAR(base->tr_file);
+    Py_CLEAR(base->tr_protocol);
     return 0;
 }
 
@@ -444,8 +445,8 @@ get_fileno(PipeObject *self, void *Py_UNUSED(closure))
 {
     if (cl_transport_expose(base_of(self)) < 0)
         return NULL;
-    return PyLong_FromLong(self->p_lent >= 0 ? self->p_lent
-                                             : self->p_stream.s_base.t_fd);
+    return PyLong_FromLong(self->pi_lent >= 0 ? self->pi_lent
+                                              : self->pi_stream.s_base.tr_fd);
 }
 
 static PyGetSetDef pipe_getset[] = {

@@ -1,4 +1,4 @@
-/* protocol.c - how transports call their protocols. See transport.h. */
+/* protocol.c - calls of the protocol. See transport.h. */
 #include "net/transport.h"
 
 #include "core/errors.h"
@@ -6,8 +6,8 @@
 
 /* -------------------------------------------------------------- which protocol it is */
 
-/* Whether the object has the attribute: 1, 0, or -1 if that is an exit. What else it
- * raises it will raise again when it is called. */
+/* Whether the object has the attribute: 1, 0, or -1 for KeyboardInterrupt and
+ * SystemExit. Other exceptions will be raised again by the call. */
 static int
 has(PyObject *object, PyObject *name)
 {
@@ -41,19 +41,19 @@ cl_protocol_is_buffered(cl_state *st, PyObject *protocol, bool by_class)
 int
 cl_transport_set_protocol(TransportObject *self, PyObject *protocol)
 {
-    cl_state *st = self->t_loop->l_st;
+    cl_state *st = self->tr_loop->l_st;
     int buffered =
-        cl_protocol_is_buffered(st, protocol, !(self->t_flags & CL_T_PIPE));
+        cl_protocol_is_buffered(st, protocol, !(self->tr_flags & CL_T_PIPE));
     if (buffered < 0 || cl_streams_adopt(st, protocol) < 0)
         return -1;
     bool tls = Py_TYPE(protocol) == cl_net_of(st)->tls_type;
     bool streams = cl_streams_owns(st, protocol);
-    self->t_flags =
-        (uint16_t)((self->t_flags &
+    self->tr_flags =
+        (uint16_t)((self->tr_flags &
                     ~(CL_T_BUFFERED | CL_T_TLS | CL_T_STREAMS)) |
                    (buffered ? CL_T_BUFFERED : 0) | (tls ? CL_T_TLS : 0) |
                    (streams ? CL_T_STREAMS : 0) | CL_T_CONNECTED);
-    Py_XSETREF(self->t_protocol, Py_NewRef(protocol));
+    Py_XSETREF(self->tr_protocol, Py_NewRef(protocol));
     return 0;
 }
 
@@ -63,10 +63,10 @@ int
 cl_transport_tell(TransportObject *self, PyObject *name, PyObject *arg,
                   PyObject **result)
 {
-    PyObject *protocol = Py_XNewRef(self->t_protocol);
+    PyObject *protocol = Py_XNewRef(self->tr_protocol);
     PyObject *args[] = {protocol, arg};
     PyObject *returned =
-        protocol == NULL /* lost meanwhile, in a nested run of the loop */
+        protocol == NULL /* closed meanwhile, in a nested run of the loop */
             ? Py_NewRef(Py_None)
             : PyObject_VectorcallMethod(name, args, arg == NULL ? 1 : 2, NULL);
     Py_XDECREF(protocol);
@@ -94,7 +94,7 @@ cl_protocol_get_buffer(cl_state *st, PyObject *protocol, PyObject *hint,
     }
     if (status > 0 && PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE) < 0) {
         status = 0;
-        if (PyErr_ExceptionMatches(PyExc_BufferError)) /* as recv_into() */
+        if (PyErr_ExceptionMatches(PyExc_BufferError)) /* like recv_into() */
             PyErr_Format(PyExc_TypeError,
                          "%s a read-write bytes-like object, not %s", culprit,
                          Py_TYPE(buffer)->tp_name);
@@ -111,7 +111,7 @@ cl_transport_buffer_updated(TransportObject *self, Py_ssize_t got)
         count == NULL
             ? -1
             : cl_transport_tell(
-                  self, cl_net_of(self->t_loop->l_st)->str_buffer_updated,
+                  self, cl_net_of(self->tr_loop->l_st)->str_buffer_updated,
                   count, NULL);
     Py_XDECREF(count);
     return status;
@@ -124,8 +124,8 @@ cl_transport_report_stray(TransportObject *self)
         return -1;
     PyObject *exception = PyErr_GetRaisedException();
     int status = cl_report_transport(
-        self->t_loop, "Exception in callback of a transport", exception,
-        (PyObject *)self, self->t_protocol);
+        self->tr_loop, "Exception in callback of a transport", exception,
+        (PyObject *)self, self->tr_protocol);
     Py_DECREF(exception);
     return status;
 }
@@ -135,7 +135,7 @@ cl_transport_report_stray(TransportObject *self)
 PyObject *
 cl_transport_enter_from_outside(TransportObject *self)
 {
-    PyObject *context = Py_NewRef(self->t_context);
+    PyObject *context = Py_NewRef(self->tr_context);
     if (PyContext_Enter(context) < 0) {
         PyErr_Clear();
         Py_CLEAR(context);
@@ -146,11 +146,11 @@ cl_transport_enter_from_outside(TransportObject *self)
 PyObject *
 cl_transport_enter(TransportObject *self)
 {
-    PyObject *context = Py_NewRef(self->t_context);
+    PyObject *context = Py_NewRef(self->tr_context);
     if (PyContext_Enter(context) == 0)
         return context;
     PyErr_Clear();
-    Py_SETREF(context, PyContext_Copy(self->t_context));
+    Py_SETREF(context, PyContext_Copy(self->tr_context));
     if (context != NULL && PyContext_Enter(context) < 0)
         Py_CLEAR(context);
     return context;

@@ -24,15 +24,15 @@ cl_sock_ask_fd(cl_state *st, PyObject *sock)
     return fd < 0 ? -1 : (int)fd;
 }
 
-/* The methods whose work is done here, and in the transports. All but accept() and
- * close() are of the type in C behind socket.socket, which cannot be changed. */
+/* The methods that cloop bypasses. All but accept() and close() belong to
+ * socket.socket's base class in C, which cannot be changed. */
 static const char *const replaceable[] = {
     "accept",        "close",      "recv",     "recv_into",   "recvfrom",
     "recvfrom_into", "send",       "sendmsg",  "sendto",      "connect",
     "fileno",        "gettimeout", "shutdown", "getpeername", "getsockname",
     "setsockopt",    NULL};
 
-/* Whether an attribute (called if it is a method) is this number: 1, 0, -1. */
+/* Whether an attribute, called if it is a method, is this number: 1, 0, -1. */
 static int
 is_number(PyObject *sock, const char *name, long expected)
 {
@@ -52,20 +52,20 @@ static int
 is_as_known(PyObject *sock)
 {
     const cl_sock *inside = (const cl_sock *)sock;
-    int same = is_number(sock, "fileno", inside->s_fd);
+    int same = is_number(sock, "fileno", inside->sk_fd);
     if (same > 0)
-        same = is_number(sock, "family", inside->s_family);
+        same = is_number(sock, "family", inside->sk_family);
     if (same > 0)
-        same = is_number(sock, "type", inside->s_type);
-    return same > 0 ? is_number(sock, "proto", inside->s_proto) : same;
+        same = is_number(sock, "type", inside->sk_type);
+    return same > 0 ? is_number(sock, "proto", inside->sk_proto) : same;
 }
 
-/* Whether its timeout is where it is looked for: 1, 0, -1. */
+/* Whether the timeout is where sk_timeout is: 1, 0, -1. */
 static int
 keeps_timeout(PyObject *sock)
 {
     static const double seconds[] = {-1, 7, 0};
-    const int64_t *timeout = &((const cl_sock *)sock)->s_timeout;
+    const int64_t *timeout = &((const cl_sock *)sock)->sk_timeout;
     for (size_t n = 0; n < Py_ARRAY_LENGTH(seconds); n++) {
         PyObject *value = seconds[n] < 0 ? Py_NewRef(Py_None)
                                          : PyFloat_FromDouble(seconds[n]);
@@ -83,7 +83,8 @@ keeps_timeout(PyObject *sock)
     return 1;
 }
 
-/* Open and closed, one socket of these kinds: 1, 0, -1. */
+/* Compares fields and methods of a socket of this kind, open and closed: 1, 0,
+ * -1. */
 static int
 probe(cl_state *st, int family, int type, int proto)
 {
@@ -92,14 +93,14 @@ probe(cl_state *st, int family, int type, int proto)
     if (sock == NULL)
         return -1;
     int same = is_as_known(sock);
-    if (same > 0 && ((const cl_sock *)sock)->s_fd < 0)
+    if (same > 0 && ((const cl_sock *)sock)->sk_fd < 0)
         same = 0;
     if (same > 0)
         same = keeps_timeout(sock);
     PyObject *closed = PyObject_CallMethod(sock, "close", NULL);
     if (closed == NULL)
         same = -1;
-    else if (same > 0 && ((const cl_sock *)sock)->s_fd != -1)
+    else if (same > 0 && ((const cl_sock *)sock)->sk_fd != -1)
         same = 0;
     Py_XDECREF(closed);
     Py_DECREF(sock);
@@ -113,7 +114,7 @@ is_of_module(PyObject *function, PyObject *module)
            PyFunction_GET_GLOBALS(function) == PyModule_GetDict(module);
 }
 
-/* A program may have been there before us: then the guard never holds. */
+/* If a program replaced a method before the import, the guard never holds. */
 static int
 guard_methods(cl_state *st, PyTypeObject *type)
 {
@@ -124,7 +125,7 @@ guard_methods(cl_state *st, PyTypeObject *type)
         Py_XDECREF(module);
         return -1;
     }
-    /* socket.socket has a close() of its own, in front of the type's in C. */
+    /* socket.socket has its own close(), which hides that of the base class. */
     Py_XSETREF(guard->g_known[1], cl_type_lookup(type, guard->g_keys[1]));
     if (!is_of_module(guard->g_known[0], module) ||
         !is_of_module(guard->g_known[1], module))
@@ -140,12 +141,12 @@ cl_sock_setup(cl_state *st)
     cl_net_of(st)->sock_known = false;
     if (!PyType_Check(cl_net_of(st)->socket_type) || type->tp_base == NULL ||
         type->tp_base->tp_basicsize < (Py_ssize_t)sizeof(cl_sock))
-        return 0; /* somebody's replacement */
+        return 0; /* replaced by the program */
     int same = probe(st, AF_UNIX, SOCK_DGRAM, 0);
     if (same > 0)
         same = probe(st, AF_INET, SOCK_STREAM, IPPROTO_TCP);
     if (same < 0) {
-        /* No sockets here, or no descriptor left: not our business. */
+        /* No sockets here, or no free descriptors: not an error of the import. */
         if (!PyErr_ExceptionMatches(PyExc_Exception))
             return -1;
         PyErr_Clear();

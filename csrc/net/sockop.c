@@ -18,24 +18,25 @@
 #include "net/sock.h"
 
 typedef struct SockOpObject {
-    cl_coro o_coro;
-    LoopObject *o_loop; /* owned */
-    PyObject *o_sock;   /* owned; a plain socket.socket; NULL once done */
-    PyObject *o_arg;    /* owned; buffer, data or address, or NULL */
-    PyObject *o_error;  /* owned; what sending met while the task slept */
-    Py_buffer o_view;   /* the data of sendall; obj NULL if not held */
-    Py_ssize_t o_size;  /* wanted at most, or sent so far */
-    struct sockaddr_storage *o_to; /* owned; address of sendto and connect */
-    socklen_t o_to_len;
-    int o_fd; /* whose place it took */
-    uint8_t o_kind;
-    bool o_begun; /* connect() was called */
-    bool o_sent;  /* all of it, while the task slept */
-    bool o_woken; /* the descriptor was ready, and the future has its result */
+    cl_coro so_coro;
+    LoopObject *so_loop; /* owned */
+    PyObject *so_sock;   /* owned; a plain socket.socket; NULL once done */
+    PyObject *so_arg;    /* owned; buffer, data or address, or NULL */
+    PyObject *so_error;  /* owned; error from sending while the task slept */
+    Py_buffer so_view;   /* data of sendall(); obj is NULL if not held */
+    Py_ssize_t so_size;  /* bytes wanted at most, or sent so far */
+    struct sockaddr_storage *so_to; /* owned; address of sendto and connect */
+    socklen_t so_to_len;
+    int so_fd; /* the descriptor it waits for */
+    uint8_t so_kind;
+    bool so_begun; /* connect() was called */
+    bool so_sent;  /* everything, while the task slept */
+    bool so_woken; /* the descriptor became ready; the future has its result */
 } SockOpObject;
 
-/* The call itself: 1 done, with the result in *result (new reference); 0 it would
- * block; -1 error; INTERRUPTED. `fd` is -1 if the socket is closed. */
+/* Tries the system call. Returns 1 with a new reference in *result, 0 if it
+ * would block, -1 on error, or INTERRUPTED. `fd` is -1 if the socket is
+ * closed. */
 enum { INTERRUPTED = 2 };
 typedef int (*attempt_fn)(SockOpObject *op, int fd, PyObject **result);
 
@@ -50,8 +51,8 @@ static const operation operations[CL_SOCK_COUNT];
 
 /* --------------------------------------------------------------- system calls */
 
-/* From this size on a receive buffer would be mapped and unmapped by the C library
- * (M_MMAP_THRESHOLD) for each call; asking how much there is costs less. */
+/* From this size on (M_MMAP_THRESHOLD) the C library would map and unmap
+ * memory for each receive buffer. Asking first how much there is costs less. */
 #define ASK_FIRST (120 * 1024)
 
 static int
@@ -59,28 +60,28 @@ failed(void)
 {
     if (errno == EAGAIN || errno == EWOULDBLOCK)
         return 0;
-    /* To be called again at once: an edge would not be reported a second time. */
+    /* Call it again at once: an edge is not reported a second time. */
     if (errno == EINTR)
         return INTERRUPTED;
     PyErr_SetFromErrno(PyExc_OSError);
     return -1;
 }
 
-/* How much a large recv() on a stream can bring, at most `size`: 1; 0, -1 and
- * INTERRUPTED as an attempt. */
+/* Finds how many bytes a large recv() on a stream can get, at most `size`.
+ * Returns 1; 0, -1 and INTERRUPTED as an attempt does. */
 static int
 available(int fd, Py_ssize_t *size)
 {
     int ready = 0;
     char byte;
     if (ioctl(fd, FIONREAD, &ready) < 0)
-        return 1; /* recv() will tell */
+        return 1; /* recv() reports the error */
     if (ready > 0) {
         if (ready < *size)
             *size = ready;
         return 1;
     }
-    /* Nothing, or the end: only recv() knows. */
+    /* No data or EOF: only recv() can tell. */
     ssize_t peeked = recv(fd, &byte, 1, MSG_DONTWAIT | MSG_PEEK);
     if (peeked == 0)
         *size = 1;
@@ -90,9 +91,9 @@ available(int fd, Py_ssize_t *size)
 static int
 try_recv(SockOpObject *op, int fd, PyObject **result)
 {
-    Py_ssize_t size = op->o_size;
+    Py_ssize_t size = op->so_size;
     if (size >= ASK_FIRST &&
-        ((const cl_sock *)op->o_sock)->s_type == SOCK_STREAM) {
+        ((const cl_sock *)op->so_sock)->sk_type == SOCK_STREAM) {
         int ready = available(fd, &size);
         if (ready != 1)
             return ready;
@@ -100,7 +101,7 @@ try_recv(SockOpObject *op, int fd, PyObject **result)
     *result = PyBytes_FromStringAndSize(NULL, size);
     if (*result == NULL)
         return -1;
-    if (size == 0) /* the socket module makes no call either */
+    if (size == 0) /* the socket module makes no system call either */
         return 1;
     ssize_t got =
         recv(fd, PyBytes_AS_STRING(*result), (size_t)size, MSG_DONTWAIT);
@@ -108,20 +109,21 @@ try_recv(SockOpObject *op, int fd, PyObject **result)
         Py_CLEAR(*result);
         return failed();
     }
-    if (got == 0) /* the end: the socket will be closed next */
-        cl_lent_settle(op->o_loop, fd);
+    if (got == 0) /* EOF: the socket will be closed next */
+        cl_lent_settle(op->so_loop, fd);
     if (got < size && _PyBytes_Resize(result, got) < 0)
         return -1;
     return 1;
 }
 
-/* An argument that is no such buffer: the socket's method finds the words. */
+/* The argument is not a usable buffer: the socket's method raises the right
+ * error. */
 static int
 refuse(SockOpObject *op, const char *method, PyObject *size)
 {
     PyErr_Clear();
-    PyObject *result = PyObject_CallMethod(op->o_sock, method, "OO", op->o_arg,
-                                           size == NULL ? Py_None : size);
+    PyObject *result = PyObject_CallMethod(
+        op->so_sock, method, "OO", op->so_arg, size == NULL ? Py_None : size);
     if (result != NULL)
         PyErr_SetString(PyExc_TypeError, "a bytes-like object is required");
     Py_XDECREF(result);
@@ -132,14 +134,14 @@ static int
 try_recv_into(SockOpObject *op, int fd, PyObject **result)
 {
     Py_buffer view;
-    if (PyObject_GetBuffer(op->o_arg, &view, PyBUF_WRITABLE) < 0) {
+    if (PyObject_GetBuffer(op->so_arg, &view, PyBUF_WRITABLE) < 0) {
         PyObject *zero = PyLong_FromLong(0);
         int err = zero == NULL ? -1 : refuse(op, "recv_into", zero);
         Py_XDECREF(zero);
         return err;
     }
     ssize_t got = 0;
-    if (view.len > 0) /* as the socket module */
+    if (view.len > 0) /* like the socket module */
         got = recv(fd, view.buf, (size_t)view.len, MSG_DONTWAIT);
     int error = errno;
     bool ended = got == 0 && view.len > 0;
@@ -148,12 +150,12 @@ try_recv_into(SockOpObject *op, int fd, PyObject **result)
     if (got < 0)
         return failed();
     if (ended)
-        cl_lent_settle(op->o_loop, fd);
+        cl_lent_settle(op->so_loop, fd);
     *result = PyLong_FromSsize_t(got);
     return *result == NULL ? -1 : 1;
 }
 
-/* The pair (first, address); steals the first, which may be NULL. */
+/* Returns the pair (first, address). Steals `first`, which may be NULL. */
 static int
 with_address(SockOpObject *op, PyObject *first,
              const struct sockaddr_storage *from, socklen_t len,
@@ -162,10 +164,11 @@ with_address(SockOpObject *op, PyObject *first,
     PyObject *address = NULL;
     if (first == NULL)
         return -1;
-    address = cl_address_from_sockaddr(op->o_loop->l_st,
+    address = cl_address_from_sockaddr(op->so_loop->l_st,
                                        (const struct sockaddr *)from, len);
     if (address == NULL && !PyErr_Occurred())
-        address = Py_NewRef(Py_None); /* of no family that we began with */
+        address = Py_NewRef(
+            Py_None); /* a family that cloop does not start operations for */
     if (address != NULL)
         *result = PyTuple_Pack(2, first, address);
     Py_XDECREF(address);
@@ -178,16 +181,16 @@ try_recvfrom(SockOpObject *op, int fd, PyObject **result)
 {
     struct sockaddr_storage from = {0};
     socklen_t len = sizeof(from);
-    PyObject *bytes = PyBytes_FromStringAndSize(NULL, op->o_size);
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, op->so_size);
     if (bytes == NULL)
         return -1;
-    ssize_t got = recvfrom(fd, PyBytes_AS_STRING(bytes), (size_t)op->o_size,
+    ssize_t got = recvfrom(fd, PyBytes_AS_STRING(bytes), (size_t)op->so_size,
                            MSG_DONTWAIT, (struct sockaddr *)&from, &len);
     if (got < 0) {
         Py_DECREF(bytes);
         return failed();
     }
-    if (got < op->o_size && _PyBytes_Resize(&bytes, got) < 0)
+    if (got < op->so_size && _PyBytes_Resize(&bytes, got) < 0)
         return -1;
     return with_address(op, bytes, &from, len, result);
 }
@@ -198,8 +201,8 @@ try_recvfrom_into(SockOpObject *op, int fd, PyObject **result)
     struct sockaddr_storage from = {0};
     socklen_t len = sizeof(from);
     Py_buffer view;
-    Py_ssize_t size = op->o_size;
-    bool usable = PyObject_GetBuffer(op->o_arg, &view, PyBUF_WRITABLE) == 0;
+    Py_ssize_t size = op->so_size;
+    bool usable = PyObject_GetBuffer(op->so_arg, &view, PyBUF_WRITABLE) == 0;
     if (usable && size == 0)
         size = view.len;
     if (!usable || size > view.len) {
@@ -225,21 +228,21 @@ try_recvfrom_into(SockOpObject *op, int fd, PyObject **result)
 static int
 try_sendall(SockOpObject *op, int fd, PyObject **result)
 {
-    if (op->o_view.obj == NULL &&
-        PyObject_GetBuffer(op->o_arg, &op->o_view, PyBUF_SIMPLE) < 0) {
-        op->o_view.obj = NULL;
+    if (op->so_view.obj == NULL &&
+        PyObject_GetBuffer(op->so_arg, &op->so_view, PyBUF_SIMPLE) < 0) {
+        op->so_view.obj = NULL;
         return -1;
     }
-    /* Until it would block: see lent.h on waiters. */
+    /* Until it would block: see the waiters in lent.h. */
     do {
-        ssize_t sent = send(fd, (const char *)op->o_view.buf + op->o_size,
-                            (size_t)(op->o_view.len - op->o_size),
+        ssize_t sent = send(fd, (const char *)op->so_view.buf + op->so_size,
+                            (size_t)(op->so_view.len - op->so_size),
                             MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent < 0)
             return failed();
-        cl_loop_poll_soon(op->o_loop);
-        op->o_size += sent;
-    } while (op->o_size < op->o_view.len);
+        cl_loop_poll_soon(op->so_loop);
+        op->so_size += sent;
+    } while (op->so_size < op->so_view.len);
     *result = Py_NewRef(Py_None);
     return 1;
 }
@@ -248,23 +251,23 @@ static int
 try_sendto(SockOpObject *op, int fd, PyObject **result)
 {
     Py_buffer view;
-    if (PyObject_GetBuffer(op->o_arg, &view, PyBUF_SIMPLE) < 0)
+    if (PyObject_GetBuffer(op->so_arg, &view, PyBUF_SIMPLE) < 0)
         return -1;
     ssize_t sent =
         sendto(fd, view.buf, (size_t)view.len, MSG_DONTWAIT | MSG_NOSIGNAL,
-               (const struct sockaddr *)op->o_to, op->o_to_len);
+               (const struct sockaddr *)op->so_to, op->so_to_len);
     int error = errno;
     PyBuffer_Release(&view);
     errno = error;
     if (sent < 0)
         return failed();
-    cl_loop_poll_soon(op->o_loop);
+    cl_loop_poll_soon(op->so_loop);
     *result = PyLong_FromSsize_t(sent);
     return *result == NULL ? -1 : 1;
 }
 
-/* What the kernel says while a connection is on its way; Python's BlockingIOError
- * and InterruptedError. */
+/* Errors of connect() while it is in progress, those of BlockingIOError and
+ * InterruptedError. */
 static bool
 is_in_progress(int error)
 {
@@ -272,23 +275,23 @@ is_in_progress(int error)
            error == EWOULDBLOCK || error == EINTR;
 }
 
-/* asyncio's OSError of a connection that failed later on. */
+/* Raises asyncio's OSError for a connection that failed later. */
 static int
 connect_failed(SockOpObject *op, int error)
 {
-    const struct sockaddr_in *in = (const struct sockaddr_in *)op->o_to;
-    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)op->o_to;
+    const struct sockaddr_in *in = (const struct sockaddr_in *)op->so_to;
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)op->so_to;
     PyObject *address, *message = NULL, *exception = NULL;
-    if (op->o_to->ss_family == AF_INET)
-        address = Py_BuildValue("(Oi)", PyTuple_GET_ITEM(op->o_arg, 0),
+    if (op->so_to->ss_family == AF_INET)
+        address = Py_BuildValue("(Oi)", PyTuple_GET_ITEM(op->so_arg, 0),
                                 (int)ntohs(in->sin_port));
-    else if (op->o_to->ss_family == AF_INET6)
-        address = Py_BuildValue("(OiII)", PyTuple_GET_ITEM(op->o_arg, 0),
+    else if (op->so_to->ss_family == AF_INET6)
+        address = Py_BuildValue("(OiII)", PyTuple_GET_ITEM(op->so_arg, 0),
                                 (int)ntohs(in6->sin6_port),
                                 (unsigned)ntohl(in6->sin6_flowinfo),
                                 (unsigned)in6->sin6_scope_id);
     else
-        address = Py_NewRef(op->o_arg);
+        address = Py_NewRef(op->so_arg);
     if (address != NULL)
         message = PyUnicode_FromFormat("Connect call failed %S", address);
     if (message != NULL)
@@ -306,7 +309,7 @@ try_connect(SockOpObject *op, int fd, PyObject **result)
 {
     int error = 0;
     socklen_t len = sizeof(error);
-    if (op->o_begun) {
+    if (op->so_begun) {
         if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
             return failed();
         if (is_in_progress(error))
@@ -315,11 +318,12 @@ try_connect(SockOpObject *op, int fd, PyObject **result)
             return connect_failed(op, error);
     }
     else {
-        if (PySys_Audit("socket.connect", "OO", op->o_sock, op->o_arg) < 0)
+        if (PySys_Audit("socket.connect", "OO", op->so_sock, op->so_arg) < 0)
             return -1;
-        op->o_begun = true;
-        cl_loop_poll_soon(op->o_loop);
-        if (connect(fd, (const struct sockaddr *)op->o_to, op->o_to_len) < 0) {
+        op->so_begun = true;
+        cl_loop_poll_soon(op->so_loop);
+        if (connect(fd, (const struct sockaddr *)op->so_to, op->so_to_len) <
+            0) {
             if (is_in_progress(errno))
                 return 0;
             PyErr_SetFromErrno(PyExc_OSError);
@@ -330,14 +334,14 @@ try_connect(SockOpObject *op, int fd, PyObject **result)
     return 1;
 }
 
-/* The socket object of a new connection, non-blocking; owns fd then. */
+/* Returns a non-blocking socket object for a new connection, which owns fd. */
 static PyObject *
 connection(SockOpObject *op, int fd)
 {
-    const cl_sock *listening = (const cl_sock *)op->o_sock;
+    const cl_sock *listening = (const cl_sock *)op->so_sock;
     PyObject *sock = PyObject_CallFunction(
-        cl_net_of(op->o_loop->l_st)->socket_type, "iiii", listening->s_family,
-        listening->s_type, listening->s_proto, fd);
+        cl_net_of(op->so_loop->l_st)->socket_type, "iiii",
+        listening->sk_family, listening->sk_type, listening->sk_proto, fd);
     if (sock == NULL) {
         close(fd);
         return NULL;
@@ -390,10 +394,10 @@ cl_sockop_nargs(cl_sockop_kind kind)
 static int
 try_again(SockOpObject *op, PyObject **result)
 {
-    int fd = cl_sock_fd(op->o_loop->l_st, op->o_sock), status;
+    int fd = cl_sock_fd(op->so_loop->l_st, op->so_sock), status;
     do {
         *result = NULL;
-        status = operations[op->o_kind].attempt(op, fd, result);
+        status = operations[op->so_kind].attempt(op, fd, result);
     } while (status == INTERRUPTED);
     return status;
 }
@@ -401,26 +405,27 @@ try_again(SockOpObject *op, PyObject **result)
 static void
 leave(SockOpObject *op)
 {
-    if (op->o_fd >= 0)
-        cl_lent_leave(op->o_loop, op->o_fd, operations[op->o_kind].direction,
-                      (PyObject *)op);
-    op->o_fd = -1;
+    if (op->so_fd >= 0)
+        cl_lent_leave(op->so_loop, op->so_fd,
+                      operations[op->so_kind].direction, (PyObject *)op);
+    op->so_fd = -1;
 }
 
-/* Lets the task go on. It may be that it was cancelled in this turn. If the future
- * fails to take its result, the operation stays in its place, to be woken again. */
+/* Resumes the task, which may have been cancelled in this turn. If the
+ * future's result cannot be set, the operation stays registered and will be
+ * woken again. */
 static int
 wake(SockOpObject *op)
 {
-    cl_state *st = op->o_loop->l_st;
-    op->o_woken = true;
+    cl_state *st = op->so_loop->l_st;
+    op->so_woken = true;
     PyObject *set = PyObject_CallMethodOneArg(
-        op->o_coro.c_future, cl_net_of(st)->str_set_result, Py_None);
+        op->so_coro.c_future, cl_net_of(st)->str_set_result, Py_None);
     if (set == NULL) {
         PyObject *error = PyErr_GetRaisedException();
-        if (op->o_coro.c_future != NULL &&
-            cl_coro_future_is_done(&op->o_coro) == 0) {
-            op->o_woken = false;
+        if (op->so_coro.c_future != NULL &&
+            cl_coro_future_is_done(&op->so_coro) == 0) {
+            op->so_woken = false;
             PyErr_SetRaisedException(error);
             return -1;
         }
@@ -428,7 +433,7 @@ wake(SockOpObject *op)
         Py_DECREF(error);
     }
     Py_XDECREF(set);
-    if (op->o_woken) /* else the task has run meanwhile, and waits anew */
+    if (op->so_woken) /* else the task ran meanwhile and waits again */
         leave(op);
     return 0;
 }
@@ -438,12 +443,13 @@ op_ready(LoopObject *Py_UNUSED(loop), PyObject *waiter)
 {
     SockOpObject *op = (SockOpObject *)waiter;
     PyObject *result;
-    if (op->o_coro.c_state != CL_CORO_WAITING || op->o_coro.c_future == NULL) {
+    if (op->so_coro.c_state != CL_CORO_WAITING ||
+        op->so_coro.c_future == NULL) {
         leave(op);
         return 0;
     }
-    if (op->o_kind == CL_SOCK_SENDALL) {
-        int done = cl_coro_future_is_done(&op->o_coro);
+    if (op->so_kind == CL_SOCK_SENDALL) {
+        int done = cl_coro_future_is_done(&op->so_coro);
         if (done != 0) {
             leave(op);
             return done < 0 ? -1 : 0;
@@ -452,8 +458,8 @@ op_ready(LoopObject *Py_UNUSED(loop), PyObject *waiter)
         if (status == 0)
             return 0;
         if (status < 0)
-            op->o_error = PyErr_GetRaisedException();
-        op->o_sent = status > 0;
+            op->so_error = PyErr_GetRaisedException();
+        op->so_sent = status > 0;
         Py_XDECREF(result);
     }
     return wake(op);
@@ -463,24 +469,26 @@ static int
 op_failed(LoopObject *Py_UNUSED(loop), PyObject *waiter, PyObject *error)
 {
     SockOpObject *op = (SockOpObject *)waiter;
-    if (op->o_coro.c_state != CL_CORO_WAITING || op->o_coro.c_future == NULL) {
+    if (op->so_coro.c_state != CL_CORO_WAITING ||
+        op->so_coro.c_future == NULL) {
         leave(op);
         return 0;
     }
-    Py_XSETREF(op->o_error, Py_NewRef(error));
+    Py_XSETREF(op->so_error, Py_NewRef(error));
     return wake(op);
 }
 
-/* As in asyncio, who loses its place waits for ever. But where the socket was
- * closed and its number given out again, the task hears of it: EBADF. */
+/* As in asyncio, a task whose registration was replaced waits for ever. But if
+ * its socket was closed and the number reused, it gets EBADF. */
 static int
 op_lost(LoopObject *Py_UNUSED(loop), PyObject *waiter)
 {
     SockOpObject *op = (SockOpObject *)waiter;
-    int fd = op->o_fd;
-    op->o_fd = -1;
-    if (op->o_coro.c_state != CL_CORO_WAITING || op->o_coro.c_future == NULL ||
-        cl_sock_fd(op->o_loop->l_st, op->o_sock) == fd)
+    int fd = op->so_fd;
+    op->so_fd = -1;
+    if (op->so_coro.c_state != CL_CORO_WAITING ||
+        op->so_coro.c_future == NULL ||
+        cl_sock_fd(op->so_loop->l_st, op->so_sock) == fd)
         return 0;
     return wake(op);
 }
@@ -488,24 +496,24 @@ op_lost(LoopObject *Py_UNUSED(loop), PyObject *waiter)
 static const cl_waiter_ops waiter_ops = {
     .ready = op_ready, .lost = op_lost, .failed = op_failed};
 
-/* Waits for a future that gets its result when the descriptor is ready. 0/-1 */
+/* Waits for a future that is done when the descriptor is ready. 0/-1 */
 static int
 start_waiting(SockOpObject *op)
 {
-    LoopObject *loop = op->o_loop;
+    LoopObject *loop = op->so_loop;
     cl_state *st = loop->l_st;
-    int fd = cl_sock_fd(st, op->o_sock), status = -1;
+    int fd = cl_sock_fd(st, op->so_sock), status = -1;
     PyObject *future = PyObject_CallMethodNoArgs(
         (PyObject *)loop, cl_net_of(st)->str_create_future);
     if (future == NULL)
         return -1;
     if (cl_lent_check_free(loop, NULL, fd) == 0 &&
-        cl_coro_wait(&op->o_coro, future) == 0 &&
+        cl_coro_wait(&op->so_coro, future) == 0 &&
         cl_loop_check_open(loop) == 0 &&
-        cl_lent_wait(loop, fd, op->o_sock, operations[op->o_kind].direction,
+        cl_lent_wait(loop, fd, op->so_sock, operations[op->so_kind].direction,
                      (PyObject *)op, &waiter_ops) == 0) {
-        op->o_fd = fd;
-        op->o_woken = false;
+        op->so_fd = fd;
+        op->so_woken = false;
         status = 0;
     }
     Py_DECREF(future);
@@ -517,10 +525,10 @@ start_waiting(SockOpObject *op)
 static int
 check_debug(SockOpObject *op)
 {
-    PyObject *timeout = PyObject_CallMethod(op->o_sock, "gettimeout", NULL);
+    PyObject *timeout = PyObject_CallMethod(op->so_sock, "gettimeout", NULL);
     if (timeout == NULL)
         return -1;
-    /* None is not 0 either. */
+    /* None means blocking too. */
     bool blocking = !PyFloat_Check(timeout) || PyFloat_AS_DOUBLE(timeout) != 0;
     Py_DECREF(timeout);
     if (!blocking)
@@ -529,16 +537,16 @@ check_debug(SockOpObject *op)
     return -1;
 }
 
-/* After the future: 0, or -1 with the exception to raise. */
+/* Called when the future is done. 0, or -1 with the exception to raise. */
 static int
 resume(SockOpObject *op)
 {
-    if (op->o_error != NULL) {
-        PyErr_SetRaisedException(op->o_error);
-        op->o_error = NULL;
+    if (op->so_error != NULL) {
+        PyErr_SetRaisedException(op->so_error);
+        op->so_error = NULL;
         return -1;
     }
-    return op->o_woken ? 0 : cl_coro_resume(&op->o_coro);
+    return op->so_woken ? 0 : cl_coro_resume(&op->so_coro);
 }
 
 static PySendResult
@@ -548,11 +556,11 @@ step(cl_coro *coro, bool fresh, PyObject **result)
     int status = 0;
     if (!fresh)
         status = resume(op);
-    else if (op->o_loop->l_debug)
+    else if (op->so_loop->l_debug)
         status = check_debug(op);
     if (status < 0)
         return PYGEN_ERROR;
-    if (op->o_sent) {
+    if (op->so_sent) {
         *result = Py_NewRef(Py_None);
         status = 1;
     }
@@ -573,29 +581,29 @@ fail(cl_coro *coro)
     SockOpObject *op = (SockOpObject *)coro;
     PyObject *error = PyErr_GetRaisedException();
     int fd =
-        op->o_sock == NULL ? -1 : cl_sock_fd(op->o_loop->l_st, op->o_sock);
+        op->so_sock == NULL ? -1 : cl_sock_fd(op->so_loop->l_st, op->so_sock);
     leave(op);
-    if (fd >= 0 && op->o_loop->l_open)
-        cl_lent_settle(op->o_loop, fd);
+    if (fd >= 0 && op->so_loop->l_open)
+        cl_lent_settle(op->so_loop, fd);
     PyErr_SetRaisedException(error);
 }
 
-/* What a finished operation need not keep. Runs Python (destructors). */
+/* Releases what a finished operation no longer needs. Runs destructors. */
 static void
 drop(cl_coro *coro)
 {
     SockOpObject *op = (SockOpObject *)coro;
-    if (op->o_view.obj != NULL)
-        PyBuffer_Release(&op->o_view);
-    Py_CLEAR(op->o_error);
-    Py_CLEAR(op->o_arg);
-    Py_CLEAR(op->o_sock);
+    if (op->so_view.obj != NULL)
+        PyBuffer_Release(&op->so_view);
+    Py_CLEAR(op->so_error);
+    Py_CLEAR(op->so_arg);
+    Py_CLEAR(op->so_sock);
 }
 
 static const char *
 name(const cl_coro *coro)
 {
-    return operations[((const SockOpObject *)coro)->o_kind].name;
+    return operations[((const SockOpObject *)coro)->so_kind].name;
 }
 
 static PyObject *
@@ -608,9 +616,9 @@ static PyObject *
 arguments(const cl_coro *coro)
 {
     const SockOpObject *op = (const SockOpObject *)coro;
-    return op->o_arg == NULL
-               ? PyTuple_Pack(2, op->o_loop, op->o_sock)
-               : PyTuple_Pack(3, op->o_loop, op->o_sock, op->o_arg);
+    return op->so_arg == NULL
+               ? PyTuple_Pack(2, op->so_loop, op->so_sock)
+               : PyTuple_Pack(3, op->so_loop, op->so_sock, op->so_arg);
 }
 
 static const cl_coro_ops coro_ops = {.owner = "Loop",
@@ -623,22 +631,23 @@ static const cl_coro_ops coro_ops = {.owner = "Loop",
 
 /* ---------------------------------------------------------------- make and free */
 
-/* The address of sendto or connect. 1; 0 asyncio's; -1 error */
+/* Converts the address of sendto or connect. Returns 1, 0 if asyncio must do
+ * it, -1 on error. */
 static int
 take_address(SockOpObject *op, PyObject *address)
 {
     struct sockaddr_storage to;
-    const cl_sock *inside = (const cl_sock *)op->o_sock;
-    int status = cl_address_to_sockaddr(op->o_loop->l_st, inside->s_family,
-                                        address, &to, &op->o_to_len);
+    const cl_sock *inside = (const cl_sock *)op->so_sock;
+    int status = cl_address_to_sockaddr(op->so_loop->l_st, inside->sk_family,
+                                        address, &to, &op->so_to_len);
     if (status <= 0)
         return status;
-    op->o_to = PyMem_Malloc(sizeof(to));
-    if (op->o_to == NULL) {
+    op->so_to = PyMem_Malloc(sizeof(to));
+    if (op->so_to == NULL) {
         PyErr_NoMemory();
         return -1;
     }
-    memcpy(op->o_to, &to, sizeof(to));
+    memcpy(op->so_to, &to, sizeof(to));
     return 1;
 }
 
@@ -647,29 +656,29 @@ take_size(SockOpObject *op, PyObject *number)
 {
     if (!PyLong_CheckExact(number))
         return false;
-    op->o_size = PyLong_AsSsize_t(number);
-    if (op->o_size == -1 && PyErr_Occurred())
+    op->so_size = PyLong_AsSsize_t(number);
+    if (op->so_size == -1 && PyErr_Occurred())
         PyErr_Clear();
-    return op->o_size >= 0;
+    return op->so_size >= 0;
 }
 
-/* As Python sees it: what another owner of the file has set makes asyncio's methods
- * block as well. */
+/* Python's view of the socket. If another owner of the file made it blocking,
+ * asyncio's methods block too. */
 static bool
 never_blocks(const cl_sock *inside)
 {
-    return inside->s_fd >= 0 && inside->s_timeout == 0;
+    return inside->sk_fd >= 0 && inside->sk_timeout == 0;
 }
 
-/* Where asyncio would not ask its resolver for a numeric address. */
+/* Whether asyncio would connect without its resolver: a numeric address. */
 static bool
 connects_directly(const cl_sock *inside, PyObject *address)
 {
-    if (inside->s_family == AF_UNIX)
+    if (inside->sk_family == AF_UNIX)
         return true;
-    return (inside->s_type == SOCK_STREAM || inside->s_type == SOCK_DGRAM) &&
-           (inside->s_proto == 0 || inside->s_proto == IPPROTO_TCP ||
-            inside->s_proto == IPPROTO_UDP) &&
+    return (inside->sk_type == SOCK_STREAM || inside->sk_type == SOCK_DGRAM) &&
+           (inside->sk_proto == 0 || inside->sk_proto == IPPROTO_TCP ||
+            inside->sk_proto == IPPROTO_UDP) &&
            PyTuple_Check(address) && PyTuple_GET_SIZE(address) >= 2 &&
            PyUnicode_CheckExact(PyTuple_GET_ITEM(address, 0));
 }
@@ -677,16 +686,17 @@ connects_directly(const cl_sock *inside, PyObject *address)
 static bool
 has_known_addresses(const cl_sock *inside)
 {
-    return inside->s_family == AF_INET || inside->s_family == AF_INET6 ||
-           inside->s_family == AF_UNIX;
+    return inside->sk_family == AF_INET || inside->sk_family == AF_INET6 ||
+           inside->sk_family == AF_UNIX;
 }
 
-/* Takes the arguments over: 1; 0 if they are asyncio's business; -1 error. */
+/* Takes the arguments. Returns 1, 0 if asyncio must handle them, -1 on error. */
 static int
 take_args(SockOpObject *op, const cl_sock *inside, PyObject *const *args)
 {
-    op->o_arg = Py_XNewRef(operations[op->o_kind].nargs > 1 ? args[1] : NULL);
-    switch ((cl_sockop_kind)op->o_kind) {
+    op->so_arg =
+        Py_XNewRef(operations[op->so_kind].nargs > 1 ? args[1] : NULL);
+    switch ((cl_sockop_kind)op->so_kind) {
     case CL_SOCK_RECV:
         return take_size(op, args[1]);
     case CL_SOCK_RECVFROM:
@@ -718,16 +728,16 @@ cl_sockop_new(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args)
     if (op == NULL)
         return NULL;
     memset((char *)op + sizeof(PyObject), 0, sizeof(*op) - sizeof(PyObject));
-    op->o_loop = (LoopObject *)Py_NewRef(loop);
-    op->o_sock = Py_NewRef(args[0]);
-    op->o_fd = -1;
-    op->o_kind = (uint8_t)kind;
-    op->o_coro.c_ops = &coro_ops;
-    op->o_coro.c_st = st;
+    op->so_loop = (LoopObject *)Py_NewRef(loop);
+    op->so_sock = Py_NewRef(args[0]);
+    op->so_fd = -1;
+    op->so_kind = (uint8_t)kind;
+    op->so_coro.c_ops = &coro_ops;
+    op->so_coro.c_st = st;
     cl_net_of(st)->live_sockops++;
     PyObject_GC_Track(op);
     if (take_args(op, inside, args) <= 0) {
-        op->o_coro.c_state = CL_CORO_DONE; /* nobody will see it */
+        op->so_coro.c_state = CL_CORO_DONE; /* nobody will see it */
         Py_CLEAR(op);
     }
     return (PyObject *)op;
@@ -736,23 +746,23 @@ cl_sockop_new(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args)
 static int
 SockOp_traverse(SockOpObject *op, visitproc visit, void *arg)
 {
-    Py_VISIT(op->o_loop);
-    Py_VISIT(op->o_sock);
-    Py_VISIT(op->o_arg);
-    Py_VISIT(op->o_error);
-    Py_VISIT(op->o_view.obj);
-    return cl_coro_traverse(&op->o_coro, visit, arg);
+    Py_VISIT(op->so_loop);
+    Py_VISIT(op->so_sock);
+    Py_VISIT(op->so_arg);
+    Py_VISIT(op->so_error);
+    Py_VISIT(op->so_view.obj);
+    return cl_coro_traverse(&op->so_coro, visit, arg);
 }
 
 static void
 SockOp_dealloc(SockOpObject *op)
 {
     PyTypeObject *type = Py_TYPE(op);
-    if (!cl_coro_dying(&op->o_coro))
+    if (!cl_coro_dying(&op->so_coro))
         return;
-    cl_net_of(op->o_loop->l_st)->live_sockops--;
-    PyMem_Free(op->o_to);
-    LoopObject *loop = op->o_loop;
+    cl_net_of(op->so_loop->l_st)->live_sockops--;
+    PyMem_Free(op->so_to);
+    LoopObject *loop = op->so_loop;
     PyObject_GC_Del(op);
     Py_DECREF(loop);
     Py_DECREF(type);

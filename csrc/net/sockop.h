@@ -1,16 +1,14 @@
-/* sockop.h - one operation on a socket of the caller's: the coroutines that
- * loop.sock_recv() and its like return.
+/* sockop.h - the coroutines of loop.sock_recv() and the other sock_ methods.
  *
- * A coroutine starts when it is first stepped. It tries its system call at once
- * and waits only if that would block: then it takes its place in the record of
- * the descriptor (core/lent.h), exactly as asyncio's add_reader would, and
- * yields a future. When the descriptor is ready the future gets its result, the
- * task resumes, and only then does the call come again: whoever is cancelled
- * meanwhile has taken no byte and no connection. sock_sendall() alone goes on
- * sending without its task until all is sent.
+ * A coroutine starts when it is first stepped. It tries its system call at
+ * once. If that would block, it registers for the descriptor (core/lent.h), as
+ * asyncio's add_reader would, and yields a future. When the descriptor is
+ * ready the future gets its result and the task resumes; only then is the call
+ * repeated. So a cancelled task has consumed no byte and no connection. Only
+ * sock_sendall() goes on sending without its task until everything is sent.
  *
- * The descriptor is asked of the socket object before each call, so a number
- * that was given out again is never touched. */
+ * The descriptor is read from the socket object before each call, so a reused
+ * number is never touched. */
 #ifndef CL_NET_SOCKOP_H
 #define CL_NET_SOCKOP_H
 
@@ -30,13 +28,13 @@ typedef enum {
     CL_SOCK_COUNT,
 } cl_sockop_kind;
 
-/* Its name as a method, and how many arguments that has, the socket included. */
+/* The method's name, and its number of arguments, the socket included. */
 const char *cl_sockop_name(cl_sockop_kind kind);
 int cl_sockop_nargs(cl_sockop_kind kind);
 
-/* A coroutine that has not started; `args` are those of the method. NULL without
- * an exception if asyncio's own implementation must do it: for anything but
- * plain sockets, plain arguments and numeric addresses. */
+/* Creates a coroutine that has not started, with the method's arguments.
+ * Returns NULL without an exception if asyncio's implementation must be used:
+ * only plain sockets, plain arguments and numeric addresses are handled here. */
 PyObject *cl_sockop_new(LoopObject *loop, cl_sockop_kind kind,
                         PyObject *const *args);
 

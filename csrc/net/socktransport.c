@@ -29,7 +29,7 @@ at_eof(StreamObject *self)
     if (cl_transport_debug(base, "%r received EOF") < 0)
         return -1;
     int keep_open = cl_transport_tell(
-        base, cl_net_of(base->t_loop->l_st)->str_eof_received, NULL, &answer);
+        base, cl_net_of(base->tr_loop->l_st)->str_eof_received, NULL, &answer);
     if (keep_open == 0) {
         keep_open = PyObject_IsTrue(answer);
         Py_DECREF(answer);
@@ -42,7 +42,7 @@ at_eof(StreamObject *self)
         return 0;
     }
     PyObject *closed = PyObject_CallMethodNoArgs(
-        (PyObject *)self, cl_net_of(base->t_loop->l_st)->str_close);
+        (PyObject *)self, cl_net_of(base->tr_loop->l_st)->str_close);
     Py_XDECREF(closed);
     return closed == NULL ? -1 : 0;
 }
@@ -51,25 +51,25 @@ static int
 send_eof(StreamObject *self)
 {
     int fd = cl_transport_fd(base_of(self));
-    if (cl_fork_is_parents(self->s_base.t_loop, &self->s_base.t_watch))
+    if (cl_fork_is_parents(self->s_base.tr_loop, &self->s_base.tr_watch))
         return 0;
     if (fd < 0 || shutdown(fd, SHUT_WR) < 0)
         return cl_raise_errno(fd < 0 ? fd : -errno);
-    cl_loop_poll_soon(self->s_base.t_loop);
+    cl_loop_poll_soon(self->s_base.tr_loop);
     return 0;
 }
 
 static int
 drained(StreamObject *self)
 {
-    return self->s_base.t_flags & CL_T_EOF ? send_eof(self) : 0;
+    return self->s_base.tr_flags & CL_T_EOF ? send_eof(self) : 0;
 }
 
 static const cl_stream_ops socket_ops = {
     .transport = {.watch = {CL_TRANSPORT_WATCH},
                   .readable = cl_stream_readable,
                   .writable = cl_outbox_writable,
-                  .buffered = cl_outbox_size,
+                  .write_buffer_size = cl_outbox_size,
                   .flush = cl_outbox_flush,
                   .drop_buffer = cl_outbox_drop,
                   .gone = cl_outbox_gone},
@@ -82,21 +82,21 @@ static const cl_stream_ops socket_ops = {
 
 /* ------------------------------------------------------------------- methods */
 
-/* Whether asyncio would refuse to take more: its own method then says so. */
+/* Whether asyncio refuses writes now: then its own method raises the error. */
 static inline bool
 refuses(const StreamObject *self)
 {
-    return (self->s_base.t_flags & CL_T_EOF) ||
-           self->s_out.o_empty_waiter != NULL;
+    return (self->s_base.tr_flags & CL_T_EOF) ||
+           self->s_out.out_empty_waiter != NULL;
 }
 
-/* asyncio's method on our transport, for an argument or a state that it refuses,
- * in the words of this version. */
+/* Calls asyncio's method on our transport, for an argument or a state that it
+ * refuses: the error is that of this Python version. */
 static PyObject *
 call_asyncio(StreamObject *self, const char *method, PyObject *arg)
 {
     return PyObject_CallMethod(
-        cl_net_of(self->s_base.t_loop->l_st)->asyncio_SocketTransport, method,
+        cl_net_of(self->s_base.tr_loop->l_st)->asyncio_SocketTransport, method,
         "OO", self, arg);
 }
 
@@ -113,7 +113,7 @@ static PyObject *
 SocketTransport_write(StreamObject *self, PyObject *const *args,
                       Py_ssize_t nargs, PyObject *kwnames)
 {
-    cl_state *st = self->s_base.t_loop->l_st;
+    cl_state *st = self->s_base.tr_loop->l_st;
     PyObject *data =
         cl_call_args_only(st, "write", data_argument, args, nargs, kwnames);
     if (data == NULL)
@@ -136,14 +136,14 @@ SocketTransport_writelines(StreamObject *self, PyObject *const *args,
                            Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *lines =
-        cl_call_args_only(self->s_base.t_loop->l_st, "writelines",
+        cl_call_args_only(self->s_base.tr_loop->l_st, "writelines",
                           lines_argument, args, nargs, kwnames);
     int any = lines == NULL ? -1 : PyObject_IsTrue(lines);
     if (any < 0)
         return NULL;
-    if (refuses(self) || !any) /* None, too, is nothing from 3.12 on */
+    if (refuses(self) || !any) /* None counts as empty from 3.12 on */
         return call_asyncio(self, "writelines", lines);
-    /* A list could change under us while an item's buffer is taken. */
+    /* A list could change while the buffer of an item is taken. */
     PyObject *items = PySequence_Tuple(lines);
     int status = 0;
     if (items == NULL)
@@ -164,11 +164,11 @@ static PyObject *
 SocketTransport_write_eof(StreamObject *self, PyObject *Py_UNUSED(ignored))
 {
     TransportObject *base = base_of(self);
-    if (base->t_flags & (CL_T_CLOSING | CL_T_EOF))
+    if (base->tr_flags & (CL_T_CLOSING | CL_T_EOF))
         Py_RETURN_NONE;
-    base->t_flags |= CL_T_EOF;
+    base->tr_flags |= CL_T_EOF;
     if (cl_transport_flush(base) < 0 ||
-        (self->s_out.o_queue.wq_size == 0 && !base->t_conn_lost &&
+        (self->s_out.out_queue.wq_size == 0 && !base->tr_conn_lost &&
          send_eof(self) < 0))
         return NULL;
     Py_RETURN_NONE;
@@ -192,7 +192,7 @@ static PyObject *
 SocketTransport_reset_empty_waiter(StreamObject *self,
                                    PyObject *Py_UNUSED(ignored))
 {
-    Py_CLEAR(self->s_out.o_empty_waiter);
+    Py_CLEAR(self->s_out.out_empty_waiter);
     Py_RETURN_NONE;
 }
 
@@ -208,12 +208,12 @@ cl_socket_transport_new(cl_transport_args *args, bool nodelay_known)
         return NULL;
     StreamObject *stream = (StreamObject *)self;
     stream->s_read_max = CL_READ_MAX;
-    stream->s_out.o_hold_max = CL_GATHER_MAX;
-    cl_habit_init(&stream->s_out.o_habit, args->habits);
+    stream->s_out.out_hold_max = CL_GATHER_MAX;
+    cl_habit_init(&stream->s_out.out_habit, args->habits);
     if (!nodelay_known &&
-        (self->t_family == AF_INET || self->t_family == AF_INET6)) {
-        int on = 1; /* fails for what is not TCP, and does no harm */
-        (void)setsockopt(self->t_fd, IPPROTO_TCP, TCP_NODELAY, &on,
+        (self->tr_family == AF_INET || self->tr_family == AF_INET6)) {
+        int on = 1; /* fails harmlessly unless it is TCP */
+        (void)setsockopt(self->tr_fd, IPPROTO_TCP, TCP_NODELAY, &on,
                          sizeof(on));
     }
     if (cl_transport_begin(self) < 0) {
@@ -226,8 +226,8 @@ cl_socket_transport_new(cl_transport_args *args, bool nodelay_known)
 static PyObject *
 get_empty_waiter(StreamObject *self, void *Py_UNUSED(closure))
 {
-    return Py_NewRef(self->s_out.o_empty_waiter ? self->s_out.o_empty_waiter
-                                                : Py_None);
+    return Py_NewRef(
+        self->s_out.out_empty_waiter ? self->s_out.out_empty_waiter : Py_None);
 }
 
 static PyGetSetDef socket_getset[] = {

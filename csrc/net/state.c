@@ -92,8 +92,9 @@ cl_net_prepare(LoopObject *loop)
     cl_loop_net *net = cl_net_on(loop);
     if (net->n_read_buffer != NULL)
         return 0;
-    /* glibc maps large blocks one by one until it has once freed one of that size:
-     * buffers of large reads would cost a page fault per page. */
+    /* Until it has freed one block of this size, glibc maps large
+     * blocks one by one, and buffers for large reads cost one page
+     * fault per page. */
     PyMem_RawFree(PyMem_RawMalloc(2 * CL_READ_MAX));
     net->n_read_buffer = PyMem_RawMalloc(CL_READ_MAX);
     if (net->n_read_buffer != NULL)
@@ -105,7 +106,7 @@ cl_net_prepare(LoopObject *loop)
 static int
 loop_traverse(LoopObject *loop, visitproc visit, void *arg)
 {
-    Py_VISIT(cl_net_on(loop)->n_gather.g_owner);
+    Py_VISIT(cl_net_on(loop)->n_gather.gw_owner);
     return 0;
 }
 
@@ -114,9 +115,9 @@ loop_free(LoopObject *loop)
 {
     cl_loop_net *net = cl_net_on(loop);
     cl_gather_stop_timer(loop);
-    Py_CLEAR(net->n_gather.g_owner);
-    Py_CLEAR(net->n_gather.g_held.first);
-    PyMem_RawFree(net->n_gather.g_held.rest);
+    Py_CLEAR(net->n_gather.gw_owner);
+    Py_CLEAR(net->n_gather.gw_held.first);
+    PyMem_RawFree(net->n_gather.gw_held.rest);
     PyMem_RawFree(net->n_read_buffer);
 }
 

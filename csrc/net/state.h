@@ -1,4 +1,5 @@
-/* state.h - what the module owns, and a loop, for transports; see core/layer.h. */
+/* state.h - the net layer's part of the module state and of loops; see
+ * core/layer.h. */
 #ifndef CL_NET_STATE_H
 #define CL_NET_STATE_H
 
@@ -64,14 +65,15 @@ typedef struct cl_net {
     CL_NET_TYPES(CL_TYPE_FIELD)
     CL_NET_IMPORTS(CL_IMPORT_FIELD)
     CL_NET_NAMES(CL_NAME_FIELD)
-    size_t datagram_header_size; /* what asyncio adds to each that waits */
-    bool server_takes_transport; /* Server._attach() does, from 3.13 on */
-    cl_guard socket_guard;       /* sock.h, and the next */
+    size_t
+        datagram_header_size; /* what asyncio adds to the size of each queued datagram */
+    bool server_takes_transport; /* from 3.13 on, Server._attach() does */
+    cl_guard socket_guard;       /* both: see sock.h */
     bool sock_known;
     enum { CL_GATHER_NEVER, CL_GATHER_LEARNT, CL_GATHER_ALWAYS } gathers;
-    /* A protocol of this type takes what was received as it is; borrowed, NULL if there
-     * is none: tls/ has one. `data` may be read until the function returns. 0, or -1 if
-     * the transport is to break. Runs Python. */
+    /* Protocols of this type get received data directly; borrowed, NULL if
+     * tls/ has none. `data` is valid during the call. Returns 0, or -1 to
+     * break the transport. Runs Python. */
     PyTypeObject *tls_type;
     int (*tls_received)(PyObject *protocol, const char *data, size_t size);
     CL_NET_COUNTS(CL_COUNT_FIELD)
@@ -83,12 +85,12 @@ cl_net_of(const cl_state *st)
     return (cl_net *)st;
 }
 
-/* What the loop's transports share. */
+/* What the transports of a loop share. */
 typedef struct cl_loop_net {
     cl_loop_sync lower;
     char *
         n_read_buffer; /* CL_READ_MAX bytes; NULL until there is a transport */
-    bool n_read_lent;  /* what is in it is still being read */
+    bool n_read_lent;  /* an outer read is still using it */
     cl_gather n_gather;
 } cl_loop_net;
 
@@ -98,10 +100,11 @@ cl_net_on(const LoopObject *loop)
     return (cl_loop_net *)loop;
 }
 
-/* Before the loop's first transport is made: 0, or -1 with MemoryError. */
+/* Call before the loop's first transport is created. 0, or -1 with
+ * MemoryError. */
 int cl_net_prepare(LoopObject *loop);
 
-/* As CLOOP_GATHER=choice says; NULL if it is not set. */
+/* Applies CLOOP_GATHER; `choice` is NULL if it is not set. */
 void cl_net_choose_gather(cl_state *st, const char *choice);
 
 extern const cl_layer cl_net_layer;

@@ -8,8 +8,8 @@
 #include "streams/feed.h"
 #include "streams/reader.h"
 
-/* From this size on, copying what was received costs more than giving back what a
- * bytes object of the largest size has too much. */
+/* From this size on, copying costs more than shrinking a bytes object of the
+ * maximum size. */
 #define BULK_MIN (32 * 1024)
 
 static inline TransportObject *
@@ -18,34 +18,35 @@ base_of(StreamObject *self)
     return &self->s_base;
 }
 
-/* One system call: bytes received, 0 if there will be no more, -errno. */
+/* Returns the number of bytes received, 0 at EOF, or -errno. */
 static ssize_t
 receive(StreamObject *self, char *into, size_t size)
 {
     int fd = cl_stream_fd(self);
     if (fd < 0)
         return fd;
-    ssize_t got = self->s_base.t_flags & CL_T_PIPE
+    ssize_t got = self->s_base.tr_flags & CL_T_PIPE
                       ? read(fd, into, size)
                       : recv(fd, into, size, MSG_DONTWAIT);
     return got < 0 ? -errno : got;
 }
 
-/* What is received, as bytes; *got as of receive(). NULL with an exception only if
- * *got is positive.
+/* Receives into a bytes object; *got is the result of receive(). NULL with an
+ * exception set only if *got is positive.
  *
- * Into the loop's buffer and from there into a bytes object of the right size:
- * most reads are small. After a large one, straight into the bytes object. */
+ * Most reads are small: they go into the loop's buffer, and from there into a
+ * bytes object of the right size. After a large one, the next goes straight
+ * into a bytes object. */
 static PyObject *
 receive_bytes(StreamObject *self, ssize_t *got)
 {
-    cl_loop_net *net = cl_net_on(base_of(self)->t_loop);
+    cl_loop_net *net = cl_net_on(base_of(self)->tr_loop);
     char *buffer = net->n_read_buffer;
     PyObject *data = NULL;
-    if (!(self->s_base.t_flags & CL_T_BULK) && !net->n_read_lent) {
+    if (!(self->s_base.tr_flags & CL_T_BULK) && !net->n_read_lent) {
         *got = receive(self, buffer, self->s_read_max);
         if (*got >= BULK_MIN)
-            self->s_base.t_flags |= CL_T_BULK;
+            self->s_base.tr_flags |= CL_T_BULK;
         return *got > 0 ? PyBytes_FromStringAndSize(buffer, *got) : NULL;
     }
     data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)self->s_read_max);
@@ -53,7 +54,7 @@ receive_bytes(StreamObject *self, ssize_t *got)
                ? 1
                : receive(self, PyBytes_AS_STRING(data), self->s_read_max);
     if (*got < BULK_MIN)
-        self->s_base.t_flags &= (uint16_t)~CL_T_BULK;
+        self->s_base.tr_flags &= (uint16_t)~CL_T_BULK;
     if (data != NULL && *got <= 0)
         Py_CLEAR(data);
     else if (data != NULL && *got < (ssize_t)self->s_read_max)
@@ -61,7 +62,8 @@ receive_bytes(StreamObject *self, ssize_t *got)
     return data;
 }
 
-/* The exception that is set, or -errno, broke it while reading. 0/-1 */
+/* The exception that is set, or -errno, broke the transport while reading.
+ * 0/-1 */
 static int
 read_failed(StreamObject *self, ssize_t err)
 {
@@ -71,7 +73,7 @@ read_failed(StreamObject *self, ssize_t err)
                               cl_stream_ops_of(self)->read_failed);
 }
 
-/* Nothing was received: 0/-1 */
+/* EOF or an error. 0/-1 */
 static int
 got_nothing(StreamObject *self, ssize_t got)
 {
@@ -80,14 +82,14 @@ got_nothing(StreamObject *self, ssize_t got)
     return cl_stream_not_now(got) ? 0 : read_failed(self, got);
 }
 
-/* The protocol was given what came. What it raises breaks a socket's transport; of a
- * pipe's it is the loop's. */
+/* The protocol got the data. If it raised, a socket transport breaks; for a
+ * pipe, the loop reports the exception. */
 static int
 delivered(StreamObject *self, int status)
 {
     if (status >= 0)
         return 0;
-    if (self->s_base.t_flags & CL_T_PIPE)
+    if (self->s_base.tr_flags & CL_T_PIPE)
         return -1;
     return cl_transport_fatal(
         base_of(self), "Fatal error: protocol.data_received() call failed.");
@@ -104,7 +106,7 @@ read_bytes(StreamObject *self)
     if (data == NULL)
         return read_failed(self, 0);
     int status = cl_transport_tell(
-        base, cl_net_of(base->t_loop->l_st)->str_data_received, data, NULL);
+        base, cl_net_of(base->tr_loop->l_st)->str_data_received, data, NULL);
     Py_DECREF(data);
     return delivered(self, status);
 }
@@ -114,15 +116,15 @@ read_into_buffer(StreamObject *self)
 {
     TransportObject *base = base_of(self);
     Py_buffer view;
-    PyObject *protocol = Py_NewRef(base->t_protocol);
-    int held = cl_protocol_get_buffer(base->t_loop->l_st, protocol,
-                                      base->t_loop->l_st->minus_one,
+    PyObject *protocol = Py_NewRef(base->tr_protocol);
+    int held = cl_protocol_get_buffer(base->tr_loop->l_st, protocol,
+                                      base->tr_loop->l_st->minus_one,
                                       "get_buffer() must return", &view);
     Py_DECREF(protocol);
-    if (held < 0 || (held == 0 && (base->t_flags & CL_T_PIPE)))
+    if (held < 0 || (held == 0 && (base->tr_flags & CL_T_PIPE)))
         return cl_transport_fatal(
             base, "Fatal error: protocol.get_buffer() call failed.");
-    if (held == 0) /* as recv_into() of a socket */
+    if (held == 0) /* like recv_into() of a socket */
         return read_failed(self, 0);
     ssize_t got = receive(self, view.buf, (size_t)view.len);
     PyBuffer_Release(&view);
@@ -135,24 +137,24 @@ read_into_buffer(StreamObject *self)
                      "Fatal error: protocol.buffer_updated() call failed.");
 }
 
-/* What a reader waits for, received into memory that it lent. */
+/* Reads into memory that the protocol's reader lent. */
 static int
 read_directly(StreamObject *self, PyObject *reader, char *lent, size_t room)
 {
     ssize_t got = receive(self, lent, room);
     if (got <= 0)
         return got_nothing(self, got);
-    return delivered(self, cl_reader_filled(base_of(self)->t_loop->l_st,
+    return delivered(self, cl_reader_filled(base_of(self)->tr_loop->l_st,
                                             reader, (size_t)got));
 }
 
-/* Into the buffer of the protocol's reader, which is NULL if it is gone or not known.
- * Where feed_data() can't be done here the protocol is called. */
+/* Reads into the buffer of the protocol's reader. If that is NULL, or
+ * feed_data() can't be done here, calls the protocol. */
 static int
 read_and_feed(StreamObject *self, PyObject *protocol, PyObject *reader)
 {
-    cl_state *st = base_of(self)->t_loop->l_st;
-    cl_loop_net *net = cl_net_on(base_of(self)->t_loop);
+    cl_state *st = base_of(self)->tr_loop->l_st;
+    cl_loop_net *net = cl_net_on(base_of(self)->tr_loop);
     char *data = net->n_read_buffer;
     ssize_t got = receive(self, data, self->s_read_max);
     if (got <= 0)
@@ -177,15 +179,15 @@ read_and_feed(StreamObject *self, PyObject *protocol, PyObject *reader)
 static int
 read_for_reader(StreamObject *self)
 {
-    cl_state *st = base_of(self)->t_loop->l_st;
-    PyObject *protocol = Py_NewRef(base_of(self)->t_protocol);
+    cl_state *st = base_of(self)->tr_loop->l_st;
+    PyObject *protocol = Py_NewRef(base_of(self)->tr_protocol);
     PyObject *reader = cl_feed_reader(st, protocol);
     size_t room;
     char *lent = reader == NULL ? NULL : cl_reader_lend(st, reader, &room);
     int status;
     if (lent != NULL)
         status = read_directly(self, reader, lent, room);
-    else if (cl_net_on(base_of(self)->t_loop)->n_read_lent)
+    else if (cl_net_on(base_of(self)->tr_loop)->n_read_lent)
         status = read_bytes(self);
     else
         status = read_and_feed(self, protocol, reader);
@@ -194,13 +196,13 @@ read_for_reader(StreamObject *self)
     return status;
 }
 
-/* What is received stays in the loop's buffer, where TLS reads it; in a turn within
- * that, in one of its own. */
+/* TLS reads the data in the loop's buffer. In a nested turn, memory of its own
+ * is used. */
 static int
 read_for_tls(StreamObject *self)
 {
     TransportObject *base = base_of(self);
-    cl_loop_net *net = cl_net_on(base_of(self)->t_loop);
+    cl_loop_net *net = cl_net_on(base_of(self)->tr_loop);
     bool lent = net->n_read_lent;
     char *buffer = lent ? PyMem_RawMalloc(CL_READ_MAX) : net->n_read_buffer;
     int status = 0;
@@ -210,9 +212,9 @@ read_for_tls(StreamObject *self)
     }
     ssize_t got = receive(self, buffer, self->s_read_max);
     if (got > 0) {
-        PyObject *tls = Py_NewRef(base->t_protocol);
+        PyObject *tls = Py_NewRef(base->tr_protocol);
         net->n_read_lent = true;
-        status = cl_net_of(base->t_loop->l_st)
+        status = cl_net_of(base->tr_loop->l_st)
                      ->tls_received(tls, buffer, (size_t)got);
         Py_DECREF(tls);
     }
@@ -231,7 +233,7 @@ int
 cl_stream_readable(TransportObject *base)
 {
     StreamObject *self = (StreamObject *)base;
-    unsigned flags = base->t_flags;
+    unsigned flags = base->tr_flags;
     return flags & CL_T_BUFFERED  ? read_into_buffer(self)
            : flags & CL_T_TLS     ? read_for_tls(self)
            : flags & CL_T_STREAMS ? read_for_reader(self)
@@ -244,7 +246,7 @@ int
 cl_stream_traverse(PyObject *op, visitproc visit, void *arg)
 {
     StreamObject *self = (StreamObject *)op;
-    Py_VISIT(self->s_out.o_empty_waiter);
+    Py_VISIT(self->s_out.out_empty_waiter);
     return cl_transport_traverse(base_of(self), visit, arg);
 }
 

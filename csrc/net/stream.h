@@ -1,10 +1,11 @@
-/* stream.h - what the transports of byte streams have in common, sockets and pipes: how
- * they read here, how they write in outbox.h.
+/* stream.h - what byte stream transports (sockets and pipes) share. Reading is
+ * here, writing in outbox.h.
  *
- * One system call for each event, of at most s_read_max bytes, so that one busy peer
- * cannot starve the rest. Small reads come into the loop's buffer and become bytes objects
- * of the right size; after a large one, the bytes object is filled in place. So is the
- * buffer of a BufferedProtocol, and memory that a StreamReader lends. */
+ * Each event gets one system call, of at most s_read_max bytes, so one busy
+ * peer cannot starve the others. Small reads go through the loop's buffer into
+ * a bytes object of the right size. After a large one, the next goes straight
+ * into a new bytes object. The buffer of a BufferedProtocol, and memory lent
+ * by a StreamReader, are filled in place too. */
 #ifndef CL_NET_STREAM_H
 #define CL_NET_STREAM_H
 
@@ -19,16 +20,17 @@ typedef struct StreamObject {
     uint32_t s_read_max; /* bytes */
 } StreamObject;
 
-/* What a kind of stream does in its own way. */
+/* What differs between kinds of streams. */
 typedef struct {
-    cl_transport_ops transport; /* first */
-    /* As cl_transport_fd(), which it is if NULL. */
+    cl_transport_ops transport; /* must be first */
+    /* Like cl_transport_fd(), which is used if this is NULL. */
     int (*descriptor)(StreamObject *self);
-    /* There will be no more. 0/-1 */
+    /* The peer sent EOF. 0/-1 Runs Python. */
     int (*at_eof)(StreamObject *self);
-    /* All was sent, of a stream that stays open. 0/-1. NULL: nothing follows. */
+    /* The write buffer is empty, and the stream stays open. May be NULL. 0/-1
+     * Runs Python. */
     int (*drained)(StreamObject *self);
-    /* What asyncio says of system calls that fail. */
+    /* asyncio's messages for failed system calls. */
     const char *read_failed;
     const char *write_failed;
     const char *lost_write;
@@ -37,10 +39,10 @@ typedef struct {
 static inline const cl_stream_ops *
 cl_stream_ops_of(const StreamObject *self)
 {
-    return (const cl_stream_ops *)self->s_base.t_watch.w_ops;
+    return (const cl_stream_ops *)self->s_base.tr_watch.w_ops;
 }
 
-/* The descriptor to use in the next system call, or -errno. */
+/* Returns the descriptor for the next system call, or -errno. */
 static inline int
 cl_stream_fd(StreamObject *self)
 {
@@ -49,14 +51,14 @@ cl_stream_fd(StreamObject *self)
                                    : ops->descriptor(self);
 }
 
-/* Whether a system call is to be tried again when the descriptor is ready. */
+/* Whether the system call must wait for readiness. */
 static inline bool
 cl_stream_not_now(ssize_t result)
 {
     return result == -EAGAIN || result == -EWOULDBLOCK || result == -EINTR;
 }
 
-/* Of a cl_transport_ops. */
+/* For cl_transport_ops. Runs Python. */
 int cl_stream_readable(TransportObject *self);
 
 /* For the types. */

@@ -16,36 +16,36 @@
 int
 cl_transport_fd(TransportObject *self)
 {
-    if (self->t_flags & CL_T_GONE)
+    if (self->tr_flags & CL_T_NOT_OPEN)
         return -EBADF;
-    if (self->t_sock != NULL &&
-        cl_sock_fd(self->t_loop->l_st, self->t_sock) != self->t_fd)
+    if (self->tr_file != NULL &&
+        cl_sock_fd(self->tr_loop->l_st, self->tr_file) != self->tr_fd)
         return -EBADF;
-    return self->t_fd;
+    return self->tr_fd;
 }
 
 void
 cl_transport_want(TransportObject *self, unsigned direction, bool on)
 {
-    unsigned want = self->t_watch.w_want;
+    unsigned want = self->tr_watch.w_want;
     want = on ? want | direction : want & ~direction;
-    cl_watch_want(self->t_loop, &self->t_watch, want);
+    cl_watch_want(self->tr_loop, &self->tr_watch, want);
 }
 
 static int
 close_descriptor(TransportObject *self)
 {
-    PyObject *sock = self->t_sock;
-    cl_loop_poll_soon(self->t_loop);
+    PyObject *sock = self->tr_file;
+    cl_loop_poll_soon(self->tr_loop);
     if (cl_transport_ops_of(self)->closing != NULL)
         cl_transport_ops_of(self)->closing(self);
     if (sock == NULL) {
-        close(self->t_fd);
+        close(self->tr_fd);
         return 0;
     }
-    self->t_sock = NULL;
+    self->tr_file = NULL;
     PyObject *result = PyObject_CallMethodNoArgs(
-        sock, cl_net_of(self->t_loop->l_st)->str_close);
+        sock, cl_net_of(self->tr_loop->l_st)->str_close);
     Py_DECREF(sock);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
@@ -61,7 +61,7 @@ check_free(LoopObject *loop, int fd, PyObject *sock)
         return 0;
     TransportObject *other = cl_transport_from_watch(watch);
     if (cl_transport_fd(other) < 0)
-        return 0; /* its socket was closed by hand, and the number is free */
+        return 0; /* the program closed the socket, and the number is free */
     PyObject *number = sock == NULL ? PyLong_FromLong(fd) : Py_NewRef(sock);
     if (number != NULL)
         PyErr_Format(PyExc_RuntimeError,
@@ -71,14 +71,14 @@ check_free(LoopObject *loop, int fd, PyObject *sock)
     return -1;
 }
 
-/* server._attach() or _detach(), which take the transport from 3.13 on. */
+/* Calls server._attach() or _detach(), which take the transport from 3.13 on. */
 static int
 tell_server(TransportObject *self, PyObject *server, PyObject *name)
 {
     PyObject *args[] = {server, (PyObject *)self};
     PyObject *result = PyObject_VectorcallMethod(
         name, args,
-        cl_net_of(self->t_loop->l_st)->server_takes_transport ? 2 : 1, NULL);
+        cl_net_of(self->tr_loop->l_st)->server_takes_transport ? 2 : 1, NULL);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
@@ -94,36 +94,36 @@ cl_transport_new(const cl_transport_args *args)
         (TransportObject *)args->type->tp_alloc(args->type, 0);
     if (self == NULL)
         return NULL;
-    /* Gone until the descriptor is ours. */
-    self->t_flags = CL_T_GONE | (args->pipe ? CL_T_PIPE : 0);
-    self->t_loop = (LoopObject *)Py_NewRef(args->loop);
+    /* Not open until the descriptor is ours. */
+    self->tr_flags = CL_T_NOT_OPEN | (args->pipe ? CL_T_PIPE : 0);
+    self->tr_loop = (LoopObject *)Py_NewRef(args->loop);
     cl_net_of(st)->live_transports++;
-    self->t_sock = Py_XNewRef(args->sock);
-    self->t_sock_refs = 1;
-    self->t_waiter = Py_XNewRef(args->waiter);
-    self->t_fd = args->fd;
-    self->t_family = (uint16_t)args->family;
-    self->t_type = (uint8_t)args->socktype;
-    self->t_proto = (uint16_t)args->proto;
-    self->t_limits = (cl_limits){CL_WRITE_HIGH, CL_WRITE_HIGH / 4};
-    cl_watch_init(&self->t_watch, &args->ops->watch, (PyObject *)self);
+    self->tr_file = Py_XNewRef(args->sock);
+    self->tr_file_refs = 1;
+    self->tr_waiter = Py_XNewRef(args->waiter);
+    self->tr_fd = args->fd;
+    self->tr_family = (uint16_t)args->family;
+    self->tr_type = (uint8_t)args->socktype;
+    self->tr_proto = (uint16_t)args->proto;
+    self->tr_limits = (cl_limits){CL_WRITE_HIGH, CL_WRITE_HIGH / 4};
+    cl_watch_init(&self->tr_watch, &args->ops->watch, (PyObject *)self);
     if (args->extra != NULL &&
-        (self->t_extra = PyDict_Copy(args->extra)) == NULL)
+        (self->tr_extra = PyDict_Copy(args->extra)) == NULL)
         goto failed;
-    self->t_context = args->context != NULL ? Py_NewRef(args->context)
-                                            : PyContext_CopyCurrent();
-    if (self->t_context == NULL ||
+    self->tr_context = args->context != NULL ? Py_NewRef(args->context)
+                                             : PyContext_CopyCurrent();
+    if (self->tr_context == NULL ||
         cl_transport_set_protocol(self, args->protocol) < 0)
         goto failed;
-    self->t_flags &= (uint16_t)~CL_T_GONE;
+    self->tr_flags &= (uint16_t)~CL_T_NOT_OPEN;
     if (!args->pipe && cl_extra_find_addresses(self, args) < 0)
         goto failed;
     if (args->server != NULL) {
         if (tell_server(self, args->server, cl_net_of(st)->str__attach) < 0)
             goto failed;
-        self->t_server = Py_NewRef(args->server);
+        self->tr_server = Py_NewRef(args->server);
     }
-    int err = cl_watch_start(args->loop, &self->t_watch, args->fd, 0);
+    int err = cl_watch_start(args->loop, &self->tr_watch, args->fd, 0);
     if (err < 0) {
         cl_raise_errno(err);
         goto failed;
@@ -139,18 +139,19 @@ void
 cl_transport_disown(TransportObject *self, bool sock_given)
 {
     PyObject *error = PyErr_GetRaisedException();
-    PyObject *server = self->t_server, *result;
-    self->t_server = NULL;
-    self->t_flags |= CL_T_GONE;
-    cl_watch_stop(self->t_loop, &self->t_watch);
-    if (!sock_given && self->t_sock != NULL) {
-        /* Made to ask for an address: it must not close what is the caller's. */
-        result = PyObject_CallMethod(self->t_sock, "detach", NULL);
+    PyObject *server = self->tr_server, *result;
+    self->tr_server = NULL;
+    self->tr_flags |= CL_T_NOT_OPEN;
+    cl_watch_stop(self->tr_loop, &self->tr_watch);
+    if (!sock_given && self->tr_file != NULL) {
+        /* It was made to ask for an address. It must not close the caller's
+         * descriptor. */
+        result = PyObject_CallMethod(self->tr_file, "detach", NULL);
         Py_XDECREF(result);
     }
     if (server != NULL)
         (void)tell_server(self, server,
-                          cl_net_of(self->t_loop->l_st)->str__detach);
+                          cl_net_of(self->tr_loop->l_st)->str__detach);
     Py_XDECREF(server);
     PyErr_Clear();
     PyErr_SetRaisedException(error);
@@ -159,9 +160,9 @@ cl_transport_disown(TransportObject *self, bool sock_given)
 bool
 cl_transport_claims(const cl_watch *watch)
 {
-    /* One that is closing claims it as long as there is something to send. */
+    /* A closing transport claims it while there is something to send. */
     const TransportObject *self = (const TransportObject *)watch->w_owner;
-    return self->t_conn_lost == 0 && !(self->t_flags & CL_T_GONE);
+    return self->tr_conn_lost == 0 && !(self->tr_flags & CL_T_NOT_OPEN);
 }
 
 void
@@ -170,9 +171,10 @@ cl_transport_evicted(LoopObject *loop, cl_watch *watch)
     TransportObject *self = cl_transport_from_watch(watch);
     if (!loop->l_open)
         cl_transport_ops_of(self)->drop_buffer(self);
-    if (!loop->l_open || self->t_conn_lost || (self->t_flags & CL_T_GONE))
+    if (!loop->l_open || self->tr_conn_lost ||
+        (self->tr_flags & CL_T_NOT_OPEN))
         return;
-    /* Its socket was closed by hand, and the number is another's now. */
+    /* The program closed the socket, and the number belongs to another file. */
     if (cl_transport_fatal_errno(self, -EBADF, "Fatal error on transport") < 0)
         PyErr_WriteUnraisable((PyObject *)self);
 }
@@ -181,7 +183,7 @@ int
 cl_transport_refused(LoopObject *Py_UNUSED(loop), cl_watch *watch, int err)
 {
     TransportObject *self = cl_transport_from_watch(watch);
-    if (err == -EPERM && (self->t_flags & CL_T_PIPE))
+    if (err == -EPERM && (self->tr_flags & CL_T_PIPE))
         return 1; /* such as /dev/null */
     Py_INCREF(self);
     PyObject *context = cl_transport_enter(self);
@@ -199,49 +201,50 @@ cl_transport_refused(LoopObject *Py_UNUSED(loop), cl_watch *watch, int err)
 int
 cl_transport_begin(TransportObject *self)
 {
-    cl_state *st = self->t_loop->l_st;
-    /* Room for both nodes: connection_made() alone would be half a beginning. */
-    if (cl_streams_expect_writer(st, self->t_protocol) < 0 ||
-        cl_loop_reserve(self->t_loop, 2) < 0)
+    cl_state *st = self->tr_loop->l_st;
+    /* Room for both nodes, so that connection_made() is never alone. */
+    if (cl_streams_expect_writer(st, self->tr_protocol) < 0 ||
+        cl_loop_reserve(self->tr_loop, 2) < 0)
         return -1;
-    PyObject *made =
-        PyObject_GetAttr(self->t_protocol, cl_net_of(st)->str_connection_made);
+    PyObject *made = PyObject_GetAttr(self->tr_protocol,
+                                      cl_net_of(st)->str_connection_made);
     PyObject *transport = (PyObject *)self;
     int status = made == NULL
                      ? -1
-                     : cl_loop_call_soon(self->t_loop, made, &transport, 1,
-                                         self->t_context);
+                     : cl_loop_call_soon(self->tr_loop, made, &transport, 1,
+                                         self->tr_context);
     Py_XDECREF(made);
-    return status < 0 ? -1
-                      : cl_watch_push(self->t_loop, &self->t_watch, CL_START);
+    return status < 0
+               ? -1
+               : cl_watch_push(self->tr_loop, &self->tr_watch, CL_START);
 }
 
-/* Who made the transport waits no longer, unless that fails. 0/-1 */
+/* Wakes the transport's creator. 0/-1 */
 static int
 wake_waiter(TransportObject *self)
 {
-    cl_state *st = self->t_loop->l_st;
-    PyObject *waiter = Py_XNewRef(self->t_waiter);
+    cl_state *st = self->tr_loop->l_st;
+    PyObject *waiter = Py_XNewRef(self->tr_waiter);
     if (waiter == NULL)
         return 0;
     PyObject *args[] = {waiter, Py_None};
     PyObject *result = cl_call_module(
         cl_futures_of(st)->futures_module,
         cl_net_of(st)->str__set_result_unless_cancelled, args, 2, NULL);
-    if (result != NULL && self->t_waiter == waiter)
-        Py_CLEAR(self->t_waiter);
+    if (result != NULL && self->tr_waiter == waiter)
+        Py_CLEAR(self->tr_waiter);
     Py_DECREF(waiter);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }
 
-/* The same with the exception that ended the transport. */
+/* The same, with the exception that broke the transport. */
 static int
 fail_waiter(TransportObject *self, PyObject *exception)
 {
-    cl_state *st = self->t_loop->l_st;
-    PyObject *waiter = self->t_waiter;
-    self->t_waiter = NULL;
+    cl_state *st = self->tr_loop->l_st;
+    PyObject *waiter = self->tr_waiter;
+    self->tr_waiter = NULL;
     if (waiter == NULL)
         return 0;
     PyObject *done =
@@ -275,8 +278,8 @@ started(TransportObject *self)
         cl_transport_want(self, CL_READ, true);
     if (wake_waiter(self) == 0)
         return 0;
-    if (!cl_error_is_exit() && !(self->t_flags & CL_T_GONE))
-        /* The waiter hears of it with connection_lost(). */
+    if (!cl_error_is_exit() && !(self->tr_flags & CL_T_NOT_OPEN))
+        /* The waiter gets the exception with connection_lost(). */
         return cl_transport_fatal(
             self, "Fatal error: the transport could not be started");
     PyObject *error = PyErr_GetRaisedException();
@@ -285,13 +288,13 @@ started(TransportObject *self)
         Py_DECREF(error);
         return status;
     }
-    /* Once the loop runs again. */
+    /* When the loop runs again. */
     cl_first_error(&error,
-                   cl_watch_push(self->t_loop, &self->t_watch, CL_START));
+                   cl_watch_push(self->tr_loop, &self->tr_watch, CL_START));
     return cl_raise_first(error);
 }
 
-/* It begins, or connection_lost() is due. 0/-1 */
+/* Starts the transport, or calls connection_lost(). 0/-1 */
 static int
 begin_or_end(TransportObject *self, unsigned bits)
 {
@@ -299,8 +302,8 @@ begin_or_end(TransportObject *self, unsigned bits)
         return -1;
     if ((bits & CL_LOST) == 0)
         return 0;
-    PyObject *exception = self->t_error;
-    self->t_error = NULL;
+    PyObject *exception = self->tr_error;
+    self->tr_error = NULL;
     int status = cl_transport_lost(self, exception);
     Py_XDECREF(exception);
     return status;
@@ -312,11 +315,11 @@ run_events(TransportObject *self, unsigned bits)
     const cl_transport_ops *ops = cl_transport_ops_of(self);
     if ((bits & (CL_START | CL_LOST)) && begin_or_end(self, bits) < 0)
         return -1;
-    /* What was paused or closed since the event came has asked for silence. */
-    if ((bits & CL_READ) && (self->t_watch.w_want & CL_READ) &&
-        !self->t_conn_lost && ops->readable(self) < 0)
+    /* It may have been paused or closed since the event came. */
+    if ((bits & CL_READ) && (self->tr_watch.w_want & CL_READ) &&
+        !self->tr_conn_lost && ops->readable(self) < 0)
         return -1;
-    if ((bits & CL_WRITE) && (self->t_watch.w_want & CL_WRITE))
+    if ((bits & CL_WRITE) && (self->tr_watch.w_want & CL_WRITE))
         return ops->writable(self);
     return 0;
 }
@@ -339,7 +342,7 @@ cl_transport_run(LoopObject *Py_UNUSED(loop), cl_watch *watch, unsigned bits)
 int
 cl_transport_debug(TransportObject *self, const char *format)
 {
-    LoopObject *loop = self->t_loop;
+    LoopObject *loop = self->tr_loop;
     return loop->l_debug ? cl_log(loop, cl_net_of(loop->l_st)->str_debug,
                                   format, (PyObject *)self, NULL, NULL)
                          : 0;
@@ -348,7 +351,7 @@ cl_transport_debug(TransportObject *self, const char *format)
 int
 cl_transport_write_when_lost(TransportObject *self)
 {
-    return cl_flow_lost_write(self->t_loop, &self->t_conn_lost,
+    return cl_flow_lost_write(self->tr_loop, &self->tr_conn_lost,
                               "socket.send() raised exception.");
 }
 
@@ -358,41 +361,41 @@ cl_transport_write_when_lost(TransportObject *self)
 static int
 call_lost_soon(TransportObject *self, PyObject *exception)
 {
-    /* A copy: the context itself can't be entered again in a nested turn that runs
-     * inside a callback, and connection_lost() would never come. */
-    PyObject *context = PyContext_Copy(self->t_context);
+    /* A copy: a nested turn inside a callback cannot enter the same context
+     * again, and connection_lost() would never come. */
+    PyObject *context = PyContext_Copy(self->tr_context);
     PyObject *callback =
         context == NULL
             ? NULL
             : PyObject_GetAttr(
                   (PyObject *)self,
-                  cl_net_of(self->t_loop->l_st)->str__call_connection_lost);
+                  cl_net_of(self->tr_loop->l_st)->str__call_connection_lost);
     PyObject *arg = exception == NULL ? Py_None : exception;
     int status = callback == NULL ? -1
-                                  : cl_loop_call_soon(self->t_loop, callback,
+                                  : cl_loop_call_soon(self->tr_loop, callback,
                                                       &arg, 1, context);
     Py_XDECREF(callback);
     Py_XDECREF(context);
     return status;
 }
 
-/* The same, whatever fails: connection_lost() must come, and is the last thing that the
- * protocol hears. Without memory for a handle the transport's own node does it; without
- * that as well, it comes now. 0/-1 */
+/* The same, whatever fails: connection_lost() must come, and come last. If
+ * there is no memory for a handle, the transport's own node is pushed; if that
+ * fails too, connection_lost() is called now. 0/-1 */
 static int
 schedule_lost(TransportObject *self, PyObject *exception)
 {
     PyObject *error = NULL;
     cl_first_error(&error, call_lost_soon(self, exception));
-    if (error == NULL || !self->t_loop->l_open)
+    if (error == NULL || !self->tr_loop->l_open)
         return cl_raise_first(error);
-    Py_XSETREF(self->t_error, Py_XNewRef(exception));
-    if (cl_watch_push(self->t_loop, &self->t_watch, CL_LOST) < 0) {
+    Py_XSETREF(self->tr_error, Py_XNewRef(exception));
+    if (cl_watch_push(self->tr_loop, &self->tr_watch, CL_LOST) < 0) {
         PyErr_Clear();
-        Py_CLEAR(self->t_error);
+        Py_CLEAR(self->tr_error);
         cl_first_error(&error, cl_transport_lost(self, exception));
     }
-    /* An overridden call_soon() has failed, which its caller should know. */
+    /* If an overridden call_soon() failed, the caller should know. */
     if (PyErr_GivenExceptionMatches(error, PyExc_MemoryError))
         Py_CLEAR(error);
     return cl_raise_first(error);
@@ -401,11 +404,11 @@ schedule_lost(TransportObject *self, PyObject *exception)
 int
 cl_transport_force_close(TransportObject *self, PyObject *exception)
 {
-    if (self->t_conn_lost || (self->t_flags & CL_T_GONE))
+    if (self->tr_conn_lost || (self->tr_flags & CL_T_NOT_OPEN))
         return 0;
     cl_transport_ops_of(self)->drop_buffer(self);
-    self->t_flags |= CL_T_CLOSING;
-    self->t_conn_lost++;
+    self->tr_flags |= CL_T_CLOSING;
+    self->tr_conn_lost++;
     cl_transport_want(self, CL_READ | CL_WRITE, false);
     return schedule_lost(self, exception);
 }
@@ -425,14 +428,15 @@ cl_transport_fatal(TransportObject *self, const char *message)
     if (cl_error_is_exit())
         return -1;
     PyObject *exception = PyErr_GetRaisedException(), *error = NULL;
-    /* What the callback had written before it raised is sent. */
-    int status = cl_loop_afterwards(self->t_loop, 0);
+    /* Send what the callback wrote before it raised. */
+    int status = cl_loop_afterwards(self->tr_loop, 0);
     if (status == 0)
-        status = is_quiet(self, exception)
-                     ? cl_log_os_error(self->t_loop, (PyObject *)self, message,
-                                       exception)
-                     : cl_report_transport(self->t_loop, message, exception,
-                                           (PyObject *)self, self->t_protocol);
+        status =
+            is_quiet(self, exception)
+                ? cl_log_os_error(self->tr_loop, (PyObject *)self, message,
+                                  exception)
+                : cl_report_transport(self->tr_loop, message, exception,
+                                      (PyObject *)self, self->tr_protocol);
     cl_first_error(&error, status);
     cl_first_error(&error, cl_transport_force_close(self, exception));
     Py_DECREF(exception);
@@ -449,38 +453,38 @@ cl_transport_fatal_errno(TransportObject *self, int err, const char *message)
 int
 cl_transport_close(TransportObject *self)
 {
-    if (self->t_flags & CL_T_CLOSING)
+    if (self->tr_flags & CL_T_CLOSING)
         return 0;
     if (cl_transport_flush(self) < 0)
         return -1;
-    if (self->t_flags & CL_T_CLOSING) /* that failed */
+    if (self->tr_flags & CL_T_CLOSING) /* that failed */
         return 0;
-    if (cl_transport_buffered(self) > 0 &&
-        cl_fork_is_parents(self->t_loop, &self->t_watch))
+    if (cl_transport_write_buffer_size(self) > 0 &&
+        cl_fork_is_parents(self->tr_loop, &self->tr_watch))
         cl_transport_ops_of(self)->drop_buffer(self); /* the parent sends it */
-    self->t_flags |= CL_T_CLOSING;
+    self->tr_flags |= CL_T_CLOSING;
     cl_transport_want(self, CL_READ, false);
-    if (cl_transport_buffered(self) > 0)
+    if (cl_transport_write_buffer_size(self) > 0)
         return 0;
-    self->t_conn_lost++;
+    self->tr_conn_lost++;
     return schedule_lost(self, NULL);
 }
 
 static int
 let_go(TransportObject *self)
 {
-    PyObject *protocol = self->t_protocol, *server = self->t_server;
+    PyObject *protocol = self->tr_protocol, *server = self->tr_server;
     cl_transport_ops_of(self)->drop_buffer(self);
-    cl_watch_stop(self->t_loop, &self->t_watch);
+    cl_watch_stop(self->tr_loop, &self->tr_watch);
     PyObject *error = NULL;
     cl_first_error(&error, close_descriptor(self));
-    self->t_flags |= CL_T_GONE | CL_T_CLOSING;
-    self->t_protocol = self->t_server = NULL;
+    self->tr_flags |= CL_T_NOT_OPEN | CL_T_CLOSING;
+    self->tr_protocol = self->tr_server = NULL;
     Py_XDECREF(protocol);
     if (server != NULL)
         cl_first_error(
             &error, tell_server(self, server,
-                                cl_net_of(self->t_loop->l_st)->str__detach));
+                                cl_net_of(self->tr_loop->l_st)->str__detach));
     Py_XDECREF(server);
     return cl_raise_first(error);
 }
@@ -488,17 +492,17 @@ let_go(TransportObject *self)
 int
 cl_transport_lost(TransportObject *self, PyObject *exception)
 {
-    cl_state *st = self->t_loop->l_st;
+    cl_state *st = self->tr_loop->l_st;
     PyObject *error = NULL;
-    if (self->t_flags & CL_T_GONE)
+    if (self->tr_flags & CL_T_NOT_OPEN)
         return 0;
     Py_INCREF(self); /* let_go() may drop the loop's reference */
-    if (self->t_flags & CL_T_CONNECTED)
+    if (self->tr_flags & CL_T_CONNECTED)
         cl_first_error(
             &error, cl_transport_tell(self, cl_net_of(st)->str_connection_lost,
                                       exception ? exception : Py_None, NULL));
     cl_first_error(&error, fail_waiter(self, exception));
-    if (!(self->t_flags & CL_T_GONE))
+    if (!(self->tr_flags & CL_T_NOT_OPEN))
         cl_first_error(&error, let_go(self));
     if (cl_transport_ops_of(self)->gone != NULL)
         cl_first_error(&error, cl_transport_ops_of(self)->gone(self));
@@ -511,39 +515,39 @@ int
 cl_transport_traverse(TransportObject *self, visitproc visit, void *arg)
 {
     CL_VISIT_TYPE(self);
-    Py_VISIT(self->t_extra);
-    Py_VISIT(self->t_protocol);
-    Py_VISIT(self->t_server);
-    Py_VISIT(self->t_context);
-    Py_VISIT(self->t_sock);
-    Py_VISIT(self->t_dict);
-    Py_VISIT(self->t_loop);
-    Py_VISIT(self->t_waiter);
-    Py_VISIT(self->t_error);
+    Py_VISIT(self->tr_extra);
+    Py_VISIT(self->tr_protocol);
+    Py_VISIT(self->tr_server);
+    Py_VISIT(self->tr_context);
+    Py_VISIT(self->tr_file);
+    Py_VISIT(self->tr_dict);
+    Py_VISIT(self->tr_loop);
+    Py_VISIT(self->tr_waiter);
+    Py_VISIT(self->tr_error);
     return 0;
 }
 
-/* The loop stays: other destructors may still call us. */
+/* Keeps the loop: other finalizers may still call this transport. */
 int
 cl_transport_clear(TransportObject *self)
 {
-    Py_CLEAR(self->t_extra);
-    Py_CLEAR(self->t_protocol);
-    Py_CLEAR(self->t_server);
-    Py_CLEAR(self->t_context);
-    Py_CLEAR(self->t_sock);
-    Py_CLEAR(self->t_dict);
-    Py_CLEAR(self->t_waiter);
-    Py_CLEAR(self->t_error);
+    Py_CLEAR(self->tr_extra);
+    Py_CLEAR(self->tr_protocol);
+    Py_CLEAR(self->tr_server);
+    Py_CLEAR(self->tr_context);
+    Py_CLEAR(self->tr_file);
+    Py_CLEAR(self->tr_dict);
+    Py_CLEAR(self->tr_waiter);
+    Py_CLEAR(self->tr_error);
     return 0;
 }
 
-/* Dropped without close(): as asyncio's __del__. */
+/* Not closed: warns like asyncio's __del__. */
 void
 cl_transport_finalize(PyObject *op)
 {
     TransportObject *self = (TransportObject *)op;
-    if (self->t_loop == NULL || (self->t_flags & CL_T_GONE))
+    if (self->tr_loop == NULL || (self->tr_flags & CL_T_NOT_OPEN))
         return;
     PyObject *error = PyErr_GetRaisedException();
     if (PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0)
@@ -561,10 +565,10 @@ cl_transport_dealloc(PyObject *op)
     if (PyObject_CallFinalizerFromDealloc(op) < 0)
         return;
     PyObject_GC_UnTrack(op);
-    if (((cl_transport_head *)op)->h_weakrefs != NULL)
+    if (((cl_transport_head *)op)->th_weakrefs != NULL)
         PyObject_ClearWeakRefs(op);
     type->tp_clear(op);
-    LoopObject *loop = ((cl_transport_head *)op)->h_loop;
+    LoopObject *loop = ((cl_transport_head *)op)->th_loop;
     if (loop != NULL)
         cl_net_of(loop->l_st)->live_transports--;
     type->tp_free(op);

@@ -1,16 +1,17 @@
-/* transport.h - what stream and datagram transports have in common.
+/* transport.h - what stream, datagram and pipe transports share.
  *
- * A transport owns its descriptor: through a Python socket object if it was
- * given one or somebody asked for one, else by its number. It closes it exactly
- * once, after connection_lost(). While it lives its watch claims the descriptor;
- * while it reads or has something to send, the loop keeps it alive.
+ * A transport owns its file descriptor. If it was given a socket object, or
+ * somebody asked for one, it closes the descriptor through that object;
+ * otherwise by number. It does so exactly once, after connection_lost(). While
+ * the transport lives, its watch claims the descriptor. While it reads or has
+ * data to send, the loop keeps it alive.
  *
- * Callbacks of the protocol run in one context, copied when the connection was
- * made. Each may do anything to the transport, closing it included: nothing but
- * a reference to the transport itself is kept across them.
+ * Protocol callbacks run in one context, copied when the connection was made.
+ * A callback may do anything to the transport, including close it, so callers
+ * keep only a reference to the transport across one.
  *
- * Transports derive from asyncio's own classes, whose slots are the first
- * fields of the struct; every attribute that lives there has a getter of ours. */
+ * Transports derive from asyncio's own classes. The slots of those come first
+ * in the struct, and each has a getter of ours. */
 #ifndef CL_NET_TRANSPORT_H
 #define CL_NET_TRANSPORT_H
 
@@ -26,110 +27,111 @@
 #include "net/gather.h"
 #include "net/state.h"
 
-/* As asyncio's max_size of a read. */
+/* asyncio's max_size of a read. */
 #define CL_READ_MAX (256 * 1024)
 
-/* The standard high-water mark, in bytes. */
+/* The default high-water mark, in bytes. */
 #define CL_WRITE_HIGH (64 * 1024)
 
-/* Neither waits nor raises SIGPIPE. */
+/* Do not block, and do not raise SIGPIPE. */
 #ifdef MSG_NOSIGNAL
 #define CL_SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
 #else
 #define CL_SEND_FLAGS MSG_DONTWAIT
 #endif
 
-/* Bits of a transport's ready node, beside CL_READ and CL_WRITE: it begins, or
- * connection_lost() is due. */
+/* Bits of a transport's ready node, besides CL_READ and CL_WRITE: the
+ * transport starts, or connection_lost() is due. */
 enum { CL_START = 4, CL_LOST = 8 };
 
 enum {
-    CL_T_CLOSING = 1,          /* close() or abort() was called, or it broke */
-    CL_T_PAUSED = 2,           /* pause_reading() */
-    CL_T_EOF = 4,              /* write_eof() */
-    CL_T_CONNECTED = 8,        /* the protocol is owed connection_lost() */
-    CL_T_PROTOCOL_PAUSED = 16, /* pause_writing() */
+    CL_T_CLOSING = 1,   /* close() or abort() was called, or it failed */
+    CL_T_PAUSED = 2,    /* after pause_reading() */
+    CL_T_EOF = 4,       /* after write_eof() */
+    CL_T_CONNECTED = 8, /* connection_lost() must still be called */
+    CL_T_PROTOCOL_PAUSED = 16, /* after pause_writing() */
     CL_T_BUFFERED = 32,        /* see cl_protocol_is_buffered() */
-    CL_T_GONE = 64,            /* closed, and everything let go */
-    CL_T_BULK = 128,           /* the last read was a large one */
-    CL_T_TLS = 256,            /* the protocol is a TLS transport of ours */
-    CL_T_PIPE = 512,           /* no socket: t_sock is any file object */
+    CL_T_NOT_OPEN = 64,        /* owns no descriptor: not yet, or no longer */
+    CL_T_BULK = 128,           /* the last read was large */
+    CL_T_TLS = 256,            /* the protocol is one of our TLS transports */
+    CL_T_PIPE = 512,           /* tr_file is a file object, not a socket */
     CL_T_STREAMS = 1024,       /* the protocol is a StreamReaderProtocol */
-    CL_T_EXPOSED = 2048, /* the program has had the descriptor in its hands */
+    CL_T_EXPOSED = 2048,       /* the program has seen the descriptor */
 };
 
-/* An IPv4 or IPv6 address as the kernel gave it. */
+/* An IPv4 or IPv6 address in the kernel's format. */
 typedef union {
-    sa_family_t family; /* AF_UNSPEC where there is none */
+    sa_family_t family; /* AF_UNSPEC if there is none */
     struct sockaddr_in in;
     struct sockaddr_in6 in6;
 } cl_inet_address;
 
-/* How the struct of every transport begins, that of TLS too. */
+/* The first fields of every transport's struct, TLS included. */
 typedef struct {
     PyObject_HEAD
-    PyObject *h_slots[5]; /* of asyncio.transports._FlowControlMixin */
-    PyObject *h_dict;     /* owned; NULL until an attribute is set */
-    PyObject *h_weakrefs;
-    LoopObject *h_loop; /* owned */
+    PyObject *th_slots[5]; /* of asyncio.transports._FlowControlMixin */
+    PyObject *th_dict;     /* owned; NULL until an attribute is set */
+    PyObject *th_weakrefs;
+    LoopObject *th_loop; /* owned */
 } cl_transport_head;
 
 #define CL_HAS_TRANSPORT_HEAD(type, first, dict, weakrefs, loop) \
-    (offsetof(type, first) == offsetof(cl_transport_head, h_slots) && \
-     offsetof(type, dict) == offsetof(cl_transport_head, h_dict) && \
-     offsetof(type, weakrefs) == offsetof(cl_transport_head, h_weakrefs) && \
-     offsetof(type, loop) == offsetof(cl_transport_head, h_loop))
+    (offsetof(type, first) == offsetof(cl_transport_head, th_slots) && \
+     offsetof(type, dict) == offsetof(cl_transport_head, th_dict) && \
+     offsetof(type, weakrefs) == offsetof(cl_transport_head, th_weakrefs) && \
+     offsetof(type, loop) == offsetof(cl_transport_head, th_loop))
 
 typedef struct TransportObject {
     PyObject_HEAD
-    /* Here lie the slots of asyncio.transports._FlowControlMixin. */
-    PyObject *t_extra;    /* owned dict, or NULL: nothing but what is below */
-    PyObject *t_protocol; /* owned; NULL when gone */
-    PyObject *t_server;   /* owned, or NULL */
-    PyObject *t_context;  /* owned */
-    PyObject *t_sock;     /* owned socket.socket, or NULL: see above */
-    /* Ours from here on. */
-    PyObject *t_dict; /* owned; NULL until an attribute is set */
-    PyObject *t_weakrefs;
-    LoopObject *t_loop; /* owned */
-    PyObject *t_waiter; /* owned future of who made it, or NULL */
-    PyObject *t_error;  /* owned; with CL_LOST: what to tell, or NULL */
-    cl_watch t_watch;
-    int t_fd; /* of no meaning once gone */
-    uint16_t t_flags;
-    uint8_t t_type;      /* SOCK_STREAM and so on */
-    uint8_t t_sock_refs; /* to t_sock, that are not the program's */
-    uint16_t t_family;
-    uint16_t t_proto;
-    uint32_t t_conn_lost; /* as asyncio's _conn_lost */
-    cl_limits t_limits;
-    cl_inet_address t_sockname;
-    cl_inet_address t_peername;
+    /* The slots of asyncio.transports._FlowControlMixin. */
+    PyObject *tr_extra;    /* owned dict; NULL if it would be empty */
+    PyObject *tr_protocol; /* owned; NULL once closed */
+    PyObject *tr_server;   /* owned, or NULL */
+    PyObject *tr_context;  /* owned */
+    PyObject *tr_file;     /* owned socket.socket, file object, or NULL */
+    /* Our own fields. */
+    PyObject *tr_dict; /* owned; NULL until an attribute is set */
+    PyObject *tr_weakrefs;
+    LoopObject *tr_loop; /* owned */
+    PyObject *tr_waiter; /* owned future of the creator, or NULL */
+    PyObject *tr_error;  /* owned; exception for connection_lost(), or NULL */
+    cl_watch tr_watch;
+    int tr_fd; /* meaningless once closed */
+    uint16_t tr_flags;
+    uint8_t tr_type;      /* SOCK_STREAM and so on */
+    uint8_t tr_file_refs; /* references to tr_file held by cloop */
+    uint16_t tr_family;
+    uint16_t tr_proto;
+    uint32_t tr_conn_lost; /* asyncio's _conn_lost */
+    cl_limits tr_limits;
+    cl_inet_address tr_sockname;
+    cl_inet_address tr_peername;
 } TransportObject;
 
 typedef struct {
-    cl_watch_ops watch; /* first: t_watch.w_ops points here */
-    /* The descriptor is ready, for what is wanted. 0/-1 */
+    cl_watch_ops watch; /* must be first: tr_watch.w_ops points here */
+    /* The descriptor is ready for what the transport wants. 0/-1 Runs Python. */
     int (*readable)(TransportObject *self);
     int (*writable)(TransportObject *self);
-    /* Bytes that wait in user space, but for those that are held. */
-    size_t (*buffered)(TransportObject *self);
-    /* Sends what is held; a failure to send breaks the transport. 0, or -1 for
-     * what must leave the loop. Runs Python. NULL if nothing ever is held. */
+    /* Bytes in the write buffer, without held ones (gather.h). */
+    size_t (*write_buffer_size)(TransportObject *self);
+    /* Sends the held bytes; a failed send breaks the transport. -1 only for
+     * KeyboardInterrupt and SystemExit. NULL if this kind never holds bytes.
+     * Runs Python. */
     int (*flush)(TransportObject *self);
-    /* Forget what waits to be sent. */
+    /* Discards the write buffer. */
     void (*drop_buffer)(TransportObject *self);
-    /* Whether the exception that broke the transport is shown in debug mode alone.
-     * NULL: an OSError is. */
+    /* Whether the exception that broke the transport is logged in debug mode
+     * only. If NULL, that is so for an OSError. */
     bool (*is_quiet)(TransportObject *self, PyObject *exception);
-    /* connection_lost() is over: wake up who waits for the buffer to be empty. NULL:
-     * nobody does. */
+    /* Called after connection_lost(): wakes whoever waits for an empty write
+     * buffer. May be NULL. 0/-1 */
     int (*gone)(TransportObject *self);
-    /* The descriptor is about to be closed. NULL: that is all there is to do. */
+    /* Called just before the descriptor is closed. May be NULL. */
     void (*closing)(TransportObject *self);
 } cl_transport_ops;
 
-/* The watch's part of it. */
+/* The watch's part of cl_transport_ops. */
 #define CL_TRANSPORT_WATCH \
     .ready = cl_watch_push, .run = cl_transport_run, \
     .refused = cl_transport_refused, .evicted = cl_transport_evicted, \
@@ -138,13 +140,13 @@ typedef struct {
 static inline const cl_transport_ops *
 cl_transport_ops_of(const TransportObject *self)
 {
-    return (const cl_transport_ops *)self->t_watch.w_ops;
+    return (const cl_transport_ops *)self->tr_watch.w_ops;
 }
 
 static inline size_t
-cl_transport_buffered(TransportObject *self)
+cl_transport_write_buffer_size(TransportObject *self)
 {
-    return cl_transport_ops_of(self)->buffered(self);
+    return cl_transport_ops_of(self)->write_buffer_size(self);
 }
 
 static inline int
@@ -163,21 +165,22 @@ cl_transport_from_watch(cl_watch *watch)
 static inline bool
 cl_transport_is_reading(const TransportObject *self)
 {
-    return (self->t_flags & (CL_T_CLOSING | CL_T_PAUSED)) == 0;
+    return (self->tr_flags & (CL_T_CLOSING | CL_T_PAUSED)) == 0;
 }
 
-/* What a new transport is made of. All borrowed; NULL or 0 where there is none. */
+/* The arguments of cl_transport_new(). All borrowed; unused ones are NULL or
+ * 0. */
 typedef struct {
     PyTypeObject *type;
     const cl_transport_ops *ops;
     LoopObject *loop;
-    PyObject *sock; /* a socket.socket, or NULL: fd is the transport's then */
-    bool pipe;      /* sock is a file object of another kind */
+    PyObject *sock; /* socket.socket; NULL: the transport owns fd */
+    bool pipe;      /* sock is a file object, not a socket */
     int fd;
-    int family, socktype, proto; /* of fd, without sock */
+    int family, socktype, proto; /* of fd, if sock is NULL */
     const struct sockaddr *peer; /* of an accepted connection */
     socklen_t peer_len;
-    cl_habits *habits; /* of the listener's connections */
+    cl_habits *habits; /* of the listener */
     PyObject *protocol;
     PyObject *waiter;
     PyObject *extra; /* dict */
@@ -185,102 +188,109 @@ typedef struct {
     PyObject *context;
 } cl_transport_args;
 
-/* Makes a transport and claims the descriptor, which it owns from then on: on
- * failure it is still the caller's. RuntimeError if another transport has it. */
+/* Creates a transport, which claims and owns the descriptor. On failure the
+ * caller still owns it. Raises RuntimeError if another transport uses it. Runs
+ * Python. */
 TransportObject *cl_transport_new(const cl_transport_args *args);
 
-/* call_soon(connection_made), then start reading and wake the waiter. 0/-1 */
+/* Schedules connection_made(); then reading starts and the waiter is woken.
+ * 0/-1 */
 int cl_transport_begin(TransportObject *self);
 
-/* The descriptor to use in the next system call, or -EBADF if the socket object
- * was closed behind our back: its number may be another's by now. */
+/* Returns the descriptor for the next system call, or -EBADF if the program
+ * closed the socket object: the number may belong to another file by now. */
 int cl_transport_fd(TransportObject *self);
 
-/* Starts or stops wanting CL_READ or CL_WRITE. */
+/* Starts or stops waiting for CL_READ or CL_WRITE. */
 void cl_transport_want(TransportObject *self, unsigned direction, bool on);
 
-/* The exception that is set broke the transport: asyncio's _fatal_error(). 0, or
- * -1 if it, or one raised on the way, must leave the loop. */
+/* asyncio's _fatal_error(): breaks the transport, with the exception that is
+ * set. Returns -1 only for KeyboardInterrupt and SystemExit. Runs Python. */
 int cl_transport_fatal(TransportObject *self, const char *message);
 
-/* The same for a system call that failed with `err` (-errno). */
+/* The same for a system call that failed with `err` (-errno). Runs Python. */
 int cl_transport_fatal_errno(TransportObject *self, int err,
                              const char *message);
 
-/* asyncio's _force_close(); `exception` may be NULL. 0/-1 */
+/* asyncio's _force_close(); `exception` may be NULL. 0/-1 Runs Python. */
 int cl_transport_force_close(TransportObject *self, PyObject *exception);
 
-/* Delivers connection_lost() and lets everything go. 0/-1 */
+/* Calls connection_lost(), then closes the descriptor and releases everything
+ * but the loop. 0/-1 Runs Python. */
 int cl_transport_lost(TransportObject *self, PyObject *exception);
 
-/* logger.warning() about writes to a lost connection, after five of them. 0/-1 */
+/* Logs a warning about writes to a lost connection, from the sixth on. 0/-1
+ * Runs Python. */
 int cl_transport_write_when_lost(TransportObject *self);
 
-/* protocol.NAME(*args): 0 if it returned, -1 if not; the result through *result
- * unless that is NULL. */
+/* Calls the protocol's method `name` with `arg`, or without arguments if that
+ * is NULL. The result goes to *result, unless that is NULL. 0/-1 Runs Python. */
 int cl_transport_tell(TransportObject *self, PyObject *name, PyObject *arg,
                       PyObject **result);
 
-/* Whether the protocol receives by get_buffer() and buffer_updated(): 1, 0 or -1. So
- * does a BufferedProtocol, unless `by_class` is false (pipes, where asyncio calls
- * data_received() of any protocol), and whatever has both and no data_received(). */
+/* Returns 1 if the protocol receives with get_buffer() and buffer_updated(), 0
+ * if not, -1 on error. It does if it has both and no data_received(), or if it
+ * is a BufferedProtocol and `by_class` is true (false for pipes: asyncio calls
+ * data_received() of any protocol there). Runs Python. */
 int cl_protocol_is_buffered(cl_state *st, PyObject *protocol, bool by_class);
 
-/* protocol.get_buffer(hint), held for writing: 1; 0 if it cannot be written to, -1 if
- * there is none, both with an exception; `culprit` begins what it says then. */
+/* Calls protocol.get_buffer(hint) and exports the result for writing. Returns
+ * 1; 0 if it is not a writable buffer; -1 if the call failed or it is empty. 0
+ * and -1 set an exception, whose message starts with `culprit`. Runs Python. */
 int cl_protocol_get_buffer(cl_state *st, PyObject *protocol, PyObject *hint,
                            const char *culprit, Py_buffer *view);
 
-/* protocol.buffer_updated(count). 0/-1 */
+/* Calls protocol.buffer_updated(count). 0/-1 Runs Python. */
 int cl_transport_buffer_updated(TransportObject *self, Py_ssize_t count);
 
-/* Enter the connection's context, or a copy of it in a nested turn that runs
- * inside one of its callbacks; NULL on error. What was entered goes, with the
- * status of what was done in it, to cl_transport_leave(), which returns 0/-1. */
+/* Enters the connection's context, or a copy of it in a nested turn inside one
+ * of its callbacks; NULL on error. Pass the result to cl_transport_leave(),
+ * with the status of what was done in between; it returns 0/-1. */
 PyObject *cl_transport_enter(TransportObject *self);
 int cl_transport_leave(PyObject *context, int status);
 
-/* The same for what somebody else's callback or task sets off; NULL without an exception
- * if it is one of the connection's own: then there is nothing to leave. */
+/* The same for work that another callback or task set off. Returns NULL
+ * without an exception inside one of the connection's own callbacks: then
+ * there is nothing to leave. */
 PyObject *cl_transport_enter_from_outside(TransportObject *self);
 
-/* What was raised and has no other place to go is reported as a callback's
- * exception. 0, or -1 if it must leave the loop. */
+/* Reports the exception that is set to the loop's exception handler. Returns
+ * -1 only for KeyboardInterrupt and SystemExit. Runs Python. */
 int cl_transport_report_stray(TransportObject *self);
 
-/* close() and set_protocol(). 0/-1 */
+/* close() and set_protocol(). 0/-1 Run Python. */
 int cl_transport_close(TransportObject *self);
 int cl_transport_set_protocol(TransportObject *self, PyObject *protocol);
 
-/* Of every transport's watch. The first delivers the bits it was pushed with, the second
- * breaks the transport. */
+/* The watch functions of every transport. run() delivers the bits that the
+ * watch was pushed with; refused() breaks the transport. */
 int cl_transport_run(LoopObject *loop, cl_watch *watch, unsigned bits);
 int cl_transport_refused(LoopObject *loop, cl_watch *watch, int err);
 void cl_transport_evicted(LoopObject *loop, cl_watch *watch);
 bool cl_transport_claims(const cl_watch *watch);
 
-/* Takes the descriptor away from a transport that could not be begun with; the
- * caller then drops it. Keeps the exception that is set. */
+/* Undoes cl_transport_new() for a transport that could not start; the caller
+ * then drops its reference. Keeps the exception that is set. Runs Python. */
 void cl_transport_disown(TransportObject *self, bool sock_given);
 
-/* logger.debug(format, self) in debug mode. 0/-1 */
+/* Calls logger.debug(format, self) in debug mode. 0/-1 Runs Python. */
 int cl_transport_debug(TransportObject *self, const char *format);
 
-/* For the types' own slots and tables. */
+/* For the types' slots and tables. */
 int cl_transport_traverse(TransportObject *self, visitproc visit, void *arg);
 int cl_transport_clear(TransportObject *self);
 void cl_transport_finalize(PyObject *self);
 PyObject *cl_transport_repr(PyObject *self);
 
-/* Of every transport, that of TLS too: tp_clear lets everything go but the loop. */
+/* tp_dealloc of every transport, TLS included. tp_clear must keep the loop. */
 void cl_transport_dealloc(PyObject *self);
 extern PyMemberDef cl_transport_members[];
 
-/* The arguments of get_extra_info(). 0/-1 */
+/* Parses the arguments of get_extra_info(). 0/-1 */
 int cl_extra_arguments(PyObject *args, PyObject *kwargs, PyObject **name,
                        PyObject **fallback);
 
-/* The attribute at that offset, or None. */
+/* Returns the attribute at that offset, or None. */
 PyObject *cl_transport_get_object(PyObject *self, void *offset);
 
 /* Docstrings of methods that all transports have. */
@@ -299,9 +309,9 @@ PyObject *cl_transport_get_object(PyObject *self, void *offset);
     "get_write_buffer_limits($self, /)\n--\n\n" \
     "Return the (low, high) water marks, in bytes."
 
-/* Makes the type, with the attributes that all transports have and the methods of
- * those that do what `directions` (CL_READ, CL_WRITE) says. `bases` is a tuple,
- * borrowed. */
+/* Makes a transport type. It has the attributes of all transports, and the
+ * methods for the `directions` (CL_READ, CL_WRITE). `bases` is a borrowed
+ * tuple. */
 PyTypeObject *cl_transport_type(PyObject *module, cl_state *st,
                                 PyType_Spec *spec, PyObject *bases,
                                 unsigned directions);

@@ -1,4 +1,4 @@
-/* transport_type.c - the methods and attributes that transports have in common, and
+/* transport_type.c - methods and attributes that all transports have, and
  * their types. See transport.h. */
 #include "net/transport.h"
 
@@ -16,7 +16,7 @@ static const char *const protocol_argument[] = {"protocol"};
 static PyObject *
 Transport_on_ready(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return cl_none_or_error(cl_watch_run(self->t_loop, &self->t_watch));
+    return cl_none_or_error(cl_watch_run(self->tr_loop, &self->tr_watch));
 }
 
 static PyObject *
@@ -25,7 +25,7 @@ Transport_call_connection_lost(TransportObject *self, PyObject *exception)
     return cl_none_or_error(cl_transport_lost(self, exception));
 }
 
-/* For the socket object that get_extra_info() hands out, and for cloop/_process.py. */
+/* For the socket object from get_extra_info(), and for cloop/_process.py. */
 
 static PyObject *
 Transport_expose(TransportObject *self, PyObject *Py_UNUSED(ignored))
@@ -36,7 +36,7 @@ Transport_expose(TransportObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 Transport_flush(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return cl_none_or_error(cl_gather_flush(self->t_loop));
+    return cl_none_or_error(cl_gather_flush(self->tr_loop));
 }
 
 int
@@ -82,7 +82,7 @@ Transport_close(TransportObject *self, PyObject *Py_UNUSED(ignored))
     return cl_none_or_error(cl_transport_close(self));
 }
 
-/* What was written goes first, as asyncio has sent it by now. */
+/* First send held bytes: asyncio would have sent them by now. */
 static int
 abort_with(TransportObject *self, PyObject *exception)
 {
@@ -107,7 +107,7 @@ Transport_force_close(TransportObject *self, PyObject *exception)
 static PyObject *
 Transport_is_closing(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(self->t_flags & CL_T_CLOSING);
+    return PyBool_FromLong(self->tr_flags & CL_T_CLOSING);
 }
 
 static PyObject *
@@ -115,9 +115,9 @@ Transport_set_protocol(TransportObject *self, PyObject *const *args,
                        Py_ssize_t nargs, PyObject *kwnames)
 {
     PyObject *protocol =
-        cl_call_args_only(self->t_loop->l_st, "set_protocol",
+        cl_call_args_only(self->tr_loop->l_st, "set_protocol",
                           protocol_argument, args, nargs, kwnames);
-    /* A failure of what was written is the old protocol's. */
+    /* The old protocol gets the error of a failed write. */
     if (protocol == NULL || cl_transport_flush(self) < 0)
         return NULL;
     return cl_none_or_error(cl_transport_set_protocol(self, protocol));
@@ -126,7 +126,7 @@ Transport_set_protocol(TransportObject *self, PyObject *const *args,
 static PyObject *
 Transport_get_protocol(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return Py_NewRef(self->t_protocol ? self->t_protocol : Py_None);
+    return Py_NewRef(self->tr_protocol ? self->tr_protocol : Py_None);
 }
 
 PyDoc_STRVAR(Transport_is_reading_doc,
@@ -147,7 +147,7 @@ static PyObject *
 Transport_pause_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (cl_transport_is_reading(self)) {
-        self->t_flags |= CL_T_PAUSED;
+        self->tr_flags |= CL_T_PAUSED;
         cl_transport_want(self, CL_READ, false);
         if (cl_transport_debug(self, "%r pauses reading") < 0)
             return NULL;
@@ -162,8 +162,8 @@ PyDoc_STRVAR(Transport_resume_reading_doc,
 static PyObject *
 Transport_resume_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
-    if ((self->t_flags & (CL_T_CLOSING | CL_T_PAUSED)) == CL_T_PAUSED) {
-        self->t_flags &= (uint16_t)~CL_T_PAUSED;
+    if ((self->tr_flags & (CL_T_CLOSING | CL_T_PAUSED)) == CL_T_PAUSED) {
+        self->tr_flags &= (uint16_t)~CL_T_PAUSED;
         cl_transport_want(self, CL_READ, true);
         if (cl_transport_debug(self, "%r resumes reading") < 0)
             return NULL;
@@ -179,14 +179,14 @@ static PyObject *
 Transport_get_write_buffer_size(TransportObject *self,
                                 PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromSize_t(cl_transport_buffered(self));
+    return PyLong_FromSize_t(cl_transport_write_buffer_size(self));
 }
 
 static PyObject *
 Transport_get_write_buffer_limits(TransportObject *self,
                                   PyObject *Py_UNUSED(ignored))
 {
-    return cl_flow_limits_tuple(&self->t_limits);
+    return cl_flow_limits_tuple(&self->tr_limits);
 }
 
 PyDoc_STRVAR(
@@ -201,21 +201,21 @@ static PyObject *
 Transport_set_write_buffer_limits(TransportObject *self, PyObject *args,
                                   PyObject *kwargs)
 {
-    /* What is held must stay below the high-water mark. */
+    /* Held bytes must stay below the high-water mark. */
     if (cl_transport_flush(self) < 0 ||
         cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs,
-                       CL_WRITE_HIGH, &self->t_limits) < 0)
+                       CL_WRITE_HIGH, &self->tr_limits) < 0)
         return NULL;
     return cl_none_or_error(cl_transport_maybe_pause(self));
 }
 
-/* asyncio's sendfile() works on the bare socket: the loop lets it. */
+/* asyncio's sendfile() needs the bare socket: the loop lends it. */
 static PyObject *
 Transport_lend_descriptor(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (cl_transport_flush(self) < 0)
         return NULL;
-    cl_watch_stop(self->t_loop, &self->t_watch);
+    cl_watch_stop(self->tr_loop, &self->tr_watch);
     Py_RETURN_NONE;
 }
 
@@ -223,9 +223,10 @@ static PyObject *
 Transport_take_descriptor_back(TransportObject *self,
                                PyObject *Py_UNUSED(ignored))
 {
-    if (!(self->t_flags & CL_T_GONE) && self->t_watch.w_fd < 0 &&
-        self->t_loop->l_open) {
-        int err = cl_watch_start(self->t_loop, &self->t_watch, self->t_fd, 0);
+    if (!(self->tr_flags & CL_T_NOT_OPEN) && self->tr_watch.w_fd < 0 &&
+        self->tr_loop->l_open) {
+        int err =
+            cl_watch_start(self->tr_loop, &self->tr_watch, self->tr_fd, 0);
         if (err < 0) {
             cl_raise_errno(err);
             return NULL;
@@ -295,14 +296,14 @@ get_extra(TransportObject *self, void *Py_UNUSED(closure))
 static PyObject *
 get_loop(TransportObject *self, void *Py_UNUSED(closure))
 {
-    return or_none(self->t_flags & CL_T_GONE ? NULL
-                                             : (PyObject *)self->t_loop);
+    return or_none(self->tr_flags & CL_T_NOT_OPEN ? NULL
+                                                  : (PyObject *)self->tr_loop);
 }
 
 static PyObject *
 get_sock(TransportObject *self, void *Py_UNUSED(closure))
 {
-    if (self->t_flags & CL_T_GONE)
+    if (self->tr_flags & CL_T_NOT_OPEN)
         return or_none(NULL);
     return cl_transport_expose(self) < 0 ? NULL
                                          : Py_XNewRef(cl_extra_socket(self));
@@ -311,7 +312,7 @@ get_sock(TransportObject *self, void *Py_UNUSED(closure))
 static PyObject *
 get_fd(TransportObject *self, void *Py_UNUSED(closure))
 {
-    return cl_transport_expose(self) < 0 ? NULL : PyLong_FromLong(self->t_fd);
+    return cl_transport_expose(self) < 0 ? NULL : PyLong_FromLong(self->tr_fd);
 }
 
 PyObject *
@@ -323,25 +324,25 @@ cl_transport_get_object(PyObject *self, void *offset)
 static PyObject *
 get_flag(TransportObject *self, void *flag)
 {
-    return PyBool_FromLong(self->t_flags & (int)(size_t)flag);
+    return PyBool_FromLong(self->tr_flags & (int)(size_t)flag);
 }
 
 static PyObject *
 get_high(TransportObject *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromSize_t(self->t_limits.high);
+    return PyLong_FromSize_t(self->tr_limits.high);
 }
 
 static PyObject *
 get_low(TransportObject *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromSize_t(self->t_limits.low);
+    return PyLong_FromSize_t(self->tr_limits.low);
 }
 
 static PyObject *
 get_conn_lost(TransportObject *self, void *Py_UNUSED(closure))
 {
-    return PyLong_FromUnsignedLong(self->t_conn_lost);
+    return PyLong_FromUnsignedLong(self->tr_conn_lost);
 }
 
 static PyObject *
@@ -360,9 +361,9 @@ static PyGetSetDef common_getset[] = {
     {"_loop", (getter)get_loop},
     {"_sock", (getter)get_sock},
     {"_sock_fd", (getter)get_fd},
-    OBJECT("_protocol", t_protocol),
-    OBJECT("_server", t_server),
-    OBJECT("_context", t_context),
+    OBJECT("_protocol", tr_protocol),
+    OBJECT("_server", tr_server),
+    OBJECT("_context", tr_context),
     FLAG("_closing", CL_T_CLOSING),
     FLAG("_paused", CL_T_PAUSED),
     FLAG("_eof", CL_T_EOF),
@@ -375,10 +376,10 @@ static PyGetSetDef common_getset[] = {
     {NULL}};
 
 PyMemberDef cl_transport_members[] = {
-    {"__dictoffset__", T_PYSSIZET, offsetof(cl_transport_head, h_dict),
+    {"__dictoffset__", T_PYSSIZET, offsetof(cl_transport_head, th_dict),
      READONLY, NULL},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(cl_transport_head, h_weakrefs),
-     READONLY, NULL},
+    {"__weaklistoffset__", T_PYSSIZET,
+     offsetof(cl_transport_head, th_weakrefs), READONLY, NULL},
     {NULL}};
 
 /* --------------------------------------------------------------------- slots */
@@ -389,32 +390,34 @@ cl_transport_repr(PyObject *op)
     TransportObject *self = (TransportObject *)op;
     const char *name = strrchr(Py_TYPE(self)->tp_name, '.');
     name = name == NULL ? Py_TYPE(self)->tp_name : name + 1;
-    if (self->t_flags & CL_T_GONE)
-        return PyUnicode_FromFormat("<%s closed fd=%d>", name, self->t_fd);
-    const char *closing = self->t_flags & CL_T_CLOSING ? " closing" : "";
-    if (self->t_loop->l_closed)
-        return PyUnicode_FromFormat("<%s%s fd=%d>", name, closing, self->t_fd);
-    unsigned want = self->t_watch.w_want;
-    return PyUnicode_FromFormat(
-        "<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>", name, closing,
-        self->t_fd, want & CL_READ ? "polling" : "idle",
-        want & CL_WRITE ? "polling" : "idle", cl_transport_buffered(self));
+    if (self->tr_flags & CL_T_NOT_OPEN)
+        return PyUnicode_FromFormat("<%s closed fd=%d>", name, self->tr_fd);
+    const char *closing = self->tr_flags & CL_T_CLOSING ? " closing" : "";
+    if (self->tr_loop->l_closed)
+        return PyUnicode_FromFormat("<%s%s fd=%d>", name, closing,
+                                    self->tr_fd);
+    unsigned want = self->tr_watch.w_want;
+    return PyUnicode_FromFormat("<%s%s fd=%d read=%s write=<%s, bufsize=%zu>>",
+                                name, closing, self->tr_fd,
+                                want & CL_READ ? "polling" : "idle",
+                                want & CL_WRITE ? "polling" : "idle",
+                                cl_transport_write_buffer_size(self));
 }
 
-/* Whether our fields may lie behind those of asyncio's class. */
+/* Whether asyncio's class leaves room for our fields. */
 static bool
 has_room(PyObject *base)
 {
     const PyTypeObject *type = (PyTypeObject *)base;
     return PyType_Check(base) &&
            type->tp_basicsize <=
-               (Py_ssize_t)offsetof(TransportObject, t_dict) &&
+               (Py_ssize_t)offsetof(TransportObject, tr_dict) &&
            type->tp_itemsize == 0 && type->tp_dictoffset == 0 &&
            type->tp_weaklistoffset == 0;
 }
 
-/* They may not: asyncio's transports do the work. The types are made all the same, of
- * another class. 0/-1 */
+/* asyncio's transports are used then. The types are created all the same, from
+ * another base class. 0/-1 */
 static int
 leave_to_asyncio(cl_net *net)
 {
@@ -439,8 +442,8 @@ PyTypeObject *
 cl_transport_type(PyObject *module, cl_state *st, PyType_Spec *spec,
                   PyObject *bases, unsigned directions)
 {
-    Py_BUILD_ASSERT(CL_HAS_TRANSPORT_HEAD(TransportObject, t_extra, t_dict,
-                                          t_weakrefs, t_loop));
+    Py_BUILD_ASSERT(CL_HAS_TRANSPORT_HEAD(TransportObject, tr_extra, tr_dict,
+                                          tr_weakrefs, tr_loop));
     cl_net *net = cl_net_of(st);
     PyObject *other = NULL;
     if (!has_room(net->FlowControlMixin)) {
@@ -449,9 +452,9 @@ cl_transport_type(PyObject *module, cl_state *st, PyType_Spec *spec,
             return NULL;
         bases = other;
     }
-    PyTypeObject *type =
-        cl_type_new(module, st, spec, bases, offsetof(TransportObject, t_dict),
-                    offsetof(TransportObject, t_weakrefs));
+    PyTypeObject *type = cl_type_new(module, st, spec, bases,
+                                     offsetof(TransportObject, tr_dict),
+                                     offsetof(TransportObject, tr_weakrefs));
     Py_XDECREF(other);
     if (type == NULL)
         return NULL;

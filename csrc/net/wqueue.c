@@ -69,7 +69,7 @@ cl_wqueue_consume(cl_wqueue *queue, size_t count)
         Py_DECREF(chunk);
     }
     queue->wq_sent = count;
-    /* An idle connection keeps no memory for what it once had to send. */
+    /* An idle connection keeps no memory. */
     if (queue->wq_count == 0)
         cl_wqueue_clear(queue);
 }

@@ -1,4 +1,4 @@
-/* backends.h - the back ends there are; poller.c orders them. */
+/* backends.h - all back ends; poller.c orders them. */
 #ifndef CL_POLLER_BACKENDS_H
 #define CL_POLLER_BACKENDS_H
 

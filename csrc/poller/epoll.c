@@ -1,8 +1,8 @@
 /* epoll.c - Linux's epoll, level-triggered.
  *
- * Timeouts have the resolution of the clock through epoll_pwait2 (Linux 5.11);
- * older kernels and sandboxes that refuse it get epoll_wait, rounded up to
- * whole milliseconds so that no timer is early. */
+ * epoll_pwait2 (Linux 5.11) has timeouts in ns. Older kernels, and sandboxes
+ * that refuse it, get epoll_wait, with timeouts rounded up to ms so that no
+ * timer is early. */
 #include "poller/backends.h"
 
 #ifdef __linux__
@@ -22,7 +22,7 @@
 #define SYS_epoll_pwait2 441
 #endif
 
-/* impl is NULL while epoll_pwait2 has not been refused. */
+/* impl is REFUSED once epoll_pwait2 was refused, NULL before. */
 #define REFUSED ((void *)1)
 
 static int
@@ -53,7 +53,7 @@ ep_set(cl_poller *poller, int fd, uint32_t generation, unsigned have,
                    (want & CL_EDGE ? (uint32_t)EPOLLET : 0);
     event.data.u64 = (uint64_t)generation << 32 | (uint32_t)fd;
     if (want == 0) {
-        /* EPERM: closed, and the number is now that of a regular file. */
+        /* EPERM: it was closed, and the number now belongs to a regular file. */
         if (epoll_ctl(poller->fd, EPOLL_CTL_DEL, fd, &event) == 0 ||
             errno == EBADF || errno == ENOENT || errno == EPERM)
             return 0;
@@ -62,9 +62,9 @@ ep_set(cl_poller *poller, int fd, uint32_t generation, unsigned have,
     int op = have ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
     if (epoll_ctl(poller->fd, op, fd, &event) == 0)
         return 0;
-    /* The descriptor was closed and its number given out again behind our
-     * back: the kernel forgot it with the old file (ENOENT), or still knows it
-     * because the file lives on under another descriptor (EEXIST). */
+    /* The descriptor was closed and its number reused. The kernel either
+     * forgot it with the old file (ENOENT), or still knows it because the file
+     * is open under another descriptor (EEXIST). */
     if (op == EPOLL_CTL_MOD && errno == ENOENT)
         op = EPOLL_CTL_ADD;
     else if (op == EPOLL_CTL_ADD && errno == EEXIST)
@@ -91,7 +91,7 @@ wait_raw(cl_poller *poller, int64_t timeout_ns, struct epoll_event *raw,
          int max)
 {
     if (timeout_ns > 0 && poller->impl != REFUSED) {
-        /* The kernel's own layout, 64-bit on every architecture. */
+        /* The kernel's own layout: 64-bit on every architecture. */
         struct {
             int64_t sec;
             int64_t nsec;

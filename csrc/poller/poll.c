@@ -1,13 +1,12 @@
 /* poll.c - poll(2), for every Unix.
  *
- * `watched` is what we were told; wait() copies it and hands the copy to the
- * kernel, so that set() may be called from another thread meanwhile (it takes
- * effect at the next wait). The lock covers `watched` and is not held while
- * waiting.
+ * `watched` is what set() was told. wait() passes a copy to the kernel, so
+ * another thread may call set() meanwhile (it takes effect at the next wait).
+ * The lock covers `watched`, and is not held while waiting.
  *
- * A descriptor that turns out to be closed is reported to nobody, as with
- * epoll: its entry stays, negated, which poll(2) skips, until it is set again
- * or forgotten. */
+ * As with epoll, a descriptor that turns out to be closed is not reported. Its
+ * entry stays, negated, so that poll(2) skips it until it is set again or
+ * removed. */
 #include "poller/backends.h"
 
 #include <errno.h>
@@ -30,13 +29,13 @@ typedef struct {
 typedef struct {
     pthread_mutex_t lock;
     poll_array watched;
-    int *slot_of; /* descriptor -> place in watched, -1 if absent */
+    int *slot_of; /* descriptor -> index in watched, -1 if absent */
     int slots;
-    poll_array waiting; /* the copy; used by wait() alone */
-    int first; /* where the next scan starts, so that none is starved */
+    poll_array waiting; /* the copy; only wait() uses it */
+    int first; /* where the next scan starts, so that no descriptor is starved */
 } poll_set;
 
-/* poll(2) skips negative descriptors; applied twice it gives fd back. */
+/* poll(2) skips negative descriptors. Applied twice it returns fd. */
 static inline int
 negated(int fd)
 {
@@ -142,7 +141,7 @@ po_close(cl_poller *poller)
     free(set);
 }
 
-/* epoll refuses what is always ready and what is not open; so do we. */
+/* Like epoll, refuse files that are always ready, and closed descriptors. */
 static int
 check_fd(int fd)
 {
@@ -174,8 +173,8 @@ watch(poll_set *set, int fd, uint32_t generation, unsigned want)
 {
     poll_array *watched = &set->watched;
     int err = check_fd(fd);
-    /* What was watched under this number is gone: poll(2) would go on with
-     * whatever has the number now, and find a regular file always ready. */
+    /* The file that was watched is gone. poll(2) would watch whatever has the
+     * number now, and a regular file is always ready. */
     if (err < 0)
         forget(set, fd);
     if (err == 0)

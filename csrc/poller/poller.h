@@ -1,13 +1,14 @@
-/* poller.h - the seam between the loop and the kernel's readiness interface.
+/* poller.h - the interface between the loop and the kernel's readiness
+ * notification.
  *
- * A back end is a table of four functions and a name. It knows descriptors,
- * what to tell of each (CL_READ, CL_WRITE) and a generation number that comes
- * back with each event; who waits for what, and whether an event is still
- * wanted, is core/watch.c's business. No Python here.
+ * A back end is a name and four functions. For each descriptor it knows the
+ * interest (CL_READ, CL_WRITE) and a generation number that is returned with
+ * each event. Who waits, and whether an event is stale, is up to core/watch.c.
+ * No Python here.
  *
  * All functions return 0 (wait: the number of events) or -errno. Readiness is
- * level-triggered, unless CL_EDGE is asked for. An error or a hang-up is reported as both CL_READ and
- * CL_WRITE, so that whoever waits finds it out by trying. */
+ * level-triggered unless CL_EDGE is set. An error or a hang-up is reported as
+ * both CL_READ and CL_WRITE, so that the waiter finds it by trying. */
 #ifndef CL_POLLER_POLLER_H
 #define CL_POLLER_POLLER_H
 
@@ -18,8 +19,8 @@
 enum {
     CL_READ = 1,
     CL_WRITE = 2,
-    /* Beside the others, for owners that try before they wait: hearing once of
-     * each change is enough. Only a back end's favour: it may report again. */
+    /* With the others, for owners that try before they wait: one report per
+     * change is enough. A hint only; the back end may report again. */
     CL_EDGE = 4,
 };
 
@@ -29,8 +30,8 @@ typedef struct {
     unsigned events;
 } cl_event;
 
-/* Events taken from the kernel at once. More than that wait for the next poll,
- * which comes at once and starts with them. */
+/* Events per wait. If there are more, the next poll follows at once and starts
+ * with them. */
 #define CL_EVENTS_MAX CL_TINY(1, 256)
 
 typedef struct cl_poller cl_poller;
@@ -44,14 +45,15 @@ typedef struct {
     const char *name;
     int (*open)(cl_poller *poller);
     void (*close)(cl_poller *poller);
-    /* Change the interest in fd from `have` to `want`; 0 means unknown to the
-     * kernel and none. -EBADF for a bad descriptor, -EPERM for one that is
-     * always ready, such as a regular file. Forgetting (want 0) a descriptor
-     * that was closed meanwhile is no error. */
+    /* Changes the interest in fd from `have` to `want`; 0 means none, and that
+     * the kernel does not know fd. Returns -EBADF for a bad descriptor, -EPERM
+     * for one that is always ready, such as a regular file. Removing (want 0)
+     * a closed descriptor is no error. */
     int (*set)(cl_poller *poller, int fd, uint32_t generation, unsigned have,
                unsigned want);
-    /* Wait up to timeout_ns (negative: without limit); without an event less only
-     * when a descriptor turns out to be closed. -EINTR when a signal came. The one call that blocks: with a timeout it is made
+    /* Waits up to timeout_ns (negative: for ever). It returns early without
+     * events only if a descriptor turns out to be closed, and with -EINTR on a
+     * signal. This is the only call that blocks; with a timeout, call it
      * without the GIL. */
     int (*wait)(cl_poller *poller, int64_t timeout_ns, cl_event *events,
                 int max);
@@ -64,11 +66,12 @@ typedef struct {
 
 struct cl_poller {
     const cl_poller_ops *ops;
-    int fd;     /* descriptor of the kernel's object, -1 if it has none */
+    int fd;     /* the kernel object's descriptor, -1 if none */
     void *impl; /* owned by the back end */
 };
 
-/* The back end of that name, or the platform's best for NULL; NULL if unknown. */
+/* Returns the back end with that name, or the best one if `name` is NULL; NULL
+ * if unknown. */
 const cl_poller_ops *cl_poller_find(const char *name);
 
 /* The name of the n-th back end, best first; NULL after the last. */

@@ -3,7 +3,7 @@
 
 #include "streams/reader.h"
 
-/* Whether a program has put a data_received() of its own on the protocol. */
+/* Whether the program set its own data_received() on the protocol. */
 static bool
 is_overridden(cl_state *st, PyObject *protocol)
 {
@@ -19,12 +19,12 @@ is_overridden(cl_state *st, PyObject *protocol)
     return found;
 }
 
-/* Whether data_received() is ours to do. */
+/* Whether data_received() can be done here. */
 static bool
 is_plain(cl_state *st, PyObject *protocol)
 {
-    return cl_guards_hold(protocol, &cl_streams_of(st)->s_own_protocol,
-                          &cl_streams_of(st)->s_protocol) &&
+    return cl_guards_hold(protocol, &cl_streams_of(st)->ss_own_protocol,
+                          &cl_streams_of(st)->ss_protocol) &&
            !is_overridden(st, protocol);
 }
 
@@ -38,7 +38,7 @@ cl_feed(cl_state *st, PyObject *protocol, const char *data, size_t size)
     if (!known)
         return 0;
     if (reader == NULL)
-        return 1; /* dropped by the program: nobody reads it */
+        return 1; /* the program dropped the reader: nobody reads the data */
     int status = cl_reader_feed(st, reader, data, size);
     Py_DECREF(reader);
     return status;

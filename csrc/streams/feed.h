@@ -1,19 +1,19 @@
-/* feed.h - what a transport received goes straight into asyncio's StreamReader.
+/* feed.h - feeds received data straight into asyncio's StreamReader.
  *
- * When the protocol and its reader are of our classes (streams.h), data_received() and
- * feed_data() are done here, to the same effect. */
+ * If the protocol and its reader are of our classes (streams.h), this has the
+ * same effect as data_received() and feed_data(). */
 #ifndef CL_STREAMS_FEED_H
 #define CL_STREAMS_FEED_H
 
 #include "base/compat.h"
 #include "core/state.h"
 
-/* Does protocol.data_received(data): 1, or 0 if that has to be called, -1 with an
- * exception. `size` is not 0. Runs Python. */
+/* protocol.data_received(data); `size` is not 0. Returns 1 if done, 0 if the
+ * caller must call the method, -1 on error. Runs Python. */
 int cl_feed(cl_state *st, PyObject *protocol, const char *data, size_t size);
 
-/* The reader to which that would go, a new reference; or NULL. For cl_reader_feed() and
- * cl_reader_lend(). */
+/* Returns a new reference to the reader that would get the data, or NULL
+ * without an exception. For cl_reader_feed() and cl_reader_lend(). */
 PyObject *cl_feed_reader(cl_state *st, PyObject *protocol);
 
 #endif

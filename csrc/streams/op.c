@@ -22,17 +22,17 @@ typedef enum {
 } op_kind;
 
 typedef struct {
-    cl_coro s_coro;
-    PyObject *s_self;    /* owned; the reader, writer or protocol */
-    cl_reader *s_reader; /* owned; of a reader, or NULL */
-    PyObject *s_arg;     /* owned; a separator of bytes, or NULL */
-    Py_ssize_t s_size;   /* wanted */
-    Py_ssize_t s_offset; /* before it there is no separator */
-    uint8_t s_kind;
-    bool s_waits; /* the reader's _waiter is ours to take away */
+    cl_coro sto_coro;
+    PyObject *sto_self;       /* owned; the reader, writer or protocol */
+    ReaderObject *sto_reader; /* owned; NULL unless sto_self is a reader */
+    PyObject *sto_arg;        /* owned; a bytes separator, or NULL */
+    Py_ssize_t sto_size;      /* bytes wanted */
+    Py_ssize_t sto_offset;    /* the separator is not before this */
+    uint8_t sto_kind;
+    bool sto_waits; /* we set the reader's _waiter and must clear it */
 } StreamOpObject;
 
-/* What an attempt comes to. */
+/* The result of an attempt. */
 typedef enum { FAILED = -1, WAIT, READY, HAND_OVER, GO_ON } outcome;
 
 typedef outcome (*attempt_fn)(StreamOpObject *op, bool fresh,
@@ -52,10 +52,10 @@ static const operation operations[];
 static int
 maybe_resume(StreamOpObject *op)
 {
-    cl_reader *reader = op->s_reader;
+    ReaderObject *reader = op->sto_reader;
     return cl_reader_is_plain(reader) && cl_reader_is_paused(reader) &&
                    cl_reader_size(reader) <= cl_reader_limit(reader)
-               ? cl_reader_resume(op->s_coro.c_st, reader)
+               ? cl_reader_resume(op->sto_coro.c_st, reader)
                : 0;
 }
 
@@ -67,7 +67,7 @@ drop_front(PyObject *buffer, Py_ssize_t size)
                : PySequence_DelSlice(buffer, 0, size);
 }
 
-/* The first `size` bytes as a new object, or NULL. */
+/* Returns the first `size` bytes as a new object, or NULL. */
 static PyObject *
 take(PyObject *buffer, Py_ssize_t size)
 {
@@ -81,7 +81,7 @@ take(PyObject *buffer, Py_ssize_t size)
 static outcome
 take_and_resume(StreamOpObject *op, Py_ssize_t size, PyObject **result)
 {
-    *result = take(op->s_reader->r_buffer, size);
+    *result = take(op->sto_reader->rd_buffer, size);
     if (*result == NULL)
         return FAILED;
     if (maybe_resume(op) < 0) {
@@ -104,20 +104,22 @@ fail_with(PyObject *type, PyObject *arg, PyObject *number)
     return FAILED;
 }
 
-/* IncompleteReadError with all there is; `expected` < 0 stands for None. */
+/* Raises IncompleteReadError with everything that is buffered; `expected` < 0
+ * means None. */
 static outcome
 incomplete(StreamOpObject *op, Py_ssize_t expected)
 {
-    PyObject *buffer = op->s_reader->r_buffer;
+    PyObject *buffer = op->sto_reader->rd_buffer;
     PyObject *number =
         expected < 0 ? Py_NewRef(Py_None) : PyLong_FromSsize_t(expected);
     PyObject *partial =
         number == NULL ? NULL : take(buffer, PyByteArray_GET_SIZE(buffer));
-    outcome is = fail_with(cl_streams_of(op->s_coro.c_st)->IncompleteReadError,
-                           partial, number);
+    outcome status =
+        fail_with(cl_streams_of(op->sto_coro.c_st)->IncompleteReadError,
+                  partial, number);
     Py_XDECREF(partial);
     Py_XDECREF(number);
-    return is;
+    return status;
 }
 
 static outcome
@@ -125,20 +127,20 @@ overrun(StreamOpObject *op, const char *message, Py_ssize_t consumed)
 {
     PyObject *number = PyLong_FromSsize_t(consumed);
     PyObject *text = number == NULL ? NULL : PyUnicode_FromString(message);
-    outcome is = fail_with(cl_streams_of(op->s_coro.c_st)->LimitOverrunError,
-                           text, number);
+    outcome status = fail_with(
+        cl_streams_of(op->sto_coro.c_st)->LimitOverrunError, text, number);
     Py_XDECREF(text);
     Py_XDECREF(number);
-    return is;
+    return status;
 }
 
 /* ---------------------------------------------------------------------- reading */
 
-/* The beginning of every read. */
+/* The common start of all reads. */
 static outcome
-begin(cl_reader *reader)
+begin(ReaderObject *reader)
 {
-    PyObject *error = reader->r_exception;
+    PyObject *error = reader->rd_exception;
     if (error == Py_None)
         return GO_ON;
     if (!PyExceptionInstance_Check(error))
@@ -150,29 +152,31 @@ begin(cl_reader *reader)
 static outcome
 try_read(StreamOpObject *op, bool fresh, PyObject **result)
 {
-    Py_ssize_t size = cl_reader_size(op->s_reader);
-    if (fresh && op->s_size == 0) {
-        *result = Py_NewRef(op->s_coro.c_st->empty_bytes);
+    Py_ssize_t size = cl_reader_size(op->sto_reader);
+    if (fresh && op->sto_size == 0) {
+        *result = Py_NewRef(op->sto_coro.c_st->empty_bytes);
         return READY;
     }
-    if (fresh && size == 0 && !cl_reader_at_eof(op->s_reader))
+    if (fresh && size == 0 && !cl_reader_at_eof(op->sto_reader))
         return WAIT;
-    return take_and_resume(op, size < op->s_size ? size : op->s_size, result);
+    return take_and_resume(op, size < op->sto_size ? size : op->sto_size,
+                           result);
 }
 
 static outcome
 try_readexactly(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
 {
-    if (op->s_size == 0) {
-        *result = Py_NewRef(op->s_coro.c_st->empty_bytes);
+    if (op->sto_size == 0) {
+        *result = Py_NewRef(op->sto_coro.c_st->empty_bytes);
         return READY;
     }
-    if (cl_reader_size(op->s_reader) >= op->s_size)
-        return take_and_resume(op, op->s_size, result);
-    return cl_reader_at_eof(op->s_reader) ? incomplete(op, op->s_size) : WAIT;
+    if (cl_reader_size(op->sto_reader) >= op->sto_size)
+        return take_and_resume(op, op->sto_size, result);
+    return cl_reader_at_eof(op->sto_reader) ? incomplete(op, op->sto_size)
+                                            : WAIT;
 }
 
-/* Where the separator is in the buffer from `offset` on, or -1. */
+/* The index of the separator, searched from `offset`, or -1. */
 static Py_ssize_t
 find(PyObject *buffer, Py_ssize_t offset, const char *separator,
      Py_ssize_t length)
@@ -196,22 +200,22 @@ static outcome
 read_until(StreamOpObject *op, const char *separator, Py_ssize_t length,
            PyObject **result)
 {
-    cl_reader *reader = op->s_reader;
+    ReaderObject *reader = op->sto_reader;
     Py_ssize_t size = cl_reader_size(reader);
-    if (size - op->s_offset >= length) {
+    if (size - op->sto_offset >= length) {
         Py_ssize_t limit = cl_reader_limit(reader);
         Py_ssize_t at =
-            find(reader->r_buffer, op->s_offset, separator, length);
+            find(reader->rd_buffer, op->sto_offset, separator, length);
         if (at > limit)
             return overrun(
                 op, "Separator is found, but chunk is longer than limit", at);
         if (at >= 0)
             return take_and_resume(op, at + length, result);
-        op->s_offset = size + 1 - length;
-        if (op->s_offset > limit)
+        op->sto_offset = size + 1 - length;
+        if (op->sto_offset > limit)
             return overrun(
                 op, "Separator is not found, and chunk exceed the limit",
-                op->s_offset);
+                op->sto_offset);
     }
     return cl_reader_at_eof(reader) ? incomplete(op, -1) : WAIT;
 }
@@ -219,24 +223,24 @@ read_until(StreamOpObject *op, const char *separator, Py_ssize_t length,
 static outcome
 try_readuntil(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
 {
-    return read_until(op, PyBytes_AS_STRING(op->s_arg),
-                      PyBytes_GET_SIZE(op->s_arg), result);
+    return read_until(op, PyBytes_AS_STRING(op->sto_arg),
+                      PyBytes_GET_SIZE(op->sto_arg), result);
 }
 
-/* A ValueError in the context of the LimitOverrunError, of which readline() takes the
- * reference. */
+/* Raises ValueError with the LimitOverrunError as its context, as readline()
+ * does. Steals the reference. */
 static outcome
 line_too_long(StreamOpObject *op, PyObject *overrun)
 {
-    cl_state *st = op->s_coro.c_st;
+    cl_state *st = op->sto_coro.c_st;
     PyObject *consumed =
         PyObject_GetAttr(overrun, cl_streams_of(st)->str_consumed);
     PyObject *args = PyObject_GetAttr(overrun, cl_streams_of(st)->str_args),
              *error = NULL;
     Py_ssize_t at = consumed == NULL ? -1 : PyLong_AsSsize_t(consumed);
     if (args != NULL && PyTuple_GET_SIZE(args) > 0 && at >= 0 &&
-        cl_reader_is_plain(op->s_reader)) {
-        PyObject *buffer = op->s_reader->r_buffer;
+        cl_reader_is_plain(op->sto_reader)) {
+        PyObject *buffer = op->sto_reader->rd_buffer;
         Py_ssize_t size = PyByteArray_GET_SIZE(buffer);
         bool ends = at < size && PyByteArray_AS_STRING(buffer)[at] == '\n';
         if (drop_front(buffer, ends ? at + 1 : size) == 0 &&
@@ -246,7 +250,7 @@ line_too_long(StreamOpObject *op, PyObject *overrun)
     }
     Py_XDECREF(consumed);
     Py_XDECREF(args);
-    if (error == NULL) /* ... or what was raised instead */
+    if (error == NULL) /* or whatever was raised instead */
         error = PyErr_GetRaisedException();
     if (error != NULL)
         PyException_SetContext(error, overrun);
@@ -254,11 +258,11 @@ line_too_long(StreamOpObject *op, PyObject *overrun)
     return FAILED;
 }
 
-/* What readline() makes of an exception of readuntil(). */
+/* Handles an exception of readuntil() as readline() does. */
 static outcome
 line_failed(StreamOpObject *op, PyObject **result)
 {
-    cl_state *st = op->s_coro.c_st;
+    cl_state *st = op->sto_coro.c_st;
     if (PyErr_ExceptionMatches(cl_streams_of(st)->LimitOverrunError))
         return line_too_long(op, PyErr_GetRaisedException());
     if (!PyErr_ExceptionMatches(cl_streams_of(st)->IncompleteReadError))
@@ -275,16 +279,16 @@ try_readline(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
     return read_until(op, "\n", 1, result);
 }
 
-/* What the method makes of how its reading went. */
+/* Turns the outcome of reading into that of the method. */
 static outcome
-conclude(StreamOpObject *op, outcome is, PyObject **result)
+conclude(StreamOpObject *op, outcome status, PyObject **result)
 {
-    bool next = op->s_kind == ANEXT;
-    if (is == FAILED && (op->s_kind == READLINE || next))
-        is = line_failed(op, result);
-    if (!next || is != READY || !PyBytes_Check(*result) ||
+    bool next = op->sto_kind == ANEXT;
+    if (status == FAILED && (op->sto_kind == READLINE || next))
+        status = line_failed(op, result);
+    if (!next || status != READY || !PyBytes_Check(*result) ||
         PyBytes_GET_SIZE(*result) > 0)
-        return is;
+        return status;
     Py_CLEAR(*result);
     PyErr_SetNone(PyExc_StopAsyncIteration);
     return FAILED;
@@ -294,66 +298,67 @@ conclude(StreamOpObject *op, outcome is, PyObject **result)
 static outcome
 wait_for_data(StreamOpObject *op)
 {
-    cl_state *st = op->s_coro.c_st;
-    cl_reader *reader = op->s_reader;
-    if (reader->r_waiter != Py_None) {
-        bool line = op->s_kind == READLINE || op->s_kind == ANEXT;
+    cl_state *st = op->sto_coro.c_st;
+    ReaderObject *reader = op->sto_reader;
+    if (reader->rd_waiter != Py_None) {
+        bool line = op->sto_kind == READLINE || op->sto_kind == ANEXT;
         PyErr_Format(PyExc_RuntimeError,
                      "%s() called while another coroutine is already waiting "
                      "for incoming data",
-                     line ? "readuntil" : operations[op->s_kind].name);
+                     line ? "readuntil" : operations[op->sto_kind].name);
         return FAILED;
     }
     if (cl_reader_is_paused(reader) && cl_reader_resume(st, reader) < 0)
         return FAILED;
-    /* Python may have run; and awaiting a future of the program's own is for Python. */
+    /* Python code may have run. If the future is not ours, asyncio's coroutine
+     * awaits it. */
     LoopObject *ours =
-        reader->r_loop == NULL ? NULL : cl_loop_cast(reader->r_loop);
+        reader->rd_loop == NULL ? NULL : cl_loop_cast(reader->rd_loop);
     if (!cl_reader_is_plain(reader) || ours == NULL ||
         cl_loop_overrides(ours, CL_OVERRIDES_CREATE_FUTURE))
         return HAND_OVER;
-    PyObject *loop = Py_NewRef(reader->r_loop);
+    PyObject *loop = Py_NewRef(reader->rd_loop);
     PyObject *future = cl_future_create(st, loop);
     Py_DECREF(loop);
     if (future == NULL)
         return FAILED;
-    Py_XSETREF(reader->r_waiter, Py_NewRef(future));
-    op->s_waits = true;
-    if (op->s_kind == READEXACTLY)
-        cl_reader_want(reader, op->s_size);
-    outcome is = cl_coro_wait(&op->s_coro, future) < 0 ? FAILED : WAIT;
+    Py_XSETREF(reader->rd_waiter, Py_NewRef(future));
+    op->sto_waits = true;
+    if (op->sto_kind == READEXACTLY)
+        cl_reader_want(reader, op->sto_size);
+    outcome status = cl_coro_wait(&op->sto_coro, future) < 0 ? FAILED : WAIT;
     Py_DECREF(future);
-    return is;
+    return status;
 }
 
-/* The end of _wait_for_data(). */
+/* _wait_for_data(), after its await. */
 static void
 waited(StreamOpObject *op)
 {
-    op->s_waits = false;
-    op->s_reader->r_wanted = 0;
-    Py_XSETREF(op->s_reader->r_waiter, Py_NewRef(Py_None));
+    op->sto_waits = false;
+    op->sto_reader->rd_wanted = 0;
+    Py_XSETREF(op->sto_reader->rd_waiter, Py_NewRef(Py_None));
 }
 
 /* The message, if it was received without a copy. */
 static outcome
 claim(StreamOpObject *op, PyObject **result)
 {
-    if (op->s_kind != READEXACTLY)
+    if (op->sto_kind != READEXACTLY)
         return GO_ON;
-    *result = cl_reader_claim(op->s_reader);
+    *result = cl_reader_claim(op->sto_reader);
     return *result != NULL ? READY : PyErr_Occurred() ? FAILED : GO_ON;
 }
 
 /* --------------------------------------------------------------------- draining */
 
-/* 1 if nothing is to be waited for, 0 if that is not sure. */
+/* Returns 1 if there is nothing to wait for, 0 if unsure. */
 static bool
 is_drained(cl_state *st, PyObject *protocol)
 {
     cl_streams *streams = cl_streams_of(st);
-    if (!cl_guards_hold(protocol, &streams->s_own_protocol,
-                        &streams->s_protocol))
+    if (!cl_guards_hold(protocol, &streams->ss_own_protocol,
+                        &streams->ss_protocol))
         return false;
     PyObject *dict = Py_XNewRef(cl_streams_dict(protocol));
     bool drained =
@@ -373,7 +378,7 @@ is_drained(cl_state *st, PyObject *protocol)
 static outcome
 try_drain_helper(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
 {
-    if (!is_drained(op->s_coro.c_st, op->s_self))
+    if (!is_drained(op->sto_coro.c_st, op->sto_self))
         return HAND_OVER;
     *result = Py_NewRef(Py_None);
     return READY;
@@ -386,21 +391,22 @@ is_closing(cl_state *st, PyObject *transport)
         transport, cl_streams_of(st)->str_is_closing);
     bool closing = answer != Py_False;
     if (answer == NULL)
-        PyErr_Clear(); /* asyncio's method will see to it */
+        PyErr_Clear(); /* asyncio's method deals with it */
     Py_XDECREF(answer);
     return closing;
 }
 
-/* Of a writer's _reader, which may be None. */
+/* For a writer's _reader, which may be None. */
 static bool
 has_no_exception(cl_state *st, PyObject *self)
 {
-    cl_reader *reader = self == Py_None ? NULL : cl_reader_find(st, self);
+    ReaderObject *reader = self == Py_None ? NULL : cl_reader_find(st, self);
     return self == Py_None ||
-           (reader != NULL && reader->r_exception == Py_None);
+           (reader != NULL && reader->rd_exception == Py_None);
 }
 
-/* The attribute in the dict, a new reference; or NULL, without an exception. */
+/* Returns the value in the dict, a new reference; NULL without an exception if
+ * it is missing. */
 static PyObject *
 kept(PyObject *dict, PyObject *name)
 {
@@ -414,8 +420,8 @@ kept(PyObject *dict, PyObject *name)
 static outcome
 try_drain(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
 {
-    cl_state *st = op->s_coro.c_st;
-    PyObject *dict = Py_XNewRef(cl_streams_dict(op->s_self));
+    cl_state *st = op->sto_coro.c_st;
+    PyObject *dict = Py_XNewRef(cl_streams_dict(op->sto_self));
     PyObject *reader = kept(dict, cl_streams_of(st)->str__reader);
     PyObject *transport = kept(dict, cl_streams_of(st)->str__transport);
     PyObject *protocol = kept(dict, cl_streams_of(st)->str__protocol);
@@ -442,7 +448,7 @@ stock_class(cl_state *st, int kind)
                                   : cl_streams_of(st)->StreamReader;
 }
 
-/* asyncio's method, called with these arguments. */
+/* Calls asyncio's method with these arguments. */
 static PyObject *
 call_stock(cl_state *st, int kind, PyObject *self, PyObject *const *args,
            Py_ssize_t nargs, PyObject *kwnames)
@@ -456,55 +462,56 @@ call_stock(cl_state *st, int kind, PyObject *self, PyObject *const *args,
     return result;
 }
 
-/* asyncio's own coroutine does it from here on. */
+/* From here on, asyncio's own coroutine runs. */
 static int
 hand_over(StreamOpObject *op)
 {
-    PyObject *arg = Py_XNewRef(op->s_arg);
-    if ((op->s_kind == READ || op->s_kind == READEXACTLY) &&
-        (arg = PyLong_FromSsize_t(op->s_size)) == NULL)
+    PyObject *arg = Py_XNewRef(op->sto_arg);
+    if ((op->sto_kind == READ || op->sto_kind == READEXACTLY) &&
+        (arg = PyLong_FromSsize_t(op->sto_size)) == NULL)
         return -1;
-    op->s_coro.c_inner = call_stock(op->s_coro.c_st, op->s_kind, op->s_self,
-                                    &arg, arg != NULL, NULL);
+    op->sto_coro.c_inner = call_stock(op->sto_coro.c_st, op->sto_kind,
+                                      op->sto_self, &arg, arg != NULL, NULL);
     Py_XDECREF(arg);
-    return op->s_coro.c_inner == NULL ? -1 : 0;
+    return op->sto_coro.c_inner == NULL ? -1 : 0;
 }
 
-/* A read, from its beginning or from where it was woken. */
+/* A read, at its start or when it was woken. */
 static outcome
 read_on(StreamOpObject *op, bool fresh, PyObject **result)
 {
-    outcome is;
+    outcome status;
     if (!fresh) {
         waited(op);
-        is = cl_coro_resume(&op->s_coro) < 0 ? FAILED : claim(op, result);
+        status =
+            cl_coro_resume(&op->sto_coro) < 0 ? FAILED : claim(op, result);
     }
-    else if (cl_reader_flush(op->s_reader) < 0) {
-        is = FAILED;
+    else if (cl_reader_flush(op->sto_reader) < 0) {
+        status = FAILED;
     }
     else {
-        is = GO_ON;
+        status = GO_ON;
     }
-    if (is == GO_ON && !cl_reader_is_plain(op->s_reader))
+    if (status == GO_ON && !cl_reader_is_plain(op->sto_reader))
         return HAND_OVER;
-    if (is == GO_ON && fresh)
-        is = begin(op->s_reader);
-    if (is == GO_ON)
-        is = operations[op->s_kind].attempt(op, fresh, result);
-    is = conclude(op, is, result);
-    return is == WAIT ? wait_for_data(op) : is;
+    if (status == GO_ON && fresh)
+        status = begin(op->sto_reader);
+    if (status == GO_ON)
+        status = operations[op->sto_kind].attempt(op, fresh, result);
+    status = conclude(op, status, result);
+    return status == WAIT ? wait_for_data(op) : status;
 }
 
 static PySendResult
 step(cl_coro *coro, bool fresh, PyObject **result)
 {
     StreamOpObject *op = (StreamOpObject *)coro;
-    outcome is = HAND_OVER;
-    if (op->s_reader != NULL)
-        is = read_on(op, fresh, result);
-    else if (op->s_kind >= DRAIN)
-        is = operations[op->s_kind].attempt(op, fresh, result);
-    switch (is) {
+    outcome status = HAND_OVER;
+    if (op->sto_reader != NULL)
+        status = read_on(op, fresh, result);
+    else if (op->sto_kind >= DRAIN)
+        status = operations[op->sto_kind].attempt(op, fresh, result);
+    switch (status) {
     case READY:
         return PYGEN_RETURN;
     case WAIT:
@@ -530,33 +537,33 @@ static void
 drop(cl_coro *coro)
 {
     StreamOpObject *op = (StreamOpObject *)coro;
-    if (op->s_waits)
+    if (op->sto_waits)
         waited(op);
-    Py_CLEAR(op->s_arg);
-    Py_CLEAR(op->s_reader);
-    Py_CLEAR(op->s_self);
+    Py_CLEAR(op->sto_arg);
+    Py_CLEAR(op->sto_reader);
+    Py_CLEAR(op->sto_self);
 }
 
 static const char *
 name(const cl_coro *coro)
 {
-    return operations[((const StreamOpObject *)coro)->s_kind].name;
+    return operations[((const StreamOpObject *)coro)->sto_kind].name;
 }
 
 static PyObject *
 stock(const cl_coro *coro)
 {
-    return stock_class(coro->c_st, ((const StreamOpObject *)coro)->s_kind);
+    return stock_class(coro->c_st, ((const StreamOpObject *)coro)->sto_kind);
 }
 
 static PyObject *
 args(const cl_coro *coro)
 {
     const StreamOpObject *op = (const StreamOpObject *)coro;
-    if (op->s_kind == READ || op->s_kind == READEXACTLY)
-        return Py_BuildValue("On", op->s_self, op->s_size);
-    return op->s_arg == NULL ? PyTuple_Pack(1, op->s_self)
-                             : PyTuple_Pack(2, op->s_self, op->s_arg);
+    if (op->sto_kind == READ || op->sto_kind == READEXACTLY)
+        return Py_BuildValue("On", op->sto_self, op->sto_size);
+    return op->sto_arg == NULL ? PyTuple_Pack(1, op->sto_self)
+                               : PyTuple_Pack(2, op->sto_self, op->sto_arg);
 }
 
 static const cl_coro_ops reader_ops = {
@@ -597,12 +604,12 @@ static const operation operations[] = {
 
 /* --------------------------------------------------------------- make and free */
 
-/* `reader` is NULL for what is no reader's. */
+/* `reader` is NULL unless `self` is a reader. */
 static PyObject *
-new_op(cl_state *st, op_kind kind, PyObject *self, cl_reader *reader,
+new_op(cl_state *st, op_kind kind, PyObject *self, ReaderObject *reader,
        Py_ssize_t size, PyObject *arg)
 {
-    Py_XINCREF(reader); /* making an object may run Python */
+    Py_XINCREF(reader); /* allocation may run Python code */
     LoopObject *loop = cl_loop_in_thread(st, PyThread_get_thread_ident());
     StreamOpObject *op = (StreamOpObject *)cl_spares_take(
         loop == NULL ? NULL : &cl_streams_on(loop)->spare_ops,
@@ -611,14 +618,14 @@ new_op(cl_state *st, op_kind kind, PyObject *self, cl_reader *reader,
         Py_XDECREF(reader);
         return NULL;
     }
-    op->s_coro.c_ops = operations[kind].coro_ops;
-    op->s_coro.c_st = st;
-    op->s_coro.c_loop = (LoopObject *)Py_XNewRef(loop);
-    op->s_self = Py_NewRef(self);
-    op->s_reader = reader;
-    op->s_arg = Py_XNewRef(arg);
-    op->s_size = size;
-    op->s_kind = (uint8_t)kind;
+    op->sto_coro.c_ops = operations[kind].coro_ops;
+    op->sto_coro.c_st = st;
+    op->sto_coro.c_loop = (LoopObject *)Py_XNewRef(loop);
+    op->sto_self = Py_NewRef(self);
+    op->sto_reader = reader;
+    op->sto_arg = Py_XNewRef(arg);
+    op->sto_size = size;
+    op->sto_kind = (uint8_t)kind;
     cl_streams_of(st)->live_stream_ops++;
     PyObject_GC_Track(op);
     return (PyObject *)op;
@@ -627,19 +634,19 @@ new_op(cl_state *st, op_kind kind, PyObject *self, cl_reader *reader,
 static int
 StreamOp_traverse(StreamOpObject *op, visitproc visit, void *arg)
 {
-    Py_VISIT(op->s_self);
-    Py_VISIT(op->s_reader);
-    Py_VISIT(op->s_arg);
-    return cl_coro_traverse(&op->s_coro, visit, arg);
+    Py_VISIT(op->sto_self);
+    Py_VISIT(op->sto_reader);
+    Py_VISIT(op->sto_arg);
+    return cl_coro_traverse(&op->sto_coro, visit, arg);
 }
 
 static void
 StreamOp_dealloc(StreamOpObject *op)
 {
-    if (!cl_coro_dying(&op->s_coro))
+    if (!cl_coro_dying(&op->sto_coro))
         return;
-    LoopObject *loop = op->s_coro.c_loop;
-    cl_streams_of(op->s_coro.c_st)->live_stream_ops--;
+    LoopObject *loop = op->sto_coro.c_loop;
+    cl_streams_of(op->sto_coro.c_st)->live_stream_ops--;
     cl_spares_give(loop == NULL ? NULL : &cl_streams_on(loop)->spare_ops,
                    (PyObject *)op);
     Py_XDECREF(loop);
@@ -669,14 +676,14 @@ cl_stream_op_setup(PyObject *module, cl_state *st)
 
 /* ----------------------------------------------------------------------- methods */
 
-/* A method without arguments: asyncio's says what is wrong with any. What a program
- * has put in its place is called now. */
+/* Methods without arguments: asyncio's method raises the error for any. If the
+ * program replaced the method that it calls, that is called. */
 static PyObject *
 read_line(PyObject *self, op_kind kind, PyObject *const *args,
           Py_ssize_t nargs, PyObject *kwnames)
 {
     cl_state *st = cl_streams_state(self);
-    cl_reader *reader = st == NULL ? NULL : cl_reader_find(st, self);
+    ReaderObject *reader = st == NULL ? NULL : cl_reader_find(st, self);
     if (reader != NULL && nargs == 0 && kwnames == NULL)
         return new_op(st, kind, self, reader, 0, NULL);
     return st == NULL ? NULL
@@ -692,16 +699,16 @@ drain(PyObject *self, op_kind kind, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     cl_streams *streams = cl_streams_of(st);
     cl_guard *stock =
-        kind == DRAIN ? &streams->s_writer : &streams->s_protocol;
+        kind == DRAIN ? &streams->ss_writer : &streams->ss_protocol;
     cl_guard *own =
-        kind == DRAIN ? &streams->s_own_writer : &streams->s_own_protocol;
+        kind == DRAIN ? &streams->ss_own_writer : &streams->ss_own_protocol;
     return nargs == 0 && kwnames == NULL && cl_guards_hold(self, own, stock)
                ? new_op(st, kind, self, NULL, 0, NULL)
                : call_stock(st, kind, self, args, nargs, kwnames);
 }
 
-/* The only argument, borrowed, by position or by this name; NULL if there is none or
- * something else. */
+/* Returns the only argument, borrowed, given by position or by name; NULL for
+ * anything else. */
 static PyObject *
 only(const char *name, PyObject *const *args, Py_ssize_t nargs,
      PyObject *kwnames)
@@ -715,8 +722,8 @@ only(const char *name, PyObject *const *args, Py_ssize_t nargs,
                : NULL;
 }
 
-/* read() and readexactly(): what is no size, and read(-1), which goes on to the end,
- * is asyncio's. */
+/* read() and readexactly(). asyncio's methods handle invalid sizes, and
+ * read(-1), which reads until EOF. */
 static PyObject *
 read_size(PyObject *self, op_kind kind, PyObject *const *args,
           Py_ssize_t nargs, PyObject *kwnames)
@@ -725,7 +732,7 @@ read_size(PyObject *self, op_kind kind, PyObject *const *args,
     if (st == NULL)
         return NULL;
     PyObject *number = only("n", args, nargs, kwnames);
-    cl_reader *reader = cl_reader_find(st, self);
+    ReaderObject *reader = cl_reader_find(st, self);
     if (reader != NULL && number != NULL && PyLong_CheckExact(number)) {
         Py_ssize_t size = PyLong_AsSsize_t(number);
         if (size >= 0)
@@ -757,7 +764,7 @@ Reader_readuntil(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (st == NULL)
         return NULL;
     PyObject *separator = only("separator", args, nargs, kwnames);
-    cl_reader *reader = cl_reader_find(st, self);
+    ReaderObject *reader = cl_reader_find(st, self);
     if (reader != NULL && separator != NULL && PyBytes_CheckExact(separator) &&
         PyBytes_GET_SIZE(separator) > 0)
         return new_op(st, READUNTIL, self, reader, 0, separator);
@@ -793,9 +800,9 @@ static PyObject *
 Reader_exception(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = cl_streams_state(self);
-    cl_reader *reader = st == NULL ? NULL : cl_reader_find(st, self);
-    if (reader != NULL && reader->r_exception != NULL)
-        return Py_NewRef(reader->r_exception);
+    ReaderObject *reader = st == NULL ? NULL : cl_reader_find(st, self);
+    if (reader != NULL && reader->rd_exception != NULL)
+        return Py_NewRef(reader->rd_exception);
     return st == NULL
                ? NULL
                : cl_future_inherited(cl_streams_of(st)->StreamReader, self,
@@ -813,7 +820,7 @@ Reader_anext(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 #define COROUTINE(name, function) \
     {name, CL_FAST(function), METH_FASTCALL | METH_KEYWORDS, NULL}
 
-/* Those that look like asyncio's (core/method.h) have their docstrings from there. */
+/* Methods that look like asyncio's (core/method.h) also have its docstrings. */
 PyMethodDef cl_reader_methods[] = {
     COROUTINE("read", Reader_read),
     COROUTINE("readexactly", Reader_readexactly),
@@ -853,7 +860,7 @@ Writer_write(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (st == NULL)
         return NULL;
     PyObject *data = only("data", args, nargs, kwnames);
-    if (data == NULL || !cl_guard_holds(&cl_streams_of(st)->s_writer))
+    if (data == NULL || !cl_guard_holds(&cl_streams_of(st)->ss_writer))
         return cl_future_inherited(cl_streams_of(st)->StreamWriter, self,
                                    cl_streams_of(st)->str_write, args, nargs,
                                    kwnames);

@@ -6,34 +6,34 @@
 
 #include "futures/future.h"
 
-/* From this size on a message is received without a copy. */
+/* Messages of this size and more are received without a copy. */
 #define DIRECT_MIN (16 * 1024)
 
 /* --------------------------------------------------------------- the struct */
 
 static int
-reader_traverse(cl_reader *reader, visitproc visit, void *arg)
+reader_traverse(ReaderObject *reader, visitproc visit, void *arg)
 {
     CL_VISIT_TYPE(reader);
-#define VISIT(name) Py_VISIT(reader->r_##name);
+#define VISIT(name) Py_VISIT(reader->rd_##name);
     CL_READER_FIELDS(VISIT)
 #undef VISIT
-    Py_VISIT(reader->r_direct);
+    Py_VISIT(reader->rd_direct);
     return 0;
 }
 
 static int
-reader_clear(cl_reader *reader)
+reader_clear(ReaderObject *reader)
 {
-#define CLEAR(name) Py_CLEAR(reader->r_##name);
+#define CLEAR(name) Py_CLEAR(reader->rd_##name);
     CL_READER_FIELDS(CLEAR)
 #undef CLEAR
-    Py_CLEAR(reader->r_direct);
+    Py_CLEAR(reader->rd_direct);
     return 0;
 }
 
 static void
-reader_dealloc(cl_reader *reader)
+reader_dealloc(ReaderObject *reader)
 {
     PyTypeObject *type = Py_TYPE(reader);
     PyObject_GC_UnTrack(reader);
@@ -51,7 +51,7 @@ static PyType_Slot reader_slots[] = {
 
 static PyType_Spec reader_spec = {
     .name = "cloop._cloop.ReaderFields",
-    .basicsize = sizeof(cl_reader),
+    .basicsize = sizeof(ReaderObject),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | CL_TPFLAGS_NO_NEW,
     .slots = reader_slots,
 };
@@ -72,7 +72,7 @@ is_among(const cl_guard *guard, PyObject *name)
     return false;
 }
 
-/* Whether a method that is done here was replaced on the object. */
+/* Whether the program replaced one of the methods on the object. */
 static bool
 has_override(const cl_guard *guard, PyObject *dict)
 {
@@ -91,31 +91,31 @@ is_flag(PyObject *value)
 }
 
 bool
-cl_reader_is_plain(const cl_reader *reader)
+cl_reader_is_plain(const ReaderObject *reader)
 {
-    return reader->r_buffer != NULL &&
-           PyByteArray_CheckExact(reader->r_buffer) &&
-           is_flag(reader->r_eof) && is_flag(reader->r_paused) &&
-           reader->r_waiter != NULL && reader->r_exception != NULL &&
-           reader->r_transport != NULL && reader->r_loop != NULL &&
-           reader->r_limit != NULL && PyLong_CheckExact(reader->r_limit);
+    return reader->rd_buffer != NULL &&
+           PyByteArray_CheckExact(reader->rd_buffer) &&
+           is_flag(reader->rd_eof) && is_flag(reader->rd_paused) &&
+           reader->rd_waiter != NULL && reader->rd_exception != NULL &&
+           reader->rd_transport != NULL && reader->rd_loop != NULL &&
+           reader->rd_limit != NULL && PyLong_CheckExact(reader->rd_limit);
 }
 
 Py_ssize_t
-cl_reader_limit(const cl_reader *reader)
+cl_reader_limit(const ReaderObject *reader)
 {
     int overflow;
-    long limit = PyLong_AsLongAndOverflow(reader->r_limit, &overflow);
+    long limit = PyLong_AsLongAndOverflow(reader->rd_limit, &overflow);
     if (overflow > 0)
         return PY_SSIZE_T_MAX; /* no buffer is that large */
     return limit < 0 ? -1 : limit;
 }
 
-static cl_reader *
+static ReaderObject *
 new_fields(cl_state *st)
 {
-    cl_reader *reader =
-        PyObject_GC_New(cl_reader, cl_streams_of(st)->ReaderFieldsType);
+    ReaderObject *reader =
+        PyObject_GC_New(ReaderObject, cl_streams_of(st)->ReaderFieldsType);
     if (reader == NULL)
         return NULL;
     memset((char *)reader + sizeof(PyObject), 0,
@@ -127,12 +127,12 @@ new_fields(cl_state *st)
 int
 cl_reader_take_over(cl_state *st, PyObject *dict)
 {
-    cl_reader *reader = new_fields(st);
+    ReaderObject *reader = new_fields(st);
     if (reader == NULL)
         return -1;
     int status = 0, count = 0;
 #define TAKE(name) \
-    reader->r_##name = Py_XNewRef( \
+    reader->rd_##name = Py_XNewRef( \
         PyDict_GetItemWithError(dict, cl_streams_of(st)->str__##name)); \
     count++;
     CL_READER_FIELDS(TAKE)
@@ -148,9 +148,10 @@ cl_reader_take_over(cl_state *st, PyObject *dict)
     return status;
 }
 
-/* Those of an object of our class or a subclass; borrowed; or NULL. Looking a key up
- * would compare it with keys of a program's own, which may take the dict away. */
-static cl_reader *
+/* Returns the fields of an object of our class or a subclass, borrowed, or
+ * NULL. A look-up by key could compare with keys of the program, whose code
+ * may drop the dict. */
+static ReaderObject *
 fields_in(cl_state *st, PyObject *dict)
 {
     PyObject *key, *value;
@@ -158,21 +159,21 @@ fields_in(cl_state *st, PyObject *dict)
          dict != NULL && PyDict_Next(dict, &at, &key, &value);) {
         if (key == cl_streams_of(st)->str__cloop &&
             Py_TYPE(value) == cl_streams_of(st)->ReaderFieldsType)
-            return (cl_reader *)value;
+            return (ReaderObject *)value;
     }
     return NULL;
 }
 
-cl_reader *
+ReaderObject *
 cl_reader_find(cl_state *st, PyObject *self)
 {
     cl_streams *streams = cl_streams_of(st);
-    if (!cl_guards_hold(self, &streams->s_own_reader, &streams->s_reader))
+    if (!cl_guards_hold(self, &streams->ss_own_reader, &streams->ss_reader))
         return NULL;
     PyObject *dict = cl_streams_dict(self);
-    cl_reader *reader = fields_in(st, dict);
+    ReaderObject *reader = fields_in(st, dict);
     if (reader != NULL && PyDict_GET_SIZE(dict) != 1 &&
-        has_override(&streams->s_reader, dict))
+        has_override(&streams->ss_reader, dict))
         reader = NULL;
     if (reader == NULL)
         PyErr_Clear();
@@ -192,79 +193,80 @@ append(PyObject *buffer, const char *data, size_t size)
 }
 
 int
-cl_reader_flush(cl_reader *reader)
+cl_reader_flush(ReaderObject *reader)
 {
-    if (reader->r_direct == NULL)
+    if (reader->rd_direct == NULL)
         return 0;
-    if (reader->r_buffer != NULL && PyByteArray_CheckExact(reader->r_buffer) &&
-        append(reader->r_buffer, PyBytes_AS_STRING(reader->r_direct),
-               (size_t)reader->r_filled) < 0)
+    if (reader->rd_buffer != NULL &&
+        PyByteArray_CheckExact(reader->rd_buffer) &&
+        append(reader->rd_buffer, PyBytes_AS_STRING(reader->rd_direct),
+               (size_t)reader->rd_filled) < 0)
         return -1;
-    reader->r_filled = 0;
-    Py_CLEAR(reader->r_direct);
+    reader->rd_filled = 0;
+    Py_CLEAR(reader->rd_direct);
     return 0;
 }
 
 void
-cl_reader_want(cl_reader *reader, Py_ssize_t size)
+cl_reader_want(ReaderObject *reader, Py_ssize_t size)
 {
-    /* More than that would have the transport paused. */
+    /* Asking for more would pause the transport. */
     bool suits = size >= DIRECT_MIN && cl_reader_is_plain(reader) &&
                  cl_reader_size(reader) == 0 &&
                  size / 2 <= cl_reader_limit(reader);
-    reader->r_wanted = suits ? size : 0;
+    reader->rd_wanted = suits ? size : 0;
 }
 
 PyObject *
-cl_reader_claim(cl_reader *reader)
+cl_reader_claim(ReaderObject *reader)
 {
-    PyObject *all = reader->r_direct;
-    if (all == NULL || reader->r_filled < PyBytes_GET_SIZE(all)) {
+    PyObject *all = reader->rd_direct;
+    if (all == NULL || reader->rd_filled < PyBytes_GET_SIZE(all)) {
         (void)cl_reader_flush(reader);
         return NULL;
     }
-    reader->r_filled = 0;
-    reader->r_direct = NULL;
+    reader->rd_filled = 0;
+    reader->rd_direct = NULL;
     return all;
 }
 
 char *
 cl_reader_lend(cl_state *st, PyObject *self, size_t *room)
 {
-    cl_reader *reader = cl_reader_find(st, self);
-    if (reader == NULL || reader->r_wanted == 0 ||
-        reader->r_filled == reader->r_wanted || !cl_reader_is_plain(reader) ||
-        cl_reader_at_eof(reader) || cl_reader_size(reader) > 0 ||
-        !cl_future_is_plain(st, reader->r_waiter))
+    ReaderObject *reader = cl_reader_find(st, self);
+    if (reader == NULL || reader->rd_wanted == 0 ||
+        reader->rd_filled == reader->rd_wanted ||
+        !cl_reader_is_plain(reader) || cl_reader_at_eof(reader) ||
+        cl_reader_size(reader) > 0 ||
+        !cl_future_is_plain(st, reader->rd_waiter))
         return NULL;
-    if (reader->r_direct == NULL &&
-        (reader->r_direct =
-             PyBytes_FromStringAndSize(NULL, reader->r_wanted)) == NULL) {
+    if (reader->rd_direct == NULL &&
+        (reader->rd_direct =
+             PyBytes_FromStringAndSize(NULL, reader->rd_wanted)) == NULL) {
         PyErr_Clear();
         return NULL;
     }
-    *room = (size_t)(reader->r_wanted - reader->r_filled);
-    return PyBytes_AS_STRING(reader->r_direct) + reader->r_filled;
+    *room = (size_t)(reader->rd_wanted - reader->rd_filled);
+    return PyBytes_AS_STRING(reader->rd_direct) + reader->rd_filled;
 }
 
 int
 cl_reader_filled(cl_state *st, PyObject *self, size_t count)
 {
-    cl_reader *reader = cl_reader_find(st, self);
-    reader->r_filled += (Py_ssize_t)count;
-    return reader->r_filled < reader->r_wanted ? 0
-                                               : cl_reader_wake(st, reader);
+    ReaderObject *reader = cl_reader_find(st, self);
+    reader->rd_filled += (Py_ssize_t)count;
+    return reader->rd_filled < reader->rd_wanted ? 0
+                                                 : cl_reader_wake(st, reader);
 }
 
 /* ------------------------------------------------------------------ attributes */
 
-/* An object that nobody took over, because a program made it of our class, begins
- * without any. 0/-1 */
+/* An object that the program made of our class has no fields yet. 0/-1 */
 static int
 add_fields(cl_state *st, PyObject *self)
 {
     PyObject *dict = Py_XNewRef(cl_streams_dict(self));
-    cl_reader *reader = dict == NULL ? NULL : new_fields(st);
+    ReaderObject *reader = dict == NULL ? NULL : new_fields(st);
     int status = reader == NULL
                      ? -1
                      : PyDict_SetItem(dict, cl_streams_of(st)->str__cloop,
@@ -274,15 +276,16 @@ add_fields(cl_state *st, PyObject *self)
     return status;
 }
 
-/* The field of an object of our class or a subclass; NULL, perhaps with an exception,
- * if there is none. */
+/* Returns the field of an object of our class or a subclass; NULL, with or
+ * without an exception, if it has none. */
 static PyObject **
 locate(PyObject *self, void *closure)
 {
     cl_state *st = cl_streams_state(self);
     PyObject *dict = st == NULL ? NULL : cl_streams_dict(self);
-    cl_reader *reader = dict == NULL ? NULL : fields_in(st, dict);
-    if (reader != NULL && (size_t)closure == offsetof(cl_reader, r_buffer) &&
+    ReaderObject *reader = dict == NULL ? NULL : fields_in(st, dict);
+    if (reader != NULL &&
+        (size_t)closure == offsetof(ReaderObject, rd_buffer) &&
         cl_reader_flush(reader) < 0)
         return NULL;
     return reader == NULL ? NULL
@@ -297,7 +300,7 @@ complain(PyObject *self, void *closure)
         CL_READER_FIELDS(NAME)
 #undef NAME
     };
-    size_t first = offsetof(cl_reader, r_limit);
+    size_t first = offsetof(ReaderObject, rd_limit);
     if (!PyErr_Occurred())
         PyErr_Format(PyExc_AttributeError, "'%s' object has no attribute '%s'",
                      Py_TYPE(self)->tp_name,
@@ -332,7 +335,7 @@ set(PyObject *self, PyObject *value, void *closure)
 
 PyGetSetDef cl_reader_getset[] = {
 #define DESCRIBE(name) \
-    {"_" #name, get, set, NULL, (void *)offsetof(cl_reader, r_##name)},
+    {"_" #name, get, set, NULL, (void *)offsetof(ReaderObject, rd_##name)},
     CL_READER_FIELDS(DESCRIBE)
 #undef DESCRIBE
         {NULL}};
@@ -348,12 +351,12 @@ assign(PyObject **field, PyObject *value)
 }
 
 int
-cl_reader_wake(cl_state *st, cl_reader *reader)
+cl_reader_wake(cl_state *st, ReaderObject *reader)
 {
-    PyObject *waiter = reader->r_waiter;
+    PyObject *waiter = reader->rd_waiter;
     if (waiter == Py_None)
         return 0;
-    reader->r_waiter = Py_NewRef(Py_None); /* its reference is ours now */
+    reader->rd_waiter = Py_NewRef(Py_None); /* we now own its reference */
     int status = -1;
     if (cl_future_is_plain(st, waiter) &&
         ((FutureObject *)waiter)->f_state == CL_PENDING) {
@@ -376,10 +379,10 @@ cl_reader_wake(cl_state *st, cl_reader *reader)
 }
 
 int
-cl_reader_resume(cl_state *st, cl_reader *reader)
+cl_reader_resume(cl_state *st, ReaderObject *reader)
 {
-    PyObject *transport = Py_NewRef(reader->r_transport);
-    assign(&reader->r_paused, Py_False);
+    PyObject *transport = Py_NewRef(reader->rd_transport);
+    assign(&reader->rd_paused, Py_False);
     PyObject *result = PyObject_CallMethodNoArgs(
         transport, cl_streams_of(st)->str_resume_reading);
     Py_DECREF(transport);
@@ -387,22 +390,22 @@ cl_reader_resume(cl_state *st, cl_reader *reader)
     return result == NULL ? -1 : 0;
 }
 
-/* The buffer holds more than twice the limit. */
+/* Called when the buffer holds more than twice the limit. */
 static int
-pause_transport(cl_state *st, cl_reader *reader)
+pause_transport(cl_state *st, ReaderObject *reader)
 {
-    PyObject *transport = Py_NewRef(reader->r_transport);
+    PyObject *transport = Py_NewRef(reader->rd_transport);
     PyObject *result = PyObject_CallMethodNoArgs(
         transport, cl_streams_of(st)->str_pause_reading);
     Py_DECREF(transport);
     if (result != NULL) {
-        assign(&reader->r_paused, Py_True);
+        assign(&reader->rd_paused, Py_True);
     }
     else {
         if (!PyErr_ExceptionMatches(PyExc_NotImplementedError))
             return -1;
         PyErr_Clear();
-        assign(&reader->r_transport, Py_None);
+        assign(&reader->rd_transport, Py_None);
     }
     Py_XDECREF(result);
     return 0;
@@ -411,18 +414,18 @@ pause_transport(cl_state *st, cl_reader *reader)
 int
 cl_reader_feed(cl_state *st, PyObject *self, const char *data, size_t size)
 {
-    cl_reader *reader = cl_reader_find(st, self);
+    ReaderObject *reader = cl_reader_find(st, self);
     if (reader == NULL || !cl_reader_is_plain(reader) ||
         cl_reader_at_eof(reader))
         return 0;
     if (cl_reader_flush(reader) < 0 ||
-        append(reader->r_buffer, data, size) < 0)
+        append(reader->rd_buffer, data, size) < 0)
         return -1;
     Py_INCREF(reader);
     int status = cl_reader_wake(st, reader);
-    /* Python may have run. */
+    /* Python code may have run. */
     if (status == 0 && cl_reader_is_plain(reader) &&
-        !cl_reader_is_paused(reader) && reader->r_transport != Py_None &&
+        !cl_reader_is_paused(reader) && reader->rd_transport != Py_None &&
         cl_reader_size(reader) / 2 >= cl_reader_limit(reader) &&
         cl_reader_size(reader) > 2 * cl_reader_limit(reader))
         status = pause_transport(st, reader);

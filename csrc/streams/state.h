@@ -1,4 +1,4 @@
-/* state.h - what the module owns for streams; see core/layer.h. */
+/* state.h - the streams layer's part of the module state; see core/layer.h. */
 #ifndef CL_STREAMS_STATE_H
 #define CL_STREAMS_STATE_H
 
@@ -48,8 +48,8 @@ typedef struct cl_streams {
     CL_STREAMS_TYPES(CL_TYPE_FIELD)
     CL_STREAMS_IMPORTS(CL_IMPORT_FIELD)
     CL_STREAMS_NAMES(CL_NAME_FIELD)
-    bool s_on;
-#define FIELD(name) cl_guard s_##name;
+    bool ss_on;
+#define FIELD(name) cl_guard ss_##name;
     CL_STREAMS_GUARDS(FIELD)
 #undef FIELD
     CL_STREAMS_COUNTS(CL_COUNT_FIELD)

@@ -13,8 +13,8 @@
 
 /* -------------------------------------------------------------------- guards */
 
-/* What is shadowed or done here of each class, and the attributes of an object, which
- * the class must not have. */
+/* For each class: the methods that cloop replaces or relies on, and the
+ * attributes of objects, which the class must not have. */
 static const char *const reader_names[] = {
     "read",        "readline",         "readexactly",
     "readuntil",   "__anext__",        "feed_data",
@@ -28,8 +28,8 @@ static const char *const writer_names[] = {
     "write",     "drain",       "_transport",       "_reader",
     "_protocol", "__setattr__", "__getattribute__", NULL};
 
-/* Whether no function among them comes from outside asyncio.streams: a program may
- * have been there before us. */
+/* Whether all functions come from asyncio.streams. A program may have replaced
+ * some before the import. */
 static bool
 is_asyncios(const cl_guard *guard, PyObject *globals)
 {
@@ -60,7 +60,7 @@ derive(PyObject *module, cl_state *st, const cl_guard *stock, cl_guard *own,
     return status;
 }
 
-/* 0, or -1 with an exception. */
+/* 0/-1 */
 static int
 set_up(PyObject *module, cl_state *st)
 {
@@ -72,14 +72,14 @@ set_up(PyObject *module, cl_state *st)
     if (!PyType_Check(cl_streams_of(st)->StreamReader) ||
         !PyType_Check(cl_streams_of(st)->StreamReaderProtocol) ||
         !PyType_Check(cl_streams_of(st)->StreamWriter))
-        return 0; /* replaced by something else: nothing is ours */
-    if (cl_guard_init(&streams->s_reader,
+        return 0; /* replaced by something else: leave the streams alone */
+    if (cl_guard_init(&streams->ss_reader,
                       (PyTypeObject *)cl_streams_of(st)->StreamReader,
                       reader_names, NULL) < 0 ||
-        cl_guard_init(&streams->s_protocol,
+        cl_guard_init(&streams->ss_protocol,
                       (PyTypeObject *)cl_streams_of(st)->StreamReaderProtocol,
                       protocol_names, NULL) < 0 ||
-        cl_guard_init(&streams->s_writer,
+        cl_guard_init(&streams->ss_writer,
                       (PyTypeObject *)cl_streams_of(st)->StreamWriter,
                       writer_names, NULL) < 0)
         return -1;
@@ -87,20 +87,20 @@ set_up(PyObject *module, cl_state *st)
     if (asyncio_streams == NULL)
         return -1;
     PyObject *globals = PyModule_GetDict(asyncio_streams);
-    bool stock = is_asyncios(&streams->s_reader, globals) &&
-                 is_asyncios(&streams->s_protocol, globals) &&
-                 is_asyncios(&streams->s_writer, globals);
+    bool stock = is_asyncios(&streams->ss_reader, globals) &&
+                 is_asyncios(&streams->ss_protocol, globals) &&
+                 is_asyncios(&streams->ss_writer, globals);
     Py_DECREF(asyncio_streams);
     if (!stock || (choice != NULL && strcmp(choice, "stock") == 0))
         return 0;
-    if (derive(module, st, &streams->s_reader, &streams->s_own_reader,
+    if (derive(module, st, &streams->ss_reader, &streams->ss_own_reader,
                cl_reader_methods, cl_reader_getset) < 0 ||
-        derive(module, st, &streams->s_protocol, &streams->s_own_protocol,
+        derive(module, st, &streams->ss_protocol, &streams->ss_own_protocol,
                cl_protocol_methods, NULL) < 0 ||
-        derive(module, st, &streams->s_writer, &streams->s_own_writer,
+        derive(module, st, &streams->ss_writer, &streams->ss_own_writer,
                cl_writer_methods, NULL) < 0)
         return -1;
-    streams->s_on = true;
+    streams->ss_on = true;
     return 0;
 }
 
@@ -116,7 +116,7 @@ cl_streams_traverse(cl_state *st, visitproc visit, void *arg)
     int status = 0;
 #define VISIT(name) \
     if (status == 0) \
-        status = cl_guard_traverse(&cl_streams_of(st)->s_##name, visit, arg);
+        status = cl_guard_traverse(&cl_streams_of(st)->ss_##name, visit, arg);
     CL_STREAMS_GUARDS(VISIT)
 #undef VISIT
     return status;
@@ -125,8 +125,8 @@ cl_streams_traverse(cl_state *st, visitproc visit, void *arg)
 void
 cl_streams_clear(cl_state *st)
 {
-    cl_streams_of(st)->s_on = false;
-#define CLEAR(name) cl_guard_clear(&cl_streams_of(st)->s_##name);
+    cl_streams_of(st)->ss_on = false;
+#define CLEAR(name) cl_guard_clear(&cl_streams_of(st)->ss_##name);
     CL_STREAMS_GUARDS(CLEAR)
 #undef CLEAR
 }
@@ -153,7 +153,8 @@ cl_streams_reader_of(cl_state *st, PyObject *protocol, bool *known)
     return reader;
 }
 
-/* Debug mode has asyncio's own methods, with all that Python tells of them. */
+/* In debug mode asyncio's own methods run, for Python's tracebacks and
+ * warnings. */
 static bool
 is_loops(cl_state *st, PyObject *object)
 {
@@ -165,7 +166,8 @@ is_loops(cl_state *st, PyObject *object)
     return plain;
 }
 
-/* Objects whose layout does not allow it stay what they are, from now on all. */
+/* Changes the class of the object to ours. If one object's layout does not
+ * fit, no object is converted from then on. */
 static int
 become(cl_state *st, PyObject *object, const cl_guard *own)
 {
@@ -173,7 +175,7 @@ become(cl_state *st, PyObject *object, const cl_guard *own)
                                   (PyObject *)own->g_type);
     if (status < 0 && PyErr_ExceptionMatches(PyExc_TypeError)) {
         PyErr_Clear();
-        cl_streams_of(st)->s_on = false;
+        cl_streams_of(st)->ss_on = false;
         return 0;
     }
     return status;
@@ -183,19 +185,19 @@ int
 cl_streams_adopt_reader(cl_state *st, PyObject *reader)
 {
     cl_streams *streams = cl_streams_of(st);
-    if (!streams->s_on || Py_TYPE(reader) != streams->s_reader.g_type ||
-        !cl_guard_holds(&streams->s_reader) || !is_loops(st, reader))
+    if (!streams->ss_on || Py_TYPE(reader) != streams->ss_reader.g_type ||
+        !cl_guard_holds(&streams->ss_reader) || !is_loops(st, reader))
         return 0;
-    if (become(st, reader, &streams->s_own_reader) < 0)
+    if (become(st, reader, &streams->ss_own_reader) < 0)
         return -1;
-    if (Py_TYPE(reader) != streams->s_own_reader.g_type)
+    if (Py_TYPE(reader) != streams->ss_own_reader.g_type)
         return 0;
     PyObject *dict = Py_XNewRef(cl_streams_dict(reader));
     int status = dict == NULL ? -1 : cl_reader_take_over(st, dict);
     Py_XDECREF(dict);
     if (status <= 0) { /* it stays asyncio's */
         PyObject *error = PyErr_GetRaisedException();
-        if (become(st, reader, &streams->s_reader) < 0)
+        if (become(st, reader, &streams->ss_reader) < 0)
             PyErr_Clear();
         if (error != NULL)
             PyErr_SetRaisedException(error);
@@ -203,7 +205,7 @@ cl_streams_adopt_reader(cl_state *st, PyObject *reader)
     return status < 0 ? -1 : 0;
 }
 
-/* client_connected_cb(reader, writer), called by connection_made(); `self` is
+/* client_connected_cb(reader, writer), called by connection_made(). `self` is
  * (module, protocol, client_connected_cb). */
 static PyObject *
 connected(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
@@ -215,9 +217,9 @@ connected(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     if (PyObject_SetAttr(protocol, cl_streams_of(st)->str__client_connected_cb,
                          callback) < 0)
         return NULL;
-    if (nargs == 2 && Py_TYPE(args[1]) == streams->s_writer.g_type &&
-        cl_guard_holds(&streams->s_writer) &&
-        become(st, args[1], &streams->s_own_writer) < 0)
+    if (nargs == 2 && Py_TYPE(args[1]) == streams->ss_writer.g_type &&
+        cl_guard_holds(&streams->ss_writer) &&
+        become(st, args[1], &streams->ss_own_writer) < 0)
         return NULL;
     return PyObject_Vectorcall(callback, args, (size_t)nargs, NULL);
 }
@@ -230,13 +232,13 @@ cl_streams_adopt(cl_state *st, PyObject *protocol)
 {
     cl_streams *streams = cl_streams_of(st);
     bool known;
-    if (!streams->s_on || Py_TYPE(protocol) != streams->s_protocol.g_type ||
-        !cl_guard_holds(&streams->s_protocol) || !is_loops(st, protocol))
+    if (!streams->ss_on || Py_TYPE(protocol) != streams->ss_protocol.g_type ||
+        !cl_guard_holds(&streams->ss_protocol) || !is_loops(st, protocol))
         return 0;
     PyObject *reader = cl_streams_reader_of(st, protocol, &known);
     int status = reader == NULL ? 0 : cl_streams_adopt_reader(st, reader);
     Py_XDECREF(reader);
-    return status < 0 ? -1 : become(st, protocol, &streams->s_own_protocol);
+    return status < 0 ? -1 : become(st, protocol, &streams->ss_own_protocol);
 }
 
 int

@@ -1,13 +1,15 @@
-/* streams.h - asyncio's streams with their hot methods in C (docs/decisions/0011).
+/* streams.h - asyncio's streams, with their hot methods in C
+ * (docs/decisions/0011).
  *
- * asyncio makes the objects: StreamReader, StreamWriter, StreamReaderProtocol. When a
- * transport of ours begins, those of exactly these classes become objects of classes
- * of ours that derive from them, have the same name and the same attributes, and
- * differ in a few methods alone. Everything a stream knows stays in its __dict__.
+ * asyncio creates StreamReader, StreamWriter and StreamReaderProtocol. When
+ * one of our transports starts, objects of exactly these classes change to
+ * classes of ours. Those derive from asyncio's and have the same name and
+ * attributes; only a few methods differ. A reader's fields move into a struct
+ * (reader.h). The other objects keep theirs in the __dict__.
  *
- * A guard says of a class that what is done here in place of its methods is what they
- * would do. Whatever a program replaces, in the classes or in an object, runs instead.
- * CLOOP_STREAMS=stock turns all of it off. */
+ * A guard for each class says whether its methods are still asyncio's. If a
+ * program replaces one, in a class or on an object, that one runs.
+ * CLOOP_STREAMS=stock turns all of this off. */
 #ifndef CL_STREAMS_STREAMS_H
 #define CL_STREAMS_STREAMS_H
 
@@ -16,8 +18,8 @@
 #include "core/layer.h"
 #include "streams/state.h"
 
-/* Whether the object is exactly of our class, and asyncio's methods are what is done here
- * in their place. */
+/* Whether the object is exactly of our class, and asyncio's methods are
+ * unchanged. */
 static inline bool
 cl_guards_hold(PyObject *object, cl_guard *own, cl_guard *stock)
 {
@@ -25,12 +27,12 @@ cl_guards_hold(PyObject *object, cl_guard *own, cl_guard *stock)
            cl_guard_holds(stock);
 }
 
-/* Finds asyncio's classes and makes ours. 0/-1 */
+/* Finds asyncio's classes and creates ours. 0/-1 */
 int cl_streams_setup(PyObject *module, cl_state *st);
 int cl_streams_traverse(cl_state *st, visitproc visit, void *arg);
 void cl_streams_clear(cl_state *st);
 
-/* The state of the module, from an object of one of our three classes or of a
+/* Returns the module state, for an object of one of our three classes or a
  * subclass; NULL with SystemError. */
 static inline cl_state *
 cl_streams_state(PyObject *self)
@@ -38,8 +40,8 @@ cl_streams_state(PyObject *self)
     return cl_type_derived_state(Py_TYPE(self), cl_layers_traverse);
 }
 
-/* What an object keeps; borrowed, and there as long as no Python runs. NULL with an
- * exception. */
+/* Returns the object's __dict__, borrowed, valid until Python code runs; NULL
+ * with an exception. */
 static inline PyObject *
 cl_streams_dict(PyObject *self)
 {
@@ -48,24 +50,25 @@ cl_streams_dict(PyObject *self)
     return dict;
 }
 
-/* The protocol's reader: new reference, or NULL if it is gone; *known is false if that
- * can't be told. */
+/* Returns a new reference to the protocol's reader, or NULL if it is gone.
+ * *known is false if that can't be told. */
 PyObject *cl_streams_reader_of(cl_state *st, PyObject *protocol, bool *known);
 
-/* Makes the protocol of a transport and its reader ours, if they are asyncio's. 0/-1 */
+/* Converts a transport's protocol and its reader to our classes, if they are
+ * exactly asyncio's. 0/-1 */
 int cl_streams_adopt(cl_state *st, PyObject *protocol);
 
-/* The same for a reader that no such protocol has. 0/-1 */
+/* The same for a reader without such a protocol. 0/-1 */
 int cl_streams_adopt_reader(cl_state *st, PyObject *reader);
 
 static inline bool
 cl_streams_owns(const cl_state *st, PyObject *protocol)
 {
-    return Py_TYPE(protocol) == cl_streams_of(st)->s_own_protocol.g_type;
+    return Py_TYPE(protocol) == cl_streams_of(st)->ss_own_protocol.g_type;
 }
 
-/* connection_made() is about to be called: lets the writer that a protocol of ours makes
- * there, for its client_connected_cb, become ours. 0/-1 */
+/* To be called before connection_made(): converts the writer that the protocol
+ * then makes for its client_connected_cb. 0/-1 */
 int cl_streams_expect_writer(cl_state *st, PyObject *protocol);
 
 #endif

@@ -1,13 +1,14 @@
-/* condition.c - Condition of asyncio.locks: notify(), and async with.
+/* condition.c - asyncio.Condition: notify(), and async with.
  *
- * A condition has its lock's methods as attributes of its own: it is as we know it only
- * if these are the methods of a Lock as we know it. wait() stays asyncio's. */
+ * A condition stores its lock's methods as attributes of its own. It is
+ * handled here only if these are the methods of an unchanged Lock. wait() is
+ * always asyncio's. */
 #include "sync/locks.h"
 
 enum { WAITERS = CL_LOCK_WAITERS, LOCK, LOCKED, ACQUIRE, RELEASE };
 
-/* Whether it is a method of the lock: that which the class has, or asyncio's function
- * behind it, from before. */
+/* Whether `method` is a method of the lock: the class's current one, or
+ * asyncio's original function behind it. */
 static bool
 is_method(PyObject *method, PyObject *lock, PyObject *known,
           PyObject *original)
@@ -18,22 +19,22 @@ is_method(PyObject *method, PyObject *lock, PyObject *known,
     return function == known || function == original;
 }
 
-/* What it has, with a lock of exactly asyncio's class. */
+/* Gets the condition's attributes, if its lock is exactly asyncio's class. */
 static bool
 look(cl_state *st, PyObject *self, cl_view *view)
 {
     cl_sync *sync = cl_sync_of(st);
-    cl_guard *guard = &sync->s_classes[CL_CLASS_LOCK].k_guard;
+    cl_guard *guard = &sync->sy_classes[CL_CLASS_LOCK].sc_guard;
     if (!cl_lock_look(st, self, CL_CLASS_CONDITION, view) ||
         view->v_at[WAITERS] == Py_None)
         return false;
     PyObject *lock = view->v_at[LOCK];
-    /* They are the first three of the names in sync.c. */
+    /* They are the first three names in sync.c. */
     return cl_sync_knows(st, lock, CL_CLASS_LOCK) &&
            is_method(view->v_at[ACQUIRE], lock, guard->g_known[0],
-                     sync->s_functions[CL_BODY_LOCK_ACQUIRE]) &&
+                     sync->sy_functions[CL_BODY_LOCK_ACQUIRE]) &&
            is_method(view->v_at[RELEASE], lock, guard->g_known[1],
-                     sync->s_functions[CL_BODY_LOCK_RELEASE]) &&
+                     sync->sy_functions[CL_BODY_LOCK_RELEASE]) &&
            is_method(view->v_at[LOCKED], lock, guard->g_known[2], NULL);
 }
 
@@ -44,7 +45,7 @@ cl_condition_lock(cl_state *st, PyObject *self)
     return look(st, self, &view) ? Py_NewRef(view.v_at[LOCK]) : NULL;
 }
 
-/* self.locked(); asyncio's function sees to any that is not. */
+/* self.locked(); asyncio's function handles all other types. */
 static bool
 is_locked(cl_state *st, PyObject *lock)
 {
@@ -70,7 +71,7 @@ wake(cl_state *st, PyObject *waiter, void *arg)
     return cl_waiter_finish(st, waiter, Py_False);
 }
 
-/* notify(n), or notify_all() if it is -1, of a condition that is locked. */
+/* notify(n), or notify_all() if `most` is -1, with the lock held. */
 static int
 notify(cl_state *st, PyObject *self, Py_ssize_t most)
 {
@@ -94,7 +95,7 @@ cl_sync_condition_notify(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
         (nargs == 1 || (nargs == 2 && PyLong_CheckExact(args[1])))) {
         if (nargs == 2)
             most = PyLong_AsSsize_t(args[1]);
-        if (most < 0) /* nobody, or too large to say */
+        if (most < 0) /* none, or too large */
             PyErr_Clear();
         else
             done = notify(st, args[0], most);

@@ -4,16 +4,16 @@
 int
 cl_deque_setup(cl_sync *sync)
 {
-    /* Another implementation may have other functions: then by name. */
+    /* Another implementation may have other functions: call by name then. */
 #define FIND(name, flags) \
     { \
         PyObject *method = \
-            PyObject_GetAttrString((PyObject *)sync->s_deque, #name); \
+            PyObject_GetAttrString((PyObject *)sync->sy_deque, #name); \
         if (method == NULL) \
             return -1; \
         if (Py_TYPE(method) == &PyMethodDescr_Type && \
             ((PyMethodDescrObject *)method)->d_method->ml_flags == (flags)) \
-            sync->s_deque_##name = \
+            sync->sy_deque_##name = \
                 ((PyMethodDescrObject *)method)->d_method->ml_meth; \
         Py_DECREF(method); \
     }
@@ -25,7 +25,7 @@ cl_deque_setup(cl_sync *sync)
 int
 cl_deque_append(cl_state *st, PyObject *deque, PyObject *item)
 {
-    PyCFunction append = cl_sync_of(st)->s_deque_append;
+    PyCFunction append = cl_sync_of(st)->sy_deque_append;
     PyObject *result = append != NULL && cl_deque_check(st, deque)
                            ? append(deque, item)
                            : PyObject_CallMethodOneArg(
@@ -37,7 +37,7 @@ cl_deque_append(cl_state *st, PyObject *deque, PyObject *item)
 PyObject *
 cl_deque_popleft(cl_state *st, PyObject *deque)
 {
-    PyCFunction popleft = cl_sync_of(st)->s_deque_popleft;
+    PyCFunction popleft = cl_sync_of(st)->sy_deque_popleft;
     return popleft != NULL && cl_deque_check(st, deque)
                ? popleft(deque, NULL)
                : PyObject_CallMethodNoArgs(deque, cl_sync_of(st)->str_popleft);
@@ -46,12 +46,12 @@ cl_deque_popleft(cl_state *st, PyObject *deque)
 int
 cl_deque_remove(cl_state *st, PyObject *deque, PyObject *item)
 {
-    PyCFunction remove = cl_sync_of(st)->s_deque_remove;
+    PyCFunction remove = cl_sync_of(st)->sy_deque_remove;
     PyObject *result;
     if (remove != NULL && cl_deque_check(st, deque)) {
-        if (cl_deque_size(deque) > 0) { /* mostly it is the first */
+        if (cl_deque_size(deque) > 0) { /* usually it is the first */
             PyObject *first = cl_deque_first(deque);
-            Py_XDECREF(first); /* the deque holds it */
+            Py_XDECREF(first); /* the deque still has a reference */
             if (first == item) {
                 Py_XDECREF(cl_deque_popleft(st, deque));
                 return 0;
@@ -125,7 +125,7 @@ cl_waiters_each(cl_state *st, PyObject *deque,
         return 0;
     if (size == 1 && cl_deque_check(st, deque)) {
         PyObject *only = cl_deque_first(deque);
-        /* What is no future of ours may change the deque. */
+        /* A future that is not ours may run code that changes the deque. */
         if (only == NULL || cl_future_is_plain(st, only)) {
             status = only == NULL ? -1 : visit(st, only, arg);
             Py_XDECREF(only);

@@ -1,7 +1,8 @@
-/* deque.h - collections.deque by its own functions, and the waiters that are in it.
+/* deque.h - collections.deque through its own C functions, and the waiters in
+ * it.
  *
- * Waiters are futures, mostly ours; whatever else a program has put there is asked by
- * its methods. */
+ * Waiters are futures, usually ours. For anything else that a program put
+ * there, methods are called. */
 #ifndef CL_SYNC_DEQUE_H
 #define CL_SYNC_DEQUE_H
 
@@ -14,7 +15,7 @@ int cl_deque_setup(cl_sync *sync);
 static inline bool
 cl_deque_check(const cl_state *st, PyObject *object)
 {
-    return Py_TYPE(object) == cl_sync_of(st)->s_deque;
+    return Py_TYPE(object) == cl_sync_of(st)->sy_deque;
 }
 
 static inline Py_ssize_t
@@ -23,7 +24,7 @@ cl_deque_size(PyObject *deque)
     return Py_TYPE(deque)->tp_as_sequence->sq_length(deque);
 }
 
-/* New reference; the deque is not empty. */
+/* Returns a new reference. The deque must not be empty. */
 static inline PyObject *
 cl_deque_first(PyObject *deque)
 {
@@ -33,19 +34,21 @@ cl_deque_first(PyObject *deque)
 int cl_deque_append(cl_state *st, PyObject *deque, PyObject *item);
 PyObject *cl_deque_popleft(cl_state *st, PyObject *deque);
 
-/* deque.remove(item) of anything: 0, or -1 with ValueError if it is not there. */
+/* deque.remove(item) of any item. 0, or -1 with ValueError if it is missing.
+ * Runs Python. */
 int cl_deque_remove(cl_state *st, PyObject *deque, PyObject *item);
 
-/* waiter.done(), cancelled(): 1, 0 or -1. */
+/* waiter.done() and cancelled(): 1, 0 or -1. Run Python. */
 int cl_waiter_done(cl_state *st, PyObject *waiter);
 int cl_waiter_cancelled(cl_state *st, PyObject *waiter);
 
-/* waiter.set_result(value), cancel(): 0 or -1. */
+/* waiter.set_result(value) and cancel(). 0/-1 Run Python. */
 int cl_waiter_finish(cl_state *st, PyObject *waiter, PyObject *value);
 int cl_waiter_cancel(cl_state *st, PyObject *waiter);
 
-/* Calls visit(st, waiter, arg) for each, until that is not 0; returns that, or 0. As a
- * for loop, fails if the deque changes meanwhile. */
+/* Calls visit(st, waiter, arg) for each waiter until it returns other than 0,
+ * and returns that, or 0. Like a for loop, fails if the deque changes
+ * meanwhile. */
 int cl_waiters_each(cl_state *st, PyObject *deque,
                     int (*visit)(cl_state *st, PyObject *waiter, void *arg),
                     void *arg);

@@ -10,7 +10,7 @@
 
 typedef struct {
     PyWeakReference e_reference;
-    cl_state *e_st; /* borrowed; the type keeps the module */
+    cl_state *e_st; /* borrowed; the type keeps the module alive */
 } EntryObject;
 
 static void Entry_dealloc(PyObject *self);
@@ -26,7 +26,7 @@ state_of(PyObject *function)
     return at == NULL ? NULL : ((EntryObject *)at)->e_st;
 }
 
-/* Such a function is off: it does not come here. */
+/* Never called: the entry of such a function is off. */
 static PyObject *
 call_plain(PyObject *Py_UNUSED(callable), PyObject *const *Py_UNUSED(args),
            size_t Py_UNUSED(nargs), PyObject *Py_UNUSED(kwnames))
@@ -95,7 +95,7 @@ cl_entry_new(cl_state *st, int Py_UNUSED(body), PyObject *function)
 
 typedef struct {
     cl_face e_face; /* asyncio's function */
-    cl_state *e_st; /* borrowed; the type keeps the module */
+    cl_state *e_st; /* borrowed; the type keeps the module alive */
 } EntryObject;
 
 static cl_state *
@@ -120,7 +120,8 @@ Entry_traverse(EntryObject *entry, visitproc visit, void *arg)
     return 0;
 }
 
-/* No tp_clear: it is never without its function, whose dicts break every cycle. */
+/* No tp_clear: an entry always has its function, and the function's dicts
+ * break every cycle. */
 static void
 Entry_dealloc(PyObject *self)
 {
@@ -141,7 +142,7 @@ static PyType_Slot Entry_slots[] = {
     {Py_tp_repr, cl_face_repr},         {Py_tp_methods, cl_face_methods},
     {Py_tp_members, cl_face_members},   {0, NULL}};
 
-/* Immutable, or the interpreter would look the method up at every call. */
+/* Immutable; otherwise the interpreter would look the method up at every call. */
 static PyType_Spec Entry_spec = {
     .name = "cloop._cloop.SyncEntry",
     .basicsize = sizeof(EntryObject),
@@ -168,7 +169,7 @@ cl_entry_setup(PyObject *module, cl_state *st)
     { \
         cl_state *st = state_of(callable); \
         Py_ssize_t nargs = PyVectorcall_NARGS(nargsf); \
-        return st != NULL && cl_sync_of(st)->s_on \
+        return st != NULL && cl_sync_of(st)->sy_on \
                    ? function(st, args, nargs, kwnames) \
                    : call_plain(callable, args, (size_t)nargs, kwnames); \
     }
@@ -186,10 +187,10 @@ static const vectorcallfunc calls[] = {
 void
 cl_entry_switch(cl_state *st, int body, bool on)
 {
-    PyObject *function = cl_sync_of(st)->s_functions[body];
-    vectorcallfunc plain = cl_sync_of(st)->s_plain,
+    PyObject *function = cl_sync_of(st)->sy_functions[body];
+    vectorcallfunc plain = cl_sync_of(st)->sy_plain,
                    now = cl_function_vectorcall(function);
-    /* Somebody else may have done the same meanwhile: that stays. */
+    /* If somebody else replaced it meanwhile, leave it. */
     if (now == (on ? plain : calls[body]))
         cl_function_set_vectorcall(function, on ? calls[body] : plain);
 }

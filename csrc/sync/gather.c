@@ -1,8 +1,8 @@
 /* gather.c - asyncio.gather().
  *
- * The future that it returns is asyncio's own _GatheringFuture. What each child calls
- * when it is done, a closure in Python, is an object here, with the name and the source
- * of that closure for who looks at the child's callbacks. */
+ * It returns asyncio's own _GatheringFuture. The done callback of the
+ * children, a closure in asyncio, is an object here. It has the closure's name
+ * and source, for code that looks at the callbacks of a child. */
 #include "sync/gather.h"
 
 #include "core/args.h"
@@ -13,14 +13,14 @@
 
 typedef struct {
     PyObject_HEAD
-    vectorcallfunc g_vectorcall;
-    cl_state *g_st;       /* borrowed; the type keeps the module */
-    PyObject *g_outer;    /* owned; NULL until all children are there */
-    PyObject *g_children; /* owned; a list */
-    PyObject *g_task;     /* owned, or NULL: that awaits them (3.14) */
-    Py_ssize_t g_count;   /* different ones */
-    Py_ssize_t g_finished;
-    bool g_return_exceptions;
+    vectorcallfunc ga_vectorcall;
+    cl_state *ga_st;       /* borrowed; the type keeps the module alive */
+    PyObject *ga_outer;    /* owned; NULL until all children are known */
+    PyObject *ga_children; /* owned; a list */
+    PyObject *ga_task;     /* owned; the awaiting task (3.14), or NULL */
+    Py_ssize_t ga_count;   /* children, duplicates counted once */
+    Py_ssize_t ga_finished;
+    bool ga_return_exceptions;
 } GatherObject;
 
 static inline bool
@@ -30,14 +30,14 @@ is_ours(const cl_state *st, PyObject *future)
            Py_TYPE(future) == cl_futures_of(st)->FutureType;
 }
 
-/* The texts: of 3.8; with messages of cancellations, 3.9; with children that are done at
- * once, 3.12; with who awaits them, 3.14. */
+/* The versions of the text: 3.8; with cancellation messages, 3.9; with
+ * children that may be done already, 3.12; with awaiters, 3.14. */
 enum { FIRST = 1, WITH_MESSAGES, WITH_EAGER, WITH_AWAITED_BY };
 
 static inline bool
 has(const cl_state *st, int variant)
 {
-    return cl_sync_of(st)->s_gather_variant >= variant;
+    return cl_sync_of(st)->sy_gather_variant >= variant;
 }
 
 static int
@@ -79,7 +79,7 @@ result_of(cl_state *st, PyObject *child)
     return PyObject_CallMethodNoArgs(child, cl_sync_of(st)->str_result);
 }
 
-/* fut._make_cancelled_error(), which 3.8 does not have. */
+/* fut._make_cancelled_error(), which 3.8 lacks. */
 static PyObject *
 cancelled_error(cl_state *st, PyObject *child)
 {
@@ -108,7 +108,7 @@ cancelled_result(cl_state *st, PyObject *child)
     return error;
 }
 
-/* What the list of results has for the child. */
+/* The child's entry in the list of results. */
 static PyObject *
 outcome_of(cl_state *st, PyObject *child)
 {
@@ -127,7 +127,7 @@ outcome_of(cl_state *st, PyObject *child)
 static int
 tell(GatherObject *gather, PyObject *name, PyObject *value)
 {
-    PyObject *outer = Py_NewRef(gather->g_outer);
+    PyObject *outer = Py_NewRef(gather->ga_outer);
     PyObject *result =
         value == NULL ? NULL : PyObject_CallMethodOneArg(outer, name, value);
     Py_DECREF(outer);
@@ -136,14 +136,15 @@ tell(GatherObject *gather, PyObject *name, PyObject *value)
     return result == NULL ? -1 : 0;
 }
 
-/* The last one is done. */
+/* The last child is done. */
 static int
 conclude(GatherObject *gather)
 {
-    cl_state *st = gather->g_st;
-    PyObject *children = Py_NewRef(gather->g_children);
+    cl_state *st = gather->ga_st;
+    cl_sync *sync = cl_sync_of(st);
+    PyObject *children = Py_NewRef(gather->ga_children);
     PyObject *results = PyList_New(0), *last = NULL;
-    /* A list may change while other people's futures are asked. */
+    /* Foreign futures run code that may change the list. */
     for (Py_ssize_t i = 0; results != NULL && i < PyList_GET_SIZE(children);
          i++) {
         Py_XSETREF(last, Py_NewRef(PyList_GET_ITEM(children, i)));
@@ -156,16 +157,14 @@ conclude(GatherObject *gather)
     PyObject *asked =
         results == NULL
             ? NULL
-            : PyObject_GetAttr(gather->g_outer,
-                               cl_sync_of(st)->str__cancel_requested);
+            : PyObject_GetAttr(gather->ga_outer, sync->str__cancel_requested);
     int cancel = asked == NULL ? -1 : PyObject_IsTrue(asked);
     int status = -1;
     if (cancel > 0)
-        status = tell(gather, cl_sync_of(st)->str_set_exception,
-                      cancelled_error(st, last));
-    else if (cancel == 0)
         status =
-            tell(gather, cl_sync_of(st)->str_set_result, Py_NewRef(results));
+            tell(gather, sync->str_set_exception, cancelled_error(st, last));
+    else if (cancel == 0)
+        status = tell(gather, sync->str_set_result, Py_NewRef(results));
     Py_XDECREF(asked);
     Py_XDECREF(results);
     Py_XDECREF(last);
@@ -175,15 +174,15 @@ conclude(GatherObject *gather)
 static int
 forget_awaited_by(GatherObject *gather, PyObject *child)
 {
-    cl_state *st = gather->g_st;
-    if (gather->g_task == NULL)
+    cl_state *st = gather->ga_st;
+    if (gather->ga_task == NULL)
         return 0;
     if (is_ours(st, child))
         return cl_future_forget_awaited_by(st, (FutureObject *)child,
-                                           gather->g_task);
+                                           gather->ga_task);
 #if CL_HAS_AWAITED_BY
     return cl_call_void(cl_futures_of(st)->future_discard_from_awaited_by,
-                        child, gather->g_task);
+                        child, gather->ga_task);
 #else
     return 0;
 #endif
@@ -192,9 +191,9 @@ forget_awaited_by(GatherObject *gather, PyObject *child)
 static int
 outer_is_done(GatherObject *gather)
 {
-    cl_state *st = gather->g_st;
-    cl_guard *guard = &cl_sync_of(st)->s_classes[CL_CLASS_GATHERING].k_guard;
-    PyObject *outer = gather->g_outer;
+    cl_state *st = gather->ga_st;
+    cl_guard *guard = &cl_sync_of(st)->sy_classes[CL_CLASS_GATHERING].sc_guard;
+    PyObject *outer = gather->ga_outer;
     if (Py_TYPE(outer) == guard->g_type && cl_guard_holds(guard))
         return ((FutureObject *)outer)->f_state != CL_PENDING;
     Py_INCREF(outer);
@@ -207,11 +206,11 @@ outer_is_done(GatherObject *gather)
 static int
 child_is_done(GatherObject *gather, PyObject *child)
 {
-    cl_state *st = gather->g_st;
-    gather->g_finished++;
+    cl_state *st = gather->ga_st;
+    gather->ga_finished++;
     if (forget_awaited_by(gather, child) < 0)
         return -1;
-    int was = gather->g_outer == NULL ? 1 : outer_is_done(gather);
+    int was = gather->ga_outer == NULL ? 1 : outer_is_done(gather);
     if (was < 0)
         return -1;
     if (was) {
@@ -222,7 +221,7 @@ child_is_done(GatherObject *gather, PyObject *child)
         }
         return was < 0 ? -1 : 0;
     }
-    if (!gather->g_return_exceptions) {
+    if (!gather->ga_return_exceptions) {
         if ((was = cancelled(st, child)) != 0)
             return was < 0 ? -1
                            : tell(gather, cl_sync_of(st)->str_set_exception,
@@ -235,7 +234,7 @@ child_is_done(GatherObject *gather, PyObject *child)
                               exception);
         Py_DECREF(exception);
     }
-    return gather->g_finished == gather->g_count ? conclude(gather) : 0;
+    return gather->ga_finished == gather->ga_count ? conclude(gather) : 0;
 }
 
 static PyObject *
@@ -254,7 +253,8 @@ call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 
 /* ------------------------------------------------------------------------- gather() */
 
-/* ensure_future(arg, loop=loop), `loop` NULL for None; new reference. */
+/* ensure_future(arg, loop=loop); `loop` is NULL for None. Returns a new
+ * reference. */
 static PyObject *
 ensure_future(cl_state *st, LoopObject *ours, PyObject *loop, PyObject *arg)
 {
@@ -267,7 +267,7 @@ ensure_future(cl_state *st, LoopObject *ours, PyObject *loop, PyObject *arg)
         return Py_NewRef(arg);
     PyObject *args[] = {arg, loop == NULL ? Py_None : loop};
     return cl_call_module(cl_futures_of(st)->tasks_module,
-                          cl_sync_of(st)->s_ensure_future, args, 1,
+                          cl_sync_of(st)->sy_ensure_future, args, 1,
                           cl_sync_of(st)->kwnames_loop);
 }
 
@@ -293,15 +293,15 @@ is_done(cl_state *st, PyObject *future)
 static int
 note_awaited_by(GatherObject *gather, PyObject *child)
 {
-    cl_state *st = gather->g_st;
-    if (gather->g_task == NULL)
+    cl_state *st = gather->ga_st;
+    if (gather->ga_task == NULL)
         return 0;
     if (is_ours(st, child))
         return cl_future_note_awaited_by(st, (FutureObject *)child,
-                                         gather->g_task);
+                                         gather->ga_task);
 #if CL_HAS_AWAITED_BY
     return cl_call_void(cl_futures_of(st)->future_add_to_awaited_by, child,
-                        gather->g_task);
+                        gather->ga_task);
 #else
     return 0;
 #endif
@@ -311,7 +311,7 @@ note_awaited_by(GatherObject *gather, PyObject *child)
 static int
 add_callback(GatherObject *gather, PyObject *child)
 {
-    cl_state *st = gather->g_st;
+    cl_state *st = gather->ga_st;
     FutureObject *future = (FutureObject *)child;
     if (!is_ours(st, child) || future->f_state != CL_PENDING)
         return call_method(child, cl_sync_of(st)->str_add_done_callback,
@@ -324,12 +324,12 @@ add_callback(GatherObject *gather, PyObject *child)
     return status;
 }
 
-/* A child that was not there before: 0/-1 */
+/* Adds a child that was not seen before. 0/-1 */
 static int
 take_child(GatherObject *gather, PyObject *arg, PyObject *child,
            PyObject *done)
 {
-    cl_state *st = gather->g_st;
+    cl_state *st = gather->ga_st;
     if (child != arg) {
         if (Py_TYPE(child) == cl_futures_of(st)->TaskType)
             ((TaskObject *)child)->t_log_destroy_pending = 0;
@@ -338,23 +338,23 @@ take_child(GatherObject *gather, PyObject *arg, PyObject *child,
                                   Py_False) < 0)
             return -1;
     }
-    gather->g_count++;
+    gather->ga_count++;
     if (!has(st, WITH_EAGER))
         return add_callback(gather, child);
-    int is = is_done(st, child);
-    if (is != 0)
-        return is < 0 ? -1 : PyList_Append(done, child);
+    int finished = is_done(st, child);
+    if (finished != 0)
+        return finished < 0 ? -1 : PyList_Append(done, child);
     return note_awaited_by(gather, child) < 0 ? -1
                                               : add_callback(gather, child);
 }
 
-/* Takes all arguments; 0/-1. The loop is a new reference then. */
+/* Adds all arguments; *loop is a new reference. 0/-1 */
 static int
 take_children(GatherObject *gather, LoopObject *ours, PyObject *const *args,
               Py_ssize_t nargs, PyObject *done, PyObject **loop)
 {
-    cl_state *st = gather->g_st;
-    PyObject *known = PyDict_New(); /* argument: future */
+    cl_state *st = gather->ga_st;
+    PyObject *known = PyDict_New(); /* argument -> future */
     int status = known == NULL ? -1 : 0;
     for (Py_ssize_t i = 0; status == 0 && i < nargs; i++) {
         PyObject *child = PyDict_GetItemWithError(known, args[i]);
@@ -368,7 +368,7 @@ take_children(GatherObject *gather, LoopObject *ours, PyObject *const *args,
                 status = take_child(gather, args[i], child, done);
         }
         if (status == 0)
-            status = PyList_Append(gather->g_children, child);
+            status = PyList_Append(gather->ga_children, child);
         Py_XDECREF(child);
     }
     Py_XDECREF(known);
@@ -379,8 +379,8 @@ take_children(GatherObject *gather, LoopObject *ours, PyObject *const *args,
 static PyObject *
 new_outer(GatherObject *gather, PyObject *loop)
 {
-    cl_state *st = gather->g_st;
-    PyObject *args[] = {gather->g_children, loop};
+    cl_state *st = gather->ga_st;
+    PyObject *args[] = {gather->ga_children, loop};
     PyObject *outer = cl_call_module(cl_futures_of(st)->tasks_module,
                                      cl_sync_of(st)->str__GatheringFuture,
                                      args, 1, cl_sync_of(st)->kwnames_loop);
@@ -397,22 +397,21 @@ new_outer(GatherObject *gather, PyObject *loop)
 static int
 expect_end(GatherObject *gather)
 {
-    cl_state *st = gather->g_st;
-    if (gather->g_task == NULL)
+    cl_state *st = gather->ga_st;
+    cl_sync *sync = cl_sync_of(st);
+    if (gather->ga_task == NULL)
         return 0;
-    PyObject *function =
-        PyObject_GetAttr(cl_futures_of(st)->tasks_module,
-                         cl_sync_of(st)->str__discard_awaited_by);
+    PyObject *function = PyObject_GetAttr(cl_futures_of(st)->tasks_module,
+                                          sync->str__discard_awaited_by);
     PyObject *partial = function == NULL
                             ? NULL
                             : PyObject_CallFunctionObjArgs(
-                                  cl_sync_of(st)->partial, function,
-                                  gather->g_children, gather->g_task, NULL);
-    int status =
-        partial == NULL
-            ? -1
-            : call_method(gather->g_outer,
-                          cl_sync_of(st)->str_add_done_callback, partial);
+                                  sync->partial, function, gather->ga_children,
+                                  gather->ga_task, NULL);
+    int status = partial == NULL
+                     ? -1
+                     : call_method(gather->ga_outer,
+                                   sync->str_add_done_callback, partial);
     Py_XDECREF(function);
     Py_XDECREF(partial);
     return status;
@@ -427,16 +426,16 @@ gather_all(cl_state *st, LoopObject *ours, PyObject *const *args,
     PyObject *done = PyList_New(0), *loop = NULL, *outer = NULL;
     if (gather == NULL || done == NULL)
         goto failed;
-    gather->g_vectorcall = call;
-    gather->g_st = st;
-    gather->g_return_exceptions = return_exceptions;
+    gather->ga_vectorcall = call;
+    gather->ga_st = st;
+    gather->ga_return_exceptions = return_exceptions;
     if (has(st, WITH_AWAITED_BY))
-        gather->g_task = Py_XNewRef(cl_registry_current_task(st, ours));
-    if ((gather->g_children = PyList_New(0)) == NULL ||
+        gather->ga_task = Py_XNewRef(cl_registry_current_task(st, ours));
+    if ((gather->ga_children = PyList_New(0)) == NULL ||
         take_children(gather, ours, args, nargs, done, &loop) < 0 ||
         (outer = new_outer(gather, loop)) == NULL)
         goto failed;
-    gather->g_outer = Py_NewRef(outer);
+    gather->ga_outer = Py_NewRef(outer);
     if (expect_end(gather) < 0)
         goto failed;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(done); i++) {
@@ -474,12 +473,12 @@ cl_sync_gather(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                                 : cl_sync_original(st, CL_BODY_GATHER, args,
                                                    nargs, kwnames);
     }
-    Py_DECREF(running); /* it is running */
+    Py_DECREF(running); /* it is running, so it stays */
     if (running != (PyObject *)ours || ours->l_closed ||
         cl_loop_overrides(ours, CL_OVERRIDES_CREATE_TASK |
                                     CL_OVERRIDES_CREATE_FUTURE))
         return cl_sync_original(st, CL_BODY_GATHER, args, nargs, kwnames);
-    /* Its truth is asked for later in Python, and each time. */
+    /* Python tests its truth later, and each time. */
     if (named == 1) {
         if (args[nargs] != Py_True && args[nargs] != Py_False)
             return cl_sync_original(st, CL_BODY_GATHER, args, nargs, kwnames);
@@ -494,19 +493,19 @@ static int
 Gather_traverse(GatherObject *gather, visitproc visit, void *arg)
 {
     CL_VISIT_TYPE(gather);
-    Py_VISIT(gather->g_outer);
-    Py_VISIT(gather->g_children);
-    Py_VISIT(gather->g_task);
+    Py_VISIT(gather->ga_outer);
+    Py_VISIT(gather->ga_children);
+    Py_VISIT(gather->ga_task);
     return 0;
 }
 
 static int
 Gather_clear(GatherObject *gather)
 {
-    /* One that is called then finds nothing to do. */
-    Py_CLEAR(gather->g_outer);
-    Py_CLEAR(gather->g_task);
-    Py_CLEAR(gather->g_children);
+    /* If the callback is called after this, it does nothing. */
+    Py_CLEAR(gather->ga_outer);
+    Py_CLEAR(gather->ga_task);
+    Py_CLEAR(gather->ga_children);
     return 0;
 }
 
@@ -521,7 +520,8 @@ Gather_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* Names, and a function of the same source: asyncio shows both. */
+/* asyncio shows a callback's names and source; both are those of asyncio's
+ * closure. */
 static PyObject *
 get_name(PyObject *Py_UNUSED(self), void *name)
 {
@@ -531,7 +531,7 @@ get_name(PyObject *Py_UNUSED(self), void *name)
 static PyObject *
 get_wrapped(GatherObject *gather, void *Py_UNUSED(closure))
 {
-    PyObject *closure = cl_sync_of(gather->g_st)->s_gather_closure;
+    PyObject *closure = cl_sync_of(gather->ga_st)->sy_gather_closure;
     if (closure == NULL)
         PyErr_SetString(PyExc_AttributeError, "__wrapped__");
     return Py_XNewRef(closure);
@@ -544,7 +544,7 @@ static PyGetSetDef Gather_getset[] = {
     {NULL}};
 
 static PyMemberDef Gather_members[] = {{"__vectorcalloffset__", T_PYSSIZET,
-                                        offsetof(GatherObject, g_vectorcall),
+                                        offsetof(GatherObject, ga_vectorcall),
                                         READONLY, NULL},
                                        {NULL}};
 
@@ -569,6 +569,6 @@ cl_gather_setup(PyObject *module, cl_state *st)
 {
     PyTypeObject *type = cl_type_new(module, st, &Gather_spec, NULL, 0, 0);
     if (type != NULL)
-        cl_type_set_vectorcall(type, offsetof(GatherObject, g_vectorcall));
+        cl_type_set_vectorcall(type, offsetof(GatherObject, ga_vectorcall));
     return type;
 }

@@ -1,4 +1,4 @@
-/* locks.c - Event and Lock of asyncio.locks. */
+/* locks.c - asyncio.Event and asyncio.Lock. */
 #include "sync/locks.h"
 
 #include "sync/deque.h"
@@ -9,7 +9,7 @@ enum { WAITERS = CL_LOCK_WAITERS, VALUE = CL_LOCK_VALUE, LOOP = 2 };
 
 /* self._waiters.remove(fut) */
 static int
-remove_waiter(cl_op *op)
+remove_waiter(SyncOpObject *op)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *waiters =
@@ -22,7 +22,7 @@ remove_waiter(cl_op *op)
 }
 
 int
-cl_lock_remove(cl_op *op, int class)
+cl_lock_remove(SyncOpObject *op, int class)
 {
     cl_state *st = op->o_coro.c_st;
     cl_view view;
@@ -40,14 +40,14 @@ cl_lock_waiters(cl_state *st, PyObject *self, PyObject *waiters)
 {
     if (waiters != Py_None)
         return Py_NewRef(waiters);
-    PyObject *made = PyObject_CallNoArgs((PyObject *)cl_sync_of(st)->s_deque);
+    PyObject *made = PyObject_CallNoArgs((PyObject *)cl_sync_of(st)->sy_deque);
     if (made != NULL &&
         PyObject_GenericSetAttr(self, cl_sync_of(st)->str__waiters, made) < 0)
         Py_CLEAR(made);
     return made;
 }
 
-/* all(w.cancelled() for w in waiters): as -1, 0, 1. */
+/* all(w.cancelled() for w in waiters), as -1, 0, 1. */
 static int
 not_cancelled(cl_state *st, PyObject *waiter, void *Py_UNUSED(arg))
 {
@@ -65,12 +65,12 @@ cl_lock_all_cancelled(cl_state *st, PyObject *waiters)
 }
 
 PyObject *
-cl_lock_only_self(const cl_op *op)
+cl_lock_only_self(const SyncOpObject *op)
 {
     return PyTuple_Pack(1, op->o_self);
 }
 
-/* The truth of an attribute. */
+/* The truth value of an attribute. */
 static int
 is_true(PyObject *self, PyObject *name)
 {
@@ -89,7 +89,7 @@ is_bool(PyObject *value)
 /* -------------------------------------------------------------------------- Event */
 
 static cl_op_outcome
-event_wait_begin(cl_op *op, PyObject **result)
+event_wait_begin(SyncOpObject *op, PyObject **result)
 {
     cl_view view;
     if (!cl_lock_look(op->o_coro.c_st, op->o_self, CL_CLASS_EVENT, &view) ||
@@ -102,7 +102,7 @@ event_wait_begin(cl_op *op, PyObject **result)
 }
 
 static cl_op_outcome
-event_wait_woken(cl_op *op, PyObject **result)
+event_wait_woken(SyncOpObject *op, PyObject **result)
 {
     return cl_lock_remove(op, CL_CLASS_EVENT) < 0
                ? CL_OP_FAILED
@@ -110,7 +110,7 @@ event_wait_woken(cl_op *op, PyObject **result)
 }
 
 static cl_op_outcome
-event_wait_failed(cl_op *op, PyObject **Py_UNUSED(result))
+event_wait_failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     PyObject *error = PyErr_GetRaisedException();
     (void)cl_lock_remove(op, CL_CLASS_EVENT);
@@ -199,7 +199,7 @@ cl_sync_event_clear(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 /* --------------------------------------------------------------------------- Lock */
 
 static cl_op_outcome
-lock_begin(cl_op *op, PyObject **result)
+lock_begin(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     cl_view view;
@@ -222,7 +222,7 @@ lock_begin(cl_op *op, PyObject **result)
                 return CL_OP_FAILED;
             return cl_op_done(result, op->o_arg);
         }
-        if (!same) /* a waiter of the program's own did that */
+        if (!same) /* a waiter of the program changed it */
             return CL_OP_HAND_OVER;
     }
     PyObject *bound = view.v_at[LOOP];
@@ -235,7 +235,7 @@ lock_begin(cl_op *op, PyObject **result)
 }
 
 static cl_op_outcome
-lock_woken(cl_op *op, PyObject **result)
+lock_woken(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     cl_view view;
@@ -248,7 +248,7 @@ lock_woken(cl_op *op, PyObject **result)
     return cl_op_done(result, op->o_arg);
 }
 
-/* self._wake_up_first() of one that is as we know it, whose waiters these are. */
+/* self._wake_up_first() of an unchanged lock, with these waiters. */
 static int
 wake_up_first(cl_state *st, PyObject *waiters)
 {
@@ -273,7 +273,7 @@ call_wake_up_first(cl_state *st, PyObject *self)
 }
 
 static cl_op_outcome
-lock_failed(cl_op *op, PyObject **Py_UNUSED(result))
+lock_failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *error = PyErr_GetRaisedException();
@@ -288,7 +288,7 @@ lock_failed(cl_op *op, PyObject **Py_UNUSED(result))
     return CL_OP_FAILED;
 }
 
-/* o_arg is what it returns. */
+/* o_arg is the result. */
 #define LOCK_KIND(name, body) \
     { \
         .k_ops = CL_OP_OPS("Lock"), \
@@ -316,7 +316,8 @@ cl_sync_lock_acquire(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                                   kwnames);
 }
 
-/* release() of a lock: 1 released, 0 not as we know it, or -1. */
+/* Lock.release(): 1 if released, 0 if the lock is not as expected, -1 on
+ * error. */
 static int
 lock_release(cl_state *st, PyObject *self)
 {
@@ -346,16 +347,16 @@ cl_sync_lock_release(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 /* ---------------------------------------------------------- async with, of all locks */
 
 static PyObject *
-aexit_args(const cl_op *op)
+aexit_args(const SyncOpObject *op)
 {
     return op->o_arg != NULL
                ? Py_NewRef(op->o_arg)
                : PyTuple_Pack(4, op->o_self, Py_None, Py_None, Py_None);
 }
 
-/* Of a condition, o_more: the lock, o_self, is its still. */
+/* For a condition: o_more is the lock, o_self the condition. */
 static cl_op_outcome
-condition_begin(cl_op *op, PyObject **result)
+condition_begin(SyncOpObject *op, PyObject **result)
 {
     PyObject *lock = cl_condition_lock(op->o_coro.c_st, op->o_more);
     bool same = lock == op->o_self;
@@ -364,7 +365,7 @@ condition_begin(cl_op *op, PyObject **result)
 }
 
 static PyObject *
-condition_args(const cl_op *op)
+condition_args(const SyncOpObject *op)
 {
     return PyTuple_Pack(1, op->o_more);
 }
@@ -380,14 +381,16 @@ static const cl_op_kind condition_aenter = {
     .k_args = condition_args,
 };
 
-/* A new coroutine; NULL without an exception if it is no condition that we know. */
+/* Returns a new coroutine; NULL without an exception if `self` is not a
+ * condition we can handle. */
 static PyObject *
 enter_condition(cl_state *st, PyObject *self)
 {
     PyObject *lock = cl_condition_lock(st, self);
-    cl_op *op = lock == NULL
-                    ? NULL
-                    : (cl_op *)cl_op_new(st, &condition_aenter, lock, Py_None);
+    SyncOpObject *op =
+        lock == NULL
+            ? NULL
+            : (SyncOpObject *)cl_op_new(st, &condition_aenter, lock, Py_None);
     if (op != NULL)
         op->o_more = Py_NewRef(self);
     Py_XDECREF(lock);
@@ -405,7 +408,7 @@ condition_release(cl_state *st, PyObject *self)
 
 /* self.release() */
 static cl_op_outcome
-aexit_begin(cl_op *op, PyObject **result)
+aexit_begin(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *self = op->o_self;

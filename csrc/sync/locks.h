@@ -1,7 +1,7 @@
-/* locks.h - what the primitives of asyncio.locks have in common, and do for each other.
+/* locks.h - what the primitives of asyncio.locks share.
  *
- * Functions that do what a method does return 1 if they did, 0 if the object is not as
- * they know it and nothing was done, -1 with an exception. */
+ * Functions that stand for a method return 1 if done, 0 if the object is not
+ * as expected and nothing was done, -1 with an exception. */
 #ifndef CL_SYNC_LOCKS_H
 #define CL_SYNC_LOCKS_H
 
@@ -10,10 +10,11 @@
 #include "sync/op.h"
 #include "sync/sync.h"
 
-/* Their first attributes, as sync.c lists them. */
+/* Their first attributes, in the order of sync.c. */
 enum { CL_LOCK_WAITERS, CL_LOCK_VALUE };
 
-/* What an object of the class has, if its waiters are in a deque, or None. */
+/* Gets the attributes of an object of the class, if its waiters are a deque or
+ * None. */
 static inline bool
 cl_lock_look(cl_state *st, PyObject *self, int class, cl_view *view)
 {
@@ -22,14 +23,15 @@ cl_lock_look(cl_state *st, PyObject *self, int class, cl_view *view)
             cl_deque_check(st, view->v_at[CL_LOCK_WAITERS]));
 }
 
-/* The only argument of a method is `self`. */
+/* The method's only argument is `self`. */
 static inline bool
 cl_takes_none(Py_ssize_t nargs, PyObject *kwnames)
 {
     return nargs == 1 && kwnames == NULL;
 }
 
-/* The end of a body that returns None: of what a function as above has returned. */
+/* The end of a body that returns None. `done` is the result of a function as
+ * described above. */
 static inline PyObject *
 cl_sync_settle(cl_state *st, int body, int done, PyObject *const *args,
                Py_ssize_t nargs, PyObject *kwnames)
@@ -39,26 +41,27 @@ cl_sync_settle(cl_state *st, int body, int done, PyObject *const *args,
     return done < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* self._waiters.remove(fut), of what the coroutine waits for. 0/-1 */
-int cl_lock_remove(cl_op *op, int class);
+/* self._waiters.remove(fut), where `fut` is what the coroutine waits for. 0/-1 */
+int cl_lock_remove(SyncOpObject *op, int class);
 
-/* The deque, which is made and set if `waiters` is None; new reference. */
+/* Returns a new reference to the deque. If `waiters` is None, it is created
+ * and set. */
 PyObject *cl_lock_waiters(cl_state *st, PyObject *self, PyObject *waiters);
 
-/* Whether all waiters are cancelled, or None: 1, 0, -1. */
+/* Whether all waiters are cancelled, or it is None: 1, 0, -1. */
 int cl_lock_all_cancelled(cl_state *st, PyObject *waiters);
 
-/* k_args of methods whose o_arg is no argument. */
-PyObject *cl_lock_only_self(const cl_op *op);
+/* k_args of methods without arguments that use o_arg for something else. */
+PyObject *cl_lock_only_self(const SyncOpObject *op);
 
 int cl_event_set(cl_state *st, PyObject *self);
 int cl_event_clear(cl_state *st, PyObject *self);
 
-/* The lock of a condition that is as we know it, new reference; or NULL, without an
- * exception. */
+/* Returns a new reference to the condition's lock, if both are as expected;
+ * NULL without an exception if not. */
 PyObject *cl_condition_lock(cl_state *st, PyObject *self);
 
-/* Which class of semaphores that we know it is exactly of, or -1. */
+/* Which semaphore class this is exactly, or -1. */
 int cl_semaphore_class(cl_state *st, PyObject *self);
 int cl_semaphore_release(cl_state *st, PyObject *self);
 extern const cl_op_kind cl_semaphore_aenter;

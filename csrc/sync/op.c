@@ -15,11 +15,11 @@ kind_of(const cl_coro *coro)
 
 /* ----------------------------------------------------------------------- waiting */
 
-/* _get_loop() of 3.10 and newer; the loop itself of older ones, which their objects
- * always have. The loop, borrowed, where it is ours and makes futures as usual, and the
- * object is on it; else NULL, with an exception only if it was an error. */
+/* _get_loop() of 3.10 and newer; older objects always have their loop. Returns
+ * the loop, borrowed, if it is ours, makes plain futures and is the one of the
+ * object. Otherwise NULL, with an exception only on error. */
 static LoopObject *
-loop_of(cl_op *op, PyObject *owner, PyObject *bound)
+loop_of(SyncOpObject *op, PyObject *owner, PyObject *bound)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *running;
@@ -27,7 +27,7 @@ loop_of(cl_op *op, PyObject *owner, PyObject *bound)
     if (!cl_sync_pinned(st, CL_PINS_GET_LOOP) ||
         (running = cl_registry_running_loop(st)) == NULL)
         return NULL;
-    Py_DECREF(running); /* it is running */
+    Py_DECREF(running); /* it is running, so it stays */
     loop = cl_loop_cast(running);
     if (loop == NULL || !cl_loop_is_plain(loop) ||
         !cl_futures_on(loop)->own_tasks ||
@@ -44,10 +44,11 @@ loop_of(cl_op *op, PyObject *owner, PyObject *bound)
 }
 
 cl_op_outcome
-cl_op_wait_in(cl_op *op, PyObject *owner, PyObject *bound, PyObject *deque)
+cl_op_wait_in(SyncOpObject *op, PyObject *owner, PyObject *bound,
+              PyObject *deque)
 {
     cl_state *st = op->o_coro.c_st;
-    Py_INCREF(deque); /* making an object may run Python */
+    Py_INCREF(deque); /* allocation may run Python code */
     LoopObject *loop = loop_of(op, owner, bound);
     cl_op_outcome outcome =
         loop != NULL || PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
@@ -69,7 +70,7 @@ cl_op_chain(PyObject *error)
         PyErr_SetRaisedException(error);
         return;
     }
-    /* As the interpreter does: at the end of what it has already. */
+    /* As the interpreter does: append to the chain of contexts. */
     PyObject *last = Py_NewRef(later), *context;
     while ((context = PyException_GetContext(last)) != NULL &&
            context != error) {
@@ -87,7 +88,7 @@ cl_op_chain(PyObject *error)
 /* ------------------------------------------------------------------------- a step */
 
 static int
-hand_over(cl_op *op)
+hand_over(SyncOpObject *op)
 {
     cl_coro *coro = &op->o_coro;
     const cl_op_kind *kind = kind_of(coro);
@@ -106,7 +107,7 @@ hand_over(cl_op *op)
 }
 
 static PySendResult
-settle(cl_op *op, cl_op_outcome outcome)
+settle(SyncOpObject *op, cl_op_outcome outcome)
 {
     switch (outcome) {
     case CL_OP_WAIT:
@@ -123,7 +124,7 @@ settle(cl_op *op, cl_op_outcome outcome)
 PySendResult
 cl_op_step(cl_coro *coro, bool fresh, PyObject **result)
 {
-    cl_op *op = (cl_op *)coro;
+    SyncOpObject *op = (SyncOpObject *)coro;
     const cl_op_kind *kind = kind_of(coro);
     cl_op_outcome outcome;
     if (fresh)
@@ -140,7 +141,7 @@ cl_op_step(cl_coro *coro, bool fresh, PyObject **result)
 PySendResult
 cl_op_thrown(cl_coro *coro, PyObject **result)
 {
-    cl_op *op = (cl_op *)coro;
+    SyncOpObject *op = (SyncOpObject *)coro;
     const cl_op_kind *kind = kind_of(coro);
     return kind->k_failed == NULL ? PYGEN_ERROR
                                   : settle(op, kind->k_failed(op, result));
@@ -160,18 +161,18 @@ cl_op_stock(const cl_coro *coro)
     cl_state *st = coro->c_st;
     int class = kind_of(coro)->k_class;
     PyTypeObject *type =
-        class < 0 ? NULL : cl_sync_of(st)->s_classes[class].k_guard.g_type;
+        class < 0 ? NULL : cl_sync_of(st)->sy_classes[class].sc_guard.g_type;
     return type != NULL ? (PyObject *)type : cl_futures_of(st)->tasks_module;
 }
 
 PyObject *
 cl_op_args(const cl_coro *coro)
 {
-    return kind_of(coro)->k_args((const cl_op *)coro);
+    return kind_of(coro)->k_args((const SyncOpObject *)coro);
 }
 
 PyObject *
-cl_op_args_of_method(const cl_op *op)
+cl_op_args_of_method(const SyncOpObject *op)
 {
     return op->o_arg == NULL ? PyTuple_Pack(1, op->o_self)
                              : PyTuple_Pack(2, op->o_self, op->o_arg);
@@ -182,10 +183,11 @@ cl_op_args_of_method(const cl_op *op)
 PyObject *
 cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
 {
+    cl_sync *sync = cl_sync_of(st);
     LoopObject *loop = cl_loop_in_thread(st, PyThread_get_thread_ident());
-    cl_op *op = (cl_op *)cl_spares_take(
-        loop == NULL ? NULL : &cl_sync_on(loop)->spare_ops,
-        cl_sync_of(st)->SyncOpType, sizeof(*op));
+    SyncOpObject *op = (SyncOpObject *)cl_spares_take(
+        loop == NULL ? NULL : &cl_sync_on(loop)->spare_ops, sync->SyncOpType,
+        sizeof(*op));
     if (op == NULL)
         return NULL;
     op->o_coro.c_ops = &kind->k_ops;
@@ -193,8 +195,8 @@ cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
     op->o_coro.c_loop = (LoopObject *)Py_XNewRef(loop);
     op->o_self = Py_XNewRef(self);
     op->o_arg = Py_XNewRef(arg);
-    cl_sync_of(st)->live_sync_ops++;
-    cl_sync_of(st)->s_made++;
+    sync->live_sync_ops++;
+    sync->sy_made++;
     PyObject_GC_Track(op);
     return (PyObject *)op;
 }
@@ -202,14 +204,14 @@ cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
 void
 cl_op_drop(cl_coro *coro)
 {
-    cl_op *op = (cl_op *)coro;
+    SyncOpObject *op = (SyncOpObject *)coro;
     Py_CLEAR(op->o_self);
     Py_CLEAR(op->o_arg);
     Py_CLEAR(op->o_more);
 }
 
 static int
-Op_traverse(cl_op *op, visitproc visit, void *arg)
+Op_traverse(SyncOpObject *op, visitproc visit, void *arg)
 {
     Py_VISIT(op->o_self);
     Py_VISIT(op->o_arg);
@@ -218,7 +220,7 @@ Op_traverse(cl_op *op, visitproc visit, void *arg)
 }
 
 static void
-Op_dealloc(cl_op *op)
+Op_dealloc(SyncOpObject *op)
 {
     if (!cl_coro_dying(&op->o_coro))
         return;
@@ -240,7 +242,7 @@ static PyType_Slot Op_slots[] = {
 
 static PyType_Spec Op_spec = {
     .name = "cloop._cloop.SyncOp",
-    .basicsize = sizeof(cl_op),
+    .basicsize = sizeof(SyncOpObject),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | CL_TPFLAGS_NO_NEW,
     .slots = Op_slots,
 };

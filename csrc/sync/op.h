@@ -1,10 +1,10 @@
-/* op.h - coroutines of asyncio's primitives.
+/* op.h - the coroutines of asyncio's primitives.
  *
- * One type for all: what a coroutine does is in its kind. Its steps are those of the
- * function in Python: what is before the await, and what is after it, with a result or
- * an exception. Once a step says CL_OP_HAND_OVER, asyncio's own coroutine does the
- * rest, from its beginning: a step that says so has done nothing yet that this one
- * would not find as it expects. */
+ * All have the same type; the kind says what one does. Its steps are those of
+ * the Python function: before the await, and after it, with a result or with
+ * an exception. When a step returns CL_OP_HAND_OVER, asyncio's own coroutine
+ * runs instead, from its start. So such a step must have changed nothing that
+ * this would notice. */
 #ifndef CL_SYNC_OP_H
 #define CL_SYNC_OP_H
 
@@ -16,36 +16,36 @@
 
 typedef enum {
     CL_OP_FAILED = -1, /* an exception is set */
-    CL_OP_WAIT,        /* for c_future */
-    CL_OP_DONE,        /* with a result */
+    CL_OP_WAIT,        /* on c_future */
+    CL_OP_DONE,        /* with *result */
     CL_OP_HAND_OVER,
 } cl_op_outcome;
 
 typedef struct {
     cl_coro o_coro;
-    PyObject *o_self; /* owned, or NULL; whose method it is */
+    PyObject *o_self; /* owned, or NULL; the object whose method it is */
     PyObject *o_arg;  /* owned, or NULL */
-    PyObject *o_more; /* owned, or NULL: whatever the kind keeps */
+    PyObject *o_more; /* owned, or NULL: free for each kind */
     double o_number;
-    int o_stage; /* of those that wait more than once */
-} cl_op;
+    int o_stage; /* for those that wait more than once */
+} SyncOpObject;
 
 typedef struct {
     cl_coro_ops k_ops;
     const char *k_name;
-    int k_body;  /* whose function hands over to */
-    int k_class; /* of the method, or -1: a function of asyncio.tasks */
-    /* Up to the first await. */
-    cl_op_outcome (*k_begin)(cl_op *op, PyObject **result);
-    /* After one, which has returned. */
-    cl_op_outcome (*k_woken)(cl_op *op, PyObject **result);
-    /* After one, which has raised the exception that is set. */
-    cl_op_outcome (*k_failed)(cl_op *op, PyObject **result);
-    /* What the function is called with: a new tuple. */
-    PyObject *(*k_args)(const cl_op *op);
+    int k_body;  /* the function for CL_OP_HAND_OVER */
+    int k_class; /* the method's class; -1: function of asyncio.tasks */
+    /* Runs up to the first await. */
+    cl_op_outcome (*k_begin)(SyncOpObject *op, PyObject **result);
+    /* The awaited future has a result. */
+    cl_op_outcome (*k_woken)(SyncOpObject *op, PyObject **result);
+    /* The await raised the exception that is set. */
+    cl_op_outcome (*k_failed)(SyncOpObject *op, PyObject **result);
+    /* Returns the function's arguments as a new tuple. */
+    PyObject *(*k_args)(const SyncOpObject *op);
 } cl_op_kind;
 
-/* The initialisers of k_ops. */
+/* Initialisers for k_ops. */
 const char *cl_op_name(const cl_coro *coro);
 PyObject *cl_op_stock(const cl_coro *coro);
 PyObject *cl_op_args(const cl_coro *coro);
@@ -64,24 +64,24 @@ void cl_op_drop(cl_coro *coro);
         .closes = true, \
     }
 
-/* k_args of a method that takes nothing, or o_arg. */
-PyObject *cl_op_args_of_method(const cl_op *op);
+/* k_args of a method without arguments, or with o_arg. */
+PyObject *cl_op_args_of_method(const SyncOpObject *op);
 
-/* A new coroutine; `self` and `arg` may be NULL. */
+/* Returns a new coroutine; `self` and `arg` may be NULL. */
 PyObject *cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self,
                     PyObject *arg);
 
-/* Waits for a new future of the running loop, which has to be `bound`, or becomes the
- * owner's _loop; the future is appended to the deque first. WAIT, FAILED or
+/* Appends a new future of the running loop to the deque, and waits for it. The
+ * loop must be `bound`, or becomes the owner's _loop. Returns WAIT, FAILED or
  * HAND_OVER. */
-cl_op_outcome cl_op_wait_in(cl_op *op, PyObject *owner, PyObject *bound,
+cl_op_outcome cl_op_wait_in(SyncOpObject *op, PyObject *owner, PyObject *bound,
                             PyObject *deque);
 
-/* What was raised while `error` was handled gets that as its context; takes the
- * reference. The exception set stays, or is `error` if there is none. */
+/* Ends the handling of `error`, and steals it. If an exception is set, `error`
+ * becomes its context; if not, `error` is raised again. */
 void cl_op_chain(PyObject *error);
 
-/* Sets DONE's result to True or None. */
+/* Returns CL_OP_DONE with `value` (True or None) as the result. */
 static inline cl_op_outcome
 cl_op_done(PyObject **result, PyObject *value)
 {

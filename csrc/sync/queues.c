@@ -1,10 +1,11 @@
-/* queues.c - Queue, LifoQueue and PriorityQueue of asyncio.queues.
+/* queues.c - asyncio.Queue, LifoQueue and PriorityQueue.
  *
- * Their texts are two: 3.13 has shutdown(). Comparing the items of a PriorityQueue runs
- * Python, which may do anything to the queue: after it nothing is known. */
+ * There are two versions of their text: 3.13 added shutdown(). Comparing the
+ * items of a PriorityQueue runs Python code, which may do anything to the
+ * queue, so everything is looked up again afterwards. */
 #include "sync/locks.h"
 
-/* Attributes; the older text has no IS_SHUTDOWN, and its _loop comes there. */
+/* Attributes. The older text has _loop instead of IS_SHUTDOWN. */
 enum { MAXSIZE, GETTERS, PUTTERS, UNFINISHED, FINISHED, QUEUE, IS_SHUTDOWN };
 enum { PLAIN = 1, WITH_SHUTDOWN = 2 }; /* variants */
 
@@ -47,7 +48,7 @@ look(cl_state *st, PyObject *self, queue_view *q)
     if (q->q_class < 0 || !cl_sync_look(st, self, q->q_class, &q->q_view))
         return false;
     q->q_has_shutdown =
-        cl_sync_of(st)->s_classes[q->q_class].k_variant == WITH_SHUTDOWN;
+        cl_sync_of(st)->sy_classes[q->q_class].sc_variant == WITH_SHUTDOWN;
     q->q_is_shutdown = q->q_has_shutdown && at[IS_SHUTDOWN] == Py_True;
     return (q->q_class == CL_CLASS_QUEUE ? cl_deque_check(st, at[QUEUE])
                                          : PyList_CheckExact(at[QUEUE])) &&
@@ -161,10 +162,11 @@ set_event(cl_state *st, PyObject *event)
     return status < 0 ? -1 : 0;
 }
 
-/* What put_nowait() does after _put() has run Python: 0/-1 */
+/* What put_nowait() does after _put() has run Python code. 0/-1 */
 static int
 after_put(cl_state *st, PyObject *self)
 {
+    cl_sync *sync = cl_sync_of(st);
     queue_view q;
     PyObject *event = NULL;
     int status = -1;
@@ -172,23 +174,20 @@ after_put(cl_state *st, PyObject *self)
         status = set_unfinished(st, &q, q.q_unfinished + 1);
     }
     else {
-        PyObject *count =
-            PyObject_GetAttr(self, cl_sync_of(st)->str__unfinished_tasks);
+        PyObject *count = PyObject_GetAttr(self, sync->str__unfinished_tasks);
         PyObject *more =
             count == NULL ? NULL : PyNumber_InPlaceAdd(count, st->one);
         if (more != NULL)
-            status = PyObject_SetAttr(
-                self, cl_sync_of(st)->str__unfinished_tasks, more);
+            status = PyObject_SetAttr(self, sync->str__unfinished_tasks, more);
         Py_XDECREF(count);
         Py_XDECREF(more);
     }
     if (status == 0) {
-        event = PyObject_GetAttr(self, cl_sync_of(st)->str__finished);
+        event = PyObject_GetAttr(self, sync->str__finished);
         status = event == NULL ? -1 : clear_event(st, event);
         Py_XDECREF(event);
     }
-    return status < 0 ? -1
-                      : call_wake_next(st, self, cl_sync_of(st)->str__getters);
+    return status < 0 ? -1 : call_wake_next(st, self, sync->str__getters);
 }
 
 /* ------------------------------------------------------------------------ get and put */
@@ -207,17 +206,18 @@ raise_shutdown(void)
     return -1;
 }
 
-/* get_nowait() of one that looks so: an item, or NULL with an exception. */
+/* get_nowait() of the queue in `q`: an item, or NULL with an exception. */
 static PyObject *
 get_now(cl_state *st, PyObject *self, queue_view *q)
 {
+    cl_sync *sync = cl_sync_of(st);
     PyObject *queue = q->q_view.v_at[QUEUE], *item;
     Py_ssize_t size = size_of(q);
     if (size == 0) {
         if (q->q_is_shutdown)
             raise_shutdown();
         else
-            PyErr_SetNone(cl_sync_of(st)->QueueEmpty);
+            PyErr_SetNone(sync->QueueEmpty);
         return NULL;
     }
     if (q->q_class == CL_CLASS_QUEUE) {
@@ -229,9 +229,8 @@ get_now(cl_state *st, PyObject *self, queue_view *q)
             Py_CLEAR(item);
     }
     else {
-        item = PyObject_CallOneArg(cl_sync_of(st)->heappop, queue);
-        if (item != NULL &&
-            call_wake_next(st, self, cl_sync_of(st)->str__putters) < 0)
+        item = PyObject_CallOneArg(sync->heappop, queue);
+        if (item != NULL && call_wake_next(st, self, sync->str__putters) < 0)
             Py_CLEAR(item);
         return item;
     }
@@ -244,17 +243,17 @@ get_now(cl_state *st, PyObject *self, queue_view *q)
 static int
 put_now(cl_state *st, PyObject *self, queue_view *q, PyObject *item)
 {
+    cl_sync *sync = cl_sync_of(st);
     PyObject *queue = q->q_view.v_at[QUEUE];
     if (q->q_is_shutdown)
         return raise_shutdown();
     if (is_full(q)) {
-        PyErr_SetNone(cl_sync_of(st)->QueueFull);
+        PyErr_SetNone(sync->QueueFull);
         return -1;
     }
     if (q->q_class == CL_CLASS_PRIORITY_QUEUE) {
         PyObject *args[] = {queue, item};
-        PyObject *pushed =
-            PyObject_Vectorcall(cl_sync_of(st)->heappush, args, 2, NULL);
+        PyObject *pushed = PyObject_Vectorcall(sync->heappush, args, 2, NULL);
         Py_XDECREF(pushed);
         return pushed == NULL ? -1 : after_put(st, self);
     }
@@ -266,9 +265,7 @@ put_now(cl_state *st, PyObject *self, queue_view *q, PyObject *item)
         PyObject *event = Py_NewRef(q->q_view.v_at[FINISHED]);
         int status = clear_event(st, event);
         Py_DECREF(event);
-        return status < 0
-                   ? -1
-                   : call_wake_next(st, self, cl_sync_of(st)->str__getters);
+        return status < 0 ? -1 : call_wake_next(st, self, sync->str__getters);
     }
     return clear_event(st, q->q_view.v_at[FINISHED]) < 0
                ? -1
@@ -287,7 +284,7 @@ cl_sync_queue_get_nowait(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                                   kwnames);
 }
 
-/* `self` and the item. */
+/* The arguments are `self` and the item. */
 static inline bool
 takes_item(Py_ssize_t nargs, PyObject *kwnames)
 {
@@ -308,9 +305,9 @@ cl_sync_queue_put_nowait(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 
 /* ----------------------------------------------------------------------- get() */
 
-/* From the beginning, and again after each wait: the loop in Python begins anew, too. */
+/* Runs at the start and after each wait, like the loop in asyncio's code. */
 static cl_op_outcome
-get_step(cl_op *op, PyObject **result)
+get_step(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     queue_view q;
@@ -324,7 +321,7 @@ get_step(cl_op *op, PyObject **result)
 }
 
 static cl_op_outcome
-put_step(cl_op *op, PyObject **result)
+put_step(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     queue_view q;
@@ -352,9 +349,9 @@ may_go_on(cl_state *st, PyObject *self, bool gets)
     return not ;
 }
 
-/* What both do with any exception, before they raise it again: 0/-1 */
+/* Both methods' exception handling, before they raise again. 0/-1 */
 static int
-give_up(cl_op *op, bool gets)
+give_up(SyncOpObject *op, bool gets)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *name =
@@ -378,7 +375,7 @@ give_up(cl_op *op, bool gets)
 }
 
 static cl_op_outcome
-get_failed(cl_op *op, PyObject **Py_UNUSED(result))
+get_failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     PyObject *error = PyErr_GetRaisedException();
     (void)give_up(op, true);
@@ -387,7 +384,7 @@ get_failed(cl_op *op, PyObject **Py_UNUSED(result))
 }
 
 static cl_op_outcome
-put_failed(cl_op *op, PyObject **Py_UNUSED(result))
+put_failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     PyObject *error = PyErr_GetRaisedException();
     (void)give_up(op, false);

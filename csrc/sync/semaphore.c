@@ -1,7 +1,7 @@
-/* semaphore.c - Semaphore and BoundedSemaphore of asyncio.locks.
+/* semaphore.c - asyncio.Semaphore and BoundedSemaphore.
  *
- * Their texts are two: that of 3.10 to 3.12, and that of 3.13, which wakes as many as
- * there is room for. Older ones stay asyncio's. */
+ * There are two versions of their text: 3.10 to 3.12, and 3.13, which wakes as
+ * many waiters as there is room for. Before 3.10, asyncio's code runs. */
 #include "sync/locks.h"
 
 enum { WAITERS = CL_LOCK_WAITERS, VALUE = CL_LOCK_VALUE, BOUND = 2 };
@@ -15,7 +15,7 @@ cl_semaphore_class(cl_state *st, PyObject *self)
     return cl_sync_knows(st, self, CL_CLASS_BOUNDED) ? CL_CLASS_BOUNDED : -1;
 }
 
-/* What it has, its class and its number; false if it is not as we know it. */
+/* Gets its attributes, class and value; false if it is not as expected. */
 static bool
 look(cl_state *st, PyObject *self, cl_view *view, int *class, long *value)
 {
@@ -87,7 +87,7 @@ wake(cl_state *st, PyObject *waiter, void *self)
                : 1;
 }
 
-/* self._wake_up_next(): whether it woke one, or -1. */
+/* self._wake_up_next(): 1 if it woke a waiter, 0 if not, -1 on error. */
 static int
 wake_up_next(cl_state *st, PyObject *self)
 {
@@ -111,7 +111,7 @@ wake_up_next(cl_state *st, PyObject *self)
 /* ------------------------------------------------------------------------ acquire */
 
 static cl_op_outcome
-begin(cl_op *op, PyObject **result)
+begin(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     cl_view view;
@@ -119,7 +119,7 @@ begin(cl_op *op, PyObject **result)
     long value;
     if (!look(st, op->o_self, &view, &class, &value))
         return CL_OP_HAND_OVER;
-    if (value != 0) { /* or it is locked() */
+    if (value != 0) { /* else it is locked() */
         PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
         int all = cl_lock_all_cancelled(st, waiters);
         Py_DECREF(waiters);
@@ -133,7 +133,7 @@ begin(cl_op *op, PyObject **result)
     }
     PyObject *bound = view.v_at[class == CL_CLASS_BOUNDED ? BOUND + 1 : BOUND];
     PyObject *waiters = cl_lock_waiters(st, op->o_self, view.v_at[WAITERS]);
-    op->o_stage = cl_sync_of(st)->s_classes[class].k_variant;
+    op->o_stage = cl_sync_of(st)->sy_classes[class].sc_variant;
     cl_op_outcome outcome =
         waiters == NULL ? CL_OP_FAILED
                         : cl_op_wait_in(op, op->o_self, bound, waiters);
@@ -141,9 +141,9 @@ begin(cl_op *op, PyObject **result)
     return outcome;
 }
 
-/* Wakes those for whom there is room: one, or with the newer text as many. */
+/* Wakes waiters for which there is room: one, or all with the newer text. */
 static int
-pass_on(cl_op *op)
+pass_on(SyncOpObject *op)
 {
     cl_state *st = op->o_coro.c_st;
     int room, woken = 1;
@@ -157,14 +157,14 @@ pass_on(cl_op *op)
 }
 
 static int
-remove_waiter(cl_op *op)
+remove_waiter(SyncOpObject *op)
 {
     int class = cl_semaphore_class(op->o_coro.c_st, op->o_self);
     return cl_lock_remove(op, class < 0 ? CL_CLASS_SEMAPHORE : class);
 }
 
 static cl_op_outcome
-woken(cl_op *op, PyObject **result)
+woken(SyncOpObject *op, PyObject **result)
 {
     int removed = remove_waiter(op);
     if (removed < 0 && op->o_stage == WAKES_ALL) {
@@ -176,9 +176,9 @@ woken(cl_op *op, PyObject **result)
                                           : cl_op_done(result, op->o_arg);
 }
 
-/* Of a waiter that has the semaphore and will not use it. */
+/* For a waiter that got the semaphore and will not use it. */
 static int
-give_back(cl_op *op)
+give_back(SyncOpObject *op)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *future = op->o_coro.c_future;
@@ -193,7 +193,7 @@ give_back(cl_op *op)
 }
 
 static cl_op_outcome
-failed(cl_op *op, PyObject **Py_UNUSED(result))
+failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *error = PyErr_GetRaisedException();
@@ -248,12 +248,12 @@ cl_semaphore_release(cl_state *st, PyObject *self)
     if (class == CL_CLASS_BOUNDED) {
         PyObject *bound = view.v_at[BOUND];
         cl_guard *base =
-            &cl_sync_of(st)->s_classes[CL_CLASS_SEMAPHORE].k_guard;
+            &cl_sync_of(st)->sy_classes[CL_CLASS_SEMAPHORE].sc_guard;
         if (!PyLong_CheckExact(bound) || !cl_guard_holds(base))
             return 0;
         long most = PyLong_AsLongAndOverflow(bound, &overflow);
         if (overflow != 0 || value >= most)
-            return 0; /* asyncio's function raises */
+            return 0; /* asyncio's function raises the error */
     }
     if (set_value(st, &view, class, value + 1) < 0)
         return -1;
@@ -264,7 +264,8 @@ PyObject *
 cl_sync_semaphore_release(cl_state *st, PyObject *const *args,
                           Py_ssize_t nargs, PyObject *kwnames)
 {
-    /* Of a bounded one it is called as the base's: that counts no further. */
+    /* A bounded semaphore calls this as its base's method, which checks no
+     * bound. */
     int released = cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
                            cl_sync_knows(st, args[0], CL_CLASS_SEMAPHORE)
                        ? cl_semaphore_release(st, args[0])

@@ -25,8 +25,8 @@ cl_shape_clear(cl_shape *shape)
     shape->sh_inline = false;
 }
 
-/* Where the sample keeps the attribute: a place, -1 if it is not in the object, or -2
- * with an exception. */
+/* Finds where the sample stores the attribute: an index, -1 if not in the
+ * object, -2 with an exception. */
 static int
 find(PyObject *sample, PyObject *name)
 {
@@ -67,7 +67,7 @@ PyObject *
 cl_shape_dict(PyObject *self)
 {
     PyObject *dict = PyObject_GenericGetDict(self, NULL);
-    Py_XDECREF(dict); /* `self` holds it */
+    Py_XDECREF(dict); /* `self` has a reference */
     return dict;
 }
 

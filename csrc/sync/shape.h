@@ -1,10 +1,11 @@
-/* shape.h - the attributes of asyncio's objects, read without a look-up for each.
+/* shape.h - reads the attributes of asyncio's objects without looking up each.
  *
- * A shape lists the attributes that the objects of one class have: those that each has,
- * then those that it may have. cl_shape_look() finds their values where the object has
- * these and no others, so that none of them stands for a method of the class. Values
- * are read where the object keeps them (cl_inline_values() of compat.h), from its dict
- * otherwise. Where in the object each is, cl_shape_learn() finds out on a sample. */
+ * A shape lists the attributes of the objects of a class: first those that all
+ * have, then optional ones. cl_shape_look() gets their values if the object
+ * has these attributes and no others, so none can hide a method of the class.
+ * The values are read where the object stores them inline (cl_inline_values()
+ * in compat.h), else from its dict. cl_shape_learn() finds the inline order
+ * with a sample object. */
 #ifndef CL_SYNC_SHAPE_H
 #define CL_SYNC_SHAPE_H
 
@@ -15,30 +16,31 @@
 typedef struct {
     PyObject *sh_names[CL_SHAPE_MAX]; /* owned; interned */
     int sh_slots[CL_SHAPE_MAX];
-    int sh_required; /* how many, from the first on, each object has */
+    int sh_required; /* the first ones: all objects have them */
     int sh_count;
-    bool sh_inline; /* sh_slots are known */
+    bool sh_inline; /* sh_slots is filled in */
 } cl_shape;
 
-/* What an object has; all borrowed, and there until Python runs or an attribute is set
- * otherwise than by cl_view_set(). */
+/* An object's attributes, borrowed. Valid until Python code runs, or an
+ * attribute is set without cl_view_set(). */
 typedef struct {
     PyObject *v_at[CL_SHAPE_MAX]; /* NULL: not set */
-    PyObject **v_values;          /* or NULL: they are in v_dict */
+    PyObject **v_values;          /* NULL: they are in v_dict */
     PyObject *v_dict;
 } cl_view;
 
-/* Takes up to CL_SHAPE_MAX names, of which `required` are there always. 0/-1 */
+/* Takes up to CL_SHAPE_MAX names; the first `required` are always set. 0/-1 */
 int cl_shape_init(cl_shape *shape, const char *const *names, int required);
 
-/* Sets attributes of the sample, an object of the class that nobody else uses. 0/-1 */
+/* Sets attributes of `sample`, an object of the class that nobody else uses.
+ * 0/-1 */
 int cl_shape_learn(cl_shape *shape, PyObject *sample);
 void cl_shape_clear(cl_shape *shape);
 
-/* The object's dict, borrowed; NULL with an exception. */
+/* Returns the object's dict, borrowed; NULL with an exception. */
 PyObject *cl_shape_dict(PyObject *self);
 
-/* cl_shape_look() where there are no values in the object. */
+/* cl_shape_look() for objects without inline values. */
 bool cl_shape_look_in_dict(const cl_shape *shape, PyObject *self,
                            cl_view *view);
 
@@ -50,7 +52,7 @@ cl_shape_look(const cl_shape *shape, PyObject *self, cl_view *view)
         return cl_shape_look_in_dict(shape, self, view);
     int set = 0;
     view->v_values = values;
-    view->v_dict = NULL; /* not looked at then, but gcc does not see that */
+    view->v_dict = NULL; /* unused then, but gcc warns */
     for (int i = 0; i < shape->sh_count; i++) {
         PyObject *value = view->v_at[i] = values[shape->sh_slots[i]];
         if (value != NULL)
@@ -61,7 +63,8 @@ cl_shape_look(const cl_shape *shape, PyObject *self, cl_view *view)
     return set == cl_inline_count(values);
 }
 
-/* Sets one that is set. Runs no Python if the old value's destructor does not. 0/-1 */
+/* Sets an attribute that is set already. Runs no code but the old value's
+ * destructor. 0/-1 */
 static inline int
 cl_view_set(const cl_shape *shape, cl_view *view, int index, PyObject *value)
 {

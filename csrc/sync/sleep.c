@@ -32,14 +32,15 @@ static PyMethodDef fire_def = {"_set_result_unless_cancelled", CL_FAST(fire),
 static PyObject *
 fire_of(cl_state *st)
 {
-    if (cl_sync_of(st)->s_fire == NULL)
-        cl_sync_of(st)->s_fire = PyCFunction_New(&fire_def, st->module);
-    return cl_sync_of(st)->s_fire;
+    cl_sync *sync = cl_sync_of(st);
+    if (sync->sy_fire == NULL)
+        sync->sy_fire = PyCFunction_New(&fire_def, st->module);
+    return sync->sy_fire;
 }
 
-/* h.cancel() of a timer of ours, or of whatever a call_later() of the program's gave. */
+/* h.cancel(), for our timer, or for what a replaced call_later() returned. */
 static int
-cancel_timer(cl_op *op)
+cancel_timer(SyncOpObject *op)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *kept = op->o_more, *result;
@@ -62,7 +63,7 @@ cancel_timer(cl_op *op)
 
 /* loop.call_later(delay, futures._set_result_unless_cancelled, future, result) */
 static PyObject *
-start_timer(cl_op *op, LoopObject *loop, PyObject *future)
+start_timer(SyncOpObject *op, LoopObject *loop, PyObject *future)
 {
     cl_state *st = op->o_coro.c_st;
     double now;
@@ -97,7 +98,7 @@ start_timer(cl_op *op, LoopObject *loop, PyObject *future)
 /* -------------------------------------------------------------------------- sleep */
 
 static cl_op_outcome
-sleep_begin(cl_op *op, PyObject **Py_UNUSED(result))
+sleep_begin(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     cl_state *st = op->o_coro.c_st;
     if (!cl_sync_pinned(st, CL_PINS_SLEEP))
@@ -127,7 +128,7 @@ sleep_begin(cl_op *op, PyObject **Py_UNUSED(result))
 }
 
 static cl_op_outcome
-sleep_woken(cl_op *op, PyObject **result)
+sleep_woken(SyncOpObject *op, PyObject **result)
 {
     PyObject *future = op->o_coro.c_future;
     if (future == Py_None)
@@ -140,7 +141,7 @@ sleep_woken(cl_op *op, PyObject **result)
 }
 
 static cl_op_outcome
-sleep_failed(cl_op *op, PyObject **Py_UNUSED(result))
+sleep_failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     PyObject *error = PyErr_GetRaisedException();
     (void)cancel_timer(op);
@@ -149,7 +150,7 @@ sleep_failed(cl_op *op, PyObject **Py_UNUSED(result))
 }
 
 static PyObject *
-sleep_args(const cl_op *op)
+sleep_args(const SyncOpObject *op)
 {
     return Py_BuildValue("NO", Py_NewRef(op->o_self), op->o_arg);
 }
@@ -162,7 +163,7 @@ static const cl_op_kind sleeping = {
     .k_begin = sleep_begin,
     .k_woken = sleep_woken,
     .k_failed = sleep_failed,
-    .k_args = sleep_args, /* o_self is the delay as it was given */
+    .k_args = sleep_args, /* o_self is the delay, as given */
 };
 
 PyObject *
@@ -182,11 +183,12 @@ cl_sync_sleep(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
             delay = PyFloat_AS_DOUBLE(args[0]);
         else if (PyLong_CheckExact(args[0]))
             delay = PyLong_AsDouble(args[0]);
-        PyErr_Clear(); /* one too large is asyncio's */
+        PyErr_Clear(); /* asyncio handles a number that is too large */
     }
     if (isnan(delay) || delay == -1.0)
         return cl_sync_original(st, CL_BODY_SLEEP, args, nargs, kwnames);
-    cl_op *op = (cl_op *)cl_op_new(st, &sleeping, args[0], result);
+    SyncOpObject *op =
+        (SyncOpObject *)cl_op_new(st, &sleeping, args[0], result);
     if (op != NULL)
         op->o_number = delay;
     return (PyObject *)op;

@@ -1,4 +1,5 @@
-/* state.h - what the module owns for asyncio's primitives; see core/layer.h and sync.h. */
+/* state.h - the sync layer's part of the module state; see core/layer.h and
+ * sync.h. */
 #ifndef CL_SYNC_STATE_H
 #define CL_SYNC_STATE_H
 
@@ -40,7 +41,7 @@
 #define CL_SYNC_COUNTS(X) \
     X(sync_ops, "SyncOp")
 
-/* Bodies: id, the function. */
+/* Bodies: id, C function. */
 #define CL_SYNC_BODIES(X) \
     X(SLEEP, cl_sync_sleep) \
     X(AENTER, cl_sync_aenter) \
@@ -65,7 +66,7 @@
     X(TIMEOUT_AEXIT, cl_sync_timeout_aexit) \
     X(GATHER, cl_sync_gather)
 
-/* Classes of asyncio whose objects bodies know. */
+/* asyncio's classes that bodies handle. */
 #define CL_SYNC_CLASSES(X) \
     X(EVENT) \
     X(LOCK) \
@@ -78,14 +79,15 @@
     X(TIMEOUT) \
     X(GATHERING)
 
-/* What of the running loop's look-up, and of sleep(), a program may replace. */
+/* Globals used for the running loop and by sleep(), which a program may
+ * replace. */
 #define CL_SYNC_PINS(X) \
     X(GET_LOOP) \
     X(SLEEP) \
     X(TIMEOUT) \
     X(GATHER)
 
-/* Functions of deques. */
+/* Methods of deques. */
 #define CL_SYNC_DEQUE(X) \
     X(append, METH_O) \
     X(popleft, METH_NOARGS) \
@@ -112,7 +114,7 @@ enum {
         CL_PINS_COUNT
 };
 
-/* Of asyncio.timeouts._State, those that a timeout in time goes through. */
+/* The states in asyncio.timeouts._State of a timeout that does not expire. */
 enum {
     CL_TIMEOUT_CREATED,
     CL_TIMEOUT_ENTERED,
@@ -120,7 +122,7 @@ enum {
     CL_TIMEOUT_STATES
 };
 
-/* Takes what asyncio's function takes, `self` first. */
+/* Takes the arguments of asyncio's function, `self` first. */
 typedef PyObject *(*cl_body_function)(cl_state *st, PyObject *const *args,
                                       Py_ssize_t nargs, PyObject *kwnames);
 
@@ -131,17 +133,17 @@ CL_SYNC_BODIES(DECLARE)
 #undef DECLARE
 
 typedef struct {
-    cl_guard k_guard; /* of the class, once it is known */
-    cl_shape k_shape;
-    int k_variant; /* which of the texts of its methods it is */
+    cl_guard sc_guard; /* with the class, once known */
+    cl_shape sc_shape;
+    int sc_variant; /* which version of its text */
 } cl_sync_class;
 
-/* A global, of a module, and what it was. */
+/* A global of a module, and its original value. */
 typedef struct {
-    PyObject *p_dict;  /* owned */
-    PyObject *p_key;   /* owned */
-    PyObject *p_value; /* owned */
-    uint64_t p_version;
+    PyObject *pin_dict;  /* owned */
+    PyObject *pin_key;   /* owned */
+    PyObject *pin_value; /* owned */
+    uint64_t pin_version;
 } cl_pin;
 
 #define CL_PINS_MAX 6
@@ -157,22 +159,22 @@ typedef struct cl_sync {
     CL_SYNC_IMPORTS(CL_IMPORT_FIELD)
     CL_SYNC_NAMES(CL_NAME_FIELD)
     CL_SYNC_KEYWORDS(CL_KEYWORDS_FIELD)
-    bool s_on;
-    vectorcallfunc s_plain;               /* that of any function of Python */
-    PyObject *s_functions[CL_BODY_COUNT]; /* owned: asyncio's */
-    PyObject *s_entries[CL_BODY_COUNT];   /* owned; see entry.h */
-    cl_sync_class s_classes[CL_CLASS_COUNT];
-    cl_pins s_pins[CL_PINS_COUNT];
-    PyTypeObject *s_deque; /* owned */
-#define FIELD(name, flags) PyCFunction s_deque_##name;
+    bool sy_on;
+    vectorcallfunc sy_plain;               /* that of all Python functions */
+    PyObject *sy_functions[CL_BODY_COUNT]; /* owned; asyncio's */
+    PyObject *sy_entries[CL_BODY_COUNT];   /* owned; see entry.h */
+    cl_sync_class sy_classes[CL_CLASS_COUNT];
+    cl_pins sy_pins[CL_PINS_COUNT];
+    PyTypeObject *sy_deque; /* owned */
+#define FIELD(name, flags) PyCFunction sy_deque_##name;
     CL_SYNC_DEQUE(FIELD)
 #undef FIELD
-    PyObject *s_states[CL_TIMEOUT_STATES]; /* owned */
-    int s_gather_variant;
-    PyObject *s_ensure_future;  /* owned: what gather() calls it */
-    PyObject *s_gather_closure; /* owned: like that of its callbacks */
-    uint64_t s_made;            /* coroutines so far */
-    PyObject *s_fire;           /* owned: what sleep()'s timers call */
+    PyObject *sy_states[CL_TIMEOUT_STATES]; /* owned */
+    int sy_gather_variant;
+    PyObject *sy_ensure_future;  /* owned; used by gather() */
+    PyObject *sy_gather_closure; /* owned; like that of its callbacks */
+    uint64_t sy_made;            /* number of coroutines so far */
+    PyObject *sy_fire;           /* owned; called by sleep()'s timers */
     CL_SYNC_COUNTS(CL_COUNT_FIELD)
 } cl_sync;
 

@@ -34,9 +34,9 @@ static const char *const pins_names[] = {
     "_maxsize", "_getters", "_putters", "_unfinished_tasks", "_finished", \
         "_queue"
 
-/* What bodies do in place of each class's methods, or count on; and the attributes of
- * its objects, of which the last is not always there. Where the second text of a class has
- * others, they come after. */
+/* For each class: methods that bodies replace or rely on, and the attributes
+ * of its objects. The last attribute is optional. If the second version of a
+ * class has others, they come after. */
 static const struct {
     const char *const methods[CL_GUARD_MAX + 1];
     const char *const attributes[CL_SHAPE_MAX + 1];
@@ -101,17 +101,18 @@ find_name(const char *const *names, const char *name)
 bool
 cl_sync_pinned(cl_state *st, int pins)
 {
-    cl_pins *group = &cl_sync_of(st)->s_pins[pins];
+    cl_pins *group = &cl_sync_of(st)->sy_pins[pins];
     for (int i = 0; i < group->ps_count; i++) {
         cl_pin *pin = &group->ps_pins[i];
-        uint64_t version = cl_dict_version(pin->p_dict);
-        if (version != 0 && version == pin->p_version)
+        uint64_t version = cl_dict_version(pin->pin_dict);
+        if (version != 0 && version == pin->pin_version)
             continue;
-        if (PyDict_GetItemWithError(pin->p_dict, pin->p_key) != pin->p_value) {
+        if (PyDict_GetItemWithError(pin->pin_dict, pin->pin_key) !=
+            pin->pin_value) {
             PyErr_Clear();
             return false;
         }
-        pin->p_version = version;
+        pin->pin_version = version;
     }
     return group->ps_count > 0;
 }
@@ -122,9 +123,9 @@ unpin(cl_pins *group)
     int count = group->ps_count;
     group->ps_count = 0;
     for (int i = 0; i < count; i++) {
-        Py_CLEAR(group->ps_pins[i].p_dict);
-        Py_CLEAR(group->ps_pins[i].p_key);
-        Py_CLEAR(group->ps_pins[i].p_value);
+        Py_CLEAR(group->ps_pins[i].pin_dict);
+        Py_CLEAR(group->ps_pins[i].pin_key);
+        Py_CLEAR(group->ps_pins[i].pin_value);
     }
 }
 
@@ -149,21 +150,21 @@ prepare(PyObject *module, PyObject *args)
     int body = find_name(body_names, name);
     if (body < 0)
         return NULL;
-    if (sync->s_functions[body] != function) {
-        if (sync->s_plain == NULL)
-            sync->s_plain = cl_function_vectorcall(function);
-        if (cl_function_vectorcall(function) != sync->s_plain) {
+    if (sync->sy_functions[body] != function) {
+        if (sync->sy_plain == NULL)
+            sync->sy_plain = cl_function_vectorcall(function);
+        if (cl_function_vectorcall(function) != sync->sy_plain) {
             PyErr_SetString(PyExc_ValueError, "it is not called as usual");
             return NULL;
         }
         PyObject *entry = cl_entry_new(st, body, function);
         if (entry == NULL)
             return NULL;
-        Py_XSETREF(sync->s_functions[body], Py_NewRef(function));
-        Py_XSETREF(sync->s_entries[body], entry);
+        Py_XSETREF(sync->sy_functions[body], Py_NewRef(function));
+        Py_XSETREF(sync->sy_entries[body], entry);
     }
     return Py_NewRef(CL_FUNCTIONS_TAKE_VECTORCALL ? function
-                                                  : sync->s_entries[body]);
+                                                  : sync->sy_entries[body]);
 }
 
 static PyObject *
@@ -187,14 +188,14 @@ describe_class(PyObject *module, PyObject *args)
         required++;
     if (last_optional && required > 0)
         required--;
-    cl_sync_class *class = &sync->s_classes[id];
-    cl_guard_clear(&class->k_guard);
-    cl_shape_clear(&class->k_shape);
+    cl_sync_class *class = &sync->sy_classes[id];
+    cl_guard_clear(&class->sc_guard);
+    cl_shape_clear(&class->sc_shape);
     memset(class, 0, sizeof(*class));
-    class->k_variant = variant;
-    if (cl_shape_init(&class->k_shape, attributes, required) < 0 ||
-        (sample != Py_None && cl_shape_learn(&class->k_shape, sample) < 0) ||
-        cl_guard_init(&class->k_guard, (PyTypeObject *)type,
+    class->sc_variant = variant;
+    if (cl_shape_init(&class->sc_shape, attributes, required) < 0 ||
+        (sample != Py_None && cl_shape_learn(&class->sc_shape, sample) < 0) ||
+        cl_guard_init(&class->sc_guard, (PyTypeObject *)type,
                       classes[id].methods, NULL) < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -211,7 +212,7 @@ pin_globals(PyObject *module, PyObject *args)
     int id = find_name(pins_names, name);
     if (id < 0)
         return NULL;
-    cl_pins *group = &sync->s_pins[id];
+    cl_pins *group = &sync->sy_pins[id];
     unpin(group);
     if (PyTuple_GET_SIZE(list) > CL_PINS_MAX)
         return PyErr_Format(PyExc_ValueError, "too many globals");
@@ -233,9 +234,9 @@ pin_globals(PyObject *module, PyObject *args)
 static void
 switch_all(cl_state *st, bool on)
 {
-    cl_sync_of(st)->s_on = on;
+    cl_sync_of(st)->sy_on = on;
     for (int i = 0; i < CL_BODY_COUNT; i++) {
-        if (cl_sync_of(st)->s_functions[i] != NULL)
+        if (cl_sync_of(st)->sy_functions[i] != NULL)
             cl_entry_switch(st, i, on);
     }
 }
@@ -251,12 +252,12 @@ switch_on(PyObject *module, PyObject *names)
         int body = name == NULL ? -1 : find_name(body_names, name);
         if (body < 0)
             Py_CLEAR(list);
-        else if (cl_sync_of(st)->s_functions[body] != NULL)
+        else if (cl_sync_of(st)->sy_functions[body] != NULL)
             cl_entry_switch(st, body, true);
     }
     if (list == NULL)
         return NULL;
-    cl_sync_of(st)->s_on = PyTuple_GET_SIZE(list) > 0;
+    cl_sync_of(st)->sy_on = PyTuple_GET_SIZE(list) > 0;
     Py_DECREF(list);
     Py_RETURN_NONE;
 }
@@ -277,7 +278,7 @@ bodies(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 static PyObject *
 made(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromUnsignedLongLong(cl_sync_of(state_of(module))->s_made);
+    return PyLong_FromUnsignedLongLong(cl_sync_of(state_of(module))->sy_made);
 }
 
 static PyObject *
@@ -288,9 +289,9 @@ keep_states(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "OOO:_sync_states", &created, &entered,
                           &exited))
         return NULL;
-    Py_XSETREF(sync->s_states[CL_TIMEOUT_CREATED], Py_NewRef(created));
-    Py_XSETREF(sync->s_states[CL_TIMEOUT_ENTERED], Py_NewRef(entered));
-    Py_XSETREF(sync->s_states[CL_TIMEOUT_EXITED], Py_NewRef(exited));
+    Py_XSETREF(sync->sy_states[CL_TIMEOUT_CREATED], Py_NewRef(created));
+    Py_XSETREF(sync->sy_states[CL_TIMEOUT_ENTERED], Py_NewRef(entered));
+    Py_XSETREF(sync->sy_states[CL_TIMEOUT_EXITED], Py_NewRef(exited));
     Py_RETURN_NONE;
 }
 
@@ -299,11 +300,11 @@ keep_gather(PyObject *module, PyObject *args)
 {
     cl_sync *sync = cl_sync_of(state_of(module));
     PyObject *name, *closure;
-    if (!PyArg_ParseTuple(args, "iUO:_sync_gather", &sync->s_gather_variant,
+    if (!PyArg_ParseTuple(args, "iUO:_sync_gather", &sync->sy_gather_variant,
                           &name, &closure))
         return NULL;
-    Py_XSETREF(sync->s_ensure_future, Py_NewRef(name));
-    Py_XSETREF(sync->s_gather_closure, Py_NewRef(closure));
+    Py_XSETREF(sync->sy_ensure_future, Py_NewRef(name));
+    Py_XSETREF(sync->sy_gather_closure, Py_NewRef(closure));
     Py_RETURN_NONE;
 }
 
@@ -351,7 +352,7 @@ cl_sync_setup(PyObject *Py_UNUSED(module), cl_state *st)
         Py_XDECREF(deque);
         return PyErr_Occurred() ? -1 : 0;
     }
-    sync->s_deque = (PyTypeObject *)deque;
+    sync->sy_deque = (PyTypeObject *)deque;
     return cl_deque_setup(sync);
 }
 
@@ -361,22 +362,22 @@ cl_sync_traverse(cl_state *st, visitproc visit, void *arg)
     cl_sync *sync = cl_sync_of(st);
     int status = 0;
     for (int i = 0; i < CL_BODY_COUNT; i++) {
-        Py_VISIT(sync->s_functions[i]);
-        Py_VISIT(sync->s_entries[i]);
+        Py_VISIT(sync->sy_functions[i]);
+        Py_VISIT(sync->sy_entries[i]);
     }
     for (int i = 0; i < CL_CLASS_COUNT && status == 0; i++)
-        status = cl_guard_traverse(&sync->s_classes[i].k_guard, visit, arg);
+        status = cl_guard_traverse(&sync->sy_classes[i].sc_guard, visit, arg);
     for (int i = 0; i < CL_PINS_COUNT; i++) {
-        for (int j = 0; j < sync->s_pins[i].ps_count; j++) {
-            Py_VISIT(sync->s_pins[i].ps_pins[j].p_dict);
-            Py_VISIT(sync->s_pins[i].ps_pins[j].p_value);
+        for (int j = 0; j < sync->sy_pins[i].ps_count; j++) {
+            Py_VISIT(sync->sy_pins[i].ps_pins[j].pin_dict);
+            Py_VISIT(sync->sy_pins[i].ps_pins[j].pin_value);
         }
     }
-    Py_VISIT(sync->s_deque);
-    Py_VISIT(sync->s_fire);
-    Py_VISIT(sync->s_gather_closure);
+    Py_VISIT(sync->sy_deque);
+    Py_VISIT(sync->sy_fire);
+    Py_VISIT(sync->sy_gather_closure);
     for (int i = 0; i < CL_TIMEOUT_STATES; i++)
-        Py_VISIT(sync->s_states[i]);
+        Py_VISIT(sync->sy_states[i]);
     return status;
 }
 
@@ -386,24 +387,24 @@ cl_sync_clear(cl_state *st)
     cl_sync *sync = cl_sync_of(st);
     switch_all(st, false);
     for (int i = 0; i < CL_BODY_COUNT; i++) {
-        Py_CLEAR(sync->s_functions[i]);
-        Py_CLEAR(sync->s_entries[i]);
+        Py_CLEAR(sync->sy_functions[i]);
+        Py_CLEAR(sync->sy_entries[i]);
     }
     for (int i = 0; i < CL_CLASS_COUNT; i++)
-        cl_guard_clear(&sync->s_classes[i].k_guard);
+        cl_guard_clear(&sync->sy_classes[i].sc_guard);
     for (int i = 0; i < CL_PINS_COUNT; i++)
-        unpin(&sync->s_pins[i]);
-    Py_CLEAR(sync->s_deque);
-    Py_CLEAR(sync->s_fire);
-    Py_CLEAR(sync->s_ensure_future);
-    Py_CLEAR(sync->s_gather_closure);
+        unpin(&sync->sy_pins[i]);
+    Py_CLEAR(sync->sy_deque);
+    Py_CLEAR(sync->sy_fire);
+    Py_CLEAR(sync->sy_ensure_future);
+    Py_CLEAR(sync->sy_gather_closure);
     for (int i = 0; i < CL_TIMEOUT_STATES; i++)
-        Py_CLEAR(sync->s_states[i]);
+        Py_CLEAR(sync->sy_states[i]);
 }
 
 void
 cl_sync_free(cl_state *st)
 {
     for (int i = 0; i < CL_CLASS_COUNT; i++)
-        cl_shape_clear(&cl_sync_of(st)->s_classes[i].k_shape);
+        cl_shape_clear(&cl_sync_of(st)->sy_classes[i].sc_shape);
 }

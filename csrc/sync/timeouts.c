@@ -1,7 +1,7 @@
-/* timeouts.c - asyncio.timeout(): entering and leaving it in time.
+/* timeouts.c - asyncio.timeout(), as long as it does not expire.
  *
- * One that expires, or is entered too late, is asyncio's code from there on: what it
- * makes of exceptions differs from release to release. */
+ * If it expires, or is entered too late, asyncio's code takes over: its
+ * handling of exceptions differs between versions. */
 #include "sync/locks.h"
 
 #include "core/handle.h"
@@ -13,7 +13,7 @@ enum { STATE, HANDLER, TASK, WHEN, CANCELLING };
 static inline PyObject *
 state_named(cl_state *st, int name)
 {
-    return cl_sync_of(st)->s_states[name];
+    return cl_sync_of(st)->sy_states[name];
 }
 
 static inline bool
@@ -28,7 +28,7 @@ set(cl_state *st, cl_view *view, int index, PyObject *value)
     return cl_sync_set(st, view, CL_CLASS_TIMEOUT, index, value);
 }
 
-/* The running loop, borrowed, if timers of ours are as good as its call_at(). */
+/* The running loop, borrowed, if call_at() is not overridden. */
 static LoopObject *
 running_loop(cl_state *st)
 {
@@ -36,7 +36,7 @@ running_loop(cl_state *st)
     if (!cl_sync_pinned(st, CL_PINS_TIMEOUT) ||
         (running = cl_registry_running_loop(st)) == NULL)
         return NULL;
-    Py_DECREF(running); /* it is running */
+    Py_DECREF(running); /* it is running, so it stays */
     LoopObject *loop = cl_loop_cast(running);
     return loop != NULL && cl_loop_is_plain(loop) &&
                    cl_futures_on(loop)->own_tasks && !loop->l_closed &&
@@ -48,21 +48,21 @@ running_loop(cl_state *st)
 
 /* ------------------------------------------------------------------------ timeout() */
 
-/* Timeout(when), without its __init__(). */
+/* Creates Timeout(when) without calling __init__(). */
 static PyObject *
 new_timeout(cl_state *st, PyObject *when)
 {
-    cl_sync_class *class = &cl_sync_of(st)->s_classes[CL_CLASS_TIMEOUT];
+    cl_sync_class *class = &cl_sync_of(st)->sy_classes[CL_CLASS_TIMEOUT];
     PyObject *values[] = {[STATE] = state_named(st, CL_TIMEOUT_CREATED),
                           [HANDLER] = Py_None,
                           [TASK] = Py_None,
                           [WHEN] = when};
     PyObject *empty = PyTuple_New(0), *self = NULL;
     if (empty != NULL)
-        self = PyBaseObject_Type.tp_new(class->k_guard.g_type, empty, NULL);
+        self = PyBaseObject_Type.tp_new(class->sc_guard.g_type, empty, NULL);
     Py_XDECREF(empty);
     for (int i = STATE; self != NULL && i <= WHEN; i++) {
-        if (PyObject_GenericSetAttr(self, class->k_shape.sh_names[i],
+        if (PyObject_GenericSetAttr(self, class->sc_shape.sh_names[i],
                                     values[i]) < 0)
             Py_CLEAR(self);
     }
@@ -88,7 +88,7 @@ PyObject *
 cl_sync_timeout(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                 PyObject *kwnames)
 {
-    cl_guard *guard = &cl_sync_of(st)->s_classes[CL_CLASS_TIMEOUT].k_guard;
+    cl_guard *guard = &cl_sync_of(st)->sy_classes[CL_CLASS_TIMEOUT].sc_guard;
     double delay = 0.0, now = 0.0;
     bool none = nargs == 1 && args[0] == Py_None;
     LoopObject *loop;
@@ -127,7 +127,7 @@ new_timer(cl_state *st, LoopObject *loop, PyObject *self, double when)
 }
 
 static cl_op_outcome
-aenter_begin(cl_op *op, PyObject **result)
+aenter_begin(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *self = op->o_self;
@@ -156,7 +156,7 @@ aenter_begin(cl_op *op, PyObject **result)
             return CL_OP_FAILED;
     }
     PyObject *count = PyLong_FromLong(cl_task_cancelling((TaskObject *)task));
-    /* Making an object may have run Python. */
+    /* Allocation may have run Python code. */
     int status = count != NULL && look(st, self, &view) ? 0 : -1;
     if (status == 0)
         status = set(st, &view, STATE, state_named(st, CL_TIMEOUT_ENTERED));
@@ -198,7 +198,7 @@ cl_sync_timeout_aenter(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 }
 
 static cl_op_outcome
-aexit_begin(cl_op *op, PyObject **result)
+aexit_begin(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     cl_view view;
@@ -214,7 +214,7 @@ aexit_begin(cl_op *op, PyObject **result)
         int status = cl_handle_cancel(&timer->t_handle);
         if (status == 0)
             cl_loop_unschedule(timer->t_handle.h_loop, timer);
-        /* What the handle let go may have run Python. */
+        /* Releasing the handle may have run Python code. */
         if (status == 0 && look(st, op->o_self, &view))
             status = set(st, &view, HANDLER, Py_None);
         else if (status == 0)
@@ -233,7 +233,7 @@ aexit_begin(cl_op *op, PyObject **result)
 }
 
 static PyObject *
-aexit_args(const cl_op *op)
+aexit_args(const SyncOpObject *op)
 {
     return op->o_arg != NULL
                ? Py_NewRef(op->o_arg)

@@ -10,18 +10,18 @@
 static inline const cl_openssl *
 api_of(const TLSObject *self)
 {
-    return &cl_tls_of(self->x_loop->l_st)->library->k_openssl;
+    return &cl_tls_of(self->x_loop->l_st)->library->tls_openssl;
 }
 
 /* ------------------------------------------------------------------- the BIO */
 
-/* The callbacks of a BIO get nothing but the BIO, and each BIO needs its method as
- * long as it lives: so the process as a whole knows these two. They are the same for
- * all interpreters, which share the library, and never change once they are set. */
+/* A BIO's callbacks get only the BIO, and a BIO needs its method as long as it
+ * lives. So these two belong to the process: all interpreters share them, as
+ * they share the library, and they never change once set. */
 static _Atomic(void *(*)(BIO *)) bio_get_data;
 static _Atomic(BIO_METHOD *) bio_method;
 
-/* The transport whose bytes pass here; NULL once it has let go. */
+/* The transport whose bytes pass through; NULL once it is closed. */
 static TLSObject *
 owner_of(BIO *bio)
 {
@@ -35,7 +35,7 @@ bio_write(BIO *bio, const char *data, int size)
     if (self == NULL || (self->x_flags & CL_X_MUTE))
         return -1;
     if (cl_buffer_append(&self->x_out, data, (size_t)size) < 0) {
-        /* Those of the last read would make it look as if it should be tried again. */
+        /* Flags of the last read would make the library retry. */
         api_of(self)->BIO_clear_flags(bio, CL_BIO_RETRY_FLAGS);
         self->x_flags |= CL_X_NO_MEMORY;
         return -1;
@@ -75,7 +75,7 @@ bio_ctrl(BIO *Py_UNUSED(bio), int command, long Py_UNUSED(number),
     return command == CL_BIO_CTRL_FLUSH;
 }
 
-/* Makes the method, unless another interpreter has. */
+/* Makes the method, unless another interpreter has done so. */
 static bool
 prepare_method(const cl_openssl *api)
 {
@@ -101,26 +101,26 @@ prepare_method(const cl_openssl *api)
 int
 cl_engine_setup(cl_tls_library *tls, PyObject *_ssl)
 {
-    cl_openssl *api = &tls->k_openssl;
+    cl_openssl *api = &tls->tls_openssl;
     int found = cl_openssl_find(api, _ssl);
     if (found <= 0)
         return found;
-    tls->k_direct = prepare_method(api);
+    tls->tls_direct = prepare_method(api);
     return 0;
 }
 
 /* ------------------------------------------------------------ opening, closing */
 
-/* Whether the bytes of this object may go the direct way: it is what the ssl module
- * makes by itself, and nobody wants to hear of each message. */
+/* Whether the direct way can be used: the object is what the ssl module makes
+ * by default, and nobody listens to messages. */
 static int
 is_plain(TLSObject *self, const cl_tls_library *tls, PyObject *ssl_socket)
 {
     cl_state *st = self->x_loop->l_st;
     PyObject *callback;
-    if (!tls->k_direct ||
-        (PyObject *)Py_TYPE(self->x_sslobj) != tls->k_SSLObject ||
-        (PyObject *)Py_TYPE(ssl_socket) != tls->k_SSLSocket)
+    if (!tls->tls_direct ||
+        (PyObject *)Py_TYPE(self->x_sslobj) != tls->tls_SSLObject ||
+        (PyObject *)Py_TYPE(ssl_socket) != tls->tls_SSLSocket)
         return 0;
     int found = PyObject_GetOptionalAttr(
         self->x_sslcontext, cl_tls_of(st)->str__msg_callback, &callback);
@@ -131,8 +131,8 @@ is_plain(TLSObject *self, const cl_tls_library *tls, PyObject *ssl_socket)
     return found;
 }
 
-/* Puts our BIO between the library and the connection: 1, or 0 if the object is not
- * as it should be; -1 with MemoryError. */
+/* Puts our BIO between the library and the connection. Returns 1, 0 if the
+ * object is not as expected, -1 with MemoryError. */
 static int
 connect_directly(TLSObject *self, PyObject *ssl_socket)
 {
@@ -148,7 +148,7 @@ connect_directly(TLSObject *self, PyObject *ssl_socket)
     }
     api->BIO_set_data(bio, self);
     api->BIO_set_init(bio, 1);
-    api->SSL_set_bio(ssl, bio, bio); /* takes the one reference */
+    api->SSL_set_bio(ssl, bio, bio); /* takes our only reference */
     self->x_ssl = ssl;
     self->x_bio = bio;
     return 1;
@@ -171,10 +171,10 @@ cl_engine_open(TLSObject *self)
     cl_state *st = self->x_loop->l_st;
     const cl_tls_library *tls = cl_tls_of(st)->library;
     PyObject *ssl_socket;
-    self->x_incoming = PyObject_CallNoArgs(tls->k_MemoryBIO);
+    self->x_incoming = PyObject_CallNoArgs(tls->tls_MemoryBIO);
     self->x_outgoing = self->x_incoming == NULL
                            ? NULL
-                           : PyObject_CallNoArgs(tls->k_MemoryBIO);
+                           : PyObject_CallNoArgs(tls->tls_MemoryBIO);
     if (self->x_outgoing == NULL ||
         (self->x_sslobj = wrap_bio(self)) == NULL ||
         PyObject_GetOptionalAttr(self->x_sslobj, cl_tls_of(st)->str__sslobj,
@@ -194,7 +194,7 @@ cl_engine_open(TLSObject *self)
 void
 cl_engine_close(TLSObject *self)
 {
-    if (self->x_bio != NULL) /* somebody may keep the SSLObject */
+    if (self->x_bio != NULL) /* the program may keep the SSLObject */
         api_of(self)->BIO_set_data(self->x_bio, NULL);
     self->x_bio = NULL;
     self->x_ssl = NULL;
@@ -205,15 +205,15 @@ cl_engine_close(TLSObject *self)
     Py_CLEAR(self->x_outgoing);
 }
 
-/* After cl_engine_close(), which a callback in the middle of anything may lead to. */
+/* After cl_engine_close(), which any callback may call. */
 static inline bool
 is_closed(const TLSObject *self)
 {
     return self->x_ssl == NULL && self->x_incoming == NULL;
 }
 
-/* Whether the library can be called: it must not be while it calls back, from which
- * anything may lead here again (an SNI callback that takes turns of the loop). */
+/* Whether the library can be called. It can't while it calls back, and a
+ * callback may get here (an SNI callback that runs turns of the loop). */
 static inline bool
 is_callable(const TLSObject *self)
 {
@@ -222,7 +222,7 @@ is_callable(const TLSObject *self)
 
 /* ---------------------------------------------------------------- through Python */
 
-/* What the SSLObject put into its MemoryBIO goes the way of all. 0/-1 */
+/* Collects what the SSLObject put into its MemoryBIO. 0/-1 */
 static int
 collect(TLSObject *self)
 {
@@ -240,15 +240,15 @@ collect(TLSObject *self)
     return status;
 }
 
-/* What a method of the SSLObject has returned, or raised if NULL; the reference is
- * taken. 0, CL_TLS_AGAIN or CL_TLS_FAILED. */
+/* Converts the result of a method of the SSLObject, NULL if it raised. Steals
+ * the reference. Returns 0, CL_TLS_AGAIN or CL_TLS_FAILED. */
 static int
 status_of(TLSObject *self, PyObject *result)
 {
     if (result != NULL)
         return 0;
     if (!PyErr_ExceptionMatches(
-            cl_tls_of(self->x_loop->l_st)->library->k_again))
+            cl_tls_of(self->x_loop->l_st)->library->tls_again))
         return CL_TLS_FAILED;
     PyErr_Clear();
     return CL_TLS_AGAIN;
@@ -276,7 +276,7 @@ cl_engine_call(TLSObject *self, PyObject *method)
     Py_DECREF(sslobj);
     Py_XDECREF(result);
     if (self->x_flags &
-        CL_X_NO_MEMORY) { /* a record is lost, whatever came of it */
+        CL_X_NO_MEMORY) { /* a record is lost, whatever the result */
         PyErr_Clear();
         PyErr_NoMemory();
         status = CL_TLS_FAILED;
@@ -300,7 +300,7 @@ release(PyObject *view)
     PyObject *error = PyErr_GetRaisedException();
     PyObject *result = PyObject_CallMethod(view, "release", NULL);
     if (result == NULL)
-        PyErr_Clear(); /* somebody keeps a view of it: asyncio's would too */
+        PyErr_Clear(); /* the program has a view of it: asyncio would fail too */
     Py_XDECREF(result);
     Py_DECREF(view);
     if (error != NULL)
@@ -368,7 +368,7 @@ cl_engine_feed(TLSObject *self, const char *data, size_t size)
     return result == NULL ? -1 : 0;
 }
 
-/* A number that an attribute or a method has; 0 if it can't be told. */
+/* The value of an attribute or method result; 0 if unknown. */
 static size_t
 number_of(PyObject *value)
 {
@@ -399,8 +399,8 @@ cl_engine_pending(const TLSObject *self)
         self->x_sslobj, cl_tls_of(self->x_loop->l_st)->str_pending));
 }
 
-/* A call of the library failed. What it has to say is in its queue of errors, or it
- * will say again: the ssl module makes the exception, when it fails in the same way. */
+/* A call of the library failed. The error is in its queue, or a second call
+ * fails in the same way: the ssl module makes the exception. */
 static int
 raise_error(TLSObject *self, PyObject *sslobj, PyObject *method, PyObject *arg)
 {
@@ -409,13 +409,13 @@ raise_error(TLSObject *self, PyObject *sslobj, PyObject *method, PyObject *arg)
         PyErr_NoMemory();
         return CL_TLS_FAILED;
     }
-    self->x_flags |= CL_X_MUTE; /* should it not fail */
+    self->x_flags |= CL_X_MUTE; /* in case it does not fail */
     PyObject *result = PyObject_CallMethodOneArg(sslobj, method, arg);
     if (result != NULL ||
         PyErr_ExceptionMatches(
-            cl_tls_of(self->x_loop->l_st)->library->k_again)) {
+            cl_tls_of(self->x_loop->l_st)->library->tls_again)) {
         Py_XDECREF(result);
-        PyErr_SetString(cl_tls_of(self->x_loop->l_st)->library->k_SSLError,
+        PyErr_SetString(cl_tls_of(self->x_loop->l_st)->library->tls_SSLError,
                         "the TLS connection failed");
     }
     return CL_TLS_FAILED;
@@ -427,8 +427,8 @@ clip(size_t size)
     return size > INT_MAX ? INT_MAX : (int)size;
 }
 
-/* The library may run Python, too (a message callback that another SSLContext brought
- * along), and the connection may be lost in it. */
+/* The library may run Python (a message callback set by another SSLContext),
+ * and the connection may be lost there. */
 static Py_ssize_t
 read_directly(TLSObject *self, PyObject *sslobj, char *into, size_t size)
 {

@@ -88,7 +88,7 @@ report_failure(TLSObject *self, PyObject *raw, const char *message,
                                (PyObject *)self);
 }
 
-/* The same for any exception but those that leave the loop. */
+/* The same for any exception but KeyboardInterrupt and SystemExit. */
 static int
 fatal(TLSObject *self, const char *message)
 {
@@ -97,10 +97,10 @@ fatal(TLSObject *self, const char *message)
     PyObject *exception = PyErr_GetRaisedException();
     PyObject *raw = Py_XNewRef(self->x_raw), *error = NULL;
     int status = 0;
-    /* What the callback had written before it raised is sent, unless it was TLS that
-     * failed, which would fail again. */
+    /* Send what the callback wrote before it raised, unless TLS itself failed
+     * and would fail again. */
     if (!PyErr_GivenExceptionMatches(
-            exception, cl_tls_of(state_of(self))->library->k_SSLError))
+            exception, cl_tls_of(state_of(self))->library->tls_SSLError))
         status = cl_tls_flush(self);
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT && status == 0)
         status = report_failure(self, raw, message, exception);
@@ -123,8 +123,8 @@ cl_tls_broken(TLSObject *self, const char *message)
     return fatal(self, message);
 }
 
-/* future.set_exception(exception), or set_result(None) if it is NULL, for who made
- * the connection. 0/-1 */
+/* Calls set_exception(exception) on the creator's future, or set_result(None)
+ * if `exception` is NULL. 0/-1 */
 static int
 wake_waiter(TLSObject *self, PyObject *exception)
 {
@@ -159,7 +159,7 @@ handshake_failed(TLSObject *self)
 {
     PyObject *exception = PyErr_GetRaisedException();
     bool certificate = PyErr_GivenExceptionMatches(
-        exception, cl_tls_of(state_of(self))->library->k_CertificateError);
+        exception, cl_tls_of(state_of(self))->library->tls_CertificateError);
     self->x_state = CL_TLS_UNWRAPPED;
     PyErr_SetRaisedException(Py_NewRef(exception));
     int status = fatal(
@@ -196,7 +196,7 @@ tell_connection_made(TLSObject *self)
         return 0;
     self->x_app_state = CL_TLS_APP_MADE;
     PyObject *protocol = Py_XNewRef(self->x_protocol);
-    if (protocol == NULL) /* lost meanwhile, in a nested turn */
+    if (protocol == NULL) /* closed meanwhile, in a nested turn */
         return 0;
     PyObject *result = NULL;
     if (cl_streams_expect_writer(state_of(self), protocol) == 0)
@@ -218,17 +218,18 @@ handshake_done(TLSObject *self)
         if (CL_HAS_TLS_SHUTDOWN_TIMEOUT)
             return -1;
         if (!made)
-            self->x_app_state = CL_TLS_APP_LOST; /* and will not hear of it */
+            self->x_app_state =
+                CL_TLS_APP_LOST; /* and connection_lost() is not called */
         return fatal(self, "SSL error in data received");
     }
-    /* The last of the handshake goes with what was written meanwhile. */
+    /* Send the end of the handshake with what was written meanwhile. */
     if (self->x_state == CL_TLS_WRAPPED && cl_tls_write_backlog(self) < 0)
         return -1;
     return cl_tls_read(self);
 }
 
-/* The peer's certificate has to be asked for now: the ssl module tells nothing of it
- * once TLS has failed, when connection_lost() may want to know. Most clients have none.
+/* Gets the peer's certificate early: once TLS has failed the ssl module no
+ * longer returns it, and connection_lost() may ask. Most clients have none.
  * 0/-1 */
 static int
 keep_peercert(TLSObject *self)
@@ -248,8 +249,8 @@ keep_peercert(TLSObject *self)
     return status;
 }
 
-/* The connection was ended by what the SSLContext called, so a failure means nothing:
- * 0, or -1 for what must leave the loop. */
+/* A callback of the SSLContext closed the connection, so an error means
+ * nothing. Returns -1 only for KeyboardInterrupt and SystemExit. */
 static int
 ended_meanwhile(int status)
 {
@@ -284,7 +285,7 @@ do_handshake(TLSObject *self)
         if (cl_error_is_exit() ||
             (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
              !PyErr_ExceptionMatches(
-                 cl_tls_of(state_of(self))->library->k_SSLError) &&
+                 cl_tls_of(state_of(self))->library->tls_SSLError) &&
              !PyErr_ExceptionMatches(PyExc_MemoryError)))
             return -1;
         cancel_timer_after_failure(self);
@@ -305,9 +306,9 @@ cl_tls_connection_made(TLSObject *self, PyObject *raw)
     self->x_flags = (uint16_t)((self->x_flags & ~CL_X_RAW_IS_STREAM) |
                                (stream ? CL_X_RAW_IS_STREAM : 0));
     Py_XSETREF(self->x_raw, Py_NewRef(raw));
-    if (stream && self->x_habit.b_shared == NULL)
+    if (stream && self->x_habit.hb_shared == NULL)
         cl_habit_init(&self->x_habit,
-                      ((StreamObject *)raw)->s_out.o_habit.b_shared);
+                      ((StreamObject *)raw)->s_out.out_habit.hb_shared);
     if (self->x_state != CL_TLS_UNWRAPPED || (self->x_flags & CL_X_CLOSED))
         return 0;
     if (self->x_loop->l_debug &&
@@ -362,7 +363,7 @@ tell_eof(TLSObject *self)
     return keep_open < 0 ? -1 : 0;
 }
 
-/* The same for a TLS that has ended: what is raised breaks the connection. 0/-1 */
+/* The same after TLS has ended: an exception breaks the connection. 0/-1 */
 static int
 tell_eof_safely(TLSObject *self)
 {
@@ -370,7 +371,7 @@ tell_eof_safely(TLSObject *self)
                                : fatal(self, "Error calling eof_received()");
 }
 
-/* TLS is over: the transport below may close. 0/-1 */
+/* TLS has ended: closes the transport below. 0/-1 */
 static int
 close_raw(TLSObject *self)
 {
@@ -387,8 +388,8 @@ close_raw(TLSObject *self)
     return status;
 }
 
-/* Whether the exception that is set says that the peer went on sending after our
- * close_notify. Then it is dropped. */
+/* Whether the exception that is set says that the peer sent data after our
+ * close_notify. If so, clears it. */
 static bool
 peer_sends_on(TLSObject *self)
 {
@@ -418,10 +419,10 @@ do_shutdown(TLSObject *self)
     if (status == CL_TLS_AGAIN)
         return cl_tls_process_outgoing(self);
     if (status == CL_TLS_FAILED) {
-        if (!PyErr_ExceptionMatches(cl_tls_of(st)->library->k_SSLError))
+        if (!PyErr_ExceptionMatches(cl_tls_of(st)->library->tls_SSLError))
             return -1;
-        /* Nobody wants that data, and nobody is to blame: as on a plain socket, which
-         * does not wait for the peer either. The timer stays, for what is unsent. */
+        /* Nobody wants that data, and it is no error: a plain socket does not
+         * wait for the peer either. The timer stays, for unsent data. */
         if (peer_sends_on(self))
             return cl_tls_send_rest(self) < 0 ? -1 : close_raw(self);
         cancel_timer_after_failure(self);
@@ -436,14 +437,14 @@ do_shutdown(TLSObject *self)
     return close_raw(self);
 }
 
-/* Delivers what was received, then says goodbye. */
+/* Delivers received data, then starts the shutdown. */
 static int
 do_flush(TLSObject *self)
 {
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT && cl_tls_read(self) < 0)
         return -1;
     if (self->x_state != CL_TLS_FLUSHING)
-        return 0; /* aborted by what it delivered to */
+        return 0; /* aborted by the protocol */
     self->x_state = CL_TLS_SHUTDOWN;
     return do_shutdown(self);
 }
@@ -453,7 +454,7 @@ is_parents(const TLSObject *self)
 {
     const TransportObject *raw = (const TransportObject *)self->x_raw;
     return (self->x_flags & CL_X_RAW_IS_STREAM) && raw != NULL &&
-           cl_fork_is_parents(raw->t_loop, &raw->t_watch);
+           cl_fork_is_parents(raw->tr_loop, &raw->tr_watch);
 }
 
 int
@@ -468,11 +469,12 @@ cl_tls_start_shutdown(TLSObject *self)
     if (self->x_state != CL_TLS_WRAPPED)
         return 0;
     self->x_flags |= CL_X_CLOSED;
-    if (is_parents(self)) /* what we said would end the parent's connection */
+    if (is_parents(
+            self)) /* a close_notify would end the parent's connection */
         return cl_tls_abort(self, NULL);
     self->x_state = CL_TLS_FLUSHING;
-    /* Before 3.11 pause_reading() is for the transport below, where the peer's
-     * close_notify would never be received. */
+    /* Before 3.11 pause_reading() pauses the transport below, which would
+     * never receive the peer's close_notify. */
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT && (self->x_flags & CL_X_RAW_IS_STREAM) &&
         cl_tls_call(self->x_raw,
                     cl_tls_of(state_of(self))->str_resume_reading) < 0)
@@ -517,8 +519,8 @@ cl_tls_abort(TLSObject *self, PyObject *exception)
 
 /* ------------------------------------------------------------------------ reading */
 
-/* protocol.data_received() with the first `size` bytes of a bytes object, whose
- * reference is taken. 0/-1 */
+/* Calls protocol.data_received() with the first `size` bytes of a bytes
+ * object, and steals the reference. 0/-1 */
 static int
 hand_over(TLSObject *self, PyObject *data, Py_ssize_t size)
 {
@@ -543,8 +545,8 @@ hand_over(TLSObject *self, PyObject *data, Py_ssize_t size)
     return status < 0 ? -1 : 0;
 }
 
-/* Delivers one or more records' data to protocol.data_received(). *closed tells that
- * the peer will send no more. 0/-1 */
+/* Passes the data of one or more records to protocol.data_received(). Sets
+ * *closed if the peer sent close_notify. 0/-1 */
 static int
 deliver_bytes(TLSObject *self, bool *closed, const char **failure)
 {
@@ -555,7 +557,7 @@ deliver_bytes(TLSObject *self, bool *closed, const char **failure)
         return 0;
     PyObject *data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room);
     while (data != NULL) {
-        if (size == room) { /* nothing compressed is as large as that */
+        if (size == room) { /* no record is larger, not even compressed */
             if (cl_engine_unread(self) + cl_engine_pending(self) == 0)
                 break;
             room *= 2;
@@ -569,7 +571,7 @@ deliver_bytes(TLSObject *self, bool *closed, const char **failure)
         size += (size_t)got;
         if (self->x_ssl != NULL && cl_engine_unread(self) == 0 &&
             cl_engine_pending(self) == 0) {
-            got = CL_TLS_AGAIN; /* it would say so */
+            got = CL_TLS_AGAIN; /* it would have said so */
             break;
         }
     }
@@ -580,12 +582,12 @@ deliver_bytes(TLSObject *self, bool *closed, const char **failure)
         Py_DECREF(data);
         return got == CL_TLS_FAILED ? -1 : 0;
     }
-    /* What came before a failure is delivered before it. */
+    /* Deliver what came before a failure first. */
     PyObject *error = got == CL_TLS_FAILED ? PyErr_GetRaisedException() : NULL;
     int status = hand_over(self, data, (Py_ssize_t)size);
     if (status < 0) {
         *failure = "application protocol failed to receive SSL data";
-        Py_CLEAR(error); /* the application's comes first */
+        Py_CLEAR(error); /* the application's exception wins */
     }
     if (error != NULL) {
         PyErr_SetRaisedException(error);
@@ -606,7 +608,7 @@ call_do_read_soon(TLSObject *self)
     return status;
 }
 
-/* protocol.get_buffer(sizehint), held for writing. 0/-1 */
+/* Calls protocol.get_buffer(sizehint) and exports the buffer. 0/-1 */
 static int
 get_buffer(TLSObject *self, PyObject *protocol, Py_buffer *view)
 {
@@ -706,7 +708,7 @@ cl_tls_control_raw_reading(TLSObject *self)
     return 0;
 }
 
-/* Without the handling of what fails; *failure is its name, if it has one. */
+/* Does not handle errors; *failure names them, if they have a name. */
 static int
 read_and_answer(TLSObject *self, const char **failure)
 {
@@ -736,7 +738,7 @@ cl_tls_read(TLSObject *self)
                                           : "SSL error in data received");
 }
 
-/* Something was received, or may be delivered again. */
+/* Data was received, or may be delivered again. */
 static int
 advance(TLSObject *self)
 {
@@ -760,7 +762,7 @@ cl_tls_resume(TLSObject *self)
     return self->x_state == CL_TLS_HANDSHAKE ? 0 : advance(self);
 }
 
-/* What TLS has not read of the window is kept. 0/-1 */
+/* Copies what TLS has not read of the window. 0/-1 */
 static int
 keep_window(TLSObject *self)
 {
@@ -776,7 +778,7 @@ cl_tls_received(PyObject *tls, const char *data, size_t size)
     TLSObject *self = (TLSObject *)tls;
     if (self->x_raw == NULL || self->x_sslobj == NULL)
         return 0;
-    /* A turn within a turn: what the outer one has in hand comes first. */
+    /* A nested turn: the data of the outer one comes first. */
     if (keep_window(self) < 0)
         return -1;
     if (self->x_state != CL_TLS_WRAPPED || self->x_ssl == NULL ||
@@ -792,7 +794,7 @@ cl_tls_received(PyObject *tls, const char *data, size_t size)
 
 /* ------------------------------------------------------------------- the ends of it */
 
-/* EOF before TLS has said that it ends. */
+/* EOF without a close_notify. */
 static int
 at_eof(TLSObject *self, bool *keep_open)
 {
@@ -822,7 +824,7 @@ at_eof(TLSObject *self, bool *keep_open)
     }
 }
 
-/* As asyncio before 3.11: the application is told, and that is all. */
+/* Like asyncio before 3.11: only tells the application. */
 static int
 at_eof_simply(TLSObject *self)
 {
@@ -871,8 +873,9 @@ cl_tls_connection_lost(TLSObject *self, PyObject *exception)
     PyObject *error = NULL;
     bool told = self->x_app_state == CL_TLS_APP_MADE ||
                 self->x_app_state == CL_TLS_APP_EOF;
-    /* Of a protocol that came with start_tls() asyncio says nothing, should the connection
-     * break during the handshake. One that is paused would wait for ever. */
+    /* asyncio does not tell a protocol that came through start_tls() if the
+     * connection breaks during the handshake. If it was paused, it would wait
+     * for ever. */
     bool waits = self->x_flags & CL_X_RAW_PAUSED_APP;
     if (!(self->x_flags & CL_X_ESTABLISHED) && !CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         told = false;

@@ -4,15 +4,14 @@
 #include <dlfcn.h>
 #include <stdint.h>
 
-/* What PySSLSocket has begun with since 3.7, and ends far behind. */
+/* PySSLSocket starts with these fields since 3.7; it is much longer. */
 typedef struct {
     PyObject_HEAD
-    PyObject
-        *socket; /* a weak reference, or NULL for one made by wrap_bio() */
+    PyObject *socket; /* weak reference; NULL if made by wrap_bio() */
     SSL *ssl;
 } ssl_socket_head;
 
-/* The library as the _ssl module sees it; NULL if it can't be told. */
+/* The library that the _ssl module uses; NULL if unknown. */
 static void *
 open_library(PyObject *_ssl)
 {
@@ -51,7 +50,7 @@ cl_openssl_find(cl_openssl *api, PyObject *_ssl)
     if (library == NULL)
         return 0;
     bool found = find_functions(api, library);
-    dlclose(library); /* the module itself stays */
+    dlclose(library); /* the module keeps it loaded */
     if (!found)
         return 0;
     PyObject *number = PyObject_GetAttrString(_ssl, "OPENSSL_VERSION_NUMBER");
@@ -73,6 +72,6 @@ cl_openssl_of(const cl_openssl *api, PyObject *ssl_socket)
     if (head->socket != NULL || head->ssl == NULL ||
         (uintptr_t)head->ssl % sizeof(void *) != 0)
         return NULL;
-    /* The module keeps its object as the application's data. */
+    /* _ssl stores its object as the library's ex_data. */
     return api->SSL_get_ex_data(head->ssl, 0) == ssl_socket ? head->ssl : NULL;
 }

@@ -1,11 +1,12 @@
-/* openssl.h - the OpenSSL that the interpreter's ssl module has loaded, by hand.
+/* openssl.h - functions of the OpenSSL that the interpreter's ssl module uses.
  *
- * Nothing is linked, and no header of OpenSSL is needed: its functions are found by
- * name in what _ssl is linked with, so the SSL objects are always of the same
- * library. An interpreter where that fails (one that hides a library of its own, one
- * with another ssl module) is told so, and the engine takes the way through Python.
+ * Nothing is linked, and no OpenSSL header is needed. The functions are looked
+ * up by name in the library that _ssl is linked with, so the SSL objects
+ * always belong to it. If that fails (a private copy of the library, another
+ * ssl module), the engine uses the ssl module's methods.
  *
- * The types are opaque and the constants are part of the library's ABI since 1.1. */
+ * The types are opaque, and the constants have been part of the library's ABI
+ * since 1.1. */
 #ifndef CL_TLS_OPENSSL_H
 #define CL_TLS_OPENSSL_H
 
@@ -22,7 +23,7 @@ enum {
     CL_SSL_ZERO_RETURN = 6,
 };
 
-/* What a BIO's flags and commands are called. */
+/* Flags and commands of a BIO. */
 enum {
     CL_BIO_READ = 0x01,
     CL_BIO_RETRY_FLAGS = 0x0f, /* READ, WRITE, IO_SPECIAL, SHOULD_RETRY */
@@ -31,7 +32,7 @@ enum {
     CL_BIO_TYPE_SOURCE_SINK = 0x0400,
 };
 
-/* name, result, arguments */
+/* name, return type, parameters */
 #define CL_OPENSSL_FUNCTIONS(X) \
     X(SSL_read, int, (SSL *, void *, int)) \
     X(SSL_write, int, (SSL *, const void *, int)) \
@@ -62,12 +63,13 @@ typedef struct {
 #undef FIELD
 } cl_openssl;
 
-/* Finds the functions in what the _ssl module (borrowed) is linked with. 1 if all are
- * there and of the library that it says it uses, 0 if not, -1 on error. */
+/* Finds the functions in the library of the _ssl module (borrowed). Returns 1
+ * if all are there and the version is the one it reports, 0 if not, -1 on
+ * error. */
 int cl_openssl_find(cl_openssl *api, PyObject *_ssl);
 
-/* The SSL* of a socket object of the _ssl module, of which the library itself says
- * that it belongs to this object; NULL, without an exception, if that is not so. */
+/* Returns the SSL* of an _ssl socket object. NULL, without an exception,
+ * unless the library confirms that it belongs to this object. */
 SSL *cl_openssl_of(const cl_openssl *api, PyObject *ssl_socket);
 
 #endif

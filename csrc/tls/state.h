@@ -1,4 +1,5 @@
-/* state.h - what the module owns, and a loop, for TLS; see core/layer.h. */
+/* state.h - the TLS layer's part of the module state and of loops; see
+ * core/layer.h. */
 #ifndef CL_TLS_STATE_H
 #define CL_TLS_STATE_H
 
@@ -50,7 +51,7 @@ cl_tls_of(const cl_state *st)
 
 typedef struct cl_loop_tls {
     cl_loop_net lower;
-    cl_buffer spare; /* empty: memory for records that are sent at once */
+    cl_buffer spare; /* empty: spare memory for records sent at once */
 } cl_loop_tls;
 
 static inline cl_loop_tls *

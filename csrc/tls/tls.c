@@ -15,7 +15,7 @@ static const char *const data_argument[] = {"data"};
 static const char *const lines_argument[] = {"list_of_data"};
 static const char *const protocol_argument[] = {"protocol"};
 
-/* As asyncio.constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE and _READ. */
+/* asyncio.constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE and _READ. */
 #define WRITE_HIGH (512 * 1024)
 #define READ_HIGH (256 * 1024)
 
@@ -49,23 +49,24 @@ fill(cl_tls_library *tls)
     PyObject *_ssl = ssl == NULL ? NULL : PyImport_ImportModule("_ssl");
     int status = -1;
     if (_ssl != NULL &&
-        (tls->k_SSLObject = PyObject_GetAttrString(ssl, "SSLObject")) !=
+        (tls->tls_SSLObject = PyObject_GetAttrString(ssl, "SSLObject")) !=
             NULL &&
-        (tls->k_SSLSocket = PyObject_GetAttrString(_ssl, "_SSLSocket")) !=
+        (tls->tls_SSLSocket = PyObject_GetAttrString(_ssl, "_SSLSocket")) !=
             NULL &&
-        (tls->k_MemoryBIO = PyObject_GetAttrString(ssl, "MemoryBIO")) !=
+        (tls->tls_MemoryBIO = PyObject_GetAttrString(ssl, "MemoryBIO")) !=
             NULL &&
-        (tls->k_SSLError = PyObject_GetAttrString(ssl, "SSLError")) != NULL &&
-        (tls->k_CertificateError =
+        (tls->tls_SSLError = PyObject_GetAttrString(ssl, "SSLError")) !=
+            NULL &&
+        (tls->tls_CertificateError =
              PyObject_GetAttrString(ssl, "CertificateError")) != NULL &&
-        (tls->k_again = again_errors(ssl)) != NULL)
+        (tls->tls_again = again_errors(ssl)) != NULL)
         status = wants_memorybio() ? 0 : cl_engine_setup(tls, _ssl);
     Py_XDECREF(ssl);
     Py_XDECREF(_ssl);
     return status;
 }
 
-/* The module's, made when first asked for; NULL with an exception. */
+/* Returns the module's cl_tls, created on first use; NULL with an exception. */
 static cl_tls_library *
 library_of(cl_state *st)
 {
@@ -87,7 +88,7 @@ cl_tls_free(cl_state *st)
     cl_tls_of(st)->library = NULL;
     if (library == NULL)
         return;
-#define CLEAR(name) Py_XDECREF(library->k_##name);
+#define CLEAR(name) Py_XDECREF(library->tls_##name);
     CL_TLS_LIBRARY_OBJECTS(CLEAR)
 #undef CLEAR
     PyMem_Free(library);
@@ -99,7 +100,7 @@ cl_tls_traverse(cl_state *st, visitproc visit, void *arg)
     cl_tls_library *library = cl_tls_of(st)->library;
     if (library == NULL)
         return 0;
-#define VISIT(name) Py_VISIT(library->k_##name);
+#define VISIT(name) Py_VISIT(library->tls_##name);
     CL_TLS_LIBRARY_OBJECTS(VISIT)
 #undef VISIT
     return 0;
@@ -155,7 +156,7 @@ cl_tls_new(const cl_tls_args *args)
 
 /* ------------------------------------------------------------------------ writing */
 
-/* What a write() has to be given. */
+/* The type check of write(). */
 static int
 check_data(PyObject *data)
 {
@@ -169,14 +170,14 @@ check_data(PyObject *data)
     return -1;
 }
 
-/* What can't be written breaks the connection, as in asyncio. 0/-1 */
+/* As in asyncio, a failed write breaks the connection. 0/-1 */
 static int
 write_object(TLSObject *self, PyObject *data)
 {
     Py_buffer view;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
         PyObject *error = PyErr_GetRaisedException();
-        if (PyObject_Size(data) < 0) { /* which asyncio wants to know first */
+        if (PyObject_Size(data) < 0) { /* asyncio asks for the length first */
             Py_DECREF(error);
             return -1;
         }
@@ -228,7 +229,7 @@ TLS_write(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
     int takes = cl_tls_takes(self);
     if (takes <= 0)
         return cl_none_or_error(takes);
-    Py_INCREF(data); /* Python may run, and drop it */
+    Py_INCREF(data); /* Python code may run and drop it */
     if (PyBytes_Check(data))
         status = cl_tls_write(self, PyBytes_AS_STRING(data),
                               (size_t)PyBytes_GET_SIZE(data));
@@ -286,7 +287,8 @@ TLS_can_write_eof(TLSObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
 
 /* ------------------------------------------------------------------- flow control */
 
-/* Before 3.11 these are the business of the transport below; None once it is gone. */
+/* Before 3.11 these act on the transport below; they return None once that is
+ * gone. */
 static PyObject *
 call_raw(TLSObject *self, const char *method, PyObject *args, PyObject *kwargs)
 {
@@ -341,7 +343,7 @@ static PyObject *
 TLS_get_write_buffer_size(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
     return CL_HAS_TLS_SHUTDOWN_TIMEOUT || self->x_raw == NULL
-               ? PyLong_FromSize_t(cl_tls_buffered(self))
+               ? PyLong_FromSize_t(cl_tls_write_buffer_size(self))
                : call_raw(self, "get_write_buffer_size", NULL, NULL);
 }
 
@@ -429,7 +431,7 @@ TLS_resume_reading(TLSObject *self, PyObject *Py_UNUSED(ignored))
         PyObject *callback = PyObject_GetAttr(
             (PyObject *)self, cl_tls_of(self->x_loop->l_st)->str__resume);
         PyObject *context = self->x_flags & CL_X_RAW_IS_STREAM
-                                ? ((TransportObject *)self->x_raw)->t_context
+                                ? ((TransportObject *)self->x_raw)->tr_context
                                 : NULL;
         int status =
             callback == NULL
@@ -453,8 +455,8 @@ static PyObject *
 TLS_close(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
     if (self->x_flags & CL_X_CLOSED) {
-        /* Who closes what is closed has no use for it: asyncio's transport lets go
-         * of its connection then, and so of the SSLContext. */
+        /* A program that closes twice does not need it any more: asyncio's
+         * transport then releases its connection, and with it the SSLContext. */
         self->x_flags |= CL_X_FORGET;
         if (self->x_raw == NULL)
             cl_tls_forget(self);
@@ -483,14 +485,15 @@ TLS_is_closing(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
     if ((self->x_flags & (CL_X_CLOSED | CL_X_RAW_IS_STREAM)) ==
         CL_X_RAW_IS_STREAM)
-        return PyBool_FromLong(((TransportObject *)self->x_raw)->t_flags &
+        return PyBool_FromLong(((TransportObject *)self->x_raw)->tr_flags &
                                CL_T_CLOSING);
     return PyBool_FromLong(self->x_flags & CL_X_CLOSED);
 }
 
 /* --------------------------------------------------------------------------- info */
 
-/* What the SSLObject answers; NULL without an exception for another name. */
+/* What the SSLObject returns for the name; NULL without an exception if there
+ * is no such name. */
 static PyObject *
 ask_sslobj(TLSObject *self, PyObject *name)
 {
@@ -498,7 +501,7 @@ ask_sslobj(TLSObject *self, PyObject *name)
     if (!(self->x_flags & CL_X_ESTABLISHED))
         return NULL;
     if (PyUnicode_Compare(name, cl_tls_of(st)->str_peercert) == 0)
-        return Py_NewRef(Py_None); /* else it is kept */
+        return Py_NewRef(Py_None); /* else it is stored */
     if (PyUnicode_Compare(name, cl_tls_of(st)->str_cipher) == 0)
         return PyObject_CallMethodNoArgs(self->x_sslobj,
                                          cl_tls_of(st)->str_cipher);
@@ -510,8 +513,8 @@ ask_sslobj(TLSObject *self, PyObject *name)
                : NULL;
 }
 
-/* New reference; NULL without an exception if TLS has no such information. What was
- * answered once stays the answer. */
+/* Returns a new reference, or NULL without an exception if TLS has no such
+ * name. A value once returned stays the same. */
 static PyObject *
 extra_info(TLSObject *self, PyObject *name)
 {
@@ -623,8 +626,8 @@ TLS_resume_writing(TLSObject *self, PyObject *Py_UNUSED(ignored))
     return cl_none_or_error(cl_tls_resume_writing(self));
 }
 
-/* For start_tls(): whether the application waits to hear that it may go on; None if it
- * can't be told. */
+/* For start_tls(). `app_waits`: whether the application expects
+ * resume_writing(); None if unknown. */
 static PyObject *
 TLS_take_over_pause(TLSObject *self, PyObject *app_waits)
 {
@@ -635,7 +638,7 @@ TLS_take_over_pause(TLSObject *self, PyObject *app_waits)
     Py_RETURN_NONE;
 }
 
-/* What the loop calls later. */
+/* Methods that the loop calls later. */
 
 static PyObject *
 TLS_check_handshake_timeout(TLSObject *self, PyObject *Py_UNUSED(ignored))
@@ -661,7 +664,7 @@ TLS_resume(TLSObject *self, PyObject *Py_UNUSED(ignored))
     return cl_none_or_error(cl_tls_resume(self));
 }
 
-/* asyncio's own tests fill the backlog with it. */
+/* asyncio's own tests fill the backlog with this. */
 static PyObject *
 TLS_append_write_backlog(TLSObject *self, PyObject *data)
 {
@@ -724,7 +727,7 @@ static PyMethodDef tls_methods[] = {
     {"_resume", (PyCFunction)TLS_resume, METH_NOARGS, NULL},
     {NULL}};
 
-/* From 3.11 on, where reading has water marks of its own. */
+/* From 3.11 on, reading has water marks too. */
 static PyMethodDef reading_methods[] = {
     {"set_read_buffer_limits", CL_FAST(TLS_set_read_buffer_limits),
      METH_VARARGS | METH_KEYWORDS, TLS_set_read_buffer_limits_doc},
@@ -858,7 +861,7 @@ TLS_traverse(TLSObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The loop stays: other destructors may still call us. */
+/* Keeps the loop: other finalizers may still call this transport. */
 static int
 TLS_clear(TLSObject *self)
 {
@@ -882,7 +885,7 @@ TLS_clear(TLSObject *self)
     return 0;
 }
 
-/* Dropped without close(): as asyncio's __del__. */
+/* Not closed: warns like asyncio's __del__. */
 static void
 TLS_finalize(PyObject *op)
 {

@@ -1,16 +1,16 @@
-/* tls.h - the TLS transport: what the protocol of an application writes to, and at
- * the same time the protocol of the transport below it.
+/* tls.h - the TLS transport. The application sees a transport; the transport
+ * below sees a protocol.
  *
- * asyncio has two objects for this, SSLProtocol and _SSLProtocolTransport. Here it is
- * one, which does what they do in the running Python, and knows their attributes.
+ * asyncio uses two objects, SSLProtocol and _SSLProtocolTransport. Here one
+ * object does what both do in the running Python, and has their attributes.
  *
- * The TLS itself is the ssl module's: sslcontext.wrap_bio() makes the SSLObject that
- * the application sees, and handshakes and shutdowns are calls of its methods. The
- * bytes between them go one of two ways (engine.h). Below may lie any transport; if
- * it is a SocketTransport of ours, what it receives and sends passes without Python.
+ * The ssl module does the TLS: sslcontext.wrap_bio() makes the SSLObject that
+ * the application sees, and its methods do handshake and shutdown. Data takes
+ * one of two ways (engine.h). The transport below may be of any kind; if it is
+ * our SocketTransport, data passes without calls into Python.
  *
- * What is held of a callback's writes (net/gather.h) is plain text, and becomes records
- * and one system call when it returns. */
+ * The held writes of a callback (net/gather.h) are plain text. They are
+ * encrypted, and sent with one system call, when it returns. */
 #ifndef CL_TLS_TLS_H
 #define CL_TLS_TLS_H
 
@@ -22,7 +22,7 @@
 #include "tls/openssl.h"
 #include "tls/state.h"
 
-/* As asyncio's SSLProtocolState. */
+/* asyncio's SSLProtocolState. */
 enum {
     CL_TLS_UNWRAPPED,
     CL_TLS_HANDSHAKE,
@@ -31,7 +31,7 @@ enum {
     CL_TLS_SHUTDOWN,
 };
 
-/* As asyncio's AppProtocolState. */
+/* asyncio's AppProtocolState. */
 enum {
     CL_TLS_APP_INIT,
     CL_TLS_APP_MADE,
@@ -41,21 +41,22 @@ enum {
 
 enum {
     CL_X_SERVER_SIDE = 1,
-    CL_X_CLOSED = 2,          /* close() or abort() was called, or it broke */
-    CL_X_EOF = 4,             /* the transport below has received EOF */
+    CL_X_CLOSED = 2,          /* close() or abort() was called, or it failed */
+    CL_X_EOF = 4,             /* the transport below got EOF */
     CL_X_READING_PAUSED = 8,  /* by the application */
-    CL_X_WRITING_PAUSED = 16, /* the application is */
+    CL_X_WRITING_PAUSED = 16, /* the application was told to pause */
     CL_X_RAW_READING_PAUSED = 32,
     CL_X_RAW_WRITING_PAUSED = 64,
-    CL_X_BUFFERED = 128,         /* see cl_protocol_is_buffered() */
-    CL_X_RAW_IS_STREAM = 256,    /* below is a SocketTransport of ours */
-    CL_X_ESTABLISHED = 512,      /* the handshake is over */
-    CL_X_NO_MEMORY = 1024,       /* the BIO had none */
-    CL_X_MUTE = 2048,            /* the BIO takes nothing more */
-    CL_X_FORGET = 4096,          /* nobody will ask what is known of it */
-    CL_X_BUSY = 8192,            /* the library is at work for it */
-    CL_X_RAW_PAUSED_APP = 16384, /* the transport below had, before TLS came */
-    CL_X_MAY_OWE_RESUME = 32768, /* perhaps it had */
+    CL_X_BUFFERED = 128,      /* see cl_protocol_is_buffered() */
+    CL_X_RAW_IS_STREAM = 256, /* the transport below is our SocketTransport */
+    CL_X_ESTABLISHED = 512,   /* the handshake is over */
+    CL_X_NO_MEMORY = 1024,    /* the BIO ran out of memory */
+    CL_X_MUTE = 2048,         /* the BIO discards what is written to it */
+    CL_X_FORGET = 4096,       /* get_extra_info() will not be called */
+    CL_X_BUSY = 8192,         /* inside a call of the library */
+    CL_X_RAW_PAUSED_APP =
+        16384, /* the transport below had paused before start_tls() */
+    CL_X_MAY_OWE_RESUME = 32768, /* it may have paused */
 };
 
 /* Of the ssl module; SSLSocket of _ssl, `again` a tuple of exceptions that mean: not now. */
@@ -67,47 +68,47 @@ enum {
     X(CertificateError) \
     X(again)
 
-/* What all TLS transports of a module share. */
+/* Shared by all TLS transports of a module. */
 typedef struct cl_tls_library {
-#define FIELD(name) PyObject *k_##name;
+#define FIELD(name) PyObject *tls_##name;
     CL_TLS_LIBRARY_OBJECTS(FIELD)
 #undef FIELD
-    cl_openssl k_openssl;
-    bool k_direct; /* else only the way through Python */
+    cl_openssl tls_openssl;
+    bool tls_direct; /* the direct way is available */
 } cl_tls_library;
 
 typedef struct TLSObject {
     PyObject_HEAD
-    /* Here lie the slots of asyncio.transports._FlowControlMixin. */
-    PyObject *x_protocol; /* owned; the application's; NULL when gone */
+    /* The slots of asyncio.transports._FlowControlMixin. */
+    PyObject *x_protocol; /* owned; the application's; NULL once closed */
     PyObject *x_raw; /* owned; the transport below; NULL before and after */
     PyObject *x_sslcontext; /* owned */
     PyObject *x_sslobj;     /* owned SSLObject, or NULL */
-    PyObject *x_waiter;     /* owned future of who made it, or NULL */
-    /* Ours from here on. */
+    PyObject *x_waiter;     /* owned future of the creator, or NULL */
+    /* Our own fields. */
     PyObject *x_dict; /* owned; NULL until an attribute is set */
     PyObject *x_weakrefs;
     LoopObject *x_loop;   /* owned */
-    PyObject *x_extra;    /* owned dict, or NULL: what was asked for */
-    PyObject *x_hostname; /* owned; None on the server's side */
-    PyObject *x_timer; /* owned handle: of the handshake, then the shutdown */
-    PyObject *x_handshake_timeout; /* owned number of seconds */
-    PyObject *x_shutdown_timeout;  /* owned, the same */
-    PyObject *x_incoming; /* owned MemoryBIOs, or NULL: then there is x_ssl */
+    PyObject *x_extra;    /* owned dict of names already asked for, or NULL */
+    PyObject *x_hostname; /* owned; None for a server */
+    PyObject *
+        x_timer; /* owned handle of the handshake's or the shutdown's timeout */
+    PyObject *x_handshake_timeout; /* owned; seconds */
+    PyObject *x_shutdown_timeout;  /* owned; seconds */
+    PyObject *x_incoming; /* owned MemoryBIOs; NULL in the direct way */
     PyObject *x_outgoing;
-    SSL *x_ssl;     /* of x_sslobj */
-    BIO *x_bio;     /* of x_ssl */
-    cl_buffer x_in; /* received, and not yet read by TLS */
-    const char
-        *x_window; /* and what follows it, in the loop's buffer: only in ... */
-    size_t x_window_size; /* ... cl_tls_received() */
-    cl_buffer x_out;      /* made by TLS, and not yet given to x_raw */
-    cl_buffer x_backlog;  /* written, and not yet taken by TLS */
+    SSL *x_ssl;           /* of x_sslobj; NULL without the direct way */
+    BIO *x_bio;           /* of x_ssl */
+    cl_buffer x_in;       /* received, not yet read by TLS */
+    const char *x_window; /* follows x_in, in the loop's read buffer; */
+    size_t x_window_size; /* only inside cl_tls_received() */
+    cl_buffer x_out;      /* records, not yet passed to x_raw */
+    cl_buffer x_backlog;  /* plain text, not yet encrypted */
     cl_limits
-        x_writing; /* water marks; not used where the protocol below rules */
+        x_writing; /* not used where the transport below does flow control */
     cl_limits x_reading;
     cl_habit x_habit;
-    double x_started; /* the handshake, in debug mode */
+    double x_started; /* start of the handshake, in debug mode */
     uint32_t x_conn_lost;
     uint16_t x_flags;
     uint8_t x_state;
@@ -117,12 +118,12 @@ typedef struct TLSObject {
 void cl_tls_free(cl_state *st);
 int cl_tls_traverse(cl_state *st, visitproc visit, void *arg);
 
-/* What a new one is made of: all borrowed. */
+/* The arguments of cl_tls_new(), all borrowed. */
 typedef struct {
     LoopObject *loop;
     PyObject *protocol;
     PyObject *sslcontext;
-    PyObject *waiter; /* a future, or None */
+    PyObject *waiter; /* future or None */
     bool server_side;
     PyObject *server_hostname; /* or None */
     bool call_connection_made;

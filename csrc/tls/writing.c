@@ -1,4 +1,5 @@
-/* writing.c - from what the application writes to what the transport below sends. */
+/* writing.c - encrypts what the application writes, and passes it to the
+ * transport below. */
 #include "tls/machine.h"
 
 #include <string.h>
@@ -8,14 +9,14 @@
 #include "net/stream.h"
 #include "tls/engine.h"
 
-/* As much as this is sent before more records are made. */
+/* Records are sent in batches of this size. */
 #define SEND_MAX (128 * 1024)
 
-/* Memory of at most this size is kept for what is sent next. */
+/* Spare memory is kept up to this size. */
 #define SPARE_MAX (2 * SEND_MAX)
 
 size_t
-cl_tls_buffered(const TLSObject *self)
+cl_tls_write_buffer_size(const TLSObject *self)
 {
     return cl_buffer_size(&self->x_out) + cl_buffer_size(&self->x_backlog);
 }
@@ -38,8 +39,8 @@ send_raw(TLSObject *self, const char *data, size_t size)
     return result == NULL ? -1 : 0;
 }
 
-/* Memory that was used for sending is used again: else each batch of records would
- * grow its own. */
+/* Reuses memory from an earlier batch, which each batch would otherwise grow
+ * anew. */
 static void
 lend_spare(TLSObject *self)
 {
@@ -62,21 +63,21 @@ keep_spare(LoopObject *loop, cl_buffer *used)
     tls->spare = *used;
 }
 
-/* Gives all that TLS has made to the transport below. 0/-1 */
+/* Passes all pending records to the transport below. 0/-1 */
 static int
 push(TLSObject *self)
 {
     LoopObject *loop = self->x_loop;
     int status = 0;
-    /* That transport has what is held sent first, by this one too: what comes later
-     * must not overtake what is here. */
+    /* The transport below flushes held bytes first, even ours: what comes
+     * later must not overtake these records. */
     if (cl_gather_flush(loop) < 0)
         return -1;
     cl_buffer out = self->x_out;
     self->x_out = (cl_buffer){NULL};
     if (cl_buffer_size(&out) > 0 && self->x_raw != NULL) {
         PyObject *raw =
-            Py_NewRef(self->x_raw); /* Python may run, and lose it */
+            Py_NewRef(self->x_raw); /* Python code may run and clear it */
         status = send_raw(self, cl_buffer_first(&out), cl_buffer_size(&out));
         Py_DECREF(raw);
     }
@@ -84,7 +85,7 @@ push(TLSObject *self)
     return status;
 }
 
-/* Before 3.11 the transport below takes everything, and its water marks rule. */
+/* Before 3.11 the transport below takes everything and does flow control. */
 static inline bool
 must_hold(const TLSObject *self)
 {
@@ -127,7 +128,7 @@ cl_tls_control_writing(TLSObject *self)
 {
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         return 0;
-    size_t size = cl_tls_buffered(self);
+    size_t size = cl_tls_write_buffer_size(self);
     if (size >= self->x_writing.high && size > 0 &&
         !(self->x_flags & CL_X_WRITING_PAUSED)) {
         self->x_flags |= CL_X_WRITING_PAUSED;
@@ -179,7 +180,7 @@ cl_tls_resume_writing(TLSObject *self)
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         return cl_tls_process_outgoing(self);
     if (!(self->x_flags & CL_X_WRITING_PAUSED))
-        return 0; /* another protocol was told of that pause */
+        return 0; /* another protocol was told to pause */
     self->x_flags &= (uint16_t)~CL_X_WRITING_PAUSED;
     return cl_tls_call(self->x_protocol,
                        cl_tls_of(self->x_loop->l_st)->str_resume_writing);
@@ -187,8 +188,8 @@ cl_tls_resume_writing(TLSObject *self)
 
 /* ------------------------------------------------------------------------ writing */
 
-/* Makes records of the data until TLS wants to receive something first; how much it
- * took through *taken. 0/-1 */
+/* Encrypts data until TLS must receive something first. *taken is the number
+ * of bytes used. 0/-1 */
 static int
 make_records(TLSObject *self, const char *data, size_t size, size_t *taken)
 {
@@ -226,7 +227,7 @@ cl_tls_write_backlog(TLSObject *self)
 {
     cl_buffer backlog = self->x_backlog;
     size_t taken;
-    self->x_backlog = (cl_buffer){NULL}; /* Python may run, and write */
+    self->x_backlog = (cl_buffer){NULL}; /* Python code may run and write */
     int status = make_records(self, cl_buffer_first(&backlog),
                               cl_buffer_size(&backlog), &taken);
     if (taken > 0)
@@ -244,7 +245,7 @@ cl_tls_write_backlog(TLSObject *self)
     return status < 0 ? -1 : cl_tls_process_outgoing(self);
 }
 
-/* The data becomes records, and is sent. 0/-1 */
+/* Encrypts and sends data. 0/-1 */
 static int
 write_now(TLSObject *self, const char *data, size_t size)
 {
@@ -259,11 +260,11 @@ write_now(TLSObject *self, const char *data, size_t size)
 
 /* ------------------------------------------------------------------------ holding */
 
-/* What is held for this transport becomes records. 0/-1 */
+/* Encrypts what this transport holds. 0/-1 */
 static int
 write_held(TLSObject *self)
 {
-    cl_held held; /* ours: Python may run, and others may hold */
+    cl_held held; /* ours: Python code may run and hold other bytes */
     cl_gather_take(self->x_loop, (PyObject *)self, &held);
     int status = self->x_state == CL_TLS_WRAPPED
                      ? write_now(self, held.rest, held.rest_size)
@@ -289,7 +290,7 @@ send_held(PyObject *op)
     Py_INCREF(self);
     int status = cl_tls_flush(self);
     if (status < 0 && !cl_error_is_exit()) {
-        /* The writer is not there to be told. */
+        /* The code that wrote has returned: report the error. */
         PyObject *exception = PyErr_GetRaisedException();
         status =
             cl_report_transport(self->x_loop, "Fatal error on SSL protocol",
@@ -300,7 +301,8 @@ send_held(PyObject *op)
     return status;
 }
 
-/* Whether the data is held, to become records with what else this callback writes. */
+/* Whether the data is now held, to be encrypted with the callback's other
+ * writes. */
 static bool
 hold(TLSObject *self, const char *data, size_t size)
 {

@@ -23,12 +23,8 @@ def by_name() -> str:
         with asyncio.Runner(loop_factory=cloop.new_event_loop) as runner:
             return runner.run(main())
     else:
-        before = asyncio.get_event_loop_policy()
-        asyncio.set_event_loop_policy(cloop.EventLoopPolicy())
-        try:
-            return asyncio.run(main())
-        finally:
-            asyncio.set_event_loop_policy(before)
+        asyncio.set_event_loop_policy(cloop.EventLoopPolicy())  # pyright: ignore[reportDeprecated]
+        return asyncio.run(main())
 
 
 def by_hand(loop: asyncio.AbstractEventLoop) -> str:

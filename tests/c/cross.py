@@ -1,12 +1,12 @@
-"""Compiles all of csrc for machines and C libraries that are not this one's, with warnings as errors.
+"""Compiles all of csrc for other machines and C libraries, with warnings as errors.
 
-The compiler is zig's (`pip install ziglang`), which brings the headers of every C library it knows.
-Nothing is linked or run: this finds names that another C library has already, functions that an older
-one lacks, and what depends on the machine. Python's headers are those of the interpreter that runs this.
+The compiler is zig's (`pip install ziglang`), which includes the headers of many C libraries. Nothing is linked or
+run. This finds names that another C library already uses, functions that an older one lacks, and what depends on the
+machine. Python's headers are those of the running interpreter.
 
     python tests/c/cross.py [TARGET ...]      such as x86_64-linux-musl
 
-Objects are kept in build/cross and made again only if something they depend on is newer.
+Objects are kept in build/cross, and compiled again only if something they depend on is newer.
 """
 
 import glob
@@ -22,8 +22,8 @@ from multiprocessing.pool import ThreadPool
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 OUTPUT = os.path.join("build", "cross")
 
-# zig's name of the target, and the flags that it needs beside setup.py's. All are LP64, as the pyconfig.h
-# of this Python says.
+# zig's name of the target, and its flags in addition to setup.py's. All are LP64, like this Python's
+# pyconfig.h.
 TARGETS = {
     "x86_64-linux-gnu.2.17": [],
     "aarch64-linux-gnu.2.17": [],
@@ -36,7 +36,7 @@ FLAGS = ["-Werror", "-O0", "-g0", "-fno-sanitize=all"]
 
 
 def stamp(path, text):
-    """A file that holds this text, and is new only if the text is."""
+    """A file with this text, modified only if the text changes."""
     if not os.path.exists(path) or open(path).read() != text:
         with open(path, "w") as file:
             file.write(text)
@@ -48,7 +48,7 @@ def newest(paths):
 
 
 def compile_source(job):
-    """What the compiler says of a source, or None; an object that is newer than all it needs stays."""
+    """The compiler's output for a source, or None. An object newer than its dependencies is kept."""
     source, target, command, needed = job
     made = os.path.join(OUTPUT, target, source.replace(os.sep, "-")[: -len(".c")] + ".o")
     if os.path.exists(made) and os.stat(made).st_mtime_ns > max(needed, os.stat(source).st_mtime_ns):

@@ -32,29 +32,40 @@ python(const char *code)
     return result;
 }
 
+static void
+set_running(cl_state *st, PyObject *loop)
+{
+    CHECK_PYTHON(
+        cl_call_void(cl_futures_of(st)->set_running_loop, loop, NULL) == 0);
+}
+
 /* What cloop/_futures.py does, as far as the C code has to know of it. */
 static void
 find_out(cl_state *st)
 {
-    PyObject *pair = python("import asyncio\n"
-                            "loop = asyncio.new_event_loop()\n"
-                            "async def nothing(): pass\n"
-                            "task = loop.create_task(nothing())\n"
-                            "result = task, loop\n");
+    PyObject *made = python(
+        "import asyncio\n"
+        "loop = asyncio.new_event_loop()\n"
+        "async def nothing(): pass\n"
+        "result = [loop.create_task(nothing()) for _ in range(2)] + [loop]\n");
+    PyObject *first = PyList_GET_ITEM(made, 0);
+    PyObject *second = PyList_GET_ITEM(made, 1);
+    PyObject *loop = PyList_GET_ITEM(made, 2);
     CHECK(cl_futures_of(st)->layouts_fit);
-    CHECK_INT(cl_registry_find_slots(st, PyTuple_GET_ITEM(pair, 0),
-                                     PyTuple_GET_ITEM(pair, 1)),
-              1);
+    set_running(st, loop);
+    CHECK_INT(cl_registry_find_slots(st, first, second, loop), 1);
+    set_running(st, Py_None);
     cl_futures_of(st)->own_tasks = true;
-    PyObject *loop = PyTuple_GET_ITEM(pair, 1);
-    PyObject *result = PyObject_CallMethod(loop, "run_until_complete", "O",
-                                           PyTuple_GET_ITEM(pair, 0));
+    for (int i = 0; i < 2; i++) {
+        PyObject *result = PyObject_CallMethod(loop, "run_until_complete", "O",
+                                               PyList_GET_ITEM(made, i));
+        CHECK_PYTHON(result != NULL);
+        Py_DECREF(result);
+    }
+    PyObject *result = PyObject_CallMethod(loop, "close", NULL);
     CHECK_PYTHON(result != NULL);
     Py_DECREF(result);
-    result = PyObject_CallMethod(loop, "close", NULL);
-    CHECK_PYTHON(result != NULL);
-    Py_DECREF(result);
-    Py_DECREF(pair);
+    Py_DECREF(made);
 }
 
 /* A loop that runs in this thread, as asyncio sees it; and the end of that. */
@@ -62,8 +73,7 @@ static LoopObject *
 running_loop(PyTypeObject *type)
 {
     LoopObject *loop = new_loop(type);
-    CHECK_PYTHON(cl_call_void(cl_futures_of(loop->l_st)->set_running_loop,
-                              (PyObject *)loop, NULL) == 0);
+    set_running(loop->l_st, (PyObject *)loop);
     loop->l_thread_id = PyThread_get_thread_ident();
     return loop;
 }

@@ -1,4 +1,4 @@
-"""CPython's own tests of asyncio: `test.test_asyncio` of the Python that runs this."""
+"""CPython's own tests of asyncio: `test.test_asyncio` of the running Python."""
 
 import importlib.util
 
@@ -18,15 +18,15 @@ LAST = (
     "test_sslproto",
     "test_ssl",
 )
-# What one test of these leaves is collected before the next: test_popen_error asserts that nothing warns, and
-# test_kill_issue43884 leaves a transport open where wait() does not last until the child's pipes are closed.
+# Collect what one of these tests leaves before the next: test_popen_error asserts that there is no warning, and
+# test_kill_issue43884 leaves a transport open if wait() does not wait for the child's pipes.
 COLLECTED = ("test_subprocess",)
-# These have batteries for asyncio's classes in C, in every version.
+# These test asyncio's C classes, in every version.
 BATTERIES = ("test_futures", "test_tasks")
 
 
 def prepare():
-    """Makes the suite ready to run; returns None, or why it cannot be had."""
+    """Prepares the suite; returns None, or why it is not available."""
     spec = importlib.util.find_spec(PACKAGE)
     return "there is no %s" % PACKAGE if spec is None else None
 
@@ -36,17 +36,17 @@ def folder():
 
 
 def environ(loop):
-    """What a process needs in its environment to run the tests on a loop; None is asyncio as it comes."""
+    """The environment variables for the tests on a loop; None is plain asyncio."""
     return {}
 
 
 def install(loop):
-    """Puts the loop in place; returns the counter of loops made, or None for asyncio as it comes."""
+    """Installs the loop; returns the counter of created loops, or None for plain asyncio."""
     return None if loop is None else seams.install(loop)
 
 
 def complete(module):
-    """Adapts an imported test module; returns its classes that test our classes, and more test classes for it."""
+    """Adapts an imported test module; returns its classes that test our classes, and additional test classes."""
     seams.adapt(module)
     return tuple(seams.batteries(module)), seams.classes_on_cloop(module)
 
@@ -57,5 +57,5 @@ def concerns(test, loop):
 
 
 def on_asyncio(test_id):
-    """The id of the test that asks the same of asyncio as it comes."""
+    """The id of the same test for plain asyncio."""
     return test_id

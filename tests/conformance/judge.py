@@ -12,14 +12,14 @@ Verdict = namedtuple("Verdict", "id outcome detail loops battery bodies", defaul
 
 
 def excused(suite, loop):
-    """The entries that count for a loop: asyncio is excused from nothing."""
+    """The entries that apply to a loop; asyncio has no excuses."""
     if loop == "asyncio":
         return []
     return suite.listed.ENTRIES + (suite.listed.OF_ASYNCIOS_LOOP if loop != "cloop" else [])
 
 
 def verdict(record, loop, entries, environment):
-    """The verdict on one record, with what is excused and the set of tests that fail on asyncio too."""
+    """The verdict on one record, given the excused tests and those that fail on asyncio too."""
     test_id, outcome, detail = record["id"], record["outcome"], record["detail"]
     battery = record.get("battery", False)
     entry = listing.find(entries, test_id)
@@ -37,7 +37,7 @@ def verdict(record, loop, entries, environment):
 
 
 def fail_on_asyncio(suite, name, records, entries, limits):
-    """Runs the tests that failed again on asyncio as it comes; returns those that fail there too."""
+    """Runs failed tests again on plain asyncio; returns those that fail there too."""
     failed = [record["id"] for record in records if record["outcome"] == "failed" and "fixture" not in record]
     failed = [test_id for test_id in failed if listing.find(entries, test_id) is None]
     if not failed:
@@ -48,7 +48,7 @@ def fail_on_asyncio(suite, name, records, entries, limits):
 
 
 def module(suite, name, loop, pattern, limits):
-    """Runs a module of a suite on a loop; returns the verdicts and how long the run took."""
+    """Runs a module of a suite on a loop; returns the verdicts and the duration."""
     start = time.monotonic()
     records = process.run(suite, name, loop, limits, None if pattern is None else [pattern])
     seconds = time.monotonic() - start
@@ -62,22 +62,22 @@ def count(verdicts):
 
 
 def failed_by_name(verdicts):
-    """How many tests failed, of those that run in several classes one of each."""
+    """How many tests failed, counting a test that runs in several classes once."""
     return len({tuple(v.id.split(".")[::2]) for v in verdicts if v.outcome == "failed"})
 
 
 def battery(verdicts):
-    """How many tests ran on our classes of futures and tasks."""
+    """How many tests ran with our classes of futures and tasks."""
     return sum(verdict.battery and verdict.outcome != "skipped" for verdict in verdicts)
 
 
 def accelerated(verdicts):
-    """How many tests called primitives whose bodies are in C."""
+    """How many tests called accelerated primitives."""
     return sum(verdict.bodies > 0 for verdict in verdicts)
 
 
 def stale(entries, verdicts, modules):
-    """The entries that list a test of these modules which this version does not have."""
+    """Entries for tests of these modules that this version does not have."""
     for entry in listing.here(entries):
         if entry.pattern.split(".")[0] in modules:
             if not any(fnmatch.fnmatchcase(verdict.id, entry.pattern) for verdict in verdicts):

@@ -1,9 +1,8 @@
-"""Lists of tests that a suite demands and cloop need not pass: data, each test with its reason.
+"""Lists of tests in a suite that cloop need not pass: data, each test with its reason.
 
-A pattern names tests as `module.Class.test`; `*` in the class stands for the several classes
-that one test is mixed into. `module.Class.*` is only for a class that is white-box as a
-whole, and says nothing of tests that pass. `versions` is a range of Python versions, both
-ends included, open where nothing is written: "3.8-3.11", "3.12-".
+A pattern names tests as `module.Class.test`; `*` in the class stands for the several classes that one test is mixed
+into. `module.Class.*` is only for a class that is entirely white-box; its tests may pass. `versions` is an inclusive
+range of Python versions with optional ends: "3.8-3.11", "3.12-".
 """
 
 import fnmatch
@@ -35,5 +34,5 @@ def here(entries):
 
 
 def find(entries, test_id):
-    """The entry that lists the test on this version of Python, or None."""
+    """The entry for the test on this Python version, or None."""
     return next((entry for entry in here(entries) if fnmatch.fnmatchcase(test_id, entry.pattern)), None)

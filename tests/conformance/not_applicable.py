@@ -1,9 +1,8 @@
 """Tests that cloop fails because they look inside asyncio's own Python loop.
 
-Public behaviour is never excused here. A test belongs here if what it replaces or reads is
-private to asyncio.base_events, asyncio.selector_events or asyncio.unix_events, so that a
-loop may do the right thing and still fail it. A listed test that passes fails the run.
-`listing.py` says how a test is named.
+Public behaviour is never excused here. A test belongs here if what it replaces or reads is private to
+asyncio.base_events, asyncio.selector_events or asyncio.unix_events, so that a correct loop may still fail it. A
+listed test that passes fails the run. `listing.py` says how a test is named.
 """
 
 from listing import test
@@ -27,7 +26,7 @@ ENTRIES = [
     ),
 ]
 
-# What cloop passes, as its loop derives from asyncio's, and one that does not need not pass.
+# cloop passes these because its loop derives from asyncio's; other loops need not.
 OF_ASYNCIOS_LOOP = [
     test(
         "test_base_events.BaseEventLoopWithSelectorTests.*",

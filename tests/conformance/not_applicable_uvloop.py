@@ -1,14 +1,14 @@
-"""Tests of uvloop's that cloop does not pass, because they are of libuv or Cython, or because
-uvloop demands there what asyncio forbids: then asyncio wins, which each reason says how to see.
+"""Tests of uvloop's that cloop does not pass, because they test libuv or Cython, or because uvloop requires what
+asyncio forbids. cloop then follows asyncio; each reason says how to check that.
 
-`--suite uvloop --loop asyncio` runs the same tests on asyncio. A listed test that passes
-fails the run. `listing.py` says how a test is named.
+`--suite uvloop --loop asyncio` runs the same tests on asyncio. A listed test that passes fails the run. `listing.py`
+says how a test is named.
 """
 
 from listing import test
 
 ENTRIES = [
-    # libuv, and uvloop's private parts
+    # libuv, and uvloop's internals
     test("test_sockets.TestUVSockets.test_socket_sync_remove", "asks loop._get_backend_id() for libuv's epoll"),
     test(
         "test_process.Test_UV_Process.test_process_double_close",
@@ -28,7 +28,7 @@ ENTRIES = [
         "test_runner.TestSourceCode.test_uvloop_run_2",
         "wants run() to refuse what another loop_factory made; asyncio.run() takes any",
     ),
-    # Where uvloop demands what asyncio does otherwise
+    # Where uvloop differs from asyncio
     test(
         "test_signals.Test_UV_Signals.test_signals_no_SIGCHLD",
         "wants add_signal_handler(SIGCHLD) refused; asyncio adds it",
@@ -94,7 +94,7 @@ ENTRIES = [
     ),
 ]
 
-# asyncio's TLS before 3.11, when uvloop's became CPython's
+# asyncio's TLS before 3.11, when uvloop's implementation became CPython's
 UNANSWERED = "waits for an answer to its close_notify, which asyncio's TLS does not give before 3.11"
 ENTRIES += [
     test("test_context.Test_UV_Context.test_connect_accepted_socket", UNANSWERED, "-3.10"),
@@ -114,7 +114,7 @@ ENTRIES += [
 
 OF_ASYNCIOS_LOOP = []
 
-# Modules that are not about what a loop does.
+# Modules that are not about a loop's behaviour.
 MODULES = {
     "test_cython": "imports a coroutine of Cython's from uvloop.loop",
     "test_fs_event": "imports FileSystemEvent from uvloop.loop: libuv's watching of files, which asyncio does not have",

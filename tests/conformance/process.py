@@ -1,4 +1,4 @@
-"""Runs a module's tests in processes of their own and collects what they report."""
+"""Runs a module's tests in separate processes and collects their reports."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from collections import namedtuple
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-# What regrtest runs the suite with; variables that change asyncio's behaviour are taken away.
+# regrtest's environment, without variables that change asyncio's behaviour.
 COMMAND = [sys.executable, "-u", "-W", "default", "-bb", "-X", "faulthandler", os.path.join(HERE, "worker.py")]
 UNWANTED = ("PYTHONASYNCIODEBUG", "PYTHONDEVMODE", "PYTHONWARNINGS", "PYTHONSAFEPATH")
 
@@ -36,14 +36,16 @@ def stop():
 
 
 def spawn(job, folder, limit, environ):
-    """Runs one worker in an environment with these additions; returns how it ended (None if well) and the end of what it printed."""
+    """Runs one worker with these additions to the environment; returns how it ended (None if well) and the end of its
+    output.
+    """
     job_path = os.path.join(folder, "job.json")
     with open(job_path, "w") as file:
         json.dump(job, file)
     work = tempfile.mkdtemp(dir=folder)
     environ = dict({name: value for name, value in os.environ.items() if name not in UNWANTED}, **environ)
     with open(os.path.join(folder, "output"), "w+b") as output:
-        # The session gathers whatever a test leaves running, so that it can be ended here.
+        # The session contains whatever a test leaves running, so that it can be killed here.
         worker = subprocess.Popen(
             COMMAND + [job_path],
             stdin=subprocess.DEVNULL,
@@ -75,7 +77,7 @@ def spawn(job, folder, limit, environ):
 
 
 def read(path):
-    """The finished records of a results file, the test left unfinished, and whether all were run."""
+    """The complete records of a results file, the unfinished test, and whether all were run."""
     records, started, finished = [], None, False
     with open(path) as file:
         for line in file:
@@ -95,7 +97,9 @@ def failure(test_id, detail, **more):
 
 
 def run(suite, module, loop, limits, only=None):
-    """Runs the tests of a suite's module, or those named; a test that takes the process down fails, and the rest go on."""
+    """Runs the tests of a suite's module, or the given ones. A test that kills the process fails, and the others
+    continue.
+    """
     records = []
     with tempfile.TemporaryDirectory() as folder:
         results = os.path.join(folder, "results")

@@ -2,8 +2,8 @@
 
     python tests/conformance/run.py [--suite uvloop] [--loop cloop|uvloop|asyncio] [--accelerate] [--module test_events ...]
 
-Each module runs in a process of its own. A test that fails is run once more on asyncio as
-it comes: one that fails there too says something about the machine, not about the loop.
+Each module runs in its own process. A test that fails runs once more on plain asyncio: if it fails there too, the
+machine is at fault, not the loop.
 """
 
 import argparse
@@ -30,7 +30,7 @@ COLUMNS = (
 
 
 def modules(suite):
-    """The modules of a suite that concern a loop on Unix, the slow ones last."""
+    """The modules of a suite that are about a loop on Unix, the slow ones last."""
     names = [name[:-3] for name in os.listdir(suite.folder()) if fnmatch.fnmatch(name, "test_*.py")]
     names = [name for name in names if name not in suite.listed.MODULES]
     return sorted(names, key=lambda name: (suite.LAST.index(name) if name in suite.LAST else -1, name))
@@ -76,7 +76,7 @@ def print_module(module, verdicts, seconds, verbose):
 
 
 def print_batteries(everything, expected):
-    """Print how many tests ran on cloop's futures and tasks; return whether the modules did that are expected to."""
+    """Print how many tests used cloop's futures and tasks; return whether the expected modules did."""
     counts = {name: judge.battery(verdicts) for name, verdicts in everything.items()}
     if any(counts.values()):
         print("%d ran on cloop.Future and cloop.Task in place of asyncio's classes in C" % sum(counts.values()))
@@ -101,7 +101,7 @@ def main():
         print("%s cannot import %s: %s" % (sys.executable, options.loop, error))
         return 1
     if options.accelerate:
-        os.environ["CLOOP_ACCELERATE"] = "1"  # for the processes of the modules
+        os.environ["CLOOP_ACCELERATE"] = "1"  # for the modules' processes
     on = (suite.PACKAGE, platform.python_implementation(), platform.python_version(), options.loop)
     print("%s on %s %s, loop %s" % on + (", accelerated" if options.accelerate else ""))
     print(row("module", [title for _, title in COLUMNS], ""))

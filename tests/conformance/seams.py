@@ -1,24 +1,22 @@
-"""Puts another event loop wherever test.test_asyncio makes one.
+"""Installs another event loop wherever test.test_asyncio creates one.
 
-The suite makes loops in two ways:
+The suite creates loops in two ways:
 
 - through the policy: asyncio.new_event_loop(), asyncio.run(), asyncio.Runner,
   IsolatedAsyncioTestCase, asyncio.get_event_loop() and DefaultEventLoopPolicy() itself all
-  end in the default policy class and its _loop_factory;
-- by name: asyncio.SelectorEventLoop, with a selector or without (the create_event_loop() of
-  EPollEventLoopTests, PollEventLoopTests, SelectEventLoopTests and their like), and since
+  use the default policy class and its _loop_factory;
+- by name: asyncio.SelectorEventLoop, with or without a selector (create_event_loop() of
+  EPollEventLoopTests, PollEventLoopTests, SelectEventLoopTests and so on), and since
   3.13 asyncio.EventLoop.
 
-Both are replaced before any test module is imported. In three modules the classes' own setUp()
-dresses up a BaseEventLoop with mocks: adapt() gives these a loop once the module is imported, with
-the same mocks in the places of its selector, _process_events() and _write_to_self(). utils.TestLoop and the tests' own
-subclasses of BaseEventLoop and BaseSelectorEventLoop are tests of those classes: they stay
-as they are. Interpreters that a test starts afresh are out of reach.
+Both are replaced before any test module is imported. In three modules, setUp() of the classes puts mocks into a
+BaseEventLoop. adapt() gives these another loop after the import, with the same mocks for its selector,
+_process_events() and _write_to_self(). utils.TestLoop, and the tests' own subclasses of BaseEventLoop and
+BaseSelectorEventLoop, test those classes and stay unchanged. Interpreters started by a test cannot be reached.
 
-The suite tests asyncio's classes in C by batteries: test classes that take these from
-asyncio.futures._CFuture and asyncio.tasks._CTask, as they are and as bases of classes of their own.
-There they find cloop.Future and cloop.Task. Most of them run on a TestLoop, which is for these
-a foreign loop; classes_on_cloop() runs them on cloop's as well.
+The suite tests asyncio's C classes with test classes that take them from asyncio.futures._CFuture and
+asyncio.tasks._CTask, directly and as base classes. There they find cloop.Future and cloop.Task. Most of them run on a
+TestLoop, which is a foreign loop for these; classes_on_cloop() runs them on cloop's loop as well.
 """
 
 import ast
@@ -35,14 +33,14 @@ from unittest import mock
 LOOP_NAMES = ("SelectorEventLoop", "EventLoop")
 POLICY_NAMES = ("DefaultEventLoopPolicy", "_DefaultEventLoopPolicy")
 
-# Tests that name a selector run cloop over the poller of that name.
+# Tests that name a selector run cloop with the poller of that name.
 POLLERS = {"EpollSelector": "epoll", "PollSelector": "poll"}
 
 CLASSES = {"_CFuture": asyncio.futures, "_CTask": asyncio.tasks}
 
 
 class LoopCounter:
-    """Counts the loops made here and, as the memory is shared, in forked children."""
+    """Counts the loops created here and, through shared memory, in forked children."""
 
     def __init__(self):
         self._memory = mmap.mmap(-1, 8)
@@ -55,7 +53,7 @@ class LoopCounter:
 
 
 def count_instances(loop_class):
-    """Counts the loops of a class from here on, subclasses' included."""
+    """Counts the loops of a class, including subclasses, from now on."""
     counter = LoopCounter()
     initialise = loop_class.__init__
 
@@ -75,7 +73,7 @@ def uvloop_factory():
     uvloop = importlib.import_module("uvloop")
 
     class Loop(uvloop.Loop):
-        _default_executor = None  # what the tests' own close_loop() reads
+        _default_executor = None  # read by the tests' own close_loop()
 
     def new_loop(selector=None):
         if selector is not None:
@@ -109,9 +107,10 @@ FACTORIES = {"asyncio": asyncio_factory, "cloop": cloop_factory, "uvloop": uvloo
 
 
 def loop_class(new_loop, counter):
-    """The class that stands for asyncio.SelectorEventLoop.
+    """The replacement for asyncio.SelectorEventLoop.
 
-    A class, as the tests also ask isinstance() of it and keep it as a class attribute."""
+    It is a class, since the tests use it with isinstance() and as a class attribute.
+    """
     original = asyncio.SelectorEventLoop
 
     class Meta(type):
@@ -130,7 +129,7 @@ def loop_class(new_loop, counter):
 
 
 def policy_class(default, package, factory):
-    """The default policy, or the package's if it is one, making loops with factory."""
+    """The default policy, or the package's if it is one, with factory as its loop factory."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
@@ -144,12 +143,12 @@ def policy_class(default, package, factory):
 
 def install_classes(package):
     for (name, module), own in zip(CLASSES.items(), (package.Future, package.Task)):
-        getattr(module, name)  # under a name that asyncio does not have, nothing would find ours
+        getattr(module, name)  # under a name that asyncio does not have, ours would not be used
         setattr(module, name, own)
 
 
 def install(name):
-    """Replace asyncio's loop by the loop called name; returns the counter of loops made."""
+    """Replace asyncio's loop by the loop called name; returns the counter of created loops."""
     counter = LoopCounter()
     package = importlib.import_module(name)
     factory = loop_class(FACTORIES[name](), counter)
@@ -169,7 +168,7 @@ def install(name):
 
 
 def loop_without_selector():
-    """A loop whose selector is a mock, for tests that take it for a BaseEventLoop, which has none."""
+    """A loop with a mock as its selector, for tests that expect a BaseEventLoop."""
     loop = asyncio.SelectorEventLoop()
     selector = getattr(loop, "_selector", None)
     if selector is not None:
@@ -194,7 +193,7 @@ def adapt_runners(module):
         loop._process_events = mock.Mock()
         loop._write_to_self = mock.Mock()
         loop._write_to_self.return_value = None
-        loop.shutdown_ag_run = False  # what tearDown() looks at
+        loop.shutdown_ag_run = False  # read by tearDown()
 
         async def shut_down():
             loop.shutdown_ag_run = True
@@ -218,14 +217,14 @@ ADAPTERS = {"test_base_events": adapt_base_events, "test_pep492": adapt_pep492, 
 
 
 def adapt(module):
-    """Replace loops that the test module makes in ways of its own."""
+    """Replace loops that the test module creates in other ways."""
     name = module.__name__.rpartition(".")[2]
     if name in ADAPTERS:
         ADAPTERS[name](module)
 
 
 def classes_naming(module, names):
-    """The test classes of the module with one of the names in their own text or that of a base."""
+    """The module's test classes with one of the names in their own text or a base's."""
     source = inspect.getsource(module)
     classes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
     texts = {node.name: ast.get_source_segment(source, node) for node in classes}
@@ -240,13 +239,13 @@ def classes_naming(module, names):
 
 
 def batteries(module):
-    """The test classes of the module that run on cloop's classes."""
+    """The module's test classes that run with cloop's classes."""
     replaced = asyncio.tasks._CTask is not asyncio.Task
     return classes_naming(module, CLASSES) if replaced else []
 
 
 def classes_on_cloop(module):
-    """The batteries again, with a loop of ours for every TestLoop whose time the test does not steer."""
+    """The same test classes with one of our loops for every TestLoop whose time the test does not control."""
 
     def again(test_class):
         def new_test_loop(self, gen=None):

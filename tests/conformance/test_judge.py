@@ -1,4 +1,4 @@
-"""The verdicts of the conformance runner: what it excuses, and that it excuses no more."""
+"""The verdicts of the conformance runner: what it excuses, and nothing more."""
 
 import importlib
 import os
@@ -15,7 +15,7 @@ LATER = "%d.%d-" % (sys.version_info[0], sys.version_info[1] + 1)
 
 @pytest.fixture
 def runner(monkeypatch):
-    """Imports the runner's modules, which find each other by their bare names."""
+    """Imports the runner's modules, which import each other by their bare names."""
     monkeypatch.syspath_prepend(HERE)
     return importlib.import_module
 
@@ -51,7 +51,7 @@ def record(test_id, outcome, loops=1, **more):
         ("Tests.test_later", "passed", "cloop", "passed"),
         ("Whole.test_it", "failed", "cloop", "not_applicable"),
         ("Whole.test_it", "passed", "cloop", "passed"),
-        # The lists are of what cloop does not pass: another loop may.
+        # The lists say what cloop does not pass; another loop may.
         ("Tests.test_inside", "failed", "uvloop", "not_applicable"),
         ("Tests.test_inside", "passed", "uvloop", "passed"),
     ],

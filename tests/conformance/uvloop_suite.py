@@ -1,8 +1,8 @@
-"""uvloop's own tests, from its source distribution, with another loop in uvloop's place.
+"""uvloop's own tests, from its source distribution, with another loop in place of uvloop.
 
-The distribution is fetched once and kept under build/. Of its classes, which come in pairs, those
-that test uvloop run here and those that test asyncio do not. `shim/` has the package that the tests
-and the programs they start find under the name uvloop, unless the loop is uvloop itself.
+The distribution is downloaded once and kept in build/. Its classes come in pairs: those that test uvloop run here,
+those that test asyncio do not. The tests and the programs they start find the package in `shim/` under the name
+uvloop, unless the loop is uvloop itself.
 """
 
 import importlib
@@ -29,7 +29,7 @@ SOURCE = os.path.join(BUILD, NAME)
 
 
 def prepare():
-    """Fetches and unpacks the tests if need be; returns None, or why they cannot be had."""
+    """Downloads and unpacks the tests if necessary; returns None, or why they are not available."""
     if os.path.isdir(SOURCE):
         return None
     os.makedirs(BUILD, exist_ok=True)
@@ -72,11 +72,11 @@ def complete(module):
 
 
 def concerns(test, loop):
-    """Of each pair the class for uvloop, or for asyncio as it comes the other one."""
+    """Of each pair the class for uvloop, or for plain asyncio the other one."""
     testbase = importlib.import_module("uvloop._testbase")
     return isinstance(test, testbase.AIOTestCase) == (loop is None)
 
 
 def on_asyncio(test_id):
-    """The id of the test that asks the same of asyncio as it comes; of some there is none, as asyncio need not pass."""
+    """The id of the same test for plain asyncio. Some have none, as asyncio need not pass them."""
     return test_id.replace("UV", "AIO")

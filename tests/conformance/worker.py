@@ -1,9 +1,8 @@
 """Runs one module of a suite in this process: python worker.py JOB.
 
-JOB is a JSON file: the suite, the module, the loop (null for asyncio as it comes), patterns of the tests to
-run (null for all), the tests to leave out, a time limit for each test, and the file that takes
-the results, one JSON object a line. A test that is started and not finished there is the
-one that took the process down.
+JOB is a JSON file: the suite, the module, the loop (null for plain asyncio), patterns of the tests to run (null for
+all), the tests to leave out, a time limit for each test, and the results file, with one JSON object per line. A test
+that is started and not finished there killed the process.
 """
 
 import faulthandler
@@ -39,7 +38,7 @@ def wanted(name, patterns):
 
 
 def without_debug_mode():
-    """Has IsolatedAsyncioTestCase leave debug mode, in which every primitive is asyncio's."""
+    """Disables debug mode in IsolatedAsyncioTestCase, since every primitive is asyncio's there."""
     case = unittest.IsolatedAsyncioTestCase
     name = "_setupAsyncioRunner" if hasattr(case, "_setupAsyncioRunner") else "_setupAsyncioLoop"
     original = getattr(case, name)
@@ -81,8 +80,8 @@ class Recorder(unittest.TestResult):
     def stopTest(self, test):
         super().stopTest(test)
         faulthandler.cancel_dump_traceback_later()
-        # Counted from the end of the last test: before 3.11 IsolatedAsyncioTestCase
-        # makes its loop before it starts the test.
+        # Counted from the end of the last test: before 3.11 IsolatedAsyncioTestCase creates its loop before it starts
+        # the test.
         loops = self.counter.value() if self.counter else 0
         seen, self.loops_seen = self.loops_seen, loops
         if self.record is None:  # 3.12.1 does not start a test of a class that is skipped
@@ -134,8 +133,8 @@ def main():
     if ACCELERATED:
         without_debug_mode()
     support.verbose = 0
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # so do those of nohup
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and those of nohup
     name = "%s.%s" % (suite.PACKAGE, job["module"])
     tests = unittest.defaultTestLoader.loadTestsFromName(name)
     batteries = ()
@@ -151,7 +150,9 @@ def main():
         recorder = Recorder(results, suite.PACKAGE, job["limit"], counter, batteries, job["module"] in suite.COLLECTED)
         unittest.TestSuite(chosen).run(recorder)
         recorder.write({"finished": True})
-    faulthandler.dump_traceback_later(job["limit"], exit=True)  # the end waits for threads that a failed test left
+    faulthandler.dump_traceback_later(
+        job["limit"], exit=True
+    )  # the end waits for threads that a failed test left behind
 
 
 if __name__ == "__main__":

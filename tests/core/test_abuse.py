@@ -1,5 +1,6 @@
-"""What hostile programs do: close and cancel in mid-call, from destructors and other
-threads, and set attributes to nonsense. None of it may crash, hang or leak."""
+"""Hostile programs: they close and cancel during calls, from destructors and other threads, and set attributes to
+nonsense. Nothing may crash, hang or leak.
+"""
 
 import ctypes
 import gc
@@ -36,12 +37,12 @@ def collecting():
         gc.callbacks.remove(callback)
 
 
-# Closed in mid-call
+# Closed during a call
 
 
 def test_closed_by_another_thread_while_scheduling(new_loop):
     loop = new_loop()
-    loop.set_debug(True)  # making a handle runs Python code, in which threads change
+    loop.set_debug(True)  # making a handle runs Python code, and threads switch there
     started = threading.Event()
 
     def close():
@@ -91,7 +92,7 @@ def test_a_turn_in_a_second_thread_is_refused(cloop, new_loop):
     assert errors == ["This event loop is already running"]
 
 
-# Destructors and collections at work
+# Destructors and collections in action
 
 
 def test_destructor_of_a_cancelled_reader_removes_the_writer(cloop, new_loop):
@@ -229,7 +230,7 @@ def test_reopened_by_hand_stays_closed(cloop, new_loop):
 
 
 def raise_without_python(number):
-    """So that the Python handler has not run when this returns to the loop."""
+    """So that the Python handler has not run yet when this returns to the loop."""
     return ctypes.CDLL(None)["raise"], number
 
 
@@ -291,7 +292,7 @@ for reader, _ in pipes:
     )
 
 
-# As from asyncio's own code
+# Like asyncio's own code
 
 
 def test_exception_handler_is_called_while_the_exception_is_handled(loop):

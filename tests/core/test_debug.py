@@ -1,4 +1,4 @@
-"""Debug mode: slow callbacks, wrong threads, wrong callbacks, where things were made."""
+"""Debug mode: slow callbacks, wrong threads, invalid callbacks, and where things were created."""
 
 import logging
 import re
@@ -79,7 +79,7 @@ def test_slow_callback_is_logged(as_asyncio, source):
 
 
 def as_asyncio_without_numbers(as_asyncio, body):
-    """What asyncio logged. The times differ between the loops, so the records are compared without them."""
+    """asyncio's log. The times differ between the loops, so the records are compared without them."""
 
     def hide(record):
         record.msg, record.args = re.sub(r"\d+\.\d+", "N", record.getMessage()), ()
@@ -183,7 +183,7 @@ def test_wrong_thread_is_told_so(loop):
     assert errors == ["Non-thread-safe operation invoked on an event loop other than the current one"]
 
 
-# Callbacks that are none
+# Invalid callbacks
 
 
 @pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
@@ -227,7 +227,7 @@ def test_coroutine_object_is_refused_in_debug_mode(as_asyncio, method):
     assert as_asyncio(body)["result"][0] is TypeError
 
 
-# Where things were made
+# Where things were created
 
 
 @pytest.mark.parametrize("method", ["call_soon", "call_soon_threadsafe", "call_later", "call_at"])

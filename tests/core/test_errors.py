@@ -1,4 +1,4 @@
-"""Exceptions out of callbacks, and the exception handler."""
+"""Exceptions in callbacks, and the exception handler."""
 
 import asyncio
 import contextvars
@@ -21,7 +21,7 @@ def fail(*args):
 
 
 def first_lines(outcome):
-    """Log records without the traceback frames, whose lines differ between a C loop and a Python one."""
+    """Log records without the traceback frames, whose lines differ between loops in C and in Python."""
     return [(level, text.splitlines()[0]) for level, text in outcome["logged"]]
 
 

@@ -1,5 +1,6 @@
-"""What is done in C in place of a class's methods asks whether the class was modified, and looks the methods up only
-then: `_cloop.guard_looks()` counts."""
+"""Code that replaces a class's methods checks whether the class was modified, and looks the methods up only then:
+`_cloop.guard_looks()` counts.
+"""
 
 import asyncio
 import socket
@@ -95,12 +96,12 @@ def test_all_are_tested(looks):
     assert sorted(looks()) == sorted(sum(GUARDS.values(), []))
 
 
-# From Python 3.13 on a class with a version does not have the flag that said so before: each guard was looked up at
-# each operation.
+# From Python 3.13 on, the flag that cloop checked is never set for a class with a version: each guard was
+# looked up at each operation.
 def test_what_holds_is_not_looked_up_again(loop, looks, kind):
     loop.run_until_complete(USES[kind](loop, 1))
     known = counts(looks, kind)
-    assert all(known.values()), known  # what was never looked up is not in use
+    assert all(known.values()), known  # guards never looked up are not in use
     for _ in range(3):
         loop.run_until_complete(USES[kind](loop, 10))
     assert counts(looks, kind) == known
@@ -128,12 +129,12 @@ def test_what_holds_no_more_is_looked_up_once(loop, looks, kind, cls, method, ch
     known = counts(looks, kind)
     monkeypatch.setattr(cls, method, replacement)
     loop.run_until_complete(USES[kind](loop, 1))
-    assert calls  # it runs in place of ours
+    assert calls  # it runs instead of ours
     once = counts(looks, kind)
     assert set(name for name in once if once[name] != known[name]) <= set(changed)
     assert all(once[name] <= known[name] + 1 for name in once)
     loop.run_until_complete(USES[kind](loop, 10))
-    assert counts(looks, kind) == once  # that it does not hold is remembered, too
+    assert counts(looks, kind) == once  # the result that it does not hold is cached too
     monkeypatch.undo()
     loop.run_until_complete(USES[kind](loop, 1))  # our own methods again
     again = counts(looks, kind)
@@ -147,7 +148,7 @@ def test_class_of_a_loop(cloop, looks, new_loop):
         pass
 
     loop = new_loop(Loop)
-    loop.mark = 1  # it has a __dict__ now, which is asked each time
+    loop.mark = 1  # it has a __dict__ now, which is checked each time
     known = looks()["loop"]
     for _ in range(3):
         loop.run_until_complete(asyncio.sleep(0))
@@ -165,7 +166,8 @@ def test_class_of_a_loop(cloop, looks, new_loop):
     assert not calls
 
 
-# CPython gives a class no more than so many versions. From then on it is looked up each time, and patches are seen.
+# CPython limits the number of versions per class. After that it is looked up each time, and patches are still
+# noticed.
 OFTEN_PATCHED = """
     import socket
 
@@ -229,7 +231,7 @@ def test_class_that_gets_no_version_any_more(script):
     assert script(OFTEN_PATCHED) == "True 0 True 0 True 0 "
 
 
-# A program that replaced accept() before cloop was imported is heard, too.
+# A program that replaced accept() before importing cloop is respected too.
 def test_accept_replaced_before_the_import(cloop, python, write_script):
     path = write_script("""
         import asyncio, socket

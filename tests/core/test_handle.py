@@ -1,4 +1,4 @@
-"""Handle and TimerHandle: cancelling, what they hold, how they look."""
+"""Handle and TimerHandle: cancelling, references, reprs."""
 
 import asyncio
 import contextvars
@@ -11,7 +11,7 @@ FAR = 1e9  # a deadline that never comes, and looks the same in every repr
 
 
 class Argument:
-    """An argument that can be watched for being freed."""
+    """An argument whose release can be observed."""
 
     def method(self):
         pass
@@ -25,7 +25,7 @@ def function(*args, **kwargs):
 
 
 def schedule(loop, method, *args):
-    """Calls one of the four scheduling methods, with a far deadline where it takes one."""
+    """Calls one of the four scheduling methods, with a far deadline if it takes one."""
     if method == "call_later":
         return loop.call_later(1000, *args)
     if method == "call_at":

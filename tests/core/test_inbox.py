@@ -1,4 +1,4 @@
-"""call_soon_threadsafe: nothing lost, order kept, an idle loop woken."""
+"""call_soon_threadsafe: nothing is lost, order is kept, an idle loop wakes up."""
 
 import asyncio
 import contextvars
@@ -248,7 +248,7 @@ def test_handle_waits_in_other_threads_for_its_callback(loop, method):
 
     def callback():
         running.set()
-        seen.append(answered.wait(0.05))  # it must not be, however long this takes
+        seen.append(answered.wait(0.05))  # it must not be set, however long this takes
         loop.stop()
 
     handle = loop.call_soon_threadsafe(callback)

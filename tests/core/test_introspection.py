@@ -1,4 +1,4 @@
-"""What a loop tells about itself: metrics() and the views that asyncio's code reads."""
+"""What a loop reports about itself: metrics(), and the views that asyncio's code reads."""
 
 import selectors
 import socket
@@ -54,7 +54,7 @@ def test_turns_without_a_pause_share_a_poll(loop):
     loop.run_forever()
     after = loop.metrics()
     assert after["turns"] - before["turns"] == 1001
-    assert after["polls"] - before["polls"] < 900  # a fifth would be a slow machine
+    assert after["polls"] - before["polls"] < 900  # a fifth of that would be a slow machine
 
 
 def test_selector_view_gives_the_key_of_a_watched_descriptor(loop):

@@ -15,7 +15,7 @@ VAR = contextvars.ContextVar("VAR", default="unset")
 
 
 class Closable:
-    """An argument that can be watched for being freed."""
+    """An argument whose release can be observed."""
 
 
 def result_of(body):
@@ -548,7 +548,7 @@ def test_a_loop_without_cloop_state_is_refused(loop_kind, loop_class):
     if loop_kind == "asyncio":
         pytest.skip("asyncio's loop is plain Python")
     loop = loop_class.__new__(loop_class)
-    try:  # either state is acceptable, a crash is not
+    try:  # either state is acceptable, but not a crash
         loop.call_soon(print)
         loop.time()
     except (RuntimeError, AttributeError):
@@ -598,7 +598,7 @@ def test_deep_recursion_of_a_callback_is_reported(loop, turn, reports):
 
 
 def test_mark_of_the_running_loop_goes_though_taking_it_away_fails(loop, new_loop, loop_kind, monkeypatch):
-    """It stayed, and no loop could be run in the thread any more."""
+    """The running loop stayed set, and no other loop could run in the thread."""
     if loop_kind == "asyncio":
         pytest.skip("asyncio's stays")
     real = asyncio.events._set_running_loop

@@ -1,4 +1,4 @@
-"""What loop._ready shows: handles, whatever is due, and nothing that is shown is lost or done twice."""
+"""loop._ready shows a handle for everything that is due. Nothing that is shown is lost or done twice."""
 
 import asyncio
 import contextlib
@@ -185,7 +185,7 @@ def test_what_is_due_is_shown_as_handles(loop, state, look):
 
 
 def test_kept_handles_of_a_closed_loop_do_nothing(cloop, new_loop):
-    """The start of a transport that was pending when the loop was closed."""
+    """The start of a transport was pending when the loop was closed."""
     loop = new_loop(cloop.Loop)
     loop.set_exception_handler(lambda loop, context: None)
     ours, theirs = socket.socketpair()
@@ -221,7 +221,7 @@ class Trap:
 
 
 def test_collection_while_it_is_read(cloop, new_loop):
-    """A handle was made for a task, and a collection in that made another: one task lost a reference for each."""
+    """A handle was made for a task, and a collection during that made another: one task lost a reference for each."""
     loop = new_loop(cloop.Loop)
     before = Trap.caught
 

@@ -1,4 +1,4 @@
-"""Methods overridden in a subclass or on an instance are honoured wherever asyncio would call them."""
+"""Methods overridden in a subclass or on an instance are called wherever asyncio calls them."""
 
 import asyncio
 import socket
@@ -11,8 +11,9 @@ import pytest
 
 @pytest.fixture(params=["instance", "subclass"])
 def override(request, new_loop, loop_class):
-    """Makes a loop on which the named methods are replaced, on the instance or in a
-    subclass. A replacement takes the loop first."""
+    """Creates a loop with the named methods replaced, on the instance or in a subclass. A replacement gets the loop
+    first.
+    """
 
     def override(**methods):
         if request.param == "subclass":
@@ -27,7 +28,7 @@ def override(request, new_loop, loop_class):
 
 @pytest.fixture
 def spy(loop_class):
-    """Makes a replacement for a method that notes its arguments and calls the original."""
+    """Creates a replacement that notes its arguments and calls the original method."""
 
     def spy(name):
         original = getattr(loop_class, name)
@@ -48,7 +49,7 @@ def run_once(loop):
 
 
 def names(calls):
-    """The names of the callbacks in calls of a scheduling method."""
+    """The names of the callbacks in the calls of a scheduling method."""
     return [getattr(callback, "__name__", type(callback).__name__) for callback in (args[0] for args in calls)]
 
 
@@ -123,7 +124,7 @@ def test_time_that_fails_is_raised_by_call_later(override):
     broken = False
 
 
-# call_soon and its kin
+# call_soon and similar methods
 
 
 def test_call_soon_sees_the_steps_of_tasks(override, spy):
@@ -229,7 +230,7 @@ def trace(loop_class, body, *methods):
         return method
 
     loop = type("Sub", (loop_class,), {name: noting(name) for name in methods})()
-    del calls[:]  # what making a loop takes is its own affair
+    del calls[:]  # calls made while a loop is created do not count
     try:
         body(loop)
         return list(calls)

@@ -1,4 +1,4 @@
-"""Which turns poll: a program that gives the loop a few turns hears of what has happened, in asyncio's order."""
+"""Which turns poll: a program that gives the loop a few turns notices what has happened, in asyncio's order."""
 
 import asyncio
 import os
@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-FEW = 4  # asyncio notices in the second turn, and tells a new protocol of it in the fourth
-BEFORE = 9  # turns that a program may have spent since it was last idle
+FEW = 4  # asyncio notices in the second turn, and tells a new protocol in the fourth
+BEFORE = 9  # turns that a program may have used since it was last idle
 
 
 class Notes(asyncio.Protocol, asyncio.DatagramProtocol):
@@ -52,7 +52,7 @@ def pair(owned, *kind):
     return ours, theirs
 
 
-# Each watches something, and returns what makes it happen.
+# Each watches something, and returns a function that triggers it.
 
 
 async def stream(loop, notes, owned):
@@ -83,13 +83,13 @@ async def room_to_write(loop, notes, owned):
     transport._protocol.pause_writing = lambda: None
     transport.set_write_buffer_limits(0)
     size = unchanged = 0
-    while unchanged < FEW:  # a stress build sends a part of what the kernel takes
+    while unchanged < FEW:  # a stress build sends only part of what the kernel takes
         if size == 0:
             transport.write(bytes(1 << 16))
         await asyncio.sleep(0)
         unchanged = unchanged + 1 if 0 < size == transport.get_write_buffer_size() else 0
         size = transport.get_write_buffer_size()
-    transport.set_write_buffer_limits(size, size - 1)  # a byte that goes is enough
+    transport.set_write_buffer_limits(size, size - 1)  # sending one byte is enough
 
     def drain():
         try:
@@ -136,7 +136,7 @@ async def reader(loop, notes, owned):
 
 async def sock_recv(loop, notes, owned):
     ours, theirs = pair(owned)
-    for n in range(2):  # the second finds the descriptor watched
+    for n in range(2):  # the second poll finds the descriptor watched
         task = loop.create_task(loop.sock_recv(ours, 10))
         await asyncio.sleep(0)
         if n == 0:
@@ -204,7 +204,7 @@ def test_heard_of_within_a_few_turns_after_an_event(loop, run, owned):
     async def main():
         notes = []
         happen = await stream(loop, notes, owned)
-        for _ in range(40):  # more turns in all than a chain has that polls
+        for _ in range(40):  # more turns than the first ones of a chain, which poll
             for _ in range(BEFORE):
                 await asyncio.sleep(0)
             notes.clear()
@@ -250,7 +250,7 @@ def test_data_that_is_there_comes_before_what_is_done_once_the_transport_is_made
 
 @pytest.fixture
 def polls_in_turns(cloop, owned):
-    """polls_in_turns(count, watched) returns how many of so many turns in a chain polled."""
+    """polls_in_turns(count, watched) returns how many of `count` turns in a chain polled."""
 
     def polls_in_turns(count, watched):
         loop = owned(cloop.new_event_loop())
@@ -271,7 +271,7 @@ def polls_in_turns(cloop, owned):
 
 
 def test_a_long_chain_skips_polls(polls_in_turns):
-    assert polls_in_turns(1000, watched=True) < 900  # a fifth would be a slow machine
+    assert polls_in_turns(1000, watched=True) < 900  # a fifth of that would be a slow machine
 
 
 def test_nothing_is_polled_for_while_nothing_is_watched(polls_in_turns):

@@ -12,8 +12,9 @@ SIGNALS = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM, signal
 
 @pytest.fixture(autouse=True)
 def signals_as_found():
-    """Checks that handlers and wakeup descriptor are as before, once the loop is closed. What whoever started us has
-    ignored, as nohup does SIGHUP, has its default meanwhile."""
+    """Checks that handlers and wakeup descriptor are restored once the loop is closed. Signals that the parent process
+    ignores, as nohup does with SIGHUP, get their default meanwhile.
+    """
     found = {number: signal.getsignal(number) for number in SIGNALS + [signal.SIGINT]}
     for number, handler in found.items():
         if handler == signal.SIG_IGN:
@@ -210,7 +211,7 @@ def test_keyboard_interrupt_works_again_after_remove(loop):
     watchdog.cancel()
 
 
-# Refusals
+# Refused
 
 NUMBERS = [
     signal.SIGKILL, signal.SIGSTOP, 9, 0, -1, 64, 65, 1000, 2**40, None, "x", 1.5, "SIGINT",
@@ -297,7 +298,7 @@ def test_a_loop_in_another_thread_leaves_signals_alone(new_loop):
     thread.join()
 
 
-# What others did with signals
+# Signals of others
 
 
 def test_python_handler_runs_while_the_loop_is_idle(loop):
@@ -376,7 +377,7 @@ def test_foreign_wakeup_descriptor_is_restored(loop, turn, loop_kind, handlers):
 @pytest.mark.parametrize("warns", [False, True])
 @pytest.mark.parametrize("handlers", [False, True], ids=["", "with add_signal_handler"])
 def test_foreign_wakeup_descriptor_keeps_its_flag(script, loop_kind, handlers, warns):
-    """Setting it back sets warn_on_full_buffer: a program that lets its buffer run full on purpose was warned."""
+    """Restoring it sets warn_on_full_buffer: a program that lets its buffer run full on purpose was warned."""
     if handlers and loop_kind == "asyncio":
         pytest.skip("asyncio forgets the foreign descriptor")
     process = script(
@@ -413,7 +414,7 @@ def test_foreign_wakeup_descriptor_keeps_its_flag(script, loop_kind, handlers, w
 
 
 def test_foreign_wakeup_descriptor_gets_every_signal(cloop, python, write_script):
-    """Whenever another is set for a moment, to see whose there is, a signal comes."""
+    """Whenever another descriptor is set for a moment, to see who owns it, a signal comes."""
     process = python(
         write_script(
             """

@@ -1,4 +1,4 @@
-"""add_reader and add_writer: whom they call, when, and which descriptors they refuse."""
+"""add_reader and add_writer: what they call, when, and which descriptors they refuse."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ def pair():
 
 @pytest.fixture
 def pipe():
-    """The ends of a pipe for reading and writing, as files."""
+    """The read end and the write end of a pipe, as files."""
     reading, writing = os.pipe()
     with open(reading, "rb", 0) as reader, open(writing, "wb", 0) as writer:
         yield reader, writer
@@ -46,7 +46,7 @@ def pairs():
 
 
 def fill(sock):
-    """Writes until the socket takes no more."""
+    """Writes until the socket would block."""
     with contextlib.suppress(BlockingIOError):
         while True:
             sock.send(b"x" * 65536)
@@ -380,12 +380,12 @@ def test_replaced_while_ready_is_called_next_turn(loop, turn, pairs):
     loop.remove_reader(second)
 
 
-# Descriptors that are closed, and numbers that come again
+# Closed descriptors, and reused numbers
 
 
 def test_number_reused_within_a_turn_gets_no_stale_event(loop, turn, pairs):
-    # Two descriptors are ready. The callback of one closes the other, and a new
-    # socket takes its number: the event of the closed one is not for the new one.
+    # Two descriptors are ready. The callback of one closes the other, and a new socket gets its number: the event
+    # of the closed one must not reach the new one.
     made = pairs(2)
     fresh = []
 
@@ -416,8 +416,8 @@ def test_number_reused_within_a_turn_gets_no_stale_event(loop, turn, pairs):
 
 
 def test_number_of_a_closed_descriptor_whose_file_lives_on(loop, loop_kind, turn):
-    # epoll knows files. That of the closed descriptor has another one, so epoll goes on to tell of it,
-    # by the number that is the new socket's now.
+    # epoll watches files. The file of the closed descriptor is still open under another one, so epoll keeps
+    # reporting it, by the number that the new socket has now.
     if loop_kind == "asyncio":
         pytest.skip("asyncio calls the new socket's callback")
     seen = []
@@ -478,7 +478,7 @@ def test_closed_then_removed_by_number_then_used_again(loop, turn, kind):
 
 @both
 def test_removed_and_added_again_at_once_with_another_descriptor(loop, turn, kind):
-    # The poller may still know the old descriptor when the new one takes its number.
+    # The poller may still know the old descriptor when the new one gets its number.
     first, first_peer = socket.socketpair()
     add(loop, kind, first, pytest.fail)
     number = first.fileno()

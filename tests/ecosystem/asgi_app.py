@@ -57,13 +57,13 @@ async def big(scope, receive, send):
 
 
 async def silent(scope, receive, send):
-    """Answers nothing, for as long as the client waits."""
+    """Sends no response while the client waits."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def block(scope, receive, send):
-    """Keeps the process busy: says so into one named pipe, and waits for the other."""
+    """Blocks the process: reports so through one named pipe, and waits for the other."""
     folder = scope["query_string"].decode()
     with open(folder + "/busy", "wb") as file:
         file.write(b"%d" % os.getpid())
@@ -73,13 +73,14 @@ async def block(scope, receive, send):
 
 
 def wait_for(go):
-    """Keeps the process busy until a byte comes by the named pipe."""
+    """Blocks the process until a byte comes through the named pipe."""
     assert go.read(1) == b"."
 
 
 async def stream(scope, receive, send):
-    """Three pieces, each followed by the wait for a byte of the named pipe that the query names: in the loop's thread,
-    as from a generator that blocks."""
+    """Three pieces, each followed by a wait for a byte from the named pipe in the query: in the loop's thread, like a
+    blocking generator.
+    """
     await send({"type": "http.response.start", "status": 200, "headers": []})
     with open(scope["query_string"], "rb", 0) as go:
         for number in range(3):

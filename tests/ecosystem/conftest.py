@@ -1,6 +1,6 @@
-"""What the tests of real libraries share: a coroutine run on the loop under test, and servers.
+"""What the tests of real libraries share: running a coroutine on the loop under test, and servers.
 
-Libraries come with `make ecosystem`, servers from the system; what is absent is skipped.
+`make ecosystem` installs the libraries; servers come from the system. What is missing is skipped.
 """
 
 import asyncio
@@ -22,14 +22,15 @@ import pytest
 
 LIMIT_S = 30  # for one test, and for a server to start or stop
 
-# Without the sanitizers' library, where it is cloop that is built with them.
+# Without the sanitizers' library, if cloop is built with them.
 PLAIN_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
 
 
 @pytest.fixture
 def run(loop, reports):
-    """Runs a coroutine on the loop under test as asyncio.run() does. No task may be left
-    then, and nothing may have reached the loop's exception handler."""
+    """Runs a coroutine on the loop under test like asyncio.run(). No task may be left then, and the loop's exception
+    handler must not have been called.
+    """
 
     def run(main):
         try:
@@ -43,13 +44,13 @@ def run(loop, reports):
                 loop.run_until_complete(loop.shutdown_default_executor())
 
     yield run
-    gc.collect()  # reports what nobody has asked for
+    gc.collect()  # reports exceptions that were never retrieved
     assert reports == []
 
 
 @pytest.fixture
 def event_loop_is(loop_class):
-    """What a server in another process says of its loop: module and name of the class."""
+    """What a server in another process reports as its loop: module and name of the class."""
     return loop_class.__module__ + "." + loop_class.__qualname__
 
 
@@ -58,7 +59,7 @@ def event_loop_is(loop_class):
 
 @pytest.fixture(scope="session")
 def program():
-    """Finds a program, where Debian keeps PostgreSQL's or on PATH; skips the test without it."""
+    """Finds a program on PATH, or where Debian installs PostgreSQL; otherwise skips the test."""
 
     def program(name, package):
         debians = glob.glob("/usr/lib/postgresql/*/bin/" + name)
@@ -75,8 +76,8 @@ def serve(program):
 
     @contextlib.contextmanager
     def serve(command, ready=None, user=None, stop=signal.SIGTERM, **options):
-        # However this process ends, the server gets a signal: by prctl(2), which a change
-        # of user would undo, so that setpriv does both.
+        # However this process ends, the server gets a signal. prctl(2) does that, but a change of user would undo it,
+        # so setpriv does both.
         prefix = [program("setpriv", "util-linux"), "--pdeathsig", signal.Signals(stop).name[3:]]
         if user is not None:
             prefix += ["--reuid", user, "--regid", str(pwd.getpwnam(user).pw_gid), "--clear-groups"]
@@ -107,7 +108,7 @@ def kill_unless_ended(process, stop):
 
 
 def free_port():
-    """One that was free a moment ago, for servers that cannot choose it themselves."""
+    """A port that was free a moment ago, for servers that cannot choose one."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -125,7 +126,7 @@ def can_connect(path):
 
 @pytest.fixture(scope="session")
 def server_folder():
-    """Makes folders that an unprivileged server can use, with names short enough for Unix sockets."""
+    """Creates folders for an unprivileged server, with names short enough for Unix sockets."""
     with contextlib.ExitStack() as stack:
 
         def server_folder(user=None):
@@ -139,7 +140,7 @@ def server_folder():
 
 @pytest.fixture(scope="session")
 def redis_server(program, serve, server_folder):
-    """A Redis of our own: its host, port and path."""
+    """Our own Redis: its host, port and path."""
     folder, port = server_folder(), free_port()
     path = folder + "/redis.sock"
     command = [program("redis-server", "redis-server"), "--bind", "127.0.0.1", "--port", str(port)]
@@ -150,7 +151,7 @@ def redis_server(program, serve, server_folder):
 
 @pytest.fixture(scope="session")
 def postgres_server(program, serve, server_folder):
-    """A PostgreSQL cluster of our own: its host, port and the folder of its Unix socket."""
+    """Our own PostgreSQL cluster: its host, port and the folder of its Unix socket."""
     initdb = program("initdb", "postgresql")
     user = None
     if os.geteuid() == 0:  # which PostgreSQL refuses
@@ -169,6 +170,6 @@ def postgres_server(program, serve, server_folder):
     def ready():
         return subprocess.call(ask, env=PLAIN_ENVIRONMENT, timeout=LIMIT_S) == 0
 
-    # SIGINT: do not wait for clients to go.
+    # SIGINT: does not wait for clients.
     with serve(command, ready=ready, stop=signal.SIGINT, **options):
         yield types.SimpleNamespace(host="127.0.0.1", port=port, folder=folder)

@@ -1,5 +1,6 @@
-"""gunicorn's workers on the loop that the environment names, as a deployment would define them: cloop is chosen
-when a worker imports this module."""
+"""gunicorn's workers on the loop that the environment names, as a deployment would define them: cloop is selected when
+a worker imports this module.
+"""
 
 import asyncio
 import os

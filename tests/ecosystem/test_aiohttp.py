@@ -55,7 +55,7 @@ async def pieces(data, size):
 
 
 def connection_of(request):
-    """Tells the server's connections apart."""
+    """Numbers the server's connections."""
     return request.transport.get_extra_info("socket").fileno()
 
 
@@ -126,8 +126,9 @@ def test_streamed_response_waits_for_its_reader(run, serving):
 
 @pytest.mark.skipif("CLOOP_GATHER" in os.environ, reason="CLOOP_GATHER is set")
 def test_pieces_come_while_the_handler_blocks(run, loop_kind, serving):
-    """The client, in another thread, lets the handler go on from each piece when it is there. On a connection whose
-    responses of several writes are held, the first piece may come with the second, once."""
+    """The client, in another thread, lets the handler continue after each piece it gets. If a connection holds the
+    writes of its responses, the first piece may come with the second, once.
+    """
     go = queue.Queue()
 
     async def stream(request):
@@ -215,7 +216,7 @@ def test_file_response(run, serving, tmp_path, range_):
     async def main():
         async with serving(web.get("/", send)) as (client, url):
             headers = {"Range": "bytes=%d-%d" % range_} if range_ else {}
-            for _ in range(2):  # the connection is of use afterwards
+            for _ in range(2):  # the connection is usable afterwards
                 async with client.get(url, headers=headers) as response:
                     assert await response.read() == (content[range_[0] : range_[1] + 1] if range_ else content)
 
@@ -313,7 +314,7 @@ def test_timeout_then_the_next_request(run, serving):
 
 
 def test_cancelled_requests_take_no_ones_answer(run, serving):
-    """Cancelled after ever more turns of the loop: while connecting, sending, waiting, reading."""
+    """Cancelled after more and more turns of the loop: while connecting, sending, waiting, reading."""
 
     async def main():
         async with serving(web.post("/", echo)) as (client, url):
@@ -411,7 +412,7 @@ def test_cleanup_waits_for_requests_under_way(run):
             await entered.wait()
             cleaning = asyncio.ensure_future(runner.cleanup())
             with pytest.raises(aiohttp.ClientConnectorError):
-                while True:  # until it listens no more
+                while True:  # until it stops listening
                     await asyncio.wait_for(client.get(url), 0.01)
             release.set()
             async with await asked as response:

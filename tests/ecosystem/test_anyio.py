@@ -17,14 +17,14 @@ PLENTY = 32 * 1024 * 1024  # more than sockets and transports keep
 
 @pytest.fixture(autouse=sys.version_info < (3, 9))
 def anyio_forgets():
-    """What the last anyio for Python 3.8 keeps of a loop keeps that loop alive."""
+    """The last anyio for Python 3.8 stores references that keep the loop alive."""
     yield
     lowlevel._run_vars.clear()
 
 
 @pytest.fixture(params=["tcp", "unix"])
 def listening(request, tmp_path, monkeypatch):
-    """Makes a listener, and what connects to it."""
+    """Creates a listener, and a function that connects to it."""
     monkeypatch.chdir(tmp_path)  # the path of the socket is short
 
     async def listening():
@@ -119,7 +119,7 @@ def test_cancelled_receive_loses_nothing(run, listening, reports):
             servers.cancel_scope.cancel()
 
     run(main())
-    # anyio's reader of a Unix socket sets the result of a future that was cancelled a moment before.
+    # anyio's reader of a Unix socket sets the result of a future that was just cancelled.
     reports[:] = [context for context in reports if not isinstance(context["exception"], asyncio.InvalidStateError)]
 
 

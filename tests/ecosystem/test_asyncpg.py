@@ -1,4 +1,4 @@
-"""asyncpg against a PostgreSQL of our own."""
+"""asyncpg with our own PostgreSQL."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ def where(request, postgres_server):
 
 @pytest.fixture
 def connecting(where):
-    """A context with a connection, which is still of use at the end."""
+    """A context with a connection, which must be usable at the end."""
 
     @contextlib.asynccontextmanager
     async def connecting(**options):
@@ -34,7 +34,7 @@ def connecting(where):
 
 
 def forget_abandoned_futures(reports):
-    """asyncpg leaves one with an exception behind where connect() is cancelled."""
+    """asyncpg leaves one with an exception behind if connect() is cancelled."""
     gc.collect()
     reports[:] = [context for context in reports if context["message"] != "Future exception was never retrieved"]
 
@@ -103,7 +103,7 @@ def test_pool(run, where):
 
 
 def test_pool_with_cancelled_queries(run, where, reports):
-    """Cancelled after ever more turns of the loop; nobody gets another's answer."""
+    """Cancelled after more and more turns of the loop; nobody gets another's answer."""
 
     async def main():
         async with asyncpg.create_pool(min_size=1, max_size=5, **where) as pool:
@@ -190,7 +190,7 @@ def test_cancel_and_timeout_of_a_running_query(run, connecting):
 
 
 def test_cancelled_connect(run, connecting, where, reports):
-    """After ever more turns of the loop; the server is left without a session of ours."""
+    """After more and more turns of the loop; the server must have no session of ours left."""
 
     async def main():
         for turns in range(60):

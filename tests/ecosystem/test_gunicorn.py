@@ -1,5 +1,6 @@
-"""gunicorn with uvicorn's worker and with aiohttp's, in processes of their own, as they are deployed: it hands its
-workers listening sockets that are no sockets, but delegate to one."""
+"""gunicorn with uvicorn's worker and with aiohttp's, in their own processes, as they are deployed. It passes its
+workers listening objects that are not sockets, but delegate to one.
+"""
 
 import contextlib
 import os
@@ -73,7 +74,7 @@ class Log:
 
 
 def request(connection, method, path, body=b""):
-    """One request on a connection that is kept; the body of the response."""
+    """One request on a keep-alive connection; the body of the response."""
     head = "%s %s HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % (method, path, len(body))
     connection.sendall(head.encode() + body)
     with connection.makefile("rb") as file:
@@ -90,7 +91,7 @@ def read_response(file):
 
 
 def end(server):
-    """SIGTERM ends it in good order."""
+    """SIGTERM ends it gracefully."""
     server.process.send_signal(signal.SIGTERM)
     rest = server.log.rest()
     assert server.process.wait(30) == 0
@@ -162,7 +163,7 @@ def test_sigterm_lets_a_request_end(gunicorn):
 
 
 def test_workers_are_replaced(gunicorn, event_loop_is):
-    """SIGHUP: the old ones end, and new ones take the same listening socket."""
+    """SIGHUP: the old ones exit, and new ones take the same listening socket."""
     with gunicorn() as server:
         with socket.create_connection(server.address, timeout=30) as connection:
             assert request(connection, "GET", "/loop").decode() == event_loop_is

@@ -1,4 +1,4 @@
-"""httpx, which waits through anyio, and uvicorn within the program's own loop."""
+"""httpx, which waits through anyio, and uvicorn on the program's own loop."""
 
 import asyncio
 import contextlib

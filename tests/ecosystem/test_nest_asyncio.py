@@ -1,5 +1,6 @@
-"""nest_asyncio and its fork, which replace methods of the loop's class and asyncio's classes: each in a process of
-its own, on asyncio and on cloop."""
+"""nest_asyncio and its fork, which replace methods of the loop's class and asyncio's classes: each in its own process,
+on asyncio and on cloop.
+"""
 
 import importlib.util
 import subprocess

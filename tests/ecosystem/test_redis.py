@@ -1,4 +1,4 @@
-"""redis-py against a Redis of our own."""
+"""redis-py with our own Redis."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ def connecting(request, redis_server):
 
 
 async def until_blocked(client, count=1):
-    """The server holds so many clients in a blocking command."""
+    """The server has this many clients in a blocking command."""
     while (await client.info("clients"))["blocked_clients"] != count:
         pass
 

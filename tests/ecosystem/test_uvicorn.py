@@ -1,4 +1,4 @@
-"""uvicorn in a process of its own, as it is deployed."""
+"""uvicorn in its own process, as it is deployed."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("httptools")
 
 LATE_S = 0.3  # for what need not come
-LIMIT_S = 30  # for what must
+LIMIT_S = 30  # for what must come
 HERE = os.path.dirname(os.path.abspath(__file__))
 TAKES_LOOP_FACTORY = tuple(map(int, uvicorn.__version__.split(".")[:2])) >= (0, 36)
 
@@ -52,7 +52,7 @@ class Log:
         self.lines, self.seen = lines, []
 
     def until(self, text, times=1):
-        """The line that has the text, once it is there as many times."""
+        """The line with the text, once it has appeared that many times."""
         found = [line for line in self.seen if text in line]
         while len(found) < times:
             line = self.lines.readline()
@@ -65,7 +65,7 @@ class Log:
 
 
 def get(server, path):
-    """The body of a response, asked for on a connection of its own."""
+    """The body of a response, on a new connection."""
     with socket.create_connection(server.address) as connection:
         connection.sendall(b"GET %s HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n" % path.encode())
         head, body = connection.makefile("rb").read().split(b"\r\n\r\n", 1)
@@ -157,8 +157,9 @@ def test_websocket(run, uvicorn_server):
 
 @pytest.fixture
 def pieces(tmp_path):
-    """pieces(connection, path, may_be_late): asks for it, and lets the handler go on from each piece when it is there,
-    or after a moment, if the first piece may come with the second. Returns the first that was late, or none."""
+    """pieces(connection, path, may_be_late): requests it, and lets the handler continue after each piece it gets, or
+    after a moment, if the first piece may come with the second. Returns the first one that was late, or none.
+    """
     go = str(tmp_path / "go")
     os.mkfifo(go)
 
@@ -190,7 +191,7 @@ def test_pieces_come_while_the_handler_blocks(uvicorn_server, loop_kind, pieces,
     with uvicorn_server() as server:
         with socket.create_connection(server.address) as connection:
             assert pieces(connection, path) is None
-            # Responses of two writes have the connection learn to hold them: one piece may be late then.
+            # Responses of two writes teach the connection to hold them: one piece may be late then.
             with connection.makefile("rb") as file:
                 for _ in range(20):
                     connection.sendall(b"GET /pid HTTP/1.1\r\nHost: h\r\n\r\n")

@@ -7,7 +7,7 @@ import os
 import pytest
 
 pytest.importorskip("websockets")
-# The package's older implementation is on its way out.
+# The package's older implementation is deprecated.
 client = pytest.importorskip("websockets.asyncio.client")
 server = pytest.importorskip("websockets.asyncio.server")
 from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK  # noqa: E402
@@ -22,7 +22,7 @@ async def echo(connection):
 
 @pytest.fixture(params=["tcp", "unix"])
 def serving(request, tmp_path, monkeypatch):
-    """A context with a server of the given handler: the server, and what connects to it."""
+    """A context with a server of the given handler: the server, and a function that connects to it."""
     monkeypatch.chdir(tmp_path)  # the path of the socket is short
 
     @contextlib.asynccontextmanager

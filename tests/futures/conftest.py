@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture
 def classes():
-    """classes(loop): the classes of the futures and tasks that the loop makes."""
+    """classes(loop): the classes of the loop's futures and tasks."""
 
     def classes(loop):
         if isinstance(loop, asyncio.SelectorEventLoop) and type(loop).__module__.startswith("asyncio"):
@@ -19,7 +19,7 @@ def classes():
 
 @pytest.fixture
 def settle():
-    """settle(loop): runs turns of the loop until what is ready has led nowhere new, as a few do here."""
+    """settle(loop): runs turns of the loop until nothing new becomes ready; a few are enough here."""
 
     def settle(loop, turns=8):
         for _ in range(turns):
@@ -31,7 +31,7 @@ def settle():
 
 @pytest.fixture
 def endings():
-    """Each of the ways in which what a task waits for can end: called with the future and the task."""
+    """The ways in which the future that a task waits for can end: called with the future and the task."""
     return [
         lambda future, task: future.set_result(5),
         lambda future, task: future.set_exception(KeyError(6)),
@@ -42,7 +42,7 @@ def endings():
 
 @pytest.fixture
 def logging_subclass():
-    """logging_subclass(cls, names, seen): a subclass whose methods of these names say so when they are called."""
+    """logging_subclass(cls, names, seen): a subclass whose methods with these names note that they were called."""
 
     def logging_subclass(cls, names, seen):
         def logged(name):

@@ -1,4 +1,4 @@
-"""From Python 3.14 on asyncio shows who awaits whom, also from outside the process."""
+"""From Python 3.14 on asyncio shows who awaits whom, also from outside of the process."""
 
 import asyncio
 import re
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.skipif(sys.version_info < (3, 14), reason="call graphs 
 
 
 def shape(graph):
-    """Names of the functions on the stack, and the same of those who await."""
+    """Names of the functions on the stack, and the same for the awaiters."""
     codes = [entry.frame.f_code for entry in graph.call_stack]
     frames = [code.co_name for code in codes if code.co_filename == __file__]
     return frames, sorted((shape(waiter) for waiter in graph.awaited_by), key=str)  # it is a set
@@ -90,7 +90,7 @@ def test_seen_from_outside(loop_kind, script, python, command):
     with script(PROGRAM, popen=True) as process:
         try:
             pid = int(process.stdout.readline())
-            # It waits for nothing but a future, so it is at its await when the output has been read; nearly.
+            # It waits only for a future, so it is very likely at its await once the output has been read.
             for _ in range(100):
                 seen = python("-m", "asyncio", command, pid)
                 if seen.returncode != 0 or "the leaf" in seen.stdout and "the root" in seen.stdout:
@@ -104,8 +104,8 @@ def test_seen_from_outside(loop_kind, script, python, command):
         assert text in seen.stdout, seen.stdout
 
 
-# Their coroutines are no objects of Python's type: what is read as the frame of one must look like it. Before, the
-# command failed with "Bad address" as soon as one of them was a task.
+# Our coroutines are not of Python's type, so what is read as the frame of one must look like it. Before that,
+# the command failed with "Bad address" if one of them was a task.
 READERS = """
     import os, socket
 
@@ -166,7 +166,7 @@ def test_coroutines_in_c_seen_from_outside(loop_kind, script, python, tasks, mon
         pytest.skip("this process may not read the memory of others")
     assert seen.returncode == 0 and "rror" not in seen.stdout, seen.stderr + seen.stdout
     assert "awaits" in seen.stdout
-    # Lines of functions of asyncio, indented below the one that awaits them.
+    # Lines for functions of asyncio, indented below the one that awaits them.
     stacks, stack = set(), []
     for line in seen.stdout.splitlines() + ["(T)"]:
         function = re.search(r"\.(\w+) \S*asyncio/\w+\.py:\d+", line)
@@ -176,5 +176,5 @@ def test_coroutines_in_c_seen_from_outside(loop_kind, script, python, tasks, mon
         elif function:
             stack.append(function.group(1))
     if loop_kind != "asyncio" and tasks == "stock":
-        return  # asyncio's own tasks do not tell us
+        return  # asyncio's own tasks do not report this to us
     assert stacks >= set(map(tuple, SEEN.values())), seen.stdout

@@ -1,4 +1,4 @@
-"""What coroutines in C show of themselves: asyncio's frames, on every Python, where asyncio's coroutines show them."""
+"""What coroutines in C show: asyncio's frames, on every Python, wherever asyncio's coroutines show them."""
 
 import asyncio
 import gc
@@ -49,7 +49,7 @@ def name(request):
 
 @pytest.fixture
 def observed(as_asyncio, name, settle):
-    """observed(look): checks that look(coroutine, loop) returns the same for a coroutine of asyncio's and of ours."""
+    """observed(look): checks that look(coroutine, loop) returns the same for asyncio's coroutine and ours."""
 
     def observed(look):
         def body(loop):
@@ -68,7 +68,7 @@ def observed(as_asyncio, name, settle):
 
 
 def place(frame):
-    """File, line and function of a frame, and the arguments, of which `self` is of different classes."""
+    """File, line and function of a frame, and the arguments except `self`, whose class differs."""
     code = frame.f_code
     names = [each for each in code.co_varnames[: code.co_argcount] if each not in ("self", "awaited")]
     return code.co_filename, frame.f_lineno, code.co_name, code.co_firstlineno, names
@@ -132,7 +132,7 @@ def test_task(observed, settle, awaited):
     assert observed(look)[0]
 
 
-# Looking at a coroutine changes nothing, and what was shown goes when it goes on.
+# Looking at a coroutine changes nothing, and what was shown is dropped when it continues.
 def test_looked_at(loop, turn, name):
     made = []
     coroutine = call(loop, name, made)
@@ -169,7 +169,7 @@ def test_never_awaited_after_a_look(loop, name, turn):
     made = []
     coroutine = call(loop, name, made)
     assert coroutine.cr_frame.f_code.co_name == name
-    gc.collect()  # what other tests have left is not this one's
+    gc.collect()  # ignore what other tests have left
     with pytest.warns(RuntimeWarning) as caught:
         del coroutine
         gc.collect()
@@ -181,7 +181,7 @@ def test_never_awaited_after_a_look(loop, name, turn):
 
 
 def test_handed_over(loop, turn):
-    """A read that asyncio's own coroutine does shows that one's frames."""
+    """If asyncio's own coroutine does the read, its frames are shown."""
     made = []
     reader = asyncio.StreamReader(loop=loop)
     call(loop, "read", made).close()

@@ -1,4 +1,4 @@
-"""cloop.Future where asyncio.Future is expected: classes, callbacks, outcomes, reprs, reports, garbage."""
+"""cloop.Future instead of asyncio.Future: classes, callbacks, outcomes, reprs, reports, garbage."""
 
 import asyncio
 import concurrent.futures
@@ -241,7 +241,7 @@ def test_comparison_of_callbacks_may_do_anything(as_asyncio):
             future.add_done_callback(callback)
         try:
             future.remove_done_callback(str)
-        except RecursionError:  # whose text depends on where the depth was reached
+        except RecursionError:  # the text depends on where the limit was reached
             seen.clear()
         return future.cancelled(), len(seen)
 
@@ -295,7 +295,7 @@ def test_failing_callbacks_are_reported(as_asyncio):
 
 
 def test_a_task_is_no_callback(as_asyncio, settle):
-    """Nor is it taken for one that waits for the future."""
+    """It is not mistaken for a task that waits for the future."""
 
     def body(loop):
         reports = []
@@ -427,7 +427,7 @@ def test_subclass_that_does_not_initialise(as_asyncio, classes):
 
 
 def test_class_may_be_assigned(loop, classes):
-    """No test of a result: it must not crash, whether Python allows it or not."""
+    """Only that it does not crash, whether Python allows it or not."""
     Sub = type("Sub", (classes(loop)[0],), {})
     for before, after in [(classes(loop)[0], Sub), (Sub, classes(loop)[0]), (classes(loop)[0], asyncio.Future)]:
         future = before(loop=loop)
@@ -477,7 +477,7 @@ def test_cancel_messages(as_asyncio, message, settle):
 
 
 def test_tracebacks_of_an_exception_taken_twice(as_asyncio):
-    """Each await shows the way from where it was raised, not those of earlier awaits."""
+    """Each await shows the path from where it was raised, without those of earlier awaits."""
 
     def body(loop):
         import traceback
@@ -569,7 +569,7 @@ def test_a_finalizer_may_bring_it_back(loop, classes):
 
 
 def test_unbound_methods_of_asyncio(loop, settle):
-    """None of them crashes, and those that do not end the future work."""
+    """None of them crashes, and those that do not end the future have no effect on it."""
 
     async def wait(future):
         return await future

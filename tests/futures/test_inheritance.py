@@ -1,4 +1,4 @@
-"""Classes that derive from cloop's Future and Task, and how the two are related."""
+"""Classes derived from cloop's Future and Task, and the relation between the two."""
 
 import asyncio
 import gc
@@ -84,7 +84,8 @@ def test_a_base_that_derives_from_asyncios_class_comes_first(loop, future_class,
 
 
 def test_a_future_class_before_a_task_class(loop, turn, future_class, reports):
-    # Freed with an exception that nobody asked for, it found no class of cloop among those that free it.
+    # When it was freed with an exception that was never retrieved, no class of cloop was found among those that
+    # free it.
     class Base(future_class):
         pass
 
@@ -138,8 +139,8 @@ def test_methods_of_future_end_a_task(loop, turn, future_class, task_class, repo
 
 
 def test_a_task_that_was_ended_from_outside_leaves_the_list_of_all(loop, turn, future_class, reports):
-    # From 3.14 on that list goes through the tasks themselves. One that were freed and still there would,
-    # made again, be its own next.
+    # From 3.14 on that list links the tasks themselves. A freed task that was still in it would, when reused, be
+    # its own successor.
     for _ in range(10):
         coroutine = answer()
         future_class.set_result(loop.create_task(coroutine), 5)

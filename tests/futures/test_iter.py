@@ -1,4 +1,4 @@
-"""How a future is awaited: by hand, by a coroutine, by a generator, and by what others have written."""
+"""How a future is awaited: by hand, by a coroutine, by a generator, and by code of others."""
 
 import asyncio
 import gc
@@ -11,8 +11,9 @@ import pytest
 
 
 def steps(iterator, *calls):
-    """What each call of a method of the iterator gives or raises; up to its end, after which
-    asyncio's own crash in some versions."""
+    """What each call of an iterator's method returns or raises, up to its end; after that asyncio's own crashes in
+    some versions.
+    """
     seen = []
     for name, *args in calls:
         args = [arg() if isinstance(arg, types.FunctionType) else arg for arg in args]
@@ -23,17 +24,17 @@ def steps(iterator, *calls):
             seen.append(type(value).__name__)
             if name == "close":
                 break
-        except TypeError:  # said in other words
+        except TypeError:  # with another text
             seen.append("TypeError")
         except RuntimeError as error:
             seen.append(repr(error))
         except BaseException as error:
-            seen.append(repr(error).replace("StopIteration(None)", "StopIteration()"))  # the same to who awaits
+            seen.append(repr(error).replace("StopIteration(None)", "StopIteration()"))  # the awaiter sees no difference
             break
     return seen
 
 
-CALLS = {  # the exceptions are made anew for each test, as they keep tracebacks
+CALLS = {  # each test creates its own exceptions, as they keep tracebacks
     "next twice": [("__next__",), ("__next__",)],
     "send": [("send", None), ("send", 5)],
     "throw": [("throw", lambda: ValueError("x"))],
@@ -86,7 +87,7 @@ def test_done_between_two_steps(as_asyncio):
 
 @pytest.mark.parametrize("end", ["result", "exception", "throw", "close"])
 def test_after_its_end(cloop, end):
-    """It is as a generator that has ended; asyncio's own raise SystemError or crash here."""
+    """It behaves like a generator that has ended; asyncio's own raises SystemError or crashes here."""
     if cloop.Future is asyncio.Future:
         pytest.skip("asyncio's own futures")
     loop = cloop.Loop()
@@ -108,7 +109,7 @@ def test_after_its_end(cloop, end):
 
 
 def test_many_iterators_at_once(loop):
-    """More than are kept for reuse."""
+    """More than are cached."""
     future = loop.create_future()
     iterators = [iter(future) for _ in range(1000)]
     future.set_result(5)
@@ -168,7 +169,7 @@ def test_coroutine_of_old(as_asyncio):
 
 
 def test_await_without_a_task(as_asyncio):
-    """A coroutine driven by hand sees the future itself."""
+    """A coroutine that is driven by hand yields the future itself."""
 
     def body(loop):
         async def wait(future):
@@ -187,7 +188,7 @@ def test_await_without_a_task(as_asyncio):
 
 
 class Like:
-    """As little of a future as a task needs."""
+    """The minimum of a future that a task needs."""
 
     def __init__(self, loop):
         self._loop, self.callbacks, self.value, self._asyncio_future_blocking = loop, [], None, False

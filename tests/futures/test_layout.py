@@ -1,4 +1,4 @@
-"""Where asyncio's objects are not laid out as expected, or by CLOOP_TASKS=stock, its own classes are used."""
+"""If asyncio's objects do not have the expected layout, or with CLOOP_TASKS=stock, its own classes are used."""
 
 import sys
 
@@ -143,7 +143,7 @@ def test_raw_fields_of_nothing_else(cloop):
 
 
 def test_classes_replaced_later_are_used(python, write_script, cloop):
-    """A program that puts its own class in asyncio's place gets it, from loops made after."""
+    """If a program replaces asyncio's class by its own, loops created afterwards use it."""
     process = python(
         write_script(
             """
@@ -166,7 +166,7 @@ def test_classes_replaced_later_are_used(python, write_script, cloop):
 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="nothing is looked for in the thread")
 def test_import_within_a_task(python, write_script, cloop):
-    """The running loop's slots are looked for while a loop runs."""
+    """The running loop's slots are searched while a loop runs."""
     process = python(
         write_script(
             """

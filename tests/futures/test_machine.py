@@ -1,13 +1,11 @@
-"""Random programs of tasks, futures, callbacks and cancellations do the same on cloop as on
-asyncio, event for event.
+"""Random programs of tasks, futures, callbacks and cancellations do the same on cloop as on asyncio, event for event.
 
-A program is data: scripts, which tasks perform, and lists of operations that callbacks
-perform. Everything observable goes into a trace: what ran, as which task, in which context
-and how it ended, exceptions with their chains, reprs, what reached the exception handler. The
-clock is the program's own and goes on by one at each turn of the loop, so that the trace is a
-function of the program.
+A program is data: scripts for tasks, and lists of operations for callbacks. Everything observable goes into a trace:
+what ran, as which task, in which context and how it ended; exceptions with their chains, reprs, and what the
+exception handler got. The clock is the program's own and advances by one at each turn, so the trace depends only on
+the program.
 
-CLOOP_MACHINE_EXAMPLES=100000 looks at that many programs, other ones each time.
+CLOOP_MACHINE_EXAMPLES=100000 runs that many programs, different ones each time.
 """
 
 import asyncio
@@ -21,16 +19,18 @@ from hypothesis import strategies as st
 
 EXAMPLES = int(os.environ.get("CLOOP_MACHINE_EXAMPLES", 0))
 TURNS = 40
-OPERATIONS = 150  # of one program: what it would do beyond that is left out
+OPERATIONS = 150  # limit for one program; the rest of it is left out
 
 VAR = contextvars.ContextVar("VAR", default="outside")
 
 
 def normal(text):
-    """The text without addresses, numbers of tasks, files, and names that differ for no matter."""
+    """The text without addresses, task numbers, files, and names that differ without reason."""
     text = re.sub(r"\b0x[0-9a-f]+", "0x", text)
     text = re.sub(r"\bTask-\d+", "Task-N", text)
-    text = re.sub(r"<Future (\w{5})\.\.\.[^>]*>", r"<Future \1>", text)  # cut short, made in a file of asyncio or in C
+    text = re.sub(
+        r"<Future (\w{5})\.\.\.[^>]*>", r"<Future \1>", text
+    )  # truncated, or created in a file of asyncio or in C
     text = re.sub(r" created at [^\s>\]]+:\d+", "", text)
     text = re.sub(
         r"<(?:_asyncio\.)?Task(Step|Wakeup)MethWrapper object at 0x>", lambda match: "task_" + match[1].lower(), text
@@ -50,7 +50,7 @@ def described(error, depth=5):
 
 
 class Ordered(dict):
-    """In place of a TaskGroup's set of tasks, whose order is that of addresses."""
+    """Replaces a TaskGroup's set of tasks, whose order depends on addresses."""
 
     def add(self, task):
         self[task] = None
@@ -105,14 +105,14 @@ class Run:
         call_soon = self.loop.call_soon
 
         def watched(callback, *args, **kwargs):
-            # An error for task_step is its argument, or inside it; callbacks of a future leave it before or after.
+            # An error in task_step is its argument, or inside it; callbacks are removed from a future before or after.
             seen = [self.names.get(id(arg), type(arg).__name__) for arg in args if not isinstance(arg, RuntimeError)]
             self.log("call_soon", normal(repr(callback)), seen, sorted(kwargs))
             return call_soon(callback, *args, **kwargs)
 
         self.loop.call_soon = watched
 
-    # What is seen
+    # Observations
 
     def log(self, *event):
         task = asyncio.current_task(self.loop)
@@ -131,7 +131,7 @@ class Run:
         cancelling = thing.cancelling() if hasattr(thing, "cancelling") else None
         return thing.done(), thing.cancelled(), cancelling, thing._asyncio_future_blocking, normal(repr(thing))
 
-    # What there is
+    # Objects
 
     def keep(self, thing):
         name = "%s%d" % ("t" if isinstance(thing, asyncio.Task) else "f", len(self.things))
@@ -143,7 +143,7 @@ class Run:
         return self.things[number % len(self.things)]
 
     def next_delay(self, delay):
-        """No two timers are due at once: the order of such is not defined."""
+        """No two timers are due at the same time, since their order is not defined."""
         self.timers += 1
         return delay + self.timers / 1024 if delay > 0 else delay
 
@@ -258,7 +258,7 @@ class Run:
         return len(operations)
 
     def would_deadlock(self, thing, me):
-        """Whether it waits for us already: to cancel such a ring takes asyncio as far as the stack goes."""
+        """Whether it already waits for us: asyncio cancels such a ring recursively, until the stack ends."""
         seen, todo = set(), [self.name(thing)]
         while todo:
             name = todo.pop()
@@ -270,7 +270,7 @@ class Run:
         return False
 
     async def waiting(self, numbers, wait):
-        """Awaits wait(things) for those things for which that is possible."""
+        """Awaits wait(things), for the things that can be awaited."""
         me = asyncio.current_task(self.loop).get_name()
         things = [self.pick(number) for number in numbers]
         things = [thing for thing in dict.fromkeys(things) if not self.would_deadlock(thing, me)]
@@ -302,7 +302,7 @@ class Run:
     async def do_wait(self, numbers, first, delay):
         async def wait(things):
             when = asyncio.FIRST_COMPLETED if first else asyncio.FIRST_EXCEPTION
-            plain = [thing for thing in things if type(thing) not in self.subclasses]  # it makes a set: of any order
+            plain = [thing for thing in things if type(thing) not in self.subclasses]  # it makes a set, in any order
             plain = plain or things[:1]
             timeout = None if delay is None else self.next_delay(delay + 1)  # a timer, even where the delay is 0
             both = await asyncio.wait(plain, timeout=timeout, return_when=when)
@@ -394,8 +394,8 @@ class Run:
             elif turn > TURNS // 2 and all(thing.done() for thing in self.things):
                 break
         self.trace.append(("states", [(self.name(thing), self.state(thing)) for thing in self.things]))
-        # What is destroyed now may come in any order.
-        thing = None  # it may keep others by a traceback
+        # What is destroyed now comes in any order.
+        thing = None  # a traceback may keep others alive
         self.done = OPERATIONS
         count = len(self.trace)
         self.loop.set_exception_handler(self.report_late)
@@ -415,7 +415,7 @@ class Run:
 
 
 class CallBack:
-    """A callback that performs operations; equal to others of its number."""
+    """A callback that performs operations. Callbacks with the same number are equal."""
 
     def __init__(self, run, operations, number):
         self.run, self.operations, self.number = run, operations, number

@@ -120,7 +120,7 @@ def test_entered_twice(as_asyncio):
 
 
 def test_left_by_hand_within_a_step(as_asyncio, settle):
-    """The step then finds another than itself, as asyncio's does."""
+    """The step then finds another task than itself, as asyncio's does."""
 
     def body(loop):
         reports = []
@@ -197,7 +197,7 @@ def test_all_tasks_of_several_loops(loop, new_loop):
 
 
 def test_all_tasks_while_others_come_and_go(loop):
-    """Tasks end, are destroyed and are made by other threads' loops while the set is looked through."""
+    """Other threads' loops create, finish and destroy tasks while the set is being read."""
 
     async def nothing():
         await asyncio.sleep(0)

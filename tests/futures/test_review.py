@@ -1,4 +1,4 @@
-"""What a review of the code of futures and tasks found: each test failed once."""
+"""Bugs found in a review of futures and tasks: each test failed once."""
 
 import asyncio
 import gc
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def spin(loop):
-    """Runs so many turns of a loop, without a task."""
+    """Runs this many turns of a loop, without a task."""
 
     def spin(turns=1, loop=loop):
         for _ in range(turns):
@@ -29,7 +29,7 @@ def current(loop):
     return asyncio.current_task(loop)
 
 
-# Between the steps of tasks no task is the current one, whoever looks.
+# Between the steps of tasks there is no current task.
 
 
 def test_no_task_is_current_in_the_exception_handler_of_a_failed_step(loop, spin):
@@ -108,7 +108,7 @@ def test_no_task_is_current_where_the_result_of_a_future_is_freed(loop):
             seen.append(current(loop))
 
     class Once:
-        """Awaits a future that nobody else refers to."""
+        """Awaits a future that nothing else refers to."""
 
         def __await__(self):
             return awaits.pop()
@@ -144,7 +144,7 @@ def test_a_task_made_anew_on_another_loop_while_it_is_ready(loop, new_loop, loop
     assert current(loop) is current(other) is None
     spin(5, loop=other)
     assert current(loop) is current(other) is None
-    assert len(reports) == 1  # of the step too many
+    assert len(reports) == 1  # of the extra step
     if sys.version_info < (3, 14):
         assert task.done() and "step(): already done" in reports[0]
     else:
@@ -246,7 +246,7 @@ def test_pending_tasks_that_the_collector_frees_leave_nothing_behind(loop, repor
 
 
 def test_tasks_that_are_done_and_that_the_collector_frees_leave_nothing_behind(loop, spin):
-    """Up to 3.8 they are in the set for as long as they live."""
+    """Up to 3.8 they are in the set as long as they live."""
     if sys.version_info >= (3, 14):
         pytest.skip("there is no set of tasks")
 

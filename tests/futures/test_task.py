@@ -1,4 +1,4 @@
-"""cloop.Task where asyncio.Task is expected: coroutines of all kinds, cancellation, names, reports, depth."""
+"""cloop.Task instead of asyncio.Task: coroutines of all kinds, cancellation, names, reports, recursion depth."""
 
 import asyncio
 import collections.abc
@@ -39,7 +39,7 @@ def test_it_is_asyncios(loop, classes):
 
 
 class ByHand(collections.abc.Coroutine):
-    """A coroutine that is no generator, as Cython's are."""
+    """A coroutine that is no generator, like Cython's."""
 
     def __init__(self, future):
         self.steps = [iter(future)]
@@ -85,7 +85,7 @@ def yields(value):
 
 
 class Blocking:
-    """Not much of a future, but marked as one."""
+    """Barely a future, but marked as one."""
 
     def __init__(self, blocking, loop=None, **attributes):
         self._asyncio_future_blocking, self._loop = blocking, loop
@@ -169,7 +169,7 @@ def test_future_of_another_loop(as_asyncio, loop_class, kind):
 
 
 def test_throw_that_does_not_raise(as_asyncio):
-    """A coroutine may go on after what was thrown into it, and end as it likes."""
+    """A coroutine may continue after an exception was thrown into it, and end in any way."""
 
     def body(loop):
         async def stubborn(ends):
@@ -376,7 +376,7 @@ def test_init_again(as_asyncio, settle, classes):
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.skipif(sys.version_info >= (3, 15), reason="a task can be initialised only once")
 def test_init_again_at_the_wrong_time(loop, settle, classes, cloop):
-    """Where asyncio's tasks crash: it must not, whatever comes of it."""
+    """asyncio's tasks crash here. Ours must not, whatever the result."""
     Task = classes(loop)[1]
     if Task is asyncio.Task:
         pytest.skip("asyncio's own tasks")
@@ -403,7 +403,7 @@ def test_init_again_at_the_wrong_time(loop, settle, classes, cloop):
 
 
 def test_callables_called_by_hand(as_asyncio, settle):
-    """Those that asyncio passes to call_soon() and add_done_callback(), at a time that is not theirs."""
+    """Objects that asyncio passes to call_soon() and add_done_callback(), called at the wrong time."""
 
     def body(loop):
         seen, steps = [], []
@@ -539,7 +539,7 @@ DEEP = 100000
 
 @pytest.fixture
 def one_loop(cloop):
-    """A loop of cloop with tasks of its own; asyncio's exhaust the stack where these tests go."""
+    """A cloop loop with its own tasks; asyncio's would exhaust the stack in these tests."""
     if cloop.Task is asyncio.Task:
         pytest.skip("asyncio's own tasks")
     loop = cloop.Loop()
@@ -554,7 +554,7 @@ def test_deep_chain_completes(one_loop):
 
 
 def test_deep_chain_is_cancelled(one_loop):
-    # asyncio of 3.9 and 3.10 walks down the whole chain of contexts for each exception.
+    # asyncio of 3.9 and 3.10 walks the whole chain of contexts for each exception.
     deep = DEEP // 10 if (3, 9) <= sys.version_info < (3, 11) else DEEP
     future, tasks = chain(one_loop, deep)
     assert tasks[-1].cancel()
@@ -578,7 +578,7 @@ def test_deep_chain_is_destroyed_while_pending(one_loop, keep):
 
 
 def test_deep_exception(loop):
-    """Its traceback has a frame of each task."""
+    """Its traceback has a frame for each task."""
     future, tasks = chain(loop, 1000)
     future.set_exception(ValueError("deep"))
     with pytest.raises(ValueError):
@@ -606,7 +606,7 @@ def test_ring_of_tasks(as_asyncio, settle):
     assert as_asyncio(body)["result"] == [False] * 3
 
 
-# What leaves the loop
+# KeyboardInterrupt and SystemExit
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
@@ -857,7 +857,7 @@ def test_what_is_done_goes_at_once(loop):
 
 
 def test_cycle_through_the_frame_is_collected(loop, settle):
-    """future, callback, task, coroutine, frame, future; pending, and only the collector sees it."""
+    """future, callback, task, coroutine, frame, future: pending, and only reachable for the collector."""
     loop.set_exception_handler(lambda loop, context: None)
     references = []
     for stock in (False, True):
@@ -947,7 +947,7 @@ def test_eager_starts(as_asyncio, classes, settle):
         task = classes(loop)[1](answer(), loop=loop, eager_start=True)  # not running: not eager
         seen.append(task.done())
         loop.run_until_complete(task)
-        gc.collect()  # what was raised is in cycles, and reported when these go
+        gc.collect()  # the exception is in cycles, and reported when they are collected
         return seen
 
     as_asyncio(body)

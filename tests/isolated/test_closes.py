@@ -1,10 +1,10 @@
-"""Cancelled operations: every descriptor is closed once, and no byte goes to another's connection.
+"""Cancelled operations: every descriptor is closed once, and no byte reaches another connection.
 
-Each round cancels an operation at one of its awaits, at once gives the descriptor's number to a new
-connection, and sees that exactly the bytes meant for it arrive, while the old peer sends others. A
-preloaded library (closes.c) counts closes of what is not open.
+Each round cancels an operation at one of its awaits, immediately reuses the descriptor's number for a new connection,
+and checks that exactly its bytes arrive, while the old peer sends others. A preloaded library (closes.c) counts calls
+of close() on descriptors that are not open.
 
-CLOOP_TEST_ROUNDS says how many rounds (default 200). The full number takes about ten minutes:
+CLOOP_TEST_ROUNDS is the number of rounds (default 200). The full number takes about ten minutes:
 
     CLOOP_TEST_ROUNDS=100000 CLOOP_TEST_LOOPS=cloop pytest tests/isolated/test_closes.py
 """
@@ -305,16 +305,16 @@ def certificates(tmp_path_factory):
 
 SCENARIOS = ["CreateConnection", "HappyEyeballs", "SockConnect", "SockAccept", "SockRecv", "AcceptedSocket",
              "SocketPassedIn", "StartTls"]  # fmt: skip
-# To see that the steps are those of the operation: how many times it waits at least, after the first.
+# To check that the steps match the operation: the minimum number of waits after the first.
 LEAST_STEPS = {"CreateConnection": 1, "HappyEyeballs": 1, "StartTls": 3}
 
 
 @pytest.fixture
 def audited(script, shim, monkeypatch):
-    """Runs rounds of a scenario; returns what was counted."""
+    """Runs rounds of a scenario; returns the counts."""
 
     def audited(scenario, rounds, folder=""):
-        # after a sanitizer's library, which wants to be the first
+        # after a sanitizer's library, which must be the first
         monkeypatch.setenv("LD_PRELOAD", (os.environ.get("LD_PRELOAD", "") + " " + shim).strip())
         process = script(SCRIPT, scenario, rounds, folder, options=["-W", "ignore"], popen=True)
         try:
@@ -331,7 +331,7 @@ def audited(script, shim, monkeypatch):
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_cancelled_at_each_await(request, audited, loop_class, scenario):
-    # asyncio's went on watching before 3.11, and until 3.15 minded being cancelled when it was ready
+    # asyncio's kept watching before 3.11, and until 3.15 failed if cancelled when ready
     stock_accept = scenario == "SockAccept" and "asyncio" in (getattr(loop_class.sock_accept, "__module__", "") or "")
     if stock_accept and sys.version_info < (3, 11):
         pytest.skip("asyncio's goes on watching")

@@ -10,7 +10,7 @@ import time
 import pytest
 
 LIMIT = 0.05
-TRIES = 3  # another program may hold up one try; a loop that waits for its next event fails all
+TRIES = 3  # another program may delay one try; a loop that waits for its next event fails all of them
 
 START = """
 import signal, sys, time

@@ -1,7 +1,8 @@
-"""What a callback has written reaches the peer, however the process ends then, and once, whoever forks. A hard end may
-take the writes of its own callback with it, where the transport has learnt to hold them (docs/decisions/0007).
+"""What a callback has written reaches the peer however the process then ends, and only once, whoever forks. If it ends
+abruptly, the writes of its own callback may be lost, if the transport has learnt to hold them
+(docs/decisions/0007).
 
-A script is the peer. For each ending it forks a process with a loop, and notes what it hears up to the end.
+A script is the peer. For each ending it forks a process with a loop, and notes what it receives up to EOF.
 """
 
 import ast
@@ -211,7 +212,7 @@ FORKS["fork_both"] = "child goes on parent "
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
-    """Makes the folder of an authority's certificate, and of one for localhost with its key."""
+    """Creates a folder with the certificates of an authority and of localhost, and the key."""
 
     def certificates():
         trustme = pytest.importorskip("trustme")
@@ -228,7 +229,7 @@ def certificates(tmp_path_factory):
 
 @pytest.mark.parametrize("medium", ["tcp", "unix", "tls", "pipe", "stdin"])
 def test_peer_hears_all_of_a_process_that_ends(script, loop_kind, certificates, medium):
-    # Both sides of a fork would encrypt other records with the same key and number.
+    # Both sides of a fork would encrypt different records with the same key and number.
     forks = [how for how in FORKS if how != "fork_both" or medium != "tls"]
     folder = certificates() if medium == "tls" else "."
     endings = ",".join(SOFT + HARD + forks)

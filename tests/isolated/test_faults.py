@@ -1,9 +1,9 @@
-"""Calls that fail: whatever the poller, the allocator or another call refuses, somebody hears of it, and nobody waits for ever.
+"""Calls that fail: whatever the poller, the allocator or another call refuses is reported, and nobody waits for ever.
 
-Each scenario is run with the first call that it makes failing, then the second, and so on: once each, and from then on
-for good. A preloaded library (faults.c) fails them. Afterwards the scenario must have ended, with its result or an
-exception, or the loop's exception handler must have been told; and after a single failure that may pass, the same
-loop must do it once more.
+Each scenario runs with the first of its calls failing, then with the second, and so on: once only, and from then on
+always. A preloaded library (faults.c) makes them fail. Afterwards the scenario must have ended, with its result or an
+exception, or the loop's exception handler must have been called. After a single temporary failure, the same loop must
+succeed when it runs it again.
 """
 
 import errno
@@ -328,7 +328,7 @@ def certificates(tmp_path_factory):
 
 @pytest.fixture
 def swept(script, shim, monkeypatch, loop_kind, request):
-    """Runs a scenario with each of its calls failing in turn; returns what became of each run."""
+    """Runs a scenario with each of its calls failing in turn; returns the results."""
 
     def swept(scenario, kinds, error, lasting):
         if loop_kind == "asyncio":
@@ -365,11 +365,11 @@ def kinds_of(loop_kind, change):
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_interest_refused_once(swept, loop_kind, scenario):
-    """ENOSPC: fs.epoll.max_user_watches. What can be tried again is, and nobody notices."""
+    """ENOSPC: fs.epoll.max_user_watches. What can be retried is, and nobody notices."""
     results = swept(scenario, kinds_of(loop_kind, ADD | CHANGE), 28, False)
     assert results, "no call was made"
     check(results, True)
-    # Refused where it was asked for: the loop itself, servers, readers and waiters are new.
+    # Refused when requested: the loop itself, servers, readers and waiters are new.
     assert sum(became == "complete" for became, _, _ in results) >= (scenario not in ("lent",))
 
 

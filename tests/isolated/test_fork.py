@@ -1,5 +1,6 @@
-"""After a fork the child sees no running loop and can run one of its own, or the inherited one, and nothing that it
-does with what it has inherited changes what the parent hears and sends."""
+"""After a fork the child sees no running loop, and can run one of its own or the inherited one. Nothing that it does
+with inherited objects changes what the parent receives and sends.
+"""
 
 import sys
 
@@ -36,7 +37,7 @@ def fresh():
 
 @pytest.fixture
 def ours(loop_kind, script):
-    """Runs a script of what asyncio can't do."""
+    """Runs a script of what asyncio cannot do."""
     if loop_kind == "asyncio":
         pytest.skip("asyncio shares its epoll set and its wakeup descriptor with its children")
     return script
@@ -102,7 +103,7 @@ woken()
 in_child(woken)
 woken()
 """,
-        # From 3.12 on fork() warns of threads, also of one that was joined but that the kernel still counts.
+        # From 3.12 on fork() warns of threads, even of one that was joined but that the kernel still counts.
         options=["-W", "ignore::DeprecationWarning"],
     )
 
@@ -122,7 +123,7 @@ assert process.exitcode == 0
     )
 
 
-# What the parent has, and what is checked of it. `child` is what the child does; it is forked by a task.
+# What the parent has, and how it is checked. `child` is what the child does; a task forks it.
 WORLD = """
 import contextlib, gc, os, signal, socket, sys, tempfile, threading, time, warnings
 
@@ -494,7 +495,7 @@ loop.close()
 
 
 def test_signal_to_a_child_that_python_did_not_see_made(ours):
-    """As between fork() and exec(), where no hook has run."""
+    """As between fork() and exec(), when no hook has run."""
     ours(
         START
         + """
@@ -590,7 +591,7 @@ loop.close()
 
 
 def test_daemon_hears_of_all_when_its_parent_has_ended(ours):
-    """Its parent may end before or after the daemon first polls; and its parent's parent with it."""
+    """Its parent may exit before or after the daemon first polls; and its grandparent with it."""
     ours(
         START
         + TALK

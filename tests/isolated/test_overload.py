@@ -1,4 +1,4 @@
-"""Out of descriptors: a server reports it, waits a while without spinning, and goes on."""
+"""Out of descriptors: a server reports it, waits a while without spinning, and continues."""
 
 import json
 
@@ -64,6 +64,6 @@ def test_server_out_of_descriptors(script):
               "TransportSocket"]  # fmt: skip
     assert seen["reports"] and all(entry == report for entry in seen["reports"])
     if not seen["stock"]:
-        assert len(seen["reports"]) == 1  # asyncio reports it as often as the backlog is long
+        assert len(seen["reports"]) == 1  # asyncio reports it as often as the backlog allows
     assert seen["busy"] < 0.5
     assert seen["accepted"] == 5

@@ -1,9 +1,9 @@
-"""A handler writes, and then blocks, computes or waits, in the same callback or not: a peer in another process has each
-byte while that goes on, as on asyncio. Where a transport has learnt to hold writes, one may be late, once (net/gather.h,
+"""A handler writes, and then blocks, computes or waits, in the same callback or not. A peer in another process gets
+each byte meanwhile, as on asyncio. If the transport has learnt to hold writes, one may be late, once (net/gather.h,
 docs/decisions/0007).
 
-The peer tells by a pipe which byte it has and when it came. A handler goes on when it has heard of its byte, or when it
-has waited in vain, so that no machine is too slow for these tests.
+The peer reports through a pipe which byte it has and when it came. A handler continues when its byte was reported, or
+when it has waited in vain, so that no machine is too slow for these tests.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ import time
 import pytest
 
 PATIENCE_S = 20  # for what must come
-LATE_S = 0.1  # for what need not
-LONG_S = 0.0005  # a callback that lasts as long teaches no transport to hold
+LATE_S = 0.1  # for what need not come
+LONG_S = 0.0005  # a callback that takes this long teaches no transport to hold writes
 STEPS = 3
-QUICK = 8  # callbacks that teach a transport to hold
+QUICK = 8  # callbacks that teach a transport to hold writes
 NEWS = struct.Struct("=cd")
 
-# CLOOP_GATHER=always asks for what these tests exclude.
+# CLOOP_GATHER=always enables what these tests exclude.
 pytestmark = pytest.mark.skipif("CLOOP_GATHER" in os.environ, reason="CLOOP_GATHER is set")
 
 PEER = """
@@ -53,7 +53,7 @@ while True:
 
 
 class News:
-    """What the peer tells, read from a pipe that does not block."""
+    """The peer's reports, read from a non-blocking pipe."""
 
     def __init__(self, fd):
         self.fd = fd
@@ -92,7 +92,7 @@ WAITS = {"blocks": News.blocks, "sleeps": News.sleeps, "computes": News.computes
 
 
 class Connection:
-    """A writer of the loop under test, and what its peer has told."""
+    """A writer of the loop under test, and its peer's reports."""
 
     def __init__(self, loop, turn, writer, news):
         self.loop = loop
@@ -110,7 +110,7 @@ class Connection:
         return self.news.bytes == self.written
 
     def wait(self, wait, limit_s=PATIENCE_S):
-        """Goes on when the peer has all, or not in time, and returns which."""
+        """Continues when the peer has everything, or not in time; returns which."""
         until = time.monotonic() + LONG_S
         wait(self.news, self.seen, limit_s)
         wait(self.news, lambda: time.monotonic() > until, LONG_S)
@@ -119,7 +119,7 @@ class Connection:
         return self.seen()
 
     def callback(self, wait, may_be_late=()):
-        """A callback of a few steps, of which some may be late: what became of each."""
+        """A callback of a few steps, some of which may be late: returns the result of each."""
         steps = []
 
         def run():
@@ -154,7 +154,7 @@ class Connection:
         return self.loop.run_until_complete(run())
 
     def teach(self):
-        """Has callbacks write twice and end at once."""
+        """Makes callbacks write twice and return at once."""
 
         def run():
             self.write()
@@ -169,7 +169,7 @@ class Connection:
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory):
-    """Makes the server's context, and the path of its authority's certificate."""
+    """Creates the server's context, and the path of its authority's certificate."""
 
     def certificates():
         trustme = pytest.importorskip("trustme")
@@ -185,7 +185,7 @@ def certificates(tmp_path_factory):
 
 
 class Peers:
-    """Makes connections of one medium, each to a peer of its own; closes all."""
+    """Creates connections of one medium, each to its own peer; closes all."""
 
     def __init__(self, loop, turn, medium, script, folder, certificates):
         self.loop = loop
@@ -325,5 +325,5 @@ def test_what_others_have_learnt_makes_one_write_late(peers, loop_kind):
     first = connection.callback(News.blocks, may_be_late=() if loop_kind == "asyncio" else (0,))
     assert first in (IN_TIME, LATE_ONCE)
     all_in_time(connection)
-    if first == LATE_ONCE:  # and not prevented by a neighbour who took the core for a moment
+    if first == LATE_ONCE:  # unless another process took the core for a moment
         all_in_time(peers.connect())

@@ -1,8 +1,8 @@
-"""What the tests of sockets share: connections with a transport of the loop under test at one
-end and a plain socket at the other, protocols that note what is called, and waiting by turns.
+"""What the socket tests share: connections with a transport of the loop under test at one end and a plain socket at
+the other, protocols that note their calls, and waiting by turns.
 
-Where asyncio has a defect that cloop does not share, a test asks for `native` transports:
-asyncio's own, and a cloop that still runs them, are skipped.
+If asyncio has a bug that cloop does not share, a test requests `native` transports. asyncio's own, and a cloop that
+uses them, are skipped.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import weakref
 
 import pytest
 
-PATIENCE_S = 20  # for what is expected to happen at once
+PATIENCE_S = 20  # for what should happen at once
 HOSTS = {"tcp": "127.0.0.1", "tcp6": "::1"}
 
 
@@ -26,7 +26,7 @@ def all_is_well(nothing_is_reported):
 
 @pytest.fixture
 def turns_taken(loop, loop_kind):
-    """Tells how many turns the loop has taken."""
+    """Returns how many turns the loop has run."""
     if loop_kind != "asyncio":
         return lambda: loop.metrics()["turns"]
     taken = []
@@ -52,25 +52,25 @@ HAVE_IPV6 = have_ipv6()
 
 @pytest.fixture
 def ipv6():
-    """For tests that need it."""
+    """For tests that need IPv6."""
     if not HAVE_IPV6:
         pytest.skip("no IPv6 here")
 
 
 @pytest.fixture
 def sockets():
-    """Holds sockets, and closes them after the test."""
+    """Collects sockets, and closes them after the test."""
     with contextlib.ExitStack() as stack:
         yield stack.enter_context
 
 
 @pytest.fixture
 def listening(sockets):
-    """Makes listening sockets of the family; they have a timeout, as blocking ones may hang a test."""
+    """Creates listening sockets of the family, with a timeout, as blocking ones may hang a test."""
 
     def listening(kind="tcp", backlog=100):
         sock = sockets(socket.socket({"tcp": socket.AF_INET, "tcp6": socket.AF_INET6, "unix": socket.AF_UNIX}[kind]))
-        sock.bind(b"" if kind == "unix" else (HOSTS[kind], 0))  # empty: an abstract address of the kernel's choice
+        sock.bind(b"" if kind == "unix" else (HOSTS[kind], 0))  # empty: the kernel chooses an abstract address
         sock.listen(backlog)
         sock.settimeout(PATIENCE_S)
         return sock
@@ -80,7 +80,7 @@ def listening(sockets):
 
 @pytest.fixture
 def socket_pair(sockets, listening):
-    """Makes two connected stream sockets that don't block."""
+    """Creates two connected non-blocking stream sockets."""
 
     def socket_pair(kind="unix"):
         if kind == "unix":
@@ -98,7 +98,7 @@ def socket_pair(sockets, listening):
 
 @pytest.fixture
 def collect(until):
-    """Reads so many bytes from a socket while the loop runs, or all there is up to the end."""
+    """Reads this many bytes from a socket while the loop runs, or everything up to EOF."""
 
     def collect(peer, count=None):
         got = bytearray()
@@ -142,8 +142,9 @@ def feed(until):
 
 
 class Notes:
-    """Notes what is called, in order. A hook given by the name of a method is called with the
-    protocol and the arguments; what it returns is what the method returns."""
+    """Notes its calls, in order. A hook named after a method is called with the protocol and the arguments; the method
+    returns the hook's result.
+    """
 
     def __init__(self, **hooks):
         self.calls = []
@@ -206,7 +207,7 @@ class BufferedRecorder(Notes, asyncio.BufferedProtocol):
 class DatagramRecorder(Notes, asyncio.DatagramProtocol):
     def __init__(self, **hooks):
         super().__init__(**hooks)
-        self.received = []  # data and where they came from
+        self.received = []  # data and its source
         self.errors = []
 
     @property
@@ -248,7 +249,7 @@ def abandoned(loop, turn, sockets):
     if loop.is_closed():
         return
     for transport in list(transports):
-        if transport.get_protocol() is not None:  # asyncio's fails at abort() after some ways to end
+        if transport.get_protocol() is not None:  # asyncio's abort() fails after some kinds of end
             transport.abort()
     turn()
     turn()
@@ -256,7 +257,7 @@ def abandoned(loop, turn, sockets):
 
 @pytest.fixture
 def connect(run, loop, abandoned, socket_pair):
-    """Makes a connection of the protocol; returns its transport, and the socket at the other end."""
+    """Connects the protocol; returns its transport, and the socket at the other end."""
 
     def connect(protocol, kind="unix"):
         ours, peer = socket_pair(kind)
@@ -269,7 +270,7 @@ def connect(run, loop, abandoned, socket_pair):
 
 
 class Serving:
-    """Starts servers, and has the protocols of their connections in `accepted`."""
+    """Starts servers; `accepted` has the protocols of their connections."""
 
     def __init__(self, loop):
         self.loop = loop
@@ -328,7 +329,7 @@ def call(sockets):
 
 @pytest.fixture
 def attempt(loop):
-    """Runs a coroutine function; what it raises is returned as type and text, without numbers that differ."""
+    """Runs a coroutine function; returns an exception as its type and text, without numbers that differ."""
 
     def attempt(function, loop=loop):
         async def main():
@@ -348,13 +349,13 @@ def attempt(loop):
 
 @pytest.fixture(params=["unix", "tcp"])
 def kind(request):
-    """For tests of what both kinds of connection do alike."""
+    """For tests of what both kinds of connections share."""
     return request.param
 
 
 @pytest.fixture
 def clog(turn):
-    """Writes until the peer, which does not read, has the transport buffer some; returns all that was written."""
+    """Writes until the transport has buffered something, as the peer does not read; returns everything written."""
 
     def clog(transport):
         written = bytearray()

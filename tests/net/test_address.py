@@ -1,7 +1,7 @@
-"""Numeric addresses: loop.getaddrinfo answers as socket.getaddrinfo does, or fails as it does.
+"""Numeric addresses: loop.getaddrinfo returns what socket.getaddrinfo returns, or fails in the same way.
 
-CLOOP_TEST_QUESTIONS says how many questions are made up (default 300); 100,000 take some minutes.
-tests/test_getaddrinfo.py has those that were thought of.
+CLOOP_TEST_QUESTIONS is the number of generated queries (default 300); 100,000 take some minutes.
+tests/test_getaddrinfo.py has hand-written ones.
 """
 
 import os
@@ -20,7 +20,7 @@ def octet():
 
 
 ipv4 = st.lists(octet(), min_size=4, max_size=4).map(".".join)
-# What inet_aton takes too, and what nothing takes.
+# What inet_aton accepts too, and what nothing accepts.
 odd_ipv4 = st.lists(
     st.one_of(octet(), st.sampled_from(["", "00", "010", "0x7f", "1e1", "-1", "4294967295", "+1", " 1"])),
     min_size=1,
@@ -60,12 +60,12 @@ flags = st.lists(st.sampled_from([getattr(socket, name) for name in FLAGS]), max
 
 QUESTIONS = int(os.environ.get("CLOOP_TEST_QUESTIONS", 300))
 
-# No resolver is to be asked: names that look like addresses would be looked up in the network.
+# No resolver must be used: names that look like addresses would be looked up in the network.
 NUMERIC_ONLY = socket.AI_NUMERICHOST
 
 
 def asked(function):
-    """The answer, or the type and text of the exception."""
+    """The result, or the type and text of the exception."""
     try:
         return function()
     except Exception as error:
@@ -91,4 +91,4 @@ def test_any_question(loop):
             assert [list(map(type, entry)) for entry in answer] == [list(map(type, entry)) for entry in expected]
 
     check()
-    assert len(answered) > QUESTIONS // 20  # else errors alone were compared
+    assert len(answered) > QUESTIONS // 20  # else only errors were compared

@@ -1,4 +1,4 @@
-"""Which questions loop.getaddrinfo() answers by itself, and that its answers are the library's."""
+"""Which queries loop.getaddrinfo() answers itself, and that its results are the library's."""
 
 import asyncio
 import itertools

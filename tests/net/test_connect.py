@@ -17,7 +17,7 @@ since = lambda *version: pytest.mark.skipif(sys.version_info < version, reason="
 
 @pytest.fixture
 def make(run, abandoned, recorder):
-    """Runs a coroutine that makes a transport; returns the transport and its protocol."""
+    """Runs a coroutine that creates a transport; returns the transport and its protocol."""
 
     def make(coroutine):
         transport, protocol = run(coroutine)
@@ -29,7 +29,7 @@ def make(run, abandoned, recorder):
 
 @pytest.fixture
 def closed_port():
-    """An address that refuses connections, as long as nobody else takes it."""
+    """An address that refuses connections, as long as nobody else uses it."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]
@@ -37,7 +37,7 @@ def closed_port():
 
 @pytest.fixture
 def resolver(monkeypatch):
-    """Has names looked up as the test says: lists of addresses, all of them numeric."""
+    """Makes look-ups return what the test sets: lists of addresses, all of them numeric."""
     names = {}
     asked = []
 
@@ -55,7 +55,7 @@ def resolver(monkeypatch):
 
 
 def echoes(transport, protocol, peer, until):
-    """Whether bytes go both ways."""
+    """Whether data gets through in both directions."""
     transport.write(b"there")
     peer.settimeout(20)
     assert peer.recv(5) == b"there"
@@ -127,7 +127,7 @@ def test_factory_that_raises(run, loop, listening):
 
     with pytest.raises(ZeroDivisionError, match="on purpose"):
         run(loop.create_connection(factory, *listening().getsockname()))
-    gc.collect()  # asyncio left the socket to it
+    gc.collect()  # asyncio left the socket open
 
 
 def test_protocol_is_made_once_it_is_connected(run, loop, listening, recorder, closed_port):
@@ -189,7 +189,7 @@ def test_socket_passed_in_of_another_class(loop, make, recorder, socket_pair, un
 
 
 def test_socket_passed_in_that_is_not_connected(loop, make, recorder, sockets, until):
-    """asyncio does not look; reading fails."""
+    """asyncio does not check; reading fails."""
     transport, protocol = make(loop.create_connection(recorder, sock=sockets(socket.socket())))
     assert transport.get_extra_info("peername") is None
     until(lambda: protocol.lost)
@@ -284,7 +284,7 @@ def test_the_first_address_that_answers_is_taken(loop, make, recorder, listening
 
 
 def test_no_address_answers(as_asyncio, attempt, resolver, closed_port):
-    """One message tells of them all, unless they are the same."""
+    """One message for all of them, unless they are the same."""
     for addresses in (
         [("127.0.0.1", closed_port)],
         [("127.0.0.1", closed_port)] * 2,
@@ -330,7 +330,7 @@ def test_all_errors(run, loop, recorder, resolver, closed_port, delay):
 
 
 def test_a_failed_connection_leaves_no_cycle(run, loop, recorder, closed_port, native, make, listening):
-    """A collector of cycles is not needed to free the exception and what it knows."""
+    """The exception and what it refers to are freed without the cyclic collector."""
     native(make(loop.create_connection(recorder, *listening().getsockname()))[0])
 
     class Factory:
@@ -387,7 +387,7 @@ def test_local_address_refused(as_asyncio, attempt, listening, monkeypatch, loca
 
 @pytest.fixture
 def attempts(loop):
-    """Notes the addresses that are tried, in order; those named `black holes` never answer."""
+    """Notes the addresses that are tried, in order; `black holes` never answer."""
     tried = []
     holes = set()
     sock_connect = loop.sock_connect
@@ -513,7 +513,7 @@ def test_unix_connection_of_a_socket_passed_in(loop, make, recorder, socket_pair
 
 
 def test_unix_connection_to_a_full_backlog_waits(loop, run, recorder, listening, abandoned):
-    """A Unix socket says EAGAIN then, not EINPROGRESS; asyncio tries again when it is writable."""
+    """A Unix socket returns EAGAIN then, not EINPROGRESS; asyncio tries again when it is writable."""
     listener = listening("unix", backlog=0)
     name = listener.getsockname()
 
@@ -568,7 +568,7 @@ CREATE = {
 @pytest.mark.parametrize("turns", range(6))
 @pytest.mark.parametrize("how", list(CREATE))
 def test_cancelled_after_some_turns(run, loop, recorder, listening, socket_pair, until, how, turns):
-    """Whenever that is: either it is connected, or nothing is left of it (which fixtures check)."""
+    """At any time: either it is connected, or nothing is left of it (which fixtures check)."""
     listener = listening()
     ours, peer = socket_pair()
     protocols = []
@@ -599,7 +599,7 @@ def test_cancelled_after_some_turns(run, loop, recorder, listening, socket_pair,
         assert protocol.lost or protocol.transport is None
 
 
-# What is refused
+# Refused
 
 
 def connecting(name, *args, **options):
@@ -673,7 +673,7 @@ REFUSED = {
     "accepted: nothing": connecting(ACCEPTED),
     "accepted: None": connecting(ACCEPTED, None),
 }
-if sys.version_info < (3, 11):  # a keyword and checks that came with it
+if sys.version_info < (3, 11):  # a keyword, and checks that came with it
     REFUSED = {name: REFUSED[name] for name in REFUSED if not re.search("shutdown timeout|TLS socket", name)}
 
 

@@ -18,7 +18,7 @@ UNIX = socket.AF_UNIX
 
 @pytest.fixture
 def endpoint(run, loop, abandoned, datagram_recorder):
-    """Makes an endpoint; returns its transport and protocol."""
+    """Creates an endpoint; returns its transport and protocol."""
 
     def endpoint(*args, hooks=None, **options):
         protocol = datagram_recorder(**(hooks or {}))
@@ -32,7 +32,7 @@ def endpoint(run, loop, abandoned, datagram_recorder):
 
 @pytest.fixture
 def peer_socket(sockets):
-    """Makes a plain UDP socket bound to a port."""
+    """Creates a plain UDP socket bound to a port."""
 
     def peer_socket(family=socket.AF_INET):
         sock = sockets(socket.socket(family, socket.SOCK_DGRAM))
@@ -91,7 +91,7 @@ def test_sending_bytes_like_objects(endpoint, peer_socket, form):
 
 
 def test_sending_from_the_callbacks(endpoint, peer_socket, until):
-    """As a server does."""
+    """Like a server."""
     transport, protocol = endpoint(
         LOCAL, hooks={"datagram_received": lambda self, data, addr: self.transport.sendto(data.upper(), addr)}
     )
@@ -103,7 +103,7 @@ def test_sending_from_the_callbacks(endpoint, peer_socket, until):
 
 
 def test_sending_in_one_callback(loop, run, endpoint, peer_socket):
-    """Each stays a datagram of its own, in order."""
+    """Each datagram stays separate, in order."""
     transport, protocol = endpoint(LOCAL)
     peer = peer_socket()
 
@@ -193,7 +193,7 @@ def test_size(endpoint, peer_socket, until, size):
 
 
 def test_refused_by_the_peer(endpoint, peer_socket, until, sockets):
-    """A connected socket is told, and goes on."""
+    """A connected socket gets the error, and continues."""
     with socket.socket(type=socket.SOCK_DGRAM) as free:
         free.bind(LOCAL)
         address = free.getsockname()
@@ -225,7 +225,7 @@ def test_error_on_sending_to_a_broadcast_address(endpoint):
 
 
 def test_exception_in_datagram_received_is_reported_and_it_goes_on(endpoint, peer_socket, until, reports):
-    """As any callback's; asyncio names the handle there, cloop the transport."""
+    """Like any callback's error; asyncio names the handle there, cloop the transport."""
 
     def fail(self, data, addr):
         raise ZeroDivisionError("on purpose")
@@ -296,7 +296,7 @@ def test_another_address_than_the_connected_one_is_refused(as_asyncio, address):
 
 @pytest.mark.parametrize("address", ["text", 5, (), ("127.0.0.1",), ("127.0.0.1", "x"), ("127.0.0.1", 70000)], ids=repr)
 def test_address_that_is_none(endpoint, reports, until, address):
-    """It ends the transport: asyncio takes it for an unexpected error of the socket."""
+    """It ends the transport: to asyncio it is an unexpected error of the socket."""
     transport, protocol = endpoint(LOCAL)
     transport.sendto(b"x", address)
     until(lambda: protocol.lost)
@@ -317,7 +317,7 @@ def test_no_address_where_one_is_needed(endpoint, reports, until):
 
 @pytest.fixture
 def clogged(endpoint, path, sockets, turn, native):
-    """Makes an endpoint that is connected to a socket which does not read, and that had to buffer something."""
+    """Creates an endpoint that is connected to a socket which does not read, and that has to buffer something."""
 
     def clogged():
         receiver = sockets(socket.socket(UNIX, socket.SOCK_DGRAM))
@@ -498,7 +498,7 @@ def test_close_in_the_midst_of_several_datagrams(endpoint, peer_socket, until, t
 
 
 def test_sendto_after_close_is_quiet_but_for_a_warning_after_five(endpoint, peer_socket, caplog, turn):
-    """Of a connected one; asyncio counts no others."""
+    """For a connected one; asyncio counts no others."""
     transport, protocol = endpoint(remote_addr=peer_socket().getsockname())
     transport.close()
     for _ in range(8):
@@ -542,7 +542,7 @@ def test_is_a_datagram_transport(endpoint, native):
 
 
 def test_sendto_may_be_assigned_on_the_instance(endpoint, peer_socket):
-    """As aioquic's suite does."""
+    """Like aioquic's suite."""
     transport, protocol = endpoint(LOCAL)
     seen = []
     transport.sendto = lambda *args: seen.append(args)
@@ -621,7 +621,7 @@ def test_allow_broadcast(endpoint):
 
 
 def test_broadcasting_endpoint_with_an_address_is_not_connected(endpoint, peer_socket, until):
-    """It keeps the address to send to, and hears everybody."""
+    """It keeps the address to send to, and receives from everybody."""
     peer, stranger = peer_socket(), peer_socket()
     transport, protocol = endpoint(LOCAL, remote_addr=peer.getsockname(), allow_broadcast=True)
     assert transport.get_extra_info("peername") is None
@@ -759,7 +759,7 @@ def test_unix_peer_that_has_gone(endpoint, path, sockets):
     assert not transport.is_closing()
 
 
-# What is refused
+# Refused
 
 
 def creating(*args, **options):

@@ -1,6 +1,7 @@
-"""A program uses the descriptor of a transport by itself, between two writes of a callback: by sendmsg(), sendfile() or
-shutdown(), on the number or on a duplicate, in the loop's thread or in another. The peer sees everything in the order
-in which it was done, as on asyncio, also where the transport holds writes (net/gather.h)."""
+"""A program uses the descriptor of a transport by itself, between two writes of a callback: with sendmsg(), sendfile()
+or shutdown(), on the number or a duplicate, in the loop's thread or in another. The peer sees everything in the
+order in which it was done, as on asyncio, even if the transport holds writes (net/gather.h).
+"""
 
 import array
 import importlib
@@ -10,12 +11,12 @@ import threading
 
 import pytest
 
-QUICK = 8  # callbacks that teach a transport to hold
+QUICK = 8  # callbacks that teach a transport to hold writes
 
 
 @pytest.fixture(params=["learning", "holding"])
 def mode(request, loop_kind):
-    """Whether transports have to learn to hold, as usual, or hold from the first write on."""
+    """Whether transports must learn to hold, as usual, or hold from the first write on."""
     if request.param == "learning" and "CLOOP_GATHER" in os.environ:
         pytest.skip("CLOOP_GATHER is set")
     if loop_kind != "asyncio":
@@ -27,7 +28,7 @@ def mode(request, loop_kind):
 
 @pytest.fixture
 def accepted(mode, serving, call, until, listening):
-    """Makes a connection that a server has accepted; returns its transport and its peer."""
+    """Creates a connection accepted by a server; returns its transport and its peer."""
 
     def accepted():
         peer = call(serving.unix(sock=listening("unix")))
@@ -39,7 +40,7 @@ def accepted(mode, serving, call, until, listening):
 
 @pytest.fixture
 def owned_fds():
-    """Holds descriptors, and closes them after the test."""
+    """Collects descriptors, and closes them after the test."""
     fds = []
     yield lambda fd: fds.append(fd) or fd
     for fd in fds:
@@ -48,7 +49,7 @@ def owned_fds():
 
 @pytest.fixture
 def unless_held(request, loop_kind, mode):
-    """unless_held(why): a write that is held fails the test."""
+    """unless_held(why): the test is expected to fail if a write is held."""
 
     def unless_held(why):
         if mode == "holding" and loop_kind != "asyncio":
@@ -57,7 +58,7 @@ def unless_held(request, loop_kind, mode):
     return unless_held
 
 
-# How the program has come by a number that means the connection
+# How the program gets a number for the connection
 
 
 def fileno(transport, owned_fds):
@@ -86,7 +87,7 @@ def write(fd, tmp_path):
 
 
 def sendmsg(fd, tmp_path):
-    """A descriptor goes along."""
+    """Passes a descriptor along."""
     sock = socket.socket(fileno=os.dup(fd))
     with sock, open(os.devnull, "rb") as file:
         sock.sendmsg([b"2"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [file.fileno()]))])
@@ -157,7 +158,7 @@ def test_order_of_bytes(accepted, seen, owned_fds, way, act, place):
 
 @pytest.fixture
 def given(mode, loop, run, recorder, socket_pair, abandoned):
-    """Makes a connection of a socket that the program has made, and may have no object of any more."""
+    """Connects a socket that the program has created, and may have dropped."""
 
     def given(kept):
         ours, peer = socket_pair("unix")
@@ -217,7 +218,7 @@ def test_number_taken_in_the_callback(accepted, loop, turn, collect):
 
 
 def test_callback_reads_what_it_has_written(accepted, loop, turn, unless_held):
-    """It asks by the transport, and waits for the answer by a socket of its own."""
+    """It sends through the transport, and waits for the answer with a socket of its own."""
     unless_held("CLOOP_GATHER=always holds for any time; a transport that has learnt, 10 ms: test_gather.py")
     transport, peer = accepted()
     peer.settimeout(0.2)

@@ -1,6 +1,6 @@
-"""One busy connection does not keep the loop from the others: what is done in a turn is bounded.
+"""A busy connection does not block the others: each turn does a bounded amount of work.
 
-Counted by turns, not by the clock; benchmarks/fairness.py measures how late a ticker comes.
+Counted in turns, not by the clock; benchmarks/fairness.py measures how late a ticker is.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ PER_TURN = 256 * 1024  # bytes of one connection
 
 @pytest.fixture
 def per_turn(loop, run):
-    """Runs so many turns; returns by how much what `count` tells grew in each."""
+    """Runs this many turns; returns by how much the result of `count` grew in each."""
 
     def per_turn(count, turns=50):
         marks = []
@@ -38,7 +38,7 @@ def refill(peer):
 
 @pytest.mark.parametrize("buffered", [False, True])
 def test_bytes_of_a_firehose(connect, recorder, buffered_recorder, per_turn, until, kind, buffered):
-    """It has more each time that its protocol is called, so that reading until there is no more would never end."""
+    """There is more data each time its protocol is called, so reading until EAGAIN would never end."""
     received = [0]
 
     def more(self, what):
@@ -87,11 +87,11 @@ def test_datagrams_of_a_firehose(run, loop, datagram_recorder, abandoned, per_tu
 
 
 def test_accepting_many(serving, call, per_turn, native, until, run, loop):
-    """Those that wait to be accepted are accepted in more than one turn."""
+    """Pending connections are accepted in more than one turn."""
     server = serving.tcp(backlog=400)
     call(server)
     until(lambda: serving.accepted and serving.accepted[0].transport)
-    native(serving.accepted[0].transport)  # asyncio accepts as many as the backlog is long
+    native(serving.accepted[0].transport)  # asyncio accepts as many as the backlog allows
     for _ in range(300):
         call(server)
     grown = per_turn(lambda: len(serving.accepted))
@@ -111,7 +111,7 @@ def test_timers_run_beside_a_firehose(loop, run, connect, recorder, kind):
 
 
 def test_writing_side_of_a_firehose(loop, run, connect, recorder, per_turn):
-    """A reader that takes all that is written at once does not keep the loop from its turns."""
+    """A reader that takes everything at once does not keep the loop from its turns."""
 
     def more(self):
         self.transport.write(bytes(1 << 20))

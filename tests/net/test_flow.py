@@ -1,4 +1,4 @@
-"""Writing and reading at the pace of the slower side: buffers, water marks, pauses, and what is written when."""
+"""Writing and reading at the pace of the slower side: buffers, water marks, pauses, and when data is sent."""
 
 import asyncio
 import contextvars
@@ -14,7 +14,7 @@ HUGE = int(os.environ.get("CLOOP_TEST_HUGE", 0))  # bytes; 4400000000 needs that
 
 
 def in_callback(loop, function, *args):
-    """Calls the function in a callback of the loop; returns what it returned or raises what it raised."""
+    """Calls the function in a callback of the loop; returns its result or raises its exception."""
 
     async def main():
         return function(*args)
@@ -144,7 +144,7 @@ def test_writes_to_several_transports_in_one_callback(loop, connect, recorder, c
 
 
 def test_write_to_another_connection_from_data_received(connect, recorder, collect, kind):
-    """As a proxy does."""
+    """Like a proxy."""
     upstream, far = connect(recorder(), kind)
     transport, near = connect(recorder(data_received=lambda self, data: upstream.write(data)), kind)
     near.send(b"relayed")
@@ -195,7 +195,7 @@ def test_write_is_sent_before_what_ends_it(loop, connect, recorder, collect, kin
 
 
 def test_write_and_drop_of_all_references(loop, connect, recorder, collect):
-    """What was written is sent though nobody but the loop knows the transport."""
+    """Written data is sent even if only the loop refers to the transport."""
     protocol = recorder()
     transport, peer = connect(protocol)
 
@@ -260,7 +260,7 @@ def test_write_of_a_mapped_file(connect, recorder, collect, tmp_path):
 
 
 def test_write_may_be_assigned_on_the_instance(connect, recorder, collect):
-    """As the suites of uvicorn and aiohttp do."""
+    """Like the suites of uvicorn and aiohttp."""
     transport, peer = connect(recorder())
     seen = []
     transport.write = seen.append
@@ -311,7 +311,7 @@ def test_writelines(connect, recorder, collect, kind, form):
 def test_writelines_with_empty_ones_among_them(connect, recorder, collect, clog, native):
     transport, peer = connect(recorder())
     if sys.version_info >= (3, 12):
-        native(transport, before=(3, 15))  # an empty one at the end stayed in the buffer
+        native(transport, before=(3, 15))  # an empty item at the end stayed in the buffer
     lines = [b"", b"one", bytearray(), b"two", b""]
     transport.writelines(lines)
     assert collect(peer, 6) == b"onetwo"
@@ -370,11 +370,11 @@ def test_writelines_refuses_other_things(connect, recorder, lines):
         transport.writelines(lines)
 
 
-# Water marks; what pipes and TLS do as well is in test_water_marks.py
+# Water marks; what pipes and TLS share is in test_water_marks.py
 
 
 def test_size_of_the_buffer_within_the_callback_that_wrote(loop, connect, recorder):
-    """What the kernel takes is not in it, though several writes are sent together."""
+    """Data that the kernel takes is not in it, even if several writes are sent together."""
     transport, peer = connect(recorder())
 
     def write():
@@ -547,7 +547,7 @@ def test_writing_after_write_eof(as_asyncio, call):
     assert as_asyncio(body)["result"][0] is RuntimeError
 
 
-# Writing to what is gone
+# Writing to a lost connection
 
 
 ENDINGS = {
@@ -611,7 +611,7 @@ def test_writing_on_after_the_peer_has_gone(connect, recorder, until, turn, kind
     assert len(protocol.lost) == 1
 
 
-# Pausing to read
+# Pausing reading
 
 
 def test_paused_transport_reads_nothing(connect, recorder, turn, until, kind):
@@ -646,7 +646,7 @@ def test_pausing_and_resuming_twice_is_harmless(connect, recorder, turn, until):
 def test_pause_in_connection_made(connect, recorder, turn, until, native, kind):
     protocol = recorder(connection_made=lambda self, transport: transport.pause_reading())
     transport, peer = connect(protocol, kind)
-    native(transport, before=(3, 11))  # it started reading all the same
+    native(transport, before=(3, 11))  # it started reading anyway
     peer.send(b"x")
     for _ in range(5):
         turn()
@@ -656,7 +656,7 @@ def test_pause_in_connection_made(connect, recorder, turn, until, native, kind):
 
 
 def test_pause_in_data_received_holds_from_then_on(connect, recorder, buffered_recorder, feed, turn, until, kind):
-    """Even of what has arrived already."""
+    """Even data that has arrived already."""
     protocol = recorder(data_received=lambda self, data: self.transport.pause_reading())
     transport, peer = connect(protocol, kind)
     transport.set_write_buffer_limits(0)
@@ -743,7 +743,7 @@ def test_pausing_what_is_closing_is_harmless(connect, recorder, turn, end):
 
 
 def test_pause_reading_and_close_by_the_other_of_a_pair(connect, recorder, until, turn):
-    """What is read from one connection and written to the other stops with the slower one."""
+    """Data read from one connection and written to another stops with the slower one."""
     slow_protocol = recorder(
         pause_writing=lambda self: fast.pause_reading(), resume_writing=lambda self: fast.resume_reading()
     )
@@ -813,11 +813,11 @@ def test_streams_limit_what_is_read(run, loop, socket_pair, kind):
     run(main())
 
 
-# Very much
+# Large amounts
 
 
 def test_write_of_very_much(connect, recorder, until):
-    """Beyond 4 GiB with CLOOP_TEST_HUGE=4400000000, to see that no size is kept in 32 bits."""
+    """More than 4 GiB with CLOOP_TEST_HUGE=4400000000, to see that no size is kept in 32 bits."""
     size = HUGE or 50000000
     protocol = recorder()
     transport, peer = connect(protocol)
@@ -856,7 +856,7 @@ def test_flow_control_runs_in_the_connections_context(loop, connect, recorder, c
     protocol.pause_writing = lambda: seen.append(var.get())
     protocol.resume_writing = lambda: seen.append(var.get())
     transport, peer = connect(protocol)
-    native(transport)  # asyncio's are called in the context of whoever writes
+    native(transport)  # asyncio calls them in the writer's context
 
     async def writer():
         var.set("writer")

@@ -1,6 +1,7 @@
-"""Writes of a callback are held back where a transport has learnt that this pays, and nobody can tell (net/gather.h,
-docs/decisions/0007). What programs and peers see is asyncio's, also where Python runs in the middle of it: in
-destructors, in the log handler of a failed send, in nested turns."""
+"""A transport holds the writes of a callback if it has learnt that this pays, and nobody can tell (net/gather.h,
+docs/decisions/0007). Programs and peers see what they see on asyncio, even if Python code runs in the middle of it:
+in destructors, in the log handler of a failed send, in nested turns.
+"""
 
 import asyncio
 import gc
@@ -12,8 +13,8 @@ import time
 
 import pytest
 
-QUICK = 8  # callbacks that teach a transport to hold
-LATE_S = 0.001  # longer than anything is held for
+QUICK = 8  # callbacks that teach a transport to hold writes
+LATE_S = 0.001  # longer than anything is held
 
 
 class OnDeletion:
@@ -27,7 +28,7 @@ class OnDeletion:
 
 @pytest.fixture
 def in_callback(loop, turn):
-    """Calls a function in a callback of the running loop, and lets the loop go on for a few turns."""
+    """Calls a function in a callback of the running loop, and runs a few more turns."""
 
     def in_callback(function, *args):
         loop.call_soon(function, *args)
@@ -39,7 +40,7 @@ def in_callback(loop, turn):
 
 @pytest.fixture
 def teach(in_callback, until):
-    """teach(transport, peer) has callbacks of the transport write twice and end at once; the peer reads it all."""
+    """teach(transport, peer) makes callbacks of the transport write twice and return at once; the peer reads it all."""
 
     def teach(transport, peer):
         def write():
@@ -57,8 +58,9 @@ def teach(in_callback, until):
 
 @pytest.fixture(params=["learning", "holding"])
 def mode(request, loop_kind, monkeypatch):
-    """Whether transports have to learn to hold, as usual, or hold from the first write on, so that no test depends on
-    the time that something takes."""
+    """Whether transports must learn to hold, as usual, or hold from the first write on, so that no test depends on
+    timing.
+    """
     if loop_kind != "asyncio":
         set_gather = importlib.import_module("cloop._cloop")._set_gather
         set_gather("always" if request.param == "holding" else os.environ.get("CLOOP_GATHER"))
@@ -68,7 +70,7 @@ def mode(request, loop_kind, monkeypatch):
 
 @pytest.fixture
 def connect(run, loop, abandoned, socket_pair, mode):
-    """As elsewhere, but that nobody else has the socket object."""
+    """As elsewhere, except that nobody else has the socket object."""
 
     def connect(protocol, kind="unix"):
         ours, peer = socket_pair(kind)
@@ -82,12 +84,12 @@ def connect(run, loop, abandoned, socket_pair, mode):
 
 learning_only = pytest.mark.parametrize("mode", ["learning"], indirect=True)
 holding_only = pytest.mark.parametrize("mode", ["holding"], indirect=True)
-# CLOOP_GATHER=always asks for what some tests exclude.
+# CLOOP_GATHER=always enables what some tests exclude.
 unset = pytest.mark.skipif("CLOOP_GATHER" in os.environ, reason="CLOOP_GATHER is set")
 
 
 def eventually(attempt):
-    """A neighbour that takes the core for a moment makes any callback look slow: a few attempts are allowed."""
+    """Another process that takes the core for a moment makes any callback look slow: allow a few attempts."""
     for _ in range(9):
         try:
             return attempt()
@@ -127,10 +129,9 @@ def test_interleaved_writes_reach_each_their_own_peer(connect, recorder, in_call
 
 @pytest.mark.parametrize("debug", [False, True])
 def test_python_that_runs_in_a_failed_send_writes_elsewhere(connect, recorder, loop, in_callback, debug, caplog):
-    """
-    A.write     A gathers
-    B.write     A is sent, and fails; what runs then writes to C: C gathers
-                B was taken for the one that gathers, and its bytes went to C
+    """A.write     A holds
+    B.write     A is sent, and fails; the code that runs then writes to C: C holds
+                B was mistaken for the one that holds, and its bytes went to C
     """
     (broken, gone), (other, its_peer), (third, third_peer) = (connect(recorder()) for _ in range(3))
     broken.pause_reading()
@@ -251,7 +252,7 @@ def test_child_forked_after_a_write_does_not_send_it_again(connect, recorder, in
     try:
         in_callback(write_and_fork)
     except SystemExit:
-        os._exit(0)  # the child, past the end of the callback
+        os._exit(0)  # the child, after the end of the callback
     os.waitpid(children[0], 0)
     assert received(peer) == b"once" and received(peer) is None
     transport.abort()
@@ -269,7 +270,7 @@ def test_pause_writing_may_change_the_buffer(connect, recorder, in_callback, nat
 def test_closing_transport_keeps_its_descriptor_until_all_is_sent(connect, recorder, loop, until, native):
     protocol = recorder()
     transport, peer = connect(protocol)
-    native(transport)  # asyncio lets add_reader() have it
+    native(transport)  # asyncio lets add_reader() take it
     size = 1 << 22
     transport.write(bytes(size))
     transport.close()
@@ -329,7 +330,7 @@ def test_each_write_of_a_fresh_transport_is_sent_at_once(connect, recorder, in_c
 
 @pytest.fixture
 def not_asyncio(loop_kind):
-    """Skips a test of what is held."""
+    """Skips a test of held writes."""
 
     def not_asyncio():
         if loop_kind == "asyncio":
@@ -340,7 +341,7 @@ def not_asyncio(loop_kind):
 
 @pytest.fixture
 def held(not_asyncio, connect, recorder):
-    """Makes a transport that holds the first write of a callback; returns it and its peer."""
+    """Creates a transport that holds the first write of a callback; returns it and its peer."""
 
     def held():
         not_asyncio()
@@ -366,7 +367,7 @@ def test_writes_of_a_quick_callback_are_sent_together(held, in_callback):
 
 @pytest.fixture
 def taught(not_asyncio, connect, recorder, teach):
-    """Makes a transport that has learnt to hold; returns it and its peer."""
+    """Creates a transport that has learnt to hold; returns it and its peer."""
 
     def taught():
         not_asyncio()
@@ -644,7 +645,7 @@ def test_writes_in_turn_go_out_one_by_one(not_asyncio, connect, recorder, in_cal
             seen.append(received(peer))
 
     in_callback(write)
-    assert seen == [b"012", b"01"]  # the last write of all is held: nobody wrote after it
+    assert seen == [b"012", b"01"]  # the very last write is held: nobody wrote after it
     assert received(pairs[1][1]) == b"2"
 
 
@@ -658,7 +659,7 @@ def threads():
 @unset
 @learning_only
 def test_callback_waits_for_the_answer_to_what_is_held(taught, connect, recorder, in_callback, loop_kind):
-    """By a plain socket in the loop's own thread."""
+    """With a plain socket in the loop's own thread."""
     transport, peer = connect(recorder()) if loop_kind == "asyncio" else taught()
     peer.settimeout(20)
     got = []
@@ -696,7 +697,7 @@ def test_peer_hears_of_a_callback_that_computes(taught, connect, recorder, in_ca
 @unset
 @learning_only
 def test_connection_that_breaks_while_its_callback_blocks_is_lost(taught, in_callback, until):
-    """The thread that sends for the callback finds out, and asyncio's debug log runs in it."""
+    """The thread that sends for the callback gets the error, and asyncio's debug log runs in it."""
     transport, peer = taught()
     protocol = transport.get_protocol()
 
@@ -716,7 +717,7 @@ def test_connection_that_breaks_while_its_callback_blocks_is_lost(taught, in_cal
 @learning_only
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the test's process has others
 def test_fork_of_a_callback_finds_that_thread_gone(taught, in_callback, loop):
-    """CPython warns, from 3.12 on, of a fork of a process that has several."""
+    """From 3.12 on, CPython warns if a process with several threads forks."""
     transport, peer = taught()
     before = threads()
 
@@ -734,7 +735,7 @@ def test_fork_of_a_callback_finds_that_thread_gone(taught, in_callback, loop):
 
     seen = []
     in_callback(write_and_fork)
-    assert seen[1] in (before - 1, before)  # the last if it was not there before
+    assert seen[1] in (before - 1, before)  # the last one if it was not there before
     assert received(peer) == b"data"
 
 

@@ -62,7 +62,7 @@ def sent(sender, collect, until, size, *args, **options):
     return data, task.result()
 
 
-# A range: the arguments after the file, and the part of the file that they name.
+# A range: the arguments after the file, and the part of the file that they select.
 RANGES = {
     "all": ((), DATA),
     "offset": ((1000,), DATA[1000:]),
@@ -92,7 +92,7 @@ def test_position_of_the_file_afterwards(sender, collect, until, file, part):
 
 @pytest.mark.parametrize("part", list(RANGES))
 def test_fallback(sender, collect, until, part):
-    """What is no file of the system's is read."""
+    """A file object without a descriptor is read."""
     args, expected = RANGES[part]
     file = io.BytesIO(DATA)
     data, count = sent(sender, collect, until, len(expected), file, *args)
@@ -159,7 +159,7 @@ def test_peer_that_goes(sender, until, tmp_path):
 
 @pytest.mark.parametrize("make", [lambda file: file, lambda file: io.BytesIO(DATA)], ids=["native", "fallback"])
 def test_between_writes(loop, connect, recorder, start, clog, collect, until, file, kind, make):
-    """What was written before goes first; what is written after goes last."""
+    """Earlier writes go first, later ones last."""
     transport, peer = connect(recorder(), kind)
     before = clog(transport)
     task = start(loop.sendfile(transport, make(file)))
@@ -262,7 +262,7 @@ def test_cancelled(loop, start, socket_pair, until, turn, tmp_path):
     assert task.cancelled() and not loop.remove_writer(ours)
 
 
-# What is refused
+# Refused
 
 
 def refused_by(loop, attempt, name, *args, kind=socket.SOCK_STREAM, **options):

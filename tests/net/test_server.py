@@ -1,4 +1,4 @@
-"""Servers: what they listen on, whom they accept, how they end."""
+"""Servers: where they listen, what they accept, how they end."""
 
 import asyncio
 import contextvars
@@ -142,7 +142,7 @@ def test_no_delay_whatever_the_listener_says_of_its_protocol(serving, call, unti
 
 
 def test_factory_that_raises(serving, call, collect, until, loop):
-    """Ends the one connection, and is reported in debug mode alone."""
+    """It ends that connection only, and is reported in debug mode only."""
     tries = []
 
     def factory():
@@ -197,7 +197,7 @@ def test_factory_that_returns_no_protocol(serving, call, collect, until, loop):
     server = serving.add(loop.create_server(lambda: asked.append(1), "127.0.0.1", 0))
     client = call(server)
     until(lambda: asked)
-    gc.collect()  # asyncio leaves the connection to it
+    gc.collect()  # asyncio leaves the connection open
     assert collect(client) == b""
 
 
@@ -798,7 +798,7 @@ def test_socket_file_that_has_gone(serving, path):
     server.close()
 
 
-# What is refused
+# Refused
 
 
 def refused(attempt, as_asyncio, function):
@@ -808,7 +808,7 @@ def refused(attempt, as_asyncio, function):
     return result
 
 
-# What asyncio of some versions lets pass.
+# What some versions of asyncio accept.
 LET_PASS = ["port of a wrong type", "no hosts", "no address of several"]
 
 
@@ -879,7 +879,7 @@ REFUSED = {
 }
 if not hasattr(asyncio.sslproto, "SSLAgain") and sys.version_info < (3, 11):
     for name in [name for name in REFUSED if "shutdown timeout" in name or name == "TLS socket"]:
-        del REFUSED[name]  # a keyword of 3.11; before, what a TLS socket met was no message of asyncio's
+        del REFUSED[name]  # a keyword of 3.11; before, errors of a TLS socket had no message of asyncio's
 
 
 @pytest.mark.parametrize("what", list(REFUSED))
@@ -947,7 +947,7 @@ def test_refused_on_a_closed_loop(loop, create):
 
 
 def test_connections_come_and_go(serving, call, until, turn):
-    """Each closed by one side or the other, some by a reset, some while data are under way."""
+    """Each is closed by one side or the other, some by a reset, some while data is in flight."""
     server = serving.tcp(hooks={"data_received": lambda self, data: data == b"bye" and self.transport.close()})
     for number in range(200):
         client = call(server)

@@ -1,4 +1,4 @@
-"""The sock_* methods: when they are done, what they raise, and how they are cancelled."""
+"""The sock_* methods: when they complete, what they raise, and how they are cancelled."""
 
 import asyncio
 import os
@@ -13,20 +13,20 @@ ALL = ["sock_recv", "sock_recv_into", "sock_recvfrom", "sock_recvfrom_into", "so
 
 
 def has(name):
-    """asyncio has those for datagrams since 3.11; cloop has them everywhere."""
+    """asyncio has the datagram methods since 3.11; cloop has them everywhere."""
     return hasattr(asyncio.SelectorEventLoop, name)
 
 
 @pytest.fixture
 def datagrams(loop_class):
-    """Skips the test where the loop lacks the methods for datagrams."""
+    """Skips the test if the loop lacks the datagram methods."""
     if not hasattr(loop_class, "sock_recvfrom"):
         pytest.skip("asyncio has them since 3.11")
 
 
 @pytest.fixture
 def udp(sockets):
-    """Makes UDP sockets that don't block, bound to a port."""
+    """Creates non-blocking UDP sockets bound to a port."""
 
     def udp():
         sock = sockets(socket.socket(type=socket.SOCK_DGRAM))
@@ -60,7 +60,7 @@ def finish(task, until):
 
 
 def first_step(coroutine):
-    """Takes the first step of a coroutine; returns its result if it needs no other."""
+    """Runs the first step of a coroutine; returns its result if one step is enough."""
     try:
         coroutine.send(None)
     except StopIteration as stop:
@@ -91,7 +91,7 @@ def test_recv_of_what_is_there(loop, run, socket_pair, kind):
 
 
 def test_recv_is_done_at_once(loop, socket_pair):
-    """Within the step that calls it: nobody else runs in between."""
+    """Within the step that calls it: nothing else runs in between."""
     ours, peer = socket_pair()
     peer.send(b"hello")
     assert in_loop(loop, lambda: first_step(loop.sock_recv(ours, 3))) == b"hel"
@@ -136,7 +136,7 @@ def test_recv_of_much(loop, run, socket_pair, kind):
 
 
 def test_recv_one_after_another(loop, run, socket_pair, kind):
-    """As a reader does, each time with another wait."""
+    """Like a reader, with a new wait each time."""
     ours, peer = socket_pair(kind)
 
     async def echo():
@@ -476,7 +476,7 @@ WAITING = {name: WAITING[name] for name in WAITING if has(name)}
 
 @pytest.mark.parametrize("name", list(WAITING))
 def test_cancelled(loop, socket_pair, start, until, turn, name):
-    """The descriptor is free for others then."""
+    """The descriptor is then free for others."""
     ours, peer = socket_pair()
     task = start(WAITING[name](loop, ours))
     assert not task.done()
@@ -491,7 +491,7 @@ def test_cancelled(loop, socket_pair, start, until, turn, name):
 
 @pytest.mark.parametrize("name", list(WAITING))
 def test_cancelled_in_the_turn_that_makes_it_ready(loop, socket_pair, start, until, turn, name):
-    """Nothing is taken from the socket then, which asyncio of today sees to as well."""
+    """Nothing is read from the socket then; asyncio's newer versions do the same."""
     ours, peer = socket_pair()
     task = start(WAITING[name](loop, ours))
     if name == "sock_sendall":
@@ -552,7 +552,7 @@ def test_wait_for_ends_it(loop, run, socket_pair):
 
 @pytest.mark.parametrize("name", list(WAITING))
 def test_socket_closed_by_its_owner_while_pending(loop, socket_pair, start, until, turn, name, sockets):
-    """Whoever gets the number next is not touched: its bytes stay where they are."""
+    """The next owner of the number is not affected: its bytes stay in its socket."""
     ours, peer = socket_pair()
     fd = ours.fileno()
     task = start(WAITING[name](loop, ours))
@@ -577,7 +577,7 @@ def test_socket_closed_by_its_owner_while_pending(loop, socket_pair, start, unti
 def test_number_used_again_after_a_close_while_pending(
     loop, socket_pair, start, until, turn, native, run, recorder, abandoned
 ):
-    """The new owner may wait for it, and the old task's end does not disturb it."""
+    """The new owner may wait for it, and the end of the old task does not disturb that."""
     ours, peer = socket_pair()
     native(_transport(run, loop, recorder, socket_pair, abandoned))
     fd = ours.fileno()
@@ -598,7 +598,7 @@ def _transport(run, loop, recorder, socket_pair, abandoned):
     return transport
 
 
-# What is refused
+# Refused
 
 
 def attempt_on(loop, attempt, call, wrap=lambda sock: sock, blocking=False, debug=False):
@@ -734,7 +734,7 @@ def test_nothing_happens_before_it_is_awaited(loop, socket_pair):
 
 
 def test_as_tasks(loop, run, socket_pair):
-    """They may be given to create_task(), gather() and wait()."""
+    """They can be passed to create_task(), gather() and wait()."""
     ours, peer = socket_pair()
 
     async def main():

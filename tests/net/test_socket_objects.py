@@ -1,5 +1,6 @@
-"""Sockets that are not exactly socket.socket: what a program has put in the place of a method is called
-wherever asyncio calls it, and what asyncio accepts for a socket works."""
+"""Sockets that are not exactly socket.socket. If a program replaces a method, it is called wherever asyncio calls it,
+and everything that asyncio accepts as a socket works.
+"""
 
 import asyncio
 import errno
@@ -23,7 +24,7 @@ class Overriding(socket.socket):
 
 
 class Patched(socket.socket):
-    """An object with an accept() of its own, which its class knows nothing of."""
+    """An object with its own accept(), which its class does not have."""
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
@@ -36,18 +37,18 @@ class Patched(socket.socket):
 
 
 class Delegating:
-    """As gunicorn's sockets are: no socket, but all that one has."""
+    """Like gunicorn's sockets: not a socket, but it delegates to one."""
 
     def __init__(self, *args, **options):
         self.sock = socket.socket(*args, **options)
-        self.calls = None  # the accept() called is the socket's own
+        self.calls = None  # accept() is called on the socket
 
     def __getattr__(self, name):
         return getattr(self.sock, name)
 
 
 class Wrapping:
-    """No socket, with just the methods that a server needs."""
+    """Not a socket, only the methods that a server needs."""
 
     def __init__(self, *args, **options):
         self.sock = socket.socket(*args, **options)
@@ -91,7 +92,7 @@ def listener_class(request):
 
 @pytest.fixture
 def listener(listener_class, sockets):
-    """Makes a listening socket object of the class under test."""
+    """Creates a listening socket object of the class under test."""
 
     def listener(family=socket.AF_INET, address=("127.0.0.1", 0)):
         sock = listener_class(family, socket.SOCK_STREAM)
@@ -170,7 +171,7 @@ def test_create_unix_server(serving, listener, loop, call, collect, tmp_path):
 
 
 def test_tls(run, loop, listener, tls_contexts):
-    """With a limit for the handshake, which asyncio's own accepting hands on by position."""
+    """With a handshake timeout, which asyncio's own accepting passes on by position."""
     sock = listener()
 
     async def handler(reader, writer):
@@ -236,7 +237,7 @@ def test_start_serving_of_the_loop(serving, listener, loop, call, collect, socke
 
 
 def test_no_more_than_a_descriptor(serving, loop, collect, sockets, listening):
-    """All that _start_serving() needs are fileno() and accept()."""
+    """_start_serving() only needs fileno() and accept()."""
     inner = listening()
     inner.setblocking(False)
 
@@ -312,7 +313,7 @@ def test_a_replaced_accept_of_socket_is_called(loop, serving, call, collect, mon
 
 
 def noting(names, calls):
-    """A subclass of socket.socket whose methods of these names note in `calls` that they were called."""
+    """A subclass of socket.socket that notes calls of these methods in `calls`."""
 
     def method(name):
         original = getattr(socket.socket, name)
@@ -336,7 +337,7 @@ def name(request):
 
 @pytest.fixture
 def where(socket_pair, sockets):
-    """Makes a connected socket whose methods of a name are replaced, and its peer."""
+    """Creates a connected socket with replaced methods of this name, and its peer."""
 
     def where(place, name, calls, monkeypatch):
         ours, peer = socket_pair("tcp")
@@ -481,7 +482,7 @@ def test_a_subclass_of_the_loop_makes_the_transports(new_loop, loop_class, recor
 
 
 class File:
-    """One end of a pipe, with no more than asyncio asks for."""
+    """One end of a pipe, with only what asyncio requires."""
 
     def __init__(self, fd):
         self.fd, self.calls = fd, []

@@ -1,4 +1,4 @@
-"""The coroutines behind sock_recv and its like: what can go wrong below their public behaviour."""
+"""The coroutines behind the sock_ methods: what can go wrong below their public behaviour."""
 
 import asyncio
 import collections.abc
@@ -44,7 +44,7 @@ def listener():
 
 @pytest.fixture
 def native(loop_kind):
-    """Skips what asyncio does otherwise; the test says how."""
+    """Skips what asyncio does differently; the test says how."""
     if loop_kind == "asyncio":
         pytest.skip("asyncio does otherwise here")
 
@@ -67,7 +67,7 @@ def start(loop, turn):
 
 
 def replace(sock):
-    """Closes a socket; returns a pair of which the first has its number."""
+    """Closes a socket; returns a pair whose first socket has its number."""
     fd = sock.fileno()
     sock.close()
     ends = socket_pair()
@@ -75,7 +75,7 @@ def replace(sock):
     return ends
 
 
-# The number of a closed socket, given out again
+# Reused descriptor numbers
 
 
 def test_pending_operation_never_reads_from_the_next_owner(loop, start, turn, pair):
@@ -104,7 +104,7 @@ def test_pending_operation_is_told_once_the_next_owner_waits(native, loop, start
 
 
 def test_pending_sender_never_writes_to_the_next_owner(native, loop, start, turn, pair):
-    """asyncio's registration under the number makes the second fail."""
+    """asyncio's registration under that number makes the second fail."""
     old = start(loop.sock_sendall(pair[0], MANY))
     fresh = replace(pair[0])
     reader = start(loop.sock_recv(fresh[0], 10))  # the number is watched again, for its new owner
@@ -157,8 +157,8 @@ def test_number_becomes_that_of_something_else(loop, start, turn, pair):
 
 
 def test_closed_socket_whose_file_lives_on_does_not_wake_the_loop(native, loop, start, pair):
-    # A forked child keeps the file: epoll goes on reporting it, with no way to withdraw. asyncio
-    # withdraws after each operation, and pays for it.
+    # A forked child keeps the file open: epoll keeps reporting it, and it cannot be removed. asyncio removes it
+    # after each operation, which costs it a system call.
     waiting = start(loop.sock_recv(pair[0], 10))
     pair[1].send(b"one")
 
@@ -187,7 +187,7 @@ def test_socket_object_dies_between_operations(loop, start, pair):
         warnings.simplefilter("ignore", ResourceWarning)
         del waiting, first
         gc.collect()
-    assert seen() is None or sys.version_info < (3, 10)  # a traceback of older ones may hold it
+    assert seen() is None or sys.version_info < (3, 10)  # a traceback of an older one may hold it
     second.close()
 
 
@@ -212,7 +212,7 @@ def test_loser_that_is_cancelled_leaves_the_winner_alone(loop, start, turn, pair
     turn()
     assert first.cancelled()
     if loop.__class__.__module__.startswith("asyncio") and sys.version_info < (3, 9):
-        return  # there it takes the winner's registration along
+        return  # asyncio also removes the winner's registration
     pair[1].send(b"one")
     assert loop.run_until_complete(second) == b"one"
 
@@ -279,7 +279,7 @@ def test_transport_keeps_its_descriptor(loop, pair):
 
 
 def test_operations_before_during_and_after_one_another(loop, pair):
-    """Many rounds of every way to wait, on one descriptor: none is forgotten."""
+    """Many rounds of all ways to wait, on one descriptor: none is forgotten."""
 
     async def echo():
         while True:
@@ -306,7 +306,7 @@ def test_operations_before_during_and_after_one_another(loop, pair):
 
 
 def test_data_that_came_while_nobody_waited(loop, pair):
-    """The poller tells of a change only once: what it told nobody of must be found by trying."""
+    """The poller reports a change only once; if nobody waited then, it must be found by trying."""
 
     async def main():
         waiting = loop.create_task(loop.sock_recv(pair[0], 10))
@@ -344,7 +344,7 @@ def test_cancelled_operation_leaves_nothing_registered(loop, start, turn, pair, 
 
 @pytest.mark.parametrize("first", ["data", "cancel"])
 def test_cancel_in_the_turn_of_readiness_loses_no_byte(native, loop, start, turn, pair, first):
-    """asyncio reads in one turn, and drops what it read if the task is cancelled before the next."""
+    """asyncio reads in one turn, and drops the data if the task is cancelled before the next."""
     waiting = start(loop.sock_recv(pair[0], 10))
     other = socket_pair()
     loop.add_reader(other[0], waiting.cancel)
@@ -621,7 +621,7 @@ def test_blocking_socket_is_refused_in_debug_mode(loop, listener):
 
 
 def test_blocking_socket_does_not_block_the_loop(native, loop, start, pair):
-    """asyncio's own call would."""
+    """asyncio's own call would do that."""
     pair[0].setblocking(True)
     waiting = start(loop.sock_recv(pair[0], 10))
     assert not waiting.done()
@@ -753,11 +753,11 @@ def test_sender_meets_the_end_of_its_peer(loop, start, turn, pair):
     assert not loop.remove_writer(pair[0])
 
 
-# All of it at once
+# Everything at once
 
 
 class TaggedPair:
-    """A pair whose messages tell which pair, and which message of it, they are."""
+    """A pair of sockets whose messages say which pair and which message they are."""
 
     def __init__(self, tag):
         self.tag = tag
@@ -840,7 +840,7 @@ def test_no_message_is_lost_or_read_by_another(native, loop, seed):
 
 
 def test_exception_within_a_batch_loses_no_readiness(new_loop, loop_class, loop_kind):
-    """Sockets that operations wait for are watched for edges: what was left of the batch was never told again."""
+    """Sockets that operations wait for are edge-triggered: the rest of the batch was never reported again."""
     if loop_kind == "asyncio":
         pytest.skip("asyncio's operation is lost with the exception")
     armed = []

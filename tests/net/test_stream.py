@@ -1,4 +1,4 @@
-"""Stream transports over TCP and Unix sockets: what their protocols are told, and how they end."""
+"""Stream transports over TCP and Unix sockets: the calls of their protocols, and how they end."""
 
 import array
 import asyncio
@@ -19,7 +19,7 @@ INTERRUPTIONS = pytest.mark.parametrize("interruption", [KeyboardInterrupt, Syst
 
 
 def reset(sock):
-    """Closes the socket so that its peer is told of a reset."""
+    """Closes the socket so that its peer gets a reset."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
 
@@ -32,7 +32,7 @@ def waiting(sock):
 
 
 def raiser(error, text="on purpose"):
-    """Raises the exception, or one of the class. (An instance of a module would keep its traceback.)"""
+    """Raises the exception, or one of the class. (An instance in the module would keep its traceback.)"""
 
     def raise_it(*args):
         raise error(text) if isinstance(error, type) else error
@@ -52,7 +52,7 @@ def aborting(protocol, *args):
     protocol.transport.abort()
 
 
-# A life
+# A whole life
 
 
 def test_calls_come_in_order(connect, recorder, until, kind):
@@ -68,7 +68,7 @@ def test_calls_come_in_order(connect, recorder, until, kind):
 
 
 def test_connection_is_made_before_the_caller_goes_on(run, loop, recorder, socket_pair, kind, abandoned):
-    """And before any data, which are there already."""
+    """And before any data that is there already."""
     ours, peer = socket_pair(kind)
     peer.send(b"early")
     protocol = recorder()
@@ -454,7 +454,7 @@ def test_get_protocol(connect, recorder, turn):
 
 
 def test_set_protocol_within_data_received(connect, recorder, feed, until, kind):
-    """The old one gets no byte more, even of those that have arrived."""
+    """The old protocol gets no more data, even if it has already arrived."""
     second = recorder()
     first = recorder(data_received=set_protocol(second))
     transport, peer = connect(first, kind)
@@ -507,7 +507,7 @@ def test_methods_assigned_to_the_protocol_before_set_protocol_are_called(connect
 
 
 def test_method_assigned_to_the_protocol_later_is_called(connect, recorder, until):
-    """asyncio looks data_received() up each time: mocks are put in place that way."""
+    """asyncio looks data_received() up each time: this is how mocks are installed."""
     protocol = recorder()
     transport, peer = connect(protocol)
     peer.send(b"x")
@@ -570,7 +570,7 @@ def test_get_buffer_may_return_an_array(connect, buffered_recorder, until):
 
 
 def test_buffer_is_let_go_before_the_protocol_is_told(connect, buffered_recorder, until, kind):
-    """It may resize its bytearray then, which one that is exported refuses."""
+    """It may resize its bytearray then, which fails while it is exported."""
     got = bytearray()
 
     def updated(self, count):
@@ -597,7 +597,7 @@ class Silent(asyncio.BaseProtocol):
 
 
 class Buffers(Silent):
-    """Receives as a BufferedProtocol, and is none."""
+    """Receives like a BufferedProtocol, but is not one."""
 
     def __init__(self):
         super().__init__()
@@ -612,7 +612,7 @@ class Buffers(Silent):
 
 
 def test_what_has_only_get_buffer_receives_by_it(native, connect, until, kind):
-    """asyncio looks for data_received() in vain; uvloop takes it."""
+    """asyncio calls data_received(), which is missing; uvloop uses get_buffer()."""
     protocol = Buffers()
     transport, peer = connect(protocol, kind)
     native(transport)
@@ -651,7 +651,7 @@ def test_data_received_comes_before_get_buffer(connect, until, kind):
 
 @pytest.mark.parametrize("missing", ["get_buffer", "buffer_updated", "data_received"])
 def test_what_cannot_receive_is_told_as_before(connect, reports, until, missing):
-    """Of the three nothing that would do: the AttributeError is of data_received."""
+    """It has none of the three: the AttributeError is for data_received."""
     kept = {"get_buffer", "buffer_updated"} - {missing} if missing != "data_received" else set()
     protocol = type("Half", (Silent,), {name: vars(Buffers)[name] for name in kept})()
     transport, peer = connect(protocol)
@@ -744,7 +744,7 @@ def test_reset_of_a_buffered_protocol(connect, buffered_recorder, until):
     assert [type(exc) for exc in protocol.lost] == [ConnectionResetError]
 
 
-# Exceptions out of protocols
+# Exceptions in protocols
 
 
 def fail(*args):
@@ -924,7 +924,7 @@ def test_descriptor_is_the_transports_own(loop, connect, recorder, turn):
     fd = sock.fileno()
     transport.close()
     turn()
-    os.dup2(peer.fileno(), fd)  # the number is free for others now
+    os.dup2(peer.fileno(), fd)  # the number is now free for others
     try:
         loop.add_writer(fd, print)
         loop.remove_writer(fd)
@@ -955,7 +955,7 @@ def test_number_reused_by_a_new_connection(connect, recorder, until, turn, kind)
 
 
 def test_closing_another_connection_of_the_same_batch(connect, recorder, until, turn, kind):
-    """Both are ready at once; the one called first closes the other, which must not be told of its data."""
+    """Both are ready at once. The first callback closes the other, which must not get its data."""
     protocols = []
 
     def close_others(self, data):
@@ -980,7 +980,7 @@ def test_socket_of_a_transport_is_refused(run, loop, connect, recorder):
 
 
 def test_what_was_sent_arrives_in_the_next_turn_though_callbacks_are_ready(connect, recorder, loop, turn):
-    """Programs that talk to themselves count on it; a loop that skips polls must not skip this one."""
+    """Programs that talk to themselves rely on it: a loop that skips polls must not skip this one."""
     protocol = recorder()
     transport, peer = connect(protocol)
     there = recorder()

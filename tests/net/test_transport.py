@@ -1,5 +1,6 @@
-"""What every transport is, whatever it carries: its class and attributes, what it tells of its socket,
-its repr(), the context of its callbacks, and the warning when nobody closes it."""
+"""What all transports have in common: class and attributes, extra info, repr(), the context of callbacks, and the
+warning if nobody closes them.
+"""
 
 import asyncio
 import contextvars
@@ -35,7 +36,7 @@ def test_weak_references_and_attributes(connect, recorder):
 
 
 def test_no_reference_is_left_after_the_end(connect, recorder, turn, kind, native):
-    """Not even one that a collector of cycles would have to find, but for the protocol's own."""
+    """It is in no reference cycle, except for those of the protocol."""
     protocol = recorder()
     transport, peer = connect(protocol, kind)
     native(transport)
@@ -183,7 +184,7 @@ def test_no_delay_is_set_whatever_the_socket_says_of_its_protocol(run, loop, rec
 
 
 def state_of(transport):
-    """What repr() says of the state, without the name of the class."""
+    """The state in repr(), without the class name."""
     return re.match(r"<\S+ (.*)>$", repr(transport)).group(1)
 
 
@@ -216,11 +217,11 @@ def test_repr_after_the_loop_was_closed(loop, connect, recorder):
         gc.collect()
 
 
-# Transports nobody closed
+# Unclosed transports
 
 
 def dropped(loop, recorder, ours, before_drop):
-    """Makes a transport, and returns the warnings that dropping it makes."""
+    """Creates a transport, and returns the warnings from dropping it."""
     transport = loop.run_until_complete(loop.create_connection(recorder, sock=ours))[0]
     before_drop(transport)
     with warnings.catch_warnings(record=True) as caught:
@@ -403,7 +404,7 @@ STARTS = [stream_start, datagram_start, read_pipe_start, write_pipe_start]
 
 @pytest.fixture
 def start_ends(monkeypatch, loop, loop_kind):
-    """Makes a transport whose start raises the exception when it wakes up its maker; returns how that went."""
+    """Creates a transport whose start raises the exception when it wakes its waiter; returns the result."""
     if loop_kind == "asyncio":
         pytest.skip("asyncio's maker waits for ever")
 

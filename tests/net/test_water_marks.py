@@ -1,4 +1,4 @@
-"""Flow control of what is written, the same for sockets, pipes and TLS: limits, pause_writing and resume_writing."""
+"""Flow control of writes, the same for sockets, pipes and TLS: limits, pause_writing and resume_writing."""
 
 import asyncio
 import contextlib
@@ -10,13 +10,13 @@ import sys
 import pytest
 
 INTERRUPTIONS = pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
-# Before 3.11 what is written over TLS is counted by the transport below; since then TLS counts as well, by its own.
+# Before 3.11 the transport below counts TLS writes; since then TLS counts too, with its own limits.
 TLS_COUNTS = sys.version_info >= (3, 11)
-MUCH = 4000000  # more than kernel and transport hold
+MUCH = 4000000  # more than the kernel and the transport hold
 
 
 class PipeEnd:
-    """The end of a pipe that is read, with what `collect` needs of a socket."""
+    """The read end of a pipe, with what `collect` needs of a socket."""
 
     def __init__(self, descriptor):
         os.set_blocking(descriptor, False)
@@ -35,7 +35,7 @@ class TLSEnd:
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_side=True)
 
     def attempt(self, function, *args):
-        """What the function returns; BlockingIOError if more must arrive."""
+        """The function's result; BlockingIOError if more data must arrive."""
         while True:
             try:
                 result = function(*args)
@@ -135,15 +135,16 @@ def writing(loop, run, turn, until, connect, abandoned, socket_pair, sockets, me
 
 @pytest.fixture
 def bytes_are_counted(medium):
-    """For tests of how many there are: TLS counts its records."""
+    """For tests of amounts: TLS counts its records."""
     if medium == "tls":
         pytest.skip("tests/tls/test_data.py has what TLS counts")
 
 
 @pytest.fixture
 def fill(medium):
-    """Writes more than kernel and transport hold; returns all that was written. Of TLS the transport below takes
-    a first write whole, and pauses the second."""
+    """Writes more than the kernel and the transport hold; returns everything written. With TLS the transport below
+    takes all of a first write, and pauses at the second.
+    """
 
     times = 2 if medium == "tls" and TLS_COUNTS else 1
 
@@ -157,7 +158,7 @@ def fill(medium):
 
 @pytest.fixture
 def raiser():
-    """raiser(error): a function that raises it, whatever it is called with."""
+    """raiser(error): a function that raises it, for any arguments."""
 
     def raiser(error):
         def raise_it(*args):
@@ -169,7 +170,7 @@ def raiser():
 
 
 def noted(protocol):
-    """What was called, without the data that a TLS peer never sends."""
+    """The calls, without the data that a TLS peer never sends."""
     return [name for name in protocol.calls if name != "connection_made"]
 
 
@@ -203,7 +204,7 @@ REFUSED = [(1, 2), (-1, None), (None, -1), (5, -1), ("x", None), (None, "x")]
 @pytest.mark.parametrize("values", REFUSED, ids=str)
 @pytest.mark.parametrize("pipe", [False, True], ids=["socket", "pipe"])
 def test_limits_that_are_refused(as_asyncio, pipe, values):
-    """Those of TLS are in tests/tls/test_connect.py."""
+    """TLS limits are in tests/tls/test_connect.py."""
 
     def body(loop):
         ours, peer = socket.socketpair()

@@ -1,7 +1,7 @@
-"""What the tests of subprocesses share: protocols that note what is called, children that wait
-to be told, and a check that every child was waited for.
+"""What the subprocess tests share: protocols that note their calls, children that wait for a signal to go on, and a
+check that every child was reaped.
 
-Children are /bin/sh scripts, which start in a tenth of the time of a Python.
+Children are /bin/sh scripts, which start ten times faster than Python.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ import time
 
 import pytest
 
-PATIENCE_S = 20  # for what is expected to happen at once
+PATIENCE_S = 20  # for what should happen at once
 
 
 def children():
-    """The processes that this one has started and not waited for, whether they run or not."""
+    """The child processes of this one that were not reaped, running or not."""
     found = set()
     for thread in glob.glob("/proc/self/task/*/children"):
         with contextlib.suppress(OSError), open(thread) as file:
@@ -51,15 +51,14 @@ def all_is_well(nothing_is_reported):
 
 
 class Recorder(asyncio.SubprocessProtocol):
-    """Notes what is called, in order. A hook given by the name of a method is called with the
-    protocol and the arguments."""
+    """Notes its calls, in order. A hook named after a method is called with the protocol and the arguments."""
 
     def __init__(self, **hooks):
         self.calls = []
         self.hooks = hooks
         self.transport = None
         self.output = {1: b"", 2: b""}
-        self.errors = {}  # what pipes were lost with
+        self.errors = {}  # the exceptions that pipes were lost with
         self.waiting = []
 
     def note(self, name, *args, call=None):
@@ -110,7 +109,7 @@ def recorder():
 
 @pytest.fixture
 def spawn(loop, run):
-    """Starts a program; its transport is closed after the test, and its end waited for."""
+    """Starts a program; closes its transport after the test, and waits for its exit."""
     made = []
 
     def spawn(protocol, *command, **options):
@@ -138,7 +137,7 @@ def shell(spawn):
 
 
 class Gate:
-    """Where children wait: `read x <"$1"` goes on when the gate, whose path is $1, is opened."""
+    """Where children wait: `read x <"$1"` continues when the gate, whose path is $1, is opened."""
 
     def __init__(self, path):
         self.path = path
@@ -158,8 +157,9 @@ def gate(tmp_path):
 
 @pytest.fixture
 def native_spawns(loop_class):
-    """Skips a test of what asyncio's own code gets wrong, while the loop runs that. (When called:
-    a fixture that skips keeps the loop until after the check for leaks.)"""
+    """Skips a test that fails because of asyncio's own code, if the loop runs that. (When called: a fixture that skips
+    keeps the loop until after the check for leaks.)
+    """
 
     def native_spawns():
         if (getattr(loop_class._make_subprocess_transport, "__module__", None) or "").startswith("asyncio."):
@@ -170,5 +170,5 @@ def native_spawns(loop_class):
 
 @pytest.fixture
 def spawns():
-    """How often a test that spawns many is to do so, for each of its threads or tasks."""
+    """How often a test that spawns many does so, per thread or task."""
     return int(os.environ.get("CLOOP_SPAWNS", 5))

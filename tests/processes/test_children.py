@@ -1,4 +1,4 @@
-"""Waiting for children: threads, child watchers, SIGCHLD, forks, and others who wait for them."""
+"""Waiting for children: threads, child watchers, SIGCHLD, forks, and other code that waits for them."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ async def sh(script, *args):
 
 
 def test_loops_in_threads_at_once(new_loop, spawns):
-    """None is the main thread's, and none gets another's child."""
+    """None of them is the main thread, and none gets another's child."""
     failures = []
 
     def work(loop, number):
@@ -74,13 +74,13 @@ def test_many_leave_nothing(run, spawns):
     assert set(os.listdir("/proc/self/fd")) == before
 
 
-# Ends that are special
+# Unusual ends
 
 
 def test_end_before_the_loop_looks(loop, run, recorder):
     protocol = recorder()
     transport, _ = run(loop.subprocess_exec(lambda: protocol, "/bin/sh", "-c", "exit 3", stdin=None))
-    with contextlib.suppress(ChildProcessError):  # a thread of the watcher may be the first
+    with contextlib.suppress(ChildProcessError):  # a thread of the watcher may be first
         os.waitid(os.P_PID, transport.get_pid(), os.WEXITED | os.WNOWAIT)
     run(protocol.seen("connection_lost"))
     assert transport.get_returncode() == 3
@@ -112,7 +112,7 @@ def test_children_that_the_kernel_waits_for(run, caplog):
 
 
 def test_child_that_someone_else_waited_for(run, caplog, native_spawns):
-    """As above, but asyncio's thread would be there before us."""
+    """As above, but asyncio's thread would be first."""
     native_spawns()
 
     async def main():
@@ -171,7 +171,7 @@ def test_loop_handler_of_sigchld_is_called(loop, run):
 
 
 def test_signals_while_children_end(loop, run, spawns):
-    """Each signal of a child's is handled, and each child waited for."""
+    """Each child's signal is handled, and each child is reaped."""
     seen = []
     loop.add_signal_handler(signal.SIGUSR1, seen.append, 1)
 
@@ -186,7 +186,7 @@ def test_signals_while_children_end(loop, run, spawns):
 
 
 def test_signal_handler_that_stops_the_loop(loop, run, recorder, gate):
-    """The child's end is told when the loop runs again."""
+    """The child's exit is reported when the loop runs again."""
     protocol = recorder()
     command = "/bin/sh", "-c", 'read x <"$1"; kill -USR1 $PPID; exit 3', "sh", gate.path
     transport, _ = run(loop.subprocess_exec(lambda: protocol, *command))
@@ -252,7 +252,7 @@ def test_child_watchers_are_asked(run, watched_by, name):
         process = await asyncio.create_subprocess_exec("/bin/cat", stdin=PIPE, stdout=PIPE)
         assert await process.communicate(b"x") == (b"x", None)
         assert pids == [process.pid]
-        # One ends at a time: MultiLoopChildWatcher's handler of SIGCHLD interrupts itself.
+        # One exits at a time: MultiLoopChildWatcher's handler of SIGCHLD interrupts itself.
         children = [
             await asyncio.create_subprocess_exec("/bin/sh", "-c", "read x; exit %d" % code, stdin=PIPE)
             for code in range(5)

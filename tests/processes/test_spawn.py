@@ -1,4 +1,4 @@
-"""How a program is started: every keyword, what is refused, and what is left when starting fails."""
+"""How a program is started: every keyword, what is refused, and what remains when starting fails."""
 
 import asyncio
 import errno
@@ -22,7 +22,7 @@ def since(*version):
 
 @pytest.fixture
 def output(run):
-    """What a script of /bin/sh prints, started with those keywords."""
+    """The output of a /bin/sh script, started with those keywords."""
 
     async def main(script, options):
         process = await asyncio.create_subprocess_exec("/bin/sh", "-c", script, stdout=PIPE, **options)
@@ -74,13 +74,13 @@ def test_program_in_another_place(run):
     assert run(main()) == (b"a name\n", None)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking beside threads
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # forking with threads
 def test_preexec_fn(output):
     assert output("pwd", preexec_fn=lambda: os.chdir("/")) == "/"
 
 
 def test_signals_are_restored(output):
-    """Python ignores SIGPIPE; programs expect not to."""
+    """Python ignores SIGPIPE; programs expect the default."""
     ignored = "while read key value; do [ $key = SigIgn: ] && echo $value; done </proc/self/status; :"
     sigpipe = 1 << (signal.SIGPIPE - 1)
     assert not int(output(ignored), 16) & sigpipe
@@ -88,7 +88,7 @@ def test_signals_are_restored(output):
 
 
 def running(run, loop, recorder, **options):
-    """What look(pid) finds of a child that waits for its input."""
+    """What look(pid) finds in a child that waits for its input."""
 
     def find(look):
         protocol = recorder()
@@ -143,7 +143,7 @@ def test_size_of_the_pipes(run, loop, recorder):
     assert running(run, loop, recorder, pipesize=4096)(look)[0] == 4096
 
 
-# Refusals
+# Refused
 
 
 EXEC_REFUSED = {
@@ -187,7 +187,7 @@ def failure(loop, coroutine):
 
 
 def descriptors():
-    """Those that are open; not the one that looks."""
+    """The open descriptors, except the one used to list them."""
     return {fd for fd in os.listdir("/proc/self/fd") if os.path.exists("/proc/self/fd/" + fd)}
 
 
@@ -266,7 +266,7 @@ def test_bytes_will_do(run, loop, recorder, command):
     assert run(main()) == 0
 
 
-# Starting that fails half-way
+# Starting fails half-way
 
 
 def open_count():
@@ -283,14 +283,14 @@ def test_failures_leave_nothing(run, loop, recorder):
 
 @pytest.mark.parametrize("room", range(16))
 def test_no_descriptor_left(run, loop, recorder, room, native_spawns):
-    """Whichever step finds none. (asyncio's forgets the child if that is the pidfd.)"""
+    """Whichever step finds none. (asyncio's forgets the child if it was the pidfd.)"""
     native_spawns()
     run(asyncio.sleep(0))
     protocol = recorder()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     before = open_count()
     taken = []
-    while True:  # the numbers below the limit are all in use but `room`
+    while True:  # all numbers below the limit are in use, except for `room`
         taken.append(os.open(os.devnull, os.O_RDONLY))
         if taken[-1] > before + 40:
             break
@@ -361,7 +361,7 @@ def test_child_that_nobody_can_wait_for_is_killed(run, loop, recorder, native_sp
 
 @pytest.mark.parametrize("made", range(3))
 def test_pipes_that_cannot_be_made_end_the_spawn(run, loop, recorder, native_spawns, monkeypatch, made):
-    """Of three, the first, second or third fails: the exit of the child was waited for without end."""
+    """The first, second or third of three fails: the exit of the child was waited for without end."""
     native_spawns()
     left = [None] * made
 
@@ -386,8 +386,7 @@ def test_pipes_that_cannot_be_made_end_the_spawn(run, loop, recorder, native_spa
 
 @pytest.mark.parametrize("stdin", [None, subprocess.PIPE], ids=["no pipes", "pipes"])
 def test_start_that_is_cancelled_before_its_pipes_are_connected(loop, run, reports, stdin):
-    """
-    task        the program has started; a task of the transport's is to connect its pipes
+    """task        the program has started; a task of the transport is to connect its pipes
     cancel()    nobody waits for that any more
     """
 
@@ -399,7 +398,7 @@ def test_start_that_is_cancelled_before_its_pipes_are_connected(loop, run, repor
             await task
 
     run(main())
-    gc.collect()  # a task whose exception nobody has seen says so
+    gc.collect()  # a task whose exception was never retrieved reports that
     assert reports == []
 
 

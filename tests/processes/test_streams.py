@@ -98,7 +98,7 @@ def test_communicate_cancelled(run):
             await task
         process.kill()
         code = await process.wait()
-        process._transport.close()  # its pipes may be open yet
+        process._transport.close()  # its pipes may still be open
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return code
@@ -117,12 +117,13 @@ def test_communicate_times_out(run, gate):
     assert run(main()) == -signal.SIGTERM
 
 
-# communicate() again. asyncio loses what one that is cancelled has read; its releases after 3.15 will not.
+# communicate() again. If cancelled, asyncio's loses what it has read; its releases after 3.15 will not.
 
 
 def seen_by(process):
-    """Notes what the pipes' protocol is told, and returns a coroutine that waits until it begins with that, and it has
-    been read."""
+    """Notes the calls of the pipes' protocol, and returns a coroutine that waits until data starting with this was
+    read.
+    """
     protocol, told = process._protocol, {1: b"", 2: b""}
     receive = protocol.pipe_data_received
 
@@ -148,7 +149,7 @@ async def cancelled(task):
 
 @pytest.fixture(params=["streams", "debug"])
 def any_streams(request, loop):
-    """With asyncio's own streams, too, which debug mode has."""
+    """With asyncio's own streams too, which debug mode uses."""
     loop.set_debug(request.param == "debug")
 
 
@@ -190,7 +191,7 @@ def test_communicate_again(soon, gate, native_spawns, any_streams, outputs, time
 
 @pytest.mark.parametrize("closed", ["stdout", "stderr", "both"])
 def test_communicate_again_after_a_pipe_has_ended(soon, gate, native_spawns, any_streams, closed):
-    """What was read to its end is no less lost."""
+    """Data that was read up to EOF is not lost either."""
     native_spawns()
 
     async def main():
@@ -232,7 +233,7 @@ def test_what_a_cancelled_communicate_has_read_can_be_read(soon, gate, native_sp
 
 
 def test_communicate_again_with_more_than_the_limit(soon, gate, native_spawns):
-    """The reader holds more than it would take, and has the pipe paused until that is read."""
+    """The reader holds more than its limit, and keeps the pipe paused until that is read."""
     native_spawns()
 
     async def main():
@@ -251,7 +252,7 @@ def test_communicate_again_with_more_than_the_limit(soon, gate, native_spawns):
 
 @pytest.mark.parametrize("size", [10, MUCH])
 def test_communicate_again_while_input_is_left(soon, gate, native_spawns, size):
-    """The rest of it is written, and stdin closed, also where asyncio forgets to do that without input (before 3.12)."""
+    """The rest is written, and stdin closed, also where asyncio forgets to do that without input (before 3.12)."""
     native_spawns()
     data = os.urandom(size)
 
@@ -268,7 +269,7 @@ def test_communicate_again_while_input_is_left(soon, gate, native_spawns, size):
 
 
 def test_communicate_again_with_more_input(soon, gate):
-    """It follows the first, as in the releases of asyncio that do not refuse it."""
+    """It follows the first, as in the releases of asyncio that allow it."""
     data = bytes(MUCH)
 
     async def main():
@@ -315,7 +316,7 @@ def test_wait_after_a_cancelled_communicate(soon, gate):
 
 
 def test_communicate_that_fails(soon, gate, native_spawns):
-    """The readers stop, and nothing is lost. (asyncio's read on, and another communicate() is refused.)"""
+    """The readers stop, and nothing is lost. (asyncio's read on, and another communicate() fails.)"""
     native_spawns()
 
     async def main():
@@ -420,7 +421,7 @@ def test_wait_by_several_tasks(run, gate):
 
 
 def test_wait_while_a_grandchild_holds_the_pipes(run, gate, native_spawns):
-    """asyncio from 3.11 on, but for its newest releases, waits for those too."""
+    """asyncio from 3.11 on, except for its newest releases, waits for those too."""
     if (3, 11) <= sys.version_info < (3, 14):
         native_spawns()
 
@@ -485,7 +486,7 @@ def test_limit_of_the_readers(run):
 
 
 def test_large_output_is_paused_and_goes_on(run):
-    """The reader's limit stops the child, not the loop; then all of it comes."""
+    """The reader's limit stops the child, not the loop; then everything arrives."""
 
     async def main():
         process = await shell("exec head -c 1000000 /dev/zero", stdout=PIPE, limit=1000)
@@ -600,7 +601,7 @@ def test_pipe_between_two_processes(run):
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs ptys")
 def test_terminal_session(run, loop):
-    """An interactive shell on a pty that is its controlling terminal, talked to by pipe transports."""
+    """An interactive shell on a pty that is its controlling terminal, used through pipe transports."""
     import fcntl
     import termios
 
@@ -629,7 +630,7 @@ def test_terminal_session(run, loop):
         said += await reader.readuntil(b"ready> ")
         writer.write(b"sh -c 'echo ru\"\"ns; exec cat'\n")
         await reader.readuntil(b"runs\r\n")
-        writer.write(b"\x03")  # Ctrl-C interrupts what is in the foreground by now
+        writer.write(b"\x03")  # Ctrl-C interrupts the foreground process by now
         said += await reader.readuntil(b"ready> ")
         writer.write(b"exit 3\n")
         code = await process.wait()
@@ -644,7 +645,7 @@ def test_terminal_session(run, loop):
     assert run(main()) == 3
 
 
-# What a program in a tutorial does
+# What tutorials do
 
 
 def test_program_that_reads_lines_as_they_come(run):

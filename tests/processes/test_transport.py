@@ -1,4 +1,4 @@
-"""subprocess_exec and subprocess_shell: what protocols are told, in which order, and how transports end."""
+"""subprocess_exec and subprocess_shell: which methods of protocols are called, in which order, and how transports end."""
 
 import asyncio
 import gc
@@ -55,7 +55,7 @@ def test_connection_is_made_before_the_caller_goes_on(loop, run, recorder):
 
 
 def test_exit_before_the_pipes_are_closed(shell, recorder, run):
-    """Something else has them, as a shell's background jobs do."""
+    """Others have them, like a shell's background jobs."""
     protocol = recorder()
     transport = shell(protocol, "exec 3<&0; cat <&3 & exit 3")
     run(protocol.seen("process_exited"))
@@ -143,7 +143,7 @@ def test_flow_control_of_the_input_reaches_the_protocol(shell, recorder, run, ga
 
 
 def test_child_that_does_not_read(shell, recorder, run, gate):
-    """Its end of the pipe goes with it; what was not read is lost, and no error of the process."""
+    """Its end of the pipe is closed; unread data is lost, which is no error of the process."""
     protocol = recorder()
     transport = shell(protocol, 'read x <"$1"', gate.path)
     transport.get_pipe_transport(0).write(bytes(1000000))
@@ -247,7 +247,7 @@ def test_close_in_a_callback(shell, recorder, run, method):
 
 @pytest.mark.parametrize("turns", range(6))
 def test_spawning_cancelled_at_every_step(loop, run, turn, recorder, turns):
-    """The child is killed and waited for, whatever was connected is closed."""
+    """The child is killed and reaped, and everything connected is closed."""
     protocol = recorder()
     task = loop.create_task(loop.subprocess_exec(lambda: protocol, "/bin/cat"))
     for _ in range(turns):
@@ -266,7 +266,7 @@ def test_spawning_cancelled_at_every_step(loop, run, turn, recorder, turns):
 
 @pytest.mark.parametrize("then", ["the grandchild ends", "close()"])
 def test_exit_while_a_grandchild_holds_the_pipe(shell, recorder, loop, run, gate, then):
-    """The exit is told at once, and the end when the pipe is closed."""
+    """The exit is reported at once, and the end when the pipe is closed."""
     protocol = recorder()
     transport = shell(protocol, '(read x <"$1") & exit 5', gate.path, stdin=None, stderr=None)
     run(protocol.seen("process_exited"))
@@ -284,7 +284,7 @@ def test_exit_while_a_grandchild_holds_the_pipe(shell, recorder, loop, run, gate
 
 
 def test_close_of_a_process_that_has_exited_unnoticed(shell, recorder, run, gate, native_spawns):
-    """asyncio asks Popen whether it runs, which takes the status away from the watcher: 255."""
+    """asyncio calls Popen.poll(), which takes the status away from the watcher: 255."""
     native_spawns()
     protocol = recorder()
     transport = shell(protocol, 'read x <"$1"; exit 3', gate.path)
@@ -302,7 +302,7 @@ def test_connection_lost_releases_the_protocol_and_the_process(spawn, recorder, 
     transport.get_pipe_transport(0).close()
     run(protocol.seen("connection_lost"))
     assert transport.get_protocol() is None
-    assert transport.get_extra_info("subprocess").returncode == 0  # that Popen knows it, too
+    assert transport.get_extra_info("subprocess").returncode == 0  # Popen knows it too
     assert not transport.is_closing()
 
 
@@ -361,7 +361,7 @@ def test_repr(as_asyncio, recorder):
 
 
 def test_dropped_transport_warns_and_kills(loop, run, recorder, gate):
-    """As asyncio's does, once neither the loop nor the pipes' protocols keep it."""
+    """Like asyncio's, once neither the loop nor the pipes' protocols keep it."""
     protocol = recorder()
     command = "/bin/sh", "-c", 'read x <"$1"', "sh", gate.path
     transport, _ = run(loop.subprocess_exec(lambda: protocol, *command, stdin=None, stdout=None, stderr=None))
@@ -389,14 +389,15 @@ def test_finished_transport_is_freed_without_the_collector(loop, run, recorder, 
         run(asyncio.sleep(0))
         transport.close()
         protocol.transport = transport = None
-        until(lambda: gone() is None)  # a thread that waited for the child, as asyncio's may, has it a little longer
+        until(lambda: gone() is None)  # a thread that waited for the child, as asyncio's may, keeps it a little longer
     finally:
         gc.enable()
 
 
 def test_loop_closed_while_the_child_runs(loop, recorder, native_spawns):
-    """Nobody is told any more, the loop keeps no descriptor of the child (asyncio's does), and to
-    close the transport still kills."""
+    """No method is called any more, the loop keeps no descriptor of the child (asyncio's does), and closing the
+    transport still kills it.
+    """
     native_spawns()
     protocol = recorder()
     with warnings.catch_warnings():
@@ -438,7 +439,7 @@ def test_exceptions_of_callbacks_are_reported(loop, run, recorder, reports, meth
 @INTERRUPTIONS
 @pytest.mark.parametrize("method", METHODS)
 def test_interruption_in_a_callback_leaves_the_loop(loop, run, recorder, method, interruption):
-    """And when the loop runs on, the rest is told."""
+    """When the loop runs again, the rest is reported."""
     protocol = recorder(**{method: raiser(interruption)})
     task = loop.create_task(loop.subprocess_exec(lambda: protocol, "/bin/echo", "x", stdin=None, stderr=None))
 
@@ -501,8 +502,9 @@ def test_debug_mode_logs(loop, run, recorder, caplog):
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 def test_standard_streams_are_pipes(loop, loop_kind, shell, recorder, run):
-    """As the child finds them: not sockets, and each can be opened again by name. (Before 3.11 the
-    input is a socket in asyncio.)"""
+    """As seen by the child: not sockets, and each can be opened again by name. (Before 3.11 asyncio uses a socket for
+    stdin.)
+    """
     protocol = recorder()
     all_pipes = sys.version_info >= (3, 11) or loop_kind != "asyncio"
     transport = shell(

@@ -1,5 +1,6 @@
-"""What the tests of streams share: a reader and its protocol on a transport of the loop under test, and a plain socket
-at the other end."""
+"""What the stream tests share: a reader and its protocol on a transport of the loop under test, and a plain socket at
+the other end.
+"""
 
 import asyncio
 import os
@@ -47,7 +48,7 @@ def streams(loop, turn):
 
 @pytest.fixture
 def switched_off():
-    """Whether asyncio's own methods are to run on cloop too."""
+    """Whether asyncio's own methods run on cloop too."""
     return os.environ.get("CLOOP_STREAMS") == "stock"
 
 
@@ -65,7 +66,7 @@ def arrive(until):
 
 @pytest.fixture
 def ends(loop):
-    """What the coroutine returns, or the type and text of what it raises."""
+    """The coroutine's result, or the type and text of its exception."""
 
     def ends(coroutine):
         try:
@@ -78,7 +79,7 @@ def ends(loop):
 
 @pytest.fixture
 def finish():
-    """finish(coroutine): what the coroutine returns at once."""
+    """finish(coroutine): the result of a coroutine that does not wait."""
 
     def finish(coroutine):
         with pytest.raises(StopIteration) as caught:

@@ -1,11 +1,11 @@
 """Random chunks and random reads: asyncio's streams do the same on cloop as on asyncio's own loop.
 
-A program is a list of steps. Each gives the reader something (through a transport, or by hand), starts reading,
-cancels that, or moves the clock, which is the program's own; then the loop runs until all is quiet, and what can be
-seen of the reader is noted. What has come through the transport meanwhile is there by then, so that the notes are a
-function of the program.
+A program is a list of steps. Each step feeds the reader (through a transport, or directly), starts a read, cancels
+it, or advances the program's own clock. Then the loop runs until nothing happens any more, and the visible state of
+the reader is noted. Everything sent through the transport has arrived by then, so the notes depend only on the
+program.
 
-CLOOP_STREAMS_EXAMPLES=100000 looks at that many programs, other ones each time.
+CLOOP_STREAMS_EXAMPLES=100000 runs that many programs, different ones each time.
 """
 
 import asyncio
@@ -19,11 +19,11 @@ pytest.importorskip("hypothesis")
 from hypothesis import strategies as st  # noqa: E402
 
 EXAMPLES = int(os.environ.get("CLOOP_STREAMS_EXAMPLES", 0))
-POLLS = 4  # a read may resume the transport, what that brings wakes a task, which reads again and pauses
+POLLS = 4  # a read may resume the transport; the data wakes a task, which reads again and pauses
 
 
 def described(error, depth=4):
-    """All that can be told of an exception."""
+    """Everything visible of an exception."""
     if error is None or depth == 0:
         return None
     fields = [(name, getattr(error, name)) for name in ("partial", "expected", "consumed") if hasattr(error, name)]
@@ -33,7 +33,7 @@ def described(error, depth=4):
 
 
 class Counting:
-    """The transport, for its reader: what it asks of it is noted."""
+    """The reader's transport; notes what the reader calls."""
 
     def __init__(self, transport, notes):
         self.transport, self.notes = transport, notes
@@ -91,7 +91,7 @@ class Run:
         self.loop.run_forever()
 
     def poll(self):
-        """Runs the loop until it has polled, and what that brought has run."""
+        """Runs the loop until it has polled, and what that made ready has run."""
         before = self.polled
         self.marker[1].send(b"!")
         for _ in range(100000):
@@ -148,7 +148,7 @@ class Run:
             self.notes.append(("raised", described(error)))
 
     def do_burst(self, steps):
-        """All of these, before the loop runs or, where that is 0, after one turn."""
+        """All of these in one turn; or one per turn, if that is 0."""
         for step in steps:
             if step == 0:
                 self.turn()
@@ -194,8 +194,9 @@ class Run:
         del self.reader._buffer[:count]
 
     def do_pin(self):
-        """The buffer cannot change its size while somebody looks at it. (What taking nothing does then differs
-        between the versions of asyncio.)"""
+        """A bytearray cannot be resized while a memoryview exists. (What taking nothing does then differs between
+        versions of asyncio.)
+        """
         if self.view is None and self.reader._buffer:
             self.view = memoryview(self.reader._buffer)
         elif self.view is not None:
@@ -284,7 +285,7 @@ SELDOM = st.one_of(
     st.tuples(st.just("drop"), st.integers(0, 60)),
     st.tuples(st.just("pin")),
 )
-# Nothing comes through the transport within: when that is would be the loop's affair.
+# Nothing comes through the transport in between: the loop would decide when.
 BURST = st.tuples(st.just("burst"), st.lists(st.one_of(FEED, START, CANCEL, SELDOM, st.just(0)), max_size=6))
 STEP = st.one_of(SEND, START, SEND, START, FEED, SELDOM, BURST, st.tuples(st.just("shutdown")))
 PROGRAMS = st.fixed_dictionaries(
@@ -314,7 +315,7 @@ def test_streams_do_on_cloop_what_they_do_on_asyncio(cloop, same_for_programs):
 
 
 def test_programs_use_the_streams_of_cloop(cloop):
-    """What is compared above is not asyncio with itself."""
+    """The comparison above must not be asyncio with itself."""
     if os.environ.get("CLOOP_STREAMS") == "stock":
         pytest.skip("they are switched off")
     loop = cloop.Loop()

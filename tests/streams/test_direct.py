@@ -16,8 +16,9 @@ def all_is_well(nothing_is_reported):
 
 @pytest.fixture
 def reading(loop, streams, until):
-    """reading(size=SIZE): a task in readexactly() that waits, its reader, and send(data), which returns when all of
-    it was received."""
+    """reading(size=SIZE): a task that waits in readexactly(), its reader, and send(data), which returns when all of it
+    was received.
+    """
 
     def reading(size=SIZE, limit=2**16):
         reader, _, transport, peer = streams(limit)
@@ -26,7 +27,7 @@ def reading(loop, streams, until):
 
         def send(data):
             peer.sendall(data)
-            # Looking at the buffer would be seen: the socket tells, and that the task waits again.
+            # Looking at the buffer would change it: the socket shows it, and that the task waits again.
             sock = transport.get_extra_info("socket")
             until(lambda: task.done() or not (has_data(sock) or reader._waiter is None))
 
@@ -72,7 +73,7 @@ def test_buffer_that_somebody_looks_at(loop, reading):
 def test_cancelled_reader_loses_nothing(loop, reading, sent):
     task, reader, send, _ = reading()
     if sent == SIZE:
-        # In one turn with the cancellation: all is there, and the task has not run.
+        # In the same turn as the cancellation: all data is there, and the task has not run.
         reader.feed_data(MESSAGE[:SIZE])
     else:
         send(MESSAGE[:sent])

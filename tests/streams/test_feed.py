@@ -1,4 +1,4 @@
-"""What a transport receives for asyncio's StreamReader: the same on every loop, whatever a program has replaced."""
+"""What a transport feeds to asyncio's StreamReader: the same on every loop, whatever a program has replaced."""
 
 import asyncio
 import gc

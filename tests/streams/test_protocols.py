@@ -1,5 +1,6 @@
-"""Small but whole protocols over asyncio's streams, in the style of the libraries that use them: a mail server that
-reads lines up to a limit and upgrades to TLS, a store that speaks RESP, and frames of WebSockets."""
+"""Small but complete protocols over asyncio's streams, like the libraries that use them: a mail server that reads
+lines up to a limit and upgrades to TLS, a store that speaks RESP, and WebSocket frames.
+"""
 
 import asyncio
 import hashlib
@@ -9,15 +10,16 @@ import struct
 
 import pytest
 
-LIMIT = 512  # of a line of mail
+LIMIT = 512  # for a line of mail
 PATIENCE_S = 10
 
 
 @pytest.fixture
 def talk(loop, turn, tmp_path, monkeypatch):
-    """talk(serve, use, kind): runs use(reader, writer) of a client against serve(reader, writer) of a server; returns
-    what the client returns, after both ends are closed. Exceptions of either end come out."""
-    monkeypatch.chdir(tmp_path)  # the path of the socket is short
+    """talk(serve, use, kind): runs a client's use(reader, writer) against a server's serve(reader, writer); returns
+    the client's result after both ends are closed. Exceptions of either end are raised.
+    """
+    monkeypatch.chdir(tmp_path)  # keeps the socket's path short
 
     async def main(serve, use, kind, options):
         served = loop.create_future()
@@ -71,7 +73,7 @@ def kind(request):
 
 
 class MailServer:
-    """As aiosmtpd: readuntil() for commands and for the lines of a message, each up to the limit."""
+    """Like aiosmtpd: readuntil() for commands and for the lines of a message, each up to the limit."""
 
     def __init__(self, context=None):
         self.context, self.messages, self.secure = context, [], False
@@ -233,7 +235,7 @@ def test_mail_over_tls(talk):
 
 
 class Resp:
-    """As redis-py: readline() for what leads, readexactly() for what follows."""
+    """Like redis-py: readline() for the header, readexactly() for the data."""
 
     def __init__(self, reader, writer):
         self.reader, self.writer = reader, writer
@@ -275,7 +277,7 @@ class Resp:
         return await self.read()
 
     async def has_something(self):
-        """As redis-py asks before it uses a connection again; it spoils one that has."""
+        """redis-py checks this before it reuses a connection, and discards one with unread data."""
         try:
             return bool(await asyncio.wait_for(self.reader.read(1), 0.0001))
         except asyncio.TimeoutError:
@@ -331,7 +333,7 @@ def test_resp(talk, kind, limit):
 
 
 def test_resp_read_is_cancelled(talk):
-    """An answer that nobody waits for any more is there for the next one who reads."""
+    """An answer that nobody waits for is kept for the next read."""
 
     async def use(reader, writer):
         resp = Resp(reader, writer)
@@ -351,7 +353,7 @@ def test_resp_read_is_cancelled(talk):
 
 
 class Frames:
-    """As websockets: a request in lines, then frames of which each length says how long the next one is."""
+    """Like websockets: a request in lines, then frames whose length fields say how long the next one is."""
 
     def __init__(self, reader, writer, mask):
         self.reader, self.writer, self.mask = reader, writer, mask

@@ -1,4 +1,4 @@
-"""StreamReader on a transport of the loop: its methods, exceptions, the end, debug mode."""
+"""StreamReader on a transport of the loop: its methods, exceptions, EOF, debug mode."""
 
 import asyncio
 import copy
@@ -14,7 +14,7 @@ ATTRIBUTES = ["_limit", "_loop", "_buffer", "_eof", "_waiter", "_exception", "_t
 
 
 def told_as(name):
-    """The name that the reader says in its error messages."""
+    """The method name in the reader's error messages."""
     return "readuntil" if name in ("readline", "__anext__") else name
 
 
@@ -223,7 +223,7 @@ def test_separator_comes_in_pieces(streams, separator, before, finish):
 
 
 def test_woken_without_data(streams, read, finish):
-    """By somebody who has no business there: read() takes it for the end, the others wait again."""
+    """Woken by something unexpected: read() takes it for EOF, the others wait again."""
     reader, _, _, _ = streams()
     coroutine = read(reader)
     coroutine.send(None).set_result(None)
@@ -260,7 +260,7 @@ def test_buffer_that_somebody_looks_at(streams, arrive, run, read):
     assert run(read(reader)) == FIRST[read.name]
 
 
-# Two at once, exceptions, and the end
+# Two at once, exceptions, and EOF
 
 
 def test_two_readers(streams, run, loop, turn, read):

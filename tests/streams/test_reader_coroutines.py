@@ -1,4 +1,4 @@
-"""The coroutines of the methods that read: driven by hand, by tasks of every kind, cancelled and dropped."""
+"""The coroutines of the read methods: driven by hand, by tasks of every kind, cancelled and dropped."""
 
 import asyncio
 import collections.abc
@@ -145,7 +145,7 @@ def test_given_to(streams, run, loop, read, how):
 
 
 def test_yielded_from(streams, run, read):
-    """As programs did before there was await."""
+    """Like programs before there was await."""
     reader, _, _, peer = streams()
 
     @types.coroutine

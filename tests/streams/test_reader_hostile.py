@@ -1,4 +1,4 @@
-"""Programs that take a StreamReader apart while it works: no crash, and no reference too many."""
+"""Programs that change a StreamReader while it works: no crash, and no leaked reference."""
 
 import asyncio
 import contextlib
@@ -15,14 +15,14 @@ ATTRIBUTES = ["_limit", "_loop", "_buffer", "_eof", "_waiter", "_exception", "_t
 
 
 def discard(transport):
-    """Ends a connection whose reader is no longer fit to hear of it."""
+    """Ends a connection whose reader cannot handle it any more."""
     transport.set_protocol(asyncio.Protocol())
     transport.abort()
 
 
 @contextlib.contextmanager
 def anything_goes():
-    """Exceptions, that is, but no crash and no SystemError."""
+    """Exceptions, but no crash and no SystemError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -54,7 +54,7 @@ def test_dict_taken_away(streams, loop, turn, read, how, when, reports):
         reader.__dict__ = {}
     with pytest.raises(AttributeError):
         reader._buffer
-    with pytest.raises((AttributeError, RuntimeError)):  # the latter for data that have not come
+    with pytest.raises((AttributeError, RuntimeError)):  # the latter for data that has not come
         coroutine = coroutine or read(reader)
         coroutine.send(None)
     with anything_goes():
@@ -85,7 +85,7 @@ def use_all(reader, read, coroutine):
 
 def test_keys_of_the_dict_that_run_python(streams, read):
     class Evil:
-        """Equal to nothing, and takes the dict away while it is looked at."""
+        """Equal to nothing, and removes the dict while it is compared."""
 
         def __init__(self, name, how):
             self.name, self.how = name, how
@@ -161,7 +161,7 @@ def test_transport_that_meddles(streams, arrive, read, switched_off):
 
 
 def test_waiter_that_meddles(streams, arrive, read):
-    """What the program's own future does to the reader as it is woken."""
+    """What the program's own future does to the reader when it is woken."""
 
     class Waiter:
         _asyncio_future_blocking = False
@@ -195,7 +195,7 @@ def test_waiter_that_meddles(streams, arrive, read):
 
 
 def test_future_that_is_done(streams, loop, run, finish):
-    """Awaiting it does not take a turn."""
+    """Awaiting it does not yield."""
     reader, _, _, _ = streams()
     done = loop.create_future()
     done.set_result(None)

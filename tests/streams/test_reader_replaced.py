@@ -1,4 +1,4 @@
-"""What programs replace of a StreamReader, of its loop and of its futures."""
+"""What programs replace in a StreamReader, its loop and its futures."""
 
 import asyncio
 import socket
@@ -31,7 +31,7 @@ def wrapped(original, seen, name):
 
 
 async def use(reader, peer, name):
-    """Does what leads to the method."""
+    """Does something that calls the method."""
     if name in ("exception", "feed_data"):
         getattr(reader, name)(*[b"x"][: name == "feed_data"])
     elif name == "_wakeup_waiter":
@@ -59,7 +59,7 @@ def test_replaced(streams, run, loop, monkeypatch, name, place):
         options["reader"] = type("Reader", (asyncio.StreamReader,), {name: method})(loop=loop)
     reader, protocol, _, peer = streams(**options)
     if place not in ("class before", "subclass"):
-        run(use(reader, peer, name))  # ... and had been used
+        run(use(reader, peer, name))  # ... and was used before
         assert seen == []
         reader._buffer.clear()
     if place == "class after":
@@ -83,7 +83,7 @@ def test_replaced(streams, run, loop, monkeypatch, name, place):
 @pytest.mark.parametrize("name", REPLACED)
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_replaced_by_what_is_no_coroutine(streams, monkeypatch, name, place):
-    """As a mock: it is called when the program calls it, and what it returns is what the program gets."""
+    """Like a mock: the program's call reaches it, and gets its result."""
     reader = protocol = peer = None
     if place == "after":
         reader, protocol, _, peer = streams()
@@ -95,7 +95,7 @@ def test_replaced_by_what_is_no_coroutine(streams, monkeypatch, name, place):
 
 
 def test_replaced_and_handed_on(streams, run, arrive, monkeypatch):
-    """A reader that counts, made by wrapping the methods of the class, as tracing libraries do."""
+    """A counting reader, made by wrapping the methods of the class, as tracing libraries do."""
     counts = []
     for name in METHODS:
         monkeypatch.setattr(asyncio.StreamReader, name, wrapped(getattr(asyncio.StreamReader, name), counts, name))
@@ -106,7 +106,7 @@ def test_replaced_and_handed_on(streams, run, arrive, monkeypatch):
 
 
 def test_subclass_of_its_class(streams, run, arrive, loop):
-    """A program takes type(reader) to be asyncio.StreamReader."""
+    """A program that expects type(reader) to be asyncio.StreamReader."""
     reader, protocol, _, peer = streams()
 
     class Upper(type(reader)):
@@ -209,7 +209,7 @@ def test_set_protocol(streams, run, loop, turn):
 
 
 def test_futures_of_the_programs_own(streams, loop, run, read):
-    """A loop whose create_future() makes something that can be awaited."""
+    """A loop whose create_future() returns another kind of awaitable."""
     seen = []
 
     class Awaitable:
@@ -237,7 +237,7 @@ def test_futures_of_the_programs_own(streams, loop, run, read):
 
 
 def test_loop_that_overrides(loop_class, new_loop, read):
-    """A subclass of the loop whose futures and callbacks are its own."""
+    """A subclass of the loop with its own futures and callbacks."""
     made = []
 
     class Future(asyncio.Future):

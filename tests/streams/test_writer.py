@@ -1,5 +1,6 @@
 """StreamWriter and StreamReaderProtocol on transports of the loop: writing, draining, every way to get a stream, and
-whatever programs do to them."""
+what programs do to them.
+"""
 
 import asyncio
 import contextlib
@@ -17,7 +18,7 @@ PLENTY = 8 * 1024 * 1024  # more than sockets and transports keep
 
 
 class Both:
-    """The streams of both ends of a connection; the server's writer is the one that is ours."""
+    """The streams of both ends of a connection; the server's writer is of our class."""
 
     def __init__(self, client, server):
         self.client_reader, self.client_writer = client
@@ -67,7 +68,7 @@ def both(loop, turn, until, tmp_path, monkeypatch):
 
 
 def step(coroutine):
-    """What the coroutine returns at once."""
+    """The result of a coroutine that does not wait."""
     with pytest.raises(StopIteration) as caught:
         coroutine.send(None)
     return caught.value.value
@@ -218,7 +219,7 @@ def test_drain_waits_while_writing_is_paused(both, loop, run, turn):
 
 @pytest.mark.parametrize("ending", ["resume", "lost", "lost with an exception", "cancel"])
 def test_several_drain(as_asyncio, ending):
-    """asyncio before 3.10 allows one only."""
+    """asyncio before 3.10 allows only one."""
 
     async def main(loop):
         ours, theirs = socket.socketpair()
@@ -493,7 +494,7 @@ def test_callback_sees_the_protocol_as_on_asyncio(as_asyncio):
         seen, writers = [], []
 
         def connected(reader, writer):
-            writers.append(writer)  # or its destruction would warn, and close the transport
+            writers.append(writer)  # or its destructor would warn, and close the transport
             protocol = writer._protocol
             seen.append((protocol._client_connected_cb is connected, isinstance(writer, asyncio.StreamWriter)))
             seen.append((reader._transport is writer.transport, protocol._stream_reader is reader))
@@ -518,7 +519,7 @@ def test_callback(as_asyncio, how):
         seen, writers = [], []
 
         def function(reader, writer):
-            writers.append(writer)  # or its destruction would warn, and close the transport
+            writers.append(writer)  # or its destructor would warn, and close the transport
             seen.append("called")
             if how == "raises":
                 raise KeyError("x")
@@ -558,7 +559,7 @@ def test_reader_gone_before_the_connection(loop, turn, reports):
     ours, theirs = socket.socketpair()
     reader = asyncio.StreamReader(loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
-    protocol._reject_connection = True  # as its weak reference's callback does
+    protocol._reject_connection = True  # like its weak reference's callback
     transport, _ = loop.run_until_complete(loop.create_connection(lambda: protocol, sock=ours))
     turn()
     turn()
@@ -692,7 +693,7 @@ def test_forgotten_writer(as_asyncio, closed):
             warnings.simplefilter("always")
             loop.run_until_complete(main())
             gc.collect()
-        # The repr has the transport's, which differs.
+        # The repr includes the transport's, which differs.
         return [(warning.category, str(warning.message).split(" transport")[0]) for warning in caught]
 
     expected = as_asyncio(body)["result"]

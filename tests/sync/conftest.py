@@ -6,14 +6,14 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def own_futures():
-    """Bodies in C work on cloop's futures and tasks: without them everything stays asyncio's."""
+    """Accelerated primitives work on cloop's futures and tasks; without those everything stays asyncio's."""
     if os.environ.get("CLOOP_TASKS") == "stock":
         pytest.skip("CLOOP_TASKS=stock")
 
 
 @pytest.fixture
 def accelerate(cloop):
-    """cloop.accelerate, which is in effect for the test."""
+    """cloop.accelerate, in effect during the test."""
     cloop.accelerate()
     yield cloop.accelerate
     cloop.accelerate(False)
@@ -21,5 +21,5 @@ def accelerate(cloop):
 
 @pytest.fixture
 def made(cloop):
-    """made(): how many coroutines bodies in C have made."""
+    """made(): how many coroutines were made in C."""
     return sys.modules["cloop._cloop"]._sync_made

@@ -1,4 +1,4 @@
-"""cloop.accelerate(): what stays as asyncio has it, and when asyncio's own code runs."""
+"""cloop.accelerate(): what stays as in asyncio, and when asyncio's own code runs."""
 
 import asyncio
 import gc
@@ -15,7 +15,7 @@ import pytest
 
 
 def functions():
-    """The functions that have bodies on this Python: where each is, by path."""
+    """The paths of the functions that can be accelerated on this Python."""
     accelerate = sys.modules["cloop._accelerate"]
     for family in accelerate.FAMILIES:
         if isinstance(accelerate.variant_of(family), int):
@@ -450,7 +450,7 @@ def test_a_value_is_not_kept(accelerate, cloop):
         result = await asyncio.sleep(0.001, Item())
         gone = weakref.ref(result)
         del result
-        await asyncio.sleep(0)  # this step has the future
+        await asyncio.sleep(0)  # this step holds the future
         assert gone() is None
 
     cloop.run(main())

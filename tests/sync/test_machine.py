@@ -1,9 +1,9 @@
-"""Random programs of asyncio's primitives do the same with their bodies in C as in asyncio's Python, event for event.
+"""Random programs of asyncio's primitives do the same accelerated as in asyncio's Python code, event for event.
 
 The machine is that of tests/futures/test_machine.py, which has tasks, futures, cancellations, gather(), wait(),
-shield(), wait_for(), sleep() and timeout(); here it also has locks, events, queues and their like, by the hands of
-tasks and callbacks, classes derived from them, and programs that switch acceleration while tasks wait. asyncio's loop
-tells what has to happen: on it no body is ever called.
+shield(), wait_for(), sleep() and timeout(). Here it also has locks, events, queues and so on, used by tasks and
+callbacks, classes derived from them, and programs that switch acceleration while tasks wait. asyncio's loop is the
+reference: nothing is accelerated there.
 """
 
 import asyncio
@@ -70,7 +70,7 @@ class Run(machine.Run):
             self.names[id(self.made[key])] = "%s %d" % key
         return self.made[key]
 
-    # Of callbacks and tasks
+    # In callbacks and tasks
 
     def op_show(self, kind, number):
         thing = self.thing(kind, number)
@@ -106,14 +106,14 @@ class Run(machine.Run):
         return condition.notify_all() if count is None else condition.notify(count)
 
     def op_cancel_waiter(self, kind, number):
-        """As nobody should, but somebody may."""
+        """Nobody should do this, but somebody may."""
         waiters = getattr(self.thing(kind, number), "_waiters", None)
         return waiters[0].cancel() if waiters else None
 
     def op_accelerate(self, on):
         self.accelerate(on)
 
-    # Of tasks
+    # In tasks
 
     async def do_acquire(self, kind, number):
         return await self.thing(kind, number).acquire()
@@ -144,7 +144,7 @@ class Run(machine.Run):
         return await self.thing("barrier", number).wait() if sys.version_info >= (3, 11) else None
 
     def run(self):
-        """Without what is destroyed with the loop: a queue and the tasks that wait for it go in any order."""
+        """Without what is destroyed with the loop: a queue and its waiting tasks go in any order."""
         trace = super().run()
         self.made.clear()
         return trace[: [event[0] for event in trace].index("states") + 1]

@@ -1,6 +1,6 @@
 """Prints the hash of each family of cloop/_accelerate.py on this Python, and whether it is known.
 
-With an argument, prints the code that the hashes are of, to compare two Pythons by diff.
+With an argument, prints the hashed code, to diff two Pythons.
 """
 
 import dis

@@ -1,9 +1,9 @@
-"""Certificates, made once; contexts of both sides; a peer that is driven by hand; and a comparison
-with asyncio of all that a connection's end does.
+"""Certificates, contexts of both sides, a peer that is driven by hand, and a comparison with asyncio of everything
+that one end of a connection does.
 
-A body of a test is given a Stage: a loop, the sockets and protocols made for the test, and what the
-loop's exception handler was told. `same` plays it on asyncio and on the loop under test and
-compares; `stage` is for what cannot be compared."""
+The body of a test gets a Stage: a loop, the test's sockets and protocols, and the calls of the loop's exception
+handler. `same` runs it on asyncio and on the loop under test and compares; `stage` is for what cannot be compared.
+"""
 
 import asyncio
 import contextlib
@@ -23,15 +23,16 @@ import pytest
 
 trustme = pytest.importorskip("trustme")
 
-# asyncio's TLS was rewritten for 3.11. Where that mended a defect cloop has it mended on every version.
+# asyncio's TLS was rewritten for 3.11. Where that fixed a bug, cloop has the fix on every version.
 OLD = sys.version_info < (3, 11)
 HERE = pathlib.Path(__file__).parent
-PATIENCE_S = 20  # for what is expected to happen at once
+PATIENCE_S = 20  # for what should happen at once
 
 
 def pytest_collection_modifyitems(config, items):
-    """What is compared with asyncio need not be compared with itself, and one of cloop's pollers is enough here:
-    the transports below are tested with each."""
+    """Comparing asyncio with itself is useless, and one of cloop's pollers is enough here: the transports below are
+    tested with each.
+    """
 
     def kind(item):
         return item.callspec.params.get("loop_kind") if hasattr(item, "callspec") else None
@@ -125,7 +126,7 @@ def version(request):
 
 
 def describe(exc):
-    """All that can be told of an exception, but for the line of the ssl module that raised it."""
+    """Everything visible of an exception, except for the line of the ssl module that raised it."""
     if exc is None:
         return None
     names = ("errno", "reason", "library", "verify_code", "verify_message")
@@ -134,8 +135,9 @@ def describe(exc):
 
 
 class Notes:
-    """Notes what is called, in order. A hook of a method's name is called with the protocol and the
-    arguments; what it returns is what the method returns."""
+    """Notes its calls, in order. A hook named after a method is called with the protocol and the arguments; the method
+    returns the hook's result.
+    """
 
     def __init__(self, **hooks):
         self.events = []
@@ -153,7 +155,7 @@ class Notes:
 
     @property
     def story(self):
-        """The events, with data that came in several pieces as one."""
+        """The events, with data that came in several pieces joined."""
         story = []
         for event in self.events:
             if event[0] == "data" and story and story[-1][0] == "data":
@@ -210,16 +212,16 @@ class BufferedRecorder(Notes, asyncio.BufferedProtocol):
 
 
 class Peer:
-    """TLS on a plain socket, driven by hand while the loop runs: what goes in one segment is for the test to say."""
+    """TLS on a plain socket, driven by hand while the loop runs: the test decides what goes into one segment."""
 
     def __init__(self, stage, sock, context, **options):
         self.stage, self.sock = stage, sock
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, **options)
-        self.end = None  # how the bytes ended: "eof" or "reset"
+        self.end = None  # how the data ended: "eof" or "reset"
 
     def pull(self):
-        """Takes what has arrived."""
+        """Receives what has arrived."""
         while self.end is None:
             try:
                 data = self.sock.recv(1 << 18)
@@ -234,7 +236,7 @@ class Peer:
                 self.incoming.write_eof()
 
     def raw(self, data):
-        """Sends the bytes as they are, in as few segments as fit."""
+        """Sends the bytes as they are, in as few segments as possible."""
         left = memoryview(data)
 
         def sent():
@@ -250,7 +252,7 @@ class Peer:
         self.raw(self.outgoing.read())
 
     def attempt(self, function, *args):
-        """Calls the function with whatever has arrived; it may want more."""
+        """Calls the function with what has arrived; it may want more."""
         self.pull()
         try:
             return function(*args)
@@ -283,7 +285,7 @@ class Peer:
         self.drive(self.tls.do_handshake)
 
     def fate(self):
-        """How the peer's handshake ends: "done", an exception, or how the bytes ended."""
+        """How the peer's handshake ends: "done", an exception, or how the data ended."""
         fates = []
 
         def ended():
@@ -311,7 +313,7 @@ class Peer:
         return self.outgoing.read()
 
     def encrypt(self, data):
-        """Records of the data, which are not sent yet."""
+        """Records with the data, not sent yet."""
         left = memoryview(data)
         while left:
             left = left[self.tls.write(left) :]
@@ -321,7 +323,7 @@ class Peer:
         self.raw(self.encrypt(data))
 
     def close_notify(self):
-        """The record that ends our side, which is not sent yet."""
+        """The record that ends our side, not sent yet."""
         with contextlib.suppress(ssl.SSLError):
             self.tls.unwrap()
         return self.outgoing.read()
@@ -335,7 +337,7 @@ class Peer:
         return bytes(got)
 
     def ending(self, answer=True):
-        """All that comes before the end, and how it ends; a close_notify is answered."""
+        """Everything before the end, and how it ends; a close_notify is answered."""
         got, seen = bytearray(), []
 
         def ended():
@@ -368,7 +370,7 @@ class Peer:
         self.sock.close()
 
     def half_close(self):
-        with contextlib.suppress(OSError):  # it is gone already
+        with contextlib.suppress(OSError):  # it is closed already
             self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self):
@@ -398,7 +400,7 @@ class Stage:
             self.reports.append((context["message"], describe(context.get("exception")), sorted(context)))
 
     def close(self):
-        """Ends what the test left open, unseen."""
+        """Ends what the test left open, without checks."""
         if self.closed:
             return
         self.closed = True
@@ -431,7 +433,7 @@ class Stage:
             self.turn()
 
     def settle(self):
-        """Runs the loop until it has dealt with all that is there: it polls after what the last poll brought."""
+        """Runs the loop until it has handled everything: it polls after what the last poll made ready."""
         for _ in range(3):
             polled = []
             ours, theirs = socket.socketpair()
@@ -448,7 +450,7 @@ class Stage:
         return self.loop.run_until_complete(asyncio.wait_for(coroutine, PATIENCE_S))
 
     def attempt(self, function, *args):
-        """What the function returns, or raises."""
+        """What the function returns or raises."""
         try:
             result = function(*args)
             return self.run(result) if asyncio.iscoroutine(result) else result
@@ -456,7 +458,7 @@ class Stage:
             return describe(error)
 
     def outcome(self, task):
-        """What the task raised, if anything."""
+        """What the task raised, or None."""
         self.until(task.done)
         if task.cancelled():
             return "cancelled"
@@ -473,7 +475,7 @@ class Stage:
 
     @staticmethod
     def is_closing(transport):
-        """For a connection that was lost. (asyncio's of old says no.)"""
+        """For a connection that was lost. (Old versions of asyncio return False.)"""
         return None if OLD else transport.is_closing()
 
     # Connections
@@ -500,7 +502,7 @@ class Stage:
     def begin(
         self, protocol, side="client", kind="unix", context=None, peer_context=None, peer_name="localhost", **options
     ):
-        """Begins a connection whose end of that side is the loop's; returns the task that makes it, and the peer."""
+        """Starts a connection whose end on that side is the loop's; returns the task that creates it, and the peer."""
         ours, theirs = self.pair(kind)
         factory = protocol if isinstance(protocol, type(lambda: 0)) else lambda: protocol
         if side == "client":
@@ -517,13 +519,13 @@ class Stage:
         return self.loop.create_task(connecting), peer
 
     def connect(self, protocol, *args, **options):
-        """Makes a connection; returns its transport, and the peer."""
+        """Creates a connection; returns its transport, and the peer."""
         task, peer = self.begin(protocol, *args, **options)
         peer.handshake()
         self.until(task.done)
         transport, made = task.result()
         assert made is protocol
-        self.settle()  # what follows a handshake of TLS 1.3 is read
+        self.settle()  # read what follows a handshake of TLS 1.3
         return self.keep(transport), peer
 
     def couple(self, ours, theirs, **options):
@@ -566,7 +568,7 @@ def own_tls(contexts):
 
 @pytest.fixture
 def alone(loop_kind, request):
-    """A stage for what asyncio's own TLS has a defect in."""
+    """A stage for tests that fail on asyncio's own TLS because of a bug there."""
     if loop_kind == "asyncio" or not request.getfixturevalue("own_tls"):
         pytest.skip("a defect of asyncio")
     return request.getfixturevalue("stage")
@@ -574,14 +576,15 @@ def alone(loop_kind, request):
 
 @pytest.fixture
 def same(as_asyncio, contexts):
-    """Plays body(stage) on asyncio and on the loop under test, and compares what it returned or raised, what the
-    exception handlers were told, warnings and log records. Returns asyncio's outcome."""
+    """Runs body(stage) on asyncio and on the loop under test, and compares its result or exception, the calls of the
+    exception handlers, warnings and log records. Returns asyncio's outcome.
+    """
 
     def same(body):
         failures = []
 
         def play(loop):
-            if OLD:  # asyncio's transports warn although they were closed by the peer
+            if OLD:  # asyncio's transports warn although the peer closed them
                 warnings.filterwarnings("ignore", "unclosed transport", ResourceWarning)
             stage = Stage(loop, contexts)
             try:

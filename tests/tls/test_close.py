@@ -1,4 +1,4 @@
-"""How connections of TLS end."""
+"""How TLS connections end."""
 
 import asyncio
 import gc
@@ -50,7 +50,7 @@ def test_close_sends_what_was_written(same, side, size, kind):
         closing = transport.is_closing()
         got, *how = peer.ending()
         peer.close()
-        # Which is the last of the calls for the flow of writing is each asyncio's own.
+        # Versions of asyncio differ in whether pause_writing() or resume_writing() is the last call.
         story = [event for event in ended(stage, protocol) if event[0] not in ("pause", "resume")]
         return closing, got == data, how, story
 
@@ -76,7 +76,7 @@ def test_close_while_the_peer_does_not_read_at_first(same):
 
 @pytest.mark.parametrize("flood", [b"x", b"x" * 16384, b"x" * 100000], ids=len)
 def test_close_while_the_peer_keeps_sending(stage, side, flood):
-    """The peer reads too, but answers close_notify with more and more."""
+    """The peer reads too, but answers close_notify with more and more data."""
     protocol = stage.recorder()
     transport, peer = stage.connect(protocol, side, "tcp")
     peer.send(flood)
@@ -116,7 +116,7 @@ def test_end_in_connection_made(same, how, side):
     def body(stage):
         protocol = stage.recorder(made=lambda protocol, transport: getattr(transport, how)())
         task, peer = stage.begin(protocol, side)
-        if peer.fate() == "done":  # or asyncio did not send the end of the handshake
+        if peer.fate() == "done":  # otherwise asyncio does not send the end of the handshake
             assert peer.ending()[0] == b""
         peer.close()
         return stage.outcome(task), ended(stage, protocol)
@@ -127,7 +127,7 @@ def test_end_in_connection_made(same, how, side):
 @pytest.mark.parametrize("how", ["close", "abort"])
 @pytest.mark.parametrize("kind", ["protocol", "buffered"])
 def test_end_while_receiving(same, how, kind, side):
-    """What was sent with it is not told of."""
+    """Data sent with it is not delivered."""
 
     def body(stage):
         make = stage.recorder if kind == "protocol" else stage.buffered
@@ -144,7 +144,8 @@ def test_end_while_receiving(same, how, kind, side):
     assert story[1] == ("data", b"first") and ending[0] == b""
 
 
-# What the peer sends after our close(). asyncio makes it an SSLError of connection_lost(), and drops what we have not sent.
+# Data that the peer sends after our close(). asyncio passes an SSLError to connection_lost(), and drops what we
+# have not sent.
 
 
 @pytest.mark.parametrize("late", [b"late", b"late" * 20000], ids=len)
@@ -155,7 +156,7 @@ def test_data_that_come_after_close(alone, side, version, late):
     transport.close()
     peer.send(late)
     alone.settle()
-    assert ended(alone, protocol) == [("made",), ("lost", None)]  # no EOF: the peer has not said that it ends
+    assert ended(alone, protocol) == [("made",), ("lost", None)]  # no EOF: the peer has not sent close_notify
     assert transport.is_closing() and peer.ending()[:2] == [b"", "close_notify"]
     assert alone.reports == []
 
@@ -186,7 +187,7 @@ def test_close_while_reading_is_paused_and_data_waits(alone, side, held_back):
 
 
 def test_data_after_close_while_we_still_send(alone, side, kind):
-    """What was written before close() is sent nevertheless."""
+    """What was written before close() is still sent."""
     protocol = alone.recorder()
     transport, peer = alone.connect(protocol, side, kind)
     data = bytes(range(256)) * (4 << 12)
@@ -241,12 +242,12 @@ def test_wait_closed_of_streams_when_data_come_after_close(alone, side):
 
 @pytest.mark.parametrize("end", ["close_notify", "EOF", "both"])
 def test_peer_ends_while_we_still_send(stage, side, end):
-    """It reads on: nothing that was written is dropped."""
+    """It keeps reading: nothing that was written is dropped."""
     protocol = stage.recorder()
     transport, peer = stage.connect(protocol, side, "tcp")
     data = bytes(range(256)) * (8 << 12)
     transport.write(data)
-    transport.write(data)  # the first is given to the transport below as a whole
+    transport.write(data)  # the transport below takes all of the first
     stage.settle()
     if end != "EOF":
         peer.raw(peer.close_notify())
@@ -261,7 +262,7 @@ def test_peer_ends_while_we_still_send(stage, side, end):
 
 @pytest.mark.parametrize("how", ["close", "abort"])
 def test_writing_after_the_end(same, how, caplog):
-    """The sixth write is warned of."""
+    """The sixth write is warned about."""
 
     def body(stage):
         protocol = stage.recorder()
@@ -340,7 +341,7 @@ def test_abort_is_at_once(same, state, kind, side):
         assert protocol.lost == 1
         transport.abort()
         how = peer.ending()[-1]
-        # Clogged, the number of calls for the flow of writing is each asyncio's own.
+        # Versions of asyncio differ in the number of calls for flow control if the connection is blocked.
         return [event for event in ended(stage, protocol) if event[0] not in ("pause", "resume")], how in (
             "eof",
             "reset",
@@ -382,7 +383,7 @@ def test_peer_closes(same, side, answer, segments):
             peer.half_close()
         ending = peer.ending(answer=False)
         peer.close()
-        if sys.version_info < (3, 11):  # asyncio's answer depends on what write() does with it after close()
+        if sys.version_info < (3, 11):  # depends on what asyncio's write() does after close()
             ending = ending[-1]
         return ending, ended(stage, protocol), stage.is_closing(transport)
 
@@ -410,7 +411,7 @@ def test_eof_received_raises(same, error, how, side):
 @pytest.mark.parametrize("answer", [True, None])
 @pytest.mark.parametrize("before", ["nothing", "data", "half a record", "data and half a record"])
 def test_unclean_end(same, side, end, answer, before):
-    """The end of the bytes without close_notify: an attacker's, or of a peer in a hurry."""
+    """EOF without close_notify: from an attacker, or from a peer in a hurry."""
 
     def body(stage):
         protocol = stage.recorder(eof=lambda protocol: answer)
@@ -474,7 +475,7 @@ def test_garbage_in_the_middle(same, bytes_sent, side, version):
 
 
 def test_fatal_alert(same, side):
-    """A record of the peer's is spoilt on its way there: it sends an alert and goes."""
+    """A record of the peer is corrupted on the way: we send an alert and close."""
 
     def body(stage):
         protocol = stage.recorder()
@@ -552,16 +553,16 @@ def test_abort_ends_a_shutdown(same):
     assert same(body)["result"] == [("made",), ("lost", None)]
 
 
-# What is left
+# What remains
 
 
 def test_dropped_without_close(same):
-    """A transport is kept by its loop while it lives: dropped means that the loop was closed."""
+    """The loop keeps a live transport, so dropping it means that the loop was closed."""
 
     def body(stage):
         transport, peer = stage.connect(stage.recorder())
         stage.transports.clear()
-        gc.collect()  # what earlier tests dropped may warn as well
+        gc.collect()  # objects dropped by earlier tests may warn as well
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             stage.loop.close()
@@ -600,7 +601,7 @@ def test_loop_closed_with_open_connections(same, state):
 @pytest.mark.parametrize("how", ["close", "abort", "peer", "reset"])
 @pytest.mark.parametrize("kind", ["protocol", "buffered"])
 def test_closed_connection_is_freed_at_once(stage, how, kind, side, loop_kind):
-    """By reference counts alone."""
+    """Freed by reference counts alone."""
     protocol = (stage.recorder if kind == "protocol" else stage.buffered)()
     transport, peer = stage.connect(protocol, side, "tcp")
     if loop_kind == "asyncio" or type(transport).__module__.startswith("asyncio."):

@@ -1,4 +1,4 @@
-"""Where asyncio takes ssl=, what it says of wrong arguments, and what the transport then offers."""
+"""Where asyncio accepts ssl=, its messages for wrong arguments, and the interface of the transport."""
 
 import array
 import asyncio
@@ -20,7 +20,7 @@ def echoing(stage):
 
 
 async def echoed(stage, connecting):
-    """Connects by the coroutine function, which is given a factory of protocols; returns what came back."""
+    """Connects with the coroutine function, which gets a protocol factory; returns what it returned."""
     back = stage.loop.create_future()
     protocol = stage.recorder(
         made=lambda protocol, transport: transport.write(b"there"),
@@ -123,7 +123,7 @@ def test_streams(same, contexts):
 
 
 def test_context_is_made_if_true(same, contexts):
-    """It trusts the system's authorities alone."""
+    """It trusts only the system's authorities."""
 
     def body(stage):
         task, peer = stage.begin(stage.recorder(), context=True)
@@ -171,7 +171,7 @@ for timeout in TIMEOUTS:
 
 
 def without_socket(described):
-    """Texts differ in what they say of the socket."""
+    """Texts differ in what they say about the socket."""
     return described if "<socket" not in str(described) else described[0]
 
 
@@ -181,7 +181,7 @@ def wrong(stage, method, options, **more):
     if "sock" in options:
         ours, theirs = stage.pair()
         options["sock"] = ours
-        theirs.shutdown(socket.SHUT_WR)  # what is let through fails at once
+        theirs.shutdown(socket.SHUT_WR)  # invalid arguments that are accepted fail at once
     protocol = stage.recorder()
     with stage.unwarned():
         told = stage.attempt(lambda: getattr(stage.loop, method)(lambda: protocol, **options))
@@ -230,7 +230,8 @@ def test_wrong_arguments_of_a_server(same, method, name, tmp_path):
 
 
 def test_callbacks_see_a_copy_of_the_context_of_the_server(same, contexts):
-    # A listener calls from the loop's own context, and the task that waits for the handshake copies the current one.
+    # A listener calls from the loop's own context, and the task that waits for the handshake copies the current
+    # one.
     def body(stage):
         async def main():
             seen = []
@@ -407,8 +408,9 @@ def raised(function, *args):
 
 
 def all_methods(transport):
-    """Calls what can be asked of a transport, and tells the answers. (How much of a handshake is still to be sent as
-    it ends, and so get_write_buffer_size(), is each asyncio's own.)"""
+    """Calls a transport's methods, and returns the results. (How much of a handshake is still unsent when it ends, and
+    so get_write_buffer_size(), differs between versions of asyncio.)
+    """
     told = {}
     for name in (
         "is_closing can_write_eof write_eof get_write_buffer_limits get_read_buffer_limits "
@@ -560,7 +562,7 @@ def test_views_of_other_shapes(same):
 
 @pytest.mark.parametrize("how", ["write", "writelines", "view"])
 def test_bytearray_changed_after_write(stage, how):
-    """What is sent is what was written. (asyncio of some versions sends what it has become if it had to wait.)"""
+    """The written data is sent. (Some versions of asyncio send what the object has become if it had to wait.)"""
     data = bytearray(b"a" * 1000)
     transport, peer = stage.connect(stage.recorder())
 

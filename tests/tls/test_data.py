@@ -1,4 +1,4 @@
-"""Bytes over TLS: all of them, in order, in both directions, no faster than the other end reads."""
+"""Data over TLS: all of it, in order, in both directions, no faster than the other end reads."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ def pattern(size, seed=0):
 
 @pytest.fixture(params=["protocol", "buffered"])
 def make(request):
-    """Makes a protocol of either kind."""
+    """Creates a protocol of either kind."""
 
     def make(stage, **hooks):
         return stage.recorder(**hooks) if request.param == "protocol" else stage.buffered(**hooks)
@@ -32,7 +32,7 @@ def raiser(error):
 
 
 def pieces(protocol):
-    """Before 3.11, asyncio's tells of each record by itself."""
+    """Before 3.11 asyncio delivers each record separately."""
     return protocol.story if sys.version_info < (3, 11) else protocol.events
 
 
@@ -41,7 +41,7 @@ def pieces(protocol):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_sizes(stage, size, make, version):
-    """As one write and as one send of the peer."""
+    """As one write, and as one send of the peer."""
     data = pattern(size)
     protocol = make(stage)
     context = stage.contexts.client(version=version)
@@ -100,7 +100,7 @@ def test_record_that_comes_in_pieces(same, cut, make):
 
 @pytest.mark.parametrize("count", [2, 3, 10])
 def test_records_that_come_at_once(same, count, make):
-    """In how many pieces they are delivered is each asyncio's own."""
+    """Versions of asyncio differ in how many pieces are delivered."""
 
     def body(stage):
         protocol = make(stage)
@@ -178,7 +178,7 @@ def test_write_while_another_is_buffered(same, size):
 
 
 def test_pause_in_data_received(same, side):
-    """What was decrypted already may be told of in the same call only; nothing comes until reading is resumed."""
+    """Data that was decrypted already may be delivered in the same call only; nothing comes until reading is resumed."""
 
     def body(stage):
         def pause(protocol, data):
@@ -224,7 +224,7 @@ def test_pause_in_data_received_with_more_decrypted(same):
 
 
 def test_pause_between_buffers(same):
-    """Each buffer full is a chance to pause."""
+    """It may pause after each full buffer."""
 
     def body(stage):
         def pause(protocol, count):
@@ -292,7 +292,7 @@ def test_server_paused_in_connection_made(same):
 
 
 def test_client_paused_in_connection_made(alone):
-    """asyncio's sends the end of its handshake when it is resumed, or writes."""
+    """asyncio sends the end of its handshake when it is resumed, or writes."""
     assert paused_from_the_start(alone, "client") == ([("made",)], [("made",), ("data", b"data")])
 
 
@@ -364,7 +364,7 @@ def test_sizes_of_buffers(same, size):
 
 
 def test_what_has_only_get_buffer_receives_by_it(alone):
-    """It is no BufferedProtocol: asyncio looks for data_received() in vain; uvloop takes it."""
+    """It is not a BufferedProtocol: asyncio calls data_received(), which is missing; uvloop uses get_buffer()."""
 
     class Buffers(asyncio.BaseProtocol):
         data = b""
@@ -404,7 +404,7 @@ def test_kinds_of_buffers(same, kind):
         return got
 
     if kind is bytearray and sys.version_info >= (3, 11):
-        return  # asyncio reads into slices of it, which are copies, and loses data that are longer
+        return  # asyncio reads into slices of it, which are copies, and loses longer data
     assert same(body)["result"] == [b"hello"]
 
 
@@ -420,8 +420,9 @@ def test_bytearray_as_buffer_loses_nothing(alone):
 
 
 def given_buffer(stage, get_buffer):
-    """What a protocol and the task of its connection are told when get_buffer() does that. It may be asked for a
-    buffer as the handshake ends, and when there are data."""
+    """The calls of a protocol, and the result of its connection's task, if get_buffer() does that. It may be called
+    when the handshake ends, and when there is data.
+    """
     protocol = stage.buffered(get_buffer=get_buffer)
     task, peer = stage.begin(protocol, "server")
     peer.attempt(peer.tls.do_handshake)
@@ -444,7 +445,7 @@ def test_get_buffer_raises(same, error):
 
 @pytest.mark.parametrize("buffer", [bytearray(), None, b"cannot be written", "text"], ids=repr)
 def test_get_buffer_returns_no_buffer(stage, buffer):
-    """In which words it is refused depends on what asks for the memory. (asyncio takes an empty one for the end.)"""
+    """The error text depends on what requests the memory. (asyncio takes an empty buffer for EOF.)"""
     story, outcome = given_buffer(stage, lambda *args: buffer)
     assert [event[0] for event in story if event[0] != "eof"] == ["made", "lost"] and story[-1][1]
     assert outcome == "done"
@@ -545,7 +546,7 @@ def test_protocol_changed_while_more_is_decrypted(same, second):
 
 
 def clog(transport, protocol, stage):
-    """Writes until the transport has enough, for the peer does not read; returns how much that was."""
+    """Writes until the transport has enough, as the peer does not read; returns how much that was."""
     sent = 0
     while not protocol.count("pause"):
         transport.write(b"x" * 65536)
@@ -557,7 +558,7 @@ def clog(transport, protocol, stage):
 
 @pytest.mark.parametrize("limits", [{}, dict(high=1000), dict(high=100000, low=100), dict(high=1 << 20)], ids=str)
 def test_writing_is_paused_and_resumed(same, limits, side):
-    """Against a peer that does not read. How much the transports below hold is each loop's own."""
+    """With a peer that does not read. How much the transports below hold differs between the loops."""
 
     def body(stage):
         protocol = stage.recorder()
@@ -582,7 +583,7 @@ def test_nothing_waits_after_the_end(stage, native):
     stage.until(lambda: protocol.lost)
     for _ in range(3):
         transport.write(b"late")
-    native(transport, before=(3, 11))  # asyncio's asks a transport below that is gone: AttributeError
+    native(transport, before=(3, 11))  # asyncio calls a transport below that is gone: AttributeError
     assert transport.get_write_buffer_size() == 0
 
 

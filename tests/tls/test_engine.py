@@ -1,4 +1,4 @@
-"""Which way the bytes of TLS go: straight to the library, through MemoryBIOs, or through asyncio's own TLS."""
+"""Which way TLS data takes: directly to the library, through MemoryBIOs, or through asyncio's own TLS."""
 
 import _ssl
 import asyncio
@@ -13,7 +13,7 @@ CHOSEN = os.environ.get("CLOOP_TLS")
 
 @pytest.fixture
 def connected(loop, server_context, client_context):
-    """Both transports of a connection through which a word has gone there and back, and that is closed."""
+    """Both transports of a connection that has exchanged a message and was closed."""
 
     def connected(server=server_context, client=client_context):
         seen = []

@@ -1,6 +1,6 @@
-"""The loop's TLS beside a TLS that is not Python's: the openssl command as the client, and as the server.
+"""The loop's TLS with a TLS that is not Python's: the openssl command as the client, and as the server.
 
-What the command is to send must be digits: it takes some letters at the start of a line for commands.
+What the command sends must be digits: some letters at the start of a line are commands.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="no open
 
 PATIENCE_S = 20
 DIGITS = b"0123456789" * 6000  # several records, and less than a pipe holds
-ALLOW_CLIENT_RENEGOTIATION = 0x100  # of OpenSSL 3, which the ssl module has no name for
+ALLOW_CLIENT_RENEGOTIATION = 0x100  # of OpenSSL 3; the ssl module has no name for it
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def authority():
 
 @pytest.fixture(scope="module")
 def pem(authority, tmp_path_factory):
-    """The paths of the authority's certificate, and of one of localhost with its key."""
+    """The paths of the authority's certificate, and of localhost's with its key."""
     folder = tmp_path_factory.mktemp("certificates")
     trusted, own = str(folder / "authority.pem"), str(folder / "localhost.pem")
     authority.cert_pem.write_to_path(trusted)
@@ -56,7 +56,7 @@ def version(request):
 
 
 class OpenSSL:
-    """The openssl command; what it writes is kept while the loop runs."""
+    """The openssl command; its output is collected while the loop runs."""
 
     def __init__(self, loop, *args):
         self.loop = loop
@@ -93,7 +93,7 @@ class OpenSSL:
         await self.until(lambda: data in self.err)
 
     async def ended(self):
-        """Its exit status, once it has ended by itself."""
+        """Its exit status, after it has exited by itself."""
         await self.until(lambda: not self.open)
         return self.process.wait(PATIENCE_S)
 
@@ -106,7 +106,7 @@ class OpenSSL:
 
 @pytest.fixture
 def openssl(loop, turn):
-    """Starts the command; it is ended after the test."""
+    """Starts the command, and ends it after the test."""
     with contextlib.ExitStack() as stack:
 
         def openssl(*args):
@@ -115,12 +115,12 @@ def openssl(loop, turn):
             return command
 
         yield openssl
-    turn()  # what the command's end does to a connection that a failed test has left
+    turn()  # the command's exit may break a connection that a failed test left open
 
 
 @pytest.fixture
 def s_client(openssl, pem):
-    """Starts a client of the server: what it receives is all that it writes, and its notes go to stderr."""
+    """Starts a client of the server. What it receives goes to its stdout, its messages to stderr."""
 
     def s_client(server, *args):
         address = "%s:%d" % server.sockets[0].getsockname()
@@ -132,7 +132,7 @@ def s_client(openssl, pem):
 
 @pytest.fixture
 def s_server(openssl, pem):
-    """Starts a server; returns it and its port. It writes what it receives between its notes."""
+    """Starts a server; returns it and its port. Received data appears between its messages."""
 
     async def s_server(*args):
         server = openssl("s_server", "-accept", "127.0.0.1:0", "-cert", pem[1], *args)
@@ -152,7 +152,7 @@ def run(loop):
 
 
 class Conversation:
-    """A server of one connection, whose end is known once `serve` has handled it."""
+    """A server for one connection; done when `serve` has handled it."""
 
     def __init__(self, serve):
         self.serve = serve
@@ -171,7 +171,7 @@ class Conversation:
 
 @contextlib.asynccontextmanager
 async def serving(context, serve, **options):
-    """A server that handles its connection by `serve(reader, writer)`."""
+    """A server that handles its connection with `serve(reader, writer)`."""
     conversation = Conversation(serve)
     server = await asyncio.start_server(conversation.handle, "127.0.0.1", 0, ssl=context, **options)
     try:
@@ -182,7 +182,7 @@ async def serving(context, serve, **options):
 
 
 async def echo(reader, writer):
-    """Echoes up to the end, and returns all of it."""
+    """Echoes up to EOF, and returns everything."""
     got = bytearray()
     while True:
         data = await reader.read(65536)
@@ -198,7 +198,7 @@ async def connect(port, context):
 
 @pytest.fixture
 def writes_wait(run, server_context, client_context):
-    """Skips the test where TLS is asyncio's of before 3.11: what is written during a handshake stalls."""
+    """Skips the test with asyncio's TLS before 3.11: what is written during a handshake stalls."""
 
     async def main():
         async with serving(server_context, echo) as (server, conversation):
@@ -223,7 +223,7 @@ def test_client_sends_receives_and_ends(run, s_client, server_context, version):
             await client.noted(b"CONNECTION ESTABLISHED")
             client.say(DIGITS)
             await client.until(lambda: len(client.out) >= len(DIGITS))
-            client.process.stdin.close()  # has it send close_notify
+            client.process.stdin.close()  # makes it send close_notify
             assert await conversation.done == DIGITS
             assert client.out == DIGITS
             assert await client.ended() == 0
@@ -243,7 +243,7 @@ def test_server_ends_first(run, s_client, server_context, version):
             await client.noted(b"CONNECTION ESTABLISHED")
             client.say(b"1\n")
             await conversation.done
-            status = await client.ended()  # that of an error, had the end been without close_notify
+            status = await client.ended()  # an error status, if there had been no close_notify
             return status, bytes(client.out)
 
     assert run(main()) == (0, DIGITS)
@@ -251,7 +251,7 @@ def test_server_ends_first(run, s_client, server_context, version):
 
 @pytest.mark.parametrize("meanwhile", [b"", DIGITS], ids=["idle", "writing"])
 def test_client_renegotiates(run, loop, s_client, server_context, meanwhile, request):
-    """TLS 1.2 has handshakes on an open connection; what is written during one waits for its end."""
+    """TLS 1.2 renegotiates on an open connection; what is written meanwhile waits for the end."""
     if meanwhile:
         request.getfixturevalue("writes_wait")
     server_context.options |= ALLOW_CLIENT_RENEGOTIATION
@@ -358,7 +358,7 @@ def test_client_shows_its_certificate(run, pem, s_client, server_context, versio
 
 
 def test_client_shows_no_certificate(run, pem, s_client, server_context, version):
-    """Under TLS 1.3 the client's handshake ends before the server finds out."""
+    """In TLS 1.3 the client's handshake ends before the server finds out."""
     server_context.verify_mode = ssl.CERT_REQUIRED
     server_context.load_verify_locations(pem[0])
 

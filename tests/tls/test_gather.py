@@ -1,4 +1,4 @@
-"""What a callback writes over TLS is held back only where the transport has learnt that this pays."""
+"""The writes of a callback over TLS are held only if the transport has learnt that this pays."""
 
 import importlib
 import os
@@ -7,15 +7,15 @@ import time
 
 import pytest
 
-QUICK = 8  # callbacks that teach a transport to hold
-LATE_S = 0.001  # longer than anything is held for
+QUICK = 8  # callbacks that teach a transport to hold writes
+LATE_S = 0.001  # longer than anything is held
 
-# CLOOP_GATHER=always asks for what these tests exclude.
+# CLOOP_GATHER=always enables what these tests exclude.
 unset = pytest.mark.skipif("CLOOP_GATHER" in os.environ, reason="CLOOP_GATHER is set")
 
 
 def arrived(peer):
-    """All that has arrived, as bytes."""
+    """Everything that has arrived, as bytes."""
     records = []
     while True:
         record = peer.attempt(peer.tls.read, 1 << 14)
@@ -26,7 +26,7 @@ def arrived(peer):
 
 @pytest.fixture
 def connect(stage):
-    """Makes a connection whose socket object nobody else has; returns its transport, and the peer."""
+    """Creates a connection whose socket object nobody else has; returns its transport, and the peer."""
 
     def connect():
         ours, theirs = stage.pair()
@@ -48,7 +48,8 @@ def connect(stage):
 @pytest.fixture
 def in_callback(stage):
     """in_callback(transport, peer, pieces, pause) writes them in one callback, with a pause in seconds after each;
-    returns what had arrived at the peer after each of them, and after the callback."""
+    returns what had arrived at the peer after each of them, and after the callback.
+    """
 
     def in_callback(transport, peer, pieces, pause=0):
         def write():
@@ -74,7 +75,7 @@ def write_twice(transport):
 
 @pytest.fixture
 def held(connect, loop_kind, own_tls, request):
-    """Makes a transport that holds from the first write on, without having learnt to; returns it and its peer."""
+    """Creates a transport that holds from the first write on, without learning; returns it and its peer."""
 
     def held():
         if loop_kind == "asyncio" or not own_tls:
@@ -100,7 +101,7 @@ def test_writes_of_a_quick_callback_are_sent_together(held, in_callback):
 def test_a_write_is_late_once(stage, connect, in_callback, loop_kind, own_tls):
     if loop_kind == "asyncio" or not own_tls:
         pytest.skip("asyncio holds nothing")
-    for attempt in range(10):  # a neighbour that takes the core for a moment makes any callback look slow
+    for attempt in range(10):  # another process that takes the core for a moment makes any callback look slow
         transport, peer = connect()
         for _ in range(QUICK):
             stage.loop.call_soon(write_twice, transport)
@@ -190,7 +191,7 @@ def test_connections_of_a_listener_learn_from_each_other(stage, in_callback, loo
             accepted.append(transport)
             super().connection_made(transport)
 
-    for _ in range(20):  # as above; a late write is a lesson to all of them
+    for _ in range(20):  # as above; all of them learn from a late write
         server = stage.run(stage.loop.create_server(Accepts, "127.0.0.1", 0, ssl=stage.contexts.usual_server()))
         transport, peer = connected(server)
         for _ in range(QUICK):

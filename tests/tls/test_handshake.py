@@ -1,4 +1,4 @@
-"""Handshakes: what is agreed on, and each way in which they fail."""
+"""Handshakes: what is negotiated, and all the ways in which they fail."""
 
 import asyncio
 import gc
@@ -20,7 +20,7 @@ def raiser(error):
 
 
 def fates(stage, protocol, side, **options):
-    """Begins a connection, and tells how it ends for the task, the protocol and the peer."""
+    """Starts a connection, and returns how it ends for the task, the protocol and the peer."""
     task, peer = stage.begin(protocol, side, **options)
     return ends(stage, protocol, task, peer)
 
@@ -133,7 +133,7 @@ def test_no_cipher_in_common(same, contexts, side):
     assert same(body)["result"][1] != "done"
 
 
-# What is agreed on
+# What is negotiated
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_name_that_our_client_asks_for(same, contexts):
 
 
 def test_session(same, contexts, version):
-    """Tickets are read, whenever they come; asyncio has no way to give a session to a new connection."""
+    """Tickets are read at any time; asyncio cannot reuse a session for a new connection."""
 
     def body(stage):
         protocol = stage.recorder()
@@ -227,7 +227,7 @@ def test_session(same, contexts, version):
 
 
 class Resuming(ssl.SSLContext):
-    """Gives its session to each connection."""
+    """Uses its session for each connection."""
 
     session = None
 
@@ -332,7 +332,7 @@ def test_our_client_is_asked_after_the_handshake(same, contexts):
     assert same(body)["result"][:2] == (b"me", True)
 
 
-# Contexts that are not quite ordinary
+# Unusual contexts
 
 
 class Object(ssl.SSLObject):
@@ -397,7 +397,7 @@ def test_messages_are_traced(same, contexts, side, version):
     assert same(body)["result"]
 
 
-# Peers that do not do it
+# Peers that do not answer
 
 
 @pytest.mark.parametrize(
@@ -497,7 +497,7 @@ def test_timeout_of_a_handshake_that_was_done_does_nothing(same, side):
 
 @pytest.mark.parametrize("how", ["silence", "reset", "timeout", "bad certificate"])
 def test_handshake_that_a_server_s_client_fails(same, contexts, how):
-    """Nobody waits for it: it is for the log and the exception handler."""
+    """Nobody waits for it: it goes to the log and the exception handler."""
 
     def body(stage):
         made = []
@@ -589,7 +589,7 @@ def test_connection_made_raises(same, error, side):
 
 
 def test_data_that_come_with_the_end_of_the_handshake(same, side, version):
-    """In one segment with it, followed by close_notify or not."""
+    """In one segment with it, with or without close_notify."""
 
     def body(stage):
         make = stage.contexts.client if side == "client" else stage.contexts.server

@@ -1,5 +1,6 @@
-"""Callbacks that do what nobody expects: raise after they wrote, run turns of the loop by hand, and lose their own
-connection on the way."""
+"""Callbacks that do unexpected things: raise after they wrote, run turns of the loop by hand, and lose their own
+connection meanwhile.
+"""
 
 import asyncio
 import contextlib
@@ -29,7 +30,7 @@ def test_what_was_written_before_an_exception_is_sent(same, kind):
 
 
 def test_certificate_is_known_when_a_record_was_garbage(same, contexts, version):
-    """The ssl module does not tell it after that."""
+    """The ssl module does not return it after that."""
 
     def body(stage):
         seen = []
@@ -48,7 +49,7 @@ def test_certificate_is_known_when_a_record_was_garbage(same, contexts, version)
     assert "subjectAltName" in peercert and cipher[2] >= 128
 
 
-# Turns within turns
+# Nested turns
 
 
 def turns(stage):
@@ -57,7 +58,7 @@ def turns(stage):
 
 
 def test_data_of_a_turn_within_comes_after_what_is_in_hand(stage):
-    """The protocol's buffer is full, so that the outer turn has more."""
+    """The protocol's buffer is full, so the outer turn has more data."""
 
     def data(protocol, count):
         if len(protocol.events) == 2:
@@ -93,7 +94,7 @@ def test_lost_and_forgotten_in_a_turn_within(enters_contexts_again, stage, kind,
     assert protocol.lost == 1
 
 
-# Attributes that do something
+# Attributes with side effects
 
 
 def test_protocol_is_changed_when_asked_for_connection_lost(stage):
@@ -110,7 +111,7 @@ def test_protocol_is_changed_when_asked_for_connection_lost(stage):
 
 
 def test_connection_made_by_hand_with_another_transport(alone):
-    """Which is not one of ours."""
+    """Not one of ours."""
 
     class Other:
         def __init__(self):
@@ -135,7 +136,7 @@ def test_connection_made_by_hand_with_another_transport(alone):
 
 
 class Within(asyncio.Protocol, asyncio.DatagramProtocol):
-    """What another transport gets in a turn within."""
+    """What another transport gets in a nested turn."""
 
     def __init__(self):
         self.data = b""
@@ -171,7 +172,7 @@ async def pipe(loop, stack):
 @pytest.mark.parametrize("kind", ["recorder", "buffered"])
 @pytest.mark.parametrize("other", [udp, tcp, pipe])
 def test_what_others_get_in_a_turn_within_leaves_what_is_in_hand_alone(enters_contexts_again, stage, kind, other):
-    """TLS reads in the buffer that all transports of the loop receive into: a datagram was put over it."""
+    """TLS reads in the buffer that all transports of the loop receive into: a datagram overwrote it."""
     within = []
 
     def data(protocol, *args):
@@ -200,7 +201,7 @@ def test_what_others_get_in_a_turn_within_leaves_what_is_in_hand_alone(enters_co
 
 @pytest.mark.parametrize("failing", ["_create_connection_transport", "_accept_connection2"])
 def test_maker_of_a_connection_hears_that_its_future_failed(new_loop, loop_class, loop_kind, contexts, failing):
-    """It was let go of before it had its result."""
+    """It was released before it had its result."""
     if loop_kind == "asyncio":
         pytest.skip("asyncio's maker waits for ever")
 

@@ -1,7 +1,7 @@
-"""TLS is a stream of bytes: where they are cut, and when they come, makes no difference.
+"""TLS is a byte stream: where it is cut, and when the pieces come, makes no difference.
 
-Between the two ends, both of the loop, someone forwards the bytes in pieces of the test's choice: the
-next piece is sent when the one before has been read, so that each is received by itself.
+Between the two ends, both of the loop, a proxy forwards the bytes in pieces that the test chooses. It sends the next
+piece when the last one has been read, so that each is received separately.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ SIZES = [0, 1, 2, 100, 1000, 16383, 16384, 16385, 40000]  # a record holds 16384
 
 
 class End:
-    """Of a connection; `complete` once all that is expected has come."""
+    """One end of a connection; `complete` is set once all expected data has come."""
 
     def __init__(self, rng, expected):
         self.rng, self.expected = rng, expected
@@ -57,7 +57,7 @@ class Buffered(End, asyncio.BufferedProtocol):
     def get_buffer(self, sizehint):
         self.buffer = bytearray(self.rng.choice([1, 100, 65536]))
         if type(self.transport).__module__.startswith("asyncio."):
-            return memoryview(self.buffer)  # it reads into slices, and one of a bytearray is a copy
+            return memoryview(self.buffer)  # it reads into slices, and a slice of a bytearray is a copy
         return self.buffer
 
     def buffer_updated(self, count):
@@ -65,7 +65,7 @@ class Buffered(End, asyncio.BufferedProtocol):
 
 
 class Streams(asyncio.StreamReaderProtocol):
-    """Hands an End what it reads from a StreamReader."""
+    """Passes what it reads from a StreamReader to an End."""
 
     def __init__(self, rng, expected):
         self.end = End(rng, expected)
@@ -92,11 +92,11 @@ class Streams(asyncio.StreamReaderProtocol):
 KINDS = {"protocol": Plain, "buffered": Buffered, "streams": Streams}
 
 
-# The way
+# The proxy
 
 
 class Way:
-    """Bytes on their way from one socket to another."""
+    """Data on its way from one socket to another."""
 
     def __init__(self, source, target, cut):
         self.source, self.target, self.cut = source, target, cut
@@ -114,7 +114,7 @@ class Way:
                 self.ending = not data
 
     def was_read(self):
-        """Whether the last piece was; unix sockets count what is not."""
+        """Whether the last piece was read; Unix sockets count unread bytes."""
         return not int.from_bytes(fcntl.ioctl(self.target, termios.TIOCOUTQ, bytes(4)), "little")
 
     def step(self):
@@ -135,7 +135,7 @@ class Way:
 
 
 async def forward(loop, ways):
-    """Lets each way take a step whenever the loop polls, as something to be read is always there."""
+    """Lets each direction take a step at each poll, since there is always something to read."""
     done = loop.create_future()
 
     def step():
@@ -172,15 +172,15 @@ def random_pieces(rng):
 
 
 def long_waits(rng):
-    """What came in several turns is sent as one."""
+    """Data that came in several turns is sent as one piece."""
     return lambda pending: 0 if rng.randrange(40) else min(len(pending), 60000)
 
 
 def at_records(after_header):
-    """Cuts before and after each header, or after it alone."""
+    """Cuts before and after each header, or only after it."""
 
     def style(rng):
-        left = -1  # of the record that has begun; a header is next if it is negative
+        left = -1  # bytes left of the current record; negative: a header is next
 
         def cut(pending):
             nonlocal left
@@ -226,7 +226,7 @@ async def say(rng, transport, messages):
 
 
 async def converse(loop, contexts, rng, kinds, cuts, messages):
-    """Has a client and a server send their messages while they receive the other's, and end."""
+    """A client and a server send their messages while they receive the other's, and close."""
     with contextlib.ExitStack() as stack:
         ours = [socket.socketpair() for _ in range(2)]
         for sock in itertools.chain(*ours):
@@ -277,7 +277,7 @@ def test_cuts_of_a_style(play, style, kind):
 
 
 def in_turn(sizes):
-    """Cuts of these sizes, again and again; never 0 for ever."""
+    """Cuts of these sizes, repeated; not 0 for ever."""
     sizes = itertools.cycle(sizes + [10000])
     return lambda pending: min(next(sizes), len(pending))
 

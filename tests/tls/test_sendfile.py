@@ -1,4 +1,4 @@
-"""sendfile() over TLS: by reading and writing, for the kernel cannot encrypt."""
+"""sendfile() over TLS: by reading and writing, as the kernel cannot encrypt."""
 
 import asyncio
 import sys

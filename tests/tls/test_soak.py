@@ -1,6 +1,6 @@
-"""Handshakes by the thousand, a third of which fail or are broken off at some stage, leave nothing behind.
+"""Thousands of handshakes, a third of which fail or are aborted at some stage, leave nothing behind.
 
-CLOOP_TLS_HANDSHAKES=100000 is the long run; from 20,000 on, memory is not to have grown either.
+CLOOP_TLS_HANDSHAKES=100000 is the long run; from 20,000 on, memory must not grow either.
 """
 
 import asyncio
@@ -19,15 +19,15 @@ import weakref
 import pytest
 
 HANDSHAKES = int(os.environ.get("CLOOP_TLS_HANDSHAKES", "300"))
-MANY = 20000  # handshakes after which memory tells something
+MANY = 20000  # handshakes after which memory use is meaningful
 GROWTH = 100  # bytes that memory may grow by for each of the second half
-STOCK_GROWTH = 1024  # the same, where the collector frees transports late; one of asyncio's takes 270 KiB
+STOCK_GROWTH = 1024  # the same, if the collector frees transports late; asyncio's take 270 KiB each
 PATIENCE_S = 20
 NAME = "localhost"
 
 
 class Note:
-    """Of a connection: notes its protocols and transports, without keeping them."""
+    """For a connection: notes its protocols and transports, without keeping them."""
 
     def __init__(self, soak):
         self.lost = soak.loop.create_future()
@@ -49,7 +49,7 @@ class Client(Note, asyncio.Protocol):
 
 
 class Server(Note, asyncio.Protocol):
-    """Does as it is told: echoes, closes or aborts."""
+    """Follows instructions: echoes, closes or aborts."""
 
     def data_received(self, data):
         {b"echo": lambda: self.transport.write(data), b"close": self.transport.close, b"abort": self.transport.abort}[
@@ -68,7 +68,7 @@ class Hasty(Server):
 class Soak:
     def __init__(self, loop, server_context, client_context):
         self.loop, self.server_context, self.client_context = loop, server_context, client_context
-        self.strangers_context = ssl.create_default_context()  # which trusts nobody here
+        self.strangers_context = ssl.create_default_context()  # it trusts nobody here
         self.rng = random.Random(HANDSHAKES)
         self.alive = weakref.WeakSet()
         self.stock = None  # whether TLS is asyncio's
@@ -82,7 +82,7 @@ class Soak:
             servers = []
             for cls in Server, Hasty:
                 sock = socket.socket(socket.AF_UNIX)
-                sock.bind(b"")  # an abstract address of the kernel's choice
+                sock.bind(b"")  # the kernel chooses an abstract address
                 factory = lambda cls=cls: cls(self)  # noqa: E731
                 servers.append(await self.loop.create_unix_server(factory, sock=sock, ssl=self.server_context))
             self.address, self.hasty_address = (server.sockets[0].getsockname() for server in servers)
@@ -94,7 +94,7 @@ class Soak:
                     await server.wait_closed()
 
     async def polls(self, most):
-        """Waits until the loop has polled up to so many times, which a turn alone need not do."""
+        """Waits until the loop has polled up to this many times; a turn need not poll."""
         for _ in range(self.rng.randrange(most)):
             rung = self.loop.create_future()
             self.loop.add_reader(self.bell, rung.set_result, None)
@@ -114,12 +114,12 @@ class Soak:
         return client, transport
 
     async def fate(self, awaitable):
-        """Its result, or what it raised: raised here, it would keep this frame, and the frame what holds it."""
+        """Its result or exception. If raised here, the exception would keep this frame, and the frame what holds it."""
         (result,) = await asyncio.gather(awaitable, return_exceptions=True)
         return result
 
     async def cancel(self, task, protocol):
-        """Cancels what makes the connection, and ends the connection if it has made it."""
+        """Cancels the task that connects, and ends the connection if there is one."""
         task.cancel()
         result = await self.fate(task)
         if isinstance(result, tuple):
@@ -136,10 +136,10 @@ class Soak:
 
     def noise(self):
         data = self.rng.getrandbits(8 * 200).to_bytes(200, "big")
-        # The second begins like a record of a handshake, the third like one that is not whole.
+        # The second starts like a handshake record, the third like an incomplete one.
         return self.rng.choice([b"", b"\x16\x03\x01\x00\x80", b"\x16\x03\x03\x3f\x00"]) + data
 
-    # What succeeds
+    # Successful
 
     async def ended_by_client(self):
         client, transport = await self.connect()
@@ -155,7 +155,7 @@ class Soak:
         transport.write(b"close")
         await client.lost
 
-    # What does not
+    # Failing
 
     async def aborted_by_client(self):
         client, transport = await self.connect()
@@ -225,14 +225,14 @@ class Soak:
             self.loop.connect_accepted_socket(lambda: server, ours, ssl=self.server_context)
         )
         connecting = self.loop.create_task(self.connecting(client, sock=theirs))
-        await asyncio.sleep(0)  # else the socket would still be ours
+        await asyncio.sleep(0)  # otherwise the socket would still be ours
         await self.polls(8)
         await self.cancel(serving, server)
         if isinstance(await self.fate(connecting), tuple):
             await client.lost
 
     async def handshakes(self, count, refused=True):
-        """A third of them come to no good end; without `refused` ones none fails."""
+        """A third of them fail; without `refused` none does."""
         fine = [self.ended_by_client, self.ended_by_server]
         broken = [self.aborted_by_client, self.aborted_by_server, self.aborted_by_server_at_once]
         broken += refused * [
@@ -249,7 +249,7 @@ class Soak:
             self.done[body.__name__] += 1
 
     async def settled(self, condition):
-        """Whether it comes to hold: the other ends of the last connections may be on their way out."""
+        """Whether it becomes true: the other ends of the last connections may still be closing."""
         deadline = time.monotonic() + 5
         while not condition() and time.monotonic() < deadline:
             await self.polls(2)
@@ -262,7 +262,7 @@ def descriptors():
 
 
 def objects(loop_kind):
-    """How many there are of what a connection is made of."""
+    """The number of objects that make up a connection."""
     names = "SSLObject", "_SSLSocket", "SSLProtocol", "_SSLProtocolTransport"
     counts = collections.Counter(type(thing).__name__ for thing in gc.get_objects() if type(thing).__name__ in names)
     if loop_kind != "asyncio":
@@ -279,19 +279,19 @@ def resident_bytes():
 
 
 def watched(loop, loop_kind):
-    """How many transports and descriptors the loop knows of."""
+    """How many transports and descriptors the loop has."""
     if loop_kind != "asyncio":
         return len(loop._transports), loop.metrics()["watched"]
     return len(loop._transports), len(loop._selector.get_map())
 
 
 def test_handshakes_leave_nothing(loop, loop_kind, server_context, client_context):
-    """And nothing waits for the garbage collector, but for what asyncio's own transports and coroutines leave to it."""
+    """Nothing waits for the garbage collector, except for what asyncio's own transports and coroutines leave to it."""
     soak = Soak(loop, server_context, client_context)
     reports = []
     loop.set_exception_handler(lambda loop, context: reports.append(context["message"]))
 
-    # Its frame has the waiter, the waiter what was raised, and that the frame.
+    # Its frame has the waiter, the waiter has the exception, and that has the frame.
     keeps_failures = type(loop)._create_connection_transport.__module__.startswith("asyncio.")
 
     def left(collect):
@@ -313,7 +313,7 @@ def test_handshakes_leave_nothing(loop, loop_kind, server_context, client_contex
     async def main():
         nonlocal before
         async with soak.running():
-            await soak.handshakes(30)  # what the first ones make for good is not theirs
+            await soak.handshakes(30)  # caches that the first ones fill do not count
             gc.collect()
             assert await soak.settled(lambda: not len(soak.alive) and len(descriptors()) == open_before + 4)
             before = left(True)

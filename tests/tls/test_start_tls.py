@@ -1,4 +1,4 @@
-"""loop.start_tls(): an open connection becomes one of TLS."""
+"""loop.start_tls(): upgrades an open connection to TLS."""
 
 import asyncio
 import contextlib
@@ -18,14 +18,14 @@ TIMEOUTS = [
 
 
 class Tls:
-    """TLS for a socket, driven by hand, so that the test says what goes in one segment."""
+    """TLS for a socket, driven by hand, so that the test decides what goes into one segment."""
 
     def __init__(self, context, **options):
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, **options)
 
     async def drive(self, loop, sock, function, *args):
-        """Calls the function until it has all that it wants to read."""
+        """Calls the function until it has read all it wants."""
         while True:
             try:
                 result = function(*args)
@@ -90,7 +90,7 @@ def kind(request):
 
 
 def plain_connection(stage, protocol, kind="unix"):
-    """A connection without TLS yet; returns its transport, and the socket at the other end."""
+    """A connection without TLS; returns its transport, and the socket at the other end."""
     ours, theirs = stage.pair(kind)
 
     async def main():
@@ -200,12 +200,13 @@ def test_plain_bytes_written_before_go_first(stage, side):
     assert peer.receive(9) == b"encrypted"
 
 
-# While writing is paused. asyncio from 3.11 on does not tell the protocol that it may go on: drain() waits for ever.
+# While writing is paused. From 3.11 on, asyncio does not call resume_writing(): drain() waits for ever.
 
 
 def paused_connection(stage, protocol, kind="unix"):
-    """A connection without TLS yet whose protocol is paused; returns its transport, the socket at the other end, and
-    how much is to be received there first."""
+    """A connection without TLS whose protocol is paused; returns its transport, the socket at the other end, and how
+    many bytes must be received there first.
+    """
     below, sock = plain_connection(stage, protocol, kind)
     below.write(b"p" * (8 << 20))
     assert protocol.story[-1] == ("pause",)
@@ -234,7 +235,7 @@ def pass_data(stage, transport, protocol, peer):
     """More than the buffers hold, to the peer, and something back."""
     data = bytes(range(256)) * (8 << 12)
     transport.write(data)
-    transport.write(data)  # the first is given to the transport below as a whole
+    transport.write(data)  # the transport below takes all of the first
     assert peer.receive(2 * len(data)) == 2 * data
     peer.send(b"data")
     stage.until(lambda: protocol.data == b"data")
@@ -260,7 +261,7 @@ def test_upgrade_while_paused(alone, side, kind):
 
 
 def test_upgrade_while_paused_to_another_protocol(alone, side):
-    """It was told of no pause: before 3.11 it hears of the end, as whatever the transport below says is passed on."""
+    """It was not told to pause. Before 3.11 resume_writing() is called, as the transport below passes everything on."""
     first, second = alone.recorder(), alone.recorder()
     below, sock, size = paused_connection(alone, first)
     task = upgrade(alone, below, second, side)
@@ -278,7 +279,7 @@ def test_upgrade_while_paused_to_another_protocol(alone, side):
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_upgrade_while_paused_to_a_protocol_that_says_whether_it_waits(alone, side, waits):
-    """As those of streams do, and what stands for one."""
+    """Like stream protocols, and something similar."""
     first, second = alone.recorder(), alone.recorder()
     second._paused = waits
     below, sock, size = paused_connection(alone, first)
@@ -316,8 +317,9 @@ def test_water_marks_changed_while_paused(alone, side, when):
 
 @pytest.mark.parametrize("how", ["reset", "eof", "cancelled", "abort"])
 def test_paused_protocol_when_the_upgrade_fails(alone, contexts, side, how):
-    """It is told that the connection is lost, or that it may go on. (asyncio says nothing of a connection that breaks
-    during the handshake.)"""
+    """Either connection_lost() or resume_writing() is called. (asyncio calls neither if the connection breaks during
+    the handshake.)
+    """
     protocol = alone.recorder()
     below, sock, size = paused_connection(alone, protocol, "tcp")
     task = upgrade(alone, below, protocol, side)
@@ -333,7 +335,7 @@ def test_paused_protocol_when_the_upgrade_fails(alone, contexts, side, how):
             task.cancel()
         alone.outcome(task)
         closed = how == "cancelled" or (how == "eof" and sys.version_info < (3, 11))
-        if closed:  # the transport below: what was written goes first
+        if closed:  # the transport below: earlier writes go first
             take_plain(alone, sock, size)
         alone.until(lambda: protocol.story[-1] != ("pause",))
         alone.settle()
@@ -341,7 +343,7 @@ def test_paused_protocol_when_the_upgrade_fails(alone, contexts, side, how):
 
 
 def test_drain_that_waits_when_tls_comes(alone, side, kind):
-    """loop.start_tls() while another task waits in drain(), with the protocol of the streams."""
+    """loop.start_tls() while another task waits in drain(), with the streams' protocol."""
 
     async def main():
         ours, sock = alone.pair(kind)
@@ -381,7 +383,7 @@ def test_drain_that_waits_when_tls_comes(alone, side, kind):
 
 @pytest.mark.parametrize("how", ["certificate", "garbage", "eof", "reset", "timeout", "cancelled"])
 def test_failure(same, contexts, side, how):
-    """What becomes of the transport below, and what its protocol is told."""
+    """What happens to the transport below, and which methods of its protocol are called."""
 
     def body(stage):
         protocol = stage.recorder()
@@ -554,7 +556,7 @@ def can_be_nested(stage):
 
 @pytest.mark.parametrize("end", ["close", "abort", "peer", "peer, outer only", "unclean"])
 def test_tls_in_tls(same, end):
-    """Our client speaks TLS to a server behind one that speaks TLS too; the peer is driven by hand, twice."""
+    """Our client speaks TLS to a server behind another TLS server; the peer is driven by hand, twice."""
 
     def body(stage):
         if not can_be_nested(stage):
@@ -566,7 +568,7 @@ def test_tls_in_tls(same, end):
         stage.settle()
 
         def exchange():
-            """Moves what is encrypted twice between the peers' layers."""
+            """Moves data that is encrypted twice between the peers' layers."""
             outer_peer.pull()
             try:
                 while True:
@@ -649,7 +651,7 @@ def test_tls_in_tls_carries_data(same, size):
 
 
 def test_tls_in_tls_while_paused(alone):
-    """The outer one has paused its protocol, when the inner one takes that over."""
+    """The outer transport has paused its protocol when the inner one takes over."""
     if not can_be_nested(alone):
         pytest.skip("asyncio of this version has no TLS in TLS")
     ours, theirs = alone.recorder(), alone.recorder()
@@ -672,7 +674,7 @@ def test_tls_in_tls_while_paused(alone):
 
 
 def test_tls_in_tls_whose_peer_sends_on_after_close(alone):
-    """What the inner one holds is sent before the outer one closes."""
+    """What the inner transport holds is sent before the outer one closes."""
     if not can_be_nested(alone):
         pytest.skip("asyncio of this version has no TLS in TLS")
     ours, theirs = alone.recorder(), alone.recorder()
@@ -694,11 +696,11 @@ def test_tls_in_tls_whose_peer_sends_on_after_close(alone):
     assert ours.story[-1] == ("lost", None) and alone.reports == []
 
 
-# Over a transport that is written in Python
+# On a transport written in Python
 
 
 class Wrapped(asyncio.Transport):
-    """Passes everything on to another transport, and counts."""
+    """Forwards everything to another transport, and counts."""
 
     _start_tls_compatible = True
 
@@ -800,7 +802,7 @@ def test_over_a_transport_of_python(same, side, end):
         told.append({name for name in ("close", "abort") if name in wrapped.calls})
         story = [event for event in protocol.story if event[0] not in ("data", "pause", "resume")]
         if end == "peer" and sys.version_info < (3, 11):
-            story[-1] = story[-1][:1]  # asyncio does not answer; the answer may fail, for nobody is there
+            story[-1] = story[-1][:1]  # asyncio does not answer; the answer may fail, as nobody is there
         return told, story, stage.is_closing(transport)
 
     told, story, _ = same(body)["result"]
@@ -824,7 +826,7 @@ def test_failure_over_a_transport_of_python(same, contexts):
 
 
 def test_over_a_transport_of_python_while_paused(alone, side):
-    """Which does not say whether it has paused the protocol."""
+    """It does not say whether it has paused the protocol."""
     protocol = alone.recorder()
     below, sock, size = paused_connection(alone, protocol)
     task = upgrade(alone, Wrapped(below), protocol, side)

@@ -1,6 +1,6 @@
-"""What type checkers must accept, and what they must find out: each public name, as programs use it.
+"""What type checkers must accept, and infer: each public name, as programs use it.
 
-`make types` checks it, nothing runs it. What they must refuse is in refused.py.
+`make types` checks it; nothing runs it. What they must refuse is in refused.py.
 """
 
 import asyncio

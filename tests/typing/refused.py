@@ -1,6 +1,6 @@
-"""What type checkers must refuse. A line with an ignore that nothing needs is an error, for mypy and for pyright.
+"""What type checkers must refuse. For mypy and pyright, an unneeded ignore is an error.
 
-`make types` checks it, nothing runs it.
+`make types` checks it; nothing runs it.
 """
 
 import asyncio
