@@ -90,7 +90,7 @@ def started(loop, n):
 class Client(_demo.Client):
     """As the demo's, and compares what comes back."""
 
-    expected = None
+    expected = b""  # the message
 
     def data_received(self, data):
         expected = self.expected or self.message

@@ -10,6 +10,8 @@
 
 #include "base/compat.h"
 
+#include <string.h>
+
 /* Objects per list. */
 #define CL_SPARES_OBJECTS CL_TINY(2, 256)
 
@@ -20,19 +22,56 @@ typedef struct {
     int count;
 } cl_spares;
 
-/* Returns memory for an object of exactly this type, from the list if
- * possible; `spares` may be NULL. The fields after the head are zero, and it
- * is untracked. */
-PyObject *cl_spares_take(cl_spares *spares, PyTypeObject *type, size_t size);
-
-/* The last step of a dealloc, when the object is untracked and cleared. Frees
- * it if `spares` is NULL. */
-void cl_spares_give(cl_spares *spares, PyObject *self);
-
-void cl_spares_free(cl_spares *spares);
-
 #ifdef CL_DEBUG
 void cl_spares_check(const cl_spares *spares);
 #endif
+
+static inline PyObject **
+cl_spares_next(PyObject *self)
+{
+    return (PyObject **)((char *)self + sizeof(PyObject));
+}
+
+/* Returns memory for an object of exactly this type, from the list if
+ * possible; `spares` may be NULL. The fields after the head are zero, and it
+ * is untracked. */
+static inline PyObject *
+cl_spares_take(cl_spares *spares, PyTypeObject *type, size_t size)
+{
+    cl_assert_gil();
+    cl_check_stress(spares == NULL ? (void)0 : cl_spares_check(spares));
+    PyObject *self = spares == NULL ? NULL : spares->first;
+    if (self != NULL) {
+        spares->first = *cl_spares_next(self);
+        spares->count--;
+        PyObject_Init(self, type);
+    }
+    else if ((self = PyObject_GC_New(PyObject, type)) == NULL) {
+        return NULL;
+    }
+    memset(cl_spares_next(self), 0, size - sizeof(PyObject));
+    return self;
+}
+
+/* The last step of a dealloc, when the object is untracked and cleared. Frees
+ * it if `spares` is NULL. */
+static inline void
+cl_spares_give(cl_spares *spares, PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    if (spares != NULL && spares->count < CL_SPARES_OBJECTS &&
+        !cl_is_finalized(self)) {
+        *cl_spares_next(self) = spares->first;
+        spares->first = self;
+        spares->count++;
+        cl_check_stress(cl_spares_check(spares));
+    }
+    else {
+        type->tp_free(self);
+    }
+    Py_DECREF(type);
+}
+
+void cl_spares_free(cl_spares *spares);
 
 #endif
