@@ -116,6 +116,15 @@ def info():
     return "\n".join("%-10s %s" % line for line in lines)
 
 
+def _openssl_version():
+    """None if this Python has no ssl module."""
+    try:
+        import ssl
+    except ImportError:
+        return None
+    return ssl.OPENSSL_VERSION
+
+
 def native_parts(loop):
     """Return what is done in C here, or why not."""
     if _futures.Task is _cloop.Task:
@@ -132,10 +141,7 @@ def native_parts(loop):
         streams = "asyncio's, by CLOOP_STREAMS=stock"
     else:
         streams = "asyncio's: " + (_abi.reasons("streams") or "its classes have been changed")
-    try:
-        from ssl import OPENSSL_VERSION as version
-    except ImportError:
-        version = None
+    version = _openssl_version()
     if version is None:
         tls = "none: this Python has no ssl module"
     elif not _abi.has("TLS"):
