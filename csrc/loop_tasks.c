@@ -31,14 +31,23 @@ cl_loop_choose_tasks(LoopObject *loop)
 }
 
 /* Whether asyncio would create an object of its own class here, which ours may
- * replace. Like asyncio, looks in the module each time. 1, 0 or -1 */
+ * replace. Like asyncio, looks in the module each time, unless the module's
+ * dictionary still has the version `*seen`. 1, 0 or -1 */
 static int
-is_left_alone(PyObject *module, PyObject *name, PyObject *own)
+is_left_alone(PyObject *module, PyObject *name, PyObject *own, uint64_t *seen)
 {
     PyObject *dict = PyModule_GetDict(module);
-    PyObject *found =
-        dict == NULL ? NULL : PyDict_GetItemWithError(dict, name);
-    return found == own ? 1 : found == NULL && PyErr_Occurred() ? -1 : 0;
+    if (dict == NULL)
+        return PyErr_Occurred() ? -1 : 0;
+    uint64_t version = cl_dict_version(dict);
+    if (version != 0 && version == *seen)
+        return 1;
+    PyObject *found = PyDict_GetItemWithError(dict, name);
+    if (found == own) {
+        *seen = version;
+        return 1;
+    }
+    return found == NULL && PyErr_Occurred() ? -1 : 0;
 }
 
 /* Whether the task should be ours. 1, 0 or -1 */
@@ -50,7 +59,8 @@ makes_own_tasks(LoopObject *loop)
                ? 0
                : is_left_alone(cl_futures_of(st)->tasks_module,
                                cl_top_of(st)->str_Task,
-                               cl_futures_of(st)->asyncio_Task);
+                               cl_futures_of(st)->asyncio_Task,
+                               &cl_top_of(st)->tasks_seen);
 }
 
 PyDoc_STRVAR(Loop_create_future_doc,
@@ -66,7 +76,7 @@ Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     int own = !cl_futures_on(loop)->own_tasks
                   ? 0
                   : is_left_alone(futures->futures_module, top->str_Future,
-                                  futures->asyncio_Future);
+                                  futures->asyncio_Future, &top->futures_seen);
     if (own != 0)
         return own < 0 ? NULL : cl_future_new(loop);
     PyObject *argv[] = {(PyObject *)loop};

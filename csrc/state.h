@@ -41,6 +41,10 @@ typedef struct cl_top {
     CL_TOP_IMPORTS(CL_IMPORT_FIELD)
     CL_TOP_NAMES(CL_NAME_FIELD)
     CL_TOP_KEYWORDS(CL_KEYWORDS_FIELD)
+    /* Versions (cl_dict_version) of asyncio.tasks and asyncio.futures with
+     * asyncio's own classes. */
+    uint64_t tasks_seen;
+    uint64_t futures_seen;
 } cl_top;
 
 static inline cl_top *
