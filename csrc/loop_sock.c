@@ -5,7 +5,7 @@
 
 #include "core/args.h"
 #include "core/loop.h"
-#include "net/address.h"
+#include "net/addrinfo.h"
 #include "net/sockop.h"
 #include "state.h"
 
@@ -31,7 +31,7 @@ resolver_is_known(LoopObject *loop)
 
 /* Gets the four numbers of a query; false if one is not an int. */
 static bool
-query_numbers(PyObject *const *args, cl_address_query *query)
+query_numbers(PyObject *const *args, cl_addrinfo_query *query)
 {
     int *fields[] = {&query->family, &query->type, &query->proto,
                      &query->flags};
@@ -60,7 +60,7 @@ static PyObject *
 Loop_numeric_addrinfo(LoopObject *loop, PyObject *const *args,
                       Py_ssize_t nargs)
 {
-    cl_address_query query;
+    cl_addrinfo_query query;
     if (nargs != 6) {
         PyErr_Format(PyExc_TypeError,
                      "_numeric_addrinfo() takes 6 arguments (%zd given)",
@@ -77,7 +77,7 @@ Loop_numeric_addrinfo(LoopObject *loop, PyObject *const *args,
     int known = resolver_is_known(loop);
     if (known < 0)
         return NULL;
-    PyObject *list = known ? cl_address_info(loop->l_st, &query) : NULL;
+    PyObject *list = known ? cl_addrinfo(loop->l_st, &query) : NULL;
     if (list == NULL && !PyErr_Occurred())
         Py_RETURN_NONE;
     if (list != NULL &&

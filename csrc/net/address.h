@@ -1,5 +1,4 @@
-/* address.h - socket addresses: conversion between the kernel's and Python's,
- * and numeric hosts.
+/* address.h - socket addresses: conversion between the kernel's and Python's.
  *
  * This handles only what needs no resolver and no thread. Everything unusual
  * or invalid goes to the socket module, so users see its results and its
@@ -24,19 +23,17 @@ PyObject *cl_address_from_sockaddr(cl_state *st, const struct sockaddr *sa,
 int cl_address_to_sockaddr(cl_state *st, int family, PyObject *address,
                            struct sockaddr_storage *sa, socklen_t *len);
 
-/* The arguments of getaddrinfo(). Objects are borrowed. */
-typedef struct {
-    PyObject *host;
-    PyObject *port;
-    int family;
-    int type;
-    int proto;
-    int flags;
-} cl_address_query;
+/* Returns (host, port). Steals `host`, which may be NULL with an exception
+ * set. */
+PyObject *cl_address_inet(PyObject *host, unsigned port);
 
-/* Returns the list that socket.getaddrinfo() returns, if host and port are
- * numeric (or the host is None, for one family). Otherwise NULL without an
- * exception. */
-PyObject *cl_address_info(cl_state *st, const cl_address_query *query);
+/* Returns the characters of an ASCII str or of bytes, borrowed; NULL without
+ * an exception if there is a NUL among them, or for anything else. */
+const char *cl_address_ascii(PyObject *text);
+
+/* Reads an int between 0 and `max`; false without an exception for anything
+ * else. */
+bool cl_address_number(PyObject *object, unsigned long max,
+                       unsigned long *number);
 
 #endif
