@@ -221,3 +221,22 @@ def test_nothing_is_writable_at_file_scope(cloop):
     }
     known = re.compile("|".join(NOT_STATE))
     assert sorted(name for name in writable if not known.fullmatch(name)) == []
+
+
+def places():
+    """The pairs (file, function) that docs/architecture.md points to."""
+    with open(os.path.join(ROOT, "docs", "architecture.md"), encoding="utf-8") as page:
+        section = page.read().partition("## Where is ...")[2].partition("\n## ")[0]
+    for file, functions in re.findall(r"`([\w/]+\.(?:c|py))`: (`\w+`(?:, `\w+`)*)", section):
+        for function in re.findall(r"\w+", functions):
+            yield file, function
+
+
+def test_what_the_architecture_points_to_is_there():
+    found = list(places())
+    assert len(found) > 20
+    for file, function in found:
+        python = file.startswith("cloop/")
+        with open(os.path.join(ROOT if python else CSRC, file), encoding="utf-8") as source:
+            definition = r"def %s\(" if python else r"^%s\("
+            assert re.search(definition % function, source.read(), re.M), (file, function)
