@@ -151,7 +151,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
             return await super().create_connection(protocol_factory, host, port, **options)
         sock = options.get("sock") if options else None
         if sock is None:
-            sock, address = self._open_socket(host, port, **options)
+            sock, address = self._open_socket(host, port, options)
             if sock is None:
                 return await super().create_connection(protocol_factory, host, port, **options)
             try:
@@ -167,10 +167,15 @@ class Loop(Reached, LoopCore, *_BEHIND):
         timeouts = {name: options[name] for name in _TLS_TIMEOUTS if name in options}
         return await self._create_connection_transport(sock, protocol_factory, ssl, server_hostname, **timeouts)
 
-    def _open_socket(self, host, port, *, family=0, proto=0, flags=0, local_addr=None, **_):
+    def _open_socket(self, host, port, options):
         """Return a socket for one numeric address, bound to local_addr, and that address; (None, None) for others."""
         if not host or port is None:
             return None, None
+        family = proto = flags = 0
+        local_addr = None
+        if options:
+            family, proto, flags = (options.get(name, 0) for name in ("family", "proto", "flags"))
+            local_addr = options.get("local_addr")
         found = self._numeric_addrinfo(host, port, family, socket.SOCK_STREAM, proto, flags)
         if not found or len(found) != 1:
             return None, None

@@ -34,11 +34,8 @@ cl_loop_choose_tasks(LoopObject *loop)
  * replace. Like asyncio, looks in the module each time, unless the module's
  * dictionary still has the version `*seen`. 1, 0 or -1 */
 static int
-is_left_alone(PyObject *module, PyObject *name, PyObject *own, uint64_t *seen)
+is_left_alone(PyObject *dict, PyObject *name, PyObject *own, uint64_t *seen)
 {
-    PyObject *dict = PyModule_GetDict(module);
-    if (dict == NULL)
-        return PyErr_Occurred() ? -1 : 0;
     uint64_t version = cl_dict_version(dict);
     if (version != 0 && version == *seen)
         return 1;
@@ -57,7 +54,7 @@ makes_own_tasks(LoopObject *loop)
     cl_state *st = loop->l_st;
     return !cl_futures_on(loop)->own_tasks
                ? 0
-               : is_left_alone(cl_futures_of(st)->tasks_module,
+               : is_left_alone(cl_top_of(st)->tasks_dict,
                                cl_top_of(st)->str_Task,
                                cl_futures_of(st)->asyncio_Task,
                                &cl_top_of(st)->tasks_seen);
@@ -75,7 +72,7 @@ Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     cl_futures *futures = cl_futures_of(st);
     int own = !cl_futures_on(loop)->own_tasks
                   ? 0
-                  : is_left_alone(futures->futures_module, top->str_Future,
+                  : is_left_alone(top->futures_dict, top->str_Future,
                                   futures->asyncio_Future, &top->futures_seen);
     if (own != 0)
         return own < 0 ? NULL : cl_future_new(loop);

@@ -33,6 +33,11 @@
 #define CL_TOP_KEYWORDS(X) \
     X(loop, "loop")
 
+/* dictionaries of modules */
+#define CL_TOP_OBJECTS(X) \
+    X(tasks_dict) \
+    X(futures_dict)
+
 /* clang-format on */
 
 typedef struct cl_top {
@@ -41,8 +46,8 @@ typedef struct cl_top {
     CL_TOP_IMPORTS(CL_IMPORT_FIELD)
     CL_TOP_NAMES(CL_NAME_FIELD)
     CL_TOP_KEYWORDS(CL_KEYWORDS_FIELD)
-    /* Versions (cl_dict_version) of asyncio.tasks and asyncio.futures with
-     * asyncio's own classes. */
+    CL_TOP_OBJECTS(CL_KEPT_FIELD)
+    /* Their versions (cl_dict_version) with asyncio's own classes. */
     uint64_t tasks_seen;
     uint64_t futures_seen;
 } cl_top;
