@@ -669,7 +669,7 @@ cl_handle_cancel(HandleObject *handle)
 PyDoc_STRVAR(
     Handle_cancel_doc,
     "cancel($self, /)\n--\n\n"
-    "Keep the callback from being called, if it has not been yet. See\n"
+    "Prevent the callback from being called, unless it was already. See\n"
     "asyncio.Handle.cancel.");
 
 static PyObject *
@@ -714,10 +714,11 @@ Handle_get_context(HandleObject *handle, PyObject *Py_UNUSED(ignored))
     return Py_NewRef(handle->h_context ? handle->h_context : Py_None);
 }
 
-PyDoc_STRVAR(Handle_run_doc, "_run($self, /)\n--\n\n"
-                             "Call the callback now. What it raises goes to "
-                             "the loop's exception handler;\n"
-                             "KeyboardInterrupt and SystemExit are raised.");
+PyDoc_STRVAR(Handle_run_doc,
+             "_run($self, /)\n--\n\n"
+             "Call the callback now. Its exceptions go to the loop's "
+             "exception handler, except for\n"
+             "KeyboardInterrupt and SystemExit, which are raised.");
 
 static PyObject *
 Handle_run(HandleObject *handle, PyObject *Py_UNUSED(ignored))

@@ -524,8 +524,8 @@ static PyMethodDef Future_methods[] = {
      "set_exception($self, exception, /)\n--\n\n"
      "Mark the future done and set its exception, an instance or a class. "
      "Raises\n"
-     "InvalidStateError if it is done, TypeError for what is no exception "
-     "or is a\n"
+     "InvalidStateError if it is done, TypeError if exception is not an "
+     "exception or is a\n"
      "StopIteration. See asyncio's Future.set_exception."},
     {"cancel", CL_FAST(Future_cancel), METH_FASTCALL | METH_KEYWORDS,
      CL_CANCEL_SIGNATURE
@@ -542,8 +542,8 @@ static PyGetSetDef Future_getset[] = {
     {"_callbacks", cl_future_callbacks, NULL, NULL, NULL}, {NULL}};
 
 PyDoc_STRVAR(Future_doc, "Future(*, loop=None)\n--\n\n"
-                         "asyncio.Future, faster on a loop of cloop; what "
-                         "loop.create_future() returns.");
+                         "A faster asyncio.Future for cloop's loops; "
+                         "loop.create_future() returns it.");
 
 static PyType_Slot Future_slots[] = {{Py_tp_doc, (void *)Future_doc},
                                      {Py_tp_new, Future_new},

@@ -420,7 +420,7 @@ static PyMethodDef Task_methods[] = {
      CL_REMOVE_DONE_CALLBACK_DOC},
     {"get_name", Task_get_name, METH_NOARGS,
      "get_name($self, /)\n--\n\n"
-     "Return the task's name, Task-N unless it was given one."},
+     "Return the task's name, by default Task-N."},
     {"get_coro", Task_get_coro, METH_NOARGS,
      "get_coro($self, /)\n--\n\n"
      "Return the coroutine that the task runs."},
@@ -444,8 +444,7 @@ static PyGetSetDef Task_getset[] = {
 PyDoc_STRVAR(
     Task_doc,
     "Task(coro, *, loop=None, name=None" TASK_OPTIONS ")\n--\n\n"
-    "asyncio.Task, faster on a loop of cloop; what loop.create_task() "
-    "returns.");
+    "A faster asyncio.Task for cloop's loops; loop.create_task() returns it.");
 
 static PyType_Slot Task_slots[] = {{Py_tp_doc, (void *)Task_doc},
                                    {Py_tp_new, Task_new},

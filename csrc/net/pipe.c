@@ -120,14 +120,12 @@ write_object(PipeObject *self, PyObject *data)
     return -1;
 }
 
-PyDoc_STRVAR(
-    Pipe_write_doc,
-    "write($self, data)\n--\n\n"
-    "Write bytes, or whatever has their buffer, as soon as the pipe takes "
-    "them; never\n"
-    "blocks. Raises AssertionError for other data. Quiet when the pipe is "
-    "closed. See\n"
-    "asyncio's WriteTransport.write.");
+PyDoc_STRVAR(Pipe_write_doc, "write($self, data)\n--\n\n"
+                             "Write a bytes-like object, and buffer what the "
+                             "pipe does not take. Does not block.\n"
+                             "Raises AssertionError for other data. Raises no "
+                             "error once the pipe is closed. See\n"
+                             "asyncio's WriteTransport.write.");
 
 static PyObject *
 Pipe_write(PipeObject *self, PyObject *const *args, Py_ssize_t nargs,
