@@ -140,7 +140,7 @@ Loop_select(LoopObject *loop, PyObject *timeout)
     return list;
 }
 
-/* ------------------------------------------------------------ what is watched */
+/* -------------------------------------------------------- watched descriptors */
 
 PyDoc_STRVAR(Loop_wanted_doc, "_wanted($self, /)\n--\n\n"
                               "Return {fd: mask} for everything watched, "
@@ -312,7 +312,7 @@ Loop_process_events(LoopObject *loop, PyObject *event_list)
     Py_RETURN_NONE;
 }
 
-/* ------------------------------------------------------------------ the lists */
+/* --------------------------------------------- the ready queue and the timers */
 
 PyDoc_STRVAR(Loop_ready_count_doc,
              "_ready_count($self, /)\n--\n\n"

@@ -7,8 +7,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* The only writable data at file scope (tests/test_source.py), since it is
- * needed before the module exists. */
+/* At file scope, against the rule (tests/test_source.py), because it is needed
+ * before the module exists. */
 static struct {
     atomic_long count, first, last;
     atomic_long objects, collect;

@@ -116,7 +116,7 @@ check_references(LoopObject *loop)
         munmap(found.r_objects, found.r_capacity * sizeof(PyObject *));
 }
 
-/* ------------------------------------------------------------------ what waits */
+/* ---------------------------------------------------------------------- queues */
 
 static void
 check_ready(LoopObject *loop)

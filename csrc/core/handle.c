@@ -6,7 +6,7 @@
 #include "core/errors.h"
 #include "core/loop.h"
 
-/* ------------------------------------------------------------------ contracts */
+/* ----------------------------------------------------------------- invariants */
 
 #ifdef CL_DEBUG
 static inline bool
@@ -61,7 +61,7 @@ cl_handle_check_spares(const LoopObject *loop)
 }
 #endif
 
-/* ------------------------------------------------------------- make and free */
+/* ------------------------------------------------- creation and deallocation */
 
 static inline HandleObject *
 allocate(PyTypeObject *type, HandleObject **spares, int *count)
@@ -917,7 +917,8 @@ static PyMemberDef Handle_members[] = {
     {NULL}};
 
 static PyType_Slot Handle_slots[] = {
-    {Py_tp_doc, "A scheduled callback; see asyncio.Handle. Made by the loop."},
+    {Py_tp_doc,
+     "A scheduled callback; see asyncio.Handle. Created by the loop."},
     {Py_tp_dealloc, Handle_dealloc},
     {Py_tp_traverse, Handle_traverse},
     {Py_tp_clear, Handle_clear},
@@ -929,7 +930,7 @@ static PyType_Slot Handle_slots[] = {
 
 static PyType_Slot TimerHandle_slots[] = {
     {Py_tp_doc, "A callback scheduled for a time; see asyncio.TimerHandle. "
-                "Made by the loop."},
+                "Created by the loop."},
     {Py_tp_dealloc, TimerHandle_dealloc},
     {Py_tp_traverse, Handle_traverse},
     {Py_tp_clear, Handle_clear},

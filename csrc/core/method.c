@@ -25,7 +25,7 @@ call(PyObject *callable, PyObject *const *args, size_t nargsf,
     return method->m_native(args[0], args + 1, nargs - 1, kwnames);
 }
 
-/* ------------------------------------------- looking like the function that is the face */
+/* --------------------------------------------------------------- attributes of the face */
 
 PyObject *
 cl_face_get(PyObject *self, PyObject *object, PyObject *Py_UNUSED(type))
@@ -86,7 +86,7 @@ PyMemberDef cl_face_members[] = {
      READONLY, NULL},
     {NULL}};
 
-/* ------------------------------------------------------------------ the face */
+/* --------------------------------------------------------- creating the face */
 
 /* Copies what PyFunction_NewWithQualName() does not take. 0/-1 */
 static int

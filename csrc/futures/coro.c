@@ -49,7 +49,7 @@ cl_coro_resume(CoroObject *coro)
         if (future->f_state == CL_FINISHED && future->f_exception == NULL)
             return 0;
     }
-    /* It failed or was cancelled, or someone stepped this coroutine too early. */
+    /* It failed or was cancelled, or this coroutine was stepped too early. */
     int done = cl_coro_future_is_done(coro);
     if (done == 0)
         PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
@@ -329,7 +329,7 @@ cl_coro_await(CoroObject *coro)
     return Py_NewRef(coro);
 }
 
-/* -------------------------------------------------------------- life and death */
+/* ---------------------------------------------------------- garbage collection */
 
 int
 cl_coro_traverse(CoroObject *coro, visitproc visit, void *arg)
@@ -558,7 +558,8 @@ PyGetSetDef cl_coro_getset[] = {
     {"cr_running", (getter)get_running, NULL, NULL, NULL},
     {"cr_suspended", (getter)get_suspended, NULL, NULL, NULL},
     {"cr_state", (getter)get_state, NULL, NULL, NULL},
-    {"cr_await", (getter)get_await, NULL, "What it waits for, or None.", NULL},
+    {"cr_await", (getter)get_await, NULL,
+     "What the coroutine awaits, or None.", NULL},
     {"cr_frame", (getter)get_frame, NULL,
      "The frame that asyncio's coroutine would have, or None.", NULL},
     {"cr_code", (getter)get_code, NULL, "The code of asyncio's method.", NULL},

@@ -78,7 +78,7 @@ cl_future_inherited(PyObject *type, PyObject *self, PyObject *name,
     return result;
 }
 
-/* ------------------------------------------------------------- make and free */
+/* ------------------------------------------------- creation and deallocation */
 
 #ifdef CL_DEBUG
 /* Checks the state and the callbacks. */
@@ -357,7 +357,7 @@ cl_future_append(FutureObject *future, PyObject *callback, PyObject *context)
     return status;
 }
 
-/* ---------------------------------------------------------------------- outcomes */
+/* ----------------------------------------------------------------------- results */
 
 int
 cl_future_finish(FutureObject *future, PyObject *result)

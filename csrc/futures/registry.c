@@ -9,7 +9,7 @@
 
 #if CL_HAS_AWAITED_BY
 
-/* ----------------------------------------------------- the state of the thread */
+/* ------------------------------------------------------------ the thread state */
 
 int
 cl_registry_setup(cl_state *Py_UNUSED(st))

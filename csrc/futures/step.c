@@ -44,7 +44,7 @@ fail_soon(TaskObject *task, const char *format, PyObject *first,
     return status;
 }
 
-/* ---------------------------------------------------------------- what was yielded */
+/* ----------------------------------------------------------------- yielded objects */
 
 /* Sets what the task waits for. If the task was cancelled before, cancels
  * that. */

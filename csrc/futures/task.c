@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-/* ------------------------------------------------------------------ make and free */
+/* ------------------------------------------------------ creation and deallocation */
 
 static int
 check_coroutine(cl_state *st, PyObject *coro)

@@ -546,7 +546,7 @@ static PyMethodDef datagram_methods[] = {{"sendto", CL_FAST(Datagram_sendto),
                                          {NULL}};
 
 static PyType_Slot datagram_slots[] = {
-    {Py_tp_doc, "The transport of a datagram socket; made by the loop."},
+    {Py_tp_doc, "The transport of a datagram socket; created by the loop."},
     {Py_tp_dealloc, cl_transport_dealloc},
     {Py_tp_finalize, cl_transport_finalize},
     {Py_tp_traverse, Datagram_traverse},

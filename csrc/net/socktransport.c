@@ -19,7 +19,7 @@ base_of(StreamObject *self)
     return &self->s_base;
 }
 
-/* ------------------------------------------------------------------------- the ends */
+/* ------------------------------------------------------------- starting and closing */
 
 static int
 at_eof(StreamObject *self)
@@ -251,7 +251,7 @@ static PyMethodDef socket_methods[] = {
     {NULL}};
 
 static PyType_Slot socket_slots[] = {
-    {Py_tp_doc, "The transport of a stream socket; made by the loop."},
+    {Py_tp_doc, "The transport of a stream socket; created by the loop."},
     {Py_tp_dealloc, cl_transport_dealloc},
     {Py_tp_finalize, cl_transport_finalize},
     {Py_tp_traverse, cl_stream_traverse},

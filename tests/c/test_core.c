@@ -12,7 +12,7 @@ static const cl_layer *const layers[] = {&cl_core_layer, &test_layer, NULL};
 
 #include "python.h"
 
-/* ------------------------------------------------------ a kind of node of our own */
+/* ----------------------------------------------- a kind of node for tests */
 
 enum { NUMBER = CL_NODE_CORE_KINDS };
 
