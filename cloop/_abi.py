@@ -1,8 +1,9 @@
-"""What cloop's parts need of asyncio, looked at once: when cloop is imported.
+"""Check, when cloop is imported, that asyncio has the names that cloop uses.
 
-Much of it is private to asyncio, and a later Python may move or drop it. Names are looked for wherever asyncio keeps
-them. A part that still lacks something is left to asyncio's own code, which is as correct and only slower; one
-RuntimeWarning for each such part names it and what is missing. CLOOP_ABI=strict makes that an ImportError, for tests.
+Many of them are private to asyncio, and a later Python may move or remove them. A name that is not where it is expected
+is searched for in asyncio's other modules. If a part of cloop still lacks a name, asyncio's own code does its work:
+correct, but slower. A RuntimeWarning for each such part says what is missing. With CLOOP_ABI=strict, for tests, it is an
+ImportError.
 """
 
 import importlib
@@ -14,7 +15,7 @@ from asyncio import transports
 
 __all__ = ("find", "has", "lacks", "load", "reasons", "report", "stand_in")
 
-# The parts, and who does their work if they are off.
+# The parts of cloop, and what replaces each if it cannot be used.
 PARTS = {
     "transports": "sockets and pipes have asyncio's transports",
     "TLS": "asyncio's sslproto does TLS",
@@ -28,7 +29,7 @@ PARTS = {
 _reasons: "dict[str, list[str]]" = {}
 
 
-# Stand-ins: the C code wants an object for each name, if only to derive a class from it that nobody will use.
+# Replacements. The C code needs an object for each name, even if only as the base of a class that is never used.
 
 
 class _Transport(transports.Transport):
@@ -48,12 +49,12 @@ def _extract_stack(f=None, limit=10):
 
 def _run_until_complete_cb(future):
     if not future.cancelled() and isinstance(future.exception(), (SystemExit, KeyboardInterrupt)):
-        return  # it leaves run_forever() by itself
+        return  # the exception leaves run_forever()
     future.get_loop().stop()
 
 
-# {(module, name): (the parts that cannot do without it, what stands in)}. Without a name that is not here, nor
-# anywhere else in asyncio, cloop cannot be imported.
+# {(module, name): (parts that need it, replacement)}. If a name is not listed here and asyncio has it nowhere, cloop
+# cannot be imported.
 _STAND_INS = {
     ("asyncio.transports", "_FlowControlMixin"): ("transports TLS", _Transport),
     ("asyncio.selector_events", "_SelectorSocketTransport"): ("transports", _Transport),
@@ -77,7 +78,7 @@ _STAND_INS = {
 
 
 def _homes():
-    """asyncio's modules, the package first."""
+    """Yield asyncio's modules, the package first."""
     yield sys.modules["asyncio"]
     names = ["_asyncio"] + sorted(name for name in sys.modules if name.startswith("asyncio."))
     for name in names:
@@ -86,7 +87,7 @@ def _homes():
 
 
 def find(module, name):
-    """Return what a module of asyncio has under a name, or another if it has moved; AttributeError if none has."""
+    """Return an attribute of an asyncio module, from another module if it has moved; raises AttributeError if none has it."""
     try:
         return getattr(importlib.import_module(module), name)
     except (AttributeError, ImportError):
@@ -101,9 +102,9 @@ def find(module, name):
 
 
 def stand_in(module, name, error):
-    """Return what the C code gets for a name that its module lacks; error says why.
+    """Return a replacement for a name that is missing from its module; error is the reason.
 
-    Notes which parts cannot be used. Raises ImportError if cloop cannot do without.
+    Notes the parts that cannot be used without it. Raises ImportError if there is no replacement.
     """
     if module.startswith("asyncio"):
         error = "{} has no {}".format(module, name)
@@ -122,7 +123,7 @@ def stand_in(module, name, error):
 
 
 def lacks(part, why):
-    """Note that a part cannot be used, and why: a text, or an exception."""
+    """Note that a part cannot be used. why is a text or an exception."""
     why = str(why)
     if part not in PARTS:
         raise ValueError(part)
@@ -131,17 +132,17 @@ def lacks(part, why):
 
 
 def has(part):
-    """Whether nothing that the part needs was found missing."""
+    """Return whether nothing that the part needs is known to be missing."""
     return part not in _reasons
 
 
 def reasons(part):
-    """Return what the part lacks, as a text."""
+    """Return what the part lacks, as text."""
     return "; ".join(_reasons.get(part, ()))
 
 
 def load(part, name):
-    """Import a module of cloop that does the work of a part; return None if it lacks something at its import."""
+    """Import the module of cloop that implements a part; return None if something that it needs is missing."""
     if not has(part):
         return None
     try:
@@ -152,7 +153,7 @@ def load(part, name):
 
 
 def report():
-    """Warn of each part that is off; ImportError instead, with CLOOP_ABI=strict."""
+    """Warn about each part that cannot be used; with CLOOP_ABI=strict, raise ImportError."""
     for part in sorted(_reasons):
         told = "cloop does not know this Python's asyncio well enough for its {}, so {}: {}".format(
             part, PARTS[part], reasons(part)

@@ -1,7 +1,8 @@
-"""python -m cloop bench: twenty things that loops do, on cloop and on every other loop that is installed.
+"""python -m cloop bench: twenty operations of event loops, on cloop and on every other loop that is installed.
 
-The rows and the processes are as those of the demo, which shows five of them. Both ends of a connection are in the
-process that is measured; benchmarks/ in the source has servers under a load from outside, and says what else differs.
+The rows and the processes are those of the demo, which shows five rows. Both ends of a connection are in the process
+that is measured. benchmarks/ in the source tree measures servers under load from other processes, and describes the
+other differences.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from cloop._demo import Failed, mean, nothing
 __all__ = ("main",)
 
 LOOPS = ("cloop", "asyncio", "uvloop", "rloop", "zuvloop", "talyn", "rsloop", "loopmini", "blazio")
-CERTIFICATE = "CLOOP_BENCH_CERTIFICATE"  # a file, in the environment of the workers
+CERTIFICATE = "CLOOP_BENCH_CERTIFICATE"  # environment variable of the workers: a file
 
 
 async def fired(loop, n):
@@ -88,7 +89,7 @@ def started(loop, n):
 
 
 class Client(_demo.Client):
-    """As the demo's, and compares what comes back."""
+    """The demo's client, which also compares what it receives."""
 
     expected = b""  # the message
 
@@ -115,7 +116,7 @@ class Client(_demo.Client):
 
 
 async def exchange(loop, n, client, server=_demo.Echo, clients=10, serving=None, **options):
-    """n exchanges of clients of that class with a server."""
+    """Run n exchanges between clients of this class and a server."""
     listening = await loop.create_server(server, "127.0.0.1", 0, **(serving or {}))
     address = listening.sockets[0].getsockname()
     done = [loop.create_future() for _ in range(clients)]
@@ -286,7 +287,7 @@ ROWS = {
     "create_subprocess_exec()": children,
 }
 
-#: Rows of which few are a sample, and how many at least.
+#: {row: least number of operations in a sample}, for slow operations; otherwise 100.
 UNITS = {"TCP echo, 100 KiB": 10, "create_subprocess_exec()": 1}
 
 
@@ -295,14 +296,14 @@ class Worker(_demo.Worker):
         super().__init__(name, "cloop._bench", **environment)
 
     def revive(self):
-        """Start its process again, if a row has ended it."""
+        """Restart the process if a row has ended it."""
         if self.process.poll() is not None:
             self.close()
             self.start()
 
 
 def measure_row(row, workers, options):
-    """{loop: nanoseconds of each round}, and {loop: why it has none}."""
+    """Return {loop: nanoseconds per operation in each round}, and {loop: why it has none}."""
     counts, results, reasons = {}, {}, {}
     for turn in range(-1, options.rounds):
         first = turn % len(workers)
@@ -324,7 +325,7 @@ def measure_row(row, workers, options):
 
 @contextlib.contextmanager
 def certificate():
-    """The environment with a certificate of localhost, if there is a program that makes one."""
+    """Yield environment variables with a certificate for localhost, or {} without openssl."""
     if shutil.which("openssl") is None:
         yield {}
         return
@@ -339,7 +340,7 @@ def certificate():
         yield {CERTIFICATE: path} if made.returncode == 0 else {}
 
 
-# What is shown
+# Output
 
 
 def duration(ns):
@@ -350,7 +351,7 @@ def duration(ns):
 
 
 def ratios(results):
-    """{loop: how many times cloop's cost its own is}, paired round by round."""
+    """Return {loop: its cost divided by cloop's}, the median of the ratios of each round."""
     return {
         name: statistics.median(other / ours for other, ours in zip(each, results["cloop"]))
         for name, each in results.items()
@@ -359,7 +360,7 @@ def ratios(results):
 
 
 def cells(names, results):
-    """The figure of each loop, and how many times cloop's it is."""
+    """Return the cells of a row: the figure of each loop, and its ratio to cloop's."""
     times = ratios(results)
     line = []
     for name in names:
@@ -370,7 +371,7 @@ def cells(names, results):
 
 
 class Table:
-    """Columns whose widths are known before the rows are."""
+    """A table whose column widths are known before its rows."""
 
     def __init__(self, names, markdown):
         self.names, self.markdown = names, markdown
@@ -456,13 +457,13 @@ def main(arguments):
         }  # fmt: skip
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(about, file, indent=1)
-    # What another loop lacks is no failure, and neither is a certificate that nobody can make.
+    # Only failures of cloop count; a row that cannot run here, for example without a certificate, is not one.
     ours = [reasons["cloop"] for reasons in why.values() if "cloop" in reasons]
     return 1 if any(not text.startswith("Failed: ") for text in ours) else 0
 
 
 def reasons_in_words(why):
-    """A line for each reason: the loop, and the rows if it is not all."""
+    """Yield a line for each reason, with the loop and the rows it applies to."""
     grouped = {}
     for row, reasons in why.items():
         for name, text in reasons.items():

@@ -22,8 +22,8 @@ loop_of(PyObject *object)
 }
 
 PyDoc_STRVAR(check_doc, "_check(loop)\n--\n\n"
-                        "Look at all that the loop has; abort() if anything "
-                        "is not as it should be.");
+                        "Check all structures of the loop; abort() if one is "
+                        "inconsistent.");
 
 static PyObject *
 debug_check(PyObject *Py_UNUSED(module), PyObject *object)
@@ -36,7 +36,8 @@ debug_check(PyObject *Py_UNUSED(module), PyObject *object)
     Py_RETURN_NONE;
 }
 
-/* Does to the loop what only a fault could do: whether `what` is known. */
+/* Damages the loop as only a bug in cloop could. Returns false if `what` is
+ * unknown. */
 static bool
 damage_loop(LoopObject *loop, const char *what)
 {
@@ -46,7 +47,7 @@ damage_loop(LoopObject *loop, const char *what)
     }
     else if (strcmp(what, "node") == 0) {
         PyObject *object = PyList_New(0);
-        for (int i = 0; i < 2; i++) /* of one reference */
+        for (int i = 0; i < 2; i++) /* queued twice, with one reference */
             (void)cl_ring_push(&loop->l_ready,
                                cl_node_make(object, CL_NODE_FOREIGN));
     }
@@ -86,7 +87,7 @@ damage_loop(LoopObject *loop, const char *what)
     return true;
 }
 
-/* The same to a stream's transport. */
+/* The same for a stream transport. */
 static bool
 damage_stream(StreamObject *stream, const char *what)
 {
@@ -106,8 +107,8 @@ damage_stream(StreamObject *stream, const char *what)
 
 PyDoc_STRVAR(damage_doc,
              "_damage(object, what)\n--\n\n"
-             "Break a structure of a loop, or of a stream's transport, in a "
-             "way that _check() finds.");
+             "Damage a structure of a loop or a stream transport, so that "
+             "_check() finds it.");
 
 static PyObject *
 debug_damage(PyObject *Py_UNUSED(module), PyObject *args)
@@ -132,13 +133,13 @@ debug_damage(PyObject *Py_UNUSED(module), PyObject *args)
 PyDoc_STRVAR(
     stress_doc,
     "_stress(*, nomem=0, lasting=1, collect=0, send=0, receive=0)\n--\n\n"
-    "The n-th allocation from now on fails, and so do the next, "
-    "`lasting` in all; every\n"
-    "n-th of an object collects garbage first; streams send and "
-    "receive so many bytes\n"
-    "at most in a call. 0 turns it off. Return how many allocations "
-    "there were since the\n"
-    "last call. See csrc/base/stress.h.");
+    "Make the nomem-th allocation from now on fail, and `lasting` in all; "
+    "collect garbage\n"
+    "at every collect-th allocation of an object; limit the bytes that a "
+    "stream sends or\n"
+    "receives in a call. 0 turns each off. Return the number of allocations "
+    "since the last\n"
+    "call. See csrc/base/stress.h.");
 
 static PyObject *
 debug_stress(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)

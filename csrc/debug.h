@@ -1,4 +1,5 @@
-/* debug.h - functions of the module that builds for finding faults have, for their tests. */
+/* debug.h - functions that the module has in debug, asan and stress builds
+ * only, for tests. */
 #ifndef CL_DEBUG_H
 #define CL_DEBUG_H
 

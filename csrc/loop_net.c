@@ -50,9 +50,9 @@ take_socket(LoopObject *loop, PyObject *const *args, cl_transport_args *made)
 PyDoc_STRVAR(Loop_new_stream_doc,
              "_new_stream($self, sock, protocol, waiter, extra, server, "
              "context, listener, /)\n--\n\n"
-             "Make the transport of a connected stream socket, which is the "
-             "transport's from\n"
-             "then on. listener is what accepted it, or None.");
+             "Create the transport of a connected stream socket, and own the "
+             "socket from then on.\n"
+             "listener is the listener that accepted it, or None.");
 
 static PyObject *
 Loop_new_stream(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
@@ -70,9 +70,9 @@ Loop_new_stream(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
 PyDoc_STRVAR(Loop_new_datagram_doc,
              "_new_datagram($self, sock, protocol, waiter, extra, address, "
              "/)\n--\n\n"
-             "Make the transport of a datagram socket of AF_INET, AF_INET6 or "
-             "AF_UNIX, which is\n"
-             "the transport's from then on.");
+             "Create the transport of a datagram socket of AF_INET, AF_INET6 "
+             "or AF_UNIX, and own\n"
+             "the socket from then on.");
 
 static PyObject *
 Loop_new_datagram(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
@@ -87,9 +87,9 @@ Loop_new_datagram(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
 PyDoc_STRVAR(
     Loop_new_pipe_doc,
     "_new_pipe($self, pipe, protocol, waiter, extra, reads, /)\n--\n\n"
-    "Make the transport of one end of a pipe, a file object, which is "
-    "the transport's\n"
-    "from then on.");
+    "Create the transport of one end of a pipe, a file object, and own the "
+    "file from then\n"
+    "on.");
 
 static PyObject *
 Loop_new_pipe(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
@@ -104,14 +104,13 @@ Loop_new_pipe(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
                : (PyObject *)cl_pipe_new(&made, reads ? CL_READ : CL_WRITE);
 }
 
-PyDoc_STRVAR(
-    Loop_listen_doc,
-    "_listen($self, sock, protocol_factory, server, accept, context, "
-    "/)\n--\n\n"
-    "Accept connections on a listening socket until "
-    "_remove_reader(fd): make a\n"
-    "transport of each, or call accept(sock, address, listener) unless "
-    "that is None.");
+PyDoc_STRVAR(Loop_listen_doc,
+             "_listen($self, sock, protocol_factory, server, accept, context, "
+             "/)\n--\n\n"
+             "Accept connections on a listening socket until "
+             "_remove_reader(fd). Create a\n"
+             "transport for each or, if accept is not None, call accept(sock, "
+             "address, listener).");
 
 static PyObject *
 Loop_listen(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
@@ -123,15 +122,14 @@ Loop_listen(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(
-    Loop_new_tls_doc,
-    "_new_tls($self, protocol, sslcontext, waiter, server_side, "
-    "server_hostname,\n"
-    "         call_connection_made, handshake_timeout, "
-    "shutdown_timeout, /)\n--\n\n"
-    "Make a transport of TLS, which is to be the protocol of another. "
-    "Timeouts are\n"
-    "in seconds.");
+PyDoc_STRVAR(Loop_new_tls_doc,
+             "_new_tls($self, protocol, sslcontext, waiter, server_side, "
+             "server_hostname,\n"
+             "         call_connection_made, handshake_timeout, "
+             "shutdown_timeout, /)\n--\n\n"
+             "Create a TLS transport, which is the protocol of another "
+             "transport. Timeouts are in\n"
+             "seconds.");
 
 static PyObject *
 Loop_new_tls(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
@@ -156,9 +154,9 @@ Loop_new_tls(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
 
 PyDoc_STRVAR(Loop_before_fork_doc,
              "_before_fork($self, /)\n--\n\n"
-             "Send what the callback in progress has written and the loop "
-             "holds, and end the\n"
-             "thread that would.");
+             "Send the bytes held for the current callback, and end the "
+             "thread that sends them\n"
+             "late.");
 
 static PyObject *
 Loop_before_fork(LoopObject *loop, PyObject *Py_UNUSED(ignored))

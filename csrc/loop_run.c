@@ -39,10 +39,10 @@ check_running(LoopObject *loop)
     return 0;
 }
 
-PyDoc_STRVAR(
-    Loop_stop_doc,
-    "stop($self, /)\n--\n\n"
-    "Let run_forever() return after the turn in progress (or the next one).");
+PyDoc_STRVAR(Loop_stop_doc, "stop($self, /)\n--\n\n"
+                            "Make run_forever() return after the current "
+                            "turn, or after the next one if the loop\n"
+                            "is not running.");
 
 static PyObject *
 Loop_stop(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -189,8 +189,8 @@ run(LoopObject *loop)
 PyDoc_STRVAR(Loop_run_forever_doc,
              "run_forever($self, /)\n--\n\n"
              "Run until stop() is called. Raises RuntimeError if the loop is "
-             "closed or runs\n"
-             "already, or if another loop runs in this thread.");
+             "closed or already\n"
+             "running, or if another loop is running in this thread.");
 
 static PyObject *
 Loop_run_forever(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -298,11 +298,11 @@ remove_callback(LoopObject *loop, PyObject *future)
 
 PyDoc_STRVAR(Loop_run_until_complete_doc,
              "run_until_complete($self, future)\n--\n\n"
-             "Run until the future (or the task made of a coroutine) is done; "
-             "return its\n"
+             "Run until the future, or the task created for a coroutine, is "
+             "done; return its\n"
              "result or raise its exception. Raises RuntimeError if the loop "
-             "is stopped\n"
-             "before that. See asyncio's loop.run_until_complete.");
+             "is stopped before\n"
+             "that. See asyncio's loop.run_until_complete.");
 
 static PyObject *
 Loop_run_until_complete(LoopObject *loop, PyObject *const *args,
@@ -350,7 +350,7 @@ done:
 }
 
 PyDoc_STRVAR(Loop_is_running_doc, "is_running($self, /)\n--\n\n"
-                                  "Return True if the loop runs.");
+                                  "Return True if the loop is running.");
 
 static PyObject *
 Loop_is_running(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -359,7 +359,7 @@ Loop_is_running(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(Loop_is_closed_doc, "is_closed($self, /)\n--\n\n"
-                                 "Return True if the loop was closed.");
+                                 "Return True if the loop is closed.");
 
 static PyObject *
 Loop_is_closed(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -378,9 +378,9 @@ Loop_get_debug(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 
 PyDoc_STRVAR(Loop_close_core_doc,
              "_close_core($self, keep_sigsock, /)\n--\n\n"
-             "The C half of close(): drop all that is pending and release "
-             "descriptors, but\n"
-             "for those that signals may still be written to.");
+             "The C half of close(): drop everything that is pending and "
+             "close the descriptors,\n"
+             "except those to which signals may still be written.");
 
 static PyObject *
 Loop_close_core(LoopObject *loop, PyObject *keep_sigsock)
@@ -396,14 +396,15 @@ Loop_close_core(LoopObject *loop, PyObject *keep_sigsock)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(Loop_metrics_doc, "metrics($self, /)\n--\n\n"
-                               "Return a dict of counters since the loop was "
-                               "made: turns, polls (turns that\n"
-                               "asked the kernel), callbacks (handles taken "
-                               "from the ready queue), and of what\n"
-                               "there is now: ready (handles due), timers "
-                               "(scheduled), watched (descriptors\n"
-                               "given to add_reader and add_writer).");
+PyDoc_STRVAR(Loop_metrics_doc,
+             "metrics($self, /)\n--\n\n"
+             "Return a dict of counters since the loop was created: turns, "
+             "polls (turns that\n"
+             "called the poller), callbacks (handles taken from the ready "
+             "queue); and of present\n"
+             "numbers: ready (handles in the ready queue), timers "
+             "(scheduled), watched\n"
+             "(descriptors given to add_reader and add_writer).");
 
 static PyObject *
 Loop_metrics(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -421,10 +422,10 @@ Loop_metrics(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 
 /* ------------------------------------------------------------------- signals */
 
-PyDoc_STRVAR(
-    Loop_signal_fileno_doc,
-    "_signal_fileno($self, /)\n--\n\n"
-    "The descriptor that takes signal numbers for this loop; -1 once closed.");
+PyDoc_STRVAR(Loop_signal_fileno_doc,
+             "_signal_fileno($self, /)\n--\n\n"
+             "The descriptor to which signal numbers for this loop are "
+             "written; -1 once closed.");
 
 static PyObject *
 Loop_signal_fileno(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -452,9 +453,11 @@ Loop_has_wakeup_fd(LoopObject *loop, PyObject *number)
         (fd == loop->l_inbox.i_write_fd || fd == loop->l_sigsock.sg_write_fd));
 }
 
-PyDoc_STRVAR(Loop_arm_signals_doc, "_arm_signals($self, /)\n--\n\n"
-                                   "Make signals wake this loop, if it runs "
-                                   "and nobody else's descriptor is set.");
+PyDoc_STRVAR(Loop_arm_signals_doc,
+             "_arm_signals($self, /)\n--\n\n"
+             "Make signals wake this loop, if it is running and no one else's "
+             "wakeup descriptor is\n"
+             "set.");
 
 static PyObject *
 Loop_arm_signals(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -464,10 +467,10 @@ Loop_arm_signals(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(Loop_ancestor_lives_doc,
-             "_ancestor_lives($self, /)\n--\n\n"
-             "Whether a process is alive that this one was forked from, and "
-             "that had the loop.");
+PyDoc_STRVAR(
+    Loop_ancestor_lives_doc,
+    "_ancestor_lives($self, /)\n--\n\n"
+    "Whether a process that owned the loop before a fork is still alive.");
 
 static PyObject *
 Loop_ancestor_lives(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -478,7 +481,7 @@ Loop_ancestor_lives(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 PyDoc_STRVAR(
     Loop_owe_polls_doc,
     "_owe_polls($self, /)\n--\n\n"
-    "Poll in each of the next turns: there is something new to hear of.");
+    "Poll in each of the next turns, because something new is watched.");
 
 static PyObject *
 Loop_owe_polls(LoopObject *loop, PyObject *Py_UNUSED(ignored))

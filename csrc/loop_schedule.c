@@ -57,11 +57,11 @@ push_task(LoopObject *loop, PyObject *task, PyObject *argument,
 
 PyDoc_STRVAR(Loop_call_soon_doc,
              "call_soon($self, callback, *args, context=None)\n--\n\n"
-             "Call callback(*args) on the next turn of the loop; return an "
+             "Call callback(*args) in the next turn of the loop; return an "
              "asyncio.Handle.\n\n"
-             "context is the contextvars.Context to call it in, the current "
-             "one by default.\n"
-             "Raises RuntimeError if the loop is closed. See asyncio's "
+             "context is the contextvars.Context to call it in, by default a "
+             "copy of the current\n"
+             "one. Raises RuntimeError if the loop is closed. See asyncio's "
              "loop.call_soon.");
 
 static PyObject *
@@ -253,9 +253,10 @@ Loop_call_later(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     return schedule_at(loop, cl_now_s() + delay, NULL, &call);
 }
 
-PyDoc_STRVAR(Loop_time_doc, "time($self, /)\n--\n\n"
-                            "Return the time of the loop's clock in seconds: "
-                            "that of time.monotonic().");
+PyDoc_STRVAR(
+    Loop_time_doc,
+    "time($self, /)\n--\n\n"
+    "Return the time of the loop's clock, time.monotonic(), in seconds.");
 
 static PyObject *
 Loop_time(LoopObject *Py_UNUSED(loop), PyObject *Py_UNUSED(ignored))
@@ -279,7 +280,7 @@ cl_loop_node_for(LoopObject *loop, PyObject *handle)
 PyDoc_STRVAR(
     Loop_add_callback_doc,
     "_add_callback($self, handle, /)\n--\n\n"
-    "Run an existing handle on the next turn, unless it is cancelled.");
+    "Run an existing handle in the next turn, unless it is cancelled.");
 
 static PyObject *
 Loop_add_callback(LoopObject *loop, PyObject *handle)

@@ -44,9 +44,9 @@ Loop_select_timeout(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 
 PyDoc_STRVAR(Loop_announce_sleep_doc,
              "_announce_sleep($self, asleep, /)\n--\n\n"
-             "While True, other threads wake the loop by its pipe. Return "
-             "False if there is\n"
-             "something to do instead.");
+             "While set to True, other threads wake the loop through its "
+             "pipe. Return False if\n"
+             "callbacks are pending.");
 
 static PyObject *
 Loop_announce_sleep(LoopObject *loop, PyObject *asleep)
@@ -100,13 +100,11 @@ list_events(LoopObject *loop, const cl_event *events, int count)
     return list;
 }
 
-PyDoc_STRVAR(
-    Loop_select_doc,
-    "_select($self, timeout, /)\n--\n\n"
-    "Wait for events, for so many seconds or, if None, without limit; return "
-    "[(fd,\n"
-    "mask)]. What else wakes a loop, threads and signals, is in the ready "
-    "queue then.");
+PyDoc_STRVAR(Loop_select_doc, "_select($self, timeout, /)\n--\n\n"
+                              "Wait for events for at most timeout seconds, "
+                              "without limit if it is None; return\n"
+                              "[(fd, mask)]. Callbacks from other threads and "
+                              "signals go to the ready queue.");
 
 static PyObject *
 Loop_select(LoopObject *loop, PyObject *timeout)
@@ -142,12 +140,11 @@ Loop_select(LoopObject *loop, PyObject *timeout)
     return list;
 }
 
-/* ------------------------------------------------------------ what is watched */
+/* -------------------------------------------------------- watched descriptors */
 
-PyDoc_STRVAR(Loop_wanted_doc,
-             "_wanted($self, /)\n--\n\n"
-             "Return {fd: mask} of all that is watched, the loop's own pipe "
-             "included.");
+PyDoc_STRVAR(Loop_wanted_doc, "_wanted($self, /)\n--\n\n"
+                              "Return {fd: mask} for everything watched, "
+                              "including the loop's own pipe.");
 
 static PyObject *
 Loop_wanted(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -172,9 +169,9 @@ Loop_wanted(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 
 PyDoc_STRVAR(Loop_poller_fileno_doc,
              "_poller_fileno($self, /)\n--\n\n"
-             "The descriptor that is readable when anything watched is ready, "
-             "or, of a poller\n"
-             "without, when the loop is woken.");
+             "The descriptor that is readable when any watched descriptor is "
+             "ready or, if the\n"
+             "poller has none, when the loop is woken.");
 
 static PyObject *
 Loop_poller_fileno(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -315,10 +312,11 @@ Loop_process_events(LoopObject *loop, PyObject *event_list)
     Py_RETURN_NONE;
 }
 
-/* ------------------------------------------------------------------ the lists */
+/* --------------------------------------------- the ready queue and the timers */
 
-PyDoc_STRVAR(Loop_ready_count_doc, "_ready_count($self, /)\n--\n\n"
-                                   "How many handles are due.");
+PyDoc_STRVAR(Loop_ready_count_doc,
+             "_ready_count($self, /)\n--\n\n"
+             "Return the number of handles in the ready queue.");
 
 static PyObject *
 Loop_ready_count(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -329,10 +327,10 @@ Loop_ready_count(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     return PyLong_FromSize_t(loop->l_open ? cl_ring_count(&loop->l_ready) : 0);
 }
 
-PyDoc_STRVAR(Loop_ready_take_doc,
-             "_ready_take($self, /)\n--\n\n"
-             "Take the first handle out of the ready queue. IndexError if it "
-             "is empty.");
+PyDoc_STRVAR(Loop_ready_take_doc, "_ready_take($self, /)\n--\n\n"
+                                  "Remove and return the first handle of the "
+                                  "ready queue. Raises IndexError if it is\n"
+                                  "empty.");
 
 static PyObject *
 Loop_ready_take(LoopObject *loop, PyObject *Py_UNUSED(ignored))
@@ -354,7 +352,7 @@ Loop_ready_take(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 
 PyDoc_STRVAR(Loop_ready_append_doc,
              "_ready_append($self, handle, /)\n--\n\n"
-             "Put a handle, cancelled or not, at the end of the ready queue.");
+             "Append a handle, cancelled or not, to the ready queue.");
 
 static PyObject *
 Loop_ready_append(LoopObject *loop, PyObject *handle)
@@ -380,7 +378,7 @@ timer_of(LoopObject *loop, PyObject *object)
 
 PyDoc_STRVAR(Loop_put_timer_doc,
              "_put_timer($self, timer, /)\n--\n\n"
-             "Schedule a timer of this loop that is scheduled no more.");
+             "Schedule a timer of this loop that is no longer scheduled.");
 
 static PyObject *
 Loop_put_timer(LoopObject *loop, PyObject *object)
@@ -395,9 +393,10 @@ Loop_put_timer(LoopObject *loop, PyObject *object)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(Loop_drop_timer_doc,
-             "_drop_timer($self, timer, /)\n--\n\n"
-             "Take a timer out of the schedule, and leave it as it is.");
+PyDoc_STRVAR(
+    Loop_drop_timer_doc,
+    "_drop_timer($self, timer, /)\n--\n\n"
+    "Remove a timer from the schedule, without changing it otherwise.");
 
 static PyObject *
 Loop_drop_timer(LoopObject *loop, PyObject *object)

@@ -154,46 +154,44 @@ Loop_sock_recvfrom_into(LoopObject *loop, PyObject *const *args,
     return op;
 }
 
-PyDoc_STRVAR(Loop_sock_recv_doc,
-             "sock_recv($self, sock, n)\n--\n\n"
-             "Receive at most n bytes; return a coroutine of them, b'' at the "
-             "end. The socket\n"
-             "stays the caller's, and should be non-blocking (checked in "
-             "debug mode). See\n"
-             "asyncio's loop.sock_recv.");
+PyDoc_STRVAR(Loop_sock_recv_doc, "sock_recv($self, sock, n)\n--\n\n"
+                                 "Receive at most n bytes. Return a coroutine "
+                                 "that returns them, b'' at end of file.\n"
+                                 "The caller keeps the socket, which should "
+                                 "be non-blocking (checked in debug mode).\n"
+                                 "See asyncio's loop.sock_recv.");
 PyDoc_STRVAR(Loop_sock_recv_into_doc,
              "sock_recv_into($self, sock, buf)\n--\n\n"
-             "Receive into a writable buffer; return a coroutine of the "
-             "number of bytes.");
+             "Receive into a writable buffer. Return a coroutine that returns "
+             "the number of bytes.");
 PyDoc_STRVAR(Loop_sock_recvfrom_doc,
              "sock_recvfrom($self, sock, bufsize)\n--\n\n"
-             "Receive a datagram of at most bufsize bytes; return a coroutine "
-             "of\n"
-             "(bytes, address).");
+             "Receive a datagram of at most bufsize bytes. Return a coroutine "
+             "that returns (bytes,\n"
+             "address).");
 PyDoc_STRVAR(Loop_sock_recvfrom_into_doc,
              "sock_recvfrom_into($self, sock, buf, nbytes=0)\n--\n\n"
-             "Receive a datagram into a writable buffer, nbytes at most "
-             "unless 0; return a\n"
-             "coroutine of (number of bytes, address).");
-PyDoc_STRVAR(Loop_sock_sendall_doc,
-             "sock_sendall($self, sock, data)\n--\n\n"
-             "Send all of a bytes-like object; return a coroutine of None. "
-             "After an error it\n"
-             "is unknown how much was sent.");
+             "Receive a datagram into a writable buffer, at most nbytes "
+             "unless that is 0. Return a\n"
+             "coroutine that returns (number of bytes, address).");
+PyDoc_STRVAR(Loop_sock_sendall_doc, "sock_sendall($self, sock, data)\n--\n\n"
+                                    "Send all of a bytes-like object. Return "
+                                    "a coroutine that returns None. After an\n"
+                                    "error it is unknown how much was sent.");
 PyDoc_STRVAR(Loop_sock_sendto_doc,
              "sock_sendto($self, sock, data, address)\n--\n\n"
-             "Send a datagram to the address; return a coroutine of the "
-             "number of bytes.");
+             "Send a datagram to the address. Return a coroutine that returns "
+             "the number of bytes.");
 PyDoc_STRVAR(Loop_sock_connect_doc,
              "sock_connect($self, sock, address)\n--\n\n"
-             "Connect; return a coroutine of None. A numeric address needs no "
-             "resolver.");
-PyDoc_STRVAR(Loop_sock_accept_doc,
-             "sock_accept($self, sock)\n--\n\n"
-             "Accept a connection; return a coroutine of (socket, address), "
-             "the socket\n"
-             "non-blocking. Cancelled, it leaves the connection to the next "
-             "call.");
+             "Connect. Return a coroutine that returns None. A numeric "
+             "address is not looked up.");
+PyDoc_STRVAR(
+    Loop_sock_accept_doc,
+    "sock_accept($self, sock)\n--\n\n"
+    "Accept a connection. Return a coroutine that returns (socket, address); "
+    "the socket\n"
+    "is non-blocking. If it is cancelled, the next call gets the connection.");
 
 /* ------------------------------------------------------------------- methods */
 

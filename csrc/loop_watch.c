@@ -113,13 +113,14 @@ remove_watcher(LoopObject *loop, PyObject *file, unsigned direction,
 PyDoc_STRVAR(
     Loop_add_reader_doc,
     "add_reader($self, fd, callback, *args)\n--\n\n"
-    "Call callback(*args) whenever fd, a descriptor or an object with "
-    "fileno(), can\n"
-    "be read. Replaces its earlier reader. The descriptor stays the caller's: "
-    "its\n"
-    "blocking mode is left alone. Raises PermissionError for a regular file,\n"
-    "OSError for a bad descriptor, RuntimeError if a transport owns it. See\n"
-    "asyncio's loop.add_reader.");
+    "Call callback(*args) whenever fd, a file descriptor or an object with "
+    "fileno(), is\n"
+    "readable. Replaces an earlier reader. The caller keeps the descriptor, "
+    "and its\n"
+    "blocking mode is not changed. Raises PermissionError for a regular file, "
+    "OSError for\n"
+    "a bad descriptor, RuntimeError if a transport owns it. See asyncio's\n"
+    "loop.add_reader.");
 PyDoc_STRVAR(Loop_add_writer_doc,
              "add_writer($self, fd, callback, *args)\n--\n\n"
              "Like add_reader(), for writing.");
@@ -219,9 +220,9 @@ Loop_remove_writer_private(LoopObject *loop, PyObject *file)
 PyDoc_STRVAR(
     Loop_watched_doc,
     "_watched($self, fd, /)\n--\n\n"
-    "Return the (reader, writer) handles of a descriptor given to add_reader "
+    "Return the handles (reader, writer) of a descriptor given to add_reader "
     "or\n"
-    "add_writer, None in place of a missing one; None if it is not watched.");
+    "add_writer, with None for a missing one; None if it is not watched.");
 
 static PyObject *
 Loop_watched(LoopObject *loop, PyObject *number)

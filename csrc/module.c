@@ -45,9 +45,9 @@ module_counts(PyObject *module, PyObject *Py_UNUSED(ignored))
 PyDoc_STRVAR(
     guard_looks_doc,
     "guard_looks()\n--\n\n"
-    "Return how often the methods of each class whose work is done here were "
-    "looked up:\n{class: count}. A count stays while nothing modifies its "
-    "class.");
+    "Return {class: count}: how often the methods of each class that C code "
+    "replaces were\n"
+    "looked up. The count does not change unless the class is modified.");
 
 static PyObject *
 module_guard_looks(PyObject *module, PyObject *Py_UNUSED(ignored))
@@ -117,12 +117,12 @@ module_sockets_are_stock(PyObject *module, PyObject *Py_UNUSED(ignored))
                            cl_sock_is_stock(st));
 }
 
-PyDoc_STRVAR(raw_fields_doc,
-             "raw_fields(future)\n--\n\n"
-             "Return what a future or task of asyncio holds where its fields "
-             "are expected:\n"
-             "{name: number}, addresses for objects. RuntimeError if it has "
-             "another size.");
+PyDoc_STRVAR(raw_fields_doc, "raw_fields(future)\n--\n\n"
+                             "Return the fields of asyncio's future or task "
+                             "as this module reads them: {name:\n"
+                             "number}, with addresses for objects. Raises "
+                             "RuntimeError if the layout has another\n"
+                             "size.");
 
 static PyObject *
 module_raw_fields(PyObject *module, PyObject *object)
@@ -130,11 +130,10 @@ module_raw_fields(PyObject *module, PyObject *object)
     return cl_layout_raw_fields(state_of(module), object);
 }
 
-PyDoc_STRVAR(
-    adopt_reader_doc,
-    "adopt_reader(reader)\n--\n\n"
-    "Give an asyncio.StreamReader that no transport has begun with our "
-    "methods, if it is exactly that and on a loop of ours.");
+PyDoc_STRVAR(adopt_reader_doc, "adopt_reader(reader)\n--\n\n"
+                               "Give an asyncio.StreamReader without a "
+                               "transport our methods, if it is exactly of\n"
+                               "that class and its loop is one of ours.");
 
 static PyObject *
 module_adopt_reader(PyObject *module, PyObject *reader)
@@ -146,13 +145,13 @@ module_adopt_reader(PyObject *module, PyObject *reader)
 
 PyDoc_STRVAR(use_own_tasks_doc,
              "use_own_tasks(first, second, loop)\n--\n\n"
-             "From now on new loops make cloop.Task and cloop.Future; return "
-             "False if that\n"
-             "can't be. `first` and `second` are pending tasks of asyncio's, "
-             "the last that this\n"
-             "thread has made, and `loop` is theirs. It has to be the running "
-             "one, and need not\n"
-             "be afterwards.");
+             "Make new loops use cloop.Task and cloop.Future; return False if "
+             "that is impossible.\n"
+             "`first` and `second` are pending asyncio tasks, the last ones "
+             "created in this\n"
+             "thread. `loop` is their loop and the running one; it may no "
+             "longer be running\n"
+             "afterwards.");
 
 static PyObject *
 module_use_own_tasks(PyObject *module, PyObject *args)
@@ -173,10 +172,9 @@ module_use_own_tasks(PyObject *module, PyObject *args)
     return PyBool_FromLong(found);
 }
 
-PyDoc_STRVAR(module_set_gather_doc,
-             "_set_gather(choice, /)\n--\n\n"
-             "Hold writes as CLOOP_GATHER=choice does; None is its being "
-             "unset. For tests.");
+PyDoc_STRVAR(module_set_gather_doc, "_set_gather(choice, /)\n--\n\n"
+                                    "Hold writes as with CLOOP_GATHER=choice; "
+                                    "None stands for unset. For tests.");
 
 static PyObject *
 module_set_gather(PyObject *module, PyObject *choice)
@@ -190,8 +188,7 @@ module_set_gather(PyObject *module, PyObject *choice)
 
 PyDoc_STRVAR(module_at_exit_doc,
              "_at_exit()\n--\n\n"
-             "Hold no write from now on, and end the threads of those loops "
-             "that did.");
+             "Hold no more writes, and end the threads of loops that did.");
 
 static PyObject *
 module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
@@ -210,11 +207,10 @@ module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(pidfd_open_doc,
-             "pidfd_open(pid, /)\n--\n\n"
-             "Return a descriptor that is ready for reading when the process "
-             "has ended. Raises\n"
-             "OSError. As os.pidfd_open(), which Python 3.8 does not have.");
+PyDoc_STRVAR(pidfd_open_doc, "pidfd_open(pid, /)\n--\n\n"
+                             "Return a descriptor that is readable when the "
+                             "process has ended. Raises OSError.\n"
+                             "Like os.pidfd_open(), which Python 3.8 lacks.");
 
 static PyObject *
 module_pidfd_open(PyObject *Py_UNUSED(module), PyObject *arg)
@@ -229,13 +225,14 @@ module_pidfd_open(PyObject *Py_UNUSED(module), PyObject *arg)
     return NULL;
 }
 
-PyDoc_STRVAR(look_like_doc,
-             "look_like(method, function)\n--\n\n"
-             "Return a method that does what the method_descriptor does, as "
-             "fast, and looks\n"
-             "like the function to inspect and unittest.mock, with the "
-             "method's docstring.\n"
-             "Raises TypeError if the function is not one of Python.");
+PyDoc_STRVAR(
+    look_like_doc,
+    "look_like(method, function)\n--\n\n"
+    "Return a method that works like the method_descriptor and is as fast, "
+    "but looks like\n"
+    "the function to inspect and unittest.mock. It has the docstring of the\n"
+    "method_descriptor. Raises TypeError if the function is not a Python "
+    "function.");
 
 static PyObject *
 module_look_like(PyObject *module, PyObject *args)

@@ -1,7 +1,9 @@
-/* compat_stress.h - in stress builds, functions of Python's API that allocate may fail, or
- * collect garbage first; see base/stress.h. For compat.h alone.
+/* compat_stress.h - for stress builds: wraps the allocating functions of
+ * Python's API, so that they can fail, or collect garbage first; see
+ * base/stress.h.
  *
- * Each is a macro of the function's name in front of the function. */
+ * Each wrapper is a macro with the function's name. Included by compat.h only.
+ */
 #ifndef CL_BASE_COMPAT_STRESS_H
 #define CL_BASE_COMPAT_STRESS_H
 
@@ -11,7 +13,7 @@
 
 #include "base/stress.h"
 
-/* Sets MemoryError if the allocation is to fail. */
+/* Returns true, with MemoryError set, if the allocation must fail. */
 static inline bool
 cl_stress_object_fails(void)
 {
@@ -22,7 +24,7 @@ cl_stress_object_fails(void)
     return true;
 }
 
-/* The same for an object that the collector knows. */
+/* The same for an object that the garbage collector tracks. */
 static inline bool
 cl_stress_container_fails(void)
 {

@@ -1,7 +1,7 @@
-/* mem.h - memory of what knows no Python.
+/* mem.h - memory allocation for code that does not use Python's API.
  *
- * The C library's functions. In stress builds the n-th allocation can be made to fail
- * (base/stress.h). */
+ * The functions of the C library. In stress builds, the n-th allocation can be
+ * made to fail (base/stress.h). */
 #ifndef CL_BASE_MEM_H
 #define CL_BASE_MEM_H
 

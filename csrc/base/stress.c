@@ -7,8 +7,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
-/* The one exception to the rule that nothing at file scope is written to
- * (tests/test_source.py): it has to be there before the module is. */
+/* At file scope, against the rule (tests/test_source.py), because it is needed
+ * before the module exists. */
 static struct {
     atomic_long count, first, last;
     atomic_long objects, collect;
@@ -42,7 +42,7 @@ cl_stress_set(const cl_stress_orders *orders)
     long last = orders->lasting > LONG_MAX - orders->nomem
                     ? LONG_MAX
                     : orders->nomem + orders->lasting - 1;
-    atomic_store(&stress.first, 0); /* meanwhile nothing fails */
+    atomic_store(&stress.first, 0); /* until the rest is set, nothing fails */
     atomic_store(&stress.count, 0);
     atomic_store(&stress.last, last);
     atomic_store(&stress.first, orders->nomem);
@@ -81,7 +81,7 @@ at_most(size_t size, size_t limit)
 size_t
 cl_stress_send(size_t size)
 {
-    /* The kernel takes a part of what is large, always. */
+    /* A large write is always partial. */
     return at_most(size > 1024 ? size / 2 : size, atomic_load(&stress.send));
 }
 

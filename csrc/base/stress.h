@@ -1,15 +1,16 @@
-/* stress.h - what stress builds do to themselves: the n-th allocation fails, every n-th
- * collects garbage, and system calls take and bring few bytes.
+/* stress.h - faults that stress builds inject: the n-th allocation fails, every
+ * n-th object allocation collects garbage first, and system calls transfer few
+ * bytes.
  *
- * Allocations are those that this code asks for, by base/mem.h or by Python's API, where
- * compat.h puts what is here before the functions; what asyncio or the interpreter
- * allocates by itself is left alone. All of it is off until it is asked for, by
- * _cloop._stress() or by the environment:
+ * Only allocations of cloop's own code count, through base/mem.h or Python's
+ * API, whose functions compat_stress.h wraps. Those of asyncio and the
+ * interpreter do not. Everything is off unless _cloop._stress() or the
+ * environment turns it on:
  *
- *   CLOOP_STRESS_COLLECT=n   every n-th allocation of an object collects garbage first
+ *   CLOOP_STRESS_COLLECT=n   every n-th allocation of an object collects first
  *   CLOOP_STRESS_NOMEM=n     the n-th allocation after the import fails, once
- *   CLOOP_STRESS_SEND=n      a stream sends n bytes at most in a system call
- *   CLOOP_STRESS_RECEIVE=n   and receives n */
+ *   CLOOP_STRESS_SEND=n      streams send at most n bytes in a system call
+ *   CLOOP_STRESS_RECEIVE=n   streams receive at most n bytes in one */
 #ifndef CL_BASE_STRESS_H
 #define CL_BASE_STRESS_H
 
@@ -19,27 +20,28 @@
 #include <stddef.h>
 
 typedef struct {
-    long nomem;   /* allocations until one fails; 0: none does */
-    long lasting; /* and how many in a row, that one included */
+    long nomem;   /* the n-th allocation fails; 0: none */
+    long lasting; /* and so many in a row, counting that one */
     long collect;
-    size_t send;    /* bytes; 0: no limit */
+    size_t send;    /* bytes per call; 0: no limit */
     size_t receive; /* the same */
 } cl_stress_orders;
 
-/* Process-wide, as the environment is. */
+/* For the whole process. */
 void cl_stress_read_environment(void);
 void cl_stress_set(const cl_stress_orders *orders);
 
-/* How many allocations there were since the last orders. */
+/* Returns the number of allocations since the last cl_stress_set(). */
 long cl_stress_count(void);
 
-/* Counts an allocation: whether it is to fail. From any thread. */
+/* Counts an allocation. Returns whether it must fail. From any thread. */
 bool cl_stress_fails(void);
 
-/* Counts the allocation of an object: whether to collect garbage before it. */
+/* Counts the allocation of an object. Returns whether to collect garbage
+ * before it. */
 bool cl_stress_collects(void);
 
-/* How much of `size` bytes a call may send, or receive. */
+/* Returns how many of `size` bytes a call may send, or receive. */
 size_t cl_stress_send(size_t size);
 size_t cl_stress_receive(size_t size);
 

@@ -3,7 +3,7 @@
 
 #define ABI_MODULE "cloop._abi"
 
-/* A new reference to the result of a function there, or NULL. */
+/* Calls a function of that module. Returns a new reference or NULL. */
 static PyObject *
 ask(const char *function, const char *format, ...)
 {

@@ -28,7 +28,7 @@ cl_call_void(PyObject *function, PyObject *first, PyObject *second)
 int
 cl_loop_check_open(LoopObject *loop)
 {
-    /* l_open as well: Python code can reset _closed, or leave out __init__. */
+    /* Checks l_open too: Python code can reset _closed, or skip __init__(). */
     if (!loop->l_closed && loop->l_open)
         return 0;
     PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");

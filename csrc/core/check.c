@@ -9,18 +9,18 @@
 
 #include "core/loop.h"
 
-/* One turn in so many is looked after, and one in so many more for each of SIZE entries
- * that there are. */
+/* One turn in PERIOD is checked, and fewer when there is much to check: the
+ * period grows by one for each SIZE entries. */
 #define PERIOD CL_TINY(1, 64)
 #define SIZE CL_TINY(256, 64)
 
-/* Of the turns that are, one in so many asks the kernel. */
+/* One check in KERNEL_PERIOD also asks the kernel. */
 #define KERNEL_PERIOD CL_TINY(8, 64)
 
 /* ------------------------------------------------------------------ references */
 
-/* Objects that something holds a reference to, each as often as it does. Not in memory of
- * an allocator, which tests make fail. */
+/* The objects to which the queues own references, one entry per reference. The
+ * memory is mapped, because tests make allocations fail. */
 typedef struct {
     PyObject **r_objects;
     size_t r_count;
@@ -116,7 +116,7 @@ check_references(LoopObject *loop)
         munmap(found.r_objects, found.r_capacity * sizeof(PyObject *));
 }
 
-/* ------------------------------------------------------------------ what waits */
+/* ---------------------------------------------------------------------- queues */
 
 static void
 check_ready(LoopObject *loop)
@@ -204,15 +204,15 @@ compare(void *arg, int fd, uint32_t generation, unsigned interest)
 {
     const LoopObject *loop = arg;
     cl_watch *watch = cl_watch_find(&loop->l_watches, fd);
-    /* Another file has had the number, or the watch has: the kernel keeps what lives on
-     * elsewhere. */
+    /* The registration is of an earlier file or watch with this number. The
+     * kernel keeps it while a duplicate of the descriptor is open. */
     if (watch == NULL || watch->w_generation != generation)
         return;
     watch->w_known = true;
     unsigned told = watch->w_have;
     if (loop->l_poller.ops != cl_poller_find("epoll"))
         told &= ~(unsigned)CL_EDGE;
-    /* What was closed before it was withdrawn can't be. */
+    /* An interest whose descriptor was closed first cannot be removed. */
     cl_assertf((watch->w_have & CL_STALE) || interest == told ||
                    (told == 0 && cl_watch_is_replaced(watch)),
                "descriptor %d: the kernel knows %u, the watch says %u", fd,

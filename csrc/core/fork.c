@@ -43,7 +43,7 @@ cl_fork_unregister(LoopObject *loop)
     loop->l_ancestor_fd = -1;
 }
 
-/* ------------------------------------------------------- the poller meanwhile */
+/* ---------------------------------------------------- the poller after a fork */
 
 static LoopObject *
 loop_of(cl_poller *poller)
@@ -240,7 +240,7 @@ cl_fork_ancestor_lives(const LoopObject *loop)
     return false;
 }
 
-/* ------------------------------------------------------------- taking it over */
+/* ------------------------------------------------------- taking over the loop */
 
 /* All processes that had the loop before have exited, or it is unknown. */
 static void

@@ -42,8 +42,8 @@ bool
 cl_guard_look(cl_guard *guard)
 {
     bool same = true;
-    /* Comparing keys may run Python, which may modify the class: the version must be
-     * that from before. The first look-up gives the class one. */
+    /* Comparing keys may run Python code that modifies the class, so the
+     * version is read first. A look-up assigns one if the class has none. */
     unsigned version = cl_type_fresh_version(guard->g_type, guard->g_keys[0]);
     for (int i = 0; i < guard->g_count && same; i++) {
         PyObject *value = cl_type_lookup(guard->g_type, guard->g_keys[i]);

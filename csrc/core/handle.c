@@ -6,7 +6,7 @@
 #include "core/errors.h"
 #include "core/loop.h"
 
-/* ------------------------------------------------------------------ contracts */
+/* ----------------------------------------------------------------- invariants */
 
 #ifdef CL_DEBUG
 static inline bool
@@ -61,7 +61,7 @@ cl_handle_check_spares(const LoopObject *loop)
 }
 #endif
 
-/* ------------------------------------------------------------- make and free */
+/* ------------------------------------------------- creation and deallocation */
 
 static inline HandleObject *
 allocate(PyTypeObject *type, HandleObject **spares, int *count)
@@ -669,7 +669,7 @@ cl_handle_cancel(HandleObject *handle)
 PyDoc_STRVAR(
     Handle_cancel_doc,
     "cancel($self, /)\n--\n\n"
-    "Keep the callback from being called, if it has not been yet. See\n"
+    "Prevent the callback from being called, unless it was already. See\n"
     "asyncio.Handle.cancel.");
 
 static PyObject *
@@ -714,10 +714,11 @@ Handle_get_context(HandleObject *handle, PyObject *Py_UNUSED(ignored))
     return Py_NewRef(handle->h_context ? handle->h_context : Py_None);
 }
 
-PyDoc_STRVAR(Handle_run_doc, "_run($self, /)\n--\n\n"
-                             "Call the callback now. What it raises goes to "
-                             "the loop's exception handler;\n"
-                             "KeyboardInterrupt and SystemExit are raised.");
+PyDoc_STRVAR(Handle_run_doc,
+             "_run($self, /)\n--\n\n"
+             "Call the callback now. Its exceptions go to the loop's "
+             "exception handler, except for\n"
+             "KeyboardInterrupt and SystemExit, which are raised.");
 
 static PyObject *
 Handle_run(HandleObject *handle, PyObject *Py_UNUSED(ignored))
@@ -916,7 +917,8 @@ static PyMemberDef Handle_members[] = {
     {NULL}};
 
 static PyType_Slot Handle_slots[] = {
-    {Py_tp_doc, "A scheduled callback; see asyncio.Handle. Made by the loop."},
+    {Py_tp_doc,
+     "A scheduled callback; see asyncio.Handle. Created by the loop."},
     {Py_tp_dealloc, Handle_dealloc},
     {Py_tp_traverse, Handle_traverse},
     {Py_tp_clear, Handle_clear},
@@ -928,7 +930,7 @@ static PyType_Slot Handle_slots[] = {
 
 static PyType_Slot TimerHandle_slots[] = {
     {Py_tp_doc, "A callback scheduled for a time; see asyncio.TimerHandle. "
-                "Made by the loop."},
+                "Created by the loop."},
     {Py_tp_dealloc, TimerHandle_dealloc},
     {Py_tp_traverse, Handle_traverse},
     {Py_tp_clear, Handle_clear},

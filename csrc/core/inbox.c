@@ -11,7 +11,7 @@
 #define MIN_CAPACITY CL_TINY(1, 64)
 
 #ifdef CL_DEBUG
-/* With the lock held. */
+/* Call with the lock held. */
 static void
 check_locked(cl_inbox *inbox)
 {
@@ -84,8 +84,8 @@ void
 cl_inbox_after_fork(cl_inbox *inbox)
 {
     close_pipe(inbox);
-    (void)pthread_mutex_init(&inbox->i_lock,
-                             NULL); /* who held it is not here */
+    (void)pthread_mutex_init(
+        &inbox->i_lock, NULL); /* its holder does not exist in the child */
     inbox->i_asleep = false;
 }
 
@@ -128,7 +128,7 @@ grow(cl_inbox *inbox)
 static void
 write_byte(cl_inbox *inbox)
 {
-    /* A full pipe is as good as a written byte. */
+    /* A full pipe wakes the loop as well. */
     ssize_t written;
     do {
         written = write(inbox->i_write_fd, "", 1);
@@ -172,7 +172,8 @@ cl_inbox_drain(cl_inbox *inbox, cl_ring *ring)
         err = cl_ring_grow(ring);
     if (err == 0) {
         for (size_t i = 0; i < inbox->i_count; i++)
-            (void)cl_ring_push(ring, inbox->i_nodes[i]); /* there is room */
+            (void)cl_ring_push(
+                ring, inbox->i_nodes[i]); /* cannot fail: there is room */
         inbox->i_count = 0;
         atomic_store_explicit(&inbox->i_filled, false, memory_order_relaxed);
     }

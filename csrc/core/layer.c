@@ -39,7 +39,8 @@ import(const cl_import_row *row, PyObject **value)
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* A tuple of the strings that have commas between them: new reference. */
+/* Returns a tuple of the strings in `text`, which are separated by commas. A
+ * new reference. */
 static PyObject *
 keyword_names(const char *text)
 {
@@ -125,7 +126,7 @@ cl_layers_counts(const cl_state *st)
 
 /* ---------------------------------------------------------- garbage collection */
 
-/* NULL within an import that has failed early. */
+/* Returns NULL if the import failed early. */
 static cl_state *
 state_of(void *module)
 {
@@ -160,7 +161,8 @@ clear(cl_state *st, const cl_layer *layer)
         Py_CLEAR(*field(st, row->at));
 }
 
-/* Strings are in no cycle, and a late destructor may still need them. */
+/* Strings cannot be in a cycle, and a destructor that runs late may still need
+ * them. */
 static void
 free_layer(cl_state *st, const cl_layer *layer)
 {
@@ -186,7 +188,8 @@ cl_layers_traverse(PyObject *module, visitproc visit, void *arg)
     return status;
 }
 
-/* From the highest layer down: none is used by one that is gone. */
+/* Calls the function for each layer, from the highest down, since layers use
+ * those below them. */
 static void
 from_top(cl_state *st, void (*function)(cl_state *, const cl_layer *))
 {

@@ -361,7 +361,7 @@ cl_lent_idle(LoopObject *loop)
     return count;
 }
 
-/* ----------------------------------------------------------------- questions */
+/* ------------------------------------------------------------------- queries */
 
 int
 cl_lent_handles(LoopObject *loop, int fd, HandleObject **reader,

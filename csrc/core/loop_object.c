@@ -1,6 +1,6 @@
-/* loop_object.c - the loop as an object: making, freeing and visiting it; see loop.h.
+/* loop_object.c - creates, visits and frees loops; see loop.h.
  *
- * The methods and attributes of the type are elsewhere (loop_type.c). */
+ * The type's methods and attributes are in loop_type.c. */
 #include "core/errors.h"
 #include "core/layer.h"
 #include "core/loop.h"
@@ -15,7 +15,7 @@ cl_loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
         return NULL;
     loop->l_slow_callback_duration = 0.1;
     loop->l_clock_resolution = 1e-9;
-    loop->l_closed = true; /* until __init__() has opened it */
+    loop->l_closed = true; /* until __init__() opens it */
     if ((st = cl_type_state(type, cl_loop_dealloc)) == NULL) {
         Py_DECREF(loop);
         return NULL;

@@ -1,7 +1,7 @@
 /* method.c - see method.h. */
 #include "core/method.h"
 
-/* As METH_FASTCALL | METH_KEYWORDS has it. */
+/* The calling convention METH_FASTCALL | METH_KEYWORDS. */
 typedef PyObject *(*fast_function)(PyObject *self, PyObject *const *args,
                                    Py_ssize_t nargs, PyObject *kwnames);
 
@@ -25,7 +25,7 @@ call(PyObject *callable, PyObject *const *args, size_t nargsf,
     return method->m_native(args[0], args + 1, nargs - 1, kwnames);
 }
 
-/* ------------------------------------------- looking like the function that is the face */
+/* --------------------------------------------------------------- attributes of the face */
 
 PyObject *
 cl_face_get(PyObject *self, PyObject *object, PyObject *Py_UNUSED(type))
@@ -34,7 +34,8 @@ cl_face_get(PyObject *self, PyObject *object, PyObject *Py_UNUSED(type))
                                                : PyMethod_New(self, object);
 }
 
-/* What the face would do with itself instead. */
+/* Whether the attribute is the NativeMethod's own: that of the face would act
+ * on the face. */
 static bool
 is_ours(PyObject *name)
 {
@@ -67,7 +68,7 @@ cl_face_repr(PyObject *self)
     return PyObject_Repr(((cl_face *)self)->fa_function);
 }
 
-/* By name, as functions are pickled. */
+/* Pickles by name, like a function. */
 static PyObject *
 face_reduce(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -85,7 +86,7 @@ PyMemberDef cl_face_members[] = {
      READONLY, NULL},
     {NULL}};
 
-/* ------------------------------------------------------------------ the face */
+/* --------------------------------------------------------- creating the face */
 
 /* Copies what PyFunction_NewWithQualName() does not take. 0/-1 */
 static int
@@ -198,8 +199,8 @@ NativeMethod_traverse(MethodObject *method, visitproc visit, void *arg)
     return 0;
 }
 
-/* No tp_clear: a method is never without its face. The class that has it, and the
- * face's own dictionaries, break every cycle. */
+/* No tp_clear, so that a method always has its face. Clearing the class or the
+ * face's dictionaries breaks every cycle. */
 static void
 NativeMethod_dealloc(PyObject *self)
 {
@@ -226,7 +227,8 @@ static PyType_Slot NativeMethod_slots[] = {
     {Py_tp_members, cl_face_members},
     {0, NULL}};
 
-/* Immutable, or the interpreter would look the method up at every call. */
+/* Immutable: otherwise the interpreter does not cache the look-up of the
+ * method. */
 static PyType_Spec NativeMethod_spec = {
     .name = "cloop._cloop.NativeMethod",
     .basicsize = sizeof(MethodObject),

@@ -1,10 +1,11 @@
 /* spares.h - free lists of a loop: memory of objects of one type, kept for
  * reuse.
  *
- * A loop has one list for each type whose objects come and go with its callbacks. The
- * memory of an object goes back to the list of its own loop, so loops of several threads
- * share none. Until then the object owns a reference to its loop. Another thread may drop
- * the last reference to an object and so change the list: the GIL guards it. */
+ * A loop has one list for each type whose objects are often created and freed.
+ * Memory returns to the list of the loop it came from, so loops in different
+ * threads share nothing. For this the object owns a reference to its loop. Any
+ * thread may drop the last reference to an object, so the GIL guards the list.
+ */
 #ifndef CL_CORE_SPARES_H
 #define CL_CORE_SPARES_H
 

@@ -20,8 +20,8 @@ static const cl_node_row nodes[] = {{CL_NODE_HANDLE, &cl_handle_node},
                                     {CL_NODE_WATCH, &cl_watch_node},
                                     {0}};
 
-/* _format_callback_source() takes debug= from 3.13 on, and where that was
- * backported: its signature tells. */
+/* _format_callback_source() takes debug= from 3.13 on and in some 3.12
+ * releases, so its signature is checked. */
 static int
 probe_callback_source(cl_state *st)
 {

@@ -27,8 +27,8 @@
     X(Handle, cl_handle_setup, "Handle") \
     X(TimerHandle, cl_timer_handle_setup, "TimerHandle")
 
-/* field, module, attribute: fetched once, at import. cloop/_abi.py says what is done if
- * asyncio has no such name. */
+/* field, module, attribute: fetched once, at import. cloop/_abi.py has
+ * replacements for names that asyncio lacks. */
 #define CL_CORE_IMPORTS(X) \
     X(asyncio_Handle, "asyncio.events", "Handle") \
     X(asyncio_TimerHandle, "asyncio.events", "TimerHandle") \

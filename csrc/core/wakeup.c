@@ -11,17 +11,17 @@
 
 #include "base/mem.h"
 
-/* An object has one writable segment, or two. */
+/* A shared object has one or two writable segments. */
 #define SEGMENTS_MAX 4
 
 typedef struct {
     const int *start;
     size_t count;
-    int *copy; /* owned: before anything was set */
+    int *copy; /* owned: the contents before the search */
 } segment;
 
 typedef struct {
-    uintptr_t inside; /* an address in the object that is looked for */
+    uintptr_t inside; /* an address in the object to find */
     segment segments[SEGMENTS_MAX];
     int count;
 } object;
@@ -51,8 +51,8 @@ look_at_object(struct dl_phdr_info *info, size_t Py_UNUSED(size), void *arg)
     return here;
 }
 
-/* By a loop of its own: between the variables of an interpreter that a sanitizer
- * instrumented lies what memcpy() may not read. */
+/* Not memcpy(): in an interpreter built with a sanitizer there are red zones
+ * between the variables, and memcpy() must not read them. */
 __attribute__((no_sanitize("address", "thread"))) static void
 copy_ints(int *to, const int *from, size_t count)
 {
@@ -80,7 +80,8 @@ copy_segments(object *where)
     return true;
 }
 
-/* Sets the descriptor; the one before through *previous. */
+/* Sets the descriptor, and stores the one before in *previous. Leaves no
+ * exception. */
 static bool
 set_wakeup(PyObject *set_wakeup_fd, int fd, bool warns, int *previous)
 {
@@ -99,17 +100,17 @@ set_wakeup(PyObject *set_wakeup_fd, int fd, bool warns, int *previous)
     return done;
 }
 
-/* So many pairs look like ours at first, at most: a descriptor's number is small, and
- * followed by 0 in many a place. */
+/* Limit for the pairs that match at first. There may be many, because a
+ * descriptor is a small number and the second value is 0. */
 #define PAIRS_MAX 1024
 
 typedef struct {
     const int *pairs[PAIRS_MAX];
-    const int *before[PAIRS_MAX]; /* what was there at first */
+    const int *before[PAIRS_MAX]; /* the contents before the search */
     int count;
 } matches;
 
-/* The pairs that hold {fd, 0} now. */
+/* Finds the pairs that now hold {fd, 0}. */
 __attribute__((no_sanitize("address", "thread"))) static void
 find_pairs(const object *where, int fd, matches *found)
 {
@@ -124,11 +125,11 @@ find_pairs(const object *where, int fd, matches *found)
             found->before[found->count++] = &part->copy[i];
         }
     }
-    if (found->count == PAIRS_MAX) /* perhaps not all */
+    if (found->count == PAIRS_MAX) /* some may be missing */
         found->count = 0;
 }
 
-/* Of these, those that hold {fd, warns} now. */
+/* Keeps the pairs that now hold {fd, warns}. */
 static void
 keep_pairs(int fd, int warns, matches *found)
 {
@@ -143,7 +144,7 @@ keep_pairs(int fd, int warns, matches *found)
     found->count = kept;
 }
 
-/* Signals that came to us meanwhile go where they belong. */
+/* Forwards the signals that came during the search. */
 static void
 pass_on(int from, int to)
 {
@@ -175,7 +176,7 @@ find(object *where, PyObject *set_wakeup_fd)
             warned = found.before[0][1] != 0;
         else
             found.count = 0;
-        /* Refused if it has been closed meanwhile: then there is none. */
+        /* Fails if it was closed meanwhile: then there is none. */
         if (!set_wakeup(set_wakeup_fd, previous, warned, &ignored))
             (void)set_wakeup(set_wakeup_fd, -1, true, &ignored);
         pass_on(fds[0], previous);

@@ -23,7 +23,7 @@
 /* Values of w_refused above the number of attempts. */
 enum { GIVE_UP = 254, TOLD = 255 };
 
-/* ------------------------------------------------------------------ contracts */
+/* ----------------------------------------------------------------- invariants */
 
 #ifdef CL_DEBUG
 static bool

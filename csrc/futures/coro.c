@@ -49,7 +49,7 @@ cl_coro_resume(CoroObject *coro)
         if (future->f_state == CL_FINISHED && future->f_exception == NULL)
             return 0;
     }
-    /* Failed or cancelled, or somebody else stepped us. */
+    /* It failed or was cancelled, or this coroutine was stepped too early. */
     int done = cl_coro_future_is_done(coro);
     if (done == 0)
         PyErr_SetString(PyExc_RuntimeError, "await wasn't used with future");
@@ -87,7 +87,7 @@ check_not_done(CoroObject *coro)
                         "cannot reuse already awaited coroutine");
 }
 
-/* A StopIteration would look like a result. */
+/* As in PEP 479: a StopIteration would look like a result. */
 static void
 replace_stop_iteration(void)
 {
@@ -138,7 +138,7 @@ send_inner(CoroObject *coro, PyObject *value, PyObject **result)
     return status;
 }
 
-/* A step is in progress from now on. */
+/* Marks the start of a step. */
 static void
 begin(CoroObject *coro)
 {
@@ -147,7 +147,7 @@ begin(CoroObject *coro)
         Py_CLEAR(coro->c_shown);
 }
 
-/* What a step came to. */
+/* Updates the coroutine for the outcome of a step, and returns it. */
 static PySendResult
 settle(CoroObject *coro, PySendResult status)
 {
@@ -206,8 +206,8 @@ coro_send(CoroObject *coro, PyObject *value)
     return status == PYGEN_RETURN ? stop_iteration(result) : result;
 }
 
-/* StopIteration(True), which some awaits end in: one is kept, until anybody else has it
- * or has left something on it. */
+/* Raises StopIteration(True), the result of some awaits. One instance is
+ * reused while nobody else refers to it and its attributes are unchanged. */
 static PyObject *
 stop_with_true(cl_state *st)
 {
@@ -232,7 +232,7 @@ cl_coro_iternext(CoroObject *coro)
     PySendResult status = cl_coro_send(coro, Py_None, &result);
     if (status != PYGEN_RETURN)
         return result;
-    if (result == Py_None) { /* no exception means just that */
+    if (result == Py_None) { /* NULL without an exception means None */
         Py_DECREF(result);
         return NULL;
     }
@@ -329,7 +329,7 @@ cl_coro_await(CoroObject *coro)
     return Py_NewRef(coro);
 }
 
-/* -------------------------------------------------------------- life and death */
+/* ---------------------------------------------------------- garbage collection */
 
 int
 cl_coro_traverse(CoroObject *coro, visitproc visit, void *arg)
@@ -353,7 +353,7 @@ cl_coro_clear(CoroObject *coro)
     return 0;
 }
 
-/* What stands before the name, in two pieces. */
+/* The qualified name is owner, dot and name. */
 static const char *
 owner(const CoroObject *coro)
 {
@@ -366,7 +366,8 @@ dot(const CoroObject *coro)
     return coro->c_ops->owner == NULL ? "" : ".";
 }
 
-/* Whether the end of the coroutine as it is would not go unnoticed. */
+/* Whether freeing the coroutine in its present state has a visible effect: a
+ * warning, or GeneratorExit. */
 static bool
 must_finalize(const CoroObject *coro)
 {
@@ -436,7 +437,8 @@ get_running(CoroObject *coro, void *Py_UNUSED(closure))
     return PyBool_FromLong(coro->c_state == CL_CORO_RUNNING);
 }
 
-/* As inspect.getcoroutinestate() calls it; it asks for this from 3.15 on. */
+/* The names of inspect.getcoroutinestate(), which uses this attribute from
+ * 3.15 on. */
 static PyObject *
 get_state(CoroObject *coro, void *Py_UNUSED(closure))
 {
@@ -455,8 +457,9 @@ get_suspended(CoroObject *coro, void *Py_UNUSED(closure))
     return PyBool_FromLong(coro->c_state == CL_CORO_WAITING);
 }
 
-/* What asyncio's coroutine would show, by cloop/_frames.py: a tuple of it, its frame and
- * what it awaits, or None; NULL with an exception. It is kept until the next step. */
+/* Returns what asyncio's coroutine would show (cloop/_frames.py): a tuple of
+ * that coroutine, its frame and what it awaits, or None. NULL with an
+ * exception. The result is cached until the next step. */
 static PyObject *
 show(CoroObject *coro)
 {
@@ -475,14 +478,15 @@ show(CoroObject *coro)
                                             args);
     Py_XDECREF(args);
     Py_XDECREF(module);
-    /* Python may have run. */
+    /* Python code may have run, and stepped the coroutine. */
     if (shown != NULL && waits == (coro->c_state == CL_CORO_WAITING))
         Py_XSETREF(coro->c_shown, Py_NewRef(shown));
     return shown;
 }
 
-/* The item of what is shown, or the attribute of the coroutine that does it instead: a
- * new reference, or NULL without an exception if there is none. */
+/* Returns an item of what show() returns, or the attribute of c_inner if that
+ * runs instead. A new reference; NULL without an exception if there is none.
+ */
 static PyObject *
 shown_item(CoroObject *coro, Py_ssize_t index, const char *attribute)
 {
@@ -501,7 +505,8 @@ shown_item(CoroObject *coro, Py_ssize_t index, const char *attribute)
     return item;
 }
 
-/* To look at a coroutine does not fail. */
+/* Reading these attributes does not raise an Exception: the default is
+ * returned instead. */
 static PyObject *
 or_else(PyObject *value, PyObject *otherwise)
 {
@@ -553,7 +558,8 @@ PyGetSetDef cl_coro_getset[] = {
     {"cr_running", (getter)get_running, NULL, NULL, NULL},
     {"cr_suspended", (getter)get_suspended, NULL, NULL, NULL},
     {"cr_state", (getter)get_state, NULL, NULL, NULL},
-    {"cr_await", (getter)get_await, NULL, "What it waits for, or None.", NULL},
+    {"cr_await", (getter)get_await, NULL,
+     "What the coroutine awaits, or None.", NULL},
     {"cr_frame", (getter)get_frame, NULL,
      "The frame that asyncio's coroutine would have, or None.", NULL},
     {"cr_code", (getter)get_code, NULL, "The code of asyncio's method.", NULL},

@@ -19,7 +19,7 @@ is_own_type(const PyTypeObject *type)
            type->tp_dealloc == cl_task_dealloc;
 }
 
-/* The one of our two types that the object is of, or NULL. */
+/* Returns which of our two types the object is an instance of, or NULL. */
 static PyTypeObject *
 own_type(PyObject *self)
 {
@@ -28,8 +28,8 @@ own_type(PyObject *self)
         if (is_own_type(type))
             return type;
     }
-    /* Of a class with another base that derives from asyncio's; or the collector
-     * has cleared the class. */
+    /* The class also has another base that derives from asyncio's class, or
+     * the garbage collector has cleared the class. */
     PyObject *mro = Py_TYPE(self)->tp_mro;
     for (Py_ssize_t i = 0; mro != NULL && i < PyTuple_GET_SIZE(mro); i++) {
         PyTypeObject *type = (PyTypeObject *)PyTuple_GET_ITEM(mro, i);
@@ -78,10 +78,10 @@ cl_future_inherited(PyObject *type, PyObject *self, PyObject *name,
     return result;
 }
 
-/* ------------------------------------------------------------- make and free */
+/* ------------------------------------------------- creation and deallocation */
 
 #ifdef CL_DEBUG
-/* A future that is done has handed its callbacks over. */
+/* Checks the state and the callbacks. */
 static void
 check_callbacks(const FutureObject *future)
 {
@@ -111,12 +111,12 @@ cl_future_leave_loop(FutureObject *future)
     return loop;
 }
 
-/* The loop's get_debug(): 1, 0 or -1. */
+/* Calls the loop's get_debug(). Returns 1, 0 or -1. */
 static int
 loop_debugs(cl_state *st, PyObject *loop)
 {
     LoopObject *ours = cl_loop_cast(loop);
-    /* get_debug() may be another: asyncio's own tests have a loop like that. */
+    /* get_debug() may be overridden, as in asyncio's own tests. */
     if (ours != NULL && !cl_loop_overrides(ours, CL_OVERRIDES_GET_DEBUG))
         return ours->l_debug;
     PyObject *result =
@@ -194,7 +194,7 @@ cl_future_dealloc(PyObject *self)
     FutureObject *future = (FutureObject *)self;
     cl_state *st = cl_future_state(self);
     bool exact = Py_TYPE(self) == cl_futures_of(st)->FutureType;
-    /* For a subclass that was done by its own dealloc. */
+    /* For a subclass, subtype_dealloc() has called the finalizer. */
     if (exact && future->f_log_tb &&
         PyObject_CallFinalizerFromDealloc(self) < 0)
         return;
@@ -229,7 +229,8 @@ cl_future_finalize(PyObject *self)
 
 /* -------------------------------------------------------------------- callbacks */
 
-/* A task of exactly our type, which nothing else puts there: it is not callable. */
+/* Whether the callback is exactly a cloop.Task. Tasks are not callable, so only
+ * cloop stores one there. */
 static inline bool
 is_task(PyObject *callback)
 {
@@ -280,7 +281,7 @@ cl_future_call_soon(FutureObject *future, PyObject *callback,
                                      argument != NULL, context);
 }
 
-/* Takes over the reference to the task. */
+/* Wakes a task that waits for the future. Steals the reference to the task. */
 static int
 wake(FutureObject *future, TaskObject *task)
 {
@@ -304,7 +305,7 @@ cl_future_schedule(FutureObject *future)
     cl_assert_gil();
     cl_assert_of(future, future->f_state != CL_PENDING);
     cl_check(check_callbacks(future));
-    /* Taken off first: an overridden call_soon() may do anything. */
+    /* Cleared first: an overridden call_soon() may run any code. */
     PyObject *callback = future->f_callback0, *context = future->f_context0,
              *more = future->f_callbacks;
     bool task_waits = is_waiting_task(future);
@@ -356,7 +357,7 @@ cl_future_append(FutureObject *future, PyObject *callback, PyObject *context)
     return status;
 }
 
-/* ---------------------------------------------------------------------- outcomes */
+/* ----------------------------------------------------------------------- results */
 
 int
 cl_future_finish(FutureObject *future, PyObject *result)
@@ -523,8 +524,8 @@ static PyMethodDef Future_methods[] = {
      "set_exception($self, exception, /)\n--\n\n"
      "Mark the future done and set its exception, an instance or a class. "
      "Raises\n"
-     "InvalidStateError if it is done, TypeError for what is no exception "
-     "or is a\n"
+     "InvalidStateError if it is done, TypeError if exception is not an "
+     "exception or is a\n"
      "StopIteration. See asyncio's Future.set_exception."},
     {"cancel", CL_FAST(Future_cancel), METH_FASTCALL | METH_KEYWORDS,
      CL_CANCEL_SIGNATURE
@@ -541,8 +542,8 @@ static PyGetSetDef Future_getset[] = {
     {"_callbacks", cl_future_callbacks, NULL, NULL, NULL}, {NULL}};
 
 PyDoc_STRVAR(Future_doc, "Future(*, loop=None)\n--\n\n"
-                         "asyncio.Future, faster on a loop of cloop; what "
-                         "loop.create_future() returns.");
+                         "A faster asyncio.Future for cloop's loops; "
+                         "loop.create_future() returns it.");
 
 static PyType_Slot Future_slots[] = {{Py_tp_doc, (void *)Future_doc},
                                      {Py_tp_new, Future_new},

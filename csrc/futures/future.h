@@ -5,11 +5,11 @@
  * ways. Code that passes one to inherited code which looks at callbacks must
  * call cl_future_normalise() first.
  *
- *   - f_callback0 may be a cloop.Task (not of a subclass), which waits for the future
- *     and is to be woken;
- *   - if the future's loop is ours and plain (not in debug mode, call_soon() not
- *     overridden), callbacks go into its ready ring without a call of call_soon(),
- *     and a task goes there itself.
+ *   - f_callback0 may be a cloop.Task (not of a subclass) that waits for the
+ *     future;
+ *   - if the future's loop is ours and plain (not in debug mode, call_soon()
+ *     not overridden), callbacks, and a task itself, go into the loop's ready
+ *     ring without a call of call_soon().
  *
  * The functions below take cloop.Future, cloop.Task, and objects of their
  * subclasses. */

@@ -7,7 +7,7 @@
 
 typedef struct {
     PyObject_HEAD
-    FutureObject *fi_future; /* owned; NULL once it has ended */
+    FutureObject *fi_future; /* owned; NULL when exhausted */
     LoopObject *fi_loop;     /* owned; NULL if it is not ours */
 } FutureIterObject;
 
@@ -64,7 +64,7 @@ FutureIter_dealloc(FutureIterObject *iter)
     Py_TRASHCAN_END;
 }
 
-/* The result of a future that is done. */
+/* Returns the result of a future that is done, or raises its exception. */
 static PyObject *
 result_of(FutureObject *future)
 {
@@ -97,13 +97,13 @@ advance(FutureIterObject *iter, PyObject **value)
         *value = Py_NewRef(future);
         return PYGEN_NEXT;
     }
-    iter->fi_future = NULL; /* as a generator, it gives its result once */
+    iter->fi_future = NULL; /* like a generator, returns its result once */
     *value = result_of(future);
     Py_DECREF(future);
     return *value == NULL ? PYGEN_ERROR : PYGEN_RETURN;
 }
 
-/* None is what a NULL without exception stands for. */
+/* NULL without an exception means None. */
 static PyObject *
 iternext(PyObject *self)
 {

@@ -4,7 +4,7 @@
 #define VISIT(name) Py_VISIT(self->name);
 #define CLEAR(name) Py_CLEAR(self->name);
 
-/* Those objects that are not in CL_FUTURE_OBJECTS. */
+/* The objects that are not in CL_FUTURE_OBJECTS. */
 static int
 visit_rest(FutureObject *self, visitproc visit, void *arg)
 {

@@ -1,14 +1,15 @@
-/* layout.h - the objects of CPython's _asyncio module, field by field.
+/* layout.h - the structs of CPython's _asyncio module.
  *
- * cloop.Future and cloop.Task derive from asyncio's own classes in C and work on
- * the fields inherited from them (docs/decisions/0009). Those structs are private
- * to _asyncio and differ between versions: this header mirrors them, beside
- * base/compat.h the one place that knows versions. The lists below are expanded to the
- * structs, and to what cl_layout_raw_fields() reads. cl_layouts_fit() compares the
- * sizes; cloop/_futures.py compares, at import, field by field what objects of
- * asyncio hold with what is read through these structs, so that any two fields that
- * are not where they should be are noticed. Where either fails, asyncio's own classes
- * are used. */
+ * cloop.Future and cloop.Task derive from asyncio's C classes and use the
+ * inherited fields (docs/decisions/0009). The structs are private to _asyncio
+ * and differ between versions. This header mirrors them; apart from
+ * base/compat.h it is the only file that depends on the version.
+ *
+ * The lists below define the structs and what cl_layout_raw_fields() reads.
+ * cl_layouts_fit() compares the sizes. At import, cloop/_futures.py compares
+ * the fields of asyncio's objects with what is read through these structs, so
+ * it detects even two fields that have changed places. If either check fails,
+ * asyncio's own classes are used. */
 #ifndef CL_FUTURES_LAYOUT_H
 #define CL_FUTURES_LAYOUT_H
 
@@ -45,8 +46,8 @@ enum { CL_PENDING = 0, CL_CANCELLED = 1, CL_FINISHED = 2 }; /* f_state */
 #define CL_TASK_OBJECTS(X) \
     X(t_fut_waiter) X(t_coro) X(t_name) X(t_context)
 
-/* The fields after them, by type. 3.9 and 3.10 have a _PyErr_StackItem, whose
- * last field is always NULL and is skipped. */
+/* The fields after the objects, by type. 3.9 and 3.10 have a _PyErr_StackItem,
+ * whose last field is always NULL and is skipped. */
 #if CL_HAS_KEPT_CANCELLATION
 #define CL_CANCELLED_EXC_LAST(OBJECT, SKIP) OBJECT(f_cancelled_exc)
 #elif CL_HAS_CANCEL_MESSAGE
@@ -103,7 +104,7 @@ typedef struct {
 } FutureObject;
 
 #if CL_HAS_AWAITED_BY
-/* The list of pycore_llist.h: a ring through its head. */
+/* The circular list of pycore_llist.h. */
 typedef struct cl_list_node {
     struct cl_list_node *next;
     struct cl_list_node *prev;

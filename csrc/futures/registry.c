@@ -9,7 +9,7 @@
 
 #if CL_HAS_AWAITED_BY
 
-/* ----------------------------------------------------- the state of the thread */
+/* ------------------------------------------------------------ the thread state */
 
 int
 cl_registry_setup(cl_state *Py_UNUSED(st))
@@ -30,10 +30,10 @@ task_list(const cl_state *st, PyThreadState *thread)
                             cl_futures_of(st)->task_list_offset);
 }
 
-/* The slots are not far before the list. */
+/* The slots are among the words before the list. */
 #define SLOTS_SEARCHED 8
 
-/* Offset of the slot that holds the object; 0 if none does. */
+/* Returns the offset of the slot that holds the object, or 0. */
 static size_t
 find_slot(const cl_state *st, PyThreadState *thread, PyObject *object)
 {
@@ -46,8 +46,8 @@ find_slot(const cl_state *st, PyThreadState *thread, PyObject *object)
     return 0;
 }
 
-/* Finds the slots that change when this loop is set running and the task entered:
- * 1, 0 or -1. */
+/* Finds the slots that change when the loop is set as the running one and the
+ * task is entered. Returns 1 if found, 0 if not, -1 on error. */
 static int
 find_by_change(cl_state *st, PyObject *task, PyObject *loop)
 {
@@ -80,11 +80,12 @@ cl_registry_find_slots(cl_state *st, PyObject *first, PyObject *second,
     cl_list_node *node = &((TaskObject *)second)->t_node;
     PyThreadState *thread = PyThreadState_Get();
 
-    /* Only addresses are compared, until it is known what is at the next one. */
+    /* Compares addresses only: a pointer is followed once it is known to be a
+     * node. */
     if (node->prev != before || before->next != node)
         return 0;
-    /* The last one made is at the end of the list: after it comes the head, which is
-     * in the state of the thread, behind what every thread has. */
+    /* The last task created is the last node. The list's head follows it, and
+     * lies in the thread state, after the public PyThreadState. */
     ptrdiff_t offset = (char *)node->next - (char *)thread;
     if (offset < (ptrdiff_t)sizeof(PyThreadState) || offset > 65536 ||
         offset % (ptrdiff_t)sizeof(PyObject *) != 0 ||
@@ -108,7 +109,8 @@ cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *Py_UNUSED(ours),
     return 0;
 }
 
-/* The slow way. After a fork within the step, asyncio has forgotten both. */
+/* The slow path. After a fork within the step, asyncio knows neither the loop
+ * nor the task. */
 static int
 leave(cl_state *st, PyObject *loop, PyObject *task, PyObject *current)
 {
@@ -157,7 +159,7 @@ cl_registry_forked(LoopObject *loop)
 }
 
 #ifdef CL_DEBUG
-/* It is in no list, or its neighbours know it. */
+/* The node is in no list, or its neighbours point to it. */
 static void
 check_node(const cl_list_node *node)
 {
@@ -232,8 +234,8 @@ cl_registry_setup(cl_state *st)
 
 #if CL_HAS_RUNNING_LOOP_HOLDER
 
-/* What asyncio keeps the running loop in, if it looks as we know it: borrowed, or NULL;
- * with an exception if that was an error. */
+/* Returns the object in which asyncio keeps the running loop, borrowed. NULL
+ * if it does not have the expected size, or on error with an exception. */
 static cl_running_loop_holder *
 find_holder(cl_state *st)
 {
@@ -267,7 +269,7 @@ cl_registry_find_slots(cl_state *st, PyObject *Py_UNUSED(first),
 #endif
 }
 
-/* The entry is to be None before others look; see registry.h. */
+/* Sets the entry to None before other code can see it; see registry.h. */
 static void
 rest(LoopObject *loop)
 {
@@ -281,7 +283,7 @@ rest(LoopObject *loop)
     PyErr_Restore(type, value, traceback);
 }
 
-/* There is to be none. */
+/* Removes the entry. */
 static void
 forget(LoopObject *loop)
 {
@@ -289,7 +291,7 @@ forget(LoopObject *loop)
     PyErr_Fetch(&type, &value, &traceback);
     cl_futures_on(loop)->task_entry = NULL;
     loop->l_rest = loop->l_forget = NULL;
-    /* Not there any more after asyncio's _swap_current_task(). */
+    /* asyncio's _swap_current_task() may have removed it. */
     if (PyDict_DelItem(cl_futures_of(loop->l_st)->current_tasks,
                        (PyObject *)loop) < 0)
         PyErr_Clear();
@@ -341,7 +343,7 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
     cl_loop_futures *on = cl_futures_on(ours);
     cl_assert_of(task, on->in_task || ours->l_forked);
     on->in_task = false;
-    /* One that is done must not be kept. */
+    /* A finished task must not be kept alive. */
     if (((TaskObject *)task)->f_state != CL_PENDING) {
         if (PyDict_SetItem(cl_futures_of(st)->current_tasks, loop, Py_None) <
             0)
@@ -349,7 +351,7 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
         on->task_entry = Py_None;
         ours->l_forget = forget;
     }
-    else if (on->task_entry != NULL) { /* as it is, but after a fork */
+    else if (on->task_entry != NULL) { /* NULL after a fork */
         ours->l_rest = rest;
         ours->l_forget = forget;
     }
@@ -360,7 +362,7 @@ PyObject *
 cl_registry_running_loop(cl_state *st)
 {
 #if CL_HAS_RUNNING_LOOP_HOLDER
-    /* asyncio's function asks the kernel for the process each time. */
+    /* asyncio's function calls getpid() each time. */
     PyObject *dict = PyThreadState_GetDict();
     PyObject *kept =
         dict == NULL
@@ -390,21 +392,23 @@ cl_registry_current_task(cl_state *Py_UNUSED(st), LoopObject *loop)
 int
 cl_registry_add(cl_state *st, TaskObject *task)
 {
-    /* Without callback, unlike WeakSet.add(): the task removes it itself. */
+    /* No callback, unlike WeakSet.add(): the task removes the reference
+     * itself. */
     cl_assert_gil();
     cl_assert_of(task, Py_REFCNT(task) > 0);
     PyObject *reference = PyWeakref_NewRef((PyObject *)task, NULL);
     if (reference == NULL)
         return -1;
-    /* It refers to nothing that the garbage collector would have to know of. */
+    /* The reference has no callback, so it cannot be part of a cycle. */
     PyObject_GC_UnTrack(reference);
     int status = PySet_Add(cl_futures_of(st)->all_tasks, reference);
     Py_DECREF(reference);
     return status;
 }
 
-/* The collector clears the reference to a listed task before it frees the task,
- * which then can't tell it from others. They go when they are many. */
+/* The garbage collector clears the weak reference to a task before it frees
+ * the task, which then cannot find it in the set. Dead references are removed
+ * once there are many. */
 static void
 note_lost(cl_state *st)
 {
@@ -430,8 +434,10 @@ note_lost(cl_state *st)
     PyErr_Restore(type, value, traceback);
 }
 
-/* Once: the set takes the length of that list off its own. A pending task is not in
- * it yet, and one that is freed has mostly been put there shortly before. */
+/* Appends the reference only once, because the WeakSet subtracts the length of
+ * the list from its own. A pending task is not in the list yet. One that is
+ * freed was mostly appended shortly before, so the search starts at the end.
+ */
 static int
 remove_later(cl_state *st, TaskObject *task, PyObject *reference)
 {
@@ -458,7 +464,7 @@ cl_registry_remove(cl_state *st, TaskObject *task)
     int status;
     if (PySet_GET_SIZE(cl_futures_of(st)->all_tasks_iterating) == 0)
         status = PySet_Discard(cl_futures_of(st)->all_tasks, reference);
-    else /* The set must not change under one that looks through it. */
+    else /* The set must not change while it is iterated. */
         status = remove_later(st, task, reference);
     Py_DECREF(reference);
     if (status < 0)

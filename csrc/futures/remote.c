@@ -5,19 +5,20 @@
 
 #if CL_HAS_REMOTE_STACKS
 
-/* More than asyncio's coroutines are deep. */
+/* asyncio's coroutines are nested less deeply. */
 #define DEPTH_MAX 8
 
-/* Frames of one method's coroutine and of what it awaits. */
+/* The frames of one method's coroutine and of what it awaits. */
 typedef struct cl_remote {
     struct cl_remote *next;
-    const char *name;    /* of the coroutines it is for, by address */
-    PyObject *coroutine; /* owned; whose code and instructions these are */
-    CoroObject frames[DEPTH_MAX]; /* no objects, but they look like some */
+    const char *name;             /* of the coroutines; compared by address */
+    PyObject *coroutine;          /* owned; the code and positions are its */
+    CoroObject frames[DEPTH_MAX]; /* not objects, but look like them */
     int count;
 } cl_remote;
 
-/* Where Python's coroutine has what ours imitates; NULL if it is not as expected. */
+/* Returns the frame within a Python coroutine, or NULL if the layout is not as
+ * expected. */
 static const cl_remote_frame *
 frame_of(PyObject *coroutine)
 {
@@ -31,7 +32,7 @@ frame_of(PyObject *coroutine)
     return known ? frame : NULL;
 }
 
-/* As that frame, with the next coroutine as what is awaited; or none. */
+/* Fills in our frame like `frame`. It awaits `next`, unless that is NULL. */
 static void
 imitate(cl_remote_frame *ours, const cl_remote_frame *frame, CoroObject *next)
 {
@@ -39,13 +40,13 @@ imitate(cl_remote_frame *ours, const cl_remote_frame *frame, CoroObject *next)
     ours->f_executable = frame->f_executable;
     ours->f_instruction = frame->f_instruction;
     ours->f_owner = frame->f_owner;
-    /* Two words that nobody reads in their own place serve as the stack. It is the
-     * last of them or the one before, depending on the version. */
+    /* Two fields that are not read otherwise serve as the stack. The top is
+     * the first or the second, depending on the version. */
     ours->f_globals = ours->f_builtins = next;
     ours->f_stack_pointer = next == NULL ? NULL : &ours->f_locals;
 }
 
-/* 0; -1 with an exception. */
+/* Fills remote->frames. 0/-1 */
 static int
 copy_frames(cl_remote *remote, PyTypeObject *type)
 {
@@ -70,7 +71,8 @@ copy_frames(cl_remote *remote, PyTypeObject *type)
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* NULL with an exception. It is kept even if it shows nothing. */
+/* Creates the frames for coroutines of this name. Returns NULL with an
+ * exception. They are kept even if there are none. */
 static cl_remote *
 make(CoroObject *coro)
 {

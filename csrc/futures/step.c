@@ -29,7 +29,7 @@ cl_step_soon(TaskObject *task, PyObject *exception)
     return status;
 }
 
-/* The next step throws a RuntimeError with that text. */
+/* Schedules a step that throws a RuntimeError with this message. */
 static int
 fail_soon(TaskObject *task, const char *format, PyObject *first,
           PyObject *second)
@@ -44,9 +44,10 @@ fail_soon(TaskObject *task, const char *format, PyObject *first,
     return status;
 }
 
-/* ---------------------------------------------------------------- what was yielded */
+/* ----------------------------------------------------------------- yielded objects */
 
-/* It waits for the future now; if cancel() came first, that is passed on. */
+/* Sets what the task waits for. If the task was cancelled before, cancels
+ * that. */
 static int
 now_waits_for(cl_state *st, TaskObject *task, PyObject *future)
 {
@@ -81,7 +82,7 @@ refuse_yield(TaskObject *task, PyObject *future)
                      (PyObject *)task, future);
 }
 
-/* A future of ours. */
+/* Waits for a future of ours. */
 static int
 wait_for_ours(cl_state *st, TaskObject *task, FutureObject *future)
 {
@@ -98,7 +99,8 @@ wait_for_ours(cl_state *st, TaskObject *task, FutureObject *future)
         Py_TYPE(task) == cl_futures_of(st)->TaskType &&
         task->t_context != NULL && cl_loop_cast(task->f_loop) != NULL) {
         future->f_callback0 = Py_NewRef(task);
-        /* Not used by us, but asyncio's own methods expect one beside a callback. */
+        /* Unused by cloop, but asyncio's own methods expect a context with a
+         * callback. */
         future->f_context0 = Py_NewRef(task->t_context);
         return now_waits_for(st, task, (PyObject *)future);
     }
@@ -113,7 +115,7 @@ wait_for_ours(cl_state *st, TaskObject *task, FutureObject *future)
     return status < 0 ? -1 : now_waits_for(st, task, (PyObject *)future);
 }
 
-/* asyncio.futures._get_loop(): new reference. */
+/* asyncio.futures._get_loop(). Returns a new reference. */
 static PyObject *
 loop_of(cl_state *st, PyObject *future)
 {
@@ -129,7 +131,8 @@ loop_of(cl_state *st, PyObject *future)
     return loop;
 }
 
-/* Anything with _asyncio_future_blocking, whose value is given. */
+/* Waits for any other object with _asyncio_future_blocking, whose value is
+ * `blocking`. */
 static int
 wait_for_foreign(cl_state *st, TaskObject *task, PyObject *future,
                  PyObject *blocking)
@@ -145,7 +148,7 @@ wait_for_foreign(cl_state *st, TaskObject *task, PyObject *future,
     if (!truth)
         return refuse_yield(task, future);
 #if CL_HAS_AWAITED_BY
-    /* Does nothing for what is no future of asyncio's. */
+    /* Does nothing unless it is one of asyncio's own futures. */
     if (cl_call_void(futures->future_add_to_awaited_by, future,
                      (PyObject *)task) < 0)
         return -1;
@@ -164,7 +167,7 @@ wait_for_foreign(cl_state *st, TaskObject *task, PyObject *future,
     return result == NULL ? -1 : now_waits_for(st, task, future);
 }
 
-/* What the coroutine yielded. 0 or -1. */
+/* Handles what the coroutine yielded. 0/-1 */
 static int
 handle_yielded(cl_state *st, TaskObject *task, PyObject *yielded)
 {
@@ -196,8 +199,8 @@ handle_yielded(cl_state *st, TaskObject *task, PyObject *yielded)
 
 /* -------------------------------------------------------------------------- steps */
 
-/* The coroutine has ended, but the task was done before: by asyncio's methods
- * called by name, as asyncio.Future.set_result(task, x). */
+/* The coroutine has ended, but the task was already done, after a call like
+ * asyncio.Future.set_result(task, x). */
 static int
 done_before(cl_state *st)
 {
@@ -247,7 +250,7 @@ finish_with_error(cl_state *st, TaskObject *task)
     int status = cl_future_schedule(cl_task_future(task));
     if (status == 0) {
         task->f_log_tb = 1;
-        if (leaves) { /* KeyboardInterrupt, SystemExit: the loop's as well */
+        if (leaves) { /* KeyboardInterrupt and SystemExit also leave the loop */
             PyErr_SetRaisedException(error);
             return -1;
         }
@@ -309,7 +312,8 @@ cl_step(cl_state *st, TaskObject *task, PyObject *exception)
     return status;
 }
 
-/* Raises what is wrong with leaving, unless an exception is set already. */
+/* Ends the step. An exception of the step takes precedence over one of
+ * cl_registry_leave(). */
 static int
 leave(cl_state *st, TaskObject *task, PyObject *loop, LoopObject *ours,
       int status)
@@ -327,12 +331,12 @@ int
 cl_step_enter(cl_state *st, TaskObject *task, LoopObject *ours,
               PyObject *exception)
 {
-    if (task->f_loop == NULL) { /* within its second __init__() */
+    if (task->f_loop == NULL) { /* during a second __init__() */
         PyErr_SetString(PyExc_RuntimeError, "uninitialized Task object");
         return -1;
     }
     PyObject *loop = Py_NewRef(task->f_loop);
-    /* After a second __init__() the loop that runs may be the former one. */
+    /* After a second __init__(), the running loop may be the previous one. */
     if (ours != NULL &&
         (cl_futures_on(ours)->in_task || (PyObject *)ours != loop))
         ours = NULL;
@@ -345,8 +349,8 @@ cl_step_enter(cl_state *st, TaskObject *task, LoopObject *ours,
     return status;
 }
 
-/* What a future that is done makes the next step throw: NULL without exception for
- * a result. */
+/* Returns the exception that the next step throws for a future that is done.
+ * NULL without an exception if it has a result. */
 static PyObject *
 outcome(cl_state *st, PyObject *future)
 {

@@ -1,4 +1,4 @@
-/* task.c - see task.h: tasks as objects, and their methods. */
+/* task.c - the type cloop.Task and its methods; see task.h. */
 #include "futures/task.h"
 
 #include "core/args.h"
@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-/* ------------------------------------------------------------------ make and free */
+/* ------------------------------------------------------ creation and deallocation */
 
 static int
 check_coroutine(cl_state *st, PyObject *coro)
@@ -31,7 +31,7 @@ check_coroutine(cl_state *st, PyObject *coro)
     return is_coroutine > 0 ? 0 : -1;
 }
 
-/* NULL and None ask for a copy of the current one. */
+/* NULL and None stand for a copy of the current context. */
 static int
 check_context(PyObject *context)
 {
@@ -48,8 +48,9 @@ check_context(PyObject *context)
     return 0;
 }
 
-/* "Task-N". From 3.12 on it is made of the number when somebody asks for it, also by
- * asyncio.Task.get_name(task), which before has to find the string. */
+/* Returns "Task-N". From 3.12 on, returns N: get_name() formats the name when
+ * it is called, and so does asyncio.Task.get_name(). Before, that expects a
+ * string. */
 static PyObject *
 numbered_name(uint64_t number)
 {
@@ -77,7 +78,7 @@ new_name(cl_state *st, PyObject *name)
     return PyUnicode_CheckExact(name) ? Py_NewRef(name) : PyObject_Str(name);
 }
 
-/* The first step, at once, within the caller's. */
+/* Runs the first step at once, within the caller's step. */
 static int
 start_eagerly(cl_state *st, TaskObject *task)
 {
@@ -101,7 +102,7 @@ start_eagerly(cl_state *st, TaskObject *task)
             status = -1;
     }
     PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
-#if !CL_HAS_AWAITED_BY /* else the list is one, and who is done has left it */
+#if !CL_HAS_AWAITED_BY /* else there is one list, and a task that is done has left it */
     result =
         PyObject_CallOneArg(futures->unregister_eager_task, (PyObject *)task);
     Py_XDECREF(result);
@@ -131,8 +132,8 @@ done:
 #endif
 }
 
-/* Fills in a task whose future fields are set, for a coroutine that was checked, and
- * schedules its first step. */
+/* Initialises a task whose future fields are set, and schedules or runs its
+ * first step. `coro` has been checked. */
 static int
 start(cl_state *st, TaskObject *task, PyObject *coro, PyObject *name,
       PyObject *context, bool eager)
@@ -192,7 +193,7 @@ Task_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     return self;
 }
 
-/* asyncio.Future(loop=loop)'s way to find the loop: new reference. */
+/* Returns the loop that asyncio.Future() finds; a new reference. */
 static PyObject *
 default_loop(cl_state *st)
 {
@@ -232,7 +233,7 @@ Task_init(PyObject *self, PyObject *args, PyObject *kwargs)
     cl_state *st = cl_future_state(self);
     if (st == NULL)
         return -1;
-    /* Surplus arguments are not touched. */
+    /* Surplus variables are left alone. */
     if (!PyArg_ParseTupleAndKeywords(args, kwargs,
 #if CL_HAS_EAGER_TASKS
                                      "O|$OOOp:Task",
@@ -254,13 +255,12 @@ Task_init(PyObject *self, PyObject *args, PyObject *kwargs)
     loop = loop == Py_None ? default_loop(st) : Py_NewRef(loop);
     if (loop == NULL)
         return -1;
-    if (check_coroutine(st, coro) <
-        0) { /* before a former task is forgotten */
+    if (check_coroutine(st, coro) < 0) { /* before the fields are reset */
         Py_DECREF(loop);
         return -1;
     }
     cl_registry_remove(st, task);
-    cl_task_forget(task); /* a former __init__() */
+    cl_task_forget(task); /* of a previous __init__() */
     task->f_state = CL_PENDING;
     task->f_log_tb = task->f_blocking = 0;
     task->t_must_cancel = task->t_log_destroy_pending = 0;
@@ -279,7 +279,7 @@ cl_task_dealloc(PyObject *self)
     TaskObject *task = (TaskObject *)self;
     cl_state *st = cl_future_state(self);
     bool exact = Py_TYPE(self) == cl_futures_of(st)->TaskType;
-    /* For a subclass that was done by its own dealloc. */
+    /* For a subclass, subtype_dealloc() has called the finalizer. */
     if (exact &&
         (task->f_log_tb ||
          (task->f_state == CL_PENDING && task->t_log_destroy_pending)) &&
@@ -288,7 +288,7 @@ cl_task_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, cl_task_dealloc);
     cl_futures_of(st)->live_tasks--;
-    /* One that is done is there, too, after Future.set_result(task, ...). */
+    /* A task that is done is still listed after Future.set_result(task, ...). */
     cl_registry_remove(st, task);
     cl_clear_weakrefs(self);
     LoopObject *loop =
@@ -302,12 +302,13 @@ cl_task_dealloc(PyObject *self)
 
 /* ------------------------------------------------------------------------ methods */
 
-/* As asyncio's methods would call each other down a chain of tasks that wait for
- * one another, which may be of any length. 1 if cancelled, 0 if done already. */
+/* Cancels a chain of tasks that wait for one another, of any length: a loop in
+ * place of the recursion of asyncio's methods. Returns 1 if cancelled, 0 if
+ * the task was done, -1 on error. */
 static int
 cancel(cl_state *st, TaskObject *task, PyObject *message)
 {
-    TaskObject *behind = task; /* meets us again if the chain is a ring */
+    TaskObject *behind = task; /* detects a cycle: moves at half the speed */
     task->f_log_tb = 0;
     if (task->f_state != CL_PENDING)
         return 0;
@@ -335,7 +336,7 @@ cancel(cl_state *st, TaskObject *task, PyObject *message)
         if (((FutureObject *)waiter)->f_state != CL_PENDING)
             break;
         if (Py_TYPE(waiter) == cl_futures_of(st)->FutureType) {
-            /* What is scheduled can drop the last reference to it. */
+            /* Scheduling its callbacks may drop the last reference. */
             Py_INCREF(waiter);
             int status =
                 cl_future_end_cancelled((FutureObject *)waiter, message);
@@ -388,7 +389,7 @@ Task_get_name(PyObject *self, PyObject *Py_UNUSED(ignored))
     return Py_NewRef(task->t_name);
 }
 
-/* asyncio's own crash, in some versions, on an object whose __init__() never ran. */
+/* In some versions, asyncio's own method crashes if __init__() has not run. */
 static PyObject *
 Task_get_coro(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -419,7 +420,7 @@ static PyMethodDef Task_methods[] = {
      CL_REMOVE_DONE_CALLBACK_DOC},
     {"get_name", Task_get_name, METH_NOARGS,
      "get_name($self, /)\n--\n\n"
-     "Return the task's name, Task-N unless it was given one."},
+     "Return the task's name, by default Task-N."},
     {"get_coro", Task_get_coro, METH_NOARGS,
      "get_coro($self, /)\n--\n\n"
      "Return the coroutine that the task runs."},
@@ -443,8 +444,7 @@ static PyGetSetDef Task_getset[] = {
 PyDoc_STRVAR(
     Task_doc,
     "Task(coro, *, loop=None, name=None" TASK_OPTIONS ")\n--\n\n"
-    "asyncio.Task, faster on a loop of cloop; what loop.create_task() "
-    "returns.");
+    "A faster asyncio.Task for cloop's loops; loop.create_task() returns it.");
 
 static PyType_Slot Task_slots[] = {{Py_tp_doc, (void *)Task_doc},
                                    {Py_tp_new, Task_new},
@@ -472,7 +472,8 @@ cl_task_setup(PyObject *module, cl_state *st)
     cl_futures *futures = cl_futures_of(st);
     if (!futures->layouts_fit)
         return (PyTypeObject *)Py_NewRef(futures->asyncio_Task);
-    /* A cloop.Task is a cloop.Future, but its methods are asyncio.Task's first. */
+    /* cloop.Task is a subclass of cloop.Future, but asyncio.Task comes first
+     * in its MRO. */
     PyObject *bases =
         PyTuple_Pack(2, futures->asyncio_Task, futures->FutureType);
     if (bases == NULL)

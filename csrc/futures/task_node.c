@@ -1,5 +1,5 @@
-/* task_node.c - a task in the loop's ready ring, and what stands for it elsewhere: in a
- * handle, among a future's callbacks; see task.h. */
+/* task_node.c - a task in the loop's ready ring, and the callables that
+ * represent it in handles and among a future's callbacks; see task.h. */
 #include "core/errors.h"
 #include "futures/future.h"
 #include "futures/step.h"
@@ -7,8 +7,9 @@
 
 /* --------------------------------------------------------------------- callables */
 
-/* A step that is called for, with a future that is done or else an exception, or
- * neither. The caller may look at the current task next. */
+/* Runs a step for one of the callables below, with a future that is done, an
+ * exception, or neither. The caller may look up the current task next, so its
+ * entry is removed. */
 static PyObject *
 called_step(PyObject *self, PyObject *future, PyObject *exception)
 {
@@ -76,7 +77,7 @@ node_as_handle(LoopObject *loop, cl_node node)
                  task->t_fut_waiter != NULL;
     PyObject *callable =
         wakes ? cl_task_wakeup_callable(task) : cl_task_step_callable(task);
-    /* Held: a collection may run, and change the task. */
+    /* A new reference, because a garbage collection may change the task. */
     PyObject *waiter = wakes ? Py_NewRef(task->t_fut_waiter) : NULL;
     PyObject *context = Py_XNewRef(task->t_context);
     PyObject *handle = callable == NULL
@@ -91,8 +92,8 @@ node_as_handle(LoopObject *loop, cl_node node)
     return handle;
 }
 
-/* The exception that is set goes to the loop's exception handler, unless it must
- * leave the loop. */
+/* Passes the exception that is set to the loop's exception handler, unless it
+ * must leave the loop. 0/-1 */
 static int
 report(LoopObject *loop, cl_node node)
 {
@@ -112,7 +113,7 @@ report(LoopObject *loop, cl_node node)
     return status;
 }
 
-/* Whether a destructor may run with the last reference to a future that is done. */
+/* Whether dropping our reference to a finished future may run a destructor. */
 static inline bool
 may_run_python(PyObject *object)
 {

@@ -327,17 +327,15 @@ check_address(DatagramObject *self, PyObject **addr)
     return 1;
 }
 
-PyDoc_STRVAR(
-    Datagram_sendto_doc,
-    "sendto($self, data, addr=None)\n--\n\n"
-    "Send one datagram to addr, or to the endpoint's peer if that is None; "
-    "never\n"
-    "blocks. Errors go to the protocol's error_received(). Raises TypeError "
-    "for data\n"
-    "that is not bytes-like, ValueError for an address that is not the "
-    "peer's. "
-    "See\n"
-    "asyncio's DatagramTransport.sendto.");
+PyDoc_STRVAR(Datagram_sendto_doc,
+             "sendto($self, data, addr=None)\n--\n\n"
+             "Send one datagram to addr, or to the connected peer if that is "
+             "None. Does not block.\n"
+             "Errors go to the protocol's error_received(). Raises TypeError "
+             "for data that is not\n"
+             "bytes-like, ValueError for an address that is not the peer's. "
+             "See asyncio's\n"
+             "DatagramTransport.sendto.");
 
 /* Parses the two arguments, borrowed. 0, or -1 with the TypeError of a Python
  * function. */
@@ -548,7 +546,7 @@ static PyMethodDef datagram_methods[] = {{"sendto", CL_FAST(Datagram_sendto),
                                          {NULL}};
 
 static PyType_Slot datagram_slots[] = {
-    {Py_tp_doc, "The transport of a datagram socket; made by the loop."},
+    {Py_tp_doc, "The transport of a datagram socket; created by the loop."},
     {Py_tp_dealloc, cl_transport_dealloc},
     {Py_tp_finalize, cl_transport_finalize},
     {Py_tp_traverse, Datagram_traverse},

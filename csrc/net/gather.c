@@ -22,7 +22,7 @@ struct cl_habits {
     int score;
 };
 
-/* -------------------------------------------------------------------- habits */
+/* ------------------------------------------------------------------ learning */
 
 cl_habits *
 cl_habits_new(void)
@@ -96,7 +96,7 @@ punish(cl_habit *habit)
         habit->hb_shared->score = -PENALTY_MIN;
 }
 
-/* ---------------------------------------------------------------- the callback */
+/* ---------------------------------------------------------------- one callback */
 
 static inline cl_gather *
 gather_of(const LoopObject *loop)

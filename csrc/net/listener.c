@@ -467,7 +467,7 @@ static PyMethodDef listener_methods[] = {
     {NULL}};
 
 static PyType_Slot listener_slots[] = {
-    {Py_tp_doc, "Accepts connections; made by the loop."},
+    {Py_tp_doc, "Accepts connections; created by the loop."},
     {Py_tp_dealloc, Listener_dealloc},
     {Py_tp_traverse, Listener_traverse},
     {Py_tp_clear, Listener_clear},

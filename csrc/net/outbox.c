@@ -520,7 +520,7 @@ cl_outbox_write_items(StreamObject *self, PyObject *items)
     return pause_if_full(self);
 }
 
-/* ---------------------------------------------------------------- when it is writable */
+/* -------------------------------------------------------- when the socket is writable */
 
 /* The write buffer is empty: does what was waiting for that. */
 static int
@@ -562,7 +562,7 @@ cl_outbox_writable(TransportObject *base)
     return queued(self) == 0 ? all_sent(self) : 0;
 }
 
-/* --------------------------------------------------------------------- the rest */
+/* ------------------------------------------------------------ size and clearing */
 
 size_t
 cl_outbox_size(TransportObject *base)

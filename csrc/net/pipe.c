@@ -120,14 +120,12 @@ write_object(PipeObject *self, PyObject *data)
     return -1;
 }
 
-PyDoc_STRVAR(
-    Pipe_write_doc,
-    "write($self, data)\n--\n\n"
-    "Write bytes, or whatever has their buffer, as soon as the pipe takes "
-    "them; never\n"
-    "blocks. Raises AssertionError for other data. Quiet when the pipe is "
-    "closed. See\n"
-    "asyncio's WriteTransport.write.");
+PyDoc_STRVAR(Pipe_write_doc, "write($self, data)\n--\n\n"
+                             "Write a bytes-like object, and buffer what the "
+                             "pipe does not take. Does not block.\n"
+                             "Raises AssertionError for other data. Raises no "
+                             "error once the pipe is closed. See\n"
+                             "asyncio's WriteTransport.write.");
 
 static PyObject *
 Pipe_write(PipeObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -265,7 +263,7 @@ check(const TransportObject *base)
 static const cl_stream_ops reading_ops = {PIPE_OPS(cl_stream_readable)};
 static const cl_stream_ops writing_ops = {PIPE_OPS(hung_up)};
 
-/* --------------------------------------------------------------------- the making */
+/* ----------------------------------------------------------------------- creation */
 
 static uint32_t
 capacity_of(int fd)
@@ -490,12 +488,12 @@ static PyMethodDef write_pipe_methods[] = {
     }
 
 static PyType_Slot read_pipe_slots[] = {
-    {Py_tp_doc, "The transport of a pipe's reading end; made by the loop."},
+    {Py_tp_doc, "The transport of a pipe's reading end; created by the loop."},
     COMMON_SLOTS,
     {0, NULL}};
 
 static PyType_Slot write_pipe_slots[] = {
-    {Py_tp_doc, "The transport of a pipe's writing end; made by the loop."},
+    {Py_tp_doc, "The transport of a pipe's writing end; created by the loop."},
     {Py_tp_methods, write_pipe_methods},
     COMMON_SLOTS,
     {0, NULL}};

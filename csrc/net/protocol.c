@@ -4,7 +4,7 @@
 #include "core/errors.h"
 #include "streams/streams.h"
 
-/* -------------------------------------------------------------- which protocol it is */
+/* ---------------------------------------------------------------- kinds of protocols */
 
 /* Whether the object has the attribute: 1, 0, or -1 for KeyboardInterrupt and
  * SystemExit. Other exceptions will be raised again by the call. */
@@ -57,7 +57,7 @@ cl_transport_set_protocol(TransportObject *self, PyObject *protocol)
     return 0;
 }
 
-/* ------------------------------------------------------ calls of the protocol */
+/* --------------------------------------------------------- protocol callbacks */
 
 int
 cl_transport_tell(TransportObject *self, PyObject *name, PyObject *arg,

@@ -639,7 +639,7 @@ static const cl_coro_ops coro_ops = {.owner = "Loop",
                                      .fail = fail,
                                      .drop = drop};
 
-/* ---------------------------------------------------------------- make and free */
+/* ---------------------------------------------------- creation and deallocation */
 
 /* Converts the address of sendto or connect. Returns 1, 0 if asyncio must do
  * it, -1 on error. */

@@ -19,7 +19,7 @@ base_of(StreamObject *self)
     return &self->s_base;
 }
 
-/* ------------------------------------------------------------------------- the ends */
+/* ------------------------------------------------------------- starting and closing */
 
 static int
 at_eof(StreamObject *self)
@@ -104,11 +104,11 @@ call_asyncio(StreamObject *self, const char *method, PyObject *arg)
 PyDoc_STRVAR(
     SocketTransport_write_doc,
     "write($self, data)\n--\n\n"
-    "Send bytes, or whatever has their buffer, as soon as the socket takes "
-    "them; never\n"
-    "blocks. Raises TypeError for other data, RuntimeError after write_eof(). "
-    "Quiet\n"
-    "when the connection is lost. See asyncio's WriteTransport.write.");
+    "Send a bytes-like object, and buffer what the socket does not take. Does "
+    "not block.\n"
+    "Raises TypeError for other data, RuntimeError after write_eof(). Raises "
+    "no error once\n"
+    "the connection is lost. See asyncio's WriteTransport.write.");
 
 static PyObject *
 SocketTransport_write(StreamObject *self, PyObject *const *args,
@@ -129,8 +129,8 @@ SocketTransport_write(StreamObject *self, PyObject *const *args,
 
 PyDoc_STRVAR(SocketTransport_writelines_doc,
              "writelines($self, list_of_data)\n--\n\n"
-             "Like write() for each item, sent by one system call where the "
-             "socket takes it.");
+             "Like write() for each item, but with one system call if the "
+             "socket takes everything.");
 
 static PyObject *
 SocketTransport_writelines(StreamObject *self, PyObject *const *args,
@@ -159,7 +159,8 @@ SocketTransport_writelines(StreamObject *self, PyObject *const *args,
 
 PyDoc_STRVAR(SocketTransport_write_eof_doc,
              "write_eof($self, /)\n--\n\n"
-             "Send what is buffered, then close the sending side only.");
+             "Half-close the connection after the write buffer is sent; "
+             "receiving goes on.");
 
 static PyObject *
 SocketTransport_write_eof(StreamObject *self, PyObject *Py_UNUSED(ignored))
@@ -250,7 +251,7 @@ static PyMethodDef socket_methods[] = {
     {NULL}};
 
 static PyType_Slot socket_slots[] = {
-    {Py_tp_doc, "The transport of a stream socket; made by the loop."},
+    {Py_tp_doc, "The transport of a stream socket; created by the loop."},
     {Py_tp_dealloc, cl_transport_dealloc},
     {Py_tp_finalize, cl_transport_finalize},
     {Py_tp_traverse, cl_stream_traverse},

@@ -20,7 +20,7 @@ static const cl_import_row imports[] = {CL_NET_IMPORTS(CL_IMPORT_ROW){0}};
 static const cl_name_row names[] = {CL_NET_NAMES(CL_NAME_ROW){0}};
 static const cl_count_row counts[] = {CL_NET_COUNTS(CL_COUNT_ROW){0}};
 
-/* ----------------------------------------------------------- the module's state */
+/* ----------------------------------------------------------------- module state */
 
 void
 cl_net_choose_gather(cl_state *st, const char *choice)
@@ -84,7 +84,7 @@ clear(cl_state *st)
     cl_guard_clear(&cl_net_of(st)->socket_guard);
 }
 
-/* -------------------------------------------------------------------- a loop's */
+/* ------------------------------------------------------------------ loop state */
 
 int
 cl_net_prepare(LoopObject *loop)

@@ -11,7 +11,7 @@
 #include "net/sock.h"
 #include "streams/streams.h"
 
-/* ---------------------------------------------------------------- contracts */
+/* --------------------------------------------------------------- invariants */
 
 #ifdef CL_DEBUG
 #define cl_assert_flow(self, condition) \
@@ -120,7 +120,7 @@ close_descriptor(TransportObject *self)
     return result == NULL ? -1 : 0;
 }
 
-/* ---------------------------------------------------------------- the making */
+/* ------------------------------------------------------------------ creation */
 
 static int
 check_free(LoopObject *loop, int fd, PyObject *sock)
@@ -434,7 +434,7 @@ cl_transport_write_when_lost(TransportObject *self)
                               "socket.send() raised exception.");
 }
 
-/* ----------------------------------------------------------------- the ending */
+/* -------------------------------------------------------------------- closing */
 
 /* call_soon(self._call_connection_lost, exception) */
 static int

@@ -314,13 +314,13 @@ PyObject *cl_transport_get_object(PyObject *self, void *offset);
 /* Docstrings of methods that all transports have. */
 #define CL_DOC_ABORT \
     "abort($self, /)\n--\n\n" \
-    "Close the connection at once, without sending what is buffered."
+    "Close the connection at once, and discard the write buffer."
 #define CL_DOC_IS_CLOSING \
     "is_closing($self, /)\n--\n\n" \
-    "Return whether the transport is closed or on its way there."
+    "Return whether the transport is closing or closed."
 #define CL_DOC_SET_PROTOCOL \
     "set_protocol($self, protocol)\n--\n\n" \
-    "Change the protocol that is called from now on."
+    "Set the protocol whose methods are called from now on."
 #define CL_DOC_GET_PROTOCOL \
     "get_protocol($self, /)\n--\n\nReturn the current protocol."
 #define CL_DOC_GET_WRITE_BUFFER_LIMITS \

@@ -53,10 +53,9 @@ cl_extra_arguments(PyObject *args, PyObject *kwargs, PyObject **name,
 
 PyDoc_STRVAR(Transport_get_extra_info_doc,
              "get_extra_info($self, name, default=None)\n--\n\n"
-             "Return what is known of the connection: 'peername', 'sockname', "
-             "'socket';\n"
-             "default for any other name. See asyncio's "
-             "BaseTransport.get_extra_info.");
+             "Return information about the connection: 'peername', 'sockname' "
+             "or 'socket'; default\n"
+             "for other names. See asyncio's BaseTransport.get_extra_info.");
 
 static PyObject *
 Transport_get_extra_info(TransportObject *self, PyObject *args,
@@ -73,7 +72,7 @@ Transport_get_extra_info(TransportObject *self, PyObject *args,
 
 PyDoc_STRVAR(Transport_close_doc,
              "close($self, /)\n--\n\n"
-             "Send what is buffered, then close the connection and call "
+             "Send the write buffer, then close the connection and call "
              "connection_lost(None).");
 
 static PyObject *
@@ -129,9 +128,10 @@ Transport_get_protocol(TransportObject *self, PyObject *Py_UNUSED(ignored))
     return Py_NewRef(self->tr_protocol ? self->tr_protocol : Py_None);
 }
 
-PyDoc_STRVAR(Transport_is_reading_doc,
-             "is_reading($self, /)\n--\n\n"
-             "Return whether data is received: not paused, not closing.");
+PyDoc_STRVAR(
+    Transport_is_reading_doc,
+    "is_reading($self, /)\n--\n\n"
+    "Return whether the transport is receiving: neither paused nor closing.");
 
 static PyObject *
 Transport_is_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
@@ -139,9 +139,10 @@ Transport_is_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(cl_transport_is_reading(self));
 }
 
-PyDoc_STRVAR(Transport_pause_reading_doc,
-             "pause_reading($self, /)\n--\n\n"
-             "Receive nothing until resume_reading(). Twice does no harm.");
+PyDoc_STRVAR(
+    Transport_pause_reading_doc,
+    "pause_reading($self, /)\n--\n\n"
+    "Stop receiving until resume_reading(). May be called repeatedly.");
 
 static PyObject *
 Transport_pause_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
@@ -155,9 +156,10 @@ Transport_pause_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(Transport_resume_reading_doc,
-             "resume_reading($self, /)\n--\n\n"
-             "Receive again after pause_reading(). Twice does no harm.");
+PyDoc_STRVAR(
+    Transport_resume_reading_doc,
+    "resume_reading($self, /)\n--\n\n"
+    "Resume receiving after pause_reading(). May be called repeatedly.");
 
 static PyObject *
 Transport_resume_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
@@ -173,7 +175,7 @@ Transport_resume_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
 
 PyDoc_STRVAR(Transport_get_write_buffer_size_doc,
              "get_write_buffer_size($self, /)\n--\n\n"
-             "Return how many bytes wait to be sent.");
+             "Return the size of the write buffer in bytes.");
 
 static PyObject *
 Transport_get_write_buffer_size(TransportObject *self,

@@ -609,7 +609,7 @@ static const operation operations[] = {
     [DRAIN_HELPER] = {"_drain_helper", &protocol_ops, try_drain_helper},
 };
 
-/* --------------------------------------------------------------- make and free */
+/* --------------------------------------------------- creation and deallocation */
 
 /* `reader` is NULL unless `self` is a reader. */
 static PyObject *
@@ -885,7 +885,7 @@ Writer_write(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 PyMethodDef cl_writer_methods[] = {
     {"write", CL_FAST(Writer_write), METH_FASTCALL | METH_KEYWORDS,
      "write($self, data)\n--\n\n"
-     "Write bytes to the transport, which sends them as soon as it can."},
+     "Write bytes to the transport, which sends them as soon as possible."},
     COROUTINE("drain", Writer_drain),
     {NULL}};
 

@@ -48,7 +48,7 @@ call_method(PyObject *object, PyObject *name, PyObject *arg)
     return result == NULL ? -1 : 0;
 }
 
-/* ------------------------------------------------------------- how a child has ended */
+/* ------------------------------------------------------------- the result of a child */
 
 static int
 cancelled(cl_state *st, PyObject *child)

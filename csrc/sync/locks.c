@@ -5,7 +5,7 @@
 
 enum { WAITERS = CL_LOCK_WAITERS, VALUE = CL_LOCK_VALUE, LOOP = 2 };
 
-/* ------------------------------------------------------------------- in general terms */
+/* --------------------------------------------------------------------- for any object */
 
 /* self._waiters.remove(fut) */
 static int

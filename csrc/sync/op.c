@@ -178,7 +178,7 @@ cl_op_args_of_method(const SyncOpObject *op)
                              : PyTuple_Pack(2, op->o_self, op->o_arg);
 }
 
-/* ------------------------------------------------------------------ make and free */
+/* ------------------------------------------------------ creation and deallocation */
 
 PyObject *
 cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)

@@ -110,7 +110,7 @@ wake_next(cl_state *st, PyObject *waiters)
     return status < 0 ? -1 : 0;
 }
 
-/* ------------------------------------------------------------------- in general terms */
+/* --------------------------------------------------------------------- for any object */
 
 /* self._wakeup_next(self.<waiters>) */
 static int

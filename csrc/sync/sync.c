@@ -311,34 +311,37 @@ keep_gather(PyObject *module, PyObject *args)
 PyMethodDef cl_sync_methods[] = {
     {"_sync_gather", keep_gather, METH_VARARGS,
      "_sync_gather(variant, name, function, /)\n--\n\n"
-     "Tell which text gather() has, what it calls ensure_future(), and a "
-     "function that\nlooks like its callbacks."},
+     "Set the variant of gather()'s source, its name for ensure_future(), and "
+     "a function\n"
+     "that looks like its callbacks."},
     {"_sync_states", keep_states, METH_VARARGS,
      "_sync_states(created, entered, exited, /)\n--\n\n"
-     "Tell the states of asyncio's timeouts."},
+     "Set the states of asyncio's timeouts."},
     {"_sync_made", made, METH_NOARGS,
-     "_sync_made()\n--\n\nReturn how many coroutines bodies have made."},
+     "_sync_made()\n--\n\nReturn the number of coroutines created by bodies."},
     {"_sync_bodies", bodies, METH_NOARGS,
      "_sync_bodies()\n--\n\nReturn the names of the bodies."},
     {"_sync_prepare", prepare, METH_VARARGS,
      "_sync_prepare(body, function, /)\n--\n\n"
-     "Get ready to have asyncio's function call the body; return what has to "
-     "be put in\nits place: the function itself, where it can stay."},
+     "Prepare asyncio's function to call the body. Return the replacement for "
+     "the\n"
+     "function, which is the function itself where possible."},
     {"_sync_class", describe_class, METH_VARARGS,
      "_sync_class(name, class, variant, last_optional, sample, /)\n--\n\n"
-     "Tell a class of asyncio's, as it is now, which text of its methods it "
-     "has, whether\nits objects may be without the last attribute, and an "
-     "object to try out, or None."},
+     "Set a class of asyncio's in its present state, the variant of its "
+     "methods' source,\n"
+     "whether its objects may lack the last attribute, and a sample object or "
+     "None."},
     {"_sync_pin", pin_globals, METH_VARARGS,
      "_sync_pin(name, globals, /)\n--\n\n"
-     "Tell the globals, (dict, name) each, that must stay what they are now."},
+     "Set the globals, each (dict, name), that must keep their present "
+     "values."},
     {"_sync_switch", switch_on, METH_O,
      "_sync_switch(bodies, /)\n--\n\n"
-     "Have these bodies called and no others; with none, all is as asyncio "
-     "has it."},
+     "Use these bodies and no others; without any, everything is asyncio's."},
     {NULL}};
 
-/* ----------------------------------------------------------------- life and death */
+/* ------------------------------------------------------------- garbage collection */
 
 int
 cl_sync_setup(PyObject *Py_UNUSED(module), cl_state *st)

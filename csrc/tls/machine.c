@@ -28,7 +28,7 @@ cl_tls_call(PyObject *object, PyObject *method)
     return result == NULL ? -1 : 0;
 }
 
-/* ---------------------------------------------------------------------- contracts */
+/* --------------------------------------------------------------------- invariants */
 
 #define cl_assert_tls(self, condition) \
     cl_assertf(condition, \
@@ -855,7 +855,7 @@ cl_tls_received(PyObject *tls, const char *data, size_t size)
     return cl_raise_first(error);
 }
 
-/* ------------------------------------------------------------------- the ends of it */
+/* ------------------------------------------------------------ end of the connection */
 
 /* EOF without a close_notify. */
 static int

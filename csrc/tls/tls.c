@@ -19,7 +19,7 @@ static const char *const protocol_argument[] = {"protocol"};
 #define WRITE_HIGH (512 * 1024)
 #define READ_HIGH (256 * 1024)
 
-/* --------------------------------------------------------------- the module's part */
+/* -------------------------------------------------------------------- module state */
 
 static PyObject *
 again_errors(PyObject *ssl)
@@ -106,7 +106,7 @@ cl_tls_traverse(cl_state *st, visitproc visit, void *arg)
     return 0;
 }
 
-/* ---------------------------------------------------------------------- the making */
+/* ------------------------------------------------------------------------ creation */
 
 static int
 set_protocol(TLSObject *self, PyObject *protocol)
@@ -580,7 +580,7 @@ TLS_get_protocol(TLSObject *self, PyObject *Py_UNUSED(ignored))
     return Py_NewRef(self->x_protocol ? self->x_protocol : Py_None);
 }
 
-/* ---------------------------------------- what the transport below tells a protocol */
+/* ----------------------------------------------- callbacks from the transport below */
 
 static PyObject *
 TLS_connection_made(TLSObject *self, PyObject *raw)
@@ -901,8 +901,7 @@ TLS_finalize(PyObject *op)
 }
 
 static PyType_Slot tls_slots[] = {
-    {Py_tp_doc, "The transport of TLS over another transport; made by the "
-                "loop."},
+    {Py_tp_doc, "The transport of a TLS connection; created by the loop."},
     {Py_tp_dealloc, cl_transport_dealloc},
     {Py_tp_finalize, TLS_finalize},
     {Py_tp_traverse, TLS_traverse},

@@ -1,4 +1,5 @@
-/* check.h - what the C tests share: checks that end the program and say where. */
+/* check.h - checks shared by the C tests. A failed one prints its place and
+ * ends the program. */
 #ifndef TESTS_C_CHECK_H
 #define TESTS_C_CHECK_H
 
@@ -17,7 +18,8 @@
 #define CHECK_INT(actual, expected) \
     check_int(actual, expected, #actual, __FILE__, __LINE__, __func__)
 
-/* What the tests are run over at the moment; named when one fails. */
+/* What the tests currently run on, for example a back end; printed on failure.
+ */
 static const char *check_context = "";
 
 static inline void
@@ -42,7 +44,8 @@ check_int(long long actual, long long expected, const char *text,
     exit(1);
 }
 
-/* The statement fails an assertion of cloop's whose text contains `expected`. */
+/* Checks that the statement fails a cl_assert() whose message contains
+ * `expected`. */
 #define CHECK_ASSERTS(statement, expected) \
     do { \
         int check_fds[2]; \
@@ -81,8 +84,8 @@ check_asserted(pid_t child, const int fds[2], const char *expected,
     exit(1);
 }
 
-/* The next of a sequence that is the same on every machine (xorshift);
- * `*state` starts as anything but 0. */
+/* Returns the next number of a sequence that is the same on every machine
+ * (xorshift). The initial `*state` must not be 0. */
 static inline uint32_t
 check_random(uint32_t *state)
 {

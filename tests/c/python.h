@@ -1,7 +1,8 @@
-/* python.h - what tests of layers that know Python share: a module whose state has some
- * layers and no more, and a type of loops with their fields.
+/* python.h - for tests of layers that use Python's API: a module with the
+ * state of some layers only, and a loop type with their fields.
  *
- * A test names its structs and layers before it includes this, and defines run(). */
+ * Before including this, a test defines its structs and layers. It also
+ * defines run(). */
 #ifndef TESTS_C_PYTHON_H
 #define TESTS_C_PYTHON_H
 
@@ -10,7 +11,7 @@
 
 #include "check.h"
 
-/* The call succeeds, or Python says why not. */
+/* Checks that the call succeeds; prints Python's exception otherwise. */
 #define CHECK_PYTHON(holds) \
     check_python(holds, #holds, __FILE__, __LINE__, __func__)
 
@@ -87,7 +88,7 @@ TEST_INIT(void)
     return PyModuleDef_Init(&module_def);
 }
 
-/* A new loop, open; and what is left of one that nobody else holds: nothing. */
+/* Creates an open loop. drop_loop() checks that dropping it frees it. */
 static inline LoopObject *
 new_loop(PyTypeObject *type)
 {
@@ -107,7 +108,7 @@ drop_loop(LoopObject *loop)
     CHECK_INT(st->live_timers, 0);
 }
 
-/* list[index], of ints. */
+/* Returns list[index], an int. */
 static inline long
 int_at(PyObject *list, Py_ssize_t index)
 {

@@ -1,4 +1,5 @@
-/* test_clock.c - the monotonic clock, and how the speed of the counter is learnt. */
+/* test_clock.c - the monotonic clock, and how the rate of the counter is
+ * measured. */
 #include "base/clock.h"
 
 #include <math.h>
@@ -7,7 +8,8 @@
 
 #define MS (CL_NS_PER_S / 1000)
 
-/* A rate that starts at known readings, to be told made-up ones. */
+/* Returns a rate that starts at known readings. Tests pass it invented ones.
+ */
 static cl_rate
 rate_from(uint64_t ticks, int64_t now_ns)
 {
@@ -45,12 +47,12 @@ test_learns(void)
     cl_rate rate = rate_from(5000, 70 * MS);
     cl_rate_learn(&rate, 5000 + 3 * MS, 71 * MS);
     CHECK_INT(cl_rate_ticks(&rate, 1000), 3000);
-    /* Anew, from the readings before. */
+    /* Measured anew, from the previous readings. */
     cl_rate_learn(&rate, 5000 + 5 * MS, 72 * MS);
     CHECK_INT(cl_rate_ticks(&rate, 1000), 2000);
 }
 
-/* Polls may follow each other closely: their stretches add up. */
+/* Polls may follow each other closely, so short stretches are added up. */
 static void
 test_learns_from_many_short_stretches(void)
 {
@@ -68,7 +70,7 @@ test_too_short_a_stretch_says_nothing(void)
     CHECK_INT(cl_rate_ticks(&rate, 1000), 1000);
 }
 
-/* As after a suspension: one clock may have stood still. */
+/* Like after a suspend, when one of the clocks may have stopped. */
 static void
 test_starts_anew_after_too_long_a_stretch(void)
 {
@@ -80,7 +82,7 @@ test_starts_anew_after_too_long_a_stretch(void)
     CHECK_INT(cl_rate_ticks(&rate, 1000), 5000);
 }
 
-/* As on another processor, or after a virtual machine was moved. */
+/* Like on another processor, or after a virtual machine migrated. */
 static void
 test_counter_that_runs_backwards(void)
 {
@@ -92,8 +94,8 @@ test_counter_that_runs_backwards(void)
     CHECK_INT(cl_rate_ticks(&rate, 1000), 3000);
 }
 
-/* As when a virtual machine is restored or moved: the rate of that stretch would be
- * a million ticks per ns. */
+/* Like after a virtual machine was restored or migrated: the rate of that
+ * stretch would be a million ticks per ns. */
 static void
 test_counter_that_was_set_forward(void)
 {
@@ -110,12 +112,12 @@ test_time_gone_by(void)
 {
     const uint64_t starts[] = {0, 1000, UINT64_MAX - 10, UINT64_MAX};
     for (int i = 0; i < 4; i++) {
-        uint64_t start = starts[i]; /* the counter may run over */
+        uint64_t start = starts[i]; /* the counter may overflow */
         CHECK(cl_ticks_within(start, start, 1));
         CHECK(cl_ticks_within(start, start + 99, 100));
         CHECK(!cl_ticks_within(start, start + 100, 100));
         CHECK(!cl_ticks_within(start, start, 0));
-        /* Set back, by little and by much. */
+        /* Set back by a little, and by a lot. */
         CHECK(!cl_ticks_within(start, start - 1, 100));
         CHECK(!cl_ticks_within(start, start - ((uint64_t)1 << 62), 100));
     }
@@ -132,7 +134,7 @@ test_whatever_is_read_the_rate_is_positive(void)
     }
 }
 
-/* Readings of both that were not torn apart by a busy machine. */
+/* Reads both clocks, and repeats if a busy machine interrupted that. */
 static int64_t
 read_both(uint64_t *ticks)
 {

@@ -1,4 +1,4 @@
-/* test_core.c - a loop of core alone: no layer above is linked. */
+/* test_core.c - a loop with only the core layer linked. */
 #include "core/layer.h"
 #include "core/loop.h"
 
@@ -12,11 +12,11 @@ static const cl_layer *const layers[] = {&cl_core_layer, &test_layer, NULL};
 
 #include "python.h"
 
-/* ------------------------------------------------------ a kind of node of our own */
+/* ----------------------------------------------- a kind of node for tests */
 
 enum { NUMBER = CL_NODE_CORE_KINDS };
 
-/* An object to push, and what was done to it. */
+/* A node to push, and what the loop did with it. */
 typedef struct {
     uint64_t ran, dropped, lost;
     LoopObject *pushes_into;
@@ -56,7 +56,7 @@ number_visit(cl_node Py_UNUSED(node), visitproc Py_UNUSED(visit),
 static PyObject *
 number_check(const LoopObject *Py_UNUSED(loop), cl_node Py_UNUSED(node))
 {
-    return Py_None; /* it owns no object */
+    return Py_None; /* the node refers to no object */
 }
 #endif
 
@@ -204,7 +204,7 @@ a_watch_hears_of_its_descriptor(PyTypeObject *type)
     CHECK_INT(pipe(ends), 0);
     cl_watch_init(&self.watch, &listener_ops, NULL);
     CHECK_INT(cl_watch_start(loop, &self.watch, ends[0], CL_READ), 0);
-    /* Something is ready, so that the poll does not sleep. */
+    /* A ready node, so that the poll does not sleep. */
     CHECK_PYTHON(cl_loop_push(loop, cl_node_make(&node, NUMBER)) == 0);
     CHECK_PYTHON(cl_loop_turn(loop) == 0);
     CHECK_INT(self.heard, 0);

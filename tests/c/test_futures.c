@@ -1,4 +1,5 @@
-/* test_futures.c - futures and tasks on a loop of core: no layer above is linked. */
+/* test_futures.c - futures and tasks, with only the layers core and futures
+ * linked. */
 #include "core/args.h"
 #include "core/layer.h"
 #include "futures/future.h"
@@ -14,7 +15,7 @@ static const cl_layer *const layers[] = {&cl_core_layer, &cl_futures_layer,
 
 #include "python.h"
 
-/* Runs Python code and returns what it has called `result`: new reference. */
+/* Runs Python code and returns its variable `result`, a new reference. */
 static PyObject *
 python(const char *code)
 {
@@ -39,7 +40,7 @@ set_running(cl_state *st, PyObject *loop)
         cl_call_void(cl_futures_of(st)->set_running_loop, loop, NULL) == 0);
 }
 
-/* What cloop/_futures.py does, as far as the C code has to know of it. */
+/* Does what the C code needs of cloop/_futures.py. */
 static void
 find_out(cl_state *st)
 {
@@ -68,7 +69,8 @@ find_out(cl_state *st)
     Py_DECREF(made);
 }
 
-/* A loop that runs in this thread, as asyncio sees it; and the end of that. */
+/* Returns a new loop that is the running one for asyncio. stop_and_drop() ends
+ * that. */
 static LoopObject *
 running_loop(PyTypeObject *type)
 {
@@ -145,7 +147,7 @@ a_task_waits_for_a_future_and_is_the_current_one_meanwhile(PyTypeObject *type)
     CHECK_INT(task->f_state, CL_FINISHED);
     CHECK(PyTuple_GET_ITEM(task->f_result, 0) == (PyObject *)task);
     CHECK(PyTuple_GET_ITEM(task->f_result, 1) == answer);
-    Py_CLEAR(task->f_result); /* it holds the task */
+    Py_CLEAR(task->f_result); /* it refers to the task */
     task->f_result = Py_NewRef(Py_None);
     Py_DECREF(answer);
     Py_DECREF(task);

@@ -1,4 +1,4 @@
-/* test_heap.c - the timer heap against a sorted array, its model. */
+/* test_heap.c - compares the timer heap with a sorted array. */
 #include "base/heap.h"
 
 #include <math.h>
@@ -16,7 +16,7 @@ typedef struct {
 typedef struct {
     cl_heap heap;
     member members[MEMBERS];
-    member *sorted[MEMBERS]; /* those in the heap, in the order promised */
+    member *sorted[MEMBERS]; /* those in the heap, in the expected order */
     size_t count;
 } fixture;
 
@@ -68,7 +68,7 @@ remove_nth(fixture *f, size_t at)
     fixture_check(f);
 }
 
-/* Pops all that is left, checking the order. */
+/* Pops the remaining members, and checks their order. */
 static void
 fixture_close(fixture *f)
 {
@@ -98,7 +98,7 @@ test_ties_in_order_of_insertion(void)
     fixture_close(&f);
 }
 
-/* A member that comes back has lost its place among its equals. */
+/* A member that is pushed again comes after its equals. */
 static void
 test_pushed_again_is_behind_its_equals(void)
 {
@@ -128,8 +128,8 @@ test_remove_from_anywhere(void)
     }
 }
 
-/* What fills the hole comes from the heap's end, maybe from below another
- * parent, and then must rise and not sink:
+/* The last entry of the heap fills the hole. It may come from below another
+ * parent, and then must rise instead of sink:
  *
  *             0
  *    100 1 2 3          removing a child of 100 moves the last, a child
@@ -173,7 +173,7 @@ test_random_pushes_and_removals(void)
         out[i] = &f.members[i];
     for (int step = 0; step < 20000; step++) {
         uint32_t choice = check_random(&seed);
-        /* Mostly growing, then mostly shrinking, in turn. */
+        /* Alternately mostly grows and mostly shrinks. */
         bool grows = choice % 8 < (step / 2000 % 2 ? 3 : 5);
         if (f.count == 0 || (grows && outside > 0)) {
             push(&f, out[--outside], check_random(&seed) % 64);

@@ -1,4 +1,4 @@
-/* test_inbox.c - the door for other threads, run as the loop runs it. */
+/* test_inbox.c - the inbox, used as the loop uses it. */
 #include "core/inbox.h"
 
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 
 #define THREADS 4
 #define PUSHES 20000
-#define PATIENCE_MS 20000 /* what sleeps longer was not woken */
+#define PATIENCE_MS 20000 /* a longer sleep means a lost wakeup */
 
 static cl_node
 numbered(unsigned number, unsigned kind)
@@ -171,7 +171,7 @@ push_all(void *arg)
     return NULL;
 }
 
-/* A turn of the loop; a wakeup that is lost shows as a sleep without end. */
+/* A turn of the loop. If a wakeup is lost, it sleeps until the timeout. */
 static void
 turn(cl_inbox *inbox, cl_ring *ring)
 {
@@ -185,7 +185,7 @@ turn(cl_inbox *inbox, cl_ring *ring)
         CHECK_INT(cl_inbox_drain(inbox, ring), 0);
 }
 
-/* None is lost, and each thread's come in its order. */
+/* No node is lost, and those of each thread stay in order. */
 static void
 test_several_threads(cl_inbox *inbox, cl_ring *ring)
 {
@@ -227,14 +227,14 @@ wake_in_child(cl_inbox *inbox)
 {
     cl_inbox_after_fork(inbox);
     CHECK_INT(inbox->i_write_fd, -1);
-    cl_inbox_wake(inbox); /* has nobody to wake */
+    cl_inbox_wake(inbox); /* there is no pipe to write to */
     CHECK_INT(cl_inbox_push(inbox, numbered(1, 0)), 0);
     CHECK_INT(cl_inbox_reopen(inbox), 0);
     cl_inbox_wake(inbox);
     CHECK_INT(bytes_written(inbox), 1);
 }
 
-/* The thread that holds it in the parent is not in the child. */
+/* The thread that holds the lock in the parent does not exist in the child. */
 static void
 push_in_child(cl_inbox *inbox)
 {

@@ -1,4 +1,4 @@
-/* The histogram of the load generator. */
+/* test_latency.c - the histogram of the load generator. */
 #include "check.h"
 
 #include "../../benchmarks/load/latency.h"
@@ -29,7 +29,7 @@ test_bins_cover_all(void)
 static void
 test_percentiles(void)
 {
-    /* 1 to 1000 us, in no order. */
+    /* 1 to 1000 us, unordered. */
     memset(&all, 0, sizeof all);
     for (uint64_t i = 0; i < 1000; i++) {
         latency_add(&all, (1 + i * 7919 % 1000) * 1000);

@@ -1,6 +1,6 @@
-/* test_poller.c - what poller.h promises, of every back end.
+/* test_poller.c - the contract of poller.h, for every back end.
  *
- * Each test gets a fresh poller and must leave no descriptor behind. */
+ * Each test gets a new poller and must leave no descriptor open. */
 #include "poller/poller.h"
 
 #include <errno.h>
@@ -21,7 +21,7 @@
 
 #define BOTH (CL_READ | CL_WRITE)
 #define MS (CL_NS_PER_S / 1000)
-#define LONG (20 * CL_NS_PER_S) /* who waits so long waits in vain */
+#define LONG (20 * CL_NS_PER_S) /* a longer wait means a lost event */
 #define MANY (2 * CL_EVENTS_MAX + 88)
 
 /* ------------------------------------------------------------------ helpers */
@@ -45,7 +45,7 @@ wait_for(cl_poller *poller, int64_t timeout_ns, cl_event *events)
     return poller->ops->wait(poller, timeout_ns, events, CL_EVENTS_MAX);
 }
 
-/* Called when poll(2) has looked, before the back end hears what it saw. */
+/* Called when poll(2) has returned, before the back end gets the result. */
 static void (*seen_by_poll)(void);
 
 int
@@ -62,7 +62,8 @@ ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
     return ready;
 }
 
-/* What is reported of fd now; 0 if nothing. */
+/* Returns the event that is reported for fd now; its events are 0 if there is
+ * none. */
 static cl_event
 event_of(cl_poller *poller, int fd)
 {
@@ -132,7 +133,7 @@ empty(int fd)
     CHECK_INT(errno, EAGAIN);
 }
 
-/* Closes number and gives it out again, for what fd is. */
+/* Closes `number` and reuses it for a duplicate of fd. */
 static void
 give_out_again(int number, int fd)
 {
@@ -166,8 +167,8 @@ test_readable(cl_poller *poller)
     close_both(ends);
 }
 
-/* Each change is reported at least once, also one that came before the interest;
- * what a back end does beyond that is its own. */
+/* Each change is reported at least once, even one from before the interest. A
+ * back end may report more. */
 static void
 test_edge_reports_each_change(cl_poller *poller)
 {
@@ -177,7 +178,7 @@ test_edge_reports_each_change(cl_poller *poller)
     CHECK_INT(set(poller, ends[0], 0, CL_READ | CL_EDGE), 0);
     CHECK_INT(ready(poller, ends[0]), CL_READ);
     (void)ready(poller, ends[0]);
-    put_byte(ends[1]); /* though the first is still unread */
+    put_byte(ends[1]); /* while the first is still unread */
     CHECK_INT(ready(poller, ends[0]), CL_READ);
     CHECK_INT(set(poller, ends[0], CL_READ | CL_EDGE, CL_READ), 0);
     CHECK_INT(ready(poller, ends[0]), CL_READ);
@@ -228,7 +229,7 @@ test_half_close_is_readable(cl_poller *poller)
     close_both(ends);
 }
 
-/* Whatever was wanted, both are told. */
+/* Both events are reported, whatever the interest. */
 static void
 test_hangup(cl_poller *poller)
 {
@@ -373,7 +374,7 @@ test_forget_after_close(cl_poller *poller)
     CHECK_INT(close(ends[1]), 0);
 }
 
-/* The number was given out again before its old owner forgot it. */
+/* The number is reused before its old owner calls forget. */
 static void
 test_forget_after_number_is_given_out_again(cl_poller *poller)
 {
@@ -389,7 +390,7 @@ test_forget_after_number_is_given_out_again(cl_poller *poller)
     close_both(others);
 }
 
-/* The caller still believes the kernel knows the number. */
+/* The caller still assumes that the kernel has the interest. */
 static void
 test_set_after_number_is_given_out_again(cl_poller *poller)
 {
@@ -406,12 +407,12 @@ test_set_after_number_is_given_out_again(cl_poller *poller)
     close_both(others);
 }
 
-/* The number is now that of a regular file:
+/* The number is reused for a regular file:
  *
  *     set(5, pipe)   close(5)   open(file) = 5   set(5) = -EPERM
  *
- * poll went on with the old interest, which the file satisfied in every wait;
- * epoll refused to forget the number. */
+ * A bug before: poll kept the old interest, so the file was ready in every
+ * wait, and epoll refused to forget the number. */
 static void
 test_number_is_given_out_to_a_regular_file(cl_poller *poller)
 {
@@ -427,8 +428,9 @@ test_number_is_given_out_to_a_regular_file(cl_poller *poller)
     close_both(ends);
 }
 
-/* The caller believes the kernel forgot the number with its descriptor, but the
- * file lives on and comes back under the same number. */
+/* The caller assumes that the kernel dropped the interest when the descriptor
+ * was closed. But the file is still open elsewhere, and gets the same number
+ * again. */
 static void
 test_same_file_comes_back_under_its_number(cl_poller *poller)
 {
@@ -456,13 +458,13 @@ test_closed_descriptor_does_not_spin(cl_poller *poller)
     CHECK_INT(set(poller, ends[0], 0, CL_READ), 0);
     CHECK_INT(set(poller, others[1], 0, CL_WRITE), 0);
     CHECK_INT(close(ends[0]), 0);
-    /* The first wait may be the one that finds out. */
+    /* The first wait may return early, when it finds the closed number. */
     CHECK_INT(ready(poller, others[1]), CL_WRITE);
     CHECK_INT(set(poller, others[1], CL_WRITE, 0), 0);
     int64_t start = cl_now_ns();
     CHECK_INT(wait_for(poller, 5 * MS, events), 0);
     CHECK(cl_now_ns() - start >= 5 * MS);
-    /* The number is good again when it is set again. */
+    /* The number is valid again once it is set again. */
     give_out_again(ends[0], others[0]);
     put_byte(others[1]);
     CHECK_INT(set(poller, ends[0], CL_READ, CL_READ), 0);
@@ -473,8 +475,9 @@ test_closed_descriptor_does_not_spin(cl_poller *poller)
 
 /* ------------------------------------------------------------------ waiting */
 
-/* Between poll(2), which finds the number closed, and the end of the wait another
- * thread opens it and watches it: that must not be taken for the closed one. */
+/* After poll(2) has found the number closed, and before the wait returns,
+ * another thread reuses and watches it. The new interest must not be taken for
+ * the closed one. */
 static struct {
     cl_poller *poller;
     int fd, other;
@@ -501,7 +504,7 @@ test_number_reopened_while_it_is_found_closed(cl_poller *poller)
     reopened.other = others[0];
     seen_by_poll = reopen;
     CHECK_INT(ready(poller, ends[0]), 0);
-    if (seen_by_poll != NULL) /* not by poll(2) */
+    if (seen_by_poll != NULL) /* the back end did not call poll(2) */
         reopen();
     put_byte(others[1]);
     CHECK_INT(event_of(poller, ends[0]).generation, 2);
@@ -554,7 +557,7 @@ on_alarm(int number)
 static void
 test_signal_interrupts(cl_poller *poller)
 {
-    /* Again and again, so that one that comes before the wait does no harm. */
+    /* Repeated, because the first signal may come before the wait. */
     const struct itimerval every = {{0, 5000}, {0, 5000}},
                            never = {{0, 0}, {0, 0}};
     struct sigaction action, before;
@@ -572,8 +575,8 @@ test_signal_interrupts(cl_poller *poller)
     CHECK_INT(unlimited, -EINTR);
 }
 
-/* A readable pipe, watched through many descriptors; an event's generation is
- * the index of its descriptor. */
+/* A readable pipe that is watched through many descriptors. The generation of
+ * an event is the index of its descriptor. */
 typedef struct {
     int ends[2];
     int fds[MANY];
@@ -599,7 +602,8 @@ crowd_close(const crowd *many)
     close_both(many->ends);
 }
 
-/* Takes `total` events, at most `max` at once, and counts whose they are. */
+/* Receives `total` events, at most `max` per wait, and counts them by
+ * descriptor. */
 static void
 count_events(cl_poller *poller, const crowd *many, int max, int total,
              int counts[MANY])
@@ -619,8 +623,8 @@ count_events(cl_poller *poller, const crowd *many, int max, int total,
     }
 }
 
-/* More are ready than one wait can tell: the next starts with the others, so
- * that each has its turn as often as any. */
+/* More descriptors are ready than one wait can report. The next wait starts
+ * with the others, so that each is reported equally often. */
 static void
 test_none_is_starved(cl_poller *poller)
 {
@@ -678,19 +682,19 @@ test_set_from_another_thread_during_a_wait(cl_poller *poller)
         }
     }
     CHECK_INT(pthread_join(thread, NULL), 0);
-    /* The last round set them all. */
+    /* The last round set all of them. */
     count_events(poller, &with.many, CL_EVENTS_MAX, MANY, counts);
     crowd_close(&with.many);
 }
 
 /* ------------------------------------------------------------------ choosing */
 
-/* What the kernel is found to know. */
+/* The interest that known() reports. */
 typedef struct {
     int fd;
     uint32_t generation;
     unsigned interest;
-    int count; /* of all descriptors */
+    int count; /* number of descriptors reported */
 } known;
 
 static void
@@ -773,7 +777,7 @@ lowest_free_descriptor(void)
     return fd;
 }
 
-/* One that needs a descriptor fails cleanly when there is none. */
+/* A back end that needs a descriptor fails cleanly if none is available. */
 static void
 test_open_without_descriptors(const cl_poller_ops *ops)
 {

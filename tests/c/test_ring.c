@@ -1,6 +1,6 @@
-/* test_ring.c - the ready ring against the plain queue it stands for.
+/* test_ring.c - compares the ready ring with a plain queue.
  *
- * Nodes are numbers (of kind 0), so that what comes out tells when it went in. */
+ * Nodes are consecutive numbers (of kind 0), which show the order. */
 #include "base/ring.h"
 
 #include "check.h"
@@ -44,7 +44,7 @@ test_first_in_first_out(void)
     cl_ring_free(&ring);
 }
 
-/* Any wrapping: the oldest node may lie at every place of the full ring. */
+/* The oldest node may be in any slot of the full ring. */
 static void
 test_growth_while_wrapped(void)
 {
@@ -91,7 +91,7 @@ test_trim_gives_back_what_a_burst_took(void)
     size_t slots = capacity(&ring);
     push_numbers(&ring, 0, 8 * slots);
     CHECK_INT(capacity(&ring), 8 * slots);
-    /* More than a quarter is in use. */
+    /* More than a quarter of the slots is in use. */
     pop_numbers(&ring, 0, 6 * slots - 1);
     cl_ring_trim(&ring);
     CHECK_INT(capacity(&ring), 8 * slots);
@@ -133,7 +133,7 @@ test_kinds(void)
     }
 }
 
-/* Bursts of any size, trimmed at any time. */
+/* Bursts of random sizes, trimmed at random times. */
 static void
 test_random_traffic(void)
 {

@@ -1,4 +1,4 @@
-/* test_sigsock.c - who has written a signal's number. */
+/* test_sigsock.c - signal numbers and the process that wrote them. */
 #include "core/sigsock.h"
 
 #include <fcntl.h>

@@ -1,7 +1,8 @@
-/* closes.c - counts the calls of close(2) for descriptors that are not open.
+/* closes.c - counts calls of close(2) for descriptors that are not open.
  *
- * To be preloaded. Whoever closes a number twice gets EBADF the second time, or closes what
- * somebody else has been given under that number meanwhile, who then gets EBADF in turn. */
+ * For LD_PRELOAD. The second close() of a descriptor fails with EBADF. If the
+ * number was reused meanwhile, it closes the other's descriptor, and the
+ * close() of that fails. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdatomic.h>

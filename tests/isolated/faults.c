@@ -1,8 +1,9 @@
-/* faults.c - makes system calls and allocations of cloop's fail.
+/* faults.c - makes cloop's system calls and allocations fail.
  *
- * To be preloaded. faults_arm(kinds, first, last, error) has the calls of these kinds
- * that cloop's extension module makes fail with `error`, from the first-th to the last-th;
- * faults_seen() says how many there were. Calls of others are left alone. */
+ * For LD_PRELOAD. After faults_arm(kinds, first, last, error), calls of these
+ * kinds from cloop's extension module fail with `error`, from number `first`
+ * to `last`. faults_seen() returns how many there were. Calls from other code
+ * are not affected. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -60,7 +61,7 @@ faults_seen(void)
     return atomic_load(&seen);
 }
 
-/* Whether a call of this kind, made from this address, is to fail. */
+/* Whether a call of this kind from this address must fail. */
 static int
 fails(unsigned kind, void *caller)
 {
@@ -91,7 +92,7 @@ epoll_ctl(int ep, int op, int fd, struct epoll_event *event)
     return real(ep, op, fd, event);
 }
 
-/* What the poller that uses poll(2) looks at a descriptor with. */
+/* The poll(2) back end calls it to examine a descriptor. */
 int
 fstat(int fd, struct stat *status)
 {
@@ -125,7 +126,7 @@ realloc(void *memory, size_t size)
     return FAILS(MEMORY) ? NULL : __libc_realloc(memory, size);
 }
 
-/* The other calls that the module makes. */
+/* The other calls of the module. */
 #define CALL(kind, type, name, parameters, arguments) \
     type name parameters \
     { \
@@ -193,7 +194,7 @@ CALL(MAKE, int, socketpair, (int family, int type, int protocol, int fds[2]),
 CALL(MAKE, int, pipe2, (int fds[2], int flags), (fds, flags))
 CALL(MAKE, int, epoll_create1, (int flags), (flags))
 
-/* epoll_pwait2() and pidfd_open(): each takes up to six arguments. */
+/* For epoll_pwait2() and pidfd_open(), which take up to six arguments. */
 long
 syscall(long number, ...)
 {
