@@ -36,6 +36,9 @@ class _Loop:
     def call_exception_handler(self, context):
         pass
 
+    def forget(self):
+        self._calls.clear()
+
     def run(self, n):
         """Call the n-th scheduled callback."""
         callback, args = self._calls.pop(n)
@@ -212,6 +215,7 @@ def _check_tasks(loop):
         error = kept = None
         for coroutine in coroutines:
             coroutine.close()
+        loop.forget()  # its calls refer to the tasks, which refer to it
 
 
 def _why_not():

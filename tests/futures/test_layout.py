@@ -185,3 +185,12 @@ def test_import_within_a_task(python, write_script, cloop):
         )
     )
     assert process.stdout == "cloop\n", process.stderr
+
+
+def test_import_leaves_no_task(python):
+    """The tasks whose fields are looked at are gone: asyncio would list them, and the list of 3.14 refers to neighbours."""
+    process = python(
+        "-c",
+        "import asyncio, gc, cloop\nprint([object for object in gc.get_objects() if isinstance(object, asyncio.Task)])",
+    )
+    assert (process.stdout, process.stderr) == ("[]\n", "")
