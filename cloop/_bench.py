@@ -100,12 +100,7 @@ class Client(_demo.Client):
             raise AssertionError("the server sent something else")
         self.size += len(data)
         if self.size == len(expected):
-            self.size = 0
-            self.left -= 1
-            if self.left > 0:
-                self.transport.write(self.message)
-            else:
-                self.transport.close()
+            self.send_again()
 
     def connection_lost(self, error):
         if not self.done.done():

@@ -78,8 +78,10 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data):
         self.size += len(data)
-        if self.size < len(self.message):
-            return
+        if self.size >= len(self.message):
+            self.send_again()
+
+    def send_again(self):
         self.size = 0
         self.left -= 1
         if self.left > 0:
