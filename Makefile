@@ -1,7 +1,7 @@
 # The everyday commands. Compiler flags and build switches are in setup.py, not here.
 #
 #   make            build in place              make run [PROGRAM=file.py] [ARGS=...]
-#   make test       [K=expr] [TIER=all]         make test-c | suite C tests, no Python; the others alone
+#   make test       [K=expr] [TIER=ci|all]      make test-c | suite C tests, no Python; the others alone
 #   make debug      build in place with asserts make asan | stress  the suite on such a build, with asserts
 #   make ecosystem  real libraries on cloop, and the servers they talk to
 #   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
@@ -136,8 +136,8 @@ pytest = $(if $(filter 0 1,$(JOBS)),\
 	$(1) $(BIN)/pytest -q $(2) -n $(JOBS) --dist worksteal -m 'not alone' $(if $(K),-k '$(K)') $(ARGS) || failed=1; \
 	$(1) $(BIN)/pytest -q $(2) -m alone $(if $(K),-k '$(K)') $(ALONE) || [ $$? = 5 ] || failed=1; test -z "$$failed")
 
-# What is run of the tests, on which loops: tests/conftest.py has the tiers.
-TIER ?= commit
+# What is run of the tests, on which loops: tests/conftest.py has the tiers. Whoever names tests wants the slow ones, too.
+TIER ?= $(if $(K)$(ARGS),ci,commit)
 suite asan stress: export CLOOP_TEST_TIER = $(TIER)
 
 test: test-c suite

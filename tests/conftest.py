@@ -67,7 +67,8 @@ def pytest_configure(config):
 TIER = os.environ.get("CLOOP_TEST_TIER", "all")
 TIERS = {
     "all": "every test on every loop",
-    "commit": "every test on cloop with epoll and on asyncio; with poll where that matters",
+    "commit": "every test that is not slow, on cloop with epoll and on asyncio; with poll where that matters",
+    "ci": "every test on cloop with epoll and on asyncio; with poll where that matters",
     "version": "every test on cloop with epoll; of those with poll and on asyncio, one in ten",
 }
 SHARE = 10  # one in this many
@@ -81,10 +82,12 @@ def in_tier(item):
     """
     if TIER != "all" and item.get_closest_marker("nightly") is not None:
         return False
+    if TIER == "commit" and item.get_closest_marker("slow") is not None:
+        return False
     kind = item.callspec.params.get("loop_kind") if hasattr(item, "callspec") else None
     if TIER == "all" or kind is None or kind == JUDGED:
         return True
-    if TIER == "commit":
+    if TIER in ("commit", "ci"):
         path = os.path.relpath(str(item.path), HERE)
         return kind != "cloop-poll" or path.startswith(POLLER_MATTERS)
     return in_sample(item.nodeid)

@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip("setuptools")
 
+pytestmark = pytest.mark.slow
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MODULE = """
 #include <Python.h>

@@ -11,6 +11,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # The API, the version that removed it, the program that uses it, and its result with --no-compat.
 PROGRAMS = {}
 

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 LOOK = """
 import json, os, sys
 print(json.dumps(dict(

@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "examples")
 PROGRAMS = sorted("tutorial/" + name for name in os.listdir(os.path.join(EXAMPLES, "tutorial")) if name.endswith(".py"))
 WITH_AIOHTTP = ["tutorial/20_download.py", "tutorial/21_web.py"]

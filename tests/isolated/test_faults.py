@@ -19,6 +19,8 @@ import subprocess
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ADD, CHANGE, REMOVE, STAT, MEMORY, READ, WRITE, ACCEPT, WAIT, ASK, MAKE, CHILD = (1 << bit for bit in range(12))
 ALLOCATION = 1 << 12
 
