@@ -223,7 +223,7 @@ if __name__ == "__main__":
         version=runpy.run_path("cloop/_version.py")["__version__"],
         long_description=description(),
         long_description_content_type="text/markdown",
-        packages=["cloop"],
+        packages=["cloop", "cloop.contrib"],
         package_data={"cloop": ["py.typed", "*.pyi"]},
         ext_modules=[
             Extension(

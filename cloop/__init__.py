@@ -16,12 +16,14 @@ except ImportError:
     raise
 
 from . import _abi
+from ._cloop import Histogram, Metrics
 from ._accelerate import accelerate
 from ._futures import Future, Task
 from ._loop import Loop, new_event_loop
 from ._policy import exist as _policies_exist
 from ._policy import install
 from ._run import run
+from ._slow import SlowCallback
 from ._uvloop import install_as_uvloop
 from ._version import __version__
 
@@ -30,7 +32,10 @@ _abi.report()
 __all__ = (
     "EventLoopPolicy",
     "Future",
+    "Histogram",
     "Loop",
+    "Metrics",
+    "SlowCallback",
     "Task",
     "accelerate",
     "install",

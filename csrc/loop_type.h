@@ -18,6 +18,7 @@ int cl_loop_net_setup(PyTypeObject *type);
 int cl_loop_tasks_setup(PyTypeObject *type);
 int cl_loop_select_setup(PyTypeObject *type);
 int cl_loop_run_setup(PyTypeObject *type);
+int cl_loop_metrics_setup(PyTypeObject *type);
 
 /* Decides whether the loop creates cloop's or asyncio's tasks: asyncio's if
  * cloop's are switched off, or if the program replaced the classes in

@@ -3,6 +3,7 @@
 
 #include "core/layer.h"
 #include "loop_type.h"
+#include "metrics.h"
 
 #define CL_LAYER_STRUCT cl_top
 
@@ -28,6 +29,19 @@ setup(PyObject *Py_UNUSED(module), cl_state *st)
     return top->tasks_dict == NULL || top->futures_dict == NULL ? -1 : 0;
 }
 
+static int
+loop_init(LoopObject *loop)
+{
+    cl_top_on(loop)->since_ns = cl_now_ns();
+    return cl_loop_choose_tasks(loop);
+}
+
+static void
+loop_free(LoopObject *loop)
+{
+    PyMem_Free(cl_top_on(loop)->reset);
+}
+
 const cl_layer cl_top_layer = {
     .name = "top",
     .types = types,
@@ -36,5 +50,6 @@ const cl_layer cl_top_layer = {
     .keywords = keywords,
     .objects = objects,
     .setup = setup,
-    .loop_init = cl_loop_choose_tasks,
+    .loop_init = loop_init,
+    .loop_free = loop_free,
 };

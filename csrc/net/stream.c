@@ -32,6 +32,7 @@ receive(StreamObject *self, char *into, size_t size)
     ssize_t got = self->s_base.tr_flags & CL_T_PIPE
                       ? read(fd, into, size)
                       : recv(fd, into, size, MSG_DONTWAIT);
+    cl_net_count_read(self->s_base.tr_loop, got);
     return got < 0 ? -errno : got;
 }
 
@@ -258,6 +259,6 @@ int
 cl_stream_clear(PyObject *op)
 {
     StreamObject *self = (StreamObject *)op;
-    cl_outbox_clear(&self->s_out);
+    cl_outbox_clear(self);
     return cl_transport_clear(base_of(self));
 }
