@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import os
 from typing import NamedTuple, Optional
 
 from ._cloop import SSLTransport
@@ -29,6 +30,8 @@ class SlowCallback(NamedTuple):
     duration: float
     cpu_time: float
 
+
+_ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
 
 # What a protocol's class is found by in its source.
 _RECEIVE = ("data_received", "buffer_updated", "datagram_received", "connection_made", "__init__")
@@ -87,7 +90,9 @@ def _place(callback):
 
 
 def _place_of_coroutine(coro):
-    """Return where the innermost coroutine that it awaits is; where it is defined, if it has ended."""
+    """Return where the innermost coroutine that it awaits is, without asyncio's own; if it has ended, where it is
+    defined.
+    """
     place = None
     for _ in range(1000):
         frame = code = None
@@ -98,7 +103,7 @@ def _place_of_coroutine(coro):
                 break
         if code is None:
             break
-        if frame is not None:
+        if frame is not None and (place is None or not frame.f_code.co_filename.startswith(_ASYNCIO)):
             place = frame.f_code.co_filename, frame.f_lineno
         elif place is None:
             place = code.co_filename, code.co_firstlineno

@@ -38,7 +38,7 @@ read_core(LoopObject *loop, cl_reading *reading)
     cl_meter *meter = &loop->l_meter;
     bool open = loop->l_open;
 #define SET(name, value) numbers[CL_METRIC_##name] = (value)
-    cl_meter_settle(meter);
+    cl_meter_settle(meter, &loop->l_rate);
     SET(busy_ns, meter->me_busy_ns);
     SET(idle_ns, meter->me_idle_ns);
     SET(turns, loop->l_turns);

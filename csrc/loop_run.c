@@ -213,7 +213,7 @@ Loop_run_once(LoopObject *loop, PyObject *Py_UNUSED(ignored))
     /* Somebody else may call it again and again, in place of run_forever(). */
     bool alone = !loop->l_meter.me_running;
     if (alone)
-        cl_meter_begin(&loop->l_meter);
+        cl_meter_begin(&loop->l_meter, &loop->l_rate);
     int status = cl_loop_turn(loop);
     if (alone)
         cl_loop_end_run(loop);

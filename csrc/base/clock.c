@@ -6,8 +6,9 @@
 #define LEARN_MIN_NS (100 * 1000)
 #define LEARN_MAX_NS (10 * CL_NS_PER_S)
 
-/* Ticks per ns; no processor counts faster. */
+/* Ticks per ns; no processor counts faster, or slower. */
 #define LEARN_MAX_RATE 16.0
+#define LEARN_MIN_RATE 0.5
 
 static void
 set_speed(cl_rate *rate, double ticks_per_ns)
@@ -35,7 +36,7 @@ cl_rate_learn(cl_rate *rate, uint64_t ticks, int64_t now_ns)
         return;
     double speed = (double)(ticks - rate->base_ticks) / (double)ns;
     /* A doubtful speed is better than none. */
-    if ((ns <= LEARN_MAX_NS || !rate->learnt) && speed > 0 &&
+    if ((ns <= LEARN_MAX_NS || !rate->learnt) && speed >= LEARN_MIN_RATE &&
         speed <= LEARN_MAX_RATE) {
         set_speed(rate, speed);
         rate->learnt = true;

@@ -87,4 +87,16 @@ cl_rate_ns(const cl_rate *rate, uint64_t ticks)
 #endif
 }
 
+/* Returns cl_now_ns() at the moment of this reading, which is a recent one:
+ * without looking at the clock, if the rate has just been learnt. Then it is
+ * right within 2 us. */
+static inline int64_t
+cl_rate_now_ns(const cl_rate *rate, uint64_t ticks)
+{
+    uint64_t since = ticks - rate->base_ticks;
+    return rate->learnt && since < ((uint64_t)1 << 24)
+               ? rate->base_ns + (int64_t)cl_rate_ns(rate, since)
+               : cl_now_ns();
+}
+
 #endif

@@ -23,7 +23,7 @@ typedef struct {
 static inline void
 cl_histogram_add(cl_histogram *histogram, uint64_t ns)
 {
-    histogram->counts[63 - __builtin_clzll(ns | 1)]++;
+    histogram->counts[63U ^ (unsigned)__builtin_clzll(ns | 1)]++;
 }
 
 /* Writes what is shown to `counts`, and returns the sum of it. */

@@ -774,8 +774,9 @@ note_time(LoopObject *loop, cl_node node)
     return status;
 }
 
-/* Runs a node in debug mode, or one that is timed. */
-static int
+/* Runs a node in debug mode, or one that is timed. Apart from run_ready(),
+ * whose registers it would use. */
+static __attribute__((noinline)) int
 run_node_slowly(LoopObject *loop, cl_node node)
 {
     if (loop->l_timed & CL_TIMED_HOOK)
@@ -808,19 +809,20 @@ run_ready(LoopObject *loop)
     return result;
 }
 
-/* The same for a turn whose callbacks are timed. */
-static int
-run_ready_timed(LoopObject *loop)
+/* Callbacks are timed in this turn, or were in the one before. */
+static __attribute__((cold, noinline)) void
+begin_or_end_sample(LoopObject *loop)
 {
     cl_meter *meter = &loop->l_meter;
-    cl_meter_next_sample(meter);
-    if (loop->l_timed & CL_TIMED_HOOK)
-        meter->me_until_sample = 1;
-    loop->l_timed |= CL_TIMED_SAMPLE;
+    if (loop->l_timed != 0)
+        loop->l_timed &= (uint8_t)~CL_TIMED_SAMPLE;
+    else
+        loop->l_timed = CL_TIMED_SAMPLE;
     meter->me_callback_ticks = cl_ticks();
-    int result = run_ready(loop);
-    loop->l_timed &= (uint8_t)~CL_TIMED_SAMPLE;
-    return result;
+    if (loop->l_timed == 0)
+        cl_meter_next_sample(meter);
+    else
+        meter->me_until_sample = 1; /* so this is called in the next turn */
 }
 
 void
@@ -829,7 +831,7 @@ cl_loop_begin_run(LoopObject *loop)
     begin_chain(loop);
     if (loop->l_polls_owed > 0)
         loop->l_skip_ticks = 0;
-    cl_meter_begin(&loop->l_meter);
+    cl_meter_begin(&loop->l_meter, &loop->l_rate);
 }
 
 void
@@ -899,9 +901,10 @@ cl_loop_turn(LoopObject *loop)
         cl_ring_trim(&loop->l_ready);
     }
     cl_check(cl_loop_check_sometimes(loop));
+    if (--loop->l_meter.me_until_sample == 0)
+        begin_or_end_sample(loop);
     if (result == 0)
-        result = --loop->l_meter.me_until_sample == 0 ? run_ready_timed(loop)
-                                                      : run_ready(loop);
+        result = run_ready(loop);
     result = cl_loop_afterwards(loop, result);
     /* A running loop needs it again in the next turn. */
     if (loop->l_thread_id == 0)

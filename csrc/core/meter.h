@@ -9,7 +9,7 @@
  *     what the poll slept.
  *   - Only the ticks slept are added up. cl_meter_settle(), called when
  *     somebody reads, divides the time that has passed on the real clock into
- *     busy and idle in proportion. So both are exact in sum, and never go down.
+ *     busy and idle in proportion. So the sum is right, and neither goes down.
  *   - Callbacks are timed in one turn of CL_SAMPLE_TURNS on average, or in all
  *     while there is a hook for slow ones.
  *   - What can be computed from the ring and the heap is not counted.
@@ -80,7 +80,7 @@ typedef struct {
 void cl_meter_init(cl_meter *meter);
 
 /* The loop begins and ends to run. */
-void cl_meter_begin(cl_meter *meter);
+void cl_meter_begin(cl_meter *meter, const cl_rate *rate);
 void cl_meter_end(cl_meter *meter, const cl_rate *rate);
 
 /* A turn begins at this tick: notes how long the last one took. */
@@ -125,7 +125,7 @@ cl_meter_late(cl_meter *meter, double seconds)
 }
 
 /* Brings me_busy_ns and me_idle_ns up to date. */
-void cl_meter_settle(cl_meter *meter);
+void cl_meter_settle(cl_meter *meter, const cl_rate *rate);
 
 /* Says after how many turns callbacks are timed next. */
 void cl_meter_next_sample(cl_meter *meter);

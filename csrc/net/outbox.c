@@ -144,9 +144,11 @@ send_parts(StreamObject *self, struct iovec *parts, int count)
     }
 #endif
     ssize_t sent = send_to(fd, is_pipe(self), parts, count);
-    cl_net_count_write(self->s_base.tr_loop, sent);
+    cl_net_counts *counts = cl_net_counts_of(self->s_base.tr_loop);
+    counts->nc_writes++;
     if (sent < 0)
         return cl_stream_not_now(-errno) ? 0 : -errno;
+    counts->nc_bytes_out += (size_t)sent;
     cl_loop_poll_soon(self->s_base.tr_loop);
     return sent;
 }
