@@ -224,7 +224,7 @@ if __name__ == "__main__":
         long_description=description(),
         long_description_content_type="text/markdown",
         packages=["cloop", "cloop.contrib"],
-        package_data={"cloop": ["py.typed", "*.pyi"]},
+        package_data={"cloop": ["py.typed", "*.pyi"], "cloop.contrib": ["*.pyi"]},
         ext_modules=[
             Extension(
                 "cloop._cloop",

@@ -124,10 +124,11 @@ def duration(ns):
 
 
 def size(count):
-    for unit in "bytes", "KiB", "MiB", "GiB":
-        if count < 1024:
-            break
+    units = ["TiB", "GiB", "MiB", "KiB", "bytes"]
+    while count >= 1024 and len(units) > 1:
         count /= 1024
+        units.pop()
+    unit = units[-1]
     return "%s %s" % ("%d" % count if unit == "bytes" else "%.1f" % count, unit)
 
 

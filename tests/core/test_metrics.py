@@ -555,7 +555,8 @@ def test_steps_through_handles_are_counted(loop, during):
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
 def test_eager_tasks(loop, during):
     async def main():
-        await asyncio.Task(asyncio.sleep(0), loop=loop, eager_start=True)
+        loop.set_task_factory(asyncio.eager_task_factory)
+        await loop.create_task(asyncio.sleep(0))
 
     change, _ = during(main())
     assert change.tasks_made == change.tasks_done == 2
