@@ -16,8 +16,8 @@ except ImportError:
     raise
 
 from . import _abi
-from ._cloop import Histogram, Metrics
 from ._accelerate import accelerate
+from ._cloop import Histogram, Metrics
 from ._futures import Future, Task
 from ._loop import Loop, new_event_loop
 from ._policy import exist as _policies_exist

@@ -104,7 +104,10 @@ def summary(reading):
     ]
     if reading.tls_handshakes or reading.tls_handshakes_failed:
         lines.append(
-            ("TLS", "%s handshakes, %s failed" % (number(reading.tls_handshakes), number(reading.tls_handshakes_failed)))
+            (
+                "TLS",
+                "%s handshakes, %s failed" % (number(reading.tls_handshakes), number(reading.tls_handshakes_failed)),
+            )
         )
     if reading.children_made:
         lines.append(("children", "%s started, %s run" % (number(reading.children_made), number(reading.children))))

@@ -85,7 +85,7 @@ def _place(callback):
     function = getattr(function, "__wrapped__", function)
     code = getattr(function, "__code__", None)
     if code is None and callback is not None:
-        code = getattr(getattr(type(callback), "__call__", None), "__code__", None)
+        code = getattr(type(callback).__call__, "__code__", None)
     return (None, None) if code is None else (code.co_filename, code.co_firstlineno)
 
 

@@ -180,10 +180,10 @@ static PyMemberDef Histogram_members[] = {
      READONLY, "What they took in all, in ns."},
     {NULL}};
 
-static PyMethodDef Histogram_methods[] = {
-    {"quantile", (PyCFunction)Histogram_quantile, METH_O,
-     Histogram_quantile_doc},
-    {NULL}};
+static PyMethodDef Histogram_methods[] = {{"quantile",
+                                           (PyCFunction)Histogram_quantile,
+                                           METH_O, Histogram_quantile_doc},
+                                          {NULL}};
 
 static PyType_Slot Histogram_slots[] = {
     {Py_tp_doc, "Durations by their order of magnitude; part of "
@@ -200,8 +200,7 @@ static PyType_Slot Histogram_slots[] = {
 static PyType_Spec Histogram_spec = {
     .name = "cloop.Histogram",
     .basicsize = sizeof(HistogramObject),
-    .flags =
-        Py_TPFLAGS_DEFAULT | CL_TPFLAGS_NO_NEW | CL_TPFLAGS_IMMUTABLE,
+    .flags = Py_TPFLAGS_DEFAULT | CL_TPFLAGS_NO_NEW | CL_TPFLAGS_IMMUTABLE,
     .slots = Histogram_slots,
 };
 
@@ -270,8 +269,7 @@ get_connections(MetricsObject *self, void *Py_UNUSED(closure))
     for (int i = 0; dict != NULL && i < CL_METRIC_KIND_COUNT; i++) {
         if (kind_names[i] == NULL)
             continue;
-        PyObject *count =
-            PyLong_FromUnsignedLongLong(self->m_reading.open[i]);
+        PyObject *count = PyLong_FromUnsignedLongLong(self->m_reading.open[i]);
         if (count == NULL ||
             PyDict_SetItemString(dict, kind_names[i], count) < 0)
             Py_CLEAR(dict);
@@ -284,10 +282,10 @@ static PyObject *
 get_histogram(MetricsObject *self, void *closure)
 {
     cl_state *st = cl_type_state(Py_TYPE(self), dealloc);
-    return st == NULL ? NULL
-                      : new_histogram(cl_top_of(st)->HistogramType,
-                                      &self->m_reading
-                                           .measured[(size_t)closure]);
+    return st == NULL
+               ? NULL
+               : new_histogram(cl_top_of(st)->HistogramType,
+                               &self->m_reading.measured[(size_t)closure]);
 }
 
 /* Steals the value, which may be NULL. 0/-1 */
@@ -364,7 +362,7 @@ static PyMemberDef Metrics_members[] = {
      READONLY, doc},
     CL_METRICS(MEMBER)
 #undef MEMBER
-    {NULL}};
+        {NULL}};
 
 static PyGetSetDef Metrics_getset[] = {
     {"utilization", (getter)get_utilization, NULL,
@@ -375,12 +373,12 @@ static PyGetSetDef Metrics_getset[] = {
     {#name, (getter)get_histogram, NULL, doc, (void *)CL_METRIC_##name},
     CL_METRICS_HISTOGRAMS(GETTER)
 #undef GETTER
-    {NULL}};
+        {NULL}};
 
-static PyMethodDef Metrics_methods[] = {
-    {"as_dict", (PyCFunction)Metrics_as_dict, METH_NOARGS,
-     Metrics_as_dict_doc},
-    {NULL}};
+static PyMethodDef Metrics_methods[] = {{"as_dict",
+                                         (PyCFunction)Metrics_as_dict,
+                                         METH_NOARGS, Metrics_as_dict_doc},
+                                        {NULL}};
 
 static PyType_Slot Metrics_slots[] = {
     {Py_tp_doc, "A reading of a loop's counters, by loop.metrics(). "
@@ -397,8 +395,7 @@ static PyType_Slot Metrics_slots[] = {
 static PyType_Spec Metrics_spec = {
     .name = "cloop.Metrics",
     .basicsize = sizeof(MetricsObject),
-    .flags =
-        Py_TPFLAGS_DEFAULT | CL_TPFLAGS_NO_NEW | CL_TPFLAGS_IMMUTABLE,
+    .flags = Py_TPFLAGS_DEFAULT | CL_TPFLAGS_NO_NEW | CL_TPFLAGS_IMMUTABLE,
     .slots = Metrics_slots,
 };
 

@@ -78,7 +78,8 @@ def test_tls_and_children(cloop):
 
 
 @pytest.mark.parametrize(
-    "ns, text", [(0, "0 ns"), (999, "999 ns"), (1500, "1.5 us"), (2.5e6, "2.5 ms"), (9.99e8, "999 ms"), (7.26e10, "72.6 s")]
+    "ns, text",
+    [(0, "0 ns"), (999, "999 ns"), (1500, "1.5 us"), (2.5e6, "2.5 ms"), (9.99e8, "999 ms"), (7.26e10, "72.6 s")],
 )
 def test_durations(cloop, ns, text):
     from cloop import _report
@@ -86,7 +87,17 @@ def test_durations(cloop, ns, text):
     assert _report.duration(ns) == text
 
 
-@pytest.mark.parametrize("count, text", [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB"), (5 << 40, "5.0 TiB"), (5 << 50, "5120.0 TiB")])
+@pytest.mark.parametrize(
+    "count, text",
+    [
+        (0, "0 bytes"),
+        (1023, "1023 bytes"),
+        (1536, "1.5 KiB"),
+        (3 << 30, "3.0 GiB"),
+        (5 << 40, "5.0 TiB"),
+        (5 << 50, "5120.0 TiB"),
+    ],
+)
 def test_sizes(cloop, count, text):
     from cloop import _report
 

@@ -142,7 +142,9 @@ def instrument(loop=None, *, meter_provider=None, attributes=None):
         return [callback]
 
     share = since_last(loop.metrics(), lambda change: change.utilization)
-    meter.create_observable_gauge("cloop.eventloop.utilization", share, "1", "The share of time that the loop was busy.")
+    meter.create_observable_gauge(
+        "cloop.eventloop.utilization", share, "1", "The share of time that the loop was busy."
+    )
     for prefix, histogram, what in _DELAYS:
         for suffix, q in _QUANTILES:
             name, text = "%s.%s" % (prefix, suffix), "Time %s: %s." % (what, suffix)

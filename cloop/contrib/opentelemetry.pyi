@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from cloop import Loop
 from opentelemetry.metrics import MeterProvider
+
+from cloop import Loop
 
 __all__ = ("instrument",)
 

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from threading import Thread
 from wsgiref.simple_server import WSGIServer
 
-from cloop import Loop
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
+
+from cloop import Loop
 
 __all__ = ("LoopCollector", "register", "serve")
 

@@ -728,8 +728,9 @@ static int
 tell_slow(LoopObject *loop, cl_node node, int64_t taken_ns)
 {
     cl_meter *meter = &loop->l_meter;
-    double seconds = (double)taken_ns / 1e9, cpu =
-        (double)cl_meter_cpu_taken(meter, &loop->l_rate, taken_ns) / 1e9;
+    double seconds = (double)taken_ns / 1e9,
+           cpu = (double)cl_meter_cpu_taken(meter, &loop->l_rate, taken_ns) /
+                 1e9;
     cl_loop_rest(loop);
     PyObject *handle = ops_of(loop, node)->as_handle(loop, node);
     PyObject *taken = PyFloat_FromDouble(seconds);

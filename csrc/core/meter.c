@@ -122,7 +122,8 @@ cl_meter_cpu_taken(const cl_meter *meter, const cl_rate *rate,
 {
     uint64_t before = meter->me_callback_ticks - meter->me_cpu_ticks -
                       (meter->me_slept - meter->me_cpu_slept);
-    int64_t between = (int64_t)before > 0 ? (int64_t)cl_rate_ns(rate, before) : 0;
+    int64_t between =
+        (int64_t)before > 0 ? (int64_t)cl_rate_ns(rate, before) : 0;
     int64_t cpu = cpu_ns() - meter->me_cpu_ns - between;
     return cpu < 0 ? 0 : cpu > taken_ns ? taken_ns : cpu;
 }

@@ -44,8 +44,9 @@ typedef struct {
     int64_t me_settled_ns; /* all three: up to here it is divided */
     uint64_t me_settled_ticks;
     uint64_t me_settled_slept;
-    uint64_t me_slept;        /* ticks that polls slept */
-    uint64_t me_asleep_ticks; /* when the poll began to sleep; 0: it does not */
+    uint64_t me_slept; /* ticks that polls slept */
+    uint64_t
+        me_asleep_ticks; /* when the poll began to sleep; 0: it does not */
     uint64_t me_busy_ns;
     uint64_t me_idle_ns;
     uint64_t me_turn_ticks; /* start of the turn, later by what it slept */
@@ -64,12 +65,12 @@ typedef struct {
     cl_histogram me_callback_time;
 
     /* slow callbacks, while there is a hook */
-    double me_slow_s;        /* threshold */
-    uint64_t me_slow_ticks;  /* the same, not more */
-    uint64_t me_cpu_ticks;   /* when processor time was read; */
-    uint64_t me_cpu_slept;   /* me_slept then */
-    uint64_t me_cpu_period;  /* read it again after so many ticks */
-    int64_t me_cpu_ns;       /* what it was */
+    double me_slow_s;       /* threshold */
+    uint64_t me_slow_ticks; /* the same, not more */
+    uint64_t me_cpu_ticks;  /* when processor time was read; */
+    uint64_t me_cpu_slept;  /* me_slept then */
+    uint64_t me_cpu_period; /* read it again after so many ticks */
+    int64_t me_cpu_ns;      /* what it was */
 
     /* of a loop that is closed */
     uint64_t me_final_callbacks;

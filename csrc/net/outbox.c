@@ -472,7 +472,7 @@ queue_items(StreamObject *self, PyObject *items)
             bytes = Py_NewRef(item);
         else
             bytes = PyBytes_FromObject(item);
-        int status = bytes == NULL ? -1
+        int status = bytes == NULL                  ? -1
                      : PyBytes_GET_SIZE(bytes) == 0 ? 0
                                                     : append(self, bytes, 0);
         Py_XDECREF(bytes);

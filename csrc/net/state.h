@@ -86,8 +86,9 @@ cl_net_of(const cl_state *st)
 }
 
 /* Kinds of transports, as metrics() names them; 0: not counted. */
-#define CL_NET_KINDS(X) X(TCP, "tcp") X(UNIX, "unix") X(UDP, "udp") \
-    X(PIPE, "pipe") X(OTHER, "other")
+#define CL_NET_KINDS(X) \
+    X(TCP, "tcp") \
+    X(UNIX, "unix") X(UDP, "udp") X(PIPE, "pipe") X(OTHER, "other")
 
 enum {
     CL_KIND_NONE,

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -1249,7 +1250,7 @@ def test_a_hook_does_not_keep_the_loop(cloop):
     import weakref
 
     loop = cloop.Loop()
-    loop.set_slow_callback_hook(lambda info: loop, 1)
+    loop.set_slow_callback_hook(functools.partial(print, loop), 1)
     gone = weakref.ref(loop)
     loop.close()
     del loop
