@@ -136,7 +136,7 @@ update(cl_state *st, PyObject *server, PyObject *transport, bool attach)
     PyObject *data = item(inside, st->str_data);
     PyObject *removals = item(inside, net->str__pending_removals);
     PyObject *remove = item(inside, net->str__remove);
-    if (data == NULL || remove == NULL || !PySet_CheckExact(data) ||
+    if (data == NULL || remove == NULL || Py_TYPE(data) != &PySet_Type ||
         (removals != NULL &&
          (!PyList_CheckExact(removals) || PyList_GET_SIZE(removals) > 0)))
         goto done;

@@ -69,38 +69,28 @@ is_names(PyObject *code, const char *attribute, const char *text)
 
 static const struct {
     const char *names;
-    const char *callback_names; /* of the callback of the task, or NULL */
     unsigned flags;
 } made_texts[] = {
     /* 3.8, 3.9 */
     {MADE_START "StreamWriter _stream_writer coroutines iscoroutine "
                 "create_task _strong_reader",
-     NULL, CL_SERVED_KEEPS_WRITER},
+     CL_SERVED_KEEPS_WRITER},
     /* 3.10 */
     {MADE_START "StreamWriter _stream_writer coroutines iscoroutine "
                 "create_task _task _strong_reader",
-     NULL, CL_SERVED_KEEPS_WRITER | CL_SERVED_KEEPS_TASK},
+     CL_SERVED_KEEPS_WRITER | CL_SERVED_KEEPS_TASK},
     /* 3.11, 3.12 */
     {MADE_START "StreamWriter _stream_writer coroutines iscoroutine "
                 "create_task _task add_done_callback _strong_reader",
-     "exception _loop call_exception_handler close",
      CL_SERVED_KEEPS_WRITER | CL_SERVED_KEEPS_TASK | CL_SERVED_CALLBACK},
-    {MADE_START "StreamWriter _stream_writer coroutines iscoroutine "
-                "create_task _task add_done_callback _strong_reader",
-     "cancelled close exception _loop call_exception_handler",
-     CL_SERVED_KEEPS_WRITER | CL_SERVED_KEEPS_TASK | CL_SERVED_CALLBACK |
-         CL_SERVED_CANCELLED},
     /* 3.13, 3.15 */
     {MADE_START "StreamWriter coroutines iscoroutine create_task _task "
                 "add_done_callback _strong_reader",
-     "cancelled close exception _loop call_exception_handler",
-     CL_SERVED_KEEPS_TASK | CL_SERVED_CALLBACK | CL_SERVED_CANCELLED},
+     CL_SERVED_KEEPS_TASK | CL_SERVED_CALLBACK},
     /* 3.14 */
     {MADE_START "StreamWriter Exception close _strong_reader coroutines "
                 "iscoroutine create_task _task add_done_callback",
-     "cancelled close exception _loop call_exception_handler",
-     CL_SERVED_KEEPS_TASK | CL_SERVED_CALLBACK | CL_SERVED_CANCELLED |
-         CL_SERVED_CATCHES},
+     CL_SERVED_KEEPS_TASK | CL_SERVED_CALLBACK | CL_SERVED_CATCHES},
 };
 
 #define LOST_START \
@@ -117,28 +107,31 @@ static const struct {
     {LOST_START "_task _transport", CL_SERVED_KEEPS_TASK},
 };
 
-static void
+/* 0/-1 */
+static int
 find_texts(cl_streams *streams)
 {
     PyObject *made = code_of(streams->StreamReaderProtocol, "connection_made");
-    PyObject *callback = made == NULL ? NULL : inner_code(made, "callback");
     PyObject *lost = code_of(streams->StreamReaderProtocol, "connection_lost");
     PyErr_Clear();
     for (size_t i = 0; i < Py_ARRAY_LENGTH(made_texts); i++) {
-        if (is_names(made, "co_names", made_texts[i].names) &&
-            (made_texts[i].callback_names == NULL
-                 ? callback == NULL
-                 : is_names(callback, "co_names",
-                            made_texts[i].callback_names)))
+        if (is_names(made, "co_names", made_texts[i].names))
             streams->ss_made = made_texts[i].flags | CL_SERVED_KNOWN;
     }
     for (size_t i = 0; i < Py_ARRAY_LENGTH(lost_texts); i++) {
         if (is_names(lost, "co_names", lost_texts[i].names))
             streams->ss_lost = lost_texts[i].flags | CL_SERVED_KNOWN;
     }
+    if (streams->ss_made & CL_SERVED_CALLBACK) {
+        streams->ss_callback = inner_code(made, "callback");
+        if (!is_names(streams->ss_callback, "co_freevars", "self transport"))
+            streams->ss_made = 0;
+    }
     Py_XDECREF(made);
-    Py_XDECREF(callback);
     Py_XDECREF(lost);
+    streams->ss_callback_name = PyUnicode_FromString(
+        "StreamReaderProtocol.connection_made.<locals>.callback");
+    return streams->ss_callback_name == NULL ? -1 : 0;
 }
 
 int
@@ -147,7 +140,8 @@ cl_served_setup(cl_state *st, PyObject *asyncio_streams)
     static const char *const starters[] = {"start_server",
                                            "start_unix_server"};
     cl_streams *streams = cl_streams_of(st);
-    find_texts(streams);
+    if (find_texts(streams) < 0)
+        return -1;
     streams->ss_globals = Py_NewRef(PyModule_GetDict(asyncio_streams));
     for (int i = 0; i < 2; i++) {
         PyObject *code = code_of(asyncio_streams, starters[i]);
@@ -203,6 +197,8 @@ cl_served_clear(cl_state *st)
     Py_CLEAR(streams->ss_globals);
     Py_CLEAR(streams->ss_factories[0]);
     Py_CLEAR(streams->ss_factories[1]);
+    Py_CLEAR(streams->ss_callback);
+    Py_CLEAR(streams->ss_callback_name);
 }
 
 /* Returns what a value is, or -1. */
@@ -515,40 +511,28 @@ report(cl_state *st, PyObject *loop, PyObject *transport, PyObject *exception)
     return result == NULL ? -1 : 0;
 }
 
-/* The callback of the handler's task. `self` is (module, loop, transport). */
+/* Returns the function that connection_made() defines and gives to the task:
+ * its code is asyncio's. */
 static PyObject *
-handled(PyObject *self, PyObject *task)
+make_callback(cl_streams *streams, const parts *parts)
 {
-    cl_state *st = PyModule_GetState(PyTuple_GET_ITEM(self, 0));
-    cl_streams *streams = cl_streams_of(st);
-    PyObject *loop = PyTuple_GET_ITEM(self, 1);
-    PyObject *transport = PyTuple_GET_ITEM(self, 2);
-    if (streams->ss_made & CL_SERVED_CANCELLED) {
-        PyObject *answer =
-            PyObject_CallMethodNoArgs(task, streams->str_cancelled);
-        int cancelled = answer == NULL ? -1 : PyObject_IsTrue(answer);
-        Py_XDECREF(answer);
-        if (cancelled < 0)
-            return NULL;
-        if (cancelled) {
-            PyObject *closed =
-                PyObject_CallMethodNoArgs(transport, streams->str_close);
-            Py_XDECREF(closed);
-            return closed == NULL ? NULL : Py_NewRef(Py_None);
-        }
-    }
-    PyObject *exception =
-        PyObject_CallMethodNoArgs(task, streams->str_exception);
-    if (exception == NULL)
-        return NULL;
-    int status = exception == Py_None
-                     ? 0
-                     : report(st, loop, transport, exception);
-    Py_DECREF(exception);
-    return cl_none_or_error(status);
+    PyObject *self = PyCell_New(parts->protocol);
+    PyObject *transport = PyCell_New(parts->transport);
+    PyObject *cells = self == NULL || transport == NULL
+                          ? NULL
+                          : PyTuple_Pack(2, self, transport);
+    PyObject *callback =
+        cells == NULL ? NULL
+                      : PyFunction_NewWithQualName(streams->ss_callback,
+                                                   streams->ss_globals,
+                                                   streams->ss_callback_name);
+    if (callback != NULL && PyFunction_SetClosure(callback, cells) < 0)
+        Py_CLEAR(callback);
+    Py_XDECREF(self);
+    Py_XDECREF(transport);
+    Py_XDECREF(cells);
+    return callback;
 }
-
-static PyMethodDef handled_def = {"callback", handled, METH_O, NULL};
 
 /* Starts the handler's task. 0/-1 */
 static int
@@ -561,17 +545,13 @@ start_task(cl_state *st, PyObject *dict, const parts *parts, PyObject *coro)
     if (status == 0 && (streams->ss_made & CL_SERVED_KEEPS_TASK))
         status = PyDict_SetItem(dict, streams->str__task, task);
     if (status == 0 && (streams->ss_made & CL_SERVED_CALLBACK)) {
-        PyObject *self =
-            PyTuple_Pack(3, st->module, parts->loop, parts->transport);
-        PyObject *callback =
-            self == NULL ? NULL : PyCFunction_New(&handled_def, self);
+        PyObject *callback = make_callback(streams, parts);
         PyObject *added =
             callback == NULL
                 ? NULL
                 : PyObject_CallMethodOneArg(
                       task, streams->str_add_done_callback, callback);
         status = added == NULL ? -1 : 0;
-        Py_XDECREF(self);
         Py_XDECREF(callback);
         Py_XDECREF(added);
     }

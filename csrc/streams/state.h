@@ -67,8 +67,7 @@ enum {
     CL_SERVED_KEEPS_WRITER = 2, /* there is a _stream_writer */
     CL_SERVED_KEEPS_TASK = 4,   /* there is a _task */
     CL_SERVED_CALLBACK = 8,     /* the task gets a callback */
-    CL_SERVED_CANCELLED = 16,   /* which asks whether it was cancelled */
-    CL_SERVED_CATCHES = 32,     /* exceptions of the handler are reported */
+    CL_SERVED_CATCHES = 16,     /* exceptions of the handler are reported */
 };
 
 typedef struct cl_streams {
@@ -86,7 +85,11 @@ typedef struct cl_streams {
     unsigned ss_made;     /* connection_made(): CL_SERVED_ flags */
     unsigned ss_lost;     /* connection_lost() */
     PyObject *ss_globals; /* owned; of asyncio.streams */
-    PyObject *ss_factories[2]; /* owned; code, or NULL */
+    /* Owned; code, or NULL: of asyncio's factories, and of the callback of the
+     * handler's task, whose name is below. */
+    PyObject *ss_factories[2];
+    PyObject *ss_callback;
+    PyObject *ss_callback_name;
     CL_STREAMS_COUNTS(CL_COUNT_FIELD)
 } cl_streams;
 
