@@ -2,7 +2,6 @@
 
 import atexit
 import contextvars
-import inspect
 import os
 import signal
 import socket
@@ -13,7 +12,7 @@ from asyncio.log import logger
 
 from . import _abi, _settings
 from ._cloop import LoopCore, SocketTransport, _at_exit, know_loop, look_like, sockets_are_stock, wakeup_fd
-from ._newer import NewerKeywords, like_asyncios, take_shutdown_timeout
+from ._newer import NewerKeywords, like_asyncios, parameters, take_shutdown_timeout
 from ._selector import Reached
 from ._sock import SockDatagrams
 
@@ -484,24 +483,18 @@ for _name in (
     setattr(LoopCore, _name, _method)
 
 
-def _parameters(name):
-    """The parameter names of a method of asyncio's loop; empty if there is no such method."""
-    method = getattr(_SelectorEventLoop, name, None)
-    return frozenset() if method is None else frozenset(inspect.signature(method).parameters)
-
-
 # The arguments of _start_serving() after backlog, in the order of the versions that have them.
 _SERVING_OPTIONS = [
     name
     for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout", "context")
-    if name in _parameters("_start_serving")
+    if name in parameters("_start_serving")
 ]
 
-_CONNECTIONS_HAVE_CONTEXT = "context" in _parameters("_create_connection_transport")
+_CONNECTIONS_HAVE_CONTEXT = "context" in parameters("_create_connection_transport")
 if _HAS_TRANSPORTS:
     know_loop(Loop, _CONNECTIONS_HAVE_CONTEXT)
 
-_START_TLS_OPTIONS = _parameters("start_tls")
+_START_TLS_OPTIONS = parameters("start_tls")
 
 # Socket methods that asyncio's transports and servers call, and the C code bypasses. A program may have
 # replaced any of them, in a subclass, on an object or in socket.socket.
@@ -539,7 +532,7 @@ def _context_of(options):
     return {"context": options["context"]} if "context" in options else {}
 
 
-_CONNECTION_OPTIONS = _parameters("create_connection")
+_CONNECTION_OPTIONS = parameters("create_connection")
 _TLS_TIMEOUTS = [name for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout") if name in _CONNECTION_OPTIONS]
 _DIRECT_OPTIONS = frozenset(
     ("ssl", "family", "proto", "flags", "sock", "local_addr", "server_hostname", *_TLS_TIMEOUTS)
