@@ -28,6 +28,7 @@ _SelectorEventLoop = _abi.find("asyncio", "SelectorEventLoop")
 _StreamReaderProtocol = _abi.find("asyncio", "StreamReaderProtocol")
 _get_running_loop = _abi.find("asyncio.events", "_get_running_loop")
 
+
 class Connections:
     """Behind LoopCore: what it does not do of connecting, and asyncio need not do."""
 

@@ -55,9 +55,8 @@ cl_loop_init(LoopObject *loop, const char *poller)
 PyObject *
 cl_loop_inherited(LoopObject *loop, const char *name)
 {
-    PyObject *behind =
-        PyObject_CallFunction((PyObject *)&PySuper_Type, "OO",
-                              cl_loop_core_type(loop), loop);
+    PyObject *behind = PyObject_CallFunction((PyObject *)&PySuper_Type, "OO",
+                                             cl_loop_core_type(loop), loop);
     PyObject *bound =
         behind == NULL ? NULL : PyObject_GetAttrString(behind, name);
     Py_XDECREF(behind);

@@ -142,8 +142,7 @@ static bool
 answer(const cl_addrinfo_query *query, cl_inet_address *address, int *first,
        int *count)
 {
-    return !(query->flags &
-             ~(AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV)) &&
+    return !(query->flags & ~(AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV)) &&
            (query->family == AF_UNSPEC || query->family == AF_INET ||
             query->family == AF_INET6) &&
            choose_kinds(query->type, query->proto, first, count) &&

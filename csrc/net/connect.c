@@ -85,8 +85,8 @@ is_stock_loop(LoopObject *loop)
         return false;
     /* A subclass may override create_connection() and call ours. */
     bool same = true;
-    for (int i = 1; i < guard->g_count && Py_TYPE(loop) != guard->g_type && same;
-         i++) {
+    for (int i = 1;
+         i < guard->g_count && Py_TYPE(loop) != guard->g_type && same; i++) {
         PyObject *value = cl_type_lookup(Py_TYPE(loop), guard->g_keys[i]);
         same = value == guard->g_known[i];
         Py_XDECREF(value);
@@ -104,12 +104,14 @@ static bool
 is_stock_module(cl_state *st)
 {
     cl_net *net = cl_net_of(st);
-    PyObject *module = PyObject_GetAttr(st->base_events_module, net->str_socket);
+    PyObject *module =
+        PyObject_GetAttr(st->base_events_module, net->str_socket);
     PyObject *type =
         module == NULL ? NULL : PyObject_GetAttr(module, net->str_socket);
     PyObject *resolver =
         type == NULL ? NULL : PyObject_GetAttr(module, net->str_getaddrinfo);
-    bool stock = type == net->socket_type && resolver == net->socket_getaddrinfo;
+    bool stock =
+        type == net->socket_type && resolver == net->socket_getaddrinfo;
     Py_XDECREF(module);
     Py_XDECREF(type);
     Py_XDECREF(resolver);
@@ -142,7 +144,8 @@ is_stock(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
     bool stock = !loop->l_debug && loop->l_open && !loop->l_closed &&
-                 !loop->l_executor_shutdown && cl_futures_on(loop)->own_tasks &&
+                 !loop->l_executor_shutdown &&
+                 cl_futures_on(loop)->own_tasks &&
                  !cl_loop_overrides(loop, CL_OVERRIDES_CREATE_FUTURE) &&
                  is_stock_loop(loop) && cl_sock_is_stock(st) &&
                  is_stock_module(st) && !is_audited();
@@ -191,9 +194,8 @@ watch_evicted(LoopObject *Py_UNUSED(loop), cl_watch *Py_UNUSED(watch))
 {
 }
 
-static const cl_watch_ops watch_ops = {.ready = watch_ready,
-                                       .refused = watch_refused,
-                                       .evicted = watch_evicted};
+static const cl_watch_ops watch_ops = {
+    .ready = watch_ready, .refused = watch_refused, .evicted = watch_evicted};
 
 /* Waits for a new future. */
 static outcome
@@ -298,10 +300,11 @@ ask_kernel(ConnectObject *op)
 static outcome
 connect_now(ConnectObject *op)
 {
-    const struct sockaddr *address = (const struct sockaddr *)&op->cn_target.address;
-    op->cn_fd = socket(address->sa_family,
-                       SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
-                       op->cn_target.proto);
+    const struct sockaddr *address =
+        (const struct sockaddr *)&op->cn_target.address;
+    op->cn_fd =
+        socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
+               op->cn_target.proto);
     if (op->cn_fd < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         return FAILED;
@@ -444,11 +447,10 @@ fail(CoroObject *coro)
 {
     ConnectObject *op = (ConnectObject *)coro;
     PyObject *error = PyErr_GetRaisedException();
-    PyObject *open =
-        op->cn_transport != NULL ? op->cn_transport : op->cn_sock;
+    PyObject *open = op->cn_transport != NULL ? op->cn_transport : op->cn_sock;
     if (op->cn_stage == STARTING && open != NULL) {
-        PyObject *closed = PyObject_CallMethodNoArgs(
-            open, cl_net_of(coro->c_st)->str_close);
+        PyObject *closed =
+            PyObject_CallMethodNoArgs(open, cl_net_of(coro->c_st)->str_close);
         if (closed == NULL)
             Py_SETREF(error, PyErr_GetRaisedException());
         Py_XDECREF(closed);
@@ -671,7 +673,8 @@ cl_connect_new(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     if (!take_options(&taken, args, nargs, kwnames) ||
         !suits(st, &taken, &target))
         return NULL;
-    if (kwnames != NULL && (kept = keep_options(args + nargs, kwnames)) == NULL)
+    if (kwnames != NULL &&
+        (kept = keep_options(args + nargs, kwnames)) == NULL)
         return NULL;
     ConnectObject *op =
         PyObject_GC_New(ConnectObject, cl_net_of(st)->ConnectType);

@@ -1,7 +1,8 @@
 /* server.h - tells an asyncio.Server of its connections.
  *
- * From 3.13 on, the server keeps them in a WeakSet. Its methods and those of
- * the set are Python functions, five for each connection. For a server and a
+ * From 3.13 on, the server keeps them in a WeakSet; before, it counts them. Its
+ * methods and those of the set are Python functions, up to five for each
+ * connection. For a server and a
  * set of exactly asyncio's classes, with methods of the known text that nobody
  * has replaced, the references go into the set here, and out of it. */
 #ifndef CL_NET_SERVER_H

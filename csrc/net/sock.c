@@ -27,10 +27,10 @@ cl_sock_ask_fd(cl_state *st, PyObject *sock)
 /* The methods that cloop bypasses. All but the first ones belong to
  * socket.socket's base class in C, which cannot be changed. */
 static const char *const replaceable[] = {
-    "accept",      "close",     "__init__", "recv",     "recv_into",
-    "recvfrom",    "recvfrom_into", "send", "sendmsg",  "sendto",
-    "connect",     "bind",      "fileno",   "gettimeout", "shutdown",
-    "setblocking", "getpeername", "getsockname", "setsockopt", NULL};
+    "accept",      "close",         "__init__",    "recv",       "recv_into",
+    "recvfrom",    "recvfrom_into", "send",        "sendmsg",    "sendto",
+    "connect",     "bind",          "fileno",      "gettimeout", "shutdown",
+    "setblocking", "getpeername",   "getsockname", "setsockopt", NULL};
 
 /* So many, at the start, are socket.socket's own, in Python. */
 #define OWN_METHODS 3

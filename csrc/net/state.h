@@ -47,7 +47,7 @@
     X(socket_SOCK_RAW, "socket", "SOCK_RAW")
 
 #define CL_NET_NAMES(X) \
-    X(_attach) X(_call_connection_lost) X(_clients) X(_detach) \
+    X(_active_count) X(_attach) X(_call_connection_lost) X(_clients) X(_detach) \
     X(_header_size) X(_pending_removals) X(_remove) X(_sockets) \
     X(_set_result_unless_cancelled) X(addr) X(buffer_updated) X(close) \
     X(connection_lost) X(connection_made) X(create_future) X(data) \
@@ -79,7 +79,7 @@ typedef struct cl_net {
     CL_NET_NAMES(CL_NAME_FIELD)
     size_t
         datagram_header_size; /* what asyncio adds to the size of each queued datagram */
-    bool server_takes_transport; /* from 3.13 on, Server._attach() does */
+    bool server_takes_transport;   /* from 3.13 on, Server._attach() does */
     bool connections_have_context; /* see connect.h */
 #define FIELD(name) cl_guard name##_guard;
     CL_NET_GUARDS(FIELD)

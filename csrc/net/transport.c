@@ -570,9 +570,8 @@ let_go(TransportObject *self)
     self->tr_protocol = self->tr_server = NULL;
     Py_XDECREF(protocol);
     if (server != NULL)
-        cl_first_error(
-            &error, cl_server_detach(self->tr_loop->l_st, server,
-                                     (PyObject *)self));
+        cl_first_error(&error, cl_server_detach(self->tr_loop->l_st, server,
+                                                (PyObject *)self));
     Py_XDECREF(server);
     return cl_raise_first(error);
 }

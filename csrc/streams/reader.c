@@ -211,8 +211,8 @@ cl_reader_is_fresh(cl_state *st, PyObject *self, PyObject *limit,
     bool fresh = dict != NULL;
 #define HAS(name, expected) \
     count++; \
-    fresh = fresh && PyDict_GetItemWithError( \
-                         dict, streams->str__##name) == (expected);
+    fresh = fresh && PyDict_GetItemWithError(dict, streams->str__##name) == \
+                         (expected);
     HAS(limit, limit)
     HAS(loop, loop)
     HAS(eof, Py_False)

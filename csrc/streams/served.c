@@ -63,7 +63,8 @@ is_names(PyObject *code, const char *attribute, const char *text)
 }
 
 #define MADE_START \
-    "_reject_connection _source_traceback _loop call_exception_handler abort " \
+    "_reject_connection _source_traceback _loop call_exception_handler " \
+    "abort " \
     "_transport _stream_reader set_transport get_extra_info _over_ssl " \
     "_client_connected_cb "
 
@@ -145,8 +146,7 @@ cl_served_setup(cl_state *st, PyObject *asyncio_streams)
     streams->ss_globals = Py_NewRef(PyModule_GetDict(asyncio_streams));
     for (int i = 0; i < 2; i++) {
         PyObject *code = code_of(asyncio_streams, starters[i]);
-        PyObject *factory =
-            code == NULL ? NULL : inner_code(code, "factory");
+        PyObject *factory = code == NULL ? NULL : inner_code(code, "factory");
         PyErr_Clear();
         if (is_names(factory, "co_names",
                      "StreamReader StreamReaderProtocol") &&
@@ -226,11 +226,11 @@ kind_of(cl_state *st, PyObject *value, const parts *parts)
     if (!cl_future_is_plain(st, value))
         return -1;
     const FutureObject *future = (const FutureObject *)value;
-    return future->f_callback0 != NULL          ? -1
-           : future->f_state == CL_PENDING      ? FUTURE
-           : future->f_state == CL_FINISHED &&
-                   future->f_result == Py_None ? DONE
-                                               : -1;
+    return future->f_callback0 != NULL     ? -1
+           : future->f_state == CL_PENDING ? FUTURE
+           : future->f_state == CL_FINISHED && future->f_result == Py_None
+               ? DONE
+               : -1;
 }
 
 static void
@@ -264,7 +264,8 @@ static PyObject *
 done_future(cl_state *st, PyObject *loop)
 {
     PyObject *future = cl_future_create(st, loop);
-    if (future != NULL && cl_future_finish((FutureObject *)future, Py_None) < 0)
+    if (future != NULL &&
+        cl_future_finish((FutureObject *)future, Py_None) < 0)
         Py_CLEAR(future);
     return future;
 }
@@ -348,8 +349,7 @@ factory_parts(cl_state *st, PyObject *factory, parts *found, PyObject **limit)
     *limit = PyCell_GET(PyTuple_GET_ITEM(cells, 1));
     found->loop = PyCell_GET(PyTuple_GET_ITEM(cells, 2));
     return found->callback != NULL && found->callback != Py_None &&
-           *limit != NULL && PyLong_CheckExact(*limit) &&
-           found->loop != NULL;
+           *limit != NULL && PyLong_CheckExact(*limit) && found->loop != NULL;
 }
 
 /* Whether asyncio's names still mean asyncio's classes, unchanged. */
@@ -391,8 +391,8 @@ cl_served_protocol(LoopObject *loop, PyObject *factory)
     if (recipe->rc_known && streams->ss_reader_known) {
         parts.reader = cl_reader_make(st, limit, parts.loop);
         if (parts.reader != NULL)
-            protocol = make(st, recipe, streams->ss_own_protocol.g_type,
-                            &parts);
+            protocol =
+                make(st, recipe, streams->ss_own_protocol.g_type, &parts);
     }
     else {
         protocol = PyObject_CallNoArgs(factory);
@@ -499,10 +499,9 @@ report(cl_state *st, PyObject *loop, PyObject *transport, PyObject *exception)
         "{sssOsO}", "message", "Unhandled exception in client_connected_cb",
         "exception", exception, "transport", transport);
     PyObject *result =
-        details == NULL
-            ? NULL
-            : PyObject_CallMethodOneArg(loop, st->str_call_exception_handler,
-                                        details);
+        details == NULL ? NULL
+                        : PyObject_CallMethodOneArg(
+                              loop, st->str_call_exception_handler, details);
     Py_XDECREF(details);
     if (result != NULL)
         Py_SETREF(result, PyObject_CallMethodNoArgs(
@@ -602,9 +601,9 @@ call_handler(cl_state *st, PyObject *dict, const parts *parts)
             status = start_task(st, dict, parts, result);
         Py_DECREF(result);
     }
-    return status < 0 ? -1
-                      : PyDict_SetItem(dict, streams->str__strong_reader,
-                                       Py_None);
+    return status < 0
+               ? -1
+               : PyDict_SetItem(dict, streams->str__strong_reader, Py_None);
 }
 
 /* The part of connection_made() after the transport was noted. 0/-1 */
@@ -615,8 +614,9 @@ made(cl_state *st, PyObject *dict, parts *parts)
     if (parts->reader != NULL &&
         set_transport(st, parts->reader, parts->transport) < 0)
         return -1;
-    PyObject *ssl = PyObject_CallMethodOneArg(
-        parts->transport, streams->str_get_extra_info, streams->str_sslcontext);
+    PyObject *ssl = PyObject_CallMethodOneArg(parts->transport,
+                                              streams->str_get_extra_info,
+                                              streams->str_sslcontext);
     if (ssl == NULL)
         return -1;
     PyObject *over = ssl != Py_None ? Py_True : Py_False;
@@ -638,15 +638,15 @@ cl_served_connection_made(PyObject *self, PyObject *const *args,
     bool plain = nargs == 1 && kwnames == NULL;
     PyObject *transport = plain ? args[0] : NULL;
     parts parts = {.transport = transport, .protocol = self};
-    bool known = plain && dict != NULL && cl_served_makes_writers(st, self) &&
-                 PyDict_GetItemWithError(
-                     dict, streams->str__reject_connection) == Py_False &&
-                 (parts.loop = PyDict_GetItemWithError(
-                      dict, streams->str__loop)) != NULL &&
-                 (parts.callback = PyDict_GetItemWithError(
-                      dict, streams->str__client_connected_cb)) != NULL &&
-                 cl_loop_cast(parts.loop) != NULL &&
-                 !cl_loop_cast(parts.loop)->l_debug;
+    bool known =
+        plain && dict != NULL && cl_served_makes_writers(st, self) &&
+        PyDict_GetItemWithError(dict, streams->str__reject_connection) ==
+            Py_False &&
+        (parts.loop = PyDict_GetItemWithError(dict, streams->str__loop)) !=
+            NULL &&
+        (parts.callback = PyDict_GetItemWithError(
+             dict, streams->str__client_connected_cb)) != NULL &&
+        cl_loop_cast(parts.loop) != NULL && !cl_loop_cast(parts.loop)->l_debug;
     PyErr_Clear();
     if (known)
         parts.reader = cl_streams_reader_of(st, self, &known);
@@ -711,8 +711,7 @@ cl_served_close(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (st == NULL)
         return NULL;
     cl_streams *streams = cl_streams_of(st);
-    if (nargs > 0 || kwnames != NULL ||
-        !cl_guard_holds(&streams->ss_writer))
+    if (nargs > 0 || kwnames != NULL || !cl_guard_holds(&streams->ss_writer))
         return cl_future_inherited(streams->StreamWriter, self,
                                    streams->str_close, args, nargs, kwnames);
     PyObject *transport = PyObject_GetAttr(self, streams->str__transport);
@@ -725,21 +724,21 @@ cl_served_close(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 }
 
 PyObject *
-cl_served_eof_received(PyObject *self, PyObject *const *args,
-                       Py_ssize_t nargs, PyObject *kwnames)
+cl_served_eof_received(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                       PyObject *kwnames)
 {
     cl_state *st = cl_streams_state(self);
     if (st == NULL)
         return NULL;
     cl_streams *streams = cl_streams_of(st);
     PyObject *dict = Py_XNewRef(cl_streams_dict(self));
-    PyObject *over = dict == NULL ? NULL
-                                  : PyDict_GetItemWithError(
-                                        dict, streams->str__over_ssl);
-    bool known = nargs == 0 && kwnames == NULL &&
-                 (over == Py_False || over == Py_True) &&
-                 cl_guards_hold(self, &streams->ss_own_protocol,
-                                &streams->ss_protocol);
+    PyObject *over =
+        dict == NULL ? NULL
+                     : PyDict_GetItemWithError(dict, streams->str__over_ssl);
+    bool known =
+        nargs == 0 && kwnames == NULL &&
+        (over == Py_False || over == Py_True) &&
+        cl_guards_hold(self, &streams->ss_own_protocol, &streams->ss_protocol);
     PyErr_Clear();
     Py_XDECREF(dict);
     PyObject *reader = known ? cl_streams_reader_of(st, self, &known) : NULL;
@@ -782,10 +781,10 @@ cl_served_connection_lost(PyObject *self, PyObject *const *args,
         return NULL;
     cl_streams *streams = cl_streams_of(st);
     PyObject *dict = Py_XNewRef(cl_streams_dict(self)), *closed = NULL;
-    PyObject *reference = dict == NULL
-                              ? NULL
-                              : PyDict_GetItemWithError(
-                                    dict, streams->str__stream_reader_wr);
+    PyObject *reference =
+        dict == NULL
+            ? NULL
+            : PyDict_GetItemWithError(dict, streams->str__stream_reader_wr);
     bool known =
         reference != NULL && nargs == 1 && kwnames == NULL &&
         args[0] == Py_None &&
@@ -838,7 +837,8 @@ attribute(PyObject *self, PyObject *name)
 {
     PyObject *error = PyErr_GetRaisedException();
     PyObject *dict = cl_streams_dict(self);
-    PyObject *value = dict == NULL ? NULL : PyDict_GetItemWithError(dict, name);
+    PyObject *value =
+        dict == NULL ? NULL : PyDict_GetItemWithError(dict, name);
     PyErr_Clear();
     if (error != NULL)
         PyErr_SetRaisedException(error);

@@ -25,14 +25,22 @@ static const char *const reader_names[] = {
     "__new__",     "set_transport",    "feed_eof",
     NULL};
 static const char *const protocol_names[] = {
-    "data_received",    "_stream_reader",  "_drain_helper",    "_paused",
-    "_connection_lost", "__setattr__",     "__getattribute__", "__init__",
-    "__new__",          "connection_made", "connection_lost",  "eof_received",
-    "_transport",       "_over_ssl",       NULL};
-static const char *const writer_names[] = {
-    "write",     "drain",       "_transport",       "_reader",
-    "_protocol", "__setattr__", "__getattribute__", "__init__",
-    "__new__",   "close",       NULL};
+    "data_received",    "_stream_reader",   "_drain_helper",
+    "_paused",          "_connection_lost", "__setattr__",
+    "__getattribute__", "__init__",         "__new__",
+    "connection_made",  "connection_lost",  "eof_received",
+    "_transport",       "_over_ssl",        NULL};
+static const char *const writer_names[] = {"write",
+                                           "drain",
+                                           "_transport",
+                                           "_reader",
+                                           "_protocol",
+                                           "__setattr__",
+                                           "__getattribute__",
+                                           "__init__",
+                                           "__new__",
+                                           "close",
+                                           NULL};
 /* The class behind the protocol's. */
 static const char *const mixin_names[] = {"__init__", "connection_lost", NULL};
 
@@ -99,9 +107,8 @@ set_up(PyObject *module, cl_state *st)
         cl_guard_init(&streams->ss_writer,
                       (PyTypeObject *)cl_streams_of(st)->StreamWriter,
                       writer_names, NULL) < 0 ||
-        cl_guard_init(&streams->ss_mixin,
-                      streams->ss_protocol.g_type->tp_base, mixin_names,
-                      NULL) < 0)
+        cl_guard_init(&streams->ss_mixin, streams->ss_protocol.g_type->tp_base,
+                      mixin_names, NULL) < 0)
         return -1;
     PyObject *asyncio_streams = PyImport_ImportModule("asyncio.streams");
     if (asyncio_streams == NULL)
@@ -112,8 +119,7 @@ set_up(PyObject *module, cl_state *st)
                  is_asyncios(&streams->ss_writer, globals) &&
                  is_asyncios(&streams->ss_mixin, globals);
     bool off = choice != NULL && strcmp(choice, "stock") == 0;
-    int status =
-        stock && !off ? cl_served_setup(st, asyncio_streams) : 0;
+    int status = stock && !off ? cl_served_setup(st, asyncio_streams) : 0;
     Py_DECREF(asyncio_streams);
     if (!stock || off || status < 0)
         return status;
@@ -266,7 +272,9 @@ cl_streams_adopt(cl_state *st, PyObject *protocol)
     PyObject *reader = cl_streams_reader_of(st, protocol, &known);
     int status = reader == NULL ? 0 : cl_streams_adopt_reader(st, reader);
     Py_XDECREF(reader);
-    return status < 0 ? -1 : cl_streams_become(st, protocol, &streams->ss_own_protocol);
+    return status < 0
+               ? -1
+               : cl_streams_become(st, protocol, &streams->ss_own_protocol);
 }
 
 int

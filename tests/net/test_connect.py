@@ -560,6 +560,9 @@ def test_accepted_unix_socket(loop, make, recorder, socket_pair, until):
 
 CREATE = {
     "create_connection": lambda loop, factory, listener, ours: loop.create_connection(factory, *listener.getsockname()),
+    "create_connection, slower": lambda loop, factory, listener, ours: loop.create_connection(
+        factory, "0.0.0.0", listener.getsockname()[1]
+    ),
     "create_connection of a socket": lambda loop, factory, listener, ours: loop.create_connection(factory, sock=ours),
     "create_unix_connection": lambda loop, factory, listener, ours: loop.create_unix_connection(factory, sock=ours),
     "connect_accepted_socket": lambda loop, factory, listener, ours: loop.connect_accepted_socket(factory, ours),
@@ -605,7 +608,9 @@ def test_cancelled_after_some_turns(run, loop, recorder, listening, socket_pair,
 
 WATCHED = {
     "socket class": lambda patch, seen: patch(
-        socket, "socket", type("Socket", (socket.socket,), {"__slots__": (), "connect": noting(seen, socket.socket.connect)})
+        socket,
+        "socket",
+        type("Socket", (socket.socket,), {"__slots__": (), "connect": noting(seen, socket.socket.connect)}),
     ),
     "connect": lambda patch, seen: patch(socket.socket, "connect", noting(seen, socket.socket.connect), raising=False),
     "setblocking": lambda patch, seen: patch(
@@ -779,7 +784,15 @@ def test_socket_that_was_closed(as_asyncio, attempt, listening):
     assert issubclass(as_asyncio(lambda loop: attempt(connect, loop))["result"][0], Exception)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "::1", b"127.0.0.1"])
+def test_connection_that_takes_a_turn(loop, make, recorder, listening, sockets, until):
+    """To an address of this machine that is not a loopback address."""
+    listener = listening()
+    transport, protocol = make(loop.create_connection(recorder, "0.0.0.0", listener.getsockname()[1]))
+    assert transport.get_extra_info("peername") == listener.getsockname()
+    assert echoes(transport, protocol, sockets(listener.accept()[0]), until)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", b"127.0.0.1", "0.0.0.0"])
 def test_text_of_a_refusal(as_asyncio, attempt, address, ipv6):
     with socket.socket(socket.AF_INET6 if ":" in str(address) else socket.AF_INET) as sock:
         sock.bind((address if isinstance(address, str) else address.decode(), 0))
@@ -803,35 +816,30 @@ def test_network_is_unreachable(as_asyncio, attempt):
 
 
 @pytest.mark.parametrize("how", ["close", "throw", "drop"])
-def test_coroutine_that_ends_while_it_connects(loop, recorder, listening, how):
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_coroutine_that_ends_while_it_connects(loop, recorder, listening, sockets, how, host):
     """Whatever it has opened is closed, which fixtures check."""
-    listener = listening(backlog=0)
-    address = listener.getsockname()
-    fillers = []
+    address = listening(backlog=0).getsockname()
     for _ in range(3):  # then the kernel answers no more
-        filler = socket.socket()
+        filler = sockets(socket.socket())
         filler.setblocking(False)
         filler.connect_ex(address)
-        fillers.append(filler)
-    coroutine = loop.create_connection(recorder, *address)
+    connecting = [loop.create_connection(recorder, host, address[1])]
 
     async def main():
-        future = coroutine.send(None)
-        if future is not None:  # else it is a bare yield
-            future._asyncio_future_blocking = False
+        future = connecting[0].send(None)
+        future._asyncio_future_blocking = False
         await asyncio.sleep(0)
         if how == "close":
-            coroutine.close()
+            connecting[0].close()
         elif how == "throw":
             with pytest.raises(ZeroDivisionError):
-                coroutine.throw(ZeroDivisionError("on purpose"))
+                connecting[0].throw(ZeroDivisionError("on purpose"))
 
     loop.run_until_complete(main())
-    del coroutine
+    connecting.clear()
     gc.collect()
     loop.run_until_complete(asyncio.sleep(0))
-    for filler in fillers:
-        filler.close()
 
 
 def test_audit_hooks_see_it(script):

@@ -94,7 +94,9 @@ def test_attributes_are_asyncios(as_asyncio, serve):
             await writer.wait_closed()
             await asyncio.sleep(0)
             last = {name: kind_of(value, {"the loop": loop}) for name, value in vars(protocol).items()}
-            seen.append([[list(part.items()) for part in each] for each in (first, second, third)] + [list(last.items())])
+            seen.append(
+                [[list(part.items()) for part in each] for each in (first, second, third)] + [list(last.items())]
+            )
 
         serve(handler, loop=loop)
         assert len(seen) == CONNECTIONS
