@@ -55,12 +55,17 @@ module_guard_looks(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = state_of(module);
     const cl_streams *streams = cl_streams_of(st);
+    const cl_net *net = cl_net_of(st);
 #define FORMAT(name) "sK"
 #define COUNT(name) , #name, (unsigned long long)streams->ss_##name.g_looks
-    return Py_BuildValue("{sKsK" CL_STREAMS_GUARDS(FORMAT) "}", "loop",
-                         (unsigned long long)st->loop_looks, "socket",
-                         (unsigned long long)cl_net_of(st)
-                             ->socket_guard.g_looks CL_STREAMS_GUARDS(COUNT));
+    return Py_BuildValue(
+        "{sKsKsKsKsK" CL_STREAMS_GUARDS(FORMAT) "}", "loop",
+        (unsigned long long)st->loop_looks, "connect",
+        (unsigned long long)net->loop_guard.g_looks, "server",
+        (unsigned long long)net->server_guard.g_looks, "set",
+        (unsigned long long)net->set_guard.g_looks, "socket",
+        (unsigned long long)net->socket_guard.g_looks CL_STREAMS_GUARDS(
+            COUNT));
 #undef FORMAT
 #undef COUNT
 }
