@@ -59,7 +59,7 @@ class Run(machine.Run):
     def __init__(self, loop, classes, program, accelerate):
         super().__init__(loop, classes, program)
         self.accelerate = accelerate
-        self.made = {}
+        self.made, self.scripts = {}, 0
         Loud.log = Slow.log = self.log
 
     def thing(self, kind, number):
@@ -188,7 +188,19 @@ class Run(machine.Run):
         return timeout.expired()
 
     def new_script(self, number):
-        return self.script(number % len(self.program["scripts"]))
+        """Return a coroutine, which this task or one of its own runs. Either way this task counts as waiting for it."""
+        me = asyncio.current_task(self.loop).get_name()
+        self.scripts += 1
+        name = "s%d" % self.scripts
+        self.waits[me] = self.waits.get(me, []) + [name]
+
+        async def named():
+            task = asyncio.current_task(self.loop)
+            if task.get_name() != me:
+                task.set_name(name)
+            return await self.script(number % len(self.program["scripts"]))
+
+        return named()
 
     async def do_barrier_wait(self, number):
         return await self.thing("barrier", number).wait() if sys.version_info >= (3, 11) else None

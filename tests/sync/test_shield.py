@@ -1,7 +1,6 @@
 """asyncio.shield() and ensure_future(): what the bodies in C do as asyncio's code, and when that runs instead."""
 
 import asyncio
-import gc
 import sys
 import weakref
 
@@ -241,7 +240,7 @@ def test_ensure_future_replaced(accelerate, cloop, monkeypatch):
     cloop.run(main())
 
 
-def test_nothing_is_kept(accelerate, cloop):
+def test_nothing_is_kept(accelerate, cloop, steady):
     class Value:
         pass
 
@@ -269,13 +268,6 @@ def test_nothing_is_kept(accelerate, cloop):
             task.cancel()
             await asyncio.sleep(0)
 
-        for _ in range(3):
-            await once()
-        gc.collect()
-        before = len(gc.get_objects())
-        for _ in range(30):
-            await once()
-        gc.collect()
-        assert len(gc.get_objects()) - before < 25
+        await steady(once)
 
     cloop.run(main())

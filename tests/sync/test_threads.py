@@ -4,7 +4,6 @@ instead."""
 import asyncio
 import concurrent.futures
 import contextvars
-import gc
 import inspect
 import sys
 import threading
@@ -253,7 +252,7 @@ def test_a_loop_that_is_closed(accelerate, as_asyncio):
     as_asyncio(body)
 
 
-def test_nothing_is_kept(accelerate, cloop):
+def test_nothing_is_kept(accelerate, cloop, steady):
     async def main():
         loop = asyncio.get_running_loop()
 
@@ -267,13 +266,6 @@ def test_nothing_is_kept(accelerate, cloop):
             if sys.version_info >= (3, 9):
                 await asyncio.to_thread(max, 1, 2)
 
-        for _ in range(3):
-            await once()
-        gc.collect()
-        before = len(gc.get_objects())
-        for _ in range(30):
-            await once()
-        gc.collect()
-        assert len(gc.get_objects()) - before < 25
+        await steady(once)
 
     cloop.run(main())

@@ -195,7 +195,7 @@ def test_a_global_replaced(accelerate, cloop, monkeypatch, name):
     cloop.run(main())
 
 
-def test_no_reference_is_lost_or_kept(accelerate, cloop):
+def test_no_reference_is_lost_or_kept(accelerate, cloop, steady):
     async def main():
         loop = asyncio.get_running_loop()
 
@@ -212,14 +212,3 @@ def test_no_reference_is_lost_or_kept(accelerate, cloop):
         await steady(once)
 
     cloop.run(main())
-
-
-async def steady(once):
-    for _ in range(3):
-        await once()
-    gc.collect()
-    before = len(gc.get_objects())
-    for _ in range(30):
-        await once()
-    gc.collect()
-    assert len(gc.get_objects()) - before < 25
