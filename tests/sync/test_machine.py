@@ -278,6 +278,8 @@ def no_logs():
     Loud.log = Slow.log = None
 
 
+# The warning would keep the coroutine, and with that its loop.
+@pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")
 def test_programs_do_with_bodies_in_c_what_they_do_in_python(cloop, accelerate, same_for_programs):
     def trace(loop, classes, program):
         accelerate(True)
