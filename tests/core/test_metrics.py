@@ -915,7 +915,7 @@ def test_jobs_of_an_executor(loop, cloop):
     loop.run_until_complete(main())
 
 
-def test_jobs_whose_futures_are_not_threads(loop):
+def test_an_executor_with_futures_of_its_own(loop):
     """asyncio passes a future of the loop's on as it is; nothing would tell of its end."""
 
     class Executor:
