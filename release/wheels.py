@@ -97,8 +97,8 @@ def wheel(source, python, target):
         SOURCE_DATE_EPOCH=str(epoch()),
         SETUPTOOLS_EXT_SUFFIX=".%s-%s.so" % (tag, triplet) if triplet else ".so",
         _PYTHON_HOST_PLATFORM="linux-" + machine,
-        ZIG_GLOBAL_CACHE_DIR=os.path.join(ROOT, "build", "cross"),
-        ZIG_LOCAL_CACHE_DIR=os.path.join(ROOT, "build", "cross"),
+        ZIG_GLOBAL_CACHE_DIR=os.path.join(BUILD, ".zig"),
+        ZIG_LOCAL_CACHE_DIR=os.path.join(BUILD, ".zig"),
     )
     # bdist_wheel takes all that is in there, and that of another C library has another name.
     shutil.rmtree(os.path.join(source, "build"), ignore_errors=True)
@@ -152,7 +152,7 @@ def main():
     if options.sdist:
         print(os.path.relpath(sdist(), ROOT))
         return
-    # Always the same folder: its name is in what zig compiles of its C library, whatever the flags.
+    # Always the same folder, without a cache: its name is in what zig compiles of its C library, whatever the flags.
     shutil.rmtree(BUILD, ignore_errors=True)
     with tarfile.open(sdist()) as archive:
         archive.extractall(BUILD)
