@@ -193,9 +193,8 @@ module_use_own_tasks(PyObject *module, PyObject *args)
         (PyObject *)Py_TYPE(second) != futures->asyncio_Task)
         Py_RETURN_FALSE;
     int found = cl_registry_find_slots(st, first, second, loop);
-    if (found < 0)
+    if (found < 0 || (found && cl_futures_use_own(st) < 0))
         return NULL;
-    cl_futures_of(st)->own_tasks = found;
     return PyBool_FromLong(found);
 }
 

@@ -21,7 +21,7 @@
         X(eager_task_factory, "asyncio", "eager_task_factory"))
 
 #define CL_TOP_NAMES(X) \
-    X(Future) X(Task) X(_add_callback) X(_asyncgen_finalizer_hook) \
+    X(_add_callback) X(_asyncgen_finalizer_hook) \
     X(_asyncgen_firstiter_hook) X(_cancelled) X(_get_running_loop) \
     X(_log_destroy_pending) X(_remove_reader) X(_remove_writer) X(_run_once) \
     X(_set_coroutine_origin_tracking) X(_set_running_loop) \
@@ -32,11 +32,6 @@
 #define CL_TOP_KEYWORDS(X) \
     X(loop, "loop")
 
-/* dictionaries of modules */
-#define CL_TOP_OBJECTS(X) \
-    X(tasks_dict) \
-    X(futures_dict)
-
 /* clang-format on */
 
 typedef struct cl_top {
@@ -45,10 +40,6 @@ typedef struct cl_top {
     CL_TOP_IMPORTS(CL_IMPORT_FIELD)
     CL_TOP_NAMES(CL_NAME_FIELD)
     CL_TOP_KEYWORDS(CL_KEYWORDS_FIELD)
-    CL_TOP_OBJECTS(CL_KEPT_FIELD)
-    /* Their versions (cl_dict_version) with asyncio's own classes. */
-    uint64_t tasks_seen;
-    uint64_t futures_seen;
 } cl_top;
 
 static inline cl_top *

@@ -613,12 +613,12 @@ static const operation operations[] = {
 /* --------------------------------------------------- creation and deallocation */
 
 /* `reader` is NULL unless `self` is a reader. */
-static PyObject *
+static inline PyObject *
 new_op(cl_state *st, op_kind kind, PyObject *self, ReaderObject *reader,
        Py_ssize_t size, PyObject *arg)
 {
     Py_XINCREF(reader); /* allocation may run Python code */
-    LoopObject *loop = cl_loop_in_thread(st, PyThread_get_thread_ident());
+    LoopObject *loop = cl_loop_with_spares(st);
     StreamOpObject *op = (StreamOpObject *)cl_spares_take(
         loop == NULL ? NULL : &cl_streams_on(loop)->spare_ops,
         cl_streams_of(st)->StreamOpType, sizeof(*op));
