@@ -468,6 +468,8 @@ def pins(name):
     if name in USED:
         functions, also = USED[name]
         names = set().union(*(names_in(function_of(path).__code__) for path in functions if function_of(path)))
+        if "timeouts" in names:
+            also = ("timeouts",)  # a wait_for() that is due at once is asyncio's
         found = [(vars(tasks), used) for used in also if used in names]
         found += [(vars(events), used) for used in ("get_running_loop", find_loop) if used in names]
         if "timeouts" in names:

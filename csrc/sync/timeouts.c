@@ -41,24 +41,42 @@ running_loop(cl_state *st)
 
 /* ------------------------------------------------------------------------ timeout() */
 
-/* Creates Timeout(when) without calling __init__(). */
+/* Sets the attributes of a new object, up to a NULL. 0/-1 */
+static int
+set_all(cl_state *st, PyObject *self, PyObject *const *values)
+{
+    cl_shape *shape = &cl_sync_of(st)->sy_classes[CL_CLASS_TIMEOUT].sc_shape;
+    for (int i = STATE; i <= CANCELLING && values[i] != NULL; i++) {
+        if (PyObject_GenericSetAttr(self, shape->sh_names[i], values[i]) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* A Timeout without attributes. */
 static PyObject *
-new_timeout(cl_state *st, PyObject *when)
+new_empty(cl_state *st)
 {
     cl_sync_class *class = &cl_sync_of(st)->sy_classes[CL_CLASS_TIMEOUT];
-    PyObject *values[] = {[STATE] = state_named(st, CL_TIMEOUT_CREATED),
-                          [HANDLER] = Py_None,
-                          [TASK] = Py_None,
-                          [WHEN] = when};
     PyObject *empty = PyTuple_New(0), *self = NULL;
     if (empty != NULL)
         self = PyBaseObject_Type.tp_new(class->sc_guard.g_type, empty, NULL);
     Py_XDECREF(empty);
-    for (int i = STATE; self != NULL && i <= WHEN; i++) {
-        if (PyObject_GenericSetAttr(self, class->sc_shape.sh_names[i],
-                                    values[i]) < 0)
-            Py_CLEAR(self);
-    }
+    return self;
+}
+
+/* Creates Timeout(when) without calling __init__(). */
+static PyObject *
+new_timeout(cl_state *st, PyObject *when)
+{
+    PyObject *values[] = {[STATE] = state_named(st, CL_TIMEOUT_CREATED),
+                          [HANDLER] = Py_None,
+                          [TASK] = Py_None,
+                          [WHEN] = when,
+                          [CANCELLING] = NULL};
+    PyObject *self = new_empty(st);
+    if (self != NULL && set_all(st, self, values) < 0)
+        Py_CLEAR(self);
     return self;
 }
 
@@ -168,21 +186,51 @@ PyObject *
 cl_timeout_entered(cl_state *st, PyObject *delay)
 {
     cl_guard *guard = &cl_sync_of(st)->sy_classes[CL_CLASS_TIMEOUT].sc_guard;
-    PyObject *when = NULL, *self;
+    PyObject *task, *count, *self, *when = Py_NewRef(Py_None);
+    TimerHandleObject *timer = NULL;
     double seconds = 0.0, now;
     LoopObject *loop;
     if (!cl_guard_holds(guard) ||
         (delay != Py_None && !cl_timer_delay(delay, &seconds)) ||
-        (loop = running_loop(st)) == NULL)
+        (loop = running_loop(st)) == NULL ||
+        (task = cl_registry_current_task(st, loop)) == NULL ||
+        Py_TYPE(task) != cl_futures_of(st)->TaskType) {
+        Py_DECREF(when);
         return NULL;
-    if (delay != Py_None &&
-        (cl_loop_time(loop, &now) < 0 ||
-         (when = PyFloat_FromDouble(now + seconds)) == NULL))
-        return NULL;
-    self = new_timeout(st, delay == Py_None ? Py_None : when);
+    }
+    Py_INCREF(loop); /* time() may be overridden */
+    Py_INCREF(task);
+    count = PyLong_FromLong(cl_task_cancelling((TaskObject *)task));
+    self = count == NULL ? NULL : new_empty(st);
+    if (self != NULL && delay != Py_None) {
+        if (cl_loop_time(loop, &now) < 0 || !(now + seconds > now))
+            Py_CLEAR(self);
+        else
+            Py_SETREF(when, PyFloat_FromDouble(now + seconds));
+        if (self != NULL &&
+            (when == NULL ||
+             (timer = new_timer(st, loop, self, now + seconds)) == NULL))
+            Py_CLEAR(self);
+    }
+    if (self != NULL) {
+        PyObject *values[] = {[STATE] = state_named(st, CL_TIMEOUT_ENTERED),
+                              [HANDLER] =
+                                  timer == NULL ? Py_None : (PyObject *)timer,
+                              [TASK] = task,
+                              [WHEN] = when,
+                              [CANCELLING] = count};
+        if (set_all(st, self, values) < 0) {
+            if (timer != NULL)
+                cl_loop_unschedule(loop, timer);
+            Py_CLEAR(self);
+        }
+    }
+    if (timer != NULL)
+        cl_handle_drop(&timer->tm_handle);
     Py_XDECREF(when);
-    if (self != NULL && enter(st, loop, self) <= 0)
-        Py_CLEAR(self);
+    Py_XDECREF(count);
+    Py_DECREF(task);
+    Py_DECREF(loop);
     return self;
 }
 
