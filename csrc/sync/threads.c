@@ -313,7 +313,8 @@ cl_sync_run_threadsafe(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
         nargs == 2 && kwnames == NULL ? cl_loop_cast(args[1]) : NULL;
     /* Usually called where no loop runs: it is the argument that counts. */
     if (loop == NULL || loop->l_closed || !cl_loop_is_plain(loop) ||
-        !cl_futures_on(loop)->own_tasks || cl_is_traced(PyThreadState_Get()) ||
+        !cl_futures_are_ours(st) || !cl_tasks_are_ours(st) ||
+        cl_is_traced(PyThreadState_Get()) ||
         !cl_child_fits_task(loop, args[0]) ||
         !cl_sync_pinned(st, CL_PINS_RUN_THREADSAFE))
         return cl_sync_original(st, CL_BODY_RUN_THREADSAFE, args, nargs,
