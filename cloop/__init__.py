@@ -17,11 +17,13 @@ except ImportError:
 
 from . import _abi
 from ._accelerate import accelerate
+from ._cloop import Histogram, Metrics
 from ._futures import Future, Task
 from ._loop import Loop, new_event_loop
 from ._policy import exist as _policies_exist
 from ._policy import install
 from ._run import run
+from ._slow import SlowCallback
 from ._uvloop import install_as_uvloop
 from ._version import __version__
 
@@ -30,7 +32,10 @@ _abi.report()
 __all__ = (
     "EventLoopPolicy",
     "Future",
+    "Histogram",
     "Loop",
+    "Metrics",
+    "SlowCallback",
     "Task",
     "accelerate",
     "install",

@@ -60,8 +60,11 @@ Loop_announce_sleep(LoopObject *loop, PyObject *asleep)
             if (PyErr_CheckSignals() < 0)
                 return NULL;
         }
+        cl_meter_sleep(&loop->l_meter);
         return PyBool_FromLong(cl_inbox_sleep(&loop->l_inbox));
     }
+    if (loop->l_meter.me_asleep_ticks != 0)
+        cl_meter_wake(&loop->l_meter, cl_ticks());
     cl_inbox_awake(&loop->l_inbox);
     Py_RETURN_TRUE;
 }
