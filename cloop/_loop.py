@@ -11,7 +11,7 @@ import warnings
 from asyncio import base_events, coroutines, unix_events
 from asyncio.log import logger
 
-from . import _abi, _settings
+from . import _abi, _eyes, _settings
 from ._cloop import LoopCore, SocketTransport, _at_exit, look_like, sockets_are_stock, wakeup_fd
 from ._newer import NewerKeywords, like_asyncios, take_shutdown_timeout
 from ._selector import Reached
@@ -53,6 +53,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
         self._watcher = _new_child_watcher()
         if selector is not None:
             self._selector = selector
+        if not _eyes.begun:
+            _eyes.begin()
 
     def __repr__(self):
         cls = type(self)

@@ -154,6 +154,7 @@ struct LoopObject {
      * through Loop._ask() (cloop/_selector.py). */
     bool l_asks;
     int l_depth;                 /* turns in progress: above 1 if nested */
+    uint8_t l_pulse;             /* CL_PULSE_..., for watchdog.h */
     unsigned long l_turn_thread; /* thread of these turns */
     bool l_debug;
     bool l_signals_tried; /* cl_signals_arm() was called in this run */

@@ -123,6 +123,7 @@ typedef struct cl_state {
     int ancestor_count;
     int armed_fd; /* what cloop passed to signal.set_wakeup_fd, or -1 */
     cl_wakeup wakeup;
+    struct cl_watchdog *watchdog; /* watchdog.h; NULL unless asked for */
     CL_CORE_COUNTS(CL_COUNT_FIELD)
 } cl_state;
 
