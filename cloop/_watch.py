@@ -265,8 +265,8 @@ def watch(threshold=0.1, *, every=None, to=None):
     does, without the name. Callbacks cost nothing more.
 
     threshold: seconds, above 0.
-    every: seconds between two looks at the loops, a quarter of the threshold by default. A block is noticed that much
-        later at most.
+    every: seconds between two looks at a loop that does not sleep, a quarter of the threshold by default; twice as long
+        while all sleep. A block is noticed that much later at most.
     to: None for sys.stderr; a file, a logging.Logger (which gets warnings), or a function, called with a cloop.Block
         in another thread.
 

@@ -27,21 +27,20 @@ async def handle(reader, writer):
     writer.close()
 
 
-async def client(path):
+async def client(path, stop):
     reader, writer = await asyncio.open_unix_connection(path)
-    while True:
+    while not stop.is_set():
         writer.write(b"ping\n")
         await reader.readline()
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.02)
+    writer.close()
 
 
 async def main(path, stop):
     server = await asyncio.start_unix_server(handle, path)
-    clients = [asyncio.ensure_future(client(path)) for _ in range(40)]
-    await asyncio.get_running_loop().run_in_executor(None, stop.wait)
-    for each in clients:
-        each.cancel()
+    await asyncio.gather(*[client(path, stop) for _ in range(40)])
     server.close()
+    await asyncio.sleep(0.1)  # the handlers end
 
 
 def picture(model):

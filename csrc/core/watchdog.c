@@ -80,6 +80,7 @@ typedef struct cl_watchdog {
     bool reporting; /* the reporter runs */
     uint64_t numbers;
     int64_t looked_ns; /* the last look */
+    uint64_t looks;
     cl_rate rate;
     watched *loops; /* owned */
     size_t count;
@@ -377,8 +378,14 @@ look_at(cl_watchdog *dog, watched *each, int64_t now_ns)
             tell(dog, each, ENDED, (double)(now_ns - each->earliest_ns) / 1e9);
         each->told = false;
         each->number = 0;
-        each->seen_ns = 0;
         each->earliest_ns = earliest(dog, loop, now_ns);
+        /* It slept, and this is the first callback after the poll, which
+         * therefore began when the poll returned. */
+        bool first = !each->active && each->pulse == CL_PULSE_SLEEPS &&
+                     pulse == CL_PULSE_RUNS && beat == each->beat + 2;
+        each->seen_ns = first && dog->looks > 1 && passed_ns < 2 * limit_ns
+                            ? now_ns - each->earliest_ns
+                            : 0;
     }
     else if (!each->told &&
              (each->seen_ns += passed_ns < limit_ns ? passed_ns : limit_ns) >=
@@ -402,8 +409,10 @@ look_at(cl_watchdog *dog, watched *each, int64_t now_ns)
 static void
 wait_to_look(cl_watchdog *dog)
 {
-    int64_t wait_ns = dog->every_ns;
+    int64_t wait_ns = 2 * dog->every_ns;
     for (size_t i = 0; i < dog->count; i++) {
+        if (dog->loops[i].active && wait_ns > dog->every_ns)
+            wait_ns = dog->every_ns;
         if (dog->loops[i].told && wait_ns > CLOSE_LOOK_NS)
             wait_ns = CLOSE_LOOK_NS;
     }
@@ -428,6 +437,7 @@ run_watcher(void *arg)
         for (size_t i = 0; i < dog->count && !dog->stopping; i++)
             look_at(dog, &dog->loops[i], now_ns);
         dog->looked_ns = now_ns;
+        dog->looks++;
     }
     pthread_mutex_unlock(&dog->lock);
     return NULL;
