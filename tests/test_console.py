@@ -189,10 +189,13 @@ class Terminal:
         return bool(data)
 
     def frame(self):
-        """The lines of what was drawn last, without escape sequences."""
-        frames = self.seen.split("\x1b[H")
-        frame = frames[-1] if frames[-1].count("\n") > 3 or len(frames) < 2 else frames[-2]
-        return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", frame).replace("\r", "").split("\n")]
+        """The lines of what was drawn last, without escape sequences. The keys are below, so a frame with them is whole."""
+        for part in self.seen.split("\x1b[H")[:-3:-1]:
+            text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", part).replace("\r", "")
+            lines = [line.rstrip() for line in text.split("\n")]
+            if re.match("q quit|filter: ", lines[-1]):
+                return lines
+        return [""]
 
     def until(self, condition):
         """Read until the condition holds of a frame; return its lines."""
