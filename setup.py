@@ -1,6 +1,6 @@
 """Builds cloop._cloop. Every compiler flag and build switch of the project is here.
 
-CLOOP_BUILD    release (default), debug, asan or stress; see BUILDS
+CLOOP_BUILD    release (default), debug, asan, stress or coverage; see BUILDS
 CLOOP_WERROR   1 makes warnings errors
 CC, CFLAGS     as usual: the compiler, and flags, which come after ours
 
@@ -58,6 +58,7 @@ BUILDS = {
     "debug": (["-O0"] + DEBUG, []),
     "asan": (["-O1"] + DEBUG + SANITIZE, SANITIZE),
     "stress": (["-O0"] + DEBUG + ["-DCL_STRESS"], []),
+    "coverage": (["-O0", "--coverage", "-fprofile-update=atomic"], ["--coverage"]),
 }
 
 

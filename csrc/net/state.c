@@ -92,10 +92,11 @@ cl_net_prepare(LoopObject *loop)
     cl_loop_net *net = cl_net_on(loop);
     if (net->n_read_buffer != NULL)
         return 0;
-    /* Until it has freed one block of this size, glibc maps large
-     * blocks one by one, and buffers for large reads cost one page
-     * fault per page. */
-    PyMem_RawFree(PyMem_RawMalloc(2 * CL_READ_MAX));
+    /* Until it has freed one block of this size, glibc maps large blocks one by
+     * one, and buffers for large reads cost one page fault per page. A
+     * bytearray that it has mapped, such as that of a StreamReader, stays so
+     * for as long as it lives. */
+    PyMem_RawFree(PyMem_RawMalloc(8 * CL_READ_MAX));
     net->n_read_buffer = PyMem_RawMalloc(CL_READ_MAX);
     if (net->n_read_buffer != NULL)
         return 0;

@@ -145,7 +145,8 @@ typedef struct {
 #define CL_TRANSPORT_WATCH \
     .ready = cl_watch_push, .run = cl_transport_run, \
     .refused = cl_transport_refused, .evicted = cl_transport_evicted, \
-    .claims = cl_transport_claims, CL_WATCH_CHECK(cl_transport_check_watch)
+    .claims = cl_transport_claims, .keeps_reading = true, \
+    CL_WATCH_CHECK(cl_transport_check_watch)
 
 static inline const cl_transport_ops *
 cl_transport_ops_of(const TransportObject *self)
