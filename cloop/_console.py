@@ -182,6 +182,21 @@ def seconds(value):
     return "%dm" % (value / 60) if value < 36000 else "%dh" % (value / 3600)
 
 
+def quantile(counts, share):
+    """The upper end of the bucket that this share of all is in or below, in seconds; bucket n is from 2**n ns."""
+    rank, below = share * sum(counts), 0
+    for n, count in enumerate(counts):
+        below += count
+        if count and below >= rank:
+            return 2.0 ** (n + 1) / 1e9
+    return 0.0
+
+
+def pairs(texts):
+    for n in range(0, len(texts), 2):
+        yield "  ".join(texts[n : n + 2])
+
+
 def format_table(columns, rows, width=None):
     """Return the lines of a table. Columns are (title, "<" or ">"); from the right, those that do not fit are cut."""
     cells = [[title for title, _ in columns]] + [[str(cell) for cell in row] for row in rows]
@@ -211,8 +226,8 @@ def metric(loop, *names):
     """The first of the metrics that the process has; None without one."""
     for name in names:
         value = loop["metrics"].get(name)
-        if isinstance(value, dict):
-            return sum(each for each in value.values() if isinstance(each, (int, float)))
+        if isinstance(value, dict):  # connections by kind; TLS is on one of the others
+            return sum(each for kind, each in value.items() if kind not in ("tls", "child"))
         if isinstance(value, (int, float)):
             return value
     return None
@@ -257,6 +272,44 @@ class LoopRow:
         if busy is None or idle is None or busy + idle <= 0:
             return None
         return 100.0 * busy / (busy + idle)
+
+    def times(self, name):
+        """What half and what 99 % of these took, since the last reading, in seconds; None if there were none."""
+        now, before = self.loop["metrics"].get(name), {} if self.before is None else self.before["metrics"]
+        if not isinstance(now, list):
+            return None
+        counts = [late - early for late, early in zip(now, before.get(name) or [0] * len(now))]
+        return (quantile(counts, 0.5), quantile(counts, 0.99)) if any(counts) else None
+
+    def details(self):
+        """Lines of what the table has no room for."""
+        parts = []
+        for title, name in ("callbacks", "callback_time"), ("turns", "turn_time"), ("timers late", "lateness"):
+            found = self.times(name)
+            if found is not None:
+                parts.append("%s: half <%s, 99%% <%s" % (title, seconds(found[0]), seconds(found[1])))
+        yield from pairs(parts)
+        rates = [
+            ("system calls", "reads"),
+            ("sends", "writes"),
+            ("accepted", "accepted"),
+            ("task steps", "task_steps"),
+            ("from threads", "threadsafe"),
+        ]
+        shown = [(title, self.rate(name)) for title, name in rates]
+        if any(rate is not None for _, rate in shown):
+            yield "per second: " + ", ".join("%s %s" % (title, number(rate)) for title, rate in shown)
+        gauges = [
+            ("buffered", "write_buffered"),
+            ("paused writers", "writing_paused"),
+            ("children", "children"),
+            ("executor jobs", "executor_running"),
+            ("waiting", "executor_waiting"),
+            ("lost", "lost"),
+        ]
+        found = [(title, metric(self.loop, name)) for title, name in gauges]
+        if any(value is not None for _, value in found):
+            yield "now: " + ", ".join("%s %s" % (title, number(value)) for title, value in found)
 
     @property
     def lag(self):
@@ -428,6 +481,9 @@ class Model:
             "" if len(self.rows) == 1 else "s",
         )
         text = [""]
+        at = self.at(len(self.rows))
+        if at is not None and not self.rows[at].source.error:
+            text += self.rows[at].details()
         for row in self.rows:
             if row.blocked and not row.source.error:
                 text.append("%d: in the same callback for %s" % (row.source.pid, seconds(row.blocked)))
@@ -436,7 +492,7 @@ class Model:
                 text.append("%d: %s" % (source.pid, "has ended" if source.error == "ended" else "does not answer"))
             else:
                 text.append("%d: %s" % (source.pid, " ".join(source.hello["argv"]) or "python"))
-        return Screen(title, LOOP_COLUMNS, [row.cells() for row in self.rows], self.at(len(self.rows)), text)
+        return Screen(title, LOOP_COLUMNS, [row.cells() for row in self.rows], at, text)
 
     def at(self, count):
         """The selected row, which is there."""
@@ -523,7 +579,7 @@ class Model:
 
 def visible(screen, height):
     """Return the rows that fit, and which of them is selected."""
-    room = max(1, height - 4 - (min(len(screen.text), 8) if screen.columns else 0))
+    room = max(1, height - 4 - (min(len(screen.text), height // 2) if screen.columns else 0))
     first = 0 if screen.selected is None else max(0, screen.selected - room + 1)
     rows = screen.rows[first : first + room]
     return rows, None if screen.selected is None else screen.selected - first

@@ -355,6 +355,34 @@ def test_seconds(console, value, text):
     assert console.seconds(value) == text
 
 
+def test_quantiles_are_of_what_came_since_the_last_reading(console):
+    assert console.quantile([0, 0, 10, 0], 0.5) == 8e-9
+    assert console.quantile([99, 0, 0, 1], 0.5) == 2e-9
+    assert console.quantile([90, 0, 0, 10], 0.99) == 16e-9
+
+
+def reading(now, **metrics):
+    loop = {"id": 1, "state": "sleeps", "beat": now, "tasks": 0, "metrics": metrics}
+    return {"now": float(now), "loops": [loop]}
+
+
+def test_rates_and_shares_are_of_the_time_between_two_readings(console):
+    source = type("Source", (), {})()
+    source.pid, source.error, source.beats = 7, None, {}
+    source.previous = reading(10, busy_ns=0, idle_ns=0, turns=5, lateness_ns=0, timers_fired=0, callback_time=[0, 4])
+    source.latest = reading(
+        12, busy_ns=30, idle_ns=10, turns=25, lateness_ns=4 * 10**6, timers_fired=2, callback_time=[2, 4],
+        connections={"tcp": 3, "tls": 2, "unix": 1}, ready=9, timers_pending=8, bytes_in=1,
+    )  # fmt: skip
+    row = console.LoopRow(source, source.latest["loops"][0])
+    cells = dict(zip([title for title, _ in console.LOOP_COLUMNS], row.cells()))
+    assert cells == {
+        "PID": 7, "STATE": "sleeps", "BUSY": "75%", "LAG": "2ms", "TURNS/s": "10", "CALLS/s": "-", "READY": "9",
+        "TIMERS": "8", "TASKS": "0", "CONNS": "4", "IN/s": "-", "OUT/s": "-",
+    }  # fmt: skip
+    assert "callbacks: half <0us, 99% <0us" in list(row.details())[0]
+
+
 def test_keys_of_what_a_terminal_sends(console):
     assert console.keys_of("a\x1b[A\x1b[6~\x1b\r") == ["a", "up", "page down", "escape", "enter"]
 
