@@ -67,6 +67,7 @@ typedef struct cl_watchdog {
     int64_t patience_ns;
     int out_fd; /* where a stack taken without the GIL goes at once, or -1 */
     int dump_fd;
+    char *unwritten; /* owned: what the watcher writes next to out_fd */
     int dump_signal;
     void (*dump)(int); /* of faulthandler; NULL if there is none */
 
@@ -318,6 +319,33 @@ write_all(int fd, const char *text)
     }
 }
 
+/* Writes and frees `unwritten`. The lock is held, and released meanwhile: a
+ * loop must not wait for whoever reads this. */
+static void
+write_out(cl_watchdog *dog)
+{
+    char *whole = dog->unwritten;
+    dog->unwritten = NULL;
+    pthread_mutex_unlock(&dog->lock);
+    write_all(dog->out_fd, whole);
+    cl_free(whole);
+    pthread_mutex_lock(&dog->lock);
+}
+
+/* Returns a copy of a stack below a line that says what it is, or NULL. */
+static char *
+with_heading(const char *text, double seconds, bool wakes)
+{
+    size_t size = strlen(text) + 200;
+    char *whole = cl_malloc(size);
+    if (whole != NULL)
+        snprintf(whole, size,
+                 "cloop: the loop has been blocked for %.2f s: %s keeps the "
+                 "interpreter (most recent call first)\n%s",
+                 seconds, wakes ? "another thread" : "C code", text);
+    return whole;
+}
+
 /* The reporter can't have the GIL: takes the stack without, and hands it to
  * the report. The lock is held. */
 static void
@@ -329,22 +357,11 @@ take_stack(cl_watchdog *dog, watched *each, double seconds)
         waiting = waiting->next;
     each->number = 0;
     char *text = waiting == NULL ? NULL : dump_all(dog);
-    if (text == NULL)
+    if (text == NULL || (text = put_first(text, waiting->thread)) == NULL)
         return;
-    bool wakes = each->pulse == CL_PULSE_WAKES;
-    if ((text = put_first(text, waiting->thread)) == NULL)
-        return;
-    if (dog->out_fd >= 0) {
-        char head[160];
-        snprintf(head, sizeof(head),
-                 "cloop: the loop has been blocked for %.2f s: %s "
-                 "(most recent call first)\n",
-                 seconds,
-                 wakes ? "another thread keeps the interpreter"
-                       : "C code keeps the interpreter");
-        write_all(dog->out_fd, head);
-        write_all(dog->out_fd, text);
-    }
+    if (dog->out_fd >= 0)
+        dog->unwritten =
+            with_heading(text, seconds, each->pulse == CL_PULSE_WAKES);
     waiting->text = text;
 }
 
@@ -395,7 +412,7 @@ look_at(cl_watchdog *dog, watched *each, int64_t now_ns)
         each->number = ++dog->numbers;
         tell(dog, each, BLOCKED, (double)(now_ns - each->earliest_ns) / 1e9);
     }
-    else if (each->told && each->number != 0 &&
+    else if (each->told && each->number != 0 && dog->unwritten == NULL &&
              now_ns - each->told_ns >= dog->patience_ns) {
         take_stack(dog, each, (double)(now_ns - each->earliest_ns) / 1e9);
     }
@@ -438,6 +455,8 @@ run_watcher(void *arg)
             look_at(dog, &dog->loops[i], now_ns);
         dog->looked_ns = now_ns;
         dog->looks++;
+        if (dog->unwritten != NULL)
+            write_out(dog);
     }
     pthread_mutex_unlock(&dog->lock);
     return NULL;
