@@ -3,6 +3,7 @@
 CLOOP_BUILD    release (default), debug, asan, stress or coverage; see BUILDS
 CLOOP_WERROR   1 makes warnings errors
 CC, CFLAGS     as usual: the compiler, and flags, which come after ours
+SOURCE_DATE_EPOCH  as usual: if set, the result does not depend on the folder of the build
 
 What the machine lacks is said in one line, before anything is compiled.
 """
@@ -159,7 +160,8 @@ class BuildExt(build_ext):
 
     def build_extension(self, ext):
         compiler = self.compiler.compiler_so + self.compiling
-        command = " ".join(compiler)
+        hidden = ["-ffile-prefix-map=%s=." % os.getcwd()] if os.environ.get("SOURCE_DATE_EPOCH") else []
+        command = " ".join(compiler + hidden)
         about = first_line(compiler + ["--version"])
         macros = [("CL_BUILD_COMPILER", c_string(about)), ("CL_BUILD_FLAGS", c_string(" ".join(compiler[1:])))]
         needs = ext.depends + [self.stamp("command", "%s\n%s\n%s\n" % (command, about, self.compiler.include_dirs))]
@@ -172,7 +174,7 @@ class BuildExt(build_ext):
                     output_dir=self.build_temp,
                     macros=macros,
                     include_dirs=ext.include_dirs,
-                    extra_postargs=self.compiling,
+                    extra_postargs=self.compiling + hidden,
                 )
             return target
 
@@ -185,7 +187,7 @@ class BuildExt(build_ext):
             self.force = self.compiler.force = True  # setuptools would compare whole seconds only
             linked = copy.copy(ext)
             linked.sources, linked.extra_objects = [], objects
-            linked.extra_link_args = self.linking
+            linked.extra_link_args = self.linking + hidden
             super().build_extension(linked)
 
     def stamp(self, name, text):

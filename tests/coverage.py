@@ -80,7 +80,10 @@ def main():
     for line in sorted(old.elements()):
         print("reached, or gone: %s" % line)
     print("lines: %d of %d, %.1f %%" % (unreached.reached, unreached.lines, 100 * unreached.reached / unreached.lines))
-    print("branches: %d of %d, %.1f %%" % (unreached.taken, unreached.branches, 100 * unreached.taken / unreached.branches))
+    print(
+        "branches: %d of %d, %.1f %%"
+        % (unreached.taken, unreached.branches, 100 * unreached.taken / unreached.branches)
+    )
     return 1 if new or old else 0
 
 

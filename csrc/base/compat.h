@@ -11,6 +11,7 @@
 #include <Python.h>
 #include <structmember.h>
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -133,6 +134,28 @@ PyErr_SetRaisedException(PyObject *exc)
 {
     PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exc)), exc,
                   PyException_GetTraceback(exc));
+}
+#endif
+
+#if PY_VERSION_HEX < 0x030b0000
+/* The exception that is being handled; both take NULL and None for none. */
+static inline PyObject *
+PyErr_GetHandledException(void)
+{
+    PyObject *type, *value, *tb;
+    PyErr_GetExcInfo(&type, &value, &tb);
+    Py_XDECREF(type);
+    Py_XDECREF(tb);
+    return value;
+}
+
+static inline void
+PyErr_SetHandledException(PyObject *exc)
+{
+    bool none = exc == NULL || exc == Py_None;
+    PyErr_SetExcInfo(none ? NULL : Py_NewRef((PyObject *)Py_TYPE(exc)),
+                     none ? NULL : Py_NewRef(exc),
+                     none ? NULL : PyException_GetTraceback(exc));
 }
 #endif
 
@@ -499,15 +522,19 @@ cl_is_traced(PyThreadState *thread)
     return thread->c_tracefunc != NULL || thread->c_profilefunc != NULL;
 }
 
+/* Whether a watcher can be told when a dict is modified. Before, dicts have
+ * versions. */
+#define CL_HAS_DICT_WATCHERS (PY_VERSION_HEX >= 0x030c0000)
+
 /* A number that changes whenever the dict is modified; 0 means unknown. */
 static inline uint64_t
 cl_dict_version(PyObject *dict)
 {
-#if PY_VERSION_HEX < 0x030c0000
-    return ((PyDictObject *)dict)->ma_version_tag;
-#else
+#if CL_HAS_DICT_WATCHERS
     (void)dict;
     return 0;
+#else
+    return ((PyDictObject *)dict)->ma_version_tag;
 #endif
 }
 
@@ -597,6 +624,15 @@ cl_asyncgen_hooks_swap(cl_asyncgen_hooks *hooks)
     ts->async_gen_firstiter = hooks->firstiter;
     ts->async_gen_finalizer = hooks->finalizer;
     *hooks = old;
+}
+
+/* PyThread_get_thread_ident(), which makes three calls for this. */
+static inline unsigned long
+cl_thread_ident(void)
+{
+    unsigned long ident = (unsigned long)pthread_self();
+    cl_assert(ident == PyThread_get_thread_ident());
+    return ident;
 }
 
 /* Sets the descriptor that CPython's signal handler writes to (-1: none).

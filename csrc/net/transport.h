@@ -17,11 +17,11 @@
 
 #include "base/compat.h"
 
-#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include "core/loop.h"
 #include "core/watch.h"
+#include "net/address.h"
 #include "net/buffer.h"
 #include "net/flow.h"
 #include "net/gather.h"
@@ -58,13 +58,6 @@ enum {
     CL_T_STREAMS = 1024,       /* the protocol is a StreamReaderProtocol */
     CL_T_EXPOSED = 2048,       /* the program has seen the descriptor */
 };
-
-/* An IPv4 or IPv6 address in the kernel's format. */
-typedef union {
-    sa_family_t family; /* AF_UNSPEC if there is none */
-    struct sockaddr_in in;
-    struct sockaddr_in6 in6;
-} cl_inet_address;
 
 /* The first fields of every transport's struct, TLS included. */
 typedef struct {

@@ -57,10 +57,23 @@ cl_sync_loop(cl_state *st)
     if (!cl_sync_of(st)->sy_on || cl_is_traced(thread))
         return NULL;
     LoopObject *loop = cl_loop_in_thread(st, thread->thread_id);
-    return loop != NULL && cl_loop_is_plain(loop) &&
-                   cl_futures_on(loop)->own_tasks
+    return loop != NULL && cl_loop_is_plain(loop) && cl_futures_are_ours(st) &&
+                   cl_tasks_are_ours(st)
                ? loop
                : NULL;
+}
+
+/* Returns the running loop, borrowed, if it is ours and plain, makes our tasks,
+ * is open, and overrides none of these methods (CL_OVERRIDES_ bits). Otherwise
+ * NULL, with an exception only on error. */
+LoopObject *cl_sync_running_loop(cl_state *st, unsigned overrides);
+
+/* What a program sees as asyncio's function: itself, or its stand-in. Borrowed. */
+static inline PyObject *
+cl_sync_function(cl_state *st, int body)
+{
+    return CL_FUNCTIONS_TAKE_VECTORCALL ? cl_sync_of(st)->sy_functions[body]
+                                        : cl_sync_of(st)->sy_entries[body];
 }
 
 /* Whether the object is exactly of that class, whose methods are unchanged. */

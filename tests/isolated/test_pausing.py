@@ -51,7 +51,8 @@ def counted(script, shim, monkeypatch, loop_kind):
 
 @pytest.mark.unstressed("a stress build polls more often")
 def test_pausing_for_some_turns_changes_no_interest(counted):
-    assert counted("""
+    assert (
+        counted("""
 async def main():
     peer, protocol = await connect(turns=50)
     await loop.sock_sendall(peer, b"x")
@@ -67,11 +68,15 @@ async def main():
 loop = new_loop()
 loop.run_until_complete(main())
 loop.close()
-""") == "0 101\n"
+""")
+        == "0 101\n"
+    )
 
 
 def test_paused_transport_lets_the_loop_sleep(counted):
-    waits, changes, got = map(int, counted("""
+    waits, changes, got = map(
+        int,
+        counted("""
 async def main():
     peer, protocol = await connect(turns=0)
     protocol.transport.pause_reading()
@@ -95,14 +100,17 @@ async def main():
 loop = new_loop()
 loop.run_until_complete(main())
 loop.close()
-""").split())
+""").split(),
+    )
     assert waits <= 3 and changes == 0 and got == 200
 
 
 @pytest.mark.parametrize("how", ["close", "abort", "shutdown"])
 def test_transport_that_ends_while_paused(counted, how):
     """The peer's end is not seen before reading resumes, and wakes the loop once."""
-    assert counted("""
+    assert (
+        counted(
+            """
 async def main():
     peer, protocol = await connect(turns=0)
     lost = loop.create_future()
@@ -126,4 +134,8 @@ async def main():
 loop = new_loop()
 loop.run_until_complete(main())
 loop.close()
-""" % how) == "lost\n"
+"""
+            % how
+        )
+        == "lost\n"
+    )
