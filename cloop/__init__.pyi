@@ -11,20 +11,25 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from socket import socket
 from ssl import SSLContext
-from typing import Any, Protocol, TypeVar, Union
+from typing import Any, NamedTuple, Protocol, TypeVar, Union
 
 from _typeshed import ReadableBuffer, StrPath, WriteableBuffer
 from typing_extensions import Self, TypeAlias, deprecated
 
 from ._cloop import Future as Future
+from ._cloop import Histogram as Histogram
+from ._cloop import Metrics as Metrics
 from ._cloop import Task as Task
 
 __all__ = (
     "Block",
     "EventLoopPolicy",
     "Future",
+    "Histogram",
     "Loop",
     "Monitor",
+    "Metrics",
+    "SlowCallback",
     "Task",
     "Watch",
     "accelerate",
@@ -46,10 +51,23 @@ class _Writable(Protocol):
     def write(self, text: str, /) -> object: ...
 
 _WatchTo: TypeAlias = Union[_Writable, logging.Logger, logging.LoggerAdapter[Any], Callable[["Block"], object], None]
+class SlowCallback(NamedTuple):
+    name: str
+    kind: str
+    coroutine: str | None
+    file: str | None
+    line: int | None
+    task_name: str | None
+    protocol: type | None
+    peer: object
+    duration: float
+    cpu_time: float
 
 class Loop(asyncio.SelectorEventLoop):
     slow_callback_duration: float
-    def metrics(self) -> dict[str, int]: ...
+    def metrics(self) -> Metrics: ...
+    def metrics_reset(self) -> None: ...
+    def set_slow_callback_hook(self, hook: Callable[[SlowCallback], object] | None, threshold: float = 0.1) -> None: ...
     def create_future(self) -> Future[Any]: ...
     if sys.version_info < (3, 11):
         async def sock_recvfrom(self, sock: socket, bufsize: int) -> tuple[bytes, Any]: ...

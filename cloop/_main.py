@@ -17,7 +17,7 @@ import sys
 import types
 
 import cloop
-from cloop import _abi, _accelerate, _cloop, _futures, _hooks, _reach, _settings
+from cloop import _abi, _accelerate, _cloop, _futures, _hooks, _reach, _report, _settings
 
 USAGE = """\
 usage: python -m cloop [SWITCHES] [-m MODULE | -c CODE | PROGRAM | -] [ARGS]
@@ -32,6 +32,7 @@ Python has no more, such as asyncio.coroutine, is restored for it, with a Deprec
   -c CODE      run code given here
   PROGRAM      run a file, a folder or zip file with a __main__.py, or - for standard input
   --accelerate give asyncio's primitives bodies in C
+  --metrics    print at the end how busy the loop was, and with what
   --no-compat  restore nothing
   --no-uvloop  leave uvloop alone
   --version    print cloop's version
@@ -41,7 +42,7 @@ Python has no more, such as asyncio.coroutine, is restored for it, with a Deprec
   top          show the loops of running processes live: those that were started with CLOOP_MONITOR=1
   ps, pstree   list the tasks of such a process, what they wait for, and which tasks wait for them"""
 
-SWITCHES = ("--accelerate", "--no-compat", "--no-uvloop")
+SWITCHES = ("--accelerate", "--metrics", "--no-compat", "--no-uvloop")
 PYTHONS_OPTIONS = "bBdEiIOPqRsSuvWxX"
 
 
@@ -176,6 +177,8 @@ def native_parts(loop):
 
 def launch(run, what, argv, switches):
     """Call run(what) with the loop selected; an exception ends the interpreter."""
+    if "--metrics" in switches:
+        _report.at_exit()
     _reach.begin(switches)
     sys.argv[:] = argv
     try:

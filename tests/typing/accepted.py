@@ -71,7 +71,24 @@ selector: asyncio.SelectorEventLoop = cloop.Loop()
 
 def metrics_of(loop: asyncio.AbstractEventLoop) -> None:
     if isinstance(loop, cloop.Loop):
-        assert_type(loop.metrics(), Dict[str, int])
+        before = loop.metrics()
+        assert_type(before, cloop.Metrics)
+        assert_type(before.turns, int)
+        assert_type(before.utilization, float)
+        assert_type(before.connections, Dict[str, int])
+        assert_type(before.lateness, cloop.Histogram)
+        assert_type(before.turn_time.quantile(0.99), float)
+        assert_type(before.callback_time - before.callback_time, cloop.Histogram)
+        assert_type(loop.metrics() - before, cloop.Metrics)
+        assert_type(before.as_dict(), Dict[str, Any])
+        loop.metrics_reset()
+        loop.set_slow_callback_hook(slow, threshold=0.2)
+        loop.set_slow_callback_hook(None)
+
+
+def slow(info: cloop.SlowCallback) -> None:
+    assert_type(info.duration, float)
+    assert_type(info.file, Optional[str])
 
 
 async def uses_the_loop(loop: cloop.Loop) -> None:
