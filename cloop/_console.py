@@ -290,11 +290,11 @@ class LoopRow:
                 parts.append("%s: half <%s, 99%% <%s" % (title, seconds(found[0]), seconds(found[1])))
         yield from pairs(parts)
         rates = [
-            ("system calls", "reads"),
+            ("receives", "reads"),
             ("sends", "writes"),
             ("accepted", "accepted"),
-            ("task steps", "task_steps"),
-            ("from threads", "threadsafe"),
+            ("steps", "task_steps"),
+            ("threadsafe", "threadsafe"),
         ]
         shown = [(title, self.rate(name)) for title, name in rates]
         if any(rate is not None for _, rate in shown):
