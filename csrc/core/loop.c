@@ -32,7 +32,10 @@ static void
 lose_node(LoopObject *loop, cl_node node)
 {
     cl_assert_gil();
-    loop->l_meter.me_lost++;
+    if (cl_node_kind(node) != CL_NODE_HANDLE ||
+        !(((HandleObject *)cl_node_pointer(node))->h_flags &
+          CL_HANDLE_CANCELLED))
+        loop->l_meter.me_lost++;
     ops_of(loop, node)->drop(node, true);
 }
 
@@ -733,11 +736,12 @@ drop_node(LoopObject *loop, cl_node node)
 /* Tells the hook of the node, which took so long. Returns -1 only for
  * KeyboardInterrupt and SystemExit. */
 static int
-tell_slow(LoopObject *loop, cl_node node, int64_t taken_ns)
+tell_slow(LoopObject *loop, cl_node node, uint64_t began, int64_t taken_ns)
 {
     cl_meter *meter = &loop->l_meter;
     double seconds = (double)taken_ns / 1e9,
-           cpu = (double)cl_meter_cpu_taken(meter, &loop->l_rate, taken_ns) /
+           cpu = (double)cl_meter_cpu_taken(meter, &loop->l_rate, began,
+                                            taken_ns) /
                  1e9;
     cl_loop_rest(loop);
     PyObject *handle = ops_of(loop, node)->as_handle(loop, node);
@@ -765,7 +769,8 @@ static int
 note_time(LoopObject *loop, cl_node node)
 {
     cl_meter *meter = &loop->l_meter;
-    uint64_t ticks = cl_ticks(), taken = ticks - meter->me_callback_ticks;
+    uint64_t ticks = cl_ticks(), began = cl_meter_callback_began(meter);
+    uint64_t taken = ticks - began;
     uint64_t ns = cl_rate_ns(&loop->l_rate, taken);
     int status = 0;
     cl_histogram_add(&meter->me_callback_time, ns);
@@ -773,7 +778,7 @@ note_time(LoopObject *loop, cl_node node)
     if ((loop->l_timed & CL_TIMED_HOOK) && taken >= meter->me_slow_ticks) {
         /* The counter runs at another speed than when the hook was set? */
         if ((double)ns >= meter->me_slow_s * 1e9)
-            status = tell_slow(loop, node, (int64_t)ns);
+            status = tell_slow(loop, node, began, (int64_t)ns);
         else
             meter->me_slow_ticks = cl_rate_ticks(
                 &loop->l_rate, (int64_t)(meter->me_slow_s * 1e9));
@@ -822,16 +827,14 @@ run_ready(LoopObject *loop)
 static __attribute__((cold, noinline)) void
 begin_or_end_sample(LoopObject *loop)
 {
-    cl_meter *meter = &loop->l_meter;
-    if (loop->l_timed != 0)
-        loop->l_timed &= (uint8_t)~CL_TIMED_SAMPLE;
-    else
-        loop->l_timed = CL_TIMED_SAMPLE;
-    meter->me_callback_ticks = cl_ticks();
-    if (loop->l_timed == 0)
-        cl_meter_next_sample(meter);
-    else
-        meter->me_until_sample = 1; /* so this is called in the next turn */
+    loop->l_timed ^= CL_TIMED_SAMPLE;
+    if (loop->l_timed & CL_TIMED_SAMPLE) {
+        loop->l_meter.me_until_sample = 1; /* to be called in the next turn */
+        loop->l_meter.me_callback_ticks = cl_ticks();
+    }
+    else {
+        cl_meter_next_sample(&loop->l_meter);
+    }
 }
 
 void

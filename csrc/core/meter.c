@@ -111,17 +111,16 @@ cl_meter_watch_slow(cl_meter *meter, const cl_rate *rate, double seconds)
     meter->me_slow_s = seconds;
     meter->me_slow_ticks = cl_rate_ticks(rate, (int64_t)ns);
     meter->me_cpu_period = meter->me_slow_ticks / CL_CPU_PARTS;
-    meter->me_until_sample = 1;
     meter->me_callback_ticks = cl_ticks();
     cl_meter_read_cpu(meter, meter->me_callback_ticks);
 }
 
 int64_t
-cl_meter_cpu_taken(const cl_meter *meter, const cl_rate *rate,
+cl_meter_cpu_taken(const cl_meter *meter, const cl_rate *rate, uint64_t began,
                    int64_t taken_ns)
 {
-    uint64_t before = meter->me_callback_ticks - meter->me_cpu_ticks -
-                      (meter->me_slept - meter->me_cpu_slept);
+    uint64_t before =
+        began - meter->me_cpu_ticks - (meter->me_slept - meter->me_cpu_slept);
     int64_t between =
         (int64_t)before > 0 ? (int64_t)cl_rate_ns(rate, before) : 0;
     int64_t cpu = cpu_ns() - meter->me_cpu_ns - between;

@@ -60,7 +60,7 @@ typedef struct {
     /* callbacks that are timed */
     uint32_t me_until_sample; /* turns */
     uint32_t me_random;
-    uint64_t me_callback_ticks; /* when the one before ended */
+    uint64_t me_callback_ticks; /* when the last one ended */
     uint64_t me_callback_ns;    /* the sum */
     cl_histogram me_callback_time;
 
@@ -128,6 +128,16 @@ cl_meter_late(cl_meter *meter, double seconds)
 /* Brings me_busy_ns and me_idle_ns up to date. */
 void cl_meter_settle(cl_meter *meter, const cl_rate *rate);
 
+/* When the callback began that runs or is about to: when the one before ended
+ * or, if it is the first, with the turn. */
+static inline uint64_t
+cl_meter_callback_began(const cl_meter *meter)
+{
+    return (int64_t)(meter->me_turn_ticks - meter->me_callback_ticks) > 0
+               ? meter->me_turn_ticks
+               : meter->me_callback_ticks;
+}
+
 /* Says after how many turns callbacks are timed next. */
 void cl_meter_next_sample(cl_meter *meter);
 
@@ -141,15 +151,15 @@ void cl_meter_read_cpu(cl_meter *meter, uint64_t ticks);
 static inline void
 cl_meter_cpu(cl_meter *meter)
 {
-    uint64_t ticks = meter->me_callback_ticks;
+    uint64_t ticks = cl_meter_callback_began(meter);
     if (ticks - meter->me_cpu_ticks > meter->me_cpu_period)
         cl_meter_read_cpu(meter, ticks);
 }
 
-/* The processor time, in ns, of a callback that began at me_callback_ticks and
- * took so long until now. What the thread did between the last reading and the
+/* The processor time, in ns, of a callback that began at this tick and took so
+ * long until now. What the thread did between the last reading and the
  * callback was short; it counts as computing. */
 int64_t cl_meter_cpu_taken(const cl_meter *meter, const cl_rate *rate,
-                           int64_t taken_ns);
+                           uint64_t began, int64_t taken_ns);
 
 #endif

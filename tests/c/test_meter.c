@@ -199,17 +199,19 @@ test_processor_time(void)
     cl_meter_init(&meter);
     cl_meter_begin(&meter, &rate);
     cl_meter_watch_slow(&meter, &rate, 0.01);
-    meter.me_callback_ticks = cl_ticks();
+    uint64_t began = cl_ticks();
+    meter.me_callback_ticks = meter.me_turn_ticks = began;
     cl_meter_cpu(&meter);
     sleep_ms(20);
-    CHECK(cl_meter_cpu_taken(&meter, &rate, 20 * MS) < 10 * MS);
+    CHECK(cl_meter_cpu_taken(&meter, &rate, began, 20 * MS) < 10 * MS);
     struct timespec now;
     do {
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
     } while ((int64_t)now.tv_sec * CL_NS_PER_S + now.tv_nsec <
              meter.me_cpu_ns + 20 * MS);
-    CHECK(cl_meter_cpu_taken(&meter, &rate, 1000 * (int64_t)MS) >= 15 * MS);
-    CHECK_INT(cl_meter_cpu_taken(&meter, &rate, MS), MS); /* not more */
+    CHECK(cl_meter_cpu_taken(&meter, &rate, began, 1000 * (int64_t)MS) >=
+          15 * MS);
+    CHECK_INT(cl_meter_cpu_taken(&meter, &rate, began, MS), MS); /* not more */
 }
 
 int

@@ -6,6 +6,8 @@ import functools
 import gc
 import json
 import os
+import pathlib
+import re
 import resource
 import socket
 import sys
@@ -88,6 +90,12 @@ def test_attributes(cloop, loop):
         assert type(value) is expected, name
     kinds = dict.fromkeys(("tcp", "unix", "udp", "pipe", "other", "tls", "child"), 0)
     assert reading.connections == kinds
+
+
+def test_the_documentation_has_each():
+    page = pathlib.Path(__file__).parents[2] / "docs" / "metrics.md"
+    rows = [line.split("|")[1] for line in page.read_text().splitlines() if line.startswith("| `")]
+    assert set(NAMES) <= set(re.findall(r"`(\w+)`", " ".join(rows)))
 
 
 def test_a_new_loop_has_counted_nothing(loop):
@@ -190,6 +198,7 @@ def test_a_closed_loop_can_be_read(loop, turn):
     loop.call_later(1000, print)
     loop.call_later(1000, print).cancel()
     loop.call_soon(print)
+    loop.call_soon(print).cancel()
     loop.close()
     reading = loop.metrics()
     assert reading.turns == 1 and reading.callbacks == 2
