@@ -10,7 +10,7 @@ import warnings
 from asyncio import base_events, coroutines, unix_events
 from asyncio.log import logger
 
-from . import _abi, _settings, _slow
+from . import _abi, _eyes, _settings, _slow
 from ._cloop import LoopCore, SocketTransport, _at_exit, know_loop, look_like, sockets_are_stock, wakeup_fd
 from ._newer import NewerKeywords, like_asyncios, parameters, take_shutdown_timeout
 from ._selector import Reached
@@ -124,6 +124,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
         self._watcher = _new_child_watcher()
         if selector is not None:
             self._selector = selector
+        if not _eyes.begun:
+            _eyes.begin()
         if report is not None:
             report.made(self)
 

@@ -10,6 +10,7 @@
 #include "core/fork.h"
 #include "core/lent.h"
 #include "core/signals.h"
+#include "core/watchdog.h"
 
 static inline const cl_node_ops *
 ops_of(const LoopObject *loop, cl_node node)
@@ -67,6 +68,7 @@ cl_loop_open(LoopObject *loop, const char *poller_name)
     cl_meter_init(&loop->l_meter);
     cl_fork_register(loop);
     loop->l_open = true;
+    cl_watchdog_add(loop);
     return 0;
 
 no_watch:
@@ -117,6 +119,7 @@ cl_loop_close(LoopObject *loop, bool keep_sigsock)
     loop->l_meter.me_final_timers = cl_loop_timers(loop);
     loop->l_meter.me_final_pending = loop->l_timers.count;
     loop->l_open = false; /* keeps destructors out */
+    cl_watchdog_remove(loop);
     cl_fork_unregister(loop);
     /* Closed before the watches end, so that no interest is removed one by
      * one. */
@@ -525,10 +528,13 @@ poll_events(LoopObject *loop, int64_t timeout_ns, cl_event *events, int *count)
     if (timeout_ns != 0)
         cl_meter_sleep(&loop->l_meter);
     if (offer) {
+        loop->l_pulse = CL_PULSE_SLEEPS;
         Py_BEGIN_ALLOW_THREADS
         *count = wait_for_events(loop, timeout_ns, events);
+        loop->l_pulse = CL_PULSE_WAKES;
         woke = cl_ticks(); /* to wait for the GIL is not to be idle */
         Py_END_ALLOW_THREADS
+        loop->l_pulse = CL_PULSE_RUNS;
     }
     else {
         *count = wait_for_events(loop, timeout_ns, events);
@@ -583,7 +589,9 @@ wait_and_dispatch(LoopObject *loop)
         return -1;
     int64_t timeout_ns = poll_timeout_ns(loop);
     if (timeout_ns != 0 && timeout_ns != -2 && !loop->l_signals_tried) {
+        loop->l_pulse = CL_PULSE_WAKES; /* it may release the GIL */
         cl_signals_arm(loop);
+        loop->l_pulse = CL_PULSE_RUNS;
         /* A signal before we were armed has left no byte in the pipe, but its
          * handler may have scheduled something. */
         if (PyErr_CheckSignals() < 0 || cl_loop_afterwards(loop, 0) < 0)

@@ -160,6 +160,7 @@ struct LoopObject {
      * through Loop._ask() (cloop/_selector.py). */
     bool l_asks;
     int l_depth;                 /* turns in progress: above 1 if nested */
+    uint8_t l_pulse;             /* CL_PULSE_..., for watchdog.h */
     unsigned long l_turn_thread; /* thread of these turns */
     /* Callbacks are called by run_node_slowly() if either is not 0. */
     union {

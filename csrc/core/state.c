@@ -6,6 +6,7 @@
 #include "core/layer.h"
 #include "core/method.h"
 #include "core/watch.h"
+#include "core/watchdog.h"
 
 #define CL_LAYER_STRUCT cl_state
 
@@ -100,5 +101,7 @@ const cl_layer cl_core_layer = {
     .counts = counts,
     .nodes = nodes,
     .setup = setup,
+    .traverse = cl_watchdog_traverse,
+    .clear = cl_watchdog_clear,
     .free = free_constants,
 };

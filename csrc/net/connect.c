@@ -405,23 +405,12 @@ hand_over(ConnectObject *op)
     return op->cn_coro.c_inner == NULL ? FAILED : WAIT;
 }
 
-/* For metrics(): connecting had this outcome, which is returned. */
-static outcome
-counted(const ConnectObject *op, outcome status)
-{
-    cl_net_counts *counts = cl_net_counts_of(op->cn_loop);
-    counts->nc_connected += status == GO_ON;
-    counts->nc_connect_failed += status == FAILED;
-    return status;
-}
-
 static outcome
 begin(ConnectObject *op)
 {
     if (!is_stock(op->cn_loop))
         return HAND_OVER;
-    return op->cn_sock != NULL ? take_socket(op)
-                               : counted(op, connect_now(op));
+    return op->cn_sock != NULL ? take_socket(op) : connect_now(op);
 }
 
 static PySendResult
@@ -435,7 +424,7 @@ step(CoroObject *coro, bool Py_UNUSED(fresh), PyObject **result)
         *result = PyTuple_Pack(2, op->cn_transport, op->cn_protocol);
         return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
     }
-    status = op->cn_stage == BEGIN ? begin(op) : counted(op, ask_kernel(op));
+    status = op->cn_stage == BEGIN ? begin(op) : ask_kernel(op);
     if (status == GO_ON)
         status = make_transport(op);
     else if (status == WAIT)
@@ -475,6 +464,7 @@ drop(CoroObject *coro)
     ConnectObject *op = (ConnectObject *)coro;
     cl_watch_stop(op->cn_loop, &op->cn_watch);
     if (op->cn_fd >= 0) {
+        cl_loop_poll_soon(op->cn_loop);
         close(op->cn_fd);
         op->cn_fd = -1;
     }

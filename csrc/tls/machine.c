@@ -367,8 +367,10 @@ cl_tls_connection_made(TLSObject *self, PyObject *raw)
     if (stream && self->x_habit.hb_shared == NULL)
         cl_habit_init(&self->x_habit,
                       ((StreamObject *)raw)->s_out.out_habit.hb_shared);
-    if (self->x_state != CL_TLS_UNWRAPPED || (self->x_flags & CL_X_CLOSED))
+    if (self->x_state != CL_TLS_UNWRAPPED)
         return 0;
+    if (self->x_flags & CL_X_CLOSED) /* there was nothing to close yet */
+        return cl_tls_abort(self, NULL);
     if (self->x_loop->l_debug &&
         (cl_log(self->x_loop, cl_tls_of(st)->str_debug,
                 "%r starts SSL handshake", (PyObject *)self, NULL, NULL) < 0 ||

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import logging
 import sys
 from typing import Any, Callable, Dict, Optional, Tuple
 
@@ -19,6 +20,16 @@ async def number() -> int:
 async def text(size: int) -> str:
     return "x" * size
 
+
+# Watching
+
+with cloop.watch(0.1, every=0.05) as watching:
+    assert_type(watching, cloop.Watch)
+cloop.watch(to=sys.stderr).stop()
+cloop.watch(to=logging.getLogger("x"))
+cloop.watch(to=lambda block: print(block.loop, block.seconds, block.text))
+assert_type(cloop.serve_monitor().path, str)
+cloop.dump_on_signal(10, to=print)
 
 # Entry points: the result is the coroutine's
 
