@@ -52,6 +52,7 @@ FAMILIES = {
     "http": "HTTP and WebSocket",
     "services": "gRPC, several processes",
     "processes": "Children and pipes",
+    "metrics": "Metrics",
 }
 
 
