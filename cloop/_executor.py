@@ -25,6 +25,7 @@ def wrap_executor_future(source, loop):
     """
     if not isinstance(source, concurrent.futures.Future):
         return asyncio.wrap_future(source, loop=loop)
+    loop._job_begins()
     future = loop.create_future()
     future.add_done_callback(partial(_pass_cancellation, source))
     source.add_done_callback(partial(_pass_result, loop, future))

@@ -212,9 +212,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
                 self._job_begins()
                 future.add_done_callback(self._job_is_done)
             return future
-        source = chosen.submit(func, *args)
-        self._job_begins()
-        return _executor.wrap_executor_future(source, self)
+        return _executor.wrap_executor_future(chosen.submit(func, *args), self)
 
     def _job_is_done(self, future):
         self._job_ended()

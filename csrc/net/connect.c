@@ -405,12 +405,23 @@ hand_over(ConnectObject *op)
     return op->cn_coro.c_inner == NULL ? FAILED : WAIT;
 }
 
+/* For metrics(): connecting had this outcome, which is returned. */
+static outcome
+counted(const ConnectObject *op, outcome status)
+{
+    cl_net_counts *counts = cl_net_counts_of(op->cn_loop);
+    counts->nc_connected += status == GO_ON;
+    counts->nc_connect_failed += status == FAILED;
+    return status;
+}
+
 static outcome
 begin(ConnectObject *op)
 {
     if (!is_stock(op->cn_loop))
         return HAND_OVER;
-    return op->cn_sock != NULL ? take_socket(op) : connect_now(op);
+    return op->cn_sock != NULL ? take_socket(op)
+                               : counted(op, connect_now(op));
 }
 
 static PySendResult
@@ -424,7 +435,7 @@ step(CoroObject *coro, bool Py_UNUSED(fresh), PyObject **result)
         *result = PyTuple_Pack(2, op->cn_transport, op->cn_protocol);
         return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
     }
-    status = op->cn_stage == BEGIN ? begin(op) : ask_kernel(op);
+    status = op->cn_stage == BEGIN ? begin(op) : counted(op, ask_kernel(op));
     if (status == GO_ON)
         status = make_transport(op);
     else if (status == WAIT)

@@ -316,12 +316,12 @@ def test_the_turn_that_goes_on_is_busy(loop):
 def test_turns_that_the_program_runs_itself(loop):
     loop.call_soon(time.sleep, 0.02)
     loop._run_once()
-    time.sleep(0.02)
+    time.sleep(0.3)
     loop.call_soon(int)
     loop._run_once()
     reading = loop.metrics()
     assert reading.turns == reading.turn_time.count == 2
-    assert 20 * MS <= reading.busy_ns < 40 * MS
+    assert 20 * MS <= reading.busy_ns < 300 * MS
 
 
 def test_a_selector_of_the_programs_sleeps_too(loop):
@@ -915,6 +915,23 @@ def test_jobs_of_an_executor(loop, cloop):
     loop.run_until_complete(main())
 
 
+def test_an_executor_with_futures_of_its_own(loop):
+    """asyncio passes a future of the loop's on as it is; nothing would tell of its end."""
+
+    class Executor:
+        def submit(self, function, *args):
+            future = loop.create_future()
+            future.set_result(function(*args))
+            return future
+
+    async def main():
+        assert await loop.run_in_executor(Executor(), int, "5") == 5
+
+    loop.run_until_complete(main())
+    reading = loop.metrics()
+    assert (reading.executor_running, reading.executor_waiting) == (0, 0)
+
+
 def test_the_first_job_of_the_default_executor(loop):
     async def main():
         gate = threading.Event()
@@ -936,13 +953,13 @@ def test_the_first_job_of_the_default_executor(loop):
 def slow(loop):
     """What the hook was told."""
     told = []
-    loop.set_slow_callback_hook(told.append, 0.02)
+    loop.set_slow_callback_hook(told.append, 0.08)
     return told
 
 
 def test_a_callback_that_blocks(cloop, loop, slow, turn):
     def block():
-        time.sleep(0.03)
+        time.sleep(0.1)
 
     loop.call_soon(int)
     loop.call_soon(block)
@@ -952,21 +969,21 @@ def test_a_callback_that_blocks(cloop, loop, slow, turn):
     assert type(info) is cloop.SlowCallback
     assert info.kind == "callback" and info.name.endswith("test_a_callback_that_blocks.<locals>.block")
     assert (info.file, info.line) == (__file__, block.__code__.co_firstlineno)
-    assert 0.03 <= info.duration < 1
-    assert 0 <= info.cpu_time < 0.02
+    assert 0.1 <= info.duration < 5
+    assert 0 <= info.cpu_time < 0.05
     assert info.coroutine is info.task_name is info.protocol is info.peer is None
 
 
 def test_a_callback_that_computes(loop, slow, turn):
     def compute():
-        until = time.thread_time() + 0.04
+        until = time.thread_time() + 0.1
         while time.thread_time() < until:
             pass
 
     loop.call_soon(compute)
     turn()
     (info,) = slow
-    assert info.duration >= 0.04 and 0.035 < info.cpu_time <= info.duration
+    assert info.duration >= 0.1 and 0.09 < info.cpu_time <= info.duration
 
 
 def test_processor_time_after_others(loop, slow):
@@ -977,24 +994,24 @@ def test_processor_time_after_others(loop, slow):
         loop.call_soon(*((chain, left - 1) if left else (block,)))
 
     def block():
-        time.sleep(0.04)
+        time.sleep(0.1)
         loop.stop()
 
     loop.call_soon(chain, 2000)
     loop.run_forever()
     (info,) = [info for info in slow if info.name.endswith("block")]
-    assert info.duration >= 0.04 and info.cpu_time < 0.01
+    assert info.duration >= 0.1 and info.cpu_time < 0.03
 
 
 def test_a_timer_that_blocks(loop, slow, until):
-    loop.call_later(0, time.sleep, 0.03)
+    loop.call_later(0, time.sleep, 0.1)
     until(lambda: slow)
     assert slow[0].kind == "timer" and slow[0].name == "sleep" and slow[0].file is None
 
 
 def test_a_task_that_blocks(loop, slow):
     async def inner():
-        time.sleep(0.03)
+        time.sleep(0.1)
         await asyncio.sleep(0)  # here
 
     async def outer():
@@ -1004,7 +1021,7 @@ def test_a_task_that_blocks(loop, slow):
         task = loop.create_task(outer())
         getattr(task, "set_name", int)("the task")
         await task
-        time.sleep(0.03)
+        time.sleep(0.1)
 
     loop.run_until_complete(main())
     first, second = slow
@@ -1018,7 +1035,7 @@ def test_a_task_that_blocks(loop, slow):
 def test_a_connection_that_blocks(loop, slow):
     class Blocking(asyncio.Protocol):
         def data_received(self, data):
-            time.sleep(0.03)
+            time.sleep(0.1)
             blocked.set_result(None)
 
     blocked = loop.create_future()
@@ -1049,7 +1066,7 @@ def test_a_tls_connection_that_blocks(loop, slow, contexts):
             self.transport = transport
 
         def data_received(self, data):
-            time.sleep(0.03)
+            time.sleep(0.1)
             self.transport.write(b"done")
 
     async def main():
@@ -1073,7 +1090,7 @@ def test_a_tls_connection_that_blocks(loop, slow, contexts):
 def test_a_protocol_called_by_the_loop(loop, slow):
     class Slow(asyncio.Protocol):
         def connection_made(self, transport):
-            time.sleep(0.03)
+            time.sleep(0.1)
 
     ours, theirs = socket.socketpair()
 
@@ -1092,16 +1109,16 @@ def test_a_protocol_called_by_the_loop(loop, slow):
 def test_a_callback_that_cancels_itself(loop, slow, turn):
     def block():
         handle.cancel()
-        time.sleep(0.03)
+        time.sleep(0.1)
 
     handle = loop.call_soon(block)
     turn()
-    assert len(slow) == 1 and slow[0].duration >= 0.03
+    assert len(slow) == 1 and slow[0].duration >= 0.1
 
 
 def test_accepting_that_blocks(loop, slow):
     def factory():
-        time.sleep(0.03)
+        time.sleep(0.1)
         return Peer()
 
     async def main():
@@ -1145,12 +1162,12 @@ def test_a_threshold_of_zero_tells_all(loop, turn):
 
 def test_the_hook_can_be_removed_and_replaced(loop, slow, turn):
     others = []
-    loop.set_slow_callback_hook(others.append, 0.02)
-    loop.call_soon(time.sleep, 0.03)
+    loop.set_slow_callback_hook(others.append, 0.08)
+    loop.call_soon(time.sleep, 0.1)
     turn()
     assert not slow and len(others) == 1
     loop.set_slow_callback_hook(None)
-    loop.call_soon(time.sleep, 0.03)
+    loop.call_soon(time.sleep, 0.1)
     turn()
     assert not slow and len(others) == 1
 
@@ -1162,9 +1179,9 @@ def test_a_hook_that_removes_itself(loop, turn):
         told.append(info)
         loop.set_slow_callback_hook(None)
 
-    loop.set_slow_callback_hook(hook, 0.01)
+    loop.set_slow_callback_hook(hook, 0.08)
     for _ in range(3):
-        loop.call_soon(time.sleep, 0.02)
+        loop.call_soon(time.sleep, 0.1)
     turn()
     assert len(told) == 1
 
@@ -1175,8 +1192,8 @@ def test_an_exception_of_the_hook_is_reported(loop, reports, turn):
     def hook(info):
         raise error
 
-    loop.set_slow_callback_hook(hook, 0.01)
-    handle = loop.call_soon(time.sleep, 0.02)
+    loop.set_slow_callback_hook(hook, 0.08)
+    handle = loop.call_soon(time.sleep, 0.1)
     done = []
     loop.call_soon(done.append, 1)
     turn()
@@ -1190,8 +1207,8 @@ def test_a_keyboard_interrupt_of_the_hook_leaves_the_loop(loop):
     def hook(info):
         raise KeyboardInterrupt
 
-    loop.set_slow_callback_hook(hook, 0.01)
-    loop.call_soon(time.sleep, 0.02)
+    loop.set_slow_callback_hook(hook, 0.08)
+    loop.call_soon(time.sleep, 0.1)
     with pytest.raises(KeyboardInterrupt):
         loop.run_forever()
     loop.set_slow_callback_hook(None)
@@ -1199,7 +1216,7 @@ def test_a_keyboard_interrupt_of_the_hook_leaves_the_loop(loop):
 
 def test_an_exception_of_the_callback_does_not_keep_the_hook(loop, slow, reports, turn):
     def fail():
-        time.sleep(0.03)
+        time.sleep(0.1)
         raise ValueError
 
     loop.call_soon(fail)
@@ -1209,10 +1226,10 @@ def test_an_exception_of_the_callback_does_not_keep_the_hook(loop, slow, reports
 
 def test_the_hook_has_no_current_task(loop):
     seen = []
-    loop.set_slow_callback_hook(lambda info: seen.append(asyncio.current_task()), 0.01)
+    loop.set_slow_callback_hook(lambda info: seen.append(asyncio.current_task()), 0.08)
 
     async def main():
-        time.sleep(0.02)
+        time.sleep(0.1)
         await asyncio.sleep(0)
 
     loop.run_until_complete(main())
@@ -1222,7 +1239,7 @@ def test_the_hook_has_no_current_task(loop):
 def test_the_hook_works_in_debug_mode(loop, slow, turn, caplog):
     loop.set_debug(True)
     loop.slow_callback_duration = 0.01
-    loop.call_soon(time.sleep, 0.03)
+    loop.call_soon(time.sleep, 0.1)
     turn()
     assert len(slow) == 1
     assert [record.getMessage() for record in caplog.records if "Executing" in record.getMessage()]
@@ -1233,10 +1250,10 @@ def test_the_time_of_the_hook_is_not_the_next_callbacks(loop, turn):
 
     def hook(info):
         told.append(info.name)
-        time.sleep(0.03)
+        time.sleep(0.1)
 
-    loop.set_slow_callback_hook(hook, 0.02)
-    loop.call_soon(time.sleep, 0.03)
+    loop.set_slow_callback_hook(hook, 0.08)
+    loop.call_soon(time.sleep, 0.1)
     loop.call_soon(int)
     turn()
     assert told == ["sleep"]
