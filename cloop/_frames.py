@@ -21,6 +21,8 @@ AWAITS = {
     "_wait_for_data": "_waiter",
     "drain": "_drain_helper",
     "_drain_helper": "waiter",
+    "wait": "_wait",
+    "_wait": "waiter",
 }
 
 
@@ -102,6 +104,8 @@ def suspended(cls, name, args, future):
         if function is None:
             break
         awaits = AWAITS.get(name, "fut")
+        if name == "wait_for" and "timeouts" not in function.__code__.co_names:
+            awaits = "waiter"  # up to 3.11
         steps.append((function, awaits, args))
         if awaits == "readuntil":
             args = args[:1] + (b"\n",)

@@ -18,8 +18,7 @@
     X(ensure_future, "asyncio.tasks", "ensure_future") \
     X(isfuture, "asyncio.futures", "isfuture") \
     CL_IF_EAGER_TASKS( \
-        X(eager_task_factory, "asyncio", "eager_task_factory")) \
-    X(socket_getaddrinfo, "socket", "getaddrinfo")
+        X(eager_task_factory, "asyncio", "eager_task_factory"))
 
 #define CL_TOP_NAMES(X) \
     X(_add_callback) X(_asyncgen_finalizer_hook) \
@@ -27,8 +26,8 @@
     X(_log_destroy_pending) X(_remove_reader) X(_remove_writer) X(_run_once) \
     X(_set_coroutine_origin_tracking) X(_set_running_loop) \
     X(add_done_callback) X(call_at) X(cancelled) X(context) X(create_task) \
-    X(done) X(eager_start) X(exception) X(fileno) X(getaddrinfo) X(name) \
-    X(remove_done_callback) X(result) X(run_forever) X(socket) X(time)
+    X(done) X(eager_start) X(exception) X(fileno) X(name) \
+    X(remove_done_callback) X(result) X(run_forever) X(time)
 
 #define CL_TOP_KEYWORDS(X) \
     X(loop, "loop")

@@ -221,6 +221,10 @@ cl_loop_cast(PyObject *loop)
                                                         : NULL;
 }
 
+/* Returns the bound method of that name of the class behind LoopCore:
+ * asyncio's, or cloop's own in Python. Runs Python. */
+PyObject *cl_loop_inherited(LoopObject *loop, const char *name);
+
 /* Opens poller, ring and inbox. 0/-1 */
 int cl_loop_open(LoopObject *loop, const char *poller_name);
 

@@ -73,6 +73,7 @@
 /* for all layers: field, value */
 #define CL_CORE_CONSTANTS(X) \
     X(empty_bytes, PyBytes_FromStringAndSize(NULL, 0)) \
+    X(empty_tuple, PyTuple_New(0)) \
     X(one_byte, PyBytes_FromStringAndSize("", 1)) \
     X(minus_one, PyLong_FromLong(-1)) \
     X(one, PyLong_FromLong(1))

@@ -92,8 +92,10 @@ hand_over(SyncOpObject *op)
 {
     CoroObject *coro = &op->o_coro;
     const cl_op_kind *kind = kind_of(coro);
-    PyObject *args = kind->k_args(op), *inner = NULL;
-    if (args != NULL)
+    PyObject *args = NULL, *inner = NULL;
+    if (kind->k_original != NULL)
+        inner = kind->k_original(op);
+    else if ((args = kind->k_args(op)) != NULL)
         inner = cl_sync_original(coro->c_st, kind->k_body,
                                  ((PyTupleObject *)args)->ob_item,
                                  PyTuple_GET_SIZE(args), NULL);
@@ -128,8 +130,9 @@ cl_op_step(CoroObject *coro, bool fresh, PyObject **result)
     const cl_op_kind *kind = kind_of(coro);
     cl_op_outcome outcome;
     if (fresh)
-        outcome = cl_sync_loop(coro->c_st) == NULL ? CL_OP_HAND_OVER
-                                                   : kind->k_begin(op, result);
+        outcome = kind->k_body >= 0 && cl_sync_loop(coro->c_st) == NULL
+                      ? CL_OP_HAND_OVER
+                      : kind->k_begin(op, result);
     else if (coro->c_future == Py_None || cl_coro_resume(coro) == 0)
         outcome = kind->k_woken(op, result);
     else
@@ -147,6 +150,13 @@ cl_op_thrown(CoroObject *coro, PyObject **result)
                                   : settle(op, kind->k_failed(op, result));
 }
 
+PySendResult
+cl_op_after(CoroObject *coro, PyObject **result)
+{
+    SyncOpObject *op = (SyncOpObject *)coro;
+    return settle(op, kind_of(coro)->k_after(op, result));
+}
+
 /* ------------------------------------------------------------------- descriptions */
 
 const char *
@@ -162,6 +172,8 @@ cl_op_stock(const CoroObject *coro)
     int class = kind_of(coro)->k_class;
     PyTypeObject *type =
         class < 0 ? NULL : cl_sync_of(st)->sy_classes[class].sc_guard.g_type;
+    if (class == CL_OP_OF_ASYNCIO)
+        return cl_sync_of(st)->sy_asyncio;
     return type != NULL ? (PyObject *)type : cl_futures_of(st)->tasks_module;
 }
 
@@ -208,6 +220,7 @@ cl_op_drop(CoroObject *coro)
     Py_CLEAR(op->o_self);
     Py_CLEAR(op->o_arg);
     Py_CLEAR(op->o_more);
+    Py_CLEAR(op->o_last);
 }
 
 static int
@@ -216,6 +229,7 @@ Op_traverse(SyncOpObject *op, visitproc visit, void *arg)
     Py_VISIT(op->o_self);
     Py_VISIT(op->o_arg);
     Py_VISIT(op->o_more);
+    Py_VISIT(op->o_last);
     return cl_coro_traverse(&op->o_coro, visit, arg);
 }
 

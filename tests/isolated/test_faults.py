@@ -14,9 +14,6 @@ import faulthandler
 import importlib
 import json
 import os
-import pathlib
-import shlex
-import shutil
 import subprocess
 
 import pytest
@@ -364,17 +361,6 @@ results = list(allocations() if kinds == ALLOCATION else every_call())
 print(json.dumps(results))
 os._exit(0)
 """
-
-
-@pytest.fixture(scope="module")
-def shim(tmp_path_factory):
-    compiler = shlex.split(os.environ.get("CC", "cc"))
-    if shutil.which(compiler[0]) is None:
-        pytest.skip("there is no " + compiler[0])
-    built = tmp_path_factory.mktemp("shim") / "faults.so"
-    source = pathlib.Path(__file__).with_name("faults.c")
-    subprocess.run(compiler + ["-shared", "-fPIC", "-O1", "-o", str(built), str(source), "-ldl"], check=True)
-    return str(built)
 
 
 @pytest.fixture(scope="module")
