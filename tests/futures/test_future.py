@@ -269,6 +269,7 @@ def test_callbacks_that_add_and_remove_callbacks(as_asyncio):
     assert as_asyncio(body)["result"] == [("first", 0), "second", "added"]
 
 
+@pytest.mark.unstressed("a collection for every few of so many objects takes minutes")
 def test_a_hundred_thousand_callbacks(loop):
     future, count = loop.create_future(), []
     for _ in range(100000):
