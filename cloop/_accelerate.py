@@ -9,6 +9,7 @@ csrc/sync/sync.h says what a body does, and when it calls asyncio's function ins
 
 import asyncio
 import asyncio.events
+import asyncio.exceptions
 import asyncio.futures
 import asyncio.locks
 import asyncio.queues
@@ -89,10 +90,28 @@ FAMILIES = [
             AENTER,
             CONDITION_NOTIFY="asyncio.locks:Condition.notify",
             CONDITION_NOTIFY_ALL="asyncio.locks:Condition.notify_all",
+            CONDITION_WAIT="asyncio.locks:Condition.wait",
+            CONDITION_WAIT_FOR="asyncio.locks:Condition.wait_for",
         ),
-        ["asyncio.locks:Condition.__init__", "asyncio.locks:Condition._notify"],
+        ["asyncio.locks:Condition.__init__", "asyncio.locks:Condition._notify", GET_LOOP],
         {"CONDITION": "asyncio.locks:Condition"},
         needs=("Lock",),
+    ),
+    Family(
+        "Barrier",
+        {
+            "BARRIER_AENTER": "asyncio.locks:Barrier.__aenter__",
+            "BARRIER_AEXIT": "asyncio.locks:Barrier.__aexit__",
+            "BARRIER_WAIT": "asyncio.locks:Barrier.wait",
+            "BARRIER_BLOCK": "asyncio.locks:Barrier._block",
+            "BARRIER_WAITS": "asyncio.locks:Barrier._wait",
+            "BARRIER_RESET": "asyncio.locks:Barrier.reset",
+            "BARRIER_ABORT": "asyncio.locks:Barrier.abort",
+        },
+        ["asyncio.locks:Barrier." + name for name in ("__init__", "_release", "_exit")],
+        {"BARRIER": "asyncio.locks:Barrier"},
+        pins=("BARRIER",),
+        needs=("Condition",),
     ),
     Family(
         "Semaphore",
@@ -120,6 +139,7 @@ FAMILIES = [
             "QUEUE_GET_NOWAIT": "asyncio.queues:Queue.get_nowait",
             "QUEUE_PUT_NOWAIT": "asyncio.queues:Queue.put_nowait",
             "QUEUE_TASK_DONE": "asyncio.queues:Queue.task_done",
+            "QUEUE_JOIN": "asyncio.queues:Queue.join",
         },
         ["asyncio.queues:Queue." + name for name in ("__init__", "_init", "_get", "_put", "_wakeup_next")]
         + ["asyncio.queues:Queue." + name for name in ("empty", "full", "qsize", "shutdown")]
@@ -133,6 +153,13 @@ FAMILIES = [
         },
         pins=("GET_LOOP",),
         needs=("Event",),
+    ),
+    Family(
+        "open_connection",
+        {
+            "OPEN_CONNECTION": "asyncio.streams:open_connection",
+            "OPEN_UNIX_CONNECTION": "asyncio.streams:open_unix_connection",
+        },
     ),
     Family(
         "timeout",
@@ -164,8 +191,7 @@ FAMILIES = [
 
 # What is not accelerated on any Python, and why.
 ASYNCIOS = {
-    "Condition.wait": "takes its lock again however often it is cancelled: no body yet",
-    "Barrier, wait, wait_for, shield, as_completed": "no body yet; what they use has one",
+    "wait, wait_for, shield, as_completed": "no body yet; what they use has one",
     "to_thread, run_coroutine_threadsafe, wrap_future, ensure_future": "no body yet",
     "TaskGroup": "changes with every release, and gains by its tasks",
 }
@@ -300,11 +326,14 @@ def describe_class(name, path, variant):
         _cloop._sync_gather(variant, gathers_by(), closure_of_gather())
         return
     sample = cls.__new__(cls) if sys.version_info >= (3, 11) else None
-    optional = name == "TIMEOUT" or hasattr(cls, "_loop")
+    optional = name == "TIMEOUT" or name != "BARRIER" and hasattr(cls, "_loop")
     _cloop._sync_class(name, cls, variant, optional, sample)
     if name == "TIMEOUT":
         states = asyncio.timeouts._State
         _cloop._sync_states(states.CREATED, states.ENTERED, states.EXITED)
+    if name == "BARRIER":
+        states = asyncio.locks._BarrierState
+        _cloop._sync_barrier_states(states.FILLING, states.DRAINING, states.RESETTING, states.BROKEN)
 
 
 def gathers_by():
@@ -336,6 +365,13 @@ def pins(name):
             (vars(tasks), "futures"),
             (vars(futures), "_set_result_unless_cancelled"),
             (vars(tasks), "__sleep0"),
+        )
+    if name == "BARRIER":
+        locks = asyncio.locks
+        return (
+            (vars(locks), "_BarrierState"),
+            (vars(locks), "exceptions"),
+            (vars(asyncio.exceptions), "BrokenBarrierError"),
         )
     if name == "TIMEOUT":
         timeouts = asyncio.timeouts

@@ -94,14 +94,14 @@ def created(cls, name, args):
     return generator, generator.gi_frame, None
 
 
-def suspended(cls, name, args, future):
-    """The same, while it waits for the future."""
+def suspended(cls, name, args, future, awaited_name=""):
+    """The same, while it waits for the future, or awaits what has that name."""
     steps = []
     while name is not None:
         function = _method(cls, name)
         if function is None:
             break
-        awaits = AWAITS.get(name, "fut")
+        awaits = awaited_name or AWAITS.get(name, "fut")
         steps.append((function, awaits, args))
         if awaits == "readuntil":
             args = args[:1] + (b"\n",)

@@ -13,7 +13,7 @@
 
 #include "base/compat.h"
 
-#define CL_GUARD_MAX 16
+#define CL_GUARD_MAX 20
 
 typedef struct {
     PyTypeObject *g_type;            /* owned */

@@ -49,7 +49,8 @@ typedef struct cl_coro_ops {
      * set. */
     PySendResult (*step)(CoroObject *coro, bool fresh, PyObject **result);
     /* An exception was thrown in while it waited, and is set. Returns a result
-     * or an exception. NULL if the exception is passed on. */
+     * or an exception, or PYGEN_NEXT to wait for c_future. NULL if the
+     * exception is passed on. */
     PySendResult (*thrown)(CoroObject *coro, PyObject **result);
     /* It ends with the exception that is set. NULL if there is nothing to
      * undo. */
@@ -59,6 +60,11 @@ typedef struct cl_coro_ops {
     /* Whether `thrown` is also called, with GeneratorExit, when the coroutine
      * is closed or freed while it waits. */
     bool closes;
+    /* Returns the coroutine that it awaits itself, borrowed, or NULL. Sets
+     * *awaits to the name of the method or variable that asyncio's code
+     * awaits; NULL if the inner coroutine is asyncio's own for this one. The
+     * function may be NULL. */
+    PyObject *(*inner)(const CoroObject *coro, const char **awaits);
 } cl_coro_ops;
 
 #if CL_HAS_REMOTE_STACKS

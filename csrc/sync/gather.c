@@ -18,6 +18,7 @@ typedef struct {
     PyObject *ga_outer;    /* owned; NULL until all children are known */
     PyObject *ga_children; /* owned; a list */
     PyObject *ga_task;     /* owned; the awaiting task (3.14), or NULL */
+    PyObject *ga_context;  /* owned, or NULL; a copy for the callbacks */
     Py_ssize_t ga_count;   /* children, duplicates counted once */
     Py_ssize_t ga_finished;
     bool ga_return_exceptions;
@@ -124,6 +125,14 @@ outcome_of(cl_state *st, PyObject *child)
 
 /* ------------------------------------------------------------------ a child is done */
 
+/* Whether it is a _GatheringFuture with asyncio's own methods. */
+static bool
+is_known(cl_state *st, PyTypeObject *type)
+{
+    cl_guard *guard = &cl_sync_of(st)->sy_classes[CL_CLASS_GATHERING].sc_guard;
+    return type == guard->g_type && cl_guard_holds(guard);
+}
+
 static int
 tell(GatherObject *gather, PyObject *name, PyObject *value)
 {
@@ -134,6 +143,25 @@ tell(GatherObject *gather, PyObject *name, PyObject *value)
     Py_XDECREF(value);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
+}
+
+/* outer.set_result(results) */
+static int
+set_result(GatherObject *gather, PyObject *results)
+{
+    cl_state *st = gather->ga_st;
+    FutureObject *outer = (FutureObject *)gather->ga_outer;
+    LoopObject *loop;
+    if (!is_known(st, Py_TYPE(outer)) || outer->f_state != CL_PENDING ||
+        outer->f_loop == NULL ||
+        (loop = cl_loop_cast(outer->f_loop)) == NULL ||
+        !cl_loop_is_plain(loop))
+        return tell(gather, cl_sync_of(st)->str_set_result,
+                    Py_NewRef(results));
+    Py_INCREF(outer);
+    int status = cl_future_finish(outer, results);
+    Py_DECREF(outer);
+    return status;
 }
 
 /* The last child is done. */
@@ -164,7 +192,7 @@ conclude(GatherObject *gather)
         status =
             tell(gather, sync->str_set_exception, cancelled_error(st, last));
     else if (cancel == 0)
-        status = tell(gather, sync->str_set_result, Py_NewRef(results));
+        status = set_result(gather, results);
     Py_XDECREF(asked);
     Py_XDECREF(results);
     Py_XDECREF(last);
@@ -192,9 +220,8 @@ static int
 outer_is_done(GatherObject *gather)
 {
     cl_state *st = gather->ga_st;
-    cl_guard *guard = &cl_sync_of(st)->sy_classes[CL_CLASS_GATHERING].sc_guard;
     PyObject *outer = gather->ga_outer;
-    if (Py_TYPE(outer) == guard->g_type && cl_guard_holds(guard))
+    if (is_known(st, Py_TYPE(outer)))
         return ((FutureObject *)outer)->f_state != CL_PENDING;
     Py_INCREF(outer);
     int done = cl_waiter_done(st, outer);
@@ -202,10 +229,28 @@ outer_is_done(GatherObject *gather)
     return done;
 }
 
+#ifdef CL_DEBUG
+static void
+check(const GatherObject *gather)
+{
+    cl_assert_of(gather, Py_REFCNT(gather) > 0);
+    cl_assert_of(gather, gather->ga_count >= 0 && gather->ga_finished >= 0);
+    cl_assert_of(gather, gather->ga_children == NULL ||
+                             PyList_CheckExact(gather->ga_children));
+    cl_assert_of(
+        gather,
+        gather->ga_outer == NULL ||
+            PyObject_TypeCheck(
+                gather->ga_outer,
+                (PyTypeObject *)cl_futures_of(gather->ga_st)->asyncio_Future));
+}
+#endif
+
 /* _done_callback(fut) */
 static int
 child_is_done(GatherObject *gather, PyObject *child)
 {
+    cl_check(check(gather));
     cl_state *st = gather->ga_st;
     gather->ga_finished++;
     if (forget_awaited_by(gather, child) < 0)
@@ -316,12 +361,14 @@ add_callback(GatherObject *gather, PyObject *child)
     if (!is_ours(st, child) || future->f_state != CL_PENDING)
         return call_method(child, cl_sync_of(st)->str_add_done_callback,
                            (PyObject *)gather);
-    PyObject *context = PyContext_CopyCurrent();
-    int status = context == NULL
-                     ? -1
-                     : cl_future_append(future, (PyObject *)gather, context);
-    Py_XDECREF(context);
-    return status;
+    /* asyncio copies it for each child. They can share the copy, since the
+     * callback of such a child runs no Python code. */
+    if (gather->ga_context == NULL)
+        gather->ga_context = PyContext_CopyCurrent();
+    return gather->ga_context == NULL
+               ? -1
+               : cl_future_append(future, (PyObject *)gather,
+                                  gather->ga_context);
 }
 
 /* Adds a child that was not seen before. 0/-1 */
@@ -375,11 +422,33 @@ take_children(GatherObject *gather, LoopObject *ours, PyObject *const *args,
     return status;
 }
 
+/* The same as a call of the class, without running its __init__(). */
+static PyObject *
+new_known_outer(GatherObject *gather, PyTypeObject *type, PyObject *loop)
+{
+    cl_state *st = gather->ga_st;
+    PyObject *outer = type->tp_alloc(type, 0);
+    if (outer != NULL &&
+        (cl_future_init(st, (FutureObject *)outer, loop) < 0 ||
+         PyObject_GenericSetAttr(outer, cl_sync_of(st)->str__children,
+                                 gather->ga_children) < 0 ||
+         PyObject_GenericSetAttr(outer, cl_sync_of(st)->str__cancel_requested,
+                                 Py_False) < 0))
+        Py_CLEAR(outer);
+    return outer;
+}
+
 /* _GatheringFuture(children, loop=loop) */
 static PyObject *
 new_outer(GatherObject *gather, PyObject *loop)
 {
     cl_state *st = gather->ga_st;
+    PyTypeObject *type =
+        cl_sync_of(st)->sy_classes[CL_CLASS_GATHERING].sc_guard.g_type;
+    if (type != NULL && is_known(st, type) &&
+        (PyObject *)type->tp_base == cl_futures_of(st)->asyncio_Future &&
+        cl_loop_cast(loop) != NULL)
+        return new_known_outer(gather, type, loop);
     PyObject *args[] = {gather->ga_children, loop};
     PyObject *outer = cl_call_module(cl_futures_of(st)->tasks_module,
                                      cl_sync_of(st)->str__GatheringFuture,
@@ -496,6 +565,7 @@ Gather_traverse(GatherObject *gather, visitproc visit, void *arg)
     Py_VISIT(gather->ga_outer);
     Py_VISIT(gather->ga_children);
     Py_VISIT(gather->ga_task);
+    Py_VISIT(gather->ga_context);
     return 0;
 }
 
@@ -505,6 +575,7 @@ Gather_clear(GatherObject *gather)
     /* If the callback is called after this, it does nothing. */
     Py_CLEAR(gather->ga_outer);
     Py_CLEAR(gather->ga_task);
+    Py_CLEAR(gather->ga_context);
     Py_CLEAR(gather->ga_children);
     return 0;
 }

@@ -140,6 +140,16 @@ cl_sync_event_wait(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                                   kwnames);
 }
 
+PyObject *
+cl_event_wait(cl_state *st, PyObject *event)
+{
+    cl_view view;
+    return cl_sync_loop(st) != NULL &&
+                   cl_lock_look(st, event, CL_CLASS_EVENT, &view)
+               ? cl_op_new(st, &event_wait, event, NULL)
+               : NULL;
+}
+
 static int
 wake(cl_state *st, PyObject *waiter, void *value)
 {
@@ -305,6 +315,31 @@ static const cl_op_kind lock_acquire =
                             LOCK_KIND("acquire", CL_BODY_LOCK_ACQUIRE),
                         lock_aenter = LOCK_KIND("__aenter__", CL_BODY_AENTER);
 
+bool
+cl_lock_take(cl_state *st, PyObject *lock)
+{
+    cl_view view;
+    if (!cl_lock_look(st, lock, CL_CLASS_LOCK, &view) ||
+        view.v_at[VALUE] != Py_False ||
+        (view.v_at[WAITERS] != Py_None &&
+         cl_deque_size(view.v_at[WAITERS]) > 0))
+        return false;
+    if (cl_sync_set(st, &view, CL_CLASS_LOCK, VALUE, Py_True) == 0)
+        return true;
+    PyErr_Clear(); /* the caller tries again */
+    return false;
+}
+
+PyObject *
+cl_lock_acquire(cl_state *st, PyObject *lock)
+{
+    cl_view view;
+    return cl_sync_loop(st) != NULL &&
+                   cl_lock_look(st, lock, CL_CLASS_LOCK, &view)
+               ? cl_op_new(st, &lock_acquire, lock, Py_True)
+               : NULL;
+}
+
 PyObject *
 cl_sync_lock_acquire(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                      PyObject *kwnames)
@@ -316,10 +351,8 @@ cl_sync_lock_acquire(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                                   kwnames);
 }
 
-/* Lock.release(): 1 if released, 0 if the lock is not as expected, -1 on
- * error. */
-static int
-lock_release(cl_state *st, PyObject *self)
+int
+cl_lock_release(cl_state *st, PyObject *self)
 {
     cl_view view;
     if (!cl_lock_look(st, self, CL_CLASS_LOCK, &view) ||
@@ -338,7 +371,7 @@ cl_sync_lock_release(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                      PyObject *kwnames)
 {
     int released = cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL
-                       ? lock_release(st, args[0])
+                       ? cl_lock_release(st, args[0])
                        : 0;
     return cl_sync_settle(st, CL_BODY_LOCK_RELEASE, released, args, nargs,
                           kwnames);
@@ -397,11 +430,17 @@ enter_condition(cl_state *st, PyObject *self)
     return (PyObject *)op;
 }
 
-static int
-condition_release(cl_state *st, PyObject *self)
+PyObject *
+cl_condition_enter(cl_state *st, PyObject *self)
+{
+    return cl_sync_loop(st) == NULL ? NULL : enter_condition(st, self);
+}
+
+int
+cl_condition_release(cl_state *st, PyObject *self)
 {
     PyObject *lock = cl_condition_lock(st, self);
-    int released = lock == NULL ? 0 : lock_release(st, lock);
+    int released = lock == NULL ? 0 : cl_lock_release(st, lock);
     Py_XDECREF(lock);
     return released;
 }
@@ -413,9 +452,9 @@ aexit_begin(SyncOpObject *op, PyObject **result)
     cl_state *st = op->o_coro.c_st;
     PyObject *self = op->o_self;
     int released = cl_sync_knows(st, self, CL_CLASS_LOCK)
-                       ? lock_release(st, self)
+                       ? cl_lock_release(st, self)
                    : cl_sync_knows(st, self, CL_CLASS_CONDITION)
-                       ? condition_release(st, self)
+                       ? cl_condition_release(st, self)
                        : cl_semaphore_release(st, self);
     if (released == 0)
         return CL_OP_HAND_OVER;
