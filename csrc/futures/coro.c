@@ -350,8 +350,10 @@ cl_coro_clear(CoroObject *coro)
     coro->c_state = CL_CORO_DONE;
     coro->c_ops->drop(coro);
     Py_CLEAR(coro->c_future);
-    Py_CLEAR(coro->c_inner);
-    Py_CLEAR(coro->c_shown);
+    if (coro->c_inner != NULL || coro->c_shown != NULL) {
+        Py_CLEAR(coro->c_inner);
+        Py_CLEAR(coro->c_shown);
+    }
     return 0;
 }
 

@@ -6,6 +6,7 @@
 #include "sync/gather.h"
 
 #include "core/args.h"
+#include "futures/coro.h"
 #include "futures/future.h"
 #include "futures/registry.h"
 #include "futures/task.h"
@@ -395,23 +396,44 @@ take_child(GatherObject *gather, PyObject *arg, PyObject *child,
                                               : add_callback(gather, child);
 }
 
+/* Whether there are few arguments, and all are different coroutines or futures
+ * of ours, which are compared by identity. */
+static bool
+all_differ(cl_state *st, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs > 8)
+        return false;
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        if (!PyCoro_CheckExact(args[i]) && !cl_coro_check(args[i]) &&
+            !is_ours(st, args[i]))
+            return false;
+        for (Py_ssize_t j = 0; j < i; j++) {
+            if (args[j] == args[i])
+                return false;
+        }
+    }
+    return true;
+}
+
 /* Adds all arguments; *loop is a new reference. 0/-1 */
 static int
 take_children(GatherObject *gather, LoopObject *ours, PyObject *const *args,
               Py_ssize_t nargs, PyObject *done, PyObject **loop)
 {
     cl_state *st = gather->ga_st;
-    PyObject *known = PyDict_New(); /* argument -> future */
-    int status = known == NULL ? -1 : 0;
+    /* argument -> future, unless there are few and all differ */
+    PyObject *known = all_differ(st, args, nargs) ? NULL : PyDict_New();
+    int status = known == NULL && PyErr_Occurred() ? -1 : 0;
     for (Py_ssize_t i = 0; status == 0 && i < nargs; i++) {
-        PyObject *child = PyDict_GetItemWithError(known, args[i]);
+        PyObject *child =
+            known == NULL ? NULL : PyDict_GetItemWithError(known, args[i]);
         Py_XINCREF(child);
         if (child == NULL) {
             status = -1;
             if (!PyErr_Occurred() &&
                 (child = ensure_future(st, ours, *loop, args[i])) != NULL &&
                 (*loop != NULL || (*loop = loop_of(st, child)) != NULL) &&
-                PyDict_SetItem(known, args[i], child) == 0)
+                (known == NULL || PyDict_SetItem(known, args[i], child) == 0))
                 status = take_child(gather, args[i], child, done);
         }
         if (status == 0)

@@ -216,6 +216,10 @@ lock_begin(SyncOpObject *op, PyObject **result)
     if (!cl_lock_look(st, op->o_self, CL_CLASS_LOCK, &view) ||
         !is_bool(view.v_at[VALUE]))
         return CL_OP_HAND_OVER;
+    if (view.v_at[VALUE] == Py_False && cl_no_waiters(&view))
+        return cl_sync_set(st, &view, CL_CLASS_LOCK, VALUE, Py_True) < 0
+                   ? CL_OP_FAILED
+                   : cl_op_done(result, op->o_arg);
     if (view.v_at[VALUE] == Py_False) {
         PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
         int all = cl_lock_all_cancelled(st, waiters);
@@ -320,9 +324,7 @@ cl_lock_take(cl_state *st, PyObject *lock)
 {
     cl_view view;
     if (!cl_lock_look(st, lock, CL_CLASS_LOCK, &view) ||
-        view.v_at[VALUE] != Py_False ||
-        (view.v_at[WAITERS] != Py_None &&
-         cl_deque_size(view.v_at[WAITERS]) > 0))
+        view.v_at[VALUE] != Py_False || !cl_no_waiters(&view))
         return false;
     if (cl_sync_set(st, &view, CL_CLASS_LOCK, VALUE, Py_True) == 0)
         return true;

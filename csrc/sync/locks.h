@@ -23,6 +23,13 @@ cl_lock_look(cl_state *st, PyObject *self, int class, cl_view *view)
             cl_deque_check(st, view->v_at[CL_LOCK_WAITERS]));
 }
 
+static inline bool
+cl_no_waiters(const cl_view *view)
+{
+    PyObject *waiters = view->v_at[CL_LOCK_WAITERS];
+    return waiters == Py_None || cl_deque_size(waiters) == 0;
+}
+
 /* The method's only argument is `self`. */
 static inline bool
 cl_takes_none(Py_ssize_t nargs, PyObject *kwnames)

@@ -224,18 +224,14 @@ settle(SyncOpObject *op, cl_op_outcome outcome, PyObject **result)
     while (outcome == CL_OP_AWAIT)
         outcome = step_inner(op, result);
     cl_assert_of(op, op->o_inner == NULL || outcome == CL_OP_WAIT);
-    switch (outcome) {
-    case CL_OP_WAIT:
-        cl_assert_of(op, op->o_coro.c_future != NULL);
-        return PYGEN_NEXT;
-    case CL_OP_DONE:
-        cl_assert_of(op, *result != NULL);
+    cl_assert_of(op, outcome != CL_OP_DONE || *result != NULL);
+    cl_assert_of(op, outcome != CL_OP_WAIT || op->o_coro.c_future != NULL);
+    if (outcome == CL_OP_DONE)
         return PYGEN_RETURN;
-    case CL_OP_HAND_OVER:
-        return hand_over(op) < 0 ? PYGEN_ERROR : PYGEN_NEXT;
-    default:
-        return PYGEN_ERROR;
-    }
+    if (outcome == CL_OP_WAIT)
+        return PYGEN_NEXT;
+    return outcome == CL_OP_HAND_OVER && hand_over(op) == 0 ? PYGEN_NEXT
+                                                            : PYGEN_ERROR;
 }
 
 PySendResult
@@ -347,17 +343,24 @@ close_inner(SyncOpObject *op)
         PyErr_SetRaisedException(error);
 }
 
+static void
+drop_rest(SyncOpObject *op)
+{
+    if (op->o_inner != NULL && PyCoro_CheckExact(op->o_inner))
+        close_inner(op);
+    Py_CLEAR(op->o_more);
+    Py_CLEAR(op->o_inner);
+    Py_CLEAR(op->o_got);
+}
+
 void
 cl_op_drop(CoroObject *coro)
 {
     SyncOpObject *op = (SyncOpObject *)coro;
-    if (op->o_inner != NULL && PyCoro_CheckExact(op->o_inner))
-        close_inner(op);
     Py_CLEAR(op->o_self);
     Py_CLEAR(op->o_arg);
-    Py_CLEAR(op->o_more);
-    Py_CLEAR(op->o_inner);
-    Py_CLEAR(op->o_got);
+    if (op->o_more != NULL || op->o_inner != NULL || op->o_got != NULL)
+        drop_rest(op);
 }
 
 static int

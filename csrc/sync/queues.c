@@ -98,6 +98,8 @@ static int
 wake_next(cl_state *st, PyObject *waiters)
 {
     int status = 0;
+    if (cl_deque_size(waiters) == 0)
+        return 0;
     Py_INCREF(waiters);
     while (status == 0 && cl_deque_size(waiters) > 0) {
         PyObject *waiter = cl_deque_popleft(st, waiters);

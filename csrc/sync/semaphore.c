@@ -224,6 +224,10 @@ begin(SyncOpObject *op, PyObject **result)
         return CL_OP_HAND_OVER;
     if (variant_of(st, class) >= COMPETES)
         return compete(op, result);
+    if (value != 0 && cl_no_waiters(&view))
+        return set_value(st, &view, class, value - 1) < 0
+                   ? CL_OP_FAILED
+                   : cl_op_done(result, op->o_arg);
     if (value != 0) { /* else it is locked() */
         PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
         int all = cl_lock_all_cancelled(st, waiters);
@@ -369,6 +373,8 @@ cl_semaphore_release(cl_state *st, PyObject *self)
     }
     if (set_value(st, &view, class, value + 1) < 0)
         return -1;
+    if (cl_no_waiters(&view))
+        return 1;
     return wake_up_next(st, self) < 0 ? -1 : 1;
 }
 
