@@ -396,23 +396,50 @@ take_child(GatherObject *gather, PyObject *arg, PyObject *child,
                                               : add_callback(gather, child);
 }
 
-/* Whether there are few arguments, and all are different coroutines or futures
- * of ours, which are compared by identity. */
+/* Whether all pointers are different: 1, 0, or -1 without an exception if
+ * there is no memory. */
+static int
+are_different(PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs <= 8) {
+        for (Py_ssize_t i = 1; i < nargs; i++) {
+            for (Py_ssize_t j = 0; j < i; j++) {
+                if (args[j] == args[i])
+                    return 0;
+            }
+        }
+        return 1;
+    }
+    size_t mask = 16;
+    while (mask < (size_t)nargs * 2)
+        mask *= 2;
+    PyObject **table = PyMem_Calloc(mask, sizeof(*table));
+    if (table == NULL)
+        return -1;
+    int differ = 1;
+    mask--;
+    for (Py_ssize_t i = 0; differ && i < nargs; i++) {
+        size_t at = (((uintptr_t)args[i] >> 4) * 0x9E3779B1u) & mask;
+        while (table[at] != NULL && table[at] != args[i])
+            at = (at + 1) & mask;
+        differ = table[at] == NULL;
+        table[at] = args[i];
+    }
+    PyMem_Free(table);
+    return differ;
+}
+
+/* Whether the arguments are different coroutines or futures of ours. They are
+ * compared by identity. */
 static bool
 all_differ(cl_state *st, PyObject *const *args, Py_ssize_t nargs)
 {
-    if (nargs > 8)
-        return false;
     for (Py_ssize_t i = 0; i < nargs; i++) {
         if (!PyCoro_CheckExact(args[i]) && !cl_coro_check(args[i]) &&
             !is_ours(st, args[i]))
             return false;
-        for (Py_ssize_t j = 0; j < i; j++) {
-            if (args[j] == args[i])
-                return false;
-        }
     }
-    return true;
+    return are_different(args, nargs) > 0;
 }
 
 /* Adds all arguments; *loop is a new reference. 0/-1 */
@@ -421,7 +448,7 @@ take_children(GatherObject *gather, LoopObject *ours, PyObject *const *args,
               Py_ssize_t nargs, PyObject *done, PyObject **loop)
 {
     cl_state *st = gather->ga_st;
-    /* argument -> future, unless there are few and all differ */
+    /* argument -> future, unless it is clear that all differ */
     PyObject *known = all_differ(st, args, nargs) ? NULL : PyDict_New();
     int status = known == NULL && PyErr_Occurred() ? -1 : 0;
     for (Py_ssize_t i = 0; status == 0 && i < nargs; i++) {

@@ -119,8 +119,8 @@ async def queues():
     for cls in asyncio.Queue, asyncio.LifoQueue, asyncio.PriorityQueue:
         queue = cls(1)
 
-        async def use(queue=queue, item=1 if cls is asyncio.PriorityQueue else object()):
-            await queue.put(item)
+        async def use(queue=queue, cls=cls):
+            await queue.put(1 if cls is asyncio.PriorityQueue else object())
             await queue.get()
             queue.task_done()
 
