@@ -3,6 +3,7 @@
 #   make            build in place              make run [PROGRAM=file.py] [ARGS=...]
 #   make test       [K=expr] [TIER=ci|all]      make test-c | suite C tests, no Python; the others alone
 #   make debug      build in place with asserts make asan | stress  the suite on such a build, with asserts
+#   make coverage   lines and branches of the C code that the suite reaches
 #   make ecosystem  real libraries on cloop, and the servers they talk to
 #   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
 #   make conformance CPython's asyncio tests    make uvloop-suite   uvloop's own tests
@@ -138,7 +139,7 @@ pytest = $(if $(filter 0 1,$(JOBS)),\
 
 # What is run of the tests, on which loops: tests/conftest.py has the tiers. Whoever names tests wants the slow ones, too.
 TIER ?= $(if $(K)$(ARGS),ci,commit)
-suite asan stress: export CLOOP_TEST_TIER = $(TIER)
+suite asan stress coverage: export CLOOP_TEST_TIER = $(TIER)
 
 test: test-c suite
 
@@ -150,8 +151,8 @@ test-c: $(VENV)/.ready
 
 # These builds are made apart from the checkout, so that the one in place stays as it is. Only sys.stderr
 # is captured: what the sanitizers or abort() write to descriptor 2 must be seen, as the process ends there.
-asan stress: export CLOOP_BUILD = $@
-asan stress: COPY = build/$@-$(notdir $(VENV))
+asan stress coverage: export CLOOP_BUILD = $@
+asan stress coverage: COPY = build/$@-$(notdir $(VENV))
 asan stress: $(VENV)/.test
 	@rm -rf $(COPY)
 	@$(PYTHON) setup.py -q build --build-lib $(COPY)
@@ -159,9 +160,19 @@ asan stress: $(VENV)/.test
 
 # gcc, because clang keeps the sanitizers' run-time library out of shared objects.
 asan: export CC = gcc
-asan stress: export CLOOP_TEST_LOOPS ?= cloop
+asan stress coverage: export CLOOP_TEST_LOOPS ?= cloop
 asan: SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+
+# Slow tests are where faults are injected. Those that fail only because the code is slower here do not matter.
+.PHONY: coverage
+coverage: TIER = ci
+coverage: $(VENV)/.test
+	@$(PIP) 'gcovr==8.*'
+	@rm -rf $(COPY) build/temp.*/coverage
+	@$(PYTHON) setup.py -q build --build-lib $(COPY)
+	-$(call pytest,PYTHONPATH=$(CURDIR)/$(COPY))
+	$(PYTHON) tests/coverage.py
 
 # ARGS='--loop uvloop' needs uvloop.
 conformance: build $(if $(findstring uvloop,$(ARGS)),$(VENV)/.bench)

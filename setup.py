@@ -1,8 +1,9 @@
 """Builds cloop._cloop. Every compiler flag and build switch of the project is here.
 
-CLOOP_BUILD    release (default), debug, asan or stress; see BUILDS
+CLOOP_BUILD    release (default), debug, asan, stress or coverage; see BUILDS
 CLOOP_WERROR   1 makes warnings errors
 CC, CFLAGS     as usual: the compiler, and flags, which come after ours
+SOURCE_DATE_EPOCH  as usual: if set, the result does not depend on the folder of the build
 
 What the machine lacks is said in one line, before anything is compiled.
 """
@@ -58,6 +59,7 @@ BUILDS = {
     "debug": (["-O0"] + DEBUG, []),
     "asan": (["-O1"] + DEBUG + SANITIZE, SANITIZE),
     "stress": (["-O0"] + DEBUG + ["-DCL_STRESS"], []),
+    "coverage": (["-O0", "--coverage", "-fprofile-update=atomic"], ["--coverage"]),
 }
 
 
@@ -158,7 +160,8 @@ class BuildExt(build_ext):
 
     def build_extension(self, ext):
         compiler = self.compiler.compiler_so + self.compiling
-        command = " ".join(compiler)
+        hidden = ["-ffile-prefix-map=%s=." % os.getcwd()] if os.environ.get("SOURCE_DATE_EPOCH") else []
+        command = " ".join(compiler + hidden)
         about = first_line(compiler + ["--version"])
         macros = [("CL_BUILD_COMPILER", c_string(about)), ("CL_BUILD_FLAGS", c_string(" ".join(compiler[1:])))]
         needs = ext.depends + [self.stamp("command", "%s\n%s\n%s\n" % (command, about, self.compiler.include_dirs))]
@@ -171,7 +174,7 @@ class BuildExt(build_ext):
                     output_dir=self.build_temp,
                     macros=macros,
                     include_dirs=ext.include_dirs,
-                    extra_postargs=self.compiling,
+                    extra_postargs=self.compiling + hidden,
                 )
             return target
 
@@ -184,7 +187,7 @@ class BuildExt(build_ext):
             self.force = self.compiler.force = True  # setuptools would compare whole seconds only
             linked = copy.copy(ext)
             linked.sources, linked.extra_objects = [], objects
-            linked.extra_link_args = self.linking
+            linked.extra_link_args = self.linking + hidden
             super().build_extension(linked)
 
     def stamp(self, name, text):

@@ -63,6 +63,7 @@ _STAND_INS = {
     ("cloop._trsock", "TransportSocket"): ("transports", object),
     ("asyncio.constants", "_SendfileMode"): ("transports TLS", None),
     ("asyncio.base_events", "Server"): ("transports", None),
+    ("asyncio.futures", "_set_result_unless_cancelled"): ("transports", None),
     ("asyncio.tasks", "_enter_task"): ("futures", None),
     ("asyncio.tasks", "_leave_task"): ("futures", None),
     ("asyncio.tasks", "_swap_current_task"): ("futures", None),

@@ -2,7 +2,6 @@
 
 import atexit
 import contextvars
-import inspect
 import os
 import signal
 import socket
@@ -12,8 +11,8 @@ from asyncio import base_events, coroutines, unix_events
 from asyncio.log import logger
 
 from . import _abi, _settings
-from ._cloop import LoopCore, SocketTransport, _at_exit, look_like, sockets_are_stock, wakeup_fd
-from ._newer import NewerKeywords, like_asyncios, take_shutdown_timeout
+from ._cloop import LoopCore, SocketTransport, _at_exit, know_loop, look_like, sockets_are_stock, wakeup_fd
+from ._newer import NewerKeywords, like_asyncios, parameters, take_shutdown_timeout
 from ._selector import Reached
 from ._sock import SockDatagrams
 
@@ -29,7 +28,76 @@ _SelectorEventLoop = _abi.find("asyncio", "SelectorEventLoop")
 _StreamReaderProtocol = _abi.find("asyncio", "StreamReaderProtocol")
 _get_running_loop = _abi.find("asyncio.events", "_get_running_loop")
 
-_BEHIND = (NewerKeywords, _SelectorEventLoop)
+
+class Connections:
+    """Behind LoopCore: what it does not do of connecting, and asyncio need not do."""
+
+    @like_asyncios(ssl_shutdown_timeout=None)
+    async def create_connection(self, protocol_factory, host=None, port=None, **options):
+        """Connect to a TCP server; return (transport, protocol).
+
+        The keywords are those of this Python's asyncio: ssl=, family=, sock=, timeouts in seconds and so on. Raises
+        OSError if no address can be connected to. See asyncio's loop.create_connection.
+        """
+        # A numeric address or a socket: most connections, without asyncio's code for several addresses. Not if a test
+        # has replaced the socket module in asyncio. LoopCore has already taken those without TLS.
+        if (
+            self._debug
+            or getattr(base_events, "socket", None) is not socket
+            or options
+            and not _is_direct(host, port, options)
+            or _has_own(self, "_connect_sock")
+            or _has_own(self, "_ensure_resolved")
+        ):
+            return await super().create_connection(protocol_factory, host, port, **options)
+        sock = options.get("sock") if options else None
+        if sock is None:
+            sock, address = self._open_socket(host, port, options)
+            if sock is None:
+                return await super().create_connection(protocol_factory, host, port, **options)
+            try:
+                await self.sock_connect(sock, address)
+            except BaseException:
+                sock.close()
+                raise
+        if not options:
+            return await self._create_connection_transport(sock, protocol_factory, None, None)
+        ssl, server_hostname = options.get("ssl"), options.get("server_hostname")
+        if ssl and server_hostname is None:
+            server_hostname = host
+        timeouts = {name: options[name] for name in _TLS_TIMEOUTS if name in options}
+        return await self._create_connection_transport(sock, protocol_factory, ssl, server_hostname, **timeouts)
+
+    def _open_socket(self, host, port, options):
+        """Return a socket for one numeric address, bound to local_addr, and that address; (None, None) for others."""
+        if not host or port is None:
+            return None, None
+        family = proto = flags = 0
+        local_addr = None
+        if options:
+            family, proto, flags = (options.get(name, 0) for name in ("family", "proto", "flags"))
+            local_addr = options.get("local_addr")
+        found = self._numeric_addrinfo(host, port, family, socket.SOCK_STREAM, proto, flags)
+        if not found or len(found) != 1:
+            return None, None
+        family, kind, proto, _, address = found[0]
+        if local_addr is None:
+            return socket.socket(family, kind | socket.SOCK_NONBLOCK, proto), address
+        if type(local_addr) is not tuple or len(local_addr) != 2:
+            return None, None
+        found = self._numeric_addrinfo(*local_addr, family, socket.SOCK_STREAM, proto, flags)
+        if not found or len(found) != 1 or found[0][0] != family:
+            return None, None
+        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
+        try:
+            sock.bind(found[0][4])
+        except OSError:
+            sock.close()
+            return None, None  # asyncio tries again, and raises its own error
+        return sock, address
+
+
+_BEHIND = (Connections, NewerKeywords, _SelectorEventLoop)
 if sys.version_info < (3, 11):
     _BEHIND = (SockDatagrams, *_BEHIND)
 
@@ -132,68 +200,6 @@ class Loop(Reached, LoopCore, *_BEHIND):
             # asyncio handles and checks all other cases.
             return super().run_in_executor(executor, func, *args)
         return _executor.wrap_executor_future(chosen.submit(func, *args), self)
-
-    @like_asyncios(ssl_shutdown_timeout=None)
-    async def create_connection(self, protocol_factory, host=None, port=None, **options):
-        """Connect to a TCP server; return (transport, protocol).
-
-        The keywords are those of this Python's asyncio: ssl=, family=, sock=, timeouts in seconds and so on. Raises
-        OSError if no address can be connected to. See asyncio's loop.create_connection.
-        """
-        # A numeric address or a socket: most connections, without asyncio's code for several addresses. Not if a test
-        # has replaced the socket module in asyncio.
-        if (
-            self._debug
-            or getattr(base_events, "socket", None) is not socket
-            or options
-            and not _is_direct(host, port, options)
-        ):
-            return await super().create_connection(protocol_factory, host, port, **options)
-        sock = options.get("sock") if options else None
-        if sock is None:
-            sock, address = self._open_socket(host, port, options)
-            if sock is None:
-                return await super().create_connection(protocol_factory, host, port, **options)
-            try:
-                await self.sock_connect(sock, address)
-            except BaseException:
-                sock.close()
-                raise
-        if not options:
-            return await self._create_connection_transport(sock, protocol_factory, None, None)
-        ssl, server_hostname = options.get("ssl"), options.get("server_hostname")
-        if ssl and server_hostname is None:
-            server_hostname = host
-        timeouts = {name: options[name] for name in _TLS_TIMEOUTS if name in options}
-        return await self._create_connection_transport(sock, protocol_factory, ssl, server_hostname, **timeouts)
-
-    def _open_socket(self, host, port, options):
-        """Return a socket for one numeric address, bound to local_addr, and that address; (None, None) for others."""
-        if not host or port is None:
-            return None, None
-        family = proto = flags = 0
-        local_addr = None
-        if options:
-            family, proto, flags = (options.get(name, 0) for name in ("family", "proto", "flags"))
-            local_addr = options.get("local_addr")
-        found = self._numeric_addrinfo(host, port, family, socket.SOCK_STREAM, proto, flags)
-        if not found or len(found) != 1:
-            return None, None
-        family, kind, proto, _, address = found[0]
-        if local_addr is None:
-            return socket.socket(family, kind | socket.SOCK_NONBLOCK, proto), address
-        if type(local_addr) is not tuple or len(local_addr) != 2:
-            return None, None
-        found = self._numeric_addrinfo(*local_addr, family, socket.SOCK_STREAM, proto, flags)
-        if not found or len(found) != 1 or found[0][0] != family:
-            return None, None
-        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
-        try:
-            sock.bind(found[0][4])
-        except OSError:
-            sock.close()
-            return None, None  # asyncio tries again, and raises its own error
-        return sock, address
 
     async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
         """Return the result of socket.getaddrinfo(), without blocking the loop.
@@ -460,6 +466,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
 
 # Methods in C that are Python functions in asyncio should look like functions.
 for _name in (
+    "create_connection",
     "create_task",
     "sock_accept",
     "sock_connect",
@@ -470,25 +477,25 @@ for _name in (
     "sock_sendall",
     "sock_sendto",
 ):
-    setattr(LoopCore, _name, look_like(vars(LoopCore)[_name], getattr(super(LoopCore, Loop), _name)))
-
-
-def _parameters(name):
-    """The parameter names of a method of asyncio's loop; empty if there is no such method."""
-    method = getattr(_SelectorEventLoop, name, None)
-    return frozenset() if method is None else frozenset(inspect.signature(method).parameters)
+    _function = getattr(super(LoopCore, Loop), _name)
+    _method = look_like(vars(LoopCore)[_name], _function)
+    if hasattr(_function, "__signature__"):
+        _method.__signature__ = _function.__signature__
+    setattr(LoopCore, _name, _method)
 
 
 # The arguments of _start_serving() after backlog, in the order of the versions that have them.
 _SERVING_OPTIONS = [
     name
     for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout", "context")
-    if name in _parameters("_start_serving")
+    if name in parameters("_start_serving")
 ]
 
-_CONNECTIONS_HAVE_CONTEXT = "context" in _parameters("_create_connection_transport")
+_CONNECTIONS_HAVE_CONTEXT = "context" in parameters("_create_connection_transport")
+if _HAS_TRANSPORTS:
+    know_loop(Loop, _CONNECTIONS_HAVE_CONTEXT)
 
-_START_TLS_OPTIONS = _parameters("start_tls")
+_START_TLS_OPTIONS = parameters("start_tls")
 
 # Socket methods that asyncio's transports and servers call, and the C code bypasses. A program may have
 # replaced any of them, in a subclass, on an object or in socket.socket.
@@ -526,7 +533,7 @@ def _context_of(options):
     return {"context": options["context"]} if "context" in options else {}
 
 
-_CONNECTION_OPTIONS = _parameters("create_connection")
+_CONNECTION_OPTIONS = parameters("create_connection")
 _TLS_TIMEOUTS = [name for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout") if name in _CONNECTION_OPTIONS]
 _DIRECT_OPTIONS = frozenset(
     ("ssl", "family", "proto", "flags", "sock", "local_addr", "server_hostname", *_TLS_TIMEOUTS)

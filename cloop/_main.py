@@ -85,7 +85,8 @@ def start(option, arguments, switches):
     elif option.startswith("-"):
         hint = ""
         if option[1] in PYTHONS_OPTIONS:
-            hint = "; an option of Python's goes before -m cloop: python %s -m cloop" % option
+            whole = " ".join(arguments[: 1 + (option in ("-W", "-X"))])
+            hint = "; an option of Python's goes before -m cloop: python %s -m cloop" % whole
         sys.exit(refuse("unknown option: " + option + hint))
     else:
         launch(run_path, option, arguments, switches)

@@ -13,14 +13,22 @@ from asyncio.log import logger
 
 from . import _abi
 
-__all__ = ("NewerKeywords", "like_asyncios", "take_shutdown_timeout")
+__all__ = ("NewerKeywords", "like_asyncios", "parameters", "take_shutdown_timeout")
 
 _Behind = _abi.find("asyncio", "SelectorEventLoop")
 
 
-def _lacks(method, keyword):
+def parameters(method):
+    """The names of the parameters of a method of asyncio's loop; empty if there is no such method."""
     function = getattr(_Behind, method, None)
-    return function is None or keyword not in inspect.signature(function).parameters
+    code = getattr(function, "__code__", None)  # inspect.signature() takes a tenth of a millisecond
+    if code is None:
+        return frozenset() if function is None else frozenset(inspect.signature(function).parameters)
+    return frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+
+
+def _lacks(method, keyword):
+    return keyword not in parameters(method)
 
 
 def like_asyncios(**defaults):
@@ -29,12 +37,12 @@ def like_asyncios(**defaults):
     def decorate(method):
         asyncios = getattr(_Behind, method.__name__, method)
         signature = inspect.signature(asyncios)
-        parameters = dict(signature.parameters)
-        own = inspect.signature(method).parameters
+        all_parameters = dict(signature.parameters)
+        positional = method.__code__.co_varnames[: method.__code__.co_argcount]
         for name, default in defaults.items():
-            kind = own[name].kind if name in own else inspect.Parameter.KEYWORD_ONLY
-            parameters.setdefault(name, inspect.Parameter(name, kind, default=default))
-        method.__signature__ = signature.replace(parameters=list(parameters.values()))
+            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if name in positional else inspect.Parameter.KEYWORD_ONLY
+            all_parameters.setdefault(name, inspect.Parameter(name, kind, default=default))
+        method.__signature__ = signature.replace(parameters=list(all_parameters.values()))
         method.__doc__ = method.__doc__ or asyncios.__doc__
         method.__qualname__ = asyncios.__qualname__  # used in TypeErrors
         return method

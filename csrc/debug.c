@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/check.h"
+#include "core/fork.h"
 #include "core/loop.h"
 #include "net/outbox.h"
 #include "net/stream.h"
@@ -74,6 +75,22 @@ damage_loop(LoopObject *loop, const char *what)
     else if (strcmp(what, "kernel") == 0) {
         (void)loop->l_poller.ops->set(&loop->l_poller, watch->w_fd,
                                       watch->w_generation, CL_READ, CL_WRITE);
+    }
+    else if (strcmp(what, "lent") == 0) {
+        int fd = 0;
+        while (fd < loop->l_watches.wt_size &&
+               ((watch = loop->l_watches.wt_by_fd[fd]) == NULL ||
+                watch == &loop->l_pipe_watch))
+            fd++;
+        if (fd == loop->l_watches.wt_size)
+            return false;
+        watch->w_want = watch->w_have = CL_WRITE;
+    }
+    else if (strcmp(what, "sockets") == 0) {
+        loop->l_sigsock.sg_write_fd = 0;
+    }
+    else if (strcmp(what, "fork") == 0) {
+        loop->l_fork = CL_FORK_PARENTS;
     }
     else if (strcmp(what, "spares") == 0) {
         loop->l_spare_handle_count++;

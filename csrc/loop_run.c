@@ -138,15 +138,6 @@ run_once(LoopObject *loop)
     return result == NULL ? -1 : 0;
 }
 
-/* A class was patched. Instances notice by themselves, unless their __dict__
- * was changed directly. */
-static int
-refresh_if_changed(LoopObject *loop)
-{
-    return cl_loop_choose_tasks(loop) < 0 ? -1
-                                          : cl_loop_refresh_overrides(loop);
-}
-
 /* run_forever(), after its checks. */
 static int
 run(LoopObject *loop)
@@ -155,7 +146,9 @@ run(LoopObject *loop)
     PyObject *error = NULL;
     int status = -1;
 
-    if (refresh_if_changed(loop) < 0 ||
+    /* A class may have been patched. Instances notice by themselves, unless
+     * their __dict__ was changed directly. */
+    if (cl_loop_refresh_overrides(loop) < 0 ||
         (loop->l_debug && track_origin(loop, true) < 0))
         return -1;
     if (set_asyncgen_hooks(loop, &hooks) < 0) {
@@ -319,7 +312,7 @@ Loop_run_until_complete(LoopObject *loop, PyObject *const *args,
     bool is_new = false;
 
     if (cl_loop_check_open(loop) < 0 || check_running(loop) < 0 ||
-        refresh_if_changed(loop) < 0)
+        cl_loop_refresh_overrides(loop) < 0)
         return NULL;
     if ((future = future_for(loop, awaitable, &is_new)) == NULL)
         return NULL;

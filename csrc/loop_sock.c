@@ -1,4 +1,5 @@
-/* loop_sock.c - LoopCore: addresses and the sock_* methods. */
+/* loop_sock.c - LoopCore: addresses, create_connection() and the sock_*
+ * methods. */
 #include "loop_type.h"
 
 #include <limits.h>
@@ -6,6 +7,7 @@
 #include "core/args.h"
 #include "core/loop.h"
 #include "net/addrinfo.h"
+#include "net/connect.h"
 #include "net/sockop.h"
 #include "state.h"
 
@@ -16,14 +18,14 @@ static int
 resolver_is_known(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
-    cl_top *top = cl_top_of(st);
+    cl_net *net = cl_net_of(st);
     PyObject *socket_module =
-        PyObject_GetAttr(st->base_events_module, top->str_socket);
+        PyObject_GetAttr(st->base_events_module, net->str_socket);
     PyObject *function =
         socket_module == NULL
             ? NULL
-            : PyObject_GetAttr(socket_module, top->str_getaddrinfo);
-    int known = function == NULL ? -1 : function == top->socket_getaddrinfo;
+            : PyObject_GetAttr(socket_module, net->str_getaddrinfo);
+    int known = function == NULL ? -1 : function == net->socket_getaddrinfo;
     Py_XDECREF(socket_module);
     Py_XDECREF(function);
     return known;
@@ -89,23 +91,17 @@ Loop_numeric_addrinfo(LoopObject *loop, PyObject *const *args,
 
 /* ----------------------------------------------------------------- operations */
 
-/* Calls the method of the class behind LoopCore: asyncio's, or cloop's own if
- * this Python's asyncio has none. It also raises the errors for invalid
- * arguments. */
+/* Calls the method of the class behind LoopCore, which also raises the errors
+ * for invalid arguments. */
 static PyObject *
 inherited(LoopObject *loop, const char *method, PyObject *const *args,
           Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyObject *behind =
-        PyObject_CallFunction((PyObject *)&PySuper_Type, "OO",
-                              cl_top_of(loop->l_st)->LoopType, loop);
-    PyObject *bound =
-        behind == NULL ? NULL : PyObject_GetAttrString(behind, method);
+    PyObject *bound = cl_loop_inherited(loop, method);
     PyObject *result =
         bound == NULL
             ? NULL
             : PyObject_Vectorcall(bound, args, (size_t)nargs, kwnames);
-    Py_XDECREF(behind);
     Py_XDECREF(bound);
     return result;
 }
@@ -152,6 +148,26 @@ Loop_sock_recvfrom_into(LoopObject *loop, PyObject *const *args,
     PyObject *op = operate(loop, CL_SOCK_RECVFROM_INTO, all, 3, NULL);
     Py_DECREF(zero);
     return op;
+}
+
+PyDoc_STRVAR(Loop_create_connection_doc,
+             "create_connection($self, protocol_factory, host=None, "
+             "port=None, **options)\n--\n\n"
+             "Connect to a TCP server; return (transport, protocol).\n\n"
+             "The keywords are those of this Python's asyncio: ssl=, family=, "
+             "sock=, timeouts in\n"
+             "seconds and so on. Raises OSError if no address can be "
+             "connected to. See asyncio's\n"
+             "loop.create_connection.");
+
+static PyObject *
+Loop_create_connection(LoopObject *loop, PyObject *const *args,
+                       Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyObject *op = cl_connect_new(loop, args, nargs, kwnames);
+    return op != NULL || PyErr_Occurred()
+               ? op
+               : inherited(loop, "create_connection", args, nargs, kwnames);
 }
 
 PyDoc_STRVAR(Loop_sock_recv_doc, "sock_recv($self, sock, n)\n--\n\n"
@@ -202,6 +218,7 @@ PyDoc_STRVAR(
 static PyMethodDef methods[] = {{"_numeric_addrinfo",
                                  CL_FAST(Loop_numeric_addrinfo), METH_FASTCALL,
                                  Loop_numeric_addrinfo_doc},
+                                METHOD(create_connection),
                                 METHOD(sock_recv),
                                 METHOD(sock_recv_into),
                                 METHOD(sock_recvfrom),

@@ -7,59 +7,6 @@
 #include "futures/task.h"
 #include "state.h"
 
-int
-cl_loop_choose_tasks(LoopObject *loop)
-{
-    cl_state *st = loop->l_st;
-    cl_futures *futures = cl_futures_of(st);
-    PyObject *task, *future;
-    cl_futures_on(loop)->own_tasks = false;
-    if (!futures->own_tasks)
-        return 0;
-    if ((task = PyObject_GetAttr(futures->tasks_module,
-                                 cl_top_of(st)->str_Task)) == NULL)
-        return -1;
-    Py_DECREF(task);
-    future =
-        PyObject_GetAttr(futures->futures_module, cl_top_of(st)->str_Future);
-    if (future == NULL)
-        return -1;
-    Py_DECREF(future);
-    cl_futures_on(loop)->own_tasks =
-        task == futures->asyncio_Task && future == futures->asyncio_Future;
-    return 0;
-}
-
-/* Whether asyncio would create an object of its own class here, which ours may
- * replace. Like asyncio, looks in the module each time, unless the module's
- * dictionary still has the version `*seen`. 1, 0 or -1 */
-static int
-is_left_alone(PyObject *dict, PyObject *name, PyObject *own, uint64_t *seen)
-{
-    uint64_t version = cl_dict_version(dict);
-    if (version != 0 && version == *seen)
-        return 1;
-    PyObject *found = PyDict_GetItemWithError(dict, name);
-    if (found == own) {
-        *seen = version;
-        return 1;
-    }
-    return found == NULL && PyErr_Occurred() ? -1 : 0;
-}
-
-/* Whether the task should be ours. 1, 0 or -1 */
-static int
-makes_own_tasks(LoopObject *loop)
-{
-    cl_state *st = loop->l_st;
-    return !cl_futures_on(loop)->own_tasks
-               ? 0
-               : is_left_alone(cl_top_of(st)->tasks_dict,
-                               cl_top_of(st)->str_Task,
-                               cl_futures_of(st)->asyncio_Task,
-                               &cl_top_of(st)->tasks_seen);
-}
-
 PyDoc_STRVAR(Loop_create_future_doc,
              "create_future($self, /)\n--\n\n"
              "Return an asyncio.Future attached to this loop.");
@@ -68,17 +15,12 @@ static PyObject *
 Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = loop->l_st;
-    cl_top *top = cl_top_of(st);
     cl_futures *futures = cl_futures_of(st);
-    int own = !cl_futures_on(loop)->own_tasks
-                  ? 0
-                  : is_left_alone(top->futures_dict, top->str_Future,
-                                  futures->asyncio_Future, &top->futures_seen);
-    if (own != 0)
-        return own < 0 ? NULL : cl_future_new(loop);
+    if (cl_futures_are_ours(st))
+        return cl_future_new(loop);
     PyObject *argv[] = {(PyObject *)loop};
-    return cl_call_module(futures->futures_module, top->str_Future, argv, 0,
-                          top->kwnames_loop);
+    return cl_call_module(futures->futures_module, futures->str_Future, argv,
+                          0, cl_top_of(st)->kwnames_loop);
 }
 
 /* Calls asyncio's own method, which knows the rules of its version. */
@@ -177,9 +119,7 @@ cl_loop_create_task(LoopObject *loop, PyObject *coro)
     cl_state *st = loop->l_st;
     bool factory =
         loop->l_task_factory != NULL && loop->l_task_factory != Py_None;
-    int own = factory ? 0 : makes_own_tasks(loop);
-    if (own < 0)
-        return NULL;
+    bool own = !factory && cl_tasks_are_ours(st);
     if (factory || (loop->l_debug && !own))
         return create_as_asyncio(loop, &coro, 1, NULL);
     if (cl_loop_check_open(loop) < 0)
@@ -188,7 +128,7 @@ cl_loop_create_task(LoopObject *loop, PyObject *coro)
         return cl_task_new(loop, coro, NULL, NULL, false);
     PyObject *argv[] = {coro, (PyObject *)loop};
     return cl_call_module(cl_futures_of(st)->tasks_module,
-                          cl_top_of(st)->str_Task, argv, 1,
+                          cl_futures_of(st)->str_Task, argv, 1,
                           cl_top_of(st)->kwnames_loop);
 }
 
@@ -208,9 +148,9 @@ Loop_create_task(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     task_options options;
     if (nargs == 1 && kwnames == NULL && loop->l_task_factory == NULL)
         return cl_loop_create_task(loop, args[0]);
-    int taken = nargs != 1 ? 0 : makes_own_tasks(loop);
-    if (taken > 0)
-        taken = take_options(loop, args + 1, kwnames, &options);
+    int taken = nargs == 1 && cl_tasks_are_ours(loop->l_st)
+                    ? take_options(loop, args + 1, kwnames, &options)
+                    : 0;
     if (taken < 0)
         return NULL;
     if (taken == 0)

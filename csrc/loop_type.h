@@ -19,11 +19,6 @@ int cl_loop_tasks_setup(PyTypeObject *type);
 int cl_loop_select_setup(PyTypeObject *type);
 int cl_loop_run_setup(PyTypeObject *type);
 
-/* Decides whether the loop creates cloop's or asyncio's tasks: asyncio's if
- * cloop's are switched off, or if the program replaced the classes in
- * asyncio's modules. 0/-1 */
-int cl_loop_choose_tasks(LoopObject *loop);
-
 /* loop.create_task(coro), ignoring an override. Runs Python. */
 PyObject *cl_loop_create_task(LoopObject *loop, PyObject *coro);
 

@@ -11,6 +11,7 @@
 #include "debug.h"
 #include "futures/layout.h"
 #include "futures/registry.h"
+#include "net/connect.h"
 #include "net/sock.h"
 #include "poller/poller.h"
 #include "state.h"
@@ -54,12 +55,17 @@ module_guard_looks(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = state_of(module);
     const cl_streams *streams = cl_streams_of(st);
+    const cl_net *net = cl_net_of(st);
 #define FORMAT(name) "sK"
 #define COUNT(name) , #name, (unsigned long long)streams->ss_##name.g_looks
-    return Py_BuildValue("{sKsK" CL_STREAMS_GUARDS(FORMAT) "}", "loop",
-                         (unsigned long long)st->loop_looks, "socket",
-                         (unsigned long long)cl_net_of(st)
-                             ->socket_guard.g_looks CL_STREAMS_GUARDS(COUNT));
+    return Py_BuildValue(
+        "{sKsKsKsKsK" CL_STREAMS_GUARDS(FORMAT) "}", "loop",
+        (unsigned long long)st->loop_looks, "connect",
+        (unsigned long long)net->loop_guard.g_looks, "server",
+        (unsigned long long)net->server_guard.g_looks, "set",
+        (unsigned long long)net->set_guard.g_looks, "socket",
+        (unsigned long long)net->socket_guard.g_looks CL_STREAMS_GUARDS(
+            COUNT));
 #undef FORMAT
 #undef COUNT
 }
@@ -117,6 +123,27 @@ module_sockets_are_stock(PyObject *module, PyObject *Py_UNUSED(ignored))
                            cl_sock_is_stock(st));
 }
 
+PyDoc_STRVAR(know_loop_doc,
+             "know_loop(type, have_context, /)\n--\n\n"
+             "Say that this is cloop.Loop, whose own methods "
+             "create_connection() need not call.\n"
+             "have_context: whether this asyncio copies the context before it "
+             "calls the protocol\n"
+             "factory.");
+
+static PyObject *
+module_know_loop(PyObject *module, PyObject *args)
+{
+    PyObject *type;
+    int have_context;
+    if (!PyArg_ParseTuple(args, "O!p:know_loop", &PyType_Type, &type,
+                          &have_context) ||
+        cl_connect_know_loop(state_of(module), (PyTypeObject *)type,
+                             have_context) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(raw_fields_doc, "raw_fields(future)\n--\n\n"
                              "Return the fields of asyncio's future or task "
                              "as this module reads them: {name:\n"
@@ -166,9 +193,8 @@ module_use_own_tasks(PyObject *module, PyObject *args)
         (PyObject *)Py_TYPE(second) != futures->asyncio_Task)
         Py_RETURN_FALSE;
     int found = cl_registry_find_slots(st, first, second, loop);
-    if (found < 0)
+    if (found < 0 || (found && cl_futures_use_own(st) < 0))
         return NULL;
-    cl_futures_of(st)->own_tasks = found;
     return PyBool_FromLong(found);
 }
 
@@ -256,6 +282,7 @@ static PyMethodDef module_methods[] = {
     {"wakeup_fd", module_wakeup_fd, METH_NOARGS, wakeup_fd_doc},
     {"sockets_are_stock", module_sockets_are_stock, METH_NOARGS,
      sockets_are_stock_doc},
+    {"know_loop", module_know_loop, METH_VARARGS, know_loop_doc},
     {"pidfd_open", module_pidfd_open, METH_O, pidfd_open_doc},
     {"look_like", module_look_like, METH_VARARGS, look_like_doc},
     {"raw_fields", module_raw_fields, METH_O, raw_fields_doc},

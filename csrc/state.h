@@ -18,25 +18,19 @@
     X(ensure_future, "asyncio.tasks", "ensure_future") \
     X(isfuture, "asyncio.futures", "isfuture") \
     CL_IF_EAGER_TASKS( \
-        X(eager_task_factory, "asyncio", "eager_task_factory")) \
-    X(socket_getaddrinfo, "socket", "getaddrinfo")
+        X(eager_task_factory, "asyncio", "eager_task_factory"))
 
 #define CL_TOP_NAMES(X) \
-    X(Future) X(Task) X(_add_callback) X(_asyncgen_finalizer_hook) \
+    X(_add_callback) X(_asyncgen_finalizer_hook) \
     X(_asyncgen_firstiter_hook) X(_cancelled) X(_get_running_loop) \
     X(_log_destroy_pending) X(_remove_reader) X(_remove_writer) X(_run_once) \
     X(_set_coroutine_origin_tracking) X(_set_running_loop) \
     X(add_done_callback) X(call_at) X(cancelled) X(context) X(create_task) \
-    X(done) X(eager_start) X(exception) X(fileno) X(getaddrinfo) X(name) \
-    X(remove_done_callback) X(result) X(run_forever) X(socket) X(time)
+    X(done) X(eager_start) X(exception) X(fileno) X(name) \
+    X(remove_done_callback) X(result) X(run_forever) X(time)
 
 #define CL_TOP_KEYWORDS(X) \
     X(loop, "loop")
-
-/* dictionaries of modules */
-#define CL_TOP_OBJECTS(X) \
-    X(tasks_dict) \
-    X(futures_dict)
 
 /* clang-format on */
 
@@ -46,10 +40,6 @@ typedef struct cl_top {
     CL_TOP_IMPORTS(CL_IMPORT_FIELD)
     CL_TOP_NAMES(CL_NAME_FIELD)
     CL_TOP_KEYWORDS(CL_KEYWORDS_FIELD)
-    CL_TOP_OBJECTS(CL_KEPT_FIELD)
-    /* Their versions (cl_dict_version) with asyncio's own classes. */
-    uint64_t tasks_seen;
-    uint64_t futures_seen;
 } cl_top;
 
 static inline cl_top *

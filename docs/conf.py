@@ -57,14 +57,14 @@ def is_ours(obj):
 
 
 def links_of_included_files(app, docname, source):
-    """Those of the files above docs/ lead to pages here, or to the repository."""
+    """Those of the files above docs/ lead to pages here, or to the repository. Examples come along, as downloads."""
     if docname in ("contributing", "changelog"):
         path = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md"}[docname]
         with open(os.path.join(ROOT, path), encoding="utf-8") as file:
             text = file.read()
         text = re.sub(r"\]\(docs/([^)]*)\)", r"](\1)", text)
         source[0] = re.sub(r"\]\((?![a-z]+:|#)(?!decisions/|[a-z]+\.md)([^)]+)\)", r"](%s/blob/main/\1)" % HOME, text)
-    up = re.escape("../" * (docname.count("/") + 1))
+    up = re.escape("../" * (docname.count("/") + 1)) + r"(?!examples/\S+\.(?:py|ipynb)\))"
     source[0] = re.sub(r"\]\(%s([^)]+)\)" % up, r"](%s/blob/main/\1)" % HOME, source[0])
 
 

@@ -3,6 +3,8 @@
     python -m cloop examples/dns_forwarder.py --port 5353 --upstream 192.0.2.53:53
     dig -p 5353 @127.0.0.1 example.org
 
+The server to ask is one of /etc/resolv.conf, for example.
+
 Many questions are under way at once, on one socket, each under a random number of its own: an answer that has another
 number, or another question, is dropped.
 """

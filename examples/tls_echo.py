@@ -1,5 +1,6 @@
 """An echo server over TLS that changes its certificate while it serves.
 
+    openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.pem
     python -m cloop examples/tls_echo.py --cert server.pem --key server.key --port 8443
     openssl s_client -connect 127.0.0.1:8443
     kill -HUP PID                             after the files were renewed

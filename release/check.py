@@ -27,6 +27,11 @@ def read(*path):
         return file.read()
 
 
+def read_bytes(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def git(*command):
     return run(["git", "-C", ROOT, *command]).strip()
 
@@ -88,6 +93,21 @@ def tags_are_right(state):
     return "by auditwheel" if not state["quick"] else "not looked at: the wheel is for this machine"
 
 
+def built_again_they_are_the_same(state):
+    """The sdist, and one wheel of those that wheels.py builds."""
+    made = [state["sdist"]]
+    if not state["quick"]:
+        made += [wheel for wheel in state["wheels"] if "-cp%d%d-" % sys.version_info[:2] in wheel][:1]
+    before = [read_bytes(path) for path in made]
+    wheels.sdist()
+    for path in made[1:]:
+        (target,) = [target for target in wheels.TARGETS if path.endswith("-%s.whl" % target)]
+        run([PYTHON, os.path.join(ROOT, "release", "wheels.py"), target])
+    changed = [path for path, old in zip(made, before) if read_bytes(path) != old]
+    assert not changed, "differs when it is built again: %s" % ", ".join(changed)
+    return "%d of them" % len(made)
+
+
 def wheel_and_sdist_install(state):
     """Into environments of their own, from files alone where that can be."""
     tag = "cp%d%d" % sys.version_info[:2]
@@ -112,6 +132,7 @@ CHECKS = [
     ("the checkout is clean", checkout_is_clean),
     ("the sdist is built", sdist_is_built),
     ("wheels are built", wheels_are_built),
+    ("built again, they are the same", built_again_they_are_the_same),
     ("twine check", twine_is_content),
     ("the wheels' tags are right", tags_are_right),
     ("a wheel and the sdist install", wheel_and_sdist_install),

@@ -22,6 +22,7 @@ ASYNCIO_NEEDS = {
     "asyncio.events._set_running_loop",  # run_forever()
     "asyncio.format_helpers._format_callback_source",  # the repr of a handle
     "asyncio.futures._copy_future_state",  # run_in_executor()
+    "asyncio.futures._set_result_unless_cancelled",  # sleep(), and the start of its transports
     "asyncio.futures.future_add_to_awaited_by",  # gather()
     "asyncio.futures.future_discard_from_awaited_by",  # gather()
     "asyncio.futures.isfuture",  # ensure_future()

@@ -155,6 +155,11 @@ def test_flags_of_the_user_come_last(tree, built):
     assert built(CFLAGS="-O0")[1] == 5
 
 
+def test_published_builds_do_not_depend_on_their_folder(tree, built):
+    assert str(tree).encode() in built()[0].read_bytes()  # where a debugger finds the source
+    assert str(tree).encode() not in built(SOURCE_DATE_EPOCH="1764288000")[0].read_bytes()
+
+
 def test_linker_that_takes_no_number_of_processes(built, tmp_path):
     """clang's: gcc's `-flto=2` is an error for it."""
     compiler = script(tmp_path / "clanglike", 'case "$*" in *-flto=*) exit 1;; esac; exec cc "$@"')

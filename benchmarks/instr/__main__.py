@@ -37,7 +37,12 @@ def parse(argv: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument("--only", default="*", metavar="GLOBS", help="rows whose name matches, separated by commas")
     parser.add_argument("--quick", action="store_true", help="the rows that each change is checked by")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes at a time (%(default)s)")
-    parser.add_argument("--keep", metavar="DIR", type=Path, help="leave the dumps there, for callgrind_annotate")
+    parser.add_argument(
+        "--keep",
+        metavar="DIR",
+        type=lambda path: Path(path).resolve(),
+        help="leave the dumps there, for callgrind_annotate",
+    )
     parser.add_argument("--json", metavar="OUT", help="write the figures to this file")
     parser.add_argument("--check", action="store_true", help="fail if a row costs more than is accepted")
     parser.add_argument("--accept", action="store_true", help="make these the accepted figures")

@@ -14,6 +14,7 @@
 #include <longintrepr.h>
 #endif
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -521,15 +522,19 @@ cl_long_small(PyObject *number, long *value)
     return true;
 }
 
+/* Whether a watcher can be told when a dict is modified. Before, dicts have
+ * versions. */
+#define CL_HAS_DICT_WATCHERS (PY_VERSION_HEX >= 0x030c0000)
+
 /* A number that changes whenever the dict is modified; 0 means unknown. */
 static inline uint64_t
 cl_dict_version(PyObject *dict)
 {
-#if PY_VERSION_HEX < 0x030c0000
-    return ((PyDictObject *)dict)->ma_version_tag;
-#else
+#if CL_HAS_DICT_WATCHERS
     (void)dict;
     return 0;
+#else
+    return ((PyDictObject *)dict)->ma_version_tag;
 #endif
 }
 
@@ -619,6 +624,15 @@ cl_asyncgen_hooks_swap(cl_asyncgen_hooks *hooks)
     ts->async_gen_firstiter = hooks->firstiter;
     ts->async_gen_finalizer = hooks->finalizer;
     *hooks = old;
+}
+
+/* PyThread_get_thread_ident(), which makes three calls for this. */
+static inline unsigned long
+cl_thread_ident(void)
+{
+    unsigned long ident = (unsigned long)pthread_self();
+    cl_assert(ident == PyThread_get_thread_ident());
+    return ident;
 }
 
 /* Sets the descriptor that CPython's signal handler writes to (-1: none).

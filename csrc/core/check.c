@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "core/fork.h"
 #include "core/loop.h"
+#include "core/signals.h"
 
 /* One turn in PERIOD is checked, and fewer when there is much to check: the
  * period grows by one for each SIZE entries. */
@@ -192,6 +194,8 @@ cl_loop_check(LoopObject *loop)
     check_timers(loop);
     cl_inbox_check(&loop->l_inbox);
     cl_watch_check(loop);
+    cl_signals_check(loop);
+    cl_fork_check(loop);
     cl_handle_check_spares(loop);
     check_open_loops(loop->l_st);
     check_references(loop);

@@ -19,6 +19,9 @@ void
 cl_fork_register(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
+    cl_assert_gil();
+    cl_assert_of(loop, loop->l_open_link == NULL);
+    cl_assert_of(loop, loop->l_poller.ops != NULL);
     loop->l_poller_ops = loop->l_poller.ops;
     loop->l_forks = st->forks;
     loop->l_ancestor_fd = -1;
@@ -33,6 +36,9 @@ cl_fork_register(LoopObject *loop)
 void
 cl_fork_unregister(LoopObject *loop)
 {
+    cl_assert_gil();
+    cl_assert_of(loop,
+                 loop->l_open_link != NULL && *loop->l_open_link == loop);
     *loop->l_open_link = loop->l_next_open;
     if (loop->l_next_open != NULL)
         loop->l_next_open->l_open_link = loop->l_open_link;
@@ -58,6 +64,7 @@ forked_set(cl_poller *poller, int fd, uint32_t generation, unsigned have,
     LoopObject *loop = loop_of(poller);
     int err;
     (void)have;
+    cl_assert_of(loop, loop->l_fork == CL_FORK_INHERITED);
     if (want == 0) /* no poller of ours knows it */
         return 0;
     if ((err = cl_fork_adopt(loop)) < 0)
@@ -94,6 +101,31 @@ static const cl_poller_ops forked_ops = {
     .set = forked_set,
     .wait = forked_wait,
 };
+
+#ifdef CL_DEBUG
+void
+cl_fork_check(const LoopObject *loop)
+{
+    const cl_state *st = loop->l_st;
+    cl_assertf(st->ancestor_count >= 0 &&
+                   st->ancestor_count <= CL_ANCESTORS_MAX,
+               "%d ancestors", st->ancestor_count);
+    cl_assertf((int)(st->forks - loop->l_forks) >= 0, "%u of %u forks",
+               loop->l_forks, st->forks);
+    cl_assertf(loop->l_fork <= CL_FORK_PARENTS, "%d", loop->l_fork);
+    cl_assertf(loop->l_fork == CL_FORK_NONE || loop->l_forks != st->forks,
+               "%d, without a fork", loop->l_fork);
+    cl_assert_of(loop, (loop->l_poller.ops == &forked_ops) ==
+                           (loop->l_fork == CL_FORK_INHERITED));
+    cl_assert_of(loop, loop->l_poller.ops == &forked_ops ||
+                           loop->l_poller.ops == loop->l_poller_ops);
+    cl_assertf(loop->l_ancestor_fd == loop->l_ancestor_watch.w_fd,
+               "descriptor %d, watched %d", loop->l_ancestor_fd,
+               loop->l_ancestor_watch.w_fd);
+    cl_assertf(loop->l_ancestor >= 0 && loop->l_ancestor <= st->ancestor_count,
+               "%d of %d", loop->l_ancestor, st->ancestor_count);
+}
+#endif
 
 /* ----------------------------------------------------------------- the fork */
 
@@ -214,6 +246,10 @@ cl_fork_in_child(cl_state *st)
     for (LoopObject *loop = st->loops; loop != NULL; loop = loop->l_next_open)
         leave(loop);
     cl_signals_after_fork(st);
+#ifdef CL_DEBUG
+    for (LoopObject *loop = st->loops; loop != NULL; loop = loop->l_next_open)
+        cl_fork_check(loop);
+#endif
     tell_loops(st);
 }
 
@@ -246,6 +282,7 @@ cl_fork_ancestor_lives(const LoopObject *loop)
 static void
 take_over(LoopObject *loop)
 {
+    cl_assert_of(loop, loop->l_fork == CL_FORK_PARENTS);
     loop->l_fork = CL_FORK_NONE;
     cl_watch_tell_all(loop);
 }
@@ -287,6 +324,8 @@ ancestor_ended(LoopObject *loop, cl_watch *watch, unsigned events)
 {
     (void)events;
     int fd = loop->l_ancestor_fd;
+    cl_assertf(watch == &loop->l_ancestor_watch && fd == watch->w_fd,
+               "descriptor %d, watched %d", fd, watch->w_fd);
     loop->l_ancestor_fd = -1;
     cl_watch_stop(loop, watch);
     close(fd);
@@ -320,6 +359,7 @@ cl_fork_adopt(LoopObject *loop)
     loop->l_fork = CL_FORK_PARENTS;
     if (!loop->l_fork_ran || !watch_ancestor(loop))
         take_over(loop);
+    cl_check(cl_fork_check(loop));
     return 0;
 }
 

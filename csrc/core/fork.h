@@ -28,31 +28,36 @@ enum {
     CL_FORK_PARENTS = 2,
 };
 
-/* Adds a loop to the list of open loops, and removes it. */
+/* Registers cl_fork_in_child() with os.register_at_fork(). 0/-1 */
 int cl_fork_setup(PyObject *module, cl_state *st);
 
-/* For os.register_at_fork(after_in_child). Calls _after_fork() of each loop.
- * Runs Python. */
+/* Adds a loop to the list of open loops, and removes it. */
 void cl_fork_register(LoopObject *loop);
 void cl_fork_unregister(LoopObject *loop);
 
+/* For os.register_at_fork(after_in_child). Calls _after_fork() of each loop.
+ * Runs Python. */
+void cl_fork_in_child(cl_state *st);
+
 /* Gives an inherited loop its own poller and pipe; does nothing to others.
  * Returns 0 or -errno; on error the caller may try again. */
-void cl_fork_in_child(cl_state *st);
+int cl_fork_adopt(LoopObject *loop);
 
 /* The same, and whatever else the loop needs before it can run. Called before
  * a poll if l_forked is set. 0/-1 Runs Python. */
-int cl_fork_adopt(LoopObject *loop);
+int cl_fork_resume(LoopObject *loop);
 
 /* A fork resets the running loop, but the callback that forked must find it.
  * Sets it again for a loop that goes on; others are left alone. 0/-1 */
-int cl_fork_resume(LoopObject *loop);
+int cl_fork_mark_running(LoopObject *loop);
+
+#ifdef CL_DEBUG
+/* Checks what an open loop knows of forks, between its turns. */
+void cl_fork_check(const LoopObject *loop);
+#endif
 
 /* Whether the watch's owner was created before the fork, and the loop was not
  * taken over since. */
-int cl_fork_mark_running(LoopObject *loop);
-
-/* Whether a process that had the loop before this one is alive. */
 static inline bool
 cl_fork_is_parents(const LoopObject *loop, const cl_watch *watch)
 {
@@ -60,12 +65,11 @@ cl_fork_is_parents(const LoopObject *loop, const cl_watch *watch)
            (int32_t)(watch->w_generation - loop->l_fork_generation) <= 0;
 }
 
-/* Whether the owner was created before a fork and such a process may be using
- * it, even if this process has taken over the loop. */
+/* Whether a process that had the loop before this one is alive. */
 bool cl_fork_ancestor_lives(const LoopObject *loop);
 
-/* Whether it is from before a fork, and such a process may be using it, whoever has
- * this process's copy of the loop. */
+/* Whether the owner was created before a fork and such a process may be using
+ * it, even if this process has taken over the loop. */
 static inline bool
 cl_fork_is_shared(const LoopObject *loop, const cl_watch *watch)
 {

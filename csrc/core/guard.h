@@ -13,7 +13,7 @@
 
 #include "base/compat.h"
 
-#define CL_GUARD_MAX 20
+#define CL_GUARD_MAX 24
 
 typedef struct {
     PyTypeObject *g_type;            /* owned */

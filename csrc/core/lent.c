@@ -22,8 +22,14 @@ static int lent_ready(LoopObject *loop, cl_watch *watch, unsigned events);
 static int lent_refused(LoopObject *loop, cl_watch *watch, int err);
 static void lent_evicted(LoopObject *loop, cl_watch *watch);
 
-static const cl_watch_ops lent_ops = {
-    .ready = lent_ready, .refused = lent_refused, .evicted = lent_evicted};
+#ifdef CL_DEBUG
+static void lent_check(LoopObject *loop, const cl_watch *watch);
+#endif
+
+static const cl_watch_ops lent_ops = {.ready = lent_ready,
+                                      .refused = lent_refused,
+                                      .evicted = lent_evicted,
+                                      CL_WATCH_CHECK(lent_check)};
 
 /* Returns the record of a descriptor; NULL if there is none, or another kind
  * of watch. */
@@ -55,6 +61,38 @@ taken(const cl_lent *lent)
     return (lent->le_reader.pl_object ? CL_READ : 0) |
            (lent->le_writer.pl_object ? CL_WRITE : 0);
 }
+
+#ifdef CL_DEBUG
+static void
+check_place(LoopObject *loop, const lent_place *place)
+{
+    if (place->pl_object == NULL)
+        cl_assert(place->pl_ops == NULL);
+    else if (place->pl_ops == NULL)
+        cl_handle_check(loop, handle_in(place));
+    else
+        cl_assert_of(place->pl_object, Py_REFCNT(place->pl_object) > 0);
+}
+
+static void
+lent_check(LoopObject *loop, const cl_watch *watch)
+{
+    const cl_lent *lent = (const cl_lent *)watch;
+    unsigned places = taken(lent), want = watch->w_want;
+    bool handles = handle_in(&lent->le_reader) != NULL ||
+                   handle_in(&lent->le_writer) != NULL;
+    check_place(loop, &lent->le_reader);
+    check_place(loop, &lent->le_writer);
+    cl_assertf((want & places) == places,
+               "descriptor %d: %u is wanted, for %u", watch->w_fd, want,
+               places);
+    /* Waiters alone get edges; handles would miss the second event. */
+    cl_assertf(places == 0 || handles == !(want & CL_EDGE),
+               "descriptor %d: %u is wanted", watch->w_fd, want);
+    cl_assertf(lent->le_file == NULL || !PyLong_Check(lent->le_file),
+               "descriptor %d", watch->w_fd);
+}
+#endif
 
 /* What to watch once a waiter has the place for `more` (0: none). */
 static inline unsigned
@@ -107,6 +145,9 @@ static int
 lent_ready(LoopObject *loop, cl_watch *watch, unsigned events)
 {
     int fd = watch->w_fd;
+    cl_assertf(find(loop, fd) == (cl_lent *)watch, "descriptor %d", fd);
+    cl_assertf(events != 0 && (events & ~(unsigned)(CL_READ | CL_WRITE)) == 0,
+               "descriptor %d: %u", fd, events);
     if ((events & CL_READ) && wake(loop, fd, CL_READ) < 0)
         return -1;
     if ((events & CL_WRITE) && wake(loop, fd, CL_WRITE) < 0)
@@ -186,6 +227,7 @@ release(cl_lent *lent)
 static void
 drop(LoopObject *loop, cl_lent *lent)
 {
+    cl_assertf(taken(lent) == 0, "descriptor %d", lent->le_watch.w_fd);
     cl_watch_stop(loop, &lent->le_watch);
     release(lent);
 }
@@ -254,6 +296,9 @@ cl_lent_add(LoopObject *loop, int fd, PyObject *file, unsigned direction,
             HandleObject *handle)
 {
     cl_lent *lent = find(loop, fd);
+    cl_assert_gil();
+    cl_assert(direction == CL_READ || direction == CL_WRITE);
+    cl_assert_of(handle, !(handle->h_flags & CL_HANDLE_CANCELLED));
     bool is_new = lent == NULL || taken(lent) == 0;
     if (lent == NULL ? (lent = start(loop, fd, direction)) == NULL
                      : want(loop, lent, taken(lent) | direction, false) < 0) {
@@ -267,6 +312,7 @@ cl_lent_add(LoopObject *loop, int fd, PyObject *file, unsigned direction,
     }
     lent_place *place = place_of(lent, direction), old = *place;
     *place = (lent_place){.pl_object = (PyObject *)handle};
+    cl_check(lent_check(loop, &lent->le_watch));
     Py_XDECREF(other);
     return lose(loop, old);
 }
@@ -300,6 +346,10 @@ cl_lent_wait(LoopObject *loop, int fd, PyObject *sock, unsigned direction,
              PyObject *waiter, const cl_waiter_ops *ops)
 {
     cl_lent *lent = find(loop, fd);
+    cl_assert_gil();
+    cl_assert(direction == CL_READ || direction == CL_WRITE);
+    cl_assert_of(waiter, ops != NULL && ops->ready != NULL &&
+                             ops->lost != NULL && ops->failed != NULL);
     bool known = lent != NULL && lent->le_sock != NULL &&
                  cl_weakref_is(lent->le_sock, sock);
     PyObject *weak = known ? NULL : PyWeakref_NewRef(sock, NULL);
@@ -327,6 +377,7 @@ cl_lent_wait(LoopObject *loop, int fd, PyObject *sock, unsigned direction,
     cl_loop_owe_polls(loop); /* the interest may have been there already */
     lent_place *place = place_of(lent, direction), old = *place;
     *place = (lent_place){Py_NewRef(waiter), ops};
+    cl_check(lent_check(loop, &lent->le_watch));
     Py_XDECREF(other);
     return lose(loop, old);
 }
@@ -337,6 +388,7 @@ cl_lent_leave(LoopObject *loop, int fd, unsigned direction, PyObject *waiter)
     cl_lent *lent = find(loop, fd);
     if (lent == NULL || place_of(lent, direction)->pl_object != waiter)
         return;
+    cl_assert_of(waiter, Py_REFCNT(waiter) > 1);
     *place_of(lent, direction) = (lent_place){NULL, NULL};
     Py_DECREF(waiter);
 }

@@ -221,6 +221,10 @@ cl_loop_cast(PyObject *loop)
                                                         : NULL;
 }
 
+/* Returns the bound method of that name of the class behind LoopCore:
+ * asyncio's, or cloop's own in Python. Runs Python. */
+PyObject *cl_loop_inherited(LoopObject *loop, const char *name);
+
 /* Opens poller, ring and inbox. 0/-1 */
 int cl_loop_open(LoopObject *loop, const char *poller_name);
 
@@ -280,8 +284,7 @@ int cl_loop_call_afterwards(LoopObject *loop, int status);
 static inline bool
 cl_loop_in_callback(const LoopObject *loop)
 {
-    return loop->l_depth > 0 &&
-           loop->l_turn_thread == PyThread_get_thread_ident();
+    return loop->l_depth > 0 && loop->l_turn_thread == cl_thread_ident();
 }
 
 /* Returns the loop whose callback is running in the thread, borrowed, or NULL. */
@@ -293,6 +296,17 @@ cl_loop_in_thread(const cl_state *st, unsigned long thread)
            (loop->l_turn_thread != thread || loop->l_depth == 0))
         loop = loop->l_next_open;
     return loop;
+}
+
+/* The same, for an object that needs no more than memory of the loop's
+ * (core/spares.h): if only one loop is open, its thread is not compared. */
+static inline LoopObject *
+cl_loop_with_spares(const cl_state *st)
+{
+    LoopObject *loop = st->loops;
+    if (loop != NULL && loop->l_next_open == NULL)
+        return loop->l_depth > 0 ? loop : NULL;
+    return cl_loop_in_thread(st, cl_thread_ident());
 }
 
 static inline int

@@ -52,6 +52,17 @@ cl_loop_init(LoopObject *loop, const char *poller)
     return 0;
 }
 
+PyObject *
+cl_loop_inherited(LoopObject *loop, const char *name)
+{
+    PyObject *behind = PyObject_CallFunction((PyObject *)&PySuper_Type, "OO",
+                                             cl_loop_core_type(loop), loop);
+    PyObject *bound =
+        behind == NULL ? NULL : PyObject_GetAttrString(behind, name);
+    Py_XDECREF(behind);
+    return bound;
+}
+
 int
 cl_loop_traverse(LoopObject *loop, visitproc visit, void *arg)
 {

@@ -13,6 +13,8 @@ pipe_ready(LoopObject *loop, cl_watch *watch, unsigned events)
 {
     (void)watch;
     (void)events;
+    cl_assert(watch == &loop->l_pipe_watch || watch == &loop->l_sigsock_watch);
+    cl_assertf(events == CL_READ, "%u", events);
     loop->l_pipe_ready = true;
     return 0;
 }
@@ -26,6 +28,27 @@ pipe_evicted(LoopObject *loop, cl_watch *watch)
 
 static const cl_watch_ops pipe_ops = {.ready = pipe_ready,
                                       .evicted = pipe_evicted};
+
+#ifdef CL_DEBUG
+void
+cl_signals_check(const LoopObject *loop)
+{
+    const cl_watch *pipe = &loop->l_pipe_watch;
+    const cl_watch *sockets = &loop->l_sigsock_watch;
+    const cl_sigsock *pair = &loop->l_sigsock;
+    cl_assertf((pair->sg_read_fd < 0) == (pair->sg_write_fd < 0), "%d and %d",
+               pair->sg_read_fd, pair->sg_write_fd);
+    cl_assertf(pipe->w_fd < 0 || (pipe->w_fd == loop->l_inbox.i_read_fd &&
+                                  pipe->w_want == CL_READ),
+               "descriptor %d of %d: %u", pipe->w_fd, loop->l_inbox.i_read_fd,
+               pipe->w_want);
+    cl_assertf(sockets->w_fd < 0 || (sockets->w_fd == pair->sg_read_fd &&
+                                     sockets->w_want == CL_READ),
+               "descriptor %d of %d: %u", sockets->w_fd, pair->sg_read_fd,
+               sockets->w_want);
+    cl_assert_of(loop, !loop->l_signals_armed || loop->l_signals_tried);
+}
+#endif
 
 void
 cl_signals_init(LoopObject *loop)
@@ -71,8 +94,10 @@ int
 cl_signals_fd(LoopObject *loop)
 {
     int err = cl_fork_adopt(loop);
+    cl_assert_of(loop, loop->l_open);
     if (err == 0)
         err = watch_sigsock(loop);
+    cl_check(cl_signals_check(loop));
     return err < 0 ? err : loop->l_sigsock.sg_write_fd;
 }
 
@@ -81,6 +106,8 @@ cl_signals_arm(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
     int fd = loop->l_sigsock.sg_write_fd;
+    cl_assert_gil();
+    cl_assert_of(loop, loop->l_open);
     if (fd < 0 || !cl_signals_handled(loop))
         fd = loop->l_inbox.i_write_fd;
     loop->l_signals_tried = true;
@@ -174,6 +201,9 @@ cl_signals_deliver(LoopObject *loop)
     int count;
     PyObject *error = NULL;
 
+    cl_assert_gil();
+    cl_assert_of(loop, loop->l_open);
+    cl_assert_of(loop, !PyErr_Occurred());
     loop->l_pipe_ready = false;
     while (cl_inbox_read(&loop->l_inbox, bytes, (int)sizeof(bytes)) ==
            (int)sizeof(bytes)) {
@@ -215,6 +245,7 @@ renew_sigsock(LoopObject *loop, bool had_wakeup_fd)
 void
 cl_signals_after_fork(cl_state *st)
 {
+    cl_assert_gil();
     st->main_thread = PyThread_get_thread_ident();
     int current = cl_set_wakeup_fd(st->set_wakeup_fd, -1);
     bool foreign = current >= 0 && current != st->armed_fd, taken = false;

@@ -46,4 +46,9 @@ int cl_signals_deliver(LoopObject *loop);
  * for a loop's handlers wait until the child runs it. */
 void cl_signals_after_fork(cl_state *st);
 
+#ifdef CL_DEBUG
+/* Checks the watches of the pipe and the sockets of an open loop. */
+void cl_signals_check(const LoopObject *loop);
+#endif
+
 #endif

@@ -73,6 +73,7 @@
 /* for all layers: field, value */
 #define CL_CORE_CONSTANTS(X) \
     X(empty_bytes, PyBytes_FromStringAndSize(NULL, 0)) \
+    X(empty_tuple, PyTuple_New(0)) \
     X(one_byte, PyBytes_FromStringAndSize("", 1)) \
     X(minus_one, PyLong_FromLong(-1)) \
     X(one, PyLong_FromLong(1))
@@ -99,6 +100,7 @@ enum {
 
 typedef struct cl_node_ops cl_node_ops;
 typedef struct cl_layer cl_layer;
+typedef struct cl_global cl_global;
 
 typedef struct cl_state {
     PyObject *module;              /* borrowed: it owns this state */
@@ -123,6 +125,10 @@ typedef struct cl_state {
     int ancestor_count;
     int armed_fd; /* what cloop passed to signal.set_wakeup_fd, or -1 */
     cl_wakeup wakeup;
+    /* See core/global.h. */
+    cl_global *globals;        /* borrowed, linked list of watched ones */
+    PyObject *watcher_capsule; /* owned; NULL if there is no watcher */
+    int dict_watcher;
     CL_CORE_COUNTS(CL_COUNT_FIELD)
 } cl_state;
 

@@ -23,6 +23,15 @@
 /* Values of w_refused above the number of attempts. */
 enum { GIVE_UP = 254, TOLD = 255 };
 
+/* Whether the poller knows what is wanted, and reading besides. A change of
+ * that waits until the poller reports it: most owners want it again soon. */
+static inline bool
+is_kept(const cl_watch *watch)
+{
+    return watch->w_ops->keeps_reading &&
+           watch->w_have == (watch->w_want | CL_READ);
+}
+
 /* ----------------------------------------------------------------- invariants */
 
 #ifdef CL_DEBUG
@@ -57,13 +66,13 @@ check_watch(const cl_watch_table *table, const cl_watch *watch, int fd)
                "descriptor %d: change %d is another's", fd, watch->w_change);
 }
 
-/* Whether the poller knows what is wanted, or need not be told. In the child
+/* Whether the poller knows what is wanted, or need not be told yet. In the child
  * of a fork, the poller is not told what the parent waits for. */
 static void
 check_change(const LoopObject *loop, const cl_watch *watch)
 {
-    cl_assertf(watch->w_want == watch->w_have || watch->w_change >= 0 ||
-                   watch->w_refused == TOLD || loop->l_fork != CL_FORK_NONE,
+    cl_assertf(watch->w_want == watch->w_have || is_kept(watch) ||
+                   watch->w_change >= 0 || watch->w_refused == TOLD || loop->l_fork != CL_FORK_NONE,
                "descriptor %d: %u is wanted, %u is known, refused %u",
                watch->w_fd, watch->w_want, watch->w_have, watch->w_refused);
 }
@@ -331,13 +340,13 @@ cl_watch_want(LoopObject *loop, cl_watch *watch, unsigned want)
     if (watch->w_fd < 0)
         return;
     cl_check(check_watch(&loop->l_watches, watch, watch->w_fd));
-    if (want != watch->w_have)
-        list_change(&loop->l_watches, watch);
     if (want != watch->w_want)
         watch->w_refused = 0;
     if (want & ~(unsigned)watch->w_want)
         cl_loop_owe_polls(loop);
     set_want(watch, want);
+    if (want != watch->w_have && !is_kept(watch))
+        list_change(&loop->l_watches, watch);
     cl_check(check_change(loop, watch));
 }
 
@@ -658,6 +667,9 @@ cl_watch_dispatch(LoopObject *loop, const cl_event *event)
     unsigned events = watch == NULL ? 0 : event->events & watch->w_want;
     cl_assertf(event->fd >= 0 && event->events != 0, "descriptor %d: %u",
                event->fd, event->events);
+    if (watch != NULL && (event->events & CL_READ & ~watch->w_want) != 0 &&
+        is_kept(watch))
+        list_change(&loop->l_watches, watch);
     return events ? watch->w_ops->ready(loop, watch, events) : 0;
 }
 

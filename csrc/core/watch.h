@@ -4,7 +4,9 @@
  * `want` is what the owner asked for, `have` what the poller was told. The
  * poller is told at once when a watch starts (so that a bad descriptor is
  * refused there) and when it ends (since the owner may close it next); changes
- * in between are told once, before the next poll.
+ * in between are told once, before the next poll. Pausing and resuming costs no
+ * system call: where w_ops->keeps_reading, the poller is told that reading is
+ * no longer wanted when it next reports that the descriptor is readable.
  *
  * The poller may refuse a change (docs/decisions/0014). A watch whose want and
  * have differ stays in the list of changes until they agree or the owner was
@@ -61,6 +63,8 @@ typedef struct {
     /* The watch was ended because another took over the descriptor, or the
      * loop closes. The owner may be freed after this. */
     void (*evicted)(LoopObject *loop, cl_watch *watch);
+    /* The owner alone closes the descriptor, and ends the watch first. */
+    bool keeps_reading;
     /* Whether the owner claims the descriptor, so that add_reader() and a
      * second transport are refused. NULL: it does not. */
     bool (*claims)(const cl_watch *watch);

@@ -102,15 +102,6 @@ check_callbacks(const FutureObject *future)
 }
 #endif
 
-LoopObject *
-cl_future_leave_loop(FutureObject *future)
-{
-    LoopObject *loop = cl_loop_cast(future->f_loop);
-    if (loop != NULL)
-        future->f_loop = NULL;
-    return loop;
-}
-
 /* Calls the loop's get_debug(). Returns 1, 0 or -1. */
 static int
 loop_debugs(cl_state *st, PyObject *loop)
@@ -163,7 +154,7 @@ PyObject *
 cl_future_create(cl_state *st, PyObject *loop)
 {
     LoopObject *ours = cl_loop_cast(loop);
-    if (ours != NULL && cl_futures_on(ours)->own_tasks &&
+    if (ours != NULL && cl_futures_are_ours(ours->l_st) &&
         !cl_loop_overrides(ours, CL_OVERRIDES_CREATE_FUTURE))
         return cl_future_new(ours);
     return PyObject_CallMethodNoArgs(loop,
@@ -192,17 +183,23 @@ void
 cl_future_dealloc(PyObject *self)
 {
     FutureObject *future = (FutureObject *)self;
-    cl_state *st = cl_future_state(self);
+    LoopObject *loop = cl_loop_cast(future->f_loop);
+    cl_state *st = loop != NULL ? loop->l_st : cl_future_state(self);
     bool exact = Py_TYPE(self) == cl_futures_of(st)->FutureType;
     /* For a subclass, subtype_dealloc() has called the finalizer. */
-    if (exact && future->f_log_tb &&
-        PyObject_CallFinalizerFromDealloc(self) < 0)
-        return;
+    if (exact && future->f_log_tb) {
+        if (PyObject_CallFinalizerFromDealloc(self) < 0)
+            return;
+        loop = cl_loop_cast(future->f_loop);
+    }
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, cl_future_dealloc);
     cl_futures_of(st)->live_futures--;
     cl_clear_weakrefs(self);
-    LoopObject *loop = exact ? cl_future_leave_loop(future) : NULL;
+    if (!exact)
+        loop = NULL;
+    else if (loop != NULL)
+        future->f_loop = NULL; /* the reference is ours now */
     cl_future_drop(future);
     cl_spares_give(loop == NULL ? NULL : &cl_futures_on(loop)->spare_futures,
                    self);

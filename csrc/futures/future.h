@@ -104,10 +104,6 @@ PyObject *cl_future_remove_done_callback(PyObject *self, PyObject *callback);
 PyObject *cl_future_callbacks(PyObject *self, void *closure);
 void cl_future_finalize(PyObject *self);
 
-/* For tp_dealloc: takes over the future's reference to its loop, if the loop
- * is ours. Otherwise returns NULL, and the future keeps it. */
-LoopObject *cl_future_leave_loop(FutureObject *future);
-
 /* Docstrings for methods of both types, with the signatures of this Python's
  * asyncio. Where asyncio has none, there is no docstring, and help() finds
  * asyncio's. */

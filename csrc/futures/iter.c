@@ -14,7 +14,8 @@ typedef struct {
 PyObject *
 cl_future_iter(PyObject *future)
 {
-    cl_state *st = cl_future_state(future);
+    LoopObject *loop = cl_loop_cast(((FutureObject *)future)->f_loop);
+    cl_state *st = loop != NULL ? loop->l_st : cl_future_state(future);
     if (st == NULL)
         return NULL;
     if (((FutureObject *)future)->f_loop == NULL) {
@@ -22,7 +23,6 @@ cl_future_iter(PyObject *future)
                         "Future object is not initialized.");
         return NULL;
     }
-    LoopObject *loop = cl_loop_cast(((FutureObject *)future)->f_loop);
     FutureIterObject *iter = (FutureIterObject *)cl_spares_take(
         loop == NULL ? NULL : &cl_futures_on(loop)->spare_iters,
         cl_futures_of(st)->FutureIterType, sizeof(*iter));
@@ -58,8 +58,9 @@ FutureIter_dealloc(FutureIterObject *iter)
     Py_TRASHCAN_BEGIN(iter, FutureIter_dealloc);
     LoopObject *loop = iter->fi_loop;
     Py_CLEAR(iter->fi_future);
-    cl_spares_give(loop == NULL ? NULL : &cl_futures_on(loop)->spare_iters,
-                   (PyObject *)iter);
+    cl_spares_give_plain(loop == NULL ? NULL
+                                      : &cl_futures_on(loop)->spare_iters,
+                         (PyObject *)iter);
     Py_XDECREF(loop);
     Py_TRASHCAN_END;
 }

@@ -33,6 +33,40 @@ setup(PyObject *Py_UNUSED(module), cl_state *st)
     return cl_registry_setup(st);
 }
 
+int
+cl_futures_use_own(cl_state *st)
+{
+    cl_futures *futures = cl_futures_of(st);
+    cl_assert(futures->layouts_fit);
+    if (futures->own_tasks)
+        return 0;
+    if (cl_global_init(st, &futures->future_class, futures->futures_module,
+                       futures->str_Future, futures->asyncio_Future) < 0 ||
+        cl_global_init(st, &futures->task_class, futures->tasks_module,
+                       futures->str_Task, futures->asyncio_Task) < 0)
+        return -1;
+    futures->own_tasks = true;
+    return 0;
+}
+
+static int
+traverse(cl_state *st, visitproc visit, void *arg)
+{
+    const cl_futures *futures = cl_futures_of(st);
+    int status = cl_global_traverse(&futures->future_class, visit, arg);
+    if (status == 0)
+        status = cl_global_traverse(&futures->task_class, visit, arg);
+    return status != 0 ? status : cl_remote_traverse(st, visit, arg);
+}
+
+static void
+clear(cl_state *st)
+{
+    cl_global_clear(st, &cl_futures_of(st)->future_class);
+    cl_global_clear(st, &cl_futures_of(st)->task_class);
+    cl_remote_clear(st);
+}
+
 static void
 loop_free(LoopObject *loop)
 {
@@ -51,8 +85,8 @@ const cl_layer cl_futures_layer = {
     .counts = counts,
     .nodes = nodes,
     .setup = setup,
-    .traverse = cl_remote_traverse,
-    .clear = cl_remote_clear,
+    .traverse = traverse,
+    .clear = clear,
     .free = cl_remote_free,
     .loop_free = loop_free,
     .loop_forked = cl_registry_forked,

@@ -5,6 +5,7 @@
 
 #include "base/compat.h"
 
+#include "core/global.h"
 #include "core/loop.h"
 #include "core/spares.h"
 #include "core/state.h"
@@ -38,7 +39,8 @@
         X(future_discard_from_awaited_by, "asyncio.futures", "future_discard_from_awaited_by"))
 
 #define CL_FUTURES_NAMES(X) \
-    X(__asyncio_running_event_loop__) X(_asyncio_future_blocking) \
+    X(Future) X(Task) X(__asyncio_running_event_loop__) \
+    X(_asyncio_future_blocking) \
     X(_callbacks) X(_loop) X(_make_cancelled_error) X(add_done_callback) \
     X(cancel) X(close) X(context) X(create_future) X(done) X(get_debug) \
     X(get_loop) X(is_running) X(msg) X(remove_done_callback) X(result) \
@@ -78,6 +80,9 @@ typedef struct cl_futures {
      * used (decided by cloop/_futures.py). */
     bool layouts_fit;
     bool own_tasks;
+    /* asyncio.futures.Future and asyncio.tasks.Task, if ours are used. */
+    cl_global future_class;
+    cl_global task_class;
     uint64_t task_count;      /* for default names */
     struct cl_remote *remote; /* remote.h */
     Py_ssize_t lost_tasks;    /* upper bound of dead references in all_tasks */
@@ -93,13 +98,29 @@ cl_futures_of(const cl_state *st)
     return (cl_futures *)st;
 }
 
+/* Whether loops create cloop.Future and cloop.Task: they are in use, and the
+ * program has not replaced asyncio's class, of which they are subclasses. */
+static inline bool
+cl_futures_are_ours(const cl_state *st)
+{
+    return cl_global_holds(&cl_futures_of(st)->future_class);
+}
+
+static inline bool
+cl_tasks_are_ours(const cl_state *st)
+{
+    return cl_global_holds(&cl_futures_of(st)->task_class);
+}
+
+/* Puts them into use. 0/-1 */
+int cl_futures_use_own(cl_state *st);
+
 typedef struct cl_loop_futures {
     LoopObject lower;
     /* The loop's entry in asyncio's dict of current tasks: a task, None, or
      * NULL for no entry; borrowed from the dict. See registry.h. */
     PyObject *task_entry;
-    bool own_tasks; /* tasks and futures are cloop's */
-    bool in_task;   /* a step of our task is running */
+    bool in_task; /* a step of our task is running */
     cl_spares spare_futures;
     cl_spares spare_tasks;
     cl_spares spare_iters;

@@ -277,22 +277,26 @@ void
 cl_task_dealloc(PyObject *self)
 {
     TaskObject *task = (TaskObject *)self;
-    cl_state *st = cl_future_state(self);
+    LoopObject *loop = cl_loop_cast(task->f_loop);
+    cl_state *st = loop != NULL ? loop->l_st : cl_future_state(self);
     bool exact = Py_TYPE(self) == cl_futures_of(st)->TaskType;
     /* For a subclass, subtype_dealloc() has called the finalizer. */
-    if (exact &&
-        (task->f_log_tb ||
-         (task->f_state == CL_PENDING && task->t_log_destroy_pending)) &&
-        PyObject_CallFinalizerFromDealloc(self) < 0)
-        return;
+    if (exact && (task->f_log_tb || (task->f_state == CL_PENDING &&
+                                     task->t_log_destroy_pending))) {
+        if (PyObject_CallFinalizerFromDealloc(self) < 0)
+            return;
+        loop = cl_loop_cast(task->f_loop);
+    }
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, cl_task_dealloc);
     cl_futures_of(st)->live_tasks--;
     /* A task that is done is still listed after Future.set_result(task, ...). */
     cl_registry_remove(st, task);
     cl_clear_weakrefs(self);
-    LoopObject *loop =
-        exact ? cl_future_leave_loop(cl_task_future(task)) : NULL;
+    if (!exact)
+        loop = NULL;
+    else if (loop != NULL)
+        task->f_loop = NULL; /* the reference is ours now */
     cl_task_drop(task);
     cl_spares_give(loop == NULL ? NULL : &cl_futures_on(loop)->spare_tasks,
                    self);

@@ -8,7 +8,15 @@
 
 #include "core/state.h"
 
+#include <netinet/in.h>
 #include <sys/socket.h>
+
+/* An IPv4 or IPv6 address in the kernel's format. */
+typedef union {
+    sa_family_t family; /* AF_UNSPEC if there is none */
+    struct sockaddr_in in;
+    struct sockaddr_in6 in6;
+} cl_inet_address;
 
 /* Returns the address as the socket module makes it: (host, port), a 4-tuple
  * for IPv6, a path, the bytes of an abstract address, or None if `len` is 0.

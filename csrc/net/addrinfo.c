@@ -96,44 +96,68 @@ inet6_of(const char *host, struct sockaddr_in6 *in6)
            zone_of(percent + 1, &in6->sin6_addr, &in6->sin6_scope_id);
 }
 
-/* Returns the Python address of the query, and its family in *family; NULL
- * without an exception if the query is unusual. */
-static PyObject *
-numeric_address(cl_state *st, const cl_addrinfo_query *query, int *family)
+/* Finds the address; false if the query is unusual. */
+static bool
+numeric_address(const cl_addrinfo_query *query, cl_inet_address *address)
 {
-    struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
-    struct in_addr in;
     unsigned long port;
+    int family = query->family;
     bool passive = (query->flags & AI_PASSIVE) != 0;
-    *family = query->family;
+    memset(address, 0, sizeof(*address));
     if (!port_of(query->port, &port))
-        return NULL;
+        return false;
     if (query->host == Py_None) {
         /* The order of the two families depends on the routes. */
-        if (*family == AF_INET && query->port != Py_None)
-            return cl_address_inet(
-                PyUnicode_FromString(passive ? "0.0.0.0" : "127.0.0.1"),
-                (unsigned)port);
-        if (*family != AF_INET6 || query->port == Py_None)
-            return NULL;
-        in6.sin6_addr = passive ? in6addr_any : in6addr_loopback;
+        if (family == AF_UNSPEC || query->port == Py_None)
+            return false;
+        if (family == AF_INET)
+            address->in.sin_addr.s_addr =
+                htonl(passive ? INADDR_ANY : INADDR_LOOPBACK);
+        else
+            address->in6.sin6_addr = passive ? in6addr_any : in6addr_loopback;
     }
     else {
         const char *host = cl_address_ascii(query->host);
         if (host == NULL)
-            return NULL;
+            return false;
         /* inet_pton() accepts only what inet_ntop() would write. */
-        if (*family != AF_INET6 && inet_pton(AF_INET, host, &in) == 1) {
-            *family = AF_INET;
-            return cl_address_inet(PyUnicode_FromString(host), (unsigned)port);
-        }
-        if (*family == AF_INET || !inet6_of(host, &in6))
-            return NULL;
-        *family = AF_INET6;
+        if (family != AF_INET6 &&
+            inet_pton(AF_INET, host, &address->in.sin_addr) == 1)
+            family = AF_INET;
+        else if (family != AF_INET && inet6_of(host, &address->in6))
+            family = AF_INET6;
+        else
+            return false;
     }
-    in6.sin6_port = htons((uint16_t)port);
-    return cl_address_from_sockaddr(st, (const struct sockaddr *)&in6,
-                                    sizeof(in6));
+    address->family = (sa_family_t)family;
+    if (family == AF_INET)
+        address->in.sin_port = htons((uint16_t)port);
+    else
+        address->in6.sin6_port = htons((uint16_t)port);
+    return true;
+}
+
+/* Finds the address and the range of `kinds`; false if the query is unusual. */
+static bool
+answer(const cl_addrinfo_query *query, cl_inet_address *address, int *first,
+       int *count)
+{
+    return !(query->flags & ~(AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV)) &&
+           (query->family == AF_UNSPEC || query->family == AF_INET ||
+            query->family == AF_INET6) &&
+           choose_kinds(query->type, query->proto, first, count) &&
+           numeric_address(query, address);
+}
+
+bool
+cl_addrinfo_one(const cl_addrinfo_query *query, cl_inet_address *address,
+                int *proto)
+{
+    int first, count;
+    if (!answer(query, address, &first, &count) || count != 1)
+        return false;
+    *proto = kinds[first].proto;
+    return true;
 }
 
 static PyObject *
@@ -166,25 +190,28 @@ info_entry(cl_state *st, int family, const kind *kind, PyObject *address)
 PyObject *
 cl_addrinfo(cl_state *st, const cl_addrinfo_query *query)
 {
-    int first, count, family;
-    PyObject *address = NULL, *list = NULL;
-    if ((query->flags & ~(AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV)) ||
-        (query->family != AF_UNSPEC && query->family != AF_INET &&
-         query->family != AF_INET6) ||
-        !choose_kinds(query->type, query->proto, &first, &count) ||
-        (address = numeric_address(st, query, &family)) == NULL)
+    int first, count;
+    cl_inet_address found;
+    if (!answer(query, &found, &first, &count))
         return NULL;
-    if ((list = PyList_New(count)) == NULL)
-        goto done;
-    for (int i = 0; i < count; i++) {
-        PyObject *entry = info_entry(st, family, &kinds[first + i], address);
-        if (entry == NULL) {
+    PyObject *address =
+        found.family == AF_INET && query->host != Py_None
+            ? cl_address_inet(
+                  PyUnicode_FromString(cl_address_ascii(query->host)),
+                  ntohs(found.in.sin_port))
+            : cl_address_from_sockaddr(st, (const struct sockaddr *)&found,
+                                       found.family == AF_INET
+                                           ? sizeof(found.in)
+                                           : sizeof(found.in6));
+    PyObject *list = address == NULL ? NULL : PyList_New(count);
+    for (int i = 0; list != NULL && i < count; i++) {
+        PyObject *entry =
+            info_entry(st, found.family, &kinds[first + i], address);
+        if (entry == NULL)
             Py_CLEAR(list);
-            goto done;
-        }
-        PyList_SET_ITEM(list, i, entry);
+        else
+            PyList_SET_ITEM(list, i, entry);
     }
-done:
-    Py_DECREF(address);
+    Py_XDECREF(address);
     return list;
 }

@@ -7,6 +7,7 @@
 #define CL_NET_ADDRINFO_H
 
 #include "core/state.h"
+#include "net/address.h"
 
 /* The arguments of getaddrinfo(). Objects are borrowed. */
 typedef struct {
@@ -22,5 +23,10 @@ typedef struct {
  * numeric (or the host is None, for one family). Otherwise NULL without an
  * exception. */
 PyObject *cl_addrinfo(cl_state *st, const cl_addrinfo_query *query);
+
+/* Finds the address and the protocol of a query that has one answer; false if
+ * cl_addrinfo() would return NULL or several. */
+bool cl_addrinfo_one(const cl_addrinfo_query *query, cl_inet_address *address,
+                     int *proto);
 
 #endif

@@ -9,6 +9,7 @@
 #include "net/address.h"
 #include "net/sock.h"
 #include "net/socktransport.h"
+#include "streams/served.h"
 
 /* Connections accepted per turn at most: about 0.5 ms of work. */
 #define ACCEPT_MAX 32
@@ -107,7 +108,7 @@ make_protocol(ListenerObject *self, PyObject *context)
 {
     if (PyContext_Enter(context) < 0)
         return NULL;
-    PyObject *protocol = PyObject_CallNoArgs(self->ln_factory);
+    PyObject *protocol = cl_served_protocol(self->ln_loop, self->ln_factory);
     PyObject *error = protocol == NULL ? PyErr_GetRaisedException() : NULL;
     if (PyContext_Exit(context) < 0) {
         Py_CLEAR(protocol);

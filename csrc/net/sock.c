@@ -24,13 +24,16 @@ cl_sock_ask_fd(cl_state *st, PyObject *sock)
     return fd < 0 ? -1 : (int)fd;
 }
 
-/* The methods that cloop bypasses. All but accept() and close() belong to
+/* The methods that cloop bypasses. All but the first ones belong to
  * socket.socket's base class in C, which cannot be changed. */
 static const char *const replaceable[] = {
-    "accept",        "close",      "recv",     "recv_into",   "recvfrom",
-    "recvfrom_into", "send",       "sendmsg",  "sendto",      "connect",
-    "fileno",        "gettimeout", "shutdown", "getpeername", "getsockname",
-    "setsockopt",    NULL};
+    "accept",      "close",         "__init__",    "recv",       "recv_into",
+    "recvfrom",    "recvfrom_into", "send",        "sendmsg",    "sendto",
+    "connect",     "bind",          "fileno",      "gettimeout", "shutdown",
+    "setblocking", "getpeername",   "getsockname", "setsockopt", NULL};
+
+/* So many, at the start, are socket.socket's own, in Python. */
+#define OWN_METHODS 3
 
 /* Whether an attribute, called if it is a method, is this number: 1, 0, -1. */
 static int
@@ -125,10 +128,13 @@ guard_methods(cl_state *st, PyTypeObject *type)
         Py_XDECREF(module);
         return -1;
     }
-    /* socket.socket has its own close(), which hides that of the base class. */
-    Py_XSETREF(guard->g_known[1], cl_type_lookup(type, guard->g_keys[1]));
-    if (!is_of_module(guard->g_known[0], module) ||
-        !is_of_module(guard->g_known[1], module))
+    /* Its own close() and __init__() hide those of the base class. */
+    bool stock = true;
+    for (int i = 0; i < OWN_METHODS; i++) {
+        Py_XSETREF(guard->g_known[i], cl_type_lookup(type, guard->g_keys[i]));
+        stock = stock && is_of_module(guard->g_known[i], module);
+    }
+    if (!stock)
         cl_guard_clear(guard);
     Py_DECREF(module);
     return 0;

@@ -14,6 +14,7 @@
 #include "core/lent.h"
 #include "core/loop.h"
 #include "futures/coro.h"
+#include "futures/future.h"
 #include "net/address.h"
 #include "net/sock.h"
 
@@ -395,10 +396,13 @@ static int
 try_again(SockOpObject *op, PyObject **result)
 {
     int fd = cl_sock_fd(op->so_loop->l_st, op->so_sock), status;
+    cl_assert_of(op, op->so_kind < CL_SOCK_COUNT && op->so_sock != NULL);
     do {
         *result = NULL;
         status = operations[op->so_kind].attempt(op, fd, result);
     } while (status == INTERRUPTED);
+    cl_assert_of(op, (status == 1) == (*result != NULL));
+    cl_assert_of(op, (status < 0) == (PyErr_Occurred() != NULL));
     return status;
 }
 
@@ -419,6 +423,9 @@ static int
 wake(SockOpObject *op)
 {
     cl_state *st = op->so_loop->l_st;
+    cl_assert_of(op, op->so_coro.c_state == CL_CORO_WAITING &&
+                         op->so_coro.c_future != NULL);
+    cl_assert_of(op, !PyErr_Occurred());
     if (cl_loop_reserve(op->so_loop, 1) < 0)
         return -1;
     op->so_woken = true;
@@ -513,8 +520,8 @@ start_waiting(SockOpObject *op)
     LoopObject *loop = op->so_loop;
     cl_state *st = loop->l_st;
     int fd = cl_sock_fd(st, op->so_sock), status = -1;
-    PyObject *future = PyObject_CallMethodNoArgs(
-        (PyObject *)loop, cl_net_of(st)->str_create_future);
+    cl_assert_gil();
+    PyObject *future = cl_future_create(st, (PyObject *)loop);
     if (future == NULL)
         return -1;
     if (cl_lent_check_free(loop, NULL, fd) == 0 &&
@@ -773,6 +780,8 @@ SockOp_dealloc(SockOpObject *op)
     cl_net_of(op->so_loop->l_st)->live_sockops--;
     PyMem_Free(op->so_to);
     LoopObject *loop = op->so_loop;
+    /* A descriptor's record has a reference to what waits in it. */
+    cl_assertf(op->so_fd < 0 || !loop->l_open, "descriptor %d", op->so_fd);
     PyObject_GC_Del(op);
     Py_DECREF(loop);
     Py_DECREF(type);

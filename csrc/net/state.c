@@ -6,9 +6,11 @@
 
 #include "core/abi.h"
 #include "core/layer.h"
+#include "net/connect.h"
 #include "net/datagram.h"
 #include "net/listener.h"
 #include "net/pipe.h"
+#include "net/server.h"
 #include "net/sock.h"
 #include "net/sockop.h"
 #include "net/socktransport.h"
@@ -45,28 +47,11 @@ probe_datagrams(cl_net *net)
 }
 
 static int
-probe_servers(cl_net *net)
-{
-    PyObject *attach = PyObject_GetAttr(net->Server, net->str__attach);
-    PyObject *code =
-        attach == NULL ? NULL : PyObject_GetAttrString(attach, "__code__");
-    PyObject *count =
-        code == NULL ? NULL : PyObject_GetAttrString(code, "co_argcount");
-    Py_XDECREF(attach);
-    Py_XDECREF(code);
-    if (count == NULL)
-        return -1;
-    net->server_takes_transport = PyLong_AsLong(count) == 2;
-    Py_DECREF(count);
-    return 0;
-}
-
-static int
 setup(PyObject *Py_UNUSED(module), cl_state *st)
 {
     cl_net *net = cl_net_of(st);
     cl_net_choose_gather(st, getenv("CLOOP_GATHER"));
-    if ((probe_datagrams(net) < 0 || probe_servers(net) < 0) &&
+    if ((probe_datagrams(net) < 0 || cl_server_setup(st) < 0) &&
         cl_abi_lacks("transports") < 0)
         return -1;
     return cl_sock_setup(st);
@@ -75,13 +60,21 @@ setup(PyObject *Py_UNUSED(module), cl_state *st)
 static int
 traverse(cl_state *st, visitproc visit, void *arg)
 {
-    return cl_guard_traverse(&cl_net_of(st)->socket_guard, visit, arg);
+    int status = 0;
+#define VISIT(name) \
+    if (status == 0) \
+        status = cl_guard_traverse(&cl_net_of(st)->name##_guard, visit, arg);
+    CL_NET_GUARDS(VISIT)
+#undef VISIT
+    return status;
 }
 
 static void
 clear(cl_state *st)
 {
-    cl_guard_clear(&cl_net_of(st)->socket_guard);
+#define CLEAR(name) cl_guard_clear(&cl_net_of(st)->name##_guard);
+    CL_NET_GUARDS(CLEAR)
+#undef CLEAR
 }
 
 /* ------------------------------------------------------------------ loop state */
@@ -92,10 +85,11 @@ cl_net_prepare(LoopObject *loop)
     cl_loop_net *net = cl_net_on(loop);
     if (net->n_read_buffer != NULL)
         return 0;
-    /* Until it has freed one block of this size, glibc maps large
-     * blocks one by one, and buffers for large reads cost one page
-     * fault per page. */
-    PyMem_RawFree(PyMem_RawMalloc(2 * CL_READ_MAX));
+    /* Until it has freed one block of this size, glibc maps large blocks one by
+     * one, and buffers for large reads cost one page fault per page. A
+     * bytearray that it has mapped, such as that of a StreamReader, stays so
+     * for as long as it lives. */
+    PyMem_RawFree(PyMem_RawMalloc(8 * CL_READ_MAX));
     net->n_read_buffer = PyMem_RawMalloc(CL_READ_MAX);
     if (net->n_read_buffer != NULL)
         return 0;

@@ -19,7 +19,8 @@
     X(ReadPipeTransport, cl_read_pipe_setup, "ReadPipeTransport") \
     X(WritePipeTransport, cl_write_pipe_setup, "WritePipeTransport") \
     X(Listener, cl_listener_setup, NULL) \
-    X(SockOp, cl_sockop_setup, NULL)
+    X(SockOp, cl_sockop_setup, NULL) \
+    X(Connect, cl_connect_setup, NULL)
 
 #define CL_NET_IMPORTS(X) \
     X(SelectorEventLoop, "asyncio", "SelectorEventLoop") \
@@ -34,9 +35,11 @@
     X(TransportSocket, "asyncio.trsock", "TransportSocket") \
     X(OwnTransportSocket, "cloop._trsock", "TransportSocket") \
     X(Server, "asyncio.base_events", "Server") \
+    X(set_result_unless_cancelled, "asyncio.futures", "_set_result_unless_cancelled") \
     X(sendfile_try_native, "asyncio.constants", "_SendfileMode.TRY_NATIVE") \
     X(sendfile_fallback, "asyncio.constants", "_SendfileMode.FALLBACK") \
     X(socket_type, "socket", "socket") \
+    X(socket_getaddrinfo, "socket", "getaddrinfo") \
     X(socket_AF_INET, "socket", "AF_INET") \
     X(socket_AF_INET6, "socket", "AF_INET6") \
     X(socket_SOCK_STREAM, "socket", "SOCK_STREAM") \
@@ -44,11 +47,12 @@
     X(socket_SOCK_RAW, "socket", "SOCK_RAW")
 
 #define CL_NET_NAMES(X) \
-    X(_attach) X(_call_connection_lost) X(_detach) X(_header_size) \
+    X(_active_count) X(_attach) X(_call_connection_lost) X(_clients) X(_detach) \
+    X(_header_size) X(_pending_removals) X(_remove) X(_sockets) \
     X(_set_result_unless_cancelled) X(addr) X(buffer_updated) X(close) \
     X(connection_lost) X(connection_made) X(create_future) X(data) \
     X(data_received) X(datagram_received) X(debug) X(done) X(eof_received) \
-    X(error_received) X(exception) X(fileno) X(get_buffer) X(getpeername) \
+    X(error_received) X(exception) X(fileno) X(get_buffer) X(getaddrinfo) X(getpeername) \
     X(getsockname) X(info) X(join) X(logger) X(message) X(pause_writing) \
     X(peername) X(pipe) X(protocol) X(resume_writing) X(sendto) \
     X(set_exception) X(set_result) X(setblocking) X(socket) X(sockname) \
@@ -56,7 +60,15 @@
 
 #define CL_NET_COUNTS(X) \
     X(transports, "Transport") \
-    X(sockops, "SockOp")
+    X(sockops, "SockOp") \
+    X(connects, "Connect")
+
+/* cloop.Loop, asyncio.Server, weakref.WeakSet, socket.socket */
+#define CL_NET_GUARDS(X) \
+    X(loop) \
+    X(server) \
+    X(set) \
+    X(socket)
 
 /* clang-format on */
 
@@ -67,8 +79,11 @@ typedef struct cl_net {
     CL_NET_NAMES(CL_NAME_FIELD)
     size_t
         datagram_header_size; /* what asyncio adds to the size of each queued datagram */
-    bool server_takes_transport; /* from 3.13 on, Server._attach() does */
-    cl_guard socket_guard;       /* both: see sock.h */
+    bool server_takes_transport;   /* from 3.13 on, Server._attach() does */
+    bool connections_have_context; /* see connect.h */
+#define FIELD(name) cl_guard name##_guard;
+    CL_NET_GUARDS(FIELD)
+#undef FIELD
     bool sock_known;
     enum { CL_GATHER_NEVER, CL_GATHER_LEARNT, CL_GATHER_ALWAYS } gathers;
     /* Protocols of this type get received data directly; borrowed, NULL if

@@ -7,7 +7,9 @@
 #include "core/args.h"
 #include "core/errors.h"
 #include "core/fork.h"
+#include "futures/future.h"
 #include "net/extra.h"
+#include "net/server.h"
 #include "net/sock.h"
 #include "streams/streams.h"
 
@@ -140,18 +142,6 @@ check_free(LoopObject *loop, int fd, PyObject *sock)
     return -1;
 }
 
-/* Calls server._attach() or _detach(), which take the transport from 3.13 on. */
-static int
-tell_server(TransportObject *self, PyObject *server, PyObject *name)
-{
-    PyObject *args[] = {server, (PyObject *)self};
-    PyObject *result = PyObject_VectorcallMethod(
-        name, args,
-        cl_net_of(self->tr_loop->l_st)->server_takes_transport ? 2 : 1, NULL);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
-
 TransportObject *
 cl_transport_new(const cl_transport_args *args)
 {
@@ -192,7 +182,7 @@ cl_transport_new(const cl_transport_args *args)
     if (!args->pipe && cl_extra_find_addresses(self, args) < 0)
         goto failed;
     if (args->server != NULL) {
-        if (tell_server(self, args->server, cl_net_of(st)->str__attach) < 0)
+        if (cl_server_attach(st, args->server, (PyObject *)self) < 0)
             goto failed;
         self->tr_server = Py_NewRef(args->server);
     }
@@ -223,8 +213,7 @@ cl_transport_disown(TransportObject *self, bool sock_given)
         Py_XDECREF(result);
     }
     if (server != NULL)
-        (void)tell_server(self, server,
-                          cl_net_of(self->tr_loop->l_st)->str__detach);
+        (void)cl_server_detach(self->tr_loop->l_st, server, (PyObject *)self);
     Py_XDECREF(server);
     PyErr_Clear();
     PyErr_SetRaisedException(error);
@@ -302,15 +291,29 @@ wake_waiter(TransportObject *self)
     PyObject *waiter = Py_XNewRef(self->tr_waiter);
     if (waiter == NULL)
         return 0;
+    int status = -1;
     PyObject *args[] = {waiter, Py_None};
-    PyObject *result = cl_call_module(
-        cl_futures_of(st)->futures_module,
-        cl_net_of(st)->str__set_result_unless_cancelled, args, 2, NULL);
-    if (result != NULL && self->tr_waiter == waiter)
+    PyObject *wake =
+        PyObject_GetAttr(cl_futures_of(st)->futures_module,
+                         cl_net_of(st)->str__set_result_unless_cancelled);
+    if (wake == cl_net_of(st)->set_result_unless_cancelled &&
+        cl_future_is_plain(st, waiter) &&
+        ((FutureObject *)waiter)->f_state != CL_FINISHED) {
+        FutureObject *future = (FutureObject *)waiter;
+        status = future->f_state == CL_CANCELLED
+                     ? 0
+                     : cl_future_finish(future, Py_None);
+    }
+    else if (wake != NULL) {
+        PyObject *result = PyObject_Vectorcall(wake, args, 2, NULL);
+        status = result == NULL ? -1 : 0;
+        Py_XDECREF(result);
+    }
+    if (status == 0 && self->tr_waiter == waiter)
         Py_CLEAR(self->tr_waiter);
+    Py_XDECREF(wake);
     Py_DECREF(waiter);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return status;
 }
 
 /* The same, with the exception that broke the transport. */
@@ -567,9 +570,8 @@ let_go(TransportObject *self)
     self->tr_protocol = self->tr_server = NULL;
     Py_XDECREF(protocol);
     if (server != NULL)
-        cl_first_error(
-            &error, tell_server(self, server,
-                                cl_net_of(self->tr_loop->l_st)->str__detach));
+        cl_first_error(&error, cl_server_detach(self->tr_loop->l_st, server,
+                                                (PyObject *)self));
     Py_XDECREF(server);
     return cl_raise_first(error);
 }

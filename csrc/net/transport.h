@@ -17,11 +17,11 @@
 
 #include "base/compat.h"
 
-#include <netinet/in.h>
 #include <sys/socket.h>
 
 #include "core/loop.h"
 #include "core/watch.h"
+#include "net/address.h"
 #include "net/buffer.h"
 #include "net/flow.h"
 #include "net/gather.h"
@@ -58,13 +58,6 @@ enum {
     CL_T_STREAMS = 1024,       /* the protocol is a StreamReaderProtocol */
     CL_T_EXPOSED = 2048,       /* the program has seen the descriptor */
 };
-
-/* An IPv4 or IPv6 address in the kernel's format. */
-typedef union {
-    sa_family_t family; /* AF_UNSPEC if there is none */
-    struct sockaddr_in in;
-    struct sockaddr_in6 in6;
-} cl_inet_address;
 
 /* The first fields of every transport's struct, TLS included. */
 typedef struct {
@@ -145,7 +138,8 @@ typedef struct {
 #define CL_TRANSPORT_WATCH \
     .ready = cl_watch_push, .run = cl_transport_run, \
     .refused = cl_transport_refused, .evicted = cl_transport_evicted, \
-    .claims = cl_transport_claims, CL_WATCH_CHECK(cl_transport_check_watch)
+    .claims = cl_transport_claims, .keeps_reading = true, \
+    CL_WATCH_CHECK(cl_transport_check_watch)
 
 static inline const cl_transport_ops *
 cl_transport_ops_of(const TransportObject *self)

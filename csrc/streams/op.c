@@ -10,6 +10,7 @@
 #include "futures/coro.h"
 #include "futures/future.h"
 #include "streams/reader.h"
+#include "streams/served.h"
 
 typedef enum {
     READ,
@@ -612,12 +613,12 @@ static const operation operations[] = {
 /* --------------------------------------------------- creation and deallocation */
 
 /* `reader` is NULL unless `self` is a reader. */
-static PyObject *
+static inline PyObject *
 new_op(cl_state *st, op_kind kind, PyObject *self, ReaderObject *reader,
        Py_ssize_t size, PyObject *arg)
 {
     Py_XINCREF(reader); /* allocation may run Python code */
-    LoopObject *loop = cl_loop_in_thread(st, PyThread_get_thread_ident());
+    LoopObject *loop = cl_loop_with_spares(st);
     StreamOpObject *op = (StreamOpObject *)cl_spares_take(
         loop == NULL ? NULL : &cl_streams_on(loop)->spare_ops,
         cl_streams_of(st)->StreamOpType, sizeof(*op));
@@ -840,6 +841,9 @@ PyMethodDef cl_reader_methods[] = {
     {"exception", Reader_exception, METH_NOARGS,
      "exception($self, /)\n--\n\n"
      "Return the exception that reading raises, or None."},
+    {"feed_eof", CL_FAST(cl_served_feed_eof), METH_FASTCALL | METH_KEYWORDS,
+     "feed_eof($self)\n--\n\n"
+     "Note that no more data will come."},
     {NULL}};
 
 static PyObject *
@@ -850,7 +854,20 @@ Protocol_drain_helper(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
 }
 
 PyMethodDef cl_protocol_methods[] = {
-    COROUTINE("_drain_helper", Protocol_drain_helper), {NULL}};
+    COROUTINE("_drain_helper", Protocol_drain_helper),
+    {"connection_made", CL_FAST(cl_served_connection_made),
+     METH_FASTCALL | METH_KEYWORDS,
+     "connection_made($self, transport)\n--\n\n"
+     "Called by the transport at its start."},
+    {"connection_lost", CL_FAST(cl_served_connection_lost),
+     METH_FASTCALL | METH_KEYWORDS,
+     "connection_lost($self, exc)\n--\n\n"
+     "Called by the transport at its end."},
+    {"eof_received", CL_FAST(cl_served_eof_received),
+     METH_FASTCALL | METH_KEYWORDS,
+     "eof_received($self)\n--\n\n"
+     "Called by the transport when the peer sends no more."},
+    {NULL}};
 
 static PyObject *
 Writer_drain(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -886,6 +903,9 @@ PyMethodDef cl_writer_methods[] = {
     {"write", CL_FAST(Writer_write), METH_FASTCALL | METH_KEYWORDS,
      "write($self, data)\n--\n\n"
      "Write bytes to the transport, which sends them as soon as possible."},
+    {"close", CL_FAST(cl_served_close), METH_FASTCALL | METH_KEYWORDS,
+     "close($self)\n--\n\n"
+     "Close the transport."},
     COROUTINE("drain", Writer_drain),
     {NULL}};
 

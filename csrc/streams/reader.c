@@ -171,6 +171,67 @@ cl_reader_take_over(cl_state *st, PyObject *dict)
     return status;
 }
 
+PyObject *
+cl_reader_make(cl_state *st, PyObject *limit, PyObject *loop)
+{
+    PyObject *self = PyBaseObject_Type.tp_new(
+        cl_streams_of(st)->ss_own_reader.g_type, st->empty_tuple, NULL);
+    PyObject *dict = self == NULL ? NULL : Py_XNewRef(cl_streams_dict(self));
+    ReaderObject *reader = dict == NULL ? NULL : new_fields(st);
+    int status = -1;
+    if (reader != NULL) {
+        reader->rd_limit = Py_NewRef(limit);
+        reader->rd_loop = Py_NewRef(loop);
+        reader->rd_eof = Py_NewRef(Py_False);
+        reader->rd_waiter = Py_NewRef(Py_None);
+        reader->rd_exception = Py_NewRef(Py_None);
+        reader->rd_transport = Py_NewRef(Py_None);
+        reader->rd_paused = Py_NewRef(Py_False);
+        reader->rd_buffer = PyByteArray_FromStringAndSize(NULL, 0);
+        if (reader->rd_buffer != NULL)
+            status = PyDict_SetItem(dict, cl_streams_of(st)->str__cloop,
+                                    (PyObject *)reader);
+    }
+    Py_XDECREF(reader);
+    Py_XDECREF(dict);
+    if (status < 0)
+        Py_CLEAR(self);
+    return self;
+}
+
+bool
+cl_reader_is_fresh(cl_state *st, PyObject *self, PyObject *limit,
+                   PyObject *loop)
+{
+    cl_streams *streams = cl_streams_of(st);
+    if (Py_TYPE(self) != streams->ss_reader.g_type)
+        return false;
+    PyObject *dict = Py_XNewRef(cl_streams_dict(self));
+    int count = 0;
+    bool fresh = dict != NULL;
+#define HAS(name, expected) \
+    count++; \
+    fresh = fresh && PyDict_GetItemWithError(dict, streams->str__##name) == \
+                         (expected);
+    HAS(limit, limit)
+    HAS(loop, loop)
+    HAS(eof, Py_False)
+    HAS(waiter, Py_None)
+    HAS(exception, Py_None)
+    HAS(transport, Py_None)
+    HAS(paused, Py_False)
+#undef HAS
+    PyObject *buffer =
+        dict == NULL ? NULL
+                     : PyDict_GetItemWithError(dict, streams->str__buffer);
+    fresh = fresh && buffer != NULL && PyByteArray_CheckExact(buffer) &&
+            PyByteArray_GET_SIZE(buffer) == 0 &&
+            PyDict_GET_SIZE(dict) == count + 1;
+    Py_XDECREF(dict);
+    PyErr_Clear();
+    return fresh;
+}
+
 /* Returns the fields of an object of our class or a subclass, borrowed, or
  * NULL. A look-up by key could compare with keys of the program, whose code
  * may drop the dict. */

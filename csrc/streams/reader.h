@@ -42,6 +42,15 @@ extern PyGetSetDef cl_reader_getset[];
  * something about them is unusual, -1 on error, and then nothing has changed. */
 int cl_reader_take_over(cl_state *st, PyObject *dict);
 
+/* Returns a reader of our class, as asyncio.StreamReader(limit, loop) of a loop
+ * that is not in debug mode. Only if cl_reader_is_fresh(). */
+PyObject *cl_reader_make(cl_state *st, PyObject *limit, PyObject *loop);
+
+/* Whether the reader, of asyncio's class, has just been made, and is like those
+ * of cl_reader_make(). */
+bool cl_reader_is_fresh(cl_state *st, PyObject *self, PyObject *limit,
+                        PyObject *loop);
+
 /* Returns the struct of a reader, borrowed; NULL without an exception unless
  * the reader is exactly of our class and has none of its methods replaced. */
 ReaderObject *cl_reader_find(cl_state *st, PyObject *self);

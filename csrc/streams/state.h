@@ -19,15 +19,20 @@
     X(LimitOverrunError, "asyncio", "LimitOverrunError") \
     X(StreamReader, "asyncio", "StreamReader") \
     X(StreamReaderProtocol, "asyncio", "StreamReaderProtocol") \
-    X(StreamWriter, "asyncio", "StreamWriter")
+    X(StreamWriter, "asyncio", "StreamWriter") \
+    X(deque, "collections", "deque")
 
 #define CL_STREAMS_NAMES(X) \
-    X(__class__) X(_buffer) X(_client_connected_cb) X(_cloop) \
+    X(StreamReader) X(StreamReaderProtocol) X(StreamWriter) X(__class__) \
+    X(__del__) X(_buffer) X(_client_connected_cb) X(_cloop) X(_closed) \
     X(_connection_lost) X(_drain_helper) X(_eof) X(_exception) X(_limit) \
-    X(_loop) X(_paused) X(_protocol) X(_reader) X(_stream_reader_wr) \
-    X(_transport) X(_waiter) X(args) X(cancelled) X(consumed) \
-    X(data_received) X(exception) X(feed_data) X(is_closing) X(pause_reading) \
-    X(resume_reading) X(set_result) X(write)
+    X(_loop) X(_over_ssl) X(_paused) X(_protocol) X(_reader) \
+    X(_reject_connection) X(_stream_reader_wr) X(_stream_writer) \
+    X(_strong_reader) X(_task) X(_transport) X(_waiter) X(add_done_callback) \
+    X(args) X(cancelled) X(close) X(connection_lost) X(connection_made) \
+    X(consumed) X(data_received) X(eof_received) X(exception) X(feed_data) \
+    X(feed_eof) X(get_extra_info) X(is_closing) X(pause_reading) \
+    X(resume_reading) X(set_result) X(set_transport) X(sslcontext) X(write)
 
 #define CL_STREAMS_COUNTS(X) \
     X(stream_ops, "StreamOp")
@@ -41,7 +46,29 @@
     X(protocol) \
     X(own_protocol) \
     X(writer) \
-    X(own_writer)
+    X(own_writer) \
+    X(mixin)
+
+/* What asyncio's __init__() sets: see served.h. */
+#define CL_RECIPE_MAX 16
+
+typedef struct {
+    PyObject *rc_keys[CL_RECIPE_MAX];      /* owned strings */
+    PyObject *rc_constants[CL_RECIPE_MAX]; /* None, True or False; borrowed */
+    uint8_t rc_kinds[CL_RECIPE_MAX];
+    int rc_count;
+    bool rc_known;
+    bool rc_failed; /* there is something in it that is not understood */
+} cl_recipe;
+
+/* How this asyncio's code differs from that of other versions: see served.c. */
+enum {
+    CL_SERVED_KNOWN = 1,        /* the text is one of those known */
+    CL_SERVED_KEEPS_WRITER = 2, /* there is a _stream_writer */
+    CL_SERVED_KEEPS_TASK = 4,   /* there is a _task */
+    CL_SERVED_CALLBACK = 8,     /* the task gets a callback */
+    CL_SERVED_CATCHES = 16,     /* exceptions of the handler are reported */
+};
 
 typedef struct cl_streams {
     cl_futures lower;
@@ -52,6 +79,17 @@ typedef struct cl_streams {
 #define FIELD(name) cl_guard ss_##name;
     CL_STREAMS_GUARDS(FIELD)
 #undef FIELD
+    cl_recipe ss_protocol_recipe;
+    cl_recipe ss_writer_recipe;
+    bool ss_reader_known; /* the same for readers */
+    unsigned ss_made;     /* connection_made(): CL_SERVED_ flags */
+    unsigned ss_lost;     /* connection_lost() */
+    PyObject *ss_globals; /* owned; of asyncio.streams */
+    /* Owned; code, or NULL: of asyncio's factories, and of the callback of the
+     * handler's task, whose name is below. */
+    PyObject *ss_factories[2];
+    PyObject *ss_callback;
+    PyObject *ss_callback_name;
     CL_STREAMS_COUNTS(CL_COUNT_FIELD)
 } cl_streams;
 

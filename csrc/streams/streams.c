@@ -10,6 +10,7 @@
 #include "core/method.h"
 #include "streams/op.h"
 #include "streams/reader.h"
+#include "streams/served.h"
 
 /* -------------------------------------------------------------------- guards */
 
@@ -20,13 +21,28 @@ static const char *const reader_names[] = {
     "readuntil",   "__anext__",        "feed_data",
     "exception",   "_wakeup_waiter",   "_wait_for_data",
     "_buffer",     "_waiter",          "_maybe_resume_transport",
-    "__setattr__", "__getattribute__", NULL};
+    "__setattr__", "__getattribute__", "__init__",
+    "__new__",     "set_transport",    "feed_eof",
+    NULL};
 static const char *const protocol_names[] = {
-    "data_received",    "_stream_reader", "_drain_helper",    "_paused",
-    "_connection_lost", "__setattr__",    "__getattribute__", NULL};
-static const char *const writer_names[] = {
-    "write",     "drain",       "_transport",       "_reader",
-    "_protocol", "__setattr__", "__getattribute__", NULL};
+    "data_received",    "_stream_reader",   "_drain_helper",
+    "_paused",          "_connection_lost", "__setattr__",
+    "__getattribute__", "__init__",         "__new__",
+    "connection_made",  "connection_lost",  "eof_received",
+    "_transport",       "_over_ssl",        NULL};
+static const char *const writer_names[] = {"write",
+                                           "drain",
+                                           "_transport",
+                                           "_reader",
+                                           "_protocol",
+                                           "__setattr__",
+                                           "__getattribute__",
+                                           "__init__",
+                                           "__new__",
+                                           "close",
+                                           NULL};
+/* The class behind the protocol's. */
+static const char *const mixin_names[] = {"__init__", "connection_lost", NULL};
 
 /* Whether all functions come from asyncio.streams. A program may have replaced
  * some before the import. */
@@ -60,6 +76,15 @@ derive(PyObject *module, cl_state *st, const cl_guard *stock, cl_guard *own,
     return status;
 }
 
+/* Puts a function in the place of the one that looks __del__() up. If a program
+ * gives the class another __del__(), Python puts that one back. */
+static void
+take_finalizer(PyTypeObject *type, destructor finalize)
+{
+    if (type->tp_finalize != NULL)
+        type->tp_finalize = finalize;
+}
+
 /* 0/-1 */
 static int
 set_up(PyObject *module, cl_state *st)
@@ -81,7 +106,9 @@ set_up(PyObject *module, cl_state *st)
                       protocol_names, NULL) < 0 ||
         cl_guard_init(&streams->ss_writer,
                       (PyTypeObject *)cl_streams_of(st)->StreamWriter,
-                      writer_names, NULL) < 0)
+                      writer_names, NULL) < 0 ||
+        cl_guard_init(&streams->ss_mixin, streams->ss_protocol.g_type->tp_base,
+                      mixin_names, NULL) < 0)
         return -1;
     PyObject *asyncio_streams = PyImport_ImportModule("asyncio.streams");
     if (asyncio_streams == NULL)
@@ -89,10 +116,13 @@ set_up(PyObject *module, cl_state *st)
     PyObject *globals = PyModule_GetDict(asyncio_streams);
     bool stock = is_asyncios(&streams->ss_reader, globals) &&
                  is_asyncios(&streams->ss_protocol, globals) &&
-                 is_asyncios(&streams->ss_writer, globals);
+                 is_asyncios(&streams->ss_writer, globals) &&
+                 is_asyncios(&streams->ss_mixin, globals);
+    bool off = choice != NULL && strcmp(choice, "stock") == 0;
+    int status = stock && !off ? cl_served_setup(st, asyncio_streams) : 0;
     Py_DECREF(asyncio_streams);
-    if (!stock || (choice != NULL && strcmp(choice, "stock") == 0))
-        return 0;
+    if (!stock || off || status < 0)
+        return status;
     if (derive(module, st, &streams->ss_reader, &streams->ss_own_reader,
                cl_reader_methods, cl_reader_getset) < 0 ||
         derive(module, st, &streams->ss_protocol, &streams->ss_own_protocol,
@@ -100,6 +130,9 @@ set_up(PyObject *module, cl_state *st)
         derive(module, st, &streams->ss_writer, &streams->ss_own_writer,
                cl_writer_methods, NULL) < 0)
         return -1;
+    take_finalizer(streams->ss_own_protocol.g_type,
+                   cl_served_finalize_protocol);
+    take_finalizer(streams->ss_own_writer.g_type, cl_served_finalize_writer);
     streams->ss_on = true;
     return 0;
 }
@@ -119,6 +152,8 @@ cl_streams_traverse(cl_state *st, visitproc visit, void *arg)
         status = cl_guard_traverse(&cl_streams_of(st)->ss_##name, visit, arg);
     CL_STREAMS_GUARDS(VISIT)
 #undef VISIT
+    if (status == 0)
+        Py_VISIT(cl_streams_of(st)->ss_globals);
     return status;
 }
 
@@ -126,6 +161,7 @@ void
 cl_streams_clear(cl_state *st)
 {
     cl_streams_of(st)->ss_on = false;
+    cl_served_clear(st);
 #define CLEAR(name) cl_guard_clear(&cl_streams_of(st)->ss_##name);
     CL_STREAMS_GUARDS(CLEAR)
 #undef CLEAR
@@ -166,10 +202,8 @@ is_loops(cl_state *st, PyObject *object)
     return plain;
 }
 
-/* Changes the class of the object to ours. If one object's layout does not
- * fit, no object is converted from then on. */
-static int
-become(cl_state *st, PyObject *object, const cl_guard *own)
+int
+cl_streams_become(cl_state *st, PyObject *object, const cl_guard *own)
 {
     int status = PyObject_SetAttr(object, cl_streams_of(st)->str___class__,
                                   (PyObject *)own->g_type);
@@ -188,7 +222,7 @@ cl_streams_adopt_reader(cl_state *st, PyObject *reader)
     if (!streams->ss_on || Py_TYPE(reader) != streams->ss_reader.g_type ||
         !cl_guard_holds(&streams->ss_reader) || !is_loops(st, reader))
         return 0;
-    if (become(st, reader, &streams->ss_own_reader) < 0)
+    if (cl_streams_become(st, reader, &streams->ss_own_reader) < 0)
         return -1;
     if (Py_TYPE(reader) != streams->ss_own_reader.g_type)
         return 0;
@@ -197,7 +231,7 @@ cl_streams_adopt_reader(cl_state *st, PyObject *reader)
     Py_XDECREF(dict);
     if (status <= 0) { /* it stays asyncio's */
         PyObject *error = PyErr_GetRaisedException();
-        if (become(st, reader, &streams->ss_reader) < 0)
+        if (cl_streams_become(st, reader, &streams->ss_reader) < 0)
             PyErr_Clear();
         if (error != NULL)
             PyErr_SetRaisedException(error);
@@ -219,7 +253,7 @@ connected(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     if (nargs == 2 && Py_TYPE(args[1]) == streams->ss_writer.g_type &&
         cl_guard_holds(&streams->ss_writer) &&
-        become(st, args[1], &streams->ss_own_writer) < 0)
+        cl_streams_become(st, args[1], &streams->ss_own_writer) < 0)
         return NULL;
     return PyObject_Vectorcall(callback, args, (size_t)nargs, NULL);
 }
@@ -238,7 +272,9 @@ cl_streams_adopt(cl_state *st, PyObject *protocol)
     PyObject *reader = cl_streams_reader_of(st, protocol, &known);
     int status = reader == NULL ? 0 : cl_streams_adopt_reader(st, reader);
     Py_XDECREF(reader);
-    return status < 0 ? -1 : become(st, protocol, &streams->ss_own_protocol);
+    return status < 0
+               ? -1
+               : cl_streams_become(st, protocol, &streams->ss_own_protocol);
 }
 
 int
@@ -251,7 +287,7 @@ cl_streams_adopt_writer(cl_state *st, PyObject *writer)
     PyObject *protocol = PyObject_GetAttr(writer, streams->str__protocol);
     int status = protocol == NULL ? -1
                  : cl_streams_owns(st, protocol)
-                     ? become(st, writer, &streams->ss_own_writer)
+                     ? cl_streams_become(st, writer, &streams->ss_own_writer)
                      : 0;
     Py_XDECREF(protocol);
     return status;
@@ -260,11 +296,20 @@ cl_streams_adopt_writer(cl_state *st, PyObject *writer)
 int
 cl_streams_expect_writer(cl_state *st, PyObject *protocol)
 {
-    if (!cl_streams_owns(st, protocol))
-        return 0;
+    return cl_streams_owns(st, protocol) &&
+                   !cl_served_makes_writers(st, protocol)
+               ? cl_streams_hook_writer(st, protocol)
+               : 0;
+}
+
+int
+cl_streams_hook_writer(cl_state *st, PyObject *protocol)
+{
     PyObject *callback = PyObject_GetAttr(
         protocol, cl_streams_of(st)->str__client_connected_cb);
-    if (callback == NULL || callback == Py_None) {
+    if (callback == NULL || callback == Py_None ||
+        (PyCFunction_CheckExact(callback) &&
+         ((PyCFunctionObject *)callback)->m_ml == &connected_def)) {
         Py_XDECREF(callback);
         return callback == NULL ? -1 : 0;
     }

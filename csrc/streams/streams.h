@@ -70,8 +70,15 @@ cl_streams_owns(const cl_state *st, PyObject *protocol)
 /* Converts a writer whose protocol is of our class. 0/-1 */
 int cl_streams_adopt_writer(cl_state *st, PyObject *writer);
 
-/* To be called before connection_made(): converts the writer that the protocol
- * then makes for its client_connected_cb. 0/-1 */
+/* To be called before connection_made(): makes sure that the writer that the
+ * protocol then makes for its client_connected_cb becomes ours. 0/-1 */
 int cl_streams_expect_writer(cl_state *st, PyObject *protocol);
+
+/* The same if asyncio's connection_made() will be called. 0/-1 */
+int cl_streams_hook_writer(cl_state *st, PyObject *protocol);
+
+/* Changes the class of an object to that of the guard. If one object's layout
+ * does not fit, no object is converted from then on. 0/-1 */
+int cl_streams_become(cl_state *st, PyObject *object, const cl_guard *own);
 
 #endif

@@ -30,7 +30,7 @@ loop_of(SyncOpObject *op, PyObject *owner, PyObject *bound)
     Py_DECREF(running); /* it is running, so it stays */
     loop = cl_loop_cast(running);
     if (loop == NULL || !cl_loop_is_plain(loop) ||
-        !cl_futures_on(loop)->own_tasks ||
+        !cl_futures_are_ours(loop->l_st) ||
         cl_loop_overrides(loop, CL_OVERRIDES_CREATE_FUTURE))
         return NULL;
     if (bound == running)

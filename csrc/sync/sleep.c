@@ -113,7 +113,7 @@ sleep_begin(SyncOpObject *op, PyObject **Py_UNUSED(result))
     LoopObject *loop = cl_loop_cast(running);
     cl_op_outcome outcome = CL_OP_HAND_OVER;
     if (loop != NULL && cl_loop_is_plain(loop) &&
-        cl_futures_on(loop)->own_tasks && !loop->l_closed &&
+        cl_futures_are_ours(loop->l_st) && !loop->l_closed &&
         !cl_loop_overrides(loop, CL_OVERRIDES_CREATE_FUTURE)) {
         PyObject *future = cl_future_new(loop);
         if (future != NULL)

@@ -66,8 +66,8 @@ cl_sync_loop(cl_state *st)
     if (!cl_sync_of(st)->sy_on || cl_is_traced(thread))
         return NULL;
     LoopObject *loop = cl_loop_in_thread(st, thread->thread_id);
-    return loop != NULL && cl_loop_is_plain(loop) &&
-                   cl_futures_on(loop)->own_tasks
+    return loop != NULL && cl_loop_is_plain(loop) && cl_futures_are_ours(st) &&
+                   cl_tasks_are_ours(st)
                ? loop
                : NULL;
 }

@@ -39,7 +39,7 @@ running_loop(cl_state *st)
     Py_DECREF(running); /* it is running, so it stays */
     LoopObject *loop = cl_loop_cast(running);
     return loop != NULL && cl_loop_is_plain(loop) &&
-                   cl_futures_on(loop)->own_tasks && !loop->l_closed &&
+                   cl_tasks_are_ours(loop->l_st) && !loop->l_closed &&
                    !cl_loop_overrides(loop,
                                       CL_OVERRIDES_CALL_AT | CL_OVERRIDES_TIME)
                ? loop

@@ -1,4 +1,5 @@
 /* test_core.c - a loop with only the core layer linked. */
+#include "core/global.h"
 #include "core/layer.h"
 #include "core/loop.h"
 
@@ -220,6 +221,98 @@ a_watch_hears_of_its_descriptor(PyTypeObject *type)
     close(ends[1]);
 }
 
+/* ----------------------------------------------------- globals of other modules */
+
+static void
+assign(PyObject *module, const char *name, PyObject *value)
+{
+    CHECK_PYTHON(PyObject_SetAttrString(module, name, value) == 0);
+}
+
+/* Uses a variable of a module, which has watchers or not. */
+static void
+check_global(cl_state *st)
+{
+    PyObject *module = PyModule_New("with_a_global");
+    PyObject *name = PyUnicode_InternFromString("name");
+    PyObject *value = PyList_New(0);
+    cl_global first = {0}, second = {0};
+    CHECK_PYTHON(module != NULL && name != NULL && value != NULL);
+    assign(module, "name", value);
+    CHECK_PYTHON(cl_global_init(st, &first, module, name, value) == 0);
+    CHECK_PYTHON(cl_global_init(st, &second, module, name, Py_None) == 0);
+    for (int i = 0; i < 2; i++) {
+        CHECK(cl_global_holds(&first));
+        CHECK(!cl_global_holds(&second));
+        assign(module, "other", value);
+        CHECK(cl_global_holds(&first));
+        assign(module, "name", Py_None);
+        CHECK(!cl_global_holds(&first));
+        CHECK(cl_global_holds(&second));
+        CHECK_PYTHON(PyObject_DelAttr(module, name) == 0);
+        CHECK(!cl_global_holds(&first));
+        CHECK(!cl_global_holds(&second));
+        assign(module, "name", value);
+    }
+    cl_global_clear(st, &second);
+    CHECK(!cl_global_holds(&second));
+    CHECK(cl_global_holds(&first));
+    assign(module, "name", Py_None);
+    CHECK(!cl_global_holds(&first));
+    assign(module, "name", value);
+    CHECK(cl_global_holds(&first));
+    cl_global_clear(st, &first);
+    cl_global_clear(st, &first);
+    CHECK(!cl_global_holds(&first));
+    CHECK(st->globals == NULL && st->watcher_capsule == NULL);
+    Py_DECREF(module);
+    Py_DECREF(name);
+    Py_DECREF(value);
+}
+
+#if CL_HAS_DICT_WATCHERS
+#define WATCHERS_MAX 8
+
+static int
+watches_nothing(PyDict_WatchEvent Py_UNUSED(event), PyObject *Py_UNUSED(dict),
+                PyObject *Py_UNUSED(key), PyObject *Py_UNUSED(value))
+{
+    return 0;
+}
+
+/* Takes all watchers that are left; returns how many. */
+static int
+take_watchers(int *ids)
+{
+    int count = 0;
+    while ((ids[count] = PyDict_AddWatcher(watches_nothing)) >= 0)
+        CHECK(++count <= WATCHERS_MAX);
+    PyErr_Clear();
+    return count;
+}
+
+static void
+leave_watchers(const int *ids, int count)
+{
+    while (count-- > 0)
+        CHECK_PYTHON(PyDict_ClearWatcher(ids[count]) == 0);
+}
+#endif
+
+static void
+a_global_that_changes_is_noticed(cl_state *st)
+{
+    check_global(st);
+#if CL_HAS_DICT_WATCHERS
+    int ids[WATCHERS_MAX + 1], count = take_watchers(ids);
+    CHECK(count > 0);
+    check_global(st); /* none is left */
+    leave_watchers(ids, count);
+    CHECK_INT(take_watchers(ids), count);
+    leave_watchers(ids, count);
+#endif
+}
+
 static void
 run(cl_state *st, PyTypeObject *type)
 {
@@ -229,4 +322,5 @@ run(cl_state *st, PyTypeObject *type)
     a_layer_hears_of_loops(type);
     timers_fire_in_order_and_after_what_is_ready(type);
     a_watch_hears_of_its_descriptor(type);
+    a_global_that_changes_is_noticed(st);
 }

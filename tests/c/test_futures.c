@@ -56,7 +56,7 @@ find_out(cl_state *st)
     set_running(st, loop);
     CHECK_INT(cl_registry_find_slots(st, first, second, loop), 1);
     set_running(st, Py_None);
-    cl_futures_of(st)->own_tasks = true;
+    CHECK_PYTHON(cl_futures_use_own(st) == 0);
     for (int i = 0; i < 2; i++) {
         PyObject *result = PyObject_CallMethod(loop, "run_until_complete", "O",
                                                PyList_GET_ITEM(made, i));

@@ -29,6 +29,8 @@ loop.slow_callback_duration = 100
 timers = [loop.call_later(1000 + n, print) for n in range(3)]
 spare = [loop.call_soon(int) for n in range(3)]
 del spare
+lent = socket.socketpair()
+loop.add_reader(lent[0], print)
 """
 
 LOOP = """
@@ -100,6 +102,9 @@ def dies_of(process):
         ("generation", ": generation "),
         ("interest", "1 is wanted, 2 is known"),
         ("kernel", ": the kernel knows 2, the watch says 1"),
+        ("lent", ": 2 is wanted, for 1"),
+        ("sockets", "csrc/core/signals.c:"),
+        ("fork", "2, without a fork"),
         ("spares", "csrc/core/handle.c:"),
         ("loops", "loop->l_open_link == link"),
     ],

@@ -4,14 +4,20 @@
 
 import asyncio
 import socket
+import sys
 
 import pytest
 
 GUARDS = {
     "loop": ["loop"],
     "socket": ["socket"],
-    "streams": ["reader", "own_reader", "protocol", "own_protocol", "writer", "own_writer"],
+    "streams": ["reader", "own_reader", "protocol", "own_protocol", "writer", "own_writer", "mixin"],
+    "connections": ["connect", "server"],
 }
+UNUSED = ["set"]
+if sys.version_info >= (3, 13):  # where a server keeps its connections in one
+    GUARDS["connections"] += UNUSED
+    UNUSED = []
 
 
 @pytest.fixture
@@ -75,11 +81,23 @@ async def use_streams(loop, rounds):
     await server.wait_closed()
 
 
+async def use_connections(loop, rounds):
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    for _ in range(rounds):
+        transport, _ = await loop.create_connection(asyncio.Protocol, *server.sockets[0].getsockname())
+        transport.close()
+        await asyncio.sleep(0)
+    for _ in range(9):
+        await asyncio.sleep(0)
+    server.close()
+    await server.wait_closed()
+
+
 async def use_loop(loop, rounds):
     pass
 
 
-USES = {"loop": use_loop, "socket": use_sockets, "streams": use_streams}
+USES = {"loop": use_loop, "socket": use_sockets, "streams": use_streams, "connections": use_connections}
 
 
 def counts(looks, kind):
@@ -93,7 +111,7 @@ def kind(request):
 
 
 def test_all_are_tested(looks):
-    assert sorted(looks()) == sorted(sum(GUARDS.values(), []))
+    assert sorted(looks()) == sorted(sum(GUARDS.values(), UNUSED))
 
 
 # From Python 3.13 on, the flag that cloop checked is never set for a class with a version: each guard was

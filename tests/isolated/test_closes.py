@@ -86,6 +86,13 @@ class CreateConnection(Scenario):
         return loop.create_connection(asyncio.Protocol, *address)
 
 
+class SlowerConnection(Scenario):
+    # Not to a loopback address, which may be connected at once.
+
+    def start(self):
+        return loop.create_connection(asyncio.Protocol, "0.0.0.0", address[1])
+
+
 class HappyEyeballs(Scenario):
     def start(self):
         async def getaddrinfo(host, port, **options):
@@ -303,10 +310,10 @@ def certificates(tmp_path_factory):
     return str(folder)
 
 
-SCENARIOS = ["CreateConnection", "HappyEyeballs", "SockConnect", "SockAccept", "SockRecv", "AcceptedSocket",
-             "SocketPassedIn", "StartTls"]  # fmt: skip
+SCENARIOS = ["CreateConnection", "SlowerConnection", "HappyEyeballs", "SockConnect", "SockAccept", "SockRecv",
+             "AcceptedSocket", "SocketPassedIn", "StartTls"]  # fmt: skip
 # To check that the steps match the operation: the minimum number of waits after the first.
-LEAST_STEPS = {"CreateConnection": 1, "HappyEyeballs": 1, "StartTls": 3}
+LEAST_STEPS = {"SlowerConnection": 1, "HappyEyeballs": 1, "StartTls": 3}
 
 
 @pytest.fixture

@@ -12,9 +12,6 @@ import errno
 import importlib
 import json
 import os
-import pathlib
-import shlex
-import shutil
 import subprocess
 
 import pytest
@@ -338,17 +335,6 @@ while True:
 print(json.dumps(results))
 os._exit(0)
 """
-
-
-@pytest.fixture(scope="module")
-def shim(tmp_path_factory):
-    compiler = shlex.split(os.environ.get("CC", "cc"))
-    if shutil.which(compiler[0]) is None:
-        pytest.skip("there is no " + compiler[0])
-    built = tmp_path_factory.mktemp("shim") / "faults.so"
-    source = pathlib.Path(__file__).with_name("faults.c")
-    subprocess.run(compiler + ["-shared", "-fPIC", "-O1", "-o", str(built), str(source), "-ldl"], check=True)
-    return str(built)
 
 
 @pytest.fixture(scope="module")

@@ -214,3 +214,46 @@ loop.close()
 """
     )
     assert int(script(text)) <= 1 << 18
+
+
+@measures_memory
+def test_large_messages_cost_no_page_faults(script, loop_kind):
+    """The buffer of a StreamReader must not be mapped anew for each message."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio leaves it to glibc")
+    faults = float(
+        script("""
+        import resource
+        SIZE, ROUNDS = 1 << 20, 30
+
+        async def serve(reader, writer):
+            try:
+                while True:
+                    writer.write(await reader.readexactly(SIZE))
+                    await writer.drain()
+            except asyncio.IncompleteReadError:
+                writer.close()
+            served.set_result(None)
+
+        async def main():
+            global served
+            served = asyncio.get_running_loop().create_future()
+            server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            for _ in range(2):
+                before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+                for _ in range(ROUNDS):
+                    writer.write(b"x" * SIZE)
+                    await reader.readexactly(SIZE)
+                after = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            writer.close()
+            server.close()
+            await served
+            print((after - before) / ROUNDS)
+
+        loop = new_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        """)
+    )
+    assert faults < 64  # 256 pages are one message

@@ -1,6 +1,7 @@
 """create_connection, create_unix_connection and connect_accepted_socket."""
 
 import asyncio
+import contextvars
 import gc
 import os
 import pathlib
@@ -559,6 +560,9 @@ def test_accepted_unix_socket(loop, make, recorder, socket_pair, until):
 
 CREATE = {
     "create_connection": lambda loop, factory, listener, ours: loop.create_connection(factory, *listener.getsockname()),
+    "create_connection, slower": lambda loop, factory, listener, ours: loop.create_connection(
+        factory, "0.0.0.0", listener.getsockname()[1]
+    ),
     "create_connection of a socket": lambda loop, factory, listener, ours: loop.create_connection(factory, sock=ours),
     "create_unix_connection": lambda loop, factory, listener, ours: loop.create_unix_connection(factory, sock=ours),
     "connect_accepted_socket": lambda loop, factory, listener, ours: loop.connect_accepted_socket(factory, ours),
@@ -597,6 +601,275 @@ def test_cancelled_after_some_turns(run, loop, recorder, listening, socket_pair,
     for protocol in protocols:
         assert protocol.lost in ([], [None])
         assert protocol.lost or protocol.transport is None
+
+
+# What a program could replace, or watch
+
+
+WATCHED = {
+    "socket class": lambda patch, seen: patch(
+        socket,
+        "socket",
+        type("Socket", (socket.socket,), {"__slots__": (), "connect": noting(seen, socket.socket.connect)}),
+    ),
+    "connect": lambda patch, seen: patch(socket.socket, "connect", noting(seen, socket.socket.connect), raising=False),
+    "setblocking": lambda patch, seen: patch(
+        socket.socket, "setblocking", noting(seen, socket.socket.setblocking), raising=False
+    ),
+    "__init__": lambda patch, seen: patch(socket.socket, "__init__", noting(seen, socket.socket.__init__)),
+    "getpeername": lambda patch, seen: patch(
+        socket.socket, "getpeername", noting(seen, socket.socket.getpeername), raising=False
+    ),
+}
+
+
+def noting(seen, function):
+    def replacement(self, *args, **options):
+        seen.append(args)
+        return function(self, *args, **options)
+
+    return replacement
+
+
+@pytest.mark.parametrize("what", list(WATCHED))
+def test_replaced_sockets_are_used(loop, make, recorder, listening, monkeypatch, until, sockets, what):
+    """PySocks and pytest-socket replace the class or its methods."""
+    seen = []
+    listener = listening()
+    address = listener.getsockname()
+    WATCHED[what](monkeypatch.setattr, seen)
+    transport, protocol = make(loop.create_connection(recorder, *address))
+    monkeypatch.undo()
+    assert seen
+    assert echoes(transport, protocol, sockets(listener.accept()[0]), until)
+
+
+OVERRIDES = [
+    "getaddrinfo",
+    "sock_connect",
+    "_connect_sock",
+    "_create_connection_transport",
+    "_ensure_resolved",
+    "_make_socket_transport",
+]
+
+
+@pytest.mark.parametrize("place", ["instance", "subclass", "of a subclass, later"])
+@pytest.mark.parametrize("name", OVERRIDES)
+def test_overridden_methods_are_called(new_loop, loop_class, recorder, listening, name, place):
+    """Those that asyncio calls for an address that needs no look-up."""
+    original = getattr(loop_class, name)
+    called = []
+
+    def replacement(self, *args, **options):
+        called.append(name)
+        return original(self, *args, **options)
+
+    subclass = type("Loop", (loop_class,), {name: replacement} if place == "subclass" else {})
+    loop = new_loop(loop_class if place == "instance" else subclass)
+    address = listening().getsockname()
+
+    async def connect():
+        transport, _ = await loop.create_connection(recorder, *address)
+        transport.abort()
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(connect())
+    if place == "instance":
+        setattr(loop, name, replacement.__get__(loop))
+    elif place == "of a subclass, later":
+        assert not called
+        setattr(subclass, name, replacement)
+    loop.run_until_complete(connect())
+    assert bool(called) == (name != "getaddrinfo")
+
+
+def test_the_factory_runs_in_the_task(run, loop, recorder, listening, abandoned):
+    var = contextvars.ContextVar("var", default="unset")
+    seen = []
+
+    def factory():
+        seen.append((asyncio.current_task(), var.get()))
+        return recorder(connection_made=lambda self, transport: seen.append((asyncio.current_task(), var.get())))
+
+    async def main():
+        var.set("the task's")
+        transport, _ = await loop.create_connection(factory, *listening().getsockname())
+        abandoned.add(transport)
+        return asyncio.current_task()
+
+    task = run(main())
+    assert seen == [(task, "the task's"), (None, "the task's")]
+
+
+def test_data_comes_after_the_task_goes_on(run, loop, recorder, listening, sockets, abandoned, until):
+    """Even if it is there at once."""
+    listener = listening()
+    order = []
+
+    async def connecting():
+        factory = lambda: recorder(data_received=lambda self, data: order.append("data"))  # noqa: E731
+        transport, _ = await loop.create_connection(factory, *listener.getsockname())
+        order.append("task")
+        abandoned.add(transport)
+
+    async def main():
+        listener.setblocking(False)
+        task = loop.create_task(connecting())
+        while not task.done():
+            try:
+                sockets(listener.accept()[0]).send(b"x")
+            except BlockingIOError:
+                pass
+            await asyncio.sleep(0)
+
+    run(main())
+    until(lambda: "data" in order)
+    assert order == ["task", "data"]
+
+
+def test_connection_made_comes_before_the_task_goes_on(run, loop, recorder, listening, abandoned):
+    order = []
+
+    async def main():
+        factory = lambda: recorder(connection_made=lambda self, transport: order.append("made"))  # noqa: E731
+        transport, _ = await loop.create_connection(factory, *listening().getsockname())
+        order.append("task")
+        abandoned.add(transport)
+
+    run(main())
+    assert order == ["made", "task"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"ssl": None},
+        {"ssl": False},
+        {"family": socket.AF_INET},
+        {"proto": socket.IPPROTO_TCP},
+        {"flags": socket.AI_NUMERICHOST},
+        {"server_hostname": None},
+        {"ssl_handshake_timeout": None},
+        {"happy_eyeballs_delay": None},
+        {"interleave": None},
+        {"happy_eyeballs_delay": 0.1},
+        {"local_addr": None},
+        {"local_addr": ("127.0.0.1", 0), "family": 0},
+        {"sock": None},
+    ],
+    ids=lambda options: ",".join("%s=%s" % item for item in options.items()) or "none",
+)
+@pytest.mark.parametrize("by_name", [False, True])
+def test_options(loop, make, recorder, listening, sockets, until, options, by_name):
+    listener = listening()
+    host, port = listener.getsockname()
+    if by_name:
+        coroutine = loop.create_connection(recorder, port=port, host=host, **options)
+    else:
+        coroutine = loop.create_connection(recorder, host, port, **options)
+    transport, protocol = make(coroutine)
+    sock = transport.get_extra_info("socket")
+    assert (sock.family, sock.type, sock.proto) == (socket.AF_INET, STREAM, socket.IPPROTO_TCP)
+    assert echoes(transport, protocol, sockets(listener.accept()[0]), until)
+
+
+def test_socket_that_was_closed(as_asyncio, attempt, listening):
+    async def connect(loop):
+        sock = socket.socket()
+        sock.close()
+        await loop.create_connection(asyncio.Protocol, sock=sock)
+
+    assert issubclass(as_asyncio(lambda loop: attempt(connect, loop))["result"][0], Exception)
+
+
+def test_connection_that_takes_a_turn(loop, make, recorder, listening, sockets, until):
+    """To an address of this machine that is not a loopback address."""
+    listener = listening()
+    transport, protocol = make(loop.create_connection(recorder, "0.0.0.0", listener.getsockname()[1]))
+    assert transport.get_extra_info("peername") == listener.getsockname()
+    assert echoes(transport, protocol, sockets(listener.accept()[0]), until)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", b"127.0.0.1", "0.0.0.0"])
+def test_text_of_a_refusal(as_asyncio, attempt, address, ipv6):
+    with socket.socket(socket.AF_INET6 if ":" in str(address) else socket.AF_INET) as sock:
+        sock.bind((address if isinstance(address, str) else address.decode(), 0))
+        port = sock.getsockname()[1]
+
+        async def connect(loop):
+            await loop.create_connection(asyncio.Protocol, address, port)
+
+        kind, text = as_asyncio(lambda loop: attempt(connect, loop))["result"]
+    assert kind is ConnectionRefusedError and "Connect call failed" in text
+
+
+def test_network_is_unreachable(as_asyncio, attempt):
+    """connect() itself fails: the text is the system's."""
+
+    async def connect(loop):
+        await loop.create_connection(asyncio.Protocol, "255.255.255.255", 9)
+
+    kind, text = as_asyncio(lambda loop: attempt(connect, loop))["result"]
+    assert issubclass(kind, OSError) and "Connect call failed" not in text
+
+
+@pytest.mark.parametrize("how", ["close", "throw", "drop"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_coroutine_that_ends_while_it_connects(loop, recorder, listening, sockets, how, host):
+    """Whatever it has opened is closed, which fixtures check."""
+    address = listening(backlog=0).getsockname()
+    for _ in range(3):  # then the kernel answers no more
+        filler = sockets(socket.socket())
+        filler.setblocking(False)
+        filler.connect_ex(address)
+    connecting = [loop.create_connection(recorder, host, address[1])]
+
+    async def main():
+        future = connecting[0].send(None)
+        future._asyncio_future_blocking = False
+        await asyncio.sleep(0)
+        if how == "close":
+            connecting[0].close()
+        elif how == "throw":
+            with pytest.raises(ZeroDivisionError):
+                connecting[0].throw(ZeroDivisionError("on purpose"))
+
+    loop.run_until_complete(main())
+    connecting.clear()
+    gc.collect()
+    loop.run_until_complete(asyncio.sleep(0))
+
+
+def test_audit_hooks_see_it(script):
+    """They are told of a socket object, so one is made."""
+    output = script(
+        """
+        import asyncio, socket, sys
+        loop = new_loop()
+        listener = socket.create_server(("127.0.0.1", 0))
+        events = []
+
+        def hook(event, args):
+            if event in ("socket.__new__", "socket.connect", "socket.bind"):
+                events.append((event, isinstance(args[0], socket.socket), len(args)))
+
+        async def main():
+            transport, _ = await loop.create_connection(
+                asyncio.Protocol, *listener.getsockname(), local_addr=("127.0.0.1", 0)
+            )
+            transport.close()
+            await asyncio.sleep(0)
+
+        loop.run_until_complete(main())
+        sys.addaudithook(hook)
+        loop.run_until_complete(main())
+        loop.close()
+        print(events)
+        """
+    )
+    assert eval(output) == [("socket.__new__", True, 4), ("socket.bind", True, 2), ("socket.connect", True, 2)]
 
 
 # Refused

@@ -10,6 +10,7 @@ import socket
 import stat
 import struct
 import sys
+import weakref
 
 import pytest
 
@@ -571,6 +572,116 @@ def test_close_clients_of_none(serving):
     server.close()
     server.close_clients()
     server.abort_clients()
+
+
+# The set of connections
+
+
+@since(3, 13)
+def test_the_set_has_the_connections(serving, call, until):
+    server = serving.tcp()
+    call(server)
+    call(server).close()
+    until(lambda: [bool(protocol.lost) for protocol in serving.accepted] == [False, True])
+    assert list(server._clients) == [serving.accepted[0].transport]
+    serving.accepted[0].transport.abort()
+    until(lambda: serving.accepted[0].lost)
+    assert len(server._clients) == 0
+
+
+SERVER = asyncio.base_events.Server
+REPLACEABLE = [(SERVER, "_attach"), (SERVER, "_detach")]
+if sys.version_info >= (3, 13):
+    REPLACEABLE += [(weakref.WeakSet, "add"), (weakref.WeakSet, "discard")]
+
+
+@pytest.mark.parametrize("when", ["before", "after the first"])
+@pytest.mark.parametrize("owner, name", REPLACEABLE, ids=lambda each: each if isinstance(each, str) else each.__name__)
+def test_replaced_methods_of_servers_are_called(serving, call, until, monkeypatch, owner, name, when):
+    original = getattr(owner, name)
+    called = []
+
+    def replacement(self, *items):
+        called.append(items)
+        return original(self, *items)
+
+    def connect():
+        call(server).close()
+        until(lambda: serving.accepted and serving.accepted[-1].lost)
+        serving.accepted.clear()
+
+    server = serving.tcp()
+    if when != "before":
+        connect()
+    monkeypatch.setattr(owner, name, replacement)
+    connect()
+    assert called
+
+
+@pytest.mark.parametrize("name", ["_attach", "_detach"])
+def test_replaced_methods_of_a_server_are_called(serving, call, until, name):
+    server = serving.tcp()
+    original = getattr(server, name)
+    called = []
+    setattr(server, name, lambda *items: called.append(items) or original(*items))
+    call(server).close()
+    until(lambda: serving.accepted and serving.accepted[0].lost)
+    assert len(called) == 1
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="asyncio keeps a set there")
+def test_the_number_of_connections(serving, call, until):
+    server = serving.tcp()
+    call(server)
+    call(server).close()
+    until(lambda: [bool(protocol.lost) for protocol in serving.accepted] == [False, True])
+    assert server._active_count == 1
+    serving.accepted[0].transport.abort()
+    until(lambda: serving.accepted[0].lost)
+    assert server._active_count == 0
+
+
+@since(3, 13)
+def test_a_set_of_another_class(serving, call, until):
+    class Noting(weakref.WeakSet):
+        def add(self, item):
+            noted.append(item)
+            super().add(item)
+
+    noted = []
+    server = serving.tcp()
+    server._clients = Noting()
+    call(server).close()
+    until(lambda: serving.accepted and serving.accepted[0].lost)
+    assert len(noted) == 1 and len(server._clients) == 0
+
+
+@since(3, 13)
+def test_connections_come_and_go_while_the_set_is_iterated(serving, call, until):
+    server = serving.tcp()
+    first = call(server)
+    until(lambda: len(server._clients) == 1)
+    iterator = iter(server._clients)
+    transport = next(iterator)
+    first.close()
+    call(server)
+    until(lambda: len(serving.accepted) == 2 and serving.accepted[0].lost)
+    assert transport not in server._clients and len(server._clients) == 1
+    del iterator, transport
+    assert len(server._clients) == 1
+
+
+@since(3, 12)
+def test_a_closed_server_waits_for_its_last_connection(run, loop, serving, call, turn, until):
+    server = serving.tcp()
+    call(server)
+    until(lambda: serving.accepted and serving.accepted[0].transport)
+    server.close()
+    waiter = loop.create_task(server.wait_closed())
+    turn()
+    assert not waiter.done()
+    serving.accepted[0].transport.abort()
+    run(waiter)
 
 
 # Hosts and ports

@@ -1,0 +1,91 @@
+"""What of the C code no test reaches.
+
+`make coverage` runs the suite on a build that counts lines and branches, and then this. tests/unreached.txt names each line
+that is not reached, and why. It is wrong if a line is missing from it, or if it has one that is reached or gone.
+
+    python tests/coverage.py            compare, and say how much is reached
+    python tests/coverage.py --list     print the lines that are not reached and not in the file, in its format
+"""
+
+import argparse
+import collections
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LIST = os.path.join(ROOT, "tests", "unreached.txt")
+
+
+def measured():
+    """gcovr's figures for each file of csrc."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = os.path.join(scratch, "coverage.json")
+        command = [sys.executable, "-m", "gcovr", "--root", ROOT, "--filter", "csrc/", "--json", path]
+        command += ["--gcov-ignore-parse-errors=negative_hits.warn_once_per_file", "--exclude-throw-branches"]
+        command += ["--merge-mode-functions=separate", os.path.join(ROOT, "build")]
+        subprocess.run(command, check=True, cwd=ROOT)
+        with open(path) as file:
+            return json.load(file)["files"]
+
+
+class Unreached:
+    """The lines that are not reached. A line is known by its file, its function and its text, so that it may move."""
+
+    def __init__(self, files):
+        self.lines = self.reached = self.branches = self.taken = 0
+        self.found = collections.Counter()
+        self.by_file = {}
+        for file in files:
+            with open(os.path.join(ROOT, file["file"]), encoding="utf-8") as source:
+                texts = source.read().split("\n")
+            lines = [line for line in file["lines"] if not line.get("gcovr/noncode")]
+            missed = [line for line in lines if not line["count"]]
+            self.lines += len(lines)
+            self.reached += len(lines) - len(missed)
+            branches = [branch for line in lines for branch in line.get("branches", ())]
+            self.branches += len(branches)
+            self.taken += sum(1 for branch in branches if branch["count"])
+            self.by_file[file["file"]] = (len(lines), len(missed))
+            for line in missed:
+                text = texts[line["line_number"] - 1].strip()
+                self.found["%s: %s: %s" % (file["file"], line.get("function_name", "?"), text)] += 1
+
+
+def listed():
+    """The file's lines; reasons are comments, and hold for what follows."""
+    if not os.path.exists(LIST):
+        return collections.Counter()
+    with open(LIST, encoding="utf-8") as file:
+        return collections.Counter(line.rstrip("\n") for line in file if line.strip() and not line.startswith("#"))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="tests/coverage.py", description=__doc__.split("\n")[0])
+    parser.add_argument("--list", action="store_true", help="print what is not reached and not in the file")
+    parser.add_argument("--files", action="store_true", help="print how many lines of each file are not reached")
+    options = parser.parse_args()
+    unreached = Unreached(measured())
+    new, old = unreached.found - listed(), listed() - unreached.found
+    if options.list:
+        print("\n".join(sorted(new.elements())))
+        return 0
+    if options.files:
+        for path, (lines, missed) in sorted(unreached.by_file.items(), key=lambda item: -item[1][1]):
+            print("%5d of %5d  %s" % (missed, lines, path))
+    for line in sorted(new.elements()):
+        print("not reached: %s" % line)
+    for line in sorted(old.elements()):
+        print("reached, or gone: %s" % line)
+    print("lines: %d of %d, %.1f %%" % (unreached.reached, unreached.lines, 100 * unreached.reached / unreached.lines))
+    print(
+        "branches: %d of %d, %.1f %%"
+        % (unreached.taken, unreached.branches, 100 * unreached.taken / unreached.branches)
+    )
+    return 1 if new or old else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,390 @@
+"""The streams that asyncio.start_server() makes for each connection, which cloop makes itself from the second on."""
+
+import asyncio
+import asyncio.streams
+import contextvars
+import gc
+import re
+import socket
+import sys
+import warnings
+import weakref
+
+import pytest
+
+CONNECTIONS = 3  # the first is made by asyncio's code
+PARTS = ("reader", "protocol", "writer")
+
+
+@pytest.fixture
+def serve(loop):
+    """serve(handler, ...): connects and is served several times; each client sends `data`, and reads to the end."""
+
+    def serve(handler, connections=CONNECTIONS, data=b"data", loop=loop, kind="tcp", before=lambda number: None):
+        async def main():
+            server = await asyncio.start_server(handler, "127.0.0.1", 0, limit=1000)
+            for number in range(connections):
+                before(number)
+                sock = socket.create_connection(server.sockets[0].getsockname())
+                sock.setblocking(False)
+                await loop.sock_sendall(sock, data)
+                sock.shutdown(socket.SHUT_WR)
+                try:
+                    while await loop.sock_recv(sock, 1000):
+                        pass
+                except ConnectionError:
+                    pass
+                sock.close()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            server.close()
+            await server.wait_closed()
+
+        loop.run_until_complete(asyncio.wait_for(main(), 20))
+
+    return serve
+
+
+def kind_of(value, known):
+    """A value in words that do not differ between loops or connections."""
+    for name, other in known.items():
+        if value is other:
+            return name
+    if isinstance(value, weakref.ref):
+        return "weak reference to " + kind_of(value(), known)
+    if asyncio.isfuture(value):
+        return "task" if hasattr(value, "get_coro") else "future %s" % value._state
+    if isinstance(value, (bool, type(None), int)):
+        return repr(value)
+    return type(value).__name__ + (" of %d" % len(value) if hasattr(value, "__len__") else "")
+
+
+def attributes(loop, handler, reader, writer):
+    known = {
+        "the loop": loop,
+        "the handler": handler,
+        "the reader": reader,
+        "the writer": writer,
+        "the protocol": writer._protocol,
+        "the transport": writer.transport,
+    }
+    names = ("_limit", "_loop", "_buffer", "_eof", "_waiter", "_exception", "_transport", "_paused")
+    return (
+        {name: kind_of(getattr(reader, name), known) for name in names},
+        {name: kind_of(value, known) for name, value in vars(writer._protocol).items()},
+        {name: kind_of(value, known) for name, value in vars(writer).items()},
+    )
+
+
+def test_attributes_are_asyncios(as_asyncio, serve):
+    """At the beginning and at the end, by name, value and order."""
+
+    def body(loop):
+        seen = []
+
+        async def handler(reader, writer):
+            first = attributes(loop, handler, reader, writer)
+            await asyncio.sleep(0)
+            second = attributes(loop, handler, reader, writer)
+            await reader.read(10)
+            await reader.read(10)
+            third = attributes(loop, handler, reader, writer)
+            protocol = writer._protocol
+            writer.close()
+            await writer.wait_closed()
+            await asyncio.sleep(0)
+            last = {name: kind_of(value, {"the loop": loop}) for name, value in vars(protocol).items()}
+            seen.append(
+                [[list(part.items()) for part in each] for each in (first, second, third)] + [list(last.items())]
+            )
+
+        serve(handler, loop=loop)
+        assert len(seen) == CONNECTIONS
+        return seen
+
+    seen = as_asyncio(body)["result"]
+    assert seen[0] == seen[1] == seen[2]
+
+
+def test_they_are_freed_without_the_collector(serve):
+    gone = []
+
+    async def handler(reader, writer):
+        gone.extend(weakref.ref(each) for each in (reader, writer, writer._protocol))
+        await reader.read(10)
+        writer.close()
+
+    serve(handler)
+    assert len(gone) == 3 * CONNECTIONS
+    if sys.version_info >= (3, 13):  # before, _stream_writer and the like make a cycle, which ends with the connection
+        assert [each() for each in gone] == [None] * len(gone)
+    gc.collect()
+    assert [each() for each in gone] == [None] * len(gone)
+
+
+REPLACED = {
+    "StreamReader.__init__": (asyncio.StreamReader, "__init__"),
+    "StreamReader.set_transport": (asyncio.StreamReader, "set_transport"),
+    "StreamReader.feed_eof": (asyncio.StreamReader, "feed_eof"),
+    "StreamReaderProtocol.__init__": (asyncio.StreamReaderProtocol, "__init__"),
+    "StreamReaderProtocol.connection_made": (asyncio.StreamReaderProtocol, "connection_made"),
+    "StreamReaderProtocol.connection_lost": (asyncio.StreamReaderProtocol, "connection_lost"),
+    "StreamReaderProtocol.eof_received": (asyncio.StreamReaderProtocol, "eof_received"),
+    "StreamReaderProtocol.__del__": (asyncio.StreamReaderProtocol, "__del__"),
+    "FlowControlMixin.__init__": (asyncio.streams.FlowControlMixin, "__init__"),
+    "FlowControlMixin.connection_lost": (asyncio.streams.FlowControlMixin, "connection_lost"),
+    "StreamWriter.__init__": (asyncio.StreamWriter, "__init__"),
+    "StreamWriter.close": (asyncio.StreamWriter, "close"),
+    "StreamWriter.__del__": (asyncio.StreamWriter, "__del__"),
+}
+
+
+@pytest.mark.parametrize("when", range(3))
+@pytest.mark.parametrize("name", list(REPLACED))
+def test_replaced_methods_are_called(serve, monkeypatch, name, when):
+    """From the connection on that follows the replacement."""
+    owner, method = REPLACED[name]
+    original = vars(owner).get(method, lambda self, *args, **options: None)
+    called = []
+
+    def replacement(self, *args, **options):
+        called.append(name)
+        return original(self, *args, **options)
+
+    def before(number):
+        if number == when:
+            gc.collect()
+            assert not called
+            monkeypatch.setattr(owner, method, replacement, raising=False)
+
+    async def handler(reader, writer):
+        await reader.read(10)
+        await reader.read(10)
+        writer.close()
+
+    serve(handler, before=before, connections=4)
+    gc.collect()
+    assert len(called) >= 4 - when
+
+
+@pytest.mark.parametrize("name", ["StreamReader", "StreamReaderProtocol", "StreamWriter"])
+def test_classes_of_the_module_are_used(serve, monkeypatch, name):
+    stock = getattr(asyncio.streams, name)
+    subclass = type(name, (stock,), {})
+    seen = []
+
+    def before(number):
+        if number == 2:
+            monkeypatch.setattr(asyncio.streams, name, subclass)
+
+    async def handler(reader, writer):
+        seen.append([isinstance(each, subclass) for each in (reader, writer._protocol, writer)])
+        writer.close()
+
+    serve(handler, before=before, connections=4)
+    index = PARTS.index({"StreamReader": "reader", "StreamReaderProtocol": "protocol", "StreamWriter": "writer"}[name])
+    assert [each[index] for each in seen] == [False, False, True, True]
+
+
+def fails(reader, writer):
+    raise ZeroDivisionError("on purpose")
+
+
+async def fails_later(reader, writer):
+    await reader.read(10)
+    raise ZeroDivisionError("on purpose")
+
+
+async def is_cancelled(reader, writer):
+    await reader.read(10)
+    raise asyncio.CancelledError
+
+
+def is_no_coroutine(reader, writer):
+    writer.write(b"x")
+    writer.close()
+
+
+def returns_an_awaitable(reader, writer):
+    writer.close()
+    return asyncio.get_running_loop().create_future()
+
+
+async def exits_in_the_end(reader, writer):
+    writer.close()
+
+
+HANDLERS = [fails, fails_later, is_cancelled, is_no_coroutine, returns_an_awaitable, exits_in_the_end]
+
+
+@pytest.mark.parametrize("handler", HANDLERS, ids=lambda handler: handler.__name__)
+def test_what_handlers_do(as_asyncio, serve, handler):
+    """What is reported, and that the connection ends if asyncio ends it."""
+
+    def body(loop):
+        reports, transports = [], []
+        loop.set_exception_handler(
+            lambda loop, details: reports.append(
+                (
+                    sorted(details),
+                    re.sub(r"<\w*Soc\w*\b", "<", details["message"]),
+                    type(details.get("exception")).__name__,
+                )
+            )
+        )
+
+        def called(reader, writer):
+            transports.append(writer.transport)
+            return handler(reader, writer)
+
+        async def main():
+            server = await asyncio.start_server(called, "127.0.0.1", 0)
+            closing = []
+            for number in range(CONNECTIONS):
+                sock = socket.create_connection(server.sockets[0].getsockname())
+                sock.sendall(b"x")
+                sock.shutdown(socket.SHUT_WR)
+                while len(transports) <= number:
+                    await asyncio.sleep(0)
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                closing.append(transports[-1].is_closing())
+                transports[-1].abort()
+                sock.close()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            server.close()
+            return closing
+
+        closing = loop.run_until_complete(main())
+        del transports[:]
+        gc.collect()
+        return closing, reports
+
+    closing, reports = as_asyncio(body)["result"]
+    assert closing[0] == closing[1] == closing[2]
+    assert len(reports) in (0, CONNECTIONS)
+
+
+def test_contexts(serve):
+    """The handler runs in the context of the server; each connection's is its own."""
+    var = contextvars.ContextVar("var", default="unset")
+    seen = []
+
+    def handler(reader, writer):
+        seen.append(var.get())
+        var.set("changed")
+        writer.close()
+
+    var.set("the server's")
+    serve(handler)
+    assert seen == ["the server's"] * CONNECTIONS
+
+
+def test_debug_mode(loop, serve):
+    """asyncio's own methods run, with its tracebacks of readers."""
+    loop.set_debug(True)
+    loop.slow_callback_duration = 100
+    seen = []
+
+    async def handler(reader, writer):
+        seen.append((type(reader) is asyncio.StreamReader, bool(reader._source_traceback)))
+        writer.close()
+
+    serve(handler)
+    assert seen == [(True, True)] * CONNECTIONS
+
+
+def test_a_writer_that_waits_when_the_connection_is_lost(loop, serve):
+    """drain() of a full buffer ends with the connection."""
+    ended = []
+
+    async def handler(reader, writer):
+        writer.write(b"x" * 10_000_000)
+        try:
+            await writer.drain()
+        except ConnectionError:
+            ended.append("error")
+        else:
+            ended.append("drained")
+        writer.close()
+
+    serve(handler)
+    assert ended == ["drained"] * CONNECTIONS
+
+
+def test_two_servers_with_different_handlers_and_limits(loop, until):
+    """What was learnt of one is not taken for the other."""
+    seen = []
+
+    def handler(name):
+        async def handle(reader, writer):
+            seen.append((name, reader._limit, writer._protocol._client_connected_cb is handlers[name]))
+            writer.close()
+
+        return handle
+
+    handlers = {name: handler(name) for name in "ab"}
+
+    async def main():
+        servers = [
+            await asyncio.start_server(handlers[name], "127.0.0.1", 0, limit=limit)
+            for name, limit in (("a", 100), ("b", 2**20))
+        ]
+        for _ in range(2):
+            for server in servers:
+                reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                assert await reader.read() == b""
+                writer.close()
+        for server in servers:
+            server.close()
+            await server.wait_closed()
+
+    loop.run_until_complete(asyncio.wait_for(main(), 20))
+    assert seen == [("a", 100, True), ("b", 2**20, True)] * 2
+
+
+def test_unix_servers(loop, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    async def handler(reader, writer):
+        writer.write(await reader.readline())
+        writer.close()
+
+    async def main():
+        server = await asyncio.start_unix_server(handler, "socket")
+        for _ in range(CONNECTIONS):
+            reader, writer = await asyncio.open_unix_connection("socket")
+            writer.write(b"line\n")
+            assert await reader.read() == b"line\n"
+            writer.close()
+        server.close()
+        await server.wait_closed()
+
+    loop.run_until_complete(asyncio.wait_for(main(), 20))
+
+
+@pytest.mark.parametrize("limit", [0, -1, 2.5, True, "x"], ids=repr)
+def test_unusual_limits(as_asyncio, limit):
+    def body(loop):
+        reports = []
+        loop.set_exception_handler(lambda loop, details: reports.append(type(details.get("exception")).__name__))
+
+        async def main():
+            server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0, limit=limit)
+            for _ in range(CONNECTIONS):
+                sock = socket.create_connection(server.sockets[0].getsockname())
+                for _ in range(20):
+                    await asyncio.sleep(0)
+                sock.close()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            server.close()
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # asyncio leaves the sockets to the collector
+            loop.run_until_complete(main())
+            gc.collect()
+        return reports
+
+    as_asyncio(body)
