@@ -36,19 +36,35 @@ class Family:
     text: other functions that the bodies include or rely on.
     classes: {class of csrc/sync: asyncio's}.
     pins: groups of globals that the bodies rely on.
-    needs: other families that must be accelerated too.
+    needs: other families that must be accelerated too; or a function that returns them.
+    variant: what csrc/sync calls the number of the text, if it asks for that.
+    closures: {closure of csrc/sync: (asyncio's function, name of the closure in it)}.
     """
 
-    def __init__(self, name, bodies, text=(), classes=None, pins=(), needs=()):
+    def __init__(self, name, bodies, text=(), classes=None, pins=(), needs=(), variant=None, closures=None):
         self.name, self.bodies, self.classes = name, bodies, classes or {}
         self.functions = list(bodies.values()) + list(text)
         self.pins, self.needs = pins, needs
+        self.variant, self.closures = variant, closures or {}
 
 
 AENTER = {
     "AENTER": "asyncio.locks:_ContextManagerMixin.__aenter__",
     "AEXIT": "asyncio.locks:_ContextManagerMixin.__aexit__",
 }
+
+ENSURE_FUTURE = [
+    "asyncio.tasks:ensure_future",
+    "asyncio.tasks:_ensure_future",
+    "asyncio.tasks:_wrap_awaitable",
+]
+
+
+def needed_by_wait_for():
+    """Return the families that wait_for() relies on: since 3.12 it is a timeout()."""
+    function = function_of("asyncio.tasks:wait_for")
+    return ("timeout",) if "timeouts" in function.__code__.co_names else ()
+
 
 FAMILIES = [
     Family(
@@ -187,12 +203,78 @@ FAMILIES = [
         {"GATHERING": "asyncio.tasks:_GatheringFuture"},
         pins=("GATHER",),
     ),
+    Family(
+        "wait",
+        {"WAIT": "asyncio.tasks:wait", "RELEASE_WAITER": "asyncio.tasks:_release_waiter"},
+        ["asyncio.tasks:_wait"] + ENSURE_FUTURE,
+        pins=("WAIT",),
+        variant="WAIT",
+        closures={"WAIT": ("asyncio.tasks:_wait", "_on_completion")},
+    ),
+    Family(
+        "wait_for",
+        {"WAIT_FOR": "asyncio.tasks:wait_for", "RELEASE_WAITER": "asyncio.tasks:_release_waiter"},
+        ["asyncio.tasks:_cancel_and_wait"] + ENSURE_FUTURE,
+        pins=("WAIT_FOR",),
+        needs=needed_by_wait_for,
+        variant="WAIT_FOR",
+    ),
+    Family(
+        "shield",
+        {"SHIELD": "asyncio.tasks:shield"},
+        ENSURE_FUTURE + ["asyncio.tasks:_log_on_exception", "asyncio.futures:_get_loop"],
+        pins=("SHIELD",),
+        variant="SHIELD",
+        closures={
+            "SHIELD_INNER": ("asyncio.tasks:shield", "_inner_done_callback"),
+            "SHIELD_OUTER": ("asyncio.tasks:shield", "_outer_done_callback"),
+            "SHIELD_CLEAR": ("asyncio.tasks:shield", "_clear_awaited_by_callback"),
+        },
+    ),
+    Family(
+        "as_completed",
+        {"AS_COMPLETED": "asyncio.tasks:as_completed"},
+        ENSURE_FUTURE
+        + ["asyncio.tasks:_AsCompletedIterator." + name for name in ("__init__", "__aiter__", "__iter__")]
+        + ["asyncio.tasks:_AsCompletedIterator." + name for name in ("__anext__", "__next__", "_wait_for_one")]
+        + ["asyncio.tasks:_AsCompletedIterator." + name for name in ("_handle_timeout", "_handle_completion")]
+        + ["asyncio.queues:Queue." + name for name in ("__init__", "_init", "_get", "_put", "_wakeup_next", "empty")]
+        + ["asyncio.queues:Queue." + name for name in ("get", "get_nowait", "put_nowait")]
+        + [GET_LOOP],
+        pins=("AS_COMPLETED",),
+        variant="AS_COMPLETED",
+        closures={"AS_COMPLETED": ("asyncio.tasks:as_completed", "_on_completion")},
+    ),
+    Family(
+        "timeout_at",
+        {"TIMEOUT_AT": "asyncio.timeouts:timeout_at"},
+        needs=("timeout",),
+    ),
+    Family(
+        "ensure_future",
+        {"ENSURE_FUTURE": "asyncio.tasks:ensure_future"},
+        ENSURE_FUTURE[1:],
+        pins=("ENSURE_FUTURE",),
+    ),
+    Family("to_thread", {"TO_THREAD": "asyncio.threads:to_thread"}, pins=("TO_THREAD",)),
+    Family(
+        "run_coroutine_threadsafe",
+        {"RUN_THREADSAFE": "asyncio.tasks:run_coroutine_threadsafe"},
+        ENSURE_FUTURE
+        + ["asyncio.futures:" + name for name in ("_chain_future", "_set_concurrent_future_state", "_get_loop")],
+        pins=("RUN_THREADSAFE",),
+        variant="CHAIN",
+        closures={
+            "CHECK_CANCEL": ("asyncio.futures:_chain_future", "_call_check_cancel"),
+            "SET_STATE": ("asyncio.futures:_chain_future", "_call_set_state"),
+            "RUN_THREADSAFE": ("asyncio.tasks:run_coroutine_threadsafe", "callback"),
+        },
+    ),
 ]
 
 # What is not accelerated on any Python, and why.
 ASYNCIOS = {
-    "wait, wait_for, shield, as_completed": "no body yet; what they use has one",
-    "to_thread, run_coroutine_threadsafe, wrap_future, ensure_future": "no body yet",
+    "wrap_future": "no body yet; run_in_executor() does without it",
     "TaskGroup": "changes with every release, and gains by its tasks",
 }
 
@@ -323,7 +405,9 @@ def describe_class(name, path, variant):
     cls = find(path)
     if name == "GATHERING":
         _cloop._sync_class(name, cls, variant, False, None)
-        _cloop._sync_gather(variant, gathers_by(), closure_of_gather())
+        closure = closure_of("asyncio.tasks:_gather", "_done_callback")
+        closure = closure or closure_of("asyncio.tasks:gather", "_done_callback")
+        _cloop._sync_gather(variant, gathers_by(), closure)
         return
     sample = cls.__new__(cls) if sys.version_info >= (3, 11) else None
     optional = name == "TIMEOUT" or name != "BARRIER" and hasattr(cls, "_loop")
@@ -342,17 +426,41 @@ def gathers_by():
     return "_ensure_future" if "_ensure_future" in names else "ensure_future"
 
 
-def closure_of_gather():
-    """Return a function with the code of gather()'s closure, for code that asks where the children's callbacks come
-    from.
+def closure_of(path, name):
+    """Return a function with the code of a closure in asyncio's function, for code that asks where a callback comes
+    from; None if there is none.
     """
-    for path in ("asyncio.tasks:_gather", "asyncio.tasks:gather"):
-        function = function_of(path)
-        for code in function.__code__.co_consts if function is not None else ():
-            if isinstance(code, types.CodeType) and code.co_name == "_done_callback":
-                cells = tuple(types.CellType() for _ in code.co_freevars)
-                return types.FunctionType(code, function.__globals__, code.co_name, None, cells)
+    function = function_of(path)
+    for code in function.__code__.co_consts if function is not None else ():
+        if isinstance(code, types.CodeType) and code.co_name == name:
+            cells = tuple(types.CellType() for _ in code.co_freevars)
+            return types.FunctionType(code, function.__globals__, code.co_name, None, cells)
     return None
+
+
+# Which globals of asyncio.tasks a program might replace: {group: (functions, names that they may use)}.
+USED = {
+    "WAIT": (["asyncio.tasks:wait", "asyncio.tasks:_wait"], ("_wait", "_release_waiter", "ensure_future", "events")),
+    "WAIT_FOR": (
+        ["asyncio.tasks:wait_for"],
+        ("_release_waiter", "_cancel_and_wait", "ensure_future", "events", "timeouts"),
+    ),
+    "SHIELD": (
+        ["asyncio.tasks:shield"] + ENSURE_FUTURE[:2],
+        ("ensure_future", "_ensure_future", "current_task", "futures", "events"),
+    ),
+    "AS_COMPLETED": (
+        ["asyncio.tasks:as_completed", "asyncio.tasks:_AsCompletedIterator.__init__"],
+        ("ensure_future", "_AsCompletedIterator", "events"),
+    ),
+    "ENSURE_FUTURE": (ENSURE_FUTURE[:2], ("_ensure_future", "futures", "coroutines", "events")),
+}
+
+
+def names_in(code):
+    """Return the names that the code and code in it use."""
+    inner = [names_in(const) for const in code.co_consts if isinstance(const, types.CodeType)]
+    return set(code.co_names).union(*inner)
 
 
 def pins(name):
@@ -382,8 +490,8 @@ def pins(name):
             (vars(timeouts), "tasks"),
             (vars(tasks), "current_task"),
         )
+    find_loop = "_get_event_loop" if gathers_by() == "_ensure_future" else "get_event_loop"
     if name == "GATHER":
-        find_loop = "_get_event_loop" if gathers_by() == "_ensure_future" else "get_event_loop"
         return (
             (vars(tasks), gathers_by()),
             (vars(tasks), "events"),
@@ -392,6 +500,25 @@ def pins(name):
             (vars(tasks), "coroutines"),
             (vars(tasks), "_GatheringFuture"),
         )
+    if name in USED:
+        functions, also = USED[name]
+        names = set().union(*(names_in(function_of(path).__code__) for path in functions if function_of(path)))
+        found = [(vars(tasks), used) for used in also if used in names]
+        found += [(vars(events), used) for used in ("get_running_loop", find_loop) if used in names]
+        if "timeouts" in names:
+            found.append((vars(asyncio.timeouts), "timeout"))
+        return tuple(found)
+    if name == "TO_THREAD":
+        module = vars(sys.modules["asyncio.threads"])
+        return tuple((module, used) for used in ("events", "contextvars", "functools"))
+    if name == "RUN_THREADSAFE":
+        chain = ("_chain_future", "_set_concurrent_future_state", "isfuture", "events")
+        return (
+            (vars(tasks), "ensure_future"),
+            (vars(tasks), "futures"),
+            (vars(tasks), "concurrent"),
+            (vars(tasks.concurrent.futures), "Future"),
+        ) + tuple((vars(futures), used) for used in chain)
     mixins = sys.modules.get("asyncio.mixins")
     if mixins is None:
         return ((vars(asyncio.locks), "events"),)
@@ -423,6 +550,10 @@ def accelerate(on=True):
             _on()
 
 
+def needs_of(family):
+    return family.needs() if callable(family.needs) else family.needs
+
+
 def _off():
     _cloop._sync_switch(())
     for function, stand_in, path in INSTALLED.values():
@@ -436,7 +567,7 @@ def _on():
         family.name: variant_of(family) if is_usual() else "asyncio.events is not as usual" for family in FAMILIES
     }
     for family in FAMILIES:
-        for needed in family.needs:
+        for needed in needs_of(family) if isinstance(variants[family.name], int) else ():
             if not isinstance(variants[needed], int) and isinstance(variants[family.name], int):
                 variants[family.name] = "needs " + needed
     chosen = [family for family in FAMILIES if isinstance(variants[family.name], int)]
@@ -448,6 +579,10 @@ def _on():
         if stand_in is not function:
             put(path, function, stand_in)
     for family in chosen:
+        if family.variant is not None:
+            _cloop._sync_variant(family.variant, variants[family.name])
+        for name, closure in family.closures.items():
+            _cloop._sync_closure(name, closure_of(*closure))
         for name in family.pins:
             _cloop._sync_pin(name, pins(name))
         for name, path in family.classes.items():

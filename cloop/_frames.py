@@ -21,6 +21,8 @@ AWAITS = {
     "_wait_for_data": "_waiter",
     "drain": "_drain_helper",
     "_drain_helper": "waiter",
+    "wait": "_wait",
+    "_wait": "waiter",
 }
 
 
@@ -102,12 +104,14 @@ def suspended(cls, name, args, future, awaited_name=""):
         if function is None:
             break
         awaits = awaited_name or AWAITS.get(name, "fut")
+        if name == "wait_for" and not awaited_name and "timeouts" not in function.__code__.co_names:
+            awaits = "waiter"  # up to 3.11
         steps.append((function, awaits, args))
         if awaits == "readuntil":
             args = args[:1] + (b"\n",)
         elif awaits == "_wait_for_data":
             args = args[:1] + (name,)
-        name = awaits if awaits in AWAITS else None
+        name = awaits if awaits in AWAITS and not awaited_name else None
     awaited = _Waiting(future)
     for step in reversed(steps):
         awaited = _call(*step, awaited)

@@ -164,7 +164,8 @@ def count_on(python: str, names: List[str], args: argparse.Namespace) -> Dict[st
     environment = measure.environment(python)
     subjects, titles = [], []
     for loop in args.loops.split(","):
-        subjects.append(Subject(python, loop, measure.build(python, Path(args.build)) if loop == "cloop" else None))
+        ours = loop in ("cloop", "benchmarks.accelerated")
+        subjects.append(Subject(python, loop, measure.build(python, Path(args.build)) if ours else None))
         titles.append(loop if loop != "cloop" or not args.against else args.build)
     if args.against:
         subjects.insert(0, Subject(python, "cloop", measure.build(python, Path(args.against))))

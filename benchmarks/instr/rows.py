@@ -130,6 +130,8 @@ ROWS: Dict[str, Counted] = {
     "http_uvicorn": Counted(500, quick=False, foreign=True),
     "http_aiohttp": Counted(500, quick=False, foreign=True),
     "run_in_executor": Counted(200, quick=False, real_time=True),
+    "to_thread": Counted(200, quick=False, real_time=True),
+    "run_coroutine_threadsafe": Counted(200, quick=False, real_time=True),
     "call_soon_threadsafe": Counted(5_000, quick=False, real_time=True),
     "spawn_communicate": Counted(50, quick=False, real_time=True),
 }

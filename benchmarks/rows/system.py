@@ -1,5 +1,6 @@
 """What the loop asks of the system: executor, descriptors, addresses."""
 
+import asyncio
 import contextlib
 import socket
 
@@ -23,6 +24,13 @@ async def run_in_executor(loop, n):
     """One empty call in the default executor, awaited; CPU of all threads."""
     for _ in range(n):
         await loop.run_in_executor(None, nothing)
+
+
+@benchmark(since=(3, 9), default=False)
+async def to_thread(loop, n):
+    """One to_thread() of an empty function; CPU of all threads."""
+    for _ in range(n):
+        await asyncio.to_thread(nothing)
 
 
 @benchmark(fixture=open_descriptor, reach=2.2)

@@ -140,6 +140,28 @@ PyErr_SetRaisedException(PyObject *exc)
 }
 #endif
 
+#if PY_VERSION_HEX < 0x030b0000
+/* The exception that is being handled; both take NULL and None for none. */
+static inline PyObject *
+PyErr_GetHandledException(void)
+{
+    PyObject *type, *value, *tb;
+    PyErr_GetExcInfo(&type, &value, &tb);
+    Py_XDECREF(type);
+    Py_XDECREF(tb);
+    return value;
+}
+
+static inline void
+PyErr_SetHandledException(PyObject *exc)
+{
+    bool none = exc == NULL || exc == Py_None;
+    PyErr_SetExcInfo(none ? NULL : Py_NewRef((PyObject *)Py_TYPE(exc)),
+                     none ? NULL : Py_NewRef(exc),
+                     none ? NULL : PyException_GetTraceback(exc));
+}
+#endif
+
 #if PY_VERSION_HEX < 0x030d0000
 /* Returns 1 if found, with the value in *result; 0 if absent, -1 on error. */
 int PyObject_GetOptionalAttr(PyObject *op, PyObject *name, PyObject **result);

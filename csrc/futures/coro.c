@@ -27,6 +27,40 @@ cl_coro_wait(CoroObject *coro, PyObject *future)
     return 0;
 }
 
+void
+cl_coro_delegate(CoroObject *coro, PyObject *inner)
+{
+    cl_assert_of(coro, coro->c_state == CL_CORO_RUNNING);
+    cl_assert_of(coro, coro->c_ops->after != NULL);
+    Py_XSETREF(coro->c_inner, inner);
+    coro->c_delegates = true;
+}
+
+PyObject *
+cl_coro_awaited(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    if (PyCoro_CheckExact(object))
+        return Py_NewRef(object);
+    if (type->tp_as_async == NULL || type->tp_as_async->am_await == NULL)
+        return PyErr_Format(
+            PyExc_TypeError,
+            "object %.100s can't be used in 'await' expression",
+            type->tp_name);
+    PyObject *iter = type->tp_as_async->am_await(object);
+    if (iter != NULL && PyCoro_CheckExact(iter)) {
+        PyErr_SetString(PyExc_TypeError, "__await__() returned a coroutine");
+        Py_CLEAR(iter);
+    }
+    else if (iter != NULL && !PyIter_Check(iter)) {
+        PyErr_Format(PyExc_TypeError,
+                     "__await__() returned non-iterator of type '%.100s'",
+                     Py_TYPE(iter)->tp_name);
+        Py_CLEAR(iter);
+    }
+    return iter;
+}
+
 int
 cl_coro_future_is_done(CoroObject *coro)
 {
@@ -138,6 +172,21 @@ send_inner(CoroObject *coro, PyObject *value, PyObject **result)
     return status;
 }
 
+/* After a step of c_inner: goes on if it was delegated to, and has ended. */
+static PySendResult
+go_on(CoroObject *coro, PySendResult status, PyObject **result)
+{
+    if (status == PYGEN_NEXT || !coro->c_delegates)
+        return status;
+    PyObject *inner = coro->c_inner;
+    coro->c_delegates = false;
+    coro->c_inner = NULL;
+    Py_XDECREF(inner);
+    status = coro->c_ops->after(coro, result);
+    cl_assert_of(coro, status != PYGEN_NEXT);
+    return status;
+}
+
 /* Marks the start of a step. */
 static void
 begin(CoroObject *coro)
@@ -183,7 +232,7 @@ cl_coro_send(CoroObject *coro, PyObject *value, PyObject **result)
     }
     if (status == PYGEN_NEXT) {
         if (coro->c_inner != NULL)
-            status = send_inner(coro, value, result);
+            status = go_on(coro, send_inner(coro, value, result), result);
         else
             *result = Py_NewRef(coro->c_future);
     }
@@ -259,7 +308,7 @@ coro_throw(CoroObject *coro, PyObject *args)
             coro->c_inner, cl_futures_of(coro->c_st)->str_throw);
         result = method == NULL ? NULL : PyObject_Call(method, args, NULL);
         Py_XDECREF(method);
-        status = cl_iter_status(&result);
+        status = go_on(coro, cl_iter_status(&result), &result);
     }
     else {
         cl_raise_thrown(type, value, traceback);
@@ -272,13 +321,11 @@ coro_throw(CoroObject *coro, PyObject *args)
     return status == PYGEN_RETURN ? stop_iteration(result) : result;
 }
 
+/* The end of close(), after the await has raised the exception that is set. */
 static PyObject *
-close_waiting(CoroObject *coro)
+settle_closed(CoroObject *coro, PySendResult status, PyObject *result)
 {
-    PyObject *result = NULL;
-    begin(coro);
-    PyErr_SetNone(PyExc_GeneratorExit);
-    PySendResult status = settle(coro, coro->c_ops->thrown(coro, &result));
+    status = settle(coro, status);
     if (status == PYGEN_ERROR) {
         if (!PyErr_ExceptionMatches(PyExc_GeneratorExit) &&
             !PyErr_ExceptionMatches(PyExc_StopIteration))
@@ -294,24 +341,46 @@ close_waiting(CoroObject *coro)
 }
 
 static PyObject *
+close_waiting(CoroObject *coro)
+{
+    PyObject *result = NULL;
+    begin(coro);
+    PyErr_SetNone(PyExc_GeneratorExit);
+    PySendResult status = coro->c_ops->thrown(coro, &result);
+    return settle_closed(coro, status, result);
+}
+
+static PyObject *
+close_inner(CoroObject *coro)
+{
+    PyObject *inner = Py_NewRef(coro->c_inner), *result = NULL;
+    begin(coro);
+    PyObject *closed =
+        PyObject_CallMethodNoArgs(inner, cl_futures_of(coro->c_st)->str_close);
+    Py_DECREF(inner);
+    if (coro->c_delegates) {
+        if (closed != NULL)
+            PyErr_SetNone(PyExc_GeneratorExit);
+        Py_XDECREF(closed);
+        PySendResult status = go_on(coro, PYGEN_ERROR, &result);
+        return settle_closed(coro, status, result);
+    }
+    if (closed != NULL)
+        done(coro);
+    else
+        fail(coro);
+    return closed;
+}
+
+static PyObject *
 coro_close(CoroObject *coro, PyObject *Py_UNUSED(ignored))
 {
     if (check_not_running(coro) < 0)
         return NULL;
     if (coro->c_state == CL_CORO_DONE)
         Py_RETURN_NONE;
-    PyObject *inner = Py_XNewRef(coro->c_inner), *closed = NULL;
-    if (inner != NULL) {
-        begin(coro);
-        closed = PyObject_CallMethodNoArgs(
-            inner, cl_futures_of(coro->c_st)->str_close);
-        if (closed != NULL)
-            done(coro);
-        else
-            fail(coro);
-        Py_DECREF(inner);
-        return closed;
-    }
+    if (coro->c_inner != NULL)
+        return close_inner(coro);
     if (coro->c_state == CL_CORO_WAITING && coro->c_ops->closes)
         return close_waiting(coro);
     PyErr_SetNone(PyExc_GeneratorExit);
@@ -348,6 +417,7 @@ int
 cl_coro_clear(CoroObject *coro)
 {
     coro->c_state = CL_CORO_DONE;
+    coro->c_delegates = false;
     coro->c_ops->drop(coro);
     Py_CLEAR(coro->c_future);
     if (coro->c_inner != NULL || coro->c_shown != NULL) {
@@ -377,7 +447,7 @@ must_finalize(const CoroObject *coro)
 {
     return coro->c_state == CL_CORO_NEW ||
            (coro->c_state == CL_CORO_WAITING && coro->c_ops->closes &&
-            coro->c_inner == NULL);
+            (coro->c_inner == NULL || coro->c_delegates));
 }
 
 void
@@ -387,7 +457,8 @@ cl_coro_finalize(CoroObject *coro)
         return;
     PyObject *error = PyErr_GetRaisedException();
     if (coro->c_state == CL_CORO_WAITING) {
-        PyObject *closed = close_waiting(coro);
+        PyObject *closed =
+            coro->c_inner != NULL ? close_inner(coro) : close_waiting(coro);
         if (closed == NULL)
             PyErr_WriteUnraisable((PyObject *)coro);
         Py_XDECREF(closed);
@@ -479,12 +550,15 @@ show(CoroObject *coro)
     PyObject *shown = NULL, *args = ops->args(coro);
     PyObject *module = PyImport_ImportModule("cloop._frames");
     if (args != NULL && module != NULL)
-        shown = waits ? PyObject_CallMethod(module, "suspended", "OsOOs",
-                                            ops->stock(coro), ops->name(coro),
-                                            args, coro->c_future, awaits)
-                      : PyObject_CallMethod(module, "created", "OsO",
-                                            ops->stock(coro), ops->name(coro),
-                                            args);
+        shown =
+            waits
+                ? PyObject_CallMethod(module, "suspended", "OsOOs",
+                                      ops->stock(coro), ops->name(coro), args,
+                                      coro->c_inner != NULL ? coro->c_inner
+                                                            : coro->c_future,
+                                      awaits)
+                : PyObject_CallMethod(module, "created", "OsO",
+                                      ops->stock(coro), ops->name(coro), args);
     Py_XDECREF(args);
     Py_XDECREF(module);
     /* Python code may have run, and stepped the coroutine. */
@@ -498,10 +572,11 @@ static PyObject *
 stands_for(const CoroObject *coro)
 {
     const char *awaits = "";
-    PyObject *inner = coro->c_inner;
-    if (inner == NULL && coro->c_ops->inner != NULL)
-        inner = coro->c_ops->inner(coro, &awaits);
-    return inner == coro->c_inner || awaits == NULL ? inner : NULL;
+    if (coro->c_inner != NULL)
+        return coro->c_delegates ? NULL : coro->c_inner;
+    PyObject *inner =
+        coro->c_ops->inner == NULL ? NULL : coro->c_ops->inner(coro, &awaits);
+    return awaits == NULL ? inner : NULL;
 }
 
 /* Returns an item of what show() returns, or the attribute of the coroutine
@@ -558,6 +633,8 @@ get_await(CoroObject *coro, void *Py_UNUSED(closure))
             return Py_NewRef(inner);
     }
     Py_INCREF(what);
+    if (coro->c_delegates)
+        return what;
     PyObject *result = or_else(shown_item(coro, 2, "cr_await"), what);
     Py_DECREF(what);
     return result;

@@ -30,6 +30,8 @@ typedef struct {
     PyObject
         *c_shown; /* owned; what cr_frame and cr_await returned; or NULL */
     cl_coro_state c_state;
+    /* c_inner is what this coroutine awaits now, and does not run instead. */
+    bool c_delegates;
 #if CL_HAS_REMOTE_STACKS
     cl_remote_frame c_remote; /* see remote.h */
 #endif
@@ -49,9 +51,12 @@ typedef struct cl_coro_ops {
      * set. */
     PySendResult (*step)(CoroObject *coro, bool fresh, PyObject **result);
     /* An exception was thrown in while it waited, and is set. Returns a result
-     * or an exception, or PYGEN_NEXT to wait for c_future. NULL if the
+     * or an exception, or PYGEN_NEXT to wait for c_future again. NULL if the
      * exception is passed on. */
     PySendResult (*thrown)(CoroObject *coro, PyObject **result);
+    /* What it delegated to has ended, with *result, or with the exception that
+     * is set. Returns a result or an exception. */
+    PySendResult (*after)(CoroObject *coro, PyObject **result);
     /* It ends with the exception that is set. NULL if there is nothing to
      * undo. */
     void (*fail)(CoroObject *coro);
@@ -78,6 +83,15 @@ bool cl_coro_check(PyObject *object);
 /* Waits for the future: sets c_future and marks it as awaited. 0/-1 Runs
  * Python. */
 int cl_coro_wait(CoroObject *coro, PyObject *future);
+
+/* Awaits the iterator, or coroutine that nobody else awaits: the step must
+ * return PYGEN_NEXT next, and `after` is called when that has ended. Steals
+ * it. */
+void cl_coro_delegate(CoroObject *coro, PyObject *inner);
+
+/* What `await object` steps, as the interpreter finds it: a new reference, or
+ * NULL with TypeError. Runs Python. */
+PyObject *cl_coro_awaited(PyObject *object);
 
 /* Whether c_future is done: 1, 0, or -1 on error. Runs Python. */
 int cl_coro_future_is_done(CoroObject *coro);

@@ -286,6 +286,8 @@ static inline int
 cl_future_forget_awaited_by(cl_state *st, FutureObject *future, PyObject *task)
 {
 #if CL_HAS_AWAITED_BY
+    if (future->f_awaited_by == NULL)
+        return 0;
     if (future->f_awaited_by == task) {
         future->f_awaited_by = NULL;
         Py_DECREF(task);

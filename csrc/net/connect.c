@@ -144,8 +144,7 @@ is_stock(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
     bool stock = !loop->l_debug && loop->l_open && !loop->l_closed &&
-                 !loop->l_executor_shutdown &&
-                 cl_futures_on(loop)->own_tasks &&
+                 !loop->l_executor_shutdown && cl_futures_are_ours(st) &&
                  !cl_loop_overrides(loop, CL_OVERRIDES_CREATE_FUTURE) &&
                  is_stock_loop(loop) && cl_sock_is_stock(st) &&
                  is_stock_module(st) && !is_audited();

@@ -10,6 +10,7 @@
 #include "futures/future.h"
 #include "futures/registry.h"
 #include "futures/task.h"
+#include "sync/child.h"
 #include "sync/locks.h"
 
 typedef struct {
@@ -25,13 +26,6 @@ typedef struct {
     bool ga_return_exceptions;
 } GatherObject;
 
-static inline bool
-is_ours(const cl_state *st, PyObject *future)
-{
-    return Py_TYPE(future) == cl_futures_of(st)->TaskType ||
-           Py_TYPE(future) == cl_futures_of(st)->FutureType;
-}
-
 /* The versions of the text: 3.8; with cancellation messages, 3.9; with
  * children that may be done already, 3.12; with awaiters, 3.14. */
 enum { FIRST = 1, WITH_MESSAGES, WITH_EAGER, WITH_AWAITED_BY };
@@ -42,44 +36,7 @@ has(const cl_state *st, int variant)
     return cl_sync_of(st)->sy_gather_variant >= variant;
 }
 
-static int
-call_method(PyObject *object, PyObject *name, PyObject *arg)
-{
-    PyObject *result = PyObject_CallMethodOneArg(object, name, arg);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
-
 /* ------------------------------------------------------------- the result of a child */
-
-static int
-cancelled(cl_state *st, PyObject *child)
-{
-    if (is_ours(st, child))
-        return ((FutureObject *)child)->f_state == CL_CANCELLED;
-    return cl_waiter_cancelled(st, child);
-}
-
-/* child.exception(): a new reference, Py_None if there is none. */
-static PyObject *
-exception_of(cl_state *st, PyObject *child)
-{
-    FutureObject *future = (FutureObject *)child;
-    if (is_ours(st, child) && future->f_state == CL_FINISHED &&
-        future->f_exception == NULL)
-        return Py_NewRef(Py_None);
-    return PyObject_CallMethodNoArgs(child, cl_sync_of(st)->str_exception);
-}
-
-static PyObject *
-result_of(cl_state *st, PyObject *child)
-{
-    FutureObject *future = (FutureObject *)child;
-    if (is_ours(st, child) && future->f_state == CL_FINISHED &&
-        future->f_exception == NULL)
-        return Py_NewRef(future->f_result);
-    return PyObject_CallMethodNoArgs(child, cl_sync_of(st)->str_result);
-}
 
 /* fut._make_cancelled_error(), which 3.8 lacks. */
 static PyObject *
@@ -114,14 +71,14 @@ cancelled_result(cl_state *st, PyObject *child)
 static PyObject *
 outcome_of(cl_state *st, PyObject *child)
 {
-    int was = cancelled(st, child);
+    int was = cl_child_cancelled(st, child);
     if (was != 0)
         return was < 0 ? NULL : cancelled_result(st, child);
-    PyObject *exception = exception_of(st, child);
+    PyObject *exception = cl_child_exception(st, child);
     if (exception != Py_None)
         return exception;
     Py_DECREF(exception);
-    return result_of(st, child);
+    return cl_child_result(st, child);
 }
 
 /* ------------------------------------------------------------------ a child is done */
@@ -201,23 +158,6 @@ conclude(GatherObject *gather)
 }
 
 static int
-forget_awaited_by(GatherObject *gather, PyObject *child)
-{
-    cl_state *st = gather->ga_st;
-    if (gather->ga_task == NULL)
-        return 0;
-    if (is_ours(st, child))
-        return cl_future_forget_awaited_by(st, (FutureObject *)child,
-                                           gather->ga_task);
-#if CL_HAS_AWAITED_BY
-    return cl_call_void(cl_futures_of(st)->future_discard_from_awaited_by,
-                        child, gather->ga_task);
-#else
-    return 0;
-#endif
-}
-
-static int
 outer_is_done(GatherObject *gather)
 {
     cl_state *st = gather->ga_st;
@@ -254,25 +194,25 @@ child_is_done(GatherObject *gather, PyObject *child)
     cl_check(check(gather));
     cl_state *st = gather->ga_st;
     gather->ga_finished++;
-    if (forget_awaited_by(gather, child) < 0)
+    if (cl_child_forget_awaited_by(st, child, gather->ga_task) < 0)
         return -1;
     int was = gather->ga_outer == NULL ? 1 : outer_is_done(gather);
     if (was < 0)
         return -1;
     if (was) {
-        if ((was = cancelled(st, child)) == 0) {
-            PyObject *seen = exception_of(st, child);
+        if ((was = cl_child_cancelled(st, child)) == 0) {
+            PyObject *seen = cl_child_exception(st, child);
             Py_XDECREF(seen);
             was = seen == NULL ? -1 : 0;
         }
         return was < 0 ? -1 : 0;
     }
     if (!gather->ga_return_exceptions) {
-        if ((was = cancelled(st, child)) != 0)
+        if ((was = cl_child_cancelled(st, child)) != 0)
             return was < 0 ? -1
                            : tell(gather, cl_sync_of(st)->str_set_exception,
                                   cancelled_error(st, child));
-        PyObject *exception = exception_of(st, child);
+        PyObject *exception = cl_child_exception(st, child);
         if (exception != Py_None)
             return exception == NULL
                        ? -1
@@ -299,69 +239,14 @@ call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 
 /* ------------------------------------------------------------------------- gather() */
 
-/* ensure_future(arg, loop=loop); `loop` is NULL for None. Returns a new
- * reference. */
-static PyObject *
-ensure_future(cl_state *st, LoopObject *ours, PyObject *loop, PyObject *arg)
-{
-    if (PyCoro_CheckExact(arg) && (loop == NULL || loop == (PyObject *)ours) &&
-        (ours->l_task_factory == NULL || ours->l_task_factory == Py_None))
-        return cl_task_new(ours, arg, NULL, NULL, false);
-    if (is_ours(st, arg) &&
-        (loop == NULL || ((FutureObject *)arg)->f_loop == loop) &&
-        ((FutureObject *)arg)->f_loop != NULL)
-        return Py_NewRef(arg);
-    PyObject *args[] = {arg, loop == NULL ? Py_None : loop};
-    return cl_call_module(cl_futures_of(st)->tasks_module,
-                          cl_sync_of(st)->sy_ensure_future, args, 1,
-                          cl_sync_of(st)->kwnames_loop);
-}
-
-/* futures._get_loop(fut) */
-static PyObject *
-loop_of(cl_state *st, PyObject *future)
-{
-    return is_ours(st, future)
-               ? Py_XNewRef(((FutureObject *)future)->f_loop)
-               : cl_call_module(cl_futures_of(st)->futures_module,
-                                cl_sync_of(st)->str__get_loop, &future, 1,
-                                NULL);
-}
-
-static int
-is_done(cl_state *st, PyObject *future)
-{
-    return is_ours(st, future)
-               ? ((FutureObject *)future)->f_state != CL_PENDING
-               : cl_waiter_done(st, future);
-}
-
-static int
-note_awaited_by(GatherObject *gather, PyObject *child)
-{
-    cl_state *st = gather->ga_st;
-    if (gather->ga_task == NULL)
-        return 0;
-    if (is_ours(st, child))
-        return cl_future_note_awaited_by(st, (FutureObject *)child,
-                                         gather->ga_task);
-#if CL_HAS_AWAITED_BY
-    return cl_call_void(cl_futures_of(st)->future_add_to_awaited_by, child,
-                        gather->ga_task);
-#else
-    return 0;
-#endif
-}
-
 /* fut.add_done_callback(_done_callback) */
 static int
 add_callback(GatherObject *gather, PyObject *child)
 {
     cl_state *st = gather->ga_st;
     FutureObject *future = (FutureObject *)child;
-    if (!is_ours(st, child) || future->f_state != CL_PENDING)
-        return call_method(child, cl_sync_of(st)->str_add_done_callback,
-                           (PyObject *)gather);
+    if (!cl_future_is_ours(st, child) || future->f_state != CL_PENDING)
+        return cl_child_add_callback(st, child, (PyObject *)gather);
     /* asyncio copies it for each child. They can share the copy, since the
      * callback of such a child runs no Python code. */
     if (gather->ga_context == NULL)
@@ -389,11 +274,12 @@ take_child(GatherObject *gather, PyObject *arg, PyObject *child,
     gather->ga_count++;
     if (!has(st, WITH_EAGER))
         return add_callback(gather, child);
-    int finished = is_done(st, child);
+    int finished = cl_child_done(st, child);
     if (finished != 0)
         return finished < 0 ? -1 : PyList_Append(done, child);
-    return note_awaited_by(gather, child) < 0 ? -1
-                                              : add_callback(gather, child);
+    if (cl_child_note_awaited_by(st, child, gather->ga_task) < 0)
+        return -1;
+    return add_callback(gather, child);
 }
 
 /* Whether all pointers are different: 1, 0, or -1 without an exception if
@@ -436,7 +322,7 @@ all_differ(cl_state *st, PyObject *const *args, Py_ssize_t nargs)
 {
     for (Py_ssize_t i = 0; i < nargs; i++) {
         if (!PyCoro_CheckExact(args[i]) && !cl_coro_check(args[i]) &&
-            !is_ours(st, args[i]))
+            !cl_future_is_ours(st, args[i]))
             return false;
     }
     return are_different(args, nargs) > 0;
@@ -458,8 +344,10 @@ take_children(GatherObject *gather, LoopObject *ours, PyObject *const *args,
         if (child == NULL) {
             status = -1;
             if (!PyErr_Occurred() &&
-                (child = ensure_future(st, ours, *loop, args[i])) != NULL &&
-                (*loop != NULL || (*loop = loop_of(st, child)) != NULL) &&
+                (child = cl_child_ensure(st, cl_sync_of(st)->sy_ensure_future,
+                                         ours, *loop, args[i])) != NULL &&
+                (*loop != NULL ||
+                 (*loop = cl_child_loop(st, child)) != NULL) &&
                 (known == NULL || PyDict_SetItem(known, args[i], child) == 0))
                 status = take_child(gather, args[i], child, done);
         }
@@ -526,13 +414,15 @@ expect_end(GatherObject *gather)
                             : PyObject_CallFunctionObjArgs(
                                   sync->partial, function, gather->ga_children,
                                   gather->ga_task, NULL);
-    int status = partial == NULL
-                     ? -1
-                     : call_method(gather->ga_outer,
-                                   sync->str_add_done_callback, partial);
+    PyObject *added =
+        partial == NULL
+            ? NULL
+            : PyObject_CallMethodOneArg(gather->ga_outer,
+                                        sync->str_add_done_callback, partial);
     Py_XDECREF(function);
     Py_XDECREF(partial);
-    return status;
+    Py_XDECREF(added);
+    return added == NULL ? -1 : 0;
 }
 
 static PyObject *

@@ -118,11 +118,15 @@ event_wait_failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
     return CL_OP_FAILED;
 }
 
+/* asyncio.wait() has the same name. */
+static const char *const event_awaits[] = {"fut"};
+
 static const cl_op_kind event_wait = {
     .k_ops = CL_OP_OPS("Event"),
     .k_name = "wait",
     .k_body = CL_BODY_EVENT_WAIT,
     .k_class = CL_CLASS_EVENT,
+    .k_awaits = event_awaits,
     .k_begin = event_wait_begin,
     .k_woken = event_wait_woken,
     .k_failed = event_wait_failed,

@@ -129,9 +129,8 @@ check(const SyncOpObject *op)
     const cl_op_kind *kind = kind_of(&op->o_coro);
     cl_assert_of(op, op->o_coro.c_state == CL_CORO_RUNNING);
     cl_assert_of(op, op->o_coro.c_inner == NULL && op->o_stage >= 0);
-    cl_assert_of(op, kind->k_woken != NULL ||
-                         (op->o_inner == NULL && op->o_coro.c_future == NULL));
-    cl_assert_of(op, kind->k_body >= 0 && kind->k_body < CL_BODY_COUNT);
+    cl_assert_of(op, op->o_inner == NULL || kind->k_woken != NULL);
+    cl_assert_of(op, kind->k_body >= -1 && kind->k_body < CL_BODY_COUNT);
 }
 #endif
 
@@ -140,8 +139,10 @@ hand_over(SyncOpObject *op)
 {
     CoroObject *coro = &op->o_coro;
     const cl_op_kind *kind = kind_of(coro);
-    PyObject *args = kind->k_args(op), *inner = NULL;
-    if (args != NULL)
+    PyObject *args = NULL, *inner = NULL;
+    if (kind->k_original != NULL)
+        inner = kind->k_original(op);
+    else if ((args = kind->k_args(op)) != NULL)
         inner = cl_sync_original(coro->c_st, kind->k_body,
                                  ((PyTupleObject *)args)->ob_item,
                                  PyTuple_GET_SIZE(args), NULL);
@@ -225,7 +226,8 @@ settle(SyncOpObject *op, cl_op_outcome outcome, PyObject **result)
         outcome = step_inner(op, result);
     cl_assert_of(op, op->o_inner == NULL || outcome == CL_OP_WAIT);
     cl_assert_of(op, outcome != CL_OP_DONE || *result != NULL);
-    cl_assert_of(op, outcome != CL_OP_WAIT || op->o_coro.c_future != NULL);
+    cl_assert_of(op, outcome != CL_OP_WAIT || op->o_coro.c_future != NULL ||
+                         op->o_coro.c_delegates);
     if (outcome == CL_OP_DONE)
         return PYGEN_RETURN;
     if (outcome == CL_OP_WAIT)
@@ -244,8 +246,9 @@ cl_op_step(CoroObject *coro, bool fresh, PyObject **result)
     if (op->o_inner != NULL)
         outcome = step_inner(op, result);
     else if (fresh)
-        outcome = cl_sync_loop(coro->c_st) == NULL ? CL_OP_HAND_OVER
-                                                   : kind->k_begin(op, result);
+        outcome = kind->k_body >= 0 && cl_sync_loop(coro->c_st) == NULL
+                      ? CL_OP_HAND_OVER
+                      : kind->k_begin(op, result);
     else if (coro->c_future == Py_None || cl_coro_resume(coro) == 0)
         outcome = kind->k_woken(op, result);
     else
@@ -263,6 +266,13 @@ cl_op_thrown(CoroObject *coro, PyObject **result)
         result);
 }
 
+PySendResult
+cl_op_after(CoroObject *coro, PyObject **result)
+{
+    SyncOpObject *op = (SyncOpObject *)coro;
+    return settle(op, kind_of(coro)->k_after(op, result), result);
+}
+
 /* ------------------------------------------------------------------- descriptions */
 
 const char *
@@ -278,6 +288,8 @@ cl_op_stock(const CoroObject *coro)
     int class = kind_of(coro)->k_class;
     PyTypeObject *type =
         class < 0 ? NULL : cl_sync_of(st)->sy_classes[class].sc_guard.g_type;
+    if (class == CL_OP_OF_ASYNCIO)
+        return cl_sync_of(st)->sy_asyncio;
     return type != NULL ? (PyObject *)type : cl_futures_of(st)->tasks_module;
 }
 
@@ -292,7 +304,7 @@ cl_op_inner(const CoroObject *coro, const char **awaits)
 {
     const SyncOpObject *op = (const SyncOpObject *)coro;
     const char *const *names = kind_of(coro)->k_awaits;
-    *awaits = names == NULL ? "fut" : names[op->o_stage];
+    *awaits = names == NULL ? "" : names[op->o_stage];
     return op->o_inner;
 }
 
@@ -349,6 +361,7 @@ drop_rest(SyncOpObject *op)
     if (op->o_inner != NULL && PyCoro_CheckExact(op->o_inner))
         close_inner(op);
     Py_CLEAR(op->o_more);
+    Py_CLEAR(op->o_last);
     Py_CLEAR(op->o_inner);
     Py_CLEAR(op->o_got);
 }
@@ -359,7 +372,8 @@ cl_op_drop(CoroObject *coro)
     SyncOpObject *op = (SyncOpObject *)coro;
     Py_CLEAR(op->o_self);
     Py_CLEAR(op->o_arg);
-    if (op->o_more != NULL || op->o_inner != NULL || op->o_got != NULL)
+    if (op->o_more != NULL || op->o_last != NULL || op->o_inner != NULL ||
+        op->o_got != NULL)
         drop_rest(op);
 }
 
@@ -369,6 +383,7 @@ Op_traverse(SyncOpObject *op, visitproc visit, void *arg)
     Py_VISIT(op->o_self);
     Py_VISIT(op->o_arg);
     Py_VISIT(op->o_more);
+    Py_VISIT(op->o_last);
     Py_VISIT(op->o_inner);
     Py_VISIT(op->o_got);
     return cl_coro_traverse(&op->o_coro, visit, arg);

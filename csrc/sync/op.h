@@ -30,6 +30,7 @@ typedef struct {
     PyObject *o_self;  /* owned, or NULL; the object whose method it is */
     PyObject *o_arg;   /* owned, or NULL */
     PyObject *o_more;  /* owned, or NULL: free for each kind */
+    PyObject *o_last;  /* the same */
     PyObject *o_inner; /* owned, or NULL; the coroutine that it awaits */
     PyObject *o_got;   /* owned, or NULL; what that returned */
     double o_number;
@@ -39,10 +40,10 @@ typedef struct {
 typedef struct {
     cl_coro_ops k_ops;
     const char *k_name;
-    int k_body;  /* the function for CL_OP_HAND_OVER */
-    int k_class; /* the method's class; -1: function of asyncio.tasks */
+    int k_body;  /* the function for CL_OP_HAND_OVER; -1: none */
+    int k_class; /* the method's class; or one of those below */
     /* By o_stage, the names of what asyncio's code awaits; see coro.h. NULL:
-     * the variable `fut`. */
+     * as in cloop/_frames.py. */
     const char *const *k_awaits;
     /* Runs up to the first await. Not called if o_inner is set from the
      * start. */
@@ -51,9 +52,18 @@ typedef struct {
     cl_op_outcome (*k_woken)(SyncOpObject *op, PyObject **result);
     /* The await raised the exception that is set. */
     cl_op_outcome (*k_failed)(SyncOpObject *op, PyObject **result);
+    /* What was awaited with cl_coro_delegate() has ended, with *result, or with
+     * the exception that is set. Returns DONE or FAILED. */
+    cl_op_outcome (*k_after)(SyncOpObject *op, PyObject **result);
     /* Returns the function's arguments as a new tuple. */
     PyObject *(*k_args)(const SyncOpObject *op);
+    /* Calls asyncio's function with arguments that are not all positional.
+     * NULL: k_body with those of k_args. */
+    PyObject *(*k_original)(SyncOpObject *op);
 } cl_op_kind;
+
+/* For k_class: a function of asyncio.tasks, or of another module. */
+enum { CL_OP_OF_TASKS = -1, CL_OP_OF_ASYNCIO = -2 };
 
 /* Initialisers for k_ops. */
 const char *cl_op_name(const CoroObject *coro);
@@ -61,6 +71,7 @@ PyObject *cl_op_stock(const CoroObject *coro);
 PyObject *cl_op_args(const CoroObject *coro);
 PySendResult cl_op_step(CoroObject *coro, bool fresh, PyObject **result);
 PySendResult cl_op_thrown(CoroObject *coro, PyObject **result);
+PySendResult cl_op_after(CoroObject *coro, PyObject **result);
 void cl_op_drop(CoroObject *coro);
 PyObject *cl_op_inner(const CoroObject *coro, const char **awaits);
 #define CL_OP_OPS(class_name) \
@@ -71,6 +82,7 @@ PyObject *cl_op_inner(const CoroObject *coro, const char **awaits);
         .args = cl_op_args, \
         .step = cl_op_step, \
         .thrown = cl_op_thrown, \
+        .after = cl_op_after, \
         .drop = cl_op_drop, \
         .closes = true, \
         .inner = cl_op_inner, \

@@ -1,11 +1,11 @@
 /* sleep.c - asyncio.sleep(). */
 #include "core/args.h"
-#include "core/handle.h"
 #include "futures/future.h"
 #include "futures/registry.h"
 #include "sync/deque.h"
 #include "sync/op.h"
 #include "sync/sync.h"
+#include "sync/timer.h"
 
 #include <math.h>
 
@@ -38,27 +38,14 @@ fire_of(cl_state *st)
     return sync->sy_fire;
 }
 
-/* h.cancel(), for our timer, or for what a replaced call_later() returned. */
 static int
 cancel_timer(SyncOpObject *op)
 {
-    cl_state *st = op->o_coro.c_st;
-    PyObject *kept = op->o_more, *result;
-    TimerHandleObject *timer = (TimerHandleObject *)kept;
-    if (kept == NULL)
-        return 0;
+    PyObject *timer = op->o_more;
     op->o_more = NULL;
-    if (Py_TYPE(kept) == st->TimerHandleType) {
-        int status = cl_handle_cancel(&timer->tm_handle);
-        if (status == 0)
-            cl_loop_unschedule(timer->tm_handle.h_loop, timer);
-        cl_handle_drop(&timer->tm_handle);
-        return status;
-    }
-    result = PyObject_CallMethodNoArgs(kept, cl_sync_of(st)->str_cancel);
-    Py_DECREF(kept);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    int status = cl_timer_cancel(op->o_coro.c_st, timer);
+    Py_XDECREF(timer);
+    return status;
 }
 
 /* loop.call_later(delay, futures._set_result_unless_cancelled, future, result) */
@@ -66,10 +53,7 @@ static PyObject *
 start_timer(SyncOpObject *op, LoopObject *loop, PyObject *future)
 {
     cl_state *st = op->o_coro.c_st;
-    double now;
-    if (cl_loop_overrides(loop, CL_OVERRIDES_CALL_LATER |
-                                    CL_OVERRIDES_CALL_AT |
-                                    CL_OVERRIDES_TIME)) {
+    if (cl_loop_overrides(loop, CL_OVERRIDES_TIMERS)) {
         PyObject *function =
             PyObject_GetAttr(cl_futures_of(st)->futures_module,
                              cl_sync_of(st)->str__set_result_unless_cancelled);
@@ -84,15 +68,9 @@ start_timer(SyncOpObject *op, LoopObject *loop, PyObject *future)
         return made;
     }
     PyObject *function = fire_of(st), *args[] = {future, op->o_arg};
-    TimerHandleObject *timer = NULL;
-    if (function == NULL || cl_loop_time(loop, &now) < 0 ||
-        (timer = cl_timer_handle_new(loop, now + op->o_number, NULL, function,
-                                     args, 2, NULL)) == NULL)
-        return NULL;
-    if (cl_loop_schedule(loop, timer) == 0)
-        return (PyObject *)timer;
-    cl_handle_drop(&timer->tm_handle);
-    return NULL;
+    return function == NULL
+               ? NULL
+               : cl_timer_start(loop, op->o_number, function, args, 2);
 }
 
 /* -------------------------------------------------------------------------- sleep */

@@ -2,6 +2,8 @@
 #include "sync/state.h"
 
 #include "core/layer.h"
+#include "sync/as_completed.h"
+#include "sync/callback.h"
 #include "sync/entry.h"
 #include "sync/gather.h"
 #include "sync/op.h"

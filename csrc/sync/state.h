@@ -15,16 +15,25 @@
 #define CL_SYNC_TYPES(X) \
     X(SyncEntry, cl_entry_setup, NULL) \
     X(SyncOp, cl_op_setup, NULL) \
-    X(Gather, cl_gather_setup, NULL)
+    X(Gather, cl_gather_setup, NULL) \
+    X(SyncCallback, cl_callback_setup, NULL) \
+    X(AsCompleted, cl_as_completed_setup, NULL)
 
 #define CL_SYNC_IMPORTS(X) \
     X(QueueEmpty, "asyncio.queues", "QueueEmpty") \
     X(QueueFull, "asyncio.queues", "QueueFull") \
     X(partial, "functools", "partial") \
+    X(TimeoutError, "asyncio", "TimeoutError") \
+    X(ConcurrentFuture, "concurrent.futures", "Future") \
     X(heappush, "heapq", "heappush") \
     X(heappop, "heapq", "heappop")
 
 #define CL_SYNC_NAMES(X) \
+    X(FIRST_COMPLETED) X(FIRST_EXCEPTION) X(ALL_COMPLETED) X(__aexit__) \
+    X(_log_on_exception) X(cr_await) X(ensure_future) X(remove_done_callback) \
+    X(return_when) X(timeout) X(_chain_future) X(_convert_future_exc) \
+    X(call_soon_threadsafe) X(run_in_executor) \
+    X(set_running_or_notify_cancel) \
     X(_GatheringFuture) X(_children) X(_cancel_message) X(_cancel_requested) \
     X(_cancelling) X(_discard_awaited_by) X(_finished) X(_get_loop) \
     X(_getters) X(_locked) X(_log_destroy_pending) X(_loop) \
@@ -35,11 +44,13 @@
     X(clear) X(done) X(empty) X(exception) X(full) X(popleft) X(remove) \
     X(result) X(return_exceptions) X(set) X(set_exception) X(set_result) \
     X(_block) X(_cond) X(_count) X(_exit) X(_notify) X(_parties) X(_release) \
-    X(_state) X(_wait) X(_wakeup_scheduled) X(__aenter__) X(__aexit__) \
+    X(_state) X(_wait) X(_wakeup_scheduled) \
     X(acquire) X(notify_all) X(release) X(wait) X(wait_for)
 
 #define CL_SYNC_KEYWORDS(X) \
-    X(loop, "loop")
+    X(loop, "loop") \
+    X(timeout, "timeout") \
+    X(timeout_return_when, "timeout,return_when")
 
 #define CL_SYNC_COUNTS(X) \
     X(sync_ops, "SyncOp")
@@ -79,7 +90,16 @@
     X(TIMEOUT, cl_sync_timeout) \
     X(TIMEOUT_AENTER, cl_sync_timeout_aenter) \
     X(TIMEOUT_AEXIT, cl_sync_timeout_aexit) \
-    X(GATHER, cl_sync_gather)
+    X(GATHER, cl_sync_gather) \
+    X(RELEASE_WAITER, cl_sync_release_waiter) \
+    X(WAIT, cl_sync_wait) \
+    X(WAIT_FOR, cl_sync_wait_for) \
+    X(SHIELD, cl_sync_shield) \
+    X(AS_COMPLETED, cl_sync_as_completed) \
+    X(TIMEOUT_AT, cl_sync_timeout_at) \
+    X(ENSURE_FUTURE, cl_sync_ensure_future) \
+    X(TO_THREAD, cl_sync_to_thread) \
+    X(RUN_THREADSAFE, cl_sync_run_threadsafe)
 
 /* asyncio's classes that bodies handle. */
 #define CL_SYNC_CLASSES(X) \
@@ -95,14 +115,40 @@
     X(TIMEOUT) \
     X(GATHERING)
 
-/* Globals used for the running loop and by sleep(), which a program may
- * replace. */
+/* Groups of globals which a program may replace: GET_LOOP finds the running
+ * loop, the others are used by a function. */
 #define CL_SYNC_PINS(X) \
     X(GET_LOOP) \
     X(SLEEP) \
     X(TIMEOUT) \
     X(BARRIER) \
-    X(GATHER)
+    X(GATHER) \
+    X(WAIT) \
+    X(WAIT_FOR) \
+    X(SHIELD) \
+    X(AS_COMPLETED) \
+    X(ENSURE_FUTURE) \
+    X(TO_THREAD) \
+    X(RUN_THREADSAFE)
+
+/* Functions whose texts differ in a way that the bodies must know. */
+#define CL_SYNC_VARIANTS(X) \
+    X(WAIT) \
+    X(WAIT_FOR) \
+    X(SHIELD) \
+    X(AS_COMPLETED) \
+    X(CHAIN)
+
+/* Closures of asyncio's whose source is shown: see callback.h. */
+#define CL_SYNC_CLOSURES(X) \
+    X(WAIT) \
+    X(SHIELD_INNER) \
+    X(SHIELD_OUTER) \
+    X(SHIELD_CLEAR) \
+    X(AS_COMPLETED) \
+    X(CHECK_CANCEL) \
+    X(SET_STATE) \
+    X(RUN_THREADSAFE)
 
 /* Methods of deques. */
 #define CL_SYNC_DEQUE(X) \
@@ -129,6 +175,19 @@ enum {
     CL_SYNC_PINS(ID)
 #undef ID
         CL_PINS_COUNT
+};
+
+enum {
+#define ID(id) CL_VARIANT_##id,
+    CL_SYNC_VARIANTS(ID)
+#undef ID
+        CL_VARIANT_COUNT
+};
+enum {
+#define ID(id) CL_CLOSURE_##id,
+    CL_SYNC_CLOSURES(ID)
+#undef ID
+        CL_CLOSURE_COUNT
 };
 
 /* The states in asyncio.timeouts._State of a timeout that does not expire. */
@@ -172,7 +231,7 @@ typedef struct {
     uint64_t pin_version;
 } cl_pin;
 
-#define CL_PINS_MAX 6
+#define CL_PINS_MAX 8
 
 typedef struct {
     cl_pin ps_pins[CL_PINS_MAX];
@@ -197,6 +256,9 @@ typedef struct cl_sync {
 #undef FIELD
     PyObject *sy_states[CL_TIMEOUT_STATES];         /* owned */
     PyObject *sy_barrier_states[CL_BARRIER_STATES]; /* owned */
+    int sy_variants[CL_VARIANT_COUNT];
+    PyObject *sy_closures[CL_CLOSURE_COUNT]; /* owned, or NULL */
+    PyObject *sy_asyncio;                    /* owned; the package */
     int sy_gather_variant;
     PyObject *sy_ensure_future;  /* owned; used by gather() */
     PyObject *sy_gather_closure; /* owned; like that of its callbacks */

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "futures/registry.h"
 #include "sync/deque.h"
 #include "sync/entry.h"
 #include "sync/op.h"
@@ -22,6 +23,17 @@ static const char *const class_names[] = {
 static const char *const pins_names[] = {
 #define NAME(id) [CL_PINS_##id] = #id,
     CL_SYNC_PINS(NAME)
+#undef NAME
+        NULL};
+
+static const char *const variant_names[] = {
+#define NAME(id) [CL_VARIANT_##id] = #id,
+    CL_SYNC_VARIANTS(NAME)
+#undef NAME
+        NULL};
+static const char *const closure_names[] = {
+#define NAME(id) [CL_CLOSURE_##id] = #id,
+    CL_SYNC_CLOSURES(NAME)
 #undef NAME
         NULL};
 
@@ -112,6 +124,23 @@ find_name(const char *const *names, const char *name)
     }
     PyErr_Format(PyExc_ValueError, "there is no %s", name);
     return -1;
+}
+
+/* --------------------------------------------------------------- the running loop */
+
+LoopObject *
+cl_sync_running_loop(cl_state *st, unsigned overrides)
+{
+    PyObject *running = cl_registry_running_loop(st);
+    if (running == NULL)
+        return NULL;
+    Py_DECREF(running); /* it is running, so it stays */
+    LoopObject *loop = cl_loop_cast(running);
+    return loop != NULL && cl_loop_is_plain(loop) && cl_futures_are_ours(st) &&
+                   cl_tasks_are_ours(st) && !loop->l_closed &&
+                   !cl_loop_overrides(loop, overrides)
+               ? loop
+               : NULL;
 }
 
 /* ------------------------------------------------------------------------ globals */
@@ -363,7 +392,39 @@ keep_gather(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+keep_variant(PyObject *module, PyObject *args)
+{
+    const char *name;
+    int variant, id;
+    if (!PyArg_ParseTuple(args, "si:_sync_variant", &name, &variant) ||
+        (id = find_name(variant_names, name)) < 0)
+        return NULL;
+    cl_sync_of(state_of(module))->sy_variants[id] = variant;
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+keep_closure(PyObject *module, PyObject *args)
+{
+    const char *name;
+    PyObject *function;
+    int id;
+    if (!PyArg_ParseTuple(args, "sO:_sync_closure", &name, &function) ||
+        (id = find_name(closure_names, name)) < 0)
+        return NULL;
+    Py_XSETREF(cl_sync_of(state_of(module))->sy_closures[id],
+               function == Py_None ? NULL : Py_NewRef(function));
+    Py_RETURN_NONE;
+}
+
 PyMethodDef cl_sync_methods[] = {
+    {"_sync_variant", keep_variant, METH_VARARGS,
+     "_sync_variant(name, variant, /)\n--\n\n"
+     "Set the variant of a function's source."},
+    {"_sync_closure", keep_closure, METH_VARARGS,
+     "_sync_closure(name, function, /)\n--\n\n"
+     "Set a function that looks like one of asyncio's closures, or None."},
     {"_sync_gather", keep_gather, METH_VARARGS,
      "_sync_gather(variant, name, function, /)\n--\n\n"
      "Set the variant of gather()'s source, its name for ensure_future(), and "
@@ -409,6 +470,10 @@ cl_sync_setup(PyObject *Py_UNUSED(module), cl_state *st)
     PyObject *deque =
         module == NULL ? NULL : PyObject_GetAttrString(module, "deque");
     Py_XDECREF(module);
+    if ((sync->sy_asyncio = PyImport_ImportModule("asyncio")) == NULL) {
+        Py_XDECREF(deque);
+        return -1;
+    }
     if (deque == NULL || !PyType_Check(deque)) {
         Py_XDECREF(deque);
         return PyErr_Occurred() ? -1 : 0;
@@ -436,7 +501,10 @@ cl_sync_traverse(cl_state *st, visitproc visit, void *arg)
     }
     Py_VISIT(sync->sy_deque);
     Py_VISIT(sync->sy_fire);
+    Py_VISIT(sync->sy_asyncio);
     Py_VISIT(sync->sy_gather_closure);
+    for (int i = 0; i < CL_CLOSURE_COUNT; i++)
+        Py_VISIT(sync->sy_closures[i]);
     for (int i = 0; i < CL_TIMEOUT_STATES; i++)
         Py_VISIT(sync->sy_states[i]);
     for (int i = 0; i < CL_BARRIER_STATES; i++)
@@ -459,8 +527,11 @@ cl_sync_clear(cl_state *st)
         unpin(&sync->sy_pins[i]);
     Py_CLEAR(sync->sy_deque);
     Py_CLEAR(sync->sy_fire);
+    Py_CLEAR(sync->sy_asyncio);
     Py_CLEAR(sync->sy_ensure_future);
     Py_CLEAR(sync->sy_gather_closure);
+    for (int i = 0; i < CL_CLOSURE_COUNT; i++)
+        Py_CLEAR(sync->sy_closures[i]);
     for (int i = 0; i < CL_TIMEOUT_STATES; i++)
         Py_CLEAR(sync->sy_states[i]);
     for (int i = 0; i < CL_BARRIER_STATES; i++)

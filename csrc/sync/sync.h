@@ -72,6 +72,19 @@ cl_sync_loop(cl_state *st)
                : NULL;
 }
 
+/* Returns the running loop, borrowed, if it is ours and plain, makes our tasks,
+ * is open, and overrides none of these methods (CL_OVERRIDES_ bits). Otherwise
+ * NULL, with an exception only on error. */
+LoopObject *cl_sync_running_loop(cl_state *st, unsigned overrides);
+
+/* What a program sees as asyncio's function: itself, or its stand-in. Borrowed. */
+static inline PyObject *
+cl_sync_function(cl_state *st, int body)
+{
+    return CL_FUNCTIONS_TAKE_VECTORCALL ? cl_sync_of(st)->sy_functions[body]
+                                        : cl_sync_of(st)->sy_entries[body];
+}
+
 /* Whether the object is exactly of that class, whose methods are unchanged. */
 static inline bool
 cl_sync_knows(cl_state *st, PyObject *self, int class)

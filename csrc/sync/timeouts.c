@@ -2,11 +2,13 @@
  *
  * If it expires, or is entered too late, asyncio's code takes over: its
  * handling of exceptions differs between versions. */
-#include "sync/locks.h"
+#include "sync/timeouts.h"
 
 #include "core/handle.h"
 #include "futures/layout.h"
 #include "futures/registry.h"
+#include "sync/locks.h"
+#include "sync/timer.h"
 
 enum { STATE, HANDLER, TASK, WHEN, CANCELLING };
 
@@ -32,17 +34,9 @@ set(cl_state *st, cl_view *view, int index, PyObject *value)
 static LoopObject *
 running_loop(cl_state *st)
 {
-    PyObject *running;
-    if (!cl_sync_pinned(st, CL_PINS_TIMEOUT) ||
-        (running = cl_registry_running_loop(st)) == NULL)
-        return NULL;
-    Py_DECREF(running); /* it is running, so it stays */
-    LoopObject *loop = cl_loop_cast(running);
-    return loop != NULL && cl_loop_is_plain(loop) &&
-                   cl_tasks_are_ours(loop->l_st) && !loop->l_closed &&
-                   !cl_loop_overrides(loop,
+    return cl_sync_pinned(st, CL_PINS_TIMEOUT)
+               ? cl_sync_running_loop(st,
                                       CL_OVERRIDES_CALL_AT | CL_OVERRIDES_TIME)
-               ? loop
                : NULL;
 }
 
@@ -69,21 +63,6 @@ new_timeout(cl_state *st, PyObject *when)
     return self;
 }
 
-static bool
-as_seconds(PyObject *object, double *seconds)
-{
-    if (PyFloat_CheckExact(object))
-        *seconds = PyFloat_AS_DOUBLE(object);
-    else if (PyLong_CheckExact(object))
-        *seconds = PyLong_AsDouble(object);
-    else
-        return false;
-    if (*seconds != -1.0 || !PyErr_Occurred())
-        return true;
-    PyErr_Clear();
-    return false;
-}
-
 PyObject *
 cl_sync_timeout(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                 PyObject *kwnames)
@@ -93,7 +72,8 @@ cl_sync_timeout(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
     bool none = nargs == 1 && args[0] == Py_None;
     LoopObject *loop;
     if (nargs != 1 || kwnames != NULL || cl_sync_loop(st) == NULL ||
-        !cl_guard_holds(guard) || (!none && !as_seconds(args[0], &delay)) ||
+        !cl_guard_holds(guard) ||
+        (!none && !cl_timer_delay(args[0], &delay)) ||
         (loop = running_loop(st)) == NULL)
         return PyErr_Occurred() ? NULL
                                 : cl_sync_original(st, CL_BODY_TIMEOUT, args,
@@ -106,6 +86,18 @@ cl_sync_timeout(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
     PyObject *self = when == NULL ? NULL : new_timeout(st, when);
     Py_XDECREF(when);
     return self;
+}
+
+PyObject *
+cl_sync_timeout_at(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
+                   PyObject *kwnames)
+{
+    cl_guard *guard = &cl_sync_of(st)->sy_classes[CL_CLASS_TIMEOUT].sc_guard;
+    return nargs == 1 && kwnames == NULL && cl_sync_loop(st) != NULL &&
+                   cl_guard_holds(guard) && cl_sync_pinned(st, CL_PINS_TIMEOUT)
+               ? new_timeout(st, args[0])
+               : cl_sync_original(st, CL_BODY_TIMEOUT_AT, args, nargs,
+                                  kwnames);
 }
 
 /* ----------------------------------------------------------------------- async with */
@@ -126,34 +118,30 @@ new_timer(cl_state *st, LoopObject *loop, PyObject *self, double when)
     return timer;
 }
 
-static cl_op_outcome
-aenter_begin(SyncOpObject *op, PyObject **result)
+/* __aenter__(): 1 if entered, 0 if that is up to asyncio, -1 on error. */
+static int
+enter(cl_state *st, LoopObject *loop, PyObject *self)
 {
-    cl_state *st = op->o_coro.c_st;
-    PyObject *self = op->o_self;
     TimerHandleObject *timer = NULL;
     double now, when = 0.0;
     cl_view view;
-    LoopObject *loop = running_loop(st);
-    if (loop == NULL)
-        return PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
     PyObject *task = cl_registry_current_task(st, loop);
     if (task == NULL || Py_TYPE(task) != cl_futures_of(st)->TaskType ||
         !look(st, self, &view) ||
         view.v_at[STATE] != state_named(st, CL_TIMEOUT_CREATED) ||
         view.v_at[HANDLER] != Py_None || view.v_at[CANCELLING] != NULL)
-        return CL_OP_HAND_OVER;
+        return 0;
     bool timed = view.v_at[WHEN] != Py_None;
     if (timed) {
         if (!PyFloat_CheckExact(view.v_at[WHEN]))
-            return CL_OP_HAND_OVER;
+            return 0;
         when = PyFloat_AS_DOUBLE(view.v_at[WHEN]);
         if (cl_loop_time(loop, &now) < 0)
-            return CL_OP_FAILED;
+            return -1;
         if (!(when > now))
-            return CL_OP_HAND_OVER;
+            return 0;
         if ((timer = new_timer(st, loop, self, when)) == NULL)
-            return CL_OP_FAILED;
+            return -1;
     }
     PyObject *count = PyLong_FromLong(cl_task_cancelling((TaskObject *)task));
     /* Allocation may have run Python code. */
@@ -174,7 +162,42 @@ aenter_begin(SyncOpObject *op, PyObject **result)
     if (timed)
         cl_handle_drop(&timer->tm_handle);
     Py_XDECREF(count);
-    return status < 0 ? CL_OP_FAILED : cl_op_done(result, self);
+    return status < 0 ? -1 : 1;
+}
+
+PyObject *
+cl_timeout_entered(cl_state *st, PyObject *delay)
+{
+    cl_guard *guard = &cl_sync_of(st)->sy_classes[CL_CLASS_TIMEOUT].sc_guard;
+    PyObject *when = NULL, *self;
+    double seconds = 0.0, now;
+    LoopObject *loop;
+    if (!cl_guard_holds(guard) ||
+        (delay != Py_None && !cl_timer_delay(delay, &seconds)) ||
+        (loop = running_loop(st)) == NULL)
+        return NULL;
+    if (delay != Py_None &&
+        (cl_loop_time(loop, &now) < 0 ||
+         (when = PyFloat_FromDouble(now + seconds)) == NULL))
+        return NULL;
+    self = new_timeout(st, delay == Py_None ? Py_None : when);
+    Py_XDECREF(when);
+    if (self != NULL && enter(st, loop, self) <= 0)
+        Py_CLEAR(self);
+    return self;
+}
+
+static cl_op_outcome
+aenter_begin(SyncOpObject *op, PyObject **result)
+{
+    cl_state *st = op->o_coro.c_st;
+    LoopObject *loop = running_loop(st);
+    int entered = loop != NULL       ? enter(st, loop, op->o_self)
+                  : PyErr_Occurred() ? -1
+                                     : 0;
+    if (entered == 0)
+        return CL_OP_HAND_OVER;
+    return entered < 0 ? CL_OP_FAILED : cl_op_done(result, op->o_self);
 }
 
 static const cl_op_kind aenter = {
@@ -197,39 +220,43 @@ cl_sync_timeout_aenter(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                                   kwnames);
 }
 
-static cl_op_outcome
-aexit_begin(SyncOpObject *op, PyObject **result)
+int
+cl_timeout_leave(cl_state *st, PyObject *self)
 {
-    cl_state *st = op->o_coro.c_st;
     cl_view view;
-    if (!look(st, op->o_self, &view) ||
+    if (!look(st, self, &view) ||
         view.v_at[STATE] != state_named(st, CL_TIMEOUT_ENTERED))
-        return CL_OP_HAND_OVER;
+        return 0;
     PyObject *handler = view.v_at[HANDLER];
     if (handler != Py_None) {
-        TimerHandleObject *timer = (TimerHandleObject *)handler;
         if (Py_TYPE(handler) != st->TimerHandleType)
-            return CL_OP_HAND_OVER;
-        Py_INCREF(timer);
-        int status = cl_handle_cancel(&timer->tm_handle);
-        if (status == 0)
-            cl_loop_unschedule(timer->tm_handle.h_loop, timer);
+            return 0;
+        Py_INCREF(handler);
+        int status = cl_timer_cancel(st, handler);
         /* Releasing the handle may have run Python code. */
-        if (status == 0 && look(st, op->o_self, &view))
+        if (status == 0 && look(st, self, &view))
             status = set(st, &view, HANDLER, Py_None);
         else if (status == 0)
             status = PyObject_SetAttr(
-                op->o_self, cl_sync_of(st)->str__timeout_handler, Py_None);
-        cl_handle_drop(&timer->tm_handle);
+                self, cl_sync_of(st)->str__timeout_handler, Py_None);
+        Py_DECREF(handler);
         if (status < 0)
-            return CL_OP_FAILED;
-        if (!look(st, op->o_self, &view) ||
+            return -1;
+        if (!look(st, self, &view) ||
             view.v_at[STATE] != state_named(st, CL_TIMEOUT_ENTERED))
-            return CL_OP_HAND_OVER;
+            return 0;
     }
-    return set(st, &view, STATE, state_named(st, CL_TIMEOUT_EXITED)) < 0
-               ? CL_OP_FAILED
-               : cl_op_done(result, Py_None);
+    return set(st, &view, STATE, state_named(st, CL_TIMEOUT_EXITED)) < 0 ? -1
+                                                                         : 1;
+}
+
+static cl_op_outcome
+aexit_begin(SyncOpObject *op, PyObject **result)
+{
+    int left = cl_timeout_leave(op->o_coro.c_st, op->o_self);
+    if (left == 0)
+        return CL_OP_HAND_OVER;
+    return left < 0 ? CL_OP_FAILED : cl_op_done(result, Py_None);
 }
 
 static PyObject *

@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 
@@ -23,3 +24,23 @@ def accelerate(cloop):
 def made(cloop):
     """made(): how many coroutines were made in C."""
     return sys.modules["cloop._cloop"]._sync_made
+
+
+@pytest.fixture
+def steady():
+    """steady(once): awaits once() many times, and checks that no objects are left."""
+
+    def count():
+        for _ in range(3):  # Python 3.8 needs more than one
+            gc.collect()
+        return len(gc.get_objects())
+
+    async def steady(once):
+        for _ in range(3):
+            await once()
+        before = count()
+        for _ in range(30):
+            await once()
+        assert count() - before < 25
+
+    return steady

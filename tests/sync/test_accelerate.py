@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import importlib
 import inspect
 import pickle
 import subprocess
@@ -23,9 +24,10 @@ def functions():
 
 
 def get(path):
-    found = asyncio
-    for name in path.split(":")[1].split("."):
-        found = getattr(found, name) if hasattr(found, name) else getattr(asyncio.locks, name)
+    module, names = path.split(":")
+    found = importlib.import_module(module)
+    for name in names.split("."):
+        found = getattr(found, name)
     return found
 
 

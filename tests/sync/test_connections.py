@@ -107,7 +107,6 @@ def test_it_ends_early(accelerate, as_asyncio, how):
                         coro.throw(KeyError())
                 elif how == "cancel":
                     task = loop.create_task(coro)
-                    await asyncio.sleep(0)
                     task.cancel()
                     await asyncio.wait([task])
                     seen.append(task.cancelled() or type(task.exception()).__name__)

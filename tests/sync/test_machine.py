@@ -1,8 +1,8 @@
 """Random programs of asyncio's primitives do the same accelerated as in asyncio's Python code, event for event.
 
 The machine is that of tests/futures/test_machine.py, which has tasks, futures, cancellations, gather(), wait(),
-shield(), wait_for(), sleep() and timeout(). Here it also has locks, events, queues and so on, used by tasks and
-callbacks, classes derived from them, and programs that switch acceleration while tasks wait. asyncio's loop is the
+shield(), wait_for(), sleep() and timeout(). Here they get coroutines, too, and it has as_completed(), locks, events,
+queues and so on, used by tasks and callbacks, classes derived from them, and programs that switch acceleration while tasks wait. asyncio's loop is the
 reference: nothing is accelerated there.
 """
 
@@ -65,7 +65,7 @@ class Run(machine.Run):
     def __init__(self, loop, classes, program, accelerate):
         super().__init__(loop, classes, program)
         self.accelerate = accelerate
-        self.made = {}
+        self.made, self.scripts = {}, 0
         Loud.log = Slow.log = self.log
 
     def thing(self, kind, number):
@@ -171,6 +171,68 @@ class Run(machine.Run):
                 return index
         return await getattr(barrier, method)()
 
+    async def do_wait_for_script(self, script, delay):
+        return await asyncio.wait_for(self.new_script(script), None if delay is None else self.next_delay(delay))
+
+    async def do_wait_for_lock(self, kind, number, delay):
+        return await asyncio.wait_for(self.thing(kind, number).acquire(), delay and self.next_delay(delay))
+
+    async def do_shield_script(self, script):
+        return await asyncio.shield(self.new_script(script))
+
+    async def do_ensure_future(self, script):
+        self.keep(asyncio.ensure_future(self.new_script(script)))
+
+    async def do_wait_all(self, numbers):
+        async def wait(things):
+            plain = [thing for thing in things if type(thing) not in self.subclasses] or things[:1]
+            return [sorted(map(self.name, some)) for some in await asyncio.wait(plain)]
+
+        return await self.waiting(numbers, wait)
+
+    async def do_as_completed(self, numbers, script, delay, asynchronous):
+        async def wait(things):
+            # It makes a set, so what is done before comes in any order, and so do tasks of coroutines.
+            plain = [thing for thing in things if type(thing) not in self.subclasses]
+            chosen = [thing for thing in plain if not thing.done()] + [thing for thing in plain if thing.done()][:1]
+            if script is not None:
+                chosen.append(self.new_script(script))
+            timeout = None if delay is None else self.next_delay(delay + 1)
+            if asynchronous and sys.version_info >= (3, 13):
+                async for future in asyncio.as_completed(chosen, timeout=timeout):
+                    self.log("completed", normal(repr(future)))
+                return "all"
+            for each in asyncio.as_completed(chosen, timeout=timeout):
+                try:
+                    self.log("completed", normal(repr(await each)))
+                except Exception as error:
+                    self.log("completed", described(error))
+            return "all"
+
+        return await self.waiting(numbers, wait)
+
+    async def do_timeout_at(self, delay, body):
+        if sys.version_info < (3, 11):
+            return await self.perform_all(body)
+        async with asyncio.timeout_at(self.clock + self.next_delay(delay)) as timeout:
+            await self.perform_all(body)
+        return timeout.expired()
+
+    def new_script(self, number):
+        """Return a coroutine, which this task or one of its own runs. Either way this task counts as waiting for it."""
+        me = asyncio.current_task(self.loop).get_name()
+        self.scripts += 1
+        name = "s%d" % self.scripts
+        self.waits[me] = self.waits.get(me, []) + [name]
+
+        async def named():
+            task = asyncio.current_task(self.loop)
+            if task.get_name() != me:
+                task.set_name(name)
+            return await self.script(number % len(self.program["scripts"]))
+
+        return named()
+
     def run(self):
         """Without what is destroyed with the loop: a queue and its waiting tasks go in any order."""
         trace = super().run()
@@ -178,7 +240,9 @@ class Run(machine.Run):
         return trace[: [event[0] for event in trace].index("states") + 1]
 
 
+described, normal = machine.described, machine.normal
 NUMBER = st.integers(0, 5)
+THINGS = st.lists(machine.THING, min_size=1, max_size=3)
 LOCKS = st.sampled_from(["lock", "lock", "semaphore", "condition"])
 KIND = st.sampled_from(["lock", "event", "semaphore", "condition", "queue"])
 VALUE = st.integers(0, 3)
@@ -206,13 +270,23 @@ WAITS = machine.WAITS + [
     st.tuples(st.just("condition_wait"), NUMBER, st.sampled_from([True, True, False])),
     st.tuples(st.just("condition_wait_for"), NUMBER, st.integers(0, 3)),
     st.tuples(st.just("barrier"), NUMBER, st.sampled_from(["wait", "wait", "with", "reset", "abort"])),
+    st.tuples(st.just("wait_for_script"), machine.SCRIPT, machine.LIMIT),
+    st.tuples(st.just("wait_for_lock"), st.sampled_from(["lock", "semaphore"]), NUMBER, machine.LIMIT),
+    st.tuples(st.just("shield_script"), machine.SCRIPT),
+    st.tuples(st.just("ensure_future"), machine.SCRIPT),
+    st.tuples(st.just("wait_all"), THINGS),
+    st.tuples(st.just("as_completed"), THINGS, st.one_of(st.none(), machine.SCRIPT), machine.LIMIT, st.booleans()),
 ]
 STEP = st.one_of(st.one_of(WAITS), st.one_of(WAITS[len(machine.WAITS) :]), st.one_of(SYNC))
 
 
 def with_bodies(steps):
     body = st.lists(steps, max_size=3)
-    return st.one_of(machine.with_bodies(steps), st.tuples(st.just("with"), LOCKS, NUMBER, body))
+    return st.one_of(
+        machine.with_bodies(steps),
+        st.tuples(st.just("with"), LOCKS, NUMBER, body),
+        st.tuples(st.just("timeout_at"), machine.DELAY, body),
+    )
 
 
 SCRIPT_BODY = st.lists(with_bodies(with_bodies(STEP)), min_size=1, max_size=6)
@@ -234,6 +308,8 @@ def no_logs():
     Loud.log = Slow.log = None
 
 
+# The warning would keep the coroutine, and with that its loop.
+@pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")
 def test_programs_do_with_bodies_in_c_what_they_do_in_python(cloop, accelerate, same_for_programs):
     def trace(loop, classes, program):
         accelerate(True)

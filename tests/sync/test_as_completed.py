@@ -1,0 +1,320 @@
+"""asyncio.as_completed(): what the body in C does as asyncio's code, and when that runs instead."""
+
+import asyncio
+import functools
+import gc
+import inspect
+import sys
+import warnings
+import weakref
+
+import pytest
+
+AS_ITERATOR = sys.version_info >= (3, 13)
+
+
+async def returns(value, turns=1):
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    return value
+
+
+async def raises():
+    await asyncio.sleep(0)
+    raise KeyError("of the program")
+
+
+async def collect(iterator):
+    seen = []
+    for each in iterator:
+        try:
+            seen.append(await each)
+        except Exception as error:
+            seen.append(repr(error))
+    return seen
+
+
+def test_it_is_in_c(accelerate, cloop):
+    async def main():
+        iterator = asyncio.as_completed([returns(1)])
+        assert type(iterator).__name__ == "AsCompleted" and iter(iterator) is iterator
+        each = next(iterator)
+        assert not inspect.iscoroutine(each) and asyncio.iscoroutine(each)
+        assert await each == 1
+        with pytest.raises(StopIteration):
+            next(iterator)
+
+    cloop.run(main())
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, frozenset, iter, "dict", "generator"])
+def test_what_it_takes(accelerate, as_asyncio, kind):
+    def body(loop):
+        async def main():
+            coros = [returns(number, number) for number in range(1, 4)]
+            if kind == "dict":
+                given = dict.fromkeys(coros)
+            elif kind == "generator":
+                given = (coro for coro in coros)
+            else:
+                given = kind(coros)
+            try:
+                return await collect(asyncio.as_completed(given))
+            except TypeError as error:
+                for coro in coros:
+                    coro.close()
+                return str(error)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_outcomes(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            done, failed, cancelled, twice = [loop.create_future() for _ in range(4)]
+            for turns, act in (
+                (5, lambda: done.set_result("done")),
+                (10, lambda: failed.set_exception(ValueError("failed"))),
+                (15, cancelled.cancel),
+                (20, lambda: twice.set_result("twice")),
+            ):
+                for _ in range(turns):
+                    act = functools.partial(loop.call_soon, act)
+                act()
+            seen = []
+            for each in asyncio.as_completed([done, failed, cancelled, twice, twice, raises()]):
+                try:
+                    seen.append(await each)
+                except BaseException as error:
+                    seen.append(repr(error))
+            return seen, [future._callbacks for future in (done, failed, cancelled, twice)]
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("timeout", [None, 0, -1, 0.002])
+def test_timeouts(accelerate, as_asyncio, timeout):
+    def body(loop):
+        async def main():
+            futures = [loop.create_future() for _ in range(3)]
+            loop.call_soon(loop.call_soon, loop.call_soon, futures[0].set_result, 0)
+            if timeout is None:
+                futures[0].add_done_callback(lambda _: futures[1].set_result(1))
+                futures[1].add_done_callback(lambda _: futures[2].set_result(2))
+            seen = await collect(asyncio.as_completed(futures, timeout=timeout))
+            if timeout is not None and timeout <= 0:
+                seen = sorted(map(str, seen))
+            return (
+                seen,
+                [future._callbacks for future in futures],
+                sum(not each.cancelled() for each in loop._scheduled),
+            )
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_effects_come_with_the_first_step_before_3_13(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            future = loop.create_future()
+            iterator = asyncio.as_completed([future], timeout=60)
+            seen = [bool(future._callbacks), len(loop._scheduled)]
+            each = next(iterator)
+            seen += [bool(future._callbacks), len(loop._scheduled)]
+            future.set_result(1)
+            return seen, await each
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_coroutines_are_awaited_in_any_order_and_cancelled(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            futures = [loop.create_future() for _ in range(3)]
+            tasks = [loop.create_task(wait(each)) for each in asyncio.as_completed(futures)]
+            await asyncio.sleep(0)
+            futures[0].set_result(0)
+            await asyncio.sleep(0)  # it has woken the first
+            tasks[0].cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            futures[1].set_result(1)
+            futures[2].set_result(2)
+            await asyncio.sleep(0.001)
+            return [task.cancelled() or task.done() and task.result() for task in tasks]
+
+        async def wait(each):
+            return await each
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.skipif(not AS_ITERATOR, reason="it is a generator before")
+def test_asynchronous(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            seen, futures = [], [loop.create_future() for _ in range(2)]
+            loop.call_soon(loop.call_soon, loop.call_soon, futures[1].set_result, 1)
+            futures[1].add_done_callback(lambda _: futures[0].set_exception(KeyError()))
+            async for each in asyncio.as_completed(futures):
+                seen.append(futures.index(each))
+            futures[0].exception()
+            try:
+                async for _ in asyncio.as_completed([loop.create_future()], timeout=0.001):
+                    pass
+            except TimeoutError as error:
+                seen.append(repr(error))
+            iterator = asyncio.as_completed(futures)
+            first = iterator.__anext__()
+            seen.append((first.__name__, first.__qualname__))
+            await first
+            next(iterator).close()
+            with pytest.raises(StopAsyncIteration):
+                await iterator.__anext__()
+            return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.skipif(AS_ITERATOR, reason="it is no generator")
+def test_no_asynchronous_iterator(accelerate, cloop):
+    async def main():
+        with pytest.raises(TypeError, match="'async for' requires an object with __aiter__ method"):
+            async for _ in asyncio.as_completed([]):
+                pass
+
+    cloop.run(main())
+
+
+def test_closed(accelerate, cloop):
+    async def main():
+        for begun in False, True:
+            future = asyncio.get_running_loop().create_future()
+            iterator = asyncio.as_completed([future, asyncio.get_running_loop().create_future()])
+            each = next(iterator) if begun else None
+            if hasattr(iterator, "close"):
+                iterator.close()
+                assert list(iterator) == []
+            future.set_result(3)
+            assert each is None or await each == 3
+
+    cloop.run(main())
+
+
+def test_arguments_that_are_wrong(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            seen, coro = [], returns(1)
+            for make in (
+                lambda: asyncio.as_completed(),
+                lambda: asyncio.as_completed(coro),
+                lambda: asyncio.as_completed(loop.create_future()),
+                lambda: asyncio.as_completed(5),
+                lambda: asyncio.as_completed([5]),
+                lambda: asyncio.as_completed([], timeout="x"),
+                lambda: asyncio.as_completed([loop.create_future()], timeout="x"),
+                lambda: asyncio.as_completed([], wrong=1),
+            ):
+                try:
+                    seen.append(list(make()))
+                except Exception as error:
+                    seen.append((type(error).__name__, str(error)))
+            coro.close()
+            return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_names(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            future = loop.create_future()
+            each = next(iter(asyncio.as_completed([future])))
+            names = each.__name__, each.__qualname__
+            shown = repr(future).split(" at ")[0].split(" of ")[0]
+            each.close()
+            return names, shown
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_debug_mode_between_the_call_and_the_first_step(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            iterator = asyncio.as_completed([returns(1), returns(2, 5)], timeout=60)
+            loop.set_debug(True)
+            return await collect(iterator)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_ensure_future_replaced(accelerate, cloop, monkeypatch):
+    calls, original = [], asyncio.tasks.ensure_future
+
+    def ensure_future(arg, **kwargs):
+        calls.append(1)
+        return original(arg, **kwargs)
+
+    async def main():
+        monkeypatch.setattr(asyncio.tasks, "ensure_future", ensure_future)
+        assert await collect(asyncio.as_completed([returns(1)])) == [1]
+        assert calls == [1]
+
+    cloop.run(main())
+
+
+def test_never_awaited(accelerate, cloop):
+    async def main():
+        future = asyncio.get_running_loop().create_future()
+        with pytest.warns(RuntimeWarning, match="_wait_for_one' was never awaited"):
+            list(asyncio.as_completed([future]))
+
+    cloop.run(main())
+
+
+def test_nothing_is_kept(accelerate, cloop, steady):
+    class Value:
+        pass
+
+    async def main():
+        value = Value()
+        gone = weakref.ref(value)
+        for each in asyncio.as_completed([returns(value)]):
+            del value
+            value = await each
+        del each
+        await asyncio.sleep(0)
+        assert value is gone()
+        del value
+        gc.collect()
+        assert gone() is None
+
+        async def once():
+            loop = asyncio.get_running_loop()
+            await collect(asyncio.as_completed([returns(1), raises()]))
+            await collect(asyncio.as_completed([loop.create_future(), returns(1)], timeout=0.0001))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                list(asyncio.as_completed([loop.create_future()]))
+
+        await steady(once)
+
+    cloop.run(main())

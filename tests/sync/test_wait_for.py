@@ -1,0 +1,349 @@
+"""asyncio.wait_for(): what the body in C does as asyncio's code, and when that runs instead."""
+
+import asyncio
+import gc
+import inspect
+import sys
+import warnings
+
+import pytest
+
+WITH_TIMEOUT = sys.version_info >= (3, 12)
+
+
+def chain(error):
+    """Describe an exception with its causes and contexts."""
+    if error is None:
+        return None
+    return (
+        type(error).__name__,
+        str(error),
+        chain(error.__cause__),
+        chain(error.__context__),
+        error.__suppress_context__,
+    )
+
+
+def test_it_is_in_c(accelerate, cloop):
+    async def main():
+        coro = asyncio.wait_for(asyncio.sleep(0, 5), 60)
+        assert not inspect.iscoroutine(coro)
+        assert await coro == 5
+
+    cloop.run(main())
+
+
+class Awaitable:
+    def __await__(self):
+        yield from asyncio.sleep(0).__await__()
+        return "awaited"
+
+
+async def returns():
+    await asyncio.sleep(0)
+    return "result"
+
+
+async def at_once():
+    return "at once"
+
+
+async def raises():
+    await asyncio.sleep(0)
+    raise KeyError("of the program")
+
+
+async def hangs():
+    await asyncio.Event().wait()
+
+
+async def refuses():
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        await asyncio.sleep(0)
+        return "refused"
+
+
+async def replaces():
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        raise KeyError("instead")  # noqa: B904
+
+
+MAKERS = {
+    "returns": returns,
+    "at once": at_once,
+    "raises": raises,
+    "hangs": hangs,
+    "refuses": refuses,
+    "replaces": replaces,
+    "sleep": lambda: asyncio.sleep(0, "slept"),
+    "event": lambda: asyncio.Event().wait(),
+    "lock": lambda: asyncio.Lock().acquire(),
+    "nested": lambda: asyncio.wait_for(returns(), 5),
+    "nested, hangs": lambda: asyncio.wait_for(hangs(), 5),
+    "task": lambda: asyncio.ensure_future(hangs()),
+    "done": lambda: done_future(),
+    "failed": lambda: done_future(ValueError("failed")),
+    "gather": lambda: asyncio.gather(returns(), at_once()),
+    "gather, hangs": lambda: asyncio.gather(hangs(), at_once()),
+    "awaitable": Awaitable,
+    "nothing": lambda: 5,
+}
+
+
+def done_future(error=None):
+    future = asyncio.get_running_loop().create_future()
+    if error is None:
+        future.set_result("done")
+    else:
+        future.set_exception(error)
+    return future
+
+
+def result_of(task):
+    try:
+        return task.result()
+    except BaseException as error:  # CancelledError
+        return chain(error)
+
+
+@pytest.mark.parametrize("make", sorted(MAKERS))
+def test_outcomes(accelerate, as_asyncio, make):
+    def body(loop):
+        async def waits(timeout):
+            try:
+                return await asyncio.wait_for(MAKERS[make](), timeout)
+            finally:
+                notes.append("end")
+
+        def one(timeout, turns):
+            """Cancelled after so many turns."""
+            notes.append((timeout, turns))
+            task = loop.create_task(waits(timeout))
+            for number in range(20):
+                if number == turns:
+                    notes.append(task.cancel())
+                turn()
+            notes.append(result_of(task))
+            notes.append(getattr(task, "cancelling", int)())
+            notes.append(sum(not timer.cancelled() for timer in loop._scheduled))
+
+        def turn():
+            clock.append(None)
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+
+        def run():
+            for timeout in None, 0, -1, 4, 1000, float("inf"):
+                for turns in 0, 1, 2, 15:
+                    one(timeout, turns)
+
+        notes, reports, clock = [], [], []
+        loop.time = lambda: len(clock)
+        loop.set_exception_handler(lambda _, context: reports.append(context["message"]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            run()
+            gc.collect()
+        return notes + sorted(reports)  # some come from the collector
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("times", [2, 3])
+def test_cancelled_again_while_it_cancels(accelerate, as_asyncio, times):
+    def body(loop):
+        async def stubborn():
+            for _ in range(3):
+                try:
+                    await asyncio.sleep(0.01)
+                except asyncio.CancelledError:
+                    pass
+            return "stubborn"
+
+        async def main():
+            inner = loop.create_task(stubborn())
+            task = loop.create_task(asyncio.wait_for(inner, 0.001 if times == 3 else 5))
+            for number in range(times):
+                await asyncio.sleep(0.003 if times == 3 and number == 0 else 0)
+                task.cancel()
+            results = await asyncio.gather(task, inner, return_exceptions=True)
+            return [chain(each) if isinstance(each, BaseException) else each for each in results], inner._callbacks
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_arguments_that_are_wrong(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            seen = []
+            for make in (
+                lambda: asyncio.wait_for(),
+                lambda: asyncio.wait_for(5),
+                lambda: asyncio.wait_for(asyncio.Future(), "x"),
+                lambda: asyncio.wait_for(asyncio.Future(), 1, 2, 3),
+                lambda: asyncio.wait_for(asyncio.Future(), wrong=1),
+                lambda: asyncio.wait_for(fut=done_future(), timeout=1),
+                lambda: asyncio.wait_for(done_future(), timeout=True),
+            ):
+                try:
+                    seen.append(await make())
+                except Exception as error:
+                    seen.append((type(error).__name__, str(error)))
+            return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_a_coroutine_that_somebody_else_awaits(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            async def hangs():
+                await loop.create_future()
+
+            loop.set_exception_handler(lambda _, context: None)
+            coro = hangs()
+            task = loop.create_task(coro)
+            await asyncio.sleep(0)
+            try:
+                await asyncio.wait_for(coro, 0.001)
+            except Exception as error:
+                seen = repr(error)
+            task.cancel()
+            return seen, sum(not timer.cancelled() for timer in loop._scheduled)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_effects_come_at_the_first_step(accelerate, cloop):
+    async def main():
+        loop = asyncio.get_running_loop()
+        coro = asyncio.wait_for(done_future(), 60)
+        assert not loop._scheduled
+        assert await coro == "done"
+
+    cloop.run(main())
+
+
+@pytest.mark.parametrize("how", ["close", "free", "throw"])
+def test_one_that_ends_early_cancels_its_timer(accelerate, cloop, how):
+    async def main():
+        loop, ends = asyncio.get_running_loop(), []
+
+        async def inner():
+            try:
+                await loop.create_future()
+            except BaseException as error:
+                ends.append(type(error))
+                raise
+
+        coro = asyncio.wait_for(inner(), 60)
+        coro.send(None)
+        assert len(loop._scheduled) == 1
+        if how == "close":
+            coro.close()
+        elif how == "throw":
+            with pytest.raises(KeyError):
+                coro.throw(KeyError())
+        del coro
+        gc.collect()
+        assert all(timer.cancelled() for timer in loop._scheduled)
+        if WITH_TIMEOUT:
+            assert ends == [KeyError if how == "throw" else GeneratorExit]
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(0)
+
+    cloop.run(main())
+
+
+def test_what_it_shows(accelerate, cloop):
+    async def main():
+        coro = asyncio.wait_for(hangs(), 60)
+        assert coro.cr_frame.f_code.co_name == "wait_for" and coro.cr_await is None
+        task = asyncio.ensure_future(coro)
+        await asyncio.sleep(0)
+        assert coro.cr_frame.f_code.co_name == "wait_for" and coro.cr_await is not None
+        if WITH_TIMEOUT:
+            assert coro.cr_await.cr_code.co_name == "hangs"
+            names = [frame.f_code.co_name for frame in task.get_stack()]
+            assert names == ["wait_for"]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    cloop.run(main())
+
+
+@pytest.mark.skipif(not WITH_TIMEOUT, reason="it is no timeout() before")
+def test_a_timeout_replaced(accelerate, cloop, monkeypatch):
+    calls, original = [], asyncio.timeouts.timeout
+
+    async def main():
+        monkeypatch.setattr(asyncio.timeouts, "timeout", lambda delay: calls.append(delay) or original(delay))
+        assert await asyncio.wait_for(returns(), 5) == "result"
+        assert calls == [5]
+
+    cloop.run(main())
+
+
+@pytest.mark.skipif(WITH_TIMEOUT, reason="it is a timeout()")
+def test_ensure_future_replaced(accelerate, cloop, monkeypatch):
+    calls, original = [], asyncio.tasks.ensure_future
+
+    def ensure_future(arg, **kwargs):
+        calls.append(sorted(kwargs))
+        return original(arg, **kwargs)
+
+    async def main():
+        monkeypatch.setattr(asyncio.tasks, "ensure_future", ensure_future)
+        assert await asyncio.wait_for(returns(), 5) == "result"
+        assert calls == [["loop"]]
+
+    cloop.run(main())
+
+
+def test_switched_while_it_waits(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            tasks = []
+            for number in range(4):
+                accelerate(number % 2 == 0)
+                tasks.append(loop.create_task(asyncio.wait_for(hangs() if number < 2 else returns(), 0.002)))
+                await asyncio.sleep(0)
+            accelerate(True)
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            return [chain(each) if isinstance(each, BaseException) else each for each in results]
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_no_reference_is_lost_or_kept(accelerate, cloop, steady):
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # on 3.8 replaces() is reported
+
+        async def once():
+            for make in returns, raises, hangs, refuses, replaces:
+                for timeout in 0.0001, 0.01:
+                    try:
+                        await asyncio.wait_for(make(), timeout)
+                    except (Exception, asyncio.CancelledError):
+                        pass
+            task = asyncio.ensure_future(asyncio.wait_for(hangs(), 60))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        await steady(once)
+
+    cloop.run(main())
