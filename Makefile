@@ -35,10 +35,10 @@ PYTHON := $(BIN)/python
 PIP := $(PYTHON) -m pip install -q --disable-pip-version-check
 SHARED := $(wildcard ../shared/programs/run_programs.py)
 LIBRARIES := aiohttp aiosmtpd aiosqlite anyio asyncpg fastapi granian gunicorn httptools httpx hypercorn ipykernel nbclient nest_asyncio \
-	nest_asyncio2 redis tornado uvicorn uvicorn-worker websockets
+	nest_asyncio2 opentelemetry-sdk prometheus_client redis tornado uvicorn uvicorn-worker websockets
 # Beside these, for the recipes: many, heavy, or plugins of pytest.
 PRODUCTS := aioquic apscheduler arq asyncssh channels daphne distributed django grpcio ipython jupyter_client \
-	opentelemetry-instrumentation-asyncio opentelemetry-sdk prompt_toolkit 'psycopg[binary]' pytest-aiohttp pytest-asyncio pyzmq quart \
+	opentelemetry-instrumentation-asyncio prompt_toolkit 'psycopg[binary]' pytest-aiohttp pytest-asyncio pyzmq quart \
 	ray sanic scrapy sentry-sdk 'sqlalchemy[asyncio]' textual twisted
 RECIPES := build/recipes-$(notdir $(VENV))
 # For two of the programs, one of which needs it below 3.10: apart from what `make ecosystem` installs.
@@ -111,9 +111,9 @@ $(VENV)/.lint: $(VENV)/.ready
 	@$(PIP) ruff==0.17.5 clang-format==18.1.8
 	@touch $@
 
-# A newer checker finds other things. The examples import the last two.
+# A newer checker finds other things. The examples and cloop.contrib import the last four.
 $(VENV)/.types: $(VENV)/.ready
-	@$(PIP) mypy==2.4.1 'pyright[nodejs]==1.1.414' aiohttp websockets && touch $@ || echo "skipped: mypy and pyright cannot be installed for $(PY)"
+	@$(PIP) mypy==2.4.1 'pyright[nodejs]==1.1.414' aiohttp opentelemetry-api prometheus_client websockets && touch $@ || echo "skipped: mypy and pyright cannot be installed for $(PY)"
 
 # ----------------------------------------------------------------- build, run
 

@@ -226,8 +226,8 @@ if __name__ == "__main__":
         version=runpy.run_path("cloop/_version.py")["__version__"],
         long_description=description(),
         long_description_content_type="text/markdown",
-        packages=["cloop"],
-        package_data={"cloop": ["py.typed", "*.pyi"]},
+        packages=["cloop", "cloop.contrib"],
+        package_data={"cloop": ["py.typed", "*.pyi"], "cloop.contrib": ["*.pyi"]},
         ext_modules=[
             Extension(
                 "cloop._cloop",

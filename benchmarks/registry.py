@@ -26,6 +26,7 @@ FAMILIES = (
     "http",
     "services",
     "processes",
+    "metrics",
 )
 
 #: Stands where a loop's name does, for the same work done in plain C.

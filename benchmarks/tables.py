@@ -53,6 +53,7 @@ FAMILIES = {
     "http": "HTTP and WebSocket",
     "services": "gRPC, several processes",
     "processes": "Children and pipes",
+    "metrics": "Metrics",
 }
 
 

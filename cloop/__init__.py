@@ -17,26 +17,40 @@ except ImportError:
 
 from . import _abi
 from ._accelerate import accelerate
+from ._dump import dump_on_signal
+from ._cloop import Histogram, Metrics
 from ._futures import Future, Task
 from ._loop import Loop, new_event_loop
+from ._monitor import Monitor, serve_monitor
 from ._policy import exist as _policies_exist
 from ._policy import install
 from ._run import run
+from ._slow import SlowCallback
 from ._uvloop import install_as_uvloop
 from ._version import __version__
+from ._watch import Block, Watch, watch
 
 _abi.report()
 
 __all__ = (
+    "Block",
     "EventLoopPolicy",
     "Future",
+    "Histogram",
     "Loop",
+    "Monitor",
+    "Metrics",
+    "SlowCallback",
     "Task",
+    "Watch",
     "accelerate",
+    "dump_on_signal",
     "install",
     "install_as_uvloop",
     "new_event_loop",
     "run",
+    "serve_monitor",
+    "watch",
 )
 if not _policies_exist():  # else `from cloop import *` would ask for one
     __all__ = tuple(name for name in __all__ if name != "EventLoopPolicy")

@@ -5,28 +5,41 @@
 # before 3.11 is left out.) `make types` compares all this with the package as it is.
 
 import asyncio
+import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from socket import socket
 from ssl import SSLContext
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar, Union
 
 from _typeshed import ReadableBuffer, StrPath, WriteableBuffer
-from typing_extensions import deprecated
+from typing_extensions import Self, TypeAlias, deprecated
 
 from ._cloop import Future as Future
+from ._cloop import Histogram as Histogram
+from ._cloop import Metrics as Metrics
 from ._cloop import Task as Task
 
 __all__ = (
+    "Block",
     "EventLoopPolicy",
     "Future",
+    "Histogram",
     "Loop",
+    "Monitor",
+    "Metrics",
+    "SlowCallback",
     "Task",
+    "Watch",
     "accelerate",
+    "dump_on_signal",
     "install",
     "install_as_uvloop",
     "new_event_loop",
     "run",
+    "serve_monitor",
+    "watch",
 )
 
 __version__: str
@@ -34,9 +47,27 @@ __version__: str
 _T = TypeVar("_T")
 _P = TypeVar("_P", bound=asyncio.BaseProtocol)
 
+class _Writable(Protocol):
+    def write(self, text: str, /) -> object: ...
+
+_WatchTo: TypeAlias = Union[_Writable, logging.Logger, logging.LoggerAdapter[Any], Callable[["Block"], object], None]
+class SlowCallback(NamedTuple):
+    name: str
+    kind: str
+    coroutine: str | None
+    file: str | None
+    line: int | None
+    task_name: str | None
+    protocol: type | None
+    peer: object
+    duration: float
+    cpu_time: float
+
 class Loop(asyncio.SelectorEventLoop):
     slow_callback_duration: float
-    def metrics(self) -> dict[str, int]: ...
+    def metrics(self) -> Metrics: ...
+    def metrics_reset(self) -> None: ...
+    def set_slow_callback_hook(self, hook: Callable[[SlowCallback], object] | None, threshold: float = 0.1) -> None: ...
     def create_future(self) -> Future[Any]: ...
     if sys.version_info < (3, 11):
         async def sock_recvfrom(self, sock: socket, bufsize: int) -> tuple[bytes, Any]: ...
@@ -74,6 +105,35 @@ class Loop(asyncio.SelectorEventLoop):
     if sys.version_info < (3, 12):
         async def shutdown_default_executor(self, timeout: float | None = None) -> None: ...
 
+class Block:
+    loop: Loop | None
+    seconds: float
+    ended: bool
+    task: str | None
+    stack: str
+    text: str
+    def __init__(
+        self, loop: Loop | None, seconds: float, ended: bool, task: str | None, stack: str, text: str
+    ) -> None: ...
+
+class Watch:
+    threshold: float
+    every: float
+    def __init__(self, threshold: float, every: float, to: _WatchTo) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+    def stop(self) -> None: ...
+
+class Monitor:
+    path: str
+    def __init__(self, path: str | None) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: object) -> None: ...
+    def close(self) -> None: ...
+
+def watch(threshold: float = 0.1, *, every: float | None = None, to: _WatchTo = None) -> Watch: ...
+def serve_monitor(path: str | os.PathLike[str] | None = None) -> Monitor: ...
+def dump_on_signal(signum: int, *, to: _Writable | Callable[[str], object] | None = None) -> None: ...
 def new_event_loop() -> Loop: ...
 def accelerate(on: bool = True) -> None: ...
 def install_as_uvloop() -> None: ...

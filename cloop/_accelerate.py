@@ -468,11 +468,11 @@ def pins(name):
     events, futures, tasks = asyncio.events, asyncio.futures, asyncio.tasks
     if name == "SLEEP":
         return (
-            (vars(tasks), "events"),
-            (vars(events), "get_running_loop"),
-            (vars(tasks), "futures"),
-            (vars(futures), "_set_result_unless_cancelled"),
-            (vars(tasks), "__sleep0"),
+            (tasks, "events"),
+            (events, "get_running_loop"),
+            (tasks, "futures"),
+            (futures, "_set_result_unless_cancelled"),
+            (tasks, "__sleep0"),
         )
     if name == "BARRIER":
         locks = asyncio.locks
@@ -484,45 +484,47 @@ def pins(name):
     if name == "TIMEOUT":
         timeouts = asyncio.timeouts
         return (
-            (vars(timeouts), "events"),
-            (vars(events), "get_running_loop"),
-            (vars(timeouts), "Timeout"),
-            (vars(timeouts), "tasks"),
-            (vars(tasks), "current_task"),
+            (timeouts, "events"),
+            (events, "get_running_loop"),
+            (timeouts, "Timeout"),
+            (timeouts, "tasks"),
+            (tasks, "current_task"),
         )
     find_loop = "_get_event_loop" if gathers_by() == "_ensure_future" else "get_event_loop"
     if name == "GATHER":
         return (
-            (vars(tasks), gathers_by()),
-            (vars(tasks), "events"),
-            (vars(events), find_loop),
-            (vars(tasks), "futures"),
-            (vars(tasks), "coroutines"),
-            (vars(tasks), "_GatheringFuture"),
+            (tasks, gathers_by()),
+            (tasks, "events"),
+            (events, find_loop),
+            (tasks, "futures"),
+            (tasks, "coroutines"),
+            (tasks, "_GatheringFuture"),
         )
     if name in USED:
         functions, also = USED[name]
         names = set().union(*(names_in(function_of(path).__code__) for path in functions if function_of(path)))
-        found = [(vars(tasks), used) for used in also if used in names]
-        found += [(vars(events), used) for used in ("get_running_loop", find_loop) if used in names]
         if "timeouts" in names:
-            found.append((vars(asyncio.timeouts), "timeout"))
+            also = ("timeouts",)  # a wait_for() that is due at once is asyncio's
+        found = [(tasks, used) for used in also if used in names]
+        found += [(events, used) for used in ("get_running_loop", find_loop) if used in names]
+        if "timeouts" in names:
+            found.append((asyncio.timeouts, "timeout"))
         return tuple(found)
     if name == "TO_THREAD":
-        module = vars(sys.modules["asyncio.threads"])
+        module = sys.modules["asyncio.threads"]
         return tuple((module, used) for used in ("events", "contextvars", "functools"))
     if name == "RUN_THREADSAFE":
         chain = ("_chain_future", "_set_concurrent_future_state", "isfuture", "events")
         return (
-            (vars(tasks), "ensure_future"),
-            (vars(tasks), "futures"),
-            (vars(tasks), "concurrent"),
-            (vars(tasks.concurrent.futures), "Future"),
-        ) + tuple((vars(futures), used) for used in chain)
+            (tasks, "ensure_future"),
+            (tasks, "futures"),
+            (tasks, "concurrent"),
+            (tasks.concurrent.futures, "Future"),
+        ) + tuple((futures, used) for used in chain)
     mixins = sys.modules.get("asyncio.mixins")
     if mixins is None:
-        return ((vars(asyncio.locks), "events"),)
-    return ((vars(mixins), "events"), (vars(events), "_get_running_loop"))
+        return ((asyncio.locks, "events"),)
+    return ((mixins, "events"), (events, "_get_running_loop"))
 
 
 def is_usual():

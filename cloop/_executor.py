@@ -38,6 +38,7 @@ def _pass_cancellation(source, future):
 
 def _pass_result(loop, future, source):
     """Called in the thread that completed the source."""
+    loop._job_ended()
     if _SETS_AT_ONCE and _get_running_loop() is loop:
         _copy_future_state(source, future)
     elif not loop.is_closed():

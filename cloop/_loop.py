@@ -10,7 +10,7 @@ import warnings
 from asyncio import base_events, coroutines, unix_events
 from asyncio.log import logger
 
-from . import _abi, _settings
+from . import _abi, _eyes, _settings, _slow
 from ._cloop import LoopCore, SocketTransport, _at_exit, know_loop, look_like, sockets_are_stock, wakeup_fd
 from ._newer import NewerKeywords, like_asyncios, parameters, take_shutdown_timeout
 from ._selector import Reached
@@ -23,6 +23,9 @@ _process = _abi.load("children", "cloop._process")
 _tls = _abi.load("TLS", "cloop._tls")
 _executor = _abi.load("executor", "cloop._executor")
 _HAS_TRANSPORTS = _abi.has("transports")
+
+# cloop/_report.py's, if it is to be told of loops.
+report = None
 
 _SelectorEventLoop = _abi.find("asyncio", "SelectorEventLoop")
 _StreamReaderProtocol = _abi.find("asyncio", "StreamReaderProtocol")
@@ -121,6 +124,10 @@ class Loop(Reached, LoopCore, *_BEHIND):
         self._watcher = _new_child_watcher()
         if selector is not None:
             self._selector = selector
+        if not _eyes.begun:
+            _eyes.begin()
+        if report is not None:
+            report.made(self)
 
     def __repr__(self):
         cls = type(self)
@@ -149,6 +156,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
             signal.set_wakeup_fd(-1)  # it was closed, and its number became ours
         self._close_selector()
         self._close_core(not dropped)
+        if report is not None:
+            report.closed(self)
         self._executor_shutdown_called = True
         executor = self._default_executor
         if executor is not None:
@@ -198,8 +207,28 @@ class Loop(Reached, LoopCore, *_BEHIND):
             and self._executor_shutdown_called
         ):
             # asyncio handles and checks all other cases.
-            return super().run_in_executor(executor, func, *args)
-        return _executor.wrap_executor_future(chosen.submit(func, *args), self)
+            future = super().run_in_executor(executor, func, *args)
+            if not self._debug:
+                self._job_begins()
+                future.add_done_callback(self._job_is_done)
+            return future
+        source = chosen.submit(func, *args)
+        self._job_begins()
+        return _executor.wrap_executor_future(source, self)
+
+    def _job_is_done(self, future):
+        self._job_ended()
+
+    def _tell_slow(self, handle, duration, cpu_time):
+        """Tell the hook of set_slow_callback_hook() what has run."""
+        try:
+            self._slow_hook(_slow.describe(handle, duration, cpu_time))
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.call_exception_handler(
+                {"message": "Exception in the hook for slow callbacks", "exception": error, "handle": handle}
+            )
 
     async def getaddrinfo(self, host, port, *, family=0, type=0, proto=0, flags=0):
         """Return the result of socket.getaddrinfo(), without blocking the loop.
@@ -420,7 +449,9 @@ class Loop(Reached, LoopCore, *_BEHIND):
         await transp._make_empty_waiter()
         transp._lend_descriptor()
         try:
-            return await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+            sent = await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+            self._count_sent(sent)
+            return sent
         finally:
             transp._take_descriptor_back()
             transp._reset_empty_waiter()

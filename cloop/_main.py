@@ -17,11 +17,12 @@ import sys
 import types
 
 import cloop
-from cloop import _abi, _accelerate, _cloop, _futures, _hooks, _reach, _settings
+from cloop import _abi, _accelerate, _cloop, _futures, _hooks, _reach, _report, _settings
 
 USAGE = """\
 usage: python -m cloop [SWITCHES] [-m MODULE | -c CODE | PROGRAM | -] [ARGS]
        python -m cloop --version | --info | demo | bench
+       python -m cloop top [PID] | ps PID | pstree PID
 
 Runs a Python program, unchanged, on the cloop event loop, and so do the processes that it starts by
 multiprocessing. `import uvloop` gives it cloop under uvloop's names. What it uses of asyncio and this
@@ -31,14 +32,17 @@ Python has no more, such as asyncio.coroutine, is restored for it, with a Deprec
   -c CODE      run code given here
   PROGRAM      run a file, a folder or zip file with a __main__.py, or - for standard input
   --accelerate give asyncio's primitives bodies in C
+  --metrics    print at the end how busy the loop was, and with what
   --no-compat  restore nothing
   --no-uvloop  leave uvloop alone
   --version    print cloop's version
   --info       print what cloop was built with, runs on, and does natively
   demo         measure cloop beside asyncio and uvloop on this machine, in a minute
-  bench        the same of twenty things, beside all loops that are installed, in two minutes"""
+  bench        the same of twenty things, beside all loops that are installed, in two minutes
+  top          show the loops of running processes live: those that were started with CLOOP_MONITOR=1
+  ps, pstree   list the tasks of such a process, what they wait for, and which tasks wait for them"""
 
-SWITCHES = ("--accelerate", "--no-compat", "--no-uvloop")
+SWITCHES = ("--accelerate", "--metrics", "--no-compat", "--no-uvloop")
 PYTHONS_OPTIONS = "bBdEiIOPqRsSuvWxX"
 
 
@@ -70,6 +74,10 @@ def start(option, arguments, switches):
         from cloop import _bench, _demo
 
         sys.exit((_demo if option == "demo" else _bench).main(arguments[1:]))
+    elif option in ("top", "ps", "pstree") and not os.path.exists(option):
+        from cloop import _console
+
+        sys.exit(_console.main(option, arguments[1:]))
     elif option in ("-m", "-c"):
         if len(arguments) < 2:
             sys.exit(refuse("argument expected for the %s option" % option))
@@ -169,6 +177,8 @@ def native_parts(loop):
 
 def launch(run, what, argv, switches):
     """Call run(what) with the loop selected; an exception ends the interpreter."""
+    if "--metrics" in switches:
+        _report.at_exit()
     _reach.begin(switches)
     sys.argv[:] = argv
     try:

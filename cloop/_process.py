@@ -80,6 +80,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
 
     def _process_exited(self, returncode):
         super()._process_exited(returncode)
+        self._loop._child_ended()
         # From 3.11 on, wait() returned only after the pipes were closed, which a grandchild may keep open. asyncio's
         # newest releases do not wait.
         if self._exit_waiters:
@@ -100,6 +101,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
             bufsize=bufsize,
             **kwargs,
         )
+        self._loop._child_begins()
 
     def _check_proc(self):
         super()._check_proc()

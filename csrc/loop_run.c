@@ -4,7 +4,6 @@
 #include "core/args.h"
 #include "core/errors.h"
 #include "core/fork.h"
-#include "core/lent.h"
 #include "core/loop.h"
 #include "core/signals.h"
 #include "net/gather.h"
@@ -168,6 +167,7 @@ run(LoopObject *loop)
         } while (status == 0 && !loop->l_stopping);
         loop->l_stopping = false;
         loop->l_thread_id = 0;
+        cl_loop_end_run(loop);
     }
 
     cl_first_error(&error, status);
@@ -203,7 +203,13 @@ Loop_run_once(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
     if (cl_loop_check_open(loop) < 0)
         return NULL;
+    /* Somebody else may call it again and again, in place of run_forever(). */
+    bool alone = !loop->l_meter.me_running;
+    if (alone)
+        cl_meter_begin(&loop->l_meter, &loop->l_rate);
     int status = cl_loop_turn(loop);
+    if (alone)
+        cl_loop_end_run(loop);
     /* The caller may be an overridden _run_once(). */
     cl_loop_forget_task(loop);
     if (status < 0)
@@ -389,30 +395,6 @@ Loop_close_core(LoopObject *loop, PyObject *keep_sigsock)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(Loop_metrics_doc,
-             "metrics($self, /)\n--\n\n"
-             "Return a dict of counters since the loop was created: turns, "
-             "polls (turns that\n"
-             "called the poller), callbacks (handles taken from the ready "
-             "queue); and of present\n"
-             "numbers: ready (handles in the ready queue), timers "
-             "(scheduled), watched\n"
-             "(descriptors given to add_reader and add_writer).");
-
-static PyObject *
-Loop_metrics(LoopObject *loop, PyObject *Py_UNUSED(ignored))
-{
-    Py_ssize_t ready =
-        loop->l_open ? (Py_ssize_t)cl_ring_count(&loop->l_ready) : 0;
-    Py_ssize_t timers = loop->l_open ? (Py_ssize_t)loop->l_timers.count : 0;
-    int lent = loop->l_open ? cl_loop_watched(loop) - cl_lent_idle(loop) : 0;
-    return Py_BuildValue("{sKsKsKsnsnsi}", "turns",
-                         (unsigned long long)loop->l_turns, "polls",
-                         (unsigned long long)loop->l_polls, "callbacks",
-                         (unsigned long long)loop->l_callbacks, "ready", ready,
-                         "timers", timers, "watched", lent);
-}
-
 /* ------------------------------------------------------------------- signals */
 
 PyDoc_STRVAR(Loop_signal_fileno_doc,
@@ -497,7 +479,6 @@ static PyMethodDef methods[] = {
      Loop_is_closed_doc},
     {"get_debug", (PyCFunction)Loop_get_debug, METH_NOARGS,
      Loop_get_debug_doc},
-    {"metrics", (PyCFunction)Loop_metrics, METH_NOARGS, Loop_metrics_doc},
     {"_run_once", (PyCFunction)Loop_run_once, METH_NOARGS, Loop_run_once_doc},
     {"_signal_fileno", (PyCFunction)Loop_signal_fileno, METH_NOARGS,
      Loop_signal_fileno_doc},

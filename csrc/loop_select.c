@@ -10,6 +10,7 @@
 #include "core/lent.h"
 #include "core/loop.h"
 #include "core/signals.h"
+#include "core/watchdog.h"
 #include "state.h"
 
 /* ------------------------------------------------------------------- waiting */
@@ -60,9 +61,14 @@ Loop_announce_sleep(LoopObject *loop, PyObject *asleep)
             if (PyErr_CheckSignals() < 0)
                 return NULL;
         }
+        loop->l_pulse = CL_PULSE_SLEEPS;
+        cl_meter_sleep(&loop->l_meter);
         return PyBool_FromLong(cl_inbox_sleep(&loop->l_inbox));
     }
+    if (loop->l_meter.me_asleep_ticks != 0)
+        cl_meter_wake(&loop->l_meter, cl_ticks());
     cl_inbox_awake(&loop->l_inbox);
+    loop->l_pulse = CL_PULSE_RUNS;
     Py_RETURN_TRUE;
 }
 

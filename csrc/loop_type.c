@@ -188,6 +188,7 @@ static PyMemberDef Loop_members[] = {
      "The resolution of loop.time(), in seconds. Unlike asyncio's, timers do "
      "not fire early by it."},
     OBJECT("_current_handle", l_current_handle, READONLY),
+    OBJECT("_slow_hook", l_slow_hook, READONLY),
     OBJECT("_default_executor", l_default_executor, 0),
     OBJECT("_exception_handler", l_exception_handler, 0),
     OBJECT("_task_factory", l_task_factory, 0),
@@ -264,7 +265,7 @@ cl_loop_setup(PyObject *module, cl_state *st)
         (cl_loop_schedule_setup(type) < 0 || cl_loop_watch_setup(type) < 0 ||
          cl_loop_sock_setup(type) < 0 || cl_loop_net_setup(type) < 0 ||
          cl_loop_tasks_setup(type) < 0 || cl_loop_select_setup(type) < 0 ||
-         cl_loop_run_setup(type) < 0))
+         cl_loop_run_setup(type) < 0 || cl_loop_metrics_setup(type) < 0))
         Py_CLEAR(type);
     return type;
 }

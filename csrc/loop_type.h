@@ -18,6 +18,7 @@ int cl_loop_net_setup(PyTypeObject *type);
 int cl_loop_tasks_setup(PyTypeObject *type);
 int cl_loop_select_setup(PyTypeObject *type);
 int cl_loop_run_setup(PyTypeObject *type);
+int cl_loop_metrics_setup(PyTypeObject *type);
 
 /* loop.create_task(coro), ignoring an override. Runs Python. */
 PyObject *cl_loop_create_task(LoopObject *loop, PyObject *coro);

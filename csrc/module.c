@@ -8,6 +8,7 @@
 #include "core/layer.h"
 #include "core/method.h"
 #include "core/signals.h"
+#include "core/watchdog.h"
 #include "debug.h"
 #include "futures/layout.h"
 #include "futures/registry.h"
@@ -311,7 +312,9 @@ module_exec(PyObject *module)
     if (PyModule_AddFunctions(module, cl_debug_methods) < 0)
         return -1;
 #endif
-    return PyModule_AddFunctions(module, cl_sync_methods);
+    return PyModule_AddFunctions(module, cl_watchdog_methods) < 0
+               ? -1
+               : PyModule_AddFunctions(module, cl_sync_methods);
 }
 
 static PyModuleDef_Slot module_slots[] = {{Py_mod_exec, module_exec},

@@ -3,6 +3,7 @@
 
 #include "core/layer.h"
 #include "loop_type.h"
+#include "metrics.h"
 
 #define CL_LAYER_STRUCT cl_top
 
@@ -11,10 +12,25 @@ static const cl_import_row imports[] = {CL_TOP_IMPORTS(CL_IMPORT_ROW){0}};
 static const cl_name_row names[] = {CL_TOP_NAMES(CL_NAME_ROW){0}};
 static const cl_name_row keywords[] = {CL_TOP_KEYWORDS(CL_KEYWORDS_ROW){0}};
 
+static int
+loop_init(LoopObject *loop)
+{
+    cl_top_on(loop)->since_ns = cl_now_ns();
+    return 0;
+}
+
+static void
+loop_free(LoopObject *loop)
+{
+    PyMem_Free(cl_top_on(loop)->reset);
+}
+
 const cl_layer cl_top_layer = {
     .name = "top",
     .types = types,
     .imports = imports,
     .names = names,
     .keywords = keywords,
+    .loop_init = loop_init,
+    .loop_free = loop_free,
 };

@@ -11,7 +11,9 @@
 
 /* As in core/state.h. */
 #define CL_TOP_TYPES(X) \
-    X(Loop, cl_loop_setup, "LoopCore")
+    X(Loop, cl_loop_setup, "LoopCore") \
+    X(Metrics, cl_metrics_setup, "Metrics") \
+    X(Histogram, cl_histogram_setup, "Histogram")
 
 #define CL_TOP_IMPORTS(X) \
     X(run_until_complete_cb, "asyncio.base_events", "_run_until_complete_cb") \
@@ -48,8 +50,22 @@ cl_top_of(const cl_state *st)
     return (cl_top *)st;
 }
 
-/* This layer has no fields in a loop. */
-typedef cl_loop_tls cl_loop_top;
+/* for metrics() */
+typedef struct cl_loop_top {
+    cl_loop_tls lower;
+    int64_t since_ns;         /* when the loop was created */
+    struct cl_reading *reset; /* owned; what metrics_reset() read, or NULL */
+    uint64_t jobs_begun;      /* of run_in_executor() */
+    uint64_t jobs_ended;
+    uint64_t children_begun;
+    uint64_t children_ended;
+} cl_loop_top;
+
+static inline cl_loop_top *
+cl_top_on(const LoopObject *loop)
+{
+    return (cl_loop_top *)loop;
+}
 
 extern const cl_layer cl_top_layer;
 

@@ -11,7 +11,7 @@ a user feels of a loop that is busy.
 import argparse
 import asyncio
 import signal
-from typing import Callable, Dict, List, Optional, Set
+from typing import Any, Callable, Dict, List, Optional, Set
 
 
 class Lateness:
@@ -74,11 +74,16 @@ class Endpoint:
             "loop_lateness_seconds": self.lateness.last,
             "loop_lateness_worst_seconds": self.lateness.worst,
         }
-        metrics: Optional[Callable[[], Dict[str, int]]] = getattr(loop, "metrics", None)
+        metrics: Optional[Callable[[], Any]] = getattr(loop, "metrics", None)
         if metrics is not None:
-            for name, value in metrics().items():
-                counted = name in ("turns", "polls", "callbacks")
-                values["loop_%s%s" % (name, "_total" if counted else "")] = value
+            reading = metrics()
+            values["loop_busy_seconds_total"] = reading.busy_ns / 1e9
+            values["loop_idle_seconds_total"] = reading.idle_ns / 1e9
+            values["loop_turns_total"] = reading.turns
+            values["loop_polls_total"] = reading.polls
+            values["loop_callbacks_total"] = reading.callbacks
+            values["loop_ready"] = reading.ready
+            values["loop_timers"] = reading.timers_pending
         return values
 
     def text(self) -> str:

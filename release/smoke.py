@@ -64,7 +64,7 @@ async def main():
 
     process = await asyncio.create_subprocess_exec("cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert (await process.communicate(b"through a child"))[0] == b"through a child" and process.returncode == 0
-    return loop.metrics()["turns"]
+    return loop.metrics().turns
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ The compiler is zig's, which links against whichever C library it is told; Pytho
 (by default the one that runs this), whose version the wheel is for. A forge builds its wheels with cibuildwheel
 instead, as pyproject.toml says, in PyPA's images; both ways end in split_debug() and release/smoke.py.
 
-The same commit, compiler and Python give the same bytes: all files have the time of the commit, or SOURCE_DATE_EPOCH.
+The same commit, compiler and Python in the same places give the same bytes. All files have the time of the commit, or
+SOURCE_DATE_EPOCH.
 """
 
 import argparse
@@ -24,6 +25,7 @@ import zipfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DIST = os.path.join(ROOT, "dist")
+BUILD = os.path.join(ROOT, "build", "wheels")
 
 # The wheel's platform: zig's name of the target, and how Python names the machine. CPython for musl takes extension
 # modules named for gnu up to 3.10, and plain ones always.
@@ -95,8 +97,8 @@ def wheel(source, python, target):
         SOURCE_DATE_EPOCH=str(epoch()),
         SETUPTOOLS_EXT_SUFFIX=".%s-%s.so" % (tag, triplet) if triplet else ".so",
         _PYTHON_HOST_PLATFORM="linux-" + machine,
-        ZIG_GLOBAL_CACHE_DIR=os.path.join(ROOT, "build", "cross"),
-        ZIG_LOCAL_CACHE_DIR=os.path.join(ROOT, "build", "cross"),
+        ZIG_GLOBAL_CACHE_DIR=os.path.join(BUILD, ".zig"),
+        ZIG_LOCAL_CACHE_DIR=os.path.join(BUILD, ".zig"),
     )
     # bdist_wheel takes all that is in there, and that of another C library has another name.
     shutil.rmtree(os.path.join(source, "build"), ignore_errors=True)
@@ -150,10 +152,12 @@ def main():
     if options.sdist:
         print(os.path.relpath(sdist(), ROOT))
         return
+    # Always the same folder, without a cache: its name is in what zig compiles of its C library, whatever the flags.
+    shutil.rmtree(BUILD, ignore_errors=True)
+    with tarfile.open(sdist()) as archive:
+        archive.extractall(BUILD)
+    (source,) = glob.glob(os.path.join(BUILD, "*"))
     with tempfile.TemporaryDirectory() as folder:
-        with tarfile.open(sdist()) as archive:
-            archive.extractall(folder)
-        (source,) = glob.glob(os.path.join(folder, "*"))
         for number, python in enumerate(options.python or [sys.executable]):
             environment = os.path.join(folder, "environment%d" % number)  # one with pip
             run([python, "-m", "venv", environment])

@@ -24,6 +24,8 @@ trustme = pytest.importorskip("trustme")
 MORE = {
     "loop": {
         "metrics": "cloop's own",
+        "metrics_reset": "cloop's own",
+        "set_slow_callback_hook": "cloop's own",
         "slow_callback_duration": "an attribute of the class here, of the object there",
         "sock_recvfrom": "on every Python",
         "sock_recvfrom_into": "on every Python",

@@ -109,3 +109,23 @@ def test_readme_is_short(checkout):
     text = (checkout / "README.md").read_text(encoding="utf-8")
     assert text.count("\n") < 100
     assert "`pip install cloop` installs an unrelated package" in text
+
+
+def test_sdists_of_the_same_files_are_the_same(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1764288000")
+    settle = runpy.run_path(os.path.join(ROOT, "release", "wheels.py"))["settle"]
+    made = []
+    for number, names in enumerate(["ab", "ba"]):
+        made.append(tmp_path / ("%d.tar.gz" % number))
+        with tarfile.open(str(made[-1]), "w:gz") as archive:
+            for name in names:
+                path = tmp_path / name
+                path.write_text(name)
+                path.chmod(0o755 if name == "b" else 0o640 + 4 * number)
+                os.utime(str(path), (number + 0.5, number + 0.5))
+                archive.add(str(path), "top/" + name)
+        settle(str(made[-1]))
+    assert made[0].read_bytes() == made[1].read_bytes()
+    with tarfile.open(str(made[0])) as archive:
+        told = [(member.name, member.mode, member.mtime, archive.extractfile(member).read()) for member in archive]
+    assert told == [("top/a", 0o644, 1764288000, b"a"), ("top/b", 0o755, 1764288000, b"b")]

@@ -9,6 +9,7 @@ import pytest
 VARIABLES = {
     "CLOOP_ACCELERATE": ["0", "1"],
     "CLOOP_GATHER": ["0", "always"],
+    "CLOOP_MONITOR": ["0", "1"],
     "CLOOP_POLLER": ["epoll", "poll"],
     "CLOOP_STREAMS": ["stock"],
     "CLOOP_TASKS": ["stock"],

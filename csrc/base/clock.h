@@ -57,6 +57,8 @@ typedef struct {
     uint64_t base_ticks;
     int64_t base_ns;
     double ticks_per_ns;
+    uint64_t ns_per_tick; /* in units of 2^-32 */
+    bool learnt;
 } cl_rate;
 
 void cl_rate_init(cl_rate *rate);
@@ -70,6 +72,31 @@ static inline uint64_t
 cl_rate_ticks(const cl_rate *rate, int64_t delta_ns)
 {
     return (uint64_t)((double)delta_ns * rate->ticks_per_ns);
+}
+
+/* Converts a difference of ticks to ns. One that is negative becomes an
+ * impossibly large number, 2^56 at least. */
+static inline uint64_t
+cl_rate_ns(const cl_rate *rate, uint64_t ticks)
+{
+#ifdef __SIZEOF_INT128__
+    return (uint64_t)((unsigned __int128)ticks * rate->ns_per_tick >> 32);
+#else
+    return (uint64_t)(int64_t)((double)(int64_t)ticks *
+                               (double)rate->ns_per_tick / 4294967296.0);
+#endif
+}
+
+/* Returns cl_now_ns() at the moment of this reading, which is a recent one:
+ * without looking at the clock, if the rate has just been learnt. Then it is
+ * right within 2 us. */
+static inline int64_t
+cl_rate_now_ns(const cl_rate *rate, uint64_t ticks)
+{
+    uint64_t since = ticks - rate->base_ticks;
+    return rate->learnt && since < ((uint64_t)1 << 24)
+               ? rate->base_ns + (int64_t)cl_rate_ns(rate, since)
+               : cl_now_ns();
 }
 
 #endif

@@ -12,6 +12,7 @@
 #include "core/errors.h"
 #include "core/layer.h"
 #include "core/signals.h"
+#include "core/watchdog.h"
 
 /* ---------------------------------------------------------------- open loops */
 
@@ -149,6 +150,7 @@ leave_thread(LoopObject *loop)
 {
     loop->l_thread_id = 0;
     loop->l_depth = 0;
+    loop->l_pulse = CL_PULSE_RUNS;
     loop->l_stopping = false;
     loop->l_afterwards = NULL;
     CL_FOR_EACH_LAYER (at, loop->l_st) {

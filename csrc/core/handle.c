@@ -477,8 +477,11 @@ cl_handle_run(HandleObject *handle)
     cl_assert_gil();
     cl_assert_of(handle, Py_REFCNT(handle) > 0);
     cl_assert_of(handle, !PyErr_Occurred());
-    if ((handle->h_flags & CL_HANDLE_CANCELLED) || handle->h_callback == NULL)
+    if ((handle->h_flags & CL_HANDLE_CANCELLED) ||
+        handle->h_callback == NULL) {
+        handle->h_loop->l_meter.me_skipped++;
         return 0;
+    }
     reveal_context(handle);
     uint8_t nested = handle->h_flags & CL_HANDLE_RUNNING;
     handle->h_flags |= CL_HANDLE_RUNNING;

@@ -10,6 +10,7 @@
 #include "core/fork.h"
 #include "core/lent.h"
 #include "core/signals.h"
+#include "core/watchdog.h"
 
 static inline const cl_node_ops *
 ops_of(const LoopObject *loop, cl_node node)
@@ -28,9 +29,13 @@ check_node(const LoopObject *loop, cl_node node)
 
 /* Drops a node that was not run. */
 static void
-lose_node(const LoopObject *loop, cl_node node)
+lose_node(LoopObject *loop, cl_node node)
 {
     cl_assert_gil();
+    if (cl_node_kind(node) != CL_NODE_HANDLE ||
+        !(((HandleObject *)cl_node_pointer(node))->h_flags &
+          CL_HANDLE_CANCELLED))
+        loop->l_meter.me_lost++;
     ops_of(loop, node)->drop(node, true);
 }
 
@@ -59,9 +64,11 @@ cl_loop_open(LoopObject *loop, const char *poller_name)
     cl_signals_init(loop);
     if ((err = cl_signals_watch(loop)) < 0)
         goto no_watch;
-    cl_rate_init(&loop->l_rate);
+    loop->l_rate = cl_state_rate(loop->l_st);
+    cl_meter_init(&loop->l_meter);
     cl_fork_register(loop);
     loop->l_open = true;
+    cl_watchdog_add(loop);
     return 0;
 
 no_watch:
@@ -91,6 +98,7 @@ clear_pending(LoopObject *loop)
             TimerHandleObject *timer = cl_timer_from_node(first->node);
             if (Py_REFCNT(timer) > 1)
                 cl_handle_track(&timer->tm_handle);
+            loop->l_meter.me_lost++;
             cl_loop_unschedule(loop, timer);
         }
         else {
@@ -107,7 +115,11 @@ cl_loop_close(LoopObject *loop, bool keep_sigsock)
     cl_assert_of(loop, loop->l_closed);
     if (!loop->l_open)
         return;
+    loop->l_meter.me_final_callbacks = cl_loop_callbacks(loop);
+    loop->l_meter.me_final_timers = cl_loop_timers(loop);
+    loop->l_meter.me_final_pending = loop->l_timers.count;
     loop->l_open = false; /* keeps destructors out */
+    cl_watchdog_remove(loop);
     cl_fork_unregister(loop);
     /* Closed before the watches end, so that no interest is removed one by
      * one. */
@@ -174,6 +186,7 @@ cl_loop_push_threadsafe(LoopObject *loop, cl_node node)
         lose_node(loop, node);
         return cl_raise_errno(err);
     }
+    loop->l_meter.me_threadsafe++;
     return 0;
 }
 
@@ -398,6 +411,7 @@ move_due_timers(LoopObject *loop, double now)
         Py_INCREF(timer);
         if (cl_loop_push(loop, cl_node_make(timer, CL_NODE_HANDLE)) < 0)
             return -1;
+        cl_meter_late(&loop->l_meter, now - first->key);
         cl_loop_unschedule(loop, timer);
     }
     return 0;
@@ -499,6 +513,7 @@ static int
 poll_events(LoopObject *loop, int64_t timeout_ns, cl_event *events, int *count)
 {
     int offer = 1;
+    uint64_t woke = 0;
     cl_assert_gil();
     cl_assert_of(loop, !PyErr_Occurred());
     /* The next turn starts with one of them; the other results from refused
@@ -510,16 +525,24 @@ poll_events(LoopObject *loop, int64_t timeout_ns, cl_event *events, int *count)
         timeout_ns = 0;
     if (timeout_ns == 0 && (offer = lets_others_run(loop)) < 0)
         return -1;
+    if (timeout_ns != 0)
+        cl_meter_sleep(&loop->l_meter);
     if (offer) {
+        loop->l_pulse = CL_PULSE_SLEEPS;
         Py_BEGIN_ALLOW_THREADS
         *count = wait_for_events(loop, timeout_ns, events);
+        loop->l_pulse = CL_PULSE_WAKES;
+        woke = cl_ticks(); /* to wait for the GIL is not to be idle */
         Py_END_ALLOW_THREADS
+        loop->l_pulse = CL_PULSE_RUNS;
     }
     else {
         *count = wait_for_events(loop, timeout_ns, events);
     }
-    if (timeout_ns != 0)
+    if (timeout_ns != 0) {
+        cl_meter_wake(&loop->l_meter, woke);
         cl_inbox_awake(&loop->l_inbox);
+    }
     return 0;
 }
 
@@ -535,7 +558,10 @@ cl_loop_wait(LoopObject *loop, int64_t timeout_ns, cl_event *events,
         *count = 0;
         loop->l_pipe_ready = true;
     }
-    return *count < 0 ? cl_raise_errno(*count) : 0;
+    if (*count < 0)
+        return cl_raise_errno(*count);
+    loop->l_meter.me_events += (unsigned)*count;
+    return 0;
 }
 
 /* Calls what the program has put in place of the poll. Returns 1, 0 if it is
@@ -563,7 +589,9 @@ wait_and_dispatch(LoopObject *loop)
         return -1;
     int64_t timeout_ns = poll_timeout_ns(loop);
     if (timeout_ns != 0 && timeout_ns != -2 && !loop->l_signals_tried) {
+        loop->l_pulse = CL_PULSE_WAKES; /* it may release the GIL */
         cl_signals_arm(loop);
+        loop->l_pulse = CL_PULSE_RUNS;
         /* A signal before we were armed has left no byte in the pipe, but its
          * handler may have scheduled something. */
         if (PyErr_CheckSignals() < 0 || cl_loop_afterwards(loop, 0) < 0)
@@ -637,7 +665,7 @@ log_slow(LoopObject *loop, cl_node node, double seconds)
 
 /* Debug mode: stores the running handle, and logs slow ones. */
 static int
-run_node_timed(LoopObject *loop, cl_node node)
+run_node_debug(LoopObject *loop, cl_node node)
 {
     const cl_node_ops *ops = ops_of(loop, node);
     double start, end;
@@ -705,18 +733,86 @@ drop_node(LoopObject *loop, cl_node node)
         cl_handle_drop(cl_node_pointer(node));
 }
 
+/* Tells the hook of the node, which took so long. Returns -1 only for
+ * KeyboardInterrupt and SystemExit. */
+static int
+tell_slow(LoopObject *loop, cl_node node, uint64_t began, int64_t taken_ns)
+{
+    cl_meter *meter = &loop->l_meter;
+    double seconds = (double)taken_ns / 1e9,
+           cpu = (double)cl_meter_cpu_taken(meter, &loop->l_rate, began,
+                                            taken_ns) /
+                 1e9;
+    cl_loop_rest(loop);
+    PyObject *handle = ops_of(loop, node)->as_handle(loop, node);
+    PyObject *taken = PyFloat_FromDouble(seconds);
+    PyObject *computed = PyFloat_FromDouble(cpu), *result = NULL;
+    if (handle != NULL && taken != NULL && computed != NULL) {
+        PyObject *args[] = {(PyObject *)loop, handle, taken, computed};
+        result = PyObject_VectorcallMethod(loop->l_st->str__tell_slow, args, 4,
+                                           NULL);
+    }
+    Py_XDECREF(handle);
+    Py_XDECREF(taken);
+    Py_XDECREF(computed);
+    Py_XDECREF(result);
+    if (result != NULL)
+        return 0;
+    if (cl_error_is_exit())
+        return -1;
+    PyErr_WriteUnraisable((PyObject *)loop);
+    return 0;
+}
+
+/* Notes how long the node took, which has just run. 0/-1 */
+static int
+note_time(LoopObject *loop, cl_node node)
+{
+    cl_meter *meter = &loop->l_meter;
+    uint64_t ticks = cl_ticks(), began = cl_meter_callback_began(meter);
+    uint64_t taken = ticks - began;
+    uint64_t ns = cl_rate_ns(&loop->l_rate, taken);
+    int status = 0;
+    cl_histogram_add(&meter->me_callback_time, ns);
+    meter->me_callback_ns += ns;
+    if ((loop->l_timed & CL_TIMED_HOOK) && taken >= meter->me_slow_ticks) {
+        /* The counter runs at another speed than when the hook was set? */
+        if ((double)ns >= meter->me_slow_s * 1e9)
+            status = tell_slow(loop, node, began, (int64_t)ns);
+        else
+            meter->me_slow_ticks = cl_rate_ticks(
+                &loop->l_rate, (int64_t)(meter->me_slow_s * 1e9));
+        ticks = cl_ticks();
+    }
+    meter->me_callback_ticks = ticks;
+    return status;
+}
+
+/* Runs a node in debug mode, or one that is timed. Apart from run_ready(),
+ * whose registers it would use. */
+static __attribute__((noinline)) int
+run_node_slowly(LoopObject *loop, cl_node node)
+{
+    if (loop->l_timed & CL_TIMED_HOOK)
+        cl_meter_cpu(&loop->l_meter);
+    int result =
+        loop->l_debug ? run_node_debug(loop, node) : run_node(loop, node);
+    return loop->l_timed && result == 0 ? note_time(loop, node) : result;
+}
+
 static int
 run_ready(LoopObject *loop)
 {
-    uint64_t end = loop->l_ready.r_tail;
+    uint64_t end = loop->l_ready.r_tail, count = cl_ring_count(&loop->l_ready);
     int result = 0;
     cl_assert_of(loop, cl_loop_in_callback(loop));
-    loop->l_callbacks += cl_ring_count(&loop->l_ready);
+    if (count > loop->l_meter.me_ready_max)
+        loop->l_meter.me_ready_max = count;
     /* The ring may grow or be cleared meanwhile, but positions stay valid. */
     while (result == 0 && loop->l_ready.r_head < end) {
         cl_node node = cl_ring_pop(&loop->l_ready);
-        if (loop->l_debug)
-            result = run_node_timed(loop, node);
+        if (loop->l_slowly)
+            result = run_node_slowly(loop, node);
         else
             result = run_node(loop, node);
         cl_assert_of(loop, (result < 0) == (PyErr_Occurred() != NULL));
@@ -727,12 +823,62 @@ run_ready(LoopObject *loop)
     return result;
 }
 
+/* Callbacks are timed in this turn, or were in the one before. */
+static __attribute__((cold, noinline)) void
+begin_or_end_sample(LoopObject *loop)
+{
+    loop->l_timed ^= CL_TIMED_SAMPLE;
+    if (loop->l_timed & CL_TIMED_SAMPLE) {
+        loop->l_meter.me_until_sample = 1; /* to be called in the next turn */
+        loop->l_meter.me_callback_ticks = cl_ticks();
+    }
+    else {
+        cl_meter_next_sample(&loop->l_meter);
+    }
+}
+
 void
 cl_loop_begin_run(LoopObject *loop)
 {
     begin_chain(loop);
     if (loop->l_polls_owed > 0)
         loop->l_skip_ticks = 0;
+    cl_meter_begin(&loop->l_meter, &loop->l_rate);
+}
+
+void
+cl_loop_end_run(LoopObject *loop)
+{
+    cl_meter_end(&loop->l_meter, &loop->l_rate);
+}
+
+void
+cl_loop_watch_slow(LoopObject *loop, PyObject *hook, double seconds)
+{
+    cl_assert_gil();
+    if (hook != NULL) {
+        cl_meter_watch_slow(&loop->l_meter, &loop->l_rate, seconds);
+        loop->l_timed |= CL_TIMED_HOOK;
+    }
+    else {
+        loop->l_timed &= (uint8_t)~CL_TIMED_HOOK;
+    }
+    Py_XSETREF(loop->l_slow_hook, Py_XNewRef(hook));
+}
+
+uint64_t
+cl_loop_callbacks(const LoopObject *loop)
+{
+    const cl_meter *meter = &loop->l_meter;
+    return loop->l_open ? loop->l_ready.r_head - meter->me_skipped
+                        : meter->me_final_callbacks;
+}
+
+uint64_t
+cl_loop_timers(const LoopObject *loop)
+{
+    return loop->l_open ? loop->l_timers.inserted
+                        : loop->l_meter.me_final_timers;
 }
 
 int
@@ -758,6 +904,7 @@ cl_loop_turn(LoopObject *loop)
     if (result == 0 && cl_inbox_filled(&loop->l_inbox))
         result = cl_loop_drain_inbox(loop);
     loop->l_mark_ticks = cl_ticks();
+    cl_meter_turn(&loop->l_meter, &loop->l_rate, loop->l_mark_ticks);
     if (result == 0 &&
         (cl_ring_count(&loop->l_ready) == 0 ||
          !cl_ticks_within(loop->l_polled_ticks, loop->l_mark_ticks,
@@ -766,6 +913,8 @@ cl_loop_turn(LoopObject *loop)
         cl_ring_trim(&loop->l_ready);
     }
     cl_check(cl_loop_check_sometimes(loop));
+    if (--loop->l_meter.me_until_sample == 0)
+        begin_or_end_sample(loop);
     if (result == 0)
         result = run_ready(loop);
     result = cl_loop_afterwards(loop, result);

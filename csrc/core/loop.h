@@ -20,6 +20,7 @@
 #include "base/turnstile.h"
 #include "core/handle.h"
 #include "core/inbox.h"
+#include "core/meter.h"
 #include "core/node.h"
 #include "core/sigsock.h"
 #include "core/state.h"
@@ -71,10 +72,11 @@ enum {
 #undef BIT
 };
 
-/* Attributes that asyncio's Python code uses: owned, or NULL. The first is set
- * in debug mode only. */
+/* Attributes that asyncio's Python code uses, and the hook for slow callbacks:
+ * owned, or NULL. The first is set in debug mode only. */
 #define CL_LOOP_OBJECTS(X) \
     X(current_handle) \
+    X(slow_hook) \
     X(default_executor) \
     X(exception_handler) \
     X(task_factory) \
@@ -85,6 +87,10 @@ enum {
     X(watcher) \
     X(old_agen_hooks) \
     X(origin_depth)
+
+/* Bits of l_timed: callbacks are timed in this turn, or as long as there is a
+ * hook. */
+enum { CL_TIMED_SAMPLE = 1, CL_TIMED_HOOK = 2 };
 
 struct LoopObject {
     PyObject_HEAD
@@ -154,8 +160,16 @@ struct LoopObject {
      * through Loop._ask() (cloop/_selector.py). */
     bool l_asks;
     int l_depth;                 /* turns in progress: above 1 if nested */
+    uint8_t l_pulse;             /* CL_PULSE_..., for watchdog.h */
     unsigned long l_turn_thread; /* thread of these turns */
-    bool l_debug;
+    /* Callbacks are called by run_node_slowly() if either is not 0. */
+    union {
+        struct {
+            bool l_debug;
+            uint8_t l_timed; /* CL_TIMED_... */
+        };
+        uint16_t l_slowly;
+    };
     bool l_signals_tried; /* cl_signals_arm() was called in this run */
     bool l_signals_armed; /* our pipe is the process's wakeup descriptor */
 
@@ -179,10 +193,10 @@ struct LoopObject {
     bool l_asyncgens_shutdown;
     bool l_executor_shutdown;
 
-    /* counters for metrics() */
+    /* for metrics() */
     uint64_t l_turns;
     uint64_t l_polls;
-    uint64_t l_callbacks;
+    cl_meter l_meter;
 };
 
 /* Slots of the type LoopCore (loop_type.c). __init__() takes the name of a
@@ -247,8 +261,19 @@ cl_loop_watched(const LoopObject *loop)
 /* The loop's time in seconds; calls an overridden time(). 0/-1 */
 int cl_loop_time(LoopObject *loop, double *now);
 
-/* Call before the first turn of a run. */
+/* Call before the first turn of a run, and after the last. */
 void cl_loop_begin_run(LoopObject *loop);
+void cl_loop_end_run(LoopObject *loop);
+
+/* Calls the hook after each callback that takes so many seconds; no hook if it
+ * is NULL. */
+void cl_loop_watch_slow(LoopObject *loop, PyObject *hook, double seconds);
+
+/* How many callbacks came up to be run and were not cancelled, and how many
+ * timers were made, so far. */
+uint64_t cl_loop_callbacks(const LoopObject *loop);
+uint64_t cl_loop_timers(const LoopObject *loop);
+
 /* Waits up to timeout_ns (-1: no limit) for events; *count is their number.
  * Runs signal handlers. 0/-1 Runs Python. */
 int cl_loop_wait(LoopObject *loop, int64_t timeout_ns, cl_event *events,

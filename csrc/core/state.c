@@ -6,6 +6,7 @@
 #include "core/layer.h"
 #include "core/method.h"
 #include "core/watch.h"
+#include "core/watchdog.h"
 
 #define CL_LAYER_STRUCT cl_state
 
@@ -70,9 +71,17 @@ setup(PyObject *module, cl_state *st)
     CL_CORE_CONSTANTS(MAKE)
 #undef MAKE
     st->armed_fd = -1;
+    cl_rate_init(&st->rate);
     if (probe_callback_source(st) < 0 || find_main_thread(st) < 0)
         return -1;
     return cl_fork_setup(module, st);
+}
+
+cl_rate
+cl_state_rate(cl_state *st)
+{
+    cl_rate_learn(&st->rate, cl_ticks(), cl_now_ns());
+    return st->rate;
 }
 
 static void
@@ -92,5 +101,7 @@ const cl_layer cl_core_layer = {
     .counts = counts,
     .nodes = nodes,
     .setup = setup,
+    .traverse = cl_watchdog_traverse,
+    .clear = cl_watchdog_clear,
     .free = free_constants,
 };

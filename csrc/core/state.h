@@ -11,6 +11,7 @@
 
 #include "base/compat.h"
 
+#include "base/clock.h"
 #include "base/ring.h"
 #include "core/wakeup.h"
 
@@ -52,7 +53,7 @@
     X(__ne__) X(__repr__) X(_after_fork) X(_ask) X(_cancelled) \
     X(_check_callback) X(_check_thread) X(_handle_signal) X(_on_ready) \
     X(_process_events) X(_repr_info) X(_run) X(_run_once) \
-    X(_set_running_loop) X(call_at) X(call_exception_handler) X(call_later) \
+    X(_set_running_loop) X(_tell_slow) X(call_at) X(call_exception_handler) X(call_later) \
     X(call_soon) X(context) X(create_future) X(create_task) X(data) X(debug) \
     X(exception) X(get_debug) X(handle) X(is_closing) X(logger) X(message) \
     X(protocol) X(run) X(run_forever) X(source_traceback) X(time) \
@@ -116,6 +117,7 @@ typedef struct cl_state {
      * Borrowed; NULL if futures/ has no such type. */
     PyTypeObject *stepless_type;
     bool callback_source_takes_debug; /* 3.13 and some 3.12 */
+    cl_rate rate;                     /* cl_state_rate() */
     uint64_t loop_looks;       /* how often a loop class was looked up */
     unsigned long main_thread; /* threading.main_thread().ident */
     unsigned forks; /* forks between the first process and this one */
@@ -125,11 +127,16 @@ typedef struct cl_state {
     int ancestor_count;
     int armed_fd; /* what cloop passed to signal.set_wakeup_fd, or -1 */
     cl_wakeup wakeup;
+    struct cl_watchdog *watchdog; /* watchdog.h; NULL unless asked for */
     /* See core/global.h. */
     cl_global *globals;        /* borrowed, linked list of watched ones */
     PyObject *watcher_capsule; /* owned; NULL if there is no watcher */
     int dict_watcher;
     CL_CORE_COUNTS(CL_COUNT_FIELD)
 } cl_state;
+
+/* Returns the speed of the tick counter, learnt since the module was imported:
+ * a new loop need not begin with a guess. */
+cl_rate cl_state_rate(cl_state *st);
 
 #endif

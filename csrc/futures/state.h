@@ -121,6 +121,13 @@ typedef struct cl_loop_futures {
      * NULL for no entry; borrowed from the dict. See registry.h. */
     PyObject *task_entry;
     bool in_task; /* a step of our task is running */
+    /* for metrics(), of cloop's tasks */
+    uint64_t steps;
+    uint64_t tasks_made;
+    uint64_t tasks_done; /* with those of the next two */
+    uint64_t tasks_failed;
+    uint64_t tasks_cancelled;
+    uint64_t tasks_lost; /* freed before they were done */
     cl_spares spare_futures;
     cl_spares spare_tasks;
     cl_spares spare_iters;

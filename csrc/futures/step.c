@@ -199,6 +199,19 @@ handle_yielded(cl_state *st, TaskObject *task, PyObject *yielded)
 
 /* -------------------------------------------------------------------------- steps */
 
+/* For metrics(): the task is done. */
+static inline void
+count_end(TaskObject *task, bool failed, bool cancelled)
+{
+    LoopObject *loop = cl_loop_cast(task->f_loop);
+    if (loop == NULL)
+        return;
+    cl_loop_futures *on = cl_futures_on(loop);
+    on->tasks_done++;
+    on->tasks_failed += failed;
+    on->tasks_cancelled += cancelled;
+}
+
 /* The coroutine has ended, but the task was already done, after a call like
  * asyncio.Future.set_result(task, x). */
 static int
@@ -213,6 +226,7 @@ static int
 finish(cl_state *st, TaskObject *task, PyObject *result)
 {
     cl_registry_done(st, task);
+    count_end(task, false, task->t_must_cancel);
     if (!task->t_must_cancel)
         return task->f_state == CL_PENDING
                    ? cl_future_finish(cl_task_future(task), result)
@@ -236,6 +250,7 @@ finish_with_error(cl_state *st, TaskObject *task)
          leaves = cl_error_is_exit();
     PyObject *error = PyErr_GetRaisedException();
     cl_registry_done(st, task);
+    count_end(task, !cancelled, cancelled);
     if (task->f_state != CL_PENDING) {
         Py_DECREF(error);
         return cancelled ? 0 : done_before(st);

@@ -87,6 +87,9 @@ start_eagerly(cl_state *st, TaskObject *task)
     PyObject *loop = Py_NewRef(task->f_loop),
              *context = Py_NewRef(task->t_context);
     PyObject *args[] = {loop, (PyObject *)task};
+    LoopObject *ours = cl_loop_cast(loop);
+    if (ours != NULL)
+        cl_futures_on(ours)->steps++;
     PyObject *before = PyObject_Vectorcall(futures->swap_current_task, args, 2,
                                            NULL),
              *result;
@@ -132,6 +135,25 @@ done:
 #endif
 }
 
+/* For metrics(): the task has a coroutine from here on. */
+static inline void
+count_start(const TaskObject *task)
+{
+    LoopObject *loop = cl_loop_cast(task->f_loop);
+    if (loop != NULL)
+        cl_futures_on(loop)->tasks_made++;
+}
+
+/* The same for a task whose coroutine is about to be dropped. */
+static inline void
+count_loss(const TaskObject *task)
+{
+    LoopObject *loop;
+    if (task->f_state == CL_PENDING && task->t_coro != NULL &&
+        (loop = cl_loop_cast(task->f_loop)) != NULL)
+        cl_futures_on(loop)->tasks_lost++;
+}
+
 /* Initialises a task whose future fields are set, and schedules or runs its
  * first step. `coro` has been checked. */
 static int
@@ -148,6 +170,7 @@ start(cl_state *st, TaskObject *task, PyObject *coro, PyObject *name,
         return -1;
     task->t_log_destroy_pending = 1;
     Py_XSETREF(task->t_coro, Py_NewRef(coro));
+    count_start(task);
     Py_XSETREF(task->t_name, new_name(st, name));
     if (task->t_name == NULL)
         return -1;
@@ -178,6 +201,7 @@ cl_task_new(LoopObject *loop, PyObject *coro, PyObject *name,
 static int
 Task_clear(PyObject *self)
 {
+    count_loss((TaskObject *)self);
     cl_task_drop((TaskObject *)self);
     return 0;
 }
@@ -260,7 +284,8 @@ Task_init(PyObject *self, PyObject *args, PyObject *kwargs)
         return -1;
     }
     cl_registry_remove(st, task);
-    cl_task_forget(task); /* of a previous __init__() */
+    count_loss(task); /* of a previous __init__() */
+    cl_task_forget(task);
     task->f_state = CL_PENDING;
     task->f_log_tb = task->f_blocking = 0;
     task->t_must_cancel = task->t_log_destroy_pending = 0;
@@ -293,6 +318,7 @@ cl_task_dealloc(PyObject *self)
     /* A task that is done is still listed after Future.set_result(task, ...). */
     cl_registry_remove(st, task);
     cl_clear_weakrefs(self);
+    count_loss(task);
     if (!exact)
         loop = NULL;
     else if (loop != NULL)

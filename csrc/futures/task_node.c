@@ -19,6 +19,8 @@ called_step(PyObject *self, PyObject *future, PyObject *exception)
         return NULL;
     LoopObject *ours = cl_loop_cast(task->f_loop);
     Py_XINCREF(ours);
+    if (ours != NULL)
+        cl_futures_on(ours)->steps++;
     int status = future != NULL ? cl_step_after(st, task, ours, future)
                                 : cl_step_enter(st, task, ours, exception);
     if (ours != NULL)
@@ -135,6 +137,7 @@ node_run(LoopObject *loop, cl_node node)
     cl_assert_of(task, !PyErr_Occurred());
     PyObject *context = Py_XNewRef(task->t_context);
     int status = -1;
+    cl_futures_on(loop)->steps++;
     if (context == NULL) { /* cleared by the garbage collector */
         PyErr_SetString(PyExc_RuntimeError, "uninitialized Task object");
     }

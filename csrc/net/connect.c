@@ -464,6 +464,7 @@ drop(CoroObject *coro)
     ConnectObject *op = (ConnectObject *)coro;
     cl_watch_stop(op->cn_loop, &op->cn_watch);
     if (op->cn_fd >= 0) {
+        cl_loop_poll_soon(op->cn_loop);
         close(op->cn_fd);
         op->cn_fd = -1;
     }

@@ -130,6 +130,7 @@ receive_bytes(DatagramObject *self, ssize_t *got, struct sockaddr *from,
     }
     char *into = data == NULL ? net->n_read_buffer : PyBytes_AS_STRING(data);
     *got = recvfrom(fd, into, CL_READ_MAX, MSG_DONTWAIT, from, len);
+    cl_net_count_read(self->d_base.tr_loop, *got);
     if (*got < 0) {
         *got = -errno;
         Py_CLEAR(data);
@@ -245,6 +246,7 @@ send_one(DatagramObject *self, PyObject *data, const char *bytes, size_t size,
         sent = to == NULL ? send(fd, bytes, size, CL_SEND_FLAGS)
                           : sendto(fd, bytes, size, CL_SEND_FLAGS, to, len);
     } while (sent < 0 && errno == EINTR);
+    cl_net_count_write(self->d_base.tr_loop, sent);
     if (sent < 0)
         return cl_raise_errno(-errno);
     cl_loop_poll_soon(self->d_base.tr_loop);
@@ -265,7 +267,9 @@ enqueue(DatagramObject *self, const char *bytes, size_t size, PyObject *addr)
     *last = (waiting){.data = data, .addr = Py_NewRef(addr)};
     *self->d_end = last;
     self->d_end = &last->next;
-    self->d_size += size + cl_net_of(state_of(self))->datagram_header_size;
+    size += cl_net_of(state_of(self))->datagram_header_size;
+    self->d_size += size;
+    cl_net_counts_of(self->d_base.tr_loop)->nc_buffered += size;
     return 0;
 }
 
@@ -276,8 +280,10 @@ drop_first(DatagramObject *self)
     cl_assert_of(self, first != NULL);
     cl_assertf(self->d_size >= (size_t)PyBytes_GET_SIZE(first->data), "%zu",
                self->d_size);
-    self->d_size -= (size_t)PyBytes_GET_SIZE(first->data) +
-                    cl_net_of(state_of(self))->datagram_header_size;
+    size_t size = (size_t)PyBytes_GET_SIZE(first->data) +
+                  cl_net_of(state_of(self))->datagram_header_size;
+    self->d_size -= size;
+    cl_net_counts_of(self->d_base.tr_loop)->nc_buffered -= size;
     self->d_first = first->next;
     if (first->next == NULL)
         self->d_end = &self->d_first;

@@ -88,6 +88,7 @@ cl_flow_tell(const cl_flow_target *target, bool pause)
             ? NULL
             : cl_transport_enter_from_outside(target->connection);
     int status = 0;
+    cl_net_counts_of(target->loop)->nc_pauses += pause;
     if (protocol != NULL) {
         result = PyObject_CallMethodNoArgs(
             protocol, pause ? cl_net_of(st)->str_pause_writing

@@ -236,6 +236,7 @@ rest(ListenerObject *self, int err)
     Py_XDECREF(timer);
     if (timer == NULL)
         return -1;
+    cl_net_counts_of(self->ln_loop)->nc_accept_pauses++;
     cl_watch_want(self->ln_loop, &self->ln_watch, 0);
     return 0;
 }
@@ -286,6 +287,7 @@ accept_one(ListenerObject *self)
         }
     }
     self->ln_exhausted = false;
+    cl_net_counts_of(self->ln_loop)->nc_accepted++;
     int status = self->ln_accept != NULL ? pass_on(self, fd, peer, len)
                                          : serve(self, fd, peer, len);
     return status < 0 ? -1 : 1;

@@ -30,6 +30,15 @@ queued(const StreamObject *self)
     return self->s_out.out_queue.wq_size;
 }
 
+/* For metrics(): so many bytes were queued before, and now it is another
+ * number. */
+static inline void
+count_queued(const StreamObject *self, size_t before)
+{
+    cl_net_counts_of(self->s_base.tr_loop)->nc_buffered +=
+        queued(self) - before;
+}
+
 #ifdef CL_DEBUG
 void
 cl_outbox_check(const TransportObject *base)
@@ -135,10 +144,32 @@ send_parts(StreamObject *self, struct iovec *parts, int count)
     }
 #endif
     ssize_t sent = send_to(fd, is_pipe(self), parts, count);
+    cl_net_counts *counts = cl_net_counts_of(self->s_base.tr_loop);
+    counts->nc_writes++;
     if (sent < 0)
         return cl_stream_not_now(-errno) ? 0 : -errno;
+    counts->nc_bytes_out += (size_t)sent;
     cl_loop_poll_soon(self->s_base.tr_loop);
     return sent;
+}
+
+/* cl_wqueue_append() to the queue. */
+static int
+append(StreamObject *self, PyObject *bytes, size_t sent)
+{
+    size_t before = queued(self);
+    int status = cl_wqueue_append(&self->s_out.out_queue, bytes, sent);
+    count_queued(self, before);
+    return status;
+}
+
+/* Empties the queue. */
+static void
+clear(StreamObject *self)
+{
+    size_t before = queued(self);
+    cl_wqueue_clear(&self->s_out.out_queue);
+    count_queued(self, before);
 }
 
 /* Queues the rest of a chunk, given that *sent bytes were sent in all.
@@ -154,11 +185,9 @@ queue_rest(StreamObject *self, PyObject *object, const char *data, size_t size,
     size_t skip = *sent;
     *sent = 0;
     if (object != NULL)
-        return cl_wqueue_append(&self->s_out.out_queue, object, skip);
+        return append(self, object, skip);
     object = PyBytes_FromStringAndSize(data + skip, (Py_ssize_t)(size - skip));
-    int err = object == NULL
-                  ? -1
-                  : cl_wqueue_append(&self->s_out.out_queue, object, 0);
+    int err = object == NULL ? -1 : append(self, object, 0);
     Py_XDECREF(object);
     return err;
 }
@@ -416,7 +445,7 @@ send_queued(StreamObject *self, bool *broken)
     if (sent < 0) {
         *broken = true;
         cl_transport_want(base_of(self), CL_WRITE, false);
-        cl_wqueue_clear(&self->s_out.out_queue);
+        clear(self);
         cl_raise_errno((int)sent);
         PyObject *error = PyErr_GetRaisedException();
         PyErr_SetRaisedException(Py_NewRef(error));
@@ -426,7 +455,9 @@ send_queued(StreamObject *self, bool *broken)
         Py_DECREF(error);
         return status;
     }
+    size_t before = queued(self);
     cl_wqueue_consume(&self->s_out.out_queue, (size_t)sent);
+    count_queued(self, before);
     return queued(self) > 0;
 }
 
@@ -441,10 +472,9 @@ queue_items(StreamObject *self, PyObject *items)
             bytes = Py_NewRef(item);
         else
             bytes = PyBytes_FromObject(item);
-        int status = bytes == NULL ? -1
-                     : PyBytes_GET_SIZE(bytes) == 0
-                         ? 0
-                         : cl_wqueue_append(&self->s_out.out_queue, bytes, 0);
+        int status = bytes == NULL                  ? -1
+                     : PyBytes_GET_SIZE(bytes) == 0 ? 0
+                                                    : append(self, bytes, 0);
         Py_XDECREF(bytes);
         if (status < 0)
             return -1;
@@ -573,14 +603,14 @@ cl_outbox_size(TransportObject *base)
 void
 cl_outbox_drop(TransportObject *base)
 {
-    cl_wqueue_clear(&((StreamObject *)base)->s_out.out_queue);
+    clear((StreamObject *)base);
     cl_gather_drop(base->tr_loop, (PyObject *)base);
 }
 
 void
-cl_outbox_clear(cl_outbox *outbox)
+cl_outbox_clear(StreamObject *self)
 {
-    cl_wqueue_clear(&outbox->out_queue);
-    cl_habit_clear(&outbox->out_habit);
-    Py_CLEAR(outbox->out_empty_waiter);
+    clear(self);
+    cl_habit_clear(&self->s_out.out_habit);
+    Py_CLEAR(self->s_out.out_empty_waiter);
 }

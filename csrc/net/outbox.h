@@ -47,7 +47,7 @@ int cl_outbox_writable(TransportObject *self);
 int cl_outbox_flush(TransportObject *self);
 int cl_outbox_gone(TransportObject *self);
 
-void cl_outbox_clear(cl_outbox *outbox);
+void cl_outbox_clear(StreamObject *self);
 
 #ifdef CL_DEBUG
 void cl_outbox_check(const TransportObject *self);

@@ -447,6 +447,7 @@ set_pipe(PipeObject *self, PyObject *value, void *Py_UNUSED(closure))
     cl_outbox_drop(base);
     closing(base);
     base->tr_flags |= CL_T_NOT_OPEN | CL_T_CLOSING;
+    cl_transport_count_closed(base);
     Py_CLEAR(base->tr_file);
     Py_CLEAR(base->tr_protocol);
     return 0;

@@ -52,10 +52,12 @@ typedef struct {
     const char *or_names;
 } text;
 
-/* Up to 3.12: a number. */
+/* Up to 3.12: a number. 3.8 also has the name of what assert raises. */
 static const text counting[] = {
-    {"_attach", "_sockets _active_count", NULL},
-    {"_detach", "_active_count _sockets _wakeup", NULL},
+    {"_attach", "_sockets _active_count",
+     "_sockets AssertionError _active_count"},
+    {"_detach", "_active_count _sockets _wakeup",
+     "_active_count AssertionError _sockets _wakeup"},
     {NULL, NULL, NULL}};
 
 /* From 3.13 on: a set. */

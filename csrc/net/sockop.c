@@ -106,6 +106,7 @@ try_recv(SockOpObject *op, int fd, PyObject **result)
         return 1;
     ssize_t got =
         recv(fd, PyBytes_AS_STRING(*result), (size_t)size, MSG_DONTWAIT);
+    cl_net_count_read(op->so_loop, got);
     if (got < 0) {
         Py_CLEAR(*result);
         return failed();
@@ -142,8 +143,10 @@ try_recv_into(SockOpObject *op, int fd, PyObject **result)
         return err;
     }
     ssize_t got = 0;
-    if (view.len > 0) /* like the socket module */
+    if (view.len > 0) { /* like the socket module */
         got = recv(fd, view.buf, (size_t)view.len, MSG_DONTWAIT);
+        cl_net_count_read(op->so_loop, got);
+    }
     int error = errno;
     bool ended = got == 0 && view.len > 0;
     PyBuffer_Release(&view);
@@ -187,6 +190,7 @@ try_recvfrom(SockOpObject *op, int fd, PyObject **result)
         return -1;
     ssize_t got = recvfrom(fd, PyBytes_AS_STRING(bytes), (size_t)op->so_size,
                            MSG_DONTWAIT, (struct sockaddr *)&from, &len);
+    cl_net_count_read(op->so_loop, got);
     if (got < 0) {
         Py_DECREF(bytes);
         return failed();
@@ -218,6 +222,7 @@ try_recvfrom_into(SockOpObject *op, int fd, PyObject **result)
     }
     ssize_t got = recvfrom(fd, view.buf, (size_t)size, MSG_DONTWAIT,
                            (struct sockaddr *)&from, &len);
+    cl_net_count_read(op->so_loop, got);
     int error = errno;
     PyBuffer_Release(&view);
     errno = error;
@@ -239,6 +244,7 @@ try_sendall(SockOpObject *op, int fd, PyObject **result)
         ssize_t sent = send(fd, (const char *)op->so_view.buf + op->so_size,
                             (size_t)(op->so_view.len - op->so_size),
                             MSG_DONTWAIT | MSG_NOSIGNAL);
+        cl_net_count_write(op->so_loop, sent);
         if (sent < 0)
             return failed();
         cl_loop_poll_soon(op->so_loop);
@@ -257,6 +263,7 @@ try_sendto(SockOpObject *op, int fd, PyObject **result)
     ssize_t sent =
         sendto(fd, view.buf, (size_t)view.len, MSG_DONTWAIT | MSG_NOSIGNAL,
                (const struct sockaddr *)op->so_to, op->so_to_len);
+    cl_net_count_write(op->so_loop, sent);
     int error = errno;
     PyBuffer_Release(&view);
     errno = error;
@@ -306,7 +313,7 @@ connect_failed(SockOpObject *op, int error)
 }
 
 static int
-try_connect(SockOpObject *op, int fd, PyObject **result)
+begin_or_end_connect(SockOpObject *op, int fd, PyObject **result)
 {
     int error = 0;
     socklen_t len = sizeof(error);
@@ -333,6 +340,19 @@ try_connect(SockOpObject *op, int fd, PyObject **result)
     }
     *result = Py_NewRef(Py_None);
     return 1;
+}
+
+static int
+try_connect(SockOpObject *op, int fd, PyObject **result)
+{
+    int status = begin_or_end_connect(op, fd, result);
+    /* A datagram socket only gets an address. */
+    if (((const cl_sock *)op->so_sock)->sk_type != SOCK_DGRAM) {
+        cl_net_counts *counts = cl_net_counts_of(op->so_loop);
+        counts->nc_connected += status == 1;
+        counts->nc_connect_failed += status < 0;
+    }
+    return status;
 }
 
 /* Returns a non-blocking socket object for a new connection, which owns fd. */
@@ -363,6 +383,7 @@ try_accept(SockOpObject *op, int fd, PyObject **result)
                            SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (accepted < 0)
         return failed();
+    cl_net_counts_of(op->so_loop)->nc_accepted++;
     return with_address(op, connection(op, accepted), &from, len, result);
 }
 

@@ -100,9 +100,39 @@ cl_net_of(const cl_state *st)
     return (cl_net *)st;
 }
 
+/* Kinds of transports, as metrics() names them; 0: not counted. */
+#define CL_NET_KINDS(X) \
+    X(TCP, "tcp") \
+    X(UNIX, "unix") X(UDP, "udp") X(PIPE, "pipe") X(OTHER, "other")
+
+enum {
+    CL_KIND_NONE,
+#define KIND(id, name) CL_KIND_##id,
+    CL_NET_KINDS(KIND)
+#undef KIND
+        CL_KIND_COUNT
+};
+
+/* For metrics(). System calls and bytes are those of transports and of the
+ * sock_ methods. */
+typedef struct {
+    uint64_t nc_reads;
+    uint64_t nc_writes;
+    uint64_t nc_bytes_in;
+    uint64_t nc_bytes_out;
+    uint64_t nc_accepted;
+    uint64_t nc_connected;
+    uint64_t nc_connect_failed;
+    uint64_t nc_pauses;        /* calls of pause_writing() */
+    uint64_t nc_accept_pauses; /* of listeners that ran out of descriptors */
+    size_t nc_buffered;        /* bytes in write buffers now */
+    uint64_t nc_open[CL_KIND_COUNT]; /* transports now */
+} cl_net_counts;
+
 /* What the transports of a loop share. */
 typedef struct cl_loop_net {
     cl_loop_sync lower;
+    cl_net_counts n_counts;
     char *
         n_read_buffer; /* CL_READ_MAX bytes; NULL until there is a transport */
     bool n_read_lent;  /* an outer read is still using it */
@@ -113,6 +143,29 @@ static inline cl_loop_net *
 cl_net_on(const LoopObject *loop)
 {
     return (cl_loop_net *)loop;
+}
+
+static inline cl_net_counts *
+cl_net_counts_of(const LoopObject *loop)
+{
+    return &cl_net_on(loop)->n_counts;
+}
+
+/* A system call has received or sent so many bytes, or failed (-1). */
+static inline void
+cl_net_count_read(const LoopObject *loop, ssize_t got)
+{
+    cl_net_counts *counts = cl_net_counts_of(loop);
+    counts->nc_reads++;
+    counts->nc_bytes_in += got > 0 ? (size_t)got : 0;
+}
+
+static inline void
+cl_net_count_write(const LoopObject *loop, ssize_t sent)
+{
+    cl_net_counts *counts = cl_net_counts_of(loop);
+    counts->nc_writes++;
+    counts->nc_bytes_out += sent > 0 ? (size_t)sent : 0;
 }
 
 /* Call before the loop's first transport is created. 0, or -1 with

@@ -32,7 +32,12 @@ receive(StreamObject *self, char *into, size_t size)
     ssize_t got = self->s_base.tr_flags & CL_T_PIPE
                       ? read(fd, into, size)
                       : recv(fd, into, size, MSG_DONTWAIT);
-    return got < 0 ? -errno : got;
+    cl_net_counts *counts = cl_net_counts_of(self->s_base.tr_loop);
+    counts->nc_reads++;
+    if (got < 0)
+        return -errno;
+    counts->nc_bytes_in += (size_t)got;
+    return got;
 }
 
 /* Receives into a bytes object; *got is the result of receive(). NULL with an
@@ -258,6 +263,6 @@ int
 cl_stream_clear(PyObject *op)
 {
     StreamObject *self = (StreamObject *)op;
-    cl_outbox_clear(&self->s_out);
+    cl_outbox_clear(self);
     return cl_transport_clear(base_of(self));
 }

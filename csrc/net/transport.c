@@ -142,6 +142,37 @@ check_free(LoopObject *loop, int fd, PyObject *sock)
     return -1;
 }
 
+static unsigned
+kind_of(const TransportObject *self)
+{
+    cl_net *net = cl_net_of(self->tr_loop->l_st);
+    if (self->tr_flags & CL_T_PIPE)
+        return CL_KIND_PIPE;
+    if (self->tr_family == AF_UNIX)
+        return CL_KIND_UNIX;
+    if (self->tr_family != AF_INET && self->tr_family != AF_INET6)
+        return CL_KIND_OTHER;
+    return Py_TYPE(self) == net->DatagramTransportType ? CL_KIND_UDP
+                                                       : CL_KIND_TCP;
+}
+
+static void
+count_open(TransportObject *self)
+{
+    unsigned kind = kind_of(self);
+    self->tr_flags |= (uint16_t)(kind * CL_T_KIND);
+    cl_net_counts_of(self->tr_loop)->nc_open[kind]++;
+}
+
+void
+cl_transport_count_closed(TransportObject *self)
+{
+    unsigned kind = (self->tr_flags & CL_T_KIND_MASK) / CL_T_KIND;
+    self->tr_flags &= (uint16_t)~CL_T_KIND_MASK;
+    if (kind != CL_KIND_NONE)
+        cl_net_counts_of(self->tr_loop)->nc_open[kind]--;
+}
+
 TransportObject *
 cl_transport_new(const cl_transport_args *args)
 {
@@ -191,6 +222,7 @@ cl_transport_new(const cl_transport_args *args)
         cl_raise_errno(err);
         goto failed;
     }
+    count_open(self);
     return self;
 failed:
     cl_transport_disown(self, args->sock != NULL);
@@ -205,6 +237,7 @@ cl_transport_disown(TransportObject *self, bool sock_given)
     PyObject *server = self->tr_server, *result;
     self->tr_server = NULL;
     self->tr_flags |= CL_T_NOT_OPEN;
+    cl_transport_count_closed(self);
     cl_watch_stop(self->tr_loop, &self->tr_watch);
     if (!sock_given && self->tr_file != NULL) {
         /* It was made to ask for an address. It must not close the caller's
@@ -567,6 +600,7 @@ let_go(TransportObject *self)
     PyObject *error = NULL;
     cl_first_error(&error, close_descriptor(self));
     self->tr_flags |= CL_T_NOT_OPEN | CL_T_CLOSING;
+    cl_transport_count_closed(self);
     self->tr_protocol = self->tr_server = NULL;
     Py_XDECREF(protocol);
     if (server != NULL)

@@ -57,7 +57,11 @@ enum {
     CL_T_PIPE = 512,           /* tr_file is a file object, not a socket */
     CL_T_STREAMS = 1024,       /* the protocol is a StreamReaderProtocol */
     CL_T_EXPOSED = 2048,       /* the program has seen the descriptor */
+    CL_T_KIND = 4096, /* times CL_KIND_..., while it is counted as open */
+    CL_T_KIND_MASK = 7 * 4096,
 };
+
+_Static_assert(CL_KIND_COUNT <= 8, "the kind is three bits of tr_flags");
 
 /* The first fields of every transport's struct, TLS included. */
 typedef struct {
@@ -273,6 +277,9 @@ int cl_transport_run(LoopObject *loop, cl_watch *watch, unsigned bits);
 int cl_transport_refused(LoopObject *loop, cl_watch *watch, int err);
 void cl_transport_evicted(LoopObject *loop, cl_watch *watch);
 bool cl_transport_claims(const cl_watch *watch);
+
+/* For metrics(): the transport owns no descriptor any more. */
+void cl_transport_count_closed(TransportObject *self);
 
 /* Undoes cl_transport_new() for a transport that could not start; the caller
  * then drops its reference. Keeps the exception that is set. Runs Python. */

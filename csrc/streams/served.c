@@ -264,8 +264,17 @@ static PyObject *
 done_future(cl_state *st, PyObject *loop)
 {
     PyObject *future = cl_future_create(st, loop);
-    if (future != NULL &&
-        cl_future_finish((FutureObject *)future, Py_None) < 0)
+    int status = -1;
+    if (future != NULL && cl_future_is_plain(st, future)) {
+        status = cl_future_finish((FutureObject *)future, Py_None);
+    }
+    else if (future != NULL) { /* create_future() is overridden */
+        PyObject *result = PyObject_CallMethodOneArg(
+            future, cl_streams_of(st)->str_set_result, Py_None);
+        status = result == NULL ? -1 : 0;
+        Py_XDECREF(result);
+    }
+    if (status < 0)
         Py_CLEAR(future);
     return future;
 }

@@ -104,8 +104,8 @@ static const cl_callback_kind
     on_completion = {"_on_completion", "as_completed.<locals>._on_completion",
                      CL_CLOSURE_AS_COMPLETED, 1, completed},
     handle_completion = {"_handle_completion",
-                         "_AsCompletedIterator._handle_completion", -1, 1,
-                         completed};
+                         "_AsCompletedIterator._handle_completion",
+                         CL_CLOSURE_NONE, 1, completed};
 
 /* _on_timeout(); cb_first is the iterator, cb_second the callback above. */
 static int
@@ -136,11 +136,11 @@ timed_out(SyncCallbackObject *callback, PyObject *const *Py_UNUSED(args))
 }
 
 static const cl_callback_kind
-    on_timeout = {"_on_timeout", "as_completed.<locals>._on_timeout", -1, 0,
-                  timed_out},
+    on_timeout = {"_on_timeout", "as_completed.<locals>._on_timeout",
+                  CL_CLOSURE_NONE, 0, timed_out},
     handle_timeout = {"_handle_timeout",
-                      "_AsCompletedIterator._handle_timeout", -1, 0,
-                      timed_out};
+                      "_AsCompletedIterator._handle_timeout", CL_CLOSURE_NONE,
+                      0, timed_out};
 
 /* --------------------------------------------------------------------------- begin */
 

@@ -79,15 +79,32 @@ get_name(SyncCallbackObject *self, void *Py_UNUSED(closure))
 static PyObject *
 get_qualname(SyncCallbackObject *self, void *Py_UNUSED(closure))
 {
-    return PyUnicode_FromString(self->cb_kind->k_qualname);
+    if (self->cb_kind->k_qualname != NULL)
+        return PyUnicode_FromString(self->cb_kind->k_qualname);
+    /* What asyncio shows of a partial(). */
+    PyObject *module = PyImport_ImportModule("reprlib"), *name = NULL;
+    PyObject *shown =
+        module == NULL || self->cb_first == NULL
+            ? NULL
+            : PyObject_CallMethod(module, "repr", "O", self->cb_first);
+    if (shown != NULL)
+        name = PyUnicode_FromFormat("%s(%S)", self->cb_kind->k_name, shown);
+    else if (!PyErr_Occurred())
+        name = PyUnicode_FromString(self->cb_kind->k_name);
+    Py_XDECREF(module);
+    Py_XDECREF(shown);
+    return name;
 }
 
 static PyObject *
 get_wrapped(SyncCallbackObject *self, void *Py_UNUSED(closure))
 {
     int index = self->cb_kind->k_closure;
-    PyObject *function =
-        index < 0 ? NULL : cl_sync_of(self->cb_st)->sy_closures[index];
+    cl_sync *sync = cl_sync_of(self->cb_st);
+    PyObject *function = index >= 0 ? sync->sy_closures[index]
+                         : index == CL_CLOSURE_RELEASE_WAITER
+                             ? sync->sy_functions[CL_BODY_RELEASE_WAITER]
+                             : NULL;
     if (function == NULL)
         PyErr_SetString(PyExc_AttributeError, "__wrapped__");
     return Py_XNewRef(function);

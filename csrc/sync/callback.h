@@ -12,12 +12,16 @@ struct SyncCallbackObject;
 
 typedef struct {
     const char *k_name;
+    /* NULL: asyncio has a functools.partial() of the function and cb_first. */
     const char *k_qualname;
-    int k_closure; /* of CL_SYNC_CLOSURES; -1: asyncio's has no source */
+    int k_closure; /* of CL_SYNC_CLOSURES; or one of those below */
     Py_ssize_t k_nargs;
     /* The references below stay during the call. 0/-1 Runs Python. */
     int (*k_call)(struct SyncCallbackObject *callback, PyObject *const *args);
 } cl_callback_kind;
+
+/* For k_closure: asyncio's has no source, or that of _release_waiter(). */
+enum { CL_CLOSURE_NONE = -1, CL_CLOSURE_RELEASE_WAITER = -2 };
 
 typedef struct SyncCallbackObject {
     PyObject_HEAD

@@ -5,6 +5,7 @@
 
 #include "base/compat.h"
 
+#include "core/global.h"
 #include "core/guard.h"
 #include "streams/state.h"
 #include "sync/shape.h"
@@ -223,18 +224,10 @@ typedef struct {
     int sc_variant; /* which version of its text */
 } cl_sync_class;
 
-/* A global of a module, and its original value. */
-typedef struct {
-    PyObject *pin_dict;  /* owned */
-    PyObject *pin_key;   /* owned */
-    PyObject *pin_value; /* owned */
-    uint64_t pin_version;
-} cl_pin;
-
 #define CL_PINS_MAX 8
 
 typedef struct {
-    cl_pin ps_pins[CL_PINS_MAX];
+    cl_global ps_pins[CL_PINS_MAX];
     int ps_count;
 } cl_pins;
 

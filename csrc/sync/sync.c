@@ -150,30 +150,19 @@ cl_sync_pinned(cl_state *st, int pins)
 {
     cl_pins *group = &cl_sync_of(st)->sy_pins[pins];
     for (int i = 0; i < group->ps_count; i++) {
-        cl_pin *pin = &group->ps_pins[i];
-        uint64_t version = cl_dict_version(pin->pin_dict);
-        if (version != 0 && version == pin->pin_version)
-            continue;
-        if (PyDict_GetItemWithError(pin->pin_dict, pin->pin_key) !=
-            pin->pin_value) {
-            PyErr_Clear();
+        if (!cl_global_holds(&group->ps_pins[i]))
             return false;
-        }
-        pin->pin_version = version;
     }
     return group->ps_count > 0;
 }
 
 static void
-unpin(cl_pins *group)
+unpin(cl_state *st, cl_pins *group)
 {
     int count = group->ps_count;
     group->ps_count = 0;
-    for (int i = 0; i < count; i++) {
-        Py_CLEAR(group->ps_pins[i].pin_dict);
-        Py_CLEAR(group->ps_pins[i].pin_key);
-        Py_CLEAR(group->ps_pins[i].pin_value);
-    }
+    for (int i = 0; i < count; i++)
+        cl_global_clear(st, &group->ps_pins[i]);
 }
 
 /* ---------------------------------------------------------- for _accelerate.py */
@@ -248,10 +237,24 @@ describe_class(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static int
+pin(cl_state *st, cl_pins *group, PyObject *module, PyObject *name)
+{
+    PyObject *value = PyObject_GetAttr(module, name);
+    if (value == NULL)
+        return -1;
+    int status = cl_global_init(st, &group->ps_pins[group->ps_count], module,
+                                name, value);
+    Py_DECREF(value);
+    if (status == 0)
+        group->ps_count++;
+    return status;
+}
+
 static PyObject *
 pin_globals(PyObject *module, PyObject *args)
 {
-    cl_sync *sync = cl_sync_of(state_of(module));
+    cl_state *st = state_of(module);
     const char *name;
     PyObject *list;
     if (!PyArg_ParseTuple(args, "sO!:_sync_pin", &name, &PyTuple_Type, &list))
@@ -259,21 +262,16 @@ pin_globals(PyObject *module, PyObject *args)
     int id = find_name(pins_names, name);
     if (id < 0)
         return NULL;
-    cl_pins *group = &sync->sy_pins[id];
-    unpin(group);
+    cl_pins *group = &cl_sync_of(st)->sy_pins[id];
+    unpin(st, group);
     if (PyTuple_GET_SIZE(list) > CL_PINS_MAX)
         return PyErr_Format(PyExc_ValueError, "too many globals");
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(list); i++) {
-        PyObject *dict, *key;
-        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(list, i), "O!U", &PyDict_Type,
-                              &dict, &key))
+        PyObject *owner, *variable;
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(list, i), "O!U", &PyModule_Type,
+                              &owner, &variable) ||
+            pin(st, group, owner, variable) < 0)
             return NULL;
-        PyObject *value = PyDict_GetItemWithError(dict, key);
-        if (value == NULL)
-            return PyErr_Occurred() ? NULL
-                                    : PyErr_Format(PyExc_KeyError, "%U", key);
-        group->ps_pins[group->ps_count++] =
-            (cl_pin){Py_NewRef(dict), Py_NewRef(key), Py_NewRef(value), 0};
     }
     Py_RETURN_NONE;
 }
@@ -453,7 +451,7 @@ PyMethodDef cl_sync_methods[] = {
      "None."},
     {"_sync_pin", pin_globals, METH_VARARGS,
      "_sync_pin(name, globals, /)\n--\n\n"
-     "Set the globals, each (dict, name), that must keep their present "
+     "Set the globals, each (module, name), that must keep their present "
      "values."},
     {"_sync_switch", switch_on, METH_O,
      "_sync_switch(bodies, /)\n--\n\n"
@@ -493,11 +491,10 @@ cl_sync_traverse(cl_state *st, visitproc visit, void *arg)
     }
     for (int i = 0; i < CL_CLASS_COUNT && status == 0; i++)
         status = cl_guard_traverse(&sync->sy_classes[i].sc_guard, visit, arg);
-    for (int i = 0; i < CL_PINS_COUNT; i++) {
-        for (int j = 0; j < sync->sy_pins[i].ps_count; j++) {
-            Py_VISIT(sync->sy_pins[i].ps_pins[j].pin_dict);
-            Py_VISIT(sync->sy_pins[i].ps_pins[j].pin_value);
-        }
+    for (int i = 0; i < CL_PINS_COUNT && status == 0; i++) {
+        for (int j = 0; j < sync->sy_pins[i].ps_count && status == 0; j++)
+            status =
+                cl_global_traverse(&sync->sy_pins[i].ps_pins[j], visit, arg);
     }
     Py_VISIT(sync->sy_deque);
     Py_VISIT(sync->sy_fire);
@@ -524,7 +521,7 @@ cl_sync_clear(cl_state *st)
     for (int i = 0; i < CL_CLASS_COUNT; i++)
         cl_guard_clear(&sync->sy_classes[i].sc_guard);
     for (int i = 0; i < CL_PINS_COUNT; i++)
-        unpin(&sync->sy_pins[i]);
+        unpin(st, &sync->sy_pins[i]);
     Py_CLEAR(sync->sy_deque);
     Py_CLEAR(sync->sy_fire);
     Py_CLEAR(sync->sy_asyncio);

@@ -4,6 +4,7 @@
  * argument within a timeout(). */
 #include "core/errors.h"
 #include "futures/iter.h"
+#include "sync/callback.h"
 #include "sync/child.h"
 #include "sync/op.h"
 #include "sync/timeouts.h"
@@ -32,15 +33,26 @@ wait_for_args(const SyncOpObject *op)
 /* What it waits for, in o_stage. */
 enum { OF_FUTURE, OF_TIMED_OUT, OF_CANCELLED };
 
-/* functools.partial(_release_waiter, waiter), added to the future in o_self;
+static int
+release(SyncCallbackObject *callback, PyObject *const *Py_UNUSED(args))
+{
+    PyObject *waiter = Py_NewRef(callback->cb_first);
+    int status = cl_release_waiter(callback->cb_st, waiter);
+    Py_DECREF(waiter);
+    return status;
+}
+
+static const cl_callback_kind releaser = {
+    "_release_waiter", NULL, CL_CLOSURE_RELEASE_WAITER, 1, release};
+
+/* functools.partial(_release_waiter, waiter), to be added to the future in o_self;
  * it becomes o_last. 0/-1 */
 static int
 expect(SyncOpObject *op, PyObject *waiter)
 {
     cl_state *st = op->o_coro.c_st;
-    PyObject *function = cl_sync_function(st, CL_BODY_RELEASE_WAITER);
-    PyObject *partial = PyObject_CallFunctionObjArgs(cl_sync_of(st)->partial,
-                                                     function, waiter, NULL);
+    PyObject *partial =
+        (PyObject *)cl_callback_new(st, &releaser, waiter, NULL, NULL);
     if (partial == NULL)
         return -1;
     Py_XSETREF(op->o_last, partial);

@@ -269,6 +269,7 @@ handshake_done(TLSObject *self)
     cl_assert_tls(self, self->x_state == CL_TLS_HANDSHAKE);
     self->x_state = CL_TLS_WRAPPED;
     self->x_flags |= CL_X_ESTABLISHED;
+    cl_tls_on(self->x_loop)->handshakes++;
     bool made = log_handshake(self) == 0 && tell_connection_made(self) == 0;
     if (!made || wake_waiter(self, NULL) < 0) {
         if (CL_HAS_TLS_SHUTDOWN_TIMEOUT)
@@ -361,18 +362,22 @@ cl_tls_connection_made(TLSObject *self, PyObject *raw)
     bool stream = Py_TYPE(raw) == cl_net_of(st)->SocketTransportType;
     self->x_flags = (uint16_t)((self->x_flags & ~CL_X_RAW_IS_STREAM) |
                                (stream ? CL_X_RAW_IS_STREAM : 0));
+    cl_tls_on(self->x_loop)->open += self->x_raw == NULL;
     Py_XSETREF(self->x_raw, Py_NewRef(raw));
     if (stream && self->x_habit.hb_shared == NULL)
         cl_habit_init(&self->x_habit,
                       ((StreamObject *)raw)->s_out.out_habit.hb_shared);
-    if (self->x_state != CL_TLS_UNWRAPPED || (self->x_flags & CL_X_CLOSED))
+    if (self->x_state != CL_TLS_UNWRAPPED)
         return 0;
+    if (self->x_flags & CL_X_CLOSED) /* there was nothing to close yet */
+        return cl_tls_abort(self, NULL);
     if (self->x_loop->l_debug &&
         (cl_log(self->x_loop, cl_tls_of(st)->str_debug,
                 "%r starts SSL handshake", (PyObject *)self, NULL, NULL) < 0 ||
          cl_loop_time(self->x_loop, &self->x_started) < 0))
         return -1;
     self->x_state = CL_TLS_HANDSHAKE;
+    self->x_begun = true;
     if (set_timer(self, self->x_handshake_timeout,
                   cl_tls_of(st)->str__check_handshake_timeout) < 0)
         return -1;
@@ -921,6 +926,19 @@ cl_tls_eof_received(TLSObject *self, bool *keep_open)
 }
 
 void
+cl_tls_drop_raw(TLSObject *self)
+{
+    cl_loop_tls *on = cl_tls_on(self->x_loop);
+    if (self->x_raw == NULL)
+        return;
+    on->open--;
+    on->handshakes_failed +=
+        self->x_begun && !(self->x_flags & CL_X_ESTABLISHED);
+    Py_CLEAR(self->x_raw);
+    self->x_flags &= (uint16_t)~CL_X_RAW_IS_STREAM;
+}
+
+void
 cl_tls_forget(TLSObject *self)
 {
     self->x_flags &= (uint16_t)~CL_X_ESTABLISHED;
@@ -961,11 +979,11 @@ cl_tls_connection_lost(TLSObject *self, PyObject *exception)
     self->x_window_size = 0;
     Py_CLEAR(self->x_protocol);
     cl_engine_close(self);
+    cl_tls_count_buffered(self);
     cl_first_error(&error,
                    wake_waiter(self, exception == Py_None ? NULL : exception));
     cl_first_error(&error, cancel_timer(self));
-    Py_CLEAR(self->x_raw);
-    self->x_flags &= (uint16_t)~CL_X_RAW_IS_STREAM;
+    cl_tls_drop_raw(self);
     if (self->x_flags & CL_X_FORGET)
         cl_tls_forget(self);
     cl_check(cl_tls_check(self));

@@ -31,6 +31,9 @@ int cl_tls_resume(TLSObject *self); /* scheduled by resume_reading() */
 int cl_tls_read(TLSObject *self);   /* deliver received data */
 int cl_tls_control_raw_reading(TLSObject *self);
 
+/* Drops the transport below. */
+void cl_tls_drop_raw(TLSObject *self);
+
 /* Releases what only get_extra_info() needs. */
 void cl_tls_forget(TLSObject *self);
 
@@ -86,5 +89,8 @@ int cl_tls_control_writing(TLSObject *self);
 
 /* Bytes in the write buffer, without that of the transport below. */
 size_t cl_tls_write_buffer_size(const TLSObject *self);
+
+/* For metrics(): the write buffer may have changed. */
+void cl_tls_count_buffered(TLSObject *self);
 
 #endif

@@ -52,6 +52,10 @@ cl_tls_of(const cl_state *st)
 typedef struct cl_loop_tls {
     cl_loop_net lower;
     cl_buffer spare; /* empty: spare memory for records sent at once */
+    /* for metrics() */
+    uint64_t handshakes;
+    uint64_t handshakes_failed;
+    uint64_t open; /* connections with a transport below */
 } cl_loop_tls;
 
 static inline cl_loop_tls *

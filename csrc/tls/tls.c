@@ -865,11 +865,12 @@ TLS_traverse(TLSObject *self, visitproc visit, void *arg)
 static int
 TLS_clear(TLSObject *self)
 {
-    if (self->x_loop != NULL)
+    if (self->x_loop != NULL) {
         cl_engine_close(self);
+        cl_tls_count_buffered(self);
+        cl_tls_drop_raw(self);
+    }
     Py_CLEAR(self->x_protocol);
-    Py_CLEAR(self->x_raw);
-    self->x_flags &= (uint16_t)~CL_X_RAW_IS_STREAM;
     self->x_state = CL_TLS_UNWRAPPED;
     Py_CLEAR(self->x_sslcontext);
     Py_CLEAR(self->x_sslobj);

@@ -109,10 +109,12 @@ typedef struct TLSObject {
     cl_limits x_reading;
     cl_habit x_habit;
     double x_started; /* start of the handshake, in debug mode */
+    size_t x_counted; /* bytes in nc_buffered */
     uint32_t x_conn_lost;
     uint16_t x_flags;
     uint8_t x_state;
     uint8_t x_app_state;
+    bool x_begun; /* the handshake */
 } TLSObject;
 
 void cl_tls_free(cl_state *st);

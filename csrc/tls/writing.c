@@ -21,6 +21,14 @@ cl_tls_write_buffer_size(const TLSObject *self)
     return cl_buffer_size(&self->x_out) + cl_buffer_size(&self->x_backlog);
 }
 
+void
+cl_tls_count_buffered(TLSObject *self)
+{
+    size_t size = cl_tls_write_buffer_size(self);
+    cl_net_counts_of(self->x_loop)->nc_buffered += size - self->x_counted;
+    self->x_counted = size;
+}
+
 /* ------------------------------------------------------------ the transport below */
 
 static int
@@ -129,6 +137,7 @@ tell_app(TLSObject *self, bool pause)
 int
 cl_tls_control_writing(TLSObject *self)
 {
+    cl_tls_count_buffered(self);
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         return 0;
     size_t size = cl_tls_write_buffer_size(self);
@@ -221,7 +230,9 @@ make_records(TLSObject *self, const char *data, size_t size, size_t *taken)
 static int
 keep(TLSObject *self, const char *data, size_t size)
 {
-    if (cl_buffer_append(&self->x_backlog, data, size) == 0)
+    int err = cl_buffer_append(&self->x_backlog, data, size);
+    cl_tls_count_buffered(self);
+    if (err == 0)
         return 0;
     PyErr_NoMemory();
     return -1;

@@ -40,7 +40,8 @@ def sources(name):
     """What a test is linked with."""
     if name in LAYERS:
         return sorted(path for layer in LAYERS[name] for path in glob.glob("csrc/%s/*.c" % layer))
-    found = glob.glob("csrc/base/*.c") + glob.glob("csrc/poller/*.c") + ["csrc/core/inbox.c", "csrc/core/sigsock.c"]
+    found = glob.glob("csrc/base/*.c") + glob.glob("csrc/poller/*.c")
+    found += ["csrc/core/inbox.c", "csrc/core/meter.c", "csrc/core/sigsock.c"]
     return sorted(set(found) - set(NEEDS_PYTHON))
 
 

@@ -16,9 +16,9 @@ def test_metrics_count_turns_polls_and_callbacks(loop, turn):
     loop.call_soon(int)
     turn()
     after = loop.metrics()
-    assert after["turns"] == before["turns"] + 1
-    assert after["callbacks"] == before["callbacks"] + 2
-    assert before["polls"] <= after["polls"] <= before["polls"] + 1
+    assert after.turns == before.turns + 1
+    assert after.callbacks == before.callbacks + 2
+    assert before.polls <= after.polls <= before.polls + 1
 
 
 def test_metrics_tell_what_there_is_now(loop):
@@ -28,18 +28,18 @@ def test_metrics_tell_what_there_is_now(loop):
         timer = loop.call_later(1000, print)
         loop.call_soon(print)
         now = loop.metrics()
-        assert (now["ready"], now["timers"], now["watched"]) == (1, 1, 1)
+        assert (now.ready, now.timers_pending, now.watched) == (1, 1, 1)
         timer.cancel()
         loop.remove_reader(ours)
         now = loop.metrics()
-        assert (now["ready"], now["timers"], now["watched"]) == (1, 0, 0)
+        assert (now.ready, now.timers_pending, now.watched) == (1, 0, 0)
 
 
 def test_metrics_of_a_closed_loop(loop):
     loop.call_soon(int)
     loop.close()
     now = loop.metrics()
-    assert (now["ready"], now["timers"], now["watched"]) == (0, 0, 0)
+    assert (now.ready, now.timers_pending, now.watched) == (0, 0, 0)
 
 
 def test_turns_without_a_pause_share_a_poll(loop):
@@ -53,8 +53,8 @@ def test_turns_without_a_pause_share_a_poll(loop):
     before = loop.metrics()
     loop.run_forever()
     after = loop.metrics()
-    assert after["turns"] - before["turns"] == 1001
-    assert after["polls"] - before["polls"] < 900  # a fifth of that would be a slow machine
+    assert after.turns - before.turns == 1001
+    assert after.polls - before.polls < 900  # a fifth of that would be a slow machine
 
 
 def test_selector_view_gives_the_key_of_a_watched_descriptor(loop):

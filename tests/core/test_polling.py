@@ -265,7 +265,7 @@ def polls_in_turns(cloop, owned):
 
         loop.call_later(0.001, chain, count)
         loop.run_forever()
-        return loop.metrics()["polls"]
+        return loop.metrics().polls
 
     return polls_in_turns
 

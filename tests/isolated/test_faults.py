@@ -5,10 +5,12 @@ always. A preloaded library (faults.c) makes them fail. Afterwards the scenario 
 exception, or the loop's exception handler must have been called. After a single temporary failure, the same loop must
 succeed when it runs it again.
 
-On a stress build the allocations of cloop's own code fail as well, those of objects too (csrc/base/stress.h).
+On a stress build the allocations of cloop's own code fail as well, those of objects too (csrc/base/stress.h): some, which
+are others each day, or all with CLOOP_TEST_SWEEP=all (docs/testing.md).
 """
 
 import errno
+import faulthandler
 import importlib
 import json
 import os
@@ -22,14 +24,15 @@ ADD, CHANGE, REMOVE, STAT, MEMORY, READ, WRITE, ACCEPT, WAIT, ASK, MAKE, CHILD =
 ALLOCATION = 1 << 12
 
 SCRIPT = """
-import ctypes, errno, functools, gc, json, os, socket, sys, warnings
+import ctypes, errno, functools, gc, json, os, random, socket, sys, warnings
 from cloop import _cloop
 
 warnings.simplefilter("ignore")
 library = ctypes.CDLL(None)
 library.faults_seen.restype = ctypes.c_long
 library.faults_arm.argtypes = [ctypes.c_uint, ctypes.c_long, ctypes.c_long, ctypes.c_int]
-scenario_name, kinds, error, lasting, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "True", sys.argv[5]
+scenario_name, kinds, error, lasting = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "True"
+folder, share = sys.argv[5], sys.argv[6]
 BIG = b"x" * 3_000_000
 ALLOCATION = 1 << 12
 reports = []
@@ -267,17 +270,6 @@ if scenario_name.endswith("-tls"):
     scenario = with_ssl(scenario)
 
 
-async def limited(loop, seconds):
-    task = asyncio.ensure_future(scenario(loop))
-    await asyncio.wait([task], timeout=seconds)
-    if not task.done():
-        return "hangs"
-    error = None if task.cancelled() else task.exception()
-    if isinstance(error, AssertionError):
-        raise error
-    return "complete" if error is None else repr(error)
-
-
 def arm(number):
     "The number-th call fails, and those after it if that lasts; 0: none does."
     if kinds == ALLOCATION:
@@ -291,27 +283,41 @@ def count():
     return _cloop._stress() if kinds == ALLOCATION else library.faults_seen()
 
 
-def run(number):
-    "What became of it, what was reported, and how many calls there were."
+def attempt(loop, number, patience):
+    "What becomes of the scenario while that call fails, exceptions that left the loop, and how many calls there were."
+    left = []
+    # Not run_until_complete(): its own task may be the one that is never woken.
+    timer = loop.call_later(patience, loop.stop)
+    task = loop.create_task(scenario(loop))
+    task.add_done_callback(lambda task: loop.stop())
+    arm(number)
+    while True:
+        try:
+            loop.run_forever()
+            break
+        except MemoryError as failure:  # so it is heard of
+            left.append(repr(failure))
+            if len(left) > 20:
+                break
+    seen = count()
+    arm(0)
+    timer.cancel()
+    error = task.exception() if task.done() and not task.cancelled() else None
+    if isinstance(error, AssertionError):
+        raise error
+    return "hangs" if not task.done() else "complete" if error is None else repr(error), left, seen
+
+
+def run(number, patience=10):
+    "What became of it, what was reported, what becomes of it without a failure, and how many calls there were."
     reports.clear()
     loop = new_loop()
     loop.set_exception_handler(lambda loop, context: reports.append(repr((context["message"], context.get("exception")))))
     asyncio.set_event_loop(loop)
-    arm(number)
-    left = []
     try:
-        became = None
-        while became is None:
-            try:
-                became = loop.run_until_complete(limited(loop, 10))
-            except MemoryError as failure:  # left the loop, and so is heard of
-                left.append(repr(failure))
-                if len(left) > 20:
-                    became = left[-1]
-        seen = count()
-        arm(0)
-        told = list(reports)
-        again = loop.run_until_complete(limited(loop, 10))
+        became, left, seen = attempt(loop, number, patience)
+        told = reports + left
+        again = attempt(loop, 0, 10)[0]
     finally:
         arm(0)
         for task in asyncio.all_tasks(loop):
@@ -321,17 +327,37 @@ def run(number):
         loop.close()
         asyncio.set_event_loop(None)
         gc.collect()
-    return became, told + left, again, seen
+    return became, told, again, seen
 
 
-results, number = [], 0
-while True:
-    # Of many allocations, those of a long transfer are all alike.
-    number += 1 if kinds != ALLOCATION else 1 + number // 40
-    became, told, again, seen = run(number)
-    if seen < number:
-        break
-    results.append([became, told, again, number])
+def every_call():
+    number = 0
+    while True:
+        number += 1
+        became, told, again, seen = run(number)
+        if seen < number:
+            return
+        yield became, told, again, number
+
+
+def allocations():
+    "All of them, or one at random of each of so many equal parts: those of a long transfer are much alike."
+    total = run(1 << 40)[3]
+    count, _, seed = share.partition(" ")
+    chosen = range(1, total + 1)
+    if count != "all" and int(count) < total:
+        choose, edges = random.Random(seed + scenario_name), [1 + total * n // int(count) for n in range(int(count) + 1)]
+        chosen = [choose.randrange(*edges[n : n + 2]) for n in range(int(count))]
+    for number in chosen:
+        print(number, "of", total, file=sys.stderr, flush=True)  # the last one, if the process dies
+        became, told, again, seen = run(number, 0.5)
+        if became == "hangs" and not told:
+            became, told, again, seen = run(number)
+        if seen >= number:  # it varies a little
+            yield became, told, again, number
+
+
+results = list(allocations() if kinds == ALLOCATION else every_call())
 print(json.dumps(results))
 os._exit(0)
 """
@@ -353,14 +379,15 @@ def certificates(tmp_path_factory):
 def swept(script, shim, monkeypatch, loop_kind, request):
     """Runs a scenario with each of its calls failing in turn; returns the results."""
 
-    def swept(scenario, kinds, error, lasting):
+    def swept(scenario, kinds, error, lasting, share="-", limit=200):
         if loop_kind == "asyncio":
             pytest.skip("the calls are cloop's")
         folder = request.getfixturevalue("certificates") if scenario.endswith("-tls") else "-"
         monkeypatch.setenv("LD_PRELOAD", (os.environ.get("LD_PRELOAD", "") + " " + shim).strip())
-        process = script(SCRIPT, scenario, kinds, error, lasting, folder, options=["-W", "ignore"], popen=True)
+        arguments = (scenario, kinds, error, lasting, folder, share)
+        process = script(SCRIPT, *arguments, options=["-W", "ignore"], popen=True)
         try:
-            out, err = process.communicate(timeout=200)
+            out, err = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
@@ -371,6 +398,7 @@ def swept(script, shim, monkeypatch, loop_kind, request):
     return swept
 
 
+SWEEP = 40  # allocations of each scenario that fail, in turn
 SCENARIOS = ["streams", "large_write", "datagrams", "pipes", "lent", "sock_operations", "subprocesses", "streams-tls", "large_write-tls"]  # fmt: skip
 
 
@@ -421,10 +449,11 @@ def test_no_memory_for_an_object(swept, scenario, cloop):
     """Whoever asked for it has the exception, or the loop's exception handler."""
     if not hasattr(importlib.import_module("cloop._cloop"), "_stress"):
         pytest.skip("needs a stress build")
-    if "CLOOP_TEST_SWEEP" not in os.environ:
-        pytest.skip("a process for each allocation takes long: CLOOP_TEST_SWEEP=1 runs it")
-    results = swept(scenario, ALLOCATION, 0, False)
-    assert len(results) > 20
+    share = os.environ.get("CLOOP_TEST_SWEEP", "%d %s" % (SWEEP, os.environ["CLOOP_TEST_SEED"]))
+    if share == "all":
+        faulthandler.cancel_dump_traceback_later()  # conftest's limit for a test
+    results = swept(scenario, ALLOCATION, 0, False, share, 24 * 3600 if share == "all" else 200)
+    assert len(results) > SWEEP // 2
     check(results, False)
 
 

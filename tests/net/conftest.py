@@ -28,7 +28,7 @@ def all_is_well(nothing_is_reported):
 def turns_taken(loop, loop_kind):
     """Returns how many turns the loop has run."""
     if loop_kind != "asyncio":
-        return lambda: loop.metrics()["turns"]
+        return lambda: loop.metrics().turns
     taken = []
     run_once = loop._run_once
     loop._run_once = lambda: taken.append(1) or run_once()

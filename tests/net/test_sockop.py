@@ -169,10 +169,10 @@ def test_closed_socket_whose_file_lives_on_does_not_wake_the_loop(native, loop, 
         pair[1].send(b"two")
         for _ in range(3):
             await asyncio.sleep(0.001)
-        before = loop.metrics()["polls"]
+        before = loop.metrics().polls
         await asyncio.sleep(0.02)
         os.close(kept)
-        return loop.metrics()["polls"] - before
+        return loop.metrics().polls - before
 
     assert loop.run_until_complete(close()) <= 3
 
@@ -836,7 +836,7 @@ def test_no_message_is_lost_or_read_by_another(native, loop, seed):
             pair.close()
 
     loop.run_until_complete(main())
-    assert loop.metrics()["watched"] == 0
+    assert loop.metrics().watched == 0
 
 
 def test_exception_within_a_batch_loses_no_readiness(new_loop, loop_class, loop_kind):

@@ -313,6 +313,28 @@ def test_a_writer_that_waits_when_the_connection_is_lost(loop, serve):
     assert ended == ["drained"] * CONNECTIONS
 
 
+def test_futures_of_the_programs_own(loop, serve):
+    """create_future() may be overridden after the first connections."""
+    made = []
+
+    class Future(asyncio.Future):
+        pass
+
+    def create_future():
+        made.append(Future(loop=loop))
+        return made[-1]
+
+    async def handler(reader, writer):
+        await reader.read(10)
+        await reader.read(10)
+        writer.close()
+
+    serve(handler)
+    loop.create_future = create_future
+    serve(handler)
+    assert len(made) >= 2 * CONNECTIONS
+
+
 def test_two_servers_with_different_handlers_and_limits(loop, until):
     """What was learnt of one is not taken for the other."""
     seen = []

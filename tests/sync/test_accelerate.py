@@ -631,11 +631,14 @@ def test_timeouts_that_nest_and_expire(accelerate, as_asyncio):
     def body(loop):
         async def main():
             seen = []
-            for outer, inner in ((0.001, 1), (1, 0.001), (-1, 0.001), (0.001, 0.001), (None, 0.001)):
+            for outer, inner in ((0.001, 1), (1, 0.001), (-1, 0.001), (0, 0.001), (None, 0.001), ("same", "same")):
+                at_once = loop.time() + 0.001  # both in one turn, however busy the machine is
                 try:
-                    async with asyncio.timeout(outer) as first:
+                    async with asyncio.timeout_at(at_once) if outer == "same" else asyncio.timeout(outer) as first:
                         try:
-                            async with asyncio.timeout(inner) as second:
+                            async with (
+                                asyncio.timeout_at(at_once) if inner == "same" else asyncio.timeout(inner)
+                            ) as second:
                                 await asyncio.Event().wait()
                         except TimeoutError as error:
                             seen.append(("inner", repr(error.__cause__), repr(error.__context__)))

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import inspect
 import logging
+import socket
 import sys
 import time
 import warnings
@@ -36,6 +37,25 @@ def kind(request):
 
 
 # Our end closes
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_closed_before_the_handshake_begins(alone, side, end):
+    """As by a task that fails before it waits: the connection stayed open, and the peer waited. asyncio goes on."""
+    ours, peer = socket.socketpair()
+    with peer:
+        ours.setblocking(False)
+        peer.settimeout(20)
+        context = alone.contexts.server() if side == "server" else alone.contexts.client()
+        options = {"server_side": True} if side == "server" else {"server_hostname": "localhost"}
+        protocol, waiter = alone.recorder(), alone.loop.create_future()
+        transport = alone.loop._make_ssl_transport(ours, protocol, context, waiter, **options)
+        getattr(transport, end)()
+        alone.settle()
+        assert ours.fileno() == -1 and peer.recv(100) == b""
+        assert waiter.done() and transport.is_closing()
+        waiter.cancelled() or waiter.exception()
+    assert protocol.story == []
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, 100000, 1000000])

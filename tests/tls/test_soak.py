@@ -281,7 +281,7 @@ def resident_bytes():
 def watched(loop, loop_kind):
     """How many transports and descriptors the loop has."""
     if loop_kind != "asyncio":
-        return len(loop._transports), loop.metrics()["watched"]
+        return len(loop._transports), loop.metrics().watched
     return len(loop._transports), len(loop._selector.get_map())
 
 

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import logging
 import sys
 from typing import Any, Callable, Dict, Optional, Tuple
 
@@ -19,6 +20,16 @@ async def number() -> int:
 async def text(size: int) -> str:
     return "x" * size
 
+
+# Watching
+
+with cloop.watch(0.1, every=0.05) as watching:
+    assert_type(watching, cloop.Watch)
+cloop.watch(to=sys.stderr).stop()
+cloop.watch(to=logging.getLogger("x"))
+cloop.watch(to=lambda block: print(block.loop, block.seconds, block.text))
+assert_type(cloop.serve_monitor().path, str)
+cloop.dump_on_signal(10, to=print)
 
 # Entry points: the result is the coroutine's
 
@@ -60,7 +71,24 @@ selector: asyncio.SelectorEventLoop = cloop.Loop()
 
 def metrics_of(loop: asyncio.AbstractEventLoop) -> None:
     if isinstance(loop, cloop.Loop):
-        assert_type(loop.metrics(), Dict[str, int])
+        before = loop.metrics()
+        assert_type(before, cloop.Metrics)
+        assert_type(before.turns, int)
+        assert_type(before.utilization, float)
+        assert_type(before.connections, Dict[str, int])
+        assert_type(before.lateness, cloop.Histogram)
+        assert_type(before.turn_time.quantile(0.99), float)
+        assert_type(before.callback_time - before.callback_time, cloop.Histogram)
+        assert_type(loop.metrics() - before, cloop.Metrics)
+        assert_type(before.as_dict(), Dict[str, Any])
+        loop.metrics_reset()
+        loop.set_slow_callback_hook(slow, threshold=0.2)
+        loop.set_slow_callback_hook(None)
+
+
+def slow(info: cloop.SlowCallback) -> None:
+    assert_type(info.duration, float)
+    assert_type(info.file, Optional[str])
 
 
 async def uses_the_loop(loop: cloop.Loop) -> None:

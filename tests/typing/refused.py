@@ -22,7 +22,8 @@ cloop.no_such_name  # type: ignore[attr-defined]
 loop = cloop.new_event_loop()
 loop.call_later("soon", print)  # type: ignore[arg-type]
 loop.no_such_method()  # type: ignore[attr-defined]
-loop.metrics()["turns"].upper()  # type: ignore[attr-defined]
+loop.metrics().turns.upper()  # type: ignore[attr-defined]
+loop.metrics().turns = 1  # type: ignore[misc]
 
 future: "cloop.Future[int]" = cloop.Future(loop=loop)
 future.set_result("one")  # type: ignore[arg-type]

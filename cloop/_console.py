@@ -1,0 +1,808 @@
+"""python -m cloop top, ps and pstree: what the loops of other processes are doing.
+
+They ask the monitor of the process (cloop/_monitor.py). top draws with rich if that is installed, else by itself. What
+is shown is computed once, as a Screen, for both.
+"""
+
+import argparse
+import json
+import linecache
+import os
+import select
+import shutil
+import signal
+import sys
+import time
+
+from . import _monitor, _tasks
+
+__all__ = ("main",)
+
+INTERVAL_S = 1.0
+ONCE_S = 0.5  # between the two readings of --once
+TASKS_SHOWN = 500
+
+KEYS = {
+    "loops": "q quit  Up/Down choose  Enter tasks  w where they wait  b blocks  p pause",
+    "tasks": "q quit  Esc back  Enter stack  w where  s sort: {sort}  / filter  p pause",
+    "places": "q quit  Esc back  Enter its tasks  t tasks  / filter  p pause",
+    "blocks": "q quit  Esc back  t tasks  w where they wait  p pause",
+    "task": "q quit  Esc back  Up/Down scroll  p pause",
+}
+
+
+def main(command, arguments):
+    """Run `python -m cloop COMMAND ARGUMENTS`; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cloop " + command,
+        description={
+            "top": "Show the loops of running processes live.",
+            "ps": "List the tasks of a process, what they wait for, and which tasks wait for them.",
+            "pstree": "Show the tasks of a process as a tree: below each task, those that it waits for.",
+        }[command],
+        epilog="The process must serve a monitor: start it with CLOOP_MONITOR=1, or call cloop.serve_monitor() in it.",
+    )
+    optional = {"nargs": "?"} if command == "top" else {}
+    parser.add_argument("pid", metavar="PID", help="process number, or the path of a monitor's socket", **optional)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    if command == "top":
+        parser.add_argument("--once", action="store_true", help="print once, without colours, and exit")
+        parser.add_argument(
+            "--interval", type=float, default=INTERVAL_S, metavar="S", help="seconds between two readings"
+        )
+        parser.add_argument("--plain", action="store_true", help="do not use rich")
+    options = parser.parse_args(arguments)
+    try:
+        if command == "ps":
+            return ps(options)
+        if command == "pstree":
+            return pstree(options)
+        return top(options)
+    except (OSError, ValueError) as error:
+        print("cloop: %s" % (error.strerror or error if isinstance(error, OSError) else error), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+# Processes
+
+
+class Source:
+    """A connection to the monitor of one process."""
+
+    def __init__(self, path):
+        self.path = path
+        self.sock = _monitor.connect(path)
+        self.hello = self.ask("hello")
+        self.pid = self.hello["pid"]
+        self.error = None
+        self.previous = self.latest = None
+        self.beats = {}  # {loop: (beat, since)}
+
+    def ask(self, do, **question):
+        return _monitor.ask(self.sock, do, **question)
+
+    def read(self):
+        """Take a reading. If that fails, `error` says why."""
+        try:
+            reading = self.ask("loops")
+        except (OSError, ValueError) as error:
+            self.error = "ended" if isinstance(error, ConnectionError) else "no answer"
+            return
+        self.error = None
+        self.previous, self.latest = self.latest, reading
+        for loop in reading["loops"]:
+            beat, since = self.beats.get(loop["id"], (None, None))
+            if beat != loop["beat"] or loop["state"] not in ("runs", "waits"):
+                self.beats[loop["id"]] = loop["beat"], reading["now"]
+
+    def close(self):
+        self.sock.close()
+
+
+def open_sources(wanted):
+    """Return the sources: of the process or path that is wanted, or of all. Raises OSError or ValueError."""
+    if wanted is None:
+        found = []
+        for _, path in sorted(_monitor.paths().items()):
+            try:
+                found.append(Source(path))
+            except OSError:
+                pass  # it has just ended
+        if not found:
+            raise ValueError("no process serves a monitor: start one with CLOOP_MONITOR=1")
+        return found
+    if not wanted.isdigit():
+        return [Source(wanted)]
+    path = _monitor.paths().get(int(wanted))
+    if path is None:
+        if not os.path.exists("/proc/" + wanted):
+            raise ValueError("there is no process %s" % wanted)
+        raise ValueError("process %s serves no monitor to this user: start it with CLOOP_MONITOR=1" % wanted)
+    return [Source(path)]
+
+
+# ps, pstree
+
+
+def ps(options):
+    (source,) = open_sources(options.pid)
+    rows = source.ask("tasks", most=10**9)["tasks"]
+    if options.json:
+        print(json.dumps(rows))
+        return 0
+    columns = [("TASK", "<"), ("COROUTINE", "<"), ("WAITS FOR", "<"), ("WHERE", "<"), ("AWAITED BY", "<")]
+    lines = [
+        [row["name"], row["coro"], row["waits"], short(row["where"]), ", ".join(row["awaited_by"]) or "-"]
+        for row in rows
+    ]
+    print("\n".join(format_table(columns, lines)))
+    return 0
+
+
+def pstree(options):
+    (source,) = open_sources(options.pid)
+    rows = source.ask("tree")["tasks"]
+    print(json.dumps(rows) if options.json else "\n".join(_tasks.render_tree(rows)))
+    return 0
+
+
+# Texts
+
+
+def short(where):
+    """Shorten the file in "function file:line" to its last two parts."""
+    if not where:
+        return "-"
+    name, _, place = where.partition(" ")
+    return name + " " + "/".join(place.split("/")[-2:])
+
+
+def number(value):
+    """Format a count or rate in at most five characters."""
+    if value is None:
+        return "-"
+    for unit in ("", "k", "M", "G", "T"):
+        if abs(value) < 1000 or unit == "T":
+            break
+        value /= 1000.0
+    return "%d%s" % (round(value), unit) if unit == "" or value >= 100 else "%.1f%s" % (value, unit)
+
+
+def seconds(value):
+    if value is None:
+        return "-"
+    if value < 1e-3:
+        return "%dus" % round(value * 1e6)
+    if value < 1:
+        return "%dms" % round(value * 1e3)
+    if value < 600:
+        return "%.1fs" % value
+    return "%dm" % (value / 60) if value < 36000 else "%dh" % (value / 3600)
+
+
+def quantile(counts, share):
+    """The upper end of the bucket that this share of all is in or below, in seconds; bucket n is from 2**n ns."""
+    rank, below = share * sum(counts), 0
+    for n, count in enumerate(counts):
+        below += count
+        if count and below >= rank:
+            return 2.0 ** (n + 1) / 1e9
+    return 0.0
+
+
+def pairs(texts):
+    for n in range(0, len(texts), 2):
+        yield "  ".join(texts[n : n + 2])
+
+
+def format_table(columns, rows, width=None):
+    """Return the lines of a table. Columns are (title, "<" or ">"); from the right, those that do not fit are cut."""
+    cells = [[title for title, _ in columns]] + [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
+    lines = []
+    for row in cells:
+        parts = [
+            cell.rjust(size) if align == ">" else cell.ljust(size)
+            for cell, size, (_, align) in zip(row, widths, columns)
+        ]
+        lines.append("  ".join(parts).rstrip() if width is None else " ".join(parts)[:width].rstrip())
+    return lines
+
+
+# What is shown
+
+
+class Screen:
+    """title: a line. columns, rows, selected: a table. text: lines that are shown instead of a table, or below it."""
+
+    def __init__(self, title, columns=(), rows=(), selected=None, text=(), keys=""):
+        self.title, self.columns, self.rows = title, list(columns), list(rows)
+        self.selected, self.text, self.keys = selected, list(text), keys
+
+
+def metric(loop, *names):
+    """The first of the metrics that the process has; None without one."""
+    for name in names:
+        value = loop["metrics"].get(name)
+        if isinstance(value, dict):  # connections by kind; TLS is on one of the others
+            return sum(each for kind, each in value.items() if kind not in ("tls", "child"))
+        if isinstance(value, (int, float)):
+            return value
+    return None
+
+
+class LoopRow:
+    """A loop between two readings."""
+
+    def __init__(self, source, loop):
+        self.source, self.loop = source, loop
+        before = {} if source.previous is None else {each["id"]: each for each in source.previous["loops"]}
+        self.before = before.get(loop["id"])
+        self.elapsed = 0 if self.before is None else source.latest["now"] - source.previous["now"]
+
+    def delta(self, *names):
+        if self.before is None:
+            return None
+        now, then = metric(self.loop, *names), metric(self.before, *names)
+        return None if now is None or then is None else now - then
+
+    def rate(self, *names):
+        change = self.delta(*names)
+        return None if change is None or self.elapsed <= 0 else change / self.elapsed
+
+    @property
+    def blocked(self):
+        """For how many seconds it has been found in the same callback; 0 if it is not."""
+        _, since = self.source.beats.get(self.loop["id"], (None, None))
+        if since is None or self.loop["state"] not in ("runs", "waits"):
+            return 0
+        return self.source.latest["now"] - since
+
+    @property
+    def state(self):
+        if self.source.error:
+            return self.source.error
+        return "BLOCKED" if self.blocked else self.loop["state"]
+
+    @property
+    def utilization(self):
+        busy, idle = self.delta("busy_ns"), self.delta("idle_ns")
+        if busy is None or idle is None or busy + idle <= 0:
+            return None
+        return 100.0 * busy / (busy + idle)
+
+    def times(self, name):
+        """What half and what 99 % of these took, since the last reading, in seconds; None if there were none."""
+        now, before = self.loop["metrics"].get(name), {} if self.before is None else self.before["metrics"]
+        if not isinstance(now, list):
+            return None
+        counts = [late - early for late, early in zip(now, before.get(name) or [0] * len(now))]
+        return (quantile(counts, 0.5), quantile(counts, 0.99)) if any(counts) else None
+
+    def details(self):
+        """Lines of what the table has no room for."""
+        parts = []
+        for title, name in ("callbacks", "callback_time"), ("turns", "turn_time"), ("timers late", "lateness"):
+            found = self.times(name)
+            if found is not None:
+                parts.append("%s: half <%s, 99%% <%s" % (title, seconds(found[0]), seconds(found[1])))
+        yield from pairs(parts)
+        rates = [
+            ("receives", "reads"),
+            ("sends", "writes"),
+            ("accepted", "accepted"),
+            ("steps", "task_steps"),
+            ("threadsafe", "threadsafe"),
+        ]
+        shown = [(title, self.rate(name)) for title, name in rates]
+        if any(rate is not None for _, rate in shown):
+            yield "per second: " + ", ".join("%s %s" % (title, number(rate)) for title, rate in shown)
+        gauges = [
+            ("buffered", "write_buffered"),
+            ("paused writers", "writing_paused"),
+            ("children", "children"),
+            ("executor jobs", "executor_running"),
+            ("waiting", "executor_waiting"),
+            ("lost", "lost"),
+        ]
+        found = [(title, metric(self.loop, name)) for title, name in gauges]
+        if any(value is not None for _, value in found):
+            yield "now: " + ", ".join("%s %s" % (title, number(value)) for title, value in found)
+
+    @property
+    def lag(self):
+        late, fired = self.delta("lateness_ns", "lateness_sum_ns"), self.delta("timers_fired")
+        return None if late is None or not fired else late / fired / 1e9
+
+    def cells(self):
+        busy = self.utilization
+        return [
+            self.source.pid,
+            self.state,
+            "-" if busy is None else "%d%%" % round(busy),
+            seconds(self.lag),
+            number(self.rate("turns")),
+            number(self.rate("callbacks")),
+            number(metric(self.loop, "ready")),
+            number(metric(self.loop, "timers_pending", "timers")),
+            number(self.loop["tasks"]),
+            number(metric(self.loop, "connections", "watched")),
+            number(self.rate("bytes_in")),
+            number(self.rate("bytes_out")),
+        ]
+
+
+LOOP_COLUMNS = [
+    ("PID", ">"),
+    ("STATE", "<"),
+    ("BUSY", ">"),
+    ("LAG", ">"),
+    ("TURNS/s", ">"),
+    ("CALLS/s", ">"),
+    ("READY", ">"),
+    ("TIMERS", ">"),
+    ("TASKS", ">"),
+    ("CONNS", ">"),
+    ("IN/s", ">"),
+    ("OUT/s", ">"),
+]
+SORTS = ("name", "coro", "waits", "where")
+
+
+class Model:
+    """What the console shows, and what its keys change."""
+
+    def __init__(self, sources):
+        self.sources = sources
+        self.views = ["loops"]
+        self.selected = {}  # {view: row}
+        self.sort = 0
+        self.filter = ""
+        self.typing = None  # the filter while it is typed
+        self.paused = False
+        self.chosen = None  # (source, loop's id)
+        self.task = None
+        self.first_seen = {}
+        self.rows = []  # what the rows of the table stand for
+        self.answers = {}  # the last, which stay while it is paused
+
+    @property
+    def view(self):
+        return self.views[-1]
+
+    def read(self):
+        for source in self.sources:
+            source.read()
+
+    # Keys
+
+    def key(self, key):
+        """Handle a key; return False to quit."""
+        if self.typing is not None:
+            self.type(key)
+            return True
+        if key == "q":
+            return False
+        move = {"up": -1, "k": -1, "down": 1, "j": 1, "page up": -10, "page down": 10}.get(key)
+        if move is not None:
+            self.selected[self.view] = max(0, self.selected.get(self.view, 0) + move)
+        elif key in ("escape", "left", "backspace"):
+            if len(self.views) > 1:
+                self.views.pop()
+        elif key in ("enter", "right"):
+            self.enter()
+        elif key == "p":
+            self.paused = not self.paused
+        elif key == "s" and self.view == "tasks":
+            self.sort = (self.sort + 1) % len(SORTS)
+        elif key == "/" and self.view in ("tasks", "places"):
+            self.typing = self.filter
+        elif key in "twb" and len(key) == 1:
+            self.choose_loop()
+            if self.chosen is not None:
+                self.show({"t": "tasks", "w": "places", "b": "blocks"}[key])
+        return True
+
+    def type(self, key):
+        if key == "enter":
+            self.filter, self.typing = self.typing, None
+            self.selected[self.view] = 0
+        elif key == "escape":
+            self.typing = None
+        elif key == "backspace":
+            self.typing = self.typing[:-1]
+        elif len(key) == 1 and key.isprintable():
+            self.typing += key
+
+    def show(self, view):
+        if view in self.views:
+            del self.views[self.views.index(view) + 1 :]
+        else:
+            self.views = [each for each in self.views if each == "loops"] + [view]
+        self.selected.setdefault(view, 0)
+
+    def choose_loop(self):
+        if self.view == "loops":
+            at = self.selected.get("loops", 0)
+            if at < len(self.rows):
+                self.chosen = self.rows[at].source, self.rows[at].loop["id"]
+
+    def enter(self):
+        at = self.selected.get(self.view, 0)
+        if self.view == "loops":
+            self.choose_loop()
+            if self.chosen is not None:
+                self.show("tasks")
+        elif at >= len(self.rows):
+            return
+        elif self.view == "tasks":
+            self.task = self.rows[at]["id"]
+            self.views.append("task")
+            self.selected["task"] = 0
+        elif self.view == "places":
+            self.filter = self.rows[at]["where"] or ""
+            self.show("tasks")
+
+    # Screens
+
+    def screen(self):
+        try:
+            made = getattr(self, "show_" + self.view)()
+        except (OSError, ValueError) as error:
+            source = self.chosen[0]
+            ended = isinstance(error, ConnectionError)
+            source.error = "ended" if ended else "no answer"
+            text = (
+                "process %d has ended" % source.pid if ended else "process %d does not answer: %s" % (source.pid, error)
+            )
+            self.rows = []
+            made = Screen(text, text=["Its interpreter may be kept by C code."] if not ended else [])
+        made.keys = (
+            "filter: %s_  (Enter, Esc)" % self.typing
+            if self.typing is not None
+            else made.keys or KEYS[self.view].format(sort=SORTS[self.sort])
+        )
+        if self.paused:
+            made.title += "  [paused]"
+        return made
+
+    def show_loops(self):
+        self.rows = [
+            LoopRow(source, loop) for source in self.sources if source.latest for loop in source.latest["loops"]
+        ]
+        alive = [source for source in self.sources if not source.error]
+        title = "cloop top  %s  %d process%s, %d loop%s" % (
+            time.strftime("%H:%M:%S"),
+            len(alive),
+            "" if len(alive) == 1 else "es",
+            len(self.rows),
+            "" if len(self.rows) == 1 else "s",
+        )
+        text = [""]
+        at = self.at(len(self.rows))
+        if at is not None and not self.rows[at].source.error:
+            text += self.rows[at].details()
+        for row in self.rows:
+            if row.blocked and not row.source.error:
+                text.append("%d: in the same callback for %s" % (row.source.pid, seconds(row.blocked)))
+        for source in self.sources:
+            if source.error:
+                text.append("%d: %s" % (source.pid, "has ended" if source.error == "ended" else "does not answer"))
+            else:
+                text.append("%d: %s" % (source.pid, " ".join(source.hello["argv"]) or "python"))
+        return Screen(title, LOOP_COLUMNS, [row.cells() for row in self.rows], at, text)
+
+    def at(self, count):
+        """The selected row, which is there."""
+        self.selected[self.view] = max(0, min(self.selected.get(self.view, 0), count - 1))
+        return self.selected[self.view] if count else None
+
+    def ask(self, do, **question):
+        source, loop = self.chosen
+        key = (do, loop, *sorted(question.items()))
+        if not (self.paused and key in self.answers):
+            if not self.paused:
+                self.answers.clear()
+            self.answers[key] = source.ask(do, loop=loop, **question)
+        return self.answers[key]
+
+    def heading(self, what):
+        text = "cloop top  %s  process %d: %s" % (time.strftime("%H:%M:%S"), self.chosen[0].pid, what)
+        return text + ("  filter: " + self.filter if self.filter else "")
+
+    def show_tasks(self):
+        found = self.ask("tasks", filter=self.filter, sort=SORTS[self.sort], limit=TASKS_SHOWN)
+        self.rows, now = found["tasks"], time.monotonic()
+        for row in self.rows:
+            self.first_seen.setdefault(row["id"], now)
+        cells = [
+            [
+                row["name"],
+                seconds(now - self.first_seen[row["id"]]),
+                row["coro"].rpartition(".<locals>.")[2],
+                row["waits"],
+                short(row["where"]),
+            ]
+            for row in self.rows
+        ]
+        title = self.heading("%d tasks" % found["total"])
+        if len(self.rows) < found["total"] and not self.filter:
+            title += " (%d shown)" % len(self.rows)
+        columns = [("TASK", "<"), ("SEEN", ">"), ("COROUTINE", "<"), ("WAITS FOR", "<"), ("WHERE", "<")]
+        return Screen(title, columns, cells, self.at(len(cells)))
+
+    def show_places(self):
+        found = self.ask("places", filter=self.filter)
+        self.rows = found["places"]
+        cells = [[row["tasks"], row["waits"], short(row["where"])] for row in self.rows]
+        columns = [("TASKS", ">"), ("WAIT FOR", "<"), ("WHERE", "<")]
+        return Screen(self.heading("%d tasks" % found["total"]), columns, cells, self.at(len(cells)))
+
+    def show_blocks(self):
+        found = self.ask("blocks")
+        self.rows = found["blocks"][::-1]
+        cells = [
+            [
+                time.strftime("%H:%M:%S", time.localtime(row["at"])),
+                seconds(row["seconds"]),
+                row["task"] or "-",
+                short(row["where"]),
+            ]
+            for row in self.rows
+        ]
+        watching = found["watching"]
+        what = "blocks of more than %s" % seconds(watching) if watching else "blocks"
+        text = [] if watching else ["", "The process watches for none: start it with CLOOP_WATCH=0.1."]
+        columns = [("AT", "<"), ("FOR", ">"), ("TASK", "<"), ("WHERE", "<")]
+        return Screen(self.heading(what), columns, cells, self.at(len(cells)), text)
+
+    def show_task(self):
+        row = self.ask("task", id=self.task)["task"]
+        if row is None:
+            return Screen(self.heading("the task is done"))
+        lines = [row["repr"], "", "waits for: " + row["waits"], ""]
+        for name, file, line in row["stack"]:
+            lines.append('File "%s", line %d, in %s' % (file, line, name))
+            source = linecache.getline(file, line).strip()
+            if source:
+                lines.append("  " + source)
+        lines += [""] + row["chain"]
+        first = min(self.selected.get("task", 0), max(0, len(lines) - 1))
+        self.selected["task"] = first
+        return Screen(self.heading(row["name"]), text=lines[first:])
+
+
+# Drawing
+
+
+def visible(screen, height):
+    """Return the rows that fit, and which of them is selected."""
+    room = max(1, height - 4 - (min(len(screen.text), height // 2) if screen.columns else 0))
+    first = 0 if screen.selected is None else max(0, screen.selected - room + 1)
+    rows = screen.rows[first : first + room]
+    return rows, None if screen.selected is None else screen.selected - first
+
+
+def fit(screen, rows, width):
+    """Return the columns that fit in the width, each shortened if it must, and the rows without the others."""
+    columns, count = screen.columns, len(screen.columns)
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max([len(columns[n][0])] + [len(row[n]) for row in cells]) for n in range(count)]
+    excess = sum(widths) + count - 1 - width
+    while excess > 0:  # texts are shortened, the longest first; then the last columns go
+        longest = max((size, n) for n, size in enumerate(widths))
+        if longest[0] <= 12 or columns[longest[1]][1] == ">":
+            break
+        take = min(excess, longest[0] - 12)
+        widths[longest[1]] -= take
+        excess -= take
+    while sum(widths[:count]) + count - 1 > width and count > 1:
+        count -= 1
+    return columns[:count], [row[:count] for row in cells], widths[:count]
+
+
+def cut(text, size):
+    """Shorten a text; of a place, the end tells more."""
+    return text if len(text) <= size else "~" + text[len(text) - size + 1 :]
+
+
+def plain_lines(screen, width, height):
+    """Return [(line, is selected)] that fill a terminal."""
+    lines = [(screen.title[:width], False), ("", False)]
+    if screen.columns:
+        rows, selected = visible(screen, height)
+        columns, rows, widths = fit(screen, rows, width)
+        for n, row in enumerate([[title for title, _ in columns]] + rows):
+            parts = [
+                cut(cell, size).rjust(size) if align == ">" else cut(cell, size).ljust(size)
+                for cell, size, (_, align) in zip(row, widths, columns)
+            ]
+            lines.append((" ".join(parts)[:width], selected is not None and n == selected + 1))
+    lines += [(line[:width], False) for line in screen.text]
+    lines = lines[: max(1, height - 1)]
+    lines += [("", False)] * (height - 1 - len(lines))
+    return lines + [(screen.keys[: width - 1], False)]
+
+
+def draw_plain(screen, width, height):
+    parts = []
+    for line, selected in plain_lines(screen, width, height):
+        parts.append("\x1b[7m%s\x1b[0m" % line.ljust(width) if selected else line + "\x1b[K")
+    return "\x1b[H" + "\r\n".join(parts) + "\x1b[J"
+
+
+def rich_screen(screen, width, height):
+    """The same for rich."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    parts = [Text(screen.title[:width], style="bold"), Text("")]
+    used = 2
+    if screen.columns:
+        rows, selected = visible(screen, height)
+        columns, rows, widths = fit(screen, rows, width)
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold cyan")
+        for (title, align), size in zip(columns, widths):
+            table.add_column(title, justify="right" if align == ">" else "left", width=size, no_wrap=True)
+        for n, row in enumerate(rows):
+            style = "reverse" if n == selected else "bold red" if "BLOCKED" in row else None
+            table.add_row(*[Text(cut(cell, size)) for cell, size in zip(row, widths)], style=style)
+        parts.append(table)
+        used += 1 + len(rows)
+    text = screen.text[: max(0, height - used - 1)]
+    parts += [Text(line[:width]) for line in text]
+    parts += [Text("")] * max(0, height - used - len(text) - 1)
+    parts.append(Text(screen.keys[: width - 1], style="dim"))
+    return Group(*parts)
+
+
+def has_rich():
+    try:
+        import rich.live
+        import rich.table  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+# top
+
+
+def top(options):
+    if not (options.interval > 0):
+        raise ValueError("the interval must be above 0")
+    sources = open_sources(options.pid)
+    model = Model(sources)
+    try:
+        if options.json or options.once or not (sys.stdout.isatty() and sys.stdin.isatty()):
+            return print_once(model, options)
+        return Console(model, options.interval, not options.plain and has_rich()).run()
+    finally:
+        for source in sources:
+            source.close()
+
+
+def print_once(model, options):
+    model.read()
+    time.sleep(min(options.interval, ONCE_S))
+    model.read()
+    if options.json:
+        print(json.dumps([dict(source.hello, **(source.latest or {})) for source in model.sources]))
+        return 0
+    screen = model.screen()
+    print(screen.title)
+    print("\n".join(format_table(screen.columns, screen.rows)))
+    print("\n".join(screen.text).rstrip())
+    return 0
+
+
+SEQUENCES = {
+    "\x1b[A": "up",
+    "\x1b[B": "down",
+    "\x1b[C": "right",
+    "\x1b[D": "left",
+    "\x1bOA": "up",
+    "\x1bOB": "down",
+    "\x1bOC": "right",
+    "\x1bOD": "left",
+    "\x1b[5~": "page up",
+    "\x1b[6~": "page down",
+    "\x1b": "escape",
+    "\r": "enter",
+    "\n": "enter",
+    "\x7f": "backspace",
+    "\x08": "backspace",
+}
+
+
+def keys_of(data):
+    """Split what a terminal sends into keys."""
+    keys = []
+    while data:
+        for sequence in sorted(SEQUENCES, key=len, reverse=True):
+            if data.startswith(sequence):
+                keys.append(SEQUENCES[sequence])
+                data = data[len(sequence) :]
+                break
+        else:
+            keys.append(data[0])
+            data = data[1:]
+    return keys
+
+
+class Console:
+    """The terminal: reads keys, draws after each of them, after a reading, and when its size changes."""
+
+    def __init__(self, model, interval, rich):
+        self.model, self.interval, self.rich = model, interval, rich
+
+    def run(self):
+        import termios
+        import tty
+
+        fd = sys.stdin.fileno()
+        before = termios.tcgetattr(fd)
+        resized, self.resizing = os.pipe()
+        os.set_blocking(self.resizing, False)
+        previous = signal.signal(signal.SIGWINCH, self.on_resize)
+        try:
+            tty.setcbreak(fd)
+            if self.rich:
+                self.run_rich(fd, resized)
+            else:
+                self.write("\x1b[?1049h\x1b[?25l")
+                self.loop(fd, resized, lambda screen, size: self.write(draw_plain(screen, size.columns, size.lines)))
+        finally:
+            if not self.rich:
+                self.write("\x1b[?25h\x1b[?1049l")
+            signal.signal(signal.SIGWINCH, previous)
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
+            os.close(resized)
+            os.close(self.resizing)
+        return 0
+
+    def run_rich(self, fd, resized):
+        from rich.console import Console as Terminal
+        from rich.live import Live
+
+        terminal = Terminal()
+        with Live(console=terminal, screen=True, auto_refresh=False) as live:
+
+            def draw(screen, size):
+                terminal.size = (size.columns, size.lines)
+                live.update(rich_screen(screen, size.columns, size.lines), refresh=True)
+
+            self.loop(fd, resized, draw)
+
+    def on_resize(self, signum, frame):
+        try:
+            os.write(self.resizing, b"x")
+        except BlockingIOError:
+            pass
+
+    def write(self, text):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    def loop(self, fd, resized, draw):
+        due = 0.0
+        while True:
+            now = time.monotonic()
+            if now >= due:
+                if not self.model.paused:
+                    self.model.read()
+                due = time.monotonic() + self.interval
+            draw(self.model.screen(), shutil.get_terminal_size())
+            ready, _, _ = select.select([fd, resized], [], [], max(0, due - time.monotonic()))
+            if resized in ready:
+                os.read(resized, 4096)
+            if fd in ready:
+                data = os.read(fd, 1024).decode("utf-8", "replace")
+                if not data:  # the terminal is gone
+                    return
+                for key in keys_of(data):
+                    if not self.model.key(key):
+                        return

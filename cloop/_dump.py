@@ -1,0 +1,98 @@
+"""cloop.dump_on_signal(): writes what the loops of the process are doing."""
+
+import os
+import signal
+import sys
+import time
+
+from . import _tasks
+
+__all__ = ("dump_on_signal", "text")
+
+_SHOWN_MAX = 100  # timers and descriptors of a loop
+
+
+def dump_on_signal(signum, *, to=None):
+    """Write what all loops are doing when the signal arrives, for example signal.SIGUSR1.
+
+    That is, for each open loop of cloop: its metrics, its tasks with their stacks and the tasks that wait for them, its
+    timers, and the descriptors it watches.
+
+    signum: the signal. Its Python handler is replaced, as by signal.signal().
+    to: None for sys.stderr, a file, or a function that is called with the text.
+
+    Like other Python handlers, it runs in the main thread, also while a loop sleeps there, but not before C code that
+    is running returns. Call it in the main thread. Raises ValueError in another one or for an invalid signal, OSError
+    for one that cannot be caught, TypeError if to is none of these.
+    """
+    if not (to is None or hasattr(to, "write") or callable(to)):
+        raise TypeError("to must be a file or a function, not {!r}".format(to))
+
+    def dump(signum, frame):
+        file = sys.stderr if to is None else to
+        if file is None:
+            return
+        if not hasattr(file, "write"):
+            file(text())
+            return
+        file.write(text())
+        if hasattr(file, "flush"):
+            file.flush()
+
+    signal.signal(signum, dump)
+
+
+def text():
+    """Return the dump."""
+    loops = _tasks.open_loops()
+    lines = [
+        "cloop: %d open loop%s in process %d at %s"
+        % (len(loops), "" if len(loops) == 1 else "s", os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S"))
+    ]
+    for loop in loops:
+        lines += _loop_lines(loop)
+    return "\n".join(lines) + "\n"
+
+
+def _loop_lines(loop):
+    yield ""
+    yield repr(loop)
+    yield "metrics: " + ", ".join(
+        "%s=%s" % item for item in _tasks.metrics(loop).items() if not isinstance(item[1], (dict, list, tuple))
+    )
+    tasks = _tasks.all_tasks(loop)
+    edges, running = _tasks.awaiters(tasks), _tasks.current_task(loop)
+    yield "tasks: %d" % len(tasks)
+    for task in tasks:
+        found = _tasks.frames(task)
+        yield "%s  %s(), %s" % (task.get_name(), _tasks.coroutine_name(task), _state(task, found, running))
+        yield from _tasks.stack_lines(found)
+        yield from _tasks.chain_lines(task, edges)
+    handles = _tasks.timers(loop)
+    yield "timers: %d" % len(handles)
+    now = loop.time()
+    for handle in handles[:_SHOWN_MAX]:
+        yield "  in %.3f s  %r" % (handle.when() - now, handle)
+    yield from _left_out(handles)
+    watched = list(_tasks.watched(loop).items())
+    yield "descriptors: %d" % len(watched)
+    for fd, interest in watched[:_SHOWN_MAX]:
+        yield "  %d %s  %s" % (fd, interest, _file_of(fd))
+    yield from _left_out(watched)
+
+
+def _left_out(items):
+    if len(items) > _SHOWN_MAX:
+        yield "  and %d more" % (len(items) - _SHOWN_MAX)
+
+
+def _state(task, found, running):
+    waits = _tasks.waits_for(task, found, running)
+    return waits if waits in ("ready", "running") else "waits for " + waits
+
+
+def _file_of(fd):
+    try:
+        return os.readlink("/proc/self/fd/%d" % fd)
+    except OSError:
+        return "?"

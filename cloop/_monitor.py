@@ -1,0 +1,467 @@
+"""cloop.serve_monitor(): answers questions about the loops of this process, on a Unix socket.
+
+docs/eyes.md describes the protocol: one JSON object on a line asks, one on a line answers. A thread serves, so that
+there are answers while a loop blocks. Only processes of the same user are answered.
+"""
+
+import atexit
+import errno
+import importlib
+import os
+import selectors
+import socket
+import stat
+import struct
+import sys
+import threading
+import time
+
+from . import _cloop, _dump, _tasks, _watch
+from ._version import __version__
+
+__all__ = ("Monitor", "connect", "default_path", "folder", "paths", "serve_monitor")
+
+PROTOCOL = 1
+_LINE_MAX = 64 * 1024
+_TASKS_MAX = 2000  # looked at for one answer, unless the question says otherwise
+_SEND_LIMIT_S = 5
+
+
+# Where it is
+
+
+def folders():
+    """Yield where sockets may be; the first is where new ones go."""
+    user = os.geteuid()
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    if runtime and os.path.isabs(runtime) and _is_private(runtime, user):
+        yield os.path.join(runtime, "cloop")
+    yield "/tmp/cloop-%d" % user
+
+
+def _is_private(path, user):
+    """Whether it is a directory, not a link to one, that nobody but the user may enter."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == user and not found.st_mode & 0o077
+
+
+def folder():
+    """Return the directory for new sockets, which it creates. Raises OSError if somebody else could enter it."""
+    path = next(folders())
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    if not _is_private(path, os.geteuid()):
+        raise PermissionError(errno.EACCES, "not a directory of this user alone (mode 0700)", path)
+    return path
+
+
+def default_path(pid=None):
+    return os.path.join(folder(), "%d.sock" % (os.getpid() if pid is None else pid))
+
+
+def paths():
+    """Return {pid: path} of the sockets there are. Those that nobody listens on are removed."""
+    found = {}
+    for path in folders():
+        if not _is_private(path, os.geteuid()):
+            continue
+        for name in os.listdir(path):
+            pid, dot, end = name.partition(".")
+            if end == "sock" and pid.isdigit() and int(pid) not in found:
+                full = os.path.join(path, name)
+                if _is_served(full):
+                    found[int(pid)] = full
+                else:
+                    _remove(full)
+    return found
+
+
+def _is_served(path):
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(_SEND_LIMIT_S)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            pass  # a full backlog, or another user's
+        return True
+
+
+def _remove(path):
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+def connect(path):
+    """Return a connection to a monitor. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.settimeout(_SEND_LIMIT_S)
+        sock.connect(path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+# The server
+
+
+class Monitor:
+    """What cloop.serve_monitor() returns. As a context manager, it closes at the end.
+
+    path: the path of its socket.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self._given = path is not None
+        self._open()
+
+    def __repr__(self):
+        return "<cloop.Monitor {} {!r}>".format("serving" if self._listener is not None else "closed", self.path)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.close()
+
+    def _open(self):
+        if not self._given:
+            self.path = default_path()
+        self._pid = os.getpid()
+        self._listener = _listen(self.path)
+        self._waker, self._woken = os.pipe()[::-1]
+        self._buffers = {}
+        self._thread = threading.Thread(target=self._serve, name="cloop-monitor", daemon=True)
+        self._thread.start()
+
+    def close(self):
+        """Stop answering, and remove the socket. Closing twice is allowed."""
+        if self._listener is None:
+            return
+        with _lock:
+            if self in _serving:
+                _serving.remove(self)
+        os.write(self._waker, b"x")
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+        self._release()
+        _remove(self.path)
+
+    def _release(self):
+        listener, self._listener = self._listener, None
+        for sock in [listener, *self._buffers]:
+            sock.close()
+        self._buffers.clear()
+        os.close(self._waker)
+        os.close(self._woken)
+
+    def _after_fork(self):
+        """The child has no thread. The path is the parent's."""
+        if self._listener is None:
+            return
+        self._release()
+        if self._given:
+            return
+        self._open()
+
+    def _serve(self):
+        with selectors.PollSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._woken, selectors.EVENT_READ)
+            while True:
+                for key, _ in selector.select():
+                    if key.fileobj == self._woken:
+                        return
+                    if key.fileobj is self._listener:
+                        self._accept(selector)
+                    elif not self._receive(key.fileobj):
+                        selector.unregister(key.fileobj)
+                        del self._buffers[key.fileobj]
+                        key.fileobj.close()
+
+    def _accept(self, selector):
+        try:
+            sock, _ = self._listener.accept()
+        except OSError:
+            return
+        if not _is_same_user(sock):
+            sock.close()
+            return
+        sock.settimeout(_SEND_LIMIT_S)
+        self._buffers[sock] = b""
+        selector.register(sock, selectors.EVENT_READ)
+
+    def _receive(self, sock):
+        """Answer what has arrived. Return False if the connection is to be closed."""
+        try:
+            data = sock.recv(_LINE_MAX)
+            if not data:
+                return False
+            *lines, rest = (self._buffers[sock] + data).split(b"\n")
+            self._buffers[sock] = rest
+            for line in lines:
+                sock.sendall(_json().dumps(answer(line), default=str, separators=(",", ":")).encode() + b"\n")
+        except OSError:
+            return False
+        return len(rest) < _LINE_MAX
+
+
+def _listen(path):
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        if os.path.exists(path) and stat.S_ISSOCK(os.lstat(path).st_mode) and not _is_served(path):
+            _remove(path)
+        os.fchmod(sock.fileno(), 0o600)  # Linux gives this mode to the file that bind() creates
+        sock.bind(path)
+        os.chmod(path, 0o600)
+        sock.listen(16)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_same_user(sock):
+    found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user, _ = struct.unpack("3i", found)
+    return user == os.geteuid()
+
+
+def _json():
+    """The json module, which most programs need not load for this one."""
+    return importlib.import_module("json")
+
+
+# Questions
+
+
+def answer(line):
+    """Return the answer to a line, as a dict; {"error": ...} if it can't be answered."""
+    try:
+        question = _json().loads(line.decode())
+        if not isinstance(question, dict):
+            raise ValueError("a question is an object")
+        function = QUESTIONS.get(question.get("do"))
+        if function is None:
+            raise ValueError("unknown question: %s" % question.get("do"))
+        return function(question)
+    except Exception as error:
+        return {"error": "%s: %s" % (type(error).__name__, error)}
+
+
+_started = time.time()
+
+
+def _hello(question):
+    return {
+        "cloop": __version__,
+        "protocol": PROTOCOL,
+        "pid": os.getpid(),
+        "python": ".".join(map(str, sys.version_info[:3])),
+        "argv": sys.argv,
+        "seconds": time.time() - _started,
+    }
+
+
+def _loop_row(loop):
+    beat, state = _cloop._pulse(loop)
+    thread = loop._thread_id
+    return {
+        "id": id(loop),
+        "state": state,
+        "beat": beat,
+        "thread": next((each.name for each in threading.enumerate() if each.ident == thread), None),
+        "poller": loop._poller,
+        "debug": loop.get_debug(),
+        "tasks": len(_list_tasks(loop)),
+        "metrics": _tasks.metrics(loop),
+    }
+
+
+def _loops(question):
+    return {"now": time.monotonic(), "loops": [_loop_row(loop) for loop in _tasks.open_loops()]}
+
+
+def _list_tasks(loop):
+    try:
+        return _tasks.all_tasks(loop)
+    except RuntimeError:  # they change faster than they can be listed
+        return []
+
+
+def _chosen_loops(question):
+    wanted = question.get("loop")
+    return [loop for loop in _tasks.open_loops() if wanted is None or id(loop) == wanted]
+
+
+def _task_rows(question):
+    """All tasks are listed, but no more than "most" are looked at."""
+    most = int(question.get("most", _TASKS_MAX))
+    wanted = str(question.get("filter") or "").lower()
+    rows, total = [], 0
+    for loop in _chosen_loops(question):
+        tasks = _list_tasks(loop)
+        total += len(tasks)
+        running = _tasks.current_task(loop)
+        looked_at = tasks[: max(0, most - len(rows))]
+        edges = _tasks.awaiters(looked_at)
+        for n, task in enumerate(looked_at):
+            if n % 100 == 99:
+                time.sleep(0.001)  # the loop needs the interpreter
+            row = _tasks.describe(task, edges.get(task), running)
+            if not wanted or wanted in "{name} {coro} {waits} {where}".format(**row).lower():
+                rows.append(row)
+    return rows, total
+
+
+def _task_list(question):
+    rows, total = _task_rows(question)
+    sort = question.get("sort")
+    if sort is not None:
+        if sort not in ("name", "coro", "waits", "where"):
+            raise ValueError("unknown order: %s" % sort)
+        if sort != "name":  # they are in the order of their names
+            rows.sort(key=lambda row: row[sort] or "")
+    limit = question.get("limit")
+    return {"total": total, "tasks": rows if limit is None else rows[: int(limit)]}
+
+
+def _places(question):
+    rows, total = _task_rows(question)
+    counts = {}
+    for row in rows:
+        key = row["where"], row["waits"] if not row["waits"].startswith("Task-") else "a task"
+        counts[key] = counts.get(key, 0) + 1
+    found = [{"tasks": count, "where": where, "waits": waits} for (where, waits), count in counts.items()]
+    return {"total": total, "places": sorted(found, key=lambda row: (-row["tasks"], str(row["where"])))}
+
+
+def _task(question):
+    for loop in _tasks.open_loops():
+        tasks = _list_tasks(loop)
+        for task in tasks:
+            if id(task) == question.get("id"):
+                edges = _tasks.awaiters(tasks)
+                row = _tasks.describe(task, edges.get(task), _tasks.current_task(loop))
+                row["stack"] = [list(each) for each in _tasks.frames(task)]
+                row["chain"] = _tasks.chain_lines(task, edges, "")
+                row["repr"] = repr(task)
+                return {"task": row}
+    return {"task": None}
+
+
+def _tree(question):
+    rows = []
+    for loop in _chosen_loops(question):
+        rows += _tasks.rows_of(_list_tasks(loop), _tasks.current_task(loop))
+    return {"tasks": rows}
+
+
+def _timer_list(question):
+    limit = int(question.get("limit", 100))
+    handles = [(loop, handle) for loop in _chosen_loops(question) for handle in _tasks.timers(loop)]
+    rows = [{"in": handle.when() - loop.time(), "what": repr(handle)} for loop, handle in handles[:limit]]
+    return {"total": len(handles), "timers": rows}
+
+
+def _watched(question):
+    return {"watched": [[id(loop), _tasks.watched(loop)] for loop in _chosen_loops(question)]}
+
+
+def _blocks(question):
+    return {"watching": _watch.threshold_now(), "blocks": list(_watch.recent)}
+
+
+QUESTIONS = {
+    "hello": _hello,
+    "loops": _loops,
+    "tasks": _task_list,
+    "places": _places,
+    "task": _task,
+    "tree": _tree,
+    "timers": _timer_list,
+    "watched": _watched,
+    "blocks": _blocks,
+    "dump": lambda question: {"text": _dump.text()},
+}
+
+
+# The function
+
+_lock = threading.RLock()
+_serving = []
+_prepared = False
+
+
+def serve_monitor(path=None):
+    """Let `python -m cloop top`, `ps` and `pstree` look at the loops of this process.
+
+    Opens a Unix socket, which a thread serves: only processes of the same user are answered. A forked child opens one
+    of its own, unless a path was given. The environment variable CLOOP_MONITOR=1 does the same when the first loop is
+    created.
+
+    path: the path of the socket; by default one of this process, where these commands look for it.
+
+    Returns a cloop.Monitor, whose close() ends it; so does the end of a `with` block. Raises OSError if the socket can't
+    be created, for example because something else has this path.
+    """
+    global _prepared
+    with _lock:
+        if path is None:
+            for each in _serving:
+                if not each._given:
+                    return each
+        monitor = Monitor(None if path is None else os.fspath(path))
+        _serving.append(monitor)
+        if not _prepared:
+            _prepared = True
+            atexit.register(_at_exit)
+            os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_in_child)
+    return monitor
+
+
+def _at_exit():
+    for monitor in list(_serving):
+        monitor.close()
+
+
+def _in_child():
+    try:
+        for monitor in list(_serving):
+            try:
+                monitor._after_fork()
+            except OSError as error:
+                print("cloop: no monitor in process %d: %s" % (os.getpid(), error), file=sys.stderr)
+            if monitor._listener is None:
+                _serving.remove(monitor)
+    finally:
+        _lock.release()
+
+
+def ask(sock, do, **question):
+    """Send a question over a connection, and return the answer. Raises OSError, or ValueError if it is an error."""
+    sock.sendall(_json().dumps(dict(question, do=do)).encode() + b"\n")
+    parts = []
+    while True:
+        data = sock.recv(1 << 20)
+        if not data:
+            raise ConnectionResetError(errno.ECONNRESET, "the monitor has closed the connection")
+        parts.append(data)
+        if data.endswith(b"\n"):
+            break
+    found = _json().loads(b"".join(parts).decode())
+    if "error" in found:
+        raise ValueError(found["error"])
+    return found

@@ -1,0 +1,349 @@
+"""cloop.watch(): reports what blocks a loop, while it blocks.
+
+csrc/core/watchdog.h has the threads. They call _report() here, which finds out what to say. A stack that must be taken
+without the GIL is written by faulthandler's C function. It is the handler of a signal that faulthandler.register() is
+asked to handle; its address is kept and the signal is given back, so no signal is ever sent.
+"""
+
+import asyncio
+import atexit
+import collections
+import faulthandler
+import logging
+import math
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+
+from . import _cloop, _tasks
+
+__all__ = ("Block", "Watch", "watch")
+
+_EVERY_MIN_S = 0.001
+_RECENT_MAX = 20
+
+recent = collections.deque(maxlen=_RECENT_MAX)  # the last blocks, for the monitor
+
+_lock = threading.RLock()
+_current = None  # the Watch that is in force
+
+
+class Block:
+    """A callback that blocks its loop: what cloop.watch(to=function) passes to the function.
+
+    loop: the loop; None if it is closed by now.
+    seconds: for how long, so far or, if it has ended, in all.
+    ended: whether it is over. The function is called once while it goes on, and once when it has ended.
+    task: the name of the task whose step blocks; None if no task's does, or it could not be found out.
+    stack: the stack of the loop's thread, as text; "" if it has ended, or was over before it could be seen.
+    text: all this, as the other destinations get it.
+    """
+
+    __slots__ = ("loop", "seconds", "ended", "task", "stack", "text")
+
+    def __init__(self, loop, seconds, ended, task, stack, text):
+        self.loop, self.seconds, self.ended = loop, seconds, ended
+        self.task, self.stack, self.text = task, stack, text
+
+    def __repr__(self):
+        state = "ended" if self.ended else "goes on"
+        return "<cloop.Block {} after {:.3f} s task={!r}>".format(state, self.seconds, self.task)
+
+
+class Watch:
+    """What cloop.watch() returns. As a context manager, it stops at the end."""
+
+    def __init__(self, threshold, every, to):
+        self.threshold = threshold
+        self.every = every
+        self._to = to
+        self._seen = {}  # blocks that were reported: {loop's id: (task, place)}
+        self._dump = None
+
+    def __repr__(self):
+        running = "running" if _current is self else "stopped"
+        return "<cloop.Watch {} threshold={} every={}>".format(running, self.threshold, self.every)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.stop()
+
+    def stop(self):
+        """Stop watching. Does nothing if it was stopped, or another call of cloop.watch() has replaced it."""
+        global _current
+        with _lock:
+            if _current is self:
+                _current = None
+                self._halt()
+                self._close()
+
+    # The threads in C
+
+    def _begin(self):
+        if self._dump is None:
+            self._dump = _Dump()
+        dump = self._dump
+        _cloop._watchdog_start(
+            self._report, self.threshold, self.every, self._descriptor(), dump.address, dump.signum, dump.fd
+        )
+
+    def _halt(self):
+        _cloop._watchdog_stop()
+
+    def _close(self):
+        if self._dump is not None:
+            self._dump.close()
+            self._dump = None
+
+    def _descriptor(self):
+        """Where a stack goes that is taken without the GIL: a descriptor, or -1 if it has to wait."""
+        file = sys.stderr if self._to is None else self._to
+        if isinstance(file, logging.Logger) or not hasattr(file, "write"):
+            return -1
+        try:
+            return file.fileno()
+        except (AttributeError, OSError, ValueError):
+            return -1
+
+    # Reports
+
+    def _report(self, ended, loop, thread, seconds, goes_on, wakes, text):
+        """Called by the reporter's thread. `text` is a stack that was taken without the GIL, and has been written if
+        there was a descriptor; None if it was not necessary.
+        """
+        if ended:
+            self._report_end(loop, seconds)
+            return
+        task, by, stack, where = None, [], text, _first_line(text)
+        if goes_on:
+            task, by = _blocking_task(loop)
+            frames = sys._current_frames()
+            if stack is None and wakes:
+                stack = _other_stacks(frames, (thread, threading.get_ident()))
+            elif stack is None and thread in frames:
+                stack = "".join(traceback.format_stack(frames[thread]))
+            if not wakes and thread in frames:
+                where = _innermost(frames[thread])
+        name = None if task is None else task.get_name()
+        self._seen[id(loop)] = name, where
+        if stack is None:
+            return  # it was over before the stack could be seen; its end is told
+        head = "cloop: the loop has been blocked for %.2f s" % seconds
+        if task is not None:
+            head += ": %s %s()" % (name, _tasks.coroutine_name(task))
+        if wakes:
+            head += ": another thread keeps the interpreter"
+        elif text is not None:
+            head += ": C code keeps the interpreter"
+        order = "last" if text is None else "first"
+        whole = "%s (most recent call %s)\n%s%s" % (head, order, stack, "".join(by))
+        if text is None or self._descriptor() < 0:
+            self._send(Block(loop, seconds, False, name, stack, whole))
+
+    def _report_end(self, loop, seconds):
+        name, where = self._seen.pop(id(loop), (None, None))
+        line = "cloop: the loop was blocked for %.2f s" % seconds
+        if name is not None:
+            line += ": " + name
+        if where is None:  # never seen
+            line += " (C code kept the interpreter until it ended: there is no stack)"
+        recent.append({"at": time.time(), "loop": id(loop), "seconds": seconds, "task": name, "where": where})
+        self._send(Block(loop, seconds, True, name, "", line + "\n"))
+
+    def _send(self, block):
+        to = sys.stderr if self._to is None else self._to
+        if to is None:  # there is no stderr
+            return
+        if isinstance(to, (logging.Logger, logging.LoggerAdapter)):
+            to.warning("%s", block.text.rstrip("\n"))
+        elif hasattr(to, "write"):
+            to.write(block.text)
+            if hasattr(to, "flush"):
+                to.flush()
+        else:
+            to(block)
+
+
+def _blocking_task(loop):
+    """Return the task whose step runs on the loop, and lines that say which tasks wait for it."""
+    try:
+        task = asyncio.current_task(loop)
+        if task is None:
+            return None, []
+        edges = _tasks.awaiters(list(asyncio.all_tasks(loop)))
+        return task, [line + "\n" for line in _tasks.chain_lines(task, edges)]
+    except RuntimeError:  # the tasks change faster than they can be listed
+        return None, []
+
+
+def _other_stacks(frames, without):
+    return "".join(
+        "Thread 0x%x:\n%s" % (ident, "".join(traceback.format_stack(frame)))
+        for ident, frame in frames.items()
+        if ident not in without
+    )
+
+
+def _innermost(frame):
+    """Return "function file:line" of the program's own code that runs."""
+    for each, line in traceback.walk_stack(frame):
+        if _tasks.is_own(each.f_code.co_filename):
+            return "%s %s:%d" % (each.f_code.co_name, each.f_code.co_filename, line)
+    return "%s %s:%d" % (frame.f_code.co_name, frame.f_code.co_filename, frame.f_lineno)
+
+
+def _first_line(text):
+    return None if text is None else text.strip().partition("\n")[0] or None
+
+
+# Stacks without the GIL
+
+
+class _Dump:
+    """faulthandler's function, as the handler of a signal that nobody handles."""
+
+    def __init__(self):
+        self.address, self.fd, self.signum = 0, -1, 0
+        self.signum = _free_signal()
+        if self.signum == 0:
+            return
+        try:
+            self.fd = _memory_file()
+            faulthandler.register(self.signum, file=self.fd, all_threads=True, chain=False)
+            self.address = _cloop._signal_handler(self.signum)
+        except (OSError, RuntimeError, ValueError):
+            self.close()
+
+    def close(self):
+        if self.address:
+            faulthandler.unregister(self.signum)
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.address, self.fd = 0, -1
+
+
+def _memory_file():
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("cloop.watch")
+    import tempfile  # an old C library
+
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+def _free_signal():
+    """Return a real-time signal that is neither handled nor ignored, the highest; 0 if there is none."""
+    taken = 0
+    try:
+        with open("/proc/self/status") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                if name in ("SigCgt", "SigIgn"):
+                    taken |= int(value, 16)
+    except (OSError, ValueError):
+        return 0
+    for signum in range(signal.SIGRTMAX, signal.SIGRTMIN, -1):
+        if not taken >> (signum - 1) & 1 and signal.getsignal(signum) == signal.SIG_DFL:
+            return signum
+    return 0
+
+
+# The function
+
+
+def watch(threshold=0.1, *, every=None, to=None):
+    """Report each callback or task step that blocks a loop for longer than threshold seconds, while it does so.
+
+    Watches all loops of cloop in this process and its forked children, those that are open and those that come. A
+    report has the stack of the loop's thread, the task's name and the tasks that wait for it; another one has the
+    total when the block has ended. If C code keeps the interpreter (the GIL), the stack is written as faulthandler
+    does, without the name. Callbacks cost nothing more.
+
+    threshold: seconds, above 0.
+    every: seconds between two looks at a loop that does not sleep, a quarter of the threshold by default; twice as long
+        while all sleep. A block is noticed that much later at most.
+    to: None for sys.stderr; a file, a logging.Logger (which gets warnings), or a function, called with a cloop.Block
+        in another thread.
+
+    Returns a cloop.Watch, whose stop() ends it; so does the end of a `with` block. A later call replaces it. The
+    environment variable CLOOP_WATCH=threshold does the same when the first loop is created. Raises ValueError if a
+    number is not above 0, TypeError if to is none of these, OSError if no thread can be started.
+    """
+    global _current
+    threshold = _positive("threshold", threshold)
+    every = max(threshold / 4, _EVERY_MIN_S) if every is None else _positive("every", every)
+    if not (
+        to is None or hasattr(to, "write") or callable(to) or isinstance(to, (logging.Logger, logging.LoggerAdapter))
+    ):
+        raise TypeError("to must be a file, a logger or a function, not {!r}".format(to))
+    made = Watch(threshold, every, to)
+    with _lock:
+        previous, _current = _current, None
+        if previous is not None:
+            previous._halt()
+            previous._close()
+        _prepare_process()
+        made._begin()
+        _current = made
+    return made
+
+
+def _positive(name, value):
+    value = float(value)
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError("{} must be a number of seconds above 0".format(name))
+    return value
+
+
+def threshold_now():
+    """Return the threshold that is in force, or None."""
+    current = _current
+    return None if current is None else current.threshold
+
+
+_prepared = False
+
+
+def _prepare_process():
+    global _prepared
+    if not _prepared:
+        _prepared = True
+        atexit.register(_at_exit)
+        os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)
+
+
+def _at_exit():
+    if _current is not None:
+        _current.stop()
+
+
+# No thread of ours may hold a lock at a fork.
+
+
+def _before_fork():
+    _lock.acquire()
+    if _current is not None:
+        _current._halt()
+
+
+def _in_parent():
+    try:
+        if _current is not None:
+            _current._begin()
+    finally:
+        _lock.release()
+
+
+def _in_child():
+    try:
+        if _current is not None:
+            _current._seen.clear()
+            _current._close()  # the parent goes on writing to the same file
+            _current._begin()
+    finally:
+        _lock.release()

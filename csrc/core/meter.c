@@ -1,0 +1,128 @@
+/* meter.c - see meter.h. */
+#include "core/meter.h"
+
+#include <string.h>
+#include <time.h>
+
+void
+cl_meter_init(cl_meter *meter)
+{
+    memset(meter, 0, sizeof(*meter));
+    meter->me_random = (uint32_t)cl_ticks();
+    cl_meter_next_sample(meter);
+}
+
+/* ---------------------------------------------------------- where the time goes */
+
+static void
+start_from(cl_meter *meter, int64_t now_ns, uint64_t ticks)
+{
+    meter->me_settled_ns = now_ns;
+    meter->me_settled_ticks = ticks;
+    meter->me_settled_slept = meter->me_slept;
+}
+
+void
+cl_meter_begin(cl_meter *meter, const cl_rate *rate)
+{
+    uint64_t ticks = cl_ticks();
+    start_from(meter, cl_rate_now_ns(rate, ticks), ticks);
+    meter->me_running = true;
+    meter->me_asleep_ticks = 0;
+    /* It may be another thread. */
+    meter->me_cpu_ticks = ticks - meter->me_cpu_period - 1;
+    /* No turn ends when the first one begins. This is in the future, so what
+     * is noted then is void (histogram.h). */
+    meter->me_turn_ticks = ticks + ((uint64_t)1 << 50);
+}
+
+/* The time since it was settled last is over; the poll does not sleep. */
+static void
+settle(cl_meter *meter, const cl_rate *rate, uint64_t ticks)
+{
+    int64_t passed = cl_rate_now_ns(rate, ticks) - meter->me_settled_ns;
+    if (passed <= 0)
+        return;
+    uint64_t slept = meter->me_slept - meter->me_settled_slept;
+    uint64_t idle = 0;
+    if (slept > 0) {
+        double all = (double)(int64_t)(ticks - meter->me_settled_ticks);
+        double share = all > (double)slept ? (double)slept / all : 1;
+        idle = (uint64_t)((double)passed * share);
+    }
+    meter->me_idle_ns += idle;
+    meter->me_busy_ns += (uint64_t)passed - idle;
+    start_from(meter, meter->me_settled_ns + passed, ticks);
+}
+
+void
+cl_meter_settle(cl_meter *meter, const cl_rate *rate)
+{
+    if (!meter->me_running)
+        return;
+    uint64_t ticks = cl_ticks();
+    if (meter->me_asleep_ticks != 0) {
+        cl_meter_wake(meter, ticks);
+        meter->me_asleep_ticks = ticks;
+    }
+    settle(meter, rate, ticks);
+}
+
+void
+cl_meter_end(cl_meter *meter, const cl_rate *rate)
+{
+    uint64_t ticks = cl_ticks();
+    cl_meter_turn(meter, rate, ticks);
+    settle(meter, rate, ticks);
+    meter->me_running = false;
+}
+
+/* -------------------------------------------------------- callbacks that are timed */
+
+void
+cl_meter_next_sample(cl_meter *meter)
+{
+    /* Numerical Recipes' generator; its high bits are good enough. */
+    meter->me_random = meter->me_random * 1664525 + 1013904223;
+    meter->me_until_sample =
+        CL_SAMPLE_TURNS / 2 + (meter->me_random >> 16) % CL_SAMPLE_TURNS;
+}
+
+static int64_t
+cpu_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (int64_t)ts.tv_sec * CL_NS_PER_S + ts.tv_nsec;
+}
+
+void
+cl_meter_read_cpu(cl_meter *meter, uint64_t ticks)
+{
+    meter->me_cpu_ns = cpu_ns();
+    meter->me_cpu_ticks = ticks;
+    meter->me_cpu_slept = meter->me_slept;
+}
+
+void
+cl_meter_watch_slow(cl_meter *meter, const cl_rate *rate, double seconds)
+{
+    double ns = seconds < 1e9 ? seconds * 1e9 : 1e18;
+    meter->me_slow_s = seconds;
+    meter->me_slow_ticks = cl_rate_ticks(rate, (int64_t)ns);
+    meter->me_cpu_period = meter->me_slow_ticks / CL_CPU_PARTS;
+    meter->me_callback_ticks = cl_ticks();
+    cl_meter_read_cpu(meter, meter->me_callback_ticks);
+}
+
+int64_t
+cl_meter_cpu_taken(const cl_meter *meter, const cl_rate *rate, uint64_t began,
+                   int64_t taken_ns)
+{
+    uint64_t before =
+        began - meter->me_cpu_ticks - (meter->me_slept - meter->me_cpu_slept);
+    int64_t between =
+        (int64_t)before > 0 ? (int64_t)cl_rate_ns(rate, before) : 0;
+    int64_t cpu = cpu_ns() - meter->me_cpu_ns - between;
+    return cpu < 0 ? 0 : cpu > taken_ns ? taken_ns : cpu;
+}

@@ -1,0 +1,165 @@
+/* meter.h - what a loop measures: where its time goes, how long turns,
+ * callbacks and late timers take.
+ *
+ * It is always on, so it costs a few instructions a turn:
+ *
+ *   - Time is read from the tick counter (base/clock.h). A turn reads it once,
+ *     a sleeping poll twice.
+ *   - Turns are timed from the start of one to the start of the next, without
+ *     what the poll slept.
+ *   - Only the ticks slept are added up. cl_meter_settle(), called when
+ *     somebody reads, divides the time that has passed on the real clock into
+ *     busy and idle in proportion. So the sum is right, and neither goes down.
+ *   - Callbacks are timed in one turn of CL_SAMPLE_TURNS on average, or in all
+ *     while there is a hook for slow ones.
+ *   - What can be computed from the ring and the heap is not counted.
+ *
+ * The GIL guards it: any thread may read. */
+#ifndef CL_CORE_METER_H
+#define CL_CORE_METER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/histogram.h"
+
+/* The distance between turns whose callbacks are timed: random, so that it
+ * meets a program that repeats itself everywhere. */
+#define CL_SAMPLE_TURNS 32
+
+/* Processor time is read again after this part of the threshold for slow
+ * callbacks; see cl_meter_cpu(). */
+#define CL_CPU_PARTS 64
+
+typedef struct {
+    uint64_t me_events;     /* descriptors that polls reported */
+    uint64_t me_threadsafe; /* nodes from the inbox */
+    uint64_t me_skipped;    /* handles that were cancelled when they came up */
+    uint64_t me_lost;       /* nodes and timers that were dropped */
+    uint64_t me_ready_max;
+
+    /* where the time goes */
+    bool me_running;
+    int64_t me_settled_ns; /* all three: up to here it is divided */
+    uint64_t me_settled_ticks;
+    uint64_t me_settled_slept;
+    uint64_t me_slept; /* ticks that polls slept */
+    uint64_t
+        me_asleep_ticks; /* when the poll began to sleep; 0: it does not */
+    uint64_t me_busy_ns;
+    uint64_t me_idle_ns;
+    uint64_t me_turn_ticks; /* start of the turn, later by what it slept */
+    cl_histogram me_turn_time;
+
+    /* timers */
+    cl_histogram me_lateness;
+    uint64_t me_lateness_ns; /* the sum */
+    uint64_t me_lateness_max_ns;
+
+    /* callbacks that are timed */
+    uint32_t me_until_sample; /* turns */
+    uint32_t me_random;
+    uint64_t me_callback_ticks; /* when the last one ended */
+    uint64_t me_callback_ns;    /* the sum */
+    cl_histogram me_callback_time;
+
+    /* slow callbacks, while there is a hook */
+    double me_slow_s;       /* threshold */
+    uint64_t me_slow_ticks; /* the same, not more */
+    uint64_t me_cpu_ticks;  /* when processor time was read; */
+    uint64_t me_cpu_slept;  /* me_slept then */
+    uint64_t me_cpu_period; /* read it again after so many ticks */
+    int64_t me_cpu_ns;      /* what it was */
+
+    /* of a loop that is closed */
+    uint64_t me_final_callbacks;
+    uint64_t me_final_timers;
+    uint64_t me_final_pending; /* dropped by close() */
+} cl_meter;
+
+void cl_meter_init(cl_meter *meter);
+
+/* The loop begins and ends to run. */
+void cl_meter_begin(cl_meter *meter, const cl_rate *rate);
+void cl_meter_end(cl_meter *meter, const cl_rate *rate);
+
+/* A turn begins at this tick: notes how long the last one took. */
+static inline void
+cl_meter_turn(cl_meter *meter, const cl_rate *rate, uint64_t ticks)
+{
+    uint64_t taken = ticks - meter->me_turn_ticks;
+    meter->me_turn_ticks = ticks;
+    cl_histogram_add(&meter->me_turn_time, cl_rate_ns(rate, taken));
+}
+
+/* The poll begins to sleep, or woke up at this tick. */
+static inline void
+cl_meter_sleep(cl_meter *meter)
+{
+    meter->me_asleep_ticks = cl_ticks();
+}
+
+static inline void
+cl_meter_wake(cl_meter *meter, uint64_t ticks)
+{
+    uint64_t slept = ticks - meter->me_asleep_ticks;
+    meter->me_asleep_ticks = 0;
+    /* It is negative if somebody has read the meter since. */
+    if ((int64_t)slept > 0) {
+        meter->me_slept += slept;
+        meter->me_turn_ticks += slept;
+    }
+}
+
+/* A timer fires so late. */
+static inline void
+cl_meter_late(cl_meter *meter, double seconds)
+{
+    /* Not so with a clock of the program's, and for a timer at NaN. */
+    double ns = seconds >= 0 && seconds < 9e9 ? seconds * 1e9 : 0;
+    uint64_t whole = (uint64_t)(int64_t)ns;
+    meter->me_lateness_ns += whole;
+    if (whole > meter->me_lateness_max_ns)
+        meter->me_lateness_max_ns = whole;
+    cl_histogram_add(&meter->me_lateness, whole);
+}
+
+/* Brings me_busy_ns and me_idle_ns up to date. */
+void cl_meter_settle(cl_meter *meter, const cl_rate *rate);
+
+/* When the callback began that runs or is about to: when the one before ended
+ * or, if it is the first, with the turn. */
+static inline uint64_t
+cl_meter_callback_began(const cl_meter *meter)
+{
+    return (int64_t)(meter->me_turn_ticks - meter->me_callback_ticks) > 0
+               ? meter->me_turn_ticks
+               : meter->me_callback_ticks;
+}
+
+/* Says after how many turns callbacks are timed next. */
+void cl_meter_next_sample(cl_meter *meter);
+
+/* Times all callbacks, for those that take so many seconds. */
+void cl_meter_watch_slow(cl_meter *meter, const cl_rate *rate, double seconds);
+
+/* A callback is about to run: reads the thread's processor time if that was
+ * long ago. The system call is too dear for each callback. */
+void cl_meter_read_cpu(cl_meter *meter, uint64_t ticks);
+
+static inline void
+cl_meter_cpu(cl_meter *meter)
+{
+    uint64_t ticks = cl_meter_callback_began(meter);
+    if (ticks - meter->me_cpu_ticks > meter->me_cpu_period)
+        cl_meter_read_cpu(meter, ticks);
+}
+
+/* The processor time, in ns, of a callback that began at this tick and took so
+ * long until now. What the thread did between the last reading and the
+ * callback was short; it counts as computing. */
+int64_t cl_meter_cpu_taken(const cl_meter *meter, const cl_rate *rate,
+                           uint64_t began, int64_t taken_ns);
+
+#endif

@@ -1,0 +1,262 @@
+/* loop_metrics.c - LoopCore: metrics(), and the hook for slow callbacks. */
+#include "loop_type.h"
+
+#include <string.h>
+
+#include "core/args.h"
+#include "core/lent.h"
+#include "core/loop.h"
+#include "metrics.h"
+#include "state.h"
+
+/* -------------------------------------------------------------------- reading */
+
+/* How many jobs wait in the queue of the default executor, if it has one like
+ * Python's. */
+static uint64_t
+jobs_queued(LoopObject *loop)
+{
+    PyObject *queue = NULL, *size = NULL;
+    long long count = 0;
+    if (loop->l_default_executor != NULL)
+        queue =
+            PyObject_GetAttrString(loop->l_default_executor, "_work_queue");
+    if (queue != NULL)
+        size = PyObject_CallMethod(queue, "qsize", NULL);
+    if (size != NULL)
+        count = PyLong_AsLongLong(size);
+    Py_XDECREF(queue);
+    Py_XDECREF(size);
+    PyErr_Clear();
+    return count < 0 ? 0 : (uint64_t)count;
+}
+
+static void
+read_core(LoopObject *loop, cl_reading *reading)
+{
+    uint64_t *numbers = reading->numbers;
+    cl_meter *meter = &loop->l_meter;
+    bool open = loop->l_open;
+#define SET(name, value) numbers[CL_METRIC_##name] = (value)
+    cl_meter_settle(meter, &loop->l_rate);
+    SET(busy_ns, meter->me_busy_ns);
+    SET(idle_ns, meter->me_idle_ns);
+    SET(turns, loop->l_turns);
+    SET(polls, loop->l_polls);
+    SET(events, meter->me_events);
+    SET(callbacks, cl_loop_callbacks(loop));
+    SET(threadsafe, meter->me_threadsafe);
+    SET(ready, open ? cl_ring_count(&loop->l_ready) : 0);
+    SET(ready_max, meter->me_ready_max);
+    SET(watched,
+        open ? (uint64_t)(cl_loop_watched(loop) - cl_lent_idle(loop)) : 0);
+
+    cl_measured *turn = &reading->measured[CL_METRIC_turn_time];
+    turn->total = cl_histogram_show(&meter->me_turn_time, turn->counts);
+    turn->sum_ns = meter->me_busy_ns;
+    cl_measured *callback = &reading->measured[CL_METRIC_callback_time];
+    callback->total =
+        cl_histogram_show(&meter->me_callback_time, callback->counts);
+    callback->sum_ns = meter->me_callback_ns;
+    cl_measured *late = &reading->measured[CL_METRIC_lateness];
+    late->total = cl_histogram_show(&meter->me_lateness, late->counts);
+    late->sum_ns = meter->me_lateness_ns;
+
+    uint64_t pending = open ? loop->l_timers.count : 0;
+    SET(timers_pending, pending);
+    SET(timers_made, cl_loop_timers(loop));
+    SET(timers_fired, late->total);
+    SET(timers_cancelled, cl_loop_timers(loop) - late->total - pending -
+                              meter->me_final_pending);
+    SET(lateness_ns, meter->me_lateness_ns);
+    SET(lateness_max_ns, meter->me_lateness_max_ns);
+}
+
+static void
+read_futures(LoopObject *loop, cl_reading *reading)
+{
+    const cl_loop_futures *on = cl_futures_on(loop);
+    uint64_t *numbers = reading->numbers;
+    SET(task_steps, on->steps);
+    SET(tasks_made, on->tasks_made);
+    SET(tasks_done, on->tasks_done);
+    SET(tasks_failed, on->tasks_failed);
+    SET(tasks_cancelled, on->tasks_cancelled);
+    SET(tasks_alive, on->tasks_made - on->tasks_done - on->tasks_lost);
+    SET(lost, loop->l_meter.me_lost + on->tasks_lost);
+}
+
+static void
+read_net(LoopObject *loop, cl_reading *reading)
+{
+    const cl_net_counts *counts = cl_net_counts_of(loop);
+    const cl_loop_tls *tls = cl_tls_on(loop);
+    uint64_t *numbers = reading->numbers;
+    SET(accepted, counts->nc_accepted);
+    SET(connected, counts->nc_connected);
+    SET(connect_failed, counts->nc_connect_failed);
+    SET(bytes_in, counts->nc_bytes_in);
+    SET(bytes_out, counts->nc_bytes_out);
+    SET(reads, counts->nc_reads);
+    SET(writes, counts->nc_writes);
+    SET(write_buffered, counts->nc_buffered);
+    SET(writing_paused, counts->nc_pauses);
+    SET(accept_pauses, counts->nc_accept_pauses);
+    SET(tls_handshakes, tls->handshakes);
+    SET(tls_handshakes_failed, tls->handshakes_failed);
+    memcpy(reading->open, counts->nc_open, sizeof(counts->nc_open));
+    reading->open[CL_METRIC_TLS] = tls->open;
+}
+
+static void
+read_top(LoopObject *loop, cl_reading *reading)
+{
+    const cl_loop_top *on = cl_top_on(loop);
+    uint64_t *numbers = reading->numbers;
+    uint64_t jobs = on->jobs_begun - on->jobs_ended;
+    uint64_t waiting = jobs > 0 ? jobs_queued(loop) : 0;
+    SET(children, on->children_begun - on->children_ended);
+    SET(children_made, on->children_begun);
+    SET(executor_waiting, waiting < jobs ? waiting : jobs);
+    SET(executor_running, waiting < jobs ? jobs - waiting : 0);
+    SET(since_ns, (uint64_t)on->since_ns);
+    SET(now_ns, (uint64_t)cl_now_ns());
+    reading->open[CL_METRIC_CHILD] = numbers[CL_METRIC_children];
+}
+#undef SET
+
+static void
+read_all(LoopObject *loop, cl_reading *reading)
+{
+    cl_assert_gil();
+    memset(reading, 0, sizeof(*reading));
+    read_core(loop, reading);
+    read_futures(loop, reading);
+    read_net(loop, reading);
+    read_top(loop, reading);
+}
+
+PyDoc_STRVAR(
+    Loop_metrics_doc,
+    "metrics($self, /)\n--\n\n"
+    "Return a cloop.Metrics: what the loop has counted and measured since it "
+    "was created, or\n"
+    "since metrics_reset(), and what there is now. From any thread, and also "
+    "after close().");
+
+static PyObject *
+Loop_metrics(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    const cl_reading *reset = cl_top_on(loop)->reset;
+    cl_reading reading;
+    read_all(loop, &reading);
+    if (reset != NULL)
+        cl_reading_subtract(&reading, reset);
+    return cl_metrics_new(loop->l_st, &reading);
+}
+
+PyDoc_STRVAR(Loop_metrics_reset_doc,
+             "metrics_reset($self, /)\n--\n\n"
+             "Count and measure from zero again. To compare two moments, "
+             "subtract their readings\n"
+             "instead, which does not disturb others who read.");
+
+static PyObject *
+Loop_metrics_reset(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    cl_loop_top *on = cl_top_on(loop);
+    if (on->reset == NULL &&
+        (on->reset = PyMem_Malloc(sizeof(*on->reset))) == NULL)
+        return PyErr_NoMemory();
+    read_all(loop, on->reset);
+    loop->l_meter.me_ready_max = 0;
+    loop->l_meter.me_lateness_max_ns = 0;
+    Py_RETURN_NONE;
+}
+
+/* ------------------------------------------------------------- slow callbacks */
+
+PyDoc_STRVAR(
+    Loop_set_slow_callback_hook_doc,
+    "set_slow_callback_hook($self, hook, threshold=0.1)\n--\n\n"
+    "Call hook(info) after each callback or task step that took threshold "
+    "seconds or more;\n"
+    "info is a cloop.SlowCallback. None removes the hook. An exception of the "
+    "hook goes to\n"
+    "the loop's exception handler. Raises TypeError unless the hook is "
+    "callable, ValueError\n"
+    "for a negative threshold.");
+
+static PyObject *
+Loop_set_slow_callback_hook(LoopObject *loop, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"hook", "threshold", NULL};
+    PyObject *hook;
+    double threshold = 0.1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs,
+                                     "O|d:set_slow_callback_hook", keywords,
+                                     &hook, &threshold))
+        return NULL;
+    if (hook != Py_None && !PyCallable_Check(hook)) {
+        PyErr_Format(PyExc_TypeError, "the hook must be callable, not %R",
+                     hook);
+        return NULL;
+    }
+    if (!(threshold >= 0)) {
+        PyErr_SetString(PyExc_ValueError, "the threshold must not be "
+                                          "negative");
+        return NULL;
+    }
+    cl_loop_watch_slow(loop, hook == Py_None ? NULL : hook, threshold);
+    Py_RETURN_NONE;
+}
+
+/* ------------------------------------------- what is counted in Python's code */
+
+#define COUNTER(name) \
+    static PyObject *Loop_count_##name(LoopObject *loop, \
+                                       PyObject *Py_UNUSED(ignored)) \
+    { \
+        cl_top_on(loop)->name++; \
+        Py_RETURN_NONE; \
+    }
+
+COUNTER(jobs_begun)
+COUNTER(jobs_ended)
+COUNTER(children_begun)
+COUNTER(children_ended)
+
+PyDoc_STRVAR(Loop_count_sent_doc,
+             "_count_sent($self, count, /)\n--\n\n"
+             "Count bytes that were sent by other means than a transport's.");
+
+static PyObject *
+Loop_count_sent(LoopObject *loop, PyObject *number)
+{
+    unsigned long long count = PyLong_AsUnsignedLongLong(number);
+    if (count == (unsigned long long)-1 && PyErr_Occurred())
+        return NULL;
+    cl_net_counts_of(loop)->nc_bytes_out += count;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"metrics", (PyCFunction)Loop_metrics, METH_NOARGS, Loop_metrics_doc},
+    {"metrics_reset", (PyCFunction)Loop_metrics_reset, METH_NOARGS,
+     Loop_metrics_reset_doc},
+    {"set_slow_callback_hook", CL_FAST(Loop_set_slow_callback_hook),
+     METH_VARARGS | METH_KEYWORDS, Loop_set_slow_callback_hook_doc},
+    {"_job_begins", (PyCFunction)Loop_count_jobs_begun, METH_NOARGS, NULL},
+    {"_job_ended", (PyCFunction)Loop_count_jobs_ended, METH_NOARGS, NULL},
+    {"_child_begins", (PyCFunction)Loop_count_children_begun, METH_NOARGS,
+     NULL},
+    {"_child_ended", (PyCFunction)Loop_count_children_ended, METH_NOARGS,
+     NULL},
+    {"_count_sent", (PyCFunction)Loop_count_sent, METH_O, Loop_count_sent_doc},
+    {NULL}};
+
+int
+cl_loop_metrics_setup(PyTypeObject *type)
+{
+    return cl_type_add_methods(type, methods);
+}

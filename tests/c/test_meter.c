@@ -1,0 +1,230 @@
+/* test_meter.c - what a loop measures: buckets, where the time goes, lateness. */
+#include "core/meter.h"
+
+#include <math.h>
+#include <string.h>
+#include <time.h>
+
+#include "check.h"
+
+#define MS (1000 * 1000)
+
+/* ------------------------------------------------------------------ histograms */
+
+static int
+bucket_of(uint64_t ns)
+{
+    cl_histogram histogram = {{0}};
+    uint64_t counts[CL_HISTOGRAM_BUCKETS];
+    cl_histogram_add(&histogram, ns);
+    uint64_t total = cl_histogram_show(&histogram, counts);
+    for (int i = 0; i < CL_HISTOGRAM_BUCKETS; i++) {
+        if (counts[i] != 0) {
+            CHECK_INT(total, 1);
+            return i;
+        }
+    }
+    CHECK_INT(total, 0);
+    return -1;
+}
+
+static void
+test_bounds_of_the_buckets(void)
+{
+    CHECK_INT(bucket_of(0), 0);
+    CHECK_INT(bucket_of(1), 0);
+    for (int i = 1; i < 36; i++) {
+        CHECK_INT(bucket_of((uint64_t)1 << i), i);
+        CHECK_INT(bucket_of(((uint64_t)2 << i) - 1), i);
+    }
+    CHECK_INT(bucket_of((uint64_t)1 << 36), 36);
+    CHECK_INT(bucket_of((uint64_t)1 << 50), 36); /* the last has all above */
+    CHECK_INT(bucket_of(((uint64_t)1 << 56) - 1), 36);
+}
+
+static void
+test_negative_durations_are_not_shown(void)
+{
+    cl_rate rate;
+    cl_rate_init(&rate);
+    CHECK_INT(bucket_of((uint64_t)-1), -1);
+    /* However fast the counter is. */
+    for (int speed = 1; speed <= 16; speed++) {
+        cl_rate_init(&rate);
+        rate.base_ticks = 0;
+        rate.base_ns = 0;
+        cl_rate_learn(&rate, (uint64_t)speed * MS, MS);
+        CHECK_INT(bucket_of(cl_rate_ns(&rate, (uint64_t)-1)), -1);
+        CHECK_INT(bucket_of(cl_rate_ns(&rate, (uint64_t)-1 << 50)), -1);
+        uint64_t ns = cl_rate_ns(&rate, (uint64_t)speed * 1000);
+        CHECK(ns == 999 || ns == 1000); /* rounded down */
+    }
+}
+
+/* ------------------------------------------------------------ where the time goes */
+
+static void
+sleep_ms(int ms)
+{
+    struct timespec pause = {0, ms * MS};
+    nanosleep(&pause, NULL);
+}
+
+static cl_rate
+learnt(void)
+{
+    cl_rate rate;
+    cl_rate_init(&rate);
+    sleep_ms(5);
+    cl_rate_learn(&rate, cl_ticks(), cl_now_ns());
+    return rate;
+}
+
+static void
+test_sleep_is_idle_and_the_rest_is_busy(void)
+{
+    cl_rate rate = learnt();
+    cl_meter meter;
+    cl_meter_init(&meter);
+    int64_t began = cl_now_ns();
+    cl_meter_begin(&meter, &rate);
+    cl_meter_turn(&meter, &rate, cl_ticks());
+    sleep_ms(20);
+    cl_meter_sleep(&meter);
+    sleep_ms(20);
+    cl_meter_wake(&meter, cl_ticks());
+    cl_meter_end(&meter, &rate);
+    int64_t took = cl_now_ns() - began;
+    int64_t sum = (int64_t)(meter.me_busy_ns + meter.me_idle_ns);
+    CHECK(sum <= took + 10000 && sum >= 40 * MS - 10000);
+    CHECK(meter.me_busy_ns >= 19 * MS && meter.me_idle_ns >= 19 * MS);
+    uint64_t counts[CL_HISTOGRAM_BUCKETS];
+    CHECK_INT(cl_histogram_show(&meter.me_turn_time, counts), 1);
+    CHECK_INT(counts[34] + counts[35] + counts[36], 0);
+}
+
+static void
+test_a_sleep_that_is_read_goes_on(void)
+{
+    cl_rate rate = learnt();
+    cl_meter meter;
+    cl_meter_init(&meter);
+    cl_meter_begin(&meter, &rate);
+    cl_meter_turn(&meter, &rate, cl_ticks());
+    cl_meter_sleep(&meter);
+    sleep_ms(10);
+    uint64_t woke = cl_ticks();
+    cl_meter_settle(&meter, &rate);
+    uint64_t first = meter.me_idle_ns;
+    CHECK(first >= 9 * MS);
+    /* Woken before the reading, but seen after it: nothing is taken back. */
+    cl_meter_wake(&meter, woke);
+    cl_meter_settle(&meter, &rate);
+    CHECK(meter.me_idle_ns >= first);
+    cl_meter_sleep(&meter);
+    sleep_ms(10);
+    cl_meter_settle(&meter, &rate);
+    CHECK(meter.me_idle_ns >= first + 9 * MS);
+    cl_meter_wake(&meter, cl_ticks());
+    cl_meter_end(&meter, &rate);
+}
+
+static void
+test_a_counter_that_jumps(void)
+{
+    cl_rate rate = learnt();
+    cl_meter meter;
+    cl_meter_init(&meter);
+    cl_meter_begin(&meter, &rate);
+    for (int i = 0; i < 2; i++) {
+        meter.me_settled_ticks += (uint64_t)(i == 0 ? 1 : -1) << 40;
+        meter.me_slept += 1000;
+        uint64_t busy = meter.me_busy_ns, idle = meter.me_idle_ns;
+        int64_t settled = meter.me_settled_ns;
+        sleep_ms(1);
+        cl_meter_settle(&meter, &rate);
+        CHECK_INT(meter.me_busy_ns + meter.me_idle_ns - busy - idle,
+                  (uint64_t)(meter.me_settled_ns - settled));
+    }
+}
+
+static void
+test_nothing_passes_while_it_does_not_run(void)
+{
+    cl_rate rate = learnt();
+    cl_meter meter;
+    cl_meter_init(&meter);
+    cl_meter_settle(&meter, &rate);
+    sleep_ms(1);
+    cl_meter_settle(&meter, &rate);
+    CHECK_INT(meter.me_busy_ns + meter.me_idle_ns, 0);
+}
+
+/* ---------------------------------------------------------------------- the rest */
+
+static void
+test_lateness(void)
+{
+    cl_meter meter;
+    cl_meter_init(&meter);
+    cl_meter_late(&meter, 0.001);
+    cl_meter_late(&meter, 0.003);
+    cl_meter_late(&meter, -1.0);
+    cl_meter_late(&meter, INFINITY);
+    cl_meter_late(&meter, NAN);
+    CHECK_INT(meter.me_lateness_ns, 4 * MS);
+    CHECK_INT(meter.me_lateness_max_ns, 3 * MS);
+    CHECK_INT(meter.me_lateness.counts[0], 3);
+}
+
+static void
+test_samples_are_32_turns_apart(void)
+{
+    cl_meter meter;
+    cl_meter_init(&meter);
+    uint64_t sum = 0;
+    for (int i = 0; i < 10000; i++) {
+        cl_meter_next_sample(&meter);
+        CHECK(meter.me_until_sample >= 16 && meter.me_until_sample < 48);
+        sum += meter.me_until_sample;
+    }
+    CHECK(sum > 310000 && sum < 320000); /* 31.5 */
+}
+
+static void
+test_processor_time(void)
+{
+    cl_rate rate = learnt();
+    cl_meter meter;
+    cl_meter_init(&meter);
+    cl_meter_begin(&meter, &rate);
+    cl_meter_watch_slow(&meter, &rate, 0.01);
+    uint64_t began = cl_ticks();
+    meter.me_callback_ticks = meter.me_turn_ticks = began;
+    cl_meter_cpu(&meter);
+    sleep_ms(20);
+    CHECK(cl_meter_cpu_taken(&meter, &rate, began, 20 * MS) < 10 * MS);
+    struct timespec now;
+    do {
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    } while ((int64_t)now.tv_sec * CL_NS_PER_S + now.tv_nsec <
+             meter.me_cpu_ns + 20 * MS);
+    CHECK(cl_meter_cpu_taken(&meter, &rate, began, 1000 * (int64_t)MS) >=
+          15 * MS);
+    CHECK_INT(cl_meter_cpu_taken(&meter, &rate, began, MS), MS); /* not more */
+}
+
+int
+main(void)
+{
+    test_bounds_of_the_buckets();
+    test_negative_durations_are_not_shown();
+    test_sleep_is_idle_and_the_rest_is_busy();
+    test_a_sleep_that_is_read_goes_on();
+    test_a_counter_that_jumps();
+    test_nothing_passes_while_it_does_not_run();
+    test_lateness();
+    test_samples_are_32_turns_apart();
+    test_processor_time();
+    return 0;
+}

@@ -1,0 +1,491 @@
+"""cloop.watch(): a callback that blocks the loop is reported while it does, with the line that blocks."""
+
+import asyncio
+import ctypes
+import logging
+import os
+import re
+import selectors
+import sys
+import threading
+import time
+
+import pytest
+
+THRESHOLD_S = 0.05
+LIMIT_S = 20
+HERE = os.path.abspath(__file__)
+
+
+@pytest.fixture
+def loop(cloop):
+    loop = cloop.Loop()
+    yield loop
+    loop.close()
+
+
+class Reports:
+    """A destination that notes the blocks in which a function of BLOCKING runs. On a busy machine there are others: a
+    thread that may run does not.
+    """
+
+    def __init__(self):
+        self.begun, self.ended, self.all = [], [], []
+        self.came, self.over = threading.Event(), threading.Event()
+        self.ignored = set()
+
+    def __call__(self, block):
+        self.all.append(block)
+        if not block.ended and not re.search(r"\bin (%s)\n" % BLOCKING, block.stack):
+            self.ignored.add(block.loop)
+        elif block.ended and block.loop in self.ignored:
+            self.ignored.remove(block.loop)
+        else:
+            (self.ended if block.ended else self.begun).append(block)
+            (self.over if block.ended else self.came).set()
+
+
+@pytest.fixture
+def blocks(cloop):
+    """Watches, and notes what is reported."""
+    reports = Reports()
+    with cloop.watch(THRESHOLD_S, to=reports):
+        yield reports
+
+
+def line_of(function, text):
+    """The number of the line of this file that has the text, in the function."""
+    first = function.__code__.co_firstlineno
+    with open(HERE) as file:
+        lines = file.read().splitlines()
+    return next(n + 1 for n in range(first, len(lines)) if text in lines[n])
+
+
+def call(loop, function):
+    loop.call_soon(function)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def settle(loop, blocks):
+    """Run the loop until the end of the block was reported."""
+    deadline = time.monotonic() + LIMIT_S
+    while not blocks.over.is_set():
+        assert time.monotonic() < deadline, "no end was reported"
+        loop.call_later(0.001, loop.stop)
+        loop.run_forever()
+
+
+# What blocks
+
+BLOCKING = "waits_for_a_lock|sleeps|computes|matches|keeps|other|waits"
+
+
+def waits_for_a_lock(blocks):
+    assert blocks.came.wait(LIMIT_S)  # locked
+
+
+def sleeps(blocks):
+    deadline = time.monotonic() + LIMIT_S
+    while not blocks.came.is_set() and time.monotonic() < deadline:
+        time.sleep(2 * THRESHOLD_S)  # asleep
+
+
+def computes(blocks):
+    deadline = time.monotonic() + LIMIT_S
+    while not blocks.came.is_set() and time.monotonic() < deadline:
+        pass  # computing
+
+
+def matches(blocks):
+    size = 16
+    while not blocks.came.is_set():
+        re.match("(a+)+$", "a" * size + "b")  # backtracking
+        size += 1
+
+
+CASES = [
+    (waits_for_a_lock, "# locked"),
+    (sleeps, "# asleep"),
+    (computes, "while not"),
+    (matches, "# backtracking"),
+]
+
+
+@pytest.mark.parametrize("function, mark", CASES, ids=[case[0].__name__ for case in CASES])
+def test_line_that_blocks_is_named_while_it_does(loop, blocks, function, mark):
+    call(loop, lambda: function(blocks))
+    (block,) = blocks.begun  # and it came before the end: the function waits for it
+    assert block.loop is loop and not block.ended and block.task is None
+    assert block.seconds >= THRESHOLD_S
+    assert (
+        HERE in block.stack
+        and ", in %s" % function.__name__ in block.stack
+        or " in %s" % function.__name__ in block.stack
+    )
+    lines = [int(n) for n in re.findall(r'test_watchdog\.py", line (\d+),? in %s\b' % function.__name__, block.stack)]
+    first = line_of(function, mark)
+    assert lines and abs(lines[0] - first) <= (1 if function is computes else 0)
+    assert block.text.startswith("cloop: the loop has been blocked for ")
+    assert block.stack in block.text
+
+
+def test_end_is_reported_with_the_total(loop, blocks):
+    began = time.monotonic()
+    call(loop, lambda: waits_for_a_lock(blocks))
+    took = time.monotonic() - began
+    settle(loop, blocks)
+    (block,) = blocks.ended
+    assert block.ended and block.stack == "" and block.loop is loop
+    # Its end is noticed at the next look.
+    assert THRESHOLD_S <= block.seconds <= took + LIMIT_S
+    assert block.seconds >= blocks.begun[0].seconds
+    assert re.fullmatch(r"cloop: the loop was blocked for \d+\.\d\d s\n", block.text)
+
+
+def test_each_block_is_reported_once(loop, blocks):
+    def twice():
+        waits_for_a_lock(blocks)
+        time.sleep(3 * THRESHOLD_S)
+
+    call(loop, twice)
+    settle(loop, blocks)
+    assert (len(blocks.begun), len(blocks.ended)) == (1, 1)
+    blocks.came.clear()
+    blocks.over.clear()
+    call(loop, lambda: waits_for_a_lock(blocks))
+    settle(loop, blocks)
+    assert (len(blocks.begun), len(blocks.ended)) == (2, 2)
+
+
+def test_task_is_named_with_those_that_wait_for_it(loop, blocks):
+    async def inner():
+        waits_for_a_lock(blocks)
+
+    async def middle():
+        await asyncio.gather(loop.create_task(inner()), asyncio.sleep(0))
+
+    async def outer():
+        task = loop.create_task(middle())
+        await task
+
+    main = loop.create_task(outer())
+    loop.run_until_complete(main)
+    settle(loop, blocks)
+    (block,) = blocks.begun
+    assert block.task is not None and block.task == blocks.ended[0].task
+    lines = block.text.splitlines()
+    assert "%s " % block.task in lines[0] and "inner()" in lines[0]
+    assert [line.split(" at ")[0].partition("awaited by ")[2].split()[1] for line in lines if "awaited by" in line] == [
+        "test_task_is_named_with_those_that_wait_for_it.<locals>.middle()",
+        "test_task_is_named_with_those_that_wait_for_it.<locals>.outer()",
+    ]
+
+
+def test_block_between_two_awaits_is_one_of_its_own(loop, blocks):
+    async def main():
+        for _ in range(20):  # longer than the threshold together, and each is shorter
+            await asyncio.sleep(0)
+            time.sleep(THRESHOLD_S / 10)
+        blocks.all.clear()
+        waits_for_a_lock(blocks)
+
+    loop.run_until_complete(main())
+    settle(loop, blocks)
+    assert len(blocks.begun) == 1 and "waits_for_a_lock" in blocks.begun[0].stack
+
+
+def test_loop_in_another_thread(cloop, blocks):
+    def run():
+        loop = cloop.Loop()
+        loop.call_soon(waits_for_a_lock, blocks)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        while not blocks.over.is_set():
+            loop.call_later(0.001, loop.stop)
+            loop.run_forever()
+        loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(LIMIT_S)
+    assert "waits_for_a_lock" in blocks.begun[0].stack and ", in run\n" in blocks.begun[0].stack
+
+
+# C code that keeps the interpreter
+
+
+@pytest.fixture
+def keep():
+    """Sleeps for this many seconds in C code, without giving the interpreter up."""
+    usleep = ctypes.PyDLL(None).usleep
+    return lambda seconds: usleep(int(seconds * 1e6))
+
+
+def test_c_code_that_keeps_the_interpreter(cloop, loop, keep, tmp_path):
+    def keeps():
+        keep(0.5)
+
+    path = tmp_path / "reports"
+    with open(str(path), "w+") as file, cloop.watch(THRESHOLD_S, to=file):
+        call(loop, keeps)
+        seen = path.read_text()  # by now: no other thread could run Python code meanwhile
+        deadline = time.monotonic() + LIMIT_S
+        while "was blocked" not in path.read_text():
+            assert time.monotonic() < deadline
+            loop.call_later(0.001, loop.stop)
+            loop.run_forever()
+    report = (
+        r"cloop: the loop has been blocked for \d\.\d\d s: C code keeps the interpreter \(most recent call first\)\n"
+        r'  File "%s", line \d+ in <lambda>\n  File "%s", line %d in keeps\n'
+    )
+    assert re.search(report % (re.escape(HERE), re.escape(HERE), line_of(keeps, "keep(0.5)")), seen), seen
+    totals = [float(total) for total in re.findall(r"was blocked for (\d+\.\d+) s", path.read_text())]
+    assert 0.45 < max(totals) < LIMIT_S
+
+
+def test_function_gets_such_a_stack_afterwards(loop, blocks, keep):
+    def keeps():
+        keep(0.5)
+
+    call(loop, keeps)
+    settle(loop, blocks)
+    (block,) = blocks.begun
+    assert "keeps" in block.stack and 'test_watchdog.py", line ' in block.stack
+    assert blocks.ended[0].seconds > 0.45
+
+
+def test_other_thread_that_keeps_the_interpreter(loop, blocks, keep):
+    def other():
+        begin.wait()
+        keep(0.5)
+
+    begin = threading.Event()
+    thread = threading.Thread(target=other)
+    thread.start()
+    loop.call_soon(begin.set)
+    loop.call_later(THRESHOLD_S, int)  # due while the other thread has the interpreter
+    settle(loop, blocks)
+    thread.join()
+    texts = [block.text for block in blocks.begun]
+    assert "another thread keeps the interpreter" in texts[0] and "in other" in texts[0], "".join(texts)
+
+
+def test_other_thread_that_keeps_it_from_a_callback(loop, blocks, keep):
+    def other():
+        keep(0.5)
+
+    def waits():
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+
+    call(loop, waits)
+    settle(loop, blocks)
+    block = blocks.begun[0]
+    assert "in waits" in block.stack.partition("Thread 0x")[0]  # the loop's thread comes first
+    assert block.task is None and ("in other" in block.stack or "thread.join()" in block.stack)
+
+
+# What is not reported
+
+
+def assert_silent(blocks, seconds):
+    """None of the blocks, if there were any by chance, lasted this long."""
+    assert [block.text for block in blocks.all if block.seconds > seconds] == []
+
+
+def test_idle_loop_is_silent(loop, blocks):
+    loop.call_later(6 * THRESHOLD_S, loop.stop)
+    loop.run_forever()
+    assert_silent(blocks, 5 * THRESHOLD_S)
+
+
+def test_asyncios_loop_is_silent_and_so_is_code_outside_of_a_loop(blocks):
+    def sleeps():
+        time.sleep(6 * THRESHOLD_S)
+
+    loop = asyncio.SelectorEventLoop()
+    call(loop, sleeps)
+    loop.close()
+    sleeps()
+    assert blocks.all == []
+
+
+def test_program_with_its_own_selector_is_silent_while_it_waits(cloop, blocks):
+    loop = cloop.Loop(selectors.SelectSelector())
+    loop.call_later(6 * THRESHOLD_S, loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert_silent(blocks, 5 * THRESHOLD_S)
+
+
+def test_stopped_watch_is_silent_and_leaves_no_thread(cloop, loop):
+    threads, reports = len(os.listdir("/proc/self/task")), Reports()
+    watch = cloop.watch(THRESHOLD_S, to=reports)
+    assert len(os.listdir("/proc/self/task")) == threads + 1
+    assert "running" in repr(watch)
+    watch.stop()
+    watch.stop()
+    assert len(os.listdir("/proc/self/task")) == threads
+    assert "stopped" in repr(watch)
+    call(loop, lambda: time.sleep(4 * THRESHOLD_S))
+    assert reports.all == []
+
+
+def test_loop_that_is_closed_while_watched(cloop, blocks):
+    loops = [cloop.Loop() for _ in range(10)]
+    for loop in loops[::2]:
+        loop.close()
+    call(loops[1], lambda: waits_for_a_lock(blocks))
+    settle(loops[1], blocks)
+    for loop in loops:
+        loop.close()
+    assert len(blocks.begun) == 1
+
+
+# Where reports go
+
+
+def test_logger(cloop, loop, caplog):
+    with caplog.at_level(logging.WARNING, "watched"), cloop.watch(THRESHOLD_S, to=logging.getLogger("watched")):
+        deadline = time.monotonic() + LIMIT_S
+        call(
+            loop,
+            lambda: [time.sleep(0.01) for _ in iter(lambda: not caplog.records and time.monotonic() < deadline, False)],
+        )
+    record = caplog.records[0]
+    assert record.levelname == "WARNING" and "has been blocked" in record.getMessage()
+    assert not record.getMessage().endswith("\n")
+
+
+def test_later_watch_replaces_the_earlier(cloop, loop):
+    first, second = Reports(), Reports()
+    one = cloop.watch(THRESHOLD_S, to=first)
+    with cloop.watch(THRESHOLD_S, to=second):
+        one.stop()  # of no effect
+        call(loop, lambda: waits_for_a_lock(second))
+        settle(loop, second)
+    assert first.begun == [] and len(second.begun) == 1
+
+
+def test_function_may_stop_the_watch(cloop, loop):
+    reports = Reports()
+
+    def to(block):
+        watch.stop()
+        reports(block)
+
+    watch = cloop.watch(THRESHOLD_S, to=to)
+    call(loop, lambda: waits_for_a_lock(reports))
+    assert len(reports.begun) == 1
+
+
+def test_function_that_raises_is_reported_and_called_again(cloop, loop, monkeypatch):
+    reports, caught = Reports(), []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: caught.append(unraisable.exc_type))
+
+    def to(block):
+        reports(block)
+        raise KeyError
+
+    with cloop.watch(THRESHOLD_S, to=to):
+        call(loop, lambda: waits_for_a_lock(reports))
+        settle(loop, reports)
+    assert len(caught) >= 2 and set(caught) == {KeyError}
+
+
+@pytest.mark.parametrize("arguments, error", [
+    ((0,), ValueError), ((-1,), ValueError), ((float("nan"),), ValueError), ((float("inf"),), ValueError),
+    (("x",), ValueError), ((None,), TypeError),
+])  # fmt: skip
+def test_wrong_threshold_is_refused(cloop, arguments, error):
+    with pytest.raises(error):
+        cloop.watch(*arguments)
+
+
+def test_wrong_destination_is_refused(cloop):
+    with pytest.raises(TypeError):
+        cloop.watch(to=1)
+    with pytest.raises(ValueError):
+        cloop.watch(every=0)
+
+
+# Processes
+
+BLOCKS = """
+import asyncio, os, sys, time
+import cloop
+
+async def main():
+    time.sleep(0.4)  # here
+    await asyncio.sleep(0.1)
+"""
+
+
+def test_environment_variable(cloop, python, write_script, monkeypatch):
+    monkeypatch.setenv("CLOOP_WATCH", "0.05")
+    done = python(write_script(BLOCKS + "cloop.run(main())"))
+    assert done.returncode == 0 and done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert re.fullmatch(
+        r"cloop: the loop has been blocked for 0\.\d\d s: Task-1 main\(\) \(most recent call last\)", lines[0]
+    )
+    assert re.search(r'script\.py", line 6, in main\n +time\.sleep\(0\.4\)', done.stderr)
+    assert re.fullmatch(r"cloop: the loop was blocked for 0\.[34]\d s: Task-1", lines[-1])
+
+
+@pytest.mark.parametrize("value, status", [("", 0), ("0", 0), ("1e3", 0), ("x", 1), ("-1", 1), ("inf", 1)])
+def test_value_of_the_environment_variable(cloop, python, monkeypatch, value, status):
+    monkeypatch.setenv("CLOOP_WATCH", value)
+    done = python("-c", "import cloop; cloop.new_event_loop().close()")
+    assert done.returncode == status
+    if status:
+        assert "ValueError: CLOOP_WATCH=%s is unknown" % value in done.stderr
+    else:
+        assert done.stderr == ""
+
+
+def test_child_of_a_fork_is_watched_and_so_is_the_parent(cloop, python, write_script):
+    done = python("-W", "ignore", write_script(BLOCKS + """
+watch = cloop.watch(0.05)
+pid = os.fork()
+cloop.run(main())
+if pid == 0:
+    os._exit(len(os.listdir("/proc/self/task")))
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2 if hasattr(os, "waitstatus_to_exitcode") else True
+watch.stop()
+"""))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("has been blocked for") == 2
+    assert done.stderr.count("was blocked for") == 2
+
+
+def test_loop_that_runs_at_the_fork(cloop, python, write_script):
+    done = python("-W", "ignore", write_script(BLOCKS + """
+cloop.watch(0.05)
+
+async def forks():
+    pid = os.fork()
+    time.sleep(0.3)
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+cloop.run(forks())
+"""))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("has been blocked for") == 2, done.stderr
+    assert "in forks" in done.stderr
+
+
+def test_process_ends_while_a_report_is_written(cloop, python, write_script):
+    done = python(write_script(BLOCKS + """
+import threading
+cloop.watch(0.02, to=lambda block: (begun.set(), time.sleep(0.2)))
+begun = threading.Event()
+async def main():
+    begun.wait(10)
+cloop.run(main())
+"""))  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,334 @@
+"""cloop.serve_monitor(): a Unix socket that answers the same user, also while the loop blocks."""
+
+import asyncio
+import importlib
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+import pytest
+
+LIMIT_S = 20
+
+
+@pytest.fixture
+def module(cloop):
+    return importlib.import_module("cloop._monitor")
+
+
+@pytest.fixture
+def loop(cloop, new_loop):
+    return new_loop(cloop.Loop)
+
+
+@pytest.fixture
+def runtime(tmp_path, monkeypatch):
+    """The user's runtime directory."""
+    path = tmp_path / "run"
+    path.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(path))
+    return path
+
+
+@pytest.fixture
+def monitor(cloop, runtime):
+    with cloop.serve_monitor() as monitor:
+        yield monitor
+
+
+@pytest.fixture
+def ask(module, monitor):
+    sock = module.connect(monitor.path)
+    with sock:
+        yield lambda do, **question: module.ask(sock, do, **question)
+
+
+# The socket
+
+
+def test_only_the_user_can_reach_it(monitor, runtime):
+    assert monitor.path == str(runtime / "cloop" / ("%d.sock" % os.getpid()))
+    assert stat.S_IMODE(os.stat(monitor.path).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(os.path.dirname(monitor.path)).st_mode) == 0o700
+
+
+def test_it_is_gone_afterwards(cloop, runtime):
+    def threads():
+        return [thread.name for thread in threading.enumerate()].count("cloop-monitor")
+
+    with cloop.serve_monitor() as monitor:
+        assert cloop.serve_monitor() is monitor and threads() == 1
+    monitor.close()
+    assert not os.path.exists(monitor.path) and threads() == 0
+    assert "closed" in repr(monitor)
+
+
+def test_path_may_be_given(cloop, module, tmp_path):
+    path = tmp_path / "socket"
+    with cloop.serve_monitor(path):
+        assert stat.S_IMODE(os.stat(str(path)).st_mode) == 0o600
+        with module.connect(str(path)) as sock:
+            assert module.ask(sock, "hello")["pid"] == os.getpid()
+        with pytest.raises(OSError):
+            cloop.serve_monitor(path)
+    assert not path.exists()
+
+
+def test_file_in_the_way_stays(cloop, tmp_path):
+    path = tmp_path / "file"
+    path.write_text("x")
+    with pytest.raises(OSError):
+        cloop.serve_monitor(path)
+    assert path.read_text() == "x"
+
+
+def test_socket_that_nobody_serves_is_replaced(cloop, module, runtime):
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(module.default_path())
+    stale.close()
+    other = socket.socket(socket.AF_UNIX)
+    other.bind(module.default_path(1))
+    other.close()
+    with cloop.serve_monitor() as monitor:
+        assert module.paths() == {os.getpid(): monitor.path}
+    assert os.listdir(str(runtime / "cloop")) == []
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
+def test_directory_that_others_may_enter_is_refused(cloop, runtime, mode):
+    (runtime / "cloop").mkdir()
+    (runtime / "cloop").chmod(mode)
+    with pytest.raises(PermissionError):
+        cloop.serve_monitor()
+
+
+def test_directory_that_is_a_link_is_refused(cloop, runtime, tmp_path):
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (runtime / "cloop").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PermissionError):
+        cloop.serve_monitor()
+
+
+def test_directory_without_a_runtime_directory(module, monkeypatch):
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    assert list(module.folders()) == ["/tmp/cloop-%d" % os.geteuid()]
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "relative")
+    assert list(module.folders()) == ["/tmp/cloop-%d" % os.geteuid()]
+
+
+def test_other_user_is_refused(cloop):
+    if os.geteuid() != 0:
+        pytest.skip("only root can become another user")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        with cloop.serve_monitor(os.path.join(folder, "socket")) as monitor:
+            os.chmod(monitor.path, 0o666)  # what is left is the look at who connects
+            script = """
+import os, socket, sys
+os.setgid(65534)
+os.setuid(65534)
+sock = socket.socket(socket.AF_UNIX)
+sock.settimeout(20)
+sock.connect(sys.argv[1])
+try:
+    sock.sendall(b'{"do": "hello"}\\n')
+    print(sock.recv(100))
+except (BrokenPipeError, ConnectionResetError):
+    print(b"")
+"""
+            command = [sys.executable, "-c", script, monitor.path]
+            assert subprocess.run(command, stdout=subprocess.PIPE, timeout=60).stdout == b"b''\n"
+
+
+# Questions
+
+
+def test_hello(cloop, ask):
+    found = ask("hello")
+    assert (found["cloop"], found["protocol"], found["pid"]) == (cloop.__version__, 1, os.getpid())
+
+
+def test_loops(loop, ask):
+    (found,) = ask("loops")["loops"]
+    assert (found["id"], found["state"], found["thread"]) == (id(loop), "stopped", None)
+    assert found["metrics"]["turns"] == 0 and found["poller"] == loop._poller
+
+
+def test_question_while_the_loop_blocks(loop, ask):
+    async def main():
+        return ask("loops"), ask("tasks"), asyncio.current_task().get_name()
+
+    loops, tasks, name = loop.run_until_complete(main())
+    assert loops["loops"][0]["state"] == "runs" and loops["loops"][0]["thread"] == "MainThread"
+    (task,) = tasks["tasks"]
+    assert (task["name"], task["waits"]) == (name, "running")
+
+
+def test_question_while_the_loop_sleeps(loop, ask):
+    found = []
+
+    def look():
+        deadline = time.monotonic() + LIMIT_S
+        while ask("loops")["loops"][0]["state"] != "sleeps" and time.monotonic() < deadline:
+            pass
+        found.append(ask("loops")["loops"][0])
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    assert found[0]["state"] == "sleeps"
+
+
+@pytest.fixture
+def crowd(loop, turn):
+    async def waits(event):
+        await event.wait()
+
+    async def sleeps():
+        await asyncio.sleep(1000)
+
+    async def main():
+        event = asyncio.Event()
+        for _ in range(5):
+            loop.create_task(waits(event))
+        await sleeps()
+
+    task = loop.create_task(main())
+    for _ in range(4):
+        turn()
+    yield task
+    for each in asyncio.all_tasks(loop):
+        each.cancel()
+    for _ in range(4):
+        turn()
+
+
+def test_tasks_are_sorted_filtered_and_limited(ask, crowd):
+    found = ask("tasks", sort="coro")
+    assert found["total"] == 6
+    assert [row["coro"].rpartition(".")[2] for row in found["tasks"]] == ["main"] + ["waits"] * 5
+    assert len(ask("tasks", filter="WAITS(")["tasks"]) == 0
+    assert len(ask("tasks", filter="locals>.WAITS")["tasks"]) == 5
+    assert len(ask("tasks", limit=2)["tasks"]) == 2
+    found = ask("tasks", most=3)
+    assert (found["total"], len(found["tasks"])) == (6, 3)
+    assert len(ask("tasks", loop=1)["tasks"]) == 0
+
+
+def test_places_count_the_tasks(ask, crowd):
+    found = ask("places")
+    assert [row["tasks"] for row in found["places"]] == [5, 1]
+    assert found["places"][0]["where"].split(":")[0] == "%s %s" % (found["places"][0]["where"].split()[0], __file__)
+
+
+def test_task_has_its_stack(ask, crowd):
+    found = ask("task", id=id(crowd))["task"]
+    assert [name.rpartition(".")[2] for name, _, _ in found["stack"]] == ["main", "sleeps", "sleep"]
+    assert ask("task", id=1)["task"] is None
+
+
+def test_timers_watched_and_dump(loop, ask, crowd):
+    assert ask("timers")["total"] == 1
+    assert ask("watched")["watched"][0][0] == id(loop)
+    assert "tasks: 6" in ask("dump")["text"]
+    assert ask("tree")["tasks"][0]["awaiter_ids"] == []
+
+
+def test_blocks_are_remembered(cloop, loop, ask):
+    assert ask("blocks")["watching"] is None
+    ended = threading.Event()
+    with cloop.watch(0.02, to=lambda block: block.ended and ended.set()):
+        loop.call_soon(time.sleep, 0.2)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        assert ended.wait(LIMIT_S)
+        found = ask("blocks")
+    assert found["watching"] == 0.02
+    assert found["blocks"][-1]["seconds"] >= 0.02
+
+
+@pytest.mark.parametrize("line, error", [
+    (b"x", "JSONDecodeError"), (b"[]", "ValueError"), (b'{"do": "nothing"}', "unknown question: nothing"),
+    (b'{"do": "tasks", "most": "x"}', "ValueError"), (b"\xff", "UnicodeDecodeError"),
+    (b'{"do": "tasks", "sort": "x"}', "unknown order"),
+])  # fmt: skip
+def test_question_that_is_wrong(module, line, error):
+    assert error in module.answer(line)["error"]
+
+
+def test_several_questions_and_parts_of_one(module, monitor):
+    with module.connect(monitor.path) as sock:
+        sock.sendall(b'{"do": "hello"}\n{"do": "lo')
+        file = sock.makefile("rb")
+        assert json.loads(file.readline().decode())["pid"] == os.getpid()
+        sock.sendall(b'ops"}\n')
+        assert json.loads(file.readline().decode())["loops"] == []
+        file.close()
+
+
+def test_line_without_an_end_is_cut_off(module, monitor):
+    with module.connect(monitor.path) as sock:
+        try:
+            for _ in range(100):
+                sock.sendall(b"x" * 10000)
+            assert sock.recv(1) == b""
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+    with module.connect(monitor.path) as sock:
+        assert module.ask(sock, "hello")["protocol"] == 1
+
+
+# Processes
+
+SERVES = """
+import asyncio, os, sys
+import cloop
+
+async def main():
+    os.write(1, b"%d\\n" % os.getpid())
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+"""
+
+
+def test_environment_variable_and_fork(cloop, module, python, write_script, runtime, monkeypatch):
+    monkeypatch.setenv("CLOOP_MONITOR", "1")
+    process = python("-W", "ignore", write_script(SERVES + """
+if __name__ == "__main__":
+    cloop.new_event_loop().close()
+    if os.fork() == 0:
+        cloop.run(main())
+        sys.exit()
+    cloop.run(main())
+    os.wait()
+"""), popen=True, stdin=-1)  # fmt: skip
+    try:
+        pids = {int(process.stdout.readline()) for _ in range(2)}
+        assert set(module.paths()) == pids and process.pid in pids
+        for pid, path in module.paths().items():
+            with module.connect(path) as sock:
+                assert module.ask(sock, "hello")["pid"] == pid
+                assert len(module.ask(sock, "loops")["loops"]) == 1
+        process.stdin.close()  # both end
+        process.stdin = None
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, "")
+        assert module.paths() == {}
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_failure_does_not_keep_the_program_from_running(cloop, python, write_script, runtime, monkeypatch):
+    (runtime / "cloop").write_text("not a directory")
+    monkeypatch.setenv("CLOOP_MONITOR", "1")
+    done = python("-c", "import cloop\nasync def main(): print('ran')\ncloop.run(main())")
+    assert done.returncode == 0 and done.stdout == "ran\n"
+    assert "RuntimeWarning: cloop: CLOOP_WATCH or CLOOP_MONITOR: " in done.stderr
