@@ -477,9 +477,9 @@ def pins(name):
     if name == "BARRIER":
         locks = asyncio.locks
         return (
-            (vars(locks), "_BarrierState"),
-            (vars(locks), "exceptions"),
-            (vars(asyncio.exceptions), "BrokenBarrierError"),
+            (locks, "_BarrierState"),
+            (locks, "exceptions"),
+            (asyncio.exceptions, "BrokenBarrierError"),
         )
     if name == "TIMEOUT":
         timeouts = asyncio.timeouts
