@@ -15,6 +15,7 @@ FAMILIES = (
     "timers",
     "tasks",
     "sync",
+    "accelerated",
     "sizes",
     "running",
     "system",

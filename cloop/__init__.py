@@ -17,8 +17,8 @@ except ImportError:
 
 from . import _abi
 from ._accelerate import accelerate
-from ._dump import dump_on_signal
 from ._cloop import Histogram, Metrics
+from ._dump import dump_on_signal
 from ._futures import Future, Task
 from ._loop import Loop, new_event_loop
 from ._monitor import Monitor, serve_monitor

@@ -51,6 +51,7 @@ class _Writable(Protocol):
     def write(self, text: str, /) -> object: ...
 
 _WatchTo: TypeAlias = Union[_Writable, logging.Logger, logging.LoggerAdapter[Any], Callable[["Block"], object], None]
+
 class SlowCallback(NamedTuple):
     name: str
     kind: str

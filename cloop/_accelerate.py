@@ -9,6 +9,7 @@ csrc/sync/sync.h says what a body does, and when it calls asyncio's function ins
 
 import asyncio
 import asyncio.events
+import asyncio.exceptions
 import asyncio.futures
 import asyncio.locks
 import asyncio.queues
@@ -105,10 +106,28 @@ FAMILIES = [
             AENTER,
             CONDITION_NOTIFY="asyncio.locks:Condition.notify",
             CONDITION_NOTIFY_ALL="asyncio.locks:Condition.notify_all",
+            CONDITION_WAIT="asyncio.locks:Condition.wait",
+            CONDITION_WAIT_FOR="asyncio.locks:Condition.wait_for",
         ),
-        ["asyncio.locks:Condition.__init__", "asyncio.locks:Condition._notify"],
+        ["asyncio.locks:Condition.__init__", "asyncio.locks:Condition._notify", GET_LOOP],
         {"CONDITION": "asyncio.locks:Condition"},
         needs=("Lock",),
+    ),
+    Family(
+        "Barrier",
+        {
+            "BARRIER_AENTER": "asyncio.locks:Barrier.__aenter__",
+            "BARRIER_AEXIT": "asyncio.locks:Barrier.__aexit__",
+            "BARRIER_WAIT": "asyncio.locks:Barrier.wait",
+            "BARRIER_BLOCK": "asyncio.locks:Barrier._block",
+            "BARRIER_WAITS": "asyncio.locks:Barrier._wait",
+            "BARRIER_RESET": "asyncio.locks:Barrier.reset",
+            "BARRIER_ABORT": "asyncio.locks:Barrier.abort",
+        },
+        ["asyncio.locks:Barrier." + name for name in ("__init__", "_release", "_exit")],
+        {"BARRIER": "asyncio.locks:Barrier"},
+        pins=("BARRIER",),
+        needs=("Condition",),
     ),
     Family(
         "Semaphore",
@@ -136,6 +155,7 @@ FAMILIES = [
             "QUEUE_GET_NOWAIT": "asyncio.queues:Queue.get_nowait",
             "QUEUE_PUT_NOWAIT": "asyncio.queues:Queue.put_nowait",
             "QUEUE_TASK_DONE": "asyncio.queues:Queue.task_done",
+            "QUEUE_JOIN": "asyncio.queues:Queue.join",
         },
         ["asyncio.queues:Queue." + name for name in ("__init__", "_init", "_get", "_put", "_wakeup_next")]
         + ["asyncio.queues:Queue." + name for name in ("empty", "full", "qsize", "shutdown")]
@@ -149,6 +169,13 @@ FAMILIES = [
         },
         pins=("GET_LOOP",),
         needs=("Event",),
+    ),
+    Family(
+        "open_connection",
+        {
+            "OPEN_CONNECTION": "asyncio.streams:open_connection",
+            "OPEN_UNIX_CONNECTION": "asyncio.streams:open_unix_connection",
+        },
     ),
     Family(
         "timeout",
@@ -247,8 +274,6 @@ FAMILIES = [
 
 # What is not accelerated on any Python, and why.
 ASYNCIOS = {
-    "Condition.wait": "takes its lock again however often it is cancelled: no body yet",
-    "Barrier": "no body yet; what it uses has one",
     "wrap_future": "no body yet; run_in_executor() does without it",
     "TaskGroup": "changes with every release, and gains by its tasks",
 }
@@ -385,11 +410,14 @@ def describe_class(name, path, variant):
         _cloop._sync_gather(variant, gathers_by(), closure)
         return
     sample = cls.__new__(cls) if sys.version_info >= (3, 11) else None
-    optional = name == "TIMEOUT" or hasattr(cls, "_loop")
+    optional = name == "TIMEOUT" or name != "BARRIER" and hasattr(cls, "_loop")
     _cloop._sync_class(name, cls, variant, optional, sample)
     if name == "TIMEOUT":
         states = asyncio.timeouts._State
         _cloop._sync_states(states.CREATED, states.ENTERED, states.EXITED)
+    if name == "BARRIER":
+        states = asyncio.locks._BarrierState
+        _cloop._sync_barrier_states(states.FILLING, states.DRAINING, states.RESETTING, states.BROKEN)
 
 
 def gathers_by():
@@ -445,6 +473,13 @@ def pins(name):
             (tasks, "futures"),
             (futures, "_set_result_unless_cancelled"),
             (tasks, "__sleep0"),
+        )
+    if name == "BARRIER":
+        locks = asyncio.locks
+        return (
+            (locks, "_BarrierState"),
+            (locks, "exceptions"),
+            (asyncio.exceptions, "BrokenBarrierError"),
         )
     if name == "TIMEOUT":
         timeouts = asyncio.timeouts

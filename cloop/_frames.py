@@ -96,22 +96,22 @@ def created(cls, name, args):
     return generator, generator.gi_frame, None
 
 
-def suspended(cls, name, args, future):
-    """The same, while it waits for the future."""
+def suspended(cls, name, args, future, awaited_name=""):
+    """The same, while it waits for the future, or awaits what has that name."""
     steps = []
     while name is not None:
         function = _method(cls, name)
         if function is None:
             break
-        awaits = AWAITS.get(name, "fut")
-        if name == "wait_for" and "timeouts" not in function.__code__.co_names:
+        awaits = awaited_name or AWAITS.get(name, "fut")
+        if name == "wait_for" and not awaited_name and "timeouts" not in function.__code__.co_names:
             awaits = "waiter"  # up to 3.11
         steps.append((function, awaits, args))
         if awaits == "readuntil":
             args = args[:1] + (b"\n",)
         elif awaits == "_wait_for_data":
             args = args[:1] + (name,)
-        name = awaits if awaits in AWAITS else None
+        name = awaits if awaits in AWAITS and not awaited_name else None
     awaited = _Waiting(future)
     for step in reversed(steps):
         awaited = _call(*step, awaited)

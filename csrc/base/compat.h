@@ -10,6 +10,9 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <structmember.h>
+#if PY_VERSION_HEX < 0x030b0000
+#include <longintrepr.h>
+#endif
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -520,6 +523,25 @@ static inline bool
 cl_is_traced(PyThreadState *thread)
 {
     return thread->c_tracefunc != NULL || thread->c_profilefunc != NULL;
+}
+
+/* Whether the int has one digit, and its value then. */
+static inline bool
+cl_long_small(PyObject *number, long *value)
+{
+    PyLongObject *small = (PyLongObject *)number;
+#if PY_VERSION_HEX >= 0x030c0000
+    if (!PyUnstable_Long_IsCompact(small))
+        return false;
+    *value = (long)PyUnstable_Long_CompactValue(small);
+#else
+    if (Py_SIZE(small) < -1 || Py_SIZE(small) > 1)
+        return false;
+    *value = Py_SIZE(small) == 0
+                 ? 0
+                 : (long)Py_SIZE(small) * (long)small->ob_digit[0];
+#endif
+    return true;
 }
 
 /* Whether a watcher can be told when a dict is modified. Before, dicts have

@@ -72,7 +72,8 @@ static void
 check_change(const LoopObject *loop, const cl_watch *watch)
 {
     cl_assertf(watch->w_want == watch->w_have || is_kept(watch) ||
-                   watch->w_change >= 0 || watch->w_refused == TOLD || loop->l_fork != CL_FORK_NONE,
+                   watch->w_change >= 0 || watch->w_refused == TOLD ||
+                   loop->l_fork != CL_FORK_NONE,
                "descriptor %d: %u is wanted, %u is known, refused %u",
                watch->w_fd, watch->w_want, watch->w_have, watch->w_refused);
 }

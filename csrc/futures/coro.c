@@ -314,7 +314,7 @@ coro_throw(CoroObject *coro, PyObject *args)
         cl_raise_thrown(type, value, traceback);
         if (waited && coro->c_ops->thrown != NULL)
             status = coro->c_ops->thrown(coro, &result);
-        if (status == PYGEN_NEXT) /* it awaits something else now */
+        if (status == PYGEN_NEXT) /* it waits again */
             result = Py_NewRef(coro->c_future);
     }
     status = settle(coro, status);
@@ -420,8 +420,10 @@ cl_coro_clear(CoroObject *coro)
     coro->c_delegates = false;
     coro->c_ops->drop(coro);
     Py_CLEAR(coro->c_future);
-    Py_CLEAR(coro->c_inner);
-    Py_CLEAR(coro->c_shown);
+    if (coro->c_inner != NULL || coro->c_shown != NULL) {
+        Py_CLEAR(coro->c_inner);
+        Py_CLEAR(coro->c_shown);
+    }
     return 0;
 }
 
@@ -478,7 +480,8 @@ cl_coro_dying(CoroObject *coro)
         PyObject_CallFinalizerFromDealloc((PyObject *)coro) < 0)
         return false;
     PyObject_GC_UnTrack(coro);
-    (void)cl_coro_clear(coro);
+    if (coro->c_state != CL_CORO_DONE) /* else it is cleared */
+        (void)cl_coro_clear(coro);
     return true;
 }
 
@@ -539,37 +542,56 @@ show(CoroObject *coro)
     const cl_coro_ops *ops = coro->c_ops;
     if (coro->c_shown != NULL)
         return Py_NewRef(coro->c_shown);
-    bool waits = coro->c_state == CL_CORO_WAITING;
+    cl_coro_state state = coro->c_state;
+    bool waits = state == CL_CORO_WAITING;
+    const char *awaits = "";
+    if (ops->inner != NULL)
+        (void)ops->inner(coro, &awaits);
     PyObject *shown = NULL, *args = ops->args(coro);
     PyObject *module = PyImport_ImportModule("cloop._frames");
     if (args != NULL && module != NULL)
         shown =
             waits
-                ? PyObject_CallMethod(module, "suspended", "OsOO",
+                ? PyObject_CallMethod(module, "suspended", "OsOOs",
                                       ops->stock(coro), ops->name(coro), args,
                                       coro->c_inner != NULL ? coro->c_inner
-                                                            : coro->c_future)
+                                                            : coro->c_future,
+                                      awaits)
                 : PyObject_CallMethod(module, "created", "OsO",
                                       ops->stock(coro), ops->name(coro), args);
     Py_XDECREF(args);
     Py_XDECREF(module);
     /* Python code may have run, and stepped the coroutine. */
-    if (shown != NULL && waits == (coro->c_state == CL_CORO_WAITING))
+    if (shown != NULL && state == coro->c_state)
         Py_XSETREF(coro->c_shown, Py_NewRef(shown));
     return shown;
 }
 
-/* Returns an item of what show() returns, or the attribute of c_inner if that
- * runs instead. A new reference; NULL without an exception if there is none.
- */
+/* Returns the coroutine that this one stands for, borrowed, or NULL. */
+static PyObject *
+stands_for(const CoroObject *coro)
+{
+    const char *awaits = "";
+    if (coro->c_inner != NULL)
+        return coro->c_delegates ? NULL : coro->c_inner;
+    PyObject *inner =
+        coro->c_ops->inner == NULL ? NULL : coro->c_ops->inner(coro, &awaits);
+    return awaits == NULL ? inner : NULL;
+}
+
+/* Returns an item of what show() returns, or the attribute of the coroutine
+ * that runs instead. A new reference; NULL without an exception if there is
+ * none. */
 static PyObject *
 shown_item(CoroObject *coro, Py_ssize_t index, const char *attribute)
 {
     PyObject *item = NULL;
     if (coro->c_state != CL_CORO_NEW && coro->c_state != CL_CORO_WAITING)
         return NULL;
-    if (coro->c_inner != NULL && !coro->c_delegates) {
-        item = PyObject_GetAttrString(coro->c_inner, attribute);
+    PyObject *inner = Py_XNewRef(stands_for(coro));
+    if (inner != NULL) {
+        item = PyObject_GetAttrString(inner, attribute);
+        Py_DECREF(inner);
     }
     else {
         PyObject *shown = show(coro);
@@ -602,8 +624,14 @@ static PyObject *
 get_await(CoroObject *coro, void *Py_UNUSED(closure))
 {
     PyObject *what = coro->c_inner != NULL ? coro->c_inner : coro->c_future;
+    const char *awaits;
     if (coro->c_state != CL_CORO_WAITING || what == NULL)
         Py_RETURN_NONE;
+    if (coro->c_ops->inner != NULL) {
+        PyObject *inner = coro->c_ops->inner(coro, &awaits);
+        if (inner != NULL && awaits != NULL)
+            return Py_NewRef(inner);
+    }
     Py_INCREF(what);
     if (coro->c_delegates)
         return what;
@@ -615,6 +643,9 @@ get_await(CoroObject *coro, void *Py_UNUSED(closure))
 static PyObject *
 get_code(CoroObject *coro, void *Py_UNUSED(closure))
 {
+    PyObject *inner = stands_for(coro);
+    if (inner != NULL)
+        return or_else(PyObject_GetAttrString(inner, "cr_code"), Py_None);
     PyObject *function = PyObject_GetAttrString(coro->c_ops->stock(coro),
                                                 coro->c_ops->name(coro));
     PyObject *code =

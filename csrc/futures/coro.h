@@ -65,6 +65,11 @@ typedef struct cl_coro_ops {
     /* Whether `thrown` is also called, with GeneratorExit, when the coroutine
      * is closed or freed while it waits. */
     bool closes;
+    /* Returns the coroutine that it awaits itself, borrowed, or NULL. Sets
+     * *awaits to the name of the method or variable that asyncio's code
+     * awaits; NULL if the inner coroutine is asyncio's own for this one. The
+     * function may be NULL. */
+    PyObject *(*inner)(const CoroObject *coro, const char **awaits);
 } cl_coro_ops;
 
 #if CL_HAS_REMOTE_STACKS

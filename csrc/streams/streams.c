@@ -278,6 +278,22 @@ cl_streams_adopt(cl_state *st, PyObject *protocol)
 }
 
 int
+cl_streams_adopt_writer(cl_state *st, PyObject *writer)
+{
+    cl_streams *streams = cl_streams_of(st);
+    if (!streams->ss_on || Py_TYPE(writer) != streams->ss_writer.g_type ||
+        !cl_guard_holds(&streams->ss_writer) || !is_loops(st, writer))
+        return 0;
+    PyObject *protocol = PyObject_GetAttr(writer, streams->str__protocol);
+    int status = protocol == NULL ? -1
+                 : cl_streams_owns(st, protocol)
+                     ? cl_streams_become(st, writer, &streams->ss_own_writer)
+                     : 0;
+    Py_XDECREF(protocol);
+    return status;
+}
+
+int
 cl_streams_expect_writer(cl_state *st, PyObject *protocol)
 {
     return cl_streams_owns(st, protocol) &&

@@ -67,6 +67,9 @@ cl_streams_owns(const cl_state *st, PyObject *protocol)
     return Py_TYPE(protocol) == cl_streams_of(st)->ss_own_protocol.g_type;
 }
 
+/* Converts a writer whose protocol is of our class. 0/-1 */
+int cl_streams_adopt_writer(cl_state *st, PyObject *writer);
+
 /* To be called before connection_made(): makes sure that the writer that the
  * protocol then makes for its client_connected_cb becomes ours. 0/-1 */
 int cl_streams_expect_writer(cl_state *st, PyObject *protocol);

@@ -28,6 +28,7 @@ cl_deque_size(PyObject *deque)
 static inline PyObject *
 cl_deque_first(PyObject *deque)
 {
+    cl_assert(cl_deque_size(deque) > 0);
     return Py_TYPE(deque)->tp_as_sequence->sq_item(deque, 0);
 }
 

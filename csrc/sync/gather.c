@@ -6,6 +6,7 @@
 #include "sync/gather.h"
 
 #include "core/args.h"
+#include "futures/coro.h"
 #include "futures/future.h"
 #include "futures/registry.h"
 #include "futures/task.h"
@@ -19,6 +20,7 @@ typedef struct {
     PyObject *ga_outer;    /* owned; NULL until all children are known */
     PyObject *ga_children; /* owned; a list */
     PyObject *ga_task;     /* owned; the awaiting task (3.14), or NULL */
+    PyObject *ga_context;  /* owned, or NULL; a copy for the callbacks */
     Py_ssize_t ga_count;   /* children, duplicates counted once */
     Py_ssize_t ga_finished;
     bool ga_return_exceptions;
@@ -81,6 +83,14 @@ outcome_of(cl_state *st, PyObject *child)
 
 /* ------------------------------------------------------------------ a child is done */
 
+/* Whether it is a _GatheringFuture with asyncio's own methods. */
+static bool
+is_known(cl_state *st, PyTypeObject *type)
+{
+    cl_guard *guard = &cl_sync_of(st)->sy_classes[CL_CLASS_GATHERING].sc_guard;
+    return type == guard->g_type && cl_guard_holds(guard);
+}
+
 static int
 tell(GatherObject *gather, PyObject *name, PyObject *value)
 {
@@ -91,6 +101,25 @@ tell(GatherObject *gather, PyObject *name, PyObject *value)
     Py_XDECREF(value);
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
+}
+
+/* outer.set_result(results) */
+static int
+set_result(GatherObject *gather, PyObject *results)
+{
+    cl_state *st = gather->ga_st;
+    FutureObject *outer = (FutureObject *)gather->ga_outer;
+    LoopObject *loop;
+    if (!is_known(st, Py_TYPE(outer)) || outer->f_state != CL_PENDING ||
+        outer->f_loop == NULL ||
+        (loop = cl_loop_cast(outer->f_loop)) == NULL ||
+        !cl_loop_is_plain(loop))
+        return tell(gather, cl_sync_of(st)->str_set_result,
+                    Py_NewRef(results));
+    Py_INCREF(outer);
+    int status = cl_future_finish(outer, results);
+    Py_DECREF(outer);
+    return status;
 }
 
 /* The last child is done. */
@@ -121,7 +150,7 @@ conclude(GatherObject *gather)
         status =
             tell(gather, sync->str_set_exception, cancelled_error(st, last));
     else if (cancel == 0)
-        status = tell(gather, sync->str_set_result, Py_NewRef(results));
+        status = set_result(gather, results);
     Py_XDECREF(asked);
     Py_XDECREF(results);
     Py_XDECREF(last);
@@ -132,9 +161,8 @@ static int
 outer_is_done(GatherObject *gather)
 {
     cl_state *st = gather->ga_st;
-    cl_guard *guard = &cl_sync_of(st)->sy_classes[CL_CLASS_GATHERING].sc_guard;
     PyObject *outer = gather->ga_outer;
-    if (Py_TYPE(outer) == guard->g_type && cl_guard_holds(guard))
+    if (is_known(st, Py_TYPE(outer)))
         return ((FutureObject *)outer)->f_state != CL_PENDING;
     Py_INCREF(outer);
     int done = cl_waiter_done(st, outer);
@@ -142,10 +170,28 @@ outer_is_done(GatherObject *gather)
     return done;
 }
 
+#ifdef CL_DEBUG
+static void
+check(const GatherObject *gather)
+{
+    cl_assert_of(gather, Py_REFCNT(gather) > 0);
+    cl_assert_of(gather, gather->ga_count >= 0 && gather->ga_finished >= 0);
+    cl_assert_of(gather, gather->ga_children == NULL ||
+                             PyList_CheckExact(gather->ga_children));
+    cl_assert_of(
+        gather,
+        gather->ga_outer == NULL ||
+            PyObject_TypeCheck(
+                gather->ga_outer,
+                (PyTypeObject *)cl_futures_of(gather->ga_st)->asyncio_Future));
+}
+#endif
+
 /* _done_callback(fut) */
 static int
 child_is_done(GatherObject *gather, PyObject *child)
 {
+    cl_check(check(gather));
     cl_state *st = gather->ga_st;
     gather->ga_finished++;
     if (cl_child_forget_awaited_by(st, child, gather->ga_task) < 0)
@@ -193,6 +239,24 @@ call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 
 /* ------------------------------------------------------------------------- gather() */
 
+/* fut.add_done_callback(_done_callback) */
+static int
+add_callback(GatherObject *gather, PyObject *child)
+{
+    cl_state *st = gather->ga_st;
+    FutureObject *future = (FutureObject *)child;
+    if (!cl_future_is_ours(st, child) || future->f_state != CL_PENDING)
+        return cl_child_add_callback(st, child, (PyObject *)gather);
+    /* asyncio copies it for each child. They can share the copy, since the
+     * callback of such a child runs no Python code. */
+    if (gather->ga_context == NULL)
+        gather->ga_context = PyContext_CopyCurrent();
+    return gather->ga_context == NULL
+               ? -1
+               : cl_future_append(future, (PyObject *)gather,
+                                  gather->ga_context);
+}
+
 /* Adds a child that was not seen before. 0/-1 */
 static int
 take_child(GatherObject *gather, PyObject *arg, PyObject *child,
@@ -209,13 +273,59 @@ take_child(GatherObject *gather, PyObject *arg, PyObject *child,
     }
     gather->ga_count++;
     if (!has(st, WITH_EAGER))
-        return cl_child_add_callback(st, child, (PyObject *)gather);
+        return add_callback(gather, child);
     int finished = cl_child_done(st, child);
     if (finished != 0)
         return finished < 0 ? -1 : PyList_Append(done, child);
     if (cl_child_note_awaited_by(st, child, gather->ga_task) < 0)
         return -1;
-    return cl_child_add_callback(st, child, (PyObject *)gather);
+    return add_callback(gather, child);
+}
+
+/* Whether all pointers are different: 1, 0, or -1 without an exception if
+ * there is no memory. */
+static int
+are_different(PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs <= 8) {
+        for (Py_ssize_t i = 1; i < nargs; i++) {
+            for (Py_ssize_t j = 0; j < i; j++) {
+                if (args[j] == args[i])
+                    return 0;
+            }
+        }
+        return 1;
+    }
+    size_t mask = 16;
+    while (mask < (size_t)nargs * 2)
+        mask *= 2;
+    PyObject **table = PyMem_Calloc(mask, sizeof(*table));
+    if (table == NULL)
+        return -1;
+    int differ = 1;
+    mask--;
+    for (Py_ssize_t i = 0; differ && i < nargs; i++) {
+        size_t at = (((uintptr_t)args[i] >> 4) * 0x9E3779B1u) & mask;
+        while (table[at] != NULL && table[at] != args[i])
+            at = (at + 1) & mask;
+        differ = table[at] == NULL;
+        table[at] = args[i];
+    }
+    PyMem_Free(table);
+    return differ;
+}
+
+/* Whether the arguments are different coroutines or futures of ours. They are
+ * compared by identity. */
+static bool
+all_differ(cl_state *st, PyObject *const *args, Py_ssize_t nargs)
+{
+    for (Py_ssize_t i = 0; i < nargs; i++) {
+        if (!PyCoro_CheckExact(args[i]) && !cl_coro_check(args[i]) &&
+            !cl_future_is_ours(st, args[i]))
+            return false;
+    }
+    return are_different(args, nargs) > 0;
 }
 
 /* Adds all arguments; *loop is a new reference. 0/-1 */
@@ -224,10 +334,12 @@ take_children(GatherObject *gather, LoopObject *ours, PyObject *const *args,
               Py_ssize_t nargs, PyObject *done, PyObject **loop)
 {
     cl_state *st = gather->ga_st;
-    PyObject *known = PyDict_New(); /* argument -> future */
-    int status = known == NULL ? -1 : 0;
+    /* argument -> future, unless it is clear that all differ */
+    PyObject *known = all_differ(st, args, nargs) ? NULL : PyDict_New();
+    int status = known == NULL && PyErr_Occurred() ? -1 : 0;
     for (Py_ssize_t i = 0; status == 0 && i < nargs; i++) {
-        PyObject *child = PyDict_GetItemWithError(known, args[i]);
+        PyObject *child =
+            known == NULL ? NULL : PyDict_GetItemWithError(known, args[i]);
         Py_XINCREF(child);
         if (child == NULL) {
             status = -1;
@@ -236,7 +348,7 @@ take_children(GatherObject *gather, LoopObject *ours, PyObject *const *args,
                                          ours, *loop, args[i])) != NULL &&
                 (*loop != NULL ||
                  (*loop = cl_child_loop(st, child)) != NULL) &&
-                PyDict_SetItem(known, args[i], child) == 0)
+                (known == NULL || PyDict_SetItem(known, args[i], child) == 0))
                 status = take_child(gather, args[i], child, done);
         }
         if (status == 0)
@@ -247,11 +359,33 @@ take_children(GatherObject *gather, LoopObject *ours, PyObject *const *args,
     return status;
 }
 
+/* The same as a call of the class, without running its __init__(). */
+static PyObject *
+new_known_outer(GatherObject *gather, PyTypeObject *type, PyObject *loop)
+{
+    cl_state *st = gather->ga_st;
+    PyObject *outer = type->tp_alloc(type, 0);
+    if (outer != NULL &&
+        (cl_future_init(st, (FutureObject *)outer, loop) < 0 ||
+         PyObject_GenericSetAttr(outer, cl_sync_of(st)->str__children,
+                                 gather->ga_children) < 0 ||
+         PyObject_GenericSetAttr(outer, cl_sync_of(st)->str__cancel_requested,
+                                 Py_False) < 0))
+        Py_CLEAR(outer);
+    return outer;
+}
+
 /* _GatheringFuture(children, loop=loop) */
 static PyObject *
 new_outer(GatherObject *gather, PyObject *loop)
 {
     cl_state *st = gather->ga_st;
+    PyTypeObject *type =
+        cl_sync_of(st)->sy_classes[CL_CLASS_GATHERING].sc_guard.g_type;
+    if (type != NULL && is_known(st, type) &&
+        (PyObject *)type->tp_base == cl_futures_of(st)->asyncio_Future &&
+        cl_loop_cast(loop) != NULL)
+        return new_known_outer(gather, type, loop);
     PyObject *args[] = {gather->ga_children, loop};
     PyObject *outer = cl_call_module(cl_futures_of(st)->tasks_module,
                                      cl_sync_of(st)->str__GatheringFuture,
@@ -370,6 +504,7 @@ Gather_traverse(GatherObject *gather, visitproc visit, void *arg)
     Py_VISIT(gather->ga_outer);
     Py_VISIT(gather->ga_children);
     Py_VISIT(gather->ga_task);
+    Py_VISIT(gather->ga_context);
     return 0;
 }
 
@@ -379,6 +514,7 @@ Gather_clear(GatherObject *gather)
     /* If the callback is called after this, it does nothing. */
     Py_CLEAR(gather->ga_outer);
     Py_CLEAR(gather->ga_task);
+    Py_CLEAR(gather->ga_context);
     Py_CLEAR(gather->ga_children);
     return 0;
 }

@@ -118,11 +118,15 @@ event_wait_failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
     return CL_OP_FAILED;
 }
 
+/* asyncio.wait() has the same name. */
+static const char *const event_awaits[] = {"fut"};
+
 static const cl_op_kind event_wait = {
     .k_ops = CL_OP_OPS("Event"),
     .k_name = "wait",
     .k_body = CL_BODY_EVENT_WAIT,
     .k_class = CL_CLASS_EVENT,
+    .k_awaits = event_awaits,
     .k_begin = event_wait_begin,
     .k_woken = event_wait_woken,
     .k_failed = event_wait_failed,
@@ -138,6 +142,16 @@ cl_sync_event_wait(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                ? cl_op_new(st, &event_wait, args[0], NULL)
                : cl_sync_original(st, CL_BODY_EVENT_WAIT, args, nargs,
                                   kwnames);
+}
+
+PyObject *
+cl_event_wait(cl_state *st, PyObject *event)
+{
+    cl_view view;
+    return cl_sync_loop(st) != NULL &&
+                   cl_lock_look(st, event, CL_CLASS_EVENT, &view)
+               ? cl_op_new(st, &event_wait, event, NULL)
+               : NULL;
 }
 
 static int
@@ -206,6 +220,10 @@ lock_begin(SyncOpObject *op, PyObject **result)
     if (!cl_lock_look(st, op->o_self, CL_CLASS_LOCK, &view) ||
         !is_bool(view.v_at[VALUE]))
         return CL_OP_HAND_OVER;
+    if (view.v_at[VALUE] == Py_False && cl_no_waiters(&view))
+        return cl_sync_set(st, &view, CL_CLASS_LOCK, VALUE, Py_True) < 0
+                   ? CL_OP_FAILED
+                   : cl_op_done(result, op->o_arg);
     if (view.v_at[VALUE] == Py_False) {
         PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
         int all = cl_lock_all_cancelled(st, waiters);
@@ -305,6 +323,29 @@ static const cl_op_kind lock_acquire =
                             LOCK_KIND("acquire", CL_BODY_LOCK_ACQUIRE),
                         lock_aenter = LOCK_KIND("__aenter__", CL_BODY_AENTER);
 
+bool
+cl_lock_take(cl_state *st, PyObject *lock)
+{
+    cl_view view;
+    if (!cl_lock_look(st, lock, CL_CLASS_LOCK, &view) ||
+        view.v_at[VALUE] != Py_False || !cl_no_waiters(&view))
+        return false;
+    if (cl_sync_set(st, &view, CL_CLASS_LOCK, VALUE, Py_True) == 0)
+        return true;
+    PyErr_Clear(); /* the caller tries again */
+    return false;
+}
+
+PyObject *
+cl_lock_acquire(cl_state *st, PyObject *lock)
+{
+    cl_view view;
+    return cl_sync_loop(st) != NULL &&
+                   cl_lock_look(st, lock, CL_CLASS_LOCK, &view)
+               ? cl_op_new(st, &lock_acquire, lock, Py_True)
+               : NULL;
+}
+
 PyObject *
 cl_sync_lock_acquire(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                      PyObject *kwnames)
@@ -316,10 +357,8 @@ cl_sync_lock_acquire(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                                   kwnames);
 }
 
-/* Lock.release(): 1 if released, 0 if the lock is not as expected, -1 on
- * error. */
-static int
-lock_release(cl_state *st, PyObject *self)
+int
+cl_lock_release(cl_state *st, PyObject *self)
 {
     cl_view view;
     if (!cl_lock_look(st, self, CL_CLASS_LOCK, &view) ||
@@ -338,7 +377,7 @@ cl_sync_lock_release(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                      PyObject *kwnames)
 {
     int released = cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL
-                       ? lock_release(st, args[0])
+                       ? cl_lock_release(st, args[0])
                        : 0;
     return cl_sync_settle(st, CL_BODY_LOCK_RELEASE, released, args, nargs,
                           kwnames);
@@ -397,11 +436,17 @@ enter_condition(cl_state *st, PyObject *self)
     return (PyObject *)op;
 }
 
-static int
-condition_release(cl_state *st, PyObject *self)
+PyObject *
+cl_condition_enter(cl_state *st, PyObject *self)
+{
+    return cl_sync_loop(st) == NULL ? NULL : enter_condition(st, self);
+}
+
+int
+cl_condition_release(cl_state *st, PyObject *self)
 {
     PyObject *lock = cl_condition_lock(st, self);
-    int released = lock == NULL ? 0 : lock_release(st, lock);
+    int released = lock == NULL ? 0 : cl_lock_release(st, lock);
     Py_XDECREF(lock);
     return released;
 }
@@ -413,9 +458,9 @@ aexit_begin(SyncOpObject *op, PyObject **result)
     cl_state *st = op->o_coro.c_st;
     PyObject *self = op->o_self;
     int released = cl_sync_knows(st, self, CL_CLASS_LOCK)
-                       ? lock_release(st, self)
+                       ? cl_lock_release(st, self)
                    : cl_sync_knows(st, self, CL_CLASS_CONDITION)
-                       ? condition_release(st, self)
+                       ? cl_condition_release(st, self)
                        : cl_semaphore_release(st, self);
     if (released == 0)
         return CL_OP_HAND_OVER;

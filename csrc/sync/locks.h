@@ -23,6 +23,13 @@ cl_lock_look(cl_state *st, PyObject *self, int class, cl_view *view)
             cl_deque_check(st, view->v_at[CL_LOCK_WAITERS]));
 }
 
+static inline bool
+cl_no_waiters(const cl_view *view)
+{
+    PyObject *waiters = view->v_at[CL_LOCK_WAITERS];
+    return waiters == Py_None || cl_deque_size(waiters) == 0;
+}
+
 /* The method's only argument is `self`. */
 static inline bool
 cl_takes_none(Py_ssize_t nargs, PyObject *kwnames)
@@ -56,6 +63,20 @@ PyObject *cl_lock_only_self(const SyncOpObject *op);
 
 int cl_event_set(cl_state *st, PyObject *self);
 int cl_event_clear(cl_state *st, PyObject *self);
+
+/* These return the coroutine of a method, for code that awaits it; NULL
+ * without an exception if the object is not as expected. */
+PyObject *cl_event_wait(cl_state *st, PyObject *event);
+PyObject *cl_lock_acquire(cl_state *st, PyObject *lock);
+PyObject *cl_condition_enter(cl_state *st, PyObject *self); /* __aenter__() */
+PyObject *cl_condition_wait_for(cl_state *st, PyObject *self,
+                                PyObject *predicate);
+
+/* Takes the lock if it is free and nobody waits for it. */
+bool cl_lock_take(cl_state *st, PyObject *lock);
+int cl_lock_release(cl_state *st, PyObject *self);
+int cl_condition_release(cl_state *st, PyObject *self);
+int cl_condition_notify_all(cl_state *st, PyObject *self);
 
 /* Returns a new reference to the condition's lock, if both are as expected;
  * NULL without an exception if not. */

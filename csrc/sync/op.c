@@ -43,22 +43,56 @@ loop_of(SyncOpObject *op, PyObject *owner, PyObject *bound)
                : loop;
 }
 
+PyObject *
+cl_op_future(SyncOpObject *op, PyObject *owner, PyObject *bound)
+{
+    LoopObject *loop = loop_of(op, owner, bound);
+    return loop == NULL ? NULL : cl_future_new(loop);
+}
+
 cl_op_outcome
 cl_op_wait_in(SyncOpObject *op, PyObject *owner, PyObject *bound,
               PyObject *deque)
 {
     cl_state *st = op->o_coro.c_st;
     Py_INCREF(deque); /* allocation may run Python code */
-    LoopObject *loop = loop_of(op, owner, bound);
+    PyObject *future = cl_op_future(op, owner, bound);
     cl_op_outcome outcome =
-        loop != NULL || PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
-    PyObject *future = loop == NULL ? NULL : cl_future_new(loop);
+        future != NULL || PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
     if (future != NULL && cl_deque_append(st, deque, future) == 0 &&
         cl_coro_wait(&op->o_coro, future) == 0)
         outcome = CL_OP_WAIT;
     Py_XDECREF(future);
     Py_DECREF(deque);
     return outcome;
+}
+
+/* The iterator that `await` would use; steals the awaitable. */
+static PyObject *
+awaited(PyObject *awaitable)
+{
+    if (awaitable == NULL || PyCoro_CheckExact(awaitable) ||
+        cl_coro_check(awaitable))
+        return awaitable;
+    PyAsyncMethods *methods = Py_TYPE(awaitable)->tp_as_async;
+    PyObject *iter = NULL;
+    if (methods != NULL && methods->am_await != NULL)
+        iter = methods->am_await(awaitable);
+    else
+        PyErr_Format(PyExc_TypeError,
+                     "object %.100s can't be used in 'await' expression",
+                     Py_TYPE(awaitable)->tp_name);
+    Py_DECREF(awaitable);
+    return iter;
+}
+
+cl_op_outcome
+cl_op_await(SyncOpObject *op, PyObject *awaitable)
+{
+    PyObject *inner = awaited(awaitable);
+    cl_assert_of(op, op->o_inner == NULL);
+    Py_XSETREF(op->o_inner, inner);
+    return inner == NULL ? CL_OP_FAILED : CL_OP_AWAIT;
 }
 
 void
@@ -87,6 +121,19 @@ cl_op_chain(PyObject *error)
 
 /* ------------------------------------------------------------------------- a step */
 
+#ifdef CL_DEBUG
+/* Of an op that gets a step. */
+static void
+check(const SyncOpObject *op)
+{
+    const cl_op_kind *kind = kind_of(&op->o_coro);
+    cl_assert_of(op, op->o_coro.c_state == CL_CORO_RUNNING);
+    cl_assert_of(op, op->o_coro.c_inner == NULL && op->o_stage >= 0);
+    cl_assert_of(op, op->o_inner == NULL || kind->k_woken != NULL);
+    cl_assert_of(op, kind->k_body >= -1 && kind->k_body < CL_BODY_COUNT);
+}
+#endif
+
 static int
 hand_over(SyncOpObject *op)
 {
@@ -108,19 +155,85 @@ hand_over(SyncOpObject *op)
     return inner == NULL ? -1 : 0;
 }
 
-static PySendResult
-settle(SyncOpObject *op, cl_op_outcome outcome)
+static cl_op_outcome
+failed(SyncOpObject *op, PyObject **result)
 {
-    switch (outcome) {
-    case CL_OP_WAIT:
-        return PYGEN_NEXT;
-    case CL_OP_DONE:
-        return PYGEN_RETURN;
-    case CL_OP_HAND_OVER:
-        return hand_over(op) < 0 ? PYGEN_ERROR : PYGEN_NEXT;
-    default:
-        return PYGEN_ERROR;
+    const cl_op_kind *kind = kind_of(&op->o_coro);
+    return kind->k_failed == NULL ? CL_OP_FAILED : kind->k_failed(op, result);
+}
+
+/* The awaited coroutine made a step; steals `value`, what it yielded or
+ * returned. */
+static cl_op_outcome
+after_inner(SyncOpObject *op, PySendResult status, PyObject *value,
+            PyObject **result)
+{
+    if (status == PYGEN_NEXT) {
+        Py_XSETREF(op->o_coro.c_future, value);
+        return CL_OP_WAIT;
     }
+    if (status == PYGEN_RETURN) {
+        Py_CLEAR(op->o_inner);
+        Py_XSETREF(op->o_got, value);
+        return kind_of(&op->o_coro)->k_woken(op, result);
+    }
+    PyObject *error = PyErr_GetRaisedException();
+    Py_CLEAR(op->o_inner);
+    PyErr_SetRaisedException(error);
+    return failed(op, result);
+}
+
+static cl_op_outcome
+step_inner(SyncOpObject *op, PyObject **result)
+{
+    PyObject *inner = Py_NewRef(op->o_inner), *value = NULL;
+    PySendResult status =
+        cl_coro_check(inner)
+            ? cl_coro_send((CoroObject *)inner, Py_None, &value)
+            : cl_iter_send(inner, &value);
+    Py_DECREF(inner);
+    return after_inner(op, status, value, result);
+}
+
+/* Throws the exception that is set into the awaited coroutine, or closes it. */
+static cl_op_outcome
+throw_inner(SyncOpObject *op, PyObject **result)
+{
+    cl_futures *futures = cl_futures_of(op->o_coro.c_st);
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *inner = Py_NewRef(op->o_inner), *value = NULL;
+    PySendResult status = PYGEN_ERROR;
+    if (PyErr_GivenExceptionMatches(error, PyExc_GeneratorExit)) {
+        PyObject *closed =
+            PyObject_CallMethodNoArgs(inner, futures->str_close);
+        if (closed != NULL)
+            PyErr_SetRaisedException(Py_NewRef(error));
+        Py_XDECREF(closed);
+    }
+    else {
+        value = PyObject_CallMethodOneArg(inner, futures->str_throw, error);
+        status = cl_iter_status(&value);
+    }
+    Py_DECREF(inner);
+    Py_DECREF(error);
+    return after_inner(op, status, value, result);
+}
+
+static PySendResult
+settle(SyncOpObject *op, cl_op_outcome outcome, PyObject **result)
+{
+    while (outcome == CL_OP_AWAIT)
+        outcome = step_inner(op, result);
+    cl_assert_of(op, op->o_inner == NULL || outcome == CL_OP_WAIT);
+    cl_assert_of(op, outcome != CL_OP_DONE || *result != NULL);
+    cl_assert_of(op, outcome != CL_OP_WAIT || op->o_coro.c_future != NULL ||
+                         op->o_coro.c_delegates);
+    if (outcome == CL_OP_DONE)
+        return PYGEN_RETURN;
+    if (outcome == CL_OP_WAIT)
+        return PYGEN_NEXT;
+    return outcome == CL_OP_HAND_OVER && hand_over(op) == 0 ? PYGEN_NEXT
+                                                            : PYGEN_ERROR;
 }
 
 PySendResult
@@ -129,32 +242,35 @@ cl_op_step(CoroObject *coro, bool fresh, PyObject **result)
     SyncOpObject *op = (SyncOpObject *)coro;
     const cl_op_kind *kind = kind_of(coro);
     cl_op_outcome outcome;
-    if (fresh)
+    cl_check(check(op));
+    if (op->o_inner != NULL)
+        outcome = step_inner(op, result);
+    else if (fresh)
         outcome = kind->k_body >= 0 && cl_sync_loop(coro->c_st) == NULL
                       ? CL_OP_HAND_OVER
                       : kind->k_begin(op, result);
     else if (coro->c_future == Py_None || cl_coro_resume(coro) == 0)
         outcome = kind->k_woken(op, result);
     else
-        outcome =
-            kind->k_failed == NULL ? CL_OP_FAILED : kind->k_failed(op, result);
-    return settle(op, outcome);
+        outcome = failed(op, result);
+    return settle(op, outcome, result);
 }
 
 PySendResult
 cl_op_thrown(CoroObject *coro, PyObject **result)
 {
     SyncOpObject *op = (SyncOpObject *)coro;
-    const cl_op_kind *kind = kind_of(coro);
-    return kind->k_failed == NULL ? PYGEN_ERROR
-                                  : settle(op, kind->k_failed(op, result));
+    cl_check(check(op));
+    return settle(
+        op, op->o_inner != NULL ? throw_inner(op, result) : failed(op, result),
+        result);
 }
 
 PySendResult
 cl_op_after(CoroObject *coro, PyObject **result)
 {
     SyncOpObject *op = (SyncOpObject *)coro;
-    return settle(op, kind_of(coro)->k_after(op, result));
+    return settle(op, kind_of(coro)->k_after(op, result), result);
 }
 
 /* ------------------------------------------------------------------- descriptions */
@@ -181,6 +297,15 @@ PyObject *
 cl_op_args(const CoroObject *coro)
 {
     return kind_of(coro)->k_args((const SyncOpObject *)coro);
+}
+
+PyObject *
+cl_op_inner(const CoroObject *coro, const char **awaits)
+{
+    const SyncOpObject *op = (const SyncOpObject *)coro;
+    const char *const *names = kind_of(coro)->k_awaits;
+    *awaits = names == NULL ? "" : names[op->o_stage];
+    return op->o_inner;
 }
 
 PyObject *
@@ -213,14 +338,43 @@ cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
     return (PyObject *)op;
 }
 
+/* Closes asyncio's coroutine, which would warn if it was never awaited. */
+static void
+close_inner(SyncOpObject *op)
+{
+    PyObject *inner = op->o_inner;
+    PyObject *error = PyErr_Occurred() ? PyErr_GetRaisedException() : NULL;
+    op->o_inner = NULL;
+    PyObject *closed = PyObject_CallMethodNoArgs(
+        inner, cl_futures_of(op->o_coro.c_st)->str_close);
+    if (closed == NULL)
+        PyErr_WriteUnraisable(inner);
+    Py_XDECREF(closed);
+    Py_DECREF(inner);
+    if (error != NULL)
+        PyErr_SetRaisedException(error);
+}
+
+static void
+drop_rest(SyncOpObject *op)
+{
+    if (op->o_inner != NULL && PyCoro_CheckExact(op->o_inner))
+        close_inner(op);
+    Py_CLEAR(op->o_more);
+    Py_CLEAR(op->o_last);
+    Py_CLEAR(op->o_inner);
+    Py_CLEAR(op->o_got);
+}
+
 void
 cl_op_drop(CoroObject *coro)
 {
     SyncOpObject *op = (SyncOpObject *)coro;
     Py_CLEAR(op->o_self);
     Py_CLEAR(op->o_arg);
-    Py_CLEAR(op->o_more);
-    Py_CLEAR(op->o_last);
+    if (op->o_more != NULL || op->o_last != NULL || op->o_inner != NULL ||
+        op->o_got != NULL)
+        drop_rest(op);
 }
 
 static int
@@ -230,6 +384,8 @@ Op_traverse(SyncOpObject *op, visitproc visit, void *arg)
     Py_VISIT(op->o_arg);
     Py_VISIT(op->o_more);
     Py_VISIT(op->o_last);
+    Py_VISIT(op->o_inner);
+    Py_VISIT(op->o_got);
     return cl_coro_traverse(&op->o_coro, visit, arg);
 }
 
@@ -239,6 +395,7 @@ Op_dealloc(SyncOpObject *op)
     if (!cl_coro_dying(&op->o_coro))
         return;
     LoopObject *loop = op->o_coro.c_loop;
+    cl_assert_of(op, op->o_self == NULL && op->o_inner == NULL);
     cl_sync_of(op->o_coro.c_st)->live_sync_ops--;
     cl_spares_give(loop == NULL ? NULL : &cl_sync_on(loop)->spare_ops,
                    (PyObject *)op);

@@ -4,7 +4,10 @@
  * the Python function: before the await, and after it, with a result or with
  * an exception. When a step returns CL_OP_HAND_OVER, asyncio's own coroutine
  * runs instead, from its start. So such a step must have changed nothing that
- * this would notice. */
+ * this would notice.
+ *
+ * A step can also await a coroutine (cl_op_await()). That then gets the steps;
+ * when it ends, those of the op go on. */
 #ifndef CL_SYNC_OP_H
 #define CL_SYNC_OP_H
 
@@ -17,16 +20,19 @@
 typedef enum {
     CL_OP_FAILED = -1, /* an exception is set */
     CL_OP_WAIT,        /* on c_future */
+    CL_OP_AWAIT,       /* the coroutine in o_inner */
     CL_OP_DONE,        /* with *result */
     CL_OP_HAND_OVER,
 } cl_op_outcome;
 
 typedef struct {
     CoroObject o_coro;
-    PyObject *o_self; /* owned, or NULL; the object whose method it is */
-    PyObject *o_arg;  /* owned, or NULL */
-    PyObject *o_more; /* owned, or NULL: free for each kind */
-    PyObject *o_last; /* the same */
+    PyObject *o_self;  /* owned, or NULL; the object whose method it is */
+    PyObject *o_arg;   /* owned, or NULL */
+    PyObject *o_more;  /* owned, or NULL: free for each kind */
+    PyObject *o_last;  /* the same */
+    PyObject *o_inner; /* owned, or NULL; the coroutine that it awaits */
+    PyObject *o_got;   /* owned, or NULL; what that returned */
     double o_number;
     int o_stage; /* for those that wait more than once */
 } SyncOpObject;
@@ -36,9 +42,13 @@ typedef struct {
     const char *k_name;
     int k_body;  /* the function for CL_OP_HAND_OVER; -1: none */
     int k_class; /* the method's class; or one of those below */
-    /* Runs up to the first await. */
+    /* By o_stage, the names of what asyncio's code awaits; see coro.h. NULL:
+     * as in cloop/_frames.py. */
+    const char *const *k_awaits;
+    /* Runs up to the first await. Not called if o_inner is set from the
+     * start. */
     cl_op_outcome (*k_begin)(SyncOpObject *op, PyObject **result);
-    /* The awaited future has a result. */
+    /* What it waits for has a result; that of a coroutine is in o_got. */
     cl_op_outcome (*k_woken)(SyncOpObject *op, PyObject **result);
     /* The await raised the exception that is set. */
     cl_op_outcome (*k_failed)(SyncOpObject *op, PyObject **result);
@@ -63,6 +73,7 @@ PySendResult cl_op_step(CoroObject *coro, bool fresh, PyObject **result);
 PySendResult cl_op_thrown(CoroObject *coro, PyObject **result);
 PySendResult cl_op_after(CoroObject *coro, PyObject **result);
 void cl_op_drop(CoroObject *coro);
+PyObject *cl_op_inner(const CoroObject *coro, const char **awaits);
 #define CL_OP_OPS(class_name) \
     { \
         .owner = class_name, \
@@ -74,6 +85,7 @@ void cl_op_drop(CoroObject *coro);
         .after = cl_op_after, \
         .drop = cl_op_drop, \
         .closes = true, \
+        .inner = cl_op_inner, \
     }
 
 /* k_args of a method without arguments, or with o_arg. */
@@ -88,6 +100,14 @@ PyObject *cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self,
  * HAND_OVER. */
 cl_op_outcome cl_op_wait_in(SyncOpObject *op, PyObject *owner, PyObject *bound,
                             PyObject *deque);
+
+/* Awaits a coroutine or another awaitable, and steals it; NULL stands for the
+ * exception that is set. Returns AWAIT or FAILED. */
+cl_op_outcome cl_op_await(SyncOpObject *op, PyObject *awaitable);
+
+/* Returns a new future of the running loop, which must be `bound` or becomes
+ * the owner's _loop. NULL without an exception if it is none of ours. */
+PyObject *cl_op_future(SyncOpObject *op, PyObject *owner, PyObject *bound);
 
 /* Ends the handling of `error`, and steals it. If an exception is set, `error`
  * becomes its context; if not, `error` is raised again. */

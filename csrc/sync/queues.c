@@ -18,24 +18,24 @@ typedef struct {
     long q_unfinished;
 } queue_view;
 
-static int
+static inline int
 class_of(cl_state *st, PyObject *self)
 {
-    static const int classes[] = {CL_CLASS_QUEUE, CL_CLASS_LIFO_QUEUE,
-                                  CL_CLASS_PRIORITY_QUEUE};
-    for (size_t i = 0; i < sizeof(classes) / sizeof(*classes); i++) {
-        if (cl_sync_knows(st, self, classes[i]))
-            return classes[i];
-    }
-    return -1;
+    return cl_sync_knows(st, self, CL_CLASS_QUEUE)        ? CL_CLASS_QUEUE
+           : cl_sync_knows(st, self, CL_CLASS_LIFO_QUEUE) ? CL_CLASS_LIFO_QUEUE
+           : cl_sync_knows(st, self, CL_CLASS_PRIORITY_QUEUE)
+               ? CL_CLASS_PRIORITY_QUEUE
+               : -1;
 }
 
-static bool
+static inline bool
 as_long(PyObject *object, long *value)
 {
     int overflow = 0;
     if (!PyLong_CheckExact(object))
         return false;
+    if (cl_long_small(object, value))
+        return true;
     *value = PyLong_AsLongAndOverflow(object, &overflow);
     return overflow == 0 && *value < LONG_MAX && *value > LONG_MIN;
 }
@@ -45,10 +45,12 @@ look(cl_state *st, PyObject *self, queue_view *q)
 {
     PyObject **at = q->q_view.v_at;
     q->q_class = class_of(st, self);
-    if (q->q_class < 0 || !cl_sync_look(st, self, q->q_class, &q->q_view))
+    if (q->q_class < 0)
         return false;
-    q->q_has_shutdown =
-        cl_sync_of(st)->sy_classes[q->q_class].sc_variant == WITH_SHUTDOWN;
+    const cl_sync_class *class = &cl_sync_of(st)->sy_classes[q->q_class];
+    if (!cl_shape_look(&class->sc_shape, self, &q->q_view))
+        return false;
+    q->q_has_shutdown = class->sc_variant == WITH_SHUTDOWN;
     q->q_is_shutdown = q->q_has_shutdown && at[IS_SHUTDOWN] == Py_True;
     return (q->q_class == CL_CLASS_QUEUE ? cl_deque_check(st, at[QUEUE])
                                          : PyList_CheckExact(at[QUEUE])) &&
@@ -96,6 +98,8 @@ static int
 wake_next(cl_state *st, PyObject *waiters)
 {
     int status = 0;
+    if (cl_deque_size(waiters) == 0)
+        return 0;
     Py_INCREF(waiters);
     while (status == 0 && cl_deque_size(waiters) > 0) {
         PyObject *waiter = cl_deque_popleft(st, waiters);
@@ -449,4 +453,51 @@ cl_sync_queue_task_done(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
         (q.q_unfinished == 1 && set_event(st, q.q_view.v_at[FINISHED]) < 0))
         return NULL;
     Py_RETURN_NONE;
+}
+
+static const char *const join_awaits[] = {"wait"};
+
+static cl_op_outcome
+join_begin(SyncOpObject *op, PyObject **result)
+{
+    cl_state *st = op->o_coro.c_st;
+    queue_view q;
+    if (!look(st, op->o_self, &q))
+        return CL_OP_HAND_OVER;
+    if (q.q_unfinished <= 0)
+        return cl_op_done(result, Py_None);
+    PyObject *event = Py_NewRef(q.q_view.v_at[FINISHED]);
+    PyObject *wait = cl_event_wait(st, event);
+    if (wait == NULL && !PyErr_Occurred())
+        wait = PyObject_CallMethodNoArgs(event, cl_sync_of(st)->str_wait);
+    Py_DECREF(event);
+    return cl_op_await(op, wait);
+}
+
+static cl_op_outcome
+join_woken(SyncOpObject *Py_UNUSED(op), PyObject **result)
+{
+    return cl_op_done(result, Py_None);
+}
+
+static const cl_op_kind join = {
+    .k_ops = CL_OP_OPS("Queue"),
+    .k_name = "join",
+    .k_body = CL_BODY_QUEUE_JOIN,
+    .k_class = CL_CLASS_QUEUE,
+    .k_awaits = join_awaits,
+    .k_begin = join_begin,
+    .k_woken = join_woken,
+    .k_args = cl_lock_only_self,
+};
+
+PyObject *
+cl_sync_queue_join(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
+                   PyObject *kwnames)
+{
+    return cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+                   class_of(st, args[0]) >= 0
+               ? cl_op_new(st, &join, args[0], NULL)
+               : cl_sync_original(st, CL_BODY_QUEUE_JOIN, args, nargs,
+                                  kwnames);
 }

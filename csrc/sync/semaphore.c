@@ -1,11 +1,13 @@
 /* semaphore.c - asyncio.Semaphore and BoundedSemaphore.
  *
- * There are two versions of their text: 3.10 to 3.12, and 3.13, which wakes as
- * many waiters as there is room for. Before 3.10, asyncio's code runs. */
+ * There are four versions of their text. From 3.10 on, release() hands the
+ * semaphore over to a waiter; 3.13 wakes as many waiters as there is room for.
+ * Before, a waiter that was woken has to compete for it, and in 3.9 nobody can
+ * acquire the semaphore meanwhile. */
 #include "sync/locks.h"
 
 enum { WAITERS = CL_LOCK_WAITERS, VALUE = CL_LOCK_VALUE, BOUND = 2 };
-enum { WAKES_ONE = 1, WAKES_ALL = 2 }; /* variants */
+enum { WAKES_ONE = 1, WAKES_ALL, COMPETES, SCHEDULES }; /* variants */
 
 int
 cl_semaphore_class(cl_state *st, PyObject *self)
@@ -13,6 +15,19 @@ cl_semaphore_class(cl_state *st, PyObject *self)
     if (cl_sync_knows(st, self, CL_CLASS_SEMAPHORE))
         return CL_CLASS_SEMAPHORE;
     return cl_sync_knows(st, self, CL_CLASS_BOUNDED) ? CL_CLASS_BOUNDED : -1;
+}
+
+static inline int
+variant_of(cl_state *st, int class)
+{
+    return cl_sync_of(st)->sy_classes[class].sc_variant;
+}
+
+/* Where _wakeup_scheduled is, in SCHEDULES. */
+static inline int
+scheduled_of(int class)
+{
+    return class == CL_CLASS_BOUNDED ? BOUND + 2 : BOUND + 1;
 }
 
 /* Gets its attributes, class and value; false if it is not as expected. */
@@ -24,6 +39,10 @@ look(cl_state *st, PyObject *self, cl_view *view, int *class, long *value)
     if (*class < 0 || !cl_lock_look(st, self, *class, view) ||
         !PyLong_CheckExact(view->v_at[VALUE]))
         return false;
+    if (variant_of(st, *class) >= COMPETES && view->v_at[WAITERS] == Py_None)
+        return false;
+    if (cl_long_small(view->v_at[VALUE], value))
+        return true;
     *value = PyLong_AsLongAndOverflow(view->v_at[VALUE], &overflow);
     return overflow == 0 && *value < LONG_MAX && *value > LONG_MIN;
 }
@@ -87,6 +106,38 @@ wake(cl_state *st, PyObject *waiter, void *self)
                : 1;
 }
 
+/* self._wakeup_scheduled = value */
+static int
+set_scheduled(cl_state *st, PyObject *self, PyObject *value)
+{
+    cl_view view;
+    int class;
+    long number;
+    if (look(st, self, &view, &class, &number))
+        return cl_sync_set(st, &view, class, scheduled_of(class), value);
+    return PyObject_SetAttr(self, cl_sync_of(st)->str__wakeup_scheduled,
+                            value);
+}
+
+/* The same of the older texts. */
+static int
+wake_up_one(cl_state *st, PyObject *self, PyObject *waiters, int variant)
+{
+    int woken = 0;
+    while (woken == 0 && cl_deque_size(waiters) > 0) {
+        PyObject *waiter = cl_deque_popleft(st, waiters);
+        int done = waiter == NULL ? -1 : cl_waiter_done(st, waiter);
+        if (done < 0)
+            woken = -1;
+        else if (done == 0)
+            woken = cl_waiter_finish(st, waiter, Py_None) < 0 ? -1 : 1;
+        Py_XDECREF(waiter);
+    }
+    if (woken > 0 && variant == SCHEDULES)
+        woken = set_scheduled(st, self, Py_True) < 0 ? -1 : 1;
+    return woken;
+}
+
 /* self._wake_up_next(): 1 if it woke a waiter, 0 if not, -1 on error. */
 static int
 wake_up_next(cl_state *st, PyObject *self)
@@ -96,8 +147,11 @@ wake_up_next(cl_state *st, PyObject *self)
     long value;
     if (look(st, self, &view, &class, &value)) {
         PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
-        int woken =
-            waiters == Py_None ? 0 : cl_waiters_each(st, waiters, wake, self);
+        int variant = variant_of(st, class);
+        int woken = waiters == Py_None ? 0
+                    : variant >= COMPETES
+                        ? wake_up_one(st, self, waiters, variant)
+                        : cl_waiters_each(st, waiters, wake, self);
         Py_DECREF(waiters);
         return woken;
     }
@@ -110,6 +164,55 @@ wake_up_next(cl_state *st, PyObject *self)
 
 /* ------------------------------------------------------------------------ acquire */
 
+/* Of the older texts, at the start and after each wait, like their loop. */
+static cl_op_outcome
+compete(SyncOpObject *op, PyObject **result)
+{
+    cl_state *st = op->o_coro.c_st;
+    cl_view view;
+    int class;
+    long value;
+    if (!look(st, op->o_self, &view, &class, &value))
+        return CL_OP_HAND_OVER;
+    op->o_stage = variant_of(st, class);
+    bool waits = value <= 0;
+    if (op->o_stage == SCHEDULES) {
+        PyObject *scheduled = view.v_at[scheduled_of(class)];
+        if (scheduled != Py_True && scheduled != Py_False)
+            return CL_OP_HAND_OVER;
+        waits = waits || scheduled == Py_True;
+    }
+    if (waits)
+        return cl_op_wait_in(
+            op, op->o_self,
+            view.v_at[class == CL_CLASS_BOUNDED ? BOUND + 1 : BOUND],
+            view.v_at[WAITERS]);
+    return set_value(st, &view, class, value - 1) < 0
+               ? CL_OP_FAILED
+               : cl_op_done(result, op->o_arg);
+}
+
+/* Their handling of an exception. */
+static cl_op_outcome
+stop_competing(SyncOpObject *op)
+{
+    cl_state *st = op->o_coro.c_st;
+    PyObject *error = PyErr_GetRaisedException();
+    if (op->o_stage == COMPETES) {
+        PyObject *future = op->o_coro.c_future;
+        int room =
+            cl_waiter_cancel(st, future) < 0 ? -1 : has_room(st, op->o_self);
+        if (room > 0 && cl_waiter_cancelled(st, future) == 0)
+            (void)wake_up_next(st, op->o_self);
+    }
+    else if (PyErr_GivenExceptionMatches(error,
+                                         cl_futures_of(st)->CancelledError)) {
+        (void)wake_up_next(st, op->o_self);
+    }
+    cl_op_chain(error);
+    return CL_OP_FAILED;
+}
+
 static cl_op_outcome
 begin(SyncOpObject *op, PyObject **result)
 {
@@ -119,6 +222,12 @@ begin(SyncOpObject *op, PyObject **result)
     long value;
     if (!look(st, op->o_self, &view, &class, &value))
         return CL_OP_HAND_OVER;
+    if (variant_of(st, class) >= COMPETES)
+        return compete(op, result);
+    if (value != 0 && cl_no_waiters(&view))
+        return set_value(st, &view, class, value - 1) < 0
+                   ? CL_OP_FAILED
+                   : cl_op_done(result, op->o_arg);
     if (value != 0) { /* else it is locked() */
         PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
         int all = cl_lock_all_cancelled(st, waiters);
@@ -133,7 +242,7 @@ begin(SyncOpObject *op, PyObject **result)
     }
     PyObject *bound = view.v_at[class == CL_CLASS_BOUNDED ? BOUND + 1 : BOUND];
     PyObject *waiters = cl_lock_waiters(st, op->o_self, view.v_at[WAITERS]);
-    op->o_stage = cl_sync_of(st)->sy_classes[class].sc_variant;
+    op->o_stage = variant_of(st, class);
     cl_op_outcome outcome =
         waiters == NULL ? CL_OP_FAILED
                         : cl_op_wait_in(op, op->o_self, bound, waiters);
@@ -166,6 +275,11 @@ remove_waiter(SyncOpObject *op)
 static cl_op_outcome
 woken(SyncOpObject *op, PyObject **result)
 {
+    if (op->o_stage >= COMPETES)
+        return op->o_stage == SCHEDULES &&
+                       set_scheduled(op->o_coro.c_st, op->o_self, Py_False) < 0
+                   ? CL_OP_FAILED
+                   : compete(op, result);
     int removed = remove_waiter(op);
     if (removed < 0 && op->o_stage == WAKES_ALL) {
         PyObject *error = PyErr_GetRaisedException();
@@ -195,6 +309,8 @@ give_back(SyncOpObject *op)
 static cl_op_outcome
 failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
+    if (op->o_stage >= COMPETES)
+        return stop_competing(op);
     cl_state *st = op->o_coro.c_st;
     PyObject *error = PyErr_GetRaisedException();
     if (remove_waiter(op) == 0 &&
@@ -257,6 +373,8 @@ cl_semaphore_release(cl_state *st, PyObject *self)
     }
     if (set_value(st, &view, class, value + 1) < 0)
         return -1;
+    if (cl_no_waiters(&view))
+        return 1;
     return wake_up_next(st, self) < 0 ? -1 : 1;
 }
 

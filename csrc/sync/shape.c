@@ -93,3 +93,18 @@ cl_shape_look_in_dict(const cl_shape *shape, PyObject *self, cl_view *view)
     not : PyErr_Clear();
     return false;
 }
+
+#ifdef CL_DEBUG
+void
+cl_shape_check(const cl_shape *shape, PyObject *self, const cl_view *view)
+{
+    for (int i = 0; i < shape->sh_count; i++) {
+        if (view->v_at[i] == NULL)
+            continue;
+        PyObject *found = PyObject_GenericGetAttr(self, shape->sh_names[i]);
+        cl_assertf(found == view->v_at[i], "attribute %d of a %s", i,
+                   Py_TYPE(self)->tp_name);
+        Py_DECREF(found);
+    }
+}
+#endif

@@ -44,6 +44,12 @@ PyObject *cl_shape_dict(PyObject *self);
 bool cl_shape_look_in_dict(const cl_shape *shape, PyObject *self,
                            cl_view *view);
 
+#ifdef CL_DEBUG
+/* Checks that an ordinary look-up finds the same values. */
+void cl_shape_check(const cl_shape *shape, PyObject *self,
+                    const cl_view *view);
+#endif
+
 static inline bool
 cl_shape_look(const cl_shape *shape, PyObject *self, cl_view *view)
 {
@@ -60,7 +66,10 @@ cl_shape_look(const cl_shape *shape, PyObject *self, cl_view *view)
         else if (i < shape->sh_required)
             return false;
     }
-    return set == cl_inline_count(values);
+    if (set != cl_inline_count(values))
+        return false;
+    cl_check_stress(cl_shape_check(shape, self, view));
+    return true;
 }
 
 /* Sets an attribute that is set already. Runs no code but the old value's
@@ -68,6 +77,7 @@ cl_shape_look(const cl_shape *shape, PyObject *self, cl_view *view)
 static inline int
 cl_view_set(const cl_shape *shape, cl_view *view, int index, PyObject *value)
 {
+    cl_assert(index < shape->sh_count && view->v_at[index] != NULL);
     view->v_at[index] = value;
     if (view->v_values == NULL)
         return PyDict_SetItem(view->v_dict, shape->sh_names[index], value);

@@ -35,7 +35,7 @@
     X(return_when) X(timeout) X(_chain_future) X(_convert_future_exc) \
     X(call_soon_threadsafe) X(run_in_executor) \
     X(set_running_or_notify_cancel) \
-    X(_GatheringFuture) X(_cancel_message) X(_cancel_requested) \
+    X(_GatheringFuture) X(_children) X(_cancel_message) X(_cancel_requested) \
     X(_cancelling) X(_discard_awaited_by) X(_finished) X(_get_loop) \
     X(_getters) X(_locked) X(_log_destroy_pending) X(_loop) \
     X(_make_cancelled_error) X(_on_timeout) X(_putters) \
@@ -43,7 +43,10 @@
     X(_value) X(_waiters) X(_wake_up_first) X(_wake_up_next) X(_wakeup_next) \
     X(add_done_callback) X(append) X(call_later) X(cancel) X(cancelled) \
     X(clear) X(done) X(empty) X(exception) X(full) X(popleft) X(remove) \
-    X(result) X(return_exceptions) X(set) X(set_exception) X(set_result)
+    X(result) X(return_exceptions) X(set) X(set_exception) X(set_result) \
+    X(_block) X(_cond) X(_count) X(_exit) X(_notify) X(_parties) X(_release) \
+    X(_state) X(_wait) X(_wakeup_scheduled) \
+    X(acquire) X(notify_all) X(release) X(wait) X(wait_for)
 
 #define CL_SYNC_KEYWORDS(X) \
     X(loop, "loop") \
@@ -65,6 +68,15 @@
     X(LOCK_RELEASE, cl_sync_lock_release) \
     X(CONDITION_NOTIFY, cl_sync_condition_notify) \
     X(CONDITION_NOTIFY_ALL, cl_sync_condition_notify_all) \
+    X(CONDITION_WAIT, cl_sync_condition_wait) \
+    X(CONDITION_WAIT_FOR, cl_sync_condition_wait_for) \
+    X(BARRIER_AENTER, cl_sync_barrier_aenter) \
+    X(BARRIER_AEXIT, cl_sync_barrier_aexit) \
+    X(BARRIER_WAIT, cl_sync_barrier_wait) \
+    X(BARRIER_BLOCK, cl_sync_barrier_block) \
+    X(BARRIER_WAITS, cl_sync_barrier_waits) \
+    X(BARRIER_RESET, cl_sync_barrier_reset) \
+    X(BARRIER_ABORT, cl_sync_barrier_abort) \
     X(SEMAPHORE_ACQUIRE, cl_sync_semaphore_acquire) \
     X(SEMAPHORE_RELEASE, cl_sync_semaphore_release) \
     X(BOUNDED_RELEASE, cl_sync_bounded_release) \
@@ -73,6 +85,9 @@
     X(QUEUE_GET_NOWAIT, cl_sync_queue_get_nowait) \
     X(QUEUE_PUT_NOWAIT, cl_sync_queue_put_nowait) \
     X(QUEUE_TASK_DONE, cl_sync_queue_task_done) \
+    X(QUEUE_JOIN, cl_sync_queue_join) \
+    X(OPEN_CONNECTION, cl_sync_open_connection) \
+    X(OPEN_UNIX_CONNECTION, cl_sync_open_unix_connection) \
     X(TIMEOUT, cl_sync_timeout) \
     X(TIMEOUT_AENTER, cl_sync_timeout_aenter) \
     X(TIMEOUT_AEXIT, cl_sync_timeout_aexit) \
@@ -92,6 +107,7 @@
     X(EVENT) \
     X(LOCK) \
     X(CONDITION) \
+    X(BARRIER) \
     X(SEMAPHORE) \
     X(BOUNDED) \
     X(QUEUE) \
@@ -106,6 +122,7 @@
     X(GET_LOOP) \
     X(SLEEP) \
     X(TIMEOUT) \
+    X(BARRIER) \
     X(GATHER) \
     X(WAIT) \
     X(WAIT_FOR) \
@@ -182,6 +199,15 @@ enum {
     CL_TIMEOUT_STATES
 };
 
+/* The states in asyncio.locks._BarrierState. */
+enum {
+    CL_BARRIER_FILLING,
+    CL_BARRIER_DRAINING,
+    CL_BARRIER_RESETTING,
+    CL_BARRIER_BROKEN,
+    CL_BARRIER_STATES
+};
+
 /* Takes the arguments of asyncio's function, `self` first. */
 typedef PyObject *(*cl_body_function)(cl_state *st, PyObject *const *args,
                                       Py_ssize_t nargs, PyObject *kwnames);
@@ -221,7 +247,8 @@ typedef struct cl_sync {
 #define FIELD(name, flags) PyCFunction sy_deque_##name;
     CL_SYNC_DEQUE(FIELD)
 #undef FIELD
-    PyObject *sy_states[CL_TIMEOUT_STATES]; /* owned */
+    PyObject *sy_states[CL_TIMEOUT_STATES];         /* owned */
+    PyObject *sy_barrier_states[CL_BARRIER_STATES]; /* owned */
     int sy_variants[CL_VARIANT_COUNT];
     PyObject *sy_closures[CL_CLOSURE_COUNT]; /* owned, or NULL */
     PyObject *sy_asyncio;                    /* owned; the package */

@@ -47,12 +47,13 @@ static const char *const closure_names[] = {
         "_queue"
 
 /* For each class: methods that bodies replace or rely on, and the attributes
- * of its objects. The last attribute is optional. If the second version of a
- * class has others, they come after. */
+ * of its objects. The last attribute is optional. If a later version of a
+ * class has others, they come after, with the first such version. */
 static const struct {
     const char *const methods[CL_GUARD_MAX + 1];
     const char *const attributes[CL_SHAPE_MAX + 1];
     const char *const attributes_2[CL_SHAPE_MAX + 1];
+    int variant_2;
 } classes[] = {
     [CL_CLASS_EVENT] = {{"wait", "set", "clear", "_get_loop", "_loop",
                          "_waiters", "_value", ATTRIBUTE_METHODS, NULL},
@@ -63,38 +64,55 @@ static const struct {
                        {"_waiters", "_locked", "_loop", NULL}},
     [CL_CLASS_CONDITION] = {{"notify", "notify_all", "_notify", "__aenter__",
                              "__aexit__", "_loop", "_waiters", "_lock",
-                             "locked", "acquire", "release", ATTRIBUTE_METHODS,
-                             NULL},
+                             "locked", "acquire", "release", "wait",
+                             "wait_for", "_get_loop", ATTRIBUTE_METHODS, NULL},
                             {"_waiters", "_lock", "locked", "acquire",
                              "release", "_loop", NULL}},
+    [CL_CLASS_BARRIER] = {{"wait", "reset", "abort", "_block", "_release",
+                           "_wait", "_exit", "__aenter__", "__aexit__",
+                           "_cond", "_parties", "_state", "_count",
+                           ATTRIBUTE_METHODS, NULL},
+                          {"_cond", "_parties", "_state", "_count", NULL}},
     [CL_CLASS_SEMAPHORE] = {{"acquire", "release", "locked", "_wake_up_next",
                              "__aenter__", "__aexit__", "_get_loop", "_loop",
-                             "_waiters", "_value", ATTRIBUTE_METHODS, NULL},
-                            {"_waiters", "_value", "_loop", NULL}},
+                             "_waiters", "_value", "_wakeup_scheduled",
+                             ATTRIBUTE_METHODS, NULL},
+                            {"_waiters", "_value", "_loop", NULL},
+                            {"_waiters", "_value", "_loop",
+                             "_wakeup_scheduled", NULL},
+                            4},
     [CL_CLASS_BOUNDED] = {{"acquire", "release", "locked", "_wake_up_next",
                            "__aenter__", "__aexit__", "_get_loop", "_loop",
                            "_waiters", "_value", "_bound_value",
-                           ATTRIBUTE_METHODS, NULL},
+                           "_wakeup_scheduled", ATTRIBUTE_METHODS, NULL},
                           {"_waiters", "_value", "_bound_value", "_loop",
-                           NULL}},
+                           NULL},
+                          {"_waiters", "_value", "_bound_value", "_loop",
+                           "_wakeup_scheduled", NULL},
+                          4},
     [CL_CLASS_TIMEOUT] = {{"__init__", "__new__", "__aenter__", "__aexit__",
                            "reschedule", "_on_timeout", "_state",
                            "_timeout_handler", "_task", "_when", "_cancelling",
                            ATTRIBUTE_METHODS, NULL},
                           {"_state", "_timeout_handler", "_task", "_when",
                            "_cancelling", NULL}},
-    [CL_CLASS_GATHERING] = {{"done", ATTRIBUTE_METHODS, NULL}, {NULL}},
+    [CL_CLASS_GATHERING] = {{"__new__", "__init__", "done", "set_result",
+                             "_children", "_cancel_requested",
+                             ATTRIBUTE_METHODS, NULL},
+                            {NULL}},
     [CL_CLASS_QUEUE] = {{QUEUE_METHODS},
                         {QUEUE_ATTRIBUTES, "_loop", NULL},
-                        {QUEUE_ATTRIBUTES, "_is_shutdown", "_loop", NULL}},
+                        {QUEUE_ATTRIBUTES, "_is_shutdown", "_loop", NULL},
+                        2},
     [CL_CLASS_LIFO_QUEUE] = {{QUEUE_METHODS},
                              {QUEUE_ATTRIBUTES, "_loop", NULL},
-                             {QUEUE_ATTRIBUTES, "_is_shutdown", "_loop",
-                              NULL}},
+                             {QUEUE_ATTRIBUTES, "_is_shutdown", "_loop", NULL},
+                             2},
     [CL_CLASS_PRIORITY_QUEUE] = {{QUEUE_METHODS},
                                  {QUEUE_ATTRIBUTES, "_loop", NULL},
                                  {QUEUE_ATTRIBUTES, "_is_shutdown", "_loop",
-                                  NULL}},
+                                  NULL},
+                                 2},
 };
 
 static int
@@ -199,7 +217,7 @@ describe_class(PyObject *module, PyObject *args)
     if (id < 0)
         return NULL;
     const char *const *attributes =
-        variant == 2 && classes[id].attributes_2[0] != NULL
+        classes[id].variant_2 > 0 && variant >= classes[id].variant_2
             ? classes[id].attributes_2
             : classes[id].attributes;
     while (attributes[required] != NULL)
@@ -258,6 +276,29 @@ pin_globals(PyObject *module, PyObject *args)
     Py_RETURN_NONE;
 }
 
+#ifdef CL_DEBUG
+void
+cl_sync_check(cl_state *st)
+{
+    cl_sync *sync = cl_sync_of(st);
+    for (int i = 0; i < CL_BODY_COUNT; i++) {
+        PyObject *function = sync->sy_functions[i];
+        cl_assertf((function == NULL) == (sync->sy_entries[i] == NULL),
+                   "body %s", body_names[i]);
+        cl_assertf(function == NULL || PyFunction_Check(function), "body %s",
+                   body_names[i]);
+        cl_assertf(function == NULL || sync->sy_plain != NULL, "body %s",
+                   body_names[i]);
+    }
+    for (int i = 0; i < CL_CLASS_COUNT; i++) {
+        const cl_shape *shape = &sync->sy_classes[i].sc_shape;
+        cl_assertf(shape->sh_required <= shape->sh_count &&
+                       shape->sh_count <= CL_SHAPE_MAX,
+                   "class %s", class_names[i]);
+    }
+}
+#endif
+
 static void
 switch_all(cl_state *st, bool on)
 {
@@ -286,6 +327,7 @@ switch_on(PyObject *module, PyObject *names)
         return NULL;
     cl_sync_of(st)->sy_on = PyTuple_GET_SIZE(list) > 0;
     Py_DECREF(list);
+    cl_check(cl_sync_check(st));
     Py_RETURN_NONE;
 }
 
@@ -319,6 +361,19 @@ keep_states(PyObject *module, PyObject *args)
     Py_XSETREF(sync->sy_states[CL_TIMEOUT_CREATED], Py_NewRef(created));
     Py_XSETREF(sync->sy_states[CL_TIMEOUT_ENTERED], Py_NewRef(entered));
     Py_XSETREF(sync->sy_states[CL_TIMEOUT_EXITED], Py_NewRef(exited));
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+keep_barrier_states(PyObject *module, PyObject *args)
+{
+    cl_sync *sync = cl_sync_of(state_of(module));
+    PyObject *states[CL_BARRIER_STATES];
+    if (!PyArg_ParseTuple(args, "OOOO:_sync_barrier_states", &states[0],
+                          &states[1], &states[2], &states[3]))
+        return NULL;
+    for (int i = 0; i < CL_BARRIER_STATES; i++)
+        Py_XSETREF(sync->sy_barrier_states[i], Py_NewRef(states[i]));
     Py_RETURN_NONE;
 }
 
@@ -376,6 +431,9 @@ PyMethodDef cl_sync_methods[] = {
     {"_sync_states", keep_states, METH_VARARGS,
      "_sync_states(created, entered, exited, /)\n--\n\n"
      "Set the states of asyncio's timeouts."},
+    {"_sync_barrier_states", keep_barrier_states, METH_VARARGS,
+     "_sync_barrier_states(filling, draining, resetting, broken, /)\n--\n\n"
+     "Set the states of asyncio's barriers."},
     {"_sync_made", made, METH_NOARGS,
      "_sync_made()\n--\n\nReturn the number of coroutines created by bodies."},
     {"_sync_bodies", bodies, METH_NOARGS,
@@ -446,6 +504,8 @@ cl_sync_traverse(cl_state *st, visitproc visit, void *arg)
         Py_VISIT(sync->sy_closures[i]);
     for (int i = 0; i < CL_TIMEOUT_STATES; i++)
         Py_VISIT(sync->sy_states[i]);
+    for (int i = 0; i < CL_BARRIER_STATES; i++)
+        Py_VISIT(sync->sy_barrier_states[i]);
     return status;
 }
 
@@ -471,6 +531,8 @@ cl_sync_clear(cl_state *st)
         Py_CLEAR(sync->sy_closures[i]);
     for (int i = 0; i < CL_TIMEOUT_STATES; i++)
         Py_CLEAR(sync->sy_states[i]);
+    for (int i = 0; i < CL_BARRIER_STATES; i++)
+        Py_CLEAR(sync->sy_barrier_states[i]);
 }
 
 void

@@ -32,6 +32,12 @@ int cl_sync_traverse(cl_state *st, visitproc visit, void *arg);
 void cl_sync_clear(cl_state *st); /* restores asyncio's functions */
 void cl_sync_free(cl_state *st);
 
+#ifdef CL_DEBUG
+/* Checks that each function has its entry, and is called as usual while
+ * everything is off. */
+void cl_sync_check(cl_state *st);
+#endif
+
 /* For cloop/_accelerate.py; their docstrings say what each does. */
 extern PyMethodDef cl_sync_methods[];
 
@@ -40,6 +46,8 @@ static inline PyObject *
 cl_sync_original(cl_state *st, int body, PyObject *const *args,
                  Py_ssize_t nargs, PyObject *kwnames)
 {
+    cl_assert(body >= 0 && body < CL_BODY_COUNT);
+    cl_assert(!PyErr_Occurred());
     PyObject *function = cl_sync_of(st)->sy_functions[body];
     if (function == NULL) { /* cleared by the garbage collector */
         PyErr_SetString(PyExc_RuntimeError, "cloop is gone");
@@ -53,6 +61,7 @@ cl_sync_original(cl_state *st, int body, PyObject *const *args,
 static inline LoopObject *
 cl_sync_loop(cl_state *st)
 {
+    cl_assert_gil();
     PyThreadState *thread = PyThreadState_Get();
     if (!cl_sync_of(st)->sy_on || cl_is_traced(thread))
         return NULL;

@@ -9,8 +9,8 @@
  * called. */
 #define CL_OVERRIDES_TIMERS (CL_OVERRIDES_CALL_LATER | CL_OVERRIDES_CALL_AT)
 
-/* loop.call_later(delay, function, *args). Returns a new reference. Runs
- * Python, if time() is overridden. */
+/* loop.call_later(delay, function, *args). Returns a new reference. Calls
+ * an overridden time(). Runs Python. */
 PyObject *cl_timer_start(LoopObject *loop, double delay, PyObject *function,
                          PyObject *const *args, Py_ssize_t nargs);
 

@@ -1,12 +1,13 @@
 /* wait.c - asyncio.wait(), of futures that are all ours and of the running
  * loop. */
+#include "sync/wait.h"
+
 #include "futures/registry.h"
 #include "sync/callback.h"
 #include "sync/child.h"
 #include "sync/deque.h"
 #include "sync/op.h"
 #include "sync/timer.h"
-#include "sync/wait.h"
 
 /* The versions of the text: up to 3.13; with awaiters, 3.14. */
 enum { FIRST = 1, WITH_AWAITED_BY };

@@ -59,7 +59,7 @@ def test_closed_by_another_thread_while_scheduling(new_loop):
     thread.join()
 
 
-def test_closed_by_a_replaced_turn(cloop, new_loop):
+def test_close_within_an_overridden_run_once(cloop, new_loop):
     loop = new_loop(cloop.Loop)
 
     def turn():
@@ -208,7 +208,7 @@ def test_huge_descriptor_is_refused_at_once(loop, number):
 
 
 @pytest.mark.parametrize("transports", [None, 3, types.SimpleNamespace(data=3)], ids=repr)
-def test_nonsense_for_transports(cloop, new_loop, transports):
+def test_transports_attribute_of_a_wrong_type(cloop, new_loop, transports):
     loop = new_loop(cloop.Loop)
     loop._transports = transports
     ours, theirs = socket.socketpair()
@@ -216,7 +216,7 @@ def test_nonsense_for_transports(cloop, new_loop, transports):
         loop.add_reader(ours, print)
 
 
-def test_reopened_by_hand_stays_closed(cloop, new_loop):
+def test_resetting_the_closed_flag_does_not_reopen_the_loop(cloop, new_loop):
     loop = new_loop(cloop.Loop)
     loop.close()
     loop._closed = False

@@ -126,5 +126,5 @@ def test_damage_to_a_transport_is_found(dies_of, what, said):
     assert said in dies_of(STREAM, what)
 
 
-def test_what_is_whole_passes(process):
+def test_undamaged_loop_passes(process):
     assert process(LOOP.replace("_cloop._damage(loop, what)", ""), "") == (0, "damaged\nfound nothing\n", "")

@@ -27,7 +27,7 @@ def run_once(loop):
 # The switch
 
 
-def test_is_off_by_default_and_can_be_set(loop):
+def test_debug_mode_is_off_by_default_and_can_be_set(loop):
     assert loop.get_debug() is False
     loop.set_debug(True)
     assert loop.get_debug() is True
@@ -163,7 +163,7 @@ def test_calls_from_another_thread(as_asyncio, call, running, debug):
     as_asyncio(body)
 
 
-def test_wrong_thread_is_told_so(loop):
+def test_call_soon_in_another_thread_raises_in_debug_mode(loop):
     errors = []
 
     def attempt():
@@ -270,7 +270,7 @@ def test_coroutine_origins_are_tracked_while_a_debug_loop_runs(loop):
     assert sys.get_coroutine_origin_tracking_depth() == 0
 
 
-def test_depth_that_someone_set_is_restored(loop):
+def test_coroutine_origin_tracking_depth_is_restored_after_a_run(loop):
     loop.set_debug(True)
     sys.set_coroutine_origin_tracking_depth(3)
     try:

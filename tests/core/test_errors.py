@@ -246,7 +246,7 @@ def test_handler_may_end_the_program(loop, kind):
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_leaves_the_loop_from_a_callback(loop, turn, reports, kind):
+def test_keyboard_interrupt_and_system_exit_in_a_callback_leave_run_forever(loop, turn, reports, kind):
     seen = []
     loop.call_soon(raiser(kind("bye")))
     loop.call_soon(seen.append, "next")
@@ -258,7 +258,7 @@ def test_leaves_the_loop_from_a_callback(loop, turn, reports, kind):
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_leaves_the_loop_from_a_timer_and_from_a_thread(loop, kind):
+def test_keyboard_interrupt_and_system_exit_in_timers_and_threadsafe_callbacks_leave_run_forever(loop, kind):
     for schedule in (lambda callback: loop.call_later(0, callback), loop.call_soon_threadsafe):
         schedule(raiser(kind))
         with pytest.raises(kind):
@@ -266,7 +266,7 @@ def test_leaves_the_loop_from_a_timer_and_from_a_thread(loop, kind):
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_leaves_run_until_complete_from_a_callback(loop, kind):
+def test_keyboard_interrupt_and_system_exit_in_a_callback_leave_run_until_complete(loop, kind):
     async def wait():
         await loop.create_future()
 
@@ -280,7 +280,7 @@ def test_leaves_run_until_complete_from_a_callback(loop, kind):
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_leaves_run_until_complete_from_the_coroutine(as_asyncio, kind):
+def test_keyboard_interrupt_and_system_exit_in_the_coroutine_leave_run_until_complete(as_asyncio, kind):
     def body(loop):
         async def leave():
             raise kind("bye")

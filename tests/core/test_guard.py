@@ -116,7 +116,7 @@ def test_all_are_tested(looks):
 
 # From Python 3.13 on, the flag that cloop checked is never set for a class with a version: each guard was
 # looked up at each operation.
-def test_what_holds_is_not_looked_up_again(loop, looks, kind):
+def test_unchanged_class_is_not_looked_up_again(loop, looks, kind):
     loop.run_until_complete(USES[kind](loop, 1))
     known = counts(looks, kind)
     assert all(known.values()), known  # guards never looked up are not in use
@@ -135,7 +135,7 @@ def test_what_holds_is_not_looked_up_again(loop, looks, kind):
     ],
     ids=["socket", "reader", "protocol", "writer"],
 )
-def test_what_holds_no_more_is_looked_up_once(loop, looks, kind, cls, method, changed, monkeypatch):
+def test_patched_class_is_looked_up_once(loop, looks, kind, cls, method, changed, monkeypatch):
     calls = []
     original = getattr(cls, method)
 
@@ -245,7 +245,7 @@ OFTEN_PATCHED = """
 """
 
 
-def test_class_that_gets_no_version_any_more(script):
+def test_class_whose_version_tags_have_run_out(script):
     assert script(OFTEN_PATCHED) == "True 0 True 0 True 0 "
 
 

@@ -33,7 +33,7 @@ def watchdog(loop):
     handle.cancel()
 
 
-def test_mixes_with_call_soon_in_order(loop, turn):
+def test_call_soon_threadsafe_and_call_soon_run_in_order(loop, turn):
     seen = []
     for number in range(100):
         method = loop.call_soon_threadsafe if number % 3 == 0 else loop.call_soon
@@ -70,7 +70,7 @@ def test_wakes_an_idle_loop_again_and_again(loop, watchdog):
     assert seen == list(range(300))
 
 
-def test_none_lost_from_many_threads_and_each_keeps_its_order(loop, watchdog):
+def test_callbacks_of_many_threads_run_once_and_in_the_order_of_each_thread(loop, watchdog):
     seen = {number: [] for number in range(8)}
     running = [8]
 

@@ -21,7 +21,7 @@ def test_metrics_count_turns_polls_and_callbacks(loop, turn):
     assert before.polls <= after.polls <= before.polls + 1
 
 
-def test_metrics_tell_what_there_is_now(loop):
+def test_metrics_count_ready_handles_timers_and_watched_descriptors(loop):
     ours, theirs = socket.socketpair()
     with ours, theirs:
         loop.add_reader(ours, print)

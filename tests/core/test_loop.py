@@ -220,7 +220,7 @@ def test_stop_before_run_gives_one_turn(loop):
     assert seen == ["first turn"]
 
 
-def test_stop_counts_once(loop, turn):
+def test_stop_called_twice_stops_one_run(loop, turn):
     loop.stop()
     loop.stop()
     loop.run_forever()
@@ -231,7 +231,7 @@ def test_stop_counts_once(loop, turn):
     assert seen == [1]
 
 
-def test_what_is_left_at_stop_runs_next_time(loop, turn):
+def test_callbacks_left_at_stop_run_in_the_next_run(loop, turn):
     seen = []
     loop.call_soon(lambda: loop.call_soon(seen.append, "left"))
     turn()
@@ -534,7 +534,7 @@ def test_cancelling_a_handle_of_a_closed_loop(loop):
         assert handle.cancelled()
 
 
-def test_two_loops_keep_apart(new_loop):
+def test_two_loops_do_not_share_callbacks(new_loop):
     first, second = new_loop(), new_loop()
     seen = []
     first.call_soon(seen.append, "first")
@@ -597,7 +597,7 @@ def test_deep_recursion_of_a_callback_is_reported(loop, turn, reports):
     assert [type(report["exception"]) for report in reports] == [RecursionError]
 
 
-def test_mark_of_the_running_loop_goes_though_taking_it_away_fails(loop, new_loop, loop_kind, monkeypatch):
+def test_running_loop_is_unset_even_if_set_running_loop_fails(loop, new_loop, loop_kind, monkeypatch):
     """The running loop stayed set, and no other loop could run in the thread."""
     if loop_kind == "asyncio":
         pytest.skip("asyncio's stays")

@@ -163,7 +163,7 @@ def look_at_each(loop, kept):
 
 @pytest.mark.parametrize("look", [look_repr, look_collect, look_keep, look_twice, look_at_each])
 @pytest.mark.parametrize("state", STATES)
-def test_what_is_due_is_shown_as_handles(loop, state, look):
+def test_ready_lists_all_pending_callbacks_as_handles(loop, state, look):
     kept, looking = [], [True]
 
     def look_each_turn():

@@ -185,7 +185,7 @@ async def turns_until(condition):
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.__name__)
 @pytest.mark.parametrize("idle", [False, True], ids=["registered", "idle"])
-def test_heard_of_within_a_few_turns(loop, run, owned, source, idle):
+def test_event_is_noticed_within_a_few_iterations(loop, run, owned, source, idle):
     async def main():
         notes = []
         happen = await source(loop, notes, owned)
@@ -200,7 +200,7 @@ def test_heard_of_within_a_few_turns(loop, run, owned, source, idle):
     run(main())
 
 
-def test_heard_of_within_a_few_turns_after_an_event(loop, run, owned):
+def test_second_event_is_noticed_within_a_few_iterations(loop, run, owned):
     async def main():
         notes = []
         happen = await stream(loop, notes, owned)
@@ -229,7 +229,7 @@ def test_each_run_begins_with_turns_that_poll(loop, run, owned):
     assert notes == ["data"]
 
 
-def test_data_that_is_there_comes_before_what_is_done_once_the_transport_is_made(loop, run, owned):
+def test_pending_data_is_received_soon_after_create_connection_returns(loop, run, owned):
     async def main():
         notes = []
         (first, one), (second, two) = pair(owned), pair(owned)
@@ -274,6 +274,6 @@ def test_a_long_chain_skips_polls(polls_in_turns):
     assert polls_in_turns(1000, watched=True) < 900  # a fifth of that would be a slow machine
 
 
-def test_nothing_is_polled_for_while_nothing_is_watched(polls_in_turns):
+def test_polls_are_skipped_while_no_descriptor_is_watched(polls_in_turns):
     assert polls_in_turns(9, watched=False) < 9
     assert polls_in_turns(9, watched=True) > 9

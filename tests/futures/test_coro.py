@@ -133,7 +133,7 @@ def test_task(observed, settle, awaited):
 
 
 # Looking at a coroutine changes nothing, and what was shown is dropped when it continues.
-def test_looked_at(loop, turn, name):
+def test_cr_frame_and_cr_await_do_not_disturb_the_coroutine(loop, turn, name):
     made = []
     coroutine = call(loop, name, made)
     with warnings.catch_warnings():
@@ -165,7 +165,7 @@ def test_looked_at(loop, turn, name):
     turn()
 
 
-def test_never_awaited_after_a_look(loop, name, turn):
+def test_never_awaited_warning_after_cr_frame_was_read(loop, name, turn):
     made = []
     coroutine = call(loop, name, made)
     assert coroutine.cr_frame.f_code.co_name == name
@@ -180,7 +180,7 @@ def test_never_awaited_after_a_look(loop, name, turn):
     turn()
 
 
-def test_handed_over(loop, turn):
+def test_frames_of_a_coroutine_that_asyncio_finishes(loop, turn):
     """If asyncio's own coroutine does the read, its frames are shown."""
     made = []
     reader = asyncio.StreamReader(loop=loop)

@@ -12,7 +12,7 @@ import weakref
 import pytest
 
 
-def test_it_is_asyncios(loop, classes):
+def test_is_an_asyncio_future(loop, classes):
     future = loop.create_future()
     assert type(future) is classes(loop)[0]
     assert isinstance(future, asyncio.Future) and issubclass(type(future), asyncio.Future)
@@ -28,7 +28,7 @@ def test_class_getitem(loop, classes):
         assert cls[int].__origin__ is cls and cls[int].__args__ == (int,)
 
 
-def test_made_by_hand(as_asyncio, classes):
+def test_constructor(as_asyncio, classes):
     def body(loop):
         cls = classes(loop)[0]
         asyncio.set_event_loop(loop)
@@ -46,7 +46,7 @@ def test_made_by_hand(as_asyncio, classes):
     assert as_asyncio(body)["result"][:3] == [True, True, True]
 
 
-def test_made_without_init(as_asyncio, classes):
+def test_new_without_init(as_asyncio, classes):
     def body(loop):
         future = classes(loop)[0].__new__(classes(loop)[0])
         seen = []
@@ -269,6 +269,7 @@ def test_callbacks_that_add_and_remove_callbacks(as_asyncio):
     assert as_asyncio(body)["result"] == [("first", 0), "second", "added"]
 
 
+@pytest.mark.unstressed("a collection for every few of so many objects takes minutes")
 def test_a_hundred_thousand_callbacks(loop):
     future, count = loop.create_future(), []
     for _ in range(100000):
@@ -555,7 +556,7 @@ def test_never_retrieved_of_a_subclass_with_a_finalizer(as_asyncio, classes):
     assert "finalized" in as_asyncio(body)["result"]
 
 
-def test_a_finalizer_may_bring_it_back(loop, classes):
+def test_resurrected_by_its_finalizer(loop, classes):
     kept = []
 
     class Sub(classes(loop)[0]):
@@ -607,7 +608,7 @@ def test_unbound_methods_of_asyncio(loop, settle):
 # Garbage
 
 
-def test_no_copies(as_asyncio):
+def test_cannot_be_copied_or_pickled(as_asyncio):
     def body(loop):
         seen = []
         for use in [copy.copy, copy.deepcopy] + [
@@ -657,7 +658,7 @@ def test_cycles_are_collected(loop):
     assert [reference() for reference in references] == [None] * 12
 
 
-def test_what_is_done_lets_go_at_once(loop):
+def test_done_future_is_in_no_reference_cycle(loop):
     gc.disable()
     try:
         future = loop.create_future()

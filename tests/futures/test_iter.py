@@ -50,7 +50,7 @@ CALLS = {  # each test creates its own exceptions, as they keep tracebacks
 
 
 @pytest.mark.parametrize("outcome", ["pending", "result", "None", "tuple", "StopIteration", "exception", "cancelled"])
-def test_by_hand(as_asyncio, outcome):
+def test_iterator_stepped_without_a_task(as_asyncio, outcome):
     act = {
         "pending": lambda future: None,
         "result": lambda future: future.set_result(5),
@@ -86,7 +86,7 @@ def test_done_between_two_steps(as_asyncio):
 
 
 @pytest.mark.parametrize("end", ["result", "exception", "throw", "close"])
-def test_after_its_end(cloop, end):
+def test_exhausted_iterator(cloop, end):
     """It behaves like a generator that has ended; asyncio's own raises SystemError or crashes here."""
     if cloop.Future is asyncio.Future:
         pytest.skip("asyncio's own futures")
@@ -152,7 +152,7 @@ def test_generator_based_coroutine(as_asyncio):
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 11), reason="asyncio.coroutine has gone with Python 3.11")
-def test_coroutine_of_old(as_asyncio):
+def test_coroutine_made_by_asyncio_coroutine(as_asyncio):
     def body(loop):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

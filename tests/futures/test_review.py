@@ -129,7 +129,7 @@ def test_no_task_is_current_where_the_result_of_a_future_is_freed(loop):
 # Tasks that are misused.
 
 
-def test_a_task_made_anew_on_another_loop_while_it_is_ready(loop, new_loop, loop_class, spin):
+def test_init_called_again_with_another_loop_while_the_task_is_ready(loop, new_loop, loop_class, spin):
     if sys.version_info >= (3, 15):
         pytest.skip("asyncio refuses a second __init__()")
     other = new_loop()
@@ -189,7 +189,7 @@ def test_a_step_while_a_task_is_made_anew(loop, loop_class, new_loop):
 
 @pytest.mark.parametrize("end", ["return", "raise", "cancel"])
 @pytest.mark.parametrize("how", ["set_result", "set_exception", "cancel"])
-def test_a_task_that_is_done_by_name_stays_as_it_is(loop, reports, how, end):
+def test_step_of_a_task_that_future_methods_have_finished(loop, reports, how, end):
     async def work():
         task = asyncio.current_task()
         if how == "set_result":

@@ -25,7 +25,7 @@ async def wait(awaitable):
     return await awaitable
 
 
-def test_it_is_asyncios(loop, classes):
+def test_is_an_asyncio_task(loop, classes):
     task = loop.create_task(answer())
     assert type(task) is classes(loop)[1]
     assert isinstance(task, asyncio.Task) and isinstance(task, asyncio.Future)
@@ -114,7 +114,7 @@ YIELDED = {
 
 @pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
 @pytest.mark.parametrize("value", list(YIELDED))
-def test_wrong_yields(as_asyncio, settle, value, debug):
+def test_coroutine_that_yields_no_future(as_asyncio, settle, value, debug):
     def body(loop):
         reports = []
         loop.set_exception_handler(lambda loop, context: reports.append(repr(context.get("exception"))))
@@ -306,7 +306,7 @@ def test_subclass_with_everything_overridden(as_asyncio, classes, settle, loggin
     as_asyncio(body)
 
 
-def test_no_results_from_outside(as_asyncio):
+def test_set_result_and_set_exception_are_refused(as_asyncio):
     def body(loop):
         task, seen = loop.create_task(answer()), []
         for use in [lambda: task.set_result(1), lambda: task.set_exception(ValueError()), lambda: asyncio.Task()]:
@@ -318,7 +318,7 @@ def test_no_results_from_outside(as_asyncio):
     assert as_asyncio(body)["result"][1] == 42
 
 
-def test_made_without_init(as_asyncio, classes):
+def test_new_without_init(as_asyncio, classes):
     def body(loop):
         task = classes(loop)[1].__new__(classes(loop)[1])
         seen = []
@@ -610,7 +610,7 @@ def test_ring_of_tasks(as_asyncio, settle):
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_exit_leaves_the_loop_and_is_kept(as_asyncio, settle, kind):
+def test_system_exit_leaves_the_loop_and_is_the_exception_of_the_task(as_asyncio, settle, kind):
     def body(loop):
         seen = []
 
@@ -822,7 +822,7 @@ def test_slow_callback_names_the_task(loop, caplog):
 # Garbage
 
 
-def test_no_copies(as_asyncio):
+def test_cannot_be_copied_or_pickled(as_asyncio):
     def body(loop):
         task, seen = loop.create_task(answer()), []
         for use in [copy.copy, copy.deepcopy, pickle.dumps]:
@@ -844,7 +844,7 @@ def test_weak_references(loop):
     assert seen == ["gone"]
 
 
-def test_what_is_done_goes_at_once(loop):
+def test_done_task_is_in_no_reference_cycle(loop):
     gc.disable()
     try:
         task = loop.create_task(answer())

@@ -72,7 +72,7 @@ def asked(function):
         return type(error), error.args
 
 
-def test_any_question(loop):
+def test_generated_getaddrinfo_calls_match_the_socket_module(loop):
     answered = []
 
     @hypothesis.settings(max_examples=QUESTIONS, deadline=None, database=None, derandomize=QUESTIONS == 300)

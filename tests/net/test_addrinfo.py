@@ -21,7 +21,7 @@ def asked(function, *args):
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_every_answer_of_ours_is_the_librarys(cloop, host):
+def test_numeric_addresses_resolve_as_in_the_socket_module(cloop, host):
     loop = cloop.new_event_loop()
     answered = 0
     for port, (kind, proto), family, flags in itertools.product(PORTS, KINDS, FAMILIES, FLAGS):

@@ -404,7 +404,7 @@ def attempts(loop):
     return trying
 
 
-def test_black_hole_is_passed_after_the_delay(loop, make, recorder, listening, resolver, attempts):
+def test_unresponsive_address_is_passed_after_happy_eyeballs_delay(loop, make, recorder, listening, resolver, attempts):
     listener = listening()
     attempts.holes.add(("127.0.0.2", 9))
     resolver["a.name"] = [("127.0.0.2", 9), listener.getsockname()]

@@ -507,7 +507,7 @@ ASKS = {
 
 
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
-def test_whoever_acts_on_the_connection_has_it_sent(connect, recorder, in_callback, act):
+def test_held_write_is_sent_before_another_use_of_the_connection(connect, recorder, in_callback, act):
     transport, peer = connect(recorder())
     seen = []
 
@@ -522,7 +522,7 @@ def test_whoever_acts_on_the_connection_has_it_sent(connect, recorder, in_callba
 
 @holding_only
 @pytest.mark.parametrize("ask", ASKS.values(), ids=ASKS)
-def test_whoever_asks_does_not(held, in_callback, ask):
+def test_held_write_is_not_sent_by_a_query(held, in_callback, ask):
     transport, peer = held()
     seen = []
 
@@ -538,7 +538,7 @@ def test_whoever_asks_does_not(held, in_callback, ask):
 
 @holding_only
 @pytest.mark.parametrize("name", ["fileno", "dup", "shutdown", "_sock", "_sock_fd", "socket._sock"])
-def test_a_descriptor_that_the_program_has_seen_ends_it(held, in_callback, teach, name):
+def test_nothing_is_held_once_the_program_has_the_descriptor(held, in_callback, teach, name):
     transport, peer = held()
     ACTS[name](transport)
     if name != "shutdown":
@@ -676,7 +676,7 @@ def test_callback_waits_for_the_answer_to_what_is_held(taught, connect, recorder
 
 @unset
 @learning_only
-def test_peer_hears_of_a_callback_that_computes(taught, connect, recorder, in_callback, loop_kind):
+def test_write_of_a_callback_that_computes_is_sent_meanwhile(taught, connect, recorder, in_callback, loop_kind):
     transport, peer = connect(recorder()) if loop_kind == "asyncio" else taught()
     peer.settimeout(20)
     heard = threading.Event()

@@ -44,7 +44,7 @@ def test_a_connection(serving, call, until, collect):
     assert protocol.lost == [None]
 
 
-def test_a_connection_of_the_loops_own(run, loop, serving, recorder, abandoned, until):
+def test_client_and_server_on_one_loop(run, loop, serving, recorder, abandoned, until):
     server = serving.tcp()
     transport, protocol = run(loop.create_connection(recorder, *server.sockets[0].getsockname()))
     abandoned.add(transport)
@@ -84,7 +84,7 @@ def test_a_small_backlog(serving, call, until, backlog, turn, native):
         client.close()
 
 
-def test_what_a_connection_knows_of_itself(serving, call, until):
+def test_extra_info_of_an_accepted_connection(serving, call, until):
     server = serving.tcp()
     client = call(server)
     until(lambda: serving.accepted and serving.accepted[0].transport)
@@ -342,7 +342,7 @@ def test_close_leaves_the_connections(serving, call, until, collect):
     assert collect(client, 10) == b"still here"
 
 
-def test_close_turns_away_who_waits(serving, call, until, collect, turn):
+def test_close_refuses_connections_in_the_backlog(serving, call, until, collect, turn):
     server = serving.tcp()
     client = call(server)
     server.close()

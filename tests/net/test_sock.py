@@ -107,7 +107,7 @@ def test_recv_waits(loop, socket_pair, start, until, turn, kind):
     assert finish(task, until) == b"x"
 
 
-def test_recv_of_the_end(loop, run, socket_pair, kind):
+def test_recv_at_eof(loop, run, socket_pair, kind):
     ours, peer = socket_pair(kind)
     peer.close()
     assert run(loop.sock_recv(ours, 100)) == b""
@@ -234,7 +234,7 @@ def test_sendall_of_nothing(loop, run, socket_pair):
         peer.recv(1)
 
 
-def test_sendall_to_one_that_has_gone(loop, run, socket_pair, kind):
+def test_sendall_after_the_peer_closed(loop, run, socket_pair, kind):
     ours, peer = socket_pair(kind)
     peer.close()
     with pytest.raises((BrokenPipeError, ConnectionResetError)):
@@ -242,7 +242,7 @@ def test_sendall_to_one_that_has_gone(loop, run, socket_pair, kind):
             run(loop.sock_sendall(ours, b"x"))
 
 
-def test_sendall_to_one_that_goes(loop, socket_pair, start, until):
+def test_sendall_while_the_peer_closes(loop, socket_pair, start, until):
     ours, peer = socket_pair()
     task = start(loop.sock_sendall(ours, bytes(5000000)))
     peer.close()

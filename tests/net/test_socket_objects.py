@@ -236,7 +236,7 @@ def test_start_serving_of_the_loop(serving, listener, loop, call, collect, socke
     assert sock.fileno() == -1
 
 
-def test_no_more_than_a_descriptor(serving, loop, collect, sockets, listening):
+def test_listener_with_only_fileno_and_accept(serving, loop, collect, sockets, listening):
     """_start_serving() only needs fileno() and accept()."""
     inner = listening()
     inner.setblocking(False)

@@ -90,7 +90,7 @@ def test_pending_operation_never_reads_from_the_next_owner(loop, start, turn, pa
         end.close()
 
 
-def test_pending_operation_is_told_once_the_next_owner_waits(native, loop, start, pair):
+def test_pending_operation_fails_once_the_reused_descriptor_is_waited_for(native, loop, start, pair):
     """asyncio lets the first wait for ever, and the second fail."""
     old = start(loop.sock_recv(pair[0], 10))
     fresh = replace(pair[0])
@@ -205,7 +205,7 @@ def test_second_reader_takes_the_place_of_the_first(loop, start, turn, pair):
     assert pair[0].recv(10) == b"two"
 
 
-def test_loser_that_is_cancelled_leaves_the_winner_alone(loop, start, turn, pair):
+def test_cancelling_a_replaced_operation_leaves_its_successor_registered(loop, start, turn, pair):
     first, second = start(loop.sock_recv(pair[0], 10)), start(loop.sock_recv(pair[0], 10))
     first.cancel()
     turn()
@@ -441,7 +441,7 @@ def test_it_starts_when_it_is_stepped(make, pair):
     coroutine.close()
 
 
-def test_it_takes_no_value_at_first(make):
+def test_first_send_must_be_of_none(make):
     coroutine = make()
     message = "can't send non-None value to a just-started coroutine"
     assert raised(coroutine.send, 5) == (TypeError, (message,))
@@ -745,7 +745,7 @@ def test_large_datagram_is_not_cut(loop, start):
         assert loop.run_until_complete(loop.sock_recv(first, 1 << 20)) == b""
 
 
-def test_sender_meets_the_end_of_its_peer(loop, start, turn, pair):
+def test_sendall_that_waits_while_the_peer_closes(loop, start, turn, pair):
     sending = start(loop.sock_sendall(pair[0], MANY))
     pair[1].close()
     with pytest.raises(BrokenPipeError):

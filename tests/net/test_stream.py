@@ -55,7 +55,7 @@ def aborting(protocol, *args):
 # A whole life
 
 
-def test_calls_come_in_order(connect, recorder, until, kind):
+def test_order_of_protocol_calls(connect, recorder, until, kind):
     protocol = recorder()
     transport, peer = connect(protocol, kind)
     assert protocol.calls == ["connection_made"] and protocol.transport is transport
@@ -650,7 +650,7 @@ def test_data_received_comes_before_get_buffer(connect, until, kind):
 
 
 @pytest.mark.parametrize("missing", ["get_buffer", "buffer_updated", "data_received"])
-def test_what_cannot_receive_is_told_as_before(connect, reports, until, missing):
+def test_protocol_without_receiving_methods_fails_in_data_received(connect, reports, until, missing):
     """It has none of the three: the AttributeError is for data_received."""
     kept = {"get_buffer", "buffer_updated"} - {missing} if missing != "data_received" else set()
     protocol = type("Half", (Silent,), {name: vars(Buffers)[name] for name in kept})()
@@ -661,7 +661,7 @@ def test_what_cannot_receive_is_told_as_before(connect, reports, until, missing)
     assert len(reports) == 1
 
 
-def test_attribute_that_fails_is_as_good_as_there(connect, reports, until):
+def test_data_received_property_that_raises(connect, reports, until):
     """It fails again when data comes, which is when asyncio looks."""
 
     class Faulty(Buffers):

@@ -437,7 +437,7 @@ def start_ends(monkeypatch, loop, loop_kind):
 
 
 @pytest.mark.parametrize("start", STARTS)
-def test_maker_hears_that_the_start_failed(start_ends, reports, start):
+def test_failed_start_is_reported_to_the_caller(start_ends, reports, start):
     error = MemoryError()
     assert start_ends(start, error)[0] is error
     assert [report["exception"] for report in reports] == [error]

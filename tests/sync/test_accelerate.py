@@ -308,6 +308,74 @@ def test_switched_while_tasks_wait(accelerate, cloop):
     cloop.run(main())
 
 
+class Waits:
+    """A method that waits, and what ends the wait, for each primitive."""
+
+    def __init__(self):
+        self.lock, self.event, self.queue, self.full = (
+            asyncio.Lock(),
+            asyncio.Event(),
+            asyncio.Queue(),
+            asyncio.Queue(1),
+        )
+        self.semaphore, self.condition = asyncio.Semaphore(0), asyncio.Condition()
+        self.asked = []
+        self.full.put_nowait(0)
+        self.barrier = asyncio.Barrier(2) if sys.version_info >= (3, 11) else None
+
+    async def waits(self):
+        await self.lock.acquire()
+        yield "lock", self.lock.acquire, self.lock.release
+        yield "event", self.event.wait, self.event.set
+        yield "get", self.queue.get, lambda: self.queue.put_nowait("item")
+        yield "join", self.queue.join, self.queue.task_done
+        yield "put", lambda: self.full.put(1), self.full.get_nowait
+        yield "semaphore", self.semaphore.acquire, self.semaphore.release
+        await self.condition.acquire()
+        yield "condition", self.condition.wait, self.notify
+        yield "wait_for", lambda: self.condition.wait_for(lambda: self.asked[1:]), self.notify
+        if self.barrier is not None:
+            yield "barrier", self.barrier.wait, lambda: asyncio.ensure_future(self.barrier.wait())
+        yield "sleep", lambda: asyncio.sleep(0.001, "slept"), int
+
+    def notify(self):
+        self.asked.append(1)
+
+        async def notify():
+            async with self.condition:
+                self.condition.notify()
+
+        return asyncio.ensure_future(notify())
+
+
+@pytest.mark.parametrize("end", ["finishes", "is cancelled"])
+@pytest.mark.parametrize("switches", [(False, True), (True, False), (True, True, True)])
+def test_switched_while_a_task_waits_for_each_primitive(accelerate, as_asyncio, switches, end):
+    def body(loop):
+        async def main():
+            seen, waits = [], Waits()
+            async for name, wait, finish in waits.waits():
+                accelerate(switches[0])
+                task = asyncio.ensure_future(wait())
+                await asyncio.sleep(0)
+                for switch in switches[1:]:
+                    accelerate(switch)
+                seen.append((name, task.done()))
+                if end == "is cancelled":
+                    task.cancel()
+                    await asyncio.sleep(0)
+                if not task.done():
+                    finish()
+                await asyncio.wait([task])
+                seen.append((name, task.cancelled() or task.result()))
+            return seen
+
+        return loop.run_until_complete(main())
+
+    accelerate(False)
+    as_asyncio(body)
+
+
 def test_from_threads_at_once(accelerate, cloop):
     def switch():
         for _ in range(20):

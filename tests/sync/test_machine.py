@@ -26,6 +26,12 @@ class Loud(asyncio.Lock):
         return super().release()
 
 
+class Chatty(asyncio.Condition):
+    async def wait(self):
+        Loud.log("wait of a subclass")
+        return await super().wait()
+
+
 class Slow(asyncio.Queue):
     def _get(self):
         Slow.log("_get of a subclass", list(self._queue))
@@ -42,7 +48,7 @@ MAKERS = {
         lambda: asyncio.BoundedSemaphore(1),
         lambda: asyncio.BoundedSemaphore(2),
     ],
-    "condition": [asyncio.Condition],
+    "condition": [asyncio.Condition, asyncio.Condition, Chatty, lambda: asyncio.Condition(Loud())],
     "queue": [
         asyncio.Queue,
         lambda: asyncio.Queue(1),
@@ -74,7 +80,8 @@ class Run(machine.Run):
 
     def op_show(self, kind, number):
         thing = self.thing(kind, number)
-        kept = [name for name in ("_value", "_locked", "_unfinished_tasks", "_count") if hasattr(thing, name)]
+        kept = ("_value", "_locked", "_unfinished_tasks", "_count", "_state", "_wakeup_scheduled")
+        kept = [name for name in kept if hasattr(thing, name)]
         return machine.normal(repr(thing)), [(name, getattr(thing, name)) for name in kept]
 
     def op_release(self, kind, number):
@@ -104,6 +111,14 @@ class Run(machine.Run):
     def op_notify(self, number, count):
         condition = self.thing("condition", number)
         return condition.notify_all() if count is None else condition.notify(count)
+
+    def op_assign(self, kind, number, value):
+        """Nor this."""
+        thing = self.thing(kind, number)
+        if hasattr(thing, "_value"):
+            thing._value = value if kind == "semaphore" else bool(value)
+        elif hasattr(thing, "_locked"):
+            thing._locked = bool(value)
 
     def op_cancel_waiter(self, kind, number):
         """Nobody should do this, but somebody may."""
@@ -135,10 +150,26 @@ class Run(machine.Run):
     async def do_join(self, number):
         return await self.thing("queue", number).join()
 
-    async def do_condition_wait(self, number):
+    async def do_condition_wait(self, number, locks):
         condition = self.thing("condition", number)
+        if not locks:
+            return await condition.wait()
         async with condition:
             return await condition.wait()
+
+    async def do_condition_wait_for(self, number, calls):
+        condition, count = self.thing("condition", number), iter(range(calls))
+        async with condition:
+            return await condition.wait_for(lambda: self.log("predicate") or next(count, "enough"))
+
+    async def do_barrier(self, number, method):
+        if sys.version_info < (3, 11):
+            return None
+        barrier = self.thing("barrier", number)
+        if method == "with":
+            async with barrier as index:
+                return index
+        return await getattr(barrier, method)()
 
     async def do_wait_for_script(self, script, delay):
         return await asyncio.wait_for(self.new_script(script), None if delay is None else self.next_delay(delay))
@@ -202,9 +233,6 @@ class Run(machine.Run):
 
         return named()
 
-    async def do_barrier_wait(self, number):
-        return await self.thing("barrier", number).wait() if sys.version_info >= (3, 11) else None
-
     def run(self):
         """Without what is destroyed with the loop: a queue and its waiting tasks go in any order."""
         trace = super().run()
@@ -230,6 +258,7 @@ SYNC = machine.SYNC + [
     st.tuples(st.just("shutdown"), NUMBER, st.booleans()),
     st.tuples(st.just("notify"), NUMBER, st.sampled_from([None, 0, 1, 2])),
     st.tuples(st.just("cancel_waiter"), KIND, NUMBER),
+    st.tuples(st.just("assign"), KIND, NUMBER, VALUE),
     st.tuples(st.just("accelerate"), st.booleans()),
 ]
 WAITS = machine.WAITS + [
@@ -238,8 +267,9 @@ WAITS = machine.WAITS + [
     st.tuples(st.just("get"), NUMBER),
     st.tuples(st.just("put"), NUMBER, VALUE),
     st.tuples(st.just("join"), NUMBER),
-    st.tuples(st.just("condition_wait"), NUMBER),
-    st.tuples(st.just("barrier_wait"), NUMBER),
+    st.tuples(st.just("condition_wait"), NUMBER, st.sampled_from([True, True, False])),
+    st.tuples(st.just("condition_wait_for"), NUMBER, st.integers(0, 3)),
+    st.tuples(st.just("barrier"), NUMBER, st.sampled_from(["wait", "wait", "with", "reset", "abort"])),
     st.tuples(st.just("wait_for_script"), machine.SCRIPT, machine.LIMIT),
     st.tuples(st.just("wait_for_lock"), st.sampled_from(["lock", "semaphore"]), NUMBER, machine.LIMIT),
     st.tuples(st.just("shield_script"), machine.SCRIPT),

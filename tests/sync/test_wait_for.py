@@ -153,27 +153,32 @@ def test_outcomes(accelerate, as_asyncio, make):
     as_asyncio(body)
 
 
-@pytest.mark.parametrize("times", [2, 3])
-def test_cancelled_again_while_it_cancels(accelerate, as_asyncio, times):
+@pytest.mark.parametrize("expires", [False, True])
+def test_cancelled_again_while_it_cancels(accelerate, as_asyncio, expires):
     def body(loop):
         async def stubborn():
-            for _ in range(3):
+            while len(cancelled) < 3:
                 try:
-                    await asyncio.sleep(0.01)
-                except asyncio.CancelledError:
-                    pass
+                    await loop.create_future()
+                except asyncio.CancelledError as error:
+                    cancelled.append(repr(error))
             return "stubborn"
 
         async def main():
             inner = loop.create_task(stubborn())
-            task = loop.create_task(asyncio.wait_for(inner, 0.001 if times == 3 else 5))
-            for number in range(times):
-                await asyncio.sleep(0.003 if times == 3 and number == 0 else 0)
-                task.cancel()
+            task = loop.create_task(asyncio.wait_for(inner, 0.001 if expires else 60))
+            await asyncio.sleep(0)
+            while expires and not cancelled:
+                await asyncio.sleep(0.001)
+            while not inner.done():
+                (inner if task.done() else task).cancel()
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
             results = await asyncio.gather(task, inner, return_exceptions=True)
             return [chain(each) if isinstance(each, BaseException) else each for each in results], inner._callbacks
 
-        return loop.run_until_complete(main())
+        cancelled = []
+        return loop.run_until_complete(main()), cancelled
 
     as_asyncio(body)
 
@@ -317,7 +322,11 @@ def test_switched_while_it_waits(accelerate, as_asyncio):
             tasks = []
             for number in range(4):
                 accelerate(number % 2 == 0)
-                tasks.append(loop.create_task(asyncio.wait_for(hangs() if number < 2 else returns(), 0.002)))
+                tasks.append(
+                    loop.create_task(
+                        asyncio.wait_for(hangs(), 0.002) if number < 2 else asyncio.wait_for(returns(), 60)
+                    )
+                )
                 await asyncio.sleep(0)
             accelerate(True)
             results = await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,117 @@
+"""Barrier, in C and in asyncio's Python code."""
+
+import asyncio
+import inspect
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has no Barrier")
+
+
+def test_they_are_coroutines_in_c(accelerate, cloop, made):
+    async def main():
+        barrier = asyncio.Barrier(1)
+        before = made()
+        for coro in barrier.wait(), barrier.reset(), barrier.abort(), barrier.__aenter__():
+            assert not inspect.iscoroutine(coro) and asyncio.iscoroutine(coro)
+            coro.close()
+        assert made() == before + 4
+        async with barrier as index:
+            assert index == 0
+
+    cloop.run(main())
+
+
+def member(barrier, seen, name):
+    async def member():
+        try:
+            async with barrier as index:
+                seen.append((name, index, repr(barrier).rpartition("[")[2]))
+        except BaseException as error:
+            context = error.__context__
+            seen.append((name, type(error).__name__, str(error), type(context).__name__))
+            raise
+        finally:
+            seen.append((name, barrier._count, barrier._state.value, barrier._cond.locked()))
+
+    return member()
+
+
+OPERATIONS = {
+    "nothing": lambda barrier, tasks: asyncio.sleep(0),
+    "reset": lambda barrier, tasks: barrier.reset(),
+    "abort": lambda barrier, tasks: barrier.abort(),
+    "cancel": lambda barrier, tasks: asyncio.sleep(0, tasks[0].cancel()),
+    "reset twice": lambda barrier, tasks: asyncio.gather(barrier.reset(), barrier.reset()),
+    "reset, abort": lambda barrier, tasks: asyncio.gather(barrier.reset(), barrier.abort()),
+}
+
+
+@pytest.mark.parametrize("turns", range(5))
+@pytest.mark.parametrize("operation", sorted(OPERATIONS))
+@pytest.mark.parametrize("first", [1, 2, 3, 5])
+def test_members_come_in_the_middle_of_everything(accelerate, as_asyncio, operation, first, turns):
+    def body(loop):
+        async def main():
+            barrier, seen = asyncio.Barrier(3), []
+            tasks = [loop.create_task(member(barrier, seen, number)) for number in range(first)]
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await OPERATIONS[operation](barrier, tasks)
+            seen.append(operation)
+            tasks += [loop.create_task(member(barrier, seen, 10 + number)) for number in range(3)]
+            for _ in range(12):
+                await asyncio.sleep(0)
+            seen.append([task.done() for task in tasks])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_methods_replaced_while_tasks_wait(accelerate, as_asyncio, monkeypatch):
+    def body(loop):
+        async def main():
+            barrier, seen = asyncio.Barrier(2), []
+            tasks = [loop.create_task(member(barrier, seen, 0))]
+            await asyncio.sleep(0)
+            with monkeypatch.context() as patch:
+                for name in ("_exit", "_release", "_block", "_wait"):
+                    original = getattr(asyncio.Barrier, name)
+
+                    def instead(self, name=name, original=original):
+                        seen.append(name)
+                        return original(self)
+
+                    patch.setattr(asyncio.Barrier, name, instead)
+                tasks += [loop.create_task(member(barrier, seen, number)) for number in (1, 2, 3)]
+                await asyncio.wait(tasks)
+            return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_a_subclass_and_an_attribute(accelerate, as_asyncio):
+    class Sub(asyncio.Barrier):
+        async def _wait(self):
+            self.seen.append("_wait of a subclass")
+            return await super()._wait()
+
+    def body(loop):
+        async def main():
+            seen = []
+            for barrier in Sub(2), asyncio.Barrier(2):
+                barrier.seen = seen
+                await asyncio.gather(*[member(barrier, seen, number) for number in range(2)])
+            return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)

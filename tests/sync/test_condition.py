@@ -1,0 +1,252 @@
+"""Condition: wait() and wait_for(), in C and in asyncio's Python code."""
+
+import asyncio
+import gc
+import inspect
+import weakref
+
+import pytest
+
+
+def described(error):
+    chain = error and [described(other) for other in (error.__cause__, error.__context__)]
+    return error and (type(error).__name__, str(error), chain)
+
+
+def test_they_are_coroutines_in_c(accelerate, cloop, made):
+    async def main():
+        condition = asyncio.Condition()
+        before = made()
+        for coro in condition.wait(), condition.wait_for(bool):
+            assert not inspect.iscoroutine(coro) and asyncio.iscoroutine(coro)
+            coro.close()
+        assert made() == before + 2
+
+    cloop.run(main())
+
+
+async def waiter(condition, seen, name):
+    try:
+        async with condition:
+            seen.append((name, "waits"))
+            try:
+                seen.append((name, await condition.wait(), condition.locked()))
+            except BaseException as error:
+                seen.append((name, described(error), condition.locked()))
+                raise
+    finally:
+        seen.append((name, "left"))
+
+
+@pytest.mark.parametrize("notified", [0, 1, 2])
+@pytest.mark.parametrize("cancels", [0, 1, 2, 3])
+@pytest.mark.parametrize("hold", [False, True])
+def test_cancelled_again_and_again(accelerate, as_asyncio, notified, cancels, hold):
+    """While it waits, between wake-up and resumption, and while it takes the lock again."""
+
+    def body(loop):
+        async def main():
+            condition, seen = asyncio.Condition(), []
+            tasks = [loop.create_task(waiter(condition, seen, name)) for name in "ab"]
+            while len(seen) < 2:
+                await asyncio.sleep(0)
+            await condition.acquire()
+            condition.notify(notified)
+            for number in range(cancels):
+                tasks[0].cancel()
+                if hold:
+                    await asyncio.sleep(0)
+                seen.append(number)
+            condition.release()
+            for _ in range(6):
+                await asyncio.sleep(0)
+            seen.append([(task.done(), len(condition._waiters), condition.locked()) for task in tasks])
+            async with condition:
+                condition.notify_all()
+            await asyncio.wait(tasks)
+            return seen, [task.cancelled() for task in tasks]
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_errors(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            condition, seen = asyncio.Condition(), []
+            for wait in condition.wait, lambda: condition.wait_for(lambda: 0):
+                with pytest.raises(RuntimeError) as caught:
+                    await wait()
+                seen.append(str(caught.value))
+            for predicate in (lambda: 1 / 0, lambda: next(iter(()))):
+                with pytest.raises(Exception) as caught:
+                    await condition.wait_for(predicate)
+                seen.append(described(caught.value))
+            with pytest.raises(TypeError) as caught:
+                condition.wait(1)
+            seen.append(str(caught.value))
+            return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_wait_for(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            condition, values, seen = asyncio.Condition(), [], []
+
+            async def wait():
+                async with condition:
+                    seen.append(await condition.wait_for(lambda: values[2:] or 0))
+
+            task = loop.create_task(wait())
+            for number in range(4):
+                await asyncio.sleep(0)
+                async with condition:
+                    values.append(number)
+                    condition.notify()
+                seen.append(number)
+            await task
+            async with condition:
+                return seen, await condition.wait_for(lambda: "at once")
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_the_waiter_removed_and_the_lock_replaced_meanwhile(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            condition, seen = asyncio.Condition(), []
+            task = loop.create_task(waiter(condition, seen, "a"))
+            await asyncio.sleep(0)
+            future = condition._waiters.pop()
+
+            class Other:
+                def __await__(self):
+                    seen.append("acquired otherwise")
+                    yield
+                    return True
+
+            condition.acquire, condition.release = Other, lambda: seen.append("released otherwise")
+            future.set_result(None)
+            await asyncio.wait([task])
+            return seen, described(task.exception())
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_wait_replaced_while_wait_for_waits(accelerate, as_asyncio, monkeypatch):
+    def body(loop):
+        async def main():
+            condition, seen = asyncio.Condition(), []
+
+            async def wait():
+                async with condition:
+                    await condition.wait_for(lambda: len(seen) > 2)
+
+            task = loop.create_task(wait())
+            await asyncio.sleep(0)
+            original = asyncio.Condition.wait
+
+            async def instead(self):
+                seen.append("wait of the program")
+                return await original(self)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(asyncio.Condition, "wait", instead)
+                for _ in range(4):
+                    async with condition:
+                        condition.notify()
+                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)
+            seen.append(len(condition._waiters))
+            async with condition:
+                condition.notify()
+            await task
+            return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("how", ["close", "throw", "free"])
+@pytest.mark.parametrize("locked", [False, True])
+def test_ended_while_it_waits(accelerate, as_asyncio, how, locked, recwarn):
+    def body(loop):
+        async def main():
+            condition, seen = asyncio.Condition(), []
+            await condition.acquire()
+            coro = condition.wait()
+            coro.send(None)
+            if locked:
+                await condition.acquire()
+            try:
+                if how == "close":
+                    coro.close()
+                elif how == "throw":
+                    coro.throw(KeyError("thrown"))
+            except BaseException as error:
+                seen.append(described(error))
+            if not (locked and how == "free"):  # that is only reported
+                del coro
+                gc.collect()
+            seen.append((len(condition._waiters), condition.locked(), len(condition._lock._waiters or ())))
+            if locked:
+                condition.release()
+            return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_what_it_awaits_is_shown(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            condition = asyncio.Condition()
+
+            async def wait():
+                async with condition:
+                    await condition.wait_for(lambda: False)
+
+            task = loop.create_task(wait())
+            await asyncio.sleep(0)
+            async with condition:
+                condition.notify()
+                await asyncio.sleep(0)
+                chain, coro = [], task.get_coro()
+                while hasattr(coro, "cr_frame"):
+                    chain.append((coro.__qualname__, coro.cr_frame.f_code.co_name, coro.cr_frame.f_lineno))
+                    coro = coro.cr_await
+            task.cancel()
+            await asyncio.wait([task])
+            return chain
+
+        return loop.run_until_complete(main())
+
+    assert len(as_asyncio(body)["result"]) == 4
+
+
+def test_nothing_is_kept(accelerate, cloop):
+    class Predicate:
+        def __call__(self):
+            return True
+
+    async def main():
+        condition = asyncio.Condition()
+        predicate = Predicate()
+        gone = weakref.ref(predicate)
+        async with condition:
+            await condition.wait_for(predicate)
+        del predicate
+        assert gone() is None
+
+    cloop.run(main())

@@ -1,0 +1,128 @@
+"""Queues, in C and in asyncio's Python code."""
+
+import asyncio
+import inspect
+import sys
+
+import pytest
+
+KINDS = ("Queue", "LifoQueue", "PriorityQueue")
+
+
+@pytest.fixture(params=KINDS)
+def cls(request):
+    return getattr(asyncio, request.param)
+
+
+def test_they_are_coroutines_in_c(accelerate, cloop, cls):
+    async def main():
+        queue = cls()
+        for coro in queue.get(), queue.put(1), queue.join():
+            assert not inspect.iscoroutine(coro) and asyncio.iscoroutine(coro)
+            coro.close()
+
+    cloop.run(main())
+
+
+def test_join(accelerate, as_asyncio, cls):
+    def body(loop):
+        async def main():
+            queue, seen = cls(), []
+            seen.append(await queue.join())
+            for number in range(2):
+                queue.put_nowait(number)
+
+            async def join(name):
+                try:
+                    seen.append((name, await queue.join()))
+                except BaseException as error:
+                    seen.append((name, type(error).__name__, error.__context__))
+                    raise
+
+            tasks = [loop.create_task(join(name)) for name in "abc"]
+            await asyncio.sleep(0)
+            queue.get_nowait()
+            queue.task_done()
+            tasks[0].cancel()
+            await asyncio.sleep(0)
+            seen.append([task.done() for task in tasks])
+            queue.get_nowait()
+            queue.task_done()
+            tasks[1].cancel()
+            await asyncio.wait(tasks)
+            with pytest.raises(ValueError) as caught:
+                queue.task_done()
+            return seen, str(caught.value), queue._finished.is_set()
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_join_of_another_event(accelerate, as_asyncio):
+    class Event(asyncio.Event):
+        async def wait(self):
+            self.seen.append("wait of a subclass")
+            return await super().wait()
+
+    def body(loop):
+        async def main():
+            queue = asyncio.Queue()
+            queue._finished = Event()
+            queue._finished.seen = seen = []
+            queue.put_nowait(1)
+            loop.call_soon(queue.task_done)
+            await queue.join()
+            return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="no shutdown()")
+@pytest.mark.parametrize("immediate", [False, True])
+@pytest.mark.parametrize("items", [0, 1, 2])
+def test_shutdown(accelerate, as_asyncio, cls, immediate, items):
+    def body(loop):
+        async def main():
+            queue, seen = cls(2), []
+            for number in range(items):
+                queue.put_nowait(number)
+
+            async def use(name, call):
+                try:
+                    seen.append((name, await call()))
+                except Exception as error:
+                    seen.append((name, type(error).__name__, error.args))
+
+            tasks = [
+                loop.create_task(use(name, call))
+                for name, call in [
+                    ("get", queue.get),
+                    ("get 2", queue.get),
+                    ("put", lambda: queue.put(5)),
+                    ("put 2", lambda: queue.put(6)),
+                    ("put 3", lambda: queue.put(7)),
+                    ("join", queue.join),
+                ]
+            ]
+            await asyncio.sleep(0)
+            queue.shutdown(immediate)
+            seen.append("shutdown")
+            for call in queue.get_nowait, lambda: queue.put_nowait(1), queue.shutdown, queue.task_done:
+                try:
+                    seen.append(call())
+                except Exception as error:
+                    seen.append((type(error).__name__, error.args))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            seen.append([task.done() for task in tasks])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            return seen, repr(queue)[-60:].split(" ", 2)[2:]
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
