@@ -745,9 +745,11 @@ class Console:
 
         fd = sys.stdin.fileno()
         before = termios.tcgetattr(fd)
-        resized, self.resizing = os.pipe()
-        os.set_blocking(self.resizing, False)
-        previous = signal.signal(signal.SIGWINCH, self.on_resize)
+        resized, resizing = os.pipe()
+        os.set_blocking(resizing, False)
+        # By the descriptor: a handler would not run if the signal came just before select() sleeps.
+        woken = signal.set_wakeup_fd(resizing, warn_on_full_buffer=False)
+        previous = signal.signal(signal.SIGWINCH, lambda signum, frame: None)
         try:
             tty.setcbreak(fd)
             if self.rich:
@@ -759,9 +761,10 @@ class Console:
             if not self.rich:
                 self.write("\x1b[?25h\x1b[?1049l")
             signal.signal(signal.SIGWINCH, previous)
+            signal.set_wakeup_fd(woken)
             termios.tcsetattr(fd, termios.TCSADRAIN, before)
             os.close(resized)
-            os.close(self.resizing)
+            os.close(resizing)
         return 0
 
     def run_rich(self, fd, resized):
@@ -776,12 +779,6 @@ class Console:
                 live.update(rich_screen(screen, size.columns, size.lines), refresh=True)
 
             self.loop(fd, resized, draw)
-
-    def on_resize(self, signum, frame):
-        try:
-            os.write(self.resizing, b"x")
-        except BlockingIOError:
-            pass
 
     def write(self, text):
         sys.stdout.write(text)
