@@ -289,7 +289,8 @@ def attempt(loop, number, patience):
     # Not run_until_complete(): its own task may be the one that is never woken.
     timer = loop.call_later(patience, loop.stop)
     task = loop.create_task(scenario(loop))
-    task.add_done_callback(lambda task: loop.stop())
+    stop = lambda task: loop.stop()
+    task.add_done_callback(stop)
     arm(number)
     while True:
         try:
@@ -302,6 +303,7 @@ def attempt(loop, number, patience):
     seen = count()
     arm(0)
     timer.cancel()
+    task.remove_done_callback(stop)  # it may end later, after all
     error = task.exception() if task.done() and not task.cancelled() else None
     if isinstance(error, AssertionError):
         raise error
