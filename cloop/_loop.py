@@ -49,8 +49,8 @@ class Connections:
             or getattr(base_events, "socket", None) is not socket
             or options
             and not _is_direct(host, port, options)
-            or _has_own(self, "_connect_sock")
-            or _has_own(self, "_ensure_resolved")
+            or _is_replaced(self, "_connect_sock")
+            or _is_replaced(self, "_ensure_resolved")
         ):
             return await super().create_connection(protocol_factory, host, port, **options)
         sock = options.get("sock") if options else None
@@ -609,6 +609,14 @@ def _socket_behind(sock):
 def _has_own(loop, name):
     """Whether a subclass of Loop, or the object, overrides a method."""
     return getattr(type(loop), name) is not getattr(Loop, name) or name in loop.__dict__
+
+
+_STEPS = {name: getattr(Loop, name, None) for name in ("_connect_sock", "_ensure_resolved")}
+
+
+def _is_replaced(loop, name):
+    """Whether a class, also asyncio's, or the object has something else in the place of asyncio's method."""
+    return getattr(type(loop), name, None) is not _STEPS[name] or name in loop.__dict__
 
 
 class _WakeupDescriptor:

@@ -21,7 +21,9 @@ _Behind = _abi.find("asyncio", "SelectorEventLoop")
 def parameters(method):
     """The names of the parameters of a method of asyncio's loop; empty if there is no such method."""
     function = getattr(_Behind, method, None)
-    code = getattr(function, "__code__", None)  # inspect.signature() takes a tenth of a millisecond
+    code = None
+    if not hasattr(function, "__wrapped__") and not hasattr(function, "__signature__"):
+        code = getattr(function, "__code__", None)  # inspect.signature() takes a tenth of a millisecond
     if code is None:
         return frozenset() if function is None else frozenset(inspect.signature(function).parameters)
     return frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])

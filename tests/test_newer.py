@@ -196,3 +196,34 @@ def test_signatures_have_them(loop):
     ):
         assert "ssl_shutdown_timeout" in names(method)
         assert inspect.iscoroutinefunction(getattr(loop, method))
+
+
+WRAPPED = """
+import asyncio, functools, ssl
+original = asyncio.BaseEventLoop.create_server
+
+@functools.wraps(original)
+async def create_server(self, *args, **kwargs):
+    print(sorted(kwargs))
+    return await original(self, *args, **kwargs)
+
+asyncio.BaseEventLoop.create_server = create_server
+
+async def main(loop):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=context, ssl_shutdown_timeout=0.5)
+    server.close()
+
+import cloop
+
+loop = cloop.new_event_loop()
+loop.run_until_complete(main(loop))
+loop.close()
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has ssl_shutdown_timeout since 3.11")
+def test_keywords_of_a_method_that_was_wrapped(cloop, python):
+    """Instrumentation may wrap asyncio's methods before cloop is imported."""
+    done = python("-c", WRAPPED)
+    assert (done.stdout, done.stderr) == ("['ssl', 'ssl_shutdown_timeout']\n", "")

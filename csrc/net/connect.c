@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <netinet/in.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -29,6 +30,7 @@ typedef struct {
 
 typedef struct {
     CoroObject cn_coro;
+    PyObject *cn_weakrefs;
     LoopObject *cn_loop;    /* owned; kept until the end */
     PyObject *cn_factory;   /* owned; NULL once done, as the next ones */
     PyObject *cn_host;      /* owned, or NULL */
@@ -243,6 +245,15 @@ connect_failed(ConnectObject *op, int error)
     PyObject *address = cl_address_from_sockaddr(
         op->cn_coro.c_st, (const struct sockaddr *)&op->cn_target.address,
         size_of(&op->cn_target.address));
+    const char *host =
+        op->cn_host == NULL ? NULL : cl_address_ascii(op->cn_host);
+    /* asyncio shows an IPv6 address as it was written, if it has no zone. */
+    if (address != NULL && host != NULL && strchr(host, '%') == NULL &&
+        op->cn_target.address.family == AF_INET6)
+        Py_SETREF(address,
+                  Py_BuildValue("(siii)", host,
+                                ntohs(op->cn_target.address.in6.sin6_port), 0,
+                                0));
     PyObject *message =
         address == NULL
             ? NULL
@@ -732,6 +743,7 @@ Connect_dealloc(ConnectObject *op)
     PyTypeObject *type = Py_TYPE(op);
     if (!cl_coro_dying(&op->cn_coro))
         return;
+    cl_clear_weakrefs((PyObject *)op);
     LoopObject *loop = op->cn_loop;
     cl_net_of(loop->l_st)->live_connects--;
     PyObject_GC_Del(op);
@@ -739,11 +751,17 @@ Connect_dealloc(ConnectObject *op)
     Py_DECREF(type);
 }
 
+static PyMemberDef Connect_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(ConnectObject, cn_weakrefs),
+     READONLY, NULL},
+    {0}};
+
 /* clang-format off */
 static PyType_Slot Connect_slots[] = {
     {Py_tp_doc, "The coroutine of loop.create_connection()."},
     {Py_tp_dealloc, Connect_dealloc},
     {Py_tp_traverse, Connect_traverse},
+    {Py_tp_members, Connect_members},
     CL_CORO_SLOTS,
     {0, NULL}};
 /* clang-format on */
@@ -758,5 +776,6 @@ static PyType_Spec Connect_spec = {
 PyTypeObject *
 cl_connect_setup(PyObject *module, cl_state *st)
 {
-    return cl_type_new(module, st, &Connect_spec, NULL, 0, 0);
+    return cl_type_new(module, st, &Connect_spec, NULL, 0,
+                       offsetof(ConnectObject, cn_weakrefs));
 }

@@ -461,7 +461,10 @@ make_writer(cl_state *st, const parts *parts)
     PyObject *class = PyDict_GetItemWithError(streams->ss_globals,
                                               streams->str_StreamWriter);
     bool stock = class == streams->StreamWriter;
-    if (stock && recipe->rc_known && parts->reader != NULL)
+    /* asyncio's __init__() asserts that it is one. */
+    if (stock && recipe->rc_known && parts->reader != NULL &&
+        PyObject_TypeCheck(parts->reader,
+                           (PyTypeObject *)streams->StreamReader))
         return make(st, recipe, streams->ss_own_writer.g_type, parts);
     if (class == NULL) {
         if (!PyErr_Occurred())

@@ -987,6 +987,41 @@ def test_they_are_coroutines(loop, recorder):
         coroutine.close()
 
 
+def test_its_coroutine_can_be_weakly_referenced(loop, run, make, recorder, listening):
+    kept = weakref.WeakSet()
+    coroutine = loop.create_connection(recorder, *listening().getsockname())
+    kept.add(coroutine)
+    assert list(kept) == [coroutine]
+    make(coroutine)
+    del coroutine
+    gc.collect()
+    assert not kept
+
+
+@pytest.mark.parametrize("name", ["_connect_sock", "_ensure_resolved"])
+def test_step_replaced_in_asyncios_class_is_called(loop, make, recorder, listening, monkeypatch, name):
+    original, calls = getattr(asyncio.BaseEventLoop, name), []
+
+    def replaced(self, *args, **kwargs):
+        calls.append(name)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, name, replaced)
+    make(loop.create_connection(recorder, *listening().getsockname()))
+    assert calls
+
+
+def test_ipv6_address_is_shown_as_it_was_written(loop, run, recorder):
+    with socket.socket(socket.AF_INET6) as probe:
+        try:
+            probe.bind(("::1", 0))
+        except OSError:
+            pytest.skip("no IPv6 here")
+        port = probe.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError, match=re.escape("('0:0::1', %d, 0, 0)" % port)):
+            run(loop.create_connection(recorder, "0:0::1", port))
+
+
 def test_debug_mode_logs(loop, make, recorder, listening, caplog):
     loop.set_debug(True)
     loop.slow_callback_duration = 100
