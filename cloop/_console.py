@@ -21,6 +21,8 @@ __all__ = ("main",)
 INTERVAL_S = 1.0
 ONCE_S = 0.5  # between the two readings of --once
 TASKS_SHOWN = 500
+ANSWER_LIMIT_S = 1.0  # for top, which asks again
+RESCAN = 5  # readings, after which top looks for processes that have started
 
 KEYS = {
     "loops": "q quit  Up/Down choose  Enter tasks  w where they wait  b blocks  p pause",
@@ -59,7 +61,8 @@ def main(command, arguments):
             return pstree(options)
         return top(options)
     except (OSError, ValueError) as error:
-        print("cloop: %s" % (error.strerror or error if isinstance(error, OSError) else error), file=sys.stderr)
+        text = error.strerror or error if isinstance(error, OSError) else error
+        print("cloop: %s" % clean(str(text)), file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -69,26 +72,38 @@ def main(command, arguments):
 
 
 class Source:
-    """A connection to the monitor of one process."""
+    """A connection to the monitor of one process. limit: how many seconds an answer may take."""
 
-    def __init__(self, path):
-        self.path = path
-        self.sock = _monitor.connect(path)
-        self.hello = self.ask("hello")
-        self.pid = self.hello["pid"]
+    def __init__(self, path, limit=None):
+        self.path, self.limit = path, limit
+        self.sock = self.hello = self.pid = None
         self.error = None
-        self.previous = self.latest = None
-        self.beats = {}  # {loop: (beat, since)}
+        self.ask()
 
-    def ask(self, do, **question):
-        return _monitor.ask(self.sock, do, **question)
+    def connect(self):
+        self.sock = _monitor.connect(self.path) if self.limit is None else _monitor.connect(self.path, self.limit)
+        self.hello = _monitor.ask(self.sock, "hello")
+        if self.hello["pid"] != self.pid:  # another process may serve at a path that was given
+            self.pid = self.hello["pid"]
+            self.previous = self.latest = None
+            self.beats = {}  # {loop: (beat, since)}
+
+    def ask(self, do=None, **question):
+        """Ask the process, or only see that there is a connection. Raises OSError, or ValueError if the answer is an error."""
+        try:
+            if self.sock is None:
+                self.connect()
+            return do and _monitor.ask(self.sock, do, **question)
+        except (OSError, ValueError):
+            self.close()  # an answer that still comes is none to the next question
+            raise
 
     def read(self):
         """Take a reading. If that fails, `error` says why."""
         try:
             reading = self.ask("loops")
         except (OSError, ValueError) as error:
-            self.error = "ended" if isinstance(error, ConnectionError) else "no answer"
+            self.error = "ended" if has_ended(error) else "no answer"
             return
         self.error = None
         self.previous, self.latest = self.latest, reading
@@ -98,29 +113,49 @@ class Source:
                 self.beats[loop["id"]] = loop["beat"], reading["now"]
 
     def close(self):
-        self.sock.close()
+        sock, self.sock = self.sock, None
+        if sock is not None:
+            sock.close()
 
 
-def open_sources(wanted):
+def has_ended(error):
+    """Whether nobody serves any more, after this error of Source.ask()."""
+    return isinstance(error, (ConnectionError, FileNotFoundError))
+
+
+def new_sources(known=(), limit=None):
+    """Yield sources of the processes that are not known."""
+    paths = [source.path for source in known]
+    for _, path in sorted(_monitor.paths().items()):
+        if path not in paths:
+            try:
+                yield Source(path, limit)
+            except (OSError, ValueError):
+                pass  # it has just ended, or does not answer now
+
+
+def open_sources(wanted, limit=None):
     """Return the sources: of the process or path that is wanted, or of all. Raises OSError or ValueError."""
     if wanted is None:
-        found = []
-        for _, path in sorted(_monitor.paths().items()):
-            try:
-                found.append(Source(path))
-            except OSError:
-                pass  # it has just ended
+        found = list(new_sources(limit=limit))
         if not found:
+            complain_of_folders()
             raise ValueError("no process serves a monitor: start one with CLOOP_MONITOR=1")
         return found
-    if not wanted.isdigit():
-        return [Source(wanted)]
+    if not wanted.isdecimal():
+        return [Source(wanted, limit)]
     path = _monitor.paths().get(int(wanted))
     if path is None:
+        complain_of_folders()
         if not os.path.exists("/proc/" + wanted):
             raise ValueError("there is no process %s" % wanted)
         raise ValueError("process %s serves no monitor to this user: start it with CLOOP_MONITOR=1" % wanted)
-    return [Source(path)]
+    return [Source(path, limit)]
+
+
+def complain_of_folders():
+    for path in _monitor.refused_folders():
+        raise ValueError("%s is not a directory of this user alone (mode 0700)" % path)
 
 
 # ps, pstree
@@ -144,11 +179,16 @@ def ps(options):
 def pstree(options):
     (source,) = open_sources(options.pid)
     rows = source.ask("tree")["tasks"]
-    print(json.dumps(rows) if options.json else "\n".join(_tasks.render_tree(rows)))
+    print(json.dumps(rows) if options.json else "\n".join(map(clean, _tasks.render_tree(rows))))
     return 0
 
 
 # Texts
+
+
+def clean(text):
+    """Escape what a terminal would act on, or can't show. Every text of another process must pass through it."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def short(where):
@@ -199,7 +239,7 @@ def pairs(texts):
 
 def format_table(columns, rows, width=None):
     """Return the lines of a table. Columns are (title, "<" or ">"); from the right, those that do not fit are cut."""
-    cells = [[title for title, _ in columns]] + [[str(cell) for cell in row] for row in rows]
+    cells = [[title for title, _ in columns]] + [[clean(str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
     lines = []
     for row in cells:
@@ -218,8 +258,9 @@ class Screen:
     """title: a line. columns, rows, selected: a table. text: lines that are shown instead of a table, or below it."""
 
     def __init__(self, title, columns=(), rows=(), selected=None, text=(), keys=""):
-        self.title, self.columns, self.rows = title, list(columns), list(rows)
-        self.selected, self.text, self.keys = selected, list(text), keys
+        self.title, self.columns = clean(title), list(columns)
+        self.rows = [[clean(str(cell)) for cell in row] for row in rows]
+        self.selected, self.text, self.keys = selected, [clean(line) for line in text], keys
 
 
 def metric(loop, *names):
@@ -354,8 +395,10 @@ SORTS = ("name", "coro", "waits", "where")
 class Model:
     """What the console shows, and what its keys change."""
 
-    def __init__(self, sources):
+    def __init__(self, sources, rescans=False):
         self.sources = sources
+        self.rescans = rescans  # adds processes that start later
+        self.readings = 0
         self.views = ["loops"]
         self.selected = {}  # {view: row}
         self.sort = 0
@@ -373,6 +416,9 @@ class Model:
         return self.views[-1]
 
     def read(self):
+        self.readings += 1
+        if self.rescans and self.readings % RESCAN == 0:
+            self.sources.extend(new_sources(list(self.sources), ANSWER_LIMIT_S))
         for source in self.sources:
             source.read()
 
@@ -452,7 +498,7 @@ class Model:
             made = getattr(self, "show_" + self.view)()
         except (OSError, ValueError) as error:
             source = self.chosen[0]
-            ended = isinstance(error, ConnectionError)
+            ended = has_ended(error)
             source.error = "ended" if ended else "no answer"
             text = (
                 "process %d has ended" % source.pid if ended else "process %d does not answer: %s" % (source.pid, error)
@@ -460,7 +506,7 @@ class Model:
             self.rows = []
             made = Screen(text, text=["Its interpreter may be kept by C code."] if not ended else [])
         made.keys = (
-            "filter: %s_  (Enter, Esc)" % self.typing
+            "filter: %s_  (Enter, Esc)" % clean(self.typing)
             if self.typing is not None
             else made.keys or KEYS[self.view].format(sort=SORTS[self.sort])
         )
@@ -674,8 +720,8 @@ def has_rich():
 def top(options):
     if not (options.interval > 0):
         raise ValueError("the interval must be above 0")
-    sources = open_sources(options.pid)
-    model = Model(sources)
+    sources = open_sources(options.pid, ANSWER_LIMIT_S)
+    model = Model(sources, rescans=options.pid is None)
     try:
         if options.json or options.once or not (sys.stdout.isatty() and sys.stdin.isatty()):
             return print_once(model, options)

@@ -21,6 +21,8 @@ def dump_on_signal(signum, *, to=None):
     signum: the signal. Its Python handler is replaced, as by signal.signal().
     to: None for sys.stderr, a file, or a function that is called with the text.
 
+    An error while it writes goes to sys.unraisablehook; the program goes on.
+
     Like other Python handlers, it runs in the main thread, also while a loop sleeps there, but not before C code that
     is running returns. Call it in the main thread. Raises ValueError in another one or for an invalid signal, OSError
     for one that cannot be caught, TypeError if to is none of these.
@@ -29,17 +31,39 @@ def dump_on_signal(signum, *, to=None):
         raise TypeError("to must be a file or a function, not {!r}".format(to))
 
     def dump(signum, frame):
-        file = sys.stderr if to is None else to
-        if file is None:
-            return
-        if not hasattr(file, "write"):
-            file(text())
-            return
-        file.write(text())
-        if hasattr(file, "flush"):
-            file.flush()
+        try:
+            _write(sys.stderr if to is None else to)
+        except Exception as error:  # in whatever the signal has interrupted, it would end the loop
+            _Unraisable(error)
 
     signal.signal(signum, dump)
+
+
+def _write(file):
+    if file is None:
+        return
+    if not hasattr(file, "write"):
+        file(text())
+        return
+    file.write(text())
+    if hasattr(file, "flush"):
+        file.flush()
+
+
+class _Unraisable:
+    """Gives an error to sys.unraisablehook. The default hook takes only what the interpreter itself passes to it."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __del__(self):
+        error, self.error = self.error, None
+        try:
+            raise error
+        finally:
+            del error  # which has this frame
+
+    __del__.__qualname__ = "dump_on_signal"  # the hook shows it
 
 
 def text():

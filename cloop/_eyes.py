@@ -23,5 +23,5 @@ def begin():
             from ._monitor import serve_monitor
 
             serve_monitor()
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # RuntimeError: no new thread can be started
         warnings.warn("cloop: CLOOP_WATCH or CLOOP_MONITOR: %s" % error, RuntimeWarning, stacklevel=4)

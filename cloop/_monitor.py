@@ -25,6 +25,7 @@ PROTOCOL = 1
 _LINE_MAX = 64 * 1024
 _TASKS_MAX = 2000  # looked at for one answer, unless the question says otherwise
 _SEND_LIMIT_S = 5
+_ACCEPT_PAUSE_S = 0.1
 
 
 # Where it is
@@ -65,20 +66,25 @@ def default_path(pid=None):
 
 
 def paths():
-    """Return {pid: path} of the sockets there are. Those that nobody listens on are removed."""
+    """Return {pid: path} of the sockets there are. Those that processes have left behind are removed."""
     found = {}
     for path in folders():
         if not _is_private(path, os.geteuid()):
             continue
         for name in os.listdir(path):
             pid, dot, end = name.partition(".")
-            if end == "sock" and pid.isdigit() and int(pid) not in found:
+            if end == "sock" and pid.isdecimal() and int(pid) not in found:
                 full = os.path.join(path, name)
                 if _is_served(full):
                     found[int(pid)] = full
-                else:
+                elif not os.path.exists("/proc/%d" % int(pid)):  # else it may be about to listen
                     _remove(full)
     return found
+
+
+def refused_folders():
+    """Return those of the directories that are not looked at, because somebody else could enter them."""
+    return [path for path in folders() if os.path.lexists(path) and not _is_private(path, os.geteuid())]
 
 
 def _is_served(path):
@@ -100,11 +106,11 @@ def _remove(path):
         pass
 
 
-def connect(path):
-    """Return a connection to a monitor. Raises OSError."""
+def connect(path, limit=_SEND_LIMIT_S):
+    """Return a connection to a monitor, which waits for at most limit seconds each time. Raises OSError."""
     sock = socket.socket(socket.AF_UNIX)
     try:
-        sock.settimeout(_SEND_LIMIT_S)
+        sock.settimeout(limit)
         sock.connect(path)
     except BaseException:
         sock.close()
@@ -124,6 +130,7 @@ class Monitor:
     def __init__(self, path):
         self.path = path
         self._given = path is not None
+        self._listener = None
         self._open()
 
     def __repr__(self):
@@ -138,12 +145,20 @@ class Monitor:
     def _open(self):
         if not self._given:
             self.path = default_path()
-        self._pid = os.getpid()
-        self._listener = _listen(self.path)
-        self._waker, self._woken = os.pipe()[::-1]
         self._buffers = {}
-        self._thread = threading.Thread(target=self._serve, name="cloop-monitor", daemon=True)
-        self._thread.start()
+        self._buffers_lock = threading.Lock()  # held while a socket of theirs is shut down or closed
+        self._closing = False
+        self._woken, self._waker = os.pipe()
+        try:
+            self._listener = _listen(self.path)
+            self._thread = threading.Thread(target=self._serve, name="cloop-monitor", daemon=True)
+            self._thread.start()
+        except BaseException:
+            listened = self._listener is not None
+            self._release()
+            if listened:
+                _remove(self.path)
+            raise
 
     def close(self):
         """Stop answering, and remove the socket. Closing twice is allowed."""
@@ -152,19 +167,26 @@ class Monitor:
         with _lock:
             if self in _serving:
                 _serving.remove(self)
+        self._closing = True
         os.write(self._waker, b"x")
+        with self._buffers_lock:
+            for sock in self._buffers:  # the thread may be sending to one that does not read
+                _shut_down(sock)
         if self._thread is not threading.current_thread():
             self._thread.join()
         self._release()
         _remove(self.path)
 
     def _release(self):
-        listener, self._listener = self._listener, None
-        for sock in [listener, *self._buffers]:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        for sock in self._buffers:
             sock.close()
         self._buffers.clear()
-        os.close(self._waker)
-        os.close(self._woken)
+        for fd in self._waker, self._woken:
+            os.close(fd)
+        self._waker = self._woken = None
 
     def _after_fork(self):
         """The child has no thread. The path is the parent's."""
@@ -179,27 +201,31 @@ class Monitor:
         with selectors.PollSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._woken, selectors.EVENT_READ)
-            while True:
+            while not self._closing:
                 for key, _ in selector.select():
-                    if key.fileobj == self._woken:
+                    if self._closing:
                         return
                     if key.fileobj is self._listener:
                         self._accept(selector)
                     elif not self._receive(key.fileobj):
                         selector.unregister(key.fileobj)
-                        del self._buffers[key.fileobj]
-                        key.fileobj.close()
+                        with self._buffers_lock:
+                            del self._buffers[key.fileobj]
+                            key.fileobj.close()
 
     def _accept(self, selector):
         try:
             sock, _ = self._listener.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ECONNABORTED, errno.EINTR):
+                time.sleep(_ACCEPT_PAUSE_S)  # out of descriptors, perhaps: the listener stays readable
             return
         if not _is_same_user(sock):
             sock.close()
             return
         sock.settimeout(_SEND_LIMIT_S)
-        self._buffers[sock] = b""
+        with self._buffers_lock:
+            self._buffers[sock] = b""
         selector.register(sock, selectors.EVENT_READ)
 
     def _receive(self, sock):
@@ -211,10 +237,19 @@ class Monitor:
             *lines, rest = (self._buffers[sock] + data).split(b"\n")
             self._buffers[sock] = rest
             for line in lines:
+                if self._closing:
+                    return False
                 sock.sendall(_json().dumps(answer(line), default=str, separators=(",", ":")).encode() + b"\n")
         except OSError:
             return False
         return len(rest) < _LINE_MAX
+
+
+def _shut_down(sock):
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
 
 
 def _listen(path):
@@ -415,7 +450,7 @@ def serve_monitor(path=None):
     path: the path of the socket; by default one of this process, where these commands look for it.
 
     Returns a cloop.Monitor, whose close() ends it; so does the end of a `with` block. Raises OSError if the socket can't
-    be created, for example because something else has this path.
+    be created, for example because something else has this path, RuntimeError if no thread can be started.
     """
     global _prepared
     with _lock:
@@ -442,7 +477,7 @@ def _in_child():
         for monitor in list(_serving):
             try:
                 monitor._after_fork()
-            except OSError as error:
+            except (OSError, RuntimeError) as error:
                 print("cloop: no monitor in process %d: %s" % (os.getpid(), error), file=sys.stderr)
             if monitor._listener is None:
                 _serving.remove(monitor)

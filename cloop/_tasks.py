@@ -239,28 +239,30 @@ def render_tree(rows):
             below.setdefault(by, []).append(row["id"])
     lines, shown = [], set()
 
-    def show(identity, head, tail):
-        row = by_id[identity]
-        again = identity in shown
-        lines.append("%s%s  %s()%s" % (head, row["name"], row["coro"], "  (see above)" if again else ""))
-        if again:
-            return
-        shown.add(identity)
-        children = below.get(identity, [])
-        bar = tail + ("|   " if children else "    ")
-        for name, file, line in reversed(row["stack"]):
-            lines.append("%s    %s  %s:%d" % (bar if children else tail, name, file, line))
-        for n, child in enumerate(children):
-            last = n == len(children) - 1
-            show(child, tail + ("`-- " if last else "|-- "), tail + ("    " if last else "|   "))
+    def show(root):
+        to_show = [(root, "", "")]  # not by recursion: a chain may be longer than that may be deep
+        while to_show:
+            identity, head, tail = to_show.pop()
+            row = by_id[identity]
+            again = identity in shown
+            lines.append("%s%s  %s()%s" % (head, row["name"], row["coro"], "  (see above)" if again else ""))
+            if again:
+                continue
+            shown.add(identity)
+            children = below.get(identity, [])
+            bar = tail + ("|   " if children else "")
+            for name, file, line in reversed(row["stack"]):
+                lines.append("%s    %s  %s:%d" % (bar, name, file, line))
+            for n, child in enumerate(reversed(children)):
+                to_show.append((child, tail + ("|-- " if n else "`-- "), tail + ("|   " if n else "    ")))
 
-    roots = [row["id"] for row in rows if not any(by in by_id for by in row["awaiter_ids"])]
-    for identity in roots:
-        show(identity, "", "")
+    for row in rows:
+        if not any(by in by_id for by in row["awaiter_ids"]):
+            show(row["id"])
     for row in rows:  # what waits for itself, in a circle
         if row["id"] not in shown:
             lines.append("(a cycle)")
-            show(row["id"], "", "")
+            show(row["id"])
     return lines
 
 

@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 import time
 
 import pytest
@@ -391,3 +392,104 @@ def test_long_texts_are_cut_at_their_beginning(console):
     screen = console.Screen("t", [("A", ">"), ("B", "<")], [[1, "x" * 30 + "end"]], 0)
     lines = [line for line, _ in console.plain_lines(screen, 20, 10)]
     assert lines[3] == "1 ~%send" % ("x" * 14) and len(lines) == 10
+
+
+@pytest.mark.parametrize("text, shown", [
+    ("plain \u00e9 \\", "plain \u00e9 \\"), ("a\nb", "a\\nb"), ("\x1b[2J", "\\x1b[2J"), ("\udcff", "\\udcff"),
+    ("\u202e", "\\u202e"), ("\x9b", "\\x9b"),
+])  # fmt: skip
+def test_texts_of_a_process_are_escaped(console, text, shown):
+    assert console.clean(text) == shown
+    screen = console.Screen(text, [("A", "<")], [[text]], 0, [text])
+    lines = [line.rstrip() for line, _ in console.plain_lines(screen, 80, 6)]
+    assert lines[0] == lines[3] == lines[4] == shown
+    assert console.format_table([("A", "<")], [[text]])[1] == shown
+
+
+def test_names_and_arguments_are_escaped(cloop, python, write_script, runtime, command):
+    script = write_script("""
+import asyncio, sys
+import cloop
+
+async def main():
+    task = asyncio.current_task()
+    task.set_name("evil\\nname \\x1b[2J")
+    print("ready", flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+
+with cloop.serve_monitor():
+    cloop.run(main())
+""")
+    process = python(script, b"\xff\x1b[2J", popen=True, stdin=subprocess.PIPE)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        shown = [command("ps", process.pid), command("pstree", process.pid), command("top", process.pid, "--once")]
+        assert "evil\\nname \\x1b[2J" in shown[0] and "evil\\nname \\x1b[2J" in shown[1]
+        assert "\x1b" not in "".join(shown)
+    finally:
+        process.stdin.close()
+        process.stdin = None
+        process.communicate()
+
+
+@pytest.fixture
+def monitor(cloop, runtime):
+    with cloop.serve_monitor() as monitor:
+        yield monitor
+
+
+def test_late_answer_is_not_taken_for_that_to_the_next_question(console, monitor, monkeypatch):
+    module = importlib.import_module("cloop._monitor")
+    answer, go_on = module.answer, threading.Event()
+    source = console.Source(monitor.path, LIMIT_S)
+
+    def late(line):
+        if b"loops" in line:
+            go_on.wait(LIMIT_S)
+        return answer(line)
+
+    monkeypatch.setattr(module, "answer", late)
+    try:
+        source.sock.settimeout(0.01)
+        source.read()
+        assert source.error == "no answer"
+        go_on.set()
+        assert "tasks" in source.ask("tasks")
+        source.read()
+        assert source.error is None and "loops" in source.latest
+    finally:
+        source.close()
+
+
+def test_process_whose_socket_is_gone_has_ended(console, monitor):
+    source = console.Source(monitor.path)
+    model = console.Model([source])
+    monitor.close()
+    for _ in range(2):  # the connection is closed; then there is nothing to connect to
+        model.read()
+        assert source.error == "ended"
+    model.chosen = source, 1
+    model.show("tasks")
+    assert model.screen().title == "process %d has ended" % os.getpid()
+
+
+def test_processes_that_start_later_are_shown(console, monitor):
+    model = console.Model([], rescans=True)
+    for _ in range(2 * console.RESCAN):
+        model.read()
+    (source,) = model.sources
+    source.close()
+    assert source.pid == os.getpid() and source.latest is not None
+
+
+def test_directory_that_is_not_looked_at_is_named(console, runtime):
+    (runtime / "cloop").mkdir()
+    (runtime / "cloop").chmod(0o755)
+    for wanted in None, str(os.getpid()):
+        with pytest.raises(ValueError, match=r"run/cloop is not a directory of this user alone \(mode 0700\)"):
+            console.open_sources(wanted)
+
+
+def test_digits_that_are_no_number_are_a_path(console, runtime):
+    with pytest.raises(FileNotFoundError):
+        console.open_sources("\u00b2")

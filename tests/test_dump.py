@@ -5,6 +5,7 @@ import io
 import os
 import signal
 import socket
+import sys
 import threading
 
 import pytest
@@ -86,6 +87,40 @@ def test_many_timers_are_not_all_shown(cloop, loop):
         loop.call_later(1000, print)
     signal.raise_signal(signal.SIGUSR1)
     assert "timers: 130" in texts[0] and "  and 30 more\n" in texts[0]
+
+
+class Broken:
+    def __init__(self, error):
+        self.error = error
+
+    def write(self, text):
+        raise self.error("of to")
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, BlockingIOError, ZeroDivisionError])
+@pytest.mark.parametrize("kind", ["file", "function"])
+def test_error_does_not_end_the_loop(cloop, loop, monkeypatch, error, kind):
+    found = []
+
+    def hook(each):
+        place = "%s %r" % (each.err_msg, each.object)  # which of them says it differs by version
+        found.append((each.exc_type, str(each.exc_value), place))
+
+    monkeypatch.setattr(sys, "unraisablehook", hook)
+    cloop.dump_on_signal(signal.SIGUSR1, to=Broken(error) if kind == "file" else Broken(error).write)
+    loop.call_soon(signal.raise_signal, signal.SIGUSR1)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    ((kind, text, place),) = found
+    assert (kind, text) == (error, "of to") and "dump_on_signal" in place
+
+
+def test_error_is_shown(cloop, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)
+    cloop.dump_on_signal(signal.SIGUSR1, to=Broken(ZeroDivisionError))
+    signal.raise_signal(signal.SIGUSR1)
+    text = capsys.readouterr().err
+    assert "dump_on_signal" in text and "in write\n" in text and "ZeroDivisionError: of to" in text
 
 
 def test_what_is_refused(cloop):

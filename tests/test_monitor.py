@@ -1,6 +1,7 @@
 """cloop.serve_monitor(): a Unix socket that answers the same user, also while the loop blocks."""
 
 import asyncio
+import errno
 import importlib
 import json
 import os
@@ -11,10 +12,12 @@ import sys
 import tempfile
 import threading
 import time
+import types
 
 import pytest
 
 LIMIT_S = 20
+NO_PID = 999999999  # more than Linux has
 
 
 @pytest.fixture
@@ -93,11 +96,24 @@ def test_socket_that_nobody_serves_is_replaced(cloop, module, runtime):
     stale.bind(module.default_path())
     stale.close()
     other = socket.socket(socket.AF_UNIX)
-    other.bind(module.default_path(1))
+    other.bind(module.default_path(NO_PID))
     other.close()
     with cloop.serve_monitor() as monitor:
         assert module.paths() == {os.getpid(): monitor.path}
     assert os.listdir(str(runtime / "cloop")) == []
+
+
+def test_socket_of_a_process_that_is_just_starting_stays(module, runtime):
+    with socket.socket(socket.AF_UNIX) as starting:
+        starting.bind(module.default_path())
+        assert module.paths() == {}
+        starting.listen(1)
+        assert module.paths() == {os.getpid(): module.default_path()}
+
+
+def test_names_that_are_no_numbers_are_left_alone(module, monitor, runtime):
+    (runtime / "cloop" / "\u00b2.sock").write_text("")
+    assert module.paths() == {os.getpid(): monitor.path}
 
 
 @pytest.mark.parametrize("mode", [0o755, 0o770, 0o701])
@@ -144,6 +160,110 @@ except (BrokenPipeError, ConnectionResetError):
 """
             command = [sys.executable, "-c", script, monitor.path]
             assert subprocess.run(command, stdout=subprocess.PIPE, timeout=60).stdout == b"b''\n"
+
+
+# Failures
+
+
+def no_thread(*args):
+    raise RuntimeError("can't start new thread")
+
+
+def test_nothing_is_left_if_no_thread_can_be_started(cloop, module, runtime, monkeypatch):
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(RuntimeError, match="new thread"):
+            cloop.serve_monitor()
+    assert os.listdir(str(runtime / "cloop")) == []
+    assert len(os.listdir("/proc/self/fd")) == before
+    with cloop.serve_monitor() as monitor:
+        assert "serving" in repr(monitor)
+
+
+@pytest.mark.parametrize("variable", ["CLOOP_MONITOR", "CLOOP_WATCH"])
+def test_without_a_thread_the_program_runs_all_the_same(cloop, runtime, monkeypatch, variable):
+    eyes = importlib.import_module("cloop._eyes")
+    monkeypatch.setattr(eyes, "begun", False)
+    monkeypatch.setenv(variable, "1")
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    monkeypatch.setattr(importlib.import_module("cloop._watch"), "watch", no_thread)
+    with pytest.warns(RuntimeWarning, match="can't start new thread"):
+        cloop.Loop().close()
+
+
+def test_child_that_can_start_no_thread_has_no_monitor(python, write_script, runtime):
+    done = python("-W", "ignore", write_script("""
+import os, threading
+import cloop
+
+def no_thread(self):
+    raise RuntimeError("can't start new thread")
+
+monitor = cloop.serve_monitor()
+threading.Thread.start = no_thread
+if os.fork() == 0:
+    assert "closed" in repr(monitor)
+    monitor.close()  # must not write to what its numbers are now
+    os._exit(0)
+assert os.wait()[1] == 0
+assert "serving" in repr(monitor)
+"""))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.startswith("cloop: no monitor in process ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("number, pauses", [
+    (errno.EMFILE, 1), (errno.ENFILE, 1), (errno.ENOMEM, 1), (errno.EAGAIN, 0), (errno.ECONNABORTED, 0), (errno.EINTR, 0),
+])  # fmt: skip
+def test_thread_does_not_spin_while_it_cannot_accept(module, monkeypatch, number, pauses):
+    def accept():
+        raise OSError(number, os.strerror(number))
+
+    found = []
+    monkeypatch.setattr(module, "time", types.SimpleNamespace(sleep=found.append))
+    monitor = types.SimpleNamespace(_listener=types.SimpleNamespace(accept=accept))
+    module.Monitor._accept(monitor, None)
+    assert found == [0.1] * pauses
+
+
+def test_close_does_not_wait_for_a_client_that_does_not_read(cloop, module, runtime, monkeypatch):
+    monkeypatch.setattr(module, "_SEND_LIMIT_S", 3 * LIMIT_S)
+    monitor = cloop.serve_monitor()
+    with module.connect(monitor.path) as sock:
+        sock.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                sock.send(b'{"do": "hello"}\n' * 100)
+        closer = threading.Thread(target=monitor.close)
+        closer.start()
+        closer.join(LIMIT_S)
+        closed = not closer.is_alive()
+    closer.join()
+    assert closed and not os.path.exists(monitor.path)
+
+
+def test_close_does_not_wait_for_more_questions(module, monitor, monkeypatch):
+    asked, go_on = [], threading.Event()
+
+    def answer(line):
+        asked.append(line)
+        go_on.wait(LIMIT_S)
+        return {}
+
+    monkeypatch.setattr(module, "answer", answer)
+    with module.connect(monitor.path) as sock:
+        sock.sendall(b"{}\n{}\n{}\n")
+        deadline = time.monotonic() + LIMIT_S
+        while not asked and time.monotonic() < deadline:
+            pass
+        closer = threading.Thread(target=monitor.close)
+        closer.start()
+        while not monitor._closing and time.monotonic() < deadline:
+            pass
+        go_on.set()
+        closer.join()
+    assert len(asked) == 1
 
 
 # Questions

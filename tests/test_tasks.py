@@ -208,6 +208,13 @@ def test_tree_shows_a_cycle(tasks):
     assert [line for line in lines if "f()" in line] == ["a  f()", "`-- b  f()", "    `-- a  f()  (see above)"]
 
 
+def test_tree_of_a_long_chain(tasks):
+    count = sys.getrecursionlimit() + 500
+    rows = [row(0)] + [row(n, n - 1) for n in range(1, count)]
+    lines = [line for line in tasks.render_tree(rows) if "f()" in line]
+    assert len(lines) == count and lines[-1] == "    " * (count - 2) + "`-- %d  f()" % (count - 1)
+
+
 def test_what_is_the_programs_own(tasks):
     assert tasks.is_own(__file__)
     assert not tasks.is_own(asyncio.__file__)

@@ -136,5 +136,7 @@ def serve(port, addr="127.0.0.1", *, loop=None, name="main", prefix="cloop", reg
     A thread answers, so a loop that is blocked shows as such. Returns (server, thread) as
     prometheus_client.start_http_server() does; server.shutdown() ends it. Releases before 0.19 return None.
     """
-    register(loop, name=name, prefix=prefix, registry=registry)
-    return start_http_server(port, addr, registry)
+    collector = LoopCollector(loop, name=name, prefix=prefix)
+    served = start_http_server(port, addr, registry)  # first: if the port is taken, nothing is registered
+    registry.register(collector)
+    return served

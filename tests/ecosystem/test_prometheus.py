@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import socket
 import threading
 import time
 import urllib.request
@@ -166,3 +167,12 @@ def test_a_server_in_one_line(contrib, registry, loop, monkeypatch):
     made[0].shutdown()
     made[0].server_close()
     assert got[0]["cloop_turns_total", (MAIN,)] == 1
+
+
+def test_nothing_is_registered_if_the_port_is_taken(contrib, registry, loop):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen(1)
+        with pytest.raises(OSError):
+            contrib.serve(taken.getsockname()[1], loop=loop, registry=registry)
+    assert scraped(registry) == {}
