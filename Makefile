@@ -111,9 +111,9 @@ $(VENV)/.lint: $(VENV)/.ready
 	@$(PIP) ruff==0.17.5 clang-format==18.1.8
 	@touch $@
 
-# A newer checker finds other things. The examples and cloop.contrib import the last four.
+# A newer checker finds other things. The examples, the console and cloop.contrib import the last five.
 $(VENV)/.types: $(VENV)/.ready
-	@$(PIP) mypy==2.4.1 'pyright[nodejs]==1.1.414' aiohttp opentelemetry-api prometheus_client websockets && touch $@ || echo "skipped: mypy and pyright cannot be installed for $(PY)"
+	@$(PIP) mypy==2.4.1 'pyright[nodejs]==1.1.414' aiohttp opentelemetry-api prometheus_client rich websockets && touch $@ || echo "skipped: mypy and pyright cannot be installed for $(PY)"
 
 # ----------------------------------------------------------------- build, run
 
