@@ -30,6 +30,8 @@ _PYTHON = os.path.dirname(os.path.abspath(types.__file__)) + os.sep
 _PACKAGES = tuple(os.path.join(_PYTHON, name, "") for name in ("site-packages", "dist-packages"))
 # Coroutines and generators that are awaited inside each other; more is a bug.
 _DEPTH_MAX = 1000
+# Lines about the tasks that wait for one.
+_CHAIN_MAX = 20
 
 
 def open_loops():
@@ -163,8 +165,8 @@ def awaiters(tasks):
 
     def add(awaited, by):
         by = by if by in known else by_future.get(by)  # a future stands for the task that waits for it
-        if awaited in known and by in known and awaited is not by and by not in edges.setdefault(awaited, []):
-            edges[awaited].append(by)
+        if awaited in known and by in known and awaited is not by:
+            edges.setdefault(awaited, {})[by] = None
 
     for task in tasks:
         waiter = getattr(task, "_fut_waiter", None)
@@ -180,7 +182,7 @@ def awaiters(tasks):
         for callback in getattr(task, "_callbacks", None) or ():
             for future in _futures_in(callback[0] if isinstance(callback, tuple) else callback):
                 add(task, future)
-    return {task: found for task, found in edges.items() if found}
+    return {task: list(found) for task, found in edges.items()}
 
 
 def describe(task, waiting=None, running=None):
@@ -202,19 +204,24 @@ def stack_lines(found):
 
 
 def chain_lines(task, edges, indent="  "):
-    """Return lines that say which tasks wait for this one, and which for those."""
-    lines, seen, level = [], {task}, [(task, indent)]
+    """Return lines that say which tasks wait for this one, and which for those; the last one may say "and N more"."""
+    lines, seen, level, more = [], {task}, [(task, indent)], 0
     while level:
         each, space = level.pop()
         for by in edges.get(each, ()):
-            where = place(frames(by))
-            lines.append(
-                "%sawaited by %s %s()%s"
-                % (space, by.get_name(), coroutine_name(by), where and " at %s:%d" % (where[1], where[2]) or "")
-            )
+            if len(lines) < _CHAIN_MAX:
+                where = place(frames(by))
+                lines.append(
+                    "%sawaited by %s %s()%s"
+                    % (space, by.get_name(), coroutine_name(by), where and " at %s:%d" % (where[1], where[2]) or "")
+                )
+            else:
+                more += 1
             if by not in seen:
                 seen.add(by)
                 level.append((by, space + "  "))
+    if more:
+        lines.append("%sand %d more" % (indent, more))
     return lines
 
 

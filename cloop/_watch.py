@@ -2,7 +2,8 @@
 
 csrc/core/watchdog.h has the threads. They call _report() here, which finds out what to say. A stack that must be taken
 without the GIL is written by faulthandler's C function. It is the handler of a signal that faulthandler.register() is
-asked to handle; its address is kept and the signal is given back, so no signal is ever sent.
+asked to handle; its address is kept and the signal is given back, so no signal is ever sent. faulthandler.unregister()
+would restore the signal's handler, which may be the program's by then: so it stays registered, once per process.
 """
 
 import asyncio
@@ -23,6 +24,8 @@ from . import _cloop, _tasks
 __all__ = ("Block", "Watch", "watch")
 
 _EVERY_MIN_S = 0.001
+_THRESHOLD_MIN_S = 0.001
+_MAX_S = 1e6
 _RECENT_MAX = 20
 
 recent = collections.deque(maxlen=_RECENT_MAX)  # the last blocks, for the monitor
@@ -61,7 +64,8 @@ class Watch:
         self.every = every
         self._to = to
         self._seen = {}  # blocks that were reported: {loop's id: (task, place)}
-        self._dump = None
+        self._out = -1  # our own descriptor for stacks that are taken without the GIL
+        self._written = False  # whether they have been written when they are reported
 
     def __repr__(self):
         running = "running" if _current is self else "stopped"
@@ -80,34 +84,40 @@ class Watch:
             if _current is self:
                 _current = None
                 self._halt()
-                self._close()
 
     # The threads in C
 
     def _begin(self):
-        if self._dump is None:
-            self._dump = _Dump()
-        dump = self._dump
-        _cloop._watchdog_start(
-            self._report, self.threshold, self.every, self._descriptor(), dump.address, dump.signum, dump.fd
-        )
+        dump = _the_dump()
+        self._out = self._descriptor()
+        self._written = self._out >= 0
+        try:
+            _cloop._watchdog_start(
+                self._report, self.threshold, self.every, self._out, dump.address, dump.signum, dump.fd
+            )
+        except BaseException:
+            self._close()
+            raise
 
     def _halt(self):
         _cloop._watchdog_stop()
+        self._close()  # nobody writes to it now, not even a reporter that was not waited for
 
     def _close(self):
-        if self._dump is not None:
-            self._dump.close()
-            self._dump = None
+        out, self._out = self._out, -1
+        if out >= 0:
+            os.close(out)
 
     def _descriptor(self):
-        """Where a stack goes that is taken without the GIL: a descriptor, or -1 if it has to wait."""
+        """Return where a stack goes that is taken without the GIL: a new descriptor, as the program may close its own;
+        or -1 if it has to wait.
+        """
         file = sys.stderr if self._to is None else self._to
         if isinstance(file, logging.Logger) or not hasattr(file, "write"):
             return -1
         try:
-            return file.fileno()
-        except (AttributeError, OSError, ValueError):
+            return os.dup(file.fileno())
+        except (AttributeError, OSError, TypeError, ValueError):
             return -1
 
     # Reports
@@ -142,7 +152,7 @@ class Watch:
             head += ": C code keeps the interpreter"
         order = "last" if text is None else "first"
         whole = "%s (most recent call %s)\n%s%s" % (head, order, stack, "".join(by))
-        if text is None or self._descriptor() < 0:
+        if text is None or not self._written:
             self._send(Block(loop, seconds, False, name, stack, whole))
 
     def _report_end(self, loop, seconds):
@@ -205,26 +215,55 @@ def _first_line(text):
 
 
 class _Dump:
-    """faulthandler's function, as the handler of a signal that nobody handles."""
+    """faulthandler's function, as the handler of a signal that nobody handles. Its address is 0 if there is none."""
 
     def __init__(self):
-        self.address, self.fd, self.signum = 0, -1, 0
+        self.address, self.fd = 0, -1
         self.signum = _free_signal()
         if self.signum == 0:
             return
         try:
             self.fd = _memory_file()
+            self._file = _identity(self.fd)
             faulthandler.register(self.signum, file=self.fd, all_threads=True, chain=False)
             self.address = _cloop._signal_handler(self.signum)
         except (OSError, RuntimeError, ValueError):
-            self.close()
+            if self.fd >= 0:
+                os.close(self.fd)
+            self.fd = -1
 
-    def close(self):
-        if self.address:
-            faulthandler.unregister(self.signum)
-        if self.fd >= 0:
-            os.close(self.fd)
-        self.address, self.fd = 0, -1
+    def renew(self):
+        """In a forked child: write to another file than the parent does, under the number that faulthandler knows."""
+        if not self.address:
+            return
+        address, self.address = self.address, 0
+        try:
+            if _identity(self.fd) != self._file:
+                return  # the program closed it, and the number is that of something else
+            fresh = _memory_file()
+            try:
+                os.dup2(fresh, self.fd, inheritable=False)
+            finally:
+                os.close(fresh)
+            self._file = _identity(self.fd)
+            self.address = address
+        except OSError:
+            pass
+
+
+_dump = None
+
+
+def _the_dump():
+    global _dump
+    if _dump is None:
+        _dump = _Dump()
+    return _dump
+
+
+def _identity(fd):
+    found = os.fstat(fd)
+    return found.st_dev, found.st_ino
 
 
 def _memory_file():
@@ -264,9 +303,9 @@ def watch(threshold=0.1, *, every=None, to=None):
     total when the block has ended. If C code keeps the interpreter (the GIL), the stack is written as faulthandler
     does, without the name. Callbacks cost nothing more.
 
-    threshold: seconds, above 0.
+    threshold: seconds, above 0; taken as 0.001 if it is less, and as 1e6 if it is more.
     every: seconds between two looks at a loop that does not sleep, a quarter of the threshold by default; twice as long
-        while all sleep. A block is noticed that much later at most.
+        while all sleep. A block is noticed that much later at most. It has the same limits.
     to: None for sys.stderr; a file, a logging.Logger (which gets warnings), or a function, called with a cloop.Block
         in another thread.
 
@@ -275,8 +314,8 @@ def watch(threshold=0.1, *, every=None, to=None):
     number is not above 0, TypeError if to is none of these, OSError if no thread can be started.
     """
     global _current
-    threshold = _positive("threshold", threshold)
-    every = max(threshold / 4, _EVERY_MIN_S) if every is None else _positive("every", every)
+    threshold = _within(_positive("threshold", threshold), _THRESHOLD_MIN_S)
+    every = _within(threshold / 4 if every is None else _positive("every", every), _EVERY_MIN_S)
     if not (
         to is None or hasattr(to, "write") or callable(to) or isinstance(to, (logging.Logger, logging.LoggerAdapter))
     ):
@@ -286,7 +325,6 @@ def watch(threshold=0.1, *, every=None, to=None):
         previous, _current = _current, None
         if previous is not None:
             previous._halt()
-            previous._close()
         _prepare_process()
         made._begin()
         _current = made
@@ -298,6 +336,10 @@ def _positive(name, value):
     if not (value > 0 and math.isfinite(value)):
         raise ValueError("{} must be a number of seconds above 0".format(name))
     return value
+
+
+def _within(seconds, least):
+    return min(max(seconds, least), _MAX_S)
 
 
 def threshold_now():
@@ -341,9 +383,10 @@ def _in_parent():
 
 def _in_child():
     try:
+        if _dump is not None:
+            _dump.renew()
         if _current is not None:
             _current._seen.clear()
-            _current._close()  # the parent goes on writing to the same file
             _current._begin()
     finally:
         _lock.release()

@@ -220,3 +220,42 @@ def test_what_is_the_programs_own(tasks):
     assert not tasks.is_own(asyncio.__file__)
     assert not tasks.is_own(sys.modules["cloop"].__file__)
     assert not tasks.is_own("<frozen importlib._bootstrap>")
+
+
+# Many
+
+
+class Waits:
+    """A task, as far as awaiters() looks at it, that counts comparisons."""
+
+    compared = 0
+
+    def __init__(self, waiter=None):
+        self._fut_waiter = waiter
+
+    def __eq__(self, other):
+        Waits.compared += 1
+        return self is other
+
+    def __hash__(self):
+        return id(self) >> 4
+
+
+def test_many_that_wait_for_one(tasks):
+    one = Waits()
+    many = [Waits(one) for _ in range(500)]
+    Waits.compared = 0
+    found = tasks.awaiters([one] + many)
+    assert list(found) == [one] and found[one] == many
+    assert Waits.compared < 5 * len(many)
+
+
+def test_no_more_than_twenty_lines(loop, tasks, running):
+    async def outer(inner):
+        await inner
+
+    inner = named(loop, forever(), "inner")
+    running(**{"outer%d" % n: outer(inner) for n in range(30)})
+    lines = tasks.chain_lines(inner, tasks.awaiters(tasks.all_tasks(loop)))
+    assert len(lines) == 21 and all(line.startswith("  awaited by outer") for line in lines[:20])
+    assert lines[20] == "  and 10 more"

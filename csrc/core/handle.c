@@ -587,8 +587,10 @@ foreign_run(LoopObject *loop, cl_node node)
     cl_assert(!PyErr_Occurred());
     cl_loop_forget_task(loop);
     int skip = foreign_is_cancelled(loop, node);
-    if (skip != 0)
+    if (skip != 0) {
+        loop->l_meter.me_skipped += skip > 0;
         return skip < 0 ? -1 : 0;
+    }
     PyObject *result =
         PyObject_CallMethodNoArgs(cl_node_pointer(node), loop->l_st->str__run);
     Py_XDECREF(result);

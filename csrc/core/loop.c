@@ -671,8 +671,10 @@ run_node_debug(LoopObject *loop, cl_node node)
     double start, end;
     if (ops->is_cancelled != NULL) {
         int cancelled = ops->is_cancelled(loop, node);
-        if (cancelled != 0)
+        if (cancelled != 0) {
+            loop->l_meter.me_skipped += cancelled > 0;
             return cancelled < 0 ? -1 : 0;
+        }
         Py_XSETREF(loop->l_current_handle, Py_NewRef(cl_node_pointer(node)));
     }
     int result = cl_loop_time(loop, &start);
@@ -808,6 +810,9 @@ run_ready(LoopObject *loop)
     cl_assert_of(loop, cl_loop_in_callback(loop));
     if (count > loop->l_meter.me_ready_max)
         loop->l_meter.me_ready_max = count;
+    /* What the poll took, and waiting for the GIL after it, is no callback's. */
+    if (loop->l_timed)
+        loop->l_meter.me_callback_ticks = cl_ticks();
     /* The ring may grow or be cleared meanwhile, but positions stay valid. */
     while (result == 0 && loop->l_ready.r_head < end) {
         cl_node node = cl_ring_pop(&loop->l_ready);
@@ -830,7 +835,6 @@ begin_or_end_sample(LoopObject *loop)
     loop->l_timed ^= CL_TIMED_SAMPLE;
     if (loop->l_timed & CL_TIMED_SAMPLE) {
         loop->l_meter.me_until_sample = 1; /* to be called in the next turn */
-        loop->l_meter.me_callback_ticks = cl_ticks();
     }
     else {
         cl_meter_next_sample(&loop->l_meter);

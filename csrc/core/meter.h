@@ -116,8 +116,9 @@ cl_meter_wake(cl_meter *meter, uint64_t ticks)
 static inline void
 cl_meter_late(cl_meter *meter, double seconds)
 {
-    /* Not so with a clock of the program's, and for a timer at NaN. */
-    double ns = seconds >= 0 && seconds < 9e9 ? seconds * 1e9 : 0;
+    /* Not so with a clock of the program's, and for a timer at NaN. The
+     * histogram shows what is below 2^56 ns. */
+    double ns = seconds >= 0 && seconds < 7e7 ? seconds * 1e9 : 0;
     uint64_t whole = (uint64_t)(int64_t)ns;
     meter->me_lateness_ns += whole;
     if (whole > meter->me_lateness_max_ns)

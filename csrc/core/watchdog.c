@@ -2,6 +2,7 @@
 #include "core/watchdog.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -30,6 +31,14 @@
 
 /* Of a stack without the GIL. */
 #define TEXT_MAX (64 * 1024)
+
+/* So much can be written to a pipe that poll() says is ready. */
+#define WRITE_MAX 4096
+
+/* faulthandler writes 100 threads at most. */
+#define NO_STACK \
+    "  (no stack of the loop's thread: faulthandler writes 100 threads at " \
+    "most)\n"
 
 /* A loop, as it was at the last look. */
 typedef struct {
@@ -290,27 +299,39 @@ copy_lines(char *to, const char *text, unsigned long thread, bool others)
     return to;
 }
 
-/* Returns the text with the thread's lines first; steals the text. */
+/* Returns the text with the thread's lines first, or a line that says that
+ * there are none; steals the text. */
 static char *
 put_first(char *text, unsigned long thread)
 {
     /* A last line may have no end. */
-    char *sorted = cl_malloc(strlen(text) + 2);
-    if (sorted != NULL)
-        (void)copy_lines(copy_lines(sorted, text, thread, false), text, thread,
-                         true);
+    char *sorted = cl_malloc(sizeof(NO_STACK) + strlen(text) + 1);
+    if (sorted != NULL) {
+        char *end = copy_lines(sorted, text, thread, false);
+        if (end == sorted) {
+            memcpy(sorted, NO_STACK, sizeof(NO_STACK) - 1);
+            end += sizeof(NO_STACK) - 1;
+        }
+        (void)copy_lines(end, text, thread, true);
+    }
     cl_free(text);
     return sorted;
 }
 
-/* Writes to a descriptor; what can't be written is lost. */
+/* Writes to a descriptor. What can't be written is lost, and so is what nobody
+ * reads in time: whoever stops the watchdog waits for this. */
 static void
 write_all(int fd, const char *text)
 {
+    int64_t until_ns = cl_now_ns() + (int64_t)LAST_REPORT_S * CL_NS_PER_S;
     size_t left = strlen(text);
     while (left > 0) {
-        ssize_t written = write(fd, text, left);
-        if (written < 0 && errno != EINTR)
+        struct pollfd ready = {.fd = fd, .events = POLLOUT};
+        int64_t wait_ns = until_ns - cl_now_ns();
+        if (wait_ns < 0 || poll(&ready, 1, (int)(wait_ns / 1000000)) <= 0)
+            return; /* signals are blocked, so it is not EINTR */
+        ssize_t written = write(fd, text, left < WRITE_MAX ? left : WRITE_MAX);
+        if (written < 0 && errno != EINTR && errno != EAGAIN)
             return;
         if (written > 0) {
             text += written;
@@ -530,13 +551,15 @@ stop(cl_state *st)
     cl_watchdog *dog = st->watchdog;
     if (dog == NULL)
         return;
-    st->watchdog = NULL;
     PyObject *function = dog->function;
-    Py_BEGIN_ALLOW_THREADS
+    /* The watcher looks at no loop from here on. With the GIL: until then,
+     * cl_watchdog_remove() must find the watchdog. */
     pthread_mutex_lock(&dog->lock);
     dog->stopping = true;
     pthread_cond_broadcast(&dog->changed);
     pthread_mutex_unlock(&dog->lock);
+    st->watchdog = NULL;
+    Py_BEGIN_ALLOW_THREADS
     pthread_join(dog->thread, NULL);
     pthread_mutex_lock(&dog->lock);
     wait_for_reporter(dog);

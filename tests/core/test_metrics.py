@@ -402,9 +402,14 @@ def test_a_thousand_callbacks(loop, change, turn):
     assert change.task_steps == 0 and change.ready == 0
 
 
-def test_cancelled_callbacks_are_not_run(loop, change, turn):
+@pytest.mark.parametrize("debug", [False, True])
+def test_cancelled_callbacks_are_not_run(loop, change, turn, debug):
+    loop.set_debug(debug)
     loop.call_soon(int).cancel()
     loop.call_soon(int)
+    foreign = asyncio.Handle(int, (), loop)
+    foreign.cancel()
+    loop._ready.append(foreign)
     assert change(turn).callbacks == 2
 
 
@@ -514,6 +519,26 @@ def test_a_clock_of_the_programs(cloop):
     reading = loop.metrics()
     loop.close()
     assert reading.timers_fired == 1 and reading.lateness_ns == 250 * MS
+
+
+@pytest.mark.parametrize("late, counted", [(6e7, True), (8e7, False), (1e300, False)])
+def test_a_timer_that_is_years_late(cloop, late, counted):
+    """Two years and more are the clock's fault, and count as none."""
+
+    class Clock(cloop.Loop):
+        now = 0.0
+
+        def time(self):
+            return self.now
+
+    loop = Clock()
+    loop.call_at(0.0, loop.stop)
+    loop.now = late
+    loop.run_forever()
+    reading = loop.metrics()
+    loop.close()
+    assert reading.timers_fired == reading.lateness.count == reading.lateness.counts[-1 if counted else 0] == 1
+    assert reading.lateness_ns == reading.lateness_max_ns == pytest.approx(late * 1e9 if counted else 0)
 
 
 # Tasks
@@ -1243,6 +1268,21 @@ def test_the_hook_works_in_debug_mode(loop, slow, turn, caplog):
     turn()
     assert len(slow) == 1
     assert [record.getMessage() for record in caplog.records if "Executing" in record.getMessage()]
+
+
+def test_the_time_of_the_poll_is_not_the_first_callbacks(cloop):
+    class Loop(cloop.Loop):
+        def _process_events(self, events):
+            time.sleep(0.1)
+            super()._process_events(events)
+
+    loop, told = Loop(), []
+    loop.set_slow_callback_hook(told.append, 0.08)
+    loop.call_soon(int)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    assert told == []
 
 
 def test_the_time_of_the_hook_is_not_the_next_callbacks(loop, turn):

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import selectors
+import socket
 import sys
 import threading
 import time
@@ -255,6 +256,27 @@ def test_function_gets_such_a_stack_afterwards(loop, blocks, keep):
     assert blocks.ended[0].seconds > 0.45
 
 
+def test_thread_that_faulthandler_leaves_out(cloop, loop, keep, tmp_path):
+    """It writes 100 threads, the newest first."""
+    path, end = tmp_path / "reports", threading.Event()
+    threads = [threading.Thread(target=end.wait) for _ in range(105)]
+    for thread in threads:
+        thread.start()
+    try:
+        with open(str(path), "w") as file, cloop.watch(THRESHOLD_S, to=file):
+            call(loop, lambda: keep(0.5))
+            seen = path.read_text()
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
+    head = (
+        r"keeps the interpreter \(most recent call first\)\n"
+        r"  \(no stack of the loop's thread: faulthandler writes 100 threads at most\)\nThread 0x"
+    )
+    assert re.search(head, seen), seen
+
+
 def test_other_thread_that_keeps_the_interpreter(loop, blocks, keep):
     def other():
         begin.wait()
@@ -359,6 +381,33 @@ def test_logger(cloop, loop, caplog):
     assert not record.getMessage().endswith("\n")
 
 
+def test_descriptor_that_was_closed_and_is_another_file_now(cloop, loop, keep, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)  # the end is written to a file that is closed
+    path = tmp_path / "reports"
+    file = open(str(path), "w")
+    with cloop.watch(THRESHOLD_S, to=file):
+        fd = file.fileno()
+        file.close()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            assert ours.fileno() == fd
+            call(loop, lambda: keep(0.5))
+            theirs.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                theirs.recv(1000)
+    assert "C code keeps the interpreter" in path.read_text()
+
+
+def test_no_watch_takes_more_descriptors_than_the_first(cloop, tmp_path):
+    counts = []
+    with open(str(tmp_path / "reports"), "w") as file:
+        for _ in range(3):
+            with cloop.watch(to=file):
+                pass
+            counts.append(len(os.listdir("/proc/self/fd")))
+    assert len(set(counts)) == 1
+
+
 def test_later_watch_replaces_the_earlier(cloop, loop):
     first, second = Reports(), Reports()
     one = cloop.watch(THRESHOLD_S, to=first)
@@ -404,6 +453,12 @@ def test_wrong_threshold_is_refused(cloop, arguments, error):
         cloop.watch(*arguments)
 
 
+def test_times_have_limits(cloop):
+    for threshold, every, expected in [(1e300, None, (1e6, 2.5e5)), (1e-9, 1e-9, (1e-3, 1e-3)), (1, 1e300, (1, 1e6))]:
+        with cloop.watch(threshold, every=every) as watch:
+            assert (watch.threshold, watch.every) == expected
+
+
 def test_wrong_destination_is_refused(cloop):
     with pytest.raises(TypeError):
         cloop.watch(to=1)
@@ -435,7 +490,9 @@ def test_environment_variable(cloop, python, write_script, monkeypatch):
     assert re.fullmatch(r"cloop: the loop was blocked for 0\.[34]\d s: Task-1", lines[-1])
 
 
-@pytest.mark.parametrize("value, status", [("", 0), ("0", 0), ("1e3", 0), ("x", 1), ("-1", 1), ("inf", 1)])
+@pytest.mark.parametrize(
+    "value, status", [("", 0), ("0", 0), ("1e3", 0), ("1e300", 0), ("x", 1), ("-1", 1), ("inf", 1)]
+)
 def test_value_of_the_environment_variable(cloop, python, monkeypatch, value, status):
     monkeypatch.setenv("CLOOP_WATCH", value)
     done = python("-c", "import cloop; cloop.new_event_loop().close()")
@@ -459,6 +516,90 @@ watch.stop()
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("has been blocked for") == 2
     assert done.stderr.count("was blocked for") == 2
+
+
+KEEPS = """
+import ctypes, os, signal, sys, time
+import cloop
+
+usleep = ctypes.PyDLL(None).usleep
+
+async def keeps():
+    usleep(400000)
+"""
+
+
+def test_c_code_in_the_child_of_a_fork_and_in_its_parent(cloop, python, write_script):
+    done = python("-W", "ignore", write_script(KEEPS + """
+watch = cloop.watch(0.05)
+pid = os.fork()
+cloop.run(keeps())
+watch.stop()
+if pid == 0:
+    os._exit(0)
+os.waitpid(pid, 0)
+"""))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"line 8 in keeps\n", done.stderr)) == 2, done.stderr
+    assert done.stderr.count("C code keeps the interpreter (most") == 2
+
+
+def test_nobody_reads_what_is_written(cloop, python, write_script):
+    """A fork and the end of the process do not wait for ever."""
+    done = python("-W", "ignore", write_script(KEEPS + """
+signal.alarm(15)
+ours, theirs = os.pipe()
+os.set_blocking(theirs, False)
+try:
+    while True:
+        os.write(theirs, bytes(65536))
+except BlockingIOError:
+    os.set_blocking(theirs, True)
+os.dup2(theirs, 2)
+cloop.watch(0.05)
+
+async def main():
+    await keeps()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    await keeps()
+
+cloop.run(main())
+"""))  # fmt: skip
+    assert done.returncode == 0
+
+
+def test_handlers_that_the_program_installs_later_stay(cloop, python, write_script):
+    done = python("-W", "ignore", write_script("""
+import os, signal
+import cloop
+
+got = []
+signals = set(range(signal.SIGRTMIN + 1, signal.SIGRTMAX + 1))
+
+def send():
+    del got[:]
+    for number in signals:
+        os.kill(os.getpid(), number)
+    assert set(got) == signals
+
+watch = cloop.watch()
+for number in signals:
+    signal.signal(number, lambda number, frame: got.append(number))
+pid = os.fork()
+if pid == 0:
+    send()
+    os._exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+send()
+watch.stop()
+send()
+with cloop.watch():
+    send()
+"""))  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_loop_that_runs_at_the_fork(cloop, python, write_script):
