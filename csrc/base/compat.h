@@ -140,27 +140,27 @@ PyErr_SetRaisedException(PyObject *exc)
 }
 #endif
 
-#if PY_VERSION_HEX < 0x030b0000
-/* The exception that is being handled; both take NULL and None for none. */
+/* Makes `exc` what sys.exc_info() returns in the innermost frame, and returns
+ * what was there. Steals and returns a reference; NULL and None stand for none.
+ * PyErr_GetHandledException() would return that of an outer frame. */
 static inline PyObject *
-PyErr_GetHandledException(void)
+cl_swap_handled(PyObject *exc)
 {
-    PyObject *type, *value, *tb;
-    PyErr_GetExcInfo(&type, &value, &tb);
-    Py_XDECREF(type);
-    Py_XDECREF(tb);
-    return value;
-}
-
-static inline void
-PyErr_SetHandledException(PyObject *exc)
-{
+    _PyErr_StackItem *item = PyThreadState_Get()->exc_info;
+    PyObject *before = item->exc_value;
+#if PY_VERSION_HEX < 0x030b0000
+    PyObject *type = item->exc_type, *traceback = item->exc_traceback;
     bool none = exc == NULL || exc == Py_None;
-    PyErr_SetExcInfo(none ? NULL : Py_NewRef((PyObject *)Py_TYPE(exc)),
-                     none ? NULL : Py_NewRef(exc),
-                     none ? NULL : PyException_GetTraceback(exc));
-}
+    item->exc_type = none ? NULL : Py_NewRef((PyObject *)Py_TYPE(exc));
+    item->exc_traceback = none ? NULL : PyException_GetTraceback(exc);
+    item->exc_value = exc;
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+#else
+    item->exc_value = exc;
 #endif
+    return before;
+}
 
 #if PY_VERSION_HEX < 0x030d0000
 /* Returns 1 if found, with the value in *result; 0 if absent, -1 on error. */

@@ -25,14 +25,11 @@ cl_raise_errno(int err)
 int
 cl_report(LoopObject *loop, PyObject *details, PyObject *exception)
 {
-    PyObject *type, *value, *traceback;
     cl_loop_rest(loop);
-    PyErr_GetExcInfo(&type, &value, &traceback);
-    PyErr_SetExcInfo(Py_NewRef(Py_TYPE(exception)), Py_NewRef(exception),
-                     PyException_GetTraceback(exception));
+    PyObject *before = cl_swap_handled(Py_NewRef(exception));
     PyObject *result = PyObject_CallMethodOneArg(
         (PyObject *)loop, loop->l_st->str_call_exception_handler, details);
-    PyErr_SetExcInfo(type, value, traceback);
+    Py_XDECREF(cl_swap_handled(before));
     Py_XDECREF(result);
     return result == NULL ? -1 : 0;
 }

@@ -298,10 +298,10 @@ leave_as_asyncio(cl_state *st, PyObject *timeout, PyObject *error)
                         error == NULL ? Py_None : (PyObject *)Py_TYPE(error),
                         error == NULL ? Py_None : error,
                         traceback == NULL ? Py_None : traceback};
-    PyObject *before = PyErr_GetHandledException(), *coro, *value = NULL;
+    PyObject *before = NULL, *coro, *value = NULL;
     int forgotten = -1;
     if (error != NULL)
-        PyErr_SetHandledException(error);
+        before = cl_swap_handled(Py_NewRef(error));
     coro = PyObject_VectorcallMethod(cl_sync_of(st)->str___aexit__, args, 4,
                                      NULL);
     if (coro != NULL) {
@@ -312,8 +312,7 @@ leave_as_asyncio(cl_state *st, PyObject *timeout, PyObject *error)
             PyErr_SetString(PyExc_RuntimeError, "__aexit__() awaits");
     }
     if (error != NULL)
-        PyErr_SetHandledException(before);
-    Py_XDECREF(before);
+        Py_XDECREF(cl_swap_handled(before));
     Py_XDECREF(traceback);
     Py_XDECREF(coro);
     Py_XDECREF(value);

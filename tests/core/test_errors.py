@@ -5,6 +5,7 @@ import contextvars
 import gc
 import logging
 import re
+import sys
 
 import pytest
 
@@ -291,3 +292,24 @@ def test_keyboard_interrupt_and_system_exit_in_the_coroutine_leave_run_until_com
             gc.collect()
 
     assert as_asyncio(body)["result"] == (kind, "bye")
+
+
+def test_what_a_frame_further_out_handles_stays_there(as_asyncio):
+    def body(loop):
+        def generator():
+            loop.call_soon(fail)
+            run_once(loop)
+            yield
+            seen.append(repr(sys.exc_info()[1]))
+
+        seen = []
+        loop.set_exception_handler(lambda loop, context: seen.append(repr(sys.exc_info()[1])))
+        steps = generator()
+        try:
+            raise ValueError("further out")
+        except ValueError:
+            next(steps)
+        assert next(steps, None) is None
+        return seen
+
+    as_asyncio(body)

@@ -356,3 +356,35 @@ def test_no_reference_is_lost_or_kept(accelerate, cloop, steady):
         await steady(once)
 
     cloop.run(main())
+
+
+@pytest.mark.skipif(not WITH_TIMEOUT, reason="it is no timeout() before")
+def test_what_a_frame_further_out_handles_stays_there(accelerate, as_asyncio):
+    def body(loop):
+        async def late():
+            try:
+                await loop.create_future()
+            except asyncio.CancelledError:
+                await asyncio.sleep(0)
+                raise KeyError("late")  # noqa: B904
+
+        async def generator():
+            try:
+                await asyncio.wait_for(late(), 0.001)
+            except KeyError as error:
+                yield chain(error)
+            yield repr(sys.exc_info()[1])
+
+        async def main():
+            steps = generator()
+            try:
+                raise ValueError("further out")
+            except ValueError:
+                seen = [await steps.__anext__()]
+            seen.append(await steps.__anext__())
+            await steps.aclose()
+            return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
