@@ -81,17 +81,15 @@ get_qualname(SyncCallbackObject *self, void *Py_UNUSED(closure))
 {
     if (self->cb_kind->k_qualname != NULL)
         return PyUnicode_FromString(self->cb_kind->k_qualname);
-    /* What asyncio shows of a partial(). */
-    PyObject *module = PyImport_ImportModule("reprlib"), *name = NULL;
-    PyObject *shown =
-        module == NULL || self->cb_first == NULL
-            ? NULL
-            : PyObject_CallMethod(module, "repr", "O", self->cb_first);
+    /* What asyncio shows of a partial(). Nothing can be imported at exit. */
+    PyObject *repr = cl_sync_of(self->cb_st)->reprlib_repr, *name = NULL;
+    PyObject *shown = repr == NULL || self->cb_first == NULL
+                          ? NULL
+                          : PyObject_CallOneArg(repr, self->cb_first);
     if (shown != NULL)
         name = PyUnicode_FromFormat("%s(%S)", self->cb_kind->k_name, shown);
     else if (!PyErr_Occurred())
         name = PyUnicode_FromString(self->cb_kind->k_name);
-    Py_XDECREF(module);
     Py_XDECREF(shown);
     return name;
 }

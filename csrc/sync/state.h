@@ -27,7 +27,8 @@
     X(TimeoutError, "asyncio", "TimeoutError") \
     X(ConcurrentFuture, "concurrent.futures", "Future") \
     X(heappush, "heapq", "heappush") \
-    X(heappop, "heapq", "heappop")
+    X(heappop, "heapq", "heappop") \
+    X(reprlib_repr, "reprlib", "repr")
 
 #define CL_SYNC_NAMES(X) \
     X(FIRST_COMPLETED) X(FIRST_EXCEPTION) X(ALL_COMPLETED) X(__aexit__) \

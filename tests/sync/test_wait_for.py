@@ -388,3 +388,32 @@ def test_what_a_frame_further_out_handles_stays_there(accelerate, as_asyncio):
         return loop.run_until_complete(main())
 
     as_asyncio(body)
+
+
+def test_what_is_shown_of_one_that_waits_at_exit(python, write_script):
+    path = write_script(
+        """
+        import asyncio, cloop
+
+        cloop.accelerate()
+        loop = cloop.new_event_loop()
+
+        async def main():
+            global inner, outer
+
+            async def waits():
+                await loop.create_future()
+
+            inner = loop.create_task(waits())
+            outer = loop.create_task(asyncio.wait_for(inner, 100))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+        loop.run_until_complete(main())
+        """
+    )
+    process = python(path)
+    assert process.returncode == 0
+    assert "Task was destroyed but it is pending!" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert WITH_TIMEOUT or "_release_waiter(<Future pendi" in process.stderr
