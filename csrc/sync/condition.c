@@ -181,15 +181,15 @@ leave(SyncOpObject *op, PyObject **result)
         PyErr_SetRaisedException(error);
         return leave_failed(op);
     }
-    if (variant(st) == NOTIFIES) {
-        PyErr_SetRaisedException(cancelled);
-    }
-    else {
-        Py_DECREF(cancelled);
+    /* Raises while it handles `error`, which becomes the context. */
+    PyObject *before = error == NULL ? NULL : cl_swap_handled(error);
+    if (variant(st) == NOTIFIES)
+        PyErr_SetObject((PyObject *)Py_TYPE(cancelled), cancelled);
+    else
         PyErr_SetNone(cl_futures_of(st)->CancelledError);
-    }
+    Py_DECREF(cancelled);
     if (error != NULL)
-        cl_op_chain(error);
+        Py_DECREF(cl_swap_handled(before));
     return leave_failed(op);
 }
 

@@ -156,24 +156,23 @@ static cl_op_outcome
 time_out(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
-    PyObject *cause = NULL, *error;
-    if (variant(st) >= WITH_LATE_RESULT) {
-        cl_op_outcome outcome = take_result(op, result);
-        if (outcome == CL_OP_DONE ||
-            !PyErr_ExceptionMatches(cl_futures_of(st)->CancelledError))
-            return outcome;
-        cause = PyErr_GetRaisedException();
-    }
-    error = PyObject_CallNoArgs(cl_sync_of(st)->TimeoutError);
-    if (error == NULL) {
-        if (cause != NULL)
-            cl_op_chain(cause);
+    PyObject *cause, *error;
+    if (variant(st) < WITH_LATE_RESULT) {
+        PyErr_SetNone(cl_sync_of(st)->TimeoutError);
         return CL_OP_FAILED;
     }
-    if (cause != NULL) {
-        PyException_SetCause(error, Py_NewRef(cause));
-        PyException_SetContext(error, cause);
+    cl_op_outcome outcome = take_result(op, result);
+    if (outcome == CL_OP_DONE ||
+        !PyErr_ExceptionMatches(cl_futures_of(st)->CancelledError))
+        return outcome;
+    cause = PyErr_GetRaisedException();
+    error = PyObject_CallNoArgs(cl_sync_of(st)->TimeoutError);
+    if (error == NULL) {
+        cl_op_chain(cause);
+        return CL_OP_FAILED;
     }
+    PyException_SetCause(error, Py_NewRef(cause));
+    PyException_SetContext(error, cause);
     PyErr_SetRaisedException(error);
     return CL_OP_FAILED;
 }

@@ -40,18 +40,29 @@ async def waiter(condition, seen, name):
 
 @pytest.mark.parametrize("notified", [0, 1, 2])
 @pytest.mark.parametrize("cancels", [0, 1, 2, 3])
-@pytest.mark.parametrize("hold", [False, True])
-def test_cancelled_again_and_again(accelerate, as_asyncio, notified, cancels, hold):
+@pytest.mark.parametrize("hold", ["", "between", "before"])
+@pytest.mark.parametrize("handles", [False, True])
+def test_cancelled_again_and_again(accelerate, as_asyncio, notified, cancels, hold, handles):
     """While it waits, between wake-up and resumption, and while it takes the lock again."""
 
     def body(loop):
+        async def while_it_handles(coro):
+            try:
+                raise ValueError("further out")
+            except ValueError:
+                await coro
+
         async def main():
             condition, seen = asyncio.Condition(), []
-            tasks = [loop.create_task(waiter(condition, seen, name)) for name in "ab"]
+            coros = [waiter(condition, seen, name) for name in "ab"]
+            tasks = [loop.create_task(while_it_handles(coro) if handles else coro) for coro in coros]
             while len(seen) < 2:
                 await asyncio.sleep(0)
             await condition.acquire()
             condition.notify(notified)
+            if hold == "before":  # they are about to take the lock
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
             for number in range(cancels):
                 tasks[0].cancel()
                 if hold:

@@ -417,3 +417,21 @@ def test_what_is_shown_of_one_that_waits_at_exit(python, write_script):
     assert "Task was destroyed but it is pending!" in process.stderr
     assert "Traceback" not in process.stderr
     assert WITH_TIMEOUT or "_release_waiter(<Future pendi" in process.stderr
+
+
+@pytest.mark.parametrize("make", ["hangs", "refuses", "replaces", "raises"])
+def test_what_is_raised_while_a_frame_further_out_handles(accelerate, as_asyncio, make):
+    def body(loop):
+        async def main():
+            loop.set_exception_handler(lambda *_: None)  # on 3.8 replaces() is reported
+            try:
+                raise ValueError("further out")
+            except ValueError:
+                try:
+                    return await asyncio.wait_for(MAKERS[make](), 0.001)
+                except Exception as error:
+                    return chain(error)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
