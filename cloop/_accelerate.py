@@ -242,6 +242,7 @@ FAMILIES = [
         + ["asyncio.queues:Queue." + name for name in ("get", "get_nowait", "put_nowait")]
         + [GET_LOOP],
         pins=("AS_COMPLETED",),
+        needs=("Queue",),
         variant="AS_COMPLETED",
         closures={"AS_COMPLETED": ("asyncio.tasks:as_completed", "_on_completion")},
     ),
@@ -440,7 +441,10 @@ def closure_of(path, name):
 
 # Which globals of asyncio.tasks a program might replace: {group: (functions, names that they may use)}.
 USED = {
-    "WAIT": (["asyncio.tasks:wait", "asyncio.tasks:_wait"], ("_wait", "_release_waiter", "ensure_future", "events")),
+    "WAIT": (
+        ["asyncio.tasks:wait", "asyncio.tasks:_wait"],
+        ("_wait", "_release_waiter", "ensure_future", "events", "current_task", "futures"),
+    ),
     "WAIT_FOR": (
         ["asyncio.tasks:wait_for"],
         ("_release_waiter", "_cancel_and_wait", "ensure_future", "events", "timeouts"),
@@ -451,7 +455,7 @@ USED = {
     ),
     "AS_COMPLETED": (
         ["asyncio.tasks:as_completed", "asyncio.tasks:_AsCompletedIterator.__init__"],
-        ("ensure_future", "_AsCompletedIterator", "events"),
+        ("ensure_future", "_AsCompletedIterator", "events", "current_task", "futures"),
     ),
     "ENSURE_FUTURE": (ENSURE_FUTURE[:2], ("_ensure_future", "futures", "coroutines", "events")),
 }
@@ -509,6 +513,10 @@ def pins(name):
         found += [(events, used) for used in ("get_running_loop", find_loop) if used in names]
         if "timeouts" in names:
             found.append((asyncio.timeouts, "timeout"))
+        if name == "AS_COMPLETED":
+            found.append((asyncio.queues, "Queue"))
+            if hasattr(tasks, "queues"):
+                found.append((tasks, "queues"))
         return tuple(found)
     if name == "TO_THREAD":
         module = sys.modules["asyncio.threads"]

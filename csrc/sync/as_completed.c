@@ -249,8 +249,11 @@ static int
 begin(AsCompletedObject *self, PyObject **fs)
 {
     cl_state *st = self->ac_st;
+    cl_guard *queue = &cl_sync_of(st)->sy_classes[CL_CLASS_QUEUE].sc_guard;
     LoopObject *loop =
-        cl_sync_loop(st) != NULL && cl_sync_pinned(st, CL_PINS_AS_COMPLETED)
+        cl_sync_loop(st) != NULL &&
+                cl_sync_pinned(st, CL_PINS_AS_COMPLETED) &&
+                cl_guard_holds(queue)
             ? cl_sync_running_loop(st, CL_OVERRIDES_CREATE_TASK |
                                            CL_OVERRIDES_CREATE_FUTURE |
                                            CL_OVERRIDES_TIMERS)

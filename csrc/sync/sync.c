@@ -39,9 +39,9 @@ static const char *const closure_names[] = {
 
 #define ATTRIBUTE_METHODS "__setattr__", "__getattribute__", "__getattr__"
 #define QUEUE_METHODS \
-    "get", "put", "get_nowait", "put_nowait", "_get", "_put", "_wakeup_next", \
-        "empty", "full", "qsize", "_get_loop", "_loop", ATTRIBUTE_METHODS, \
-        NULL
+    "__init__", "_init", "get", "put", "get_nowait", "put_nowait", "_get", \
+        "_put", "_wakeup_next", "empty", "full", "qsize", "_get_loop", \
+        "_loop", ATTRIBUTE_METHODS, NULL
 #define QUEUE_ATTRIBUTES \
     "_maxsize", "_getters", "_putters", "_unfinished_tasks", "_finished", \
         "_queue"

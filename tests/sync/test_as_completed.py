@@ -281,6 +281,54 @@ def test_ensure_future_replaced(accelerate, cloop, monkeypatch):
     cloop.run(main())
 
 
+def test_the_queue_replaced(accelerate, cloop, monkeypatch):
+    puts = []
+
+    class Queue(asyncio.Queue):
+        def put_nowait(self, item):
+            puts.append(item.result())
+            super().put_nowait(item)
+
+    async def main():
+        monkeypatch.setattr(asyncio.queues, "Queue", Queue)
+        assert await collect(asyncio.as_completed([returns(1)])) == [1]
+        assert puts == [1]
+
+    cloop.run(main())
+
+
+def test_a_method_of_the_queue_replaced(accelerate, cloop, monkeypatch):
+    puts, original = [], asyncio.Queue.put_nowait
+
+    def put_nowait(self, item):
+        puts.append(item.result())
+        original(self, item)
+
+    async def main():
+        monkeypatch.setattr(asyncio.Queue, "put_nowait", put_nowait)
+        assert await collect(asyncio.as_completed([returns(1)])) == [1]
+        assert puts == [1]
+
+    cloop.run(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="futures do not know their awaiters before")
+def test_current_task_replaced(accelerate, as_asyncio, monkeypatch):
+    def body(loop):
+        async def main():
+            future, other = loop.create_future(), loop.create_future()
+            with monkeypatch.context() as patch:
+                patch.setattr(asyncio.tasks, "current_task", lambda loop=None: other)
+                iterator = asyncio.as_completed([future])
+            known = [each is other for each in future._asyncio_awaited_by]
+            future.set_result(1)
+            return known, await collect(iterator)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
 def test_never_awaited(accelerate, cloop):
     async def main():
         future = asyncio.get_running_loop().create_future()
