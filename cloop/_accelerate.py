@@ -38,7 +38,8 @@ class Family:
     pins: groups of globals that the bodies rely on.
     needs: other families that must be accelerated too; or a function that returns them.
     variant: what csrc/sync calls the number of the text, if it asks for that.
-    closures: {closure of csrc/sync: (asyncio's function, name of the closure in it)}.
+    closures: {closure of csrc/sync: (asyncio's function, name of the closure in it)}; or a function that returns what
+        csrc/sync gets.
     """
 
     def __init__(self, name, bodies, text=(), classes=None, pins=(), needs=(), variant=None, closures=None):
@@ -244,7 +245,10 @@ FAMILIES = [
         pins=("AS_COMPLETED",),
         needs=("Queue",),
         variant="AS_COMPLETED",
-        closures={"AS_COMPLETED": ("asyncio.tasks:as_completed", "_on_completion")},
+        closures={
+            "AS_COMPLETED": ("asyncio.tasks:as_completed", "_on_completion"),
+            "AS_COMPLETED_OWNER": lambda: owner_of_wait_for_one(),
+        },
     ),
     Family(
         "timeout_at",
@@ -439,6 +443,13 @@ def closure_of(path, name):
     return None
 
 
+def owner_of_wait_for_one():
+    """Return what has as_completed()'s coroutine function as an attribute: since 3.13 a class."""
+    return find("asyncio.tasks:_AsCompletedIterator") or types.SimpleNamespace(
+        _wait_for_one=closure_of("asyncio.tasks:as_completed", "_wait_for_one")
+    )
+
+
 # Which globals of asyncio.tasks a program might replace: {group: (functions, names that they may use)}.
 USED = {
     "WAIT": (
@@ -592,7 +603,7 @@ def _on():
         if family.variant is not None:
             _cloop._sync_variant(family.variant, variants[family.name])
         for name, closure in family.closures.items():
-            _cloop._sync_closure(name, closure_of(*closure))
+            _cloop._sync_closure(name, closure() if callable(closure) else closure_of(*closure))
         for name in family.pins:
             _cloop._sync_pin(name, pins(name))
         for name, path in family.classes.items():

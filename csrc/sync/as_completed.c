@@ -384,31 +384,38 @@ not_taken(SyncOpObject *op, PyObject **Py_UNUSED(result))
     return CL_OP_FAILED;
 }
 
+/* self and resolve, as far as asyncio's function has them. */
 static PyObject *
-only_self(const SyncOpObject *op)
+one_args(const SyncOpObject *op)
 {
-    return PyTuple_Pack(1, op->o_self);
+    return PyTuple_Pack(2, op->o_self,
+                        op->o_stage == RESOLVES ? Py_True : Py_False);
 }
 
+/* What they await, by stage. */
+static const char *const one_awaits[] = {"get", "get"};
+static const char *const next_awaits[] = {"_wait_for_one"};
+
 /* They never hand over: what they wait in is not a Queue of asyncio's. */
-#define KIND(owner, name, first) \
+#define KIND(owner, name, awaits, first) \
     { \
         .k_ops = CL_OP_OPS(owner), \
         .k_name = name, \
         .k_body = -1, \
-        .k_class = CL_OP_OF_TASKS, \
+        .k_class = CL_OP_OF_AS_COMPLETED, \
+        .k_awaits = awaits, \
         .k_begin = first, \
         .k_woken = take, \
         .k_failed = not_taken, \
-        .k_args = only_self, \
+        .k_args = one_args, \
     }
 
-static const cl_op_kind one = KIND("as_completed.<locals>", "_wait_for_one",
-                                   take),
-                        one_of_iterator = KIND("_AsCompletedIterator",
-                                               "_wait_for_one", take),
-                        next_of_iterator = KIND("_AsCompletedIterator",
-                                                "__anext__", take_next);
+static const cl_op_kind
+    one = KIND("as_completed.<locals>", "_wait_for_one", one_awaits, take),
+    one_of_iterator = KIND("_AsCompletedIterator", "_wait_for_one",
+                           one_awaits, take),
+    next_of_iterator = KIND("_AsCompletedIterator", "__anext__", next_awaits,
+                            take_next);
 
 /* ---------------------------------------------------------------------- the iterator */
 

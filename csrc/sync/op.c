@@ -285,11 +285,15 @@ PyObject *
 cl_op_stock(const CoroObject *coro)
 {
     cl_state *st = coro->c_st;
+    cl_sync *sync = cl_sync_of(st);
     int class = kind_of(coro)->k_class;
     PyTypeObject *type =
-        class < 0 ? NULL : cl_sync_of(st)->sy_classes[class].sc_guard.g_type;
+        class < 0 ? NULL : sync->sy_classes[class].sc_guard.g_type;
+    PyObject *owner = sync->sy_closures[CL_CLOSURE_AS_COMPLETED_OWNER];
     if (class == CL_OP_OF_ASYNCIO)
-        return cl_sync_of(st)->sy_asyncio;
+        return sync->sy_asyncio;
+    if (class == CL_OP_OF_AS_COMPLETED && owner != NULL)
+        return owner;
     return type != NULL ? (PyObject *)type : cl_futures_of(st)->tasks_module;
 }
 

@@ -62,8 +62,13 @@ typedef struct {
     PyObject *(*k_original)(SyncOpObject *op);
 } cl_op_kind;
 
-/* For k_class: a function of asyncio.tasks, or of another module. */
-enum { CL_OP_OF_TASKS = -1, CL_OP_OF_ASYNCIO = -2 };
+/* For k_class: a function of asyncio.tasks, or of another module; or one of
+ * as_completed()'s. */
+enum {
+    CL_OP_OF_TASKS = -1,
+    CL_OP_OF_ASYNCIO = -2,
+    CL_OP_OF_AS_COMPLETED = -3
+};
 
 /* Initialisers for k_ops. */
 const char *cl_op_name(const CoroObject *coro);

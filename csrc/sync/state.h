@@ -148,6 +148,7 @@
     X(SHIELD_OUTER) \
     X(SHIELD_CLEAR) \
     X(AS_COMPLETED) \
+    X(AS_COMPLETED_OWNER) /* whose _wait_for_one() is shown */ \
     X(CHECK_CANCEL) \
     X(SET_STATE) \
     X(RUN_THREADSAFE)

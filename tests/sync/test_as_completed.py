@@ -254,6 +254,30 @@ def test_names(accelerate, as_asyncio):
     as_asyncio(body)
 
 
+def frame_of(coro):
+    frame = coro.cr_frame
+    return frame and (frame.f_code.co_name, frame.f_code.co_filename, frame.f_lineno, coro.cr_code.co_firstlineno)
+
+
+def test_frames(accelerate, as_asyncio):
+    def body(loop):
+        async def main(asynchronous):
+            future = loop.create_future()
+            iterator = asyncio.as_completed([future])
+            each = iterator.__anext__() if asynchronous else next(iter(iterator))
+            places = [frame_of(each)]
+            task = loop.create_task(each)
+            await asyncio.sleep(0)
+            places += [frame_of(each), len(task.get_stack()), each.cr_await is not None]
+            future.set_result(1)
+            await task
+            return places + [frame_of(each)]
+
+        return [loop.run_until_complete(main(asynchronous)) for asynchronous in [False, True][: 1 + AS_ITERATOR]]
+
+    as_asyncio(body)
+
+
 def test_debug_mode_between_the_call_and_the_first_step(accelerate, as_asyncio):
     def body(loop):
         async def main():
