@@ -30,7 +30,8 @@ set(cl_state *st, cl_view *view, int index, PyObject *value)
     return cl_sync_set(st, view, CL_CLASS_TIMEOUT, index, value);
 }
 
-/* The running loop, borrowed, if call_at() is not overridden. */
+/* The running loop, borrowed, if call_at() is not overridden; time() too:
+ * asyncio's code, which may still take over, asks it again. */
 static LoopObject *
 running_loop(cl_state *st)
 {
