@@ -62,6 +62,43 @@ cl_coro_awaited(PyObject *object)
 }
 
 int
+cl_coro_close_awaited(cl_state *st, PyObject *inner)
+{
+    PyObject *method, *closed = NULL;
+    int found =
+        PyObject_GetOptionalAttr(inner, cl_futures_of(st)->str_close, &method);
+    if (found < 0)
+        PyErr_WriteUnraisable(inner);
+    if (found <= 0)
+        return 0;
+    closed = PyObject_CallNoArgs(method);
+    Py_DECREF(method);
+    Py_XDECREF(closed);
+    return closed == NULL ? -1 : 0;
+}
+
+PyObject *
+cl_coro_throw_awaited(cl_state *st, PyObject *inner, PyObject *type,
+                      PyObject *value, PyObject *traceback)
+{
+    PyObject *method = NULL, *result = NULL;
+    if (PyErr_GivenExceptionMatches(type, PyExc_GeneratorExit)) {
+        if (cl_coro_close_awaited(st, inner) == 0)
+            cl_raise_thrown(type, value, traceback);
+        return NULL;
+    }
+    int found =
+        PyObject_GetOptionalAttr(inner, cl_futures_of(st)->str_throw, &method);
+    if (found == 0)
+        cl_raise_thrown(type, value, traceback);
+    else if (found > 0)
+        result = PyObject_CallFunctionObjArgs(method, type, value,
+                                              traceback, NULL);
+    Py_XDECREF(method);
+    return result;
+}
+
+int
 cl_coro_future_is_done(CoroObject *coro)
 {
     cl_assert_of(coro, coro->c_future != NULL);
@@ -303,12 +340,19 @@ coro_throw(CoroObject *coro, PyObject *args)
     PySendResult status = PYGEN_ERROR;
     bool waited = coro->c_state == CL_CORO_WAITING;
     begin(coro);
-    if (coro->c_inner != NULL) {
+    if (coro->c_inner != NULL && coro->c_delegates) {
+        PyObject *inner = Py_NewRef(coro->c_inner);
+        result =
+            cl_coro_throw_awaited(coro->c_st, inner, type, value, traceback);
+        Py_DECREF(inner);
+        status = go_on(coro, cl_iter_status(&result), &result);
+    }
+    else if (coro->c_inner != NULL) {
         PyObject *method = PyObject_GetAttr(
             coro->c_inner, cl_futures_of(coro->c_st)->str_throw);
         result = method == NULL ? NULL : PyObject_Call(method, args, NULL);
         Py_XDECREF(method);
-        status = go_on(coro, cl_iter_status(&result), &result);
+        status = cl_iter_status(&result);
     }
     else {
         cl_raise_thrown(type, value, traceback);
@@ -355,21 +399,19 @@ close_inner(CoroObject *coro)
 {
     PyObject *inner = Py_NewRef(coro->c_inner), *result = NULL;
     begin(coro);
-    PyObject *closed =
-        PyObject_CallMethodNoArgs(inner, cl_futures_of(coro->c_st)->str_close);
+    int closed = cl_coro_close_awaited(coro->c_st, inner);
     Py_DECREF(inner);
     if (coro->c_delegates) {
-        if (closed != NULL)
+        if (closed == 0)
             PyErr_SetNone(PyExc_GeneratorExit);
-        Py_XDECREF(closed);
         PySendResult status = go_on(coro, PYGEN_ERROR, &result);
         return settle_closed(coro, status, result);
     }
-    if (closed != NULL)
+    if (closed == 0)
         done(coro);
     else
         fail(coro);
-    return closed;
+    return closed == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
 static PyObject *

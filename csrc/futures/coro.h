@@ -93,6 +93,16 @@ void cl_coro_delegate(CoroObject *coro, PyObject *inner);
  * NULL with TypeError. Runs Python. */
 PyObject *cl_coro_awaited(PyObject *object);
 
+/* Closes what is awaited, as the interpreter does; it may lack close(). 0/-1
+ * Runs Python. */
+int cl_coro_close_awaited(cl_state *st, PyObject *inner);
+
+/* Throws the exception into what is awaited, as the interpreter does; it may
+ * lack throw(). Returns what it yielded, or NULL with an exception. Runs
+ * Python. */
+PyObject *cl_coro_throw_awaited(cl_state *st, PyObject *inner, PyObject *type,
+                                PyObject *value, PyObject *traceback);
+
 /* Whether c_future is done: 1, 0, or -1 on error. Runs Python. */
 int cl_coro_future_is_done(CoroObject *coro);
 

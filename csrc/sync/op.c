@@ -199,21 +199,11 @@ step_inner(SyncOpObject *op, PyObject **result)
 static cl_op_outcome
 throw_inner(SyncOpObject *op, PyObject **result)
 {
-    cl_futures *futures = cl_futures_of(op->o_coro.c_st);
     PyObject *error = PyErr_GetRaisedException();
-    PyObject *inner = Py_NewRef(op->o_inner), *value = NULL;
-    PySendResult status = PYGEN_ERROR;
-    if (PyErr_GivenExceptionMatches(error, PyExc_GeneratorExit)) {
-        PyObject *closed =
-            PyObject_CallMethodNoArgs(inner, futures->str_close);
-        if (closed != NULL)
-            PyErr_SetRaisedException(Py_NewRef(error));
-        Py_XDECREF(closed);
-    }
-    else {
-        value = PyObject_CallMethodOneArg(inner, futures->str_throw, error);
-        status = cl_iter_status(&value);
-    }
+    PyObject *inner = Py_NewRef(op->o_inner);
+    PyObject *value =
+        cl_coro_throw_awaited(op->o_coro.c_st, inner, error, NULL, NULL);
+    PySendResult status = cl_iter_status(&value);
     Py_DECREF(inner);
     Py_DECREF(error);
     return after_inner(op, status, value, result);

@@ -435,3 +435,31 @@ def test_what_is_raised_while_a_frame_further_out_handles(accelerate, as_asyncio
         return loop.run_until_complete(main())
 
     as_asyncio(body)
+
+
+@pytest.mark.skipif(not WITH_TIMEOUT, reason="it waits for a task before")
+@pytest.mark.parametrize("how", ["returns", "awaits", "raises"])
+def test_generator_exit_thrown_closes_what_it_awaits(accelerate, as_asyncio, how):
+    def body(loop):
+        async def inner():
+            try:
+                await loop.create_future()
+            except GeneratorExit:
+                if how == "awaits":
+                    await asyncio.sleep(0)
+                elif how == "raises":
+                    raise KeyError("of the program")  # noqa: B904
+                return "returned"
+
+        async def main():
+            awaited = inner()
+            coro = asyncio.wait_for(awaited, 60)
+            coro.send(None)
+            with pytest.raises(BaseException) as raised:
+                coro.throw(GeneratorExit())
+            awaited.close()
+            return chain(raised.value), sum(not timer.cancelled() for timer in loop._scheduled)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
