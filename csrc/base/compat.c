@@ -71,6 +71,16 @@ cl_iter_send(PyObject *iter, PyObject **result)
         *result = PyObject_CallMethod(iter, "send", "O", Py_None);
     return cl_iter_status(result);
 }
+
+PySendResult
+cl_awaited_send(PyObject *iter, PyObject **result)
+{
+    if (PyCoro_CheckExact(iter) || PyGen_CheckExact(iter) ||
+        !PyIter_Check(iter))
+        return cl_iter_send(iter, result);
+    *result = Py_TYPE(iter)->tp_iternext(iter);
+    return cl_iter_status(result);
+}
 #endif
 
 #if PY_VERSION_HEX < 0x03090000

@@ -253,6 +253,13 @@ cl_iter_send(PyObject *iter, PyObject **result)
 PySendResult cl_iter_send(PyObject *iter, PyObject **result);
 #endif
 
+/* The same for what is awaited, which may be an iterator without send(). */
+#if PY_VERSION_HEX >= 0x030a0000
+#define cl_awaited_send cl_iter_send
+#else
+PySendResult cl_awaited_send(PyObject *iter, PyObject **result);
+#endif
+
 /* After a call of send() or throw(): returns the state, with the value of a
  * StopIteration in *result. */
 PySendResult cl_iter_status(PyObject **result);
@@ -279,6 +286,12 @@ void cl_raise_stop_iteration(PyObject *value);
 #define CL_STEP_NAME "__step"
 #else
 #define CL_STEP_NAME "_step"
+#endif
+/* The message for an object that cannot be awaited. */
+#if PY_VERSION_HEX >= 0x030e0000
+#define CL_NOT_AWAITABLE "'%.100s' object can't be awaited"
+#else
+#define CL_NOT_AWAITABLE "object %.100s can't be used in 'await' expression"
 #endif
 /* throw(type, value, traceback) is deprecated. */
 #define CL_THROW_TAKES_ONE (PY_VERSION_HEX >= 0x030c0000)

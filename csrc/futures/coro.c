@@ -36,29 +36,45 @@ cl_coro_delegate(CoroObject *coro, PyObject *inner)
     coro->c_delegates = true;
 }
 
+/* Whether it is a coroutine, or a generator of @types.coroutine: 1, 0, -1. */
+static int
+is_coroutine(PyObject *object)
+{
+    if (!PyGen_CheckExact(object))
+        return PyCoro_CheckExact(object);
+    PyObject *code = PyObject_GetAttrString(object, "gi_code");
+    if (code == NULL)
+        return -1;
+    int iterable =
+        PyCode_Check(code) &&
+        (((PyCodeObject *)code)->co_flags & CO_ITERABLE_COROUTINE) != 0;
+    Py_DECREF(code);
+    return iterable;
+}
+
 PyObject *
 cl_coro_awaited(PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
-    if (PyCoro_CheckExact(object))
-        return Py_NewRef(object);
+    int coroutine = is_coroutine(object);
+    if (coroutine != 0)
+        return coroutine < 0 ? NULL : Py_NewRef(object);
     if (type->tp_as_async == NULL || type->tp_as_async->am_await == NULL)
-        return PyErr_Format(
-            PyExc_TypeError,
-            "object %.100s can't be used in 'await' expression",
-            type->tp_name);
+        return PyErr_Format(PyExc_TypeError, CL_NOT_AWAITABLE, type->tp_name);
     PyObject *iter = type->tp_as_async->am_await(object);
-    if (iter != NULL && PyCoro_CheckExact(iter)) {
+    if (iter == NULL)
+        return NULL;
+    coroutine = is_coroutine(iter);
+    if (coroutine > 0)
         PyErr_SetString(PyExc_TypeError, "__await__() returned a coroutine");
-        Py_CLEAR(iter);
-    }
-    else if (iter != NULL && !PyIter_Check(iter)) {
+    else if (coroutine == 0 && !PyIter_Check(iter))
         PyErr_Format(PyExc_TypeError,
                      "__await__() returned non-iterator of type '%.100s'",
                      Py_TYPE(iter)->tp_name);
-        Py_CLEAR(iter);
-    }
-    return iter;
+    else if (coroutine == 0)
+        return iter;
+    Py_DECREF(iter);
+    return NULL;
 }
 
 int
@@ -199,7 +215,7 @@ send_inner(CoroObject *coro, PyObject *value, PyObject **result)
     PyObject *inner = Py_NewRef(coro->c_inner);
     PySendResult status;
     if (value == Py_None) {
-        status = cl_iter_send(inner, result);
+        status = cl_awaited_send(inner, result);
     }
     else {
         *result = PyObject_CallMethod(inner, "send", "O", value);

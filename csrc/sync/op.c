@@ -67,30 +67,12 @@ cl_op_wait_in(SyncOpObject *op, PyObject *owner, PyObject *bound,
     return outcome;
 }
 
-/* The iterator that `await` would use; steals the awaitable. */
-static PyObject *
-awaited(PyObject *awaitable)
-{
-    if (awaitable == NULL || PyCoro_CheckExact(awaitable) ||
-        cl_coro_check(awaitable))
-        return awaitable;
-    PyAsyncMethods *methods = Py_TYPE(awaitable)->tp_as_async;
-    PyObject *iter = NULL;
-    if (methods != NULL && methods->am_await != NULL)
-        iter = methods->am_await(awaitable);
-    else
-        PyErr_Format(PyExc_TypeError,
-                     "object %.100s can't be used in 'await' expression",
-                     Py_TYPE(awaitable)->tp_name);
-    Py_DECREF(awaitable);
-    return iter;
-}
-
 cl_op_outcome
 cl_op_await(SyncOpObject *op, PyObject *awaitable)
 {
-    PyObject *inner = awaited(awaitable);
+    PyObject *inner = awaitable == NULL ? NULL : cl_coro_awaited(awaitable);
     cl_assert_of(op, op->o_inner == NULL);
+    Py_XDECREF(awaitable);
     Py_XSETREF(op->o_inner, inner);
     return inner == NULL ? CL_OP_FAILED : CL_OP_AWAIT;
 }
@@ -190,7 +172,7 @@ step_inner(SyncOpObject *op, PyObject **result)
     PySendResult status =
         cl_coro_check(inner)
             ? cl_coro_send((CoroObject *)inner, Py_None, &value)
-            : cl_iter_send(inner, &value);
+            : cl_awaited_send(inner, &value);
     Py_DECREF(inner);
     return after_inner(op, status, value, result);
 }

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+import types
 import weakref
 
 import pytest
@@ -261,3 +262,69 @@ def test_nothing_is_kept(accelerate, cloop):
         assert gone() is None
 
     cloop.run(main())
+
+
+class Plain:
+    """Awaitable by an iterator that has neither send() nor throw()."""
+
+    def __init__(self, loop):
+        self.loop = loop
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        future = self.loop.create_future()
+        future._asyncio_future_blocking = True
+        return future
+
+
+class Bad:
+    def __init__(self, loop):
+        pass
+
+    def __await__(self):
+        return 5
+
+
+@types.coroutine
+def generator(loop):
+    yield
+    return True
+
+
+@pytest.mark.parametrize("make", [Plain, Bad, generator, lambda loop: None, lambda loop: iter(())])
+def test_what_acquire_may_return(accelerate, as_asyncio, make):
+    def body(loop):
+        async def taken():
+            return True
+
+        async def waits(condition, seen):
+            await condition.acquire()
+            try:
+                seen.append(await condition.wait())
+            except BaseException as error:
+                seen.append(described(error))
+
+        async def main():
+            condition, seen = asyncio.Condition(), []
+            lock = condition._lock
+            task = loop.create_task(waits(condition, seen))
+            await asyncio.sleep(0)
+            await lock.acquire()
+            condition.notify()
+            lock.release()
+            made = [taken, lambda: make(loop)]
+            condition.acquire = lambda: made.pop()()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            return seen, len(made)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
