@@ -751,10 +751,10 @@ Connect_dealloc(ConnectObject *op)
     Py_DECREF(type);
 }
 
-static PyMemberDef Connect_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(ConnectObject, cn_weakrefs),
-     READONLY, NULL},
-    {0}};
+static PyMemberDef Connect_members[] = {{"__weaklistoffset__", T_PYSSIZET,
+                                         offsetof(ConnectObject, cn_weakrefs),
+                                         READONLY, NULL},
+                                        {0}};
 
 /* clang-format off */
 static PyType_Slot Connect_slots[] = {
