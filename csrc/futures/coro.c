@@ -45,9 +45,8 @@ is_coroutine(PyObject *object)
     PyObject *code = PyObject_GetAttrString(object, "gi_code");
     if (code == NULL)
         return -1;
-    int iterable =
-        PyCode_Check(code) &&
-        (((PyCodeObject *)code)->co_flags & CO_ITERABLE_COROUTINE) != 0;
+    int iterable = PyCode_Check(code) && (((PyCodeObject *)code)->co_flags &
+                                          CO_ITERABLE_COROUTINE) != 0;
     Py_DECREF(code);
     return iterable;
 }
@@ -108,8 +107,8 @@ cl_coro_throw_awaited(cl_state *st, PyObject *inner, PyObject *type,
     if (found == 0)
         cl_raise_thrown(type, value, traceback);
     else if (found > 0)
-        result = PyObject_CallFunctionObjArgs(method, type, value,
-                                              traceback, NULL);
+        result =
+            PyObject_CallFunctionObjArgs(method, type, value, traceback, NULL);
     Py_XDECREF(method);
     return result;
 }

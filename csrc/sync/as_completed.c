@@ -251,8 +251,7 @@ begin(AsCompletedObject *self, PyObject **fs)
     cl_state *st = self->ac_st;
     cl_guard *queue = &cl_sync_of(st)->sy_classes[CL_CLASS_QUEUE].sc_guard;
     LoopObject *loop =
-        cl_sync_loop(st) != NULL &&
-                cl_sync_pinned(st, CL_PINS_AS_COMPLETED) &&
+        cl_sync_loop(st) != NULL && cl_sync_pinned(st, CL_PINS_AS_COMPLETED) &&
                 cl_guard_holds(queue)
             ? cl_sync_running_loop(st, CL_OVERRIDES_CREATE_TASK |
                                            CL_OVERRIDES_CREATE_FUTURE |
@@ -410,12 +409,14 @@ static const char *const next_awaits[] = {"_wait_for_one"};
         .k_args = one_args, \
     }
 
-static const cl_op_kind
-    one = KIND("as_completed.<locals>", "_wait_for_one", one_awaits, take),
-    one_of_iterator = KIND("_AsCompletedIterator", "_wait_for_one",
-                           one_awaits, take),
-    next_of_iterator = KIND("_AsCompletedIterator", "__anext__", next_awaits,
-                            take_next);
+static const cl_op_kind one = KIND("as_completed.<locals>", "_wait_for_one",
+                                   one_awaits, take),
+                        one_of_iterator =
+                            KIND("_AsCompletedIterator", "_wait_for_one",
+                                 one_awaits, take),
+                        next_of_iterator =
+                            KIND("_AsCompletedIterator", "__anext__",
+                                 next_awaits, take_next);
 
 /* ---------------------------------------------------------------------- the iterator */
 

@@ -544,6 +544,7 @@ os.waitpid(pid, 0)
     assert done.stderr.count("C code keeps the interpreter (most") == 2
 
 
+@pytest.mark.slow
 def test_nobody_reads_what_is_written(cloop, python, write_script):
     """A fork and the end of the process do not wait for ever."""
     done = python("-W", "ignore", write_script(KEEPS + """

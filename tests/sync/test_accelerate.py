@@ -348,6 +348,7 @@ class Waits:
         return asyncio.ensure_future(notify())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["finishes", "is cancelled"])
 @pytest.mark.parametrize("switches", [(False, True), (True, False), (True, True, True)])
 def test_switched_while_a_task_waits_for_each_primitive(accelerate, as_asyncio, switches, end):
@@ -376,6 +377,7 @@ def test_switched_while_a_task_waits_for_each_primitive(accelerate, as_asyncio, 
     as_asyncio(body)
 
 
+@pytest.mark.slow
 def test_from_threads_at_once(accelerate, cloop):
     def switch():
         for _ in range(20):

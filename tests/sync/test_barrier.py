@@ -6,7 +6,10 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has no Barrier")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has no Barrier"),
+]
 
 
 def test_they_are_coroutines_in_c(accelerate, cloop, made):

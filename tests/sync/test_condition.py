@@ -8,6 +8,8 @@ import weakref
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def described(error):
     chain = error and [described(other) for other in (error.__cause__, error.__context__)]

@@ -5,6 +5,8 @@ import inspect
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 MAKE = {
     "semaphore": lambda: asyncio.Semaphore(2),
     "bounded": lambda: asyncio.BoundedSemaphore(2),

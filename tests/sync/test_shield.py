@@ -6,6 +6,8 @@ import weakref
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 WITH_AWAITED_BY = sys.version_info >= (3, 14)
 
 

@@ -8,6 +8,8 @@ import warnings
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 WITH_TIMEOUT = sys.version_info >= (3, 12)
 
 
