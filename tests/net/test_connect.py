@@ -1011,6 +1011,7 @@ def test_step_replaced_in_asyncios_class_is_called(loop, make, recorder, listeni
     assert calls
 
 
+@pytest.mark.skipif(os.environ.get("CLOOP_TASKS") == "stock", reason="the connection in Python shows the address anew")
 def test_ipv6_address_is_shown_as_it_was_written(loop, run, recorder):
     with socket.socket(socket.AF_INET6) as probe:
         try:
