@@ -779,6 +779,15 @@ def keys_of(data):
     return keys
 
 
+def terminal_size(fd):
+    """The terminal's own size: COLUMNS and LINES, which shutil prefers, do not change with it."""
+    try:
+        size = os.get_terminal_size(fd)
+    except OSError:
+        size = os.terminal_size((0, 0))
+    return size if size.columns > 0 and size.lines > 0 else shutil.get_terminal_size()
+
+
 class Console:
     """The terminal: reads keys, draws after each of them, after a reading, and when its size changes."""
 
@@ -838,7 +847,7 @@ class Console:
                 if not self.model.paused:
                     self.model.read()
                 due = time.monotonic() + self.interval
-            draw(self.model.screen(), shutil.get_terminal_size())
+            draw(self.model.screen(), terminal_size(fd))
             ready, _, _ = select.select([fd, resized], [], [], max(0, due - time.monotonic()))
             if resized in ready:
                 os.read(resized, 4096)

@@ -170,7 +170,8 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "cloop"] + [str(each) for each in arguments],
             stdin=slave, stdout=slave, stderr=slave, close_fds=True, start_new_session=True,
-            env=dict(os.environ, TERM="xterm", NO_COLOR=""),
+            # A shell may have exported the first size.
+            env=dict(os.environ, TERM="xterm", NO_COLOR="", COLUMNS=str(columns), LINES=str(lines)),
         )  # fmt: skip
         os.close(slave)
 

@@ -293,6 +293,27 @@ void cl_raise_stop_iteration(PyObject *value);
 #else
 #define CL_NOT_AWAITABLE "object %.100s can't be used in 'await' expression"
 #endif
+/* Set the TypeError for what __await__() of object returned: a coroutine, or
+   no iterator at all. */
+static inline void
+cl_raise_bad_await(PyObject *object, PyObject *returned, int is_coroutine)
+{
+#if PY_VERSION_HEX >= 0x030f0000
+    PyErr_Format(PyExc_TypeError,
+                 is_coroutine
+                     ? "%T.__await__() must return an iterator, not coroutine"
+                     : "%T.__await__() must return an iterator, not %T",
+                 object, returned);
+#else
+    (void)object;
+    if (is_coroutine)
+        PyErr_SetString(PyExc_TypeError, "__await__() returned a coroutine");
+    else
+        PyErr_Format(PyExc_TypeError,
+                     "__await__() returned non-iterator of type '%.100s'",
+                     Py_TYPE(returned)->tp_name);
+#endif
+}
 /* throw(type, value, traceback) is deprecated. */
 #define CL_THROW_TAKES_ONE (PY_VERSION_HEX >= 0x030c0000)
 /* Task.all_tasks() also returns finished tasks. */

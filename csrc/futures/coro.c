@@ -64,14 +64,10 @@ cl_coro_awaited(PyObject *object)
     if (iter == NULL)
         return NULL;
     coroutine = is_coroutine(iter);
-    if (coroutine > 0)
-        PyErr_SetString(PyExc_TypeError, "__await__() returned a coroutine");
-    else if (coroutine == 0 && !PyIter_Check(iter))
-        PyErr_Format(PyExc_TypeError,
-                     "__await__() returned non-iterator of type '%.100s'",
-                     Py_TYPE(iter)->tp_name);
-    else if (coroutine == 0)
+    if (coroutine == 0 && PyIter_Check(iter))
         return iter;
+    if (coroutine >= 0)
+        cl_raise_bad_await(object, iter, coroutine);
     Py_DECREF(iter);
     return NULL;
 }

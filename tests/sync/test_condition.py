@@ -292,13 +292,21 @@ class Bad:
         return 5
 
 
+class GivesCoroutine:
+    def __init__(self, loop):
+        pass
+
+    async def __await__(self):
+        pass
+
+
 @types.coroutine
 def generator(loop):
     yield
     return True
 
 
-@pytest.mark.parametrize("make", [Plain, Bad, generator, lambda loop: None, lambda loop: iter(())])
+@pytest.mark.parametrize("make", [Plain, Bad, GivesCoroutine, generator, lambda loop: None, lambda loop: iter(())])
 def test_what_acquire_may_return(accelerate, as_asyncio, make):
     def body(loop):
         async def taken():
