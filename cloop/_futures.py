@@ -211,6 +211,8 @@ def _check_tasks(loop):
         check(first, t_must_cancel=1, t_num_cancels=2 * counts)
         return _cloop.use_own_tasks(first, second, loop)
     finally:
+        for error in caught:
+            error.__traceback__ = None  # on 3.13 its frames lead here, and keep the tasks
         caught.clear()
         error = kept = None
         for coroutine in coroutines:
