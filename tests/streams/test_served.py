@@ -220,8 +220,10 @@ HANDLERS = [fails, fails_later, is_cancelled, is_no_coroutine, returns_an_awaita
 @pytest.mark.parametrize("handler", HANDLERS, ids=lambda handler: handler.__name__)
 def test_what_handlers_do(as_asyncio, serve, handler):
     """What is reported, and that the connection ends if asyncio ends it."""
+
     def body(loop):
         reports, transports = [], []
+        warnings.simplefilter("ignore", ResourceWarning)  # its text tells numbers
         loop.set_exception_handler(
             lambda loop, details: reports.append(
                 (
