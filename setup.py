@@ -1,6 +1,6 @@
 """Builds cloop._cloop. Every compiler flag and build switch of the project is here.
 
-CLOOP_BUILD    release (default), debug, asan, stress or coverage; see BUILDS
+CLOOP_BUILD    release (default), debug, asan, tsan, stress or coverage; see BUILDS
 CLOOP_WERROR   1 makes warnings errors
 CC, CFLAGS     as usual: the compiler, and flags, which come after ours
 SOURCE_DATE_EPOCH  as usual: if set, the result does not depend on the folder of the build
@@ -54,10 +54,12 @@ LTO_LINKING = [["-flto=%d" % (os.cpu_count() or 1)], LTO]
 # Python's own flags say -DNDEBUG and may say _FORTIFY_SOURCE, which warns without optimisation.
 DEBUG = ["-UNDEBUG", "-U_FORTIFY_SOURCE", "-DCL_DEBUG"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+THREADS = ["-fsanitize=thread"]
 BUILDS = {
     "release": (["-O3"], []),
     "debug": (["-O0"] + DEBUG, []),
     "asan": (["-O1"] + DEBUG + SANITIZE, SANITIZE),
+    "tsan": (["-O1"] + DEBUG + THREADS, THREADS),
     "stress": (["-O0"] + DEBUG + ["-DCL_STRESS"], []),
     "coverage": (["-O0", "--coverage", "-fprofile-update=atomic"], ["--coverage"]),
 }

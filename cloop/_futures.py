@@ -3,7 +3,7 @@
 cloop.Future and cloop.Task use the fields of asyncio's C classes, which are private to each Python version. So sample
 objects are checked first. Each field listed in csrc/futures/layout.h is read while it has a value that no other field
 has, so that any two fields that changed places are noticed. If anything is unexpected, loops use asyncio's own
-classes, which are correct too, but slower. CLOOP_TASKS=stock selects those.
+classes, which are correct too, but slower. CLOOP_TASKS=stock selects those, and so do builds of CPython without a GIL.
 """
 
 import contextlib
@@ -234,7 +234,7 @@ def _why_not():
 
 
 def _choose():
-    return os.environ.get("CLOOP_TASKS") != "stock" and _why_not() is None
+    return os.environ.get("CLOOP_TASKS") != "stock" and not _cloop.FREE_THREADED and _why_not() is None
 
 
 def _are_asyncios_in_c():
@@ -244,6 +244,8 @@ def _are_asyncios_in_c():
 
 if os.environ.get("CLOOP_TASKS") == "stock":
     _reason = "CLOOP_TASKS=stock"
+elif _cloop.FREE_THREADED:
+    _reason = "CPython without a GIL"  # docs/free-threading.md
 else:
     _reason = _why_not()
     if _reason is not None and _are_asyncios_in_c():

@@ -140,6 +140,8 @@ def native_parts(loop):
         futures = "native"
     elif _settings.read("CLOOP_TASKS") == "stock":
         futures = "asyncio's, by CLOOP_TASKS=stock"
+    elif _cloop.FREE_THREADED:
+        futures = "asyncio's: this Python has no GIL"
     else:
         futures = "asyncio's: " + (_abi.reasons("futures") or "its classes have been changed")
     reader = asyncio.StreamReader(loop=loop)
@@ -148,6 +150,8 @@ def native_parts(loop):
         streams = "native"
     elif _settings.read("CLOOP_STREAMS") == "stock":
         streams = "asyncio's, by CLOOP_STREAMS=stock"
+    elif _cloop.FREE_THREADED:
+        streams = "asyncio's: this Python has no GIL"
     else:
         streams = "asyncio's: " + (_abi.reasons("streams") or "its classes have been changed")
     version = _openssl_version()

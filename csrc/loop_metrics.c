@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "core/claim.h"
 #include "core/args.h"
 #include "core/lent.h"
 #include "core/loop.h"
@@ -164,6 +165,7 @@ PyDoc_STRVAR(Loop_metrics_reset_doc,
 static PyObject *
 Loop_metrics_reset(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM(loop, NULL);
     cl_loop_top *on = cl_top_on(loop);
     if (on->reset == NULL &&
         (on->reset = PyMem_Malloc(sizeof(*on->reset))) == NULL)
@@ -190,6 +192,7 @@ PyDoc_STRVAR(
 static PyObject *
 Loop_set_slow_callback_hook(LoopObject *loop, PyObject *args, PyObject *kwargs)
 {
+    CL_CLAIM(loop, NULL);
     static char *keywords[] = {"hook", "threshold", NULL};
     PyObject *hook;
     double threshold = 0.1;
@@ -217,7 +220,7 @@ Loop_set_slow_callback_hook(LoopObject *loop, PyObject *args, PyObject *kwargs)
     static PyObject *Loop_count_##name(LoopObject *loop, \
                                        PyObject *Py_UNUSED(ignored)) \
     { \
-        cl_top_on(loop)->name++; \
+        CL_COUNT(cl_top_on(loop)->name, 1); \
         Py_RETURN_NONE; \
     }
 
@@ -233,6 +236,7 @@ PyDoc_STRVAR(Loop_count_sent_doc,
 static PyObject *
 Loop_count_sent(LoopObject *loop, PyObject *number)
 {
+    CL_CLAIM(loop, NULL);
     unsigned long long count = PyLong_AsUnsignedLongLong(number);
     if (count == (unsigned long long)-1 && PyErr_Occurred())
         return NULL;

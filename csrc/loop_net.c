@@ -2,6 +2,7 @@
  * cloop/_loop.py. */
 #include "loop_type.h"
 
+#include "core/claim.h"
 #include "core/args.h"
 #include "core/loop.h"
 #include "net/datagram.h"
@@ -57,6 +58,7 @@ PyDoc_STRVAR(Loop_new_stream_doc,
 static PyObject *
 Loop_new_stream(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
 {
+    CL_CLAIM(loop, NULL);
     cl_transport_args made;
     if (check_count("_new_stream", nargs, 7) < 0 ||
         take_socket(loop, args, &made) < 0)
@@ -77,6 +79,7 @@ PyDoc_STRVAR(Loop_new_datagram_doc,
 static PyObject *
 Loop_new_datagram(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
 {
+    CL_CLAIM(loop, NULL);
     cl_transport_args made;
     if (check_count("_new_datagram", nargs, 5) < 0 ||
         take_socket(loop, args, &made) < 0)
@@ -94,6 +97,7 @@ PyDoc_STRVAR(
 static PyObject *
 Loop_new_pipe(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
 {
+    CL_CLAIM(loop, NULL);
     cl_transport_args made;
     if (check_count("_new_pipe", nargs, 5) < 0 ||
         take_socket(loop, args, &made) < 0)
@@ -115,6 +119,7 @@ PyDoc_STRVAR(Loop_listen_doc,
 static PyObject *
 Loop_listen(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
 {
+    CL_CLAIM(loop, NULL);
     if (check_count("_listen", nargs, 5) < 0 || cl_loop_check_open(loop) < 0 ||
         cl_listener_start(loop, args[0], args[1], args[2], args[3], args[4]) <
             0)
@@ -134,6 +139,7 @@ PyDoc_STRVAR(Loop_new_tls_doc,
 static PyObject *
 Loop_new_tls(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
 {
+    CL_CLAIM(loop, NULL);
     if (check_count("_new_tls", nargs, 8) < 0)
         return NULL;
     int server_side = PyObject_IsTrue(args[3]);
@@ -161,6 +167,7 @@ PyDoc_STRVAR(Loop_before_fork_doc,
 static PyObject *
 Loop_before_fork(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM(loop, NULL);
     if (cl_gather_flush(loop) < 0)
         return NULL;
     cl_gather_stop_timer(loop);

@@ -2,6 +2,7 @@
 #include "loop_type.h"
 
 #include "core/args.h"
+#include "core/claim.h"
 #include "core/errors.h"
 #include "core/fork.h"
 #include "core/loop.h"
@@ -141,6 +142,7 @@ run_once(LoopObject *loop)
 static int
 run(LoopObject *loop)
 {
+    CL_CLAIM(loop, -1);
     cl_asyncgen_hooks hooks = {NULL, NULL};
     PyObject *error = NULL;
     int status = -1;
@@ -201,6 +203,7 @@ PyDoc_STRVAR(Loop_run_once_doc,
 static PyObject *
 Loop_run_once(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM(loop, NULL);
     if (cl_loop_check_open(loop) < 0)
         return NULL;
     /* Somebody else may call it again and again, in place of run_forever(). */
@@ -389,6 +392,7 @@ Loop_close_core(LoopObject *loop, PyObject *keep_sigsock)
                         "Cannot close a running event loop");
         return NULL;
     }
+    CL_CLAIM(loop, NULL);
     loop->l_closed = true;
     cl_gather_stop_timer(loop);
     cl_loop_close(loop, keep_sigsock == Py_True);
@@ -405,6 +409,7 @@ PyDoc_STRVAR(Loop_signal_fileno_doc,
 static PyObject *
 Loop_signal_fileno(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM(loop, NULL);
     int fd = loop->l_open ? cl_signals_fd(loop) : -1;
     if (loop->l_open && fd < 0) {
         cl_raise_errno(fd);
@@ -420,6 +425,7 @@ PyDoc_STRVAR(Loop_has_wakeup_fd_doc,
 static PyObject *
 Loop_has_wakeup_fd(LoopObject *loop, PyObject *number)
 {
+    CL_CLAIM(loop, NULL);
     long fd = PyLong_AsLong(number);
     if (fd == -1 && PyErr_Occurred())
         return NULL;
@@ -437,6 +443,7 @@ PyDoc_STRVAR(Loop_arm_signals_doc,
 static PyObject *
 Loop_arm_signals(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM(loop, NULL);
     if (loop->l_open && loop->l_thread_id == PyThread_get_thread_ident())
         cl_signals_arm(loop);
     Py_RETURN_NONE;
@@ -461,6 +468,7 @@ PyDoc_STRVAR(
 static PyObject *
 Loop_owe_polls(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM(loop, NULL);
     cl_loop_owe_polls(loop);
     Py_RETURN_NONE;
 }

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "core/claim.h"
 #include "core/errors.h"
 #include "core/fork.h"
 #include "core/loop.h"
@@ -17,6 +18,18 @@ static const char *const callback_names[] = {"callback"};
 static const char *const call_later_names[] = {"delay", "callback"};
 static const char *const call_at_names[] = {"when", "callback"};
 
+#if CL_FREE_THREADED
+/* Another thread runs the loop. */
+static PyObject *
+push_elsewhere(LoopObject *loop, HandleObject *handle)
+{
+    if (cl_loop_push_threadsafe(
+            loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE)) < 0)
+        Py_CLEAR(handle);
+    return (PyObject *)handle;
+}
+#endif
+
 /* A handle made while the loop does not run may become garbage before
  * cl_loop_scan_new() sees it, so it is tracked at once. */
 static PyObject *
@@ -28,6 +41,9 @@ push_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
         return NULL;
     if (loop->l_thread_id == 0)
         cl_handle_track(handle);
+    /* What asyncio allows without debug mode, though it need not wake the loop,
+     * is done safely. */
+    CL_CLAIM_OR(loop, return push_elsewhere(loop, handle));
     /* Creating it may have run Python code that closed the loop. */
     if (cl_loop_check_open(loop) < 0 ||
         cl_loop_push(loop, cl_node_make(Py_NewRef(handle), CL_NODE_HANDLE)) <
@@ -136,6 +152,7 @@ static PyObject *
 schedule_at(LoopObject *loop, double when, PyObject *when_object,
             const cl_call_args *call)
 {
+    CL_CLAIM(loop, NULL);
     PyObject *callback = call->named[1];
     if (cl_loop_check_open(loop) < 0 ||
         (loop->l_debug &&
@@ -285,6 +302,7 @@ PyDoc_STRVAR(
 static PyObject *
 Loop_add_callback(LoopObject *loop, PyObject *handle)
 {
+    CL_CLAIM(loop, NULL);
     PyObject *cancelled =
         PyObject_GetAttr(handle, cl_top_of(loop->l_st)->str__cancelled);
     int skip = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);

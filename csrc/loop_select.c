@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <math.h>
 
+#include "core/claim.h"
 #include "core/args.h"
 #include "core/lent.h"
 #include "core/loop.h"
@@ -24,6 +25,7 @@ PyDoc_STRVAR(
 static PyObject *
 Loop_select_timeout(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM(loop, NULL);
     double now;
     if (cl_loop_check_open(loop) < 0)
         return NULL;
@@ -52,6 +54,7 @@ PyDoc_STRVAR(Loop_announce_sleep_doc,
 static PyObject *
 Loop_announce_sleep(LoopObject *loop, PyObject *asleep)
 {
+    CL_CLAIM(loop, NULL);
     int truth = PyObject_IsTrue(asleep);
     if (truth < 0 || cl_loop_check_open(loop) < 0)
         return NULL;
@@ -115,6 +118,7 @@ PyDoc_STRVAR(Loop_select_doc, "_select($self, timeout, /)\n--\n\n"
 static PyObject *
 Loop_select(LoopObject *loop, PyObject *timeout)
 {
+    CL_CLAIM(loop, NULL);
     cl_event events[CL_EVENTS_MAX];
     int count = 0;
     int64_t limit_ns = timeout_ns(timeout);
@@ -155,6 +159,7 @@ PyDoc_STRVAR(Loop_wanted_doc, "_wanted($self, /)\n--\n\n"
 static PyObject *
 Loop_wanted(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM(loop, NULL);
     PyObject *all = PyDict_New();
     for (int fd = 0;
          all != NULL && loop->l_open && fd < loop->l_watches.wt_size; fd++) {
@@ -182,6 +187,7 @@ PyDoc_STRVAR(Loop_poller_fileno_doc,
 static PyObject *
 Loop_poller_fileno(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM(loop, NULL);
     if (cl_loop_check_open(loop) < 0)
         return NULL;
     int fd = loop->l_poller.fd;
@@ -206,6 +212,7 @@ PyDoc_STRVAR(Loop_dispatch_doc, "_dispatch($self, fd, mask, /)\n--\n\n"
 static PyObject *
 Loop_dispatch(LoopObject *loop, PyObject *args)
 {
+    CL_CLAIM(loop, NULL);
     int fd;
     unsigned mask;
     if (!PyArg_ParseTuple(args, "iI:_dispatch", &fd, &mask) ||
@@ -298,6 +305,7 @@ PyDoc_STRVAR(Loop_process_events_doc,
 static PyObject *
 Loop_process_events(LoopObject *loop, PyObject *event_list)
 {
+    CL_CLAIM(loop, NULL);
     PyObject *events, *item;
     if (cl_loop_check_open(loop) < 0 ||
         (events = PyObject_GetIter(event_list)) == NULL)
@@ -327,6 +335,7 @@ PyDoc_STRVAR(Loop_ready_count_doc,
 static PyObject *
 Loop_ready_count(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM(loop, NULL);
     if (loop->l_open && cl_inbox_filled(&loop->l_inbox) &&
         cl_loop_drain_inbox(loop) < 0)
         return NULL;
@@ -341,6 +350,7 @@ PyDoc_STRVAR(Loop_ready_take_doc, "_ready_take($self, /)\n--\n\n"
 static PyObject *
 Loop_ready_take(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM(loop, NULL);
     cl_loop_forget_task(loop);
     if (loop->l_open && cl_inbox_filled(&loop->l_inbox) &&
         cl_loop_drain_inbox(loop) < 0)
@@ -363,6 +373,7 @@ PyDoc_STRVAR(Loop_ready_append_doc,
 static PyObject *
 Loop_ready_append(LoopObject *loop, PyObject *handle)
 {
+    CL_CLAIM(loop, NULL);
     if (cl_loop_check_open(loop) < 0 ||
         cl_loop_push(loop, cl_loop_node_for(loop, handle)) < 0)
         return NULL;
@@ -389,6 +400,7 @@ PyDoc_STRVAR(Loop_put_timer_doc,
 static PyObject *
 Loop_put_timer(LoopObject *loop, PyObject *object)
 {
+    CL_CLAIM(loop, NULL);
     TimerHandleObject *timer = timer_of(loop, object);
     if (timer == NULL)
         return NULL;
@@ -407,6 +419,7 @@ PyDoc_STRVAR(
 static PyObject *
 Loop_drop_timer(LoopObject *loop, PyObject *object)
 {
+    CL_CLAIM(loop, NULL);
     TimerHandleObject *timer = timer_of(loop, object);
     if (timer == NULL)
         return NULL;

@@ -4,6 +4,7 @@
 
 #include <limits.h>
 
+#include "core/claim.h"
 #include "core/args.h"
 #include "core/loop.h"
 #include "net/addrinfo.h"
@@ -110,6 +111,7 @@ static PyObject *
 operate(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args,
         Py_ssize_t nargs, PyObject *kwnames)
 {
+    CL_CLAIM(loop, NULL);
     if (nargs == cl_sockop_nargs(kind) && kwnames == NULL) {
         PyObject *op = cl_sockop_new(loop, kind, args);
         if (op != NULL || PyErr_Occurred())

@@ -6,6 +6,7 @@
  * it expects. */
 #include "loop_type.h"
 
+#include "core/claim.h"
 #include "core/errors.h"
 #include "core/loop.h"
 #include "state.h"
@@ -43,6 +44,7 @@ ready_handle(LoopObject *loop, uint64_t at)
 static PyObject *
 get_ready(LoopObject *loop, void *Py_UNUSED(closure))
 {
+    CL_CLAIM(loop, NULL);
     PyObject *list = PyList_New(0);
     if (list == NULL || !loop->l_open)
         return list;
@@ -67,6 +69,7 @@ failed:
 static PyObject *
 get_scheduled(LoopObject *loop, void *Py_UNUSED(closure))
 {
+    CL_CLAIM(loop, NULL);
     PyObject *list = PyList_New(0);
     if (list == NULL || !loop->l_open)
         return list;
@@ -128,7 +131,8 @@ set_thread_id(LoopObject *loop, PyObject *value, void *Py_UNUSED(closure))
 static PyObject *
 get_flag(PyObject *loop, void *closure)
 {
-    return PyBool_FromLong(*(bool *)((char *)loop + (size_t)closure));
+    const bool *flag = (bool *)((char *)loop + (size_t)closure);
+    return PyBool_FromLong(__atomic_load_n(flag, __ATOMIC_RELAXED));
 }
 
 static int
@@ -137,13 +141,15 @@ set_flag(PyObject *loop, PyObject *value, void *closure)
     int truth = refuse_delete(value) < 0 ? -1 : PyObject_IsTrue(value);
     if (truth < 0)
         return -1;
-    *(bool *)((char *)loop + (size_t)closure) = truth;
+    bool *flag = (bool *)((char *)loop + (size_t)closure);
+    __atomic_store_n(flag, truth, __ATOMIC_RELAXED);
     return 0;
 }
 
 static int
 set_asks(LoopObject *loop, PyObject *value, void *Py_UNUSED(closure))
 {
+    CL_CLAIM(loop, -1);
     int truth = refuse_delete(value) < 0 ? -1 : PyObject_IsTrue(value);
     if (truth < 0)
         return -1;
@@ -223,6 +229,7 @@ static int
 Loop_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
     LoopObject *loop = (LoopObject *)self;
+    CL_CLAIM(loop, -1);
     if (PyObject_GenericSetAttr(self, name, value) < 0)
         return -1;
 #define CHECK(id, method) \

@@ -3,6 +3,7 @@
 
 #include <limits.h>
 
+#include "core/claim.h"
 #include "core/lent.h"
 #include "core/loop.h"
 #include "net/listener.h"
@@ -58,6 +59,7 @@ static PyObject *
 add_watcher(LoopObject *loop, const cl_call_args *call, unsigned direction,
             bool checked)
 {
+    CL_CLAIM(loop, NULL);
     PyObject *file = call->named[0];
     int fd = fd_of(loop, file);
     if (fd < 0 || (checked && cl_lent_check_free(loop, file, fd) < 0) ||
@@ -79,6 +81,7 @@ static PyObject *
 remove_watcher(LoopObject *loop, PyObject *file, unsigned direction,
                bool checked)
 {
+    CL_CLAIM(loop, NULL);
     int fd = fd_of(loop, file);
     if (fd < 0 && PyErr_ExceptionMatches(PyExc_OverflowError)) {
         PyErr_Clear();
@@ -227,6 +230,7 @@ PyDoc_STRVAR(
 static PyObject *
 Loop_watched(LoopObject *loop, PyObject *number)
 {
+    CL_CLAIM(loop, NULL);
     HandleObject *reader, *writer;
     long fd = PyLong_AsLong(number);
     if (fd == -1 && PyErr_Occurred())

@@ -222,6 +222,8 @@ module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     cl_state *st = state_of(module);
     cl_net_of(st)->gathers = CL_GATHER_NEVER;
+    if (CL_FREE_THREADED) /* nothing was held */
+        Py_RETURN_NONE;
     for (LoopObject *loop = st->loops; loop != NULL;) {
         if (cl_net_on(loop)->n_gather.gw_timer != NULL) {
             cl_gather_stop_timer(loop);
@@ -306,7 +308,9 @@ module_exec(PyObject *module)
 #ifdef CL_STRESS
     cl_stress_read_environment();
 #endif
-    if (cl_layers_setup(module, state_of(module), layers) < 0)
+    if (cl_layers_setup(module, state_of(module), layers) < 0 ||
+        PyModule_AddObjectRef(module, "FREE_THREADED",
+                              CL_FREE_THREADED ? Py_True : Py_False) < 0)
         return -1;
 #ifdef CL_DEBUG
     if (PyModule_AddFunctions(module, cl_debug_methods) < 0)

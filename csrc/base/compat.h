@@ -31,6 +31,36 @@
                Py_TYPE(object)->tp_name, (void *)(object), \
                (Py_ssize_t)Py_REFCNT(object))
 
+/* CPython without a GIL: what it needs is in docs/free-threading.md, and
+ * compiles to nothing on other builds.
+ *
+ * CL_SHARED(type) is a field that several threads read and write by itself.
+ * CL_COUNT(field, change) adds to a counter of all threads. What stands between
+ * CL_LOCKED(object) and CL_UNLOCKED() excludes other such blocks of the object;
+ * it must not run Python code, nor be left early. A CL_MUTEX is zero at first. */
+#ifdef Py_GIL_DISABLED
+#define CL_FREE_THREADED 1
+#define CL_SHARED(type) _Atomic(type)
+#define CL_COUNT(field, change) \
+    ((void)__atomic_fetch_add(&(field), (change), __ATOMIC_RELAXED))
+#define CL_LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)
+#define CL_UNLOCKED() Py_END_CRITICAL_SECTION()
+#define CL_MUTEX(name) PyMutex name;
+#define CL_MUTEX_LOCK(mutex) PyMutex_Lock(mutex)
+#define CL_MUTEX_UNLOCK(mutex) PyMutex_Unlock(mutex)
+#define CL_MUTEX_RESET(mutex) ((void)(*(mutex) = (PyMutex){0}))
+#else
+#define CL_FREE_THREADED 0
+#define CL_SHARED(type) type
+#define CL_COUNT(field, change) ((void)((field) += (change)))
+#define CL_LOCKED(object) {
+#define CL_UNLOCKED() }
+#define CL_MUTEX(name)
+#define CL_MUTEX_LOCK(mutex) ((void)0)
+#define CL_MUTEX_UNLOCK(mutex) ((void)0)
+#define CL_MUTEX_RESET(mutex) ((void)0)
+#endif
+
 /* Whoever uses objects of Python holds the GIL. */
 #define cl_assert_gil() cl_assert(PyGILState_Check())
 
@@ -167,6 +197,20 @@ cl_swap_handled(PyObject *exc)
 int PyObject_GetOptionalAttr(PyObject *op, PyObject *name, PyObject **result);
 #endif
 
+/* Returns a new reference to the value, or NULL, with an exception if it set
+ * one. */
+static inline PyObject *
+cl_dict_get(PyObject *dict, PyObject *key)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    PyObject *value;
+    (void)PyDict_GetItemRef(dict, key, &value);
+    return value;
+#else
+    return Py_XNewRef(PyDict_GetItemWithError(dict, key));
+#endif
+}
+
 /* Whether the weak reference refers to this object, which is alive. */
 static inline bool
 cl_weakref_is(PyObject *reference, PyObject *object)
@@ -203,6 +247,8 @@ cl_plain_weakref(PyObject *object)
 {
     Py_ssize_t offset = Py_TYPE(object)->tp_weaklistoffset;
     PyWeakReference *first = *(PyWeakReference **)((char *)object + offset);
+    if (CL_FREE_THREADED) /* another thread may change the list */
+        return NULL;
     /* It comes before references with a callback, and before proxies. */
     return first != NULL && first->wr_callback == NULL &&
                    PyWeakref_CheckRefExact((PyObject *)first)
@@ -507,7 +553,11 @@ cl_type_version(PyTypeObject *type)
     if (!(type->tp_flags & Py_TPFLAGS_VALID_VERSION_TAG))
         return 0;
 #endif
+#if CL_FREE_THREADED
+    return __atomic_load_n(&type->tp_version_tag, __ATOMIC_ACQUIRE);
+#else
     return (unsigned int)type->tp_version_tag;
+#endif
 }
 
 /* Returns the attribute as found in the type or its bases, without binding it:
@@ -599,7 +649,7 @@ cl_dict_version(PyObject *dict)
  * elsewhere. Which value belongs to which attribute must be found by
  * experiment; it is the same for all objects of a class. Unset attributes are
  * NULL. */
-#if PY_VERSION_HEX >= 0x030b0000
+#if PY_VERSION_HEX >= 0x030b0000 && !CL_FREE_THREADED
 #define CL_HAS_INLINE_VALUES 1
 #else
 #define CL_HAS_INLINE_VALUES 0
@@ -609,20 +659,23 @@ cl_dict_version(PyObject *dict)
 static inline bool
 cl_type_has_inline_values(PyTypeObject *type)
 {
-#if PY_VERSION_HEX >= 0x030d0000
-    return PyType_HasFeature(type, Py_TPFLAGS_INLINE_VALUES);
-#elif PY_VERSION_HEX >= 0x030b0000
-    return PyType_HasFeature(type, Py_TPFLAGS_MANAGED_DICT);
-#else
+#if !CL_HAS_INLINE_VALUES
     (void)type;
     return false;
+#elif PY_VERSION_HEX >= 0x030d0000
+    return PyType_HasFeature(type, Py_TPFLAGS_INLINE_VALUES);
+#else
+    return PyType_HasFeature(type, Py_TPFLAGS_MANAGED_DICT);
 #endif
 }
 
 static inline PyObject **
 cl_inline_values(PyObject *self)
 {
-#if PY_VERSION_HEX >= 0x030d0000
+#if !CL_HAS_INLINE_VALUES
+    (void)self;
+    return NULL;
+#elif PY_VERSION_HEX >= 0x030d0000
     /* Capacity, size, embedded, valid; then the values. */
     uint8_t *values = (uint8_t *)self + Py_TYPE(self)->tp_basicsize;
     return ((PyObject **)self)[-3] == NULL && values[3]
@@ -632,11 +685,8 @@ cl_inline_values(PyObject *self)
     /* With the lowest bit set; otherwise it is a dict or NULL. */
     uintptr_t values = ((uintptr_t *)self)[-3];
     return values & 1 ? (PyObject **)(values - 1) : NULL;
-#elif PY_VERSION_HEX >= 0x030b0000
-    return ((PyObject ***)self)[-4];
 #else
-    (void)self;
-    return NULL;
+    return ((PyObject ***)self)[-4];
 #endif
 }
 

@@ -27,11 +27,13 @@ cl_fork_register(LoopObject *loop)
     loop->l_forks = st->forks;
     loop->l_ancestor_fd = -1;
     cl_watch_init(&loop->l_ancestor_watch, NULL, NULL);
+    CL_MUTEX_LOCK(&st->loops_lock);
     loop->l_next_open = st->loops;
     loop->l_open_link = &st->loops;
     if (st->loops != NULL)
         st->loops->l_open_link = &loop->l_next_open;
     st->loops = loop;
+    CL_MUTEX_UNLOCK(&st->loops_lock);
 }
 
 void
@@ -40,11 +42,13 @@ cl_fork_unregister(LoopObject *loop)
     cl_assert_gil();
     cl_assert_of(loop,
                  loop->l_open_link != NULL && *loop->l_open_link == loop);
+    CL_MUTEX_LOCK(&loop->l_st->loops_lock);
     *loop->l_open_link = loop->l_next_open;
     if (loop->l_next_open != NULL)
         loop->l_next_open->l_open_link = loop->l_open_link;
     loop->l_next_open = NULL;
     loop->l_open_link = NULL;
+    CL_MUTEX_UNLOCK(&loop->l_st->loops_lock);
     if (loop->l_ancestor_fd >= 0)
         close(loop->l_ancestor_fd);
     loop->l_ancestor_fd = -1;
@@ -150,6 +154,9 @@ leave_thread(LoopObject *loop)
 {
     loop->l_thread_id = 0;
     loop->l_depth = 0;
+#if CL_FREE_THREADED
+    loop->l_owner = 0;
+#endif
     loop->l_pulse = CL_PULSE_RUNS;
     loop->l_stopping = false;
     loop->l_afterwards = NULL;
@@ -216,13 +223,7 @@ remember_ancestor(cl_state *st)
 static void
 tell_loops(cl_state *st)
 {
-    PyObject *loops = PyList_New(0);
-    for (LoopObject *loop = st->loops; loops != NULL && loop != NULL;
-         loop = loop->l_next_open) {
-        if (Py_REFCNT(loop) > 0 && /* not if it is being freed */
-            PyList_Append(loops, (PyObject *)loop) < 0)
-            Py_CLEAR(loops);
-    }
+    PyObject *loops = cl_loop_list(st);
     for (Py_ssize_t i = 0; loops != NULL && i < PyList_GET_SIZE(loops); i++) {
         PyObject *loop = PyList_GET_ITEM(loops, i), *method = NULL;
         PyObject *result = NULL;
@@ -243,6 +244,7 @@ tell_loops(cl_state *st)
 void
 cl_fork_in_child(cl_state *st)
 {
+    CL_MUTEX_RESET(&st->loops_lock); /* another thread may have had it */
     st->forks++;
     remember_ancestor(st);
     for (LoopObject *loop = st->loops; loop != NULL; loop = loop->l_next_open)

@@ -97,6 +97,8 @@ is_watched(const cl_state *st, PyObject *dict)
 static void
 watch(cl_state *st, cl_global *global)
 {
+    if (CL_FREE_THREADED) /* it could be told while another thread looks */
+        return;
     if (open_watcher(st) < 0 ||
         PyDict_Watch(st->dict_watcher, global->gl_dict) < 0) {
         PyErr_Clear();
@@ -185,16 +187,20 @@ cl_global_look(cl_global *global)
         return false;
     /* First, because comparing keys may run Python code that modifies the
      * dictionary. */
-    global->gl_holds = global->gl_watched;
-    global->gl_version = cl_dict_version(global->gl_dict);
+    if (!CL_FREE_THREADED) {
+        global->gl_holds = global->gl_watched;
+        global->gl_version = cl_dict_version(global->gl_dict);
+    }
     PyObject *value =
         PyDict_GetItemWithError(global->gl_dict, global->gl_name);
     if (value == global->gl_value)
         return true;
     if (value == NULL && PyErr_Occurred())
         PyErr_Clear();
-    global->gl_holds = false;
-    global->gl_version = 0;
+    if (!CL_FREE_THREADED) {
+        global->gl_holds = false;
+        global->gl_version = 0;
+    }
     return false;
 }
 

@@ -50,8 +50,13 @@ cl_guard_look(cl_guard *guard)
         same = value == guard->g_known[i];
         Py_XDECREF(value);
     }
+#if CL_FREE_THREADED
+    /* One word, which threads may read and write. */
+    guard->g_version = same ? version : 0;
+#else
     guard->g_version = version;
     guard->g_holds = same;
-    guard->g_looks++;
+#endif
+    CL_COUNT(guard->g_looks, 1);
     return same;
 }

@@ -21,9 +21,10 @@ typedef struct {
     PyObject *g_keys[CL_GUARD_MAX];  /* owned; the names, interned */
     PyObject *g_known[CL_GUARD_MAX]; /* owned; NULL: no such attribute */
     int g_count;
-    bool g_holds;       /* result of the last look-up */
-    unsigned g_version; /* version of the class at that time */
-    uint64_t g_looks;   /* look-ups so far */
+    bool g_holds; /* result of the last look-up */
+    CL_SHARED(unsigned)
+    g_version; /* version of the class at that time; see cl_guard_look() */
+    uint64_t g_looks; /* look-ups so far */
 } cl_guard;
 
 /* Stores the values of `source`, or of the class itself if `source` is NULL or
@@ -44,8 +45,9 @@ cl_guard_holds(cl_guard *guard)
     if (guard->g_type == NULL)
         return false;
     unsigned now = cl_type_version(guard->g_type);
-    return now != 0 && now == guard->g_version ? guard->g_holds
-                                               : cl_guard_look(guard);
+    return now != 0 && now == guard->g_version
+               ? CL_FREE_THREADED || guard->g_holds
+               : cl_guard_look(guard);
 }
 
 #endif

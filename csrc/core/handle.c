@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "core/claim.h"
 #include "core/errors.h"
 #include "core/loop.h"
 
@@ -66,8 +67,11 @@ cl_handle_check_spares(const LoopObject *loop)
 static inline HandleObject *
 allocate(PyTypeObject *type, HandleObject **spares, int *count)
 {
-    HandleObject *handle = *spares;
-    cl_assertf((handle == NULL) == (*count == 0), "%d spares", *count);
+    HandleObject *handle = CL_FREE_THREADED ? NULL : *spares;
+    if (CL_FREE_THREADED)
+        (void)count;
+    cl_assertf(CL_FREE_THREADED || (handle == NULL) == (*count == 0),
+               "%d spares", *count);
     if (handle == NULL)
         return PyObject_GC_New(HandleObject, type);
     *spares = (HandleObject *)handle->h_callback;
@@ -99,8 +103,9 @@ init(HandleObject *handle, LoopObject *loop, PyObject *callback,
         handle->h_context = PyContext_CopyCurrent();
         if (handle->h_context == NULL)
             return -1;
-        if ((flags & CL_HANDLE_TIMER) || cl_inbox_filled(&loop->l_inbox) ||
-            cl_ring_count(&loop->l_ready) > FEW) {
+        if (!CL_FREE_THREADED &&
+            ((flags & CL_HANDLE_TIMER) || cl_inbox_filled(&loop->l_inbox) ||
+             cl_ring_count(&loop->l_ready) > FEW)) {
             PyObject_GC_UnTrack(handle->h_context);
             handle->h_flags |= CL_HANDLE_OWN_CONTEXT;
         }
@@ -126,6 +131,8 @@ init(HandleObject *handle, LoopObject *loop, PyObject *callback,
         if (handle->h_traceback == NULL)
             return -1;
     }
+    if (CL_FREE_THREADED)
+        cl_handle_track(handle);
     return 0;
 }
 
@@ -140,7 +147,7 @@ cl_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
                  &loop->l_spare_handle_count);
     if (handle == NULL)
         return NULL;
-    loop->l_st->live_handles++;
+    CL_COUNT(loop->l_st->live_handles, 1);
     if (init(handle, loop, callback, args, nargs, context, 0) < 0)
         Py_CLEAR(handle);
     return handle;
@@ -153,7 +160,7 @@ cl_timer_handle_new(LoopObject *loop, double when, PyObject *when_object,
 {
     cl_assert_gil();
     cl_assert(callback != NULL);
-    HandleObject *handle = loop->l_spare_timers;
+    HandleObject *handle = CL_FREE_THREADED ? NULL : loop->l_spare_timers;
     if (handle != NULL) {
         handle = allocate(loop->l_st->TimerHandleType, &loop->l_spare_timers,
                           &loop->l_spare_timer_count);
@@ -164,7 +171,7 @@ cl_timer_handle_new(LoopObject *loop, double when, PyObject *when_object,
     }
     if (handle == NULL)
         return NULL;
-    loop->l_st->live_timers++;
+    CL_COUNT(loop->l_st->live_timers, 1);
     TimerHandleObject *timer = (TimerHandleObject *)handle;
     timer->tm_when = when;
     timer->tm_when_object = Py_XNewRef(when_object);
@@ -288,7 +295,8 @@ give_back(HandleObject *handle, HandleObject **spares, int *count)
     LoopObject *loop = handle->h_loop;
     cl_assert_of(handle, handle->h_nargs == 0 && handle->h_args == NULL &&
                              handle->h_context == NULL);
-    if (loop != NULL && loop->l_open && *count < CL_SPARES_MAX) {
+    if (!CL_FREE_THREADED && loop != NULL && loop->l_open &&
+        *count < CL_SPARES_MAX) {
         handle->h_callback = (PyObject *)*spares;
         *spares = handle;
         ++*count;
@@ -304,7 +312,7 @@ static void
 Handle_dealloc(HandleObject *handle)
 {
     LoopObject *loop = handle->h_loop;
-    loop->l_st->live_handles--;
+    CL_COUNT(loop->l_st->live_handles, -1);
     release(handle);
     give_back(handle, &loop->l_spare_handles, &loop->l_spare_handle_count);
 }
@@ -313,11 +321,11 @@ static void
 TimerHandle_dealloc(TimerHandleObject *timer)
 {
     LoopObject *loop = timer->tm_handle.h_loop;
-    loop->l_st->live_timers--;
+    CL_COUNT(loop->l_st->live_timers, -1);
     cl_assert_of(timer, !cl_heap_contains(&timer->tm_node));
     cl_assert(timer->tm_fresh < loop->l_fresh_count);
     cl_assert(timer->tm_fresh < 0 || loop->l_fresh[timer->tm_fresh] == timer);
-    if (timer->tm_fresh >= 0)
+    if (!CL_FREE_THREADED && timer->tm_fresh >= 0)
         loop->l_fresh[timer->tm_fresh] = NULL;
     release(&timer->tm_handle);
     give_back(&timer->tm_handle, &loop->l_spare_timers,
@@ -407,7 +415,8 @@ args_tuple(HandleObject *handle)
     PyObject *args = PyTuple_New(nargs);
     if (args == NULL)
         return NULL;
-    if (handle->h_nargs != nargs) { /* a collection ran, and cancelled it */
+    /* A collection ran, or another thread, and cancelled it. */
+    if (handle->h_nargs != nargs || (handle->h_flags & CL_HANDLE_EMPTIED)) {
         Py_DECREF(args);
         Py_RETURN_NONE;
     }
@@ -477,25 +486,36 @@ cl_handle_run(HandleObject *handle)
     cl_assert_gil();
     cl_assert_of(handle, Py_REFCNT(handle) > 0);
     cl_assert_of(handle, !PyErr_Occurred());
-    if ((handle->h_flags & CL_HANDLE_CANCELLED) ||
-        handle->h_callback == NULL) {
+    uint8_t nested = 0;
+    bool skip;
+    CL_LOCKED(handle);
+    skip =
+        (handle->h_flags & CL_HANDLE_CANCELLED) || handle->h_callback == NULL;
+    if (!skip) {
+        nested = handle->h_flags & CL_HANDLE_RUNNING;
+        handle->h_flags |= CL_HANDLE_RUNNING;
+    }
+    CL_UNLOCKED();
+    if (skip) {
         handle->h_loop->l_meter.me_skipped++;
         return 0;
     }
     reveal_context(handle);
-    uint8_t nested = handle->h_flags & CL_HANDLE_RUNNING;
-    handle->h_flags |= CL_HANDLE_RUNNING;
     PyObject *result = call_in_context(handle);
     if (result != NULL)
         Py_DECREF(result);
     else
         status = cl_error_is_exit() ? -1 : cl_handle_report(handle);
     if (!nested) {
+        bool emptied;
+        CL_LOCKED(handle);
         handle->h_flags &= (uint8_t)~CL_HANDLE_RUNNING;
+        emptied = handle->h_flags & CL_HANDLE_EMPTIED;
+        CL_UNLOCKED();
         if ((handle->h_flags & CL_HANDLE_THREADSAFE) &&
             handle->h_loop->l_waiters > 0)
             cl_turnstile_open(&handle->h_loop->l_turnstile);
-        if (handle->h_flags & CL_HANDLE_EMPTIED)
+        if (emptied)
             clear_call(handle);
     }
     return status;
@@ -641,11 +661,14 @@ wait_for_callback(HandleObject *handle)
     while ((handle->h_flags & CL_HANDLE_THREADSAFE) &&
            (handle->h_flags & CL_HANDLE_RUNNING) &&
            loop->l_thread_id != PyThread_get_thread_ident()) {
-        uint64_t ticket = cl_turnstile_ticket(&loop->l_turnstile);
+        /* First: whoever runs it looks for waiters when it has returned. */
         loop->l_waiters++;
-        Py_BEGIN_ALLOW_THREADS
-        cl_turnstile_wait(&loop->l_turnstile, ticket);
-        Py_END_ALLOW_THREADS
+        uint64_t ticket = cl_turnstile_ticket(&loop->l_turnstile);
+        if (handle->h_flags & CL_HANDLE_RUNNING) {
+            Py_BEGIN_ALLOW_THREADS
+            cl_turnstile_wait(&loop->l_turnstile, ticket);
+            Py_END_ALLOW_THREADS
+        }
         loop->l_waiters--;
     }
 }
@@ -653,9 +676,13 @@ wait_for_callback(HandleObject *handle)
 int
 cl_handle_cancel(HandleObject *handle)
 {
-    if (handle->h_flags & CL_HANDLE_CANCELLED)
-        return 0;
+    bool was, runs;
+    CL_LOCKED(handle);
+    was = handle->h_flags & CL_HANDLE_CANCELLED;
     handle->h_flags |= CL_HANDLE_CANCELLED;
+    CL_UNLOCKED();
+    if (was)
+        return 0;
     if (handle->h_loop->l_debug) {
         /* For the log record of a slow callback that cancels itself. */
         PyObject *repr = PyObject_Repr((PyObject *)handle);
@@ -663,8 +690,11 @@ cl_handle_cancel(HandleObject *handle)
             return -1;
         Py_XSETREF(handle->h_repr, repr);
     }
+    CL_LOCKED(handle);
     handle->h_flags |= CL_HANDLE_EMPTIED;
-    if (!(handle->h_flags & CL_HANDLE_RUNNING))
+    runs = handle->h_flags & CL_HANDLE_RUNNING;
+    CL_UNLOCKED();
+    if (!runs)
         clear_call(handle);
     return 0;
 }
@@ -691,6 +721,8 @@ TimerHandle_cancel(TimerHandleObject *timer, PyObject *Py_UNUSED(ignored))
 {
     if (cl_handle_cancel(&timer->tm_handle) < 0)
         return NULL;
+    /* In another thread than the loop's: it stays, empty, until it is due. */
+    CL_CLAIM_OR(timer->tm_handle.h_loop, Py_RETURN_NONE);
     cl_loop_unschedule(timer->tm_handle.h_loop, timer);
     Py_RETURN_NONE;
 }
@@ -728,6 +760,7 @@ PyDoc_STRVAR(Handle_run_doc,
 static PyObject *
 Handle_run(HandleObject *handle, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM(handle->h_loop, NULL);
     if (cl_handle_run(handle) < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -798,13 +831,21 @@ TimerHandle_hash(TimerHandleObject *timer)
 static PyObject *
 get_callback(HandleObject *handle, void *Py_UNUSED(closure))
 {
-    return Py_NewRef(is_emptied(handle) ? Py_None : handle->h_callback);
+    PyObject *callback;
+    CL_LOCKED(handle);
+    callback = Py_NewRef(is_emptied(handle) ? Py_None : handle->h_callback);
+    CL_UNLOCKED();
+    return callback;
 }
 
 static PyObject *
 get_args(HandleObject *handle, void *Py_UNUSED(closure))
 {
-    return is_emptied(handle) ? Py_NewRef(Py_None) : args_tuple(handle);
+    PyObject *args;
+    CL_LOCKED(handle);
+    args = is_emptied(handle) ? Py_NewRef(Py_None) : args_tuple(handle);
+    CL_UNLOCKED();
+    return args;
 }
 
 /* The asyncio class compares, by the rules of its version. */

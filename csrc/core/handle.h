@@ -21,7 +21,14 @@
  *
  * In the same way, the copy of the current context that a handle makes stays
  * untracked until anybody else can see it. Until then it is part of the
- * handle, which visits through it. */
+ * handle, which visits through it.
+ *
+ * Without a GIL any thread may have a handle, and tracking is one bit: handles
+ * are tracked from birth, and so are contexts.
+ *
+ * Threads: any may cancel a handle, and read it. h_flags changes under the
+ * handle's lock (CL_LOCKED). Whoever sets CL_HANDLE_EMPTIED releases what the
+ * callback needs, unless CL_HANDLE_RUNNING is set; then it is who runs it. */
 #ifndef CL_CORE_HANDLE_H
 #define CL_CORE_HANDLE_H
 
@@ -59,7 +66,7 @@ typedef struct HandleObject {
     PyObject *h_args;      /* owned tuple; NULL: they are in h_argv */
     PyObject *h_traceback; /* owned; NULL without debug mode */
     PyObject *h_repr; /* owned; set by cancel() in debug mode, else NULL */
-    uint8_t h_flags;
+    CL_SHARED(uint8_t) h_flags;
     uint8_t h_nargs; /* number of arguments in h_argv + 1 */
     /* Owned; vectorcall may use [0] for self. */
     PyObject *h_argv[1 + CL_HANDLE_INLINE];
@@ -125,6 +132,8 @@ cl_handle_track(HandleObject *handle)
 static inline bool
 cl_handle_is_no_step(const cl_state *st, const HandleObject *handle)
 {
+    if (CL_FREE_THREADED) /* all tasks are asyncio's; and it may be cancelled now */
+        return false;
     PyObject *callback = handle->h_callback;
     if (callback == NULL || !PyCFunction_CheckExact(callback))
         return false;

@@ -104,12 +104,28 @@ cl_inbox_reopen(cl_inbox *inbox)
 }
 
 void
+cl_inbox_shut(cl_inbox *inbox)
+{
+    pthread_mutex_lock(&inbox->i_lock);
+    inbox->i_shut = true;
+    pthread_mutex_unlock(&inbox->i_lock);
+}
+
+void
 cl_inbox_close(cl_inbox *inbox)
 {
+    pthread_mutex_lock(&inbox->i_lock);
+    inbox->i_shut = true;
     close_pipe(inbox);
     cl_free(inbox->i_nodes);
     inbox->i_nodes = NULL;
     inbox->i_count = inbox->i_capacity = 0;
+    pthread_mutex_unlock(&inbox->i_lock);
+}
+
+void
+cl_inbox_destroy(cl_inbox *inbox)
+{
     pthread_mutex_destroy(&inbox->i_lock);
 }
 
@@ -125,11 +141,14 @@ grow(cl_inbox *inbox)
     return 0;
 }
 
+/* The lock is held: the descriptor is not closed meanwhile. */
 static void
 write_byte(cl_inbox *inbox)
 {
     /* A full pipe wakes the loop as well. */
     ssize_t written;
+    if (inbox->i_write_fd < 0)
+        return;
     do {
         written = write(inbox->i_write_fd, "", 1);
     } while (written < 0 && errno == EINTR);
@@ -141,7 +160,9 @@ cl_inbox_push(cl_inbox *inbox, cl_node node)
     int err = 0;
     bool asleep = false;
     pthread_mutex_lock(&inbox->i_lock);
-    if (inbox->i_count == inbox->i_capacity)
+    if (inbox->i_shut)
+        err = -ESHUTDOWN;
+    else if (inbox->i_count == inbox->i_capacity)
         err = grow(inbox);
     cl_check_stress(check_locked(inbox));
     if (err == 0) {
@@ -150,16 +171,18 @@ cl_inbox_push(cl_inbox *inbox, cl_node node)
         asleep = inbox->i_asleep;
         inbox->i_asleep = false;
     }
-    pthread_mutex_unlock(&inbox->i_lock);
     if (asleep)
         write_byte(inbox);
+    pthread_mutex_unlock(&inbox->i_lock);
     return err;
 }
 
 void
 cl_inbox_wake(cl_inbox *inbox)
 {
+    pthread_mutex_lock(&inbox->i_lock);
     write_byte(inbox);
+    pthread_mutex_unlock(&inbox->i_lock);
 }
 
 int

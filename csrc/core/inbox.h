@@ -22,6 +22,7 @@ typedef struct {
     size_t i_count;       /* guarded */
     size_t i_capacity;    /* guarded */
     bool i_asleep;        /* guarded: the loop may sleep until it is woken */
+    bool i_shut;          /* guarded: nothing can be pushed any more */
     atomic_bool i_filled; /* hint: i_count > 0 */
     int i_read_fd;        /* both -1 after a fork; see cl_inbox_after_fork() */
     int i_write_fd;
@@ -30,8 +31,15 @@ typedef struct {
 /* Returns 0 or -errno. */
 int cl_inbox_open(cl_inbox *inbox);
 
-/* Closes the pipe and frees the array, which must be empty. */
+/* From now on, nothing can be pushed. */
+void cl_inbox_shut(cl_inbox *inbox);
+
+/* Closes the pipe and frees the array, which must be empty. Other threads may
+ * still try to push. */
 void cl_inbox_close(cl_inbox *inbox);
+
+/* The end, when nobody can use it any more. */
+void cl_inbox_destroy(cl_inbox *inbox);
 
 /* In the child of a fork: closes its copy of the pipe, whose other end wakes
  * the parent, and keeps the nodes. The loop must not sleep until
@@ -39,7 +47,7 @@ void cl_inbox_close(cl_inbox *inbox);
 void cl_inbox_after_fork(cl_inbox *inbox);
 int cl_inbox_reopen(cl_inbox *inbox);
 
-/* Returns 0 or -ENOMEM. From any thread. */
+/* Returns 0, -ENOMEM, or -ESHUTDOWN if it is shut. From any thread. */
 int cl_inbox_push(cl_inbox *inbox, cl_node node);
 
 /* Wakes the loop, or keeps it from falling asleep. From any thread. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/check.h"
+#include "core/claim.h"
 #include "core/errors.h"
 #include "core/fork.h"
 #include "core/lent.h"
@@ -35,7 +36,7 @@ lose_node(LoopObject *loop, cl_node node)
     if (cl_node_kind(node) != CL_NODE_HANDLE ||
         !(((HandleObject *)cl_node_pointer(node))->h_flags &
           CL_HANDLE_CANCELLED))
-        loop->l_meter.me_lost++;
+        CL_COUNT(loop->l_meter.me_lost, 1);
     ops_of(loop, node)->drop(node, true);
 }
 
@@ -67,6 +68,7 @@ cl_loop_open(LoopObject *loop, const char *poller_name)
     loop->l_rate = cl_state_rate(loop->l_st);
     cl_meter_init(&loop->l_meter);
     cl_fork_register(loop);
+    loop->l_locks = true;
     loop->l_open = true;
     cl_watchdog_add(loop);
     return 0;
@@ -78,6 +80,7 @@ no_poller:
     cl_turnstile_destroy(&loop->l_turnstile);
 no_turnstile:
     cl_inbox_close(&loop->l_inbox);
+    cl_inbox_destroy(&loop->l_inbox);
 no_inbox:
     cl_ring_free(&loop->l_ready);
     return cl_raise_errno(err);
@@ -98,7 +101,7 @@ clear_pending(LoopObject *loop)
             TimerHandleObject *timer = cl_timer_from_node(first->node);
             if (Py_REFCNT(timer) > 1)
                 cl_handle_track(&timer->tm_handle);
-            loop->l_meter.me_lost++;
+            CL_COUNT(loop->l_meter.me_lost, 1);
             cl_loop_unschedule(loop, timer);
         }
         else {
@@ -124,15 +127,24 @@ cl_loop_close(LoopObject *loop, bool keep_sigsock)
     /* Closed before the watches end, so that no interest is removed one by
      * one. */
     cl_poller_close(&loop->l_poller);
+    cl_inbox_shut(&loop->l_inbox);
     clear_pending(loop);
     cl_watch_table_free(&loop->l_watches);
     cl_inbox_close(&loop->l_inbox);
     if (!keep_sigsock)
         cl_sigsock_close(&loop->l_sigsock);
-    cl_turnstile_destroy(
-        &loop->l_turnstile); /* not running: there are no waiters */
     cl_heap_free(&loop->l_timers);
     cl_ring_free(&loop->l_ready);
+}
+
+void
+cl_loop_destroy_locks(LoopObject *loop)
+{
+    if (!loop->l_locks)
+        return;
+    loop->l_locks = false;
+    cl_turnstile_destroy(&loop->l_turnstile);
+    cl_inbox_destroy(&loop->l_inbox);
 }
 
 /* ----------------------------------------------------------- the ready ring */
@@ -184,9 +196,12 @@ cl_loop_push_threadsafe(LoopObject *loop, cl_node node)
     int err = cl_inbox_push(&loop->l_inbox, node);
     if (err < 0) {
         lose_node(loop, node);
-        return cl_raise_errno(err);
+        if (err != -ESHUTDOWN)
+            return cl_raise_errno(err);
+        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+        return -1;
     }
-    loop->l_meter.me_threadsafe++;
+    CL_COUNT(loop->l_meter.me_threadsafe, 1);
     return 0;
 }
 
@@ -231,6 +246,8 @@ cl_loop_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
     HandleObject *handle = cl_handle_new(loop, callback, args, nargs, context);
     if (handle == NULL)
         return -1;
+    CL_CLAIM_OR(loop, return cl_loop_push_threadsafe(
+                          loop, cl_node_make(handle, CL_NODE_HANDLE)));
     if (loop->l_thread_id == 0)
         cl_handle_track(handle);
     return cl_loop_push(loop, cl_node_make(handle, CL_NODE_HANDLE));
@@ -305,6 +322,8 @@ scan_ready(LoopObject *loop)
 void
 cl_loop_scan_new(LoopObject *loop)
 {
+    if (CL_FREE_THREADED) /* they are tracked */
+        return;
     if (loop->l_scanned != loop->l_ready.r_tail)
         scan_ready(loop);
     if (loop->l_fresh_count > 0)
@@ -356,7 +375,7 @@ cl_loop_schedule(LoopObject *loop, TimerHandleObject *timer)
     cl_assert_gil();
     cl_assert_of(timer, loop->l_open && timer->tm_handle.h_loop == loop);
     cl_assert_of(timer, !cl_heap_contains(&timer->tm_node));
-    if (loop->l_thread_id == 0)
+    if (CL_FREE_THREADED || loop->l_thread_id == 0)
         cl_handle_track(&timer->tm_handle);
     else if (remember_fresh(loop, timer) < 0)
         return -1;
@@ -901,6 +920,7 @@ cl_loop_turn(LoopObject *loop)
                         "This event loop is already running");
         return -1;
     }
+    CL_CLAIM(loop, -1);
     loop->l_turn_thread = thread;
     loop->l_turns++;
     loop->l_depth++;
@@ -967,7 +987,7 @@ cl_loop_refresh_overrides(LoopObject *loop)
         version = cl_type_fresh_version(type, names[0]);
         loop->l_class_overrides = overridden_in_class(loop, names);
         loop->l_class_version = version;
-        st->loop_looks++;
+        CL_COUNT(st->loop_looks, 1);
     }
     unsigned overridden = loop->l_class_overrides;
     for (int i = 0; loop->l_dict != NULL && i < CL_OVERRIDABLE_COUNT; i++) {

@@ -1,7 +1,8 @@
 /* loop.h - the loop object and its turn.
  *
  * A loop belongs to the thread that runs it; other threads may only use its
- * inbox. The fields are for core/ and the loop_*.c files.
+ * inbox. Without a GIL, they are kept out by a claim (core/claim.h). The fields
+ * are for core/ and the loop_*.c files.
  *
  * A turn (cl_loop_turn) does what asyncio's _run_once does: poll, turn events
  * into ready nodes, move due timers, run exactly the nodes that were ready at
@@ -148,20 +149,25 @@ struct LoopObject {
     TimerHandleObject **l_fresh;
     Py_ssize_t l_fresh_count;
     Py_ssize_t l_fresh_capacity;
-    unsigned long l_thread_id;  /* of the running thread, else 0 */
-    unsigned l_overridden;      /* CL_OVERRIDES_ bits */
-    unsigned l_class_overrides; /* those overridden by the class */
-    unsigned l_class_version;   /* class version at that time */
-    bool l_open;                /* the C parts exist */
-    bool l_made;                /* __init__() was called */
-    bool l_closed;
-    bool l_stopping;
+    CL_SHARED(unsigned long) l_thread_id; /* of the running thread, else 0 */
+    unsigned l_overridden;                /* CL_OVERRIDES_ bits */
+    unsigned l_class_overrides;           /* those overridden by the class */
+    unsigned l_class_version;             /* class version at that time */
+    CL_SHARED(bool) l_open;               /* the C parts exist */
+    bool l_made;                          /* __init__() was called */
+    CL_SHARED(bool) l_closed;
+    CL_SHARED(bool) l_stopping;
+    bool l_locks; /* the locks of the inbox and the turnstile exist */
     /* A program has replaced the selector, or looks at the timers: polls go
      * through Loop._ask() (cloop/_selector.py). */
     bool l_asks;
-    int l_depth;                 /* turns in progress: above 1 if nested */
-    uint8_t l_pulse;             /* CL_PULSE_..., for watchdog.h */
-    unsigned long l_turn_thread; /* thread of these turns */
+    CL_SHARED(int) l_depth; /* turns in progress: above 1 if nested */
+    uint8_t l_pulse;        /* CL_PULSE_..., for watchdog.h */
+    CL_SHARED(unsigned long) l_turn_thread; /* thread of these turns */
+#if CL_FREE_THREADED
+    CL_SHARED(unsigned long) l_owner; /* see core/claim.h; 0: nobody */
+    PyObject *l_self; /* owned weak reference, for the list of open loops */
+#endif
     /* Callbacks are called by run_node_slowly() if either is not 0. */
     union {
         struct {
@@ -175,7 +181,7 @@ struct LoopObject {
 
     /* threads waiting for the callback of a _ThreadSafeHandle */
     cl_turnstile l_turnstile;
-    int l_waiters;
+    CL_SHARED(int) l_waiters;
 
     /* spare handles, linked by h_callback; each keeps its type */
     HandleObject *l_spare_handles;
@@ -316,10 +322,13 @@ cl_loop_in_callback(const LoopObject *loop)
 static inline LoopObject *
 cl_loop_in_thread(const cl_state *st, unsigned long thread)
 {
-    LoopObject *loop = st->loops;
+    LoopObject *loop;
+    CL_MUTEX_LOCK((PyMutex *)&st->loops_lock);
+    loop = st->loops;
     while (loop != NULL &&
            (loop->l_turn_thread != thread || loop->l_depth == 0))
         loop = loop->l_next_open;
+    CL_MUTEX_UNLOCK((PyMutex *)&st->loops_lock);
     return loop;
 }
 
@@ -329,10 +338,30 @@ static inline LoopObject *
 cl_loop_with_spares(const cl_state *st)
 {
     LoopObject *loop = st->loops;
+    if (CL_FREE_THREADED) /* nobody keeps memory there */
+        return NULL;
     if (loop != NULL && loop->l_next_open == NULL)
         return loop->l_depth > 0 ? loop : NULL;
     return cl_loop_in_thread(st, cl_thread_ident());
 }
+
+/* A new reference to a loop in the list of open loops, or NULL if it is being
+ * freed. The list's lock is held. */
+static inline PyObject *
+cl_loop_listed(LoopObject *loop)
+{
+#if CL_FREE_THREADED
+    PyObject *strong = NULL;
+    if (loop->l_self != NULL && PyWeakref_GetRef(loop->l_self, &strong) < 0)
+        PyErr_Clear();
+    return strong;
+#else
+    return Py_REFCNT((PyObject *)loop) > 0 ? Py_NewRef(loop) : NULL;
+#endif
+}
+
+/* Returns a new list of the open loops, the newest first. */
+PyObject *cl_loop_list(cl_state *st);
 
 static inline int
 cl_loop_afterwards(LoopObject *loop, int status)
@@ -340,6 +369,9 @@ cl_loop_afterwards(LoopObject *loop, int status)
     return loop->l_afterwards == NULL ? status
                                       : cl_loop_call_afterwards(loop, status);
 }
+
+/* For the dealloc: the locks that other threads may take until then. */
+void cl_loop_destroy_locks(LoopObject *loop);
 
 /* Makes room for `count` more nodes. 0, or -1 with MemoryError. */
 int cl_loop_reserve(LoopObject *loop, size_t count);

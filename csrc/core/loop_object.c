@@ -22,7 +22,7 @@ cl_loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     }
     loop->l_st = st;
     loop->l_module = Py_NewRef(st->module);
-    st->live_loops++;
+    CL_COUNT(st->live_loops, 1);
     return (PyObject *)loop;
 }
 
@@ -46,10 +46,36 @@ cl_loop_init(LoopObject *loop, const char *poller)
         if ((*at)->loop_init != NULL && (*at)->loop_init(loop) < 0)
             return -1;
     }
+#if CL_FREE_THREADED
+    if ((loop->l_self = PyWeakref_NewRef((PyObject *)loop, NULL)) == NULL)
+        return -1;
+#endif
     if (cl_loop_open(loop, poller) < 0)
         return -1;
     loop->l_closed = false;
     return 0;
+}
+
+PyObject *
+cl_loop_list(cl_state *st)
+{
+    PyObject *list = PyList_New(0), *strong = NULL;
+    int status = 0;
+    if (list == NULL)
+        return NULL;
+    CL_MUTEX_LOCK(&st->loops_lock);
+    for (LoopObject *loop = st->loops; status == 0 && loop != NULL;
+         loop = loop->l_next_open) {
+        /* What is freed here would need the lock. */
+        if ((strong = cl_loop_listed(loop)) != NULL &&
+            (status = PyList_Append(list, strong)) == 0)
+            Py_CLEAR(strong);
+    }
+    CL_MUTEX_UNLOCK(&st->loops_lock);
+    Py_XDECREF(strong);
+    if (status < 0)
+        Py_CLEAR(list);
+    return list;
 }
 
 PyObject *
@@ -95,6 +121,9 @@ cl_loop_clear(LoopObject *loop)
                 (*at)->loop_clear(loop);
         }
     }
+#if CL_FREE_THREADED
+    Py_CLEAR(loop->l_self);
+#endif
     Py_CLEAR(loop->l_dict);
 #define CLEAR(name) Py_CLEAR(loop->l_##name);
     CL_LOOP_OBJECTS(CLEAR)
@@ -111,6 +140,7 @@ cl_loop_dealloc(PyObject *self)
     if (loop->l_weakrefs != NULL)
         PyObject_ClearWeakRefs(self);
     cl_loop_clear(loop);
+    cl_loop_destroy_locks(loop);
     cl_handle_free_spares(loop);
     PyMem_Free(loop->l_fresh);
     if (loop->l_st != NULL) {
@@ -118,7 +148,7 @@ cl_loop_dealloc(PyObject *self)
             if ((*at)->loop_free != NULL)
                 (*at)->loop_free(loop);
         }
-        loop->l_st->live_loops--;
+        CL_COUNT(loop->l_st->live_loops, -1);
     }
     PyObject *module = loop->l_module;
     type->tp_free(self);

@@ -80,8 +80,12 @@ setup(PyObject *module, cl_state *st)
 cl_rate
 cl_state_rate(cl_state *st)
 {
+    cl_rate rate;
+    CL_MUTEX_LOCK(&st->loops_lock);
     cl_rate_learn(&st->rate, cl_ticks(), cl_now_ns());
-    return st->rate;
+    rate = st->rate;
+    CL_MUTEX_UNLOCK(&st->loops_lock);
+    return rate;
 }
 
 static void

@@ -120,7 +120,8 @@ typedef struct cl_state {
     cl_rate rate;                     /* cl_state_rate() */
     uint64_t loop_looks;       /* how often a loop class was looked up */
     unsigned long main_thread; /* threading.main_thread().ident */
-    unsigned forks; /* forks between the first process and this one */
+    unsigned forks;      /* forks between the first process and this one */
+    CL_MUTEX(loops_lock) /* guards loops, rate, watchdog */
     struct LoopObject *loops; /* borrowed, linked list of open loops */
     pid_t pid;                /* of this process */
     pid_t ancestors[CL_ANCESTORS_MAX]; /* ancestors, the latest first */

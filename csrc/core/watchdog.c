@@ -100,6 +100,11 @@ typedef struct cl_watchdog {
 } cl_watchdog;
 
 #define LOAD(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
+#if CL_FREE_THREADED /* loads of such fields are atomic */
+#define LOAD_SHARED(field) (field)
+#else
+#define LOAD_SHARED LOAD
+#endif
 
 static inline uint64_t
 beat_of(const LoopObject *loop)
@@ -149,33 +154,39 @@ release(cl_watchdog *dog)
 
 /* -------------------------------------------------------------------- reporter */
 
-/* Whether the loop that the report is about is open: the address may be that
- * of another object by now. With the GIL. */
-static bool
-is_open(const cl_state *st, const LoopObject *loop)
+/* Returns a new reference to the loop that the report is about, or NULL if it
+ * is not open: the address may be that of another object by now. With the GIL. */
+static PyObject *
+open_loop(cl_state *st, const LoopObject *loop)
 {
-    const LoopObject *each = st->loops;
+    PyObject *found = NULL;
+    CL_MUTEX_LOCK(&st->loops_lock);
+    LoopObject *each = st->loops;
     while (each != NULL && each != loop)
         each = each->l_next_open;
-    return each != NULL && Py_REFCNT((PyObject *)each) > 0;
+    if (each != NULL)
+        found = cl_loop_listed(each);
+    CL_MUTEX_UNLOCK(&st->loops_lock);
+    return found;
 }
 
 /* Calls function(ended, loop, thread, seconds, goes_on, wakes, text). */
 static void
 write_report(cl_watchdog *dog, const report *each)
 {
-    bool open = is_open(dog->st, each->loop);
-    bool goes_on = open && each->kind == BLOCKED &&
+    PyObject *loop = open_loop(dog->st, each->loop);
+    bool goes_on = loop != NULL && each->kind == BLOCKED &&
                    beat_of(each->loop) == each->beat &&
                    each->loop->l_depth > 0;
     PyObject *result = PyObject_CallFunction(
         dog->function, "OOkdOOz", each->kind == ENDED ? Py_True : Py_False,
-        open ? (PyObject *)each->loop : Py_None, each->thread, each->seconds,
+        loop != NULL ? loop : Py_None, each->thread, each->seconds,
         goes_on ? Py_True : Py_False,
         each->pulse == CL_PULSE_WAKES ? Py_True : Py_False, each->text);
     if (result == NULL)
         PyErr_WriteUnraisable(dog->function);
     Py_XDECREF(result);
+    Py_XDECREF(loop);
 }
 
 /* Returns the next report, or NULL, and then the reporter ends. */
@@ -238,7 +249,7 @@ tell(cl_watchdog *dog, watched *each, int kind, double seconds)
         return;
     made->kind = kind;
     made->loop = each->loop;
-    made->thread = LOAD(each->loop->l_turn_thread);
+    made->thread = LOAD_SHARED(each->loop->l_turn_thread);
     made->beat = each->beat;
     made->number = each->number;
     made->pulse = each->pulse;
@@ -409,7 +420,7 @@ look_at(cl_watchdog *dog, watched *each, int64_t now_ns)
     const LoopObject *loop = each->loop;
     uint64_t beat = beat_of(loop);
     int pulse = LOAD(loop->l_pulse);
-    bool active = LOAD(loop->l_depth) > 0 && pulse != CL_PULSE_SLEEPS;
+    bool active = LOAD_SHARED(loop->l_depth) > 0 && pulse != CL_PULSE_SLEEPS;
     if (!active || !each->active || beat != each->beat ||
         pulse != each->pulse) {
         if (each->told)
@@ -511,22 +522,26 @@ add(cl_watchdog *dog, LoopObject *loop)
 void
 cl_watchdog_add(LoopObject *loop)
 {
+    CL_MUTEX_LOCK(&loop->l_st->loops_lock);
     if (loop->l_st->watchdog != NULL)
         (void)add(loop->l_st->watchdog, loop); /* else it is not watched */
+    CL_MUTEX_UNLOCK(&loop->l_st->loops_lock);
 }
 
 void
 cl_watchdog_remove(LoopObject *loop)
 {
+    CL_MUTEX_LOCK(&loop->l_st->loops_lock);
     cl_watchdog *dog = loop->l_st->watchdog;
-    if (dog == NULL)
-        return;
-    pthread_mutex_lock(&dog->lock);
-    for (size_t i = 0; i < dog->count; i++) {
-        if (dog->loops[i].loop == loop)
-            dog->loops[i--] = dog->loops[--dog->count];
+    if (dog != NULL) {
+        pthread_mutex_lock(&dog->lock);
+        for (size_t i = 0; i < dog->count; i++) {
+            if (dog->loops[i].loop == loop)
+                dog->loops[i--] = dog->loops[--dog->count];
+        }
+        pthread_mutex_unlock(&dog->lock);
     }
-    pthread_mutex_unlock(&dog->lock);
+    CL_MUTEX_UNLOCK(&loop->l_st->loops_lock);
 }
 
 /* ---------------------------------------------------------------- start, stop */
@@ -548,7 +563,15 @@ wait_for_reporter(cl_watchdog *dog)
 static void
 stop(cl_state *st)
 {
+    CL_MUTEX_LOCK(&st->loops_lock);
     cl_watchdog *dog = st->watchdog;
+    if (dog != NULL && CL_FREE_THREADED) {
+        pthread_mutex_lock(&dog->lock);
+        dog->stopping = true;
+        pthread_mutex_unlock(&dog->lock);
+        st->watchdog = NULL;
+    }
+    CL_MUTEX_UNLOCK(&st->loops_lock);
     if (dog == NULL)
         return;
     PyObject *function = dog->function;
@@ -641,16 +664,20 @@ watchdog_start(PyObject *module, PyObject *args)
     memcpy(&dog->dump, &address, sizeof(address));
     dog->dump_signal = signum;
     dog->dump_fd = dump_fd;
+    dog->function = Py_NewRef(function);
+    CL_MUTEX_LOCK(&st->loops_lock);
     int err = add_open_loops(st, dog) < 0
                   ? ENOMEM
                   : start_thread(&dog->thread, run_watcher, dog, false);
+    if (err == 0)
+        st->watchdog = dog;
+    CL_MUTEX_UNLOCK(&st->loops_lock);
     if (err != 0) {
+        Py_CLEAR(dog->function);
         pthread_mutex_lock(&dog->lock);
         release(dog);
         return cl_none_or_error(cl_raise_errno(-err));
     }
-    dog->function = Py_NewRef(function);
-    st->watchdog = dog;
     Py_RETURN_NONE;
 }
 
@@ -695,15 +722,7 @@ PyDoc_STRVAR(open_loops_doc, "_open_loops()\n--\n\n"
 static PyObject *
 open_loops(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
-    const cl_state *st = PyModule_GetState(module);
-    PyObject *list = PyList_New(0);
-    for (LoopObject *loop = st->loops; list != NULL && loop != NULL;
-         loop = loop->l_next_open) {
-        if (Py_REFCNT((PyObject *)loop) > 0 && /* not if it is being freed */
-            PyList_Append(list, (PyObject *)loop) < 0)
-            Py_CLEAR(list);
-    }
-    return list;
+    return cl_loop_list(PyModule_GetState(module));
 }
 
 PyDoc_STRVAR(pulse_doc,

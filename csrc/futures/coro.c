@@ -1,6 +1,7 @@
 /* coro.c - see coro.h. */
 #include "futures/coro.h"
 
+#include "core/claim.h"
 #include "core/errors.h"
 #include "futures/future.h"
 
@@ -257,9 +258,18 @@ settle(CoroObject *coro, PySendResult status)
     return status;
 }
 
+#if CL_FREE_THREADED
+static LoopObject *
+loop_of(const CoroObject *coro)
+{
+    return coro->c_ops->loop == NULL ? NULL : coro->c_ops->loop(coro);
+}
+#endif
+
 PySendResult
 cl_coro_send(CoroObject *coro, PyObject *value, PyObject **result)
 {
+    CL_CLAIM(loop_of(coro), PYGEN_ERROR);
     bool fresh = coro->c_state == CL_CORO_NEW;
     cl_assert_gil();
     cl_assert_of(coro, coro->c_ops != NULL && coro->c_state <= CL_CORO_DONE);
@@ -310,6 +320,10 @@ stop_with_true(cl_state *st)
 {
     cl_futures *futures = cl_futures_of(st);
     PyBaseExceptionObject *stop = (PyBaseExceptionObject *)futures->stop_true;
+    if (CL_FREE_THREADED) { /* the others share one */
+        cl_raise_stop_iteration(Py_True);
+        return NULL;
+    }
     if (stop == NULL || Py_REFCNT(stop) != 1 || stop->traceback != NULL ||
         stop->context != NULL || stop->cause != NULL || stop->dict != NULL ||
         ((PyStopIterationObject *)stop)->value != Py_True) {
@@ -343,6 +357,7 @@ cl_coro_iternext(CoroObject *coro)
 static PyObject *
 coro_throw(CoroObject *coro, PyObject *args)
 {
+    CL_CLAIM(loop_of(coro), NULL);
     PyObject *type, *value = NULL, *traceback = NULL;
     if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback) ||
         check_not_running(coro) < 0 || check_not_done(coro) < 0)
@@ -428,6 +443,7 @@ close_inner(CoroObject *coro)
 static PyObject *
 coro_close(CoroObject *coro, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM(loop_of(coro), NULL);
     if (check_not_running(coro) < 0)
         return NULL;
     if (coro->c_state == CL_CORO_DONE)
@@ -506,7 +522,9 @@ must_finalize(const CoroObject *coro)
 void
 cl_coro_finalize(CoroObject *coro)
 {
-    if (!must_finalize(coro))
+    if (!must_finalize(coro) ||
+        (coro->c_state == CL_CORO_WAITING &&
+         cl_claim_defers(loop_of(coro), (PyObject *)coro)))
         return;
     PyObject *error = PyErr_GetRaisedException();
     if (coro->c_state == CL_CORO_WAITING) {

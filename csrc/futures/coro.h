@@ -60,6 +60,9 @@ typedef struct cl_coro_ops {
     /* It ends with the exception that is set. NULL if there is nothing to
      * undo. */
     void (*fail)(CoroObject *coro);
+    /* The loop whose coroutine it is, borrowed: without a GIL, only its thread
+     * steps it (core/claim.h). NULL if it belongs to none. */
+    LoopObject *(*loop)(const CoroObject *coro);
     /* Releases everything; may be called twice. */
     void (*drop)(CoroObject *coro);
     /* Whether `thrown` is also called, with GeneratorExit, when the coroutine

@@ -139,7 +139,7 @@ cl_future_new(LoopObject *loop)
                        cl_futures_of(st)->FutureType, sizeof(FutureObject));
     if (self == NULL)
         return NULL;
-    cl_futures_of(st)->live_futures++;
+    CL_COUNT(cl_futures_of(st)->live_futures, 1);
     if (cl_future_init(st, (FutureObject *)self, (PyObject *)loop) < 0) {
         PyObject_GC_Track(self);
         Py_CLEAR(self);
@@ -168,7 +168,7 @@ Future_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     PyObject *self = type->tp_alloc(type, 0);
     cl_state *st = self == NULL ? NULL : cl_future_state(self);
     if (st != NULL)
-        cl_futures_of(st)->live_futures++;
+        CL_COUNT(cl_futures_of(st)->live_futures, 1);
     return self;
 }
 
@@ -194,7 +194,7 @@ cl_future_dealloc(PyObject *self)
     }
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, cl_future_dealloc);
-    cl_futures_of(st)->live_futures--;
+    CL_COUNT(cl_futures_of(st)->live_futures, -1);
     cl_clear_weakrefs(self);
     if (!exact)
         loop = NULL;

@@ -189,7 +189,7 @@ cl_task_new(LoopObject *loop, PyObject *coro, PyObject *name,
                        cl_futures_of(st)->TaskType, sizeof(TaskObject));
     if (self == NULL)
         return NULL;
-    cl_futures_of(st)->live_tasks++;
+    CL_COUNT(cl_futures_of(st)->live_tasks, 1);
     int status = cl_future_init(st, (FutureObject *)self, (PyObject *)loop);
     PyObject_GC_Track(self);
     if (status < 0 || check_coroutine(st, coro) < 0 ||
@@ -213,7 +213,7 @@ Task_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     PyObject *self = type->tp_alloc(type, 0);
     cl_state *st = self == NULL ? NULL : cl_future_state(self);
     if (st != NULL)
-        cl_futures_of(st)->live_tasks++;
+        CL_COUNT(cl_futures_of(st)->live_tasks, 1);
     return self;
 }
 
@@ -314,7 +314,7 @@ cl_task_dealloc(PyObject *self)
     }
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, cl_task_dealloc);
-    cl_futures_of(st)->live_tasks--;
+    CL_COUNT(cl_futures_of(st)->live_tasks, -1);
     /* A task that is done is still listed after Future.set_result(task, ...). */
     cl_registry_remove(st, task);
     cl_clear_weakrefs(self);

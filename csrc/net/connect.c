@@ -520,6 +520,12 @@ arguments(const CoroObject *coro)
                         op->cn_port == NULL ? Py_None : op->cn_port);
 }
 
+static LoopObject *
+loop_of(const CoroObject *coro)
+{
+    return ((const ConnectObject *)coro)->cn_loop;
+}
+
 static const cl_coro_ops coro_ops = {.owner = "BaseEventLoop",
                                      .name = name,
                                      .stock = stock,
@@ -527,6 +533,7 @@ static const cl_coro_ops coro_ops = {.owner = "BaseEventLoop",
                                      .step = step,
                                      .thrown = thrown,
                                      .fail = fail,
+                                     .loop = loop_of,
                                      .drop = drop,
                                      .closes = true};
 
@@ -716,7 +723,7 @@ cl_connect_new(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     op->cn_target = target;
     op->cn_fd = -1;
     cl_watch_init(&op->cn_watch, &watch_ops, (PyObject *)op);
-    cl_net_of(st)->live_connects++;
+    CL_COUNT(cl_net_of(st)->live_connects, 1);
     PyObject_GC_Track(op);
     return (PyObject *)op;
 }
@@ -745,7 +752,7 @@ Connect_dealloc(ConnectObject *op)
         return;
     cl_clear_weakrefs((PyObject *)op);
     LoopObject *loop = op->cn_loop;
-    cl_net_of(loop->l_st)->live_connects--;
+    CL_COUNT(cl_net_of(loop->l_st)->live_connects, -1);
     PyObject_GC_Del(op);
     Py_DECREF(loop);
     Py_DECREF(type);

@@ -384,6 +384,7 @@ static PyObject *
 Datagram_sendto(DatagramObject *self, PyObject *const *args, Py_ssize_t nargs,
                 PyObject *kwnames)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     cl_state *st = state_of(self);
     PyObject *data, *addr;
     Py_buffer view;
@@ -540,6 +541,7 @@ Datagram_clear(DatagramObject *self)
 static PyObject *
 get_address(DatagramObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return Py_NewRef(self->d_address ? self->d_address : Py_None);
 }
 

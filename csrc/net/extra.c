@@ -179,8 +179,7 @@ PyObject *
 cl_extra_get(TransportObject *self, PyObject *name)
 {
     if (self->tr_extra != NULL) {
-        PyObject *value =
-            Py_XNewRef(PyDict_GetItemWithError(self->tr_extra, name));
+        PyObject *value = cl_dict_get(self->tr_extra, name);
         if (value != NULL && value == self->tr_file &&
             cl_transport_expose(self) < 0)
             Py_CLEAR(value);

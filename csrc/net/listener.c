@@ -5,6 +5,7 @@
 #include <netinet/tcp.h>
 #include <unistd.h>
 
+#include "core/claim.h"
 #include "core/errors.h"
 #include "net/address.h"
 #include "net/sock.h"
@@ -244,6 +245,7 @@ rest(ListenerObject *self, int err)
 static PyObject *
 Listener_resume(ListenerObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM(self->ln_loop, NULL);
     cl_watch_want(self->ln_loop, &self->ln_watch, CL_READ);
     Py_RETURN_NONE;
 }
@@ -459,6 +461,7 @@ Listener_dealloc(PyObject *op)
 static PyObject *
 Listener_on_ready(ListenerObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM(self->ln_loop, NULL);
     if (cl_watch_run(self->ln_loop, &self->ln_watch) < 0)
         return NULL;
     Py_RETURN_NONE;

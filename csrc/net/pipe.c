@@ -131,6 +131,7 @@ static PyObject *
 Pipe_write(PipeObject *self, PyObject *const *args, Py_ssize_t nargs,
            PyObject *kwnames)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     PyObject *data =
         cl_call_args_only(self->pi_stream.s_base.tr_loop->l_st, "write",
                           data_argument, args, nargs, kwnames);
@@ -148,6 +149,7 @@ static PyObject *
 Pipe_writelines(PipeObject *self, PyObject *const *args, Py_ssize_t nargs,
                 PyObject *kwnames)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     cl_state *st = self->pi_stream.s_base.tr_loop->l_st;
     PyObject *lines = cl_call_args_only(st, "writelines", lines_argument, args,
                                         nargs, kwnames);
@@ -168,6 +170,7 @@ PyDoc_STRVAR(Pipe_write_eof_doc, "write_eof($self, /)\n--\n\n"
 static PyObject *
 Pipe_write_eof(PipeObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return PyObject_CallMethodNoArgs(
         (PyObject *)self,
         cl_net_of(self->pi_stream.s_base.tr_loop->l_st)->str_close);
@@ -178,6 +181,7 @@ Pipe_write_eof(PipeObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 Pipe_is_childs(PipeObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     StreamObject *stream = &self->pi_stream;
     stream->s_base.tr_file_refs++;
     if (stream->s_out.out_hold_max > 0)
@@ -427,6 +431,7 @@ Pipe_repr(PipeObject *self)
 static PyObject *
 get_pipe(PipeObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     PyObject *pipe = self->pi_stream.s_base.tr_file;
     if (pipe != NULL && cl_transport_expose(base_of(self)) < 0)
         return NULL;
@@ -438,6 +443,7 @@ get_pipe(PipeObject *self, void *Py_UNUSED(closure))
 static int
 set_pipe(PipeObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, -1);
     TransportObject *base = base_of(self);
     if (value != Py_None) {
         PyErr_SetString(PyExc_AttributeError, "_pipe can be set to None only");
@@ -456,6 +462,7 @@ set_pipe(PipeObject *self, PyObject *value, void *Py_UNUSED(closure))
 static PyObject *
 get_fileno(PipeObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     if (cl_transport_expose(base_of(self)) < 0)
         return NULL;
     return PyLong_FromLong(self->pi_lent >= 0 ? self->pi_lent

@@ -100,7 +100,7 @@ cl_server_setup(cl_state *st)
                      ? are_known(net->Server, collecting) &&
                            are_known(st->WeakSet, in_set)
                      : are_known(net->Server, counting);
-    if (!known) /* then the guards never hold */
+    if (CL_FREE_THREADED || !known) /* then the guards never hold */
         return 0;
     return cl_guard_init(&net->server_guard, (PyTypeObject *)net->Server,
                          server_names, NULL) < 0 ||

@@ -659,12 +659,19 @@ arguments(const CoroObject *coro)
                : PyTuple_Pack(3, op->so_loop, op->so_sock, op->so_arg);
 }
 
+static LoopObject *
+loop_of(const CoroObject *coro)
+{
+    return ((const SockOpObject *)coro)->so_loop;
+}
+
 static const cl_coro_ops coro_ops = {.owner = "Loop",
                                      .name = name,
                                      .stock = stock,
                                      .args = arguments,
                                      .step = step,
                                      .fail = fail,
+                                     .loop = loop_of,
                                      .drop = drop};
 
 /* ---------------------------------------------------- creation and deallocation */
@@ -772,7 +779,7 @@ cl_sockop_new(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args)
     op->so_kind = (uint8_t)kind;
     op->so_coro.c_ops = &coro_ops;
     op->so_coro.c_st = st;
-    cl_net_of(st)->live_sockops++;
+    CL_COUNT(cl_net_of(st)->live_sockops, 1);
     PyObject_GC_Track(op);
     if (take_args(op, inside, args) <= 0) {
         op->so_coro.c_state = CL_CORO_DONE; /* nobody will see it */
@@ -798,7 +805,7 @@ SockOp_dealloc(SockOpObject *op)
     PyTypeObject *type = Py_TYPE(op);
     if (!cl_coro_dying(&op->so_coro))
         return;
-    cl_net_of(op->so_loop->l_st)->live_sockops--;
+    CL_COUNT(cl_net_of(op->so_loop->l_st)->live_sockops, -1);
     PyMem_Free(op->so_to);
     LoopObject *loop = op->so_loop;
     /* A descriptor's record has a reference to what waits in it. */

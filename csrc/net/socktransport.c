@@ -114,6 +114,7 @@ static PyObject *
 SocketTransport_write(StreamObject *self, PyObject *const *args,
                       Py_ssize_t nargs, PyObject *kwnames)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     cl_state *st = self->s_base.tr_loop->l_st;
     PyObject *data =
         cl_call_args_only(st, "write", data_argument, args, nargs, kwnames);
@@ -136,6 +137,7 @@ static PyObject *
 SocketTransport_writelines(StreamObject *self, PyObject *const *args,
                            Py_ssize_t nargs, PyObject *kwnames)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     PyObject *lines =
         cl_call_args_only(self->s_base.tr_loop->l_st, "writelines",
                           lines_argument, args, nargs, kwnames);
@@ -165,6 +167,7 @@ PyDoc_STRVAR(SocketTransport_write_eof_doc,
 static PyObject *
 SocketTransport_write_eof(StreamObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     TransportObject *base = base_of(self);
     if (base->tr_flags & (CL_T_CLOSING | CL_T_EOF))
         Py_RETURN_NONE;
@@ -187,6 +190,7 @@ static PyObject *
 SocketTransport_make_empty_waiter(StreamObject *self,
                                   PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_outbox_make_empty_waiter(self);
 }
 
@@ -194,6 +198,7 @@ static PyObject *
 SocketTransport_reset_empty_waiter(StreamObject *self,
                                    PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     Py_CLEAR(self->s_out.out_empty_waiter);
     Py_RETURN_NONE;
 }
@@ -228,6 +233,7 @@ cl_socket_transport_new(cl_transport_args *args, bool nodelay_known)
 static PyObject *
 get_empty_waiter(StreamObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return Py_NewRef(
         self->s_out.out_empty_waiter ? self->s_out.out_empty_waiter : Py_None);
 }

@@ -27,6 +27,10 @@ static const cl_count_row counts[] = {CL_NET_COUNTS(CL_COUNT_ROW){0}};
 void
 cl_net_choose_gather(cl_state *st, const char *choice)
 {
+    if (CL_FREE_THREADED) { /* the hold timer relies on the GIL */
+        cl_net_of(st)->gathers = CL_GATHER_NEVER;
+        return;
+    }
     cl_net_of(st)->gathers = choice == NULL             ? CL_GATHER_LEARNT
                              : strcmp(choice, "0") == 0 ? CL_GATHER_NEVER
                              : strcmp(choice, "always") == 0

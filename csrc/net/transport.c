@@ -191,7 +191,7 @@ cl_transport_new(const cl_transport_args *args)
     /* Not open until the descriptor is ours. */
     self->tr_flags = CL_T_NOT_OPEN | (args->pipe ? CL_T_PIPE : 0);
     self->tr_loop = (LoopObject *)Py_NewRef(args->loop);
-    cl_net_of(st)->live_transports++;
+    CL_COUNT(cl_net_of(st)->live_transports, 1);
     self->tr_file = Py_XNewRef(args->sock);
     self->tr_file_refs = 1;
     self->tr_waiter = Py_XNewRef(args->waiter);
@@ -670,6 +670,9 @@ cl_transport_finalize(PyObject *op)
     TransportObject *self = (TransportObject *)op;
     if (self->tr_loop == NULL || (self->tr_flags & CL_T_NOT_OPEN))
         return;
+    if (cl_claim_defers(self->tr_loop, op))
+        return;
+    CL_CLAIM_OR(self->tr_loop, return);
     PyObject *error = PyErr_GetRaisedException();
     if (PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0)
         PyErr_WriteUnraisable(op);
@@ -691,7 +694,7 @@ cl_transport_dealloc(PyObject *op)
     type->tp_clear(op);
     LoopObject *loop = ((cl_transport_head *)op)->th_loop;
     if (loop != NULL)
-        cl_net_of(loop->l_st)->live_transports--;
+        CL_COUNT(cl_net_of(loop->l_st)->live_transports, -1);
     type->tp_free(op);
     Py_XDECREF(loop);
     Py_DECREF(type);

@@ -19,6 +19,7 @@
 
 #include <sys/socket.h>
 
+#include "core/claim.h"
 #include "core/loop.h"
 #include "core/watch.h"
 #include "net/address.h"
@@ -71,6 +72,10 @@ typedef struct {
     PyObject *th_weakrefs;
     LoopObject *th_loop; /* owned */
 } cl_transport_head;
+
+/* At the beginning of what the program calls: see core/claim.h. */
+#define CL_CLAIM_TRANSPORT(self, failed) \
+    CL_CLAIM(((cl_transport_head *)(self))->th_loop, failed)
 
 #define CL_HAS_TRANSPORT_HEAD(type, first, dict, weakrefs, loop) \
     (offsetof(type, first) == offsetof(cl_transport_head, th_slots) && \

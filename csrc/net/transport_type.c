@@ -16,12 +16,14 @@ static const char *const protocol_argument[] = {"protocol"};
 static PyObject *
 Transport_on_ready(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(cl_watch_run(self->tr_loop, &self->tr_watch));
 }
 
 static PyObject *
 Transport_call_connection_lost(TransportObject *self, PyObject *exception)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(cl_transport_lost(self, exception));
 }
 
@@ -30,12 +32,14 @@ Transport_call_connection_lost(TransportObject *self, PyObject *exception)
 static PyObject *
 Transport_expose(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(cl_transport_expose(self));
 }
 
 static PyObject *
 Transport_flush(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(cl_gather_flush(self->tr_loop));
 }
 
@@ -61,6 +65,7 @@ static PyObject *
 Transport_get_extra_info(TransportObject *self, PyObject *args,
                          PyObject *kwargs)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     PyObject *name, *fallback;
     if (cl_extra_arguments(args, kwargs, &name, &fallback) < 0)
         return NULL;
@@ -78,6 +83,7 @@ PyDoc_STRVAR(Transport_close_doc,
 static PyObject *
 Transport_close(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(cl_transport_close(self));
 }
 
@@ -93,12 +99,14 @@ abort_with(TransportObject *self, PyObject *exception)
 static PyObject *
 Transport_abort(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(abort_with(self, NULL));
 }
 
 static PyObject *
 Transport_force_close(TransportObject *self, PyObject *exception)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(
         abort_with(self, exception == Py_None ? NULL : exception));
 }
@@ -106,6 +114,7 @@ Transport_force_close(TransportObject *self, PyObject *exception)
 static PyObject *
 Transport_is_closing(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return PyBool_FromLong(self->tr_flags & CL_T_CLOSING);
 }
 
@@ -113,6 +122,7 @@ static PyObject *
 Transport_set_protocol(TransportObject *self, PyObject *const *args,
                        Py_ssize_t nargs, PyObject *kwnames)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     PyObject *protocol =
         cl_call_args_only(self->tr_loop->l_st, "set_protocol",
                           protocol_argument, args, nargs, kwnames);
@@ -125,6 +135,7 @@ Transport_set_protocol(TransportObject *self, PyObject *const *args,
 static PyObject *
 Transport_get_protocol(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return Py_NewRef(self->tr_protocol ? self->tr_protocol : Py_None);
 }
 
@@ -136,6 +147,7 @@ PyDoc_STRVAR(
 static PyObject *
 Transport_is_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return PyBool_FromLong(cl_transport_is_reading(self));
 }
 
@@ -147,6 +159,7 @@ PyDoc_STRVAR(
 static PyObject *
 Transport_pause_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     if (cl_transport_is_reading(self)) {
         self->tr_flags |= CL_T_PAUSED;
         cl_transport_want(self, CL_READ, false);
@@ -164,6 +177,7 @@ PyDoc_STRVAR(
 static PyObject *
 Transport_resume_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     if ((self->tr_flags & (CL_T_CLOSING | CL_T_PAUSED)) == CL_T_PAUSED) {
         self->tr_flags &= (uint16_t)~CL_T_PAUSED;
         cl_transport_want(self, CL_READ, true);
@@ -181,6 +195,7 @@ static PyObject *
 Transport_get_write_buffer_size(TransportObject *self,
                                 PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return PyLong_FromSize_t(cl_transport_write_buffer_size(self));
 }
 
@@ -188,6 +203,7 @@ static PyObject *
 Transport_get_write_buffer_limits(TransportObject *self,
                                   PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_flow_limits_tuple(&self->tr_limits);
 }
 
@@ -203,6 +219,7 @@ static PyObject *
 Transport_set_write_buffer_limits(TransportObject *self, PyObject *args,
                                   PyObject *kwargs)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     /* Held bytes must stay below the high-water mark. */
     if (cl_transport_flush(self) < 0 ||
         cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs,
@@ -215,6 +232,7 @@ Transport_set_write_buffer_limits(TransportObject *self, PyObject *args,
 static PyObject *
 Transport_lend_descriptor(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     if (cl_transport_flush(self) < 0)
         return NULL;
     cl_watch_stop(self->tr_loop, &self->tr_watch);
@@ -225,6 +243,7 @@ static PyObject *
 Transport_take_descriptor_back(TransportObject *self,
                                PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     if (!(self->tr_flags & CL_T_NOT_OPEN) && self->tr_watch.w_fd < 0 &&
         self->tr_loop->l_open) {
         int err =
@@ -292,6 +311,7 @@ or_none(PyObject *value)
 static PyObject *
 get_extra(TransportObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_extra_all(self);
 }
 
@@ -305,6 +325,7 @@ get_loop(TransportObject *self, void *Py_UNUSED(closure))
 static PyObject *
 get_sock(TransportObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     if (self->tr_flags & CL_T_NOT_OPEN)
         return or_none(NULL);
     return cl_transport_expose(self) < 0 ? NULL
@@ -314,12 +335,14 @@ get_sock(TransportObject *self, void *Py_UNUSED(closure))
 static PyObject *
 get_fd(TransportObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_transport_expose(self) < 0 ? NULL : PyLong_FromLong(self->tr_fd);
 }
 
 PyObject *
 cl_transport_get_object(PyObject *self, void *offset)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return or_none(*(PyObject **)((char *)self + (size_t)offset));
 }
 

@@ -94,6 +94,8 @@ set_up(PyObject *module, cl_state *st)
     int known = cl_abi_has("streams");
     if (known <= 0)
         return known;
+    if (CL_FREE_THREADED) /* other threads may change what is relied on */
+        return 0;
     if (!PyType_Check(cl_streams_of(st)->StreamReader) ||
         !PyType_Check(cl_streams_of(st)->StreamReaderProtocol) ||
         !PyType_Check(cl_streams_of(st)->StreamWriter))

@@ -39,8 +39,8 @@ typedef struct cl_tls {
     CL_TLS_IMPORTS(CL_IMPORT_FIELD)
     CL_TLS_NAMES(CL_NAME_FIELD)
     CL_TLS_KEYWORDS(CL_KEYWORDS_FIELD)
-    struct cl_tls_library
-        *library; /* tls.h; NULL until the first connection */
+    /* tls.h; NULL until the first connection */
+    CL_SHARED(struct cl_tls_library *) library;
 } cl_tls;
 
 static inline cl_tls *

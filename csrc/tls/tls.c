@@ -66,6 +66,15 @@ fill(cl_tls_library *tls)
     return status;
 }
 
+static void
+free_library(cl_tls_library *library)
+{
+#define CLEAR(name) Py_XDECREF(library->tls_##name);
+    CL_TLS_LIBRARY_OBJECTS(CLEAR)
+#undef CLEAR
+    PyMem_Free(library);
+}
+
 /* Returns the module's cl_tls, created on first use; NULL with an exception. */
 static cl_tls_library *
 library_of(cl_state *st)
@@ -73,11 +82,21 @@ library_of(cl_state *st)
     cl_tls *tls = cl_tls_of(st);
     if (tls->library != NULL)
         return tls->library;
-    tls->library = PyMem_Calloc(1, sizeof(*tls->library));
-    if (tls->library == NULL)
+    cl_tls_library *library = PyMem_Calloc(1, sizeof(*library));
+    if (library == NULL)
         PyErr_NoMemory();
-    else if (fill(tls->library) < 0)
-        cl_tls_free(st);
+    else if (fill(library) < 0)
+        free_library(library);
+    else {
+        /* Another thread may have been as quick. */
+        CL_MUTEX_LOCK(&st->loops_lock);
+        bool first = tls->library == NULL;
+        if (first)
+            tls->library = library;
+        CL_MUTEX_UNLOCK(&st->loops_lock);
+        if (!first)
+            free_library(library);
+    }
     return tls->library;
 }
 
@@ -86,12 +105,8 @@ cl_tls_free(cl_state *st)
 {
     cl_tls_library *library = cl_tls_of(st)->library;
     cl_tls_of(st)->library = NULL;
-    if (library == NULL)
-        return;
-#define CLEAR(name) Py_XDECREF(library->tls_##name);
-    CL_TLS_LIBRARY_OBJECTS(CLEAR)
-#undef CLEAR
-    PyMem_Free(library);
+    if (library != NULL)
+        free_library(library);
 }
 
 int
@@ -131,7 +146,7 @@ cl_tls_new(const cl_tls_args *args)
     TLSObject *self = (TLSObject *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    cl_net_of(st)->live_transports++;
+    CL_COUNT(cl_net_of(st)->live_transports, 1);
     self->x_loop = (LoopObject *)Py_NewRef(args->loop);
     self->x_sslcontext = Py_NewRef(args->sslcontext);
     self->x_hostname =
@@ -218,6 +233,7 @@ static PyObject *
 TLS_write(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
           PyObject *kwnames)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     PyObject *data = cl_call_args_only(self->x_loop->l_st, "write",
                                        data_argument, args, nargs, kwnames);
     int status;
@@ -247,6 +263,7 @@ static PyObject *
 TLS_writelines(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
                PyObject *kwnames)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     cl_state *st = self->x_loop->l_st;
     PyObject *lines = cl_call_args_only(st, "writelines", lines_argument, args,
                                         nargs, kwnames);
@@ -315,6 +332,7 @@ PyDoc_STRVAR(TLS_set_write_buffer_limits_doc,
 static PyObject *
 TLS_set_write_buffer_limits(TLSObject *self, PyObject *args, PyObject *kwargs)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     if (cl_tls_flush(self) < 0)
         return NULL;
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
@@ -329,6 +347,7 @@ TLS_set_write_buffer_limits(TLSObject *self, PyObject *args, PyObject *kwargs)
 static PyObject *
 TLS_get_write_buffer_limits(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return CL_HAS_TLS_SHUTDOWN_TIMEOUT
                ? cl_flow_limits_tuple(&self->x_writing)
                : call_raw(self, "get_write_buffer_limits", NULL, NULL);
@@ -342,6 +361,7 @@ PyDoc_STRVAR(TLS_get_write_buffer_size_doc,
 static PyObject *
 TLS_get_write_buffer_size(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return CL_HAS_TLS_SHUTDOWN_TIMEOUT || self->x_raw == NULL
                ? PyLong_FromSize_t(cl_tls_write_buffer_size(self))
                : call_raw(self, "get_write_buffer_size", NULL, NULL);
@@ -359,6 +379,7 @@ PyDoc_STRVAR(
 static PyObject *
 TLS_set_read_buffer_limits(TLSObject *self, PyObject *args, PyObject *kwargs)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     if (cl_flow_limits("|OO:set_read_buffer_limits", args, kwargs, READ_HIGH,
                        &self->x_reading) < 0 ||
         cl_tls_control_raw_reading(self) < 0)
@@ -373,6 +394,7 @@ PyDoc_STRVAR(TLS_get_read_buffer_limits_doc,
 static PyObject *
 TLS_get_read_buffer_limits(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_flow_limits_tuple(&self->x_reading);
 }
 
@@ -383,6 +405,7 @@ PyDoc_STRVAR(TLS_get_read_buffer_size_doc,
 static PyObject *
 TLS_get_read_buffer_size(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return PyLong_FromSize_t(self->x_sslobj == NULL ? 0
                                                     : cl_engine_unread(self));
 }
@@ -394,6 +417,7 @@ PyDoc_STRVAR(TLS_is_reading_doc,
 static PyObject *
 TLS_is_reading(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         return PyBool_FromLong(!(self->x_flags & CL_X_READING_PAUSED));
     if (self->x_raw == NULL) {
@@ -411,6 +435,7 @@ PyDoc_STRVAR(TLS_pause_reading_doc,
 static PyObject *
 TLS_pause_reading(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         return call_raw(self, "pause_reading", NULL, NULL);
     self->x_flags |= CL_X_READING_PAUSED;
@@ -424,6 +449,7 @@ PyDoc_STRVAR(TLS_resume_reading_doc,
 static PyObject *
 TLS_resume_reading(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         return call_raw(self, "resume_reading", NULL, NULL);
     if (self->x_flags & CL_X_READING_PAUSED) {
@@ -454,6 +480,7 @@ PyDoc_STRVAR(TLS_close_doc,
 static PyObject *
 TLS_close(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     if (self->x_flags & CL_X_CLOSED) {
         /* A program that closes twice does not need it any more: asyncio's
          * transport then releases its connection, and with it the SSLContext. */
@@ -470,12 +497,14 @@ TLS_close(TLSObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 TLS_abort(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(cl_tls_abort(self, NULL));
 }
 
 static PyObject *
 TLS_force_close(TLSObject *self, PyObject *exception)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(
         cl_tls_abort(self, exception == Py_None ? NULL : exception));
 }
@@ -483,6 +512,7 @@ TLS_force_close(TLSObject *self, PyObject *exception)
 static PyObject *
 TLS_is_closing(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     if ((self->x_flags & (CL_X_CLOSED | CL_X_RAW_IS_STREAM)) ==
         CL_X_RAW_IS_STREAM)
         return PyBool_FromLong(((TransportObject *)self->x_raw)->tr_flags &
@@ -523,11 +553,10 @@ extra_info(TLSObject *self, PyObject *name)
     if (PyUnicode_Compare(name,
                           cl_tls_of(self->x_loop->l_st)->str_sslcontext) == 0)
         return Py_XNewRef(self->x_sslcontext);
-    PyObject *value = self->x_extra == NULL
-                          ? NULL
-                          : PyDict_GetItemWithError(self->x_extra, name);
+    PyObject *value =
+        self->x_extra == NULL ? NULL : cl_dict_get(self->x_extra, name);
     if (value != NULL || PyErr_Occurred())
-        return Py_XNewRef(value);
+        return value;
     value = ask_sslobj(self, name);
     if (value == NULL || value == self->x_sslobj)
         return value;
@@ -548,6 +577,7 @@ PyDoc_STRVAR(TLS_get_extra_info_doc,
 static PyObject *
 TLS_get_extra_info(TLSObject *self, PyObject *args, PyObject *kwargs)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     PyObject *name, *fallback;
     if (cl_extra_arguments(args, kwargs, &name, &fallback) < 0)
         return NULL;
@@ -565,6 +595,7 @@ static PyObject *
 TLS_set_protocol(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
                  PyObject *kwnames)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     PyObject *protocol =
         cl_call_args_only(self->x_loop->l_st, "set_protocol",
                           protocol_argument, args, nargs, kwnames);
@@ -577,6 +608,7 @@ TLS_set_protocol(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
 static PyObject *
 TLS_get_protocol(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return Py_NewRef(self->x_protocol ? self->x_protocol : Py_None);
 }
 
@@ -585,18 +617,21 @@ TLS_get_protocol(TLSObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 TLS_connection_made(TLSObject *self, PyObject *raw)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(cl_tls_connection_made(self, raw));
 }
 
 static PyObject *
 TLS_connection_lost(TLSObject *self, PyObject *exception)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(cl_tls_connection_lost(self, exception));
 }
 
 static PyObject *
 TLS_data_received(TLSObject *self, PyObject *data)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     Py_buffer view;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
         return NULL;
@@ -608,6 +643,7 @@ TLS_data_received(TLSObject *self, PyObject *data)
 static PyObject *
 TLS_eof_received(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     bool keep_open;
     if (cl_tls_eof_received(self, &keep_open) < 0)
         return NULL;
@@ -617,12 +653,14 @@ TLS_eof_received(TLSObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 TLS_pause_writing(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(cl_tls_pause_writing(self));
 }
 
 static PyObject *
 TLS_resume_writing(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(cl_tls_resume_writing(self));
 }
 
@@ -631,6 +669,7 @@ TLS_resume_writing(TLSObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 TLS_take_over_pause(TLSObject *self, PyObject *app_waits)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     if (app_waits == Py_None)
         cl_tls_expect_resume(self);
     else
@@ -643,24 +682,28 @@ TLS_take_over_pause(TLSObject *self, PyObject *app_waits)
 static PyObject *
 TLS_check_handshake_timeout(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(cl_tls_handshake_timed_out(self));
 }
 
 static PyObject *
 TLS_check_shutdown_timeout(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(cl_tls_shutdown_timed_out(self));
 }
 
 static PyObject *
 TLS_do_read(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(cl_tls_read(self));
 }
 
 static PyObject *
 TLS_resume(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return cl_none_or_error(cl_tls_resume(self));
 }
 
@@ -668,6 +711,7 @@ TLS_resume(TLSObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 TLS_append_write_backlog(TLSObject *self, PyObject *data)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     Py_buffer view;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
         return NULL;
@@ -748,18 +792,21 @@ get_self(TLSObject *self, void *Py_UNUSED(closure))
 static PyObject *
 get_closed(TLSObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return PyBool_FromLong(self->x_flags & CL_X_CLOSED);
 }
 
 static PyObject *
 get_reading_paused(TLSObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return PyBool_FromLong(self->x_flags & CL_X_READING_PAUSED);
 }
 
 static PyObject *
 get_protocol_paused(TLSObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT || self->x_raw == NULL)
         return PyBool_FromLong(self->x_flags & CL_X_WRITING_PAUSED);
     return PyObject_GetAttrString(self->x_raw, "_protocol_paused");
@@ -768,6 +815,7 @@ get_protocol_paused(TLSObject *self, void *Py_UNUSED(closure))
 static PyObject *
 get_extra(TLSObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     cl_state *st = self->x_loop->l_st;
     PyObject *const names[] = {
         cl_tls_of(st)->str_sslcontext, cl_tls_of(st)->str_peercert,
@@ -787,18 +835,21 @@ get_extra(TLSObject *self, void *Py_UNUSED(closure))
 static PyObject *
 get_high(TLSObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return PyLong_FromSize_t(self->x_writing.high);
 }
 
 static PyObject *
 get_low(TLSObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return PyLong_FromSize_t(self->x_writing.low);
 }
 
 static PyObject *
 get_direct(TLSObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return PyBool_FromLong(self->x_ssl != NULL);
 }
 
@@ -891,7 +942,7 @@ static void
 TLS_finalize(PyObject *op)
 {
     TLSObject *self = (TLSObject *)op;
-    if (self->x_flags & CL_X_CLOSED)
+    if (cl_claim_defers(self->x_loop, op) || (self->x_flags & CL_X_CLOSED))
         return;
     PyObject *error = PyErr_GetRaisedException();
     self->x_flags |= CL_X_CLOSED;

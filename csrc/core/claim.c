@@ -1,0 +1,71 @@
+/* claim.c - see claim.h. */
+#include "core/claim.h"
+
+#if CL_FREE_THREADED
+
+#include <time.h>
+
+#include "core/errors.h"
+#include "core/handle.h"
+
+/* A claim of a loop that does not run ends soon. */
+#define LOOK_NS (20 * 1000)
+#define LOOKS_MAX 50000
+
+int
+cl_claim_begin(LoopObject *loop, LoopObject **claimed, bool raise)
+{
+    unsigned long nobody = 0, me = cl_thread_ident();
+    for (int looks = 0;
+         !atomic_compare_exchange_strong(&loop->l_owner, &nobody, me);
+         looks++) {
+        if (loop->l_thread_id != 0 || loop->l_depth > 0 ||
+            looks == LOOKS_MAX) {
+            if (raise)
+                PyErr_SetString(PyExc_RuntimeError,
+                                "Non-thread-safe operation invoked on an "
+                                "event loop other than the current one");
+            return -1;
+        }
+        struct timespec pause = {.tv_nsec = LOOK_NS};
+        Py_BEGIN_ALLOW_THREADS
+        nanosleep(&pause, NULL);
+        Py_END_ALLOW_THREADS
+        nobody = 0;
+    }
+    *claimed = loop;
+    return 0;
+}
+
+static PyObject *
+finalize_now(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    Py_TYPE(object)->tp_finalize(object);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef finalize_def = {"finalize", finalize_now, METH_NOARGS,
+                                   NULL};
+
+bool
+cl_claim_defers(LoopObject *loop, PyObject *object)
+{
+    if (!cl_is_elsewhere(loop))
+        return false;
+    PyObject *error = PyErr_GetRaisedException();
+    /* It keeps the object alive until then. */
+    PyObject *callback = PyCFunction_New(&finalize_def, object);
+    HandleObject *handle =
+        callback == NULL ? NULL : cl_handle_new(loop, callback, NULL, 0, NULL);
+    Py_XDECREF(callback);
+    bool deferred =
+        handle != NULL && cl_loop_push_threadsafe(
+                              loop, cl_node_make(handle, CL_NODE_HANDLE)) == 0;
+    if (!deferred)
+        PyErr_WriteUnraisable((PyObject *)loop);
+    if (error != NULL)
+        PyErr_SetRaisedException(error);
+    return true;
+}
+
+#endif

@@ -1,0 +1,75 @@
+/* claim.h - without a GIL, keeps other threads out of a loop.
+ *
+ * Whatever reads or changes more of a loop than its inbox, or an object of the
+ * loop such as a transport, claims the loop first. A loop that runs is claimed
+ * by its thread all the time, so there a claim is one comparison. While it does
+ * not run, any thread may use it, as in asyncio, but one at a time: the claim
+ * lasts until the function returns, and others wait for its end.
+ *
+ * In a thread that does not have the loop, a claim raises RuntimeError. On
+ * builds with a GIL there are no claims. */
+#ifndef CL_CORE_CLAIM_H
+#define CL_CORE_CLAIM_H
+
+#include "base/compat.h"
+#include "core/loop.h"
+
+#if CL_FREE_THREADED
+
+/* The loop was not claimed by this thread, and is now: *claimed is set to it,
+ * for cl_claim_end(). 0, or -1 if it is another thread's. Without `raise`,
+ * there is no exception then. `loop` may be NULL. */
+int cl_claim_begin(LoopObject *loop, LoopObject **claimed, bool raise);
+
+static inline void
+cl_claim_end(LoopObject **claimed)
+{
+    if (*claimed != NULL)
+        (*claimed)->l_owner = 0;
+}
+
+static inline int
+cl_claim(LoopObject *loop, LoopObject **claimed, bool raise)
+{
+    /* Nobody else stores this thread's number there. */
+    if (loop == NULL ||
+        atomic_load_explicit(&loop->l_owner, memory_order_relaxed) ==
+            cl_thread_ident())
+        return 0;
+    return cl_claim_begin(loop, claimed, raise);
+}
+
+#define CL_CLAIM_INTO(name, loop, raise, otherwise) \
+    __attribute__((cleanup(cl_claim_end))) LoopObject *name = NULL; \
+    if (cl_claim((LoopObject *)(loop), &name, raise) < 0) { \
+        otherwise; \
+    }
+
+/* Until the end of the block. If the loop is another thread's: returns
+ * `failed`, with RuntimeError; or does what `otherwise` says. */
+#define CL_CLAIM(loop, failed) \
+    CL_CLAIM_INTO(cl_claimed, loop, true, return failed)
+#define CL_CLAIM_OR(loop, otherwise) \
+    CL_CLAIM_INTO(cl_claimed, loop, false, otherwise)
+
+/* Whether another thread has the loop now. */
+static inline bool
+cl_is_elsewhere(LoopObject *loop)
+{
+    unsigned long owner = loop == NULL ? 0 : loop->l_owner;
+    return owner != 0 && owner != cl_thread_ident();
+}
+
+/* For finalizers of objects that belong to a loop: returns true if it is
+ * another thread's, and tp_finalize is called again there. `loop` may be NULL. */
+bool cl_claim_defers(LoopObject *loop, PyObject *object);
+
+#else
+
+#define CL_CLAIM(loop, failed) ((void)0)
+#define CL_CLAIM_OR(loop, otherwise) ((void)0)
+#define cl_claim_defers(loop, object) false
+
+#endif
+
+#endif

@@ -1,0 +1,703 @@
+"""Loops in several threads, and objects that meet other threads: nothing is lost, and whatever asyncio forbids there
+does not crash. docs/free-threading.md is the contract.
+
+Each test is a process of its own, which a crash ends. All hold with the GIL, too, where other threads come in between
+any two instructions of Python.
+"""
+
+import sysconfig
+
+import pytest
+
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+needs_no_gil = pytest.mark.skipif(not FREE_THREADED, reason="this Python has a GIL")
+
+START = """
+import gc, os, random, signal, socket, sys, sysconfig, threading, time, warnings
+
+sys.setswitchinterval(1e-4)
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    assert not sys._is_gil_enabled()
+
+def in_threads(*functions, allowed=()):
+    "Call each function in a thread of its own, all at once."
+    begin, errors = threading.Barrier(len(functions)), []
+
+    def call(function):
+        try:
+            begin.wait()
+            function()
+        except allowed:
+            pass
+        except BaseException as error:
+            errors.append(error)
+            raise
+
+    threads = [threading.Thread(target=call, args=(function,)) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+
+def run(coroutine):
+    loop = new_loop()
+    try:
+        return loop.run_until_complete(coroutine)
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+async def step(value=None):
+    await asyncio.sleep(0)
+    return value
+
+class Shared:
+    "A loop, while its thread serves others."
+
+    def __init__(self, prepare=None):
+        self.loop, self.ready, self.prepare, self.users = None, threading.Event(), prepare, 0
+
+    def serve(self):
+        run(self.main())
+
+    async def main(self):
+        self.loop, self.over = asyncio.get_running_loop(), asyncio.Event()
+        self.given = None if self.prepare is None else await self.prepare()
+        self.ready.set()
+        await self.over.wait()
+
+    def using(self, *functions):
+        "The loop's thread, and others that call these functions while it runs."
+        left, lock = [len(functions)], threading.Lock()
+
+        def use(function):
+            self.ready.wait()
+            try:
+                function()
+            finally:
+                with lock:
+                    left[0] -= 1
+                    last = left[0] == 0
+                if last:
+                    self.loop.call_soon_threadsafe(self.over.set)
+
+        return [self.serve] + [lambda function=function: use(function) for function in functions]
+"""
+
+WORKS = {
+    "callbacks": """
+async def work(n):
+    loop, left = asyncio.get_running_loop(), n * 20
+    done = loop.create_future()
+    def callback():
+        nonlocal left
+        left -= 1
+        if left:
+            loop.call_soon(callback)
+        else:
+            done.set_result(None)
+    loop.call_soon(callback)
+    await done
+""",
+    "tasks": """
+async def work(n):
+    assert await asyncio.gather(*[step(i) for i in range(n)]) == list(range(n))
+    for i in range(n):
+        assert await asyncio.ensure_future(step(i)) == i
+""",
+    "futures": """
+async def work(n):
+    loop = asyncio.get_running_loop()
+    for i in range(n):
+        future = loop.create_future()
+        loop.call_soon(future.set_result, i)
+        assert await future == i
+""",
+    "timers": """
+async def work(n):
+    loop = asyncio.get_running_loop()
+    await asyncio.gather(*[asyncio.sleep(i / n / 50) for i in range(n)])
+    for _ in range(n):
+        loop.call_later(10, print).cancel()
+    try:
+        await asyncio.wait_for(loop.create_future(), 0.001)
+    except asyncio.TimeoutError:
+        pass
+""",
+    "streams": """
+async def work(n, server_context=None, client_context=None):
+    async def answer(reader, writer):
+        while True:
+            line = await reader.readline()
+            if not line:
+                break
+            writer.write(line)
+            await writer.drain()
+        writer.close()
+
+    async def ask(port):
+        name = "localhost" if client_context else None
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_context, server_hostname=name)
+        for i in range(n // 20):
+            writer.write(b"%d\\n" % i)
+            assert await reader.readline() == b"%d\\n" % i
+        writer.close()
+        try:
+            await writer.wait_closed()
+        except OSError:
+            pass
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=server_context)
+    await asyncio.gather(*[ask(server.sockets[0].getsockname()[1]) for _ in range(5)])
+    server.close()
+    await server.wait_closed()
+""",
+    "sockets": """
+async def work(n):
+    loop = asyncio.get_running_loop()
+    here, there = socket.socketpair()
+    with here, there:
+        here.setblocking(False)
+        there.setblocking(False)
+        for i in range(n):
+            await loop.sock_sendall(here, b"%d" % i)
+            assert await loop.sock_recv(there, 100) == b"%d" % i
+        seen = []
+        loop.add_reader(there, lambda: seen.append(there.recv(1)))
+        here.send(b"x")
+        while not seen:
+            await asyncio.sleep(0)
+        loop.remove_reader(there)
+""",
+    "datagrams": """
+class Echo(asyncio.DatagramProtocol):
+    def connection_made(self, transport):
+        self.transport = transport
+    def datagram_received(self, data, address):
+        self.transport.sendto(data, address)
+
+class Ask(asyncio.DatagramProtocol):
+    def __init__(self, done):
+        self.done = done
+    def datagram_received(self, data, address):
+        self.done.set_result(data)
+
+async def work(n):
+    loop = asyncio.get_running_loop()
+    server, _ = await loop.create_datagram_endpoint(Echo, local_addr=("127.0.0.1", 0))
+    client, ask = await loop.create_datagram_endpoint(
+        lambda: Ask(None), remote_addr=server.get_extra_info("sockname"))
+    for i in range(n // 5):
+        ask.done = loop.create_future()
+        client.sendto(b"%d" % i)
+        assert await ask.done == b"%d" % i
+    client.close()
+    server.close()
+    await asyncio.sleep(0)
+""",
+    "threadsafe": """
+async def work(n):
+    loop, seen = asyncio.get_running_loop(), []
+    done = loop.create_future()
+    def produce():
+        for i in range(n):
+            loop.call_soon_threadsafe(seen.append, i)
+        loop.call_soon_threadsafe(done.set_result, None)
+    thread = threading.Thread(target=produce)
+    thread.start()
+    await done
+    thread.join()
+    assert seen == list(range(n))
+""",
+    "executor": """
+async def work(n):
+    loop = asyncio.get_running_loop()
+    assert await asyncio.gather(*[loop.run_in_executor(None, abs, -i) for i in range(n // 4)]) == list(range(n // 4))
+    await loop.shutdown_default_executor()
+""",
+    "getaddrinfo": """
+async def work(n):
+    loop = asyncio.get_running_loop()
+    for i in range(n // 20):
+        assert await loop.getaddrinfo("127.0.0.1", i, type=socket.SOCK_STREAM)
+    await loop.shutdown_default_executor()
+""",
+}
+
+
+@pytest.fixture
+def threads(script, monkeypatch):
+    """Runs a script that begins with START."""
+    if FREE_THREADED:
+        monkeypatch.setenv("PYTHON_GIL", "0")
+
+    def threads(text, *args, **options):
+        return script(START + text, *args, **options)
+
+    return threads
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8] if FREE_THREADED else [4])
+@pytest.mark.parametrize("work", sorted(WORKS))
+def test_loops_in_threads(threads, work, count):
+    threads(WORKS[work] + "in_threads(*[lambda: run(work(%d)) for _ in range(%d)])" % (400, count))
+
+
+def test_loops_in_threads_speak_tls(threads, tmp_path):
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    threads(
+        WORKS["streams"]
+        + """
+import ssl
+
+server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+server.load_cert_chain(sys.argv[1] + "/server.pem")
+client = ssl.create_default_context(cafile=sys.argv[1] + "/ca.pem")
+in_threads(*[lambda: run(work(200, server, client)) for _ in range(4)])
+""",
+        tmp_path,
+    )
+
+
+@pytest.mark.skipif("sys.version_info < (3, 12)")  # before, asyncio's watchers of children need the main thread
+def test_loops_in_threads_start_processes(threads):
+    threads(
+        """
+async def work():
+    for i in range(5):
+        child = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+        out, _ = await child.communicate(b"%d" % i)
+        assert (out, child.returncode) == (b"%d" % i, 0)
+
+in_threads(*[lambda: run(work()) for _ in range(4)])
+"""
+    )
+
+
+def test_producers_cancel_handles_that_wait(threads):
+    threads(
+        """
+called, cancelled = [], []
+
+def produce(n):
+    for i in range(100):
+        handles = [shared.loop.call_soon_threadsafe(called.append, (n, i, j)) for j in range(20)]
+        for handle in random.sample(handles, 10):
+            repr(handle)
+            handle.cancel()
+            assert handle.cancelled()
+            handle.cancel()
+        cancelled.append(10)
+
+shared = Shared()
+in_threads(*shared.using(*[lambda n=n: produce(n) for n in range(3)]))
+assert len(called) == len(set(called)) >= 3 * 100 * 10
+"""
+    )
+
+
+def test_one_handle_is_cancelled_by_many(threads):
+    threads(
+        """
+class Argument:
+    pass
+
+def cancel():
+    for handle in handles:
+        handle.cancel()
+        repr(handle)
+
+async def prepare():
+    loop = asyncio.get_running_loop()
+    handles.extend(loop.call_soon_threadsafe(print, Argument()) for _ in range(1000))
+    handles.extend(loop.call_later(0.001, len, ()) for _ in range(1000))
+
+handles = []
+shared = Shared(prepare)
+in_threads(*shared.using(cancel, cancel, cancel))
+""".replace("print, Argument()", "len, (Argument(),)")
+    )
+
+
+def test_run_coroutine_threadsafe_from_many(threads):
+    threads(
+        """
+def ask():
+    for i in range(200):
+        future = asyncio.run_coroutine_threadsafe(step(i), shared.loop)
+        assert future.result(60) == i
+
+shared = Shared()
+in_threads(*shared.using(ask, ask, ask))
+"""
+    )
+
+
+def test_loops_are_made_and_dropped(threads):
+    threads(
+        """
+def make():
+    for i in range(100):
+        run(step())
+        loop = new_loop()
+        loop.call_soon(print)
+        loop.call_later(1, print)
+        loop.close()
+        new_loop().close()
+
+in_threads(make, make, make, make)
+"""
+    )
+
+
+def test_tasks_are_looked_at(threads):
+    threads(
+        """
+loops, over = [], threading.Event()
+
+async def churn():
+    loops.append(asyncio.get_running_loop())
+    for _ in range(100):
+        await asyncio.gather(*[step() for _ in range(50)])
+    over.set()
+
+def look():
+    while not over.is_set():
+        for loop in list(loops):
+            for task in asyncio.all_tasks(loop):
+                assert "Task" in repr(task)
+                task.done()
+            asyncio.current_task(loop)
+            repr(loop)
+            loop.is_running(), loop.is_closed(), loop.time(), loop.get_debug()
+
+in_threads(lambda: run(churn()), lambda: run(churn()), look)
+"""
+    )
+
+
+def test_other_threads_collect_garbage(threads):
+    threads(
+        """
+over = threading.Event()
+
+class Node:
+    pass
+
+async def churn():
+    loop = asyncio.get_running_loop()
+    for _ in range(50):
+        node = Node()
+        node.handle = loop.call_later(10, print, node)
+        node.future = loop.create_future()
+        node.future.add_done_callback(node.future.remove_done_callback)
+        await asyncio.gather(*[step(node) for _ in range(20)])
+        node.handle.cancel()
+    over.set()
+
+def collect():
+    while not over.is_set():
+        gc.collect()
+
+in_threads(lambda: run(churn()), lambda: run(churn()), collect, collect)
+"""
+    )
+
+
+# Forbidden, or only by luck right, on asyncio
+
+
+def test_forbidden_calls_of_the_loop(threads):
+    threads(
+        """
+called = []
+
+def use():
+    loop, here, there = shared.loop, *socket.socketpair()
+    for i in range(300):
+        attempts = [
+            lambda: loop.call_soon(called.append, i),
+            lambda: loop.call_later(0.001, called.append, i).cancel(),
+            lambda: loop.call_later(0.001, called.append, i),
+            lambda: loop.add_reader(here, called.append, i),
+            lambda: loop.remove_reader(here),
+            lambda: loop._ready, lambda: loop._scheduled,
+            lambda: loop.run_until_complete(None),
+            lambda: loop.close(),
+            lambda: loop.create_future().cancel(),
+        ]
+        for attempt in attempts:
+            try:
+                attempt()
+            except (RuntimeError, TypeError):
+                pass
+    here.close()
+    there.close()
+
+shared = Shared()
+in_threads(*shared.using(use, use))
+"""
+    )
+
+
+def test_forbidden_calls_of_futures(threads):
+    threads(
+        """
+box, over = [], threading.Event()
+
+async def main():
+    loop = asyncio.get_running_loop()
+    for _ in range(60):
+        futures = [loop.create_future() for _ in range(20)]
+        box[:] = futures
+        def finish():
+            for future in futures:
+                try:
+                    future.set_result(0)
+                except asyncio.InvalidStateError:
+                    pass
+        loop.call_later(0.002, finish)
+        while not all(future.done() for future in futures):
+            await asyncio.sleep(0.001)  # a result from elsewhere wakes nobody
+    over.set()
+
+def interfere():
+    while not over.is_set():
+        for future in list(box):
+            try:
+                future.set_result(1)
+            except (asyncio.InvalidStateError, RuntimeError):
+                pass
+            try:
+                future.add_done_callback(id)
+                future.remove_done_callback(id)
+            except RuntimeError:
+                pass
+            repr(future)
+            if future.done():
+                assert future.result() in (0, 1)
+        time.sleep(0)
+
+in_threads(lambda: run(main()), interfere)
+"""
+    )
+
+
+def test_forbidden_calls_of_tasks(threads):
+    threads(
+        """
+box, over = [], threading.Event()
+
+async def victim():
+    try:
+        await asyncio.sleep(0.002)
+    finally:
+        await asyncio.sleep(0)
+
+async def main():
+    loop = asyncio.get_running_loop()
+    for _ in range(30):
+        tasks = [asyncio.ensure_future(victim()) for _ in range(20)]
+        box[:] = tasks
+        while tasks:
+            await asyncio.sleep(0.001)  # a cancellation from elsewhere wakes nobody
+            tasks = [task for task in tasks if not task.done()]
+    over.set()
+
+def interfere():
+    while not over.is_set():
+        for task in list(box):
+            try:
+                task.cancel()
+            except RuntimeError:
+                pass
+            repr(task)
+            task.done()
+        time.sleep(0)
+
+in_threads(lambda: run(main()), interfere)
+"""
+    )
+
+
+def test_forbidden_calls_of_transports(threads):
+    threads(
+        """
+import logging
+
+logging.disable(logging.CRITICAL)  # of writes to what is closed
+
+class Sink(asyncio.Protocol):
+    pass
+
+async def prepare():
+    loop = asyncio.get_running_loop()
+    ends = []
+    for _ in range(10):
+        here, there = socket.socketpair()
+        for end in here, there:
+            ends.append((await loop.create_connection(Sink, sock=end))[0])
+    return ends
+
+def use():
+    for transport in shared.given * 5:
+        attempts = [
+            lambda: transport.write(b"x" * 100),
+            transport.pause_reading,
+            transport.resume_reading,
+            transport.get_protocol,
+            lambda: transport.set_protocol(Sink()),
+            transport.get_write_buffer_size,
+            lambda: transport.get_extra_info("socket"),
+            lambda: repr(transport),
+        ]
+        random.shuffle(attempts)
+        for attempt in attempts:
+            try:
+                attempt()
+            except Exception:
+                pass
+    for transport in shared.given[::2]:
+        try:
+            transport.abort()
+        except Exception:
+            pass
+
+async def tidy():
+    for transport in shared.given:
+        transport.abort()
+    await asyncio.sleep(0)
+
+def finish():
+    use()
+    asyncio.run_coroutine_threadsafe(tidy(), shared.loop).result(60)
+
+shared = Shared(prepare)
+in_threads(*shared.using(finish, finish))
+"""
+    )
+
+
+def test_a_loop_that_does_not_run_is_used_by_many(threads):
+    threads(
+        """
+called = []
+loop = new_loop()
+
+def use():
+    for i in range(200):
+        loop.call_soon(called.append, i)
+        loop.call_later(0, called.append, i)
+        loop.call_later(100, called.append, i).cancel()
+        loop.call_soon_threadsafe(called.append, i)
+        loop.create_future().cancel()
+
+in_threads(use, use, use, use)
+while len(called) < 4 * 600:
+    loop.run_until_complete(step())
+loop.close()
+assert len(called) == 4 * 600
+"""
+    )
+
+
+def test_producers_while_the_loop_closes(threads):
+    threads(
+        """
+for _ in range(30):
+    loop = new_loop()
+
+    def produce():
+        try:
+            while True:
+                loop.call_soon_threadsafe(len, ())
+        except RuntimeError as error:
+            assert str(error) == "Event loop is closed"
+
+    def close():
+        loop.run_until_complete(step())
+        loop.close()
+
+    in_threads(produce, produce, close)
+""",
+    )
+
+
+@needs_no_gil
+def test_only_the_threads_of_the_loop_get_in(threads, loop_kind):
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio checks in debug mode only")
+    threads(
+        """
+def refused(function, *args):
+    try:
+        function(*args)
+    except RuntimeError as error:
+        assert str(error) == (
+            "Non-thread-safe operation invoked on an event loop other than the current one"), error
+    else:
+        raise AssertionError(function)
+
+def use():
+    loop = shared.loop
+    refused(loop.call_later, 1, print)
+    refused(loop.call_at, 1, print)
+    refused(loop.add_reader, 0, print)
+    refused(loop.remove_writer, 0)
+    refused(shared.given.write, b"x")
+    refused(shared.given.close)
+    came = threading.Event()
+    loop.call_soon(came.set)  # wakes it, too
+    assert came.wait(60)
+
+async def prepare():
+    here, there = socket.socketpair()
+    keep.append(there)
+    return (await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=here))[0]
+
+keep = []
+shared = Shared(prepare)
+in_threads(*shared.using(use))
+shared.given.abort()
+keep[0].close()
+""",
+        options=("-W", "ignore::ResourceWarning"),
+    )
+
+
+def test_the_last_reference_to_a_transport_is_dropped_elsewhere(threads):
+    threads(
+        """
+async def prepare():
+    loop, given = asyncio.get_running_loop(), []
+    for _ in range(50):
+        here, there = socket.socketpair()
+        transport, protocol = await loop.create_connection(asyncio.Protocol, sock=here)
+        transport.pause_reading()
+        given.append((transport, there))
+    del transport, protocol
+    return given
+
+def drop():
+    ends = []
+    while shared.given:
+        try:
+            ends.append(shared.given.pop()[1])
+        except IndexError:
+            break
+    gc.collect()
+    for end in ends:
+        end.settimeout(60)
+        assert end.recv(1) == b""
+        end.close()
+
+shared = Shared(prepare)
+in_threads(*shared.using(drop, drop))
+""",
+        options=("-W", "ignore::ResourceWarning"),
+    )
