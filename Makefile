@@ -3,6 +3,7 @@
 #   make            build in place              make run [PROGRAM=file.py] [ARGS=...]
 #   make test       [K=expr] [TIER=ci|all]      make test-c | suite C tests, no Python; the others alone
 #   make debug      build in place with asserts make asan | stress  the suite on such a build, with asserts
+#   make tsan       tests of threads, on a CPython without a GIL and with ThreadSanitizer
 #   make coverage   lines and branches of the C code that the suite reaches
 #   make ecosystem  real libraries on cloop, and the servers they talk to
 #   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
@@ -151,9 +152,9 @@ test-c: $(VENV)/.ready
 
 # These builds are made apart from the checkout, so that the one in place stays as it is. Only sys.stderr
 # is captured: what the sanitizers or abort() write to descriptor 2 must be seen, as the process ends there.
-asan stress coverage: export CLOOP_BUILD = $@
-asan stress coverage: COPY = build/$@-$(notdir $(VENV))
-asan stress: $(VENV)/.test
+asan stress coverage tsan: export CLOOP_BUILD = $@
+asan stress coverage tsan: COPY = build/$@-$(notdir $(VENV))
+asan stress tsan: $(VENV)/.test
 	@rm -rf $(COPY)
 	@$(PYTHON) setup.py -q build --build-lib $(COPY)
 	$(call pytest,$(SANITIZED) PYTHONPATH=$(CURDIR)/$(COPY),--capture=sys)
@@ -163,6 +164,14 @@ asan: export CC = gcc
 asan stress coverage: export CLOOP_TEST_LOOPS ?= cloop
 asan: SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+
+# For CPython without a GIL and with ThreadSanitizer (--disable-gil --with-thread-sanitizer), whose VENV must be named:
+# it has the name of the one without. A test fails if a thread races; tests/tsan.supp has CPython's own races.
+.PHONY: tsan
+tsan: export CLOOP_TEST_LOOPS ?= cloop-epoll
+tsan: ARGS ?= tests/isolated/test_free_threading.py tests/core/test_inbox.py tests/core/test_handle.py
+tsan: SANITIZED = PYTHON_GIL=0 \
+	TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp exitcode=66 allocator_may_return_null=1 $$TSAN_OPTIONS"
 
 # Slow tests are where faults are injected. Those that fail only because the code is slower here do not matter.
 .PHONY: coverage

@@ -229,11 +229,11 @@ static int
 Loop_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
     LoopObject *loop = (LoopObject *)self;
-    CL_CLAIM(loop, -1);
     if (PyObject_GenericSetAttr(self, name, value) < 0)
         return -1;
 #define CHECK(id, method) \
     if (PyUnicode_Compare(name, loop->l_st->str_##method) == 0) { \
+        CL_CLAIM(loop, -1); \
         loop->l_skip_ticks = 0; /* it may be another clock now */ \
         return cl_loop_refresh_overrides(loop); \
     }

@@ -663,7 +663,6 @@ async def prepare():
 keep = []
 shared = Shared(prepare)
 in_threads(*shared.using(use))
-shared.given.abort()
 keep[0].close()
 """,
         options=("-W", "ignore::ResourceWarning"),
