@@ -17,11 +17,12 @@
 static uint64_t
 jobs_queued(LoopObject *loop)
 {
+    PyObject *executor = cl_loop_peek(loop, &loop->l_default_executor);
     PyObject *queue = NULL, *size = NULL;
     long long count = 0;
-    if (loop->l_default_executor != NULL)
-        queue =
-            PyObject_GetAttrString(loop->l_default_executor, "_work_queue");
+    if (executor != NULL)
+        queue = PyObject_GetAttrString(executor, "_work_queue");
+    Py_XDECREF(executor);
     if (queue != NULL)
         size = PyObject_CallMethod(queue, "qsize", NULL);
     if (size != NULL)

@@ -182,8 +182,58 @@ static PyGetSetDef Loop_getset[] = {
     FLAG("_executor_shutdown_called", l_executor_shutdown),
     {NULL}};
 
-#define OBJECT(name, field, flags) \
-    {name, T_OBJECT, offsetof(LoopObject, field), flags, NULL}
+/* clang-format off */
+#define OBJECTS(SET, READ) \
+    READ("_current_handle", l_current_handle) \
+    READ("_slow_hook", l_slow_hook) \
+    SET("_default_executor", l_default_executor) \
+    SET("_exception_handler", l_exception_handler) \
+    SET("_task_factory", l_task_factory) \
+    SET("_asyncgens", l_asyncgens) \
+    SET("_signal_handlers", l_signal_handlers) \
+    SET("_unix_server_sockets", l_unix_server_sockets) \
+    SET("_transports", l_transports) \
+    SET("_watcher", l_watcher) \
+    SET("_old_agen_hooks", l_old_agen_hooks) \
+    SET("_coroutine_origin_tracking_saved_depth", l_origin_depth)
+/* clang-format on */
+
+/* Attributes that are objects: members, but other threads may use those of a
+ * loop as well. */
+#if CL_FREE_THREADED
+static PyObject *
+get_object(PyObject *loop, void *closure)
+{
+    PyObject *value;
+    CL_LOCKED(loop);
+    value = *(PyObject **)((char *)loop + (size_t)closure);
+    value = Py_NewRef(value == NULL ? Py_None : value);
+    CL_UNLOCKED();
+    return value;
+}
+
+static int
+set_object(PyObject *loop, PyObject *value, void *closure)
+{
+    cl_loop_put((LoopObject *)loop,
+                (PyObject **)((char *)loop + (size_t)closure),
+                Py_XNewRef(value));
+    return 0;
+}
+
+#define OBJECT_SET(name, field) \
+    {name, get_object, set_object, NULL, (void *)offsetof(LoopObject, field)},
+#define OBJECT_READ(name, field) \
+    {name, get_object, NULL, NULL, (void *)offsetof(LoopObject, field)},
+static PyGetSetDef Loop_objects[] = {OBJECTS(OBJECT_SET, OBJECT_READ){NULL}};
+#define OBJECT_MEMBERS
+#else
+#define OBJECT_SET(name, field) \
+    {name, T_OBJECT, offsetof(LoopObject, field), 0, NULL},
+#define OBJECT_READ(name, field) \
+    {name, T_OBJECT, offsetof(LoopObject, field), READONLY, NULL},
+#define OBJECT_MEMBERS OBJECTS(OBJECT_SET, OBJECT_READ)
+#endif
 
 static PyMemberDef Loop_members[] = {
     {"slow_callback_duration", T_DOUBLE,
@@ -193,20 +243,8 @@ static PyMemberDef Loop_members[] = {
      0,
      "The resolution of loop.time(), in seconds. Unlike asyncio's, timers do "
      "not fire early by it."},
-    OBJECT("_current_handle", l_current_handle, READONLY),
-    OBJECT("_slow_hook", l_slow_hook, READONLY),
-    OBJECT("_default_executor", l_default_executor, 0),
-    OBJECT("_exception_handler", l_exception_handler, 0),
-    OBJECT("_task_factory", l_task_factory, 0),
-    OBJECT("_asyncgens", l_asyncgens, 0),
-    OBJECT("_signal_handlers", l_signal_handlers, 0),
-    OBJECT("_unix_server_sockets", l_unix_server_sockets, 0),
-    OBJECT("_transports", l_transports, 0),
-    OBJECT("_watcher", l_watcher, 0),
-    OBJECT("_old_agen_hooks", l_old_agen_hooks, 0),
-    OBJECT("_coroutine_origin_tracking_saved_depth", l_origin_depth, 0),
-    {"__dictoffset__", T_PYSSIZET, offsetof(LoopObject, l_dict), READONLY,
-     NULL},
+    OBJECT_MEMBERS{"__dictoffset__", T_PYSSIZET, offsetof(LoopObject, l_dict),
+                   READONLY, NULL},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(LoopObject, l_weakrefs),
      READONLY, NULL},
     {NULL}};
@@ -274,5 +312,9 @@ cl_loop_setup(PyObject *module, cl_state *st)
          cl_loop_tasks_setup(type) < 0 || cl_loop_select_setup(type) < 0 ||
          cl_loop_run_setup(type) < 0 || cl_loop_metrics_setup(type) < 0))
         Py_CLEAR(type);
+#if CL_FREE_THREADED
+    if (type != NULL && cl_type_add_getset(type, Loop_objects) < 0)
+        Py_CLEAR(type);
+#endif
     return type;
 }

@@ -694,7 +694,8 @@ run_node_debug(LoopObject *loop, cl_node node)
             loop->l_meter.me_skipped += cancelled > 0;
             return cancelled < 0 ? -1 : 0;
         }
-        Py_XSETREF(loop->l_current_handle, Py_NewRef(cl_node_pointer(node)));
+        cl_loop_put(loop, &loop->l_current_handle,
+                    Py_NewRef(cl_node_pointer(node)));
     }
     int result = cl_loop_time(loop, &start);
     if (result == 0)
@@ -705,7 +706,7 @@ run_node_debug(LoopObject *loop, cl_node node)
         result = cl_loop_time(loop, &end);
     if (result == 0 && end - start >= loop->l_slow_callback_duration)
         result = log_slow(loop, node, end - start);
-    Py_CLEAR(loop->l_current_handle);
+    cl_loop_put(loop, &loop->l_current_handle, NULL);
     return result;
 }
 
@@ -886,7 +887,7 @@ cl_loop_watch_slow(LoopObject *loop, PyObject *hook, double seconds)
     else {
         loop->l_timed &= (uint8_t)~CL_TIMED_HOOK;
     }
-    Py_XSETREF(loop->l_slow_hook, Py_XNewRef(hook));
+    cl_loop_put(loop, &loop->l_slow_hook, Py_XNewRef(hook));
 }
 
 uint64_t

@@ -345,6 +345,30 @@ cl_loop_with_spares(const cl_state *st)
     return cl_loop_in_thread(st, cl_thread_ident());
 }
 
+/* Puts a value, whose reference it steals, in a field of CL_LOOP_OBJECTS, which
+ * other threads may read (loop_type.c). */
+static inline void
+cl_loop_put(LoopObject *loop, PyObject **field, PyObject *value)
+{
+    PyObject *before;
+    CL_LOCKED(loop);
+    before = *field;
+    *field = value;
+    CL_UNLOCKED();
+    Py_XDECREF(before);
+}
+
+/* A new reference to the value of such a field, or NULL. */
+static inline PyObject *
+cl_loop_peek(LoopObject *loop, PyObject *const *field)
+{
+    PyObject *value;
+    CL_LOCKED(loop);
+    value = Py_XNewRef(*field);
+    CL_UNLOCKED();
+    return value;
+}
+
 /* A new reference to a loop in the list of open loops, or NULL if it is being
  * freed. The list's lock is held. */
 static inline PyObject *

@@ -223,6 +223,7 @@ def keep():
     return lambda seconds: usleep(int(seconds * 1e6))
 
 
+@pytest.mark.gil
 def test_c_code_that_keeps_the_interpreter(cloop, loop, keep, tmp_path):
     def keeps():
         keep(0.5)
@@ -256,6 +257,7 @@ def test_function_gets_such_a_stack_afterwards(loop, blocks, keep):
     assert blocks.ended[0].seconds > 0.45
 
 
+@pytest.mark.gil
 def test_thread_that_faulthandler_leaves_out(cloop, loop, keep, tmp_path):
     """It writes 100 threads, the newest first."""
     path, end = tmp_path / "reports", threading.Event()
@@ -277,6 +279,7 @@ def test_thread_that_faulthandler_leaves_out(cloop, loop, keep, tmp_path):
     assert re.search(head, seen), seen
 
 
+@pytest.mark.gil
 def test_other_thread_that_keeps_the_interpreter(loop, blocks, keep):
     def other():
         begin.wait()
@@ -381,6 +384,7 @@ def test_logger(cloop, loop, caplog):
     assert not record.getMessage().endswith("\n")
 
 
+@pytest.mark.gil
 def test_descriptor_that_was_closed_and_is_another_file_now(cloop, loop, keep, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: None)  # the end is written to a file that is closed
     path = tmp_path / "reports"
@@ -529,6 +533,7 @@ async def keeps():
 """
 
 
+@pytest.mark.gil
 def test_c_code_in_the_child_of_a_fork_and_in_its_parent(cloop, python, write_script):
     done = python("-W", "ignore", write_script(KEEPS + """
 watch = cloop.watch(0.05)

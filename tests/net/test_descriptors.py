@@ -14,7 +14,7 @@ import pytest
 QUICK = 8  # callbacks that teach a transport to hold writes
 
 
-@pytest.fixture(params=["learning", "holding"])
+@pytest.fixture(params=["learning", pytest.param("holding", marks=pytest.mark.gil)])
 def mode(request, loop_kind):
     """Whether transports must learn to hold, as usual, or hold from the first write on."""
     if request.param == "learning" and "CLOOP_GATHER" in os.environ:

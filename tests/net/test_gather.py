@@ -13,6 +13,8 @@ import time
 
 import pytest
 
+pytestmark = pytest.mark.gil
+
 QUICK = 8  # callbacks that teach a transport to hold writes
 LATE_S = 0.001  # longer than anything is held
 

@@ -10,6 +10,8 @@ import socket
 
 import pytest
 
+pytestmark = pytest.mark.gil
+
 O_DIRECT = os.O_DIRECT  # of a pipe: each write is a packet
 
 
