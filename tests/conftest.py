@@ -69,7 +69,7 @@ TIERS = {
     "all": "every test on every loop",
     "commit": "every test that is not slow, on cloop with epoll and on asyncio; with poll where that matters",
     "ci": "every test on cloop with epoll and on asyncio; with poll where that matters",
-    "version": "every test on cloop with epoll; of those with poll and on asyncio, one in ten",
+    "version": "every test that is not slow, on cloop with epoll; of those that are slow, with poll or on asyncio, one in ten",
 }
 SHARE = 10  # one in this many
 POLLER_MATTERS = ("core", "net", "processes", "isolated/test_fork.py")
@@ -82,10 +82,11 @@ def in_tier(item):
     """
     if TIER != "all" and item.get_closest_marker("nightly") is not None:
         return False
-    if TIER == "commit" and item.get_closest_marker("slow") is not None:
+    slow = item.get_closest_marker("slow") is not None
+    if TIER == "commit" and slow:
         return False
     kind = item.callspec.params.get("loop_kind") if hasattr(item, "callspec") else None
-    if TIER == "all" or kind is None or kind == JUDGED:
+    if TIER == "all" or (kind is None or kind == JUDGED) and not (TIER == "version" and slow):
         return True
     if TIER in ("commit", "ci"):
         path = os.path.relpath(str(item.path), HERE)
