@@ -30,6 +30,8 @@
     X(set_running_loop, "asyncio.events", "_set_running_loop") \
     X(enter_task, "asyncio.tasks", "_enter_task") \
     X(leave_task, "asyncio.tasks", "_leave_task") \
+    X(created_frame, "cloop._frames", "created") \
+    X(suspended_frame, "cloop._frames", "suspended") \
     CL_IF_EAGER_TASKS( \
         X(swap_current_task, "asyncio.tasks", "_swap_current_task") \
         X(register_eager_task, "asyncio.tasks", "_register_eager_task") \
