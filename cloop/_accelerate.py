@@ -291,7 +291,7 @@ def place(path):
     """Return the owner of a path such as "asyncio.locks:Lock.acquire", and the name in it."""
     module, name = path.split(":")
     *outer, name = name.split(".")
-    owner = importlib.import_module(module)
+    owner = sys.modules.get(module) or importlib.import_module(module)
     for part in outer:
         owner = getattr(owner, part)
     return owner, name
@@ -398,6 +398,7 @@ def variant_of(family):
 # Installing
 
 INSTALLED = {}  # body: asyncio's function, its replacement, the path
+REPLACED = []  # those of INSTALLED that are put where asyncio's function was
 STATE = {}  # family: variant, or the reason why it is not accelerated
 
 
@@ -414,7 +415,7 @@ def put(changes):
             setattr(owner, name, other)
     for module in list(sys.modules.values()) if others else ():
         names = getattr(module, "__dict__", None)
-        if isinstance(names, dict):
+        if isinstance(names, dict) and not others.keys().isdisjoint(map(id, names.values())):
             for name, value in list(names.items()):
                 if id(value) in others:
                     names[name] = others[id(value)]
@@ -591,7 +592,8 @@ def needs_of(family):
 
 def _off():
     _cloop._sync_switch(())
-    put((path, stand_in, function) for function, stand_in, path in INSTALLED.values() if stand_in is not function)
+    put((path, stand_in, function) for function, stand_in, path in REPLACED)
+    REPLACED.clear()
     STATE.clear()
 
 
@@ -609,8 +611,9 @@ def _on():
         function = function_of(path)
         stand_in = _cloop._sync_prepare(body, function)
         INSTALLED[body] = (function, stand_in, path)
-    installed = [INSTALLED[body] for body in bodies]
-    put((path, function, stand_in) for function, stand_in, path in installed if stand_in is not function)
+        if stand_in is not function:
+            REPLACED.append(INSTALLED[body])
+    put((path, function, stand_in) for function, stand_in, path in REPLACED)
     for family in chosen:
         if family.variant is not None:
             _cloop._sync_variant(family.variant, variants[family.name])

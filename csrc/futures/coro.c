@@ -223,7 +223,7 @@ done(CoroObject *coro)
 }
 
 /* After a step that waits, or goes on with c_inner: the outcome. */
-static PySendResult
+static CL_NOINLINE PySendResult
 go_on(CoroObject *coro, PyObject *value, PyObject **result)
 {
     if (coro->c_inner != NULL) {
@@ -273,29 +273,44 @@ settle(CoroObject *coro, PySendResult status)
     return status;
 }
 
-PySendResult
-cl_coro_send(CoroObject *coro, PyObject *value, PyObject **result)
+/* A step that is refused, or goes on with c_inner. */
+static CL_NOINLINE PySendResult
+send_otherwise(CoroObject *coro, PyObject *value, PyObject **result)
 {
-    bool fresh = coro->c_state == CL_CORO_NEW;
-    cl_assert_gil();
-    cl_assert_of(coro, coro->c_ops != NULL && coro->c_state <= CL_CORO_DONE);
-    cl_assert_of(coro, !PyErr_Occurred());
-    *result = NULL;
     if (check_not_running(coro) < 0 || check_not_done(coro) < 0)
         return PYGEN_ERROR;
-    if (fresh && value != Py_None) {
+    if (coro->c_state == CL_CORO_NEW) {
         refuse(PyExc_TypeError,
                "can't send non-None value to a just-started coroutine");
         return PYGEN_ERROR;
     }
-    PySendResult status = PYGEN_NEXT;
     begin(coro);
-    if (coro->c_inner == NULL && !waits_again(coro)) {
-        status = coro->c_ops->step(coro, fresh ? NULL : value, result);
-        value = Py_None;
+    return settle(coro, go_on(coro, value, result));
+}
+
+PySendResult
+cl_coro_send(CoroObject *coro, PyObject *value, PyObject **result)
+{
+    cl_coro_state state = coro->c_state;
+    cl_assert_gil();
+    cl_assert_of(coro, coro->c_ops != NULL && state <= CL_CORO_DONE);
+    cl_assert_of(coro, !PyErr_Occurred());
+    *result = NULL;
+    if (state > CL_CORO_WAITING || coro->c_inner != NULL ||
+        (state == CL_CORO_NEW && value != Py_None))
+        return send_otherwise(coro, value, result);
+    begin(coro);
+    PySendResult status = PYGEN_NEXT;
+    if (state == CL_CORO_NEW)
+        status = coro->c_ops->step(coro, NULL, result);
+    else if (!waits_again(coro))
+        status = coro->c_ops->step(coro, value, result);
+    if (status == PYGEN_NEXT && *result == NULL) {
+        if (coro->c_inner != NULL)
+            status = go_on(coro, Py_None, result);
+        else
+            *result = Py_NewRef(coro->c_future);
     }
-    if (status == PYGEN_NEXT)
-        status = go_on(coro, value, result);
     return settle(coro, status);
 }
 

@@ -14,8 +14,8 @@
 
 typedef enum {
     CL_CORO_NEW,     /* not stepped yet */
-    CL_CORO_RUNNING, /* a step is running */
     CL_CORO_WAITING, /* on c_future, or on whatever it awaits */
+    CL_CORO_RUNNING, /* a step is running */
     CL_CORO_DONE,
 } cl_coro_state;
 

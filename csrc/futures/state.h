@@ -6,6 +6,7 @@
 #include "base/compat.h"
 
 #include "core/global.h"
+#include "core/guard.h"
 #include "core/loop.h"
 #include "core/spares.h"
 #include "core/state.h"
@@ -91,6 +92,13 @@ typedef struct cl_futures {
     size_t task_list_offset;  /* in the thread state; from 3.14 on */
     size_t running_loop_offset;
     size_t running_task_offset;
+    /* Up to 3.11: what has the running loop of a thread, borrowed from the
+     * thread's dict while that has this version. */
+    void *running_loop_holder;
+    uint64_t running_loop_version;
+    /* Of asyncio's _GatheringFuture and what it inherits that waiting for it
+     * uses: the sync layer's, which knows no class until cloop.accelerate(). */
+    cl_guard *gathering;
     CL_FUTURES_COUNTS(CL_COUNT_FIELD)
 } cl_futures;
 

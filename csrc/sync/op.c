@@ -191,21 +191,28 @@ step_inner(SyncOpObject *op, PyObject *sent, PyObject **result)
     return after_inner(op, status, value, result);
 }
 
-static PySendResult
-settle(SyncOpObject *op, cl_op_outcome outcome, PyObject **result)
+/* Goes on until it waits or ends. */
+static CL_NOINLINE cl_op_outcome
+go_on(SyncOpObject *op, cl_op_outcome outcome, PyObject **result)
 {
     while (outcome == CL_OP_AWAIT)
         outcome = step_inner(op, Py_None, result);
+    if (outcome == CL_OP_HAND_OVER)
+        outcome = hand_over(op) == 0 ? CL_OP_WAIT : CL_OP_FAILED;
+    return outcome;
+}
+
+static inline PySendResult
+settle(SyncOpObject *op, cl_op_outcome outcome, PyObject **result)
+{
+    if (outcome > CL_OP_WAIT)
+        outcome = go_on(op, outcome, result);
     cl_assert_of(op, op->o_inner == NULL || outcome == CL_OP_WAIT);
     cl_assert_of(op, outcome != CL_OP_DONE || *result != NULL);
     cl_assert_of(op, outcome != CL_OP_WAIT || *result != NULL ||
+                         op->o_coro.c_inner != NULL ||
                          op->o_coro.c_future != NULL);
-    if (outcome == CL_OP_DONE)
-        return PYGEN_RETURN;
-    if (outcome == CL_OP_WAIT)
-        return PYGEN_NEXT;
-    return outcome == CL_OP_HAND_OVER && hand_over(op) == 0 ? PYGEN_NEXT
-                                                            : PYGEN_ERROR;
+    return (PySendResult)outcome;
 }
 
 PySendResult

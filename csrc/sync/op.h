@@ -18,10 +18,10 @@
 #define CL_SPARE_SYNC_OPS CL_TINY(2, 256)
 
 typedef enum {
-    CL_OP_FAILED = -1, /* an exception is set */
-    CL_OP_WAIT,        /* on c_future, or with *result, which it yields */
-    CL_OP_AWAIT,       /* what is in o_inner */
-    CL_OP_DONE,        /* with *result */
+    CL_OP_FAILED = PYGEN_ERROR, /* an exception is set */
+    CL_OP_DONE = PYGEN_RETURN,  /* with *result */
+    CL_OP_WAIT = PYGEN_NEXT,    /* on c_future, or with *result: yields that */
+    CL_OP_AWAIT,                /* what is in o_inner */
     CL_OP_HAND_OVER,
 } cl_op_outcome;
 
