@@ -436,7 +436,7 @@ begin(ConnectObject *op)
 }
 
 static PySendResult
-step(CoroObject *coro, bool Py_UNUSED(fresh), PyObject **result)
+step(CoroObject *coro, PyObject *Py_UNUSED(sent), PyObject **result)
 {
     ConnectObject *op = (ConnectObject *)coro;
     outcome status = GO_ON;
@@ -454,12 +454,6 @@ step(CoroObject *coro, bool Py_UNUSED(fresh), PyObject **result)
     else if (status == HAND_OVER)
         status = hand_over(op);
     return status == FAILED ? PYGEN_ERROR : PYGEN_NEXT;
-}
-
-static PySendResult
-thrown(CoroObject *Py_UNUSED(coro), PyObject **Py_UNUSED(result))
-{
-    return PYGEN_ERROR;
 }
 
 /* Closes what was opened. */
@@ -525,7 +519,6 @@ static const cl_coro_ops coro_ops = {.owner = "BaseEventLoop",
                                      .stock = stock,
                                      .args = arguments,
                                      .step = step,
-                                     .thrown = thrown,
                                      .fail = fail,
                                      .drop = drop,
                                      .closes = true};

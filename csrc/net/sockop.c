@@ -588,11 +588,11 @@ resume(SockOpObject *op)
 }
 
 static PySendResult
-step(CoroObject *coro, bool fresh, PyObject **result)
+step(CoroObject *coro, PyObject *sent, PyObject **result)
 {
     SockOpObject *op = (SockOpObject *)coro;
     int status = 0;
-    if (!fresh)
+    if (sent != NULL)
         status = resume(op);
     else if (op->so_loop->l_debug)
         status = check_debug(op);
