@@ -270,9 +270,8 @@ Loop_task_counts(LoopObject *loop, PyObject *task)
     if (counts == NULL)
         Py_RETURN_NONE;
     cl_task_counts is = *counts; /* creating objects may run Python code */
-    double mean = is.tc_waits == 0
-                      ? 0
-                      : (double)is.tc_delay_ns / (double)is.tc_waits;
+    double mean =
+        is.tc_waits == 0 ? 0 : (double)is.tc_delay_ns / (double)is.tc_waits;
     PyObject *made = is.tc_made_ns == 0
                          ? Py_NewRef(Py_None)
                          : PyFloat_FromDouble((double)is.tc_made_ns / 1e9);

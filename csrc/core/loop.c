@@ -755,8 +755,8 @@ tell_slow(LoopObject *loop, cl_node node, uint64_t began, uint64_t taken_ns)
     cl_loop_rest(loop);
     PyObject *handle = ops_of(loop, node)->as_handle(loop, node);
     PyObject *taken = PyFloat_FromDouble((double)taken_ns / 1e9);
-    PyObject *computed = hooked ? PyFloat_FromDouble((double)cpu_ns / 1e9)
-                                : Py_NewRef(Py_None);
+    PyObject *computed =
+        hooked ? PyFloat_FromDouble((double)cpu_ns / 1e9) : Py_NewRef(Py_None);
     PyObject *result = NULL;
     if (handle != NULL && taken != NULL && computed != NULL) {
         PyObject *args[] = {(PyObject *)loop, handle, taken, computed};
@@ -921,8 +921,7 @@ cl_loop_time_callbacks(LoopObject *loop, uint8_t bit, bool on)
     cl_assert_gil();
     /* The callback that runs may have begun long ago. */
     loop->l_meter.me_callback_ticks = cl_ticks();
-    loop->l_timed =
-        (uint8_t)(on ? loop->l_timed | bit : loop->l_timed & ~bit);
+    loop->l_timed = (uint8_t)(on ? loop->l_timed | bit : loop->l_timed & ~bit);
     look_for(loop);
     cl_meter_open_window(&loop->l_meter, loop->l_meter.me_callback_ticks);
 }
@@ -931,9 +930,9 @@ static void
 look_for_slow(LoopObject *loop)
 {
     const cl_meter *meter = &loop->l_meter;
-    cl_loop_time_callbacks(
-        loop, CL_TIMED_SLOW,
-        meter->me_hook_ns != CL_NEVER || meter->me_note_ns != CL_NEVER);
+    cl_loop_time_callbacks(loop, CL_TIMED_SLOW,
+                           meter->me_hook_ns != CL_NEVER ||
+                               meter->me_note_ns != CL_NEVER);
 }
 
 void

@@ -18,14 +18,15 @@
 #include "futures/layout.h"
 
 typedef struct {
-    const TaskObject *tc_task; /* borrowed: it removes the entry when it goes */
+    const TaskObject
+        *tc_task;       /* borrowed: it removes the entry when it goes */
     int64_t tc_made_ns; /* the time on the monotonic clock; 0: unknown, it was
                            there before */
     uint64_t tc_due_ticks; /* since when its step is scheduled; 0: it is not */
     uint64_t tc_next_ticks; /* the same of the step after one that runs */
     uint64_t tc_steps;
     uint64_t tc_busy_ns;
-    uint64_t tc_waits; /* steps whose delay is known */
+    uint64_t tc_waits;    /* steps whose delay is known */
     uint64_t tc_delay_ns; /* the sum, from being scheduled to running */
     uint64_t tc_delay_max_ns;
     uint64_t tc_delay_last_ns;

@@ -91,8 +91,7 @@ start_eagerly(cl_state *st, TaskObject *task)
     LoopObject *ours = cl_loop_cast(loop);
     if (ours != NULL)
         cl_futures_on(ours)->steps++;
-    uint64_t began =
-        ours != NULL && cl_tally_is_on(ours) ? cl_ticks() : 0;
+    uint64_t began = ours != NULL && cl_tally_is_on(ours) ? cl_ticks() : 0;
     PyObject *before = PyObject_Vectorcall(futures->swap_current_task, args, 2,
                                            NULL),
              *result;
@@ -212,8 +211,7 @@ cl_task_new(LoopObject *loop, PyObject *coro, PyObject *name,
 static int
 Task_clear(PyObject *self)
 {
-    count_end((TaskObject *)self,
-              cl_loop_cast(((TaskObject *)self)->f_loop));
+    count_end((TaskObject *)self, cl_loop_cast(((TaskObject *)self)->f_loop));
     cl_task_drop((TaskObject *)self);
     return 0;
 }
