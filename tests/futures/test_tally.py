@@ -25,6 +25,13 @@ async def steps(count):
         await asyncio.sleep(0)
 
 
+@pytest.fixture
+def elapsed():
+    """elapsed(): the seconds since the test began. On a busy machine, anything may take that long."""
+    began = time.monotonic()
+    return lambda: time.monotonic() - began
+
+
 def run(loop, coro):
     """Run a task, and return what was counted of it."""
     task = loop.create_task(coro)
@@ -98,7 +105,7 @@ def test_when_it_was_made(loop):
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_time_of_the_steps(loop, debug):
+def test_time_of_the_steps(loop, debug, elapsed):
     async def blocks():
         await asyncio.sleep(0)
         time.sleep(BLOCK_S)
@@ -107,27 +114,25 @@ def test_time_of_the_steps(loop, debug):
 
     loop.set_debug(debug)
     loop.slow_callback_duration = 100
-    began = time.monotonic()
     counts = run(loop, blocks())
-    took = time.monotonic() - began
     assert counts[STEPS] == 3
-    assert 1.99 * BLOCK_S <= counts[BUSY] <= took - 0.9 * BLOCK_S
+    assert 1.99 * BLOCK_S <= counts[BUSY] <= elapsed() - 0.9 * BLOCK_S
 
 
 @pytest.mark.parametrize("debug", [False, True])
-def test_delay_behind_a_callback_that_blocks(loop, debug):
+def test_delay_behind_a_callback_that_blocks(loop, debug, elapsed):
     loop.set_debug(debug)
     loop.slow_callback_duration = 100
     loop.call_soon(time.sleep, BLOCK_S)
     counts = run(loop, steps(4))
     assert counts[STEPS] == 4
     assert counts[DELAY_MAX] >= 0.99 * BLOCK_S
-    assert counts[DELAY] == pytest.approx(counts[DELAY_MAX] / 4, abs=BLOCK_S / 10)
-    assert counts[DELAY_LAST] < counts[DELAY_MAX]
+    assert counts[DELAY_MAX] / 4.01 <= counts[DELAY] <= counts[DELAY_MAX]
+    assert counts[DELAY_LAST] <= elapsed() - 0.99 * BLOCK_S
 
 
 @pytest.mark.parametrize("waiters", [1, 2])
-def test_delay_after_being_woken_by_a_task_that_goes_on(loop, waiters):
+def test_delay_after_being_woken_by_a_task_that_goes_on(loop, waiters, elapsed):
     """Two that wait for one future are woken by callbacks, not as ready nodes."""
 
     async def wait():
@@ -145,7 +150,7 @@ def test_delay_after_being_woken_by_a_task_that_goes_on(loop, waiters):
     for task in tasks:
         counts = loop._task_counts(task)
         assert counts[STEPS] == 2 and counts[DELAY_MAX] >= 0.99 * BLOCK_S
-        assert counts[DELAY_LAST] == counts[DELAY_MAX] and counts[BUSY] < BLOCK_S
+        assert counts[DELAY_LAST] == counts[DELAY_MAX] and counts[BUSY] <= elapsed() - 0.99 * BLOCK_S
 
 
 def test_delay_of_a_step_that_the_task_itself_has_scheduled(loop):
@@ -160,7 +165,7 @@ def test_delay_of_a_step_that_the_task_itself_has_scheduled(loop):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks")
-def test_eager_task(loop):
+def test_eager_task(loop, elapsed):
     async def main():
         eager = asyncio.Task(steps(1), loop=loop, eager_start=True)
         assert eager.done()
@@ -179,7 +184,7 @@ def test_eager_task(loop):
         pytest.skip("asyncio's factory makes asyncio's tasks")
     assert (first[STEPS], second[STEPS]) == (1, 2)
     assert 0.99 * BLOCK_S <= first[BUSY] <= second[BUSY]
-    assert first[DELAY_MAX] == 0.0 and second[DELAY_MAX] < BLOCK_S
+    assert first[DELAY_MAX] == 0.0 and second[DELAY_MAX] <= elapsed() - 0.99 * BLOCK_S
 
 
 def test_task_that_fails(loop):
