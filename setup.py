@@ -2,6 +2,7 @@
 
 CLOOP_BUILD    release (default), debug, asan, stress or coverage; see BUILDS
 CLOOP_WERROR   1 makes warnings errors
+CLOOP_USDT     1: with tracepoints (csrc/base/probe.h), which need <sys/sdt.h>; 0: without; by default, if it is there
 CC, CFLAGS     as usual: the compiler, and flags, which come after ours
 SOURCE_DATE_EPOCH  as usual: if set, the result does not depend on the folder of the build
 
@@ -78,6 +79,24 @@ def flags(build):
     compiling, linking = BUILDS[build]
     werror = ["-Werror"] if os.environ.get("CLOOP_WERROR") == "1" else []
     return FLAGS + compiling + werror, ["-pthread"] + linking
+
+
+def tracepoints(command):
+    """The flags for tracepoints, if they are wanted and <sys/sdt.h> is there."""
+    wanted = os.environ.get("CLOOP_USDT", "")
+    if wanted not in ("", "0", "1"):
+        sys.exit("CLOOP_USDT=%s is none of 0, 1" % wanted)
+    if wanted == "0":
+        return []
+    why = failure(command, "#include <sys/sdt.h>\nvoid probe(void) { DTRACE_PROBE1(cloop, probe, 1); }\n")
+    if why is None:
+        return ["-DCL_USDT"]
+    if wanted == "1":
+        sys.exit(
+            "CLOOP_USDT=1 needs <sys/sdt.h>: apt-get install systemtap-sdt-dev (Debian, Ubuntu), "
+            "dnf install systemtap-sdt-devel (Fedora); %s says: %s" % (command[0], why)
+        )
+    return []
 
 
 def first_line(command):
@@ -159,6 +178,7 @@ class BuildExt(build_ext):
     def build_extensions(self):
         check_machine(self.compiler.compiler_so, self.compiler.include_dirs)
         users = shlex.split(os.environ.get("CFLAGS", ""))  # setuptools puts them before ours only
+        self.compiling = self.compiling + tracepoints(self.compiler.compiler_so + self.compiling + users)
         chosen = [options for options in LTO_LINKING if links(self.compiler.linker_so, options)]
         if self.build == "release" and chosen:
             self.compiling = self.compiling + LTO

@@ -131,6 +131,37 @@ def test_warnings_are_errors_if_asked(tree, setup):
     assert setup(CLOOP_WERROR="1").returncode != 0
 
 
+USDT = "#ifdef CL_USDT\n#define ANSWER 5\n#else\n#define ANSWER 6\n#endif\n"
+
+
+@pytest.fixture
+def sdt(tmp_path):
+    """CFLAGS for a folder that has systemtap's header."""
+    folder = tmp_path / "include" / "sys"
+    folder.mkdir(parents=True)
+    (folder / "sdt.h").write_text("#define DTRACE_PROBE1(provider, name, a) ((void)(a))\n")
+    return "-I%s" % (tmp_path / "include")
+
+
+def test_tracepoints_if_the_header_is_there(tree, built, sdt):
+    (tree / "csrc" / "answer.h").write_text(USDT)
+    assert built(CFLAGS=sdt)[1] == 5
+    assert built(CFLAGS=sdt, CLOOP_USDT="1")[1] == 5
+    assert built(CFLAGS=sdt, CLOOP_USDT="0")[1] == 6
+
+
+def test_tracepoints_without_the_header(tree, setup, built, tmp_path):
+    (tree / "csrc" / "answer.h").write_text(USDT)
+    compiler = script(tmp_path / "bare", 'for last; do :; done; grep -qs sys/sdt.h "$last" && exit 1; exec cc "$@"')
+    assert built(CC=compiler)[1] == 6
+    line = refusal(setup(CC=compiler, CLOOP_USDT="1"))
+    assert line.startswith("CLOOP_USDT=1 needs <sys/sdt.h>: apt-get install systemtap-sdt-dev")
+
+
+def test_unknown_wish_for_tracepoints(setup):
+    assert refusal(setup(CLOOP_USDT="yes")).startswith("CLOOP_USDT=yes is none of 0, 1")
+
+
 def test_builds_again_only_what_changed(tree, built):
     extension, answer = built()
     made = extension.stat().st_mtime

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/platform.h"
+#include "base/probe.h"
 #include "core/errors.h"
 #include "net/address.h"
 #include "net/sock.h"
@@ -287,6 +288,7 @@ accept_one(ListenerObject *self)
             return 1;
         }
     }
+    CL_PROBE2(accept, self->ln_loop, fd);
     self->ln_exhausted = false;
     cl_net_counts_of(self->ln_loop)->nc_accepted++;
     int status = self->ln_accept != NULL ? pass_on(self, fd, peer, len)

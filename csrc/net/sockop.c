@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/platform.h"
+#include "base/probe.h"
 #include "core/args.h"
 #include "core/errors.h"
 #include "core/lent.h"
@@ -107,7 +108,7 @@ try_recv(SockOpObject *op, int fd, PyObject **result)
         return 1;
     ssize_t got =
         recv(fd, PyBytes_AS_STRING(*result), (size_t)size, MSG_DONTWAIT);
-    cl_net_count_read(op->so_loop, got);
+    cl_net_count_read(op->so_loop, fd, got);
     if (got < 0) {
         Py_CLEAR(*result);
         return failed();
@@ -146,7 +147,7 @@ try_recv_into(SockOpObject *op, int fd, PyObject **result)
     ssize_t got = 0;
     if (view.len > 0) { /* like the socket module */
         got = recv(fd, view.buf, (size_t)view.len, MSG_DONTWAIT);
-        cl_net_count_read(op->so_loop, got);
+        cl_net_count_read(op->so_loop, fd, got);
     }
     int error = errno;
     bool ended = got == 0 && view.len > 0;
@@ -191,7 +192,7 @@ try_recvfrom(SockOpObject *op, int fd, PyObject **result)
         return -1;
     ssize_t got = recvfrom(fd, PyBytes_AS_STRING(bytes), (size_t)op->so_size,
                            MSG_DONTWAIT, (struct sockaddr *)&from, &len);
-    cl_net_count_read(op->so_loop, got);
+    cl_net_count_read(op->so_loop, fd, got);
     if (got < 0) {
         Py_DECREF(bytes);
         return failed();
@@ -223,7 +224,7 @@ try_recvfrom_into(SockOpObject *op, int fd, PyObject **result)
     }
     ssize_t got = recvfrom(fd, view.buf, (size_t)size, MSG_DONTWAIT,
                            (struct sockaddr *)&from, &len);
-    cl_net_count_read(op->so_loop, got);
+    cl_net_count_read(op->so_loop, fd, got);
     int error = errno;
     PyBuffer_Release(&view);
     errno = error;
@@ -245,7 +246,7 @@ try_sendall(SockOpObject *op, int fd, PyObject **result)
         ssize_t sent = send(fd, (const char *)op->so_view.buf + op->so_size,
                             (size_t)(op->so_view.len - op->so_size),
                             CL_SEND_FLAGS);
-        cl_net_count_write(op->so_loop, sent);
+        cl_net_count_write(op->so_loop, fd, sent);
         if (sent < 0)
             return failed();
         cl_loop_poll_soon(op->so_loop);
@@ -264,7 +265,7 @@ try_sendto(SockOpObject *op, int fd, PyObject **result)
     ssize_t sent =
         sendto(fd, view.buf, (size_t)view.len, CL_SEND_FLAGS,
                (const struct sockaddr *)op->so_to, op->so_to_len);
-    cl_net_count_write(op->so_loop, sent);
+    cl_net_count_write(op->so_loop, fd, sent);
     int error = errno;
     PyBuffer_Release(&view);
     errno = error;
@@ -383,6 +384,7 @@ try_accept(SockOpObject *op, int fd, PyObject **result)
     int accepted = cl_accept(fd, (struct sockaddr *)&from, &len);
     if (accepted < 0)
         return failed();
+    CL_PROBE2(accept, op->so_loop, accepted);
     cl_net_counts_of(op->so_loop)->nc_accepted++;
     return with_address(op, connection(op, accepted), &from, len, result);
 }
