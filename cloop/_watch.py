@@ -3,13 +3,13 @@
 csrc/core/watchdog.h has the threads. They call _report() here, which finds out what to say. A stack that must be taken
 without the GIL is written by faulthandler's C function. It is the handler of a signal that faulthandler.register() is
 asked to handle; its address is kept and the signal is given back, so no signal is ever sent. faulthandler.unregister()
-would restore the signal's handler, which may be the program's by then: so it stays registered, once per process.
+would restore the signal's handler, which may be the program's by then: so it stays registered, once per process. Other
+interpreters than the main one do without: faulthandler remembers one interpreter and one file for each signal.
 """
 
 import asyncio
 import atexit
 import collections
-import faulthandler
 import logging
 import math
 import os
@@ -225,6 +225,8 @@ class _Dump:
         try:
             self.fd = _memory_file()
             self._file = _identity(self.fd)
+            import faulthandler  # other interpreters than the main one have none
+
             faulthandler.register(self.signum, file=self.fd, all_threads=True, chain=False)
             self.address = _cloop._signal_handler(self.signum)
         except (OSError, RuntimeError, ValueError):
@@ -276,8 +278,10 @@ def _memory_file():
 
 
 def _free_signal():
-    """Return a real-time signal that is neither handled nor ignored, the highest; 0 if there is none."""
+    """Return a real-time signal that is neither handled nor ignored, the highest; 0 if there is none for us."""
     taken = 0
+    if not _cloop.is_main_interpreter():
+        return 0
     try:
         with open("/proc/self/status") as file:
             for line in file:
