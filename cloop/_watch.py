@@ -132,7 +132,7 @@ class Watch:
         task, by, stack, where = None, [], text, _first_line(text)
         if goes_on:
             task, by = _blocking_task(loop)
-            frames = sys._current_frames()
+            frames = _cloop.current_frames()
             if stack is None and wakes:
                 stack = _other_stacks(frames, (thread, threading.get_ident()))
             elif stack is None and thread in frames:

@@ -123,6 +123,16 @@ module_is_main_interpreter(PyObject *Py_UNUSED(module),
     return PyBool_FromLong(cl_is_main_interpreter());
 }
 
+PyDoc_STRVAR(current_frames_doc,
+             "current_frames()\n--\n\n"
+             "Return {ident: frame} of the threads of this interpreter.");
+
+static PyObject *
+module_current_frames(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return cl_current_frames();
+}
+
 PyDoc_STRVAR(sockets_are_stock_doc,
              "sockets_are_stock()\n--\n\n"
              "Return whether socket.socket has the methods that it had when "
@@ -297,6 +307,7 @@ static PyMethodDef module_methods[] = {
     {"wakeup_fd", module_wakeup_fd, METH_NOARGS, wakeup_fd_doc},
     {"is_main_interpreter", module_is_main_interpreter, METH_NOARGS,
      is_main_interpreter_doc},
+    {"current_frames", module_current_frames, METH_NOARGS, current_frames_doc},
     {"sockets_are_stock", module_sockets_are_stock, METH_NOARGS,
      sockets_are_stock_doc},
     {"know_loop", module_know_loop, METH_VARARGS, know_loop_doc},

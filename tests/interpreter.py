@@ -24,6 +24,9 @@ SIGNALS = "signals are the main interpreter's"
 FORKS = "os.fork() is not allowed in an isolated interpreter"
 UNSUITED = {}
 
+# Extension modules that refuse to be imported there, by themselves or through others.
+NOT_THERE = ["hypothesis", "trustme"]
+
 
 class Suited:
     """A plugin of pytest: leaves out what is above."""
@@ -137,10 +140,14 @@ def inside(arguments, certificates):
 
     import pytest
 
+    for name in NOT_THERE:
+        sys.modules[name] = None
     if certificates:
         stand_in = sys.modules["trustme"] = types.ModuleType("trustme")
         stand_in.CA = Authority
-    return int(pytest.main(arguments, plugins=[Suited()]))
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    options = ["-p", "no:faulthandler", "-p", "no:cacheprovider", "-m", "not alone and not nightly"]
+    return int(pytest.main(options + arguments, plugins=[Suited()]))
 
 
 INSIDE = """

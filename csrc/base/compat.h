@@ -699,6 +699,11 @@ cl_thread_ident(void)
     return ident;
 }
 
+/* Returns {ident: frame} of the threads of this interpreter that run Python
+ * code. sys._current_frames() also returns those of other interpreters, whose
+ * objects must not be used here, and which may be running. */
+PyObject *cl_current_frames(void);
+
 /* Sets the descriptor that CPython's signal handler writes to (-1: none).
  * Returns the previous one; -1 if there was none or fd is refused. Main thread
  * only. Before 3.13 the C function is not exported, and `set_wakeup_fd`
