@@ -281,8 +281,9 @@ def growth(isolated, names, rounds, threads=1):
             def many(count):
                 interpreters.finish(*interpreters.at_once(text, threads_at_once, count // threads_at_once))
 
+            expected = threads(), descriptors()
             many(max(rounds // 5, threads_at_once))
-            expected, before = (threads(), descriptors()), resident()
+            before = resident()
             many(rounds)
             assert interpreters.count() == 1
             settled(expected)
