@@ -6,6 +6,7 @@
 #   make coverage   lines and branches of the C code that the suite reaches
 #   make ecosystem  real libraries on cloop, and the servers they talk to
 #   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
+#   make interpreters the suite in an interpreter with a GIL of its own [K=expr] [TIER=ci|all]
 #   make conformance CPython's asyncio tests    make uvloop-suite   uvloop's own tests
 #   make nightly    everything on everything; .ci/run is what a change must pass
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
@@ -141,12 +142,17 @@ pytest = $(if $(filter 0 1,$(JOBS)),\
 
 # What is run of the tests, on which loops: tests/conftest.py has the tiers. Whoever names tests wants the slow ones, too.
 TIER ?= $(if $(K)$(ARGS),ci,commit)
-suite asan stress coverage: export CLOOP_TEST_TIER = $(TIER)
+suite asan stress coverage interpreters: export CLOOP_TEST_TIER = $(TIER)
 
 test: test-c suite
 
 suite: $(VENV)/.test build
 	$(call pytest)
+
+# From Python 3.12 on.
+.PHONY: interpreters
+interpreters: $(VENV)/.test build
+	$(PYTHON) tests/interpreter.py -q $(if $(K),-k '$(K)') $(ARGS)
 
 test-c: $(VENV)/.ready
 	@$(PYTHON) tests/c/run.py

@@ -13,7 +13,6 @@ CLOOP_TEST_TIER selects how much of that is run: see "Tiers" below.
 
 import asyncio
 import contextlib
-import faulthandler
 import functools
 import gc
 import importlib
@@ -31,6 +30,10 @@ import zlib
 
 import pytest
 
+try:
+    import faulthandler
+except ImportError:  # in an interpreter other than the main one
+    faulthandler = None
 
 
 def pollers():
@@ -160,7 +163,7 @@ def stderr_past_capture(config):
 def watch(config):
     """Not for each test: a thread keeps the limit, and changing it waits for that thread to end."""
     now = time.monotonic()
-    if now - config.stash.get(WATCHED_SINCE, float("-inf")) > TEST_LIMIT_S / 10:
+    if faulthandler is not None and now - config.stash.get(WATCHED_SINCE, float("-inf")) > TEST_LIMIT_S / 10:
         config.stash[WATCHED_SINCE] = now
         faulthandler.dump_traceback_later(TEST_LIMIT_S, exit=True, file=config.stash[STDERR])
 
@@ -172,7 +175,7 @@ def pytest_runtest_protocol(item, nextitem):
         freeze()
     watch(item.config)
     yield
-    if nextitem is None:
+    if nextitem is None and faulthandler is not None:
         faulthandler.cancel_dump_traceback_later()
 
 
