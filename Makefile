@@ -4,6 +4,8 @@
 #   make test       [K=expr] [TIER=ci|all]      make test-c | suite C tests, no Python; the others alone
 #   make debug      build in place with asserts make asan | stress  the suite on such a build, with asserts
 #   make coverage   lines and branches of the C code that the suite reaches
+#   make integrity [COUNT=1000000] | overload | lifecycle | leaks | soak [HOURS=1] | abuse [SECONDS=60]
+#                   figures of docs/reliability.md; LOOP=asyncio measures that, SEED=n repeats a run, ARGS=--small is short
 #   make ecosystem  real libraries on cloop, and the servers they talk to
 #   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
 #   make interpreters the suite in an interpreter with a GIL of its own [K=expr] [TIER=ci|all]
@@ -172,15 +174,37 @@ asan stress coverage: export CLOOP_TEST_LOOPS ?= cloop
 asan: SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 
-# Slow tests are where faults are injected. Those that fail only because the code is slower here do not matter.
+# The suite with its slow tests, where faults are injected, then each test with each allocation failing once. Tests that fail
+# only because the code is slower here do not matter. The list of what no test reaches must be right: tests/coverage.py.
 .PHONY: coverage
 coverage: TIER = ci
+coverage: export CLOOP_TEST_SEED = coverage
+coverage: COVERED = PYTHONPATH=$(CURDIR)/$(COPY):$(CURDIR)/tests
 coverage: $(VENV)/.test
 	@$(PIP) 'gcovr==8.*'
 	@rm -rf $(COPY) build/temp.*/coverage
 	@$(PYTHON) setup.py -q build --build-lib $(COPY)
-	-$(call pytest,PYTHONPATH=$(CURDIR)/$(COPY))
+	-$(call pytest,$(COVERED))
+	-CLOOP_TEST_TIER=commit $(COVERED) $(BIN)/pytest -q -p places -n $(or $(JOBS),2) $(ARGS)
 	$(PYTHON) tests/coverage.py
+
+# Programs that print figures; the limits of time hold on a machine that does nothing else. LOOP=uvloop needs uvloop.
+COUNT ?= 1000000
+HOURS ?= 1
+SECONDS ?= 60
+TRUST = $(PYTHON) tests/trust/$@.py $(if $(LOOP),--loop $(LOOP)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+.PHONY: integrity overload lifecycle leaks soak abuse
+integrity overload lifecycle leaks soak abuse: $(VENV)/.test build
+integrity:
+	$(TRUST) --count $(COUNT)
+overload:
+	$(TRUST) --timed
+lifecycle leaks:
+	$(TRUST)
+soak:
+	$(TRUST) --hours $(HOURS)
+abuse:
+	$(TRUST) --seconds $(SECONDS)
 
 # ARGS='--loop uvloop' needs uvloop.
 conformance: build $(if $(findstring uvloop,$(ARGS)),$(VENV)/.bench)

@@ -67,8 +67,8 @@ BUILDS = {
     "release": (["-O3"], []),
     "debug": (["-O0"] + DEBUG, []),
     "asan": (["-O1"] + DEBUG + SANITIZE, SANITIZE),
-    "stress": (["-O0"] + DEBUG + ["-DCL_STRESS"], []),
-    "coverage": (["-O0", "--coverage", "-fprofile-update=atomic"], ["--coverage"]),
+    "stress": (["-O0"] + DEBUG + ["-DCL_STRESS", "-DCL_INJECT"], []),
+    "coverage": (["-O0", "--coverage", "-fprofile-update=atomic", "-DCL_COVERAGE", "-DCL_INJECT"], ["--coverage"]),
 }
 
 

@@ -12,6 +12,7 @@
 #include "debug.h"
 #include "futures/layout.h"
 #include "futures/registry.h"
+#include "inject.h"
 #include "net/connect.h"
 #include "net/sock.h"
 #include "poller/poller.h"
@@ -331,8 +332,10 @@ static const cl_layer *const layers[] = {
 static int
 module_exec(PyObject *module)
 {
-#ifdef CL_STRESS
+#ifdef CL_INJECT
     cl_stress_read_environment();
+    if (cl_inject_setup(module) < 0)
+        return -1;
 #endif
     if (cl_layers_setup(module, state_of(module), layers) < 0)
         return -1;

@@ -114,7 +114,7 @@ def in_sample(nodeid):
 
 def is_stressed():
     """Whether cloop is a stress build."""
-    return CLOOP_SELECTED and hasattr(importlib.import_module("cloop._cloop"), "_stress")
+    return CLOOP_SELECTED and "-DCL_STRESS" in importlib.import_module("cloop._cloop").build_info()["flags"]
 
 
 def pytest_collection_modifyitems(config, items):
