@@ -19,10 +19,19 @@ COMPAT = ["base/compat.c", "base/compat.h", "base/compat_stress.h", "futures/lay
 
 # What is writable at file scope, or for the whole process, and why interpreters with a GIL each may share it.
 SHARED = {
-    ("base/compat.c", "state_key"): "a name that Python 3.8 interns once for all interpreters, which have one GIL there",
+    (
+        "base/compat.c",
+        "state_key",
+    ): "a name that Python 3.8 interns once for all interpreters, which have one GIL there",
     ("base/stress.c", "stress"): "what a stress build does to itself: atomic",
-    ("tls/engine.c", "bio_get_data"): "a function of the TLS library, which interpreters share: atomic, never changed once set",
-    ("tls/engine.c", "bio_method"): "a BIO's method must live as long as the BIO, which does not know its interpreter: the same",
+    (
+        "tls/engine.c",
+        "bio_get_data",
+    ): "a function of the TLS library, which interpreters share: atomic, never changed once set",
+    (
+        "tls/engine.c",
+        "bio_method",
+    ): "a BIO's method must live as long as the BIO, which does not know its interpreter: the same",
 }
 
 # Tables that CPython's types want writable. It reads them, but for PyModuleDef, which it changes under a lock of its own.
@@ -216,7 +225,9 @@ def test_no_object_needs_a_layer_above(objects):
 
 def writable(target):
     """Names of what is in writable sections of an object file, also of variables within functions."""
-    table = subprocess.run(["objdump", "-t", target], stdout=subprocess.PIPE, universal_newlines=True, check=True).stdout
+    table = subprocess.run(
+        ["objdump", "-t", target], stdout=subprocess.PIPE, universal_newlines=True, check=True
+    ).stdout
     # value, flags, section, size, name: 0000000000000000 l     O .data  0000000000000080 slots
     symbols = re.findall(r"^[0-9a-f]+ .{7} (\S+)\s+[0-9a-f]+\s+(?:\.hidden )?(\S+)$", table, flags=re.MULTILINE)
     assert symbols
@@ -262,7 +273,7 @@ def test_what_interpreters_share_is_still_there(path, name):
         ("int use(void) { static int calls = 1; return calls++; }", {"calls"}),
         ("static _Thread_local void *cache; void **use(void) { return &cache; }", {"cache"}),
         ("void *shown;", {"shown"}),
-        ("static const char *const names[] = {\"a\"}; const char *use(int n) { return names[n]; }", set()),
+        ('static const char *const names[] = {"a"}; const char *use(int n) { return names[n]; }', set()),
     ],
 )
 def test_planted_state_is_found(compiler, tmp_path, line, names):

@@ -101,7 +101,9 @@ def test_all_in_one_interpreter(isolated, names):
 
 def test_in_the_main_interpreter_as_well(isolated, names):
     """The scenarios themselves: what differs elsewhere is about signals."""
-    isolated("import interpreter_scenarios as scenarios\nscenarios.perform(new_loop, %r)" % names.replace("signals ", ""))
+    isolated(
+        "import interpreter_scenarios as scenarios\nscenarios.perform(new_loop, %r)" % names.replace("signals ", "")
+    )
 
 
 # At once
