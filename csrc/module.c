@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "base/pidfd.h"
+#include "base/platform.h"
 #include "core/errors.h"
 #include "core/layer.h"
 #include "core/method.h"

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/platform.h"
 #include "core/args.h"
 #include "core/errors.h"
 #include "futures/coro.h"
@@ -313,8 +314,7 @@ connect_now(ConnectObject *op)
     const struct sockaddr *address =
         (const struct sockaddr *)&op->cn_target.address;
     op->cn_fd =
-        socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
-               op->cn_target.proto);
+        cl_socket(address->sa_family, SOCK_STREAM, op->cn_target.proto);
     if (op->cn_fd < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         return FAILED;

@@ -1,5 +1,7 @@
 """Compiles and runs each tests/c/test_*.c, as a debug build, under the sanitizers and as a stress build.
 
+Those of ON_MODEL also run, under the sanitizers, as on a system that has kqueue(2) and nothing of Linux: tests/c/model.
+
 A C test is a program. It includes what it tests from csrc, is linked with all the sources there that do not use
 Python, and exits with 0 if all is well. Tests in LAYERS need Python. Each becomes a module of the running
 interpreter, with the named layers only, and its run() returns if all is well. It cannot be imported if it needs a
@@ -21,7 +23,9 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 NEEDS_PYTHON = ["csrc/base/compat.c"]
 LAYERS = {"test_core": ["base", "poller", "core"], "test_futures": ["base", "poller", "core", "futures"]}
-BUILDS = ("debug", "asan", "stress")
+BUILDS = ("debug", "asan", "stress", "model")
+MODEL = ["-DCL_MODEL", "-Itests/c/model"]
+ON_MODEL = ["test_inbox", "test_platform", "test_poller", "test_sigsock"]
 ALL_AT_ONCE = ["test_poller"]  # has several events at once, of which a stress build reports one
 TIMEOUT = 120
 # The package is not imported, which would load the extension that is built: cloop/_abi.py alone is, if it is asked for.
@@ -36,12 +40,13 @@ module.run()
 """
 
 
-def sources(name):
+def sources(name, kind):
     """What a test is linked with."""
     if name in LAYERS:
         return sorted(path for layer in LAYERS[name] for path in glob.glob("csrc/%s/*.c" % layer))
     found = glob.glob("csrc/base/*.c") + glob.glob("csrc/poller/*.c")
     found += ["csrc/core/inbox.c", "csrc/core/meter.c", "csrc/core/sigsock.c"]
+    found += ["tests/c/model/kqueue.c"] if kind == "model" else []
     return sorted(set(found) - set(NEEDS_PYTHON))
 
 
@@ -56,7 +61,8 @@ class Build:
     def __init__(self, kind, flags, pool, scratch):
         self.kind, self.pool, self.scratch = kind, pool, scratch
         self.compiler = shlex.split(os.environ.get("CC", "cc"))
-        compiling, self.linking = flags(kind)
+        compiling, self.linking = flags("asan" if kind == "model" else kind)
+        compiling = compiling + (MODEL if kind == "model" else [])
         self.compiling = compiling + ["-fPIC", "-Icsrc", "-I" + sysconfig.get_path("include")]
         self.objects = {}
 
@@ -123,13 +129,13 @@ def main(names):
         runs = []
         for name in names:
             for build in builds:
-                if build.kind == "stress" and name in ALL_AT_ONCE:
+                if build.kind == "stress" and name in ALL_AT_ONCE or build.kind == "model" and name not in ON_MODEL:
                     continue
                 why = missing(name, build)
                 if why is not None:
                     print("%-24s %-6s skipped: %s" % (name, build.kind, why), flush=True)
                     continue
-                compiled = [build.compiled(source) for source in ["tests/c/%s.c" % name] + sources(name)]
+                compiled = [build.compiled(source) for source in ["tests/c/%s.c" % name] + sources(name, build.kind)]
                 runs.append((name, build, runners.submit(build.run, name, compiled)))
         for name, build, running in runs:
             passed = running.result()
