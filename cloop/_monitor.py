@@ -17,6 +17,7 @@ import threading
 import time
 
 from . import _cloop, _dump, _tasks, _watch
+from ._system import is_running
 from ._version import __version__
 
 __all__ = ("Monitor", "connect", "default_path", "folder", "paths", "serve_monitor")
@@ -77,7 +78,7 @@ def paths():
                 full = os.path.join(path, name)
                 if _is_served(full):
                     found[int(pid)] = full
-                elif not os.path.exists("/proc/%d" % int(pid)):  # else it may be about to listen
+                elif not is_running(int(pid)):  # else it may be about to listen
                     _remove(full)
     return found
 

@@ -237,7 +237,8 @@ module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
 PyDoc_STRVAR(pidfd_open_doc, "pidfd_open(pid, /)\n--\n\n"
                              "Return a descriptor that is readable when the "
                              "process has ended. Raises OSError.\n"
-                             "Like os.pidfd_open(), which Python 3.8 lacks.");
+                             "Like os.pidfd_open(), which only Linux has, "
+                             "from Python 3.9 on.");
 
 static PyObject *
 module_pidfd_open(PyObject *Py_UNUSED(module), PyObject *arg)

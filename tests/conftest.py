@@ -4,7 +4,7 @@ check that no test leaves anything behind.
 A test that requests `loop` runs once on asyncio's own loop, and once on cloop for each poller. So asyncio first shows
 that the test is right.
 
-CLOOP_TEST_LOOPS selects the loops: any of "asyncio", "cloop-epoll", "cloop-poll", or "cloop" for both of these,
+CLOOP_TEST_LOOPS selects the loops: any of "asyncio", "cloop-epoll", "cloop-poll", or "cloop" for all of those,
 separated by commas. With CLOOP_TEST_LOOPS=asyncio the suite needs no build of cloop; tests for cloop only are
 skipped.
 
@@ -20,7 +20,6 @@ import importlib
 import logging
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -32,7 +31,17 @@ import zlib
 
 import pytest
 
-KINDS = ["asyncio", "cloop-epoll", "cloop-poll"] if hasattr(select, "epoll") else ["asyncio", "cloop-poll"]
+
+
+def pollers():
+    """Those of this build, best first; all that there are if there is no build."""
+    try:
+        return importlib.import_module("cloop._cloop").build_info()["pollers"]
+    except ImportError:
+        return ["epoll", "kqueue", "poll"]
+
+
+KINDS = ["asyncio"] + ["cloop-" + name for name in pollers()]
 WANTED = re.split(r"[,\s]+", os.environ.get("CLOOP_TEST_LOOPS", "asyncio,cloop").strip())
 SELECTED = [kind for kind in KINDS if kind in WANTED or kind.split("-")[0] in WANTED]
 JUDGED = next((kind for kind in SELECTED if kind.startswith("cloop")), SELECTED[0] if SELECTED else None)
@@ -180,9 +189,10 @@ def pytest_runtest_makereport(item, call):
 def open_descriptors():
     """Numbers of the open descriptors, and their files; without the one that the first cloop.watch() keeps."""
     found = {}
-    for name in os.listdir("/proc/self/fd"):
+    folder = "/proc/self/fd" if os.path.exists("/proc/self/fd") else "/dev/fd"
+    for name in os.listdir(folder):
         try:
-            found[int(name)] = os.readlink("/proc/self/fd/" + name)
+            found[int(name)] = os.readlink("/proc/self/fd/" + name) if folder != "/dev/fd" else str(os.fstat(int(name)))
         except OSError:
             pass  # the descriptor that listed the folder
     return {fd: file for fd, file in found.items() if not file.startswith("/memfd:cloop.watch")}

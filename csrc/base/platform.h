@@ -10,12 +10,14 @@
 #ifndef CL_BASE_PLATFORM_H
 #define CL_BASE_PLATFORM_H
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/types.h>
 #include <time.h>
+#include <unistd.h>
 
 /*   ACCEPT4      accept4(), pipe2(), SOCK_NONBLOCK and SOCK_CLOEXEC
  *   PPOLL        ppoll(), whose timeout is in ns
@@ -57,9 +59,6 @@ int cl_socket(int family, int type, int proto);
 int cl_socketpair(int family, int type, int fds[2]);
 int cl_pipe(int fds[2]);
 #else
-#include <fcntl.h>
-#include <unistd.h>
-
 static inline int
 cl_accept(int fd, struct sockaddr *peer, socklen_t *len)
 {
@@ -83,6 +82,25 @@ cl_pipe(int fds[2])
 {
     return pipe2(fds, O_CLOEXEC | O_NONBLOCK);
 }
+#endif
+
+/* How many bytes a pipe holds, or -1 if the kernel does not tell. */
+static inline int
+cl_pipe_size(int fd)
+{
+#ifdef F_GETPIPE_SZ
+    return fcntl(fd, F_GETPIPE_SZ);
+#else
+    (void)fd;
+    return -1;
+#endif
+}
+
+/* The flag of a pipe in packet mode, or 0. */
+#ifdef __linux__
+#define CL_PIPE_PACKETS O_DIRECT
+#else
+#define CL_PIPE_PACKETS 0
 #endif
 
 /* -------------------------------------------------------------------- sockets */
@@ -110,6 +128,13 @@ cl_no_sigpipe(int fd)
 /* The arguments of the socket() that made it. 0 or -errno. The protocol is 0
  * where the kernel does not tell, as in socket.socket. */
 int cl_socket_kind(int fd, int *family, int *type, int *proto);
+
+/* Whether getaddrinfo() without a kind has raw sockets too, last, as glibc's. */
+#ifdef __GLIBC__
+#define CL_ADDRINFO_HAS_RAW 1
+#else
+#define CL_ADDRINFO_HAS_RAW 0
+#endif
 
 /* Whether a Unix socket's name that begins with a NUL is one. Elsewhere it is
  * that of a socket without a name. */

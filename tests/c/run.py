@@ -25,7 +25,7 @@ NEEDS_PYTHON = ["csrc/base/compat.c"]
 LAYERS = {"test_core": ["base", "poller", "core"], "test_futures": ["base", "poller", "core", "futures"]}
 BUILDS = ("debug", "asan", "stress", "model")
 MODEL = ["-DCL_MODEL", "-Itests/c/model"]
-ON_MODEL = ["test_inbox", "test_platform", "test_poller", "test_sigsock"]
+ON_MODEL = ["test_inbox", "test_platform", "test_poller"]
 ALL_AT_ONCE = ["test_poller"]  # has several events at once, of which a stress build reports one
 TIMEOUT = 120
 # The package is not imported, which would load the extension that is built: cloop/_abi.py alone is, if it is asked for.
