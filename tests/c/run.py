@@ -7,14 +7,21 @@ Python, and exits with 0 if all is well. Tests in LAYERS need Python. Each becom
 interpreter, with the named layers only, and its run() returns if all is well. It cannot be imported if it needs a
 symbol of a higher layer.
 
-    python tests/c/run.py [NAME ...]      such as test_heap
+    python tests/c/run.py [--target TARGET] [NAME ...]      such as test_heap
+
+With a target, such as aarch64-linux-musl, zig (`pip install ziglang`) compiles the tests that need no Python, and links
+them with that C library. Those for another machine run under qemu's user mode (qemu-user-static), where memory order is
+that of the machine below.
 """
 
+import argparse
 import concurrent.futures
+import importlib.util
 import glob
 import os
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -58,10 +65,19 @@ def quiet(command):
 class Build:
     """The objects of one build, each compiled once, and the tests that are made of them."""
 
-    def __init__(self, kind, flags, pool, scratch):
+    def __init__(self, kind, flags, pool, scratch, target=None):
         self.kind, self.pool, self.scratch = kind, pool, scratch
         self.compiler = shlex.split(os.environ.get("CC", "cc"))
-        compiling, self.linking = flags("asan" if kind == "model" else kind)
+        self.emulator = []
+        if target is not None:
+            self.compiler = [sys.executable, "-m", "ziglang", "cc", "-target", target]
+            machine = target.split("-")[0]
+            if machine != os.uname().machine:
+                self.emulator = [shutil.which("qemu-%s-static" % machine)]
+        # There is no libasan for targets.
+        compiling, self.linking = flags("asan" if kind == "model" and target is None else kind.replace("model", "debug"))
+        if target is not None:
+            compiling, self.linking = compiling + ["-fno-sanitize=all"], self.linking + ["-static"]
         compiling = compiling + (MODEL if kind == "model" else [])
         self.compiling = compiling + ["-fPIC", "-Icsrc", "-I" + sysconfig.get_path("include")]
         self.objects = {}
@@ -94,7 +110,7 @@ class Build:
     def passes(self, name, made):
         env = dict(os.environ)
         if name not in LAYERS:
-            return subprocess.run([made], timeout=TIMEOUT).returncode == 0
+            return subprocess.run(self.emulator + [made], timeout=TIMEOUT).returncode == 0
         if self.kind == "asan":
             # The interpreter itself knows nothing of it. gcc's, because clang keeps it out of shared objects.
             env.update(LD_PRELOAD=sanitizers(self.compiler), PYTHONMALLOC="malloc", ASAN_OPTIONS="detect_leaks=0")
@@ -117,15 +133,37 @@ def missing(name, build):
     return None
 
 
-def main(names):
+def lacking(target):
+    """Why nothing can be run for the target here, or None."""
+    if importlib.util.find_spec("ziglang") is None:
+        return "there is no ziglang (pip install ziglang)"
+    machine = target.split("-")[0]
+    if machine != os.uname().machine and shutil.which("qemu-%s-static" % machine) is None:
+        return "there is no qemu-%s-static (apt-get install qemu-user-static)" % machine
+    return None
+
+
+def main(arguments):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--target")
+    parser.add_argument("names", nargs="*")
+    options = parser.parse_args(arguments)
+    target, kinds = options.target, BUILDS
     os.chdir(ROOT)
     flags = runpy.run_path("setup.py")["flags"]
-    names = names or sorted(os.path.basename(path)[:-2] for path in glob.glob("tests/c/test_*.c"))
+    names = options.names or sorted(os.path.basename(path)[:-2] for path in glob.glob("tests/c/test_*.c"))
+    if target is not None:
+        if lacking(target) is not None:
+            print("skipped: " + lacking(target))
+            return 0
+        os.environ["ZIG_GLOBAL_CACHE_DIR"] = os.environ["ZIG_LOCAL_CACHE_DIR"] = os.path.join(ROOT, "build", "cross")
+        kinds = [kind for kind in BUILDS if kind != "asan"]
+        names = [name for name in names if name not in LAYERS]
     failed = 0
     workers = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     runners = concurrent.futures.ThreadPoolExecutor(os.cpu_count())
     with tempfile.TemporaryDirectory() as scratch, workers, runners:
-        builds = [Build(kind, flags, workers, scratch) for kind in BUILDS]
+        builds = [Build(kind, flags, workers, scratch, target) for kind in kinds]
         runs = []
         for name in names:
             for build in builds:

@@ -55,7 +55,7 @@ test_descriptors_are_prepared(void)
     check_prepared(fd);
     close(fd);
     errno = 0;
-    CHECK_INT(cl_socket(AF_INET, 1234, 0), -1);
+    CHECK_INT(cl_socket(12345, SOCK_STREAM, 0), -1);
     CHECK(errno != 0);
 }
 
