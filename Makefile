@@ -13,7 +13,9 @@
 #   make bench      beside all other loops [B=glob] [LOOPS=cloop,uvloop] [ARGS=...]
 #   make bench-smoke whether each row of the benchmarks runs
 #   make bench-instr instructions and system calls per operation, by valgrind
-#   make cross      compile csrc for other C libraries and machines
+#   make cross      compile csrc for other systems, C libraries and machines
+#   make foreign    the C tests on musl, and on aarch64 in qemu [ARGS=tests]
+#   make model      the suite as on a system with kqueue, on a model of it
 #   make wheels | release  packages, and the checklist before they are published
 #   make docs       these pages in HTML, by Sphinx; what they show is run
 #   make types      mypy, pyright and stubtest over the public types, the examples and tests/typing
@@ -229,6 +231,24 @@ matrix:
 # A C compiler in a wheel. Where it can't be had, nothing is compiled, and that is said.
 $(VENV)/.cross: $(VENV)/.ready
 	@$(PIP) ziglang==0.17.1 && touch $@ || echo "skipped: ziglang cannot be installed for $(PY)"
+
+# Static, so that no other C library need be installed.
+.PHONY: foreign
+foreign: $(VENV)/.cross
+	@for target in x86_64-linux-musl aarch64-linux-musl; do echo "== $$target"; \
+	    $(PYTHON) tests/c/run.py --target $$target $(ARGS) || exit 1; done
+
+# The whole extension as on a system that has kqueue and nothing of Linux. tests/c/model says what the model leaves out.
+.PHONY: model
+model: export CLOOP_TEST_LOOPS = cloop-kqueue
+model: export CLOOP_TEST_TIER = $(TIER)
+model: MODEL = build/model-$(notdir $(VENV))
+model: ARGS ?= tests/core tests/net tests/streams tests/processes tests/tls
+model: $(VENV)/.test
+	@mkdir -p $(MODEL)
+	@$(or $(CC),cc) -O1 -g -shared -fPIC -D_GNU_SOURCE -Wall -Wextra -Werror -Itests/c/model tests/c/model/kqueue.c -pthread -o $(MODEL)/libkqueue.so
+	@CLOOP_BUILD=debug CFLAGS='-DCL_MODEL -I$(CURDIR)/tests/c/model' $(PYTHON) setup.py -q build --build-temp $(MODEL)/temp --build-lib $(MODEL)
+	$(call pytest,LD_PRELOAD=$(CURDIR)/$(MODEL)/libkqueue.so PYTHONPATH=$(CURDIR)/$(MODEL))
 
 .PHONY: cross wheels release
 cross: $(VENV)/.cross

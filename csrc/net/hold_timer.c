@@ -46,7 +46,7 @@ sleep_until_something_is_held(hold_timer *self)
     while (!self->stopping &&
            atomic_load_explicit(&timer->ht_deadline, memory_order_seq_cst) ==
                0 &&
-           atomic_load(&timer->ht_asleep))
+           atomic_load_explicit(&timer->ht_asleep, memory_order_seq_cst))
         pthread_cond_wait(&self->changed, &self->lock);
     atomic_store_explicit(&timer->ht_asleep, false, memory_order_seq_cst);
 }
@@ -55,6 +55,13 @@ static bool
 is_late(uint64_t deadline)
 {
     return deadline != 0 && cl_ticks() > deadline;
+}
+
+static uint64_t
+deadline_of(hold_timer *self)
+{
+    return atomic_load_explicit(&self->public.ht_deadline,
+                                memory_order_seq_cst);
 }
 
 /* Sends as a callback that acts on the connection would. */
@@ -66,7 +73,7 @@ send_held(hold_timer *self)
         return;
     PyEval_AcquireThread(thread);
     /* Whoever stops this thread waits without the GIL, so the loop exists. */
-    if (is_late(atomic_load(&self->public.ht_deadline)) &&
+    if (is_late(deadline_of(self)) &&
         cl_gather_flush(self->loop) < 0)
         PyErr_WriteUnraisable((PyObject *)self->loop);
     PyThreadState_Clear(thread);
@@ -84,7 +91,7 @@ run(void *arg)
             wait_a_period(self);
         else
             sleep_until_something_is_held(self);
-        uint64_t deadline = atomic_load(&self->public.ht_deadline);
+        uint64_t deadline = deadline_of(self);
         idle = deadline == 0 ? idle + 1 : 0;
         if (!self->stopping && is_late(deadline)) {
             pthread_mutex_unlock(&self->lock);

@@ -1,4 +1,4 @@
-"""Compiles all of csrc for other systems, machines and C libraries, with warnings as errors.
+"""Compiles csrc and the tests that need no Python for other systems, machines and C libraries; warnings are errors.
 
 The compiler is zig's (`pip install ziglang`), which includes the headers of many C libraries, macOS's and FreeBSD's
 too. Nothing is linked or run. This finds names that another C library already uses, functions that an older one or
@@ -139,6 +139,9 @@ def main(targets):
     if unknown:
         sys.exit("cross.py: %s is none of %s" % (", ".join(unknown), ", ".join(TARGETS)))
     sources = sorted(glob.glob("csrc/**/*.c", recursive=True))
+    with_python = runpy.run_path("tests/c/run.py")["LAYERS"]
+    tests = sorted(glob.glob("tests/c/test_*.c"))
+    sources += [path for path in tests if os.path.basename(path)[: -len(".c")] not in with_python]
     headers = glob.glob("csrc/**/*.h", recursive=True)
     os.environ["ZIG_GLOBAL_CACHE_DIR"] = os.environ["ZIG_LOCAL_CACHE_DIR"] = os.path.abspath(OUTPUT)
     base = [sys.executable, "-m", "ziglang", "cc"] + runpy.run_path("setup.py")["FLAGS"] + FLAGS

@@ -7,7 +7,9 @@ Python, and exits with 0 if all is well. Tests in LAYERS need Python. Each becom
 interpreter, with the named layers only, and its run() returns if all is well. It cannot be imported if it needs a
 symbol of a higher layer.
 
-    python tests/c/run.py [--target TARGET] [NAME ...]      such as test_heap
+    python tests/c/run.py [--target TARGET] [--plain] [NAME ...]      such as test_heap
+
+--plain is for systems where only debug and stress builds can be expected to work, and only of tests without Python.
 
 With a target, such as aarch64-linux-musl, zig (`pip install ziglang`) compiles the tests that need no Python, and links
 them with that C library. Those for another machine run under qemu's user mode (qemu-user-static), where memory order is
@@ -146,6 +148,7 @@ def lacking(target):
 def main(arguments):
     parser = argparse.ArgumentParser()
     parser.add_argument("--target")
+    parser.add_argument("--plain", action="store_true")
     parser.add_argument("names", nargs="*")
     options = parser.parse_args(arguments)
     target, kinds = options.target, BUILDS
@@ -158,6 +161,9 @@ def main(arguments):
             return 0
         os.environ["ZIG_GLOBAL_CACHE_DIR"] = os.environ["ZIG_LOCAL_CACHE_DIR"] = os.path.join(ROOT, "build", "cross")
         kinds = [kind for kind in BUILDS if kind != "asan"]
+    if options.plain:
+        kinds = ["debug", "stress"]
+    if target is not None or options.plain:
         names = [name for name in names if name not in LAYERS]
     failed = 0
     workers = concurrent.futures.ThreadPoolExecutor(os.cpu_count())

@@ -48,6 +48,7 @@ wait_for(cl_poller *poller, int64_t timeout_ns, cl_event *events)
 /* Called when poll(2) has returned, before the back end gets the result. */
 static void (*seen_by_poll)(void);
 
+#ifdef SYS_ppoll /* Linux */
 int
 ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
       const sigset_t *mask)
@@ -61,6 +62,7 @@ ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
         seen_by_poll();
     return ready;
 }
+#endif
 
 /* Returns the event that is reported for fd now; its events are 0 if there is
  * none. */
