@@ -120,8 +120,9 @@ def compile_source(job):
     made = os.path.join(OUTPUT, target, source.replace(os.sep, "-")[: -len(".c")] + ".o")
     if os.path.exists(made) and os.stat(made).st_mtime_ns > max(needed, os.stat(source).st_mtime_ns):
         return None
+    build = ["-DCL_DEBUG"] if source.startswith("tests") else []  # what the tests are always built with
     done = subprocess.run(
-        command + ["-c", source, "-o", made], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
+        command + build + ["-c", source, "-o", made], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
     )
     if done.returncode == 0:
         return None

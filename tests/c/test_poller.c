@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -48,7 +47,9 @@ wait_for(cl_poller *poller, int64_t timeout_ns, cl_event *events)
 /* Called when poll(2) has returned, before the back end gets the result. */
 static void (*seen_by_poll)(void);
 
-#ifdef SYS_ppoll /* Linux */
+#ifdef __linux__
+#include <sys/syscall.h>
+
 int
 ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
       const sigset_t *mask)
