@@ -32,7 +32,6 @@ import zlib
 import pytest
 
 
-
 def pollers():
     """Those of this build, best first; all that there are if there is no build."""
     try:
