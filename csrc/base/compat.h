@@ -37,9 +37,6 @@
 /* PyMODINIT_FUNC of 3.8 does not export under -fvisibility=hidden. */
 #define CL_EXPORT __attribute__((visibility("default")))
 
-/* Keeps what is rare out of a hot function, so that it saves fewer registers. */
-#define CL_NOINLINE __attribute__((noinline))
-
 /* Py_MOD_GIL_NOT_USED and sub-interpreters with their own GIL are enabled only
  * once they are known to work. */
 #if PY_VERSION_HEX >= 0x030c0000
