@@ -243,8 +243,7 @@ static inline bool
 waits_again(CoroObject *coro)
 {
     FutureObject *future = (FutureObject *)coro->c_future;
-    if (future == NULL ||
-        !cl_future_is_plain(coro->c_st, coro->c_future) ||
+    if (future == NULL || !cl_future_is_plain(coro->c_st, coro->c_future) ||
         future->f_state != CL_PENDING || future->f_blocking)
         return false;
     future->f_blocking = 1;
