@@ -223,7 +223,7 @@ done(CoroObject *coro)
 }
 
 /* After a step that waits, or goes on with c_inner: the outcome. */
-static CL_NOINLINE PySendResult
+static __attribute__((noinline)) PySendResult
 go_on(CoroObject *coro, PyObject *value, PyObject **result)
 {
     if (coro->c_inner != NULL) {
@@ -273,7 +273,7 @@ settle(CoroObject *coro, PySendResult status)
 }
 
 /* A step that is refused, or goes on with c_inner. */
-static CL_NOINLINE PySendResult
+static __attribute__((noinline)) PySendResult
 send_otherwise(CoroObject *coro, PyObject *value, PyObject **result)
 {
     if (check_not_running(coro) < 0 || check_not_done(coro) < 0)
