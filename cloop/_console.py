@@ -15,6 +15,7 @@ import sys
 import time
 
 from . import _monitor, _tasks
+from ._system import is_running
 
 __all__ = ("main",)
 
@@ -157,7 +158,7 @@ def open_sources(wanted, limit=None, counts=False):
     path = _monitor.paths().get(int(wanted))
     if path is None:
         complain_of_folders()
-        if not os.path.exists("/proc/" + wanted):
+        if not is_running(int(wanted)):
             raise ValueError("there is no process %s" % wanted)
         raise ValueError("process %s serves no monitor to this user: start it with CLOOP_MONITOR=1" % wanted)
     return [Source(path, limit, counts)]

@@ -15,6 +15,7 @@ from ._cloop import LoopCore, SocketTransport, _at_exit, know_loop, look_like, s
 from ._newer import NewerKeywords, like_asyncios, parameters, take_shutdown_timeout
 from ._selector import Reached
 from ._sock import SockDatagrams
+from ._system import new_socket
 
 __all__ = ("Loop", "new_event_loop")
 
@@ -85,13 +86,13 @@ class Connections:
             return None, None
         family, kind, proto, _, address = found[0]
         if local_addr is None:
-            return socket.socket(family, kind | socket.SOCK_NONBLOCK, proto), address
+            return new_socket(family, kind, proto), address
         if type(local_addr) is not tuple or len(local_addr) != 2:
             return None, None
         found = self._numeric_addrinfo(*local_addr, family, socket.SOCK_STREAM, proto, flags)
         if not found or len(found) != 1 or found[0][0] != family:
             return None, None
-        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
+        sock = new_socket(family, kind, proto)
         try:
             sock.bind(found[0][4])
         except OSError:
@@ -111,7 +112,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
     It has all methods of asyncio.AbstractEventLoop. What LoopCore does not do natively is the running Python's own
     asyncio code, so keywords, messages and ordering are those of that version.
 
-    The environment variable CLOOP_POLLER ("epoll" or "poll") selects the poller. Raises ValueError if CLOOP_POLLER,
+    The environment variable CLOOP_POLLER ("epoll", "kqueue" or "poll", as the system has them) selects the poller. Raises ValueError if CLOOP_POLLER,
     CLOOP_GATHER, CLOOP_STREAMS, CLOOP_TASKS or CLOOP_TLS has an unknown value. If a selector is given, the loop polls
     with it instead, in Python, and closes it when it is closed; this is for test clocks and the like.
     """

@@ -104,12 +104,20 @@ def test_no_python_headers(setup, tmp_path):
     [
         ("sys.version_info = (3, 7, 17, 'final', 0)", "cloop needs CPython 3.8 or newer: "),
         ("sys.implementation.name = 'pypy'", "cloop needs CPython 3.8 or newer: "),
-        ("sys.platform = 'win32'", "cloop runs on Linux only so far: this is win32"),
+        ("sys.platform = 'win32'", "cloop does not run on Windows, but winloop does"),
+        ("sys.platform = 'sunos5'", "cloop runs on Linux, and may on macOS and FreeBSD; this is sunos5"),
         ("sys.modules['setuptools'] = None", "cloop needs setuptools to build: "),
     ],
 )
 def test_what_the_interpreter_lacks(setup, python, line):
     assert refusal(setup(python)).startswith(line)
+
+
+@pytest.mark.parametrize("system", ["darwin", "freebsd14"])
+def test_untried_systems_are_told_so(setup, system):
+    # What is built is Linux's: only the line is of interest.
+    done = setup("sys.platform = %r" % system)
+    assert done.stderr.startswith("cloop has never run on this system (%s): it was compiled for it" % system)
 
 
 def test_unknown_build(setup):

@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/platform.h"
 #include "base/probe.h"
 #include "core/args.h"
 #include "core/errors.h"
@@ -244,7 +245,7 @@ try_sendall(SockOpObject *op, int fd, PyObject **result)
     do {
         ssize_t sent = send(fd, (const char *)op->so_view.buf + op->so_size,
                             (size_t)(op->so_view.len - op->so_size),
-                            MSG_DONTWAIT | MSG_NOSIGNAL);
+                            CL_SEND_FLAGS);
         cl_net_count_write(op->so_loop, fd, sent);
         if (sent < 0)
             return failed();
@@ -262,7 +263,7 @@ try_sendto(SockOpObject *op, int fd, PyObject **result)
     if (PyObject_GetBuffer(op->so_arg, &view, PyBUF_SIMPLE) < 0)
         return -1;
     ssize_t sent =
-        sendto(fd, view.buf, (size_t)view.len, MSG_DONTWAIT | MSG_NOSIGNAL,
+        sendto(fd, view.buf, (size_t)view.len, CL_SEND_FLAGS,
                (const struct sockaddr *)op->so_to, op->so_to_len);
     cl_net_count_write(op->so_loop, fd, sent);
     int error = errno;
@@ -380,8 +381,7 @@ try_accept(SockOpObject *op, int fd, PyObject **result)
 {
     struct sockaddr_storage from = {0};
     socklen_t len = sizeof(from);
-    int accepted = accept4(fd, (struct sockaddr *)&from, &len,
-                           SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int accepted = cl_accept(fd, (struct sockaddr *)&from, &len);
     if (accepted < 0)
         return failed();
     CL_PROBE2(accept, op->so_loop, accepted);
@@ -590,11 +590,11 @@ resume(SockOpObject *op)
 }
 
 static PySendResult
-step(CoroObject *coro, bool fresh, PyObject **result)
+step(CoroObject *coro, PyObject *sent, PyObject **result)
 {
     SockOpObject *op = (SockOpObject *)coro;
     int status = 0;
-    if (!fresh)
+    if (sent != NULL)
         status = resume(op);
     else if (op->so_loop->l_debug)
         status = check_debug(op);
