@@ -17,6 +17,7 @@
 #   make bench-instr instructions and system calls per operation, by valgrind
 #   make cross      compile csrc for other C libraries and machines
 #   make wheels | release  packages, and the checklist before they are published
+#   make reproducible  the wheel is built twice, and is the same
 #   make docs       these pages in HTML, by Sphinx; what they show is run
 #   make types      mypy, pyright and stubtest over the public types, the examples and tests/typing
 #
@@ -270,6 +271,10 @@ $(RELEASE)/.ready: $(VENV)/.ready
 # ARGS='musllinux_1_2_x86_64' builds one kind; --python names more interpreters than this.
 wheels: $(RELEASE)/.ready
 	@test -e $(RELEASE)/.ready || exit 0; $(RELEASE)/bin/python release/wheels.py $(ARGS) && $(RELEASE)/bin/python release/try.py
+
+.PHONY: reproducible
+reproducible: $(RELEASE)/.ready
+	@$(RELEASE)/bin/python release/twice.py
 
 # docs/releasing.md; uploads nothing. ARGS=--quick builds one wheel, by this machine's compiler.
 release: $(RELEASE)/.ready
