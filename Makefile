@@ -5,8 +5,11 @@
 #   make debug      build in place with asserts make asan | stress  the suite on such a build, with asserts
 #   make tsan       tests of threads, on a CPython without a GIL and with ThreadSanitizer
 #   make coverage   lines and branches of the C code that the suite reaches
+#   make integrity [COUNT=1000000] | overload | lifecycle | leaks | soak [HOURS=1] | abuse [SECONDS=60]
+#                   figures of docs/reliability.md; LOOP=asyncio measures that, SEED=n repeats a run, ARGS=--small is short
 #   make ecosystem  real libraries on cloop, and the servers they talk to
 #   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
+#   make interpreters the suite in an interpreter with a GIL of its own [K=expr] [TIER=ci|all]
 #   make conformance CPython's asyncio tests    make uvloop-suite   uvloop's own tests
 #   make nightly    everything on everything; .ci/run is what a change must pass
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
@@ -18,6 +21,7 @@
 #   make foreign    the C tests on musl, and on aarch64 in qemu [ARGS=tests]
 #   make model      the suite as on a system with kqueue, on a model of it
 #   make wheels | release  packages, and the checklist before they are published
+#   make reproducible  the wheel is built twice, and is the same
 #   make docs       these pages in HTML, by Sphinx; what they show is run
 #   make types      mypy, pyright and stubtest over the public types, the examples and tests/typing
 #
@@ -143,12 +147,17 @@ pytest = $(if $(filter 0 1,$(JOBS)),\
 
 # What is run of the tests, on which loops: tests/conftest.py has the tiers. Whoever names tests wants the slow ones, too.
 TIER ?= $(if $(K)$(ARGS),ci,commit)
-suite asan stress coverage: export CLOOP_TEST_TIER = $(TIER)
+suite asan stress coverage interpreters: export CLOOP_TEST_TIER = $(TIER)
 
 test: test-c suite
 
 suite: $(VENV)/.test build
 	$(call pytest)
+
+# From Python 3.12 on.
+.PHONY: interpreters
+interpreters: $(VENV)/.test build
+	$(PYTHON) tests/interpreter.py -q $(if $(K),-k '$(K)') $(ARGS)
 
 test-c: $(VENV)/.ready
 	@$(PYTHON) tests/c/run.py
@@ -176,15 +185,37 @@ tsan: ARGS ?= tests/isolated/test_free_threading.py tests/core/test_inbox.py tes
 tsan: SANITIZED = PYTHON_GIL=0 \
 	TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp exitcode=66 allocator_may_return_null=1 $$TSAN_OPTIONS"
 
-# Slow tests are where faults are injected. Those that fail only because the code is slower here do not matter.
+# The suite with its slow tests, where faults are injected, then each test with each allocation failing once. Tests that fail
+# only because the code is slower here do not matter. The list of what no test reaches must be right: tests/coverage.py.
 .PHONY: coverage
 coverage: TIER = ci
+coverage: export CLOOP_TEST_SEED = coverage
+coverage: COVERED = PYTHONPATH=$(CURDIR)/$(COPY):$(CURDIR)/tests
 coverage: $(VENV)/.test
 	@$(PIP) 'gcovr==8.*'
 	@rm -rf $(COPY) build/temp.*/coverage
 	@$(PYTHON) setup.py -q build --build-lib $(COPY)
-	-$(call pytest,PYTHONPATH=$(CURDIR)/$(COPY))
+	-$(call pytest,$(COVERED))
+	-CLOOP_TEST_TIER=commit $(COVERED) $(BIN)/pytest -q -p places -n $(or $(JOBS),2) $(ARGS)
 	$(PYTHON) tests/coverage.py
+
+# Programs that print figures; the limits of time hold on a machine that does nothing else. LOOP=uvloop needs uvloop.
+COUNT ?= 1000000
+HOURS ?= 1
+SECONDS ?= 60
+TRUST = $(PYTHON) tests/trust/$@.py $(if $(LOOP),--loop $(LOOP)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+.PHONY: integrity overload lifecycle leaks soak abuse
+integrity overload lifecycle leaks soak abuse: $(VENV)/.test build
+integrity:
+	$(TRUST) --count $(COUNT)
+overload:
+	$(TRUST) --timed
+lifecycle leaks:
+	$(TRUST)
+soak:
+	$(TRUST) --hours $(HOURS)
+abuse:
+	$(TRUST) --seconds $(SECONDS)
 
 # ARGS='--loop uvloop' needs uvloop.
 conformance: build $(if $(findstring uvloop,$(ARGS)),$(VENV)/.bench)
@@ -276,6 +307,10 @@ $(RELEASE)/.ready: $(VENV)/.ready
 # ARGS='musllinux_1_2_x86_64' builds one kind; --python names more interpreters than this.
 wheels: $(RELEASE)/.ready
 	@test -e $(RELEASE)/.ready || exit 0; $(RELEASE)/bin/python release/wheels.py $(ARGS) && $(RELEASE)/bin/python release/try.py
+
+.PHONY: reproducible
+reproducible: $(RELEASE)/.ready
+	@$(RELEASE)/bin/python release/twice.py
 
 # docs/releasing.md; uploads nothing. ARGS=--quick builds one wheel, by this machine's compiler.
 release: $(RELEASE)/.ready

@@ -157,7 +157,7 @@ class Monitor:
         self._woken, self._waker = os.pipe()
         try:
             self._listener = _listen(self.path)
-            self._thread = threading.Thread(target=self._serve, name="cloop-monitor", daemon=True)
+            self._thread = threading.Thread(target=self._serve, name="cloop-monitor", daemon=not _ends_with_threads())
             self._thread.start()
         except BaseException:
             listened = self._listener is not None
@@ -507,12 +507,19 @@ _serving = []
 _prepared = False
 
 
+def _ends_with_threads():
+    """Whether monitors are closed before the interpreter waits for its threads, which therefore need not be daemons:
+    one with a GIL of its own has no others.
+    """
+    return not _cloop.is_main_interpreter() and hasattr(threading, "_register_atexit")  # not in Python 3.8
+
+
 def serve_monitor(path=None):
     """Let `python -m cloop top`, `ps` and `pstree` look at the loops of this process.
 
     Opens a Unix socket, which a thread serves: only processes of the same user are answered. A forked child opens one
     of its own, unless a path was given. The environment variable CLOOP_MONITOR=1 does the same when the first loop is
-    created.
+    created in the main interpreter. A monitor answers for the loops of its interpreter.
 
     path: the path of the socket; by default one of this process, where these commands look for it.
 
@@ -529,7 +536,7 @@ def serve_monitor(path=None):
         _serving.append(monitor)
         if not _prepared:
             _prepared = True
-            atexit.register(_at_exit)
+            (threading._register_atexit if _ends_with_threads() else atexit.register)(_at_exit)
             os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_in_child)
     return monitor
 

@@ -3,13 +3,13 @@
 csrc/core/watchdog.h has the threads. They call _report() here, which finds out what to say. A stack that must be taken
 without the GIL is written by faulthandler's C function. It is the handler of a signal that faulthandler.register() is
 asked to handle; its address is kept and the signal is given back, so no signal is ever sent. faulthandler.unregister()
-would restore the signal's handler, which may be the program's by then: so it stays registered, once per process.
+would restore the signal's handler, which may be the program's by then: so it stays registered, once per process. Other
+interpreters than the main one do without: faulthandler remembers one interpreter and one file for each signal.
 """
 
 import asyncio
 import atexit
 import collections
-import faulthandler
 import logging
 import math
 import os
@@ -134,7 +134,7 @@ class Watch:
         task, by, stack, where = None, [], text, _first_line(text)
         if goes_on:
             task, by = _blocking_task(loop)
-            frames = sys._current_frames()
+            frames = _cloop.current_frames()
             if stack is None and wakes:
                 stack = _other_stacks(frames, (thread, threading.get_ident()))
             elif stack is None and thread in frames:
@@ -231,6 +231,8 @@ class _Dump:
         try:
             self.fd = _memory_file()
             self._file = _identity(self.fd)
+            import faulthandler  # other interpreters than the main one have none
+
             faulthandler.register(self.signum, file=self.fd, all_threads=True, chain=False)
             self.address = _cloop._signal_handler(self.signum)
         except (OSError, RuntimeError, ValueError):
@@ -282,8 +284,10 @@ def _memory_file():
 
 
 def _free_signal():
-    """Return a real-time signal that is neither handled nor ignored, the highest; 0 if there is none."""
+    """Return a real-time signal that is neither handled nor ignored, the highest; 0 if there is none for us."""
     taken = 0
+    if not _cloop.is_main_interpreter():
+        return 0
     try:
         with open("/proc/self/status") as file:
             for line in file:

@@ -13,7 +13,6 @@ CLOOP_TEST_TIER selects how much of that is run: see "Tiers" below.
 
 import asyncio
 import contextlib
-import faulthandler
 import functools
 import gc
 import importlib
@@ -32,6 +31,10 @@ import zlib
 
 import pytest
 
+try:
+    import faulthandler
+except ImportError:  # in an interpreter other than the main one
+    faulthandler = None
 
 
 def pollers():
@@ -112,7 +115,7 @@ def in_sample(nodeid):
 
 def is_stressed():
     """Whether cloop is a stress build."""
-    return CLOOP_SELECTED and hasattr(importlib.import_module("cloop._cloop"), "_stress")
+    return CLOOP_SELECTED and "-DCL_STRESS" in importlib.import_module("cloop._cloop").build_info()["flags"]
 
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
@@ -167,7 +170,7 @@ def stderr_past_capture(config):
 def watch(config):
     """Not for each test: a thread keeps the limit, and changing it waits for that thread to end."""
     now = time.monotonic()
-    if now - config.stash.get(WATCHED_SINCE, float("-inf")) > TEST_LIMIT_S / 10:
+    if faulthandler is not None and now - config.stash.get(WATCHED_SINCE, float("-inf")) > TEST_LIMIT_S / 10:
         config.stash[WATCHED_SINCE] = now
         faulthandler.dump_traceback_later(TEST_LIMIT_S, exit=True, file=config.stash[STDERR])
 
@@ -179,7 +182,7 @@ def pytest_runtest_protocol(item, nextitem):
         freeze()
     watch(item.config)
     yield
-    if nextitem is None:
+    if nextitem is None and faulthandler is not None:
         faulthandler.cancel_dump_traceback_later()
 
 

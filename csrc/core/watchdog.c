@@ -98,6 +98,7 @@ typedef struct cl_watchdog {
     size_t capacity;
     report *first; /* reports to write, the oldest first */
     report **last;
+    struct cl_watchdog *next_late; /* list of the module state */
 } cl_watchdog;
 
 #define LOAD(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
@@ -572,6 +573,7 @@ stop(cl_state *st)
     if (dog == NULL)
         return;
     PyObject *function = dog->function;
+    bool late = false;
     /* The watcher looks at no loop from here on. With the GIL: until then,
      * cl_watchdog_remove() must find the watchdog. */
     pthread_mutex_lock(&dog->lock);
@@ -584,11 +586,37 @@ stop(cl_state *st)
     pthread_mutex_lock(&dog->lock);
     wait_for_reporter(dog);
     /* If it goes on, it needs the function. */
-    if (dog->owners > 1)
+    if (dog->owners > 1) {
         function = NULL;
-    release(dog);
+        late = dog->interpreter != PyInterpreterState_Main();
+    }
+    if (late)
+        pthread_mutex_unlock(&dog->lock);
+    else
+        release(dog);
     Py_END_ALLOW_THREADS
+    if (late) {
+        dog->next_late = st->late_watchdogs;
+        st->late_watchdogs = dog;
+    }
     Py_XDECREF(function);
+}
+
+void
+cl_watchdog_at_exit(cl_state *st)
+{
+    cl_watchdog *dog;
+    while ((dog = st->late_watchdogs) != NULL) {
+        PyObject *function = dog->function;
+        st->late_watchdogs = dog->next_late;
+        Py_BEGIN_ALLOW_THREADS
+        pthread_mutex_lock(&dog->lock);
+        while (dog->owners > 1)
+            pthread_cond_wait(&dog->changed, &dog->lock);
+        release(dog);
+        Py_END_ALLOW_THREADS
+        Py_DECREF(function);
+    }
 }
 
 static int
