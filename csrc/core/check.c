@@ -246,10 +246,11 @@ cl_loop_check_poller(LoopObject *loop)
 }
 
 static size_t
-size_of(const LoopObject *loop)
+size_of(LoopObject *loop)
 {
     return cl_ring_count(&loop->l_ready) + loop->l_timers.count +
-           loop->l_inbox.i_count + (size_t)loop->l_watches.wt_size / 8 +
+           cl_inbox_count(&loop->l_inbox) +
+           (size_t)loop->l_watches.wt_size / 8 +
            (size_t)loop->l_spare_handle_count / 8 +
            (size_t)loop->l_spare_timer_count / 8;
 }

@@ -33,6 +33,15 @@ cl_inbox_check(cl_inbox *inbox)
     check_locked(inbox);
     pthread_mutex_unlock(&inbox->i_lock);
 }
+
+size_t
+cl_inbox_count(cl_inbox *inbox)
+{
+    pthread_mutex_lock(&inbox->i_lock);
+    size_t count = inbox->i_count;
+    pthread_mutex_unlock(&inbox->i_lock);
+    return count;
+}
 #endif
 
 int

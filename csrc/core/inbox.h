@@ -66,6 +66,9 @@ int cl_inbox_drain(cl_inbox *inbox, cl_ring *ring);
 #ifdef CL_DEBUG
 /* Checks the invariants. From any thread. */
 void cl_inbox_check(cl_inbox *inbox);
+
+/* The number of nodes. From any thread. */
+size_t cl_inbox_count(cl_inbox *inbox);
 #endif
 
 /* Announces that the loop will sleep. Returns false if there is something to
