@@ -40,9 +40,9 @@ void
 cl_fork_unregister(LoopObject *loop)
 {
     cl_assert_gil();
+    CL_MUTEX_LOCK(&loop->l_st->loops_lock);
     cl_assert_of(loop,
                  loop->l_open_link != NULL && *loop->l_open_link == loop);
-    CL_MUTEX_LOCK(&loop->l_st->loops_lock);
     *loop->l_open_link = loop->l_next_open;
     if (loop->l_next_open != NULL)
         loop->l_next_open->l_open_link = loop->l_open_link;
