@@ -25,6 +25,8 @@ PROCESSES = {"script", "python", "example", "served", "shim", "tutorial"}
 UNSUITED = {
     r"^tests/core/test_signals\.py": "signals are the main interpreter's",
     r"signal\.signal\(|raise_signal|pthread_kill|add_signal_handler|os\.kill\(os\.getpid|dump_on_signal": "the same",
+    r"children_that_the_kernel_waits_for|handler_of_sigchld|interrupt_from_a_child": "the same",
+    r"program_runs_all_the_same\[CLOOP_MONITOR\]": "CLOOP_MONITOR=1 is for the main interpreter",
     r"\bos\.fork\(|preexec_fn": "a fork is refused",
     r"sys\._current_frames|\bfaulthandler\b": "not for interpreters other than the main one",
     r"_watchdog_start|keeps_the_interpreter|ctypes": "stacks by faulthandler; ctypes, which is not there on Python 3.12",
