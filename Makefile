@@ -4,6 +4,8 @@
 #   make test       [K=expr] [TIER=ci|all]      make test-c | suite C tests, no Python; the others alone
 #   make debug      build in place with asserts make asan | stress  the suite on such a build, with asserts
 #   make coverage   lines and branches of the C code that the suite reaches
+#   make integrity [COUNT=1000000] | overload | lifecycle | leaks | soak [HOURS=1] | abuse [SECONDS=60]
+#                   figures of docs/reliability.md; LOOP=asyncio measures that, SEED=n repeats a run, ARGS=--small is short
 #   make ecosystem  real libraries on cloop, and the servers they talk to
 #   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
 #   make interpreters the suite in an interpreter with a GIL of its own [K=expr] [TIER=ci|all]
@@ -14,8 +16,11 @@
 #   make bench      beside all other loops [B=glob] [LOOPS=cloop,uvloop] [ARGS=...]
 #   make bench-smoke whether each row of the benchmarks runs
 #   make bench-instr instructions and system calls per operation, by valgrind
-#   make cross      compile csrc for other C libraries and machines
+#   make cross      compile csrc for other systems, C libraries and machines
+#   make foreign    the C tests on musl, and on aarch64 in qemu [ARGS=tests]
+#   make model      the suite as on a system with kqueue, on a model of it
 #   make wheels | release  packages, and the checklist before they are published
+#   make reproducible  the wheel is built twice, and is the same
 #   make docs       these pages in HTML, by Sphinx; what they show is run
 #   make types      mypy, pyright and stubtest over the public types, the examples and tests/typing
 #
@@ -170,15 +175,37 @@ asan stress coverage: export CLOOP_TEST_LOOPS ?= cloop
 asan: SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 
-# Slow tests are where faults are injected. Those that fail only because the code is slower here do not matter.
+# The suite with its slow tests, where faults are injected, then each test with each allocation failing once. Tests that fail
+# only because the code is slower here do not matter. The list of what no test reaches must be right: tests/coverage.py.
 .PHONY: coverage
 coverage: TIER = ci
+coverage: export CLOOP_TEST_SEED = coverage
+coverage: COVERED = PYTHONPATH=$(CURDIR)/$(COPY):$(CURDIR)/tests
 coverage: $(VENV)/.test
 	@$(PIP) 'gcovr==8.*'
 	@rm -rf $(COPY) build/temp.*/coverage
 	@$(PYTHON) setup.py -q build --build-lib $(COPY)
-	-$(call pytest,PYTHONPATH=$(CURDIR)/$(COPY))
+	-$(call pytest,$(COVERED))
+	-CLOOP_TEST_TIER=commit $(COVERED) $(BIN)/pytest -q -p places -n $(or $(JOBS),2) $(ARGS)
 	$(PYTHON) tests/coverage.py
+
+# Programs that print figures; the limits of time hold on a machine that does nothing else. LOOP=uvloop needs uvloop.
+COUNT ?= 1000000
+HOURS ?= 1
+SECONDS ?= 60
+TRUST = $(PYTHON) tests/trust/$@.py $(if $(LOOP),--loop $(LOOP)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+.PHONY: integrity overload lifecycle leaks soak abuse
+integrity overload lifecycle leaks soak abuse: $(VENV)/.test build
+integrity:
+	$(TRUST) --count $(COUNT)
+overload:
+	$(TRUST) --timed
+lifecycle leaks:
+	$(TRUST)
+soak:
+	$(TRUST) --hours $(HOURS)
+abuse:
+	$(TRUST) --seconds $(SECONDS)
 
 # ARGS='--loop uvloop' needs uvloop.
 conformance: build $(if $(findstring uvloop,$(ARGS)),$(VENV)/.bench)
@@ -217,7 +244,7 @@ bench-smoke: $(VENV)/.bench-all build
 	$(PYTHON) -m benchmarks.smoke $(if $(B),--only '$(B)') $(ARGS)
 
 # Built apart from the checkout, in a way of its own.
-bench-instr: $(VENV)/.bench
+bench-instr: $(VENV)/$(if $(findstring --quick,$(ARGS)),.ready,.bench) # none of the quick rows needs more
 	$(PYTHON) -m benchmarks.instr $(if $(B),--only '$(B)') $(ARGS)
 
 # Everything on everything; what a change must pass is .ci/run without it.
@@ -236,6 +263,24 @@ matrix:
 $(VENV)/.cross: $(VENV)/.ready
 	@$(PIP) ziglang==0.17.1 && touch $@ || echo "skipped: ziglang cannot be installed for $(PY)"
 
+# Static, so that no other C library need be installed.
+.PHONY: foreign
+foreign: $(VENV)/.cross
+	@for target in x86_64-linux-musl aarch64-linux-musl; do echo "== $$target"; \
+	    $(PYTHON) tests/c/run.py --target $$target $(ARGS) || exit 1; done
+
+# The whole extension as on a system that has kqueue and nothing of Linux. tests/c/model says what the model leaves out.
+.PHONY: model
+model: export CLOOP_TEST_LOOPS = cloop-kqueue
+model: export CLOOP_TEST_TIER = $(TIER)
+model: MODEL = build/model-$(notdir $(VENV))
+model: ARGS ?= tests/core tests/net tests/streams tests/processes tests/tls
+model: $(VENV)/.test
+	@mkdir -p $(MODEL)
+	@$(or $(CC),cc) -O1 -g -shared -fPIC -D_GNU_SOURCE -Wall -Wextra -Werror -Itests/c/model tests/c/model/kqueue.c -pthread -o $(MODEL)/libkqueue.so
+	@CLOOP_BUILD=debug CFLAGS='-DCL_MODEL -I$(CURDIR)/tests/c/model' $(PYTHON) setup.py -q build --build-temp $(MODEL)/temp --build-lib $(MODEL)
+	$(call pytest,LD_PRELOAD=$(CURDIR)/$(MODEL)/libkqueue.so PYTHONPATH=$(CURDIR)/$(MODEL))
+
 .PHONY: cross wheels release
 cross: $(VENV)/.cross
 	@$(PYTHON) tests/c/cross.py $(ARGS)
@@ -252,6 +297,10 @@ $(RELEASE)/.ready: $(VENV)/.ready
 # ARGS='musllinux_1_2_x86_64' builds one kind; --python names more interpreters than this.
 wheels: $(RELEASE)/.ready
 	@test -e $(RELEASE)/.ready || exit 0; $(RELEASE)/bin/python release/wheels.py $(ARGS) && $(RELEASE)/bin/python release/try.py
+
+.PHONY: reproducible
+reproducible: $(RELEASE)/.ready
+	@$(RELEASE)/bin/python release/twice.py
 
 # docs/releasing.md; uploads nothing. ARGS=--quick builds one wheel, by this machine's compiler.
 release: $(RELEASE)/.ready

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "base/pidfd.h"
+#include "base/platform.h"
 #include "core/errors.h"
 #include "core/layer.h"
 #include "core/method.h"
@@ -12,6 +12,7 @@
 #include "debug.h"
 #include "futures/layout.h"
 #include "futures/registry.h"
+#include "inject.h"
 #include "net/connect.h"
 #include "net/sock.h"
 #include "poller/poller.h"
@@ -262,7 +263,8 @@ module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
 PyDoc_STRVAR(pidfd_open_doc, "pidfd_open(pid, /)\n--\n\n"
                              "Return a descriptor that is readable when the "
                              "process has ended. Raises OSError.\n"
-                             "Like os.pidfd_open(), which Python 3.8 lacks.");
+                             "Like os.pidfd_open(), which only Linux has, "
+                             "from Python 3.9 on.");
 
 static PyObject *
 module_pidfd_open(PyObject *Py_UNUSED(module), PyObject *arg)
@@ -331,8 +333,10 @@ static const cl_layer *const layers[] = {
 static int
 module_exec(PyObject *module)
 {
-#ifdef CL_STRESS
+#ifdef CL_INJECT
     cl_stress_read_environment();
+    if (cl_inject_setup(module) < 0)
+        return -1;
 #endif
     if (cl_layers_setup(module, state_of(module), layers) < 0)
         return -1;

@@ -329,3 +329,53 @@ def test_what_the_architecture_points_to_is_there():
         with open(os.path.join(ROOT if python else CSRC, file), encoding="utf-8") as source:
             definition = r"def %s\(" if python else r"^%s\("
             assert re.search(definition % function, source.read(), re.M), (file, function)
+
+
+# ------------------------------------------------------------------------- systems
+
+SYSTEM = r"__linux\w*|__APPLE__|__MACH__|__\w+BSD\w*__|__unix\w*|_WIN32|__CYGWIN__|__sun|__GLIBC__|TARGET_OS_\w+"
+# Calls, options and flags that some Unix lacks.
+NOT_EVERYWHERE = (
+    r"accept4|pipe2|dup3|ppoll|sendfile|splice|recvmmsg|sendmmsg|eventfd|timerfd_\w+|signalfd|memfd_create|syscall|"
+    r"pidfd_open|prctl|pthread_condattr_setclock|pthread_\w+_np|dl_iterate_phdr|SYS_\w+|SOCK_NONBLOCK|SOCK_CLOEXEC|"
+    r"MSG_NOSIGNAL|SO_NOSIGPIPE|SO_DOMAIN|SO_PROTOCOL|SO_PASSCRED|SCM_CREDENTIALS|SO_REUSEPORT|SO_ZEROCOPY|O_DIRECT|"
+    r"F_(?:GET|SET)PIPE_SZ|TCP_CORK|TCP_QUICKACK|CLOCK_MONOTONIC\w*|CLOCK_BOOTTIME|epoll_\w+|kevent|kqueue"
+)
+PLATFORM = ["base/platform.c", "base/platform.h"]
+# What is only compiled where platform.h says that there is such a thing.
+KNOWN_THERE = {
+    "poller/epoll.c": r"epoll_\w+|syscall|SYS_epoll_pwait2",
+    "poller/kqueue.c": r"kqueue|kevent",
+    "core/wakeup.c": r"dl_iterate_phdr",
+}
+
+
+def knows_systems(path, code):
+    """What of a system the code of a file outside of platform.h names."""
+    found = set(re.findall(r"\b(?:%s|%s)\b" % (SYSTEM, NOT_EVERYWHERE), re.sub(r'"(?:\\.|[^"\\])*"', '""', code)))
+    return sorted(name for name in found if not re.fullmatch(KNOWN_THERE.get(path, "(?!)"), name))
+
+
+@pytest.mark.parametrize("path", [path for path in sources(".c", ".h") if path not in PLATFORM])
+def test_only_platform_knows_systems(path):
+    assert knows_systems(path, code_of(path)) == []
+
+
+def test_planted_system_is_found():
+    code = '#if defined(__linux__)\nint fd = accept4(a, b, c, SOCK_NONBLOCK | 1); /* */\nf("pipe2");\n#endif\n'
+    assert knows_systems("net/sock.c", code) == ["SOCK_NONBLOCK", "__linux__", "accept4"]
+    assert knows_systems("net/sock.c", "int acceptable = my_pipe2(); cl_pidfd_open(1);") == []
+    assert knows_systems("poller/kqueue.c", "kevent(kqueue(), epoll_create1(0))") == ["epoll_create1"]
+
+
+# In Python: what raises where it is missing. Some files ask for it, and do without.
+PYTHON_KNOWS = r"SOCK_(?:NONBLOCK|CLOEXEC)|os\.(?:pidfd_open|eventfd|pipe2|sched_\w+)|select\.(?:epoll|kqueue)|/proc/"
+ASKED_FOR = {"_dump.py": ["/proc/"], "_watch.py": ["/proc/"]}
+
+
+@pytest.mark.parametrize("name", sorted(os.listdir(os.path.join(ROOT, "cloop"))))
+def test_only_one_python_file_knows_systems(name):
+    if not name.endswith(".py") or name == "_system.py":
+        return
+    with open(os.path.join(ROOT, "cloop", name), encoding="utf-8") as file:
+        assert re.findall(PYTHON_KNOWS, file.read()) == ASKED_FOR.get(name, [])

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/platform.h"
 #include "core/args.h"
 #include "core/errors.h"
 
@@ -84,7 +85,7 @@ typedef struct cl_watchdog {
     pthread_t reporter;
     pthread_mutex_t
         lock; /* guards the rest; nobody waits for the GIL with it */
-    pthread_cond_t changed; /* on CLOCK_MONOTONIC */
+    pthread_cond_t changed; /* of cl_cond_wait() */
     int owners;             /* the module state, and the reporter */
     bool stopping;
     bool reporting; /* the reporter runs */
@@ -455,11 +456,9 @@ wait_to_look(cl_watchdog *dog)
         if (dog->loops[i].told && wait_ns > CLOSE_LOOK_NS)
             wait_ns = CLOSE_LOOK_NS;
     }
-    int64_t due_ns = cl_now_ns() + wait_ns;
-    struct timespec until = {.tv_sec = due_ns / CL_NS_PER_S,
-                             .tv_nsec = due_ns % CL_NS_PER_S};
+    int64_t until_ns = cl_now_ns() + wait_ns;
     while (!dog->stopping &&
-           pthread_cond_timedwait(&dog->changed, &dog->lock, &until) == 0)
+           cl_cond_wait(&dog->changed, &dog->lock, until_ns) == 0)
         ;
 }
 
@@ -535,13 +534,11 @@ cl_watchdog_remove(LoopObject *loop)
 static void
 wait_for_reporter(cl_watchdog *dog)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += LAST_REPORT_S;
+    int64_t until_ns = cl_now_ns() + LAST_REPORT_S * CL_NS_PER_S;
     /* Its function may be what stops the watchdog. */
     while (dog->owners > 1 &&
            !(dog->reporting && pthread_equal(dog->reporter, pthread_self())) &&
-           pthread_cond_timedwait(&dog->changed, &dog->lock, &until) == 0)
+           cl_cond_wait(&dog->changed, &dog->lock, until_ns) == 0)
         ;
 }
 
@@ -614,7 +611,6 @@ static cl_watchdog *
 new_watchdog(cl_state *st)
 {
     cl_watchdog *dog = cl_calloc(1, sizeof(*dog));
-    pthread_condattr_t monotonic;
     if (dog == NULL)
         return NULL;
     dog->st = st;
@@ -623,10 +619,7 @@ new_watchdog(cl_state *st)
     dog->last = &dog->first;
     cl_rate_init(&dog->rate);
     pthread_mutex_init(&dog->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&dog->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    cl_cond_init(&dog->changed);
     return dog;
 }
 

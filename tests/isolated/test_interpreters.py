@@ -1,6 +1,6 @@
 """Loops in interpreters that have a GIL of their own: one after another, many at once, and beside one in the main one.
 
-scenarios.py has what they do. What an interpreter other than the main one may not do, asyncio says: the same code runs on
+interpreter_scenarios.py has what they do. What an interpreter other than the main one may not do, asyncio says: the same code runs on
 it first. `make interpreters` runs the suite itself in one.
 """
 
@@ -32,7 +32,7 @@ import interpreters
 
 INSIDE = '''
 import asyncio
-import scenarios
+import interpreter_scenarios as scenarios
 new_loop = %s
 '''
 PERFORM = "scenarios.perform(new_loop, '%%s')"
@@ -69,7 +69,7 @@ def certificate(tmp_path_factory):
 @pytest.fixture
 def names(loop_kind):
     """Of the scenarios for the loop under test."""
-    scenarios = load("scenarios")
+    scenarios = load("interpreter_scenarios")
     chosen = scenarios.EVERYWHERE + (scenarios.OURS if loop_kind != "asyncio" else [])
     return " ".join(scenario.__name__ for scenario in chosen)
 
@@ -101,7 +101,9 @@ def test_all_in_one_interpreter(isolated, names):
 
 def test_in_the_main_interpreter_as_well(isolated, names):
     """The scenarios themselves: what differs elsewhere is about signals."""
-    isolated("import scenarios\nscenarios.perform(new_loop, %r)" % names.replace("signals ", ""))
+    isolated(
+        "import interpreter_scenarios as scenarios\nscenarios.perform(new_loop, %r)" % names.replace("signals ", "")
+    )
 
 
 # At once
@@ -112,7 +114,7 @@ QUICK = "tcp streams tls udp unix pipes timers tasks executors threadsafe subpro
 def test_several_at_once_beside_the_main_one(isolated):
     isolated(
         """
-        import scenarios
+        import interpreter_scenarios as scenarios
         before = threads(), descriptors()
         running, errors = interpreters.at_once(INSIDE + PERFORM %% %r, threads=4)
         for _ in range(3):
@@ -130,7 +132,7 @@ def test_pool_of_interpreters(isolated):
     """The loop waits for them; each has loops of its own."""
     out = isolated(
         """
-        import asyncio, scenarios, time
+        import asyncio, interpreter_scenarios as scenarios, time
         from concurrent.futures import InterpreterPoolExecutor
 
         async def main():
@@ -138,7 +140,7 @@ def test_pool_of_interpreters(isolated):
             path = "import sys; sys.path[:] = %r" % sys.path
             with InterpreterPoolExecutor(3, initializer=exec, initargs=(path,)) as pool:
                 assert await loop.run_in_executor(pool, pow, 2, 10) == 1024
-                work = "import asyncio, scenarios; scenarios.perform(%s, %r)" % (FACTORY, NAMES)
+                work = "import asyncio, interpreter_scenarios as scenarios; scenarios.perform(%s, %r)" % (FACTORY, NAMES)
                 running = [loop.run_in_executor(pool, exec, work) for _ in range(6)]
                 turns = 0
                 while not all(future.done() for future in running):
