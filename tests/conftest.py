@@ -35,6 +35,7 @@ try:
 except ImportError:  # in an interpreter other than the main one
     faulthandler = None
 
+
 def pollers():
     """Those of this build, best first; all that there are if there is no build."""
     try:
