@@ -4,8 +4,11 @@
 #   make test       [K=expr] [TIER=ci|all]      make test-c | suite C tests, no Python; the others alone
 #   make debug      build in place with asserts make asan | stress  the suite on such a build, with asserts
 #   make coverage   lines and branches of the C code that the suite reaches
+#   make integrity [COUNT=1000000] | overload | lifecycle | leaks | soak [HOURS=1] | abuse [SECONDS=60]
+#                   figures of docs/reliability.md; LOOP=asyncio measures that, SEED=n repeats a run, ARGS=--small is short
 #   make ecosystem  real libraries on cloop, and the servers they talk to
 #   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
+#   make interpreters the suite in an interpreter with a GIL of its own [K=expr] [TIER=ci|all]
 #   make conformance CPython's asyncio tests    make uvloop-suite   uvloop's own tests
 #   make nightly    everything on everything; .ci/run is what a change must pass
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
@@ -13,7 +16,9 @@
 #   make bench      beside all other loops [B=glob] [LOOPS=cloop,uvloop] [ARGS=...]
 #   make bench-smoke whether each row of the benchmarks runs
 #   make bench-instr instructions and system calls per operation, by valgrind
-#   make cross      compile csrc for other C libraries and machines
+#   make cross      compile csrc for other systems, C libraries and machines
+#   make foreign    the C tests on musl, and on aarch64 in qemu [ARGS=tests]
+#   make model      the suite as on a system with kqueue, on a model of it
 #   make wheels | release  packages, and the checklist before they are published
 #   make docs       these pages in HTML, by Sphinx; what they show is run
 #   make types      mypy, pyright and stubtest over the public types, the examples and tests/typing
@@ -139,12 +144,17 @@ pytest = $(if $(filter 0 1,$(JOBS)),\
 
 # What is run of the tests, on which loops: tests/conftest.py has the tiers. Whoever names tests wants the slow ones, too.
 TIER ?= $(if $(K)$(ARGS),ci,commit)
-suite asan stress coverage: export CLOOP_TEST_TIER = $(TIER)
+suite asan stress coverage interpreters: export CLOOP_TEST_TIER = $(TIER)
 
 test: test-c suite
 
 suite: $(VENV)/.test build
 	$(call pytest)
+
+# From Python 3.12 on.
+.PHONY: interpreters
+interpreters: $(VENV)/.test build
+	$(PYTHON) tests/interpreter.py -q $(if $(K),-k '$(K)') $(ARGS)
 
 test-c: $(VENV)/.ready
 	@$(PYTHON) tests/c/run.py
@@ -164,15 +174,37 @@ asan stress coverage: export CLOOP_TEST_LOOPS ?= cloop
 asan: SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 
-# Slow tests are where faults are injected. Those that fail only because the code is slower here do not matter.
+# The suite with its slow tests, where faults are injected, then each test with each allocation failing once. Tests that fail
+# only because the code is slower here do not matter. The list of what no test reaches must be right: tests/coverage.py.
 .PHONY: coverage
 coverage: TIER = ci
+coverage: export CLOOP_TEST_SEED = coverage
+coverage: COVERED = PYTHONPATH=$(CURDIR)/$(COPY):$(CURDIR)/tests
 coverage: $(VENV)/.test
 	@$(PIP) 'gcovr==8.*'
 	@rm -rf $(COPY) build/temp.*/coverage
 	@$(PYTHON) setup.py -q build --build-lib $(COPY)
-	-$(call pytest,PYTHONPATH=$(CURDIR)/$(COPY))
+	-$(call pytest,$(COVERED))
+	-CLOOP_TEST_TIER=commit $(COVERED) $(BIN)/pytest -q -p places -n $(or $(JOBS),2) $(ARGS)
 	$(PYTHON) tests/coverage.py
+
+# Programs that print figures; the limits of time hold on a machine that does nothing else. LOOP=uvloop needs uvloop.
+COUNT ?= 1000000
+HOURS ?= 1
+SECONDS ?= 60
+TRUST = $(PYTHON) tests/trust/$@.py $(if $(LOOP),--loop $(LOOP)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+.PHONY: integrity overload lifecycle leaks soak abuse
+integrity overload lifecycle leaks soak abuse: $(VENV)/.test build
+integrity:
+	$(TRUST) --count $(COUNT)
+overload:
+	$(TRUST) --timed
+lifecycle leaks:
+	$(TRUST)
+soak:
+	$(TRUST) --hours $(HOURS)
+abuse:
+	$(TRUST) --seconds $(SECONDS)
 
 # ARGS='--loop uvloop' needs uvloop.
 conformance: build $(if $(findstring uvloop,$(ARGS)),$(VENV)/.bench)
@@ -211,7 +243,7 @@ bench-smoke: $(VENV)/.bench-all build
 	$(PYTHON) -m benchmarks.smoke $(if $(B),--only '$(B)') $(ARGS)
 
 # Built apart from the checkout, in a way of its own.
-bench-instr: $(VENV)/.bench
+bench-instr: $(VENV)/$(if $(findstring --quick,$(ARGS)),.ready,.bench) # none of the quick rows needs more
 	$(PYTHON) -m benchmarks.instr $(if $(B),--only '$(B)') $(ARGS)
 
 # Everything on everything; what a change must pass is .ci/run without it.
@@ -229,6 +261,24 @@ matrix:
 # A C compiler in a wheel. Where it can't be had, nothing is compiled, and that is said.
 $(VENV)/.cross: $(VENV)/.ready
 	@$(PIP) ziglang==0.17.1 && touch $@ || echo "skipped: ziglang cannot be installed for $(PY)"
+
+# Static, so that no other C library need be installed.
+.PHONY: foreign
+foreign: $(VENV)/.cross
+	@for target in x86_64-linux-musl aarch64-linux-musl; do echo "== $$target"; \
+	    $(PYTHON) tests/c/run.py --target $$target $(ARGS) || exit 1; done
+
+# The whole extension as on a system that has kqueue and nothing of Linux. tests/c/model says what the model leaves out.
+.PHONY: model
+model: export CLOOP_TEST_LOOPS = cloop-kqueue
+model: export CLOOP_TEST_TIER = $(TIER)
+model: MODEL = build/model-$(notdir $(VENV))
+model: ARGS ?= tests/core tests/net tests/streams tests/processes tests/tls
+model: $(VENV)/.test
+	@mkdir -p $(MODEL)
+	@$(or $(CC),cc) -O1 -g -shared -fPIC -D_GNU_SOURCE -Wall -Wextra -Werror -Itests/c/model tests/c/model/kqueue.c -pthread -o $(MODEL)/libkqueue.so
+	@CLOOP_BUILD=debug CFLAGS='-DCL_MODEL -I$(CURDIR)/tests/c/model' $(PYTHON) setup.py -q build --build-temp $(MODEL)/temp --build-lib $(MODEL)
+	$(call pytest,LD_PRELOAD=$(CURDIR)/$(MODEL)/libkqueue.so PYTHONPATH=$(CURDIR)/$(MODEL))
 
 .PHONY: cross wheels release
 cross: $(VENV)/.cross

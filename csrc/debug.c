@@ -146,46 +146,9 @@ debug_damage(PyObject *Py_UNUSED(module), PyObject *args)
     return NULL;
 }
 
-#ifdef CL_STRESS
-PyDoc_STRVAR(
-    stress_doc,
-    "_stress(*, nomem=0, lasting=1, collect=0, send=0, receive=0)\n--\n\n"
-    "Make the nomem-th allocation from now on fail, and `lasting` in all; "
-    "collect garbage\n"
-    "at every collect-th allocation of an object; limit the bytes that a "
-    "stream sends or\n"
-    "receives in a call. 0 turns each off. Return the number of allocations "
-    "since the last\n"
-    "call. See csrc/base/stress.h.");
-
-static PyObject *
-debug_stress(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
-{
-    static char *keywords[] = {"nomem", "lasting", "collect",
-                               "send",  "receive", NULL};
-    cl_stress_orders orders = {.lasting = 1};
-    long count = cl_stress_count();
-    Py_ssize_t send = 0, receive = 0;
-    cl_stress_set(&orders);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$lllnn:_stress", keywords,
-                                     &orders.nomem, &orders.lasting,
-                                     &orders.collect, &send, &receive))
-        return NULL;
-    orders.send = (size_t)send;
-    orders.receive = (size_t)receive;
-    PyObject *result = (PyLong_FromLong)(count);
-    cl_stress_set(&orders);
-    return result;
-}
-#endif
-
 PyMethodDef cl_debug_methods[] = {
     {"_check", debug_check, METH_O, check_doc},
     {"_damage", debug_damage, METH_VARARGS, damage_doc},
-#ifdef CL_STRESS
-    {"_stress", (PyCFunction)(void (*)(void))debug_stress,
-     METH_VARARGS | METH_KEYWORDS, stress_doc},
-#endif
     {NULL}};
 
 #endif

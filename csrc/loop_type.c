@@ -162,7 +162,7 @@ static PyGetSetDef Loop_getset[] = {
     {"_scheduled", (getter)get_scheduled, NULL,
      "A copy of the timers: a list of handles in heap order.", NULL},
     {"_poller", (getter)get_poller, NULL,
-     "Name of the poller: 'epoll' or 'poll'; None once closed.", NULL},
+     "Name of the poller: 'epoll', 'kqueue' or 'poll'; None once closed.", NULL},
     {"_thread_id", (getter)get_thread_id, (setter)set_thread_id,
      "threading.get_ident() of the thread that runs the loop, or None.", NULL},
     {"_asks", get_flag, (setter)set_asks,

@@ -1,4 +1,4 @@
-/* compat_stress.h - for stress builds: wraps the allocating functions of
+/* compat_stress.h - for stress and coverage builds: wraps the allocating functions of
  * Python's API, so that they can fail, or collect garbage first; see
  * base/stress.h.
  *
@@ -9,16 +9,16 @@
 
 #include "base/compat.h"
 
-#ifdef CL_STRESS
+#ifdef CL_INJECT
 
 #include "base/stress.h"
 
 /* Returns true, with MemoryError set, if the allocation must fail. */
 static inline bool
-cl_stress_object_fails(void)
+cl_stress_object_fails(const char *file, int line, const void *caller)
 {
     cl_assert_gil();
-    if (!cl_stress_fails())
+    if (!cl_stress_fails(file, line, caller))
         return false;
     PyErr_NoMemory();
     return true;
@@ -26,17 +26,21 @@ cl_stress_object_fails(void)
 
 /* The same for an object that the garbage collector tracks. */
 static inline bool
-cl_stress_container_fails(void)
+cl_stress_container_fails(const char *file, int line, const void *caller)
 {
     if (cl_stress_collects())
         PyGC_Collect();
-    return cl_stress_object_fails();
+    return cl_stress_object_fails(file, line, caller);
 }
 
-#define CL_STRESS_MEMORY(call) (cl_stress_fails() ? NULL : (call))
-#define CL_STRESS_OBJECT(call) (cl_stress_object_fails() ? NULL : (call))
-#define CL_STRESS_CONTAINER(call) (cl_stress_container_fails() ? NULL : (call))
-#define CL_STRESS_STATUS(call) (cl_stress_object_fails() ? -1 : (call))
+#define CL_STRESS_MEMORY(call) \
+    (cl_stress_fails(CL_STRESS_HERE) ? NULL : (call))
+#define CL_STRESS_OBJECT(call) \
+    (cl_stress_object_fails(CL_STRESS_HERE) ? NULL : (call))
+#define CL_STRESS_CONTAINER(call) \
+    (cl_stress_container_fails(CL_STRESS_HERE) ? NULL : (call))
+#define CL_STRESS_STATUS(call) \
+    (cl_stress_object_fails(CL_STRESS_HERE) ? -1 : (call))
 
 #define PyMem_Malloc(size) CL_STRESS_MEMORY((PyMem_Malloc)(size))
 #define PyMem_Calloc(count, size) CL_STRESS_MEMORY((PyMem_Calloc)(count, size))

@@ -1,6 +1,6 @@
 /* mem.h - memory allocation for code that does not use Python's API.
  *
- * The functions of the C library. In stress builds, the n-th allocation can be
+ * The functions of the C library. In stress and coverage builds, the n-th allocation can be
  * made to fail (base/stress.h). */
 #ifndef CL_BASE_MEM_H
 #define CL_BASE_MEM_H
@@ -9,11 +9,12 @@
 
 #include "base/stress.h"
 
-#ifdef CL_STRESS
-#define cl_malloc(size) (cl_stress_fails() ? NULL : malloc(size))
-#define cl_calloc(count, size) (cl_stress_fails() ? NULL : calloc(count, size))
+#ifdef CL_INJECT
+#define cl_malloc(size) (cl_stress_fails(CL_STRESS_HERE) ? NULL : malloc(size))
+#define cl_calloc(count, size) \
+    (cl_stress_fails(CL_STRESS_HERE) ? NULL : calloc(count, size))
 #define cl_realloc(memory, size) \
-    (cl_stress_fails() ? NULL : realloc(memory, size))
+    (cl_stress_fails(CL_STRESS_HERE) ? NULL : realloc(memory, size))
 #else
 #define cl_malloc malloc
 #define cl_calloc calloc

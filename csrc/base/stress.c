@@ -1,11 +1,14 @@
 /* stress.c - see stress.h. */
 #include "base/stress.h"
 
-#ifdef CL_STRESS
+#ifdef CL_INJECT
 
 #include <limits.h>
 #include <stdatomic.h>
+#include <stdint.h>
 #include <stdlib.h>
+
+#define PLACES (1 << 14)
 
 /* At file scope, against the rule (tests/test_source.py), because it is needed
  * before the module exists. */
@@ -13,6 +16,9 @@ static struct {
     atomic_long count, first, last;
     atomic_long objects, collect;
     atomic_size_t send, receive;
+    atomic_bool place;
+    atomic_long failed_places;
+    atomic_uintptr_t places[PLACES]; /* by hash; 0: free */
 } stress;
 
 static long
@@ -46,6 +52,7 @@ cl_stress_set(const cl_stress_orders *orders)
     atomic_store(&stress.count, 0);
     atomic_store(&stress.last, last);
     atomic_store(&stress.first, orders->nomem);
+    atomic_store(&stress.place, orders->place);
     atomic_store(&stress.collect, orders->collect);
     atomic_store(&stress.send, orders->send);
     atomic_store(&stress.receive, orders->receive);
@@ -57,12 +64,44 @@ cl_stress_count(void)
     return atomic_load(&stress.count);
 }
 
+long
+cl_stress_places(void)
+{
+    return atomic_load(&stress.failed_places);
+}
+
+/* Whether none has failed at this place yet; from now on, one has. */
+static bool
+is_new_place(uintptr_t place)
+{
+    for (size_t n = 0; n < PLACES; n++) {
+        atomic_uintptr_t *slot = &stress.places[(place + n) % PLACES];
+        uintptr_t found = 0;
+        if (atomic_compare_exchange_strong(slot, &found, place)) {
+            atomic_fetch_add(&stress.failed_places, 1);
+            return true;
+        }
+        if (found == place)
+            return false;
+    }
+    return false;
+}
+
 bool
-cl_stress_fails(void)
+cl_stress_fails(const char *file, int line, const void *caller)
 {
     long count = atomic_fetch_add(&stress.count, 1) + 1;
     long first = atomic_load(&stress.first);
-    return first > 0 && count >= first && count <= atomic_load(&stress.last);
+    if (first > 0 && count >= first && count <= atomic_load(&stress.last))
+        return true;
+    if (!atomic_load(&stress.place))
+        return false;
+    uintptr_t place =
+        ((uintptr_t)file * 31 + (uintptr_t)line) * 1000003 + (uintptr_t)caller;
+    if (!is_new_place(place | 1))
+        return false;
+    atomic_store(&stress.place, false);
+    return true;
 }
 
 bool

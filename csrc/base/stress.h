@@ -1,4 +1,4 @@
-/* stress.h - faults that stress builds inject: the n-th allocation fails, every
+/* stress.h - faults that stress and coverage builds inject (CL_INJECT): the n-th allocation fails, every
  * n-th object allocation collects garbage first, and system calls transfer few
  * bytes.
  *
@@ -10,11 +10,13 @@
  *   CLOOP_STRESS_COLLECT=n   every n-th allocation of an object collects first
  *   CLOOP_STRESS_NOMEM=n     the n-th allocation after the import fails, once
  *   CLOOP_STRESS_SEND=n      streams send at most n bytes in a system call
- *   CLOOP_STRESS_RECEIVE=n   streams receive at most n bytes in one */
+ *   CLOOP_STRESS_RECEIVE=n   streams receive at most n bytes in one
+ *
+ * The last two are for stress builds only. */
 #ifndef CL_BASE_STRESS_H
 #define CL_BASE_STRESS_H
 
-#ifdef CL_STRESS
+#ifdef CL_INJECT
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,6 +25,8 @@ typedef struct {
     long nomem;   /* the n-th allocation fails; 0: none */
     long lasting; /* and so many in a row, counting that one */
     long collect;
+    bool place;     /* the first allocation at a place where none has failed
+                     * yet fails, once */
     size_t send;    /* bytes per call; 0: no limit */
     size_t receive; /* the same */
 } cl_stress_orders;
@@ -34,8 +38,16 @@ void cl_stress_set(const cl_stress_orders *orders);
 /* Returns the number of allocations since the last cl_stress_set(). */
 long cl_stress_count(void);
 
-/* Counts an allocation. Returns whether it must fail. From any thread. */
-bool cl_stress_fails(void);
+/* Returns the number of places where an allocation has failed by the order
+ * `place`. */
+long cl_stress_places(void);
+
+/* Counts an allocation. Returns whether it must fail. A place is a line of
+ * source, and who has called the function that it belongs to. From any
+ * thread. */
+bool cl_stress_fails(const char *file, int line, const void *caller);
+
+#define CL_STRESS_HERE __FILE__, __LINE__, __builtin_return_address(0)
 
 /* Counts the allocation of an object. Returns whether to collect garbage
  * before it. */

@@ -137,7 +137,8 @@ typedef struct cl_loop_futures {
     uint64_t tasks_done; /* with those of the next two */
     uint64_t tasks_failed;
     uint64_t tasks_cancelled;
-    uint64_t tasks_lost; /* freed before they were done */
+    uint64_t tasks_lost;    /* freed before they were done */
+    struct cl_tally *tally; /* owned, or NULL; see tally.h */
     cl_spares spare_futures;
     cl_spares spare_tasks;
     cl_spares spare_iters;

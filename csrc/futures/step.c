@@ -1,11 +1,13 @@
 /* step.c - see step.h. */
 #include "futures/step.h"
 
+#include "base/probe.h"
 #include "core/args.h"
 #include "core/errors.h"
 #include "futures/future.h"
 #include "futures/iter.h"
 #include "futures/registry.h"
+#include "futures/tally.h"
 #include "futures/task.h"
 
 /* -------------------------------------------------------------------- scheduling */
@@ -15,9 +17,12 @@ cl_step_soon(TaskObject *task, PyObject *exception)
 {
     LoopObject *loop = cl_loop_cast(task->f_loop);
     cl_assert_of(task, task->t_coro != NULL);
-    if (exception == NULL && loop != NULL && cl_task_fits_node(task, loop))
+    if (exception == NULL && loop != NULL && cl_task_fits_node(task, loop)) {
+        if (cl_tally_is_on(loop))
+            cl_tally_due(loop, task);
         return cl_loop_push(loop,
                             cl_node_make(Py_NewRef(task), CL_NODE_TASK_STEP));
+    }
     PyObject *callable = cl_task_step_callable(task);
     PyObject *context = Py_XNewRef(task->t_context);
     int status = callable == NULL
@@ -296,6 +301,7 @@ cl_step(cl_state *st, TaskObject *task, PyObject *exception)
     PySendResult state;
     cl_assert_gil();
     cl_assert_of(task, !PyErr_Occurred());
+    CL_PROBE2(task_step, task->f_loop, task);
 
     if (task->f_state != CL_PENDING) {
         PyErr_Format(futures->InvalidStateError,

@@ -1,0 +1,111 @@
+/* inject.c - see inject.h. */
+#include "inject.h"
+
+#ifdef CL_INJECT
+
+#include <unistd.h>
+
+#include "base/stress.h"
+
+PyDoc_STRVAR(
+    stress_doc,
+    "_stress(*, nomem=0, lasting=1, place=False, collect=0, send=0, "
+    "receive=0)\n--\n\n"
+    "Make the nomem-th allocation from now on fail, and `lasting` in all, or "
+    "the first one at a\n"
+    "place where none has failed so yet; collect garbage at every "
+    "collect-th allocation of an\n"
+    "object; limit the bytes that a stream sends or receives in a call. 0 "
+    "turns each off. Return the number of allocations "
+    "since the last\n"
+    "call. See csrc/base/stress.h.");
+
+static PyObject *
+inject_stress(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"nomem", "lasting", "place", "collect",
+                               "send",  "receive", NULL};
+    cl_stress_orders orders = {.lasting = 1};
+    long count = cl_stress_count();
+    int place = 0;
+    Py_ssize_t send = 0, receive = 0;
+    cl_stress_set(&orders);
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$llplnn:_stress",
+                                     keywords, &orders.nomem, &orders.lasting,
+                                     &place, &orders.collect, &send, &receive))
+        return NULL;
+    orders.place = place;
+    orders.send = (size_t)send;
+    orders.receive = (size_t)receive;
+    PyObject *result = (PyLong_FromLong)(count);
+    cl_stress_set(&orders);
+    return result;
+}
+
+PyDoc_STRVAR(places_doc,
+             "_stress_places()\n--\n\n"
+             "Return the number of places where an allocation has failed by "
+             "_stress(place=True).");
+
+static PyObject *
+inject_places(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return (PyLong_FromLong)(cl_stress_places());
+}
+
+#ifdef CL_COVERAGE
+void __gcov_dump(void);
+
+PyDoc_STRVAR(exit_doc, "_exit(status)\n--\n\n"
+                       "os._exit(), which writes first what was counted.");
+
+static PyObject *
+inject_exit(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"status", NULL};
+    int status;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i:_exit", keywords,
+                                     &status))
+        return NULL;
+    __gcov_dump();
+    _exit(status);
+}
+
+/* Returns 0/-1. Runs Python. */
+static int
+replace_exit(PyObject *module)
+{
+    PyObject *os = PyImport_ImportModule("os"), *function = NULL;
+    int err = -1;
+    if (os != NULL &&
+        (function = PyObject_GetAttrString(module, "_exit")) != NULL)
+        err = PyObject_SetAttrString(os, "_exit", function);
+    Py_XDECREF(os);
+    Py_XDECREF(function);
+    return err;
+}
+#endif
+
+static PyMethodDef methods[] = {
+    {"_stress", (PyCFunction)(void (*)(void))inject_stress,
+     METH_VARARGS | METH_KEYWORDS, stress_doc},
+    {"_stress_places", inject_places, METH_NOARGS, places_doc},
+#ifdef CL_COVERAGE
+    {"_exit", (PyCFunction)(void (*)(void))inject_exit,
+     METH_VARARGS | METH_KEYWORDS, exit_doc},
+#endif
+    {NULL}};
+
+int
+cl_inject_setup(PyObject *module)
+{
+    if (PyModule_AddFunctions(module, methods) < 0)
+        return -1;
+#ifdef CL_COVERAGE
+    return replace_exit(module);
+#else
+    return 0;
+#endif
+}
+
+#endif

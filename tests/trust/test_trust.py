@@ -1,0 +1,40 @@
+"""The programs of this folder in their short forms: each prints figures, and fails if one is wrong. `make nightly` runs the
+long forms.
+"""
+
+import os
+import re
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+@pytest.fixture
+def program(cloop, python, monkeypatch):
+    """Runs a program on cloop; returns its figures."""
+    pytest.importorskip("trustme")
+
+    def program(name, *args):
+        done = python(os.path.join(HERE, name), *args)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return program
+
+
+def test_integrity(program):
+    figures = program("integrity.py", "--count", "60000")
+    assert int(re.search(r"messages: (\d+)", figures)[1]) >= 60000
+    assert "misdelivered: 0, lost: 0, doubled: 0, out of order: 0, garbled: 0" in figures
+
+
+@pytest.mark.parametrize("name", ["overload.py", "lifecycle.py", "leaks.py"])
+def test_short_form(program, name):
+    assert "failed: 0" in program(name, "--small")
+
+
+def test_soak(program):
+    assert "lost: 0, doubled: 0" in program("soak.py", "--hours", "0.003")
