@@ -20,6 +20,7 @@
 #   make foreign    the C tests on musl, and on aarch64 in qemu [ARGS=tests]
 #   make model      the suite as on a system with kqueue, on a model of it
 #   make wheels | release  packages, and the checklist before they are published
+#   make reproducible  the wheel is built twice, and is the same
 #   make docs       these pages in HTML, by Sphinx; what they show is run
 #   make types      mypy, pyright and stubtest over the public types, the examples and tests/typing
 #
@@ -296,6 +297,10 @@ $(RELEASE)/.ready: $(VENV)/.ready
 # ARGS='musllinux_1_2_x86_64' builds one kind; --python names more interpreters than this.
 wheels: $(RELEASE)/.ready
 	@test -e $(RELEASE)/.ready || exit 0; $(RELEASE)/bin/python release/wheels.py $(ARGS) && $(RELEASE)/bin/python release/try.py
+
+.PHONY: reproducible
+reproducible: $(RELEASE)/.ready
+	@$(RELEASE)/bin/python release/twice.py
 
 # docs/releasing.md; uploads nothing. ARGS=--quick builds one wheel, by this machine's compiler.
 release: $(RELEASE)/.ready

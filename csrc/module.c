@@ -129,7 +129,8 @@ PyDoc_STRVAR(current_frames_doc,
              "Return {ident: frame} of the threads of this interpreter.");
 
 static PyObject *
-module_current_frames(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+module_current_frames(PyObject *Py_UNUSED(module),
+                      PyObject *Py_UNUSED(ignored))
 {
     return cl_current_frames();
 }

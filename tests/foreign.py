@@ -19,7 +19,15 @@ from multiprocessing.pool import ThreadPool
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TARGET = "aarch64-linux-gnu.2.36"
 BUILD = os.path.join(ROOT, "build", "foreign")
-PYTEST = ["_pytest", "py.py", "pytest", "pluggy", "iniconfig", "packaging", "pygments"]  # nothing beside it has parts in C
+PYTEST = [
+    "_pytest",
+    "py.py",
+    "pytest",
+    "pluggy",
+    "iniconfig",
+    "packaging",
+    "pygments",
+]  # nothing beside it has parts in C
 STARTS_PYTHON = "not script and not python and not subprocess and not process"
 
 
@@ -79,7 +87,9 @@ def main(arguments):
         loops = "asyncio"
     sys.path.insert(0, os.path.join(ROOT, "release"))
     root = runpy.run_path(os.path.join("release", "try.py"))["foreign_python"]()
-    env = dict(os.environ, CLOOP_TEST_LOOPS=loops, CLOOP_TEST_TIER="commit", PYTHONDONTWRITEBYTECODE="1", PYTHONSAFEPATH="1")
+    env = dict(
+        os.environ, CLOOP_TEST_LOOPS=loops, CLOOP_TEST_TIER="commit", PYTHONDONTWRITEBYTECODE="1", PYTHONSAFEPATH="1"
+    )
     env["PYTHONPATH"] = build()
     emulator = [shutil.which("qemu-aarch64-static"), "-L", root, os.path.join(root, "usr", "bin", "python3.11")]
     pytest = ["-m", "pytest", "-q", "-p", "no:cacheprovider"]

@@ -7,6 +7,7 @@ than the main one cannot do: UNSUITED says what, and why. Where a test has an as
 not run there, so the main interpreter makes the certificates.
 """
 
+import inspect
 import json
 import os
 import pathlib
@@ -20,9 +21,14 @@ HERE = pathlib.Path(__file__).resolve().parent
 # What runs another process: that has no other interpreter.
 PROCESSES = {"script", "python", "example", "served", "shim", "tutorial"}
 
-SIGNALS = "signals are the main interpreter's"
-FORKS = "os.fork() is not allowed in an isolated interpreter"
-UNSUITED = {}
+# Tests with this in their names or in their source.
+UNSUITED = {
+    r"^tests/core/test_signals\.py": "signals are the main interpreter's",
+    r"signal\.signal\(|raise_signal|pthread_kill|add_signal_handler|os\.kill\(os\.getpid|dump_on_signal": "the same",
+    r"\bos\.fork\(|preexec_fn": "a fork is refused",
+    r"sys\._current_frames|\bfaulthandler\b": "not for interpreters other than the main one",
+    r"_watchdog_start|keeps_the_interpreter|ctypes": "stacks by faulthandler; ctypes, which is not there on Python 3.12",
+}
 
 # Where the other tests are. The rest looks at files, or at the launcher.
 FOLDERS = ["core", "futures", "streams", "sync", "net", "tls", "processes"]
@@ -48,9 +54,10 @@ class Suited:
 
 
 def is_unsuited(item):
-    return bool(PROCESSES.intersection(item.fixturenames)) or any(
-        re.search(pattern, item.nodeid) for pattern in UNSUITED
-    )
+    if PROCESSES.intersection(item.fixturenames):
+        return True
+    text = "%s\n%s" % (item.nodeid, inspect.getsource(item.function))
+    return any(re.search(pattern, text, re.M) for pattern in UNSUITED)
 
 
 # Certificates

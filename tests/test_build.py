@@ -203,3 +203,25 @@ def test_linker_that_takes_no_number_of_processes(built, tmp_path):
     """clang's: gcc's `-flto=2` is an error for it."""
     compiler = script(tmp_path / "clanglike", 'case "$*" in *-flto=*) exit 1;; esac; exec cc "$@"')
     assert built(CC=compiler)[1] == 1
+
+
+def test_extension_is_hardened(cloop):
+    """What setup.py's HARDENING and HARDENED_LINKING lead to, in the extension that is in use."""
+    extension = sys.modules["cloop._cloop"]
+    if "-fstack-protector-strong" not in extension.build_info()["flags"]:
+        pytest.skip("not a release build, or a compiler without it")
+    if shutil.which("readelf") is None:
+        pytest.skip("there is no readelf")
+
+    def readelf(*options):
+        command = ["readelf", "-W", *options, extension.__file__]
+        return subprocess.run(command, stdout=subprocess.PIPE, universal_newlines=True, check=True).stdout
+
+    segments = {line.split()[0]: line.split()[6:-1] for line in readelf("-l").splitlines() if " 0x" in line}
+    assert segments["GNU_STACK"] == ["RW"]  # a stack cannot be executed
+    assert "GNU_RELRO" in segments
+    dynamic = readelf("-d")
+    assert "BIND_NOW" in dynamic and "TEXTREL" not in dynamic
+    assert "__stack_chk_fail" in readelf("-s")
+    if "_FORTIFY_SOURCE" in extension.build_info()["flags"]:
+        assert "memcpy_chk" in readelf("-s")

@@ -19,14 +19,23 @@ COMPAT = ["base/compat.c", "base/compat.h", "base/compat_stress.h", "futures/lay
 
 # What is writable at file scope, or for the whole process, and why interpreters with a GIL each may share it.
 SHARED = {
-    ("base/compat.c", "state_key"): "a name that Python 3.8 interns once for all interpreters, which have one GIL there",
+    (
+        "base/compat.c",
+        "state_key",
+    ): "a name that Python 3.8 interns once for all interpreters, which have one GIL there",
     ("base/stress.c", "stress"): "what a stress build does to itself: atomic",
-    ("tls/engine.c", "bio_get_data"): "a function of the TLS library, which interpreters share: atomic, never changed once set",
-    ("tls/engine.c", "bio_method"): "a BIO's method must live as long as the BIO, which does not know its interpreter: the same",
+    (
+        "tls/engine.c",
+        "bio_get_data",
+    ): "a function of the TLS library, which interpreters share: atomic, never changed once set",
+    (
+        "tls/engine.c",
+        "bio_method",
+    ): "a BIO's method must live as long as the BIO, which does not know its interpreter: the same",
 }
 
-# Tables that CPython's types want writable. It reads them, but for PyModuleDef, which it changes under a lock of its own.
-TABLES = r"Py(MethodDef|MemberDef|GetSetDef|ModuleDef|ModuleDef_Slot|Type_Slot|Type_Spec|StructSequence_\w+)"
+# Tables that CPython wants writable. It reads them, but for PyModuleDef, which it changes under a lock of its own.
+TABLES = r"(static |extern )?(Py(MethodDef|MemberDef|GetSetDef|ModuleDef_Slot|Type_Slot) |char \*)"  # char *: the names of keywords, for PyArg_ParseTupleAndKeywords()
 
 # C's functions that keep a result or a setting for the whole process.
 PROCESS_WIDE = (
@@ -216,7 +225,9 @@ def test_no_object_needs_a_layer_above(objects):
 
 def writable(target):
     """Names of what is in writable sections of an object file, also of variables within functions."""
-    table = subprocess.run(["objdump", "-t", target], stdout=subprocess.PIPE, universal_newlines=True, check=True).stdout
+    table = subprocess.run(
+        ["objdump", "-t", target], stdout=subprocess.PIPE, universal_newlines=True, check=True
+    ).stdout
     # value, flags, section, size, name: 0000000000000000 l     O .data  0000000000000080 slots
     symbols = re.findall(r"^[0-9a-f]+ .{7} (\S+)\s+[0-9a-f]+\s+(?:\.hidden )?(\S+)$", table, flags=re.MULTILINE)
     assert symbols
@@ -230,9 +241,11 @@ def writable(target):
 
 
 def is_table(text, name):
-    """Whether all variables of this name in the source are tables of CPython's types."""
-    types = re.findall(r"\b(\w+) %s(?=\[|;| =)" % re.escape(name), text)
-    return types != [] and all(re.fullmatch(TABLES, each) for each in types)
+    """Whether all variables of this name in the source are tables for CPython."""
+    types = re.findall(r"((?:static |extern )?\b\w+ \*?)%s(?=\[\d*\](?:;| =))" % re.escape(name), text)
+    # One that is alone, or a table.
+    alone = re.findall(r"\bstatic Py(?:ModuleDef|Type_Spec|MethodDef) %s =" % re.escape(name), text)
+    return types + alone != [] and all(re.fullmatch(TABLES, each) for each in types)
 
 
 def states_of(objects):
@@ -262,7 +275,7 @@ def test_what_interpreters_share_is_still_there(path, name):
         ("int use(void) { static int calls = 1; return calls++; }", {"calls"}),
         ("static _Thread_local void *cache; void **use(void) { return &cache; }", {"cache"}),
         ("void *shown;", {"shown"}),
-        ("static const char *const names[] = {\"a\"}; const char *use(int n) { return names[n]; }", set()),
+        ('static const char *const names[] = {"a"}; const char *use(int n) { return names[n]; }', set()),
     ],
 )
 def test_planted_state_is_found(compiler, tmp_path, line, names):
@@ -274,8 +287,15 @@ def test_planted_state_is_found(compiler, tmp_path, line, names):
 
 def test_table_is_known_by_its_type():
     text = "static PyMethodDef methods[] = {0};\nstatic int counts[] = {0};\nstatic PyMethodDef *last;"
-    assert is_table(text, "methods")
-    assert not is_table(text, "counts") and not is_table(text, "last") and not is_table(text, "other")
+    text += "\nstatic char *keywords[] = {0};\nstatic char buffers[8];\nstatic char *kept;"
+    assert is_table(text, "methods") and is_table(text, "keywords")
+    assert (
+        not is_table(text, "buffers")
+        and not is_table(text, "kept")
+        and not is_table(text, "counts")
+        and not is_table(text, "last")
+        and not is_table(text, "other")
+    )
 
 
 def test_nothing_is_done_for_the_whole_process(objects):
@@ -287,6 +307,8 @@ def test_nothing_is_done_for_the_whole_process(objects):
         for name in needed
         if unwanted.fullmatch(name.partition("@")[0])
     }
+    if sys.version_info < (3, 12):  # no interpreter has a GIL of its own
+        found = {(path, name) for path, name in found if name != "PyGILState_Check"}
     assert sorted(found) == []
 
 

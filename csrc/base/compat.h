@@ -44,9 +44,6 @@
 /* PyMODINIT_FUNC of 3.8 does not export under -fvisibility=hidden. */
 #define CL_EXPORT __attribute__((visibility("default")))
 
-/* Keeps what is rare out of a hot function, so that it saves fewer registers. */
-#define CL_NOINLINE __attribute__((noinline))
-
 /* Every interpreter has its own state: see tests/test_source.py. So each may
  * have its own GIL. Py_MOD_GIL_NOT_USED is declared only once that is known to
  * work. */

@@ -50,6 +50,7 @@ cl_sigsock_read(cl_sigsock *sock, unsigned char *buffer, int size)
         message.msg_control = &control;
         message.msg_controllen = sizeof(control);
         count = recvmsg(sock->sg_read_fd, &message, MSG_DONTWAIT);
-    } while (count < 0 ? errno == EINTR : count > 0 && !cl_is_written_here(&message));
+    } while (count < 0 ? errno == EINTR
+                       : count > 0 && !cl_is_written_here(&message));
     return count > 0 ? (int)count : 0;
 }

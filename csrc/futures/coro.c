@@ -223,7 +223,7 @@ done(CoroObject *coro)
 }
 
 /* After a step that waits, or goes on with c_inner: the outcome. */
-static CL_NOINLINE PySendResult
+static __attribute__((noinline)) PySendResult
 go_on(CoroObject *coro, PyObject *value, PyObject **result)
 {
     if (coro->c_inner != NULL) {
@@ -243,8 +243,7 @@ static inline bool
 waits_again(CoroObject *coro)
 {
     FutureObject *future = (FutureObject *)coro->c_future;
-    if (future == NULL ||
-        !cl_future_is_plain(coro->c_st, coro->c_future) ||
+    if (future == NULL || !cl_future_is_plain(coro->c_st, coro->c_future) ||
         future->f_state != CL_PENDING || future->f_blocking)
         return false;
     future->f_blocking = 1;
@@ -274,7 +273,7 @@ settle(CoroObject *coro, PySendResult status)
 }
 
 /* A step that is refused, or goes on with c_inner. */
-static CL_NOINLINE PySendResult
+static __attribute__((noinline)) PySendResult
 send_otherwise(CoroObject *coro, PyObject *value, PyObject **result)
 {
     if (check_not_running(coro) < 0 || check_not_done(coro) < 0)

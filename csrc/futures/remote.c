@@ -78,9 +78,9 @@ make(CoroObject *coro)
 {
     cl_state *st = coro->c_st;
     cl_remote *remote = NULL;
-    PyObject *shown = PyObject_CallFunction(
-        cl_futures_of(st)->suspended_frame, "Os()O", coro->c_ops->stock(coro),
-        coro->c_ops->name(coro), Py_None);
+    PyObject *shown = PyObject_CallFunction(cl_futures_of(st)->suspended_frame,
+                                            "Os()O", coro->c_ops->stock(coro),
+                                            coro->c_ops->name(coro), Py_None);
     if (shown == NULL || (remote = PyMem_Calloc(1, sizeof(*remote))) == NULL) {
         Py_XDECREF(shown);
         return NULL;

@@ -73,8 +73,7 @@ send_held(hold_timer *self)
         return;
     PyEval_AcquireThread(thread);
     /* Whoever stops this thread waits without the GIL, so the loop exists. */
-    if (is_late(deadline_of(self)) &&
-        cl_gather_flush(self->loop) < 0)
+    if (is_late(deadline_of(self)) && cl_gather_flush(self->loop) < 0)
         PyErr_WriteUnraisable((PyObject *)self->loop);
     PyThreadState_Clear(thread);
     PyThreadState_DeleteCurrent();

@@ -345,8 +345,8 @@ static const cl_watch_ops listener_ops = {.ready = cl_watch_push,
 static int
 find_kind(ListenerObject *self, int fd)
 {
-    int err = cl_socket_kind(fd, &self->ln_family, &self->ln_type,
-                             &self->ln_proto);
+    int err =
+        cl_socket_kind(fd, &self->ln_family, &self->ln_type, &self->ln_proto);
     if (err < 0)
         return cl_raise_errno(err);
     if (self->ln_family == AF_INET || self->ln_family == AF_INET6) {

@@ -243,9 +243,9 @@ try_sendall(SockOpObject *op, int fd, PyObject **result)
     }
     /* Until it would block: see the waiters in lent.h. */
     do {
-        ssize_t sent = send(fd, (const char *)op->so_view.buf + op->so_size,
-                            (size_t)(op->so_view.len - op->so_size),
-                            CL_SEND_FLAGS);
+        ssize_t sent =
+            send(fd, (const char *)op->so_view.buf + op->so_size,
+                 (size_t)(op->so_view.len - op->so_size), CL_SEND_FLAGS);
         cl_net_count_write(op->so_loop, fd, sent);
         if (sent < 0)
             return failed();
@@ -262,9 +262,8 @@ try_sendto(SockOpObject *op, int fd, PyObject **result)
     Py_buffer view;
     if (PyObject_GetBuffer(op->so_arg, &view, PyBUF_SIMPLE) < 0)
         return -1;
-    ssize_t sent =
-        sendto(fd, view.buf, (size_t)view.len, CL_SEND_FLAGS,
-               (const struct sockaddr *)op->so_to, op->so_to_len);
+    ssize_t sent = sendto(fd, view.buf, (size_t)view.len, CL_SEND_FLAGS,
+                          (const struct sockaddr *)op->so_to, op->so_to_len);
     cl_net_count_write(op->so_loop, fd, sent);
     int error = errno;
     PyBuffer_Release(&view);

@@ -91,8 +91,8 @@ commit(cl_poller *poller, changes *all)
     for (int i = 0; i < count; i++) {
         int error = (int)answers[i].data;
         bool removes = (all->list[i].flags & EV_DELETE) != 0;
-        if (error != 0 &&
-            !(removes && (error == ENOENT || error == EBADF)) && err == 0)
+        if (error != 0 && !(removes && (error == ENOENT || error == EBADF)) &&
+            err == 0)
             err = -error;
     }
     return err;

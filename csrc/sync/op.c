@@ -192,7 +192,7 @@ step_inner(SyncOpObject *op, PyObject *sent, PyObject **result)
 }
 
 /* Goes on until it waits or ends. */
-static CL_NOINLINE cl_op_outcome
+static __attribute__((noinline)) cl_op_outcome
 go_on(SyncOpObject *op, cl_op_outcome outcome, PyObject **result)
 {
     while (outcome == CL_OP_AWAIT)

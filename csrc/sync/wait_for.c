@@ -277,9 +277,8 @@ static cl_op_outcome
 timeout_begin(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     cl_state *st = op->o_coro.c_st;
-    PyObject *inner = cl_sync_pinned(st, CL_PINS_WAIT_FOR)
-                          ? awaited(st, op->o_self)
-                          : NULL;
+    PyObject *inner =
+        cl_sync_pinned(st, CL_PINS_WAIT_FOR) ? awaited(st, op->o_self) : NULL;
     if (inner != NULL)
         op->o_more =
             cl_timeout_entered(st, op->o_arg == NULL ? Py_None : op->o_arg);

@@ -122,7 +122,10 @@ def compile_source(job):
         return None
     build = ["-DCL_DEBUG"] if source.startswith("tests") else []  # what the tests are always built with
     done = subprocess.run(
-        command + build + ["-c", source, "-o", made], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True
+        command + build + ["-c", source, "-o", made],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
     )
     if done.returncode == 0:
         return None

@@ -18,8 +18,8 @@ that of the machine below.
 
 import argparse
 import concurrent.futures
-import importlib.util
 import glob
+import importlib.util
 import os
 import runpy
 import shlex
@@ -77,7 +77,9 @@ class Build:
             if machine != os.uname().machine:
                 self.emulator = [shutil.which("qemu-%s-static" % machine)]
         # There is no libasan for targets.
-        compiling, self.linking = flags("asan" if kind == "model" and target is None else kind.replace("model", "debug"))
+        compiling, self.linking = flags(
+            "asan" if kind == "model" and target is None else kind.replace("model", "debug")
+        )
         if target is not None:
             compiling, self.linking = compiling + ["-fno-sanitize=all"], self.linking + ["-static"]
         compiling = compiling + (MODEL if kind == "model" else [])

@@ -207,12 +207,9 @@ reap:
 }
 
 static void (*const tests[])(void) = {
-    test_descriptors_are_prepared,
-    test_accepted_is_prepared,
-    test_pair_without_descriptors,
-    test_kind,
-    test_poll_is_never_early,
-    test_condition_waits_by_our_clock,
+    test_descriptors_are_prepared, test_accepted_is_prepared,
+    test_pair_without_descriptors, test_kind,
+    test_poll_is_never_early,      test_condition_waits_by_our_clock,
     test_end_of_a_process,
 };
 

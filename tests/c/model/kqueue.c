@@ -52,8 +52,8 @@
 typedef struct {
     struct kevent event; /* flags: EV_CLEAR or none */
     bool changed;        /* with EV_CLEAR: since it was reported */
-    int process;         /* of EVFILT_PROC: a pidfd; of EVFILT_USER an eventfd */
-    unsigned long turn;  /* when it was last reported */
+    int process; /* of EVFILT_PROC: a pidfd; of EVFILT_USER an eventfd */
+    unsigned long turn; /* when it was last reported */
 } knote;
 
 typedef struct {
@@ -503,8 +503,7 @@ collect(queue *of, struct kevent *events, int max)
     for (int i = 0; i < found; i++) {
         knote *note = active[i];
         events[i] = note->event;
-        events[i].flags |=
-            end_flags(note, polled[note - of->notes].revents);
+        events[i].flags |= end_flags(note, polled[note - of->notes].revents);
         note->changed = false;
         note->turn = ++of->turn;
     }
@@ -525,7 +524,8 @@ sleep_until(queue *of, int64_t until_ns)
     }
     polled[count++] = (struct pollfd){.fd = of->wake, .events = POLLIN};
     for (int i = 0; i < 2; i++)
-        polled[count++] = (struct pollfd){.fd = of->edges[i], .events = POLLIN};
+        polled[count++] =
+            (struct pollfd){.fd = of->edges[i], .events = POLLIN};
     for (int i = 0; i < of->count; i++) {
         const knote *note = &of->notes[i];
         if (note->process >= 0 || (note->event.flags & EV_CLEAR) == 0)
@@ -601,10 +601,10 @@ kevent(int fd, const struct kevent *changes, int change_count,
     if (of != NULL && change_count > 0)
         (void)!write(of->wake, &(uint64_t){1}, sizeof(uint64_t));
     if (result == 0)
-        result = told > 0            ? told
-                 : event_count == 0 ? 0
-                                    : wait_for_events(fd, events, event_count,
-                                                      timeout);
+        result = told > 0 ? told
+                 : event_count == 0
+                     ? 0
+                     : wait_for_events(fd, events, event_count, timeout);
     int error = errno;
     pthread_mutex_unlock(&lock);
     errno = error;
