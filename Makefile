@@ -8,6 +8,7 @@
 #                   figures of docs/reliability.md; LOOP=asyncio measures that, SEED=n repeats a run, ARGS=--small is short
 #   make ecosystem  real libraries on cloop, and the servers they talk to
 #   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
+#   make interpreters the suite in an interpreter with a GIL of its own [K=expr] [TIER=ci|all]
 #   make conformance CPython's asyncio tests    make uvloop-suite   uvloop's own tests
 #   make nightly    everything on everything; .ci/run is what a change must pass
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
@@ -15,7 +16,9 @@
 #   make bench      beside all other loops [B=glob] [LOOPS=cloop,uvloop] [ARGS=...]
 #   make bench-smoke whether each row of the benchmarks runs
 #   make bench-instr instructions and system calls per operation, by valgrind
-#   make cross      compile csrc for other C libraries and machines
+#   make cross      compile csrc for other systems, C libraries and machines
+#   make foreign    the C tests on musl, and on aarch64 in qemu [ARGS=tests]
+#   make model      the suite as on a system with kqueue, on a model of it
 #   make wheels | release  packages, and the checklist before they are published
 #   make reproducible  the wheel is built twice, and is the same
 #   make docs       these pages in HTML, by Sphinx; what they show is run
@@ -142,12 +145,17 @@ pytest = $(if $(filter 0 1,$(JOBS)),\
 
 # What is run of the tests, on which loops: tests/conftest.py has the tiers. Whoever names tests wants the slow ones, too.
 TIER ?= $(if $(K)$(ARGS),ci,commit)
-suite asan stress coverage: export CLOOP_TEST_TIER = $(TIER)
+suite asan stress coverage interpreters: export CLOOP_TEST_TIER = $(TIER)
 
 test: test-c suite
 
 suite: $(VENV)/.test build
 	$(call pytest)
+
+# From Python 3.12 on.
+.PHONY: interpreters
+interpreters: $(VENV)/.test build
+	$(PYTHON) tests/interpreter.py -q $(if $(K),-k '$(K)') $(ARGS)
 
 test-c: $(VENV)/.ready
 	@$(PYTHON) tests/c/run.py
@@ -237,7 +245,7 @@ bench-smoke: $(VENV)/.bench-all build
 	$(PYTHON) -m benchmarks.smoke $(if $(B),--only '$(B)') $(ARGS)
 
 # Built apart from the checkout, in a way of its own.
-bench-instr: $(VENV)/.bench
+bench-instr: $(VENV)/$(if $(findstring --quick,$(ARGS)),.ready,.bench) # none of the quick rows needs more
 	$(PYTHON) -m benchmarks.instr $(if $(B),--only '$(B)') $(ARGS)
 
 # Everything on everything; what a change must pass is .ci/run without it.
@@ -255,6 +263,24 @@ matrix:
 # A C compiler in a wheel. Where it can't be had, nothing is compiled, and that is said.
 $(VENV)/.cross: $(VENV)/.ready
 	@$(PIP) ziglang==0.17.1 && touch $@ || echo "skipped: ziglang cannot be installed for $(PY)"
+
+# Static, so that no other C library need be installed.
+.PHONY: foreign
+foreign: $(VENV)/.cross
+	@for target in x86_64-linux-musl aarch64-linux-musl; do echo "== $$target"; \
+	    $(PYTHON) tests/c/run.py --target $$target $(ARGS) || exit 1; done
+
+# The whole extension as on a system that has kqueue and nothing of Linux. tests/c/model says what the model leaves out.
+.PHONY: model
+model: export CLOOP_TEST_LOOPS = cloop-kqueue
+model: export CLOOP_TEST_TIER = $(TIER)
+model: MODEL = build/model-$(notdir $(VENV))
+model: ARGS ?= tests/core tests/net tests/streams tests/processes tests/tls
+model: $(VENV)/.test
+	@mkdir -p $(MODEL)
+	@$(or $(CC),cc) -O1 -g -shared -fPIC -D_GNU_SOURCE -Wall -Wextra -Werror -Itests/c/model tests/c/model/kqueue.c -pthread -o $(MODEL)/libkqueue.so
+	@CLOOP_BUILD=debug CFLAGS='-DCL_MODEL -I$(CURDIR)/tests/c/model' $(PYTHON) setup.py -q build --build-temp $(MODEL)/temp --build-lib $(MODEL)
+	$(call pytest,LD_PRELOAD=$(CURDIR)/$(MODEL)/libkqueue.so PYTHONPATH=$(CURDIR)/$(MODEL))
 
 .PHONY: cross wheels release
 cross: $(VENV)/.cross

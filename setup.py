@@ -2,6 +2,7 @@
 
 CLOOP_BUILD    release (default), debug, asan, stress or coverage; see BUILDS
 CLOOP_WERROR   1 makes warnings errors
+CLOOP_USDT     1: with tracepoints (csrc/base/probe.h), which need <sys/sdt.h>; 0: without; by default, if it is there
 CC, CFLAGS     as usual: the compiler, and flags, which come after ours
 SOURCE_DATE_EPOCH  as usual: if set, the result does not depend on the folder of the build
 
@@ -13,8 +14,16 @@ import sys
 
 if sys.version_info < (3, 8) or sys.implementation.name != "cpython":
     sys.exit("cloop needs CPython 3.8 or newer: %s is %s" % (sys.executable, sys.version.split()[0]))
-if not sys.platform.startswith("linux"):
-    sys.exit("cloop runs on Linux only so far: this is %s" % sys.platform)
+if sys.platform in ("win32", "cygwin"):
+    sys.exit("cloop does not run on Windows, but winloop does, which is uvloop for it: pip install winloop")
+if sys.platform.startswith(("darwin", "freebsd")):
+    print(
+        "cloop has never run on this system (%s): it was compiled for it, and its kqueue tested on a model of kqueue "
+        "that runs on Linux; docs/porting.md says what to run" % sys.platform,
+        file=sys.stderr,
+    )
+elif not sys.platform.startswith("linux"):
+    sys.exit("cloop runs on Linux, and may on macOS and FreeBSD; this is %s: see docs/porting.md" % sys.platform)
 
 import copy
 import glob
@@ -36,7 +45,7 @@ except ImportError:
 HOME = "https://github.com/cloop-asyncio/cloop"  # as in pyproject.toml
 FLAGS = [
     "-std=c11",
-    "-D_GNU_SOURCE",  # epoll, accept4, pipe2, which -std=c11 alone hides
+    "-D_GNU_SOURCE",  # epoll, accept4, pipe2, which -std=c11 alone hides on Linux
     "-pthread",
     "-fvisibility=hidden",  # only the init function is exported: calls between our files need no PLT
     "-Wall",
@@ -77,6 +86,24 @@ def flags(build):
     compiling, linking = BUILDS[build]
     werror = ["-Werror"] if os.environ.get("CLOOP_WERROR") == "1" else []
     return FLAGS + compiling + werror, ["-pthread"] + linking
+
+
+def tracepoints(command):
+    """The flags for tracepoints, if they are wanted and <sys/sdt.h> is there."""
+    wanted = os.environ.get("CLOOP_USDT", "")
+    if wanted not in ("", "0", "1"):
+        sys.exit("CLOOP_USDT=%s is none of 0, 1" % wanted)
+    if wanted == "0":
+        return []
+    why = failure(command, "#include <sys/sdt.h>\nvoid probe(void) { DTRACE_PROBE1(cloop, probe, 1); }\n")
+    if why is None:
+        return ["-DCL_USDT"]
+    if wanted == "1":
+        sys.exit(
+            "CLOOP_USDT=1 needs <sys/sdt.h>: apt-get install systemtap-sdt-dev (Debian, Ubuntu), "
+            "dnf install systemtap-sdt-devel (Fedora); %s says: %s" % (command[0], why)
+        )
+    return []
 
 
 def first_line(command):
@@ -128,10 +155,10 @@ def check_machine(compiler, include_dirs):
     if shutil.which(compiler[0]) is None:
         sys.exit(
             "cloop needs a C11 compiler, and there is no %s: apt-get install gcc libc6-dev (Debian, Ubuntu), "
-            "dnf install gcc (Fedora)" % compiler[0]
+            "dnf install gcc (Fedora), xcode-select --install (macOS)" % compiler[0]
         )
     command = compiler + FLAGS + ["-I" + path for path in include_dirs]
-    headers = "#include <stdatomic.h>\n#include <sys/epoll.h>\n"
+    headers = "#include <stdatomic.h>\n#include <sys/socket.h>\n"
     if failure(command, headers + "#include <Python.h>\n") is None:
         return
     why = failure(command, headers)
@@ -171,6 +198,7 @@ class BuildExt(build_ext):
     def build_extensions(self):
         check_machine(self.compiler.compiler_so, self.compiler.include_dirs)
         users = shlex.split(os.environ.get("CFLAGS", ""))  # setuptools puts them before ours only
+        self.compiling = self.compiling + tracepoints(self.compiler.compiler_so + self.compiling + users)
         chosen = [options for options in LTO_LINKING if links(self.compiler.linker_so, options)]
         if self.build == "release":
             self.compiling = self.compiling + first_taken(compiles, self.compiler.compiler_so, HARDENING)

@@ -15,7 +15,6 @@ FAMILIES = (
     "timers",
     "tasks",
     "sync",
-    "accelerated",
     "sizes",
     "running",
     "system",

@@ -42,7 +42,6 @@ FAMILIES = {
     "timers": "Timers",
     "tasks": "Futures and tasks",
     "sync": "Locks and queues",
-    "accelerated": "Locks and queues, accelerated",
     "sizes": "Cost against size",
     "running": "Starting, stopping, lateness",
     "system": "Descriptors, addresses, executor",

@@ -291,7 +291,7 @@ def place(path):
     """Return the owner of a path such as "asyncio.locks:Lock.acquire", and the name in it."""
     module, name = path.split(":")
     *outer, name = name.split(".")
-    owner = importlib.import_module(module)
+    owner = sys.modules.get(module) or importlib.import_module(module)
     for part in outer:
         owner = getattr(owner, part)
     return owner, name
@@ -352,21 +352,35 @@ def text_of(code, doc):
     return ";".join(map(str, parts)) + ";" + described(constants)
 
 
+DIGESTS = {}  # paths: (what was hashed, the hash)
+
+
+def hashed(function):
+    """Return what a hash depends on."""
+    defaults = function.__kwdefaults__ or {}
+    return function.__code__, function.__doc__, function.__defaults__, tuple(sorted(defaults.items()))
+
+
 def digest(functions):
     """Return a hash of the functions' code and defaults; None if one is not a Python function."""
     import hashlib  # imports OpenSSL: only for programs that need it
 
-    whole = hashlib.sha256()
-    for path in functions:
-        function = function_of(path)
-        whole.update(path.encode())
-        if function is None:
-            continue  # not in this version
-        if type(function) is not types.FunctionType:
-            return None
-        whole.update(text_of(function.__code__, function.__doc__).encode())
-        whole.update(described((function.__defaults__, function.__kwdefaults__)).encode())
-    return whole.hexdigest()[:16]
+    found = [(path, function_of(path)) for path in functions]
+    if any(function is not None and type(function) is not types.FunctionType for _, function in found):
+        return None
+    found = [(path, function and hashed(function)) for path, function in found]  # None: not in this version
+    before, result = DIGESTS.get(tuple(functions), (None, None))
+    if before != found:
+        whole = hashlib.sha256()
+        for path, text in found:
+            whole.update(path.encode())
+            if text is not None:
+                code, doc, defaults, named = text
+                whole.update(text_of(code, doc).encode())
+                whole.update(described((defaults, dict(named) or None)).encode())
+        result = whole.hexdigest()[:16]
+        DIGESTS[tuple(functions)] = found, result
+    return result
 
 
 def variant_of(family):
@@ -384,26 +398,27 @@ def variant_of(family):
 # Installing
 
 INSTALLED = {}  # body: asyncio's function, its replacement, the path
+REPLACED = []  # those of INSTALLED that are put where asyncio's function was
 STATE = {}  # family: variant, or the reason why it is not accelerated
 
 
-def replace(function, other):
-    """Replace one function by another in every module that has it."""
-    for module in list(sys.modules.values()):
+def put(changes):
+    """Replace objects, each (path, object, other object), unless the program has set something else meanwhile: methods in
+    their class, functions in every module that has them.
+    """
+    others = {}
+    for path, function, other in changes:
+        owner, name = place(path)
+        if isinstance(owner, types.ModuleType):
+            others[id(function)] = other
+        elif vars(owner).get(name) is function:
+            setattr(owner, name, other)
+    for module in list(sys.modules.values()) if others else ():
         names = getattr(module, "__dict__", None)
-        if isinstance(names, dict):
+        if isinstance(names, dict) and not others.keys().isdisjoint(map(id, names.values())):
             for name, value in list(names.items()):
-                if value is function:
-                    names[name] = other
-
-
-def put(path, function, other):
-    """Replace one object by another, unless the program has set something else meanwhile."""
-    owner, name = place(path)
-    if isinstance(owner, types.ModuleType):
-        replace(function, other)
-    elif vars(owner).get(name) is function:
-        setattr(owner, name, other)
+                if id(value) in others:
+                    names[name] = others[id(value)]
 
 
 def describe_class(name, path, variant):
@@ -577,9 +592,8 @@ def needs_of(family):
 
 def _off():
     _cloop._sync_switch(())
-    for function, stand_in, path in INSTALLED.values():
-        if stand_in is not function:
-            put(path, stand_in, function)
+    put((path, stand_in, function) for function, stand_in, path in REPLACED)
+    REPLACED.clear()
     STATE.clear()
 
 
@@ -598,7 +612,8 @@ def _on():
         stand_in = _cloop._sync_prepare(body, function)
         INSTALLED[body] = (function, stand_in, path)
         if stand_in is not function:
-            put(path, function, stand_in)
+            REPLACED.append(INSTALLED[body])
+    put((path, function, stand_in) for function, stand_in, path in REPLACED)
     for family in chosen:
         if family.variant is not None:
             _cloop._sync_variant(family.variant, variants[family.name])

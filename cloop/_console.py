@@ -15,6 +15,7 @@ import sys
 import time
 
 from . import _monitor, _tasks
+from ._system import is_running
 
 __all__ = ("main",)
 
@@ -25,9 +26,10 @@ ANSWER_LIMIT_S = 1.0  # for top, which asks again
 RESCAN = 5  # readings, after which top looks for processes that have started
 
 KEYS = {
-    "loops": "q quit  Up/Down choose  Enter tasks  w where they wait  b blocks  p pause",
+    "loops": "q quit  Up/Down choose  Enter tasks  w where  c slowest  b blocks  p pause",
     "tasks": "q quit  Esc back  Enter stack  w where  s sort: {sort}  / filter  p pause",
     "places": "q quit  Esc back  Enter its tasks  t tasks  / filter  p pause",
+    "slowest": "q quit  Esc back  t tasks  b blocks  s sort: {sort}  p pause",
     "blocks": "q quit  Esc back  t tasks  w where they wait  p pause",
     "task": "q quit  Esc back  Up/Down scroll  p pause",
 }
@@ -72,10 +74,14 @@ def main(command, arguments):
 
 
 class Source:
-    """A connection to the monitor of one process. limit: how many seconds an answer may take."""
+    """A connection to the monitor of one process.
 
-    def __init__(self, path, limit=None):
-        self.path, self.limit = path, limit
+    limit: how many seconds an answer may take. counts: whether single tasks and slow callbacks are to be counted as
+    long as it lasts.
+    """
+
+    def __init__(self, path, limit=None, counts=False):
+        self.path, self.limit, self.counts = path, limit, counts
         self.sock = self.hello = self.pid = None
         self.error = None
         self.ask()
@@ -83,6 +89,11 @@ class Source:
     def connect(self):
         self.sock = _monitor.connect(self.path) if self.limit is None else _monitor.connect(self.path, self.limit)
         self.hello = _monitor.ask(self.sock, "hello")
+        if self.counts:
+            try:
+                _monitor.ask(self.sock, "count")
+            except ValueError:
+                pass  # an older cloop
         if self.hello["pid"] != self.pid:  # another process may serve at a path that was given
             self.pid = self.hello["pid"]
             self.previous = self.latest = None
@@ -123,34 +134,34 @@ def has_ended(error):
     return isinstance(error, (ConnectionError, FileNotFoundError))
 
 
-def new_sources(known=(), limit=None):
+def new_sources(known=(), limit=None, counts=False):
     """Yield sources of the processes that are not known."""
     paths = [source.path for source in known]
     for _, path in sorted(_monitor.paths().items()):
         if path not in paths:
             try:
-                yield Source(path, limit)
+                yield Source(path, limit, counts)
             except (OSError, ValueError):
                 pass  # it has just ended, or does not answer now
 
 
-def open_sources(wanted, limit=None):
+def open_sources(wanted, limit=None, counts=False):
     """Return the sources: of the process or path that is wanted, or of all. Raises OSError or ValueError."""
     if wanted is None:
-        found = list(new_sources(limit=limit))
+        found = list(new_sources(limit=limit, counts=counts))
         if not found:
             complain_of_folders()
             raise ValueError("no process serves a monitor: start one with CLOOP_MONITOR=1")
         return found
     if not wanted.isdecimal():
-        return [Source(wanted, limit)]
+        return [Source(wanted, limit, counts)]
     path = _monitor.paths().get(int(wanted))
     if path is None:
         complain_of_folders()
-        if not os.path.exists("/proc/" + wanted):
+        if not is_running(int(wanted)):
             raise ValueError("there is no process %s" % wanted)
         raise ValueError("process %s serves no monitor to this user: start it with CLOOP_MONITOR=1" % wanted)
-    return [Source(path, limit)]
+    return [Source(path, limit, counts)]
 
 
 def complain_of_folders():
@@ -197,6 +208,11 @@ def short(where):
         return "-"
     name, _, place = where.partition(" ")
     return name + " " + "/".join(place.split("/")[-2:])
+
+
+def file_and_line(row):
+    """The place of a slow callback, as short() shortens it."""
+    return "-" if not row["file"] else "%s:%s" % ("/".join(row["file"].split("/")[-2:]), row["line"])
 
 
 def number(value):
@@ -351,6 +367,13 @@ class LoopRow:
         found = [(title, metric(self.loop, name)) for title, name in gauges]
         if any(value is not None for _, value in found):
             yield "now: " + ", ".join("%s %s" % (title, number(value)) for title, value in found)
+        for row in self.loop.get("slowest", ())[:SLOWEST_SHOWN]:
+            yield "slow: %s at most, %s x  %s  %s" % (
+                seconds(row["max"]),
+                number(row["count"]),
+                row["name"].rpartition(".<locals>.")[2],
+                file_and_line(row),
+            )
 
     @property
     def lag(self):
@@ -389,7 +412,11 @@ LOOP_COLUMNS = [
     ("IN/s", ">"),
     ("OUT/s", ">"),
 ]
-SORTS = ("name", "coro", "waits", "where")
+SORTS = {
+    "tasks": ("name", "coro", "waits", "where", "busy", "delay_max", "steps", "age"),
+    "slowest": ("max", "total", "count"),
+}
+SLOWEST_SHOWN = 3  # of the chosen loop, below the table
 
 
 class Model:
@@ -401,7 +428,7 @@ class Model:
         self.readings = 0
         self.views = ["loops"]
         self.selected = {}  # {view: row}
-        self.sort = 0
+        self.sorts = dict.fromkeys(SORTS, 0)
         self.filter = ""
         self.typing = None  # the filter while it is typed
         self.paused = False
@@ -415,10 +442,15 @@ class Model:
     def view(self):
         return self.views[-1]
 
+    @property
+    def order(self):
+        """What the table of this view is sorted by; None if it is not."""
+        return SORTS[self.view][self.sorts[self.view]] if self.view in SORTS else None
+
     def read(self):
         self.readings += 1
         if self.rescans and self.readings % RESCAN == 0:
-            self.sources.extend(new_sources(list(self.sources), ANSWER_LIMIT_S))
+            self.sources.extend(new_sources(list(self.sources), ANSWER_LIMIT_S, counts=True))
         for source in self.sources:
             source.read()
 
@@ -441,14 +473,14 @@ class Model:
             self.enter()
         elif key == "p":
             self.paused = not self.paused
-        elif key == "s" and self.view == "tasks":
-            self.sort = (self.sort + 1) % len(SORTS)
+        elif key == "s" and self.view in SORTS:
+            self.sorts[self.view] = (self.sorts[self.view] + 1) % len(SORTS[self.view])
         elif key == "/" and self.view in ("tasks", "places"):
             self.typing = self.filter
-        elif key in "twb" and len(key) == 1:
+        elif key in "twcb" and len(key) == 1:
             self.choose_loop()
             if self.chosen is not None:
-                self.show({"t": "tasks", "w": "places", "b": "blocks"}[key])
+                self.show({"t": "tasks", "w": "places", "c": "slowest", "b": "blocks"}[key])
         return True
 
     def type(self, key):
@@ -508,7 +540,7 @@ class Model:
         made.keys = (
             "filter: %s_  (Enter, Esc)" % clean(self.typing)
             if self.typing is not None
-            else made.keys or KEYS[self.view].format(sort=SORTS[self.sort])
+            else made.keys or KEYS[self.view].format(sort=self.order)
         )
         if self.paused:
             made.title += "  [paused]"
@@ -559,14 +591,17 @@ class Model:
         return text + ("  filter: " + self.filter if self.filter else "")
 
     def show_tasks(self):
-        found = self.ask("tasks", filter=self.filter, sort=SORTS[self.sort], limit=TASKS_SHOWN)
+        found = self.ask("tasks", filter=self.filter, sort=self.order, limit=TASKS_SHOWN)
         self.rows, now = found["tasks"], time.monotonic()
         for row in self.rows:
             self.first_seen.setdefault(row["id"], now)
         cells = [
             [
                 row["name"],
-                seconds(now - self.first_seen[row["id"]]),
+                self.age(row, now),
+                number(row.get("steps")),
+                seconds(row.get("busy")),
+                seconds(row.get("delay_max")),
                 row["coro"].rpartition(".<locals>.")[2],
                 row["waits"],
                 short(row["where"]),
@@ -576,8 +611,43 @@ class Model:
         title = self.heading("%d tasks" % found["total"])
         if len(self.rows) < found["total"] and not self.filter:
             title += " (%d shown)" % len(self.rows)
-        columns = [("TASK", "<"), ("SEEN", ">"), ("COROUTINE", "<"), ("WAITS FOR", "<"), ("WHERE", "<")]
+        columns = [
+            ("TASK", "<"),
+            ("AGE", ">"),
+            ("STEPS", ">"),
+            ("BUSY", ">"),
+            ("DELAY", ">"),
+            ("COROUTINE", "<"),
+            ("WAITS FOR", "<"),
+            ("WHERE", "<"),
+        ]
         return Screen(title, columns, cells, self.at(len(cells)))
+
+    def age(self, row, now):
+        """How old the task is, or for how long it has been seen."""
+        if row.get("age") is not None:
+            return seconds(row["age"])
+        return ">" + seconds(now - self.first_seen[row["id"]])
+
+    def show_slowest(self):
+        found = self.ask("slowest", sort=self.order, limit=TASKS_SHOWN)
+        self.rows = found["callbacks"]
+        cells = [
+            [
+                seconds(row["max"]),
+                number(row["count"]),
+                seconds(row["total"]),
+                row["name"].rpartition(".<locals>.")[2],
+                row["kind"],
+                file_and_line(row),
+            ]
+            for row in self.rows
+        ]
+        slow = found["slow"]
+        what = "slow callbacks" if slow is None else "callbacks of more than %s" % seconds(slow)
+        columns = [("MAX", ">"), ("COUNT", ">"), ("TOTAL", ">"), ("CALLBACK", "<"), ("KIND", "<"), ("WHERE", "<")]
+        text = [] if cells else ["", "None since the console was attached."]
+        return Screen(self.heading(what), columns, cells, self.at(len(cells)), text)
 
     def show_places(self):
         found = self.ask("places", filter=self.filter)
@@ -608,7 +678,15 @@ class Model:
         row = self.ask("task", id=self.task)["task"]
         if row is None:
             return Screen(self.heading("the task is done"))
-        lines = [row["repr"], "", "waits for: " + row["waits"], ""]
+        lines = [row["repr"], "", "waits for: " + row["waits"]]
+        if row.get("steps") is not None:
+            lines.append("steps: %s, which took %s" % (number(row["steps"]), seconds(row["busy"])))
+        if row.get("delay") is not None:
+            lines.append(
+                "waited for its turn: %s on average, %s at most, %s at last"
+                % tuple(seconds(row[name]) for name in ("delay", "delay_max", "delay_last"))
+            )
+        lines.append("")
         for name, file, line in row["stack"]:
             lines.append('File "%s", line %d, in %s' % (file, line, name))
             source = linecache.getline(file, line).strip()
@@ -720,10 +798,11 @@ def has_rich():
 def top(options):
     if not (options.interval > 0):
         raise ValueError("the interval must be above 0")
-    sources = open_sources(options.pid, ANSWER_LIMIT_S)
+    once = options.json or options.once or not (sys.stdout.isatty() and sys.stdin.isatty())
+    sources = open_sources(options.pid, ANSWER_LIMIT_S, counts=not once)
     model = Model(sources, rescans=options.pid is None)
     try:
-        if options.json or options.once or not (sys.stdout.isatty() and sys.stdin.isatty()):
+        if once:
             return print_once(model, options)
         return Console(model, options.interval, not options.plain and has_rich()).run()
     finally:

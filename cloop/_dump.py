@@ -5,7 +5,7 @@ import signal
 import sys
 import time
 
-from . import _tasks
+from . import _slow, _tasks
 
 __all__ = ("dump_on_signal", "text")
 
@@ -89,9 +89,18 @@ def _loop_lines(loop):
     yield "tasks: %d" % len(tasks)
     for task in tasks:
         found = _tasks.frames(task)
-        yield "%s  %s(), %s" % (task.get_name(), _tasks.coroutine_name(task), _state(task, found, running))
+        state = _state(task, found, running) + _counted(loop._task_counts(task))
+        yield "%s  %s(), %s" % (task.get_name(), _tasks.coroutine_name(task), state)
         yield from _tasks.stack_lines(found)
         yield from _tasks.chain_lines(task, edges)
+    slowest = _slow.noted(loop)
+    if slowest:
+        yield "slow callbacks: %d" % len(slowest)
+    for row in slowest[:_SHOWN_MAX]:
+        yield "  {count} x, {max:.3f} s at most, {total:.3f} s in all  {name}".format(**row) + (
+            "  %s:%s" % (row["file"], row["line"]) if row["file"] else ""
+        )
+    yield from _left_out(slowest)
     handles = _tasks.timers(loop)
     yield "timers: %d" % len(handles)
     now = loop.time()
@@ -113,6 +122,18 @@ def _left_out(items):
 def _state(task, found, running):
     waits = _tasks.waits_for(task, found, running)
     return waits if waits in ("ready", "running") else "waits for " + waits
+
+
+def _counted(counts):
+    if counts is None:
+        return ""
+    _, steps, busy, delay, longest, _ = counts
+    return "; %d steps took %.3f s and waited for their turn for %.3f s each, %.3f s at most" % (
+        steps,
+        busy,
+        delay,
+        longest,
+    )
 
 
 def _file_of(fd):

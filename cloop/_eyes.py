@@ -1,8 +1,9 @@
-"""Starts what CLOOP_WATCH and CLOOP_MONITOR ask for, with the first loop of the process."""
+"""Starts what CLOOP_WATCH and CLOOP_MONITOR ask for, with the first loop of the interpreter."""
 
 import warnings
 
 from . import _settings
+from ._cloop import is_main_interpreter
 
 __all__ = ("begin",)
 
@@ -19,7 +20,7 @@ def begin():
             from ._watch import watch
 
             watch(threshold)
-        if _settings.read("CLOOP_MONITOR") == "1":
+        if _settings.read("CLOOP_MONITOR") == "1" and is_main_interpreter():  # the process has one default path
             from ._monitor import serve_monitor
 
             serve_monitor()

@@ -37,17 +37,19 @@ class _Waiting:
 
 
 def _line_of_await(code, name):
-    """Return the line of the first await after the name is loaded; the first line if there is none."""
+    """Return the line that awaits the name itself; else of the first await after the name is loaded; else the first."""
     lines = dict(dis.findlinestarts(code))
-    line, loaded = code.co_firstlineno, False
+    line, found, loaded, just = code.co_firstlineno, None, False, False
     for instruction in dis.get_instructions(code):
         line = lines.get(instruction.offset) or line
+        if instruction.opname.startswith("GET_AWAITABLE") and loaded:
+            if just:
+                return line
+            found = found or line
         value = instruction.argval
-        if value == name or isinstance(value, tuple) and name in value:
-            loaded = True
-        elif loaded and instruction.opname.startswith("GET_AWAITABLE"):
-            return line
-    return code.co_firstlineno
+        just = value == name or isinstance(value, tuple) and name in value
+        loaded = loaded or just
+    return found or code.co_firstlineno
 
 
 @functools.lru_cache(maxsize=None)

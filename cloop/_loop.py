@@ -10,11 +10,12 @@ import warnings
 from asyncio import base_events, coroutines, unix_events
 from asyncio.log import logger
 
-from . import _abi, _eyes, _settings, _slow
+from . import _abi, _counting, _eyes, _settings, _slow
 from ._cloop import LoopCore, SocketTransport, _at_exit, know_loop, look_like, sockets_are_stock, wakeup_fd
 from ._newer import NewerKeywords, like_asyncios, parameters, take_shutdown_timeout
 from ._selector import Reached
 from ._sock import SockDatagrams
+from ._system import new_socket
 
 __all__ = ("Loop", "new_event_loop")
 
@@ -85,13 +86,13 @@ class Connections:
             return None, None
         family, kind, proto, _, address = found[0]
         if local_addr is None:
-            return socket.socket(family, kind | socket.SOCK_NONBLOCK, proto), address
+            return new_socket(family, kind, proto), address
         if type(local_addr) is not tuple or len(local_addr) != 2:
             return None, None
         found = self._numeric_addrinfo(*local_addr, family, socket.SOCK_STREAM, proto, flags)
         if not found or len(found) != 1 or found[0][0] != family:
             return None, None
-        sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, proto)
+        sock = new_socket(family, kind, proto)
         try:
             sock.bind(found[0][4])
         except OSError:
@@ -111,7 +112,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
     It has all methods of asyncio.AbstractEventLoop. What LoopCore does not do natively is the running Python's own
     asyncio code, so keywords, messages and ordering are those of that version.
 
-    The environment variable CLOOP_POLLER ("epoll" or "poll") selects the poller. Raises ValueError if CLOOP_POLLER,
+    The environment variable CLOOP_POLLER ("epoll", "kqueue" or "poll", as the system has them) selects the poller. Raises ValueError if CLOOP_POLLER,
     CLOOP_GATHER, CLOOP_STREAMS, CLOOP_TASKS or CLOOP_TLS has an unknown value. If a selector is given, the loop polls
     with it instead, in Python, and closes it when it is closed; this is for test clocks and the like.
     """
@@ -126,6 +127,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
             self._selector = selector
         if not _eyes.begun:
             _eyes.begin()
+        if _counting._wants:
+            _counting.apply()
         if report is not None:
             report.made(self)
 
@@ -218,9 +221,12 @@ class Loop(Reached, LoopCore, *_BEHIND):
         self._job_ended()
 
     def _tell_slow(self, handle, duration, cpu_time):
-        """Tell the hook of set_slow_callback_hook() what has run."""
+        """Note what has run, and tell the hook of set_slow_callback_hook(), unless cpu_time is None."""
         try:
-            self._slow_hook(_slow.describe(handle, duration, cpu_time))
+            info = _slow.describe(handle, duration, cpu_time)
+            _slow.note(self, info.name, info.kind, info.file, info.line, duration)
+            if cpu_time is not None:
+                self._slow_hook(info)
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:

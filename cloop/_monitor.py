@@ -7,6 +7,7 @@ there are answers while a loop blocks. Only processes of the same user are answe
 import atexit
 import errno
 import importlib
+import math
 import os
 import selectors
 import socket
@@ -16,7 +17,8 @@ import sys
 import threading
 import time
 
-from . import _cloop, _dump, _tasks, _watch
+from . import _cloop, _counting, _dump, _slow, _tasks, _watch
+from ._system import is_running
 from ._version import __version__
 
 __all__ = ("Monitor", "connect", "default_path", "folder", "paths", "serve_monitor")
@@ -26,6 +28,10 @@ _LINE_MAX = 64 * 1024
 _TASKS_MAX = 2000  # looked at for one answer, unless the question says otherwise
 _SEND_LIMIT_S = 5
 _ACCEPT_PAUSE_S = 0.1
+_SLOWEST_SHOWN = 5  # of each loop, in the answer to "loops"
+
+# In an answer: what is to be counted as long as there is this connection. It is not sent.
+_WISH = object()
 
 
 # Where it is
@@ -77,7 +83,7 @@ def paths():
                 full = os.path.join(path, name)
                 if _is_served(full):
                     found[int(pid)] = full
-                elif not os.path.exists("/proc/%d" % int(pid)):  # else it may be about to listen
+                elif not is_running(int(pid)):  # else it may be about to listen
                     _remove(full)
     return found
 
@@ -151,7 +157,7 @@ class Monitor:
         self._woken, self._waker = os.pipe()
         try:
             self._listener = _listen(self.path)
-            self._thread = threading.Thread(target=self._serve, name="cloop-monitor", daemon=True)
+            self._thread = threading.Thread(target=self._serve, name="cloop-monitor", daemon=not _ends_with_threads())
             self._thread.start()
         except BaseException:
             listened = self._listener is not None
@@ -182,6 +188,7 @@ class Monitor:
             self._listener.close()
             self._listener = None
         for sock in self._buffers:
+            _counting.drop(sock)
             sock.close()
         self._buffers.clear()
         for fd in self._waker, self._woken:
@@ -209,6 +216,7 @@ class Monitor:
                         self._accept(selector)
                     elif not self._receive(key.fileobj):
                         selector.unregister(key.fileobj)
+                        _counting.drop(key.fileobj)
                         with self._buffers_lock:
                             del self._buffers[key.fileobj]
                             key.fileobj.close()
@@ -239,8 +247,12 @@ class Monitor:
             for line in lines:
                 if self._closing:
                     return False
-                sock.sendall(_json().dumps(answer(line), default=str, separators=(",", ":")).encode() + b"\n")
-        except OSError:
+                found = answer(line)
+                wish = found.pop(_WISH, None)
+                if wish is not None:
+                    _counting.want(sock, *wish)
+                sock.sendall(_json().dumps(found, default=str, separators=(",", ":")).encode() + b"\n")
+        except (MemoryError, OSError):
             return False
         return len(rest) < _LINE_MAX
 
@@ -322,6 +334,7 @@ def _loop_row(loop):
         "debug": loop.get_debug(),
         "tasks": len(_list_tasks(loop)),
         "metrics": _tasks.metrics(loop),
+        "slowest": _slow.noted(loop)[:_SLOWEST_SHOWN],
     }
 
 
@@ -341,14 +354,44 @@ def _chosen_loops(question):
     return [loop for loop in _tasks.open_loops() if wanted is None or id(loop) == wanted]
 
 
+# What is counted of a task, in the order of Loop._task_counts(), which has the time when it was made in place of its age.
+_COUNTED = ("age", "steps", "busy", "delay", "delay_max", "delay_last")
+_NOT_COUNTED = dict.fromkeys(_COUNTED)
+_NOTHING_YET = dict(_NOT_COUNTED, steps=0, busy=0.0)
+_ORDERS = ("name", "coro", "waits", "where", *_COUNTED)
+
+
+def _counts(loop, task, now):
+    found = loop._task_counts(task)
+    if found is not None:
+        made, *others = found
+        return dict(zip(_COUNTED, [None if made is None else now - made] + others))
+    counts = _counting.wanted()[0] and isinstance(task, _cloop.Task) and type(task).__module__ != "_asyncio"
+    return _NOTHING_YET if counts else _NOT_COUNTED
+
+
+def _sort_by_count(loop, tasks, field):
+    at = _COUNTED.index(field)
+
+    def key(task):
+        found = loop._task_counts(task)
+        known = found is not None and found[at] is not None
+        return (not known, 0 if not known else found[at] if field == "age" else -found[at])
+
+    tasks.sort(key=key)
+
+
 def _task_rows(question):
     """All tasks are listed, but no more than "most" are looked at."""
+    sort = question.get("sort")
     most = int(question.get("most", _TASKS_MAX))
     wanted = str(question.get("filter") or "").lower()
-    rows, total = [], 0
+    rows, total, now = [], 0, time.monotonic()
     for loop in _chosen_loops(question):
         tasks = _list_tasks(loop)
         total += len(tasks)
+        if sort in _COUNTED:
+            _sort_by_count(loop, tasks, sort)
         running = _tasks.current_task(loop)
         looked_at = tasks[: max(0, most - len(rows))]
         edges = _tasks.awaiters(looked_at)
@@ -356,25 +399,27 @@ def _task_rows(question):
             if n % 100 == 99:
                 time.sleep(0.001)  # the loop needs the interpreter
             row = _tasks.describe(task, edges.get(task), running)
+            row.update(_counts(loop, task, now))
             if not wanted or wanted in "{name} {coro} {waits} {where}".format(**row).lower():
                 rows.append(row)
     return rows, total
 
 
 def _task_list(question):
-    rows, total = _task_rows(question)
     sort = question.get("sort")
-    if sort is not None:
-        if sort not in ("name", "coro", "waits", "where"):
-            raise ValueError("unknown order: %s" % sort)
-        if sort != "name":  # they are in the order of their names
-            rows.sort(key=lambda row: row[sort] or "")
+    if sort is not None and sort not in _ORDERS:
+        raise ValueError("unknown order: %s" % sort)
+    rows, total = _task_rows(question)
+    if sort in _COUNTED:
+        rows.sort(key=lambda row: -(row[sort] or 0))
+    elif sort not in (None, "name"):  # they are in the order of their names
+        rows.sort(key=lambda row: row[sort] or "")
     limit = question.get("limit")
     return {"total": total, "tasks": rows if limit is None else rows[: int(limit)]}
 
 
 def _places(question):
-    rows, total = _task_rows(question)
+    rows, total = _task_rows(dict(question, sort=None))
     counts = {}
     for row in rows:
         key = row["where"], row["waits"] if not row["waits"].startswith("Task-") else "a task"
@@ -390,6 +435,7 @@ def _task(question):
             if id(task) == question.get("id"):
                 edges = _tasks.awaiters(tasks)
                 row = _tasks.describe(task, edges.get(task), _tasks.current_task(loop))
+                row.update(_counts(loop, task, time.monotonic()))
                 row["stack"] = [list(each) for each in _tasks.frames(task)]
                 row["chain"] = _tasks.chain_lines(task, edges, "")
                 row["repr"] = repr(task)
@@ -415,6 +461,25 @@ def _watched(question):
     return {"watched": [[id(loop), _tasks.watched(loop)] for loop in _chosen_loops(question)]}
 
 
+def _count(question):
+    slow = question.get("slow", _counting.SLOW_S)
+    if slow is not None:
+        slow = float(slow)
+        if not (slow >= 0 and math.isfinite(slow)):
+            raise ValueError("slow must be a number of seconds")
+    tasks = bool(question.get("tasks", True))
+    return {"tasks": tasks, "slow": slow, _WISH: (tasks, slow)}
+
+
+def _slowest(question):
+    sort, limit = question.get("sort", "max"), question.get("limit")
+    if sort not in ("count", "max", "total"):
+        raise ValueError("unknown order: %s" % sort)
+    rows = [dict(row, loop=id(loop)) for loop in _chosen_loops(question) for row in _slow.noted(loop)]
+    rows.sort(key=lambda row: -row[sort])
+    return {"slow": _counting.wanted()[1], "callbacks": rows if limit is None else rows[: int(limit)]}
+
+
 def _blocks(question):
     return {"watching": _watch.threshold_now(), "blocks": list(_watch.recent)}
 
@@ -429,6 +494,8 @@ QUESTIONS = {
     "timers": _timer_list,
     "watched": _watched,
     "blocks": _blocks,
+    "count": _count,
+    "slowest": _slowest,
     "dump": lambda question: {"text": _dump.text()},
 }
 
@@ -440,12 +507,19 @@ _serving = []
 _prepared = False
 
 
+def _ends_with_threads():
+    """Whether monitors are closed before the interpreter waits for its threads, which therefore need not be daemons:
+    one with a GIL of its own has no others.
+    """
+    return not _cloop.is_main_interpreter() and hasattr(threading, "_register_atexit")  # not in Python 3.8
+
+
 def serve_monitor(path=None):
     """Let `python -m cloop top`, `ps` and `pstree` look at the loops of this process.
 
     Opens a Unix socket, which a thread serves: only processes of the same user are answered. A forked child opens one
     of its own, unless a path was given. The environment variable CLOOP_MONITOR=1 does the same when the first loop is
-    created.
+    created in the main interpreter. A monitor answers for the loops of its interpreter.
 
     path: the path of the socket; by default one of this process, where these commands look for it.
 
@@ -462,7 +536,7 @@ def serve_monitor(path=None):
         _serving.append(monitor)
         if not _prepared:
             _prepared = True
-            atexit.register(_at_exit)
+            (threading._register_atexit if _ends_with_threads() else atexit.register)(_at_exit)
             os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_in_child)
     return monitor
 

@@ -1,4 +1,4 @@
-"""Child processes: subprocess.Popen starts them, a pidfd tells when they exit."""
+"""Child processes: subprocess.Popen starts them, a descriptor tells when they exit (cl_pidfd_open())."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
                     reading, writing = os.pipe()
                     ends[fd], ours[fd] = (reading, writing) if fd == 0 else (writing, reading)
                     theirs.append(ends[fd])
-                    if kwargs.get("pipesize", -1) > 0:
+                    if kwargs.get("pipesize", -1) > 0 and hasattr(fcntl, "F_SETPIPE_SZ"):
                         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, kwargs["pipesize"])
             self._popen(args, shell, *ends, bufsize, **kwargs)
             for fd, name in enumerate(("stdin", "stdout", "stderr")):
@@ -341,7 +341,7 @@ def _watch(loop, transport):
             pidfd = _Pidfd(transport.get_pid())
             loop._add_reader(pidfd.fileno(), _has_ended, loop, transport, pidfd)
         except (OSError, MemoryError):
-            # An old kernel, no free descriptor or memory, or something else has already waited for it.
+            # A system without it, no free descriptor or memory, or something else has already waited for it.
             name = "cloop-waitpid-%d" % transport.get_pid()
             threading.Thread(target=_wait_for, args=(loop, transport), name=name, daemon=True).start()
     except Exception:  # no thread either: the process must not run unwatched

@@ -1,13 +1,14 @@
-"""What ran when a callback was slow: made for the hook of loop.set_slow_callback_hook()."""
+"""What ran when a callback was slow: made for the hook of loop.set_slow_callback_hook(), and noted for the monitor."""
 
 import asyncio
 import functools
 import os
+import weakref
 from typing import NamedTuple, Optional
 
 from ._cloop import SSLTransport
 
-__all__ = ("SlowCallback", "describe")
+__all__ = ("SlowCallback", "describe", "forget", "note", "noted")
 
 
 class SlowCallback(NamedTuple):
@@ -66,6 +67,43 @@ def describe(handle, duration, cpu_time):
         elif isinstance(owner, asyncio.BaseTransport):
             protocol, peer = _ends(owner)
     return SlowCallback(name, kind, coroutine, file, line, task_name, protocol, peer, duration, cpu_time)
+
+
+# Kept of each loop; those with the least time in all go.
+_NOTED_MAX = 200
+
+_noted = weakref.WeakKeyDictionary()  # {loop: {(name, kind, file, line): [count, greatest duration, sum]}}
+
+
+def note(loop, name, kind, file, line, duration):
+    """Note a slow callback, in the loop's thread or, if that does not time callbacks, in the watchdog's."""
+    rows = _noted.get(loop)
+    if rows is None:
+        rows = _noted[loop] = {}
+    key = name, kind, file, line
+    row = rows.get(key)
+    if row is None:
+        if len(rows) >= _NOTED_MAX:
+            rows.pop(min(rows.copy().items(), key=lambda item: item[1][2])[0], None)
+        row = rows[key] = [0, 0.0, 0.0]
+    row[0] += 1
+    row[1] = max(row[1], duration)
+    row[2] += duration
+
+
+def forget():
+    """Forget what was noted."""
+    _noted.clear()
+
+
+def noted(loop):
+    """Return dicts of the slow callbacks of the loop that were noted, the slowest first. From any thread."""
+    rows = _noted.get(loop, {}).copy()
+    found = [
+        {"name": name, "kind": kind, "file": file, "line": line, "count": count, "max": longest, "total": total}
+        for (name, kind, file, line), (count, longest, total) in rows.items()
+    ]
+    return sorted(found, key=lambda row: -row["max"])
 
 
 def _unwrap(callback):

@@ -3,13 +3,13 @@
 csrc/core/watchdog.h has the threads. They call _report() here, which finds out what to say. A stack that must be taken
 without the GIL is written by faulthandler's C function. It is the handler of a signal that faulthandler.register() is
 asked to handle; its address is kept and the signal is given back, so no signal is ever sent. faulthandler.unregister()
-would restore the signal's handler, which may be the program's by then: so it stays registered, once per process.
+would restore the signal's handler, which may be the program's by then: so it stays registered, once per process. Other
+interpreters than the main one do without: faulthandler remembers one interpreter and one file for each signal.
 """
 
 import asyncio
 import atexit
 import collections
-import faulthandler
 import logging
 import math
 import os
@@ -19,7 +19,7 @@ import threading
 import time
 import traceback
 
-from . import _cloop, _tasks
+from . import _cloop, _counting, _slow, _tasks
 
 __all__ = ("Block", "Watch", "watch")
 
@@ -59,9 +59,10 @@ class Block:
 class Watch:
     """What cloop.watch() returns. As a context manager, it stops at the end."""
 
-    def __init__(self, threshold, every, to):
+    def __init__(self, threshold, every, to, tasks):
         self.threshold = threshold
         self.every = every
+        self.tasks = tasks
         self._to = to
         self._seen = {}  # blocks that were reported: {loop's id: (task, place)}
         self._out = -1  # our own descriptor for stacks that are taken without the GIL
@@ -84,6 +85,7 @@ class Watch:
             if _current is self:
                 _current = None
                 self._halt()
+                _counting.drop(self)
 
     # The threads in C
 
@@ -132,7 +134,7 @@ class Watch:
         task, by, stack, where = None, [], text, _first_line(text)
         if goes_on:
             task, by = _blocking_task(loop)
-            frames = sys._current_frames()
+            frames = _cloop.current_frames()
             if stack is None and wakes:
                 stack = _other_stacks(frames, (thread, threading.get_ident()))
             elif stack is None and thread in frames:
@@ -163,6 +165,10 @@ class Watch:
         if where is None:  # never seen
             line += " (C code kept the interpreter until it ended: there is no stack)"
         recent.append({"at": time.time(), "loop": id(loop), "seconds": seconds, "task": name, "where": where})
+        if loop is not None and where is not None and loop._slow_hook is None and _counting.wanted()[1] is None:
+            function, _, place = where.partition(" ")
+            file, _, number = place.rpartition(":")
+            _slow.note(loop, function, "block", file or None, int(number) if number.isdigit() else None, seconds)
         self._send(Block(loop, seconds, True, name, "", line + "\n"))
 
     def _send(self, block):
@@ -225,6 +231,8 @@ class _Dump:
         try:
             self.fd = _memory_file()
             self._file = _identity(self.fd)
+            import faulthandler  # other interpreters than the main one have none
+
             faulthandler.register(self.signum, file=self.fd, all_threads=True, chain=False)
             self.address = _cloop._signal_handler(self.signum)
         except (OSError, RuntimeError, ValueError):
@@ -276,8 +284,10 @@ def _memory_file():
 
 
 def _free_signal():
-    """Return a real-time signal that is neither handled nor ignored, the highest; 0 if there is none."""
+    """Return a real-time signal that is neither handled nor ignored, the highest; 0 if there is none for us."""
     taken = 0
+    if not _cloop.is_main_interpreter():
+        return 0
     try:
         with open("/proc/self/status") as file:
             for line in file:
@@ -295,7 +305,7 @@ def _free_signal():
 # The function
 
 
-def watch(threshold=0.1, *, every=None, to=None):
+def watch(threshold=0.1, *, every=None, to=None, tasks=False):
     """Report each callback or task step that blocks a loop for longer than threshold seconds, while it does so.
 
     Watches all loops of cloop in this process and its forked children, those that are open and those that come. A
@@ -308,6 +318,8 @@ def watch(threshold=0.1, *, every=None, to=None):
         while all sleep. A block is noticed that much later at most. It has the same limits.
     to: None for sys.stderr; a file, a logging.Logger (which gets warnings), or a function, called with a cloop.Block
         in another thread.
+    tasks: whether to count what each task does, for `python -m cloop top` and cloop.dump_on_signal(): its steps, their
+        time, and how long they waited for their turn. A step costs about a tenth of a microsecond more then.
 
     Returns a cloop.Watch, whose stop() ends it; so does the end of a `with` block. A later call replaces it. The
     environment variable CLOOP_WATCH=threshold does the same when the first loop is created. Raises ValueError if a
@@ -320,14 +332,20 @@ def watch(threshold=0.1, *, every=None, to=None):
         to is None or hasattr(to, "write") or callable(to) or isinstance(to, (logging.Logger, logging.LoggerAdapter))
     ):
         raise TypeError("to must be a file, a logger or a function, not {!r}".format(to))
-    made = Watch(threshold, every, to)
+    made = Watch(threshold, every, to, bool(tasks))
     with _lock:
         previous, _current = _current, None
         if previous is not None:
             previous._halt()
         _prepare_process()
-        made._begin()
+        try:
+            made._begin()
+        finally:
+            if previous is not None:
+                _counting.drop(previous)
         _current = made
+        if made.tasks:
+            _counting.want(made, tasks=True)
     return made
 
 

@@ -6,6 +6,7 @@
 #include "core/args.h"
 #include "core/lent.h"
 #include "core/loop.h"
+#include "futures/tally.h"
 #include "metrics.h"
 #include "state.h"
 
@@ -211,6 +212,77 @@ Loop_set_slow_callback_hook(LoopObject *loop, PyObject *args, PyObject *kwargs)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(
+    Loop_note_slow_doc,
+    "_note_slow($self, threshold, /)\n--\n\n"
+    "Call _tell_slow() after each callback that took threshold seconds or "
+    "more; None: none.");
+
+static PyObject *
+Loop_note_slow(LoopObject *loop, PyObject *threshold)
+{
+    uint64_t ns = CL_NEVER;
+    if (threshold != Py_None) {
+        double seconds = PyFloat_AsDouble(threshold);
+        if (seconds == -1.0 && PyErr_Occurred())
+            return NULL;
+        if (!(seconds >= 0)) {
+            PyErr_SetString(PyExc_ValueError, "the threshold must not be "
+                                              "negative");
+            return NULL;
+        }
+        ns = cl_meter_threshold(seconds);
+    }
+    cl_loop_note_slow(loop, ns);
+    Py_RETURN_NONE;
+}
+
+/* --------------------------------------------------------------- single tasks */
+
+PyDoc_STRVAR(Loop_count_tasks_doc,
+             "_count_tasks($self, on, /)\n--\n\n"
+             "Begin or end to count what each task does.");
+
+static PyObject *
+Loop_count_tasks(LoopObject *loop, PyObject *on)
+{
+    int counts = PyObject_IsTrue(on);
+    if (counts < 0 || (counts && cl_tally_begin(loop) < 0))
+        return NULL;
+    if (!counts)
+        cl_tally_end(loop);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(
+    Loop_task_counts_doc,
+    "_task_counts($self, task, /)\n--\n\n"
+    "Return (made, steps, busy, delay, max_delay, last_delay) of a task, in "
+    "seconds: when it was\n"
+    "made, by time.monotonic(), or None if that is not known; delay is the "
+    "mean. None: nothing\n"
+    "was counted.");
+
+static PyObject *
+Loop_task_counts(LoopObject *loop, PyObject *task)
+{
+    const cl_task_counts *counts = cl_tally_of(loop, task);
+    if (counts == NULL)
+        Py_RETURN_NONE;
+    cl_task_counts is = *counts; /* creating objects may run Python code */
+    double mean =
+        is.tc_waits == 0 ? 0 : (double)is.tc_delay_ns / (double)is.tc_waits;
+    PyObject *made = is.tc_made_ns == 0
+                         ? Py_NewRef(Py_None)
+                         : PyFloat_FromDouble((double)is.tc_made_ns / 1e9);
+    return made == NULL
+               ? NULL
+               : Py_BuildValue("NKdddd", made, (unsigned long long)is.tc_steps,
+                               (double)is.tc_busy_ns / 1e9, mean / 1e9,
+                               (double)is.tc_delay_max_ns / 1e9,
+                               (double)is.tc_delay_last_ns / 1e9);
+}
+
 /* ------------------------------------------- what is counted in Python's code */
 
 #define COUNTER(name) \
@@ -246,6 +318,11 @@ static PyMethodDef methods[] = {
      Loop_metrics_reset_doc},
     {"set_slow_callback_hook", CL_FAST(Loop_set_slow_callback_hook),
      METH_VARARGS | METH_KEYWORDS, Loop_set_slow_callback_hook_doc},
+    {"_note_slow", (PyCFunction)Loop_note_slow, METH_O, Loop_note_slow_doc},
+    {"_count_tasks", (PyCFunction)Loop_count_tasks, METH_O,
+     Loop_count_tasks_doc},
+    {"_task_counts", (PyCFunction)Loop_task_counts, METH_O,
+     Loop_task_counts_doc},
     {"_job_begins", (PyCFunction)Loop_count_jobs_begun, METH_NOARGS, NULL},
     {"_job_ended", (PyCFunction)Loop_count_jobs_ended, METH_NOARGS, NULL},
     {"_child_begins", (PyCFunction)Loop_count_children_begun, METH_NOARGS,

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "base/pidfd.h"
+#include "base/platform.h"
 #include "core/errors.h"
 #include "core/layer.h"
 #include "core/method.h"
@@ -112,6 +112,29 @@ module_wakeup_fd(PyObject *module, PyObject *Py_UNUSED(ignored))
     return Py_BuildValue("(iO)", fd, warns ? Py_True : Py_False);
 }
 
+PyDoc_STRVAR(is_main_interpreter_doc,
+             "is_main_interpreter()\n--\n\n"
+             "Return whether this is the interpreter that the process began "
+             "with.");
+
+static PyObject *
+module_is_main_interpreter(PyObject *Py_UNUSED(module),
+                           PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(cl_is_main_interpreter());
+}
+
+PyDoc_STRVAR(current_frames_doc,
+             "current_frames()\n--\n\n"
+             "Return {ident: frame} of the threads of this interpreter.");
+
+static PyObject *
+module_current_frames(PyObject *Py_UNUSED(module),
+                      PyObject *Py_UNUSED(ignored))
+{
+    return cl_current_frames();
+}
+
 PyDoc_STRVAR(sockets_are_stock_doc,
              "sockets_are_stock()\n--\n\n"
              "Return whether socket.socket has the methods that it had when "
@@ -216,7 +239,8 @@ module_set_gather(PyObject *module, PyObject *choice)
 
 PyDoc_STRVAR(module_at_exit_doc,
              "_at_exit()\n--\n\n"
-             "Hold no more writes, and end the threads of loops that did.");
+             "Hold no more writes, and end the threads of loops that did, and "
+             "of watchdogs.");
 
 static PyObject *
 module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
@@ -232,13 +256,15 @@ module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
             loop = loop->l_next_open;
         }
     }
+    cl_watchdog_at_exit(st);
     Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(pidfd_open_doc, "pidfd_open(pid, /)\n--\n\n"
                              "Return a descriptor that is readable when the "
                              "process has ended. Raises OSError.\n"
-                             "Like os.pidfd_open(), which Python 3.8 lacks.");
+                             "Like os.pidfd_open(), which only Linux has, "
+                             "from Python 3.9 on.");
 
 static PyObject *
 module_pidfd_open(PyObject *Py_UNUSED(module), PyObject *arg)
@@ -282,6 +308,9 @@ static PyMethodDef module_methods[] = {
     {"guard_looks", module_guard_looks, METH_NOARGS, guard_looks_doc},
     {"build_info", module_build_info, METH_NOARGS, build_info_doc},
     {"wakeup_fd", module_wakeup_fd, METH_NOARGS, wakeup_fd_doc},
+    {"is_main_interpreter", module_is_main_interpreter, METH_NOARGS,
+     is_main_interpreter_doc},
+    {"current_frames", module_current_frames, METH_NOARGS, current_frames_doc},
     {"sockets_are_stock", module_sockets_are_stock, METH_NOARGS,
      sockets_are_stock_doc},
     {"know_loop", module_know_loop, METH_VARARGS, know_loop_doc},

@@ -4,7 +4,7 @@ check that no test leaves anything behind.
 A test that requests `loop` runs once on asyncio's own loop, and once on cloop for each poller. So asyncio first shows
 that the test is right.
 
-CLOOP_TEST_LOOPS selects the loops: any of "asyncio", "cloop-epoll", "cloop-poll", or "cloop" for both of these,
+CLOOP_TEST_LOOPS selects the loops: any of "asyncio", "cloop-epoll", "cloop-poll", or "cloop" for all of those,
 separated by commas. With CLOOP_TEST_LOOPS=asyncio the suite needs no build of cloop; tests for cloop only are
 skipped.
 
@@ -13,14 +13,12 @@ CLOOP_TEST_TIER selects how much of that is run: see "Tiers" below.
 
 import asyncio
 import contextlib
-import faulthandler
 import functools
 import gc
 import importlib
 import logging
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -32,7 +30,21 @@ import zlib
 
 import pytest
 
-KINDS = ["asyncio", "cloop-epoll", "cloop-poll"] if hasattr(select, "epoll") else ["asyncio", "cloop-poll"]
+try:
+    import faulthandler
+except ImportError:  # in an interpreter other than the main one
+    faulthandler = None
+
+
+def pollers():
+    """Those of this build, best first; all that there are if there is no build."""
+    try:
+        return importlib.import_module("cloop._cloop").build_info()["pollers"]
+    except ImportError:
+        return ["epoll", "kqueue", "poll"]
+
+
+KINDS = ["asyncio"] + ["cloop-" + name for name in pollers()]
 WANTED = re.split(r"[,\s]+", os.environ.get("CLOOP_TEST_LOOPS", "asyncio,cloop").strip())
 SELECTED = [kind for kind in KINDS if kind in WANTED or kind.split("-")[0] in WANTED]
 JUDGED = next((kind for kind in SELECTED if kind.startswith("cloop")), SELECTED[0] if SELECTED else None)
@@ -69,7 +81,7 @@ TIERS = {
     "all": "every test on every loop",
     "commit": "every test that is not slow, on cloop with epoll and on asyncio; with poll where that matters",
     "ci": "every test on cloop with epoll and on asyncio; with poll where that matters",
-    "version": "every test on cloop with epoll; of those with poll and on asyncio, one in ten",
+    "version": "every test that is not slow, on cloop with epoll; of those that are slow, with poll or on asyncio, one in ten",
 }
 SHARE = 10  # one in this many
 POLLER_MATTERS = ("core", "net", "processes", "isolated/test_fork.py")
@@ -82,10 +94,11 @@ def in_tier(item):
     """
     if TIER != "all" and item.get_closest_marker("nightly") is not None:
         return False
-    if TIER == "commit" and item.get_closest_marker("slow") is not None:
+    slow = item.get_closest_marker("slow") is not None
+    if TIER == "commit" and slow:
         return False
     kind = item.callspec.params.get("loop_kind") if hasattr(item, "callspec") else None
-    if TIER == "all" or kind is None or kind == JUDGED:
+    if TIER == "all" or (kind is None or kind == JUDGED) and not (TIER == "version" and slow):
         return True
     if TIER in ("commit", "ci"):
         path = os.path.relpath(str(item.path), HERE)
@@ -150,7 +163,7 @@ def stderr_past_capture(config):
 def watch(config):
     """Not for each test: a thread keeps the limit, and changing it waits for that thread to end."""
     now = time.monotonic()
-    if now - config.stash.get(WATCHED_SINCE, float("-inf")) > TEST_LIMIT_S / 10:
+    if faulthandler is not None and now - config.stash.get(WATCHED_SINCE, float("-inf")) > TEST_LIMIT_S / 10:
         config.stash[WATCHED_SINCE] = now
         faulthandler.dump_traceback_later(TEST_LIMIT_S, exit=True, file=config.stash[STDERR])
 
@@ -162,7 +175,7 @@ def pytest_runtest_protocol(item, nextitem):
         freeze()
     watch(item.config)
     yield
-    if nextitem is None:
+    if nextitem is None and faulthandler is not None:
         faulthandler.cancel_dump_traceback_later()
 
 
@@ -179,9 +192,10 @@ def pytest_runtest_makereport(item, call):
 def open_descriptors():
     """Numbers of the open descriptors, and their files; without the one that the first cloop.watch() keeps."""
     found = {}
-    for name in os.listdir("/proc/self/fd"):
+    folder = "/proc/self/fd" if os.path.exists("/proc/self/fd") else "/dev/fd"
+    for name in os.listdir(folder):
         try:
-            found[int(name)] = os.readlink("/proc/self/fd/" + name)
+            found[int(name)] = os.readlink("/proc/self/fd/" + name) if folder != "/dev/fd" else str(os.fstat(int(name)))
         except OSError:
             pass  # the descriptor that listed the folder
     return {fd: file for fd, file in found.items() if not file.startswith("/memfd:cloop.watch")}

@@ -104,12 +104,20 @@ def test_no_python_headers(setup, tmp_path):
     [
         ("sys.version_info = (3, 7, 17, 'final', 0)", "cloop needs CPython 3.8 or newer: "),
         ("sys.implementation.name = 'pypy'", "cloop needs CPython 3.8 or newer: "),
-        ("sys.platform = 'win32'", "cloop runs on Linux only so far: this is win32"),
+        ("sys.platform = 'win32'", "cloop does not run on Windows, but winloop does"),
+        ("sys.platform = 'sunos5'", "cloop runs on Linux, and may on macOS and FreeBSD; this is sunos5"),
         ("sys.modules['setuptools'] = None", "cloop needs setuptools to build: "),
     ],
 )
 def test_what_the_interpreter_lacks(setup, python, line):
     assert refusal(setup(python)).startswith(line)
+
+
+@pytest.mark.parametrize("system", ["darwin", "freebsd14"])
+def test_untried_systems_are_told_so(setup, system):
+    # What is built is Linux's: only the line is of interest.
+    done = setup("sys.platform = %r" % system)
+    assert done.stderr.startswith("cloop has never run on this system (%s): it was compiled for it" % system)
 
 
 def test_unknown_build(setup):
@@ -121,6 +129,37 @@ def test_warnings_are_errors_if_asked(tree, setup):
         file.write("static int unused;\n")
     assert setup().returncode == 0
     assert setup(CLOOP_WERROR="1").returncode != 0
+
+
+USDT = "#ifdef CL_USDT\n#define ANSWER 5\n#else\n#define ANSWER 6\n#endif\n"
+
+
+@pytest.fixture
+def sdt(tmp_path):
+    """CFLAGS for a folder that has systemtap's header."""
+    folder = tmp_path / "include" / "sys"
+    folder.mkdir(parents=True)
+    (folder / "sdt.h").write_text("#define DTRACE_PROBE1(provider, name, a) ((void)(a))\n")
+    return "-I%s" % (tmp_path / "include")
+
+
+def test_tracepoints_if_the_header_is_there(tree, built, sdt):
+    (tree / "csrc" / "answer.h").write_text(USDT)
+    assert built(CFLAGS=sdt)[1] == 5
+    assert built(CFLAGS=sdt, CLOOP_USDT="1")[1] == 5
+    assert built(CFLAGS=sdt, CLOOP_USDT="0")[1] == 6
+
+
+def test_tracepoints_without_the_header(tree, setup, built, tmp_path):
+    (tree / "csrc" / "answer.h").write_text(USDT)
+    compiler = script(tmp_path / "bare", 'for last; do :; done; grep -qs sys/sdt.h "$last" && exit 1; exec cc "$@"')
+    assert built(CC=compiler)[1] == 6
+    line = refusal(setup(CC=compiler, CLOOP_USDT="1"))
+    assert line.startswith("CLOOP_USDT=1 needs <sys/sdt.h>: apt-get install systemtap-sdt-dev")
+
+
+def test_unknown_wish_for_tracepoints(setup):
+    assert refusal(setup(CLOOP_USDT="yes")).startswith("CLOOP_USDT=yes is none of 0, 1")
 
 
 def test_builds_again_only_what_changed(tree, built):

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import termios
 import threading
 import time
+from shlex import quote
 
 import pytest
 
@@ -45,6 +47,8 @@ async def main():
         line = await loop.run_in_executor(None, sys.stdin.readline)
         if line == "block\\n":
             time.sleep(4)
+        elif line == "nap\\n":
+            time.sleep(0.05)  # a nap
         else:
             os._exit(0)
 
@@ -246,6 +250,8 @@ def test_keys(server, terminal):
     screen.press("\r")
     frame = screen.until(lambda text: "WAITS FOR" in text)
     assert "7 tasks" in frame[0] and "sort: name" in frame[-1]
+    titles = "TASK AGE STEPS BUSY DELAY COROUTINE WAITS FOR WHERE".split()
+    assert any(line.split() == titles for line in frame), frame
     screen.press("s")
     screen.until(lambda text: "sort: coro" in text)
     screen.press("/bran")
@@ -269,6 +275,37 @@ def test_keys(server, terminal):
     screen.until(lambda text: "[paused]" in text)
     screen.press("p\x1b")
     screen.until(lambda text: "CALLS/s" in text and "[paused]" not in text)
+    screen.press("q")
+    assert screen.end() == 0
+
+
+def test_what_is_counted_while_it_is_attached(server, terminal):
+    process = server()
+    screen = terminal(process.pid, "--interval", "0.1")
+    screen.until(lambda text: "sleeps" in text)
+    process.stdin.write("nap\n")
+    process.stdin.flush()
+    frame = screen.until(lambda text: "slow: " in text)
+    line = next(line for line in frame if line.startswith("slow: "))
+    assert re.fullmatch(r"slow: \d+ms at most, 1 x  main  \S+/server\.py:\d+", line), line
+    screen.press("c")
+    frame = screen.until(lambda text: "sort: max" in text)
+    assert "callbacks of more than 1ms" in frame[0]
+    assert re.search(r"^ *\d+ms +1 +\d+ms main +task +\S+/server\.py:\d+$", "\n".join(frame), re.M), frame
+    screen.press("s")
+    screen.until(lambda text: "sort: total" in text)
+    screen.press("t")
+    screen.until(lambda text: "sort: name" in text)
+    screen.press("ssss")
+    frame = screen.until(lambda text: "sort: busy" in text)
+    rows = [line.split() for line in frame if " server.py:" in line or "/server.py:" in line]
+    # The task that took a nap comes first; it was there before the console, and those that wait have not run since.
+    assert rows[0][0] == "Task-1" and rows[0][1].startswith(">") and int(rows[0][2]) >= 2 and rows[0][3] != "0us", frame
+    assert rows[1][2:4] == ["0", "0us"], frame
+    screen.press("\r")
+    screen.until(
+        lambda text: re.search(r"^steps: \d+, which took \d+ms$", text, re.M) and "waited for its turn: " in text
+    )
     screen.press("q")
     assert screen.end() == 0
 
@@ -335,6 +372,93 @@ def test_terminal_is_restored(server, terminal):
     assert after[3] & termios.ICANON and after[3] & termios.ECHO
     assert "\x1b[?1049l" in seen.seen and "\x1b[?25h" in seen.seen
     assert screen.end() == 0
+
+
+# In tmux, which understands what is drawn
+
+
+class Tmux:
+    """A terminal that tmux emulates: what it shows is what a user sees, not what was sent."""
+
+    def __init__(self, folder, arguments, columns=80, lines=24):
+        self.folder = folder
+        command = [sys.executable, "-m", "cloop", "top"] + [str(each) for each in arguments]
+        self.run(
+            "-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(lines), " ".join(map(quote, command))
+        )
+
+    def run(self, *arguments, check=True):
+        environment = dict(os.environ, TMUX_TMPDIR=str(self.folder), TERM="xterm")
+        environment.pop("TMUX", None)
+        done = subprocess.run(
+            ["tmux", "-L", "t"] + list(arguments), env=environment, universal_newlines=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert done.returncode == 0 or not check, done.stdout
+        return done.stdout
+
+    def until(self, condition):
+        """Look until the condition holds of the text that is shown; return its lines."""
+        deadline = time.monotonic() + LIMIT_S
+        while True:
+            text = self.run("capture-pane", "-p")
+            if condition(text):
+                return text.splitlines()
+            assert time.monotonic() < deadline, text
+
+    def press(self, *keys):
+        self.run("send-keys", *keys)
+
+    def is_gone(self):
+        """Whether the command has ended, and so its session."""
+        deadline = time.monotonic() + LIMIT_S
+        while "no server" not in self.run("list-sessions", check=False):
+            if time.monotonic() > deadline:
+                return False
+        return True
+
+
+@pytest.fixture(params=["plain", "rich"])
+def tmux(request, cloop_on_path, tmp_path):
+    if shutil.which("tmux") is None:
+        pytest.skip("no tmux")
+    if request.param == "rich":
+        pytest.importorskip("rich")
+    made = []
+
+    def tmux(*arguments):
+        made.append(Tmux(tmp_path, list(arguments) + (["--plain"] if request.param == "plain" else [])))
+        return made[-1]
+
+    yield tmux
+    for each in made:
+        each.run("kill-server", check=False)
+
+
+def test_in_tmux(server, tmux):
+    process = server(10000)
+    screen = tmux(process.pid, "--interval", "0.2")
+    frame = screen.until(lambda text: "10.0k" in text and "sleeps" in text)
+    assert frame[0].startswith("cloop top") and frame[-1].startswith("q quit") and len(frame) == 24
+    screen.press("Enter")
+    frame = screen.until(lambda text: "10004 tasks" in text and "server.py:" in text and "Esc back" in text)
+    assert frame[-1].startswith("q quit  Esc back") and len(frame) == 24
+    screen.press("/", *"Task-1234", "Enter")
+    screen.until(lambda text: "Task-1234" in text and "Task-2 " not in text and "filter: Task-1234" in text)
+    screen.press("Enter")
+    screen.until(lambda text: "await event.wait()" in text and "Up/Down scroll" in text)
+    screen.press("Escape")
+    screen.until(lambda text: "WAITS FOR" in text)
+    screen.run("resize-window", "-x", "60", "-y", "12")
+    frame = screen.until(lambda text: len(text.splitlines()) == 12 and "q quit" in text)
+    assert all(len(line) <= 60 for line in frame)
+    screen.run("resize-window", "-x", "120", "-y", "40")
+    screen.until(lambda text: len(text.splitlines()) == 40 and "Task-1234" in text)
+    process.kill()
+    process.wait()
+    screen.until(lambda text: "process %d has ended" % process.pid in text)
+    screen.press("q")
+    assert screen.is_gone()
 
 
 # What is computed

@@ -94,6 +94,13 @@ def test_check(instructions, syscalls, good):
     assert command.check(outcomes(tcp_echo_protocol=(instructions, syscalls)), ACCEPTED) is good
 
 
+def test_the_kernel_decides_how_often_a_bulk_sender_writes():
+    accepted = {"tls_bulk_send": {"instructions": 1000, "syscalls": 2}}
+    assert command.check(outcomes(tls_bulk_send=(1000, 2.15)), accepted)
+    assert not command.check(outcomes(tls_bulk_send=(1000, 2.3)), accepted)
+    assert not command.check(outcomes(tls_bulk_send=(1040, 2)), accepted)
+
+
 def test_check_names_the_row(capsys):
     command.check(outcomes(tcp_echo_protocol=(1100, 2)), ACCEPTED)
     assert "tcp_echo_protocol: 1100 instructions an operation, and 1000 are accepted" in capsys.readouterr().err

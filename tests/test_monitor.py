@@ -362,6 +362,124 @@ def test_timers_watched_and_dump(loop, ask, crowd):
     assert ask("tree")["tasks"][0]["awaiter_ids"] == []
 
 
+COUNTED = ("age", "steps", "busy", "delay", "delay_max", "delay_last")
+
+
+def test_tasks_are_counted_as_long_as_somebody_asks_for_it(loop, module, monitor, ask, turn):
+    def counted():
+        task = loop.create_task(asyncio.sleep(0))
+        turn()
+        row = ask("task", id=id(task))["task"]
+        turn()
+        assert task.done()
+        return [row[name] for name in COUNTED]
+
+    assert counted() == [None] * 6
+    with module.connect(monitor.path) as other:
+        assert module.ask(other, "count", slow=None) == {"tasks": True, "slow": None}
+        assert ask("count") == {"tasks": True, "slow": 0.001}
+        age, steps, busy, *delays = counted()
+        assert age > 0 and steps == 1 and 0 < busy < age and all(0 <= delay < age for delay in delays)
+        assert ask("count", tasks=False, slow=None) == {"tasks": False, "slow": None}
+        assert counted()[1] == 1  # the other one still asks
+        task = loop.create_task(asyncio.sleep(0))
+        turn()
+        row, (same,) = ask("task", id=id(task))["task"], ask("tasks")["tasks"]
+        assert [row[name] for name in COUNTED[1:]] == [same[name] for name in COUNTED[1:]]
+        turn()
+    deadline = time.monotonic() + LIMIT_S
+    while counted() != [None] * 6:
+        assert time.monotonic() < deadline
+
+
+def test_task_that_has_done_nothing_since(loop, ask, crowd):
+    ask("count")
+    row = ask("task", id=id(crowd))["task"]
+    assert [row[name] for name in COUNTED] == [None, 0, 0.0, None, None, None]
+
+
+def test_tasks_are_sorted_by_what_is_counted(loop, ask, turn):
+    async def work(steps):
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        time.sleep(0.001 * steps)
+        await asyncio.Event().wait()
+
+    ask("count")
+    tasks = [loop.create_task(work(steps)) for steps in (1, 3, 2)]
+    for _ in range(6):
+        turn()
+    assert [row["steps"] for row in ask("tasks", sort="steps")["tasks"]] == [4, 3, 2]
+    found = ask("tasks", sort="busy")["tasks"]
+    assert [row["busy"] for row in found] == sorted([row["busy"] for row in found], reverse=True)
+    assert ask("tasks", sort="busy", most=2)["total"] == 3
+    assert [row["id"] for row in ask("tasks", sort="busy", most=2)["tasks"]] == [row["id"] for row in found[:2]]
+    assert [row["id"] for row in ask("tasks", sort="age")["tasks"]] == [id(task) for task in tasks]
+    for task in tasks:
+        task.cancel()
+    turn()
+
+
+def test_slowest_callbacks(loop, ask, turn):
+    def block(seconds):
+        time.sleep(seconds)
+
+    def work():
+        time.sleep(0.03)
+
+    assert ask("slowest") == {"slow": None, "callbacks": []}
+    ask("count", slow=0.01)
+    for seconds in 0.02, 0.02:
+        loop.call_soon(block, seconds)
+    loop.call_soon(work)
+    turn()
+    found = ask("slowest")
+    assert found["slow"] == 0.01
+    rows = {row["name"]: row for row in found["callbacks"]}
+    assert set(rows) == {work.__qualname__, block.__qualname__}
+    for sort in "max", "total", "count":
+        expected = sorted(rows.values(), key=lambda row: -row[sort])
+        assert ask("slowest", sort=sort, limit=1)["callbacks"] == expected[:1]
+    row = rows[block.__qualname__]
+    assert (row["count"], row["kind"], row["loop"]) == (2, "callback", id(loop))
+    assert (row["file"], row["line"]) == (__file__, block.__code__.co_firstlineno)
+    assert 0.02 <= row["max"] < row["total"] and rows[work.__qualname__]["max"] >= 0.03
+    assert ask("loops")["loops"][0]["slowest"][0]["name"] == found["callbacks"][0]["name"]
+    assert ask("slowest", loop=1)["callbacks"] == []
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_nothing_is_counted_after_a_fork_for_who_asked_the_parent(cloop, loop, module, ask):
+    ask("count")
+    counting = importlib.import_module("cloop._counting")
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0 if counting.wanted() == (False, None) else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert counting.wanted() == (True, 0.001)
+
+
+def test_blocks_are_noted_with_slow_callbacks(cloop, loop, ask, turn):
+    came, ended = threading.Event(), threading.Event()
+
+    def blocks():
+        assert came.wait(LIMIT_S)
+
+    def to(block):  # on a busy machine, something else may block before
+        if came.is_set() and block.ended:
+            ended.set()
+        elif "in blocks" in block.stack:
+            came.set()
+
+    with cloop.watch(0.02, to=to):
+        loop.call_soon(blocks)
+        turn()
+        assert ended.wait(LIMIT_S)
+        found = [row for row in ask("slowest")["callbacks"] if row["name"] == "blocks"]
+    assert [(row["kind"], row["count"], row["file"]) for row in found] == [("block", 1, __file__)]
+    assert found[0]["line"] == blocks.__code__.co_firstlineno + 1 and found[0]["max"] >= 0.02
+
+
 def test_blocks_are_remembered(cloop, loop, ask):
     assert ask("blocks")["watching"] is None
     ended = threading.Event()
@@ -378,7 +496,8 @@ def test_blocks_are_remembered(cloop, loop, ask):
 @pytest.mark.parametrize("line, error", [
     (b"x", "JSONDecodeError"), (b"[]", "ValueError"), (b'{"do": "nothing"}', "unknown question: nothing"),
     (b'{"do": "tasks", "most": "x"}', "ValueError"), (b"\xff", "UnicodeDecodeError"),
-    (b'{"do": "tasks", "sort": "x"}', "unknown order"),
+    (b'{"do": "tasks", "sort": "x"}', "unknown order"), (b'{"do": "slowest", "sort": "name"}', "unknown order"),
+    (b'{"do": "count", "slow": -1}', "ValueError"), (b'{"do": "count", "slow": "x"}', "ValueError"),
 ])  # fmt: skip
 def test_question_that_is_wrong(module, line, error):
     assert error in module.answer(line)["error"]

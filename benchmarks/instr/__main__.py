@@ -24,6 +24,7 @@ from benchmarks.instr.rows import ROWS
 ACCEPTED = ROOT / "benchmarks" / "accepted"
 #: How much more than its accepted figure a row may cost.
 TOLERANCE = 0.03
+BULK_TOLERANCE = 0.1
 
 
 def parse(argv: Optional[List[str]]) -> argparse.Namespace:
@@ -113,11 +114,13 @@ def check(outcomes: Dict[str, Outcome], accepted: Dict[str, Any]) -> bool:
         for what in ("instructions", "syscalls"):
             now, then = getattr(outcome.figure, what), accepted[name][what]
             text = "{}: {:.6g} {} an operation, and {:.6g} are accepted".format(name, now, what, then)
-            # A hundredth of a system call may come from memory that is mapped.
-            if now > then * (1 + TOLERANCE) + (0.01 if what == "syscalls" else 0):
+            slack = TOLERANCE * then
+            if what == "syscalls":  # a hundredth may come from memory that is mapped
+                slack = 0.01 + (BULK_TOLERANCE if ROWS[name].bulk else TOLERANCE) * then
+            if now > then + slack:
                 note("too much: " + text)
                 good = False
-            elif now < then * (1 - TOLERANCE) - 0.01:
+            elif now < then - slack - 0.01:
                 note("less, which is to be accepted: " + text)
     return good
 

@@ -1,4 +1,4 @@
-"""Tasks that take turns through asyncio's own Event, Queue and Lock."""
+"""asyncio's own Event, Queue and locks. The loop `benchmarks.accelerated` has them in C."""
 
 import asyncio
 
@@ -34,6 +34,33 @@ async def queue_ping_pong(loop, n):
             await queue.get()
 
     await asyncio.gather(produce(), consume())
+
+
+@benchmark()
+async def queue_nowait(loop, n):
+    """One put_nowait() and one get() of a Queue."""
+    queue = asyncio.Queue()
+    for i in range(n):
+        queue.put_nowait(i)
+        await queue.get()
+
+
+@benchmark()
+async def lock_free(loop, n):
+    """One `async with` of a Lock that is free."""
+    lock = asyncio.Lock()
+    for _ in range(n):
+        async with lock:
+            pass
+
+
+@benchmark()
+async def semaphore_free(loop, n):
+    """One `async with` of a Semaphore that is free."""
+    semaphore = asyncio.Semaphore(5)
+    for _ in range(n):
+        async with semaphore:
+            pass
 
 
 @benchmark(batch=10, reach=2.3)

@@ -41,6 +41,13 @@ async def gather_1000(loop, n):
         await asyncio.gather(*[nothing() for _ in range(1000)])
 
 
+@benchmark()
+async def gather_3(loop, n):
+    """One gather() of 3 empty coroutines."""
+    for _ in range(n):
+        await asyncio.gather(nothing(), nothing(), nothing())
+
+
 @benchmark(reach=2)
 async def wait_for(loop, n):
     """One wait_for(sleep(0), 60)."""

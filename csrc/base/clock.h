@@ -1,6 +1,6 @@
 /* clock.h - the two clocks of the loop.
  *
- * cl_now_ns() is CLOCK_MONOTONIC, the clock of time.monotonic(), in ns.
+ * cl_now_ns() is the clock of time.monotonic(), in ns.
  *
  * cl_ticks() is a counter that is cheaper to read. It answers one question
  * only: has about this much time passed? A cl_rate converts between ticks and
@@ -18,13 +18,15 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "base/platform.h"
+
 #define CL_NS_PER_S 1000000000LL
 
 static inline int64_t
 cl_now_ns(void)
 {
     struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
+    clock_gettime(CL_CLOCK, &ts);
     return (int64_t)ts.tv_sec * CL_NS_PER_S + ts.tv_nsec;
 }
 

@@ -258,6 +258,50 @@ cl_type_state(PyTypeObject *type, destructor dealloc)
 #endif
 }
 
+#ifdef Py_GIL_DISABLED
+/* It stops the other threads meanwhile. */
+PyObject *
+cl_current_frames(void)
+{
+    PyObject *function = PySys_GetObject("_current_frames");
+    if (function != NULL)
+        return PyObject_CallNoArgs(function);
+    PyErr_SetString(PyExc_RuntimeError, "lost sys._current_frames");
+    return NULL;
+}
+#else
+static PyObject *
+frame_of(PyThreadState *thread)
+{
+#if PY_VERSION_HEX >= 0x03090000
+    return (PyObject *)PyThreadState_GetFrame(thread);
+#else
+    return Py_XNewRef((PyObject *)thread->frame);
+#endif
+}
+
+/* Without CPython's lock: threads end with the GIL, and those that begin come
+ * before the first one. */
+PyObject *
+cl_current_frames(void)
+{
+    PyObject *frames = PyDict_New();
+    PyThreadState *thread =
+        PyInterpreterState_ThreadHead(PyInterpreterState_Get());
+    for (; frames != NULL && thread != NULL;
+         thread = PyThreadState_Next(thread)) {
+        PyObject *frame = frame_of(thread);
+        PyObject *ident = PyLong_FromUnsignedLong(thread->thread_id);
+        if ((frame == NULL && PyErr_Occurred()) || ident == NULL ||
+            (frame != NULL && PyDict_SetItem(frames, ident, frame) < 0))
+            Py_CLEAR(frames);
+        Py_XDECREF(frame);
+        Py_XDECREF(ident);
+    }
+    return frames;
+}
+#endif
+
 int
 cl_set_wakeup_fd(PyObject *set_wakeup_fd, int fd)
 {

@@ -31,17 +31,25 @@
                Py_TYPE(object)->tp_name, (void *)(object), \
                (Py_ssize_t)Py_REFCNT(object))
 
-/* Whoever uses objects of Python holds the GIL. */
+/* Whoever uses objects of Python holds the GIL: that of its own interpreter,
+ * which PyGILState_Check() does not know. Before 3.12 there is only one. */
+#if PY_VERSION_HEX >= 0x030d0000
+#define cl_assert_gil() cl_assert(PyThreadState_GetUnchecked() != NULL)
+#elif PY_VERSION_HEX >= 0x030c0000
+#define cl_assert_gil() cl_assert(_PyThreadState_UncheckedGet() != NULL)
+#else
 #define cl_assert_gil() cl_assert(PyGILState_Check())
+#endif
 
 /* PyMODINIT_FUNC of 3.8 does not export under -fvisibility=hidden. */
 #define CL_EXPORT __attribute__((visibility("default")))
 
-/* Py_MOD_GIL_NOT_USED and sub-interpreters with their own GIL are enabled only
- * once they are known to work. */
+/* Every interpreter has its own state: see tests/test_source.py. So each may
+ * have its own GIL. Py_MOD_GIL_NOT_USED is declared only once that is known to
+ * work. */
 #if PY_VERSION_HEX >= 0x030c0000
 #define CL_MOD_SLOTS_EXTRA \
-    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_SUPPORTED},
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #else
 #define CL_MOD_SLOTS_EXTRA
 #endif
@@ -691,11 +699,23 @@ cl_thread_ident(void)
     return ident;
 }
 
+/* Returns {ident: frame} of the threads of this interpreter that run Python
+ * code. sys._current_frames() also returns those of other interpreters, whose
+ * objects must not be used here, and which may be running. */
+PyObject *cl_current_frames(void);
+
 /* Sets the descriptor that CPython's signal handler writes to (-1: none).
  * Returns the previous one; -1 if there was none or fd is refused. Main thread
  * only. Before 3.13 the C function is not exported, and `set_wakeup_fd`
  * (signal.set_wakeup_fd) is called. Leaves no exception set. */
 int cl_set_wakeup_fd(PyObject *set_wakeup_fd, int fd);
+
+/* Whether this is the interpreter that the process began with. */
+static inline bool
+cl_is_main_interpreter(void)
+{
+    return PyInterpreterState_Get() == PyInterpreterState_Main();
+}
 
 /* Whether the calling thread runs Python's signal handlers; `main_ident` is
  * the ident of threading.main_thread(). */
@@ -703,7 +723,7 @@ static inline bool
 cl_is_signal_thread(unsigned long main_ident)
 {
     return PyThread_get_thread_ident() == main_ident &&
-           PyInterpreterState_Get() == PyInterpreterState_Main();
+           cl_is_main_interpreter();
 }
 
 #include "base/compat_stress.h"

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/pidfd.h"
+#include "base/platform.h"
 #include "core/args.h"
 #include "core/errors.h"
 #include "core/layer.h"

@@ -2,11 +2,11 @@
 #include "core/inbox.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/platform.h"
 
 #define MIN_CAPACITY CL_TINY(1, 64)
 
@@ -35,22 +35,6 @@ cl_inbox_check(cl_inbox *inbox)
 }
 #endif
 
-static int
-open_pipe(int fds[2])
-{
-#ifdef __linux__
-    return pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0 ? -errno : 0;
-#else
-    if (pipe(fds) < 0)
-        return -errno;
-    for (int i = 0; i < 2; i++) {
-        fcntl(fds[i], F_SETFD, FD_CLOEXEC);
-        fcntl(fds[i], F_SETFL, O_NONBLOCK);
-    }
-    return 0;
-#endif
-}
-
 int
 cl_inbox_open(cl_inbox *inbox)
 {
@@ -60,8 +44,8 @@ cl_inbox_open(cl_inbox *inbox)
     int err = pthread_mutex_init(&inbox->i_lock, NULL);
     if (err != 0)
         return -err;
-    err = open_pipe(fds);
-    if (err < 0) {
+    if (cl_pipe(fds) < 0) {
+        err = -errno;
         pthread_mutex_destroy(&inbox->i_lock);
         return err;
     }
@@ -95,9 +79,8 @@ cl_inbox_reopen(cl_inbox *inbox)
     cl_assertf(inbox->i_read_fd < 0 && inbox->i_write_fd < 0, "%d and %d",
                inbox->i_read_fd, inbox->i_write_fd);
     int fds[2];
-    int err = open_pipe(fds);
-    if (err < 0)
-        return err;
+    if (cl_pipe(fds) < 0)
+        return -errno;
     inbox->i_read_fd = fds[0];
     inbox->i_write_fd = fds[1];
     return 0;

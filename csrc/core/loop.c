@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/probe.h"
 #include "core/check.h"
 #include "core/errors.h"
 #include "core/fork.h"
@@ -281,7 +282,7 @@ scan_fresh(LoopObject *loop)
     }
 }
 
-static void
+static inline __attribute__((always_inline)) void
 scan_ready(LoopObject *loop)
 {
     const cl_ring *ready = &loop->l_ready;
@@ -302,13 +303,19 @@ scan_ready(LoopObject *loop)
     loop->l_scanned = at;
 }
 
-void
-cl_loop_scan_new(LoopObject *loop)
+static inline __attribute__((always_inline)) void
+scan_new(LoopObject *loop)
 {
     if (loop->l_scanned != loop->l_ready.r_tail)
         scan_ready(loop);
     if (loop->l_fresh_count > 0)
         scan_fresh(loop);
+}
+
+void
+cl_loop_scan_new(LoopObject *loop)
+{
+    scan_new(loop);
 }
 
 /* ------------------------------------------------------------------- timers */
@@ -664,7 +671,7 @@ log_slow(LoopObject *loop, cl_node node, double seconds)
 }
 
 /* Debug mode: stores the running handle, and logs slow ones. */
-static int
+static __attribute__((noinline)) int
 run_node_debug(LoopObject *loop, cl_node node)
 {
     const cl_node_ops *ops = ops_of(loop, node);
@@ -735,20 +742,22 @@ drop_node(LoopObject *loop, cl_node node)
         cl_handle_drop(cl_node_pointer(node));
 }
 
-/* Tells the hook of the node, which took so long. Returns -1 only for
- * KeyboardInterrupt and SystemExit. */
+/* Passes the node, which took so long, to Loop._tell_slow(). Returns -1 only
+ * for KeyboardInterrupt and SystemExit. */
 static int
-tell_slow(LoopObject *loop, cl_node node, uint64_t began, int64_t taken_ns)
+tell_slow(LoopObject *loop, cl_node node, uint64_t began, uint64_t taken_ns)
 {
     cl_meter *meter = &loop->l_meter;
-    double seconds = (double)taken_ns / 1e9,
-           cpu = (double)cl_meter_cpu_taken(meter, &loop->l_rate, began,
-                                            taken_ns) /
-                 1e9;
+    bool hooked = taken_ns >= meter->me_hook_ns;
+    int64_t cpu_ns = hooked ? cl_meter_cpu_taken(meter, &loop->l_rate, began,
+                                                 (int64_t)taken_ns)
+                            : 0;
     cl_loop_rest(loop);
     PyObject *handle = ops_of(loop, node)->as_handle(loop, node);
-    PyObject *taken = PyFloat_FromDouble(seconds);
-    PyObject *computed = PyFloat_FromDouble(cpu), *result = NULL;
+    PyObject *taken = PyFloat_FromDouble((double)taken_ns / 1e9);
+    PyObject *computed =
+        hooked ? PyFloat_FromDouble((double)cpu_ns / 1e9) : Py_NewRef(Py_None);
+    PyObject *result = NULL;
     if (handle != NULL && taken != NULL && computed != NULL) {
         PyObject *args[] = {(PyObject *)loop, handle, taken, computed};
         result = PyObject_VectorcallMethod(loop->l_st->str__tell_slow, args, 4,
@@ -766,64 +775,113 @@ tell_slow(LoopObject *loop, cl_node node, uint64_t began, int64_t taken_ns)
     return 0;
 }
 
-/* Notes how long the node took, which has just run. 0/-1 */
-static int
-note_time(LoopObject *loop, cl_node node)
+static inline void
+choose_callbacks(LoopObject *loop)
+{
+    cl_meter_look_at_all(&loop->l_meter,
+                         loop->l_timed & (CL_TIMED_SAMPLE | CL_TIMED_TASKS));
+}
+
+static void
+look_for(LoopObject *loop)
+{
+    cl_meter_look_for(&loop->l_meter, &loop->l_rate);
+    choose_callbacks(loop);
+}
+
+/* The node has run until this tick, and may have been slow, or all are looked
+ * at. 0/-1 */
+static __attribute__((noinline)) int
+look_at(LoopObject *loop, cl_node node, uint64_t ticks)
 {
     cl_meter *meter = &loop->l_meter;
-    uint64_t ticks = cl_ticks(), began = cl_meter_callback_began(meter);
-    uint64_t taken = ticks - began;
+    const cl_node_ops *ops = ops_of(loop, node);
+    uint64_t began = meter->me_callback_ticks, taken = ticks - began;
     uint64_t ns = cl_rate_ns(&loop->l_rate, taken);
     int status = 0;
-    cl_histogram_add(&meter->me_callback_time, ns);
-    meter->me_callback_ns += ns;
-    if ((loop->l_timed & CL_TIMED_HOOK) && taken >= meter->me_slow_ticks) {
-        /* The counter runs at another speed than when the hook was set? */
-        if ((double)ns >= meter->me_slow_s * 1e9)
-            status = tell_slow(loop, node, began, (int64_t)ns);
+    if (loop->l_timed & CL_TIMED_SAMPLE) {
+        cl_histogram_add(&meter->me_callback_time, ns);
+        meter->me_callback_ns += ns;
+    }
+    if ((loop->l_timed & CL_TIMED_TASKS) && ops->ran != NULL)
+        ops->ran(loop, node, began, ticks);
+    /* It is negative if the counter was set back. */
+    if (taken >= meter->me_slow_ticks && (int64_t)taken >= 0) {
+        /* The counter runs at another speed than when this was set? */
+        if (ns < meter->me_slow_ns)
+            look_for(loop);
         else
-            meter->me_slow_ticks = cl_rate_ticks(
-                &loop->l_rate, (int64_t)(meter->me_slow_s * 1e9));
+            status = tell_slow(loop, node, began, ns);
         ticks = cl_ticks();
     }
     meter->me_callback_ticks = ticks;
+    /* Unless all are looked at, it is over. */
+    if (ticks - meter->me_window_ticks >= meter->me_period)
+        cl_meter_open_window(meter, ticks);
     return status;
 }
 
-/* Runs a node in debug mode, or one that is timed. Apart from run_ready(),
- * whose registers it would use. */
-static __attribute__((noinline)) int
+/* Runs a node in debug mode, or one that is timed. */
+static inline int
 run_node_slowly(LoopObject *loop, cl_node node)
 {
-    if (loop->l_timed & CL_TIMED_HOOK)
-        cl_meter_cpu(&loop->l_meter);
+    cl_meter *meter = &loop->l_meter;
     int result =
         loop->l_debug ? run_node_debug(loop, node) : run_node(loop, node);
-    return loop->l_timed && result == 0 ? note_time(loop, node) : result;
+    uint64_t ticks = cl_ticks();
+    if (result == 0 && cl_meter_window_is_over(meter, ticks))
+        return look_at(loop, node, ticks);
+    meter->me_callback_ticks = ticks;
+    return result;
+}
+
+/* Runs the first node of the ready ring, which has one. */
+static inline __attribute__((always_inline)) int
+run_first(LoopObject *loop, bool slowly)
+{
+    cl_node node = cl_ring_pop(&loop->l_ready);
+    CL_PROBE2(callback_begin, loop, node);
+    int result = slowly ? run_node_slowly(loop, node) : run_node(loop, node);
+    CL_PROBE2(callback_end, loop, node);
+    cl_assert_of(loop, (result < 0) == (PyErr_Occurred() != NULL));
+    drop_node(loop, node); /* may do what a callback may do */
+    result = cl_loop_afterwards(loop, result);
+    scan_new(loop);
+    return result;
+}
+
+/* The same as run_ready(), whose registers it would use; or the rest of it, if
+ * not `all`. */
+static __attribute__((noinline)) int
+run_slowly(LoopObject *loop, uint64_t end, bool all)
+{
+    cl_meter *meter = &loop->l_meter;
+    int result = 0;
+    /* What the poll took, and waiting for the GIL after it, is no callback's;
+     * nor is what those took that were not timed. */
+    meter->me_callback_ticks = all ? loop->l_mark_ticks : cl_ticks();
+    if (cl_meter_window_is_over(meter, meter->me_callback_ticks))
+        cl_meter_open_window(meter, meter->me_callback_ticks);
+    while (result == 0 && loop->l_ready.r_head < end)
+        result = run_first(loop, true);
+    return result;
 }
 
 static int
 run_ready(LoopObject *loop)
 {
+    /* The ring may grow or be cleared meanwhile, but positions stay valid. */
     uint64_t end = loop->l_ready.r_tail, count = cl_ring_count(&loop->l_ready);
     int result = 0;
     cl_assert_of(loop, cl_loop_in_callback(loop));
     if (count > loop->l_meter.me_ready_max)
         loop->l_meter.me_ready_max = count;
-    /* What the poll took, and waiting for the GIL after it, is no callback's. */
-    if (loop->l_timed)
-        loop->l_meter.me_callback_ticks = cl_ticks();
-    /* The ring may grow or be cleared meanwhile, but positions stay valid. */
+    if (loop->l_slowly)
+        return run_slowly(loop, end, true);
     while (result == 0 && loop->l_ready.r_head < end) {
-        cl_node node = cl_ring_pop(&loop->l_ready);
-        if (loop->l_slowly)
-            result = run_node_slowly(loop, node);
-        else
-            result = run_node(loop, node);
-        cl_assert_of(loop, (result < 0) == (PyErr_Occurred() != NULL));
-        drop_node(loop, node); /* may do what a callback may do */
-        result = cl_loop_afterwards(loop, result);
-        cl_loop_scan_new(loop);
+        result = run_first(loop, false);
+        if (loop->l_slowly && result == 0)
+            return run_slowly(loop, end, false);
     }
     return result;
 }
@@ -839,6 +897,7 @@ begin_or_end_sample(LoopObject *loop)
     else {
         cl_meter_next_sample(&loop->l_meter);
     }
+    choose_callbacks(loop);
 }
 
 void
@@ -857,17 +916,39 @@ cl_loop_end_run(LoopObject *loop)
 }
 
 void
-cl_loop_watch_slow(LoopObject *loop, PyObject *hook, double seconds)
+cl_loop_time_callbacks(LoopObject *loop, uint8_t bit, bool on)
 {
     cl_assert_gil();
-    if (hook != NULL) {
-        cl_meter_watch_slow(&loop->l_meter, &loop->l_rate, seconds);
-        loop->l_timed |= CL_TIMED_HOOK;
-    }
-    else {
-        loop->l_timed &= (uint8_t)~CL_TIMED_HOOK;
-    }
+    /* The callback that runs may have begun long ago. */
+    loop->l_meter.me_callback_ticks = cl_ticks();
+    loop->l_timed = (uint8_t)(on ? loop->l_timed | bit : loop->l_timed & ~bit);
+    look_for(loop);
+    cl_meter_open_window(&loop->l_meter, loop->l_meter.me_callback_ticks);
+}
+
+static void
+look_for_slow(LoopObject *loop)
+{
+    const cl_meter *meter = &loop->l_meter;
+    cl_loop_time_callbacks(loop, CL_TIMED_SLOW,
+                           meter->me_hook_ns != CL_NEVER ||
+                               meter->me_note_ns != CL_NEVER);
+}
+
+void
+cl_loop_watch_slow(LoopObject *loop, PyObject *hook, double seconds)
+{
+    loop->l_meter.me_hook_ns =
+        hook == NULL ? CL_NEVER : cl_meter_threshold(seconds);
+    look_for_slow(loop);
     Py_XSETREF(loop->l_slow_hook, Py_XNewRef(hook));
+}
+
+void
+cl_loop_note_slow(LoopObject *loop, uint64_t ns)
+{
+    loop->l_meter.me_note_ns = ns;
+    look_for_slow(loop);
 }
 
 uint64_t
@@ -901,6 +982,7 @@ cl_loop_turn(LoopObject *loop)
                         "This event loop is already running");
         return -1;
     }
+    CL_PROBE1(turn_begin, loop);
     loop->l_turn_thread = thread;
     loop->l_turns++;
     loop->l_depth++;
@@ -926,6 +1008,7 @@ cl_loop_turn(LoopObject *loop)
     if (loop->l_thread_id == 0)
         cl_loop_forget_task(loop);
     loop->l_depth--;
+    CL_PROBE1(turn_end, loop);
     cl_assertf(loop->l_depth >= 0, "depth %d", loop->l_depth);
     cl_assert_of(loop, (result < 0) == (PyErr_Occurred() != NULL));
     cl_check(cl_loop_check_sometimes(loop));

@@ -88,9 +88,9 @@ enum {
     X(old_agen_hooks) \
     X(origin_depth)
 
-/* Bits of l_timed: callbacks are timed in this turn, or as long as there is a
- * hook. */
-enum { CL_TIMED_SAMPLE = 1, CL_TIMED_HOOK = 2 };
+/* Bits of l_timed, the reasons why callbacks are timed: this turn is a sample;
+ * somebody looks for slow ones, or at tasks (futures/tally.h). */
+enum { CL_TIMED_SAMPLE = 1, CL_TIMED_SLOW = 2, CL_TIMED_TASKS = 4 };
 
 struct LoopObject {
     PyObject_HEAD
@@ -266,8 +266,15 @@ void cl_loop_begin_run(LoopObject *loop);
 void cl_loop_end_run(LoopObject *loop);
 
 /* Calls the hook after each callback that takes so many seconds; no hook if it
- * is NULL. */
+ * is NULL. Runs Python. */
 void cl_loop_watch_slow(LoopObject *loop, PyObject *hook, double seconds);
+
+/* Passes each callback that takes so many ns to Loop._tell_slow(), beside the
+ * hook; CL_NEVER: none. */
+void cl_loop_note_slow(LoopObject *loop, uint64_t ns);
+
+/* Turns a bit of l_timed on or off. */
+void cl_loop_time_callbacks(LoopObject *loop, uint8_t bit, bool on);
 
 /* How many callbacks came up to be run and were not cancelled, and how many
  * timers were made, so far. */

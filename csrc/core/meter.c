@@ -9,6 +9,9 @@ cl_meter_init(cl_meter *meter)
 {
     memset(meter, 0, sizeof(*meter));
     meter->me_random = (uint32_t)cl_ticks();
+    meter->me_hook_ns = meter->me_note_ns = CL_NEVER;
+    meter->me_slow_ns = meter->me_slow_ticks = CL_NEVER;
+    meter->me_period = meter->me_window = CL_NEVER;
     cl_meter_next_sample(meter);
 }
 
@@ -29,8 +32,7 @@ cl_meter_begin(cl_meter *meter, const cl_rate *rate)
     start_from(meter, cl_rate_now_ns(rate, ticks), ticks);
     meter->me_running = true;
     meter->me_asleep_ticks = 0;
-    /* It may be another thread. */
-    meter->me_cpu_ticks = ticks - meter->me_cpu_period - 1;
+    cl_meter_open_window(meter, ticks); /* it may be another thread */
     /* No turn ends when the first one begins. This is in the future, so what
      * is noted then is void (histogram.h). */
     meter->me_turn_ticks = ticks + ((uint64_t)1 << 50);
@@ -97,22 +99,41 @@ cpu_ns(void)
 }
 
 void
-cl_meter_read_cpu(cl_meter *meter, uint64_t ticks)
+cl_meter_open_window(cl_meter *meter, uint64_t ticks)
 {
+    meter->me_window_ticks = ticks;
+    if (meter->me_hook_ns == CL_NEVER)
+        return;
     meter->me_cpu_ns = cpu_ns();
     meter->me_cpu_ticks = ticks;
     meter->me_cpu_slept = meter->me_slept;
 }
 
-void
-cl_meter_watch_slow(cl_meter *meter, const cl_rate *rate, double seconds)
+uint64_t
+cl_meter_threshold(double seconds)
 {
-    double ns = seconds < 1e9 ? seconds * 1e9 : 1e18;
-    meter->me_slow_s = seconds;
-    meter->me_slow_ticks = cl_rate_ticks(rate, (int64_t)ns);
-    meter->me_cpu_period = meter->me_slow_ticks / CL_CPU_PARTS;
-    meter->me_callback_ticks = cl_ticks();
-    cl_meter_read_cpu(meter, meter->me_callback_ticks);
+    return (uint64_t)(seconds < 1e9 ? seconds * 1e9 : 1e18);
+}
+
+/* CL_NEVER stays what it is. */
+static uint64_t
+ticks_of(const cl_rate *rate, uint64_t ns)
+{
+    return ns == CL_NEVER ? ns : cl_rate_ticks(rate, (int64_t)ns);
+}
+
+void
+cl_meter_look_for(cl_meter *meter, const cl_rate *rate)
+{
+    uint64_t hook = ticks_of(rate, meter->me_hook_ns);
+    uint64_t note = ticks_of(rate, meter->me_note_ns);
+    if (hook != CL_NEVER)
+        hook /= CL_CPU_PARTS;
+    meter->me_slow_ns = meter->me_hook_ns < meter->me_note_ns
+                            ? meter->me_hook_ns
+                            : meter->me_note_ns;
+    meter->me_slow_ticks = ticks_of(rate, meter->me_slow_ns);
+    meter->me_period = hook < note ? hook : note;
 }
 
 int64_t

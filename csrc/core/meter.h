@@ -10,8 +10,10 @@
  *   - Only the ticks slept are added up. cl_meter_settle(), called when
  *     somebody reads, divides the time that has passed on the real clock into
  *     busy and idle in proportion. So the sum is right, and neither goes down.
- *   - Callbacks are timed in one turn of CL_SAMPLE_TURNS on average, or in all
- *     while there is a hook for slow ones.
+ *   - Callbacks are timed in one turn of CL_SAMPLE_TURNS on average.
+ *   - Slow callbacks are found by one reading and one comparison each: none of
+ *     those that end within the window after a reading can have been slow, if
+ *     the window is no longer than the threshold.
  *   - What can be computed from the ring and the heap is not counted.
  *
  * The GIL guards it: any thread may read. */
@@ -28,9 +30,12 @@
  * meets a program that repeats itself everywhere. */
 #define CL_SAMPLE_TURNS 32
 
-/* Processor time is read again after this part of the threshold for slow
- * callbacks; see cl_meter_cpu(). */
+/* Processor time is read again after this part of the hook's threshold; see
+ * cl_meter_open_window(). */
 #define CL_CPU_PARTS 64
+
+/* Longer than anything that is measured. */
+#define CL_NEVER UINT64_MAX
 
 typedef struct {
     uint64_t me_events;     /* descriptors that polls reported */
@@ -60,17 +65,21 @@ typedef struct {
     /* callbacks that are timed */
     uint32_t me_until_sample; /* turns */
     uint32_t me_random;
-    uint64_t me_callback_ticks; /* when the last one ended */
+    uint64_t me_callback_ticks; /* when the last one ended, and this began */
     uint64_t me_callback_ns;    /* the sum */
     cl_histogram me_callback_time;
 
-    /* slow callbacks, while there is a hook */
-    double me_slow_s;       /* threshold */
-    uint64_t me_slow_ticks; /* the same, not more */
-    uint64_t me_cpu_ticks;  /* when processor time was read; */
-    uint64_t me_cpu_slept;  /* me_slept then */
-    uint64_t me_cpu_period; /* read it again after so many ticks */
-    int64_t me_cpu_ns;      /* what it was */
+    /* slow callbacks: CL_NEVER for thresholds that are not set */
+    uint64_t me_hook_ns;      /* threshold of the hook */
+    uint64_t me_note_ns;      /* of those that are noted */
+    uint64_t me_slow_ns;      /* the lower one */
+    uint64_t me_slow_ticks;   /* the same, not more */
+    uint64_t me_window_ticks; /* when callbacks were looked at last */
+    uint64_t me_period;       /* look again after so many ticks */
+    uint64_t me_window;       /* the same, or 0 */
+    uint64_t me_cpu_ticks;    /* when processor time was read; */
+    uint64_t me_cpu_slept;    /* me_slept then */
+    int64_t me_cpu_ns;        /* what it was */
 
     /* of a loop that is closed */
     uint64_t me_final_callbacks;
@@ -129,32 +138,32 @@ cl_meter_late(cl_meter *meter, double seconds)
 /* Brings me_busy_ns and me_idle_ns up to date. */
 void cl_meter_settle(cl_meter *meter, const cl_rate *rate);
 
-/* When the callback began that runs or is about to: when the one before ended
- * or, if it is the first, with the turn. */
-static inline uint64_t
-cl_meter_callback_began(const cl_meter *meter)
-{
-    return (int64_t)(meter->me_turn_ticks - meter->me_callback_ticks) > 0
-               ? meter->me_turn_ticks
-               : meter->me_callback_ticks;
-}
-
 /* Says after how many turns callbacks are timed next. */
 void cl_meter_next_sample(cl_meter *meter);
 
-/* Times all callbacks, for those that take so many seconds. */
-void cl_meter_watch_slow(cl_meter *meter, const cl_rate *rate, double seconds);
+/* Call it after me_hook_ns or me_note_ns has changed, or the rate. */
+void cl_meter_look_for(cl_meter *meter, const cl_rate *rate);
 
-/* A callback is about to run: reads the thread's processor time if that was
- * long ago. The system call is too dear for each callback. */
-void cl_meter_read_cpu(cl_meter *meter, uint64_t ticks);
-
+/* Whether to look at each callback, or at those that may have been slow. */
 static inline void
-cl_meter_cpu(cl_meter *meter)
+cl_meter_look_at_all(cl_meter *meter, bool all)
 {
-    uint64_t ticks = cl_meter_callback_began(meter);
-    if (ticks - meter->me_cpu_ticks > meter->me_cpu_period)
-        cl_meter_read_cpu(meter, ticks);
+    meter->me_window = all ? 0 : meter->me_period;
+}
+
+/* Converts a threshold in seconds. */
+uint64_t cl_meter_threshold(double seconds);
+
+/* No callback runs at this tick: a new window begins. Reads the thread's
+ * processor time if there is a hook, as a reading for each callback is too
+ * dear. */
+void cl_meter_open_window(cl_meter *meter, uint64_t ticks);
+
+/* Whether callbacks are to be looked at again. */
+static inline bool
+cl_meter_window_is_over(const cl_meter *meter, uint64_t ticks)
+{
+    return ticks - meter->me_window_ticks >= meter->me_window;
 }
 
 /* The processor time, in ns, of a callback that began at this tick and took so

@@ -30,6 +30,10 @@ struct cl_node_ops {
     /* Returns the name for the log of slow callbacks: a new str; NULL with an
      * exception. */
     PyObject *(*name)(LoopObject *loop, cl_node node);
+    /* With CL_TIMED_TASKS: the node has run, between these ticks. NULL: that
+     * is not counted. */
+    void (*ran)(LoopObject *loop, cl_node node, uint64_t began,
+                uint64_t ended);
     /* For nodes that are handles, NULL for others. Returns 1 if it was
      * cancelled, 0 if not, -1 on error. */
     int (*is_cancelled)(LoopObject *loop, cl_node node);

@@ -3,9 +3,9 @@
  *
  * CPython's signal handler writes the number to the process's wakeup
  * descriptor. A child shares that until it calls exec() or sets its own, so
- * its signals would look like ours. The kernel tells which process wrote each
- * byte (SO_PASSCRED); bytes of others are dropped. If the kernel does not
- * tell, all are accepted. */
+ * its signals would look like ours. Linux tells which process wrote each byte;
+ * bytes of others are dropped. Where the kernel does not tell, all are
+ * accepted. */
 #ifndef CL_CORE_SIGSOCK_H
 #define CL_CORE_SIGSOCK_H
 

@@ -127,7 +127,8 @@ typedef struct cl_state {
     int ancestor_count;
     int armed_fd; /* what cloop passed to signal.set_wakeup_fd, or -1 */
     cl_wakeup wakeup;
-    struct cl_watchdog *watchdog; /* watchdog.h; NULL unless asked for */
+    struct cl_watchdog *watchdog;       /* watchdog.h; NULL unless asked for */
+    struct cl_watchdog *late_watchdogs; /* cl_watchdog_at_exit() */
     /* See core/global.h. */
     cl_global *globals;        /* borrowed, linked list of watched ones */
     PyObject *watcher_capsule; /* owned; NULL if there is no watcher */

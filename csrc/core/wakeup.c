@@ -1,7 +1,9 @@
 /* wakeup.c - see wakeup.h. */
 #include "core/wakeup.h"
 
-#ifdef __linux__
+#include "base/platform.h"
+
+#ifdef CL_HAVE_ELF
 
 #include <errno.h>
 #include <fcntl.h>
@@ -163,7 +165,7 @@ find(object *where, PyObject *set_wakeup_fd)
     matches found;
     bool warned = true;
     found.count = 0;
-    if (pipe2(fds, O_CLOEXEC | O_NONBLOCK) < 0)
+    if (cl_pipe(fds) < 0)
         return NULL;
     other = fcntl(fds[1], F_DUPFD_CLOEXEC, 0);
     if (other >= 0 && set_wakeup(set_wakeup_fd, fds[1], false, &previous)) {

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/platform.h"
 #include "core/args.h"
 #include "core/errors.h"
 
@@ -84,7 +85,7 @@ typedef struct cl_watchdog {
     pthread_t reporter;
     pthread_mutex_t
         lock; /* guards the rest; nobody waits for the GIL with it */
-    pthread_cond_t changed; /* on CLOCK_MONOTONIC */
+    pthread_cond_t changed; /* of cl_cond_wait() */
     int owners;             /* the module state, and the reporter */
     bool stopping;
     bool reporting; /* the reporter runs */
@@ -97,6 +98,7 @@ typedef struct cl_watchdog {
     size_t capacity;
     report *first; /* reports to write, the oldest first */
     report **last;
+    struct cl_watchdog *next_late; /* list of the module state */
 } cl_watchdog;
 
 #define LOAD(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
@@ -454,11 +456,9 @@ wait_to_look(cl_watchdog *dog)
         if (dog->loops[i].told && wait_ns > CLOSE_LOOK_NS)
             wait_ns = CLOSE_LOOK_NS;
     }
-    int64_t due_ns = cl_now_ns() + wait_ns;
-    struct timespec until = {.tv_sec = due_ns / CL_NS_PER_S,
-                             .tv_nsec = due_ns % CL_NS_PER_S};
+    int64_t until_ns = cl_now_ns() + wait_ns;
     while (!dog->stopping &&
-           pthread_cond_timedwait(&dog->changed, &dog->lock, &until) == 0)
+           cl_cond_wait(&dog->changed, &dog->lock, until_ns) == 0)
         ;
 }
 
@@ -534,13 +534,11 @@ cl_watchdog_remove(LoopObject *loop)
 static void
 wait_for_reporter(cl_watchdog *dog)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += LAST_REPORT_S;
+    int64_t until_ns = cl_now_ns() + LAST_REPORT_S * CL_NS_PER_S;
     /* Its function may be what stops the watchdog. */
     while (dog->owners > 1 &&
            !(dog->reporting && pthread_equal(dog->reporter, pthread_self())) &&
-           pthread_cond_timedwait(&dog->changed, &dog->lock, &until) == 0)
+           cl_cond_wait(&dog->changed, &dog->lock, until_ns) == 0)
         ;
 }
 
@@ -552,6 +550,7 @@ stop(cl_state *st)
     if (dog == NULL)
         return;
     PyObject *function = dog->function;
+    bool late = false;
     /* The watcher looks at no loop from here on. With the GIL: until then,
      * cl_watchdog_remove() must find the watchdog. */
     pthread_mutex_lock(&dog->lock);
@@ -564,11 +563,37 @@ stop(cl_state *st)
     pthread_mutex_lock(&dog->lock);
     wait_for_reporter(dog);
     /* If it goes on, it needs the function. */
-    if (dog->owners > 1)
+    if (dog->owners > 1) {
         function = NULL;
-    release(dog);
+        late = dog->interpreter != PyInterpreterState_Main();
+    }
+    if (late)
+        pthread_mutex_unlock(&dog->lock);
+    else
+        release(dog);
     Py_END_ALLOW_THREADS
+    if (late) {
+        dog->next_late = st->late_watchdogs;
+        st->late_watchdogs = dog;
+    }
     Py_XDECREF(function);
+}
+
+void
+cl_watchdog_at_exit(cl_state *st)
+{
+    cl_watchdog *dog;
+    while ((dog = st->late_watchdogs) != NULL) {
+        PyObject *function = dog->function;
+        st->late_watchdogs = dog->next_late;
+        Py_BEGIN_ALLOW_THREADS
+        pthread_mutex_lock(&dog->lock);
+        while (dog->owners > 1)
+            pthread_cond_wait(&dog->changed, &dog->lock);
+        release(dog);
+        Py_END_ALLOW_THREADS
+        Py_DECREF(function);
+    }
 }
 
 static int
@@ -586,7 +611,6 @@ static cl_watchdog *
 new_watchdog(cl_state *st)
 {
     cl_watchdog *dog = cl_calloc(1, sizeof(*dog));
-    pthread_condattr_t monotonic;
     if (dog == NULL)
         return NULL;
     dog->st = st;
@@ -595,10 +619,7 @@ new_watchdog(cl_state *st)
     dog->last = &dog->first;
     cl_rate_init(&dog->rate);
     pthread_mutex_init(&dog->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&dog->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    cl_cond_init(&dog->changed);
     return dog;
 }
 

@@ -32,6 +32,10 @@ enum {
 void cl_watchdog_add(LoopObject *loop);
 void cl_watchdog_remove(LoopObject *loop);
 
+/* Waits for reports that were still being written when their watchdog was
+ * stopped. Other interpreters than the main one cannot end before that. */
+void cl_watchdog_at_exit(cl_state *st);
+
 /* For core's layer. */
 int cl_watchdog_traverse(cl_state *st, visitproc visit, void *arg);
 void cl_watchdog_clear(cl_state *st);

@@ -4,6 +4,8 @@
 #include "core/errors.h"
 #include "futures/future.h"
 
+static const char awaited_already[] = "coroutine is being awaited already";
+
 bool
 cl_coro_check(PyObject *object)
 {
@@ -27,15 +29,6 @@ cl_coro_wait(CoroObject *coro, PyObject *future)
     return 0;
 }
 
-void
-cl_coro_delegate(CoroObject *coro, PyObject *inner)
-{
-    cl_assert_of(coro, coro->c_state == CL_CORO_RUNNING);
-    cl_assert_of(coro, coro->c_ops->after != NULL);
-    Py_XSETREF(coro->c_inner, inner);
-    coro->c_delegates = true;
-}
-
 /* Whether it is a coroutine, or a generator of @types.coroutine: 1, 0, -1. */
 static int
 is_coroutine(PyObject *object)
@@ -51,11 +44,25 @@ is_coroutine(PyObject *object)
     return iterable;
 }
 
+/* Whether somebody awaits the Python coroutine: 1 with RuntimeError, 0, -1. */
+static int
+is_awaited(PyObject *coroutine)
+{
+    PyObject *other = PyObject_GetAttrString(coroutine, "cr_await");
+    int awaited = other == NULL ? -1 : other != Py_None;
+    Py_XDECREF(other);
+    if (awaited > 0)
+        PyErr_SetString(PyExc_RuntimeError, awaited_already);
+    return awaited;
+}
+
 PyObject *
 cl_coro_awaited(PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
     int coroutine = is_coroutine(object);
+    if (coroutine > 0 && PyCoro_CheckExact(object) && is_awaited(object) != 0)
+        coroutine = -1;
     if (coroutine != 0)
         return coroutine < 0 ? NULL : Py_NewRef(object);
     if (type->tp_as_async == NULL || type->tp_as_async->am_await == NULL)
@@ -70,6 +77,17 @@ cl_coro_awaited(PyObject *object)
         cl_raise_bad_await(object, iter, coroutine);
     Py_DECREF(iter);
     return NULL;
+}
+
+PySendResult
+cl_coro_send_awaited(PyObject *inner, PyObject *value, PyObject **result)
+{
+    if (cl_coro_check(inner))
+        return cl_coro_send((CoroObject *)inner, value, result);
+    if (value == Py_None)
+        return cl_awaited_send(inner, result);
+    *result = PyObject_CallMethod(inner, "send", "O", value);
+    return cl_iter_status(result);
 }
 
 int
@@ -204,35 +222,32 @@ done(CoroObject *coro)
     return PYGEN_RETURN;
 }
 
-static PySendResult
-send_inner(CoroObject *coro, PyObject *value, PyObject **result)
+/* After a step that waits, or goes on with c_inner: the outcome. */
+static __attribute__((noinline)) PySendResult
+go_on(CoroObject *coro, PyObject *value, PyObject **result)
 {
-    PyObject *inner = Py_NewRef(coro->c_inner);
-    PySendResult status;
-    if (value == Py_None) {
-        status = cl_awaited_send(inner, result);
+    if (coro->c_inner != NULL) {
+        PyObject *inner = Py_NewRef(coro->c_inner);
+        PySendResult status = cl_coro_send_awaited(inner, value, result);
+        Py_DECREF(inner);
+        return status;
     }
-    else {
-        *result = PyObject_CallMethod(inner, "send", "O", value);
-        status = cl_iter_status(result);
-    }
-    Py_DECREF(inner);
-    return status;
+    if (*result == NULL)
+        *result = Py_NewRef(coro->c_future);
+    return PYGEN_NEXT;
 }
 
-/* After a step of c_inner: goes on if it was delegated to, and has ended. */
-static PySendResult
-go_on(CoroObject *coro, PySendResult status, PyObject **result)
+/* Whether another task steps it while it waits: like `await future`, it waits
+ * for the future again. */
+static inline bool
+waits_again(CoroObject *coro)
 {
-    if (status == PYGEN_NEXT || !coro->c_delegates)
-        return status;
-    PyObject *inner = coro->c_inner;
-    coro->c_delegates = false;
-    coro->c_inner = NULL;
-    Py_XDECREF(inner);
-    status = coro->c_ops->after(coro, result);
-    cl_assert_of(coro, status != PYGEN_NEXT);
-    return status;
+    FutureObject *future = (FutureObject *)coro->c_future;
+    if (future == NULL || !cl_future_is_plain(coro->c_st, coro->c_future) ||
+        future->f_state != CL_PENDING || future->f_blocking)
+        return false;
+    future->f_blocking = 1;
+    return true;
 }
 
 /* Marks the start of a step. */
@@ -257,30 +272,41 @@ settle(CoroObject *coro, PySendResult status)
     return status;
 }
 
-PySendResult
-cl_coro_send(CoroObject *coro, PyObject *value, PyObject **result)
+/* A step that is refused, or goes on with c_inner. */
+static __attribute__((noinline)) PySendResult
+send_otherwise(CoroObject *coro, PyObject *value, PyObject **result)
 {
-    bool fresh = coro->c_state == CL_CORO_NEW;
-    cl_assert_gil();
-    cl_assert_of(coro, coro->c_ops != NULL && coro->c_state <= CL_CORO_DONE);
-    cl_assert_of(coro, !PyErr_Occurred());
-    *result = NULL;
     if (check_not_running(coro) < 0 || check_not_done(coro) < 0)
         return PYGEN_ERROR;
-    if (fresh && value != Py_None) {
+    if (coro->c_state == CL_CORO_NEW) {
         refuse(PyExc_TypeError,
                "can't send non-None value to a just-started coroutine");
         return PYGEN_ERROR;
     }
-    PySendResult status = PYGEN_NEXT;
     begin(coro);
-    if (coro->c_inner == NULL) {
-        status = coro->c_ops->step(coro, fresh, result);
-        value = Py_None;
-    }
-    if (status == PYGEN_NEXT) {
+    return settle(coro, go_on(coro, value, result));
+}
+
+PySendResult
+cl_coro_send(CoroObject *coro, PyObject *value, PyObject **result)
+{
+    cl_coro_state state = coro->c_state;
+    cl_assert_gil();
+    cl_assert_of(coro, coro->c_ops != NULL && state <= CL_CORO_DONE);
+    cl_assert_of(coro, !PyErr_Occurred());
+    *result = NULL;
+    if (state > CL_CORO_WAITING || coro->c_inner != NULL ||
+        (state == CL_CORO_NEW && value != Py_None))
+        return send_otherwise(coro, value, result);
+    begin(coro);
+    PySendResult status = PYGEN_NEXT;
+    if (state == CL_CORO_NEW)
+        status = coro->c_ops->step(coro, NULL, result);
+    else if (!waits_again(coro))
+        status = coro->c_ops->step(coro, value, result);
+    if (status == PYGEN_NEXT && *result == NULL) {
         if (coro->c_inner != NULL)
-            status = go_on(coro, send_inner(coro, value, result), result);
+            status = go_on(coro, Py_None, result);
         else
             *result = Py_NewRef(coro->c_future);
     }
@@ -340,6 +366,19 @@ cl_coro_iternext(CoroObject *coro)
     return stop_iteration(result);
 }
 
+static PySendResult
+throw_waiting(CoroObject *coro, PyObject *type, PyObject *value,
+              PyObject *traceback, PyObject **result)
+{
+    if (coro->c_ops->thrown == NULL) {
+        cl_raise_thrown(type, value, traceback);
+        return PYGEN_ERROR;
+    }
+    PySendResult status =
+        coro->c_ops->thrown(coro, type, value, traceback, result);
+    return status == PYGEN_NEXT ? go_on(coro, Py_None, result) : status;
+}
+
 static PyObject *
 coro_throw(CoroObject *coro, PyObject *args)
 {
@@ -351,48 +390,19 @@ coro_throw(CoroObject *coro, PyObject *args)
     PySendResult status = PYGEN_ERROR;
     bool waited = coro->c_state == CL_CORO_WAITING;
     begin(coro);
-    if (coro->c_inner != NULL && coro->c_delegates) {
-        PyObject *inner = Py_NewRef(coro->c_inner);
-        result =
-            cl_coro_throw_awaited(coro->c_st, inner, type, value, traceback);
-        Py_DECREF(inner);
-        status = go_on(coro, cl_iter_status(&result), &result);
-    }
-    else if (coro->c_inner != NULL) {
+    if (coro->c_inner != NULL) {
         PyObject *method = PyObject_GetAttr(
             coro->c_inner, cl_futures_of(coro->c_st)->str_throw);
         result = method == NULL ? NULL : PyObject_Call(method, args, NULL);
         Py_XDECREF(method);
         status = cl_iter_status(&result);
     }
-    else {
+    else if (waited)
+        status = throw_waiting(coro, type, value, traceback, &result);
+    else
         cl_raise_thrown(type, value, traceback);
-        if (waited && coro->c_ops->thrown != NULL)
-            status = coro->c_ops->thrown(coro, &result);
-        if (status == PYGEN_NEXT) /* it waits again */
-            result = Py_NewRef(coro->c_future);
-    }
     status = settle(coro, status);
     return status == PYGEN_RETURN ? stop_iteration(result) : result;
-}
-
-/* The end of close(), after the await has raised the exception that is set. */
-static PyObject *
-settle_closed(CoroObject *coro, PySendResult status, PyObject *result)
-{
-    status = settle(coro, status);
-    if (status == PYGEN_ERROR) {
-        if (!PyErr_ExceptionMatches(PyExc_GeneratorExit) &&
-            !PyErr_ExceptionMatches(PyExc_StopIteration))
-            return NULL;
-        PyErr_Clear();
-    }
-    else if (status == PYGEN_NEXT) {
-        PyErr_SetString(PyExc_RuntimeError, "coroutine ignored GeneratorExit");
-        return NULL;
-    }
-    Py_XDECREF(result);
-    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -400,24 +410,30 @@ close_waiting(CoroObject *coro)
 {
     PyObject *result = NULL;
     begin(coro);
-    PyErr_SetNone(PyExc_GeneratorExit);
-    PySendResult status = coro->c_ops->thrown(coro, &result);
-    return settle_closed(coro, status, result);
+    PySendResult status =
+        throw_waiting(coro, PyExc_GeneratorExit, NULL, NULL, &result);
+    status = settle(coro, status);
+    if (status == PYGEN_ERROR) {
+        if (!PyErr_ExceptionMatches(PyExc_GeneratorExit) &&
+            !PyErr_ExceptionMatches(PyExc_StopIteration))
+            return NULL;
+        PyErr_Clear();
+    }
+    Py_XDECREF(result);
+    if (status == PYGEN_NEXT) {
+        PyErr_SetString(PyExc_RuntimeError, "coroutine ignored GeneratorExit");
+        return NULL;
+    }
+    Py_RETURN_NONE;
 }
 
 static PyObject *
 close_inner(CoroObject *coro)
 {
-    PyObject *inner = Py_NewRef(coro->c_inner), *result = NULL;
+    PyObject *inner = Py_NewRef(coro->c_inner);
     begin(coro);
     int closed = cl_coro_close_awaited(coro->c_st, inner);
     Py_DECREF(inner);
-    if (coro->c_delegates) {
-        if (closed == 0)
-            PyErr_SetNone(PyExc_GeneratorExit);
-        PySendResult status = go_on(coro, PYGEN_ERROR, &result);
-        return settle_closed(coro, status, result);
-    }
     if (closed == 0)
         done(coro);
     else
@@ -446,8 +462,7 @@ PyObject *
 cl_coro_await(CoroObject *coro)
 {
     if (coro->c_state == CL_CORO_WAITING) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "coroutine is being awaited already");
+        PyErr_SetString(PyExc_RuntimeError, awaited_already);
         return NULL;
     }
     return Py_NewRef(coro);
@@ -470,7 +485,6 @@ int
 cl_coro_clear(CoroObject *coro)
 {
     coro->c_state = CL_CORO_DONE;
-    coro->c_delegates = false;
     coro->c_ops->drop(coro);
     Py_CLEAR(coro->c_future);
     if (coro->c_inner != NULL || coro->c_shown != NULL) {
@@ -500,7 +514,7 @@ must_finalize(const CoroObject *coro)
 {
     return coro->c_state == CL_CORO_NEW ||
            (coro->c_state == CL_CORO_WAITING && coro->c_ops->closes &&
-            (coro->c_inner == NULL || coro->c_delegates));
+            coro->c_inner == NULL);
 }
 
 void
@@ -510,8 +524,7 @@ cl_coro_finalize(CoroObject *coro)
         return;
     PyObject *error = PyErr_GetRaisedException();
     if (coro->c_state == CL_CORO_WAITING) {
-        PyObject *closed =
-            coro->c_inner != NULL ? close_inner(coro) : close_waiting(coro);
+        PyObject *closed = close_waiting(coro);
         if (closed == NULL)
             PyErr_WriteUnraisable((PyObject *)coro);
         Py_XDECREF(closed);
@@ -586,6 +599,21 @@ get_suspended(CoroObject *coro, void *Py_UNUSED(closure))
     return PyBool_FromLong(coro->c_state == CL_CORO_WAITING);
 }
 
+/* Returns what it awaits, borrowed, or NULL; while a step runs, only if that is
+ * in what it awaits. *awaits is as of cl_coro_ops.inner(). */
+static PyObject *
+awaited_by(const CoroObject *coro, const char **awaits)
+{
+    *awaits = "";
+    PyObject *inner =
+        coro->c_ops->inner == NULL ? NULL : coro->c_ops->inner(coro, awaits);
+    if (coro->c_state == CL_CORO_NEW)
+        return NULL;
+    if (coro->c_inner != NULL || inner != NULL)
+        return coro->c_inner != NULL ? coro->c_inner : inner;
+    return coro->c_state == CL_CORO_WAITING ? coro->c_future : NULL;
+}
+
 /* Returns what asyncio's coroutine would show (cloop/_frames.py): a tuple of
  * that coroutine, its frame and what it awaits, or None. NULL with an
  * exception. The result is cached until the next step. */
@@ -593,29 +621,24 @@ static PyObject *
 show(CoroObject *coro)
 {
     const cl_coro_ops *ops = coro->c_ops;
+    const cl_futures *futures = cl_futures_of(coro->c_st);
     if (coro->c_shown != NULL)
         return Py_NewRef(coro->c_shown);
     cl_coro_state state = coro->c_state;
-    bool waits = state == CL_CORO_WAITING;
-    const char *awaits = "";
-    if (ops->inner != NULL)
-        (void)ops->inner(coro, &awaits);
-    PyObject *shown = NULL, *args = ops->args(coro);
-    PyObject *module = PyImport_ImportModule("cloop._frames");
-    if (args != NULL && module != NULL)
-        shown =
-            waits
-                ? PyObject_CallMethod(module, "suspended", "OsOOs",
+    const char *awaits;
+    PyObject *awaited = Py_XNewRef(awaited_by(coro, &awaits)), *shown = NULL;
+    PyObject *args = ops->args(coro);
+    if (args != NULL && awaited != NULL)
+        shown = PyObject_CallFunction(futures->suspended_frame, "OsOOs",
                                       ops->stock(coro), ops->name(coro), args,
-                                      coro->c_inner != NULL ? coro->c_inner
-                                                            : coro->c_future,
-                                      awaits)
-                : PyObject_CallMethod(module, "created", "OsO",
+                                      awaited, awaits);
+    else if (args != NULL)
+        shown = PyObject_CallFunction(futures->created_frame, "OsO",
                                       ops->stock(coro), ops->name(coro), args);
+    Py_XDECREF(awaited);
     Py_XDECREF(args);
-    Py_XDECREF(module);
     /* Python code may have run, and stepped the coroutine. */
-    if (shown != NULL && state == coro->c_state)
+    if (shown != NULL && state == coro->c_state && state != CL_CORO_RUNNING)
         Py_XSETREF(coro->c_shown, Py_NewRef(shown));
     return shown;
 }
@@ -626,7 +649,7 @@ stands_for(const CoroObject *coro)
 {
     const char *awaits = "";
     if (coro->c_inner != NULL)
-        return coro->c_delegates ? NULL : coro->c_inner;
+        return coro->c_inner;
     PyObject *inner =
         coro->c_ops->inner == NULL ? NULL : coro->c_ops->inner(coro, &awaits);
     return awaits == NULL ? inner : NULL;
@@ -639,7 +662,7 @@ static PyObject *
 shown_item(CoroObject *coro, Py_ssize_t index, const char *attribute)
 {
     PyObject *item = NULL;
-    if (coro->c_state != CL_CORO_NEW && coro->c_state != CL_CORO_WAITING)
+    if (coro->c_state == CL_CORO_DONE)
         return NULL;
     PyObject *inner = Py_XNewRef(stands_for(coro));
     if (inner != NULL) {
@@ -676,17 +699,12 @@ get_frame(CoroObject *coro, void *Py_UNUSED(closure))
 static PyObject *
 get_await(CoroObject *coro, void *Py_UNUSED(closure))
 {
-    PyObject *what = coro->c_inner != NULL ? coro->c_inner : coro->c_future;
     const char *awaits;
+    PyObject *what = awaited_by(coro, &awaits);
     if (coro->c_state != CL_CORO_WAITING || what == NULL)
         Py_RETURN_NONE;
-    if (coro->c_ops->inner != NULL) {
-        PyObject *inner = coro->c_ops->inner(coro, &awaits);
-        if (inner != NULL && awaits != NULL)
-            return Py_NewRef(inner);
-    }
     Py_INCREF(what);
-    if (coro->c_delegates)
+    if (coro->c_inner == NULL && what != coro->c_future && awaits != NULL)
         return what;
     PyObject *result = or_else(shown_item(coro, 2, "cr_await"), what);
     Py_DECREF(what);

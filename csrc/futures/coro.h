@@ -14,8 +14,8 @@
 
 typedef enum {
     CL_CORO_NEW,     /* not stepped yet */
+    CL_CORO_WAITING, /* on c_future, or on whatever it awaits */
     CL_CORO_RUNNING, /* a step is running */
-    CL_CORO_WAITING, /* on c_future, or on whatever c_inner waits for */
     CL_CORO_DONE,
 } cl_coro_state;
 
@@ -30,8 +30,6 @@ typedef struct {
     PyObject
         *c_shown; /* owned; what cr_frame and cr_await returned; or NULL */
     cl_coro_state c_state;
-    /* c_inner is what this coroutine awaits now, and does not run instead. */
-    bool c_delegates;
 #if CL_HAS_REMOTE_STACKS
     cl_remote_frame c_remote; /* see remote.h */
 #endif
@@ -46,24 +44,22 @@ typedef struct cl_coro_ops {
     PyObject *(*stock)(const CoroObject *coro);
     /* Returns the call's arguments as a new tuple, `self` first. */
     PyObject *(*args)(const CoroObject *coro);
-    /* Runs a step; the first if `fresh`. Returns PYGEN_NEXT to wait for
-     * c_future or to go on with c_inner; else the result, or an exception is
-     * set. */
-    PySendResult (*step)(CoroObject *coro, bool fresh, PyObject **result);
-    /* An exception was thrown in while it waited, and is set. Returns a result
-     * or an exception, or PYGEN_NEXT to wait for c_future again. NULL if the
-     * exception is passed on. */
-    PySendResult (*thrown)(CoroObject *coro, PyObject **result);
-    /* What it delegated to has ended, with *result, or with the exception that
-     * is set. Returns a result or an exception. */
-    PySendResult (*after)(CoroObject *coro, PyObject **result);
+    /* Runs a step with what send() was given; NULL in the first. Returns
+     * PYGEN_NEXT with *result, to yield that, or without, to wait for c_future
+     * or to go on with c_inner; else the result, or an exception is set. */
+    PySendResult (*step)(CoroObject *coro, PyObject *sent, PyObject **result);
+    /* Is thrown an exception while it waits: the arguments of throw(), which
+     * cl_raise_thrown() raises. Returns the same. NULL if the exception ends
+     * it. */
+    PySendResult (*thrown)(CoroObject *coro, PyObject *type, PyObject *value,
+                           PyObject *traceback, PyObject **result);
     /* It ends with the exception that is set. NULL if there is nothing to
      * undo. */
     void (*fail)(CoroObject *coro);
     /* Releases everything; may be called twice. */
     void (*drop)(CoroObject *coro);
-    /* Whether `thrown` is also called, with GeneratorExit, when the coroutine
-     * is closed or freed while it waits. */
+    /* Whether GeneratorExit is thrown in, as by throw(), when the coroutine is
+     * closed or freed while it waits. */
     bool closes;
     /* Returns the coroutine that it awaits itself, borrowed, or NULL. Sets
      * *awaits to the name of the method or variable that asyncio's code
@@ -84,14 +80,15 @@ bool cl_coro_check(PyObject *object);
  * Python. */
 int cl_coro_wait(CoroObject *coro, PyObject *future);
 
-/* Awaits the iterator, or coroutine that nobody else awaits: the step must
- * return PYGEN_NEXT next, and `after` is called when that has ended. Steals
- * it. */
-void cl_coro_delegate(CoroObject *coro, PyObject *inner);
-
 /* What `await object` steps, as the interpreter finds it: a new reference, or
- * NULL with TypeError. Runs Python. */
+ * NULL with TypeError, or RuntimeError if it is a coroutine that is awaited
+ * already. Runs Python. */
 PyObject *cl_coro_awaited(PyObject *object);
+
+/* Sends the value into what is awaited. *result is what it yielded or
+ * returned. Runs Python. */
+PySendResult cl_coro_send_awaited(PyObject *inner, PyObject *value,
+                                  PyObject **result);
 
 /* Closes what is awaited, as the interpreter does; it may lack close(). 0/-1
  * Runs Python. */

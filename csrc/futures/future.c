@@ -6,6 +6,7 @@
 #include "core/errors.h"
 #include "core/spares.h"
 #include "futures/iter.h"
+#include "futures/tally.h"
 #include "futures/task.h"
 
 #include <string.h>
@@ -258,6 +259,15 @@ cl_future_normalise(FutureObject *future)
     return 0;
 }
 
+/* For tally.h: the callback may be a task's step. */
+static __attribute__((noinline)) void
+note_due(LoopObject *loop, PyObject *callback)
+{
+    PyObject *task = cl_task_of_callable(callback);
+    if (task != NULL)
+        cl_tally_due(loop, (TaskObject *)task);
+}
+
 int
 cl_future_call_soon(FutureObject *future, PyObject *callback,
                     PyObject *argument, PyObject *context)
@@ -268,6 +278,8 @@ cl_future_call_soon(FutureObject *future, PyObject *callback,
                         "Future object is not initialized.");
         return -1;
     }
+    if (ours != NULL && cl_tally_is_on(ours))
+        note_due(ours, callback);
     if (ours != NULL && cl_loop_is_plain(ours))
         return cl_loop_call_soon(ours, callback, &argument, argument != NULL,
                                  context);
@@ -284,8 +296,11 @@ wake(FutureObject *future, TaskObject *task)
 {
     LoopObject *loop = cl_loop_cast(future->f_loop);
     cl_assert_of(task, Py_REFCNT(task) > 0);
-    if (loop != NULL && cl_task_fits_node(task, loop))
+    if (loop != NULL && cl_task_fits_node(task, loop)) {
+        if (cl_tally_is_on(loop))
+            cl_tally_due(loop, task);
         return cl_loop_push(loop, cl_node_make(task, CL_NODE_TASK_WAKEUP));
+    }
     PyObject *wakeup = cl_task_wakeup_callable(task);
     int status = wakeup == NULL
                      ? -1

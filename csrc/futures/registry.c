@@ -363,14 +363,21 @@ cl_registry_running_loop(cl_state *st)
 {
 #if CL_HAS_RUNNING_LOOP_HOLDER
     /* asyncio's function calls getpid() each time. */
+    cl_futures *futures = cl_futures_of(st);
     PyObject *dict = PyThreadState_GetDict();
-    PyObject *kept =
-        dict == NULL
-            ? NULL
-            : PyDict_GetItemWithError(
-                  dict, cl_futures_of(st)->str___asyncio_running_event_loop__);
-    cl_running_loop_holder *holder = (cl_running_loop_holder *)kept;
-    if (kept == NULL || holder->rl_loop == NULL ||
+    cl_running_loop_holder *holder = NULL;
+    if (dict != NULL &&
+        cl_dict_version(dict) == futures->running_loop_version) {
+        holder = futures->running_loop_holder;
+    }
+    else if (dict != NULL) {
+        holder = (cl_running_loop_holder *)PyDict_GetItemWithError(
+            dict, futures->str___asyncio_running_event_loop__);
+        futures->running_loop_holder = holder;
+        futures->running_loop_version =
+            holder == NULL ? 0 : cl_dict_version(dict);
+    }
+    if (holder == NULL || holder->rl_loop == NULL ||
         holder->rl_loop == Py_None || holder->rl_pid != (int)st->pid)
         return NULL;
     return Py_NewRef(holder->rl_loop);

@@ -77,13 +77,10 @@ static cl_remote *
 make(CoroObject *coro)
 {
     cl_state *st = coro->c_st;
-    PyObject *module = PyImport_ImportModule("cloop._frames"), *shown = NULL;
     cl_remote *remote = NULL;
-    if (module != NULL)
-        shown = PyObject_CallMethod(module, "suspended", "Os()O",
-                                    coro->c_ops->stock(coro),
-                                    coro->c_ops->name(coro), Py_None);
-    Py_XDECREF(module);
+    PyObject *shown = PyObject_CallFunction(cl_futures_of(st)->suspended_frame,
+                                            "Os()O", coro->c_ops->stock(coro),
+                                            coro->c_ops->name(coro), Py_None);
     if (shown == NULL || (remote = PyMem_Calloc(1, sizeof(*remote))) == NULL) {
         Py_XDECREF(shown);
         return NULL;

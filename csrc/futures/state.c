@@ -6,6 +6,7 @@
 #include "futures/iter.h"
 #include "futures/registry.h"
 #include "futures/remote.h"
+#include "futures/tally.h"
 #include "futures/task.h"
 
 #define CL_LAYER_STRUCT cl_futures
@@ -70,6 +71,7 @@ clear(cl_state *st)
 static void
 loop_free(LoopObject *loop)
 {
+    cl_tally_end(loop);
     cl_spares_free(&cl_futures_on(loop)->spare_futures);
     cl_spares_free(&cl_futures_on(loop)->spare_tasks);
     cl_spares_free(&cl_futures_on(loop)->spare_iters);

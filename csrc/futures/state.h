@@ -6,6 +6,7 @@
 #include "base/compat.h"
 
 #include "core/global.h"
+#include "core/guard.h"
 #include "core/loop.h"
 #include "core/spares.h"
 #include "core/state.h"
@@ -30,6 +31,8 @@
     X(set_running_loop, "asyncio.events", "_set_running_loop") \
     X(enter_task, "asyncio.tasks", "_enter_task") \
     X(leave_task, "asyncio.tasks", "_leave_task") \
+    X(created_frame, "cloop._frames", "created") \
+    X(suspended_frame, "cloop._frames", "suspended") \
     CL_IF_EAGER_TASKS( \
         X(swap_current_task, "asyncio.tasks", "_swap_current_task") \
         X(register_eager_task, "asyncio.tasks", "_register_eager_task") \
@@ -89,6 +92,13 @@ typedef struct cl_futures {
     size_t task_list_offset;  /* in the thread state; from 3.14 on */
     size_t running_loop_offset;
     size_t running_task_offset;
+    /* Up to 3.11: what has the running loop of a thread, borrowed from the
+     * thread's dict while that has this version. */
+    void *running_loop_holder;
+    uint64_t running_loop_version;
+    /* Of asyncio's _GatheringFuture and what it inherits that waiting for it
+     * uses: the sync layer's, which knows no class until cloop.accelerate(). */
+    cl_guard *gathering;
     CL_FUTURES_COUNTS(CL_COUNT_FIELD)
 } cl_futures;
 
@@ -127,7 +137,8 @@ typedef struct cl_loop_futures {
     uint64_t tasks_done; /* with those of the next two */
     uint64_t tasks_failed;
     uint64_t tasks_cancelled;
-    uint64_t tasks_lost; /* freed before they were done */
+    uint64_t tasks_lost;    /* freed before they were done */
+    struct cl_tally *tally; /* owned, or NULL; see tally.h */
     cl_spares spare_futures;
     cl_spares spare_tasks;
     cl_spares spare_iters;

@@ -1,11 +1,13 @@
 /* step.c - see step.h. */
 #include "futures/step.h"
 
+#include "base/probe.h"
 #include "core/args.h"
 #include "core/errors.h"
 #include "futures/future.h"
 #include "futures/iter.h"
 #include "futures/registry.h"
+#include "futures/tally.h"
 #include "futures/task.h"
 
 /* -------------------------------------------------------------------- scheduling */
@@ -15,9 +17,12 @@ cl_step_soon(TaskObject *task, PyObject *exception)
 {
     LoopObject *loop = cl_loop_cast(task->f_loop);
     cl_assert_of(task, task->t_coro != NULL);
-    if (exception == NULL && loop != NULL && cl_task_fits_node(task, loop))
+    if (exception == NULL && loop != NULL && cl_task_fits_node(task, loop)) {
+        if (cl_tally_is_on(loop))
+            cl_tally_due(loop, task);
         return cl_loop_push(loop,
                             cl_node_make(Py_NewRef(task), CL_NODE_TASK_STEP));
+    }
     PyObject *callable = cl_task_step_callable(task);
     PyObject *context = Py_XNewRef(task->t_context);
     int status = callable == NULL
@@ -82,11 +87,24 @@ refuse_yield(TaskObject *task, PyObject *future)
                      (PyObject *)task, future);
 }
 
-/* Waits for a future of ours. */
-static int
-wait_for_ours(cl_state *st, TaskObject *task, FutureObject *future)
+/* Whether it is a _GatheringFuture whose fields can be used, as those of ours. */
+static inline bool
+is_gathering(cl_state *st, PyObject *future)
 {
-    cl_assert_of(future, cl_future_is_ours(st, (PyObject *)future));
+    const cl_futures *futures = cl_futures_of(st);
+    cl_guard *guard = futures->gathering;
+    return guard != NULL && Py_TYPE(future) == guard->g_type &&
+           (PyObject *)guard->g_type->tp_base == futures->asyncio_Future &&
+           cl_loop_cast(((FutureObject *)future)->f_loop) != NULL &&
+           cl_guard_holds(guard);
+}
+
+/* Waits for a future of ours, or that one. */
+static int
+wait_for_known(cl_state *st, TaskObject *task, FutureObject *future)
+{
+    cl_assert_of(future, cl_future_is_ours(st, (PyObject *)future) ||
+                             is_gathering(st, (PyObject *)future));
     if (future->f_loop != task->f_loop)
         return refuse_other_loop(task, (PyObject *)future);
     if (!future->f_blocking)
@@ -96,6 +114,7 @@ wait_for_ours(cl_state *st, TaskObject *task, FutureObject *future)
     future->f_blocking = 0;
     if (future->f_callback0 == NULL && future->f_callbacks == NULL &&
         future->f_state == CL_PENDING &&
+        cl_future_is_ours(st, (PyObject *)future) &&
         Py_TYPE(task) == cl_futures_of(st)->TaskType &&
         task->t_context != NULL && cl_loop_cast(task->f_loop) != NULL) {
         future->f_callback0 = Py_NewRef(task);
@@ -177,8 +196,8 @@ handle_yielded(cl_state *st, TaskObject *task, PyObject *yielded)
     if (yielded == (PyObject *)task)
         return fail_soon(task, "Task cannot await on itself: %R", yielded,
                          NULL);
-    if (cl_future_is_ours(st, yielded))
-        return wait_for_ours(st, task, (FutureObject *)yielded);
+    if (cl_future_is_ours(st, yielded) || is_gathering(st, yielded))
+        return wait_for_known(st, task, (FutureObject *)yielded);
     if (PyObject_GetOptionalAttr(
             yielded, cl_futures_of(st)->str__asyncio_future_blocking,
             &blocking) < 0)
@@ -282,6 +301,7 @@ cl_step(cl_state *st, TaskObject *task, PyObject *exception)
     PySendResult state;
     cl_assert_gil();
     cl_assert_of(task, !PyErr_Occurred());
+    CL_PROBE2(task_step, task->f_loop, task);
 
     if (task->f_state != CL_PENDING) {
         PyErr_Format(futures->InvalidStateError,
@@ -371,7 +391,8 @@ outcome(cl_state *st, PyObject *future)
 {
     FutureObject *ours = (FutureObject *)future;
     PyObject *result;
-    if (cl_future_is_ours(st, future) && ours->f_state == CL_FINISHED) {
+    if ((cl_future_is_ours(st, future) || is_gathering(st, future)) &&
+        ours->f_state == CL_FINISHED) {
         if (ours->f_exception != NULL)
             return cl_future_take_exception(ours);
         ours->f_log_tb = 0;
@@ -385,7 +406,7 @@ outcome(cl_state *st, PyObject *future)
 static int
 forget_awaited_by(cl_state *st, TaskObject *task, PyObject *future)
 {
-    if (cl_future_is_ours(st, future))
+    if (cl_future_is_ours(st, future) || is_gathering(st, future))
         return cl_future_forget_awaited_by(st, (FutureObject *)future,
                                            (PyObject *)task);
 #if CL_HAS_AWAITED_BY

@@ -9,6 +9,7 @@
 #include "futures/registry.h"
 #include "futures/remote.h"
 #include "futures/step.h"
+#include "futures/tally.h"
 
 #include <string.h>
 
@@ -90,6 +91,7 @@ start_eagerly(cl_state *st, TaskObject *task)
     LoopObject *ours = cl_loop_cast(loop);
     if (ours != NULL)
         cl_futures_on(ours)->steps++;
+    uint64_t began = ours != NULL && cl_tally_is_on(ours) ? cl_ticks() : 0;
     PyObject *before = PyObject_Vectorcall(futures->swap_current_task, args, 2,
                                            NULL),
              *result;
@@ -104,6 +106,8 @@ start_eagerly(cl_state *st, TaskObject *task)
         if (PyContext_Exit(context) < 0)
             status = -1;
     }
+    if (began != 0 && cl_tally_is_on(ours))
+        cl_tally_ran(ours, task, began, cl_ticks(), false);
     PyObject *error = status < 0 ? PyErr_GetRaisedException() : NULL;
 #if !CL_HAS_AWAITED_BY /* else there is one list, and a task that is done has left it */
     result =
@@ -140,18 +144,24 @@ static inline void
 count_start(const TaskObject *task)
 {
     LoopObject *loop = cl_loop_cast(task->f_loop);
-    if (loop != NULL)
-        cl_futures_on(loop)->tasks_made++;
+    if (loop == NULL)
+        return;
+    cl_futures_on(loop)->tasks_made++;
+    if (cl_tally_is_on(loop))
+        cl_tally_made(loop, task);
 }
 
-/* The same for a task whose coroutine is about to be dropped. */
+/* The same for a task whose coroutine is about to be dropped; `loop` is its
+ * loop if that is cloop's. */
 static inline void
-count_loss(const TaskObject *task)
+count_end(const TaskObject *task, LoopObject *loop)
 {
-    LoopObject *loop;
-    if (task->f_state == CL_PENDING && task->t_coro != NULL &&
-        (loop = cl_loop_cast(task->f_loop)) != NULL)
+    if (loop == NULL)
+        return;
+    if (task->f_state == CL_PENDING && task->t_coro != NULL)
         cl_futures_on(loop)->tasks_lost++;
+    if (cl_tally_is_on(loop))
+        cl_tally_gone(loop, task);
 }
 
 /* Initialises a task whose future fields are set, and schedules or runs its
@@ -201,7 +211,7 @@ cl_task_new(LoopObject *loop, PyObject *coro, PyObject *name,
 static int
 Task_clear(PyObject *self)
 {
-    count_loss((TaskObject *)self);
+    count_end((TaskObject *)self, cl_loop_cast(((TaskObject *)self)->f_loop));
     cl_task_drop((TaskObject *)self);
     return 0;
 }
@@ -284,7 +294,8 @@ Task_init(PyObject *self, PyObject *args, PyObject *kwargs)
         return -1;
     }
     cl_registry_remove(st, task);
-    count_loss(task); /* of a previous __init__() */
+    /* Of a previous __init__(). */
+    count_end(task, cl_loop_cast(task->f_loop));
     cl_task_forget(task);
     task->f_state = CL_PENDING;
     task->f_log_tb = task->f_blocking = 0;
@@ -318,7 +329,7 @@ cl_task_dealloc(PyObject *self)
     /* A task that is done is still listed after Future.set_result(task, ...). */
     cl_registry_remove(st, task);
     cl_clear_weakrefs(self);
-    count_loss(task);
+    count_end(task, loop);
     if (!exact)
         loop = NULL;
     else if (loop != NULL)

@@ -3,6 +3,7 @@
 #include "core/errors.h"
 #include "futures/future.h"
 #include "futures/step.h"
+#include "futures/tally.h"
 #include "futures/task.h"
 
 /* --------------------------------------------------------------------- callables */
@@ -21,8 +22,12 @@ called_step(PyObject *self, PyObject *future, PyObject *exception)
     Py_XINCREF(ours);
     if (ours != NULL)
         cl_futures_on(ours)->steps++;
+    bool counts = ours != NULL && cl_tally_is_on(ours);
+    uint64_t began = counts ? cl_ticks() : 0;
     int status = future != NULL ? cl_step_after(st, task, ours, future)
                                 : cl_step_enter(st, task, ours, exception);
+    if (counts && cl_tally_is_on(ours))
+        cl_tally_ran(ours, task, began, cl_ticks(), true);
     if (ours != NULL)
         cl_loop_forget_task(ours);
     Py_XDECREF(ours);
@@ -57,6 +62,17 @@ PyObject *
 cl_task_wakeup_callable(TaskObject *task)
 {
     return PyCFunction_New(&wakeup_def, (PyObject *)task);
+}
+
+PyObject *
+cl_task_of_callable(PyObject *callable)
+{
+    if (!PyCFunction_CheckExact(callable))
+        return NULL;
+    PyCFunction function = PyCFunction_GET_FUNCTION(callable);
+    return function == step_def.ml_meth || function == wakeup_def.ml_meth
+               ? PyCFunction_GET_SELF(callable)
+               : NULL;
 }
 
 PyObject *
@@ -162,6 +178,12 @@ node_run(LoopObject *loop, cl_node node)
 }
 
 static void
+node_ran(LoopObject *loop, cl_node node, uint64_t began, uint64_t ended)
+{
+    cl_tally_ran(loop, cl_node_pointer(node), began, ended, true);
+}
+
+static void
 node_drop(cl_node node, bool Py_UNUSED(lost))
 {
     Py_DECREF((PyObject *)cl_node_pointer(node));
@@ -197,6 +219,7 @@ node_check(const LoopObject *loop, cl_node node)
      .visit = node_visit, \
      .as_handle = node_as_handle, \
      .name = node_name, \
+     .ran = node_ran, \
      CL_NODE_CHECK(node_check)}
 
 const cl_node_ops cl_task_step_node = TASK_NODE;

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/un.h>
 
+#include "base/platform.h"
 #include "net/state.h"
 
 /* ------------------------------------------------------------- from the kernel */
@@ -20,7 +21,7 @@ unix_address(const struct sockaddr_un *un, socklen_t len)
     size_t room = 0;
     if (len > offsetof(struct sockaddr_un, sun_path))
         room = len - offsetof(struct sockaddr_un, sun_path);
-    if (room > 0 && un->sun_path[0] == '\0') /* abstract */
+    if (CL_ABSTRACT_NAMES && room > 0 && un->sun_path[0] == '\0')
         return PyBytes_FromStringAndSize(un->sun_path, (Py_ssize_t)room);
     /* A path that fills its field has no NUL. */
     return PyUnicode_DecodeFSDefaultAndSize(
@@ -168,7 +169,7 @@ unix_to_sockaddr(PyObject *address, struct sockaddr_storage *sa,
     bool fits = size < sizeof(un.sun_path);
     if (fits) {
         memcpy(un.sun_path, PyBytes_AS_STRING(path), size);
-        /* A path includes its NUL; an abstract address has none. */
+        /* A path includes its NUL; an abstract name has none. */
         *len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size +
                            (un.sun_path[0] != '\0'));
         memcpy(sa, &un, sizeof(un));

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/platform.h"
 #include "net/address.h"
 #include "net/state.h"
 
@@ -28,11 +29,7 @@ choose_kinds(int type, int proto, int *first, int *count)
     if (type == 0 && proto == 0) {
         *first = 0;
         *count = 3;
-#ifdef __GLIBC__
-        return true;
-#else
-        return false;
-#endif
+        return CL_ADDRINFO_HAS_RAW;
     }
     for (int i = 0; i < 2; i++) {
         if ((type == 0 || type == kinds[i].type) &&

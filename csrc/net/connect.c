@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/platform.h"
 #include "core/args.h"
 #include "core/errors.h"
 #include "futures/coro.h"
@@ -200,7 +201,7 @@ static const cl_watch_ops watch_ops = {
 
 /* Waits for a new future. */
 static outcome
-wait(ConnectObject *op, PyObject *future)
+wait_on(ConnectObject *op, PyObject *future)
 {
     return cl_coro_wait(&op->cn_coro, future) < 0 ? FAILED : WAIT;
 }
@@ -210,7 +211,7 @@ wait_until_connected(ConnectObject *op)
 {
     LoopObject *loop = op->cn_loop;
     PyObject *future = cl_future_new(loop);
-    outcome status = future == NULL ? FAILED : wait(op, future);
+    outcome status = future == NULL ? FAILED : wait_on(op, future);
     Py_XDECREF(future);
     if (status == FAILED || cl_loop_check_open(loop) < 0)
         return FAILED;
@@ -313,8 +314,7 @@ connect_now(ConnectObject *op)
     const struct sockaddr *address =
         (const struct sockaddr *)&op->cn_target.address;
     op->cn_fd =
-        socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
-               op->cn_target.proto);
+        cl_socket(address->sa_family, SOCK_STREAM, op->cn_target.proto);
     if (op->cn_fd < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         return FAILED;
@@ -376,7 +376,7 @@ make_transport(ConnectObject *op)
     if (op->cn_transport == NULL)
         goto done;
     op->cn_fd = -1; /* the transport's */
-    status = wait(op, waiter);
+    status = wait_on(op, waiter);
 done:
     Py_XDECREF(waiter);
     Py_XDECREF(context);
@@ -436,7 +436,7 @@ begin(ConnectObject *op)
 }
 
 static PySendResult
-step(CoroObject *coro, bool Py_UNUSED(fresh), PyObject **result)
+step(CoroObject *coro, PyObject *Py_UNUSED(sent), PyObject **result)
 {
     ConnectObject *op = (ConnectObject *)coro;
     outcome status = GO_ON;
@@ -454,12 +454,6 @@ step(CoroObject *coro, bool Py_UNUSED(fresh), PyObject **result)
     else if (status == HAND_OVER)
         status = hand_over(op);
     return status == FAILED ? PYGEN_ERROR : PYGEN_NEXT;
-}
-
-static PySendResult
-thrown(CoroObject *Py_UNUSED(coro), PyObject **Py_UNUSED(result))
-{
-    return PYGEN_ERROR;
 }
 
 /* Closes what was opened. */
@@ -525,7 +519,6 @@ static const cl_coro_ops coro_ops = {.owner = "BaseEventLoop",
                                      .stock = stock,
                                      .args = arguments,
                                      .step = step,
-                                     .thrown = thrown,
                                      .fail = fail,
                                      .drop = drop,
                                      .closes = true};

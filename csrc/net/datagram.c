@@ -130,7 +130,7 @@ receive_bytes(DatagramObject *self, ssize_t *got, struct sockaddr *from,
     }
     char *into = data == NULL ? net->n_read_buffer : PyBytes_AS_STRING(data);
     *got = recvfrom(fd, into, CL_READ_MAX, MSG_DONTWAIT, from, len);
-    cl_net_count_read(self->d_base.tr_loop, *got);
+    cl_net_count_read(self->d_base.tr_loop, fd, *got);
     if (*got < 0) {
         *got = -errno;
         Py_CLEAR(data);
@@ -246,7 +246,7 @@ send_one(DatagramObject *self, PyObject *data, const char *bytes, size_t size,
         sent = to == NULL ? send(fd, bytes, size, CL_SEND_FLAGS)
                           : sendto(fd, bytes, size, CL_SEND_FLAGS, to, len);
     } while (sent < 0 && errno == EINTR);
-    cl_net_count_write(self->d_base.tr_loop, sent);
+    cl_net_count_write(self->d_base.tr_loop, fd, sent);
     if (sent < 0)
         return cl_raise_errno(-errno);
     cl_loop_poll_soon(self->d_base.tr_loop);

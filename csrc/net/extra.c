@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/platform.h"
 #include "core/errors.h"
 #include "net/address.h"
 
@@ -17,7 +18,7 @@ cl_extra_socket(TransportObject *self)
     int fd = self->tr_fd;
     if (self->tr_flags & CL_T_NOT_OPEN) {
         /* Return a closed socket, as asyncio does. */
-        fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        fd = cl_socket(AF_UNIX, SOCK_STREAM, 0);
         if (fd < 0) {
             cl_raise_errno(-errno);
             return NULL;

@@ -4,12 +4,13 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/platform.h"
 #include "net/gather.h"
 
-/* Interval of the checks; less than a second. */
+/* Interval of the checks. */
 #ifndef CL_HOLD_LOOK_NS
 #define CL_HOLD_LOOK_NS CL_HOLD_PERIOD_NS
 #endif
@@ -23,7 +24,7 @@ typedef struct {
     PyInterpreterState *interpreter;
     pthread_t thread;
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* on CLOCK_MONOTONIC */
+    pthread_cond_t changed; /* of cl_cond_wait() */
     bool stopping;
 } hold_timer;
 
@@ -31,15 +32,9 @@ typedef struct {
 static void
 wait_a_period(hold_timer *self)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += CL_HOLD_LOOK_NS;
-    if (until.tv_nsec >= 1000000000) {
-        until.tv_nsec -= 1000000000;
-        until.tv_sec++;
-    }
+    int64_t until_ns = cl_now_ns() + CL_HOLD_LOOK_NS;
     while (!self->stopping &&
-           pthread_cond_timedwait(&self->changed, &self->lock, &until) == 0)
+           cl_cond_wait(&self->changed, &self->lock, until_ns) == 0)
         ;
 }
 
@@ -51,7 +46,7 @@ sleep_until_something_is_held(hold_timer *self)
     while (!self->stopping &&
            atomic_load_explicit(&timer->ht_deadline, memory_order_seq_cst) ==
                0 &&
-           atomic_load(&timer->ht_asleep))
+           atomic_load_explicit(&timer->ht_asleep, memory_order_seq_cst))
         pthread_cond_wait(&self->changed, &self->lock);
     atomic_store_explicit(&timer->ht_asleep, false, memory_order_seq_cst);
 }
@@ -60,6 +55,13 @@ static bool
 is_late(uint64_t deadline)
 {
     return deadline != 0 && cl_ticks() > deadline;
+}
+
+static uint64_t
+deadline_of(hold_timer *self)
+{
+    return atomic_load_explicit(&self->public.ht_deadline,
+                                memory_order_seq_cst);
 }
 
 /* Sends as a callback that acts on the connection would. */
@@ -71,8 +73,7 @@ send_held(hold_timer *self)
         return;
     PyEval_AcquireThread(thread);
     /* Whoever stops this thread waits without the GIL, so the loop exists. */
-    if (is_late(atomic_load(&self->public.ht_deadline)) &&
-        cl_gather_flush(self->loop) < 0)
+    if (is_late(deadline_of(self)) && cl_gather_flush(self->loop) < 0)
         PyErr_WriteUnraisable((PyObject *)self->loop);
     PyThreadState_Clear(thread);
     PyThreadState_DeleteCurrent();
@@ -89,7 +90,7 @@ run(void *arg)
             wait_a_period(self);
         else
             sleep_until_something_is_held(self);
-        uint64_t deadline = atomic_load(&self->public.ht_deadline);
+        uint64_t deadline = deadline_of(self);
         idle = deadline == 0 ? idle + 1 : 0;
         if (!self->stopping && is_late(deadline)) {
             pthread_mutex_unlock(&self->lock);
@@ -116,17 +117,13 @@ cl_hold_timer *
 cl_hold_timer_start(LoopObject *loop)
 {
     hold_timer *self = PyMem_RawCalloc(1, sizeof(*self));
-    pthread_condattr_t monotonic;
     if (self == NULL)
         return NULL;
     self->loop = loop;
     self->interpreter = PyInterpreterState_Get();
     self->public.ht_pid = getpid();
     pthread_mutex_init(&self->lock, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&self->changed, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    cl_cond_init(&self->changed);
     if (start_thread(self) == 0)
         return &self->public;
     pthread_cond_destroy(&self->changed);

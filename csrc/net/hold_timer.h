@@ -42,7 +42,8 @@ cl_hold_timer_begin(cl_hold_timer *timer, uint64_t deadline)
      * thread does it in the opposite order. */
     atomic_store_explicit(&timer->ht_deadline, deadline, memory_order_seq_cst);
     if (atomic_load_explicit(&timer->ht_asleep, memory_order_seq_cst) &&
-        atomic_exchange(&timer->ht_asleep, false))
+        atomic_exchange_explicit(&timer->ht_asleep, false,
+                                 memory_order_seq_cst))
         cl_hold_timer_wake(timer);
 }
 

@@ -5,6 +5,8 @@
 #include <netinet/tcp.h>
 #include <unistd.h>
 
+#include "base/platform.h"
+#include "base/probe.h"
 #include "core/errors.h"
 #include "net/address.h"
 #include "net/sock.h"
@@ -63,7 +65,7 @@ report(ListenerObject *self, const char *text, PyObject *sock,
     return status;
 }
 
-/* On Linux a new socket inherits TCP_NODELAY from its listener, which saves a
+/* A new socket usually inherits TCP_NODELAY from its listener, which saves a
  * system call for each. The first connection tells whether it does. */
 static bool
 has_nodelay(ListenerObject *self, int fd)
@@ -263,7 +265,7 @@ accept_one(ListenerObject *self)
                    ? report(self, "socket.accept() failed", NULL, NULL)
                    : 0;
     }
-    int fd = accept4(listening, peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = cl_accept(listening, peer, &len);
     if (fd < 0) {
         switch (errno) {
         case EMFILE:
@@ -286,6 +288,7 @@ accept_one(ListenerObject *self)
             return 1;
         }
     }
+    CL_PROBE2(accept, self->ln_loop, fd);
     self->ln_exhausted = false;
     cl_net_counts_of(self->ln_loop)->nc_accepted++;
     int status = self->ln_accept != NULL ? pass_on(self, fd, peer, len)
@@ -342,18 +345,10 @@ static const cl_watch_ops listener_ops = {.ready = cl_watch_push,
 static int
 find_kind(ListenerObject *self, int fd)
 {
-    struct {
-        int name;
-        int *value;
-    } options[] = {{SO_DOMAIN, &self->ln_family},
-                   {SO_TYPE, &self->ln_type},
-                   {SO_PROTOCOL, &self->ln_proto}};
-    for (int i = 0; i < 3; i++) {
-        socklen_t len = sizeof(int);
-        if (getsockopt(fd, SOL_SOCKET, options[i].name, options[i].value,
-                       &len) < 0)
-            return cl_raise_errno(-errno);
-    }
+    int err =
+        cl_socket_kind(fd, &self->ln_family, &self->ln_type, &self->ln_proto);
+    if (err < 0)
+        return cl_raise_errno(err);
     if (self->ln_family == AF_INET || self->ln_family == AF_INET6) {
         int on = 1;
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "base/probe.h"
 #include "core/errors.h"
 #include "net/extra.h"
 #include "net/stream.h"
@@ -145,6 +146,7 @@ send_parts(StreamObject *self, struct iovec *parts, int count)
 #endif
     ssize_t sent = send_to(fd, is_pipe(self), parts, count);
     cl_net_counts *counts = cl_net_counts_of(self->s_base.tr_loop);
+    CL_PROBE3(write, self->s_base.tr_loop, fd, sent);
     counts->nc_writes++;
     if (sent < 0)
         return cl_stream_not_now(-errno) ? 0 : -errno;

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/platform.h"
 #include "core/args.h"
 #include "core/errors.h"
 #include "core/fork.h"
@@ -268,13 +269,11 @@ static const cl_stream_ops writing_ops = {PIPE_OPS(hung_up)};
 static uint32_t
 capacity_of(int fd)
 {
-#ifdef F_GETPIPE_SZ
-    int size = fcntl(fd, F_GETPIPE_SZ);
+    int size = cl_pipe_size(fd);
     if (size > CL_READ_MAX)
         return CL_READ_MAX;
     if (size > READ_MIN)
         return (uint32_t)size;
-#endif
     return READ_MIN;
 }
 
@@ -288,7 +287,7 @@ hold_max(int fd, mode_t mode, int flags)
     int type;
     socklen_t size = sizeof(type);
     if (S_ISFIFO(mode))
-        return flags & O_DIRECT ? 0 : PIPE_BUF;
+        return flags & CL_PIPE_PACKETS ? 0 : PIPE_BUF;
     return S_ISSOCK(mode) &&
                    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 &&
                    type == SOCK_STREAM

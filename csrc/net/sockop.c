@@ -9,6 +9,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/platform.h"
+#include "base/probe.h"
 #include "core/args.h"
 #include "core/errors.h"
 #include "core/lent.h"
@@ -106,7 +108,7 @@ try_recv(SockOpObject *op, int fd, PyObject **result)
         return 1;
     ssize_t got =
         recv(fd, PyBytes_AS_STRING(*result), (size_t)size, MSG_DONTWAIT);
-    cl_net_count_read(op->so_loop, got);
+    cl_net_count_read(op->so_loop, fd, got);
     if (got < 0) {
         Py_CLEAR(*result);
         return failed();
@@ -145,7 +147,7 @@ try_recv_into(SockOpObject *op, int fd, PyObject **result)
     ssize_t got = 0;
     if (view.len > 0) { /* like the socket module */
         got = recv(fd, view.buf, (size_t)view.len, MSG_DONTWAIT);
-        cl_net_count_read(op->so_loop, got);
+        cl_net_count_read(op->so_loop, fd, got);
     }
     int error = errno;
     bool ended = got == 0 && view.len > 0;
@@ -190,7 +192,7 @@ try_recvfrom(SockOpObject *op, int fd, PyObject **result)
         return -1;
     ssize_t got = recvfrom(fd, PyBytes_AS_STRING(bytes), (size_t)op->so_size,
                            MSG_DONTWAIT, (struct sockaddr *)&from, &len);
-    cl_net_count_read(op->so_loop, got);
+    cl_net_count_read(op->so_loop, fd, got);
     if (got < 0) {
         Py_DECREF(bytes);
         return failed();
@@ -222,7 +224,7 @@ try_recvfrom_into(SockOpObject *op, int fd, PyObject **result)
     }
     ssize_t got = recvfrom(fd, view.buf, (size_t)size, MSG_DONTWAIT,
                            (struct sockaddr *)&from, &len);
-    cl_net_count_read(op->so_loop, got);
+    cl_net_count_read(op->so_loop, fd, got);
     int error = errno;
     PyBuffer_Release(&view);
     errno = error;
@@ -241,10 +243,10 @@ try_sendall(SockOpObject *op, int fd, PyObject **result)
     }
     /* Until it would block: see the waiters in lent.h. */
     do {
-        ssize_t sent = send(fd, (const char *)op->so_view.buf + op->so_size,
-                            (size_t)(op->so_view.len - op->so_size),
-                            MSG_DONTWAIT | MSG_NOSIGNAL);
-        cl_net_count_write(op->so_loop, sent);
+        ssize_t sent =
+            send(fd, (const char *)op->so_view.buf + op->so_size,
+                 (size_t)(op->so_view.len - op->so_size), CL_SEND_FLAGS);
+        cl_net_count_write(op->so_loop, fd, sent);
         if (sent < 0)
             return failed();
         cl_loop_poll_soon(op->so_loop);
@@ -260,10 +262,9 @@ try_sendto(SockOpObject *op, int fd, PyObject **result)
     Py_buffer view;
     if (PyObject_GetBuffer(op->so_arg, &view, PyBUF_SIMPLE) < 0)
         return -1;
-    ssize_t sent =
-        sendto(fd, view.buf, (size_t)view.len, MSG_DONTWAIT | MSG_NOSIGNAL,
-               (const struct sockaddr *)op->so_to, op->so_to_len);
-    cl_net_count_write(op->so_loop, sent);
+    ssize_t sent = sendto(fd, view.buf, (size_t)view.len, CL_SEND_FLAGS,
+                          (const struct sockaddr *)op->so_to, op->so_to_len);
+    cl_net_count_write(op->so_loop, fd, sent);
     int error = errno;
     PyBuffer_Release(&view);
     errno = error;
@@ -379,10 +380,10 @@ try_accept(SockOpObject *op, int fd, PyObject **result)
 {
     struct sockaddr_storage from = {0};
     socklen_t len = sizeof(from);
-    int accepted = accept4(fd, (struct sockaddr *)&from, &len,
-                           SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int accepted = cl_accept(fd, (struct sockaddr *)&from, &len);
     if (accepted < 0)
         return failed();
+    CL_PROBE2(accept, op->so_loop, accepted);
     cl_net_counts_of(op->so_loop)->nc_accepted++;
     return with_address(op, connection(op, accepted), &from, len, result);
 }
@@ -588,11 +589,11 @@ resume(SockOpObject *op)
 }
 
 static PySendResult
-step(CoroObject *coro, bool fresh, PyObject **result)
+step(CoroObject *coro, PyObject *sent, PyObject **result)
 {
     SockOpObject *op = (SockOpObject *)coro;
     int status = 0;
-    if (!fresh)
+    if (sent != NULL)
         status = resume(op);
     else if (op->so_loop->l_debug)
         status = check_debug(op);

@@ -212,6 +212,7 @@ cl_socket_transport_new(cl_transport_args *args, bool nodelay_known)
     stream->s_read_max = CL_READ_MAX;
     stream->s_out.out_hold_max = CL_GATHER_MAX;
     cl_habit_init(&stream->s_out.out_habit, args->habits);
+    cl_no_sigpipe(self->tr_fd);
     if (!nodelay_known &&
         (self->tr_family == AF_INET || self->tr_family == AF_INET6)) {
         int on = 1; /* fails harmlessly unless it is TCP */

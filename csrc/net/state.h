@@ -5,6 +5,7 @@
 
 #include "base/compat.h"
 
+#include "base/probe.h"
 #include "core/guard.h"
 #include "core/loop.h"
 #include "net/gather.h"
@@ -153,17 +154,21 @@ cl_net_counts_of(const LoopObject *loop)
 
 /* A system call has received or sent so many bytes, or failed (-1). */
 static inline void
-cl_net_count_read(const LoopObject *loop, ssize_t got)
+cl_net_count_read(const LoopObject *loop, int fd, ssize_t got)
 {
     cl_net_counts *counts = cl_net_counts_of(loop);
+    (void)fd;
+    CL_PROBE3(read, loop, fd, got);
     counts->nc_reads++;
     counts->nc_bytes_in += got > 0 ? (size_t)got : 0;
 }
 
 static inline void
-cl_net_count_write(const LoopObject *loop, ssize_t sent)
+cl_net_count_write(const LoopObject *loop, int fd, ssize_t sent)
 {
     cl_net_counts *counts = cl_net_counts_of(loop);
+    (void)fd;
+    CL_PROBE3(write, loop, fd, sent);
     counts->nc_writes++;
     counts->nc_bytes_out += sent > 0 ? (size_t)sent : 0;
 }

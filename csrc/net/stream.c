@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "base/probe.h"
 #include "core/errors.h"
 #include "streams/feed.h"
 #include "streams/reader.h"
@@ -33,6 +34,7 @@ receive(StreamObject *self, char *into, size_t size)
                       ? read(fd, into, size)
                       : recv(fd, into, size, MSG_DONTWAIT);
     cl_net_counts *counts = cl_net_counts_of(self->s_base.tr_loop);
+    CL_PROBE3(read, self->s_base.tr_loop, fd, got);
     counts->nc_reads++;
     if (got < 0)
         return -errno;

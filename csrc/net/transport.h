@@ -19,6 +19,7 @@
 
 #include <sys/socket.h>
 
+#include "base/platform.h"
 #include "core/loop.h"
 #include "core/watch.h"
 #include "net/address.h"
@@ -32,13 +33,6 @@
 
 /* The default high-water mark, in bytes. */
 #define CL_WRITE_HIGH (64 * 1024)
-
-/* Do not block, and do not raise SIGPIPE. */
-#ifdef MSG_NOSIGNAL
-#define CL_SEND_FLAGS (MSG_DONTWAIT | MSG_NOSIGNAL)
-#else
-#define CL_SEND_FLAGS MSG_DONTWAIT
-#endif
 
 /* Bits of a transport's ready node, besides CL_READ and CL_WRITE: the
  * transport starts, or connection_lost() is due. */

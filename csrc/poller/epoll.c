@@ -5,7 +5,7 @@
  * timer is early. */
 #include "poller/backends.h"
 
-#ifdef __linux__
+#ifdef CL_HAVE_EPOLL
 
 #include <errno.h>
 #include <limits.h>

@@ -10,13 +10,11 @@
 #include "poller/backends.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "base/mem.h"
 
@@ -245,23 +243,6 @@ skip_closed(poll_set *set, int fd, uint32_t generation)
 }
 
 static int
-wait_raw(poll_array *waiting, int64_t timeout_ns)
-{
-#ifdef __linux__
-    struct timespec ts = {(time_t)(timeout_ns / 1000000000),
-                          (long)(timeout_ns % 1000000000)};
-    return ppoll(waiting->fds, (nfds_t)waiting->count,
-                 timeout_ns < 0 ? NULL : &ts, NULL);
-#else
-    int64_t ms = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
-    return poll(waiting->fds, (nfds_t)waiting->count,
-                timeout_ns < 0 ? -1
-                : ms < INT_MAX ? (int)ms
-                               : INT_MAX);
-#endif
-}
-
-static int
 po_wait(cl_poller *poller, int64_t timeout_ns, cl_event *events, int max)
 {
     poll_set *set = poller->impl;
@@ -270,7 +251,7 @@ po_wait(cl_poller *poller, int64_t timeout_ns, cl_event *events, int max)
     int err = copy_watched(set);
     if (err < 0)
         return err;
-    int ready = wait_raw(waiting, timeout_ns);
+    int ready = cl_poll(waiting->fds, waiting->count, timeout_ns);
     if (ready < 0)
         return -errno;
     int count = 0, start = waiting->count ? set->first % waiting->count : 0;

@@ -7,8 +7,11 @@
 
 /* Best first. */
 static const cl_poller_ops *const backends[] = {
-#ifdef __linux__
+#ifdef CL_HAVE_EPOLL
     &cl_poller_epoll,
+#endif
+#ifdef CL_HAVE_KQUEUE
+    &cl_poller_kqueue,
 #endif
     &cl_poller_poll,
 };

@@ -509,9 +509,10 @@ read_on(StreamOpObject *op, bool fresh, PyObject **result)
 }
 
 static PySendResult
-step(CoroObject *coro, bool fresh, PyObject **result)
+step(CoroObject *coro, PyObject *sent, PyObject **result)
 {
     StreamOpObject *op = (StreamOpObject *)coro;
+    bool fresh = sent == NULL;
     cl_assert_of(op, op->sto_kind <= DRAIN_HELPER);
     cl_assert_of(op, !PyErr_Occurred());
     outcome status = HAND_OVER;
@@ -532,12 +533,12 @@ step(CoroObject *coro, bool fresh, PyObject **result)
 }
 
 static PySendResult
-thrown(CoroObject *coro, PyObject **result)
+thrown(CoroObject *coro, PyObject *type, PyObject *value, PyObject *traceback,
+       PyObject **result)
 {
     StreamOpObject *op = (StreamOpObject *)coro;
-    PyObject *error = PyErr_GetRaisedException();
     waited(op);
-    PyErr_SetRaisedException(error);
+    cl_raise_thrown(type, value, traceback);
     return conclude(op, FAILED, result) == READY ? PYGEN_RETURN : PYGEN_ERROR;
 }
 

@@ -218,38 +218,32 @@ wait_for(SyncOpObject *op, PyMethodDef *predicate)
     return cl_op_await(op, inner);
 }
 
+static inline bool
+is_block(const SyncOpObject *op)
+{
+    const cl_op_kind *kind = (const cl_op_kind *)op->o_coro.c_ops;
+    return kind->k_body == CL_BODY_BARRIER_BLOCK;
+}
+
 static cl_op_outcome
-block_begin(SyncOpObject *op, PyObject **Py_UNUSED(result))
+pass_begin(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     return knows(op->o_coro.c_st, op->o_self)
-               ? wait_for(op, &is_not_draining_def)
+               ? wait_for(op, is_block(op) ? &is_not_draining_def
+                                           : &is_not_filling_def)
                : CL_OP_HAND_OVER;
 }
 
 static cl_op_outcome
-block_woken(SyncOpObject *op, PyObject **result)
+pass_woken(SyncOpObject *op, PyObject **result)
 {
-    int is = is_state(op->o_coro.c_st, op->o_self, CL_BARRIER_BROKEN);
+    cl_state *st = op->o_coro.c_st;
+    int is = is_block(op) ? is_state(st, op->o_self, CL_BARRIER_BROKEN)
+                          : is_in(st, op->o_self, CL_BARRIER_BROKEN,
+                                  CL_BARRIER_RESETTING);
     if (is > 0)
-        is = broken("Barrier aborted");
-    return is < 0 ? CL_OP_FAILED : cl_op_done(result, Py_None);
-}
-
-static cl_op_outcome
-fill_begin(SyncOpObject *op, PyObject **Py_UNUSED(result))
-{
-    return knows(op->o_coro.c_st, op->o_self)
-               ? wait_for(op, &is_not_filling_def)
-               : CL_OP_HAND_OVER;
-}
-
-static cl_op_outcome
-fill_woken(SyncOpObject *op, PyObject **result)
-{
-    int is = is_in(op->o_coro.c_st, op->o_self, CL_BARRIER_BROKEN,
-                   CL_BARRIER_RESETTING);
-    if (is > 0)
-        is = broken("Abort or reset of barrier");
+        is = broken(is_block(op) ? "Barrier aborted"
+                                 : "Abort or reset of barrier");
     return is < 0 ? CL_OP_FAILED : cl_op_done(result, Py_None);
 }
 
@@ -267,10 +261,10 @@ fill_woken(SyncOpObject *op, PyObject **result)
     }
 
 static const cl_op_kind block_kind =
-    KIND("_block", CL_BODY_BARRIER_BLOCK, inner_awaits, block_begin,
-         block_woken, NULL);
+    KIND("_block", CL_BODY_BARRIER_BLOCK, inner_awaits, pass_begin, pass_woken,
+         NULL);
 static const cl_op_kind fill_kind =
-    KIND("_wait", CL_BODY_BARRIER_WAITS, inner_awaits, fill_begin, fill_woken,
+    KIND("_wait", CL_BODY_BARRIER_WAITS, inner_awaits, pass_begin, pass_woken,
          NULL);
 
 /* await self._block() or self._wait(); o_stage tells which. */
@@ -424,17 +418,9 @@ aenter_begin(SyncOpObject *op, PyObject **Py_UNUSED(result))
                : CL_OP_HAND_OVER;
 }
 
-static cl_op_outcome
-aenter_woken(SyncOpObject *op, PyObject **result)
-{
-    *result = op->o_got;
-    op->o_got = NULL;
-    return CL_OP_DONE;
-}
-
 static const cl_op_kind aenter_kind =
     KIND("__aenter__", CL_BODY_BARRIER_AENTER, aenter_awaits, aenter_begin,
-         aenter_woken, NULL);
+         cl_op_got, NULL);
 
 static cl_op_outcome
 aexit_begin(SyncOpObject *Py_UNUSED(op), PyObject **result)

@@ -68,13 +68,31 @@ cl_op_wait_in(SyncOpObject *op, PyObject *owner, PyObject *bound,
 }
 
 cl_op_outcome
+cl_op_await_iter(SyncOpObject *op, PyObject *iter)
+{
+    cl_assert_of(op, op->o_inner == NULL);
+    if (iter == NULL)
+        return CL_OP_FAILED;
+    op->o_inner = iter;
+    if (op->o_coro.c_future != NULL)
+        Py_CLEAR(op->o_coro.c_future);
+    return CL_OP_AWAIT;
+}
+
+cl_op_outcome
 cl_op_await(SyncOpObject *op, PyObject *awaitable)
 {
-    PyObject *inner = awaitable == NULL ? NULL : cl_coro_awaited(awaitable);
-    cl_assert_of(op, op->o_inner == NULL);
+    PyObject *iter = awaitable == NULL ? NULL : cl_coro_awaited(awaitable);
     Py_XDECREF(awaitable);
-    Py_XSETREF(op->o_inner, inner);
-    return inner == NULL ? CL_OP_FAILED : CL_OP_AWAIT;
+    return cl_op_await_iter(op, iter);
+}
+
+cl_op_outcome
+cl_op_got(SyncOpObject *op, PyObject **result)
+{
+    *result = op->o_got;
+    op->o_got = NULL;
+    return CL_OP_DONE;
 }
 
 void
@@ -144,14 +162,13 @@ failed(SyncOpObject *op, PyObject **result)
     return kind->k_failed == NULL ? CL_OP_FAILED : kind->k_failed(op, result);
 }
 
-/* The awaited coroutine made a step; steals `value`, what it yielded or
- * returned. */
+/* What is awaited made a step; steals `value`, what it yielded or returned. */
 static cl_op_outcome
 after_inner(SyncOpObject *op, PySendResult status, PyObject *value,
             PyObject **result)
 {
     if (status == PYGEN_NEXT) {
-        Py_XSETREF(op->o_coro.c_future, value);
+        *result = value;
         return CL_OP_WAIT;
     }
     if (status == PYGEN_RETURN) {
@@ -166,58 +183,48 @@ after_inner(SyncOpObject *op, PySendResult status, PyObject *value,
 }
 
 static cl_op_outcome
-step_inner(SyncOpObject *op, PyObject **result)
+step_inner(SyncOpObject *op, PyObject *sent, PyObject **result)
 {
     PyObject *inner = Py_NewRef(op->o_inner), *value = NULL;
-    PySendResult status =
-        cl_coro_check(inner)
-            ? cl_coro_send((CoroObject *)inner, Py_None, &value)
-            : cl_awaited_send(inner, &value);
+    PySendResult status = cl_coro_send_awaited(inner, sent, &value);
     Py_DECREF(inner);
     return after_inner(op, status, value, result);
 }
 
-/* Throws the exception that is set into the awaited coroutine, or closes it. */
-static cl_op_outcome
-throw_inner(SyncOpObject *op, PyObject **result)
-{
-    PyObject *error = PyErr_GetRaisedException();
-    PyObject *inner = Py_NewRef(op->o_inner);
-    PyObject *value =
-        cl_coro_throw_awaited(op->o_coro.c_st, inner, error, NULL, NULL);
-    PySendResult status = cl_iter_status(&value);
-    Py_DECREF(inner);
-    Py_DECREF(error);
-    return after_inner(op, status, value, result);
-}
-
-static PySendResult
-settle(SyncOpObject *op, cl_op_outcome outcome, PyObject **result)
+/* Goes on until it waits or ends. */
+static __attribute__((noinline)) cl_op_outcome
+go_on(SyncOpObject *op, cl_op_outcome outcome, PyObject **result)
 {
     while (outcome == CL_OP_AWAIT)
-        outcome = step_inner(op, result);
+        outcome = step_inner(op, Py_None, result);
+    if (outcome == CL_OP_HAND_OVER)
+        outcome = hand_over(op) == 0 ? CL_OP_WAIT : CL_OP_FAILED;
+    return outcome;
+}
+
+static inline PySendResult
+settle(SyncOpObject *op, cl_op_outcome outcome, PyObject **result)
+{
+    if (outcome > CL_OP_WAIT)
+        outcome = go_on(op, outcome, result);
     cl_assert_of(op, op->o_inner == NULL || outcome == CL_OP_WAIT);
     cl_assert_of(op, outcome != CL_OP_DONE || *result != NULL);
-    cl_assert_of(op, outcome != CL_OP_WAIT || op->o_coro.c_future != NULL ||
-                         op->o_coro.c_delegates);
-    if (outcome == CL_OP_DONE)
-        return PYGEN_RETURN;
-    if (outcome == CL_OP_WAIT)
-        return PYGEN_NEXT;
-    return outcome == CL_OP_HAND_OVER && hand_over(op) == 0 ? PYGEN_NEXT
-                                                            : PYGEN_ERROR;
+    cl_assert_of(op, outcome != CL_OP_WAIT || *result != NULL ||
+                         op->o_coro.c_inner != NULL ||
+                         op->o_coro.c_future != NULL);
+    return (PySendResult)outcome;
 }
 
 PySendResult
-cl_op_step(CoroObject *coro, bool fresh, PyObject **result)
+cl_op_step(CoroObject *coro, PyObject *sent, PyObject **result)
 {
     SyncOpObject *op = (SyncOpObject *)coro;
     const cl_op_kind *kind = kind_of(coro);
     cl_op_outcome outcome;
     cl_check(check(op));
     if (op->o_inner != NULL)
-        outcome = step_inner(op, result);
-    else if (fresh)
+        outcome = step_inner(op, sent == NULL ? Py_None : sent, result);
+    else if (sent == NULL)
         outcome = kind->k_body >= 0 && cl_sync_loop(coro->c_st) == NULL
                       ? CL_OP_HAND_OVER
                       : kind->k_begin(op, result);
@@ -229,20 +236,25 @@ cl_op_step(CoroObject *coro, bool fresh, PyObject **result)
 }
 
 PySendResult
-cl_op_thrown(CoroObject *coro, PyObject **result)
+cl_op_thrown(CoroObject *coro, PyObject *type, PyObject *value,
+             PyObject *traceback, PyObject **result)
 {
     SyncOpObject *op = (SyncOpObject *)coro;
+    cl_op_outcome outcome;
     cl_check(check(op));
-    return settle(
-        op, op->o_inner != NULL ? throw_inner(op, result) : failed(op, result),
-        result);
-}
-
-PySendResult
-cl_op_after(CoroObject *coro, PyObject **result)
-{
-    SyncOpObject *op = (SyncOpObject *)coro;
-    return settle(op, kind_of(coro)->k_after(op, result), result);
+    if (op->o_inner != NULL) {
+        PyObject *inner = Py_NewRef(op->o_inner);
+        PyObject *got =
+            cl_coro_throw_awaited(coro->c_st, inner, type, value, traceback);
+        PySendResult status = cl_iter_status(&got);
+        Py_DECREF(inner);
+        outcome = after_inner(op, status, got, result);
+    }
+    else {
+        cl_raise_thrown(type, value, traceback);
+        outcome = failed(op, result);
+    }
+    return settle(op, outcome, result);
 }
 
 /* ------------------------------------------------------------------- descriptions */
@@ -297,7 +309,7 @@ PyObject *
 cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
 {
     cl_sync *sync = cl_sync_of(st);
-    LoopObject *loop = cl_loop_in_thread(st, PyThread_get_thread_ident());
+    LoopObject *loop = cl_loop_with_spares(st);
     SyncOpObject *op = (SyncOpObject *)cl_spares_take(
         loop == NULL ? NULL : &cl_sync_on(loop)->spare_ops, sync->SyncOpType,
         sizeof(*op));

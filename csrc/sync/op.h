@@ -6,8 +6,8 @@
  * runs instead, from its start. So such a step must have changed nothing that
  * this would notice.
  *
- * A step can also await a coroutine (cl_op_await()). That then gets the steps;
- * when it ends, those of the op go on. */
+ * A step can also await any other object (cl_op_await()). That then gets the
+ * steps; when it ends, those of the op go on. */
 #ifndef CL_SYNC_OP_H
 #define CL_SYNC_OP_H
 
@@ -18,10 +18,10 @@
 #define CL_SPARE_SYNC_OPS CL_TINY(2, 256)
 
 typedef enum {
-    CL_OP_FAILED = -1, /* an exception is set */
-    CL_OP_WAIT,        /* on c_future */
-    CL_OP_AWAIT,       /* the coroutine in o_inner */
-    CL_OP_DONE,        /* with *result */
+    CL_OP_FAILED = PYGEN_ERROR, /* an exception is set */
+    CL_OP_DONE = PYGEN_RETURN,  /* with *result */
+    CL_OP_WAIT = PYGEN_NEXT,    /* on c_future, or with *result: yields that */
+    CL_OP_AWAIT,                /* what is in o_inner */
     CL_OP_HAND_OVER,
 } cl_op_outcome;
 
@@ -31,7 +31,7 @@ typedef struct {
     PyObject *o_arg;   /* owned, or NULL */
     PyObject *o_more;  /* owned, or NULL: free for each kind */
     PyObject *o_last;  /* the same */
-    PyObject *o_inner; /* owned, or NULL; the coroutine that it awaits */
+    PyObject *o_inner; /* owned, or NULL; what it awaits */
     PyObject *o_got;   /* owned, or NULL; what that returned */
     double o_number;
     int o_stage; /* for those that wait more than once */
@@ -48,13 +48,10 @@ typedef struct {
     /* Runs up to the first await. Not called if o_inner is set from the
      * start. */
     cl_op_outcome (*k_begin)(SyncOpObject *op, PyObject **result);
-    /* What it waits for has a result; that of a coroutine is in o_got. */
+    /* What it waits for has a result; that of o_inner is in o_got. */
     cl_op_outcome (*k_woken)(SyncOpObject *op, PyObject **result);
     /* The await raised the exception that is set. */
     cl_op_outcome (*k_failed)(SyncOpObject *op, PyObject **result);
-    /* What was awaited with cl_coro_delegate() has ended, with *result, or with
-     * the exception that is set. Returns DONE or FAILED. */
-    cl_op_outcome (*k_after)(SyncOpObject *op, PyObject **result);
     /* Returns the function's arguments as a new tuple. */
     PyObject *(*k_args)(const SyncOpObject *op);
     /* Calls asyncio's function with arguments that are not all positional.
@@ -74,9 +71,9 @@ enum {
 const char *cl_op_name(const CoroObject *coro);
 PyObject *cl_op_stock(const CoroObject *coro);
 PyObject *cl_op_args(const CoroObject *coro);
-PySendResult cl_op_step(CoroObject *coro, bool fresh, PyObject **result);
-PySendResult cl_op_thrown(CoroObject *coro, PyObject **result);
-PySendResult cl_op_after(CoroObject *coro, PyObject **result);
+PySendResult cl_op_step(CoroObject *coro, PyObject *sent, PyObject **result);
+PySendResult cl_op_thrown(CoroObject *coro, PyObject *type, PyObject *value,
+                          PyObject *traceback, PyObject **result);
 void cl_op_drop(CoroObject *coro);
 PyObject *cl_op_inner(const CoroObject *coro, const char **awaits);
 #define CL_OP_OPS(class_name) \
@@ -87,7 +84,6 @@ PyObject *cl_op_inner(const CoroObject *coro, const char **awaits);
         .args = cl_op_args, \
         .step = cl_op_step, \
         .thrown = cl_op_thrown, \
-        .after = cl_op_after, \
         .drop = cl_op_drop, \
         .closes = true, \
         .inner = cl_op_inner, \
@@ -109,6 +105,12 @@ cl_op_outcome cl_op_wait_in(SyncOpObject *op, PyObject *owner, PyObject *bound,
 /* Awaits a coroutine or another awaitable, and steals it; NULL stands for the
  * exception that is set. Returns AWAIT or FAILED. */
 cl_op_outcome cl_op_await(SyncOpObject *op, PyObject *awaitable);
+
+/* The same with what cl_coro_awaited() returns. */
+cl_op_outcome cl_op_await_iter(SyncOpObject *op, PyObject *iter);
+
+/* For k_woken: returns what o_inner returned. */
+cl_op_outcome cl_op_got(SyncOpObject *op, PyObject **result);
 
 /* Returns a new future of the running loop, which must be `bound` or becomes
  * the owner's _loop. NULL without an exception if it is none of ours. */

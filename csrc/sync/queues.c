@@ -396,11 +396,15 @@ put_failed(SyncOpObject *op, PyObject **Py_UNUSED(result))
     return CL_OP_FAILED;
 }
 
+static const char *const get_awaits[] = {"getter"};
+static const char *const put_awaits[] = {"putter"};
+
 static const cl_op_kind get = {
     .k_ops = CL_OP_OPS("Queue"),
     .k_name = "get",
     .k_body = CL_BODY_QUEUE_GET,
     .k_class = CL_CLASS_QUEUE,
+    .k_awaits = get_awaits,
     .k_begin = get_step,
     .k_woken = get_step,
     .k_failed = get_failed,
@@ -412,6 +416,7 @@ static const cl_op_kind put = {
     .k_name = "put",
     .k_body = CL_BODY_QUEUE_PUT,
     .k_class = CL_CLASS_QUEUE,
+    .k_awaits = put_awaits,
     .k_begin = put_step,
     .k_woken = put_step,
     .k_failed = put_failed,

@@ -75,13 +75,18 @@ start_timer(SyncOpObject *op, LoopObject *loop, PyObject *future)
 
 /* -------------------------------------------------------------------------- sleep */
 
+/* What it awaits, by stage. */
+enum { OF_FUTURE, OF_SLEEP_0 };
+static const char *const sleep_awaits[] = {"future", "__sleep0"};
+
 static cl_op_outcome
 sleep_begin(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     cl_state *st = op->o_coro.c_st;
     if (!cl_sync_pinned(st, CL_PINS_SLEEP))
         return CL_OP_HAND_OVER;
-    if (op->o_number <= 0) { /* await __sleep0() */
+    if (op->o_number <= 0) {
+        op->o_stage = OF_SLEEP_0;
         op->o_coro.c_future = Py_NewRef(Py_None);
         return CL_OP_WAIT;
     }
@@ -137,7 +142,8 @@ static const cl_op_kind sleeping = {
     .k_ops = CL_OP_OPS(NULL),
     .k_name = "sleep",
     .k_body = CL_BODY_SLEEP,
-    .k_class = -1,
+    .k_class = CL_OP_OF_TASKS,
+    .k_awaits = sleep_awaits,
     .k_begin = sleep_begin,
     .k_woken = sleep_woken,
     .k_failed = sleep_failed,

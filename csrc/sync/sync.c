@@ -97,8 +97,10 @@ static const struct {
                           {"_state", "_timeout_handler", "_task", "_when",
                            "_cancelling", NULL}},
     [CL_CLASS_GATHERING] = {{"__new__", "__init__", "done", "set_result",
-                             "_children", "_cancel_requested",
-                             ATTRIBUTE_METHODS, NULL},
+                             "_children", "_cancel_requested", "result",
+                             "add_done_callback", "get_loop", "_loop",
+                             "_asyncio_future_blocking", ATTRIBUTE_METHODS,
+                             NULL},
                             {NULL}},
     [CL_CLASS_QUEUE] = {{QUEUE_METHODS},
                         {QUEUE_ATTRIBUTES, "_loop", NULL},
@@ -477,6 +479,8 @@ cl_sync_setup(PyObject *Py_UNUSED(module), cl_state *st)
         return PyErr_Occurred() ? -1 : 0;
     }
     sync->sy_deque = (PyTypeObject *)deque;
+    cl_futures_of(st)->gathering =
+        &sync->sy_classes[CL_CLASS_GATHERING].sc_guard;
     return cl_deque_setup(sync);
 }
 

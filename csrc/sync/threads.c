@@ -54,19 +54,7 @@ to_thread_begin(SyncOpObject *op, PyObject **Py_UNUSED(result))
                            : NULL;
     if (loop == NULL)
         return PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
-    PyObject *future = start_in_executor(op, loop);
-    PyObject *inner = future == NULL ? NULL : cl_coro_awaited(future);
-    Py_XDECREF(future);
-    if (inner == NULL)
-        return CL_OP_FAILED;
-    cl_coro_delegate(&op->o_coro, inner);
-    return CL_OP_WAIT;
-}
-
-static cl_op_outcome
-to_thread_after(SyncOpObject *Py_UNUSED(op), PyObject **result)
-{
-    return *result == NULL ? CL_OP_FAILED : CL_OP_DONE;
+    return cl_op_await(op, start_in_executor(op, loop));
 }
 
 static PyObject *
@@ -84,13 +72,16 @@ to_thread_original(SyncOpObject *op)
                             PyTuple_GET_SIZE(op->o_arg) - named, op->o_more);
 }
 
+static const char *const to_thread_awaits[] = {"run_in_executor"};
+
 static const cl_op_kind to_thread = {
     .k_ops = CL_OP_OPS(NULL),
     .k_name = "to_thread",
     .k_body = CL_BODY_TO_THREAD,
     .k_class = CL_OP_OF_ASYNCIO,
+    .k_awaits = to_thread_awaits,
     .k_begin = to_thread_begin,
-    .k_after = to_thread_after,
+    .k_woken = cl_op_got,
     .k_args = to_thread_args,
     .k_original = to_thread_original,
 };

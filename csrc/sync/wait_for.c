@@ -116,13 +116,16 @@ cancel_and_wait(SyncOpObject *op, int stage)
 }
 
 static cl_op_outcome
-timer_begin(SyncOpObject *op)
+timer_begin(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     cl_state *st = op->o_coro.c_st;
     cl_op_outcome outcome = CL_OP_FAILED;
-    LoopObject *loop = cl_sync_running_loop(st, CL_OVERRIDES_CREATE_FUTURE |
-                                                    CL_OVERRIDES_CREATE_TASK |
-                                                    CL_OVERRIDES_TIMERS);
+    LoopObject *loop =
+        cl_sync_pinned(st, CL_PINS_WAIT_FOR)
+            ? cl_sync_running_loop(st, CL_OVERRIDES_CREATE_FUTURE |
+                                           CL_OVERRIDES_CREATE_TASK |
+                                           CL_OVERRIDES_TIMERS)
+            : NULL;
     if (loop == NULL)
         return PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
     Py_INCREF(loop); /* ensure_future() may run Python code */
@@ -271,10 +274,11 @@ awaited(cl_state *st, PyObject *object)
 }
 
 static cl_op_outcome
-timeout_begin(SyncOpObject *op)
+timeout_begin(SyncOpObject *op, PyObject **Py_UNUSED(result))
 {
     cl_state *st = op->o_coro.c_st;
-    PyObject *inner = awaited(st, op->o_self);
+    PyObject *inner =
+        cl_sync_pinned(st, CL_PINS_WAIT_FOR) ? awaited(st, op->o_self) : NULL;
     if (inner != NULL)
         op->o_more =
             cl_timeout_entered(st, op->o_arg == NULL ? Py_None : op->o_arg);
@@ -282,8 +286,7 @@ timeout_begin(SyncOpObject *op)
         Py_XDECREF(inner);
         return PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
     }
-    cl_coro_delegate(&op->o_coro, inner);
-    return CL_OP_WAIT;
+    return cl_op_await_iter(op, inner);
 }
 
 /* await timeout.__aexit__(...), as asyncio has it; `error` is being handled.
@@ -318,8 +321,9 @@ leave_as_asyncio(cl_state *st, PyObject *timeout, PyObject *error)
     return forgotten;
 }
 
+/* What it awaits has ended, with *result, or with the exception that is set. */
 static cl_op_outcome
-timeout_after(SyncOpObject *op, PyObject **result)
+leave(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *error = *result == NULL ? PyErr_GetRaisedException() : NULL;
@@ -342,29 +346,31 @@ timeout_after(SyncOpObject *op, PyObject **result)
     return CL_OP_FAILED;
 }
 
-/* -------------------------------------------------------------------------- wait_for() */
-
 static cl_op_outcome
-wait_for_begin(SyncOpObject *op, PyObject **Py_UNUSED(result))
+timeout_woken(SyncOpObject *op, PyObject **result)
 {
-    cl_state *st = op->o_coro.c_st;
-    if (!cl_sync_pinned(st, CL_PINS_WAIT_FOR))
-        return CL_OP_HAND_OVER;
-    return variant(st) >= WITH_TIMEOUT ? timeout_begin(op) : timer_begin(op);
+    (void)cl_op_got(op, result);
+    return leave(op, result);
 }
 
-/* Only the timer's is ever awaited directly. */
-static const cl_op_kind waiting_for = {
-    .k_ops = CL_OP_OPS(NULL),
-    .k_name = "wait_for",
-    .k_body = CL_BODY_WAIT_FOR,
-    .k_class = CL_OP_OF_TASKS,
-    .k_begin = wait_for_begin,
-    .k_woken = timer_woken,
-    .k_failed = timer_failed,
-    .k_after = timeout_after,
-    .k_args = wait_for_args,
-};
+/* -------------------------------------------------------------------------- wait_for() */
+
+#define KIND(begin, woken, failed) \
+    { \
+        .k_ops = CL_OP_OPS(NULL), \
+        .k_name = "wait_for", \
+        .k_body = CL_BODY_WAIT_FOR, \
+        .k_class = CL_OP_OF_TASKS, \
+        .k_begin = begin, \
+        .k_woken = woken, \
+        .k_failed = failed, \
+        .k_args = wait_for_args, \
+    }
+
+static const cl_op_kind with_timer =
+                            KIND(timer_begin, timer_woken, timer_failed),
+                        with_timeout =
+                            KIND(timeout_begin, timeout_woken, leave);
 
 PyObject *
 cl_sync_wait_for(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
@@ -383,8 +389,9 @@ cl_sync_wait_for(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
         known = cl_timer_delay(args[1], &delay) && delay > 0;
     if (!known)
         return cl_sync_original(st, CL_BODY_WAIT_FOR, args, nargs, kwnames);
-    SyncOpObject *op =
-        (SyncOpObject *)cl_op_new(st, &waiting_for, args[0], args[1]);
+    SyncOpObject *op = (SyncOpObject *)cl_op_new(
+        st, variant(st) >= WITH_TIMEOUT ? &with_timeout : &with_timer, args[0],
+        args[1]);
     if (op != NULL)
         op->o_number = delay;
     return (PyObject *)op;

@@ -199,10 +199,10 @@ test_processor_time(void)
     cl_meter meter;
     cl_meter_init(&meter);
     cl_meter_begin(&meter, &rate);
-    cl_meter_watch_slow(&meter, &rate, 0.01);
+    meter.me_hook_ns = cl_meter_threshold(0.01);
+    cl_meter_look_for(&meter, &rate);
     uint64_t began = cl_ticks();
-    meter.me_callback_ticks = meter.me_turn_ticks = began;
-    cl_meter_cpu(&meter);
+    cl_meter_open_window(&meter, began);
     sleep_ms(20);
     CHECK(cl_meter_cpu_taken(&meter, &rate, began, 20 * MS) < 10 * MS);
     struct timespec now;
@@ -213,6 +213,38 @@ test_processor_time(void)
     CHECK(cl_meter_cpu_taken(&meter, &rate, began, 1000 * (int64_t)MS) >=
           15 * MS);
     CHECK_INT(cl_meter_cpu_taken(&meter, &rate, began, MS), MS); /* not more */
+}
+
+static void
+test_when_callbacks_are_looked_at(void)
+{
+    cl_rate rate = learnt();
+    cl_meter meter;
+    uint64_t ms = cl_rate_ticks(&rate, MS);
+    cl_meter_init(&meter);
+    CHECK(!cl_meter_window_is_over(&meter, (uint64_t)1 << 60));
+    meter.me_note_ns = 2 * MS;
+    cl_meter_look_for(&meter, &rate);
+    cl_meter_look_at_all(&meter, false);
+    CHECK_INT(meter.me_slow_ns, 2 * MS);
+    cl_meter_open_window(&meter, 1000);
+    CHECK(!cl_meter_window_is_over(&meter, 1000 + ms));
+    CHECK(cl_meter_window_is_over(&meter, 1000 + 3 * ms));
+    CHECK(cl_meter_window_is_over(&meter, 1)); /* it was set back */
+    /* With a hook, processor time is read in between. */
+    meter.me_hook_ns = 64 * MS;
+    cl_meter_look_for(&meter, &rate);
+    cl_meter_look_at_all(&meter, false);
+    CHECK_INT(meter.me_slow_ns, 2 * MS);
+    CHECK(!cl_meter_window_is_over(&meter, 1000 + ms / 2));
+    CHECK(cl_meter_window_is_over(&meter, 1000 + ms + ms / 2));
+    cl_meter_look_at_all(&meter, true);
+    CHECK(cl_meter_window_is_over(&meter, 1000));
+    meter.me_note_ns = CL_NEVER;
+    cl_meter_look_for(&meter, &rate);
+    CHECK_INT(meter.me_slow_ns, 64 * MS);
+    CHECK_INT(cl_meter_threshold(INFINITY), 1000000000000000000);
+    CHECK_INT(cl_meter_threshold(0), 0);
 }
 
 int
@@ -227,5 +259,6 @@ main(void)
     test_lateness();
     test_samples_are_32_turns_apart();
     test_processor_time();
+    test_when_callbacks_are_looked_at();
     return 0;
 }

@@ -65,7 +65,16 @@ loop.run_until_complete(main())
 """
 
 
-@pytest.fixture(params=["epoll", "poll"])
+def pollers():
+    """Those of this build that can be asked what they know."""
+    try:
+        known = importlib.import_module("cloop._cloop").build_info()["pollers"]
+    except ImportError:
+        return []
+    return [name for name in known if name != "kqueue"]
+
+
+@pytest.fixture(params=pollers())
 def process(request, cloop, monkeypatch, python, write_script):
     """Runs a script with an argument on a loop with each poller: its status, output and what it said."""
     monkeypatch.setenv("CLOOP_POLLER", request.param)

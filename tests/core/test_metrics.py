@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import importlib
 import json
 import os
 import pathlib
@@ -1167,20 +1168,139 @@ def test_accepting_that_blocks(loop, slow):
 
 
 def test_quick_callbacks_are_not_told(loop, change):
-    """With a hook, all callbacks are timed."""
+    """Nor are they added to the histogram, which stays a sample."""
     told = []
     loop.set_slow_callback_hook(told.append, 10)
     for _ in range(1000):
         loop.call_soon(int)
     loop.call_soon(loop.stop)
     change = change(loop.run_forever)
+    assert told == [] and change.callbacks == 1001
+    assert change.callback_time.count in (0, 1001)  # whether its turn was a sample
+
+
+def test_callbacks_are_sampled_with_a_hook_and_without(loop, change, turn):
+    def turns():
+        for _ in range(960):
+            turn()
+
+    counts = [change(turns).callback_time.count]
+    loop.set_slow_callback_hook(print, 10)
+    counts.append(change(turns).callback_time.count)
+    loop._count_tasks(True)
+    counts.append(change(turns).callback_time.count)
+    assert all(20 <= count <= 60 for count in counts), counts
+
+
+def test_callback_that_sets_the_hook_is_not_taken_for_the_next(loop, turn):
+    told = []
+
+    def block():
+        loop.set_slow_callback_hook(told.append, 0.08)
+        time.sleep(0.1)
+
+    loop.call_soon(block)
+    loop.call_soon(int)
+    turn()
     assert told == []
-    assert change.callback_time.count == change.callbacks == 1001
+
+
+def test_turn_within_a_callback_is_not_the_callbacks(loop, slow, turn):
+    """asyncio can't do this; nest_asyncio does."""
+
+    def nested():
+        loop.call_soon(time.sleep, 0.1)
+        loop._run_once()
+
+    loop.call_soon(nested)
+    loop.call_soon(int)
+    turn()
+    assert [info.name for info in slow] == ["sleep"]
+
+
+# Slow callbacks that are noted
+
+
+@pytest.fixture
+def noted(loop):
+    """noted(): what is noted of callbacks that take 0.08 s."""
+    module = importlib.import_module("cloop._slow")
+    loop._note_slow(0.08)
+    return lambda: module.noted(loop)
+
+
+def test_slow_callbacks_are_noted_by_name_and_line(loop, noted, turn):
+    def block(seconds):
+        time.sleep(seconds)
+
+    async def main():
+        time.sleep(0.1)
+        await asyncio.sleep(0)  # here
+
+    for seconds in 0.1, 0.2, 0:
+        loop.call_soon(block, seconds)
+    turn()
+    loop.run_until_complete(main())
+    first, second = noted()
+    assert (first["name"], first["kind"], first["count"]) == (block.__qualname__, "callback", 2)
+    assert (first["file"], first["line"]) == (__file__, block.__code__.co_firstlineno)
+    assert 0.2 <= first["max"] < 0.3 < first["total"] and first["total"] == pytest.approx(0.3, abs=0.1)
+    assert (second["name"], second["kind"], second["count"]) == (main.__qualname__, "task", 1)
+    assert second["line"] == main.__code__.co_firstlineno + 2
+    loop._note_slow(None)
+    loop.call_soon(block, 0.1)
+    turn()
+    assert len(noted()) == 2 and noted()[0]["count"] == 2
+
+
+def test_hook_and_notes_have_thresholds_of_their_own(loop, noted, turn):
+    told = []
+    for hooked, numbers in (0.15, (2, 1)), (0.04, (4, 4)):
+        loop.set_slow_callback_hook(told.append, hooked)
+        for seconds in 0.1, 0.2:
+            loop.call_soon(time.sleep, seconds)
+        turn()
+        (row,) = noted()
+        assert (row["count"], len(told)) == (numbers[0], numbers[1] - (hooked < 0.08))
+    assert min(info.duration for info in told) >= 0.1
     loop.set_slow_callback_hook(None)
-    for _ in range(3):
-        loop.call_soon(loop.stop)
-        loop.run_forever()
-    assert loop.metrics().callback_time.count <= 1001 + 3
+    loop.call_soon(time.sleep, 0.1)
+    turn()
+    assert noted()[0]["count"] == 5 and len(told) == 3
+
+
+def test_hook_has_processor_time_beside_lower_notes(loop, turn):
+    told = []
+    loop._note_slow(0.001)
+    loop.set_slow_callback_hook(told.append, 0.08)
+
+    def compute():
+        until = time.thread_time() + 0.1
+        while time.thread_time() < until:
+            pass
+
+    loop.call_soon(compute)
+    loop.call_soon(time.sleep, 0.1)
+    turn()
+    first, second = told
+    assert 0.09 < first.cpu_time <= first.duration and second.cpu_time < 0.05
+
+
+def test_notes_are_limited(loop, monkeypatch):
+    module = importlib.import_module("cloop._slow")
+    for n in range(1000):
+        module.note(loop, "name", "callback", "file", n, 1.0 + n % 10)
+    rows = module.noted(loop)
+    assert len(rows) == module._NOTED_MAX and rows[0]["max"] == 10.0
+    assert min(row["total"] for row in rows) >= 5
+
+
+def test_wrong_threshold_of_notes(loop):
+    for wrong in -1, float("nan"):
+        with pytest.raises(ValueError):
+            loop._note_slow(wrong)
+    with pytest.raises(TypeError):
+        loop._note_slow("x")
 
 
 def test_a_threshold_of_zero_tells_all(loop, turn):

@@ -478,16 +478,24 @@ async def main():
 """
 
 
+def reports_in(text):
+    """The reports of blocks, without their ends. On a busy machine there may be more than the test has made."""
+    return [
+        part.partition("cloop: the loop was")[0] for part in text.split("cloop: the loop has been blocked for ")[1:]
+    ]
+
+
 def test_environment_variable(cloop, python, write_script, monkeypatch):
     monkeypatch.setenv("CLOOP_WATCH", "0.05")
+    began = time.monotonic()
     done = python(write_script(BLOCKS + "cloop.run(main())"))
+    took = time.monotonic() - began
     assert done.returncode == 0 and done.stdout == ""
-    lines = done.stderr.splitlines()
-    assert re.fullmatch(
-        r"cloop: the loop has been blocked for 0\.\d\d s: Task-1 main\(\) \(most recent call last\)", lines[0]
-    )
-    assert re.search(r'script\.py", line 6, in main\n +time\.sleep\(0\.4\)', done.stderr)
-    assert re.fullmatch(r"cloop: the loop was blocked for 0\.[34]\d s: Task-1", lines[-1])
+    (report,) = [part for part in reports_in(done.stderr) if "time.sleep(0.4)" in part]
+    assert re.match(r"\d+\.\d\d s: Task-1 main\(\) \(most recent call last\)\n", report)
+    assert re.search(r'script\.py", line 6, in main\n +time\.sleep\(0\.4\)', report)
+    ends = re.findall(r"^cloop: the loop was blocked for (\d+\.\d\d) s: Task-1$", done.stderr, re.M)
+    assert 0.35 <= max(map(float, ends)) <= took
 
 
 @pytest.mark.parametrize(
@@ -514,8 +522,8 @@ assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 2 if hasattr(os, "wai
 watch.stop()
 """))  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("has been blocked for") == 2
-    assert done.stderr.count("was blocked for") == 2
+    assert len([part for part in reports_in(done.stderr) if "time.sleep(0.4)" in part]) == 2, done.stderr
+    assert done.stderr.count("was blocked for") >= 2
 
 
 KEEPS = """
@@ -541,7 +549,7 @@ os.waitpid(pid, 0)
 """))  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"line 8 in keeps\n", done.stderr)) == 2, done.stderr
-    assert done.stderr.count("C code keeps the interpreter (most") == 2
+    assert done.stderr.count("C code keeps the interpreter (most") >= 2
 
 
 @pytest.mark.slow
@@ -617,8 +625,7 @@ async def forks():
 cloop.run(forks())
 """))  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("has been blocked for") == 2, done.stderr
-    assert "in forks" in done.stderr
+    assert len([part for part in reports_in(done.stderr) if "in forks" in part]) >= 2, done.stderr
 
 
 def test_process_ends_while_a_report_is_written(cloop, python, write_script):

@@ -132,6 +132,19 @@ def test_task(observed, settle, awaited):
     assert observed(look)[0]
 
 
+def test_two_tasks_step_the_coroutine(observed):
+    def look(coroutine, loop):
+        tasks = [loop.create_task(coroutine) for _ in range(2)]
+        loop.call_soon(loop.call_soon, loop.stop)
+        loop.run_forever()
+        seen = [task.done() for task in tasks]
+        tasks[0].cancel()
+        outcomes = loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        return seen, [(type(outcome).__name__, str(outcome)) for outcome in outcomes]
+
+    assert observed(look)[0] == [False, False]
+
+
 # Looking at a coroutine changes nothing, and what was shown is dropped when it continues.
 def test_cr_frame_and_cr_await_do_not_disturb_the_coroutine(loop, turn, name):
     made = []

@@ -228,20 +228,6 @@ def test_ensure_future(accelerate, cloop):
     cloop.run(main())
 
 
-def test_ensure_future_replaced(accelerate, cloop, monkeypatch):
-    calls = []
-
-    async def main():
-        names = asyncio.shield.__code__.co_names
-        name = "_ensure_future" if "_ensure_future" in names else "ensure_future"
-        original = getattr(asyncio.tasks, name)
-        monkeypatch.setattr(asyncio.tasks, name, lambda *args, **kwargs: calls.append(1) or original(*args, **kwargs))
-        assert await asyncio.shield(returns(7)) == 7
-        assert calls == [1]
-
-    cloop.run(main())
-
-
 def test_nothing_is_kept(accelerate, cloop, steady):
     class Value:
         pass

@@ -177,43 +177,6 @@ def test_the_argument_is_not_kept(accelerate, cloop):
     cloop.run(main())
 
 
-@pytest.mark.parametrize("name", ["_wait", "_release_waiter"])
-def test_a_global_replaced(accelerate, cloop, monkeypatch, name):
-    calls = []
-    original = getattr(asyncio.tasks, name)
-
-    def replacement(*args):
-        calls.append(name)
-        return original(*args)
-
-    async def main():
-        future = asyncio.get_running_loop().create_future()
-        monkeypatch.setattr(asyncio.tasks, name, replacement)
-        await asyncio.wait([future], timeout=0.001)
-        assert calls == [name]
-
-    cloop.run(main())
-
-
-@pytest.mark.skipif(sys.version_info < (3, 14), reason="futures do not know their awaiters before")
-def test_current_task_replaced(accelerate, as_asyncio, monkeypatch):
-    def body(loop):
-        async def main():
-            future, other = loop.create_future(), loop.create_future()
-            with monkeypatch.context() as patch:
-                patch.setattr(asyncio.tasks, "current_task", lambda loop=None: other)
-                task = loop.create_task(asyncio.wait([future]))
-                await asyncio.sleep(0)
-            known = [each is other for each in future._asyncio_awaited_by]
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            return known
-
-        return loop.run_until_complete(main())
-
-    as_asyncio(body)
-
-
 def test_no_reference_is_lost_or_kept(accelerate, cloop, steady):
     async def main():
         loop = asyncio.get_running_loop()

@@ -1,0 +1,26 @@
+"""What differs between systems, for the parts in Python; csrc/base/platform.h has the same for C."""
+
+import os
+import socket
+
+
+def new_socket(family, kind, proto):
+    """Return a new socket that does not block."""
+    at_once = getattr(socket, "SOCK_NONBLOCK", 0)  # not on macOS
+    sock = socket.socket(family, kind | at_once, proto)
+    if not at_once:
+        sock.setblocking(False)
+    return sock
+
+
+def is_running(pid):
+    """Return whether there is a process with this number."""
+    if pid <= 0:  # kill() would take it for a group
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
