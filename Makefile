@@ -185,8 +185,9 @@ tsan: ARGS ?= tests/isolated/test_free_threading.py tests/core/test_inbox.py tes
 tsan: SANITIZED = PYTHON_GIL=0 \
 	TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp exitcode=66 allocator_may_return_null=1 $$TSAN_OPTIONS"
 
-# The suite with its slow tests, where faults are injected, then each test with each allocation failing once. Tests that fail
+# The suite with its slow tests, where faults are injected, then some tests with each allocation failing once. Tests that fail
 # only because the code is slower here do not matter. The list of what no test reaches must be right: tests/coverage.py.
+PLACES ?= tests/streams tests/sync
 .PHONY: coverage
 coverage: TIER = ci
 coverage: export CLOOP_TEST_SEED = coverage
@@ -196,7 +197,7 @@ coverage: $(VENV)/.test
 	@rm -rf $(COPY) build/temp.*/coverage
 	@$(PYTHON) setup.py -q build --build-lib $(COPY)
 	-$(call pytest,$(COVERED))
-	-CLOOP_TEST_TIER=commit $(COVERED) $(BIN)/pytest -q -p places -n $(or $(JOBS),2) $(ARGS)
+	-for folder in $(PLACES); do CLOOP_TEST_TIER=commit $(COVERED) $(BIN)/pytest -q -p places $$folder; done
 	$(PYTHON) tests/coverage.py
 
 # Programs that print figures; the limits of time hold on a machine that does nothing else. LOOP=uvloop needs uvloop.

@@ -279,7 +279,7 @@ FAMILIES = [
 
 # What is not accelerated on any Python, and why.
 ASYNCIOS = {
-    "wrap_future": "no body yet; run_in_executor() does without it",
+    "wrap_future": "half of it runs in other threads; run_in_executor() does without it",
     "TaskGroup": "changes with every release, and gains by its tasks",
 }
 

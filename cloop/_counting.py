@@ -10,7 +10,7 @@ __all__ = ("SLOW_S", "apply", "drop", "want", "wanted")
 # Callbacks that take longer are noted for a console.
 SLOW_S = 0.001
 
-_wants = {}  # {owner: (whether tasks are counted, threshold for callbacks in seconds or None)}
+_wants: dict = {}  # {owner: (whether tasks are counted, threshold for callbacks in seconds or None)}
 
 
 def want(owner, tasks=False, slow=None):

@@ -13,7 +13,7 @@ from asyncio.base_subprocess import ReadSubprocessPipeProto, WriteSubprocessPipe
 from asyncio.log import logger
 
 from . import _abi
-from ._cloop import WritePipeTransport, adopt_reader, pidfd_open
+from ._cloop import WritePipeTransport, adopt_reader, is_main_interpreter, pidfd_open
 
 __all__ = ("is_native", "make_transport")
 
@@ -341,9 +341,10 @@ def _watch(loop, transport):
             pidfd = _Pidfd(transport.get_pid())
             loop._add_reader(pidfd.fileno(), _has_ended, loop, transport, pidfd)
         except (OSError, MemoryError):
-            # A system without it, no free descriptor or memory, or something else has already waited for it.
+            # A system without it, no free descriptor or memory, or something else has already waited for it. Other
+            # interpreters than the main one have no daemon threads, and wait for the child when they end.
             name = "cloop-waitpid-%d" % transport.get_pid()
-            threading.Thread(target=_wait_for, args=(loop, transport), name=name, daemon=True).start()
+            threading.Thread(target=_wait_for, args=(loop, transport), name=name, daemon=is_main_interpreter()).start()
     except Exception:  # no thread either: the process must not run unwatched
         with contextlib.suppress(ProcessLookupError):
             transport.kill()

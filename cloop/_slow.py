@@ -72,7 +72,9 @@ def describe(handle, duration, cpu_time):
 # Kept of each loop; those with the least time in all go.
 _NOTED_MAX = 200
 
-_noted = weakref.WeakKeyDictionary()  # {loop: {(name, kind, file, line): [count, greatest duration, sum]}}
+_noted: "weakref.WeakKeyDictionary[object, dict]" = (
+    weakref.WeakKeyDictionary()
+)  # {loop: {(name, kind, file, line): [count, greatest duration, sum]}}
 
 
 def note(loop, name, kind, file, line, duration):

@@ -319,7 +319,7 @@ def watch(threshold=0.1, *, every=None, to=None, tasks=False):
     to: None for sys.stderr; a file, a logging.Logger (which gets warnings), or a function, called with a cloop.Block
         in another thread.
     tasks: whether to count what each task does, for `python -m cloop top` and cloop.dump_on_signal(): its steps, their
-        time, and how long they waited for their turn. A step costs about a tenth of a microsecond more then.
+        time, and how long they waited for their turn. A step costs about 400 instructions more then.
 
     Returns a cloop.Watch, whose stop() ends it; so does the end of a `with` block. A later call replaces it. The
     environment variable CLOOP_WATCH=threshold does the same when the first loop is created. Raises ValueError if a

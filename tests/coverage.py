@@ -6,6 +6,7 @@ begin with `~` are reached by some runs only: they may be reached, but they may 
 
     python tests/coverage.py            compare, and say how much is reached
     python tests/coverage.py --list     print the lines that are not reached and not in the file, in its format
+    python tests/coverage.py --update   write it again: without what is reached or gone, and with what is new, to be judged
     python tests/coverage.py --files    say how many lines of each file are not reached
 """
 
@@ -13,6 +14,7 @@ import argparse
 import collections
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,6 +33,15 @@ def measured():
         subprocess.run(command, check=True, cwd=ROOT)
         with open(path) as file:
             return json.load(file)["files"]
+
+
+FAILURE = "An allocation fails, or a call of the interpreter that fails only then"
+UNJUDGED = "Not judged yet: a test, a reason, or a line that can go"
+# What an error path has, and nothing else.
+OF_FAILURE = re.compile(
+    r"return (NULL|-1|false|CL_OP_FAILED|status|err);|goto \w+;|Py_X?DECREF\(.*\);|Py_CLEAR\(.*\);|PyErr_\w+\(.*|\? -1.*|"
+    r"(result|status|err) = -1;|cl_free\(.*\);"
+)
 
 
 class Unreached:
@@ -60,23 +71,53 @@ class Unreached:
                     self.found[name] += 1
 
 
-def listed():
-    """The file's lines, and those of them that some runs reach. Reasons are comments, and hold for what follows."""
-    always, sometimes = collections.Counter(), collections.Counter()
+def groups():
+    """{reason: its lines} of the file, in its order. A reason is a comment, and holds for what follows."""
+    found, reason = {}, None
     if os.path.exists(LIST):
         with open(LIST, encoding="utf-8") as file:
-            for line in file:
-                if line.strip() and not line.startswith("#"):
-                    (sometimes if line.startswith("~") else always)[line.rstrip("\n").lstrip("~")] += 1
-    return always, sometimes
+            for line in file.read().split("\n"):
+                if line.startswith("# "):
+                    reason = line[2:]
+                    found[reason] = []
+                elif line:
+                    found[reason].append(line)
+    return found
+
+
+def listed():
+    """The file's lines, and those of them that some runs reach."""
+    lines = [line for group in groups().values() for line in group]
+    always = collections.Counter(line for line in lines if not line.startswith("~"))
+    return always, collections.Counter(line[1:] for line in lines if line.startswith("~"))
+
+
+def update(unreached):
+    left, kept = unreached.found.copy(), collections.OrderedDict()
+    for reason, lines in groups().items():
+        kept[reason] = []
+        for line in lines:
+            plain = line.lstrip("~")
+            if left[plain] or (line.startswith("~") and plain in unreached.there):
+                kept[reason].append(line)
+                left[plain] -= 1
+    for line in sorted((+left).elements()):
+        reason = FAILURE if OF_FAILURE.fullmatch(line.split(": ", 2)[2]) else UNJUDGED
+        kept.setdefault(reason, []).append("~" + line)
+    with open(LIST, "w", encoding="utf-8") as file:
+        for reason, lines in kept.items():
+            file.write("# %s\n%s\n\n" % (reason, "\n".join(sorted(lines))))
 
 
 def main():
     parser = argparse.ArgumentParser(prog="tests/coverage.py", description=__doc__.split("\n")[0])
     parser.add_argument("--list", action="store_true", help="print what is not reached and not in the file")
+    parser.add_argument("--update", action="store_true", help="write the file again")
     parser.add_argument("--files", action="store_true", help="print how many lines of each file are not reached")
     options = parser.parse_args()
     unreached = Unreached(measured())
+    if options.update:
+        update(unreached)
     always, sometimes = listed()
     new, old = unreached.found - always - sometimes, always - unreached.found
     old += collections.Counter(line for line in sometimes if line not in unreached.there)

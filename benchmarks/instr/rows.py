@@ -106,6 +106,7 @@ ROWS: Dict[str, Counted] = {
     "metrics_difference": Counted(2_000, quick=False),
     "hooked_chain": Counted(4_000, quick=False),
     "hooked_fan_out": Counted(4_000, quick=False),
+    "counted_fan_out": Counted(4_000, quick=False),
     "counted_create_task": Counted(1_000, quick=False),
     "counted_sleep_0": Counted(2_000, quick=False),
     "wait_for": Counted(500, quick=False),

@@ -135,6 +135,12 @@ def counts(loop):
     loop._count_tasks(False)
 
 
+@benchmark(fixture=counts, batch=1000)
+async def counted_fan_out(loop, n, counts):
+    """The same as call_soon_fan_out, while single tasks are counted."""
+    await call_soon_fan_out(loop, n)
+
+
 @benchmark(fixture=counts)
 async def counted_create_task(loop, n, counts):
     """The same as create_task_await, while single tasks are counted."""

@@ -784,6 +784,21 @@ lost(cl_state *st, PyObject *self, PyObject *dict, PyObject *closed)
     return PyDict_SetItem(dict, streams->str__transport, Py_None);
 }
 
+/* The protocol's __del__() retrieves the exception of its _closed, so that it
+ * is not reported. A collection may finalize the future first, however. */
+static void
+retrieve_closed(cl_state *st, PyObject *self, PyObject *dict)
+{
+    PyObject *closed =
+        dict == NULL
+            ? NULL
+            : PyDict_GetItemWithError(dict, cl_streams_of(st)->str__closed);
+    if (closed != NULL && cl_future_is_plain(st, closed) &&
+        Py_TYPE(self)->tp_finalize == cl_served_finalize_protocol)
+        ((FutureObject *)closed)->f_log_tb = 0;
+    PyErr_Clear();
+}
+
 PyObject *
 cl_served_connection_lost(PyObject *self, PyObject *const *args,
                           Py_ssize_t nargs, PyObject *kwnames)
@@ -814,6 +829,8 @@ cl_served_connection_lost(PyObject *self, PyObject *const *args,
     if (!known) {
         result = inherited(st, self, streams->str_connection_lost,
                            &(arguments){args, nargs, kwnames});
+        if (result != NULL)
+            retrieve_closed(st, self, dict);
     }
     else {
         Py_INCREF(closed);

@@ -1006,7 +1006,7 @@ def test_a_callback_that_blocks(cloop, loop, slow, turn):
     assert type(info) is cloop.SlowCallback
     assert info.kind == "callback" and info.name.endswith("test_a_callback_that_blocks.<locals>.block")
     assert (info.file, info.line) == (__file__, block.__code__.co_firstlineno)
-    assert 0.1 <= info.duration < 5
+    assert 0.099 <= info.duration < 5
     assert 0 <= info.cpu_time < 0.05
     assert info.coroutine is info.task_name is info.protocol is info.peer is None
 
@@ -1020,7 +1020,7 @@ def test_a_callback_that_computes(loop, slow, turn):
     loop.call_soon(compute)
     turn()
     (info,) = slow
-    assert info.duration >= 0.1 and 0.09 < info.cpu_time <= info.duration
+    assert info.duration >= 0.099 and 0.09 < info.cpu_time <= info.duration
 
 
 def test_processor_time_after_others(loop, slow):
@@ -1037,7 +1037,7 @@ def test_processor_time_after_others(loop, slow):
     loop.call_soon(chain, 2000)
     loop.run_forever()
     (info,) = [info for info in slow if info.name.endswith("block")]
-    assert info.duration >= 0.1 and info.cpu_time < 0.03
+    assert info.duration >= 0.099 and info.cpu_time < 0.03
 
 
 def test_a_timer_that_blocks(loop, slow, until):
@@ -1150,7 +1150,7 @@ def test_a_callback_that_cancels_itself(loop, slow, turn):
 
     handle = loop.call_soon(block)
     turn()
-    assert len(slow) == 1 and slow[0].duration >= 0.1
+    assert len(slow) == 1 and slow[0].duration >= 0.099
 
 
 def test_accepting_that_blocks(loop, slow):
@@ -1249,7 +1249,7 @@ def test_slow_callbacks_are_noted_by_name_and_line(loop, noted, turn):
     first, second = noted()
     assert (first["name"], first["kind"], first["count"]) == (block.__qualname__, "callback", 2)
     assert (first["file"], first["line"]) == (__file__, block.__code__.co_firstlineno)
-    assert 0.2 <= first["max"] < 0.3 < first["total"] and first["total"] == pytest.approx(0.3, abs=0.1)
+    assert 0.198 <= first["max"] < first["total"] and first["total"] >= 0.297  # the counter is known within 1 %
     assert (second["name"], second["kind"], second["count"]) == (main.__qualname__, "task", 1)
     assert second["line"] == main.__code__.co_firstlineno + 2
     loop._note_slow(None)
@@ -1267,7 +1267,7 @@ def test_hook_and_notes_have_thresholds_of_their_own(loop, noted, turn):
         turn()
         (row,) = noted()
         assert (row["count"], len(told)) == (numbers[0], numbers[1] - (hooked < 0.08))
-    assert min(info.duration for info in told) >= 0.1
+    assert min(info.duration for info in told) >= 0.099
     loop.set_slow_callback_hook(None)
     loop.call_soon(time.sleep, 0.1)
     turn()

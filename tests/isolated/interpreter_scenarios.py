@@ -208,11 +208,12 @@ def pipes(new_loop):
 def timers(new_loop):
     async def main():
         loop = asyncio.get_running_loop()
-        order = []
+        order, now = [], loop.time()
         for number in (3, 1, 2):
-            loop.call_later(number / 1000, order.append, number)
-        loop.call_later(0.0015, order.append, None).cancel()
-        await asyncio.sleep(0.01)
+            loop.call_at(now + number / 1000, order.append, number)
+        loop.call_at(now + 0.0015, order.append, None).cancel()
+        while len(order) < 3:
+            await asyncio.sleep(0.001)
         assert order == [1, 2, 3]
         try:
             await asyncio.wait_for(loop.create_future(), 0.001)

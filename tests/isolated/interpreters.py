@@ -18,7 +18,9 @@ exist = sys.version_info >= (3, 12) and _module is not None
 
 # What fails in there is told by its traceback. It does not leave by itself: Python 3.12 may crash then.
 _WHOLE = """
-import os, sys, traceback
+import os, sys, threading, traceback
+if sys.version_info[:2] == (3, 13):  # it fails when the interpreter ends, and tells stderr; asyncio's loops have it too
+    threading._DeleteDummyThreadOnDel.__del__ = lambda self: None
 sys.path[:] = {path!r}
 os.environ.update({environment!r})
 try:

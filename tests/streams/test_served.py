@@ -412,3 +412,47 @@ def test_unusual_limits(as_asyncio, limit):
         return reports
 
     as_asyncio(body)
+
+
+RESET = """
+import gc, socket, struct
+
+reports, served, closed = [], [], []
+
+async def handler(reader, writer):
+    served.append(asyncio.current_task())
+    closed.append(writer.transport.get_protocol()._closed)
+    try:
+        await reader.read()
+    except ConnectionResetError:
+        pass
+
+async def main():
+    server = await asyncio.start_server(handler, "127.0.0.1", 0)
+    clients = []
+    for number in range(3):
+        clients.append(socket.create_connection(server.sockets[0].getsockname()))
+        while len(served) <= number:
+            await asyncio.sleep(0)
+    for client in clients:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+    await asyncio.gather(*served)
+    server.close()
+
+loop = new_loop()
+loop.set_exception_handler(lambda loop, context: reports.append(context))
+loop.run_until_complete(main())
+assert not any(one._log_traceback for one in closed)
+del served[:], closed[:]
+gc.collect()
+assert reports == []
+loop.close()
+"""
+
+
+def test_reset_is_not_reported_if_its_future_is_finalized_before_the_protocol(loop_kind, script):
+    """A garbage collection may do so if an earlier one came while C code had the future."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio's protocol retrieves the exception in its __del__()")
+    script(RESET)

@@ -475,8 +475,10 @@ def main():
             except subprocess.TimeoutExpired:
                 process.kill()
                 err, status = process.communicate()[1], "takes for ever"
-            with open(log, errors="replace") as file:
-                lines = file.read().splitlines()
+            lines = []
+            if os.path.exists(log):  # else it did not even begin
+                with open(log, errors="replace") as file:
+                    lines = file.read().splitlines()
         done += 1
         if lines and lines[-1].startswith("steps: "):
             steps += int(lines[-1].split()[1])

@@ -397,7 +397,7 @@ def send_signals(sock, seconds, seed):
     while time.monotonic() < end:
         os.kill(parent, rng.choice([signal.SIGUSR1, signal.SIGUSR2]))
         sent += 1
-        time.sleep(rng.random() * 0.0005)  # no faster: what is not read yet of a wakeup descriptor is limited
+        time.sleep(rng.random() * 0.002)  # no faster: what is not read yet of a wakeup descriptor is limited
     sock.send(b"%d" % sent)
     sock.recv(1)
 

@@ -1,0 +1,43 @@
+"""What cloop/_system.py hides of the systems."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from cloop import _system
+
+pytestmark = pytest.mark.usefixtures("cloop")
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["SOCK_NONBLOCK", "without SOCK_NONBLOCK"])
+def test_new_socket_does_not_block(monkeypatch, at_once):
+    if not at_once:
+        monkeypatch.delattr(socket, "SOCK_NONBLOCK", raising=False)  # as on macOS
+    with _system.new_socket(socket.AF_INET, socket.SOCK_STREAM, 0) as sock:
+        assert (sock.family, sock.type, sock.gettimeout()) == (socket.AF_INET, socket.SOCK_STREAM, 0)
+        assert not os.get_blocking(sock.fileno())
+        assert not os.get_inheritable(sock.fileno())
+
+
+def test_is_running():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert _system.is_running(os.getpid())
+    assert _system.is_running(child.pid)
+    child.communicate(b"\n")
+    assert not _system.is_running(child.pid)
+
+
+@pytest.mark.parametrize("pid", [0, -1, 2**31 - 1, 2**100])
+def test_is_not_running(pid):
+    assert not _system.is_running(pid)
+
+
+def test_another_users_process_is_running(monkeypatch):
+    def kill(pid, number):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", kill)
+    assert _system.is_running(1)
