@@ -64,12 +64,14 @@ LTO_LINKING = [["-flto=%d" % (os.cpu_count() or 1)], LTO]
 DEBUG = ["-UNDEBUG", "-U_FORTIFY_SOURCE", "-DCL_DEBUG"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 THREADS = ["-fsanitize=thread"]
-# What makes a fault harder to use and costs nothing that can be measured: of each line, the first that the compiler takes.
+# What makes a fault harder to use and costs nothing that can be measured. -fstack-protector-strong takes 1 to 4 % of the
+# instructions of a callback, and _FORTIFY_SOURCE=3 1 % of those of a task.
 HARDENING = [
-    [["-fstack-protector-strong"]],
-    [["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=3"], ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]],
+    [["-fstack-protector"]],
+    [["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]],
     [["-fcf-protection=return"]],  # shadow stacks, on x86-64; Linux has no use for the other half of CET
 ]
+# Of each line, the first that the linker takes.
 HARDENED_LINKING = [[["-Wl,-z,relro", "-Wl,-z,now"]], [["-Wl,-z,noexecstack"]]]
 BUILDS = {
     "release": (["-O3"], []),

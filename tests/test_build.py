@@ -1,6 +1,7 @@
 """setup.py: one clear line about what is missing, and rebuilds of what has changed."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -208,7 +209,7 @@ def test_linker_that_takes_no_number_of_processes(built, tmp_path):
 def test_extension_is_hardened(cloop):
     """What setup.py's HARDENING and HARDENED_LINKING lead to, in the extension that is in use."""
     extension = sys.modules["cloop._cloop"]
-    if "-fstack-protector-strong" not in extension.build_info()["flags"]:
+    if "-fstack-protector" not in extension.build_info()["flags"]:
         pytest.skip("not a release build, or a compiler without it")
     if shutil.which("readelf") is None:
         pytest.skip("there is no readelf")
@@ -224,4 +225,4 @@ def test_extension_is_hardened(cloop):
     assert "BIND_NOW" in dynamic and "TEXTREL" not in dynamic
     assert "__stack_chk_fail" in readelf("-s")
     if "_FORTIFY_SOURCE" in extension.build_info()["flags"]:
-        assert "memcpy_chk" in readelf("-s")
+        assert re.search(r"__(?!stack)\w+_chk\b", readelf("-s"))
