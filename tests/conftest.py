@@ -392,6 +392,13 @@ def native():
 
 
 @pytest.fixture
+def own_tasks(loop_kind):
+    """Skips the test if cloop's loops make asyncio's tasks: not all is known of those."""
+    if loop_kind != "asyncio" and importlib.import_module("cloop").Task is asyncio.Task:
+        pytest.skip("asyncio's own tasks")
+
+
+@pytest.fixture
 def cloop():
     """The package, for tests without a counterpart in asyncio."""
     if not CLOOP_SELECTED:

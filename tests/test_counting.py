@@ -33,6 +33,7 @@ def notes(loop, seconds=0.02):
     return sum(row["count"] for row in slow.noted(loop)) - before
 
 
+@pytest.mark.usefixtures("own_tasks")
 def test_as_long_as_one_wants_it(cloop, counting, new_loop):
     loop = new_loop(cloop.Loop)
     assert not counts(loop) and not notes(loop)
@@ -48,6 +49,7 @@ def test_as_long_as_one_wants_it(cloop, counting, new_loop):
     assert not counts(loop) and not counts(later) and not notes(later)
 
 
+@pytest.mark.usefixtures("own_tasks")
 def test_lowest_threshold_counts(cloop, counting, new_loop):
     loop = new_loop(cloop.Loop)
     counting.want("a", slow=100)
@@ -74,6 +76,7 @@ def test_what_was_noted_before_is_forgotten(cloop, counting, new_loop):
     counting.drop("a")
 
 
+@pytest.mark.usefixtures("own_tasks")
 def test_watch_counts_tasks(cloop, counting, new_loop):
     loop = new_loop(cloop.Loop)
     with cloop.watch(100) as watch:

@@ -365,6 +365,7 @@ def test_timers_watched_and_dump(loop, ask, crowd):
 COUNTED = ("age", "steps", "busy", "delay", "delay_max", "delay_last")
 
 
+@pytest.mark.usefixtures("own_tasks")
 def test_tasks_are_counted_as_long_as_somebody_asks_for_it(loop, module, monitor, ask, turn):
     def counted():
         task = loop.create_task(asyncio.sleep(0))
@@ -392,12 +393,14 @@ def test_tasks_are_counted_as_long_as_somebody_asks_for_it(loop, module, monitor
         assert time.monotonic() < deadline
 
 
+@pytest.mark.usefixtures("own_tasks")
 def test_task_that_has_done_nothing_since(loop, ask, crowd):
     ask("count")
     row = ask("task", id=id(crowd))["task"]
     assert [row[name] for name in COUNTED] == [None, 0, 0.0, None, None, None]
 
 
+@pytest.mark.usefixtures("own_tasks")
 def test_tasks_are_sorted_by_what_is_counted(loop, ask, turn):
     async def work(steps):
         for _ in range(steps):

@@ -132,6 +132,7 @@ def test_task(observed, settle, awaited):
     assert observed(look)[0]
 
 
+@pytest.mark.usefixtures("own_tasks")
 def test_two_tasks_step_the_coroutine(observed):
     def look(coroutine, loop):
         tasks = [loop.create_task(coroutine) for _ in range(2)]
