@@ -158,22 +158,32 @@ pass_on(int from, int to)
     }
 }
 
+/* Duplicates a descriptor to a number that memory seldom holds: of small ones
+ * with a 0 behind them CPython 3.12 has thousands. */
+static int
+duplicate(int fd)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 211);
+    return copy >= 0 ? copy : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
+
 static const volatile int *
 find(object *where, PyObject *set_wakeup_fd)
 {
-    int fds[2], other, previous = -1, ignored;
+    int fds[2], previous = -1, ignored;
     matches found;
     bool warned = true;
     found.count = 0;
     if (cl_pipe(fds) < 0)
         return NULL;
-    other = fcntl(fds[1], F_DUPFD_CLOEXEC, 0);
-    if (other >= 0 && set_wakeup(set_wakeup_fd, fds[1], false, &previous)) {
-        find_pairs(where, fds[1], &found);
+    int first = duplicate(fds[1]), other = duplicate(fds[1]);
+    if (first >= 0 && other >= 0 &&
+        set_wakeup(set_wakeup_fd, first, false, &previous)) {
+        find_pairs(where, first, &found);
         (void)set_wakeup(set_wakeup_fd, other, true, &ignored);
         keep_pairs(other, true, &found);
-        (void)set_wakeup(set_wakeup_fd, fds[1], true, &ignored);
-        keep_pairs(fds[1], true, &found);
+        (void)set_wakeup(set_wakeup_fd, first, true, &ignored);
+        keep_pairs(first, true, &found);
         if (found.count == 1 && found.before[0][0] == previous)
             warned = found.before[0][1] != 0;
         else
@@ -185,6 +195,8 @@ find(object *where, PyObject *set_wakeup_fd)
     }
     close(fds[0]);
     close(fds[1]);
+    if (first >= 0)
+        close(first);
     if (other >= 0)
         close(other);
     return found.count == 1 ? found.pairs[0] : NULL;

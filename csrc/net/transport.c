@@ -593,7 +593,6 @@ cl_transport_close(TransportObject *self)
 static int
 let_go(TransportObject *self)
 {
-    PyObject *protocol = self->tr_protocol, *server = self->tr_server;
     cl_assert_of(self, !(self->tr_flags & CL_T_NOT_OPEN));
     cl_transport_ops_of(self)->drop_buffer(self);
     cl_watch_stop(self->tr_loop, &self->tr_watch);
@@ -601,6 +600,8 @@ let_go(TransportObject *self)
     cl_first_error(&error, close_descriptor(self));
     self->tr_flags |= CL_T_NOT_OPEN | CL_T_CLOSING;
     cl_transport_count_closed(self);
+    /* Only now: another thread may have set a protocol meanwhile. */
+    PyObject *protocol = self->tr_protocol, *server = self->tr_server;
     self->tr_protocol = self->tr_server = NULL;
     Py_XDECREF(protocol);
     if (server != NULL)

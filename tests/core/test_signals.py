@@ -385,7 +385,9 @@ def found_wakeup_fd(cloop):
 @pytest.mark.parametrize("warns", [False, True])
 @pytest.mark.parametrize("handlers", [False, True], ids=["", "with add_signal_handler"])
 def test_foreign_wakeup_descriptor_keeps_its_flag(script, loop_kind, handlers, warns):
-    """Restoring it sets warn_on_full_buffer: a program that lets its buffer run full on purpose was warned."""
+    """Restoring it sets warn_on_full_buffer: a program that lets its buffer run full on purpose was warned. Where memory
+    has many numbers like that of the descriptor, as with poll on CPython 3.12, it still was.
+    """
     if handlers and loop_kind == "asyncio":
         pytest.skip("asyncio forgets the foreign descriptor")
     process = script(

@@ -261,8 +261,10 @@ def test_wait_closed_of_streams_when_data_come_after_close(alone, side):
 
 
 @pytest.mark.parametrize("end", ["close_notify", "EOF", "both"])
-def test_peer_ends_while_we_still_send(stage, side, end):
+def test_peer_ends_while_we_still_send(stage, side, end, loop_kind):
     """It keeps reading: nothing that was written is dropped."""
+    if loop_kind == "asyncio" and (3, 12) <= sys.version_info < (3, 14):
+        pytest.skip("asyncio drops it")
     protocol = stage.recorder()
     transport, peer = stage.connect(protocol, side, "tcp")
     data = bytes(range(256)) * (8 << 12)
