@@ -51,6 +51,7 @@ def collected(reader):
     }
 
 
+@pytest.mark.skipif(os.environ.get("CLOOP_TASKS") == "stock", reason="asyncio's own tasks are not counted")
 def test_numbers_are_those_of_the_loop(contrib, loop, provider, reader):
     contrib.instrument(loop, meter_provider=provider)
 
