@@ -112,9 +112,10 @@ class Loop(Reached, LoopCore, *_BEHIND):
     It has all methods of asyncio.AbstractEventLoop. What LoopCore does not do natively is the running Python's own
     asyncio code, so keywords, messages and ordering are those of that version.
 
-    The environment variable CLOOP_POLLER ("epoll", "kqueue" or "poll", as the system has them) selects the poller. Raises ValueError if CLOOP_POLLER,
-    CLOOP_GATHER, CLOOP_STREAMS, CLOOP_TASKS or CLOOP_TLS has an unknown value. If a selector is given, the loop polls
-    with it instead, in Python, and closes it when it is closed; this is for test clocks and the like.
+    The environment variable CLOOP_POLLER ("epoll", "kqueue" or "poll", as the system has them) selects the poller.
+    Raises ValueError if CLOOP_POLLER, CLOOP_GATHER, CLOOP_STREAMS, CLOOP_TASKS or CLOOP_TLS has an unknown value. If a
+    selector is given, the loop polls with it instead, in Python, and closes it when it is closed; this is for test
+    clocks and the like.
     """
 
     def __init__(self, selector=None):

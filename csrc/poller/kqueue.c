@@ -21,7 +21,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/event.h>
-#include <sys/stat.h>
 #include <sys/types.h>
 #include <time.h>
 #include <unistd.h>
@@ -98,16 +97,6 @@ commit(cl_poller *poller, changes *all)
     return err;
 }
 
-/* Like epoll, refuse files that are always ready, and closed descriptors. */
-static int
-check_fd(int fd)
-{
-    struct stat status;
-    if (fstat(fd, &status) < 0)
-        return -errno;
-    return S_ISREG(status.st_mode) || S_ISDIR(status.st_mode) ? -EPERM : 0;
-}
-
 static void
 change_filter(changes *all, int fd, int filter, uint32_t generation,
               unsigned bit, unsigned have, unsigned want)
@@ -138,7 +127,7 @@ kq_set(cl_poller *poller, int fd, uint32_t generation, unsigned have,
     cl_assertf(want < 8, "of %d: %u to %u", fd, have, want);
     cl_assertf((want & (CL_READ | CL_WRITE)) != 0 || want == 0, "of %d: %u",
                fd, want);
-    int err = want == 0 ? 0 : check_fd(fd);
+    int err = want == 0 ? 0 : cl_poller_check_fd(fd);
     if (err < 0)
         want = 0;
     changes all = {.count = 0};

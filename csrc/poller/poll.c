@@ -14,7 +14,6 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/mem.h"
 
@@ -140,16 +139,6 @@ po_close(cl_poller *poller)
     cl_free(set);
 }
 
-/* Like epoll, refuse files that are always ready, and closed descriptors. */
-static int
-check_fd(int fd)
-{
-    struct stat status;
-    if (fstat(fd, &status) < 0)
-        return -errno;
-    return S_ISREG(status.st_mode) || S_ISDIR(status.st_mode) ? -EPERM : 0;
-}
-
 static void
 forget(poll_set *set, int fd)
 {
@@ -171,7 +160,7 @@ static int
 watch(poll_set *set, int fd, uint32_t generation, unsigned want)
 {
     poll_array *watched = &set->watched;
-    int err = check_fd(fd);
+    int err = cl_poller_check_fd(fd);
     /* The file that was watched is gone. poll(2) would watch whatever has the
      * number now, and a regular file is always ready. */
     if (err < 0)

@@ -44,6 +44,15 @@ check_int(long long actual, long long expected, const char *text,
     exit(1);
 }
 
+static inline int
+lowest_free_descriptor(void)
+{
+    int fd = dup(0);
+    CHECK(fd >= 0);
+    close(fd);
+    return fd;
+}
+
 /* Checks that the statement fails a cl_assert() whose message contains
  * `expected`. */
 #define CHECK_ASSERTS(statement, expected) \

@@ -15,15 +15,6 @@
 
 #define MS (CL_NS_PER_S / 1000)
 
-static int
-lowest_free_descriptor(void)
-{
-    int fd = dup(0);
-    CHECK(fd >= 0);
-    close(fd);
-    return fd;
-}
-
 static void
 check_prepared(int fd)
 {

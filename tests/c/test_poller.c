@@ -822,15 +822,6 @@ test_poller_descriptor_is_not_inherited(cl_poller *poller)
         CHECK(fcntl(poller->fd, F_GETFD) & FD_CLOEXEC);
 }
 
-static int
-lowest_free_descriptor(void)
-{
-    int fd = dup(0);
-    CHECK(fd >= 0);
-    close(fd);
-    return fd;
-}
-
 /* A back end that needs a descriptor fails cleanly if none is available. */
 static void
 test_open_without_descriptors(const cl_poller_ops *ops)
