@@ -20,6 +20,7 @@ import pytest
 pytest.importorskip("hypothesis")
 from hypothesis import strategies as st  # noqa: E402
 
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio had faults that were mended since")
 POLLS = 4
 HUGE = 3 << 20
 NOISE = bytes(range(256)) * (HUGE // 256)
@@ -245,7 +246,7 @@ class OnTransport(Base):
 
     def do_call(self, name, *args):
         wants = "reads" if name.endswith("reading") else "writes" if name in WRITING else None
-        if wants and wants not in self.has:
+        if (wants and wants not in self.has) or (name == "is_reading" and len(self.has) < 2):
             return None
         if len(self.has) < 2 and name in ("close", "abort") and self.transport.is_closing():
             return None  # asyncio's pipes may fail later
@@ -263,7 +264,7 @@ class OnTransport(Base):
         self.transport.set_protocol(KINDS[kind](self, "protocol %d" % self.count))
 
     def looked_at(self, transport):
-        return transport.is_closing(), "reads" in self.has and transport.is_reading()
+        return transport.is_closing(), len(self.has) == 2 and transport.is_reading()
 
 
 class OnStream(OnTransport):

@@ -86,9 +86,6 @@ class Run:
         for waiter in waiters:
             await asyncio.wait([waiter])
             self.notes.append("cancelled" if waiter.cancelled() else waiter.result())
-        for name in ("terminate", "kill"):
-            self.call(name, getattr(process, name))
-        self.call("send_signal", process.send_signal, signal.SIGUSR1)
         for name in ("stdout", "stderr"):
             stream = getattr(process, name)
             if stream is not None:

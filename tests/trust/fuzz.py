@@ -52,6 +52,11 @@ def new_cloop():
     return importlib.import_module("cloop").Loop()
 
 
+def needs_newer_asyncio():
+    if sys.version_info < (3, 11):
+        raise Skipped("asyncio had faults that were mended since")
+
+
 # What is fuzzed: each returns a strategy, and two functions that must return the same for what it makes.
 
 
@@ -106,6 +111,7 @@ def streams():
 
 
 def of_net(name):
+    needs_newer_asyncio()
     machine = load("net/test_machine.py")
     kind, programs = machine.MACHINES[name]
     return (
@@ -137,8 +143,7 @@ def subprocesses():
 
 
 def of_tls(name):
-    if sys.version_info < (3, 11):
-        raise Skipped("asyncio's TLS was another one")
+    needs_newer_asyncio()
     contexts = load("tls/conftest.py").Contexts()
     machine = load("tls/test_machine.py")
     both = contexts.usual_client(), contexts.usual_server()
