@@ -330,19 +330,19 @@ def test_a_timer_cancelled_by_the_callback_that_made_it_is_collected_with_its_lo
     class Keeper:
         pass
 
-    keeper = Keeper()
-    loop, kept = loop_class(), weakref.ref(keeper)
+    def run(loop):
+        def make():
+            loop.keeper.handle = loop.call_later(1, print)
+            loop.keeper.handle.cancel()
 
-    def make():
-        loop.keeper.handle = loop.call_later(1, print)
-        loop.keeper.handle.cancel()
+        loop.keeper = Keeper()
+        loop.call_soon(make)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+        return weakref.ref(loop.keeper)
 
-    loop.keeper = keeper
-    loop.call_soon(make)
-    loop.call_soon(loop.stop)
-    loop.run_forever()
-    loop.close()
-    del loop, keeper, make
+    kept = run(loop_class())
     gc.collect()
     assert kept() is None
 
