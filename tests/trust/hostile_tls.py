@@ -596,7 +596,7 @@ class Case:
         elif what == "pause":
             if end.made and not transport.is_closing():
                 transport.pause_reading()
-                asyncio.get_running_loop().call_later(0.005, self.resume, transport)
+                asyncio.get_running_loop().call_later(0.005, self.resume, end)
         elif end.made:
             self.tally["of OpenSSL"] += self.by_openssl(transport.get_extra_info("ssl_object"), what)
 
@@ -605,9 +605,9 @@ class Case:
         if end.made:
             end.transport.abort()
 
-    def resume(self, transport):
-        if not transport.is_closing():
-            transport.resume_reading()
+    def resume(self, end):
+        if not end.over.done():
+            end.transport.resume_reading()
 
     def by_openssl(self, ssl_object, what):
         if self.version == ssl.TLSVersion.TLSv1_3:
