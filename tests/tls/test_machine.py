@@ -259,6 +259,9 @@ class OnBytes(machine.Base):
         story = machine.joined(self.stories[self.side])
         if story and story[-1][2:] not in ((), (None,)):  # asyncio loses what it has decrypted if it then fails
             story = [event for event in story if event[0] != "data"]
+        # What exactly is wrong with changed bytes is up to those that were not changed, which are random.
+        story = [event[:2] + (event[2] and event[2][0],) if event[0] == "lost" else event for event in story]
+        fate = fate if isinstance(fate, str) else fate[0]
         self.notes.append((fate, story))
         task.cancel()
 
