@@ -4,6 +4,7 @@ import array
 import asyncio
 import contextvars
 import fcntl
+import gc
 import os
 import re
 import socket
@@ -1023,3 +1024,19 @@ def test_what_was_sent_arrives_in_the_next_turn_though_callbacks_are_ready(conne
     assert received[0] <= 3
     there.transport.close()
     turn()
+
+
+def test_error_of_a_queued_write_is_not_kept(connect, recorder, until, kind):
+    def errors():
+        gc.collect()
+        return sum(isinstance(each, ConnectionError) for each in gc.get_objects())
+
+    before = errors()
+    protocol = recorder()
+    transport, peer = connect(protocol, kind)
+    transport.pause_reading()  # it is the write that fails
+    transport.write(b"x" * 10000000)
+    peer.close()
+    until(lambda: protocol.lost)
+    assert isinstance(protocol.lost.pop(), ConnectionError)
+    assert errors() == before
