@@ -1040,3 +1040,19 @@ def test_error_of_a_queued_write_is_not_kept(connect, recorder, until, kind):
     until(lambda: protocol.lost)
     assert isinstance(protocol.lost.pop(), ConnectionError)
     assert errors() == before
+
+
+@pytest.mark.parametrize("size", [100, 3000000])
+@pytest.mark.parametrize("method", ["write", "writelines"])
+def test_data_is_not_kept_once_it_is_sent(connect, recorder, collect, until, kind, method, size):
+    transport, peer = connect(recorder(), kind)
+    data = b"x" * size
+    before = sys.getrefcount(data)
+    if method == "write":
+        transport.write(data)
+    else:
+        transport.writelines([data, data])
+    wanted = size if method == "write" else 2 * size
+    assert len(collect(peer, wanted)) == wanted
+    until(lambda: transport.get_write_buffer_size() == 0)
+    assert sys.getrefcount(data) == before

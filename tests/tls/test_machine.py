@@ -115,8 +115,8 @@ class OnTLS(machine.Base):
 
     def do_call(self, side, name):
         transport = self.ends[side].transport
-        if name == "close" and not transport.is_reading():
-            return None  # asyncio fails if there is something to read
+        if name == "close" and (transport.is_closing() or not transport.is_reading()):
+            return None  # asyncio fails later, or at once if there is something to read
         result = getattr(transport, name)()
         return bool(result) if name == "get_write_buffer_size" else result
 
