@@ -905,11 +905,20 @@ at_eof(TLSObject *self, bool *keep_open)
     }
 }
 
-/* Like asyncio before 3.11: only tells the application. */
+/* Like asyncio before 3.11: only tells the application, which has got all that
+ * arrived: a small buffer is filled once in a turn, and here until it is all. */
 static int
 at_eof_simply(TLSObject *self)
 {
     bool in_handshake = self->x_state == CL_TLS_HANDSHAKE;
+    size_t left = SIZE_MAX, before = 0;
+    while ((self->x_flags & CL_X_BUFFERED) &&
+           self->x_state == CL_TLS_WRAPPED && left != before && left > 0) {
+        before = left;
+        if (cl_tls_read(self) < 0)
+            return -1;
+        left = cl_engine_unread(self) + cl_engine_pending(self);
+    }
     if (wake_waiter(self, PyExc_ConnectionResetError) < 0)
         return -1;
     return in_handshake ? 0 : tell_eof(self);
