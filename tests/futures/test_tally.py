@@ -50,6 +50,16 @@ def test_nothing_is_counted_unless_somebody_wants_it(loop):
     assert run(loop, steps(3)) is None
 
 
+def test_wish_without_a_truth_value(loop):
+    class Neither:
+        def __bool__(self):
+            raise ValueError("neither")
+
+    with pytest.raises(ValueError, match="neither"):
+        loop._count_tasks(Neither())
+    assert run(loop, steps(3))[STEPS] == 3
+
+
 def test_counts_go_when_it_ends(loop):
     task = loop.create_task(steps(3))
     loop.run_until_complete(task)

@@ -204,6 +204,22 @@ def references():
     return [sys.getallocatedblocks()] + [sys.getrefcount(each) for each in shared]
 
 
+def test_classes_are_not_kept_by_switching_again_and_again(accelerate):
+    def references():
+        gc.collect()
+        return [sys.getrefcount(each) for each in (asyncio.Lock, asyncio.Event, asyncio.Queue, asyncio.Condition)]
+
+    def switch():
+        for _ in range(20):
+            accelerate(False)
+            accelerate(True)
+
+    switch()
+    before = references()
+    switch()
+    assert references() == before
+
+
 def test_arguments_of_exit_are_not_kept(accelerate, cloop, steady):
     """They are handed over to asyncio's method, which raises."""
 
