@@ -273,6 +273,22 @@ cl_clear_weakrefs(PyObject *object)
         PyObject_ClearWeakRefs(object);
 }
 
+/* Whether an object of a type with a managed dict and managed weak references
+ * has neither. */
+#if PY_VERSION_HEX >= 0x030d0000
+static inline bool
+cl_has_no_managed(PyObject *object)
+{
+#if CL_FREE_THREADED
+    return ((PyObject **)object)[-1] == NULL &&
+           ((PyObject **)object)[-2] == NULL;
+#else
+    return ((PyObject **)object)[-3] == NULL &&
+           ((PyObject **)object)[-4] == NULL;
+#endif
+}
+#endif
+
 /* TLS as asyncio has it since 3.11; see tls/machine.h. */
 #define CL_HAS_TLS_SHUTDOWN_TIMEOUT (PY_VERSION_HEX >= 0x030b0000)
 #if CL_HAS_TLS_SHUTDOWN_TIMEOUT
@@ -469,7 +485,14 @@ static inline bool
 cl_is_finalized(PyObject *self)
 {
 #if PY_VERSION_HEX >= 0x03090000
+#if CL_FREE_THREADED
     return PyObject_GC_IsFinalized(self);
+#else
+    /* That, without a call: the lowest bit of the word before the object. */
+    cl_assert((PyObject_GC_IsFinalized(self) != 0) ==
+              (((uintptr_t *)self)[-1] & 1));
+    return ((uintptr_t *)self)[-1] & 1;
+#endif
 #else
     return _PyGC_FINALIZED(self);
 #endif
@@ -707,6 +730,35 @@ cl_inline_count(PyObject **values)
 #else
     return ((uint8_t *)values)[-2];
 #endif
+}
+
+/* Returns which value was set as the n-th, from 0. */
+static inline int
+cl_inline_nth(PyObject **values, int n)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    uint8_t *head = (uint8_t *)values - sizeof(PyObject *);
+    return ((uint8_t *)&values[head[0]])[n];
+#else
+    return ((uint8_t *)values - 2)[-1 - n];
+#endif
+}
+
+/* Sets a value that is not set, as setting the attribute does. */
+static inline void
+cl_inline_add(PyObject **values, int slot, PyObject *value)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    uint8_t *head = (uint8_t *)values - sizeof(PyObject *);
+    ((uint8_t *)&values[head[0]])[head[1]++] = (uint8_t)slot;
+#else
+    uint8_t *size = (uint8_t *)values - 2;
+    int n = ++*size;
+    size[-n] = (uint8_t)slot;
+#endif
+    cl_assert(values[slot] == NULL);
+    values[slot] = Py_NewRef(value);
+    cl_assert(cl_inline_nth(values, cl_inline_count(values) - 1) == slot);
 }
 
 /* The class weakref.ref, and fields of its objects. */
