@@ -457,7 +457,7 @@ aexit_begin(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *self = op->o_self;
-    int released = cl_sync_knows(st, self, CL_CLASS_LOCK)
+    int released = cl_sync_is(st, self, CL_CLASS_LOCK)
                        ? cl_lock_release(st, self)
                    : cl_sync_knows(st, self, CL_CLASS_CONDITION)
                        ? cl_condition_release(st, self)

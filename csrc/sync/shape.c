@@ -4,7 +4,7 @@
 int
 cl_shape_init(cl_shape *shape, const char *const *names, int required)
 {
-    shape->sh_inline = false;
+    shape->sh_inline = shape->sh_three = shape->sh_adds = false;
     shape->sh_required = required;
     for (shape->sh_count = 0; names[shape->sh_count] != NULL;
          shape->sh_count++) {
@@ -22,7 +22,7 @@ cl_shape_clear(cl_shape *shape)
     for (int i = 0; i < shape->sh_count; i++)
         Py_CLEAR(shape->sh_names[i]);
     shape->sh_count = shape->sh_required = 0;
-    shape->sh_inline = false;
+    shape->sh_inline = shape->sh_three = shape->sh_adds = false;
 }
 
 /* Finds where the sample stores the attribute: an index, -1 if not in the
@@ -60,6 +60,12 @@ cl_shape_learn(cl_shape *shape, PyObject *sample)
     PyObject **values = cl_inline_values(sample);
     shape->sh_inline =
         values != NULL && cl_inline_count(values) == shape->sh_count;
+    shape->sh_three = shape->sh_inline && shape->sh_count == 3 &&
+                      shape->sh_required == 2;
+    /* The sample had no attributes before: the order is that of above. */
+    shape->sh_adds = shape->sh_inline;
+    for (int i = 0; shape->sh_adds && i < shape->sh_count; i++)
+        shape->sh_adds = cl_inline_nth(values, i) == shape->sh_slots[i];
     return 0;
 }
 

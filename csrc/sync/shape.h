@@ -19,6 +19,8 @@ typedef struct {
     int sh_required; /* the first ones: all objects have them */
     int sh_count;
     bool sh_inline; /* sh_slots is filled in */
+    bool sh_three;  /* so it is, and there are three, the last optional */
+    bool sh_adds;   /* cl_inline_add() works for a new object */
 } cl_shape;
 
 /* An object's attributes, borrowed. Valid until Python code runs, or an
@@ -54,6 +56,21 @@ static inline bool
 cl_shape_look(const cl_shape *shape, PyObject *self, cl_view *view)
 {
     PyObject **values = shape->sh_inline ? cl_inline_values(self) : NULL;
+    if (values != NULL && shape->sh_three) { /* locks: the same, unrolled */
+        PyObject *first = values[shape->sh_slots[0]],
+                 *second = values[shape->sh_slots[1]],
+                 *third = values[shape->sh_slots[2]];
+        view->v_values = values;
+        view->v_dict = NULL;
+        view->v_at[0] = first;
+        view->v_at[1] = second;
+        view->v_at[2] = third;
+        if (first == NULL || second == NULL ||
+            2 + (third != NULL) != cl_inline_count(values))
+            return false;
+        cl_check_stress(cl_shape_check(shape, self, view));
+        return true;
+    }
     if (values == NULL)
         return cl_shape_look_in_dict(shape, self, view);
     int set = 0;
@@ -70,6 +87,35 @@ cl_shape_look(const cl_shape *shape, PyObject *self, cl_view *view)
         return false;
     cl_check_stress(cl_shape_check(shape, self, view));
     return true;
+}
+
+/* Sets the first attributes of a new object, which has none yet. 0/-1 */
+static inline int
+cl_shape_fill(const cl_shape *shape, PyObject *self, PyObject *const *values,
+              int count)
+{
+    PyObject **inlined = shape->sh_adds ? cl_inline_values(self) : NULL;
+    for (int i = 0; i < count; i++) {
+        if (inlined != NULL)
+            cl_inline_add(inlined, shape->sh_slots[i], values[i]);
+        else if (PyObject_GenericSetAttr(self, shape->sh_names[i],
+                                         values[i]) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Sets an attribute that is not set. Runs no code. 0/-1 */
+static inline int
+cl_view_add(const cl_shape *shape, cl_view *view, PyObject *self, int index,
+            PyObject *value)
+{
+    cl_assert(index < shape->sh_count && view->v_at[index] == NULL);
+    view->v_at[index] = value;
+    if (view->v_values == NULL || !shape->sh_adds)
+        return PyObject_GenericSetAttr(self, shape->sh_names[index], value);
+    cl_inline_add(view->v_values, shape->sh_slots[index], value);
+    return 0;
 }
 
 /* Sets an attribute that is set already. Runs no code but the old value's

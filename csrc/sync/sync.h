@@ -85,6 +85,13 @@ cl_sync_function(cl_state *st, int body)
                                         : cl_sync_of(st)->sy_entries[body];
 }
 
+/* Whether the object is exactly of that class. */
+static inline bool
+cl_sync_is(cl_state *st, PyObject *self, int class)
+{
+    return Py_TYPE(self) == cl_sync_of(st)->sy_classes[class].sc_guard.g_type;
+}
+
 /* Whether the object is exactly of that class, whose methods are unchanged. */
 static inline bool
 cl_sync_knows(cl_state *st, PyObject *self, int class)
