@@ -7,14 +7,22 @@
 
 #include "core/global.h"
 #include "core/guard.h"
+#include "core/spares.h"
 #include "streams/state.h"
 #include "sync/shape.h"
 
 /* clang-format off */
 
+#if CL_FUNCTIONS_TAKE_VECTORCALL
+#define CL_IF_REPLACES_FUNCTIONS(row)
+#else
+#define CL_IF_REPLACES_FUNCTIONS(row) row
+#endif
+
 /* As in core/state.h. */
 #define CL_SYNC_TYPES(X) \
     X(SyncEntry, cl_entry_setup, NULL) \
+    CL_IF_REPLACES_FUNCTIONS(X(SyncBound, cl_bound_setup, NULL)) \
     X(SyncOp, cl_op_setup, NULL) \
     X(Gather, cl_gather_setup, NULL) \
     X(SyncCallback, cl_callback_setup, NULL) \
@@ -243,6 +251,7 @@ typedef struct cl_sync {
     vectorcallfunc sy_plain;               /* that of all Python functions */
     PyObject *sy_functions[CL_BODY_COUNT]; /* owned; asyncio's */
     PyObject *sy_entries[CL_BODY_COUNT];   /* owned; see entry.h */
+    cl_spares sy_spare_bound;              /* of SyncBound */
     cl_sync_class sy_classes[CL_CLASS_COUNT];
     cl_pins sy_pins[CL_PINS_COUNT];
     PyTypeObject *sy_deque; /* owned */

@@ -544,4 +544,5 @@ cl_sync_free(cl_state *st)
 {
     for (int i = 0; i < CL_CLASS_COUNT; i++)
         cl_shape_clear(&cl_sync_of(st)->sy_classes[i].sc_shape);
+    cl_spares_free(&cl_sync_of(st)->sy_spare_bound);
 }
