@@ -19,6 +19,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <string.h>
+
 #include "base/assert.h"
 
 #if PY_VERSION_HEX < 0x03080000
@@ -729,6 +731,77 @@ cl_inline_count(PyObject **values)
     return ((uint8_t *)values)[1 - (int)sizeof(PyObject *)];
 #else
     return ((uint8_t *)values)[-2];
+#endif
+}
+
+/* Which values an object has, in the order in which they were set, as the words
+ * in which CPython keeps that: two objects of a class with the same stamp have
+ * the same attributes. */
+typedef struct {
+    uint64_t is_mask, is_word;           /* 0, 0: no stamp */
+    uint64_t is_more_mask, is_more_word; /* before 3.13: the rest */
+    uint32_t is_head;                    /* from 3.13 on */
+} cl_inline_stamp;
+
+static inline uint64_t
+cl_load_64(const void *from)
+{
+    uint64_t word;
+    memcpy(&word, from, sizeof(word));
+    return word;
+}
+
+static inline uint32_t
+cl_load_32(const void *from)
+{
+    uint32_t word;
+    memcpy(&word, from, sizeof(word));
+    return word;
+}
+
+/* Leaves it without a stamp if there are too many values. */
+static inline void
+cl_inline_stamp_init(cl_inline_stamp *stamp, PyObject **values)
+{
+    uint8_t mask[16] = {0};
+    int count = cl_inline_count(values);
+    memset(stamp, 0, sizeof(*stamp));
+#if PY_VERSION_HEX >= 0x030d0000
+    const uint8_t *head = (uint8_t *)values - sizeof(PyObject *);
+    if (count > 8)
+        return;
+    memset(mask, 0xff, (size_t)count);
+    stamp->is_mask = cl_load_64(mask);
+    stamp->is_word = cl_load_64(&values[head[0]]) & stamp->is_mask;
+    stamp->is_head = cl_load_32(head);
+#else
+    if (count > 14)
+        return;
+    mask[14] = 0xff; /* how many; the first is before it, and so on */
+    memset(mask + 14 - count, 0xff, (size_t)count);
+    stamp->is_mask = cl_load_64(mask + 8);
+    stamp->is_word = cl_load_64((char *)values - 8) & stamp->is_mask;
+    stamp->is_more_mask = cl_load_64(mask);
+    if (stamp->is_more_mask != 0)
+        stamp->is_more_word =
+            cl_load_64((char *)values - 16) & stamp->is_more_mask;
+#endif
+}
+
+static inline bool
+cl_inline_stamp_fits(const cl_inline_stamp *stamp, PyObject **values)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    const uint8_t *head = (uint8_t *)values - sizeof(PyObject *);
+    return cl_load_32(head) == stamp->is_head &&
+           (cl_load_64(&values[head[0]]) & stamp->is_mask) == stamp->is_word;
+#else
+    return (cl_load_64((char *)values - 8) & stamp->is_mask) ==
+               stamp->is_word &&
+           stamp->is_mask != 0 &&
+           (stamp->is_more_mask == 0 ||
+            (cl_load_64((char *)values - 16) & stamp->is_more_mask) ==
+                stamp->is_more_word);
 #endif
 }
 

@@ -325,7 +325,11 @@ node_run(LoopObject *loop, cl_node node)
         status = run_as_handle(loop, child, gather);
     }
     else {
-        cl_loop_rest(loop);
+        /* What is allocated or released now may run destructors. */
+        if (gather->ga_finished + 1 >= gather->ga_count ||
+            as_future(child)->f_state != CL_FINISHED ||
+            as_future(child)->f_exception != NULL || Py_REFCNT(child) <= 1)
+            cl_loop_rest(loop);
         status = child_is_done(gather, child);
         if (status < 0)
             status = run_as_handle(loop, child, gather);

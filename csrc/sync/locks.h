@@ -18,7 +18,7 @@ enum { CL_LOCK_WAITERS, CL_LOCK_VALUE };
 static inline bool
 cl_lock_look_known(cl_state *st, PyObject *self, int class, cl_view *view)
 {
-    const cl_shape *shape = &cl_sync_of(st)->sy_classes[class].sc_shape;
+    cl_shape *shape = &cl_sync_of(st)->sy_classes[class].sc_shape;
     return cl_shape_look(shape, self, view) &&
            (view->v_at[CL_LOCK_WAITERS] == Py_None ||
             cl_deque_check(st, view->v_at[CL_LOCK_WAITERS]));

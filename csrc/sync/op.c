@@ -238,7 +238,7 @@ cl_op_step(CoroObject *coro, PyObject *sent, PyObject **result)
     if (op->o_inner != NULL)
         outcome = step_inner(op, sent == NULL ? Py_None : sent, result);
     else if (sent == NULL)
-        outcome = kind->k_body >= 0 && cl_sync_loop(coro->c_st) == NULL
+        outcome = kind->k_body >= 0 && cl_sync_loop_again(coro->c_st) == NULL
                       ? CL_OP_HAND_OVER
                       : kind->k_begin(op, result);
     else if (coro->c_future == Py_None || cl_coro_resume(coro) == 0)
@@ -312,7 +312,7 @@ step(SyncOpObject *op, PyObject *value, PyObject **result)
         coro->c_state = CL_CORO_RUNNING;
         *result = NULL;
         cl_check(check(op));
-        outcome = kind->k_body >= 0 && cl_sync_loop(coro->c_st) == NULL
+        outcome = kind->k_body >= 0 && cl_sync_loop_again(coro->c_st) == NULL
                       ? CL_OP_HAND_OVER
                       : kind->k_begin(op, result);
     }

@@ -47,7 +47,7 @@ look(cl_state *st, PyObject *self, queue_view *q)
     q->q_class = class_of(st, self);
     if (q->q_class < 0)
         return false;
-    const cl_sync_class *class = &cl_sync_of(st)->sy_classes[q->q_class];
+    cl_sync_class *class = &cl_sync_of(st)->sy_classes[q->q_class];
     if (!cl_shape_look(&class->sc_shape, self, &q->q_view))
         return false;
     q->q_has_shutdown = class->sc_variant == WITH_SHUTDOWN;

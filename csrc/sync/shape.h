@@ -19,8 +19,9 @@ typedef struct {
     int sh_required; /* the first ones: all objects have them */
     int sh_count;
     bool sh_inline; /* sh_slots is filled in */
-    bool sh_three;  /* so it is, and there are three, the last optional */
     bool sh_adds;   /* cl_inline_add() works for a new object */
+    /* Of the last objects without and with all optional attributes. */
+    cl_inline_stamp sh_stamps[2];
 } cl_shape;
 
 /* An object's attributes, borrowed. Valid until Python code runs, or an
@@ -52,41 +53,27 @@ void cl_shape_check(const cl_shape *shape, PyObject *self,
                     const cl_view *view);
 #endif
 
+/* cl_shape_look() for objects with an unknown stamp, which it learns. */
+bool cl_shape_look_inline(cl_shape *shape, PyObject *self, PyObject **values,
+                          cl_view *view);
+
 static inline bool
-cl_shape_look(const cl_shape *shape, PyObject *self, cl_view *view)
+cl_shape_look(cl_shape *shape, PyObject *self, cl_view *view)
 {
     PyObject **values = shape->sh_inline ? cl_inline_values(self) : NULL;
-    if (values != NULL && shape->sh_three) { /* locks: the same, unrolled */
-        PyObject *first = values[shape->sh_slots[0]],
-                 *second = values[shape->sh_slots[1]],
-                 *third = values[shape->sh_slots[2]];
-        view->v_values = values;
-        view->v_dict = NULL;
-        view->v_at[0] = first;
-        view->v_at[1] = second;
-        view->v_at[2] = third;
-        if (first == NULL || second == NULL ||
-            2 + (third != NULL) != cl_inline_count(values))
-            return false;
-        cl_check_stress(cl_shape_check(shape, self, view));
-        return true;
+    for (int k = 0; values != NULL && k < 2; k++) {
+        if (cl_inline_stamp_fits(&shape->sh_stamps[k], values)) {
+            view->v_values = values;
+            view->v_dict = NULL; /* unused then, but gcc warns */
+            for (int i = 0; i < shape->sh_count; i++)
+                view->v_at[i] = values[shape->sh_slots[i]];
+            cl_check_stress(cl_shape_check(shape, self, view));
+            return true;
+        }
     }
     if (values == NULL)
         return cl_shape_look_in_dict(shape, self, view);
-    int set = 0;
-    view->v_values = values;
-    view->v_dict = NULL; /* unused then, but gcc warns */
-    for (int i = 0; i < shape->sh_count; i++) {
-        PyObject *value = view->v_at[i] = values[shape->sh_slots[i]];
-        if (value != NULL)
-            set++;
-        else if (i < shape->sh_required)
-            return false;
-    }
-    if (set != cl_inline_count(values))
-        return false;
-    cl_check_stress(cl_shape_check(shape, self, view));
-    return true;
+    return cl_shape_look_inline(shape, self, values, view);
 }
 
 /* Sets the first attributes of a new object, which has none yet. 0/-1 */

@@ -56,18 +56,26 @@ cl_sync_original(cl_state *st, int body, PyObject *const *args,
     return cl_sync_of(st)->sy_plain(function, args, (size_t)nargs, kwnames);
 }
 
-/* Returns this thread's running loop, borrowed, if bodies may run on it; NULL
- * if not. */
+/* Returns this thread's running loop, borrowed, if a coroutine made by a body
+ * may begin on it; NULL if not. What creates futures or tasks looks at their
+ * classes itself. */
 static inline LoopObject *
-cl_sync_loop(cl_state *st)
+cl_sync_loop_again(cl_state *st)
 {
     cl_assert_gil();
     PyThreadState *thread = PyThreadState_Get();
     if (!cl_sync_of(st)->sy_on || cl_is_traced(thread))
         return NULL;
     LoopObject *loop = cl_loop_in_thread(st, thread->thread_id);
-    return loop != NULL && cl_loop_is_plain(loop) && cl_futures_are_ours(st) &&
-                   cl_tasks_are_ours(st)
+    return loop != NULL && cl_loop_is_plain(loop) ? loop : NULL;
+}
+
+/* The same for a body that is called. */
+static inline LoopObject *
+cl_sync_loop(cl_state *st)
+{
+    LoopObject *loop = cl_sync_loop_again(st);
+    return loop != NULL && cl_futures_are_ours(st) && cl_tasks_are_ours(st)
                ? loop
                : NULL;
 }
