@@ -738,7 +738,7 @@ cl_inline_count(PyObject **values)
  * in which CPython keeps that: two objects of a class with the same stamp have
  * the same attributes. */
 typedef struct {
-    uint64_t is_mask, is_word;           /* 0, 0: no stamp */
+    uint64_t is_mask, is_word;           /* 0 and 1: of no object */
     uint64_t is_more_mask, is_more_word; /* before 3.13: the rest */
     uint32_t is_head;                    /* from 3.13 on */
 } cl_inline_stamp;
@@ -759,13 +759,15 @@ cl_load_32(const void *from)
     return word;
 }
 
+#define CL_INLINE_STAMP_OF_NONE ((cl_inline_stamp){.is_word = 1})
+
 /* Leaves it without a stamp if there are too many values. */
 static inline void
 cl_inline_stamp_init(cl_inline_stamp *stamp, PyObject **values)
 {
     uint8_t mask[16] = {0};
     int count = cl_inline_count(values);
-    memset(stamp, 0, sizeof(*stamp));
+    *stamp = CL_INLINE_STAMP_OF_NONE;
 #if PY_VERSION_HEX >= 0x030d0000
     const uint8_t *head = (uint8_t *)values - sizeof(PyObject *);
     if (count > 8)
@@ -798,7 +800,6 @@ cl_inline_stamp_fits(const cl_inline_stamp *stamp, PyObject **values)
 #else
     return (cl_load_64((char *)values - 8) & stamp->is_mask) ==
                stamp->is_word &&
-           stamp->is_mask != 0 &&
            (stamp->is_more_mask == 0 ||
             (cl_load_64((char *)values - 16) & stamp->is_more_mask) ==
                 stamp->is_more_word);

@@ -28,7 +28,8 @@ loop_of(SyncOpObject *op, PyObject *owner, PyObject *bound)
         (running = cl_registry_running_loop(st)) == NULL)
         return NULL;
     Py_DECREF(running); /* it is running, so it stays */
-    loop = cl_loop_cast(running);
+    loop = running == (PyObject *)op->o_coro.c_loop ? op->o_coro.c_loop
+                                                    : cl_loop_cast(running);
     if (loop == NULL || !cl_loop_is_plain(loop) ||
         !cl_futures_are_ours(loop->l_st) ||
         cl_loop_overrides(loop, CL_OVERRIDES_CREATE_FUTURE))

@@ -1,13 +1,11 @@
 /* shape.c - see shape.h. */
 #include "sync/shape.h"
 
-#include <string.h>
-
 int
 cl_shape_init(cl_shape *shape, const char *const *names, int required)
 {
     shape->sh_inline = shape->sh_adds = false;
-    memset(shape->sh_stamps, 0, sizeof(shape->sh_stamps));
+    shape->sh_stamps[0] = shape->sh_stamps[1] = CL_INLINE_STAMP_OF_NONE;
     shape->sh_required = required;
     for (shape->sh_count = 0; names[shape->sh_count] != NULL;
          shape->sh_count++) {
@@ -26,7 +24,7 @@ cl_shape_clear(cl_shape *shape)
         Py_CLEAR(shape->sh_names[i]);
     shape->sh_count = shape->sh_required = 0;
     shape->sh_inline = shape->sh_adds = false;
-    memset(shape->sh_stamps, 0, sizeof(shape->sh_stamps));
+    shape->sh_stamps[0] = shape->sh_stamps[1] = CL_INLINE_STAMP_OF_NONE;
 }
 
 /* Finds where the sample stores the attribute: an index, -1 if not in the
@@ -63,7 +61,8 @@ cl_shape_learn(cl_shape *shape, PyObject *sample)
     }
     PyObject **values = cl_inline_values(sample);
     shape->sh_inline =
-        values != NULL && cl_inline_count(values) == shape->sh_count;
+        values != NULL && cl_inline_count(values) == shape->sh_count &&
+        shape->sh_count >= 3; /* see cl_shape_look() */
     /* The sample had no attributes before: the order is that of above. */
     shape->sh_adds = shape->sh_inline;
     for (int i = 0; shape->sh_adds && i < shape->sh_count; i++)

@@ -61,19 +61,20 @@ static inline bool
 cl_shape_look(cl_shape *shape, PyObject *self, cl_view *view)
 {
     PyObject **values = shape->sh_inline ? cl_inline_values(self) : NULL;
-    for (int k = 0; values != NULL && k < 2; k++) {
-        if (cl_inline_stamp_fits(&shape->sh_stamps[k], values)) {
-            view->v_values = values;
-            view->v_dict = NULL; /* unused then, but gcc warns */
-            for (int i = 0; i < shape->sh_count; i++)
-                view->v_at[i] = values[shape->sh_slots[i]];
-            cl_check_stress(cl_shape_check(shape, self, view));
-            return true;
-        }
-    }
     if (values == NULL)
         return cl_shape_look_in_dict(shape, self, view);
-    return cl_shape_look_inline(shape, self, values, view);
+    bool all = cl_inline_count(values) == shape->sh_count;
+    if (!cl_inline_stamp_fits(&shape->sh_stamps[all], values))
+        return cl_shape_look_inline(shape, self, values, view);
+    view->v_values = values;
+    view->v_dict = NULL; /* unused then, but gcc warns */
+    view->v_at[0] = values[shape->sh_slots[0]];
+    view->v_at[1] = values[shape->sh_slots[1]];
+    view->v_at[2] = values[shape->sh_slots[2]];
+    for (int i = 3; i < shape->sh_count; i++)
+        view->v_at[i] = values[shape->sh_slots[i]];
+    cl_check_stress(cl_shape_check(shape, self, view));
+    return true;
 }
 
 /* Sets the first attributes of a new object, which has none yet. 0/-1 */

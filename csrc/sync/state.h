@@ -239,6 +239,11 @@ typedef struct {
 typedef struct {
     cl_global ps_pins[CL_PINS_MAX];
     int ps_count;
+    /* Before 3.12: the dicts of all of them, borrowed, and their versions when
+     * all had their values; none if that is unknown. */
+    int ps_dicts;
+    PyObject *ps_dict[CL_PINS_MAX];
+    uint64_t ps_version[CL_PINS_MAX];
 } cl_pins;
 
 typedef struct cl_sync {

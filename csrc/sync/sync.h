@@ -124,7 +124,26 @@ cl_sync_set(cl_state *st, cl_view *view, int class, int index, PyObject *value)
                        index, value);
 }
 
+/* Looks at each. */
+bool cl_sync_pinned_slowly(cl_pins *group);
+
 /* Whether these globals are unchanged. */
-bool cl_sync_pinned(cl_state *st, int pins);
+static inline bool
+cl_sync_pinned(cl_state *st, int pins)
+{
+    cl_pins *group = &cl_sync_of(st)->sy_pins[pins];
+    if (CL_HAS_DICT_WATCHERS) {
+        for (int i = 0; i < group->ps_count; i++) {
+            if (!cl_global_holds(&group->ps_pins[i]))
+                return false;
+        }
+        return group->ps_count > 0;
+    }
+    for (int k = 0; k < group->ps_dicts; k++) {
+        if (cl_dict_version(group->ps_dict[k]) != group->ps_version[k])
+            return cl_sync_pinned_slowly(group);
+    }
+    return group->ps_dicts > 0 || cl_sync_pinned_slowly(group);
+}
 
 #endif
