@@ -199,6 +199,8 @@ cl_event_clear(cl_state *st, PyObject *self)
     if (!cl_lock_look(st, self, CL_CLASS_EVENT, &view) ||
         !is_bool(view.v_at[VALUE]))
         return 0;
+    if (view.v_at[VALUE] == Py_False)
+        return 1;
     return cl_sync_set(st, &view, CL_CLASS_EVENT, VALUE, Py_False) < 0 ? -1
                                                                        : 1;
 }

@@ -18,7 +18,7 @@ kind_of(const CoroObject *coro)
 /* _get_loop() of 3.10 and newer; older objects always have their loop. Returns
  * the loop, borrowed, if it is ours, makes plain futures and is the one of the
  * object. Otherwise NULL, with an exception only on error. */
-static LoopObject *
+static inline LoopObject *
 loop_of(SyncOpObject *op, PyObject *owner, PyObject *bound)
 {
     cl_state *st = op->o_coro.c_st;
@@ -55,15 +55,21 @@ cl_op_outcome
 cl_op_wait_in(SyncOpObject *op, PyObject *owner, PyObject *bound,
               PyObject *deque)
 {
-    cl_state *st = op->o_coro.c_st;
+    LoopObject *loop = loop_of(op, owner, bound);
+    cl_op_outcome outcome = CL_OP_FAILED;
+    if (loop == NULL)
+        return PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
     Py_INCREF(deque); /* allocation may run Python code */
-    PyObject *future = cl_op_future(op, owner, bound);
-    cl_op_outcome outcome =
-        future != NULL || PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
-    if (future != NULL && cl_deque_append(st, deque, future) == 0 &&
-        cl_coro_wait(&op->o_coro, future) == 0)
+    PyObject *future = cl_future_new(loop);
+    if (future != NULL &&
+        cl_deque_append(op->o_coro.c_st, deque, future) == 0) {
+        ((FutureObject *)future)->f_blocking = 1; /* as cl_coro_wait() */
+        Py_XSETREF(op->o_coro.c_future, future);
         outcome = CL_OP_WAIT;
-    Py_XDECREF(future);
+    }
+    else {
+        Py_XDECREF(future);
+    }
     Py_DECREF(deque);
     return outcome;
 }
