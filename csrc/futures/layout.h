@@ -151,6 +151,37 @@ PyObject *cl_layout_raw_fields(cl_state *st, PyObject *object);
 
 /* ------------------------------------------- fields that not all versions have */
 
+/* Whether it has no __dict__ and nobody has a weak reference to it. */
+static inline bool
+cl_future_is_alone(FutureObject *future)
+{
+#if CL_HAS_MANAGED_DICT
+    return cl_has_no_managed((PyObject *)future);
+#else
+    return future->f_dict == NULL && future->f_weakrefs == NULL;
+#endif
+}
+
+/* Whether it has been cancelled, with a message or not, or has an exception, a
+ * source traceback or awaiters. */
+static inline bool
+cl_future_has_more(const FutureObject *future)
+{
+    bool more = future->f_exception != NULL || future->f_source_tb != NULL;
+#if CL_HAS_CANCEL_MESSAGE
+    more = more || future->f_cancel_msg != NULL;
+#endif
+#if CL_HAS_KEPT_CANCELLATION
+    more = more || future->f_cancelled_exc != NULL;
+#elif CL_HAS_CANCEL_MESSAGE
+    more = more || future->f_cancelled_value != NULL;
+#endif
+#if CL_HAS_AWAITED_BY
+    more = more || future->f_awaited_by != NULL;
+#endif
+    return more;
+}
+
 static inline void
 cl_future_set_message(FutureObject *future, PyObject *message)
 {
