@@ -355,6 +355,20 @@ in_threads(make, make, make, make)
     )
 
 
+def test_loops_come_and_go_beside_others(threads):
+    """A debug build checks a loop now and then, and with it the list of all loops: others are not whole yet, or not any more."""
+    threads(
+        WORKS["callbacks"]
+        + """
+def make():
+    for _ in range(30):
+        run(work(20))
+
+in_threads(make, make, make, make)
+"""
+    )
+
+
 def test_tasks_are_looked_at(threads):
     threads(
         """
