@@ -27,6 +27,11 @@
 #
 # PY=python3.13 chooses the interpreter; each has a virtual environment of its own.
 
+# ThreadSanitizer's CPython has the version and flags of the one without it.
+ifeq ($(MAKECMDGOALS),tsan)
+PY ?= python3.13t-tsan
+VENV ?= .venv-tsan
+endif
 PY ?= python3
 PROGRAM ?= examples/hello.py
 LOOPS ?= all
@@ -177,8 +182,7 @@ asan stress coverage: export CLOOP_TEST_LOOPS ?= cloop
 asan: SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 
-# For CPython without a GIL and with ThreadSanitizer (--disable-gil --with-thread-sanitizer), whose VENV must be named:
-# it has the name of the one without. A test fails if a thread races; tests/tsan.supp has CPython's own races.
+# For CPython without a GIL and with ThreadSanitizer (--disable-gil --with-thread-sanitizer). A test fails if a thread races; tests/tsan.supp has CPython's own races.
 .PHONY: tsan
 tsan: export CLOOP_TEST_LOOPS ?= cloop-epoll
 tsan: ARGS ?= tests/isolated/test_free_threading.py tests/core/test_inbox.py tests/core/test_handle.py
