@@ -6,7 +6,7 @@
 #   make clang      compile with clang, whose warnings are errors
 #   make tsan       tests of threads, on a CPython without a GIL and with ThreadSanitizer
 #   make coverage   lines and branches of the C code that the suite reaches
-#   make integrity [COUNT=1000000] | overload | lifecycle | leaks | soak [HOURS=1] | abuse [SECONDS=60]
+#   make integrity [COUNT=1000000] | overload | lifecycle | leaks | soak [HOURS=1] | abuse | threads [SECONDS=60]
 #                   figures of docs/reliability.md; LOOP=asyncio measures that, SEED=n repeats a run, ARGS=--small is short
 #   make ecosystem  real libraries on cloop, and the servers they talk to
 #   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
@@ -28,6 +28,9 @@
 #
 # PY=python3.13 chooses the interpreter; each has a virtual environment of its own.
 
+ifeq ($(MAKECMDGOALS),tsan)
+PY ?= python3.13t
+endif
 PY ?= python3
 PROGRAM ?= examples/hello.py
 LOOPS ?= all
@@ -170,9 +173,9 @@ test-c: $(VENV)/.ready
 
 # These builds are made apart from the checkout, so that the one in place stays as it is. Only sys.stderr
 # is captured: what the sanitizers or abort() write to descriptor 2 must be seen, as the process ends there.
-asan stress coverage tsan: export CLOOP_BUILD = $@
+asan stress coverage: export CLOOP_BUILD = $@
 asan stress coverage tsan: COPY = build/$@-$(notdir $(VENV))
-asan stress tsan: $(VENV)/.test
+asan stress: $(VENV)/.test
 	@rm -rf $(COPY)
 	@$(PYTHON) setup.py -q build --build-lib $(COPY)
 	$(call pytest,$(SANITIZED) PYTHONPATH=$(CURDIR)/$(COPY),--capture=sys)
@@ -183,13 +186,22 @@ asan stress coverage: export CLOOP_TEST_LOOPS ?= cloop
 asan: SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 
-# For CPython without a GIL and with ThreadSanitizer (--disable-gil --with-thread-sanitizer), whose VENV must be named:
-# it has the name of the one without. A test fails if a thread races; tests/tsan.supp has CPython's own races.
+# Scripts of tests run on a CPython without a GIL and with ThreadSanitizer (--disable-gil --with-thread-sanitizer); pytest itself on
+# PY, the one without ThreadSanitizer, since pip and pytest take minutes there. A test fails if a thread races;
+# tests/tsan.supp has CPython's own races.
+TSAN ?= python3.13t-tsan
 .PHONY: tsan
 tsan: export CLOOP_TEST_LOOPS ?= cloop-epoll
-tsan: ARGS ?= tests/isolated/test_free_threading.py tests/core/test_inbox.py tests/core/test_handle.py
-tsan: SANITIZED = PYTHON_GIL=0 \
-	TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp exitcode=66 allocator_may_return_null=1 $$TSAN_OPTIONS"
+tsan: ARGS ?= tests/isolated/test_free_threading.py
+tsan: $(VENV)/.test build
+	@rm -rf $(COPY)
+	@CLOOP_BUILD=tsan PYTHONPATH=$$(echo $(VENV)/lib/python*/site-packages) $(TSAN) setup.py -q build --build-lib $(COPY)
+	@{ echo '#!/bin/sh'; echo 'unset PYTHONDONTWRITEBYTECODE'; \
+	    echo 'export PYTHON_GIL=0 PYTHONPYCACHEPREFIX="$(CURDIR)/$(COPY)/pycache" PYTHONPATH="$(CURDIR)/$(COPY):$$PYTHONPATH"'; \
+	    echo 'export TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp exitcode=66 allocator_may_return_null=1 $$TSAN_OPTIONS"'; \
+	    echo 'exec $(TSAN) "$$@"'; } > $(COPY)/python
+	@chmod +x $(COPY)/python
+	$(call pytest,PYTHON_GIL=0 CLOOP_TEST_PYTHON="$(CURDIR)/$(COPY)/python",)
 
 # The suite with its slow tests, where faults are injected, then some tests with each allocation failing once. Tests that fail
 # only because the code is slower here do not matter. The list of what no test reaches must be right: tests/coverage.py.
@@ -211,8 +223,8 @@ COUNT ?= 1000000
 HOURS ?= 1
 SECONDS ?= 60
 TRUST = $(PYTHON) tests/trust/$@.py $(if $(LOOP),--loop $(LOOP)) $(if $(SEED),--seed $(SEED)) $(ARGS)
-.PHONY: integrity overload lifecycle leaks soak abuse
-integrity overload lifecycle leaks soak abuse: $(VENV)/.test build
+.PHONY: integrity overload lifecycle leaks soak abuse threads
+integrity overload lifecycle leaks soak abuse threads: $(VENV)/.test build
 integrity:
 	$(TRUST) --count $(COUNT)
 overload:
@@ -221,7 +233,7 @@ lifecycle leaks:
 	$(TRUST)
 soak:
 	$(TRUST) --hours $(HOURS)
-abuse:
+abuse threads:
 	$(TRUST) --seconds $(SECONDS)
 
 # ARGS='--loop uvloop' needs uvloop.
