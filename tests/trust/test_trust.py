@@ -38,5 +38,9 @@ def test_short_form(program, name):
     assert "failed: 0" in program(name, "--small")
 
 
+def test_faults(program):
+    assert "findings: 0" in program("faults.py", "--small")
+
+
 def test_soak(program):
     assert "lost: 0, doubled: 0" in program("soak.py", "--hours", "0.003")
