@@ -160,3 +160,27 @@ def test_calls_of_python_fail(cloop, stress):
     finally:
         stress()
         loop.close()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_closed_loop_leaves_nothing_whatever_has_failed(cloop, stress):
+    """Least of all the entry for its current task, which keeps the loop."""
+
+    async def main():
+        await asyncio.sleep(0)
+
+    number, seen = 0, 0
+    while seen >= number:
+        number += 1
+        loop = cloop.new_event_loop()
+        loop.set_exception_handler(lambda loop, context: loop.stop())
+        task = loop.create_task(main())
+        stress(nomem=number)
+        try:
+            loop.run_until_complete(task)
+        except (MemoryError, RuntimeError):
+            pass
+        finally:
+            seen = stress()
+            task.cancel()
+            loop.close()
