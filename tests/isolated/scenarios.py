@@ -185,6 +185,16 @@ async def lent(loop):
         b.close()
 
 
+async def exactly(loop, sock, size):
+    data = b""
+    while len(data) < size:
+        more = await loop.sock_recv(sock, size - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
 async def sock_operations(loop):
     with socket.socket() as listening, socket.socket() as client:
         listening.bind(("127.0.0.1", 0))
@@ -195,12 +205,12 @@ async def sock_operations(loop):
         await loop.sock_connect(client, listening.getsockname())
         served, _ = await accepting
         with served:
-            waiting = asyncio.ensure_future(loop.sock_recv(served, 10))
+            waiting = asyncio.ensure_future(exactly(loop, served, 4))
             await asyncio.sleep(0)
             await loop.sock_sendall(client, b"data")
             assert await waiting == b"data"
             # A waiter of each kind on one socket: the second changes the interest of the first.
-            back = asyncio.ensure_future(loop.sock_recv(client, 10))
+            back = asyncio.ensure_future(exactly(loop, client, 4))
             await asyncio.sleep(0)
             sending = asyncio.ensure_future(loop.sock_sendall(client, BIG))
             size = 0
@@ -219,7 +229,7 @@ async def crowded(loop):
     """What the poller reports finds the ready ring full."""
     a, b = pair()
     try:
-        waiting = asyncio.ensure_future(loop.sock_recv(a, 10))
+        waiting = asyncio.ensure_future(exactly(loop, a, 4))
         await asyncio.sleep(0)
         b.send(b"data")
         for _ in range(512):
