@@ -125,13 +125,13 @@ cl_stress_call_fails(cl_stress_site *site, const void *caller)
     return atomic_load(&stress.calls) && cl_stress_fails(site, caller);
 }
 
-extern cl_stress_site __start_cl_stress_sites[], __stop_cl_stress_sites[];
+extern cl_stress_site __start_cl_sites[], __stop_cl_sites[];
 
 cl_stress_site *
 cl_stress_sites(size_t *count)
 {
-    *count = (size_t)(__stop_cl_stress_sites - __start_cl_stress_sites);
-    return __start_cl_stress_sites;
+    *count = (size_t)(__stop_cl_sites - __start_cl_sites);
+    return __start_cl_sites;
 }
 
 bool

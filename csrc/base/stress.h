@@ -63,8 +63,9 @@ bool cl_stress_call_fails(cl_stress_site *site, const void *caller);
 /* The linker puts all sites between two symbols. */
 #define CL_STRESS_HERE \
     __extension__({ \
-        static cl_stress_site cl_site __attribute__(( \
-            section("cl_stress_sites"), used)) = {__FILE__, __LINE__, 0, 0}; \
+        static cl_stress_site cl_site \
+            __attribute__((section("cl_sites"), used)) = {__FILE__, __LINE__, \
+                                                          0, 0}; \
         &cl_site; \
     }), \
         __builtin_return_address(0)

@@ -143,7 +143,11 @@ class Scenario:
             if order[0] == "call":
                 self.library.faults_also(*order[1:])
         if self.has_allocations:
-            self.module._stress(nomem=allocations[0] if allocations else 0, then=max(allocations[1:], default=0))
+            self.module._stress(
+                nomem=allocations[0] if allocations else 0,
+                then=max(allocations[1:], default=0),
+                calls="CLOOP_FAULTS_CALLS" in os.environ,
+            )
 
     def disarm(self):
         """How many calls and allocations there were, and what the calls were."""

@@ -9,9 +9,10 @@ process may not die, nothing may wait longer than 10 s, and no byte may be missi
 able to do it all again, and nothing may be left when it is closed: no descriptor and no object.
 
 On a build with CL_INJECT (stress, coverage, or -DCL_INJECT) each allocation counts, those of Python's API too; on others,
-those of the C library. Then the lines that allocate and that failed nowhere are listed, too.
+those of the C library. With --calls, calls of Python's functions fail as well, with MemoryError. With --sites, the lines are listed that allocate and
+failed in no scenario.
 
-    python tests/trust/faults.py [NAME...] [--small] [--pairs N] [--most N] [--sites] [--seed N]
+    python tests/trust/faults.py [NAME...] [--small] [--pairs N] [--most N] [--calls] [--sites] [--seed N]
 """
 
 import errno
@@ -38,7 +39,8 @@ NAMES = [
 READS = "EINTR EAGAIN ECONNRESET ETIMEDOUT ENOMEM ENOBUFS"
 WRITES = "EINTR EAGAIN ECONNRESET ETIMEDOUT EPIPE ENOMEM ENOBUFS"
 NO_DESCRIPTOR = "EMFILE ENFILE ENOMEM"
-ERRORS = {  # what a call may say
+# What a call may say. Not among them: EAGAIN of a connect(), which asyncio takes for one that goes on.
+ERRORS = {
     "read": READS,
     "recv": READS,
     "recvmsg": READS,
@@ -65,7 +67,7 @@ ERRORS = {  # what a call may say
     "fcntl64": "ENOMEM",
     "ioctl": "EINVAL",
     "fstat": "ENOMEM",
-    "connect": "EINTR EAGAIN ECONNREFUSED ETIMEDOUT EADDRNOTAVAIL ENETUNREACH ENOMEM",
+    "connect": "EINTR ECONNREFUSED ETIMEDOUT EADDRNOTAVAIL ENETUNREACH ENOMEM",
     "socket": NO_DESCRIPTOR + " ENOBUFS",
     "socketpair": NO_DESCRIPTOR,
     "bind": "EADDRINUSE ENOMEM",
@@ -237,6 +239,8 @@ def summary(folder, shows_sites):
 def main():
     """The options that the other programs lack go to the processes by the environment."""
     shows_sites = "--sites" in sys.argv and not sys.argv.remove("--sites")
+    if "--calls" in sys.argv and not sys.argv.remove("--calls"):
+        os.environ["CLOOP_FAULTS_CALLS"] = "1"
     for option in ("--pairs", "--most"):
         if option in sys.argv:
             at = sys.argv.index(option)
