@@ -46,7 +46,8 @@ def pytest_pyfunc_call(pyfuncitem):
         stress()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    if outcome.excinfo is not None and not issubclass(outcome.excinfo[0], pytest.skip.Exception):
+    passed_on = pytest.skip.Exception, KeyboardInterrupt
+    if outcome.excinfo is not None and not issubclass(outcome.excinfo[0], passed_on):
         outcome.force_result(True)  # whose traceback would keep what the test has
         pyfuncitem.stash[failed_key(pyfuncitem.config)] = True
 

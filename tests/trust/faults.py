@@ -179,7 +179,7 @@ def points_of(result):
 
 def feature(run, name):
     began = time.monotonic()
-    most = int(os.environ.get("CLOOP_FAULTS_MOST", "0")) or (10 if run.small else MOST)
+    most = int(os.environ.get("CLOOP_FAULTS_MOST", "0")) or (6 if run.small else MOST)
     with tempfile.TemporaryDirectory() as folder:
         if name.endswith("-tls"):
             importlib.import_module("leaks").certificates(folder)
