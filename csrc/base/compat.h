@@ -183,6 +183,9 @@ PyErr_SetRaisedException(PyObject *exc)
 }
 #endif
 
+/* A new object of the type, zeroed; NULL on failure. */
+#define cl_type_alloc(type) ((type)->tp_alloc(type, 0))
+
 /* Makes `exc` what sys.exc_info() returns in the innermost frame, and returns
  * what was there. Steals and returns a reference; NULL and None stand for none.
  * PyErr_GetHandledException() would return that of an outer frame. */

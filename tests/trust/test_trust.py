@@ -45,5 +45,9 @@ def test_threads(program, monkeypatch):
     assert "findings: 0" in program("threads.py", "--seconds", "1")
 
 
+def test_faults(program):
+    assert "findings: 0" in program("faults.py", "--small")
+
+
 def test_soak(program):
     assert "lost: 0, doubled: 0" in program("soak.py", "--hours", "0.003")
