@@ -7,8 +7,10 @@
 #   make tsan       tests of threads, on a CPython without a GIL and with ThreadSanitizer
 #   make coverage   lines and branches of the C code that the suite reaches
 #   make faults [BUILD=asan] [PAIRS=20] each allocation and each system call fails in turn, in a scenario for each feature
-#   make integrity [COUNT=1000000] | overload | lifecycle | leaks | soak [HOURS=1] | abuse | threads [SECONDS=60]
+#   make integrity [COUNT=1000000] | overload | lifecycle | leaks | soak [HOURS=1] | abuse | threads | hostile-tls [SECONDS=60]
 #                   figures of docs/reliability.md; LOOP=asyncio measures that, SEED=n repeats a run, ARGS=--small is short
+#   make fuzz [SECONDS=60]     random programs do what they do on asyncio; random bytes to what reads bytes
+#   make mutation [COUNT=200]  whether the tests notice small changes of the C code
 #   make ecosystem  real libraries on cloop, and the servers they talk to
 #   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
 #   make interpreters the suite in an interpreter with a GIL of its own [K=expr] [TIER=ci|all]
@@ -235,12 +237,12 @@ coverage-of: $(VENV)/.test
 	-$(COVERED) $(PYTHON) tests/trust/abuse.py --seconds 60
 
 # Programs that print figures; the limits of time hold on a machine that does nothing else. LOOP=uvloop needs uvloop.
-COUNT ?= 1000000
+COUNT ?= $(if $(filter mutation,$(MAKECMDGOALS)),200,1000000)
 HOURS ?= 1
 SECONDS ?= 60
-TRUST = $(PYTHON) tests/trust/$@.py $(if $(LOOP),--loop $(LOOP)) $(if $(SEED),--seed $(SEED)) $(ARGS)
-.PHONY: integrity overload lifecycle leaks soak abuse threads
-integrity overload lifecycle leaks soak abuse threads: $(VENV)/.test build
+TRUST = $(PYTHON) tests/trust/$(subst -,_,$@).py $(if $(LOOP),--loop $(LOOP)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+.PHONY: integrity overload lifecycle leaks soak abuse threads hostile-tls fuzz mutation
+integrity overload lifecycle leaks soak abuse threads hostile-tls fuzz: $(VENV)/.test build
 integrity:
 	$(TRUST) --count $(COUNT)
 overload:
@@ -249,8 +251,11 @@ lifecycle leaks:
 	$(TRUST)
 soak:
 	$(TRUST) --hours $(HOURS)
-abuse threads:
+abuse threads hostile-tls fuzz:
 	$(TRUST) --seconds $(SECONDS)
+# Builds in a copy of its own.
+mutation: $(VENV)/.test
+	nice $(TRUST) --count $(COUNT) --jobs $(if $(filter 0,$(JOBS)),1,$(JOBS))
 
 # Each allocation and each system call of each scenario fails in turn, and PAIRS of them; BUILD=asan under the sanitizers.
 BUILD ?= stress
