@@ -4,6 +4,7 @@ long forms.
 
 import os
 import re
+import sysconfig
 
 import pytest
 
@@ -36,6 +37,16 @@ def test_integrity(program):
 @pytest.mark.parametrize("name", ["overload.py", "lifecycle.py", "leaks.py"])
 def test_short_form(program, name):
     assert "failed: 0" in program(name, "--small")
+
+
+def test_threads(program, monkeypatch):
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        monkeypatch.setenv("PYTHON_GIL", "0")
+    assert "findings: 0" in program("threads.py", "--seconds", "1")
+
+
+def test_faults(program):
+    assert "findings: 0" in program("faults.py", "--small")
 
 
 def test_fuzz(program):
