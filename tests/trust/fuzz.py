@@ -30,7 +30,7 @@ import warnings
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 HANG_S = 120
-BATCH = 50  # programs of one seed
+BATCH, SMALL_BATCH = 50, 10  # programs of one seed; if there are seconds only
 FINDINGS = 3  # of one name, after which it ends
 
 
@@ -254,7 +254,7 @@ class Child:
 
             @hypothesis.seed(self.options.seed + batch)
             @hypothesis.settings(
-                max_examples=BATCH, database=None, deadline=None, report_multiple_bugs=False,
+                max_examples=BATCH if self.options.seconds > 5 else SMALL_BATCH, database=None, deadline=None, report_multiple_bugs=False,
                 suppress_health_check=list(hypothesis.HealthCheck),
                 phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
             )  # fmt: skip
