@@ -3,6 +3,7 @@
 #   make            build in place              make run [PROGRAM=file.py] [ARGS=...]
 #   make test       [K=expr] [TIER=ci|all]      make test-c | suite C tests, no Python; the others alone
 #   make debug      build in place with asserts make asan | stress  the suite on such a build, with asserts
+#   make clang      compile with clang, whose warnings are errors
 #   make tsan       tests of threads, on a CPython without a GIL and with ThreadSanitizer
 #   make coverage   lines and branches of the C code that the suite reaches
 #   make integrity [COUNT=1000000] | overload | lifecycle | leaks | soak [HOURS=1] | abuse [SECONDS=60]
@@ -131,6 +132,11 @@ build: $(VENV)/.ready
 debug: export CLOOP_BUILD = debug
 debug: build
 
+# What clang says of the code. What is run is gcc's; so this is not optimised, and apart.
+.PHONY: clang
+clang: $(VENV)/.ready
+	@CC=clang CFLAGS='-O1 -fno-lto' CLOOP_WERROR=1 $(PYTHON) setup.py -q build --build-base build/clang-$(notdir $(VENV))
+
 run: build
 	@$(PYTHON) -m cloop $(PROGRAM) $(ARGS)
 
@@ -226,7 +232,7 @@ uvloop-suite: $(VENV)/.uvloop-suite build
 	$(PYTHON) tests/conformance/run.py --suite uvloop --test-limit 20 $(ARGS)
 
 ecosystem: $(VENV)/.ecosystem build
-	$(BIN)/pytest -q -rs tests/ecosystem $(if $(K),-k '$(K)') $(ARGS)
+	$(BIN)/pytest -q -rs -n $(JOBS) --dist loadfile tests/ecosystem $(if $(K),-k '$(K)') $(ARGS)
 
 # The plugins are there for the recipes' own tests, not for these.
 .PHONY: recipes
@@ -241,10 +247,17 @@ ifeq ($(SHARED),)
 programs:
 	@echo "skipped: no ../shared/programs beside the checkout"
 else
-programs: export PYTHONPATH = $(CURDIR)/$(AIOHTTP)
-programs: RUN = $(PYTHON) $(SHARED) --python $(PYTHON) --loop cloop
+# At once: they sleep most of the time.
 programs: $(AIOHTTP) build
-	@$(RUN) $(ARGS) || failed=1; $(RUN) --launcher 'python -m cloop' $(ARGS) && exit $$failed
+	@$(MAKE) -s -j2 -k --output-sync=target program-files program-launcher
+
+.PHONY: program-files program-launcher
+program-%: export PYTHONPATH = $(CURDIR)/$(AIOHTTP)
+program-%: RUN = $(PYTHON) $(SHARED) --python $(PYTHON) --loop cloop
+program-files:
+	@$(RUN) $(ARGS)
+program-launcher:
+	@$(RUN) --launcher 'python -m cloop' $(ARGS)
 endif
 
 bench: $(VENV)/.bench-all build

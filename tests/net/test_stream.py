@@ -124,13 +124,35 @@ def test_data_of_any_size(connect, recorder, feed, until, kind, size):
     assert max(map(len, protocol.chunks)) <= 262144
 
 
-@pytest.mark.parametrize("size", [1, 4095, 65536, 65537, 262144, 262145, 5000000])
+@pytest.mark.parametrize("size", [1, 4095, 65482, 65483, 65484, 65536, 65537, 130966, 130967, 262144, 262145, 5000000])
 def test_writing_of_any_size(connect, recorder, collect, kind, size):
     transport, peer = connect(recorder(), kind)
     data = os.urandom(size)
     transport.write(data)
     assert collect(peer, size) == data
     assert transport.get_write_buffer_size() == 0
+
+
+# A segment of the loopback device takes 65,483 bytes; a longer write over TCP is sent in parts.
+@pytest.mark.parametrize(
+    "sizes",
+    [[65483, 1], [65482, 1, 1], [1, 65483], [1, 65482, 65483], [65483 * 2, 5], [7] * 10000 + [70000], [200000] * 3],
+)
+def test_lines_of_any_size(connect, recorder, collect, kind, sizes):
+    transport, peer = connect(recorder(), kind)
+    lines = [os.urandom(size) for size in sizes]
+    transport.writelines(lines)
+    assert collect(peer, sum(sizes)) == b"".join(lines)
+    assert transport.get_write_buffer_size() == 0
+
+
+def test_a_long_write_over_tcp_is_sent_in_segments(native, connect, recorder, loop, collect, kind):
+    transport, peer = connect(recorder(), kind)
+    native(transport)
+    before = loop.metrics().writes
+    transport.write(bytes(65484))
+    assert loop.metrics().writes - before == (2 if kind.startswith("tcp") else 1)
+    collect(peer, 65484)
 
 
 def test_echo_of_much_data_both_ways_at_once(connect, recorder, until, kind):

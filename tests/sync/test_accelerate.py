@@ -17,7 +17,7 @@ import pytest
 
 def functions():
     """The paths of the functions that can be accelerated on this Python."""
-    accelerate = sys.modules["cloop._accelerate"]
+    accelerate = importlib.import_module("cloop._accelerate")
     for family in accelerate.FAMILIES:
         if isinstance(accelerate.variant_of(family), int):
             yield from family.bodies.values()
@@ -271,7 +271,7 @@ def test_another_text_stays_asyncios(cloop, monkeypatch):
             assert not is_asyncios(asyncio.sleep(0).close() or nap())
 
         cloop.run(main())
-        report = "\n".join(sys.modules["cloop._accelerate"].report())
+        report = "\n".join(importlib.import_module("cloop._accelerate").report())
         assert "not Lock: another text than those known" in report
     finally:
         cloop.accelerate(False)
@@ -280,7 +280,7 @@ def test_another_text_stays_asyncios(cloop, monkeypatch):
 def test_nothing_of_a_function_that_is_not_one(cloop, monkeypatch):
     monkeypatch.setattr(asyncio.Event, "wait", mock.Mock())
     cloop.accelerate()
-    report = "\n".join(sys.modules["cloop._accelerate"].report())
+    report = "\n".join(importlib.import_module("cloop._accelerate").report())
     cloop.accelerate(False)
     assert "not Event: a program has replaced it" in report and "not Queue: needs Event" in report
 
@@ -395,7 +395,7 @@ def test_from_threads_at_once(accelerate, cloop):
         assert not lock.locked()
 
     cloop.run(main())
-    assert not any(line.startswith("off") for line in sys.modules["cloop._accelerate"].report())
+    assert not any(line.startswith("off") for line in importlib.import_module("cloop._accelerate").report())
 
 
 def test_loops_in_two_threads(accelerate, cloop, made):
