@@ -6,8 +6,11 @@
 #   make clang      compile with clang, whose warnings are errors
 #   make tsan       tests of threads, on a CPython without a GIL and with ThreadSanitizer
 #   make coverage   lines and branches of the C code that the suite reaches
-#   make integrity [COUNT=1000000] | overload | lifecycle | leaks | soak [HOURS=1] | abuse [SECONDS=60]
+#   make faults [BUILD=asan] [PAIRS=20] each allocation and each system call fails in turn, in a scenario for each feature
+#   make integrity [COUNT=1000000] | overload | lifecycle | leaks | soak [HOURS=1] | abuse | threads | hostile-tls [SECONDS=60]
 #                   figures of docs/reliability.md; LOOP=asyncio measures that, SEED=n repeats a run, ARGS=--small is short
+#   make fuzz [SECONDS=60]     random programs do what they do on asyncio; random bytes to what reads bytes
+#   make mutation [COUNT=200]  whether the tests notice small changes of the C code
 #   make ecosystem  real libraries on cloop, and the servers they talk to
 #   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
 #   make interpreters the suite in an interpreter with a GIL of its own [K=expr] [TIER=ci|all]
@@ -28,15 +31,19 @@
 #
 # PY=python3.13 chooses the interpreter; each has a virtual environment of its own.
 
+ifeq ($(MAKECMDGOALS),tsan)
+PY ?= python3.13t
+endif
 PY ?= python3
 PROGRAM ?= examples/hello.py
 LOOPS ?= all
 CHECKS ?= test conformance uvloop-suite
 
+version = $(shell $(1) -c 'import sys; print("%d.%d" % sys.version_info[:2] + getattr(sys, "abiflags", ""))' 2>/dev/null)
 ifeq ($(PY),python3)
 VENV ?= .venv
 else
-VENV ?= .venv-$(shell $(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2] + getattr(sys, "abiflags", ""))' 2>/dev/null)
+VENV ?= .venv-$(call version,$(PY))
 endif
 BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
@@ -153,7 +160,7 @@ pytest = $(if $(filter 0 1,$(JOBS)),\
 
 # What is run of the tests, on which loops: tests/conftest.py has the tiers. Whoever names tests wants the slow ones, too.
 TIER ?= $(if $(K)$(ARGS),ci,commit)
-suite asan stress coverage interpreters: export CLOOP_TEST_TIER = $(TIER)
+suite asan stress interpreters: export CLOOP_TEST_TIER = $(TIER)
 
 test: test-c suite
 
@@ -170,49 +177,72 @@ test-c: $(VENV)/.ready
 
 # These builds are made apart from the checkout, so that the one in place stays as it is. Only sys.stderr
 # is captured: what the sanitizers or abort() write to descriptor 2 must be seen, as the process ends there.
-asan stress coverage tsan: export CLOOP_BUILD = $@
-asan stress coverage tsan: COPY = build/$@-$(notdir $(VENV))
-asan stress tsan: $(VENV)/.test
+asan stress: export CLOOP_BUILD = $@
+asan stress tsan: COPY = build/$@-$(notdir $(VENV))
+asan stress: $(VENV)/.test
 	@rm -rf $(COPY)
 	@$(PYTHON) setup.py -q build --build-lib $(COPY)
 	$(call pytest,$(SANITIZED) PYTHONPATH=$(CURDIR)/$(COPY),--capture=sys)
 
 # gcc, because clang keeps the sanitizers' run-time library out of shared objects.
 asan: export CC = gcc
-asan stress coverage: export CLOOP_TEST_LOOPS ?= cloop
-asan: SANITIZED = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+asan stress: export CLOOP_TEST_LOOPS ?= cloop
+ASAN = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+asan: SANITIZED = $(ASAN)
 
-# For CPython without a GIL and with ThreadSanitizer (--disable-gil --with-thread-sanitizer), whose VENV must be named:
-# it has the name of the one without. A test fails if a thread races; tests/tsan.supp has CPython's own races.
+# Scripts of tests run on a CPython without a GIL and with ThreadSanitizer (--disable-gil --with-thread-sanitizer); pytest itself on
+# PY, the one without ThreadSanitizer, since pip and pytest take minutes there. A test fails if a thread races;
+# tests/tsan.supp has CPython's own races.
+TSAN ?= python3.13t-tsan
 .PHONY: tsan
 tsan: export CLOOP_TEST_LOOPS ?= cloop-epoll
-tsan: ARGS ?= tests/isolated/test_free_threading.py tests/core/test_inbox.py tests/core/test_handle.py
-tsan: SANITIZED = PYTHON_GIL=0 \
-	TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp exitcode=66 allocator_may_return_null=1 $$TSAN_OPTIONS"
+tsan: ARGS ?= tests/isolated/test_free_threading.py
+tsan: $(VENV)/.test build
+	@rm -rf $(COPY)
+	@CLOOP_BUILD=tsan PYTHONPATH=$$(echo $(VENV)/lib/python*/site-packages) $(TSAN) setup.py -q build --build-lib $(COPY)
+	@{ echo '#!/bin/sh'; echo 'unset PYTHONDONTWRITEBYTECODE'; \
+	    echo 'export PYTHON_GIL=0 PYTHONPYCACHEPREFIX="$(CURDIR)/$(COPY)/pycache" PYTHONPATH="$(CURDIR)/$(COPY):$$PYTHONPATH"'; \
+	    echo 'export TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp exitcode=66 allocator_may_return_null=1 $$TSAN_OPTIONS"'; \
+	    echo 'exec $(TSAN) "$$@"'; } > $(COPY)/python
+	@chmod +x $(COPY)/python
+	$(call pytest,PYTHON_GIL=0 CLOOP_TEST_PYTHON="$(CURDIR)/$(COPY)/python",)
 
-# The suite with its slow tests, where faults are injected, then some tests with each allocation failing once. Tests that fail
-# only because the code is slower here do not matter. The list of what no test reaches must be right: tests/coverage.py.
-PLACES ?= tests/streams tests/sync
-.PHONY: coverage
-coverage: TIER = ci
-coverage: export CLOOP_TEST_SEED = coverage
-coverage: COVERED = PYTHONPATH=$(CURDIR)/$(COPY):$(CURDIR)/tests
+# The suite with its slow tests, where faults are injected, then some tests with each allocation failing once, on this Python
+# and on ALSO, which has other code. Tests that fail only because the code is slower here do not matter. The list of what no
+# test reaches must be right: tests/coverage.py.
+ALSO ?= python3.14
+PLACES ?= $(filter-out tests/c tests/conformance tests/ecosystem tests/isolated tests/trust tests/typing,$(patsubst %/,%,$(wildcard tests/*/)))
+.PHONY: coverage coverage-of
 coverage: $(VENV)/.test
 	@$(PIP) 'gcovr==8.*'
-	@rm -rf $(COPY) build/temp.*/coverage
+	@rm -rf build/coverage-* build/temp.*/coverage
+	@$(MAKE) --no-print-directory coverage-of
+	@if ! command -v $(ALSO) >/dev/null; then echo "skipped: there is no $(ALSO), which has code of its own"; \
+	    else $(MAKE) --no-print-directory coverage-of PY=$(ALSO) VENV=.venv-$(call version,$(ALSO)); fi
+	$(PYTHON) tests/coverage.py
+
+coverage-of: TIER = ci
+coverage-of: COVERED = PYTHONPATH=$(CURDIR)/$(COPY):$(CURDIR)/tests
+coverage-of: export CLOOP_TEST_SEED = coverage
+coverage-of: export CLOOP_BUILD = coverage
+coverage-of: export CLOOP_TEST_LOOPS ?= cloop
+coverage-of: export CLOOP_TEST_TIER = $(TIER)
+coverage-of: COPY = build/coverage-$(notdir $(VENV))
+coverage-of: $(VENV)/.test
 	@$(PYTHON) setup.py -q build --build-lib $(COPY)
 	-$(call pytest,$(COVERED))
 	-for folder in $(PLACES); do CLOOP_TEST_TIER=commit $(COVERED) $(BIN)/pytest -q -p places $$folder; done
-	$(PYTHON) tests/coverage.py
+	-$(COVERED) $(PYTHON) tests/trust/faults.py --most 200
+	-$(COVERED) $(PYTHON) tests/trust/abuse.py --seconds 60
 
 # Programs that print figures; the limits of time hold on a machine that does nothing else. LOOP=uvloop needs uvloop.
-COUNT ?= 1000000
+COUNT ?= $(if $(filter mutation,$(MAKECMDGOALS)),200,1000000)
 HOURS ?= 1
 SECONDS ?= 60
-TRUST = $(PYTHON) tests/trust/$@.py $(if $(LOOP),--loop $(LOOP)) $(if $(SEED),--seed $(SEED)) $(ARGS)
-.PHONY: integrity overload lifecycle leaks soak abuse
-integrity overload lifecycle leaks soak abuse: $(VENV)/.test build
+TRUST = $(PYTHON) tests/trust/$(subst -,_,$@).py $(if $(LOOP),--loop $(LOOP)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+.PHONY: integrity overload lifecycle leaks soak abuse threads hostile-tls fuzz mutation
+integrity overload lifecycle leaks soak abuse threads hostile-tls fuzz: $(VENV)/.test build
 integrity:
 	$(TRUST) --count $(COUNT)
 overload:
@@ -221,8 +251,23 @@ lifecycle leaks:
 	$(TRUST)
 soak:
 	$(TRUST) --hours $(HOURS)
-abuse:
+abuse threads hostile-tls fuzz:
 	$(TRUST) --seconds $(SECONDS)
+# Builds in a copy of its own.
+mutation: $(VENV)/.test
+	nice $(TRUST) --count $(COUNT) --jobs $(if $(filter 0,$(JOBS)),1,$(JOBS))
+
+# Each allocation and each system call of each scenario fails in turn, and PAIRS of them; BUILD=asan under the sanitizers.
+BUILD ?= stress
+PAIRS ?= 20
+.PHONY: faults
+faults: COPY = build/faults-$(BUILD)-$(notdir $(VENV))
+faults: $(VENV)/.test
+	@rm -rf $(COPY)
+	@$(if $(filter asan,$(BUILD)),CC=gcc CFLAGS=-DCL_INJECT) CLOOP_BUILD=$(BUILD) $(PYTHON) setup.py -q build \
+	    $(if $(filter asan,$(BUILD)),--build-temp build/faults) --build-lib $(COPY)
+	$(if $(filter asan,$(BUILD)),$(ASAN)) PYTHONPATH=$(CURDIR)/$(COPY) $(PYTHON) tests/trust/faults.py --pairs $(PAIRS) \
+	    --sites $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # ARGS='--loop uvloop' needs uvloop.
 conformance: build $(if $(findstring uvloop,$(ARGS)),$(VENV)/.bench)

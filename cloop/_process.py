@@ -41,6 +41,23 @@ def is_native(loop):
 class SubprocessTransport(unix_events._UnixSubprocessTransport):
     """asyncio's, except for the pipes: no socket pairs, and all connected at once."""
 
+    def __init__(self, *args, **kwargs):
+        try:
+            super().__init__(*args, **kwargs)
+        except BaseException:
+            if self._proc is not None and self._proc.returncode is None:
+                self._abandon()
+            raise
+
+    def _abandon(self):
+        # No task connects the pipes: nobody has this, so nobody would close them or wait for the process.
+        for pipe in (self._proc.stdin, self._proc.stdout, self._proc.stderr):
+            if pipe is not None:
+                pipe.close()
+        self._proc.kill()
+        self._proc.wait()
+        self._loop._child_ended()
+
     def _start(self, args, shell, stdin, stdout, stderr, bufsize, **kwargs):
         if sys.version_info >= (3, 11):
             self._popen(args, shell, stdin, stdout, stderr, bufsize, **kwargs)

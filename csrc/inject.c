@@ -9,11 +9,12 @@
 
 PyDoc_STRVAR(
     stress_doc,
-    "_stress(*, nomem=0, lasting=1, place=False, collect=0, send=0, "
-    "receive=0)\n--\n\n"
-    "Make the nomem-th allocation from now on fail, and `lasting` in all, or "
-    "the first one at a\n"
-    "place where none has failed so yet; collect garbage at every "
+    "_stress(*, nomem=0, lasting=1, then=0, place=False, calls=False, "
+    "collect=0, send=0, receive=0)\n--\n\n"
+    "Make the nomem-th allocation from now on fail, `lasting` in all, and the "
+    "then-th; or the first one at a\n"
+    "place where none has failed so yet. With `calls`, those of Python "
+    "fail, too. Collect garbage at every "
     "collect-th allocation of an\n"
     "object; limit the bytes that a stream sends or receives in a call. 0 "
     "turns each off. Return the number of allocations "
@@ -23,18 +24,21 @@ PyDoc_STRVAR(
 static PyObject *
 inject_stress(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"nomem", "lasting", "place", "collect",
+    static char *keywords[] = {"nomem", "lasting", "then",
+                               "place", "calls",   "collect",
                                "send",  "receive", NULL};
     cl_stress_orders orders = {.lasting = 1};
     long count = cl_stress_count();
-    int place = 0;
+    int place = 0, calls = 0;
     Py_ssize_t send = 0, receive = 0;
     cl_stress_set(&orders);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$llplnn:_stress",
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$lllpplnn:_stress",
                                      keywords, &orders.nomem, &orders.lasting,
-                                     &place, &orders.collect, &send, &receive))
+                                     &orders.then, &place, &calls,
+                                     &orders.collect, &send, &receive))
         return NULL;
     orders.place = place;
+    orders.calls = calls;
     orders.send = (size_t)send;
     orders.receive = (size_t)receive;
     PyObject *result = (PyLong_FromLong)(count);
@@ -51,6 +55,28 @@ static PyObject *
 inject_places(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return (PyLong_FromLong)(cl_stress_places());
+}
+
+PyDoc_STRVAR(sites_doc,
+             "_stress_sites()\n--\n\n"
+             "Return the lines that allocate, each with its file, its number, "
+             "and how often it was\nreached and failed.");
+
+static PyObject *
+inject_sites(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    size_t count;
+    cl_stress_site *sites = cl_stress_sites(&count);
+    PyObject *list = (PyList_New)(0);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyObject *site = Py_BuildValue("slll", sites[i].file, sites[i].line,
+                                       atomic_load(&sites[i].reached),
+                                       atomic_load(&sites[i].failed));
+        if (site == NULL || (PyList_Append)(list, site) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(site);
+    }
+    return list;
 }
 
 #ifdef CL_COVERAGE
@@ -90,6 +116,7 @@ static PyMethodDef methods[] = {
     {"_stress", (PyCFunction)(void (*)(void))inject_stress,
      METH_VARARGS | METH_KEYWORDS, stress_doc},
     {"_stress_places", inject_places, METH_NOARGS, places_doc},
+    {"_stress_sites", inject_sites, METH_NOARGS, sites_doc},
 #ifdef CL_COVERAGE
     {"_exit", (PyCFunction)(void (*)(void))inject_exit,
      METH_VARARGS | METH_KEYWORDS, exit_doc},

@@ -41,7 +41,7 @@ dealloc(PyObject *self)
 static PyObject *
 new_histogram(PyTypeObject *type, const cl_measured *measured)
 {
-    HistogramObject *self = (HistogramObject *)type->tp_alloc(type, 0);
+    HistogramObject *self = (HistogramObject *)cl_type_alloc(type);
     if (self != NULL)
         self->hg_measured = *measured;
     return (PyObject *)self;
@@ -216,7 +216,7 @@ PyObject *
 cl_metrics_new(cl_state *st, const cl_reading *reading)
 {
     PyTypeObject *type = cl_top_of(st)->MetricsType;
-    MetricsObject *self = (MetricsObject *)type->tp_alloc(type, 0);
+    MetricsObject *self = (MetricsObject *)cl_type_alloc(type);
     if (self != NULL)
         self->m_reading = *reading;
     return (PyObject *)self;

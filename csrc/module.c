@@ -275,10 +275,14 @@ module_pidfd_open(PyObject *Py_UNUSED(module), PyObject *arg)
     if (pid == -1 && PyErr_Occurred())
         return NULL;
     int fd = cl_pidfd_open((pid_t)pid);
-    if (fd >= 0)
-        return PyLong_FromLong(fd);
-    cl_raise_os_error(fd);
-    return NULL;
+    if (fd < 0) {
+        cl_raise_os_error(fd);
+        return NULL;
+    }
+    PyObject *number = PyLong_FromLong(fd);
+    if (number == NULL)
+        close(fd);
+    return number;
 }
 
 PyDoc_STRVAR(

@@ -10,11 +10,13 @@ that only this reaches. It needs a stress or a coverage build (csrc/base/stress.
 
 import importlib
 import signal
+import time
 
 import pytest
 from _pytest.runner import runtestprotocol
 
 RUNS = 200  # of a test, at most
+LIMIT_S = 20  # for the runs of a test
 PATIENCE_S = 5
 OTHER_PROCESSES = {"script", "python", "example", "served"}  # fixtures of tests whose cloop is not in this process
 
@@ -44,7 +46,8 @@ def pytest_pyfunc_call(pyfuncitem):
         stress()
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    if outcome.excinfo is not None and not issubclass(outcome.excinfo[0], pytest.skip.Exception):
+    passed_on = pytest.skip.Exception, KeyboardInterrupt
+    if outcome.excinfo is not None and not issubclass(outcome.excinfo[0], passed_on):
         outcome.force_result(True)  # whose traceback would keep what the test has
         pyfuncitem.stash[failed_key(pyfuncitem.config)] = True
 
@@ -55,10 +58,11 @@ def pytest_runtest_protocol(item, nextitem):
         return True
     places = importlib.import_module("cloop._cloop")._stress_places
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    end = time.monotonic() + LIMIT_S
     for _ in range(RUNS):
         before = places()
         runtestprotocol(item, log=False, nextitem=nextitem)
-        if places() == before:
+        if places() == before or time.monotonic() > end:
             break
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True

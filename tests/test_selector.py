@@ -514,6 +514,28 @@ def test_the_answers_of_a_selector(loop, pair):
         selector.register(object(), selectors.EVENT_READ)
 
 
+def test_readiness_that_is_run(cloop, new_loop, pair):
+    """Stands in the selector for what is watched in C, such as a transport."""
+    loop = new_loop(cloop.Loop)
+    selector = loop._selector
+    a, b = pair
+    waiting = loop.create_task(loop.sock_recv(a, 10))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    b.send(b"data")
+    (reader,) = [key.data[0] for key, mask in selector.select(1) if key.fd == a.fileno()]
+    assert not reader.cancelled() and reader.cancel() is None
+    reader._run()
+    assert loop.run_until_complete(waiting) == b"data"
+    assert loop._dispatch(a.fileno(), 1) is None  # nobody waits any more
+    for args in (("a", 1), (1,), (1, "b")):
+        with pytest.raises(TypeError):
+            loop._dispatch(*args)
+    loop.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        reader._run()
+
+
 def test_registering_with_it(loop, pair):
     ours, peer = pair
     selector = loop._selector

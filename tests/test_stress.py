@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import importlib
+import os
 
 import pytest
 
@@ -84,3 +85,102 @@ def test_one_allocation_fails_and_the_next_does_not(cloop, stress):
         handles.append(loop.call_soon(print))
     finally:
         loop.close()
+
+
+def test_no_descriptor_stays_without_its_number(cloop, stress):
+    pidfd_open = importlib.import_module("cloop._cloop").pidfd_open
+    stress(nomem=1)
+    with pytest.raises(MemoryError):
+        pidfd_open(os.getpid())
+
+
+def test_accelerate_after_one_that_failed(cloop, run, stress):
+    """Each of its allocations fails in turn; then it must be possible to turn it off and on again."""
+
+    async def main():
+        lock, queue = asyncio.Lock(), asyncio.Queue()
+        async with lock:
+            queue.put_nowait(await asyncio.gather(asyncio.sleep(0, 1), asyncio.sleep(0, 2)))
+        return await asyncio.wait_for(queue.get(), 10)
+
+    number, seen = 0, 0
+    while seen >= number:
+        number += 1
+        stress(nomem=number)
+        try:
+            cloop.accelerate()
+        except MemoryError:
+            pass
+        finally:
+            seen = stress()
+        try:
+            assert run(main()) == [1, 2]
+        finally:
+            cloop.accelerate(False)
+    assert number > 100
+
+
+def opened():
+    """Whether there is memory for the number of a descriptor."""
+    try:
+        os.close(importlib.import_module("cloop._cloop").pidfd_open(os.getpid()))
+    except MemoryError:
+        return False
+    return True
+
+
+def test_sites_are_counted(stress):
+    sites = importlib.import_module("cloop._cloop")._stress_sites
+
+    def failed():
+        return {tuple(site[:2]): site[3] for site in sites()}
+
+    before = failed()
+    stress(nomem=1)
+    assert not opened()
+    changed = [place for place, count in failed().items() if count != before[place]]
+    assert [file.rpartition("/")[2] for file, _ in changed] == ["module.c"]
+
+
+def test_two_allocations_fail(stress):
+    stress(nomem=1, then=3)
+    assert [opened() for _ in range(4)] == [False, True, False, True]
+
+
+def test_calls_of_python_fail(cloop, stress):
+    loop = cloop.new_event_loop()
+    try:
+        stress()
+        loop.is_running()
+        loop.get_task_factory()
+        assert stress() == 0
+        stress(nomem=1, calls=True)
+        with pytest.raises(MemoryError):
+            loop.getaddrinfo("localhost", 1).send(None)
+    finally:
+        stress()
+        loop.close()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_closed_loop_leaves_nothing_whatever_has_failed(cloop, stress):
+    """Least of all the entry for its current task, which keeps the loop."""
+
+    async def main():
+        await asyncio.sleep(0)
+
+    number, seen = 0, 0
+    while seen >= number:
+        number += 1
+        loop = cloop.new_event_loop()
+        loop.set_exception_handler(lambda loop, context: loop.stop())
+        task = loop.create_task(main())
+        stress(nomem=number)
+        try:
+            loop.run_until_complete(task)
+        except (MemoryError, RuntimeError):
+            pass
+        finally:
+            seen = stress()
+            task.cancel()
+            loop.close()

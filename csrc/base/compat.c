@@ -2,9 +2,8 @@
 #include "base/compat.h"
 
 #if PY_VERSION_HEX < 0x03090000
-PyObject *
-PyObject_VectorcallMethod(PyObject *name, PyObject *const *args, size_t nargsf,
-                          PyObject *kwnames)
+PyObject *(PyObject_VectorcallMethod)(PyObject *name, PyObject *const *args,
+                                      size_t nargsf, PyObject *kwnames)
 {
     PyObject *method = PyObject_GetAttr(args[0], name);
     if (method == NULL)

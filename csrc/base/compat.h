@@ -37,7 +37,8 @@
  * compiles to nothing on other builds.
  *
  * CL_SHARED(type) is a field that several threads read and write by itself.
- * CL_COUNT(field, change) adds to a counter of all threads. What stands between
+ * CL_COUNT(field, change) adds to a counter of all threads, and
+ * CL_COUNTED(field) reads one. What stands between
  * CL_LOCKED(object) and CL_UNLOCKED() excludes other such blocks of the object;
  * it must not run Python code, nor be left early. A CL_MUTEX is zero at first. */
 #ifdef Py_GIL_DISABLED
@@ -45,6 +46,7 @@
 #define CL_SHARED(type) _Atomic(type)
 #define CL_COUNT(field, change) \
     ((void)__atomic_fetch_add(&(field), (change), __ATOMIC_RELAXED))
+#define CL_COUNTED(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define CL_LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)
 #define CL_UNLOCKED() Py_END_CRITICAL_SECTION()
 #define CL_MUTEX(name) PyMutex name;
@@ -55,6 +57,7 @@
 #define CL_FREE_THREADED 0
 #define CL_SHARED(type) type
 #define CL_COUNT(field, change) ((void)((field) += (change)))
+#define CL_COUNTED(field) (field)
 #define CL_LOCKED(object) {
 #define CL_UNLOCKED() }
 #define CL_MUTEX(name)
@@ -179,6 +182,9 @@ PyErr_SetRaisedException(PyObject *exc)
                   PyException_GetTraceback(exc));
 }
 #endif
+
+/* A new object of the type, zeroed; NULL on failure. */
+#define cl_type_alloc(type) ((type)->tp_alloc(type, 0))
 
 /* Makes `exc` what sys.exc_info() returns in the innermost frame, and returns
  * what was there. Steals and returns a reference; NULL and None stand for none.

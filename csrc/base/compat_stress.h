@@ -15,10 +15,10 @@
 
 /* Returns true, with MemoryError set, if the allocation must fail. */
 static inline bool
-cl_stress_object_fails(const char *file, int line, const void *caller)
+cl_stress_object_fails(cl_stress_site *site, const void *caller)
 {
     cl_assert_gil();
-    if (!cl_stress_fails(file, line, caller))
+    if (!cl_stress_fails(site, caller))
         return false;
     PyErr_NoMemory();
     return true;
@@ -26,11 +26,21 @@ cl_stress_object_fails(const char *file, int line, const void *caller)
 
 /* The same for an object that the garbage collector tracks. */
 static inline bool
-cl_stress_container_fails(const char *file, int line, const void *caller)
+cl_stress_container_fails(cl_stress_site *site, const void *caller)
 {
     if (cl_stress_collects())
         PyGC_Collect();
-    return cl_stress_object_fails(file, line, caller);
+    return cl_stress_object_fails(site, caller);
+}
+
+/* The same for a call of Python. */
+static inline bool
+cl_stress_python_fails(cl_stress_site *site, const void *caller)
+{
+    if (!cl_stress_call_fails(site, caller))
+        return false;
+    PyErr_NoMemory();
+    return true;
 }
 
 #define CL_STRESS_MEMORY(call) \
@@ -41,6 +51,10 @@ cl_stress_container_fails(const char *file, int line, const void *caller)
     (cl_stress_container_fails(CL_STRESS_HERE) ? NULL : (call))
 #define CL_STRESS_STATUS(call) \
     (cl_stress_object_fails(CL_STRESS_HERE) ? -1 : (call))
+#define CL_STRESS_PYTHON(call) \
+    (cl_stress_python_fails(CL_STRESS_HERE) ? NULL : (call))
+#define CL_STRESS_PYTHON_STATUS(call) \
+    (cl_stress_python_fails(CL_STRESS_HERE) ? -1 : (call))
 
 #define PyMem_Malloc(size) CL_STRESS_MEMORY((PyMem_Malloc)(size))
 #define PyMem_Calloc(count, size) CL_STRESS_MEMORY((PyMem_Calloc)(count, size))
@@ -71,6 +85,20 @@ cl_stress_container_fails(const char *file, int line, const void *caller)
 #define PyWeakref_NewRef(object, callback) \
     CL_STRESS_CONTAINER((PyWeakref_NewRef)(object, callback))
 
+#define PyMethod_New(function, self) \
+    CL_STRESS_CONTAINER((PyMethod_New)(function, self))
+#define PySet_New(items) CL_STRESS_CONTAINER((PySet_New)(items))
+#define PyList_AsTuple(list) CL_STRESS_CONTAINER((PyList_AsTuple)(list))
+#define PyTuple_GetSlice(tuple, from, to) \
+    CL_STRESS_CONTAINER((PyTuple_GetSlice)(tuple, from, to))
+#define PySequence_Concat(first, second) \
+    CL_STRESS_CONTAINER((PySequence_Concat)(first, second))
+#define PyObject_GetIter(object) \
+    CL_STRESS_CONTAINER((PyObject_GetIter)(object))
+#define PyCell_New(value) CL_STRESS_CONTAINER((PyCell_New)(value))
+#undef cl_type_alloc
+#define cl_type_alloc(type) CL_STRESS_CONTAINER((type)->tp_alloc(type, 0))
+
 #define PyBytes_FromStringAndSize(data, size) \
     CL_STRESS_OBJECT((PyBytes_FromStringAndSize)(data, size))
 #define PyBytes_FromObject(object) \
@@ -81,6 +109,25 @@ cl_stress_container_fails(const char *file, int line, const void *caller)
     CL_STRESS_OBJECT((PyUnicode_FromFormat)(__VA_ARGS__))
 #define PyUnicode_New(size, greatest) \
     CL_STRESS_OBJECT((PyUnicode_New)(size, greatest))
+#define PyUnicode_FromStringAndSize(text, size) \
+    CL_STRESS_OBJECT((PyUnicode_FromStringAndSize)(text, size))
+#define PyUnicode_InternFromString(text) \
+    CL_STRESS_OBJECT((PyUnicode_InternFromString)(text))
+#define PyUnicode_DecodeFSDefaultAndSize(text, size) \
+    CL_STRESS_OBJECT((PyUnicode_DecodeFSDefaultAndSize)(text, size))
+#define PyUnicode_EncodeFSDefault(text) \
+    CL_STRESS_OBJECT((PyUnicode_EncodeFSDefault)(text))
+#define PyUnicode_Join(separator, list) \
+    CL_STRESS_OBJECT((PyUnicode_Join)(separator, list))
+#define PyUnicode_Split(text, separator, most) \
+    CL_STRESS_OBJECT((PyUnicode_Split)(text, separator, most))
+#define PyByteArray_FromStringAndSize(data, size) \
+    CL_STRESS_OBJECT((PyByteArray_FromStringAndSize)(data, size))
+#define PyObject_Repr(object) CL_STRESS_OBJECT((PyObject_Repr)(object))
+#define PyObject_Str(object) CL_STRESS_OBJECT((PyObject_Str)(object))
+#define PyLong_FromUnsignedLong(value) \
+    CL_STRESS_OBJECT((PyLong_FromUnsignedLong)(value))
+#define PyLong_FromVoidPtr(value) CL_STRESS_OBJECT((PyLong_FromVoidPtr)(value))
 #define PyLong_FromLong(value) CL_STRESS_OBJECT((PyLong_FromLong)(value))
 #define PyLong_FromSize_t(value) CL_STRESS_OBJECT((PyLong_FromSize_t)(value))
 #define PyLong_FromSsize_t(value) CL_STRESS_OBJECT((PyLong_FromSsize_t)(value))
@@ -93,9 +140,50 @@ cl_stress_container_fails(const char *file, int line, const void *caller)
 #define PyList_Append(list, item) CL_STRESS_STATUS((PyList_Append)(list, item))
 #define PyDict_SetItem(dict, key, value) \
     CL_STRESS_STATUS((PyDict_SetItem)(dict, key, value))
+#define PyDict_SetItemString(dict, key, value) \
+    CL_STRESS_STATUS((PyDict_SetItemString)(dict, key, value))
+#define PyObject_GetBuffer(object, view, flags) \
+    CL_STRESS_STATUS((PyObject_GetBuffer)(object, view, flags))
+#define PyList_SetSlice(list, from, to, items) \
+    CL_STRESS_STATUS((PyList_SetSlice)(list, from, to, items))
 #define PySet_Add(set, key) CL_STRESS_STATUS((PySet_Add)(set, key))
 #define PyByteArray_Resize(array, size) \
     CL_STRESS_STATUS((PyByteArray_Resize)(array, size))
+
+#define PyObject_CallNoArgs(callable) \
+    CL_STRESS_PYTHON((PyObject_CallNoArgs)(callable))
+#define PyObject_CallOneArg(callable, arg) \
+    CL_STRESS_PYTHON((PyObject_CallOneArg)(callable, arg))
+#define PyObject_Vectorcall(callable, args, nargs, kwnames) \
+    CL_STRESS_PYTHON((PyObject_Vectorcall)(callable, args, nargs, kwnames))
+#define PyObject_VectorcallMethod(name, args, nargs, kwnames) \
+    CL_STRESS_PYTHON((PyObject_VectorcallMethod)(name, args, nargs, kwnames))
+#define PyObject_CallMethodNoArgs(self, name) \
+    CL_STRESS_PYTHON((PyObject_CallMethodNoArgs)(self, name))
+#define PyObject_CallMethodOneArg(self, name, arg) \
+    CL_STRESS_PYTHON((PyObject_CallMethodOneArg)(self, name, arg))
+#define PyObject_Call(callable, args, kwargs) \
+    CL_STRESS_PYTHON((PyObject_Call)(callable, args, kwargs))
+#define PyObject_CallObject(callable, args) \
+    CL_STRESS_PYTHON((PyObject_CallObject)(callable, args))
+#define PyObject_GetAttr(object, name) \
+    CL_STRESS_PYTHON((PyObject_GetAttr)(object, name))
+#define PyObject_GetAttrString(object, name) \
+    CL_STRESS_PYTHON((PyObject_GetAttrString)(object, name))
+#define PyObject_GetItem(object, key) \
+    CL_STRESS_PYTHON((PyObject_GetItem)(object, key))
+#define PyImport_ImportModule(name) \
+    CL_STRESS_PYTHON((PyImport_ImportModule)(name))
+#define PyObject_SetAttr(object, name, value) \
+    CL_STRESS_PYTHON_STATUS((PyObject_SetAttr)(object, name, value))
+#define PyObject_SetAttrString(object, name, value) \
+    CL_STRESS_PYTHON_STATUS((PyObject_SetAttrString)(object, name, value))
+#define PyObject_IsTrue(object) \
+    CL_STRESS_PYTHON_STATUS((PyObject_IsTrue)(object))
+#define PyObject_RichCompareBool(one, other, op) \
+    CL_STRESS_PYTHON_STATUS((PyObject_RichCompareBool)(one, other, op))
+#define PyContext_Enter(context) \
+    CL_STRESS_PYTHON_STATUS((PyContext_Enter)(context))
 
 #endif
 

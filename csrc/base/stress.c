@@ -13,10 +13,10 @@
 /* At file scope, against the rule (tests/test_source.py), because it is needed
  * before the module exists. */
 static struct {
-    atomic_long count, first, last;
+    atomic_long count, first, last, then;
     atomic_long objects, collect;
     atomic_size_t send, receive;
-    atomic_bool place;
+    atomic_bool place, calls;
     atomic_long failed_places;
     atomic_uintptr_t places[PLACES]; /* by hash; 0: free */
 } stress;
@@ -51,8 +51,10 @@ cl_stress_set(const cl_stress_orders *orders)
     atomic_store(&stress.first, 0); /* until the rest is set, nothing fails */
     atomic_store(&stress.count, 0);
     atomic_store(&stress.last, last);
+    atomic_store(&stress.then, orders->then);
     atomic_store(&stress.first, orders->nomem);
     atomic_store(&stress.place, orders->place);
+    atomic_store(&stress.calls, orders->calls || orders->place);
     atomic_store(&stress.collect, orders->collect);
     atomic_store(&stress.send, orders->send);
     atomic_store(&stress.receive, orders->receive);
@@ -87,21 +89,49 @@ is_new_place(uintptr_t place)
     return false;
 }
 
-bool
-cl_stress_fails(const char *file, int line, const void *caller)
+static bool
+must_fail(const cl_stress_site *site, const void *caller)
 {
     long count = atomic_fetch_add(&stress.count, 1) + 1;
     long first = atomic_load(&stress.first);
     if (first > 0 && count >= first && count <= atomic_load(&stress.last))
         return true;
+    if (first > 0 && count == atomic_load(&stress.then))
+        return true;
     if (!atomic_load(&stress.place))
         return false;
     uintptr_t place =
-        ((uintptr_t)file * 31 + (uintptr_t)line) * 1000003 + (uintptr_t)caller;
+        ((uintptr_t)site->file * 31 + (uintptr_t)site->line) * 1000003 +
+        (uintptr_t)caller;
     if (!is_new_place(place | 1))
         return false;
     atomic_store(&stress.place, false);
     return true;
+}
+
+bool
+cl_stress_fails(cl_stress_site *site, const void *caller)
+{
+    bool fails = must_fail(site, caller);
+    atomic_fetch_add(&site->reached, 1);
+    if (fails)
+        atomic_fetch_add(&site->failed, 1);
+    return fails;
+}
+
+bool
+cl_stress_call_fails(cl_stress_site *site, const void *caller)
+{
+    return atomic_load(&stress.calls) && cl_stress_fails(site, caller);
+}
+
+extern cl_stress_site __start_cl_sites[], __stop_cl_sites[];
+
+cl_stress_site *
+cl_stress_sites(size_t *count)
+{
+    *count = (size_t)(__stop_cl_sites - __start_cl_sites);
+    return __start_cl_sites;
 }
 
 bool

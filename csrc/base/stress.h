@@ -18,16 +18,19 @@
 
 #ifdef CL_INJECT
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
 typedef struct {
     long nomem;   /* the n-th allocation fails; 0: none */
     long lasting; /* and so many in a row, counting that one */
+    long then;    /* and this one; 0: no other */
     long collect;
-    bool place;     /* the first allocation at a place where none has failed
+    bool place;  /* the first allocation at a place where none has failed
                      * yet fails, once */
-    size_t send;    /* bytes per call; 0: no limit */
+    bool calls;  /* calls of Python count as allocations; with `place`, too */
+    size_t send; /* bytes per call; 0: no limit */
     size_t receive; /* the same */
 } cl_stress_orders;
 
@@ -42,12 +45,33 @@ long cl_stress_count(void);
  * `place`. */
 long cl_stress_places(void);
 
-/* Counts an allocation. Returns whether it must fail. A place is a line of
- * source, and who has called the function that it belongs to. From any
- * thread. */
-bool cl_stress_fails(const char *file, int line, const void *caller);
+/* A line of source that allocates. There is one for each copy of an inline
+ * function. */
+typedef struct {
+    const char *file;
+    long line;
+    atomic_long reached, failed; /* so often */
+} cl_stress_site;
 
-#define CL_STRESS_HERE __FILE__, __LINE__, __builtin_return_address(0)
+/* Counts an allocation. Returns whether it must fail. A place is a site, and
+ * who has called the function that it belongs to. From any thread. */
+bool cl_stress_fails(cl_stress_site *site, const void *caller);
+
+/* The same for a call of Python, which allocates whatever it does. */
+bool cl_stress_call_fails(cl_stress_site *site, const void *caller);
+
+/* The linker puts all sites between two symbols. */
+#define CL_STRESS_HERE \
+    __extension__({ \
+        static cl_stress_site cl_site \
+            __attribute__((section("cl_sites"), used)) = {__FILE__, __LINE__, \
+                                                          0, 0}; \
+        &cl_site; \
+    }), \
+        __builtin_return_address(0)
+
+/* Returns the first site, and their number in *count. */
+cl_stress_site *cl_stress_sites(size_t *count);
 
 /* Counts the allocation of an object. Returns whether to collect garbage
  * before it. */

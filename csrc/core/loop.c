@@ -287,7 +287,8 @@ scan_fresh(LoopObject *loop)
             continue;
         cl_assert_of(timer, timer->tm_fresh == i);
         timer->tm_fresh = -1;
-        if (Py_REFCNT(timer) > 1)
+        /* One that was cancelled is somebody else's alone. */
+        if (Py_REFCNT(timer) > 1 || !cl_heap_contains(&timer->tm_node))
             cl_handle_track(&timer->tm_handle);
     }
     loop->l_fresh_count = 0;

@@ -10,7 +10,7 @@ cl_loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
             PyObject *Py_UNUSED(kwargs))
 {
     cl_state *st;
-    LoopObject *loop = (LoopObject *)type->tp_alloc(type, 0);
+    LoopObject *loop = (LoopObject *)cl_type_alloc(type);
     if (loop == NULL)
         return NULL;
     loop->l_slow_callback_duration = 0.1;

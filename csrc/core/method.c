@@ -144,7 +144,7 @@ cl_method_new(cl_state *st, PyTypeObject *owner, PyMethodDef *def,
     PyObject *face = make_face(owner, function, def->ml_name, doc);
     PyTypeObject *type = st->NativeMethodType;
     MethodObject *method =
-        face == NULL ? NULL : (MethodObject *)type->tp_alloc(type, 0);
+        face == NULL ? NULL : (MethodObject *)cl_type_alloc(type);
     if (method == NULL) {
         Py_XDECREF(face);
         return NULL;

@@ -117,6 +117,13 @@ typedef struct {
     CL_TASK_OBJECTS(CL_OBJECT_FIELD)
 #if CL_HAS_AWAITED_BY
     cl_list_node t_node; /* in the thread's list of tasks, or both NULL */
+#if CL_FREE_THREADED
+    /* _Py_ThreadId() of the thread that made it, whose list t_node is in. That
+     * thread alone may unlink it without a lock; any other one stops the world
+     * first, or calls asyncio's _unregister_task(), which does. When a thread
+     * ends, its list becomes part of the interpreter's. 0 until __init__(). */
+    uintptr_t t_tid;
+#endif
 #endif
     CL_TASK_REST(CL_INT_FIELD)
 } TaskObject;
@@ -212,6 +219,9 @@ cl_task_init_rest(TaskObject *task)
 #if CL_HAS_AWAITED_BY
     task->f_is_task = 1;
     task->f_awaited_by_is_set = 0;
+#if CL_FREE_THREADED
+    task->t_tid = _Py_ThreadId();
+#endif
 #endif
 #if PY_VERSION_HEX >= 0x030b0000
     task->t_num_cancels = 0;

@@ -346,11 +346,13 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
     /* A finished task must not be kept alive. The references that are known
      * are the caller's, and that of the dict. */
     if (((TaskObject *)task)->f_state != CL_PENDING && Py_REFCNT(task) <= 3) {
-        if (PyDict_SetItem(cl_futures_of(st)->current_tasks, loop, Py_None) <
-            0)
-            return -1;
-        on->task_entry = Py_None;
         ours->l_forget = forget;
+        if (PyDict_SetItem(cl_futures_of(st)->current_tasks, loop, Py_None) <
+            0) {
+            ours->l_rest = rest;
+            return -1;
+        }
+        on->task_entry = Py_None;
     }
     else if (on->task_entry != NULL) { /* NULL after a fork */
         ours->l_rest = rest;

@@ -220,7 +220,7 @@ static PyObject *
 Task_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
          PyObject *Py_UNUSED(kwargs))
 {
-    PyObject *self = type->tp_alloc(type, 0);
+    PyObject *self = cl_type_alloc(type);
     cl_state *st = self == NULL ? NULL : cl_future_state(self);
     if (st != NULL)
         CL_COUNT(cl_futures_of(st)->live_tasks, 1);

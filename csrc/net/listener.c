@@ -369,7 +369,7 @@ cl_listener_start(LoopObject *loop, PyObject *sock, PyObject *factory,
             PyErr_SetString(PyExc_ValueError, "Invalid file descriptor: -1");
         return -1;
     }
-    ListenerObject *self = (ListenerObject *)type->tp_alloc(type, 0);
+    ListenerObject *self = (ListenerObject *)cl_type_alloc(type);
     if (self == NULL)
         return -1;
     cl_watch_init(&self->ln_watch, &listener_ops, (PyObject *)self);

@@ -184,8 +184,7 @@ cl_transport_new(const cl_transport_args *args)
     if (check_free(args->loop, args->fd, args->sock) < 0 ||
         cl_net_prepare(args->loop) < 0)
         return NULL;
-    TransportObject *self =
-        (TransportObject *)args->type->tp_alloc(args->type, 0);
+    TransportObject *self = (TransportObject *)cl_type_alloc(args->type);
     if (self == NULL)
         return NULL;
     /* Not open until the descriptor is ours. */

@@ -424,7 +424,7 @@ static PyObject *
 new_iterator(cl_state *st, PyObject *fs, PyObject *timeout)
 {
     PyTypeObject *type = cl_sync_of(st)->AsCompletedType;
-    AsCompletedObject *self = (AsCompletedObject *)type->tp_alloc(type, 0);
+    AsCompletedObject *self = (AsCompletedObject *)cl_type_alloc(type);
     if (self == NULL)
         return NULL;
     self->ac_st = st;

@@ -27,7 +27,7 @@ cl_callback_new(cl_state *st, const cl_callback_kind *kind, PyObject *first,
                 PyObject *second, PyObject *third)
 {
     PyTypeObject *type = cl_sync_of(st)->SyncCallbackType;
-    SyncCallbackObject *self = (SyncCallbackObject *)type->tp_alloc(type, 0);
+    SyncCallbackObject *self = (SyncCallbackObject *)cl_type_alloc(type);
     if (self == NULL)
         return NULL;
     self->cb_vectorcall = call;

@@ -387,7 +387,7 @@ PyObject *
 cl_entry_new(cl_state *st, int body, PyObject *function)
 {
     PyTypeObject *type = cl_sync_of(st)->SyncEntryType;
-    EntryObject *entry = (EntryObject *)type->tp_alloc(type, 0);
+    EntryObject *entry = (EntryObject *)cl_type_alloc(type);
     if (entry == NULL)
         return NULL;
     entry->e_face.fa_vectorcall = calls[body];

@@ -515,7 +515,7 @@ static PyObject *
 new_known_outer(GatherObject *gather, PyTypeObject *type, PyObject *loop)
 {
     cl_state *st = gather->ga_st;
-    PyObject *outer = type->tp_alloc(type, 0);
+    PyObject *outer = cl_type_alloc(type);
     if (outer != NULL &&
         (cl_future_init(st, (FutureObject *)outer, loop) < 0 ||
          PyObject_GenericSetAttr(outer, cl_sync_of(st)->str__children,
@@ -581,7 +581,7 @@ gather_all(cl_state *st, LoopObject *ours, PyObject *const *args,
            Py_ssize_t nargs, bool return_exceptions)
 {
     PyTypeObject *type = cl_sync_of(st)->GatherType;
-    GatherObject *gather = (GatherObject *)type->tp_alloc(type, 0);
+    GatherObject *gather = (GatherObject *)cl_type_alloc(type);
     PyObject *done = NULL, *loop = NULL, *outer = NULL;
     if (gather == NULL)
         return NULL;

@@ -6,14 +6,17 @@ cl_shape_init(cl_shape *shape, const char *const *names, int required)
 {
     shape->sh_inline = shape->sh_adds = false;
     shape->sh_stamps[0] = shape->sh_stamps[1] = CL_INLINE_STAMP_OF_NONE;
-    shape->sh_required = required;
+    shape->sh_required = 0;
     for (shape->sh_count = 0; names[shape->sh_count] != NULL;
          shape->sh_count++) {
         PyObject *name = PyUnicode_InternFromString(names[shape->sh_count]);
-        if (name == NULL)
+        if (name == NULL) {
+            cl_shape_clear(shape);
             return -1;
+        }
         shape->sh_names[shape->sh_count] = name;
     }
+    shape->sh_required = required;
     return 0;
 }
 

@@ -362,19 +362,6 @@ switch_on(PyObject *module, PyObject *names)
 }
 
 static PyObject *
-bodies(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
-{
-    PyObject *names = PyList_New(0);
-    for (int i = 0; names != NULL && i < CL_BODY_COUNT; i++) {
-        PyObject *name = PyUnicode_FromString(body_names[i]);
-        if (name == NULL || PyList_Append(names, name) < 0)
-            Py_CLEAR(names);
-        Py_XDECREF(name);
-    }
-    return names;
-}
-
-static PyObject *
 made(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     return PyLong_FromUnsignedLongLong(cl_sync_of(state_of(module))->sy_made);
@@ -466,8 +453,6 @@ PyMethodDef cl_sync_methods[] = {
      "Set the states of asyncio's barriers."},
     {"_sync_made", made, METH_NOARGS,
      "_sync_made()\n--\n\nReturn the number of coroutines created by bodies."},
-    {"_sync_bodies", bodies, METH_NOARGS,
-     "_sync_bodies()\n--\n\nReturn the names of the bodies."},
     {"_sync_prepare", prepare, METH_VARARGS,
      "_sync_prepare(body, function, /)\n--\n\n"
      "Prepare asyncio's function to call the body. Return the replacement for "

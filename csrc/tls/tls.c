@@ -143,7 +143,7 @@ cl_tls_new(const cl_tls_args *args)
     if (library_of(st) == NULL)
         return NULL;
     PyTypeObject *type = cl_tls_of(st)->SSLTransportType;
-    TLSObject *self = (TLSObject *)type->tp_alloc(type, 0);
+    TLSObject *self = (TLSObject *)cl_type_alloc(type);
     if (self == NULL)
         return NULL;
     CL_COUNT(cl_net_of(st)->live_transports, 1);

@@ -291,3 +291,41 @@ def test_plain_handles_compare_by_identity(loop):
 def test_sorted_by_deadline(loop):
     handles = [loop.call_at(FAR + offset, function) for offset in (3, 1, 2)]
     assert [handle.when() - FAR for handle in sorted(handles)] == [1, 2, 3]
+
+
+# Other contexts than those of contextvars: asyncio calls their run()
+
+
+class Running:
+    def __init__(self):
+        self.ran = []
+
+    def run(self, function, *args):
+        self.ran.append(args)
+        return function(*args)
+
+
+@pytest.mark.parametrize("args", [(), (1,), tuple(range(20))], ids=len)
+def test_a_context_is_what_has_run(loop, turn, args):
+    context, got = Running(), []
+    loop.call_soon(lambda *args: got.append(args), *args, context=context)
+    turn()
+    assert got == [args] and context.ran == [args]
+
+
+def test_a_context_without_run(loop, turn, reports):
+    loop.call_soon(function, context=object())
+    turn()
+    (report,) = reports
+    assert isinstance(report["exception"], AttributeError)
+
+
+def test_a_context_whose_run_fails(loop, turn, reports):
+    class Fails:
+        def run(self, *args):
+            raise KeyError(args)
+
+    loop.call_soon(function, 1, context=Fails())
+    turn()
+    (report,) = reports
+    assert report["exception"].args == ((function, 1),)

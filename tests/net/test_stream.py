@@ -4,6 +4,7 @@ import array
 import asyncio
 import contextvars
 import fcntl
+import gc
 import os
 import re
 import socket
@@ -1023,3 +1024,35 @@ def test_what_was_sent_arrives_in_the_next_turn_though_callbacks_are_ready(conne
     assert received[0] <= 3
     there.transport.close()
     turn()
+
+
+def test_error_of_a_queued_write_is_not_kept(connect, recorder, until, kind):
+    def errors():
+        gc.collect()
+        return sum(isinstance(each, ConnectionError) for each in gc.get_objects())
+
+    before = errors()
+    protocol = recorder()
+    transport, peer = connect(protocol, kind)
+    transport.pause_reading()  # it is the write that fails
+    transport.write(b"x" * 10000000)
+    peer.close()
+    until(lambda: protocol.lost)
+    assert isinstance(protocol.lost.pop(), ConnectionError)
+    assert errors() == before
+
+
+@pytest.mark.parametrize("size", [100, 3000000])
+@pytest.mark.parametrize("method", ["write", "writelines"])
+def test_data_is_not_kept_once_it_is_sent(connect, recorder, collect, until, kind, method, size):
+    transport, peer = connect(recorder(), kind)
+    data = b"x" * size
+    before = sys.getrefcount(data)
+    if method == "write":
+        transport.write(data)
+    else:
+        transport.writelines([data, data])
+    wanted = size if method == "write" else 2 * size
+    assert len(collect(peer, wanted)) == wanted
+    until(lambda: transport.get_write_buffer_size() == 0)
+    assert sys.getrefcount(data) == before

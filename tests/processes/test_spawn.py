@@ -432,3 +432,23 @@ def test_start_that_is_cancelled_before_its_pipes_fail(loop, run, reports, nativ
     run(main())
     gc.collect()
     assert reports == []
+
+
+def test_no_task_for_its_pipes(cloop, run, loop):
+    """Nobody has the transport then. asyncio leaves the process and the pipes behind."""
+    if not isinstance(loop, cloop.Loop):
+        pytest.skip("asyncio does otherwise")
+
+    def refuse(loop, coro, **options):
+        if coro.__name__ == "_connect_pipes":
+            coro.close()
+            raise MemoryError("no task")
+        return asyncio.Task(coro, loop=loop, **options)
+
+    async def main():
+        loop.set_task_factory(refuse)
+        with pytest.raises(MemoryError, match="no task"):
+            await asyncio.create_subprocess_exec("/bin/cat", stdin=PIPE, stdout=PIPE, stderr=PIPE)
+
+    run(main())  # the fixtures look for descriptors and children
+    gc.collect()
