@@ -366,9 +366,9 @@ cl_future_schedule(FutureObject *future)
     else if (callback != NULL && takes_node(future, callback)) {
         future->f_context0 = callback;
         Py_XDECREF(context);
-        status = cl_loop_push(
-            (LoopObject *)future->f_loop,
-            cl_node_make(Py_NewRef(future), CL_NODE_CHILD_DONE));
+        status =
+            cl_loop_push((LoopObject *)future->f_loop,
+                         cl_node_make(Py_NewRef(future), CL_NODE_CHILD_DONE));
     }
     else if (callback != NULL) {
         status =

@@ -298,8 +298,8 @@ static PyObject *
 Bound_compare(PyObject *self, PyObject *other, int how)
 {
     PyObject *method = real(self), *result;
-    PyObject *same = Py_TYPE(other) == Py_TYPE(self) ? real(other)
-                                                     : Py_NewRef(other);
+    PyObject *same =
+        Py_TYPE(other) == Py_TYPE(self) ? real(other) : Py_NewRef(other);
     result = method == NULL || same == NULL
                  ? NULL
                  : PyObject_RichCompare(method, same, how);

@@ -291,8 +291,8 @@ static int
 run_as_handle(LoopObject *loop, PyObject *child, GatherObject *gather)
 {
     PyObject *error = PyErr_Occurred() ? PyErr_GetRaisedException() : NULL;
-    HandleObject *handle = cl_handle_new(loop, (PyObject *)gather, &child, 1,
-                                         gather->ga_context);
+    HandleObject *handle =
+        cl_handle_new(loop, (PyObject *)gather, &child, 1, gather->ga_context);
     int status = -1;
     if (handle == NULL) {
         Py_XDECREF(error);
@@ -377,13 +377,12 @@ node_check(const LoopObject *loop, cl_node node)
 }
 #endif
 
-const cl_node_ops cl_gather_node = {
-    .run = node_run,
-    .drop = node_drop,
-    .visit = node_visit,
-    .as_handle = node_as_handle,
-    .name = node_name,
-    CL_NODE_CHECK(node_check)};
+const cl_node_ops cl_gather_node = {.run = node_run,
+                                    .drop = node_drop,
+                                    .visit = node_visit,
+                                    .as_handle = node_as_handle,
+                                    .name = node_name,
+                                    CL_NODE_CHECK(node_check)};
 
 /* ------------------------------------------------------------------------- gather() */
 

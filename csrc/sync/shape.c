@@ -63,9 +63,9 @@ cl_shape_learn(cl_shape *shape, PyObject *sample)
         shape->sh_slots[i] = slot;
     }
     PyObject **values = cl_inline_values(sample);
-    shape->sh_inline =
-        values != NULL && cl_inline_count(values) == shape->sh_count &&
-        shape->sh_count >= 3; /* see cl_shape_look() */
+    shape->sh_inline = values != NULL &&
+                       cl_inline_count(values) == shape->sh_count &&
+                       shape->sh_count >= 3; /* see cl_shape_look() */
     /* The sample had no attributes before: the order is that of above. */
     shape->sh_adds = shape->sh_inline;
     for (int i = 0; shape->sh_adds && i < shape->sh_count; i++)

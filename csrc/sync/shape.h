@@ -86,8 +86,8 @@ cl_shape_fill(const cl_shape *shape, PyObject *self, PyObject *const *values,
     for (int i = 0; i < count; i++) {
         if (inlined != NULL)
             cl_inline_add(inlined, shape->sh_slots[i], values[i]);
-        else if (PyObject_GenericSetAttr(self, shape->sh_names[i],
-                                         values[i]) < 0)
+        else if (PyObject_GenericSetAttr(self, shape->sh_names[i], values[i]) <
+                 0)
             return -1;
     }
     return 0;

@@ -151,10 +151,10 @@ enter(cl_state *st, LoopObject *loop, PyObject *self)
     }
     PyObject *count = PyLong_FromLong(cl_task_cancelling((TaskObject *)task));
     /* Allocation may have run Python code. */
-    int status = count != NULL && look(st, self, &view) &&
-                         view.v_at[CANCELLING] == NULL
-                     ? 0
-                     : -1;
+    int status =
+        count != NULL && look(st, self, &view) && view.v_at[CANCELLING] == NULL
+            ? 0
+            : -1;
     if (status == 0)
         status = set(st, &view, STATE, state_named(st, CL_TIMEOUT_ENTERED));
     if (status == 0)
@@ -162,9 +162,9 @@ enter(cl_state *st, LoopObject *loop, PyObject *self)
     if (status == 0 && timed)
         status = set(st, &view, HANDLER, (PyObject *)timer);
     if (status == 0)
-        status = cl_view_add(
-            &cl_sync_of(st)->sy_classes[CL_CLASS_TIMEOUT].sc_shape, &view,
-            self, CANCELLING, count);
+        status =
+            cl_view_add(&cl_sync_of(st)->sy_classes[CL_CLASS_TIMEOUT].sc_shape,
+                        &view, self, CANCELLING, count);
     if (status < 0 && !PyErr_Occurred())
         PyErr_SetString(PyExc_RuntimeError, "Timeout has changed meanwhile");
     if (status < 0 && timed)

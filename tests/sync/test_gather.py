@@ -158,7 +158,7 @@ def test_loop_closed_before_the_callback_runs(accelerate, cloop):
     loop = cloop.new_event_loop()
     futures = [loop.create_future() for _ in range(3)]
 
-    async def main():
+    async def main(futures):
         outer = asyncio.gather(*futures)
         for future in futures:
             future.set_result(1)
@@ -166,7 +166,7 @@ def test_loop_closed_before_the_callback_runs(accelerate, cloop):
         return weakref.ref(outer)
 
     with pytest.raises(RuntimeError):
-        loop.run_until_complete(asyncio.wait([loop.create_task(main()), loop.create_future()]))
+        loop.run_until_complete(asyncio.wait([loop.create_task(main(futures)), loop.create_future()]))
     loop.close()
     seen = [weakref.ref(future) for future in futures]
     del futures
