@@ -3,11 +3,14 @@
 #   make            build in place              make run [PROGRAM=file.py] [ARGS=...]
 #   make test       [K=expr] [TIER=ci|all]      make test-c | suite C tests, no Python; the others alone
 #   make debug      build in place with asserts make asan | stress  the suite on such a build, with asserts
+#   make clang      compile with clang, whose warnings are errors
 #   make tsan       tests of threads, on a CPython without a GIL and with ThreadSanitizer
 #   make coverage   lines and branches of the C code that the suite reaches
 #   make faults [BUILD=asan] [PAIRS=20] each allocation and each system call fails in turn, in a scenario for each feature
-#   make integrity [COUNT=1000000] | overload | lifecycle | leaks | soak [HOURS=1] | abuse [SECONDS=60]
+#   make integrity [COUNT=1000000] | overload | lifecycle | leaks | soak [HOURS=1] | abuse | threads | hostile-tls [SECONDS=60]
 #                   figures of docs/reliability.md; LOOP=asyncio measures that, SEED=n repeats a run, ARGS=--small is short
+#   make fuzz [SECONDS=60]     random programs do what they do on asyncio; random bytes to what reads bytes
+#   make mutation [COUNT=200]  whether the tests notice small changes of the C code
 #   make ecosystem  real libraries on cloop, and the servers they talk to
 #   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
 #   make interpreters the suite in an interpreter with a GIL of its own [K=expr] [TIER=ci|all]
@@ -28,6 +31,9 @@
 #
 # PY=python3.13 chooses the interpreter; each has a virtual environment of its own.
 
+ifeq ($(MAKECMDGOALS),tsan)
+PY ?= python3.13t
+endif
 PY ?= python3
 PROGRAM ?= examples/hello.py
 LOOPS ?= all
@@ -133,6 +139,11 @@ build: $(VENV)/.ready
 debug: export CLOOP_BUILD = debug
 debug: build
 
+# What clang says of the code. What is run is gcc's; so this is not optimised, and apart.
+.PHONY: clang
+clang: $(VENV)/.ready
+	@CC=clang CFLAGS='-O1 -fno-lto' CLOOP_WERROR=1 $(PYTHON) setup.py -q build --build-base build/clang-$(notdir $(VENV))
+
 run: build
 	@$(PYTHON) -m cloop $(PROGRAM) $(ARGS)
 
@@ -166,9 +177,9 @@ test-c: $(VENV)/.ready
 
 # These builds are made apart from the checkout, so that the one in place stays as it is. Only sys.stderr
 # is captured: what the sanitizers or abort() write to descriptor 2 must be seen, as the process ends there.
-asan stress tsan: export CLOOP_BUILD = $@
+asan stress: export CLOOP_BUILD = $@
 asan stress tsan: COPY = build/$@-$(notdir $(VENV))
-asan stress tsan: $(VENV)/.test
+asan stress: $(VENV)/.test
 	@rm -rf $(COPY)
 	@$(PYTHON) setup.py -q build --build-lib $(COPY)
 	$(call pytest,$(SANITIZED) PYTHONPATH=$(CURDIR)/$(COPY),--capture=sys)
@@ -180,13 +191,22 @@ ASAN = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=l
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
 asan: SANITIZED = $(ASAN)
 
-# For CPython without a GIL and with ThreadSanitizer (--disable-gil --with-thread-sanitizer), whose VENV must be named:
-# it has the name of the one without. A test fails if a thread races; tests/tsan.supp has CPython's own races.
+# Scripts of tests run on a CPython without a GIL and with ThreadSanitizer (--disable-gil --with-thread-sanitizer); pytest itself on
+# PY, the one without ThreadSanitizer, since pip and pytest take minutes there. A test fails if a thread races;
+# tests/tsan.supp has CPython's own races.
+TSAN ?= python3.13t-tsan
 .PHONY: tsan
 tsan: export CLOOP_TEST_LOOPS ?= cloop-epoll
-tsan: ARGS ?= tests/isolated/test_free_threading.py tests/core/test_inbox.py tests/core/test_handle.py
-tsan: SANITIZED = PYTHON_GIL=0 \
-	TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp exitcode=66 allocator_may_return_null=1 $$TSAN_OPTIONS"
+tsan: ARGS ?= tests/isolated/test_free_threading.py
+tsan: $(VENV)/.test build
+	@rm -rf $(COPY)
+	@CLOOP_BUILD=tsan PYTHONPATH=$$(echo $(VENV)/lib/python*/site-packages) $(TSAN) setup.py -q build --build-lib $(COPY)
+	@{ echo '#!/bin/sh'; echo 'unset PYTHONDONTWRITEBYTECODE'; \
+	    echo 'export PYTHON_GIL=0 PYTHONPYCACHEPREFIX="$(CURDIR)/$(COPY)/pycache" PYTHONPATH="$(CURDIR)/$(COPY):$$PYTHONPATH"'; \
+	    echo 'export TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp exitcode=66 allocator_may_return_null=1 $$TSAN_OPTIONS"'; \
+	    echo 'exec $(TSAN) "$$@"'; } > $(COPY)/python
+	@chmod +x $(COPY)/python
+	$(call pytest,PYTHON_GIL=0 CLOOP_TEST_PYTHON="$(CURDIR)/$(COPY)/python",)
 
 # The suite with its slow tests, where faults are injected, then some tests with each allocation failing once, on this Python
 # and on ALSO, which has other code. Tests that fail only because the code is slower here do not matter. The list of what no
@@ -217,12 +237,12 @@ coverage-of: $(VENV)/.test
 	-$(COVERED) $(PYTHON) tests/trust/abuse.py --seconds 60
 
 # Programs that print figures; the limits of time hold on a machine that does nothing else. LOOP=uvloop needs uvloop.
-COUNT ?= 1000000
+COUNT ?= $(if $(filter mutation,$(MAKECMDGOALS)),200,1000000)
 HOURS ?= 1
 SECONDS ?= 60
-TRUST = $(PYTHON) tests/trust/$@.py $(if $(LOOP),--loop $(LOOP)) $(if $(SEED),--seed $(SEED)) $(ARGS)
-.PHONY: integrity overload lifecycle leaks soak abuse
-integrity overload lifecycle leaks soak abuse: $(VENV)/.test build
+TRUST = $(PYTHON) tests/trust/$(subst -,_,$@).py $(if $(LOOP),--loop $(LOOP)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+.PHONY: integrity overload lifecycle leaks soak abuse threads hostile-tls fuzz mutation
+integrity overload lifecycle leaks soak abuse threads hostile-tls fuzz: $(VENV)/.test build
 integrity:
 	$(TRUST) --count $(COUNT)
 overload:
@@ -231,8 +251,11 @@ lifecycle leaks:
 	$(TRUST)
 soak:
 	$(TRUST) --hours $(HOURS)
-abuse:
+abuse threads hostile-tls fuzz:
 	$(TRUST) --seconds $(SECONDS)
+# Builds in a copy of its own.
+mutation: $(VENV)/.test
+	nice $(TRUST) --count $(COUNT) --jobs $(if $(filter 0,$(JOBS)),1,$(JOBS))
 
 # Each allocation and each system call of each scenario fails in turn, and PAIRS of them; BUILD=asan under the sanitizers.
 BUILD ?= stress
@@ -254,7 +277,7 @@ uvloop-suite: $(VENV)/.uvloop-suite build
 	$(PYTHON) tests/conformance/run.py --suite uvloop --test-limit 20 $(ARGS)
 
 ecosystem: $(VENV)/.ecosystem build
-	$(BIN)/pytest -q -rs tests/ecosystem $(if $(K),-k '$(K)') $(ARGS)
+	$(BIN)/pytest -q -rs -n $(JOBS) --dist loadfile tests/ecosystem $(if $(K),-k '$(K)') $(ARGS)
 
 # The plugins are there for the recipes' own tests, not for these.
 .PHONY: recipes
@@ -269,10 +292,17 @@ ifeq ($(SHARED),)
 programs:
 	@echo "skipped: no ../shared/programs beside the checkout"
 else
-programs: export PYTHONPATH = $(CURDIR)/$(AIOHTTP)
-programs: RUN = $(PYTHON) $(SHARED) --python $(PYTHON) --loop cloop
+# At once: they sleep most of the time.
 programs: $(AIOHTTP) build
-	@$(RUN) $(ARGS) || failed=1; $(RUN) --launcher 'python -m cloop' $(ARGS) && exit $$failed
+	@$(MAKE) -s -j2 -k --output-sync=target program-files program-launcher
+
+.PHONY: program-files program-launcher
+program-%: export PYTHONPATH = $(CURDIR)/$(AIOHTTP)
+program-%: RUN = $(PYTHON) $(SHARED) --python $(PYTHON) --loop cloop
+program-files:
+	@$(RUN) $(ARGS)
+program-launcher:
+	@$(RUN) --launcher 'python -m cloop' $(ARGS)
 endif
 
 bench: $(VENV)/.bench-all build

@@ -24,6 +24,7 @@ FAMILIES = (
     "tls",
     "http",
     "services",
+    "scaling",
     "processes",
     "metrics",
 )

@@ -51,6 +51,7 @@ FAMILIES = {
     "tls": "TLS",
     "http": "HTTP and WebSocket",
     "services": "gRPC, several processes",
+    "scaling": "Several loops at once",
     "processes": "Children and pipes",
     "metrics": "Metrics",
 }

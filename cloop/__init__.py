@@ -15,20 +15,17 @@ except ImportError:
     _unbuilt.explain()
     raise
 
+import os as _os
+from importlib import import_module as _import_module
+
 from . import _abi
-from ._accelerate import accelerate
 from ._cloop import Histogram, Metrics
-from ._dump import dump_on_signal
 from ._futures import Future, Task
 from ._loop import Loop, new_event_loop
-from ._monitor import Monitor, serve_monitor
 from ._policy import exist as _policies_exist
 from ._policy import install
 from ._run import run
-from ._slow import SlowCallback
-from ._uvloop import install_as_uvloop
 from ._version import __version__
-from ._watch import Block, Watch, watch
 
 _abi.report()
 
@@ -52,15 +49,39 @@ __all__ = (
     "serve_monitor",
     "watch",
 )
+# Imported on first use: half of what `import cloop` took.
+_LATER = {
+    "Block": "_watch",
+    "Monitor": "_monitor",
+    "SlowCallback": "_slow",
+    "Watch": "_watch",
+    "accelerate": "_accelerate",
+    "dump_on_signal": "_dump",
+    "install_as_uvloop": "_uvloop",
+    "serve_monitor": "_monitor",
+    "watch": "_watch",
+}
+
 if not _policies_exist():  # else `from cloop import *` would ask for one
     __all__ = tuple(name for name in __all__ if name != "EventLoopPolicy")
 
 
 def __getattr__(name):
-    # Created on first use: policies are deprecated, and removed after Python 3.15.
-    if name == "EventLoopPolicy":
+    if name in _LATER:
+        value = getattr(_import_module("." + _LATER[name], __name__), name)
+    elif name == "EventLoopPolicy":  # policies are deprecated, and removed after Python 3.15
         from ._policy import make_policy_class
 
-        policy = globals()[name] = make_policy_class()
-        return policy
-    raise AttributeError("module {!r} has no attribute {!r}".format(__name__, name))
+        value = make_policy_class()
+    else:
+        raise AttributeError("module {!r} has no attribute {!r}".format(__name__, name))
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(globals().keys() | __all__)
+
+
+if _os.environ.get("CLOOP_ACCELERATE") == "1":
+    from . import _accelerate  # which does so

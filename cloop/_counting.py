@@ -3,7 +3,7 @@
 All functions may be called from any thread. There is no lock, which a thread could hold at a fork.
 """
 
-from . import _cloop, _slow
+from . import _cloop
 
 __all__ = ("SLOW_S", "apply", "drop", "want", "wanted")
 
@@ -16,6 +16,8 @@ _wants: dict = {}  # {owner: (whether tasks are counted, threshold for callbacks
 def want(owner, tasks=False, slow=None):
     """Count for this owner, a hashable object, until drop(owner)."""
     if slow is not None and wanted()[1] is None:
+        from . import _slow
+
         _slow.forget()  # what this owner gets is from now on
     _wants[owner] = bool(tasks), slow
     apply()

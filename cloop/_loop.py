@@ -10,7 +10,7 @@ import warnings
 from asyncio import base_events, coroutines, unix_events
 from asyncio.log import logger
 
-from . import _abi, _counting, _eyes, _settings, _slow
+from . import _abi, _counting, _eyes, _settings
 from ._cloop import LoopCore, SocketTransport, _at_exit, know_loop, look_like, sockets_are_stock, wakeup_fd
 from ._newer import NewerKeywords, like_asyncios, parameters, take_shutdown_timeout
 from ._selector import Reached
@@ -224,6 +224,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
     def _tell_slow(self, handle, duration, cpu_time):
         """Note what has run, and tell the hook of set_slow_callback_hook(), unless cpu_time is None."""
         try:
+            from . import _slow
+
             info = _slow.describe(handle, duration, cpu_time)
             _slow.note(self, info.name, info.kind, info.file, info.line, duration)
             if cpu_time is not None:

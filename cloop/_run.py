@@ -4,7 +4,6 @@ import asyncio
 import sys
 from asyncio import events, runners
 
-from ._accelerate import accelerate as _accelerate
 from ._loop import new_event_loop
 
 __all__ = ("run",)
@@ -21,7 +20,9 @@ def run(main, *, debug=None, loop_factory=new_event_loop, accelerate=False):
     cannot be awaited. See asyncio.run.
     """
     if accelerate:
-        _accelerate()
+        from ._accelerate import accelerate as start
+
+        start()
     if sys.version_info >= (3, 12):
         return asyncio.run(main, debug=debug, loop_factory=loop_factory)
     if sys.version_info >= (3, 11):

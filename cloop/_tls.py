@@ -117,4 +117,5 @@ async def upgrade(loop, transport, protocol, sslcontext, **options):
         raise
     finally:
         waiter = None  # break the cycle: its exception's traceback has this frame
-    return tls
+    # As asyncio: None if the connection was lost meanwhile, of which the protocol need not have been told.
+    return tls if tls._transport is not None else None

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import load, loops, plot, registry, report, runner, servers, tables, worker
+from benchmarks import load, loops, plot, registry, report, runner, scaling, servers, tables, worker
 
 
 def sample(cpu_ns, **more):
@@ -338,7 +338,33 @@ def test_rows_of_a_size_are_families():
     assert len(known) > 200 > sum(row.default for row in known.values())
 
 
-@pytest.mark.parametrize("name", ["barrier", "condition_ping_pong", "loop_open_close", "wait_10", "timers_pending_100"])
+def test_what_more_loops_cost():
+    names = {name: registry.load()[name] for name in ("processes_echo_1", "processes_echo_2", "sleep_0")}
+    run = {
+        "rows": {name: row.about() for name, row in names.items()},
+        "loops": ["cloop", "other"],
+        "samples": {
+            "processes_echo_1": {"cloop": [sample(100), None], "other": []},
+            "processes_echo_2": {"cloop": [{**sample(110), "wall_ns": 100}, sample(1)], "other": []},
+            "sleep_0": {"cloop": [sample(1)]},
+        },
+    }
+    lines = list(scaling.table(run))
+    assert lines[1:] == [["processes echo", "cloop", "100", "2", "56", "+10 %", "× 2.00"]]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "barrier",
+        "condition_ping_pong",
+        "interpreters_tasks_2",
+        "loop_open_close",
+        "processes_echo_2",
+        "timers_pending_100",
+        "wait_10",
+    ],
+)
 def test_some_rows_run(name):
     row = registry.load()[name]
     if sys.version_info[:2] < row.since:

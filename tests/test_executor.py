@@ -128,6 +128,35 @@ def test_executor_that_was_shut_down(as_asyncio):
     assert as_asyncio(body)["result"][0] is RuntimeError
 
 
+def test_methods_of_the_executors_future_that_a_program_has_replaced(loop, executor, monkeypatch):
+    class Sub(concurrent.futures.Future):
+        def result(self, timeout=None):
+            return super().result(timeout) + 1
+
+    class Own(concurrent.futures.Executor):
+        def submit(self, function, *args):
+            future = Sub()
+            executor.submit(lambda: future.set_result(function(*args)))
+            return future
+
+    assert loop.run_until_complete(loop.run_in_executor(Own(), int, 5)) == 6
+    plain = concurrent.futures.Future.result
+    monkeypatch.setattr(concurrent.futures.Future, "result", lambda self, timeout=None: plain(self, timeout) + 2)
+    assert loop.run_until_complete(loop.run_in_executor(executor, int, 5)) == 7
+
+
+def test_result_for_a_future_that_the_program_has_finished(as_asyncio, executor):
+    def body(loop):
+        reported, release = loop.create_future(), threading.Event()
+        loop.set_exception_handler(lambda loop, context: reported.set_result(type(context["exception"])))
+        future = loop.run_in_executor(executor, release.wait)
+        future.set_result("of the program")
+        release.set()
+        return loop.run_until_complete(asyncio.wait_for(reported, 10)), future.result()
+
+    assert as_asyncio(body)["result"][0] is AssertionError
+
+
 # The default executor
 
 

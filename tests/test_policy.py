@@ -55,6 +55,17 @@ def test_import_warns_of_nothing_and_prints_nothing(cloop, python, statement):
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
+def test_import_leaves_what_few_programs_use(cloop, python):
+    text = """
+import sys, cloop
+later = "accelerate", "console", "dump", "monitor", "slow", "uvloop", "watch"
+print([name for name in later if "cloop._" + name in sys.modules], set(cloop.__all__) <= set(dir(cloop)))
+print(cloop.watch.__module__, "watch" in vars(cloop), cloop.SlowCallback.__name__)
+"""
+    process = python("-c", text)
+    assert process.stdout.split("\n")[:2] == ["[] True", "cloop._watch True SlowCallback"], process.stderr
+
+
 def test_import_changes_nothing_of_asyncio(cloop, python):
     look = (
         "{k: id(v) for m in (asyncio, asyncio.events, asyncio.tasks, asyncio.base_events) for k, v in vars(m).items()}"

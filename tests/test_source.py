@@ -142,6 +142,24 @@ def test_header_compiles_alone(compiler, tmp_path, path):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="its headers know no build without a GIL")
+def test_sources_compile_without_a_gil(compiler):
+    """The headers are the same: so they compile for a Python that is not here."""
+
+    def compile_one(path):
+        done = subprocess.run(
+            compiler + ["-DPy_GIL_DISABLED=1", "-fsyntax-only", os.path.join(CSRC, path)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True,
+        )  # fmt: skip
+        return done.stdout
+
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("that is how it was built")
+    with ThreadPoolExecutor(2) as pool:
+        assert "".join(pool.map(compile_one, sources(".c"))) == ""
+
+
 # --------------------------------------------------------------------------- calls
 
 

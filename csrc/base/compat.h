@@ -19,6 +19,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <string.h>
+
 #include "base/assert.h"
 
 #if PY_VERSION_HEX < 0x03080000
@@ -35,7 +37,8 @@
  * compiles to nothing on other builds.
  *
  * CL_SHARED(type) is a field that several threads read and write by itself.
- * CL_COUNT(field, change) adds to a counter of all threads. What stands between
+ * CL_COUNT(field, change) adds to a counter of all threads, and
+ * CL_COUNTED(field) reads one. What stands between
  * CL_LOCKED(object) and CL_UNLOCKED() excludes other such blocks of the object;
  * it must not run Python code, nor be left early. A CL_MUTEX is zero at first. */
 #ifdef Py_GIL_DISABLED
@@ -43,6 +46,7 @@
 #define CL_SHARED(type) _Atomic(type)
 #define CL_COUNT(field, change) \
     ((void)__atomic_fetch_add(&(field), (change), __ATOMIC_RELAXED))
+#define CL_COUNTED(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define CL_LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)
 #define CL_UNLOCKED() Py_END_CRITICAL_SECTION()
 #define CL_MUTEX(name) PyMutex name;
@@ -53,6 +57,7 @@
 #define CL_FREE_THREADED 0
 #define CL_SHARED(type) type
 #define CL_COUNT(field, change) ((void)((field) += (change)))
+#define CL_COUNTED(field) (field)
 #define CL_LOCKED(object) {
 #define CL_UNLOCKED() }
 #define CL_MUTEX(name)
@@ -276,6 +281,22 @@ cl_clear_weakrefs(PyObject *object)
         PyObject_ClearWeakRefs(object);
 }
 
+/* Whether an object of a type with a managed dict and managed weak references
+ * has neither. */
+#if PY_VERSION_HEX >= 0x030d0000
+static inline bool
+cl_has_no_managed(PyObject *object)
+{
+#if CL_FREE_THREADED
+    return ((PyObject **)object)[-1] == NULL &&
+           ((PyObject **)object)[-2] == NULL;
+#else
+    return ((PyObject **)object)[-3] == NULL &&
+           ((PyObject **)object)[-4] == NULL;
+#endif
+}
+#endif
+
 /* TLS as asyncio has it since 3.11; see tls/machine.h. */
 #define CL_HAS_TLS_SHUTDOWN_TIMEOUT (PY_VERSION_HEX >= 0x030b0000)
 #if CL_HAS_TLS_SHUTDOWN_TIMEOUT
@@ -472,7 +493,14 @@ static inline bool
 cl_is_finalized(PyObject *self)
 {
 #if PY_VERSION_HEX >= 0x03090000
+#if CL_FREE_THREADED
     return PyObject_GC_IsFinalized(self);
+#else
+    /* That, without a call: the lowest bit of the word before the object. */
+    cl_assert((PyObject_GC_IsFinalized(self) != 0) ==
+              (((uintptr_t *)self)[-1] & 1));
+    return ((uintptr_t *)self)[-1] & 1;
+#endif
 #else
     return _PyGC_FINALIZED(self);
 #endif
@@ -710,6 +738,107 @@ cl_inline_count(PyObject **values)
 #else
     return ((uint8_t *)values)[-2];
 #endif
+}
+
+/* Which values an object has, in the order in which they were set, as the words
+ * in which CPython keeps that: two objects of a class with the same stamp have
+ * the same attributes. */
+typedef struct {
+    uint64_t is_mask, is_word;           /* 0 and 1: of no object */
+    uint64_t is_more_mask, is_more_word; /* before 3.13: the rest */
+    uint32_t is_head;                    /* from 3.13 on */
+} cl_inline_stamp;
+
+static inline uint64_t
+cl_load_64(const void *from)
+{
+    uint64_t word;
+    memcpy(&word, from, sizeof(word));
+    return word;
+}
+
+static inline uint32_t
+cl_load_32(const void *from)
+{
+    uint32_t word;
+    memcpy(&word, from, sizeof(word));
+    return word;
+}
+
+#define CL_INLINE_STAMP_OF_NONE ((cl_inline_stamp){.is_word = 1})
+
+/* Leaves it without a stamp if there are too many values. */
+static inline void
+cl_inline_stamp_init(cl_inline_stamp *stamp, PyObject **values)
+{
+    uint8_t mask[16] = {0};
+    int count = cl_inline_count(values);
+    *stamp = CL_INLINE_STAMP_OF_NONE;
+#if PY_VERSION_HEX >= 0x030d0000
+    const uint8_t *head = (uint8_t *)values - sizeof(PyObject *);
+    if (count > 8)
+        return;
+    memset(mask, 0xff, (size_t)count);
+    stamp->is_mask = cl_load_64(mask);
+    stamp->is_word = cl_load_64(&values[head[0]]) & stamp->is_mask;
+    stamp->is_head = cl_load_32(head);
+#else
+    if (count > 14)
+        return;
+    mask[14] = 0xff; /* how many; the first is before it, and so on */
+    memset(mask + 14 - count, 0xff, (size_t)count);
+    stamp->is_mask = cl_load_64(mask + 8);
+    stamp->is_word = cl_load_64((char *)values - 8) & stamp->is_mask;
+    stamp->is_more_mask = cl_load_64(mask);
+    if (stamp->is_more_mask != 0)
+        stamp->is_more_word =
+            cl_load_64((char *)values - 16) & stamp->is_more_mask;
+#endif
+}
+
+static inline bool
+cl_inline_stamp_fits(const cl_inline_stamp *stamp, PyObject **values)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    const uint8_t *head = (uint8_t *)values - sizeof(PyObject *);
+    return cl_load_32(head) == stamp->is_head &&
+           (cl_load_64(&values[head[0]]) & stamp->is_mask) == stamp->is_word;
+#else
+    return (cl_load_64((char *)values - 8) & stamp->is_mask) ==
+               stamp->is_word &&
+           (stamp->is_more_mask == 0 ||
+            (cl_load_64((char *)values - 16) & stamp->is_more_mask) ==
+                stamp->is_more_word);
+#endif
+}
+
+/* Returns which value was set as the n-th, from 0. */
+static inline int
+cl_inline_nth(PyObject **values, int n)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    uint8_t *head = (uint8_t *)values - sizeof(PyObject *);
+    return ((uint8_t *)&values[head[0]])[n];
+#else
+    return ((uint8_t *)values - 2)[-1 - n];
+#endif
+}
+
+/* Sets a value that is not set, as setting the attribute does. */
+static inline void
+cl_inline_add(PyObject **values, int slot, PyObject *value)
+{
+#if PY_VERSION_HEX >= 0x030d0000
+    uint8_t *head = (uint8_t *)values - sizeof(PyObject *);
+    ((uint8_t *)&values[head[0]])[head[1]++] = (uint8_t)slot;
+#else
+    uint8_t *size = (uint8_t *)values - 2;
+    int n = ++*size;
+    size[-n] = (uint8_t)slot;
+#endif
+    cl_assert(values[slot] == NULL);
+    values[slot] = Py_NewRef(value);
+    cl_assert(cl_inline_nth(values, cl_inline_count(values) - 1) == slot);
 }
 
 /* The class weakref.ref, and fields of its objects. */

@@ -20,10 +20,16 @@ typedef struct {
     uint64_t counts[64];
 } cl_histogram;
 
+static inline unsigned
+cl_histogram_bucket(uint64_t ns)
+{
+    return 63U ^ (unsigned)__builtin_clzll(ns | 1);
+}
+
 static inline void
 cl_histogram_add(cl_histogram *histogram, uint64_t ns)
 {
-    histogram->counts[63U ^ (unsigned)__builtin_clzll(ns | 1)]++;
+    histogram->counts[cl_histogram_bucket(ns)]++;
 }
 
 /* Writes what is shown to `counts`, and returns the sum of it. */

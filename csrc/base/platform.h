@@ -11,6 +11,7 @@
 #define CL_BASE_PLATFORM_H
 
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -111,6 +112,18 @@ cl_pipe_size(int fd)
 #else
 #define CL_SEND_FLAGS MSG_DONTWAIT
 #endif
+
+/* What a segment of a loopback device of MTU 65536 carries. The rest of a longer
+ * send() travels in a small segment of its own that wakes the receiver again. */
+#define CL_SEGMENT_MAX 65483
+
+/* Whether a socket is TCP, whose send() may be made in parts. */
+static inline bool
+cl_is_tcp(int family, int type, int proto)
+{
+    return (family == AF_INET || family == AF_INET6) && type == SOCK_STREAM &&
+           (proto == 0 || proto == IPPROTO_TCP);
+}
 
 /* For sockets that others have made, on systems whose send() may not know
  * MSG_NOSIGNAL. */

@@ -36,6 +36,17 @@ int cl_guard_traverse(const cl_guard *guard, visitproc visit, void *arg);
 /* After this, it never holds. */
 void cl_guard_clear(cl_guard *guard);
 
+/* Returns the stored value of a name, which must be interned: borrowed, or NULL
+ * if there is no such attribute. */
+static inline PyObject *
+cl_guard_known(const cl_guard *guard, PyObject *name)
+{
+    int i = 0;
+    while (i < guard->g_count && guard->g_keys[i] != name)
+        i++;
+    return i < guard->g_count ? guard->g_known[i] : NULL;
+}
+
 /* Looks the attributes up. */
 bool cl_guard_look(cl_guard *guard);
 

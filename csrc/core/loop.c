@@ -287,7 +287,8 @@ scan_fresh(LoopObject *loop)
             continue;
         cl_assert_of(timer, timer->tm_fresh == i);
         timer->tm_fresh = -1;
-        if (Py_REFCNT(timer) > 1)
+        /* One that was cancelled is somebody else's alone. */
+        if (Py_REFCNT(timer) > 1 || !cl_heap_contains(&timer->tm_node))
             cl_handle_track(&timer->tm_handle);
     }
     loop->l_fresh_count = 0;
@@ -892,17 +893,19 @@ run_ready(LoopObject *loop)
 {
     /* The ring may grow or be cleared meanwhile, but positions stay valid. */
     uint64_t end = loop->l_ready.r_tail, count = cl_ring_count(&loop->l_ready);
-    int result = 0;
+    int result;
     cl_assert_of(loop, cl_loop_in_callback(loop));
+    if (count == 0)
+        return 0;
     if (count > loop->l_meter.me_ready_max)
         loop->l_meter.me_ready_max = count;
     if (loop->l_slowly)
         return run_slowly(loop, end, true);
-    while (result == 0 && loop->l_ready.r_head < end) {
+    do {
         result = run_first(loop, false);
         if (loop->l_slowly && result == 0)
             return run_slowly(loop, end, false);
-    }
+    } while (result == 0 && loop->l_ready.r_head < end);
     return result;
 }
 
@@ -912,10 +915,12 @@ begin_or_end_sample(LoopObject *loop)
 {
     loop->l_timed ^= CL_TIMED_SAMPLE;
     if (loop->l_timed & CL_TIMED_SAMPLE) {
-        loop->l_meter.me_until_sample = 1; /* to be called in the next turn */
+        cl_meter_sample_again(
+            &loop->l_meter); /* to be called in the next turn */
     }
     else {
-        cl_meter_next_sample(&loop->l_meter);
+        cl_meter_next_sample(&loop->l_meter, &loop->l_rate,
+                             loop->l_mark_ticks);
     }
     choose_callbacks(loop);
 }
@@ -1011,7 +1016,10 @@ cl_loop_turn(LoopObject *loop)
     if (result == 0 && cl_inbox_filled(&loop->l_inbox))
         result = cl_loop_drain_inbox(loop);
     loop->l_mark_ticks = cl_ticks();
-    cl_meter_turn(&loop->l_meter, &loop->l_rate, loop->l_mark_ticks);
+    if (__builtin_expect(
+            cl_meter_turn(&loop->l_meter, &loop->l_rate, loop->l_mark_ticks),
+            0))
+        begin_or_end_sample(loop);
     if (result == 0 &&
         (cl_ring_count(&loop->l_ready) == 0 ||
          !cl_ticks_within(loop->l_polled_ticks, loop->l_mark_ticks,
@@ -1020,8 +1028,6 @@ cl_loop_turn(LoopObject *loop)
         cl_ring_trim(&loop->l_ready);
     }
     cl_check(cl_loop_check_sometimes(loop));
-    if (--loop->l_meter.me_until_sample == 0)
-        begin_or_end_sample(loop);
     if (result == 0)
         result = run_ready(loop);
     result = cl_loop_afterwards(loop, result);

@@ -4,6 +4,31 @@
 #include <string.h>
 #include <time.h>
 
+/* Adds the usual turns that were only counted. */
+static void
+add_usual(cl_meter *meter)
+{
+    meter->me_turn_time.counts[meter->me_usual] +=
+        meter->me_counted - meter->me_until_sample;
+    meter->me_counted = meter->me_until_sample;
+}
+
+static void
+sample_after(cl_meter *meter, uint32_t turns)
+{
+    add_usual(meter);
+    meter->me_until_sample = meter->me_counted = turns;
+}
+
+/* Numerical Recipes' generator; its high bits are good enough. */
+static void
+draw(cl_meter *meter)
+{
+    uint32_t turns = meter->me_sample_turns;
+    meter->me_random = meter->me_random * 1664525 + 1013904223;
+    sample_after(meter, turns / 2 + (meter->me_random >> 16) % turns);
+}
+
 void
 cl_meter_init(cl_meter *meter)
 {
@@ -12,7 +37,8 @@ cl_meter_init(cl_meter *meter)
     meter->me_hook_ns = meter->me_note_ns = CL_NEVER;
     meter->me_slow_ns = meter->me_slow_ticks = CL_NEVER;
     meter->me_period = meter->me_window = CL_NEVER;
-    cl_meter_next_sample(meter);
+    meter->me_sample_turns = CL_SAMPLE_TURNS;
+    draw(meter);
 }
 
 /* ---------------------------------------------------------- where the time goes */
@@ -57,9 +83,26 @@ settle(cl_meter *meter, const cl_rate *rate, uint64_t ticks)
     start_from(meter, meter->me_settled_ns + passed, ticks);
 }
 
+bool
+cl_meter_unusual_turn(cl_meter *meter, const cl_rate *rate, uint64_t taken)
+{
+    add_usual(meter);
+    unsigned bucket = cl_histogram_bucket(cl_rate_ns(rate, taken));
+    meter->me_turn_time.counts[bucket]++;
+    if (bucket < CL_HISTOGRAM_BUCKETS) {
+        int64_t least = (int64_t)1 << bucket;
+        meter->me_usual = bucket;
+        meter->me_usual_ticks = cl_rate_ticks(rate, least);
+        meter->me_usual_span = meter->me_usual_ticks;
+    }
+    meter->me_counted = --meter->me_until_sample;
+    return meter->me_until_sample == 0;
+}
+
 void
 cl_meter_settle(cl_meter *meter, const cl_rate *rate)
 {
+    add_usual(meter);
     if (!meter->me_running)
         return;
     uint64_t ticks = cl_ticks();
@@ -74,7 +117,9 @@ void
 cl_meter_end(cl_meter *meter, const cl_rate *rate)
 {
     uint64_t ticks = cl_ticks();
-    cl_meter_turn(meter, rate, ticks);
+    if (cl_meter_turn(meter, rate, ticks))
+        cl_meter_sample_again(meter);
+    add_usual(meter);
     settle(meter, rate, ticks);
     meter->me_running = false;
 }
@@ -82,12 +127,23 @@ cl_meter_end(cl_meter *meter, const cl_rate *rate)
 /* -------------------------------------------------------- callbacks that are timed */
 
 void
-cl_meter_next_sample(cl_meter *meter)
+cl_meter_next_sample(cl_meter *meter, const cl_rate *rate, uint64_t ticks)
 {
-    /* Numerical Recipes' generator; its high bits are good enough. */
-    meter->me_random = meter->me_random * 1664525 + 1013904223;
-    meter->me_until_sample =
-        CL_SAMPLE_TURNS / 2 + (meter->me_random >> 16) % CL_SAMPLE_TURNS;
+    uint64_t since = cl_rate_ns(rate, ticks - meter->me_sample_ticks);
+    uint32_t turns = meter->me_sample_turns;
+    if (since < CL_SAMPLE_NS && turns < CL_SAMPLE_TURNS_MAX)
+        turns *= 2;
+    else if (since >= 4 * CL_SAMPLE_NS)
+        turns = CL_SAMPLE_TURNS;
+    meter->me_sample_turns = turns;
+    meter->me_sample_ticks = ticks;
+    draw(meter);
+}
+
+void
+cl_meter_sample_again(cl_meter *meter)
+{
+    sample_after(meter, 1);
 }
 
 static int64_t

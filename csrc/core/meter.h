@@ -6,11 +6,13 @@
  *   - Time is read from the tick counter (base/clock.h). A turn reads it once,
  *     a sleeping poll twice.
  *   - Turns are timed from the start of one to the start of the next, without
- *     what the poll slept.
+ *     what the poll slept. Those that take about as long as the one before are
+ *     only counted, by the counter that counts down to the next sample.
  *   - Only the ticks slept are added up. cl_meter_settle(), called when
  *     somebody reads, divides the time that has passed on the real clock into
  *     busy and idle in proportion. So the sum is right, and neither goes down.
- *   - Callbacks are timed in one turn of CL_SAMPLE_TURNS on average.
+ *   - Callbacks are timed in one turn of CL_SAMPLE_TURNS on average, or in fewer
+ *     if turns are short.
  *   - Slow callbacks are found by one reading and one comparison each: none of
  *     those that end within the window after a reading can have been slow, if
  *     the window is no longer than the threshold.
@@ -27,8 +29,11 @@
 #include "base/histogram.h"
 
 /* The distance between turns whose callbacks are timed: random, so that it
- * meets a program that repeats itself everywhere. */
+ * meets a program that repeats itself everywhere. It doubles while there are
+ * many samples a second. */
 #define CL_SAMPLE_TURNS 32
+#define CL_SAMPLE_TURNS_MAX 256
+#define CL_SAMPLE_NS (10 * 1000 * 1000)
 
 /* Processor time is read again after this part of the hook's threshold; see
  * cl_meter_open_window(). */
@@ -54,8 +59,11 @@ typedef struct {
         me_asleep_ticks; /* when the poll began to sleep; 0: it does not */
     uint64_t me_busy_ns;
     uint64_t me_idle_ns;
-    uint64_t me_turn_ticks; /* start of the turn, later by what it slept */
-    cl_histogram me_turn_time;
+    uint64_t me_turn_ticks;    /* start of the turn, later by what it slept */
+    cl_histogram me_turn_time; /* cl_meter_settle() brings it up to date */
+    unsigned me_usual;         /* its bucket of the usual turn: */
+    uint64_t me_usual_ticks;   /* the shortest of those */
+    uint64_t me_usual_span;    /* by how much the others are longer; 0: none */
 
     /* timers */
     cl_histogram me_lateness;
@@ -64,6 +72,9 @@ typedef struct {
 
     /* callbacks that are timed */
     uint32_t me_until_sample; /* turns */
+    uint32_t me_counted;      /* the same, when turns were counted last */
+    uint32_t me_sample_turns; /* the mean distance now */
+    uint64_t me_sample_ticks; /* when the last sample ended */
     uint32_t me_random;
     uint64_t me_callback_ticks; /* when the last one ended, and this began */
     uint64_t me_callback_ns;    /* the sum */
@@ -93,13 +104,21 @@ void cl_meter_init(cl_meter *meter);
 void cl_meter_begin(cl_meter *meter, const cl_rate *rate);
 void cl_meter_end(cl_meter *meter, const cl_rate *rate);
 
-/* A turn begins at this tick: notes how long the last one took. */
-static inline void
+/* For cl_meter_turn(). */
+bool cl_meter_unusual_turn(cl_meter *meter, const cl_rate *rate,
+                           uint64_t taken);
+
+/* A turn begins at this tick: notes how long the last one took. Returns whether
+ * the next sample is due: cl_meter_next_sample() is to be called. */
+static inline bool
 cl_meter_turn(cl_meter *meter, const cl_rate *rate, uint64_t ticks)
 {
     uint64_t taken = ticks - meter->me_turn_ticks;
     meter->me_turn_ticks = ticks;
-    cl_histogram_add(&meter->me_turn_time, cl_rate_ns(rate, taken));
+    if (taken - meter->me_usual_ticks >= meter->me_usual_span)
+        return cl_meter_unusual_turn(meter, rate, taken);
+    meter->me_until_sample--;
+    return __builtin_expect(meter->me_until_sample == 0, 0);
 }
 
 /* The poll begins to sleep, or woke up at this tick. */
@@ -135,11 +154,14 @@ cl_meter_late(cl_meter *meter, double seconds)
     cl_histogram_add(&meter->me_lateness, whole);
 }
 
-/* Brings me_busy_ns and me_idle_ns up to date. */
+/* Brings me_busy_ns, me_idle_ns and me_turn_time up to date. */
 void cl_meter_settle(cl_meter *meter, const cl_rate *rate);
 
-/* Says after how many turns callbacks are timed next. */
-void cl_meter_next_sample(cl_meter *meter);
+/* Says after how many turns callbacks are timed next: after a random number, or
+ * in the next one. */
+void cl_meter_next_sample(cl_meter *meter, const cl_rate *rate,
+                          uint64_t ticks);
+void cl_meter_sample_again(cl_meter *meter);
 
 /* Call it after me_hook_ns or me_note_ns has changed, or the rate. */
 void cl_meter_look_for(cl_meter *meter, const cl_rate *rate);

@@ -45,6 +45,19 @@ cl_spares_zero(char *fields, size_t size)
     memset(fields + 3 * part, 0, size - 3 * part);
 }
 
+/* Returns the first object of the list, which is not empty. The field after
+ * the head is garbage, the others are as they were. Untracked. */
+static inline PyObject *
+cl_spares_pop(cl_spares *spares, PyTypeObject *type)
+{
+    PyObject *self = spares->first;
+    cl_check_stress(cl_spares_check(spares));
+    spares->first = *cl_spares_next(self);
+    spares->count--;
+    PyObject_Init(self, type);
+    return self;
+}
+
 /* Returns memory for an object of exactly this type, from the list if
  * possible; `spares` may be NULL. The fields after the head are zero, and it
  * is untracked. */
@@ -52,16 +65,11 @@ static inline PyObject *
 cl_spares_take(cl_spares *spares, PyTypeObject *type, size_t size)
 {
     cl_assert_gil();
-    cl_check_stress(spares == NULL ? (void)0 : cl_spares_check(spares));
-    PyObject *self = spares == NULL ? NULL : spares->first;
-    if (self != NULL) {
-        spares->first = *cl_spares_next(self);
-        spares->count--;
-        PyObject_Init(self, type);
-    }
-    else if ((self = PyObject_GC_New(PyObject, type)) == NULL) {
+    PyObject *self;
+    if (spares != NULL && spares->first != NULL)
+        self = cl_spares_pop(spares, type);
+    else if ((self = PyObject_GC_New(PyObject, type)) == NULL)
         return NULL;
-    }
     cl_spares_zero((char *)cl_spares_next(self), size - sizeof(PyObject));
     return self;
 }

@@ -89,6 +89,7 @@ typedef struct cl_watchdog {
     int owners;             /* the module state, and the reporter */
     bool stopping;
     bool reporting; /* the reporter runs */
+    bool late;      /* and goes on after the end: see cl_watchdog_at_exit() */
     uint64_t numbers;
     int64_t looked_ns; /* the last look */
     uint64_t looks;
@@ -227,9 +228,13 @@ run_reporter(void *arg)
             cl_free(each->text);
             cl_free(each);
         }
-        /* It was stopped meanwhile. */
+        /* It was stopped meanwhile, and nobody else drops the function. */
+        PyObject *function = NULL;
         pthread_mutex_lock(&dog->lock);
-        PyObject *function = dog->owners == 1 ? dog->function : NULL;
+        if (dog->owners == 1 || dog->late) {
+            function = dog->function;
+            dog->function = NULL;
+        }
         pthread_mutex_unlock(&dog->lock);
         Py_XDECREF(function);
         PyThreadState_Clear(thread);
@@ -557,10 +562,31 @@ wait_for_reporter(cl_watchdog *dog)
         ;
 }
 
+/* Frees late watchdogs whose reporters have ended. Runs Python. */
+static void
+free_late(cl_state *st)
+{
+    cl_watchdog **link = &st->late_watchdogs, *dog;
+    while ((dog = *link) != NULL) {
+        pthread_mutex_lock(&dog->lock);
+        if (dog->owners > 1) {
+            pthread_mutex_unlock(&dog->lock);
+            link = &dog->next_late;
+            continue;
+        }
+        *link = dog->next_late;
+        PyObject *function = dog->function;
+        release(dog);
+        Py_XDECREF(function);
+        link = &st->late_watchdogs;
+    }
+}
+
 /* Runs Python. */
 static void
 stop(cl_state *st)
 {
+    free_late(st);
     CL_MUTEX_LOCK(&st->loops_lock);
     cl_watchdog *dog = st->watchdog;
     if (dog != NULL && CL_FREE_THREADED) {
@@ -588,7 +614,7 @@ stop(cl_state *st)
     /* If it goes on, it needs the function. */
     if (dog->owners > 1) {
         function = NULL;
-        late = dog->interpreter != PyInterpreterState_Main();
+        late = dog->late = dog->interpreter != PyInterpreterState_Main();
     }
     if (late)
         pthread_mutex_unlock(&dog->lock);
@@ -607,15 +633,16 @@ cl_watchdog_at_exit(cl_state *st)
 {
     cl_watchdog *dog;
     while ((dog = st->late_watchdogs) != NULL) {
-        PyObject *function = dog->function;
+        PyObject *function;
         st->late_watchdogs = dog->next_late;
         Py_BEGIN_ALLOW_THREADS
         pthread_mutex_lock(&dog->lock);
         while (dog->owners > 1)
             pthread_cond_wait(&dog->changed, &dog->lock);
+        function = dog->function;
         release(dog);
         Py_END_ALLOW_THREADS
-        Py_DECREF(function);
+        Py_XDECREF(function);
     }
 }
 

@@ -314,6 +314,12 @@ cl_coro_send(CoroObject *coro, PyObject *value, PyObject **result)
         status = coro->c_ops->step(coro, NULL, result);
     else if (!waits_again(coro))
         status = coro->c_ops->step(coro, value, result);
+    return cl_coro_settle(coro, status, result);
+}
+
+PySendResult
+cl_coro_settle(CoroObject *coro, PySendResult status, PyObject **result)
+{
     if (status == PYGEN_NEXT && *result == NULL) {
         if (coro->c_inner != NULL)
             status = go_on(coro, Py_None, result);
@@ -367,8 +373,12 @@ cl_coro_iternext(CoroObject *coro)
 {
     PyObject *result;
     PySendResult status = cl_coro_send(coro, Py_None, &result);
-    if (status != PYGEN_RETURN)
-        return result;
+    return status == PYGEN_RETURN ? cl_coro_returned(coro, result) : result;
+}
+
+PyObject *
+cl_coro_returned(CoroObject *coro, PyObject *result)
+{
     if (result == Py_None) { /* NULL without an exception means None */
         Py_DECREF(result);
         return NULL;

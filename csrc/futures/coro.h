@@ -120,18 +120,26 @@ PyObject *cl_coro_iternext(CoroObject *coro);
 PySendResult cl_coro_send(CoroObject *coro, PyObject *value,
                           PyObject **result);
 void cl_coro_finalize(CoroObject *coro);
+
+/* For types that make some steps themselves: what cl_coro_send() does after a
+ * step, which returned this; and what tp_iternext returns for a result, which
+ * it steals. */
+PySendResult cl_coro_settle(CoroObject *coro, PySendResult status,
+                            PyObject **result);
+PyObject *cl_coro_returned(CoroObject *coro, PyObject *result);
 extern PyMethodDef cl_coro_methods[];
 extern PyGetSetDef cl_coro_getset[];
 
 /* clang-format off */
-#define CL_CORO_SLOTS \
+#define CL_CORO_SLOTS CL_CORO_SLOTS_WITH(cl_coro_iternext, cl_coro_send)
+#define CL_CORO_SLOTS_WITH(iternext, send) \
     {Py_tp_finalize, cl_coro_finalize}, \
     {Py_tp_clear, cl_coro_clear}, \
     {Py_tp_repr, cl_coro_repr}, \
     {Py_tp_iter, cl_coro_await}, /* for `yield from` */ \
-    {Py_tp_iternext, cl_coro_iternext}, \
+    {Py_tp_iternext, iternext}, \
     {Py_am_await, cl_coro_await}, \
-    CL_AM_SEND(cl_coro_send) \
+    CL_AM_SEND(send) \
     {Py_tp_methods, cl_coro_methods}, \
     {Py_tp_getset, cl_coro_getset}
 /* clang-format on */

@@ -89,8 +89,9 @@ check_callbacks(const FutureObject *future)
     cl_assert_of(future, future->f_state == CL_PENDING ||
                              future->f_state == CL_CANCELLED ||
                              future->f_state == CL_FINISHED);
-    cl_assert_of(future,
-                 future->f_callback0 != NULL || future->f_context0 == NULL);
+    cl_assert_of(future, future->f_callback0 != NULL ||
+                             future->f_context0 == NULL ||
+                             future->f_state != CL_PENDING);
     cl_assert_of(future, future->f_callbacks == NULL ||
                              PyList_CheckExact(future->f_callbacks));
     for (Py_ssize_t i = 0; future->f_callbacks != NULL &&
@@ -141,13 +142,15 @@ cl_future_new(LoopObject *loop)
     if (self == NULL)
         return NULL;
     CL_COUNT(cl_futures_of(st)->live_futures, 1);
-    if (cl_future_init(st, (FutureObject *)self, (PyObject *)loop) < 0) {
+    if (!loop->l_debug && !cl_loop_overrides(loop, CL_OVERRIDES_GET_DEBUG)) {
+        ((FutureObject *)self)->f_loop = Py_NewRef((PyObject *)loop);
         PyObject_GC_Track(self);
+        return self;
+    }
+    int status = cl_future_init(st, (FutureObject *)self, (PyObject *)loop);
+    PyObject_GC_Track(self);
+    if (status < 0)
         Py_CLEAR(self);
-    }
-    else {
-        PyObject_GC_Track(self);
-    }
     return self;
 }
 
@@ -180,6 +183,18 @@ Future_clear(PyObject *self)
     return 0;
 }
 
+/* Whether it has nothing but its loop and one of the results that waiters get:
+ * freeing it runs no code, so it cannot be nested either. */
+static inline bool
+is_bare(FutureObject *future)
+{
+    return future->f_state == CL_FINISHED &&
+           (future->f_result == Py_None || future->f_result == Py_True) &&
+           !future->f_log_tb && future->f_callback0 == NULL &&
+           future->f_context0 == NULL && future->f_callbacks == NULL &&
+           !cl_future_has_more(future) && cl_future_is_alone(future);
+}
+
 void
 cl_future_dealloc(PyObject *self)
 {
@@ -187,6 +202,15 @@ cl_future_dealloc(PyObject *self)
     LoopObject *loop = cl_loop_cast(future->f_loop);
     cl_state *st = loop != NULL ? loop->l_st : cl_future_state(self);
     bool exact = Py_TYPE(self) == cl_futures_of(st)->FutureType;
+    if (exact && loop != NULL && is_bare(future)) {
+        PyObject_GC_UnTrack(self);
+        CL_COUNT(cl_futures_of(st)->live_futures, -1);
+        future->f_loop = NULL; /* the reference is ours now */
+        Py_CLEAR(future->f_result);
+        cl_spares_give(&cl_futures_on(loop)->spare_futures, self);
+        Py_DECREF(loop);
+        return;
+    }
     /* For a subclass, subtype_dealloc() has called the finalizer. */
     if (exact && future->f_log_tb) {
         if (PyObject_CallFinalizerFromDealloc(self) < 0)
@@ -311,6 +335,17 @@ wake(FutureObject *future, TaskObject *task)
     return status;
 }
 
+/* Whether the callback gets the future as a ready node of its own. */
+static inline bool
+takes_node(const FutureObject *future, PyObject *callback)
+{
+    LoopObject *loop = cl_loop_cast(future->f_loop);
+    return loop != NULL &&
+           Py_TYPE(callback) == cl_futures_of(loop->l_st)->child_callback &&
+           cl_future_is_ours(loop->l_st, (PyObject *)future) &&
+           cl_loop_is_plain(loop) && !loop->l_closed;
+}
+
 int
 cl_future_schedule(FutureObject *future)
 {
@@ -327,6 +362,13 @@ cl_future_schedule(FutureObject *future)
     if (task_waits) {
         status = wake(future, (TaskObject *)callback);
         Py_XDECREF(context);
+    }
+    else if (callback != NULL && takes_node(future, callback)) {
+        future->f_context0 = callback;
+        Py_XDECREF(context);
+        status = cl_loop_push(
+            (LoopObject *)future->f_loop,
+            cl_node_make(Py_NewRef(future), CL_NODE_CHILD_DONE));
     }
     else if (callback != NULL) {
         status =

@@ -7,6 +7,9 @@
  *
  *   - f_callback0 may be a cloop.Task (not of a subclass) that waits for the
  *     future;
+ *   - once it is done, f_context0 may be the callback in C that is to be
+ *     called with it (CL_NODE_CHILD_DONE). Nothing inherited reads the field
+ *     while f_callback0 is NULL;
  *   - if the future's loop is ours and plain (not in debug mode, call_soon()
  *     not overridden), callbacks, and a task itself, go into the loop's ready
  *     ring without a call of call_soon().

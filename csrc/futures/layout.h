@@ -117,6 +117,13 @@ typedef struct {
     CL_TASK_OBJECTS(CL_OBJECT_FIELD)
 #if CL_HAS_AWAITED_BY
     cl_list_node t_node; /* in the thread's list of tasks, or both NULL */
+#if CL_FREE_THREADED
+    /* _Py_ThreadId() of the thread that made it, whose list t_node is in. That
+     * thread alone may unlink it without a lock; any other one stops the world
+     * first, or calls asyncio's _unregister_task(), which does. When a thread
+     * ends, its list becomes part of the interpreter's. 0 until __init__(). */
+    uintptr_t t_tid;
+#endif
 #endif
     CL_TASK_REST(CL_INT_FIELD)
 } TaskObject;
@@ -151,6 +158,37 @@ PyObject *cl_layout_raw_fields(cl_state *st, PyObject *object);
 
 /* ------------------------------------------- fields that not all versions have */
 
+/* Whether it has no __dict__ and nobody has a weak reference to it. */
+static inline bool
+cl_future_is_alone(FutureObject *future)
+{
+#if CL_HAS_MANAGED_DICT
+    return cl_has_no_managed((PyObject *)future);
+#else
+    return future->f_dict == NULL && future->f_weakrefs == NULL;
+#endif
+}
+
+/* Whether it has been cancelled, with a message or not, or has an exception, a
+ * source traceback or awaiters. */
+static inline bool
+cl_future_has_more(const FutureObject *future)
+{
+    bool more = future->f_exception != NULL || future->f_source_tb != NULL;
+#if CL_HAS_CANCEL_MESSAGE
+    more = more || future->f_cancel_msg != NULL;
+#endif
+#if CL_HAS_KEPT_CANCELLATION
+    more = more || future->f_cancelled_exc != NULL;
+#elif CL_HAS_CANCEL_MESSAGE
+    more = more || future->f_cancelled_value != NULL;
+#endif
+#if CL_HAS_AWAITED_BY
+    more = more || future->f_awaited_by != NULL;
+#endif
+    return more;
+}
+
 static inline void
 cl_future_set_message(FutureObject *future, PyObject *message)
 {
@@ -181,6 +219,9 @@ cl_task_init_rest(TaskObject *task)
 #if CL_HAS_AWAITED_BY
     task->f_is_task = 1;
     task->f_awaited_by_is_set = 0;
+#if CL_FREE_THREADED
+    task->t_tid = _Py_ThreadId();
+#endif
 #endif
 #if PY_VERSION_HEX >= 0x030b0000
     task->t_num_cancels = 0;

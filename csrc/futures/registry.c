@@ -343,8 +343,9 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
     cl_loop_futures *on = cl_futures_on(ours);
     cl_assert_of(task, on->in_task || ours->l_forked);
     on->in_task = false;
-    /* A finished task must not be kept alive. */
-    if (((TaskObject *)task)->f_state != CL_PENDING) {
+    /* A finished task must not be kept alive. The references that are known
+     * are the caller's, and that of the dict. */
+    if (((TaskObject *)task)->f_state != CL_PENDING && Py_REFCNT(task) <= 3) {
         ours->l_forget = forget;
         if (PyDict_SetItem(cl_futures_of(st)->current_tasks, loop, Py_None) <
             0) {

@@ -69,6 +69,9 @@
 enum {
     CL_NODE_TASK_STEP = CL_NODE_CORE_KINDS,
     CL_NODE_TASK_WAKEUP,
+    /* A future that is done, for the callback in f_context0: of the sync
+     * layer, which has the table. */
+    CL_NODE_CHILD_DONE,
     CL_NODE_FUTURES_KINDS,
 };
 
@@ -99,6 +102,9 @@ typedef struct cl_futures {
     /* Of asyncio's _GatheringFuture and what it inherits that waiting for it
      * uses: the sync layer's, which knows no class until cloop.accelerate(). */
     cl_guard *gathering;
+    /* Callbacks of this type become CL_NODE_CHILD_DONE. Borrowed; NULL until
+     * the sync layer is set up. */
+    PyTypeObject *child_callback;
     CL_FUTURES_COUNTS(CL_COUNT_FIELD)
 } cl_futures;
 

@@ -245,11 +245,13 @@ static int
 finish(cl_state *st, TaskObject *task, PyObject *result)
 {
     cl_registry_done(st, task);
-    count_end(task, false, task->t_must_cancel);
-    if (!task->t_must_cancel)
+    if (!task->t_must_cancel) {
+        count_end(task, false, false);
         return task->f_state == CL_PENDING
                    ? cl_future_finish(cl_task_future(task), result)
                    : done_before(st);
+    }
+    count_end(task, false, true);
     /* Cancelled right before the coroutine stopped. */
     task->t_must_cancel = 0;
     if (task->f_state != CL_PENDING)

@@ -32,9 +32,9 @@
 /* Bytes held for longer than this were late. */
 #define CL_LATE_NS (200 * 1000)
 
-/* Bytes held at most: the default high-water mark. A socket's own buffer is
- * not much larger. */
-#define CL_GATHER_MAX (64 * 1024)
+/* Bytes held at most. Of a callback that writes more, the peer reads the first
+ * part while the next is written. */
+#define CL_GATHER_MAX (32 * 1024)
 
 /* Larger writes are sent, not copied: the copy would cost more than the system
  * call. */

@@ -111,9 +111,28 @@ cl_outbox_gone(TransportObject *base)
 
 /* ------------------------------------------------------------------- sending */
 
-/* Like asyncio, does not retry an interrupted write to a pipe at once. */
+/* Returns how many of the parts one segment takes, and their *size. The last of
+ * them may be cut, to be continued: *cut is the size of its rest. */
+static int
+fill_segment(struct iovec *parts, int count, size_t *size, size_t *cut)
+{
+    int fit = 0;
+    *size = *cut = 0;
+    while (fit < count && *size < CL_SEGMENT_MAX) {
+        size_t room = CL_SEGMENT_MAX - *size;
+        if (parts[fit].iov_len > room) {
+            *cut = parts[fit].iov_len - room;
+            parts[fit].iov_len = room;
+        }
+        *size += parts[fit++].iov_len;
+    }
+    return fit;
+}
+
+/* One system call. Like asyncio, does not retry an interrupted write to a pipe
+ * at once. */
 static ssize_t
-send_to(int fd, bool pipe, struct iovec *parts, int count)
+send_once(int fd, bool pipe, struct iovec *parts, int count)
 {
     if (pipe)
         return count == 1 ? write(fd, parts->iov_base, parts->iov_len)
@@ -128,7 +147,41 @@ send_to(int fd, bool pipe, struct iovec *parts, int count)
     return sent;
 }
 
-/* Sends all parts with one system call. Returns the number of bytes, 0 if it
+/* Sends the parts, which it changes, a segment at a time until one is not taken
+ * whole. Like send(), but adds the number of system calls to *calls. */
+static ssize_t
+send_segments(int fd, struct iovec *parts, int count, uint64_t *calls)
+{
+    ssize_t total = 0;
+    for (;;) {
+        size_t size, cut;
+        int fit = fill_segment(parts, count, &size, &cut);
+        ssize_t sent = send_once(fd, false, parts, fit);
+        ++*calls;
+        if (sent < 0)
+            return total > 0 ? total : sent;
+        total += sent;
+        if ((size_t)sent < size || (fit == count && cut == 0))
+            return total;
+        if (cut > 0) {
+            struct iovec *last = &parts[--fit];
+            last->iov_base = (char *)last->iov_base + last->iov_len;
+            last->iov_len = cut;
+        }
+        parts += fit;
+        count -= fit;
+    }
+}
+
+static inline bool
+is_tcp(const StreamObject *self)
+{
+    return !is_pipe(self) &&
+           cl_is_tcp(self->s_base.tr_family, self->s_base.tr_type,
+                     self->s_base.tr_proto);
+}
+
+/* Sends the parts, which it may change. Returns the number of bytes, 0 if it
  * would block, or -errno. */
 static ssize_t
 send_parts(StreamObject *self, struct iovec *parts, int count)
@@ -144,10 +197,16 @@ send_parts(StreamObject *self, struct iovec *parts, int count)
         parts[0].iov_len = most;
     }
 #endif
-    ssize_t sent = send_to(fd, is_pipe(self), parts, count);
     cl_net_counts *counts = cl_net_counts_of(self->s_base.tr_loop);
+    ssize_t sent;
+    if (is_tcp(self)) {
+        sent = send_segments(fd, parts, count, &counts->nc_writes);
+    }
+    else {
+        sent = send_once(fd, is_pipe(self), parts, count);
+        counts->nc_writes++;
+    }
     CL_PROBE3(write, self->s_base.tr_loop, fd, sent);
-    counts->nc_writes++;
     if (sent < 0)
         return cl_stream_not_now(-errno) ? 0 : -errno;
     counts->nc_bytes_out += (size_t)sent;

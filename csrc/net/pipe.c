@@ -349,7 +349,7 @@ cl_pipe_new(cl_transport_args *args, unsigned direction)
 {
     cl_state *st = args->loop->l_st;
     int lent = -1, flags = 0;
-    mode_t mode;
+    mode_t mode = 0;
     if (check_kind(args->fd, direction, &mode) < 0)
         return NULL;
     if (cl_watch_find(&args->loop->l_watches, args->fd) != NULL) {

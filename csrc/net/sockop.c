@@ -241,11 +241,16 @@ try_sendall(SockOpObject *op, int fd, PyObject **result)
         op->so_view.obj = NULL;
         return -1;
     }
+    const cl_sock *sock = (const cl_sock *)op->so_sock;
+    Py_ssize_t most = cl_is_tcp(sock->sk_family, sock->sk_type, sock->sk_proto)
+                          ? CL_SEGMENT_MAX
+                          : PY_SSIZE_T_MAX;
     /* Until it would block: see the waiters in lent.h. */
     do {
+        Py_ssize_t left = op->so_view.len - op->so_size;
         ssize_t sent =
             send(fd, (const char *)op->so_view.buf + op->so_size,
-                 (size_t)(op->so_view.len - op->so_size), CL_SEND_FLAGS);
+                 (size_t)(left < most ? left : most), CL_SEND_FLAGS);
         cl_net_count_write(op->so_loop, fd, sent);
         if (sent < 0)
             return failed();

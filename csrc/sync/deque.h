@@ -47,6 +47,21 @@ int cl_waiter_cancelled(cl_state *st, PyObject *waiter);
 int cl_waiter_finish(cl_state *st, PyObject *waiter, PyObject *value);
 int cl_waiter_cancel(cl_state *st, PyObject *waiter);
 
+/* Returns the only waiter of a deque, borrowed, if it is plain and pending; else
+ * NULL. cl_future_finish() may be called for it. */
+static inline FutureObject *
+cl_waiters_only(cl_state *st, PyObject *deque)
+{
+    if (!cl_deque_check(st, deque) || cl_deque_size(deque) != 1)
+        return NULL;
+    FutureObject *only = (FutureObject *)cl_deque_first(deque);
+    Py_XDECREF(only); /* the deque still has a reference */
+    return only != NULL && cl_future_is_plain(st, (PyObject *)only) &&
+                   only->f_state == CL_PENDING && only->f_loop != NULL
+               ? only
+               : NULL;
+}
+
 /* Calls visit(st, waiter, arg) for each waiter until it returns other than 0,
  * and returns that, or 0. Like a for loop, fails if the deque changes
  * meanwhile. */

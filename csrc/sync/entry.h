@@ -21,4 +21,8 @@ void cl_entry_switch(cl_state *st, int body, bool on);
 
 PyTypeObject *cl_entry_setup(PyObject *module, cl_state *st);
 
+/* The type of what `async with` binds, where the function is replaced; else
+ * there is no such object. */
+PyTypeObject *cl_bound_setup(PyObject *module, cl_state *st);
+
 #endif

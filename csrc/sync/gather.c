@@ -6,6 +6,8 @@
 #include "sync/gather.h"
 
 #include "core/args.h"
+#include "core/errors.h"
+#include "core/handle.h"
 #include "futures/coro.h"
 #include "futures/future.h"
 #include "futures/registry.h"
@@ -29,6 +31,12 @@ typedef struct {
 /* The versions of the text: 3.8; with cancellation messages, 3.9; with
  * children that may be done already, 3.12; with awaiters, 3.14. */
 enum { FIRST = 1, WITH_MESSAGES, WITH_EAGER, WITH_AWAITED_BY };
+
+static inline FutureObject *
+as_future(PyObject *child)
+{
+    return (FutureObject *)child;
+}
 
 static inline bool
 has(const cl_state *st, int variant)
@@ -237,6 +245,146 @@ call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
     return status < 0 ? NULL : Py_NewRef(Py_None);
 }
 
+/* -------------------------------------------------------------------- a ready node */
+
+/* The callback of a child that is ours is called without a handle, and in no
+ * context of its own, because it runs no Python code. See future.h. */
+
+static void Gather_dealloc(PyObject *self);
+
+/* The callback, borrowed. NULL after a second __init__() of the child, or a
+ * garbage collection. */
+static inline GatherObject *
+callback_for(PyObject *child)
+{
+    FutureObject *future = as_future(child);
+    return future->f_callback0 == NULL && future->f_context0 != NULL &&
+                   Py_TYPE(future->f_context0)->tp_dealloc == Gather_dealloc
+               ? (GatherObject *)future->f_context0
+               : NULL;
+}
+
+static PyObject *
+node_as_handle(LoopObject *loop, cl_node node)
+{
+    PyObject *child = cl_node_pointer(node), *handle;
+    GatherObject *gather = callback_for(child);
+    if (gather == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the callback is gone");
+        return NULL;
+    }
+    PyObject *context = Py_XNewRef(gather->ga_context);
+    Py_INCREF(gather); /* allocation may run Python code */
+    handle = (PyObject *)cl_handle_new(loop, (PyObject *)gather, &child, 1,
+                                       context);
+    Py_DECREF(gather);
+    Py_XDECREF(context);
+    if (handle != NULL)
+        cl_handle_track((HandleObject *)handle);
+    return handle;
+}
+
+/* Passes the exception that is set to the loop's exception handler, as that of
+ * the handle; or calls it, if there is no exception. Returns -1 only for what
+ * must leave the loop. */
+static int
+run_as_handle(LoopObject *loop, PyObject *child, GatherObject *gather)
+{
+    PyObject *error = PyErr_Occurred() ? PyErr_GetRaisedException() : NULL;
+    HandleObject *handle = cl_handle_new(loop, (PyObject *)gather, &child, 1,
+                                         gather->ga_context);
+    int status = -1;
+    if (handle == NULL) {
+        Py_XDECREF(error);
+        return -1;
+    }
+    cl_handle_track(handle);
+    if (error == NULL) {
+        status = cl_handle_run(handle);
+    }
+    else {
+        PyErr_SetRaisedException(error);
+        status = cl_error_is_exit() ? -1 : cl_handle_report(handle);
+    }
+    Py_DECREF(handle);
+    return status;
+}
+
+static int
+node_run(LoopObject *loop, cl_node node)
+{
+    PyObject *child = cl_node_pointer(node);
+    GatherObject *gather = callback_for(child);
+    int status;
+    if (gather == NULL)
+        return 0;
+    Py_INCREF(gather);
+    if (gather->ga_outer != NULL &&
+        !is_known(loop->l_st, Py_TYPE(gather->ga_outer))) {
+        cl_loop_forget_task(loop);
+        status = run_as_handle(loop, child, gather);
+    }
+    else {
+        /* What is allocated or released now may run destructors. */
+        if (gather->ga_finished + 1 >= gather->ga_count ||
+            as_future(child)->f_state != CL_FINISHED ||
+            as_future(child)->f_exception != NULL || Py_REFCNT(child) <= 1)
+            cl_loop_rest(loop);
+        status = child_is_done(gather, child);
+        if (status < 0)
+            status = run_as_handle(loop, child, gather);
+    }
+    Py_DECREF(gather);
+    return status;
+}
+
+static void
+node_drop(cl_node node, bool Py_UNUSED(lost))
+{
+    PyObject *child = cl_node_pointer(node);
+    if (callback_for(child) != NULL)
+        Py_CLEAR(as_future(child)->f_context0);
+    Py_DECREF(child);
+}
+
+static int
+node_visit(cl_node node, visitproc visit, void *arg)
+{
+    Py_VISIT((PyObject *)cl_node_pointer(node));
+    return 0;
+}
+
+static PyObject *
+node_name(LoopObject *loop, cl_node node)
+{
+    PyObject *handle = node_as_handle(loop, node);
+    PyObject *name =
+        handle == NULL
+            ? NULL
+            : PyObject_CallOneArg(loop->l_st->format_handle, handle);
+    Py_XDECREF(handle);
+    return name;
+}
+
+#ifdef CL_DEBUG
+static PyObject *
+node_check(const LoopObject *loop, cl_node node)
+{
+    FutureObject *child = cl_node_pointer(node);
+    cl_assert_of(child, Py_REFCNT(child) > 0);
+    cl_assert_of(child, cl_future_is_ours(loop->l_st, (PyObject *)child));
+    return (PyObject *)child;
+}
+#endif
+
+const cl_node_ops cl_gather_node = {
+    .run = node_run,
+    .drop = node_drop,
+    .visit = node_visit,
+    .as_handle = node_as_handle,
+    .name = node_name,
+    CL_NODE_CHECK(node_check)};
+
 /* ------------------------------------------------------------------------- gather() */
 
 /* fut.add_done_callback(_done_callback) */
@@ -257,10 +405,11 @@ add_callback(GatherObject *gather, PyObject *child)
                                   gather->ga_context);
 }
 
-/* Adds a child that was not seen before. 0/-1 */
+/* Adds a child that was not seen before; those that are done go to the list
+ * *done, which is NULL at first. 0/-1 */
 static int
 take_child(GatherObject *gather, PyObject *arg, PyObject *child,
-           PyObject *done)
+           PyObject **done)
 {
     cl_state *st = gather->ga_st;
     if (child != arg) {
@@ -275,8 +424,11 @@ take_child(GatherObject *gather, PyObject *arg, PyObject *child,
     if (!has(st, WITH_EAGER))
         return add_callback(gather, child);
     int finished = cl_child_done(st, child);
+    if (finished > 0 && *done == NULL)
+        *done = PyList_New(0);
     if (finished != 0)
-        return finished < 0 ? -1 : PyList_Append(done, child);
+        return finished < 0 || *done == NULL ? -1
+                                             : PyList_Append(*done, child);
     if (cl_child_note_awaited_by(st, child, gather->ga_task) < 0)
         return -1;
     return add_callback(gather, child);
@@ -331,7 +483,7 @@ all_differ(cl_state *st, PyObject *const *args, Py_ssize_t nargs)
 /* Adds all arguments; *loop is a new reference. 0/-1 */
 static int
 take_children(GatherObject *gather, LoopObject *ours, PyObject *const *args,
-              Py_ssize_t nargs, PyObject *done, PyObject **loop)
+              Py_ssize_t nargs, PyObject **done, PyObject **loop)
 {
     cl_state *st = gather->ga_st;
     /* argument -> future, unless it is clear that all differ */
@@ -431,22 +583,22 @@ gather_all(cl_state *st, LoopObject *ours, PyObject *const *args,
 {
     PyTypeObject *type = cl_sync_of(st)->GatherType;
     GatherObject *gather = (GatherObject *)cl_type_alloc(type);
-    PyObject *done = PyList_New(0), *loop = NULL, *outer = NULL;
-    if (gather == NULL || done == NULL)
-        goto failed;
+    PyObject *done = NULL, *loop = NULL, *outer = NULL;
+    if (gather == NULL)
+        return NULL;
     gather->ga_vectorcall = call;
     gather->ga_st = st;
     gather->ga_return_exceptions = return_exceptions;
     if (has(st, WITH_AWAITED_BY))
         gather->ga_task = Py_XNewRef(cl_registry_current_task(st, ours));
     if ((gather->ga_children = PyList_New(0)) == NULL ||
-        take_children(gather, ours, args, nargs, done, &loop) < 0 ||
+        take_children(gather, ours, args, nargs, &done, &loop) < 0 ||
         (outer = new_outer(gather, loop)) == NULL)
         goto failed;
     gather->ga_outer = Py_NewRef(outer);
     if (expect_end(gather) < 0)
         goto failed;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(done); i++) {
+    for (Py_ssize_t i = 0; done != NULL && i < PyList_GET_SIZE(done); i++) {
         PyObject *child = Py_NewRef(PyList_GET_ITEM(done, i));
         int status = child_is_done(gather, child);
         Py_DECREF(child);
@@ -457,7 +609,7 @@ gather_all(cl_state *st, LoopObject *ours, PyObject *const *args,
 failed:
     Py_CLEAR(outer);
 end:
-    Py_XDECREF(gather);
+    Py_DECREF(gather);
     Py_XDECREF(done);
     Py_XDECREF(loop);
     return outer;
@@ -580,5 +732,6 @@ cl_gather_setup(PyObject *module, cl_state *st)
     PyTypeObject *type = cl_type_new(module, st, &Gather_spec, NULL, 0, 0);
     if (type != NULL)
         cl_type_set_vectorcall(type, offsetof(GatherObject, ga_vectorcall));
+    cl_futures_of(st)->child_callback = type;
     return type;
 }

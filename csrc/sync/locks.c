@@ -162,6 +162,16 @@ wake(cl_state *st, PyObject *waiter, void *value)
                      : cl_waiter_finish(st, waiter, value);
 }
 
+/* Wakes a waiter of which we have no reference. */
+static inline int
+finish(FutureObject *waiter, PyObject *value)
+{
+    Py_INCREF(waiter);
+    int status = cl_future_finish(waiter, value);
+    Py_DECREF(waiter);
+    return status;
+}
+
 int
 cl_event_set(cl_state *st, PyObject *self)
 {
@@ -173,7 +183,10 @@ cl_event_set(cl_state *st, PyObject *self)
         return 1;
     PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
     int status = cl_sync_set(st, &view, CL_CLASS_EVENT, VALUE, Py_True);
-    if (status == 0)
+    FutureObject *only = status == 0 ? cl_waiters_only(st, waiters) : NULL;
+    if (only != NULL)
+        status = finish(only, Py_True);
+    else if (status == 0)
         status = cl_waiters_each(st, waiters, wake, Py_True);
     Py_DECREF(waiters);
     return status < 0 ? -1 : 1;
@@ -186,6 +199,8 @@ cl_event_clear(cl_state *st, PyObject *self)
     if (!cl_lock_look(st, self, CL_CLASS_EVENT, &view) ||
         !is_bool(view.v_at[VALUE]))
         return 0;
+    if (view.v_at[VALUE] == Py_False)
+        return 1;
     return cl_sync_set(st, &view, CL_CLASS_EVENT, VALUE, Py_False) < 0 ? -1
                                                                        : 1;
 }
@@ -457,7 +472,7 @@ aexit_begin(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     PyObject *self = op->o_self;
-    int released = cl_sync_knows(st, self, CL_CLASS_LOCK)
+    int released = cl_sync_is(st, self, CL_CLASS_LOCK)
                        ? cl_lock_release(st, self)
                    : cl_sync_knows(st, self, CL_CLASS_CONDITION)
                        ? cl_condition_release(st, self)

@@ -13,14 +13,23 @@
 /* Their first attributes, in the order of sync.c. */
 enum { CL_LOCK_WAITERS, CL_LOCK_VALUE };
 
-/* Gets the attributes of an object of the class, if its waiters are a deque or
- * None. */
+/* Gets the attributes of an object of the class, for which cl_sync_knows()
+ * holds, if its waiters are a deque or None. */
+static inline bool
+cl_lock_look_known(cl_state *st, PyObject *self, int class, cl_view *view)
+{
+    cl_shape *shape = &cl_sync_of(st)->sy_classes[class].sc_shape;
+    return cl_shape_look(shape, self, view) &&
+           (view->v_at[CL_LOCK_WAITERS] == Py_None ||
+            cl_deque_check(st, view->v_at[CL_LOCK_WAITERS]));
+}
+
+/* The same of any object. */
 static inline bool
 cl_lock_look(cl_state *st, PyObject *self, int class, cl_view *view)
 {
-    return cl_sync_look(st, self, class, view) &&
-           (view->v_at[CL_LOCK_WAITERS] == Py_None ||
-            cl_deque_check(st, view->v_at[CL_LOCK_WAITERS]));
+    return cl_sync_knows(st, self, class) &&
+           cl_lock_look_known(st, self, class, view);
 }
 
 static inline bool

@@ -18,7 +18,7 @@ kind_of(const CoroObject *coro)
 /* _get_loop() of 3.10 and newer; older objects always have their loop. Returns
  * the loop, borrowed, if it is ours, makes plain futures and is the one of the
  * object. Otherwise NULL, with an exception only on error. */
-static LoopObject *
+static inline LoopObject *
 loop_of(SyncOpObject *op, PyObject *owner, PyObject *bound)
 {
     cl_state *st = op->o_coro.c_st;
@@ -28,7 +28,8 @@ loop_of(SyncOpObject *op, PyObject *owner, PyObject *bound)
         (running = cl_registry_running_loop(st)) == NULL)
         return NULL;
     Py_DECREF(running); /* it is running, so it stays */
-    loop = cl_loop_cast(running);
+    loop = running == (PyObject *)op->o_coro.c_loop ? op->o_coro.c_loop
+                                                    : cl_loop_cast(running);
     if (loop == NULL || !cl_loop_is_plain(loop) ||
         !cl_futures_are_ours(loop->l_st) ||
         cl_loop_overrides(loop, CL_OVERRIDES_CREATE_FUTURE))
@@ -54,15 +55,21 @@ cl_op_outcome
 cl_op_wait_in(SyncOpObject *op, PyObject *owner, PyObject *bound,
               PyObject *deque)
 {
-    cl_state *st = op->o_coro.c_st;
+    LoopObject *loop = loop_of(op, owner, bound);
+    cl_op_outcome outcome = CL_OP_FAILED;
+    if (loop == NULL)
+        return PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
     Py_INCREF(deque); /* allocation may run Python code */
-    PyObject *future = cl_op_future(op, owner, bound);
-    cl_op_outcome outcome =
-        future != NULL || PyErr_Occurred() ? CL_OP_FAILED : CL_OP_HAND_OVER;
-    if (future != NULL && cl_deque_append(st, deque, future) == 0 &&
-        cl_coro_wait(&op->o_coro, future) == 0)
+    PyObject *future = cl_future_new(loop);
+    if (future != NULL &&
+        cl_deque_append(op->o_coro.c_st, deque, future) == 0) {
+        ((FutureObject *)future)->f_blocking = 1; /* as cl_coro_wait() */
+        Py_XSETREF(op->o_coro.c_future, future);
         outcome = CL_OP_WAIT;
-    Py_XDECREF(future);
+    }
+    else {
+        Py_XDECREF(future);
+    }
     Py_DECREF(deque);
     return outcome;
 }
@@ -202,6 +209,19 @@ go_on(SyncOpObject *op, cl_op_outcome outcome, PyObject **result)
     return outcome;
 }
 
+/* Whether what it waits for has a result, or was a bare yield. */
+static inline bool
+is_woken(const CoroObject *coro)
+{
+    PyObject *object = coro->c_future;
+    if (object == Py_None)
+        return true;
+    if (object == NULL || !cl_future_is_plain(coro->c_st, object))
+        return false;
+    const FutureObject *future = (FutureObject *)object;
+    return future->f_state == CL_FINISHED && future->f_exception == NULL;
+}
+
 static inline PySendResult
 settle(SyncOpObject *op, cl_op_outcome outcome, PyObject **result)
 {
@@ -225,7 +245,7 @@ cl_op_step(CoroObject *coro, PyObject *sent, PyObject **result)
     if (op->o_inner != NULL)
         outcome = step_inner(op, sent == NULL ? Py_None : sent, result);
     else if (sent == NULL)
-        outcome = kind->k_body >= 0 && cl_sync_loop(coro->c_st) == NULL
+        outcome = kind->k_body >= 0 && cl_sync_loop_again(coro->c_st) == NULL
                       ? CL_OP_HAND_OVER
                       : kind->k_begin(op, result);
     else if (coro->c_future == Py_None || cl_coro_resume(coro) == 0)
@@ -233,6 +253,115 @@ cl_op_step(CoroObject *coro, PyObject *sent, PyObject **result)
     else
         outcome = failed(op, result);
     return settle(op, outcome, result);
+}
+
+/* Closes asyncio's coroutine, which would warn if it was never awaited. */
+static void
+close_inner(SyncOpObject *op)
+{
+    PyObject *inner = op->o_inner;
+    PyObject *error = PyErr_Occurred() ? PyErr_GetRaisedException() : NULL;
+    op->o_inner = NULL;
+    PyObject *closed = PyObject_CallMethodNoArgs(
+        inner, cl_futures_of(op->o_coro.c_st)->str_close);
+    if (closed == NULL)
+        PyErr_WriteUnraisable(inner);
+    Py_XDECREF(closed);
+    Py_DECREF(inner);
+    if (error != NULL)
+        PyErr_SetRaisedException(error);
+}
+
+static void
+drop_rest(SyncOpObject *op)
+{
+    if (op->o_inner != NULL && PyCoro_CheckExact(op->o_inner))
+        close_inner(op);
+    Py_CLEAR(op->o_more);
+    Py_CLEAR(op->o_last);
+    Py_CLEAR(op->o_inner);
+    Py_CLEAR(op->o_got);
+}
+
+/* Lets go of what it has, as cl_coro_clear() does. */
+static inline void
+end(SyncOpObject *op)
+{
+    CoroObject *coro = &op->o_coro;
+    PyObject *self = op->o_self, *arg = op->o_arg, *future = coro->c_future;
+    coro->c_state = CL_CORO_DONE;
+    op->o_self = op->o_arg = coro->c_future = NULL;
+    Py_XDECREF(self);
+    Py_XDECREF(arg);
+    Py_XDECREF(future);
+    if (op->o_more != NULL || op->o_last != NULL || op->o_got != NULL)
+        drop_rest(op);
+}
+
+/* A step that is the first, or comes when the future has a result: as
+ * cl_coro_send(), which makes all others. */
+static inline __attribute__((always_inline)) PySendResult
+step(SyncOpObject *op, PyObject *value, PyObject **result)
+{
+    CoroObject *coro = &op->o_coro;
+    const cl_op_kind *kind = kind_of(coro);
+    cl_op_outcome outcome;
+    if (coro->c_shown != NULL || coro->c_inner != NULL ||
+        op->o_inner != NULL || value != Py_None)
+        return cl_coro_send(coro, value, result);
+    if (coro->c_state == CL_CORO_WAITING && is_woken(coro)) {
+        coro->c_state = CL_CORO_RUNNING;
+        *result = NULL;
+        cl_check(check(op));
+        outcome = kind->k_woken(op, result);
+    }
+    else if (coro->c_state == CL_CORO_NEW) {
+        coro->c_state = CL_CORO_RUNNING;
+        *result = NULL;
+        cl_check(check(op));
+        outcome = kind->k_body >= 0 && cl_sync_loop_again(coro->c_st) == NULL
+                      ? CL_OP_HAND_OVER
+                      : kind->k_begin(op, result);
+    }
+    else {
+        return cl_coro_send(coro, value, result);
+    }
+    if (outcome == CL_OP_DONE) {
+        cl_assert_of(op, *result != NULL && !PyErr_Occurred());
+        cl_assert_of(op, coro->c_inner == NULL && op->o_inner == NULL);
+        cl_assert_of(op, coro->c_shown == NULL);
+        end(op);
+        return PYGEN_RETURN;
+    }
+    if (outcome == CL_OP_WAIT && *result == NULL && coro->c_inner == NULL) {
+        cl_assert_of(op, coro->c_future != NULL && !PyErr_Occurred());
+        *result = Py_NewRef(coro->c_future);
+        coro->c_state = CL_CORO_WAITING;
+        return PYGEN_NEXT;
+    }
+    return cl_coro_settle(coro, settle(op, outcome, result), result);
+}
+
+#if CL_HAS_AM_SEND
+static PySendResult
+Op_send(SyncOpObject *op, PyObject *value, PyObject **result)
+{
+    return step(op, value, result);
+}
+#endif
+
+static PyObject *
+Op_iternext(SyncOpObject *op)
+{
+    PyObject *result;
+    PySendResult status = step(op, Py_None, &result);
+    if (status != PYGEN_RETURN)
+        return result;
+    if (result == Py_None) { /* NULL without an exception means None */
+        Py_DECREF(result);
+        return NULL;
+    }
+    return cl_coro_returned(&op->o_coro, result);
 }
 
 PySendResult
@@ -305,14 +434,36 @@ cl_op_args_of_method(const SyncOpObject *op)
 
 /* ------------------------------------------------------ creation and deallocation */
 
+/* Returns an op without a kind; `loop` may be NULL. A spare one is as its
+ * dealloc has left it, so that most of it need not be zeroed. */
+static inline SyncOpObject *
+allocate(cl_state *st, LoopObject *loop)
+{
+    PyTypeObject *type = cl_sync_of(st)->SyncOpType;
+    cl_spares *spares = loop == NULL ? NULL : &cl_sync_on(loop)->spare_ops;
+    SyncOpObject *op;
+    if (spares == NULL || spares->first == NULL)
+        return (SyncOpObject *)cl_spares_take(spares, type, sizeof(*op));
+    op = (SyncOpObject *)cl_spares_pop(spares, type);
+    op->o_coro.c_state = CL_CORO_NEW;
+#if CL_HAS_REMOTE_STACKS
+    memset(&op->o_coro.c_remote, 0, sizeof(op->o_coro.c_remote));
+#endif
+    op->o_number = 0.0;
+    op->o_stage = 0;
+    cl_assert_of(op, op->o_coro.c_future == NULL && op->o_last == NULL);
+    cl_assert_of(op, op->o_coro.c_inner == NULL && op->o_inner == NULL);
+    cl_assert_of(op, op->o_coro.c_shown == NULL && op->o_got == NULL);
+    cl_assert_of(op, op->o_more == NULL);
+    return op;
+}
+
 PyObject *
 cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
 {
     cl_sync *sync = cl_sync_of(st);
     LoopObject *loop = cl_loop_with_spares(st);
-    SyncOpObject *op = (SyncOpObject *)cl_spares_take(
-        loop == NULL ? NULL : &cl_sync_on(loop)->spare_ops, sync->SyncOpType,
-        sizeof(*op));
+    SyncOpObject *op = allocate(st, loop);
     if (op == NULL)
         return NULL;
     op->o_coro.c_ops = &kind->k_ops;
@@ -324,34 +475,6 @@ cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
     sync->sy_made++;
     PyObject_GC_Track(op);
     return (PyObject *)op;
-}
-
-/* Closes asyncio's coroutine, which would warn if it was never awaited. */
-static void
-close_inner(SyncOpObject *op)
-{
-    PyObject *inner = op->o_inner;
-    PyObject *error = PyErr_Occurred() ? PyErr_GetRaisedException() : NULL;
-    op->o_inner = NULL;
-    PyObject *closed = PyObject_CallMethodNoArgs(
-        inner, cl_futures_of(op->o_coro.c_st)->str_close);
-    if (closed == NULL)
-        PyErr_WriteUnraisable(inner);
-    Py_XDECREF(closed);
-    Py_DECREF(inner);
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
-}
-
-static void
-drop_rest(SyncOpObject *op)
-{
-    if (op->o_inner != NULL && PyCoro_CheckExact(op->o_inner))
-        close_inner(op);
-    Py_CLEAR(op->o_more);
-    Py_CLEAR(op->o_last);
-    Py_CLEAR(op->o_inner);
-    Py_CLEAR(op->o_got);
 }
 
 void
@@ -380,7 +503,9 @@ Op_traverse(SyncOpObject *op, visitproc visit, void *arg)
 static void
 Op_dealloc(SyncOpObject *op)
 {
-    if (!cl_coro_dying(&op->o_coro))
+    if (op->o_coro.c_state == CL_CORO_DONE) /* it is cleared */
+        PyObject_GC_UnTrack(op);
+    else if (!cl_coro_dying(&op->o_coro))
         return;
     LoopObject *loop = op->o_coro.c_loop;
     cl_assert_of(op, op->o_self == NULL && op->o_inner == NULL);
@@ -395,7 +520,7 @@ static PyType_Slot Op_slots[] = {
     {Py_tp_doc, "A coroutine of one of asyncio's primitives."},
     {Py_tp_dealloc, Op_dealloc},
     {Py_tp_traverse, Op_traverse},
-    CL_CORO_SLOTS,
+    CL_CORO_SLOTS_WITH(Op_iternext, Op_send),
     {0, NULL}};
 /* clang-format on */
 

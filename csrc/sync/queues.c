@@ -40,14 +40,15 @@ as_long(PyObject *object, long *value)
     return overflow == 0 && *value < LONG_MAX && *value > LONG_MIN;
 }
 
-static bool
-look(cl_state *st, PyObject *self, queue_view *q)
+/* Without the numbers, of which get() and get_nowait() need none. */
+static inline __attribute__((always_inline)) bool
+look_for_items(cl_state *st, PyObject *self, queue_view *q)
 {
     PyObject **at = q->q_view.v_at;
     q->q_class = class_of(st, self);
     if (q->q_class < 0)
         return false;
-    const cl_sync_class *class = &cl_sync_of(st)->sy_classes[q->q_class];
+    cl_sync_class *class = &cl_sync_of(st)->sy_classes[q->q_class];
     if (!cl_shape_look(&class->sc_shape, self, &q->q_view))
         return false;
     q->q_has_shutdown = class->sc_variant == WITH_SHUTDOWN;
@@ -56,10 +57,16 @@ look(cl_state *st, PyObject *self, queue_view *q)
                                          : PyList_CheckExact(at[QUEUE])) &&
            cl_deque_check(st, at[GETTERS]) &&
            cl_deque_check(st, at[PUTTERS]) &&
-           as_long(at[MAXSIZE], &q->q_maxsize) &&
-           as_long(at[UNFINISHED], &q->q_unfinished) &&
            (!q->q_has_shutdown || q->q_is_shutdown ||
             at[IS_SHUTDOWN] == Py_False);
+}
+
+static bool
+look(cl_state *st, PyObject *self, queue_view *q)
+{
+    return look_for_items(st, self, q) &&
+           as_long(q->q_view.v_at[MAXSIZE], &q->q_maxsize) &&
+           as_long(q->q_view.v_at[UNFINISHED], &q->q_unfinished);
 }
 
 static inline Py_ssize_t
@@ -282,7 +289,7 @@ cl_sync_queue_get_nowait(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 {
     queue_view q;
     return cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
-                   look(st, args[0], &q)
+                   look_for_items(st, args[0], &q)
                ? get_now(st, args[0], &q)
                : cl_sync_original(st, CL_BODY_QUEUE_GET_NOWAIT, args, nargs,
                                   kwnames);
@@ -315,7 +322,7 @@ get_step(SyncOpObject *op, PyObject **result)
 {
     cl_state *st = op->o_coro.c_st;
     queue_view q;
-    if (!look(st, op->o_self, &q))
+    if (!look_for_items(st, op->o_self, &q))
         return CL_OP_HAND_OVER;
     if (size_of(&q) == 0 && !q.q_is_shutdown)
         return cl_op_wait_in(op, op->o_self, loop_of(&q),

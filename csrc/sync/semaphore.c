@@ -36,7 +36,7 @@ look(cl_state *st, PyObject *self, cl_view *view, int *class, long *value)
 {
     int overflow = 0;
     *class = cl_semaphore_class(st, self);
-    if (*class < 0 || !cl_lock_look(st, self, *class, view) ||
+    if (*class < 0 || !cl_lock_look_known(st, self, *class, view) ||
         !PyLong_CheckExact(view->v_at[VALUE]))
         return false;
     if (variant_of(st, *class) >= COMPETES && view->v_at[WAITERS] == Py_None)

@@ -4,7 +4,8 @@
 int
 cl_shape_init(cl_shape *shape, const char *const *names, int required)
 {
-    shape->sh_inline = false;
+    shape->sh_inline = shape->sh_adds = false;
+    shape->sh_stamps[0] = shape->sh_stamps[1] = CL_INLINE_STAMP_OF_NONE;
     shape->sh_required = 0;
     for (shape->sh_count = 0; names[shape->sh_count] != NULL;
          shape->sh_count++) {
@@ -25,7 +26,8 @@ cl_shape_clear(cl_shape *shape)
     for (int i = 0; i < shape->sh_count; i++)
         Py_CLEAR(shape->sh_names[i]);
     shape->sh_count = shape->sh_required = 0;
-    shape->sh_inline = false;
+    shape->sh_inline = shape->sh_adds = false;
+    shape->sh_stamps[0] = shape->sh_stamps[1] = CL_INLINE_STAMP_OF_NONE;
 }
 
 /* Finds where the sample stores the attribute: an index, -1 if not in the
@@ -62,8 +64,34 @@ cl_shape_learn(cl_shape *shape, PyObject *sample)
     }
     PyObject **values = cl_inline_values(sample);
     shape->sh_inline =
-        values != NULL && cl_inline_count(values) == shape->sh_count;
+        values != NULL && cl_inline_count(values) == shape->sh_count &&
+        shape->sh_count >= 3; /* see cl_shape_look() */
+    /* The sample had no attributes before: the order is that of above. */
+    shape->sh_adds = shape->sh_inline;
+    for (int i = 0; shape->sh_adds && i < shape->sh_count; i++)
+        shape->sh_adds = cl_inline_nth(values, i) == shape->sh_slots[i];
     return 0;
+}
+
+bool
+cl_shape_look_inline(cl_shape *shape, PyObject *self, PyObject **values,
+                     cl_view *view)
+{
+    int set = 0;
+    view->v_values = values;
+    view->v_dict = NULL;
+    for (int i = 0; i < shape->sh_count; i++) {
+        PyObject *value = view->v_at[i] = values[shape->sh_slots[i]];
+        if (value != NULL)
+            set++;
+        else if (i < shape->sh_required)
+            return false;
+    }
+    if (set != cl_inline_count(values))
+        return false;
+    cl_inline_stamp_init(&shape->sh_stamps[set == shape->sh_count], values);
+    cl_check_stress(cl_shape_check(shape, self, view));
+    return true;
 }
 
 PyObject *

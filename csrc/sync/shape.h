@@ -19,6 +19,9 @@ typedef struct {
     int sh_required; /* the first ones: all objects have them */
     int sh_count;
     bool sh_inline; /* sh_slots is filled in */
+    bool sh_adds;   /* cl_inline_add() works for a new object */
+    /* Of the last objects without and with all optional attributes. */
+    cl_inline_stamp sh_stamps[2];
 } cl_shape;
 
 /* An object's attributes, borrowed. Valid until Python code runs, or an
@@ -50,26 +53,57 @@ void cl_shape_check(const cl_shape *shape, PyObject *self,
                     const cl_view *view);
 #endif
 
+/* cl_shape_look() for objects with an unknown stamp, which it learns. */
+bool cl_shape_look_inline(cl_shape *shape, PyObject *self, PyObject **values,
+                          cl_view *view);
+
 static inline bool
-cl_shape_look(const cl_shape *shape, PyObject *self, cl_view *view)
+cl_shape_look(cl_shape *shape, PyObject *self, cl_view *view)
 {
     PyObject **values = shape->sh_inline ? cl_inline_values(self) : NULL;
     if (values == NULL)
         return cl_shape_look_in_dict(shape, self, view);
-    int set = 0;
+    bool all = cl_inline_count(values) == shape->sh_count;
+    if (!cl_inline_stamp_fits(&shape->sh_stamps[all], values))
+        return cl_shape_look_inline(shape, self, values, view);
     view->v_values = values;
     view->v_dict = NULL; /* unused then, but gcc warns */
-    for (int i = 0; i < shape->sh_count; i++) {
-        PyObject *value = view->v_at[i] = values[shape->sh_slots[i]];
-        if (value != NULL)
-            set++;
-        else if (i < shape->sh_required)
-            return false;
-    }
-    if (set != cl_inline_count(values))
-        return false;
+    view->v_at[0] = values[shape->sh_slots[0]];
+    view->v_at[1] = values[shape->sh_slots[1]];
+    view->v_at[2] = values[shape->sh_slots[2]];
+    for (int i = 3; i < shape->sh_count; i++)
+        view->v_at[i] = values[shape->sh_slots[i]];
     cl_check_stress(cl_shape_check(shape, self, view));
     return true;
+}
+
+/* Sets the first attributes of a new object, which has none yet. 0/-1 */
+static inline int
+cl_shape_fill(const cl_shape *shape, PyObject *self, PyObject *const *values,
+              int count)
+{
+    PyObject **inlined = shape->sh_adds ? cl_inline_values(self) : NULL;
+    for (int i = 0; i < count; i++) {
+        if (inlined != NULL)
+            cl_inline_add(inlined, shape->sh_slots[i], values[i]);
+        else if (PyObject_GenericSetAttr(self, shape->sh_names[i],
+                                         values[i]) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Sets an attribute that is not set. Runs no code. 0/-1 */
+static inline int
+cl_view_add(const cl_shape *shape, cl_view *view, PyObject *self, int index,
+            PyObject *value)
+{
+    cl_assert(index < shape->sh_count && view->v_at[index] == NULL);
+    view->v_at[index] = value;
+    if (view->v_values == NULL || !shape->sh_adds)
+        return PyObject_GenericSetAttr(self, shape->sh_names[index], value);
+    cl_inline_add(view->v_values, shape->sh_slots[index], value);
+    return 0;
 }
 
 /* Sets an attribute that is set already. Runs no code but the old value's

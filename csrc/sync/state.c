@@ -17,6 +17,9 @@ static const cl_name_row names[] = {CL_SYNC_NAMES(CL_NAME_ROW){0}};
 static const cl_name_row keywords[] = {CL_SYNC_KEYWORDS(CL_KEYWORDS_ROW){0}};
 static const cl_count_row counts[] = {CL_SYNC_COUNTS(CL_COUNT_ROW){0}};
 
+static const cl_node_row nodes[] = {{CL_NODE_CHILD_DONE, &cl_gather_node},
+                                    {0, NULL}};
+
 static void
 loop_free(LoopObject *loop)
 {
@@ -30,6 +33,7 @@ const cl_layer cl_sync_layer = {
     .names = names,
     .keywords = keywords,
     .counts = counts,
+    .nodes = nodes,
     .setup = cl_sync_setup,
     .traverse = cl_sync_traverse,
     .clear = cl_sync_clear,

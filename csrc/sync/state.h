@@ -7,14 +7,22 @@
 
 #include "core/global.h"
 #include "core/guard.h"
+#include "core/spares.h"
 #include "streams/state.h"
 #include "sync/shape.h"
 
 /* clang-format off */
 
+#if CL_FUNCTIONS_TAKE_VECTORCALL
+#define CL_IF_REPLACES_FUNCTIONS(row)
+#else
+#define CL_IF_REPLACES_FUNCTIONS(row) row
+#endif
+
 /* As in core/state.h. */
 #define CL_SYNC_TYPES(X) \
     X(SyncEntry, cl_entry_setup, NULL) \
+    CL_IF_REPLACES_FUNCTIONS(X(SyncBound, cl_bound_setup, NULL)) \
     X(SyncOp, cl_op_setup, NULL) \
     X(Gather, cl_gather_setup, NULL) \
     X(SyncCallback, cl_callback_setup, NULL) \
@@ -231,6 +239,11 @@ typedef struct {
 typedef struct {
     cl_global ps_pins[CL_PINS_MAX];
     int ps_count;
+    /* Before 3.12: the dicts of all of them, borrowed, and their versions when
+     * all had their values; none if that is unknown. */
+    int ps_dicts;
+    PyObject *ps_dict[CL_PINS_MAX];
+    uint64_t ps_version[CL_PINS_MAX];
 } cl_pins;
 
 typedef struct cl_sync {
@@ -243,6 +256,7 @@ typedef struct cl_sync {
     vectorcallfunc sy_plain;               /* that of all Python functions */
     PyObject *sy_functions[CL_BODY_COUNT]; /* owned; asyncio's */
     PyObject *sy_entries[CL_BODY_COUNT];   /* owned; see entry.h */
+    cl_spares sy_spare_bound;              /* of SyncBound */
     cl_sync_class sy_classes[CL_CLASS_COUNT];
     cl_pins sy_pins[CL_PINS_COUNT];
     PyTypeObject *sy_deque; /* owned */

@@ -147,14 +147,41 @@ cl_sync_running_loop(cl_state *st, unsigned overrides)
 
 /* ------------------------------------------------------------------------ globals */
 
-bool
-cl_sync_pinned(cl_state *st, int pins)
+/* Notes the versions of the dicts, each once. */
+static void
+note_versions(cl_pins *group)
 {
-    cl_pins *group = &cl_sync_of(st)->sy_pins[pins];
+    group->ps_dicts = 0;
+    for (int i = 0; i < group->ps_count; i++) {
+        PyObject *dict = group->ps_pins[i].gl_dict;
+        int k = 0;
+        while (k < group->ps_dicts && group->ps_dict[k] != dict)
+            k++;
+        if (k < group->ps_dicts)
+            continue;
+        group->ps_dict[k] = dict;
+        group->ps_version[k] = cl_dict_version(dict);
+        group->ps_dicts++;
+    }
+}
+
+bool
+cl_sync_pinned_slowly(cl_pins *group)
+{
+    /* Comparing keys may run Python code that modifies the dicts. */
+    uint64_t versions[CL_PINS_MAX];
+    for (int i = 0; i < group->ps_count; i++)
+        versions[i] = cl_dict_version(group->ps_pins[i].gl_dict);
     for (int i = 0; i < group->ps_count; i++) {
         if (!cl_global_holds(&group->ps_pins[i]))
             return false;
     }
+    for (int i = 0; i < group->ps_count; i++) {
+        if (versions[i] != cl_dict_version(group->ps_pins[i].gl_dict))
+            return true;
+    }
+    if (!CL_HAS_DICT_WATCHERS)
+        note_versions(group);
     return group->ps_count > 0;
 }
 
@@ -162,7 +189,7 @@ static void
 unpin(cl_state *st, cl_pins *group)
 {
     int count = group->ps_count;
-    group->ps_count = 0;
+    group->ps_count = group->ps_dicts = 0;
     for (int i = 0; i < count; i++)
         cl_global_clear(st, &group->ps_pins[i]);
 }
@@ -250,6 +277,7 @@ pin(cl_state *st, cl_pins *group, PyObject *module, PyObject *name)
     Py_DECREF(value);
     if (status == 0)
         group->ps_count++;
+    group->ps_dicts = 0;
     return status;
 }
 
@@ -529,4 +557,5 @@ cl_sync_free(cl_state *st)
 {
     for (int i = 0; i < CL_CLASS_COUNT; i++)
         cl_shape_clear(&cl_sync_of(st)->sy_classes[i].sc_shape);
+    cl_spares_free(&cl_sync_of(st)->sy_spare_bound);
 }

@@ -56,18 +56,26 @@ cl_sync_original(cl_state *st, int body, PyObject *const *args,
     return cl_sync_of(st)->sy_plain(function, args, (size_t)nargs, kwnames);
 }
 
-/* Returns this thread's running loop, borrowed, if bodies may run on it; NULL
- * if not. */
+/* Returns this thread's running loop, borrowed, if a coroutine made by a body
+ * may begin on it; NULL if not. What creates futures or tasks looks at their
+ * classes itself. */
 static inline LoopObject *
-cl_sync_loop(cl_state *st)
+cl_sync_loop_again(cl_state *st)
 {
     cl_assert_gil();
     PyThreadState *thread = PyThreadState_Get();
     if (!cl_sync_of(st)->sy_on || cl_is_traced(thread))
         return NULL;
     LoopObject *loop = cl_loop_in_thread(st, thread->thread_id);
-    return loop != NULL && cl_loop_is_plain(loop) && cl_futures_are_ours(st) &&
-                   cl_tasks_are_ours(st)
+    return loop != NULL && cl_loop_is_plain(loop) ? loop : NULL;
+}
+
+/* The same for a body that is called. */
+static inline LoopObject *
+cl_sync_loop(cl_state *st)
+{
+    LoopObject *loop = cl_sync_loop_again(st);
+    return loop != NULL && cl_futures_are_ours(st) && cl_tasks_are_ours(st)
                ? loop
                : NULL;
 }
@@ -83,6 +91,13 @@ cl_sync_function(cl_state *st, int body)
 {
     return CL_FUNCTIONS_TAKE_VECTORCALL ? cl_sync_of(st)->sy_functions[body]
                                         : cl_sync_of(st)->sy_entries[body];
+}
+
+/* Whether the object is exactly of that class. */
+static inline bool
+cl_sync_is(cl_state *st, PyObject *self, int class)
+{
+    return Py_TYPE(self) == cl_sync_of(st)->sy_classes[class].sc_guard.g_type;
 }
 
 /* Whether the object is exactly of that class, whose methods are unchanged. */
@@ -109,7 +124,26 @@ cl_sync_set(cl_state *st, cl_view *view, int class, int index, PyObject *value)
                        index, value);
 }
 
+/* Looks at each. */
+bool cl_sync_pinned_slowly(cl_pins *group);
+
 /* Whether these globals are unchanged. */
-bool cl_sync_pinned(cl_state *st, int pins);
+static inline bool
+cl_sync_pinned(cl_state *st, int pins)
+{
+    cl_pins *group = &cl_sync_of(st)->sy_pins[pins];
+    if (CL_HAS_DICT_WATCHERS) {
+        for (int i = 0; i < group->ps_count; i++) {
+            if (!cl_global_holds(&group->ps_pins[i]))
+                return false;
+        }
+        return group->ps_count > 0;
+    }
+    for (int k = 0; k < group->ps_dicts; k++) {
+        if (cl_dict_version(group->ps_dict[k]) != group->ps_version[k])
+            return cl_sync_pinned_slowly(group);
+    }
+    return group->ps_dicts > 0 || cl_sync_pinned_slowly(group);
+}
 
 #endif

@@ -56,11 +56,9 @@ new_timeout(cl_state *st, PyObject *when)
     if (empty != NULL)
         self = PyBaseObject_Type.tp_new(class->sc_guard.g_type, empty, NULL);
     Py_XDECREF(empty);
-    for (int i = STATE; self != NULL && i <= WHEN; i++) {
-        if (PyObject_GenericSetAttr(self, class->sc_shape.sh_names[i],
-                                    values[i]) < 0)
-            Py_CLEAR(self);
-    }
+    if (self != NULL &&
+        cl_shape_fill(&class->sc_shape, self, values, WHEN + 1) < 0)
+        Py_CLEAR(self);
     return self;
 }
 
@@ -103,10 +101,17 @@ cl_sync_timeout_at(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 
 /* ----------------------------------------------------------------------- async with */
 
+/* The timer, for a timeout with its class's own methods. */
 static TimerHandleObject *
 new_timer(cl_state *st, LoopObject *loop, PyObject *self, double when)
 {
-    PyObject *method = PyObject_GetAttr(self, cl_sync_of(st)->str__on_timeout);
+    PyObject *function =
+        cl_guard_known(&cl_sync_of(st)->sy_classes[CL_CLASS_TIMEOUT].sc_guard,
+                       cl_sync_of(st)->str__on_timeout);
+    PyObject *method =
+        function != NULL && PyFunction_Check(function)
+            ? PyMethod_New(function, self)
+            : PyObject_GetAttr(self, cl_sync_of(st)->str__on_timeout);
     TimerHandleObject *timer =
         method == NULL
             ? NULL
@@ -146,7 +151,10 @@ enter(cl_state *st, LoopObject *loop, PyObject *self)
     }
     PyObject *count = PyLong_FromLong(cl_task_cancelling((TaskObject *)task));
     /* Allocation may have run Python code. */
-    int status = count != NULL && look(st, self, &view) ? 0 : -1;
+    int status = count != NULL && look(st, self, &view) &&
+                         view.v_at[CANCELLING] == NULL
+                     ? 0
+                     : -1;
     if (status == 0)
         status = set(st, &view, STATE, state_named(st, CL_TIMEOUT_ENTERED));
     if (status == 0)
@@ -154,8 +162,9 @@ enter(cl_state *st, LoopObject *loop, PyObject *self)
     if (status == 0 && timed)
         status = set(st, &view, HANDLER, (PyObject *)timer);
     if (status == 0)
-        status = PyObject_GenericSetAttr(self, cl_sync_of(st)->str__cancelling,
-                                         count);
+        status = cl_view_add(
+            &cl_sync_of(st)->sy_classes[CL_CLASS_TIMEOUT].sc_shape, &view,
+            self, CANCELLING, count);
     if (status < 0 && !PyErr_Occurred())
         PyErr_SetString(PyExc_RuntimeError, "Timeout has changed meanwhile");
     if (status < 0 && timed)

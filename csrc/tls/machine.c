@@ -499,15 +499,26 @@ do_shutdown(TLSObject *self)
     return close_raw(self);
 }
 
-/* Delivers received data, then starts the shutdown. */
+/* Delivers received data, then starts the shutdown. If the peer ended the
+ * connection, the protocol gets all of it, though its buffer may be small:
+ * asyncio fills that once, and loses the rest. */
 static int
 do_flush(TLSObject *self)
 {
     cl_assert_tls(self, self->x_state == CL_TLS_FLUSHING);
-    if (CL_HAS_TLS_SHUTDOWN_TIMEOUT && cl_tls_read(self) < 0)
-        return -1;
-    if (self->x_state != CL_TLS_FLUSHING)
-        return 0; /* aborted by the protocol */
+    size_t left = SIZE_MAX, before;
+    bool again = CL_HAS_TLS_SHUTDOWN_TIMEOUT;
+    while (again) {
+        if (cl_tls_read(self) < 0)
+            return -1;
+        if (self->x_state != CL_TLS_FLUSHING)
+            return 0; /* aborted by the protocol */
+        before = left;
+        left = cl_engine_unread(self) + cl_engine_pending(self);
+        again = left > 0 && left < before && !(self->x_flags & CL_X_CLOSED);
+        if (again && (self->x_flags & CL_X_READING_PAUSED))
+            return 0; /* until it is resumed */
+    }
     self->x_state = CL_TLS_SHUTDOWN;
     return do_shutdown(self);
 }
@@ -878,8 +889,10 @@ at_eof(TLSObject *self, bool *keep_open)
         if (self->x_state != CL_TLS_WRAPPED)
             return 0;
         self->x_state = CL_TLS_FLUSHING;
-        *keep_open = self->x_flags & CL_X_READING_PAUSED;
-        return *keep_open ? 0 : do_flush(self);
+        if (!(self->x_flags & CL_X_READING_PAUSED) && do_flush(self) < 0)
+            return -1;
+        *keep_open = self->x_state == CL_TLS_FLUSHING;
+        return 0;
     case CL_TLS_FLUSHING:
         if (cl_tls_write_backlog(self) < 0)
             return -1;
@@ -892,11 +905,20 @@ at_eof(TLSObject *self, bool *keep_open)
     }
 }
 
-/* Like asyncio before 3.11: only tells the application. */
+/* Like asyncio before 3.11: only tells the application, which has got all that
+ * arrived: a small buffer is filled once in a turn, and here until it is all. */
 static int
 at_eof_simply(TLSObject *self)
 {
     bool in_handshake = self->x_state == CL_TLS_HANDSHAKE;
+    size_t left = SIZE_MAX, before = 0;
+    while ((self->x_flags & CL_X_BUFFERED) &&
+           self->x_state == CL_TLS_WRAPPED && left != before && left > 0) {
+        before = left;
+        if (cl_tls_read(self) < 0)
+            return -1;
+        left = cl_engine_unread(self) + cl_engine_pending(self);
+    }
     if (wake_waiter(self, PyExc_ConnectionResetError) < 0)
         return -1;
     return in_handshake ? 0 : tell_eof(self);

@@ -178,18 +178,67 @@ test_lateness(void)
     CHECK_INT(meter.me_lateness.counts[0], 4);
 }
 
+/* Turns of the same order of magnitude are only counted down. */
 static void
-test_samples_are_32_turns_apart(void)
+test_each_turn_is_in_its_bucket(void)
+{
+    cl_rate rate = learnt();
+    cl_meter meter;
+    cl_meter_init(&meter);
+    cl_histogram expected = {{0}};
+    uint64_t ticks = cl_ticks(), random = 1, samples = 0;
+    uint64_t counts[CL_HISTOGRAM_BUCKETS], wanted[CL_HISTOGRAM_BUCKETS];
+    meter.me_turn_ticks = ticks;
+    for (int i = 0; i < 100000; i++) {
+        random = random * 6364136223846793005 + 1442695040888963407;
+        /* A run of about 100 turns takes as long as its first. */
+        int64_t ns = (int64_t)3
+                     << (random >> 40) % 100 / (i / 100 % 2 ? 3 : 90);
+        ticks += cl_rate_ticks(&rate, ns);
+        cl_histogram_add(&expected,
+                         cl_rate_ns(&rate, ticks - meter.me_turn_ticks));
+        if (cl_meter_turn(&meter, &rate, ticks)) {
+            samples++;
+            cl_meter_next_sample(&meter, &rate, ticks);
+        }
+        if (i % 7777 == 0)
+            cl_meter_settle(&meter, &rate);
+    }
+    cl_meter_settle(&meter, &rate);
+    CHECK_INT(cl_histogram_show(&meter.me_turn_time, counts), 100000);
+    CHECK_INT(cl_histogram_show(&expected, wanted), 100000);
+    for (int i = 0; i < CL_HISTOGRAM_BUCKETS; i++)
+        CHECK_INT(counts[i], wanted[i]);
+    CHECK(samples > 100000 / 260 && samples < 100000 / 30);
+}
+
+/* How many turns of this length are sampled, of so many. */
+static uint64_t
+samples_of(const cl_rate *rate, uint64_t turns, int64_t ns)
 {
     cl_meter meter;
     cl_meter_init(&meter);
-    uint64_t sum = 0;
-    for (int i = 0; i < 10000; i++) {
-        cl_meter_next_sample(&meter);
-        CHECK(meter.me_until_sample >= 16 && meter.me_until_sample < 48);
-        sum += meter.me_until_sample;
+    uint64_t ticks = cl_ticks(), samples = 0;
+    for (uint64_t i = 0; i < turns; i++) {
+        ticks += cl_rate_ticks(rate, ns);
+        if (cl_meter_turn(&meter, rate, ticks)) {
+            samples++;
+            cl_meter_next_sample(&meter, rate, ticks);
+        }
     }
-    CHECK(sum > 310000 && sum < 320000); /* 31.5 */
+    return samples;
+}
+
+static void
+test_distance_of_samples(void)
+{
+    cl_rate rate = learnt();
+    uint64_t few = samples_of(&rate, 1000000, 1000);
+    uint64_t some = samples_of(&rate, 1000000, 100 * 1000);
+    uint64_t many = samples_of(&rate, 1000000, 2 * MS);
+    CHECK(few > 1000000 / 262 && few < 1000000 / 250);
+    CHECK(some > 1000000 / 262 && some < 1000000 / 60);
+    CHECK(many > 1000000 / 33 && many < 1000000 / 31);
 }
 
 static void
@@ -257,7 +306,8 @@ main(void)
     test_a_counter_that_jumps();
     test_nothing_passes_while_it_does_not_run();
     test_lateness();
-    test_samples_are_32_turns_apart();
+    test_each_turn_is_in_its_bucket();
+    test_distance_of_samples();
     test_processor_time();
     test_when_callbacks_are_looked_at();
     return 0;

@@ -2,7 +2,10 @@
 
 import asyncio
 import contextvars
+import errno
+import os
 import re
+import resource
 import signal
 import sys
 import threading
@@ -617,3 +620,21 @@ def test_running_loop_is_unset_even_if_set_running_loop_fails(loop, new_loop, lo
     other = new_loop()
     other.run_until_complete(asyncio.sleep(0))
     loop.run_until_complete(asyncio.sleep(0))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of asyncio's half-made loop
+@pytest.mark.parametrize("spare", [0, 1])
+def test_there_is_no_loop_without_descriptors(loop_class, loop_kind, spare):
+    if loop_kind == "asyncio" and spare:
+        pytest.skip("asyncio's keeps what it has opened")
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + spare, limits[1]))
+    try:
+        with pytest.raises(OSError) as raised:
+            loop_class()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert raised.value.errno == errno.EMFILE
+    loop_class().close()

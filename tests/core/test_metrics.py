@@ -443,10 +443,11 @@ def test_callbacks_are_timed_in_some_turns(loop, change):
         else:
             loop.stop()
 
-    loop.call_soon(chain, 3200)
+    loop.call_soon(chain, 6400)
     change = change(loop.run_forever)
     timed = change.callback_time
-    assert 20 < timed.count < 400  # one in 32: 100
+    assert 16 <= timed.count < 400  # one turn in 32, or in up to 256
+    assert change.turn_time.count >= 6400
     assert sum(timed.counts) == timed.count and timed.sum > 0
 
 
@@ -1187,7 +1188,7 @@ def test_quick_callbacks_are_not_told(loop, change):
 
 def test_callbacks_are_sampled_with_a_hook_and_without(loop, change, turn):
     def turns():
-        for _ in range(960):
+        for _ in range(3840):
             turn()
 
     counts = [change(turns).callback_time.count]
@@ -1195,7 +1196,7 @@ def test_callbacks_are_sampled_with_a_hook_and_without(loop, change, turn):
     counts.append(change(turns).callback_time.count)
     loop._count_tasks(True)
     counts.append(change(turns).callback_time.count)
-    assert all(20 <= count <= 60 for count in counts), counts
+    assert all(10 <= count <= 240 for count in counts), counts
 
 
 def test_callback_that_sets_the_hook_is_not_taken_for_the_next(loop, turn):

@@ -2,6 +2,7 @@
 
 import asyncio
 import fractions
+import gc
 import math
 import os
 import random
@@ -321,6 +322,29 @@ def test_cancelled_timers_are_dropped_without_a_turn_of_their_own(loop, turn):
     del handle
     turn()
     assert not any(handle() for handle in handles)
+
+
+def test_a_timer_cancelled_by_the_callback_that_made_it_is_collected_with_its_loop(loop_class):
+    """The collector did not know it, as it was nobody's but the program's when the loop looked at new timers."""
+
+    class Keeper:
+        pass
+
+    def run(loop):
+        def make():
+            loop.keeper.handle = loop.call_later(1, print)
+            loop.keeper.handle.cancel()
+
+        loop.keeper = Keeper()
+        loop.call_soon(make)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+        return weakref.ref(loop.keeper)
+
+    kept = run(loop_class())
+    gc.collect()
+    assert kept() is None
 
 
 def test_timers_left_among_many_cancelled_ones_fire(loop, turn):

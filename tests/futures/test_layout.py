@@ -1,6 +1,11 @@
 """If asyncio's objects do not have the expected layout, or with CLOOP_TASKS=stock, its own classes are used."""
 
+import os
+import pathlib
+import shutil
+import subprocess
 import sys
+import sysconfig
 
 import pytest
 
@@ -194,3 +199,60 @@ def test_import_leaves_no_task(python):
         "import asyncio, gc, cloop\nprint([object for object in gc.get_objects() if isinstance(object, asyncio.Task)])",
     )
     assert (process.stdout, process.stderr) == ("[]\n", "")
+
+
+# TaskObj of CPython 3.14 and 3.15, field by field, as Modules/_asynciomodule.c declares it.
+SIMULATED = """
+#include "futures/layout.h"
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *loop, *callback0, *context0, *callbacks, *exception, *exception_tb, *result, *source_tb, *cancel_msg,
+        *cancelled_exc, *awaited_by;
+    enum { PENDING, CANCELLED, FINISHED } state;
+    char is_task, awaited_by_is_set;
+    unsigned log_tb : 1, blocking : 1, must_cancel : 1, log_destroy_pending : 1;
+    int num_cancels;
+    PyObject *fut_waiter, *coro, *name, *context;
+    struct { void *next, *prev; } node;
+#ifdef HAS_TID
+    uintptr_t tid;
+#endif
+} simulated;
+
+#define SAME(ours, theirs) \
+    _Static_assert(offsetof(TaskObject, ours) == offsetof(simulated, theirs), #ours)
+
+SAME(f_loop, loop); SAME(f_callback0, callback0); SAME(f_context0, context0); SAME(f_callbacks, callbacks);
+SAME(f_exception, exception); SAME(f_exception_tb, exception_tb); SAME(f_result, result); SAME(f_source_tb, source_tb);
+SAME(f_cancel_msg, cancel_msg); SAME(f_cancelled_exc, cancelled_exc); SAME(f_awaited_by, awaited_by);
+SAME(f_state, state); SAME(f_is_task, is_task); SAME(f_awaited_by_is_set, awaited_by_is_set);
+SAME(t_num_cancels, num_cancels); SAME(t_fut_waiter, fut_waiter); SAME(t_coro, coro); SAME(t_name, name);
+SAME(t_context, context); SAME(t_node, node);
+#ifdef HAS_TID
+SAME(t_tid, tid);
+#endif
+_Static_assert(sizeof(TaskObject) == sizeof(simulated), "size");
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="tasks have no list node")
+@pytest.mark.parametrize("gil, tid, fits", [(True, False, True), (False, True, True), (False, False, False)])
+def test_task_of_a_build_without_a_gil(tmp_path, gil, tid, fits):
+    """There it ends in one more field. No such interpreter is needed: the headers are the same."""
+    compiler = shutil.which("cc")
+    include = sysconfig.get_path("include")
+    if compiler is None or not os.path.exists(os.path.join(include, "Python.h")):
+        pytest.skip("there is no C compiler, or no header of Python")
+    if gil and sysconfig.get_config_var("Py_GIL_DISABLED"):
+        pytest.skip("this Python has no GIL")
+    source = tmp_path / "simulated.c"
+    source.write_text(SIMULATED)
+    csrc = pathlib.Path(__file__).parents[2] / "csrc"
+    done = subprocess.run(
+        [compiler, "-std=c11", "-D_GNU_SOURCE", "-fsyntax-only", "-I%s" % csrc, "-I%s" % include]
+        + ["-DPy_GIL_DISABLED=1"] * (not gil) + ["-DHAS_TID"] * tid + [str(source)],
+        stderr=subprocess.PIPE, universal_newlines=True,
+    )  # fmt: skip
+    assert (done.returncode == 0) == fits, done.stderr
+    assert fits or "static assertion failed" in done.stderr

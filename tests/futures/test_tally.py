@@ -167,6 +167,27 @@ def test_delay_of_a_step_that_the_task_itself_has_scheduled(loop):
     assert counts[DELAY_LAST] >= 0.99 * BLOCK_S and counts[DELAY] >= 0.99 * BLOCK_S / 3
 
 
+def test_delay_after_waiting_for_long(loop, turn):
+    """The time when it had scheduled a step itself counted for a later one."""
+
+    async def main():
+        await asyncio.sleep(0)
+        await future
+
+    future = loop.create_future()
+    task = loop.create_task(main())
+    turned = time.monotonic()
+    for _ in range(3):
+        turn()
+    turned = time.monotonic() - turned
+    time.sleep(BLOCK_S)
+    turned -= time.monotonic()
+    future.set_result(None)
+    loop.run_until_complete(task)
+    turned += time.monotonic()
+    assert loop._task_counts(task)[DELAY_MAX] < turned + BLOCK_S / 2
+
+
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks")
 def test_eager_task(loop, elapsed):
     async def main():

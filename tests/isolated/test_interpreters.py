@@ -244,6 +244,38 @@ def test_report_that_takes_long_is_waited_for(isolated, ours):
     assert out == "reported\ndestroyed\n"
 
 
+def test_watch_that_its_function_stops_lets_go(isolated, ours):
+    """The thread of that function is not waited for, as it is the one that stops. It kept the function until the interpreter ended."""
+    isolated(
+        """
+        text = INSIDE + '''if True:
+            import cloop, gc, threading, time, weakref
+
+            class Function:
+                def __call__(self, block):
+                    watch.stop()
+                    stopped.set()
+
+            function, stopped = Function(), threading.Event()
+            alive = weakref.ref(function)
+            watch = cloop.watch(0.01, to=function)
+            loop = new_loop()
+            loop.call_soon(stopped.wait, 60)
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+            loop.close()
+            del function, watch
+            deadline = time.monotonic() + 10
+            while alive() is not None and time.monotonic() < deadline:
+                time.sleep(0.001)
+                gc.collect()
+            assert alive() is None
+        '''
+        interpreters.once(text)
+        """
+    )
+
+
 def test_variables_of_the_environment(isolated, ours, monkeypatch, tmp_path):
     """CLOOP_WATCH is for all interpreters, CLOOP_MONITOR for the main one: there is one path."""
     monkeypatch.setenv("CLOOP_WATCH", "100")

@@ -589,6 +589,39 @@ if sys.version_info >= (3, 11):
     ODD.update(LATER)
 
 
+@pytest.mark.parametrize("size", [65483, 65484, 130967, 1000000])
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_sendall_of_any_size(loop, start, family, size):
+    if family == socket.AF_UNIX:
+        ends = socket_pair()
+    else:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ends = socket.create_connection(listener.getsockname()), listener.accept()[0]
+    with ends[0], ends[1]:
+        for end in ends:
+            end.setblocking(False)
+        data, got = os.urandom(size), bytearray()
+        sending = start(loop.sock_sendall(ends[0], data))
+        while len(got) < size:
+            got += loop.run_until_complete(loop.sock_recv(ends[1], 1 << 18))
+        loop.run_until_complete(sending)
+    assert got == data
+
+
+@pytest.mark.parametrize("size", [65507, 65508, 200000])
+def test_sendall_of_a_datagram_is_not_split(as_asyncio, size):
+    def body(loop):
+        with socket.socket(type=socket.SOCK_DGRAM) as ours, socket.socket(type=socket.SOCK_DGRAM) as peer:
+            peer.bind(("127.0.0.1", 0))
+            peer.setblocking(False)
+            ours.connect(peer.getsockname())
+            ours.setblocking(False)
+            loop.run_until_complete(loop.sock_sendall(ours, bytes(size)))
+            return len(peer.recv(1 << 18))
+
+    as_asyncio(body)
+
+
 @pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
 @pytest.mark.parametrize("what", list(ODD))
 def test_odd_arguments(as_asyncio, what, closed):

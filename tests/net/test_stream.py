@@ -4,6 +4,7 @@ import array
 import asyncio
 import contextvars
 import fcntl
+import gc
 import os
 import re
 import socket
@@ -124,13 +125,35 @@ def test_data_of_any_size(connect, recorder, feed, until, kind, size):
     assert max(map(len, protocol.chunks)) <= 262144
 
 
-@pytest.mark.parametrize("size", [1, 4095, 65536, 65537, 262144, 262145, 5000000])
+@pytest.mark.parametrize("size", [1, 4095, 65482, 65483, 65484, 65536, 65537, 130966, 130967, 262144, 262145, 5000000])
 def test_writing_of_any_size(connect, recorder, collect, kind, size):
     transport, peer = connect(recorder(), kind)
     data = os.urandom(size)
     transport.write(data)
     assert collect(peer, size) == data
     assert transport.get_write_buffer_size() == 0
+
+
+# A segment of the loopback device takes 65,483 bytes; a longer write over TCP is sent in parts.
+@pytest.mark.parametrize(
+    "sizes",
+    [[65483, 1], [65482, 1, 1], [1, 65483], [1, 65482, 65483], [65483 * 2, 5], [7] * 10000 + [70000], [200000] * 3],
+)
+def test_lines_of_any_size(connect, recorder, collect, kind, sizes):
+    transport, peer = connect(recorder(), kind)
+    lines = [os.urandom(size) for size in sizes]
+    transport.writelines(lines)
+    assert collect(peer, sum(sizes)) == b"".join(lines)
+    assert transport.get_write_buffer_size() == 0
+
+
+def test_a_long_write_over_tcp_is_sent_in_segments(native, connect, recorder, loop, collect, kind):
+    transport, peer = connect(recorder(), kind)
+    native(transport)
+    before = loop.metrics().writes
+    transport.write(bytes(65484))
+    assert loop.metrics().writes - before == (2 if kind.startswith("tcp") else 1)
+    collect(peer, 65484)
 
 
 def test_echo_of_much_data_both_ways_at_once(connect, recorder, until, kind):
@@ -1001,3 +1024,35 @@ def test_what_was_sent_arrives_in_the_next_turn_though_callbacks_are_ready(conne
     assert received[0] <= 3
     there.transport.close()
     turn()
+
+
+def test_error_of_a_queued_write_is_not_kept(connect, recorder, until, kind):
+    def errors():
+        gc.collect()
+        return sum(isinstance(each, ConnectionError) for each in gc.get_objects())
+
+    before = errors()
+    protocol = recorder()
+    transport, peer = connect(protocol, kind)
+    transport.pause_reading()  # it is the write that fails
+    transport.write(b"x" * 10000000)
+    peer.close()
+    until(lambda: protocol.lost)
+    assert isinstance(protocol.lost.pop(), ConnectionError)
+    assert errors() == before
+
+
+@pytest.mark.parametrize("size", [100, 3000000])
+@pytest.mark.parametrize("method", ["write", "writelines"])
+def test_data_is_not_kept_once_it_is_sent(connect, recorder, collect, until, kind, method, size):
+    transport, peer = connect(recorder(), kind)
+    data = b"x" * size
+    before = sys.getrefcount(data)
+    if method == "write":
+        transport.write(data)
+    else:
+        transport.writelines([data, data])
+    wanted = size if method == "write" else 2 * size
+    assert len(collect(peer, wanted)) == wanted
+    until(lambda: transport.get_write_buffer_size() == 0)
+    assert sys.getrefcount(data) == before

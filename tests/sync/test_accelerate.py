@@ -17,7 +17,7 @@ import pytest
 
 def functions():
     """The paths of the functions that can be accelerated on this Python."""
-    accelerate = sys.modules["cloop._accelerate"]
+    accelerate = importlib.import_module("cloop._accelerate")
     for family in accelerate.FAMILIES:
         if isinstance(accelerate.variant_of(family), int):
             yield from family.bodies.values()
@@ -271,7 +271,7 @@ def test_another_text_stays_asyncios(cloop, monkeypatch):
             assert not is_asyncios(asyncio.sleep(0).close() or nap())
 
         cloop.run(main())
-        report = "\n".join(sys.modules["cloop._accelerate"].report())
+        report = "\n".join(importlib.import_module("cloop._accelerate").report())
         assert "not Lock: another text than those known" in report
     finally:
         cloop.accelerate(False)
@@ -280,7 +280,7 @@ def test_another_text_stays_asyncios(cloop, monkeypatch):
 def test_nothing_of_a_function_that_is_not_one(cloop, monkeypatch):
     monkeypatch.setattr(asyncio.Event, "wait", mock.Mock())
     cloop.accelerate()
-    report = "\n".join(sys.modules["cloop._accelerate"].report())
+    report = "\n".join(importlib.import_module("cloop._accelerate").report())
     cloop.accelerate(False)
     assert "not Event: a program has replaced it" in report and "not Queue: needs Event" in report
 
@@ -395,7 +395,7 @@ def test_from_threads_at_once(accelerate, cloop):
         assert not lock.locked()
 
     cloop.run(main())
-    assert not any(line.startswith("off") for line in sys.modules["cloop._accelerate"].report())
+    assert not any(line.startswith("off") for line in importlib.import_module("cloop._accelerate").report())
 
 
 def test_loops_in_two_threads(accelerate, cloop, made):
@@ -658,3 +658,47 @@ def test_timeouts_that_nest_and_expire(accelerate, as_asyncio):
         return loop.run_until_complete(main())
 
     as_asyncio(body)
+
+
+@pytest.mark.parametrize("name", ["__aenter__", "__aexit__"])
+def test_bound_methods_of_async_with(accelerate, cloop, name):
+    """On 3.11 they are of a type of ours."""
+
+    async def main():
+        lock, other = asyncio.Lock(), asyncio.Lock()
+        method = getattr(lock, name)
+        assert isinstance(method, types.MethodType) and inspect.ismethod(method)
+        assert method == getattr(lock, name) and hash(method) == hash(getattr(lock, name))
+        assert method != getattr(other, name) and method != 5
+        assert method == types.MethodType(getattr(asyncio.Lock, name), lock)
+        assert method.__self__ is lock and method.__func__ is getattr(asyncio.Lock, name)
+        assert inspect.iscoroutinefunction(method) and repr(method).startswith("<bound method ")
+        assert str(inspect.signature(method)) == {"__aenter__": "()", "__aexit__": "(exc_type, exc, tb)"}[name]
+        assert weakref.ref(method)() is method
+        with pytest.raises(AttributeError):
+            method.attribute = 5
+        with pytest.raises(TypeError):
+            method(1, 2, 3, 4)
+        with pytest.raises(TypeError):
+            method(wrong=5)
+        lock.cycle = method
+        gone = weakref.ref(lock)
+        del lock, method
+        gc.collect()
+        assert gone() is None
+
+    cloop.run(main())
+
+
+def test_bound_methods_of_async_with_can_be_called(accelerate, cloop):
+    async def main():
+        lock = asyncio.Lock()
+        enter, leave = lock.__aenter__, lock.__aexit__
+        assert await enter() is None and lock.locked()
+        assert await leave(None, exc=None, tb=None) is None and not lock.locked()
+        assert await enter() is None
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(enter(), 0.001)
+        assert await leave(KeyError, KeyError(), None) is None and not lock.locked()
+
+    cloop.run(main())

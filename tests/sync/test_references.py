@@ -204,6 +204,21 @@ def references():
     return [sys.getallocatedblocks()] + [sys.getrefcount(each) for each in shared]
 
 
+def test_arguments_of_exit_are_not_kept(accelerate, cloop, steady):
+    """They are handed over to asyncio's method, which raises."""
+
+    async def main():
+        lock = asyncio.Lock()
+
+        async def once():
+            with pytest.raises(RuntimeError):
+                await lock.__aexit__(None, None, [])  # a tuple that the collector knows
+
+        await steady(once)
+
+    cloop.run(main())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_rounds_leave_nothing(accelerate, cloop, scenario):

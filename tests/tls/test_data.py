@@ -363,6 +363,25 @@ def test_sizes_of_buffers(same, size):
     assert same(body)["result"] == (True, ("made",))
 
 
+@pytest.mark.parametrize("notifies", [False, True], ids=["EOF", "close_notify"])
+@pytest.mark.parametrize("pauses", [False, True])
+def test_small_buffer_gets_all_before_the_end(alone, side, notifies, pauses):
+    """asyncio's fills it once more when it receives EOF, and loses the rest without an error."""
+
+    def data(protocol, count):
+        if pauses and len(protocol.data) in (1, 2, 50, 99):
+            protocol.transport.pause_reading()
+            alone.loop.call_soon(protocol.transport.resume_reading)
+
+    protocol = alone.buffered(size=1, data=data)
+    _, peer = alone.connect(protocol, side)
+    peer.raw(peer.encrypt(bytes(range(100))) + (peer.close_notify() if notifies else b""))
+    peer.half_close()
+    alone.until(lambda: protocol.lost)
+    assert protocol.data == bytes(range(100))
+    assert [event[0] for event in protocol.story][-2:] == ["eof", "lost"]
+
+
 def test_what_has_only_get_buffer_receives_by_it(alone):
     """It is not a BufferedProtocol: asyncio calls data_received(), which is missing; uvloop uses get_buffer()."""
 

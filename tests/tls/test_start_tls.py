@@ -419,6 +419,22 @@ def test_failure(same, contexts, side, how):
     assert outcome != "done" and told[0]
 
 
+@pytest.mark.parametrize("how", ["abort", "close"])
+def test_connection_that_ends_during_the_handshake(same, side, how):
+    """There is no transport, as the protocol is not told that it was lost. It got one, and waited for ever."""
+
+    def body(stage):
+        protocol = stage.recorder()
+        below, _ = plain_connection(stage, protocol)
+        task = upgrade(stage, below, protocol, side)
+        stage.settle()
+        getattr(below, how)()
+        stage.until(task.done)
+        return task.result(), protocol.story
+
+    assert same(body)["result"] == (None, [("made",)])
+
+
 @pytest.mark.parametrize("sslcontext", [None, True, "context", object()], ids=["None", "True", "a string", "object()"])
 def test_context_that_is_none(same, sslcontext):
     def body(stage):

@@ -1,9 +1,11 @@
-"""Loops that begin and end in odd ways: forks and exec() in callbacks, exits with threads, many loops, storms of signals.
+"""Loops that begin and end in odd ways: forks and exec() in callbacks, exits with threads, many loops, many interpreters, storms
+of signals.
 
 python tests/trust/lifecycle.py [NAME...] [--small] [--seed N] [--loop cloop|asyncio|uvloop]
 """
 
 import asyncio
+import atexit
 import gc
 import os
 import random
@@ -481,7 +483,85 @@ def signals(run):
     return "%d signals, handlers called %d and %d times, %d operations right" % (sent, seen[0], seen[1], rounds[0])
 
 
-ATTACKS = [loops, forks, exits, signals]
+# Interpreters
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+INSIDE = """
+import asyncio, importlib, signal, threading
+import interpreter_scenarios as scenarios
+
+async def main():
+    signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)  # to this thread, for the main interpreter
+    await asyncio.sleep(0)
+
+new_loop = importlib.import_module({loop!r}).new_event_loop
+scenarios.on(new_loop, main)
+scenarios.perform(new_loop, {names!r})
+scenarios.on(new_loop, main)
+"""
+#: endings leaves loops, tasks, connections and an executor for the end of the interpreter.
+SCENARIOS = "tcp streams udp pipes timers tasks executors threadsafe subprocesses signals endings"
+GROWTH_KIB = 100  # of each; one that is alive has megabytes
+
+
+def interpreters(run):
+    """Interpreters with a GIL of their own: made, used and destroyed, beside a loop that gets signals and starts processes."""
+    sys.path.append(os.path.join(os.path.dirname(HERE), "isolated"))
+    import interpreters as own
+
+    if not own.exist:
+        raise attack.Skipped("interpreters with a GIL of their own came with Python 3.12")
+    if sys.version_info < (3, 13):
+        # CPython 3.12.1 itself crashes at the end of a process that has had one.
+        atexit.register(lambda: (sys.stdout.flush(), os._exit(0)))
+    # As many blocks of interpreters one after another as of four at once.
+    blocks, count, text = run.size(2, 10), run.size(2, 50), INSIDE.format(loop=run.loop_name, names=SCENARIOS)
+    loop, made, children, signalled, points, before = run.new_loop(), 0, 0, [0], [], []
+    loop.add_signal_handler(signal.SIGUSR1, lambda: signalled.__setitem__(0, signalled[0] + 1))
+
+    async def settled():
+        """A thread that was joined may just be exiting, with its descriptors."""
+        now = len(os.listdir("/proc/self/task")), attack.descriptors()
+        if not before:
+            before.append(now)
+        await until(lambda: (len(os.listdir("/proc/self/task")), attack.descriptors()) <= before[0])
+
+    async def main():
+        nonlocal made, children
+        for block in range(1 + 2 * blocks):
+            threads = 1 + 3 * (block % 2)
+            running, errors = own.at_once(text, threads, -(-count // threads) if block else 1)
+            while any(thread.is_alive() for thread in running):
+                os.kill(os.getpid(), signal.SIGUSR1)
+                child = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
+                out, _ = await child.communicate(b"data")
+                run.must((out, child.returncode) == (b"data", 0), "another output, or status")
+                children += 1
+                await asyncio.sleep(run.random.random() * 0.1)
+            own.finish(running, errors)
+            gc.collect()
+            run.must(own.count() == 1, "%d interpreters are left" % (own.count() - 1))
+            await settled()
+            if block:  # the first is for what the process keeps for good
+                made += threads * -(-count // threads)
+                points.append((made, attack.resident() / 1024))
+        seen = signalled[0]
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await until(lambda: signalled[0] > seen, 10)
+
+    loop.run_until_complete(main())
+    found, error = attack.slope(points[len(points) // 4 :])
+    run.must(signalled[0] > made, "%d signals" % signalled[0])
+    text = "%d interpreters, half of them four at once: 0 failed; %d signals, %d children beside; no descriptor or thread left" % (
+        made, signalled[0], children)  # fmt: skip
+    text += ", %.1f KiB an interpreter (+- %.1f)" % (found, error)
+    # CPython 3.12 and 3.13 keep megabytes of each, also with asyncio alone.
+    run.must(run.small or found - 3 * error < GROWTH_KIB or sys.version_info < (3, 14), text)
+    return text
+
+
+ATTACKS = [loops, forks, exits, interpreters, signals]
 
 if __name__ == "__main__":
     sys.exit(attack.main(__file__, __doc__, {function.__name__: function for function in ATTACKS}))

@@ -4,6 +4,7 @@ long forms.
 
 import os
 import re
+import sysconfig
 
 import pytest
 
@@ -38,8 +39,31 @@ def test_short_form(program, name):
     assert "failed: 0" in program(name, "--small")
 
 
+def test_threads(program, monkeypatch):
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        monkeypatch.setenv("PYTHON_GIL", "0")
+    assert "findings: 0" in program("threads.py", "--seconds", "1")
+
+
 def test_faults(program):
     assert "findings: 0" in program("faults.py", "--small")
+
+
+def test_fuzz(program):
+    figures = program("fuzz.py", "--seconds", "13")
+    assert re.search(r"^executions: \d{2,} of 13 kinds, findings: 0$", figures, re.M), figures
+
+
+def test_hostile_tls(program):
+    figures = program("hostile_tls.py", "--seconds", "8")
+    cases = re.search(r"^cases: \d+ \(default (\d+), memorybio (\d+)\).* findings: 0$", figures, re.M)
+    assert cases and int(cases[1]) and int(cases[2]), figures
+
+
+def test_mutation_makes_the_same_changes_for_the_same_seed(program):
+    first = program("mutation.py", "--list", "--count", "30", "--seed", "7")
+    assert first == program("mutation.py", "--list", "--count", "30", "--seed", "7")
+    assert len(re.findall(r"^ +\d+ csrc/\S+:\d+ ", first, re.M)) == 30
 
 
 def test_soak(program):
