@@ -56,6 +56,23 @@ OF_FAILURE = re.compile(
 )
 
 
+def merged(lines):
+    """One for each number: what two Pythons have compiled differently is there twice."""
+    found = {}
+    for line in lines:
+        known = found.setdefault(line["line_number"], line)
+        if known is line:
+            continue
+        known["count"] += line["count"]
+        one, other = known.get("branches", []), line.get("branches", [])
+        if len(one) == len(other):
+            for branch, same in zip(one, other):
+                branch["count"] += same["count"]
+        elif sum(bool(branch["count"]) for branch in other) > sum(bool(branch["count"]) for branch in one):
+            known["branches"] = other
+    return list(found.values())
+
+
 class Unreached:
     """The lines that are not reached. A line is known by its file, its function and its text, so that it may move."""
 
@@ -70,7 +87,7 @@ class Unreached:
         for file in files:
             with open(os.path.join(ROOT, file["file"]), encoding="utf-8") as source:
                 texts = source.read().split("\n")
-            lines = [line for line in file["lines"] if not line.get("gcovr/noncode")]
+            lines = merged(line for line in file["lines"] if not line.get("gcovr/noncode"))
             missed = [line for line in lines if not line["count"]]
             self.lines += len(lines)
             self.reached += len(lines) - len(missed)

@@ -322,10 +322,12 @@ def test_a_context_without_run(loop, turn, reports):
 
 def test_a_context_whose_run_fails(loop, turn, reports):
     class Fails:
-        def run(self, *args):
-            raise KeyError(args)
+        def run(self, called, *args):
+            if called is function:
+                raise KeyError(args)
+            return called(*args)  # from Python 3.12 on it also runs the exception handler
 
     loop.call_soon(function, 1, context=Fails())
     turn()
     (report,) = reports
-    assert report["exception"].args == ((function, 1),)
+    assert report["exception"].args == ((1,),)

@@ -951,3 +951,17 @@ def test_eager_starts(as_asyncio, classes, settle):
         return seen
 
     as_asyncio(body)
+
+
+def test_a_task_finds_the_running_loop(cloop, one_loop):
+    async def main():
+        task = cloop.Task(asyncio.sleep(0, 1))
+        assert task.get_loop() is one_loop
+        return await task
+
+    assert one_loop.run_until_complete(main()) == 1
+    coro = main()
+    if sys.version_info >= (3, 14):
+        with pytest.raises(RuntimeError):
+            cloop.Task(coro)
+    coro.close()
