@@ -710,6 +710,7 @@ def use():
     refused(loop.remove_writer, 0)
     refused(shared.given.write, b"x")
     refused(shared.given.close)
+    assert repr(shared.given).endswith(" of a loop that another thread runs>")
     came = threading.Event()
     loop.call_soon(came.set)  # wakes it, too
     assert came.wait(60)
