@@ -3,6 +3,7 @@
 
 #if CL_FREE_THREADED
 
+#include <string.h>
 #include <time.h>
 
 #include "core/errors.h"
@@ -35,6 +36,15 @@ cl_claim_begin(LoopObject *loop, LoopObject **claimed, bool raise)
     }
     *claimed = loop;
     return 0;
+}
+
+PyObject *
+cl_claim_repr(PyObject *self)
+{
+    const char *name = strrchr(Py_TYPE(self)->tp_name, '.');
+    return PyUnicode_FromFormat(
+        "<%s at %p of a loop that another thread runs>",
+        name == NULL ? Py_TYPE(self)->tp_name : name + 1, self);
 }
 
 static PyObject *

@@ -60,6 +60,12 @@ cl_is_elsewhere(LoopObject *loop)
     return owner != 0 && owner != cl_thread_ident();
 }
 
+/* For tp_repr of what belongs to a loop. In another thread there is only the
+ * address to show: all else may be changing. */
+PyObject *cl_claim_repr(PyObject *self);
+#define CL_CLAIM_REPR(loop, self) \
+    CL_CLAIM_OR(loop, return cl_claim_repr((PyObject *)(self)))
+
 /* For finalizers of objects that belong to a loop: returns true if it is
  * another thread's, and tp_finalize is called again there. `loop` may be NULL. */
 bool cl_claim_defers(LoopObject *loop, PyObject *object);
@@ -68,6 +74,7 @@ bool cl_claim_defers(LoopObject *loop, PyObject *object);
 
 #define CL_CLAIM(loop, failed) ((void)0)
 #define CL_CLAIM_OR(loop, otherwise) ((void)0)
+#define CL_CLAIM_REPR(loop, self) ((void)0)
 #define cl_claim_defers(loop, object) false
 
 #endif

@@ -408,6 +408,7 @@ static PyObject *
 Pipe_repr(PipeObject *self)
 {
     TransportObject *base = base_of(self);
+    CL_CLAIM_REPR(base->tr_loop, self);
     cl_state *st = base->tr_loop->l_st;
     bool reads = Py_TYPE(self) == cl_net_of(st)->ReadPipeTransportType;
     const char *name = strrchr(Py_TYPE(self)->tp_name, '.') + 1;

@@ -413,6 +413,7 @@ PyObject *
 cl_transport_repr(PyObject *op)
 {
     TransportObject *self = (TransportObject *)op;
+    CL_CLAIM_REPR(self->tr_loop, self);
     const char *name = strrchr(Py_TYPE(self)->tp_name, '.');
     name = name == NULL ? Py_TYPE(self)->tp_name : name + 1;
     if (self->tr_flags & CL_T_NOT_OPEN)

@@ -882,6 +882,7 @@ static PyGetSetDef tls_getset[] = {
 static PyObject *
 TLS_repr(TLSObject *self)
 {
+    CL_CLAIM_REPR(self->x_loop, self);
     const char *state = self->x_flags & CL_X_CLOSED
                             ? (self->x_raw == NULL ? "closed" : "closing")
                         : self->x_flags & CL_X_ESTABLISHED ? "open"
