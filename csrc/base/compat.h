@@ -305,6 +305,13 @@ cl_has_no_managed(PyObject *object)
 #define CL_TLS_RECEIVE_NAME "data_received"
 #endif
 
+/* The qualified name of the callback in asyncio.gather(). */
+#if PY_VERSION_HEX >= 0x03090000 && PY_VERSION_HEX < 0x030a0000
+#define CL_GATHER_CALLBACK_NAME "_gather.<locals>._done_callback"
+#else
+#define CL_GATHER_CALLBACK_NAME "gather.<locals>._done_callback"
+#endif
+
 /* Coroutines in C: from 3.10 on am_send drives them, which saves an exception
  * per result; before, tp_iternext and send(). */
 #define CL_HAS_AM_SEND (PY_VERSION_HEX >= 0x030a0000)

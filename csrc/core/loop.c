@@ -385,7 +385,7 @@ cl_loop_schedule(LoopObject *loop, TimerHandleObject *timer)
     cl_assert_of(timer, !cl_heap_contains(&timer->tm_node));
     if (CL_FREE_THREADED || loop->l_thread_id == 0)
         cl_handle_track(&timer->tm_handle);
-    else if (remember_fresh(loop, timer) < 0)
+    else if (timer->tm_fresh < 0 && remember_fresh(loop, timer) < 0)
         return -1;
     int err = cl_heap_push(&loop->l_timers, &timer->tm_node,
                            heap_key(timer->tm_when));

@@ -8,6 +8,7 @@
 #include "core/args.h"
 #include "core/errors.h"
 #include "core/fork.h"
+#include "net/sock.h"
 #include "net/stream.h"
 
 static const char *const data_argument[] = {"data"};
@@ -218,6 +219,13 @@ cl_socket_transport_new(cl_transport_args *args, bool nodelay_known)
     stream->s_out.out_hold_max = CL_GATHER_MAX;
     cl_habit_init(&stream->s_out.out_habit, args->habits);
     cl_no_sigpipe(self->tr_fd);
+    const cl_sock *inside = args->sock == NULL
+                                ? NULL
+                                : cl_sock_inside(args->loop->l_st, args->sock);
+    if (inside != NULL) {
+        self->tr_type = (uint8_t)inside->sk_type;
+        self->tr_proto = (uint16_t)inside->sk_proto;
+    }
     if (!nodelay_known &&
         (self->tr_family == AF_INET || self->tr_family == AF_INET6)) {
         int on = 1; /* fails harmlessly unless it is TCP */

@@ -700,7 +700,7 @@ get_wrapped(GatherObject *gather, void *Py_UNUSED(closure))
 
 static PyGetSetDef Gather_getset[] = {
     {"__name__", get_name, NULL, NULL, "_done_callback"},
-    {"__qualname__", get_name, NULL, NULL, "gather.<locals>._done_callback"},
+    {"__qualname__", get_name, NULL, NULL, CL_GATHER_CALLBACK_NAME},
     {"__wrapped__", (getter)get_wrapped, NULL, NULL, NULL},
     {NULL}};
 

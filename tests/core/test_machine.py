@@ -10,6 +10,7 @@ order would not be defined.
 import asyncio
 import contextvars
 import re
+import sys
 
 import pytest
 
@@ -165,7 +166,8 @@ STEPS = [
     st.just(("stop",)),
     st.just(("raise",)),
     st.tuples(st.just("tick"), st.sampled_from([1, 5])),
-    st.tuples(st.just("odd"), st.integers(0, 5)),
+    # The last is run_forever() in a callback: asyncio's of 3.13.0 refuses it, and forgets that it is to stop.
+    st.tuples(st.just("odd"), st.integers(0, 4 if sys.version_info[:2] == (3, 13) else 5)),
 ]
 STEP = st.one_of(STEPS)
 PROGRAMS = st.fixed_dictionaries(

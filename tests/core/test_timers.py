@@ -381,3 +381,22 @@ def test_arguments_are_passed(loop, turn):
     loop.call_later(0.002, loop.stop)
     loop.run_forever()
     assert seen == [(1, "two", None, 4, 5, 6, 7)]
+
+
+def test_timer_that_is_put_back_in_the_callback_that_made_it(cloop, loop, turn):
+    """Programs that change loop._scheduled do that. The timer was remembered twice, and forgotten once when it was freed."""
+
+    def body():
+        timer = loop.call_later(1000, print)
+        for _ in range(3):
+            loop._drop_timer(timer)
+            loop._put_timer(timer)
+        assert loop._scheduled == [timer]
+        timer.cancel()
+        loop._drop_timer(timer)
+
+    if not hasattr(loop, "_put_timer"):
+        pytest.skip("asyncio has its own heap")
+    loop.call_soon(body)
+    turn()
+    assert loop._scheduled == []

@@ -129,6 +129,7 @@ def test_interest_not_withdrawn_at_once(swept, loop_kind, scenario):
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS + ["threads", "crowded"])
+@pytest.mark.skipif(injection.has_asan(), reason="AddressSanitizer's allocations do not fail")
 def test_no_memory(swept, scenario):
     check(swept(scenario, MEMORY, 12, False), True)
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio had faults that were mended since")
 POLLS = 4
-HUGE = 3 << 20
+HUGE = 8 << 20  # more than any socket takes at once
 NOISE = bytes(range(256)) * (HUGE // 256)
 
 
@@ -32,6 +32,15 @@ def described(error, depth=3):
     text = re.sub(r"\b0x[0-9a-f]+|\bfd=\d+|\('127.0.0.1', \d+\)", "N", str(error))
     text = re.sub(r"'[\w.]*Transport'", "'Transport'", text)  # the class
     return type(error).__name__, text, getattr(error, "errno", None), described(error.__cause__, depth - 1)
+
+
+def writelines(transport, lines):
+    """asyncio of 3.12 calls what a closed transport has cleared."""
+    try:
+        return transport.writelines(lines)
+    except TypeError as error:
+        if sys.version_info[:2] != (3, 12) or str(error) != "'NoneType' object is not callable":
+            raise
 
 
 class Base:
@@ -242,7 +251,7 @@ class OnTransport(Base):
         return "writes" in self.has and self.transport.write(ODD[number])
 
     def do_writelines(self, sizes):
-        return "writes" in self.has and self.transport.writelines([NOISE[:size] for size in sizes])
+        return "writes" in self.has and writelines(self.transport, [NOISE[:size] for size in sizes])
 
     def do_call(self, name, *args):
         wants = "reads" if name.endswith("reading") else "writes" if name in WRITING else None

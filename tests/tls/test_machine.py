@@ -111,7 +111,7 @@ class OnTLS(machine.Base):
         return self.ends[side].transport.write(machine.NOISE[:size])
 
     def do_writelines(self, side, sizes):
-        return self.ends[side].transport.writelines([machine.NOISE[:size] for size in sizes])
+        return machine.writelines(self.ends[side].transport, [machine.NOISE[:size] for size in sizes])
 
     def do_call(self, side, name):
         transport = self.ends[side].transport

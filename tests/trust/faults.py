@@ -113,7 +113,7 @@ class Sweep:
         os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         if "address" in flags:
             os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=16"
-        self.library = injection.shim(folder, *["-DNO_MEMORY"] * ("address" in flags))
+        self.library = injection.shim(folder)
         run.must(self.library is not None, "there is no C compiler")
 
     def start(self):
