@@ -35,11 +35,11 @@ def described(error, depth=3):
 
 
 def writelines(transport, lines):
-    """asyncio of 3.12 calls what a closed transport has cleared."""
+    """asyncio of 3.12 and 3.13 uses what a closed transport has cleared."""
     try:
         return transport.writelines(lines)
-    except TypeError as error:
-        if sys.version_info[:2] != (3, 12) or str(error) != "'NoneType' object is not callable":
+    except (AttributeError, TypeError) as error:
+        if sys.version_info[:2] not in ((3, 12), (3, 13)) or "'NoneType' object" not in str(error):
             raise
 
 
