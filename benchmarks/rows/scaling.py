@@ -6,6 +6,7 @@ python -m benchmarks.rows.scaling LOOP WORK COMMANDS ANSWERS CERTIFICATE
 
 import asyncio
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import threading
 from benchmarks import load, loops
 from benchmarks.registry import Skip, benchmark, require
 from benchmarks.rows.net import KIB, Echo
+from benchmarks.rows.scheduling import call_soon_chain
 from benchmarks.runner import ROOT
 
 COUNTS = (1, 2, 4, 8)
@@ -24,21 +26,7 @@ CONNECTIONS = 10
 
 
 async def callbacks(loop, pem):
-    async def run(n):
-        done, left, call_soon = loop.create_future(), n, loop.call_soon
-
-        def step():
-            nonlocal left
-            left -= 1
-            if left:
-                call_soon(step)
-            else:
-                done.set_result(None)
-
-        call_soon(step)
-        await done
-
-    return run
+    return functools.partial(call_soon_chain, loop)
 
 
 async def tasks(loop, pem):

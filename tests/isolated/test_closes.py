@@ -181,7 +181,7 @@ class StartTls(Scenario):
     async def start(self):
         if StartTls.server_context is None:
             StartTls.server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            StartTls.server_context.load_cert_chain(folder + "/cert.pem", folder + "/key.pem")
+            StartTls.server_context.load_cert_chain(folder + "/chain.pem", folder + "/key.pem")
             StartTls.client_context = ssl.create_default_context(cafile=folder + "/ca.pem")
         ours, theirs = socket.socketpair()
         transport, protocol = await loop.create_connection(asyncio.Protocol, sock=ours)
@@ -296,18 +296,6 @@ def shim(tmp_path_factory):
     source = str(pathlib.Path(__file__).with_name("closes.c"))
     subprocess.run(compiler + ["-shared", "-fPIC", "-O1", "-o", library, source], check=True)
     return library
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    trustme = pytest.importorskip("trustme")
-    folder = tmp_path_factory.mktemp("certificates")
-    authority = trustme.CA()
-    certificate = authority.issue_cert("localhost")
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    certificate.private_key_pem.write_to_path(str(folder / "key.pem"))
-    certificate.cert_chain_pems[0].write_to_path(str(folder / "cert.pem"))
-    return str(folder)
 
 
 SCENARIOS = ["CreateConnection", "SlowerConnection", "HappyEyeballs", "SockConnect", "SockAccept", "SockRecv",

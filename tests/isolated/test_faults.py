@@ -26,18 +26,6 @@ HUGE = 1 << 40
 PATIENCE_S = 10
 
 
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory):
-    trustme = pytest.importorskip("trustme")
-    folder = tmp_path_factory.mktemp("certificates")
-    authority = trustme.CA()
-    issued = authority.issue_cert("localhost")
-    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
-    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
-    issued.cert_chain_pems[0].write_to_path(str(folder / "chain.pem"))
-    return str(folder)
-
-
 def results_of(worker, kinds, error, lasting):
     """Each of the calls fails in turn."""
     number = 0
