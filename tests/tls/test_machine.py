@@ -210,7 +210,7 @@ class OnBytes(machine.Base):
         try:
             self.tls.do_handshake()
             self.tls.write(data or b"x")
-        except ssl.SSLError:
+        except OSError:  # ssl.SSLError, or what errno was left by the last call
             pass
         records = bytearray(self.outgoing.read())
         for kind, at, value in changes:

@@ -50,11 +50,14 @@ def test_faults(program):
     assert "findings: 0" in program("faults.py", "--small")
 
 
-# asyncio has faults of its own that random programs find; of these releases they are known.
-@pytest.mark.skipif(sys.version_info[:2] not in ((3, 11), (3, 14)), reason="asyncio may differ by its own faults")
+# Of these, nothing depends on how much the kernel takes at once, nor on the order of a set.
+STEADY = "scheduling", "tasks", "streams", "datagrams", "subprocesses", "addresses", "monitor"
+
+
+@pytest.mark.skipif(sys.version_info[:2] not in ((3, 11), (3, 14)), reason="asyncio has other faults of its own there")
 def test_fuzz(program):
-    figures = program("fuzz.py", "--seconds", "13", "--seed", "1")
-    assert re.search(r"^executions: \d{2,} of 13 kinds, findings: 0$", figures, re.M), figures
+    figures = program("fuzz.py", "--seconds", "7", "--seed", "1", *STEADY)
+    assert re.search(r"^executions: \d{2,} of 7 kinds, findings: 0$", figures, re.M), figures
 
 
 def test_hostile_tls(program):
