@@ -147,7 +147,7 @@ def test_lines_of_any_size(connect, recorder, collect, kind, sizes):
     assert transport.get_write_buffer_size() == 0
 
 
-@pytest.mark.unstressed
+@pytest.mark.unstressed("counts system calls")
 def test_a_long_write_over_tcp_is_sent_in_segments(native, connect, recorder, loop, collect, kind):
     calls = set()
     for _ in range(5):  # a kernel that is short of memory for sockets takes less at once
