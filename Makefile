@@ -81,9 +81,9 @@ $(VENV)/.ready:
 # Named as in the extras of pyproject.toml.
 $(VENV)/.test: $(VENV)/.ready pyproject.toml
 	@$(PIP) --prefer-binary pytest pytest-xdist hypothesis trustme 2>/dev/null || { \
-	    $(PIP) pytest pytest-xdist; \
+	    $(PIP) pytest pytest-xdist && { \
 	    $(PIP) --prefer-binary hypothesis || echo "skipped: hypothesis cannot be installed for $(PY): no generated tests"; \
-	    $(PIP) --prefer-binary trustme || echo "skipped: trustme cannot be installed for $(PY): no tests of TLS"; }
+	    $(PIP) --prefer-binary trustme || echo "skipped: trustme cannot be installed for $(PY): no tests of TLS"; }; }
 	@touch $@
 
 # What the counted rows use, at the releases of the file; with `make bench` all of it.
