@@ -93,7 +93,6 @@ cl_meter_unusual_turn(cl_meter *meter, const cl_rate *rate, uint64_t taken)
         int64_t least = (int64_t)1 << bucket;
         meter->me_usual = bucket;
         meter->me_usual_ticks = cl_rate_ticks(rate, least);
-        meter->me_usual_span = meter->me_usual_ticks;
     }
     meter->me_counted = --meter->me_until_sample;
     return meter->me_until_sample == 0;

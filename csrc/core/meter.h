@@ -61,9 +61,9 @@ typedef struct {
     uint64_t me_idle_ns;
     uint64_t me_turn_ticks;    /* start of the turn, later by what it slept */
     cl_histogram me_turn_time; /* cl_meter_settle() brings it up to date */
-    unsigned me_usual;         /* its bucket of the usual turn: */
-    uint64_t me_usual_ticks;   /* the shortest of those */
-    uint64_t me_usual_span;    /* by how much the others are longer; 0: none */
+    unsigned me_usual;         /* its bucket of the usual turn */
+    uint64_t me_usual_ticks;   /* the shortest of those; all are below twice
+                                * that; 0: there is none */
 
     /* timers */
     cl_histogram me_lateness;
@@ -115,7 +115,7 @@ cl_meter_turn(cl_meter *meter, const cl_rate *rate, uint64_t ticks)
 {
     uint64_t taken = ticks - meter->me_turn_ticks;
     meter->me_turn_ticks = ticks;
-    if (taken - meter->me_usual_ticks >= meter->me_usual_span)
+    if (taken - meter->me_usual_ticks >= meter->me_usual_ticks)
         return cl_meter_unusual_turn(meter, rate, taken);
     meter->me_until_sample--;
     return __builtin_expect(meter->me_until_sample == 0, 0);

@@ -60,13 +60,16 @@ def needs_newer_asyncio():
 # What is fuzzed: each returns a strategy, and two functions that must return the same for what it makes.
 
 
-def scheduling():
-    machine = load("core/test_machine.py")
+def by_notes(machine):
     return (
         machine.PROGRAMS,
         lambda program: machine.notes_of(new_asyncio(), program),
         lambda program: machine.notes_of(new_cloop(), program),
     )
+
+
+def scheduling():
+    return by_notes(load("core/test_machine.py"))
 
 
 def tasks():
@@ -102,12 +105,7 @@ def accelerated_primitives():
 
 
 def streams():
-    machine = load("streams/test_differential.py")
-    return (
-        machine.PROGRAMS,
-        lambda program: machine.notes_of(new_asyncio(), program),
-        lambda program: machine.notes_of(new_cloop(), program),
-    )
+    return by_notes(load("streams/test_differential.py"))
 
 
 def of_net(name):
@@ -134,12 +132,7 @@ def servers():
 
 
 def subprocesses():
-    machine = load("processes/test_machine.py")
-    return (
-        machine.PROGRAMS,
-        lambda program: machine.notes_of(new_asyncio(), program),
-        lambda program: machine.notes_of(new_cloop(), program),
-    )
+    return by_notes(load("processes/test_machine.py"))
 
 
 def of_tls(name):
