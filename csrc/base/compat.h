@@ -892,6 +892,62 @@ cl_thread_ident(void)
     return ident;
 }
 
+/* Makes a new object of one whose last reference has been dropped, but which
+ * still has its memory and its reference to its type. PyObject_Init() would take
+ * another one. */
+static inline void
+cl_object_revive(PyObject *self)
+{
+    cl_assert(Py_TYPE(self)->tp_flags & Py_TPFLAGS_HEAPTYPE);
+    _Py_NewReference(self);
+}
+
+/* A number of live objects, which any thread changes. Without a GIL it is in
+ * parts, each on its own cache line, so that threads do not wait for each
+ * other. */
+#if CL_FREE_THREADED
+#define CL_LIVE_PARTS_LOG2 4
+typedef struct {
+    struct {
+        Py_ssize_t count;
+        char padding[64 - sizeof(Py_ssize_t)];
+    } parts[1 << CL_LIVE_PARTS_LOG2];
+} cl_live;
+
+static inline void
+cl_live_add(cl_live *live, Py_ssize_t change)
+{
+    /* Identifiers of threads are addresses; their stacks begin at the same low
+     * bits. */
+    uint64_t hash = (uint64_t)cl_thread_ident() * 0x9E3779B97F4A7C15u;
+    __atomic_fetch_add(&live->parts[hash >> (64 - CL_LIVE_PARTS_LOG2)].count,
+                       change, __ATOMIC_RELAXED);
+}
+
+static inline Py_ssize_t
+cl_live_count(const cl_live *live)
+{
+    Py_ssize_t count = 0;
+    for (int i = 0; i < 1 << CL_LIVE_PARTS_LOG2; i++)
+        count += __atomic_load_n(&live->parts[i].count, __ATOMIC_RELAXED);
+    return count;
+}
+#else
+typedef Py_ssize_t cl_live;
+
+static inline void
+cl_live_add(cl_live *live, Py_ssize_t change)
+{
+    *live += change;
+}
+
+static inline Py_ssize_t
+cl_live_count(const cl_live *live)
+{
+    return *live;
+}
+#endif
+
 #if CL_FREE_THREADED
 /* Calls the function while all other threads of the interpreter are stopped,
  * as the collector stops them: where they call Python, or wait without it. It

@@ -28,14 +28,19 @@ cl_claim_end(LoopObject **claimed)
         (*claimed)->l_owner = 0;
 }
 
-static inline int
-cl_claim(LoopObject *loop, LoopObject **claimed, bool raise)
+/* Whether this thread has the loop now. */
+static inline bool
+cl_is_here(LoopObject *loop)
 {
     /* Nobody else stores this thread's number there. */
     return atomic_load_explicit(&loop->l_owner, memory_order_relaxed) ==
-                   cl_thread_ident()
-               ? 0
-               : cl_claim_begin(loop, claimed, raise);
+           cl_thread_ident();
+}
+
+static inline int
+cl_claim(LoopObject *loop, LoopObject **claimed, bool raise)
+{
+    return cl_is_here(loop) ? 0 : cl_claim_begin(loop, claimed, raise);
 }
 
 /* The same; of no loop if it is NULL. */
@@ -87,6 +92,7 @@ bool cl_claim_defers(LoopObject *loop, PyObject *object);
 #define CL_CLAIM_OR(loop, otherwise) ((void)0)
 #define CL_CLAIM_REPR(loop, self) ((void)0)
 #define cl_claim_defers(loop, object) false
+#define cl_is_here(loop) true
 
 #endif
 
