@@ -296,7 +296,8 @@ def _memory_file():
 def _free_signal():
     """Return a real-time signal that is neither handled nor ignored, the highest; 0 if there is none for us."""
     taken = 0
-    if not _cloop.is_main_interpreter():
+    # Without a GIL it would look at frames of threads that run; and a report never waits for a GIL.
+    if _cloop.FREE_THREADED or not _cloop.is_main_interpreter():
         return 0
     try:
         with open("/proc/self/status") as file:
