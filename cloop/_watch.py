@@ -212,7 +212,9 @@ def _summary(stack):
 
 def _other_stacks(found, without):
     return "".join(
-        "Thread 0x%x:\n%s" % (ident, "".join(stack().format())) for ident, stack in found.items() if ident not in without
+        "Thread 0x%x:\n%s" % (ident, "".join(stack().format()))
+        for ident, stack in found.items()
+        if ident not in without
     )
 
 
