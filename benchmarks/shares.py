@@ -59,9 +59,14 @@ def profile(row: registry.Benchmark, loop: str, seconds: float) -> Shares:
             raise runner.WorkerError(said[-1] if said else "silent")
         data = os.path.join(folder, "perf.data")
         perf = ["perf", "record", "-q", "-e", "cpu-clock", "-F", str(FREQUENCY), "-p", str(child.pid), "-o", data]
-        subprocess.run(perf, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=runner.WORKER_SECONDS)
-        child.stderr.read()
-        if child.wait() != 0:
+        perf += ["--", "sleep", str(seconds)]
+        subprocess.run(perf, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            child.communicate(timeout=runner.WORKER_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            raise runner.WorkerHangs("it did not end") from None
+        if child.returncode != 0:
             raise runner.WorkerError("exit status {}".format(child.returncode))
         return read(data, child.pid, loop)
 
