@@ -44,6 +44,10 @@ ifeq ($(PY),python3)
 VENV ?= .venv
 else
 VENV ?= .venv-$(call version,$(PY))
+# Without a GIL: importing cloop would enable it.
+ifneq ($(findstring t,$(call version,$(PY))),)
+export PYTHON_GIL ?= 0
+endif
 endif
 BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
@@ -83,7 +87,7 @@ $(VENV)/.test: $(VENV)/.ready pyproject.toml
 	@$(PIP) --prefer-binary pytest pytest-xdist hypothesis trustme 2>/dev/null || { \
 	    $(PIP) pytest pytest-xdist && { \
 	    $(PIP) --prefer-binary hypothesis || echo "skipped: hypothesis cannot be installed for $(PY): no generated tests"; \
-	    $(PIP) --prefer-binary trustme || echo "skipped: trustme cannot be installed for $(PY): no tests of TLS"; }; }
+	    $(PIP) --prefer-binary trustme || echo "skipped: trustme cannot be installed for $(PY): without openssl no tests of TLS"; }; }
 	@touch $@
 
 # What the counted rows use, at the releases of the file; with `make bench` all of it.
