@@ -39,8 +39,28 @@ class TookTooLong(BaseException):
     """A test waits for what will not come."""
 
 
-def give_up(number, frame):
-    raise TookTooLong()
+class Alarm:
+    """Raises TookTooLong again and again in what it surrounds, once that takes too long; and nowhere else."""
+
+    def __init__(self):
+        self.armed = False
+
+    def ring(self, number, frame):
+        if self.armed:
+            raise TookTooLong
+
+    def __enter__(self):
+        self.before = signal.signal(signal.SIGALRM, self.ring)
+        self.armed = True
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE_S, 1)
+
+    def __exit__(self, *error):
+        try:
+            self.armed = False
+        except TookTooLong:
+            self.armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self.before)
 
 
 class Allocations:
@@ -137,6 +157,9 @@ def faults():
 
 
 def pytest_configure(config):
+    config.option.tbstyle = (
+        "native"  # the others parse sources, which Python 3.11 does wrongly if a collection comes between
+    )
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         library = ctypes.CDLL(None)
         config.what_fails = [Allocations()]
@@ -159,19 +182,22 @@ def failed_key(config):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_pyfunc_call(pyfuncitem):
     what = pyfuncitem.what_fails
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE_S, 1)
-    what.arm()
-    try:
+    with Alarm():
+        what.arm()
         outcome = yield
-    finally:
-        what.disarm()
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    passed_on = pytest.skip.Exception, KeyboardInterrupt, SystemError
+    what.disarm()
+    passed_on = pytest.skip.Exception, SystemError
     if outcome.excinfo is not None and not issubclass(outcome.excinfo[0], passed_on):
         outcome.force_result(True)  # whose traceback would keep what the test has
         pyfuncitem.stash[failed_key(pyfuncitem.config)] = True
+
+
+def run_once(item, nextitem):
+    try:
+        return runtestprotocol(item, log=False, nextitem=nextitem)
+    except (KeyboardInterrupt, SystemExit):  # which pytest takes for the user's, and a fixture's end may raise
+        item.session._setupstate.teardown_exact(nextitem)
+        return []
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -184,7 +210,7 @@ def pytest_runtest_protocol(item, nextitem):
         item.what_fails = what
         for _ in range(RUNS):
             before = what.places()
-            for report in runtestprotocol(item, log=False, nextitem=nextitem):
+            for report in run_once(item, nextitem):
                 if report.failed and "SystemError: " in str(report.longrepr):
                     item.ihook.pytest_runtest_logreport(report=report)
             if what.places() == before or time.monotonic() > end:
