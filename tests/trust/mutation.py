@@ -175,7 +175,17 @@ def doubled(name, argument):
 
 
 TURNED = {"==": "!=", "!=": "==", "<": "<=", "<=": "<", ">": ">=", ">=": ">"}
-RETURNED = {"0": ["1", "-1"], "1": ["0"], "-1": ["0"], "true": ["false"], "false": ["true"]}
+RETURNED = {"0": ["-1"], "1": ["0"], "-1": ["0"], "true": ["false"], "false": ["true"]}
+
+
+def returned(code, begin, end):
+    """1 instead of 0 only where the function returns 1 as well: callers of others ask whether it is less than 0."""
+    others = ["1"] if re.search(r"\breturn 1;|\? 1 :|: 1;", code[begin:end]) else []
+    for match in re.compile(r"\breturn (0|1|-1|true|false);").finditer(code, begin, end):
+        for text in RETURNED[match[1]] + (others if match[1] == "0" else []):
+            yield match.start(1), match.end(1), text
+
+
 CHANGES = {
     "comparison turned": by_pattern(r" (==|!=|<=|>=|<|>) ", lambda match: [TURNED[match[1]]]),
     "off by one": by_pattern(
@@ -189,7 +199,7 @@ CHANGES = {
     ),
     "error not checked": conditions(unchecked),
     "condition negated": conditions(lambda condition, what_follows: "(!(%s))"),
-    "return value swapped": by_pattern(r"\breturn (0|1|-1|true|false);", lambda match: RETURNED[match[1]]),
+    "return value swapped": returned,
     "and, or": by_pattern(r" (&&|\|\|)\s", lambda match: ["||" if match[1] == "&&" else "&&"]),
     "call left out": by_pattern(r"(?<=[;{})])\s*\n +((?!Py_|return\b)\w+\([^;\n]*\));$", lambda match: ["(void)0"]),
 }
@@ -586,7 +596,9 @@ class Judge:
             noticed = self.notices(tests, sum(costs[test] for test in tests))
             if noticed:
                 return noticed
-        return self.tree.in_c(mutant) or self.with_traps(costs) or self.without_memory(mutant)
+        if mutant.kind == "reference left":
+            return self.with_traps(costs)
+        return self.tree.in_c(mutant) or (self.without_memory(mutant) if mutant.kind == "error not checked" else None)
 
     def with_traps(self, costs):
         """With memory that is overwritten when it is freed, as AddressSanitizer would show: what dies counts, not what fails."""
