@@ -288,6 +288,13 @@ wait_failed(SyncOpObject *op, PyObject **result)
     return after_wait(op, result);
 }
 
+/* That of the wait, while it takes the lock again. */
+static PyObject *
+wait_handles(const SyncOpObject *op)
+{
+    return op->o_stage == LOCKING ? op->o_more : NULL;
+}
+
 static const cl_op_kind wait_kind = {
     .k_ops = CL_OP_OPS("Condition"),
     .k_name = "wait",
@@ -298,6 +305,7 @@ static const cl_op_kind wait_kind = {
     .k_woken = wait_woken,
     .k_failed = wait_failed,
     .k_args = cl_lock_only_self,
+    .k_handles = wait_handles,
 };
 
 PyObject *

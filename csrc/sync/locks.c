@@ -239,7 +239,8 @@ lock_begin(SyncOpObject *op, PyObject **result)
         return cl_sync_set(st, &view, CL_CLASS_LOCK, VALUE, Py_True) < 0
                    ? CL_OP_FAILED
                    : cl_op_done(result, op->o_arg);
-    if (view.v_at[VALUE] == Py_False) {
+    if (view.v_at[VALUE] == Py_False &&
+        !cl_lock_is_awaited(st, view.v_at[WAITERS])) {
         PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
         int all = cl_lock_all_cancelled(st, waiters);
         bool same = cl_lock_look(st, op->o_self, CL_CLASS_LOCK, &view) &&

@@ -228,7 +228,8 @@ begin(SyncOpObject *op, PyObject **result)
         return set_value(st, &view, class, value - 1) < 0
                    ? CL_OP_FAILED
                    : cl_op_done(result, op->o_arg);
-    if (value != 0) { /* else it is locked() */
+    if (value != 0 && /* else it is locked() */
+        !cl_lock_is_awaited(st, view.v_at[WAITERS])) {
         PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
         int all = cl_lock_all_cancelled(st, waiters);
         Py_DECREF(waiters);

@@ -167,7 +167,8 @@ cl_sync_sleep(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
             delay = PyFloat_AS_DOUBLE(args[0]);
         else if (PyLong_CheckExact(args[0]))
             delay = PyLong_AsDouble(args[0]);
-        PyErr_Clear(); /* asyncio handles a number that is too large */
+        if (delay == -1.0)
+            PyErr_Clear(); /* asyncio handles a number that is too large */
     }
     if (isnan(delay) || delay == -1.0)
         return cl_sync_original(st, CL_BODY_SLEEP, args, nargs, kwnames);

@@ -59,7 +59,7 @@ cl_sync_original(cl_state *st, int body, PyObject *const *args,
 /* Returns this thread's running loop, borrowed, if a coroutine made by a body
  * may begin on it; NULL if not. What creates futures or tasks looks at their
  * classes itself. */
-static inline LoopObject *
+static inline __attribute__((always_inline)) LoopObject *
 cl_sync_loop_again(cl_state *st)
 {
     cl_assert_gil();
@@ -71,7 +71,7 @@ cl_sync_loop_again(cl_state *st)
 }
 
 /* The same for a body that is called. */
-static inline LoopObject *
+static inline __attribute__((always_inline)) LoopObject *
 cl_sync_loop(cl_state *st)
 {
     LoopObject *loop = cl_sync_loop_again(st);
@@ -105,7 +105,7 @@ static inline bool
 cl_sync_knows(cl_state *st, PyObject *self, int class)
 {
     cl_guard *guard = &cl_sync_of(st)->sy_classes[class].sc_guard;
-    return Py_TYPE(self) == guard->g_type && cl_guard_holds(guard);
+    return Py_TYPE(self) == guard->g_type && cl_guard_of_class_holds(guard);
 }
 
 /* The same, and gets its attributes. */
