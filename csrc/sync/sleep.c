@@ -162,7 +162,7 @@ cl_sync_sleep(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                      : nargs == 1 && named == 1 &&
                            PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
                                              cl_sync_of(st)->str_result) == 0;
-    if (known && cl_sync_loop(st) != NULL) {
+    if (known && cl_sync_may_begin(st)) {
         if (PyFloat_CheckExact(args[0]))
             delay = PyFloat_AS_DOUBLE(args[0]);
         else if (PyLong_CheckExact(args[0]))

@@ -56,9 +56,8 @@ cl_sync_original(cl_state *st, int body, PyObject *const *args,
     return cl_sync_of(st)->sy_plain(function, args, (size_t)nargs, kwnames);
 }
 
-/* Returns this thread's running loop, borrowed, if a coroutine made by a body
- * may begin on it; NULL if not. What creates futures or tasks looks at their
- * classes itself. */
+/* Returns this thread's running loop, borrowed, if a body may act on it; NULL if
+ * not. What creates futures or tasks looks at their classes itself. */
 static inline __attribute__((always_inline)) LoopObject *
 cl_sync_loop_again(cl_state *st)
 {
@@ -70,7 +69,15 @@ cl_sync_loop_again(cl_state *st)
     return loop != NULL && cl_loop_is_plain(loop) ? loop : NULL;
 }
 
-/* The same for a body that is called. */
+/* Whether a body may make a coroutine. Its first step looks at the rest. */
+static inline __attribute__((always_inline)) bool
+cl_sync_may_begin(cl_state *st)
+{
+    LoopObject *loop = cl_loop_in_thread(st, cl_thread_ident());
+    return cl_sync_of(st)->sy_on && loop != NULL && cl_loop_is_plain(loop);
+}
+
+/* The same as cl_sync_loop_again() for a body that creates futures or tasks. */
 static inline __attribute__((always_inline)) LoopObject *
 cl_sync_loop(cl_state *st)
 {
@@ -128,7 +135,7 @@ cl_sync_set(cl_state *st, cl_view *view, int class, int index, PyObject *value)
 bool cl_sync_pinned_slowly(cl_pins *group);
 
 /* Whether these globals are unchanged. */
-static inline bool
+static inline __attribute__((always_inline)) bool
 cl_sync_pinned(cl_state *st, int pins)
 {
     cl_pins *group = &cl_sync_of(st)->sy_pins[pins];
