@@ -16,7 +16,8 @@
  *     the attributes that __init__() sets and no others;
  *   - the globals that the text uses are unchanged.
  *
- * A coroutine checks this when it is called and at its first step. After a
+ * A call that only makes a coroutine checks the loop, but for its futures and
+ * tracing, and the object's class; the first step checks everything. After a
  * wait everything is checked once more; what can't be done directly is then
  * done by name. */
 #ifndef CL_SYNC_SYNC_H
