@@ -187,6 +187,34 @@ PyErr_SetRaisedException(PyObject *exc)
 }
 #endif
 
+/* Returns a new list, which is empty, with room for so many items, from 3.11 on. */
+static inline PyObject *
+cl_list_with_room(Py_ssize_t count)
+{
+#if PY_VERSION_HEX >= 0x030b0000
+    PyObject *list = PyList_New(count);
+    if (list != NULL)
+        Py_SET_SIZE((PyVarObject *)list, 0);
+    return list;
+#else
+    (void)count;
+    return PyList_New(0);
+#endif
+}
+
+/* Replaces the first item of a tuple that only the caller refers to, and steals
+ * the new one; the reference to the old one is the caller's. From 3.14 on a tuple
+ * keeps its hash. */
+static inline void
+cl_tuple_put_first(PyObject *tuple, PyObject *item)
+{
+    cl_assert(Py_REFCNT(tuple) == 1);
+    PyTuple_SET_ITEM(tuple, 0, item);
+#if PY_VERSION_HEX >= 0x030e0000
+    ((PyTupleObject *)tuple)->ob_hash = -1;
+#endif
+}
+
 /* A new object of the type, zeroed; NULL on failure. */
 #define cl_type_alloc(type) ((type)->tp_alloc(type, 0))
 
@@ -594,12 +622,12 @@ cl_type_derived_state(PyTypeObject *type, traverseproc traverse)
 }
 
 /* A number that changes whenever the type or a base of it is modified; 0 means
- * unknown. From 3.13 on a modification sets it to 0, and the flag used before
- * that is never set. */
+ * unknown. From 3.11 on a modification sets it to 0; before, it only clears the
+ * flag, which is never set from 3.13 on. */
 static inline unsigned int
 cl_type_version(PyTypeObject *type)
 {
-#if PY_VERSION_HEX < 0x030d0000
+#if PY_VERSION_HEX < 0x030b0000
     if (!(type->tp_flags & Py_TPFLAGS_VALID_VERSION_TAG))
         return 0;
 #endif
@@ -740,6 +768,21 @@ cl_inline_values(PyObject *self)
 #endif
 }
 
+/* The same without a look at whether they are in use, from 3.13 on: after this,
+ * cl_inline_stamp_fits() tells. */
+static inline PyObject **
+cl_inline_place(PyObject *self)
+{
+#if CL_HAS_INLINE_VALUES && PY_VERSION_HEX >= 0x030d0000
+    uint8_t *values = (uint8_t *)self + Py_TYPE(self)->tp_basicsize;
+    return ((PyObject **)self)[-3] == NULL
+               ? (PyObject **)(values + sizeof(PyObject *))
+               : NULL;
+#else
+    return cl_inline_values(self);
+#endif
+}
+
 /* How many are set. */
 static inline int
 cl_inline_count(PyObject **values)
@@ -778,6 +821,15 @@ cl_load_32(const void *from)
 
 #define CL_INLINE_STAMP_OF_NONE ((cl_inline_stamp){.is_word = 1})
 
+/* From 3.13 on, what is before the values without the capacity, which differs
+ * among the first objects of a class. */
+static inline uint32_t
+cl_inline_head(const uint8_t *head)
+{
+    static const uint8_t mask[4] = {0, 0xff, 0xff, 0xff};
+    return cl_load_32(head) & cl_load_32(mask);
+}
+
 /* Leaves it without a stamp if there are too many values. */
 static inline void
 cl_inline_stamp_init(cl_inline_stamp *stamp, PyObject **values)
@@ -792,7 +844,7 @@ cl_inline_stamp_init(cl_inline_stamp *stamp, PyObject **values)
     memset(mask, 0xff, (size_t)count);
     stamp->is_mask = cl_load_64(mask);
     stamp->is_word = cl_load_64(&values[head[0]]) & stamp->is_mask;
-    stamp->is_head = cl_load_32(head);
+    stamp->is_head = cl_inline_head(head);
 #else
     if (count > 14)
         return;
@@ -812,7 +864,7 @@ cl_inline_stamp_fits(const cl_inline_stamp *stamp, PyObject **values)
 {
 #if PY_VERSION_HEX >= 0x030d0000
     const uint8_t *head = (uint8_t *)values - sizeof(PyObject *);
-    return cl_load_32(head) == stamp->is_head &&
+    return cl_inline_head(head) == stamp->is_head &&
            (cl_load_64(&values[head[0]]) & stamp->is_mask) == stamp->is_word;
 #else
     return (cl_load_64((char *)values - 8) & stamp->is_mask) ==

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/probe.h"
+#include "core/args.h"
 #include "core/check.h"
 #include "core/claim.h"
 #include "core/errors.h"
@@ -249,6 +250,11 @@ cl_loop_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
         return -1;
     CL_CLAIM_OR(loop, return cl_loop_push_threadsafe(
                           loop, cl_node_make(handle, CL_NODE_HANDLE)));
+    /* Creating it may have run Python code that closed the loop. */
+    if (cl_loop_check_open(loop) < 0) {
+        Py_DECREF(handle);
+        return -1;
+    }
     if (loop->l_thread_id == 0)
         cl_handle_track(handle);
     return cl_loop_push(loop, cl_node_make(handle, CL_NODE_HANDLE));

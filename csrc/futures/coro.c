@@ -4,6 +4,7 @@
 #include "core/claim.h"
 #include "core/errors.h"
 #include "futures/future.h"
+#include "futures/stop.h"
 
 static const char awaited_already[] = "coroutine is being awaited already";
 
@@ -345,29 +346,6 @@ coro_send(CoroObject *coro, PyObject *value)
     return status == PYGEN_RETURN ? stop_iteration(result) : result;
 }
 
-/* Raises StopIteration(True), the result of some awaits. One instance is
- * reused while nobody else refers to it and its attributes are unchanged. */
-static PyObject *
-stop_with_true(cl_state *st)
-{
-    cl_futures *futures = cl_futures_of(st);
-    PyBaseExceptionObject *stop = (PyBaseExceptionObject *)futures->stop_true;
-    if (CL_FREE_THREADED) { /* the others share one */
-        cl_raise_stop_iteration(Py_True);
-        return NULL;
-    }
-    if (stop == NULL || Py_REFCNT(stop) != 1 || stop->traceback != NULL ||
-        stop->context != NULL || stop->cause != NULL || stop->dict != NULL ||
-        ((PyStopIterationObject *)stop)->value != Py_True) {
-        PyObject *made = PyObject_CallOneArg(PyExc_StopIteration, Py_True);
-        if (made == NULL)
-            return NULL;
-        Py_XSETREF(futures->stop_true, made);
-    }
-    PyErr_SetRaisedException(Py_NewRef(futures->stop_true));
-    return NULL;
-}
-
 PyObject *
 cl_coro_iternext(CoroObject *coro)
 {
@@ -385,9 +363,10 @@ cl_coro_returned(CoroObject *coro, PyObject *result)
     }
     if (result == Py_True) {
         Py_DECREF(result);
-        return stop_with_true(coro->c_st);
+        return cl_stop_true(coro->c_st);
     }
-    return stop_iteration(result);
+    return Py_REFCNT(coro) == 1 ? cl_stop_with(coro->c_st, result)
+                                : stop_iteration(result);
 }
 
 static PySendResult
@@ -574,6 +553,7 @@ cl_coro_dying(CoroObject *coro)
         PyObject_CallFinalizerFromDealloc((PyObject *)coro) < 0)
         return false;
     PyObject_GC_UnTrack(coro);
+    cl_stop_forget(coro->c_st);
     if (coro->c_state != CL_CORO_DONE) /* else it is cleared */
         (void)cl_coro_clear(coro);
     return true;

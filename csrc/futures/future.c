@@ -335,6 +335,32 @@ wake(FutureObject *future, TaskObject *task)
     return status;
 }
 
+/* The task that waits for the future, if the callback is what wakes it, and the
+ * ready ring takes it; borrowed, or NULL. */
+static TaskObject *
+woken_by(const FutureObject *future, PyObject *callback,
+         const PyObject *context)
+{
+    LoopObject *loop = cl_loop_cast(future->f_loop);
+    TaskObject *task = (TaskObject *)cl_task_of_wakeup(callback);
+    return task != NULL && task->t_fut_waiter == (PyObject *)future &&
+                   task->t_context == context && is_task((PyObject *)task) &&
+                   task->f_loop == (PyObject *)loop && loop != NULL &&
+                   cl_task_fits_node(task, loop)
+               ? task
+               : NULL;
+}
+
+/* Passes a callback that is no task to the loop. */
+static int
+call_back(FutureObject *future, PyObject *callback, PyObject *context)
+{
+    TaskObject *task = woken_by(future, callback, context);
+    return task != NULL ? wake(future, (TaskObject *)Py_NewRef(task))
+                        : cl_future_call_soon(future, callback,
+                                              (PyObject *)future, context);
+}
+
 /* Whether the callback gets the future as a ready node of its own. */
 static inline bool
 takes_node(const FutureObject *future, PyObject *callback)
@@ -371,8 +397,7 @@ cl_future_schedule(FutureObject *future)
                          cl_node_make(Py_NewRef(future), CL_NODE_CHILD_DONE));
     }
     else if (callback != NULL) {
-        status =
-            cl_future_call_soon(future, callback, (PyObject *)future, context);
+        status = call_back(future, callback, context);
         Py_DECREF(callback);
         Py_XDECREF(context);
     }
@@ -380,9 +405,8 @@ cl_future_schedule(FutureObject *future)
         return status;
     for (Py_ssize_t i = 0; status == 0 && i < PyList_GET_SIZE(more); i++) {
         PyObject *pair = PyList_GET_ITEM(more, i);
-        status =
-            cl_future_call_soon(future, PyTuple_GET_ITEM(pair, 0),
-                                (PyObject *)future, PyTuple_GET_ITEM(pair, 1));
+        status = call_back(future, PyTuple_GET_ITEM(pair, 0),
+                           PyTuple_GET_ITEM(pair, 1));
     }
     Py_DECREF(more);
     return status;

@@ -200,7 +200,11 @@ cl_task_new(LoopObject *loop, PyObject *coro, PyObject *name,
     if (self == NULL)
         return NULL;
     cl_live_add(&cl_futures_of(st)->live_tasks, 1);
-    int status = cl_future_init(st, (FutureObject *)self, (PyObject *)loop);
+    int status = 0;
+    if (loop->l_debug || cl_loop_overrides(loop, CL_OVERRIDES_GET_DEBUG))
+        status = cl_future_init(st, (FutureObject *)self, (PyObject *)loop);
+    else
+        ((FutureObject *)self)->f_loop = Py_NewRef((PyObject *)loop);
     PyObject_GC_Track(self);
     if (status < 0 || check_coroutine(st, coro) < 0 ||
         start(st, (TaskObject *)self, coro, name, context, eager) < 0)

@@ -300,6 +300,7 @@ cl_transport_begin(TransportObject *self)
     cl_assert_of(self, self->tr_watch.w_fd == self->tr_fd);
     /* Room for both nodes, so that connection_made() is never alone. */
     if (cl_streams_expect_writer(st, self->tr_protocol) < 0 ||
+        cl_loop_check_open(self->tr_loop) < 0 ||
         cl_loop_reserve(self->tr_loop, 2) < 0)
         return -1;
     PyObject *made = PyObject_GetAttr(self->tr_protocol,
@@ -310,7 +311,7 @@ cl_transport_begin(TransportObject *self)
                      : cl_loop_call_soon(self->tr_loop, made, &transport, 1,
                                          self->tr_context);
     Py_XDECREF(made);
-    return status < 0
+    return status < 0 || cl_loop_check_open(self->tr_loop) < 0
                ? -1
                : cl_watch_push(self->tr_loop, &self->tr_watch, CL_START);
 }
