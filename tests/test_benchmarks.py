@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import load, loops, plot, registry, report, runner, scaling, servers, tables, worker
+from benchmarks import load, loops, plot, registry, report, runner, scaling, servers, shares, tables, worker
 
 
 def sample(cpu_ns, **more):
@@ -336,6 +336,34 @@ def test_rows_of_a_size_are_families():
     assert sizes["echo protocol 1k"] == sizes["echo sock 64"] == [1, 10, 100, 1000, 10_000]
     assert sizes["echo streams 1m"] == [1, 10, 100]  # no more than 128 MiB under way
     assert len(known) > 200 > sum(row.default for row in known.values())
+
+
+@pytest.mark.parametrize(
+    "dso, loop, expected",
+    [
+        ("[kernel.kallsyms]", "cloop", "kernel"),
+        ("[vdso]", "cloop", "kernel"),
+        ("/src/cloop/_cloop.cpython-311-x86_64-linux-gnu.so", "cloop", "loop"),
+        ("/lib/site-packages/uvloop/loop.cpython-311-x86_64-linux-gnu.so", "uvloop", "loop"),
+        ("/lib/site-packages/uvloop/loop.cpython-311-x86_64-linux-gnu.so", "cloop", "other"),
+        ("/usr/bin/python3.11", "cloop", "python"),
+        ("/usr/lib/libpython3.14.so.1.0", "cloop", "python"),
+        ("/usr/lib/python3.11/lib-dynload/_asyncio.cpython-311-x86_64-linux-gnu.so", "cloop", "python"),
+        ("/lib/x86_64-linux-gnu/libc.so.6", "cloop", "other"),
+    ],
+)
+def test_whose_time_it_is(dso, loop, expected):
+    assert shares.part(dso, loop) == expected
+
+
+def test_what_a_loop_without_code_of_its_own_would_reach(run):
+    of_rows = {"sleep_0": {"kernel": 0.1, "loop": 0.5, "python": 0.4, "other": 0.0}}
+    assert shares.table(of_rows)[1] == ["`sleep_0`", "10 %", "50 %", "40 %", "0 %"]
+    samples = {"cloop": [sample(100)], "uvloop": [sample(150)]}
+    beside = {"rows": {"sleep_0": registry.load()["sleep_0"].about()}, "samples": {"sleep_0": samples}}
+    lines = shares.table({**of_rows, "not_measured": of_rows["sleep_0"]}, beside)
+    assert lines[1][-2:] == ["1.50", "3.00"]
+    assert lines[2:] == [["geometric mean", "", "", "", "", "1.50", "3.00"]]
 
 
 def test_what_more_loops_cost():

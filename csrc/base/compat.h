@@ -38,7 +38,8 @@
  *
  * CL_SHARED(type) is a field that several threads read and write by itself.
  * CL_COUNT(field, change) adds to a counter of all threads, and
- * CL_COUNTED(field) reads one. What stands between
+ * CL_COUNTED(field) reads one. CL_PUT(field, value) stores what other threads
+ * read in this way, and one thread writes. What stands between
  * CL_LOCKED(object) and CL_UNLOCKED() excludes other such blocks of the object;
  * it must not run Python code, nor be left early. A CL_MUTEX is zero at first. */
 #ifdef Py_GIL_DISABLED
@@ -47,6 +48,8 @@
 #define CL_COUNT(field, change) \
     ((void)__atomic_fetch_add(&(field), (change), __ATOMIC_RELAXED))
 #define CL_COUNTED(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
+#define CL_PUT(field, value) \
+    __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
 #define CL_LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)
 #define CL_UNLOCKED() Py_END_CRITICAL_SECTION()
 #define CL_MUTEX(name) PyMutex name;
@@ -58,6 +61,7 @@
 #define CL_SHARED(type) type
 #define CL_COUNT(field, change) ((void)((field) += (change)))
 #define CL_COUNTED(field) (field)
+#define CL_PUT(field, value) ((void)((field) = (value)))
 #define CL_LOCKED(object) {
 #define CL_UNLOCKED() }
 #define CL_MUTEX(name)
@@ -943,10 +947,78 @@ cl_thread_ident(void)
     return ident;
 }
 
+/* Makes a new object of one whose last reference has been dropped, but which
+ * still has its memory and its reference to its type. PyObject_Init() would take
+ * another one. */
+static inline void
+cl_object_revive(PyObject *self)
+{
+    cl_assert(Py_TYPE(self)->tp_flags & Py_TPFLAGS_HEAPTYPE);
+    _Py_NewReference(self);
+}
+
+/* A number of live objects, which any thread changes. Without a GIL it is in
+ * parts, each on its own cache line, so that threads do not wait for each
+ * other. */
+#if CL_FREE_THREADED
+#define CL_LIVE_PARTS_LOG2 4
+typedef struct {
+    struct {
+        Py_ssize_t count;
+        char padding[64 - sizeof(Py_ssize_t)];
+    } parts[1 << CL_LIVE_PARTS_LOG2];
+} cl_live;
+
+static inline void
+cl_live_add(cl_live *live, Py_ssize_t change)
+{
+    /* Identifiers of threads are addresses; their stacks begin at the same low
+     * bits. */
+    uint64_t hash = (uint64_t)cl_thread_ident() * 0x9E3779B97F4A7C15u;
+    __atomic_fetch_add(&live->parts[hash >> (64 - CL_LIVE_PARTS_LOG2)].count,
+                       change, __ATOMIC_RELAXED);
+}
+
+static inline Py_ssize_t
+cl_live_count(const cl_live *live)
+{
+    Py_ssize_t count = 0;
+    for (int i = 0; i < 1 << CL_LIVE_PARTS_LOG2; i++)
+        count += __atomic_load_n(&live->parts[i].count, __ATOMIC_RELAXED);
+    return count;
+}
+#else
+typedef Py_ssize_t cl_live;
+
+static inline void
+cl_live_add(cl_live *live, Py_ssize_t change)
+{
+    *live += change;
+}
+
+static inline Py_ssize_t
+cl_live_count(const cl_live *live)
+{
+    return *live;
+}
+#endif
+
+#if CL_FREE_THREADED
+/* Calls the function while all other threads of the interpreter are stopped,
+ * as the collector stops them: where they call Python, or wait without it. It
+ * must neither run Python code nor wait. */
+void cl_call_stopped(void (*function)(void *arg), void *arg);
+
+/* Returns {ident: [(function, file, line)]}, the innermost last, of the threads
+ * of this interpreter that run Python code. Without a GIL another thread's
+ * frames must not be looked at while it runs. */
+PyObject *cl_stacks(void);
+#else
 /* Returns {ident: frame} of the threads of this interpreter that run Python
  * code. sys._current_frames() also returns those of other interpreters, whose
  * objects must not be used here, and which may be running. */
 PyObject *cl_current_frames(void);
+#endif
 
 /* Sets the descriptor that CPython's signal handler writes to (-1: none).
  * Returns the previous one; -1 if there was none or fd is refused. Main thread

@@ -300,7 +300,7 @@ send_otherwise(CoroObject *coro, PyObject *value, PyObject **result)
 PySendResult
 cl_coro_send(CoroObject *coro, PyObject *value, PyObject **result)
 {
-    CL_CLAIM(loop_of(coro), PYGEN_ERROR);
+    CL_CLAIM_OF(loop_of(coro), PYGEN_ERROR);
     cl_coro_state state = coro->c_state;
     cl_assert_gil();
     cl_assert_of(coro, coro->c_ops != NULL && state <= CL_CORO_DONE);
@@ -385,7 +385,7 @@ throw_waiting(CoroObject *coro, PyObject *type, PyObject *value,
 static PyObject *
 coro_throw(CoroObject *coro, PyObject *args)
 {
-    CL_CLAIM(loop_of(coro), NULL);
+    CL_CLAIM_OF(loop_of(coro), NULL);
     PyObject *type, *value = NULL, *traceback = NULL;
     if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback) ||
         check_not_running(coro) < 0 || check_not_done(coro) < 0)
@@ -448,7 +448,7 @@ close_inner(CoroObject *coro)
 static PyObject *
 coro_close(CoroObject *coro, PyObject *Py_UNUSED(ignored))
 {
-    CL_CLAIM(loop_of(coro), NULL);
+    CL_CLAIM_OF(loop_of(coro), NULL);
     if (check_not_running(coro) < 0)
         return NULL;
     if (coro->c_state == CL_CORO_DONE)

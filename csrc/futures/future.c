@@ -141,7 +141,7 @@ cl_future_new(LoopObject *loop)
                        cl_futures_of(st)->FutureType, sizeof(FutureObject));
     if (self == NULL)
         return NULL;
-    CL_COUNT(cl_futures_of(st)->live_futures, 1);
+    cl_live_add(&cl_futures_of(st)->live_futures, 1);
     if (!loop->l_debug && !cl_loop_overrides(loop, CL_OVERRIDES_GET_DEBUG)) {
         ((FutureObject *)self)->f_loop = Py_NewRef((PyObject *)loop);
         PyObject_GC_Track(self);
@@ -172,7 +172,7 @@ Future_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     PyObject *self = cl_type_alloc(type);
     cl_state *st = self == NULL ? NULL : cl_future_state(self);
     if (st != NULL)
-        CL_COUNT(cl_futures_of(st)->live_futures, 1);
+        cl_live_add(&cl_futures_of(st)->live_futures, 1);
     return self;
 }
 
@@ -204,7 +204,7 @@ cl_future_dealloc(PyObject *self)
     bool exact = Py_TYPE(self) == cl_futures_of(st)->FutureType;
     if (exact && loop != NULL && is_bare(future)) {
         PyObject_GC_UnTrack(self);
-        CL_COUNT(cl_futures_of(st)->live_futures, -1);
+        cl_live_add(&cl_futures_of(st)->live_futures, -1);
         future->f_loop = NULL; /* the reference is ours now */
         Py_CLEAR(future->f_result);
         cl_spares_give(&cl_futures_on(loop)->spare_futures, self);
@@ -219,7 +219,7 @@ cl_future_dealloc(PyObject *self)
     }
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, cl_future_dealloc);
-    CL_COUNT(cl_futures_of(st)->live_futures, -1);
+    cl_live_add(&cl_futures_of(st)->live_futures, -1);
     cl_clear_weakrefs(self);
     if (!exact)
         loop = NULL;

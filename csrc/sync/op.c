@@ -512,7 +512,7 @@ cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
     op->o_coro.c_loop = (LoopObject *)Py_XNewRef(loop);
     op->o_self = Py_XNewRef(self);
     op->o_arg = Py_XNewRef(arg);
-    CL_COUNT(sync->live_sync_ops, 1);
+    cl_live_add(&sync->live_sync_ops, 1);
     sync->sy_made++;
     PyObject_GC_Track(op);
     return (PyObject *)op;
@@ -552,7 +552,7 @@ Op_dealloc(SyncOpObject *op)
         return;
     LoopObject *loop = op->o_coro.c_loop;
     cl_assert_of(op, op->o_self == NULL && op->o_inner == NULL);
-    CL_COUNT(cl_sync_of(op->o_coro.c_st)->live_sync_ops, -1);
+    cl_live_add(&cl_sync_of(op->o_coro.c_st)->live_sync_ops, -1);
     cl_spares_give(loop == NULL ? NULL : &cl_sync_on(loop)->spare_ops,
                    (PyObject *)op);
     Py_XDECREF(loop);

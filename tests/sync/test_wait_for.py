@@ -348,6 +348,24 @@ def test_switched_while_it_waits(accelerate, as_asyncio):
     as_asyncio(body)
 
 
+def test_cause_of_a_timeout_outlives_it(accelerate, as_asyncio):
+    """It is the context as well, and has a reference for each."""
+
+    def body(loop):
+        async def main():
+            try:
+                await asyncio.wait_for(hangs(), 0.001)
+            except asyncio.TimeoutError as error:
+                cause = error.__cause__
+                during = sys.getrefcount(cause)
+            return during - sys.getrefcount(cause)
+
+        accelerate(True)
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
 def test_no_reference_is_lost_or_kept(accelerate, cloop, steady):
     async def main():
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # on 3.8 replaces() is reported
