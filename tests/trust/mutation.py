@@ -431,6 +431,7 @@ class Reach:
 
     def __init__(self, path):
         self.path, self.csrc, self.files, self.calls, self.lines = path, None, {}, [], {}
+        self.reached = None
         if os.path.exists(path):
             with open(path, "rb") as file:
                 self.csrc, self.files, self.calls, self.lines = pickle.load(file)
@@ -525,6 +526,13 @@ class Reach:
                 found |= visited
         return found
 
+    def paths(self):
+        """Files of csrc of which something is reached."""
+        if self.reached is None:
+            union = self.union({path: tests for path, (_, tests) in self.files.items()})
+            self.reached = {path for (path, _), numbers in self.lines.items() if any(union >> n & 1 for n in numbers)}
+        return self.reached
+
     def of(self, path, line, first, last=None):
         """The tests that reach this line, or the nearest one before it in its function that has code; or any line of the
         function: {test: cost}."""
@@ -591,7 +599,7 @@ class Judge:
         costs = self.reach.of(mutant.path, mutant.line, mutant.first)
         mutant.tests = len(costs)
         if not costs:
-            return self.nearest(mutant)
+            return self.nearest(mutant) if mutant.path not in self.reach.paths() else self.tree.in_c(mutant)
         for tests in batches(costs, mutant.path):
             noticed = self.notices(tests, sum(costs[test] for test in tests))
             if noticed:
@@ -615,7 +623,7 @@ class Judge:
         return "places: " + noticed if noticed and noticed != TOO_LONG else None
 
     def nearest(self, mutant):
-        """Tests of a line that none is known to reach, such as one of the other poller, or of a process that is killed."""
+        """Tests of a file that none is known to reach: the other poller's."""
         folder = "/".join(mutant.path.split("/")[1:-1])
         loops = "cloop-poll" if mutant.path.endswith("/poll.c") else "cloop-epoll"
         where = ELSEWHERE.get(folder, ["tests/" + folder])
