@@ -729,7 +729,11 @@ def main():
                     tally["too long"] += noticed == TOO_LONG
                 if noticed is None:
                     survivors.append(mutant)
-                    told = "SURVIVES %d tests that reach it\n%s" % (mutant.tests, mutant.diff())
+                    tally["unreached"] += not mutant.tests
+                    told = "SURVIVES %s that reach it\n%s" % (
+                        "%d tests" % mutant.tests if mutant.tests else "no test",
+                        mutant.diff(),
+                    )
                 told = told or noticed or "does not compile, or is the same code"
                 print("%4d %-58s %3d s  %s" % (mutant.number, mutant, time.monotonic() - start, told), flush=True)
         if judge.unsteady:
@@ -739,10 +743,10 @@ def main():
         list(pool.map(work, trees))
     share = 100.0 * tally["noticed"] / max(1, tally["judged"])
     print("\nsurvivors: %s" % (" ".join(str(mutant.number) for mutant in survivors) or "none"))
-    print("changes: %d, noticed: %d (%.1f %%, %d of them since tests took too long), survived: %d; "
+    print("changes: %d, noticed: %d (%.1f %%, %d of them since tests took too long), survived: %d, %d of them where no test gets; "
           "did not compile or made no difference: %d" % (
         tally["judged"], tally["noticed"], share, tally["too long"], tally["judged"] - tally["noticed"],
-        tally["no change"]))  # fmt: skip
+        tally["unreached"], tally["no change"]))  # fmt: skip
     return 0
 
 
