@@ -588,8 +588,8 @@ def batches(costs, path):
 
 
 class Judge:
-    def __init__(self, tree, reach, kept):
-        self.tree, self.reach, self.kept = tree, reach, kept
+    def __init__(self, tree, reach, kept, most_s):
+        self.tree, self.reach, self.kept, self.most_s = tree, reach, kept, most_s
         self.unsteady = set()  # tests that failed once only
 
     def judge(self, mutant):
@@ -600,7 +600,11 @@ class Judge:
         mutant.tests = len(costs)
         if not costs:
             return self.nearest(mutant) if mutant.path not in self.reach.paths() else self.tree.in_c(mutant)
+        spent = 0
         for tests in batches(costs, mutant.path):
+            spent += sum(costs[test] for test in tests)
+            if spent > self.most_s:
+                break
             noticed = self.notices(tests, sum(costs[test] for test in tests))
             if noticed:
                 return noticed
@@ -658,6 +662,9 @@ def main():
     parser = argparse.ArgumentParser(prog="tests/trust/mutation.py", description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=200, help="changes that compile and make a difference")
     parser.add_argument("--seconds", type=float, default=0, help="no change is begun after these; 0: no limit")
+    parser.add_argument(
+        "--most", type=float, default=100, help="seconds of tests for a change, as they took when learnt"
+    )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--jobs", type=int, default=1, help="changes at a time")
     parser.add_argument("--first", type=int, default=0, help="leaves out those before")
@@ -711,7 +718,7 @@ def main():
                     return mutant
 
     def work(tree):
-        judge = Judge(tree, reach, kept)
+        judge = Judge(tree, reach, kept, options.most)
         for mutant in iter(wanted, None):
             start = time.monotonic()
             told = None
