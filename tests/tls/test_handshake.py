@@ -636,7 +636,8 @@ def test_loop_that_fails_as_a_handshake_ends(loop_class, stage, contexts, side, 
             told = own.outcome(task)
             own.close()
         own.loop.close()
-        return told, protocol.story, own.reports
+        # Before 3.11 asyncio's message says less.
+        return told, protocol.story, own.reports if sys.version_info >= (3, 11) else [each[1:] for each in own.reports]
 
     found = played(loop_class)
     assert found == played(asyncio.SelectorEventLoop)
