@@ -660,7 +660,7 @@ def threads():
 
 @unset
 @learning_only
-@pytest.mark.parametrize("pause", [0, 0.3], ids=["at once", "after a pause"])
+@pytest.mark.parametrize("pause", [0, 0.6], ids=["at once", "after a pause"])
 def test_callback_waits_for_the_answer_to_what_is_held(taught, connect, recorder, in_callback, loop_kind, pause):
     """With a plain socket in the loop's own thread. When nothing was held for 0.2 s, the thread that sends sleeps."""
     transport, peer = connect(recorder()) if loop_kind == "asyncio" else taught()

@@ -616,15 +616,20 @@ class Judge:
         """With memory that is overwritten when it is freed, as AddressSanitizer would show: what dies counts, not what fails."""
         tests = sorted(costs, key=costs.get)[:TRAPPED]
         limit = LEAST_S + 2 * PATIENCE * sum(costs[test] for test in tests)
-        noticed, _ = self.tree.pytest(tests, limit, PYTHONMALLOC="debug")
-        return "with traps: " + noticed if noticed and noticed.startswith("exit status") else None
+        return self.dies("with traps", tests, limit, PYTHONMALLOC="debug")
 
     def without_memory(self, mutant):
         """Allocations that fail, in the cheapest tests that reach the function: nothing may die of it."""
         costs = self.reach.of(mutant.path, mutant.line, mutant.first, mutant.last)
         tests = [test for test in sorted(costs, key=costs.get) if "/isolated/" not in test][:PLACES]
-        noticed, _ = self.tree.pytest(tests, PLACES_S, options=["-x", "-p", "places"]) if tests else (None, "")
-        return "places: " + noticed if noticed and noticed != TOO_LONG else None
+        return self.dies("places", tests, PLACES_S, options=["-x", "-p", "places"]) if tests else None
+
+    def dies(self, name, tests, limit, **how):
+        """A process that dies of a signal, and would not if nothing were changed."""
+        noticed, _ = self.tree.pytest(tests, limit, **how)
+        if noticed and noticed.startswith("exit status -") and self.unchanged(tests, limit, **how) != noticed:
+            return "%s: %s" % (name, noticed)
+        return None
 
     def nearest(self, mutant):
         """Tests of a file that none is known to reach: the other poller's."""
@@ -639,7 +644,7 @@ class Judge:
         while tests:
             noticed, _ = self.tree.pytest(tests, limit, options=["-x"])
             if noticed == TOO_LONG:
-                if self.ends_unchanged(tests, limit):
+                if self.unchanged(tests, limit) != TOO_LONG:
                     return noticed
                 limit *= 4
             elif noticed in tests and self.tree.pytest([noticed], limit)[0] is None:
@@ -649,13 +654,14 @@ class Judge:
                 return noticed
         return None
 
-    def ends_unchanged(self, tests, limit):
+    def unchanged(self, tests, limit, **how):
+        """What these tests notice on the unchanged tree."""
         changed = self.tree.extension + ".changed"
         os.replace(self.tree.extension, changed)
         shutil.copy2(self.kept, self.tree.extension)
-        noticed, _ = self.tree.pytest(tests, limit)
+        noticed, _ = self.tree.pytest(tests, limit, **how)
         os.replace(changed, self.tree.extension)
-        return noticed != TOO_LONG
+        return noticed
 
 
 def main():
