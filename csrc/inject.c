@@ -10,13 +10,14 @@
 PyDoc_STRVAR(
     stress_doc,
     "_stress(*, nomem=0, lasting=1, then=0, place=False, calls=False, "
-    "collect=0, send=0, receive=0)\n--\n\n"
+    "round=0, collect=0, send=0, receive=0)\n--\n\n"
     "Make the nomem-th allocation from now on fail, `lasting` in all, and the "
     "then-th; or the first one at a\n"
     "place where none has failed so yet. With `calls`, those of Python "
     "fail, too. Collect garbage at every "
     "collect-th allocation of an\n"
-    "object; limit the bytes that a stream sends or receives in a call. 0 "
+    "object, or at the first one at a place where that was not so in this "
+    "round; limit the bytes that a stream sends or receives in a call. 0 "
     "turns each off. Return the number of allocations "
     "since the last\n"
     "call. See csrc/base/stress.h.");
@@ -24,18 +25,17 @@ PyDoc_STRVAR(
 static PyObject *
 inject_stress(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"nomem", "lasting", "then",
-                               "place", "calls",   "collect",
-                               "send",  "receive", NULL};
+    static char *keywords[] = {"nomem", "lasting", "then", "place",   "calls",
+                               "round", "collect", "send", "receive", NULL};
     cl_stress_orders orders = {.lasting = 1};
     long count = cl_stress_count();
     int place = 0, calls = 0;
     Py_ssize_t send = 0, receive = 0;
     cl_stress_set(&orders);
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$lllpplnn:_stress",
-                                     keywords, &orders.nomem, &orders.lasting,
-                                     &orders.then, &place, &calls,
-                                     &orders.collect, &send, &receive))
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "|$lllppllnn:_stress", keywords, &orders.nomem,
+            &orders.lasting, &orders.then, &place, &calls, &orders.round,
+            &orders.collect, &send, &receive))
         return NULL;
     orders.place = place;
     orders.calls = calls;
@@ -69,9 +69,9 @@ inject_sites(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
     cl_stress_site *sites = cl_stress_sites(&count);
     PyObject *list = (PyList_New)(0);
     for (size_t i = 0; list != NULL && i < count; i++) {
-        PyObject *site = Py_BuildValue("slll", sites[i].file, sites[i].line,
-                                       atomic_load(&sites[i].reached),
-                                       atomic_load(&sites[i].failed));
+        PyObject *site = CL_STRESS_SIZED(Py_BuildValue)(
+            "slll", sites[i].file, sites[i].line,
+            atomic_load(&sites[i].reached), atomic_load(&sites[i].failed));
         if (site == NULL || (PyList_Append)(list, site) < 0)
             Py_CLEAR(list);
         Py_XDECREF(site);
@@ -81,6 +81,7 @@ inject_sites(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 
 #ifdef CL_COVERAGE
 void __gcov_dump(void);
+void __gcov_reset(void);
 
 PyDoc_STRVAR(exit_doc, "_exit(status)\n--\n\n"
                        "os._exit(), which writes first what was counted.");
@@ -95,6 +96,18 @@ inject_exit(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
         return NULL;
     __gcov_dump();
     _exit(status);
+}
+
+PyDoc_STRVAR(save_counters_doc,
+             "_save_counters()\n--\n\n"
+             "Write what was counted, and count from 0 again.");
+
+static PyObject *
+inject_save_counters(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    __gcov_dump();
+    __gcov_reset();
+    Py_RETURN_NONE;
 }
 
 /* Returns 0/-1. Runs Python. */
@@ -120,6 +133,7 @@ static PyMethodDef methods[] = {
 #ifdef CL_COVERAGE
     {"_exit", (PyCFunction)(void (*)(void))inject_exit,
      METH_VARARGS | METH_KEYWORDS, exit_doc},
+    {"_save_counters", inject_save_counters, METH_NOARGS, save_counters_doc},
 #endif
     {NULL}};
 

@@ -4,10 +4,16 @@
 that is not reached, and why. It is wrong if a line is missing from it, or if it has one that is reached or gone. Lines that
 begin with `~` are reached by some runs only: they may be reached, but they may not be gone.
 
+The exit status is 2 if lines are missing from the file and nothing else is wrong: another run may reach them, since what
+threads and the kernel do differs. `make coverage` then runs everything once more, and adds the counts.
+
     python tests/coverage.py            compare, and say how much is reached
     python tests/coverage.py --list     print the lines that are not reached and not in the file, in its format
-    python tests/coverage.py --update   write it again: without what is reached or gone, and with what is new, to be judged
-    python tests/coverage.py --files    say how many lines of each file are not reached
+    python tests/coverage.py --update   write it again: without what is reached or gone, and with what is new, to be judged;
+                                        lines with `~` stay, unless --all: then those go that this run has reached
+    python tests/coverage.py --files    say how many lines and branches of each file are not reached
+    python tests/coverage.py --branches print the lines of which a branch is not taken, though they are reached
+    python tests/coverage.py --last     with any of these: the figures of the last run, which are in build/coverage.json
 """
 
 import argparse
@@ -17,25 +23,24 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LIST = os.path.join(ROOT, "tests", "unreached.txt")
+FIGURES = os.path.join(ROOT, "build", "coverage.json")
 
 
-def measured():
+def measured(last):
     """gcovr's figures for each file of csrc."""
-    with tempfile.TemporaryDirectory() as scratch:
-        path = os.path.join(scratch, "coverage.json")
-        command = [sys.executable, "-m", "gcovr", "--root", ROOT, "--filter", "csrc/", "--json", path]
+    if not last:
+        command = [sys.executable, "-m", "gcovr", "--root", ROOT, "--filter", "csrc/", "--json", FIGURES]
         command += ["--gcov-ignore-parse-errors=negative_hits.warn_once_per_file", "--exclude-throw-branches"]
         for pattern in NOT_SHIPPED:
             command += ["--exclude", pattern]
         command += ["--exclude-branches-by-pattern", OF_MACROS]
         command += ["--merge-mode-functions=separate", os.path.join(ROOT, "build")]
         subprocess.run(command, check=True, cwd=ROOT)
-        with open(path) as file:
-            return json.load(file)["files"]
+    with open(FIGURES) as file:
+        return json.load(file)["files"]
 
 
 NOT_SHIPPED = [
@@ -83,6 +88,7 @@ class Unreached:
         )
         self.found = collections.Counter()
         self.by_file = {}
+        self.partly = []  # (file, number, branches not taken, branches, text) of lines that are reached
         self.there = set()  # all that is a line of code
         for file in files:
             with open(os.path.join(ROOT, file["file"]), encoding="utf-8") as source:
@@ -91,10 +97,17 @@ class Unreached:
             missed = [line for line in lines if not line["count"]]
             self.lines += len(lines)
             self.reached += len(lines) - len(missed)
-            branches = [branch for line in lines for branch in line.get("branches", ())]
-            self.branches += len(branches)
-            self.taken += sum(1 for branch in branches if branch["count"])
-            self.by_file[file["file"]] = (len(lines), len(missed))
+            all_branches = all_taken = 0
+            for line in lines:
+                branches = line.get("branches", ())
+                taken = sum(1 for branch in branches if branch["count"])
+                all_branches, all_taken = all_branches + len(branches), all_taken + taken
+                if line["count"] and taken < len(branches):
+                    at = line["line_number"]
+                    self.partly.append((file["file"], at, len(branches) - taken, len(branches), texts[at - 1].strip()))
+            self.branches += all_branches
+            self.taken += all_taken
+            self.by_file[file["file"]] = (len(lines), len(missed), all_branches, all_branches - all_taken)
             for line in lines:
                 text = texts[line["line_number"] - 1].strip()
                 name = "%s: %s: %s" % (file["file"], line.get("function_name", "?"), text)
@@ -125,13 +138,13 @@ def listed():
     return always, collections.Counter(line[1:] for line in lines if line.startswith("~"))
 
 
-def update(unreached):
+def update(unreached, drops_all):
     left, kept = unreached.found.copy(), collections.OrderedDict()
     for reason, lines in groups().items():
         kept[reason] = []
         for line in lines:
             plain = line.lstrip("~")
-            if left[plain] or (line.startswith("~") and plain in unreached.there):
+            if left[plain] > 0 or (line.startswith("~") and plain in unreached.there and not drops_all):
                 kept[reason].append(line)
                 left[plain] -= 1
     for line in sorted((+left).elements()):
@@ -139,18 +152,22 @@ def update(unreached):
         kept.setdefault(reason, []).append("~" + line)
     with open(LIST, "w", encoding="utf-8") as file:
         for reason, lines in kept.items():
-            file.write("# %s\n%s\n\n" % (reason, "\n".join(sorted(lines))))
+            if lines:
+                file.write("# %s\n%s\n\n" % (reason, "\n".join(sorted(lines))))
 
 
 def main():
     parser = argparse.ArgumentParser(prog="tests/coverage.py", description=__doc__.split("\n")[0])
     parser.add_argument("--list", action="store_true", help="print what is not reached and not in the file")
     parser.add_argument("--update", action="store_true", help="write the file again")
+    parser.add_argument("--all", action="store_true", help="with --update: without all that this run has reached")
     parser.add_argument("--files", action="store_true", help="print how many lines of each file are not reached")
+    parser.add_argument("--branches", action="store_true", help="print the lines of which a branch is not taken")
+    parser.add_argument("--last", action="store_true", help="use the figures of the last run")
     options = parser.parse_args()
-    unreached = Unreached(measured())
+    unreached = Unreached(measured(options.last))
     if options.update:
-        update(unreached)
+        update(unreached, options.all)
     always, sometimes = listed()
     new, old = unreached.found - always - sometimes, always - unreached.found
     old += collections.Counter(line for line in sometimes if line not in unreached.there)
@@ -158,8 +175,12 @@ def main():
         print("\n".join(sorted(new.elements())))
         return 0
     if options.files:
-        for path, (lines, missed) in sorted(unreached.by_file.items(), key=lambda item: -item[1][1]):
-            print("%5d of %5d  %s" % (missed, lines, path))
+        for path, (lines, missed, branches, not_taken) in sorted(
+            unreached.by_file.items(), key=lambda item: -item[1][1]
+        ):
+            print("%5d of %5d lines, %5d of %5d branches  %s" % (missed, lines, not_taken, branches, path))
+    for row in unreached.partly if options.branches else ():
+        print("%s:%d: %d of %d: %s" % row)
     for line in sorted(new.elements()):
         print("not reached: %s" % line)
     for line in sorted(old.elements()):
@@ -173,7 +194,7 @@ def main():
         "branches: %d of %d, %.1f %%"
         % (unreached.taken, unreached.branches, 100 * unreached.taken / unreached.branches)
     )
-    return 1 if new or old else 0
+    return 1 if old else 2 if new else 0
 
 
 if __name__ == "__main__":

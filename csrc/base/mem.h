@@ -10,11 +10,10 @@
 #include "base/stress.h"
 
 #ifdef CL_INJECT
-#define cl_malloc(size) (cl_stress_fails(CL_STRESS_HERE) ? NULL : malloc(size))
-#define cl_calloc(count, size) \
-    (cl_stress_fails(CL_STRESS_HERE) ? NULL : calloc(count, size))
+#define cl_malloc(size) cl_stress_realloc(CL_STRESS_HERE, NULL, size)
+#define cl_calloc(count, size) cl_stress_calloc(CL_STRESS_HERE, count, size)
 #define cl_realloc(memory, size) \
-    (cl_stress_fails(CL_STRESS_HERE) ? NULL : realloc(memory, size))
+    cl_stress_realloc(CL_STRESS_HERE, memory, size)
 #else
 #define cl_malloc malloc
 #define cl_calloc calloc

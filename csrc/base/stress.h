@@ -21,6 +21,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdlib.h>
 
 typedef struct {
     long nomem;   /* the n-th allocation fails; 0: none */
@@ -30,11 +31,13 @@ typedef struct {
     bool place;  /* the first allocation at a place where none has failed
                      * yet fails, once */
     bool calls;  /* calls of Python count as allocations; with `place`, too */
+    long round;  /* the first allocation of an object at a place where that was
+                  * not so in this round collects garbage; 0: none */
     size_t send; /* bytes per call; 0: no limit */
     size_t receive; /* the same */
 } cl_stress_orders;
 
-/* For the whole process. */
+/* For the whole process; the environment only once. */
 void cl_stress_read_environment(void);
 void cl_stress_set(const cl_stress_orders *orders);
 
@@ -42,7 +45,7 @@ void cl_stress_set(const cl_stress_orders *orders);
 long cl_stress_count(void);
 
 /* Returns the number of places where an allocation has failed by the order
- * `place`. */
+ * `place`, or collected by the order `round`. */
 long cl_stress_places(void);
 
 /* A line of source that allocates. There is one for each copy of an inline
@@ -70,12 +73,27 @@ bool cl_stress_call_fails(cl_stress_site *site, const void *caller);
     }), \
         __builtin_return_address(0)
 
+/* For base/mem.h: those of the C library, unless they must fail. */
+static inline void *
+cl_stress_realloc(cl_stress_site *site, const void *caller, void *memory,
+                  size_t size)
+{
+    return cl_stress_fails(site, caller) ? NULL : realloc(memory, size);
+}
+
+static inline void *
+cl_stress_calloc(cl_stress_site *site, const void *caller, size_t count,
+                 size_t size)
+{
+    return cl_stress_fails(site, caller) ? NULL : calloc(count, size);
+}
+
 /* Returns the first site, and their number in *count. */
 cl_stress_site *cl_stress_sites(size_t *count);
 
 /* Counts the allocation of an object. Returns whether to collect garbage
  * before it. */
-bool cl_stress_collects(void);
+bool cl_stress_collects(const cl_stress_site *site, const void *caller);
 
 /* Returns how many of `size` bytes a call may send, or receive. */
 size_t cl_stress_send(size_t size);

@@ -394,14 +394,14 @@ int
 cl_fork_setup(PyObject *module, cl_state *st)
 {
     st->pid = getpid();
-    PyObject *os = PyImport_ImportModule("os"), *result = NULL;
-    PyObject *hook = PyCFunction_New(&after_fork_def, module);
+    PyObject *os = PyImport_ImportModule("os"), *hook = NULL, *kwargs = NULL,
+             *none = NULL, *result = NULL;
     PyObject *function =
         os == NULL ? NULL : PyObject_GetAttrString(os, "register_at_fork");
-    PyObject *kwargs =
-        hook == NULL ? NULL : Py_BuildValue("{sO}", "after_in_child", hook);
-    PyObject *none = PyTuple_New(0);
-    if (function != NULL && kwargs != NULL && none != NULL)
+    if (function != NULL &&
+        (hook = PyCFunction_New(&after_fork_def, module)) != NULL &&
+        (kwargs = Py_BuildValue("{sO}", "after_in_child", hook)) != NULL &&
+        (none = PyTuple_New(0)) != NULL)
         result = PyObject_Call(function, none, kwargs);
     Py_XDECREF(os);
     Py_XDECREF(hook);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/probe.h"
+#include "core/args.h"
 #include "core/check.h"
 #include "core/claim.h"
 #include "core/errors.h"
@@ -249,6 +250,11 @@ cl_loop_call_soon(LoopObject *loop, PyObject *callback, PyObject *const *args,
         return -1;
     CL_CLAIM_OR(loop, return cl_loop_push_threadsafe(
                           loop, cl_node_make(handle, CL_NODE_HANDLE)));
+    /* Creating it may have run Python code that closed the loop. */
+    if (cl_loop_check_open(loop) < 0) {
+        Py_DECREF(handle);
+        return -1;
+    }
     if (loop->l_thread_id == 0)
         cl_handle_track(handle);
     return cl_loop_push(loop, cl_node_make(handle, CL_NODE_HANDLE));
@@ -494,7 +500,7 @@ set_skip(LoopObject *loop, double now, bool asked)
 {
     uint64_t ticks = cl_ticks();
     const cl_heap_entry *first = cl_heap_peek(&loop->l_timers);
-    loop->l_mark_ticks = ticks;
+    CL_PUT(loop->l_mark_ticks, ticks);
     if (asked || loop->l_polls_owed > 0 ||
         (first != NULL && cl_loop_overrides(loop, CL_OVERRIDES_TIME))) {
         loop->l_skip_ticks = 0;
@@ -580,7 +586,7 @@ cl_loop_wait(LoopObject *loop, int64_t timeout_ns, cl_event *events,
     if (cl_watch_apply(loop) < 0 ||
         poll_events(loop, timeout_ns, events, count) < 0)
         return -1;
-    loop->l_polls++;
+    CL_PUT(loop->l_polls, loop->l_polls + 1);
     if (*count == -EINTR) {
         *count = 0;
         loop->l_pipe_ready = true;
@@ -1010,12 +1016,12 @@ cl_loop_turn(LoopObject *loop)
     CL_CLAIM(loop, -1);
     CL_PROBE1(turn_begin, loop);
     loop->l_turn_thread = thread;
-    loop->l_turns++;
+    CL_PUT(loop->l_turns, loop->l_turns + 1);
     loop->l_depth++;
     result = cl_loop_afterwards(loop, 0);
     if (result == 0 && cl_inbox_filled(&loop->l_inbox))
         result = cl_loop_drain_inbox(loop);
-    loop->l_mark_ticks = cl_ticks();
+    CL_PUT(loop->l_mark_ticks, cl_ticks());
     if (__builtin_expect(
             cl_meter_turn(&loop->l_meter, &loop->l_rate, loop->l_mark_ticks),
             0))

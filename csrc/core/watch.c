@@ -295,6 +295,8 @@ cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want)
     cl_assertf(watch->w_ops != NULL, "descriptor %d", fd);
     /* Evicting runs Python code, which may watch anything: start again. */
     do {
+        if (loop->l_poller.ops == NULL) /* closed */
+            return -EBADF;
         generation = ++table->wt_generation;
         if ((err = reserve_fd(table, fd)) < 0 ||
             (err = reserve_change(table)) < 0)
@@ -307,8 +309,6 @@ cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want)
             return err;
         if (other != NULL)
             evict(loop, other);
-        if (!loop->l_open && other != NULL) /* closed by it */
-            return -EBADF;
     } while (table->wt_generation != generation);
     watch->w_fd = fd;
     watch->w_generation = generation;

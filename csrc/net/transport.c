@@ -190,7 +190,7 @@ cl_transport_new(const cl_transport_args *args)
     /* Not open until the descriptor is ours. */
     self->tr_flags = CL_T_NOT_OPEN | (args->pipe ? CL_T_PIPE : 0);
     self->tr_loop = (LoopObject *)Py_NewRef(args->loop);
-    CL_COUNT(cl_net_of(st)->live_transports, 1);
+    cl_live_add(&cl_net_of(st)->live_transports, 1);
     self->tr_file = Py_XNewRef(args->sock);
     self->tr_file_refs = 1;
     self->tr_waiter = Py_XNewRef(args->waiter);
@@ -300,6 +300,7 @@ cl_transport_begin(TransportObject *self)
     cl_assert_of(self, self->tr_watch.w_fd == self->tr_fd);
     /* Room for both nodes, so that connection_made() is never alone. */
     if (cl_streams_expect_writer(st, self->tr_protocol) < 0 ||
+        cl_loop_check_open(self->tr_loop) < 0 ||
         cl_loop_reserve(self->tr_loop, 2) < 0)
         return -1;
     PyObject *made = PyObject_GetAttr(self->tr_protocol,
@@ -310,7 +311,7 @@ cl_transport_begin(TransportObject *self)
                      : cl_loop_call_soon(self->tr_loop, made, &transport, 1,
                                          self->tr_context);
     Py_XDECREF(made);
-    return status < 0
+    return status < 0 || cl_loop_check_open(self->tr_loop) < 0
                ? -1
                : cl_watch_push(self->tr_loop, &self->tr_watch, CL_START);
 }
@@ -694,7 +695,7 @@ cl_transport_dealloc(PyObject *op)
     type->tp_clear(op);
     LoopObject *loop = ((cl_transport_head *)op)->th_loop;
     if (loop != NULL)
-        CL_COUNT(cl_net_of(loop->l_st)->live_transports, -1);
+        cl_live_add(&cl_net_of(loop->l_st)->live_transports, -1);
     type->tp_free(op);
     Py_XDECREF(loop);
     Py_DECREF(type);

@@ -101,7 +101,7 @@ static const struct {
                              "add_done_callback", "get_loop", "_loop",
                              "_asyncio_future_blocking", ATTRIBUTE_METHODS,
                              NULL},
-                            {NULL}},
+                            {"_children", "_cancel_requested", NULL}},
     [CL_CLASS_QUEUE] = {{QUEUE_METHODS},
                         {QUEUE_ATTRIBUTES, "_loop", NULL},
                         {QUEUE_ATTRIBUTES, "_is_shutdown", "_loop", NULL},
@@ -483,13 +483,12 @@ cl_sync_setup(PyObject *Py_UNUSED(module), cl_state *st)
     PyObject *deque =
         module == NULL ? NULL : PyObject_GetAttrString(module, "deque");
     Py_XDECREF(module);
-    if ((sync->sy_asyncio = PyImport_ImportModule("asyncio")) == NULL) {
-        Py_XDECREF(deque);
+    if (deque == NULL)
         return -1;
-    }
-    if (deque == NULL || !PyType_Check(deque)) {
-        Py_XDECREF(deque);
-        return PyErr_Occurred() ? -1 : 0;
+    sync->sy_asyncio = PyImport_ImportModule("asyncio");
+    if (sync->sy_asyncio == NULL || !PyType_Check(deque)) {
+        Py_DECREF(deque);
+        return sync->sy_asyncio == NULL ? -1 : 0;
     }
     sync->sy_deque = (PyTypeObject *)deque;
     cl_futures_of(st)->gathering =

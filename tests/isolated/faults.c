@@ -11,6 +11,11 @@
  * as it would if it had been right. A close() or an interrupted connect() is
  * done all the same.
  *
+ * After faults_place(kinds), the first call fails at a place, with an error,
+ * where none has failed so before. A place is a line of C code, and the caller
+ * of its function; faults_errors() says what a call may say. Once, until
+ * faults_place() is called again. The calling code needs frame pointers.
+ *
  * With -DNO_MEMORY, allocations never fail: AddressSanitizer's are its own. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -57,12 +62,25 @@ enum {
 enum { SHORT = -1 };
 
 #define NAMES (1 << 18)
+#define PLACES (1 << 14)
+#define ERRORS_MAX 16
+#define CALLS_MAX 64
 #define FDS 4096
 
 static atomic_uint armed;
 static atomic_long seen, first, last, also;
 static atomic_int error, also_error;
 static const char *_Atomic names[NAMES];
+
+/* What fails by its place. */
+static atomic_bool by_place;
+static atomic_long failed_places;
+static atomic_uintptr_t places[PLACES]; /* by hash; 0: free */
+static struct {
+    const char *name;
+    int count, errors[ERRORS_MAX];
+} known[CALLS_MAX];
+static int known_count;
 
 void
 faults_arm(unsigned kinds, long from, long to, int number)
@@ -83,6 +101,33 @@ faults_also(long number, int with)
     atomic_store(&also, number);
 }
 
+/* What the calls of this name may say. Before anything is armed; the name
+ * stays. */
+void
+faults_errors(const char *name, const int *errors, int count)
+{
+    if (known_count == CALLS_MAX || count > ERRORS_MAX)
+        abort();
+    known[known_count].name = name;
+    known[known_count].count = count;
+    memcpy(known[known_count++].errors, errors, (size_t)count * sizeof(int));
+}
+
+void
+faults_place(unsigned kinds)
+{
+    faults_arm(0, 0, 0, 0);
+    atomic_store(&by_place, kinds != 0);
+    atomic_store(&armed, kinds);
+}
+
+/* How many have failed, each with each of its errors. */
+long
+faults_places(void)
+{
+    return atomic_load(&failed_places);
+}
+
 long
 faults_seen(void)
 {
@@ -96,9 +141,41 @@ faults_name(long number)
     return number > 0 && number < NAMES ? atomic_load(&names[number]) : "";
 }
 
+/* Whether none has failed at this place yet; from now on, one has. */
+static bool
+is_new_place(uintptr_t place)
+{
+    for (size_t n = 0; n < PLACES; n++) {
+        atomic_uintptr_t *slot = &places[(place + n) % PLACES];
+        uintptr_t found = 0;
+        if (atomic_compare_exchange_strong(slot, &found, place)) {
+            atomic_fetch_add(&failed_places, 1);
+            return true;
+        }
+        if (found == place)
+            return false;
+    }
+    return false;
+}
+
+/* The first of the call's errors with which none has failed here, or 0. */
+static int
+error_for(const char *name, uintptr_t place)
+{
+    for (int i = 0; i < known_count; i++) {
+        if (strcmp(known[i].name, name) != 0)
+            continue;
+        for (int n = 0; n < known[i].count; n++) {
+            if (is_new_place((place * 31 + (uintptr_t)n) | 1))
+                return known[i].errors[n];
+        }
+    }
+    return 0;
+}
+
 /* Whether a call of this kind from this address must fail: 0, or its error,
  * which is in errno, too. */
-static int
+static __attribute__((noinline)) int
 fails(unsigned kind, const char *name, void *caller)
 {
     Dl_info info;
@@ -110,7 +187,17 @@ fails(unsigned kind, const char *name, void *caller)
     if (number < NAMES)
         atomic_store(&names[number], name);
     errno = before;
-    if (number >= atomic_load(&first) && number <= atomic_load(&last))
+    if (atomic_load(&by_place)) {
+        /* Ours has frame pointers, and so has its caller, cloop. */
+        void *whose =
+            __builtin_extract_return_addr(__builtin_return_address(2));
+        number_error =
+            error_for(name, (uintptr_t)caller * 1000003 + (uintptr_t)whose);
+        if (number_error == 0)
+            return 0;
+        atomic_store(&by_place, false);
+    }
+    else if (number >= atomic_load(&first) && number <= atomic_load(&last))
         number_error = atomic_load(&error);
     else if (number == atomic_load(&also))
         number_error = atomic_load(&also_error);

@@ -50,7 +50,10 @@ def shim(folder):
     if shutil.which(compiler[0]) is None:
         return None
     built, source = os.path.join(folder, "faults.so"), os.path.join(HERE, "faults.c")
-    subprocess.run(compiler + ["-shared", "-fPIC", "-O1", *flags, "-o", built, source, "-ldl"], check=True)
+    subprocess.run(
+        compiler + ["-shared", "-fPIC", "-O1", "-fno-omit-frame-pointer", *flags, "-o", built, source, "-ldl"],
+        check=True,
+    )
     return built
 
 
@@ -105,8 +108,13 @@ class Worker:
         return self
 
     def __exit__(self, *error):
-        self.process.kill()
-        self.process.communicate()
+        try:
+            self.process.communicate(
+                timeout=10
+            )  # at the end of its input it ends, and a coverage build writes its counters
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
 
 
 # ------------------------------------------------------------------ in the worker

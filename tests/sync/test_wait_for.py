@@ -55,6 +55,14 @@ async def raises():
     raise KeyError("of the program")
 
 
+async def raises_another():
+    await asyncio.sleep(0)
+    try:
+        raise ValueError("of before")
+    except ValueError:
+        raise KeyError("of the program")  # noqa: B904
+
+
 async def hangs():
     await asyncio.Event().wait()
 
@@ -78,6 +86,7 @@ MAKERS = {
     "returns": returns,
     "at once": at_once,
     "raises": raises,
+    "raises another": raises_another,
     "hangs": hangs,
     "refuses": refuses,
     "replaces": replaces,

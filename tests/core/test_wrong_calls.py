@@ -1,0 +1,182 @@
+"""What C code says to calls that it cannot take: an exception, and never one that only C code can cause."""
+
+import asyncio
+import functools
+import importlib
+import os
+import signal
+import socket
+import types
+
+import pytest
+
+# What runs or ends the loop, waits, or changes the process, if it takes such arguments.
+ACTS = {
+    "run_forever",
+    "_run_once",
+    "close",
+    "_close_core",
+    "stop",
+    "_select",
+    "_before_fork",
+    "_exit",
+    "_damage",
+    "_stress",
+}
+QUEUES = {
+    "_add_callback_signalsafe",
+    "_ready_append",
+    "_put_timer",
+    "_new_handle",
+}  # whatever they are given, as asyncio does
+WRONG = (
+    TypeError,
+    ValueError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+    OSError,
+    LookupError,
+    AssertionError,
+    asyncio.InvalidStateError,
+)
+
+
+async def nothing():
+    pass
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    pass
+
+
+async def things_of(loop):
+    """One object of each kind; what the test must end is among them."""
+    found = [loop, loop.call_soon(int), loop.call_later(1000, int), loop.call_soon_threadsafe(int)]
+    found += [loop.create_future(), loop.create_task(nothing()), loop.create_future().__await__()]
+    ours, theirs = socket.socketpair()
+    found += [(await loop.create_connection(asyncio.Protocol, sock=ours))[0], theirs]
+    found.append((await loop.create_datagram_endpoint(Datagrams, ("127.0.0.1", 0)))[0])
+    r, w = os.pipe()
+    found.append((await loop.connect_read_pipe(asyncio.Protocol, open(r, "rb", 0)))[0])
+    found.append((await loop.connect_write_pipe(asyncio.BaseProtocol, open(w, "wb", 0)))[0])
+    if hasattr(loop, "metrics"):
+        found += [loop.metrics(), loop.metrics().turn_time]
+    return found
+
+
+def end(loop, things):
+    for thing in things:
+        if isinstance(thing, (asyncio.BaseTransport, socket.socket)) or hasattr(thing, "get_extra_info"):
+            thing.close()
+        elif hasattr(thing, "cancel"):
+            thing.cancel()
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def members(thing):
+    """(name, value) of all that C code of cloop has defined for the object's type."""
+    for cls in type(thing).__mro__:
+        if cls.__module__.split(".")[0] in ("cloop", "_cloop"):
+            for name, value in vars(cls).items():
+                if not isinstance(value, (types.FunctionType, classmethod, staticmethod)):
+                    yield name, value
+
+
+@pytest.fixture
+def things(cloop, loop, run, reports):
+    things = run(things_of(loop))
+    yield things
+    end(loop, things)
+
+
+def test_unknown_keywords(things):
+    for thing in things:
+        for name, _ in members(thing):
+            method = getattr(thing, name, None)
+            if callable(method) and not name.startswith("__"):
+                with pytest.raises(TypeError):
+                    method(no_such_keyword=1)
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_arguments_of_no_use(things, count):
+    for thing in things:
+        for name, _ in members(thing):
+            method = getattr(thing, name, None)
+            if callable(method) and not name.startswith("__") and name not in ACTS | QUEUES:
+                try:
+                    found = method(*[object() for _ in range(count)])
+                except WRONG:
+                    continue
+                if hasattr(found, "cancel"):
+                    found.cancel()
+                elif hasattr(found, "close"):
+                    found.close()
+
+
+def test_attributes_that_are_deleted_or_set_to_something_else(things):
+    for thing in things:
+        for name, value in members(thing):
+            if isinstance(value, (types.GetSetDescriptorType, types.MemberDescriptorType)) and not name.startswith(
+                "__"
+            ):
+                before = getattr(thing, name, None)
+                for change in (
+                    functools.partial(delattr, thing, name),
+                    functools.partial(setattr, thing, name, object()),
+                ):
+                    try:
+                        change()
+                    except (AttributeError, TypeError, ValueError):
+                        continue
+                    setattr(thing, name, before)
+
+
+def test_methods_of_a_closed_loop(cloop):
+    """Each says so, or has nothing to do with it."""
+    loop = cloop.new_event_loop()
+    loop.close()
+    for name, _ in members(loop):
+        method = getattr(loop, name, None)
+        if (
+            callable(method)
+            and not name.startswith("__")
+            and name not in ACTS - {"run_forever", "_run_once", "_select"}
+        ):
+            for arguments in (), (0,), (None, 0), (int, 0), (1, int, 2), (int, (), None), (None,) * 4:
+                try:
+                    found = method(*arguments)
+                except WRONG:
+                    continue
+                if hasattr(found, "close"):
+                    found.close()
+
+
+def test_functions_of_the_module(cloop):
+    module = importlib.import_module("cloop._cloop")
+    no_loop, no_number = object(), "number"
+    for function, arguments in [
+        (module._pulse, (no_loop,)),
+        (module._signal_handler, (no_number,)),
+        (module.pidfd_open, (no_number,)),
+        (module.know_loop, (1, 2)),
+        (module.raw_fields, (no_loop,)),
+        (module.look_like, (1, 2)),
+        (module.look_like, (str.upper, 2)),
+        (module.use_own_tasks, (1,)),
+        (module._set_gather, (1,)),
+        (module._watchdog_start, (1,)),
+        (module._watchdog_start, (print, 1.0, 1.0, -1, no_number, 0, -1)),
+    ]:
+        with pytest.raises((TypeError, RuntimeError)):
+            function(*arguments)
+    with pytest.raises(OSError):
+        module.pidfd_open(-1)
+    assert module._signal_handler(signal.SIGUSR2) == 0  # by default nothing handles it
+    assert module._signal_handler(10**4) == 0
+    assert module.use_own_tasks(1, 2, 3) is False
+    assert module.adopt_reader(no_loop) is None

@@ -1,0 +1,225 @@
+"""Attributes of primitives that programs set to what asyncio never puts there, also while tasks wait: as in asyncio."""
+
+import asyncio
+import collections
+import fractions
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+NUMBERS = {
+    "huge": 10**30,
+    "small": -(10**30),
+    "float": 1.5,
+    "fraction": fractions.Fraction(3, 2),
+    "true": True,
+    "zero": 0.0,
+    "text": "one",
+    "none": None,
+}
+SEMAPHORES = {"semaphore": asyncio.Semaphore, "bounded": asyncio.BoundedSemaphore}
+QUEUES = {"fifo": asyncio.Queue, "lifo": asyncio.LifoQueue, "priority": asyncio.PriorityQueue}
+
+
+def attempt(function, *args):
+    try:
+        return repr(function(*args))
+    except Exception as error:
+        return repr(error)
+
+
+async def turns(count):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def ends(tasks):
+    for task in tasks:
+        task.cancel()
+    return [repr(each) for each in await asyncio.gather(*tasks, return_exceptions=True)]
+
+
+@pytest.mark.parametrize("kind", sorted(SEMAPHORES))
+@pytest.mark.parametrize("number", sorted(NUMBERS))
+@pytest.mark.parametrize("moment", ["before", "between", "after"])
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_value_of_a_semaphore(accelerate, as_asyncio, kind, number, moment, cancelled):
+    def body(loop):
+        async def main():
+            semaphore, seen = SEMAPHORES[kind](1), []
+            await semaphore.acquire()
+
+            async def work(number):
+                try:
+                    seen.append((number, await semaphore.acquire(), repr(semaphore._value)))
+                except Exception as error:
+                    seen.append((number, repr(error)))
+
+            tasks = [loop.create_task(work(number)) for number in range(3)]
+            await turns(1)
+            if moment == "before":
+                semaphore._value = NUMBERS[number]
+            seen.append(attempt(semaphore.release))
+            if moment == "between":
+                semaphore._value = NUMBERS[number]
+            if cancelled:
+                tasks[0].cancel()
+            await turns(1)
+            if moment == "after":
+                semaphore._value = NUMBERS[number]
+            seen.append(attempt(semaphore.release))
+            seen.append(attempt(semaphore.locked))
+            await turns(4)
+            seen.append(([task.done() for task in tasks], repr(semaphore._value), len(semaphore._waiters or ())))
+            return seen, await ends(tasks), repr(semaphore._value)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("kind", sorted(QUEUES))
+@pytest.mark.parametrize("name", ["_maxsize", "_unfinished_tasks"])
+@pytest.mark.parametrize("number", sorted(NUMBERS))
+def test_numbers_of_a_queue(accelerate, as_asyncio, kind, name, number):
+    def body(loop):
+        async def main():
+            queue, seen = QUEUES[kind](2), []
+
+            async def gets():
+                try:
+                    seen.append(("got", await queue.get()))
+                except Exception as error:
+                    seen.append(repr(error))
+
+            tasks = [loop.create_task(gets()) for _ in range(2)]
+            await turns(1)
+            setattr(queue, name, NUMBERS[number])
+            for operation in (queue.put_nowait, 1), (queue.put_nowait, 2), (queue.task_done,), (queue.full,):
+                seen.append(attempt(*operation))
+            tasks[0].cancel()
+            await turns(3)
+            tasks += [loop.create_task(queue.put(item)) for item in range(4)]
+            await turns(3)
+            seen.append([task.done() for task in tasks])
+            tasks.append(loop.create_task(queue.join()))
+            await turns(2)
+            for _ in range(4):
+                seen.append(attempt(queue.get_nowait))
+                seen.append(attempt(queue.task_done))
+            await turns(3)
+            seen.append(repr(getattr(queue, name)))
+            return seen, await ends(tasks)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("name", ["_unfinished_tasks", "_getters", "_finished", "_queue"])
+def test_a_queue_that_comparing_its_items_changes(accelerate, as_asyncio, name):
+    def body(loop):
+        async def main():
+            queue, seen = asyncio.PriorityQueue(), []
+            values = {
+                "_unfinished_tasks": 1.5,
+                "_getters": collections.deque(),
+                "_finished": asyncio.Event(),
+                "_queue": [],
+            }
+
+            class Item:
+                def __lt__(self, other):
+                    setattr(queue, name, values[name])
+                    return False
+
+            for _ in range(3):
+                seen.append(attempt(queue.put_nowait, Item()))
+            for _ in range(3):
+                seen.append(attempt(lambda: type(queue.get_nowait()).__name__))
+            seen.append((repr(queue._unfinished_tasks), queue.qsize()))
+            return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+class Waiter:
+    """A waiter that was cancelled, and whose answer to that changes something else."""
+
+    def __init__(self, owner, name, value):
+        self.change = owner, name, value
+
+    def cancelled(self):
+        setattr(*self.change)
+        return True
+
+    def done(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    "make", [asyncio.Lock, asyncio.Semaphore, asyncio.BoundedSemaphore], ids=lambda make: make.__name__
+)
+@pytest.mark.parametrize(
+    "name, value",
+    [("more", 1), ("_value", 10**30), ("_value", 0), ("_locked", True), ("_locked", 1), ("_waiters", None)],
+    ids=lambda value: str(value)[:6],
+)
+def test_waiters_that_change_what_they_are_asked_by(accelerate, as_asyncio, make, name, value):
+    def body(loop):
+        async def main():
+            primitive = make()
+            primitive._waiters = collections.deque([Waiter(primitive, name, value)])
+            task = loop.create_task(primitive.acquire())
+            await turns(3)
+            seen = [task.done(), repr(getattr(primitive, "_value", None)), repr(getattr(primitive, "_locked", None))]
+            seen.append(attempt(primitive.release))
+            await turns(2)
+            return seen, task.done(), await ends([task])
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("value", [0, 1, None, "yes", []], ids=repr)
+def test_a_lock_whose_state_is_no_truth_value(accelerate, as_asyncio, value):
+    def body(loop):
+        async def main():
+            lock, seen = asyncio.Lock(), []
+            lock._locked = value
+            tasks = [loop.create_task(lock.acquire()) for _ in range(2)]
+            await turns(2)
+            seen.append([task.done() for task in tasks])
+            lock._locked = value
+            seen.append(attempt(lock.locked))
+            seen.append(attempt(lock.release))
+            await turns(2)
+            seen.append([task.done() for task in tasks])
+            return seen, await ends(tasks)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("count", [8, 9, 17, 40])
+@pytest.mark.parametrize("doubled", [False, True])
+def test_gather_of_many(accelerate, as_asyncio, count, doubled):
+    def body(loop):
+        async def main():
+            futures = [loop.create_future() for _ in range(count)]
+            if doubled:
+                futures[count // 2] = futures[-1]
+            outer = asyncio.gather(*futures)
+            for number, future in enumerate(futures):
+                if not future.done():
+                    future.set_result(number)
+            return await outer
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
