@@ -14,6 +14,7 @@ import argparse
 import collections
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -109,25 +110,34 @@ def measure(rows: List[registry.Benchmark], loop: str, seconds: float) -> Dict[s
     return shares
 
 
-def table(shares: Dict[str, Shares], run: Optional[report.Run] = None) -> List[List[str]]:
-    """Cells; with a run of benchmarks, also the ratio that was measured, and the one if cloop's own code took no time."""
+def table(shares: Dict[str, Shares], run: Optional[report.Run] = None, by_family: bool = False) -> List[List[str]]:
+    """Cells; with a run of benchmarks, also the ratio that was measured, and the one if cloop's own code took no time.
+
+    By family: means of its rows, the ratios' being geometric.
+    """
     lines = [["row", "kernel", "loop", "Python", "other libraries"]]
     if run is not None:
         lines[0] += ["× " + report.BASELINE, "without the loop's own"]
-    ratios = []
-    for name, row in shares.items():
-        cells = ["`{}`".format(name)] + ["{:.0f} %".format(100 * row[each]) for each in SHARES]
+        shares = {name: row for name, row in shares.items() if _ratio(name, run)}
+    groups: Dict[str, List[str]] = {}
+    for name in shares:
+        family = registry.load()[name].about()["family"]
+        groups.setdefault(tables.FAMILIES[family] if by_family else "`{}`".format(name), []).append(name)
+    if run is not None:
+        groups["all"] = list(shares)
+    for title, names in groups.items():
+        rows = [shares[name] for name in names]
+        cells = [title] + ["{:.0f} %".format(100 * statistics.mean(row[each] for row in rows)) for each in SHARES]
         if run is not None:
-            found = name in run["rows"] and report.ratio(run["rows"][name], run["samples"][name], "cloop")
-            if not found:
-                continue
-            ratios.append((found, found / (1 - row["loop"])))
-            cells += ["{:.2f}".format(each) for each in ratios[-1]]
+            ratios = [_ratio(name, run) for name in names]
+            least = [found / (1 - row["loop"]) for found, row in zip(ratios, rows)]
+            cells += ["{:.2f}".format(report.mean(each)) for each in (ratios, least)]
         lines.append(cells)
-    if ratios:
-        means = [report.mean(each) for each in zip(*ratios)]
-        lines.append(["geometric mean"] + [""] * len(SHARES) + ["{:.2f}".format(each) for each in means])
     return lines
+
+
+def _ratio(name: str, run: report.Run) -> Optional[float]:
+    return report.ratio(run["rows"][name], run["samples"][name], "cloop") if name in run["rows"] else None
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -140,6 +150,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     parser.add_argument("--json", metavar="OUT", help="write the shares to this file")
     parser.add_argument("--read", metavar="FILE", help="the shares of that file, in place of new ones")
     parser.add_argument("--beside", metavar="FILE", nargs="+", help="what `python -m benchmarks --json` has written")
+    parser.add_argument("--by-family", action="store_true", help="means of families, in place of rows")
     args = parser.parse_args(argv)
     if args.read:
         with open(args.read) as source:
@@ -150,7 +161,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         with open(args.json, "w") as out:
             json.dump({"python": sys.version.split()[0], "loop": args.loop, "shares": shares}, out, indent=1)
     run = tables.read(args.beside)[0] if args.beside else None
-    print(report.markdown(table(shares, run)))
+    print(report.markdown(table(shares, run, args.by_family)))
     return 0 if shares else 1
 
 

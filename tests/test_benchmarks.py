@@ -356,14 +356,17 @@ def test_whose_time_it_is(dso, loop, expected):
     assert shares.part(dso, loop) == expected
 
 
-def test_what_a_loop_without_code_of_its_own_would_reach(run):
-    of_rows = {"sleep_0": {"kernel": 0.1, "loop": 0.5, "python": 0.4, "other": 0.0}}
-    assert shares.table(of_rows)[1] == ["`sleep_0`", "10 %", "50 %", "40 %", "0 %"]
+def test_what_a_loop_without_code_of_its_own_would_reach():
+    half, tenth = ({"kernel": 0.5 - loop, "loop": loop, "python": 0.5, "other": 0.0} for loop in (0.5, 0.1))
+    of_rows = {"sleep_0": half, "future_wakeup": tenth, "barrier": half}
+    assert shares.table(of_rows)[2] == ["`future_wakeup`", "40 %", "10 %", "50 %", "0 %"]
+    rows = {name: registry.load()[name].about() for name in ("sleep_0", "future_wakeup")}
     samples = {"cloop": [sample(100)], "uvloop": [sample(150)]}
-    beside = {"rows": {"sleep_0": registry.load()["sleep_0"].about()}, "samples": {"sleep_0": samples}}
-    lines = shares.table({**of_rows, "not_measured": of_rows["sleep_0"]}, beside)
-    assert lines[1][-2:] == ["1.50", "3.00"]
-    assert lines[2:] == [["geometric mean", "", "", "", "", "1.50", "3.00"]]
+    run = {"rows": rows, "samples": {name: samples for name in rows}}
+    lines = shares.table(of_rows, run)
+    assert [line[0] for line in lines[1:]] == ["`sleep_0`", "`future_wakeup`", "all"]
+    assert [line[-2:] for line in lines[1:]] == [["1.50", "3.00"], ["1.50", "1.67"], ["1.50", "2.24"]]
+    assert shares.table(of_rows, run, by_family=True)[1] == ["Futures and tasks", *lines[3][1:]]
 
 
 def test_what_more_loops_cost():
