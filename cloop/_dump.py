@@ -75,7 +75,9 @@ def text():
     ]
     for loop in loops:
         lines += _head_lines(loop)
-        lines += _tasks.by_thread(loop, _loop_lines, ["(its thread runs something else: no tasks, timers and descriptors)"])
+        lines += _tasks.by_thread(
+            loop, _loop_lines, ["(its thread runs something else: no tasks, timers and descriptors)"]
+        )
     return "\n".join(lines) + "\n"
 
 

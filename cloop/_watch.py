@@ -212,7 +212,9 @@ def _summary(stack):
 
 def _other_stacks(found, without):
     return "".join(
-        "Thread 0x%x:\n%s" % (ident, "".join(stack().format())) for ident, stack in found.items() if ident not in without
+        "Thread 0x%x:\n%s" % (ident, "".join(stack().format()))
+        for ident, stack in found.items()
+        if ident not in without
     )
 
 
@@ -296,7 +298,8 @@ def _memory_file():
 def _free_signal():
     """Return a real-time signal that is neither handled nor ignored, the highest; 0 if there is none for us."""
     taken = 0
-    if not _cloop.is_main_interpreter():
+    # Without a GIL it would look at frames of threads that run; and a report never waits for a GIL.
+    if _cloop.FREE_THREADED or not _cloop.is_main_interpreter():
         return 0
     try:
         with open("/proc/self/status") as file:

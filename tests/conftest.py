@@ -162,7 +162,7 @@ def freeze():
 
 # A test that hangs ends the run with a traceback of every thread. This uses faulthandler, since a limit by
 # signal or by a Python thread would interfere with the tests.
-TEST_LIMIT_S = 300
+TEST_LIMIT_S = 1800 if "CLOOP_TEST_PYTHON" in os.environ else 300
 STDERR = pytest.StashKey()
 WATCHED_SINCE = pytest.StashKey()
 
@@ -254,7 +254,7 @@ def nothing_leaks(request, caplog):
 # Loops
 
 PATIENCE_S = 20  # for what should happen at once
-SCRIPT_LIMIT_S = 120  # for a process that may hang
+SCRIPT_LIMIT_S = 1200 if "CLOOP_TEST_PYTHON" in os.environ else 120  # for a process that may hang
 
 
 @pytest.fixture(params=SELECTED)

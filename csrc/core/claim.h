@@ -60,8 +60,7 @@ cl_claim_of(LoopObject *loop, LoopObject **claimed, bool raise)
  * `failed`, with RuntimeError; or does what `otherwise` says. The loop of
  * CL_CLAIM_OF() may be NULL; the others would compile to code for that, too,
  * which gcc warns of. */
-#define CL_CLAIM(loop, failed) \
-    CL_CLAIM_BY(cl_claim, loop, true, return failed)
+#define CL_CLAIM(loop, failed) CL_CLAIM_BY(cl_claim, loop, true, return failed)
 #define CL_CLAIM_OF(loop, failed) \
     CL_CLAIM_BY(cl_claim_of, loop, true, return failed)
 #define CL_CLAIM_OR(loop, otherwise) \

@@ -161,7 +161,7 @@ struct LoopObject {
     /* A program has replaced the selector, or looks at the timers: polls go
      * through Loop._ask() (cloop/_selector.py). */
     bool l_asks;
-    CL_SHARED(int) l_depth; /* turns in progress: above 1 if nested */
+    CL_SHARED(int) l_depth;     /* turns in progress: above 1 if nested */
     CL_SHARED(uint8_t) l_pulse; /* CL_PULSE_..., for watchdog.h */
     CL_SHARED(unsigned long) l_turn_thread; /* thread of these turns */
 #if CL_FREE_THREADED

@@ -287,6 +287,7 @@ def test_interpreter_without_a_watcher_to_spare(script):
 
 
 @has_watchers
+@pytest.mark.gil
 def test_one_watcher_is_used(script, python, loop_kind):
     without = int(python("-c", WATCHERS + "print(count_free())").stdout)
     left = int(script(WATCHERS + CHECK + "check(); check(); print(count_free())"))

@@ -70,6 +70,7 @@ FIELDS = """
     """
 
 
+@pytest.mark.gil
 @pytest.mark.parametrize("case", list(CASES))
 def test_choice(python, write_script, cloop, monkeypatch, case):
     if case == "a Task in Python" and sys.version_info >= (3, 14):

@@ -544,7 +544,7 @@ in_threads(lambda: run(churn()), lambda: run(churn()), look, look)
 
 
 def test_loops_in_threads_are_watched(cloop_threads):
-    """Each has long blocks, and others which no look finds."""
+    """Their stacks are read while they run."""
     cloop_threads(
         """
 import cloop
