@@ -15,7 +15,8 @@
 #   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
 #   make interpreters the suite in an interpreter with a GIL of its own [K=expr] [TIER=ci|all]
 #   make conformance CPython's asyncio tests    make uvloop-suite   uvloop's own tests
-#   make nightly    everything on everything; .ci/run is what a change must pass
+#   make nightly [SCALE=1]  everything on everything, in six hours; .ci/run is what a change must pass
+#   make figures [SCALE=1]  all figures of docs/reliability.md, each in its time, and a table of them
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
 #   make programs | lint | fmt | clean | help
 #   make bench      beside all other loops [B=glob] [LOOPS=cloop,uvloop] [ARGS=...]
@@ -44,6 +45,10 @@ ifeq ($(PY),python3)
 VENV ?= .venv
 else
 VENV ?= .venv-$(call version,$(PY))
+# Without a GIL: importing cloop would enable it.
+ifneq ($(findstring t,$(call version,$(PY))),)
+export PYTHON_GIL ?= 0
+endif
 endif
 BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
@@ -83,7 +88,7 @@ $(VENV)/.test: $(VENV)/.ready pyproject.toml
 	@$(PIP) --prefer-binary pytest pytest-xdist hypothesis trustme 2>/dev/null || { \
 	    $(PIP) pytest pytest-xdist && { \
 	    $(PIP) --prefer-binary hypothesis || echo "skipped: hypothesis cannot be installed for $(PY): no generated tests"; \
-	    $(PIP) --prefer-binary trustme || echo "skipped: trustme cannot be installed for $(PY): no tests of TLS"; }; }
+	    $(PIP) --prefer-binary trustme || echo "skipped: trustme cannot be installed for $(PY): without openssl no tests of TLS"; }; }
 	@touch $@
 
 # What the counted rows use, at the releases of the file; with `make bench` all of it.
@@ -250,8 +255,9 @@ TRUST = $(PYTHON) tests/trust/$(subst -,_,$@).py $(if $(LOOP),--loop $(LOOP)) $(
 integrity overload lifecycle leaks soak abuse threads hostile-tls fuzz: $(VENV)/.test build
 integrity:
 	$(TRUST) --count $(COUNT)
+TIMED ?= --timed
 overload:
-	$(TRUST) --timed
+	$(TRUST) $(TIMED)
 lifecycle leaks:
 	$(TRUST)
 soak:
@@ -270,7 +276,7 @@ faults: COPY = build/faults-$(BUILD)-$(notdir $(VENV))
 faults: $(VENV)/.test
 	@rm -rf $(COPY)
 	@$(if $(filter asan,$(BUILD)),CC=gcc CFLAGS=-DCL_INJECT) CLOOP_BUILD=$(BUILD) $(PYTHON) setup.py -q build \
-	    $(if $(filter asan,$(BUILD)),--build-temp build/faults) --build-lib $(COPY)
+	    --build-temp $(COPY)-temp --build-lib $(COPY) # others may be built at the same time
 	$(if $(filter asan,$(BUILD)),$(ASAN)) PYTHONPATH=$(CURDIR)/$(COPY) $(PYTHON) tests/trust/faults.py --pairs $(PAIRS) \
 	    --sites $(if $(SEED),--seed $(SEED)) $(ARGS)
 
@@ -321,9 +327,15 @@ bench-smoke: $(VENV)/.bench-all build
 bench-instr: $(VENV)/$(if $(findstring --quick,$(ARGS)),.ready,.bench) # none of the quick rows needs more
 	$(PYTHON) -m benchmarks.instr $(if $(B),--only '$(B)') $(ARGS)
 
-# Everything on everything; what a change must pass is .ci/run without it.
+# Everything on everything; what a change must pass is .ci/run without it. Of six hours the figures have at most 207 minutes;
+# tests/trust/figures.py has the time of each. A SCALE below 0.3 is to see whether all steps work.
+SCALE ?= 1
+.PHONY: figures
+nightly: export SCALE := $(SCALE)
 nightly:
 	.ci/run --nightly
+figures: $(VENV)/.test build
+	@$(PYTHON) tests/trust/figures.py --scale $(SCALE) $(ARGS)
 
 # About a quarter of an hour for each Python; CHECKS=test takes three minutes of them.
 matrix:

@@ -203,6 +203,7 @@ FAMILIES = [
         ],
         {"GATHERING": "asyncio.tasks:_GatheringFuture"},
         pins=("GATHER",),
+        closures={"GATHER_END": lambda: find("asyncio.tasks:_discard_awaited_by")},
     ),
     Family(
         "wait",
@@ -424,7 +425,8 @@ def put(changes):
 def describe_class(name, path, variant):
     cls = find(path)
     if name == "GATHERING":
-        _cloop._sync_class(name, cls, variant, False, None)
+        sample = cls.__new__(cls) if sys.version_info >= (3, 13) else None
+        _cloop._sync_class(name, cls, variant, False, sample)
         closure = closure_of("asyncio.tasks:_gather", "_done_callback")
         closure = closure or closure_of("asyncio.tasks:gather", "_done_callback")
         _cloop._sync_gather(variant, gathers_by(), closure)
@@ -529,7 +531,7 @@ def pins(name):
             (tasks, "futures"),
             (tasks, "coroutines"),
             (tasks, "_GatheringFuture"),
-        )
+        ) + (((tasks, "_discard_awaited_by"),) if hasattr(tasks, "_discard_awaited_by") else ())
     if name in USED:
         functions, also = USED[name]
         names = set().union(*(names_in(function_of(path).__code__) for path in functions if function_of(path)))

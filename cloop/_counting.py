@@ -38,7 +38,22 @@ def apply():
     """Let all loops, also new ones, count what is wanted."""
     done = None
     while done != wanted():  # it may change in another thread
-        done = tasks, slow = wanted()
+        done = wanted()
         for loop in _cloop._open_loops():
-            loop._count_tasks(tasks)
-            loop._note_slow(slow)
+            try:
+                _apply_to(loop)
+            except RuntimeError:  # without a GIL: another thread runs it
+                _ask(loop)
+
+
+def _apply_to(loop):
+    tasks, slow = wanted()
+    loop._count_tasks(tasks)
+    loop._note_slow(slow)
+
+
+def _ask(loop):
+    try:
+        loop.call_soon_threadsafe(_apply_to, loop)
+    except RuntimeError:  # it was closed
+        pass

@@ -74,16 +74,22 @@ def text():
         % (len(loops), "" if len(loops) == 1 else "s", os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S"))
     ]
     for loop in loops:
-        lines += _loop_lines(loop)
+        lines += _head_lines(loop)
+        lines += _tasks.by_thread(loop, _loop_lines, ["(its thread runs something else: no tasks, timers and descriptors)"])
     return "\n".join(lines) + "\n"
 
 
+def _head_lines(loop):
+    metrics = _tasks.metrics(loop).items()
+    plain = ["%s=%s" % item for item in metrics if not isinstance(item[1], (dict, list, tuple))]
+    return ["", repr(loop), "metrics: " + ", ".join(plain)]
+
+
 def _loop_lines(loop):
-    yield ""
-    yield repr(loop)
-    yield "metrics: " + ", ".join(
-        "%s=%s" % item for item in _tasks.metrics(loop).items() if not isinstance(item[1], (dict, list, tuple))
-    )
+    return list(_lines_of(loop))
+
+
+def _lines_of(loop):
     tasks = _tasks.all_tasks(loop)
     edges, running = _tasks.awaiters(tasks), _tasks.current_task(loop)
     yield "tasks: %d" % len(tasks)

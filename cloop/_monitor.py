@@ -332,7 +332,7 @@ def _loop_row(loop):
         "thread": next((each.name for each in threading.enumerate() if each.ident == thread), None),
         "poller": loop._poller,
         "debug": loop.get_debug(),
-        "tasks": len(_list_tasks(loop)),
+        "tasks": _tasks.by_thread(loop, _count_tasks, 0),
         "metrics": _tasks.metrics(loop),
         "slowest": _slow.noted(loop)[:_SLOWEST_SHOWN],
     }
@@ -340,6 +340,10 @@ def _loop_row(loop):
 
 def _loops(question):
     return {"now": time.monotonic(), "loops": [_loop_row(loop) for loop in _tasks.open_loops()]}
+
+
+def _count_tasks(loop):
+    return len(_list_tasks(loop))
 
 
 def _list_tasks(loop):
@@ -387,21 +391,27 @@ def _task_rows(question):
     most = int(question.get("most", _TASKS_MAX))
     wanted = str(question.get("filter") or "").lower()
     rows, total, now = [], 0, time.monotonic()
-    for loop in _chosen_loops(question):
-        tasks = _list_tasks(loop)
-        total += len(tasks)
+
+    def look(loop):
+        tasks, found = _list_tasks(loop), []
         if sort in _COUNTED:
             _sort_by_count(loop, tasks, sort)
         running = _tasks.current_task(loop)
         looked_at = tasks[: max(0, most - len(rows))]
         edges = _tasks.awaiters(looked_at)
         for n, task in enumerate(looked_at):
-            if n % 100 == 99:
+            if n % 100 == 99 and not _cloop.FREE_THREADED:
                 time.sleep(0.001)  # the loop needs the interpreter
             row = _tasks.describe(task, edges.get(task), running)
             row.update(_counts(loop, task, now))
             if not wanted or wanted in "{name} {coro} {waits} {where}".format(**row).lower():
-                rows.append(row)
+                found.append(row)
+        return len(tasks), found
+
+    for loop in _chosen_loops(question):
+        count, found = _tasks.by_thread(loop, look, (0, []))
+        total += count
+        rows += found
     return rows, total
 
 
@@ -429,36 +439,48 @@ def _places(question):
 
 
 def _task(question):
-    for loop in _tasks.open_loops():
+    def look(loop):
         tasks = _list_tasks(loop)
-        for task in tasks:
-            if id(task) == question.get("id"):
-                edges = _tasks.awaiters(tasks)
-                row = _tasks.describe(task, edges.get(task), _tasks.current_task(loop))
-                row.update(_counts(loop, task, time.monotonic()))
-                row["stack"] = [list(each) for each in _tasks.frames(task)]
-                row["chain"] = _tasks.chain_lines(task, edges, "")
-                row["repr"] = repr(task)
-                return {"task": row}
-    return {"task": None}
+        task = next((each for each in tasks if id(each) == question.get("id")), None)
+        if task is None:
+            return None
+        edges = _tasks.awaiters(tasks)
+        row = _tasks.describe(task, edges.get(task), _tasks.current_task(loop))
+        row.update(_counts(loop, task, time.monotonic()))
+        row["stack"] = [list(each) for each in _tasks.frames(task)]
+        row["chain"] = _tasks.chain_lines(task, edges, "")
+        row["repr"] = repr(task)
+        return row
+
+    found = (_tasks.by_thread(loop, look) for loop in _tasks.open_loops())
+    return {"task": next((row for row in found if row is not None), None)}
 
 
 def _tree(question):
-    rows = []
-    for loop in _chosen_loops(question):
-        rows += _tasks.rows_of(_list_tasks(loop), _tasks.current_task(loop))
-    return {"tasks": rows}
+    def look(loop):
+        return _tasks.rows_of(_list_tasks(loop), _tasks.current_task(loop))
+
+    return {"tasks": [row for loop in _chosen_loops(question) for row in _tasks.by_thread(loop, look, ())]}
 
 
 def _timer_list(question):
     limit = int(question.get("limit", 100))
-    handles = [(loop, handle) for loop in _chosen_loops(question) for handle in _tasks.timers(loop)]
-    rows = [{"in": handle.when() - loop.time(), "what": repr(handle)} for loop, handle in handles[:limit]]
-    return {"total": len(handles), "timers": rows}
+    total, rows = 0, []
+
+    def look(loop):
+        handles = _tasks.timers(loop)
+        shown = handles[: max(0, limit - len(rows))]
+        return len(handles), [{"in": each.when() - loop.time(), "what": repr(each)} for each in shown]
+
+    for loop in _chosen_loops(question):
+        count, found = _tasks.by_thread(loop, look, (0, []))
+        total += count
+        rows += found
+    return {"total": total, "timers": rows}
 
 
 def _watched(question):
-    return {"watched": [[id(loop), _tasks.watched(loop)] for loop in _chosen_loops(question)]}
+    return {"watched": [[id(loop), _tasks.by_thread(loop, _tasks.watched, {})] for loop in _chosen_loops(question)]}
 
 
 def _count(question):

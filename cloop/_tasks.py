@@ -1,19 +1,22 @@
 """What tasks wait for, and which tasks wait for them, on every Python.
 
-All functions may be called from any thread: they only read. What they show may be out of date when they return.
+With a GIL all functions may be called from any thread: they only read. What they show may be out of date when they return.
+Without one, they are for the loop's thread, but for open_loops(), current_task(), coroutine_name(), metrics() and by_thread().
 """
 
 import asyncio
 import functools
 import gc
 import os
+import threading
 import types
 
-from ._cloop import LoopCore, _open_loops
+from ._cloop import FREE_THREADED, LoopCore, _open_loops
 
 __all__ = (
     "all_tasks",
     "awaiters",
+    "by_thread",
     "current_task",
     "describe",
     "frames",
@@ -28,6 +31,8 @@ __all__ = (
 _CLOOP = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _PYTHON = os.path.dirname(os.path.abspath(types.__file__)) + os.sep
 _PACKAGES = tuple(os.path.join(_PYTHON, name, "") for name in ("site-packages", "dist-packages"))
+# For a loop's thread to answer.
+_PATIENCE_S = 1
 # Coroutines and generators that are awaited inside each other; more is a bug.
 _DEPTH_MAX = 1000
 # Lines about the tasks that wait for one.
@@ -37,6 +42,33 @@ _CHAIN_MAX = 20
 def open_loops():
     """Return cloop's open loops in this process, the oldest first."""
     return _open_loops()[::-1]
+
+
+def by_thread(loop, function, otherwise=None):
+    """Return function(loop), called where the loop's tasks and timers may be looked at. Without a GIL that is the thread
+    that runs the loop: if it is busy for longer than a second, or stops, return `otherwise`.
+    """
+    if not FREE_THREADED or loop._thread_id in (None, threading.get_ident()):
+        return function(loop)
+    found, errors, answered = [], [], threading.Event()
+
+    def call():
+        try:
+            found.append(function(loop))
+        except Exception as error:
+            errors.append(error)
+        answered.set()
+
+    try:
+        handle = loop.call_soon_threadsafe(call)
+    except RuntimeError:  # it was closed
+        return otherwise
+    if not answered.wait(_PATIENCE_S):
+        handle.cancel()
+        return otherwise
+    if errors:
+        raise errors[0]
+    return found[0]
 
 
 def all_tasks(loop):

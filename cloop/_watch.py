@@ -10,6 +10,7 @@ interpreters than the main one do without: faulthandler remembers one interprete
 import asyncio
 import atexit
 import collections
+import functools
 import logging
 import math
 import os
@@ -134,13 +135,13 @@ class Watch:
         task, by, stack, where = None, [], text, _first_line(text)
         if goes_on:
             task, by = _blocking_task(loop)
-            frames = _cloop.current_frames()
+            found = _stacks()
             if stack is None and wakes:
-                stack = _other_stacks(frames, (thread, threading.get_ident()))
-            elif stack is None and thread in frames:
-                stack = "".join(traceback.format_stack(frames[thread]))
-            if not wakes and thread in frames:
-                where = _innermost(frames[thread])
+                stack = _other_stacks(found, (thread, threading.get_ident()))
+            elif stack is None and thread in found:
+                stack = "".join(found[thread]().format())
+            if not wakes and thread in found:
+                where = _innermost(found[thread]())
         name = None if task is None else task.get_name()
         self._seen[id(loop)] = name, where
         if stack is None:
@@ -189,28 +190,37 @@ def _blocking_task(loop):
     """Return the task whose step runs on the loop, and lines that say which tasks wait for it."""
     try:
         task = asyncio.current_task(loop)
-        if task is None:
-            return None, []
+        if task is None or _cloop.FREE_THREADED:  # the others may be changing: only the loop's thread may look
+            return task, []
         edges = _tasks.awaiters(list(asyncio.all_tasks(loop)))
         return task, [line + "\n" for line in _tasks.chain_lines(task, edges)]
     except RuntimeError:  # the tasks change faster than they can be listed
         return None, []
 
 
-def _other_stacks(frames, without):
+def _stacks():
+    """Return {ident: function that returns a traceback.StackSummary} of the threads of this interpreter."""
+    if not _cloop.FREE_THREADED:
+        frames = _cloop.current_frames().items()
+        return {ident: functools.partial(traceback.extract_stack, frame) for ident, frame in frames}
+    return {ident: functools.partial(_summary, stack) for ident, stack in _cloop.stacks().items()}
+
+
+def _summary(stack):
+    return traceback.StackSummary.from_list([(file, line, name, None) for name, file, line in stack])
+
+
+def _other_stacks(found, without):
     return "".join(
-        "Thread 0x%x:\n%s" % (ident, "".join(traceback.format_stack(frame)))
-        for ident, frame in frames.items()
-        if ident not in without
+        "Thread 0x%x:\n%s" % (ident, "".join(stack().format())) for ident, stack in found.items() if ident not in without
     )
 
 
-def _innermost(frame):
+def _innermost(stack):
     """Return "function file:line" of the program's own code that runs."""
-    for each, line in traceback.walk_stack(frame):
-        if _tasks.is_own(each.f_code.co_filename):
-            return "%s %s:%d" % (each.f_code.co_name, each.f_code.co_filename, line)
-    return "%s %s:%d" % (frame.f_code.co_name, frame.f_code.co_filename, frame.f_lineno)
+    own = [each for each in stack if _tasks.is_own(each.filename)]
+    each = (own or stack)[-1]
+    return "%s %s:%d" % (each.name, each.filename, each.lineno)
 
 
 def _first_line(text):

@@ -116,15 +116,23 @@ read_top(LoopObject *loop, cl_reading *reading)
 {
     const cl_loop_top *on = cl_top_on(loop);
     uint64_t *numbers = reading->numbers;
-    uint64_t jobs = on->jobs_begun - on->jobs_ended;
-    uint64_t waiting = jobs > 0 ? jobs_queued(loop) : 0;
     SET(children, on->children_begun - on->children_ended);
     SET(children_made, on->children_begun);
-    SET(executor_waiting, waiting < jobs ? waiting : jobs);
-    SET(executor_running, waiting < jobs ? jobs - waiting : 0);
+    SET(executor_running, on->jobs_begun - on->jobs_ended);
     SET(since_ns, (uint64_t)on->since_ns);
     SET(now_ns, (uint64_t)cl_now_ns());
     reading->open[CL_METRIC_CHILD] = numbers[CL_METRIC_children];
+}
+
+/* Of the jobs that run, some only wait. Runs Python. */
+static void
+divide_jobs(LoopObject *loop, cl_reading *reading)
+{
+    uint64_t *numbers = reading->numbers;
+    uint64_t jobs = numbers[CL_METRIC_executor_running];
+    uint64_t waiting = jobs > 0 ? jobs_queued(loop) : 0;
+    SET(executor_waiting, waiting < jobs ? waiting : jobs);
+    SET(executor_running, waiting < jobs ? jobs - waiting : 0);
 }
 #undef SET
 
@@ -139,6 +147,31 @@ read_all(LoopObject *loop, cl_reading *reading)
     read_top(loop, reading);
 }
 
+typedef struct {
+    LoopObject *loop;
+    cl_reading *reading;
+} question;
+
+/* What was there at the last reset is subtracted. */
+static void
+read_since_reset(void *arg)
+{
+    const question *asked = arg;
+    const cl_reading *reset = cl_top_on(asked->loop)->reset;
+    read_all(asked->loop, asked->reading);
+    if (reset != NULL)
+        cl_reading_subtract(asked->reading, reset);
+}
+
+/* Without a GIL, the loop's thread must not count meanwhile: it is stopped
+ * where it would let another one have the GIL. */
+static void
+read_from_any_thread(question *asked)
+{
+    CL_CLAIM_OR(asked->loop, cl_call_stopped(read_since_reset, asked); return);
+    read_since_reset(asked);
+}
+
 PyDoc_STRVAR(
     Loop_metrics_doc,
     "metrics($self, /)\n--\n\n"
@@ -150,11 +183,10 @@ PyDoc_STRVAR(
 static PyObject *
 Loop_metrics(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
-    const cl_reading *reset = cl_top_on(loop)->reset;
     cl_reading reading;
-    read_all(loop, &reading);
-    if (reset != NULL)
-        cl_reading_subtract(&reading, reset);
+    question asked = {loop, &reading};
+    read_from_any_thread(&asked);
+    divide_jobs(loop, &reading);
     return cl_metrics_new(loop->l_st, &reading);
 }
 

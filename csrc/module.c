@@ -124,6 +124,18 @@ module_is_main_interpreter(PyObject *Py_UNUSED(module),
     return PyBool_FromLong(cl_is_main_interpreter());
 }
 
+#if CL_FREE_THREADED
+PyDoc_STRVAR(stacks_doc, "stacks()\n--\n\n"
+                         "Return {ident: [(function, file, line)]} of the "
+                         "threads of this interpreter, the\n"
+                         "innermost last. They are stopped meanwhile.");
+
+static PyObject *
+module_stacks(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return cl_stacks();
+}
+#else
 PyDoc_STRVAR(current_frames_doc,
              "current_frames()\n--\n\n"
              "Return {ident: frame} of the threads of this interpreter.");
@@ -134,6 +146,7 @@ module_current_frames(PyObject *Py_UNUSED(module),
 {
     return cl_current_frames();
 }
+#endif
 
 PyDoc_STRVAR(sockets_are_stock_doc,
              "sockets_are_stock()\n--\n\n"
@@ -316,7 +329,11 @@ static PyMethodDef module_methods[] = {
     {"wakeup_fd", module_wakeup_fd, METH_NOARGS, wakeup_fd_doc},
     {"is_main_interpreter", module_is_main_interpreter, METH_NOARGS,
      is_main_interpreter_doc},
+#if CL_FREE_THREADED
+    {"stacks", module_stacks, METH_NOARGS, stacks_doc},
+#else
     {"current_frames", module_current_frames, METH_NOARGS, current_frames_doc},
+#endif
     {"sockets_are_stock", module_sockets_are_stock, METH_NOARGS,
      sockets_are_stock_doc},
     {"know_loop", module_know_loop, METH_VARARGS, know_loop_doc},

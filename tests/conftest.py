@@ -16,6 +16,7 @@ import contextlib
 import functools
 import gc
 import importlib
+import importlib.util
 import logging
 import os
 import re
@@ -35,6 +36,16 @@ try:
     import faulthandler
 except ImportError:  # in an interpreter other than the main one
     faulthandler = None
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+if importlib.util.find_spec("trustme") is None:  # tests/openssl has another, here and in the processes that tests start
+    sys.path.append(os.path.join(HERE, "openssl"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), sys.path[-1]]))
+
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+if FREE_THREADED:  # there these are off by themselves: docs/free-threading.md
+    os.environ.update(CLOOP_TASKS="stock", CLOOP_STREAMS="stock")
 
 
 def pollers():
@@ -86,7 +97,6 @@ TIERS = {
 }
 SHARE = 10  # one in this many
 POLLER_MATTERS = ("core", "net", "processes", "isolated/test_fork.py")
-HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 def in_tier(item):
@@ -116,9 +126,6 @@ def in_sample(nodeid):
 def is_stressed():
     """Whether cloop is a stress build."""
     return CLOOP_SELECTED and "-DCL_STRESS" in importlib.import_module("cloop._cloop").build_info()["flags"]
-
-
-FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 def pytest_collection_modifyitems(config, items):

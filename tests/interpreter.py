@@ -4,17 +4,14 @@
 
 Left out are the tests that run scripts of their own, which would run in another process, and what an interpreter other
 than the main one cannot do: UNSUITED says what, and why. Where a test has an asyncio half, that shows it. trustme does
-not run there, so the main interpreter makes the certificates.
+not run there, so the openssl command makes the certificates.
 """
 
 import inspect
-import json
 import os
 import pathlib
 import re
-import socket
 import sys
-import threading
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -64,107 +61,12 @@ def is_unsuited(item):
     return any(re.search(pattern, text, re.M) for pattern in UNSUITED)
 
 
-# Certificates
-
-
-class Authority:
-    """trustme.CA, in the main interpreter: see serve()."""
-
-    def __init__(self):
-        self.number, self.pem = ask("authority")
-        self.cert_pem = Blob(self.pem)
-
-    def configure_trust(self, context):
-        context.load_verify_locations(cadata=self.pem)
-
-    def issue_cert(self, *names, **options):
-        expires = options.pop("not_after", None)
-        assert not options, options
-        return Certificate(*ask("issue", self.number, names, expires and expires.timestamp()))
-
-
-class Certificate:
-    def __init__(self, key, chain):
-        self.private_key_pem = Blob(key)
-        self.cert_chain_pems = [Blob(each) for each in chain]
-        self.private_key_and_cert_chain_pem = Blob(key + "".join(chain))
-
-    def configure_cert(self, context):
-        with self.private_key_and_cert_chain_pem.tempfile() as path:
-            context.load_cert_chain(path)
-
-
-class Blob:
-    def __init__(self, text):
-        self.text = text
-
-    def bytes(self):
-        return self.text.encode()
-
-    def write_to_path(self, path, append=False):
-        with open(path, "ab" if append else "wb") as file:
-            file.write(self.bytes())
-
-    def tempfile(self, dir=None):
-        import contextlib
-        import tempfile
-
-        @contextlib.contextmanager
-        def made():
-            with tempfile.NamedTemporaryFile(suffix=".pem", dir=dir) as file:
-                file.write(self.bytes())
-                file.flush()
-                yield file.name
-
-        return made()
-
-
-def ask(*question):
-    asking = socket.socket(fileno=os.dup(int(os.environ["CLOOP_TEST_AUTHORITY"])))
-    with asking, asking.makefile("rwb") as file:
-        file.write(json.dumps(question).encode() + b"\n")
-        file.flush()
-        return json.loads(file.readline())
-
-
-def serve(sock):
-    """Answer ask(), in a thread of the main interpreter."""
-    import datetime
-
-    import trustme
-
-    authorities = []
-    with sock.makefile("rwb") as file:
-        for line in file:
-            what, *arguments = json.loads(line)
-            if what == "authority":
-                authorities.append(trustme.CA())
-                answer = len(authorities) - 1, authorities[-1].cert_pem.bytes().decode()
-            else:
-                number, names, expires = arguments
-                options = {}
-                if expires is not None:
-                    options["not_after"] = datetime.datetime.fromtimestamp(expires, datetime.timezone.utc)
-                made = authorities[number].issue_cert(*names, **options)
-                answer = (
-                    made.private_key_pem.bytes().decode(),
-                    [each.bytes().decode() for each in made.cert_chain_pems],
-                )
-            file.write(json.dumps(answer).encode() + b"\n")
-            file.flush()
-
-
-def inside(arguments, certificates):
+def inside(arguments):
     """In the interpreter: run pytest."""
-    import types
-
     import pytest
 
-    for name in ["hypothesis", "trustme"]:  # for pytest.importorskip()
-        sys.modules[name] = None
-    if certificates:
-        stand_in = sys.modules["trustme"] = types.ModuleType("trustme")
-        stand_in.CA = Authority
+    sys.modules["hypothesis"] = None  # for pytest.importorskip()
+    sys.path.insert(0, str(HERE / "openssl"))
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     if not any(os.path.exists(argument.partition("::")[0]) for argument in arguments):
         arguments += [str(HERE / name) for name in FOLDERS + ["test_%s.py" % name for name in FILES]]
@@ -177,7 +79,7 @@ import os, sys
 sys.path.insert(0, {here!r})
 sys.argv[:] = ["pytest"]
 import interpreter
-os.write({report}, b"%d" % interpreter.inside({arguments!r}, {certificates!r}))
+os.write({report}, b"%d" % interpreter.inside({arguments!r}))
 """
 
 
@@ -188,18 +90,8 @@ def main():
     if not interpreters.exist:
         print("interpreters with a GIL of their own came with Python 3.12")
         return 0
-    ours, theirs = socket.socketpair()
-    os.environ["CLOOP_TEST_AUTHORITY"] = str(theirs.fileno())
-    try:
-        import trustme
-    except ImportError:
-        trustme = None
-    else:
-        threading.Thread(target=serve, args=(ours,), daemon=True).start()
     reading, writing = os.pipe()
-    interpreters.once(
-        INSIDE.format(here=str(HERE), arguments=sys.argv[1:], certificates=trustme is not None, report=writing)
-    )
+    interpreters.once(INSIDE.format(here=str(HERE), arguments=sys.argv[1:], report=writing))
     return int(os.read(reading, 10))
 
 

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import load, loops, plot, registry, report, runner, scaling, servers, tables, worker
+from benchmarks import load, loops, plot, registry, report, runner, scaling, servers, shares, tables, worker
 
 
 def sample(cpu_ns, **more):
@@ -336,6 +336,37 @@ def test_rows_of_a_size_are_families():
     assert sizes["echo protocol 1k"] == sizes["echo sock 64"] == [1, 10, 100, 1000, 10_000]
     assert sizes["echo streams 1m"] == [1, 10, 100]  # no more than 128 MiB under way
     assert len(known) > 200 > sum(row.default for row in known.values())
+
+
+@pytest.mark.parametrize(
+    "dso, loop, expected",
+    [
+        ("[kernel.kallsyms]", "cloop", "kernel"),
+        ("[vdso]", "cloop", "kernel"),
+        ("/src/cloop/_cloop.cpython-311-x86_64-linux-gnu.so", "cloop", "loop"),
+        ("/lib/site-packages/uvloop/loop.cpython-311-x86_64-linux-gnu.so", "uvloop", "loop"),
+        ("/lib/site-packages/uvloop/loop.cpython-311-x86_64-linux-gnu.so", "cloop", "other"),
+        ("/usr/bin/python3.11", "cloop", "python"),
+        ("/usr/lib/libpython3.14.so.1.0", "cloop", "python"),
+        ("/usr/lib/python3.11/lib-dynload/_asyncio.cpython-311-x86_64-linux-gnu.so", "cloop", "python"),
+        ("/lib/x86_64-linux-gnu/libc.so.6", "cloop", "other"),
+    ],
+)
+def test_whose_time_it_is(dso, loop, expected):
+    assert shares.part(dso, loop) == expected
+
+
+def test_what_a_loop_without_code_of_its_own_would_reach():
+    half, tenth = ({"kernel": 0.5 - loop, "loop": loop, "python": 0.5, "other": 0.0} for loop in (0.5, 0.1))
+    of_rows = {"sleep_0": half, "future_wakeup": tenth, "barrier": half}
+    assert shares.table(of_rows)[2] == ["`future_wakeup`", "40 %", "10 %", "50 %", "0 %"]
+    rows = {name: registry.load()[name].about() for name in ("sleep_0", "future_wakeup")}
+    samples = {"cloop": [sample(100)], "uvloop": [sample(150)]}
+    run = {"rows": rows, "samples": {name: samples for name in rows}}
+    lines = shares.table(of_rows, run)
+    assert [line[0] for line in lines[1:]] == ["`sleep_0`", "`future_wakeup`", "all"]
+    assert [line[-2:] for line in lines[1:]] == [["1.50", "3.00"], ["1.50", "1.67"], ["1.50", "2.24"]]
+    assert shares.table(of_rows, run, by_family=True)[1] == ["Futures and tasks", *lines[3][1:]]
 
 
 def test_what_more_loops_cost():

@@ -10,6 +10,7 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import threading
 import time
 from asyncio import base_events, events
@@ -478,11 +479,14 @@ def test_process_events_of_a_subclass(new_loop, loop_class, pair):
 
 def test_a_cancelled_reader_is_removed_by_process_events(loop, pair):
     ours, _ = pair
+    references = sys.getrefcount(ours)
     loop.add_reader(ours, print)
     key = loop._selector.get_key(ours)
     key.data[0].cancel()
     loop._process_events([(key, selectors.EVENT_READ)])
     assert not loop.remove_reader(ours)
+    del key
+    assert sys.getrefcount(ours) == references
 
 
 # Results of a selector

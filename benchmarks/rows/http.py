@@ -1,6 +1,7 @@
 """HTTP/1.1 servers: keep-alive GET requests, answered with 13 bytes unless the row says otherwise."""
 
 import asyncio
+import contextlib
 import json
 
 from benchmarks.registry import require
@@ -57,7 +58,13 @@ async def start_uvicorn(loop, sock, app, http="httptools", ws="none"):
     require("httptools" if http == "httptools" else "h11")
     uvicorn = require("uvicorn")
     config = uvicorn.Config(app, http=http, ws=ws, lifespan="off", log_config=None, access_log=False)
-    server = uvicorn.Server(config)
+
+    class Server(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self):  # the benchmark's own, or another interpreter's
+            yield
+
+    server = Server(config)
     serving = loop.create_task(server.serve(sockets=[sock]))
     while not server.started:
         if serving.done():

@@ -8,12 +8,14 @@ import asyncio
 import contextlib
 import functools
 import os
+import socket
 import subprocess
 import sys
 import threading
 
 from benchmarks import load, loops
 from benchmarks.registry import Skip, benchmark, require
+from benchmarks.rows.http import BODY, application, start_uvicorn
 from benchmarks.rows.net import KIB, Echo
 from benchmarks.rows.scheduling import call_soon_chain
 from benchmarks.runner import ROOT
@@ -41,15 +43,15 @@ async def tasks(loop, pem):
 
 
 class Asks(asyncio.Protocol):
-    """Sends a message as often as it comes back."""
+    """Sends a message as often as an answer of that size comes."""
 
-    message = b"x" * KIB
+    message, size = b"x" * KIB, KIB
 
     def connection_made(self, transport):
         self.transport = transport
 
     def ask(self, times):
-        self.left, self.missing = times, KIB
+        self.left, self.missing = times, self.size
         self.done = asyncio.get_running_loop().create_future()
         self.transport.write(self.message)
         return self.done
@@ -58,7 +60,7 @@ class Asks(asyncio.Protocol):
         self.missing -= len(data)
         if not self.missing:
             self.left -= 1
-            self.missing = KIB
+            self.missing = self.size
             if self.left:
                 self.transport.write(self.message)
             else:
@@ -68,7 +70,12 @@ class Asks(asyncio.Protocol):
 async def echo(loop, pem):
     server = await loop.create_server(Echo, "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
-    clients = [(await loop.create_connection(Asks, *address))[1] for _ in range(CONNECTIONS)]
+    return await asking(loop, Asks, address, server)
+
+
+async def asking(loop, protocol, address, server):
+    """What lets clients of that protocol ask the server."""
+    clients = [(await loop.create_connection(protocol, *address))[1] for _ in range(CONNECTIONS)]
 
     async def run(n):
         await asyncio.gather(*[client.ask(n // CONNECTIONS) for client in clients])
@@ -106,6 +113,22 @@ async def tls(loop, pem):
     return await streams(loop, pem, tls=True)
 
 
+async def http(loop, pem):
+    class Requests(Asks):
+        message = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+    sock = socket.create_server(("127.0.0.1", 0))
+    address = sock.getsockname()
+    serving = await start_uvicorn(loop, sock, application, "h11")
+    # All answers have the size of this one.
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(Requests.message)
+    head = await reader.readuntil(b"\r\n\r\n")
+    Requests.size = len(head) + len(BODY)
+    writer.close()
+    return await asking(loop, Requests, address, serving)
+
+
 def contexts(pem):
     """Of a server with that certificate, and of clients that take any."""
     ssl = require("ssl")
@@ -121,6 +144,7 @@ WORKS = {
     "tasks": (tasks, 1, "create_task() of an empty coroutine, and its await"),
     "echo": (echo, CONNECTIONS, "message of 1 KiB echoed by a Protocol, both ends, 10 connections to each loop"),
     "streams": (streams, CONNECTIONS, "message of 1 KiB echoed by streams, both ends, 10 connections to each loop"),
+    "http": (http, CONNECTIONS, "request to uvicorn with h11, both ends, 10 connections to each loop"),
     "tls": (tls, CONNECTIONS, "message of 1 KiB echoed by streams over TLS, both ends, 10 connections to each loop"),
 }
 

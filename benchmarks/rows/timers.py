@@ -88,15 +88,24 @@ async def timer_storm(loop, n):
         await asyncio.gather(*[asyncio.sleep(0.001 + i * 7919 % 10_000 * 9e-7) for i in range(10_000)])
 
 
+async def sleep(tasks, n, seconds):
+    async def sleeper():
+        for _ in range(n // tasks):
+            await asyncio.sleep(seconds)
+
+    await asyncio.gather(*[sleeper() for _ in range(tasks)])
+
+
 @benchmark(batch=100)
 async def sleep_short(loop, n):
     """One sleep of 0.1 ms, by one of 100 tasks."""
+    await sleep(100, n, 0.0001)
 
-    async def sleeper():
-        for _ in range(n // 100):
-            await asyncio.sleep(0.0001)
 
-    await asyncio.gather(*[sleeper() for _ in range(100)])
+@benchmark(batch=1000)
+async def sleep_1ms(loop, n):
+    """One sleep of 1 ms, by one of 1000 tasks."""
+    await sleep(1000, n, 0.001)
 
 
 @benchmark(metric="memory", batch=100_000)

@@ -1,6 +1,8 @@
 /* compat.c - functions that older CPythons lack; see compat.h. */
 #include "base/compat.h"
 
+#include "base/mem.h"
+
 #if PY_VERSION_HEX < 0x03090000
 PyObject *(PyObject_VectorcallMethod)(PyObject *name, PyObject *const *args,
                                       size_t nargsf, PyObject *kwnames)
@@ -257,16 +259,118 @@ cl_type_state(PyTypeObject *type, destructor dealloc)
 #endif
 }
 
-#ifdef Py_GIL_DISABLED
-/* It stops the other threads meanwhile. */
-PyObject *
-cl_current_frames(void)
+#if CL_FREE_THREADED
+typedef struct {
+    void (*function)(void *arg);
+    void *arg;
+} stopped_call;
+
+static int
+call_stopped(PyObject *Py_UNUSED(object), void *arg)
 {
-    PyObject *function = PySys_GetObject("_current_frames");
-    if (function != NULL)
-        return PyObject_CallNoArgs(function);
-    PyErr_SetString(PyExc_RuntimeError, "lost sys._current_frames");
-    return NULL;
+    const stopped_call *call = arg;
+    call->function(call->arg);
+    return 0; /* no other object is to be visited */
+}
+
+void
+cl_call_stopped(void (*function)(void *arg), void *arg)
+{
+    stopped_call call = {function, arg};
+    PyUnstable_GC_VisitObjects(call_stopped, &call);
+}
+
+/* A frame of a thread, the innermost first. */
+typedef struct {
+    unsigned long ident;
+    PyCodeObject *code; /* owned */
+    int line;
+} seen_frame;
+
+typedef struct {
+    PyInterpreterState *interpreter;
+    seen_frame *frames; /* owned */
+    size_t count;
+    size_t capacity;
+    bool failed;
+} seen_frames;
+
+static bool
+add_frame(seen_frames *seen, unsigned long ident, PyFrameObject *frame)
+{
+    if (seen->count == seen->capacity) {
+        size_t capacity = seen->capacity ? 2 * seen->capacity : 256;
+        seen_frame *frames =
+            cl_realloc(seen->frames, capacity * sizeof(*frames));
+        if (frames == NULL)
+            return false;
+        seen->frames = frames;
+        seen->capacity = capacity;
+    }
+    seen->frames[seen->count++] = (seen_frame){ident, PyFrame_GetCode(frame),
+                                               PyFrame_GetLineNumber(frame)};
+    return true;
+}
+
+/* Creates frame objects, as sys._current_frames() does then. */
+static void
+see_frames(void *arg)
+{
+    seen_frames *seen = arg;
+    PyThreadState *thread = PyInterpreterState_ThreadHead(seen->interpreter);
+    for (; thread != NULL; thread = PyThreadState_Next(thread)) {
+        PyFrameObject *frame = PyThreadState_GetFrame(thread);
+        while (frame != NULL && !seen->failed) {
+            seen->failed = !add_frame(seen, thread->thread_id, frame);
+            PyFrameObject *back = PyFrame_GetBack(frame);
+            Py_DECREF(frame);
+            frame = back;
+        }
+        Py_XDECREF(frame);
+    }
+}
+
+/* 0/-1 */
+static int
+put_frame(PyObject *stacks, const seen_frame *each)
+{
+    PyObject *ident = PyLong_FromUnsignedLong(each->ident);
+    PyObject *stack = ident == NULL ? NULL : cl_dict_get(stacks, ident);
+    PyObject *entry = NULL;
+    int status = -1;
+    if (stack == NULL && ident != NULL && !PyErr_Occurred() &&
+        (stack = PyList_New(0)) != NULL &&
+        PyDict_SetItem(stacks, ident, stack) < 0)
+        Py_CLEAR(stack);
+    if (stack != NULL)
+        entry = Py_BuildValue("(OOi)", each->code->co_name,
+                              each->code->co_filename, each->line);
+    if (entry != NULL)
+        status = PyList_Append(stack, entry);
+    Py_XDECREF(ident);
+    Py_XDECREF(stack);
+    Py_XDECREF(entry);
+    return status;
+}
+
+PyObject *
+cl_stacks(void)
+{
+    seen_frames seen = {.interpreter = PyInterpreterState_Get()};
+    cl_call_stopped(see_frames, &seen);
+    PyObject *stacks = PyDict_New();
+    if (stacks != NULL && seen.failed) {
+        Py_CLEAR(stacks);
+        PyErr_NoMemory();
+    }
+    while (seen.count > 0) { /* from the outermost on */
+        const seen_frame *each = &seen.frames[--seen.count];
+        if (stacks != NULL && put_frame(stacks, each) < 0)
+            Py_CLEAR(stacks);
+        Py_DECREF(each->code);
+    }
+    cl_free(seen.frames);
+    return stacks;
 }
 #else
 static PyObject *

@@ -38,7 +38,8 @@
  *
  * CL_SHARED(type) is a field that several threads read and write by itself.
  * CL_COUNT(field, change) adds to a counter of all threads, and
- * CL_COUNTED(field) reads one. What stands between
+ * CL_COUNTED(field) reads one. CL_PUT(field, value) stores what other threads
+ * read in this way, and one thread writes. What stands between
  * CL_LOCKED(object) and CL_UNLOCKED() excludes other such blocks of the object;
  * it must not run Python code, nor be left early. A CL_MUTEX is zero at first. */
 #ifdef Py_GIL_DISABLED
@@ -47,6 +48,8 @@
 #define CL_COUNT(field, change) \
     ((void)__atomic_fetch_add(&(field), (change), __ATOMIC_RELAXED))
 #define CL_COUNTED(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
+#define CL_PUT(field, value) \
+    __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
 #define CL_LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)
 #define CL_UNLOCKED() Py_END_CRITICAL_SECTION()
 #define CL_MUTEX(name) PyMutex name;
@@ -58,6 +61,7 @@
 #define CL_SHARED(type) type
 #define CL_COUNT(field, change) ((void)((field) += (change)))
 #define CL_COUNTED(field) (field)
+#define CL_PUT(field, value) ((void)((field) = (value)))
 #define CL_LOCKED(object) {
 #define CL_UNLOCKED() }
 #define CL_MUTEX(name)
@@ -182,6 +186,34 @@ PyErr_SetRaisedException(PyObject *exc)
                   PyException_GetTraceback(exc));
 }
 #endif
+
+/* Returns a new list, which is empty, with room for so many items, from 3.11 on. */
+static inline PyObject *
+cl_list_with_room(Py_ssize_t count)
+{
+#if PY_VERSION_HEX >= 0x030b0000
+    PyObject *list = PyList_New(count);
+    if (list != NULL)
+        Py_SET_SIZE((PyVarObject *)list, 0);
+    return list;
+#else
+    (void)count;
+    return PyList_New(0);
+#endif
+}
+
+/* Replaces the first item of a tuple that only the caller refers to, and steals
+ * the new one; the reference to the old one is the caller's. From 3.14 on a tuple
+ * keeps its hash. */
+static inline void
+cl_tuple_put_first(PyObject *tuple, PyObject *item)
+{
+    cl_assert(Py_REFCNT(tuple) == 1);
+    PyTuple_SET_ITEM(tuple, 0, item);
+#if PY_VERSION_HEX >= 0x030e0000
+    ((PyTupleObject *)tuple)->ob_hash = -1;
+#endif
+}
 
 /* A new object of the type, zeroed; NULL on failure. */
 #define cl_type_alloc(type) ((type)->tp_alloc(type, 0))
@@ -590,12 +622,12 @@ cl_type_derived_state(PyTypeObject *type, traverseproc traverse)
 }
 
 /* A number that changes whenever the type or a base of it is modified; 0 means
- * unknown. From 3.13 on a modification sets it to 0, and the flag used before
- * that is never set. */
+ * unknown. From 3.11 on a modification sets it to 0; before, it only clears the
+ * flag, which is never set from 3.13 on. */
 static inline unsigned int
 cl_type_version(PyTypeObject *type)
 {
-#if PY_VERSION_HEX < 0x030d0000
+#if PY_VERSION_HEX < 0x030b0000
     if (!(type->tp_flags & Py_TPFLAGS_VALID_VERSION_TAG))
         return 0;
 #endif
@@ -736,6 +768,21 @@ cl_inline_values(PyObject *self)
 #endif
 }
 
+/* The same without a look at whether they are in use, from 3.13 on: after this,
+ * cl_inline_stamp_fits() tells. */
+static inline PyObject **
+cl_inline_place(PyObject *self)
+{
+#if CL_HAS_INLINE_VALUES && PY_VERSION_HEX >= 0x030d0000
+    uint8_t *values = (uint8_t *)self + Py_TYPE(self)->tp_basicsize;
+    return ((PyObject **)self)[-3] == NULL
+               ? (PyObject **)(values + sizeof(PyObject *))
+               : NULL;
+#else
+    return cl_inline_values(self);
+#endif
+}
+
 /* How many are set. */
 static inline int
 cl_inline_count(PyObject **values)
@@ -774,6 +821,15 @@ cl_load_32(const void *from)
 
 #define CL_INLINE_STAMP_OF_NONE ((cl_inline_stamp){.is_word = 1})
 
+/* From 3.13 on, what is before the values without the capacity, which differs
+ * among the first objects of a class. */
+static inline uint32_t
+cl_inline_head(const uint8_t *head)
+{
+    static const uint8_t mask[4] = {0, 0xff, 0xff, 0xff};
+    return cl_load_32(head) & cl_load_32(mask);
+}
+
 /* Leaves it without a stamp if there are too many values. */
 static inline void
 cl_inline_stamp_init(cl_inline_stamp *stamp, PyObject **values)
@@ -788,7 +844,7 @@ cl_inline_stamp_init(cl_inline_stamp *stamp, PyObject **values)
     memset(mask, 0xff, (size_t)count);
     stamp->is_mask = cl_load_64(mask);
     stamp->is_word = cl_load_64(&values[head[0]]) & stamp->is_mask;
-    stamp->is_head = cl_load_32(head);
+    stamp->is_head = cl_inline_head(head);
 #else
     if (count > 14)
         return;
@@ -808,7 +864,7 @@ cl_inline_stamp_fits(const cl_inline_stamp *stamp, PyObject **values)
 {
 #if PY_VERSION_HEX >= 0x030d0000
     const uint8_t *head = (uint8_t *)values - sizeof(PyObject *);
-    return cl_load_32(head) == stamp->is_head &&
+    return cl_inline_head(head) == stamp->is_head &&
            (cl_load_64(&values[head[0]]) & stamp->is_mask) == stamp->is_word;
 #else
     return (cl_load_64((char *)values - 8) & stamp->is_mask) ==
@@ -888,10 +944,78 @@ cl_thread_ident(void)
     return ident;
 }
 
+/* Makes a new object of one whose last reference has been dropped, but which
+ * still has its memory and its reference to its type. PyObject_Init() would take
+ * another one. */
+static inline void
+cl_object_revive(PyObject *self)
+{
+    cl_assert(Py_TYPE(self)->tp_flags & Py_TPFLAGS_HEAPTYPE);
+    _Py_NewReference(self);
+}
+
+/* A number of live objects, which any thread changes. Without a GIL it is in
+ * parts, each on its own cache line, so that threads do not wait for each
+ * other. */
+#if CL_FREE_THREADED
+#define CL_LIVE_PARTS_LOG2 4
+typedef struct {
+    struct {
+        Py_ssize_t count;
+        char padding[64 - sizeof(Py_ssize_t)];
+    } parts[1 << CL_LIVE_PARTS_LOG2];
+} cl_live;
+
+static inline void
+cl_live_add(cl_live *live, Py_ssize_t change)
+{
+    /* Identifiers of threads are addresses; their stacks begin at the same low
+     * bits. */
+    uint64_t hash = (uint64_t)cl_thread_ident() * 0x9E3779B97F4A7C15u;
+    __atomic_fetch_add(&live->parts[hash >> (64 - CL_LIVE_PARTS_LOG2)].count,
+                       change, __ATOMIC_RELAXED);
+}
+
+static inline Py_ssize_t
+cl_live_count(const cl_live *live)
+{
+    Py_ssize_t count = 0;
+    for (int i = 0; i < 1 << CL_LIVE_PARTS_LOG2; i++)
+        count += __atomic_load_n(&live->parts[i].count, __ATOMIC_RELAXED);
+    return count;
+}
+#else
+typedef Py_ssize_t cl_live;
+
+static inline void
+cl_live_add(cl_live *live, Py_ssize_t change)
+{
+    *live += change;
+}
+
+static inline Py_ssize_t
+cl_live_count(const cl_live *live)
+{
+    return *live;
+}
+#endif
+
+#if CL_FREE_THREADED
+/* Calls the function while all other threads of the interpreter are stopped,
+ * as the collector stops them: where they call Python, or wait without it. It
+ * must neither run Python code nor wait. */
+void cl_call_stopped(void (*function)(void *arg), void *arg);
+
+/* Returns {ident: [(function, file, line)]}, the innermost last, of the threads
+ * of this interpreter that run Python code. Without a GIL another thread's
+ * frames must not be looked at while it runs. */
+PyObject *cl_stacks(void);
+#else
 /* Returns {ident: frame} of the threads of this interpreter that run Python
  * code. sys._current_frames() also returns those of other interpreters, whose
  * objects must not be used here, and which may be running. */
 PyObject *cl_current_frames(void);
+#endif
 
 /* Sets the descriptor that CPython's signal handler writes to (-1: none).
  * Returns the previous one; -1 if there was none or fd is refused. Main thread

@@ -93,7 +93,10 @@ cl_ring_pop(cl_ring *ring)
 {
     cl_check(cl_ring_check(ring));
     cl_assert(cl_ring_count(ring) > 0);
-    return ring->r_slots[ring->r_head++ & ring->r_mask];
+    uint64_t at = ring->r_head;
+    /* The watchdog's thread reads it. */
+    __atomic_store_n(&ring->r_head, at + 1, __ATOMIC_RELAXED);
+    return ring->r_slots[at & ring->r_mask];
 }
 
 /* The slot of a position between r_head and r_tail, valid until the next push. */

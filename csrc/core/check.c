@@ -185,8 +185,8 @@ check_open_loops(cl_state *st)
         cl_assert_of(loop, loop->l_st == st);
         count++;
     }
-    cl_assertf(count <= CL_COUNTED(st->live_loops), "%zd of %zd loops", count,
-               CL_COUNTED(st->live_loops));
+    cl_assertf(count <= cl_live_count(&st->live_loops), "%zd of %zd loops",
+               count, cl_live_count(&st->live_loops));
     CL_MUTEX_UNLOCK(&st->loops_lock);
 }
 

@@ -18,7 +18,7 @@
 
 /* The loop was not claimed by this thread, and is now: *claimed is set to it,
  * for cl_claim_end(). 0, or -1 if it is another thread's. Without `raise`,
- * there is no exception then. `loop` may be NULL. */
+ * there is no exception then. */
 int cl_claim_begin(LoopObject *loop, LoopObject **claimed, bool raise);
 
 static inline void
@@ -28,29 +28,44 @@ cl_claim_end(LoopObject **claimed)
         (*claimed)->l_owner = 0;
 }
 
+/* Whether this thread has the loop now. */
+static inline bool
+cl_is_here(LoopObject *loop)
+{
+    /* Nobody else stores this thread's number there. */
+    return atomic_load_explicit(&loop->l_owner, memory_order_relaxed) ==
+           cl_thread_ident();
+}
+
 static inline int
 cl_claim(LoopObject *loop, LoopObject **claimed, bool raise)
 {
-    /* Nobody else stores this thread's number there. */
-    if (loop == NULL ||
-        atomic_load_explicit(&loop->l_owner, memory_order_relaxed) ==
-            cl_thread_ident())
-        return 0;
-    return cl_claim_begin(loop, claimed, raise);
+    return cl_is_here(loop) ? 0 : cl_claim_begin(loop, claimed, raise);
 }
 
-#define CL_CLAIM_INTO(name, loop, raise, otherwise) \
-    __attribute__((cleanup(cl_claim_end))) LoopObject *name = NULL; \
-    if (cl_claim((LoopObject *)(loop), &name, raise) < 0) { \
+/* The same; of no loop if it is NULL. */
+static inline int
+cl_claim_of(LoopObject *loop, LoopObject **claimed, bool raise)
+{
+    return loop == NULL ? 0 : cl_claim(loop, claimed, raise);
+}
+
+#define CL_CLAIM_BY(claim, loop, raise, otherwise) \
+    __attribute__((cleanup(cl_claim_end))) LoopObject *cl_claimed = NULL; \
+    if (claim(loop, &cl_claimed, raise) < 0) { \
         otherwise; \
     }
 
 /* Until the end of the block. If the loop is another thread's: returns
- * `failed`, with RuntimeError; or does what `otherwise` says. */
+ * `failed`, with RuntimeError; or does what `otherwise` says. The loop of
+ * CL_CLAIM_OF() may be NULL; the others would compile to code for that, too,
+ * which gcc warns of. */
 #define CL_CLAIM(loop, failed) \
-    CL_CLAIM_INTO(cl_claimed, loop, true, return failed)
+    CL_CLAIM_BY(cl_claim, loop, true, return failed)
+#define CL_CLAIM_OF(loop, failed) \
+    CL_CLAIM_BY(cl_claim_of, loop, true, return failed)
 #define CL_CLAIM_OR(loop, otherwise) \
-    CL_CLAIM_INTO(cl_claimed, loop, false, otherwise)
+    CL_CLAIM_BY(cl_claim, loop, false, otherwise)
 
 /* Whether another thread has the loop now. */
 static inline bool
@@ -73,9 +88,11 @@ bool cl_claim_defers(LoopObject *loop, PyObject *object);
 #else
 
 #define CL_CLAIM(loop, failed) ((void)0)
+#define CL_CLAIM_OF(loop, failed) ((void)0)
 #define CL_CLAIM_OR(loop, otherwise) ((void)0)
 #define CL_CLAIM_REPR(loop, self) ((void)0)
 #define cl_claim_defers(loop, object) false
+#define cl_is_here(loop) true
 
 #endif
 

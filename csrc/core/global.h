@@ -43,7 +43,7 @@ bool cl_global_look(cl_global *global);
 void cl_global_check(const cl_global *global);
 #endif
 
-static inline bool
+static inline __attribute__((always_inline)) bool
 cl_global_holds(cl_global *global)
 {
 #if CL_HAS_DICT_WATCHERS

@@ -6,6 +6,7 @@ cl_guard_init(cl_guard *guard, PyTypeObject *type, const char *const *names,
               PyTypeObject *source)
 {
     guard->g_names = names;
+    guard->g_version = CL_GUARD_UNKNOWN;
     for (int i = 0; names[i] != NULL; i++) {
         PyObject *key = PyUnicode_InternFromString(names[i]);
         if (key == NULL)
@@ -32,6 +33,7 @@ void
 cl_guard_clear(cl_guard *guard)
 {
     Py_CLEAR(guard->g_type);
+    guard->g_version = CL_GUARD_UNKNOWN;
     for (int i = 0; i < guard->g_count; i++) {
         Py_CLEAR(guard->g_keys[i]);
         Py_CLEAR(guard->g_known[i]);
@@ -42,21 +44,20 @@ bool
 cl_guard_look(cl_guard *guard)
 {
     bool same = true;
+    unsigned version = cl_type_version(guard->g_type);
+    if (!CL_FREE_THREADED && version != 0 && version == guard->g_failed)
+        return false;
     /* Comparing keys may run Python code that modifies the class, so the
      * version is read first. A look-up assigns one if the class has none. */
-    unsigned version = cl_type_fresh_version(guard->g_type, guard->g_keys[0]);
+    version = cl_type_fresh_version(guard->g_type, guard->g_keys[0]);
     for (int i = 0; i < guard->g_count && same; i++) {
         PyObject *value = cl_type_lookup(guard->g_type, guard->g_keys[i]);
         same = value == guard->g_known[i];
         Py_XDECREF(value);
     }
-#if CL_FREE_THREADED
-    /* One word, which threads may read and write. */
-    guard->g_version = same ? version : 0;
-#else
-    guard->g_version = version;
-    guard->g_holds = same;
-#endif
+    guard->g_version = same && version != 0 ? version : CL_GUARD_UNKNOWN;
+    if (!CL_FREE_THREADED) /* threads may read and write one word */
+        guard->g_failed = same ? 0 : version;
     CL_COUNT(guard->g_looks, 1);
     return same;
 }

@@ -13,7 +13,12 @@
 
 #include "base/compat.h"
 
+#include <limits.h>
+
 #define CL_GUARD_MAX 24
+
+/* No version of a class. */
+#define CL_GUARD_UNKNOWN UINT_MAX
 
 typedef struct {
     PyTypeObject *g_type;            /* owned */
@@ -21,9 +26,9 @@ typedef struct {
     PyObject *g_keys[CL_GUARD_MAX];  /* owned; the names, interned */
     PyObject *g_known[CL_GUARD_MAX]; /* owned; NULL: no such attribute */
     int g_count;
-    bool g_holds; /* result of the last look-up */
-    CL_SHARED(unsigned)
-    g_version; /* version of the class at that time; see cl_guard_look() */
+    /* The versions of the class for which it is known to hold, and not to. */
+    CL_SHARED(unsigned) g_version;
+    unsigned g_failed;
     uint64_t g_looks; /* look-ups so far */
 } cl_guard;
 
@@ -50,15 +55,18 @@ cl_guard_known(const cl_guard *guard, PyObject *name)
 /* Looks the attributes up. */
 bool cl_guard_look(cl_guard *guard);
 
+/* The same, if the guard has a class. */
+static inline bool
+cl_guard_of_class_holds(cl_guard *guard)
+{
+    return cl_type_version(guard->g_type) == guard->g_version ||
+           cl_guard_look(guard);
+}
+
 static inline bool
 cl_guard_holds(cl_guard *guard)
 {
-    if (guard->g_type == NULL)
-        return false;
-    unsigned now = cl_type_version(guard->g_type);
-    return now != 0 && now == guard->g_version
-               ? CL_FREE_THREADED || guard->g_holds
-               : cl_guard_look(guard);
+    return guard->g_type != NULL && cl_guard_of_class_holds(guard);
 }
 
 #endif

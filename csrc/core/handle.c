@@ -66,21 +66,20 @@ cl_handle_check_spares(const LoopObject *loop)
 
 /* ------------------------------------------------- creation and deallocation */
 
+/* Returns a spare one, which has kept its type, or NULL. The spares are for the
+ * thread that has the loop. */
 static inline HandleObject *
-allocate(PyTypeObject *type, HandleObject **spares, int *count)
+reuse(LoopObject *loop, HandleObject **spares, int *count)
 {
-    HandleObject *handle = CL_FREE_THREADED ? NULL : *spares;
-    if (CL_FREE_THREADED)
-        (void)count;
-    cl_assertf(CL_FREE_THREADED || (handle == NULL) == (*count == 0),
-               "%d spares", *count);
-    if (handle == NULL)
-        return PyObject_GC_New(HandleObject, type);
-    *spares = (HandleObject *)handle->h_callback;
-    --*count;
-    PyObject_Init((PyObject *)handle, type);
-    Py_DECREF(
-        type); /* a spare keeps its type, and PyObject_Init took another reference */
+    if (!cl_is_here(loop))
+        return NULL;
+    HandleObject *handle = *spares;
+    cl_assertf((handle == NULL) == (*count == 0), "%d spares", *count);
+    if (handle != NULL) {
+        *spares = (HandleObject *)handle->h_callback;
+        --*count;
+        cl_object_revive((PyObject *)handle);
+    }
     return handle;
 }
 
@@ -145,11 +144,12 @@ cl_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
     cl_assert_gil();
     cl_assert(callback != NULL);
     HandleObject *handle =
-        allocate(loop->l_st->HandleType, &loop->l_spare_handles,
-                 &loop->l_spare_handle_count);
+        reuse(loop, &loop->l_spare_handles, &loop->l_spare_handle_count);
+    if (handle == NULL)
+        handle = PyObject_GC_New(HandleObject, loop->l_st->HandleType);
     if (handle == NULL)
         return NULL;
-    CL_COUNT(loop->l_st->live_handles, 1);
+    cl_live_add(&loop->l_st->live_handles, 1);
     if (init(handle, loop, callback, args, nargs, context, 0) < 0)
         Py_CLEAR(handle);
     return handle;
@@ -162,18 +162,14 @@ cl_timer_handle_new(LoopObject *loop, double when, PyObject *when_object,
 {
     cl_assert_gil();
     cl_assert(callback != NULL);
-    HandleObject *handle = CL_FREE_THREADED ? NULL : loop->l_spare_timers;
-    if (handle != NULL) {
-        handle = allocate(loop->l_st->TimerHandleType, &loop->l_spare_timers,
-                          &loop->l_spare_timer_count);
-    }
-    else {
+    HandleObject *handle =
+        reuse(loop, &loop->l_spare_timers, &loop->l_spare_timer_count);
+    if (handle == NULL)
         handle = (HandleObject *)PyObject_GC_New(TimerHandleObject,
                                                  loop->l_st->TimerHandleType);
-    }
     if (handle == NULL)
         return NULL;
-    CL_COUNT(loop->l_st->live_timers, 1);
+    cl_live_add(&loop->l_st->live_timers, 1);
     TimerHandleObject *timer = (TimerHandleObject *)handle;
     timer->tm_when = when;
     timer->tm_when_object = Py_XNewRef(when_object);
@@ -288,8 +284,9 @@ release(HandleObject *handle)
     Py_CLEAR(handle->h_repr);
 }
 
-/* Keeps the memory for the loop's next handle, and the type, which is needed
- * to free the memory (from 3.12 on). */
+/* Keeps the memory for the loop's next handle, and the type: it is needed to
+ * free the memory (from 3.12 on), and threads that count its references, each
+ * for itself, would wait for each other. */
 static inline void
 give_back(HandleObject *handle, HandleObject **spares, int *count)
 {
@@ -297,8 +294,7 @@ give_back(HandleObject *handle, HandleObject **spares, int *count)
     LoopObject *loop = handle->h_loop;
     cl_assert_of(handle, handle->h_nargs == 0 && handle->h_args == NULL &&
                              handle->h_context == NULL);
-    if (!CL_FREE_THREADED && loop != NULL && loop->l_open &&
-        *count < CL_SPARES_MAX) {
+    if (cl_is_here(loop) && loop->l_open && *count < CL_SPARES_MAX) {
         handle->h_callback = (PyObject *)*spares;
         *spares = handle;
         ++*count;
@@ -307,14 +303,14 @@ give_back(HandleObject *handle, HandleObject **spares, int *count)
         PyObject_GC_Del(handle);
         Py_DECREF(type);
     }
-    Py_XDECREF(loop);
+    Py_DECREF(loop);
 }
 
 static void
 Handle_dealloc(HandleObject *handle)
 {
     LoopObject *loop = handle->h_loop;
-    CL_COUNT(loop->l_st->live_handles, -1);
+    cl_live_add(&loop->l_st->live_handles, -1);
     release(handle);
     give_back(handle, &loop->l_spare_handles, &loop->l_spare_handle_count);
 }
@@ -323,7 +319,7 @@ static void
 TimerHandle_dealloc(TimerHandleObject *timer)
 {
     LoopObject *loop = timer->tm_handle.h_loop;
-    CL_COUNT(loop->l_st->live_timers, -1);
+    cl_live_add(&loop->l_st->live_timers, -1);
     cl_assert_of(timer, !cl_heap_contains(&timer->tm_node));
     cl_assert(timer->tm_fresh < loop->l_fresh_count);
     cl_assert(timer->tm_fresh < 0 || loop->l_fresh[timer->tm_fresh] == timer);

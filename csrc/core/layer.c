@@ -113,7 +113,7 @@ cl_layers_counts(const cl_state *st)
     CL_FOR_EACH_LAYER (at, st) {
         FOR_EACH (cl_count_row, row, (*at)->counts) {
             PyObject *count = PyLong_FromSsize_t(
-                *(const Py_ssize_t *)((const char *)st + row->at));
+                cl_live_count((const cl_live *)((const char *)st + row->at)));
             if (counts != NULL &&
                 (count == NULL ||
                  PyDict_SetItemString(counts, row->name, count) < 0))

@@ -500,7 +500,7 @@ set_skip(LoopObject *loop, double now, bool asked)
 {
     uint64_t ticks = cl_ticks();
     const cl_heap_entry *first = cl_heap_peek(&loop->l_timers);
-    loop->l_mark_ticks = ticks;
+    CL_PUT(loop->l_mark_ticks, ticks);
     if (asked || loop->l_polls_owed > 0 ||
         (first != NULL && cl_loop_overrides(loop, CL_OVERRIDES_TIME))) {
         loop->l_skip_ticks = 0;
@@ -586,7 +586,7 @@ cl_loop_wait(LoopObject *loop, int64_t timeout_ns, cl_event *events,
     if (cl_watch_apply(loop) < 0 ||
         poll_events(loop, timeout_ns, events, count) < 0)
         return -1;
-    loop->l_polls++;
+    CL_PUT(loop->l_polls, loop->l_polls + 1);
     if (*count == -EINTR) {
         *count = 0;
         loop->l_pipe_ready = true;
@@ -1016,12 +1016,12 @@ cl_loop_turn(LoopObject *loop)
     CL_CLAIM(loop, -1);
     CL_PROBE1(turn_begin, loop);
     loop->l_turn_thread = thread;
-    loop->l_turns++;
+    CL_PUT(loop->l_turns, loop->l_turns + 1);
     loop->l_depth++;
     result = cl_loop_afterwards(loop, 0);
     if (result == 0 && cl_inbox_filled(&loop->l_inbox))
         result = cl_loop_drain_inbox(loop);
-    loop->l_mark_ticks = cl_ticks();
+    CL_PUT(loop->l_mark_ticks, cl_ticks());
     if (__builtin_expect(
             cl_meter_turn(&loop->l_meter, &loop->l_rate, loop->l_mark_ticks),
             0))

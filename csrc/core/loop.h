@@ -150,7 +150,7 @@ struct LoopObject {
     Py_ssize_t l_fresh_count;
     Py_ssize_t l_fresh_capacity;
     CL_SHARED(unsigned long) l_thread_id; /* of the running thread, else 0 */
-    unsigned l_overridden;                /* CL_OVERRIDES_ bits */
+    CL_SHARED(unsigned) l_overridden;     /* CL_OVERRIDES_ bits */
     unsigned l_class_overrides;           /* those overridden by the class */
     unsigned l_class_version;             /* class version at that time */
     CL_SHARED(bool) l_open;               /* the C parts exist */
@@ -162,7 +162,7 @@ struct LoopObject {
      * through Loop._ask() (cloop/_selector.py). */
     bool l_asks;
     CL_SHARED(int) l_depth; /* turns in progress: above 1 if nested */
-    uint8_t l_pulse;        /* CL_PULSE_..., for watchdog.h */
+    CL_SHARED(uint8_t) l_pulse; /* CL_PULSE_..., for watchdog.h */
     CL_SHARED(unsigned long) l_turn_thread; /* thread of these turns */
 #if CL_FREE_THREADED
     CL_SHARED(unsigned long) l_owner; /* see core/claim.h; 0: nobody */
@@ -171,7 +171,7 @@ struct LoopObject {
     /* Callbacks are called by run_node_slowly() if either is not 0. */
     union {
         struct {
-            bool l_debug;
+            CL_SHARED(bool) l_debug;
             uint8_t l_timed; /* CL_TIMED_... */
         };
         uint16_t l_slowly;
@@ -344,9 +344,9 @@ cl_loop_in_thread(const cl_state *st, unsigned long thread)
 static inline LoopObject *
 cl_loop_with_spares(const cl_state *st)
 {
-    LoopObject *loop = st->loops;
     if (CL_FREE_THREADED) /* nobody keeps memory there */
         return NULL;
+    LoopObject *loop = st->loops;
     if (loop != NULL && loop->l_next_open == NULL)
         return loop->l_depth > 0 ? loop : NULL;
     return cl_loop_in_thread(st, cl_thread_ident());

@@ -22,7 +22,7 @@ cl_loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     }
     loop->l_st = st;
     loop->l_module = Py_NewRef(st->module);
-    CL_COUNT(st->live_loops, 1);
+    cl_live_add(&st->live_loops, 1);
     return (PyObject *)loop;
 }
 
@@ -148,7 +148,7 @@ cl_loop_dealloc(PyObject *self)
             if ((*at)->loop_free != NULL)
                 (*at)->loop_free(loop);
         }
-        CL_COUNT(loop->l_st->live_loops, -1);
+        cl_live_add(&loop->l_st->live_loops, -1);
     }
     PyObject *module = loop->l_module;
     type->tp_free(self);

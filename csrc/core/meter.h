@@ -18,7 +18,8 @@
  *     the window is no longer than the threshold.
  *   - What can be computed from the ring and the heap is not counted.
  *
- * The GIL guards it: any thread may read. */
+ * The GIL guards it: any thread may read. Without one, other threads read it
+ * while the loop's is stopped (cl_call_stopped()). */
 #ifndef CL_CORE_METER_H
 #define CL_CORE_METER_H
 

@@ -88,7 +88,7 @@
 #define CL_KEYWORDS_FIELD(name, text) PyObject *kwnames_##name;
 #define CL_KEPT_FIELD(field) PyObject *field;
 #define CL_CONSTANT_FIELD(field, value) PyObject *field;
-#define CL_COUNT_FIELD(field, name) Py_ssize_t live_##field;
+#define CL_COUNT_FIELD(field, name) cl_live live_##field;
 
 /* Kinds of ready nodes (core/node.h). Each layer's follow those of the one
  * below. */

@@ -426,7 +426,7 @@ look_at(cl_watchdog *dog, watched *each, int64_t now_ns)
     int64_t limit_ns = dog->every_ns + dog->threshold_ns / 2;
     const LoopObject *loop = each->loop;
     uint64_t beat = beat_of(loop);
-    int pulse = LOAD(loop->l_pulse);
+    int pulse = LOAD_SHARED(loop->l_pulse);
     bool active = LOAD_SHARED(loop->l_depth) > 0 && pulse != CL_PULSE_SLEEPS;
     if (!active || !each->active || beat != each->beat ||
         pulse != each->pulse) {

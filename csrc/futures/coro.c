@@ -4,6 +4,7 @@
 #include "core/claim.h"
 #include "core/errors.h"
 #include "futures/future.h"
+#include "futures/stop.h"
 
 static const char awaited_already[] = "coroutine is being awaited already";
 
@@ -299,7 +300,7 @@ send_otherwise(CoroObject *coro, PyObject *value, PyObject **result)
 PySendResult
 cl_coro_send(CoroObject *coro, PyObject *value, PyObject **result)
 {
-    CL_CLAIM(loop_of(coro), PYGEN_ERROR);
+    CL_CLAIM_OF(loop_of(coro), PYGEN_ERROR);
     cl_coro_state state = coro->c_state;
     cl_assert_gil();
     cl_assert_of(coro, coro->c_ops != NULL && state <= CL_CORO_DONE);
@@ -345,29 +346,6 @@ coro_send(CoroObject *coro, PyObject *value)
     return status == PYGEN_RETURN ? stop_iteration(result) : result;
 }
 
-/* Raises StopIteration(True), the result of some awaits. One instance is
- * reused while nobody else refers to it and its attributes are unchanged. */
-static PyObject *
-stop_with_true(cl_state *st)
-{
-    cl_futures *futures = cl_futures_of(st);
-    PyBaseExceptionObject *stop = (PyBaseExceptionObject *)futures->stop_true;
-    if (CL_FREE_THREADED) { /* the others share one */
-        cl_raise_stop_iteration(Py_True);
-        return NULL;
-    }
-    if (stop == NULL || Py_REFCNT(stop) != 1 || stop->traceback != NULL ||
-        stop->context != NULL || stop->cause != NULL || stop->dict != NULL ||
-        ((PyStopIterationObject *)stop)->value != Py_True) {
-        PyObject *made = PyObject_CallOneArg(PyExc_StopIteration, Py_True);
-        if (made == NULL)
-            return NULL;
-        Py_XSETREF(futures->stop_true, made);
-    }
-    PyErr_SetRaisedException(Py_NewRef(futures->stop_true));
-    return NULL;
-}
-
 PyObject *
 cl_coro_iternext(CoroObject *coro)
 {
@@ -385,9 +363,10 @@ cl_coro_returned(CoroObject *coro, PyObject *result)
     }
     if (result == Py_True) {
         Py_DECREF(result);
-        return stop_with_true(coro->c_st);
+        return cl_stop_true(coro->c_st);
     }
-    return stop_iteration(result);
+    return Py_REFCNT(coro) == 1 ? cl_stop_with(coro->c_st, result)
+                                : stop_iteration(result);
 }
 
 static PySendResult
@@ -406,7 +385,7 @@ throw_waiting(CoroObject *coro, PyObject *type, PyObject *value,
 static PyObject *
 coro_throw(CoroObject *coro, PyObject *args)
 {
-    CL_CLAIM(loop_of(coro), NULL);
+    CL_CLAIM_OF(loop_of(coro), NULL);
     PyObject *type, *value = NULL, *traceback = NULL;
     if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback) ||
         check_not_running(coro) < 0 || check_not_done(coro) < 0)
@@ -469,7 +448,7 @@ close_inner(CoroObject *coro)
 static PyObject *
 coro_close(CoroObject *coro, PyObject *Py_UNUSED(ignored))
 {
-    CL_CLAIM(loop_of(coro), NULL);
+    CL_CLAIM_OF(loop_of(coro), NULL);
     if (check_not_running(coro) < 0)
         return NULL;
     if (coro->c_state == CL_CORO_DONE)
@@ -574,6 +553,7 @@ cl_coro_dying(CoroObject *coro)
         PyObject_CallFinalizerFromDealloc((PyObject *)coro) < 0)
         return false;
     PyObject_GC_UnTrack(coro);
+    cl_stop_forget(coro->c_st);
     if (coro->c_state != CL_CORO_DONE) /* else it is cleared */
         (void)cl_coro_clear(coro);
     return true;

@@ -141,7 +141,7 @@ cl_future_new(LoopObject *loop)
                        cl_futures_of(st)->FutureType, sizeof(FutureObject));
     if (self == NULL)
         return NULL;
-    CL_COUNT(cl_futures_of(st)->live_futures, 1);
+    cl_live_add(&cl_futures_of(st)->live_futures, 1);
     if (!loop->l_debug && !cl_loop_overrides(loop, CL_OVERRIDES_GET_DEBUG)) {
         ((FutureObject *)self)->f_loop = Py_NewRef((PyObject *)loop);
         PyObject_GC_Track(self);
@@ -172,7 +172,7 @@ Future_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     PyObject *self = cl_type_alloc(type);
     cl_state *st = self == NULL ? NULL : cl_future_state(self);
     if (st != NULL)
-        CL_COUNT(cl_futures_of(st)->live_futures, 1);
+        cl_live_add(&cl_futures_of(st)->live_futures, 1);
     return self;
 }
 
@@ -204,7 +204,7 @@ cl_future_dealloc(PyObject *self)
     bool exact = Py_TYPE(self) == cl_futures_of(st)->FutureType;
     if (exact && loop != NULL && is_bare(future)) {
         PyObject_GC_UnTrack(self);
-        CL_COUNT(cl_futures_of(st)->live_futures, -1);
+        cl_live_add(&cl_futures_of(st)->live_futures, -1);
         future->f_loop = NULL; /* the reference is ours now */
         Py_CLEAR(future->f_result);
         cl_spares_give(&cl_futures_on(loop)->spare_futures, self);
@@ -219,7 +219,7 @@ cl_future_dealloc(PyObject *self)
     }
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, cl_future_dealloc);
-    CL_COUNT(cl_futures_of(st)->live_futures, -1);
+    cl_live_add(&cl_futures_of(st)->live_futures, -1);
     cl_clear_weakrefs(self);
     if (!exact)
         loop = NULL;
@@ -335,6 +335,32 @@ wake(FutureObject *future, TaskObject *task)
     return status;
 }
 
+/* The task that waits for the future, if the callback is what wakes it, and the
+ * ready ring takes it; borrowed, or NULL. */
+static TaskObject *
+woken_by(const FutureObject *future, PyObject *callback,
+         const PyObject *context)
+{
+    LoopObject *loop = cl_loop_cast(future->f_loop);
+    TaskObject *task = (TaskObject *)cl_task_of_wakeup(callback);
+    return task != NULL && task->t_fut_waiter == (PyObject *)future &&
+                   task->t_context == context && is_task((PyObject *)task) &&
+                   task->f_loop == (PyObject *)loop && loop != NULL &&
+                   cl_task_fits_node(task, loop)
+               ? task
+               : NULL;
+}
+
+/* Passes a callback that is no task to the loop. */
+static int
+call_back(FutureObject *future, PyObject *callback, PyObject *context)
+{
+    TaskObject *task = woken_by(future, callback, context);
+    return task != NULL ? wake(future, (TaskObject *)Py_NewRef(task))
+                        : cl_future_call_soon(future, callback,
+                                              (PyObject *)future, context);
+}
+
 /* Whether the callback gets the future as a ready node of its own. */
 static inline bool
 takes_node(const FutureObject *future, PyObject *callback)
@@ -371,8 +397,7 @@ cl_future_schedule(FutureObject *future)
                          cl_node_make(Py_NewRef(future), CL_NODE_CHILD_DONE));
     }
     else if (callback != NULL) {
-        status =
-            cl_future_call_soon(future, callback, (PyObject *)future, context);
+        status = call_back(future, callback, context);
         Py_DECREF(callback);
         Py_XDECREF(context);
     }
@@ -380,9 +405,8 @@ cl_future_schedule(FutureObject *future)
         return status;
     for (Py_ssize_t i = 0; status == 0 && i < PyList_GET_SIZE(more); i++) {
         PyObject *pair = PyList_GET_ITEM(more, i);
-        status =
-            cl_future_call_soon(future, PyTuple_GET_ITEM(pair, 0),
-                                (PyObject *)future, PyTuple_GET_ITEM(pair, 1));
+        status = call_back(future, PyTuple_GET_ITEM(pair, 0),
+                           PyTuple_GET_ITEM(pair, 1));
     }
     Py_DECREF(more);
     return status;

@@ -4,6 +4,7 @@
 #include "core/errors.h"
 #include "core/spares.h"
 #include "futures/future.h"
+#include "futures/stop.h"
 
 typedef struct {
     PyObject_HEAD
@@ -57,6 +58,8 @@ FutureIter_dealloc(FutureIterObject *iter)
     PyObject_GC_UnTrack(iter);
     Py_TRASHCAN_BEGIN(iter, FutureIter_dealloc);
     LoopObject *loop = iter->fi_loop;
+    if (loop != NULL)
+        cl_stop_forget(loop->l_st);
     Py_CLEAR(iter->fi_future);
     cl_spares_give_plain(loop == NULL ? NULL
                                       : &cl_futures_on(loop)->spare_iters,
@@ -110,12 +113,15 @@ iternext(PyObject *self)
 {
     PyObject *value;
     PySendResult status = advance((FutureIterObject *)self, &value);
-    if (status == PYGEN_RETURN) {
-        if (value != Py_None)
-            cl_raise_stop_iteration(value);
-        Py_CLEAR(value);
-    }
-    return value;
+    if (status != PYGEN_RETURN)
+        return value;
+    const LoopObject *loop = ((FutureIterObject *)self)->fi_loop;
+    if (value != Py_None && loop != NULL && Py_REFCNT(self) == 1)
+        return cl_stop_with(loop->l_st, value);
+    if (value != Py_None)
+        cl_raise_stop_iteration(value);
+    Py_DECREF(value);
+    return NULL;
 }
 
 #if CL_HAS_AM_SEND

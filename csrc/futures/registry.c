@@ -17,11 +17,6 @@ cl_registry_setup(cl_state *Py_UNUSED(st))
     return 0;
 }
 
-static inline PyObject **
-slot(PyThreadState *thread, size_t offset)
-{
-    return (PyObject **)((char *)thread + offset);
-}
 
 static inline cl_list_node *
 task_list(const cl_state *st, PyThreadState *thread)
@@ -40,7 +35,7 @@ find_slot(const cl_state *st, PyThreadState *thread, PyObject *object)
     for (size_t n = 1; n <= SLOTS_SEARCHED; n++) {
         size_t offset =
             cl_futures_of(st)->task_list_offset - n * sizeof(PyObject *);
-        if (*slot(thread, offset) == object)
+        if (*cl_registry_slot(thread, offset) == object)
             return offset;
     }
     return 0;
@@ -68,8 +63,8 @@ find_by_change(cl_state *st, PyObject *task, PyObject *loop)
         return -1;
     return futures->running_loop_offset != 0 &&
            futures->running_task_offset != 0 &&
-           *slot(thread, futures->running_loop_offset) == NULL &&
-           *slot(thread, futures->running_task_offset) == NULL;
+           *cl_registry_slot(thread, futures->running_loop_offset) == NULL &&
+           *cl_registry_slot(thread, futures->running_task_offset) == NULL;
 }
 
 int
@@ -99,14 +94,9 @@ int
 cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *Py_UNUSED(ours),
                   PyObject *task)
 {
-    cl_futures *futures = cl_futures_of(st);
-    PyThreadState *thread = PyThreadState_Get();
-    PyObject **current = slot(thread, futures->running_task_offset);
-    if (*slot(thread, futures->running_loop_offset) != loop ||
-        *current != NULL)
-        return cl_call_void(futures->enter_task, loop, task);
-    *current = Py_NewRef(task);
-    return 0;
+    return cl_registry_set(st, PyThreadState_Get(), loop, task)
+               ? 0
+               : cl_call_void(cl_futures_of(st)->enter_task, loop, task);
 }
 
 /* The slow path. After a fork within the step, asyncio knows neither the loop
@@ -125,20 +115,18 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *Py_UNUSED(ours),
                   PyObject *task)
 {
     PyThreadState *thread = PyThreadState_Get();
-    PyObject **current = slot(thread, cl_futures_of(st)->running_task_offset);
-    if (*slot(thread, cl_futures_of(st)->running_loop_offset) != loop ||
-        *current != task)
-        return leave(st, loop, task, *current);
-    *current = NULL;
-    Py_DECREF(task);
-    return 0;
+    return cl_registry_unset(st, thread, loop, task)
+               ? 0
+               : leave(st, loop, task,
+                       *cl_registry_slot(
+                           thread, cl_futures_of(st)->running_task_offset));
 }
 
 PyObject *
 cl_registry_running_loop(cl_state *st)
 {
-    PyObject *loop =
-        *slot(PyThreadState_Get(), cl_futures_of(st)->running_loop_offset);
+    PyObject *loop = *cl_registry_slot(PyThreadState_Get(),
+                                       cl_futures_of(st)->running_loop_offset);
     return loop == Py_None ? NULL : Py_XNewRef(loop);
 }
 
@@ -146,9 +134,10 @@ PyObject *
 cl_registry_current_task(cl_state *st, LoopObject *loop)
 {
     PyThreadState *thread = PyThreadState_Get();
-    return *slot(thread, cl_futures_of(st)->running_loop_offset) ==
+    return *cl_registry_slot(thread, cl_futures_of(st)->running_loop_offset) ==
                    (PyObject *)loop
-               ? *slot(thread, cl_futures_of(st)->running_task_offset)
+               ? *cl_registry_slot(thread,
+                                   cl_futures_of(st)->running_task_offset)
                : NULL;
 }
 

@@ -41,6 +41,51 @@ int cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *ours,
 int cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
                       PyObject *task);
 
+#if CL_HAS_AWAITED_BY
+static inline PyObject **
+cl_registry_slot(PyThreadState *thread, size_t offset)
+{
+    return (PyObject **)((char *)thread + offset);
+}
+
+static inline bool
+cl_registry_is_at(const cl_state *st, PyThreadState *thread, PyObject *loop,
+                  PyObject *task)
+{
+    return *cl_registry_slot(thread, cl_futures_of(st)->running_loop_offset) ==
+               loop &&
+           *cl_registry_slot(thread, cl_futures_of(st)->running_task_offset) ==
+               task;
+}
+
+/* Makes the task the current one of the thread, or ends that, if that is all
+ * there is to do: else returns false. */
+static inline bool
+cl_registry_set(const cl_state *st, PyThreadState *thread, PyObject *loop,
+                PyObject *task)
+{
+    if (!cl_registry_is_at(st, thread, loop, NULL))
+        return false;
+    *cl_registry_slot(thread, cl_futures_of(st)->running_task_offset) =
+        Py_NewRef(task);
+    return true;
+}
+
+static inline bool
+cl_registry_unset(const cl_state *st, PyThreadState *thread, PyObject *loop,
+                  PyObject *task)
+{
+    if (!cl_registry_is_at(st, thread, loop, task))
+        return false;
+    *cl_registry_slot(thread, cl_futures_of(st)->running_task_offset) = NULL;
+    Py_DECREF(task);
+    return true;
+}
+#else
+#define cl_registry_set(st, thread, loop, task) ((void)(thread), false)
+#define cl_registry_unset(st, thread, loop, task) ((void)(thread), false)
+#endif
+
 /* Adds a pending task to the list of all tasks, and removes it when it is done
  * (unless CL_LISTS_DONE_TASKS) or freed. May be called repeatedly. */
 int cl_registry_add(cl_state *st, TaskObject *task);
@@ -49,6 +94,29 @@ void cl_registry_remove(cl_state *st, TaskObject *task);
 /* asyncio._get_running_loop(). Returns a new reference, or NULL, with an
  * exception only on error. */
 PyObject *cl_registry_running_loop(cl_state *st);
+
+/* Whether it is that loop. False if unknown. Runs no Python. */
+static inline bool
+cl_registry_runs(const cl_state *st, const LoopObject *loop)
+{
+#if CL_HAS_AWAITED_BY
+    return *cl_registry_slot(PyThreadState_Get(),
+                             cl_futures_of(st)->running_loop_offset) ==
+           (PyObject *)loop;
+#elif CL_HAS_RUNNING_LOOP_HOLDER
+    const cl_running_loop_holder *holder =
+        cl_futures_of(st)->running_loop_holder;
+    PyObject *dict = PyThreadState_GetDict();
+    return dict != NULL && holder != NULL &&
+           cl_dict_version(dict) == cl_futures_of(st)->running_loop_version &&
+           holder->rl_loop == (PyObject *)loop &&
+           holder->rl_pid == (int)st->pid;
+#else
+    (void)st;
+    (void)loop;
+    return false;
+#endif
+}
 
 /* Returns the current task of the loop, which runs in this thread. Borrowed;
  * NULL if there is none, or it is not one of ours. */

@@ -54,7 +54,8 @@
 
 /* objects that this layer sets itself */
 #define CL_FUTURES_OBJECTS(X) \
-    X(stop_true)           /* coro.c */ \
+    X(stop_true)           /* both: stop.c */ \
+    X(stop_item) \
     X(current_tasks)       /* both: registry.h, up to 3.13 */ \
     X(all_tasks) \
     X(all_tasks_iterating) \
@@ -86,6 +87,7 @@ typedef struct cl_futures {
      * used (decided by cloop/_futures.py). */
     bool layouts_fit;
     bool own_tasks;
+    bool stop_is_full; /* stop_item has a result; see stop.h */
     /* asyncio.futures.Future and asyncio.tasks.Task, if ours are used. */
     cl_global future_class;
     cl_global task_class;

@@ -51,14 +51,10 @@ fail_soon(TaskObject *task, const char *format, PyObject *first,
 
 /* ----------------------------------------------------------------- yielded objects */
 
-/* Sets what the task waits for. If the task was cancelled before, cancels
- * that. */
-static int
-now_waits_for(cl_state *st, TaskObject *task, PyObject *future)
+/* The task was cancelled before it waits for this: passes that on. */
+static __attribute__((noinline)) int
+cancel_waiter(cl_state *st, TaskObject *task, PyObject *future)
 {
-    Py_XSETREF(task->t_fut_waiter, Py_NewRef(future));
-    if (!task->t_must_cancel)
-        return 0;
     PyObject *message = Py_XNewRef(cl_task_message(task));
     PyObject *args[] = {future, message};
     PyObject *result = PyObject_VectorcallMethod(
@@ -69,6 +65,14 @@ now_waits_for(cl_state *st, TaskObject *task, PyObject *future)
     if (cancelled > 0)
         task->t_must_cancel = 0;
     return cancelled < 0 ? -1 : 0;
+}
+
+/* Sets what the task waits for. */
+static inline int
+now_waits_for(cl_state *st, TaskObject *task, PyObject *future)
+{
+    Py_XSETREF(task->t_fut_waiter, Py_NewRef(future));
+    return task->t_must_cancel ? cancel_waiter(st, task, future) : 0;
 }
 
 static int
@@ -372,11 +376,23 @@ cl_step_enter(cl_state *st, TaskObject *task, LoopObject *ours,
         PyErr_SetString(PyExc_RuntimeError, "uninitialized Task object");
         return -1;
     }
-    PyObject *loop = Py_NewRef(task->f_loop);
     /* After a second __init__(), the running loop may be the previous one. */
     if (ours != NULL &&
-        (cl_futures_on(ours)->in_task || (PyObject *)ours != loop))
+        (cl_futures_on(ours)->in_task || (PyObject *)ours != task->f_loop))
         ours = NULL;
+    /* Ours is running, so it stays. */
+    if (CL_HAS_AWAITED_BY && ours != NULL) {
+        PyThreadState *thread = PyThreadState_Get();
+        if (cl_registry_set(st, thread, (PyObject *)ours, (PyObject *)task)) {
+            int status = cl_step(st, task, exception);
+            return status == 0 &&
+                           cl_registry_unset(st, thread, (PyObject *)ours,
+                                             (PyObject *)task)
+                       ? 0
+                       : leave(st, task, (PyObject *)ours, ours, status);
+        }
+    }
+    PyObject *loop = Py_NewRef(task->f_loop);
     int status = cl_registry_enter(st, loop, ours, (PyObject *)task);
     if (status == 0) {
         status = cl_step(st, task, exception);

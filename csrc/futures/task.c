@@ -199,8 +199,12 @@ cl_task_new(LoopObject *loop, PyObject *coro, PyObject *name,
                        cl_futures_of(st)->TaskType, sizeof(TaskObject));
     if (self == NULL)
         return NULL;
-    CL_COUNT(cl_futures_of(st)->live_tasks, 1);
-    int status = cl_future_init(st, (FutureObject *)self, (PyObject *)loop);
+    cl_live_add(&cl_futures_of(st)->live_tasks, 1);
+    int status = 0;
+    if (loop->l_debug || cl_loop_overrides(loop, CL_OVERRIDES_GET_DEBUG))
+        status = cl_future_init(st, (FutureObject *)self, (PyObject *)loop);
+    else
+        ((FutureObject *)self)->f_loop = Py_NewRef((PyObject *)loop);
     PyObject_GC_Track(self);
     if (status < 0 || check_coroutine(st, coro) < 0 ||
         start(st, (TaskObject *)self, coro, name, context, eager) < 0)
@@ -223,7 +227,7 @@ Task_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     PyObject *self = cl_type_alloc(type);
     cl_state *st = self == NULL ? NULL : cl_future_state(self);
     if (st != NULL)
-        CL_COUNT(cl_futures_of(st)->live_tasks, 1);
+        cl_live_add(&cl_futures_of(st)->live_tasks, 1);
     return self;
 }
 
@@ -325,7 +329,7 @@ cl_task_dealloc(PyObject *self)
     }
     PyObject_GC_UnTrack(self);
     Py_TRASHCAN_BEGIN(self, cl_task_dealloc);
-    CL_COUNT(cl_futures_of(st)->live_tasks, -1);
+    cl_live_add(&cl_futures_of(st)->live_tasks, -1);
     /* A task that is done is still listed after Future.set_result(task, ...). */
     cl_registry_remove(st, task);
     cl_clear_weakrefs(self);

@@ -41,6 +41,9 @@ PyObject *cl_task_step_callable(TaskObject *task);
 /* Returns the task of such a callable, borrowed; NULL for any other. */
 PyObject *cl_task_of_callable(PyObject *callable);
 
+/* The same for the first kind only. */
+PyObject *cl_task_of_wakeup(PyObject *callable);
+
 /* For a cloop.Task that was passed to call_soon() with the future it waited
  * for: a method of asyncio.Future that was called by name, such as
  * asyncio.Future.cancel(f), took f_callback0 for a callable. Returns the

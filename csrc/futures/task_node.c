@@ -76,6 +76,15 @@ cl_task_of_callable(PyObject *callable)
 }
 
 PyObject *
+cl_task_of_wakeup(PyObject *callable)
+{
+    return PyCFunction_CheckExact(callable) &&
+                   PyCFunction_GET_FUNCTION(callable) == wakeup_def.ml_meth
+               ? PyCFunction_GET_SELF(callable)
+               : NULL;
+}
+
+PyObject *
 cl_task_woken_by(cl_state *st, PyObject *callback, PyObject *future)
 {
     if (!cl_future_is_ours(st, future) ||

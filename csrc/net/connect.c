@@ -716,7 +716,7 @@ cl_connect_new(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     op->cn_target = target;
     op->cn_fd = -1;
     cl_watch_init(&op->cn_watch, &watch_ops, (PyObject *)op);
-    CL_COUNT(cl_net_of(st)->live_connects, 1);
+    cl_live_add(&cl_net_of(st)->live_connects, 1);
     PyObject_GC_Track(op);
     return (PyObject *)op;
 }
@@ -745,7 +745,7 @@ Connect_dealloc(ConnectObject *op)
         return;
     cl_clear_weakrefs((PyObject *)op);
     LoopObject *loop = op->cn_loop;
-    CL_COUNT(cl_net_of(loop->l_st)->live_connects, -1);
+    cl_live_add(&cl_net_of(loop->l_st)->live_connects, -1);
     PyObject_GC_Del(op);
     Py_DECREF(loop);
     Py_DECREF(type);

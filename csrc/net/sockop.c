@@ -785,7 +785,7 @@ cl_sockop_new(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args)
     op->so_kind = (uint8_t)kind;
     op->so_coro.c_ops = &coro_ops;
     op->so_coro.c_st = st;
-    CL_COUNT(cl_net_of(st)->live_sockops, 1);
+    cl_live_add(&cl_net_of(st)->live_sockops, 1);
     PyObject_GC_Track(op);
     if (take_args(op, inside, args) <= 0) {
         op->so_coro.c_state = CL_CORO_DONE; /* nobody will see it */
@@ -811,7 +811,7 @@ SockOp_dealloc(SockOpObject *op)
     PyTypeObject *type = Py_TYPE(op);
     if (!cl_coro_dying(&op->so_coro))
         return;
-    CL_COUNT(cl_net_of(op->so_loop->l_st)->live_sockops, -1);
+    cl_live_add(&cl_net_of(op->so_loop->l_st)->live_sockops, -1);
     PyMem_Free(op->so_to);
     LoopObject *loop = op->so_loop;
     /* A descriptor's record has a reference to what waits in it. */

@@ -190,7 +190,7 @@ cl_transport_new(const cl_transport_args *args)
     /* Not open until the descriptor is ours. */
     self->tr_flags = CL_T_NOT_OPEN | (args->pipe ? CL_T_PIPE : 0);
     self->tr_loop = (LoopObject *)Py_NewRef(args->loop);
-    CL_COUNT(cl_net_of(st)->live_transports, 1);
+    cl_live_add(&cl_net_of(st)->live_transports, 1);
     self->tr_file = Py_XNewRef(args->sock);
     self->tr_file_refs = 1;
     self->tr_waiter = Py_XNewRef(args->waiter);
@@ -695,7 +695,7 @@ cl_transport_dealloc(PyObject *op)
     type->tp_clear(op);
     LoopObject *loop = ((cl_transport_head *)op)->th_loop;
     if (loop != NULL)
-        CL_COUNT(cl_net_of(loop->l_st)->live_transports, -1);
+        cl_live_add(&cl_net_of(loop->l_st)->live_transports, -1);
     type->tp_free(op);
     Py_XDECREF(loop);
     Py_DECREF(type);

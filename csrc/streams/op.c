@@ -635,7 +635,7 @@ new_op(cl_state *st, op_kind kind, PyObject *self, ReaderObject *reader,
     op->sto_arg = Py_XNewRef(arg);
     op->sto_size = size;
     op->sto_kind = (uint8_t)kind;
-    CL_COUNT(cl_streams_of(st)->live_stream_ops, 1);
+    cl_live_add(&cl_streams_of(st)->live_stream_ops, 1);
     PyObject_GC_Track(op);
     return (PyObject *)op;
 }
@@ -655,7 +655,7 @@ StreamOp_dealloc(StreamOpObject *op)
     if (!cl_coro_dying(&op->sto_coro))
         return;
     LoopObject *loop = op->sto_coro.c_loop;
-    CL_COUNT(cl_streams_of(op->sto_coro.c_st)->live_stream_ops, -1);
+    cl_live_add(&cl_streams_of(op->sto_coro.c_st)->live_stream_ops, -1);
     cl_spares_give(loop == NULL ? NULL : &cl_streams_on(loop)->spare_ops,
                    (PyObject *)op);
     Py_XDECREF(loop);

@@ -95,7 +95,7 @@ cl_sync_condition_notify(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 {
     Py_ssize_t most = 1;
     int done = 0;
-    if (kwnames == NULL && cl_sync_loop(st) != NULL &&
+    if (kwnames == NULL && cl_sync_loop_again(st) != NULL &&
         (nargs == 1 || (nargs == 2 && PyLong_CheckExact(args[1])))) {
         if (nargs == 2)
             most = PyLong_AsSsize_t(args[1]);
@@ -112,7 +112,7 @@ PyObject *
 cl_sync_condition_notify_all(cl_state *st, PyObject *const *args,
                              Py_ssize_t nargs, PyObject *kwnames)
 {
-    int done = cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL
+    int done = cl_takes_none(nargs, kwnames) && cl_sync_loop_again(st) != NULL
                    ? notify(st, args[0], -1)
                    : 0;
     return cl_sync_settle(st, CL_BODY_CONDITION_NOTIFY_ALL, done, args, nargs,
@@ -288,6 +288,13 @@ wait_failed(SyncOpObject *op, PyObject **result)
     return after_wait(op, result);
 }
 
+/* That of the wait, while it takes the lock again. */
+static PyObject *
+wait_handles(const SyncOpObject *op)
+{
+    return op->o_stage == LOCKING ? op->o_more : NULL;
+}
+
 static const cl_op_kind wait_kind = {
     .k_ops = CL_OP_OPS("Condition"),
     .k_name = "wait",
@@ -298,13 +305,14 @@ static const cl_op_kind wait_kind = {
     .k_woken = wait_woken,
     .k_failed = wait_failed,
     .k_args = cl_lock_only_self,
+    .k_handles = wait_handles,
 };
 
 PyObject *
 cl_sync_condition_wait(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                        PyObject *kwnames)
 {
-    return cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+    return cl_takes_none(nargs, kwnames) && cl_sync_may_begin(st) &&
                    cl_sync_knows(st, args[0], CL_CLASS_CONDITION)
                ? cl_op_new(st, &wait_kind, args[0], NULL)
                : cl_sync_original(st, CL_BODY_CONDITION_WAIT, args, nargs,
@@ -361,7 +369,7 @@ PyObject *
 cl_sync_condition_wait_for(cl_state *st, PyObject *const *args,
                            Py_ssize_t nargs, PyObject *kwnames)
 {
-    return nargs == 2 && kwnames == NULL && cl_sync_loop(st) != NULL &&
+    return nargs == 2 && kwnames == NULL && cl_sync_may_begin(st) &&
                    cl_sync_knows(st, args[0], CL_CLASS_CONDITION)
                ? cl_op_new(st, &wait_for_kind, args[0], args[1])
                : cl_sync_original(st, CL_BODY_CONDITION_WAIT_FOR, args, nargs,

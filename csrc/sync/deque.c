@@ -121,23 +121,31 @@ cl_waiters_each(cl_state *st, PyObject *deque,
 {
     Py_ssize_t size = cl_deque_size(deque);
     int status = 0;
+    bool visited = false;
     if (size == 0)
         return 0;
-    if (size == 1 && cl_deque_check(st, deque)) {
-        PyObject *only = cl_deque_first(deque);
+    if (cl_deque_check(st, deque)) { /* often the first is enough */
+        PyObject *first = cl_deque_first(deque);
         /* A future that is not ours may run code that changes the deque. */
-        if (only == NULL || cl_future_is_plain(st, only)) {
-            status = only == NULL ? -1 : visit(st, only, arg);
-            Py_XDECREF(only);
-            return status;
+        visited = first != NULL && cl_future_is_plain(st, first);
+        if (visited)
+            status = visit(st, first, arg);
+        Py_XDECREF(first);
+        if (first == NULL || status != 0 || (visited && size == 1))
+            return first == NULL ? -1 : status;
+        if (cl_deque_size(deque) != size) { /* as the iterator says */
+            PyErr_SetString(PyExc_RuntimeError,
+                            "deque mutated during iteration");
+            return -1;
         }
-        Py_DECREF(only);
     }
     PyObject *iter = PyObject_GetIter(deque), *waiter;
     if (iter == NULL)
         return -1;
     while (status == 0 && (waiter = PyIter_Next(iter)) != NULL) {
-        status = visit(st, waiter, arg);
+        if (!visited)
+            status = visit(st, waiter, arg);
+        visited = false;
         Py_DECREF(waiter);
     }
     Py_DECREF(iter);

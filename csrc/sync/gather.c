@@ -12,6 +12,7 @@
 #include "futures/future.h"
 #include "futures/registry.h"
 #include "futures/task.h"
+#include "sync/callback.h"
 #include "sync/child.h"
 #include "sync/locks.h"
 
@@ -137,7 +138,8 @@ conclude(GatherObject *gather)
     cl_state *st = gather->ga_st;
     cl_sync *sync = cl_sync_of(st);
     PyObject *children = Py_NewRef(gather->ga_children);
-    PyObject *results = PyList_New(0), *last = NULL;
+    PyObject *results = cl_list_with_room(PyList_GET_SIZE(children)),
+             *last = NULL;
     /* Foreign futures run code that may change the list. */
     for (Py_ssize_t i = 0; results != NULL && i < PyList_GET_SIZE(children);
          i++) {
@@ -515,13 +517,12 @@ static PyObject *
 new_known_outer(GatherObject *gather, PyTypeObject *type, PyObject *loop)
 {
     cl_state *st = gather->ga_st;
+    cl_shape *shape = &cl_sync_of(st)->sy_classes[CL_CLASS_GATHERING].sc_shape;
+    PyObject *attributes[] = {gather->ga_children, Py_False};
     PyObject *outer = cl_type_alloc(type);
     if (outer != NULL &&
         (cl_future_init(st, (FutureObject *)outer, loop) < 0 ||
-         PyObject_GenericSetAttr(outer, cl_sync_of(st)->str__children,
-                                 gather->ga_children) < 0 ||
-         PyObject_GenericSetAttr(outer, cl_sync_of(st)->str__cancel_requested,
-                                 Py_False) < 0))
+         cl_shape_fill(shape, outer, attributes, 2) < 0))
         Py_CLEAR(outer);
     return outer;
 }
@@ -550,30 +551,57 @@ new_outer(GatherObject *gather, PyObject *loop)
     return outer;
 }
 
+/* _discard_awaited_by(children, cur_task, outer); the callback has the first
+ * two. */
+static int
+discard_awaited_by(SyncCallbackObject *callback,
+                   PyObject *const *Py_UNUSED(args))
+{
+    PyObject *children = Py_NewRef(callback->cb_first),
+             *task = Py_XNewRef(callback->cb_second);
+    int status = 0;
+    for (Py_ssize_t i = 0; status == 0 && i < PyList_GET_SIZE(children); i++) {
+        PyObject *child = Py_NewRef(PyList_GET_ITEM(children, i));
+        status = cl_child_forget_awaited_by(callback->cb_st, child, task);
+        Py_DECREF(child);
+    }
+    Py_DECREF(children);
+    Py_XDECREF(task);
+    return status;
+}
+
+/* asyncio has a partial(), and shows no arguments. */
+static const cl_callback_kind discarder = {
+    "_discard_awaited_by", "_discard_awaited_by()", CL_CLOSURE_GATHER_END, 1,
+    discard_awaited_by};
+
 /* outer.add_done_callback(functools.partial(_discard_awaited_by, children, cur_task)) */
 static int
 expect_end(GatherObject *gather)
 {
     cl_state *st = gather->ga_st;
-    cl_sync *sync = cl_sync_of(st);
+    FutureObject *outer = (FutureObject *)gather->ga_outer;
     if (gather->ga_task == NULL)
         return 0;
-    PyObject *function = PyObject_GetAttr(cl_futures_of(st)->tasks_module,
-                                          sync->str__discard_awaited_by);
-    PyObject *partial = function == NULL
-                            ? NULL
-                            : PyObject_CallFunctionObjArgs(
-                                  sync->partial, function, gather->ga_children,
-                                  gather->ga_task, NULL);
-    PyObject *added =
-        partial == NULL
-            ? NULL
-            : PyObject_CallMethodOneArg(gather->ga_outer,
-                                        sync->str_add_done_callback, partial);
-    Py_XDECREF(function);
-    Py_XDECREF(partial);
+    PyObject *callback = (PyObject *)cl_callback_new(
+        st, &discarder, gather->ga_children, gather->ga_task, NULL);
+    PyObject *added = NULL;
+    int status = -1;
+    if (callback == NULL)
+        return -1;
+    if (is_known(st, Py_TYPE(outer)) && outer->f_state == CL_PENDING &&
+        gather->ga_context != NULL) {
+        status = cl_future_append(outer, callback, gather->ga_context);
+    }
+    else {
+        added = PyObject_CallMethodOneArg(
+            (PyObject *)outer, cl_sync_of(st)->str_add_done_callback,
+            callback);
+        status = added == NULL ? -1 : 0;
+    }
+    Py_DECREF(callback);
     Py_XDECREF(added);
-    return added == NULL ? -1 : 0;
+    return status;
 }
 
 static PyObject *
@@ -590,7 +618,7 @@ gather_all(cl_state *st, LoopObject *ours, PyObject *const *args,
     gather->ga_return_exceptions = return_exceptions;
     if (has(st, WITH_AWAITED_BY))
         gather->ga_task = Py_XNewRef(cl_registry_current_task(st, ours));
-    if ((gather->ga_children = PyList_New(0)) == NULL ||
+    if ((gather->ga_children = cl_list_with_room(nargs)) == NULL ||
         take_children(gather, ours, args, nargs, &done, &loop) < 0 ||
         (outer = new_outer(gather, loop)) == NULL)
         goto failed;

@@ -137,7 +137,7 @@ PyObject *
 cl_sync_event_wait(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                    PyObject *kwnames)
 {
-    return cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+    return cl_takes_none(nargs, kwnames) && cl_sync_may_begin(st) &&
                    cl_sync_knows(st, args[0], CL_CLASS_EVENT)
                ? cl_op_new(st, &event_wait, args[0], NULL)
                : cl_sync_original(st, CL_BODY_EVENT_WAIT, args, nargs,
@@ -209,7 +209,7 @@ PyObject *
 cl_sync_event_set(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                   PyObject *kwnames)
 {
-    int done = cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL
+    int done = cl_takes_none(nargs, kwnames) && cl_sync_loop_again(st) != NULL
                    ? cl_event_set(st, args[0])
                    : 0;
     return cl_sync_settle(st, CL_BODY_EVENT_SET, done, args, nargs, kwnames);
@@ -219,7 +219,7 @@ PyObject *
 cl_sync_event_clear(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                     PyObject *kwnames)
 {
-    int done = cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL
+    int done = cl_takes_none(nargs, kwnames) && cl_sync_loop_again(st) != NULL
                    ? cl_event_clear(st, args[0])
                    : 0;
     return cl_sync_settle(st, CL_BODY_EVENT_CLEAR, done, args, nargs, kwnames);
@@ -239,7 +239,8 @@ lock_begin(SyncOpObject *op, PyObject **result)
         return cl_sync_set(st, &view, CL_CLASS_LOCK, VALUE, Py_True) < 0
                    ? CL_OP_FAILED
                    : cl_op_done(result, op->o_arg);
-    if (view.v_at[VALUE] == Py_False) {
+    if (view.v_at[VALUE] == Py_False &&
+        !cl_lock_is_awaited(st, view.v_at[WAITERS])) {
         PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
         int all = cl_lock_all_cancelled(st, waiters);
         bool same = cl_lock_look(st, op->o_self, CL_CLASS_LOCK, &view) &&
@@ -365,7 +366,7 @@ PyObject *
 cl_sync_lock_acquire(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                      PyObject *kwnames)
 {
-    return cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+    return cl_takes_none(nargs, kwnames) && cl_sync_may_begin(st) &&
                    cl_sync_knows(st, args[0], CL_CLASS_LOCK)
                ? cl_op_new(st, &lock_acquire, args[0], Py_True)
                : cl_sync_original(st, CL_BODY_LOCK_ACQUIRE, args, nargs,
@@ -391,9 +392,10 @@ PyObject *
 cl_sync_lock_release(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                      PyObject *kwnames)
 {
-    int released = cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL
-                       ? cl_lock_release(st, args[0])
-                       : 0;
+    int released =
+        cl_takes_none(nargs, kwnames) && cl_sync_loop_again(st) != NULL
+            ? cl_lock_release(st, args[0])
+            : 0;
     return cl_sync_settle(st, CL_BODY_LOCK_RELEASE, released, args, nargs,
                           kwnames);
 }
@@ -495,7 +497,7 @@ PyObject *
 cl_sync_aenter(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                PyObject *kwnames)
 {
-    if (cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL) {
+    if (cl_takes_none(nargs, kwnames) && cl_sync_may_begin(st)) {
         if (cl_sync_knows(st, args[0], CL_CLASS_LOCK))
             return cl_op_new(st, &lock_aenter, args[0], Py_None);
         if (cl_semaphore_class(st, args[0]) >= 0)
@@ -511,7 +513,7 @@ PyObject *
 cl_sync_aexit(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
               PyObject *kwnames)
 {
-    if (nargs != 4 || kwnames != NULL || cl_sync_loop(st) == NULL ||
+    if (nargs != 4 || kwnames != NULL || !cl_sync_may_begin(st) ||
         !(cl_sync_knows(st, args[0], CL_CLASS_LOCK) ||
           cl_sync_knows(st, args[0], CL_CLASS_CONDITION) ||
           cl_semaphore_class(st, args[0]) >= 0))

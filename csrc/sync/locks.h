@@ -15,17 +15,19 @@ enum { CL_LOCK_WAITERS, CL_LOCK_VALUE };
 
 /* Gets the attributes of an object of the class, for which cl_sync_knows()
  * holds, if its waiters are a deque or None. */
-static inline bool
+static inline __attribute__((always_inline)) bool
 cl_lock_look_known(cl_state *st, PyObject *self, int class, cl_view *view)
 {
     cl_shape *shape = &cl_sync_of(st)->sy_classes[class].sc_shape;
-    return cl_shape_look(shape, self, view) &&
+    return (class == CL_CLASS_EVENT || class == CL_CLASS_LOCK
+                ? cl_shape_look_first(shape, self, view, 3)
+                : cl_shape_look(shape, self, view)) &&
            (view->v_at[CL_LOCK_WAITERS] == Py_None ||
             cl_deque_check(st, view->v_at[CL_LOCK_WAITERS]));
 }
 
 /* The same of any object. */
-static inline bool
+static inline __attribute__((always_inline)) bool
 cl_lock_look(cl_state *st, PyObject *self, int class, cl_view *view)
 {
     return cl_sync_knows(st, self, class) &&
@@ -37,6 +39,19 @@ cl_no_waiters(const cl_view *view)
 {
     PyObject *waiters = view->v_at[CL_LOCK_WAITERS];
     return waiters == Py_None || cl_deque_size(waiters) == 0;
+}
+
+/* Whether it is clear from the first waiter, of some, that not all are
+ * cancelled. Runs no Python. */
+static inline bool
+cl_lock_is_awaited(cl_state *st, PyObject *waiters)
+{
+    PyObject *first = cl_deque_first(waiters);
+    Py_XDECREF(first); /* the deque still has a reference */
+    if (first == NULL)
+        PyErr_Clear();
+    return first != NULL && cl_future_is_plain(st, first) &&
+           ((FutureObject *)first)->f_state != CL_CANCELLED;
 }
 
 /* The method's only argument is `self`. */

@@ -5,6 +5,7 @@
 #include "core/spares.h"
 #include "futures/future.h"
 #include "futures/registry.h"
+#include "futures/stop.h"
 #include "sync/deque.h"
 
 static inline const cl_op_kind *
@@ -22,16 +23,19 @@ static inline LoopObject *
 loop_of(SyncOpObject *op, PyObject *owner, PyObject *bound)
 {
     cl_state *st = op->o_coro.c_st;
+    LoopObject *loop = op->o_coro.c_loop;
     PyObject *running;
-    LoopObject *loop;
-    if (!cl_sync_pinned(st, CL_PINS_GET_LOOP) ||
-        (running = cl_registry_running_loop(st)) == NULL)
+    if (!cl_sync_pinned(st, CL_PINS_GET_LOOP))
         return NULL;
-    Py_DECREF(running); /* it is running, so it stays */
-    loop = running == (PyObject *)op->o_coro.c_loop ? op->o_coro.c_loop
-                                                    : cl_loop_cast(running);
-    if (loop == NULL || !cl_loop_is_plain(loop) ||
-        !cl_futures_are_ours(loop->l_st) ||
+    if (loop == NULL || !cl_registry_runs(st, loop)) {
+        if ((running = cl_registry_running_loop(st)) == NULL)
+            return NULL;
+        Py_DECREF(running); /* it is running, so it stays */
+        if ((loop = cl_loop_cast(running)) == NULL)
+            return NULL;
+    }
+    running = (PyObject *)loop;
+    if (!cl_loop_is_plain(loop) || !cl_futures_are_ours(loop->l_st) ||
         cl_loop_overrides(loop, CL_OVERRIDES_CREATE_FUTURE))
         return NULL;
     if (bound == running)
@@ -100,6 +104,16 @@ cl_op_got(SyncOpObject *op, PyObject **result)
     *result = op->o_got;
     op->o_got = NULL;
     return CL_OP_DONE;
+}
+
+void
+cl_op_raise_while(PyObject *error)
+{
+    PyObject *raised = PyErr_GetRaisedException();
+    PyObject *before = cl_swap_handled(Py_NewRef(error));
+    PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
+    Py_XDECREF(cl_swap_handled(before));
+    Py_DECREF(raised);
 }
 
 void
@@ -364,6 +378,16 @@ Op_iternext(SyncOpObject *op)
     return cl_coro_returned(&op->o_coro, result);
 }
 
+/* What was thrown into the op has ended what it awaits, or was that. */
+static void
+raise_while_handling(SyncOpObject *op)
+{
+    const cl_op_kind *kind = kind_of(&op->o_coro);
+    PyObject *handled = kind->k_handles == NULL ? NULL : kind->k_handles(op);
+    if (handled != NULL)
+        cl_op_raise_while(handled);
+}
+
 PySendResult
 cl_op_thrown(CoroObject *coro, PyObject *type, PyObject *value,
              PyObject *traceback, PyObject **result)
@@ -377,10 +401,13 @@ cl_op_thrown(CoroObject *coro, PyObject *type, PyObject *value,
             cl_coro_throw_awaited(coro->c_st, inner, type, value, traceback);
         PySendResult status = cl_iter_status(&got);
         Py_DECREF(inner);
+        if (status == PYGEN_ERROR)
+            raise_while_handling(op);
         outcome = after_inner(op, status, got, result);
     }
     else {
         cl_raise_thrown(type, value, traceback);
+        raise_while_handling(op);
         outcome = failed(op, result);
     }
     return settle(op, outcome, result);
@@ -447,7 +474,8 @@ allocate(cl_state *st, LoopObject *loop)
     op = (SyncOpObject *)cl_spares_pop(spares, type);
     op->o_coro.c_state = CL_CORO_NEW;
 #if CL_HAS_REMOTE_STACKS
-    memset(&op->o_coro.c_remote, 0, sizeof(op->o_coro.c_remote));
+    if (op->o_coro.c_remote.f_executable != 0) /* it was a task's */
+        memset(&op->o_coro.c_remote, 0, sizeof(op->o_coro.c_remote));
 #endif
     op->o_number = 0.0;
     op->o_stage = 0;
@@ -471,7 +499,7 @@ cl_op_new(cl_state *st, const cl_op_kind *kind, PyObject *self, PyObject *arg)
     op->o_coro.c_loop = (LoopObject *)Py_XNewRef(loop);
     op->o_self = Py_XNewRef(self);
     op->o_arg = Py_XNewRef(arg);
-    CL_COUNT(sync->live_sync_ops, 1);
+    cl_live_add(&sync->live_sync_ops, 1);
     sync->sy_made++;
     PyObject_GC_Track(op);
     return (PyObject *)op;
@@ -503,13 +531,15 @@ Op_traverse(SyncOpObject *op, visitproc visit, void *arg)
 static void
 Op_dealloc(SyncOpObject *op)
 {
-    if (op->o_coro.c_state == CL_CORO_DONE) /* it is cleared */
+    if (op->o_coro.c_state == CL_CORO_DONE) { /* it is cleared */
         PyObject_GC_UnTrack(op);
+        cl_stop_forget(op->o_coro.c_st);
+    }
     else if (!cl_coro_dying(&op->o_coro))
         return;
     LoopObject *loop = op->o_coro.c_loop;
     cl_assert_of(op, op->o_self == NULL && op->o_inner == NULL);
-    CL_COUNT(cl_sync_of(op->o_coro.c_st)->live_sync_ops, -1);
+    cl_live_add(&cl_sync_of(op->o_coro.c_st)->live_sync_ops, -1);
     cl_spares_give(loop == NULL ? NULL : &cl_sync_on(loop)->spare_ops,
                    (PyObject *)op);
     Py_XDECREF(loop);

@@ -57,6 +57,9 @@ typedef struct {
     /* Calls asyncio's function with arguments that are not all positional.
      * NULL: k_body with those of k_args. */
     PyObject *(*k_original)(SyncOpObject *op);
+    /* Returns the exception that asyncio's code handles while it awaits,
+     * borrowed, or NULL. The function may be NULL. */
+    PyObject *(*k_handles)(const SyncOpObject *op);
 } cl_op_kind;
 
 /* For k_class: a function of asyncio.tasks, or of another module; or one of
@@ -115,6 +118,11 @@ cl_op_outcome cl_op_got(SyncOpObject *op, PyObject **result);
 /* Returns a new future of the running loop, which must be `bound` or becomes
  * the owner's _loop. NULL without an exception if it is none of ours. */
 PyObject *cl_op_future(SyncOpObject *op, PyObject *owner, PyObject *bound);
+
+/* Raises the exception that is set again, while `error` is handled: that becomes
+ * its context, as the interpreter does when an exception is thrown into a
+ * coroutine. */
+void cl_op_raise_while(PyObject *error);
 
 /* Ends the handling of `error`, and steals it. If an exception is set, `error`
  * becomes its context; if not, `error` is raised again. */

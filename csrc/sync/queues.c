@@ -288,7 +288,7 @@ cl_sync_queue_get_nowait(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                          PyObject *kwnames)
 {
     queue_view q;
-    return cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+    return cl_takes_none(nargs, kwnames) && cl_sync_loop_again(st) != NULL &&
                    look_for_items(st, args[0], &q)
                ? get_now(st, args[0], &q)
                : cl_sync_original(st, CL_BODY_QUEUE_GET_NOWAIT, args, nargs,
@@ -307,7 +307,7 @@ cl_sync_queue_put_nowait(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                          PyObject *kwnames)
 {
     queue_view q;
-    if (!takes_item(nargs, kwnames) || cl_sync_loop(st) == NULL ||
+    if (!takes_item(nargs, kwnames) || cl_sync_loop_again(st) == NULL ||
         !look(st, args[0], &q))
         return cl_sync_original(st, CL_BODY_QUEUE_PUT_NOWAIT, args, nargs,
                                 kwnames);
@@ -434,7 +434,7 @@ PyObject *
 cl_sync_queue_get(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                   PyObject *kwnames)
 {
-    return cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+    return cl_takes_none(nargs, kwnames) && cl_sync_may_begin(st) &&
                    class_of(st, args[0]) >= 0
                ? cl_op_new(st, &get, args[0], NULL)
                : cl_sync_original(st, CL_BODY_QUEUE_GET, args, nargs, kwnames);
@@ -444,7 +444,7 @@ PyObject *
 cl_sync_queue_put(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                   PyObject *kwnames)
 {
-    return takes_item(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+    return takes_item(nargs, kwnames) && cl_sync_may_begin(st) &&
                    class_of(st, args[0]) >= 0
                ? cl_op_new(st, &put, args[0], args[1])
                : cl_sync_original(st, CL_BODY_QUEUE_PUT, args, nargs, kwnames);
@@ -457,7 +457,7 @@ cl_sync_queue_task_done(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                         PyObject *kwnames)
 {
     queue_view q;
-    if (!cl_takes_none(nargs, kwnames) || cl_sync_loop(st) == NULL ||
+    if (!cl_takes_none(nargs, kwnames) || cl_sync_loop_again(st) == NULL ||
         !look(st, args[0], &q) || q.q_unfinished <= 0)
         return cl_sync_original(st, CL_BODY_QUEUE_TASK_DONE, args, nargs,
                                 kwnames);
@@ -507,7 +507,7 @@ PyObject *
 cl_sync_queue_join(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                    PyObject *kwnames)
 {
-    return cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+    return cl_takes_none(nargs, kwnames) && cl_sync_may_begin(st) &&
                    class_of(st, args[0]) >= 0
                ? cl_op_new(st, &join, args[0], NULL)
                : cl_sync_original(st, CL_BODY_QUEUE_JOIN, args, nargs,

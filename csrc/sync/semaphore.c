@@ -228,7 +228,8 @@ begin(SyncOpObject *op, PyObject **result)
         return set_value(st, &view, class, value - 1) < 0
                    ? CL_OP_FAILED
                    : cl_op_done(result, op->o_arg);
-    if (value != 0) { /* else it is locked() */
+    if (value != 0 && /* else it is locked() */
+        !cl_lock_is_awaited(st, view.v_at[WAITERS])) {
         PyObject *waiters = Py_NewRef(view.v_at[WAITERS]);
         int all = cl_lock_all_cancelled(st, waiters);
         Py_DECREF(waiters);
@@ -344,7 +345,7 @@ PyObject *
 cl_sync_semaphore_acquire(cl_state *st, PyObject *const *args,
                           Py_ssize_t nargs, PyObject *kwnames)
 {
-    return cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+    return cl_takes_none(nargs, kwnames) && cl_sync_may_begin(st) &&
                    cl_semaphore_class(st, args[0]) >= 0
                ? cl_op_new(st, &acquire, args[0], Py_True)
                : cl_sync_original(st, CL_BODY_SEMAPHORE_ACQUIRE, args, nargs,
@@ -384,7 +385,8 @@ cl_sync_semaphore_release(cl_state *st, PyObject *const *args,
 {
     /* A bounded semaphore calls this as its base's method, which checks no
      * bound. */
-    int released = cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+    int released = cl_takes_none(nargs, kwnames) &&
+                           cl_sync_loop_again(st) != NULL &&
                            cl_sync_knows(st, args[0], CL_CLASS_SEMAPHORE)
                        ? cl_semaphore_release(st, args[0])
                        : 0;
@@ -396,7 +398,8 @@ PyObject *
 cl_sync_bounded_release(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                         PyObject *kwnames)
 {
-    int released = cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+    int released = cl_takes_none(nargs, kwnames) &&
+                           cl_sync_loop_again(st) != NULL &&
                            cl_sync_knows(st, args[0], CL_CLASS_BOUNDED)
                        ? cl_semaphore_release(st, args[0])
                        : 0;

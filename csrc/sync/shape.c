@@ -65,7 +65,7 @@ cl_shape_learn(cl_shape *shape, PyObject *sample)
     PyObject **values = cl_inline_values(sample);
     shape->sh_inline = values != NULL &&
                        cl_inline_count(values) == shape->sh_count &&
-                       shape->sh_count >= 3; /* see cl_shape_look() */
+                       shape->sh_count > 0;
     /* The sample had no attributes before: the order is that of above. */
     shape->sh_adds = shape->sh_inline;
     for (int i = 0; shape->sh_adds && i < shape->sh_count; i++)
@@ -73,9 +73,8 @@ cl_shape_learn(cl_shape *shape, PyObject *sample)
     return 0;
 }
 
-bool
-cl_shape_look_inline(cl_shape *shape, PyObject *self, PyObject **values,
-                     cl_view *view)
+static bool
+look_inline(cl_shape *shape, PyObject *self, PyObject **values, cl_view *view)
 {
     int set = 0;
     view->v_values = values;
@@ -90,7 +89,8 @@ cl_shape_look_inline(cl_shape *shape, PyObject *self, PyObject **values,
     if (set != cl_inline_count(values))
         return false;
     cl_inline_stamp_init(&shape->sh_stamps[set == shape->sh_count], values);
-    cl_check_stress(cl_shape_check(shape, self, view));
+    cl_check_stress(cl_shape_check(shape, self, view, shape->sh_count));
+    (void)self;
     return true;
 }
 
@@ -102,8 +102,8 @@ cl_shape_dict(PyObject *self)
     return dict;
 }
 
-bool
-cl_shape_look_in_dict(const cl_shape *shape, PyObject *self, cl_view *view)
+static bool
+look_in_dict(const cl_shape *shape, PyObject *self, cl_view *view)
 {
     Py_ssize_t set = 0;
     view->v_values = NULL;
@@ -125,11 +125,20 @@ cl_shape_look_in_dict(const cl_shape *shape, PyObject *self, cl_view *view)
     return false;
 }
 
+bool
+cl_shape_look_slowly(cl_shape *shape, PyObject *self, cl_view *view)
+{
+    PyObject **values = shape->sh_inline ? cl_inline_values(self) : NULL;
+    return values == NULL ? look_in_dict(shape, self, view)
+                          : look_inline(shape, self, values, view);
+}
+
 #ifdef CL_DEBUG
 void
-cl_shape_check(const cl_shape *shape, PyObject *self, const cl_view *view)
+cl_shape_check(const cl_shape *shape, PyObject *self, const cl_view *view,
+               int count)
 {
-    for (int i = 0; i < shape->sh_count; i++) {
+    for (int i = 0; i < count; i++) {
         if (view->v_at[i] == NULL)
             continue;
         PyObject *found = PyObject_GenericGetAttr(self, shape->sh_names[i]);

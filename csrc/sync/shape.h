@@ -43,38 +43,37 @@ void cl_shape_clear(cl_shape *shape);
 /* Returns the object's dict, borrowed; NULL with an exception. */
 PyObject *cl_shape_dict(PyObject *self);
 
-/* cl_shape_look() for objects without inline values. */
-bool cl_shape_look_in_dict(const cl_shape *shape, PyObject *self,
-                           cl_view *view);
-
 #ifdef CL_DEBUG
-/* Checks that an ordinary look-up finds the same values. */
-void cl_shape_check(const cl_shape *shape, PyObject *self,
-                    const cl_view *view);
+/* Checks that an ordinary look-up finds the same first values. */
+void cl_shape_check(const cl_shape *shape, PyObject *self, const cl_view *view,
+                    int count);
 #endif
 
-/* cl_shape_look() for objects with an unknown stamp, which it learns. */
-bool cl_shape_look_inline(cl_shape *shape, PyObject *self, PyObject **values,
-                          cl_view *view);
+/* cl_shape_look() for other objects than those with a known stamp; it learns
+ * the stamp of objects with inline values. */
+bool cl_shape_look_slowly(cl_shape *shape, PyObject *self, cl_view *view);
+
+/* Gets the first `count` attributes at least. */
+static inline __attribute__((always_inline)) bool
+cl_shape_look_first(cl_shape *shape, PyObject *self, cl_view *view, int count)
+{
+    PyObject **values = shape->sh_inline ? cl_inline_place(self) : NULL;
+    if (values == NULL ||
+        (!cl_inline_stamp_fits(&shape->sh_stamps[1], values) &&
+         !cl_inline_stamp_fits(&shape->sh_stamps[0], values)))
+        return cl_shape_look_slowly(shape, self, view);
+    view->v_values = values;
+    view->v_dict = NULL; /* unused then, but gcc warns */
+    for (int i = 0; i < count; i++)
+        view->v_at[i] = values[shape->sh_slots[i]];
+    cl_check_stress(cl_shape_check(shape, self, view, count));
+    return true;
+}
 
 static inline bool
 cl_shape_look(cl_shape *shape, PyObject *self, cl_view *view)
 {
-    PyObject **values = shape->sh_inline ? cl_inline_values(self) : NULL;
-    if (values == NULL)
-        return cl_shape_look_in_dict(shape, self, view);
-    bool all = cl_inline_count(values) == shape->sh_count;
-    if (!cl_inline_stamp_fits(&shape->sh_stamps[all], values))
-        return cl_shape_look_inline(shape, self, values, view);
-    view->v_values = values;
-    view->v_dict = NULL; /* unused then, but gcc warns */
-    view->v_at[0] = values[shape->sh_slots[0]];
-    view->v_at[1] = values[shape->sh_slots[1]];
-    view->v_at[2] = values[shape->sh_slots[2]];
-    for (int i = 3; i < shape->sh_count; i++)
-        view->v_at[i] = values[shape->sh_slots[i]];
-    cl_check_stress(cl_shape_check(shape, self, view));
-    return true;
+    return cl_shape_look_first(shape, self, view, shape->sh_count);
 }
 
 /* Sets the first attributes of a new object, which has none yet. 0/-1 */

@@ -162,12 +162,13 @@ cl_sync_sleep(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                      : nargs == 1 && named == 1 &&
                            PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
                                              cl_sync_of(st)->str_result) == 0;
-    if (known && cl_sync_loop(st) != NULL) {
+    if (known && cl_sync_may_begin(st)) {
         if (PyFloat_CheckExact(args[0]))
             delay = PyFloat_AS_DOUBLE(args[0]);
         else if (PyLong_CheckExact(args[0]))
             delay = PyLong_AsDouble(args[0]);
-        PyErr_Clear(); /* asyncio handles a number that is too large */
+        if (delay == -1.0)
+            PyErr_Clear(); /* asyncio handles a number that is too large */
     }
     if (isnan(delay) || delay == -1.0)
         return cl_sync_original(st, CL_BODY_SLEEP, args, nargs, kwnames);

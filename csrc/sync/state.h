@@ -45,7 +45,7 @@
     X(call_soon_threadsafe) X(run_in_executor) \
     X(set_running_or_notify_cancel) \
     X(_GatheringFuture) X(_children) X(_cancel_message) X(_cancel_requested) \
-    X(_cancelling) X(_discard_awaited_by) X(_finished) X(_get_loop) \
+    X(_cancelling) X(_finished) X(_get_loop) \
     X(_getters) X(_locked) X(_log_destroy_pending) X(_loop) \
     X(_make_cancelled_error) X(_on_timeout) X(_putters) \
     X(_set_result_unless_cancelled) X(_timeout_handler) X(_unfinished_tasks) \
@@ -151,6 +151,7 @@
 
 /* Closures of asyncio's whose source is shown: see callback.h. */
 #define CL_SYNC_CLOSURES(X) \
+    X(GATHER_END) \
     X(WAIT) \
     X(SHIELD_INNER) \
     X(SHIELD_OUTER) \

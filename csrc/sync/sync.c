@@ -101,7 +101,7 @@ static const struct {
                              "add_done_callback", "get_loop", "_loop",
                              "_asyncio_future_blocking", ATTRIBUTE_METHODS,
                              NULL},
-                            {NULL}},
+                            {"_children", "_cancel_requested", NULL}},
     [CL_CLASS_QUEUE] = {{QUEUE_METHODS},
                         {QUEUE_ATTRIBUTES, "_loop", NULL},
                         {QUEUE_ATTRIBUTES, "_is_shutdown", "_loop", NULL},

@@ -16,7 +16,8 @@
  *     the attributes that __init__() sets and no others;
  *   - the globals that the text uses are unchanged.
  *
- * A coroutine checks this when it is called and at its first step. After a
+ * A call that only makes a coroutine checks the loop, but for its futures and
+ * tracing, and the object's class; the first step checks everything. After a
  * wait everything is checked once more; what can't be done directly is then
  * done by name. */
 #ifndef CL_SYNC_SYNC_H
@@ -56,10 +57,9 @@ cl_sync_original(cl_state *st, int body, PyObject *const *args,
     return cl_sync_of(st)->sy_plain(function, args, (size_t)nargs, kwnames);
 }
 
-/* Returns this thread's running loop, borrowed, if a coroutine made by a body
- * may begin on it; NULL if not. What creates futures or tasks looks at their
- * classes itself. */
-static inline LoopObject *
+/* Returns this thread's running loop, borrowed, if a body may act on it; NULL if
+ * not. What creates futures or tasks looks at their classes itself. */
+static inline __attribute__((always_inline)) LoopObject *
 cl_sync_loop_again(cl_state *st)
 {
     cl_assert_gil();
@@ -70,8 +70,16 @@ cl_sync_loop_again(cl_state *st)
     return loop != NULL && cl_loop_is_plain(loop) ? loop : NULL;
 }
 
-/* The same for a body that is called. */
-static inline LoopObject *
+/* Whether a body may make a coroutine. Its first step looks at the rest. */
+static inline __attribute__((always_inline)) bool
+cl_sync_may_begin(cl_state *st)
+{
+    LoopObject *loop = cl_loop_in_thread(st, cl_thread_ident());
+    return cl_sync_of(st)->sy_on && loop != NULL && cl_loop_is_plain(loop);
+}
+
+/* The same as cl_sync_loop_again() for a body that creates futures or tasks. */
+static inline __attribute__((always_inline)) LoopObject *
 cl_sync_loop(cl_state *st)
 {
     LoopObject *loop = cl_sync_loop_again(st);
@@ -105,7 +113,7 @@ static inline bool
 cl_sync_knows(cl_state *st, PyObject *self, int class)
 {
     cl_guard *guard = &cl_sync_of(st)->sy_classes[class].sc_guard;
-    return Py_TYPE(self) == guard->g_type && cl_guard_holds(guard);
+    return Py_TYPE(self) == guard->g_type && cl_guard_of_class_holds(guard);
 }
 
 /* The same, and gets its attributes. */
@@ -128,7 +136,7 @@ cl_sync_set(cl_state *st, cl_view *view, int class, int index, PyObject *value)
 bool cl_sync_pinned_slowly(cl_pins *group);
 
 /* Whether these globals are unchanged. */
-static inline bool
+static inline __attribute__((always_inline)) bool
 cl_sync_pinned(cl_state *st, int pins)
 {
     cl_pins *group = &cl_sync_of(st)->sy_pins[pins];

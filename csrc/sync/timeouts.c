@@ -223,7 +223,7 @@ PyObject *
 cl_sync_timeout_aenter(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                        PyObject *kwnames)
 {
-    return cl_takes_none(nargs, kwnames) && cl_sync_loop(st) != NULL &&
+    return cl_takes_none(nargs, kwnames) && cl_sync_may_begin(st) &&
                    cl_sync_knows(st, args[0], CL_CLASS_TIMEOUT)
                ? cl_op_new(st, &aenter, args[0], NULL)
                : cl_sync_original(st, CL_BODY_TIMEOUT_AENTER, args, nargs,
@@ -290,7 +290,7 @@ PyObject *
 cl_sync_timeout_aexit(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                       PyObject *kwnames)
 {
-    if (nargs != 4 || kwnames != NULL || cl_sync_loop(st) == NULL ||
+    if (nargs != 4 || kwnames != NULL || !cl_sync_may_begin(st) ||
         !cl_sync_knows(st, args[0], CL_CLASS_TIMEOUT))
         return cl_sync_original(st, CL_BODY_TIMEOUT_AEXIT, args, nargs,
                                 kwnames);

@@ -223,11 +223,14 @@ timer_failed(SyncOpObject *op, PyObject **result)
         PyErr_SetRaisedException(error);
         return finish(op, result);
     }
+    /* What is raised now gets `error` as its context. */
+    PyObject *before = cl_swap_handled(Py_NewRef(error));
     int done = cl_child_done(st, op->o_self);
     if (done > 0)
         outcome = take_result(op, result);
     else if (done == 0)
         outcome = cancel_and_wait(op, OF_CANCELLED);
+    Py_XDECREF(cl_swap_handled(before));
     if (outcome == CL_OP_WAIT) {
         /* Raised again afterwards. The timeout is no longer needed. */
         Py_XSETREF(op->o_arg, error);
@@ -355,7 +358,14 @@ timeout_woken(SyncOpObject *op, PyObject **result)
 
 /* -------------------------------------------------------------------------- wait_for() */
 
-#define KIND(begin, woken, failed) \
+/* The cancellation, while it waits for what it has cancelled. */
+static PyObject *
+timer_handles(const SyncOpObject *op)
+{
+    return op->o_stage == OF_CANCELLED ? op->o_arg : NULL;
+}
+
+#define KIND(begin, woken, failed, handles) \
     { \
         .k_ops = CL_OP_OPS(NULL), \
         .k_name = "wait_for", \
@@ -365,12 +375,13 @@ timeout_woken(SyncOpObject *op, PyObject **result)
         .k_woken = woken, \
         .k_failed = failed, \
         .k_args = wait_for_args, \
+        .k_handles = handles, \
     }
 
-static const cl_op_kind with_timer =
-                            KIND(timer_begin, timer_woken, timer_failed),
+static const cl_op_kind with_timer = KIND(timer_begin, timer_woken,
+                                          timer_failed, timer_handles),
                         with_timeout =
-                            KIND(timeout_begin, timeout_woken, leave);
+                            KIND(timeout_begin, timeout_woken, leave, NULL);
 
 PyObject *
 cl_sync_wait_for(cl_state *st, PyObject *const *args, Py_ssize_t nargs,

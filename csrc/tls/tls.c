@@ -146,7 +146,7 @@ cl_tls_new(const cl_tls_args *args)
     TLSObject *self = (TLSObject *)cl_type_alloc(type);
     if (self == NULL)
         return NULL;
-    CL_COUNT(cl_net_of(st)->live_transports, 1);
+    cl_live_add(&cl_net_of(st)->live_transports, 1);
     self->x_loop = (LoopObject *)Py_NewRef(args->loop);
     self->x_sslcontext = Py_NewRef(args->sslcontext);
     self->x_hostname =

@@ -101,11 +101,11 @@ static inline void
 drop_loop(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
-    CHECK_INT(st->live_loops, 1);
+    CHECK_INT(cl_live_count(&st->live_loops), 1);
     Py_DECREF(loop);
-    CHECK_INT(st->live_loops, 0);
-    CHECK_INT(st->live_handles, 0);
-    CHECK_INT(st->live_timers, 0);
+    CHECK_INT(cl_live_count(&st->live_loops), 0);
+    CHECK_INT(cl_live_count(&st->live_handles), 0);
+    CHECK_INT(cl_live_count(&st->live_timers), 0);
 }
 
 /* Returns list[index], an int. */

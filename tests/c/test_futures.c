@@ -89,8 +89,8 @@ stop_and_drop(LoopObject *loop)
     CHECK_PYTHON(
         cl_call_void(cl_futures_of(st)->set_running_loop, Py_None, NULL) == 0);
     drop_loop(loop);
-    CHECK_INT(cl_futures_of(st)->live_futures, 0);
-    CHECK_INT(cl_futures_of(st)->live_tasks, 0);
+    CHECK_INT(cl_live_count(&cl_futures_of(st)->live_futures), 0);
+    CHECK_INT(cl_live_count(&cl_futures_of(st)->live_tasks), 0);
 }
 
 static void
@@ -136,7 +136,7 @@ a_task_waits_for_a_future_and_is_the_current_one_meanwhile(PyTypeObject *type)
     TaskObject *task =
         (TaskObject *)cl_task_new(loop, coroutine, NULL, NULL, false);
     CHECK_PYTHON(task != NULL);
-    CHECK_INT(cl_futures_of(st)->live_tasks, 1);
+    CHECK_INT(cl_live_count(&cl_futures_of(st)->live_tasks), 1);
     turn(loop);
     CHECK(task->t_fut_waiter == future);
     CHECK_INT(cl_ring_count(&loop->l_ready), 0);

@@ -5,6 +5,7 @@ csrc/core/global.h says how cloop does without most of the look-ups.
 
 import asyncio
 import contextlib
+import gc
 import socket
 import sys
 import types
@@ -222,6 +223,12 @@ def test_future_that_a_read_waits_for(loop, run, turn, monkeypatch):
 
     assert run(main()) == [OtherFuture, OtherFuture]
     turn()
+
+
+def test_the_collector_sees_the_modules(cloop, own_tasks):
+    seen = [id(each) for each in gc.get_referents(cloop._cloop)]
+    for module, name, _ in NAMES.values():
+        assert id(vars(module)) in seen, name
 
 
 WATCHERS = """

@@ -119,6 +119,22 @@ def test_cancel_after_the_callback_ran(as_asyncio):
     as_asyncio(body)
 
 
+@pytest.mark.parametrize("method", ["call_soon", "call_later"])
+def test_cancel_in_debug_mode_whose_repr_fails(loop, method):
+    class Callback:
+        def __call__(self):
+            raise AssertionError
+
+        def __repr__(self):
+            raise ZeroDivisionError
+
+    loop.set_debug(True)
+    handle = schedule(loop, method, Callback())
+    with pytest.raises(ZeroDivisionError):
+        handle.cancel()
+    assert handle.cancelled()
+
+
 def test_destructor_that_cancels_the_handle_while_it_is_cancelled(loop, turn):
     class Hostile:
         def __del__(self):

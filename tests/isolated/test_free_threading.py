@@ -21,7 +21,7 @@ needs_safe_tasks = pytest.mark.skipif(
 )
 
 START = """
-import gc, os, random, signal, socket, sys, sysconfig, threading, time, warnings
+import gc, os, random, signal, socket, sys, sysconfig, tempfile, threading, time, warnings
 
 sys.setswitchinterval(1e-4)
 if sysconfig.get_config_var("Py_GIL_DISABLED"):
@@ -161,6 +161,68 @@ async def work(n, server_context=None, client_context=None):
     server.close()
     await server.wait_closed()
 """,
+    "protocols": """
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+    def data_received(self, data):
+        self.transport.write(data)
+    def eof_received(self):
+        self.transport.close()
+
+class Ask(asyncio.Protocol):
+    def __init__(self, left, done):
+        self.left, self.done, self.got = left, done, 0
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.writelines([b"x" * 1000, b"y" * 1000])
+    def data_received(self, data):
+        self.got += len(data)
+        if self.got == 2000:
+            self.got, self.left = 0, self.left - 1
+            if self.left:
+                self.transport.write(b"z" * 2000)
+            else:
+                self.transport.write_eof()
+    def connection_lost(self, error):
+        self.done.set_result(error)
+
+async def work(n):
+    loop = asyncio.get_running_loop()
+    with tempfile.TemporaryDirectory() as folder:
+        inet = await loop.create_server(Echo, "127.0.0.1", 0)
+        unix = await loop.create_unix_server(Echo, folder + "/socket")
+        address = inet.sockets[0].getsockname()
+        ends = []
+        for i in range(n // 40):
+            ends += [loop.create_future(), loop.create_future()]
+            await loop.create_connection(lambda: Ask(3, ends[-2]), *address)
+            await loop.create_unix_connection(lambda: Ask(3, ends[-1]), folder + "/socket")
+        assert await asyncio.gather(*ends) == [None] * len(ends)
+        for server in inet, unix:
+            server.close()
+            await server.wait_closed()
+""",
+    "pipes": """
+class Collect(asyncio.Protocol):
+    def __init__(self, done):
+        self.data, self.done = b"", done
+    def data_received(self, data):
+        self.data += data
+    def connection_lost(self, error):
+        self.done.set_result(self.data)
+
+async def work(n):
+    loop = asyncio.get_running_loop()
+    for i in range(n // 40):
+        reading, writing = os.pipe()
+        done = loop.create_future()
+        await loop.connect_read_pipe(lambda: Collect(done), os.fdopen(reading, "rb", 0))
+        transport, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(writing, "wb", 0))
+        transport.write(b"x" * 1000)
+        transport.close()
+        assert await done == b"x" * 1000
+""",
     "sockets": """
 async def work(n):
     loop = asyncio.get_running_loop()
@@ -246,13 +308,17 @@ def threads(script, monkeypatch):
     return threads
 
 
-@pytest.mark.parametrize("count", [1, 2, 4, 8] if FREE_THREADED else [4])
+some_loops = pytest.mark.parametrize("count", [1, 2, 4, 8] if FREE_THREADED else [4])
+
+
+@some_loops
 @pytest.mark.parametrize("work", sorted(WORKS))
 def test_loops_in_threads(threads, work, count):
     threads(WORKS[work] + "in_threads(*[lambda: run(work(%d)) for _ in range(%d)])" % (400, count))
 
 
-def test_loops_in_threads_speak_tls(threads, tmp_path):
+@some_loops
+def test_loops_in_threads_speak_tls(threads, tmp_path, count):
     trustme = pytest.importorskip("trustme")
     authority = trustme.CA()
     authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
@@ -265,14 +331,16 @@ import ssl
 server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 server.load_cert_chain(sys.argv[1] + "/server.pem")
 client = ssl.create_default_context(cafile=sys.argv[1] + "/ca.pem")
-in_threads(*[lambda: run(work(200, server, client)) for _ in range(4)])
+in_threads(*[lambda: run(work(200, server, client)) for _ in range(int(sys.argv[2]))])
 """,
         tmp_path,
+        count,
     )
 
 
 @pytest.mark.skipif("sys.version_info < (3, 12)")  # before, asyncio's watchers of children need the main thread
-def test_loops_in_threads_start_processes(threads):
+@some_loops
+def test_loops_in_threads_start_processes(threads, count):
     threads(
         """
 async def work():
@@ -281,8 +349,9 @@ async def work():
         out, _ = await child.communicate(b"%d" % i)
         assert (out, child.returncode) == (b"%d" % i, 0)
 
-in_threads(*[lambda: run(work()) for _ in range(4)])
-"""
+in_threads(*[lambda: run(work()) for _ in range(int(sys.argv[1]))])
+""",
+        count,
     )
 
 
@@ -430,6 +499,104 @@ def collect():
         gc.collect()
 
 in_threads(lambda: run(churn()), lambda: run(churn()), collect, collect)
+"""
+    )
+
+
+# What cloop tells of loops in other threads
+
+
+@pytest.fixture
+def cloop_threads(threads, loop_kind):
+    if loop_kind == "asyncio":
+        pytest.skip("of cloop's loops")
+    return threads
+
+
+def test_metrics_of_loops_in_other_threads(cloop_threads):
+    """Numbers of one moment, which never go down: the loop's thread is stopped meanwhile."""
+    cloop_threads(
+        WORKS["callbacks"]
+        + """
+loops, over = [], threading.Event()
+
+async def churn():
+    loops.append(asyncio.get_running_loop())
+    for _ in range(20):
+        await work(100)
+        await asyncio.sleep(0.001)
+    over.set()
+
+def look():
+    before = {}
+    while not over.is_set():
+        for loop in list(loops):
+            now = loop.metrics()
+            then = before.get(loop, now)
+            assert now.turns >= then.turns and now.callbacks >= then.callbacks
+            assert then.turn_time.count <= now.turn_time.count <= now.turns
+            assert 0 <= now.busy_ns - then.busy_ns < 60e9 and 0 <= now.idle_ns - then.idle_ns < 60e9
+            before[loop] = now
+
+in_threads(lambda: run(churn()), lambda: run(churn()), look, look)
+"""
+    )
+
+
+def test_loops_in_threads_are_watched(cloop_threads):
+    """Each has long blocks, and others which no look finds."""
+    cloop_threads(
+        """
+import cloop
+
+seen, wanted = set(), set()
+
+def to(block):
+    if not block.ended and "in blocks" in block.stack:
+        seen.add(block.loop)
+
+def blocks():
+    loop, end = asyncio.get_running_loop(), time.monotonic() + 60
+    while loop not in seen and time.monotonic() < end:
+        sum(range(100))
+
+async def churn():
+    loop = asyncio.get_running_loop()
+    wanted.add(loop)
+    for _ in range(200):
+        await asyncio.sleep(0)
+    loop.call_soon(blocks)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+with cloop.watch(0.05, to=to):
+    in_threads(lambda: run(churn()), lambda: run(churn()))
+assert seen == wanted and len(wanted) == 2
+"""
+    )
+
+
+def test_dump_of_loops_in_threads(cloop_threads):
+    cloop_threads(
+        """
+from cloop import _dump
+
+over = threading.Event()
+
+async def churn():
+    loop = asyncio.get_running_loop()
+    while not over.is_set():
+        task = asyncio.ensure_future(asyncio.sleep(0.001), loop=loop)
+        loop.call_later(0.002, int)
+        await task
+
+def look():
+    for _ in range(30):
+        text = _dump.text()
+        assert text.count("cloop.Loop running=") <= 2, text
+    over.set()
+
+in_threads(lambda: run(churn()), look)
 """
     )
 

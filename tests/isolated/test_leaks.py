@@ -146,6 +146,51 @@ print(growth(references, rounds, int(sys.argv[1]), tries=6))
     assert int(script(text, rounds)) < rounds
 
 
+# Not "monitored", whose figures have more and more digits.
+FEATURES = """tasks timers threads crowded signals executors loops primitives lent sock_operations protocols
+    protocols-tls streams streams-tls large_write large_write-tls unix pipes datagrams upgrade-tls files servers subprocesses"""
+
+
+@pytest.mark.parametrize("name", FEATURES.split())
+def test_a_round_of_a_feature_leaves_nothing(script, loop_kind, tmp_path, name):
+    """Each object is at least one block of memory."""
+    if loop_kind == "asyncio":
+        pytest.skip("not of asyncio's own")
+    if name.endswith("-tls"):
+        authority = pytest.importorskip("trustme").CA()
+        issued = authority.issue_cert("localhost")
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        issued.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
+        issued.cert_chain_pems[0].write_to_path(str(tmp_path / "chain.pem"))
+    text = (
+        START
+        + """
+sys.path.insert(0, sys.argv[1])
+import scenarios
+
+name, _, tls = sys.argv[2].partition("-")
+scenario = getattr(scenarios, name)
+if tls:
+    scenario = scenarios.with_ssl(scenario, ".")
+loop = new_loop()
+asyncio.set_event_loop(loop)
+
+def rounds(count):
+    for _ in range(count):
+        loop.run_until_complete(scenario(loop))
+
+async def end():
+    "Of what still serves a client that has gone."
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
+
+print(growth(references, rounds, 10, tries=6))
+loop.run_until_complete(end())
+loop.close()
+"""
+    )
+    assert int(script(text, os.path.dirname(os.path.abspath(__file__)), name)) < 10
+
+
 @measures_memory
 def test_cancelled_timers_leave_no_memory(script):
     text = (

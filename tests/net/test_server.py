@@ -44,6 +44,20 @@ def test_a_connection(serving, call, until, collect):
     assert protocol.lost == [None]
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="servers keep a set")
+@pytest.mark.parametrize("count", [sys.maxsize, 2**70, 1.5])
+def test_number_of_connections_that_a_program_has_set(serving, call, until, count):
+    server = serving.tcp()
+    server._active_count = count
+    client = call(server)
+    until(lambda: serving.accepted)
+    assert server._active_count == count + 1
+    client.close()
+    until(lambda: serving.accepted[0].lost)
+    assert server._active_count == count
+    server._active_count = 0
+
+
 def test_client_and_server_on_one_loop(run, loop, serving, recorder, abandoned, until):
     server = serving.tcp()
     transport, protocol = run(loop.create_connection(recorder, *server.sockets[0].getsockname()))

@@ -36,11 +36,11 @@ def steady():
         return len(gc.get_objects())
 
     async def steady(once):
-        for _ in range(3):
+        for _ in range(10):
             await once()
         before = count()
-        for _ in range(30):
+        for _ in range(60):
             await once()
-        assert count() - before < 25
+        assert count() - before < 30
 
     return steady

@@ -690,6 +690,14 @@ def test_bound_methods_of_async_with(accelerate, cloop, name):
     cloop.run(main())
 
 
+def test_names_that_there_are_not(cloop):
+    """What the package itself asks for has one."""
+    with pytest.raises(ValueError, match="there is no nothing"):
+        cloop._cloop._sync_pin("nothing", ())
+    with pytest.raises(ValueError, match="there is no nothing"):
+        cloop._cloop._sync_prepare("nothing", test_names_that_there_are_not)
+
+
 def test_bound_methods_of_async_with_can_be_called(accelerate, cloop):
     async def main():
         lock = asyncio.Lock()

@@ -96,6 +96,25 @@ def test_outcomes(accelerate, as_asyncio):
     as_asyncio(body)
 
 
+def test_callback_that_is_called_with_another_future(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            future, other = loop.create_future(), loop.create_future()
+            iterator = asyncio.as_completed([future])
+            first = next(iterator)
+            waits = loop.create_task(first)
+            await asyncio.sleep(0)
+            ((callback, _),) = future._callbacks
+            with pytest.raises(KeyError) as caught:
+                callback(other)
+            future.set_result("result")
+            return await waits, caught.value.args[0] is other
+
+        return loop.run_until_complete(main())
+
+    assert as_asyncio(body)["result"] == ("result", True)
+
+
 @pytest.mark.parametrize("timeout", [None, 0, -1, 0.002])
 def test_timeouts(accelerate, as_asyncio, timeout):
     def body(loop):

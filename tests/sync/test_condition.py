@@ -41,6 +41,32 @@ async def waiter(condition, seen, name):
         seen.append((name, "left"))
 
 
+def test_context_of_what_is_thrown_while_it_takes_the_lock_again(accelerate, as_asyncio):
+    """The first exception replaces the context that the second one has."""
+
+    def body(loop):
+        async def main():
+            condition = asyncio.Condition()
+            await condition.acquire()
+            coro = condition.wait()
+            coro.send(None)
+            await condition.acquire()
+            coro.throw(asyncio.CancelledError("first"))
+            second = asyncio.CancelledError("second")
+            second.__context__ = KeyError("of before")
+            coro.throw(second)
+            condition.release()
+            await asyncio.sleep(0)
+            try:
+                coro.send(None)
+            except asyncio.CancelledError as error:
+                return described(error), described(second)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
 @pytest.mark.parametrize("notified", [0, 1, 2])
 @pytest.mark.parametrize("cancels", [0, 1, 2, 3])
 @pytest.mark.parametrize("hold", ["", "between", "before"])

@@ -55,6 +55,14 @@ async def raises():
     raise KeyError("of the program")
 
 
+async def raises_another():
+    await asyncio.sleep(0)
+    try:
+        raise ValueError("of before")
+    except ValueError:
+        raise KeyError("of the program")  # noqa: B904
+
+
 async def hangs():
     await asyncio.Event().wait()
 
@@ -78,6 +86,7 @@ MAKERS = {
     "returns": returns,
     "at once": at_once,
     "raises": raises,
+    "raises another": raises_another,
     "hangs": hangs,
     "refuses": refuses,
     "replaces": replaces,
@@ -334,6 +343,24 @@ def test_switched_while_it_waits(accelerate, as_asyncio):
             results = await asyncio.gather(*tasks, return_exceptions=True)
             return [chain(each) if isinstance(each, BaseException) else each for each in results]
 
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_cause_of_a_timeout_outlives_it(accelerate, as_asyncio):
+    """It is the context as well, and has a reference for each."""
+
+    def body(loop):
+        async def main():
+            try:
+                await asyncio.wait_for(hangs(), 0.001)
+            except asyncio.TimeoutError as error:
+                cause = error.__cause__
+                during = sys.getrefcount(cause)
+            return during - sys.getrefcount(cause)
+
+        accelerate(True)
         return loop.run_until_complete(main())
 
     as_asyncio(body)

@@ -73,6 +73,36 @@ def test_object_of_another_class(connected, native, contexts):
     assert Object.words
 
 
+def test_the_library_is_not_called_within_itself(alone, contexts):
+    """What is written while an object reads waits until it has read. (asyncio calls it within the call.)"""
+    calls, writes = [], []
+
+    class Object(ssl.SSLObject):
+        def read(self, *args):
+            calls.append("read")
+            try:
+                if writes:
+                    calls.append("written")
+                    writes.pop()(b"within")
+                return super().read(*args)
+            finally:
+                calls.append("done")
+
+        def write(self, data):
+            calls.append("write")
+            return super().write(data)
+
+    context = contexts.server()
+    context.sslobject_class = Object
+    protocol = alone.recorder()
+    _, peer = alone.connect(protocol, "server", context=context)
+    del calls[:]
+    writes.append(protocol.transport.write)
+    peer.send(b"data")
+    assert peer.receive(6) == b"within" and protocol.data == b"data"
+    assert calls[:3] == ["read", "written", "done"] and "write" in calls
+
+
 @pytest.mark.skipif(not hasattr(ssl.SSLContext, "_msg_callback"), reason="not in this Python")
 def test_messages_are_traced(connected, native, contexts):
     context, traced = contexts.server(), []

@@ -588,6 +588,45 @@ def test_connection_made_raises(same, error, side):
     assert same(body)["result"][1][0] == ("made",)
 
 
+def test_clock_that_fails_as_the_handshake_is_logged(loop_class, stage, contexts, side):
+    """In debug mode its duration is: asyncio asks for the time after the certificate."""
+    armed = []
+
+    class Object(ssl.SSLObject):
+        def getpeercert(self, *args):
+            armed.append(True)
+            return super().getpeercert(*args)
+
+    def played(cls):
+        class Loop(cls):
+            def time(self):
+                if armed:
+                    armed.clear()
+                    raise ZeroDivisionError("on purpose")
+                return super().time()
+
+        own = type(stage)(Loop(), contexts)
+        own.loop.set_debug(True)
+        context = (contexts.client if side == "client" else contexts.server)()
+        context.sslobject_class = Object
+        protocol = own.recorder()
+        with own.unwarned():
+            task, peer = own.begin(protocol, side, context=context)
+            for _ in range(2):
+                own.settle()
+                peer.attempt(peer.tls.do_handshake)
+            own.settle()
+            peer.close()
+            told = own.outcome(task)
+            own.close()
+        own.loop.close()
+        return told, protocol.story, own.reports
+
+    found = played(loop_class)
+    assert found == played(asyncio.SelectorEventLoop)
+    assert "ZeroDivisionError" in str(found)
+
+
 def test_data_that_come_with_the_end_of_the_handshake(same, side, version):
     """In one segment with it, with or without close_notify."""
 

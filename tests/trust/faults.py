@@ -10,9 +10,9 @@ able to do it all again, and nothing may be left when it is closed: no descripto
 
 On a build with CL_INJECT (stress, coverage, or -DCL_INJECT) each allocation counts, those of Python's API too; on others,
 those of the C library. With --calls, calls of Python's functions fail as well, with MemoryError. With --sites, the lines are listed that allocate and
-failed in no scenario.
+failed in no scenario. --seconds is for all scenarios: each has its share, and points at random, until that is over.
 
-    python tests/trust/faults.py [NAME...] [--small] [--pairs N] [--most N] [--calls] [--sites] [--seed N]
+    python tests/trust/faults.py [NAME...] [--small] [--pairs N] [--most N] [--seconds N] [--calls] [--sites] [--seed N]
 """
 
 import errno
@@ -192,9 +192,14 @@ def feature(run, name):
             chosen = points
             if len(points) > most:
                 chosen = [points[at] for at in sorted(run.random.sample(range(len(points)), most))]
-            injected = sum(sweep.judge([point]) for point in chosen)
-            pairs = int(os.environ.get("CLOOP_FAULTS_PAIRS", "0")) or (1 if run.small else 0)
-            for _ in range(pairs):
+            seconds = float(os.environ.get("CLOOP_FAULTS_SECONDS", "inf"))
+            if seconds < float("inf"):
+                run.random.shuffle(chosen)
+            # A tenth of the time is for pairs.
+            injected = sum(sweep.judge([point]) for point in chosen if time.monotonic() < began + 0.9 * seconds)
+            wanted, pairs = int(os.environ.get("CLOOP_FAULTS_PAIRS", "0")) or (1 if run.small else 0), 0
+            while pairs < wanted and time.monotonic() < began + seconds:
+                pairs += 1
                 sweep.judge(run.random.sample(points, 2))
         finally:
             sweep.stop()
@@ -241,11 +246,14 @@ def main():
     shows_sites = "--sites" in sys.argv and not sys.argv.remove("--sites")
     if "--calls" in sys.argv and not sys.argv.remove("--calls"):
         os.environ["CLOOP_FAULTS_CALLS"] = "1"
-    for option in ("--pairs", "--most"):
+    for option in ("--pairs", "--most", "--seconds"):
         if option in sys.argv:
             at = sys.argv.index(option)
             os.environ["CLOOP_FAULTS_" + option[2:].upper()] = sys.argv[at + 1]
             del sys.argv[at : at + 2]
+    if "CLOOP_FAULTS_SECONDS" in os.environ and "--here" not in sys.argv:
+        wanted = len([name for name in NAMES if name in sys.argv]) or len(NAMES)
+        os.environ["CLOOP_FAULTS_SECONDS"] = str(float(os.environ["CLOOP_FAULTS_SECONDS"]) / wanted)
     attacks = {name: functools.partial(feature, name=name) for name in NAMES}
     if "--here" in sys.argv or "-h" in sys.argv or "--help" in sys.argv:
         return attack.main(__file__, __doc__, attacks)

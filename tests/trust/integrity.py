@@ -6,7 +6,7 @@ At random, connections are reset, half-closed, abandoned by cancelled tasks, upg
 conversation after the other; reads are cancelled and repeated; connects are cancelled; reading pauses. As a connection ends
 another begins, so that its descriptor is somebody else's at once.
 
-    python tests/trust/integrity.py [--count 100000] [--processes 2] [--threads 2] [--seed N] [--loop cloop|asyncio|uvloop]
+    python tests/trust/integrity.py [--count 100000] [--seconds N] [--processes 2] [--threads 2] [--seed N] [--loop cloop|asyncio|uvloop]
 
 The last lines are the figures. The status is 0 if nothing was misdelivered, lost, doubled or out of order. A conversation
 that is reset may end early; of a datagram only that it comes to somebody else, twice or too late is counted.
@@ -565,7 +565,7 @@ class Thread:
 
     async def ask(self):
         """Conversations, one after the other, until the share of this thread is done."""
-        while self.tally["messages"] < self.world.share:
+        while self.tally["messages"] < self.world.share and time.monotonic() < self.world.ends:
             await self.ask_once()
 
     async def ask_once(self):
@@ -622,6 +622,7 @@ class World:
         self.seed, self.folder = options.seed, folder
         self.places = [(p, t) for p in range(options.processes) for t in range(options.threads)]
         self.share = max(1, options.count // len(self.places))
+        self.ends = time.monotonic() + options.seconds
         self.new_loop = importlib.import_module(options.loop).new_event_loop
         self.listening, self.addresses = {}, {}
         for place in self.places:
@@ -691,6 +692,7 @@ FINDINGS = ["misdelivered", "lost", "doubled", "out of order", "garbled", "ended
 def main():
     parser = argparse.ArgumentParser(prog="tests/trust/integrity.py", description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=100000, help="messages to receive")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="no conversation begins after these")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2, help="of each process")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))

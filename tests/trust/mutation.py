@@ -1,13 +1,20 @@
 """Whether the tests notice when the C code is wrong: small random changes, one after the other, each built and tested.
 
-A change is one of CHANGES, at a random place of a function in csrc. The same seed makes the same changes. Each is made in a
-copy of the tree, in a build with assertions; only that file is compiled. First the tests run that are most likely to notice
-(those of the file, then of its folder, with the slow ones), then, for what is left, the others of the tier commit, on cloop with
-epoll, each with a limit of time and memory. What fails on the unchanged tree is left out. A change does not count if it does not compile, or if
-the compiler makes the same code of it.
+A change is one of CHANGES, at a random place of a function in csrc. The same seed makes the same changes. Only the changed
+file is compiled. If gcc makes the same code of it at -O2, in a release build, the change makes no difference and is not
+counted. Else the file is linked with the others, in a build with assertions, and the tests run that reach the changed line:
+those of its folder first, then some of each file, then the rest, the cheapest first, until one fails. These are the tests of
+the tier ci on cloop with epoll; what fails on the unchanged tree is left out. At last some run
+with memory that is overwritten when it is freed, and some with allocations that fail (places.py): no process may die. A test that fails must fail twice. Tests
+that take several times as long as they should, and do not on the unchanged tree, have noticed the change as well.
 
-    python tests/trust/mutation.py [--count 200] [--seed N] [--jobs 2] [--first 0]
-    python tests/trust/mutation.py --seed N --only 17      one of them; with --list, what they are, and nothing is built
+Which tests reach which lines is learnt by one run of the tests, on a build that remembers the blocks that ran (visits.c),
+and kept in the folder of the copies. It is learnt anew for files of tests that are not the same any more, and for all if
+csrc is not.
+
+    python tests/trust/mutation.py [--count 200] [--seconds 0] [--seed N] [--jobs 2] [--first 0]
+    python tests/trust/mutation.py --seed N --only 17 18   these; with --list, what they are, and nothing is built
+    python tests/trust/mutation.py --learn                 what the tests reach, and nothing else
 
 The diff of each survivor is printed. A survivor is a test that is missing, a line that can go, or no difference that a program
 could see; those that were judged so are in equivalent.txt, with the reason, and are not counted.
@@ -15,17 +22,27 @@ could see; those that were judged so are in equivalent.txt, with the reason, and
 
 import argparse
 import collections
+import contextlib
 import difflib
 import glob
+import hashlib
+import itertools
 import os
+import pickle
 import random
 import re
-import resource
+import runpy
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
+import threading
 import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -34,15 +51,17 @@ NOT_JUDGED = {
     "csrc/poller/kqueue.c", "csrc/base/assert.c", "csrc/base/stress.c", "csrc/core/check.c", "csrc/debug.c", "csrc/inject.c",
 }  # fmt: skip
 NOT_COPIED = shutil.ignore_patterns(".git", "build", "dist", ".venv*", "__pycache__", "*.so", ".hypothesis", ".*_cache")
-FOLDERS = ["net", "tls", "streams", "core", "futures", "sync", "processes", "isolated"]
 # Of code whose tests are elsewhere: tests/c/run.py's, and pytest's.
 IN_C = {"base": None, "poller": "test_poller"}
 ELSEWHERE = {"base": ["tests/core"], "poller": ["tests/core"], "": ["tests/core"]}
-# These read the sources, or compile them.
+# These read the sources, compile them, or need what is not here.
 SOURCE_TESTS = ["tests/test_source.py", "tests/test_build.py", "tests/trust", "tests/ecosystem", "tests/conformance"]
 PASSED = (0, 5)  # 5: there are none
-MEMORY = 4 << 30
-PATIENCE, LEAST_S = 5, 90  # how much longer than on the unchanged tree; at least
+LIMITED = ["sh", "-c", 'ulimit -v 4194304 && exec "$@"', "sh"]  # KiB: a change may take all the memory
+TRAPPED = 100  # tests that run with traps in freed memory
+PLACES, PLACES_S = 5, 40  # tests with allocations that fail, and how long
+PATIENCE, LEAST_S = 4, 20  # how much longer than on the unchanged tree, and how long in any case
+FIRST_S, LATER_S = 10, 60  # tests at a time, by what they take on the unchanged tree
 
 
 # Places
@@ -72,7 +91,14 @@ def masked(text):
                 depth -= 1
         continued = directive and line.endswith("\\")
         lines.append(" " * len(line) if directive or others else line)
-    return re.sub(r"\bcl_(assert|check)\w*\([^;]*;", blank, "\n".join(lines))
+    # Assertions, and how large what grows is at first.
+    return re.sub(r"\bcl_(assert|check)\w*\([^;]*;|\bCL_TINY\([^;]*?\)", blank, "\n".join(lines))
+
+
+class Code(str):
+    """Masked text; a condition and an argument are taken from the text as it is."""
+
+    original = ""
 
 
 def bodies(text):
@@ -106,10 +132,9 @@ def conditions(replace):
         for match in re.compile(r"\b(?:if|while) (?=\()").finditer(code, begin, end):
             last = closing(code, match.end())
             if last is not None:
-                condition = code[match.end() + 1 : last]
-                text = replace(condition, code[last + 1 : last + 200])
+                text = replace(code[match.end() + 1 : last], code[last + 1 : last + 200])
                 if text:
-                    yield match.end(), last + 1, text
+                    yield match.end(), last + 1, text % code.original[match.end() + 1 : last]
 
     return find
 
@@ -117,7 +142,7 @@ def conditions(replace):
 def unchecked(condition, what_follows):
     leaves = re.match(r"(?: \{)?\s*(?:return (?:-1|NULL|0)|goto \w+)", what_follows)
     fails = re.search(r"== NULL|< 0|== -1|!= 0|^!|^cl_|^\w+\(", condition)
-    return "((%s) && 0)" % condition if leaves and fails else None
+    return "((%s) && 0)" if leaves and fails else None
 
 
 def references(wanted):
@@ -127,8 +152,9 @@ def references(wanted):
         for match in re.compile(r"\b(Py_X?(?:DECREF|INCREF|NewRef|SETREF)|Py_CLEAR)\(").finditer(code, begin, end):
             last = closing(code, match.end() - 1)
             if last is not None:
-                text = wanted(match[1], code[match.end() : last])
-                if text:
+                argument = code.original[match.end() : last]
+                text = wanted(match[1], argument)
+                if text and not re.fullmatch(r"Py_(None|True|False)", argument):
                     yield match.start(), last + 1, text
 
     return find
@@ -149,7 +175,17 @@ def doubled(name, argument):
 
 
 TURNED = {"==": "!=", "!=": "==", "<": "<=", "<=": "<", ">": ">=", ">=": ">"}
-RETURNED = {"0": ["1", "-1"], "1": ["0"], "-1": ["0"], "true": ["false"], "false": ["true"]}
+RETURNED = {"0": ["-1"], "1": ["0"], "-1": ["0"], "true": ["false"], "false": ["true"]}
+
+
+def returned(code, begin, end):
+    """1 instead of 0 only where the function returns 1 as well: callers of others ask whether it is less than 0."""
+    others = ["1"] if re.search(r"\breturn 1;|\? 1 :|: 1;", code[begin:end]) else []
+    for match in re.compile(r"\breturn (0|1|-1|true|false);").finditer(code, begin, end):
+        for text in RETURNED[match[1]] + (others if match[1] == "0" else []):
+            yield match.start(1), match.end(1), text
+
+
 CHANGES = {
     "comparison turned": by_pattern(r" (==|!=|<=|>=|<|>) ", lambda match: [TURNED[match[1]]]),
     "off by one": by_pattern(
@@ -162,16 +198,19 @@ CHANGES = {
         lambda match: ["(void)0"],
     ),
     "error not checked": conditions(unchecked),
-    "condition negated": conditions(lambda condition, what_follows: "(!(%s))" % condition),
-    "return value swapped": by_pattern(r"\breturn (0|1|-1|true|false);", lambda match: RETURNED[match[1]]),
+    "condition negated": conditions(lambda condition, what_follows: "(!(%s))"),
+    "return value swapped": returned,
     "and, or": by_pattern(r" (&&|\|\|)\s", lambda match: ["||" if match[1] == "&&" else "&&"]),
     "call left out": by_pattern(r"(?<=[;{})])\s*\n +((?!Py_|return\b)\w+\([^;\n]*\));$", lambda match: ["(void)0"]),
 }
 
 
 class Mutant:
-    def __init__(self, number, kind, path, text, begin, end, new):
+    def __init__(self, number, kind, path, text, first, begin, end, new):
         self.number, self.kind, self.path, self.text = number, kind, path, text
+        self.first = text.count("\n", 0, first) + 1  # the line where the function begins
+        self.last = self.first + text[first : text.index("\n}", first)].count("\n")
+        self.tests = 0  # how many reach it
         old = text[begin:end]
         self.changed = text[:begin] + new + "\n" * (old.count("\n") - new.count("\n")) + text[end:]
         self.line = text.count("\n", 0, begin) + 1
@@ -202,10 +241,11 @@ def mutants(seed):
             continue
         with open(os.path.join(ROOT, path)) as file:
             text = file.read()
-        code = masked(text)
+        code = Code(masked(text))
+        code.original = text
         for begin, end in bodies(code):
             for kind, find in CHANGES.items():
-                places[kind] += [(path, text) + place for place in find(code, begin, end)]
+                places[kind] += [(path, text, begin) + place for place in find(code, begin, end)]
     number = 0
     while True:
         kind = rng.choice(list(CHANGES))
@@ -230,218 +270,471 @@ def equivalents():
     return found
 
 
-# Building and testing
+# Building
+
+
+def run(command, folder, limit, log, **env):
+    """The exit status, or None after `limit` seconds, and the output."""
+    with open(log, "w") as file:
+        process = subprocess.Popen(
+            command, cwd=folder, env=dict(os.environ, **env), stdin=subprocess.DEVNULL, stdout=file,
+            stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        try:
+            status = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:
+            try:
+                os.killpg(process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            process.wait()
+    with open(log, errors="replace") as file:
+        return status, file.read()
+
+
+COMPILER = shlex.split(os.environ.get("CC", "gcc"))
+SETUP = runpy.run_path(os.path.join(ROOT, "setup.py"))
+COMMON = ["-fPIC", "-w", "-Icsrc", "-I" + sysconfig.get_path("include")]
+KINDS = {
+    "judged": SETUP["flags"]("debug")[0] + ["-DCL_INJECT", "-g0"],
+    "plain": SETUP["FLAGS"] + ["-DNDEBUG", "-O2", "-g0"],
+    "visited": SETUP["flags"]("debug")[0] + ["-DCL_INJECT", "-fsanitize-coverage=trace-pc"],
+}
 
 
 class Tree:
-    """The copy, and what its tests do while nothing is changed."""
+    """A copy of the checkout, in which one file is changed at a time. Objects of unchanged files are shared."""
 
-    def __init__(self, folder, jobs):
-        self.folder, self.jobs = folder, jobs
-        self.usual, self.left_out = {}, set()
-        shutil.copytree(ROOT, folder, ignore=NOT_COPIED, dirs_exist_ok=True)
-        self.env = dict(os.environ, CLOOP_BUILD="debug", CFLAGS="-O1 -g0", PYTHONPATH=folder)
-        for name in ("CLOOP_WERROR", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
-            self.env.pop(name, None)
-        self.unlink()
-        status, text = self.build()
+    def __init__(self, folder, objects):
+        self.folder, self.objects = folder, objects
+        self.log = os.path.join(folder, "mutation.log")
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(ROOT, folder, ignore=NOT_COPIED)
+        self.sources = sorted(
+            os.path.relpath(path, folder) for path in glob.glob(folder + "/csrc/**/*.c", recursive=True)
+        )
+        self.extension = os.path.join(folder, "cloop", "_cloop" + sysconfig.get_config_var("EXT_SUFFIX"))
+
+    def compile(self, source, kind, target):
+        told = '"%s"' % " ".join(KINDS[kind])
+        command = COMPILER + KINDS[kind] + COMMON + ["-DCL_BUILD_FLAGS=" + told, '-DCL_BUILD_COMPILER="gcc"']
+        return run(command + ["-c", source, "-o", target], self.folder, 300, target + ".log")
+
+    def unchanged(self, source, kind):
+        """The object of this file as it is in the checkout."""
+        target = os.path.join(self.objects, kind, source.replace("/", "-")[:-2] + ".o")
+        if not os.path.exists(target):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            status, text = self.compile(source, kind, target + ".new%d" % threading.get_ident())
+            if status:
+                sys.exit("the unchanged tree does not build:\n" + text)
+            os.replace(target + ".new%d" % threading.get_ident(), target)
+        return target
+
+    def link(self, kind, replaced=None, by=None, target=None):
+        objects = [by if source == replaced else self.unchanged(source, kind) for source in self.sources]
+        if kind == "visited":
+            by = os.path.join(self.folder, "visits.o")
+            status, text = run(
+                COMPILER + SETUP["FLAGS"] + ["-O2", "-fPIC", "-c", "tests/trust/visits.c", "-o", by],
+                self.folder,
+                60,
+                self.log,
+            )
+            objects.append(by)
+        linking = ["-shared", "-pthread", "-o", target or self.extension]
+        status, text = run(COMPILER + objects + linking, self.folder, 300, self.log)
         if status:
-            sys.exit("the unchanged tree does not build:\n" + text)
+            sys.exit("the tree cannot be linked:\n" + text)
 
-    def run(self, command, limit, **env):
-        """The exit status, or None after `limit` seconds, and the output."""
-        log = os.path.join(self.folder, "mutation.log")
-        with open(log, "w") as file:
-            process = subprocess.Popen(
-                command, cwd=self.folder, env=dict(self.env, **env), stdin=subprocess.DEVNULL, stdout=file,
-                stderr=subprocess.STDOUT, start_new_session=True,
-                preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY)),
-            )  # fmt: skip
-            try:
-                status = process.wait(limit)
-            except subprocess.TimeoutExpired:
-                status = None
-            finally:
-                try:
-                    os.killpg(process.pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-                process.wait()
-        with open(log, errors="replace") as file:
-            return status, file.read()
-
-    def build(self):
-        return self.run([sys.executable, "setup.py", "-q", "build_ext", "--inplace"], 1800)
-
-    def object_of(self, path):
-        (found,) = glob.glob(os.path.join(self.folder, "build", "temp.*", "debug", path[:-2] + ".o"))
-        return found
+    @contextlib.contextmanager
+    def changed(self, mutant):
+        """The source has the change; not when tests run that read it."""
+        source = os.path.join(self.folder, mutant.path)
+        try:
+            with open(source, "w") as file:
+                file.write(mutant.changed)
+            yield
+        finally:
+            with open(source, "w") as file:
+                file.write(mutant.text)
 
     def put(self, mutant):
         """Builds with the change. Whether it makes a difference, or None if it does not compile."""
-        source, target = os.path.join(self.folder, mutant.path), self.object_of(mutant.path)
-        shutil.copy2(source, source + ".kept")
-        shutil.copy2(target, target + ".kept")
-        with open(source, "w") as file:
-            file.write(mutant.changed)
-        status, _ = self.build()
-        if status:
-            return None
-        with open(target, "rb") as new, open(target + ".kept", "rb") as old:
-            return new.read() != old.read()
-
-    def take_back(self, mutant):
-        for path in os.path.join(self.folder, mutant.path), self.object_of(mutant.path):
-            os.replace(path + ".kept", path)
-        self.unlink()
-
-    def unlink(self):
-        """What was linked may be newer than what it is made of now."""
-        for path in glob.glob(os.path.join(self.folder, "**", "_cloop*.so"), recursive=True):
-            os.remove(path)
-
-    def tests(self, where, path=""):
-        """Runs these tests. What noticed a change, or None."""
-        ignored = ["--ignore=" + other for other in SOURCE_TESTS]
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not alone"]
-        command += ignored + ["--deselect=" + test for test in sorted(self.left_out)] + where
-        if self.jobs > 1:
-            command += ["-n", str(self.jobs), "--dist", "worksteal"]
-        loops = {"CLOOP_TEST_LOOPS": "cloop-poll" if path.endswith("poll.c") and "epoll" not in path else "cloop-epoll"}
-        loops["CLOOP_TEST_TIER"] = "ci" if len(where) == 1 else "commit"
-        if tuple(where) not in self.usual:
-            return command, loops
-        status, text = self.run(command + ["-x"], max(LEAST_S, PATIENCE * self.usual[tuple(where)]), **loops)
-        if status in PASSED:
-            return None
-        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", text, re.M)
-        if status is None:
-            return "takes too long"
-        return failed[1] if failed else "exit status %d" % status
-
-    def learn(self, where, path):
-        """How long these tests take on the unchanged tree, and which of them fail."""
-        if tuple(where) in self.usual:
-            return
-        self.build()
-        command, loops = self.tests(where, path)
-        began = time.monotonic()
-        status, text = self.run(command, 3600, **loops)
-        self.usual[tuple(where)] = time.monotonic() - began
-        failing = re.findall(r"^(?:FAILED|ERROR) (\S+)", text, re.M)
-        self.left_out.update(failing)
-        if status not in PASSED + (1,) or (status == 1 and not failing):
-            sys.exit("the unchanged tree fails: %s\n%s" % (" ".join(where), text[-3000:]))
-        print("unchanged: %s takes %d s%s" % (" ".join(where), self.usual[tuple(where)], "".join(
-            "; left out: " + test for test in failing)), flush=True)  # fmt: skip
+        plain, target = self.unchanged(mutant.path, "plain"), os.path.join(self.folder, "changed.o")
+        with self.changed(mutant):
+            if self.compile(mutant.path, "plain", target)[0]:
+                return None
+            with open(target, "rb") as new, open(plain, "rb") as old:
+                if new.read() == old.read():
+                    return False
+            if self.compile(mutant.path, "judged", target)[0]:
+                return None
+        self.link("judged", mutant.path, target)
+        return True
 
     def in_c(self, mutant):
-        """The tests in C of this file, with it as it is in the tree."""
+        """The tests in C of this file, with the change. What noticed it, or None."""
         name = IN_C.get(mutant.path.split("/")[1], "")
         name = "test_" + os.path.basename(mutant.path)[:-2] if name is None else name
         if not name or not os.path.exists(os.path.join(self.folder, "tests", "c", name + ".c")):
             return None
-        status, _ = self.run([sys.executable, "tests/c/run.py", name], 600)
-        return "tests/c/%s.c" % name if status else None
+        command = [sys.executable, "tests/c/run.py", name]
+        with self.changed(mutant):
+            status, _ = run(command, self.folder, 600, self.log)
+        return "tests/c/%s.c" % name if status and not run(command, self.folder, 600, self.log)[0] else None
+
+    def pytest(self, tests, limit, tier="ci", loops="cloop-epoll", options=(), **env):
+        """Runs tests: files, folders or ids. What noticed a change, or None; and all that was printed."""
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "visits", "-m", "not alone"]
+        command += ["--ignore=" + other for other in SOURCE_TESTS] + list(options)
+        files = sorted({test.split("::")[0] for test in tests})
+        if files != sorted(tests):
+            chosen = os.path.join(self.folder, "chosen.txt")
+            with open(chosen, "w") as file:
+                file.write("\n".join(tests))
+            env["CLOOP_CHOSEN"] = chosen
+        path = os.pathsep.join([self.folder, os.path.join(self.folder, "tests", "trust")])
+        path += os.pathsep + os.path.join(self.folder, "tests") if "places" in options else ""
+        env.update(PYTHONPATH=path, CLOOP_TEST_LOOPS=loops, CLOOP_TEST_TIER=tier, PYTHONDONTWRITEBYTECODE="")
+        status, text = run(LIMITED + command + files, self.folder, limit, self.log, **env)
+        if status in PASSED:
+            return None, text
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", text, re.M)
+        if status is None:
+            return TOO_LONG, text
+        return failed[1] if failed and status == 1 else "exit status %d" % status, text
 
 
-def nearest(path):
-    """The tests most likely to notice: the file's own, if there are any, then the folder's."""
-    folder = "/".join(path.split("/")[1:-1])
-    own = "tests/%s/test_%s.py" % (folder or "core", os.path.basename(path)[:-2].replace("loop_", ""))
-    near = ELSEWHERE.get(folder, ["tests/" + folder])
-    return [[own]] * os.path.exists(os.path.join(ROOT, own)), near
+TOO_LONG = "takes too long"
 
 
-def others(path):
-    near = nearest(path)[1]
-    found = ["tests/" + folder for folder in FOLDERS if "tests/" + folder not in near]
-    return found + sorted(map(relative, glob.glob(os.path.join(ROOT, "tests", "test_*.py"))))
+# Which tests reach which lines
 
 
-def judge(tree, mutant, stage):
-    """What noticed the change, or None; False if it does not compile, or makes no difference."""
-    near = nearest(mutant.path)
-    wanted = near[0] + [near[1]] if stage == "near" else [others(mutant.path)]
-    for where in wanted:
-        tree.learn(where, mutant.path)
-    try:
-        differs = tree.put(mutant)
-        if not differs:
+def digest(*paths):
+    found = hashlib.sha256(sys.version.encode())
+    for path in paths:
+        with open(path, "rb") as file:
+            found.update(path.encode() + file.read())
+    return found.hexdigest()
+
+
+def sources():
+    return sorted(glob.glob("csrc/**/*.[ch]", recursive=True))
+
+
+class Reach:
+    """What the tests reach, learnt on the unchanged tree."""
+
+    def __init__(self, path):
+        self.path, self.csrc, self.files, self.calls, self.lines = path, None, {}, [], {}
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                self.csrc, self.files, self.calls, self.lines = pickle.load(file)
+
+    def save(self):
+        with open(self.path + ".new", "wb") as file:
+            pickle.dump((self.csrc, self.files, self.calls, self.lines), file)
+        os.replace(self.path + ".new", self.path)
+
+    def wanted(self):
+        """Files of tests whose reach is not known, and what identifies them."""
+        csrc = digest(*sources())
+        if csrc != self.csrc:
+            self.csrc, self.files, self.calls = csrc, {}, []
+        found = glob.glob("tests/*/test_*.py") + glob.glob("tests/test_*.py")
+        found = sorted(path for path in found if not path.startswith(tuple(SOURCE_TESTS)))
+        shared = ["tests/conftest.py"] + glob.glob("tests/*/conftest.py")
+        now = {path: digest(path, *(each for each in shared if path.startswith(each[:-11]))) for path in found}
+        self.files = {path: known for path, known in self.files.items() if path in now}
+        return {path: now[path] for path in found if path not in self.files or self.files[path][0] != now[path]}
+
+    def blocks(self, extension):
+        """Where the calls return to, in order, and the numbers of those of each line."""
+        calls, lines = [], collections.defaultdict(set)
+        command = ["objdump", "-d", "-l", "--no-show-raw-insn", "-j", ".text", extension]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True)
+        place, current, before, called = None, None, [], False
+        for line in process.stdout:
+            source = re.match(r"/.*/(csrc/\S+\.c):(\d+)", line)
+            if source:
+                place = source[1], int(source[2])
+            elif line.startswith("/"):
+                place = None
+            elif re.match(r"[0-9a-f]+ <", line):
+                place, current, before = None, None, []
+            elif line.startswith(" "):
+                if called:
+                    calls.append(int(line.split(":")[0], 16))
+                    current = len(calls) - 1
+                    for each in before:
+                        lines[each].add(current)
+                    before = []
+                called = "<__sanitizer_cov_trace_pc" in line
+                if place is not None and (called or current is None):
+                    before.append(place)
+                elif place is not None:
+                    lines[place].add(current)
+        process.wait()
+        return calls, dict(lines)
+
+    def learn(self, tree, jobs):
+        wanted = self.wanted()
+        if not wanted:
+            return
+        began = time.monotonic()
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(lambda source: tree.unchanged(source, "visited"), tree.sources))
+        tree.link("visited")
+        if not self.calls:
+            self.calls, self.lines = self.blocks(tree.extension)
+        root = os.path.join(tree.folder, "visits")
+        shutil.rmtree(root, ignore_errors=True)
+        os.makedirs(root)
+        options = ["-n", str(jobs), "--dist", "worksteal"] if jobs > 1 else []
+        _, text = tree.pytest(sorted(wanted), 7200, options=options, CLOOP_VISITS_ROOT=root)
+        pick, tests = itemgetter(*(offset >> 2 for offset in self.calls)), collections.defaultdict(dict)
+        for path in glob.glob(os.path.join(root, "**", "*.tests"), recursive=True):
+            with open(path, "rb") as file:
+                while True:
+                    try:
+                        test, cost, outcome, visited = pickle.load(file)
+                    except EOFError:
+                        break
+                    bits = bytes(pick(zlib.decompress(visited))).translate(b"01" + bytes(254))
+                    tests[test.split("::")[0]][test] = cost, outcome, int(bits[::-1], 2)
+        shutil.rmtree(root)
+        for path in wanted:
+            self.files[path] = wanted[path], tests[path]
+        left_out = [test for path in wanted for test, known in tests[path].items() if known[1] == "failed"]
+        print("the tests of %d files reach %d of %d blocks, learnt in %d s%s" % (
+            len(wanted), bin(self.union(tests)).count("1"), len(self.calls), time.monotonic() - began, "".join(
+                "\nleft out, as it fails: " + test for test in left_out)), flush=True)  # fmt: skip
+        if not any(tests.values()):
+            sys.exit("no test ran:\n" + text[-3000:])
+        self.save()
+
+    @staticmethod
+    def union(files):
+        found = 0
+        for tests in files.values():
+            for _, _, visited in tests.values():
+                found |= visited
+        return found
+
+    def of(self, path, line, first, last=None):
+        """The tests that reach this line, or the nearest one before it in its function that has code; or any line of the
+        function: {test: cost}."""
+        while line > first and (path, line) not in self.lines:
+            line -= 1
+        lines = [line] if last is None else range(first, last + 1)
+        wanted = 0
+        for number in set().union(*(self.lines.get((path, line), ()) for line in lines)):
+            wanted |= 1 << number
+        return {
+            test: known[0]
+            for _, tests in self.files.values()
+            for test, known in tests.items()
+            if known[2] & wanted and known[1] == "passed"
+        }
+
+
+def batches(costs, path):
+    """The tests in the order in which they run, in lists: first those of the folder, then some of each file, then the rest."""
+    folder = path.split("/")[1:-1]
+    near = ["tests/" + folder[0] + "/"] if folder else ["tests/core/", "tests/test_"]
+    near = [each + "/" for each in ELSEWHERE.get(folder[0] if folder else "", ())] + near
+    own = os.path.basename(path)[:-2].replace("loop_", "")
+    cheapest = sorted(costs, key=costs.get)
+    left = dict.fromkeys(sorted(cheapest, key=lambda test: "/test_%s" % own not in test))
+
+    def take(tests, most_s, most):
+        taken, total = [], 0
+        for test in tests:
+            if len(taken) == most or (taken and total + costs[test] > most_s):
+                break
+            taken.append(test)
+            total += costs[test]
+        for test in taken:
+            del left[test]
+        return [taken] if taken else []
+
+    found = take([test for test in left if test.startswith(tuple(near))], FIRST_S, 80)
+    seen, spread = collections.Counter(), []
+    for test in cheapest:
+        name = test.split("::")[0]
+        seen[name] += 1
+        if test in left and seen[name] <= 6:
+            spread.append(test)
+    found += take(spread, FIRST_S, 200)
+    left = {test: None for test in cheapest if test in left}
+    while left:
+        found += take(list(left), LATER_S, 1000)
+    return found
+
+
+# Judging
+
+
+class Judge:
+    def __init__(self, tree, reach, kept):
+        self.tree, self.reach, self.kept = tree, reach, kept
+        self.unsteady = set()  # tests that failed once only
+
+    def judge(self, mutant):
+        """What noticed the change, or None; False if it does not compile, or makes no difference."""
+        if not self.tree.put(mutant):
             return False
-        noticed = tree.in_c(mutant) if stage == "near" else None
-        if noticed:
-            return noticed
-        # Tests that read the sources see the right ones.
-        shutil.copy2(os.path.join(tree.folder, mutant.path + ".kept"), os.path.join(tree.folder, mutant.path))
-        for where in wanted:
-            noticed = tree.tests(where, mutant.path)
+        costs = self.reach.of(mutant.path, mutant.line, mutant.first)
+        mutant.tests = len(costs)
+        if not costs:
+            return self.nearest(mutant)
+        for tests in batches(costs, mutant.path):
+            noticed = self.notices(tests, sum(costs[test] for test in tests))
             if noticed:
                 return noticed
+        if mutant.kind == "reference left":
+            return self.with_traps(costs)
+        return self.tree.in_c(mutant) or (self.without_memory(mutant) if mutant.kind == "error not checked" else None)
+
+    def with_traps(self, costs):
+        """With memory that is overwritten when it is freed, as AddressSanitizer would show: what dies counts, not what fails."""
+        tests = sorted(costs, key=costs.get)[:TRAPPED]
+        limit = LEAST_S + 2 * PATIENCE * sum(costs[test] for test in tests)
+        noticed, _ = self.tree.pytest(tests, limit, PYTHONMALLOC="debug")
+        return "with traps: " + noticed if noticed and noticed.startswith("exit status") else None
+
+    def without_memory(self, mutant):
+        """Allocations that fail, in the cheapest tests that reach the function: nothing may die of it."""
+        costs = self.reach.of(mutant.path, mutant.line, mutant.first, mutant.last)
+        tests = [test for test in sorted(costs, key=costs.get) if "/isolated/" not in test][:PLACES]
+        noticed, _ = self.tree.pytest(tests, PLACES_S, options=["-x", "-p", "places"]) if tests else (None, "")
+        return "places: " + noticed if noticed and noticed != TOO_LONG else None
+
+    def nearest(self, mutant):
+        """Tests of a line that none is known to reach, such as one of the other poller, or of a process that is killed."""
+        folder = "/".join(mutant.path.split("/")[1:-1])
+        loops = "cloop-poll" if mutant.path.endswith("/poll.c") else "cloop-epoll"
+        where = ELSEWHERE.get(folder, ["tests/" + folder])
+        return self.tree.in_c(mutant) or self.tree.pytest(where, 600, loops=loops, options=["-x"])[0]
+
+    def notices(self, tests, cost):
+        limit = LEAST_S + PATIENCE * cost
+        tests = [test for test in tests if test not in self.unsteady]
+        while tests:
+            noticed, _ = self.tree.pytest(tests, limit, options=["-x"])
+            if noticed == TOO_LONG:
+                if self.ends_unchanged(tests, limit):
+                    return noticed
+                limit *= 4
+            elif noticed in tests and self.tree.pytest([noticed], limit)[0] is None:
+                self.unsteady.add(noticed)
+                tests.remove(noticed)
+            else:
+                return noticed
         return None
-    finally:
-        tree.take_back(mutant)
+
+    def ends_unchanged(self, tests, limit):
+        changed = self.tree.extension + ".changed"
+        os.replace(self.tree.extension, changed)
+        shutil.copy2(self.kept, self.tree.extension)
+        noticed, _ = self.tree.pytest(tests, limit)
+        os.replace(changed, self.tree.extension)
+        return noticed != TOO_LONG
 
 
 def main():
     parser = argparse.ArgumentParser(prog="tests/trust/mutation.py", description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=200, help="changes that compile and make a difference")
+    parser.add_argument("--seconds", type=float, default=0, help="no change is begun after these; 0: no limit")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
-    parser.add_argument("--jobs", type=int, default=1, help="tests at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="changes at a time")
     parser.add_argument("--first", type=int, default=0, help="leaves out those before")
-    parser.add_argument("--only", type=int, help="one of them")
+    parser.add_argument("--only", type=int, nargs="+", help="these alone")
     parser.add_argument("--list", action="store_true", help="print the changes, and do nothing")
-    parser.add_argument("--near", action="store_true", help="only the tests that are most likely to notice")
-    parser.add_argument("--folder", default=os.path.join(ROOT, "build", "mutation"), help="of the copy")
+    parser.add_argument("--learn", action="store_true", help="learn what the tests reach, and do nothing else")
+    parser.add_argument("--folder", default=os.path.join(ROOT, "build", "mutation"), help="of the copies")
     options = parser.parse_args()
+    os.chdir(ROOT)
     print("seed %d" % options.seed, flush=True)
     stream = mutants(options.seed)
     known = equivalents()
     if options.list:
-        for _ in range(options.count):
-            mutant = next(stream)
-            if mutant.number >= options.first and options.only in (None, mutant.number):
+        for mutant in itertools.islice(stream, max(options.only or [options.count - 1]) + 1):
+            if mutant.number >= options.first and mutant.number in (options.only or [mutant.number]):
                 print("%4d %s\n%s\n" % (mutant.number, mutant, mutant.diff()))
         return 0
-    tree = Tree(options.folder, options.jobs)
-    tally, left = collections.Counter(), []
-    while tally["judged"] < (options.count if options.only is None else 1):
-        mutant = next(stream)
-        if mutant.number < options.first or (options.only is not None and mutant.number != options.only):
-            continue
-        began = time.monotonic()
-        if mutant.key() in known:
-            noticed, told = False, "no difference: " + known[mutant.key()]
-        else:
-            noticed = judge(tree, mutant, "near")
-            told = noticed or {None: "not noticed nearby", False: "does not compile, or is the same code"}[noticed]
-        if noticed is False:
-            tally["no change"] += 1
-        else:
-            tally["judged"] += 1
-            tally["noticed"] += noticed is not None
-            if noticed is None:
-                left.append(mutant)
-        print("%4d %-58s %3d s  %s" % (mutant.number, mutant, time.monotonic() - began, told), flush=True)
-        if noticed is None:
-            print(mutant.diff(), flush=True)
-        if options.only is not None:
-            break
-    survivors = []
-    for mutant in left if not options.near else ():
-        began = time.monotonic()
-        noticed = judge(tree, mutant, "others")
-        print(
-            "%4d %-58s %3d s  %s" % (mutant.number, mutant, time.monotonic() - began, noticed or "SURVIVES"), flush=True
-        )
-        tally["noticed"] += noticed is not None
-        if noticed is None:
-            survivors.append(mutant)
-    for mutant in survivors:
-        print("\nSURVIVES: %d %s\n%s" % (mutant.number, mutant, mutant.diff()))
+
+    for name in ("CLOOP_WERROR", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "CFLAGS", "CLOOP_TEST_SEED"):
+        os.environ.pop(name, None)
+    objects = os.path.join(
+        options.folder, "objects-%s-%x" % (digest(*sources())[:16], zlib.crc32(repr(KINDS).encode()))
+    )
+    for path in set(glob.glob(os.path.join(options.folder, "objects-*"))) - {objects}:
+        shutil.rmtree(path)
+    trees = [Tree(os.path.join(options.folder, "tree%d" % number), objects) for number in range(options.jobs)]
+    reach = Reach(os.path.join(options.folder, "reach"))
+    reach.learn(trees[0], options.jobs)
+    if options.learn:
+        return 0
+    began = time.monotonic()
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(lambda source: trees[0].unchanged(source, "judged"), trees[0].sources))
+    kept = os.path.join(options.folder, "unchanged.so")
+    trees[0].link("judged", target=kept)
+
+    tally, lock, survivors = collections.Counter(), threading.Lock(), []
+
+    def wanted():
+        """The next change, or None at the end."""
+        with lock:
+            if tally["judged"] + tally["begun"] >= options.count or (
+                options.seconds and time.monotonic() - began > options.seconds
+            ):
+                return None
+            for mutant in stream:
+                if options.only and mutant.number > max(options.only):
+                    return None
+                if mutant.number >= options.first and mutant.number in (options.only or [mutant.number]):
+                    tally["begun"] += 1
+                    return mutant
+
+    def work(tree):
+        judge = Judge(tree, reach, kept)
+        for mutant in iter(wanted, None):
+            start = time.monotonic()
+            told = None
+            if mutant.key() in known:
+                noticed, told = False, "no difference: " + known[mutant.key()]
+            else:
+                noticed = judge.judge(mutant)
+            with lock:
+                tally["begun"] -= 1
+                if noticed is False:
+                    tally["no change"] += 1
+                else:
+                    tally["judged"] += 1
+                    tally["noticed"] += noticed is not None
+                    tally["too long"] += noticed == TOO_LONG
+                if noticed is None:
+                    survivors.append(mutant)
+                    told = "SURVIVES %d tests that reach it\n%s" % (mutant.tests, mutant.diff())
+                told = told or noticed or "does not compile, or is the same code"
+                print("%4d %-58s %3d s  %s" % (mutant.number, mutant, time.monotonic() - start, told), flush=True)
+        if judge.unsteady:
+            print("failed once only, and did not count: " + ", ".join(sorted(judge.unsteady)), flush=True)
+
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(work, trees))
     share = 100.0 * tally["noticed"] / max(1, tally["judged"])
-    print("\nchanges: %d, noticed: %d (%.1f %%), survived: %d; did not compile or made no difference: %d" % (
-        tally["judged"], tally["noticed"], share, tally["judged"] - tally["noticed"], tally["no change"]))  # fmt: skip
+    print("\nsurvivors: %s" % (" ".join(str(mutant.number) for mutant in survivors) or "none"))
+    print("changes: %d, noticed: %d (%.1f %%, %d of them since tests took too long), survived: %d; "
+          "did not compile or made no difference: %d" % (
+        tally["judged"], tally["noticed"], share, tally["too long"], tally["judged"] - tally["noticed"],
+        tally["no change"]))  # fmt: skip
     return 0
 
 

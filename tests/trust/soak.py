@@ -73,7 +73,7 @@ def main():
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--loop", default="cloop")
     options = parser.parse_args()
-    options.processes, options.threads, options.count = 1, 2, 0
+    options.processes, options.threads, options.count, options.seconds = 1, 2, 0, 0
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     print("seed %d" % options.seed, flush=True)
     seconds = options.hours * 3600

@@ -74,3 +74,12 @@ def test_mutation_makes_the_same_changes_for_the_same_seed(program):
 
 def test_soak(program):
     assert "lost: 0, doubled: 0" in program("soak.py", "--hours", "0.003")
+
+
+def test_figures_have_room_in_a_night(program):
+    commands = program("figures.py", "--list")
+    assert int(re.search(r"^(\d+) minutes in all$", commands, re.M)[1]) <= 210
+    with open(os.path.join(HERE, "..", "..", "Makefile")) as file:
+        targets = re.findall(r"^([\w -]+):", file.read(), re.M)
+    targets = {name for line in targets for name in line.split()}
+    assert targets >= {line.split()[2] for line in commands.splitlines() if line.startswith("make ")}
