@@ -6,14 +6,15 @@ import pytest
 
 
 @pytest.fixture
-def waiting(cloop, new_loop):
+def waiting(cloop):
     """A coroutine in C that will wait, and its loop."""
-    loop = new_loop()
+    loop = cloop.new_event_loop()
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     yield loop, loop.sock_recv(ours, 1)
     ours.close()
     theirs.close()
+    loop.close()
 
 
 def states(coro):
