@@ -100,6 +100,11 @@ def test_a_change_to_it_is_not_seen_again(loop):
         try:
             next(finished(loop, number).__await__())
         except StopIteration as stop:
-            assert (stop.value, stop.args, stop.__cause__, stop.__suppress_context__) == (number, (number,), None, False)
+            assert (stop.value, stop.args, stop.__cause__, stop.__suppress_context__) == (
+                number,
+                (number,),
+                None,
+                False,
+            )
             assert not vars(stop)
             stop.value, stop.args, stop.__cause__, stop.note = "other", ("other", 2), KeyError(), 1
