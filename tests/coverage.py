@@ -49,8 +49,8 @@ NOT_SHIPPED = [
     "csrc/base/compat_stress.h",
 ]  # what makes faults is not counted
 # The branches of a line that is nothing but one of Python's macros are Python's: whether a reference is NULL, whether it was
-# the last one, whether a visitor stops. The line itself counts.
-OF_MACROS = r"\s*(\(void\))?(Py_(X?(INC|DEC)REF|CLEAR|VISIT|X?SETREF|TRASHCAN_\w+)|CL_VISIT_TYPE)\(.*\);\s*$"
+# the last one, whether a visitor stops. The line itself counts. So it is with one that does the same for a table of objects.
+OF_MACROS = r"\s*(\(void\))?(Py_(X?(INC|DEC)REF|CLEAR|VISIT|X?SETREF|TRASHCAN_\w+)|CL_VISIT_TYPE)\(.*\);\s*$|\s*CL_\w+_(OBJECTS|FIELDS|CONSTANTS)\((VISIT|CLEAR)\)\s*$"
 ELSEWHERE = "The asyncio of another Python"  # how a reason begins whose lines only other Pythons reach
 FAILURE = "An allocation fails, or a call of the interpreter that fails only then"
 UNJUDGED = "Not judged yet: a test, a reason, or a line that can go"
@@ -99,7 +99,7 @@ class Unreached:
             self.reached += len(lines) - len(missed)
             all_branches = all_taken = 0
             for line in lines:
-                branches = line.get("branches", ())
+                branches = [branch for branch in line.get("branches", ()) if not branch.get("gcovr/excluded")]
                 taken = sum(1 for branch in branches if branch["count"])
                 all_branches, all_taken = all_branches + len(branches), all_taken + taken
                 if line["count"] and taken < len(branches):

@@ -111,8 +111,12 @@ def cancel_all(module):
 
 
 def close_transports(module):
-    for each in find(module, (asyncio.BaseTransport, module.SocketTransport)):
-        each.abort() if hasattr(each, "abort") else each.close()
+    """Those that protocols were told of: the collector also knows some that are only being made."""
+    for each in find(module, asyncio.BaseProtocol):
+        for name in "transport", "_transport":
+            transport = getattr(each, name, None)
+            if isinstance(transport, asyncio.BaseTransport):
+                transport.abort() if hasattr(transport, "abort") else transport.close()
 
 
 def close_loops(module):

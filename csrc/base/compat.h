@@ -431,6 +431,9 @@ cl_raise_bad_await(PyObject *object, PyObject *returned, int is_coroutine)
                      Py_TYPE(returned)->tp_name);
 #endif
 }
+/* An exception that is thrown into a coroutine gets what that handles as its
+ * context. */
+#define CL_THROW_SETS_CONTEXT (PY_VERSION_HEX >= 0x03090000)
 /* throw(type, value, traceback) is deprecated. */
 #define CL_THROW_TAKES_ONE (PY_VERSION_HEX >= 0x030c0000)
 /* Task.all_tasks() also returns finished tasks. */

@@ -239,8 +239,6 @@ CL_STRESS_CHOICE(python_status, cl_stress_python_fails, cl_stress_minus_one)
 #define PyNumber_FloorDivide(one, other) \
     CL_STRESS_PYTHON(PyNumber_FloorDivide)(one, other)
 #define PyNumber_Long(object) CL_STRESS_PYTHON(PyNumber_Long)(object)
-#define PyDict_GetItemWithError(dict, key) \
-    CL_STRESS_PYTHON(PyDict_GetItemWithError)(dict, key)
 #define PyDict_Contains(dict, key) \
     CL_STRESS_PYTHON_STATUS(PyDict_Contains)(dict, key)
 #define PyObject_GenericSetAttr(object, name, value) \

@@ -200,8 +200,7 @@ may_try_again(SyncOpObject *op)
 {
     cl_state *st = op->o_coro.c_st;
     bool again = PyErr_ExceptionMatches(cl_futures_of(st)->CancelledError);
-    if (op->o_more != NULL)
-        cl_op_chain(Py_NewRef(op->o_more));
+    cl_op_chain_handled(op);
     if (again)
         Py_XSETREF(op->o_arg, PyErr_GetRaisedException());
     else

@@ -107,16 +107,6 @@ cl_op_got(SyncOpObject *op, PyObject **result)
 }
 
 void
-cl_op_raise_while(PyObject *error)
-{
-    PyObject *raised = PyErr_GetRaisedException();
-    PyObject *before = cl_swap_handled(Py_NewRef(error));
-    PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
-    Py_XDECREF(cl_swap_handled(before));
-    Py_DECREF(raised);
-}
-
-void
 cl_op_chain(PyObject *error)
 {
     PyObject *later = PyErr_GetRaisedException();
@@ -378,14 +368,35 @@ Op_iternext(SyncOpObject *op)
     return cl_coro_returned(&op->o_coro, result);
 }
 
-/* What was thrown into the op has ended what it awaits, or was that. */
+/* What the op handles while it awaits; borrowed, or NULL. */
+static inline PyObject *
+handled_by(const SyncOpObject *op)
+{
+    const cl_op_kind *kind = kind_of(&op->o_coro);
+    return kind->k_handles == NULL ? NULL : kind->k_handles(op);
+}
+
+void
+cl_op_chain_handled(SyncOpObject *op)
+{
+    PyObject *handled = handled_by(op);
+    if (handled != NULL && (CL_THROW_SETS_CONTEXT || !op->o_thrown))
+        cl_op_chain(Py_NewRef(handled));
+}
+
+/* What was thrown in has ended what the op awaits, or was that: raises it again
+ * while the other is handled, as the interpreter does. */
 static void
 raise_while_handling(SyncOpObject *op)
 {
-    const cl_op_kind *kind = kind_of(&op->o_coro);
-    PyObject *handled = kind->k_handles == NULL ? NULL : kind->k_handles(op);
-    if (handled != NULL)
-        cl_op_raise_while(handled);
+    PyObject *handled = handled_by(op);
+    if (handled == NULL || !CL_THROW_SETS_CONTEXT)
+        return;
+    PyObject *raised = PyErr_GetRaisedException();
+    PyObject *before = cl_swap_handled(Py_NewRef(handled));
+    PyErr_SetObject((PyObject *)Py_TYPE(raised), raised);
+    Py_XDECREF(cl_swap_handled(before));
+    Py_DECREF(raised);
 }
 
 PySendResult
@@ -395,6 +406,7 @@ cl_op_thrown(CoroObject *coro, PyObject *type, PyObject *value,
     SyncOpObject *op = (SyncOpObject *)coro;
     cl_op_outcome outcome;
     cl_check(check(op));
+    op->o_thrown = true;
     if (op->o_inner != NULL) {
         PyObject *inner = Py_NewRef(op->o_inner);
         PyObject *got =
@@ -410,6 +422,7 @@ cl_op_thrown(CoroObject *coro, PyObject *type, PyObject *value,
         raise_while_handling(op);
         outcome = failed(op, result);
     }
+    op->o_thrown = false;
     return settle(op, outcome, result);
 }
 

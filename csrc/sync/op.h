@@ -34,7 +34,8 @@ typedef struct {
     PyObject *o_inner; /* owned, or NULL; what it awaits */
     PyObject *o_got;   /* owned, or NULL; what that returned */
     double o_number;
-    int o_stage; /* for those that wait more than once */
+    int o_stage;   /* for those that wait more than once */
+    bool o_thrown; /* k_failed: the exception was thrown in */
 } SyncOpObject;
 
 typedef struct {
@@ -119,10 +120,9 @@ cl_op_outcome cl_op_got(SyncOpObject *op, PyObject **result);
  * the owner's _loop. NULL without an exception if it is none of ours. */
 PyObject *cl_op_future(SyncOpObject *op, PyObject *owner, PyObject *bound);
 
-/* Raises the exception that is set again, while `error` is handled: that becomes
- * its context, as the interpreter does when an exception is thrown into a
- * coroutine. */
-void cl_op_raise_while(PyObject *error);
+/* For k_failed: the exception that is set was raised while the one of k_handles
+ * was handled. */
+void cl_op_chain_handled(SyncOpObject *op);
 
 /* Ends the handling of `error`, and steals it. If an exception is set, `error`
  * becomes its context; if not, `error` is raised again. */

@@ -214,8 +214,7 @@ timer_failed(SyncOpObject *op, PyObject **result)
     if (op->o_stage != OF_FUTURE) {
         (void)forget(op); /* the end of _cancel_and_wait() */
         cl_op_chain(error);
-        if (op->o_stage == OF_CANCELLED)
-            cl_op_chain(Py_NewRef(op->o_arg));
+        cl_op_chain_handled(op);
         return finish(op, result);
     }
     if (!PyErr_GivenExceptionMatches(error,

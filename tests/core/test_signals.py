@@ -1,5 +1,6 @@
 """add_signal_handler and remove_signal_handler; signals that others handle."""
 
+import asyncio
 import os
 import signal
 import threading
@@ -34,6 +35,12 @@ def send(number):
 
 
 # Handling
+
+
+def test_descriptor_that_wakes_is_not_left_after_a_run(loop):
+    for _ in range(2):
+        loop.run_until_complete(asyncio.sleep(0.001))  # polls
+        assert signal.set_wakeup_fd(-1) == -1
 
 
 @pytest.mark.parametrize("number", SIGNALS + [signal.SIGINT], ids=str)

@@ -347,6 +347,21 @@ def test_a_timer_cancelled_by_the_callback_that_made_it_is_collected_with_its_lo
     assert kept() is None
 
 
+def test_timers_after_a_burst_of_them(loop, turn):
+    def burst():
+        handles.extend(loop.call_later(1000, int) for _ in range(3000))
+
+    handles, fired = [], []
+    for _ in range(2):
+        loop.call_soon(burst)
+        turn()
+        gc.collect()
+        loop.call_soon(loop.call_later, 0, fired.append, 1)
+        turn()
+        turn()
+    assert fired == [1, 1]
+
+
 def test_timers_left_among_many_cancelled_ones_fire(loop, turn):
     seen = []
     now = loop.time()

@@ -87,7 +87,9 @@ def members(thing):
 
 
 @pytest.fixture
-def things(cloop, loop, run, reports):
+def things(cloop, loop, loop_kind, run, reports):
+    if loop_kind == "asyncio":
+        pytest.skip("nothing of it is in C of ours")
     things = run(things_of(loop))
     yield things
     end(loop, things)
@@ -180,3 +182,27 @@ def test_functions_of_the_module(cloop):
     assert module._signal_handler(10**4) == 0
     assert module.use_own_tasks(1, 2, 3) is False
     assert module.adopt_reader(no_loop) is None
+
+
+def test_a_timeout_that_is_no_number(cloop, loop, loop_kind):
+    if loop_kind == "asyncio":
+        pytest.skip("has another selector")
+    for timeout in "soon", [], 1j:
+        with pytest.raises(TypeError):
+            loop._select(timeout)
+    assert loop._select(0) == [] and loop._select_timeout() is None
+    loop.call_soon(print)
+    assert loop._select_timeout() == 0
+    loop._ready.clear()
+    loop.call_at(loop.time() - 1, print)
+    assert loop._select_timeout() == 0
+
+
+def test_a_loop_made_wrongly(cloop):
+    core = importlib.import_module("cloop._cloop").LoopCore
+    for arguments in ({}, {}), ("no such poller",), (1, 2):
+        with pytest.raises((TypeError, ValueError)):
+            core(*arguments)
+    loop = core()
+    with pytest.raises(RuntimeError, match="initialised already"):
+        loop.__init__()

@@ -541,7 +541,9 @@ loop.close()
     )
 
 
-def test_child_that_goes_on_hears_of_what_it_adds(ours):
+@pytest.mark.parametrize("last", ["", "loop.add_reader(y, print)"], ids=["told", "not told yet"])
+def test_child_that_goes_on_hears_of_what_it_adds(ours, last):
+    """Of what was added last the parent's poller is not told yet."""
     ours(
         START
         + TALK
@@ -554,6 +556,7 @@ async def main():
     loop.add_reader(x, lambda: heard.append(x.recv(10)))
     server = await asyncio.start_server(lambda r, w: None, "127.0.0.1", 0)
     await asyncio.sleep(0.001)
+    LAST
     pid = os.fork()
     if pid:
         server.close()
@@ -585,7 +588,7 @@ async def main():
 loop = new_loop()
 loop.run_until_complete(asyncio.wait_for(main(), 20))
 loop.close()
-""",
+""".replace("LAST", last),
         options=["-W", "ignore::DeprecationWarning"],
     )
 

@@ -52,17 +52,23 @@ def test_closed_loop_is_not_warned_of(script):
 
 
 @pytest.mark.parametrize("close", [True, False], ids=["closed", "unclosed"])
-@pytest.mark.parametrize("run", [True, False], ids=["run", "not run"])
+@pytest.mark.parametrize("run", ["before", "after", "never"])
 def test_pending_work_that_refers_to_the_loop_is_collected(script, close, run):
     printed = script(
         START
         + """
 warnings.simplefilter("ignore")
 loop = new_loop()
-if %r:
+run = %r
+if run == "before":
     loop.call_soon(loop.stop)
     loop.run_forever()
 argument, watch = fill(loop), weakref.ref(loop)
+if run == "after":
+    sys.stdout = open(os.devnull, "w")
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    sys.stdout = sys.__stdout__
 if %r:
     loop.close()
 del loop

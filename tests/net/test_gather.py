@@ -660,11 +660,13 @@ def threads():
 
 @unset
 @learning_only
-def test_callback_waits_for_the_answer_to_what_is_held(taught, connect, recorder, in_callback, loop_kind):
-    """With a plain socket in the loop's own thread."""
+@pytest.mark.parametrize("pause", [0, 0.6], ids=["at once", "after a pause"])
+def test_callback_waits_for_the_answer_to_what_is_held(taught, connect, recorder, in_callback, loop_kind, pause):
+    """With a plain socket in the loop's own thread. When nothing was held for 0.2 s, the thread that sends sleeps."""
     transport, peer = connect(recorder()) if loop_kind == "asyncio" else taught()
     peer.settimeout(20)
     got = []
+    time.sleep(pause)
 
     def ask_and_wait():
         transport.write(b"question")

@@ -258,6 +258,33 @@ def test_methods_of_the_loop_overridden(accelerate, cloop):
     assert calls == ["create_future", "_set_result_unless_cancelled", "create_future"]
 
 
+def test_sleep_whose_timer_cannot_be_cancelled(accelerate, cloop):
+    """Its result is dropped."""
+    result = ["result"]
+
+    class Handle:
+        def cancel(self):
+            raise ZeroDivisionError
+
+    class Loop(cloop.Loop):
+        def call_later(self, delay, callback, *args, **kwargs):
+            super().call_later(delay, callback, *args, **kwargs)
+            return Handle()
+
+    async def main():
+        references = sys.getrefcount(result)
+        try:
+            await asyncio.sleep(0.001, result)
+        except ZeroDivisionError:
+            references -= 10
+        await asyncio.sleep(0)  # the timer ends
+        return sys.getrefcount(result) - references
+
+    loop = Loop()
+    assert loop.run_until_complete(main()) == 10
+    loop.close()
+
+
 def test_another_text_stays_asyncios(cloop, monkeypatch):
     async def acquire(self):
         return 5

@@ -30,6 +30,21 @@ def test_ready_shows_what_asyncio_has_there(accelerate, as_asyncio):
     as_asyncio(body)
 
 
+def test_the_future_shows_what_asyncio_adds_to_it(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            outer = asyncio.gather(loop.create_future(), asyncio.sleep(0))
+            try:
+                return repr(outer), [getattr(callback, "__name__", "partial") for callback, _ in outer._callbacks or ()]
+            finally:
+                outer.cancel()
+
+        shown, names = loop.run_until_complete(main())
+        return shown, ["partial" if name == "_discard_awaited_by" else name for name in names]
+
+    as_asyncio(body)
+
+
 def test_its_handle_can_be_cancelled(accelerate, as_asyncio):
     def body(loop):
         async def main():

@@ -14,6 +14,22 @@ def cls(request):
     return getattr(asyncio, request.param)
 
 
+@pytest.mark.parametrize("number", [sys.maxsize, 2**70])
+def test_number_of_tasks_that_a_program_has_set(accelerate, as_asyncio, number):
+    def body(loop):
+        async def main():
+            queue = asyncio.Queue()
+            queue._unfinished_tasks = number
+            queue.put_nowait(1)
+            queue.task_done()
+            queue.task_done()
+            return queue._unfinished_tasks
+
+        return loop.run_until_complete(main())
+
+    assert as_asyncio(body)["result"] == number - 1
+
+
 def test_they_are_coroutines_in_c(accelerate, cloop, cls):
     async def main():
         queue = cls()

@@ -9,6 +9,15 @@ import weakref
 import pytest
 
 
+class Text(str):
+    """Equal to what it is, and still not what asyncio has in mind."""
+
+    def __eq__(self, other):
+        return False
+
+    __hash__ = str.__hash__
+
+
 def test_it_is_in_c(accelerate, cloop):
     async def main():
         coro = asyncio.wait([asyncio.ensure_future(asyncio.sleep(0))])
@@ -59,6 +68,7 @@ def test_arguments_that_are_wrong(accelerate, as_asyncio):
                 lambda: asyncio.wait(future),
                 lambda: asyncio.wait([future], return_when=-1),
                 lambda: asyncio.wait([future], return_when="FIRST"),
+                lambda: asyncio.wait([future], return_when=Text("FIRST_COMPLETED")),
                 lambda: asyncio.wait([future], timeout="x"),
                 lambda: asyncio.wait([future], wrong=1),
                 lambda: asyncio.wait([future, 5]),

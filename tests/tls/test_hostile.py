@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 import sys
 
 import pytest
@@ -197,6 +198,25 @@ def test_what_others_get_in_a_turn_within_leaves_what_is_in_hand_alone(enters_co
         stage.turn()
         stage.turn()
     assert stage.reports == []
+
+
+def test_connection_that_is_lost_while_a_callback_refuses_it(alone):
+    """What OpenSSL says of it then is of no interest."""
+
+    def refuse(*args):
+        peer.reset()
+        turns(alone)
+        return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
+
+    context = alone.contexts.server()
+    context.sni_callback = refuse
+    protocol = alone.recorder()
+    with alone.unwarned():
+        task, peer = alone.begin(protocol, "server", context=context)
+        peer.attempt(peer.tls.do_handshake)
+        assert alone.outcome(task)[0] == "ConnectionResetError"
+        context.sni_callback = None
+    assert protocol.events == [] and alone.reports == []
 
 
 @pytest.mark.parametrize("failing", ["_create_connection_transport", "_accept_connection2"])

@@ -192,13 +192,13 @@ def feature(run, name):
             chosen = points
             if len(points) > most:
                 chosen = [points[at] for at in sorted(run.random.sample(range(len(points)), most))]
-            seconds = float(os.environ.get("CLOOP_FAULTS_SECONDS", "inf"))
+            seconds, start = float(os.environ.get("CLOOP_FAULTS_SECONDS", "inf")), time.monotonic()
             if seconds < float("inf"):
                 run.random.shuffle(chosen)
             # A tenth of the time is for pairs.
-            injected = sum(sweep.judge([point]) for point in chosen if time.monotonic() < began + 0.9 * seconds)
+            injected = sum(sweep.judge([point]) for point in chosen if time.monotonic() < start + 0.9 * seconds)
             wanted, pairs = int(os.environ.get("CLOOP_FAULTS_PAIRS", "0")) or (1 if run.small else 0), 0
-            while pairs < wanted and time.monotonic() < began + seconds:
+            while pairs < wanted and time.monotonic() < start + seconds:
                 pairs += 1
                 sweep.judge(run.random.sample(points, 2))
         finally:

@@ -431,6 +431,7 @@ class Reach:
 
     def __init__(self, path):
         self.path, self.csrc, self.files, self.calls, self.lines = path, None, {}, [], {}
+        self.reached = None
         if os.path.exists(path):
             with open(path, "rb") as file:
                 self.csrc, self.files, self.calls, self.lines = pickle.load(file)
@@ -525,6 +526,13 @@ class Reach:
                 found |= visited
         return found
 
+    def paths(self):
+        """Files of csrc of which something is reached."""
+        if self.reached is None:
+            union = self.union({path: tests for path, (_, tests) in self.files.items()})
+            self.reached = {path for (path, _), numbers in self.lines.items() if any(union >> n & 1 for n in numbers)}
+        return self.reached
+
     def of(self, path, line, first, last=None):
         """The tests that reach this line, or the nearest one before it in its function that has code; or any line of the
         function: {test: cost}."""
@@ -580,8 +588,8 @@ def batches(costs, path):
 
 
 class Judge:
-    def __init__(self, tree, reach, kept):
-        self.tree, self.reach, self.kept = tree, reach, kept
+    def __init__(self, tree, reach, kept, most_s):
+        self.tree, self.reach, self.kept, self.most_s = tree, reach, kept, most_s
         self.unsteady = set()  # tests that failed once only
 
     def judge(self, mutant):
@@ -591,8 +599,12 @@ class Judge:
         costs = self.reach.of(mutant.path, mutant.line, mutant.first)
         mutant.tests = len(costs)
         if not costs:
-            return self.nearest(mutant)
+            return self.nearest(mutant) if mutant.path not in self.reach.paths() else self.tree.in_c(mutant)
+        spent = 0
         for tests in batches(costs, mutant.path):
+            spent += sum(costs[test] for test in tests)
+            if spent > self.most_s:
+                break
             noticed = self.notices(tests, sum(costs[test] for test in tests))
             if noticed:
                 return noticed
@@ -604,18 +616,23 @@ class Judge:
         """With memory that is overwritten when it is freed, as AddressSanitizer would show: what dies counts, not what fails."""
         tests = sorted(costs, key=costs.get)[:TRAPPED]
         limit = LEAST_S + 2 * PATIENCE * sum(costs[test] for test in tests)
-        noticed, _ = self.tree.pytest(tests, limit, PYTHONMALLOC="debug")
-        return "with traps: " + noticed if noticed and noticed.startswith("exit status") else None
+        return self.dies("with traps", tests, limit, PYTHONMALLOC="debug")
 
     def without_memory(self, mutant):
         """Allocations that fail, in the cheapest tests that reach the function: nothing may die of it."""
         costs = self.reach.of(mutant.path, mutant.line, mutant.first, mutant.last)
         tests = [test for test in sorted(costs, key=costs.get) if "/isolated/" not in test][:PLACES]
-        noticed, _ = self.tree.pytest(tests, PLACES_S, options=["-x", "-p", "places"]) if tests else (None, "")
-        return "places: " + noticed if noticed and noticed != TOO_LONG else None
+        return self.dies("places", tests, PLACES_S, options=["-x", "-p", "places"]) if tests else None
+
+    def dies(self, name, tests, limit, **how):
+        """A process that dies of a signal, and would not if nothing were changed."""
+        noticed, _ = self.tree.pytest(tests, limit, **how)
+        if noticed and noticed.startswith("exit status -") and self.unchanged(tests, limit, **how) != noticed:
+            return "%s: %s" % (name, noticed)
+        return None
 
     def nearest(self, mutant):
-        """Tests of a line that none is known to reach, such as one of the other poller, or of a process that is killed."""
+        """Tests of a file that none is known to reach: the other poller's."""
         folder = "/".join(mutant.path.split("/")[1:-1])
         loops = "cloop-poll" if mutant.path.endswith("/poll.c") else "cloop-epoll"
         where = ELSEWHERE.get(folder, ["tests/" + folder])
@@ -627,7 +644,7 @@ class Judge:
         while tests:
             noticed, _ = self.tree.pytest(tests, limit, options=["-x"])
             if noticed == TOO_LONG:
-                if self.ends_unchanged(tests, limit):
+                if self.unchanged(tests, limit) != TOO_LONG:
                     return noticed
                 limit *= 4
             elif noticed in tests and self.tree.pytest([noticed], limit)[0] is None:
@@ -637,19 +654,23 @@ class Judge:
                 return noticed
         return None
 
-    def ends_unchanged(self, tests, limit):
+    def unchanged(self, tests, limit, **how):
+        """What these tests notice on the unchanged tree."""
         changed = self.tree.extension + ".changed"
         os.replace(self.tree.extension, changed)
         shutil.copy2(self.kept, self.tree.extension)
-        noticed, _ = self.tree.pytest(tests, limit)
+        noticed, _ = self.tree.pytest(tests, limit, **how)
         os.replace(changed, self.tree.extension)
-        return noticed != TOO_LONG
+        return noticed
 
 
 def main():
     parser = argparse.ArgumentParser(prog="tests/trust/mutation.py", description=__doc__.split("\n")[0])
     parser.add_argument("--count", type=int, default=200, help="changes that compile and make a difference")
     parser.add_argument("--seconds", type=float, default=0, help="no change is begun after these; 0: no limit")
+    parser.add_argument(
+        "--most", type=float, default=100, help="seconds of tests for a change, as they took when learnt"
+    )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--jobs", type=int, default=1, help="changes at a time")
     parser.add_argument("--first", type=int, default=0, help="leaves out those before")
@@ -703,7 +724,7 @@ def main():
                     return mutant
 
     def work(tree):
-        judge = Judge(tree, reach, kept)
+        judge = Judge(tree, reach, kept, options.most)
         for mutant in iter(wanted, None):
             start = time.monotonic()
             told = None
@@ -721,7 +742,11 @@ def main():
                     tally["too long"] += noticed == TOO_LONG
                 if noticed is None:
                     survivors.append(mutant)
-                    told = "SURVIVES %d tests that reach it\n%s" % (mutant.tests, mutant.diff())
+                    tally["unreached"] += not mutant.tests
+                    told = "SURVIVES %s that reach it\n%s" % (
+                        "%d tests" % mutant.tests if mutant.tests else "no test",
+                        mutant.diff(),
+                    )
                 told = told or noticed or "does not compile, or is the same code"
                 print("%4d %-58s %3d s  %s" % (mutant.number, mutant, time.monotonic() - start, told), flush=True)
         if judge.unsteady:
@@ -731,10 +756,10 @@ def main():
         list(pool.map(work, trees))
     share = 100.0 * tally["noticed"] / max(1, tally["judged"])
     print("\nsurvivors: %s" % (" ".join(str(mutant.number) for mutant in survivors) or "none"))
-    print("changes: %d, noticed: %d (%.1f %%, %d of them since tests took too long), survived: %d; "
+    print("changes: %d, noticed: %d (%.1f %%, %d of them since tests took too long), survived: %d, %d of them where no test gets; "
           "did not compile or made no difference: %d" % (
         tally["judged"], tally["noticed"], share, tally["too long"], tally["judged"] - tally["noticed"],
-        tally["no change"]))  # fmt: skip
+        tally["unreached"], tally["no change"]))  # fmt: skip
     return 0
 
 
