@@ -203,13 +203,17 @@ cl_list_with_room(Py_ssize_t count)
 }
 
 /* Replaces the first item of a tuple that only the caller refers to, and steals
- * the new one; the reference to the old one is the caller's. From 3.14 on a tuple
- * keeps its hash. */
+ * the new one; the reference to the old one is the caller's. The collector may
+ * have ceased to track the tuple. From 3.14 on a tuple keeps its hash. */
 static inline void
 cl_tuple_put_first(PyObject *tuple, PyObject *item)
 {
     cl_assert(Py_REFCNT(tuple) == 1);
     PyTuple_SET_ITEM(tuple, 0, item);
+    if (PyType_IS_GC(Py_TYPE(item))) {
+        PyObject_GC_UnTrack(tuple);
+        PyObject_GC_Track(tuple);
+    }
 #if PY_VERSION_HEX >= 0x030e0000
     ((PyTupleObject *)tuple)->ob_hash = -1;
 #endif

@@ -41,6 +41,27 @@ def test_a_result_of_an_accelerated_queue_is_not_kept(cloop):
         cloop.accelerate(False)
 
 
+def test_one_that_refers_to_itself_is_collected(loop):
+    def keep_in(thing):
+        try:
+            next(finished(loop, thing).__await__())
+        except StopIteration as stop:
+            thing.stop = stop.with_traceback(None)
+
+    async def main():
+        for _ in range(2):
+            await finished(loop, 1)
+            gc.collect()  # no longer tracks a tuple with a number
+            thing = Thing()
+            keep_in(thing)
+            seen = weakref.ref(thing)
+            del thing
+            gc.collect()
+            assert seen() is None
+
+    loop.run_until_complete(main())
+
+
 def test_results_of_awaits_within_each_other(loop):
     async def main():
         class Ends:
