@@ -10,7 +10,6 @@ interpreters than the main one do without: faulthandler remembers one interprete
 import asyncio
 import atexit
 import collections
-import functools
 import logging
 import math
 import os
@@ -139,9 +138,9 @@ class Watch:
             if stack is None and wakes:
                 stack = _other_stacks(found, (thread, threading.get_ident()))
             elif stack is None and thread in found:
-                stack = "".join(found[thread]().format())
+                stack = _format(found[thread])
             if not wakes and thread in found:
-                where = _innermost(found[thread]())
+                where = _innermost(found[thread])
         name = None if task is None else task.get_name()
         self._seen[id(loop)] = name, where
         if stack is None:
@@ -199,30 +198,38 @@ def _blocking_task(loop):
 
 
 def _stacks():
-    """Return {ident: function that returns a traceback.StackSummary} of the threads of this interpreter."""
-    if not _cloop.FREE_THREADED:
-        frames = _cloop.current_frames().items()
-        return {ident: functools.partial(traceback.extract_stack, frame) for ident, frame in frames}
-    return {ident: functools.partial(_summary, stack) for ident, stack in _cloop.stacks().items()}
+    """Return {ident: stack} of the threads of this interpreter, for the functions below: frames, or without a GIL
+    what they were.
+    """
+    return _cloop.stacks() if _cloop.FREE_THREADED else _cloop.current_frames()
 
 
-def _summary(stack):
-    return traceback.StackSummary.from_list([(file, line, name, None) for name, file, line in stack])
+def _format(stack):
+    if _cloop.FREE_THREADED:
+        lines = [(file, line, name, None) for name, file, line in stack]
+        return "".join(traceback.StackSummary.from_list(lines).format())
+    return "".join(traceback.format_stack(stack))
+
+
+def _places(stack):
+    """Yield (function, file, line), the innermost first. Reads no file: another thread could keep the GIL then."""
+    if _cloop.FREE_THREADED:
+        yield from reversed(stack)
+    else:
+        for frame, line in traceback.walk_stack(stack):
+            yield frame.f_code.co_name, frame.f_code.co_filename, line
 
 
 def _other_stacks(found, without):
     return "".join(
-        "Thread 0x%x:\n%s" % (ident, "".join(stack().format()))
-        for ident, stack in found.items()
-        if ident not in without
+        "Thread 0x%x:\n%s" % (ident, _format(stack)) for ident, stack in found.items() if ident not in without
     )
 
 
 def _innermost(stack):
     """Return "function file:line" of the program's own code that runs."""
-    own = [each for each in stack if _tasks.is_own(each.filename)]
-    each = (own or stack)[-1]
-    return "%s %s:%d" % (each.name, each.filename, each.lineno)
+    places = list(_places(stack))
+    return "%s %s:%d" % next((place for place in places if _tasks.is_own(place[1])), places[0])
 
 
 def _first_line(text):

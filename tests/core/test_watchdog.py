@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import linecache
 import logging
 import os
 import re
@@ -131,6 +132,16 @@ def test_line_that_blocks_is_named_while_it_does(loop, blocks, function, mark):
     assert lines and abs(lines[0] - first) <= (1 if function is computes else 0)
     assert block.text.startswith("cloop: the loop has been blocked for ")
     assert block.stack in block.text
+
+
+@pytest.mark.skipif(FREE_THREADED, reason="nothing keeps the interpreter")
+def test_no_file_is_read_while_c_code_keeps_the_interpreter(loop, blocks, monkeypatch):
+    read = []  # each time, other threads get the interpreter, and may keep it for long
+    for name in ("checkcache", "updatecache"):
+        monkeypatch.setattr(linecache, name, lambda *args: read.append(args) or [])
+    call(loop, lambda: matches(blocks))
+    assert "C code keeps the interpreter" in blocks.begun[0].text
+    assert not read
 
 
 def test_end_is_reported_with_the_total(loop, blocks):
