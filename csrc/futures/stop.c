@@ -38,17 +38,20 @@ cl_stop_true(cl_state *st)
     return NULL;
 }
 
-/* Whether args is a tuple of one item, which only the exception has. */
-static inline bool
-has_own_args(PyObject *stop)
+/* Whether it is free, and its args are a tuple that only it has, of its value. */
+static bool
+can_be_filled(PyObject *stop)
 {
+    if (!is_free(stop))
+        return false;
     PyObject *args = ((PyBaseExceptionObject *)stop)->args;
     return args != NULL && PyTuple_CheckExact(args) && Py_REFCNT(args) == 1 &&
-           PyTuple_GET_SIZE(args) == 1;
+           PyTuple_GET_SIZE(args) == 1 &&
+           PyTuple_GET_ITEM(args, 0) == *value_of(stop);
 }
 
-/* Puts the value into the exception, for which both functions above hold.
- * Returns the former one, whose reference is the caller's. Steals nothing. */
+/* Puts the value into the exception, which can be filled. Returns the former
+ * one, whose reference is the caller's. Steals nothing. */
 static PyObject *
 put(PyObject *stop, PyObject *value)
 {
@@ -58,6 +61,11 @@ put(PyObject *stop, PyObject *value)
     *value_of(stop) = Py_NewRef(value);
     cl_tuple_put_first(args, Py_NewRef(value));
     Py_XDECREF(item); /* `before` is the same, so this frees nothing */
+    /* gc.freeze() may have taken it from the collector. */
+    if (PyType_IS_GC(Py_TYPE(value))) {
+        PyObject_GC_UnTrack(stop);
+        PyObject_GC_Track(stop);
+    }
     return before;
 }
 
@@ -71,9 +79,7 @@ cl_stop_with(cl_state *st, PyObject *result)
         Py_DECREF(result);
         return NULL;
     }
-    if (!is_free(stop) || !has_own_args(stop) ||
-        *value_of(stop) !=
-            PyTuple_GET_ITEM(((PyBaseExceptionObject *)stop)->args, 0)) {
+    if (!can_be_filled(stop)) {
         stop = PyObject_CallOneArg(PyExc_StopIteration, result);
         if (stop != NULL) {
             before = futures->stop_item;
@@ -99,9 +105,7 @@ cl_stop_empty(cl_futures *futures)
 {
     PyObject *stop = futures->stop_item;
     futures->stop_is_full = false;
-    if (is_free(stop) && has_own_args(stop) &&
-        *value_of(stop) ==
-            PyTuple_GET_ITEM(((PyBaseExceptionObject *)stop)->args, 0)) {
+    if (can_be_filled(stop)) {
         Py_DECREF(put(stop, Py_None));
         return;
     }
