@@ -424,3 +424,40 @@ cl_set_wakeup_fd(PyObject *set_wakeup_fd, int fd)
     return (int)previous;
 #endif
 }
+
+/* ---------------------------------------------------------------- contexts */
+
+int
+cl_context_has_vars(void)
+{
+    if (CL_FREE_THREADED)
+        return 0; /* another thread may be setting one */
+    int found = -1;
+    PyObject *variable = NULL, *value = NULL, *token = NULL, *before, *after;
+    PyObject *context = PyContext_CopyCurrent(), *copy = NULL;
+    if (context == NULL || (copy = PyContext_Copy(context)) == NULL ||
+        (variable = PyContextVar_New("cloop", NULL)) == NULL ||
+        (value = PyLong_FromLong(1)) == NULL)
+        goto done;
+    before = cl_context_vars(context);
+    found = before != NULL && before == cl_current_vars() &&
+            before == cl_context_vars(copy) &&
+            Py_TYPE(context)->tp_basicsize >= (Py_ssize_t)sizeof(cl_context);
+    if (PyContext_Enter(context) < 0 ||
+        (token = PyContextVar_Set(variable, value)) == NULL) {
+        found = -1;
+        goto done;
+    }
+    after = cl_current_vars();
+    found = found && after != before && after == cl_context_vars(context) &&
+            before == cl_context_vars(copy);
+    if (PyContext_Exit(context) < 0)
+        found = -1;
+done:
+    Py_XDECREF(token);
+    Py_XDECREF(value);
+    Py_XDECREF(variable);
+    Py_XDECREF(copy);
+    Py_XDECREF(context);
+    return found;
+}

@@ -729,6 +729,32 @@ cl_dict_version(PyObject *dict)
 #endif
 }
 
+/* The variables of a contextvars.Context, borrowed: an object that never
+ * changes, which a copy of the context has as well until either sets one. NULL
+ * if not known: cl_context_has_vars() finds out by experiment whether they are
+ * where this takes them from. 1/0/-1 */
+typedef struct {
+    PyObject_HEAD
+    PyObject *ctx_prev;
+    PyObject *ctx_vars;
+} cl_context;
+
+static inline PyObject *
+cl_context_vars(PyObject *context)
+{
+    return ((cl_context *)context)->ctx_vars;
+}
+
+int cl_context_has_vars(void);
+
+/* Those of the thread's current context; NULL if it has none yet. */
+static inline PyObject *
+cl_current_vars(void)
+{
+    PyObject *context = PyThreadState_Get()->context;
+    return context != NULL ? cl_context_vars(context) : NULL;
+}
+
 /* Objects whose attributes are stored inline until somebody asks for the dict:
  * returns the values of an object of a Python class, or NULL if they are
  * elsewhere. Which value belongs to which attribute must be found by

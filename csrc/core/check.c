@@ -161,6 +161,8 @@ check_timers(LoopObject *loop)
                      entry->key == timer->tm_when ||
                          (isnan(timer->tm_when) && entry->key == -HUGE_VAL));
     }
+    cl_assertf((loop->l_context == NULL) == (loop->l_context_users == 0),
+               "%zd share a context", loop->l_context_users);
     cl_assertf(loop->l_fresh_count >= 0 &&
                    loop->l_fresh_count <= loop->l_fresh_capacity,
                "%zd of %zd", loop->l_fresh_count, loop->l_fresh_capacity);

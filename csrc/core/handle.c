@@ -7,6 +7,13 @@
 #include "core/errors.h"
 #include "core/loop.h"
 
+/* The number of references in h_argv + 1. */
+static inline int
+owned_args(const HandleObject *handle)
+{
+    return handle->h_nargs == CL_HANDLE_TUPLE ? 1 : handle->h_nargs;
+}
+
 /* ----------------------------------------------------------------- invariants */
 
 #ifdef CL_DEBUG
@@ -30,14 +37,14 @@ cl_handle_check(const LoopObject *loop, HandleObject *handle)
                  cl_is_tracked((PyObject *)handle, tracked) == tracked);
     if (CL_FREE_THREADED) /* another thread may be cancelling it */
         return;
-    cl_assert_of(handle, handle->h_nargs <= CL_HANDLE_INLINE);
-    cl_assert_of(handle, handle->h_args == NULL || handle->h_nargs == 0);
-    for (int i = 1; i <= handle->h_nargs; i++)
+    cl_assert_of(handle, handle->h_nargs <= CL_HANDLE_TUPLE);
+    for (int i = 1; i <= owned_args(handle); i++)
         cl_assert_of(handle, handle->h_argv[i] != NULL &&
                                  Py_REFCNT(handle->h_argv[i]) > 0);
-    if (handle->h_flags & CL_HANDLE_OWN_CONTEXT) {
+    if (handle->h_flags & CL_HANDLE_SHARES_CONTEXT) {
         cl_assert_of(handle, handle->h_context != NULL);
-        cl_assert_of(handle, !cl_is_tracked(handle->h_context, false));
+        cl_assert_of(handle, handle->h_context != loop->l_context ||
+                                 loop->l_context_users > 0);
     }
 }
 
@@ -83,9 +90,95 @@ reuse(LoopObject *loop, HandleObject **spares, int *count)
     return handle;
 }
 
-/* Below this queue length, contexts are freed before the collector runs, and
- * untracking one would cost more (5 ns of 95) than it saves. */
-#define FEW 16
+/* Takes a copy of the current context, the latest one if that will do. 0/-1 */
+static inline int
+take_context(HandleObject *handle, LoopObject *loop)
+{
+    bool share = loop->l_st->context_has_vars;
+    PyObject *vars = share ? cl_current_vars() : NULL;
+    if (vars != NULL && loop->l_context != NULL &&
+        cl_context_vars(loop->l_context) == vars) {
+        handle->h_context = Py_NewRef(loop->l_context);
+    }
+    else {
+        handle->h_context = PyContext_CopyCurrent();
+        if (handle->h_context == NULL)
+            return -1;
+        if (!share)
+            return 0;
+        loop->l_context = handle->h_context;
+        loop->l_context_users = 0;
+    }
+    loop->l_context_users++;
+    handle->h_flags |= CL_HANDLE_SHARES_CONTEXT;
+    return 0;
+}
+
+static inline void
+stop_sharing(HandleObject *handle)
+{
+    LoopObject *loop = handle->h_loop;
+    handle->h_flags &= (uint8_t)~CL_HANDLE_SHARES_CONTEXT;
+    if (loop->l_context == handle->h_context && --loop->l_context_users == 0)
+        loop->l_context = NULL;
+}
+
+/* Called before anybody else sees the context or runs in it. 0/-1 */
+static inline int
+own_context(HandleObject *handle)
+{
+    if (!(handle->h_flags & CL_HANDLE_SHARES_CONTEXT))
+        return 0;
+    PyObject *shared = handle->h_context, *own = NULL;
+    if (Py_REFCNT(shared) > 1) {
+        own = PyContext_Copy(shared);
+        if (own == NULL)
+            return -1;
+        /* A collection may have run, and asked for it. */
+        if (!(handle->h_flags & CL_HANDLE_SHARES_CONTEXT)) {
+            Py_DECREF(own);
+            return 0;
+        }
+    }
+    stop_sharing(handle);
+    if (own != NULL) {
+        handle->h_context = own;
+        Py_DECREF(shared);
+    }
+    return 0;
+}
+
+/* The items of h_debug: where it was created, and the repr() that it had when it
+ * was cancelled. */
+enum { DEBUG_STACK, DEBUG_REPR };
+
+/* A new reference; None if there is none. */
+static PyObject *
+debug_item(HandleObject *handle, int item)
+{
+    PyObject *found;
+    CL_LOCKED(handle);
+    found = Py_NewRef(handle->h_debug != NULL
+                          ? PyTuple_GET_ITEM(handle->h_debug, item)
+                          : Py_None);
+    CL_UNLOCKED();
+    return found;
+}
+
+/* 0/-1 */
+static int
+set_debug(HandleObject *handle, PyObject *stack, PyObject *repr)
+{
+    PyObject *debug = PyTuple_Pack(2, stack, repr), *old;
+    if (debug == NULL)
+        return -1;
+    CL_LOCKED(handle);
+    old = handle->h_debug;
+    handle->h_debug = debug;
+    CL_UNLOCKED();
+    Py_XDECREF(old);
+    return 0;
+}
 
 static inline int
 init(HandleObject *handle, LoopObject *loop, PyObject *callback,
@@ -95,21 +188,12 @@ init(HandleObject *handle, LoopObject *loop, PyObject *callback,
     handle->h_weakrefs = NULL;
     handle->h_loop = (LoopObject *)Py_NewRef(loop);
     handle->h_callback = Py_NewRef(callback);
-    handle->h_args = NULL;
-    handle->h_traceback = NULL;
-    handle->h_repr = NULL;
+    handle->h_debug = NULL;
     handle->h_flags = flags;
     handle->h_nargs = 0;
     if (context == NULL || context == Py_None) {
-        handle->h_context = PyContext_CopyCurrent();
-        if (handle->h_context == NULL)
+        if (take_context(handle, loop) < 0)
             return -1;
-        if (!CL_FREE_THREADED &&
-            ((flags & CL_HANDLE_TIMER) || cl_inbox_filled(&loop->l_inbox) ||
-             cl_ring_count(&loop->l_ready) > FEW)) {
-            PyObject_GC_UnTrack(handle->h_context);
-            handle->h_flags |= CL_HANDLE_OWN_CONTEXT;
-        }
     }
     else {
         handle->h_context = Py_NewRef(context);
@@ -121,15 +205,19 @@ init(HandleObject *handle, LoopObject *loop, PyObject *callback,
         handle->h_nargs = (uint8_t)nargs;
     }
     else {
-        handle->h_args = PyTuple_New(nargs);
-        if (handle->h_args == NULL)
+        PyObject *tuple = PyTuple_New(nargs);
+        if (tuple == NULL)
             return -1;
         for (Py_ssize_t i = 0; i < nargs; i++)
-            PyTuple_SET_ITEM(handle->h_args, i, Py_NewRef(args[i]));
+            PyTuple_SET_ITEM(tuple, i, Py_NewRef(args[i]));
+        handle->h_argv[1] = tuple;
+        handle->h_nargs = CL_HANDLE_TUPLE;
     }
     if (loop->l_debug) {
-        handle->h_traceback = PyObject_CallNoArgs(loop->l_st->extract_stack);
-        if (handle->h_traceback == NULL)
+        PyObject *stack = PyObject_CallNoArgs(loop->l_st->extract_stack);
+        int status = stack == NULL ? -1 : set_debug(handle, stack, Py_None);
+        Py_XDECREF(stack);
+        if (status < 0)
             return -1;
     }
     if (CL_FREE_THREADED)
@@ -183,33 +271,19 @@ cl_timer_handle_new(LoopObject *loop, double when, PyObject *when_object,
     return timer;
 }
 
-/* Called before anybody else sees the context, or before it is released: its
- * type requires that it is tracked. */
-static inline void
-reveal_context(HandleObject *handle)
-{
-    if (handle->h_flags & CL_HANDLE_OWN_CONTEXT) {
-        cl_assert_of(handle, handle->h_context != NULL);
-        handle->h_flags &= (uint8_t)~CL_HANDLE_OWN_CONTEXT;
-        PyObject_GC_Track(handle->h_context);
-    }
-}
-
 static inline void
 clear_call(HandleObject *handle)
 {
     /* Cleared before anything is released, so that destructors see a finished
      * state. */
-    int nargs = handle->h_nargs;
-    PyObject *argv[CL_HANDLE_INLINE];
-    PyObject *callback = handle->h_callback, *args = handle->h_args;
-    for (int i = 0; i < nargs; i++)
+    int count = owned_args(handle);
+    PyObject *argv[CL_HANDLE_INLINE], *callback = handle->h_callback;
+    for (int i = 0; i < count; i++)
         argv[i] = handle->h_argv[i + 1];
-    handle->h_callback = handle->h_args = NULL;
+    handle->h_callback = NULL;
     handle->h_nargs = 0;
     Py_XDECREF(callback);
-    Py_XDECREF(args);
-    for (int i = 0; i < nargs; i++)
+    for (int i = 0; i < count; i++)
         Py_DECREF(argv[i]);
 }
 
@@ -218,18 +292,9 @@ traverse(HandleObject *handle, visitproc visit, void *arg)
 {
     Py_VISIT(handle->h_loop);
     Py_VISIT(handle->h_callback);
-    if (handle->h_flags & CL_HANDLE_OWN_CONTEXT) {
-        int result = Py_TYPE(handle->h_context)
-                         ->tp_traverse(handle->h_context, visit, arg);
-        if (result != 0)
-            return result;
-    }
-    else {
-        Py_VISIT(handle->h_context);
-    }
-    Py_VISIT(handle->h_args);
-    Py_VISIT(handle->h_traceback);
-    for (int i = 1; i <= handle->h_nargs; i++)
+    Py_VISIT(handle->h_context);
+    Py_VISIT(handle->h_debug);
+    for (int i = 1; i <= owned_args(handle); i++)
         Py_VISIT(handle->h_argv[i]);
     if (handle->h_flags & CL_HANDLE_TIMER)
         Py_VISIT(((TimerHandleObject *)handle)->tm_when_object);
@@ -259,9 +324,10 @@ static inline void
 clear_references(HandleObject *handle)
 {
     clear_call(handle);
-    reveal_context(handle);
+    if (handle->h_flags & CL_HANDLE_SHARES_CONTEXT)
+        stop_sharing(handle);
     Py_CLEAR(handle->h_context);
-    Py_CLEAR(handle->h_traceback);
+    Py_CLEAR(handle->h_debug);
     if (handle->h_flags & CL_HANDLE_TIMER)
         Py_CLEAR(((TimerHandleObject *)handle)->tm_when_object);
 }
@@ -281,7 +347,6 @@ release(HandleObject *handle)
     if (handle->h_weakrefs != NULL)
         PyObject_ClearWeakRefs((PyObject *)handle);
     clear_references(handle);
-    Py_CLEAR(handle->h_repr);
 }
 
 /* Keeps the memory for the loop's next handle, and the type: it is needed to
@@ -292,8 +357,7 @@ give_back(HandleObject *handle, HandleObject **spares, int *count)
 {
     PyTypeObject *type = Py_TYPE(handle);
     LoopObject *loop = handle->h_loop;
-    cl_assert_of(handle, handle->h_nargs == 0 && handle->h_args == NULL &&
-                             handle->h_context == NULL);
+    cl_assert_of(handle, handle->h_nargs == 0 && handle->h_context == NULL);
     if (cl_is_here(loop) && loop->l_open && *count < CL_SPARES_MAX) {
         handle->h_callback = (PyObject *)*spares;
         *spares = handle;
@@ -353,11 +417,31 @@ cl_handle_free_spares(LoopObject *loop)
 static inline PyObject *
 call(HandleObject *handle)
 {
-    if (handle->h_args == NULL)
+    if (handle->h_nargs != CL_HANDLE_TUPLE)
         return PyObject_Vectorcall(
             handle->h_callback, handle->h_argv + 1,
             handle->h_nargs | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    return PyObject_CallObject(handle->h_callback, handle->h_args);
+    return PyObject_CallObject(handle->h_callback, handle->h_argv[1]);
+}
+
+/* The arguments as a tuple, like asyncio.Handle._args. */
+static PyObject *
+args_tuple(HandleObject *handle)
+{
+    uint8_t nargs = handle->h_nargs;
+    if (nargs == CL_HANDLE_TUPLE)
+        return Py_NewRef(handle->h_argv[1]);
+    PyObject *args = PyTuple_New(nargs);
+    if (args == NULL)
+        return NULL;
+    /* A collection ran, or another thread, and cancelled it. */
+    if (handle->h_nargs != nargs || (handle->h_flags & CL_HANDLE_EMPTIED)) {
+        Py_DECREF(args);
+        Py_RETURN_NONE;
+    }
+    for (int i = 0; i < handle->h_nargs; i++)
+        PyTuple_SET_ITEM(args, i, Py_NewRef(handle->h_argv[i + 1]));
+    return args;
 }
 
 /* Not a contextvars context: call its run(). */
@@ -370,15 +454,8 @@ call_in_foreign_context(HandleObject *handle)
     args = run == NULL ? NULL : PyTuple_Pack(1, handle->h_callback);
     if (args == NULL)
         goto done;
-    rest = handle->h_args != NULL ? Py_NewRef(handle->h_args)
-                                  : PyTuple_New(handle->h_nargs);
-    if (rest == NULL)
-        goto done;
-    if (handle->h_args == NULL) {
-        for (int i = 0; i < handle->h_nargs; i++)
-            PyTuple_SET_ITEM(rest, i, Py_NewRef(handle->h_argv[i + 1]));
-    }
-    all = PySequence_Concat(args, rest);
+    rest = args_tuple(handle);
+    all = rest == NULL ? NULL : PySequence_Concat(args, rest);
     if (all != NULL)
         result = PyObject_CallObject(run, all);
 done:
@@ -401,26 +478,6 @@ call_in_context(HandleObject *handle)
     if (PyContext_Exit(context) < 0)
         Py_CLEAR(result);
     return result;
-}
-
-/* The arguments as a tuple, like asyncio.Handle._args. */
-static PyObject *
-args_tuple(HandleObject *handle)
-{
-    if (handle->h_args != NULL)
-        return Py_NewRef(handle->h_args);
-    uint8_t nargs = handle->h_nargs;
-    PyObject *args = PyTuple_New(nargs);
-    if (args == NULL)
-        return NULL;
-    /* A collection ran, or another thread, and cancelled it. */
-    if (handle->h_nargs != nargs || (handle->h_flags & CL_HANDLE_EMPTIED)) {
-        Py_DECREF(args);
-        Py_RETURN_NONE;
-    }
-    for (int i = 0; i < handle->h_nargs; i++)
-        PyTuple_SET_ITEM(args, i, Py_NewRef(handle->h_argv[i + 1]));
-    return args;
 }
 
 static inline bool
@@ -458,6 +515,7 @@ cl_handle_report(HandleObject *handle)
     cl_state *st = handle->h_loop->l_st;
     PyObject *exception = PyErr_GetRaisedException();
     PyObject *message = failure_message(handle), *details = NULL;
+    PyObject *stack = debug_item(handle, DEBUG_STACK);
     int status = -1;
     details = message == NULL ? NULL : PyDict_New();
     if (details == NULL ||
@@ -465,12 +523,12 @@ cl_handle_report(HandleObject *handle)
         PyDict_SetItem(details, st->str_exception, exception) < 0 ||
         PyDict_SetItem(details, st->str_handle, (PyObject *)handle) < 0)
         goto done;
-    if (handle->h_traceback != NULL &&
-        PyDict_SetItem(details, st->str_source_traceback,
-                       handle->h_traceback) < 0)
+    if (stack != Py_None &&
+        PyDict_SetItem(details, st->str_source_traceback, stack) < 0)
         goto done;
     status = cl_report(handle->h_loop, details, exception);
 done:
+    Py_DECREF(stack);
     Py_XDECREF(message);
     Py_XDECREF(details);
     Py_XDECREF(exception);
@@ -498,8 +556,9 @@ cl_handle_run(HandleObject *handle)
         handle->h_loop->l_meter.me_skipped++;
         return 0;
     }
-    reveal_context(handle);
-    PyObject *result = call_in_context(handle);
+    PyObject *result = NULL;
+    if (own_context(handle) == 0)
+        result = call_in_context(handle);
     if (result != NULL)
         Py_DECREF(result);
     else
@@ -686,7 +745,12 @@ cl_handle_cancel(HandleObject *handle)
         PyObject *repr = PyObject_Repr((PyObject *)handle);
         if (repr == NULL)
             return -1;
-        Py_XSETREF(handle->h_repr, repr);
+        PyObject *stack = debug_item(handle, DEBUG_STACK);
+        int status = set_debug(handle, stack, repr);
+        Py_DECREF(stack);
+        Py_DECREF(repr);
+        if (status < 0)
+            return -1;
     }
     CL_LOCKED(handle);
     handle->h_flags |= CL_HANDLE_EMPTIED;
@@ -745,7 +809,8 @@ PyDoc_STRVAR(Handle_get_context_doc,
 static PyObject *
 Handle_get_context(HandleObject *handle, PyObject *Py_UNUSED(ignored))
 {
-    reveal_context(handle);
+    if (own_context(handle) < 0)
+        return NULL;
     return Py_NewRef(handle->h_context ? handle->h_context : Py_None);
 }
 
@@ -884,6 +949,18 @@ get_context(HandleObject *handle, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+get_source_traceback(HandleObject *handle, void *Py_UNUSED(closure))
+{
+    return debug_item(handle, DEBUG_STACK);
+}
+
+static PyObject *
+get_saved_repr(HandleObject *handle, void *Py_UNUSED(closure))
+{
+    return debug_item(handle, DEBUG_REPR);
+}
+
+static PyObject *
 get_when(TimerHandleObject *timer, void *Py_UNUSED(closure))
 {
     return TimerHandle_when(timer, NULL);
@@ -940,6 +1017,9 @@ static PyMethodDef TimerHandle_methods[] = {
         {"_args", (getter)get_args, NULL, NULL, NULL}, \
         {"_cancelled", (getter)get_cancelled, NULL, NULL, NULL}, \
         {"_loop", (getter)get_loop, NULL, NULL, NULL}, \
+        {"_source_traceback", (getter)get_source_traceback, NULL, NULL, \
+         NULL}, \
+        {"_repr", (getter)get_saved_repr, NULL, NULL, NULL}, \
     { \
         "_context", (getter)get_context, NULL, NULL, NULL \
     }
@@ -952,13 +1032,10 @@ static PyGetSetDef TimerHandle_getset[] = {
     {"_scheduled", (getter)get_scheduled, (setter)set_scheduled, NULL, NULL},
     {NULL}};
 
-static PyMemberDef Handle_members[] = {
-    {"_source_traceback", T_OBJECT, offsetof(HandleObject, h_traceback),
-     READONLY, NULL},
-    {"_repr", T_OBJECT, offsetof(HandleObject, h_repr), READONLY, NULL},
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(HandleObject, h_weakrefs),
-     READONLY, NULL},
-    {NULL}};
+static PyMemberDef Handle_members[] = {{"__weaklistoffset__", T_PYSSIZET,
+                                        offsetof(HandleObject, h_weakrefs),
+                                        READONLY, NULL},
+                                       {NULL}};
 
 static PyType_Slot Handle_slots[] = {
     {Py_tp_doc,

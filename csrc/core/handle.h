@@ -19,12 +19,14 @@
  * Handles made while the loop does not run, and those of add_reader and
  * add_writer, are tracked from the start.
  *
- * In the same way, the copy of the current context that a handle makes stays
- * untracked until anybody else can see it. Until then it is part of the
- * handle, which visits through it.
+ * Contexts: each callback runs in a copy of the context in which it was
+ * scheduled. Handles that were scheduled in the same one, and that nobody has
+ * asked for theirs, share a copy; the last of them runs in it, the others in a
+ * copy of it that is made then. So what waits for long, or in a crowd, takes no
+ * memory for a context.
  *
  * Without a GIL any thread may have a handle, and tracking is one bit: handles
- * are tracked from birth, and so are contexts.
+ * are tracked from birth, and do not share.
  *
  * Threads: any may cancel a handle, and read it. h_flags changes under the
  * handle's lock (CL_LOCKED). Whoever sets CL_HANDLE_EMPTIED releases what the
@@ -39,6 +41,7 @@
 /* Arguments stored in the handle itself; more go into a tuple. Three are
  * enough for asyncio, aiohttp and uvicorn; each takes 8 bytes. */
 #define CL_HANDLE_INLINE 3
+#define CL_HANDLE_TUPLE (CL_HANDLE_INLINE + 1)
 
 enum {
     CL_HANDLE_CANCELLED = 1,
@@ -47,8 +50,9 @@ enum {
     /* They are cleared then, and already look cleared. */
     CL_HANDLE_EMPTIED = 4,
     CL_HANDLE_TIMER = 8,
-    /* h_context is untracked: nobody else has a reference. */
-    CL_HANDLE_OWN_CONTEXT = 16,
+    /* h_context is for reading: other handles of the loop may have it, too.
+     * own_context() ends that. */
+    CL_HANDLE_SHARES_CONTEXT = 16,
     /* Tracked by the garbage collector, whose own function is slower. */
     CL_HANDLE_TRACKED = 32,
     /* cancel() in another thread waits for the callback. */
@@ -60,14 +64,13 @@ typedef struct LoopObject LoopObject;
 typedef struct HandleObject {
     PyObject_HEAD
     PyObject *h_weakrefs;
-    LoopObject *h_loop;    /* owned */
-    PyObject *h_callback;  /* owned; NULL once cancelled */
-    PyObject *h_context;   /* owned; NULL only during creation */
-    PyObject *h_args;      /* owned tuple; NULL: they are in h_argv */
-    PyObject *h_traceback; /* owned; NULL without debug mode */
-    PyObject *h_repr; /* owned; set by cancel() in debug mode, else NULL */
+    LoopObject *h_loop;   /* owned */
+    PyObject *h_callback; /* owned; NULL once cancelled */
+    PyObject *h_context;  /* owned; NULL only during creation */
+    PyObject *h_debug; /* owned (traceback, repr); NULL without debug mode */
     CL_SHARED(uint8_t) h_flags;
-    uint8_t h_nargs; /* number of arguments in h_argv + 1 */
+    uint8_t
+        h_nargs; /* number of arguments in h_argv + 1, or CL_HANDLE_TUPLE */
     /* Owned; vectorcall may use [0] for self. */
     PyObject *h_argv[1 + CL_HANDLE_INLINE];
 } HandleObject;

@@ -867,6 +867,7 @@ static inline __attribute__((always_inline)) int
 run_first(LoopObject *loop, bool slowly)
 {
     cl_node node = cl_ring_pop(&loop->l_ready);
+    cl_ring_prefetch(&loop->l_ready);
     CL_PROBE2(callback_begin, loop, node);
     int result = slowly ? run_node_slowly(loop, node) : run_node(loop, node);
     CL_PROBE2(callback_end, loop, node);

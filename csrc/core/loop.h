@@ -189,6 +189,11 @@ struct LoopObject {
     int l_spare_handle_count;
     int l_spare_timer_count;
 
+    /* The latest copy of a context that a handle has made, borrowed from those
+     * that share it; NULL if there are none. */
+    PyObject *l_context;
+    Py_ssize_t l_context_users;
+
     /* attributes that asyncio's Python code reads and writes */
     double l_slow_callback_duration; /* seconds */
     double l_clock_resolution;       /* seconds */

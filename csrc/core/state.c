@@ -74,6 +74,10 @@ setup(PyObject *module, cl_state *st)
     cl_rate_init(&st->rate);
     if (probe_callback_source(st) < 0 || find_main_thread(st) < 0)
         return -1;
+    int found = cl_context_has_vars();
+    if (found < 0)
+        return -1;
+    st->context_has_vars = found;
     return cl_fork_setup(module, st);
 }
 

@@ -117,8 +117,9 @@ typedef struct cl_state {
      * Borrowed; NULL if futures/ has no such type. */
     PyTypeObject *stepless_type;
     bool callback_source_takes_debug; /* 3.13 and some 3.12 */
-    cl_rate rate;                     /* cl_state_rate() */
-    uint64_t loop_looks;       /* how often a loop class was looked up */
+    bool context_has_vars; /* cl_context_has_vars(): handles share contexts */
+    cl_rate rate;          /* cl_state_rate() */
+    uint64_t loop_looks;   /* how often a loop class was looked up */
     unsigned long main_thread; /* threading.main_thread().ident */
     unsigned forks;      /* forks between the first process and this one */
     CL_MUTEX(loops_lock) /* guards loops, rate, watchdog */

@@ -100,6 +100,20 @@ class Run:
         handle = self.handle(number)
         return handle and (handle.cancelled(), getattr(handle, "when", int)())
 
+    def do_set(self, value):
+        """In the context of whoever does it."""
+        VAR.set(value)
+
+    def do_context(self, number, value):
+        """Look into a handle's context, and set the variable there."""
+        context = getattr(self.handle(number), "_context", None)
+        if context is None:
+            return None
+        was = context.run(VAR.get)
+        if value is not None:
+            context.run(VAR.set, value)
+        return was, [context is handle._context for handle in self.handles]
+
     def do_compare(self, number, other):
         first, second = self.handle(number), self.handle(other)
         if not hasattr(first, "when") or not hasattr(second, "when"):
@@ -163,6 +177,8 @@ STEPS = [
     st.tuples(st.just("cancel"), HANDLE),
     st.tuples(st.just("look"), HANDLE),
     st.tuples(st.just("compare"), HANDLE, HANDLE),
+    st.tuples(st.just("set"), st.integers(3, 5)),
+    st.tuples(st.just("context"), HANDLE, st.sampled_from([None, None, 6, 7])),
     st.just(("stop",)),
     st.just(("raise",)),
     st.tuples(st.just("tick"), st.sampled_from([1, 5])),
@@ -181,7 +197,7 @@ PROGRAMS = st.fixed_dictionaries(
 
 def notes_of(loop, program):
     try:
-        return Run(loop, program).run()
+        return contextvars.Context().run(Run(loop, program).run)
     finally:
         loop.close()
 
