@@ -94,8 +94,10 @@ TIERS = {
     "commit": "every test that is not slow, on cloop with epoll and on asyncio; with poll where that matters",
     "ci": "every test on cloop with epoll and on asyncio; with poll where that matters",
     "version": "every test that is not slow, on cloop with epoll; of those that are slow, with poll or on asyncio, one in ten",
+    "sample": "of the tests of the tier version, one in three",
 }
-SHARE = 10  # one in this many
+SLOW_SHARE, SAMPLE_SHARE = 10, 3  # one in this many
+SAMPLED = ("version", "sample")
 POLLER_MATTERS = ("core", "net", "processes", "isolated/test_fork.py")
 
 
@@ -105,22 +107,24 @@ def in_tier(item):
     """
     if TIER != "all" and item.get_closest_marker("nightly") is not None:
         return False
+    if TIER == "sample" and not in_sample(item.nodeid, SAMPLE_SHARE):
+        return False
     slow = item.get_closest_marker("slow") is not None
     if TIER == "commit" and slow:
         return False
     kind = item.callspec.params.get("loop_kind") if hasattr(item, "callspec") else None
-    if TIER == "all" or (kind is None or kind == JUDGED) and not (TIER == "version" and slow):
+    if TIER == "all" or (kind is None or kind == JUDGED) and not (TIER in SAMPLED and slow):
         return True
     if TIER in ("commit", "ci"):
         path = os.path.relpath(str(item.path), HERE)
         return kind != "cloop-poll" or path.startswith(POLLER_MATTERS)
-    return in_sample(item.nodeid)
+    return in_sample(item.nodeid, SLOW_SHARE)
 
 
-def in_sample(nodeid):
-    """Whether the test is in the sample of one in SHARE, for today or CLOOP_TEST_SEED. Each Python has its own sample."""
+def in_sample(nodeid, share):
+    """Whether the test is in the sample of one in so many, for today or CLOOP_TEST_SEED. Each Python has its own sample."""
     key = "%s %d.%d %s" % ((os.environ["CLOOP_TEST_SEED"],) + sys.version_info[:2] + (nodeid,))
-    return zlib.crc32(key.encode()) % SHARE == 0
+    return zlib.crc32(key.encode()) % share == 0
 
 
 def is_stressed():
@@ -144,7 +148,7 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_terminal_summary(terminalreporter):
     told = "tier %s: %s" % (TIER, TIERS[TIER])
-    if TIER == "version":
+    if TIER in SAMPLED:
         told += " (CLOOP_TEST_SEED=%s repeats them)" % os.environ["CLOOP_TEST_SEED"]
     terminalreporter.write_line(told)
 

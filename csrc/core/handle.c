@@ -94,9 +94,8 @@ reuse(LoopObject *loop, HandleObject **spares, int *count)
 static inline int
 take_context(HandleObject *handle, LoopObject *loop)
 {
-    bool share = loop->l_st->context_has_vars;
-    PyObject *vars = share ? cl_current_vars() : NULL;
-    if (vars != NULL && loop->l_context != NULL &&
+    PyObject *vars;
+    if (loop->l_context != NULL && (vars = cl_current_vars()) != NULL &&
         cl_context_vars(loop->l_context) == vars) {
         handle->h_context = Py_NewRef(loop->l_context);
     }
@@ -104,7 +103,7 @@ take_context(HandleObject *handle, LoopObject *loop)
         handle->h_context = PyContext_CopyCurrent();
         if (handle->h_context == NULL)
             return -1;
-        if (!share)
+        if (!loop->l_st->context_has_vars)
             return 0;
         loop->l_context = handle->h_context;
         loop->l_context_users = 0;
