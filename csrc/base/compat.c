@@ -427,35 +427,38 @@ cl_set_wakeup_fd(PyObject *set_wakeup_fd, int fd)
 
 /* ---------------------------------------------------------------- contexts */
 
+/* Whether a variable that is set in the context shows there and nowhere else.
+ * 1/0/-1 */
+static int
+vars_are_found(PyObject *context, PyObject *copy, PyObject *variable)
+{
+    PyObject *before = cl_context_vars(context);
+    if (before == NULL || before != cl_current_vars() ||
+        before != cl_context_vars(copy))
+        return 0;
+    if (PyContext_Enter(context) < 0)
+        return -1;
+    PyObject *token = PyContextVar_Set(variable, Py_None);
+    PyObject *after = cl_current_vars();
+    int found = token == NULL
+                    ? -1
+                    : after != before && after == cl_context_vars(context) &&
+                          before == cl_context_vars(copy);
+    Py_XDECREF(token);
+    return PyContext_Exit(context) < 0 ? -1 : found;
+}
+
 int
 cl_context_has_vars(void)
 {
     if (CL_FREE_THREADED)
         return 0; /* another thread may be setting one */
     int found = -1;
-    PyObject *variable = NULL, *value = NULL, *token = NULL, *before, *after;
-    PyObject *context = PyContext_CopyCurrent(), *copy = NULL;
-    if (context == NULL || (copy = PyContext_Copy(context)) == NULL ||
-        (variable = PyContextVar_New("cloop", NULL)) == NULL ||
-        (value = PyLong_FromLong(1)) == NULL)
-        goto done;
-    before = cl_context_vars(context);
-    found = before != NULL && before == cl_current_vars() &&
-            before == cl_context_vars(copy) &&
-            Py_TYPE(context)->tp_basicsize >= (Py_ssize_t)sizeof(cl_context);
-    if (PyContext_Enter(context) < 0 ||
-        (token = PyContextVar_Set(variable, value)) == NULL) {
-        found = -1;
-        goto done;
-    }
-    after = cl_current_vars();
-    found = found && after != before && after == cl_context_vars(context) &&
-            before == cl_context_vars(copy);
-    if (PyContext_Exit(context) < 0)
-        found = -1;
-done:
-    Py_XDECREF(token);
-    Py_XDECREF(value);
+    PyObject *context = PyContext_CopyCurrent(), *copy = NULL,
+             *variable = NULL;
+    if (context != NULL && (copy = PyContext_Copy(context)) != NULL &&
+        (variable = PyContextVar_New("cloop", NULL)) != NULL)
+        found = vars_are_found(context, copy, variable);
     Py_XDECREF(variable);
     Py_XDECREF(copy);
     Py_XDECREF(context);

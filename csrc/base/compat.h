@@ -729,22 +729,22 @@ cl_dict_version(PyObject *dict)
 #endif
 }
 
-/* The variables of a contextvars.Context, borrowed: an object that never
- * changes, which a copy of the context has as well until either sets one. NULL
- * if not known: cl_context_has_vars() finds out by experiment whether they are
- * where this takes them from. 1/0/-1 */
+/* A contextvars.Context. Its variables are an object that never changes: a copy
+ * of the context has the same one until either sets a variable. */
 typedef struct {
     PyObject_HEAD
     PyObject *ctx_prev;
     PyObject *ctx_vars;
 } cl_context;
 
+/* Borrowed. */
 static inline PyObject *
 cl_context_vars(PyObject *context)
 {
     return ((cl_context *)context)->ctx_vars;
 }
 
+/* Finds out by experiment whether they are there. 1/0/-1 */
 int cl_context_has_vars(void);
 
 /* Those of the thread's current context; NULL if it has none yet. */

@@ -69,9 +69,8 @@ typedef struct HandleObject {
     PyObject *h_context;  /* owned; NULL only during creation */
     PyObject *h_debug; /* owned (traceback, repr); NULL without debug mode */
     CL_SHARED(uint8_t) h_flags;
-    uint8_t
-        h_nargs; /* number of arguments in h_argv + 1, or CL_HANDLE_TUPLE */
-    /* Owned; vectorcall may use [0] for self. */
+    uint8_t h_nargs; /* CL_HANDLE_TUPLE: they are a tuple, in h_argv[1] */
+    /* Owned, from [1] on; vectorcall may use [0] for self. */
     PyObject *h_argv[1 + CL_HANDLE_INLINE];
 } HandleObject;
 

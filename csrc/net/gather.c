@@ -153,7 +153,8 @@ end(LoopObject *loop)
         owner) { /* unless Python code ended it meanwhile */
         if (gather->gw_again > 0 && !gather->gw_late) {
             uint64_t now = cl_ticks();
-            if (longer_than(loop, now - gather->gw_began, CL_LATE_NS))
+            if (longer_than(loop, now - gather->gw_began - gather->gw_sending,
+                            CL_LATE_NS))
                 doubt(gather->gw_habit);
             else
                 praise(gather->gw_habit);
@@ -274,11 +275,13 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
         !cl_loop_in_callback(loop))
         return false;
     uint64_t now = cl_ticks();
+    gather->gw_asked = now;
     if (gather->gw_owner == NULL) {
         gather->gw_owner = Py_NewRef(write->owner);
         gather->gw_send = write->send;
         gather->gw_habit = write->habit;
         gather->gw_began = now;
+        gather->gw_sending = 0;
         gather->gw_again = 0;
         gather->gw_late = false;
         gather->gw_patience =

@@ -75,8 +75,10 @@ typedef int (*cl_gather_send)(PyObject *owner);
 typedef struct {
     PyObject *gw_owner; /* owned; NULL if nothing was written */
     cl_gather_send gw_send;
-    cl_habit *gw_habit;     /* the owner's */
-    uint64_t gw_began;      /* ticks, at the first write */
+    cl_habit *gw_habit;  /* the owner's */
+    uint64_t gw_began;   /* ticks, at the first write */
+    uint64_t gw_asked;   /* ticks, at a cl_gather_hold() that held nothing */
+    uint64_t gw_sending; /* ticks that sending took, as nothing was held */
     uint64_t gw_held_since; /* ticks, when the first byte was held */
     uint64_t gw_patience;   /* ticks that bytes may be held for */
     size_t gw_room;         /* bytes that may be added; 0 if nothing is held */
@@ -102,8 +104,18 @@ typedef struct {
 
 /* Notes a write of the transport, after cl_gather_make_way(). Returns true if
  * the bytes are now held; otherwise the caller sends them, after those that
- * are held. */
+ * are held, and then calls cl_gather_sent(). */
 bool cl_gather_hold(LoopObject *loop, const cl_gather_write *write);
+
+/* Sending takes the time that holding saves, so a callback is not slow by it. */
+static inline void
+cl_gather_sent(cl_gather *gather, PyObject *owner)
+{
+    if (gather->gw_owner == owner && gather->gw_asked != 0) {
+        gather->gw_sending += cl_ticks() - gather->gw_asked;
+        gather->gw_asked = 0;
+    }
+}
 
 /* The same for bytes that are added to those the transport holds. Nothing that
  * forbids holding can have happened since, as that would have sent them. */

@@ -404,6 +404,20 @@ write_unheld(StreamObject *self, PyObject *object, const char *data,
                             : send_alone(self, object, data, size);
 }
 
+/* Writes data that cl_gather_hold() does not hold. 0/-1 */
+static int
+write_now(StreamObject *self, PyObject *object, const char *data, size_t size)
+{
+    if (!cl_gather_holds(self->s_base.tr_loop, (PyObject *)self))
+        return send_alone(self, object, data, size);
+    if (self->s_out.out_hold_max == CL_GATHER_MAX)
+        return send_with_held(self, object, data, size);
+    /* TLS records must not be joined with held bytes. */
+    if (cl_outbox_flush(base_of(self)) < 0)
+        return -1;
+    return write_unheld(self, object, data, size);
+}
+
 /* Writes the data of `object`, which is not empty. Unless it is a bytes
  * object, it may change afterwards. 0/-1 */
 static int
@@ -411,9 +425,9 @@ write_buffer(StreamObject *self, PyObject *object, const char *data,
              size_t size)
 {
     LoopObject *loop = self->s_base.tr_loop;
+    cl_gather *gather = &cl_net_on(loop)->n_gather;
     size_t none = 0;
-    if (cl_gather_join(loop, &cl_net_on(loop)->n_gather, (PyObject *)self,
-                       data, size))
+    if (cl_gather_join(loop, gather, (PyObject *)self, data, size))
         return 0;
     if (!PyBytes_CheckExact(object))
         object = NULL; /* may change: copy what is not sent now */
@@ -425,14 +439,9 @@ write_buffer(StreamObject *self, PyObject *object, const char *data,
         return queue_rest(self, object, data, size, &none);
     if (hold(self, object, data, size))
         return 0;
-    if (!cl_gather_holds(loop, (PyObject *)self))
-        return send_alone(self, object, data, size);
-    if (self->s_out.out_hold_max == CL_GATHER_MAX)
-        return send_with_held(self, object, data, size);
-    /* TLS records must not be joined with held bytes. */
-    if (cl_outbox_flush(base_of(self)) < 0)
-        return -1;
-    return write_unheld(self, object, data, size);
+    int status = write_now(self, object, data, size);
+    cl_gather_sent(gather, (PyObject *)self);
+    return status;
 }
 
 int

@@ -351,12 +351,11 @@ cl_tls_takes(TLSObject *self)
 int
 cl_tls_write(TLSObject *self, const char *data, size_t size)
 {
-    cl_loop_net *net = cl_net_on(self->x_loop);
+    cl_gather *gather = &cl_net_on(self->x_loop)->n_gather;
     cl_assert_of(self, size > 0 && data != NULL);
     cl_assert_of(self, !PyErr_Occurred());
     cl_check(cl_tls_check(self));
-    if (cl_gather_join(self->x_loop, &net->n_gather, (PyObject *)self, data,
-                       size))
+    if (cl_gather_join(self->x_loop, gather, (PyObject *)self, data, size))
         return 0;
     if (self->x_state == CL_TLS_WRAPPED &&
         (cl_net_prepare(self->x_loop) < 0 ||
@@ -372,7 +371,7 @@ cl_tls_write(TLSObject *self, const char *data, size_t size)
         return -1;
     if (self->x_state != CL_TLS_WRAPPED) /* that failed */
         return 0;
-    return write_now(self, data, size) == 0
-               ? 0
-               : cl_tls_broken(self, CL_TLS_WRITE_FAILED);
+    int status = write_now(self, data, size);
+    cl_gather_sent(gather, (PyObject *)self);
+    return status == 0 ? 0 : cl_tls_broken(self, CL_TLS_WRITE_FAILED);
 }

@@ -345,9 +345,9 @@ def not_asyncio(loop_kind):
 def held(not_asyncio, connect, recorder):
     """Creates a transport that holds the first write of a callback; returns it and its peer."""
 
-    def held():
+    def held(kind="unix"):
         not_asyncio()
-        return connect(recorder())
+        return connect(recorder(), kind)
 
     return held
 
@@ -365,6 +365,30 @@ def test_writes_of_a_quick_callback_are_sent_together(held, in_callback):
     in_callback(write)
     assert seen == [None] * 50
     assert received(peer) == b"".join(b"%d " % n for n in range(50))
+
+
+@unset
+@learning_only
+def test_callbacks_that_are_slow_by_their_sends_alone_are_quick(held, in_callback, until, loop):
+    """On a machine whose system calls are dear, fifty of them take longer than a callback that teaches may."""
+    count = 800  # about a millisecond of system calls, and a tenth of that if they are held
+
+    def attempt():
+        transport, peer = held("tcp")
+        calls, got = [], []
+
+        def write():
+            before = loop.metrics()
+            for _ in range(count):
+                transport.write(b".")
+            calls.append((loop.metrics() - before).writes)
+
+        for n in range(1, QUICK + 1):
+            in_callback(write)
+            until(lambda n=n: got.append(received(peer) or b"") or len(b"".join(got)) >= n * count)
+        assert calls[0] == count and calls[-1] <= 1
+
+    eventually(attempt)
 
 
 @pytest.fixture
