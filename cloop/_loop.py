@@ -106,6 +106,20 @@ if sys.version_info < (3, 11):
     _BEHIND = (SockDatagrams, *_BEHIND)
 
 
+# What asyncio's sendfile() calls.
+_SENDFILE = ("sock_sendfile", "_sock_sendfile_native", "_sock_sendfile_native_impl")
+_os_sendfile = getattr(os, "sendfile", None)
+
+
+def _sendfile_is_stock(loop):
+    """Whether the program has left that as it is."""
+    cls, attributes = type(loop), loop.__dict__
+    return os.sendfile is _os_sendfile and all(
+        name not in attributes and getattr(cls, name, None) is getattr(_SelectorEventLoop, name, cls)
+        for name in _SENDFILE
+    )
+
+
 class Loop(Reached, LoopCore, *_BEHIND):
     """An asyncio event loop whose scheduler is written in C.
 
@@ -448,16 +462,53 @@ class Loop(Reached, LoopCore, *_BEHIND):
             inherited.update(self._unix_server_sockets)
             self._unix_server_sockets.clear()
 
+    def _send_file_now(self, transp, file, offset, count):
+        """Send what the socket takes at once. Nobody can run meanwhile, so reading need not pause.
+
+        Return the number of bytes, and whether that was all. After (0, False), asyncio's code sends, or says what is wrong.
+        """
+        try:
+            if (
+                "b" not in getattr(file, "mode", "b")
+                or not (type(offset) is int and 0 <= offset <= sys.maxsize)
+                or not (count is None or type(count) is int and 0 < count <= sys.maxsize)
+                or not _sendfile_is_stock(self)
+            ):
+                return 0, False
+            number = file.fileno()
+            size = os.fstat(number).st_size
+        except (AttributeError, OSError, TypeError, ValueError):
+            return 0, False
+        sent, wanted = 0, size - offset if count is None else count
+        while sent < wanted:
+            some = transp._send_file(number, offset + sent, wanted - sent)
+            if some == 0:
+                break
+            sent += some
+        if sent:
+            os.lseek(number, offset + sent, os.SEEK_SET)
+        # Without a count, the end of the file is where it is now.
+        return sent, sent == wanted and (count is not None or os.fstat(number).st_size == size)
+
     async def _sendfile_native(self, transp, file, offset, count):
         if not isinstance(transp, SocketTransport):
             return await super()._sendfile_native(transp, file, offset, count)
+        begun, whole = self._send_file_now(transp, file, offset, count)
+        if whole:
+            return begun
         was_reading = transp.is_reading()
         transp.pause_reading()
         await transp._make_empty_waiter()
         transp._lend_descriptor()
         try:
-            sent = await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
-            self._count_sent(sent)
+            if begun == 0:
+                sent = await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+            else:
+                future, number = self.create_future(), file.fileno()
+                size = count or os.fstat(number).st_size
+                self._sock_sendfile_native_impl(future, None, transp._sock, number, offset + begun, count, size, begun)
+                sent = await future
+            self._count_sent(sent - begun)
             return sent
         finally:
             transp._take_descriptor_back()

@@ -8,6 +8,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#ifdef CL_HAVE_SENDFILE
+#include <sys/sendfile.h>
+#endif
 #ifdef CL_HAVE_PIDFD
 #include <sys/syscall.h>
 #endif
@@ -257,3 +260,17 @@ cl_pidfd_open(pid_t pid)
 }
 
 #endif
+
+ssize_t
+cl_send_file(int fd, int file, int64_t offset, size_t size)
+{
+#ifdef CL_HAVE_SENDFILE
+    off_t at = (off_t)offset;
+    if (at == offset)
+        return sendfile(fd, file, &at, size);
+#else
+    (void)fd, (void)file, (void)offset, (void)size;
+#endif
+    errno = ENOSYS;
+    return -1;
+}

@@ -26,6 +26,7 @@
  *   CREDENTIALS  SO_PASSCRED
  *   PIDFD        pidfd_open()
  *   COND_CLOCK   pthread_condattr_setclock()
+ *   SENDFILE     sendfile() with four arguments
  *   ELF          dl_iterate_phdr() shows CPython's variables */
 #if defined(CL_MODEL)
 #define CL_HAVE_KQUEUE
@@ -38,6 +39,7 @@
 #define CL_HAVE_CREDENTIALS
 #define CL_HAVE_PIDFD
 #define CL_HAVE_COND_CLOCK
+#define CL_HAVE_SENDFILE
 #define CL_HAVE_ELF
 #elif defined(__APPLE__)
 #define CL_HAVE_KQUEUE
@@ -124,6 +126,10 @@ cl_is_tcp(int family, int type, int proto)
     return (family == AF_INET || family == AF_INET6) && type == SOCK_STREAM &&
            (proto == 0 || proto == IPPROTO_TCP);
 }
+
+/* Sends bytes of the file from the offset on. Like send(); ENOSYS if this system
+ * does it in another way. */
+ssize_t cl_send_file(int fd, int file, int64_t offset, size_t size);
 
 /* For sockets that others have made, on systems whose send() may not know
  * MSG_NOSIGNAL. */

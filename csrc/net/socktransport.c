@@ -204,6 +204,36 @@ SocketTransport_reset_empty_waiter(StreamObject *self,
     Py_RETURN_NONE;
 }
 
+/* _send_file(file, offset, size): sends so much of the file, or less, if nothing
+ * is in its way. Returns the number of bytes; 0 if it fails, or the rest has to
+ * wait: then sendfile() finds out why. */
+static PyObject *
+SocketTransport_send_file(StreamObject *self, PyObject *args)
+{
+    CL_CLAIM_TRANSPORT(self, NULL);
+    TransportObject *base = base_of(self);
+    cl_net_counts *counts = cl_net_counts_of(base->tr_loop);
+    int file;
+    long long offset;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "iLn:_send_file", &file, &offset, &size) ||
+        cl_transport_flush(base) < 0)
+        return NULL;
+    if (refuses(self) || base->tr_conn_lost || size <= 0 ||
+        (base->tr_flags & (CL_T_CLOSING | CL_T_NOT_OPEN)) ||
+        self->s_out.out_queue.wq_size > 0)
+        return PyLong_FromLong(0);
+    ssize_t sent;
+    Py_BEGIN_ALLOW_THREADS /* it may have to read the file */
+    sent = cl_send_file(base->tr_fd, file, offset, (size_t)size);
+    Py_END_ALLOW_THREADS
+    if (sent <= 0)
+        return PyLong_FromLong(0);
+    counts->nc_writes++;
+    counts->nc_bytes_out += (size_t)sent;
+    return PyLong_FromSsize_t(sent);
+}
+
 /* ------------------------------------------------------------------- the type */
 
 TransportObject *
@@ -263,6 +293,7 @@ static PyMethodDef socket_methods[] = {
      METH_NOARGS, NULL},
     {"_reset_empty_waiter", (PyCFunction)SocketTransport_reset_empty_waiter,
      METH_NOARGS, NULL},
+    {"_send_file", (PyCFunction)SocketTransport_send_file, METH_VARARGS, NULL},
     {NULL}};
 
 static PyType_Slot socket_slots[] = {

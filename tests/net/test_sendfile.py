@@ -217,6 +217,44 @@ def test_one_after_another(loop, connect, recorder, run, collect, start, until, 
     assert task.result() == [1000] * 5
 
 
+@pytest.mark.parametrize("replaced", ["os.sendfile", "sock_sendfile", "_sock_sendfile_native"])
+def test_what_the_program_has_replaced_is_called(loop, connect, recorder, run, file, monkeypatch, replaced):
+    """What the kernel takes at once is sent without these, unless somebody has replaced them."""
+    transport, peer = connect(recorder())
+    calls = []
+
+    async def instead(sock, file, offset, count, **options):
+        calls.append((offset, count))
+        return count
+
+    def sendfile(out, source, offset, count):
+        calls.append((offset, count))
+        return real(out, source, offset, count)
+
+    real = os.sendfile
+    if replaced == "os.sendfile":
+        monkeypatch.setattr(os, "sendfile", sendfile)
+    else:
+        setattr(loop, replaced, instead)
+    assert run(loop.sendfile(transport, file, 10, 2000)) == 2000
+    assert calls == [(10, 2000)]
+
+
+def test_what_the_kernel_takes_is_sent_at_once(loop, loop_kind, connect, recorder, run, file):
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio waits for a turn")
+    transport, peer = connect(recorder())
+
+    async def main():
+        before = loop.metrics()
+        assert await loop.sendfile(transport, file, 0, 2000) == 2000
+        after = loop.metrics() - before
+        return after.turns, after.writes, after.bytes_out
+
+    assert run(main()) == (0, 1, 2000)
+    assert peer.recv(10000) == DATA[:2000]
+
+
 def test_closing_transport_is_refused(loop, run, connect, recorder, file):
     transport, peer = connect(recorder())
     transport.close()
