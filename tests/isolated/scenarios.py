@@ -185,6 +185,31 @@ async def lent(loop):
         b.close()
 
 
+async def withdrawn(loop):
+    """The writer of a descriptor goes; whoever reads it is told if the poller does not hear of that."""
+    a, b = pair()
+    told, handler = loop.create_future(), loop.get_exception_handler()
+
+    def tell(loop, context):
+        handler(loop, context)
+        told.done() or told.set_result(None)
+
+    loop.set_exception_handler(tell)
+    try:
+        room = loop.create_future()
+        loop.add_reader(a, print)
+        loop.add_writer(a, lambda: room.done() or room.set_result(None))
+        await room
+        loop.remove_writer(a)
+        await asyncio.wait([told], timeout=1)
+    finally:
+        loop.set_exception_handler(handler)
+        loop.remove_reader(a)
+        loop.remove_writer(a)
+        a.close()
+        b.close()
+
+
 async def exactly(loop, sock, size):
     data = b""
     while len(data) < size:
