@@ -210,6 +210,30 @@ async def withdrawn(loop):
         b.close()
 
 
+async def resting(loop):
+    """A server accepts, or the handler is told that its socket cannot be watched."""
+    ended, handler = loop.create_future(), loop.get_exception_handler()
+
+    def tell(loop, context):
+        handler(loop, context)
+        if "cannot be watched" in context["message"] and not ended.done():
+            ended.set_result(None)
+
+    def serve(reader, writer):
+        writer.close()
+        ended.done() or ended.set_result(None)
+
+    loop.set_exception_handler(tell)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        with socket.socket() as client:
+            client.connect(server.sockets[0].getsockname())
+            await ended
+    finally:
+        loop.set_exception_handler(handler)
+        server.close()
+
+
 async def exactly(loop, sock, size):
     data = b""
     while len(data) < size:

@@ -129,10 +129,10 @@ def test_listener_that_cannot_be_watched_after_a_rest(shim, cloop_on_path, loop_
     if loop_kind != "cloop-epoll":
         pytest.skip("cannot fail")
     kinds = ACCEPT | ADD | CHANGE
-    with injection.Worker("streams", shim) as worker:
+    with injection.Worker("resting", shim) as worker:
         names = worker.run([["calls", kinds, HUGE, HUGE, errno.ENOMEM]], PATIENCE_S)["names"]
         number = 1 + next(n for n, name in enumerate(names) if "accept" in name)
-        result = worker.run([["calls", kinds, number, HUGE, errno.ENOMEM]], 4)
+        result = worker.run([["calls", kinds, number, HUGE, errno.ENOMEM]], PATIENCE_S)
     check([result], False)
     assert any("the listening socket cannot be watched" in text for text in result["told"])
 
