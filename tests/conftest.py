@@ -440,8 +440,16 @@ def without_frames(text):
     return "\n".join(line for line in text.splitlines() if not line.startswith("  ") or "/test_" in line)
 
 
+def collect_quietly():
+    """What others have left would warn of itself, and be logged, in the midst of what follows."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
+
+
 def outcome(body, loop, caplog):
     """What body(loop) returned or raised, its warnings, and its log records."""
+    collect_quietly()
     caplog.clear()
     loop.slow_callback_duration = 100  # in debug mode only a slow machine would log this
     with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.INFO, "asyncio"):

@@ -1,7 +1,10 @@
 """What tests/conftest.py changes in pytest."""
 
+import asyncio
+import gc
 import os
 import re
+import warnings
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -14,3 +17,28 @@ def test_all_that_pytest_prints_reaches_a_file(python, monkeypatch):
     assert "test session starts" in result.stdout.splitlines()[0]
     letters = "".join(re.findall(r"^(?:\S+\.py )?([.s]+)(?: +\[|$)", result.stdout, re.MULTILINE))
     assert letters.count(".") == int(re.search(r"(\d+) passed", result.stdout).group(1))
+
+
+def test_comparison_sees_nothing_of_what_was_left_before(as_asyncio):
+    """Which a collection finds at any time: a coroutine that was never awaited, a task that was never done."""
+
+    async def never():
+        await asyncio.sleep(0)
+
+    def leave(loop):
+        left = [never(), loop.create_task(never())]
+        left.append(left)
+        gc.collect()  # it is not found by a collection of what is young
+
+    def body(loop):
+        gc.collect()
+        leave(loop)
+
+    other = asyncio.SelectorEventLoop()
+    leave(other)
+    other.close()
+    del other
+    assert as_asyncio(body) == {"result": None, "warned": [], "logged": []}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()

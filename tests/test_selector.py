@@ -119,6 +119,20 @@ def test_timeouts_are_asyncios(loop, wrapped):
     run_until_asked(loop, timeouts, None)
 
 
+def test_timeout_of_a_loop_that_is_stopped(loop, wrapped):
+    loop.stop()
+    loop.run_forever()
+    assert wrapped.timeouts == [0]
+
+
+def test_timeout_after_a_call_from_another_thread(loop, wrapped):
+    thread = threading.Thread(target=loop.call_soon_threadsafe, args=(loop.stop,))
+    thread.start()
+    thread.join()
+    loop.run_forever()
+    assert wrapped.timeouts[0] == 0
+
+
 def test_timeout_of_a_far_timer(loop, wrapped):
     handle = loop.call_later(1e6, print)
     run_until_asked(loop, wrapped.timeouts, base_events.MAXIMUM_SELECT_TIMEOUT)
@@ -641,6 +655,44 @@ def test_tasks_and_transports_in_the_ready_queue(loop, pair):
     transport.close()
     run_once(loop)
     run_once(loop)
+
+
+def test_the_ready_queue_has_what_another_thread_has_added(loop):
+    def add(number):
+        thread = threading.Thread(target=loop.call_soon_threadsafe, args=(seen.append, number))
+        thread.start()
+        thread.join()
+
+    seen = []
+    add(1)
+    assert len(loop._ready) == 1
+    add(2)
+    loop._ready.popleft()._run()
+    add(3)
+    assert [handle._args for handle in loop._ready] == [(2,), (3,)]
+    run_once(loop)
+    assert seen == [1, 2, 3]
+
+
+def test_readiness_of_a_transport_that_has_ended(loop, pair):
+    """A program that polls by itself may have it for longer."""
+    ours, peer = pair
+    got = []
+
+    class Protocol(asyncio.Protocol):
+        def data_received(self, data):
+            got.append(data)
+
+    transport, _ = loop.run_until_complete(loop.create_connection(Protocol, sock=ours))
+    fd = ours.fileno()
+    peer.send(b"data")
+    handles = [key.data[0] for key, _ in loop._selector.select(0) if key.fd == fd]
+    assert len(handles) == 1
+    transport.abort()
+    run_once(loop)
+    run_once(loop)
+    handles[0]._run()
+    assert got == []
 
 
 def test_the_list_of_timers(loop):

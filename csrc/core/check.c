@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/mutex.h"
 #include "core/fork.h"
 #include "core/loop.h"
 #include "core/signals.h"
@@ -111,12 +112,12 @@ note_all(LoopObject *loop, references *found)
         if (watch != NULL && watch->w_want != 0)
             err = note(watch->w_owner, found);
     }
-    pthread_mutex_lock(&loop->l_inbox.i_lock);
+    cl_mutex_lock(&loop->l_inbox.i_lock);
     for (size_t i = 0; i < loop->l_inbox.i_count && err == 0; i++) {
         cl_node node = loop->l_inbox.i_nodes[i];
         err = note(cl_node_check(loop->l_st, loop, node), found);
     }
-    pthread_mutex_unlock(&loop->l_inbox.i_lock);
+    cl_mutex_unlock(&loop->l_inbox.i_lock);
     return err;
 }
 

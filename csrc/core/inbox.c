@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/mutex.h"
 #include "base/platform.h"
 
 #define MIN_CAPACITY CL_TINY(1, 64)
@@ -29,17 +30,17 @@ check_locked(cl_inbox *inbox)
 void
 cl_inbox_check(cl_inbox *inbox)
 {
-    pthread_mutex_lock(&inbox->i_lock);
+    cl_mutex_lock(&inbox->i_lock);
     check_locked(inbox);
-    pthread_mutex_unlock(&inbox->i_lock);
+    cl_mutex_unlock(&inbox->i_lock);
 }
 
 size_t
 cl_inbox_count(cl_inbox *inbox)
 {
-    pthread_mutex_lock(&inbox->i_lock);
+    cl_mutex_lock(&inbox->i_lock);
     size_t count = inbox->i_count;
-    pthread_mutex_unlock(&inbox->i_lock);
+    cl_mutex_unlock(&inbox->i_lock);
     return count;
 }
 #endif
@@ -50,7 +51,7 @@ cl_inbox_open(cl_inbox *inbox)
     int fds[2];
     memset(inbox, 0, sizeof(*inbox));
     inbox->i_read_fd = inbox->i_write_fd = -1;
-    int err = pthread_mutex_init(&inbox->i_lock, NULL);
+    int err = cl_mutex_init(&inbox->i_lock);
     if (err != 0)
         return -err;
     if (cl_pipe(fds) < 0) {
@@ -77,8 +78,8 @@ void
 cl_inbox_after_fork(cl_inbox *inbox)
 {
     close_pipe(inbox);
-    (void)pthread_mutex_init(
-        &inbox->i_lock, NULL); /* its holder does not exist in the child */
+    /* Its holder does not exist in the child. */
+    (void)cl_mutex_init(&inbox->i_lock);
     inbox->i_asleep = false;
 }
 
@@ -98,21 +99,21 @@ cl_inbox_reopen(cl_inbox *inbox)
 void
 cl_inbox_shut(cl_inbox *inbox)
 {
-    pthread_mutex_lock(&inbox->i_lock);
+    cl_mutex_lock(&inbox->i_lock);
     inbox->i_shut = true;
-    pthread_mutex_unlock(&inbox->i_lock);
+    cl_mutex_unlock(&inbox->i_lock);
 }
 
 void
 cl_inbox_close(cl_inbox *inbox)
 {
-    pthread_mutex_lock(&inbox->i_lock);
+    cl_mutex_lock(&inbox->i_lock);
     inbox->i_shut = true;
     close_pipe(inbox);
     cl_free(inbox->i_nodes);
     inbox->i_nodes = NULL;
     inbox->i_count = inbox->i_capacity = 0;
-    pthread_mutex_unlock(&inbox->i_lock);
+    cl_mutex_unlock(&inbox->i_lock);
 }
 
 void
@@ -151,7 +152,7 @@ cl_inbox_push(cl_inbox *inbox, cl_node node)
 {
     int err = 0;
     bool asleep = false;
-    pthread_mutex_lock(&inbox->i_lock);
+    cl_mutex_lock(&inbox->i_lock);
     if (inbox->i_shut)
         err = -ESHUTDOWN;
     else if (inbox->i_count == inbox->i_capacity)
@@ -165,23 +166,23 @@ cl_inbox_push(cl_inbox *inbox, cl_node node)
     }
     if (asleep)
         write_byte(inbox);
-    pthread_mutex_unlock(&inbox->i_lock);
+    cl_mutex_unlock(&inbox->i_lock);
     return err;
 }
 
 void
 cl_inbox_wake(cl_inbox *inbox)
 {
-    pthread_mutex_lock(&inbox->i_lock);
+    cl_mutex_lock(&inbox->i_lock);
     write_byte(inbox);
-    pthread_mutex_unlock(&inbox->i_lock);
+    cl_mutex_unlock(&inbox->i_lock);
 }
 
 int
 cl_inbox_drain(cl_inbox *inbox, cl_ring *ring)
 {
     int err = 0;
-    pthread_mutex_lock(&inbox->i_lock);
+    cl_mutex_lock(&inbox->i_lock);
     cl_check_stress(check_locked(inbox));
     while (err == 0 && ring->r_mask + 1 - cl_ring_count(ring) < inbox->i_count)
         err = cl_ring_grow(ring);
@@ -192,26 +193,26 @@ cl_inbox_drain(cl_inbox *inbox, cl_ring *ring)
         inbox->i_count = 0;
         atomic_store_explicit(&inbox->i_filled, false, memory_order_relaxed);
     }
-    pthread_mutex_unlock(&inbox->i_lock);
+    cl_mutex_unlock(&inbox->i_lock);
     return err;
 }
 
 bool
 cl_inbox_sleep(cl_inbox *inbox)
 {
-    pthread_mutex_lock(&inbox->i_lock);
+    cl_mutex_lock(&inbox->i_lock);
     bool empty = inbox->i_count == 0;
     inbox->i_asleep = empty;
-    pthread_mutex_unlock(&inbox->i_lock);
+    cl_mutex_unlock(&inbox->i_lock);
     return empty;
 }
 
 void
 cl_inbox_awake(cl_inbox *inbox)
 {
-    pthread_mutex_lock(&inbox->i_lock);
+    cl_mutex_lock(&inbox->i_lock);
     inbox->i_asleep = false;
-    pthread_mutex_unlock(&inbox->i_lock);
+    cl_mutex_unlock(&inbox->i_lock);
 }
 
 int

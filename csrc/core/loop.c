@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/mutex.h"
 #include "base/probe.h"
 #include "core/args.h"
 #include "core/check.h"
@@ -1124,7 +1125,7 @@ cl_loop_traverse_pending(LoopObject *loop, visitproc visit, void *arg)
     if (result == 0 && pthread_mutex_trylock(&loop->l_inbox.i_lock) == 0) {
         for (size_t i = 0; i < loop->l_inbox.i_count && result == 0; i++)
             result = visit_node(loop, loop->l_inbox.i_nodes[i], visit, arg);
-        pthread_mutex_unlock(&loop->l_inbox.i_lock);
+        cl_mutex_unlock(&loop->l_inbox.i_lock);
     }
     if (result == 0)
         result = cl_watch_traverse(loop, visit, arg);

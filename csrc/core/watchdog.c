@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/mutex.h"
 #include "base/platform.h"
 #include "core/args.h"
 #include "core/errors.h"
@@ -140,7 +141,7 @@ release(cl_watchdog *dog)
 {
     bool last = --dog->owners == 0;
     pthread_cond_broadcast(&dog->changed);
-    pthread_mutex_unlock(&dog->lock);
+    cl_mutex_unlock(&dog->lock);
     if (!last)
         return;
     while (dog->first != NULL) {
@@ -196,7 +197,7 @@ write_report(cl_watchdog *dog, const report *each)
 static report *
 next_report(cl_watchdog *dog)
 {
-    pthread_mutex_lock(&dog->lock);
+    cl_mutex_lock(&dog->lock);
     report *each = dog->first;
     if (each == NULL) {
         dog->reporting = false;
@@ -211,7 +212,7 @@ next_report(cl_watchdog *dog)
                 dog->loops[i].number = 0;
         }
     }
-    pthread_mutex_unlock(&dog->lock);
+    cl_mutex_unlock(&dog->lock);
     return each;
 }
 
@@ -230,17 +231,17 @@ run_reporter(void *arg)
         }
         /* It was stopped meanwhile, and nobody else drops the function. */
         PyObject *function = NULL;
-        pthread_mutex_lock(&dog->lock);
+        cl_mutex_lock(&dog->lock);
         if (dog->owners == 1 || dog->late) {
             function = dog->function;
             dog->function = NULL;
         }
-        pthread_mutex_unlock(&dog->lock);
+        cl_mutex_unlock(&dog->lock);
         Py_XDECREF(function);
         PyThreadState_Clear(thread);
         PyThreadState_DeleteCurrent();
     }
-    pthread_mutex_lock(&dog->lock);
+    cl_mutex_lock(&dog->lock);
     if (thread == NULL)
         dog->reporting = false;
     release(dog);
@@ -365,10 +366,10 @@ write_out(cl_watchdog *dog)
 {
     char *whole = dog->unwritten;
     dog->unwritten = NULL;
-    pthread_mutex_unlock(&dog->lock);
+    cl_mutex_unlock(&dog->lock);
     write_all(dog->out_fd, whole);
     cl_free(whole);
-    pthread_mutex_lock(&dog->lock);
+    cl_mutex_lock(&dog->lock);
 }
 
 /* Returns a copy of a stack below a line that says what it is, or NULL. */
@@ -482,7 +483,7 @@ static void *
 run_watcher(void *arg)
 {
     cl_watchdog *dog = arg;
-    pthread_mutex_lock(&dog->lock);
+    cl_mutex_lock(&dog->lock);
     dog->looked_ns = cl_now_ns();
     while (!dog->stopping) {
         wait_to_look(dog);
@@ -495,7 +496,7 @@ run_watcher(void *arg)
         if (dog->unwritten != NULL)
             write_out(dog);
     }
-    pthread_mutex_unlock(&dog->lock);
+    cl_mutex_unlock(&dog->lock);
     return NULL;
 }
 
@@ -506,7 +507,7 @@ static int
 add(cl_watchdog *dog, LoopObject *loop)
 {
     int err = 0;
-    pthread_mutex_lock(&dog->lock);
+    cl_mutex_lock(&dog->lock);
     if (dog->count == dog->capacity) {
         size_t capacity = dog->capacity ? 2 * dog->capacity : CL_TINY(1, 4);
         watched *loops = cl_realloc(dog->loops, capacity * sizeof(*loops));
@@ -520,7 +521,7 @@ add(cl_watchdog *dog, LoopObject *loop)
     }
     if (err == 0)
         dog->loops[dog->count++] = (watched){.loop = loop};
-    pthread_mutex_unlock(&dog->lock);
+    cl_mutex_unlock(&dog->lock);
     return err;
 }
 
@@ -539,12 +540,12 @@ cl_watchdog_remove(LoopObject *loop)
     CL_MUTEX_LOCK(&loop->l_st->loops_lock);
     cl_watchdog *dog = loop->l_st->watchdog;
     if (dog != NULL) {
-        pthread_mutex_lock(&dog->lock);
+        cl_mutex_lock(&dog->lock);
         for (size_t i = 0; i < dog->count; i++) {
             if (dog->loops[i].loop == loop)
                 dog->loops[i--] = dog->loops[--dog->count];
         }
-        pthread_mutex_unlock(&dog->lock);
+        cl_mutex_unlock(&dog->lock);
     }
     CL_MUTEX_UNLOCK(&loop->l_st->loops_lock);
 }
@@ -568,9 +569,9 @@ free_late(cl_state *st)
 {
     cl_watchdog **link = &st->late_watchdogs, *dog;
     while ((dog = *link) != NULL) {
-        pthread_mutex_lock(&dog->lock);
+        cl_mutex_lock(&dog->lock);
         if (dog->owners > 1) {
-            pthread_mutex_unlock(&dog->lock);
+            cl_mutex_unlock(&dog->lock);
             link = &dog->next_late;
             continue;
         }
@@ -590,9 +591,9 @@ stop(cl_state *st)
     CL_MUTEX_LOCK(&st->loops_lock);
     cl_watchdog *dog = st->watchdog;
     if (dog != NULL && CL_FREE_THREADED) {
-        pthread_mutex_lock(&dog->lock);
+        cl_mutex_lock(&dog->lock);
         dog->stopping = true;
-        pthread_mutex_unlock(&dog->lock);
+        cl_mutex_unlock(&dog->lock);
         st->watchdog = NULL;
     }
     CL_MUTEX_UNLOCK(&st->loops_lock);
@@ -602,14 +603,14 @@ stop(cl_state *st)
     bool late = false;
     /* The watcher looks at no loop from here on. With the GIL: until then,
      * cl_watchdog_remove() must find the watchdog. */
-    pthread_mutex_lock(&dog->lock);
+    cl_mutex_lock(&dog->lock);
     dog->stopping = true;
     pthread_cond_broadcast(&dog->changed);
-    pthread_mutex_unlock(&dog->lock);
+    cl_mutex_unlock(&dog->lock);
     st->watchdog = NULL;
     Py_BEGIN_ALLOW_THREADS
     pthread_join(dog->thread, NULL);
-    pthread_mutex_lock(&dog->lock);
+    cl_mutex_lock(&dog->lock);
     wait_for_reporter(dog);
     /* If it goes on, it needs the function. */
     if (dog->owners > 1) {
@@ -617,7 +618,7 @@ stop(cl_state *st)
         late = dog->late = dog->interpreter != PyInterpreterState_Main();
     }
     if (late)
-        pthread_mutex_unlock(&dog->lock);
+        cl_mutex_unlock(&dog->lock);
     else
         release(dog);
     Py_END_ALLOW_THREADS
@@ -636,7 +637,7 @@ cl_watchdog_at_exit(cl_state *st)
         PyObject *function;
         st->late_watchdogs = dog->next_late;
         Py_BEGIN_ALLOW_THREADS
-        pthread_mutex_lock(&dog->lock);
+        cl_mutex_lock(&dog->lock);
         while (dog->owners > 1)
             pthread_cond_wait(&dog->changed, &dog->lock);
         function = dog->function;
@@ -668,7 +669,7 @@ new_watchdog(cl_state *st)
     dog->owners = 1;
     dog->last = &dog->first;
     cl_rate_init(&dog->rate);
-    pthread_mutex_init(&dog->lock, NULL);
+    cl_mutex_init(&dog->lock);
     cl_cond_init(&dog->changed);
     return dog;
 }
@@ -722,7 +723,7 @@ watchdog_start(PyObject *module, PyObject *args)
     CL_MUTEX_UNLOCK(&st->loops_lock);
     if (err != 0) {
         Py_CLEAR(dog->function);
-        pthread_mutex_lock(&dog->lock);
+        cl_mutex_lock(&dog->lock);
         release(dog);
         return cl_none_or_error(cl_raise_errno(-err));
     }

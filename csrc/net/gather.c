@@ -239,9 +239,8 @@ keep(LoopObject *loop, const cl_gather_write *write, uint64_t now)
     cl_held *held = &gather->gw_held;
     bool is_first = !holds(gather);
     cl_assert_of(write->owner, gather->gw_owner == write->owner);
+    cl_assertf(write->limit <= CL_GATHER_MAX, "%zu", write->limit);
     size_t room = is_first ? write->limit : gather->gw_room;
-    if (room > CL_GATHER_MAX)
-        room = CL_GATHER_MAX;
     if (write->size > room || (is_first && !is_timed(loop, gather)) ||
         (held->rest == NULL &&
          (held->rest = PyMem_RawMalloc(CL_GATHER_MAX)) == NULL))

@@ -99,7 +99,7 @@ typedef struct {
     PyObject *object; /* bytes object that owns data; NULL: copy it */
     const char *data;
     size_t size;
-    size_t limit; /* maximum of all held bytes */
+    size_t limit; /* of all held bytes: CL_GATHER_MAX at most */
 } cl_gather_write;
 
 /* Notes a write of the transport, after cl_gather_make_way(). Returns true if

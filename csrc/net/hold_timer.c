@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/mutex.h"
 #include "base/platform.h"
 #include "net/gather.h"
 
@@ -84,7 +85,7 @@ run(void *arg)
 {
     hold_timer *self = arg;
     int idle = 0;
-    pthread_mutex_lock(&self->lock);
+    cl_mutex_lock(&self->lock);
     while (!self->stopping) {
         if (idle < IDLE_LOOKS)
             wait_a_period(self);
@@ -93,12 +94,12 @@ run(void *arg)
         uint64_t deadline = deadline_of(self);
         idle = deadline == 0 ? idle + 1 : 0;
         if (!self->stopping && is_late(deadline)) {
-            pthread_mutex_unlock(&self->lock);
+            cl_mutex_unlock(&self->lock);
             send_held(self);
-            pthread_mutex_lock(&self->lock);
+            cl_mutex_lock(&self->lock);
         }
     }
-    pthread_mutex_unlock(&self->lock);
+    cl_mutex_unlock(&self->lock);
     return NULL;
 }
 
@@ -122,7 +123,7 @@ cl_hold_timer_start(LoopObject *loop)
     self->loop = loop;
     self->interpreter = PyInterpreterState_Get();
     self->public.ht_pid = getpid();
-    pthread_mutex_init(&self->lock, NULL);
+    cl_mutex_init(&self->lock);
     cl_cond_init(&self->changed);
     if (start_thread(self) == 0)
         return &self->public;
@@ -136,9 +137,9 @@ void
 cl_hold_timer_wake(cl_hold_timer *timer)
 {
     hold_timer *self = (hold_timer *)timer;
-    pthread_mutex_lock(&self->lock);
+    cl_mutex_lock(&self->lock);
     pthread_cond_signal(&self->changed);
-    pthread_mutex_unlock(&self->lock);
+    cl_mutex_unlock(&self->lock);
 }
 
 void
@@ -151,10 +152,10 @@ cl_hold_timer_stop(cl_hold_timer *timer)
      * be taken for good. Leak it. */
     if (timer->ht_pid != getpid())
         return;
-    pthread_mutex_lock(&self->lock);
+    cl_mutex_lock(&self->lock);
     self->stopping = true;
     pthread_cond_signal(&self->changed);
-    pthread_mutex_unlock(&self->lock);
+    cl_mutex_unlock(&self->lock);
     Py_BEGIN_ALLOW_THREADS
     pthread_join(self->thread, NULL);
     Py_END_ALLOW_THREADS

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/mutex.h"
 
 typedef struct {
     struct pollfd *fds;
@@ -117,7 +118,7 @@ po_open(cl_poller *poller)
     poll_set *set = cl_calloc(1, sizeof(*set));
     if (set == NULL)
         return -ENOMEM;
-    int err = pthread_mutex_init(&set->lock, NULL);
+    int err = cl_mutex_init(&set->lock);
     if (err != 0) {
         cl_free(set);
         return -err;
@@ -192,13 +193,13 @@ po_set(cl_poller *poller, int fd, uint32_t generation, unsigned have,
     cl_assertf(want < 8, "of %d: %u to %u", fd, have, want);
     cl_assertf((want & (CL_READ | CL_WRITE)) != 0 || want == 0, "of %d: %u",
                fd, want);
-    pthread_mutex_lock(&set->lock);
+    cl_mutex_lock(&set->lock);
     if (want == 0)
         forget(set, fd);
     else
         err = watch(set, fd, generation, want);
     cl_check_stress(check_set(set));
-    pthread_mutex_unlock(&set->lock);
+    cl_mutex_unlock(&set->lock);
     return err;
 }
 
@@ -206,7 +207,7 @@ static int
 copy_watched(poll_set *set)
 {
     poll_array *from = &set->watched, *to = &set->waiting;
-    pthread_mutex_lock(&set->lock);
+    cl_mutex_lock(&set->lock);
     cl_check_stress(check_set(set));
     int err = reserve(to, from->count);
     if (err == 0) {
@@ -217,18 +218,18 @@ copy_watched(poll_set *set)
                    (size_t)from->count * sizeof(*to->generations));
         }
     }
-    pthread_mutex_unlock(&set->lock);
+    cl_mutex_unlock(&set->lock);
     return err;
 }
 
 static void
 skip_closed(poll_set *set, int fd, uint32_t generation)
 {
-    pthread_mutex_lock(&set->lock);
+    cl_mutex_lock(&set->lock);
     int slot = fd < set->slots ? set->slot_of[fd] : -1;
     if (slot >= 0 && set->watched.generations[slot] == generation)
         set->watched.fds[slot].fd = negated(fd);
-    pthread_mutex_unlock(&set->lock);
+    cl_mutex_unlock(&set->lock);
 }
 
 static int
@@ -269,7 +270,7 @@ static int
 po_known(cl_poller *poller, cl_poller_visit visit, void *arg)
 {
     poll_set *set = poller->impl;
-    pthread_mutex_lock(&set->lock);
+    cl_mutex_lock(&set->lock);
     check_set(set);
     for (int slot = 0; slot < set->watched.count; slot++) {
         const struct pollfd *entry = &set->watched.fds[slot];
@@ -278,7 +279,7 @@ po_known(cl_poller *poller, cl_poller_visit visit, void *arg)
                   (entry->events & POLLIN ? CL_READ : 0) |
                       (entry->events & POLLOUT ? CL_WRITE : 0));
     }
-    pthread_mutex_unlock(&set->lock);
+    cl_mutex_unlock(&set->lock);
     return 0;
 }
 #endif

@@ -1,7 +1,9 @@
 """Debug mode: slow callbacks, wrong threads, invalid callbacks, and where things were created."""
 
+import asyncio
 import logging
 import re
+import socket
 import sys
 import sysconfig
 import threading
@@ -300,3 +302,27 @@ def test_tracking_follows_the_switch_while_the_loop_runs(loop):
     loop.run_forever()
     assert seen == [DEPTH, 0]
     assert sys.get_coroutine_origin_tracking_depth() == 0
+
+
+def test_a_transport_that_takes_long_is_named(loop, caplog):
+    class Protocol(asyncio.Protocol):
+        def data_received(self, data):
+            caplog.clear()
+            got.append(data)
+
+    got = []
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+    transport, _ = loop.run_until_complete(loop.create_connection(Protocol, sock=ours))
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0  # everything does
+    with peer, caplog.at_level(logging.WARNING, "asyncio"):
+        peer.send(b"data")
+        while not got:
+            run_once(loop)
+        first = caplog.messages[0]
+        loop.set_debug(False)
+        transport.abort()
+        run_once(loop)
+        run_once(loop)
+    assert re.match(r"Executing <.*Transport.* took", first)

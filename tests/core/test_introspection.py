@@ -80,3 +80,25 @@ def test_scheduled_and_ready_list_the_handles(loop):
     timer = loop.call_later(1000, print)
     assert loop._ready == [ready]
     assert loop._scheduled == [timer]
+
+
+def test_ready_without_memory_for_the_list(cloop, loop):
+    """It is complete, or MemoryError is raised."""
+    _testcapi = pytest.importorskip("_testcapi")
+    get = cloop._cloop.LoopCore._ready.__get__
+    handles = [loop.call_soon(int) for _ in range(40)]
+    seen = []
+    for failing in range(40):
+        ready = None
+        _testcapi.set_nomemory(failing, failing + 1)
+        try:
+            ready = get(loop)
+        except MemoryError:
+            pass
+        finally:
+            _testcapi.remove_mem_hooks()
+        seen.append(ready)
+    assert None in seen and seen[-1] == handles
+    assert all(ready is None or ready == handles for ready in seen)
+    loop.close()
+    assert get(loop) == []

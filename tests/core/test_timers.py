@@ -1,6 +1,7 @@
 """Timers: order, deadlines, odd delays, many of them."""
 
 import asyncio
+import contextvars
 import fractions
 import gc
 import math
@@ -8,6 +9,7 @@ import os
 import random
 import resource
 import sys
+import threading
 import time
 import weakref
 
@@ -347,6 +349,29 @@ def test_a_timer_cancelled_by_the_callback_that_made_it_is_collected_with_its_lo
     assert kept() is None
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_timer_that_is_cancelled_later_is_collected(loop, turn, count):
+    """So often somebody has it when the loop looks at new timers. Its context, which it keeps, has whoever has it."""
+
+    class Keeper:
+        pass
+
+    def make():
+        keeper, context = Keeper(), contextvars.copy_context()
+        context.run(var.set, keeper)
+        keeper.handles = [loop.call_later(1000, print, context=context)] * count
+        gone.append(weakref.ref(keeper))
+
+    var, gone = contextvars.ContextVar("var"), []
+    loop.call_soon(make)
+    turn()
+    turn()
+    gone[0]().handles[0].cancel()
+    loop.close()  # asyncio's keeps it until then
+    gc.collect()
+    assert gone[0]() is None
+
+
 def test_timers_after_a_burst_of_them(loop, turn):
     def burst():
         handles.extend(loop.call_later(1000, int) for _ in range(3000))
@@ -415,3 +440,20 @@ def test_timer_that_is_put_back_in_the_callback_that_made_it(cloop, loop, turn):
     loop.call_soon(body)
     turn()
     assert loop._scheduled == []
+
+
+@pytest.mark.parametrize("when", [10**9, fractions.Fraction(10**10, 3)], ids=["int", "fraction"])
+def test_when_is_what_was_given(loop, when):
+    handle = loop.call_at(when, print)
+    assert handle.when() is when
+    handle.cancel()
+
+
+def test_a_timer_further_away_than_a_poll_may_last(loop):
+    far = loop.call_later(1e6, print)
+    waker = threading.Timer(0.01, loop.call_soon_threadsafe, (loop.stop,))
+    waker.start()
+    loop.run_forever()
+    waker.join()
+    assert loop.time() < far.when() and not far.cancelled()
+    far.cancel()

@@ -680,3 +680,43 @@ def test_add_returns_none(loop, pair):
     assert loop.add_writer(pair[0], print) is None
     loop.remove_reader(pair[0])
     loop.remove_writer(pair[0])
+
+
+def test_more_changes_in_a_turn_than_there_are_descriptors(loop, turn, pair):
+    ours, peer = pair
+    seen = []
+
+    def change():
+        for _ in range(40):
+            loop.add_reader(ours, seen.append, "read too early")
+            loop.add_writer(ours, seen.append, "written too early")
+            assert loop.remove_reader(ours) and loop.remove_writer(ours)
+        loop.add_reader(ours, seen.append, "at the end")
+
+    peer.send(b"x")
+    loop.call_soon(change)
+    for _ in range(3):
+        turn()
+    assert set(seen) == {"at the end"}
+    assert loop.remove_reader(ours)
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_transport_that_a_program_has_put_there(loop, pair, closing):
+    """In loop._transports, as asyncio's transports and those of some libraries do."""
+
+    class Transport:
+        def is_closing(self):
+            return closing
+
+    ours, _ = pair
+    loop._transports[ours.fileno()] = transport = Transport()
+    if closing:
+        loop.add_reader(ours, print)
+        assert loop.remove_reader(ours)
+    else:
+        with pytest.raises(RuntimeError, match="is used by transport"):
+            loop.add_reader(ours, print)
+    del transport
+    loop.add_writer(ours, print)
+    assert loop.remove_writer(ours)

@@ -206,3 +206,17 @@ def test_a_loop_made_wrongly(cloop):
     loop = core()
     with pytest.raises(RuntimeError, match="initialised already"):
         loop.__init__()
+
+
+@pytest.mark.parametrize(
+    "name, args, named",
+    [
+        ("call_soon", (print,), "callback"),
+        ("call_soon_threadsafe", (print,), "callback"),
+        ("call_later", (1, print), "delay"),
+        ("call_at", (1, print), "when"),
+    ],
+)
+def test_argument_that_is_given_twice(loop, name, args, named):
+    with pytest.raises(TypeError, match="got multiple values for argument '%s'" % named):
+        getattr(loop, name)(*args, **{named: args[0]})

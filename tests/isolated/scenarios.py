@@ -185,6 +185,55 @@ async def lent(loop):
         b.close()
 
 
+async def withdrawn(loop):
+    """The writer of a descriptor goes; whoever reads it is told if the poller does not hear of that."""
+    a, b = pair()
+    told, handler = loop.create_future(), loop.get_exception_handler()
+
+    def tell(loop, context):
+        handler(loop, context)
+        told.done() or told.set_result(None)
+
+    loop.set_exception_handler(tell)
+    try:
+        room = loop.create_future()
+        loop.add_reader(a, print)
+        loop.add_writer(a, lambda: room.done() or room.set_result(None))
+        await room
+        loop.remove_writer(a)
+        await asyncio.wait([told], timeout=1)
+    finally:
+        loop.set_exception_handler(handler)
+        loop.remove_reader(a)
+        loop.remove_writer(a)
+        a.close()
+        b.close()
+
+
+async def resting(loop):
+    """A server accepts, or the handler is told that its socket cannot be watched."""
+    ended, handler = loop.create_future(), loop.get_exception_handler()
+
+    def tell(loop, context):
+        handler(loop, context)
+        if "cannot be watched" in context["message"] and not ended.done():
+            ended.set_result(None)
+
+    def serve(reader, writer):
+        writer.close()
+        ended.done() or ended.set_result(None)
+
+    loop.set_exception_handler(tell)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        with socket.socket() as client:
+            client.connect(server.sockets[0].getsockname())
+            await ended
+    finally:
+        loop.set_exception_handler(handler)
+        server.close()
+
+
 async def exactly(loop, sock, size):
     data = b""
     while len(data) < size:

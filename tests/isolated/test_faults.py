@@ -116,6 +116,27 @@ def test_interest_not_withdrawn_at_once(swept, loop_kind, scenario):
     assert set(became(results)) == {"complete"}
 
 
+def test_reader_is_told_if_an_interest_is_not_withdrawn(swept, loop_kind):
+    if loop_kind != "cloop-epoll":
+        pytest.skip("cannot fail")
+    results = swept("withdrawn", CHANGE, errno.ENOMEM, True)
+    check(results, False)
+    assert any("cannot be watched" in text for result in results for text in result["told"])
+
+
+def test_listener_that_cannot_be_watched_after_a_rest(shim, cloop_on_path, loop_kind):
+    """It rests as there is no memory to accept, and then there is none to go on."""
+    if loop_kind != "cloop-epoll":
+        pytest.skip("cannot fail")
+    kinds = ACCEPT | ADD | CHANGE
+    with injection.Worker("resting", shim) as worker:
+        names = worker.run([["calls", kinds, HUGE, HUGE, errno.ENOMEM]], PATIENCE_S)["names"]
+        number = 1 + next(n for n, name in enumerate(names) if "accept" in name)
+        result = worker.run([["calls", kinds, number, HUGE, errno.ENOMEM]], PATIENCE_S)
+    check([result], False)
+    assert any("the listening socket cannot be watched" in text for text in result["told"])
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS + ["threads", "crowded"])
 @pytest.mark.skipif(injection.has_asan(), reason="AddressSanitizer's allocations do not fail")
 def test_no_memory(swept, scenario):

@@ -541,7 +541,9 @@ loop.close()
     )
 
 
-@pytest.mark.parametrize("last", ["", "loop.add_reader(y, print)"], ids=["told", "not told yet"])
+@pytest.mark.parametrize(
+    "last", ["", "loop.add_reader(y, print)", "loop.add_writer(x, int)"], ids=["told", "not told yet", "changed"]
+)
 def test_child_that_goes_on_hears_of_what_it_adds(ours, last):
     """Of what was added last the parent's poller is not told yet."""
     ours(
@@ -589,6 +591,78 @@ loop = new_loop()
 loop.run_until_complete(asyncio.wait_for(main(), 20))
 loop.close()
 """.replace("LAST", last),
+        options=["-W", "ignore::DeprecationWarning"],
+    )
+
+
+def test_child_forked_between_two_events_of_a_turn(ours):
+    """What the second connection has received is the parent's."""
+    ours(
+        START
+        + """
+import socket
+heard, children = [], []
+
+class Protocol(asyncio.Protocol):
+    def data_received(self, data):
+        heard.append(data)
+        if not children:
+            children.append(os.fork())
+
+loop = new_loop()
+peers, transports = [], []
+for _ in range(2):
+    sock, peer = socket.socketpair()
+    peers.append(peer)
+    transports.append(loop.run_until_complete(loop.create_connection(Protocol, sock=sock))[0])
+for peer in peers:
+    peer.send(b"x")
+loop.run_until_complete(asyncio.sleep(0.01))
+if children == [0]:
+    os._exit(heard != [b"x"])
+assert os.waitpid(children[0], 0)[1] == 0
+assert heard == [b"x"] * 2
+for transport in transports:
+    transport.abort()
+loop.run_until_complete(asyncio.sleep(0))
+loop.close()
+""",
+        options=["-W", "ignore::DeprecationWarning"],
+    )
+
+
+def test_child_of_a_child_that_has_polled(ours):
+    ours(
+        START
+        + """
+import socket
+x, y = socket.socketpair()
+
+async def main():
+    loop = asyncio.get_running_loop()
+    heard = []
+    loop.add_reader(x, lambda: heard.append(x.recv(10)))
+    for generation in range(3):
+        future = loop.create_future()
+        loop.call_later(0.001, future.set_result, None)
+        await future  # polls
+        assert asyncio.get_running_loop() is loop
+        pid = os.fork() if generation < 2 else 0
+        if pid:
+            assert os.waitpid(pid, 0)[1] == 0 and heard == []
+            return
+    y.send(b"1")
+    await asyncio.sleep(0.01)
+    assert heard == []  # they are its parent's
+    loop.add_reader(x, lambda: heard.append(x.recv(10)))
+    while not heard:
+        await asyncio.sleep(0.001)
+    assert heard == [b"1"]
+
+loop = new_loop()
+loop.run_until_complete(asyncio.wait_for(main(), 20))
+loop.close()
+""",
         options=["-W", "ignore::DeprecationWarning"],
     )
 
@@ -685,6 +759,59 @@ assert seen == [b"x"]
 loop.close()
 """,
         options=["-W", "ignore::DeprecationWarning"],
+    )
+
+
+def test_child_forked_while_another_thread_is_in_a_turn_by_hand(ours):
+    """The child is in none."""
+    ours(
+        START
+        + """
+import threading
+from cloop import _cloop
+loop = new_loop()
+within, forked = threading.Event(), threading.Event()
+
+def wait():
+    within.set()
+    forked.wait()
+
+def child():
+    assert _cloop._pulse(loop)[1] == "stopped"
+    assert loop.run_until_complete(answer()) == 42
+    loop.close()
+
+loop.call_soon(wait)
+thread = threading.Thread(target=loop._run_once)
+thread.start()
+within.wait()
+assert _cloop._pulse(loop)[1] == "runs"
+in_child(child)
+forked.set()
+thread.join()
+loop.close()
+""",
+        options=["-W", "ignore::DeprecationWarning"],
+    )
+
+
+def test_child_of_a_loop_that_was_stopped_before_it_ran(script):
+    """Its first run ends at once, as the parent's does."""
+    script(
+        START
+        + """
+loop = new_loop()
+loop.stop()
+
+def child():
+    signal.alarm(20)
+    loop.run_forever()
+    signal.alarm(0)
+
+in_child(child)
+loop.run_forever()
+loop.close()
+"""
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import errno
 import gc
 import os
 import re
@@ -855,3 +856,32 @@ def test_cancelled_after_some_turns(run, loop, datagram_recorder, peer_socket, u
 
     run(main())
     until(lambda: all(protocol.lost or not protocol.calls for protocol in protocols))
+
+
+def test_arguments_by_name(endpoint, peer_socket):
+    peer = peer_socket()
+    transport, protocol = endpoint(LOCAL)
+    transport.sendto(data=b"one", addr=peer.getsockname())
+    transport.sendto(b"two", addr=peer.getsockname())
+    assert [peer.recv(10), peer.recv(10)] == [b"one", b"two"]
+
+
+def test_socket_that_the_program_has_closed(loop, endpoint, peer_socket, sockets):
+    peer = peer_socket()
+    sock = sockets(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    sock.bind(LOCAL)
+    sock.setblocking(False)
+    transport, protocol = endpoint(sock=sock)
+    sock.close()
+    transport.sendto(b"x", peer.getsockname())
+    assert [exc.errno for exc in protocol.errors] == [errno.EBADF]
+
+
+def test_peer_that_goes_while_something_is_buffered(clogged, until, native):
+    transport, protocol, receiver, count = clogged()
+    native(transport)  # asyncio's fails if it is aborted then
+    gc.collect()
+    assert transport.get_write_buffer_size() > 0
+    receiver.close()
+    until(lambda: protocol.errors)
+    assert type(protocol.errors[0]) is ConnectionRefusedError and not transport.is_closing()

@@ -6,6 +6,7 @@ in destructors, in the log handler of a failed send, in nested turns.
 import asyncio
 import gc
 import importlib
+import logging
 import os
 import socket
 import threading
@@ -500,6 +501,68 @@ def test_more_than_the_high_water_mark_is_not_held(held, in_callback):
 
     in_callback(write)
     assert seen == [None, None, b"1234567890x"]
+
+
+@pytest.fixture
+def log_interrupts(loop, caplog):
+    """The log of a failed send ends the program."""
+
+    def interrupt(record):
+        if "Fatal write error" in record.getMessage():
+            raise KeyboardInterrupt
+        return True
+
+    caplog.set_level(logging.DEBUG, "asyncio")
+    loop.set_debug(True)
+    logging.getLogger("asyncio").addFilter(interrupt)
+    yield
+    logging.getLogger("asyncio").removeFilter(interrupt)
+    loop.set_debug(False)
+
+
+@pytest.mark.usefixtures("log_interrupts")
+def test_exit_while_held_bytes_are_sent_ends_the_run(connect, recorder, in_callback):
+    transport, peer = connect(recorder())
+
+    def write():
+        peer.close()
+        transport.write(b"lost")
+
+    with pytest.raises(KeyboardInterrupt):
+        in_callback(write)
+    transport.abort()
+
+
+def test_what_was_written_twice_goes_before_many_lines(connect, recorder, in_callback):
+    transport, peer = connect(recorder())
+
+    def write():
+        transport.write(b"1")
+        transport.write(b"2")
+        transport.writelines([bytes(1 << 16), bytes(1 << 16)])
+
+    in_callback(write)
+    assert received(peer, 4) == b"12\0\0"
+    transport.abort()
+
+
+@holding_only
+@pytest.mark.usefixtures("log_interrupts")
+def test_exit_while_the_bytes_of_another_are_sent_is_raised_by_the_write(held, in_callback):
+    """The failed send is logged, and that ends the program. What was to be written then is not."""
+    (broken, gone), (other, its_peer) = held(), held()
+    seen = []
+
+    def write():
+        gone.close()
+        broken.write(b"lost")
+        try:
+            other.write(b"other")
+        except KeyboardInterrupt:
+            seen.append("interrupted")
+
+    in_callback(write)
+    assert seen == ["interrupted"] and received(its_peer) is None
 
 
 def of_socket(method, *args):

@@ -276,6 +276,18 @@ def test_transport_aborted_meanwhile(loop, connect, recorder, start, until, tmp_
     assert task.cancelled() and protocol.lost == [None]
 
 
+def test_transport_aborted_before_the_file_is_sent(loop, connect, recorder, start, turn, until, file):
+    """It waits for what was written before, which is not sent any more."""
+    transport, peer = connect(recorder())
+    transport.write(bytes(1 << 22))
+    task = start(loop.sendfile(transport, file))
+    turn()
+    assert not task.done()
+    transport.abort()
+    until(task.done)
+    assert repr(task.exception()) == "ConnectionError('Connection is closed by peer')"
+
+
 def test_other_transports_are_refused(run, loop, file):
     class Transport(asyncio.Transport):
         def is_closing(self):

@@ -1,8 +1,11 @@
 """Servers: where they listen, what they accept, how they end."""
 
 import asyncio
+import contextlib
 import contextvars
+import errno
 import gc
+import logging
 import os
 import pathlib
 import re
@@ -1114,3 +1117,53 @@ def test_a_thousand_connections_open_at_once(serving, run, loop, until, recorder
     for transport, _ in made:
         transport.close()
     until(lambda: all(protocol.lost for protocol in serving.accepted))
+
+
+@pytest.mark.parametrize("how", ["closed", "another file"])
+def test_socket_that_a_program_takes_from_the_server(
+    serving, call, until, turn, run, loop, loop_kind, listening, reports, how
+):
+    """In the protocol's factory, while the next client waits."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio accepts all before")
+    sock, make, made = listening(), serving.factory(), serving.accepted
+
+    def factory():
+        make()
+        if len(made) == 4 and how == "closed":
+            sock.close()
+        elif len(made) == 4:
+            with open(os.devnull) as null:
+                os.dup2(null.fileno(), sock.fileno())
+        return made[-1]
+
+    server = run(loop.create_server(factory, sock=sock))
+    clients = [call(server) for _ in range(3)]  # from then on it accepts several in a turn
+    until(lambda: len(made) == 3)
+    clients += [call(server), call(server)]
+    until(lambda: len(made) == 4)
+    for _ in range(3):
+        turn()
+    assert len(made) == 4 and len(clients) == 5
+    assert {context["exception"].errno for context in reports} == (set() if how == "closed" else {errno.ENOTSOCK})
+    with contextlib.suppress(ValueError):  # asyncio's asks for the number of the socket
+        server.close()
+
+
+def test_log_of_a_connection_that_raises(serving, call, until, loop, reports, caplog):
+    def fail(record):
+        if "got a new connection" in record.getMessage():
+            raise ZeroDivisionError
+        return True
+
+    server = serving.tcp()
+    caplog.set_level(logging.DEBUG, "asyncio")
+    loop.set_debug(True)
+    logging.getLogger("asyncio").addFilter(fail)
+    try:
+        call(server)
+        until(lambda: reports)
+    finally:
+        logging.getLogger("asyncio").removeFilter(fail)
+        loop.set_debug(False)
+    assert [type(context["exception"]) for context in reports] == [ZeroDivisionError]

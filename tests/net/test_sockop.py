@@ -908,3 +908,120 @@ def test_exception_within_a_batch_loses_no_readiness(new_loop, loop_class, loop_
     for pair in pairs:
         for sock in pair:
             sock.close()
+
+
+class Future(asyncio.futures._PyFuture):
+    """In Python, so that done() and result() are asked by whoever awaits it."""
+
+    fails = None
+    asked = 0
+
+    def done(self):
+        if self.fails == "done":
+            raise KeyError("done")
+        return super().done()
+
+    def result(self):
+        self.asked += 1
+        if self.fails == "result" and self.asked > 1:  # the first is the task's
+            raise KeyError("result")
+        return super().result()
+
+
+@pytest.fixture
+def on_future(loop, pair, start):
+    """A task in sock_recv(), and a list with the future that it waits for."""
+    made = []
+
+    def create_future():
+        made.append(Future(loop=loop))
+        return made[0]
+
+    loop.create_future = create_future
+    task = start(loop.sock_recv(pair[0], 10))
+    del loop.create_future
+    assert len(made) == 1 and not task.done()
+    return task, made
+
+
+@pytest.mark.parametrize("method", ["done", "result"])
+def test_future_that_fails_when_it_is_asked(on_future, turn, method):
+    task, (future,) = on_future
+    future.fails = method
+    future.set_result(None)
+    for _ in range(3):
+        turn()
+    assert task.done() and repr(task.exception()) == "KeyError(%r)" % method
+
+
+def test_result_that_a_program_has_set_is_not_kept(on_future, native, turn, pair):
+    class Result:
+        pass
+
+    task, made = on_future
+    result = Result()
+    gone = weakref.ref(result)
+    made.pop().set_result(result)
+    del result
+    for _ in range(3):
+        turn()
+    assert not task.done() and gone() is None  # it waits again
+    pair[1].send(b"data")
+    for _ in range(3):
+        turn()
+    assert task.result() == b"data"
+
+
+@pytest.mark.parametrize("answer", [ZeroDivisionError, "one", 1 << 40], ids=["raises", "text", "huge"])
+def test_socket_without_a_descriptor(loop, run, answer):
+    class Socket(socket.socket):
+        answers = False
+
+        def fileno(self):
+            if not self.answers:
+                return super().fileno()
+            if isinstance(answer, type):
+                raise answer
+            return answer
+
+    ours, peer = socket_pair()
+    with Socket(fileno=ours.detach()) as sock, peer:
+        sock.setblocking(False)
+        sock.answers = True
+        with pytest.raises((ZeroDivisionError, TypeError, ValueError, OverflowError)):
+            run(asyncio.wait_for(loop.sock_recv(sock, 1), 20))
+        sock.answers = False
+
+
+def test_sendall_cancelled_in_the_turn_in_which_it_could_go_on(loop, turn, pair, start):
+    """By a callback that runs before: nothing more is sent."""
+    ours, peer = pair
+    task = start(loop.sock_sendall(ours, MANY))
+    assert not task.done()
+    one, two = socket_pair()
+    with one, two:
+        loop.add_reader(one, task.cancel)
+        two.send(b"x")
+        while True:
+            try:
+                peer.recv(1 << 16)
+            except BlockingIOError:
+                break
+        turn()
+        loop.remove_reader(one)
+        turn()
+        turn()
+    assert task.cancelled()
+
+
+def test_refused_over_ipv6(as_asyncio, ipv6):
+    with socket.socket(socket.AF_INET6) as unused:
+        unused.bind(("::1", 0))
+        address = unused.getsockname()[:2]
+
+        def body(loop):
+            with socket.socket(socket.AF_INET6) as sock:
+                sock.setblocking(False)
+                loop.run_until_complete(loop.sock_connect(sock, address))
+
+        assert as_asyncio(body)["result"][0] is ConnectionRefusedError

@@ -4,6 +4,7 @@ warning if nobody closes them.
 
 import asyncio
 import contextvars
+import errno
 import gc
 import os
 import re
@@ -470,3 +471,32 @@ def test_a_loop_without_memory_for_a_handle_calls_connection_lost(cloop, new_loo
     loop._run_once()
     assert protocol.lost == [None]
     loop.failing = False
+
+
+def test_write_after_the_program_has_closed_the_socket(loop, run, recorder, socket_pair, abandoned, until, reports):
+    ours, peer = socket_pair("unix")
+    protocol = recorder()
+    transport, _ = run(loop.create_connection(lambda: protocol, sock=ours))
+    abandoned.add(transport)
+    ours.close()
+    transport.write(b"x")
+    until(lambda: protocol.lost)
+    assert [exc.errno for exc in protocol.lost] == [errno.EBADF]
+
+
+def test_number_of_a_socket_that_the_program_has_closed_is_free(
+    loop, run, recorder, socket_pair, abandoned, until, loop_kind, reports
+):
+    """Another transport takes it; the first is told."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio's selector does not notice")
+    (ours, _), (again, peer) = socket_pair("unix"), socket_pair("unix")
+    first, second = recorder(), recorder()
+    abandoned.add(run(loop.create_connection(lambda: first, sock=ours))[0])
+    number = ours.fileno()
+    ours.close()
+    sock = socket.socket(fileno=os.dup2(again.fileno(), number))
+    abandoned.add(run(loop.create_connection(lambda: second, sock=sock))[0])
+    peer.send(b"data")
+    until(lambda: second.data == b"data" and first.lost)
+    assert [exc.errno for exc in first.lost] == [errno.EBADF] and not second.lost

@@ -250,3 +250,29 @@ def test_references(streams, run, read):
             round()
         peak.append(counts())
     assert all(after - before < 100 for before, after in zip(peak[1], peak[2])), peak
+
+
+def test_waiter_is_gone_when_the_transport_is_resumed(streams):
+    """As readline() does after it was told of a line that is too long."""
+    reader, _, _, _ = streams(limit=10)
+    seen = []
+    coroutine = reader.readline()
+    coroutine.send(None)
+    assert reader._waiter is not None
+    reader._transport = mock.Mock(resume_reading=lambda: seen.append(reader._waiter))
+    reader._paused = True
+    with pytest.raises(ValueError):
+        coroutine.throw(asyncio.LimitOverrunError("too long", 0))
+    assert seen == [None] and not reader._paused
+
+
+def test_transport_that_cannot_be_resumed(streams):
+    reader, _, _, _ = streams(limit=10)
+    overrun = asyncio.LimitOverrunError("too long", 0)
+    coroutine = reader.readline()
+    coroutine.send(None)
+    reader._transport = mock.Mock(resume_reading=mock.Mock(side_effect=ZeroDivisionError))
+    reader._paused = True
+    with pytest.raises(ZeroDivisionError) as caught:
+        coroutine.throw(overrun)
+    assert caught.value.__context__ is overrun and reader._waiter is None

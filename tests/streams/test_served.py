@@ -338,6 +338,45 @@ def test_futures_of_the_programs_own(loop, serve):
     assert len(made) >= 2 * CONNECTIONS
 
 
+def test_futures_with_callbacks_of_the_programs_own(loop, serve):
+    """From the first connection on: each has a future of its own, with its callback."""
+    made, ended, closed = [], [], []
+    create_future = loop.create_future
+
+    def with_callback():
+        future = create_future()
+        future.add_done_callback(lambda future: ended.append(future))
+        made.append(future)
+        return future
+
+    async def handler(reader, writer):
+        await reader.read(10)
+        closed.append(writer._protocol._closed)
+        writer.close()
+
+    loop.create_future = with_callback
+    try:
+        serve(handler)
+    finally:
+        del loop.create_future
+    assert len(set(map(id, closed))) == CONNECTIONS
+    assert all(future in made and future in ended for future in closed)
+    del made[:], ended[:], closed[:]
+
+
+def test_close_takes_no_argument(serve):
+    seen = []
+
+    async def handler(reader, writer):
+        with pytest.raises(TypeError):
+            writer.close(1)
+        seen.append(writer.transport.is_closing())
+        writer.close()
+
+    serve(handler)
+    assert seen == [False] * CONNECTIONS
+
+
 def test_two_servers_with_different_handlers_and_limits(loop, until):
     """What was learnt of one is not taken for the other."""
     seen = []

@@ -737,3 +737,20 @@ def test_bound_methods_of_async_with_can_be_called(accelerate, cloop):
         assert await leave(KeyError, KeyError(), None) is None and not lock.locked()
 
     cloop.run(main())
+
+
+def test_methods_have_weak_references_and_are_collected(accelerate, as_asyncio):
+    def body(loop):
+        lock, gone = asyncio.Lock(), []
+        method = lock.acquire
+        reference = weakref.ref(method, gone.append)
+        seen = [reference() is method]
+        del method
+        seen += [reference() is None, len(gone), weakref.ref(asyncio.Lock.acquire)() is asyncio.Lock.acquire]
+        lock.its_own = lock.acquire
+        kept = weakref.ref(lock)
+        del lock
+        gc.collect()
+        return seen, kept() is None
+
+    as_asyncio(body)

@@ -349,3 +349,19 @@ def test_nothing_is_kept(accelerate, cloop, steady):
         await steady(once)
 
     cloop.run(main())
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="it is no generator")
+def test_closed_after_asyncios_code_has_begun(accelerate, as_asyncio):
+    """As the futures are not ours."""
+
+    def body(loop):
+        async def main():
+            iterator = asyncio.as_completed([asyncio.futures._PyFuture(loop=loop) for _ in range(2)])
+            next(iterator).close()
+            iterator.close()
+            return list(iterator)
+
+        return loop.run_until_complete(main())
+
+    assert as_asyncio(body)["result"] == []

@@ -118,3 +118,46 @@ def test_a_subclass_and_an_attribute(accelerate, as_asyncio):
         return loop.run_until_complete(main())
 
     as_asyncio(body)
+
+
+def test_the_lock_of_its_condition_is_taken(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            barrier, seen = asyncio.Barrier(2), []
+            async with barrier._cond:
+                tasks = [loop.create_task(member(barrier, seen, number)) for number in range(2)]
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                seen.append(barrier.n_waiting)
+            await asyncio.wait(tasks)
+            return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("name", ["acquire", "release", "locked", "wait_for", "notify_all"])
+def test_condition_changed_while_tasks_wait(accelerate, as_asyncio, name):
+    def body(loop):
+        async def main():
+            barrier, seen = asyncio.Barrier(3), []
+            tasks = [loop.create_task(member(barrier, seen, 0))]
+            await asyncio.sleep(0)
+            original = getattr(barrier._cond, name)
+
+            def instead(*args):
+                seen.append(name)
+                return original(*args)
+
+            setattr(barrier._cond, name, instead)
+            tasks += [loop.create_task(member(barrier, seen, number)) for number in (1, 2, 3)]
+            for _ in range(12):
+                await asyncio.sleep(0)
+            seen.append([task.done() for task in tasks])
+            await barrier.abort()
+            return seen, [repr(each) for each in await asyncio.gather(*tasks, return_exceptions=True)]
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)

@@ -1,8 +1,10 @@
 """Condition: wait() and wait_for(), in C and in asyncio's Python code."""
 
 import asyncio
+import collections
 import gc
 import inspect
+import sys
 import types
 import weakref
 
@@ -364,3 +366,92 @@ def test_what_acquire_may_return(accelerate, as_asyncio, make):
         return loop.run_until_complete(main())
 
     as_asyncio(body)
+
+
+class Broken:
+    """A waiter of the lock that fails when it is to be woken."""
+
+    def done(self):
+        raise KeyError("asked")
+
+    def cancelled(self):
+        return False
+
+
+def test_release_that_fails(accelerate, as_asyncio):
+    """The lock is not taken again."""
+
+    def body(loop):
+        async def main():
+            condition = asyncio.Condition()
+            await condition.acquire()
+            condition._lock._waiters = collections.deque([Broken()])
+            try:
+                await condition.wait()
+            except KeyError as error:
+                return described(error), condition.locked(), len(condition._waiters)
+
+        return loop.run_until_complete(main())
+
+    assert as_asyncio(body)["result"] is not None
+
+
+def test_futures_of_a_loop_that_makes_its_own(accelerate, as_asyncio):
+    def body(loop):
+        made, seen = [], []
+        create_future = loop.create_future
+
+        async def main():
+            condition = asyncio.Condition()
+            task = loop.create_task(waiter(condition, seen, "a"))
+            await asyncio.sleep(0)
+            async with condition:
+                seen.append(len(condition._waiters))
+                condition.notify()
+            await task
+            seen.append((condition.locked(), len(condition._waiters), len(made)))
+
+        loop.create_future = lambda: made.append(1) or create_future()
+        try:
+            loop.run_until_complete(main())
+        finally:
+            del loop.create_future
+        return seen
+
+    assert as_asyncio(body)["result"][-1] == (False, 0, 1)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="it has no loop of its own since 3.10")
+def test_condition_of_another_loop(accelerate, as_asyncio):
+    """What wait() raises, and with the lock taken again or not."""
+
+    def body(loop):
+        async def main():
+            condition = asyncio.Condition()
+            await condition.acquire()
+            condition._loop = object()
+            try:
+                await condition.wait()
+            except RuntimeError as error:
+                return described(error), condition.locked(), len(condition._waiters)
+
+        return loop.run_until_complete(main())
+
+    assert as_asyncio(body)["result"] is not None
+
+
+def test_lock_replaced_before_it_is_entered(accelerate, as_asyncio):
+    """Between the call of __aenter__() and its first step."""
+
+    def body(loop):
+        async def main():
+            condition, other = asyncio.Condition(), asyncio.Lock()
+            entering, first = condition.__aenter__(), condition._lock
+            condition._lock = other
+            condition.acquire, condition.release, condition.locked = other.acquire, other.release, other.locked
+            await entering
+            return first.locked(), other.locked()
+
+        return loop.run_until_complete(main())
+
+    assert as_asyncio(body)["result"] == (False, True)

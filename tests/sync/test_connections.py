@@ -145,3 +145,16 @@ def test_what_it_awaits_is_shown(accelerate, as_asyncio, monkeypatch):
 
 def test_it_is_a_coroutine_function(accelerate):
     assert inspect.iscoroutinefunction(asyncio.open_connection)
+
+
+def test_what_it_is_shown_as(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            coroutine = asyncio.open_connection("127.0.0.1", 1)
+            shown = coroutine.cr_frame.f_code.co_name, coroutine.cr_await, coroutine.__qualname__
+            coroutine.close()
+            return shown
+
+        return loop.run_until_complete(main())
+
+    assert as_asyncio(body)["result"] == ("open_connection", None, "open_connection")

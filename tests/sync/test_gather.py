@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import gc
+import logging
 import sys
 import weakref
 
@@ -204,3 +205,86 @@ def test_child_initialised_again_before_the_callback_runs(accelerate, cloop):
         future.cancel()
 
     cloop.run(main())
+
+
+def test_what_wakes_it_is_visited_and_named(accelerate, loop, caplog):
+    """A collection while it is ready, and the log of debug mode."""
+
+    async def main():
+        futures = [loop.create_future() for _ in range(2)]
+        outer = asyncio.gather(*futures)
+        for number, future in enumerate(futures):
+            future.set_result(number)
+        del futures, future
+        gc.collect()
+        loop.set_debug(True)
+        loop.slow_callback_duration = 0  # everything is slow
+        try:
+            return await outer
+        finally:
+            loop.set_debug(False)
+
+    with caplog.at_level(logging.WARNING, "asyncio"):
+        assert loop.run_until_complete(main()) == [0, 1]
+    assert any(text.startswith("Executing <Handle gather.") for text in caplog.messages)
+
+
+@pytest.mark.parametrize("value", [0, 1, None, "yes", []], ids=repr)
+def test_return_exceptions_that_is_no_truth_value(accelerate, as_asyncio, value):
+    def body(loop):
+        async def fails():
+            raise KeyError("of a child")
+
+        async def main():
+            try:
+                return repr(await asyncio.gather(fails(), asyncio.sleep(0), return_exceptions=value))
+            except KeyError as error:
+                return "raised %r" % error
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_children_are_tasks_of_the_programs_own(accelerate, as_asyncio):
+    def body(loop):
+        async def child(number):
+            await asyncio.sleep(0)
+            return number
+
+        async def main():
+            outer = asyncio.gather(child(1), child(2))
+            waits = [task._log_destroy_pending for task in asyncio.all_tasks(loop)]
+            return await outer, sorted(waits)
+
+        loop.set_task_factory(lambda loop, coro, **options: asyncio.Task(coro, loop=loop, **options))
+        return loop.run_until_complete(main())
+
+    assert as_asyncio(body)["result"][0] == [1, 2]
+
+
+def test_future_is_the_loops_own(accelerate, as_asyncio):
+    """If create_future() is overridden, that makes it."""
+
+    def body(loop):
+        made = []
+        create_future = loop.create_future
+
+        def instead():
+            made.append(1)
+            return create_future()
+
+        async def main():
+            futures = [create_future(), create_future()]
+            outer = asyncio.gather(*futures)
+            for future in futures:
+                future.set_result(len(made))
+            return await outer
+
+        loop.create_future = instead
+        try:
+            return loop.run_until_complete(main()), len(made)
+        finally:
+            del loop.create_future
+
+    as_asyncio(body)

@@ -42,32 +42,35 @@ async def ends(tasks):
 
 @pytest.mark.parametrize("kind", sorted(SEMAPHORES))
 @pytest.mark.parametrize("number", sorted(NUMBERS))
-@pytest.mark.parametrize("moment", ["before", "between", "after"])
+@pytest.mark.parametrize("moment", ["first", "before", "between", "after"])
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_value_of_a_semaphore(accelerate, as_asyncio, kind, number, moment, cancelled):
     def body(loop):
         async def main():
-            semaphore, seen = SEMAPHORES[kind](1), []
+            semaphore, seen, value = SEMAPHORES[kind](1), [], NUMBERS[number]
             await semaphore.acquire()
 
             async def work(number):
+                acquiring = semaphore.acquire()
+                if moment == "first":
+                    semaphore._value = value
                 try:
-                    seen.append((number, await semaphore.acquire(), repr(semaphore._value)))
+                    seen.append((number, await acquiring, repr(semaphore._value)))
                 except Exception as error:
                     seen.append((number, repr(error)))
 
             tasks = [loop.create_task(work(number)) for number in range(3)]
             await turns(1)
             if moment == "before":
-                semaphore._value = NUMBERS[number]
+                semaphore._value = value
             seen.append(attempt(semaphore.release))
             if moment == "between":
-                semaphore._value = NUMBERS[number]
+                semaphore._value = value
             if cancelled:
                 tasks[0].cancel()
             await turns(1)
             if moment == "after":
-                semaphore._value = NUMBERS[number]
+                semaphore._value = value
             seen.append(attempt(semaphore.release))
             seen.append(attempt(semaphore.locked))
             await turns(4)
@@ -199,6 +202,92 @@ def test_a_lock_whose_state_is_no_truth_value(accelerate, as_asyncio, value):
             seen.append(attempt(lock.release))
             await turns(2)
             seen.append([task.done() for task in tasks])
+            return seen, await ends(tasks)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("value", [0, 1, None, "yes", []], ids=repr)
+@pytest.mark.parametrize("moment", ["before", "first", "while it waits"])
+def test_an_event_whose_state_is_no_truth_value(accelerate, as_asyncio, value, moment):
+    def body(loop):
+        async def main():
+            event, seen = asyncio.Event(), []
+            waiting = event.wait()
+            if moment == "before":
+                waiting.close()
+            if moment != "while it waits":
+                event._value = value
+            task = loop.create_task(event.wait() if moment == "before" else waiting)
+            await turns(2)
+            event._value = value
+            seen += [task.done(), attempt(event.is_set), attempt(event.set)]
+            await turns(2)
+            seen += [task.done(), repr(event._value), attempt(event.clear), repr(event._value)]
+            return seen, await ends([task])
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("number", sorted(NUMBERS))
+def test_bound_of_a_semaphore(accelerate, as_asyncio, number):
+    def body(loop):
+        async def main():
+            semaphore, seen = asyncio.BoundedSemaphore(2), []
+            await semaphore.acquire()
+            semaphore._bound_value = NUMBERS[number]
+            for _ in range(3):
+                seen.append(attempt(semaphore.release))
+                seen.append(repr(semaphore._value))
+            return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+class Deque(collections.deque):
+    """Of the program: notes what is removed from it."""
+
+    def __init__(self, items, seen):
+        super().__init__(items)
+        self.seen = seen
+
+    def remove(self, item):
+        self.seen.append("removed")
+        super().remove(item)
+
+
+@pytest.mark.parametrize("kind", ["lock", "event", "condition", "semaphore", "bounded"])
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_waiters_of_another_class_while_a_task_waits(accelerate, as_asyncio, kind, cancelled):
+    def body(loop):
+        async def main():
+            seen = []
+            make = dict(SEMAPHORES, lock=asyncio.Lock, event=asyncio.Event, condition=asyncio.Condition)[kind]
+            primitive = make()
+            if kind != "event":
+                await primitive.acquire()
+            wait = primitive.wait if kind in ("event", "condition") else primitive.acquire
+            tasks = [loop.create_task(wait())]
+            await turns(1)
+            if kind == "condition":
+                await primitive.acquire()
+            primitive._waiters = Deque(primitive._waiters, seen)
+            if cancelled:
+                tasks[0].cancel()
+            elif kind == "condition":
+                primitive.notify()
+            else:
+                primitive.set() if kind == "event" else primitive.release()
+            if kind == "condition":
+                primitive.release()
+            await turns(4)
+            seen.append((tasks[0].done(), len(primitive._waiters)))
             return seen, await ends(tasks)
 
         return loop.run_until_complete(main())

@@ -269,3 +269,37 @@ def test_nothing_is_kept(accelerate, cloop, steady):
         await steady(once)
 
     cloop.run(main())
+
+
+@pytest.mark.parametrize("how", ["factory", "create_task"])
+def test_run_coroutine_threadsafe_with_tasks_of_the_programs_own(accelerate, as_asyncio, how):
+    def body(loop):
+        made = []
+        create_task = loop.create_task
+
+        def factory(loop, coro, **options):
+            made.append("factory")
+            return asyncio.Task(coro, loop=loop, **options)
+
+        def instead(coro, **options):
+            made.append("create_task")
+            return create_task(coro, **options)
+
+        async def answer():
+            await asyncio.sleep(0)
+            return 42
+
+        async def main():
+            call = lambda: asyncio.run_coroutine_threadsafe(answer(), loop).result(20)  # noqa: E731
+            return await loop.run_in_executor(None, call)
+
+        if how == "factory":
+            loop.set_task_factory(factory)
+        else:
+            loop.create_task = instead
+        try:
+            return loop.run_until_complete(main()), made
+        finally:
+            vars(loop).pop("create_task", None)
+
+    assert as_asyncio(body)["result"] == (42, [how] * 2)

@@ -204,3 +204,20 @@ def test_no_reference_is_lost_or_kept(accelerate, cloop, steady):
         await steady(once)
 
     cloop.run(main())
+
+
+@pytest.mark.parametrize("when", [asyncio.ALL_COMPLETED, asyncio.FIRST_COMPLETED, asyncio.FIRST_EXCEPTION])
+def test_what_it_is_shown_as(accelerate, as_asyncio, when):
+    def body(loop):
+        async def main():
+            future = loop.create_future()
+            task = loop.create_task(asyncio.wait([future], return_when=when))
+            await asyncio.sleep(0)
+            shown = [frame.f_code.co_name for frame in task.get_stack()]
+            future.set_result(None)
+            await task
+            return shown
+
+        return loop.run_until_complete(main())
+
+    assert as_asyncio(body)["result"] == ["wait"]

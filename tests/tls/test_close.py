@@ -673,3 +673,14 @@ def test_debug_mode_logs_the_handshake(same, caplog):
         ]
 
     assert same(body)["result"][1][:2] == [True, True]
+
+
+def test_end_is_logged_in_debug_mode(stage, caplog):
+    protocol = stage.recorder()
+    transport, peer = stage.connect(protocol)
+    stage.loop.set_debug(True)
+    with caplog.at_level(logging.DEBUG, "asyncio"):
+        peer.sock.close()
+        stage.until(lambda: protocol.lost)
+    stage.loop.set_debug(False)
+    assert any("received EOF" in text for text in caplog.messages)

@@ -748,3 +748,17 @@ def test_reading_over_the_limit_pauses(stage):
     peer.send(data[10000:])
     stage.until(reading.done)
     assert reading.result() == data
+
+
+@pytest.mark.parametrize("more", [b"", b"more"])
+def test_what_is_put_into_the_backlog_goes_first(stage, more):
+    """As asyncio's own tests do."""
+    transport, peer = stage.connect(stage.recorder())
+    if not hasattr(transport._ssl_protocol, "_test__append_write_backlog"):
+        pytest.skip("asyncio's protocol of this version has no such method")
+    with pytest.raises(TypeError):
+        transport._ssl_protocol._test__append_write_backlog("text")
+    transport._ssl_protocol._test__append_write_backlog(b"one, ")
+    transport._ssl_protocol._test__append_write_backlog(b"two, ")
+    transport.write(more + b"three")
+    assert peer.receive(len(b"one, two, three" + more)) == b"one, two, " + more + b"three"

@@ -1,6 +1,7 @@
 """The writes of a callback over TLS are held only if the transport has learnt that this pays."""
 
 import importlib
+import logging
 import os
 import socket
 import time
@@ -205,3 +206,34 @@ def test_connections_of_a_listener_learn_from_each_other(stage, in_callback, loo
         if seen == ([b"", b""], b"12"):
             break
     assert seen == ([b"", b""], b"12")
+
+
+def test_exit_while_held_bytes_are_sent_is_raised_by_the_write(held, stage, caplog):
+    """They are sent before more than can be held; that fails, is logged, and the log ends the program."""
+    transport, peer = held()
+    seen = []
+
+    def ends_the_program(record):
+        if "Fatal write error" in record.getMessage():
+            raise KeyboardInterrupt
+        return True
+
+    def write():
+        peer.sock.close()
+        transport.write(b"held")
+        try:
+            transport.write(bytes(1 << 20))
+        except KeyboardInterrupt:
+            seen.append("interrupted")
+
+    caplog.set_level(logging.DEBUG, "asyncio")
+    stage.loop.set_debug(True)
+    logging.getLogger("asyncio").addFilter(ends_the_program)
+    try:
+        stage.loop.call_soon(write)
+        stage.turn()
+    finally:
+        logging.getLogger("asyncio").removeFilter(ends_the_program)
+        stage.loop.set_debug(False)
+    assert seen == ["interrupted"]
+    stage.settle()

@@ -9,6 +9,8 @@ import re
 import warnings
 import weakref
 
+import pytest
+
 VAR = contextvars.ContextVar("VAR", default="unset")
 
 
@@ -218,3 +220,17 @@ def test_streams_over_pipes(run, loop):
         return got
 
     assert run(main()) == data
+
+
+def test_file_that_a_program_takes_away(opened, recorder, loop_kind):
+    """As a library may that has closed it: the transport is done with it."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio cannot end the transport then")
+    protocol = recorder()
+    transport, peer = opened(protocol)
+    with pytest.raises(AttributeError):
+        transport._pipe = peer
+    transport._pipe = None
+    assert transport._pipe is None and transport.is_closing()
+    transport.close()
+    assert protocol.lost == []
