@@ -443,15 +443,15 @@ cl_context_has_vars(void)
     found = before != NULL && before == cl_current_vars() &&
             before == cl_context_vars(copy) &&
             Py_TYPE(context)->tp_basicsize >= (Py_ssize_t)sizeof(cl_context);
-    if (PyContext_Enter(context) < 0 ||
-        (token = PyContextVar_Set(variable, value)) == NULL) {
+    if (PyContext_Enter(context) < 0) {
         found = -1;
         goto done;
     }
+    token = PyContextVar_Set(variable, value);
     after = cl_current_vars();
     found = found && after != before && after == cl_context_vars(context) &&
             before == cl_context_vars(copy);
-    if (PyContext_Exit(context) < 0)
+    if (PyContext_Exit(context) < 0 || token == NULL)
         found = -1;
 done:
     Py_XDECREF(token);

@@ -862,12 +862,29 @@ run_node_slowly(LoopObject *loop, cl_node node)
     return result;
 }
 
+/* Returns a node that calls the _run() of the handle that asyncio would have;
+ * without memory for it, the node itself. Takes the node. */
+static __attribute__((noinline)) cl_node
+as_foreign(LoopObject *loop, cl_node node)
+{
+    const cl_node_ops *ops = ops_of(loop, node);
+    PyObject *handle = ops->as_handle(loop, node);
+    if (handle == NULL) {
+        PyErr_Clear();
+        return node;
+    }
+    ops->drop(node, false);
+    return cl_node_make(handle, CL_NODE_FOREIGN);
+}
+
 /* Runs the first node of the ready ring, which has one. */
 static inline __attribute__((always_inline)) int
 run_first(LoopObject *loop, bool slowly)
 {
     cl_node node = cl_ring_pop(&loop->l_ready);
     cl_ring_prefetch(&loop->l_ready);
+    if (slowly && (loop->l_timed & CL_TIMED_REPLACED))
+        node = as_foreign(loop, node);
     CL_PROBE2(callback_begin, loop, node);
     int result = slowly ? run_node_slowly(loop, node) : run_node(loop, node);
     CL_PROBE2(callback_end, loop, node);
@@ -1019,6 +1036,10 @@ cl_loop_turn(LoopObject *loop)
     loop->l_turn_thread = thread;
     CL_PUT(loop->l_turns, loop->l_turns + 1);
     loop->l_depth++;
+    if (__builtin_expect(cl_original_is_replaced(&loop->l_st->handle_run) !=
+                             ((loop->l_timed & CL_TIMED_REPLACED) != 0),
+                         0))
+        loop->l_timed ^= CL_TIMED_REPLACED;
     result = cl_loop_afterwards(loop, 0);
     if (result == 0 && cl_inbox_filled(&loop->l_inbox))
         result = cl_loop_drain_inbox(loop);
