@@ -648,12 +648,24 @@ wait_and_dispatch(LoopObject *loop)
     return 0;
 }
 
+/* Whether the program has replaced Handle._run(). Asked before each poll, since
+ * a turn without one is short. */
+static inline void
+look_for_replaced(LoopObject *loop)
+{
+    if (cl_original_is_replaced(&loop->l_st->handle_run))
+        loop->l_timed |= CL_TIMED_REPLACED;
+    else
+        loop->l_timed &= (uint8_t)~CL_TIMED_REPLACED;
+}
+
 static int
 poll(LoopObject *loop)
 {
     double now;
     int asked = 0;
 
+    look_for_replaced(loop);
     if (loop->l_asks || cl_loop_overrides(loop, CL_OVERRIDES_PROCESS_EVENTS))
         asked = ask(loop);
     if (asked < 0 || (asked == 0 && wait_and_dispatch(loop) < 0))
@@ -953,6 +965,7 @@ void
 cl_loop_begin_run(LoopObject *loop)
 {
     begin_chain(loop);
+    look_for_replaced(loop);
     if (loop->l_polls_owed > 0)
         loop->l_skip_ticks = 0;
     cl_meter_begin(&loop->l_meter, &loop->l_rate);
@@ -1036,10 +1049,6 @@ cl_loop_turn(LoopObject *loop)
     loop->l_turn_thread = thread;
     CL_PUT(loop->l_turns, loop->l_turns + 1);
     loop->l_depth++;
-    if (__builtin_expect(cl_original_is_replaced(&loop->l_st->handle_run) !=
-                             ((loop->l_timed & CL_TIMED_REPLACED) != 0),
-                         0))
-        loop->l_timed ^= CL_TIMED_REPLACED;
     result = cl_loop_afterwards(loop, 0);
     if (result == 0 && cl_inbox_filled(&loop->l_inbox))
         result = cl_loop_drain_inbox(loop);
