@@ -79,6 +79,11 @@ def __getattr__(name):
     return value
 
 
+def _imported_by_name():
+    """Never called. PyInstaller and its like collect what import statements name; C code, _abi and __getattr__ have none."""
+    from . import _accelerate, _dump, _executor, _frames, _monitor, _process, _slow, _tls, _trsock, _uvloop, _watch  # noqa: F401
+
+
 def __dir__():
     return sorted(globals().keys() | __all__)
 

@@ -214,6 +214,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
         Raises RuntimeError if the loop is closed or the default executor was shut down. See asyncio's
         loop.run_in_executor.
         """
+        if _run_in_executor_is_replaced():
+            return super().run_in_executor(executor, func, *args)
         default = executor is None
         chosen = self._default_executor if default else executor
         if (
@@ -677,6 +679,20 @@ _STEPS = {name: getattr(Loop, name, None) for name in ("_connect_sock", "_ensure
 def _is_replaced(loop, name):
     """Whether a class, also asyncio's, or the object has something else in the place of asyncio's method."""
     return getattr(type(loop), name, None) is not _STEPS[name] or name in loop.__dict__
+
+
+_RUN_IN_EXECUTOR = getattr(_SelectorEventLoop, "run_in_executor", None)
+_RUN_IN_EXECUTOR_CODE = getattr(_RUN_IN_EXECUTOR, "__code__", None)
+if getattr(_RUN_IN_EXECUTOR, "__globals__", None) is not vars(base_events):
+    _RUN_IN_EXECUTOR = None  # replaced before cloop was imported
+
+
+def _run_in_executor_is_replaced():
+    """Whether a program has replaced asyncio's method, as tests do, or given it other code, as tracers do."""
+    return (
+        _SelectorEventLoop.run_in_executor is not _RUN_IN_EXECUTOR
+        or _RUN_IN_EXECUTOR.__code__ is not _RUN_IN_EXECUTOR_CODE
+    )
 
 
 class _WakeupDescriptor:

@@ -6,7 +6,6 @@ there are answers while a loop blocks. Only processes of the same user are answe
 
 import atexit
 import errno
-import importlib
 import math
 import os
 import selectors
@@ -288,7 +287,9 @@ def _is_same_user(sock):
 
 def _json():
     """The json module, which most programs need not load for this one."""
-    return importlib.import_module("json")
+    import json
+
+    return json
 
 
 # Questions

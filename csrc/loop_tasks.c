@@ -120,7 +120,8 @@ cl_loop_create_task(LoopObject *loop, PyObject *coro)
     bool factory =
         loop->l_task_factory != NULL && loop->l_task_factory != Py_None;
     bool own = !factory && cl_tasks_are_ours(st);
-    if (factory || (loop->l_debug && !own))
+    if (factory || (loop->l_debug && !own) ||
+        cl_original_is_replaced(&cl_top_of(st)->create_task))
         return create_as_asyncio(loop, &coro, 1, NULL);
     if (cl_loop_check_open(loop) < 0)
         return NULL;
@@ -148,9 +149,11 @@ Loop_create_task(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     task_options options;
     if (nargs == 1 && kwnames == NULL && loop->l_task_factory == NULL)
         return cl_loop_create_task(loop, args[0]);
-    int taken = nargs == 1 && cl_tasks_are_ours(loop->l_st)
-                    ? take_options(loop, args + 1, kwnames, &options)
-                    : 0;
+    int taken =
+        nargs == 1 && cl_tasks_are_ours(loop->l_st) &&
+                !cl_original_is_replaced(&cl_top_of(loop->l_st)->create_task)
+            ? take_options(loop, args + 1, kwnames, &options)
+            : 0;
     if (taken < 0)
         return NULL;
     if (taken == 0)

@@ -4,6 +4,7 @@
 
 #include "base/compat.h"
 
+#include "core/guard.h"
 #include "core/loop.h"
 #include "tls/state.h"
 
@@ -42,6 +43,7 @@ typedef struct cl_top {
     CL_TOP_IMPORTS(CL_IMPORT_FIELD)
     CL_TOP_NAMES(CL_NAME_FIELD)
     CL_TOP_KEYWORDS(CL_KEYWORDS_FIELD)
+    cl_original create_task; /* asyncio's loop.create_task() */
 } cl_top;
 
 static inline cl_top *

@@ -1,6 +1,8 @@
 /* guard.c - see guard.h. */
 #include "core/guard.h"
 
+#include <string.h>
+
 int
 cl_guard_init(cl_guard *guard, PyTypeObject *type, const char *const *names,
               PyTypeObject *source)
@@ -60,4 +62,51 @@ cl_guard_look(cl_guard *guard)
         guard->g_failed = same ? 0 : version;
     CL_COUNT(guard->g_looks, 1);
     return same;
+}
+
+/* Whether it was defined in one of asyncio's modules; a wrapper is not, whatever
+ * its __module__ says. */
+static bool
+is_of_asyncio(PyObject *function)
+{
+    PyObject *globals = PyFunction_GET_GLOBALS(function);
+    PyObject *name = PyDict_GetItemString(globals, "__name__");
+    const char *text =
+        name != NULL && PyUnicode_Check(name) ? PyUnicode_AsUTF8(name) : NULL;
+    if (text == NULL)
+        PyErr_Clear();
+    return text != NULL && strncmp(text, "asyncio.", strlen("asyncio.")) == 0;
+}
+
+int
+cl_original_init(cl_original *original, PyObject *type,
+                 const char *const *names)
+{
+    cl_guard *guard = &original->or_guard;
+    if (!PyType_Check(type))
+        return 0;
+    if (cl_guard_init(guard, (PyTypeObject *)type, names, NULL) < 0)
+        return -1;
+    PyObject *function = guard->g_known[0];
+    if (function == NULL || Py_TYPE(function) == &PyMethodDescr_Type)
+        return 0;
+    if (PyFunction_Check(function) && is_of_asyncio(function))
+        original->or_code = Py_NewRef(PyFunction_GET_CODE(function));
+    else
+        Py_CLEAR(guard->g_known[0]); /* it never holds */
+    return 0;
+}
+
+int
+cl_original_traverse(const cl_original *original, visitproc visit, void *arg)
+{
+    Py_VISIT(original->or_code);
+    return cl_guard_traverse(&original->or_guard, visit, arg);
+}
+
+void
+cl_original_clear(cl_original *original)
+{
+    cl_guard_clear(&original->or_guard);
+    Py_CLEAR(original->or_code);
 }

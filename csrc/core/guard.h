@@ -69,4 +69,29 @@ cl_guard_holds(cl_guard *guard)
     return guard->g_type != NULL && cl_guard_of_class_holds(guard);
 }
 
+/* A method of an asyncio class that C code does without, until a program
+ * replaces it: in the class, a base of it, or by other code in the same
+ * function, as tracers do. If it was replaced before the import, it remains so. */
+typedef struct {
+    cl_guard or_guard; /* of one name; without a class it is never replaced */
+    PyObject *or_code; /* owned; NULL if it is no Python function */
+} cl_original;
+
+/* Does nothing if `type` is no class. `names` is the name, and NULL. 0/-1 */
+int cl_original_init(cl_original *original, PyObject *type,
+                     const char *const *names);
+int cl_original_traverse(const cl_original *original, visitproc visit,
+                         void *arg);
+void cl_original_clear(cl_original *original);
+
+static inline bool
+cl_original_is_replaced(cl_original *original)
+{
+    cl_guard *guard = &original->or_guard;
+    return guard->g_type != NULL &&
+           (!cl_guard_of_class_holds(guard) ||
+            (original->or_code != NULL &&
+             PyFunction_GET_CODE(guard->g_known[0]) != original->or_code));
+}
+
 #endif

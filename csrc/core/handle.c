@@ -130,10 +130,12 @@ own_context(HandleObject *handle)
         return 0;
     PyObject *shared = handle->h_context, *own = NULL;
     if (Py_REFCNT(shared) > 1) {
+        /* A collection may run, ask for it, and drop the other handles. */
+        Py_INCREF(shared);
         own = PyContext_Copy(shared);
+        Py_DECREF(shared);
         if (own == NULL)
             return -1;
-        /* A collection may have run, and asked for it. */
         if (!(handle->h_flags & CL_HANDLE_SHARES_CONTEXT)) {
             Py_DECREF(own);
             return 0;
@@ -534,8 +536,27 @@ done:
     return status;
 }
 
-int
-cl_handle_run(HandleObject *handle)
+/* Calls the _run() of asyncio's class; that of _ThreadSafeHandle, which takes a
+ * lock that ours has not, only calls Handle's. */
+static inline PyObject *
+asyncio_run(HandleObject *handle)
+{
+    cl_state *st = handle->h_loop->l_st;
+    PyObject *class = handle->h_flags & CL_HANDLE_TIMER
+                          ? st->asyncio_TimerHandle
+                          : st->asyncio_Handle;
+    PyObject *function = PyObject_GetAttr(class, st->str__run);
+    PyObject *result = function == NULL
+                           ? NULL
+                           : PyObject_CallOneArg(function, (PyObject *)handle);
+    Py_XDECREF(function);
+    return result;
+}
+
+/* Calls the callback, or what the program has in the place of
+ * asyncio.Handle._run(), whose exceptions leave the loop. 0/-1 */
+static inline int
+run(HandleObject *handle, bool replaced)
 {
     int status = 0;
     cl_assert_gil();
@@ -556,12 +577,15 @@ cl_handle_run(HandleObject *handle)
         return 0;
     }
     PyObject *result = NULL;
-    if (own_context(handle) == 0)
+    if (replaced)
+        result = asyncio_run(handle);
+    else if (own_context(handle) == 0)
         result = call_in_context(handle);
     if (result != NULL)
         Py_DECREF(result);
     else
-        status = cl_error_is_exit() ? -1 : cl_handle_report(handle);
+        status =
+            replaced || cl_error_is_exit() ? -1 : cl_handle_report(handle);
     if (!nested) {
         bool emptied;
         CL_LOCKED(handle);
@@ -575,6 +599,19 @@ cl_handle_run(HandleObject *handle)
             clear_call(handle);
     }
     return status;
+}
+
+int
+cl_handle_run(HandleObject *handle)
+{
+    return run(handle, false);
+}
+
+int
+cl_handle_remember_run(cl_state *st)
+{
+    static const char *const names[] = {"_run", NULL};
+    return cl_original_init(&st->handle_run, st->asyncio_TimerHandle, names);
 }
 
 /* -------------------------------------------------------------------- ready nodes */
@@ -823,7 +860,8 @@ static PyObject *
 Handle_run(HandleObject *handle, PyObject *Py_UNUSED(ignored))
 {
     CL_CLAIM(handle->h_loop, NULL);
-    if (cl_handle_run(handle) < 0)
+    if (run(handle,
+            cl_original_is_replaced(&handle->h_loop->l_st->handle_run)) < 0)
         return NULL;
     Py_RETURN_NONE;
 }

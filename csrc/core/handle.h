@@ -108,6 +108,10 @@ TimerHandleObject *cl_timer_handle_new(LoopObject *loop, double when,
  * and SystemExit. The caller holds a reference. Runs Python. */
 int cl_handle_run(HandleObject *handle);
 
+/* Remembers asyncio.Handle._run(). If a program replaces it, as tools do that
+ * look for slow callbacks, ours calls that. 0/-1 */
+int cl_handle_remember_run(cl_state *st);
+
 /* Reports the exception that is set to the loop's exception handler, as one of
  * the handle's callback. 0/-1 Runs Python. */
 int cl_handle_report(HandleObject *handle);

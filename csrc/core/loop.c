@@ -649,12 +649,24 @@ wait_and_dispatch(LoopObject *loop)
     return 0;
 }
 
+/* Whether the program has replaced Handle._run(). Asked before each poll, since
+ * a turn without one is short. */
+static inline void
+look_for_replaced(LoopObject *loop)
+{
+    if (cl_original_is_replaced(&loop->l_st->handle_run))
+        loop->l_timed |= CL_TIMED_REPLACED;
+    else
+        loop->l_timed &= (uint8_t)~CL_TIMED_REPLACED;
+}
+
 static int
 poll(LoopObject *loop)
 {
     double now;
     int asked = 0;
 
+    look_for_replaced(loop);
     if (loop->l_asks || cl_loop_overrides(loop, CL_OVERRIDES_PROCESS_EVENTS))
         asked = ask(loop);
     if (asked < 0 || (asked == 0 && wait_and_dispatch(loop) < 0))
@@ -863,12 +875,29 @@ run_node_slowly(LoopObject *loop, cl_node node)
     return result;
 }
 
+/* Returns a node that calls the _run() of the handle that asyncio would have;
+ * without memory for it, the node itself. Takes the node. */
+static __attribute__((noinline)) cl_node
+as_foreign(LoopObject *loop, cl_node node)
+{
+    const cl_node_ops *ops = ops_of(loop, node);
+    PyObject *handle = ops->as_handle(loop, node);
+    if (handle == NULL) {
+        PyErr_Clear();
+        return node;
+    }
+    ops->drop(node, false);
+    return cl_node_make(handle, CL_NODE_FOREIGN);
+}
+
 /* Runs the first node of the ready ring, which has one. */
 static inline __attribute__((always_inline)) int
 run_first(LoopObject *loop, bool slowly)
 {
     cl_node node = cl_ring_pop(&loop->l_ready);
     cl_ring_prefetch(&loop->l_ready);
+    if (slowly && (loop->l_timed & CL_TIMED_REPLACED))
+        node = as_foreign(loop, node);
     CL_PROBE2(callback_begin, loop, node);
     int result = slowly ? run_node_slowly(loop, node) : run_node(loop, node);
     CL_PROBE2(callback_end, loop, node);
@@ -937,6 +966,7 @@ void
 cl_loop_begin_run(LoopObject *loop)
 {
     begin_chain(loop);
+    look_for_replaced(loop);
     if (loop->l_polls_owed > 0)
         loop->l_skip_ticks = 0;
     cl_meter_begin(&loop->l_meter, &loop->l_rate);

@@ -90,8 +90,14 @@ enum {
     X(origin_depth)
 
 /* Bits of l_timed, the reasons why callbacks are timed: this turn is a sample;
- * somebody looks for slow ones, or at tasks (futures/tally.h). */
-enum { CL_TIMED_SAMPLE = 1, CL_TIMED_SLOW = 2, CL_TIMED_TASKS = 4 };
+ * somebody looks for slow ones, or at tasks (futures/tally.h); the program has
+ * replaced asyncio.Handle._run(), and may do so. */
+enum {
+    CL_TIMED_SAMPLE = 1,
+    CL_TIMED_SLOW = 2,
+    CL_TIMED_TASKS = 4,
+    CL_TIMED_REPLACED = 8,
+};
 
 struct LoopObject {
     PyObject_HEAD

@@ -72,7 +72,8 @@ setup(PyObject *module, cl_state *st)
 #undef MAKE
     st->armed_fd = -1;
     cl_rate_init(&st->rate);
-    if (probe_callback_source(st) < 0 || find_main_thread(st) < 0)
+    if (probe_callback_source(st) < 0 || find_main_thread(st) < 0 ||
+        cl_handle_remember_run(st) < 0)
         return -1;
     int found = cl_context_has_vars();
     if (found < 0)
@@ -92,6 +93,20 @@ cl_state_rate(cl_state *st)
     return rate;
 }
 
+static int
+traverse(cl_state *st, visitproc visit, void *arg)
+{
+    int status = cl_original_traverse(&st->handle_run, visit, arg);
+    return status != 0 ? status : cl_watchdog_traverse(st, visit, arg);
+}
+
+static void
+clear(cl_state *st)
+{
+    cl_original_clear(&st->handle_run);
+    cl_watchdog_clear(st);
+}
+
 static void
 free_constants(cl_state *st)
 {
@@ -109,7 +124,7 @@ const cl_layer cl_core_layer = {
     .counts = counts,
     .nodes = nodes,
     .setup = setup,
-    .traverse = cl_watchdog_traverse,
-    .clear = cl_watchdog_clear,
+    .traverse = traverse,
+    .clear = clear,
     .free = free_constants,
 };

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/ring.h"
+#include "core/guard.h"
 #include "core/wakeup.h"
 
 #include <sys/types.h>
@@ -116,6 +117,7 @@ typedef struct cl_state {
     /* Methods of objects of exactly this type are not steps of a task.
      * Borrowed; NULL if futures/ has no such type. */
     PyTypeObject *stepless_type;
+    cl_original handle_run;           /* asyncio.Handle._run() */
     bool callback_source_takes_debug; /* 3.13 and some 3.12 */
     bool context_has_vars; /* cl_context_has_vars(): handles share contexts */
     cl_rate rate;          /* cl_state_rate() */

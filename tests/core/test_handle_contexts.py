@@ -151,6 +151,44 @@ def test_the_collector_finds_cycles_through_shared_contexts(cloop):
     assert value() is None
 
 
+def test_a_collection_while_a_context_is_copied(loop):
+    """Up to 3.11 an allocation may collect garbage. What that runs takes the shared context from the handle whose context is
+    being copied, changes it, and drops the other handle: nobody else had the variables that were to be copied.
+    """
+
+    class Garbage:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            first._context.run(VAR.set, "changed")
+            others.pop().cancel()
+
+    def schedule_two():
+        VAR.set(object())
+        return [loop.call_later(1000, sorted, ()) for _ in range(2)]
+
+    first, other = contextvars.Context().run(schedule_two)
+    others = [other]
+    del other
+    spare = [contextvars.copy_context() for _ in range(300)]  # more than CPython keeps for the next ones
+    thresholds, enabled = gc.get_threshold(), gc.isenabled()
+    gc.disable()
+    Garbage()
+    gc.set_threshold(1)
+    gc.enable()
+    try:
+        context = first._context
+        gc.collect()
+    finally:
+        gc.set_threshold(*thresholds)
+        if not enabled:
+            gc.disable()
+    assert len(spare) == 300 and others == []
+    assert first._context is context and context[VAR] == "changed"
+    first.cancel()
+
+
 # Contexts that are passed, and are no contextvars.Context: their run() is called.
 
 
