@@ -39,7 +39,8 @@
  * CL_SHARED(type) is a field that several threads read and write by itself.
  * CL_COUNT(field, change) adds to a counter of all threads, and
  * CL_COUNTED(field) reads one. CL_PUT(field, value) stores what other threads
- * read in this way, and one thread writes. What stands between
+ * read in this way, and one thread writes; CL_PUBLISH() does so with an object
+ * that it has made, which others then find whole. What stands between
  * CL_LOCKED(object) and CL_UNLOCKED() excludes other such blocks of the object;
  * it must not run Python code, nor be left early. A CL_MUTEX is zero at first. */
 #ifdef Py_GIL_DISABLED
@@ -50,6 +51,8 @@
 #define CL_COUNTED(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define CL_PUT(field, value) \
     __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
+#define CL_PUBLISH(field, value) \
+    __atomic_store_n(&(field), (value), __ATOMIC_RELEASE)
 #define CL_LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)
 #define CL_UNLOCKED() Py_END_CRITICAL_SECTION()
 #define CL_MUTEX(name) PyMutex name;
@@ -62,6 +65,7 @@
 #define CL_COUNT(field, change) ((void)((field) += (change)))
 #define CL_COUNTED(field) (field)
 #define CL_PUT(field, value) ((void)((field) = (value)))
+#define CL_PUBLISH(field, value) CL_PUT(field, value)
 #define CL_LOCKED(object) {
 #define CL_UNLOCKED() }
 #define CL_MUTEX(name)
@@ -960,6 +964,47 @@ cl_object_revive(PyObject *self)
     cl_assert(Py_TYPE(self)->tp_flags & Py_TPFLAGS_HEAPTYPE);
     _Py_NewReference(self);
 }
+
+/* cl_ref_try() takes a reference to an object, unless another thread is just
+ * freeing it; its memory must be there. cl_ref_prepare() comes before that, while
+ * there is a reference. With a GIL nobody else frees anything meanwhile. */
+#if !CL_FREE_THREADED
+#define cl_ref_prepare(object) ((void)0)
+#define cl_ref_try(object) (Py_INCREF(object), true)
+#elif PY_VERSION_HEX >= 0x030e0000
+#define cl_ref_prepare PyUnstable_EnableTryIncRef
+#define cl_ref_try PyUnstable_TryIncRef
+#else
+static inline void
+cl_ref_prepare(PyObject *object)
+{
+    Py_ssize_t shared =
+        __atomic_load_n(&object->ob_ref_shared, __ATOMIC_RELAXED);
+    while ((shared & _Py_REF_SHARED_FLAG_MASK) == 0 &&
+           !__atomic_compare_exchange_n(&object->ob_ref_shared, &shared,
+                                        shared | _Py_REF_MAYBE_WEAKREF, true,
+                                        __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+        ;
+}
+
+static inline bool
+cl_ref_try(PyObject *object)
+{
+    if (_Py_IsOwnedByCurrentThread(object)) {
+        Py_INCREF(object);
+        return true;
+    }
+    Py_ssize_t shared =
+        __atomic_load_n(&object->ob_ref_shared, __ATOMIC_RELAXED);
+    do {
+        if (shared == 0 || shared == _Py_REF_MERGED)
+            return false;
+    } while (!__atomic_compare_exchange_n(
+        &object->ob_ref_shared, &shared, shared + (1 << _Py_REF_SHARED_SHIFT),
+        true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
+    return true;
+}
+#endif
 
 /* A number of live objects, which any thread changes. Without a GIL it is in
  * parts, each on its own cache line, so that threads do not wait for each

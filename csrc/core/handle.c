@@ -686,7 +686,8 @@ cl_handle_cancel(HandleObject *handle)
         PyObject *repr = PyObject_Repr((PyObject *)handle);
         if (repr == NULL)
             return -1;
-        Py_XSETREF(handle->h_repr, repr);
+        cl_assert_of(handle, handle->h_repr == NULL);
+        CL_PUBLISH(handle->h_repr, repr);
     }
     CL_LOCKED(handle);
     handle->h_flags |= CL_HANDLE_EMPTIED;
