@@ -83,6 +83,19 @@ reuse(LoopObject *loop, HandleObject **spares, int *count)
     return handle;
 }
 
+static inline uint8_t
+origin(LoopObject *loop)
+{
+    return CL_FREE_THREADED && cl_is_here(loop) ? CL_HANDLE_HOME_MADE : 0;
+}
+
+/* Whether its memory is the loop's. */
+static inline bool
+is_ours(const HandleObject *handle)
+{
+    return !CL_FREE_THREADED || (handle->h_flags & CL_HANDLE_HOME_MADE);
+}
+
 /* Below this queue length, contexts are freed before the collector runs, and
  * untracking one would cost more (5 ns of 95) than it saves. */
 #define FEW 16
@@ -150,7 +163,7 @@ cl_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
     if (handle == NULL)
         return NULL;
     cl_live_add(&loop->l_st->live_handles, 1);
-    if (init(handle, loop, callback, args, nargs, context, 0) < 0)
+    if (init(handle, loop, callback, args, nargs, context, origin(loop)) < 0)
         Py_CLEAR(handle);
     return handle;
 }
@@ -175,8 +188,8 @@ cl_timer_handle_new(LoopObject *loop, double when, PyObject *when_object,
     timer->tm_when_object = Py_XNewRef(when_object);
     timer->tm_node.slot = CL_HEAP_OUT;
     timer->tm_fresh = -1;
-    if (init(handle, loop, callback, args, nargs, context, CL_HANDLE_TIMER) <
-        0) {
+    if (init(handle, loop, callback, args, nargs, context,
+             CL_HANDLE_TIMER | origin(loop)) < 0) {
         Py_DECREF(handle);
         return NULL;
     }
@@ -294,7 +307,8 @@ give_back(HandleObject *handle, HandleObject **spares, int *count)
     LoopObject *loop = handle->h_loop;
     cl_assert_of(handle, handle->h_nargs == 0 && handle->h_args == NULL &&
                              handle->h_context == NULL);
-    if (cl_is_here(loop) && loop->l_open && *count < CL_SPARES_MAX) {
+    if (cl_is_here(loop) && is_ours(handle) && loop->l_open &&
+        *count < CL_SPARES_MAX) {
         handle->h_callback = (PyObject *)*spares;
         *spares = handle;
         ++*count;
