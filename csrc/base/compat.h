@@ -40,7 +40,7 @@
  * CL_COUNT(field, change) adds to a counter of all threads, and
  * CL_COUNTED(field) reads one. CL_PUT(field, value) stores what other threads
  * read in this way, and one thread writes; CL_PUBLISH() does so with an object
- * that it has made, which others then find whole. What stands between
+ * that it has made, which others, by CL_PUBLISHED(), find whole. What stands between
  * CL_LOCKED(object) and CL_UNLOCKED() excludes other such blocks of the object;
  * it must not run Python code, nor be left early. A CL_MUTEX is zero at first. */
 #ifdef Py_GIL_DISABLED
@@ -53,6 +53,7 @@
     __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
 #define CL_PUBLISH(field, value) \
     __atomic_store_n(&(field), (value), __ATOMIC_RELEASE)
+#define CL_PUBLISHED(field) __atomic_load_n(&(field), __ATOMIC_ACQUIRE)
 #define CL_LOCKED(object) Py_BEGIN_CRITICAL_SECTION(object)
 #define CL_UNLOCKED() Py_END_CRITICAL_SECTION()
 #define CL_MUTEX(name) PyMutex name;
@@ -66,6 +67,7 @@
 #define CL_COUNTED(field) (field)
 #define CL_PUT(field, value) ((void)((field) = (value)))
 #define CL_PUBLISH(field, value) CL_PUT(field, value)
+#define CL_PUBLISHED(field) (field)
 #define CL_LOCKED(object) {
 #define CL_UNLOCKED() }
 #define CL_MUTEX(name)

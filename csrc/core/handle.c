@@ -887,6 +887,13 @@ get_cancelled(HandleObject *handle, void *Py_UNUSED(closure))
 }
 
 static PyObject *
+get_repr(HandleObject *handle, void *Py_UNUSED(closure))
+{
+    PyObject *repr = CL_PUBLISHED(handle->h_repr);
+    return Py_NewRef(repr != NULL ? repr : Py_None);
+}
+
+static PyObject *
 get_loop(HandleObject *handle, void *Py_UNUSED(closure))
 {
     return Py_NewRef(handle->h_loop);
@@ -955,6 +962,7 @@ static PyMethodDef TimerHandle_methods[] = {
         {"_args", (getter)get_args, NULL, NULL, NULL}, \
         {"_cancelled", (getter)get_cancelled, NULL, NULL, NULL}, \
         {"_loop", (getter)get_loop, NULL, NULL, NULL}, \
+        {"_repr", (getter)get_repr, NULL, NULL, NULL}, \
     { \
         "_context", (getter)get_context, NULL, NULL, NULL \
     }
@@ -970,7 +978,6 @@ static PyGetSetDef TimerHandle_getset[] = {
 static PyMemberDef Handle_members[] = {
     {"_source_traceback", T_OBJECT, offsetof(HandleObject, h_traceback),
      READONLY, NULL},
-    {"_repr", T_OBJECT, offsetof(HandleObject, h_repr), READONLY, NULL},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(HandleObject, h_weakrefs),
      READONLY, NULL},
     {NULL}};
