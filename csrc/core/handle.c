@@ -440,7 +440,8 @@ args_tuple(HandleObject *handle)
 static inline bool
 is_emptied(const HandleObject *handle)
 {
-    return handle->h_callback == NULL || (handle->h_flags & CL_HANDLE_EMPTIED);
+    /* In this order: who has set the flag may be clearing the callback. */
+    return (handle->h_flags & CL_HANDLE_EMPTIED) || handle->h_callback == NULL;
 }
 
 /* "Exception in callback f(1) at file:line" */
