@@ -141,7 +141,7 @@ class Watch:
                 stack = _format(found[thread])
             if not wakes and thread in found:
                 where = _innermost(found[thread])
-        name = None if task is None else task.get_name()
+        name = None if task is None else _task_name(task)
         self._seen[id(loop)] = name, where
         if stack is None:
             return  # it was over before the stack could be seen; its end is told
@@ -195,6 +195,10 @@ def _blocking_task(loop):
         return task, [line + "\n" for line in _tasks.chain_lines(task, edges)]
     except RuntimeError:  # the tasks change faster than they can be listed
         return None, []
+
+
+def _task_name(task):
+    return _cloop.task_name(task) if _cloop.FREE_THREADED else task.get_name()
 
 
 def _stacks():

@@ -135,6 +135,39 @@ module_stacks(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return cl_stacks();
 }
+
+PyDoc_STRVAR(task_name_doc, "task_name(task, /)\n--\n\n"
+                            "Return task.get_name(). From any thread, while "
+                            "the loop's uses the task.");
+
+typedef struct {
+    TaskObject *task;
+    PyObject *name; /* owned, or NULL */
+} name_question;
+
+static void
+read_name(void *arg)
+{
+    name_question *asked = arg;
+    asked->name = Py_XNewRef(asked->task->t_name);
+}
+
+/* get_name() replaces a number by the name, without a lock before 3.14. */
+static PyObject *
+module_task_name(PyObject *module, PyObject *task)
+{
+    const cl_futures *futures = cl_futures_of(state_of(module));
+    if (!futures->layouts_fit ||
+        (PyObject *)Py_TYPE(task) != futures->asyncio_Task)
+        return PyObject_CallMethod(task, "get_name", NULL);
+    name_question asked = {(TaskObject *)task, NULL};
+    cl_call_stopped(read_name, &asked);
+    if (asked.name != NULL && PyLong_CheckExact(asked.name))
+        Py_SETREF(asked.name, PyUnicode_FromFormat("Task-%S", asked.name));
+    else if (asked.name == NULL)
+        asked.name = Py_NewRef(Py_None);
+    return asked.name;
+}
 #else
 PyDoc_STRVAR(current_frames_doc,
              "current_frames()\n--\n\n"
@@ -250,18 +283,10 @@ module_set_gather(PyObject *module, PyObject *choice)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(module_at_exit_doc,
-             "_at_exit()\n--\n\n"
-             "Hold no more writes, and end the threads of loops that did, and "
-             "of watchdogs.");
-
-static PyObject *
-module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
+static void
+end_holding(cl_state *st)
 {
-    cl_state *st = state_of(module);
     cl_net_of(st)->gathers = CL_GATHER_NEVER;
-    if (CL_FREE_THREADED) /* nothing was held */
-        Py_RETURN_NONE;
     for (LoopObject *loop = st->loops; loop != NULL;) {
         if (cl_net_on(loop)->n_gather.gw_timer != NULL) {
             cl_gather_stop_timer(loop);
@@ -271,6 +296,19 @@ module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
             loop = loop->l_next_open;
         }
     }
+}
+
+PyDoc_STRVAR(module_at_exit_doc,
+             "_at_exit()\n--\n\n"
+             "Hold no more writes, and end the threads of loops that did, and "
+             "of watchdogs.");
+
+static PyObject *
+module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    cl_state *st = state_of(module);
+    if (!CL_FREE_THREADED) /* else nothing was held */
+        end_holding(st);
     cl_watchdog_at_exit(st);
     Py_RETURN_NONE;
 }
@@ -331,6 +369,7 @@ static PyMethodDef module_methods[] = {
      is_main_interpreter_doc},
 #if CL_FREE_THREADED
     {"stacks", module_stacks, METH_NOARGS, stacks_doc},
+    {"task_name", module_task_name, METH_O, task_name_doc},
 #else
     {"current_frames", module_current_frames, METH_NOARGS, current_frames_doc},
 #endif

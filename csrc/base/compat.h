@@ -987,6 +987,47 @@ cl_object_revive(PyObject *self)
     _Py_NewReference(self);
 }
 
+/* cl_ref_try() takes a reference to an object, unless another thread is just
+ * freeing it; its memory must be there. cl_ref_prepare() comes before that, while
+ * there is a reference. With a GIL nobody else frees anything meanwhile. */
+#if !CL_FREE_THREADED
+#define cl_ref_prepare(object) ((void)0)
+#define cl_ref_try(object) (Py_INCREF(object), true)
+#elif PY_VERSION_HEX >= 0x030e0000
+#define cl_ref_prepare PyUnstable_EnableTryIncRef
+#define cl_ref_try PyUnstable_TryIncRef
+#else
+static inline void
+cl_ref_prepare(PyObject *object)
+{
+    Py_ssize_t shared =
+        __atomic_load_n(&object->ob_ref_shared, __ATOMIC_RELAXED);
+    while ((shared & _Py_REF_SHARED_FLAG_MASK) == 0 &&
+           !__atomic_compare_exchange_n(&object->ob_ref_shared, &shared,
+                                        shared | _Py_REF_MAYBE_WEAKREF, true,
+                                        __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+        ;
+}
+
+static inline bool
+cl_ref_try(PyObject *object)
+{
+    if (_Py_IsOwnedByCurrentThread(object)) {
+        Py_INCREF(object);
+        return true;
+    }
+    Py_ssize_t shared =
+        __atomic_load_n(&object->ob_ref_shared, __ATOMIC_RELAXED);
+    do {
+        if (shared == 0 || shared == _Py_REF_MERGED)
+            return false;
+    } while (!__atomic_compare_exchange_n(
+        &object->ob_ref_shared, &shared, shared + (1 << _Py_REF_SHARED_SHIFT),
+        true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
+    return true;
+}
+#endif
+
 /* A number of live objects, which any thread changes. Without a GIL it is in
  * parts, each on its own cache line, so that threads do not wait for each
  * other. */

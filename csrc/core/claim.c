@@ -3,6 +3,7 @@
 
 #if CL_FREE_THREADED
 
+#include <errno.h>
 #include <string.h>
 #include <time.h>
 
@@ -57,24 +58,55 @@ finalize_now(PyObject *object, PyObject *Py_UNUSED(ignored))
 static PyMethodDef finalize_def = {"finalize", finalize_now, METH_NOARGS,
                                    NULL};
 
-bool
-cl_claim_defers(LoopObject *loop, PyObject *object)
+/* Has tp_finalize called by the loop's thread, and keeps the object alive until
+ * then. Returns 0, -ESHUTDOWN if the loop is closed, or -ENOMEM. */
+static int
+defer(LoopObject *loop, PyObject *object)
 {
-    if (!cl_is_elsewhere(loop))
-        return false;
-    PyObject *error = PyErr_GetRaisedException();
-    /* It keeps the object alive until then. */
+    int err = -ENOMEM;
     PyObject *callback = PyCFunction_New(&finalize_def, object);
     HandleObject *handle =
         callback == NULL ? NULL : cl_handle_new(loop, callback, NULL, 0, NULL);
     Py_XDECREF(callback);
-    bool deferred =
-        handle != NULL && cl_loop_push_threadsafe(
-                              loop, cl_node_make(handle, CL_NODE_HANDLE)) == 0;
-    if (!deferred)
+    if (handle != NULL &&
+        (err = cl_inbox_push(&loop->l_inbox,
+                             cl_node_make(handle, CL_NODE_HANDLE))) < 0)
+        Py_DECREF(handle);
+    return err;
+}
+
+int
+cl_claim_or_defer(LoopObject *loop, LoopObject **claimed, PyObject *object)
+{
+    if (loop == NULL || cl_claim(loop, claimed, false) == 0)
+        return 0;
+    PyObject *error = PyErr_GetRaisedException();
+    int err = defer(loop, object), status = -1;
+    /* It was being closed, and soon nobody has it. */
+    if (err == -ESHUTDOWN)
+        status = cl_claim(loop, claimed, false);
+    if (err < 0 && status < 0) {
+        /* Others would use its memory. */
+        Py_INCREF(object);
+        if (!PyErr_Occurred())
+            PyErr_NoMemory();
         PyErr_WriteUnraisable((PyObject *)loop);
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+    }
+    PyErr_SetRaisedException(error);
+    return status;
+}
+
+bool
+cl_claim_finalize_lost(HandleObject *handle)
+{
+    PyObject *callback = handle->h_callback;
+    if (callback == NULL || !PyCFunction_CheckExact(callback) ||
+        ((PyCFunctionObject *)callback)->m_ml != &finalize_def)
+        return false;
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *object = PyCFunction_GET_SELF(callback);
+    Py_TYPE(object)->tp_finalize(object);
+    PyErr_SetRaisedException(error);
     return true;
 }
 

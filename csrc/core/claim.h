@@ -50,29 +50,23 @@ cl_claim_of(LoopObject *loop, LoopObject **claimed, bool raise)
     return loop == NULL ? 0 : cl_claim(loop, claimed, raise);
 }
 
-#define CL_CLAIM_BY(claim, loop, raise, otherwise) \
+#define CL_CLAIM_BY(claim, loop, how, otherwise) \
     __attribute__((cleanup(cl_claim_end))) LoopObject *cl_claimed = NULL; \
-    if (claim(loop, &cl_claimed, raise) < 0) { \
+    if (claim(loop, &cl_claimed, how) < 0) { \
         otherwise; \
     }
 
 /* Until the end of the block. If the loop is another thread's: returns
  * `failed`, with RuntimeError; or does what `otherwise` says. The loop of
- * CL_CLAIM_OF() may be NULL; the others would compile to code for that, too,
- * which gcc warns of. */
+ * CL_CLAIM_OF() and CL_CLAIM_OF_OR() may be NULL; the others would compile to
+ * code for that, too, which gcc warns of. */
 #define CL_CLAIM(loop, failed) CL_CLAIM_BY(cl_claim, loop, true, return failed)
 #define CL_CLAIM_OF(loop, failed) \
     CL_CLAIM_BY(cl_claim_of, loop, true, return failed)
 #define CL_CLAIM_OR(loop, otherwise) \
     CL_CLAIM_BY(cl_claim, loop, false, otherwise)
-
-/* Whether another thread has the loop now. */
-static inline bool
-cl_is_elsewhere(LoopObject *loop)
-{
-    unsigned long owner = loop == NULL ? 0 : loop->l_owner;
-    return owner != 0 && owner != cl_thread_ident();
-}
+#define CL_CLAIM_OF_OR(loop, otherwise) \
+    CL_CLAIM_BY(cl_claim_of, loop, false, otherwise)
 
 /* For tp_repr of what belongs to a loop. In another thread there is only the
  * address to show: all else may be changing. */
@@ -80,17 +74,28 @@ PyObject *cl_claim_repr(PyObject *self);
 #define CL_CLAIM_REPR(loop, self) \
     CL_CLAIM_OR(loop, return cl_claim_repr((PyObject *)(self)))
 
-/* For finalizers of objects that belong to a loop: returns true if it is
- * another thread's, and tp_finalize is called again there. `loop` may be NULL. */
-bool cl_claim_defers(LoopObject *loop, PyObject *object);
+/* For finalizers of objects that belong to a loop: like cl_claim(), but if the
+ * loop is another thread's, tp_finalize is called again there, and -1 returned.
+ * It is called even if the loop is closed before. */
+int cl_claim_or_defer(LoopObject *loop, LoopObject **claimed,
+                      PyObject *object);
+
+/* Until the end of the block; or returns from the finalizer. */
+#define CL_CLAIM_TO_FINALIZE(loop, object) \
+    CL_CLAIM_BY(cl_claim_or_defer, loop, (PyObject *)(object), return)
+
+/* Calls what cl_claim_or_defer() has put into a handle that will not run;
+ * false if it is another handle. Runs Python. */
+bool cl_claim_finalize_lost(HandleObject *handle);
 
 #else
 
 #define CL_CLAIM(loop, failed) ((void)0)
 #define CL_CLAIM_OF(loop, failed) ((void)0)
 #define CL_CLAIM_OR(loop, otherwise) ((void)0)
+#define CL_CLAIM_OF_OR(loop, otherwise) ((void)0)
 #define CL_CLAIM_REPR(loop, self) ((void)0)
-#define cl_claim_defers(loop, object) false
+#define CL_CLAIM_TO_FINALIZE(loop, object) ((void)0)
 #define cl_is_here(loop) true
 
 #endif

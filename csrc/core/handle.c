@@ -181,6 +181,19 @@ set_debug(HandleObject *handle, PyObject *stack, PyObject *repr)
     return 0;
 }
 
+static inline uint8_t
+origin(LoopObject *loop)
+{
+    return CL_FREE_THREADED && cl_is_here(loop) ? CL_HANDLE_HOME_MADE : 0;
+}
+
+/* Whether its memory is the loop's. */
+static inline bool
+is_ours(const HandleObject *handle)
+{
+    return !CL_FREE_THREADED || (handle->h_flags & CL_HANDLE_HOME_MADE);
+}
+
 static inline int
 init(HandleObject *handle, LoopObject *loop, PyObject *callback,
      PyObject *const *args, Py_ssize_t nargs, PyObject *context, uint8_t flags)
@@ -239,7 +252,7 @@ cl_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
     if (handle == NULL)
         return NULL;
     cl_live_add(&loop->l_st->live_handles, 1);
-    if (init(handle, loop, callback, args, nargs, context, 0) < 0)
+    if (init(handle, loop, callback, args, nargs, context, origin(loop)) < 0)
         Py_CLEAR(handle);
     return handle;
 }
@@ -264,8 +277,8 @@ cl_timer_handle_new(LoopObject *loop, double when, PyObject *when_object,
     timer->tm_when_object = Py_XNewRef(when_object);
     timer->tm_node.slot = CL_HEAP_OUT;
     timer->tm_fresh = -1;
-    if (init(handle, loop, callback, args, nargs, context, CL_HANDLE_TIMER) <
-        0) {
+    if (init(handle, loop, callback, args, nargs, context,
+             CL_HANDLE_TIMER | origin(loop)) < 0) {
         Py_DECREF(handle);
         return NULL;
     }
@@ -359,7 +372,8 @@ give_back(HandleObject *handle, HandleObject **spares, int *count)
     PyTypeObject *type = Py_TYPE(handle);
     LoopObject *loop = handle->h_loop;
     cl_assert_of(handle, handle->h_nargs == 0 && handle->h_context == NULL);
-    if (cl_is_here(loop) && loop->l_open && *count < CL_SPARES_MAX) {
+    if (cl_is_here(loop) && is_ours(handle) && loop->l_open &&
+        *count < CL_SPARES_MAX) {
         handle->h_callback = (PyObject *)*spares;
         *spares = handle;
         ++*count;
@@ -484,7 +498,8 @@ call_in_context(HandleObject *handle)
 static inline bool
 is_emptied(const HandleObject *handle)
 {
-    return handle->h_callback == NULL || (handle->h_flags & CL_HANDLE_EMPTIED);
+    /* In this order: who has set the flag may be clearing the callback. */
+    return (handle->h_flags & CL_HANDLE_EMPTIED) || handle->h_callback == NULL;
 }
 
 /* "Exception in callback f(1) at file:line" */

@@ -57,6 +57,10 @@ enum {
     CL_HANDLE_TRACKED = 32,
     /* cancel() in another thread waits for the callback. */
     CL_HANDLE_THREADSAFE = 64,
+    /* Without a GIL: made by the thread that had the loop, which keeps its
+     * memory. It would keep more and more if it kept others', which it does
+     * not use. */
+    CL_HANDLE_HOME_MADE = 128,
 };
 
 typedef struct LoopObject LoopObject;

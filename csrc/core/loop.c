@@ -36,9 +36,15 @@ static void
 lose_node(LoopObject *loop, cl_node node)
 {
     cl_assert_gil();
-    if (cl_node_kind(node) != CL_NODE_HANDLE ||
-        !(((HandleObject *)cl_node_pointer(node))->h_flags &
-          CL_HANDLE_CANCELLED))
+    bool counts = cl_node_kind(node) != CL_NODE_HANDLE ||
+                  !(((HandleObject *)cl_node_pointer(node))->h_flags &
+                    CL_HANDLE_CANCELLED);
+#if CL_FREE_THREADED
+    if (cl_node_kind(node) == CL_NODE_HANDLE &&
+        cl_claim_finalize_lost(cl_node_pointer(node)))
+        counts = false;
+#endif
+    if (counts)
         CL_COUNT(loop->l_meter.me_lost, 1);
     ops_of(loop, node)->drop(node, true);
 }
@@ -936,11 +942,11 @@ run_ready(LoopObject *loop)
         return 0;
     if (count > loop->l_meter.me_ready_max)
         loop->l_meter.me_ready_max = count;
-    if (loop->l_slowly)
+    if (CL_COUNTED(loop->l_slowly))
         return run_slowly(loop, end, true);
     do {
         result = run_first(loop, false);
-        if (loop->l_slowly && result == 0)
+        if (CL_COUNTED(loop->l_slowly) && result == 0)
             return run_slowly(loop, end, false);
     } while (result == 0 && loop->l_ready.r_head < end);
     return result;

@@ -189,12 +189,14 @@ set_want(cl_watch *watch, unsigned want)
     watch->w_want = (uint8_t)want;
     if (owner != NULL && had != (want != 0)) {
         /* The caller has another reference. */
-        if (had)
+        if (had) {
             cl_assert_of(owner, Py_REFCNT(owner) > 1);
-        if (had)
+            cl_ref_prepare(owner);
             Py_DECREF(owner);
-        else
+        }
+        else {
             Py_INCREF(owner);
+        }
     }
 }
 
@@ -264,8 +266,16 @@ static void
 evict(LoopObject *loop, cl_watch *watch)
 {
     PyObject *owner = watch->w_owner;
-    Py_XINCREF(owner);
+    bool lives = true;
+    /* If the table has no reference, another thread may be freeing it, whose
+     * finalizer waits for this one, and closes it then. */
+    if (watch->w_want != 0)
+        Py_XINCREF(owner);
+    else if (owner != NULL)
+        lives = cl_ref_try(owner);
     forget(&loop->l_watches, watch);
+    if (!lives)
+        return;
     watch->w_ops->evicted(loop, watch);
     Py_XDECREF(owner);
 }
@@ -318,6 +328,8 @@ cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want)
     table->wt_by_fd[fd] = watch;
     table->wt_count++;
     set_want(watch, want);
+    if (want == 0 && watch->w_owner != NULL)
+        cl_ref_prepare(watch->w_owner);
     if (want == 0 &&
         have != 0) { /* the poller still knows the evicted watch's interest */
         watch->w_have = CL_STALE;

@@ -607,7 +607,8 @@ stop(cl_state *st)
     dog->stopping = true;
     pthread_cond_broadcast(&dog->changed);
     cl_mutex_unlock(&dog->lock);
-    st->watchdog = NULL;
+    if (!CL_FREE_THREADED) /* else it is, and by now others may look */
+        st->watchdog = NULL;
     Py_BEGIN_ALLOW_THREADS
     pthread_join(dog->thread, NULL);
     cl_mutex_lock(&dog->lock);

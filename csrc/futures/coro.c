@@ -525,10 +525,10 @@ must_finalize(const CoroObject *coro)
 void
 cl_coro_finalize(CoroObject *coro)
 {
-    if (!must_finalize(coro) ||
-        (coro->c_state == CL_CORO_WAITING &&
-         cl_claim_defers(loop_of(coro), (PyObject *)coro)))
+    if (!must_finalize(coro))
         return;
+    CL_CLAIM_TO_FINALIZE(
+        coro->c_state == CL_CORO_WAITING ? loop_of(coro) : NULL, coro);
     PyObject *error = PyErr_GetRaisedException();
     if (coro->c_state == CL_CORO_WAITING) {
         PyObject *closed = close_waiting(coro);
@@ -701,12 +701,14 @@ or_else(PyObject *value, PyObject *otherwise)
 static PyObject *
 get_frame(CoroObject *coro, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_OF_OR(loop_of(coro), Py_RETURN_NONE);
     return or_else(shown_item(coro, 1, "cr_frame"), Py_None);
 }
 
 static PyObject *
 get_await(CoroObject *coro, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_OF_OR(loop_of(coro), Py_RETURN_NONE);
     const char *awaits;
     PyObject *what = awaited_by(coro, &awaits);
     if (coro->c_state != CL_CORO_WAITING || what == NULL)
@@ -722,6 +724,7 @@ get_await(CoroObject *coro, void *Py_UNUSED(closure))
 static PyObject *
 get_code(CoroObject *coro, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_OF_OR(loop_of(coro), Py_RETURN_NONE);
     PyObject *inner = stands_for(coro);
     if (inner != NULL)
         return or_else(PyObject_GetAttrString(inner, "cr_code"), Py_None);

@@ -672,9 +672,9 @@ cl_transport_finalize(PyObject *op)
     TransportObject *self = (TransportObject *)op;
     if (self->tr_loop == NULL || (self->tr_flags & CL_T_NOT_OPEN))
         return;
-    if (cl_claim_defers(self->tr_loop, op))
-        return;
-    CL_CLAIM_OR(self->tr_loop, return);
+    CL_CLAIM_TO_FINALIZE(self->tr_loop, op);
+    if (CL_FREE_THREADED && (self->tr_flags & CL_T_NOT_OPEN))
+        return; /* meanwhile */
     PyObject *error = PyErr_GetRaisedException();
     if (PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0)
         PyErr_WriteUnraisable(op);

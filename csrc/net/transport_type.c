@@ -318,6 +318,7 @@ get_extra(TransportObject *self, void *Py_UNUSED(closure))
 static PyObject *
 get_loop(TransportObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return or_none(self->tr_flags & CL_T_NOT_OPEN ? NULL
                                                   : (PyObject *)self->tr_loop);
 }
@@ -349,24 +350,28 @@ cl_transport_get_object(PyObject *self, void *offset)
 static PyObject *
 get_flag(TransportObject *self, void *flag)
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return PyBool_FromLong(self->tr_flags & (int)(size_t)flag);
 }
 
 static PyObject *
 get_high(TransportObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return PyLong_FromSize_t(self->tr_limits.high);
 }
 
 static PyObject *
 get_low(TransportObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return PyLong_FromSize_t(self->tr_limits.low);
 }
 
 static PyObject *
 get_conn_lost(TransportObject *self, void *Py_UNUSED(closure))
 {
+    CL_CLAIM_TRANSPORT(self, NULL);
     return PyLong_FromUnsignedLong(self->tr_conn_lost);
 }
 

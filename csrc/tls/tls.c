@@ -943,7 +943,8 @@ static void
 TLS_finalize(PyObject *op)
 {
     TLSObject *self = (TLSObject *)op;
-    if (cl_claim_defers(self->x_loop, op) || (self->x_flags & CL_X_CLOSED))
+    CL_CLAIM_TO_FINALIZE(self->x_loop, op);
+    if (self->x_flags & CL_X_CLOSED)
         return;
     PyObject *error = PyErr_GetRaisedException();
     self->x_flags |= CL_X_CLOSED;

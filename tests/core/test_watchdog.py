@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import importlib
 import linecache
 import logging
 import os
@@ -186,6 +187,26 @@ def test_task_is_named_with_those_that_wait_for_it(loop, blocks):
         "test_task_is_named_with_those_that_wait_for_it.<locals>.middle()",
         "test_task_is_named_with_those_that_wait_for_it.<locals>.outer()",
     ]
+
+
+@pytest.mark.skipif(not FREE_THREADED, reason="with a GIL get_name() may be called anywhere")
+def test_name_of_a_task_that_another_thread_uses(loop, cloop):
+    class Named(asyncio.Task):
+        def get_name(self):
+            return "its own"
+
+    async def main():
+        tasks = [
+            asyncio.ensure_future(asyncio.sleep(0)),
+            loop.create_task(asyncio.sleep(0), name="given"),
+            Named(asyncio.sleep(0), loop=loop),
+        ]
+        told = [importlib.import_module("cloop._cloop").task_name(task) for task in tasks]
+        assert told == [task.get_name() for task in tasks]
+        assert told[0].startswith("Task-") and told[1:] == ["given", "its own"]
+        await asyncio.gather(*tasks)
+
+    loop.run_until_complete(main())
 
 
 def test_block_between_two_awaits_is_one_of_its_own(loop, blocks):

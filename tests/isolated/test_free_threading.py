@@ -377,7 +377,9 @@ assert len(called) == len(set(called)) >= 3 * 100 * 10
     )
 
 
-def test_one_handle_is_cancelled_by_many(threads):
+@pytest.mark.parametrize("debug", [False, True])
+def test_one_handle_is_cancelled_by_many(threads, debug):
+    """In debug mode, a handle that is cancelled keeps its repr, which others get."""
     threads(
         """
 class Argument:
@@ -390,13 +392,46 @@ def cancel():
 
 async def prepare():
     loop = asyncio.get_running_loop()
+    loop.set_debug(bool(int(sys.argv[1])))
+    loop.slow_callback_duration = 1000
     handles.extend(loop.call_soon_threadsafe(print, Argument()) for _ in range(1000))
     handles.extend(loop.call_later(0.001, len, ()) for _ in range(1000))
 
 handles = []
 shared = Shared(prepare)
 in_threads(*shared.using(cancel, cancel, cancel))
-""".replace("print, Argument()", "len, (Argument(),)")
+""".replace("print, Argument()", "len, (Argument(),)"),
+        int(debug),
+    )
+
+
+def test_debug_mode_is_set_by_others(threads):
+    threads(
+        WORKS["callbacks"]
+        + """
+over = threading.Event()
+
+async def prepare():
+    asyncio.get_running_loop().slow_callback_duration = 1000
+
+async def churn():
+    for _ in range(20):
+        await work(20)
+        await asyncio.sleep(0)
+    over.set()
+
+def switch():
+    while not over.is_set():
+        for debug in True, False:
+            shared.loop.set_debug(debug)
+            assert shared.loop.get_debug() in (True, False)
+
+def ask():
+    asyncio.run_coroutine_threadsafe(churn(), shared.loop).result(60)
+
+shared = Shared(prepare)
+in_threads(*shared.using(switch, ask))
+"""
     )
 
 
@@ -877,6 +912,9 @@ def use():
     refused(loop.remove_writer, 0)
     refused(shared.given.write, b"x")
     refused(shared.given.close)
+    for name in ("_loop", "_sock", "_sock_fd", "_protocol", "_server", "_context", "_extra", "_closing", "_paused",
+                 "_eof", "_protocol_connected", "_protocol_paused", "_conn_lost", "_high_water", "_low_water"):
+        refused(getattr, shared.given, name)
     assert repr(shared.given).endswith(" of a loop that another thread runs>")
     came = threading.Event()
     loop.call_soon(came.set)  # wakes it, too
@@ -934,6 +972,44 @@ def drop():
 
 shared = Shared(prepare)
 in_threads(*shared.using(drop, drop))
+""",
+        options=("-W", "ignore::ResourceWarning"),
+    )
+
+
+def test_the_last_reference_is_dropped_elsewhere_as_the_loop_ends(threads):
+    """What is passed to the loop's thread is closed when the loop is, if it does not run any more."""
+    threads(
+        """
+class Protocol(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport  # a cycle: the collector frees them
+
+loop = new_loop()
+here, there = socket.socketpair()
+given = []
+
+async def prepare():
+    given.append((await loop.create_connection(Protocol, sock=here))[0])
+    given[0].pause_reading()
+
+def drop():
+    given.clear()
+    gc.collect()
+
+def last():
+    thread = threading.Thread(target=drop)
+    thread.start()
+    thread.join()
+    loop.stop()
+
+loop.run_until_complete(prepare())
+loop.call_soon(last)
+loop.run_forever()
+loop.close()
+there.setblocking(False)
+assert there.recv(1) == b""
+there.close()
 """,
         options=("-W", "ignore::ResourceWarning"),
     )

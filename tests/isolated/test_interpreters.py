@@ -236,8 +236,10 @@ def test_report_that_takes_long_is_waited_for(isolated, ours):
             loop.close()
         ''' % (begun[1], go_on[0], begun[0])
         import threading
+        interpreter = interpreters.create()
+        interpreters.run(interpreter, text)
         threading.Timer(2.5, os.write, (go_on[1], b"x")).start()  # a second is what stop() waits for
-        interpreters.once(text)
+        interpreters.destroy(interpreter)
         print("destroyed")
         """
     )

@@ -8,6 +8,7 @@ import os
 import re
 import socket
 import sys
+import sysconfig
 import warnings
 import weakref
 
@@ -15,6 +16,7 @@ import pytest
 
 VAR = contextvars.ContextVar("VAR", default="unset")
 UNIX = socket.AF_UNIX
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
 @pytest.fixture
@@ -517,8 +519,11 @@ def test_dropped_without_close(loop, run, datagram_recorder):
         caught.clear()
         del transport
         gc.collect()
-    (warning,) = [warning for warning in caught if warning.category is ResourceWarning]
-    assert re.match(r"unclosed transport <.* fd=\d+", str(warning.message))
+    told = [str(warning.message) for warning in caught if warning.category is ResourceWarning]
+    if FREE_THREADED:  # the collector calls finalizers in another order: the socket may warn by itself, too
+        told = [message for message in told if not message.startswith("unclosed <socket.socket ")]
+    (message,) = told
+    assert re.match(r"unclosed transport <.* fd=\d+", message)
 
 
 # What it is

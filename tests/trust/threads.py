@@ -58,6 +58,7 @@ class Place:
         self.handles = collections.deque(maxlen=200)
         self.futures = collections.deque(maxlen=100)
         self.transports = []
+        self.left = collections.deque(maxlen=50)  # whoever drops the last reference
 
     def call(self, item):
         self.called[item] += 1
@@ -160,7 +161,13 @@ class Stress:
         gone, place.transports[at] = place.transports[at], (await place.loop.create_connection(Echo, sock=here))[0]
         gone.abort()
 
-    OWN = (own_tasks, own_timers, own_futures, own_bytes, own_connection)
+    async def own_loss(self, place, rng):
+        for end in socket.socketpair():
+            transport = (await place.loop.create_connection(asyncio.Protocol, sock=end))[0]
+            transport.pause_reading()
+            place.left.append(transport)
+
+    OWN = (own_tasks, own_timers, own_futures, own_bytes, own_connection, own_loss)
 
     async def judge(self, place):
         """Once each other thread has begun another step, nobody has the loop any more."""
@@ -272,6 +279,13 @@ class Foreign:
         for transport in list(place.transports):
             repr(transport)
 
+    def drop(self, place):
+        for _ in range(self.random.randrange(10)):
+            try:
+                place.left.pop()
+            except IndexError:  # another thread has
+                break
+
     def collect(self, place):
         if self.random.random() < 0.1:
             gc.collect()
@@ -318,7 +332,7 @@ class Foreign:
             else:
                 future.cancel()
 
-    ALLOWED = (threadsafe, coroutine, cancel, look, look_at_futures, look_at_transports, collect)
+    ALLOWED = (threadsafe, coroutine, cancel, look, look_at_futures, look_at_transports, drop, collect)
     FORBIDDEN = (soon, schedule, watch, run_it, use_transports, use_futures)
     STEPS = 3 * ALLOWED + FORBIDDEN
 
