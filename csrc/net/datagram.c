@@ -507,8 +507,9 @@ cl_datagram_new(cl_transport_args *args, PyObject *address)
     self->d_address = Py_NewRef(address);
     self->d_end = &self->d_first;
     self->d_expected = 1;
-    PyObject *peer = PyObject_CallMethod((PyObject *)self, "get_extra_info",
-                                         "O", cl_net_of(st)->str_peername);
+    PyObject *peer = PyObject_CallMethodOneArg(
+        (PyObject *)self, cl_net_of(st)->str_get_extra_info,
+        cl_net_of(st)->str_peername);
     int connected = peer == NULL ? -1 : PyObject_IsTrue(peer);
     self->d_connected = connected > 0;
     self->d_has_peer = peer != Py_None;

@@ -53,7 +53,7 @@
     X(_set_result_unless_cancelled) X(addr) X(buffer_updated) X(close) \
     X(connection_lost) X(connection_made) X(create_future) X(data) \
     X(data_received) X(datagram_received) X(debug) X(done) X(eof_received) \
-    X(error_received) X(exception) X(fileno) X(get_buffer) X(getaddrinfo) X(getpeername) \
+    X(error_received) X(exception) X(fileno) X(get_buffer) X(get_extra_info) X(getaddrinfo) X(getpeername) \
     X(getsockname) X(info) X(join) X(logger) X(message) X(pause_writing) \
     X(peername) X(pipe) X(protocol) X(resume_writing) X(sendto) \
     X(set_exception) X(set_result) X(setblocking) X(socket) X(sockname) \
