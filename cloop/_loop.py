@@ -487,8 +487,9 @@ class Loop(Reached, LoopCore, *_BEHIND):
             if some == 0:
                 break
             sent += some
-        if sent:
-            os.lseek(number, offset + sent, os.SEEK_SET)
+        if sent == 0:
+            return 0, False  # whether the file's position changes depends on the version
+        os.lseek(number, offset + sent, os.SEEK_SET)
         # Without a count, the end of the file is where it is now.
         return sent, sent == wanted and (count is not None or os.fstat(number).st_size == size)
 

@@ -90,6 +90,26 @@ def test_position_of_the_file_afterwards(sender, collect, until, file, part):
     assert file.tell() == (args[0] if args else 0) + len(expected)
 
 
+@pytest.mark.parametrize("offset", [0, 299999, 300000, 400000])
+def test_position_of_the_file_is_asyncios(as_asyncio, file, offset):
+    """Where nothing is left to send it differs between versions."""
+
+    def body(loop):
+        async def main():
+            ours, peer = socket.socketpair()
+            with peer:
+                transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+                file.seek(5)
+                sent = await loop.sendfile(transport, file, offset, 1000 if offset == 0 else None)
+                transport.abort()
+                await asyncio.sleep(0)
+            return sent, file.tell()
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
 @pytest.mark.parametrize("part", list(RANGES))
 def test_fallback(sender, collect, until, part):
     """A file object without a descriptor is read."""
