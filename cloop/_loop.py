@@ -106,20 +106,6 @@ if sys.version_info < (3, 11):
     _BEHIND = (SockDatagrams, *_BEHIND)
 
 
-# What asyncio's sendfile() calls.
-_SENDFILE = ("sock_sendfile", "_sock_sendfile_native", "_sock_sendfile_native_impl")
-_os_sendfile = getattr(os, "sendfile", None)
-
-
-def _sendfile_is_stock(loop):
-    """Whether the program has left that as it is."""
-    cls, attributes = type(loop), loop.__dict__
-    return os.sendfile is _os_sendfile and all(
-        name not in attributes and getattr(cls, name, None) is getattr(_SelectorEventLoop, name, cls)
-        for name in _SENDFILE
-    )
-
-
 class Loop(Reached, LoopCore, *_BEHIND):
     """An asyncio event loop whose scheduler is written in C.
 
@@ -474,19 +460,17 @@ class Loop(Reached, LoopCore, *_BEHIND):
                 "b" not in getattr(file, "mode", "b")
                 or not (type(offset) is int and 0 <= offset <= sys.maxsize)
                 or not (count is None or type(count) is int and 0 < count <= sys.maxsize)
-                or not _sendfile_is_stock(self)
+                or os.sendfile is not _os_sendfile
+                or any(_STEPS[name] is None or _is_replaced(self, name) for name in _SENDFILE)
             ):
                 return 0, False
             number = file.fileno()
             size = os.fstat(number).st_size
         except (AttributeError, OSError, TypeError, ValueError):
             return 0, False
-        sent, wanted = 0, size - offset if count is None else count
-        while sent < wanted:
-            some = transp._send_file(number, offset + sent, wanted - sent)
-            if some == 0:
-                break
-            sent += some
+        wanted = size - offset if count is None else count
+        # Once: a peer that reads as fast must not keep the loop from its other callbacks.
+        sent = transp._send_file(number, offset, wanted)
         if sent == 0:
             return 0, False  # whether the file's position changes depends on the version
         os.lseek(number, offset + sent, os.SEEK_SET)
@@ -674,7 +658,9 @@ def _has_own(loop, name):
     return getattr(type(loop), name) is not getattr(Loop, name) or name in loop.__dict__
 
 
-_STEPS = {name: getattr(Loop, name, None) for name in ("_connect_sock", "_ensure_resolved")}
+_SENDFILE = ("sock_sendfile", "_sock_sendfile_native", "_sock_sendfile_native_impl")
+_STEPS = {name: getattr(Loop, name, None) for name in ("_connect_sock", "_ensure_resolved") + _SENDFILE}
+_os_sendfile = getattr(os, "sendfile", None)
 
 
 def _is_replaced(loop, name):

@@ -273,8 +273,9 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
     if (cl_net_of(loop->l_st)->gathers == CL_GATHER_NEVER ||
         !cl_loop_in_callback(loop))
         return false;
+    cl_assert_of(write->owner, write->size > 0 && write->data != NULL);
+    cl_check(cl_gather_check(loop));
     uint64_t now = cl_ticks();
-    gather->gw_asked = now;
     if (gather->gw_owner == NULL) {
         gather->gw_owner = Py_NewRef(write->owner);
         gather->gw_send = write->send;
@@ -301,9 +302,9 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
             gather->gw_may_hold = false;
     }
     loop->l_afterwards = callback_ended; /* the child of a fork resets this */
-    return gather->gw_may_hold && keep(loop, write, now);
-    cl_assert_of(write->owner, write->size > 0 && write->data != NULL);
-    cl_check(cl_gather_check(loop));
+    bool held = gather->gw_may_hold && keep(loop, write, now);
+    gather->gw_asked = held ? 0 : now;
+    return held;
 }
 
 static void

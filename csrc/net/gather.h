@@ -75,10 +75,10 @@ typedef int (*cl_gather_send)(PyObject *owner);
 typedef struct {
     PyObject *gw_owner; /* owned; NULL if nothing was written */
     cl_gather_send gw_send;
-    cl_habit *gw_habit;  /* the owner's */
-    uint64_t gw_began;   /* ticks, at the first write */
-    uint64_t gw_asked;   /* ticks, at a cl_gather_hold() that held nothing */
-    uint64_t gw_sending; /* ticks that sending took, as nothing was held */
+    cl_habit *gw_habit;     /* the owner's */
+    uint64_t gw_began;      /* ticks, at the first write */
+    uint64_t gw_asked;      /* ticks, until the caller has sent; else 0 */
+    uint64_t gw_sending;    /* ticks that sending took, as nothing was held */
     uint64_t gw_held_since; /* ticks, when the first byte was held */
     uint64_t gw_patience;   /* ticks that bytes may be held for */
     size_t gw_room;         /* bytes that may be added; 0 if nothing is held */

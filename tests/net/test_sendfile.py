@@ -260,6 +260,34 @@ def test_what_the_program_has_replaced_is_called(loop, connect, recorder, run, f
     assert calls == [(10, 2000)]
 
 
+def test_what_the_program_has_replaced_in_asyncios_class_is_called(loop, connect, recorder, run, file, monkeypatch):
+    transport, peer = connect(recorder())
+    calls = []
+
+    async def instead(self, sock, file, offset, count, **options):
+        calls.append((offset, count))
+        return count
+
+    monkeypatch.setattr(asyncio.SelectorEventLoop, "sock_sendfile", instead)
+    assert run(loop.sendfile(transport, file, 10, 2000)) == 2000
+    assert calls == [(10, 2000)]
+
+
+def test_it_is_tried_once_before_others_have_their_turn(loop, loop_kind, file):
+    """Else a peer that reads as fast as the loop sends would have all of its time."""
+    if loop_kind == "asyncio":
+        pytest.skip("not of asyncio's own")
+    calls = []
+
+    class Transport:
+        def _send_file(self, number, offset, size):
+            calls.append((offset, size))
+            return 1000
+
+    assert loop._send_file_now(Transport(), file, 0, 3000) == (1000, False)
+    assert calls == [(0, 3000)] and file.tell() == 1000
+
+
 def test_what_the_kernel_takes_is_sent_at_once(loop, loop_kind, connect, recorder, run, file):
     if loop_kind == "asyncio":
         pytest.skip("asyncio waits for a turn")
