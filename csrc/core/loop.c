@@ -744,7 +744,7 @@ run_node_debug(LoopObject *loop, cl_node node)
 }
 
 int
-cl_loop_call_afterwards(LoopObject *loop, int status)
+cl_loop_call_afterwards(LoopObject *loop, int status, bool may_wait)
 {
     cl_assert_gil();
     cl_assert_of(loop, (status < 0) == (PyErr_Occurred() != NULL));
@@ -752,10 +752,17 @@ cl_loop_call_afterwards(LoopObject *loop, int status)
     cl_loop_rest(loop);
     /* It may set l_afterwards again, but not for ever. */
     for (int i = 0; i < 100 && loop->l_afterwards != NULL; i++) {
-        int (*afterwards)(LoopObject *) = loop->l_afterwards;
+        int (*afterwards)(LoopObject *, bool) = loop->l_afterwards;
         loop->l_afterwards = NULL;
-        if (afterwards(loop) < 0) {
+        int result = afterwards(loop, may_wait);
+        if (result > 0) {
+            cl_assert_of(loop, may_wait && loop->l_afterwards == NULL);
+            loop->l_afterwards = afterwards;
+            break;
+        }
+        if (result < 0) {
             status = -1;
+            may_wait = false;
             if (error != NULL)
                 PyErr_WriteUnraisable((PyObject *)loop);
             else
@@ -896,9 +903,27 @@ as_foreign(LoopObject *loop, cl_node node)
     return cl_node_make(handle, CL_NODE_FOREIGN);
 }
 
-/* Runs the first node of the ready ring, which has one. */
+/* Whether what a callback has left to do may wait for the next one of this
+ * turn, which ends at `end`. What the program has passed to call_soon() finds
+ * all done. */
+static bool
+may_wait(const LoopObject *loop, uint64_t end)
+{
+    const cl_ring *ready = &loop->l_ready;
+    if (ready->r_head >= end)
+        return false;
+    switch (cl_node_kind(cl_ring_at(ready, ready->r_head))) {
+    case CL_NODE_HANDLE:
+    case CL_NODE_FOREIGN:
+        return false;
+    default:
+        return true;
+    }
+}
+
+/* Runs the first node of the ready ring, which has one; the turn ends at `end`. */
 static inline __attribute__((always_inline)) int
-run_first(LoopObject *loop, bool slowly)
+run_first(LoopObject *loop, uint64_t end, bool slowly)
 {
     cl_node node = cl_ring_pop(&loop->l_ready);
     cl_ring_prefetch(&loop->l_ready);
@@ -909,7 +934,9 @@ run_first(LoopObject *loop, bool slowly)
     CL_PROBE2(callback_end, loop, node);
     cl_assert_of(loop, (result < 0) == (PyErr_Occurred() != NULL));
     drop_node(loop, node); /* may do what a callback may do */
-    result = cl_loop_afterwards(loop, result);
+    if (loop->l_afterwards != NULL)
+        result = cl_loop_call_afterwards(loop, result,
+                                         result == 0 && may_wait(loop, end));
     scan_new(loop);
     return result;
 }
@@ -927,7 +954,7 @@ run_slowly(LoopObject *loop, uint64_t end, bool all)
     if (cl_meter_window_is_over(meter, meter->me_callback_ticks))
         cl_meter_open_window(meter, meter->me_callback_ticks);
     while (result == 0 && loop->l_ready.r_head < end)
-        result = run_first(loop, true);
+        result = run_first(loop, end, true);
     return result;
 }
 
@@ -945,7 +972,7 @@ run_ready(LoopObject *loop)
     if (CL_COUNTED(loop->l_slowly))
         return run_slowly(loop, end, true);
     do {
-        result = run_first(loop, false);
+        result = run_first(loop, end, false);
         if (CL_COUNTED(loop->l_slowly) && result == 0)
             return run_slowly(loop, end, false);
     } while (result == 0 && loop->l_ready.r_head < end);

@@ -133,9 +133,11 @@ struct LoopObject {
     struct LoopObject *l_next_open; /* list of open loops, in the state */
     struct LoopObject **l_open_link;
     /* Called once after the running callback returns, and when a turn begins
-     * or ends; NULL if there is nothing to do. Returns -1 only for
+     * or ends; NULL if there is nothing to do. Returns 0 if all is done. If
+     * `may_wait`, it may return 1: it is called again after the next callback of
+     * the turn, which is a task's or a transport's. Returns -1 only for
      * KeyboardInterrupt and SystemExit. Runs Python. */
-    int (*l_afterwards)(LoopObject *loop);
+    int (*l_afterwards)(LoopObject *loop, bool may_wait);
     /* Hides what a task's step has left and other code must not see; see
      * cl_loop_rest() and cl_loop_forget_task(). NULL if there is nothing. */
     void (*l_rest)(LoopObject *loop);
@@ -324,9 +326,9 @@ cl_loop_owe_polls(LoopObject *loop)
     loop->l_skip_ticks = 0;
 }
 
-/* Calls l_afterwards until it is NULL. If `status` is -1, the exception that
- * is set stays. Returns -1 if either failed. Runs Python. */
-int cl_loop_call_afterwards(LoopObject *loop, int status);
+/* Calls l_afterwards until it is NULL, or may wait and does. If `status` is -1,
+ * the exception that is set stays. Returns -1 if either failed. Runs Python. */
+int cl_loop_call_afterwards(LoopObject *loop, int status, bool may_wait);
 
 /* Whether a callback of the loop is running in this thread, so that
  * l_afterwards will be called. */
@@ -408,8 +410,9 @@ PyObject *cl_loop_list(cl_state *st);
 static inline int
 cl_loop_afterwards(LoopObject *loop, int status)
 {
-    return loop->l_afterwards == NULL ? status
-                                      : cl_loop_call_afterwards(loop, status);
+    return loop->l_afterwards == NULL
+               ? status
+               : cl_loop_call_afterwards(loop, status, false);
 }
 
 /* For the dealloc: the locks that other threads may take until then. */

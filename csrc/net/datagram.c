@@ -395,7 +395,9 @@ Datagram_sendto(DatagramObject *self, PyObject *const *args, Py_ssize_t nargs,
         /* asyncio's method raises the TypeError of this Python version. */
         return PyObject_CallMethod(cl_net_of(st)->asyncio_DatagramTransport,
                                    "sendto", "OO", self, data);
-    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+    /* What was written to a connection before arrives before. */
+    if (cl_gather_flush(base_of(self)->tr_loop) < 0 ||
+        PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
         return NULL;
     int status = check_address(self, &addr);
     if (status > 0) {

@@ -17,6 +17,10 @@
 #define PENALTY_MIN 256
 #define PENALTY_MAX 8192
 
+/* Callbacks that have written one right after the other before what they write
+ * is deferred. */
+#define TURNS_LEARNT 16
+
 struct cl_habits {
     size_t refs;
     int score;
@@ -104,10 +108,22 @@ gather_of(const LoopObject *loop)
     return &cl_net_on(loop)->n_gather;
 }
 
+/* The running callback's transport holds something. */
 static inline bool
 holds(const cl_gather *gather)
 {
     return gather->gw_held.first != NULL || gather->gw_held.rest_size > 0;
+}
+
+/* Returns the place of what the transport has deferred, or -1. */
+static inline int
+find_deferred(const cl_gather *gather, PyObject *owner)
+{
+    for (unsigned i = 0; i < gather->gw_deferred_count; i++) {
+        if (gather->gw_deferred[i].owner == owner)
+            return (int)i;
+    }
+    return -1;
 }
 
 #ifdef CL_DEBUG
@@ -131,8 +147,61 @@ cl_gather_check(const LoopObject *loop)
     }
     if (held->first != NULL)
         cl_assert_of(held->first, Py_REFCNT(held->first) > 0);
+    cl_assertf(gather->gw_deferred_count <= CL_DEFER_COUNT, "%u",
+               gather->gw_deferred_count);
+    for (unsigned i = 0; i < gather->gw_deferred_count; i++) {
+        const cl_deferred *at = &gather->gw_deferred[i];
+        cl_assert_of(at->owner, Py_REFCNT(at->owner) > 0);
+        cl_assert_of(at->owner, find_deferred(gather, at->owner) == (int)i);
+        cl_assert_of(at->owner,
+                     !holds(gather) || gather->gw_owner != at->owner);
+        cl_assert_of(at->bytes, PyBytes_CheckExact(at->bytes) &&
+                                    PyBytes_GET_SIZE(at->bytes) > 0);
+    }
 }
 #endif
+
+/* The hold timer waits for the oldest bytes that are held. */
+static void
+set_timer(LoopObject *loop)
+{
+    cl_gather *gather = gather_of(loop);
+    if (gather->gw_timer == NULL)
+        return;
+    if (gather->gw_deferred_count > 0 || holds(gather))
+        cl_hold_timer_begin(
+            gather->gw_timer,
+            (gather->gw_deferred_count > 0 ? gather->gw_deferred_since
+                                           : gather->gw_held_since) +
+                cl_rate_ticks(&loop->l_rate, CL_HOLD_PERIOD_NS));
+    else
+        cl_hold_timer_end(gather->gw_timer);
+}
+
+/* Nothing is held in this callback any more; its bytes are somebody else's. */
+static void
+forget_held(LoopObject *loop)
+{
+    cl_gather *gather = gather_of(loop);
+    gather->gw_held.first = NULL;
+    gather->gw_held.rest_size = 0;
+    gather->gw_room = 0;
+    set_timer(loop);
+}
+
+/* Moves what is deferred at this place to the caller. */
+static cl_deferred
+take_deferred(LoopObject *loop, int place)
+{
+    cl_gather *gather = gather_of(loop);
+    cl_deferred *at = &gather->gw_deferred[place], taken = *at;
+    gather->gw_deferred_count--;
+    memmove(at, at + 1,
+            (gather->gw_deferred_count - (unsigned)place) * sizeof(*at));
+    if (gather->gw_deferred_count == 0)
+        set_timer(loop);
+    return taken;
+}
 
 static inline bool
 longer_than(const LoopObject *loop, uint64_t ticks, int64_t ns)
@@ -140,15 +209,84 @@ longer_than(const LoopObject *loop, uint64_t ticks, int64_t ns)
     return ticks > cl_rate_ticks(&loop->l_rate, ns);
 }
 
+/* Lets what the callback holds wait for those that follow. False if it can't. */
+static bool
+defer(LoopObject *loop)
+{
+    cl_gather *gather = gather_of(loop);
+    cl_held *held = &gather->gw_held;
+    PyObject *bytes = held->first;
+    size_t first = bytes == NULL ? 0 : (size_t)PyBytes_GET_SIZE(bytes);
+    if (!gather->gw_may_defer || gather->gw_deferred_count == CL_DEFER_COUNT ||
+        first + held->rest_size > CL_DEFER_MAX)
+        return false;
+    if (held->rest_size > 0) {
+        bytes = PyBytes_FromStringAndSize(NULL, first + held->rest_size);
+        if (bytes == NULL) {
+            PyErr_Clear();
+            return false;
+        }
+        if (first > 0)
+            memcpy(PyBytes_AS_STRING(bytes), PyBytes_AS_STRING(held->first),
+                   first);
+        memcpy(PyBytes_AS_STRING(bytes) + first, held->rest, held->rest_size);
+        Py_XDECREF(held->first);
+    }
+    if (gather->gw_deferred_count == 0)
+        gather->gw_deferred_since = gather->gw_held_since;
+    gather->gw_deferred[gather->gw_deferred_count++] =
+        (cl_deferred){Py_NewRef(gather->gw_owner), bytes, gather->gw_send};
+    forget_held(loop);
+    return true;
+}
+
+/* Whether bytes have been deferred for longer than this; `now` is 0 if it is not
+ * known. */
+static inline bool
+deferred_longer_than(const LoopObject *loop, uint64_t now, int64_t ns)
+{
+    if (cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS)
+        return false;
+    return longer_than(loop,
+                       (now == 0 ? cl_ticks() : now) -
+                           gather_of(loop)->gw_deferred_since,
+                       ns);
+}
+
+/* A callback has written. Where another connection's did so just before, in the
+ * same turn, the turn's writes could have been sent together. Returns when the
+ * callback ended, or shortly before. */
+static uint64_t
+learn_of_turn(LoopObject *loop)
+{
+    cl_gather *gather = gather_of(loop);
+    uint64_t now = gather->gw_began;
+    if (gather->gw_last_turn == loop->l_turns &&
+        gather->gw_last_owner != gather->gw_owner) {
+        now = cl_ticks();
+        if (longer_than(loop, now - gather->gw_last_ticks, CL_DEFER_NS))
+            doubt(&gather->gw_turns);
+        else
+            praise(&gather->gw_turns);
+        loop->l_mark_ticks = now;
+    }
+    gather->gw_last_turn = loop->l_turns;
+    gather->gw_last_ticks = now;
+    gather->gw_last_owner = gather->gw_owner;
+    return now;
+}
+
 /* Ends the owner's writes of this callback. */
 static int
-end(LoopObject *loop)
+end(LoopObject *loop, bool may_wait)
 {
     cl_gather *gather = gather_of(loop);
     cl_assert_gil();
     cl_assert(gather->gw_owner != NULL);
     PyObject *owner = Py_NewRef(gather->gw_owner);
-    int status = holds(gather) ? gather->gw_send(owner) : 0;
+    int status = 0;
+    if (holds(gather) && !(may_wait && defer(loop)))
+        status = cl_gather_flush(loop);
     if (gather->gw_owner ==
         owner) { /* unless Python code ended it meanwhile */
         if (gather->gw_again > 0 && !gather->gw_late) {
@@ -167,10 +305,47 @@ end(LoopObject *loop)
     return status;
 }
 
+/* An l_afterwards of the loop. */
 static int
-callback_ended(LoopObject *loop)
+callback_ended(LoopObject *loop, bool may_wait)
 {
-    return gather_of(loop)->gw_owner == NULL ? 0 : end(loop);
+    cl_gather *gather = gather_of(loop);
+    int status = 0;
+    uint64_t now = 0;
+    if (gather->gw_owner != NULL) {
+        now = learn_of_turn(loop);
+        status = end(loop, may_wait);
+    }
+    if (gather->gw_deferred_count == 0)
+        return status;
+    if (status < 0)
+        loop->l_afterwards = callback_ended; /* for the others */
+    else if (may_wait && !deferred_longer_than(loop, now, CL_DEFER_NS))
+        status = 1;
+    else
+        status = cl_gather_send_deferred(loop);
+    return status;
+}
+
+int
+cl_gather_send_deferred(LoopObject *loop)
+{
+    cl_gather *gather = gather_of(loop);
+    if (gather->gw_deferred_count == 0)
+        return 0;
+    if (deferred_longer_than(loop, 0, CL_DEFER_LATE_NS))
+        punish(&gather->gw_turns);
+    while (gather->gw_deferred_count > 0) {
+        PyObject *owner = Py_NewRef(gather->gw_deferred[0].owner);
+        int status = gather->gw_deferred[0].send(owner);
+        cl_assert_of(owner, find_deferred(gather, owner) != 0);
+        Py_DECREF(owner);
+        if (status < 0)
+            return -1;
+    }
+    /* What sending takes counts for nobody. */
+    gather->gw_last_ticks = loop->l_mark_ticks = cl_ticks();
+    return 0;
 }
 
 int
@@ -180,10 +355,11 @@ cl_gather_make_way(LoopObject *loop, PyObject *owner)
     cl_assert_gil();
     cl_check(cl_gather_check(loop));
     while (gather->gw_owner != NULL && gather->gw_owner != owner) {
-        if (end(loop) < 0)
+        if (end(loop, false) < 0)
             return -1;
     }
-    return 0;
+    return find_deferred(gather, owner) < 0 ? 0
+                                            : cl_gather_send_deferred(loop);
 }
 
 int
@@ -191,6 +367,8 @@ cl_gather_flush(LoopObject *loop)
 {
     cl_assert_gil();
     cl_check(cl_gather_check(loop));
+    if (cl_gather_send_deferred(loop) < 0)
+        return -1;
     while (holds(gather_of(loop))) {
         PyObject *owner = Py_NewRef(gather_of(loop)->gw_owner);
         int status = gather_of(loop)->gw_send(owner);
@@ -204,7 +382,9 @@ cl_gather_flush(LoopObject *loop)
 bool
 cl_gather_holds(const LoopObject *loop, PyObject *owner)
 {
-    return gather_of(loop)->gw_owner == owner && holds(gather_of(loop));
+    const cl_gather *gather = gather_of(loop);
+    return (gather->gw_owner == owner && holds(gather)) ||
+           find_deferred(gather, owner) >= 0;
 }
 
 /* ------------------------------------------------------------------- one write */
@@ -213,6 +393,14 @@ static inline bool
 has_learnt(const LoopObject *loop, const cl_habit *habit)
 {
     return habit->hb_score >= SCORE_LEARNT ||
+           cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS;
+}
+
+/* Whether a callback's bytes may wait for others of its turn. */
+static inline bool
+turns_have_taught(const LoopObject *loop)
+{
+    return gather_of(loop)->gw_turns.hb_score >= TURNS_LEARNT ||
            cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS;
 }
 
@@ -257,10 +445,8 @@ keep(LoopObject *loop, const cl_gather_write *write, uint64_t now)
     }
     if (is_first) {
         gather->gw_held_since = now;
-        if (gather->gw_timer != NULL)
-            cl_hold_timer_begin(
-                gather->gw_timer,
-                now + cl_rate_ticks(&loop->l_rate, CL_HOLD_PERIOD_NS));
+        if (gather->gw_deferred_count == 0)
+            set_timer(loop);
     }
     gather->gw_room = room - write->size;
     return true;
@@ -288,9 +474,12 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
             cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS
                 ? UINT64_MAX
                 : cl_rate_ticks(&loop->l_rate, CL_HOLD_MAX_NS);
-        gather->gw_may_hold = write->allowed &&
-                              has_learnt(loop, write->habit) &&
-                              now - loop->l_mark_ticks <= gather->gw_patience;
+        gather->gw_may_defer = write->defers && turns_have_taught(loop);
+        gather->gw_may_hold =
+            write->allowed &&
+            (has_learnt(loop, write->habit) ||
+             (gather->gw_may_defer && cl_ring_count(&loop->l_ready) > 0)) &&
+            now - loop->l_mark_ticks <= gather->gw_patience;
     }
     else if (gather->gw_owner != write->owner) {
         return false; /* Python code wrote elsewhere meanwhile */
@@ -307,16 +496,6 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
     return held;
 }
 
-static void
-forget_held(cl_gather *gather)
-{
-    gather->gw_held.first = NULL;
-    gather->gw_held.rest_size = 0;
-    gather->gw_room = 0;
-    if (gather->gw_timer != NULL)
-        cl_hold_timer_end(gather->gw_timer);
-}
-
 void
 cl_gather_stop_timer(LoopObject *loop)
 {
@@ -331,9 +510,16 @@ cl_gather_take(LoopObject *loop, PyObject *owner, cl_held *held)
     cl_assert_gil();
     cl_check(cl_gather_check(loop));
     *held = (cl_held){NULL};
-    if (!cl_gather_holds(loop, owner))
-        return;
     cl_gather *gather = gather_of(loop);
+    int place = find_deferred(gather, owner);
+    if (place >= 0) {
+        cl_deferred taken = take_deferred(loop, place);
+        held->first = taken.bytes;
+        Py_DECREF(taken.owner);
+        return;
+    }
+    if (gather->gw_owner != owner || !holds(gather))
+        return;
     uint64_t now = cl_ticks();
     loop->l_mark_ticks = now;
     if (longer_than(loop, now - gather->gw_held_since, CL_LATE_NS)) {
@@ -342,7 +528,7 @@ cl_gather_take(LoopObject *loop, PyObject *owner, cl_held *held)
         punish(gather->gw_habit);
     }
     *held = gather->gw_held;
-    forget_held(gather);
+    forget_held(loop);
     gather->gw_held.rest = NULL;
     cl_check(cl_gather_check(loop));
 }
@@ -360,12 +546,48 @@ cl_gather_release(LoopObject *loop, cl_held *held)
 void
 cl_gather_drop(LoopObject *loop, PyObject *owner)
 {
-    if (gather_of(loop)->gw_owner != owner)
-        return;
     cl_gather *gather = gather_of(loop);
+    int place = find_deferred(gather, owner);
+    if (place >= 0) {
+        cl_deferred taken = take_deferred(loop, place);
+        Py_DECREF(taken.bytes);
+        Py_DECREF(taken.owner);
+    }
+    if (gather->gw_owner != owner)
+        return;
     PyObject *first = gather->gw_held.first;
-    forget_held(gather);
+    forget_held(loop);
     gather->gw_owner = NULL;
     Py_XDECREF(first);
     Py_DECREF(owner);
+}
+
+/* --------------------------------------------------------------- the loop's part */
+
+void
+cl_gather_init(cl_gather *gather)
+{
+    cl_habit_init(&gather->gw_turns, NULL);
+}
+
+int
+cl_gather_traverse(const cl_gather *gather, visitproc visit, void *arg)
+{
+    Py_VISIT(gather->gw_owner);
+    for (unsigned i = 0; i < gather->gw_deferred_count; i++)
+        Py_VISIT(gather->gw_deferred[i].owner);
+    return 0;
+}
+
+void
+cl_gather_clear(cl_gather *gather)
+{
+    Py_CLEAR(gather->gw_owner);
+    Py_CLEAR(gather->gw_held.first);
+    PyMem_RawFree(gather->gw_held.rest);
+    while (gather->gw_deferred_count > 0) {
+        cl_deferred *last = &gather->gw_deferred[--gather->gw_deferred_count];
+        Py_DECREF(last->bytes);
+        Py_DECREF(last->owner);
+    }
 }

@@ -12,9 +12,16 @@
  * CLOOP_GATHER=0 turns holding off. CLOOP_GATHER=always holds whatever may be
  * held, for any time; it is for tests.
  *
- * One transport of a loop holds bytes at a time; a write to another sends them
- * first. Held bytes fit below the high-water mark and count as sent: no write
- * buffer size includes them. */
+ * In a callback one transport holds bytes at a time; a write to another sends
+ * them first. Held bytes fit below the high-water mark and count as sent: no
+ * write buffer size includes them.
+ *
+ * Where the callbacks of a turn answer one connection after the other, each
+ * send may wake a peer, which is most of its cost. So once many have done so
+ * quickly, what a callback holds is deferred: it waits for the tasks and
+ * transports that follow in the turn, for 200 us at most
+ * (docs/decisions/0021). What is deferred goes out in the order it was written,
+ * and before anything that is not held. */
 #ifndef CL_NET_GATHER_H
 #define CL_NET_GATHER_H
 
@@ -59,6 +66,13 @@ void cl_habits_drop(cl_habits *shared); /* may be NULL */
 void cl_habit_init(cl_habit *habit, cl_habits *shared);
 void cl_habit_clear(cl_habit *habit);
 
+/* How long bytes may wait for the callbacks that follow, and when they were
+ * late; how many transports may wait at once, and with how many bytes. */
+#define CL_DEFER_NS (200 * 1000)
+#define CL_DEFER_LATE_NS (400 * 1000)
+#define CL_DEFER_COUNT 32
+#define CL_DEFER_MAX CL_COPY_MAX
+
 /* Held bytes: a reference to the first write, copies of the others. */
 typedef struct {
     PyObject *first; /* owned, or NULL */
@@ -70,6 +84,13 @@ typedef struct {
  * since the running callback is not to blame. Returns -1 only for
  * KeyboardInterrupt and SystemExit. Runs Python. */
 typedef int (*cl_gather_send)(PyObject *owner);
+
+/* What a callback wrote, which waits for those that follow in its turn. */
+typedef struct {
+    PyObject *owner; /* owned */
+    PyObject *bytes; /* owned */
+    cl_gather_send send;
+} cl_deferred;
 
 /* The writes of the running callback to the transport it wrote to last. */
 typedef struct {
@@ -84,10 +105,19 @@ typedef struct {
     size_t gw_room;         /* bytes that may be added; 0 if nothing is held */
     unsigned gw_again;      /* writes after the first */
     bool gw_may_hold;
+    bool gw_may_defer;
     bool gw_late;
     bool gw_untimed; /* no timer can run: hold nothing */
     cl_held gw_held;
     struct cl_hold_timer *gw_timer; /* hold_timer.h; NULL until needed */
+    /* The callbacks of a turn. */
+    cl_habit gw_turns;          /* what they have taught */
+    uint64_t gw_last_turn;      /* l_turns when a callback wrote last */
+    uint64_t gw_last_ticks;     /* at that time */
+    const void *gw_last_owner;  /* not a reference: to compare only */
+    uint64_t gw_deferred_since; /* ticks, when the first was held */
+    unsigned gw_deferred_count;
+    cl_deferred gw_deferred[CL_DEFER_COUNT];
 } cl_gather;
 
 /* A write, as the transport passes it in. */
@@ -96,6 +126,7 @@ typedef struct {
     cl_gather_send send;
     cl_habit *habit;
     bool allowed;     /* the program can't reach the descriptor */
+    bool defers;      /* may wait for other callbacks */
     PyObject *object; /* bytes object that owns data; NULL: copy it */
     const char *data;
     size_t size;
@@ -152,6 +183,10 @@ int cl_gather_make_way(LoopObject *loop, PyObject *owner);
 /* Sends what is held by any transport. 0/-1 Runs Python. */
 int cl_gather_flush(LoopObject *loop);
 
+/* Sends what is deferred, before bytes of another connection that are not
+ * held. 0/-1 Runs Python. */
+int cl_gather_send_deferred(LoopObject *loop);
+
 #ifdef CL_DEBUG
 /* What a loop holds is whole. */
 void cl_gather_check(const LoopObject *loop);
@@ -160,7 +195,12 @@ void cl_gather_check(const LoopObject *loop);
 /* Stops the hold timer, until something is held again. */
 void cl_gather_stop_timer(LoopObject *loop);
 
-/* Whether the transport holds something. */
+/* Whether the transport holds something, in this callback or deferred. */
 bool cl_gather_holds(const LoopObject *loop, PyObject *owner);
+
+/* For the loop's parts: initialise, visit and clear. */
+void cl_gather_init(cl_gather *gather);
+int cl_gather_traverse(const cl_gather *gather, visitproc visit, void *arg);
+void cl_gather_clear(cl_gather *gather);
 
 #endif

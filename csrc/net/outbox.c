@@ -338,7 +338,7 @@ int
 cl_outbox_flush(TransportObject *base)
 {
     return cl_gather_holds(base->tr_loop, (PyObject *)base)
-               ? send_held((PyObject *)base)
+               ? cl_gather_flush(base->tr_loop)
                : 0;
 }
 
@@ -353,6 +353,7 @@ hold(StreamObject *self, PyObject *object, const char *data, size_t size)
         .send = send_held,
         .habit = &self->s_out.out_habit,
         .allowed = most > 0 && !cl_transport_is_exposed(base),
+        .defers = most == CL_GATHER_MAX,
         .object = object,
         .data = data,
         .size = size,
@@ -418,6 +419,18 @@ write_now(StreamObject *self, PyObject *object, const char *data, size_t size)
     return write_unheld(self, object, data, size);
 }
 
+/* The same, after what is deferred. */
+static int
+write_last(StreamObject *self, PyObject *object, const char *data, size_t size)
+{
+    LoopObject *loop = self->s_base.tr_loop;
+    if (cl_gather_send_deferred(loop) < 0)
+        return -1;
+    return cl_gather_holds(loop, (PyObject *)self)
+               ? write_now(self, object, data, size)
+               : write_unheld(self, object, data, size);
+}
+
 /* Writes the data of `object`, which is not empty. Unless it is a bytes
  * object, it may change afterwards. 0/-1 */
 static int
@@ -439,7 +452,9 @@ write_buffer(StreamObject *self, PyObject *object, const char *data,
         return queue_rest(self, object, data, size, &none);
     if (hold(self, object, data, size))
         return 0;
-    int status = write_now(self, object, data, size);
+    int status = gather->gw_deferred_count > 0
+                     ? write_last(self, object, data, size)
+                     : write_now(self, object, data, size);
     cl_gather_sent(gather, (PyObject *)self);
     return status;
 }
@@ -603,7 +618,8 @@ cl_outbox_write_items(StreamObject *self, PyObject *items)
         return -1;
     if (size == 0)
         return 0;
-    if (cl_gather_make_way(loop, (PyObject *)self) < 0)
+    if (cl_gather_make_way(loop, (PyObject *)self) < 0 ||
+        (size > CL_COPY_MAX && cl_gather_send_deferred(loop) < 0))
         return -1;
     if (takes_nothing(self))
         return write_when_lost(self);

@@ -102,10 +102,16 @@ cl_net_prepare(LoopObject *loop)
 }
 
 static int
+loop_init(LoopObject *loop)
+{
+    cl_gather_init(&cl_net_on(loop)->n_gather);
+    return 0;
+}
+
+static int
 loop_traverse(LoopObject *loop, visitproc visit, void *arg)
 {
-    Py_VISIT(cl_net_on(loop)->n_gather.gw_owner);
-    return 0;
+    return cl_gather_traverse(&cl_net_on(loop)->n_gather, visit, arg);
 }
 
 static void
@@ -113,9 +119,7 @@ loop_free(LoopObject *loop)
 {
     cl_loop_net *net = cl_net_on(loop);
     cl_gather_stop_timer(loop);
-    Py_CLEAR(net->n_gather.gw_owner);
-    Py_CLEAR(net->n_gather.gw_held.first);
-    PyMem_RawFree(net->n_gather.gw_held.rest);
+    cl_gather_clear(&net->n_gather);
     PyMem_RawFree(net->n_read_buffer);
 }
 
@@ -128,6 +132,7 @@ const cl_layer cl_net_layer = {
     .setup = setup,
     .traverse = traverse,
     .clear = clear,
+    .loop_init = loop_init,
     .loop_traverse = loop_traverse,
     .loop_free = loop_free,
 };

@@ -4,11 +4,13 @@ in destructors, in the log handler of a failed send, in nested turns.
 """
 
 import asyncio
+import functools
 import gc
 import importlib
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 
@@ -969,3 +971,420 @@ def test_it_can_be_turned_off(cloop, python, write_script):
     for value, rounds, expected in (("0", 20, "False\n"), ("", 5000, "True\n")):  # it learns late on a busy machine
         process = python(script, rounds, env=dict(os.environ, CLOOP_GATHER=value))
         assert process.stdout == expected, process.stderr
+
+
+# Callbacks of one turn, docs/decisions/0021
+
+
+TEACHING_TASKS = 20  # that write one after the other until writes are deferred
+
+
+@pytest.fixture
+def in_tasks(loop, turn):
+    """Calls each function in a task, all of them in one turn, and returns their results or raises."""
+
+    def in_tasks(*functions):
+        async def call(function):
+            return function()
+
+        tasks = [loop.create_task(call(function)) for function in functions]
+        for _ in range(3):
+            turn()
+        return [task.result() for task in tasks]
+
+    return in_tasks
+
+
+@pytest.fixture
+def teach_turns(connect, recorder, in_tasks):
+    """Makes tasks write to one transport after the other, until the loop may defer writes; returns a few transports with
+    their peers.
+    """
+
+    def teach_turns(count=3):
+        pairs = [connect(recorder()) for _ in range(max(count, 2))]
+        in_tasks(*[functools.partial(pairs[n % 2][0].write, b"x") for n in range(TEACHING_TASKS)])
+        for _, peer in pairs:
+            received(peer)
+        return pairs[:count]
+
+    return teach_turns
+
+
+def test_writes_of_one_turn_reach_each_their_own_peer(connect, recorder, in_tasks):
+    pairs = [connect(recorder()) for _ in range(80)]
+    for round in range(3):
+        in_tasks(*[functools.partial(transport.write, b"%d %d" % (round, n)) for n, (transport, _) in enumerate(pairs)])
+        assert [received(peer) for _, peer in pairs] == [b"%d %d" % (round, n) for n in range(len(pairs))]
+
+
+@holding_only
+def test_a_write_waits_for_the_tasks_that_follow(held, in_tasks):
+    pairs = [held() for _ in range(3)]
+    seen = []
+
+    def write(transport):
+        transport.write(b"data")
+        seen.append([received(peer) for _, peer in pairs])
+
+    in_tasks(*[functools.partial(write, transport) for transport, _ in pairs])
+    assert seen == [[None] * 3] * 3
+    assert [received(peer) for _, peer in pairs] == [b"data"] * 3
+
+
+@holding_only
+def test_several_writes_of_a_task_wait_as_well(held, in_tasks):
+    transport, peer = held()
+    seen = []
+
+    def write():
+        for data in (b"head ", bytearray(b"and "), b"body"):
+            transport.write(data)
+
+    def write_buffer():
+        other.write(bytearray(b"alone"))
+
+    other, its_peer = held()
+    in_tasks(write, write_buffer, lambda: seen.append((received(peer), received(its_peer))))
+    assert seen == [(None, None)]
+    assert received(peer) == b"head and body" and received(its_peer) == b"alone"
+
+
+@holding_only
+def test_much_does_not_wait(held, in_tasks):
+    (transport, peer), (other, its_peer) = held(), held()
+    seen = []
+
+    def write_parts():
+        other.write(bytes(15000))
+        other.write(bytes(2000))
+
+    in_tasks(functools.partial(transport.write, bytes(17000)), lambda: seen.append(len(received(peer) or b"")))
+    in_tasks(write_parts, lambda: seen.append(len(received(its_peer) or b"")))
+    assert seen == [17000, 17000]
+
+
+def test_a_callback_of_the_program_finds_all_sent(connect, recorder, loop, in_tasks):
+    pairs = [connect(recorder()) for _ in range(2)]
+    seen = []
+
+    async def write():
+        for transport, _ in pairs:
+            transport.write(b"data")
+
+    loop.create_task(write())
+    loop.call_soon(lambda: seen.extend(received(peer) for _, peer in pairs))
+    in_tasks(int)
+    assert seen == [b"data", b"data"]
+
+
+def test_writes_of_several_tasks_to_one_transport_keep_their_order(connect, recorder, in_tasks):
+    (transport, peer), (other, its_peer) = connect(recorder()), connect(recorder())
+    in_tasks(*[functools.partial((transport, other)[n % 3 == 2].write, b"%d" % n) for n in range(9)])
+    assert received(peer) == b"013467" and received(its_peer) == b"258"
+
+
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+def test_a_write_of_another_task_is_sent_before_another_use_of_the_connection(connect, recorder, in_tasks, act):
+    (transport, peer), (other, its_peer) = connect(recorder()), connect(recorder())
+    seen = []
+
+    def use():
+        act(transport)
+        seen.append((received(peer, 4), received(its_peer)))
+
+    in_tasks(lambda: other.write(b"first"), lambda: transport.write(b"data"), use)
+    assert seen == [(b"data", b"first")]
+
+
+def test_a_write_of_another_task_is_sent_before_what_cannot_wait(connect, recorder, in_tasks, loop, sockets):
+    pairs = [connect(recorder()) for _ in range(2)]
+    (transport, peer), (other, its_peer) = pairs
+    fd = other.get_extra_info("socket").fileno()
+    seen = []
+
+    def see():
+        seen.append((received(peer), received(its_peer)))
+
+    def write_at_once():
+        other.write(b"now")
+        see()
+
+    def write_lines():
+        other.writelines([bytes(1 << 16), b"end"])
+        see()
+
+    in_tasks(lambda: transport.write(b"1"), write_at_once)
+    in_tasks(lambda: transport.write(b"2"), write_lines)
+    assert fd >= 0 and seen[0] == (b"1", b"now") and seen[1][0] == b"2"
+
+
+def test_datagrams_of_a_later_task_arrive_later(connect, recorder, run, loop, in_tasks, sockets, abandoned):
+    transport, peer = connect(recorder())
+    target = sockets(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    target.bind(("127.0.0.1", 0))
+    target.settimeout(20)
+    endpoint, _ = run(loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=target.getsockname()))
+    abandoned.add(endpoint)
+
+    def send():
+        endpoint.sendto(b"second")
+        return target.recv(100), received(peer)
+
+    assert in_tasks(lambda: transport.write(b"first"), send)[1] == (b"second", b"first")
+
+
+def test_exception_of_a_later_task(connect, recorder, loop, in_tasks):
+    transport, peer = connect(recorder())
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        in_tasks(lambda: transport.write(b"written"), interrupt, int)
+    assert received(peer) == b"written"
+    in_tasks(int)
+
+
+def test_stop_of_a_later_task(connect, recorder, loop):
+    transport, peer = connect(recorder())
+
+    async def write():
+        transport.write(b"written")
+
+    async def stop():
+        loop.stop()
+
+    tasks = [loop.create_task(write()), loop.create_task(stop())]
+    loop.run_forever()
+    assert received(peer) == b"written" and all(task.done() for task in tasks)
+
+
+def test_turn_within_a_later_task(enters_contexts_again, connect, recorder, loop, in_tasks):
+    transport, peer = connect(recorder())
+    seen = []
+
+    def turn_within():
+        loop.call_soon(loop.call_soon, int)  # asyncio's outer turn expects as many callbacks as it saw first
+        loop._run_once()
+        seen.append(received(peer))
+
+    in_tasks(lambda: transport.write(b"data"), turn_within)
+    assert seen == [b"data"]
+
+
+def test_connection_that_breaks_while_others_wait(connect, recorder, in_tasks, until):
+    """The others' bytes are sent, and the protocol learns of it later, as with asyncio."""
+    protocols = [recorder() for _ in range(3)]
+    pairs = [connect(protocol) for protocol in protocols]
+
+    def write(n):
+        if n == 1:
+            pairs[1][1].close()
+        pairs[n][0].write(b"data")
+
+    in_tasks(*[functools.partial(write, n) for n in range(3)])
+    until(lambda: protocols[1].lost)
+    assert received(pairs[0][1]) == b"data" and received(pairs[2][1]) == b"data"
+    assert not protocols[0].lost and not protocols[2].lost
+
+
+@pytest.mark.usefixtures("log_interrupts")
+def test_exit_while_bytes_of_a_turn_are_sent_loses_no_others(connect, recorder, in_tasks):
+    pairs = [connect(recorder()) for _ in range(3)]
+
+    def write(n):
+        if n == 1:
+            pairs[1][1].close()
+        pairs[n][0].write(b"data")
+
+    with pytest.raises(KeyboardInterrupt):
+        in_tasks(*[functools.partial(write, n) for n in range(3)])
+    in_tasks(int)
+    assert received(pairs[0][1]) == b"data" and received(pairs[2][1]) == b"data"
+    pairs[1][0].abort()
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+def test_child_forked_by_a_later_task_does_not_send_again(connect, recorder, in_tasks):
+    transport, peer = connect(recorder())
+    children = []
+
+    def fork():
+        child = os.fork()
+        if child == 0:
+            raise SystemExit
+        children.append(child)
+
+    try:
+        in_tasks(lambda: transport.write(b"once"), fork, int)
+    except SystemExit:
+        os._exit(0)  # the child, after the end of its turn
+    os.waitpid(children[0], 0)
+    assert received(peer) == b"once" and received(peer) is None
+
+
+def test_transport_that_is_dropped_while_it_waits(connect, recorder, in_tasks, abandoned):
+    transport, peer = connect(recorder())
+    pairs = [(transport, peer)]
+    abandoned.discard(transport)
+    del transport
+
+    def write_and_drop():
+        pairs[0][0].write(b"data")
+        pairs[0][0].get_protocol().transport = None
+        pairs.clear()
+        gc.collect()
+
+    in_tasks(write_and_drop, gc.collect)
+    assert received(peer) == b"data"
+
+
+def test_bytes_that_wait_are_released(connect, recorder, in_tasks):
+    pairs = [connect(recorder()) for _ in range(40)]
+    data = bytes(1000)
+    before = sys.getrefcount(data)
+    in_tasks(*[functools.partial(transport.write, data) for transport, _ in pairs])
+    assert [received(peer) for _, peer in pairs] == [data] * 40
+    assert sys.getrefcount(data) == before
+    for transport, _ in pairs:
+        transport.abort()
+
+
+@holding_only
+def test_collection_visits_what_waits(held, in_tasks, loop):
+    transport, peer = held()
+    seen = []
+
+    def look():
+        seen.append(gc.get_referents(loop).count(transport))
+
+    in_tasks(lambda: transport.write(b"data"), look)
+    in_tasks(look)
+    assert seen[0] == seen[1] + 1 and received(peer) == b"data"
+
+
+def test_connections_that_are_ready_together_are_answered(connect, recorder, collect):
+    """The callbacks are those of transports here."""
+    protocols = [recorder(data_received=lambda self, data: self.transport.write(b"re: " + data)) for _ in range(50)]
+    pairs = [connect(protocol) for protocol in protocols]
+    for round in range(3):
+        for n, (_, peer) in enumerate(pairs, 10):
+            peer.send(b"%d %d" % (round, n))
+        assert [collect(peer, 8) for _, peer in pairs] == [b"re: %d %d" % (round, n) for n in range(10, 60)]
+
+
+@holding_only
+def test_an_answer_waits_for_other_transports(held, turn):
+    pairs = [held() for _ in range(2)]
+    seen = []
+
+    def answer(self, data):
+        self.transport.write(data)
+        seen.append([received(peer) for _, peer in pairs])
+
+    for transport, peer in pairs:
+        transport.get_protocol().hooks["data_received"] = answer
+        peer.send(b"data")
+    for _ in range(3):
+        turn()
+    assert seen == [[None, None]] * 2
+    assert [received(peer) for _, peer in pairs] == [b"data", b"data"]
+
+
+@unset
+@learning_only
+def test_tasks_that_write_one_after_the_other_teach_the_loop(not_asyncio, connect, recorder, in_tasks, teach_turns):
+    not_asyncio()
+    pairs = [connect(recorder()) for _ in range(2)]
+
+    def write(n):
+        transport, peer = pairs[n % 2]
+        transport.write(b"data")
+        return received(peer)
+
+    writes = [functools.partial(write, n) for n in range(4)]
+    assert in_tasks(*writes) == [b"data"] * 4
+
+    def attempt():
+        pairs[:] = teach_turns(2)
+        assert in_tasks(*writes[:2]) == [None, None]
+        assert [received(peer) for _, peer in pairs] == [b"data", b"data"]
+
+    eventually(attempt)
+
+
+@unset
+@learning_only
+def test_one_connection_teaches_nothing(not_asyncio, connect, recorder, in_tasks):
+    not_asyncio()
+    transport, peer = connect(recorder())
+    in_tasks(*[functools.partial(transport.write, b"x")] * 100)
+    received(peer)
+    assert in_tasks(lambda: transport.write(b"data"), lambda: received(peer)) == [None, b"data"]
+
+
+@unset
+@learning_only
+def test_a_callback_that_writes_to_many_teaches_nothing(not_asyncio, connect, recorder, in_tasks):
+    not_asyncio()
+    pairs = [connect(recorder()) for _ in range(2)]
+
+    def write_to_all():
+        for n in range(100):
+            pairs[n % 2][0].write(b"x")
+
+    in_tasks(write_to_all)
+    for _, peer in pairs:
+        received(peer)
+    transport, peer = pairs[0]
+    assert in_tasks(lambda: transport.write(b"data"), lambda: received(peer)) == [None, b"data"]
+
+
+@unset
+@learning_only
+def test_a_write_does_not_wait_for_long(not_asyncio, teach_turns, in_tasks):
+    """The task that follows is not quick enough, but nothing was late."""
+    not_asyncio()
+
+    def attempt():
+        ((transport, peer),) = teach_turns(1)
+        results = in_tasks(
+            lambda: transport.write(b"data"), lambda: received(peer), lambda: pass_time(0.00025), lambda: received(peer)
+        )
+        assert results == [None, None, None, b"data"]
+
+    eventually(attempt)
+
+
+@unset
+@learning_only
+def test_a_task_that_blocks_makes_the_write_of_another_late_once(not_asyncio, teach_turns, in_tasks):
+    not_asyncio()
+
+    def attempt():
+        pairs = teach_turns(3)
+        transport, peer = pairs[0]
+        write = functools.partial(transport.write, b"data")
+        look = functools.partial(received, peer)
+        assert in_tasks(write, look, functools.partial(pass_time, LATE_S), look) == [None, None, None, b"data"]
+        others = [functools.partial(pairs[1 + n % 2][0].write, b"x") for n in range(100)]
+        for _ in range(3):
+            assert in_tasks(*others, write, look)[-1] == b"data"
+
+    eventually(attempt)
+
+
+@unset
+@learning_only
+def test_a_task_waits_for_the_answer_to_what_another_wrote(not_asyncio, teach_turns, in_tasks):
+    """By other means than the loop's."""
+    not_asyncio()
+    ((transport, peer),) = teach_turns(1)
+
+    def wait():
+        peer.setblocking(True)
+        peer.settimeout(20)
+        return peer.recv(100)
+
+    assert in_tasks(lambda: transport.write(b"question"), wait)[1] == b"question"
