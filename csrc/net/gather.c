@@ -18,8 +18,10 @@
 #define PENALTY_MAX 8192
 
 /* Callbacks that have written one right after the other before what they write
- * is deferred. */
+ * is deferred, and before old faults are forgotten: a busy loop runs a thousand
+ * in a few milliseconds. */
 #define TURNS_LEARNT 16
+#define TURNS_MAX 32000
 
 struct cl_habits {
     size_t refs;
@@ -69,11 +71,11 @@ cl_habit_clear(cl_habit *habit)
     habit->hb_shared = NULL;
 }
 
-/* A callback wrote more than once and returned soon. */
+/* A callback wrote, and more could have been sent with it. */
 static void
-praise(cl_habit *habit)
+praise(cl_habit *habit, int16_t most)
 {
-    if (habit->hb_score < SCORE_MAX)
+    if (habit->hb_score < most)
         habit->hb_score++;
     else
         habit->hb_penalty = PENALTY_MIN;
@@ -81,7 +83,7 @@ praise(cl_habit *habit)
         habit->hb_shared->score++;
 }
 
-/* A callback wrote more than once and took long, but nothing was late. */
+/* A callback took long, but nothing was late. */
 static void
 doubt(cl_habit *habit)
 {
@@ -267,7 +269,7 @@ learn_of_turn(LoopObject *loop)
         if (longer_than(loop, now - gather->gw_last_ticks, CL_DEFER_NS))
             doubt(&gather->gw_turns);
         else
-            praise(&gather->gw_turns);
+            praise(&gather->gw_turns, TURNS_MAX);
         loop->l_mark_ticks = now;
     }
     gather->gw_last_turn = loop->l_turns;
@@ -295,7 +297,7 @@ end(LoopObject *loop, bool may_wait)
                             CL_LATE_NS))
                 doubt(gather->gw_habit);
             else
-                praise(gather->gw_habit);
+                praise(gather->gw_habit, SCORE_MAX);
             loop->l_mark_ticks = now;
         }
         gather->gw_owner = NULL;
