@@ -976,7 +976,7 @@ def test_it_can_be_turned_off(cloop, python, write_script):
 # Callbacks of one turn, docs/decisions/0021
 
 
-TEACHING_TASKS = 20  # that write one after the other until writes are deferred
+TEACHING_TASKS = 100  # that write one after the other; 17 are enough, and more after a write that was late
 
 
 @pytest.fixture
@@ -997,15 +997,20 @@ def in_tasks(loop, turn):
 
 @pytest.fixture
 def teach_turns(connect, recorder, in_tasks):
-    """Makes tasks write to one transport after the other, until the loop may defer writes; returns a few transports with
+    """Makes tasks write to one transport after the other, until the loop defers writes; returns a few transports with
     their peers.
     """
 
     def teach_turns(count=3):
         pairs = [connect(recorder()) for _ in range(max(count, 2))]
-        in_tasks(*[functools.partial(pairs[n % 2][0].write, b"x") for n in range(TEACHING_TASKS)])
-        for _, peer in pairs:
-            received(peer)
+        writes = [functools.partial(pairs[n % 2][0].write, b"x") for n in range(TEACHING_TASKS)]
+        for _ in range(300):
+            in_tasks(*writes)
+            for _, peer in pairs:
+                received(peer)
+            if in_tasks(writes[0], lambda: received(pairs[0][1])) == [None, None]:
+                break
+        assert received(pairs[0][1]) == b"x"
         return pairs[:count]
 
     return teach_turns
@@ -1369,7 +1374,7 @@ def test_a_task_that_blocks_makes_the_write_of_another_late_once(not_asyncio, te
         look = functools.partial(received, peer)
         assert in_tasks(write, look, functools.partial(pass_time, LATE_S), look) == [None, None, None, b"data"]
         others = [functools.partial(pairs[1 + n % 2][0].write, b"x") for n in range(100)]
-        for _ in range(3):
+        for _ in range(2):
             assert in_tasks(*others, write, look)[-1] == b"data"
 
     eventually(attempt)
