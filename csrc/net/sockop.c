@@ -422,8 +422,13 @@ cl_sockop_nargs(cl_sockop_kind kind)
 static int
 try_again(SockOpObject *op, PyObject **result)
 {
-    int fd = cl_sock_fd(op->so_loop->l_st, op->so_sock), status;
     cl_assert_of(op, op->so_kind < CL_SOCK_COUNT && op->so_sock != NULL);
+    *result = NULL;
+    /* What was written to a transport before arrives before. */
+    if ((op->so_kind == CL_SOCK_SENDALL || op->so_kind == CL_SOCK_SENDTO) &&
+        cl_gather_flush(op->so_loop) < 0)
+        return -1;
+    int fd = cl_sock_fd(op->so_loop->l_st, op->so_sock), status;
     do {
         *result = NULL;
         status = operations[op->so_kind].attempt(op, fd, result);

@@ -1139,6 +1139,30 @@ def test_datagrams_of_a_later_task_arrive_later(connect, recorder, run, loop, in
     assert in_tasks(lambda: transport.write(b"first"), send)[1] == (b"second", b"first")
 
 
+@pytest.mark.parametrize("name", ["sock_sendall", "sock_sendto"])
+def test_bytes_of_a_socket_operation_arrive_later(connect, recorder, loop, in_tasks, sockets, name):
+    transport, peer = connect(recorder())
+    target = sockets(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    target.bind(("127.0.0.1", 0))
+    target.settimeout(20)
+    ours = sockets(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    ours.setblocking(False)
+    ours.connect(target.getsockname())
+    seen = []
+
+    async def send():
+        transport.write(b"first")
+        await getattr(loop, name)(ours, b"second", *[target.getsockname()] * (name == "sock_sendto"))
+        seen.extend([target.recv(100), received(peer)])
+
+    if not hasattr(loop, name):
+        pytest.skip("asyncio of this Python has no " + name)
+    task = loop.create_task(send())
+    in_tasks(int)
+    task.result()
+    assert seen == [b"second", b"first"]
+
+
 def test_exception_of_a_later_task(connect, recorder, loop, in_tasks):
     transport, peer = connect(recorder())
 
