@@ -121,7 +121,8 @@ holds(const cl_gather *gather)
 static inline int
 find_deferred(const cl_gather *gather, PyObject *owner)
 {
-    for (unsigned i = 0; i < gather->gw_deferred_count; i++) {
+    for (unsigned i = gather->gw_deferred_first; i < gather->gw_deferred_end;
+         i++) {
         if (gather->gw_deferred[i].owner == owner)
             return (int)i;
     }
@@ -149,11 +150,15 @@ cl_gather_check(const LoopObject *loop)
     }
     if (held->first != NULL)
         cl_assert_of(held->first, Py_REFCNT(held->first) > 0);
-    cl_assertf(gather->gw_deferred_count <= CL_DEFER_COUNT, "%u",
-               gather->gw_deferred_count);
-    for (unsigned i = 0; i < gather->gw_deferred_count; i++) {
+    cl_assertf(gather->gw_deferred_end <= CL_DEFER_COUNT &&
+                   (gather->gw_deferred_end == 0 ||
+                    gather->gw_deferred_first < gather->gw_deferred_end),
+               "%u to %u", gather->gw_deferred_first, gather->gw_deferred_end);
+    for (unsigned i = gather->gw_deferred_first; i < gather->gw_deferred_end;
+         i++) {
         const cl_deferred *at = &gather->gw_deferred[i];
         cl_assert_of(at->owner, Py_REFCNT(at->owner) > 0);
+        cl_assert_of(at->owner, at->habit->hb_deferred);
         cl_assert_of(at->owner, find_deferred(gather, at->owner) == (int)i);
         cl_assert_of(at->owner,
                      !holds(gather) || gather->gw_owner != at->owner);
@@ -170,11 +175,11 @@ set_timer(LoopObject *loop)
     cl_gather *gather = gather_of(loop);
     if (gather->gw_timer == NULL)
         return;
-    if (gather->gw_deferred_count > 0 || holds(gather))
+    if (cl_gather_has_deferred(gather) || holds(gather))
         cl_hold_timer_begin(
             gather->gw_timer,
-            (gather->gw_deferred_count > 0 ? gather->gw_deferred_since
-                                           : gather->gw_held_since) +
+            (cl_gather_has_deferred(gather) ? gather->gw_deferred_since
+                                            : gather->gw_held_since) +
                 cl_rate_ticks(&loop->l_rate, CL_HOLD_PERIOD_NS));
     else
         cl_hold_timer_end(gather->gw_timer);
@@ -196,12 +201,21 @@ static cl_deferred
 take_deferred(LoopObject *loop, int place)
 {
     cl_gather *gather = gather_of(loop);
-    cl_deferred *at = &gather->gw_deferred[place], taken = *at;
-    gather->gw_deferred_count--;
-    memmove(at, at + 1,
-            (gather->gw_deferred_count - (unsigned)place) * sizeof(*at));
-    if (gather->gw_deferred_count == 0)
+    unsigned at = (unsigned)place;
+    cl_deferred taken = gather->gw_deferred[at];
+    taken.habit->hb_deferred = false;
+    if (at == gather->gw_deferred_first) {
+        gather->gw_deferred_first++;
+    }
+    else {
+        gather->gw_deferred_end--;
+        memmove(&gather->gw_deferred[at], &gather->gw_deferred[at + 1],
+                (gather->gw_deferred_end - at) * sizeof(taken));
+    }
+    if (gather->gw_deferred_first == gather->gw_deferred_end) {
+        gather->gw_deferred_first = gather->gw_deferred_end = 0;
         set_timer(loop);
+    }
     return taken;
 }
 
@@ -219,7 +233,7 @@ defer(LoopObject *loop)
     cl_held *held = &gather->gw_held;
     PyObject *bytes = held->first;
     size_t first = bytes == NULL ? 0 : (size_t)PyBytes_GET_SIZE(bytes);
-    if (!gather->gw_may_defer || gather->gw_deferred_count == CL_DEFER_COUNT ||
+    if (!gather->gw_may_defer || gather->gw_deferred_end == CL_DEFER_COUNT ||
         first + held->rest_size > CL_DEFER_MAX)
         return false;
     if (held->rest_size > 0) {
@@ -234,10 +248,11 @@ defer(LoopObject *loop)
         memcpy(PyBytes_AS_STRING(bytes) + first, held->rest, held->rest_size);
         Py_XDECREF(held->first);
     }
-    if (gather->gw_deferred_count == 0)
+    if (!cl_gather_has_deferred(gather))
         gather->gw_deferred_since = gather->gw_held_since;
-    gather->gw_deferred[gather->gw_deferred_count++] =
-        (cl_deferred){Py_NewRef(gather->gw_owner), bytes, gather->gw_send};
+    gather->gw_deferred[gather->gw_deferred_end++] = (cl_deferred){
+        Py_NewRef(gather->gw_owner), bytes, gather->gw_send, gather->gw_habit};
+    gather->gw_habit->hb_deferred = true;
     forget_held(loop);
     return true;
 }
@@ -318,7 +333,7 @@ callback_ended(LoopObject *loop, bool may_wait)
         now = learn_of_turn(loop);
         status = end(loop, may_wait);
     }
-    if (gather->gw_deferred_count == 0)
+    if (!cl_gather_has_deferred(gather))
         return status;
     if (status < 0)
         loop->l_afterwards = callback_ended; /* for the others */
@@ -333,14 +348,15 @@ int
 cl_gather_send_deferred(LoopObject *loop)
 {
     cl_gather *gather = gather_of(loop);
-    if (gather->gw_deferred_count == 0)
+    if (!cl_gather_has_deferred(gather))
         return 0;
     if (deferred_longer_than(loop, 0, CL_DEFER_LATE_NS))
         punish(&gather->gw_turns);
-    while (gather->gw_deferred_count > 0) {
-        PyObject *owner = Py_NewRef(gather->gw_deferred[0].owner);
-        int status = gather->gw_deferred[0].send(owner);
-        cl_assert_of(owner, find_deferred(gather, owner) != 0);
+    while (cl_gather_has_deferred(gather)) {
+        const cl_deferred *first =
+            &gather->gw_deferred[gather->gw_deferred_first];
+        PyObject *owner = Py_NewRef(first->owner);
+        int status = first->send(owner);
         Py_DECREF(owner);
         if (status < 0)
             return -1;
@@ -351,7 +367,7 @@ cl_gather_send_deferred(LoopObject *loop)
 }
 
 int
-cl_gather_make_way(LoopObject *loop, PyObject *owner)
+cl_gather_make_way(LoopObject *loop, PyObject *owner, const cl_habit *habit)
 {
     cl_gather *gather = gather_of(loop);
     cl_assert_gil();
@@ -360,8 +376,7 @@ cl_gather_make_way(LoopObject *loop, PyObject *owner)
         if (end(loop, false) < 0)
             return -1;
     }
-    return find_deferred(gather, owner) < 0 ? 0
-                                            : cl_gather_send_deferred(loop);
+    return habit->hb_deferred ? cl_gather_send_deferred(loop) : 0;
 }
 
 int
@@ -447,7 +462,7 @@ keep(LoopObject *loop, const cl_gather_write *write, uint64_t now)
     }
     if (is_first) {
         gather->gw_held_since = now;
-        if (gather->gw_deferred_count == 0)
+        if (!cl_gather_has_deferred(gather))
             set_timer(loop);
     }
     gather->gw_room = room - write->size;
@@ -576,7 +591,8 @@ int
 cl_gather_traverse(const cl_gather *gather, visitproc visit, void *arg)
 {
     Py_VISIT(gather->gw_owner);
-    for (unsigned i = 0; i < gather->gw_deferred_count; i++)
+    for (unsigned i = gather->gw_deferred_first; i < gather->gw_deferred_end;
+         i++)
         Py_VISIT(gather->gw_deferred[i].owner);
     return 0;
 }
@@ -587,9 +603,11 @@ cl_gather_clear(cl_gather *gather)
     Py_CLEAR(gather->gw_owner);
     Py_CLEAR(gather->gw_held.first);
     PyMem_RawFree(gather->gw_held.rest);
-    while (gather->gw_deferred_count > 0) {
-        cl_deferred *last = &gather->gw_deferred[--gather->gw_deferred_count];
+    while (gather->gw_deferred_end > gather->gw_deferred_first) {
+        cl_deferred *last = &gather->gw_deferred[--gather->gw_deferred_end];
+        last->habit->hb_deferred = false;
         Py_DECREF(last->bytes);
         Py_DECREF(last->owner);
     }
+    gather->gw_deferred_first = gather->gw_deferred_end = 0;
 }

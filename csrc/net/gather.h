@@ -55,6 +55,7 @@ typedef struct {
     cl_habits *hb_shared; /* owned, or NULL */
     int16_t hb_score;     /* good callbacks, minus penalties */
     int16_t hb_penalty;   /* cost of the next late write */
+    bool hb_deferred;     /* the transport's bytes wait for other callbacks */
 } cl_habit;
 
 cl_habits *cl_habits_new(void); /* NULL without an exception on failure */
@@ -90,6 +91,7 @@ typedef struct {
     PyObject *owner; /* owned */
     PyObject *bytes; /* owned */
     cl_gather_send send;
+    cl_habit *habit; /* the owner's */
 } cl_deferred;
 
 /* The writes of the running callback to the transport it wrote to last. */
@@ -116,7 +118,7 @@ typedef struct {
     uint64_t gw_last_ticks;     /* at that time */
     const void *gw_last_owner;  /* not a reference: to compare only */
     uint64_t gw_deferred_since; /* ticks, when the first was held */
-    unsigned gw_deferred_count;
+    unsigned gw_deferred_first, gw_deferred_end; /* equal, and 0, if empty */
     cl_deferred gw_deferred[CL_DEFER_COUNT];
 } cl_gather;
 
@@ -177,11 +179,18 @@ void cl_gather_release(LoopObject *loop, cl_held *held);
 void cl_gather_drop(LoopObject *loop, PyObject *owner);
 
 /* Called before a write of `owner`: ends the writes of another transport, and
- * sends what that holds. 0/-1 Runs Python. */
-int cl_gather_make_way(LoopObject *loop, PyObject *owner);
+ * sends what that holds, and what the owner has deferred. 0/-1 Runs Python. */
+int cl_gather_make_way(LoopObject *loop, PyObject *owner,
+                       const cl_habit *habit);
 
 /* Sends what is held by any transport. 0/-1 Runs Python. */
 int cl_gather_flush(LoopObject *loop);
+
+static inline bool
+cl_gather_has_deferred(const cl_gather *gather)
+{
+    return gather->gw_deferred_end > 0;
+}
 
 /* Sends what is deferred, before bytes of another connection that are not
  * held. 0/-1 Runs Python. */

@@ -311,13 +311,16 @@ send_with_held(StreamObject *self, PyObject *object, const char *data,
     }
     ssize_t result = send_parts(self, parts, count);
     size_t sent = (size_t)result;
-    if (result < 0 ||
-        (first > 0 && queue_rest(self, held.first, NULL, first, &sent) < 0) ||
-        queue_rest(self, NULL, held.rest, held.rest_size, &sent) < 0 ||
-        queue_rest(self, object, data, size, &sent) < 0)
-        status = write_failed(self, result);
-    else if (queued(self) > 0)
-        cl_transport_want(base_of(self), CL_WRITE, true);
+    if (result < (ssize_t)(first + held.rest_size + size)) {
+        if (result < 0 ||
+            (first > 0 &&
+             queue_rest(self, held.first, NULL, first, &sent) < 0) ||
+            queue_rest(self, NULL, held.rest, held.rest_size, &sent) < 0 ||
+            queue_rest(self, object, data, size, &sent) < 0)
+            status = write_failed(self, result);
+        else
+            cl_transport_want(base_of(self), CL_WRITE, true);
+    }
     cl_gather_release(loop, &held);
     return status;
 }
@@ -444,7 +447,7 @@ write_buffer(StreamObject *self, PyObject *object, const char *data,
         return 0;
     if (!PyBytes_CheckExact(object))
         object = NULL; /* may change: copy what is not sent now */
-    if (cl_gather_make_way(loop, (PyObject *)self) < 0)
+    if (cl_gather_make_way(loop, (PyObject *)self, &self->s_out.out_habit) < 0)
         return -1;
     if (takes_nothing(self))
         return write_when_lost(self);
@@ -452,7 +455,7 @@ write_buffer(StreamObject *self, PyObject *object, const char *data,
         return queue_rest(self, object, data, size, &none);
     if (hold(self, object, data, size))
         return 0;
-    int status = gather->gw_deferred_count > 0
+    int status = cl_gather_has_deferred(gather)
                      ? write_last(self, object, data, size)
                      : write_now(self, object, data, size);
     cl_gather_sent(gather, (PyObject *)self);
@@ -618,7 +621,8 @@ cl_outbox_write_items(StreamObject *self, PyObject *items)
         return -1;
     if (size == 0)
         return 0;
-    if (cl_gather_make_way(loop, (PyObject *)self) < 0 ||
+    if (cl_gather_make_way(loop, (PyObject *)self, &self->s_out.out_habit) <
+            0 ||
         (size > CL_COPY_MAX && cl_gather_send_deferred(loop) < 0))
         return -1;
     if (takes_nothing(self))

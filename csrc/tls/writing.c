@@ -359,7 +359,8 @@ cl_tls_write(TLSObject *self, const char *data, size_t size)
         return 0;
     if (self->x_state == CL_TLS_WRAPPED &&
         (cl_net_prepare(self->x_loop) < 0 ||
-         cl_gather_make_way(self->x_loop, (PyObject *)self) < 0))
+         cl_gather_make_way(self->x_loop, (PyObject *)self, &self->x_habit) <
+             0))
         return -1;
     if (self->x_state == CL_TLS_HANDSHAKE)
         return keep(self, data, size);
