@@ -1163,6 +1163,101 @@ def test_bytes_of_a_socket_operation_arrive_later(connect, recorder, loop, in_ta
     assert seen == [b"second", b"first"]
 
 
+@pytest.fixture
+def act_late(connect, recorder, loop, turn):
+    """Awaits act(look) in a task of the turn in which one before it has written "first", where look() returns what has
+    arrived; returns the result.
+    """
+
+    def act_late(act):
+        transport, peer = connect(recorder())
+
+        async def write():
+            transport.write(b"first")
+
+        tasks = [loop.create_task(write()), loop.create_task(act(lambda: received(peer)))]
+        for _ in range(100):
+            turn()
+            if tasks[1].done():
+                break
+        return tasks[1].result()
+
+    return act_late
+
+
+def test_end_of_another_connection_arrives_later(connect, recorder, act_late):
+    transport, peer = connect(recorder())
+
+    async def end(look):
+        transport.write_eof()
+        return received(peer), look()
+
+    assert act_late(end) == (b"", b"first")
+
+
+def test_file_for_another_connection_arrives_later(connect, recorder, loop, act_late, tmp_path):
+    transport, peer = connect(recorder())
+    path = tmp_path / "file"
+    path.write_bytes(b"second")
+
+    async def send(look):
+        with open(str(path), "rb") as file:
+            await loop.sendfile(transport, file)
+        return received(peer), look()
+
+    assert act_late(send) == (b"second", b"first")
+
+
+def test_connection_of_sock_connect_arrives_later(loop, act_late, sockets, listening):
+    listener = listening("unix")
+    sock = sockets(socket.socket(socket.AF_UNIX))
+    sock.setblocking(False)
+
+    async def connect(look):
+        await loop.sock_connect(sock, listener.getsockname())
+        return look()
+
+    assert act_late(connect) == b"first"
+
+
+def test_new_connection_arrives_later(loop, act_late, listening, abandoned):
+    listener = listening()
+    seen = []
+
+    async def connect(look):
+        def look_and_make():
+            seen.append(look())
+            return asyncio.Protocol()
+
+        transport, _ = await loop.create_connection(look_and_make, *listener.getsockname())
+        abandoned.add(transport)
+
+    act_late(connect)
+    assert seen == [b"first"]
+
+
+def test_bytes_that_are_queued_later_arrive_later(connect, recorder, turn, collect):
+    """The socket gets writable in the same turn."""
+    (other, its_peer), (third, third_peer), (transport, peer) = (connect(recorder()) for _ in range(3))
+    hooks, seen, size = transport.get_protocol().hooks, [], 1 << 18
+
+    def write_then(self, data):
+        transport.write(b"then")
+        hooks["resume_writing"] = lambda self: seen.append(received(its_peer))
+
+    other.get_protocol().hooks["data_received"] = lambda self, data: other.write(b"first")
+    third.get_protocol().hooks["data_received"] = write_then
+    transport.set_write_buffer_limits(high=1, low=0)
+    transport.write(bytes(size))
+    its_peer.send(b"go")
+    third_peer.send(b"go")
+    got = len(received(peer, size))
+    assert got < size and transport.get_write_buffer_size() > 0
+    turn()
+    collect(peer, size + 4 - got)
+    assert seen == [b"first"]
+
+
 def test_exception_of_a_later_task(connect, recorder, loop, in_tasks):
     transport, peer = connect(recorder())
 
