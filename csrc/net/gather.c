@@ -572,6 +572,17 @@ cl_gather_init(cl_gather *gather)
     cl_habit_init(&gather->gw_turns, NULL);
 }
 
+void
+cl_gather_forked(cl_gather *gather)
+{
+    gather->gw_owner = NULL; /* a leak: no destructor must run now */
+    Py_CLEAR(gather->gw_held.first);
+    gather->gw_held.rest_size = 0;
+    gather->gw_room = 0;
+    while (gather->gw_deferred_count > 0)
+        Py_DECREF(gather->gw_deferred[--gather->gw_deferred_count].bytes);
+}
+
 int
 cl_gather_traverse(const cl_gather *gather, visitproc visit, void *arg)
 {

@@ -1329,6 +1329,36 @@ def test_exit_while_bytes_of_a_turn_are_sent_loses_no_others(connect, recorder, 
     pairs[1][0].abort()
 
 
+@pytest.mark.filterwarnings("ignore:.*(use of fork|multi-threaded):DeprecationWarning")
+@pytest.mark.parametrize("together", [True, False], ids=["same task", "later task"])
+def test_child_forked_by_another_thread_does_not_send_again(connect, recorder, in_tasks, together):
+    """Nothing is sent before that fork: the loop's thread may be anywhere."""
+    transport, peer = connect(recorder())
+
+    def fork():
+        child = os.fork()
+        if child == 0:
+            try:
+                transport.write(b" and more")
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+
+    def fork_elsewhere():
+        thread = threading.Thread(target=fork)
+        thread.start()
+        thread.join()
+
+    def write():
+        transport.write(b"once")
+        if together:
+            fork_elsewhere()
+
+    in_tasks(write, int if together else fork_elsewhere, int)
+    got = received(peer)
+    assert got.count(b"once") == 1 and got.count(b" and more") == 1
+
+
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_child_forked_by_a_later_task_does_not_send_again(connect, recorder, in_tasks):
     transport, peer = connect(recorder())
