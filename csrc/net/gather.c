@@ -211,6 +211,14 @@ longer_than(const LoopObject *loop, uint64_t ticks, int64_t ns)
     return ticks > cl_rate_ticks(&loop->l_rate, ns);
 }
 
+/* Whether a callback's bytes may wait for others of its turn. */
+static inline bool
+turns_have_taught(const LoopObject *loop)
+{
+    return gather_of(loop)->gw_turns.hb_score >= TURNS_LEARNT ||
+           cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS;
+}
+
 /* Lets what the callback holds wait for those that follow. False if it can't. */
 static bool
 defer(LoopObject *loop)
@@ -219,7 +227,8 @@ defer(LoopObject *loop)
     cl_held *held = &gather->gw_held;
     PyObject *bytes = held->first;
     size_t first = bytes == NULL ? 0 : (size_t)PyBytes_GET_SIZE(bytes);
-    if (!gather->gw_may_defer || gather->gw_deferred_count == CL_DEFER_COUNT ||
+    if (!gather->gw_may_defer || !turns_have_taught(loop) ||
+        gather->gw_deferred_count == CL_DEFER_COUNT ||
         first + held->rest_size > CL_DEFER_MAX)
         return false;
     if (held->rest_size > 0) {
@@ -257,12 +266,12 @@ deferred_longer_than(const LoopObject *loop, uint64_t now, int64_t ns)
 
 /* A callback has written. Where another connection's did so just before, in the
  * same turn, the turn's writes could have been sent together. Returns when the
- * callback ended, or shortly before. */
+ * callback ended, or 0 if it did not look. */
 static uint64_t
 learn_of_turn(LoopObject *loop)
 {
     cl_gather *gather = gather_of(loop);
-    uint64_t now = gather->gw_began;
+    uint64_t now = 0;
     if (gather->gw_last_turn == loop->l_turns &&
         gather->gw_last_owner != gather->gw_owner) {
         now = cl_ticks();
@@ -273,12 +282,13 @@ learn_of_turn(LoopObject *loop)
         loop->l_mark_ticks = now;
     }
     gather->gw_last_turn = loop->l_turns;
-    gather->gw_last_ticks = now;
+    gather->gw_last_ticks = now == 0 ? gather->gw_began : now;
     gather->gw_last_owner = gather->gw_owner;
     return now;
 }
 
-/* Ends the owner's writes of this callback. */
+/* Ends the owner's writes of this callback. If it fails, they may have to be
+ * ended again. */
 static int
 end(LoopObject *loop, bool may_wait)
 {
@@ -289,8 +299,9 @@ end(LoopObject *loop, bool may_wait)
     int status = 0;
     if (holds(gather) && !(may_wait && defer(loop)))
         status = cl_gather_flush(loop);
-    if (gather->gw_owner ==
-        owner) { /* unless Python code ended it meanwhile */
+    /* Unless Python code ended it meanwhile, or an exit while others' bytes were
+     * sent: these are still to be sent. */
+    if (gather->gw_owner == owner && !holds(gather)) {
         if (gather->gw_again > 0 && !gather->gw_late) {
             uint64_t now = cl_ticks();
             if (longer_than(loop, now - gather->gw_began - gather->gw_sending,
@@ -307,6 +318,18 @@ end(LoopObject *loop, bool may_wait)
     return status;
 }
 
+/* Whether what the callback holds has waited too long already. */
+static bool
+held_too_long(const LoopObject *loop, uint64_t *now)
+{
+    const cl_gather *gather = gather_of(loop);
+    if (!holds(gather) || cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS)
+        return false;
+    if (*now == 0)
+        *now = cl_ticks();
+    return longer_than(loop, *now - gather->gw_held_since, CL_DEFER_NS);
+}
+
 /* An l_afterwards of the loop. */
 static int
 callback_ended(LoopObject *loop, bool may_wait)
@@ -316,17 +339,36 @@ callback_ended(LoopObject *loop, bool may_wait)
     uint64_t now = 0;
     if (gather->gw_owner != NULL) {
         now = learn_of_turn(loop);
-        status = end(loop, may_wait);
+        status = end(loop, may_wait && !held_too_long(loop, &now));
     }
-    if (gather->gw_deferred_count == 0)
-        return status;
-    if (status < 0)
-        loop->l_afterwards = callback_ended; /* for the others */
-    else if (may_wait && !deferred_longer_than(loop, now, CL_DEFER_NS))
-        status = 1;
-    else
+    if (status == 0 && gather->gw_deferred_count > 0) {
+        if (may_wait && !deferred_longer_than(loop, now, CL_DEFER_NS))
+            return 1;
         status = cl_gather_send_deferred(loop);
+    }
+    if (status < 0 &&
+        (gather->gw_owner != NULL || gather->gw_deferred_count > 0))
+        loop->l_afterwards = callback_ended; /* for the others */
     return status;
+}
+
+static inline uint64_t
+later(uint64_t ticks, uint64_t by, uint64_t now)
+{
+    return now - ticks > by ? ticks + by : now;
+}
+
+/* What sending others' bytes took counts for nobody. */
+static void
+forget_time(LoopObject *loop, uint64_t began)
+{
+    cl_gather *gather = gather_of(loop);
+    uint64_t now = cl_ticks(), taken = now - began;
+    loop->l_mark_ticks = now;
+    gather->gw_last_ticks = later(gather->gw_last_ticks, taken, now);
+    gather->gw_held_since = later(gather->gw_held_since, taken, now);
+    if (gather->gw_asked == 0) /* else cl_gather_sent() adds it */
+        gather->gw_sending += taken;
 }
 
 int
@@ -335,7 +377,8 @@ cl_gather_send_deferred(LoopObject *loop)
     cl_gather *gather = gather_of(loop);
     if (gather->gw_deferred_count == 0)
         return 0;
-    if (deferred_longer_than(loop, 0, CL_DEFER_LATE_NS))
+    uint64_t began = cl_ticks();
+    if (deferred_longer_than(loop, began, CL_DEFER_LATE_NS))
         punish(&gather->gw_turns);
     while (gather->gw_deferred_count > 0) {
         PyObject *owner = Py_NewRef(gather->gw_deferred[0].owner);
@@ -345,8 +388,7 @@ cl_gather_send_deferred(LoopObject *loop)
         if (status < 0)
             return -1;
     }
-    /* What sending takes counts for nobody. */
-    gather->gw_last_ticks = loop->l_mark_ticks = cl_ticks();
+    forget_time(loop, began);
     return 0;
 }
 
@@ -395,14 +437,6 @@ static inline bool
 has_learnt(const LoopObject *loop, const cl_habit *habit)
 {
     return habit->hb_score >= SCORE_LEARNT ||
-           cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS;
-}
-
-/* Whether a callback's bytes may wait for others of its turn. */
-static inline bool
-turns_have_taught(const LoopObject *loop)
-{
-    return gather_of(loop)->gw_turns.hb_score >= TURNS_LEARNT ||
            cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS;
 }
 
@@ -528,6 +562,8 @@ cl_gather_take(LoopObject *loop, PyObject *owner, cl_held *held)
         gather->gw_may_hold = false;
         gather->gw_late = true;
         punish(gather->gw_habit);
+        if (gather->gw_may_defer) /* maybe they were held for that */
+            punish(&gather->gw_turns);
     }
     *held = gather->gw_held;
     forget_held(loop);
