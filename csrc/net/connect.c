@@ -313,6 +313,9 @@ connect_now(ConnectObject *op)
 {
     const struct sockaddr *address =
         (const struct sockaddr *)&op->cn_target.address;
+    /* What was written to another connection before arrives before. */
+    if (cl_gather_flush(op->cn_loop) < 0)
+        return FAILED;
     op->cn_fd =
         cl_socket(address->sa_family, SOCK_STREAM, op->cn_target.proto);
     if (op->cn_fd < 0) {

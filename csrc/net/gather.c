@@ -225,6 +225,14 @@ longer_than(const LoopObject *loop, uint64_t ticks, int64_t ns)
     return ticks > cl_rate_ticks(&loop->l_rate, ns);
 }
 
+/* Whether a callback's bytes may wait for others of its turn. */
+static inline bool
+turns_have_taught(const LoopObject *loop)
+{
+    return gather_of(loop)->gw_turns.hb_score >= TURNS_LEARNT ||
+           cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS;
+}
+
 /* Lets what the callback holds wait for those that follow. False if it can't. */
 static bool
 defer(LoopObject *loop)
@@ -233,7 +241,8 @@ defer(LoopObject *loop)
     cl_held *held = &gather->gw_held;
     PyObject *bytes = held->first;
     size_t first = bytes == NULL ? 0 : (size_t)PyBytes_GET_SIZE(bytes);
-    if (!gather->gw_may_defer || gather->gw_deferred_end == CL_DEFER_COUNT ||
+    if (!gather->gw_may_defer || !turns_have_taught(loop) ||
+        gather->gw_deferred_end == CL_DEFER_COUNT ||
         first + held->rest_size > CL_DEFER_MAX)
         return false;
     if (held->rest_size > 0) {
@@ -272,12 +281,12 @@ deferred_longer_than(const LoopObject *loop, uint64_t now, int64_t ns)
 
 /* A callback has written. Where another connection's did so just before, in the
  * same turn, the turn's writes could have been sent together. Returns when the
- * callback ended, or shortly before. */
+ * callback ended, or 0 if it did not look. */
 static uint64_t
 learn_of_turn(LoopObject *loop)
 {
     cl_gather *gather = gather_of(loop);
-    uint64_t now = gather->gw_began;
+    uint64_t now = 0;
     if (gather->gw_last_turn == loop->l_turns &&
         gather->gw_last_owner != gather->gw_owner) {
         now = cl_ticks();
@@ -288,12 +297,13 @@ learn_of_turn(LoopObject *loop)
         loop->l_mark_ticks = now;
     }
     gather->gw_last_turn = loop->l_turns;
-    gather->gw_last_ticks = now;
+    gather->gw_last_ticks = now == 0 ? gather->gw_began : now;
     gather->gw_last_owner = gather->gw_owner;
     return now;
 }
 
-/* Ends the owner's writes of this callback. */
+/* Ends the owner's writes of this callback. If it fails, they may have to be
+ * ended again. */
 static int
 end(LoopObject *loop, bool may_wait)
 {
@@ -304,8 +314,9 @@ end(LoopObject *loop, bool may_wait)
     int status = 0;
     if (holds(gather) && !(may_wait && defer(loop)))
         status = cl_gather_flush(loop);
-    if (gather->gw_owner ==
-        owner) { /* unless Python code ended it meanwhile */
+    /* Unless Python code ended it meanwhile, or an exit while others' bytes were
+     * sent: these are still to be sent. */
+    if (gather->gw_owner == owner && !holds(gather)) {
         if (gather->gw_again > 0 && !gather->gw_late) {
             uint64_t now = cl_ticks();
             if (longer_than(loop, now - gather->gw_began - gather->gw_sending,
@@ -322,6 +333,18 @@ end(LoopObject *loop, bool may_wait)
     return status;
 }
 
+/* Whether what the callback holds has waited too long already. */
+static bool
+held_too_long(const LoopObject *loop, uint64_t *now)
+{
+    const cl_gather *gather = gather_of(loop);
+    if (!holds(gather) || cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS)
+        return false;
+    if (*now == 0)
+        *now = cl_ticks();
+    return longer_than(loop, *now - gather->gw_held_since, CL_DEFER_NS);
+}
+
 /* An l_afterwards of the loop. */
 static int
 callback_ended(LoopObject *loop, bool may_wait)
@@ -331,17 +354,36 @@ callback_ended(LoopObject *loop, bool may_wait)
     uint64_t now = 0;
     if (gather->gw_owner != NULL) {
         now = learn_of_turn(loop);
-        status = end(loop, may_wait);
+        status = end(loop, may_wait && !held_too_long(loop, &now));
     }
-    if (!cl_gather_has_deferred(gather))
-        return status;
-    if (status < 0)
-        loop->l_afterwards = callback_ended; /* for the others */
-    else if (may_wait && !deferred_longer_than(loop, now, CL_DEFER_NS))
-        status = 1;
-    else
+    if (status == 0 && cl_gather_has_deferred(gather)) {
+        if (may_wait && !deferred_longer_than(loop, now, CL_DEFER_NS))
+            return 1;
         status = cl_gather_send_deferred(loop);
+    }
+    if (status < 0 &&
+        (gather->gw_owner != NULL || cl_gather_has_deferred(gather)))
+        loop->l_afterwards = callback_ended; /* for the others */
     return status;
+}
+
+static inline uint64_t
+later(uint64_t ticks, uint64_t by, uint64_t now)
+{
+    return now - ticks > by ? ticks + by : now;
+}
+
+/* What sending others' bytes took counts for nobody. */
+static void
+forget_time(LoopObject *loop, uint64_t began)
+{
+    cl_gather *gather = gather_of(loop);
+    uint64_t now = cl_ticks(), taken = now - began;
+    loop->l_mark_ticks = now;
+    gather->gw_last_ticks = later(gather->gw_last_ticks, taken, now);
+    gather->gw_held_since = later(gather->gw_held_since, taken, now);
+    if (gather->gw_asked == 0) /* else cl_gather_sent() adds it */
+        gather->gw_sending += taken;
 }
 
 int
@@ -350,7 +392,8 @@ cl_gather_send_deferred(LoopObject *loop)
     cl_gather *gather = gather_of(loop);
     if (!cl_gather_has_deferred(gather))
         return 0;
-    if (deferred_longer_than(loop, 0, CL_DEFER_LATE_NS))
+    uint64_t began = cl_ticks();
+    if (deferred_longer_than(loop, began, CL_DEFER_LATE_NS))
         punish(&gather->gw_turns);
     while (cl_gather_has_deferred(gather)) {
         const cl_deferred *first =
@@ -361,8 +404,7 @@ cl_gather_send_deferred(LoopObject *loop)
         if (status < 0)
             return -1;
     }
-    /* What sending takes counts for nobody. */
-    gather->gw_last_ticks = loop->l_mark_ticks = cl_ticks();
+    forget_time(loop, began);
     return 0;
 }
 
@@ -410,14 +452,6 @@ static inline bool
 has_learnt(const LoopObject *loop, const cl_habit *habit)
 {
     return habit->hb_score >= SCORE_LEARNT ||
-           cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS;
-}
-
-/* Whether a callback's bytes may wait for others of its turn. */
-static inline bool
-turns_have_taught(const LoopObject *loop)
-{
-    return gather_of(loop)->gw_turns.hb_score >= TURNS_LEARNT ||
            cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS;
 }
 
@@ -543,6 +577,8 @@ cl_gather_take(LoopObject *loop, PyObject *owner, cl_held *held)
         gather->gw_may_hold = false;
         gather->gw_late = true;
         punish(gather->gw_habit);
+        if (gather->gw_may_defer) /* maybe they were held for that */
+            punish(&gather->gw_turns);
     }
     *held = gather->gw_held;
     forget_held(loop);
@@ -587,6 +623,31 @@ cl_gather_init(cl_gather *gather)
     cl_habit_init(&gather->gw_turns, NULL);
 }
 
+/* Drops what is deferred; the transports only if `owners`. */
+static void
+drop_deferred(cl_gather *gather, bool owners)
+{
+    unsigned first = gather->gw_deferred_first, end = gather->gw_deferred_end;
+    gather->gw_deferred_first = gather->gw_deferred_end = 0;
+    for (unsigned i = first; i < end; i++) {
+        cl_deferred dropped = gather->gw_deferred[i];
+        dropped.habit->hb_deferred = false;
+        Py_DECREF(dropped.bytes);
+        if (owners)
+            Py_DECREF(dropped.owner);
+    }
+}
+
+void
+cl_gather_forked(cl_gather *gather)
+{
+    gather->gw_owner = NULL; /* a leak: no destructor must run now */
+    Py_CLEAR(gather->gw_held.first);
+    gather->gw_held.rest_size = 0;
+    gather->gw_room = 0;
+    drop_deferred(gather, false);
+}
+
 int
 cl_gather_traverse(const cl_gather *gather, visitproc visit, void *arg)
 {
@@ -603,11 +664,5 @@ cl_gather_clear(cl_gather *gather)
     Py_CLEAR(gather->gw_owner);
     Py_CLEAR(gather->gw_held.first);
     PyMem_RawFree(gather->gw_held.rest);
-    while (gather->gw_deferred_end > gather->gw_deferred_first) {
-        cl_deferred *last = &gather->gw_deferred[--gather->gw_deferred_end];
-        last->habit->hb_deferred = false;
-        Py_DECREF(last->bytes);
-        Py_DECREF(last->owner);
-    }
-    gather->gw_deferred_first = gather->gw_deferred_end = 0;
+    drop_deferred(gather, true);
 }

@@ -207,8 +207,10 @@ void cl_gather_stop_timer(LoopObject *loop);
 /* Whether the transport holds something, in this callback or deferred. */
 bool cl_gather_holds(const LoopObject *loop, PyObject *owner);
 
-/* For the loop's parts: initialise, visit and clear. */
+/* For the loop's parts: initialise, visit and clear; and forget what the parent
+ * of a fork sends, if its loop ran in another thread than the one that forked. */
 void cl_gather_init(cl_gather *gather);
+void cl_gather_forked(cl_gather *gather);
 int cl_gather_traverse(const cl_gather *gather, visitproc visit, void *arg);
 void cl_gather_clear(cl_gather *gather);
 

@@ -666,6 +666,9 @@ cl_outbox_writable(TransportObject *base)
 {
     StreamObject *self = (StreamObject *)base;
     bool broken = false;
+    /* Some may have been written after what is deferred. */
+    if (cl_gather_send_deferred(base->tr_loop) < 0)
+        return -1;
     if (base->tr_conn_lost || queued(self) == 0)
         return 0;
     int left = send_queued(self, &broken);

@@ -425,7 +425,7 @@ try_again(SockOpObject *op, PyObject **result)
     cl_assert_of(op, op->so_kind < CL_SOCK_COUNT && op->so_sock != NULL);
     *result = NULL;
     /* What was written to a transport before arrives before. */
-    if ((op->so_kind == CL_SOCK_SENDALL || op->so_kind == CL_SOCK_SENDTO) &&
+    if (operations[op->so_kind].direction == CL_WRITE &&
         cl_gather_flush(op->so_loop) < 0)
         return -1;
     int fd = cl_sock_fd(op->so_loop->l_st, op->so_sock), status;

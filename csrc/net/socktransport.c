@@ -173,7 +173,8 @@ SocketTransport_write_eof(StreamObject *self, PyObject *Py_UNUSED(ignored))
     if (base->tr_flags & (CL_T_CLOSING | CL_T_EOF))
         Py_RETURN_NONE;
     base->tr_flags |= CL_T_EOF;
-    if (cl_transport_flush(base) < 0 ||
+    /* Also what was written to others before. */
+    if (cl_gather_flush(base->tr_loop) < 0 ||
         (self->s_out.out_queue.wq_size == 0 && !base->tr_conn_lost &&
          send_eof(self) < 0))
         return NULL;
@@ -217,7 +218,7 @@ SocketTransport_send_file(StreamObject *self, PyObject *args)
     long long offset;
     Py_ssize_t size;
     if (!PyArg_ParseTuple(args, "iLn:_send_file", &file, &offset, &size) ||
-        cl_transport_flush(base) < 0)
+        cl_gather_flush(base->tr_loop) < 0)
         return NULL;
     if (refuses(self) || base->tr_conn_lost || size <= 0 ||
         (base->tr_flags & (CL_T_CLOSING | CL_T_NOT_OPEN)) ||

@@ -115,6 +115,12 @@ loop_traverse(LoopObject *loop, visitproc visit, void *arg)
 }
 
 static void
+loop_forked(LoopObject *loop)
+{
+    cl_gather_forked(&cl_net_on(loop)->n_gather);
+}
+
+static void
 loop_free(LoopObject *loop)
 {
     cl_loop_net *net = cl_net_on(loop);
@@ -135,4 +141,5 @@ const cl_layer cl_net_layer = {
     .loop_init = loop_init,
     .loop_traverse = loop_traverse,
     .loop_free = loop_free,
+    .loop_forked = loop_forked,
 };

@@ -233,7 +233,7 @@ static PyObject *
 Transport_lend_descriptor(TransportObject *self, PyObject *Py_UNUSED(ignored))
 {
     CL_CLAIM_TRANSPORT(self, NULL);
-    if (cl_transport_flush(self) < 0)
+    if (cl_gather_flush(self->tr_loop) < 0)
         return NULL;
     cl_watch_stop(self->tr_loop, &self->tr_watch);
     Py_RETURN_NONE;

@@ -1163,6 +1163,101 @@ def test_bytes_of_a_socket_operation_arrive_later(connect, recorder, loop, in_ta
     assert seen == [b"second", b"first"]
 
 
+@pytest.fixture
+def act_late(connect, recorder, loop, turn):
+    """Awaits act(look) in a task of the turn in which one before it has written "first", where look() returns what has
+    arrived; returns the result.
+    """
+
+    def act_late(act):
+        transport, peer = connect(recorder())
+
+        async def write():
+            transport.write(b"first")
+
+        tasks = [loop.create_task(write()), loop.create_task(act(lambda: received(peer)))]
+        for _ in range(100):
+            turn()
+            if tasks[1].done():
+                break
+        return tasks[1].result()
+
+    return act_late
+
+
+def test_end_of_another_connection_arrives_later(connect, recorder, act_late):
+    transport, peer = connect(recorder())
+
+    async def end(look):
+        transport.write_eof()
+        return received(peer), look()
+
+    assert act_late(end) == (b"", b"first")
+
+
+def test_file_for_another_connection_arrives_later(connect, recorder, loop, act_late, tmp_path):
+    transport, peer = connect(recorder())
+    path = tmp_path / "file"
+    path.write_bytes(b"second")
+
+    async def send(look):
+        with open(str(path), "rb") as file:
+            await loop.sendfile(transport, file)
+        return received(peer), look()
+
+    assert act_late(send) == (b"second", b"first")
+
+
+def test_connection_of_sock_connect_arrives_later(loop, act_late, sockets, listening):
+    listener = listening("unix")
+    sock = sockets(socket.socket(socket.AF_UNIX))
+    sock.setblocking(False)
+
+    async def connect(look):
+        await loop.sock_connect(sock, listener.getsockname())
+        return look()
+
+    assert act_late(connect) == b"first"
+
+
+def test_new_connection_arrives_later(loop, act_late, listening, abandoned):
+    listener = listening()
+    seen = []
+
+    async def connect(look):
+        def look_and_make():
+            seen.append(look())
+            return asyncio.Protocol()
+
+        transport, _ = await loop.create_connection(look_and_make, *listener.getsockname())
+        abandoned.add(transport)
+
+    act_late(connect)
+    assert seen == [b"first"]
+
+
+def test_bytes_that_are_queued_later_arrive_later(connect, recorder, turn, collect):
+    """The socket gets writable in the same turn."""
+    (other, its_peer), (third, third_peer), (transport, peer) = (connect(recorder()) for _ in range(3))
+    hooks, seen, size = transport.get_protocol().hooks, [], 1 << 18
+
+    def write_then(self, data):
+        transport.write(b"then")
+        hooks["resume_writing"] = lambda self: seen.append(received(its_peer))
+
+    other.get_protocol().hooks["data_received"] = lambda self, data: other.write(b"first")
+    third.get_protocol().hooks["data_received"] = write_then
+    transport.set_write_buffer_limits(high=1, low=0)
+    transport.write(bytes(size))
+    its_peer.send(b"go")
+    third_peer.send(b"go")
+    got = len(received(peer, size))
+    assert got < size and transport.get_write_buffer_size() > 0
+    turn()
+    collect(peer, size + 4 - got)
+    assert seen == [b"first"]
+
+
 def test_exception_of_a_later_task(connect, recorder, loop, in_tasks):
     transport, peer = connect(recorder())
 
@@ -1219,19 +1314,56 @@ def test_connection_that_breaks_while_others_wait(connect, recorder, in_tasks, u
 
 
 @pytest.mark.usefixtures("log_interrupts")
-def test_exit_while_bytes_of_a_turn_are_sent_loses_no_others(connect, recorder, in_tasks):
-    pairs = [connect(recorder()) for _ in range(3)]
+@pytest.mark.parametrize("last", ["writes", "waits", "does nothing"])
+def test_exit_while_bytes_of_a_turn_are_sent_loses_no_others(connect, recorder, loop, in_tasks, last):
+    """The last task's bytes were lost, or went to the next that was written to."""
+    pairs = [connect(recorder()) for _ in range(4)]
+    loop.set_debug(False)  # else these are asyncio's tasks, for which nothing is deferred
 
     def write(n):
         if n == 1:
             pairs[1][1].close()
+            loop.set_debug(True)  # for the log
         pairs[n][0].write(b"data")
 
+    writes = [functools.partial(write, n) for n in range(3)]
     with pytest.raises(KeyboardInterrupt):
-        in_tasks(*[functools.partial(write, n) for n in range(3)])
+        in_tasks(*writes, *{"writes": [], "waits": [writes.pop], "does nothing": [int, int]}[last])
     in_tasks(int)
     assert received(pairs[0][1]) == b"data" and received(pairs[2][1]) == b"data"
+    in_tasks(lambda: pairs[3][0].write(b"other"))
+    assert received(pairs[3][1]) == b"other"
     pairs[1][0].abort()
+
+
+@pytest.mark.filterwarnings("ignore:.*(use of fork|multi-threaded):DeprecationWarning")
+@pytest.mark.parametrize("together", [True, False], ids=["same task", "later task"])
+def test_child_forked_by_another_thread_does_not_send_again(connect, recorder, in_tasks, together):
+    """Nothing is sent before that fork: the loop's thread may be anywhere."""
+    transport, peer = connect(recorder())
+
+    def fork():
+        child = os.fork()
+        if child == 0:
+            try:
+                transport.write(b" and more")
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+
+    def fork_elsewhere():
+        thread = threading.Thread(target=fork)
+        thread.start()
+        thread.join()
+
+    def write():
+        transport.write(b"once")
+        if together:
+            fork_elsewhere()
+
+    in_tasks(write, int if together else fork_elsewhere, int)
+    got = received(peer)
+    assert got.count(b"once") == 1 and got.count(b" and more") == 1
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -1402,6 +1534,110 @@ def test_a_task_that_blocks_makes_the_write_of_another_late_once(not_asyncio, te
             assert in_tasks(*others, write, look)[-1] == b"data"
 
     eventually(attempt)
+
+
+@unset
+@learning_only
+def test_a_write_of_a_task_that_then_computes_does_not_wait_for_the_next(not_asyncio, teach_turns, in_tasks):
+    not_asyncio()
+    ((transport, peer),) = teach_turns(1)
+
+    def write_and_compute():
+        transport.write(b"data")
+        pass_time(0.00025)
+
+    assert in_tasks(write_and_compute, lambda: received(peer)) == [None, b"data"]
+
+
+@unset
+@learning_only
+@pytest.mark.parametrize("followed", [True, False], ids=["followed", "last"])
+def test_a_connection_whose_tasks_compute_after_they_write_is_late_once(
+    not_asyncio, teach_turns, in_tasks, loop, followed
+):
+    """Though others teach the loop in each turn again."""
+    not_asyncio()
+    pairs = teach_turns(3)
+    transport, peer = pairs[0]
+    seen = []
+
+    def write_and_compute():
+        loop.call_soon(int)
+        transport.write(b"data")
+        seen.append(received(peer))
+        pass_time(LATE_S)
+
+    others = [functools.partial(pairs[1 + n % 2][0].write, b"x") for n in range(40)]
+    others += [transport.set_write_buffer_limits for transport, _ in pairs[1:]]  # sends what waits
+    for _ in range(5):
+        in_tasks(*others, write_and_compute, *[int] * followed)
+        received(peer)
+    assert seen.count(None) <= 1
+
+
+@unset
+@learning_only
+def test_tasks_that_compute_between_those_that_write_teach_nothing(not_asyncio, teach_turns, in_tasks):
+    not_asyncio()
+    pairs = teach_turns(2)
+
+    def compute_and_look(peer):
+        pass_time(0.00025)
+        return received(peer)
+
+    tasks = [
+        function
+        for transport, peer in pairs * 5
+        for function in (functools.partial(transport.write, b"data"), functools.partial(compute_and_look, peer))
+    ]
+    assert in_tasks(*tasks)[1::2].count(None) <= 1
+
+
+@unset
+@learning_only
+def test_sending_for_others_teaches_a_transport_nothing(
+    not_asyncio, teach_turns, taught, connect, recorder, in_tasks, in_callback, loop, caplog
+):
+    """Here the log of a failed send takes long."""
+    not_asyncio()
+    caplog.set_level(logging.DEBUG, "asyncio")
+    seen = []
+
+    def attempt():
+        transport, peer = taught()
+        broken, gone = connect(recorder())
+        writes = [functools.partial(other.write, b"x") for other, _ in teach_turns(2)]
+        del seen[:]
+
+        def write_in_vain():
+            broken.write(b"lost")
+            seen.append(broken.is_closing())
+
+        def write():
+            transport.write(b"data")
+            seen.append(received(peer))
+
+        gone.close()
+        # Setting it takes long; the others show that the callbacks are quick again.
+        in_tasks(lambda: loop.set_debug(True), *writes * 2, write_in_vain, write)
+        loop.set_debug(False)
+        assert seen == [False, None, "log"] and received(peer) == b"data"
+        in_tasks(writes[0], lambda: writes[1]() or pass_time(0.00025))  # now the loop defers nothing
+        in_callback(write)
+        assert seen[3:] == [None] and received(peer) == b"data"
+
+    def take_long(record):
+        if "Fatal write error" in record.getMessage():
+            seen.append("log")
+            pass_time(LATE_S)
+        return True
+
+    logging.getLogger("asyncio").addFilter(take_long)
+    try:
+        eventually(attempt)
+    finally:
+        loop.set_debug(False)
+        logging.getLogger("asyncio").removeFilter(take_long)
 
 
 @unset
