@@ -61,8 +61,10 @@ def _code(value):
 
 
 def is_wrapper(value):
-    """Whether it is a function that does not come from asyncio: it was replaced before cloop was imported."""
-    return type(value) is types.FunctionType and not value.__globals__.get("__name__", "").startswith("asyncio.")
+    """Whether it is a function that is not asyncio's, nor ours: it was replaced before cloop was imported."""
+    if type(value) is not types.FunctionType:
+        return False
+    return value.__globals__.get("__name__", "").partition(".")[0] not in ("asyncio", __package__)
 
 
 def is_replaced(name):
