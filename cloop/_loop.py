@@ -1,16 +1,18 @@
 """The event loop class: the scheduler in C, and the rest of asyncio's interface."""
 
 import atexit
+import collections
 import contextvars
 import os
 import signal
 import socket
 import sys
+import types
 import warnings
 from asyncio import base_events, coroutines, unix_events
 from asyncio.log import logger
 
-from . import _abi, _counting, _eyes, _settings
+from . import _abi, _counting, _eyes, _replaced, _settings
 from ._cloop import LoopCore, SocketTransport, _at_exit, know_loop, look_like, sockets_are_stock, wakeup_fd
 from ._newer import NewerKeywords, like_asyncios, parameters, take_shutdown_timeout
 from ._selector import Reached
@@ -149,6 +151,12 @@ class Loop(Reached, LoopCore, *_BEHIND):
         Does not wait for the default executor. Raises RuntimeError if the loop is running; closing twice is allowed.
         See asyncio's loop.close.
         """
+        if _replaced.is_replaced("close"):
+            super().close()  # asyncio's, which calls the next method
+        else:
+            self._close_self_pipe()
+
+    def _close_self_pipe(self):
         if self.is_running():
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
@@ -244,9 +252,10 @@ class Loop(Reached, LoopCore, *_BEHIND):
 
         Numeric hosts and ports are handled at once; others in the default executor. See asyncio's loop.getaddrinfo.
         """
-        answer = self._numeric_addrinfo(host, port, family, type, proto, flags)
-        if answer is not None:
-            return answer
+        if _SelectorEventLoop.getaddrinfo is _ASYNCIOS["getaddrinfo"]:
+            answer = self._numeric_addrinfo(host, port, family, type, proto, flags)
+            if answer is not None:
+                return answer
         return await super().getaddrinfo(host, port, family=family, type=type, proto=proto, flags=flags)
 
     def _makes_transports(self):
@@ -394,7 +403,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
         is it in asyncio's newest releases). See asyncio's loop.start_tls.
         """
         take_shutdown_timeout(options, sslcontext)
-        if _tls is None:
+        if _tls is None or _SelectorEventLoop.start_tls is not _ASYNCIOS["start_tls"]:
             return await super().start_tls(transport, protocol, sslcontext, server_side=server_side, **options)
         early = b""
         if server_side and isinstance(protocol, _StreamReaderProtocol):
@@ -412,7 +421,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
     def _start_serving(self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *options, **more):
         listening = sock if _is_plain(sock) else _socket_behind(sock)
         native = listening is not None and self._makes_transports()
-        if not native or _has_own(self, "_make_socket_transport"):
+        if not native or any(_is_replaced(self, name) for name in _ACCEPTING):
             super()._start_serving(protocol_factory, sock, sslcontext, server, backlog, *options, **more)
             return
         options = dict(zip(_SERVING_OPTIONS, options), **more)
@@ -567,9 +576,22 @@ _SERVING_OPTIONS = [
     if name in parameters("_start_serving")
 ]
 
+
+def _skips_falsy_lines():
+    """Whether asyncio's transports leave out what is falsy of writelines(), of whatever type: newer releases do."""
+    transport = types.SimpleNamespace(
+        _eof=False, _empty_waiter=None, _conn_lost=0, _buffer=collections.deque(), _buffer_size=0
+    )
+    try:
+        _abi.find("asyncio.selector_events", "_SelectorSocketTransport").writelines(transport, [None])
+    except Exception:
+        return False
+    return not transport._buffer
+
+
 _CONNECTIONS_HAVE_CONTEXT = "context" in parameters("_create_connection_transport")
 if _HAS_TRANSPORTS:
-    know_loop(Loop, _CONNECTIONS_HAVE_CONTEXT)
+    know_loop(Loop, _CONNECTIONS_HAVE_CONTEXT, _skips_falsy_lines())
 
 _START_TLS_OPTIONS = parameters("start_tls")
 
@@ -653,13 +675,10 @@ def _socket_behind(sock):
     return behind if sock.accept == behind.accept and sock.fileno() == behind.fileno() else None
 
 
-def _has_own(loop, name):
-    """Whether a subclass of Loop, or the object, overrides a method."""
-    return getattr(type(loop), name) is not getattr(Loop, name) or name in loop.__dict__
-
-
 _SENDFILE = ("sock_sendfile", "_sock_sendfile_native", "_sock_sendfile_native_impl")
-_STEPS = {name: getattr(Loop, name, None) for name in ("_connect_sock", "_ensure_resolved") + _SENDFILE}
+_ACCEPTING = ("_accept_connection", "_accept_connection2", "_make_socket_transport")
+_STEPS = {name: getattr(Loop, name, None) for name in ("_connect_sock", "_ensure_resolved") + _ACCEPTING + _SENDFILE}
+_STEPS = {name: None if _replaced.is_wrapper(step) else step for name, step in _STEPS.items()}
 _os_sendfile = getattr(os, "sendfile", None)
 
 
@@ -668,6 +687,9 @@ def _is_replaced(loop, name):
     return getattr(type(loop), name, None) is not _STEPS[name] or name in loop.__dict__
 
 
+# What asyncio has under these names; None if it was replaced before cloop was imported.
+_ASYNCIOS = {name: getattr(_SelectorEventLoop, name, None) for name in ("getaddrinfo", "start_tls")}
+_ASYNCIOS = {name: None if _replaced.is_wrapper(method) else method for name, method in _ASYNCIOS.items()}
 _RUN_IN_EXECUTOR = getattr(_SelectorEventLoop, "run_in_executor", None)
 _RUN_IN_EXECUTOR_CODE = getattr(_RUN_IN_EXECUTOR, "__code__", None)
 if getattr(_RUN_IN_EXECUTOR, "__globals__", None) is not vars(base_events):
@@ -688,6 +710,11 @@ class _WakeupDescriptor:
 
     def fileno(self):
         return self._loop._signal_fileno()
+
+    def send(self, data):
+        # asyncio's _write_to_self() does.
+        LoopCore._write_to_self(self._loop)
+        return len(data)
 
 
 def _new_child_watcher():
@@ -720,5 +747,6 @@ def _before_fork():
         loop._before_fork()
 
 
+_replaced.begin(Loop)
 os.register_at_fork(before=_before_fork)
 atexit.register(_at_exit)

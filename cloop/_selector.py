@@ -15,6 +15,7 @@ import types
 from . import _abi
 from ._cloop import LoopCore, TimerHandle
 
+_Handle = _abi.find("asyncio", "Handle")
 _SelectorEventLoop = _abi.find("asyncio", "SelectorEventLoop")
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -284,10 +285,11 @@ class _Map(collections.abc.Mapping):
         return self._view.get_key(fileobj)
 
 
-class _Readiness:
+class _Readiness(_Handle):
     """Stands for the handle that asyncio would have for what the loop watches in C."""
 
     _cancelled = False
+    __repr__ = object.__repr__
 
     def __init__(self, loop, fd, mask):
         self._loop, self._fd, self._mask = loop, fd, mask

@@ -47,6 +47,9 @@ PyDoc_STRVAR(Loop_stop_doc, "stop($self, /)\n--\n\n"
 static PyObject *
 Loop_stop(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "stop", NULL, 0, NULL, &result))
+        return result;
     loop->l_stopping = true;
     Py_RETURN_NONE;
 }
@@ -149,7 +152,8 @@ run(LoopObject *loop)
 
     /* A class may have been patched. Instances notice by themselves, unless
      * their __dict__ was changed directly. */
-    if (cl_loop_refresh_overrides(loop) < 0 ||
+    if (cl_follow_codes(&loop->l_st->follow) < 0 ||
+        cl_loop_refresh_overrides(loop) < 0 ||
         (loop->l_debug && track_origin(loop, true) < 0))
         return -1;
     if (set_asyncgen_hooks(loop, &hooks) < 0) {
@@ -190,6 +194,9 @@ PyDoc_STRVAR(Loop_run_forever_doc,
 static PyObject *
 Loop_run_forever(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "run_forever", NULL, 0, NULL, &result))
+        return result;
     if (cl_loop_check_open(loop) < 0 || check_running(loop) < 0 ||
         run(loop) < 0)
         return NULL;
@@ -311,13 +318,16 @@ Loop_run_until_complete(LoopObject *loop, PyObject *const *args,
                         Py_ssize_t nargs, PyObject *kwnames)
 {
     static const char *const names[] = {"future"};
+    PyObject *future = NULL, *result = NULL, *added = NULL;
+    if (cl_loop_replaced(loop, "run_until_complete", args, nargs, kwnames,
+                         &result))
+        return result;
     cl_state *st = loop->l_st;
     cl_top *top = cl_top_of(st);
     PyObject *awaitable = cl_call_args_only(st, "run_until_complete", names,
                                             args, nargs, kwnames);
     if (awaitable == NULL)
         return NULL;
-    PyObject *future = NULL, *result = NULL, *added = NULL;
     bool is_new = false;
 
     if (cl_loop_check_open(loop) < 0 || check_running(loop) < 0 ||
@@ -357,6 +367,9 @@ PyDoc_STRVAR(Loop_is_running_doc, "is_running($self, /)\n--\n\n"
 static PyObject *
 Loop_is_running(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "is_running", NULL, 0, NULL, &result))
+        return result;
     return PyBool_FromLong(loop->l_thread_id != 0);
 }
 
@@ -366,6 +379,9 @@ PyDoc_STRVAR(Loop_is_closed_doc, "is_closed($self, /)\n--\n\n"
 static PyObject *
 Loop_is_closed(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "is_closed", NULL, 0, NULL, &result))
+        return result;
     return PyBool_FromLong(loop->l_closed);
 }
 
@@ -375,6 +391,9 @@ PyDoc_STRVAR(Loop_get_debug_doc, "get_debug($self, /)\n--\n\n"
 static PyObject *
 Loop_get_debug(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "get_debug", NULL, 0, NULL, &result))
+        return result;
     return PyBool_FromLong(loop->l_debug);
 }
 

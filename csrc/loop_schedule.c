@@ -84,6 +84,9 @@ static PyObject *
 Loop_call_soon(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
                PyObject *kwnames)
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "call_soon", args, nargs, kwnames, &result))
+        return result;
     PyObject *callback, *context = NULL;
     PyObject *const *rest = args + 1;
     Py_ssize_t nrest = nargs - 1;
@@ -125,6 +128,10 @@ static PyObject *
 Loop_call_soon_threadsafe(LoopObject *loop, PyObject *const *args,
                           Py_ssize_t nargs, PyObject *kwnames)
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "call_soon_threadsafe", args, nargs, kwnames,
+                         &result))
+        return result;
     cl_call_args call = {
         .method = "call_soon_threadsafe", .names = callback_names, .count = 1};
     if (cl_loop_check_open(loop) < 0 ||
@@ -190,6 +197,9 @@ static PyObject *
 Loop_call_at(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
              PyObject *kwnames)
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "call_at", args, nargs, kwnames, &result))
+        return result;
     cl_call_args call = {
         .method = "call_at", .names = call_at_names, .count = 2};
     if (cl_call_args_parse(&call, loop->l_st, args, nargs, kwnames) < 0)
@@ -247,6 +257,9 @@ static PyObject *
 Loop_call_later(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
                 PyObject *kwnames)
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "call_later", args, nargs, kwnames, &result))
+        return result;
     cl_call_args call = {
         .method = "call_later", .names = call_later_names, .count = 2};
     double delay;
@@ -276,8 +289,11 @@ PyDoc_STRVAR(
     "Return the time of the loop's clock, time.monotonic(), in seconds.");
 
 static PyObject *
-Loop_time(LoopObject *Py_UNUSED(loop), PyObject *Py_UNUSED(ignored))
+Loop_time(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "time", NULL, 0, NULL, &result))
+        return result;
     return PyFloat_FromDouble(cl_now_s());
 }
 

@@ -111,6 +111,10 @@ static PyObject *
 operate(LoopObject *loop, cl_sockop_kind kind, PyObject *const *args,
         Py_ssize_t nargs, PyObject *kwnames)
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, cl_sockop_name(kind), args, nargs, kwnames,
+                         &result))
+        return result;
     CL_CLAIM(loop, NULL);
     if (nargs == cl_sockop_nargs(kind) && kwnames == NULL) {
         PyObject *op = cl_sockop_new(loop, kind, args);
@@ -141,6 +145,10 @@ static PyObject *
 Loop_sock_recvfrom_into(LoopObject *loop, PyObject *const *args,
                         Py_ssize_t nargs, PyObject *kwnames)
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "sock_recvfrom_into", args, nargs, kwnames,
+                         &result))
+        return result;
     if (nargs != 2 || kwnames != NULL)
         return operate(loop, CL_SOCK_RECVFROM_INTO, args, nargs, kwnames);
     PyObject *zero = PyLong_FromLong(0); /* nbytes=0 */
@@ -166,6 +174,10 @@ static PyObject *
 Loop_create_connection(LoopObject *loop, PyObject *const *args,
                        Py_ssize_t nargs, PyObject *kwnames)
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "create_connection", args, nargs, kwnames,
+                         &result))
+        return result;
     PyObject *op = cl_connect_new(loop, args, nargs, kwnames);
     return op != NULL || PyErr_Occurred()
                ? op

@@ -14,6 +14,9 @@ PyDoc_STRVAR(Loop_create_future_doc,
 static PyObject *
 Loop_create_future(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "create_future", NULL, 0, NULL, &result))
+        return result;
     cl_state *st = loop->l_st;
     cl_futures *futures = cl_futures_of(st);
     if (cl_futures_are_ours(st))
@@ -121,7 +124,7 @@ cl_loop_create_task(LoopObject *loop, PyObject *coro)
         loop->l_task_factory != NULL && loop->l_task_factory != Py_None;
     bool own = !factory && cl_tasks_are_ours(st);
     if (factory || (loop->l_debug && !own) ||
-        cl_original_is_replaced(&cl_top_of(st)->create_task))
+        cl_original_has_other_code(&cl_top_of(st)->create_task))
         return create_as_asyncio(loop, &coro, 1, NULL);
     if (cl_loop_check_open(loop) < 0)
         return NULL;
@@ -146,14 +149,17 @@ static PyObject *
 Loop_create_task(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
                  PyObject *kwnames)
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "create_task", args, nargs, kwnames, &result))
+        return result;
     task_options options;
     if (nargs == 1 && kwnames == NULL && loop->l_task_factory == NULL)
         return cl_loop_create_task(loop, args[0]);
-    int taken =
-        nargs == 1 && cl_tasks_are_ours(loop->l_st) &&
-                !cl_original_is_replaced(&cl_top_of(loop->l_st)->create_task)
-            ? take_options(loop, args + 1, kwnames, &options)
-            : 0;
+    int taken = nargs == 1 && cl_tasks_are_ours(loop->l_st) &&
+                        !cl_original_has_other_code(
+                            &cl_top_of(loop->l_st)->create_task)
+                    ? take_options(loop, args + 1, kwnames, &options)
+                    : 0;
     if (taken < 0)
         return NULL;
     if (taken == 0)

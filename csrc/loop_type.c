@@ -185,7 +185,7 @@ static PyGetSetDef Loop_getset[] = {
 
 /* clang-format off */
 #define OBJECTS(SET, READ) \
-    READ("_current_handle", l_current_handle) \
+    SET("_current_handle", l_current_handle) \
     READ("_slow_hook", l_slow_hook) \
     SET("_default_executor", l_default_executor) \
     SET("_exception_handler", l_exception_handler) \

@@ -153,6 +153,9 @@ static PyObject *
 Loop_add_reader(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
                 PyObject *kwnames)
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "add_reader", args, nargs, kwnames, &result))
+        return result;
     return add_lent(loop, args, nargs, kwnames, "add_reader", CL_READ);
 }
 
@@ -160,6 +163,9 @@ static PyObject *
 Loop_add_writer(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
                 PyObject *kwnames)
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "add_writer", args, nargs, kwnames, &result))
+        return result;
     return add_lent(loop, args, nargs, kwnames, "add_writer", CL_WRITE);
 }
 
@@ -167,6 +173,9 @@ static PyObject *
 Loop_remove_reader(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
                    PyObject *kwnames)
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "remove_reader", args, nargs, kwnames, &result))
+        return result;
     PyObject *file = cl_call_args_only(loop->l_st, "remove_reader",
                                        watcher_names, args, nargs, kwnames);
     return file == NULL ? NULL : remove_watcher(loop, file, CL_READ, true);
@@ -176,6 +185,9 @@ static PyObject *
 Loop_remove_writer(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
                    PyObject *kwnames)
 {
+    PyObject *result;
+    if (cl_loop_replaced(loop, "remove_writer", args, nargs, kwnames, &result))
+        return result;
     PyObject *file = cl_call_args_only(loop->l_st, "remove_writer",
                                        watcher_names, args, nargs, kwnames);
     return file == NULL ? NULL : remove_watcher(loop, file, CL_WRITE, true);

@@ -195,22 +195,46 @@ module_sockets_are_stock(PyObject *module, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(know_loop_doc,
-             "know_loop(type, have_context, /)\n--\n\n"
+             "know_loop(type, have_context, skips, /)\n--\n\n"
              "Say that this is cloop.Loop, whose own methods "
              "create_connection() need not call.\n"
              "have_context: whether this asyncio copies the context before it "
              "calls the protocol\n"
-             "factory.");
+             "factory. skips: whether its writelines() leaves falsy items "
+             "out.");
 
 static PyObject *
 module_know_loop(PyObject *module, PyObject *args)
 {
     PyObject *type;
-    int have_context;
-    if (!PyArg_ParseTuple(args, "O!p:know_loop", &PyType_Type, &type,
-                          &have_context) ||
+    int have_context, skips;
+    if (!PyArg_ParseTuple(args, "O!pp:know_loop", &PyType_Type, &type,
+                          &have_context, &skips) ||
         cl_connect_know_loop(state_of(module), (PyTypeObject *)type,
                              have_context) < 0)
+        return NULL;
+    cl_net_of(state_of(module))->writelines_skips = skips;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(follow_doc,
+             "follow(type, behind, functions, known, apply, /)\n--\n\n"
+             "Call apply() when `behind`, the class of asyncio's that `type`, "
+             "cloop.Loop, derives\n"
+             "from, or a base of it was modified, or one of the functions, a "
+             "tuple, has got another\n"
+             "code: before a loop is made, runs or polls. known: {name: what "
+             "`behind` has now}.");
+
+static PyObject *
+module_follow(PyObject *module, PyObject *args)
+{
+    PyObject *type, *behind, *functions, *known, *apply;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O:follow", &PyType_Type, &type,
+                          &PyType_Type, &behind, &PyTuple_Type, &functions,
+                          &PyDict_Type, &known, &apply) ||
+        cl_follow_begin(&state_of(module)->follow, (PyTypeObject *)type,
+                        (PyTypeObject *)behind, functions, known, apply) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -376,6 +400,7 @@ static PyMethodDef module_methods[] = {
     {"sockets_are_stock", module_sockets_are_stock, METH_NOARGS,
      sockets_are_stock_doc},
     {"know_loop", module_know_loop, METH_VARARGS, know_loop_doc},
+    {"follow", module_follow, METH_VARARGS, follow_doc},
     {"pidfd_open", module_pidfd_open, METH_O, pidfd_open_doc},
     {"look_like", module_look_like, METH_VARARGS, look_like_doc},
     {"raw_fields", module_raw_fields, METH_O, raw_fields_doc},

@@ -43,7 +43,8 @@ typedef struct cl_top {
     CL_TOP_IMPORTS(CL_IMPORT_FIELD)
     CL_TOP_NAMES(CL_NAME_FIELD)
     CL_TOP_KEYWORDS(CL_KEYWORDS_FIELD)
-    cl_original create_task; /* asyncio's loop.create_task() */
+    /* asyncio's loop.create_task(), which may get other code at any time. */
+    cl_original create_task;
 } cl_top;
 
 static inline cl_top *

@@ -84,14 +84,21 @@ int cl_original_traverse(const cl_original *original, visitproc visit,
                          void *arg);
 void cl_original_clear(cl_original *original);
 
+/* Whether the function has other code now. */
+static inline bool
+cl_original_has_other_code(const cl_original *original)
+{
+    return original->or_code != NULL &&
+           PyFunction_GET_CODE(original->or_guard.g_known[0]) !=
+               original->or_code;
+}
+
 static inline bool
 cl_original_is_replaced(cl_original *original)
 {
     cl_guard *guard = &original->or_guard;
-    return guard->g_type != NULL &&
-           (!cl_guard_of_class_holds(guard) ||
-            (original->or_code != NULL &&
-             PyFunction_GET_CODE(guard->g_known[0]) != original->or_code));
+    return guard->g_type != NULL && (!cl_guard_of_class_holds(guard) ||
+                                     cl_original_has_other_code(original));
 }
 
 #endif

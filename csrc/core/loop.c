@@ -666,6 +666,8 @@ look_for_replaced(LoopObject *loop)
         loop->l_timed &= (uint8_t)~CL_TIMED_REPLACED;
 }
 
+static int look_again(LoopObject *loop);
+
 static int
 poll(LoopObject *loop)
 {
@@ -673,6 +675,8 @@ poll(LoopObject *loop)
     int asked = 0;
 
     look_for_replaced(loop);
+    if (cl_loop_class_changed(loop) && look_again(loop) < 0)
+        return -1;
     if (loop->l_asks || cl_loop_overrides(loop, CL_OVERRIDES_PROCESS_EVENTS))
         asked = ask(loop);
     if (asked < 0 || (asked == 0 && wait_and_dispatch(loop) < 0))
@@ -1133,21 +1137,50 @@ overridden_in_class(const LoopObject *loop, PyObject *const *names)
     return overridden;
 }
 
+#define NAME(id, name) st->str_##name,
+#define OVERRIDABLE_NAMES(st) {CL_OVERRIDABLE(NAME)}
+
+/* The methods that are not asyncio's in asyncio's classes, if the class gets no
+ * more versions. */
+static unsigned
+unlike_asyncios(const LoopObject *loop)
+{
+    cl_state *st = loop->l_st;
+    PyObject *names[] = OVERRIDABLE_NAMES(st);
+    unsigned unlike = 0;
+    for (int i = 0; loop->l_class_version == 0 && i < CL_OVERRIDABLE_COUNT;
+         i++) {
+        if (!cl_follow_is_as_known(&st->follow, names[i]))
+            unlike |= 1u << i;
+    }
+    return unlike;
+}
+
+/* The class may have been modified. If it gets no more versions, all is looked
+ * up again only if one of asyncio's methods was replaced or put back. */
+static int
+look_again(LoopObject *loop)
+{
+    if (loop->l_class_version == 0 && cl_type_version(Py_TYPE(loop)) == 0 &&
+        unlike_asyncios(loop) == loop->l_class_unlike)
+        return 0;
+    return cl_loop_refresh_overrides(loop);
+}
+
 int
 cl_loop_refresh_overrides(LoopObject *loop)
 {
     cl_state *st = loop->l_st;
     PyTypeObject *type = Py_TYPE(loop);
-    PyObject *names[] = {
-#define NAME(id, name) st->str_##name,
-        CL_OVERRIDABLE(NAME)
-#undef NAME
-    };
+    PyObject *names[] = OVERRIDABLE_NAMES(st);
     unsigned version = cl_type_version(type);
     if (version == 0 || version != loop->l_class_version) {
+        if (cl_follow_classes(&st->follow, names[0]) < 0)
+            return -1;
         version = cl_type_fresh_version(type, names[0]);
         loop->l_class_overrides = overridden_in_class(loop, names);
         loop->l_class_version = version;
+        loop->l_class_unlike = unlike_asyncios(loop);
         CL_COUNT(st->loop_looks, 1);
     }
     unsigned overridden = loop->l_class_overrides;
@@ -1160,6 +1193,60 @@ cl_loop_refresh_overrides(LoopObject *loop)
     }
     loop->l_overridden = overridden;
     return 0;
+}
+
+/* What the class has under the name, bound to the loop. */
+static PyObject *
+bind_to(LoopObject *loop, PyTypeObject *type, PyObject *found)
+{
+    descrgetfunc get = Py_TYPE(found)->tp_descr_get;
+    return get == NULL ? Py_NewRef(found)
+                       : get(found, (PyObject *)loop, (PyObject *)type);
+}
+
+/* 0/-1 */
+static int
+refresh_here(LoopObject *loop)
+{
+    CL_CLAIM_OR(loop, return 0);
+    return cl_loop_refresh_overrides(loop);
+}
+
+bool
+cl_loop_call_replaced(LoopObject *loop, const char *method,
+                      PyObject *const *args, Py_ssize_t nargs,
+                      PyObject *kwnames, PyObject **result)
+{
+    cl_assert(!PyErr_Occurred());
+    PyTypeObject *type = loop->l_st->follow.fo_loop;
+    PyObject *name = NULL, *before = NULL, *now = NULL, *bound = NULL;
+    bool replaced = true; /* or it failed */
+    *result = NULL;
+    /* Others than Loop and its subclasses have no replacements. */
+    if (type == NULL || !PyType_IsSubtype(Py_TYPE(loop), type))
+        return refresh_here(loop) < 0;
+    Py_INCREF(type);
+    if ((name = PyUnicode_InternFromString(method)) == NULL)
+        goto done;
+    if (loop->l_class_version == 0 && cl_type_version(Py_TYPE(loop)) == 0 &&
+        cl_follow_is_as_known(&loop->l_st->follow, name)) {
+        replaced = false; /* no version, and the same */
+        goto done;
+    }
+    before = cl_type_lookup(type, name);
+    if (refresh_here(loop) < 0)
+        goto done;
+    now = cl_type_lookup(type, name);
+    replaced = now != before && now != NULL;
+    if (replaced && (bound = bind_to(loop, type, now)) != NULL)
+        *result = PyObject_Vectorcall(bound, args, (size_t)nargs, kwnames);
+done:
+    Py_DECREF(type);
+    Py_XDECREF(name);
+    Py_XDECREF(before);
+    Py_XDECREF(now);
+    Py_XDECREF(bound);
+    return replaced;
 }
 
 /* ------------------------------------------------------- garbage collection */

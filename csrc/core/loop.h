@@ -160,9 +160,10 @@ struct LoopObject {
     CL_SHARED(unsigned long) l_thread_id; /* of the running thread, else 0 */
     CL_SHARED(unsigned) l_overridden;     /* CL_OVERRIDES_ bits */
     unsigned l_class_overrides;           /* those overridden by the class */
-    unsigned l_class_version;             /* class version at that time */
-    CL_SHARED(bool) l_open;               /* the C parts exist */
-    bool l_made;                          /* __init__() was called */
+    CL_SHARED(unsigned) l_class_version;  /* class version at that time */
+    unsigned l_class_unlike; /* CL_OVERRIDES_ bits, see look_again() */
+    CL_SHARED(bool) l_open;  /* the C parts exist */
+    bool l_made;             /* __init__() was called */
     CL_SHARED(bool) l_closed;
     CL_SHARED(bool) l_stopping;
     bool l_locks; /* the locks of the inbox and the turnstile exist */
@@ -451,9 +452,36 @@ int cl_loop_schedule(LoopObject *loop, TimerHandleObject *timer);
 /* Removes the timer, if it is in the heap, and drops the heap's reference. */
 void cl_loop_unschedule(LoopObject *loop, TimerHandleObject *timer);
 
-/* Updates the set of overridden methods; looks the class up only if it was
- * modified. 0/-1 */
+/* Updates the set of overridden methods, those that a program has replaced in
+ * asyncio's classes included; looks the classes up only if they were modified.
+ * 0/-1 Runs Python. */
 int cl_loop_refresh_overrides(LoopObject *loop);
+
+/* Whether the loop's class was modified since then, or may have been. */
+static inline bool
+cl_loop_class_changed(const LoopObject *loop)
+{
+    unsigned version = cl_type_version(Py_TYPE(loop));
+    return version != loop->l_class_version || version == 0;
+}
+
+/* Looks at the classes again, unless another thread has the loop. If a program
+ * has replaced the method in asyncio's classes, calls what is there now, with the arguments of a method of LoopCore,
+ * and stores the result: true. Runs Python. */
+bool cl_loop_call_replaced(LoopObject *loop, const char *method,
+                           PyObject *const *args, Py_ssize_t nargs,
+                           PyObject *kwnames, PyObject **result);
+
+/* Begins a method of LoopCore. True if it was replaced just now, and *result,
+ * of what is in its place, is to be returned. After that the look-up of the
+ * method finds the replacement. Runs Python. */
+static inline bool
+cl_loop_replaced(LoopObject *loop, const char *method, PyObject *const *args,
+                 Py_ssize_t nargs, PyObject *kwnames, PyObject **result)
+{
+    return cl_loop_class_changed(loop) &&
+           cl_loop_call_replaced(loop, method, args, nargs, kwnames, result);
+}
 
 static inline bool
 cl_loop_overrides(const LoopObject *loop, unsigned bits)

@@ -40,6 +40,7 @@ cl_loop_init(LoopObject *loop, const char *poller)
             NULL ||
         (loop->l_signal_handlers = PyDict_New()) == NULL ||
         (loop->l_unix_server_sockets = PyDict_New()) == NULL ||
+        cl_follow_codes(&st->follow) < 0 ||
         cl_loop_refresh_overrides(loop) < 0)
         return -1;
     CL_FOR_EACH_LAYER (at, st) {

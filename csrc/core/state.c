@@ -97,6 +97,8 @@ static int
 traverse(cl_state *st, visitproc visit, void *arg)
 {
     int status = cl_original_traverse(&st->handle_run, visit, arg);
+    if (status == 0)
+        status = cl_follow_traverse(&st->follow, visit, arg);
     return status != 0 ? status : cl_watchdog_traverse(st, visit, arg);
 }
 
@@ -104,6 +106,7 @@ static void
 clear(cl_state *st)
 {
     cl_original_clear(&st->handle_run);
+    cl_follow_clear(&st->follow);
     cl_watchdog_clear(st);
 }
 

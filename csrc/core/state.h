@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/ring.h"
+#include "core/follow.h"
 #include "core/guard.h"
 #include "core/wakeup.h"
 
@@ -118,6 +119,7 @@ typedef struct cl_state {
      * Borrowed; NULL if futures/ has no such type. */
     PyTypeObject *stepless_type;
     cl_original handle_run;           /* asyncio.Handle._run() */
+    cl_follow follow;                 /* asyncio's loop classes */
     bool callback_source_takes_debug; /* 3.13 and some 3.12 */
     bool context_has_vars; /* cl_context_has_vars(): handles share contexts */
     cl_rate rate;          /* cl_state_rate() */

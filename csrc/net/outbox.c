@@ -570,13 +570,25 @@ queue_items(StreamObject *self, PyObject *items)
     return 0;
 }
 
-/* Raises TypeError for a wrong item before any is written; the total size goes
- * to *size. 0/-1 */
+/* Whether asyncio leaves an item out before it looks at its type: 1, 0, -1. */
 static int
-check_items(PyObject *items, size_t *size)
+is_left_out(const StreamObject *self, PyObject *item)
+{
+    if (!cl_net_of(self->s_base.tr_loop->l_st)->writelines_skips)
+        return 0;
+    int truth = PyObject_IsTrue(item);
+    return truth < 0 ? -1 : !truth;
+}
+
+/* Raises TypeError for a wrong item before any is written; the total size goes
+ * to *size. *extra: some are to be left out, and are not bytes-like. 0/-1 */
+static int
+check_items(const StreamObject *self, PyObject *items, size_t *size,
+            bool *extra)
 {
     Py_ssize_t count = PyTuple_GET_SIZE(items);
     *size = 0;
+    *extra = false;
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *item = PyTuple_GET_ITEM(items, i);
         Py_buffer view;
@@ -585,6 +597,13 @@ check_items(PyObject *items, size_t *size)
             continue;
         }
         if (!PyObject_CheckBuffer(item)) {
+            int left_out = is_left_out(self, item);
+            if (left_out < 0)
+                return -1;
+            if (left_out) {
+                *extra = true;
+                continue;
+            }
             PyErr_Format(PyExc_TypeError,
                          "sequence item %zd: expected a bytes-like object, %s "
                          "found",
@@ -611,14 +630,36 @@ write_joined(StreamObject *self, PyObject *items)
     return status;
 }
 
+/* Writes those of the items that are bytes-like. 0/-1 */
+static int
+write_bytes_like(StreamObject *self, PyObject *items)
+{
+    PyObject *list = PyList_New(0), *rest = NULL;
+    int status = list == NULL ? -1 : 0;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items) && status == 0; i++) {
+        PyObject *item = PyTuple_GET_ITEM(items, i);
+        if (PyObject_CheckBuffer(item))
+            status = PyList_Append(list, item);
+    }
+    if (status == 0)
+        rest = PyList_AsTuple(list);
+    status = rest == NULL ? -1 : cl_outbox_write_items(self, rest);
+    Py_XDECREF(list);
+    Py_XDECREF(rest);
+    return status;
+}
+
 int
 cl_outbox_write_items(StreamObject *self, PyObject *items)
 {
+    bool extra;
     LoopObject *loop = self->s_base.tr_loop;
     size_t size;
     cl_assert_of(items, PyTuple_CheckExact(items));
-    if (check_items(items, &size) < 0)
+    if (check_items(self, items, &size, &extra) < 0)
         return -1;
+    if (extra)
+        return write_bytes_like(self, items);
     if (size == 0)
         return 0;
     if (cl_gather_make_way(loop, (PyObject *)self, &self->s_out.out_habit) <

@@ -370,6 +370,30 @@ def test_writelines_refuses_other_things(connect, recorder, lines):
         transport.writelines(lines)
 
 
+@pytest.mark.parametrize("lines", [[None], [None, b"one", "", 0, b"two"], [None, "text"]], ids=repr)
+def test_writelines_with_falsy_ones_among_them(as_asyncio, lines):
+    """Newer releases of asyncio leave them out, of whatever type."""
+
+    def body(loop):
+        ours, theirs = socket.socketpair()
+
+        async def main():
+            reader, writer = await asyncio.open_connection(sock=ours)
+            try:
+                writer.writelines(lines)
+                refused = False
+            except TypeError:
+                refused = True
+            writer.close()
+            await writer.wait_closed()
+            return refused, theirs.recv(100)
+
+        with theirs:
+            return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
 # Water marks; what pipes and TLS share is in test_water_marks.py
 
 
