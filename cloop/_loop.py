@@ -67,20 +67,28 @@ class Connections:
 
     async def _connect_to_any(self, protocol_factory, address, options):
         """Look the address up, and connect to the first that answers; return (transport, protocol) or a socket."""
-        family, proto, flags = (options.get(name, 0) for name in ("family", "proto", "flags"))
-        hints = {"family": family, "type": socket.SOCK_STREAM, "proto": proto, "flags": flags, "loop": self}
-        delay, interleave = options.get("happy_eyeballs_delay"), options.get("interleave")
-        if delay is not None and interleave is None:
-            interleave = 1
-        infos = await self._ensure_resolved(address, **hints)
+        get = options.get
+        hints = {
+            "family": get("family", 0),
+            "type": socket.SOCK_STREAM,
+            "proto": get("proto", 0),
+            "flags": get("flags", 0),
+        }
+        if _is_a_name(address[0]):
+            infos = await self.getaddrinfo(*address, **hints)
+        else:
+            infos = await self._ensure_resolved(address, **hints, loop=self)
         if not infos:
             raise OSError("getaddrinfo() returned empty list")
-        local = options.get("local_addr")
+        local = get("local_addr")
         if local is not None:
-            local = await self._ensure_resolved(local, **hints)
+            local = await self._ensure_resolved(local, **hints, loop=self)
             if not local:
                 raise OSError("getaddrinfo() returned empty list")
-        if interleave:
+        delay, interleave = get("happy_eyeballs_delay"), get("interleave")
+        if delay is not None and interleave is None:
+            interleave = 1
+        if interleave and not (type(interleave) is int and _are_of_one_family(infos)):
             infos = base_events._interleave_addrinfos(infos, interleave)
         attempts = None
         if (local is None or _have_one_family(infos, local)) and (delay is None or _races_are_asyncios()):
@@ -89,7 +97,7 @@ class Connections:
         if type(found) is not list:
             return found
         try:
-            raise _connect_error(found, options.get("all_errors"))
+            raise _connect_error(found, get("all_errors"))
         finally:
             found = None  # it has this frame
 
@@ -631,6 +639,22 @@ def _context_of(options):
 _PASSES_OVER_FAMILIES = "lfamily" in getattr(
     getattr(getattr(_SelectorEventLoop, "_connect_sock", None), "__code__", None), "co_varnames", ()
 )
+
+
+def _is_a_name(host):
+    """Whether the host is no number, seen at once: so _ensure_resolved() would only ask the resolver."""
+    return type(host) is str and host[-1:].isalpha() and host.isascii() and ":" not in host and "\0" not in host
+
+
+def _are_of_one_family(infos):
+    """Whether they keep their order however they are interleaved."""
+    if type(infos) is not list:
+        return False
+    family = infos[0][0]
+    for info in infos:
+        if info[0] != family:
+            return False
+    return True
 
 
 def _have_one_family(infos, local):

@@ -175,7 +175,8 @@ Loop_create_connection(LoopObject *loop, PyObject *const *args,
 PyDoc_STRVAR(
     Loop_race_doc,
     "_race_addresses($self, protocol_factory, infos, local, delay, /)\n--\n\n"
-    "Connect to one of the addresses that getaddrinfo() has found, and bind to "
+    "Connect to one of the addresses that getaddrinfo() has found, and bind "
+    "to "
     "one of the\n"
     "local ones, if that is not None. Return a coroutine that returns "
     "(transport, protocol),\n"
@@ -188,10 +189,10 @@ Loop_race(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
 {
     if (nargs != 4)
         return PyErr_Format(PyExc_TypeError,
-                            "_race_addresses() takes 4 arguments (%zd given)", nargs);
+                            "_race_addresses() takes 4 arguments (%zd given)",
+                            nargs);
     CL_CLAIM(loop, NULL);
-    PyObject *op =
-        cl_connect_race(loop, args[0], args[1], args[2], args[3]);
+    PyObject *op = cl_connect_race(loop, args[0], args[1], args[2], args[3]);
     if (op == NULL && !PyErr_Occurred())
         Py_RETURN_NONE;
     return op;
@@ -242,21 +243,20 @@ PyDoc_STRVAR(
     {#name, CL_FAST(Loop_##name), METH_FASTCALL | METH_KEYWORDS, \
      Loop_##name##_doc}
 
-static PyMethodDef methods[] = {{"_numeric_addrinfo",
-                                 CL_FAST(Loop_numeric_addrinfo), METH_FASTCALL,
-                                 Loop_numeric_addrinfo_doc},
-                                {"_race_addresses", CL_FAST(Loop_race),
-                                 METH_FASTCALL, Loop_race_doc},
-                                METHOD(create_connection),
-                                METHOD(sock_recv),
-                                METHOD(sock_recv_into),
-                                METHOD(sock_recvfrom),
-                                METHOD(sock_recvfrom_into),
-                                METHOD(sock_sendall),
-                                METHOD(sock_sendto),
-                                METHOD(sock_connect),
-                                METHOD(sock_accept),
-                                {NULL}};
+static PyMethodDef methods[] = {
+    {"_numeric_addrinfo", CL_FAST(Loop_numeric_addrinfo), METH_FASTCALL,
+     Loop_numeric_addrinfo_doc},
+    {"_race_addresses", CL_FAST(Loop_race), METH_FASTCALL, Loop_race_doc},
+    METHOD(create_connection),
+    METHOD(sock_recv),
+    METHOD(sock_recv_into),
+    METHOD(sock_recvfrom),
+    METHOD(sock_recvfrom_into),
+    METHOD(sock_sendall),
+    METHOD(sock_sendto),
+    METHOD(sock_connect),
+    METHOD(sock_accept),
+    {NULL}};
 
 #undef METHOD
 

@@ -111,10 +111,9 @@ is_stock_module(cl_state *st, bool resolves)
         PyObject_GetAttr(st->base_events_module, net->str_socket);
     PyObject *type =
         module == NULL ? NULL : PyObject_GetAttr(module, net->str_socket);
-    PyObject *resolver =
-        type == NULL || !resolves
-            ? NULL
-            : PyObject_GetAttr(module, net->str_getaddrinfo);
+    PyObject *resolver = type == NULL || !resolves
+                             ? NULL
+                             : PyObject_GetAttr(module, net->str_getaddrinfo);
     bool stock = type == net->socket_type &&
                  (!resolves || resolver == net->socket_getaddrinfo);
     Py_XDECREF(module);
@@ -312,7 +311,8 @@ connect_now(ConnectObject *op)
     if (connect(op->cn_fd, address, cl_inet_size(&op->cn_target.address)) == 0)
         return GO_ON;
     if (cl_sock_is_in_progress(errno))
-        return errno == EINPROGRESS && cl_inet_is_loopback(&op->cn_target.address)
+        return errno == EINPROGRESS &&
+                       cl_inet_is_loopback(&op->cn_target.address)
                    ? ask_again(op)
                    : WAIT;
     PyErr_SetFromErrno(PyExc_OSError);
@@ -680,8 +680,8 @@ take_option(options *taken, PyObject *key, PyObject *value)
         return is_off(value);
     /* These matter only where there are several addresses. */
     if (PyUnicode_CompareWithASCIIString(key, "happy_eyeballs_delay") == 0)
-        return is_none(value) || (cl_timer_delay(value, &delay) &&
-                                  isfinite(delay));
+        return is_none(value) ||
+               (cl_timer_delay(value, &delay) && isfinite(delay));
     if (PyUnicode_CompareWithASCIIString(key, "interleave") == 0)
         return is_none(value) || PyLong_CheckExact(value);
     for (int i = 0; absent[i] != NULL; i++) {

@@ -271,10 +271,10 @@ note_error(attempt *one)
     if (!PyErr_ExceptionMatches(PyExc_OSError))
         return -1;
     PyObject *error = PyErr_GetRaisedException();
-    int status = one->at_errors == NULL &&
-                         (one->at_errors = PyList_New(0)) == NULL
-                     ? -1
-                     : PyList_Append(one->at_errors, error);
+    int status =
+        one->at_errors == NULL && (one->at_errors = PyList_New(0)) == NULL
+            ? -1
+            : PyList_Append(one->at_errors, error);
     Py_DECREF(error);
     return status;
 }
@@ -298,12 +298,12 @@ failed_later(cl_race *race, attempt *one, int error)
     PyObject *host = PyTuple_GET_ITEM(address, 0);
     const cl_inet_address *to = &one->at_to;
     cl_sock_raise_failed(
-        error, to->family == AF_INET
-                   ? cl_address_inet(Py_NewRef(host), ntohs(to->in.sin_port))
-                   : Py_BuildValue("(OiII)", host,
-                                   (int)ntohs(to->in6.sin6_port),
-                                   (unsigned)ntohl(to->in6.sin6_flowinfo),
-                                   (unsigned)to->in6.sin6_scope_id));
+        error,
+        to->family == AF_INET
+            ? cl_address_inet(Py_NewRef(host), ntohs(to->in.sin_port))
+            : Py_BuildValue("(OiII)", host, (int)ntohs(to->in6.sin6_port),
+                            (unsigned)ntohl(to->in6.sin6_flowinfo),
+                            (unsigned)to->in6.sin6_scope_id));
     return refused(race, one);
 }
 
@@ -311,21 +311,22 @@ failed_later(cl_race *race, attempt *one, int error)
 static void
 raise_bind_error(cl_state *st, int error, PyObject *address)
 {
-    PyObject *cause = PyObject_CallFunction(PyExc_OSError, "is", error,
-                                            strerror(error));
-    PyObject *text =
-        cause == NULL ? NULL
-        : cl_net_of(st)->bind_errors_have_number
-            ? PyObject_Str(cause)
-            : PyObject_GetAttrString(cause, "strerror");
+    errno = error;
+    PyErr_SetFromErrno(PyExc_OSError);
+    if (!PyErr_ExceptionMatches(PyExc_OSError)) /* no memory */
+        return;
+    PyObject *cause = PyErr_GetRaisedException();
+    PyObject *text = cause == NULL ? NULL
+                     : cl_net_of(st)->bind_errors_have_number
+                         ? PyObject_Str(cause)
+                         : PyObject_GetAttrString(cause, "strerror");
     PyObject *lower =
         text == NULL ? NULL : PyObject_CallMethod(text, "lower", NULL);
     PyObject *message =
-        lower == NULL
-            ? NULL
-            : PyUnicode_FromFormat(
-                  "error while attempting to bind on address %R: %S", address,
-                  lower);
+        lower == NULL ? NULL
+                      : PyUnicode_FromFormat(
+                            "error while attempting to bind on address %R: %S",
+                            address, lower);
     PyObject *exception =
         message == NULL
             ? NULL
@@ -443,8 +444,8 @@ look(cl_race *race)
 {
     for (int i = 0; i < race->r_begun; i++) {
         attempt *one = &race->r_attempts[i];
-        fate status = one->at_answered && one->at_fd >= 0 ? ask(race, one)
-                                                          : WAITS;
+        fate status =
+            one->at_answered && one->at_fd >= 0 ? ask(race, one) : WAITS;
         if (status == FAILED)
             return CL_RACE_FAILED;
         if (status == CONNECTED)

@@ -42,8 +42,8 @@ typedef enum {
     CL_RACE_LOST, /* every attempt has failed */
 } cl_race_state;
 
-/* Looks at the attempts, and begins those whose time has come. Runs Python:
- * the loop's time(). */
+/* Looks at the attempts, and begins those whose time has come. Calls an
+ * overridden time(). Runs Python. */
 cl_race_state cl_race_run(cl_race *race);
 
 /* The timer for the next attempt has fired. Returns whether there was one. */

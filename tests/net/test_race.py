@@ -208,6 +208,37 @@ def test_interleave_that_is_no_number(as_asyncio, attempt, resolver, closed, lis
     errors_of(as_asyncio, attempt, "a.name", 80, interleave=interleave)
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["a.name", "a\0name", "1.2.3.x", "::x", "fe80::1%lo", "\ud800x", "\u00e4.name", "x.\u0661", "", b"a.name"],
+    ids=ascii,
+)
+def test_hosts(as_asyncio, attempt, monkeypatch, host):
+    """What the resolver is asked, if at all."""
+
+    async def connecting(loop):
+        asked = []
+
+        async def getaddrinfo(*args, **options):
+            asked.append((args, options))
+            return []
+
+        loop.getaddrinfo = getaddrinfo
+        try:
+            await asyncio.wait_for(loop.create_connection(asyncio.Protocol, host, 9, happy_eyeballs_delay=1), 5)
+        except Exception as error:
+            return asked, type(error), str(error)
+
+    as_asyncio(lambda loop: attempt(connecting, loop))
+
+
+@pytest.mark.parametrize("interleave", [1, 2])
+def test_one_family_is_not_interleaved(as_asyncio, attempt, resolver, closed, interleave, ipv6):
+    resolver["a.name"] = [closed("::1"), closed("::1"), closed("::1")]
+    told = errors_of(as_asyncio, attempt, "a.name", 80, interleave=interleave, happy_eyeballs_delay=60)
+    assert told[1].count("Connect call failed") == 3
+
+
 def test_nothing_to_connect_to(as_asyncio, attempt):
     assert errors_of(as_asyncio, attempt)[0] is ValueError
     assert errors_of(as_asyncio, attempt, happy_eyeballs_delay=1)[0] is ValueError
