@@ -14,7 +14,6 @@ from . import _abi, _counting, _eyes, _settings
 from ._cloop import LoopCore, SocketTransport, _at_exit, know_loop, look_like, sockets_are_stock, wakeup_fd
 from ._newer import NewerKeywords, like_asyncios, parameters, take_shutdown_timeout
 from ._selector import Reached
-from ._sock import SockDatagrams
 
 __all__ = ("Loop", "new_event_loop")
 
@@ -123,6 +122,8 @@ class Connections:
 
 _BEHIND = (Connections, NewerKeywords, _SelectorEventLoop)
 if sys.version_info < (3, 11):
+    from ._sock import SockDatagrams
+
     _BEHIND = (SockDatagrams, *_BEHIND)
 
 
