@@ -16,16 +16,13 @@ except ImportError:
     raise
 
 import os as _os
+from asyncio import events as _events
 from importlib import import_module as _import_module
 
 from . import _abi
 from ._cloop import Histogram, Metrics
 from ._futures import Future, Task
 from ._loop import Loop, new_event_loop
-from ._policy import exist as _policies_exist
-from ._policy import install
-from ._run import run
-from ._version import __version__
 
 _abi.report()
 
@@ -55,14 +52,17 @@ _LATER = {
     "Monitor": "_monitor",
     "SlowCallback": "_slow",
     "Watch": "_watch",
+    "__version__": "_version",
     "accelerate": "_accelerate",
     "dump_on_signal": "_dump",
+    "install": "_policy",
     "install_as_uvloop": "_uvloop",
+    "run": "_run",
     "serve_monitor": "_monitor",
     "watch": "_watch",
 }
 
-if not _policies_exist():  # else `from cloop import *` would ask for one
+if not hasattr(_events, "set_event_loop_policy"):  # else `from cloop import *` would ask for one
     __all__ = tuple(name for name in __all__ if name != "EventLoopPolicy")
 
 
@@ -81,11 +81,27 @@ def __getattr__(name):
 
 def _imported_by_name():
     """Never called. PyInstaller and its like collect what import statements name; C code, _abi and __getattr__ have none."""
-    from . import _accelerate, _dump, _executor, _frames, _monitor, _process, _slow, _tls, _trsock, _uvloop, _watch  # noqa: F401
+    from . import (  # noqa: F401
+        _accelerate,
+        _dump,
+        _executor,
+        _frames,
+        _monitor,
+        _policy,
+        _process,
+        _reached,
+        _run,
+        _slow,
+        _tls,
+        _trsock,
+        _uvloop,
+        _version,
+        _watch,
+    )
 
 
 def __dir__():
-    return sorted(globals().keys() | __all__)
+    return sorted(globals().keys() | {*__all__, "__version__"})
 
 
 if _os.environ.get("CLOOP_ACCELERATE") == "1":

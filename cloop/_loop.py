@@ -16,8 +16,6 @@ from . import _abi, _counting, _eyes, _replaced, _settings
 from ._cloop import LoopCore, SocketTransport, _at_exit, know_loop, look_like, sockets_are_stock, wakeup_fd
 from ._newer import NewerKeywords, like_asyncios, parameters, take_shutdown_timeout
 from ._selector import Reached
-from ._sock import SockDatagrams
-from ._system import new_socket
 
 __all__ = ("Loop", "new_event_loop")
 
@@ -45,66 +43,89 @@ class Connections:
         The keywords are those of this Python's asyncio: ssl=, family=, sock=, timeouts in seconds and so on. Raises
         OSError if no address can be connected to. See asyncio's loop.create_connection.
         """
-        # A numeric address or a socket: most connections, without asyncio's code for several addresses. Not if a test
-        # has replaced the socket module in asyncio. LoopCore has already taken those without TLS.
+        # Not if a test has replaced the socket module in asyncio. LoopCore has already taken numeric addresses and sockets
+        # without TLS.
         if (
             self._debug
             or getattr(base_events, "socket", None) is not socket
-            or options
-            and not _is_direct(host, port, options)
+            or not _is_direct(host, port, options)
             or _is_replaced(self, "_connect_sock")
             or _is_replaced(self, "_ensure_resolved")
         ):
             return await super().create_connection(protocol_factory, host, port, **options)
-        sock = options.get("sock") if options else None
+        ssl, server_hostname, sock = (options.get(name) for name in ("ssl", "server_hostname", "sock"))
         if sock is None:
-            sock, address = self._open_socket(host, port, options)
-            if sock is None:
-                return await super().create_connection(protocol_factory, host, port, **options)
-            try:
-                await self.sock_connect(sock, address)
-            except BaseException:
-                sock.close()
-                raise
+            found = await self._connect_to_any(None if ssl else protocol_factory, (host, port), options)
+            if type(found) is tuple:
+                return found
+            sock = found
         if not options:
             return await self._create_connection_transport(sock, protocol_factory, None, None)
-        ssl, server_hostname = options.get("ssl"), options.get("server_hostname")
         if ssl and server_hostname is None:
             server_hostname = host
         timeouts = {name: options[name] for name in _TLS_TIMEOUTS if name in options}
         return await self._create_connection_transport(sock, protocol_factory, ssl, server_hostname, **timeouts)
 
-    def _open_socket(self, host, port, options):
-        """Return a socket for one numeric address, bound to local_addr, and that address; (None, None) for others."""
-        if not host or port is None:
-            return None, None
-        family = proto = flags = 0
-        local_addr = None
-        if options:
-            family, proto, flags = (options.get(name, 0) for name in ("family", "proto", "flags"))
-            local_addr = options.get("local_addr")
-        found = self._numeric_addrinfo(host, port, family, socket.SOCK_STREAM, proto, flags)
-        if not found or len(found) != 1:
-            return None, None
-        family, kind, proto, _, address = found[0]
-        if local_addr is None:
-            return new_socket(family, kind, proto), address
-        if type(local_addr) is not tuple or len(local_addr) != 2:
-            return None, None
-        found = self._numeric_addrinfo(*local_addr, family, socket.SOCK_STREAM, proto, flags)
-        if not found or len(found) != 1 or found[0][0] != family:
-            return None, None
-        sock = new_socket(family, kind, proto)
+    async def _connect_to_any(self, protocol_factory, address, options):
+        """Look the address up, and connect to the first that answers; return (transport, protocol) or a socket."""
+        get = options.get
+        hints = {
+            "family": get("family", 0),
+            "type": socket.SOCK_STREAM,
+            "proto": get("proto", 0),
+            "flags": get("flags", 0),
+        }
+        if _is_a_name(address[0]):
+            infos = await self.getaddrinfo(*address, **hints)
+        else:
+            infos = await self._ensure_resolved(address, **hints, loop=self)
+        if not infos:
+            raise OSError("getaddrinfo() returned empty list")
+        local = get("local_addr")
+        if local is not None:
+            local = await self._ensure_resolved(local, **hints, loop=self)
+            if not local:
+                raise OSError("getaddrinfo() returned empty list")
+        delay, interleave = get("happy_eyeballs_delay"), get("interleave")
+        if delay is not None and interleave is None:
+            interleave = 1
+        if interleave and not (type(interleave) is int and _are_of_one_family(infos)):
+            infos = base_events._interleave_addrinfos(infos, interleave)
+        attempts = None
+        if (local is None or _have_one_family(infos, local)) and (delay is None or _races_are_asyncios()):
+            attempts = self._race_addresses(protocol_factory, infos, local, delay)
+        found = await (self._attempt_connections(infos, local, delay) if attempts is None else attempts)
+        if type(found) is not list:
+            return found
         try:
-            sock.bind(found[0][4])
-        except OSError:
-            sock.close()
-            return None, None  # asyncio tries again, and raises its own error
-        return sock, address
+            raise _connect_error(found, get("all_errors"))
+        finally:
+            found = None  # it has this frame
+
+    async def _attempt_connections(self, infos, local, delay):
+        """As in asyncio, by its own methods. Return a socket, or the list of all errors."""
+        errors = []
+        try:
+            if delay is None:
+                for info in infos:
+                    try:
+                        return await self._connect_sock(errors, info, local)
+                    except OSError:
+                        continue
+            else:
+                attempts = (lambda info=info: self._connect_sock(errors, info, local) for info in infos)
+                sock = (await base_events.staggered.staggered_race(attempts, delay, loop=self))[0]
+                if sock is not None:
+                    return sock
+            return [error for each in errors for error in each]
+        finally:
+            errors = None
 
 
 _BEHIND = (Connections, NewerKeywords, _SelectorEventLoop)
 if sys.version_info < (3, 11):
+    from ._sock import SockDatagrams
+
     _BEHIND = (SockDatagrams, *_BEHIND)
 
 
@@ -569,6 +590,12 @@ for _name in (
     setattr(LoopCore, _name, _method)
 
 
+def _mentions(method, name):
+    """Whether the code of asyncio's method has that name of a variable or an attribute."""
+    code = getattr(getattr(_SelectorEventLoop, method, None), "__code__", None)
+    return name in getattr(code, "co_names", ())
+
+
 # The arguments of _start_serving() after backlog, in the order of the versions that have them.
 _SERVING_OPTIONS = [
     name
@@ -591,7 +618,7 @@ def _skips_falsy_lines():
 
 _CONNECTIONS_HAVE_CONTEXT = "context" in parameters("_create_connection_transport")
 if _HAS_TRANSPORTS:
-    know_loop(Loop, _CONNECTIONS_HAVE_CONTEXT, _skips_falsy_lines())
+    know_loop(Loop, _CONNECTIONS_HAVE_CONTEXT, _skips_falsy_lines(), not _mentions("_connect_sock", "strerror"))
 
 _START_TLS_OPTIONS = parameters("start_tls")
 
@@ -631,21 +658,73 @@ def _context_of(options):
     return {"context": options["context"]} if "context" in options else {}
 
 
-_CONNECTION_OPTIONS = parameters("create_connection")
-_TLS_TIMEOUTS = [name for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout") if name in _CONNECTION_OPTIONS]
-_DIRECT_OPTIONS = frozenset(
-    ("ssl", "family", "proto", "flags", "sock", "local_addr", "server_hostname", *_TLS_TIMEOUTS)
+# Up to 3.9 it binds to addresses of other families, too.
+_PASSES_OVER_FAMILIES = "lfamily" in getattr(
+    getattr(getattr(_SelectorEventLoop, "_connect_sock", None), "__code__", None), "co_varnames", ()
 )
 
 
+def _is_a_name(host):
+    """Whether the host is no number, seen at once: so _ensure_resolved() would only ask the resolver."""
+    return type(host) is str and host[-1:].isalpha() and host.isascii() and ":" not in host and "\0" not in host
+
+
+def _are_of_one_family(infos):
+    """Whether they keep their order however they are interleaved."""
+    if type(infos) is not list:
+        return False
+    family = infos[0][0]
+    for info in infos:
+        if info[0] != family:
+            return False
+    return True
+
+
+def _have_one_family(infos, local):
+    """Whether all addresses have the same, unless asyncio passes over those of others."""
+    return _PASSES_OVER_FAMILIES or len({info[0] for info in (*infos, *local)}) == 1
+
+
+_staggered_race = getattr(getattr(base_events, "staggered", None), "staggered_race", None)
+
+
+def _races_are_asyncios():
+    """Whether no program has replaced asyncio's function."""
+    return base_events.staggered.staggered_race is _staggered_race
+
+
+_HAVE_TIMEOUTS = _mentions("create_connection", "TimeoutError")
+
+
+def _connect_error(errors, all_errors):
+    """Return the exception that tells of all errors."""
+    if all_errors:
+        return ExceptionGroup("create_connection failed", errors)  # noqa: F821
+    if not errors and _HAVE_TIMEOUTS:
+        return TimeoutError("create_connection failed")
+    first = errors[0]
+    if all(str(error) == str(first) for error in errors):
+        return first
+    return OSError("Multiple exceptions: {}".format(", ".join(str(error) for error in errors)))
+
+
+_CONNECTION_OPTIONS = parameters("create_connection")
+_TLS_TIMEOUTS = [name for name in ("ssl_handshake_timeout", "ssl_shutdown_timeout") if name in _CONNECTION_OPTIONS]
+_DIRECT_OPTIONS = {"ssl", "family", "proto", "flags", "sock", "local_addr", "server_hostname", *_TLS_TIMEOUTS}
+if _staggered_race is not None and hasattr(base_events, "_interleave_addrinfos"):
+    _DIRECT_OPTIONS |= {"happy_eyeballs_delay", "interleave", "all_errors"} & _CONNECTION_OPTIONS
+
+
 def _is_direct(host, port, options):
-    """Whether asyncio would accept these options of create_connection() and not race addresses."""
+    """Whether asyncio would accept these options of create_connection()."""
     if not options.keys() <= _DIRECT_OPTIONS:
         return False
     sock = options.get("sock")
     if sock is not None:
         if host is not None or port is not None or type(sock) is not _STOCK_SOCKET or sock.type != socket.SOCK_STREAM:
             return False
+    elif host is None and port is None:
+        return False
     name = options.get("server_hostname")
     if options.get("ssl"):
         return name is not None or bool(host)

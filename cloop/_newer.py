@@ -44,7 +44,9 @@ def like_asyncios(**defaults):
         for name, default in defaults.items():
             kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if name in positional else inspect.Parameter.KEYWORD_ONLY
             all_parameters.setdefault(name, inspect.Parameter(name, kind, default=default))
-        method.__signature__ = signature.replace(parameters=list(all_parameters.values()))
+        if len(all_parameters) > len(signature.parameters):
+            signature = signature.replace(parameters=list(all_parameters.values()))
+        method.__signature__ = signature
         method.__doc__ = method.__doc__ or asyncios.__doc__
         method.__qualname__ = asyncios.__qualname__  # used in TypeErrors
         return method

@@ -1,16 +1,6 @@
 """What differs between systems, for the parts in Python; csrc/base/platform.h has the same for C."""
 
 import os
-import socket
-
-
-def new_socket(family, kind, proto):
-    """Return a new socket that does not block."""
-    at_once = getattr(socket, "SOCK_NONBLOCK", 0)  # not on macOS
-    sock = socket.socket(family, kind | at_once, proto)
-    if not at_once:
-        sock.setblocking(False)
-    return sock
 
 
 def is_running(pid):

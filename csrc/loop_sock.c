@@ -184,6 +184,32 @@ Loop_create_connection(LoopObject *loop, PyObject *const *args,
                : inherited(loop, "create_connection", args, nargs, kwnames);
 }
 
+PyDoc_STRVAR(
+    Loop_race_doc,
+    "_race_addresses($self, protocol_factory, infos, local, delay, /)\n--\n\n"
+    "Connect to one of the addresses that getaddrinfo() has found, and bind "
+    "to "
+    "one of the\n"
+    "local ones, if that is not None. Return a coroutine that returns "
+    "(transport, protocol),\n"
+    "or a socket if the factory is None, or a list of OSErrors if none can be "
+    "connected to;\n"
+    "None if asyncio's methods must be called.");
+
+static PyObject *
+Loop_race(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 4)
+        return PyErr_Format(PyExc_TypeError,
+                            "_race_addresses() takes 4 arguments (%zd given)",
+                            nargs);
+    CL_CLAIM(loop, NULL);
+    PyObject *op = cl_connect_race(loop, args[0], args[1], args[2], args[3]);
+    if (op == NULL && !PyErr_Occurred())
+        Py_RETURN_NONE;
+    return op;
+}
+
 PyDoc_STRVAR(Loop_sock_recv_doc, "sock_recv($self, sock, n)\n--\n\n"
                                  "Receive at most n bytes. Return a coroutine "
                                  "that returns them, b'' at end of file.\n"
@@ -229,19 +255,20 @@ PyDoc_STRVAR(
     {#name, CL_FAST(Loop_##name), METH_FASTCALL | METH_KEYWORDS, \
      Loop_##name##_doc}
 
-static PyMethodDef methods[] = {{"_numeric_addrinfo",
-                                 CL_FAST(Loop_numeric_addrinfo), METH_FASTCALL,
-                                 Loop_numeric_addrinfo_doc},
-                                METHOD(create_connection),
-                                METHOD(sock_recv),
-                                METHOD(sock_recv_into),
-                                METHOD(sock_recvfrom),
-                                METHOD(sock_recvfrom_into),
-                                METHOD(sock_sendall),
-                                METHOD(sock_sendto),
-                                METHOD(sock_connect),
-                                METHOD(sock_accept),
-                                {NULL}};
+static PyMethodDef methods[] = {
+    {"_numeric_addrinfo", CL_FAST(Loop_numeric_addrinfo), METH_FASTCALL,
+     Loop_numeric_addrinfo_doc},
+    {"_race_addresses", CL_FAST(Loop_race), METH_FASTCALL, Loop_race_doc},
+    METHOD(create_connection),
+    METHOD(sock_recv),
+    METHOD(sock_recv_into),
+    METHOD(sock_recvfrom),
+    METHOD(sock_recvfrom_into),
+    METHOD(sock_sendall),
+    METHOD(sock_sendto),
+    METHOD(sock_connect),
+    METHOD(sock_accept),
+    {NULL}};
 
 #undef METHOD
 

@@ -14,6 +14,7 @@
 #include "futures/registry.h"
 #include "inject.h"
 #include "net/connect.h"
+#include "net/race.h"
 #include "net/sock.h"
 #include "poller/poller.h"
 #include "state.h"
@@ -195,25 +196,27 @@ module_sockets_are_stock(PyObject *module, PyObject *Py_UNUSED(ignored))
 }
 
 PyDoc_STRVAR(know_loop_doc,
-             "know_loop(type, have_context, skips, /)\n--\n\n"
+             "know_loop(type, have_context, skips, numbered, /)\n--\n\n"
              "Say that this is cloop.Loop, whose own methods "
              "create_connection() need not call.\n"
              "have_context: whether this asyncio copies the context before it "
              "calls the protocol\n"
              "factory. skips: whether its writelines() leaves falsy items "
-             "out.");
+             "out. numbered: whether\n"
+             "it shows the number of an error of bind().");
 
 static PyObject *
 module_know_loop(PyObject *module, PyObject *args)
 {
     PyObject *type;
-    int have_context, skips;
-    if (!PyArg_ParseTuple(args, "O!pp:know_loop", &PyType_Type, &type,
-                          &have_context, &skips) ||
+    int have_context, skips, numbered;
+    if (!PyArg_ParseTuple(args, "O!ppp:know_loop", &PyType_Type, &type,
+                          &have_context, &skips, &numbered) ||
         cl_connect_know_loop(state_of(module), (PyTypeObject *)type,
                              have_context) < 0)
         return NULL;
     cl_net_of(state_of(module))->writelines_skips = skips;
+    cl_race_know_errors(state_of(module), numbered);
     Py_RETURN_NONE;
 }
 

@@ -1,7 +1,6 @@
 """What cloop/_system.py hides of the systems."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -10,16 +9,6 @@ import pytest
 from cloop import _system
 
 pytestmark = pytest.mark.usefixtures("cloop")
-
-
-@pytest.mark.parametrize("at_once", [True, False], ids=["SOCK_NONBLOCK", "without SOCK_NONBLOCK"])
-def test_new_socket_does_not_block(monkeypatch, at_once):
-    if not at_once:
-        monkeypatch.delattr(socket, "SOCK_NONBLOCK", raising=False)  # as on macOS
-    with _system.new_socket(socket.AF_INET, socket.SOCK_STREAM, 0) as sock:
-        assert (sock.family, sock.type, sock.gettimeout()) == (socket.AF_INET, socket.SOCK_STREAM, 0)
-        assert not os.get_blocking(sock.fileno())
-        assert not os.get_inheritable(sock.fileno())
 
 
 def test_is_running():

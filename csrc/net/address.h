@@ -18,6 +18,22 @@ typedef union {
     struct sockaddr_in6 in6;
 } cl_inet_address;
 
+/* Its size. */
+static inline socklen_t
+cl_inet_size(const cl_inet_address *address)
+{
+    return address->family == AF_INET ? sizeof(address->in)
+                                      : sizeof(address->in6);
+}
+
+static inline bool
+cl_inet_is_loopback(const cl_inet_address *address)
+{
+    return address->family == AF_INET
+               ? (ntohl(address->in.sin_addr.s_addr) >> 24) == 127
+               : IN6_IS_ADDR_LOOPBACK(&address->in6.sin6_addr);
+}
+
 /* Returns the address as the socket module makes it: (host, port), a 4-tuple
  * for IPv6, a path, the bytes of an abstract address, or None if `len` is 0.
  * Returns NULL without an exception for other families: then the caller asks

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <string.h>
@@ -16,8 +17,10 @@
 #include "futures/future.h"
 #include "net/addrinfo.h"
 #include "net/address.h"
+#include "net/race.h"
 #include "net/sock.h"
 #include "net/socktransport.h"
+#include "sync/timer.h"
 
 /* What it does next. */
 typedef enum { BEGIN, CONNECTING, STARTING } stage;
@@ -33,13 +36,15 @@ typedef struct {
     CoroObject cn_coro;
     PyObject *cn_weakrefs;
     LoopObject *cn_loop;    /* owned; kept until the end */
-    PyObject *cn_factory;   /* owned; NULL once done, as the next ones */
+    PyObject *cn_factory;   /* owned; NULL once done, as the next ones; in a
+                               race: NULL if a socket is wanted */
     PyObject *cn_host;      /* owned, or NULL */
     PyObject *cn_port;      /* owned, or NULL */
     PyObject *cn_options;   /* owned; dict of the keywords, or NULL */
     PyObject *cn_sock;      /* owned; the socket passed in, or NULL */
     PyObject *cn_transport; /* owned, or NULL */
     PyObject *cn_protocol;  /* owned, or NULL */
+    cl_race *cn_race;       /* owned; among several addresses, or NULL */
     cl_watch cn_watch;
     target cn_target;
     int cn_fd; /* owned; -1: none, or the transport's or socket's */
@@ -49,17 +54,11 @@ typedef struct {
 /* The result of a part of a step. */
 typedef enum { FAILED = -1, WAIT, GO_ON, HAND_OVER } outcome;
 
-static inline socklen_t
-size_of(const cl_inet_address *address)
-{
-    return address->family == AF_INET ? sizeof(address->in)
-                                      : sizeof(address->in6);
-}
-
 /* ------------------------------------------------- whether anything was replaced */
 
 /* What asyncio's create_connection() calls or looks at. The last two are
- * Loop's own. */
+ * Loop's own. A race begins once the first two have been called. */
+#define BEFORE_RACES 2
 static const char *const bypassed[] = {"create_connection",
                                        "getaddrinfo",
                                        "sock_connect",
@@ -80,15 +79,16 @@ cl_connect_know_loop(cl_state *st, PyTypeObject *type, bool have_context)
     return cl_guard_init(guard, type, bypassed, NULL);
 }
 
+/* `first`: where in the list to begin with a subclass and the object. */
 static bool
-is_stock_loop(LoopObject *loop)
+is_stock_loop(LoopObject *loop, int first)
 {
     cl_guard *guard = &cl_net_of(loop->l_st)->loop_guard;
     if (!cl_guard_holds(guard))
         return false;
     /* A subclass may override create_connection() and call ours. */
     bool same = true;
-    for (int i = 1;
+    for (int i = first;
          i < guard->g_count && Py_TYPE(loop) != guard->g_type && same; i++) {
         PyObject *value = cl_type_lookup(Py_TYPE(loop), guard->g_keys[i]);
         same = value == guard->g_known[i];
@@ -97,24 +97,25 @@ is_stock_loop(LoopObject *loop)
     PyObject *dict = loop->l_dict;
     if (dict == NULL || PyDict_GET_SIZE(dict) == 0)
         return same;
-    for (int i = 1; i < guard->g_count && same; i++)
+    for (int i = first; i < guard->g_count && same; i++)
         same = PyDict_Contains(dict, guard->g_keys[i]) == 0;
     return same;
 }
 
 /* Whether asyncio would call the socket and the resolver that we bypass. */
 static bool
-is_stock_module(cl_state *st)
+is_stock_module(cl_state *st, bool resolves)
 {
     cl_net *net = cl_net_of(st);
     PyObject *module =
         PyObject_GetAttr(st->base_events_module, net->str_socket);
     PyObject *type =
         module == NULL ? NULL : PyObject_GetAttr(module, net->str_socket);
-    PyObject *resolver =
-        type == NULL ? NULL : PyObject_GetAttr(module, net->str_getaddrinfo);
-    bool stock =
-        type == net->socket_type && resolver == net->socket_getaddrinfo;
+    PyObject *resolver = type == NULL || !resolves
+                             ? NULL
+                             : PyObject_GetAttr(module, net->str_getaddrinfo);
+    bool stock = type == net->socket_type &&
+                 (!resolves || resolver == net->socket_getaddrinfo);
     Py_XDECREF(module);
     Py_XDECREF(type);
     Py_XDECREF(resolver);
@@ -143,14 +144,15 @@ is_audited(void)
 /* Whether all is as in asyncio. Clears exceptions: the Python method raises
  * them again. */
 static bool
-is_stock(LoopObject *loop)
+is_stock(LoopObject *loop, bool races)
 {
     cl_state *st = loop->l_st;
     bool stock = !loop->l_debug && loop->l_open && !loop->l_closed &&
                  !loop->l_executor_shutdown && cl_futures_are_ours(st) &&
                  !cl_loop_overrides(loop, CL_OVERRIDES_CREATE_FUTURE) &&
-                 is_stock_loop(loop) && cl_sock_is_stock(st) &&
-                 is_stock_module(st) && !is_audited();
+                 is_stock_loop(loop, races ? BEFORE_RACES : 1) &&
+                 cl_sock_is_stock(st) && is_stock_module(st, !races) &&
+                 !is_audited();
     if (PyErr_Occurred())
         PyErr_Clear();
     return stock;
@@ -158,22 +160,29 @@ is_stock(LoopObject *loop)
 
 /* ------------------------------------------------------------------- waiting */
 
+/* Finishes the future that it waits for while it connects. 0/-1 */
+static int
+wake(PyObject *self)
+{
+    ConnectObject *op = (ConnectObject *)self;
+    PyObject *future = op->cn_coro.c_future;
+    if (op->cn_coro.c_state != CL_CORO_WAITING || future == NULL ||
+        op->cn_stage != CONNECTING ||
+        ((FutureObject *)future)->f_state != CL_PENDING)
+        return 0;
+    Py_INCREF(future);
+    int status = cl_loop_reserve(op->cn_loop, 1);
+    if (status == 0)
+        status = cl_future_finish((FutureObject *)future, Py_None);
+    Py_DECREF(future);
+    return status;
+}
+
 static int
 watch_ready(LoopObject *loop, cl_watch *watch, unsigned Py_UNUSED(events))
 {
-    ConnectObject *op = (ConnectObject *)watch->w_owner;
-    PyObject *future = op->cn_coro.c_future;
-    int status = 0;
-    Py_INCREF(op);
-    if (op->cn_coro.c_state == CL_CORO_WAITING && future != NULL &&
-        op->cn_stage == CONNECTING &&
-        ((FutureObject *)future)->f_state == CL_PENDING) {
-        Py_INCREF(future);
-        status = cl_loop_reserve(loop, 1);
-        if (status == 0)
-            status = cl_future_finish((FutureObject *)future, Py_None);
-        Py_DECREF(future);
-    }
+    PyObject *op = Py_NewRef(watch->w_owner);
+    int status = wake(op);
     if (status == 0)
         cl_watch_want(loop, watch, 0);
     Py_DECREF(op);
@@ -230,22 +239,13 @@ wait_until_connected(ConnectObject *op)
 
 /* ---------------------------------------------------------------- connecting */
 
-/* Errors of connect() while it is in progress, those of BlockingIOError and
- * InterruptedError. */
-static bool
-is_in_progress(int error)
-{
-    return error == EINPROGRESS || error == EALREADY || error == EAGAIN ||
-           error == EWOULDBLOCK || error == EINTR;
-}
-
 /* Raises asyncio's OSError for a connection that failed later. */
 static outcome
 connect_failed(ConnectObject *op, int error)
 {
     PyObject *address = cl_address_from_sockaddr(
         op->cn_coro.c_st, (const struct sockaddr *)&op->cn_target.address,
-        size_of(&op->cn_target.address));
+        cl_inet_size(&op->cn_target.address));
     const char *host =
         op->cn_host == NULL ? NULL : cl_address_ascii(op->cn_host);
     /* asyncio shows an IPv6 address as it was written, if it has no zone. */
@@ -255,28 +255,8 @@ connect_failed(ConnectObject *op, int error)
                   Py_BuildValue("(siii)", host,
                                 ntohs(op->cn_target.address.in6.sin6_port), 0,
                                 0));
-    PyObject *message =
-        address == NULL
-            ? NULL
-            : PyUnicode_FromFormat("Connect call failed %R", address);
-    PyObject *exception =
-        message == NULL
-            ? NULL
-            : PyObject_CallFunction(PyExc_OSError, "iO", error, message);
-    if (exception != NULL)
-        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-    Py_XDECREF(address);
-    Py_XDECREF(message);
-    Py_XDECREF(exception);
+    cl_sock_raise_failed(error, address);
     return FAILED;
-}
-
-static bool
-is_loopback(const cl_inet_address *address)
-{
-    return address->family == AF_INET
-               ? (ntohl(address->in.sin_addr.s_addr) >> 24) == 127
-               : IN6_IS_ADDR_LOOPBACK(&address->in6.sin6_addr);
 }
 
 /* Looks whether a connection that was in progress has been made. The other end
@@ -287,11 +267,11 @@ ask_again(ConnectObject *op)
 {
     int error = 0;
     if (connect(op->cn_fd, (const struct sockaddr *)&op->cn_target.address,
-                size_of(&op->cn_target.address)) < 0)
+                cl_inet_size(&op->cn_target.address)) < 0)
         error = errno;
     if (error == 0 || error == EISCONN)
         return GO_ON;
-    return is_in_progress(error) ? WAIT : connect_failed(op, error);
+    return cl_sock_is_in_progress(error) ? WAIT : connect_failed(op, error);
 }
 
 static outcome
@@ -303,7 +283,7 @@ ask_kernel(ConnectObject *op)
         PyErr_SetFromErrno(PyExc_OSError);
         return FAILED;
     }
-    if (is_in_progress(error))
+    if (cl_sock_is_in_progress(error))
         return WAIT;
     return error == 0 ? GO_ON : connect_failed(op, error);
 }
@@ -324,17 +304,18 @@ connect_now(ConnectObject *op)
     }
     if (op->cn_target.local.family != AF_UNSPEC &&
         bind(op->cn_fd, (const struct sockaddr *)&op->cn_target.local,
-             size_of(&op->cn_target.local)) < 0) {
+             cl_inet_size(&op->cn_target.local)) < 0) {
         /* asyncio tries again, and raises its own error. */
         close(op->cn_fd);
         op->cn_fd = -1;
         return HAND_OVER;
     }
     cl_loop_poll_soon(op->cn_loop);
-    if (connect(op->cn_fd, address, size_of(&op->cn_target.address)) == 0)
+    if (connect(op->cn_fd, address, cl_inet_size(&op->cn_target.address)) == 0)
         return GO_ON;
-    if (is_in_progress(errno))
-        return errno == EINPROGRESS && is_loopback(&op->cn_target.address)
+    if (cl_sock_is_in_progress(errno))
+        return errno == EINPROGRESS &&
+                       cl_inet_is_loopback(&op->cn_target.address)
                    ? ask_again(op)
                    : WAIT;
     PyErr_SetFromErrno(PyExc_OSError);
@@ -432,10 +413,61 @@ counted(const ConnectObject *op, outcome status)
 static outcome
 begin(ConnectObject *op)
 {
-    if (!is_stock(op->cn_loop))
+    if (!is_stock(op->cn_loop, false))
         return HAND_OVER;
     return op->cn_sock != NULL ? take_socket(op)
                                : counted(op, connect_now(op));
+}
+
+/* Returns a non-blocking socket object that owns the descriptor. */
+static PyObject *
+socket_object(ConnectObject *op)
+{
+    cl_net *net = cl_net_of(op->cn_coro.c_st);
+    PyObject *sock = PyObject_CallFunction(
+        net->socket_type, "iiii", op->cn_target.address.family, SOCK_STREAM,
+        op->cn_target.proto, op->cn_fd);
+    if (sock == NULL)
+        return NULL;
+    op->cn_fd = -1; /* the object's */
+    PyObject *set =
+        PyObject_CallMethodOneArg(sock, net->str_setblocking, Py_False);
+    if (set == NULL)
+        Py_CLEAR(sock);
+    Py_XDECREF(set);
+    return sock;
+}
+
+/* A step while it connects to one of several addresses. Its result is the list
+ * of all errors if none can be connected to, or the socket if one is wanted. */
+static PySendResult
+race_step(ConnectObject *op, PyObject **result)
+{
+    outcome status = FAILED;
+    cl_race_state state = cl_race_run(op->cn_race);
+    if (state == CL_RACE_LOST) {
+        *result = cl_race_errors(op->cn_race);
+        return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+    }
+    if (state == CL_RACE_WAITS) {
+        PyObject *future = cl_future_new(op->cn_loop);
+        status = future == NULL ? FAILED : wait_on(op, future);
+        Py_XDECREF(future);
+        op->cn_stage = CONNECTING;
+    }
+    else if (state == CL_RACE_WON) {
+        op->cn_fd = cl_race_take(op->cn_race, &op->cn_target.address,
+                                 &op->cn_target.proto);
+        if (op->cn_factory == NULL) {
+            cl_race *race = op->cn_race;
+            op->cn_race = NULL;
+            cl_race_free(race); /* watches it no more */
+            *result = socket_object(op);
+            return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
+        }
+        status = make_transport(op);
+    }
+    return status == FAILED ? PYGEN_ERROR : PYGEN_NEXT;
 }
 
 static PySendResult
@@ -445,6 +477,8 @@ step(CoroObject *coro, PyObject *Py_UNUSED(sent), PyObject **result)
     outcome status = GO_ON;
     if (op->cn_stage != BEGIN && cl_coro_resume(coro) < 0)
         return PYGEN_ERROR;
+    if (op->cn_race != NULL && op->cn_stage != STARTING)
+        return race_step(op, result);
     if (op->cn_stage == STARTING) {
         *result = PyTuple_Pack(2, op->cn_transport, op->cn_protocol);
         return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
@@ -482,6 +516,11 @@ drop(CoroObject *coro)
 {
     ConnectObject *op = (ConnectObject *)coro;
     cl_watch_stop(op->cn_loop, &op->cn_watch);
+    if (op->cn_race != NULL) {
+        cl_race *race = op->cn_race;
+        op->cn_race = NULL;
+        cl_race_free(race);
+    }
     if (op->cn_fd >= 0) {
         cl_loop_poll_soon(op->cn_loop);
         close(op->cn_fd);
@@ -533,6 +572,53 @@ static const cl_coro_ops coro_ops = {.owner = "BaseEventLoop",
                                      .drop = drop,
                                      .closes = true};
 
+/* A race is shown as the attempt that began last. */
+static const char *
+attempt_name(const CoroObject *Py_UNUSED(coro))
+{
+    return "_connect_sock";
+}
+
+static PyObject *
+attempt_arguments(const CoroObject *coro)
+{
+    const ConnectObject *op = (const ConnectObject *)coro;
+    PyObject *errors = PyList_New(0);
+    PyObject *args =
+        errors == NULL
+            ? NULL
+            : PyTuple_Pack(3, op->cn_loop, errors,
+                           op->cn_race == NULL ? Py_None
+                                               : cl_race_latest(op->cn_race));
+    Py_XDECREF(errors);
+    return args;
+}
+
+static const cl_coro_ops race_ops = {.owner = "BaseEventLoop",
+                                     .name = attempt_name,
+                                     .stock = stock,
+                                     .args = attempt_arguments,
+                                     .step = step,
+                                     .fail = fail,
+                                     .loop = loop_of,
+                                     .drop = drop,
+                                     .closes = true};
+
+static PyObject *
+time_has_come(ConnectObject *op, PyObject *Py_UNUSED(ignored))
+{
+    if (op->cn_race != NULL && cl_race_time_has_come(op->cn_race) &&
+        wake((PyObject *)op) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef time_has_come_def = {
+    "_begin_next_attempt", (PyCFunction)time_has_come, METH_NOARGS, NULL};
+
+static const cl_race_owner race_owner = {.wake = wake,
+                                         .time_has_come = &time_has_come_def};
+
 /* ------------------------------------------------------------------ arguments */
 
 /* The options that are taken; all others, and all other values, are the Python
@@ -568,10 +654,10 @@ take_number(PyObject *value, int *number)
 static bool
 take_option(options *taken, PyObject *key, PyObject *value)
 {
-    static const char *const absent[] = {
-        "server_hostname",      "ssl_handshake_timeout",
-        "ssl_shutdown_timeout", "happy_eyeballs_delay",
-        "interleave",           NULL};
+    static const char *const absent[] = {"server_hostname",
+                                         "ssl_handshake_timeout",
+                                         "ssl_shutdown_timeout", NULL};
+    double delay;
     const struct {
         const char *name;
         PyObject **object;
@@ -595,6 +681,12 @@ take_option(options *taken, PyObject *key, PyObject *value)
     }
     if (PyUnicode_CompareWithASCIIString(key, "ssl") == 0)
         return is_off(value);
+    /* These matter only where there are several addresses. */
+    if (PyUnicode_CompareWithASCIIString(key, "happy_eyeballs_delay") == 0)
+        return is_none(value) ||
+               (cl_timer_delay(value, &delay) && isfinite(delay));
+    if (PyUnicode_CompareWithASCIIString(key, "interleave") == 0)
+        return is_none(value) || PyLong_CheckExact(value);
     for (int i = 0; absent[i] != NULL; i++) {
         if (PyUnicode_CompareWithASCIIString(key, absent[i]) == 0)
             return is_none(value);
@@ -687,6 +779,46 @@ keep_options(PyObject *const *values, PyObject *kwnames)
     return dict;
 }
 
+/* Returns a coroutine without arguments, untracked. */
+static ConnectObject *
+allocate(LoopObject *loop, const cl_coro_ops *ops)
+{
+    cl_state *st = loop->l_st;
+    ConnectObject *op =
+        PyObject_GC_New(ConnectObject, cl_net_of(st)->ConnectType);
+    if (op == NULL)
+        return NULL;
+    memset((char *)op + sizeof(PyObject), 0, sizeof(*op) - sizeof(PyObject));
+    op->cn_coro.c_ops = ops;
+    op->cn_coro.c_st = st;
+    op->cn_loop = (LoopObject *)Py_NewRef(loop);
+    op->cn_fd = -1;
+    cl_watch_init(&op->cn_watch, &watch_ops, (PyObject *)op);
+    cl_live_add(&cl_net_of(st)->live_connects, 1);
+    return op;
+}
+
+PyObject *
+cl_connect_race(LoopObject *loop, PyObject *factory, PyObject *infos,
+                PyObject *local, PyObject *delay)
+{
+    if (!is_stock(loop, true) || cl_loop_overrides(loop, CL_OVERRIDES_TIMERS))
+        return NULL;
+    cl_race *race = cl_race_new(loop, &race_owner, infos, local, delay);
+    if (race == NULL)
+        return NULL;
+    ConnectObject *op = allocate(loop, &race_ops);
+    if (op == NULL) {
+        cl_race_free(race);
+        return NULL;
+    }
+    op->cn_factory = factory == Py_None ? NULL : Py_NewRef(factory);
+    op->cn_race = race;
+    cl_race_give(race, (PyObject *)op);
+    PyObject_GC_Track(op);
+    return (PyObject *)op;
+}
+
 PyObject *
 cl_connect_new(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
                PyObject *kwnames)
@@ -701,25 +833,17 @@ cl_connect_new(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     if (kwnames != NULL &&
         (kept = keep_options(args + nargs, kwnames)) == NULL)
         return NULL;
-    ConnectObject *op =
-        PyObject_GC_New(ConnectObject, cl_net_of(st)->ConnectType);
+    ConnectObject *op = allocate(loop, &coro_ops);
     if (op == NULL) {
         Py_XDECREF(kept);
         return NULL;
     }
-    memset((char *)op + sizeof(PyObject), 0, sizeof(*op) - sizeof(PyObject));
-    op->cn_coro.c_ops = &coro_ops;
-    op->cn_coro.c_st = st;
-    op->cn_loop = (LoopObject *)Py_NewRef(loop);
     op->cn_factory = Py_NewRef(args[0]);
     op->cn_host = Py_XNewRef(taken.host);
     op->cn_port = Py_XNewRef(taken.port);
     op->cn_options = kept;
     op->cn_sock = Py_XNewRef(taken.sock);
     op->cn_target = target;
-    op->cn_fd = -1;
-    cl_watch_init(&op->cn_watch, &watch_ops, (PyObject *)op);
-    cl_live_add(&cl_net_of(st)->live_connects, 1);
     PyObject_GC_Track(op);
     return (PyObject *)op;
 }
@@ -737,6 +861,11 @@ Connect_traverse(ConnectObject *op, visitproc visit, void *arg)
     Py_VISIT(op->cn_sock);
     Py_VISIT(op->cn_transport);
     Py_VISIT(op->cn_protocol);
+    if (op->cn_race != NULL) {
+        int status = cl_race_traverse(op->cn_race, visit, arg);
+        if (status != 0)
+            return status;
+    }
     return cl_coro_traverse(&op->cn_coro, visit, arg);
 }
 

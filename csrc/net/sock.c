@@ -1,6 +1,7 @@
 /* sock.c - see sock.h. */
 #include "net/sock.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -22,6 +23,31 @@ cl_sock_ask_fd(cl_state *st, PyObject *sock)
         return -2;
     }
     return fd < 0 ? -1 : (int)fd;
+}
+
+bool
+cl_sock_is_in_progress(int error)
+{
+    return error == EINPROGRESS || error == EALREADY || error == EAGAIN ||
+           error == EWOULDBLOCK || error == EINTR;
+}
+
+void
+cl_sock_raise_failed(int error, PyObject *address)
+{
+    PyObject *message =
+        address == NULL
+            ? NULL
+            : PyUnicode_FromFormat("Connect call failed %S", address);
+    PyObject *exception =
+        message == NULL
+            ? NULL
+            : PyObject_CallFunction(PyExc_OSError, "iO", error, message);
+    if (exception != NULL)
+        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+    Py_XDECREF(address);
+    Py_XDECREF(message);
+    Py_XDECREF(exception);
 }
 
 /* The methods that cloop bypasses. All but the first ones belong to

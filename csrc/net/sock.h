@@ -50,6 +50,14 @@ cl_sock_is_stock(cl_state *st)
     return cl_guard_holds(&cl_net_of(st)->socket_guard);
 }
 
+/* Errors of connect() while it is in progress, those of BlockingIOError and
+ * InterruptedError. */
+bool cl_sock_is_in_progress(int error);
+
+/* Raises asyncio's OSError for a connection that failed later. Steals
+ * `address`, which may be NULL with an exception set. */
+void cl_sock_raise_failed(int error, PyObject *address);
+
 /* Finds out whether the layout is as above. Needs cl_net_of(st)->socket_type. 0/-1 */
 int cl_sock_setup(cl_state *st);
 

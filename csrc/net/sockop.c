@@ -280,22 +280,13 @@ try_sendto(SockOpObject *op, int fd, PyObject **result)
     return *result == NULL ? -1 : 1;
 }
 
-/* Errors of connect() while it is in progress, those of BlockingIOError and
- * InterruptedError. */
-static bool
-is_in_progress(int error)
-{
-    return error == EINPROGRESS || error == EALREADY || error == EAGAIN ||
-           error == EWOULDBLOCK || error == EINTR;
-}
-
 /* Raises asyncio's OSError for a connection that failed later. */
 static int
 connect_failed(SockOpObject *op, int error)
 {
     const struct sockaddr_in *in = (const struct sockaddr_in *)op->so_to;
     const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)op->so_to;
-    PyObject *address, *message = NULL, *exception = NULL;
+    PyObject *address;
     if (op->so_to->ss_family == AF_INET)
         address = Py_BuildValue("(Oi)", PyTuple_GET_ITEM(op->so_arg, 0),
                                 (int)ntohs(in->sin_port));
@@ -306,15 +297,7 @@ connect_failed(SockOpObject *op, int error)
                                 (unsigned)in6->sin6_scope_id);
     else
         address = Py_NewRef(op->so_arg);
-    if (address != NULL)
-        message = PyUnicode_FromFormat("Connect call failed %S", address);
-    if (message != NULL)
-        exception = PyObject_CallFunction(PyExc_OSError, "iO", error, message);
-    if (exception != NULL)
-        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-    Py_XDECREF(address);
-    Py_XDECREF(message);
-    Py_XDECREF(exception);
+    cl_sock_raise_failed(error, address);
     return -1;
 }
 
@@ -326,7 +309,7 @@ begin_or_end_connect(SockOpObject *op, int fd, PyObject **result)
     if (op->so_begun) {
         if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
             return failed();
-        if (is_in_progress(error))
+        if (cl_sock_is_in_progress(error))
             return 0;
         if (error != 0)
             return connect_failed(op, error);
@@ -338,7 +321,7 @@ begin_or_end_connect(SockOpObject *op, int fd, PyObject **result)
         cl_loop_poll_soon(op->so_loop);
         if (connect(fd, (const struct sockaddr *)op->so_to, op->so_to_len) <
             0) {
-            if (is_in_progress(errno))
+            if (cl_sock_is_in_progress(errno))
                 return 0;
             PyErr_SetFromErrno(PyExc_OSError);
             return -1;

@@ -83,6 +83,7 @@ typedef struct cl_net {
     bool server_takes_transport;   /* from 3.13 on, Server._attach() does */
     bool connections_have_context; /* see connect.h */
     bool writelines_skips; /* asyncio's writelines() leaves out falsy items */
+    bool bind_errors_have_number; /* see race.h */
 #define FIELD(name) cl_guard name##_guard;
     CL_NET_GUARDS(FIELD)
 #undef FIELD

@@ -4,6 +4,7 @@ AssertionError says that something is wrong which was not reported.
 """
 
 import asyncio
+import contextlib
 import functools
 import importlib
 import os
@@ -432,6 +433,37 @@ async def protocols(loop, **ssl):
         await converse(loop, errors, *ends)
     finally:
         server.close()
+
+
+async def race(loop):
+    """Several addresses: one refuses, one does not answer, one is a server's."""
+    with socket.socket() as closed, socket.socket() as full, contextlib.ExitStack() as fillers:
+        closed.bind(("127.0.0.1", 0))
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):
+            filler = fillers.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        server = await loop.create_server(Lines, "127.0.0.1", 0)
+        try:
+            addresses = [closed.getsockname(), full.getsockname(), server.sockets[0].getsockname()]
+
+            async def getaddrinfo(host, port, **options):
+                return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
+
+            loop.getaddrinfo = getaddrinfo
+            try:
+                for options in {}, {"local_addr": ("127.0.0.1", 0)}:
+                    connecting = loop.create_connection(
+                        asyncio.Protocol, "a.name", 80, happy_eyeballs_delay=0.001, **options
+                    )
+                    transport, _ = await asyncio.wait_for(connecting, 1)  # if only the silent one is left
+                    transport.close()
+            finally:
+                del loop.getaddrinfo
+        finally:
+            server.close()
 
 
 async def unix(loop):

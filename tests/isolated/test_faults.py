@@ -70,7 +70,7 @@ def swept(shim, cloop_on_path, loop_kind, request):
 
 
 SWEEP = 40  # allocations of each scenario that fail, in turn
-SCENARIOS = ["streams", "large_write", "datagrams", "pipes", "lent", "sock_operations", "subprocesses", "streams-tls", "large_write-tls"]  # fmt: skip
+SCENARIOS = ["streams", "large_write", "datagrams", "pipes", "lent", "sock_operations", "subprocesses", "race", "streams-tls", "large_write-tls"]  # fmt: skip
 
 
 def check(results, heals):

@@ -16,45 +16,6 @@ STREAM = socket.SOCK_STREAM
 since = lambda *version: pytest.mark.skipif(sys.version_info < version, reason="asyncio has it since %d.%d" % version)  # noqa: E731
 
 
-@pytest.fixture
-def make(run, abandoned, recorder):
-    """Runs a coroutine that creates a transport; returns the transport and its protocol."""
-
-    def make(coroutine):
-        transport, protocol = run(coroutine)
-        abandoned.add(transport)
-        return transport, protocol
-
-    return make
-
-
-@pytest.fixture
-def closed_port():
-    """An address that refuses connections, as long as nobody else uses it."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        yield sock.getsockname()[1]
-
-
-@pytest.fixture
-def resolver(monkeypatch):
-    """Makes look-ups return what the test sets: lists of addresses, all of them numeric."""
-    names = {}
-    asked = []
-
-    def getaddrinfo(host, port, *args):
-        asked.append((host, port) + args)
-        return [
-            (socket.AF_INET6 if ":" in address else socket.AF_INET, STREAM, 6, "", info)
-            for address, number in names[host]
-            for info in [(address, number or port, 0, 0) if ":" in address else (address, number or port)]
-        ]
-
-    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    names["asked"] = asked
-    return names
-
-
 def echoes(transport, protocol, peer, until):
     """Whether data gets through in both directions."""
     transport.write(b"there")

@@ -35,7 +35,7 @@ async def echoed(stage, connecting):
 # Where ssl= goes
 
 
-@pytest.mark.parametrize("how", ["by address", "by name", "sock=", "hostname", "no hostname"])
+@pytest.mark.parametrize("how", ["by address", "by name", "among several", "sock=", "hostname", "no hostname"])
 def test_create_connection_to_create_server(same, contexts, how):
     def body(stage):
         async def main():
@@ -57,6 +57,17 @@ def test_create_connection_to_create_server(same, contexts, how):
             elif how == "by name":
                 options["family"] = socket.AF_INET
                 address = ("localhost", address[1])
+            elif how == "among several":
+                closed = socket.socket()
+                closed.bind(("127.0.0.1", 0))
+                addresses = [closed.getsockname(), address]
+
+                async def getaddrinfo(host, port, **hints):
+                    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", each) for each in addresses]
+
+                stage.loop.getaddrinfo = getaddrinfo
+                options["happy_eyeballs_delay"] = 1
+                address = ("localhost", address[1])
             else:
                 options["server_hostname"] = None
                 context.check_hostname = False
@@ -66,6 +77,8 @@ def test_create_connection_to_create_server(same, contexts, how):
                 )
             finally:
                 server.close()
+                if how == "among several":
+                    closed.close()
 
         return stage.run(main())
 

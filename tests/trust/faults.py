@@ -32,7 +32,7 @@ injection = importlib.import_module("injection")
 
 NAMES = [
     "tasks", "timers", "threads", "crowded", "signals", "executors", "loops", "primitives", "monitored", "lent",
-    "sock_operations", "protocols", "protocols-tls", "streams", "streams-tls", "large_write", "large_write-tls", "unix",
+    "sock_operations", "protocols", "protocols-tls", "race", "streams", "streams-tls", "large_write", "large_write-tls", "unix",
     "pipes", "datagrams", "upgrade-tls", "files", "servers", "subprocesses",
 ]  # fmt: skip
 
