@@ -359,6 +359,9 @@ def test_waiters_that_are_not_those_that_wait(accelerate, as_asyncio, kind, wait
                     )
                 except BaseException as error:
                     seen.append((number, repr(error), repr(error.__context__)))
+                finally:
+                    if kind == "condition" and primitive.locked():
+                        primitive.release()
 
             if kind not in ("event", "condition"):
                 await primitive.acquire()

@@ -703,8 +703,8 @@ def test_end_of_the_peer_is_told_more_than_once(same, side, backlog, data, times
         stage.settle()
         tls = transport._ssl_protocol
         if backlog:
-            tls._test__append_write_backlog(backlog)
-        told = [tls.eof_received() for _ in range(times)]
+            transport._test__append_write_backlog(backlog)
+        told = [bool(tls.eof_received()) for _ in range(times)]
         stage.settle()
         told.append((list(protocol.story), transport.is_closing()))
         transport.resume_reading()
