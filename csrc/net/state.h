@@ -82,6 +82,7 @@ typedef struct cl_net {
         datagram_header_size; /* what asyncio adds to the size of each queued datagram */
     bool server_takes_transport;   /* from 3.13 on, Server._attach() does */
     bool connections_have_context; /* see connect.h */
+    bool writelines_asks_first;    /* of newer versions: whether it is lost */
 #define FIELD(name) cl_guard name##_guard;
     CL_NET_GUARDS(FIELD)
 #undef FIELD

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 
 import pytest
 
@@ -42,6 +43,8 @@ def begin_shield(future):
 @pytest.mark.parametrize("begin", [begin_nothing, begin_gather, begin_shield])
 @pytest.mark.parametrize("accelerated", [False, True])
 def test_slow_steps(as_asyncio, told, cloop, begin, accelerated):
+    if accelerated and begin is begin_gather and sys.version_info >= (3, 14):
+        pytest.skip("asyncio shows a partial()")
     cloop.accelerate(accelerated)
 
     def body(loop):

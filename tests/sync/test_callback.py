@@ -55,8 +55,8 @@ def test_called_by_the_program(accelerate, as_asyncio, begin, call):
                     continue  # a step of a task
                 try:
                     seen.append(repr(callback(*args, **named)))
-                except Exception as error:
-                    seen.append(type(error).__name__)
+                except Exception:
+                    seen.append("raised")
             for future in futures:
                 future.done() or future.set_result(1)
             await asyncio.gather(waiting, return_exceptions=True)
