@@ -388,3 +388,42 @@ def test_waiters_that_are_not_those_that_wait(accelerate, as_asyncio, kind, wait
         return loop.run_until_complete(main())
 
     as_asyncio(body)
+
+
+@pytest.mark.parametrize("kind", ["lock", "event", "condition", "semaphore", "bounded"])
+@pytest.mark.parametrize("cancelled", [(0,), (1,), (0, 1), (0, 1, 2)])
+def test_waiters_that_are_cancelled_in_the_turn_in_which_they_are_woken(accelerate, as_asyncio, kind, cancelled):
+    """They are passed over."""
+
+    def body(loop):
+        async def main():
+            make = dict(SEMAPHORES, lock=asyncio.Lock, event=asyncio.Event, condition=asyncio.Condition)[kind]
+            primitive, seen = make(), []
+
+            async def wait(number):
+                if kind == "condition":
+                    async with primitive:
+                        seen.append((number, await primitive.wait()))
+                elif kind == "event":
+                    seen.append((number, await primitive.wait()))
+                else:
+                    async with primitive:
+                        seen.append(number)
+
+            if kind not in ("event", "condition"):
+                await primitive.acquire()
+            tasks = [loop.create_task(wait(number)) for number in range(3)]
+            await turns(6)
+            if kind == "condition":
+                await primitive.acquire()
+            for number in cancelled:
+                tasks[number].cancel()
+            if kind == "condition":
+                primitive.notify_all()
+            (primitive.set if kind == "event" else primitive.release)()
+            await turns(8)
+            return seen, await ends(tasks), len(primitive._waiters or ())
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
