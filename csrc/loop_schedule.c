@@ -91,8 +91,6 @@ Loop_call_soon(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     PyObject *const *rest = args + 1;
     Py_ssize_t nrest = nargs - 1;
 
-    if (cl_loop_check_open(loop) < 0)
-        return NULL;
     if (nargs >= 1 &&
         (kwnames == NULL || (PyTuple_GET_SIZE(kwnames) == 1 &&
                              PyTuple_GET_ITEM(kwnames, 0) ==
@@ -111,6 +109,8 @@ Loop_call_soon(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
         rest = call.rest;
         nrest = call.nrest;
     }
+    if (cl_loop_check_open(loop) < 0)
+        return NULL;
     if (Py_TYPE(callback) == cl_futures_of(loop->l_st)->TaskType && nrest == 1)
         return push_task(loop, callback, rest[0], context);
     if (loop->l_debug &&
@@ -134,8 +134,8 @@ Loop_call_soon_threadsafe(LoopObject *loop, PyObject *const *args,
         return result;
     cl_call_args call = {
         .method = "call_soon_threadsafe", .names = callback_names, .count = 1};
-    if (cl_loop_check_open(loop) < 0 ||
-        cl_call_args_parse(&call, loop->l_st, args, nargs, kwnames) < 0)
+    if (cl_call_args_parse(&call, loop->l_st, args, nargs, kwnames) < 0 ||
+        cl_loop_check_open(loop) < 0)
         return NULL;
     if (loop->l_debug && cl_loop_check_debug(loop, call.named[0],
                                              "call_soon_threadsafe", true) < 0)
@@ -208,6 +208,8 @@ Loop_call_at(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
         PyErr_SetString(PyExc_TypeError, "when cannot be None");
         return NULL;
     }
+    if (cl_loop_check_open(loop) < 0)
+        return NULL;
     return call_at_object(loop, &call, call.named[0]);
 }
 

@@ -61,6 +61,8 @@ add_watcher(LoopObject *loop, const cl_call_args *call, unsigned direction,
 {
     CL_CLAIM(loop, NULL);
     PyObject *file = call->named[0];
+    if (PyLong_Check(file) && cl_loop_check_open(loop) < 0)
+        return NULL; /* whatever the number, as in asyncio */
     int fd = fd_of(loop, file);
     if (fd < 0 || (checked && cl_lent_check_free(loop, file, fd) < 0) ||
         cl_loop_check_open(loop) < 0)
@@ -82,6 +84,8 @@ remove_watcher(LoopObject *loop, PyObject *file, unsigned direction,
                bool checked)
 {
     CL_CLAIM(loop, NULL);
+    if (PyLong_Check(file) && !loop->l_open)
+        Py_RETURN_FALSE;
     int fd = fd_of(loop, file);
     if (fd < 0 && PyErr_ExceptionMatches(PyExc_OverflowError)) {
         PyErr_Clear();

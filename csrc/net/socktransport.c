@@ -147,6 +147,11 @@ SocketTransport_writelines(StreamObject *self, PyObject *const *args,
         return NULL;
     if (refuses(self) || !any) /* None counts as empty from 3.12 on */
         return call_asyncio(self, "writelines", lines);
+    if (self->s_base.tr_conn_lost &&
+        cl_net_of(self->s_base.tr_loop->l_st)->writelines_asks_first)
+        return cl_none_or_error(cl_flow_lost_write(self->s_base.tr_loop,
+                                                   &self->s_base.tr_conn_lost,
+                                                   socket_ops.lost_write));
     /* A list could change while the buffer of an item is taken. */
     PyObject *items = PySequence_Tuple(lines);
     int status = 0;

@@ -50,11 +50,33 @@ probe_datagrams(cl_net *net)
     return found < 0 || PyErr_Occurred() ? -1 : 0;
 }
 
+/* Whether writelines() looks at the connection before the lines. Clears
+ * exceptions. */
+static void
+look_at_writelines(cl_net *net)
+{
+    PyObject *function =
+        PyObject_GetAttrString(net->asyncio_SocketTransport, "writelines");
+    PyObject *code =
+        function == NULL ? NULL : PyObject_GetAttrString(function, "__code__");
+    PyObject *names =
+        code == NULL ? NULL : PyObject_GetAttrString(code, "co_names");
+    PyObject *name = names == NULL ? NULL : PyUnicode_FromString("_conn_lost");
+    net->writelines_asks_first =
+        name != NULL && PySequence_Contains(names, name) > 0;
+    Py_XDECREF(function);
+    Py_XDECREF(code);
+    Py_XDECREF(names);
+    Py_XDECREF(name);
+    PyErr_Clear();
+}
+
 static int
 setup(PyObject *Py_UNUSED(module), cl_state *st)
 {
     cl_net *net = cl_net_of(st);
     cl_net_choose_gather(st, getenv("CLOOP_GATHER"));
+    look_at_writelines(net);
     if ((probe_datagrams(net) < 0 || cl_server_setup(st) < 0) &&
         cl_abi_lacks("transports") < 0)
         return -1;

@@ -84,6 +84,7 @@ typedef struct cl_net {
     bool connections_have_context; /* see connect.h */
     bool writelines_skips; /* asyncio's writelines() leaves out falsy items */
     bool bind_errors_have_number; /* see race.h */
+    bool writelines_asks_first;   /* of newer versions: whether it is lost */
 #define FIELD(name) cl_guard name##_guard;
     CL_NET_GUARDS(FIELD)
 #undef FIELD

@@ -361,6 +361,21 @@ count_in(SyncOpObject *op, PyObject **result)
     return finish(op, result);
 }
 
+/* Whether its condition is the one whose lock was taken, and unchanged: a
+ * program may have set another one meanwhile. */
+static bool
+keeps_condition(SyncOpObject *op)
+{
+    cl_state *st = op->o_coro.c_st;
+    cl_view view;
+    PyObject *lock =
+        look(st, op->o_self, &view) && view.v_at[COND] == op->o_more
+            ? cl_condition_lock(st, op->o_more)
+            : NULL;
+    Py_XDECREF(lock);
+    return lock != NULL;
+}
+
 /* The lock is taken. */
 static cl_op_outcome
 entered(SyncOpObject *op, PyObject **result)
@@ -368,7 +383,7 @@ entered(SyncOpObject *op, PyObject **result)
     cl_op_outcome outcome = CL_OP_FAILED;
     cl_state *st = op->o_coro.c_st;
     op->o_stage = BLOCK;
-    if (cl_sync_loop(st) != NULL && knows(st, op->o_self)) {
+    if (cl_sync_loop(st) != NULL && keeps_condition(op)) {
         int is = is_state(st, op->o_self, CL_BARRIER_FILLING);
         if (is > 0) /* _block() returns at once */
             return count_in(op, result);

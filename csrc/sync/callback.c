@@ -6,17 +6,18 @@ call(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     SyncCallbackObject *callback = (SyncCallbackObject *)self;
     const cl_callback_kind *kind = callback->cb_kind;
-    if (PyVectorcall_NARGS(nargsf) != kind->k_nargs || kwnames != NULL)
+    Py_ssize_t nargs = PyVectorcall_NARGS(nargsf);
+    if ((kind->k_nargs >= 0 && nargs != kind->k_nargs) || kwnames != NULL)
         return PyErr_Format(PyExc_TypeError, "%s() takes %zd arguments",
                             kind->k_name, kind->k_nargs);
     if (callback->cb_first == NULL)
         Py_RETURN_NONE;
     /* Whoever calls it may have the only references, and drop them. */
     Py_INCREF(self);
-    for (Py_ssize_t i = 0; i < kind->k_nargs; i++)
+    for (Py_ssize_t i = 0; i < nargs; i++)
         Py_INCREF(args[i]);
     int status = kind->k_call(callback, args);
-    for (Py_ssize_t i = 0; i < kind->k_nargs; i++)
+    for (Py_ssize_t i = 0; i < nargs; i++)
         Py_DECREF(args[i]);
     Py_DECREF(self);
     return status < 0 ? NULL : Py_NewRef(Py_None);

@@ -14,8 +14,8 @@ typedef struct {
     const char *k_name;
     /* NULL: asyncio has a functools.partial() of the function and cb_first. */
     const char *k_qualname;
-    int k_closure; /* of CL_SYNC_CLOSURES; or one of those below */
-    Py_ssize_t k_nargs;
+    int k_closure;      /* of CL_SYNC_CLOSURES; or one of those below */
+    Py_ssize_t k_nargs; /* -1: any number */
     /* The references below stay during the call. 0/-1 Runs Python. */
     int (*k_call)(struct SyncCallbackObject *callback, PyObject *const *args);
 } cl_callback_kind;

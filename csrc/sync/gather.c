@@ -616,8 +616,11 @@ gather_all(cl_state *st, LoopObject *ours, PyObject *const *args,
     gather->ga_vectorcall = call;
     gather->ga_st = st;
     gather->ga_return_exceptions = return_exceptions;
-    if (has(st, WITH_AWAITED_BY))
+    if (has(st, WITH_AWAITED_BY)) {
         gather->ga_task = Py_XNewRef(cl_registry_current_task(st, ours));
+        loop =
+            Py_NewRef((PyObject *)ours); /* before, that of the first child */
+    }
     if ((gather->ga_children = cl_list_with_room(nargs)) == NULL ||
         take_children(gather, ours, args, nargs, &done, &loop) < 0 ||
         (outer = new_outer(gather, loop)) == NULL)

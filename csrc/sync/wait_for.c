@@ -43,7 +43,7 @@ release(SyncCallbackObject *callback, PyObject *const *Py_UNUSED(args))
 }
 
 static const cl_callback_kind releaser = {
-    "_release_waiter", NULL, CL_CLOSURE_RELEASE_WAITER, 1, release};
+    "_release_waiter", NULL, CL_CLOSURE_RELEASE_WAITER, -1, release};
 
 /* functools.partial(_release_waiter, waiter), to be added to the future in o_self;
  * it becomes o_last. 0/-1 */

@@ -289,14 +289,19 @@ cl_engine_call(TLSObject *self, PyObject *method)
     return collect_after(self, status);
 }
 
+/* Converts the result of read() or write(), NULL if it raised, which may be
+ * anything if the object is the program's; at most `size`. Steals the
+ * reference. */
 static Py_ssize_t
-count_of(PyObject *result, Py_ssize_t status)
+count_of(PyObject *result, Py_ssize_t status, size_t size)
 {
     if (result == NULL)
         return status;
-    Py_ssize_t count = PyNumber_AsSsize_t(result, PyExc_OverflowError);
+    Py_ssize_t count = PyNumber_AsSsize_t(result, NULL);
     Py_DECREF(result);
-    return count < 0 ? CL_TLS_FAILED : count;
+    if (count < 0)
+        return PyErr_Occurred() ? CL_TLS_FAILED : CL_TLS_AGAIN;
+    return (size_t)count > size ? (Py_ssize_t)size : count;
 }
 
 static void
@@ -312,20 +317,49 @@ release(PyObject *view)
         PyErr_SetRaisedException(error);
 }
 
+/* read(size), as asyncio calls a program's object unless the protocol has a
+ * buffer of its own. b'' is the end. */
+static Py_ssize_t
+read_bytes_by_method(TLSObject *self, PyObject *sslobj, PyObject *count,
+                     char *into, size_t size)
+{
+    Py_buffer view;
+    PyObject *data = PyObject_CallMethodOneArg(
+        sslobj, cl_tls_of(self->x_loop->l_st)->str_read, count);
+    if (data == NULL)
+        return status_of(self, NULL);
+    int status = PyObject_GetBuffer(data, &view, PyBUF_SIMPLE);
+    Py_DECREF(data); /* the view has it */
+    if (status < 0)
+        return CL_TLS_FAILED;
+    size_t got = (size_t)view.len;
+    if (got <= size)
+        memcpy(into, view.buf, got);
+    else
+        PyErr_SetString(PyExc_ValueError,
+                        "the TLS object returned more than was asked for");
+    PyBuffer_Release(&view);
+    return got <= size ? (Py_ssize_t)got : CL_TLS_FAILED;
+}
+
 static Py_ssize_t
 read_by_method(TLSObject *self, PyObject *sslobj, char *into, size_t size)
 {
     cl_state *st = self->x_loop->l_st;
-    PyObject *count = PyLong_FromSize_t(size);
-    PyObject *view =
-        PyMemoryView_FromMemory(into, (Py_ssize_t)size, PyBUF_WRITE);
-    PyObject *result = NULL;
+    bool plain =
+        (PyObject *)Py_TYPE(sslobj) == cl_tls_of(st)->library->tls_SSLObject;
+    PyObject *count = PyLong_FromSize_t(size), *view = NULL, *result = NULL;
     Py_ssize_t status = CL_TLS_FAILED;
-    if (count != NULL && view != NULL) {
+    if (count != NULL && !plain && !(self->x_flags & CL_X_BUFFERED)) {
+        status = read_bytes_by_method(self, sslobj, count, into, size);
+    }
+    else if (count != NULL &&
+             (view = PyMemoryView_FromMemory(into, (Py_ssize_t)size,
+                                             PyBUF_WRITE)) != NULL) {
         PyObject *args[] = {sslobj, count, view};
         result =
             PyObject_VectorcallMethod(cl_tls_of(st)->str_read, args, 3, NULL);
-        status = count_of(result, status_of(self, result));
+        status = count_of(result, status_of(self, result), size);
     }
     Py_XDECREF(count);
     if (view != NULL)
@@ -344,7 +378,7 @@ write_by_method(TLSObject *self, PyObject *sslobj, const char *data,
         return CL_TLS_FAILED;
     PyObject *result =
         PyObject_CallMethodOneArg(sslobj, cl_tls_of(st)->str_write, view);
-    Py_ssize_t status = count_of(result, status_of(self, result));
+    Py_ssize_t status = count_of(result, status_of(self, result), size);
     release(view);
     if (status < 0)
         return collect_after(self, (int)status);

@@ -526,3 +526,87 @@ def test_watching_what_has_a_descriptor(loop, until, socket_pair):
     until(lambda: seen)
     assert loop.remove_reader(Named())
     assert not loop.remove_reader(named)
+
+
+# Sockets whose numbers are none
+
+NUMBERS = {
+    "minus one": -1,
+    "minus two": -2,
+    "too large": 1 << 31,
+    "larger": 1 << 40,
+    "huge": 1 << 80,
+    "text": "text",
+    "nothing": None,
+    "float": 1.5,
+    "error": LookupError,
+}
+USES = {
+    "sock_recv": lambda loop, sock: loop.sock_recv(sock, 1),
+    "sock_recv_into": lambda loop, sock: loop.sock_recv_into(sock, bytearray(1)),
+    "sock_sendall": lambda loop, sock: loop.sock_sendall(sock, bytes(1 << 22)),
+    "sock_accept": lambda loop, sock: loop.sock_accept(sock),
+    "create_connection": lambda loop, sock: loop.create_connection(asyncio.Protocol, sock=sock),
+    "connect_accepted_socket": lambda loop, sock: loop.connect_accepted_socket(asyncio.Protocol, sock),
+    "create_datagram_endpoint": lambda loop, sock: loop.create_datagram_endpoint(asyncio.DatagramProtocol, sock=sock),
+    "create_server": lambda loop, sock: loop.create_server(asyncio.Protocol, sock=sock),
+    "add_reader": lambda loop, sock: loop.add_reader(sock, print),
+    "add_writer": lambda loop, sock: loop.add_writer(sock, print),
+    "remove_reader": lambda loop, sock: loop.remove_reader(sock),
+}
+
+
+class Numbered(socket.socket):
+    number = 0
+
+    def fileno(self):
+        number = self.number
+        if number == 0:
+            return super().fileno()
+        if number is LookupError:
+            raise LookupError("on purpose")
+        return number
+
+
+@pytest.mark.parametrize("use", sorted(USES))
+@pytest.mark.parametrize("number", sorted(NUMBERS))
+def test_numbers_that_are_no_descriptors(as_asyncio, use, number):
+    if number == "error" and use.startswith(("connect", "create")):
+        pytest.skip("asyncio's transport is made by half, and its destructor fails")
+
+    def body(loop):
+        loop.set_exception_handler(lambda loop, context: None)
+        kind = socket.SOCK_DGRAM if use == "create_datagram_endpoint" else socket.SOCK_STREAM
+        sock = Numbered(socket.AF_INET, kind)
+        theirs = socket.socket(socket.AF_INET, kind)
+        with sock, theirs:
+            theirs.bind(("127.0.0.1", 0))
+            if use in ("sock_accept", "create_server"):
+                sock.bind(("127.0.0.1", 0))
+                sock.listen()
+            elif kind == socket.SOCK_STREAM:
+                theirs.listen()
+                sock.connect(theirs.getsockname())
+            sock.setblocking(False)
+            sock.number = NUMBERS[number]
+            try:
+                made = USES[use](loop, sock)
+                if asyncio.iscoroutine(made):
+                    made = loop.run_until_complete(asyncio.wait_for(made, 0.05))
+                told = "made"
+            except Exception as error:
+                # Whether a number is too large for the selector, or for C, is a question of where it is looked at.
+                told = "OverflowError" if isinstance(error, OverflowError) else type(error).__name__
+                made = None
+            sock.number = 0
+            transport = made[0] if isinstance(made, tuple) and hasattr(made[0], "abort") else made
+            if hasattr(transport, "abort"):
+                transport.abort()
+            elif hasattr(transport, "close"):
+                transport.close()
+            for _ in range(3):
+                loop.call_soon(loop.stop)
+                loop.run_forever()
+        return told
+
+    as_asyncio(body)

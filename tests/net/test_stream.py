@@ -1002,8 +1002,12 @@ def test_closing_another_connection_of_the_same_batch(connect, recorder, until, 
 @pytest.mark.skipif(sys.version_info < (3, 14), reason="before, asyncio let two transports have one")
 def test_socket_of_a_transport_is_refused(run, loop, connect, recorder):
     transport, peer = connect(recorder())
+    sock = transport._sock
+    before = sys.getrefcount(sock)
     with pytest.raises(RuntimeError, match=r"^File descriptor .* is used by transport <"):
-        run(loop.create_connection(recorder, sock=transport._sock))
+        run(loop.create_connection(recorder, sock=sock))
+    gc.collect()
+    assert sys.getrefcount(sock) <= before  # the message has it no longer
 
 
 def test_what_was_sent_arrives_in_the_next_turn_though_callbacks_are_ready(connect, recorder, loop, turn):

@@ -161,3 +161,135 @@ def test_condition_changed_while_tasks_wait(accelerate, as_asyncio, name):
         return loop.run_until_complete(main())
 
     as_asyncio(body)
+
+
+async def many_turns(count=12):
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+class Sub(asyncio.Condition if sys.version_info >= (3, 11) else object):
+    pass
+
+
+@pytest.mark.parametrize("name", ["_block", "_wait", "_release", "_exit"])
+@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.parametrize("parties", [1, 2])
+def test_a_method_replaced_while_the_lock_is_awaited(accelerate, as_asyncio, monkeypatch, name, raises, parties):
+    def body(loop):
+        async def main():
+            barrier, seen, original = asyncio.Barrier(parties), [], getattr(asyncio.Barrier, name)
+            await barrier._cond.acquire()
+            tasks = [loop.create_task(member(barrier, seen, number)) for number in range(2)]
+            await many_turns()
+
+            def instead(self):
+                seen.append(name)
+                if raises:
+                    raise KeyError(name)
+                return original(self)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(asyncio.Barrier, name, instead)
+                barrier._cond.release()
+                await many_turns()
+            for task in tasks:
+                task.cancel()
+            return seen, [repr(each) for each in await asyncio.gather(*tasks, return_exceptions=True)]
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("held", [False, True])
+@pytest.mark.parametrize("cls", ["Condition", "Sub", "object"])
+@pytest.mark.parametrize("operation", ["wait", "reset", "abort"])
+def test_another_condition_while_the_lock_is_awaited(accelerate, as_asyncio, held, cls, operation):
+    """It is the new one that is notified, and the old one that is released."""
+
+    def body(loop):
+        async def main():
+            barrier, seen = asyncio.Barrier(2), []
+            before = barrier._cond
+            waiting = loop.create_task(member(barrier, seen, "first"))
+            await many_turns()
+            await before.acquire()
+            if operation == "wait":
+                tasks = [loop.create_task(member(barrier, seen, "second"))]
+            else:
+                tasks = [loop.create_task(getattr(barrier, operation)())]
+            await many_turns()
+            barrier._cond = {"Condition": asyncio.Condition, "Sub": Sub, "object": object}[cls]()
+            if held and cls != "object":
+                await barrier._cond.acquire()
+            before.release()
+            await many_turns()
+            seen.append((before.locked(), barrier._state.value, barrier._count))
+            tasks.append(waiting)
+            for task in tasks:
+                task.cancel()
+            return seen, [repr(each) for each in await asyncio.gather(*tasks, return_exceptions=True)]
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+class Number:
+    """A count that fails in one operation."""
+
+    def __init__(self, failing):
+        self.failing = failing
+
+    def operate(name):
+        def operation(self, other):
+            if name in self.failing:
+                raise ArithmeticError(name)
+            return {"add": self, "sub": self}.get(name, False)
+
+        return operation
+
+    __add__, __sub__, __gt__, __eq__ = operate("add"), operate("sub"), operate("gt"), operate("eq")
+    __hash__ = None
+
+
+@pytest.mark.parametrize("failing", ["", "add", "sub", "gt", "eq"])
+@pytest.mark.parametrize("name", ["_count", "_parties", "_state"])
+@pytest.mark.parametrize("operation", ["wait", "reset", "abort"])
+@pytest.mark.parametrize("moment", ["before", "while it waits"])
+def test_attributes_that_are_no_numbers(accelerate, as_asyncio, failing, name, operation, moment):
+    def body(loop):
+        async def main():
+            barrier, seen = asyncio.Barrier(2), []
+            tasks = []
+
+            def change():
+                if failing or name != "_state":
+                    setattr(barrier, name, Number(failing))
+                else:
+                    delattr(barrier, name)
+
+            async def use():
+                try:
+                    seen.append(repr(await getattr(barrier, operation)()))
+                except Exception as error:
+                    seen.append((repr(error), repr(error.__context__)))
+
+            if moment == "before":
+                change()
+            tasks.append(loop.create_task(use()))
+            await many_turns()
+            if moment != "before":
+                change()
+            tasks.append(loop.create_task(use()))
+            await many_turns()
+            seen.append((barrier._cond.locked(), [task.done() for task in tasks]))
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            return seen, barrier._cond.locked()
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)

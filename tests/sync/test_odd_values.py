@@ -312,3 +312,118 @@ def test_gather_of_many(accelerate, as_asyncio, count, doubled):
         return loop.run_until_complete(main())
 
     as_asyncio(body)
+
+
+class Refusing(collections.deque):
+    """Fails where a waiter is added or removed."""
+
+    def append(self, item):
+        raise LookupError("append")
+
+    def remove(self, item):
+        raise LookupError("remove")
+
+
+WAITERS = {
+    "cleared": lambda waiters: waiters.clear(),
+    "empty": lambda waiters: collections.deque(),
+    "list": list,
+    "refusing": Refusing,
+    "none": lambda waiters: None,
+    "object": lambda waiters: object(),
+    "others": lambda waiters: collections.deque([1, None]),
+}
+
+
+@pytest.mark.parametrize("kind", ["lock", "event", "condition", "semaphore", "bounded"])
+@pytest.mark.parametrize("waiters", sorted(WAITERS))
+@pytest.mark.parametrize("moment", ["before", "while it waits", "when it is woken"])
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_waiters_that_are_not_those_that_wait(accelerate, as_asyncio, kind, waiters, moment, cancelled):
+    def body(loop):
+        async def main():
+            make = dict(SEMAPHORES, lock=asyncio.Lock, event=asyncio.Event, condition=asyncio.Condition)[kind]
+            primitive, seen = make(), []
+
+            def change():
+                made = WAITERS[waiters](primitive._waiters or collections.deque())
+                if waiters != "cleared":
+                    primitive._waiters = made
+
+            async def wait(number):
+                if kind == "condition":
+                    await primitive.acquire()
+                try:
+                    seen.append(
+                        (number, await (primitive.wait if kind in ("event", "condition") else primitive.acquire)())
+                    )
+                except BaseException as error:
+                    seen.append((number, repr(error), repr(error.__context__)))
+                finally:
+                    if kind == "condition" and primitive.locked():
+                        primitive.release()
+
+            if kind not in ("event", "condition"):
+                await primitive.acquire()
+            if moment == "before":
+                change()
+            tasks = [loop.create_task(wait(number)) for number in range(2)]
+            await turns(4)
+            if moment == "while it waits":
+                change()
+            if kind == "condition":
+                await primitive.acquire()
+            seen.append(attempt(primitive.notify if kind == "condition" else primitive.set if kind == "event" else
+                                primitive.release))  # fmt: skip
+            if moment == "when it is woken":
+                change()
+            if cancelled:
+                tasks[0].cancel()
+            if kind == "condition":
+                seen.append(attempt(primitive.release))
+            await turns(6)
+            seen.append([task.done() for task in tasks])
+            return seen, await ends(tasks), repr(getattr(primitive, "_value", None))
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("kind", ["lock", "event", "condition", "semaphore", "bounded"])
+@pytest.mark.parametrize("cancelled", [(0,), (1,), (0, 1), (0, 1, 2)])
+def test_waiters_that_are_cancelled_in_the_turn_in_which_they_are_woken(accelerate, as_asyncio, kind, cancelled):
+    """They are passed over."""
+
+    def body(loop):
+        async def main():
+            make = dict(SEMAPHORES, lock=asyncio.Lock, event=asyncio.Event, condition=asyncio.Condition)[kind]
+            primitive, seen = make(), []
+
+            async def wait(number):
+                if kind == "condition":
+                    async with primitive:
+                        seen.append((number, await primitive.wait()))
+                elif kind == "event":
+                    seen.append((number, await primitive.wait()))
+                else:
+                    async with primitive:
+                        seen.append(number)
+
+            if kind not in ("event", "condition"):
+                await primitive.acquire()
+            tasks = [loop.create_task(wait(number)) for number in range(3)]
+            await turns(6)
+            if kind == "condition":
+                await primitive.acquire()
+            for number in cancelled:
+                tasks[number].cancel()
+            if kind == "condition":
+                primitive.notify_all()
+            (primitive.set if kind == "event" else primitive.release)()
+            await turns(8)
+            return seen, await ends(tasks), len(primitive._waiters or ())
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)

@@ -303,3 +303,89 @@ def test_run_coroutine_threadsafe_with_tasks_of_the_programs_own(accelerate, as_
             vars(loop).pop("create_task", None)
 
     assert as_asyncio(body)["result"] == (42, [how] * 2)
+
+
+class Refused(Exception):
+    pass
+
+
+def factory(kind):
+    """A task factory that is set after run_coroutine_threadsafe() was called, and before its callback runs."""
+
+    def factory(loop, coro, **options):
+        coro.close()
+        if kind == "future":
+            return loop.create_future()
+        if kind == "done":
+            future = loop.create_future()
+            future.set_result("of the factory")
+            return future
+        if kind == "python":
+            future = asyncio.futures._PyFuture(loop=loop)
+            future.set_result("in Python")
+            return future
+        if kind == "nothing":
+            return None
+        raise {"error": Refused, "exit": SystemExit, "interrupt": KeyboardInterrupt}[kind]("of the factory")
+
+    return factory
+
+
+@pytest.mark.parametrize("kind", ["future", "done", "python", "nothing", "error", "exit", "interrupt"])
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_run_coroutine_threadsafe_with_a_factory_that_comes_later(accelerate, as_asyncio, kind, cancelled):
+    def body(loop):
+        reports, left = [], []
+        loop.set_exception_handler(lambda loop, context: reports.append(repr(context.get("exception"))))
+
+        async def main():
+            future = asyncio.run_coroutine_threadsafe(returns(), loop)
+            loop.set_task_factory(factory(kind))
+            if cancelled:
+                future.cancel()
+            return future
+
+        future = loop.run_until_complete(main())
+        for _ in range(4):
+            loop.call_soon(loop.stop)
+            try:
+                loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                left.append(repr(error))
+        state = future._state
+        return reports, left, state, outcome(future) if future.done() else None
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("method", ["set_running_or_notify_cancel", "set_exception", "add_done_callback"])
+def test_run_coroutine_threadsafe_whose_future_fails(accelerate, as_asyncio, monkeypatch, method):
+    """A method of concurrent futures that raises."""
+
+    def fail(self, *args):
+        raise Refused(method)
+
+    def body(loop):
+        reports = []
+
+        def report(loop, context):
+            error = context.get("exception")
+            reports.append((repr(error), repr(error.__context__)))
+
+        loop.set_exception_handler(report)
+
+        async def main():
+            future = asyncio.run_coroutine_threadsafe(returns(), loop)
+            if method != "add_done_callback":
+                loop.set_task_factory(factory("error"))
+            return future
+
+        with monkeypatch.context() as patch:
+            patch.setattr(concurrent.futures.Future, method, fail)
+            future = loop.run_until_complete(main())
+            for _ in range(4):
+                loop.call_soon(loop.stop)
+                loop.run_forever()
+        return reports, future._state
+
+    as_asyncio(body)

@@ -684,3 +684,35 @@ def test_end_is_logged_in_debug_mode(stage, caplog):
         stage.until(lambda: protocol.lost)
     stage.loop.set_debug(False)
     assert any("received EOF" in text for text in caplog.messages)
+
+
+@needs_shutdown_timeout
+@pytest.mark.parametrize("backlog", [b"", b"in the backlog"])
+@pytest.mark.parametrize("data", [b"", b"data"])
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["recorder", "buffered"])
+def test_end_of_the_peer_is_told_more_than_once(same, side, backlog, data, times, kind):
+    """By hand, while the application has paused: what is to be sent is, and what came is lost."""
+
+    def body(stage):
+        protocol = getattr(stage, kind)()
+        transport, peer = stage.connect(protocol, side)
+        transport.pause_reading()
+        if data:
+            peer.send(data)
+        stage.settle()
+        tls = transport._ssl_protocol
+        if backlog:
+            transport._test__append_write_backlog(backlog)
+        told = [bool(tls.eof_received()) for _ in range(times)]
+        stage.settle()
+        told.append((list(protocol.story), transport.is_closing()))
+        transport.resume_reading()
+        stage.settle()
+        transport.abort()
+        stage.settle()
+        got = peer.ending(answer=False)
+        peer.close()
+        return told, protocol.story, got[0]
+
+    same(body)

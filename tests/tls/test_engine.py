@@ -187,3 +187,162 @@ def test_the_ssl_object_outlives_its_connection(connected, native):
                 pass
             tls.write(b"late")
             raise OSError
+
+
+# Objects of the program, whose methods fail or answer oddly: as on asyncio
+
+ANSWERS = {
+    "value error": lambda: ValueError("on purpose"),
+    "ssl error": lambda: ssl.SSLError(1, "on purpose"),
+    "os error": lambda: OSError("on purpose"),
+    "wants to read": lambda: ssl.SSLWantReadError(2, "on purpose"),
+    "end of file": lambda: ssl.SSLEOFError(8, "on purpose"),
+    "system call": lambda: ssl.SSLSyscallError(5, "on purpose"),
+    "zero return": lambda: ssl.SSLZeroReturnError(6, "on purpose"),
+    "text": lambda: "text",
+    "float": lambda: 1.5,
+    "huge": lambda: 10**30,
+}
+ODD = {"text", "float", "huge"}
+
+
+class Odd(ssl.SSLObject):
+    """Does what `armed` has for a method, once."""
+
+    armed = {}
+
+    def do(self, name, *args):
+        if name in self.armed:
+            answer = self.armed.pop(name)()
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+        return getattr(super(), name)(*args)
+
+    def read(self, *args):
+        return self.do("read", *args)
+
+    def write(self, data):
+        return self.do("write", data)
+
+    def unwrap(self):
+        return self.do("unwrap")
+
+    def do_handshake(self):
+        return self.do("do_handshake")
+
+    def getpeercert(self, *args):
+        return self.do("getpeercert", *args)
+
+
+def odd(contexts, side):
+    context = contexts.client() if side == "client" else contexts.server()
+    context.sslobject_class = type("Object", (Odd,), {"armed": {}})
+    return context, context.sslobject_class.armed
+
+
+@pytest.mark.parametrize("answer", sorted(ANSWERS))
+@pytest.mark.parametrize("name", ["read", "write", "unwrap"])
+def test_methods_that_fail_once(same, contexts, side, name, answer):
+    if name != "unwrap" and answer in ODD - {"huge"} or name == "read" and answer == "huge":
+        pytest.skip("asyncio's exception says how it uses it")
+
+    def body(stage):
+        context, armed = odd(contexts, side)
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol, side, context=context)
+        armed[name], raised = ANSWERS[answer], None
+        if name == "read":
+            peer.send(b"one")
+            stage.settle()
+            peer.attempt(lambda: peer.tls.write(b"two"))
+        elif name == "write":
+            transport.write(b"one")
+            transport.write(b"two")
+        else:
+            raised = stage.attempt(transport.close)
+        stage.settle()
+        told = raised, list(protocol.story), transport.is_closing(), bool(armed)
+        transport.abort()
+        stage.settle()
+        got = peer.ending(answer=False)
+        peer.close()
+        return told, protocol.story, got[0]
+
+    same(body)
+
+
+@pytest.mark.parametrize("answer", sorted(ANSWERS))
+@pytest.mark.parametrize("name", ["do_handshake", "getpeercert"])
+def test_handshakes_that_fail_once(same, contexts, side, name, answer):
+    if answer in ODD:
+        pytest.skip("what it returns is not looked at")
+    if name == "do_handshake" and answer in ("os error", "value error"):
+        pytest.skip("reported of a callback, which has the name of a class")
+
+    def body(stage):
+        context, armed = odd(contexts, side)
+        armed[name] = ANSWERS[answer]
+        protocol = stage.recorder()
+        with stage.unwarned():
+            task, peer = stage.begin(protocol, side, context=context)
+            for _ in range(4):
+                stage.settle()
+                peer.attempt(peer.tls.do_handshake)
+            stage.settle()
+            peer.close()
+            stage.settle()
+            told = stage.outcome(task)
+            protocol.transport = None
+        return told, protocol.story
+
+    same(body)
+
+
+def test_object_that_reads_without_a_buffer(same, contexts, side):
+    """asyncio passes one for buffered protocols only."""
+
+    class Short(ssl.SSLObject):
+        def read(self, length=1024):
+            return super().read(length)
+
+    def body(stage):
+        context = contexts.client() if side == "client" else contexts.server()
+        context.sslobject_class = Short
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol, side, context=context)
+        peer.send(b"data")
+        stage.until(lambda: protocol.data or protocol.lost)
+        peer.send(bytes(100000))
+        stage.until(lambda: len(protocol.data) == 100004 or protocol.lost)
+        told = protocol.data, protocol.lost
+        transport.abort()
+        stage.settle()
+        peer.close()
+        return told
+
+    assert same(body)["result"] == (b"data" + bytes(100000), 0)
+
+
+@pytest.mark.parametrize("count", [-(10**30), -1, 0, 1000, 10**30])
+@pytest.mark.parametrize("name", ["read", "write"])
+def test_counts_that_cannot_be(alone, contexts, side, name, count):
+    """Of a buffer that was given: nothing beyond it is touched."""
+    context, armed = odd(contexts, side)
+    protocol = alone.buffered(size=16)
+    transport, peer = alone.connect(protocol, side, context=context)
+    if name == "read":
+        armed[name] = lambda: count
+        peer.send(b"data")
+        alone.settle()
+        assert max([len(event[1]) for event in protocol.events if event[0] == "data"], default=0) <= 16
+    else:
+        for data in b"one", b"two":
+            armed[name] = lambda: count
+            transport._ssl_protocol._test__append_write_backlog(data)
+            transport.write(b"more")
+            alone.settle()
+        assert transport.get_write_buffer_size() <= len(b"onemoretwomore")
+    transport.abort()
+    alone.settle()
+    peer.close()

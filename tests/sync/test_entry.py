@@ -1,0 +1,80 @@
+"""Methods that `async with` binds: as bound methods of Python."""
+
+import asyncio
+import gc
+import inspect
+import pickle
+import sys
+import weakref
+
+import pytest
+
+PRIMITIVES = {"lock": asyncio.Lock, "semaphore": asyncio.Semaphore, "condition": asyncio.Condition}
+if sys.version_info >= (3, 11):
+    PRIMITIVES["timeout"] = lambda: asyncio.timeout(None)
+
+
+def attempt(function, *args):
+    try:
+        return function(*args)
+    except Exception as error:
+        return type(error).__name__
+
+
+@pytest.mark.parametrize("kind", sorted(PRIMITIVES))
+@pytest.mark.parametrize("name", ["__aenter__", "__aexit__"])
+def test_bound_methods(accelerate, as_asyncio, kind, name):
+    def body(loop):
+        async def main():
+            one, other = PRIMITIVES[kind](), PRIMITIVES[kind]()
+            method, same, different = getattr(one, name), getattr(one, name), getattr(other, name)
+            seen = [
+                method == same, method != same, method == different, hash(method) == hash(same), method == 1,
+                method.__self__ is one, method.__name__, method.__qualname__, inspect.signature(method).parameters.keys(),
+                attempt(lambda: method < same), attempt(setattr, method, "other", 1), attempt(delattr, method, "other"),
+                attempt(getattr, method, "no_such"), repr(method).split(" at ")[0], callable(method),
+                attempt(method, 1, 2, 3, 4, 5), attempt(lambda: method(no_such=1)), attempt(pickle.dumps, method) is not None,
+            ]  # fmt: skip
+            for args in (), (None, None, None), (1, 2):
+                made = attempt(method, *args)
+                seen.append(made if isinstance(made, str) else asyncio.iscoroutine(made))
+                if asyncio.iscoroutine(made):
+                    made.close()
+            seen[8] = sorted(seen[8])
+            return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("kind", sorted(PRIMITIVES))
+def test_weak_references_to_bound_methods(accelerate, as_asyncio, kind):
+    def body(loop):
+        async def main():
+            primitive, gone = PRIMITIVES[kind](), []
+            method = primitive.__aenter__
+            reference = weakref.ref(method, gone.append)
+            seen = [reference() is method]
+            del method
+            return seen, reference() is None, len(gone)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+def test_cycle_through_a_bound_method(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            lock, gone = asyncio.Lock(), []
+            lock.method = lock.__aenter__
+            reference = weakref.ref(lock, lambda reference: gone.append(1))
+            del lock
+            for _ in range(3):
+                gc.collect()
+            return reference() is None, gone
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
