@@ -19,7 +19,7 @@
  * Where the callbacks of a turn answer one connection after the other, each
  * send may wake a peer, which is most of its cost. So once many have done so
  * quickly, what a callback holds is deferred: it waits for the tasks and
- * transports that follow in the turn, for 200 us at most
+ * transports that follow in the turn, until one returns after 200 us
  * (docs/decisions/0021). What is deferred goes out in the order it was written,
  * and before anything that is not held. */
 #ifndef CL_NET_GATHER_H

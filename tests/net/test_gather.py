@@ -988,8 +988,13 @@ def in_tasks(loop, turn):
             return function()
 
         tasks = [loop.create_task(call(function)) for function in functions]
-        for _ in range(3):
-            turn()
+        try:
+            for _ in range(3):
+                turn()
+        finally:
+            for task in tasks:
+                if task.done():
+                    task.exception()  # else a collection reports it
         return [task.result() for task in tasks]
 
     return in_tasks
@@ -1056,6 +1061,7 @@ def test_several_writes_of_a_task_wait_as_well(held, in_tasks):
 
 
 @holding_only
+@pytest.mark.unstressed("sends part of it")
 def test_much_does_not_wait(held, in_tasks):
     (transport, peer), (other, its_peer) = held(), held()
     seen = []
@@ -1436,6 +1442,7 @@ def test_connections_that_are_ready_together_are_answered(connect, recorder, col
 
 
 @holding_only
+@pytest.mark.unstressed("a poll reports one")
 def test_an_answer_waits_for_other_transports(held, turn):
     pairs = [held() for _ in range(2)]
     seen = []
