@@ -95,8 +95,6 @@ def _names(loop_class):
     return sorted(own & asyncios - _NOT_FOLLOWED)
 
 
-
-
 def begin(loop_class):
     """From now on, have what is replaced in asyncio's classes called for loops of this class."""
     names = _names(loop_class)
