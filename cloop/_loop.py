@@ -166,13 +166,16 @@ class Loop(Reached, LoopCore, *_BEHIND):
             self._poller,
         )
 
+    # Here, because while the interpreter ends modules are emptied.
+    _is_replaced_in_asyncio = staticmethod(_replaced.is_replaced)
+
     def close(self):
         """Close the loop: drop pending callbacks, close its file descriptors.
 
         Does not wait for the default executor. Raises RuntimeError if the loop is running; closing twice is allowed.
         See asyncio's loop.close.
         """
-        if _replaced.is_replaced("close"):
+        if self._is_replaced_in_asyncio("close"):
             super().close()  # asyncio's, which calls the next method
         else:
             self._close_self_pipe()

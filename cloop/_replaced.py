@@ -35,6 +35,29 @@ _NOT_FOLLOWED = frozenset(
 )
 
 
+# {name: [(class of asyncio's, what it had under the name when cloop was imported, the code of that)]}
+_known = {}
+
+
+def _checker(known, missing, code_of):
+    def is_replaced(name):
+        """Whether one of asyncio's classes has something else under the name than asyncio, or its function other code."""
+        return any(
+            vars(cls).get(name, missing) is not value or code_of(value) is not code
+            for cls, value, code in known.get(name, ())
+        )
+
+    return is_replaced
+
+
+def _code(value, function=types.FunctionType):
+    return value.__code__ if type(value) is function else None
+
+
+# A closure: loops may be closed while the interpreter ends, when modules are emptied.
+is_replaced = _checker(_known, _MISSING, _code)
+
+
 class Follower:
     """Stands in Loop for a method: the one that asyncio's classes have now, if it was replaced, else Loop's own."""
 
@@ -56,22 +79,11 @@ def _found(name):
     return next((vars(cls)[name] for cls in _CLASSES if name in vars(cls)), None)
 
 
-def _code(value):
-    return getattr(value, "__code__", None) if type(value) is types.FunctionType else None
-
-
 def is_wrapper(value):
     """Whether it is a function that is not asyncio's, nor ours: it was replaced before cloop was imported."""
     if type(value) is not types.FunctionType:
         return False
     return value.__globals__.get("__name__", "").partition(".")[0] not in ("asyncio", __package__)
-
-
-def is_replaced(name):
-    """Whether one of asyncio's classes has something else under the name than asyncio, or its function other code."""
-    return any(
-        vars(cls).get(name, _MISSING) is not value or _code(value) is not code for cls, value, code in _known[name]
-    )
 
 
 def _names(loop_class):
@@ -81,10 +93,6 @@ def _names(loop_class):
         own.update(name for name, value in vars(cls).items() if callable(value))
     asyncios = {name for cls in _CLASSES for name, value in vars(cls).items() if type(value) is types.FunctionType}
     return sorted(own & asyncios - _NOT_FOLLOWED)
-
-
-# {name: [(class of asyncio's, what it had under the name when cloop was imported, the code of that)]}
-_known = {}
 
 
 def begin(loop_class):

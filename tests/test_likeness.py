@@ -18,6 +18,9 @@ from unittest import mock
 
 import pytest
 
+# Deprecated since 3.14; what it says must be right as long as it is there.
+pytestmark = pytest.mark.filterwarnings("ignore:'asyncio.iscoroutinefunction' is deprecated:DeprecationWarning")
+
 trustme = pytest.importorskip("trustme")
 
 # What only one side has, or what differs, with the reason.

@@ -225,7 +225,8 @@ cl_call_soon_method(cl_state *st, PyObject *loop, PyObject *callback,
     PyObject *result = NULL;
     if (method != NULL && argv != NULL) {
         argv[0] = callback;
-        memcpy(argv + 1, args, (size_t)nargs * sizeof(*args));
+        if (nargs > 0)
+            memcpy(argv + 1, args, (size_t)nargs * sizeof(*args));
         argv[nargs + 1] = context;
         result = PyObject_Vectorcall(method, argv, (size_t)nargs + 1,
                                      context ? st->kwnames_context : NULL);

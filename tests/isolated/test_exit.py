@@ -58,6 +58,13 @@ def test_with_an_unclosed_loop(script, place):
     assert script(text, options=("-W", "ignore")) == "end\n"
 
 
+def test_with_the_policys_loop(python):
+    """It is closed late, when modules have been emptied."""
+    text = "import asyncio, cloop\nasyncio.set_event_loop(cloop.new_event_loop())\nprint('end')"
+    done = python("-W", "ignore", "-c", text)
+    assert (done.stdout, done.stderr, done.returncode) == ("end\n", "", 0)
+
+
 def test_with_a_closed_loop_that_is_still_referenced(script):
     assert (
         script(

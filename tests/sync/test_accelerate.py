@@ -14,6 +14,9 @@ from unittest import mock
 
 import pytest
 
+# Deprecated since 3.14; what it says must be right as long as it is there.
+pytestmark = pytest.mark.filterwarnings("ignore:'asyncio.iscoroutinefunction' is deprecated:DeprecationWarning")
+
 
 def functions():
     """The paths of the functions that can be accelerated on this Python."""
