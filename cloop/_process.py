@@ -1,18 +1,20 @@
 """Child processes: subprocess.Popen starts them, a descriptor tells when they exit (cl_pidfd_open())."""
 
 import asyncio
+import builtins
 import contextlib
 import fcntl
 import os
 import subprocess
 import sys
 import threading
+import types
 from asyncio import base_events, streams, unix_events
 from asyncio import subprocess as asyncio_subprocess
 from asyncio.base_subprocess import ReadSubprocessPipeProto, WriteSubprocessPipeProto
 from asyncio.log import logger
 
-from . import _abi
+from . import _abi, _cloop
 from ._cloop import WritePipeTransport, adopt_reader, is_main_interpreter, pidfd_open
 
 __all__ = ("is_native", "make_transport")
@@ -108,7 +110,8 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
 
     def _popen(self, args, shell, stdin, stdout, stderr, bufsize, **kwargs):
         self._started_by = os.getpid()
-        self._proc = subprocess.Popen(
+        popen = _Popen if _Popen is not None and _Popen.is_asyncios() else subprocess.Popen
+        self._proc = popen(
             args,
             shell=shell,
             stdin=stdin,
@@ -118,6 +121,8 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
             bufsize=bufsize,
             **kwargs,
         )
+        if popen is _Popen:
+            self._proc.__class__ = subprocess.Popen
         self._loop._child_begins()
 
     def _check_proc(self):
@@ -199,6 +204,50 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
         for fd, pipe in enumerate((self._proc.stdin, self._proc.stdout, self._proc.stderr)):
             if pipe is not None and fd not in self._pipes:
                 pipe.close()
+
+
+# Up to 3.9 subprocess forks.
+_Popen = None
+if hasattr(_cloop, "fork_exec"):
+    _posixsubprocess = subprocess._posixsubprocess
+    _execute_child, _fork_exec = subprocess.Popen._execute_child, _posixsubprocess.fork_exec
+
+    class _Globals(dict):
+        """The names of a module, as it has them now, but for some."""
+
+        def __missing__(self, name):
+            return vars(subprocess)[name]
+
+    class _Spawn:
+        """In the place of _posixsubprocess."""
+
+        @staticmethod
+        def fork_exec(*args):
+            *plain, preexec_fn = args
+            user, umask = plain[16:19], plain[19] if len(plain) > 16 else -1
+            if preexec_fn is not None or any(each is not None for each in user):
+                return _fork_exec(*args)
+            return _cloop.fork_exec(*plain[:16], umask)
+
+    class _Popen(subprocess.Popen):
+        """Popen, whose children are started by vfork(). Its objects become Popen's."""
+
+        _execute_child = types.FunctionType(
+            _execute_child.__code__,
+            _Globals(__builtins__=builtins, _posixsubprocess=_Spawn),
+            _execute_child.__name__,
+            _execute_child.__defaults__,
+        )
+
+        @staticmethod
+        def is_asyncios():
+            """Whether a program has replaced nothing of it."""
+            return (
+                subprocess.Popen is _Popen.__base__
+                and subprocess.Popen._execute_child is _execute_child
+                and subprocess._posixsubprocess is _posixsubprocess
+                and _posixsubprocess.fork_exec is _fork_exec
+            )
 
 
 _CONNECT_PIPES = (base_events.BaseEventLoop.connect_read_pipe, base_events.BaseEventLoop.connect_write_pipe)

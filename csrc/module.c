@@ -17,6 +17,7 @@
 #include "net/race.h"
 #include "net/sock.h"
 #include "poller/poller.h"
+#include "spawn.h"
 #include "state.h"
 #include "streams/streams.h"
 #include "sync/sync.h"
@@ -436,7 +437,8 @@ module_exec(PyObject *module)
     if (PyModule_AddFunctions(module, cl_debug_methods) < 0)
         return -1;
 #endif
-    return PyModule_AddFunctions(module, cl_watchdog_methods) < 0
+    return PyModule_AddFunctions(module, cl_watchdog_methods) < 0 ||
+                   PyModule_AddFunctions(module, cl_spawn_methods) < 0
                ? -1
                : PyModule_AddFunctions(module, cl_sync_methods);
 }

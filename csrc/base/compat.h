@@ -388,6 +388,9 @@ PySendResult cl_iter_status(PyObject **result);
 /* Raises StopIteration(value). */
 void cl_raise_stop_iteration(PyObject *value);
 
+/* Whether subprocess forks, and has no vfork(). */
+#define CL_SUBPROCESS_FORKS (PY_VERSION_HEX < 0x030a0000)
+
 /* Features of this version's asyncio: cancel(msg=), create_task(context=),
  * eager tasks, create_task(eager_start=), and, all at once, tasks in the
  * thread state and futures that know their awaiters. */

@@ -14,6 +14,9 @@
 #ifdef CL_HAVE_PIDFD
 #include <sys/syscall.h>
 #endif
+#ifdef CL_HAVE_VFORK
+#include <sys/resource.h>
+#endif
 #ifdef CL_HAVE_KQUEUE
 #include <signal.h>
 #include <sys/event.h>
@@ -203,6 +206,100 @@ cl_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t until_ns)
 #endif
 #endif
 }
+
+#ifdef CL_HAVE_VFORK
+
+/* close_range(2), Linux 5.9. */
+#ifndef SYS_close_range
+#define SYS_close_range 436
+#endif
+
+static bool
+is_kept(int fd, const int *kept, int count)
+{
+    for (int i = 0; i < count; i++) {
+        if (kept[i] == fd)
+            return true;
+    }
+    return false;
+}
+
+/* What getdents64() writes. */
+typedef struct {
+    uint64_t ino;
+    int64_t off;
+    unsigned short length;
+    unsigned char type;
+    char name[1];
+} entry;
+
+static int
+number_of(const char *name)
+{
+    int number = 0;
+    for (; *name >= '0' && *name <= '9'; name++)
+        number = number * 10 + (*name - '0');
+    return *name == '\0' ? number : -1;
+}
+
+/* Closes those that /proc lists. Returns false if there is no /proc. */
+static bool
+close_listed(int first, const int *kept, int count)
+{
+    union {
+        entry first;
+        char bytes[1024];
+    } buffer;
+    long got;
+    int folder = open("/proc/self/fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder < 0)
+        return false;
+    while ((got = syscall(SYS_getdents64, folder, buffer.bytes,
+                          sizeof(buffer.bytes))) > 0) {
+        for (long at = 0; at < got;) {
+            const entry *one = (const entry *)(buffer.bytes + at);
+            int fd = number_of(one->name);
+            if (fd >= first && fd != folder && !is_kept(fd, kept, count))
+                (void)close(fd);
+            at += one->length;
+        }
+    }
+    (void)close(folder);
+    return got == 0;
+}
+
+static void
+close_each(int first, const int *kept, int count)
+{
+    struct rlimit limit;
+    int last =
+        getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < INT_MAX
+            ? (int)limit.rlim_cur
+            : 1 << 20;
+    for (int fd = first; fd < last; fd++) {
+        if (!is_kept(fd, kept, count))
+            (void)close(fd);
+    }
+}
+
+void
+cl_close_all_but(int first, const int *kept, int count)
+{
+    int from = first;
+    for (int i = 0; i <= count; i++) {
+        unsigned last = i < count ? (unsigned)kept[i] - 1 : UINT_MAX;
+        if ((i == count || kept[i] > from) &&
+            syscall(SYS_close_range, (unsigned)from, last, 0u) < 0) {
+            if (!close_listed(first, kept, count))
+                close_each(first, kept, count);
+            return;
+        }
+        if (i < count && kept[i] >= from)
+            from = kept[i] + 1;
+    }
+}
+
+#endif
 
 #if defined(CL_HAVE_PIDFD) && defined(SYS_pidfd_open)
 

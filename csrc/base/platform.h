@@ -27,6 +27,7 @@
  *   PIDFD        pidfd_open()
  *   COND_CLOCK   pthread_condattr_setclock()
  *   SENDFILE     sendfile() with four arguments
+ *   VFORK        vfork(), and the child may do what fork(2) allows it
  *   ELF          dl_iterate_phdr() shows CPython's variables */
 #if defined(CL_MODEL)
 #define CL_HAVE_KQUEUE
@@ -40,6 +41,7 @@
 #define CL_HAVE_PIDFD
 #define CL_HAVE_COND_CLOCK
 #define CL_HAVE_SENDFILE
+#define CL_HAVE_VFORK
 #define CL_HAVE_ELF
 #elif defined(__APPLE__)
 #define CL_HAVE_KQUEUE
@@ -85,6 +87,12 @@ cl_pipe(int fds[2])
 {
     return pipe2(fds, O_CLOEXEC | O_NONBLOCK);
 }
+#endif
+
+#ifdef CL_HAVE_VFORK
+/* Closes all descriptors from `first` on, except those of an ascending list.
+ * For a child between vfork() and exec(). */
+void cl_close_all_but(int first, const int *kept, int count);
 #endif
 
 /* How many bytes a pipe holds, or -1 if the kernel does not tell. */

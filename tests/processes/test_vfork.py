@@ -1,0 +1,273 @@
+"""What a child inherits, and how a failed start is told. Up to Python 3.9 cloop starts children itself (csrc/spawn.h), with the
+arguments and the promises of subprocess, which forks there.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+PIPE = subprocess.PIPE
+OURS = sys.version_info < (3, 10)
+
+
+@pytest.fixture
+def output(run):
+    """The output of a /bin/sh script, started with those keywords."""
+
+    async def main(script, options):
+        options.setdefault("stdout", PIPE)
+        process = await asyncio.create_subprocess_exec("/bin/sh", "-c", script, **options)
+        text, _ = await process.communicate()
+        assert process.returncode == 0
+        return text.decode().strip()
+
+    return lambda script, **options: run(main(script, options))
+
+
+STATUS = "while read key value; do case $key in Sig???:) echo $key $value;; esac; done </proc/self/status"
+
+
+@pytest.mark.parametrize("restore", [True, False])
+def test_signals_are_those_of_a_child_of_subprocess(output, restore):
+    """None is blocked that was not, none is caught, and only those are ignored that were."""
+    numbers = signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP
+    before = [signal.getsignal(number) for number in numbers]
+    signal.signal(signal.SIGUSR1, lambda *args: None)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    try:
+        with subprocess.Popen(["/bin/sh", "-c", STATUS], stdout=PIPE, restore_signals=restore) as process:
+            expected = process.communicate()[0].decode().strip()
+        assert output(STATUS, restore_signals=restore) == expected
+        found = dict(line.split() for line in expected.splitlines())
+        assert int(found["SigBlk:"], 16) & 1 << signal.SIGHUP - 1
+        assert int(found["SigIgn:"], 16) & 1 << signal.SIGUSR2 - 1
+        assert not int(found["SigCgt:"], 16) & 1 << signal.SIGUSR1 - 1
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask | {signal.SIGHUP}
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in zip(numbers, before):
+            signal.signal(number, handler)
+
+
+def test_a_handler_does_not_run_in_the_child(output):
+    """Signals that come while children are started reach the parent's handler only."""
+    seen, stop = set(), threading.Event()
+    before = signal.signal(signal.SIGUSR1, lambda *args: seen.add(os.getpid()))
+
+    def send():
+        while not stop.wait(0.0001):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        for number in range(50):
+            assert output("echo %d" % number) == str(number)
+    finally:
+        stop.set()
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
+    assert seen <= {os.getpid()}
+
+
+LIST = "cd /proc/self/fd; for fd in *; do [ -e $fd ] && echo $fd; done; :"
+
+
+@pytest.mark.parametrize("holes", [(), (20,), (20, 21, 22), (20, 30, 200)], ids=str)
+def test_descriptors(output, holes):
+    """All are closed, but for the standard streams and those of pass_fds, wherever they are."""
+    with open(os.devnull) as file:
+        made = [os.dup2(file.fileno(), fd, inheritable=True) for fd in (19, 20, 21, 22, 23, 29, 30, 199, 200, 201)]
+        try:
+            got = {int(fd) for fd in output(LIST, pass_fds=holes).split()}
+        finally:
+            for fd in made:
+                os.close(fd)
+    assert {fd for fd in got if fd > 15} == set(holes)
+
+
+def test_passed_descriptors_stay_as_they_are_here(output):
+    reader, writer = os.pipe()
+    try:
+        output(":", pass_fds=[writer])
+        assert not os.get_inheritable(writer)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_low_descriptors(script):
+    """The pipes get the numbers of standard streams that this process has closed."""
+    text = script(
+        """
+        import asyncio, os, sys
+
+        async def main():
+            told = []
+            for closed in (0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2):
+                kept = [os.dup(fd) for fd in range(3)]
+                for fd in closed:
+                    os.close(fd)
+                try:
+                    for options in ({"stdin": -1, "stdout": -1, "stderr": -1}, {"stdin": -3, "stdout": -1, "stderr": -3}, {"stdin": -3, "stdout": -1, "stderr": -2}):
+                        process = await asyncio.create_subprocess_exec(
+                            "/bin/sh", "-c", "read a; echo out $a; echo err >&2", **options
+                        )
+                        told.append(await process.communicate(b"in\\n" if options["stdin"] == -1 else None))
+                finally:
+                    for fd, copy in enumerate(kept):
+                        os.dup2(copy, fd)
+                        os.close(copy)
+            return told
+
+        loop = new_loop()
+        asyncio.set_event_loop(loop)
+        told = loop.run_until_complete(main())
+        loop.close()
+        print(told[::3] == [(b"out in\\n", b"err\\n")] * 7, told[2] == (b"out\\nerr\\n", None), len(told))
+        """
+    )
+    assert text.split() == ["True", "True", "21"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cwd": "/nowhere"},
+        {"cwd": b"/nowhere"},
+        {"cwd": "/dev/null"},
+        {"executable": "/nowhere"},
+        {"executable": "/"},
+        {"executable": "nowhere", "env": {"PATH": "/dev/null:/:/nowhere"}},
+        {"executable": "locked", "env": {"PATH": "/nowhere:{folder}:/bin"}},
+        {"executable": "sh", "env": {"PATH": "/nowhere:/bin"}},
+        {"executable": "sh", "env": {}},
+        {"env": {"A=B": "C"}},
+        {"env": {"A": "C\0"}},
+        {"cwd": "a\0b"},
+        {"pass_fds": (999,)},
+        {"pass_fds": (-1,)},
+        {"start_new_session": True},
+        {"umask": 0o77},
+        {"close_fds": False},
+        {"close_fds": False, "executable": "/nowhere"},
+    ],
+    ids=str,
+)
+def test_starts_that_fail(as_asyncio, tmp_path, options):
+    """The exception, its number, its file name and its text."""
+    (tmp_path / "locked").write_text("text")
+    options = dict(options)
+    if "env" in options:
+        options["env"] = {key: value.replace("{folder}", str(tmp_path)) for key, value in options["env"].items()}
+
+    def body(loop):
+        async def main():
+            try:
+                process = await asyncio.create_subprocess_exec("/bin/sh", "-c", "echo $0", stdout=PIPE, **options)
+            except Exception as error:
+                return type(error), str(error), getattr(error, "errno", None), getattr(error, "filename", None)
+            return await process.communicate(), process.returncode
+
+        asyncio.set_event_loop(loop)
+        try:
+            return loop.run_until_complete(main())
+        finally:
+            asyncio.set_event_loop(None)
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("args", [("/bin/sh", "a\0b"), ("/bin/sh", 5), ("/bin/sh", "\ud800"), ("",)], ids=ascii)
+def test_arguments_that_cannot_be_passed(as_asyncio, args):
+    def body(loop):
+        async def main():
+            await asyncio.create_subprocess_exec(*args)
+
+        asyncio.set_event_loop(loop)
+        try:
+            return loop.run_until_complete(main())
+        finally:
+            asyncio.set_event_loop(None)
+
+    as_asyncio(body)
+
+
+def test_the_process_is_popens(run, recorder, loop):
+    protocol = recorder()
+
+    async def main():
+        transport, _ = await loop.subprocess_exec(lambda: protocol, "/bin/true")
+        process = transport.get_extra_info("subprocess")
+        await protocol.seen("connection_lost")
+        return type(process), process.args
+
+    kind, args = run(main())
+    assert kind is subprocess.Popen and list(args) == ["/bin/true"]
+
+
+@pytest.mark.parametrize("what", ["_execute_child", "fork_exec", "Popen"])
+def test_what_is_replaced_is_called(output, monkeypatch, what):
+    if what == "fork_exec" and not OURS:
+        pytest.skip("subprocess has its own reference")
+    seen, owner = [], subprocess if what == "Popen" else subprocess.Popen
+    if what == "fork_exec":
+        owner = subprocess._posixsubprocess
+    original = getattr(owner, what)
+
+    def replacement(*args, **options):
+        seen.append(what)
+        return original(*args, **options)
+
+    monkeypatch.setattr(owner, what, replacement)
+    assert output("echo here") == "here"
+    assert seen == [what]
+
+
+@pytest.mark.skipif(not OURS, reason="subprocess does so itself")
+def test_no_fork_is_needed(cloop, loop_kind, output, monkeypatch):
+    """Hooks of os.fork() do not run in either case; so the function is replaced where cloop has put its own."""
+    if loop_kind == "asyncio":
+        pytest.skip("it forks")
+    process = __import__("cloop._process", fromlist=["_cloop"])
+    calls, fork_exec = [], process._cloop.fork_exec
+    monkeypatch.setattr(process._cloop, "fork_exec", lambda *args: calls.append(args) or fork_exec(*args))
+    assert output("echo here") == "here"
+    assert len(calls) == 1
+    assert output("echo here", preexec_fn=lambda: None) == "here"
+    assert len(calls) == 1
+
+
+@pytest.mark.skipif(not OURS, reason="not called there")
+@pytest.mark.parametrize(
+    "change",
+    [
+        {0: 5},
+        {0: ["/bin/true", 5]},
+        {1: ("/bin/true", 5)},
+        {3: (5, 4)},
+        {3: (-1,)},
+        {3: ("a",)},
+        {3: (10**10,)},
+        {3: []},
+        {4: 5},
+        {5: [5]},
+        {13: 2},
+    ],
+    ids=str,
+)
+def test_wrong_arguments(cloop, change):
+    fork_exec = __import__("cloop._cloop", fromlist=["fork_exec"]).fork_exec
+    args = [["/bin/true"], (b"/bin/true",), True, (9,), None, None, -1, -1, -1, -1, -1, -1, 8, 9, True, False, -1]
+    for index, value in change.items():
+        args[index] = value
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        fork_exec(*args)
+    with pytest.raises(TypeError):
+        fork_exec()
