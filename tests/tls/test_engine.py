@@ -352,3 +352,17 @@ def test_counts_that_cannot_be(alone, contexts, side, name, count):
     transport.abort()
     alone.settle()
     peer.close()
+
+
+@needs_new_tls
+@pytest.mark.parametrize("answer", [bytes(1 << 20), "text", 5], ids=type)
+def test_reads_that_cannot_be(alone, contexts, side, answer):
+    """More than was asked for, and no bytes."""
+    context, armed = odd(contexts, side)
+    protocol = alone.recorder()
+    transport, peer = alone.connect(protocol, side, context=context)
+    armed["read"] = lambda: answer
+    peer.send(b"data")
+    alone.until(lambda: protocol.lost)
+    assert protocol.data == b"" and protocol.story[-1][1][0] in ("ValueError", "TypeError")
+    peer.close()
