@@ -7,9 +7,14 @@ import contextlib
 import inspect
 import os
 import socket
+import sys
 import warnings
 
 import pytest
+
+pytestmark = pytest.mark.skipif(
+    sys.version_info[:2] not in ((3, 11), (3, 14)), reason="asyncio has other faults of its own there"
+)
 
 VALUES = {
     "nothing": None,
@@ -215,7 +220,7 @@ for state in "open", "lost":
     THINGS["reading pipe, " + state] = asyncio.unix_events._UnixReadPipeTransport, pipe("read", state)
     THINGS["writing pipe, " + state] = asyncio.unix_events._UnixWritePipeTransport, pipe("write", state)
 for state in "open", "closed":
-    THINGS["server, " + state] = asyncio.Server, server(state)
+    THINGS["server, " + state] = asyncio.base_events.Server, server(state)
 for state in "idle", "data", "eof", "closed":
     THINGS["reader, " + state] = asyncio.StreamReader, streams("reader", state)
     THINGS["writer, " + state] = asyncio.StreamWriter, streams("writer", state)
