@@ -50,7 +50,8 @@ typedef struct {
     int16_t hb_penalty;   /* cost of the next late write */
 } cl_habit;
 
-cl_habits *cl_habits_new(void); /* NULL without an exception on failure */
+/* NULL without an exception on failure, and without a GIL */
+cl_habits *cl_habits_new(void);
 cl_habits *
 cl_habits_ref(cl_habits *shared); /* returns `shared`, which may be NULL */
 void cl_habits_drop(cl_habits *shared); /* may be NULL */

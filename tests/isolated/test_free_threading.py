@@ -1075,6 +1075,86 @@ in_threads(*shared.using(drop, drop))
     )
 
 
+def test_closed_transports_die_elsewhere(threads, tmp_path):
+    """What they share with the loop and with their listener is counted: connections, bytes in write buffers."""
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    threads(
+        """
+import ssl
+
+server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+server_context.load_cert_chain(sys.argv[1] + "/server.pem")
+client_context = ssl.create_default_context(cafile=sys.argv[1] + "/ca.pem")
+gone = []
+
+class Served(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.write(b"x" * 10)
+    def connection_lost(self, error):
+        gone.append(self.transport)
+        self.transport = None
+
+class Client(asyncio.Protocol):
+    def __init__(self):
+        self.lost = asyncio.get_running_loop().create_future()
+    def connection_made(self, transport):
+        self.transport = transport
+    def data_received(self, data):
+        self.transport.close()
+    def connection_lost(self, error):
+        gone.append(self.transport)
+        self.transport = None
+        self.lost.set_result(None)
+
+async def main():
+    loop = asyncio.get_running_loop()
+    try:
+        for context, name, rounds in ((None, None, 20), (server_context, "localhost", 4)):
+            server = await loop.create_server(Served, "127.0.0.1", 0, ssl=context)
+            address = server.sockets[0].getsockname()
+            for _ in range(rounds):
+                ends = []
+                for _ in range(5):
+                    client = await loop.create_connection(
+                        Client, *address, ssl=client_context if context else None, server_hostname=name)
+                    ends.append(client[1].lost)
+                    del client
+                await asyncio.gather(*ends)
+                await asyncio.sleep(0.002)
+                gone.clear()
+            server.close()
+            await server.wait_closed()
+        for _ in range(20):
+            transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
+            transport.close()
+            gone.append(transport)
+            del transport
+            await asyncio.sleep(0.002)
+            gone.clear()
+        if hasattr(loop, "metrics"):
+            found = loop.metrics()
+            assert found.write_buffered == 0, found.write_buffered
+    finally:
+        over.set()
+
+def drop():
+    while not over.is_set():
+        held = list(gone)
+        time.sleep(0.001)  # the loop's thread lets go first
+        del held
+
+over = threading.Event()
+in_threads(lambda: run(main()), drop, drop)
+""",
+        tmp_path,
+        options=("-W", "ignore::ResourceWarning"),
+    )
+
+
 def test_the_last_reference_is_dropped_elsewhere_as_the_loop_ends(threads):
     """What is passed to the loop's thread is closed when the loop is, if it does not run any more."""
     threads(
