@@ -269,7 +269,7 @@ enqueue(DatagramObject *self, const char *bytes, size_t size, PyObject *addr)
     self->d_end = &last->next;
     size += cl_net_of(state_of(self))->datagram_header_size;
     self->d_size += size;
-    cl_net_counts_of(self->d_base.tr_loop)->nc_buffered += size;
+    cl_net_count_buffered(self->d_base.tr_loop, size);
     return 0;
 }
 
@@ -283,7 +283,7 @@ drop_first(DatagramObject *self)
     size_t size = (size_t)PyBytes_GET_SIZE(first->data) +
                   cl_net_of(state_of(self))->datagram_header_size;
     self->d_size -= size;
-    cl_net_counts_of(self->d_base.tr_loop)->nc_buffered -= size;
+    cl_net_count_buffered(self->d_base.tr_loop, 0 - size);
     self->d_first = first->next;
     if (first->next == NULL)
         self->d_end = &self->d_first;

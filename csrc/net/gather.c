@@ -33,6 +33,8 @@ struct cl_habits {
 cl_habits *
 cl_habits_new(void)
 {
+    if (CL_FREE_THREADED) /* nothing is held; and any thread may drop it */
+        return NULL;
     cl_habits *shared = PyMem_RawCalloc(1, sizeof(*shared));
     if (shared != NULL)
         shared->refs = 1;

@@ -58,7 +58,8 @@ typedef struct {
     bool hb_deferred;     /* the transport's bytes wait for other callbacks */
 } cl_habit;
 
-cl_habits *cl_habits_new(void); /* NULL without an exception on failure */
+/* NULL without an exception on failure, and without a GIL */
+cl_habits *cl_habits_new(void);
 cl_habits *
 cl_habits_ref(cl_habits *shared); /* returns `shared`, which may be NULL */
 void cl_habits_drop(cl_habits *shared); /* may be NULL */

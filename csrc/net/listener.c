@@ -26,7 +26,7 @@ typedef struct {
     PyObject *ln_accept;  /* owned; NULL: we make the transport */
     PyObject *ln_context; /* owned; each connection gets a copy */
     cl_watch ln_watch;
-    cl_habits *ln_habits; /* of its connections; NULL if out of memory */
+    cl_habits *ln_habits; /* of its connections; or NULL */
     int ln_family, ln_type, ln_proto;
     int ln_expected;   /* connections to accept at once: see run() */
     bool ln_exhausted; /* "out of resources" was reported and has not ended */

@@ -36,8 +36,7 @@ queued(const StreamObject *self)
 static inline void
 count_queued(const StreamObject *self, size_t before)
 {
-    cl_net_counts_of(self->s_base.tr_loop)->nc_buffered +=
-        queued(self) - before;
+    cl_net_count_buffered(self->s_base.tr_loop, queued(self) - before);
 }
 
 #ifdef CL_DEBUG

@@ -176,6 +176,15 @@ cl_net_count_write(const LoopObject *loop, int fd, ssize_t sent)
     counts->nc_bytes_out += sent > 0 ? (size_t)sent : 0;
 }
 
+/* The transports hold so many more bytes; wraps around if it is fewer. A
+ * transport may die in another thread than the loop's. */
+static inline void
+cl_net_count_buffered(const LoopObject *loop, size_t more)
+{
+    if (!CL_FREE_THREADED || more != 0)
+        CL_COUNT(cl_net_counts_of(loop)->nc_buffered, more);
+}
+
 /* Call before the loop's first transport is created. 0, or -1 with
  * MemoryError. */
 int cl_net_prepare(LoopObject *loop);

@@ -362,7 +362,7 @@ cl_tls_connection_made(TLSObject *self, PyObject *raw)
     bool stream = Py_TYPE(raw) == cl_net_of(st)->SocketTransportType;
     self->x_flags = (uint16_t)((self->x_flags & ~CL_X_RAW_IS_STREAM) |
                                (stream ? CL_X_RAW_IS_STREAM : 0));
-    cl_tls_on(self->x_loop)->open += self->x_raw == NULL;
+    CL_COUNT(cl_tls_on(self->x_loop)->open, self->x_raw == NULL);
     Py_XSETREF(self->x_raw, Py_NewRef(raw));
     if (stream && self->x_habit.hb_shared == NULL)
         cl_habit_init(&self->x_habit,
@@ -953,9 +953,9 @@ cl_tls_drop_raw(TLSObject *self)
     cl_loop_tls *on = cl_tls_on(self->x_loop);
     if (self->x_raw == NULL)
         return;
-    on->open--;
-    on->handshakes_failed +=
-        self->x_begun && !(self->x_flags & CL_X_ESTABLISHED);
+    CL_COUNT(on->open, -1);
+    CL_COUNT(on->handshakes_failed,
+             self->x_begun && !(self->x_flags & CL_X_ESTABLISHED));
     Py_CLEAR(self->x_raw);
     self->x_flags &= (uint16_t)~CL_X_RAW_IS_STREAM;
 }

@@ -25,7 +25,7 @@ void
 cl_tls_count_buffered(TLSObject *self)
 {
     size_t size = cl_tls_write_buffer_size(self);
-    cl_net_counts_of(self->x_loop)->nc_buffered += size - self->x_counted;
+    cl_net_count_buffered(self->x_loop, size - self->x_counted);
     self->x_counted = size;
 }
 

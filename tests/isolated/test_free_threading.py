@@ -54,6 +54,8 @@ def run(coroutine):
         return loop.run_until_complete(coroutine)
     finally:
         loop.run_until_complete(loop.shutdown_asyncgens())
+        if hasattr(loop, "shutdown_default_executor"):  # asyncio's has not, on 3.8
+            loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
 
 async def step(value=None):
@@ -113,6 +115,12 @@ async def work(n):
     assert await asyncio.gather(*[step(i) for i in range(n)]) == list(range(n))
     for i in range(n):
         assert await asyncio.ensure_future(step(i)) == i
+    waiting = [asyncio.ensure_future(asyncio.Event().wait()) for i in range(n // 4)]
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    done, pending = await asyncio.wait(waiting)
+    assert not pending and all(task.cancelled() for task in done)
 """,
     "futures": """
 async def work(n):
@@ -121,6 +129,34 @@ async def work(n):
         future = loop.create_future()
         loop.call_soon(future.set_result, i)
         assert await future == i
+""",
+    "sync": """
+async def work(n):
+    lock, semaphore, condition, queue = asyncio.Lock(), asyncio.Semaphore(2), asyncio.Condition(), asyncio.Queue(3)
+    inside, got = 0, []
+
+    async def put(first):
+        nonlocal inside
+        for i in range(first, first + n // 8):
+            async with semaphore, lock:
+                inside += 1
+                await asyncio.sleep(0)
+                assert inside == 1
+                inside -= 1
+            await queue.put(i)
+
+    async def take():
+        while len(got) < n // 4:
+            got.append(await queue.get())
+            async with condition:
+                condition.notify_all()
+
+    async def wait_for_all():
+        async with condition:
+            await condition.wait_for(lambda: len(got) == n // 4)
+
+    await asyncio.gather(put(0), put(n // 8), take(), wait_for_all())
+    assert sorted(got) == list(range(n // 4))
 """,
     "timers": """
 async def work(n):
@@ -223,6 +259,30 @@ async def work(n):
         transport.close()
         assert await done == b"x" * 1000
 """,
+    "files": """
+class Count(asyncio.Protocol):
+    def __init__(self, size, done):
+        self.left, self.done = size, done
+    def data_received(self, data):
+        self.left -= len(data)
+    def connection_lost(self, error):
+        self.done.set_result(self.left)
+
+async def work(n):
+    loop, size = asyncio.get_running_loop(), 300000
+    with tempfile.TemporaryFile() as file:
+        file.write(b"x" * size)
+        file.flush()
+        for i in range(n // 40):
+            here, there = socket.socketpair()
+            done = loop.create_future()
+            sending, _ = await loop.create_connection(asyncio.Protocol, sock=here)
+            await loop.create_connection(lambda: Count(2 * size - 1, done), sock=there)
+            assert await loop.sendfile(sending, file) == size
+            assert await loop.sendfile(sending, file, offset=1) == size - 1
+            sending.close()
+            assert await done == 0
+""",
     "sockets": """
 async def work(n):
     loop = asyncio.get_running_loop()
@@ -284,14 +344,12 @@ async def work(n):
 async def work(n):
     loop = asyncio.get_running_loop()
     assert await asyncio.gather(*[loop.run_in_executor(None, abs, -i) for i in range(n // 4)]) == list(range(n // 4))
-    await loop.shutdown_default_executor()
 """,
     "getaddrinfo": """
 async def work(n):
     loop = asyncio.get_running_loop()
     for i in range(n // 20):
         assert await loop.getaddrinfo("127.0.0.1", i, type=socket.SOCK_STREAM)
-    await loop.shutdown_default_executor()
 """,
 }
 
@@ -331,7 +389,34 @@ import ssl
 server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 server.load_cert_chain(sys.argv[1] + "/server.pem")
 client = ssl.create_default_context(cafile=sys.argv[1] + "/ca.pem")
-in_threads(*[lambda: run(work(200, server, client)) for _ in range(int(sys.argv[2]))])
+
+class Count(asyncio.Protocol):
+    def __init__(self, size):
+        self.left = size
+        self.whole, self.lost = [asyncio.get_running_loop().create_future() for _ in range(2)]
+    def data_received(self, data):
+        self.left -= len(data)
+        if self.left == 0:
+            self.whole.set_result(None)
+    def connection_lost(self, error):
+        self.lost.set_result(error)
+
+async def upgrade():
+    loop = asyncio.get_running_loop()
+    ours, theirs = [await loop.create_connection(lambda: Count(300000), sock=end) for end in socket.socketpair()]
+    secure = await asyncio.gather(
+        loop.start_tls(*ours, server, server_side=True), loop.start_tls(*theirs, client, server_hostname="localhost"))
+    for transport in secure:
+        transport.write(b"x" * 300000)
+    await asyncio.gather(ours[1].whole, theirs[1].whole)
+    secure[0].close()
+    assert await asyncio.gather(ours[1].lost, theirs[1].lost) == [None, None]
+
+async def both():
+    await work(200, server, client)
+    await upgrade()
+
+in_threads(*[lambda: run(both()) for _ in range(int(sys.argv[2]))])
 """,
         tmp_path,
         count,
@@ -348,6 +433,19 @@ async def work():
         child = await asyncio.create_subprocess_exec("cat", stdin=-1, stdout=-1)
         out, _ = await child.communicate(b"%d" % i)
         assert (out, child.returncode) == (b"%d" % i, 0)
+    several = await asyncio.gather(*[asyncio.create_subprocess_exec("true") for _ in range(3)])
+    assert await asyncio.gather(*[child.wait() for child in several]) == [0] * 3
+    transport, protocol = await asyncio.get_running_loop().subprocess_exec(
+        Told, "sleep", "1000", stdin=None, stdout=None, stderr=None)
+    transport.kill()
+    await protocol.lost
+    assert transport.get_returncode() == -signal.SIGKILL
+
+class Told(asyncio.SubprocessProtocol):
+    def __init__(self):
+        self.lost = asyncio.get_running_loop().create_future()
+    def connection_lost(self, error):
+        self.lost.set_result(error)
 
 in_threads(*[lambda: run(work()) for _ in range(int(sys.argv[1]))])
 """,
@@ -973,6 +1071,86 @@ def drop():
 shared = Shared(prepare)
 in_threads(*shared.using(drop, drop))
 """,
+        options=("-W", "ignore::ResourceWarning"),
+    )
+
+
+def test_closed_transports_die_elsewhere(threads, tmp_path):
+    """What they share with the loop and with their listener is counted: connections, bytes in write buffers."""
+    trustme = pytest.importorskip("trustme")
+    authority = trustme.CA()
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "server.pem"))
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    threads(
+        """
+import ssl
+
+server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+server_context.load_cert_chain(sys.argv[1] + "/server.pem")
+client_context = ssl.create_default_context(cafile=sys.argv[1] + "/ca.pem")
+gone = []
+
+class Served(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+        transport.write(b"x" * 10)
+    def connection_lost(self, error):
+        gone.append(self.transport)
+        self.transport = None
+
+class Client(asyncio.Protocol):
+    def __init__(self):
+        self.lost = asyncio.get_running_loop().create_future()
+    def connection_made(self, transport):
+        self.transport = transport
+    def data_received(self, data):
+        self.transport.close()
+    def connection_lost(self, error):
+        gone.append(self.transport)
+        self.transport = None
+        self.lost.set_result(None)
+
+async def main():
+    loop = asyncio.get_running_loop()
+    try:
+        for context, name, rounds in ((None, None, 20), (server_context, "localhost", 4)):
+            server = await loop.create_server(Served, "127.0.0.1", 0, ssl=context)
+            address = server.sockets[0].getsockname()
+            for _ in range(rounds):
+                ends = []
+                for _ in range(5):
+                    client = await loop.create_connection(
+                        Client, *address, ssl=client_context if context else None, server_hostname=name)
+                    ends.append(client[1].lost)
+                    del client
+                await asyncio.gather(*ends)
+                await asyncio.sleep(0.002)
+                gone.clear()
+            server.close()
+            await server.wait_closed()
+        for _ in range(20):
+            transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
+            transport.close()
+            gone.append(transport)
+            del transport
+            await asyncio.sleep(0.002)
+            gone.clear()
+        if hasattr(loop, "metrics"):
+            found = loop.metrics()
+            assert found.write_buffered == 0, found.write_buffered
+    finally:
+        over.set()
+
+def drop():
+    while not over.is_set():
+        held = list(gone)
+        time.sleep(0.001)  # the loop's thread lets go first
+        del held
+
+over = threading.Event()
+in_threads(lambda: run(main()), drop, drop)
+""",
+        tmp_path,
         options=("-W", "ignore::ResourceWarning"),
     )
 

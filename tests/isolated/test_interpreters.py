@@ -7,6 +7,7 @@ it first. `make interpreters` runs the suite itself in one.
 import importlib.util
 import pathlib
 import sys
+import sysconfig
 import textwrap
 
 import pytest
@@ -305,6 +306,10 @@ def test_variables_of_the_environment(isolated, ours, monkeypatch, tmp_path):
 ROUND = "tcp timers tasks executors subprocesses endings"
 GROWTH_KIB = 500  # of an interpreter that is gone; what it has had is megabytes
 
+# CPython 3.13 without a GIL gives up the processor 9,000 times for each interpreter that imports asyncio and ssl: a thread that locks
+# an object twice (a class that is made does so) waits for itself for a while. On a busy machine, 80 of them take minutes.
+FEWER = 4 if sysconfig.get_config_var("Py_GIL_DISABLED") and sys.version_info < (3, 14) else 1
+
 
 def growth(isolated, names, rounds, threads):
     """KiB that stay of each interpreter. No descriptor and no thread may."""
@@ -339,11 +344,11 @@ def test_a_few_leave_no_descriptor(isolated):
 @pytest.mark.parametrize("threads", [1, 4])
 def test_many_leave_nothing(isolated, threads):
     # CPython 3.12 and 3.13.0 keep megabytes of each, also with asyncio alone.
-    assert growth(isolated, ROUND, 60, threads) < GROWTH_KIB or sys.version_info < (3, 14)
+    assert growth(isolated, ROUND, 60 // FEWER, threads) < GROWTH_KIB or sys.version_info < (3, 14)
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("part", range(10))
 def test_a_thousand(isolated, part):
     """In ten processes, each with its 20 before; one after another in one half, and four at once in the other."""
-    assert growth(isolated, ROUND, 80, 1 + 3 * (part % 2)) < GROWTH_KIB or sys.version_info < (3, 14)
+    assert growth(isolated, ROUND, 80 // FEWER, 1 + 3 * (part % 2)) < GROWTH_KIB or sys.version_info < (3, 14)
