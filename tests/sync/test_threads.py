@@ -336,7 +336,7 @@ def factory(kind):
 def test_run_coroutine_threadsafe_with_a_factory_that_comes_later(accelerate, as_asyncio, kind, cancelled):
     def body(loop):
         reports, left = [], []
-        loop.set_exception_handler(lambda loop, context: reports.append(repr(context.get("exception"))))
+        loop.set_exception_handler(lambda loop, context: reports.append(type(context.get("exception"))))
 
         async def main():
             future = asyncio.run_coroutine_threadsafe(returns(), loop)
