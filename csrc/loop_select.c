@@ -370,10 +370,22 @@ PyDoc_STRVAR(Loop_ready_append_doc,
              "_ready_append($self, handle, /)\n--\n\n"
              "Append a handle, cancelled or not, to the ready queue.");
 
+#if CL_FREE_THREADED
+/* asyncio's _call_soon() does it in any thread, and wakes the loop then. */
+static PyObject *
+append_elsewhere(LoopObject *loop, PyObject *handle)
+{
+    if (cl_loop_check_open(loop) < 0 ||
+        cl_loop_push_threadsafe(loop, cl_loop_node_for(loop, handle)) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+#endif
+
 static PyObject *
 Loop_ready_append(LoopObject *loop, PyObject *handle)
 {
-    CL_CLAIM(loop, NULL);
+    CL_CLAIM_OR(loop, return append_elsewhere(loop, handle));
     if (cl_loop_check_open(loop) < 0 ||
         cl_loop_push(loop, cl_loop_node_for(loop, handle)) < 0)
         return NULL;
