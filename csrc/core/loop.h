@@ -466,8 +466,9 @@ cl_loop_class_changed(const LoopObject *loop)
 }
 
 /* Looks at the classes again, unless another thread has the loop. If a program
- * has replaced the method in asyncio's classes, calls what is there now, with the arguments of a method of LoopCore,
- * and stores the result: true. Runs Python. */
+ * has replaced the method in asyncio's classes, calls what is there now, with
+ * the arguments of a method of LoopCore, and stores the result: true. Runs
+ * Python. */
 bool cl_loop_call_replaced(LoopObject *loop, const char *method,
                            PyObject *const *args, Py_ssize_t nargs,
                            PyObject *kwnames, PyObject **result);

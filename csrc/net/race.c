@@ -375,6 +375,9 @@ begin_connecting(cl_race *race, attempt *one)
     const struct sockaddr *to = (const struct sockaddr *)&one->at_to;
     socklen_t size = cl_inet_size(&one->at_to);
     cl_loop_poll_soon(race->r_loop);
+    /* What was written to another connection before arrives before. */
+    if (cl_gather_flush(race->r_loop) < 0)
+        return FAILED;
     if (connect(one->at_fd, to, size) == 0)
         return CONNECTED;
     if (!cl_sock_is_in_progress(errno)) {

@@ -26,9 +26,9 @@ typedef struct {
 } cl_race_owner;
 
 /* Creates a race of the loop's, which outlives it. Its first attempt has not
- * begun. `infos` is what getaddrinfo() returned, a list or a tuple; `local` the same for local_addr,
- * or None; `delay` seconds, or None. Returns NULL without an exception if
- * asyncio must do it: only numeric addresses are handled here. */
+ * begun. `infos` is what getaddrinfo() returned, a list or a tuple; `local` the
+ * same for local_addr, or None; `delay` seconds, or None. Returns NULL without
+ * an exception if asyncio must do it: only numeric addresses are handled here. */
 cl_race *cl_race_new(LoopObject *loop, const cl_race_owner *ops,
                      PyObject *infos, PyObject *local, PyObject *delay);
 

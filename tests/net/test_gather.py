@@ -1226,18 +1226,25 @@ def test_connection_of_sock_connect_arrives_later(loop, act_late, sockets, liste
     assert act_late(connect) == b"first"
 
 
-def test_new_connection_arrives_later(loop, act_late, listening, abandoned):
+@pytest.mark.parametrize("host", ["127.0.0.1", "two.addresses"])
+def test_new_connection_arrives_later(loop, act_late, listening, abandoned, host):
     listener = listening()
+    port = listener.getsockname()[1]
     seen = []
+
+    async def resolve(*address, **hints):
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port))] * 2
 
     async def connect(look):
         def look_and_make():
             seen.append(look())
             return asyncio.Protocol()
 
-        transport, _ = await loop.create_connection(look_and_make, *listener.getsockname())
+        transport, _ = await loop.create_connection(look_and_make, host, port)
         abandoned.add(transport)
 
+    if host != "127.0.0.1":
+        loop.getaddrinfo = resolve
     act_late(connect)
     assert seen == [b"first"]
 
