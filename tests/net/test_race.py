@@ -15,6 +15,7 @@ import weakref
 import pytest
 
 STREAM = socket.SOCK_STREAM
+own_tasks = pytest.mark.skipif(os.environ.get("CLOOP_TASKS") == "stock", reason="asyncio's methods run the race")
 
 
 @pytest.fixture
@@ -304,6 +305,7 @@ def test_message_of_a_cancel(loop, run, connect, silent, until):
     until(lambda: asyncio.all_tasks(loop) == set())
 
 
+@own_tasks
 @pytest.mark.parametrize("how", ["close", "throw", "drop", "the loop closes"])
 def test_coroutine_that_ends_while_it_races(new_loop, loop_kind, connect, silent, how):
     if loop_kind == "asyncio":
@@ -335,6 +337,7 @@ def test_coroutine_that_ends_while_it_races(new_loop, loop_kind, connect, silent
 # What is left
 
 
+@own_tasks
 def test_no_task_is_needed(loop, loop_kind, run, connect, silent, listening, abandoned, native):
     seen = []
 
