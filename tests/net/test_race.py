@@ -680,8 +680,9 @@ def test_streams(run, loop, resolver, closed, listening, sockets):
     async def main():
         reader, writer = await asyncio.open_connection("a.name", 80, happy_eyeballs_delay=0.5)
         peer = sockets(listener.accept()[0])
+        peer.setblocking(False)
         writer.write(b"there")
-        assert peer.recv(9) == b"there"
+        assert await loop.sock_recv(peer, 9) == b"there"
         peer.send(b"back")
         assert await reader.readexactly(4) == b"back"
         writer.close()
