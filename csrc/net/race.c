@@ -322,22 +322,15 @@ raise_bind_error(cl_state *st, int error, PyObject *address)
                          : PyObject_GetAttrString(cause, "strerror");
     PyObject *lower =
         text == NULL ? NULL : PyObject_CallMethod(text, "lower", NULL);
-    PyObject *message =
-        lower == NULL ? NULL
-                      : PyUnicode_FromFormat(
-                            "error while attempting to bind on address %R: %S",
-                            address, lower);
-    PyObject *exception =
-        message == NULL
-            ? NULL
-            : PyObject_CallFunction(PyExc_OSError, "iO", error, message);
-    if (exception != NULL)
-        PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+    cl_sock_raise(
+        error, lower == NULL
+                   ? NULL
+                   : PyUnicode_FromFormat("error while attempting to bind on "
+                                          "address %R: %S",
+                                          address, lower));
     Py_XDECREF(cause);
     Py_XDECREF(text);
     Py_XDECREF(lower);
-    Py_XDECREF(message);
-    Py_XDECREF(exception);
 }
 
 /* Binds to the first local address of the family that can be bound to. */

@@ -33,21 +33,26 @@ cl_sock_is_in_progress(int error)
 }
 
 void
-cl_sock_raise_failed(int error, PyObject *address)
+cl_sock_raise(int error, PyObject *message)
 {
-    PyObject *message =
-        address == NULL
-            ? NULL
-            : PyUnicode_FromFormat("Connect call failed %S", address);
     PyObject *exception =
         message == NULL
             ? NULL
             : PyObject_CallFunction(PyExc_OSError, "iO", error, message);
     if (exception != NULL)
         PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
-    Py_XDECREF(address);
     Py_XDECREF(message);
     Py_XDECREF(exception);
+}
+
+void
+cl_sock_raise_failed(int error, PyObject *address)
+{
+    cl_sock_raise(
+        error, address == NULL
+                   ? NULL
+                   : PyUnicode_FromFormat("Connect call failed %S", address));
+    Py_XDECREF(address);
 }
 
 /* The methods that cloop bypasses. All but the first ones belong to

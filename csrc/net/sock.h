@@ -54,6 +54,10 @@ cl_sock_is_stock(cl_state *st)
  * InterruptedError. */
 bool cl_sock_is_in_progress(int error);
 
+/* Raises OSError(error, message). Steals `message`, which may be NULL with an
+ * exception set. */
+void cl_sock_raise(int error, PyObject *message);
+
 /* Raises asyncio's OSError for a connection that failed later. Steals
  * `address`, which may be NULL with an exception set. */
 void cl_sock_raise_failed(int error, PyObject *address);

@@ -15,6 +15,15 @@ PIPE = subprocess.PIPE
 OURS = sys.version_info < (3, 10)
 
 
+def run_on(loop, coroutine):
+    """Runs it while the loop is the current one, which has the child watcher."""
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(coroutine)
+    finally:
+        asyncio.set_event_loop(None)
+
+
 @pytest.fixture
 def output(run):
     """The output of a /bin/sh script, started with those keywords."""
@@ -175,11 +184,7 @@ def test_starts_that_fail(as_asyncio, tmp_path, options):
                 return type(error), str(error), getattr(error, "errno", None), getattr(error, "filename", None)
             return await process.communicate(), process.returncode
 
-        asyncio.set_event_loop(loop)
-        try:
-            return loop.run_until_complete(main())
-        finally:
-            asyncio.set_event_loop(None)
+        return run_on(loop, main())
 
     as_asyncio(body)
 
@@ -190,11 +195,7 @@ def test_arguments_that_cannot_be_passed(as_asyncio, args):
         async def main():
             await asyncio.create_subprocess_exec(*args)
 
-        asyncio.set_event_loop(loop)
-        try:
-            return loop.run_until_complete(main())
-        finally:
-            asyncio.set_event_loop(None)
+        return run_on(loop, main())
 
     as_asyncio(body)
 
