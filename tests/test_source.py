@@ -175,8 +175,9 @@ def compile_all(compiler):
         target = os.path.join(folder, path.replace("/", "-")[:-2] + ".o")
         source = os.path.join(CSRC, path)
         if not os.path.exists(target) or os.path.getmtime(target) < max(changed, os.path.getmtime(source)):
-            subprocess.run(command + [source, "-o", target + ".new"], check=True)
-            os.replace(target + ".new", target)
+            mine = "%s.%d" % (target, os.getpid())  # another worker may be at it, too
+            subprocess.run(command + [source, "-o", mine], check=True)
+            os.replace(mine, target)
         return path, target
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
