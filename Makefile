@@ -15,7 +15,7 @@
 #   make recipes    what docs/frameworks.md shows, with the products that ecosystem leaves out
 #   make interpreters the suite in an interpreter with a GIL of its own [K=expr] [TIER=ci|all]
 #   make conformance CPython's asyncio tests    make uvloop-suite   uvloop's own tests
-#   make nightly [SCALE=1]  everything on everything, in six hours; .ci/run is what a change must pass
+#   make nightly [SCALE=1]  everything on everything, in six hours, or in parts [DONE=file MINUTES=90 STEPS=glob]
 #   make figures [SCALE=1]  all figures of docs/reliability.md, each in its time, and a table of them
 #   make matrix     these and make test, on every Python that there is [CHECKS=test]
 #   make programs | lint | fmt | clean | help
@@ -332,6 +332,7 @@ bench-instr: $(VENV)/$(if $(findstring --quick,$(ARGS)),.ready,.bench) # none of
 SCALE ?= 1
 .PHONY: figures
 nightly: export SCALE := $(SCALE)
+nightly: export DONE MINUTES STEPS
 nightly:
 	.ci/run --nightly
 figures: $(VENV)/.test build
