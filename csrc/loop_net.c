@@ -168,6 +168,16 @@ static PyObject *
 Loop_before_fork(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
     CL_CLAIM(loop, NULL);
+PyDoc_STRVAR(Loop_send_held_doc, "_send_held($self, /)\n--\n\n"
+                                 "Send the bytes that transports hold.");
+
+static PyObject *
+Loop_send_held(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    CL_CLAIM(loop, NULL);
+    return cl_none_or_error(cl_gather_flush(loop));
+}
+
     if (cl_gather_flush(loop) < 0)
         return NULL;
     cl_gather_stop_timer(loop);
@@ -185,6 +195,8 @@ static PyMethodDef methods[] = {
     {"_new_tls", CL_FAST(Loop_new_tls), METH_FASTCALL, Loop_new_tls_doc},
     {"_listen", CL_FAST(Loop_listen), METH_FASTCALL, Loop_listen_doc},
     {NULL}};
+    {"_send_held", (PyCFunction)Loop_send_held, METH_NOARGS,
+     Loop_send_held_doc},
 
 int
 cl_loop_net_setup(PyTypeObject *type)
