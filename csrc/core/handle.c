@@ -1053,6 +1053,41 @@ static PyMethodDef TimerHandle_methods[] = {
      Handle_cancel_doc},
     {"cancelled", (PyCFunction)Handle_cancelled, METH_NOARGS,
      Handle_cancelled_doc},
+/* A handle of asyncio's class with all that ours has. */
+static PyObject *
+asyncios_twin(HandleObject *handle)
+{
+    static const char *const names[] = {
+        "_callback",         "_args", "_context", "_cancelled",
+        "_source_traceback", "_repr", "_when",    "_scheduled"};
+    PyObject *class = (PyObject *)asyncio_class(handle);
+    PyObject *loop = (PyObject *)handle->h_loop;
+    bool is_timer = handle->h_flags & CL_HANDLE_TIMER;
+    PyObject *twin =
+        is_timer ? PyObject_CallFunction(class, "dO()O", 0.0, Py_None, loop)
+                 : PyObject_CallFunction(class, "O()O", Py_None, loop);
+    for (int i = 0; twin != NULL && i < (is_timer ? 8 : 6); i++) {
+        PyObject *value = PyObject_GetAttrString((PyObject *)handle, names[i]);
+        if (value == NULL || PyObject_SetAttrString(twin, names[i], value) < 0)
+            Py_CLEAR(twin);
+        Py_XDECREF(value);
+    }
+    return twin;
+}
+
+/* For copy.copy(), which makes a handle of asyncio's. What copy.deepcopy() and
+ * pickle refuse of asyncio's they refuse of ours. */
+static PyObject *
+Handle_reduce_ex(HandleObject *handle, PyObject *protocol)
+{
+    PyObject *twin = asyncios_twin(handle);
+    PyObject *parts = twin == NULL ? NULL
+                                   : PyObject_CallMethod(twin, "__reduce_ex__",
+                                                         "O", protocol);
+    Py_XDECREF(twin);
+    return parts;
+}
+
 #if CL_HAS_GET_CONTEXT
     {"get_context", (PyCFunction)Handle_get_context, METH_NOARGS,
      Handle_get_context_doc},
@@ -1063,6 +1098,7 @@ static PyMethodDef TimerHandle_methods[] = {
     {NULL}};
 
 /* The attributes of asyncio's classes that its Python code and debuggers read. */
+    {"__reduce_ex__", (PyCFunction)Handle_reduce_ex, METH_O, NULL},
 #define HANDLE_GETTERS \
     {"__class__", (getter)get_class, NULL, NULL, NULL}, \
         {"_callback", (getter)get_callback, NULL, NULL, NULL}, \
@@ -1077,6 +1113,7 @@ static PyMethodDef TimerHandle_methods[] = {
     }
 
 static PyGetSetDef Handle_getset[] = {HANDLE_GETTERS, {NULL}};
+    {"__reduce_ex__", (PyCFunction)Handle_reduce_ex, METH_O, NULL},
 
 static PyGetSetDef TimerHandle_getset[] = {
     HANDLE_GETTERS,
