@@ -869,26 +869,9 @@ def test_number_of_a_file_in_the_way_of_a_path(attempt, as_asyncio, path):
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_cancelled_after_some_turns(run, loop, datagram_recorder, peer_socket, until, turns):
-    protocols = []
-
-    def factory():
-        protocols.append(datagram_recorder())
-        return protocols[-1]
-
-    async def main():
-        task = loop.create_task(loop.create_datagram_endpoint(factory, LOCAL, peer_socket().getsockname()))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        try:
-            transport, _ = await task
-        except asyncio.CancelledError:
-            return
-        transport.abort()
-
-    run(main())
-    until(lambda: all(protocol.lost or not protocol.calls for protocol in protocols))
+def test_cancelled_after_some_turns(loop, cancelled_after, datagram_recorder, peer_socket, turns):
+    address = peer_socket().getsockname()
+    cancelled_after(turns, lambda factory: loop.create_datagram_endpoint(factory, LOCAL, address), datagram_recorder)
 
 
 def test_arguments_by_name(endpoint, peer_socket):
