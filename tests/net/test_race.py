@@ -532,6 +532,10 @@ def test_sock_connect_that_raises_something_else(as_asyncio, attempt, resolver, 
     as_asyncio(lambda loop: attempt(connecting, loop))
 
 
+class Info(tuple):
+    pass
+
+
 ANSWERS = {
     "a tuple": lambda family, address: ((family, STREAM, 6, "", address),),
     "lists": lambda family, address: [[family, STREAM, 6, "", address]],
@@ -546,6 +550,16 @@ ANSWERS = {
     "a port as text": lambda family, address: [(family, STREAM, 6, "", (address[0], str(address[1])))],
     "a port too large": lambda family, address: [(family, STREAM, 6, "", (address[0], 10**6))],
     "a list for an address": lambda family, address: [(family, STREAM, 6, "", list(address))],
+    "of a subclass": lambda family, address: [Info((family, STREAM, 6, "", address))],
+    "six items": lambda family, address: [(family, STREAM, 6, "", address, 0)],
+    "a family as a float": lambda family, address: [(2.0, STREAM, 6, "", address)],
+    "a negative family": lambda family, address: [(-1, STREAM, 6, "", address)],
+    "a huge protocol": lambda family, address: [(family, STREAM, 2**40, "", address)],
+    "a host as bytes": lambda family, address: [(family, STREAM, 6, "", (address[0].encode(), address[1]))],
+    "an address of one item": lambda family, address: [(family, STREAM, 6, "", address[:1])],
+    "an address of three items": lambda family, address: [(family, STREAM, 6, "", address + (0,))],
+    "an address of a subclass": lambda family, address: [(family, STREAM, 6, "", Info(address))],
+    "the second is odd": lambda family, address: [(family, STREAM, 6, "", address), (family, STREAM)],
     "None": lambda family, address: None,
     "nothing": lambda family, address: [],
     "an iterator": lambda family, address: iter([(family, STREAM, 6, "", address)]),
