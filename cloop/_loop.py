@@ -536,6 +536,10 @@ class Loop(Reached, LoopCore, *_BEHIND):
             if was_reading:
                 transp.resume_reading()
 
+    def _sock_sendfile_native_impl(self, *args):
+        self._send_held()  # what was written to a transport before arrives before
+        super()._sock_sendfile_native_impl(*args)
+
     def add_signal_handler(self, sig, callback, *args):
         """Call callback(*args) in the loop when the signal arrives.
 

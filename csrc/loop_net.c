@@ -32,8 +32,18 @@ check_count(const char *method, Py_ssize_t nargs, Py_ssize_t count)
 static int
 take_socket(LoopObject *loop, PyObject *const *args, cl_transport_args *made)
 {
-    if (cl_loop_check_open(loop) < 0)
+    if (cl_loop_check_open(loop) < 0) {
+        /* asyncio looks for the protocol's method first. */
+        PyObject *error = PyErr_GetRaisedException();
+        PyObject *method = PyObject_GetAttr(
+            args[1], cl_net_of(loop->l_st)->str_connection_made);
+        if (method != NULL)
+            PyErr_SetRaisedException(error);
+        else
+            Py_DECREF(error);
+        Py_XDECREF(method);
         return -1;
+    }
     int fd = cl_sock_fd(loop->l_st, args[0]);
     if (fd == -1)
         PyErr_Format(PyExc_ValueError, "Invalid file object: %R", args[0]);
@@ -158,6 +168,16 @@ Loop_new_tls(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
     return (PyObject *)cl_tls_new(&made);
 }
 
+PyDoc_STRVAR(Loop_send_held_doc, "_send_held($self, /)\n--\n\n"
+                                 "Send the bytes that transports hold.");
+
+static PyObject *
+Loop_send_held(LoopObject *loop, PyObject *Py_UNUSED(ignored))
+{
+    CL_CLAIM(loop, NULL);
+    return cl_none_or_error(cl_gather_flush(loop));
+}
+
 PyDoc_STRVAR(Loop_before_fork_doc,
              "_before_fork($self, /)\n--\n\n"
              "Send the bytes held for the current callback, and end the "
@@ -175,6 +195,8 @@ Loop_before_fork(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 }
 
 static PyMethodDef methods[] = {
+    {"_send_held", (PyCFunction)Loop_send_held, METH_NOARGS,
+     Loop_send_held_doc},
     {"_before_fork", (PyCFunction)Loop_before_fork, METH_NOARGS,
      Loop_before_fork_doc},
     {"_new_stream", CL_FAST(Loop_new_stream), METH_FASTCALL,

@@ -194,9 +194,11 @@ is_ours(const HandleObject *handle)
     return !CL_FREE_THREADED || (handle->h_flags & CL_HANDLE_HOME_MADE);
 }
 
+/* If `debug`, it remembers where it is made. 0/-1 */
 static inline int
 init(HandleObject *handle, LoopObject *loop, PyObject *callback,
-     PyObject *const *args, Py_ssize_t nargs, PyObject *context, uint8_t flags)
+     PyObject *const *args, Py_ssize_t nargs, PyObject *context, uint8_t flags,
+     bool debug)
 {
     cl_assert(nargs >= 0 && (nargs == 0 || args != NULL));
     handle->h_weakrefs = NULL;
@@ -227,7 +229,7 @@ init(HandleObject *handle, LoopObject *loop, PyObject *callback,
         handle->h_argv[1] = tuple;
         handle->h_nargs = CL_HANDLE_TUPLE;
     }
-    if (loop->l_debug) {
+    if (debug) {
         PyObject *stack = PyObject_CallNoArgs(loop->l_st->extract_stack);
         int status = stack == NULL ? -1 : set_debug(handle, stack, Py_None);
         Py_XDECREF(stack);
@@ -239,9 +241,9 @@ init(HandleObject *handle, LoopObject *loop, PyObject *callback,
     return 0;
 }
 
-HandleObject *
-cl_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
-              Py_ssize_t nargs, PyObject *context)
+static inline HandleObject *
+new_handle(LoopObject *loop, PyObject *callback, PyObject *const *args,
+           Py_ssize_t nargs, PyObject *context, bool debug)
 {
     cl_assert_gil();
     cl_assert(callback != NULL);
@@ -252,9 +254,24 @@ cl_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
     if (handle == NULL)
         return NULL;
     cl_live_add(&loop->l_st->live_handles, 1);
-    if (init(handle, loop, callback, args, nargs, context, origin(loop)) < 0)
+    if (init(handle, loop, callback, args, nargs, context, origin(loop),
+             debug) < 0)
         Py_CLEAR(handle);
     return handle;
+}
+
+HandleObject *
+cl_handle_new(LoopObject *loop, PyObject *callback, PyObject *const *args,
+              Py_ssize_t nargs, PyObject *context)
+{
+    return new_handle(loop, callback, args, nargs, context, loop->l_debug);
+}
+
+HandleObject *
+cl_handle_of_node(LoopObject *loop, PyObject *callback, PyObject *const *args,
+                  Py_ssize_t nargs, PyObject *context)
+{
+    return new_handle(loop, callback, args, nargs, context, false);
 }
 
 TimerHandleObject *
@@ -278,7 +295,7 @@ cl_timer_handle_new(LoopObject *loop, double when, PyObject *when_object,
     timer->tm_node.slot = CL_HEAP_OUT;
     timer->tm_fresh = -1;
     if (init(handle, loop, callback, args, nargs, context,
-             CL_HANDLE_TIMER | origin(loop)) < 0) {
+             CL_HANDLE_TIMER | origin(loop), loop->l_debug) < 0) {
         Py_DECREF(handle);
         return NULL;
     }
@@ -1036,6 +1053,41 @@ set_scheduled(TimerHandleObject *Py_UNUSED(timer), PyObject *value,
     return -1;
 }
 
+/* A handle of asyncio's class with all that ours has. */
+static PyObject *
+asyncios_twin(HandleObject *handle)
+{
+    static const char *const names[] = {
+        "_callback",         "_args", "_context", "_cancelled",
+        "_source_traceback", "_repr", "_when",    "_scheduled"};
+    PyObject *class = (PyObject *)asyncio_class(handle);
+    PyObject *loop = (PyObject *)handle->h_loop;
+    bool is_timer = handle->h_flags & CL_HANDLE_TIMER;
+    PyObject *twin =
+        is_timer ? PyObject_CallFunction(class, "dO()O", 0.0, Py_None, loop)
+                 : PyObject_CallFunction(class, "O()O", Py_None, loop);
+    for (int i = 0; twin != NULL && i < (is_timer ? 8 : 6); i++) {
+        PyObject *value = PyObject_GetAttrString((PyObject *)handle, names[i]);
+        if (value == NULL || PyObject_SetAttrString(twin, names[i], value) < 0)
+            Py_CLEAR(twin);
+        Py_XDECREF(value);
+    }
+    return twin;
+}
+
+/* For copy.copy(), which makes a handle of asyncio's. What copy.deepcopy() and
+ * pickle refuse of asyncio's they refuse of ours. */
+static PyObject *
+Handle_reduce_ex(HandleObject *handle, PyObject *protocol)
+{
+    PyObject *twin = asyncios_twin(handle);
+    PyObject *parts = twin == NULL ? NULL
+                                   : PyObject_CallMethod(twin, "__reduce_ex__",
+                                                         "O", protocol);
+    Py_XDECREF(twin);
+    return parts;
+}
+
 static PyMethodDef Handle_methods[] = {
     {"cancel", (PyCFunction)Handle_cancel, METH_NOARGS, Handle_cancel_doc},
     {"cancelled", (PyCFunction)Handle_cancelled, METH_NOARGS,
@@ -1046,6 +1098,7 @@ static PyMethodDef Handle_methods[] = {
 #endif
     {"_run", (PyCFunction)Handle_run, METH_NOARGS, Handle_run_doc},
     {"_repr_info", (PyCFunction)Handle_repr_info, METH_NOARGS, NULL},
+    {"__reduce_ex__", (PyCFunction)Handle_reduce_ex, METH_O, NULL},
     {NULL}};
 
 static PyMethodDef TimerHandle_methods[] = {
@@ -1060,6 +1113,7 @@ static PyMethodDef TimerHandle_methods[] = {
     {"when", (PyCFunction)TimerHandle_when, METH_NOARGS, TimerHandle_when_doc},
     {"_run", (PyCFunction)Handle_run, METH_NOARGS, Handle_run_doc},
     {"_repr_info", (PyCFunction)Handle_repr_info, METH_NOARGS, NULL},
+    {"__reduce_ex__", (PyCFunction)Handle_reduce_ex, METH_O, NULL},
     {NULL}};
 
 /* The attributes of asyncio's classes that its Python code and debuggers read. */

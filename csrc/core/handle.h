@@ -100,6 +100,12 @@ HandleObject *cl_handle_new(LoopObject *loop, PyObject *callback,
                             PyObject *const *args, Py_ssize_t nargs,
                             PyObject *context);
 
+/* The same, for what was scheduled without a handle, as another kind of ready
+ * node: before debug mode, so it does not say where. */
+HandleObject *cl_handle_of_node(LoopObject *loop, PyObject *callback,
+                                PyObject *const *args, Py_ssize_t nargs,
+                                PyObject *context);
+
 /* Returns a new reference, untracked, not in the heap yet. */
 TimerHandleObject *cl_timer_handle_new(LoopObject *loop, double when,
                                        PyObject *when_object,

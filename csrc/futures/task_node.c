@@ -109,8 +109,8 @@ node_as_handle(LoopObject *loop, cl_node node)
     PyObject *context = Py_XNewRef(task->t_context);
     PyObject *handle = callable == NULL
                            ? NULL
-                           : (PyObject *)cl_handle_new(loop, callable, &waiter,
-                                                       wakes, context);
+                           : (PyObject *)cl_handle_of_node(
+                                 loop, callable, &waiter, wakes, context);
     Py_XDECREF(callable);
     Py_XDECREF(waiter);
     Py_XDECREF(context);

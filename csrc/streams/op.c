@@ -231,34 +231,62 @@ try_readuntil(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
                       PyBytes_GET_SIZE(op->sto_arg), result);
 }
 
-/* Raises ValueError with the LimitOverrunError as its context, as readline()
- * does. Steals the reference. */
+/* Takes what was too long out of the buffer, as readline() does. 0/-1 */
+static int
+drop_line(StreamOpObject *op, PyObject *consumed)
+{
+    PyObject *buffer = PyObject_GetAttrString(op->sto_self, "_buffer");
+    PyObject *newline = PyBytes_FromStringAndSize("\n", 1);
+    PyObject *answer = buffer == NULL || newline == NULL
+                           ? NULL
+                           : PyObject_CallMethod(buffer, "startswith", "OO",
+                                                 newline, consumed);
+    PyObject *end = NULL, *part = NULL;
+    int starts = answer == NULL ? -1 : PyObject_IsTrue(answer);
+    int status = -1;
+    if (starts > 0 &&
+        (end = PyNumber_Add(consumed, op->sto_coro.c_st->one)) != NULL &&
+        (part = PySlice_New(NULL, end, NULL)) != NULL) {
+        status = PyObject_DelItem(buffer, part);
+    }
+    else if (starts == 0) {
+        Py_SETREF(answer, PyObject_CallMethod(buffer, "clear", NULL));
+        status = answer == NULL ? -1 : 0;
+    }
+    Py_XDECREF(buffer);
+    Py_XDECREF(newline);
+    Py_XDECREF(answer);
+    Py_XDECREF(end);
+    Py_XDECREF(part);
+    return status;
+}
+
+/* Raises ValueError(overrun.args[0]) with the LimitOverrunError as its context,
+ * as readline() does. It may be of the program's own class. Steals the
+ * reference. */
 static outcome
 line_too_long(StreamOpObject *op, PyObject *overrun)
 {
-    cl_state *st = op->sto_coro.c_st;
-    PyObject *consumed =
-        PyObject_GetAttr(overrun, cl_streams_of(st)->str_consumed);
-    PyObject *args = PyObject_GetAttr(overrun, cl_streams_of(st)->str_args),
-             *error = NULL;
-    Py_ssize_t at = consumed == NULL ? -1 : PyLong_AsSsize_t(consumed);
-    if (args != NULL && PyTuple_GET_SIZE(args) > 0 && at >= 0 &&
-        cl_reader_is_plain(op->sto_reader)) {
-        PyObject *buffer = op->sto_reader->rd_buffer;
-        Py_ssize_t size = PyByteArray_GET_SIZE(buffer);
-        bool ends = at < size && PyByteArray_AS_STRING(buffer)[at] == '\n';
-        if (drop_front(buffer, ends ? at + 1 : size) == 0 &&
-            maybe_resume(op) == 0)
-            error = PyObject_CallOneArg(PyExc_ValueError,
-                                        PyTuple_GET_ITEM(args, 0));
-    }
+    cl_streams *streams = cl_streams_of(op->sto_coro.c_st);
+    PyObject *consumed = PyObject_GetAttr(overrun, streams->str_consumed);
+    PyObject *args = NULL, *zero = NULL, *first = NULL, *error = NULL;
+    if (consumed != NULL && drop_line(op, consumed) == 0 &&
+        maybe_resume(op) == 0 &&
+        (args = PyObject_GetAttr(overrun, streams->str_args)) != NULL &&
+        (zero = PyLong_FromLong(0)) != NULL &&
+        (first = PyObject_GetItem(args, zero)) != NULL)
+        error = PyObject_CallOneArg(PyExc_ValueError, first);
     Py_XDECREF(consumed);
     Py_XDECREF(args);
-    if (error == NULL) /* or whatever was raised instead */
+    Py_XDECREF(zero);
+    Py_XDECREF(first);
+    if (error == NULL) /* whatever was raised instead */
         error = PyErr_GetRaisedException();
-    if (error != NULL)
+    if (error != overrun)
         PyException_SetContext(error, overrun);
-    PyErr_SetRaisedException(error != NULL ? error : overrun);
+    else
+        Py_DECREF(overrun);
+    PyErr_SetRaisedException(error);
     return FAILED;
 }
 
@@ -290,11 +318,18 @@ conclude(StreamOpObject *op, outcome status, PyObject **result)
     bool next = op->sto_kind == ANEXT;
     if (status == FAILED && (op->sto_kind == READLINE || next))
         status = line_failed(op, result);
-    if (!next || status != READY || !PyBytes_Check(*result) ||
-        PyBytes_GET_SIZE(*result) > 0)
+    if (!next || status != READY)
+        return status;
+    /* Else it is the partial result of an exception that the program set. */
+    int ends = PyBytes_CheckExact(*result)
+                   ? PyBytes_GET_SIZE(*result) == 0
+                   : PyObject_RichCompareBool(
+                         *result, op->sto_coro.c_st->empty_bytes, Py_EQ);
+    if (ends == 0)
         return status;
     Py_CLEAR(*result);
-    PyErr_SetNone(PyExc_StopAsyncIteration);
+    if (ends > 0)
+        PyErr_SetNone(PyExc_StopAsyncIteration);
     return FAILED;
 }
 

@@ -12,7 +12,7 @@
 
 /* --------------------------------------------------------------------- the texts */
 
-/* Returns function.__code__, or NULL. */
+/* Returns function.__code__, or NULL with or without an exception. */
 static PyObject *
 code_of(PyObject *owner, const char *name)
 {
@@ -20,6 +20,8 @@ code_of(PyObject *owner, const char *name)
     PyObject *code =
         function == NULL ? NULL : PyObject_GetAttrString(function, "__code__");
     Py_XDECREF(function);
+    if (code != NULL && !PyCode_Check(code)) /* a program's own object */
+        Py_CLEAR(code);
     return code;
 }
 

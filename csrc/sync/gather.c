@@ -277,8 +277,8 @@ node_as_handle(LoopObject *loop, cl_node node)
     }
     PyObject *context = Py_XNewRef(gather->ga_context);
     Py_INCREF(gather); /* allocation may run Python code */
-    handle = (PyObject *)cl_handle_new(loop, (PyObject *)gather, &child, 1,
-                                       context);
+    handle = (PyObject *)cl_handle_of_node(loop, (PyObject *)gather, &child, 1,
+                                           context);
     Py_DECREF(gather);
     Py_XDECREF(context);
     if (handle != NULL)
@@ -293,8 +293,8 @@ static int
 run_as_handle(LoopObject *loop, PyObject *child, GatherObject *gather)
 {
     PyObject *error = PyErr_Occurred() ? PyErr_GetRaisedException() : NULL;
-    HandleObject *handle =
-        cl_handle_new(loop, (PyObject *)gather, &child, 1, gather->ga_context);
+    HandleObject *handle = cl_handle_of_node(loop, (PyObject *)gather, &child,
+                                             1, gather->ga_context);
     int status = -1;
     if (handle == NULL) {
         Py_XDECREF(error);

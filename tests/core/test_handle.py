@@ -2,7 +2,9 @@
 
 import asyncio
 import contextvars
+import copy
 import functools
+import pickle
 import weakref
 
 import pytest
@@ -307,6 +309,48 @@ def test_plain_handles_compare_by_identity(loop):
 def test_sorted_by_deadline(loop):
     handles = [loop.call_at(FAR + offset, function) for offset in (3, 1, 2)]
     assert [handle.when() - FAR for handle in sorted(handles)] == [1, 2, 3]
+
+
+# Copies
+
+
+SLOTS = ("_callback", "_args", "_cancelled", "_context", "_loop", "_source_traceback", "_repr")
+
+
+@pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
+@pytest.mark.parametrize("state", ["pending", "cancelled", "ran"])
+@every_method
+def test_copy(as_asyncio, method, state, debug):
+    def body(loop):
+        loop.set_debug(debug)
+        seen = []
+        handle = schedule(loop, method, seen.append, 1)
+        if state == "cancelled":
+            handle.cancel()
+        elif state == "ran":
+            handle._run()
+        copied = copy.copy(handle)
+        names = SLOTS + ("_when", "_scheduled") * (method in TIMER_METHODS)
+        told = [getattr(copied, name) == getattr(handle, name) for name in names]
+        told += [copied is handle, copied.__class__ is handle.__class__, repr(copied) == repr(handle)]
+        if state != "cancelled":
+            copied._run()
+        copied.cancel()
+        told += [handle.cancelled(), copied.cancelled(), seen]
+        handle.cancel()
+        return told
+
+    as_asyncio(body)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # half a copy of asyncio's loop
+@pytest.mark.parametrize("method", ["call_soon", "call_later"])
+def test_deep_copies_and_pickles(loop, method):
+    handle = schedule(loop, method, print)
+    with pytest.raises(TypeError, match="cannot pickle"):
+        copy.deepcopy(handle)
+    with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+        pickle.dumps(handle)
 
 
 # Other contexts than those of contextvars: asyncio calls their run()

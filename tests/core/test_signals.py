@@ -90,6 +90,21 @@ def test_signal_before_the_run_is_kept(loop, turn):
     loop.remove_signal_handler(signal.SIGUSR1)
 
 
+def test_handler_that_is_added_once_the_loop_has_slept(loop, turn):
+    """What wakes the loop stays set after the run, for it."""
+    seen = []
+
+    async def main():
+        await asyncio.sleep(0.001)
+        loop.add_signal_handler(signal.SIGUSR1, seen.append, 1)
+
+    loop.run_until_complete(main())
+    send(signal.SIGUSR1)
+    for _ in range(3):
+        turn()
+    assert seen == [1]
+
+
 def test_several_signals_at_once_are_each_handled(loop, turn):
     seen = []
     for number in SIGNALS:

@@ -385,6 +385,86 @@ def make(run, abandoned, recorder):
 
 
 @pytest.fixture
+def cancelled_after(loop, run, until):
+    """cancelled_after(turns, create) cancels the task of create(factory) after so many turns: either it has connected, and is
+    aborted, or nothing is left of it (which fixtures check).
+    """
+
+    def cancelled_after(turns, create, protocol_class=Recorder):
+        protocols = []
+
+        def factory():
+            protocols.append(protocol_class())
+            return protocols[-1]
+
+        async def main():
+            task = loop.create_task(create(factory))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            try:
+                transport, _ = await task
+            except asyncio.CancelledError:
+                return
+            transport.abort()
+
+        run(main())
+        until(lambda: asyncio.all_tasks(loop) == set())
+        until(lambda: all(protocol.lost or protocol.transport is None for protocol in protocols))
+        assert all(protocol.lost in ([], [None]) for protocol in protocols)
+
+    return cancelled_after
+
+
+@pytest.fixture(
+    params=[
+        "getaddrinfo",
+        "sock_connect",
+        "_connect_sock",
+        "_create_connection_transport",
+        "_ensure_resolved",
+        "_make_socket_transport",
+    ]
+)
+def step(request):
+    """A method of the loop that asyncio's create_connection() calls."""
+    return request.param
+
+
+@pytest.fixture(params=["instance", "subclass", "of a subclass, later"])
+def calls_of_step(request, step, new_loop, loop_class, recorder):
+    """calls_of_step(*args, **options) creates two connections with these arguments; returns how often the step was called. From
+    the second one on it is overridden in the loop or its class, or already in the class that the loop is made of.
+    """
+
+    def calls_of_step(*args, **options):
+        original, called = getattr(loop_class, step), []
+
+        def replacement(self, *args, **options):
+            called.append(step)
+            return original(self, *args, **options)
+
+        subclass = type("Loop", (loop_class,), {step: replacement} if request.param == "subclass" else {})
+        loop = new_loop(loop_class if request.param == "instance" else subclass)
+
+        async def main():
+            transport, _ = await loop.create_connection(recorder, *args, **options)
+            transport.abort()
+            await asyncio.sleep(0)
+
+        loop.run_until_complete(main())
+        if request.param == "instance":
+            setattr(loop, step, replacement.__get__(loop))
+        elif request.param == "of a subclass, later":
+            assert not called
+            setattr(subclass, step, replacement)
+        loop.run_until_complete(main())
+        return len(called)
+
+    return calls_of_step
+
+
+@pytest.fixture
 def closed_port():
     """An address that refuses connections, as long as nobody else uses it."""
     with socket.socket() as sock:

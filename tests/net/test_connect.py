@@ -532,36 +532,10 @@ CREATE = {
 
 @pytest.mark.parametrize("turns", range(6))
 @pytest.mark.parametrize("how", list(CREATE))
-def test_cancelled_after_some_turns(run, loop, recorder, listening, socket_pair, until, how, turns):
-    """At any time: either it is connected, or nothing is left of it (which fixtures check)."""
+def test_cancelled_after_some_turns(loop, cancelled_after, listening, socket_pair, how, turns):
     listener = listening()
     ours, peer = socket_pair()
-    protocols = []
-
-    def factory():
-        protocols.append(recorder())
-        return protocols[-1]
-
-    async def main():
-        task = loop.create_task(CREATE[how](loop, factory, listener, ours))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        try:
-            transport, _ = await task
-        except asyncio.CancelledError:
-            return
-        transport.abort()
-
-    run(main())
-    until(
-        lambda: all(
-            protocol.calls in ([], ["connection_made", "connection_lost"]) or protocol.lost for protocol in protocols
-        )
-    )
-    for protocol in protocols:
-        assert protocol.lost in ([], [None])
-        assert protocol.lost or protocol.transport is None
+    cancelled_after(turns, lambda factory: CREATE[how](loop, factory, listener, ours))
 
 
 # What a program could replace, or watch
@@ -605,44 +579,9 @@ def test_replaced_sockets_are_used(loop, make, recorder, listening, monkeypatch,
     assert echoes(transport, protocol, sockets(listener.accept()[0]), until)
 
 
-OVERRIDES = [
-    "getaddrinfo",
-    "sock_connect",
-    "_connect_sock",
-    "_create_connection_transport",
-    "_ensure_resolved",
-    "_make_socket_transport",
-]
-
-
-@pytest.mark.parametrize("place", ["instance", "subclass", "of a subclass, later"])
-@pytest.mark.parametrize("name", OVERRIDES)
-def test_overridden_methods_are_called(new_loop, loop_class, recorder, listening, name, place):
+def test_overridden_methods_are_called(calls_of_step, step, listening):
     """Those that asyncio calls for an address that needs no look-up."""
-    original = getattr(loop_class, name)
-    called = []
-
-    def replacement(self, *args, **options):
-        called.append(name)
-        return original(self, *args, **options)
-
-    subclass = type("Loop", (loop_class,), {name: replacement} if place == "subclass" else {})
-    loop = new_loop(loop_class if place == "instance" else subclass)
-    address = listening().getsockname()
-
-    async def connect():
-        transport, _ = await loop.create_connection(recorder, *address)
-        transport.abort()
-        await asyncio.sleep(0)
-
-    loop.run_until_complete(connect())
-    if place == "instance":
-        setattr(loop, name, replacement.__get__(loop))
-    elif place == "of a subclass, later":
-        assert not called
-        setattr(subclass, name, replacement)
-    loop.run_until_complete(connect())
-    assert bool(called) == (name != "getaddrinfo")
+    assert bool(calls_of_step(*listening().getsockname())) == (step != "getaddrinfo")
 
 
 def test_the_factory_runs_in_the_task(run, loop, recorder, listening, abandoned):

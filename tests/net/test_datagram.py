@@ -833,6 +833,34 @@ def test_factory_that_raises(run, loop):
         gc.collect()
 
 
+ON_A_CLOSED_LOOP = {
+    "a local address": lambda loop, factory: loop.create_datagram_endpoint(factory, LOCAL),
+    "a remote address": lambda loop, factory: loop.create_datagram_endpoint(factory, remote_addr=("127.0.0.1", 9)),
+    "a family": lambda loop, factory: loop.create_datagram_endpoint(factory, family=socket.AF_INET),
+    "a Unix socket": lambda loop, factory: loop.create_datagram_endpoint(factory, family=UNIX),
+    "nothing": lambda loop, factory: loop.create_datagram_endpoint(factory),
+}
+
+
+@pytest.mark.parametrize("factory", [asyncio.DatagramProtocol, object, None], ids=["protocol", "object", "none"])
+@pytest.mark.parametrize("what", sorted(ON_A_CLOSED_LOOP))
+def test_on_a_closed_loop(as_asyncio, what, factory):
+    def body(loop):
+        loop.close()
+        coroutine = ON_A_CLOSED_LOOP[what](loop, factory)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # the socket is left to the collector
+            try:
+                coroutine.send(None)
+            except Exception as error:
+                return type(error), str(error)
+            finally:
+                coroutine.close()
+                gc.collect()
+
+    assert as_asyncio(body)["result"] is not None
+
+
 def test_number_of_a_file_in_the_way_of_a_path(attempt, as_asyncio, path):
     with open(path, "w") as file:
         file.write("keep me")
@@ -841,26 +869,9 @@ def test_number_of_a_file_in_the_way_of_a_path(attempt, as_asyncio, path):
 
 
 @pytest.mark.parametrize("turns", range(4))
-def test_cancelled_after_some_turns(run, loop, datagram_recorder, peer_socket, until, turns):
-    protocols = []
-
-    def factory():
-        protocols.append(datagram_recorder())
-        return protocols[-1]
-
-    async def main():
-        task = loop.create_task(loop.create_datagram_endpoint(factory, LOCAL, peer_socket().getsockname()))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        try:
-            transport, _ = await task
-        except asyncio.CancelledError:
-            return
-        transport.abort()
-
-    run(main())
-    until(lambda: all(protocol.lost or not protocol.calls for protocol in protocols))
+def test_cancelled_after_some_turns(loop, cancelled_after, datagram_recorder, peer_socket, turns):
+    address = peer_socket().getsockname()
+    cancelled_after(turns, lambda factory: loop.create_datagram_endpoint(factory, LOCAL, address), datagram_recorder)
 
 
 def test_arguments_by_name(endpoint, peer_socket):

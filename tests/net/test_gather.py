@@ -1220,6 +1220,27 @@ def test_file_for_another_connection_arrives_later(connect, recorder, loop, act_
     assert act_late(send) == (b"second", b"first")
 
 
+def test_file_for_a_copy_of_the_transports_socket_arrives_later(
+    run, loop, mode, socket_pair, sockets, abandoned, tmp_path
+):
+    ours, peer = socket_pair()
+    path = tmp_path / "file"
+    path.write_bytes(b"second")
+    own = sockets(ours.dup())
+    own.setblocking(False)
+
+    async def main():
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=socket.socket(fileno=ours.detach()))
+        abandoned.add(transport)
+        await asyncio.sleep(0)
+        transport.write(b"first")
+        with open(str(path), "rb") as file:
+            await loop.sock_sendfile(own, file)
+
+    run(main())
+    assert received(peer) == b"firstsecond"
+
+
 def test_connection_of_sock_connect_arrives_later(loop, act_late, sockets, listening):
     listener = listening("unix")
     sock = sockets(socket.socket(socket.AF_UNIX))

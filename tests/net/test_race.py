@@ -253,31 +253,11 @@ def test_nothing_to_connect_to(as_asyncio, attempt):
 @pytest.mark.parametrize("turns", range(10))
 @pytest.mark.parametrize("delay", [None, 0])
 @pytest.mark.parametrize("wins", [False, True])
-def test_cancelled_after_some_turns(loop, run, connect, recorder, listening, silent, closed, until, turns, delay, wins):
-    """Either it is connected, or nothing is left of it (which fixtures check)."""
+def test_cancelled_after_some_turns(cancelled_after, connect, listening, silent, closed, turns, delay, wins):
     addresses = [closed(), silent, silent, closed()]
     if wins and delay is not None:
         addresses.append(listening().getsockname())
-    protocols = []
-
-    def factory():
-        protocols.append(recorder())
-        return protocols[-1]
-
-    async def main():
-        task = loop.create_task(connect(*addresses, factory=factory, happy_eyeballs_delay=delay))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        try:
-            transport, _ = await task
-        except asyncio.CancelledError:
-            return
-        transport.abort()
-
-    run(main())
-    until(lambda: asyncio.all_tasks(loop) == set())
-    until(lambda: all(protocol.lost or protocol.transport is None for protocol in protocols))
+    cancelled_after(turns, lambda factory: connect(*addresses, factory=factory, happy_eyeballs_delay=delay))
 
 
 def test_timeout(loop, run, connect, silent, until):
@@ -504,43 +484,9 @@ def test_local_addresses_of_the_other_family(as_asyncio, attempt, resolver, list
 # What a program could replace
 
 
-OVERRIDES = [
-    "getaddrinfo",
-    "sock_connect",
-    "_connect_sock",
-    "_create_connection_transport",
-    "_ensure_resolved",
-    "_make_socket_transport",
-]
-
-
-@pytest.mark.parametrize("place", ["instance", "subclass", "of a subclass, later"])
-@pytest.mark.parametrize("name", OVERRIDES)
-def test_overridden_methods_are_called(new_loop, loop_class, recorder, resolver, listening, closed, name, place):
-    original = getattr(loop_class, name)
-    called = []
-
-    def replacement(self, *args, **options):
-        called.append(name)
-        return original(self, *args, **options)
-
-    subclass = type("Loop", (loop_class,), {name: replacement} if place == "subclass" else {})
-    loop = new_loop(loop_class if place == "instance" else subclass)
+def test_overridden_methods_are_called(calls_of_step, resolver, listening, closed):
     resolver["a.name"] = [closed(), listening().getsockname()]
-
-    async def main():
-        transport, _ = await loop.create_connection(recorder, "a.name", 80, happy_eyeballs_delay=0.01)
-        transport.abort()
-        await asyncio.sleep(0)
-
-    loop.run_until_complete(main())
-    if place == "instance":
-        setattr(loop, name, replacement.__get__(loop))
-    elif place == "of a subclass, later":
-        assert not called
-        setattr(subclass, name, replacement)
-    loop.run_until_complete(main())
-    assert called
+    assert calls_of_step("a.name", 80, happy_eyeballs_delay=0.01)
 
 
 def test_the_race_of_asyncio_is_run_if_replaced(make, connect, listening, closed, monkeypatch):
@@ -586,6 +532,10 @@ def test_sock_connect_that_raises_something_else(as_asyncio, attempt, resolver, 
     as_asyncio(lambda loop: attempt(connecting, loop))
 
 
+class Info(tuple):
+    pass
+
+
 ANSWERS = {
     "a tuple": lambda family, address: ((family, STREAM, 6, "", address),),
     "lists": lambda family, address: [[family, STREAM, 6, "", address]],
@@ -600,6 +550,16 @@ ANSWERS = {
     "a port as text": lambda family, address: [(family, STREAM, 6, "", (address[0], str(address[1])))],
     "a port too large": lambda family, address: [(family, STREAM, 6, "", (address[0], 10**6))],
     "a list for an address": lambda family, address: [(family, STREAM, 6, "", list(address))],
+    "of a subclass": lambda family, address: [Info((family, STREAM, 6, "", address))],
+    "six items": lambda family, address: [(family, STREAM, 6, "", address, 0)],
+    "a family as a float": lambda family, address: [(2.0, STREAM, 6, "", address)],
+    "a negative family": lambda family, address: [(-1, STREAM, 6, "", address)],
+    "a huge protocol": lambda family, address: [(family, STREAM, 2**40, "", address)],
+    "a host as bytes": lambda family, address: [(family, STREAM, 6, "", (address[0].encode(), address[1]))],
+    "an address of one item": lambda family, address: [(family, STREAM, 6, "", address[:1])],
+    "an address of three items": lambda family, address: [(family, STREAM, 6, "", address + (0,))],
+    "an address of a subclass": lambda family, address: [(family, STREAM, 6, "", Info(address))],
+    "the second is odd": lambda family, address: [(family, STREAM, 6, "", address), (family, STREAM)],
     "None": lambda family, address: None,
     "nothing": lambda family, address: [],
     "an iterator": lambda family, address: iter([(family, STREAM, 6, "", address)]),

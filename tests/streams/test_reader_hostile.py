@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import gc
+import socket
 import sys
 import warnings
 from unittest import mock
@@ -276,3 +277,97 @@ def test_transport_that_cannot_be_resumed(streams):
     with pytest.raises(ZeroDivisionError) as caught:
         coroutine.throw(overrun)
     assert caught.value.__context__ is overrun and reader._waiter is None
+
+
+class Odd(asyncio.LimitOverrunError):
+    args = 5
+
+
+def overrun(consumed, args=None):
+    error = asyncio.LimitOverrunError("too long", consumed)
+    if args is not None:
+        error.args = args
+    return error
+
+
+def without_number():
+    error = overrun(0)
+    del error.consumed
+    return error
+
+
+OVERRUNS = {
+    "args that are no tuple": lambda: Odd("too long", 2),
+    "no args": lambda: overrun(2, ()),
+    "at a newline": lambda: overrun(2),
+    "elsewhere": lambda: overrun(1),
+    "from the end": lambda: overrun(-1),
+    "huge": lambda: overrun(10**30),
+    "true": lambda: overrun(True),
+    "none": lambda: overrun(None),
+    "text": lambda: overrun("text"),
+    "float": lambda: overrun(1.5),
+    "no number": without_number,
+}
+
+
+class Equal:
+    def __init__(self, answer):
+        self.answer = answer
+
+    def __eq__(self, other):
+        return self.answer() if callable(self.answer) else self.answer
+
+    def __repr__(self):
+        return "Equal"
+
+
+def with_partial(partial):
+    error = asyncio.IncompleteReadError(b"", 5)
+    error.partial = partial
+    return error
+
+
+PARTIALS = {
+    "nothing": b"",
+    "something": b"something",
+    "no bytes": bytearray(),
+    "some bytes": bytearray(b"some"),
+    "none": None,
+    "equal": Equal(True),
+    "not equal": Equal(False),
+    "not comparable": Equal(lambda: 1 / 0),
+}
+
+
+def raised_by_a_read(loop, method, error):
+    """What becomes of an exception of a reader, and of its buffer."""
+
+    async def main():
+        ours, theirs = socket.socketpair()
+        with theirs:
+            reader, writer = await asyncio.open_connection(sock=ours)
+            reader._buffer.extend(b"ab\ncd\n")
+            reader.set_exception(error)
+            try:
+                told = repr(await getattr(reader, method)())
+            except Exception as caught:
+                told = type(caught), str(caught), caught.__context__ is error
+            left = bytes(reader._buffer)
+            writer.transport.abort()
+            await asyncio.sleep(0)
+            return told, left
+
+    return loop.run_until_complete(main())
+
+
+@pytest.mark.parametrize("name", sorted(OVERRUNS))
+@pytest.mark.parametrize("method", ["readline", "__anext__"])
+def test_overruns_of_the_programs_own(as_asyncio, method, name):
+    as_asyncio(lambda loop: raised_by_a_read(loop, method, OVERRUNS[name]()))
+
+
+@pytest.mark.parametrize("name", sorted(PARTIALS))
+@pytest.mark.parametrize("method", ["readline", "__anext__"])
+def test_partial_results_of_the_programs_own(as_asyncio, method, name):
+    as_asyncio(lambda loop: raised_by_a_read(loop, method, with_partial(PARTIALS[name])))

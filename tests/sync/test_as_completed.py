@@ -70,6 +70,75 @@ def test_what_it_takes(accelerate, as_asyncio, kind):
     as_asyncio(body)
 
 
+def test_item_that_another_loop_waits_for(accelerate, as_asyncio):
+    def body(loop):
+        async def wait(item):
+            return await item
+
+        async def begin():
+            futures = [loop.create_future() for _ in range(2)]
+            items = iter(asyncio.as_completed(futures))
+            first, second = next(items), next(items)
+            waiting = loop.create_task(wait(first))
+            await asyncio.sleep(0)
+            return futures, second, waiting
+
+        futures, second, waiting = loop.run_until_complete(begin())
+        other = type(loop)()
+        try:
+            other.run_until_complete(wait(second))
+        except Exception as error:
+            told = type(error).__name__, "different" in str(error)
+        finally:
+            other.close()
+        futures[1].set_result("done")
+        return told, loop.run_until_complete(waiting), futures[0].cancel()
+
+    assert as_asyncio(body)["result"][0] == ("RuntimeError", True)
+
+
+def test_what_waits_for_an_item_fails_to_say_whether_it_is_done(accelerate, as_asyncio):
+    """A future of the program's own, since as_completed() was called."""
+
+    def body(loop):
+        reports = []
+        loop.set_exception_handler(lambda loop, context: reports.append(type(context["exception"]).__name__))
+
+        class Unsure(asyncio.Future):
+            unsure = True
+
+            def done(self):
+                if self.unsure:
+                    raise LookupError
+                return super().done()
+
+        async def wait(item):
+            return await item
+
+        async def main():
+            futures = [loop.create_future() for _ in range(2)]
+            items = iter(asyncio.as_completed(futures))
+            first, second = next(items), next(items)
+            loop.create_future = lambda: Unsure(loop=loop)
+            tasks = [loop.create_task(wait(first))]
+            await asyncio.sleep(0)
+            del loop.create_future
+            tasks.append(loop.create_task(wait(second)))
+            for number, future in enumerate(futures):
+                future.set_result(number)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            done = [task.done() for task in tasks]
+            Unsure.unsure = False
+            for task in tasks:
+                task.cancel()
+            return done, [repr(each) for each in await asyncio.gather(*tasks, return_exceptions=True)]
+
+        return loop.run_until_complete(main()), reports
+
+    assert as_asyncio(body)["result"][1] == ["LookupError"]
+
+
 def test_outcomes(accelerate, as_asyncio):
     def body(loop):
         async def main():

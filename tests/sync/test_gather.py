@@ -230,6 +230,34 @@ def test_what_wakes_it_is_visited_and_named(accelerate, loop, caplog):
     assert any(re.match("Executing <Handle _?gather[.]", text) for text in caplog.messages)  # 3.9: _gather()
 
 
+def test_what_was_scheduled_before_debug_mode_does_not_say_where(accelerate, as_asyncio):
+    def keep(record):
+        record.msg, record.args = re.sub(r"\d+\.\d+", "N", record.getMessage()), ()
+        return "_done_callback" in record.msg
+
+    def body(loop):
+        async def main():
+            futures = [loop.create_future() for _ in range(2)]
+            outer = asyncio.gather(*futures)
+            for number, future in enumerate(futures):
+                future.set_result(number)
+            loop.set_debug(True)
+            loop.slow_callback_duration = 0  # everything is slow
+            try:
+                return await outer
+            finally:
+                loop.set_debug(False)
+
+        return loop.run_until_complete(main())
+
+    logger = logging.getLogger("asyncio")
+    logger.addFilter(keep)
+    try:
+        assert len(as_asyncio(body)["logged"]) == 2
+    finally:
+        logger.removeFilter(keep)
+
+
 @pytest.mark.parametrize("value", [0, 1, None, "yes", []], ids=repr)
 def test_return_exceptions_that_is_no_truth_value(accelerate, as_asyncio, value):
     def body(loop):

@@ -427,3 +427,136 @@ def test_waiters_that_are_cancelled_in_the_turn_in_which_they_are_woken(accelera
         return loop.run_until_complete(main())
 
     as_asyncio(body)
+
+
+PARTS = {
+    "none": lambda old: None,
+    "list": lambda old: [],
+    "empty": lambda old: collections.deque(),
+    "refusing": lambda old: Refusing(),
+    "others": lambda old: collections.deque([1, None]),
+    "object": lambda old: object(),
+    "number": lambda old: 5,
+    "true": lambda old: True,
+    "text": lambda old: "text",
+    "error": lambda old: KeyError("of the test"),
+}
+
+
+def change_part(thing, name, value):
+    """Not of a version that has no such attribute."""
+    if name in vars(thing):
+        setattr(thing, name, PARTS[value](getattr(thing, name)))
+
+
+@pytest.mark.parametrize("kind", sorted(QUEUES))
+@pytest.mark.parametrize("name", ["_getters", "_putters", "_finished", "_queue", "_is_shutdown", "_loop"])
+@pytest.mark.parametrize("value", sorted(PARTS))
+@pytest.mark.parametrize("moment", ["before", "while they get", "while they put"])
+def test_parts_of_a_queue(accelerate, as_asyncio, kind, name, value, moment):
+    def body(loop):
+        async def main():
+            queue, seen = QUEUES[kind](1), []
+
+            def note(*operations):
+                seen.extend(attempt(*operation) for operation in operations)
+
+            if moment == "before":
+                change_part(queue, name, value)
+            getting = [loop.create_task(queue.get()) for _ in range(2)]
+            await turns(2)
+            if moment == "while they get":
+                change_part(queue, name, value)
+            note((queue.put_nowait, 1), (queue.full,), (queue.empty,))
+            getting[1].cancel()
+            await turns(3)
+            putting = [loop.create_task(queue.put(number)) for number in range(3)]
+            await turns(3)
+            if moment == "while they put":
+                change_part(queue, name, value)
+            note((queue.get_nowait,), (queue.task_done,))
+            putting[2].cancel()
+            await turns(3)
+            joining = loop.create_task(queue.join())
+            await turns(2)
+            note((queue.get_nowait,), (queue.task_done,), (queue.get_nowait,), (queue.task_done,))
+            await turns(3)
+            tasks = getting + putting + [joining]
+            seen.append([task.done() for task in tasks])
+            return seen, await ends(tasks)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "Barrier"), reason="asyncio has it since Python 3.11")
+@pytest.mark.parametrize("name", ["_cond", "_state", "_count", "_parties"])
+@pytest.mark.parametrize("value", sorted(PARTS))
+@pytest.mark.parametrize("moment", ["before", "while one waits", "while it drains"])
+@pytest.mark.parametrize("way", ["filled", "reset", "aborted", "cancelled"])
+def test_parts_of_a_barrier(accelerate, as_asyncio, name, value, moment, way):
+    def body(loop):
+        async def main():
+            barrier, seen = asyncio.Barrier(2), []
+            if moment == "before":
+                change_part(barrier, name, value)
+            tasks = [loop.create_task(barrier.wait())]
+            await turns(3)
+            if moment == "while one waits":
+                change_part(barrier, name, value)
+            if way == "filled":
+                tasks.append(loop.create_task(barrier.wait()))
+            elif way == "cancelled":
+                tasks[0].cancel()
+            else:
+                tasks.append(loop.create_task(barrier.reset() if way == "reset" else barrier.abort()))
+            await turns(1)
+            if moment == "while it drains":
+                change_part(barrier, name, value)
+            tasks.append(loop.create_task(barrier.wait()))
+            await turns(6)
+            seen.append([task.done() for task in tasks])
+            for attribute in "parties", "n_waiting", "broken":
+                seen.append(attempt(getattr, barrier, attribute))
+            return seen, await ends(tasks)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "timeout"), reason="asyncio has it since Python 3.11")
+@pytest.mark.parametrize("name", ["_state", "_when", "_task", "_timeout_handler", "_cancelling"])
+@pytest.mark.parametrize("value", sorted(PARTS))
+@pytest.mark.parametrize("moment", ["before", "within"])
+@pytest.mark.parametrize("way", ["returns", "raises", "times out", "is rescheduled"])
+def test_parts_of_a_timeout(accelerate, as_asyncio, name, value, moment, way):
+    def body(loop):
+        async def main():
+            timeout, seen = asyncio.timeout(-1 if way == "times out" else 1000), []
+            loop.set_exception_handler(lambda loop, context: seen.append(repr(context["exception"])))
+
+            async def use():
+                async with timeout:
+                    if moment == "within":
+                        change_part(timeout, name, value)
+                    if way == "raises":
+                        raise ZeroDivisionError
+                    if way == "is rescheduled":
+                        timeout.reschedule(None)
+                    await turns(3)
+                return "left"
+
+            if moment == "before":
+                change_part(timeout, name, value)
+            task = loop.create_task(use())
+            await turns(6)
+            seen.append((task.done(), attempt(timeout.expired)))
+            if "when" not in name:  # else it shows the loop's time
+                seen.append(attempt(lambda: repr(timeout).partition(" when")[0]))
+            return seen, await ends([task])
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)

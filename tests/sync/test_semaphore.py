@@ -98,6 +98,36 @@ def test_values_that_no_program_should_set(accelerate, as_asyncio, make):
     as_asyncio(body)
 
 
+@pytest.mark.parametrize("value", [0, 1, 5])
+@pytest.mark.parametrize("how", ["woken", "cancelled"])
+def test_waiter_that_the_program_has_taken_out(accelerate, as_asyncio, make, value, how):
+    """It is not found; those that have room are woken all the same."""
+
+    def body(loop):
+        async def main():
+            semaphore = make()
+            semaphore._value = 0
+            tasks = [loop.create_task(semaphore.acquire()) for _ in range(3)]
+            await asyncio.sleep(0)
+            waiter = semaphore._waiters.popleft()
+            semaphore._value = value
+            if how == "woken":
+                waiter.set_result(True)
+            else:
+                tasks[0].cancel()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            told = [task.done() for task in tasks], semaphore._value, len(semaphore._waiters)
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            return told, [repr(result) for result in results], semaphore._value, len(semaphore._waiters)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
 def test_a_loop_given_by_hand(accelerate, as_asyncio, recwarn):
     """Up to 3.9: the semaphore is bound to it from the start."""
 

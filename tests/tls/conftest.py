@@ -528,6 +528,14 @@ class Stage:
         self.settle()  # read what follows a handshake of TLS 1.3
         return self.keep(transport), peer
 
+    def abort(self, transport, peer):
+        """Aborts the connection; returns what was sent to the peer before that, and is not read yet."""
+        transport.abort()
+        self.settle()
+        got, *_ = peer.ending(answer=False)
+        peer.close()
+        return got
+
     def couple(self, ours, theirs, **options):
         """Connects two protocols of the loop; returns their transports, the client's first."""
 

@@ -709,10 +709,7 @@ def test_end_of_the_peer_is_told_more_than_once(same, side, backlog, data, times
         told.append((list(protocol.story), transport.is_closing()))
         transport.resume_reading()
         stage.settle()
-        transport.abort()
-        stage.settle()
-        got = peer.ending(answer=False)
-        peer.close()
-        return told, protocol.story, got[0]
+        got = stage.abort(transport, peer)
+        return told, protocol.story, got
 
     same(body)

@@ -266,13 +266,88 @@ def test_methods_that_fail_once(same, contexts, side, name, answer):
             raised = stage.attempt(transport.close)
         stage.settle()
         told = raised, list(protocol.story), transport.is_closing(), bool(armed)
-        transport.abort()
-        stage.settle()
-        got = peer.ending(answer=False)
-        peer.close()
-        return told, protocol.story, got[0]
+        got = stage.abort(transport, peer)
+        return told, protocol.story, got
 
     same(body)
+
+
+@needs_new_tls
+@pytest.mark.parametrize("answer", sorted(ANSWERS.keys() - ODD))
+def test_what_was_kept_cannot_be_written(same, contexts, side, answer):
+    """At first it waits for the peer."""
+
+    def body(stage):
+        context, armed = odd(contexts, side)
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol, side, context=context)
+        armed["write"] = ANSWERS["wants to read"]
+        transport.write(b"one")
+        told = [transport.get_write_buffer_size()]
+        armed["write"] = ANSWERS[answer]
+        transport.write(b"two")
+        stage.settle()
+        told += [list(protocol.story), transport.is_closing(), bool(armed)]
+        got = stage.abort(transport, peer)
+        return told, protocol.story, got
+
+    assert same(body)["result"][0][0] == 3
+
+
+@needs_new_tls
+def test_what_is_written_before_the_handshake(same):
+    def body(stage):
+        ours, theirs = stage.pair()
+        protocol = stage.recorder()
+        transport = stage.loop._make_ssl_transport(
+            ours, protocol, stage.contexts.usual_client(), server_hostname="localhost"
+        )
+        stage.keep(transport)
+        stage.settle()
+        transport.write(b"early ")
+        transport.writelines([b"and ", b"more"])
+        size = transport.get_write_buffer_size()
+        peer = stage.peer(stage, theirs, stage.contexts.usual_server(), server_side=True)
+        peer.handshake()
+        stage.settle()
+        transport.write(b", late")
+        got = peer.receive(20)
+        stage.settle()
+        return size, got, stage.abort(transport, peer), protocol.story
+
+    assert same(body)["result"][:2] == (14, b"early and more, late")
+
+
+@needs_new_tls
+def test_lines_that_are_not_contiguous(same, side):
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol, side)
+        raised = stage.attempt(transport.writelines, [memoryview(b"abcdef")[::2], b"last"])
+        stage.settle()
+        told = raised, list(protocol.story), transport.is_closing()
+        got = stage.abort(transport, peer)
+        return told, protocol.story, got
+
+    same(body)
+
+
+@needs_new_tls
+def test_what_a_small_buffer_has_left_is_for_the_next_protocol(same, contexts, side):
+    """An object of the program's own keeps it."""
+
+    def body(stage):
+        context, _ = odd(contexts, side)
+        following = stage.recorder()
+        protocol = stage.buffered(size=10, data=lambda protocol, count: protocol.transport.set_protocol(following))
+        transport, peer = stage.connect(protocol, side, context=context)
+        peer.send(bytes(range(100)))
+        stage.until(lambda: len(protocol.data + following.data) >= 100 or protocol.lost or following.lost)
+        got = stage.abort(transport, peer)
+        return protocol.story, following.story, got
+
+    expected = [("data", bytes(range(10, 100))), ("lost", None)]
+    assert same(body)["result"][1] == expected
 
 
 @pytest.mark.skipif(

@@ -4,6 +4,8 @@ import importlib
 import logging
 import os
 import socket
+import ssl
+import sys
 import time
 
 import pytest
@@ -31,12 +33,12 @@ def arrived(peer):
 def connect(stage):
     """Creates a connection whose socket object nobody else has; returns its transport, and the peer."""
 
-    def connect():
+    def connect(context=None):
         ours, theirs = stage.pair()
         sock = socket.socket(fileno=ours.detach())
         peer = stage.peer(stage, theirs, stage.contexts.usual_server(), server_side=True)
         connecting = stage.loop.create_connection(
-            stage.recorder, sock=sock, ssl=stage.contexts.usual_client(), server_hostname="localhost"
+            stage.recorder, sock=sock, ssl=context or stage.contexts.usual_client(), server_hostname="localhost"
         )
         del sock
         task = stage.loop.create_task(connecting)
@@ -80,13 +82,13 @@ def write_twice(transport):
 def held(connect, loop_kind, own_tls, request):
     """Creates a transport that holds from the first write on, without learning; returns it and its peer."""
 
-    def held():
+    def held(context=None):
         if loop_kind == "asyncio" or not own_tls:
             pytest.skip("asyncio holds nothing")
         set_gather = importlib.import_module("cloop._cloop")._set_gather
         set_gather("always")
         request.addfinalizer(lambda: set_gather(os.environ.get("CLOOP_GATHER")))
-        return connect()
+        return connect(context)
 
     return held
 
@@ -237,3 +239,96 @@ def test_exit_while_held_bytes_are_sent_is_raised_by_the_write(held, stage, capl
         stage.loop.set_debug(False)
     assert seen == ["interrupted"]
     stage.settle()
+
+
+def test_connection_that_is_aborted_while_others_bytes_are_sent(held, stage, caplog):
+    """By what the log of their failure runs: what is written to it then is lost."""
+    (transport, peer), (other, its_peer) = held(), held()
+    seen = []
+
+    def aborts(record):
+        if "Fatal write error" in record.getMessage():
+            transport.abort()
+        return True
+
+    def write():
+        its_peer.sock.close()
+        other.write(b"held")
+        seen.append(transport.is_closing())
+        transport.write(b"lost")
+        seen.append(transport.is_closing())
+
+    caplog.set_level(logging.DEBUG, "asyncio")
+    stage.loop.set_debug(True)
+    logging.getLogger("asyncio").addFilter(aborts)
+    try:
+        stage.loop.call_soon(write)
+        stage.turn()
+    finally:
+        logging.getLogger("asyncio").removeFilter(aborts)
+        stage.loop.set_debug(False)
+    assert seen == [False, True]
+    stage.settle()
+    assert arrived(peer) == b""
+
+
+class Failing(ssl.SSLObject):
+    error = None
+
+    def write(self, data):
+        if self.error is not None:
+            raise self.error
+        return super().write(data)
+
+
+@pytest.fixture
+def failing(held, contexts):
+    """A transport that holds, whose object's write() raises the `error` of its class; returns it, its peer and the class."""
+
+    def failing():
+        context = contexts.client()
+        context.sslobject_class = type("Object", (Failing,), {})
+        return held(context) + (context.sslobject_class,)
+
+    return failing
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio's TLS was rewritten for 3.11")
+@pytest.mark.parametrize("then", ["nothing", "more than can be held", "the peer's end"])
+def test_held_bytes_that_cannot_be_encrypted(failing, stage, then):
+    transport, peer, cls = failing()
+    protocol = transport.get_protocol()
+
+    def write():
+        cls.error = ssl.SSLError(1, "on purpose")
+        transport.write(b"held")
+        if then == "more than can be held":
+            transport.write(bytes(1 << 20))
+        elif then == "the peer's end":
+            transport._ssl_protocol.eof_received()
+
+    stage.loop.call_soon(write)
+    stage.turn()
+    stage.until(lambda: protocol.lost)
+    cls.error = None
+    assert protocol.lost == 1 and protocol.story[-1][1][0] == "SSLError"
+    assert arrived(peer) == b""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio's TLS was rewritten for 3.11")
+def test_held_bytes_and_an_error_that_is_no_exception(failing, stage):
+    """asyncio reports it as one of the callback that wrote, which has returned here."""
+
+    class Unusual(BaseException):
+        pass
+
+    transport, peer, cls = failing()
+
+    def write():
+        cls.error = Unusual()
+        transport.write(b"held")
+
+    stage.loop.call_soon(write)
+    stage.turn()
+    cls.error = None
+    assert [report[:2] for report in stage.reports] == [("Fatal error on SSL protocol", ("Unusual", ""))]
