@@ -462,6 +462,23 @@ def test_put_back_in_another_order(new_loop, loop_class, monkeypatch):
         new_loop()
 
 
+def test_put_back_in_the_order_in_which_they_were_replaced(new_loop, loop_class, monkeypatch):
+    """What the loop's own class had hid the other until it was put back."""
+    inner, called = pytest.MonkeyPatch(), []
+    try:
+        inner.setattr(loop_class, "call_soon", lambda self, *args, **kwargs: called.append("own"))
+        trace(monkeypatch, ["call_soon"], called, where=asyncio.BaseEventLoop)
+        loop = new_loop()
+        loop.call_soon(print)
+        assert called == ["own"]
+    finally:
+        inner.undo()
+    loop.call_soon(print)
+    assert called == ["own", "call_soon"]
+    new_loop().call_soon(print)
+    assert called == ["own", "call_soon", "call_soon"]
+
+
 def test_a_subclass_that_calls_super(new_loop, loop_class, monkeypatch):
     called = []
 
