@@ -13,7 +13,16 @@ from asyncio import base_events, coroutines, unix_events
 from asyncio.log import logger
 
 from . import _abi, _counting, _eyes, _replaced, _settings
-from ._cloop import LoopCore, SocketTransport, _at_exit, know_loop, look_like, sockets_are_stock, wakeup_fd
+from ._cloop import (
+    LoopCore,
+    SocketTransport,
+    _at_exit,
+    _before_fork,
+    know_loop,
+    look_like,
+    sockets_are_stock,
+    wakeup_fd,
+)
 from ._newer import NewerKeywords, like_asyncios, parameters, take_shutdown_timeout
 from ._selector import Reached
 
@@ -30,7 +39,6 @@ report = None
 
 _SelectorEventLoop = _abi.find("asyncio", "SelectorEventLoop")
 _StreamReaderProtocol = _abi.find("asyncio", "StreamReaderProtocol")
-_get_running_loop = _abi.find("asyncio.events", "_get_running_loop")
 
 
 class Connections:
@@ -232,6 +240,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
         Raises RuntimeError if the loop is closed or the default executor was shut down. See asyncio's
         loop.run_in_executor.
         """
+        self._send_held()  # what was written before arrives before the function runs
         if _run_in_executor_is_replaced():
             return super().run_in_executor(executor, func, *args)
         default = executor is None
@@ -820,13 +829,6 @@ def _is_debug_mode():
 def new_event_loop():
     """Return a new cloop.Loop. Pass this function as loop_factory to asyncio.Runner or uvicorn."""
     return Loop()
-
-
-def _before_fork():
-    """Send what the running callback holds, so that only the parent sends it."""
-    loop = _get_running_loop()
-    if isinstance(loop, LoopCore):
-        loop._before_fork()
 
 
 _replaced.begin(Loop)

@@ -112,6 +112,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
     def _popen(self, args, shell, stdin, stdout, stderr, bufsize, **kwargs):
         self._started_by = os.getpid()
         popen = _Popen if _Popen is not None and _Popen.is_asyncios() else subprocess.Popen
+        self._loop._send_held()  # what was written before arrives before
         self._proc = popen(
             args,
             shell=shell,
@@ -130,9 +131,13 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
         super()._check_proc()
         if os.getpid() != self._started_by:
             raise ProcessLookupError("it is not a child of this process, but of the one this was forked from")
+        # A signal follows. What was written before, to the child or to others, arrives before.
+        self._loop._send_held()
 
     def close(self):
         """Close the pipes, and kill the process if it is running and our child."""
+        if self._loop is not None:
+            self._loop._send_held()
         if self._proc is not None and self._proc.returncode is None and os.getpid() != self._started_by:
             self._proc.returncode = 255  # asyncio's value for an unknown exit code
         try:
