@@ -23,7 +23,7 @@ from ._cloop import (
     sockets_are_stock,
     wakeup_fd,
 )
-from ._newer import NewerKeywords, like_asyncios, parameters, take_shutdown_timeout
+from ._newer import NewerKeywords, asyncios_own, like_asyncios, parameters, take_shutdown_timeout
 from ._selector import Reached
 
 __all__ = ("Loop", "new_event_loop")
@@ -596,6 +596,10 @@ for _name in (
     "sock_sendto",
 ):
     _function = getattr(super(LoopCore, Loop), _name)
+    if type(_function) is not types.FunctionType:  # a program has replaced it
+        _function = asyncios_own(_name)
+        if _function is None:
+            continue
     _method = look_like(vars(LoopCore)[_name], _function)
     if hasattr(_function, "__signature__"):
         _method.__signature__ = _function.__signature__
@@ -604,7 +608,7 @@ for _name in (
 
 def _mentions(method, name):
     """Whether the code of asyncio's method has that name of a variable or an attribute."""
-    code = getattr(getattr(_SelectorEventLoop, method, None), "__code__", None)
+    code = getattr(asyncios_own(method), "__code__", None)
     return name in getattr(code, "co_names", ())
 
 
@@ -672,7 +676,7 @@ def _context_of(options):
 
 # Up to 3.9 it binds to addresses of other families, too.
 _PASSES_OVER_FAMILIES = "lfamily" in getattr(
-    getattr(getattr(_SelectorEventLoop, "_connect_sock", None), "__code__", None), "co_varnames", ()
+    getattr(asyncios_own("_connect_sock"), "__code__", None), "co_varnames", ()
 )
 
 
