@@ -146,6 +146,37 @@ def test_low_descriptors(script):
     assert text.split() == ["True", "True", "21"]
 
 
+def test_copies_of_low_descriptors_are_not_inherited(script):
+    """Where the stream of a child has the number of another stream here."""
+    text = script(
+        """
+        import asyncio, os
+
+        async def main(**options):
+            reading, writing = os.pipe()
+            kept = os.dup(0)
+            os.dup2(writing, 0, inheritable=False)
+            os.close(writing)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    "/bin/sh", "-c", "for fd in /proc/$$/fd/*; do readlink $fd; done", stdout=0, close_fds=False, **options
+                )
+            finally:
+                os.dup2(kept, 0)
+                os.close(kept)
+            await process.wait()
+            with open(reading) as file:
+                return file.read().split().count("pipe:[%d]" % os.fstat(reading).st_ino)
+
+        loop = new_loop()
+        asyncio.set_event_loop(loop)
+        print(loop.run_until_complete(main()), loop.run_until_complete(main(stderr=-2)))
+        loop.close()
+        """
+    )
+    assert text.split() == ["1", "2"]
+
+
 @pytest.mark.parametrize(
     "options",
     [
