@@ -13,8 +13,17 @@ from asyncio import base_events, coroutines, unix_events
 from asyncio.log import logger
 
 from . import _abi, _counting, _eyes, _replaced, _settings
-from ._cloop import LoopCore, SocketTransport, _at_exit, know_loop, look_like, sockets_are_stock, wakeup_fd
-from ._newer import NewerKeywords, like_asyncios, parameters, take_shutdown_timeout
+from ._cloop import (
+    LoopCore,
+    SocketTransport,
+    _at_exit,
+    _before_fork,
+    know_loop,
+    look_like,
+    sockets_are_stock,
+    wakeup_fd,
+)
+from ._newer import NewerKeywords, asyncios_own, like_asyncios, parameters, take_shutdown_timeout
 from ._selector import Reached
 
 __all__ = ("Loop", "new_event_loop")
@@ -30,7 +39,6 @@ report = None
 
 _SelectorEventLoop = _abi.find("asyncio", "SelectorEventLoop")
 _StreamReaderProtocol = _abi.find("asyncio", "StreamReaderProtocol")
-_get_running_loop = _abi.find("asyncio.events", "_get_running_loop")
 
 
 class Connections:
@@ -232,6 +240,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
         Raises RuntimeError if the loop is closed or the default executor was shut down. See asyncio's
         loop.run_in_executor.
         """
+        self._send_held()  # what was written before arrives before the function runs
         if _run_in_executor_is_replaced():
             return super().run_in_executor(executor, func, *args)
         default = executor is None
@@ -591,6 +600,10 @@ for _name in (
     "sock_sendto",
 ):
     _function = getattr(super(LoopCore, Loop), _name)
+    if type(_function) is not types.FunctionType:  # a program has replaced it
+        _function = asyncios_own(_name)
+        if _function is None:
+            continue
     _method = look_like(vars(LoopCore)[_name], _function)
     if hasattr(_function, "__signature__"):
         _method.__signature__ = _function.__signature__
@@ -599,7 +612,7 @@ for _name in (
 
 def _mentions(method, name):
     """Whether the code of asyncio's method has that name of a variable or an attribute."""
-    code = getattr(getattr(_SelectorEventLoop, method, None), "__code__", None)
+    code = getattr(asyncios_own(method), "__code__", None)
     return name in getattr(code, "co_names", ())
 
 
@@ -667,7 +680,7 @@ def _context_of(options):
 
 # Up to 3.9 it binds to addresses of other families, too.
 _PASSES_OVER_FAMILIES = "lfamily" in getattr(
-    getattr(getattr(_SelectorEventLoop, "_connect_sock", None), "__code__", None), "co_varnames", ()
+    getattr(asyncios_own("_connect_sock"), "__code__", None), "co_varnames", ()
 )
 
 
@@ -824,13 +837,6 @@ def _is_debug_mode():
 def new_event_loop():
     """Return a new cloop.Loop. Pass this function as loop_factory to asyncio.Runner or uvicorn."""
     return Loop()
-
-
-def _before_fork():
-    """Send what the running callback holds, so that only the parent sends it."""
-    loop = _get_running_loop()
-    if isinstance(loop, LoopCore):
-        loop._before_fork()
 
 
 _replaced.begin(Loop)

@@ -8,25 +8,35 @@ import asyncio
 import inspect
 import os
 import threading
+import types
 import warnings
 from asyncio.log import logger
 
 from . import _abi
+from ._replaced import is_wrapper
 
-__all__ = ("NewerKeywords", "like_asyncios", "parameters", "take_shutdown_timeout")
+__all__ = ("NewerKeywords", "asyncios_own", "like_asyncios", "parameters", "take_shutdown_timeout")
 
 _Behind = _abi.find("asyncio", "SelectorEventLoop")
 
 
+def asyncios_own(name):
+    """The function of asyncio's that its loop has under the name; None if there is none, or a program has put something else in
+    its place that does not say what it wraps.
+    """
+    for cls in _Behind.__mro__:
+        function = vars(cls).get(name)
+        for _ in range(9):
+            if type(function) is types.FunctionType and not is_wrapper(function):
+                return function
+            function = getattr(function, "__wrapped__", None)
+    return None
+
+
 def parameters(method):
     """The names of the parameters of a method of asyncio's loop; empty if there is no such method."""
-    function = getattr(_Behind, method, None)
-    code = None
-    if not hasattr(function, "__wrapped__") and not hasattr(function, "__signature__"):
-        code = getattr(function, "__code__", None)  # inspect.signature() takes a tenth of a millisecond
-    if code is None:
-        return frozenset() if function is None else frozenset(inspect.signature(function).parameters)
-    return frozenset(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    code = getattr(asyncios_own(method), "__code__", None)
+    return frozenset(() if code is None else code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
 
 
 def _lacks(method, keyword):
@@ -34,10 +44,12 @@ def _lacks(method, keyword):
 
 
 def like_asyncios(**defaults):
-    """Give the decorated method the signature of asyncio's, plus the keywords that asyncio lacks."""
+    """Give the decorated method the signature of asyncio's, if that is known, plus the keywords that asyncio lacks."""
 
     def decorate(method):
-        asyncios = getattr(_Behind, method.__name__, method)
+        asyncios = asyncios_own(method.__name__)
+        if asyncios is None:
+            return method
         signature = inspect.signature(asyncios)
         all_parameters = dict(signature.parameters)
         positional = method.__code__.co_varnames[: method.__code__.co_argcount]

@@ -16,6 +16,7 @@ from asyncio.log import logger
 
 from . import _abi, _cloop
 from ._cloop import WritePipeTransport, adopt_reader, is_main_interpreter, pidfd_open
+from ._replaced import is_wrapper
 
 __all__ = ("is_native", "make_transport")
 
@@ -111,6 +112,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
     def _popen(self, args, shell, stdin, stdout, stderr, bufsize, **kwargs):
         self._started_by = os.getpid()
         popen = _Popen if _Popen is not None and _Popen.is_asyncios() else subprocess.Popen
+        self._loop._send_held()  # what was written before arrives before
         self._proc = popen(
             args,
             shell=shell,
@@ -129,9 +131,13 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
         super()._check_proc()
         if os.getpid() != self._started_by:
             raise ProcessLookupError("it is not a child of this process, but of the one this was forked from")
+        # A signal follows. What was written before, to the child or to others, arrives before.
+        self._loop._send_held()
 
     def close(self):
         """Close the pipes, and kill the process if it is running and our child."""
+        if self._loop is not None:
+            self._loop._send_held()
         if self._proc is not None and self._proc.returncode is None and os.getpid() != self._started_by:
             self._proc.returncode = 255  # asyncio's value for an unknown exit code
         try:
@@ -212,6 +218,20 @@ if hasattr(_cloop, "fork_exec"):
     _posixsubprocess = subprocess._posixsubprocess
     _execute_child, _fork_exec = subprocess.Popen._execute_child, _posixsubprocess.fork_exec
 
+
+def _forks():
+    """Whether subprocess forks, by functions that no program has replaced before cloop was imported, as debuggers do."""
+    return (
+        hasattr(_cloop, "fork_exec")
+        and type(_execute_child) is types.FunctionType
+        and _execute_child.__globals__ is vars(subprocess)
+        and _execute_child.__closure__ is None
+        and type(_fork_exec) is types.BuiltinFunctionType
+    )
+
+
+if _forks():
+
     class _Globals(dict):
         """The names of a module, as it has them now, but for some."""
 
@@ -258,8 +278,9 @@ _Process = asyncio_subprocess.Process
 _StreamProtocol = asyncio_subprocess.SubprocessStreamProtocol
 _INIT = getattr(_Process.__init__, "__code__", None)
 _STOCK = {name: vars(_Process)[name] for name in ("communicate", "_feed_stdin", "_read_stream", "wait")}
+_STOCK = {name: None if is_wrapper(method) else method for name, method in _STOCK.items()}
 _Reader = _abi.find("asyncio", "StreamReader")
-_READ = _Reader.read
+_READ = None if is_wrapper(vars(_Reader).get("read")) else _Reader.read
 _ATTRIBUTES = {"_transport", "_protocol", "_loop", "stdin", "stdout", "stderr", "pid"}
 _CLOSES_STDIN = sys.version_info >= (3, 12)  # without input, too
 

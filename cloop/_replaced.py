@@ -80,9 +80,11 @@ def _found(name):
 
 
 def is_wrapper(value):
-    """Whether it is a function that is not asyncio's, nor ours: it was replaced before cloop was imported."""
-    if type(value) is not types.FunctionType:
+    """Whether it is something else than a method of asyncio's or ours: it was replaced before cloop was imported."""
+    if value is _MISSING or value is None or type(value) is types.MethodDescriptorType:
         return False
+    if type(value) is not types.FunctionType:
+        return True
     return value.__globals__.get("__name__", "").partition(".")[0] not in ("asyncio", __package__)
 
 
@@ -91,7 +93,7 @@ def _names(loop_class):
     own = set()
     for cls in loop_class.__mro__[: loop_class.__mro__.index(_SelectorEventLoop)]:
         own.update(name for name, value in vars(cls).items() if callable(value))
-    asyncios = {name for cls in _CLASSES for name, value in vars(cls).items() if type(value) is types.FunctionType}
+    asyncios = {name for cls in _CLASSES for name in vars(cls)}
     return sorted(own & asyncios - _NOT_FOLLOWED)
 
 

@@ -168,43 +168,28 @@ Loop_new_tls(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs)
     return (PyObject *)cl_tls_new(&made);
 }
 
-PyDoc_STRVAR(Loop_send_held_doc, "_send_held($self, /)\n--\n\n"
-                                 "Send the bytes that transports hold.");
+PyDoc_STRVAR(Loop_send_held_doc,
+             "_send_held($self, /)\n--\n\n"
+             "Send what the running callback holds, before something outside "
+             "of this thread acts.");
 
 static PyObject *
 Loop_send_held(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
-    CL_CLAIM(loop, NULL);
+    if (CL_FREE_THREADED || !cl_loop_in_callback(loop)) /* nothing is held */
+        Py_RETURN_NONE;
     return cl_none_or_error(cl_gather_flush(loop));
 }
 
-PyDoc_STRVAR(Loop_before_fork_doc,
-             "_before_fork($self, /)\n--\n\n"
-             "Send the bytes held for the current callback, and end the "
-             "thread that sends them\n"
-             "late.");
-
-static PyObject *
-Loop_before_fork(LoopObject *loop, PyObject *Py_UNUSED(ignored))
-{
-    CL_CLAIM(loop, NULL);
-    if (cl_gather_flush(loop) < 0)
-        return NULL;
-    cl_gather_stop_timer(loop);
-    Py_RETURN_NONE;
-}
-
 static PyMethodDef methods[] = {
-    {"_send_held", (PyCFunction)Loop_send_held, METH_NOARGS,
-     Loop_send_held_doc},
-    {"_before_fork", (PyCFunction)Loop_before_fork, METH_NOARGS,
-     Loop_before_fork_doc},
     {"_new_stream", CL_FAST(Loop_new_stream), METH_FASTCALL,
      Loop_new_stream_doc},
     {"_new_datagram", CL_FAST(Loop_new_datagram), METH_FASTCALL,
      Loop_new_datagram_doc},
     {"_new_pipe", CL_FAST(Loop_new_pipe), METH_FASTCALL, Loop_new_pipe_doc},
     {"_new_tls", CL_FAST(Loop_new_tls), METH_FASTCALL, Loop_new_tls_doc},
+    {"_send_held", (PyCFunction)Loop_send_held, METH_NOARGS,
+     Loop_send_held_doc},
     {"_listen", CL_FAST(Loop_listen), METH_FASTCALL, Loop_listen_doc},
     {NULL}};
 

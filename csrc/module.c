@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/platform.h"
+#include "core/args.h"
 #include "core/errors.h"
 #include "core/layer.h"
 #include "core/method.h"
@@ -14,6 +15,7 @@
 #include "futures/registry.h"
 #include "inject.h"
 #include "net/connect.h"
+#include "net/gather.h"
 #include "net/race.h"
 #include "net/sock.h"
 #include "poller/poller.h"
@@ -341,6 +343,40 @@ module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+/* Whether another thread runs the loop. */
+static bool
+is_elsewhere(const LoopObject *loop)
+{
+    unsigned long thread = PyThread_get_thread_ident();
+    return (loop->l_thread_id != 0 && loop->l_thread_id != thread) ||
+           (loop->l_depth > 0 && loop->l_turn_thread != thread);
+}
+
+PyDoc_STRVAR(module_before_fork_doc,
+             "_before_fork()\n--\n\n"
+             "Send what the loops of this thread hold for their callbacks, so "
+             "that only the parent\n"
+             "sends it, and end the threads that send it late.");
+
+static PyObject *
+module_before_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    if (CL_FREE_THREADED) /* nothing is held */
+        Py_RETURN_NONE;
+    PyObject *loops = cl_loop_list(state_of(module)), *error = NULL;
+    if (loops == NULL)
+        return NULL;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(loops); i++) {
+        LoopObject *loop = (LoopObject *)PyList_GET_ITEM(loops, i);
+        if (is_elsewhere(loop))
+            continue;
+        cl_first_error(&error, cl_gather_flush(loop));
+        cl_gather_stop_timer(loop);
+    }
+    Py_DECREF(loops);
+    return cl_none_or_error(cl_raise_first(error));
+}
+
 PyDoc_STRVAR(pidfd_open_doc, "pidfd_open(pid, /)\n--\n\n"
                              "Return a descriptor that is readable when the "
                              "process has ended. Raises OSError.\n"
@@ -411,6 +447,7 @@ static PyMethodDef module_methods[] = {
     {"adopt_reader", module_adopt_reader, METH_O, adopt_reader_doc},
     {"use_own_tasks", module_use_own_tasks, METH_VARARGS, use_own_tasks_doc},
     {"_at_exit", module_at_exit, METH_NOARGS, module_at_exit_doc},
+    {"_before_fork", module_before_fork, METH_NOARGS, module_before_fork_doc},
     {"_set_gather", module_set_gather, METH_O, module_set_gather_doc},
     {NULL}};
 

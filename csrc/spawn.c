@@ -90,11 +90,12 @@ connect_streams(const child_plan *plan)
         close_if_open(plan->c2pread) < 0 || close_if_open(plan->errread) < 0 ||
         close(plan->report_read) < 0)
         return -1;
-    /* What is in the place of a stream must not be overwritten. */
-    if (out == 0 && (out = dup(out)) < 0)
+    /* What is in the place of a stream must not be overwritten. The copies are
+     * not inherited. */
+    if (out == 0 && (out = fcntl(out, F_DUPFD_CLOEXEC, 0)) < 0)
         return -1;
     while (err == 0 || err == 1) {
-        if ((err = dup(err)) < 0)
+        if ((err = fcntl(err, F_DUPFD_CLOEXEC, 0)) < 0)
             return -1;
     }
     return put(plan->p2cread, 0) < 0 || put(out, 1) < 0 || put(err, 2) < 0 ? -1

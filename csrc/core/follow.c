@@ -38,7 +38,7 @@ cl_follow_begin(cl_follow *follow, PyTypeObject *loop, PyTypeObject *behind,
     follow->fo_codes = codes;
     follow->fo_known = Py_NewRef(known);
     follow->fo_apply = Py_NewRef(apply);
-    follow->fo_version = NO_VERSION;
+    follow->fo_version = follow->fo_loop_version = NO_VERSION;
     follow->fo_behind = (PyTypeObject *)Py_NewRef(behind);
     return 0;
 }
@@ -76,6 +76,15 @@ apply(cl_follow *follow)
     return result == NULL ? -1 : 0;
 }
 
+/* Whether the loop's class is as apply() has left it; a class that gets no
+ * versions any more counts as that. */
+static bool
+is_loop_known(const cl_follow *follow, PyObject *name)
+{
+    unsigned version = cl_type_fresh_version(follow->fo_loop, name);
+    return version == 0 || version == follow->fo_loop_version;
+}
+
 int
 cl_follow_classes(cl_follow *follow, PyObject *name)
 {
@@ -83,13 +92,16 @@ cl_follow_classes(cl_follow *follow, PyObject *name)
     if (follow->fo_behind == NULL || cl_is_finalizing())
         return 0;
     unsigned version = cl_type_version(follow->fo_behind);
-    if (version != 0 && version == follow->fo_version)
+    if (version != 0 && version == follow->fo_version &&
+        is_loop_known(follow, name))
         return 0;
     /* Before, so that what is replaced meanwhile is noticed the next time. */
     version = cl_type_fresh_version(follow->fo_behind, name);
     if (apply(follow) < 0)
         return -1;
     follow->fo_version = version;
+    /* After it, since it modifies the class. */
+    follow->fo_loop_version = cl_type_fresh_version(follow->fo_loop, name);
     return 0;
 }
 

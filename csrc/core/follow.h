@@ -19,8 +19,9 @@ typedef struct {
     PyObject *fo_codes;      /* owned; tuple of their codes */
     PyObject *fo_known;      /* owned; {name: what asyncio has under it} */
     PyObject *fo_apply;      /* owned */
-    /* Version of fo_behind when it was called last. */
+    /* Versions of fo_behind and fo_loop when it was called last. */
     CL_SHARED(unsigned) fo_version;
+    CL_SHARED(unsigned) fo_loop_version;
 } cl_follow;
 
 /* From now on, calls apply() when `behind`, the class of asyncio's that `loop`
@@ -32,8 +33,8 @@ int cl_follow_begin(cl_follow *follow, PyTypeObject *loop,
 int cl_follow_traverse(const cl_follow *follow, visitproc visit, void *arg);
 void cl_follow_clear(cl_follow *follow);
 
-/* Calls apply() if a class was modified. `name` is any name of a method. 0/-1
- * Runs Python. */
+/* Calls apply() if a class was modified, or `loop` was: a program may have put
+ * back what it had there. `name` is any name of a method. 0/-1 Runs Python. */
 int cl_follow_classes(cl_follow *follow, PyObject *name);
 
 /* The same if a function has another code, as bytecode wrappers make it. 0/-1

@@ -44,15 +44,26 @@ static const char *const writer_names[] = {"write",
 /* The class behind the protocol's. */
 static const char *const mixin_names[] = {"__init__", "connection_lost", NULL};
 
-/* Whether all functions come from asyncio.streams. A program may have replaced
- * some before the import. */
+/* What asyncio's classes have besides functions: methods of `object`, and
+ * properties. */
+static bool
+is_no_function(PyObject *value)
+{
+    return Py_TYPE(value) == &PyWrapperDescr_Type ||
+           Py_TYPE(value) == &PyMethodDescr_Type ||
+           Py_TYPE(value) == &PyProperty_Type || PyCFunction_Check(value);
+}
+
+/* Whether all methods come from asyncio.streams. A program may have replaced
+ * some before the import, by functions or other objects. */
 static bool
 is_asyncios(const cl_guard *guard, PyObject *globals)
 {
     for (int i = 0; i < guard->g_count; i++) {
         PyObject *value = guard->g_known[i];
-        if (value != NULL && PyFunction_Check(value) &&
-            PyFunction_GET_GLOBALS(value) != globals)
+        if (value != NULL &&
+            (PyFunction_Check(value) ? PyFunction_GET_GLOBALS(value) != globals
+                                     : !is_no_function(value)))
             return false;
     }
     return PyType_HasFeature(guard->g_type, Py_TPFLAGS_HEAPTYPE);

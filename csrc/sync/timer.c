@@ -1,6 +1,7 @@
 /* timer.c - see timer.h. */
 #include "sync/timer.h"
 
+#include "core/args.h"
 #include "core/handle.h"
 
 PyObject *
@@ -13,7 +14,8 @@ cl_timer_start(LoopObject *loop, double delay, PyObject *function,
         (timer = cl_timer_handle_new(loop, now + delay, NULL, function, args,
                                      nargs, NULL)) == NULL)
         return NULL;
-    if (cl_loop_schedule(loop, timer) == 0)
+    /* Python code may have closed a loop that does not run. */
+    if (cl_loop_check_open(loop) == 0 && cl_loop_schedule(loop, timer) == 0)
         return (PyObject *)timer;
     cl_handle_drop(&timer->tm_handle);
     return NULL;

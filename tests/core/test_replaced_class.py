@@ -462,6 +462,23 @@ def test_put_back_in_another_order(new_loop, loop_class, monkeypatch):
         new_loop()
 
 
+def test_put_back_in_the_order_in_which_they_were_replaced(new_loop, loop_class, monkeypatch):
+    """What the loop's own class had hid the other until it was put back."""
+    inner, called = pytest.MonkeyPatch(), []
+    try:
+        inner.setattr(loop_class, "call_soon", lambda self, *args, **kwargs: called.append("own"))
+        trace(monkeypatch, ["call_soon"], called, where=asyncio.BaseEventLoop)
+        loop = new_loop()
+        loop.call_soon(print)
+        assert called == ["own"]
+    finally:
+        inner.undo()
+    loop.call_soon(print)
+    assert called == ["own", "call_soon"]
+    new_loop().call_soon(print)
+    assert called == ["own", "call_soon", "call_soon"]
+
+
 def test_a_subclass_that_calls_super(new_loop, loop_class, monkeypatch):
     called = []
 
@@ -547,25 +564,71 @@ def test_a_class_without_versions(python, loop_kind):
     assert (done.stdout, done.stderr) == ("[['call_later', 'call_soon'], [], ['call_later', 'call_soon'], []]\n", "")
 
 
-def test_replaced_before_the_import(python, loop_kind):
+@pytest.mark.parametrize("kind", ["function", "object"])
+def test_replaced_before_the_import(python, loop_kind, kind):
+    """By a function, or by an object that is bound like one, as wrapt's are, which many tracers use."""
     factory = "asyncio.SelectorEventLoop" if loop_kind == "asyncio" else "__import__('cloop').new_event_loop"
     text = """
         import asyncio
         called = set()
+        class Bound:
+            def __init__(self, function):
+                self.function = function
+            def __get__(self, loop, cls=None):
+                return self if loop is None else self.function.__get__(loop, cls)
         def trace(name):
             original = getattr(asyncio.BaseEventLoop, name)
             def wrapper(self, *args, **kwargs):
                 called.add(name)
                 return original(self, *args, **kwargs)
-            setattr(asyncio.BaseEventLoop, name, wrapper)
-        for name in "call_soon", "call_later", "getaddrinfo", "run_in_executor":
+            setattr(asyncio.BaseEventLoop, name, wrapper if %r == "function" else Bound(wrapper))
+        names = ["_run_once", "call_later", "call_soon", "getaddrinfo", "run_in_executor"]
+        for name in names:
             trace(name)
         loop = %s()
         loop.call_later(0.001, loop.stop)
         loop.run_forever()
         loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80))
         loop.close()
-        print(sorted(called))
+        print(sorted(called) == names or called)
     """
-    done = python("-c", textwrap.dedent(text) % factory)
-    assert (done.stdout, done.stderr) == ("['call_later', 'call_soon', 'getaddrinfo', 'run_in_executor']\n", "")
+    done = python("-c", textwrap.dedent(text) % (kind, factory))
+    assert (done.stdout, done.stderr) == ("True\n", "")
+
+
+@pytest.mark.parametrize("kind", ["function", "object", "mock"])
+def test_everything_replaced_while_cloop_is_imported(cloop, python, kind):
+    """And put back later."""
+    text = """
+        import asyncio, types, unittest.mock
+        class Bound:
+            def __init__(self, function):
+                self.function = function
+            def __get__(self, loop, cls=None):
+                return self if loop is None else self.function.__get__(loop, cls)
+        def wrapped(function):
+            return lambda self, *args, **kwargs: function(self, *args, **kwargs)
+        instead = {"function": wrapped, "object": Bound, "mock": unittest.mock.Mock}[%r]
+        before = []
+        for cls in asyncio.SelectorEventLoop.__mro__[:-2]:
+            for name, value in list(vars(cls).items()):
+                if isinstance(value, types.FunctionType) and not name.startswith("__"):
+                    before.append((cls, name, value))
+                    setattr(cls, name, instead(value))
+        import cloop
+        for cls, name, value in before:
+            setattr(cls, name, value)
+        async def main():
+            server = await asyncio.start_server(answer, "127.0.0.1", 0)
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            answers = await reader.read(), await asyncio.get_running_loop().run_in_executor(None, abs, -1)
+            writer.close()
+            server.close()
+            return answers
+        async def answer(reader, writer):
+            writer.write(b"answer")
+            writer.close()
+        print(cloop.run(main()))
+    """
+    done = python("-c", textwrap.dedent(text) % kind)
+    assert (done.stdout, done.stderr) == ("(b'answer', 1)\n", "")

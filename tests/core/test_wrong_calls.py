@@ -18,7 +18,6 @@ ACTS = {
     "_close_core",
     "stop",
     "_select",
-    "_before_fork",
     "_exit",
     "_damage",
     "_stress",

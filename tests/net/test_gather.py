@@ -4,12 +4,14 @@ in destructors, in the log handler of a failed send, in nested turns.
 """
 
 import asyncio
+import concurrent.futures
 import functools
 import gc
 import importlib
 import logging
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -261,6 +263,39 @@ def test_child_forked_after_a_write_does_not_send_it_again(connect, recorder, in
     os.waitpid(children[0], 0)
     assert received(peer) == b"once" and received(peer) is None
     transport.abort()
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
+@pytest.mark.parametrize("how", ["a turn by hand", "a loop within"])
+def test_child_forked_while_the_loop_is_not_the_running_one(connect, recorder, loop, new_loop, how):
+    transport, peer = connect(recorder())
+    children, inner = [], new_loop()
+
+    def fork():
+        child = os.fork()
+        if child == 0:
+            raise SystemExit
+        children.append(child)
+
+    def write_and_fork():
+        transport.write(b"on")
+        transport.write(b"ce")
+        if how == "a turn by hand":
+            return fork()
+        running = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
+        inner.call_soon(fork)
+        inner.call_soon(inner.stop)
+        inner.run_forever()
+        asyncio._set_running_loop(running)
+
+    loop.call_soon(write_and_fork)
+    try:
+        loop._run_once()
+    except SystemExit:
+        os._exit(0)  # the child, after the end of the callback
+    os.waitpid(children[0], 0)
+    assert received(peer) == b"once" and received(peer) is None
 
 
 def test_pause_writing_may_change_the_buffer(connect, recorder, in_callback, native):
@@ -837,6 +872,25 @@ def test_fork_of_a_callback_finds_that_thread_gone(taught, in_callback, loop):
 
 @unset
 @learning_only
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the test's process has others
+def test_fork_while_the_loop_does_not_run_finds_that_thread_gone(taught, loop, teach):
+    before = threads()
+    transport, peer = taught()
+    for _ in range(100):  # on a busy machine callbacks look slow, and nothing is held
+        if threads() > before:
+            break
+        teach(transport, peer)
+    assert threads() == before + 1
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert threads() == before
+    teach(transport, peer)  # it starts again
+
+
+@unset
+@learning_only
 def test_thread_ends_with_the_loop(taught, loop, teach, in_callback):
     before = threads()
     transport, peer = taught()
@@ -1251,6 +1305,40 @@ def test_connection_of_sock_connect_arrives_later(loop, act_late, sockets, liste
         return look()
 
     assert act_late(connect) == b"first"
+
+
+def test_a_function_in_a_thread_is_called_later(connect, recorder, loop, in_tasks):
+    transport, peer = connect(recorder())
+    seen = []
+
+    class Executor(concurrent.futures.Executor):
+        def submit(self, function, *args):
+            seen.append(received(peer))
+            future = concurrent.futures.Future()
+            future.set_result(function(*args))
+            return future
+
+    in_tasks(lambda: transport.write(b"1"), lambda: loop.run_in_executor(Executor(), int), int)
+    assert seen == [b"1"]
+
+
+def test_a_child_starts_later(connect, recorder, run, loop, monkeypatch):
+    transport, peer = connect(recorder())
+    seen, popen = [], subprocess.Popen
+
+    def started(*args, **options):
+        seen.append(received(peer))
+        return popen(*args, **options)
+
+    async def main():
+        transport.write(b"1")
+        transport.write(b"2")
+        process = await asyncio.create_subprocess_exec("/bin/true")
+        await process.wait()
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+    run(main())
+    assert seen == [b"12"]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "two.addresses"])

@@ -314,6 +314,25 @@ def test_coroutine_that_ends_while_it_races(new_loop, loop_kind, connect, silent
     gc.collect()
 
 
+@own_tasks
+def test_clock_that_closes_the_loop(new_loop, loop_class, loop_kind, connect, silent):
+    """The loop does not run, since the coroutine is stepped by hand, so it may be closed."""
+    if loop_kind == "asyncio":
+        pytest.skip("its race is a task")
+    closes = []
+
+    class Closing(loop_class):
+        def time(self):
+            if closes:
+                self.close()
+            return super().time()
+
+    racing = connect(silent, silent, on=new_loop(Closing), happy_eyeballs_delay=1)
+    closes.append(True)
+    with pytest.raises(RuntimeError, match="Event loop is closed"):
+        racing.send(None)
+
+
 # What is left
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 
 import pytest
@@ -145,6 +146,37 @@ def test_low_descriptors(script):
     assert text.split() == ["True", "True", "21"]
 
 
+def test_copies_of_low_descriptors_are_not_inherited(script):
+    """Where the stream of a child has the number of another stream here."""
+    text = script(
+        """
+        import asyncio, os
+
+        async def main(**options):
+            reading, writing = os.pipe()
+            kept = os.dup(0)
+            os.dup2(writing, 0, inheritable=False)
+            os.close(writing)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    "/bin/sh", "-c", "for fd in /proc/$$/fd/*; do readlink $fd; done", stdout=0, close_fds=False, **options
+                )
+            finally:
+                os.dup2(kept, 0)
+                os.close(kept)
+            await process.wait()
+            with open(reading) as file:
+                return file.read().split().count("pipe:[%d]" % os.fstat(reading).st_ino)
+
+        loop = new_loop()
+        asyncio.set_event_loop(loop)
+        print(loop.run_until_complete(main()), loop.run_until_complete(main(stderr=-2)))
+        loop.close()
+        """
+    )
+    assert text.split() == ["1", "2"]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -229,6 +261,57 @@ def test_what_is_replaced_is_called(output, monkeypatch, what):
     monkeypatch.setattr(owner, what, replacement)
     assert output("echo here") == "here"
     assert seen == [what]
+
+
+@pytest.mark.parametrize("what", ["_execute_child", "fork_exec"])
+def test_what_was_replaced_before_the_import_is_called(python, loop_kind, what):
+    """As debuggers replace it, to follow into children."""
+    if what == "fork_exec" and not OURS:
+        pytest.skip("subprocess has its own reference")
+    text = """
+        import asyncio, subprocess, sys
+        seen, what = [], %r
+        owner = subprocess.Popen if what == "_execute_child" else subprocess._posixsubprocess
+        original = getattr(owner, what)
+        def replacement(*args, **options):
+            seen.append(what)
+            return original(*args, **options)
+        setattr(owner, what, replacement)
+        async def main():
+            process = await asyncio.create_subprocess_exec("/bin/echo", "here", stdout=-1)
+            return (await process.communicate())[0]
+        loop = %s()
+        asyncio.set_event_loop(loop)
+        print(loop.run_until_complete(main()), seen)
+        loop.close()
+    """
+    factory = "asyncio.SelectorEventLoop" if loop_kind == "asyncio" else "__import__('cloop').new_event_loop"
+    done = python("-c", textwrap.dedent(text) % (what, factory))
+    assert (done.stdout, done.stderr) == ("b'here\\n' ['%s']\n" % what, "")
+
+
+@pytest.mark.parametrize("name", ["communicate", "wait"])
+def test_process_that_was_replaced_before_the_import(python, loop_kind, name):
+    text = """
+        import asyncio
+        from asyncio import subprocess
+        seen, name = [], %r
+        original = getattr(subprocess.Process, name)
+        def replacement(*args):
+            seen.append(name)
+            return original(*args)
+        setattr(subprocess.Process, name, replacement)
+        async def main():
+            process = await asyncio.create_subprocess_exec("/bin/echo", "here", stdout=-1)
+            return (await process.communicate())[0]
+        loop = %s()
+        asyncio.set_event_loop(loop)
+        print(loop.run_until_complete(main()), seen)
+        loop.close()
+    """
+    factory = "asyncio.SelectorEventLoop" if loop_kind == "asyncio" else "__import__('cloop').new_event_loop"
+    done = python("-c", textwrap.dedent(text) % (name, factory))
+    assert (done.stdout, done.stderr) == ("b'here\\n' ['%s']\n" % name, "")
 
 
 @pytest.mark.skipif(not OURS, reason="subprocess does so itself")

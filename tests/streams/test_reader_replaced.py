@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import textwrap
 from unittest import mock
 
 import pytest
@@ -264,3 +265,41 @@ def test_loop_that_overrides(loop_class, new_loop, read):
         writer.close()
         loop.run_until_complete(asyncio.sleep(0))
         loop.run_until_complete(asyncio.sleep(0))
+
+
+@pytest.mark.parametrize("kind", ["function", "object"])
+def test_replaced_before_the_import(python, loop_kind, kind):
+    """By a function, or by an object that is bound like one, as wrapt's are."""
+    factory = "asyncio.SelectorEventLoop" if loop_kind == "asyncio" else "__import__('cloop').new_event_loop"
+    text = """
+        import asyncio, socket
+        called = []
+        class Bound:
+            def __init__(self, function):
+                self.function = function
+            def __get__(self, instance, cls=None):
+                return self if instance is None else self.function.__get__(instance, cls)
+        def trace(cls, name):
+            original = getattr(cls, name)
+            def wrapper(self, *args):
+                called.append(name)
+                return original(self, *args)
+            setattr(cls, name, wrapper if %r == "function" else Bound(wrapper))
+        trace(asyncio.StreamReader, "feed_data")
+        trace(asyncio.StreamReader, "readline")
+        trace(asyncio.StreamWriter, "drain")
+        async def main():
+            ours, theirs = socket.socketpair()
+            reader, writer = await asyncio.open_connection(sock=ours)
+            theirs.send(b"a line\\n")
+            called.append(await reader.readline())
+            await writer.drain()
+            writer.close()
+            theirs.close()
+        loop = %s()
+        loop.run_until_complete(main())
+        loop.close()
+        print(called)
+    """
+    done = python("-c", textwrap.dedent(text) % (kind, factory))
+    assert (done.stdout, done.stderr) == ("['readline', 'feed_data', b'a line\\n', 'drain']\n", "")

@@ -6,6 +6,7 @@ import fcntl
 import importlib
 import os
 import select
+import signal
 import socket
 
 import pytest
@@ -172,3 +173,27 @@ def test_childs_stdin_is_held_until_popen_is_asked_for(holding, loop, run, in_ca
         os.close(reading)
         process.kill()
         run(process.wait())
+
+
+@pytest.mark.parametrize("act", [("kill",), ("terminate",), ("send_signal", signal.SIGCONT)], ids=lambda act: act[0])
+def test_child_has_what_was_written_before_a_signal(run, in_callback, act, loop_kind, request):
+    if loop_kind != "asyncio":
+        request.getfixturevalue("holding")
+    process = run(asyncio.create_subprocess_exec("sleep", "1000", stdin=asyncio.subprocess.PIPE))
+    reading, seen = os.open("/proc/%d/fd/0" % process.pid, os.O_RDONLY), []
+
+    def write_and_act():
+        process.stdin.write(b"da")
+        process.stdin.write(b"ta")
+        getattr(process, act[0])(*act[1:])
+        seen.append(arrived(reading))
+
+    try:
+        in_callback(write_and_act)
+        assert seen == [b"data"]
+    finally:
+        os.close(reading)
+        if process.returncode is None:
+            process.kill()
+        run(process.wait())
+        process.stdin.close()
