@@ -24,6 +24,10 @@ from ._cloop import Histogram, Metrics
 from ._futures import Future, Task
 from ._loop import Loop, new_event_loop
 
+# With `python -X lazy_imports=all` (3.15) a module is imported when a name of it is used: now, since _futures chooses the
+# classes of futures and tasks.
+_USED = Future, Task, Loop, new_event_loop, Histogram, Metrics
+
 _abi.report()
 
 __all__ = (

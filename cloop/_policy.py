@@ -1,6 +1,8 @@
 """The event loop policy, for Pythons whose asyncio has policies."""
 
 import asyncio
+import sys
+import warnings
 
 from ._loop import Loop
 
@@ -9,6 +11,10 @@ __all__ = ("exist", "make_policy_class", "install")
 _INSTEAD = (
     "this Python's asyncio has no event loop policies: use cloop.run(main()) or "
     "asyncio.run(main(), loop_factory=cloop.new_event_loop)"
+)
+_DEPRECATED = (
+    "'asyncio.set_event_loop_policy' is deprecated and slated for removal in Python 3.16, and cloop.install() with it: "
+    "use cloop.run(main()) or asyncio.run(main(), loop_factory=cloop.new_event_loop)"
 )
 
 
@@ -49,12 +55,17 @@ def install():
     """Make cloop the loop of every asyncio.run() and new_event_loop() from now on.
 
     The same as asyncio.set_event_loop_policy(cloop.EventLoopPolicy()), and deprecated from Python 3.14 on like that:
-    use cloop.run() or loop_factory there. Raises RuntimeError where asyncio has no policies, which Python 3.16 is to
-    remove.
+    use cloop.run() or loop_factory there. The warning names the line that calls this. Raises RuntimeError where asyncio
+    has no policies, which Python 3.16 is to remove.
     """
     import cloop
 
     if not exist():
         raise RuntimeError(_INSTEAD)
 
-    asyncio.set_event_loop_policy(cloop.EventLoopPolicy())
+    if sys.version_info >= (3, 14):
+        # That of asyncio would name this file, so Python would not show it. It begins with the same words, for filters.
+        warnings.warn(_DEPRECATED, DeprecationWarning, stacklevel=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        asyncio.set_event_loop_policy(cloop.EventLoopPolicy())

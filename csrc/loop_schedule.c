@@ -280,7 +280,8 @@ Loop_call_later(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
         return call_later_generic(loop, &call);
     if (delay == -1.0 && PyErr_Occurred())
         return NULL;
-    if (cl_loop_overrides(loop, CL_OVERRIDES_TIME | CL_OVERRIDES_CALL_AT))
+    if (cl_loop_overrides(loop, CL_OVERRIDES_TIME | CL_OVERRIDES_CALL_AT) ||
+        cl_clock_replaced(loop->l_st))
         return call_later_generic(loop, &call);
     return schedule_at(loop, cl_now_s() + delay, NULL, &call);
 }
@@ -290,12 +291,25 @@ PyDoc_STRVAR(
     "time($self, /)\n--\n\n"
     "Return the time of the loop's clock, time.monotonic(), in seconds.");
 
+/* What the program has put in the place of time.monotonic(). */
+static PyObject *
+call_clock(void)
+{
+    PyObject *module = PyImport_ImportModule("time"), *result = NULL;
+    if (module != NULL)
+        result = PyObject_CallMethod(module, "monotonic", NULL);
+    Py_XDECREF(module);
+    return result;
+}
+
 static PyObject *
 Loop_time(LoopObject *loop, PyObject *Py_UNUSED(ignored))
 {
     PyObject *result;
     if (cl_loop_replaced(loop, "time", NULL, 0, NULL, &result))
         return result;
+    if (cl_clock_replaced(loop->l_st))
+        return call_clock();
     return PyFloat_FromDouble(cl_now_s());
 }
 

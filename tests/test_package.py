@@ -82,6 +82,17 @@ def test_metadata(metadata):
     assert not [each for each in classifiers if each.startswith("License")]
 
 
+def test_marker_for_packages_of_other_systems():
+    """What docs/faq.md says: it installs cloop where it builds, and nothing elsewhere."""
+    markers = pytest.importorskip("packaging.markers")
+    with open(os.path.join(ROOT, "docs", "faq.md"), encoding="utf-8") as file:
+        (text,) = re.findall(r'`"cloop-asyncio; (.*)"`', file.read())
+    marker = markers.Marker(text)
+    assert marker.evaluate()
+    for elsewhere in {"sys_platform": "win32"}, {"sys_platform": "darwin"}, {"implementation_name": "pypy"}:
+        assert not marker.evaluate(elsewhere)
+
+
 def test_links_of_the_readme_are_absolute_on_the_index(checkout, metadata):
     text = metadata.get_payload() or metadata["Description"]
     links = re.findall(r"\]\(([^)]*)\)", text)

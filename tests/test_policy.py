@@ -89,6 +89,21 @@ def test_unknown_poller_is_refused_by_name(cloop, monkeypatch):
         cloop.new_event_loop()
 
 
+@pytest.mark.skipif(sys.version_info < (3, 15), reason="lazy imports came in Python 3.15")
+def test_lazy_imports_of_all_modules_change_nothing(cloop, python):
+    text = """
+import asyncio
+import cloop
+loop = cloop.new_event_loop()
+print(type(loop.create_future()), type(loop.create_task(asyncio.sleep(0.001))), loop.run_until_complete(asyncio.sleep(0.01, 5)))
+loop.close()
+"""
+    for arguments in ("-c", text), ("-m", "cloop", "--info"):
+        eager = python(*arguments)
+        lazy = python("-X", "lazy_imports=all", *arguments)
+        assert (lazy.returncode, lazy.stdout, lazy.stderr) == (0, eager.stdout, eager.stderr)
+
+
 # The policy
 
 
@@ -223,6 +238,29 @@ def test_install_makes_asyncio_run_use_cloop(cloop, python):
     """
     process = python("-W", "ignore::DeprecationWarning", "-c", text)
     assert process.stdout == "True\n", process.stderr
+
+
+@needs_policies
+def test_the_warning_of_install_names_who_called_it(cloop, python, write_script):
+    """Python shows a DeprecationWarning by itself only if it is of the program's own file."""
+    process = python(write_script("import cloop\n\ncloop.install()\n"))
+    assert process.returncode == 0
+    if sys.version_info < (3, 14):
+        assert process.stderr == ""
+    else:
+        told = process.stderr
+        assert "script.py:3: DeprecationWarning: 'asyncio.set_event_loop_policy' is deprecated" in told
+        assert told.count("Warning") == 1 and "use cloop.run(main()) or asyncio.run(main(), loop_factory=" in told
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14) or not HAS_POLICIES, reason="policies are deprecated since Python 3.14")
+def test_install_that_may_not_warn_installs_nothing(cloop):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(DeprecationWarning, match="^'asyncio.set_event_loop_policy' is deprecated"):
+            cloop.install()
+        warnings.simplefilter("ignore")
+        assert not isinstance(asyncio.get_event_loop_policy(), cloop.EventLoopPolicy)
 
 
 # What 3.16 is to be like: no name that has to do with policies.

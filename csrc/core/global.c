@@ -1,6 +1,8 @@
 /* global.c - see global.h. */
 #include "core/global.h"
 
+#include "core/state.h"
+
 /* ------------------------------------------------------------------- watching */
 
 #if CL_HAS_DICT_WATCHERS

@@ -12,7 +12,9 @@
 #define CL_CORE_GLOBAL_H
 
 #include "base/compat.h"
-#include "core/state.h"
+
+typedef struct cl_state cl_state;
+typedef struct cl_global cl_global;
 
 struct cl_global {
     PyObject *gl_dict;  /* owned; of the module */

@@ -357,7 +357,8 @@ cl_loop_scan_new(LoopObject *loop)
 int
 cl_loop_time(LoopObject *loop, double *now)
 {
-    if (!cl_loop_overrides(loop, CL_OVERRIDES_TIME)) {
+    if (!cl_loop_overrides(loop, CL_OVERRIDES_TIME) &&
+        !cl_clock_replaced(loop->l_st)) {
         *now = cl_now_s();
         return 0;
     }
@@ -426,7 +427,7 @@ cl_loop_unschedule(LoopObject *loop, TimerHandleObject *timer)
     }
 }
 
-/* Whether the program replaced time(), or how the loop waits. */
+/* Whether the program replaced time(), what that asks, or how the loop waits. */
 static inline bool
 is_asked(const LoopObject *loop)
 {
@@ -441,10 +442,13 @@ move_due_timers(LoopObject *loop, double now)
     const cl_heap_entry *first;
     cl_assert_of(loop, cl_loop_in_callback(loop));
     /* A clock that is advanced by adding floats may stop just before the
-     * timer, so asyncio has this tolerance. With our own clock there is none,
-     * and timers are never early. */
-    if (is_asked(loop))
-        now = nextafter(now + loop->l_clock_resolution, -HUGE_VAL);
+     * timer, so asyncio has this tolerance, since 3.15 at least the distance to
+     * the next float: without it, a large clock would have to pass the timer.
+     * With our own clock there is none, and timers are never early. */
+    if (is_asked(loop)) {
+        double ulp = nextafter(fabs(now), HUGE_VAL) - fabs(now);
+        now = nextafter(now + fmax(loop->l_clock_resolution, ulp), -HUGE_VAL);
+    }
     while ((first = cl_heap_peek(&loop->l_timers)) != NULL &&
            first->key <= now) {
         TimerHandleObject *timer = cl_timer_from_node(first->node);
@@ -678,6 +682,8 @@ poll(LoopObject *loop)
     look_for_replaced(loop);
     if (cl_loop_class_changed(loop) && look_again(loop) < 0)
         return -1;
+    if (cl_loop_clock_changed(loop) && cl_loop_refresh_overrides(loop) < 0)
+        return -1;
     if (loop->l_asks || cl_loop_overrides(loop, CL_OVERRIDES_PROCESS_EVENTS))
         asked = ask(loop);
     if (asked < 0 || (asked == 0 && wait_and_dispatch(loop) < 0))
@@ -688,7 +694,8 @@ poll(LoopObject *loop)
         return -1;
     if (cl_loop_time(loop, &now) < 0 || move_due_timers(loop, now) < 0)
         return -1;
-    if (!cl_loop_overrides(loop, CL_OVERRIDES_TIME))
+    if (!cl_loop_overrides(loop, CL_OVERRIDES_TIME) &&
+        !cl_clock_replaced(loop->l_st))
         cl_rate_learn(&loop->l_rate, cl_ticks(), (int64_t)(now * 1e9));
     set_skip(loop, now, asked);
     return 0;
@@ -1099,7 +1106,8 @@ cl_loop_turn(LoopObject *loop)
     if (result == 0 &&
         (cl_ring_count(&loop->l_ready) == 0 ||
          !cl_ticks_within(loop->l_polled_ticks, loop->l_mark_ticks,
-                          loop->l_skip_ticks))) {
+                          loop->l_skip_ticks) ||
+         cl_loop_clock_changed(loop))) {
         result = poll(loop);
         cl_ring_trim(&loop->l_ready);
     }
@@ -1192,6 +1200,9 @@ cl_loop_refresh_overrides(LoopObject *loop)
         if (found)
             overridden |= 1u << i;
     }
+    loop->l_clock_replaced = cl_clock_replaced(st);
+    if (loop->l_clock_replaced)
+        overridden |= CL_OVERRIDES_TIME;
     loop->l_overridden = overridden;
     return 0;
 }

@@ -162,6 +162,7 @@ struct LoopObject {
     unsigned l_class_overrides;           /* those overridden by the class */
     CL_SHARED(unsigned) l_class_version;  /* class version at that time */
     unsigned l_class_unlike; /* CL_OVERRIDES_ bits, see look_again() */
+    bool l_clock_replaced;   /* CL_OVERRIDES_TIME, since time.monotonic is */
     CL_SHARED(bool) l_open;  /* the C parts exist */
     bool l_made;             /* __init__() was called */
     CL_SHARED(bool) l_closed;
@@ -456,6 +457,22 @@ void cl_loop_unschedule(LoopObject *loop, TimerHandleObject *timer);
  * asyncio's classes included; looks the classes up only if they were modified.
  * 0/-1 Runs Python. */
 int cl_loop_refresh_overrides(LoopObject *loop);
+
+/* Whether a program has put something in the place of time.monotonic(), as
+ * test clocks do. Without a GIL that is not asked. */
+static inline bool
+cl_clock_replaced(cl_state *st)
+{
+    return !CL_FREE_THREADED && !cl_global_holds(&st->clock) &&
+           st->clock.gl_dict != NULL;
+}
+
+/* Whether that is otherwise than when the overrides were looked up. */
+static inline bool
+cl_loop_clock_changed(const LoopObject *loop)
+{
+    return cl_clock_replaced(loop->l_st) != loop->l_clock_replaced;
+}
 
 /* Whether the loop's class was modified since then, or may have been. */
 static inline bool

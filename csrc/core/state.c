@@ -62,6 +62,25 @@ done:
     return status;
 }
 
+/* The function that cl_now_s() does without. A program may have replaced it
+ * before the import: None stands for what is not known. */
+static int
+find_clock(cl_state *st)
+{
+    PyObject *module = PyImport_ImportModule("time"), *name = NULL,
+             *found = NULL;
+    int status = -1;
+    if (module != NULL &&
+        (name = PyUnicode_InternFromString("monotonic")) != NULL &&
+        (found = PyObject_GetAttr(module, name)) != NULL)
+        status = cl_global_init(st, &st->clock, module, name,
+                                PyCFunction_Check(found) ? found : Py_None);
+    Py_XDECREF(module);
+    Py_XDECREF(name);
+    Py_XDECREF(found);
+    return status;
+}
+
 static int
 setup(PyObject *module, cl_state *st)
 {
@@ -73,7 +92,7 @@ setup(PyObject *module, cl_state *st)
     st->armed_fd = -1;
     cl_rate_init(&st->rate);
     if (probe_callback_source(st) < 0 || find_main_thread(st) < 0 ||
-        cl_handle_remember_run(st) < 0)
+        find_clock(st) < 0 || cl_handle_remember_run(st) < 0)
         return -1;
     int found = cl_context_has_vars();
     if (found < 0)
@@ -99,6 +118,8 @@ traverse(cl_state *st, visitproc visit, void *arg)
     int status = cl_original_traverse(&st->handle_run, visit, arg);
     if (status == 0)
         status = cl_follow_traverse(&st->follow, visit, arg);
+    if (status == 0)
+        status = cl_global_traverse(&st->clock, visit, arg);
     return status != 0 ? status : cl_watchdog_traverse(st, visit, arg);
 }
 
@@ -107,6 +128,7 @@ clear(cl_state *st)
 {
     cl_original_clear(&st->handle_run);
     cl_follow_clear(&st->follow);
+    cl_global_clear(st, &st->clock);
     cl_watchdog_clear(st);
 }
 

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/ring.h"
 #include "core/follow.h"
+#include "core/global.h"
 #include "core/guard.h"
 #include "core/wakeup.h"
 
@@ -103,9 +104,8 @@ enum {
 
 typedef struct cl_node_ops cl_node_ops;
 typedef struct cl_layer cl_layer;
-typedef struct cl_global cl_global;
 
-typedef struct cl_state {
+struct cl_state {
     PyObject *module;              /* borrowed: it owns this state */
     const cl_layer *const *layers; /* from core upwards; ends with NULL */
     CL_CORE_TYPES(CL_TYPE_FIELD)
@@ -120,6 +120,7 @@ typedef struct cl_state {
     PyTypeObject *stepless_type;
     cl_original handle_run;           /* asyncio.Handle._run() */
     cl_follow follow;                 /* asyncio's loop classes */
+    cl_global clock;                  /* time.monotonic() */
     bool callback_source_takes_debug; /* 3.13 and some 3.12 */
     bool context_has_vars; /* cl_context_has_vars(): handles share contexts */
     cl_rate rate;          /* cl_state_rate() */
@@ -140,7 +141,7 @@ typedef struct cl_state {
     PyObject *watcher_capsule; /* owned; NULL if there is no watcher */
     int dict_watcher;
     CL_CORE_COUNTS(CL_COUNT_FIELD)
-} cl_state;
+};
 
 /* Returns the speed of the tick counter, learnt since the module was imported:
  * a new loop need not begin with a guess. */

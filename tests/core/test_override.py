@@ -93,6 +93,16 @@ def test_slow_clock_makes_timers_late(override):
     assert real() - start >= 0.05
 
 
+def test_timer_of_this_very_moment_of_a_large_clock(override, loop_kind):
+    """time.time(), say, whose next float is further away than the clock's resolution: asyncio before 3.15 waits for it."""
+    loop = override(time=lambda self: 1.9e9)
+    seen = []
+    loop.call_at(1.9e9, seen.append, "now")
+    loop.call_at(1.9e9 + 1e-6, seen.append, "later")
+    run_once(loop)
+    assert seen == (["now"] if loop_kind != "asyncio" or sys.version_info >= (3, 15) else [])
+
+
 def test_time_restored_on_the_instance(loop):
     loop.time = lambda: 5.0
     assert loop.call_later(1, print).when() == 6.0

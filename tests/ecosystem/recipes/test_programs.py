@@ -162,6 +162,24 @@ def test_pytest_aiohttp(run_program, needs, put, block):
     assert "\n2 passed" in run_program("python -m pytest -q -p no:cacheprovider")
 
 
+PYTEST_ANYIO = """import asyncio
+import pytest
+import cloop
+
+@pytest.mark.anyio
+async def test_loop():
+    await asyncio.sleep(0.001)
+    assert isinstance(asyncio.get_running_loop(), cloop.Loop)
+"""
+
+
+def test_pytest_anyio(run_program, needs, put, block):
+    needs("anyio>=4.0")
+    put("conftest.py", block("anyio's pytest plugin"))
+    put("test_it.py", PYTEST_ANYIO)
+    assert "\n1 passed" in run_program("python -m pytest -q -p no:cacheprovider -p no:asyncio -p no:aiohttp")
+
+
 @pytest.mark.commands_of("pytest by the launcher")
 def test_pytest_by_the_launcher(run_program, needs, put, block_name, command):
     needs("pytest_asyncio")

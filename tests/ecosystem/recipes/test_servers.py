@@ -14,6 +14,7 @@ SERVERS = {  # by block: modules that it needs, and what tells it the port
     "asgi": (["uvicorn>=0.36"], "--port {port}"),
     "daphne": (["daphne"], "--port {port}"),
     "gunicorn": (["gunicorn", "aiohttp", "uvicorn>=0.36", "uvicorn_worker"], BIND + " --worker-tmp-dir /dev/shm"),
+    "gunicorn by the launcher": (["gunicorn", "aiohttp", "uvicorn_worker"], BIND + " --worker-tmp-dir /dev/shm"),
     "gunicorn's ASGI worker": (["gunicorn.workers.gasgi"], BIND + " --worker-tmp-dir /dev/shm"),
     "hypercorn": (["hypercorn"], BIND),
     "granian": (["granian"], "--port {port}"),
@@ -91,7 +92,13 @@ def test_uvicorn(serving, answers, block_name, command, get, loop_is, free_port,
 
 
 @pytest.mark.commands_of(
-    "uvicorn by the launcher", "gunicorn", "gunicorn's ASGI worker", "hypercorn", "granian", "sanic"
+    "uvicorn by the launcher",
+    "gunicorn",
+    "gunicorn by the launcher",
+    "gunicorn's ASGI worker",
+    "hypercorn",
+    "granian",
+    "sanic",
 )
 def test_server(serving, answers, put, block, block_name, command, free_port):
     for name in ("web_app", "sanic_app"):
