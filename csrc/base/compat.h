@@ -84,9 +84,13 @@
 #define CL_EXPORT __attribute__((visibility("default")))
 
 /* Every interpreter has its own state: see tests/test_source.py. So each may
- * have its own GIL. Py_MOD_GIL_NOT_USED is declared only once that is known to
- * work. */
-#if PY_VERSION_HEX >= 0x030c0000
+ * have its own GIL. To do without is declared for the versions on which it is
+ * known to work: docs/free-threading.md. */
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX < 0x030e0000
+#define CL_MOD_SLOTS_EXTRA                                                \
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED}, \
+        {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#elif PY_VERSION_HEX >= 0x030c0000
 #define CL_MOD_SLOTS_EXTRA \
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
 #else

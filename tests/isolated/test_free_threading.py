@@ -988,6 +988,17 @@ for _ in range(30):
 
 
 @needs_no_gil
+def test_who_enables_the_gil(python, monkeypatch):
+    """Nobody on 3.13, where doing without is known to work."""
+    monkeypatch.delenv("PYTHON_GIL", raising=False)
+    process = python("-c", "import sys, cloop._cloop; print(sys._is_gil_enabled())")
+    if sys.version_info < (3, 14):
+        assert (process.stdout, process.stderr) == ("False\n", "")
+    else:
+        assert process.stdout == "True\n" and "RuntimeWarning: The global interpreter lock" in process.stderr
+
+
+@needs_no_gil
 def test_only_the_threads_of_the_loop_get_in(threads, loop_kind):
     if loop_kind == "asyncio":
         pytest.skip("asyncio checks in debug mode only")
