@@ -87,7 +87,7 @@
  * have its own GIL. To do without is declared for the versions on which it is
  * known to work: docs/free-threading.md. */
 #if defined(Py_GIL_DISABLED) && PY_VERSION_HEX < 0x030e0000
-#define CL_MOD_SLOTS_EXTRA                                                \
+#define CL_MOD_SLOTS_EXTRA \
     {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED}, \
         {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #elif PY_VERSION_HEX >= 0x030c0000
