@@ -38,6 +38,7 @@ _HAS_TRANSPORTS = _abi.has("transports")
 report = None
 
 _SelectorEventLoop = _abi.find("asyncio", "SelectorEventLoop")
+_sock_sendfile_native_impl = getattr(_SelectorEventLoop, "_sock_sendfile_native_impl", None)
 _StreamReaderProtocol = _abi.find("asyncio", "StreamReaderProtocol")
 
 
@@ -545,9 +546,10 @@ class Loop(Reached, LoopCore, *_BEHIND):
             if was_reading:
                 transp.resume_reading()
 
-    def _sock_sendfile_native_impl(self, *args):
-        self._send_held()  # what was written to a transport before arrives before
-        super()._sock_sendfile_native_impl(*args)
+    def _sock_sendfile_native_impl(self, fut, registered_fd, *args):
+        if registered_fd is None:  # it begins
+            self._send_held()  # what was written to a transport before arrives before
+        _sock_sendfile_native_impl(self, fut, registered_fd, *args)
 
     def add_signal_handler(self, sig, callback, *args):
         """Call callback(*args) in the loop when the signal arrives.
