@@ -194,6 +194,27 @@ is_ours(const HandleObject *handle)
     return !CL_FREE_THREADED || (handle->h_flags & CL_HANDLE_HOME_MADE);
 }
 
+/* _asyncio tells nobody of these: a type for first steps, and a method, or on
+ * 3.8 and 3.9 a type, for those after a future is done. */
+bool
+cl_handle_is_step(const HandleObject *handle)
+{
+    PyObject *callback = handle->h_callback;
+    if (callback == NULL)
+        return false;
+    if (PyCFunction_CheckExact(callback))
+        return strcmp(((PyCFunctionObject *)callback)->m_ml->ml_name,
+                      "task_wakeup") == 0;
+    PyTypeObject *type = Py_TYPE(callback);
+    const char *name = type->tp_name;
+    if (strncmp(name, "_asyncio.", 9) == 0)
+        name += 9;
+    else if (type->tp_flags & Py_TPFLAGS_HEAPTYPE)
+        return false; /* a program's own */
+    return strcmp(name, "TaskStepMethWrapper") == 0 ||
+           strcmp(name, "TaskWakeupMethWrapper") == 0;
+}
+
 /* If `debug`, it remembers where it is made. 0/-1 */
 static inline int
 init(HandleObject *handle, LoopObject *loop, PyObject *callback,

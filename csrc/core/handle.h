@@ -157,6 +157,10 @@ cl_handle_is_no_step(const cl_state *st, const HandleObject *handle)
     return self != NULL && Py_TYPE(self) == st->stepless_type;
 }
 
+/* Whether the callback is a step of a task of asyncio's C class: those that a
+ * program makes by asyncio.Task(), as aiohttp does. The GIL is held. */
+bool cl_handle_is_step(const HandleObject *handle);
+
 /* Drops the node's reference; the handle has left the ring, so no owner visits
  * through it any more. Runs Python. */
 static inline void

@@ -916,16 +916,18 @@ as_foreign(LoopObject *loop, cl_node node)
 }
 
 /* Whether what a callback has left to do may wait for the next one of this
- * turn, which ends at `end`. What the program has passed to call_soon() finds
- * all done. */
+ * turn, which ends at `end`: a transport's, or a task's step. What the program
+ * has passed to call_soon() finds all done. */
 static bool
 may_wait(const LoopObject *loop, uint64_t end)
 {
     const cl_ring *ready = &loop->l_ready;
     if (ready->r_head >= end)
         return false;
-    switch (cl_node_kind(cl_ring_at(ready, ready->r_head))) {
+    cl_node next = cl_ring_at(ready, ready->r_head);
+    switch (cl_node_kind(next)) {
     case CL_NODE_HANDLE:
+        return !CL_FREE_THREADED && cl_handle_is_step(cl_node_pointer(next));
     case CL_NODE_FOREIGN:
         return false;
     default:

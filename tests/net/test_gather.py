@@ -1030,20 +1030,21 @@ def test_it_can_be_turned_off(cloop, python, write_script):
 # Callbacks of one turn, docs/decisions/0021
 
 
-STOCK_TASKS = "asyncio's tasks are callbacks like others" if os.environ.get("CLOOP_TASKS") == "stock" else ""
-own_tasks = pytest.mark.skipif(STOCK_TASKS != "", reason=STOCK_TASKS)
 TEACHING_TASKS = 100  # that write one after the other; 17 are enough, and more after a write that was late
 
 
-@pytest.fixture
-def in_tasks(loop, turn):
-    """Calls each function in a task, all of them in one turn, and returns their results or raises."""
+@pytest.fixture(params=["create_task", "asyncio.Task"])
+def in_tasks(loop, turn, request):
+    """Calls each function in a task, all of them in one turn, and returns their results or raises. As aiohttp does, some
+    make tasks of asyncio's class.
+    """
+    create = loop.create_task if request.param == "create_task" else functools.partial(asyncio.Task, loop=loop)
 
     def in_tasks(*functions):
         async def call(function):
             return function()
 
-        tasks = [loop.create_task(call(function)) for function in functions]
+        tasks = [create(call(function)) for function in functions]
         try:
             for _ in range(3):
                 turn()
@@ -1063,8 +1064,6 @@ def teach_turns(connect, recorder, in_tasks):
     """
 
     def teach_turns(count=3):
-        if STOCK_TASKS:
-            pytest.skip(STOCK_TASKS)
         pairs = [connect(recorder()) for _ in range(max(count, 2))]
         writes = [functools.partial(pairs[n % 2][0].write, b"x") for n in range(TEACHING_TASKS)]
         for _ in range(300):
@@ -1086,7 +1085,6 @@ def test_writes_of_one_turn_reach_each_their_own_peer(connect, recorder, in_task
         assert [received(peer) for _, peer in pairs] == [b"%d %d" % (round, n) for n in range(len(pairs))]
 
 
-@own_tasks
 @holding_only
 def test_a_write_waits_for_the_tasks_that_follow(held, in_tasks):
     pairs = [held() for _ in range(3)]
@@ -1101,7 +1099,6 @@ def test_a_write_waits_for_the_tasks_that_follow(held, in_tasks):
     assert [received(peer) for _, peer in pairs] == [b"data"] * 3
 
 
-@own_tasks
 @holding_only
 def test_several_writes_of_a_task_wait_as_well(held, in_tasks):
     transport, peer = held()
@@ -1540,7 +1537,6 @@ def test_bytes_that_wait_are_released(connect, recorder, in_tasks):
         transport.abort()
 
 
-@own_tasks
 @holding_only
 def test_collection_visits_what_waits(held, in_tasks, loop):
     transport, peer = held()
