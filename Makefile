@@ -45,7 +45,7 @@ ifeq ($(PY),python3)
 VENV ?= .venv
 else
 VENV ?= .venv-$(call version,$(PY))
-# Without a GIL: importing cloop would enable it.
+# From 3.14 on, importing cloop would enable the GIL.
 ifneq ($(findstring t,$(call version,$(PY))),)
 export PYTHON_GIL ?= 0
 endif
