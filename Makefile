@@ -54,8 +54,8 @@ BIN := $(VENV)/bin
 PYTHON := $(BIN)/python
 PIP := $(PYTHON) -m pip install -q --disable-pip-version-check
 SHARED := $(wildcard ../shared/programs/run_programs.py)
-LIBRARIES := aiohttp aiosmtpd aiosqlite anyio asyncpg fastapi freezegun granian gunicorn httptools httpx hypercorn ipykernel nbclient nest_asyncio \
-	nest_asyncio2 opentelemetry-sdk prometheus_client redis tornado uvicorn uvicorn-worker websockets
+LIBRARIES := aiohttp aiosmtpd aiosqlite anyio asyncpg fastapi freezegun granian gunicorn httptools httpx hypercorn ipykernel \
+	nbclient nest_asyncio nest_asyncio2 opentelemetry-sdk prometheus_client redis tornado uvicorn uvicorn-worker websockets
 # Beside these, for the recipes: many, heavy, or plugins of pytest.
 PRODUCTS := aioquic apscheduler arq asyncssh channels daphne distributed django grpcio ipython jupyter_client \
 	opentelemetry-instrumentation-asyncio prompt_toolkit 'psycopg[binary]' pytest-aiohttp pytest-asyncio pyzmq quart \

@@ -785,6 +785,23 @@ def threads():
     return len(os.listdir("/proc/self/task"))
 
 
+@pytest.fixture
+def with_thread(taught, teach):
+    """Makes a transport and its peer, and holds writes until the loop has the thread that sends them."""
+
+    def with_thread():
+        before = threads()
+        transport, peer = taught()
+        for _ in range(100):  # on a busy machine callbacks look slow, and nothing is held
+            if threads() > before:
+                break
+            teach(transport, peer)
+        assert threads() == before + 1
+        return transport, peer
+
+    return with_thread
+
+
 @unset
 @learning_only
 @pytest.mark.parametrize("pause", [0, 0.6], ids=["at once", "after a pause"])
@@ -873,14 +890,9 @@ def test_fork_of_a_callback_finds_that_thread_gone(taught, in_callback, loop):
 @unset
 @learning_only
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # the test's process has others
-def test_fork_while_the_loop_does_not_run_finds_that_thread_gone(taught, loop, teach):
+def test_fork_while_the_loop_does_not_run_finds_that_thread_gone(with_thread, teach):
     before = threads()
-    transport, peer = taught()
-    for _ in range(100):  # on a busy machine callbacks look slow, and nothing is held
-        if threads() > before:
-            break
-        teach(transport, peer)
-    assert threads() == before + 1
+    transport, peer = with_thread()
     pid = os.fork()
     if pid == 0:
         os._exit(0)
@@ -891,14 +903,9 @@ def test_fork_while_the_loop_does_not_run_finds_that_thread_gone(taught, loop, t
 
 @unset
 @learning_only
-def test_thread_ends_with_the_loop(taught, loop, teach, in_callback):
+def test_thread_ends_with_the_loop(with_thread, loop, in_callback):
     before = threads()
-    transport, peer = taught()
-    for _ in range(100):  # on a busy machine callbacks look slow, and nothing is held
-        if threads() > before:
-            break
-        teach(transport, peer)
-    assert threads() == before + 1
+    transport, peer = with_thread()
     transport.abort()
     in_callback(int)
     loop.close()

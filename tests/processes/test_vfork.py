@@ -263,15 +263,21 @@ def test_what_is_replaced_is_called(output, monkeypatch, what):
     assert seen == [what]
 
 
-@pytest.mark.parametrize("what", ["_execute_child", "fork_exec"])
+REPLACED = {  # before the import: by debuggers, to follow into children, and by tracers
+    "_execute_child": "subprocess.Popen",
+    "fork_exec": "subprocess._posixsubprocess",
+    "communicate": "asyncio.subprocess.Process",
+    "wait": "asyncio.subprocess.Process",
+}
+
+
+@pytest.mark.parametrize("what", REPLACED)
 def test_what_was_replaced_before_the_import_is_called(python, loop_kind, what):
-    """As debuggers replace it, to follow into children."""
     if what == "fork_exec" and not OURS:
         pytest.skip("subprocess has its own reference")
     text = """
-        import asyncio, subprocess, sys
-        seen, what = [], %r
-        owner = subprocess.Popen if what == "_execute_child" else subprocess._posixsubprocess
+        import asyncio, subprocess
+        seen, what, owner = [], %r, %s
         original = getattr(owner, what)
         def replacement(*args, **options):
             seen.append(what)
@@ -286,32 +292,8 @@ def test_what_was_replaced_before_the_import_is_called(python, loop_kind, what):
         loop.close()
     """
     factory = "asyncio.SelectorEventLoop" if loop_kind == "asyncio" else "__import__('cloop').new_event_loop"
-    done = python("-c", textwrap.dedent(text) % (what, factory))
+    done = python("-c", textwrap.dedent(text) % (what, REPLACED[what], factory))
     assert (done.stdout, done.stderr) == ("b'here\\n' ['%s']\n" % what, "")
-
-
-@pytest.mark.parametrize("name", ["communicate", "wait"])
-def test_process_that_was_replaced_before_the_import(python, loop_kind, name):
-    text = """
-        import asyncio
-        from asyncio import subprocess
-        seen, name = [], %r
-        original = getattr(subprocess.Process, name)
-        def replacement(*args):
-            seen.append(name)
-            return original(*args)
-        setattr(subprocess.Process, name, replacement)
-        async def main():
-            process = await asyncio.create_subprocess_exec("/bin/echo", "here", stdout=-1)
-            return (await process.communicate())[0]
-        loop = %s()
-        asyncio.set_event_loop(loop)
-        print(loop.run_until_complete(main()), seen)
-        loop.close()
-    """
-    factory = "asyncio.SelectorEventLoop" if loop_kind == "asyncio" else "__import__('cloop').new_event_loop"
-    done = python("-c", textwrap.dedent(text) % (name, factory))
-    assert (done.stdout, done.stderr) == ("b'here\\n' ['%s']\n" % name, "")
 
 
 @pytest.mark.skipif(not OURS, reason="subprocess does so itself")
