@@ -210,15 +210,36 @@ def test_connections_of_a_listener_learn_from_each_other(stage, in_callback, loo
     assert seen == ([b"", b""], b"12")
 
 
-def test_exit_while_held_bytes_are_sent_is_raised_by_the_write(held, stage, caplog):
+@pytest.fixture
+def turn_in_which_a_write_fails(stage, caplog):
+    """Runs a callback in a turn of debug mode, and failed() as soon as the log tells that a write failed."""
+
+    def turn_in_which_a_write_fails(callback, failed):
+        def look(record):
+            if "Fatal write error" in record.getMessage():
+                failed()
+            return True
+
+        caplog.set_level(logging.DEBUG, "asyncio")
+        stage.loop.set_debug(True)
+        logging.getLogger("asyncio").addFilter(look)
+        try:
+            stage.loop.call_soon(callback)
+            stage.turn()
+        finally:
+            logging.getLogger("asyncio").removeFilter(look)
+            stage.loop.set_debug(False)
+
+    return turn_in_which_a_write_fails
+
+
+def test_exit_while_held_bytes_are_sent_is_raised_by_the_write(held, stage, turn_in_which_a_write_fails):
     """They are sent before more than can be held; that fails, is logged, and the log ends the program."""
     transport, peer = held()
     seen = []
 
-    def ends_the_program(record):
-        if "Fatal write error" in record.getMessage():
-            raise KeyboardInterrupt
-        return True
+    def end_the_program():
+        raise KeyboardInterrupt
 
     def write():
         peer.sock.close()
@@ -228,28 +249,15 @@ def test_exit_while_held_bytes_are_sent_is_raised_by_the_write(held, stage, capl
         except KeyboardInterrupt:
             seen.append("interrupted")
 
-    caplog.set_level(logging.DEBUG, "asyncio")
-    stage.loop.set_debug(True)
-    logging.getLogger("asyncio").addFilter(ends_the_program)
-    try:
-        stage.loop.call_soon(write)
-        stage.turn()
-    finally:
-        logging.getLogger("asyncio").removeFilter(ends_the_program)
-        stage.loop.set_debug(False)
+    turn_in_which_a_write_fails(write, end_the_program)
     assert seen == ["interrupted"]
     stage.settle()
 
 
-def test_connection_that_is_aborted_while_others_bytes_are_sent(held, stage, caplog):
+def test_connection_that_is_aborted_while_others_bytes_are_sent(held, stage, turn_in_which_a_write_fails):
     """By what the log of their failure runs: what is written to it then is lost."""
     (transport, peer), (other, its_peer) = held(), held()
     seen = []
-
-    def aborts(record):
-        if "Fatal write error" in record.getMessage():
-            transport.abort()
-        return True
 
     def write():
         its_peer.sock.close()
@@ -258,15 +266,7 @@ def test_connection_that_is_aborted_while_others_bytes_are_sent(held, stage, cap
         transport.write(b"lost")
         seen.append(transport.is_closing())
 
-    caplog.set_level(logging.DEBUG, "asyncio")
-    stage.loop.set_debug(True)
-    logging.getLogger("asyncio").addFilter(aborts)
-    try:
-        stage.loop.call_soon(write)
-        stage.turn()
-    finally:
-        logging.getLogger("asyncio").removeFilter(aborts)
-        stage.loop.set_debug(False)
+    turn_in_which_a_write_fails(write, transport.abort)
     assert seen == [False, True]
     stage.settle()
     assert arrived(peer) == b""
