@@ -464,6 +464,19 @@ move_due_timers(LoopObject *loop, double now)
 
 /* --------------------------------------------------------------------- poll */
 
+bool
+cl_loop_is_quiet(LoopObject *loop)
+{
+    if (cl_ring_count(&loop->l_ready) > 0 || loop->l_stopping ||
+        loop->l_thread_id == 0 || loop->l_depth != 1 || loop->l_forked ||
+        loop->l_pipe_ready || cl_inbox_filled(&loop->l_inbox) ||
+        loop->l_debug || (loop->l_timed & ~CL_TIMED_SAMPLE) || is_asked(loop))
+        return false;
+    const cl_heap_entry *first = cl_heap_peek(&loop->l_timers);
+    return first == NULL || (!cl_clock_replaced(loop->l_st) &&
+                             first->key > cl_now_s());
+}
+
 /* Returns how long the poll may sleep, in ns; -1 for no limit, -2 on error. */
 static int64_t
 poll_timeout_ns(LoopObject *loop)

@@ -482,6 +482,9 @@ keep(LoopObject *loop, const cl_gather_write *write, uint64_t now)
     cl_assert_of(write->owner, gather->gw_owner == write->owner);
     cl_assertf(write->limit <= CL_GATHER_MAX, "%zu", write->limit);
     size_t room = is_first ? write->limit : gather->gw_room;
+    if (is_first && gather->gw_reads_on && write->object != NULL &&
+        write->size > room && write->size <= write->first_limit)
+        room = write->size;
     if (write->size > room || (is_first && !is_timed(loop, gather)) ||
         (held->rest == NULL &&
          (held->rest = PyMem_RawMalloc(CL_GATHER_MAX)) == NULL))

@@ -47,6 +47,10 @@
  * call. */
 #define CL_COPY_MAX (16 * 1024)
 
+/* While a filled buffer is to be followed by another, a first write of up to this
+ * size is held by reference: with the next it takes one system call. */
+#define CL_HOLD_READ_MAX (64 * 1024)
+
 /* What the connections of a listener have learnt; reference counted. */
 typedef struct cl_habits cl_habits;
 
@@ -107,6 +111,7 @@ typedef struct {
     uint64_t gw_patience;   /* ticks that bytes may be held for */
     size_t gw_room;         /* bytes that may be added; 0 if nothing is held */
     unsigned gw_again;      /* writes after the first */
+    bool gw_reads_on; /* the callback goes on to receive */
     bool gw_may_hold;
     bool gw_may_defer;
     bool gw_late;
@@ -134,6 +139,7 @@ typedef struct {
     const char *data;
     size_t size;
     size_t limit; /* of all held bytes: CL_GATHER_MAX at most */
+    size_t first_limit; /* of the first, while gw_reads_on */
 } cl_gather_write;
 
 /* Notes a write of the transport, after cl_gather_make_way(). Returns true if

@@ -360,6 +360,9 @@ hold(StreamObject *self, PyObject *object, const char *data, size_t size)
         .data = data,
         .size = size,
         .limit = most < high ? most : high,
+        .first_limit = most < CL_GATHER_MAX      ? 0
+                       : high < CL_HOLD_READ_MAX ? high
+                                                 : CL_HOLD_READ_MAX,
     };
     return cl_gather_hold(base->tr_loop, &write);
 }

@@ -13,6 +13,10 @@
  * maximum size. */
 #define BULK_MIN (32 * 1024)
 
+/* Where there was nothing behind a buffer that had been filled, so many events
+ * pass before it is looked for again. */
+#define READS_WAITED 16
+
 static inline TransportObject *
 base_of(StreamObject *self)
 {
@@ -122,10 +126,26 @@ read_bytes(StreamObject *self)
     return delivered(self, status);
 }
 
-static int
-read_into_buffer(StreamObject *self)
+/* Whether the buffer that was just filled may be followed by another at once.
+ * Not if a program could tell: nothing else may be waiting for its turn. A
+ * pipe's read() may block. */
+static bool
+may_read_on(StreamObject *self, size_t total)
 {
     TransportObject *base = base_of(self);
+    return total < self->s_read_max && self->s_wait == 0 &&
+           (base->tr_flags & (CL_T_BUFFERED | CL_T_PIPE)) == CL_T_BUFFERED &&
+           (base->tr_watch.w_want & CL_READ) && !base->tr_conn_lost &&
+           cl_loop_is_quiet(base->tr_loop);
+}
+
+/* Calls get_buffer(), receives, and calls buffer_updated(). *total, the bytes of
+ * earlier calls of this event, grows if the buffer was filled. 0/-1 */
+static int
+fill_buffer(StreamObject *self, size_t *total)
+{
+    TransportObject *base = base_of(self);
+    cl_gather *gather = &cl_net_on(base->tr_loop)->n_gather;
     Py_buffer view;
     PyObject *protocol = Py_NewRef(base->tr_protocol);
     int held = cl_protocol_get_buffer(base->tr_loop->l_st, protocol,
@@ -138,14 +158,37 @@ read_into_buffer(StreamObject *self)
     if (held == 0) /* like recv_into() of a socket */
         return read_failed(self, 0);
     ssize_t got = receive(self, view.buf, (size_t)view.len);
+    bool filled = got == view.len;
     PyBuffer_Release(&view);
-    if (got <= 0)
+    if (got <= 0) {
+        if (*total > 0)
+            self->s_wait = READS_WAITED;
         return got_nothing(self, got);
-    return cl_transport_buffer_updated(base, got) == 0
+    }
+    if (filled)
+        *total += (size_t)got;
+    gather->gw_reads_on = filled && may_read_on(self, *total);
+    int status = cl_transport_buffer_updated(base, got);
+    gather->gw_reads_on = false;
+    return status == 0
                ? 0
                : cl_transport_fatal(
                      base,
                      "Fatal error: protocol.buffer_updated() call failed.");
+}
+
+static int
+read_into_buffer(StreamObject *self)
+{
+    size_t total = 0, before;
+    int status;
+    if (self->s_wait > 0)
+        self->s_wait--;
+    do {
+        before = total;
+        status = fill_buffer(self, &total);
+    } while (status == 0 && total > before && may_read_on(self, total));
+    return status;
 }
 
 /* Reads into memory that the protocol's reader lent. */

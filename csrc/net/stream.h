@@ -1,8 +1,9 @@
 /* stream.h - what byte stream transports (sockets and pipes) share. Reading is
  * here, writing in outbox.h.
  *
- * Each event gets one system call, of at most s_read_max bytes, so one busy
- * peer cannot starve the others. Small reads go through the loop's buffer into
+ * Each event gets at most s_read_max bytes, so one busy peer cannot starve the
+ * others: one system call, or one for each buffer of a BufferedProtocol that is
+ * filled while nothing else has to run. Small reads go through the loop's buffer into
  * a bytes object of the right size. After a large one, the next goes straight
  * into a new bytes object. The buffer of a BufferedProtocol, and memory lent
  * by a StreamReader, are filled in place too. */
@@ -18,6 +19,7 @@ typedef struct StreamObject {
     TransportObject s_base;
     cl_outbox s_out;
     uint32_t s_read_max; /* bytes */
+    uint8_t s_wait; /* events until a filled buffer may be followed by another */
 } StreamObject;
 
 /* What differs between kinds of streams. */

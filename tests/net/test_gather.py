@@ -405,6 +405,83 @@ def test_writes_of_a_quick_callback_are_sent_together(held, in_callback):
     assert received(peer) == b"".join(b"%d " % n for n in range(50))
 
 
+FILLED = 65536  # bytes of a buffer, and of the largest write that waits for the next
+
+
+@pytest.fixture
+def in_pieces(connect, buffered_recorder):
+    """Makes a transport that answers with what it receives, and its peer, who sends more than a buffer takes."""
+
+    def in_pieces(then=lambda count: None):
+        def answer(self, count):
+            self.transport.write(bytes(memoryview(self.buffer)[:count]))
+            then(count)
+
+        return connect(buffered_recorder(FILLED, buffer_updated=answer))
+
+    return in_pieces
+
+
+@pytest.fixture
+def exchange(loop, run):
+    """Sends the message in a loop that has nothing else to do, and returns the answer of the same size."""
+
+    def exchange(peer, message):
+        async def exchange():
+            got = bytearray()
+            await asyncio.gather(loop.sock_sendall(peer, message), receive(got))
+            return got
+
+        async def receive(got):
+            while len(got) < len(message):
+                got += await loop.sock_recv(peer, 1 << 18)
+
+        return run(exchange())
+
+    return exchange
+
+
+@holding_only
+def test_answer_to_a_filled_buffer_waits_for_the_next(not_asyncio, in_pieces, loop, exchange):
+    not_asyncio()
+    transport, peer = in_pieces()
+    message = os.urandom(FILLED + 20000)
+    before = loop.metrics().writes
+    for _ in range(3):
+        assert exchange(peer, message) == message
+    assert loop.metrics().writes - before == 2 * 3  # sock_sendall(), and the answer
+
+
+def test_answers_to_filled_buffers_come_in_order(in_pieces, exchange):
+    transport, peer = in_pieces()
+    transport.set_write_buffer_limits(high=1 << 24)
+    message = os.urandom(3 * FILLED)
+    for _ in range(QUICK):
+        assert exchange(peer, message) == message
+
+
+@unset
+@learning_only
+def test_answer_to_a_filled_buffer_is_sent_while_the_callback_waits_for_it(in_pieces, exchange, loop):
+    got = []
+
+    def wait(count):
+        if blocks:
+            got.append(peer.recv(FILLED, socket.MSG_WAITALL))
+            loop.stop()
+
+    blocks = False
+    transport, peer = in_pieces(then=wait)
+    message = bytes(FILLED + 1)
+    for _ in range(QUICK):
+        assert exchange(peer, message) == message
+    peer.settimeout(20)
+    blocks = True
+    peer.send(message)
+    loop.run_forever()
+    assert len(got[0]) == FILLED
+
+
 @unset
 @learning_only
 def test_callbacks_that_are_slow_by_their_sends_alone_are_quick(not_asyncio, held, in_callback, until, loop):

@@ -612,6 +612,125 @@ def test_buffer_is_let_go_before_the_protocol_is_told(connect, buffered_recorder
     assert got == b"0123456789abcde"
 
 
+SIZE = 1024  # of a buffer
+
+
+def call_soon(loop, events, protocol):
+    loop.call_soon(events.append, "called")
+
+
+def call_soon_threadsafe(loop, events, protocol):
+    loop.call_soon_threadsafe(events.append, "called")
+
+
+def call_at_once(loop, events, protocol):
+    """A timer that is due runs after what the next poll finds."""
+    loop.call_later(0, events.append, "called")
+
+
+def wake_a_task(loop, events, protocol):
+    async def wait():
+        await future
+        events.append("called")
+
+    future = loop.create_future()
+    protocol.task = loop.create_task(wait())
+    future.set_result(None)
+
+
+def stop(loop, events, protocol):
+    loop.stop()
+
+
+def pause(loop, events, protocol):
+    protocol.transport.pause_reading()
+    loop.call_soon(loop.call_soon, events.append, "called")
+    loop.call_soon(loop.call_soon, loop.call_soon, protocol.transport.resume_reading)
+
+
+def close(loop, events, protocol):
+    protocol.transport.close()
+
+
+def fail(loop, events, protocol):
+    loop.set_exception_handler(lambda loop, context: events.append("reported"))
+    raise ZeroDivisionError
+
+
+def replace(loop, events, protocol):
+    class Other(asyncio.Protocol):
+        def data_received(self, data):
+            events.append(len(data))
+
+        def connection_lost(self, error):
+            protocol.connection_lost(error)
+
+    protocol.transport.set_protocol(Other())
+
+
+BUFFERS_IN_A_ROW = {
+    None: [SIZE, SIZE, SIZE, 1, "lost"],
+    call_soon: [SIZE, "called", SIZE, SIZE, 1, "lost"],
+    call_soon_threadsafe: [SIZE, "called", SIZE, SIZE, 1, "lost"],
+    call_at_once: [SIZE, SIZE, "called", SIZE, 1, "lost"],
+    wake_a_task: [SIZE, "called", SIZE, SIZE, 1, "lost"],
+    stop: [SIZE, "stopped", SIZE, SIZE, 1, "lost"],
+    pause: [SIZE, "called", SIZE, SIZE, 1, "lost"],
+    close: [SIZE, "lost"],
+    fail: [SIZE, "reported", "lost"],
+    replace: [SIZE, 2 * SIZE + 1, "lost"],
+}
+
+
+@pytest.mark.parametrize("act", BUFFERS_IN_A_ROW, ids=lambda act: act.__name__ if act else "nothing")
+def test_what_runs_after_a_filled_buffer(connect, buffered_recorder, loop, until, kind, act):
+    """There is more to receive. cloop does so at once only if nothing else is to run first."""
+    events = []
+
+    def updated(self, count):
+        events.append(count)
+        if len(events) == 1 and act is not None:
+            act(loop, events, self)
+
+    def lost(self, error):
+        events.append("lost")
+        loop.call_soon(loop.stop)
+
+    protocol = buffered_recorder(SIZE, buffer_updated=updated, connection_lost=lost)
+    transport, peer = connect(protocol, kind)
+    peer.send(bytes(3 * SIZE + 1))
+    peer.close()
+    loop.run_forever()
+    if act is stop:
+        events.append("stopped")
+        loop.run_forever()
+    assert events == BUFFERS_IN_A_ROW[act]
+
+
+def test_filled_buffers_of_two_connections_take_turns(connect, buffered_recorder, loop, until, kind):
+    events = []
+    made = []
+    for name in "ab":
+        protocol = buffered_recorder(SIZE, buffer_updated=lambda self, count, name=name: events.append(name))
+        made.append(connect(protocol, kind))
+    for transport, peer in made:
+        peer.send(bytes(3 * SIZE))
+    until(lambda: len(events) == 6)
+    assert sorted(events[:2]) == sorted(events[2:4]) == ["a", "b"]
+
+
+def test_a_turn_by_hand_fills_one_buffer(connect, buffered_recorder, loop, until, kind):
+    got = []
+    protocol = buffered_recorder(SIZE, buffer_updated=lambda self, count: got.append(count))
+    transport, peer = connect(protocol, kind)
+    peer.send(bytes(3 * SIZE))
+    counts = []
+    while len(got) < 3:
+        loop._run_once()
+        counts.append(len(got))
+    assert [n for n in counts if n] == [1, 2, 3]
+
+
 class Silent(asyncio.BaseProtocol):
     def __init__(self):
         self.lost = []
