@@ -473,8 +473,8 @@ cl_loop_is_quiet(LoopObject *loop)
         loop->l_debug || (loop->l_timed & ~CL_TIMED_SAMPLE) || is_asked(loop))
         return false;
     const cl_heap_entry *first = cl_heap_peek(&loop->l_timers);
-    return first == NULL || (!cl_clock_replaced(loop->l_st) &&
-                             first->key > cl_now_s());
+    return first == NULL ||
+           (!cl_clock_replaced(loop->l_st) && first->key > cl_now_s());
 }
 
 /* Returns how long the poll may sleep, in ns; -1 for no limit, -2 on error. */

@@ -111,7 +111,7 @@ typedef struct {
     uint64_t gw_patience;   /* ticks that bytes may be held for */
     size_t gw_room;         /* bytes that may be added; 0 if nothing is held */
     unsigned gw_again;      /* writes after the first */
-    bool gw_reads_on; /* the callback goes on to receive */
+    bool gw_reads_on;       /* the callback goes on to receive */
     bool gw_may_hold;
     bool gw_may_defer;
     bool gw_late;
@@ -138,7 +138,7 @@ typedef struct {
     PyObject *object; /* bytes object that owns data; NULL: copy it */
     const char *data;
     size_t size;
-    size_t limit; /* of all held bytes: CL_GATHER_MAX at most */
+    size_t limit;       /* of all held bytes: CL_GATHER_MAX at most */
     size_t first_limit; /* of the first, while gw_reads_on */
 } cl_gather_write;
 

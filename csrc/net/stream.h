@@ -19,7 +19,8 @@ typedef struct StreamObject {
     TransportObject s_base;
     cl_outbox s_out;
     uint32_t s_read_max; /* bytes */
-    uint8_t s_wait; /* events until a filled buffer may be followed by another */
+    uint8_t
+        s_wait; /* events until a filled buffer may be followed by another */
 } StreamObject;
 
 /* What differs between kinds of streams. */

@@ -713,7 +713,7 @@ def test_filled_buffers_of_two_connections_take_turns(connect, buffered_recorder
     for name in "ab":
         protocol = buffered_recorder(SIZE, buffer_updated=lambda self, count, name=name: events.append(name))
         made.append(connect(protocol, kind))
-    for transport, peer in made:
+    for _, peer in made:
         peer.send(bytes(3 * SIZE))
     until(lambda: len(events) == 6)
     assert sorted(events[:2]) == sorted(events[2:4]) == ["a", "b"]
