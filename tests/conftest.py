@@ -329,6 +329,20 @@ def nothing_is_reported(request):
 
 
 @pytest.fixture
+def filter_log():
+    """Adds filters to asyncio's log; they are removed after the test."""
+    logger, added = logging.getLogger("asyncio"), []
+
+    def filter_log(look):
+        logger.addFilter(look)
+        added.append(look)
+
+    yield filter_log
+    for look in added:
+        logger.removeFilter(look)
+
+
+@pytest.fixture
 def run(loop):
     """Runs a coroutine on the loop."""
     return loop.run_until_complete

@@ -54,8 +54,20 @@ def test_default_follows_the_interpreter(script, loop_kind, monkeypatch, options
 # Slow callbacks
 
 
+@pytest.fixture
+def logged(as_asyncio, filter_log):
+    """What a body logs, as asyncio does. The times differ between the loops, so the records are compared without them."""
+
+    def hide(record):
+        record.msg, record.args = re.sub(r"\d+\.\d+", "N", record.getMessage()), ()
+        return True
+
+    filter_log(hide)
+    return lambda body: as_asyncio(body)["logged"]
+
+
 @pytest.mark.parametrize("source", ["call_soon", "call_soon_threadsafe", "call_at", "task", "future"])
-def test_slow_callback_is_logged(as_asyncio, source):
+def test_slow_callback_is_logged(logged, source):
     async def step():
         slow()
 
@@ -76,24 +88,9 @@ def test_slow_callback_is_logged(as_asyncio, source):
         if source == "task":
             assert task.done()
 
-    outcome = as_asyncio_without_numbers(as_asyncio, body)
+    outcome = logged(body)
     assert len(outcome) == 1 and outcome[0][0] == "WARNING"
     assert outcome[0][1].startswith("Executing <") and outcome[0][1].endswith(" took N seconds")
-
-
-def as_asyncio_without_numbers(as_asyncio, body):
-    """asyncio's log. The times differ between the loops, so the records are compared without them."""
-
-    def hide(record):
-        record.msg, record.args = re.sub(r"\d+\.\d+", "N", record.getMessage()), ()
-        return True
-
-    logger = logging.getLogger("asyncio")
-    logger.addFilter(hide)
-    try:
-        return as_asyncio(body)["logged"]
-    finally:
-        logger.removeFilter(hide)
 
 
 @pytest.mark.parametrize("debug, duration", [(False, 0.001), (True, 10)], ids=["without debug", "fast enough"])

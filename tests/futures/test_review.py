@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import logging
 import sys
 
 import pytest
@@ -84,21 +83,17 @@ def test_no_task_is_current_after_a_handle_run_by_hand(loop, spin):
     loop.run_until_complete(task)
 
 
-def test_no_task_is_current_where_a_slow_step_is_logged(loop, caplog):
-    class Filter:
-        def filter(self, record):
-            if "Executing" in record.getMessage():
-                seen.append(current(loop))
-            return False
+def test_no_task_is_current_where_a_slow_step_is_logged(loop, filter_log):
+    def look(record):
+        if "Executing" in record.getMessage():
+            seen.append(current(loop))
+        return False
 
-    seen, logger, look = [], logging.getLogger("asyncio"), Filter()
+    seen = []
     loop.set_debug(True)
     loop.slow_callback_duration = 0
-    logger.addFilter(look)
-    try:
-        loop.run_until_complete(pause(2))
-    finally:
-        logger.removeFilter(look)
+    filter_log(look)
+    loop.run_until_complete(pause(2))
     assert seen and set(seen) == {None}
 
 

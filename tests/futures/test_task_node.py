@@ -1,16 +1,15 @@
 """Steps that were scheduled before debug mode came, and are slow in it: logged as asyncio logs them."""
 
 import asyncio
-import logging
 import sys
 
 import pytest
 
 
 @pytest.fixture
-def told():
+def told(filter_log):
     """Notes the texts of slow callbacks, without their times, in place of the log."""
-    texts, logger = [], logging.getLogger("asyncio")
+    texts = []
 
     def note(record):
         if record.msg != "Executing %s took %.3f seconds":
@@ -18,9 +17,8 @@ def told():
         texts.append(record.args[0])
         return False
 
-    logger.addFilter(note)
-    yield texts
-    logger.removeFilter(note)
+    filter_log(note)
+    return texts
 
 
 async def steps(future):

@@ -618,7 +618,7 @@ def test_more_than_the_high_water_mark_is_not_held(held, in_callback):
 
 
 @pytest.fixture
-def log_interrupts(loop, caplog):
+def log_interrupts(loop, caplog, filter_log):
     """The log of a failed send ends the program."""
 
     def interrupt(record):
@@ -628,9 +628,8 @@ def log_interrupts(loop, caplog):
 
     caplog.set_level(logging.DEBUG, "asyncio")
     loop.set_debug(True)
-    logging.getLogger("asyncio").addFilter(interrupt)
+    filter_log(interrupt)
     yield
-    logging.getLogger("asyncio").removeFilter(interrupt)
     loop.set_debug(False)
 
 
@@ -1806,7 +1805,7 @@ def test_tasks_that_compute_between_those_that_write_teach_nothing(not_asyncio, 
 @unset
 @learning_only
 def test_sending_for_others_teaches_a_transport_nothing(
-    not_asyncio, teach_turns, taught, connect, recorder, in_tasks, in_callback, loop, caplog
+    not_asyncio, teach_turns, taught, connect, recorder, in_tasks, in_callback, loop, caplog, filter_log
 ):
     """Here the log of a failed send takes long."""
     not_asyncio()
@@ -1842,12 +1841,11 @@ def test_sending_for_others_teaches_a_transport_nothing(
             pass_time(LATE_S)
         return True
 
-    logging.getLogger("asyncio").addFilter(take_long)
+    filter_log(take_long)
     try:
         eventually(attempt)
     finally:
         loop.set_debug(False)
-        logging.getLogger("asyncio").removeFilter(take_long)
 
 
 @unset

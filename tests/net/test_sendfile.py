@@ -20,21 +20,10 @@ def file(tmp_path):
         yield file
 
 
-@pytest.fixture
-def start(loop, turn, run):
-    """Starts a task; it is cancelled after the test."""
-    tasks = []
-
-    def start(coroutine):
-        tasks.append(loop.create_task(coroutine))
-        turn()
-        return tasks[-1]
-
-    yield start
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        run(asyncio.wait(tasks))
+@pytest.fixture(autouse=True)
+def executor(loop, run):
+    """What runs in the loop's executor has ended when the test has."""
+    yield
     run(loop.shutdown_default_executor() if hasattr(loop, "shutdown_default_executor") else asyncio.sleep(0))
 
 

@@ -1150,7 +1150,7 @@ def test_socket_that_a_program_takes_from_the_server(
         server.close()
 
 
-def test_log_of_a_connection_that_raises(serving, call, until, loop, reports, caplog):
+def test_log_of_a_connection_that_raises(serving, call, until, loop, reports, caplog, filter_log):
     def fail(record):
         if "got a new connection" in record.getMessage():
             raise ZeroDivisionError
@@ -1159,11 +1159,8 @@ def test_log_of_a_connection_that_raises(serving, call, until, loop, reports, ca
     server = serving.tcp()
     caplog.set_level(logging.DEBUG, "asyncio")
     loop.set_debug(True)
-    logging.getLogger("asyncio").addFilter(fail)
-    try:
-        call(server)
-        until(lambda: reports)
-    finally:
-        logging.getLogger("asyncio").removeFilter(fail)
-        loop.set_debug(False)
+    filter_log(fail)
+    call(server)
+    until(lambda: reports)
+    loop.set_debug(False)
     assert [type(context["exception"]) for context in reports] == [ZeroDivisionError]

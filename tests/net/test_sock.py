@@ -37,23 +37,6 @@ def udp(sockets):
     return udp
 
 
-@pytest.fixture
-def start(loop, turn, run):
-    """Starts a task and runs one turn; the task is cancelled after the test."""
-    tasks = []
-
-    def start(coroutine):
-        tasks.append(loop.create_task(coroutine))
-        turn()
-        return tasks[-1]
-
-    yield start
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        run(asyncio.wait(tasks))
-
-
 def finish(task, until):
     until(task.done)
     return task.result()

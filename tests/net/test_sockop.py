@@ -49,23 +49,6 @@ def native(loop_kind):
         pytest.skip("asyncio does otherwise here")
 
 
-@pytest.fixture
-def start(loop, turn):
-    """Makes a task of a coroutine, runs it until it waits, and cancels it after the test."""
-    tasks = []
-
-    def start(coroutine):
-        tasks.append(loop.create_task(coroutine))
-        turn()
-        return tasks[-1]
-
-    yield start
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        loop.run_until_complete(asyncio.wait(tasks))
-
-
 def replace(sock):
     """Closes a socket; returns a pair whose first socket has its number."""
     fd = sock.fileno()

@@ -230,7 +230,7 @@ def test_what_wakes_it_is_visited_and_named(accelerate, loop, caplog):
     assert any(re.match("Executing <Handle _?gather[.]", text) for text in caplog.messages)  # 3.9: _gather()
 
 
-def test_what_was_scheduled_before_debug_mode_does_not_say_where(accelerate, as_asyncio):
+def test_what_was_scheduled_before_debug_mode_does_not_say_where(accelerate, as_asyncio, filter_log):
     def keep(record):
         record.msg, record.args = re.sub(r"\d+\.\d+", "N", record.getMessage()), ()
         return "_done_callback" in record.msg
@@ -250,12 +250,8 @@ def test_what_was_scheduled_before_debug_mode_does_not_say_where(accelerate, as_
 
         return loop.run_until_complete(main())
 
-    logger = logging.getLogger("asyncio")
-    logger.addFilter(keep)
-    try:
-        assert len(as_asyncio(body)["logged"]) == 2
-    finally:
-        logger.removeFilter(keep)
+    filter_log(keep)
+    assert len(as_asyncio(body)["logged"]) == 2
 
 
 @pytest.mark.parametrize("value", [0, 1, None, "yes", []], ids=repr)

@@ -211,7 +211,7 @@ def test_connections_of_a_listener_learn_from_each_other(stage, in_callback, loo
 
 
 @pytest.fixture
-def turn_in_which_a_write_fails(stage, caplog):
+def turn_in_which_a_write_fails(stage, caplog, filter_log):
     """Runs a callback in a turn of debug mode, and failed() as soon as the log tells that a write failed."""
 
     def turn_in_which_a_write_fails(callback, failed):
@@ -222,12 +222,11 @@ def turn_in_which_a_write_fails(stage, caplog):
 
         caplog.set_level(logging.DEBUG, "asyncio")
         stage.loop.set_debug(True)
-        logging.getLogger("asyncio").addFilter(look)
+        filter_log(look)
         try:
             stage.loop.call_soon(callback)
             stage.turn()
         finally:
-            logging.getLogger("asyncio").removeFilter(look)
             stage.loop.set_debug(False)
 
     return turn_in_which_a_write_fails
