@@ -389,7 +389,7 @@ async def tcp_idle_memory(loop, sock):
     return await loop.create_server(Echo, sock=sock)
 
 
-@held(10_000, at_most=4)
+@held(10_000, at_most=3.2)
 async def streams_idle_memory(loop, sock):
     """One idle connection whose task waits in readline(), of 10,000; growth of the resident set."""
     return await start_stream_server(sock, read_line)

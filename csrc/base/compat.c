@@ -150,9 +150,16 @@ cl_type_new(PyObject *module, void *state, PyType_Spec *spec, PyObject *bases,
 static int
 add_descriptor(PyTypeObject *type, const char *name, PyObject *descriptor)
 {
-    int err = descriptor == NULL
-                  ? -1
-                  : PyObject_SetAttrString((PyObject *)type, name, descriptor);
+    int err = -1;
+    if (descriptor != NULL && strcmp(name, "__dict__") == 0) {
+        /* The class has no __dict__ that could be set: its own is the dict of
+         * its attributes. */
+        err = PyDict_SetItemString(type->tp_dict, name, descriptor);
+        PyType_Modified(type);
+    }
+    else if (descriptor != NULL) {
+        err = PyObject_SetAttrString((PyObject *)type, name, descriptor);
+    }
     Py_XDECREF(descriptor);
     return err;
 }

@@ -308,6 +308,22 @@ make_value(cl_state *st, int kind, PyObject *constant, const parts *parts)
     }
 }
 
+/* Whether the value is only made when somebody looks for it: the deque of the
+ * tasks that wait in drain(), and a future that asyncio's own code never uses.
+ * They would take a quarter of the memory of a connection. */
+static bool
+is_made_late(cl_state *st, const cl_recipe *recipe, int i, PyObject *loop)
+{
+    const cl_streams *streams = cl_streams_of(st);
+    if (recipe->rc_kinds[i] == DEQUE)
+        return recipe->rc_keys[i] == streams->str__drain_waiters;
+    LoopObject *ours = cl_loop_cast(loop);
+    return recipe->rc_kinds[i] == DONE &&
+           recipe->rc_keys[i] == streams->str__complete_fut && ours != NULL &&
+           !ours->l_debug &&
+           !cl_loop_overrides(ours, CL_OVERRIDES_CREATE_FUTURE);
+}
+
 /* Returns a new object of the class, without its __init__(). */
 static PyObject *
 bare(cl_state *st, PyTypeObject *type)
@@ -326,6 +342,8 @@ make(cl_state *st, const cl_recipe *recipe, PyTypeObject *type,
     if (parts.protocol == NULL)
         parts.protocol = self;
     for (int i = 0; i < recipe->rc_count && status == 0; i++) {
+        if (is_made_late(st, recipe, i, parts.loop))
+            continue;
         PyObject *value = make_value(st, recipe->rc_kinds[i],
                                      recipe->rc_constants[i], &parts);
         status = value == NULL
@@ -338,6 +356,144 @@ make(cl_state *st, const cl_recipe *recipe, PyTypeObject *type,
         Py_CLEAR(self);
     return self;
 }
+
+/* -------------------------------------------------------- what is made late */
+
+/* The closures of the getters say whose attribute it is. */
+enum { OF_PROTOCOL, OF_WRITER };
+
+static const cl_recipe *
+late_recipe(cl_streams *streams, void *closure)
+{
+    return (size_t)closure == OF_PROTOCOL ? &streams->ss_protocol_recipe
+                                          : &streams->ss_writer_recipe;
+}
+
+static PyObject *
+late_name(cl_streams *streams, void *closure)
+{
+    return (size_t)closure == OF_PROTOCOL ? streams->str__drain_waiters
+                                          : streams->str__complete_fut;
+}
+
+/* Puts the attribute where asyncio's __init__() has it, before those that came
+ * later. 0/-1 */
+static int
+insert(PyObject *dict, const cl_recipe *recipe, int place, PyObject *value)
+{
+    PyObject *later = PyDict_New(), *key, *item;
+    Py_ssize_t at = 0;
+    int status = later == NULL ? -1 : 0;
+    while (status == 0 && PyDict_Next(dict, &at, &key, &item)) {
+        int i = 0;
+        while (i < place && recipe->rc_keys[i] != key)
+            i++;
+        if (i == place)
+            status = PyDict_SetItem(later, key, item);
+    }
+    at = 0;
+    while (status == 0 && PyDict_Next(later, &at, &key, &item))
+        status = PyDict_DelItem(dict, key);
+    if (status == 0)
+        status = PyDict_SetItem(dict, recipe->rc_keys[place], value);
+    if (status == 0)
+        status = PyDict_Update(dict, later);
+    Py_XDECREF(later);
+    return status;
+}
+
+/* Makes the attribute, if it was left to be made late. Returns a new reference;
+ * NULL, with or without an exception, if there is none. */
+static PyObject *
+make_late(cl_state *st, PyObject *dict, void *closure)
+{
+    cl_streams *streams = cl_streams_of(st);
+    const cl_recipe *recipe = late_recipe(streams, closure);
+    PyObject *name = late_name(streams, closure);
+    parts parts = {.loop = PyDict_GetItemWithError(dict, streams->str__loop)};
+    for (int i = 0; i < recipe->rc_count && parts.loop != NULL; i++) {
+        if (recipe->rc_keys[i] != name)
+            continue;
+        PyObject *value = make_value(st, recipe->rc_kinds[i], NULL, &parts);
+        if (value != NULL && insert(dict, recipe, i, value) < 0)
+            Py_CLEAR(value);
+        return value;
+    }
+    return NULL;
+}
+
+/* Returns a new reference to the object's dict, with the attribute in it if it
+ * has one: it goes to *value, borrowed, or NULL. */
+static PyObject *
+whole_dict(PyObject *self, void *closure, PyObject **value)
+{
+    cl_state *st = cl_streams_state(self);
+    PyObject *dict = st == NULL ? NULL : Py_XNewRef(cl_streams_dict(self));
+    if (dict == NULL)
+        return NULL;
+    *value =
+        PyDict_GetItemWithError(dict, late_name(cl_streams_of(st), closure));
+    if (*value == NULL && !PyErr_Occurred()) {
+        *value = make_late(st, dict, closure);
+        Py_XDECREF(*value); /* the dict has it */
+    }
+    if (*value == NULL && PyErr_Occurred())
+        Py_CLEAR(dict);
+    return dict;
+}
+
+static PyObject *
+get_dict(PyObject *self, void *closure)
+{
+    PyObject *ignored;
+    return whole_dict(self, closure, &ignored);
+}
+
+static int
+set_dict(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    return PyObject_GenericSetDict(self, value, NULL);
+}
+
+static PyObject *
+get_late(PyObject *self, void *closure)
+{
+    PyObject *value, *dict = whole_dict(self, closure, &value);
+    if (dict != NULL && value == NULL)
+        PyErr_Format(
+            PyExc_AttributeError, "'%s' object has no attribute '%U'",
+            Py_TYPE(self)->tp_name,
+            late_name(cl_streams_of(cl_streams_state(self)), closure));
+    Py_XINCREF(dict == NULL ? NULL : value);
+    Py_XDECREF(dict);
+    return dict == NULL ? NULL : value;
+}
+
+static int
+set_late(PyObject *self, PyObject *value, void *closure)
+{
+    /* What is deleted must have been there. */
+    PyObject *old = value == NULL ? get_late(self, closure) : Py_NewRef(value);
+    cl_state *st = old == NULL ? NULL : cl_streams_state(self);
+    PyObject *dict = st == NULL ? NULL : cl_streams_dict(self);
+    int status = -1;
+    if (dict != NULL) {
+        PyObject *name = late_name(cl_streams_of(st), closure);
+        status = value == NULL ? PyDict_DelItem(dict, name)
+                               : PyDict_SetItem(dict, name, value);
+    }
+    Py_XDECREF(old);
+    return status;
+}
+
+PyGetSetDef cl_served_protocol_getset[] = {
+    {"_drain_waiters", get_late, set_late, NULL, (void *)OF_PROTOCOL},
+    {"__dict__", get_dict, set_dict, NULL, (void *)OF_PROTOCOL},
+    {NULL}};
+PyGetSetDef cl_served_writer_getset[] = {
+    {"_complete_fut", get_late, set_late, NULL, (void *)OF_WRITER},
+    {"__dict__", get_dict, set_dict, NULL, (void *)OF_WRITER},
+    {NULL}};
 
 /* ------------------------------------------------------------------ the factory */
 

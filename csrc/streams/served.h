@@ -36,6 +36,11 @@ PyObject *cl_served_feed_eof(PyObject *self, PyObject *const *args,
 PyObject *cl_served_close(PyObject *self, PyObject *const *args,
                           Py_ssize_t nargs, PyObject *kwnames);
 
+/* Attributes of our classes that are made when somebody looks for them, or at
+ * the object's __dict__. */
+extern PyGetSetDef cl_served_protocol_getset[];
+extern PyGetSetDef cl_served_writer_getset[];
+
 /* tp_finalize of our protocol and writer: their __del__() if it has something
  * to do. */
 void cl_served_finalize_protocol(PyObject *self);

@@ -25,7 +25,8 @@
 #define CL_STREAMS_NAMES(X) \
     X(StreamReader) X(StreamReaderProtocol) X(StreamWriter) X(__class__) \
     X(__del__) X(_buffer) X(_client_connected_cb) X(_cloop) X(_closed) \
-    X(_connection_lost) X(_drain_helper) X(_eof) X(_exception) X(_limit) \
+    X(_complete_fut) X(_connection_lost) X(_drain_helper) X(_drain_waiters) \
+    X(_eof) X(_exception) X(_limit) \
     X(_loop) X(_over_ssl) X(_paused) X(_protocol) X(_reader) \
     X(_reject_connection) X(_stream_reader_wr) X(_stream_writer) \
     X(_strong_reader) X(_task) X(_transport) X(_waiter) X(add_done_callback) \

@@ -139,9 +139,9 @@ set_up(PyObject *module, cl_state *st)
     if (derive(module, st, &streams->ss_reader, &streams->ss_own_reader,
                cl_reader_methods, cl_reader_getset) < 0 ||
         derive(module, st, &streams->ss_protocol, &streams->ss_own_protocol,
-               cl_protocol_methods, NULL) < 0 ||
+               cl_protocol_methods, cl_served_protocol_getset) < 0 ||
         derive(module, st, &streams->ss_writer, &streams->ss_own_writer,
-               cl_writer_methods, NULL) < 0)
+               cl_writer_methods, cl_served_writer_getset) < 0)
         return -1;
     take_finalizer(streams->ss_own_protocol.g_type,
                    cl_served_finalize_protocol);

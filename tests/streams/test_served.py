@@ -2,6 +2,7 @@
 
 import asyncio
 import asyncio.streams
+import contextlib
 import contextvars
 import gc
 import os
@@ -105,6 +106,52 @@ def test_attributes_are_asyncios(as_asyncio, serve):
 
     seen = as_asyncio(body)["result"]
     assert seen[0] == seen[1] == seen[2]
+
+
+LATE = {"_drain_waiters": lambda writer: writer._protocol, "_complete_fut": lambda writer: writer}
+
+
+@pytest.mark.parametrize("name", list(LATE))
+def test_attributes_that_are_made_late_are_like_others(as_asyncio, serve, name):
+    """cloop makes them when somebody looks for them."""
+
+    def body(loop):
+        seen = []
+
+        def looks(writer):
+            owner = LATE[name](writer)
+            if not hasattr(owner, name):  # on some Pythons
+                return
+            value = getattr(owner, name)
+            seen.append((kind_of(value, {}), getattr(owner, name) is value, vars(owner)[name] is value))
+            setattr(owner, name, "another")
+            seen.append((getattr(owner, name), vars(owner)[name]))
+            setattr(owner, name, value)
+
+        def copies(writer):
+            owner = LATE[name](writer)
+            if name in vars(owner):
+                seen.append(name in owner.__reduce_ex__(4)[2])  # what copy.copy() asks for
+
+        def deletes(writer):
+            owner = LATE[name](writer)
+            with contextlib.suppress(AttributeError):
+                delattr(owner, name)
+                seen.append("deleted")
+            with contextlib.suppress(AttributeError):
+                owner.__dict__ = dict(vars(owner), more=1)
+                seen.append((owner.more, "more" in vars(owner)))
+
+        async def handler(reader, writer):
+            for function in (copies, looks, deletes):
+                function(writer)
+            await writer.drain()
+            writer.close()
+
+        serve(handler, loop=loop)
+        return seen
+
+    as_asyncio(body)
 
 
 def test_they_are_freed_without_the_collector(serve):
