@@ -108,9 +108,12 @@ class End:
         if bytes(data) != sent[self.got : self.got + len(data)]:
             self.case.found("side %d got what was not sent, at %d" % (self.side, self.got))
         self.got += len(data)
+        self.changed.set()
+
+    def told(self, data):
         if self.over.done():
             self.case.found("side %d got data after connection_lost()" % self.side)
-        self.changed.set()
+        self.take(data)
 
     def eof_received(self):
         self.eof = True
@@ -200,7 +203,7 @@ class End:
 
 class Protocol(End, asyncio.Protocol):
     def data_received(self, data):
-        self.take(data)
+        self.told(data)
 
 
 class Buffered(End, asyncio.BufferedProtocol):
@@ -209,11 +212,11 @@ class Buffered(End, asyncio.BufferedProtocol):
         return memoryview(self.buffer)
 
     def buffer_updated(self, count):
-        self.take(self.buffer[:count])
+        self.told(self.buffer[:count])
 
 
 class Streams(End):
-    """Reads by a StreamReader, whose protocol is asyncio's."""
+    """Reads by a StreamReader, whose protocol is asyncio's. What that has received it may read after the end."""
 
     def protocol(self):
         self.reader = asyncio.StreamReader(limit=4096)
