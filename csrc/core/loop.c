@@ -1114,6 +1114,8 @@ cl_loop_turn(LoopObject *loop)
         cl_ring_trim(&loop->l_ready);
     }
     cl_check(cl_loop_check_sometimes(loop));
+    errno =
+        0; /* as after select.epoll.poll(): Python 3.13's ssl looks at it */
     if (result == 0)
         result = run_ready(loop);
     result = cl_loop_afterwards(loop, result);
