@@ -484,7 +484,7 @@ poll_timeout_ns(LoopObject *loop)
     const cl_heap_entry *first = cl_heap_peek(&loop->l_timers);
     double now;
     if (cl_ring_count(&loop->l_ready) > 0 || loop->l_stopping ||
-        loop->l_pipe_ready)
+        loop->l_pipe_ready || loop->l_watches.wt_reported)
         return 0;
     if (first == NULL)
         return -1;
@@ -670,7 +670,7 @@ wait_and_dispatch(LoopObject *loop)
             return -1;
         }
     }
-    return 0;
+    return cl_watch_tell_reported(loop);
 }
 
 /* Whether the program has replaced Handle._run(). Asked before each poll, since
@@ -697,8 +697,11 @@ poll(LoopObject *loop)
         return -1;
     if (cl_loop_clock_changed(loop) && cl_loop_refresh_overrides(loop) < 0)
         return -1;
-    if (loop->l_asks || cl_loop_overrides(loop, CL_OVERRIDES_PROCESS_EVENTS))
+    if (loop->l_asks || cl_loop_overrides(loop, CL_OVERRIDES_PROCESS_EVENTS)) {
+        if (cl_watch_tell_reported(loop) < 0) /* so that it does not sleep */
+            return -1;
         asked = ask(loop);
+    }
     if (asked < 0 || (asked == 0 && wait_and_dispatch(loop) < 0))
         return -1;
     if (loop->l_pipe_ready && cl_signals_deliver(loop) < 0)
@@ -1127,6 +1130,8 @@ cl_loop_turn(LoopObject *loop)
         cl_ring_trim(&loop->l_ready);
     }
     cl_check(cl_loop_check_sometimes(loop));
+    /* As after select.epoll.poll(). The ssl module of Python 3.13 reads it. */
+    errno = 0;
     if (result == 0)
         result = run_ready(loop);
     result = cl_loop_afterwards(loop, result);

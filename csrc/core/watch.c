@@ -20,8 +20,9 @@
  * of system calls may. */
 #define STOP_ATTEMPTS 10
 
-/* Values of w_refused above the number of attempts. */
-enum { GIVE_UP = 254, TOLD = 255 };
+/* Values of w_refused above the number of attempts. REPORTED: nothing has been
+ * refused, the change is a cl_watch_report(). */
+enum { REPORTED = 253, GIVE_UP = 254, TOLD = 255 };
 
 /* Whether the poller knows what is wanted, and reading besides. A change of
  * that waits until the poller reports it: most owners want it again soon. */
@@ -363,6 +364,19 @@ cl_watch_want(LoopObject *loop, cl_watch *watch, unsigned want)
     cl_check(check_change(loop, watch));
 }
 
+void
+cl_watch_report(LoopObject *loop, cl_watch *watch)
+{
+    cl_check(check_watch(&loop->l_watches, watch, watch->w_fd));
+    cl_assertf(watch->w_want == 0 && watch->w_have == 0,
+               "descriptor %d: %u is wanted, %u is known", watch->w_fd,
+               watch->w_want, watch->w_have);
+    list_change(&loop->l_watches, watch);
+    watch->w_refused = REPORTED;
+    loop->l_watches.wt_reported = true;
+    cl_loop_owe_polls(loop);
+}
+
 int
 cl_watch_confirm(LoopObject *loop, cl_watch *watch)
 {
@@ -563,7 +577,7 @@ cl_watch_apply(LoopObject *loop)
         return 0;
     for (int i = 0; i < table->wt_change_count; i++) {
         cl_watch *watch = table->wt_changes[i];
-        if (watch == NULL)
+        if (watch == NULL || watch->w_refused == REPORTED)
             continue;
         if ((due || watch->w_refused == 0) && settle(loop, watch)) {
             unlist_change(table, watch);
@@ -577,7 +591,7 @@ cl_watch_apply(LoopObject *loop)
     if (!refused) {
         table->wt_retries = 0;
         table->wt_retry_ns = 0;
-        if (!hopeless) {
+        if (!hopeless && !table->wt_reported) {
             table->wt_change_count = 0;
             return 0;
         }
@@ -622,9 +636,12 @@ cl_watch_forget_poller(LoopObject *loop)
     table->wt_change_count = 0;
     table->wt_retries = 0;
     table->wt_retry_ns = 0;
+    table->wt_reported = false;
     for (int fd = 0; fd < table->wt_size; fd++) {
         cl_watch *watch = table->wt_by_fd[fd];
         if (watch != NULL) {
+            if (watch->w_change >= 0 && watch->w_refused == REPORTED)
+                set_want(watch, CL_WRITE); /* the next poller is asked */
             watch->w_have = 0;
             watch->w_change = -1;
             watch->w_refused = 0;
@@ -684,6 +701,32 @@ cl_watch_dispatch(LoopObject *loop, const cl_event *event)
         is_kept(watch))
         list_change(&loop->l_watches, watch);
     return events ? watch->w_ops->ready(loop, watch, events) : 0;
+}
+
+int
+cl_watch_tell_reported(LoopObject *loop)
+{
+    cl_watch_table *table = &loop->l_watches;
+    /* Until none is left: ready() may move them within the list. */
+    while (table->wt_reported) {
+        table->wt_reported = false;
+        for (int i = 0; i < table->wt_change_count; i++) {
+            cl_watch *watch = table->wt_changes[i];
+            if (watch == NULL || watch->w_refused != REPORTED)
+                continue;
+            const cl_event event = {.fd = watch->w_fd,
+                                    .generation = watch->w_generation};
+            unlist_change(table, watch);
+            watch->w_refused = 0;
+            table->wt_reported = true;
+            if (watch->w_ops->ready(loop, watch, CL_WRITE) < 0) {
+                if ((watch = watch_of(loop, &event)) != NULL)
+                    cl_watch_report(loop, watch);
+                return -1;
+            }
+        }
+    }
+    return 0;
 }
 
 void

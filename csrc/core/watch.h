@@ -110,6 +110,7 @@ typedef struct {
     int wt_change_capacity; /* at least wt_count */
     int64_t wt_retry_ns;    /* time of the next retry; 0: none */
     int wt_retries;         /* number of retries */
+    bool wt_reported;       /* one of the changes may be a cl_watch_report() */
 } cl_watch_table;
 
 void cl_watch_table_init(cl_watch_table *table);
@@ -154,6 +155,14 @@ int cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want);
 /* Changes what is wanted, from the next poll on. Ignored if the watch has
  * ended. The caller holds a reference to the owner. */
 void cl_watch_want(LoopObject *loop, cl_watch *watch, unsigned want);
+
+/* Calls ready() with CL_WRITE after the next poll, which does not sleep, and
+ * after what that poll has found. The watch wants nothing, and the poller is not
+ * asked. Nothing is called if it ends first, or wants something. */
+void cl_watch_report(LoopObject *loop, cl_watch *watch);
+
+/* Calls ready() for all of these. 0/-1 */
+int cl_watch_tell_reported(LoopObject *loop);
 
 /* Asks the poller at once whether it still knows the descriptor, which may
  * have been closed and reused. Returns 0 or -errno. */

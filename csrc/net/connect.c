@@ -49,6 +49,7 @@ typedef struct {
     target cn_target;
     int cn_fd; /* owned; -1: none, or the transport's or socket's */
     stage cn_stage;
+    bool cn_expected; /* the poller is not asked first: see connect_now() */
 } ConnectObject;
 
 /* The result of a part of a step. */
@@ -178,11 +179,44 @@ wake(PyObject *self)
     return status;
 }
 
+static int wake_soon(PyObject *self);
+
+static PyObject *
+answered(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (wake(self) == 0)
+        Py_RETURN_NONE;
+    PyObject *error = PyErr_GetRaisedException();
+    if (wake_soon(self) < 0) /* else it would wait for ever */
+        PyErr_Clear();
+    PyErr_SetRaisedException(error);
+    return NULL;
+}
+
+static PyMethodDef answered_def = {"_connected", answered, METH_NOARGS, NULL};
+
+/* The same by a callback of this turn, as asyncio does when it finds that the
+ * descriptor is ready: the task goes on in the next. 0/-1 */
+static int
+wake_soon(PyObject *self)
+{
+    LoopObject *loop = ((ConnectObject *)self)->cn_loop;
+    PyObject *callback = PyCFunction_New(&answered_def, self);
+    HandleObject *handle =
+        callback == NULL ? NULL : cl_handle_new(loop, callback, NULL, 0, NULL);
+    Py_XDECREF(callback);
+    if (handle == NULL)
+        return -1;
+    if (loop->l_thread_id == 0)
+        cl_handle_track(handle);
+    return cl_loop_push(loop, cl_node_make(handle, CL_NODE_HANDLE));
+}
+
 static int
 watch_ready(LoopObject *loop, cl_watch *watch, unsigned Py_UNUSED(events))
 {
     PyObject *op = Py_NewRef(watch->w_owner);
-    int status = wake(op);
+    int status = wake_soon(op);
     if (status == 0)
         cl_watch_want(loop, watch, 0);
     Py_DECREF(op);
@@ -229,11 +263,14 @@ wait_until_connected(ConnectObject *op)
         cl_watch_want(loop, &op->cn_watch, CL_WRITE);
         return WAIT;
     }
-    int err = cl_watch_start(loop, &op->cn_watch, op->cn_fd, CL_WRITE);
+    int err = cl_watch_start(loop, &op->cn_watch, op->cn_fd,
+                             op->cn_expected ? 0 : CL_WRITE);
     if (err < 0) {
         cl_raise_os_error(err);
         return FAILED;
     }
+    if (op->cn_expected)
+        cl_watch_report(loop, &op->cn_watch);
     return WAIT;
 }
 
@@ -259,13 +296,12 @@ connect_failed(ConnectObject *op, int error)
     return FAILED;
 }
 
-/* Looks whether a connection that was in progress has been made. The other end
- * of a loopback connection has mostly answered when connect() returns, and is
- * asked at once. */
+/* Looks whether a connection that was expected has been made. */
 static outcome
 ask_again(ConnectObject *op)
 {
     int error = 0;
+    op->cn_expected = false; /* if it waits, the poller is told */
     if (connect(op->cn_fd, (const struct sockaddr *)&op->cn_target.address,
                 cl_inet_size(&op->cn_target.address)) < 0)
         error = errno;
@@ -313,11 +349,13 @@ connect_now(ConnectObject *op)
     cl_loop_poll_soon(op->cn_loop);
     if (connect(op->cn_fd, address, cl_inet_size(&op->cn_target.address)) == 0)
         return GO_ON;
+    /* The other end of a loopback connection has mostly answered by now. Then
+     * the poller need not be told of the descriptor, but we go on in the turn in
+     * which it would have reported it: a program can tell the turns. */
+    op->cn_expected =
+        errno == EINPROGRESS && cl_inet_is_loopback(&op->cn_target.address);
     if (cl_sock_is_in_progress(errno))
-        return errno == EINPROGRESS &&
-                       cl_inet_is_loopback(&op->cn_target.address)
-                   ? ask_again(op)
-                   : WAIT;
+        return WAIT;
     PyErr_SetFromErrno(PyExc_OSError);
     return FAILED;
 }
@@ -483,7 +521,10 @@ step(CoroObject *coro, PyObject *Py_UNUSED(sent), PyObject **result)
         *result = PyTuple_Pack(2, op->cn_transport, op->cn_protocol);
         return *result == NULL ? PYGEN_ERROR : PYGEN_RETURN;
     }
-    status = op->cn_stage == BEGIN ? begin(op) : counted(op, ask_kernel(op));
+    status =
+        op->cn_stage == BEGIN
+            ? begin(op)
+            : counted(op, op->cn_expected ? ask_again(op) : ask_kernel(op));
     if (status == GO_ON)
         status = make_transport(op);
     else if (status == WAIT)
@@ -616,7 +657,7 @@ time_has_come(ConnectObject *op, PyObject *Py_UNUSED(ignored))
 static PyMethodDef time_has_come_def = {
     "_begin_next_attempt", (PyCFunction)time_has_come, METH_NOARGS, NULL};
 
-static const cl_race_owner race_owner = {.wake = wake,
+static const cl_race_owner race_owner = {.wake_soon = wake_soon,
                                          .time_has_come = &time_has_come_def};
 
 /* ------------------------------------------------------------------ arguments */

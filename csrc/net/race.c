@@ -20,7 +20,8 @@ typedef struct {
     PyObject *at_errors; /* owned; a list, or NULL */
     cl_inet_address at_to;
     int at_proto;
-    int at_fd; /* owned; -1: it has not begun, or has ended */
+    int at_fd;        /* owned; -1: it has not begun, or has ended */
+    bool at_expected; /* the poller is not asked first, as in connect.c */
     bool at_answered;
 } attempt;
 
@@ -182,7 +183,7 @@ watch_ready(LoopObject *loop, cl_watch *watch, unsigned Py_UNUSED(events))
     attempt *one = (attempt *)((char *)watch - offsetof(attempt, at_watch));
     PyObject *owner = Py_NewRef(watch->w_owner);
     one->at_answered = true;
-    int status = one->at_race->r_ops->wake(owner);
+    int status = one->at_race->r_ops->wake_soon(owner);
     if (status == 0)
         cl_watch_want(loop, watch, 0);
     Py_DECREF(owner);
@@ -377,20 +378,17 @@ begin_connecting(cl_race *race, attempt *one)
         PyErr_SetFromErrno(PyExc_OSError);
         return refused(race, one);
     }
-    /* The other end of a loopback connection has mostly answered by now. */
-    if (errno == EINPROGRESS && cl_inet_is_loopback(&one->at_to)) {
-        int error = connect(one->at_fd, to, size) < 0 ? errno : 0;
-        if (error == 0 || error == EISCONN)
-            return CONNECTED;
-        if (!cl_sock_is_in_progress(error))
-            return failed_later(race, one, error);
+    one->at_expected =
+        errno == EINPROGRESS && cl_inet_is_loopback(&one->at_to);
+    int err = cl_watch_start(race->r_loop, &one->at_watch, one->at_fd,
+                             one->at_expected ? 0 : CL_WRITE);
+    if (err < 0) {
+        cl_raise_os_error(err);
+        return refused(race, one);
     }
-    int err =
-        cl_watch_start(race->r_loop, &one->at_watch, one->at_fd, CL_WRITE);
-    if (err == 0)
-        return WAITS;
-    cl_raise_os_error(err);
-    return refused(race, one);
+    if (one->at_expected)
+        cl_watch_report(race->r_loop, &one->at_watch);
+    return WAITS;
 }
 
 static fate
@@ -405,14 +403,21 @@ begin(cl_race *race, attempt *one)
     return status == WAITS ? begin_connecting(race, one) : status;
 }
 
-/* The descriptor is ready. */
+/* The descriptor is ready, or expected to be. */
 static fate
 ask(cl_race *race, attempt *one)
 {
     int error = 0;
     socklen_t len = sizeof(error);
     one->at_answered = false;
-    if (getsockopt(one->at_fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0) {
+    if (one->at_expected) {
+        one->at_expected = false;
+        if (connect(one->at_fd, (const struct sockaddr *)&one->at_to,
+                    cl_inet_size(&one->at_to)) < 0 &&
+            errno != EISCONN)
+            error = errno;
+    }
+    else if (getsockopt(one->at_fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         return refused(race, one);
     }

@@ -19,8 +19,8 @@ typedef struct cl_race cl_race;
 
 /* What the owner does, which has the race and outlives it. */
 typedef struct {
-    /* Finishes the future that it waits for. 0/-1 Runs Python. */
-    int (*wake)(PyObject *owner);
+    /* Schedules a callback that finishes the future that it waits for. 0/-1 */
+    int (*wake_soon)(PyObject *owner);
     /* A method of it: calls cl_race_time_has_come(), and wakes it. */
     PyMethodDef *time_has_come;
 } cl_race_owner;

@@ -1,6 +1,8 @@
 """Which turns poll: a program that gives the loop a few turns notices what has happened, in asyncio's order."""
 
 import asyncio
+import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -277,3 +279,39 @@ def test_a_long_chain_skips_polls(polls_in_turns):
 def test_polls_are_skipped_while_no_descriptor_is_watched(polls_in_turns):
     assert polls_in_turns(9, watched=False) < 9
     assert polls_in_turns(9, watched=True) > 9
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_errno_is_not_left_to_the_next_turn(as_asyncio, owned, watched):
+    """asyncio's poll sets it to 0. The ssl module of Python 3.13 takes what it finds there for the error of a MemoryBIO."""
+    try:
+        errno = ctypes.CDLL(None).__errno_location
+    except AttributeError:
+        pytest.skip("errno is elsewhere")
+    errno.restype = ctypes.POINTER(ctypes.c_int)
+
+    def body(loop):
+        ours, theirs = pair(owned)
+        theirs.close()
+        seen = []
+
+        def fail(turns):
+            with contextlib.suppress(BrokenPipeError):
+                ours.send(b"x")
+            seen.append(errno().contents.value)
+            loop.call_soon(see, turns)
+
+        def see(turns):
+            seen.append(errno().contents.value)
+            if turns:
+                loop.call_soon(fail, turns - 1)
+            else:
+                loop.stop()
+
+        if watched:
+            loop.add_reader(pair(owned)[0], print)
+        loop.call_soon(fail, 20)
+        loop.run_forever()
+        return seen
+
+    assert as_asyncio(body)["result"][1::2] == [0] * 21

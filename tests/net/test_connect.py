@@ -538,6 +538,82 @@ def test_cancelled_after_some_turns(loop, cancelled_after, listening, socket_pai
     cancelled_after(turns, lambda factory: CREATE[how](loop, factory, listener, ours))
 
 
+# Turns
+
+
+def course(loop, host, **options):
+    """Connects a client to a server on the same loop. Returns what happened to the client, with the turn, counted from the first
+    step, and whose connection_made() was called, in that order. (cloop's server needs a turn less than asyncio's.)
+    """
+    seen, connected, turn = [], [], 0
+
+    class Noting(asyncio.Protocol):
+        def __init__(self, side):
+            self.side = side
+
+        def connection_made(self, transport):
+            self.transport = transport
+            connected.append(self.side)
+
+    class Client(Noting):
+        def __init__(self):
+            super().__init__("client")
+            note("made")
+
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            note("connected")
+
+    def note(what):
+        seen.append((what, turn))
+
+    async def connect(port):
+        note("begun")
+        try:
+            transport, _ = await loop.create_connection(Client, host, port, **options)
+        except OSError as error:
+            note(type(error))
+        else:
+            note("done")
+            transport.abort()
+
+    async def getaddrinfo(host, port, **hints):
+        closed = [(socket.AF_INET, STREAM, 6, "", ("127.0.0.1", 1))]
+        open_ = [(socket.AF_INET, STREAM, 6, "", ("127.0.0.1", port))]
+        return {"open": open_, "closed": closed * 2, "closed-open": closed + open_}[host]
+
+    async def main():
+        nonlocal turn
+        serving = await loop.create_server(lambda: Noting("server"), "::1" if ":" in host else "127.0.0.1", 0)
+        await asyncio.sleep(0.001)  # until a poll has slept
+        task = loop.create_task(connect(serving.sockets[0].getsockname()[1]))
+        while not task.done() or (host != "closed" and "server" not in connected):
+            turn += 1
+            await asyncio.sleep(0)
+        serving.close()
+        await serving.wait_closed()
+
+    if "." not in host and ":" not in host:
+        loop.getaddrinfo = getaddrinfo
+    loop.run_until_complete(asyncio.wait_for(main(), 20))
+    return [(what, turn - seen[0][1]) for what, turn in seen], connected
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "open", "closed", "closed-open"])
+@pytest.mark.parametrize("options", [{}, {"local_addr": ("127.0.0.1", 0)}], ids=["", "local_addr"])
+def test_turns(as_asyncio, host, options, ipv6):
+    """Those that asyncio takes: a program that cancels after some turns finds the same, and both ends learn of the connection in
+    the same order. The kernel may take longer; the shortest of some tries counts.
+    """
+    if options and ":" in host:
+        options = {"local_addr": ("::1", 0)}
+
+    def shortest(loop):
+        return min((course(loop, host, **options) for _ in range(10)), key=lambda tried: tried[0][-1][1])
+
+    as_asyncio(shortest)
+
+
 # What a program could replace, or watch
 
 

@@ -219,6 +219,7 @@ class Peer:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, **options)
         self.end = None  # how the data ended: "eof" or "reset"
+        self.failure = None  # what attempt() has returned for an error
 
     def pull(self):
         """Receives what has arrived."""
@@ -252,14 +253,21 @@ class Peer:
         self.raw(self.outgoing.read())
 
     def attempt(self, function, *args):
-        """Calls the function with what has arrived; it may want more."""
+        """Calls the function with what has arrived; it may want more. Once TLS has failed nothing is called: Python 3.13 would
+        raise an OSError with whatever number a system call has left in errno.
+        """
         self.pull()
+        if self.failure is not None:
+            return self.failure
         try:
             return function(*args)
         except ssl.SSLWantReadError:
             return self.end
-        except ssl.SSLError as error:
+        except ssl.SSLZeroReturnError as error:
             return describe(error)
+        except ssl.SSLError as error:
+            self.failure = describe(error)
+            return self.failure
         finally:
             with contextlib.suppress(ConnectionError):
                 self.flush()

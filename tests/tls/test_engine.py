@@ -350,10 +350,7 @@ def test_what_a_small_buffer_has_left_is_for_the_next_protocol(same, contexts, s
     assert same(body)["result"][1] == expected
 
 
-@pytest.mark.skipif(
-    sys.version_info[:2] not in ((3, 11), (3, 14)),
-    reason="when the peer learns of the end differs, and what it may send until then",
-)
+@needs_new_tls
 @pytest.mark.parametrize("answer", sorted(ANSWERS))
 @pytest.mark.parametrize("name", ["do_handshake", "getpeercert"])
 def test_handshakes_that_fail_once(same, contexts, side, name, answer):
