@@ -1,13 +1,16 @@
 """add_signal_handler and remove_signal_handler; signals that others handle."""
 
 import asyncio
+import ctypes
 import os
 import signal
+import socket
 import threading
 import time
 
 import pytest
 
+PATIENCE_S = 20  # for what should happen at once
 SIGNALS = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM, signal.SIGTERM, signal.SIGCHLD]
 
 
@@ -372,6 +375,28 @@ def test_exception_of_a_python_handler_leaves_the_idle_loop(loop):
         loop.run_forever()
     signal.signal(signal.SIGALRM, previous)
     watchdog.cancel()
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile", "unset"])
+def test_python_handler_runs_before_the_loop_sleeps(loop, when):
+    """If somebody else has the wakeup descriptor, or nobody, no byte in the pipe wakes the loop."""
+    ours, theirs = socket.socketpair()
+    raise_without_python = ctypes.CDLL(None)["raise"]
+    before = signal.signal(signal.SIGUSR1, lambda *_: loop.stop())
+    with ours, theirs:
+        ours.setblocking(False)
+        try:
+            if when == "before":
+                signal.set_wakeup_fd(ours.fileno())
+            else:
+                loop.call_later(0.001, signal.set_wakeup_fd, ours.fileno() if when == "meanwhile" else -1)
+            loop.call_later(0.01, raise_without_python, int(signal.SIGUSR1))
+            late = loop.call_later(PATIENCE_S, loop.stop)
+            loop.run_forever()
+            assert loop.time() < late.when()
+        finally:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.parametrize("handlers", [False, True], ids=["", "with add_signal_handler"])
