@@ -388,8 +388,8 @@ cl_registry_current_task(cl_state *st, LoopObject *loop)
         return NULL;
 #if CL_HAS_EAGER_TASKS
     /* A task that starts eagerly within the step is the current one. */
-    PyObject *task = PyDict_GetItemWithError(
-        cl_futures_of(st)->current_tasks, (PyObject *)loop);
+    PyObject *task = PyDict_GetItemWithError(cl_futures_of(st)->current_tasks,
+                                             (PyObject *)loop);
     if (task == NULL)
         PyErr_Clear();
     return task == Py_None ? NULL : task;

@@ -508,6 +508,24 @@ def test_foreign_wakeup_descriptor_gets_every_signal(cloop, python, write_script
     assert process.stdout.split() == ["0", "True"], process.stderr
 
 
+def test_descriptor_of_another_loop_is_not_restored(new_loop, loop_class):
+    """That one is closed, and another file has its number."""
+    first, second = new_loop(loop_class), new_loop(loop_class)
+    first.call_later(0.001, second.add_signal_handler, signal.SIGUSR1, int)  # it has slept, and has the descriptor
+    first.call_later(0.002, first.stop)
+    first.run_forever()
+    first.close()
+    pairs = [socket.socketpair() for _ in range(8)]
+    try:
+        for sock in sum(pairs, ()):
+            sock.setblocking(False)
+        second.remove_signal_handler(signal.SIGUSR1)
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        for sock in sum(pairs, ()):
+            sock.close()
+
+
 def test_a_failing_handler_does_not_cost_the_others_their_signals(cloop, new_loop):
     class Failing(cloop.Loop):
         def _handle_signal(self, number):
