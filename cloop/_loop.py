@@ -18,6 +18,7 @@ from ._cloop import (
     SocketTransport,
     _at_exit,
     _before_fork,
+    _open_loops,
     know_loop,
     look_like,
     sockets_are_stock,
@@ -560,7 +561,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
         previous, warns = wakeup_fd()
         super().add_signal_handler(sig, callback, *args)
         self._owe_polls()
-        if previous != -1 and not self._has_wakeup_fd(previous):
+        # That of a loop is not given back: the loop may be closed by then, and its number somebody else's.
+        if previous != -1 and not any(loop._has_wakeup_fd(previous) for loop in _open_loops()):
             self._lent_wakeup_fd = previous, warns
 
     def remove_signal_handler(self, sig):

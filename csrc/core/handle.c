@@ -423,28 +423,74 @@ give_back(HandleObject *handle, HandleObject **spares, int *count)
     Py_DECREF(loop);
 }
 
-static void
-Handle_dealloc(HandleObject *handle)
+static inline void
+free_handle(HandleObject *handle)
 {
     LoopObject *loop = handle->h_loop;
     cl_live_add(&loop->l_st->live_handles, -1);
+    if (!CL_FREE_THREADED)
+        loop->l_freeing++;
     release(handle);
+    if (!CL_FREE_THREADED)
+        loop->l_freeing--;
     give_back(handle, &loop->l_spare_handles, &loop->l_spare_handle_count);
+}
+
+static inline void
+free_timer(TimerHandleObject *timer)
+{
+    LoopObject *loop = timer->tm_handle.h_loop;
+    cl_live_add(&loop->l_st->live_timers, -1);
+    if (!CL_FREE_THREADED)
+        loop->l_freeing++;
+    release(&timer->tm_handle);
+    if (!CL_FREE_THREADED)
+        loop->l_freeing--;
+    give_back(&timer->tm_handle, &loop->l_spare_timers,
+              &loop->l_spare_timer_count);
+}
+
+/* A handle's arguments may have the next one, and so on: from some depth on
+ * they are freed one after the other, as in a long list of lists. */
+static inline bool
+is_deep(const LoopObject *loop)
+{
+    return CL_FREE_THREADED || loop->l_freeing >= CL_FREEING_MAX;
+}
+
+static void
+Handle_dealloc(HandleObject *handle)
+{
+    if (!is_deep(handle->h_loop)) {
+        free_handle(handle);
+        return;
+    }
+    PyObject_GC_UnTrack(handle);
+    handle->h_flags &= (uint8_t)~CL_HANDLE_TRACKED;
+    Py_TRASHCAN_BEGIN(handle, Handle_dealloc);
+    free_handle(handle);
+    Py_TRASHCAN_END;
 }
 
 static void
 TimerHandle_dealloc(TimerHandleObject *timer)
 {
     LoopObject *loop = timer->tm_handle.h_loop;
-    cl_live_add(&loop->l_st->live_timers, -1);
     cl_assert_of(timer, !cl_heap_contains(&timer->tm_node));
     cl_assert(timer->tm_fresh < loop->l_fresh_count);
     cl_assert(timer->tm_fresh < 0 || loop->l_fresh[timer->tm_fresh] == timer);
     if (!CL_FREE_THREADED && timer->tm_fresh >= 0)
         loop->l_fresh[timer->tm_fresh] = NULL;
-    release(&timer->tm_handle);
-    give_back(&timer->tm_handle, &loop->l_spare_timers,
-              &loop->l_spare_timer_count);
+    if (!is_deep(loop)) {
+        free_timer(timer);
+        return;
+    }
+    timer->tm_fresh = -1; /* it may be freed later */
+    PyObject_GC_UnTrack(timer);
+    timer->tm_handle.h_flags &= (uint8_t)~CL_HANDLE_TRACKED;
+    Py_TRASHCAN_BEGIN(timer, TimerHandle_dealloc);
+    free_timer(timer);
+    Py_TRASHCAN_END;
 }
 
 void

@@ -645,6 +645,11 @@ wait_and_dispatch(LoopObject *loop)
     cl_loop_rest(loop); /* signal handlers may run */
     if (loop->l_forked && cl_fork_resume(loop) < 0)
         return -1;
+    /* A signal since the last Python code, which no byte in the pipe tells of if
+     * the wakeup descriptor is somebody else's, or none. */
+    if (cl_ring_count(&loop->l_ready) == 0 &&
+        (PyErr_CheckSignals() < 0 || cl_loop_afterwards(loop, 0) < 0))
+        return -1;
     int64_t timeout_ns = poll_timeout_ns(loop);
     if (timeout_ns != 0 && timeout_ns != -2 && !loop->l_signals_tried) {
         loop->l_pulse = CL_PULSE_WAKES; /* it may release the GIL */

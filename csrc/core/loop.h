@@ -47,6 +47,9 @@
  * and similar. */
 #define CL_SPARES_MAX CL_TINY(2, 1024)
 
+/* Handles that are freed within one another before others must wait. */
+#define CL_FREEING_MAX CL_TINY(2, 50)
+
 /* Methods that the C code bypasses unless a subclass or an instance overrides
  * them. */
 #define CL_OVERRIDABLE(X) \
@@ -198,6 +201,7 @@ struct LoopObject {
     HandleObject *l_spare_timers;
     int l_spare_handle_count;
     int l_spare_timer_count;
+    int l_freeing; /* handles that are being freed, one within the other */
 
     /* The latest copy of a context that a handle has made, borrowed from those
      * that share it; NULL if there are none. */

@@ -2,6 +2,7 @@
 #include "core/watch.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -148,6 +149,9 @@ reserve_fd(cl_watch_table *table, int fd)
     int64_t size = table->wt_size ? table->wt_size : CL_TINY(1, 64);
     if (fd < table->wt_size)
         return 0;
+    /* A number that is no descriptor may be huge. */
+    if (fcntl(fd, F_GETFD) < 0)
+        return -errno;
     while (size <= fd)
         size *= 2;
     if (size > INT_MAX)

@@ -382,10 +382,21 @@ cl_registry_running_loop(cl_state *st)
 }
 
 PyObject *
-cl_registry_current_task(cl_state *Py_UNUSED(st), LoopObject *loop)
+cl_registry_current_task(cl_state *st, LoopObject *loop)
 {
-    return cl_futures_on(loop)->in_task ? cl_futures_on(loop)->task_entry
-                                        : NULL;
+    if (!cl_futures_on(loop)->in_task)
+        return NULL;
+#if CL_HAS_EAGER_TASKS
+    /* A task that starts eagerly within the step is the current one. */
+    PyObject *task = PyDict_GetItemWithError(cl_futures_of(st)->current_tasks,
+                                             (PyObject *)loop);
+    if (task == NULL)
+        PyErr_Clear();
+    return task == Py_None ? NULL : task;
+#else
+    (void)st;
+    return cl_futures_on(loop)->task_entry;
+#endif
 }
 
 int

@@ -197,7 +197,12 @@ static cl_op_outcome
 step_inner(SyncOpObject *op, PyObject *sent, PyObject **result)
 {
     PyObject *inner = Py_NewRef(op->o_inner), *value = NULL;
-    PySendResult status = cl_coro_send_awaited(inner, sent, &value);
+    PySendResult status = PYGEN_ERROR;
+    /* They may be nested to any depth. */
+    if (Py_EnterRecursiveCall(" while calling a Python object") == 0) {
+        status = cl_coro_send_awaited(inner, sent, &value);
+        Py_LeaveRecursiveCall();
+    }
     Py_DECREF(inner);
     return after_inner(op, status, value, result);
 }

@@ -5,6 +5,7 @@ nonsense. Nothing may crash, hang or leak.
 import ctypes
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -207,8 +208,10 @@ def test_cycle_through_a_handle_is_collected(cloop, new_loop, keep):
 
 @pytest.mark.parametrize("number", [10**8, 2**30, 2**31 - 1])
 def test_huge_descriptor_is_refused_at_once(loop, number):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(OSError):
         loop.add_reader(number, print)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 64 * 1024  # KiB
 
 
 @pytest.mark.parametrize("transports", [None, 3, types.SimpleNamespace(data=3)], ids=repr)

@@ -158,6 +158,31 @@ def test_a_dropped_handle_still_runs(loop, turn):
     assert seen == [1, 2]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("link", ["handle", "partial(handle.cancel)"])
+@pytest.mark.parametrize("method", ["call_soon", "call_later"])
+def test_a_long_chain_of_handles_is_freed(script, method, link):
+    """Each has the one before as an argument, so that freeing the last one frees all."""
+    printed = script(
+        """
+        import sys
+        from functools import partial
+
+        loop, handle = new_loop(), None
+        schedule = {"call_soon": loop.call_soon, "call_later": partial(loop.call_later, 1000)}[sys.argv[1]]
+        link = eval("lambda handle: " + sys.argv[2])
+        for _ in range(400000):
+            handle = schedule(print, None if handle is None else link(handle))
+        loop.close()
+        del handle
+        print("freed")
+        """,
+        method,
+        link,
+    )
+    assert printed == "freed\n"
+
+
 def test_handle_outlives_its_loop(new_loop, loop_class):
     loop = new_loop()
     handles = [loop.call_soon(function, 1), loop.call_later(1000, function, 2)]

@@ -1,13 +1,16 @@
 """add_signal_handler and remove_signal_handler; signals that others handle."""
 
 import asyncio
+import ctypes
 import os
 import signal
+import socket
 import threading
 import time
 
 import pytest
 
+PATIENCE_S = 20  # for what should happen at once
 SIGNALS = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGALRM, signal.SIGTERM, signal.SIGCHLD]
 
 
@@ -374,6 +377,28 @@ def test_exception_of_a_python_handler_leaves_the_idle_loop(loop):
     watchdog.cancel()
 
 
+@pytest.mark.parametrize("when", ["before", "meanwhile", "unset"])
+def test_python_handler_runs_before_the_loop_sleeps(loop, when):
+    """If somebody else has the wakeup descriptor, or nobody, no byte in the pipe wakes the loop."""
+    ours, theirs = socket.socketpair()
+    raise_without_python = ctypes.CDLL(None)["raise"]
+    before = signal.signal(signal.SIGUSR1, lambda *_: loop.stop())
+    with ours, theirs:
+        ours.setblocking(False)
+        try:
+            if when == "before":
+                signal.set_wakeup_fd(ours.fileno())
+            else:
+                loop.call_later(0.001, signal.set_wakeup_fd, ours.fileno() if when == "meanwhile" else -1)
+            loop.call_later(0.01, raise_without_python, int(signal.SIGUSR1))
+            late = loop.call_later(PATIENCE_S, loop.stop)
+            loop.run_forever()
+            assert loop.time() < late.when()
+        finally:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGUSR1, before)
+
+
 @pytest.mark.parametrize("handlers", [False, True], ids=["", "with add_signal_handler"])
 def test_foreign_wakeup_descriptor_is_restored(loop, turn, loop_kind, handlers):
     if handlers and loop_kind == "asyncio":
@@ -481,6 +506,24 @@ def test_foreign_wakeup_descriptor_gets_every_signal(cloop, python, write_script
         )
     )
     assert process.stdout.split() == ["0", "True"], process.stderr
+
+
+def test_descriptor_of_another_loop_is_not_restored(new_loop, loop_class):
+    """That one is closed, and another file has its number."""
+    first, second = new_loop(loop_class), new_loop(loop_class)
+    first.call_later(0.001, second.add_signal_handler, signal.SIGUSR1, int)  # it has slept, and has the descriptor
+    first.call_later(0.002, first.stop)
+    first.run_forever()
+    first.close()
+    pairs = [socket.socketpair() for _ in range(8)]
+    try:
+        for sock in sum(pairs, ()):
+            sock.setblocking(False)
+        second.remove_signal_handler(signal.SIGUSR1)
+        assert signal.set_wakeup_fd(-1) == -1
+    finally:
+        for sock in sum(pairs, ()):
+            sock.close()
 
 
 def test_a_failing_handler_does_not_cost_the_others_their_signals(cloop, new_loop):

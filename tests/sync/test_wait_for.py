@@ -194,6 +194,37 @@ def test_cancelled_again_while_it_cancels(accelerate, as_asyncio, expires):
     as_asyncio(body)
 
 
+@pytest.mark.skipif(not WITH_TIMEOUT, reason="each wait_for() has a task of its own")
+def test_nested_deeply(cloop, script):
+    # Up to 3.13 coroutines that were not begun are freed within one another.
+    depth = 300000 if sys.version_info >= (3, 14) else 30000
+    printed = script(
+        """
+        import sys, warnings
+
+        if new_loop is not asyncio.SelectorEventLoop:
+            import cloop
+            cloop.accelerate()
+
+        async def main():
+            inner = asyncio.sleep(0)
+            for _ in range(int(sys.argv[1])):
+                inner = asyncio.wait_for(inner, 60)
+            try:
+                await inner
+            except RecursionError:
+                print("too deep")
+
+        warnings.simplefilter("ignore")
+        loop = new_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        """,
+        depth,
+    )
+    assert printed == "too deep\n"
+
+
 def test_arguments_that_are_wrong(accelerate, as_asyncio):
     def body(loop):
         async def main():
