@@ -440,18 +440,12 @@ class Loop(Reached, LoopCore, *_BEHIND):
         take_shutdown_timeout(options, sslcontext)
         if _tls is None or _SelectorEventLoop.start_tls is not _ASYNCIOS["start_tls"]:
             return await super().start_tls(transport, protocol, sslcontext, server_side=server_side, **options)
-        early = b""
-        if server_side and isinstance(protocol, _StreamReaderProtocol):
-            reader = protocol._stream_reader
-            if reader is not None:
-                early = bytes(reader._buffer)
-        if early and getattr(transport, "_start_tls_compatible", False):
-            reader._buffer.clear()
-            # In the turn after connection_made(), before data received then.
-            self.call_soon(self.call_soon, _tls.feed, transport, early)
+        reader = protocol._stream_reader if server_side and isinstance(protocol, _StreamReaderProtocol) else None
         if not _tls.is_native() or not options.keys() <= _START_TLS_OPTIONS:
+            if reader is not None and getattr(transport, "_start_tls_compatible", False):
+                _tls.take_early(self, transport, reader)
             return await super().start_tls(transport, protocol, sslcontext, server_side=server_side, **options)
-        return await _tls.upgrade(self, transport, protocol, sslcontext, server_side=server_side, **options)
+        return await _tls.upgrade(self, transport, protocol, sslcontext, reader, server_side=server_side, **options)
 
     def _start_serving(self, protocol_factory, sock, sslcontext=None, server=None, backlog=100, *options, **more):
         listening = sock if _is_plain(sock) else _socket_behind(sock)

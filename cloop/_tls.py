@@ -10,10 +10,9 @@ try:
 except ImportError:
     ssl = None
 
-__all__ = ("feed", "is_native", "new_transport", "upgrade")
+__all__ = ("is_native", "new_transport", "take_early", "upgrade")
 
 _PASSES_FLOW_CONTROL_ON = sys.version_info < (3, 11)
-_SHUTDOWN_TIMEOUT = getattr(constants, "SSL_SHUTDOWN_TIMEOUT", 30.0)
 _ASYNCIO_CLASS = sslproto.SSLProtocol
 _BufferedProtocol = _abi.find("asyncio", "BufferedProtocol")
 _create_transport_context = _abi.find("asyncio.sslproto", "_create_transport_context")
@@ -55,7 +54,7 @@ def new_transport(
     handshake = _timeout(
         "ssl_handshake_timeout", ssl_handshake_timeout, getattr(constants, "SSL_HANDSHAKE_TIMEOUT", 60.0)
     )
-    shutdown = _timeout("ssl_shutdown_timeout", ssl_shutdown_timeout, _SHUTDOWN_TIMEOUT)
+    shutdown = _timeout("ssl_shutdown_timeout", ssl_shutdown_timeout, getattr(constants, "SSL_SHUTDOWN_TIMEOUT", 30.0))
     if not sslcontext:
         sslcontext = _create_transport_context(server_side, server_hostname)
     return loop._new_tls(
@@ -70,8 +69,17 @@ def new_transport(
     )
 
 
-def feed(transport, data):
-    """Hands data to the transport's protocol as if it had been received now."""
+def take_early(loop, transport, reader):
+    """Let TLS have what the stream reader received before it: in the turn after connection_made(), before data received
+    then.
+    """
+    early = bytes(reader._buffer)
+    if early:
+        reader._buffer.clear()
+        loop.call_soon(loop.call_soon, _feed, transport, early)
+
+
+def _feed(transport, data):
     protocol = transport.get_protocol()
     if transport.is_closing():
         return
@@ -94,8 +102,8 @@ def _take_over_pause(tls, transport, protocol):
         tls._take_over_pause(same or bool(getattr(protocol, "_paused", _PASSES_FLOW_CONTROL_ON)))
 
 
-async def upgrade(loop, transport, protocol, sslcontext, **options):
-    """asyncio's loop.start_tls(), with our transport."""
+async def upgrade(loop, transport, protocol, sslcontext, reader, **options):
+    """asyncio's loop.start_tls(), with our transport. reader: what it has received is for TLS; or None."""
     if not isinstance(sslcontext, ssl.SSLContext):
         raise TypeError("sslcontext is expected to be an instance of ssl.SSLContext, got {!r}".format(sslcontext))
     if not getattr(transport, "_start_tls_compatible", False):
@@ -104,6 +112,8 @@ async def upgrade(loop, transport, protocol, sslcontext, **options):
     tls = new_transport(loop, protocol, sslcontext, waiter, call_connection_made=False, **options)
     # No data may arrive before tls.connection_made() is called.
     transport.pause_reading()
+    if reader is not None:
+        take_early(loop, transport, reader)
     _take_over_pause(tls, transport, protocol)
     transport.set_protocol(tls)
     made = loop.call_soon(tls.connection_made, transport)

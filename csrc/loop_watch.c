@@ -111,8 +111,8 @@ remove_watcher(LoopObject *loop, PyObject *file, unsigned direction,
     }
     if (!loop->l_open)
         Py_RETURN_FALSE;
-    if (!checked && direction == CL_READ && cl_listener_stop(loop, fd))
-        Py_RETURN_TRUE; /* asyncio stops serving with this */
+    if (direction == CL_READ && cl_listener_stop(loop, fd))
+        Py_RETURN_TRUE; /* asyncio stops serving with this, and so may a program */
     int removed = cl_lent_remove(loop, fd, direction);
     return removed < 0 ? NULL : PyBool_FromLong(removed);
 }

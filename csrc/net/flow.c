@@ -4,9 +4,6 @@
 #include "core/errors.h"
 #include "net/transport.h"
 
-/* asyncio.constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES. */
-#define LOST_WRITES_MAX 5
-
 /* ---------------------------------------------------------------------- water marks */
 
 /* Computes the limits as asyncio does. *high and *low are owned, NULL if not
@@ -145,8 +142,16 @@ cl_transport_maybe_resume(TransportObject *self)
 int
 cl_flow_lost_write(LoopObject *loop, uint32_t *count, const char *message)
 {
-    if ((*count)++ < LOST_WRITES_MAX)
-        return 0;
-    return cl_log(loop, cl_net_of(loop->l_st)->str_warning, message, NULL,
-                  NULL, NULL);
+    cl_net *net = cl_net_of(loop->l_st);
+    /* A program may have changed it. */
+    PyObject *most = PyObject_GetAttr(
+        net->constants_module, net->str_LOG_THRESHOLD_FOR_CONNLOST_WRITES);
+    PyObject *number = PyLong_FromUnsignedLong((*count)++);
+    int many = most == NULL || number == NULL
+                   ? -1
+                   : PyObject_RichCompareBool(number, most, Py_GE);
+    Py_XDECREF(most);
+    Py_XDECREF(number);
+    return many > 0 ? cl_log(loop, net->str_warning, message, NULL, NULL, NULL)
+                    : many;
 }

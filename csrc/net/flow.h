@@ -42,8 +42,8 @@ int cl_flow_tell(const cl_flow_target *target, bool pause);
 int cl_transport_maybe_pause(TransportObject *self);
 int cl_transport_maybe_resume(TransportObject *self);
 
-/* Counts a write to a lost connection, and logs a warning from the sixth on.
- * 0/-1 Runs Python. */
+/* Counts a write to a lost connection, and logs a warning from the sixth on, or
+ * as asyncio.constants says. 0/-1 Runs Python. */
 int cl_flow_lost_write(LoopObject *loop, uint32_t *count, const char *message);
 
 #endif

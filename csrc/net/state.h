@@ -48,6 +48,7 @@
     X(socket_SOCK_RAW, "socket", "SOCK_RAW")
 
 #define CL_NET_NAMES(X) \
+    X(LOG_THRESHOLD_FOR_CONNLOST_WRITES) \
     X(_active_count) X(_attach) X(_call_connection_lost) X(_clients) X(_detach) \
     X(_header_size) X(_pending_removals) X(_remove) X(_sockets) \
     X(_set_result_unless_cancelled) X(addr) X(buffer_updated) X(close) \

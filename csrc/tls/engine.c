@@ -155,6 +155,7 @@ connect_directly(TLSObject *self, PyObject *ssl_socket)
     cl_assert_of(self, self->x_ssl == NULL && self->x_bio == NULL);
     self->x_ssl = ssl;
     self->x_bio = bio;
+    self->x_ssl_socket = Py_NewRef(ssl_socket);
     return 1;
 }
 
@@ -202,6 +203,7 @@ cl_engine_close(TLSObject *self)
         api_of(self)->BIO_set_data(self->x_bio, NULL);
     self->x_bio = NULL;
     self->x_ssl = NULL;
+    Py_CLEAR(self->x_ssl_socket);
     cl_buffer_clear(&self->x_in);
     cl_buffer_clear(&self->x_out);
     cl_buffer_clear(&self->x_backlog);
@@ -209,19 +211,31 @@ cl_engine_close(TLSObject *self)
     Py_CLEAR(self->x_outgoing);
 }
 
-/* After cl_engine_close(), which any callback may call. */
-static inline bool
-is_closed(const TLSObject *self)
-{
-    return self->x_ssl == NULL && self->x_incoming == NULL;
-}
-
 /* Whether the library can be called. It can't while it calls back, and a
  * callback may get here (an SNI callback that runs turns of the loop). */
 static inline bool
 is_callable(const TLSObject *self)
 {
-    return !is_closed(self) && !(self->x_flags & CL_X_BUSY);
+    return !cl_engine_is_closed(self) && !(self->x_flags & CL_X_BUSY);
+}
+
+/* Whether nothing was put in the place of the object's read() and write(), as
+ * tracers do: in its class, or on the object, which has one attribute. */
+static bool
+has_stock_methods(const TLSObject *self, PyObject *sslobj)
+{
+    cl_tls *tls = cl_tls_of(self->x_loop->l_st);
+    if ((PyObject *)Py_TYPE(sslobj) != tls->library->tls_SSLObject ||
+        !cl_guard_holds(&tls->library->tls_methods))
+        return false;
+    PyObject *dict = PyObject_GenericGetDict(sslobj, NULL);
+    bool stock = dict != NULL;
+    if (stock && PyDict_GET_SIZE(dict) != 1)
+        stock = PyDict_Contains(dict, tls->str_read) == 0 &&
+                PyDict_Contains(dict, tls->str_write) == 0;
+    Py_XDECREF(dict);
+    PyErr_Clear();
+    return stock;
 }
 
 /* ---------------------------------------------------------------- through Python */
@@ -317,8 +331,8 @@ release(PyObject *view)
         PyErr_SetRaisedException(error);
 }
 
-/* read(size), as asyncio calls a program's object unless the protocol has a
- * buffer of its own. b'' is the end. */
+/* read(size), as asyncio calls a program's object, from 3.11 on unless the
+ * protocol has a buffer of its own. b'' is the end. */
 static Py_ssize_t
 read_bytes_by_method(TLSObject *self, PyObject *sslobj, PyObject *count,
                      char *into, size_t size)
@@ -346,11 +360,11 @@ static Py_ssize_t
 read_by_method(TLSObject *self, PyObject *sslobj, char *into, size_t size)
 {
     cl_state *st = self->x_loop->l_st;
-    bool plain =
-        (PyObject *)Py_TYPE(sslobj) == cl_tls_of(st)->library->tls_SSLObject;
+    bool plain = has_stock_methods(self, sslobj);
     PyObject *count = PyLong_FromSize_t(size), *view = NULL, *result = NULL;
     Py_ssize_t status = CL_TLS_FAILED;
-    if (count != NULL && !plain && !(self->x_flags & CL_X_BUFFERED)) {
+    if (count != NULL && !plain &&
+        !(CL_HAS_TLS_SHUTDOWN_TIMEOUT && (self->x_flags & CL_X_BUFFERED))) {
         status = read_bytes_by_method(self, sslobj, count, into, size);
     }
     else if (count != NULL &&
@@ -432,7 +446,7 @@ cl_engine_pending(const TLSObject *self)
 {
     if (self->x_ssl != NULL)
         return (size_t)api_of(self)->SSL_pending(self->x_ssl);
-    if (is_closed(self))
+    if (cl_engine_is_closed(self))
         return 0;
     return number_of(PyObject_CallMethodNoArgs(
         self->x_sslobj, cl_tls_of(self->x_loop->l_st)->str_pending));
@@ -510,34 +524,56 @@ write_directly(TLSObject *self, PyObject *sslobj, const char *data,
     }
 }
 
+/* Begins a call of the library: the two objects are owned. Returns 1 if it goes
+ * the direct way, 0 if not, CL_TLS_AGAIN if the library can't be called. */
+static int
+enter(TLSObject *self, PyObject **sslobj, PyObject **ssl_socket)
+{
+    if (!is_callable(self))
+        return CL_TLS_AGAIN;
+    *sslobj = Py_NewRef(self->x_sslobj);
+    bool stock = self->x_ssl != NULL && has_stock_methods(self, *sslobj);
+    if (!is_callable(self)) { /* keys of a program ran Python */
+        Py_DECREF(*sslobj);
+        return CL_TLS_AGAIN;
+    }
+    *ssl_socket = Py_XNewRef(self->x_ssl_socket);
+    self->x_flags |= CL_X_BUSY;
+    return stock;
+}
+
+static void
+leave(TLSObject *self, PyObject *sslobj, PyObject *ssl_socket)
+{
+    self->x_flags &= (uint16_t)~CL_X_BUSY;
+    Py_DECREF(sslobj);
+    Py_XDECREF(ssl_socket);
+}
+
 Py_ssize_t
 cl_engine_read(TLSObject *self, char *into, size_t size)
 {
+    PyObject *sslobj, *ssl_socket;
     cl_assert_of(self, into != NULL && size > 0);
-    if (!is_callable(self))
-        return CL_TLS_AGAIN;
-    PyObject *sslobj = Py_NewRef(self->x_sslobj);
-    self->x_flags |= CL_X_BUSY;
-    Py_ssize_t got = self->x_ssl == NULL
-                         ? read_by_method(self, sslobj, into, size)
-                         : read_directly(self, sslobj, into, size);
-    self->x_flags &= (uint16_t)~CL_X_BUSY;
-    Py_DECREF(sslobj);
+    int way = enter(self, &sslobj, &ssl_socket);
+    if (way < 0)
+        return way;
+    Py_ssize_t got = way > 0 ? read_directly(self, sslobj, into, size)
+                             : read_by_method(self, sslobj, into, size);
+    leave(self, sslobj, ssl_socket);
     return got;
 }
 
 Py_ssize_t
 cl_engine_write(TLSObject *self, const char *data, size_t size)
 {
+    PyObject *sslobj, *ssl_socket;
     cl_assert_of(self, data != NULL && size > 0);
-    if (!is_callable(self))
-        return CL_TLS_AGAIN;
-    PyObject *sslobj = Py_NewRef(self->x_sslobj);
-    self->x_flags |= CL_X_BUSY;
-    Py_ssize_t sent = self->x_ssl == NULL
-                          ? write_by_method(self, sslobj, data, size)
-                          : write_directly(self, sslobj, data, size);
-    self->x_flags &= (uint16_t)~CL_X_BUSY;
-    Py_DECREF(sslobj);
+    int way = enter(self, &sslobj, &ssl_socket);
+    if (way < 0)
+        return way;
+    Py_ssize_t sent = way > 0 ? write_directly(self, sslobj, data, size)
+                              : write_by_method(self, sslobj, data, size);
+    leave(self, sslobj, ssl_socket);
     return sent;
 }

@@ -5,7 +5,8 @@
  * the SSLObject and its MemoryBIOs. This is used if the library can't be
  * reached, if the context makes objects of another class, if it has a message
  * callback (only the methods raise its exceptions), and with
- * CLOOP_TLS=memorybio. */
+ * CLOOP_TLS=memorybio. If a program replaces the methods later, they are called
+ * all the same, and use our BIO. */
 #ifndef CL_TLS_ENGINE_H
 #define CL_TLS_ENGINE_H
 
@@ -26,6 +27,14 @@ int cl_engine_open(TLSObject *self);
 
 /* Releases everything, and discards unsent data. */
 void cl_engine_close(TLSObject *self);
+
+/* After cl_engine_close(), which any callback may call; before 3.11 also
+ * before cl_engine_open(). */
+static inline bool
+cl_engine_is_closed(const TLSObject *self)
+{
+    return self->x_ssl == NULL && self->x_incoming == NULL;
+}
 
 /* Calls a method of the SSLObject without arguments. Returns 0, CL_TLS_AGAIN
  * or CL_TLS_FAILED. Runs Python. */

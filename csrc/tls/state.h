@@ -19,12 +19,13 @@
     X(TimeoutError, "asyncio", "TimeoutError")
 
 #define CL_TLS_NAMES(X) \
+    X(FLOW_CONTROL_HIGH_WATER_SSL_READ) X(FLOW_CONTROL_HIGH_WATER_SSL_WRITE) \
     X(_check_handshake_timeout) X(_check_shutdown_timeout) X(_do_read) \
     X(_force_close) X(_msg_callback) X(_resume) X(_sslobj) X(abort) \
     X(buffer_updated) X(call_later) X(cancel) X(cancelled) X(cipher) X(close) \
     X(compression) X(connection_lost) X(connection_made) X(data_received) \
     X(debug) X(do_handshake) X(eof_received) X(get_extra_info) X(getpeercert) \
-    X(join) X(pause_reading) X(pause_writing) X(peercert) X(pending) X(read) \
+    X(is_closing) X(join) X(pause_reading) X(pause_writing) X(peercert) X(pending) X(read) \
     X(resume_reading) X(resume_writing) X(set_exception) X(set_result) \
     X(ssl_object) X(sslcontext) X(unwrap) X(warning) X(wrap_bio) X(write)
 

@@ -15,10 +15,6 @@ static const char *const data_argument[] = {"data"};
 static const char *const lines_argument[] = {"list_of_data"};
 static const char *const protocol_argument[] = {"protocol"};
 
-/* asyncio.constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE and _READ. */
-#define WRITE_HIGH (512 * 1024)
-#define READ_HIGH (256 * 1024)
-
 /* -------------------------------------------------------------------- module state */
 
 static PyObject *
@@ -42,6 +38,29 @@ wants_memorybio(void)
     return choice != NULL && strcmp(choice, "memorybio") == 0;
 }
 
+/* A program may replace them, before or later. 0/-1 */
+static int
+guard_methods(cl_tls_library *tls, PyObject *ssl)
+{
+    static const char *const names[] = {"read", "write", "__getattribute__",
+                                        NULL};
+    cl_guard *guard = &tls->tls_methods;
+    if (!PyType_Check(tls->tls_SSLObject) || !PyModule_Check(ssl))
+        return 0;
+    if (cl_guard_init(guard, (PyTypeObject *)tls->tls_SSLObject, names, NULL) <
+        0)
+        return -1;
+    for (int i = 0; i < 2; i++) {
+        PyObject *method = guard->g_known[i];
+        if (method == NULL || !PyFunction_Check(method) ||
+            PyFunction_GET_GLOBALS(method) != PyModule_GetDict(ssl)) {
+            cl_guard_clear(guard);
+            break;
+        }
+    }
+    return 0;
+}
+
 static int
 fill(cl_tls_library *tls)
 {
@@ -59,7 +78,8 @@ fill(cl_tls_library *tls)
             NULL &&
         (tls->tls_CertificateError =
              PyObject_GetAttrString(ssl, "CertificateError")) != NULL &&
-        (tls->tls_again = again_errors(ssl)) != NULL)
+        (tls->tls_again = again_errors(ssl)) != NULL &&
+        guard_methods(tls, ssl) == 0)
         status = wants_memorybio() ? 0 : cl_engine_setup(tls, _ssl);
     Py_XDECREF(ssl);
     Py_XDECREF(_ssl);
@@ -72,6 +92,7 @@ free_library(cl_tls_library *library)
 #define CLEAR(name) Py_XDECREF(library->tls_##name);
     CL_TLS_LIBRARY_OBJECTS(CLEAR)
 #undef CLEAR
+    cl_guard_clear(&library->tls_methods);
     PyMem_Free(library);
 }
 
@@ -118,7 +139,7 @@ cl_tls_traverse(cl_state *st, visitproc visit, void *arg)
 #define VISIT(name) Py_VISIT(library->tls_##name);
     CL_TLS_LIBRARY_OBJECTS(VISIT)
 #undef VISIT
-    return 0;
+    return cl_guard_traverse(&library->tls_methods, visit, arg);
 }
 
 /* ------------------------------------------------------------------------ creation */
@@ -133,6 +154,44 @@ set_protocol(TLSObject *self, PyObject *protocol)
     self->x_flags = (uint16_t)((self->x_flags & ~CL_X_BUFFERED) |
                                (buffered ? CL_X_BUFFERED : 0));
     Py_XSETREF(self->x_protocol, Py_NewRef(protocol));
+    return 0;
+}
+
+/* asyncio.constants.FLOW_CONTROL_HIGH_WATER_SSL_WRITE or _READ, in bytes; a
+ * program may have changed it. There is none before 3.11. 0/-1 */
+static int
+standard_mark(cl_state *st, PyObject *name, size_t *bytes)
+{
+    *bytes = 0;
+    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        return 0;
+    PyObject *value = PyObject_GetAttr(cl_net_of(st)->constants_module, name);
+    PyObject *unit = value == NULL ? NULL : PyLong_FromLong(1024);
+    PyObject *product = unit == NULL ? NULL : PyNumber_Multiply(value, unit);
+    PyObject *number = product == NULL ? NULL : PyNumber_Long(product);
+    Py_ssize_t size = number == NULL ? -1 : PyNumber_AsSsize_t(number, NULL);
+    Py_XDECREF(value);
+    Py_XDECREF(unit);
+    Py_XDECREF(product);
+    Py_XDECREF(number);
+    if (size < 0 && PyErr_Occurred())
+        return -1;
+    *bytes = size < 0 ? 0 : (size_t)size;
+    return 0;
+}
+
+static int
+set_marks(TLSObject *self)
+{
+    cl_state *st = self->x_loop->l_st;
+    size_t writing, reading;
+    if (standard_mark(st, cl_tls_of(st)->str_FLOW_CONTROL_HIGH_WATER_SSL_WRITE,
+                      &writing) < 0 ||
+        standard_mark(st, cl_tls_of(st)->str_FLOW_CONTROL_HIGH_WATER_SSL_READ,
+                      &reading) < 0)
+        return -1;
+    self->x_writing = (cl_limits){writing, writing / 4};
+    self->x_reading = (cl_limits){reading, reading / 4};
     return 0;
 }
 
@@ -158,10 +217,8 @@ cl_tls_new(const cl_tls_args *args)
     self->x_flags = CL_X_CLOSED | (args->server_side ? CL_X_SERVER_SIDE : 0);
     self->x_app_state =
         args->call_connection_made ? CL_TLS_APP_INIT : CL_TLS_APP_MADE;
-    self->x_writing = (cl_limits){WRITE_HIGH, WRITE_HIGH / 4};
-    self->x_reading = (cl_limits){READ_HIGH, READ_HIGH / 4};
     cl_habit_init(&self->x_habit, NULL);
-    if (set_protocol(self, args->protocol) < 0 ||
+    if (set_marks(self) < 0 || set_protocol(self, args->protocol) < 0 ||
         (CL_HAS_TLS_SHUTDOWN_TIMEOUT && cl_engine_open(self) < 0))
         Py_CLEAR(self);
     else
@@ -185,9 +242,10 @@ check_data(PyObject *data)
     return -1;
 }
 
-/* As in asyncio, a failed write breaks the connection. 0/-1 */
+/* As in asyncio, a failed write breaks the connection; *broken is set if the
+ * data is no buffer. 0/-1 */
 static int
-write_object(TLSObject *self, PyObject *data)
+write_object(TLSObject *self, PyObject *data, bool *broken)
 {
     Py_buffer view;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0) {
@@ -197,6 +255,7 @@ write_object(TLSObject *self, PyObject *data)
             return -1;
         }
         PyErr_SetRaisedException(error);
+        *broken = true;
         return cl_tls_broken(self, CL_TLS_WRITE_FAILED);
     }
     int status =
@@ -209,11 +268,12 @@ static int
 write_each(TLSObject *self, PyObject *lines)
 {
     PyObject *iterator = PyObject_GetIter(lines), *item;
+    bool broken = false;
     int status = 0;
     if (iterator == NULL)
         return -1;
-    while (status == 0 && (item = PyIter_Next(iterator)) != NULL) {
-        status = write_object(self, item);
+    while (status == 0 && !broken && (item = PyIter_Next(iterator)) != NULL) {
+        status = write_object(self, item, &broken);
         Py_DECREF(item);
     }
     Py_DECREF(iterator);
@@ -236,6 +296,7 @@ TLS_write(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
     CL_CLAIM_TRANSPORT(self, NULL);
     PyObject *data = cl_call_args_only(self->x_loop->l_st, "write",
                                        data_argument, args, nargs, kwnames);
+    bool broken = false;
     int status;
     if (data == NULL || check_data(data) < 0)
         return NULL;
@@ -250,7 +311,7 @@ TLS_write(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
         status = cl_tls_write(self, PyBytes_AS_STRING(data),
                               (size_t)PyBytes_GET_SIZE(data));
     else
-        status = write_object(self, data);
+        status = write_object(self, data, &broken);
     Py_DECREF(data);
     return cl_none_or_error(status);
 }
@@ -265,6 +326,7 @@ TLS_writelines(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
 {
     CL_CLAIM_TRANSPORT(self, NULL);
     cl_state *st = self->x_loop->l_st;
+    bool broken = false;
     PyObject *lines = cl_call_args_only(st, "writelines", lines_argument, args,
                                         nargs, kwnames);
     int status;
@@ -276,7 +338,7 @@ TLS_writelines(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
         if (joined == NULL)
             return NULL;
         int takes = PyObject_IsTrue(joined) > 0 ? cl_tls_takes(self) : 0;
-        status = takes > 0 ? write_object(self, joined) : takes;
+        status = takes > 0 ? write_object(self, joined, &broken) : takes;
         Py_DECREF(joined);
         return cl_none_or_error(status);
     }
@@ -337,7 +399,12 @@ TLS_set_write_buffer_limits(TLSObject *self, PyObject *args, PyObject *kwargs)
         return NULL;
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         return call_raw(self, "set_write_buffer_limits", args, kwargs);
-    if (cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs, WRITE_HIGH,
+    size_t standard;
+    if (standard_mark(self->x_loop->l_st,
+                      cl_tls_of(self->x_loop->l_st)
+                          ->str_FLOW_CONTROL_HIGH_WATER_SSL_WRITE,
+                      &standard) < 0 ||
+        cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs, standard,
                        &self->x_writing) < 0 ||
         cl_tls_control_writing(self) < 0)
         return NULL;
@@ -380,7 +447,12 @@ static PyObject *
 TLS_set_read_buffer_limits(TLSObject *self, PyObject *args, PyObject *kwargs)
 {
     CL_CLAIM_TRANSPORT(self, NULL);
-    if (cl_flow_limits("|OO:set_read_buffer_limits", args, kwargs, READ_HIGH,
+    size_t standard;
+    if (standard_mark(self->x_loop->l_st,
+                      cl_tls_of(self->x_loop->l_st)
+                          ->str_FLOW_CONTROL_HIGH_WATER_SSL_READ,
+                      &standard) < 0 ||
+        cl_flow_limits("|OO:set_read_buffer_limits", args, kwargs, standard,
                        &self->x_reading) < 0 ||
         cl_tls_control_raw_reading(self) < 0)
         return NULL;
@@ -485,7 +557,7 @@ TLS_close(TLSObject *self, PyObject *Py_UNUSED(ignored))
         /* A program that closes twice does not need it any more: asyncio's
          * transport then releases its connection, and with it the SSLContext. */
         self->x_flags |= CL_X_FORGET;
-        if (self->x_raw == NULL)
+        if (self->x_raw == NULL && cl_engine_is_closed(self))
             cl_tls_forget(self);
         Py_RETURN_NONE;
     }
@@ -513,11 +585,23 @@ static PyObject *
 TLS_is_closing(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
     CL_CLAIM_TRANSPORT(self, NULL);
-    if ((self->x_flags & (CL_X_CLOSED | CL_X_RAW_IS_STREAM)) ==
-        CL_X_RAW_IS_STREAM)
+    if ((self->x_flags & CL_X_CLOSED) || self->x_raw == NULL)
+        return PyBool_FromLong(self->x_flags & CL_X_CLOSED);
+    if (self->x_flags & CL_X_RAW_IS_STREAM)
         return PyBool_FromLong(((TransportObject *)self->x_raw)->tr_flags &
                                CL_T_CLOSING);
-    return PyBool_FromLong(self->x_flags & CL_X_CLOSED);
+    PyObject *raw = Py_NewRef(self->x_raw);
+    PyObject *answer = PyObject_CallMethodNoArgs(
+        raw, cl_tls_of(self->x_loop->l_st)->str_is_closing);
+    Py_DECREF(raw);
+    /* One that cannot tell: not every asyncio asks. */
+    if (answer == NULL &&
+        (PyErr_ExceptionMatches(PyExc_AttributeError) ||
+         PyErr_ExceptionMatches(PyExc_NotImplementedError))) {
+        PyErr_Clear();
+        answer = Py_NewRef(Py_False);
+    }
+    return answer;
 }
 
 /* --------------------------------------------------------------------------- info */
@@ -901,6 +985,7 @@ TLS_traverse(TLSObject *self, visitproc visit, void *arg)
     Py_VISIT(self->x_raw);
     Py_VISIT(self->x_sslcontext);
     Py_VISIT(self->x_sslobj);
+    Py_VISIT(self->x_ssl_socket);
     Py_VISIT(self->x_waiter);
     Py_VISIT(self->x_dict);
     Py_VISIT(self->x_loop);

@@ -16,6 +16,7 @@
 
 #include "base/compat.h"
 
+#include "core/guard.h"
 #include "core/loop.h"
 #include "net/buffer.h"
 #include "net/transport.h"
@@ -74,7 +75,9 @@ typedef struct cl_tls_library {
     CL_TLS_LIBRARY_OBJECTS(FIELD)
 #undef FIELD
     cl_openssl tls_openssl;
-    bool tls_direct; /* the direct way is available */
+    cl_guard tls_methods; /* holds while SSLObject reads and writes by the ssl
+                             module's own methods */
+    bool tls_direct;      /* the direct way is available */
 } cl_tls_library;
 
 typedef struct TLSObject {
@@ -97,13 +100,15 @@ typedef struct TLSObject {
     PyObject *x_shutdown_timeout;  /* owned; seconds */
     PyObject *x_incoming; /* owned MemoryBIOs; NULL in the direct way */
     PyObject *x_outgoing;
-    SSL *x_ssl;           /* of x_sslobj; NULL without the direct way */
-    BIO *x_bio;           /* of x_ssl */
-    cl_buffer x_in;       /* received, not yet read by TLS */
-    const char *x_window; /* follows x_in, in the loop's read buffer; */
-    size_t x_window_size; /* only inside cl_tls_received() */
-    cl_buffer x_out;      /* records, not yet passed to x_raw */
-    cl_buffer x_backlog;  /* plain text, not yet encrypted */
+    SSL *x_ssl;             /* of x_sslobj; NULL without the direct way */
+    PyObject *x_ssl_socket; /* owned; the _SSLSocket that owns x_ssl, which a
+                               program may take away from x_sslobj; or NULL */
+    BIO *x_bio;             /* of x_ssl */
+    cl_buffer x_in;         /* received, not yet read by TLS */
+    const char *x_window;   /* follows x_in, in the loop's read buffer; */
+    size_t x_window_size;   /* only inside cl_tls_received() */
+    cl_buffer x_out;        /* records, not yet passed to x_raw */
+    cl_buffer x_backlog;    /* plain text, not yet encrypted */
     cl_limits
         x_writing; /* not used where the transport below does flow control */
     cl_limits x_reading;

@@ -216,7 +216,10 @@ make_records(TLSObject *self, const char *data, size_t size, size_t *taken)
             return -1;
         *taken += (size_t)count;
         cl_assertf(*taken <= size, "%zu of %zu", *taken, size);
-        if (cl_buffer_size(&self->x_out) >= SEND_MAX && !must_hold(self)) {
+        /* Before 3.11 the transport below may call the application's
+         * pause_writing(), and what that writes comes after all of this. */
+        if (CL_HAS_TLS_SHUTDOWN_TIMEOUT &&
+            cl_buffer_size(&self->x_out) >= SEND_MAX && !must_hold(self)) {
             if (push(self) < 0)
                 return -1;
             if (self->x_state == CL_TLS_UNWRAPPED)

@@ -602,6 +602,16 @@ def test_write_after_the_end_is_quiet_but_for_a_warning_after_five(
     assert records == [("asyncio", "WARNING", "socket.send() raised exception.")] * 4
 
 
+@pytest.mark.parametrize("after", [0, 2, 3.5, 1 << 70])
+def test_number_of_writes_after_which_it_warns(connect, recorder, caplog, monkeypatch, after):
+    monkeypatch.setattr(asyncio.constants, "LOG_THRESHOLD_FOR_CONNLOST_WRITES", after)
+    transport, peer = connect(recorder())
+    transport.abort()  # counts
+    for _ in range(8):
+        transport.write(b"x")
+    assert len(caplog.records) == sum(count >= after for count in range(1, 9))
+
+
 def test_write_after_close_sends_nothing(connect, recorder, collect, turn, kind):
     transport, peer = connect(recorder(), kind)
     transport.close()

@@ -336,6 +336,29 @@ def test_attributes_may_be_set(serving):
     assert server.mine == 5
 
 
+@pytest.mark.parametrize("as_number", [False, True])
+def test_no_connection_is_accepted_while_the_program_has_removed_its_reader(
+    serving, call, until, turn, loop, as_number
+):
+    server = serving.tcp()
+    sock = server.sockets[0]
+    file = sock.fileno() if as_number else sock
+    assert loop.remove_reader(file) is True and loop.remove_reader(file) is False
+    client = call(server)
+    for _ in range(3):
+        turn()
+    assert serving.accepted == []
+    seen = []
+    loop.add_reader(file, seen.append, "readable")
+    until(lambda: seen)
+    loop.remove_reader(file)
+    server._serving = False
+    server._start_serving()
+    until(lambda: serving.accepted)
+    client.close()
+    until(lambda: serving.accepted[0].lost)
+
+
 def test_close(serving, call, turn):
     server = serving.tcp()
     sock = server.sockets[0]

@@ -39,9 +39,12 @@ def kind(request):
 # Our end closes
 
 
-@pytest.mark.parametrize("end", ["close", "abort"])
+@pytest.mark.parametrize("end", ["close", "abort", "close, close"])
 def test_closed_before_the_handshake_begins(alone, side, end):
-    """As by a task that fails before it waits: the connection stayed open, and the peer waited. asyncio goes on."""
+    """As by a task that fails before it waits: the connection stayed open, and the peer waited. asyncio goes on.
+
+    Closed twice, it forgot the object of the ssl module, though the library's was still used.
+    """
     ours, peer = socket.socketpair()
     with peer:
         ours.setblocking(False)
@@ -50,7 +53,10 @@ def test_closed_before_the_handshake_begins(alone, side, end):
         options = {"server_side": True} if side == "server" else {"server_hostname": "localhost"}
         protocol, waiter = alone.recorder(), alone.loop.create_future()
         transport = alone.loop._make_ssl_transport(ours, protocol, context, waiter, **options)
-        getattr(transport, end)()
+        tls = transport._sslobj and weakref.ref(transport._sslobj)
+        for method in end.split(", "):
+            getattr(transport, method)()
+        assert tls is None or tls() is not None
         alone.settle()
         assert ours.fileno() == -1 and peer.recv(100) == b""
         assert waiter.done() and transport.is_closing()
@@ -543,6 +549,19 @@ def test_peer_that_does_not_answer(same, side, written):
 
     lost = same(body)["result"][-1]
     assert lost[0] == "lost" and lost[1][:2] == ("TimeoutError", "SSL shutdown timed out")
+
+
+@needs_shutdown_timeout
+def test_timeout_that_a_program_has_set_for_all(same, monkeypatch):
+    def body(stage):
+        protocol = stage.recorder()
+        with monkeypatch.context() as patches:
+            patches.setattr(asyncio.constants, "SSL_SHUTDOWN_TIMEOUT", 0.02)
+            transport, peer = stage.connect(protocol)
+        transport.close()
+        return ended(stage, protocol)
+
+    assert same(body)["result"][-1][1][0] == "TimeoutError"
 
 
 @needs_shutdown_timeout

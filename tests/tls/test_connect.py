@@ -503,6 +503,25 @@ def test_limits(same, which, limits):
     assert result["result"] == "missing" or isinstance(result["result"][0], tuple) == (limits in BAD_LIMITS)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio's TLS was another one")
+@pytest.mark.parametrize("which", ["write", "read"])
+@pytest.mark.parametrize("high", [1, 3, 2.5])
+def test_limits_if_a_program_has_changed_asyncios(same, monkeypatch, which, high):
+    def body(stage):
+        with monkeypatch.context() as patches:
+            name = "FLOW_CONTROL_HIGH_WATER_SSL_" + which.upper()
+            patches.setattr(asyncio.constants, name, high)
+            transport, peer = stage.connect(stage.recorder())
+            told = [getattr(transport, "get_%s_buffer_limits" % which)()]
+            patches.setattr(asyncio.constants, name, 7)
+            getattr(transport, "set_%s_buffer_limits" % which)()
+            told.append(getattr(transport, "get_%s_buffer_limits" % which)())
+        return told
+
+    first, second = same(body)["result"]
+    assert first[1] == high * 1024 and second == (7 * 256, 7 * 1024)
+
+
 @pytest.mark.parametrize("method", ["set_write_buffer_limits", "set_read_buffer_limits"])
 def test_limits_by_keyword(same, method):
     def body(stage):
@@ -614,3 +633,17 @@ def test_writelines(same, how):
     result = same(body)["result"]
     if how != "a bytes object":
         assert result == (None, b"!" if how == "empty" else b"one two three!")
+
+
+@pytest.mark.parametrize("given", ["text", [b"one ", "text", "more", b"two"]], ids=str)
+def test_lines_that_are_no_bytes_are_reported_once(same, given):
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol)
+        told = raised(transport.writelines, given)
+        stage.until(lambda: told or protocol.lost)
+        transport.abort()
+        return told, protocol.story
+
+    result = same(body)
+    assert sys.version_info < (3, 11) or len(result["reports"]) == 1

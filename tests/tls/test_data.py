@@ -639,6 +639,27 @@ def test_interrupted_writing_goes_on_from_resume(stage):
     assert peer.receive(len(data)) == data and not left and protocol.count("resume") > 1
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_write_in_pause_writing_follows_what_is_being_written(alone, side, kept):
+    """It went between the records of that. kept: it is what connection_made() wrote before the handshake was over."""
+    data, sent = pattern(8 << 20), []
+
+    def write(protocol, data):
+        sent.append(data)
+        protocol.transport.write(data)
+
+    hooks = {"pause": lambda protocol: write(protocol, b"paused")}
+    if kept:
+        hooks["made"] = lambda protocol, transport: write(protocol, data)
+    protocol = alone.recorder(**hooks)
+    transport, peer = alone.connect(protocol, side)
+    if not kept:
+        write(protocol, data)
+    write(protocol, b"end")
+    assert sent == [data, b"paused", b"end"] or sys.version_info >= (3, 11)  # later: what is below takes it all
+    assert peer.receive(sum(map(len, sent))) == b"".join(sent)
+
+
 # Streams
 
 

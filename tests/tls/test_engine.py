@@ -5,6 +5,7 @@ import asyncio
 import os
 import ssl
 import sys
+import types
 from asyncio import sslproto
 
 import pytest
@@ -188,6 +189,57 @@ def test_the_ssl_object_outlives_its_connection(connected, native):
                 pass
             tls.write(b"late")
             raise OSError
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+@pytest.mark.parametrize("place", ["the class, before", "the class", "the object"])
+def test_replaced_methods_of_the_ssl_module_s_object(same, monkeypatch, place, buffered):
+    """Tracers replace them. Other attributes of the object change nothing."""
+
+    def body(stage):
+        calls, stock = [], {name: getattr(ssl.SSLObject, name) for name in ("read", "write")}
+
+        def traced(name):
+            def call(self, *args):
+                calls.append((self, name, None))
+                result = stock[name](self, *args)
+                told = bytes(args[0]) if name == "write" else len(args) if buffered else result
+                calls[-1] = self, name, told
+                return result
+
+            return call
+
+        protocol = stage.buffered() if buffered else stage.recorder()
+        with monkeypatch.context() as patches:
+            if place == "the class, before":
+                for name in stock:
+                    patches.setattr(ssl.SSLObject, name, traced(name))
+            transport, peer = stage.connect(protocol)
+            ours = transport.get_extra_info("ssl_object")
+            ours.note = "of the program"
+            for name in stock:
+                if place == "the class":
+                    patches.setattr(ssl.SSLObject, name, traced(name))
+                elif place == "the object":
+                    setattr(ours, name, types.MethodType(traced(name), ours))
+            transport.write(b"from us")
+            told = [peer.receive(7)]
+            peer.send(b"to us")
+            stage.until(lambda: len(protocol.data) == 5)
+        if place == "the object":
+            del ours.read, ours.write
+        count = len(calls)
+        transport.write(b"more")
+        told.append(peer.receive(4))
+        peer.send(b"and more")
+        stage.until(lambda: len(protocol.data) == 13)
+        told.append(len(calls) - count)
+        return told, [call[1:] for call in calls if call[0] is ours and call[2] is not None], protocol.data
+
+    told, calls, data = same(body)["result"]
+    assert told == [b"from us", b"more", 0] and data == b"to usand more"
+    given = 1 if sys.version_info < (3, 11) else 2  # then the buffer, too
+    assert calls[0] == ("write", b"from us") and calls[1] == ("read", given if buffered else b"to us")
 
 
 # Objects of the program, whose methods fail or answer oddly: as on asyncio

@@ -219,6 +219,21 @@ def test_connection_that_is_lost_while_a_callback_refuses_it(alone):
     assert protocol.events == [] and alone.reports == []
 
 
+def test_object_of_the_ssl_module_that_loses_the_library_s(alone):
+    """That was freed, and read from all the same. asyncio's own transport fails."""
+    protocol = alone.recorder()
+    transport, peer = alone.connect(protocol)
+    transport.get_extra_info("ssl_object")._sslobj = None
+    in_its_place = [alone.peer(alone, None, alone.contexts.usual_client(), server_hostname="x") for _ in range(50)]
+    peer.send(b"to us")
+    alone.until(lambda: protocol.data or protocol.lost)
+    transport.write(b"from us")
+    assert protocol.data == b"to us" and peer.receive(7) == b"from us"
+    transport.abort()
+    alone.settle()
+    assert protocol.lost and in_its_place and alone.reports == []
+
+
 @pytest.mark.parametrize("failing", ["_create_connection_transport", "_accept_connection2"])
 def test_maker_of_a_connection_hears_that_its_future_failed(new_loop, loop_class, loop_kind, contexts, failing):
     """It was released before it had its result."""

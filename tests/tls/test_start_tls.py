@@ -81,6 +81,34 @@ def test_client_hello_that_came_with_the_request_for_tls(loop, loop_kind, server
     assert loop.run_until_complete(asyncio.wait_for(main(), 30)) == b"secret word\n"
 
 
+def test_what_came_with_the_request_stays_in_order_if_tls_cannot_begin(loop, server_context):
+    """It was taken from the reader before the arguments were looked at, and put back after what came next."""
+
+    async def serve(reader, writer):
+        told = [await reader.readline()]
+        protocol = writer.transport.get_protocol()
+        with pytest.raises(ValueError):
+            await loop.start_tls(writer.transport, protocol, server_context, server_side=True, ssl_handshake_timeout=0)
+        told.append(bytes(reader._buffer))
+        sock.send(b" last")
+        told.append(await reader.readexactly(10))
+        writer.close()
+        served.set_result(told)
+
+    async def main():
+        nonlocal served, sock
+        served = loop.create_future()
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        with socket.create_connection(server.sockets[0].getsockname()) as sock:
+            sock.send(b"STARTTLS\nfirst")
+            told = await served
+        server.close()
+        return told
+
+    served = sock = None
+    assert loop.run_until_complete(asyncio.wait_for(main(), 30)) == [b"STARTTLS\n", b"first", b"first last"]
+
+
 # Upgrades, with a peer driven by hand
 
 
@@ -823,6 +851,31 @@ def test_over_a_transport_of_python(same, side, end):
 
     told, story, _ = same(body)["result"]
     assert told[:4] == ["wrapped", True, True, 200000] and story[-1][0] == "lost"
+
+
+def test_is_closing_as_the_transport_below(alone):
+    """Before connection_lost(). asyncio has it from 3.12.5 on."""
+
+    def over(cls):
+        protocol = alone.recorder()
+        below, sock = plain_connection(alone, protocol)
+        task = upgrade(alone, cls(below), protocol, "client")
+        other_end(alone, sock, "client").handshake()
+        alone.until(task.done)
+        transport = alone.keep(task.result())
+        alone.settle()
+        return below, transport, protocol
+
+    class Silent(Wrapped):
+        is_closing = asyncio.Transport.is_closing
+
+    for cls, tells in (Wrapped, True), (Silent, False):
+        below, transport, protocol = over(cls)
+        assert transport.is_closing() is False
+        below.close()
+        assert transport.is_closing() is tells
+        alone.until(lambda protocol=protocol: protocol.lost)
+        assert transport.is_closing() is True
 
 
 def test_failure_over_a_transport_of_python(same, contexts):
