@@ -98,7 +98,7 @@ def _lines_of(loop):
     for task in tasks:
         found = _tasks.frames(task)
         state = _state(task, found, running) + _counted(loop._task_counts(task))
-        yield "%s  %s(), %s" % (task.get_name(), _tasks.coroutine_name(task), state)
+        yield "%s  %s(), %s" % (_tasks.name_of(task), _tasks.coroutine_name(task), state)
         yield from _tasks.stack_lines(found)
         yield from _tasks.chain_lines(task, edges)
     slowest = _slow.noted(loop)

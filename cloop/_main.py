@@ -9,11 +9,13 @@ import asyncio
 import builtins
 import importlib.machinery
 import io
+import linecache
 import os
 import pkgutil
 import platform
 import runpy
 import sys
+import textwrap
 import types
 
 import cloop
@@ -84,12 +86,12 @@ def start(option, arguments, switches):
         run = run_module if option == "-m" else run_code
         launch(run, arguments[1], [option] + arguments[2:], switches)
     elif option == "-":
-        launch(run_stdin, sys.stdin.read(), arguments, switches)
+        launch(run_stdin, read_stdin(), arguments, switches)
     elif not option:
-        text = "" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.read()
-        if not text.strip():
+        code = b"" if sys.stdin is None or sys.stdin.isatty() else read_stdin()
+        if not code.strip():
             sys.exit(refuse("no program given"))
-        launch(run_stdin, text, [""], switches)
+        launch(run_stdin, code, [""], switches)
     elif option.startswith("-"):
         hint = ""
         if option[1] in PYTHONS_OPTIONS:
@@ -211,10 +213,30 @@ def without_launcher(error, excepthook):
     return hook
 
 
+def current_folder():
+    """None if it has been removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def absolute(path):
+    """Return the path as Python makes it absolute, which keeps what is not normal in it."""
+    folder = current_folder()
+    if os.path.isabs(path) or folder is None:
+        return path
+    if path in ("", "."):
+        return folder
+    return os.path.join(folder, path)
+
+
 def set_path(entry):
-    """Replace this module's entry in sys.path by the program's."""
+    """Put the program's entry in the place of this module's in sys.path; None if it has none. Python gave this module
+    the current folder, if there is one.
+    """
     if not (getattr(sys.flags, "safe_path", False) or sys.flags.isolated):
-        sys.path[0] = entry
+        sys.path[: current_folder() is not None] = [] if entry is None else [entry]
 
 
 def new_main(file=None, loader=None):
@@ -234,7 +256,7 @@ def new_main(file=None, loader=None):
 
 def run_path(path):
     # From 3.9 on Python makes the name absolute, in __file__ and in tracebacks.
-    file = os.path.abspath(path) if sys.version_info >= (3, 9) else path
+    file = absolute(path) if sys.version_info >= (3, 9) else path
     importer = pkgutil.get_importer(path)
     if isinstance(importer, (type(None), importlib.machinery.FileFinder)) and not os.path.isdir(path):
         code = load(path, file)
@@ -242,38 +264,51 @@ def run_path(path):
         module = new_main(file, importlib.machinery.SourceFileLoader("__main__", file))
         exec(code, module.__dict__)
     else:
-        set_path(path)
+        set_path(file)
         new_main()
         runpy._run_module_as_main("__main__", False)
 
 
 def load(path, file):
     try:
-        with io.open_code(os.path.abspath(path)) as opened:
-            code = pkgutil.read_code(opened)  # a .pyc
-        if code is None:
-            with io.open_code(os.path.abspath(path)) as opened:
-                code = compile(opened.read(), file, "exec", dont_inherit=True)
+        with io.open_code(absolute(path)) as opened:
+            data = opened.read()  # once: it may be a pipe, such as the shell's <(command)
     except OSError as error:
         reason = "can't open file %r: [Errno %d] %s" % (file, error.errno, error.strerror)
         print("%s: %s" % (sys.executable, reason), file=sys.stderr)
         sys.exit(2)
-    return code
+    if not os.path.isfile(path):
+        _hooks.code_given = data
+    code = pkgutil.read_code(io.BytesIO(data))  # a .pyc
+    return compile(data, file, "exec", dont_inherit=True) if code is None else code
 
 
 def run_module(name):
-    set_path(os.getcwd())
+    set_path(current_folder())
     new_main()
     # What `python -m` calls itself; runpy.run_module() would restore this module at the end.
     runpy._run_module_as_main(name)
 
 
-def run_code(code, file=None):
+def run_code(text):
+    if sys.version_info >= (3, 14):
+        text = textwrap.dedent(text)
+    run_given(text, "<string>", new_main(loader=importlib.machinery.BuiltinImporter))
+
+
+def run_stdin(data):
+    run_given(data, "<stdin>", new_main("<stdin>", importlib.machinery.BuiltinImporter))
+
+
+def read_stdin():
+    """Return the bytes: what encoding they have may be said in the program."""
+    return b"" if sys.stdin is None else sys.stdin.buffer.read()
+
+
+def run_given(source, file, module):
     set_path("")
-    _hooks.code_given = code
-    module = new_main(file, importlib.machinery.BuiltinImporter)
-    exec(compile(code, file or "<string>", "exec", dont_inherit=True), module.__dict__)
-
-
-def run_stdin(code):
-    run_code(code, "<stdin>")
+    _hooks.code_given = source
+    code = compile(source, file, "exec", dont_inherit=True)
+    if file == "<string>" and hasattr(linecache, "_register_code"):  # from 3.13 on tracebacks show lines of `-c`
+        linecache._register_code(code if sys.version_info >= (3, 14) else file, source, file)
+    exec(code, module.__dict__)

@@ -30,6 +30,13 @@ else:
     _POLICY = unix_events._UnixDefaultEventLoopPolicy
     _DEFAULT_WATCHER = unix_events.ThreadedChildWatcher
 
+# What that watcher logs.
+_STATUS_IS_LOST = (
+    "Unknown child process pid %d, will report returncode 255"
+    if sys.version_info < (3, 12)
+    else "child process pid %d exit status already read:  will report returncode 255"
+)
+
 
 def is_native(loop):
     """Whether the loop may watch its children itself: no other child watcher was selected in asyncio."""
@@ -473,6 +480,6 @@ def _exit_code(transport):
     except ChildProcessError:
         if process.returncode is not None:
             return process.returncode  # Popen has waited for it
-        logger.warning("child process pid %d exit status already read:  will report returncode 255", pid)
+        logger.warning(_STATUS_IS_LOST, pid)
         return 255
     return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)

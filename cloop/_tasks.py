@@ -20,6 +20,7 @@ __all__ = (
     "current_task",
     "describe",
     "frames",
+    "name_of",
     "open_loops",
     "place",
     "render_tree",
@@ -76,8 +77,14 @@ def all_tasks(loop):
     return sorted(asyncio.all_tasks(loop), key=_order)
 
 
+def name_of(task):
+    """Return the task's name; for a task of another library that has none, its class's."""
+    name = task.get_name() if hasattr(task, "get_name") else None
+    return type(task).__name__ if name is None else name
+
+
 def _order(task):
-    name = task.get_name()
+    name = name_of(task)
     head, _, number = name.rpartition("-")
     return (head, int(number), "") if number.isdigit() and len(number) < 19 else (name, -1, "")
 
@@ -133,7 +140,7 @@ def place(found):
 
 def coroutine_name(task):
     coro = task.get_coro() if hasattr(task, "get_coro") else None
-    return getattr(coro, "__qualname__", None) or type(coro).__name__
+    return getattr(coro, "__qualname__", None) or type(task if coro is None else coro).__name__
 
 
 def current_task(loop):
@@ -155,7 +162,7 @@ def waits_for(task, found, running=None):
     if waiter is None:
         return "ready"
     if isinstance(waiter, asyncio.Task):
-        return waiter.get_name()
+        return name_of(waiter)
     children = getattr(waiter, "_children", None)
     if children is not None:
         return "gather of %d" % len(children)
@@ -223,11 +230,11 @@ def describe(task, waiting=None, running=None):
     where = place(found)
     return {
         "id": id(task),
-        "name": task.get_name(),
+        "name": name_of(task),
         "coro": coroutine_name(task),
         "waits": waits_for(task, found, running),
         "where": where and "%s %s:%d" % (where[0], where[1], where[2]),
-        "awaited_by": [each.get_name() for each in waiting or ()],
+        "awaited_by": [name_of(each) for each in waiting or ()],
     }
 
 
@@ -245,7 +252,7 @@ def chain_lines(task, edges, indent="  "):
                 where = place(frames(by))
                 lines.append(
                     "%sawaited by %s %s()%s"
-                    % (space, by.get_name(), coroutine_name(by), where and " at %s:%d" % (where[1], where[2]) or "")
+                    % (space, name_of(by), coroutine_name(by), where and " at %s:%d" % (where[1], where[2]) or "")
                 )
             else:
                 more += 1

@@ -198,7 +198,7 @@ def _blocking_task(loop):
 
 
 def _task_name(task):
-    return _cloop.task_name(task) if _cloop.FREE_THREADED else task.get_name()
+    return _cloop.task_name(task) if _cloop.FREE_THREADED else _tasks.name_of(task)
 
 
 def _stacks():

@@ -6,6 +6,7 @@ import platform
 import signal
 import subprocess
 import sys
+import zipfile
 
 import pytest
 
@@ -35,6 +36,20 @@ def both(cloop, python):
         return python(*args, **options), python("-m", "cloop", *args, **options)
 
     return both
+
+
+@pytest.fixture
+def both_from(cloop, python):
+    """The same, with a file as standard input."""
+
+    def both_from(path, *args):
+        done = []
+        for launcher in [], ["-m", "cloop"]:
+            with open(str(path), "rb") as file:
+                done.append(python(*launcher, *args, stdin=file))
+        return done
+
+    return both_from
 
 
 @pytest.fixture
@@ -138,6 +153,75 @@ def test_program_on_standard_input(cloop, python, write_script, args):
     assert seen[0] == seen[1]
 
 
+@pytest.mark.parametrize("args", [[], ["-"]], ids=["nothing", "dash"])
+def test_program_on_standard_input_says_its_encoding(both_from, tmp_path, args):
+    path = tmp_path / "program"
+    path.write_bytes(b"# coding: latin-1\nprint(ascii('\xe9'))\n")
+    for process in both_from(path, *args):
+        assert (process.stdout, process.stderr, process.returncode) == ("'\\xe9'\n", "", 0)
+
+
+WHICH_START = "if __name__ == '__main__':\n    import multiprocessing; print(multiprocessing.get_start_method())\n"
+
+
+@pytest.mark.parametrize("text", ["print(__name__)\n", WHICH_START], ids=["name", "guard"])
+@pytest.mark.parametrize("launcher", [[], ["-m", "cloop"]], ids=["python", "cloop"])
+def test_program_in_a_pipe(python, cloop, launcher, text):
+    """The shell's `python -m cloop <(command)`. What was read once is not there a second time."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, text.encode())
+        os.close(writing)
+        process = python(*launcher, "/dev/fd/%d" % reading, pass_fds=[reading])
+    finally:
+        os.close(reading)
+    assert process.stdout == python("-c", text).stdout != ""
+    assert (process.stderr, process.returncode) == ("", 0)
+
+
+SHOW_PATH = "import sys; print(globals().get('__file__'), sys.path[0])"
+
+
+@pytest.mark.parametrize(
+    "path", ["program.py", "./program.py", "folder/../program.py", "folder", "./folder/..", "folder.zip"]
+)
+def test_path_of_a_program_is_made_absolute_as_python_does(both, write_script, tmp_path, path):
+    with zipfile.ZipFile(str(tmp_path / "folder.zip"), "w") as archive:
+        archive.writestr("__main__.py", SHOW_PATH)
+    write_script(SHOW_PATH, "program.py")
+    write_script(SHOW_PATH, "__main__.py")
+    write_script(SHOW_PATH, "folder/__main__.py")
+    theirs, ours = both(path)
+    assert (ours.stdout, ours.stderr) == (theirs.stdout, theirs.stderr)
+
+
+@pytest.mark.parametrize("way", ["PROGRAM", "relative", "-m", "-c", "-"])
+def test_program_in_a_folder_that_was_removed(cloop, cloop_on_path, tmp_path, write_script, way):
+    text = "import sys; print(sys.path, __name__, sys.argv)"
+    arguments = {
+        "PROGRAM": [str(write_script(text, "program.py"))],
+        "relative": ["program.py"],
+        "-m": ["-m", "timeit", "-n1", "-r1", text],
+        "-c": ["-c", text],
+        "-": ["-"],
+    }[way]
+    seen = []
+    for launcher in [], ["-m", "cloop"]:
+        (tmp_path / "folder").mkdir()
+        command = ["sh", "-c", 'rmdir ../folder && exec "$@"', "sh", sys.executable, *launcher, *arguments]
+        process = subprocess.run(
+            command, cwd=str(tmp_path / "folder"), input=text.encode(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        seen.append((process.stdout.splitlines()[:1], process.stderr, process.returncode))
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="Python 3.14 removes common indentation")
+def test_code_is_dedented(main):
+    process = main("-c", "\n    import sys\n    print(sys.argv)\n", "a")
+    assert (process.stdout, process.stderr) == ("['-c', 'a']\n", "")
+
+
 # How it ends
 
 
@@ -169,6 +253,19 @@ def test_uncaught_exception_is_shown_without_our_frames(main, way):
     assert lines[-1] == "ValueError: on purpose"
     assert "in function" in process.stderr and "in <module>" in process.stderr
     assert os.path.join("cloop", "__main__") not in process.stderr
+
+
+@pytest.mark.parametrize("way", ["PROGRAM", "-c", "-"])
+def test_traceback_is_that_of_python(both, both_from, write_script, way):
+    """From 3.13 on it has the lines of `-c`, too."""
+    text = "def function():\n    raise ValueError('on purpose')\nfunction()\n"
+    path = write_script(text, "program.py")
+    if way == "-":
+        theirs, ours = both_from(path)
+    else:
+        theirs, ours = both(*[path] if way == "PROGRAM" else [way, text])
+    assert theirs.returncode == ours.returncode == 1
+    assert ours.stderr == theirs.stderr
 
 
 def test_exception_in_a_coroutine_is_shown(main, way):

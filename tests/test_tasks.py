@@ -179,6 +179,31 @@ def test_order_is_that_of_the_numbers(tasks, loop, running):
     assert [task.get_name() for task in tasks.all_tasks(loop)] == ["Task-9", "Task-10", "a"]
 
 
+class Foreign(asyncio.Future):
+    """A task of another library, registered as asyncio's documentation says. It has neither a name nor a coroutine."""
+
+
+def test_task_of_another_library(tasks, loop, running):
+    foreign = Foreign(loop=loop)
+    asyncio.tasks._register_task(foreign)
+    try:
+        running(outer=forever_on(foreign))
+        rows = tasks.rows_of(tasks.all_tasks(loop))
+        assert [(row["name"], row["coro"], row["waits"]) for row in rows if row["id"] == id(foreign)] == [
+            ("Foreign", "Foreign", "ready")
+        ]
+        assert [row["waits"] for row in rows if row["name"] == "outer"] == ["a future"]
+        text = importlib.import_module("cloop._dump").text()
+        assert "tasks: 2" in text and "Foreign  Foreign(), ready" in text
+    finally:
+        asyncio.tasks._unregister_task(foreign)
+        foreign.cancel()
+
+
+async def forever_on(awaitable):
+    await awaitable
+
+
 # The tree
 
 
