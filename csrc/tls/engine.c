@@ -313,8 +313,7 @@ release(PyObject *view)
         PyErr_Clear(); /* the program has a view of it: asyncio would fail too */
     Py_XDECREF(result);
     Py_DECREF(view);
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+    (void)cl_raise_first(error);
 }
 
 /* read(size), as asyncio calls a program's object unless the protocol has a
