@@ -268,9 +268,10 @@ process_event(LoopObject *loop, PyObject *key, unsigned mask)
 {
     static const unsigned directions[] = {CL_READ, CL_WRITE};
     PyObject *number = PyObject_GetAttrString(key, "fd");
-    PyObject *data = PyObject_GetAttrString(key, "data"), *pair = NULL;
+    PyObject *data = NULL, *pair = NULL;
     int status = -1;
-    if (number == NULL || data == NULL ||
+    if (number == NULL ||
+        (data = PyObject_GetAttrString(key, "data")) == NULL ||
         (pair = PySequence_Tuple(data)) == NULL)
         goto done;
     if (PyTuple_GET_SIZE(pair) != 2) {

@@ -49,8 +49,9 @@ NOT_SHIPPED = [
     "csrc/base/compat_stress.h",
 ]  # what makes faults is not counted
 # The branches of a line that is nothing but one of Python's macros are Python's: whether a reference is NULL, whether it was
-# the last one, whether a visitor stops. The line itself counts. So it is with one that does the same for a table of objects.
-OF_MACROS = r"\s*(\(void\))?(Py_(X?(INC|DEC)REF|CLEAR|VISIT|X?SETREF|TRASHCAN_\w+)|CL_VISIT_TYPE)\(.*\);\s*$|\s*CL_\w+_(OBJECTS|FIELDS|CONSTANTS)\((VISIT|CLEAR)\)\s*$"
+# the last one, whether a visitor stops, whether an array has more bytes than there are. The line itself counts. So it is with
+# one that does the same for a table of objects.
+OF_MACROS = r"\s*(\w+ \*+)?\w+ = PyMem_New\(.*\);\s*$|\s*(\(void\))?(Py_(X?(INC|DEC)REF|CLEAR|VISIT|X?SETREF|TRASHCAN_\w+)|CL_VISIT_TYPE)\(.*\);\s*$|\s*CL_\w+_(OBJECTS|FIELDS|CONSTANTS|GUARDS)\((VISIT|CLEAR)\)\s*$"
 ELSEWHERE = "The asyncio of another Python"  # how a reason begins whose lines only other Pythons reach
 FAILURE = "An allocation fails, or a call of the interpreter that fails only then"
 UNJUDGED = "Not judged yet: a test, a reason, or a line that can go"
@@ -99,22 +100,23 @@ class Unreached:
             self.reached += len(lines) - len(missed)
             all_branches = all_taken = 0
             for line in lines:
+                at = line["line_number"]
+                text = texts[at - 1].strip()
+                name = "%s: %s: %s" % (file["file"], line.get("function_name", "?"), text)
+                self.there.add(name)
                 branches = [branch for branch in line.get("branches", ()) if not branch.get("gcovr/excluded")]
+                if not line["count"]:
+                    self.found[name] += 1
+                    if self.found[name] <= others[name]:
+                        self.elsewhere += 1
+                        continue
                 taken = sum(1 for branch in branches if branch["count"])
                 all_branches, all_taken = all_branches + len(branches), all_taken + taken
                 if line["count"] and taken < len(branches):
-                    at = line["line_number"]
-                    self.partly.append((file["file"], at, len(branches) - taken, len(branches), texts[at - 1].strip()))
+                    self.partly.append((file["file"], at, len(branches) - taken, len(branches), text))
             self.branches += all_branches
             self.taken += all_taken
             self.by_file[file["file"]] = (len(lines), len(missed), all_branches, all_branches - all_taken)
-            for line in lines:
-                text = texts[line["line_number"] - 1].strip()
-                name = "%s: %s: %s" % (file["file"], line.get("function_name", "?"), text)
-                self.there.add(name)
-                if not line["count"]:
-                    self.found[name] += 1
-                    self.elsewhere += self.found[name] <= others[name]
 
 
 def groups():

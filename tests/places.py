@@ -2,8 +2,10 @@
 
 It runs each test again and again. In each run the first allocation fails that is at a place where none has failed before,
 until the test reaches no such place; then, in the same way, the first system call, which fails with each error that it can
-give. Then an allocation of an object collects garbage instead, and Python code that runs meanwhile cancels all that it can
-find, or closes all transports, or the loop.
+give. A place is a line and the caller of its function, or two callers further up of which one has called the other: each of
+them handles the failure, or passes it on. Then an allocation of an object collects garbage instead, and Python code that runs
+meanwhile cancels all that it can find, or closes all transports, or the loop. At last three allocations in a row fail, from a
+place on where no row has begun.
 
 What becomes of a test then is not reported: its assertions do not expect that. But no process may die of it, no SystemError
 may be raised, which is for C code that returns wrongly, and each function has to release what it has. `make coverage` counts the lines that only this reaches. It needs a stress or a coverage
@@ -64,11 +66,14 @@ class Alarm:
 
 
 class Allocations:
-    def __init__(self):
+    """One that fails, or several in a row: so that what handles a failure fails, too."""
+
+    def __init__(self, count=1):
         self.module = importlib.import_module("cloop._cloop")
+        self.count = count
 
     def arm(self):
-        self.module._stress(place=True)
+        self.module._stress(place=True, lasting=self.count)
 
     def disarm(self):
         self.module._stress()
@@ -170,6 +175,7 @@ def pytest_configure(config):
         if hasattr(library, "faults_place"):
             config.what_fails.append(Calls(library, faults()))
         config.what_fails += map(Collections, range(len(ACTS)))
+        config.what_fails.append(Allocations(3))
         return
     folder = tempfile.TemporaryDirectory()
     config.add_cleanup(folder.cleanup)

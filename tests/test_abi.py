@@ -190,3 +190,86 @@ def test_other_changes(python, write_script, cloop, monkeypatch, before):
     process = python("-c", before + "\n" + text)
     assert process.stdout == "False\n", process.stderr
     assert "enough for its %s, so" % part in process.stderr and why in process.stderr
+
+
+OTHERS = [  # what the C code looks up beside its lists
+    "_ssl.OPENSSL_VERSION_NUMBER", "_ssl._SSLSocket", "_ssl.__file__", "asyncio.tasks._all_tasks", "asyncio.tasks._current_tasks",
+    "asyncio.tasks._scheduled_tasks", "os.register_at_fork", "ssl.CertificateError", "ssl.MemoryBIO", "ssl.SSLError",
+    "ssl.SSLObject", "ssl.SSLWantReadError", "threading.main_thread", "time.monotonic",
+]  # fmt: skip
+
+
+def names_of_lists():
+    """All names in the lists of csrc, in whatever module, with their dots, and what is looked up otherwise."""
+    found = set(OTHERS)
+    for path in glob.glob(os.path.join(ROOT, "csrc", "**", "*.h"), recursive=True):
+        with open(path) as file:
+            found.update(".".join(each) for each in re.findall(r'X\(\w+, "([\w.]+)", "([\w.]+)"\)', file.read()))
+    return sorted(found)
+
+
+@pytest.mark.slow
+def test_each_name_is_something_else(python, write_script, cloop, monkeypatch):
+    """The C code is imported once more, and is given another object for each name, or none: it refuses that, or does without,
+    and never returns wrongly.
+    """
+    monkeypatch.setenv("CLOOP_ABI", "")
+    script = write_script("""\
+        import asyncio, gc, importlib, importlib.util, ssl, sys, types, warnings
+
+        import cloop
+        from cloop import _abi
+
+        class Other:
+            pass
+
+        def changed(owner, name):
+            kept = vars(owner)[name]
+            for value in (None, 5, "text", (), [], {}, Other, Other(), lambda *args: None, print, types.ModuleType("other")):
+                yield setattr(owner, name, value)
+            yield delattr(owner, name)
+            setattr(owner, name, kept)
+
+        warnings.simplefilter("ignore")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        spec, tried, imported = importlib.util.find_spec("cloop._cloop"), 0, 0
+        sys.modules["os"].register_at_fork = lambda **functions: None  # which would keep each module
+        for full in sys.argv[1:]:
+            *path, name = full.split(".")
+            owner = None
+            try:
+                for part in path:
+                    owner = importlib.import_module(part) if owner is None else getattr(owner, part)
+            except AttributeError:
+                continue
+            if name not in vars(owner) or not isinstance(owner, types.ModuleType):
+                continue
+            for _ in changed(owner, name):
+                made = importlib.util.module_from_spec(spec)
+                tried += 1
+                try:
+                    spec.loader.exec_module(made)
+                    imported += 1
+                    loop = made.LoopCore()
+                    try:
+                        loop.create_future()
+                        loop._new_tls(asyncio.Protocol(), context, None, False, None, True, 60, 30)
+                    finally:
+                        loop._close_core(False)
+                        del loop
+                except SystemError:
+                    sys.exit("%s: %r" % (full, sys.exc_info()[1]))
+                except Exception:
+                    pass
+                finally:
+                    _abi._reasons.clear()
+                del made
+            gc.collect()
+        assert cloop.run(asyncio.sleep(0, 5)) == 5
+        print(tried, imported)
+        """)
+    done = python("-X", "faulthandler", script, *names_of_lists())
+    assert done.returncode == 0, done.stderr
+    tried, imported = map(int, done.stdout.split())
+    assert tried > 400 and 100 < imported < tried

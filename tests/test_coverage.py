@@ -108,3 +108,4 @@ def test_lines_of_another_python_are_not_counted(judge, program, tmp_path):
     (tmp_path / "unreached.txt").write_text("# %s calls it\n%s\n" % (program.ELSEWHERE, TWO))
     status, printed = judge({4: 1, 5: 0, 6: 1}, None)
     assert status == 0 and printed.startswith("lines: 2 of 2, 100.0 %; 1 more are of other Pythons")
+    assert printed.endswith("branches: 2 of 2, 100.0 %\n")

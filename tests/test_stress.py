@@ -184,3 +184,55 @@ def test_a_closed_loop_leaves_nothing_whatever_has_failed(cloop, stress):
             seen = stress()
             task.cancel()
             loop.close()
+
+
+@pytest.mark.slow
+def test_an_import_that_fails_anywhere(stress, python, write_script):
+    """In another module, at each place where one more allocation or call can fail; also the first use of what it looks up
+    later. It is an exception, and what there was of the module goes.
+    """
+    script = write_script("""\
+        import asyncio, gc, importlib.util, os, ssl, sys, warnings
+        import cloop
+        from cloop import _cloop
+
+        def use(loop):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname = False
+            try:
+                loop.call_soon(print)
+                loop.call_later(1, print)
+                loop.create_future()
+                loop._new_tls(asyncio.Protocol(), context, None, False, None, True, 60, 30)
+                loop.metrics().as_dict()
+            finally:
+                loop._close_core(False)
+
+        warnings.simplefilter("ignore")
+        os.register_at_fork = lambda **functions: None  # which would keep each module
+        spec, places, before, imported = importlib.util.find_spec("cloop._cloop"), 0, -1, 0
+        while places != before:
+            module = importlib.util.module_from_spec(spec)
+            _cloop._stress(place=True)
+            try:
+                spec.loader.exec_module(module)
+                imported += 1
+                use(module.LoopCore())
+            except SystemError:  # a function returned with an exception, or without one
+                raise
+            except Exception:
+                pass
+            finally:
+                _cloop._stress()
+            del module
+            before, places = places, _cloop._stress_places()
+            if places % 20 == 0:
+                gc.collect()
+        gc.collect()
+        print(places, imported)
+        """)
+    done = python("-X", "faulthandler", script)
+    assert done.returncode == 0 and "SystemError" not in done.stderr, (
+        done.stderr
+    )  # exceptions of destructors are printed
+    assert int(done.stdout.split()[0]) > 100

@@ -1,4 +1,5 @@
-/* assert.h - assertions, in debug, asan and stress builds only (CL_DEBUG).
+/* assert.h - assertions, in debug, asan and stress builds only (CL_DEBUG), and
+ * what else depends on the build.
  *
  * A failed assertion is a bug in cloop, whatever the program does: it is
  * printed, and the process aborts.
@@ -47,6 +48,14 @@ cl_assert_failed(const char *expression, const char *file, int line,
 #else
 #define cl_check_stress(call) ((void)0)
 #define CL_TINY(tiny, normal) (normal)
+#endif
+
+/* How a function is declared that is compiled into each place that calls it:
+ * not in coverage builds, where its conditions would count anew in each. */
+#ifdef CL_COVERAGE
+#define CL_INLINED inline
+#else
+#define CL_INLINED inline __attribute__((always_inline))
 #endif
 
 #endif

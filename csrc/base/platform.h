@@ -10,6 +10,7 @@
 #ifndef CL_BASE_PLATFORM_H
 #define CL_BASE_PLATFORM_H
 
+#include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -88,6 +89,18 @@ cl_pipe(int fds[2])
     return pipe2(fds, O_CLOEXEC | O_NONBLOCK);
 }
 #endif
+
+/* Whether the error of a system call says that it would have to wait. POSIX
+ * has two names for it, which are mostly the same number. */
+static inline bool
+cl_would_block(int error)
+{
+#if EAGAIN != EWOULDBLOCK
+    if (error == EWOULDBLOCK)
+        return true;
+#endif
+    return error == EAGAIN;
+}
 
 #ifdef CL_HAVE_VFORK
 /* Closes all descriptors from `first` on, except those of an ascending list.

@@ -9,11 +9,12 @@
 #include <stdlib.h>
 
 #define PLACES (1 << 16)
+#define SEVERAL 1000 /* a round of places where several fail in a row */
 
 /* At file scope, against the rule (tests/test_source.py), because it is needed
  * before the module exists. */
 static struct {
-    atomic_long count, first, last, then;
+    atomic_long count, first, last, then, more;
     atomic_long objects, collect, round;
     atomic_size_t send, receive;
     atomic_bool place, calls;
@@ -55,6 +56,7 @@ cl_stress_set(const cl_stress_orders *orders)
     atomic_store(&stress.count, 0);
     atomic_store(&stress.last, last);
     atomic_store(&stress.then, orders->then);
+    atomic_store(&stress.more, orders->place ? orders->lasting - 1 : 0);
     atomic_store(&stress.first, orders->nomem);
     atomic_store(&stress.place, orders->place);
     atomic_store(&stress.calls, orders->calls || orders->place);
@@ -94,13 +96,51 @@ is_new_place(uintptr_t place)
 }
 
 static uintptr_t
-place_of(const cl_stress_site *site, const void *caller, long round)
+place_of(uintptr_t line, const void *caller, long round)
 {
-    uintptr_t line = (uintptr_t)site->file * 31 + (uintptr_t)site->line;
     return (line * 1000003 + (uintptr_t)caller +
             (uintptr_t)round * 7919 * 64) |
            1;
 }
+
+static uintptr_t
+line_of(const cl_stress_site *site)
+{
+    return (uintptr_t)site->file * 31 + (uintptr_t)site->line;
+}
+
+#if defined(__x86_64__) || defined(__aarch64__)
+/* Where this library's code is. The linker defines both. */
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char etext[] __attribute__((visibility("hidden")));
+
+/* Whether none has failed where these two follow each other among the callers:
+ * each failure goes up through all of them, and a caller may handle it. The
+ * code of these builds has frame pointers; Python's need not. */
+static bool
+has_new_callers(const void *caller, long round)
+{
+    const void *const *frame = __builtin_frame_address(0);
+    bool found = false, is_new = false;
+    while ((const char *)frame[1] >= __ehdr_start &&
+           (const char *)frame[1] < etext) {
+        const void *below = frame[1];
+        found = found || below == caller;
+        frame = frame[0];
+        if (found && is_new_place(place_of((uintptr_t)below, frame[1], round)))
+            is_new = true;
+    }
+    return is_new;
+}
+#else
+static bool
+has_new_callers(const void *caller, long round)
+{
+    (void)caller;
+    (void)round;
+    return false;
+}
+#endif
 
 static bool
 must_fail(const cl_stress_site *site, const void *caller)
@@ -113,9 +153,17 @@ must_fail(const cl_stress_site *site, const void *caller)
         return true;
     if (!atomic_load(&stress.place))
         return false;
-    if (!is_new_place(place_of(site, caller, 0)))
+    /* Others than those of a single failure, or of a collection. */
+    long more = atomic_load(&stress.more);
+    long round = more > 0 ? SEVERAL : 0;
+    bool is_new = is_new_place(place_of(line_of(site), caller, round));
+    if (!has_new_callers(caller, round) && !is_new)
         return false;
     atomic_store(&stress.place, false);
+    if (more > 0) {
+        atomic_store(&stress.last, count + more);
+        atomic_store(&stress.first, count);
+    }
     return true;
 }
 
@@ -149,7 +197,7 @@ cl_stress_collects(const cl_stress_site *site, const void *caller)
 {
     long period = atomic_load(&stress.collect);
     long round = atomic_load(&stress.round);
-    if (round > 0 && is_new_place(place_of(site, caller, round))) {
+    if (round > 0 && is_new_place(place_of(line_of(site), caller, round))) {
         atomic_store(&stress.round, 0);
         return true;
     }

@@ -29,7 +29,8 @@ typedef struct {
     long then;    /* and this one; 0: no other */
     long collect;
     bool place;  /* the first allocation at a place where none has failed
-                     * yet fails, once */
+                  * yet fails, once, or the first `lasting` in a row that
+                  * begin at a place where no row has begun */
     bool calls;  /* calls of Python count as allocations; with `place`, too */
     long round;  /* the first allocation of an object at a place where that was
                   * not so in this round collects garbage; 0: none */
@@ -56,8 +57,9 @@ typedef struct {
     atomic_long reached, failed; /* so often */
 } cl_stress_site;
 
-/* Counts an allocation. Returns whether it must fail. A place is a site, and
- * who has called the function that it belongs to. From any thread. */
+/* Counts an allocation. Returns whether it must fail. A place is a site and who
+ * has called the function that it belongs to, or two functions up from there of
+ * which one has called the other. From any thread. */
 bool cl_stress_fails(cl_stress_site *site, const void *caller);
 
 /* The same for a call of Python, which allocates whatever it does. */

@@ -1,6 +1,7 @@
 /* global.c - see global.h. */
 #include "core/global.h"
 
+#include "core/errors.h"
 #include "core/state.h"
 
 /* ------------------------------------------------------------------- watching */
@@ -130,8 +131,7 @@ unwatch(cl_state *st, cl_global *global)
         PyErr_Clear();
     if (st->globals == NULL)
         close_watcher(st);
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+    (void)cl_raise_first(error);
 }
 
 #else
@@ -197,7 +197,7 @@ cl_global_look(cl_global *global)
         PyDict_GetItemWithError(global->gl_dict, global->gl_name);
     if (value == global->gl_value)
         return true;
-    if (value == NULL && PyErr_Occurred())
+    if (value == NULL)
         PyErr_Clear();
     if (!CL_FREE_THREADED) {
         global->gl_holds = false;

@@ -45,7 +45,7 @@ bool cl_global_look(cl_global *global);
 void cl_global_check(const cl_global *global);
 #endif
 
-static inline __attribute__((always_inline)) bool
+static CL_INLINED bool
 cl_global_holds(cl_global *global)
 {
 #if CL_HAS_DICT_WATCHERS

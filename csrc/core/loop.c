@@ -314,7 +314,7 @@ scan_fresh(LoopObject *loop)
     }
 }
 
-static inline __attribute__((always_inline)) void
+static CL_INLINED void
 scan_ready(LoopObject *loop)
 {
     const cl_ring *ready = &loop->l_ready;
@@ -335,7 +335,7 @@ scan_ready(LoopObject *loop)
     loop->l_scanned = at;
 }
 
-static inline __attribute__((always_inline)) void
+static CL_INLINED void
 scan_new(LoopObject *loop)
 {
     if (CL_FREE_THREADED) /* they are tracked */
@@ -802,8 +802,7 @@ cl_loop_call_afterwards(LoopObject *loop, int status, bool may_wait)
                 error = PyErr_GetRaisedException();
         }
     }
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+    (void)cl_raise_first(error);
     return status;
 }
 
@@ -957,7 +956,7 @@ may_wait(const LoopObject *loop, uint64_t end)
 }
 
 /* Runs the first node of the ready ring, which has one; the turn ends at `end`. */
-static inline __attribute__((always_inline)) int
+static CL_INLINED int
 run_first(LoopObject *loop, uint64_t end, bool slowly)
 {
     cl_node node = cl_ring_pop(&loop->l_ready);

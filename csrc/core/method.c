@@ -108,11 +108,11 @@ static PyObject *
 make_face(PyTypeObject *owner, PyObject *function, const char *name,
           PyObject *doc)
 {
-    PyObject *face = NULL, *qualname = NULL;
-    PyObject *class =
-        PyObject_GetAttrString((PyObject *)owner, "__qualname__");
-    PyObject *module = PyObject_GetAttrString((PyObject *)owner, "__module__");
-    if (class == NULL || module == NULL ||
+    PyObject *face = NULL, *qualname = NULL, *class, *module = NULL;
+    class = PyObject_GetAttrString((PyObject *)owner, "__qualname__");
+    if (class == NULL ||
+        (module = PyObject_GetAttrString((PyObject *)owner, "__module__")) ==
+            NULL ||
         (qualname = PyUnicode_FromFormat("%U.%s", class, name)) == NULL)
         goto done;
     face =

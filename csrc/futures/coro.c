@@ -542,8 +542,7 @@ cl_coro_finalize(CoroObject *coro)
                               coro->c_ops->name(coro)) < 0) {
         PyErr_WriteUnraisable((PyObject *)coro);
     }
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+    (void)cl_raise_first(error);
 }
 
 bool

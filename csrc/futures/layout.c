@@ -90,22 +90,57 @@ cl_task_drop(TaskObject *self)
     drop_dict((FutureObject *)self);
 }
 
+typedef struct {
+    const char *name;
+    uintptr_t value;
+} raw_field;
+
+/* 0/-1 */
 static int
-put_number(PyObject *dict, const char *name, uintptr_t value)
+put_numbers(PyObject *dict, const raw_field *fields, size_t count)
 {
-    PyObject *number = PyLong_FromUnsignedLongLong(value);
-    int status =
-        number == NULL ? -1 : PyDict_SetItemString(dict, name, number);
-    Py_XDECREF(number);
+    int status = 0;
+    for (size_t i = 0; i < count && status == 0; i++) {
+        PyObject *number = PyLong_FromUnsignedLongLong(fields[i].value);
+        status = number == NULL
+                     ? -1
+                     : PyDict_SetItemString(dict, fields[i].name, number);
+        Py_XDECREF(number);
+    }
     return status;
+}
+
+#define RAW(name) {#name, (uintptr_t)self->name},
+#define COUNT(table) (sizeof(table) / sizeof((table)[0]))
+
+static int
+put_future(PyObject *dict, const FutureObject *self)
+{
+    const raw_field fields[] = {CL_FUTURE_OBJECTS(RAW) RAW(
+        f_state) CL_FUTURE_REST(RAW, RAW, RAW, RAW, CL_NO_FIELD)};
+    return put_numbers(dict, fields, COUNT(fields));
+}
+
+/* The fields that a future does not have. */
+static int
+put_task(PyObject *dict, const TaskObject *self)
+{
+    const raw_field fields[] = {
+        CL_TASK_HEAD(RAW, RAW) CL_TASK_OBJECTS(RAW) CL_TASK_REST(RAW)
+#if CL_HAS_AWAITED_BY
+            {"t_next",
+             (uintptr_t)self->t_node.next - offsetof(TaskObject, t_node)},
+        {"t_prev",
+         (uintptr_t)self->t_node.prev - offsetof(TaskObject, t_node)},
+#endif
+    };
+    return put_numbers(dict, fields, COUNT(fields));
 }
 
 PyObject *
 cl_layout_raw_fields(cl_state *st, PyObject *object)
 {
-    TaskObject *task = (TaskObject *)object;
     PyObject *type = (PyObject *)Py_TYPE(object), *fields;
-    bool put;
     const cl_futures *futures = cl_futures_of(st);
     if (!futures->layouts_fit ||
         (type != futures->asyncio_Future && type != futures->asyncio_Task)) {
@@ -114,24 +149,9 @@ cl_layout_raw_fields(cl_state *st, PyObject *object)
     }
     if ((fields = PyDict_New()) == NULL)
         return NULL;
-#define PUT(name) &&put_number(fields, #name, (uintptr_t)task->name) == 0
-    put = true CL_FUTURE_OBJECTS(PUT) PUT(f_state)
-        CL_FUTURE_REST(PUT, PUT, PUT, PUT, CL_NO_FIELD);
-    if (type == futures->asyncio_Task) {
-        put =
-            put CL_TASK_HEAD(PUT, PUT) CL_TASK_OBJECTS(PUT) CL_TASK_REST(PUT);
-#if CL_HAS_AWAITED_BY
-        put = put &&
-              put_number(fields, "t_next",
-                         (uintptr_t)task->t_node.next -
-                             offsetof(TaskObject, t_node)) == 0 &&
-              put_number(fields, "t_prev",
-                         (uintptr_t)task->t_node.prev -
-                             offsetof(TaskObject, t_node)) == 0;
-#endif
-    }
-#undef PUT
-    if (!put)
+    if (put_future(fields, (const FutureObject *)object) < 0 ||
+        (type == futures->asyncio_Task &&
+         put_task(fields, (const TaskObject *)object) < 0))
         Py_CLEAR(fields);
     return fields;
 }

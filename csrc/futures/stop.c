@@ -95,8 +95,7 @@ cl_stop_with(cl_state *st, PyObject *result)
         Py_INCREF(stop);
     }
     Py_XDECREF(before); /* may run Python code */
-    if (stop != NULL)
-        PyErr_SetRaisedException(stop);
+    (void)cl_raise_first(stop);
     return NULL;
 }
 

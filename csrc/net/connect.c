@@ -154,8 +154,7 @@ is_stock(LoopObject *loop, bool races)
                  is_stock_loop(loop, races ? BEFORE_RACES : 1) &&
                  cl_sock_is_stock(st) && is_stock_module(st, !races) &&
                  !is_audited();
-    if (PyErr_Occurred())
-        PyErr_Clear();
+    PyErr_Clear();
     return stock;
 }
 

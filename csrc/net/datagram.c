@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/platform.h"
 #include "core/args.h"
 #include "core/errors.h"
 #include "net/address.h"
@@ -156,7 +157,7 @@ receive_one(DatagramObject *self)
     ssize_t got;
     PyObject *data = receive_bytes(self, &got, from, &len);
     if (got < 0) {
-        if (got == -EAGAIN || got == -EWOULDBLOCK || got == -EINTR)
+        if (cl_would_block((int)-got) || got == -EINTR)
             return 0;
         cl_raise_errno((int)got);
         return failed(self, failure) < 0 ? -1 : 1;

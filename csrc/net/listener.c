@@ -90,10 +90,12 @@ log_connection(ListenerObject *self, TransportObject *transport)
     PyObject *logger =
         PyObject_GetAttr(st->base_events_module, cl_net_of(st)->str_logger);
     PyObject *address =
-        PyObject_CallMethod((PyObject *)transport, "get_extra_info", "O",
-                            cl_net_of(st)->str_peername);
+        logger == NULL
+            ? NULL
+            : PyObject_CallMethod((PyObject *)transport, "get_extra_info", "O",
+                                  cl_net_of(st)->str_peername);
     PyObject *result =
-        logger == NULL || address == NULL
+        address == NULL
             ? NULL
             : PyObject_CallMethod(logger, "debug", "sOOO",
                                   "%r got a new connection from %r: %r",
@@ -112,14 +114,11 @@ make_protocol(ListenerObject *self, PyObject *context)
     if (PyContext_Enter(context) < 0)
         return NULL;
     PyObject *protocol = cl_served_protocol(self->ln_loop, self->ln_factory);
-    PyObject *error = protocol == NULL ? PyErr_GetRaisedException() : NULL;
-    if (PyContext_Exit(context) < 0) {
+    PyObject *error = NULL;
+    cl_first_error(&error, protocol == NULL ? -1 : 0);
+    cl_first_error(&error, PyContext_Exit(context));
+    if (cl_raise_first(error) < 0)
         Py_CLEAR(protocol);
-        if (error != NULL)
-            PyErr_Clear();
-    }
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
     return protocol;
 }
 
@@ -230,8 +229,9 @@ rest(ListenerObject *self, int err)
         return 0;
     delay = PyObject_GetAttrString(cl_net_of(st)->constants_module,
                                    "ACCEPT_RETRY_DELAY");
-    resume = PyObject_GetAttrString((PyObject *)self, "_resume");
-    if (delay != NULL && resume != NULL)
+    if (delay != NULL)
+        resume = PyObject_GetAttrString((PyObject *)self, "_resume");
+    if (resume != NULL)
         timer = PyObject_CallMethod((PyObject *)self->ln_loop, "call_later",
                                     "OO", delay, resume);
     Py_XDECREF(delay);

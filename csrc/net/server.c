@@ -102,11 +102,12 @@ cl_server_setup(cl_state *st)
                      : are_known(net->Server, counting);
     if (CL_FREE_THREADED || !known) /* then the guards never hold */
         return 0;
-    return cl_guard_init(&net->server_guard, (PyTypeObject *)net->Server,
-                         server_names, NULL) < 0 ||
-                   cl_guard_init(&net->set_guard, (PyTypeObject *)st->WeakSet,
-                                 set_names, NULL) < 0
-               ? -1
+    if (cl_guard_init(&net->server_guard, (PyTypeObject *)net->Server,
+                      server_names, NULL) < 0)
+        return -1;
+    return net->server_takes_transport
+               ? cl_guard_init(&net->set_guard, (PyTypeObject *)st->WeakSet,
+                               set_names, NULL)
                : 0;
 }
 

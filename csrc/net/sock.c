@@ -6,6 +6,8 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "base/platform.h"
+
 int
 cl_sock_ask_fd(cl_state *st, PyObject *sock)
 {
@@ -28,8 +30,8 @@ cl_sock_ask_fd(cl_state *st, PyObject *sock)
 bool
 cl_sock_is_in_progress(int error)
 {
-    return error == EINPROGRESS || error == EALREADY || error == EAGAIN ||
-           error == EWOULDBLOCK || error == EINTR;
+    return error == EINPROGRESS || error == EALREADY ||
+           cl_would_block(error) || error == EINTR;
 }
 
 void

@@ -61,7 +61,7 @@ static const operation operations[CL_SOCK_COUNT];
 static int
 failed(void)
 {
-    if (errno == EAGAIN || errno == EWOULDBLOCK)
+    if (cl_would_block(errno))
         return 0;
     /* Call it again at once: an edge is not reported a second time. */
     if (errno == EINTR)

@@ -11,6 +11,7 @@
 #define CL_NET_STREAM_H
 
 #include "base/compat.h"
+#include "base/platform.h"
 
 #include "net/outbox.h"
 #include "net/transport.h"
@@ -58,7 +59,7 @@ cl_stream_fd(StreamObject *self)
 static inline bool
 cl_stream_not_now(ssize_t result)
 {
-    return result == -EAGAIN || result == -EWOULDBLOCK || result == -EINTR;
+    return cl_would_block((int)-result) || result == -EINTR;
 }
 
 /* For cl_transport_ops. Runs Python. */

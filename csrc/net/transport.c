@@ -680,8 +680,7 @@ cl_transport_finalize(PyObject *op)
         PyErr_WriteUnraisable(op);
     if (let_go(self) < 0)
         PyErr_WriteUnraisable(op);
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+    (void)cl_raise_first(error);
 }
 
 void

@@ -207,20 +207,17 @@ cl_reader_is_fresh(cl_state *st, PyObject *self, PyObject *limit,
     if (Py_TYPE(self) != streams->ss_reader.g_type)
         return false;
     PyObject *dict = Py_XNewRef(cl_streams_dict(self));
-    int count = 0;
+    const struct {
+        PyObject *name, *value;
+    } known[] = {
+        {streams->str__limit, limit},       {streams->str__loop, loop},
+        {streams->str__eof, Py_False},      {streams->str__waiter, Py_None},
+        {streams->str__exception, Py_None}, {streams->str__transport, Py_None},
+        {streams->str__paused, Py_False}};
+    const int count = Py_ARRAY_LENGTH(known);
     bool fresh = dict != NULL;
-#define HAS(name, expected) \
-    count++; \
-    fresh = fresh && PyDict_GetItemWithError(dict, streams->str__##name) == \
-                         (expected);
-    HAS(limit, limit)
-    HAS(loop, loop)
-    HAS(eof, Py_False)
-    HAS(waiter, Py_None)
-    HAS(exception, Py_None)
-    HAS(transport, Py_None)
-    HAS(paused, Py_False)
-#undef HAS
+    for (int i = 0; fresh && i < count; i++)
+        fresh = PyDict_GetItemWithError(dict, known[i].name) == known[i].value;
     PyObject *buffer =
         dict == NULL ? NULL
                      : PyDict_GetItemWithError(dict, streams->str__buffer);

@@ -1014,8 +1014,7 @@ call_del(cl_state *st, PyObject *self)
         PyErr_WriteUnraisable(method);
     Py_XDECREF(method);
     Py_XDECREF(result);
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+    (void)cl_raise_first(error);
 }
 
 /* Returns the value in the object's __dict__, borrowed. */
@@ -1027,8 +1026,7 @@ attribute(PyObject *self, PyObject *name)
     PyObject *value =
         dict == NULL ? NULL : PyDict_GetItemWithError(dict, name);
     PyErr_Clear();
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+    (void)cl_raise_first(error);
     return value;
 }
 
@@ -1066,8 +1064,7 @@ cl_served_finalize_writer(PyObject *self)
         Py_DECREF(transport);
         Py_XDECREF(answer);
         PyErr_Clear();
-        if (error != NULL)
-            PyErr_SetRaisedException(error);
+        (void)cl_raise_first(error);
     }
     if (!closing)
         call_del(st, self);

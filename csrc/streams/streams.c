@@ -6,6 +6,7 @@
 
 #include "core/abi.h"
 #include "core/args.h"
+#include "core/errors.h"
 #include "core/loop.h"
 #include "core/method.h"
 #include "streams/op.h"
@@ -246,8 +247,7 @@ cl_streams_adopt_reader(cl_state *st, PyObject *reader)
         PyObject *error = PyErr_GetRaisedException();
         if (cl_streams_become(st, reader, &streams->ss_reader) < 0)
             PyErr_Clear();
-        if (error != NULL)
-            PyErr_SetRaisedException(error);
+        (void)cl_raise_first(error);
     }
     return status < 0 ? -1 : 0;
 }

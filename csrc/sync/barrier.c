@@ -161,7 +161,7 @@ static int
 leave(SyncOpObject *op)
 {
     cl_state *st = op->o_coro.c_st;
-    PyObject *error = PyErr_Occurred() ? PyErr_GetRaisedException() : NULL;
+    PyObject *error = PyErr_GetRaisedException();
     int released = cl_condition_release(st, op->o_more);
     if (released == 0)
         released = call(op->o_more, cl_sync_of(st)->str_release) < 0 ? -1 : 1;
@@ -315,7 +315,7 @@ finish(SyncOpObject *op, PyObject **result)
     PyObject *index = op->o_arg;
     op->o_arg = NULL;
     if (index != NULL) {
-        PyObject *error = PyErr_Occurred() ? PyErr_GetRaisedException() : NULL;
+        PyObject *error = PyErr_GetRaisedException();
         PyObject *before = add(st, op->o_self, -1);
         Py_XDECREF(before);
         if (before != NULL)

@@ -1,25 +1,31 @@
 /* deque.c - see deque.h. */
 #include "sync/deque.h"
 
+/* Finds the function of a method, unless another implementation has other
+ * functions: then it is called by name. 0/-1 */
+static int
+find(PyTypeObject *deque, const char *name, int flags, PyCFunction *function)
+{
+    PyObject *method = PyObject_GetAttrString((PyObject *)deque, name);
+    if (method == NULL)
+        return -1;
+    if (Py_TYPE(method) == &PyMethodDescr_Type &&
+        ((PyMethodDescrObject *)method)->d_method->ml_flags == flags)
+        *function = ((PyMethodDescrObject *)method)->d_method->ml_meth;
+    Py_DECREF(method);
+    return 0;
+}
+
 int
 cl_deque_setup(cl_sync *sync)
 {
-    /* Another implementation may have other functions: call by name then. */
+    int status = 0;
 #define FIND(name, flags) \
-    { \
-        PyObject *method = \
-            PyObject_GetAttrString((PyObject *)sync->sy_deque, #name); \
-        if (method == NULL) \
-            return -1; \
-        if (Py_TYPE(method) == &PyMethodDescr_Type && \
-            ((PyMethodDescrObject *)method)->d_method->ml_flags == (flags)) \
-            sync->sy_deque_##name = \
-                ((PyMethodDescrObject *)method)->d_method->ml_meth; \
-        Py_DECREF(method); \
-    }
+    if (status == 0) \
+        status = find(sync->sy_deque, #name, flags, &sync->sy_deque_##name);
     CL_SYNC_DEQUE(FIND)
 #undef FIND
-    return 0;
+    return status;
 }
 
 int

@@ -292,7 +292,7 @@ node_as_handle(LoopObject *loop, cl_node node)
 static int
 run_as_handle(LoopObject *loop, PyObject *child, GatherObject *gather)
 {
-    PyObject *error = PyErr_Occurred() ? PyErr_GetRaisedException() : NULL;
+    PyObject *error = PyErr_GetRaisedException();
     HandleObject *handle = cl_handle_of_node(loop, (PyObject *)gather, &child,
                                              1, gather->ga_context);
     int status = -1;

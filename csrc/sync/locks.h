@@ -15,7 +15,7 @@ enum { CL_LOCK_WAITERS, CL_LOCK_VALUE };
 
 /* Gets the attributes of an object of the class, for which cl_sync_knows()
  * holds, if its waiters are a deque or None. */
-static inline __attribute__((always_inline)) bool
+static CL_INLINED bool
 cl_lock_look_known(cl_state *st, PyObject *self, int class, cl_view *view)
 {
     cl_shape *shape = &cl_sync_of(st)->sy_classes[class].sc_shape;
@@ -27,7 +27,7 @@ cl_lock_look_known(cl_state *st, PyObject *self, int class, cl_view *view)
 }
 
 /* The same of any object. */
-static inline __attribute__((always_inline)) bool
+static CL_INLINED bool
 cl_lock_look(cl_state *st, PyObject *self, int class, cl_view *view)
 {
     return cl_sync_knows(st, self, class) &&

@@ -269,7 +269,7 @@ static void
 close_inner(SyncOpObject *op)
 {
     PyObject *inner = op->o_inner;
-    PyObject *error = PyErr_Occurred() ? PyErr_GetRaisedException() : NULL;
+    PyObject *error = PyErr_GetRaisedException();
     op->o_inner = NULL;
     PyObject *closed = PyObject_CallMethodNoArgs(
         inner, cl_futures_of(op->o_coro.c_st)->str_close);
@@ -277,8 +277,7 @@ close_inner(SyncOpObject *op)
         PyErr_WriteUnraisable(inner);
     Py_XDECREF(closed);
     Py_DECREF(inner);
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+    (void)cl_raise_first(error);
 }
 
 static void
@@ -309,7 +308,7 @@ end(SyncOpObject *op)
 
 /* A step that is the first, or comes when the future has a result: as
  * cl_coro_send(), which makes all others. */
-static inline __attribute__((always_inline)) PySendResult
+static CL_INLINED PySendResult
 step(SyncOpObject *op, PyObject *value, PyObject **result)
 {
     CoroObject *coro = &op->o_coro;

@@ -41,7 +41,7 @@ as_long(PyObject *object, long *value)
 }
 
 /* Without the numbers, of which get() and get_nowait() need none. */
-static inline __attribute__((always_inline)) bool
+static CL_INLINED bool
 look_for_items(cl_state *st, PyObject *self, queue_view *q)
 {
     PyObject **at = q->q_view.v_at;

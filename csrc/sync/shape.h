@@ -54,7 +54,7 @@ void cl_shape_check(const cl_shape *shape, PyObject *self, const cl_view *view,
 bool cl_shape_look_slowly(cl_shape *shape, PyObject *self, cl_view *view);
 
 /* Gets the first `count` attributes at least. */
-static inline __attribute__((always_inline)) bool
+static CL_INLINED bool
 cl_shape_look_first(cl_shape *shape, PyObject *self, cl_view *view, int count)
 {
     PyObject **values = shape->sh_inline ? cl_inline_place(self) : NULL;

@@ -59,7 +59,7 @@ cl_sync_original(cl_state *st, int body, PyObject *const *args,
 
 /* Returns this thread's running loop, borrowed, if a body may act on it; NULL if
  * not. What creates futures or tasks looks at their classes itself. */
-static inline __attribute__((always_inline)) LoopObject *
+static CL_INLINED LoopObject *
 cl_sync_loop_again(cl_state *st)
 {
     cl_assert_gil();
@@ -71,7 +71,7 @@ cl_sync_loop_again(cl_state *st)
 }
 
 /* Whether a body may make a coroutine. Its first step looks at the rest. */
-static inline __attribute__((always_inline)) bool
+static CL_INLINED bool
 cl_sync_may_begin(cl_state *st)
 {
     LoopObject *loop = cl_loop_in_thread(st, cl_thread_ident());
@@ -79,7 +79,7 @@ cl_sync_may_begin(cl_state *st)
 }
 
 /* The same as cl_sync_loop_again() for a body that creates futures or tasks. */
-static inline __attribute__((always_inline)) LoopObject *
+static CL_INLINED LoopObject *
 cl_sync_loop(cl_state *st)
 {
     LoopObject *loop = cl_sync_loop_again(st);
@@ -136,7 +136,7 @@ cl_sync_set(cl_state *st, cl_view *view, int class, int index, PyObject *value)
 bool cl_sync_pinned_slowly(cl_pins *group);
 
 /* Whether these globals are unchanged. */
-static inline __attribute__((always_inline)) bool
+static CL_INLINED bool
 cl_sync_pinned(cl_state *st, int pins)
 {
     cl_pins *group = &cl_sync_of(st)->sy_pins[pins];

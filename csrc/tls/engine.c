@@ -327,8 +327,7 @@ release(PyObject *view)
         PyErr_Clear(); /* the program has a view of it: asyncio would fail too */
     Py_XDECREF(result);
     Py_DECREF(view);
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+    (void)cl_raise_first(error);
 }
 
 /* read(size), as asyncio calls a program's object, from 3.11 on unless the

@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 #include <stdint.h>
+#include <string.h>
 
 /* PySSLSocket starts with these fields since 3.7; it is much longer. */
 typedef struct {
@@ -31,16 +32,25 @@ open_library(PyObject *_ssl)
     return library;
 }
 
+static const char *const names[] = {
+#define NAME(name, result, arguments) #name,
+    CL_OPENSSL_FUNCTIONS(NAME)
+#undef NAME
+};
+enum { FUNCTIONS = sizeof(names) / sizeof(names[0]) };
+_Static_assert(sizeof(cl_openssl) == FUNCTIONS * sizeof(void *),
+               "it has nothing but functions");
+
 static bool
 find_functions(cl_openssl *api, void *library)
 {
-    bool found = true;
-#define FIND(name, result, arguments) \
-    *(void **)&api->name = dlsym(library, #name); \
-    found = found && api->name != NULL;
-    CL_OPENSSL_FUNCTIONS(FIND)
-#undef FIND
-    return found;
+    for (int i = 0; i < FUNCTIONS; i++) {
+        void *found = dlsym(library, names[i]);
+        if (found == NULL)
+            return false;
+        memcpy((char *)api + (size_t)i * sizeof(found), &found, sizeof(found));
+    }
+    return true;
 }
 
 int

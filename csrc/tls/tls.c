@@ -20,11 +20,11 @@ static const char *const protocol_argument[] = {"protocol"};
 static PyObject *
 again_errors(PyObject *ssl)
 {
-    PyObject *read = PyObject_GetAttrString(ssl, "SSLWantReadError");
-    PyObject *write = PyObject_GetAttrString(ssl, "SSLWantWriteError");
-    PyObject *call = PyObject_GetAttrString(ssl, "SSLSyscallError");
-    PyObject *again =
-        read && write && call ? PyTuple_Pack(3, read, write, call) : NULL;
+    PyObject *read = NULL, *write = NULL, *call = NULL, *again = NULL;
+    if ((read = PyObject_GetAttrString(ssl, "SSLWantReadError")) != NULL &&
+        (write = PyObject_GetAttrString(ssl, "SSLWantWriteError")) != NULL &&
+        (call = PyObject_GetAttrString(ssl, "SSLSyscallError")) != NULL)
+        again = PyTuple_Pack(3, read, write, call);
     Py_XDECREF(read);
     Py_XDECREF(write);
     Py_XDECREF(call);
@@ -1035,8 +1035,7 @@ TLS_finalize(PyObject *op)
     self->x_flags |= CL_X_CLOSED;
     if (PyErr_ResourceWarning(op, 1, "unclosed transport %R", op) < 0)
         PyErr_WriteUnraisable(op);
-    if (error != NULL)
-        PyErr_SetRaisedException(error);
+    (void)cl_raise_first(error);
 }
 
 static PyType_Slot tls_slots[] = {

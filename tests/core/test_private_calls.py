@@ -3,7 +3,9 @@
 import asyncio
 import decimal
 import fractions
+import selectors
 import sys
+import types
 
 import pytest
 
@@ -93,3 +95,74 @@ def test_waking_a_closed_loop(loop):
     if hasattr(loop, "_poller"):
         loop._add_callback_signalsafe(asyncio.Handle(print, (), loop))
         loop._add_callback(asyncio.Handle(print, (), loop))
+
+
+class Fails:
+    """What cannot be iterated over to its end."""
+
+    def __iter__(self):
+        yield from ()
+        raise ZeroDivisionError
+
+
+class Cancelled:
+    _cancelled = True
+
+
+def key(fd=0, data=(None, None), **more):
+    return types.SimpleNamespace(fd=fd, data=data, **more)
+
+
+def test_events_of_a_selector_that_are_wrong(loop):
+    """Whatever a program's own selector reports: an exception, and nothing is called."""
+    read, refused = selectors.EVENT_READ, ("TypeError", "ValueError", "AttributeError", "ZeroDivisionError")
+    for events in [
+        None,
+        Fails(),
+        [None],
+        [()],
+        [(1, 2, 3)],
+        [(key(fileobj=0), "read")],
+        [(object(), read)],
+        [(types.SimpleNamespace(fd=0, fileobj=0), read)],
+        [(types.SimpleNamespace(data=(None, None)), read)],
+        [(key(data=None, fileobj=0), read)],
+        [(key(data=(None,) * 3, fileobj=0), read)],
+        [(key(data=(5, None), fileobj=0), read)],
+        [(key(data=(Asked(), None), fileobj=0), read)],
+        [(key(data=(None, Asked()), fileobj=0), selectors.EVENT_WRITE)],
+        [(key(data=(Cancelled(), None)), read)],  # it has no fileobj
+        [(key(data=(Cancelled(), None), fileobj="nothing"), read)],
+    ]:
+        assert outcome_of(loop._process_events, events) in refused, events
+    for events in [
+        [],
+        [(key(fd="no number", fileobj=0), read)],
+        [(key(fd=10**30, fileobj=0), read)],
+        [(key(fd=-1, fileobj=0), read | selectors.EVENT_WRITE)],
+        [(key(fd=2**40, fileobj=0), 0)],
+    ]:
+        assert loop._process_events(events) is None
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+
+
+def test_calls_of_other_threads_are_in_the_ready_queue(cloop, loop_class, loop_kind):
+    """More than it has room for; whichever of these methods is called first."""
+    if loop_kind == "asyncio":
+        pytest.skip("has a deque")
+    for ask in (
+        lambda loop: len(loop._ready),
+        lambda loop: loop._ready_count(),
+        lambda loop: loop._ready_append(loop._ready_take()),
+        lambda loop: loop._select(0),
+        lambda loop: loop._select_timeout(),
+    ):
+        loop = loop_class()
+        try:
+            for _ in range(1100):
+                loop.call_soon_threadsafe(int)
+            ask(loop)
+            assert loop._ready_count() == 1100
+        finally:
+            loop.close()

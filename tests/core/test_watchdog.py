@@ -683,3 +683,67 @@ async def main():
 cloop.run(main())
 """))  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info < (3, 11) or FREE_THREADED, reason="other interpreters are of less use there")
+def test_reports_that_outlive_their_watch_in_another_interpreter(cloop, python, write_script):
+    """stop() waits a second for a report. What is left after that goes with the next watch, or when the interpreter ends."""
+    inside = """
+import sys
+sys.path[:] = %r
+import time
+from cloop import Loop, _cloop
+
+def report(ended, *rest):
+    told.append(ended)
+    if not ended:
+        time.sleep(1.3)
+
+def watch():
+    _cloop._watchdog_start(report, 0.02, 0.005, -1, 0, 0, -1)
+
+def block():
+    deadline = time.monotonic() + 20
+    while not told and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+told = []
+for last in False, True:
+    watch()
+    loop = Loop()
+    loop.call_soon(block)
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    _cloop._watchdog_stop()
+    if not last:
+        watch()  # while it is there
+        time.sleep(0.6)
+        watch()  # and when it is not
+        _cloop._watchdog_stop()
+        assert told
+        told.clear()
+"""
+    done = python("-X", "faulthandler", write_script("""
+import sys
+import threading
+import time
+try:
+    import _interpreters as interpreters
+except ImportError:
+    import _xxsubinterpreters as interpreters
+made = interpreters.create("legacy") if sys.version_info >= (3, 13) else interpreters.create(isolated=False)
+failed = interpreters.run_string(made, sys.argv[1] % sys.path)
+assert not failed, failed
+for _ in range(1000):
+    try:
+        interpreters.destroy(made)
+        break
+    except RuntimeError:  # it has more than one thread
+        time.sleep(0.01)
+print(threading.active_count())
+sys.stdout.flush()
+__import__("os")._exit(0)
+"""), inside)  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")

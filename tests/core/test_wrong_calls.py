@@ -183,6 +183,26 @@ def test_functions_of_the_module(cloop):
     assert module.adopt_reader(no_loop) is None
 
 
+def test_descriptions_of_asyncio_that_are_wrong(cloop):
+    """_accelerate.py describes asyncio's functions to the C code, which takes nothing that it does not know."""
+    module = importlib.import_module("cloop._cloop")
+    for name, *wrong in [
+        ("_sync_variant", (), ("NO_SUCH", 1), ("GATHER", "one")),
+        ("_sync_closure", (), ("NO_SUCH", None)),
+        ("_sync_gather", (), ("one", "name", None)),
+        ("_sync_states", (), (1,)),
+        ("_sync_barrier_states", (), (1, 2)),
+        ("_sync_prepare", (), ("NO_SUCH", test_unknown_keywords), ("SLEEP", print)),
+        ("_sync_class", (), ("NO_SUCH", int, 1, False, None), ("LOCK", 1, 1, False, None)),
+        ("_sync_pin", (), ("NO_SUCH", ()), ("SLEEP", 1)),
+        ("_sync_switch", (5,), ((5,),), (("NO_SUCH",),)),
+    ]:
+        for arguments in wrong:
+            with pytest.raises((TypeError, ValueError)):
+                getattr(module, name)(*arguments)
+    cloop.accelerate(False)
+
+
 def test_a_timeout_that_is_no_number(cloop, loop, loop_kind):
     if loop_kind == "asyncio":
         pytest.skip("has another selector")

@@ -13,7 +13,8 @@
  *
  * After faults_place(kinds), the first call fails at a place, with an error,
  * where none has failed so before. A place is a line of C code, and the caller
- * of its function; faults_errors() says what a call may say. Once, until
+ * of its function, or two callers further up of which one has called the other;
+ * faults_errors() says what a call may say. Once, until
  * faults_place() is called again. The calling code needs frame pointers.
  *
  * With -DNO_MEMORY, allocations never fail: AddressSanitizer's are its own. */
@@ -65,6 +66,7 @@ enum { SHORT = -1 };
 #define PLACES (1 << 14)
 #define ERRORS_MAX 16
 #define CALLS_MAX 64
+#define PAIRS_MAX 32
 #define FDS 4096
 
 static atomic_uint armed;
@@ -158,19 +160,46 @@ is_new_place(uintptr_t place)
     return false;
 }
 
-/* The first of the call's errors with which none has failed here, or 0. */
+/* The first of the call's errors with which none has failed here, or 0. One
+ * that cloop passes on is also for its callers: the pairs after the first,
+ * whatever the error. */
 static int
-error_for(const char *name, uintptr_t place)
+error_for(const char *name, const uintptr_t *pairs, int count)
 {
     for (int i = 0; i < known_count; i++) {
         if (strcmp(known[i].name, name) != 0)
             continue;
         for (int n = 0; n < known[i].count; n++) {
-            if (is_new_place((place * 31 + (uintptr_t)n) | 1))
-                return known[i].errors[n];
+            int number = known[i].errors[n];
+            int passes = number != EINTR && number != EAGAIN && number != SHORT;
+            bool is_new = is_new_place((pairs[0] * 31 + (uintptr_t)n) | 1);
+            for (int k = 1; passes && k < count; k++)
+                is_new |= is_new_place((pairs[k] * 31 + ERRORS_MAX) | 1);
+            if (is_new)
+                return number;
         }
     }
     return 0;
+}
+
+/* Pairs of a call in cloop, and of who has called the function that it is in,
+ * from `caller` up; `fbase` is where cloop is loaded. Returns their number. Our
+ * code has frame pointers, and so has cloop. */
+static int
+pairs_above(const void *const *frame, const void *caller, const void *fbase,
+            uintptr_t *pairs)
+{
+    Dl_info info;
+    int count = 0;
+    while (frame[1] != caller)
+        frame = frame[0];
+    do {
+        const void *below = frame[1];
+        frame = frame[0];
+        pairs[count++] = (uintptr_t)below * 1000003 + (uintptr_t)frame[1];
+    } while (count < PAIRS_MAX && dladdr(frame[1], &info) != 0 &&
+             info.dli_fbase == fbase);
+    return count;
 }
 
 /* Whether a call of this kind from this address must fail: 0, or its error,
@@ -188,11 +217,12 @@ fails(unsigned kind, const char *name, void *caller)
         atomic_store(&names[number], name);
     errno = before;
     if (atomic_load(&by_place)) {
-        /* Ours has frame pointers, and so has its caller, cloop. */
-        void *whose =
-            __builtin_extract_return_addr(__builtin_return_address(2));
-        number_error =
-            error_for(name, (uintptr_t)caller * 1000003 + (uintptr_t)whose);
+        uintptr_t pairs[PAIRS_MAX];
+        int count = pairs_above(__builtin_frame_address(0),
+                                __builtin_extract_return_addr(caller),
+                                info.dli_fbase, pairs);
+        number_error = error_for(name, pairs, count);
+        errno = before;
         if (number_error == 0)
             return 0;
         atomic_store(&by_place, false);

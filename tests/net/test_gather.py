@@ -711,6 +711,89 @@ ASKS = {
 }
 
 
+class Things:
+    """What a program may send by, beside a connection."""
+
+    def __init__(self, datagrams, pair, listening):
+        self.sendto, self.pair, self.listening = datagrams.sendto, pair, listening
+
+
+def begun(make):
+    """The start of a coroutine that belongs to the loop of the connection."""
+
+    def act(transport):
+        coroutine = make(transport._loop)
+        try:
+            coroutine.send(None)
+        except StopIteration:
+            pass
+        finally:
+            coroutine.close()
+
+    return act
+
+
+# What sends the bytes of another connection first; these get that one as well as their own.
+FIRST = {
+    "write": lambda transport, ours: transport.write(b"other"),
+    "large": lambda transport, ours: transport.write(bytes(1 << 20)),
+    "lines": lambda transport, ours: transport.writelines([b"1", b"2", b"3"]),
+    "many lines": lambda transport, ours: transport.writelines([bytes(1 << 16)] * 2),
+    "write_eof": lambda transport, ours: transport.write_eof(),
+    "close": lambda transport, ours: transport.close(),
+    "abort": lambda transport, ours: transport.abort(),
+    "socket": lambda transport, ours: transport.get_extra_info("socket").fileno(),
+    "shutdown": lambda transport, ours: transport.get_extra_info("socket").shutdown(socket.SHUT_WR),
+    "_flush": lambda transport, ours: transport._flush(),
+    "_lend_descriptor": lambda transport, ours: transport._lend_descriptor(),
+    "sendto": lambda transport, ours: ours.sendto(b"data"),
+    "sock_sendall": lambda transport, ours: begun(lambda loop: loop.sock_sendall(ours.pair[0], b"data"))(transport),
+    "sock_recv": lambda transport, ours: begun(lambda loop: loop.sock_recv(ours.pair[0], 1))(transport),
+    "connect": lambda transport, ours: begun(
+        lambda loop: loop.create_connection(asyncio.Protocol, *ours.listening.getsockname())
+    )(transport),
+}
+
+
+@holding_only
+@pytest.mark.usefixtures("log_interrupts")
+@pytest.mark.parametrize("owner", ["its own", "another's"])
+def test_exit_while_held_bytes_are_sent_is_raised_once(held, in_callback, run, loop, socket_pair, owner):
+    """Whatever sends them, by any method: by that, or at the end of the callback, which ends the run."""
+    raised = {}
+    for name in FIRST if owner == "another's" else ACTS:
+        (broken, gone), (other, _) = held(), held()
+        told = raised[name] = []
+        with socket.socket() as listening, socket.socket(type=socket.SOCK_DGRAM) as receiving:
+            for each in listening, receiving:
+                each.bind(("127.0.0.1", 0))
+            listening.listen()
+            listening.setblocking(False)
+            ours, _ = run(loop.create_datagram_endpoint(asyncio.DatagramProtocol, remote_addr=receiving.getsockname()))
+            things = Things(ours, socket_pair("unix"), listening)
+
+            def write(broken=broken, gone=gone, other=other, things=things, told=told, name=name):
+                gone.close()
+                broken.write(b"lost")
+                try:
+                    if owner == "its own":
+                        ACTS[name](broken)
+                    else:
+                        FIRST[name](other, things)
+                except KeyboardInterrupt:
+                    told.append("act")
+
+            try:
+                in_callback(write)
+            except KeyboardInterrupt:
+                told.append("run")
+            for each in broken, other, ours:
+                each.abort()
+            in_callback(int)
+    assert {len(told) for told in raised.values()} == {1}, raised
+    assert ["act"] in raised.values()
+
+
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
 def test_held_write_is_sent_before_another_use_of_the_connection(connect, recorder, in_callback, act):
     transport, peer = connect(recorder())

@@ -253,6 +253,52 @@ def test_exit_while_held_bytes_are_sent_is_raised_by_the_write(held, stage, turn
     stage.settle()
 
 
+ACTS = {
+    "write": lambda transport: transport.write(b"more"),
+    "large": lambda transport: transport.write(bytes(1 << 20)),
+    "lines": lambda transport: transport.writelines([b"1", bytes(1 << 17)]),
+    "close": lambda transport: transport.close(),
+    "abort": lambda transport: transport.abort(),
+    "limits": lambda transport: transport.set_write_buffer_limits(0),
+    "set_protocol": lambda transport: transport.set_protocol(transport.get_protocol()),
+    "fileno": lambda transport: transport.get_extra_info("socket").fileno(),
+    "shutdown": lambda transport: transport.get_extra_info("socket").shutdown(socket.SHUT_WR),
+    "unwrap": lambda transport: transport._ssl_protocol.eof_received(),
+    "nothing": lambda transport: None,
+}
+
+
+@pytest.mark.parametrize("whose", ["its own", "another's"])
+def test_exit_while_held_bytes_are_sent_is_raised_once(held, stage, turn_in_which_a_write_fails, whose):
+    """By what sends them, or at the end of the callback, which ends the turn."""
+
+    def end_the_program():
+        raise KeyboardInterrupt
+
+    raised = {}
+    for name, act in ACTS.items():
+        (transport, peer), (other, _) = held(), held()
+        told = raised[name] = []
+
+        def write(act=act, transport=transport, peer=peer, other=other, told=told):
+            peer.sock.close()
+            transport.write(b"held")
+            try:
+                act(transport if whose == "its own" else other)
+            except KeyboardInterrupt:
+                told.append("act")
+
+        try:
+            turn_in_which_a_write_fails(write, end_the_program)
+        except KeyboardInterrupt:
+            told.append("turn")
+        for each in transport, other:
+            each.abort()
+        stage.settle()
+    assert {len(told) for told in raised.values()} == {1}, raised
+    assert ["act"] in raised.values() and raised["nothing"] == ["turn"]
+
+
 def test_connection_that_is_aborted_while_others_bytes_are_sent(held, stage, turn_in_which_a_write_fails):
     """By what the log of their failure runs: what is written to it then is lost."""
     (transport, peer), (other, its_peer) = held(), held()
