@@ -133,7 +133,8 @@ Loop_select(LoopObject *loop, PyObject *timeout)
         if (PyErr_CheckSignals() < 0)
             return NULL;
     }
-    if (loop->l_pipe_ready || cl_inbox_filled(&loop->l_inbox))
+    if (loop->l_pipe_ready || cl_inbox_filled(&loop->l_inbox) ||
+        loop->l_watches.wt_reported)
         limit_ns = 0;
     if (cl_loop_wait(loop, limit_ns, events, &count) < 0)
         return NULL;
@@ -144,7 +145,8 @@ Loop_select(LoopObject *loop, PyObject *timeout)
             loop->l_pipe_ready = true;
     }
     if (list != NULL &&
-        ((loop->l_pipe_ready && cl_signals_deliver(loop) < 0) ||
+        (cl_watch_tell_reported(loop) < 0 ||
+         (loop->l_pipe_ready && cl_signals_deliver(loop) < 0) ||
          (cl_inbox_filled(&loop->l_inbox) && cl_loop_drain_inbox(loop) < 0)))
         Py_CLEAR(list);
     return list;
