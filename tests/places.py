@@ -8,9 +8,9 @@ meanwhile cancels all that it can find, or closes all transports, or the loop. A
 place on where no row has begun.
 
 What becomes of a test then is not reported: its assertions do not expect that. But no process may die of it, no SystemError
-may be raised, which is for C code that returns wrongly, and each function has to release what it has. `make coverage` counts the lines that only this reaches. It needs a stress or a coverage
-build (csrc/base/stress.h). Calls fail in the processes that pytest-xdist starts, since a library is preloaded there
-(tests/isolated/faults.c).
+may be raised, which is for C code that returns wrongly, and each function has to release what it has. `make coverage` counts the
+lines that only this reaches. It needs a stress or a coverage build (csrc/base/stress.h). Calls fail in the processes that
+pytest-xdist starts, since a library is preloaded there (tests/isolated/faults.c).
 
     PYTHONPATH=...:tests pytest -p places -n 2 tests/net
 """
@@ -200,6 +200,13 @@ def pytest_pyfunc_call(pyfuncitem):
     if outcome.excinfo is not None and not issubclass(outcome.excinfo[0], passed_on):
         outcome.force_result(True)  # whose traceback would keep what the test has
         pyfuncitem.stash[failed_key(pyfuncitem.config)] = True
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_teardown(item):
+    """What the end of a test waits for may not come either."""
+    with Alarm():
+        yield
 
 
 def run_once(item, nextitem):

@@ -66,7 +66,7 @@ def test_a_collection_is_made_at_every_nth_allocation(loop, cloop, stress):
     finally:
         gc.callbacks.pop()
     assert len(handles) == 20 and count >= 20
-    assert count // 5 <= len(seen) <= count // 5 + 3
+    assert len(handles) // 5 <= len(seen) <= count // 5 + 3  # some allocations are of no object that is tracked
 
 
 def test_one_allocation_fails_and_the_next_does_not(cloop, stress):

@@ -790,7 +790,7 @@ def test_exit_while_held_bytes_are_sent_is_raised_once(held, in_callback, run, l
             for each in broken, other, ours:
                 each.abort()
             in_callback(int)
-    assert {len(told) for told in raised.values()} == {1}, raised
+    assert {name: told for name, told in raised.items() if len(told) != 1} == {}
     assert ["act"] in raised.values()
 
 

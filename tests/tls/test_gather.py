@@ -263,9 +263,10 @@ ACTS = {
     "set_protocol": lambda transport: transport.set_protocol(transport.get_protocol()),
     "fileno": lambda transport: transport.get_extra_info("socket").fileno(),
     "shutdown": lambda transport: transport.get_extra_info("socket").shutdown(socket.SHUT_WR),
-    "unwrap": lambda transport: transport._ssl_protocol.eof_received(),
     "nothing": lambda transport: None,
 }
+if sys.version_info >= (3, 11):  # before, the end closes the transport below, and nothing is sent
+    ACTS["the peer's end"] = lambda transport: transport._ssl_protocol.eof_received()
 
 
 @pytest.mark.parametrize("whose", ["its own", "another's"])
@@ -295,7 +296,7 @@ def test_exit_while_held_bytes_are_sent_is_raised_once(held, stage, turn_in_whic
         for each in transport, other:
             each.abort()
         stage.settle()
-    assert {len(told) for told in raised.values()} == {1}, raised
+    assert {name: told for name, told in raised.items() if len(told) != 1} == {}
     assert ["act"] in raised.values() and raised["nothing"] == ["turn"]
 
 
