@@ -1,7 +1,8 @@
 /* turnstile.h - lets threads wait until another thread has finished something.
  *
  * A waiter takes a ticket while it sees that the work goes on;
- * cl_turnstile_wait() returns once the turnstile was opened after that. The
+ * cl_turnstile_wait() returns once the turnstile was opened after that, or
+ * after a tenth of a second, so that the waiter can look for signals. The
  * worker first publishes that it has finished, then opens, so no opening is
  * missed. */
 #ifndef CL_BASE_TURNSTILE_H

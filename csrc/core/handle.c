@@ -845,12 +845,14 @@ cl_handle_make_threadsafe(HandleObject *handle)
         handle->h_flags |= CL_HANDLE_THREADSAFE;
 }
 
-/* In another thread than the loop's: waits until the callback has returned. */
-static void
+/* In another thread than the loop's: waits until the callback has returned. 0, or
+ * -1 with the exception of a signal handler. */
+static int
 wait_for_callback(HandleObject *handle)
 {
     LoopObject *loop = handle->h_loop;
-    while ((handle->h_flags & CL_HANDLE_THREADSAFE) &&
+    int status = 0;
+    while (status == 0 && (handle->h_flags & CL_HANDLE_THREADSAFE) &&
            (handle->h_flags & CL_HANDLE_RUNNING) &&
            loop->l_thread_id != PyThread_get_thread_ident()) {
         /* First: whoever runs it looks for waiters when it has returned. */
@@ -862,7 +864,9 @@ wait_for_callback(HandleObject *handle)
             Py_END_ALLOW_THREADS
         }
         loop->l_waiters--;
+        status = PyErr_CheckSignals();
     }
+    return status;
 }
 
 int
@@ -907,8 +911,7 @@ PyDoc_STRVAR(
 static PyObject *
 Handle_cancel(HandleObject *handle, PyObject *Py_UNUSED(ignored))
 {
-    wait_for_callback(handle);
-    if (cl_handle_cancel(handle) < 0)
+    if (wait_for_callback(handle) < 0 || cl_handle_cancel(handle) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -931,7 +934,8 @@ PyDoc_STRVAR(Handle_cancelled_doc, "cancelled($self, /)\n--\n\n"
 static PyObject *
 Handle_cancelled(HandleObject *handle, PyObject *Py_UNUSED(ignored))
 {
-    wait_for_callback(handle);
+    if (wait_for_callback(handle) < 0)
+        return NULL;
     return PyBool_FromLong(handle->h_flags & CL_HANDLE_CANCELLED);
 }
 

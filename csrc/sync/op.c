@@ -545,21 +545,32 @@ Op_traverse(SyncOpObject *op, visitproc visit, void *arg)
     return cl_coro_traverse(&op->o_coro, visit, arg);
 }
 
-static void
-Op_dealloc(SyncOpObject *op)
+static inline void
+free_op(SyncOpObject *op)
 {
-    if (op->o_coro.c_state == CL_CORO_DONE) { /* it is cleared */
-        PyObject_GC_UnTrack(op);
-        cl_stop_forget(op->o_coro.c_st);
-    }
-    else if (!cl_coro_dying(&op->o_coro))
-        return;
     LoopObject *loop = op->o_coro.c_loop;
     cl_assert_of(op, op->o_self == NULL && op->o_inner == NULL);
     cl_live_add(&cl_sync_of(op->o_coro.c_st)->live_sync_ops, -1);
     cl_spares_give(loop == NULL ? NULL : &cl_sync_on(loop)->spare_ops,
                    (PyObject *)op);
     Py_XDECREF(loop);
+}
+
+static void
+Op_dealloc(SyncOpObject *op)
+{
+    PyObject_GC_UnTrack(op);
+    if (op->o_coro.c_state == CL_CORO_DONE) { /* it is cleared */
+        cl_stop_forget(op->o_coro.c_st);
+        free_op(op);
+        return;
+    }
+    /* It may have another one, which has another one, and so on. */
+    Py_TRASHCAN_BEGIN(op, Op_dealloc);
+    PyObject_GC_Track(op); /* as its finalizer expects */
+    if (cl_coro_dying(&op->o_coro))
+        free_op(op);
+    Py_TRASHCAN_END;
 }
 
 /* clang-format off */

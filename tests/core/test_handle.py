@@ -4,7 +4,10 @@ import asyncio
 import contextvars
 import copy
 import functools
+import os
 import pickle
+import signal
+import threading
 import weakref
 
 import pytest
@@ -148,6 +151,30 @@ def test_destructor_that_cancels_the_handle_while_it_is_cancelled(loop, turn):
     handle.cancel()
     turn()
     assert seen == [True]
+
+
+@pytest.mark.skipif(not hasattr(asyncio.events, "_ThreadSafeHandle"), reason="cancel() does not wait in this asyncio")
+def test_who_waits_for_a_callback_in_another_thread_may_be_interrupted(loop):
+    begun, released, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def callback():
+        begun.set()
+        released.wait(5)
+        ended.set()
+
+    handle = loop.call_soon_threadsafe(callback)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        begun.wait()
+        with pytest.raises(KeyboardInterrupt):
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            handle.cancel()
+        assert not ended.is_set()
+    finally:
+        released.set()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
 
 
 def test_a_dropped_handle_still_runs(loop, turn):

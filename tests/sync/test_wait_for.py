@@ -225,6 +225,33 @@ def test_nested_deeply(cloop, script):
     assert printed == "too deep\n"
 
 
+def test_nested_deeply_and_dropped(script, loop_kind):
+    if loop_kind == "asyncio" and (3, 11) <= sys.version_info < (3, 14):
+        pytest.skip("coroutines that were not begun are freed within one another, until the stack ends")
+    printed = script(
+        """
+        import warnings
+
+        if new_loop is not asyncio.SelectorEventLoop:
+            import cloop
+            cloop.accelerate()
+
+        async def main():
+            inner = asyncio.sleep(0)
+            for _ in range(300000):
+                inner = asyncio.wait_for(inner, 60)
+            del inner
+            print("dropped")
+
+        warnings.simplefilter("ignore")
+        loop = new_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        """
+    )
+    assert printed == "dropped\n"
+
+
 def test_arguments_that_are_wrong(accelerate, as_asyncio):
     def body(loop):
         async def main():
