@@ -84,6 +84,16 @@ def test_close_sends_what_was_written(same, side, size, kind):
     assert closing and complete and how[0] == "close_notify"
 
 
+def test_reading_is_paused_after_close(alone, side):
+    """Before 3.11, where the end has no timeout, it never came."""
+    protocol = alone.recorder()
+    transport, peer = alone.connect(protocol, side)
+    transport.close()
+    transport.pause_reading()
+    assert peer.ending()[:2] == [b"", "close_notify"]
+    assert ended(alone, protocol) == [("made",), ("eof",), ("lost", None)][:: 1 if SHUTDOWN_TIMEOUT else 2]
+
+
 def test_close_while_the_peer_does_not_read_at_first(same):
     def body(stage):
         protocol = stage.recorder()
