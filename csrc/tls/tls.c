@@ -567,7 +567,7 @@ TLS_close(TLSObject *self, PyObject *Py_UNUSED(ignored))
             cl_tls_forget(self);
         Py_RETURN_NONE;
     }
-    int status = cl_tls_start_shutdown(self);
+    int status = cl_tls_close(self);
     self->x_flags |= CL_X_CLOSED;
     return cl_none_or_error(status);
 }
