@@ -561,6 +561,19 @@ cl_tls_start_shutdown(TLSObject *self)
 }
 
 int
+cl_tls_close(TLSObject *self)
+{
+    /* The peer has ended the connection, and what it sent before is not wanted
+     * any more: nothing else will come that ends it here. */
+    const unsigned waits = CL_X_EOF | CL_X_READING_PAUSED;
+    if (self->x_state != CL_TLS_FLUSHING || (self->x_flags & waits) != waits)
+        return cl_tls_start_shutdown(self);
+    self->x_flags |= CL_X_CLOSED;
+    self->x_state = CL_TLS_SHUTDOWN;
+    return do_shutdown(self);
+}
+
+int
 cl_tls_shutdown_timed_out(TLSObject *self)
 {
     if (self->x_state != CL_TLS_FLUSHING && self->x_state != CL_TLS_SHUTDOWN)

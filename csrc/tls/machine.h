@@ -26,6 +26,7 @@ void cl_tls_expect_resume(TLSObject *self);
 
 /* Requests of the application. 0/-1 Run Python. */
 int cl_tls_start_shutdown(TLSObject *self);
+int cl_tls_close(TLSObject *self);
 int cl_tls_abort(TLSObject *self, PyObject *exception); /* may be NULL */
 int cl_tls_resume(TLSObject *self); /* scheduled by resume_reading() */
 int cl_tls_read(TLSObject *self);   /* deliver received data */

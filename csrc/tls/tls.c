@@ -497,6 +497,8 @@ TLS_is_reading(TLSObject *self, PyObject *Py_UNUSED(ignored))
                         "SSL transport has not been initialized yet");
         return NULL;
     }
+    if (self->x_flags & CL_X_READING_PAUSED)
+        Py_RETURN_FALSE;
     return call_raw(self, "is_reading", NULL, NULL);
 }
 
@@ -508,7 +510,9 @@ static PyObject *
 TLS_pause_reading(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
     CL_CLAIM_TRANSPORT(self, NULL);
-    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+    /* Before 3.11 nothing but the peer's close_notify ends what was closed: the
+     * transport below must receive it. */
+    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT && !(self->x_flags & CL_X_CLOSED))
         return call_raw(self, "pause_reading", NULL, NULL);
     self->x_flags |= CL_X_READING_PAUSED;
     Py_RETURN_NONE;
@@ -522,8 +526,10 @@ static PyObject *
 TLS_resume_reading(TLSObject *self, PyObject *Py_UNUSED(ignored))
 {
     CL_CLAIM_TRANSPORT(self, NULL);
-    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+    if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT) {
+        self->x_flags &= (uint16_t)~CL_X_READING_PAUSED;
         return call_raw(self, "resume_reading", NULL, NULL);
+    }
     if (self->x_flags & CL_X_READING_PAUSED) {
         self->x_flags &= (uint16_t)~CL_X_READING_PAUSED;
         PyObject *callback = PyObject_GetAttr(
@@ -561,7 +567,7 @@ TLS_close(TLSObject *self, PyObject *Py_UNUSED(ignored))
             cl_tls_forget(self);
         Py_RETURN_NONE;
     }
-    int status = cl_tls_start_shutdown(self);
+    int status = cl_tls_close(self);
     self->x_flags |= CL_X_CLOSED;
     return cl_none_or_error(status);
 }

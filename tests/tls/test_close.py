@@ -84,6 +84,79 @@ def test_close_sends_what_was_written(same, side, size, kind):
     assert closing and complete and how[0] == "close_notify"
 
 
+def test_reading_is_paused_after_close(alone, side):
+    """Before 3.11, where the end has no timeout, it never came."""
+    protocol = alone.recorder()
+    transport, peer = alone.connect(protocol, side)
+    transport.close()
+    transport.pause_reading()
+    assert peer.ending()[:2] == [b"", "close_notify"]
+    assert ended(alone, protocol) == [("made",), ("eof",), ("lost", None)][:: 1 if SHUTDOWN_TIMEOUT else 2]
+
+
+@pytest.mark.parametrize("end", ["close_notify", "eof"])
+@pytest.mark.parametrize("data", [b"", b"unread"])
+def test_close_after_the_peer_has_ended_while_reading_is_paused(alone, side, end, data):
+    """From 3.11 on: the end that waited to be read never came."""
+    protocol = alone.recorder()
+    transport, peer = alone.connect(protocol, side)
+    if data:
+        peer.send(data)
+    transport.pause_reading()
+    if end == "close_notify":
+        peer.raw(peer.close_notify())
+    peer.half_close()
+    alone.settle()
+    transport.write(b"late")
+    transport.close()
+    story = ended(alone, protocol)
+    assert transport.is_closing() and story[0] == ("made",) and story[-1] == ("lost", None)
+    assert b"".join(event[1] for event in story if event[0] == "data") in (b"", data)
+
+
+@pytest.mark.parametrize("end", ["close_notify", "eof"])
+def test_close_in_data_received_after_the_peer_has_ended(alone, side, end):
+    def closes(protocol, data):
+        protocol.transport.pause_reading()
+        protocol.transport.close()
+
+    protocol = alone.recorder(data=closes)
+    transport, peer = alone.connect(protocol, side)
+    transport.pause_reading()
+    peer.send(b"data")
+    if end == "close_notify":
+        peer.raw(peer.close_notify())
+    peer.half_close()
+    alone.settle()
+    transport.resume_reading()
+    assert ended(alone, protocol)[-1] == ("lost", None) and protocol.data == b"data" * (
+        SHUTDOWN_TIMEOUT or protocol.count("data")
+    )
+
+
+def test_wait_closed_of_a_full_reader_whose_peer_has_gone(alone):
+    async def main():
+        ours, theirs = alone.pair()
+        serving = alone.loop.create_task(
+            alone.loop.connect_accepted_socket(lambda: other, theirs, ssl=alone.contexts.usual_server())
+        )
+        reader, writer = await asyncio.open_connection(
+            sock=ours, ssl=alone.contexts.usual_client(), server_hostname="localhost", limit=1000
+        )
+        transport, _ = await serving
+        transport.write(bytes(100000))
+        transport.close()
+        while not reader._paused:
+            await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        writer.close()
+        await writer.wait_closed()
+
+    other = alone.recorder()
+    alone.run(main())
+
+
 def test_close_while_the_peer_does_not_read_at_first(same):
     def body(stage):
         protocol = stage.recorder()

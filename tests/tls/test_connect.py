@@ -522,6 +522,20 @@ def test_limits_if_a_program_has_changed_asyncios(same, monkeypatch, which, high
     assert first[1] == high * 1024 and second == (7 * 256, 7 * 1024)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio's TLS was another one")
+@pytest.mark.parametrize("which", ["write", "read"])
+def test_limits_if_asyncios_are_gone(same, monkeypatch, which):
+    def body(stage):
+        transport, peer = stage.connect(stage.recorder())
+        with monkeypatch.context() as patches, stage.unwarned():
+            patches.delattr(asyncio.constants, "FLOW_CONTROL_HIGH_WATER_SSL_" + which.upper())
+            told = raised(getattr(transport, "set_%s_buffer_limits" % which))
+            return told, stage.outcome(stage.begin(stage.recorder())[0])
+
+    told, outcome = same(body)["result"]
+    assert told[0] == outcome[0] == "AttributeError"
+
+
 @pytest.mark.parametrize("method", ["set_write_buffer_limits", "set_read_buffer_limits"])
 def test_limits_by_keyword(same, method):
     def body(stage):

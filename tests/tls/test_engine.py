@@ -242,6 +242,41 @@ def test_replaced_methods_of_the_ssl_module_s_object(same, monkeypatch, place, b
     assert calls[0] == ("write", b"from us") and calls[1] == ("read", given if buffered else b"to us")
 
 
+def test_method_replaced_before_the_first_connection(script):
+    text = """
+            import socket, ssl
+            import trustme
+            read, calls = ssl.SSLObject.read, []
+            def traced(self, *args):
+                calls.append(self)
+                return read(self, *args)
+            ssl.SSLObject.read = traced
+            authority = trustme.CA()
+            server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+            authority.issue_cert("localhost").configure_cert(server)
+            authority.configure_trust(client)
+            async def main():
+                loop = asyncio.get_running_loop()
+                ours, theirs = socket.socketpair()
+                class Echo(asyncio.Protocol):
+                    def data_received(self, data):
+                        serving.result()[0].write(data)
+                serving = loop.create_task(loop.connect_accepted_socket(Echo, theirs, ssl=server))
+                reader, writer = await asyncio.open_connection(sock=ours, ssl=client, server_hostname="localhost")
+                await serving
+                writer.write(b"word")
+                assert await reader.readexactly(4) == b"word"
+                writer.transport.abort()
+                serving.result()[0].abort()
+                await asyncio.sleep(0.01)
+                print(len(set(calls)))
+            loop = new_loop()
+            loop.run_until_complete(main())
+            loop.close()
+        """
+    assert script(text, options=["-W", "ignore"]) == "2\n"
+
+
 # Objects of the program, whose methods fail or answer oddly: as on asyncio
 
 ANSWERS = {
