@@ -178,6 +178,10 @@ class Loop(Reached, LoopCore, *_BEHIND):
 
     # Here, because while the interpreter ends modules are emptied.
     _is_replaced_in_asyncio = staticmethod(_replaced.is_replaced)
+    _get_wakeup_fd = staticmethod(wakeup_fd)
+    _set_wakeup_fd = staticmethod(signal.set_wakeup_fd)
+    _is_finalizing = staticmethod(sys.is_finalizing)
+    _warn = staticmethod(warnings.warn)
 
     def close(self):
         """Close the loop: drop pending callbacks, close its file descriptors.
@@ -195,11 +199,11 @@ class Loop(Reached, LoopCore, *_BEHIND):
             raise RuntimeError("Cannot close a running event loop")
         if self.is_closed():
             return
-        if self._debug:
+        if self._debug and logger is not None:
             logger.debug("Close %r", self)
         dropped = not self._signal_handlers or self._drop_signal_handlers()
-        if self._has_wakeup_fd(wakeup_fd()[0]):
-            signal.set_wakeup_fd(-1)  # it was closed, and its number became ours
+        if self._has_wakeup_fd(self._get_wakeup_fd()[0]):
+            self._set_wakeup_fd(-1)  # it was closed, and its number became ours
         self._close_selector()
         self._close_core(not dropped)
         if report is not None:
@@ -212,8 +216,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
 
     def _drop_signal_handlers(self):
         """Remove the signal handlers; return whether no signal can reach our sockets any more."""
-        if sys.is_finalizing():
-            warnings.warn(
+        if self._is_finalizing():
+            self._warn(
                 "Closing the loop {!r} on interpreter shutdown stage, skipping signal handlers removal".format(self),
                 ResourceWarning,
                 source=self,
@@ -225,7 +229,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
                 self.remove_signal_handler(sig)
         except ValueError:
             # Only the main thread can remove them, but the loop must not stay half closed.
-            warnings.warn(
+            self._warn(
                 "{!r} was closed outside the main thread: its signal handlers and the sockets they write to stay".format(
                     self
                 ),

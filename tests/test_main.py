@@ -289,6 +289,13 @@ def test_interrupt_ends_it_as_it_ends_python(both):
     assert ours.stderr.splitlines()[-1] == "KeyboardInterrupt"
 
 
+def test_loop_that_lives_until_modules_are_emptied(both_from, write_script):
+    """That of asyncio's REPL, on some Pythons: a thread has it that never ends."""
+    for process in both_from(write_script("print(40 + 2)"), "-m", "asyncio"):
+        assert "42\n" in process.stdout + process.stderr
+        assert "Exception ignored" not in process.stderr and "Traceback" not in process.stderr
+
+
 def test_missing_program(both):
     theirs, ours = both("no_such_program.py")
     assert theirs.returncode == ours.returncode == 2
