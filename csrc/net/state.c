@@ -75,8 +75,12 @@ static int
 setup(PyObject *Py_UNUSED(module), cl_state *st)
 {
     cl_net *net = cl_net_of(st);
+    static const char *const names[] = {"get_extra_info", NULL};
     cl_net_choose_gather(st, getenv("CLOOP_GATHER"));
     look_at_writelines(net);
+    if (cl_original_init(&net->get_extra_info, net->FlowControlMixin, names) <
+        0)
+        return -1;
     if ((probe_datagrams(net) < 0 || cl_server_setup(st) < 0) &&
         cl_abi_lacks("transports") < 0)
         return -1;
@@ -92,6 +96,9 @@ traverse(cl_state *st, visitproc visit, void *arg)
         status = cl_guard_traverse(&cl_net_of(st)->name##_guard, visit, arg);
     CL_NET_GUARDS(VISIT)
 #undef VISIT
+    if (status == 0)
+        status =
+            cl_original_traverse(&cl_net_of(st)->get_extra_info, visit, arg);
     return status;
 }
 
@@ -101,6 +108,7 @@ clear(cl_state *st)
 #define CLEAR(name) cl_guard_clear(&cl_net_of(st)->name##_guard);
     CL_NET_GUARDS(CLEAR)
 #undef CLEAR
+    cl_original_clear(&cl_net_of(st)->get_extra_info);
 }
 
 /* ------------------------------------------------------------------ loop state */

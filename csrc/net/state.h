@@ -89,6 +89,7 @@ typedef struct cl_net {
 #define FIELD(name) cl_guard name##_guard;
     CL_NET_GUARDS(FIELD)
 #undef FIELD
+    cl_original get_extra_info; /* of asyncio.Transport */
     bool sock_known;
     enum { CL_GATHER_NEVER, CL_GATHER_LEARNT, CL_GATHER_ALWAYS } gathers;
     /* Protocols of this type get received data directly; borrowed, NULL if

@@ -61,12 +61,31 @@ PyDoc_STRVAR(Transport_get_extra_info_doc,
              "or 'socket'; default\n"
              "for other names. See asyncio's BaseTransport.get_extra_info.");
 
+/* Calls what a program has put in the place of asyncio's method, bound as any
+ * method. */
+static PyObject *
+call_replaced(TransportObject *self, PyObject *args, PyObject *kwargs)
+{
+    PyObject *above = PyObject_CallFunctionObjArgs((PyObject *)&PySuper_Type,
+                                                   Py_TYPE(self), self, NULL);
+    PyObject *method =
+        above == NULL ? NULL : PyObject_GetAttrString(above, "get_extra_info");
+    PyObject *value =
+        method == NULL ? NULL : PyObject_Call(method, args, kwargs);
+    Py_XDECREF(above);
+    Py_XDECREF(method);
+    return value;
+}
+
 static PyObject *
 Transport_get_extra_info(TransportObject *self, PyObject *args,
                          PyObject *kwargs)
 {
     CL_CLAIM_TRANSPORT(self, NULL);
     PyObject *name, *fallback;
+    if (cl_original_is_replaced(
+            &cl_net_of(self->tr_loop->l_st)->get_extra_info))
+        return call_replaced(self, args, kwargs);
     if (cl_extra_arguments(args, kwargs, &name, &fallback) < 0)
         return NULL;
     PyObject *value = cl_extra_get(self, name);

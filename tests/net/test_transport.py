@@ -9,6 +9,7 @@ import gc
 import os
 import re
 import socket
+import unittest.mock
 import warnings
 import weakref
 
@@ -500,3 +501,24 @@ def test_number_of_a_socket_that_the_program_has_closed_is_free(
     peer.send(b"data")
     until(lambda: second.data == b"data" and first.lost)
     assert [exc.errno for exc in first.lost] == [errno.EBADF] and not second.lost
+
+
+@pytest.mark.parametrize("owner", [asyncio.Transport, asyncio.BaseTransport], ids=lambda owner: owner.__name__)
+def test_replaced_get_extra_info_is_called(connect, recorder, monkeypatch, owner, kind):
+    """Transports of asyncio inherit it, so tests and tracers replace it in its public classes."""
+    transport, peer = connect(recorder(), kind)
+    before = transport.get_extra_info("sockname")
+    original = owner.get_extra_info
+
+    def traced(self, name, default=None):
+        return "traced", self is transport, original(self, name, default)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, "get_extra_info", traced)
+        assert transport.get_extra_info("sockname") == ("traced", True, before)
+        assert transport.get_extra_info("nothing", default=5) == ("traced", True, 5)
+        mock = unittest.mock.Mock(return_value="mocked")
+        patch.setattr(owner, "get_extra_info", mock)
+        assert transport.get_extra_info("peername") == "mocked"
+        assert mock.mock_calls == [unittest.mock.call("peername")]
+    assert transport.get_extra_info("sockname") == before
