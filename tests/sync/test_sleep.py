@@ -24,10 +24,10 @@ def test_somebody_else_ended_its_future_in_the_turn_of_its_timer(accelerate, as_
 
         async def main():
             now = loop.time()
-            task = loop.create_task(asyncio.sleep(0.002, "own"))
+            task = loop.create_task(asyncio.sleep(0.05, "own"))
             await asyncio.sleep(0)
             loop.call_at(now, end, task._fut_waiter)
-            while loop.time() < now + 0.003:
+            while loop.time() < now + 0.06:
                 time.sleep(0.001)
             await asyncio.wait([task])
             await asyncio.sleep(0)
