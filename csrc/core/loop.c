@@ -469,8 +469,9 @@ cl_loop_is_quiet(LoopObject *loop)
 {
     if (cl_ring_count(&loop->l_ready) > 0 || loop->l_stopping ||
         loop->l_thread_id == 0 || loop->l_depth != 1 || loop->l_forked ||
-        loop->l_pipe_ready || cl_inbox_filled(&loop->l_inbox) ||
-        loop->l_debug || (loop->l_timed & ~CL_TIMED_SAMPLE) || is_asked(loop))
+        loop->l_pipe_ready || loop->l_watches.wt_reported ||
+        cl_inbox_filled(&loop->l_inbox) || loop->l_debug ||
+        (loop->l_timed & ~CL_TIMED_SAMPLE) || is_asked(loop))
         return false;
     const cl_heap_entry *first = cl_heap_peek(&loop->l_timers);
     return first == NULL ||
