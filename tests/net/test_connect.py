@@ -601,6 +601,7 @@ def course(loop, host, **options):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "open", "closed", "closed-open"])
 @pytest.mark.parametrize("options", [{}, {"local_addr": ("127.0.0.1", 0)}], ids=["", "local_addr"])
+@pytest.mark.unstressed("a poll reports one")
 def test_turns(as_asyncio, host, options, ipv6):
     """Those that asyncio takes: a program that cancels after some turns finds the same, and both ends learn of the connection in
     the same order. The kernel may take longer; the shortest of some tries counts.

@@ -441,6 +441,7 @@ def exchange(loop, run):
     return exchange
 
 
+@pytest.mark.unstressed("receives and sends part of it")
 @holding_only
 def test_answer_to_a_filled_buffer_waits_for_the_next(not_asyncio, in_pieces, loop, exchange):
     not_asyncio()
@@ -460,6 +461,7 @@ def test_answers_to_filled_buffers_come_in_order(in_pieces, exchange):
         assert exchange(peer, message) == message
 
 
+@pytest.mark.unstressed("sends part of it")
 @unset
 @learning_only
 def test_answer_to_a_filled_buffer_is_sent_while_the_callback_waits_for_it(in_pieces, exchange, loop):
