@@ -372,9 +372,12 @@ void
 cl_watch_report(LoopObject *loop, cl_watch *watch)
 {
     cl_check(check_watch(&loop->l_watches, watch, watch->w_fd));
-    cl_assertf(watch->w_want == 0 && watch->w_have == 0,
-               "descriptor %d: %u is wanted, %u is known", watch->w_fd,
-               watch->w_want, watch->w_have);
+    cl_assertf(watch->w_want == 0, "descriptor %d: %u is wanted", watch->w_fd,
+               watch->w_want);
+    if (watch->w_have != 0) { /* of another that had the number: see there */
+        cl_watch_want(loop, watch, CL_WRITE);
+        return;
+    }
     list_change(&loop->l_watches, watch);
     watch->w_refused = REPORTED;
     loop->l_watches.wt_reported = true;

@@ -158,7 +158,9 @@ void cl_watch_want(LoopObject *loop, cl_watch *watch, unsigned want);
 
 /* Calls ready() with CL_WRITE after the next poll, which does not sleep, and
  * after what that poll has found. The watch wants nothing, and the poller is not
- * asked. Nothing is called if it ends first, or wants something. */
+ * asked; unless it has to forget what was wanted of the same number before: then
+ * the watch wants CL_WRITE. Nothing is called if it ends first, or wants
+ * something else. */
 void cl_watch_report(LoopObject *loop, cl_watch *watch);
 
 /* Calls ready() for all of these. 0/-1 */

@@ -449,10 +449,25 @@ get_dict(PyObject *self, void *closure)
     return whole_dict(self, closure, &ignored);
 }
 
+/* By the attribute that asyncio's class has: CPython 3.13 has no function that
+ * does all of it. */
 static int
 set_dict(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
-    return PyObject_GenericSetDict(self, value, NULL);
+    PyObject *mro = Py_TYPE(self)->tp_mro;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(mro); i++) {
+        PyTypeObject *class = (PyTypeObject *)PyTuple_GET_ITEM(mro, i);
+        PyObject *found =
+            PyType_HasFeature(class, Py_TPFLAGS_HEAPTYPE)
+                ? PyDict_GetItemString(class->tp_dict, "__dict__")
+                : NULL;
+        if (found != NULL && Py_TYPE(found) == &PyGetSetDescr_Type &&
+            ((PyGetSetDescrObject *)found)->d_getset->set != set_dict)
+            return Py_TYPE(found)->tp_descr_set(found, self, value);
+    }
+    PyErr_SetString(PyExc_AttributeError,
+                    "This object has no __dict__"); /* as Python's */
+    return -1;
 }
 
 static PyObject *

@@ -601,6 +601,7 @@ def course(loop, host, **options):
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "0.0.0.0", "open", "closed", "closed-open"])
 @pytest.mark.parametrize("options", [{}, {"local_addr": ("127.0.0.1", 0)}], ids=["", "local_addr"])
+@pytest.mark.skipif(os.environ.get("CLOOP_TASKS") == "stock", reason="asyncio's tasks take a turn less")
 @pytest.mark.unstressed("a poll reports one")
 def test_turns(as_asyncio, host, options, ipv6):
     """Those that asyncio takes: a program that cancels after some turns finds the same, and both ends learn of the connection in
@@ -613,6 +614,36 @@ def test_turns(as_asyncio, host, options, ipv6):
         return min((course(loop, host, **options) for _ in range(10)), key=lambda tried: tried[0][-1][1])
 
     as_asyncio(shortest)
+
+
+def test_number_of_a_socket_that_was_closed_while_watched(loop, run, loop_kind):
+    """The poller still has to forget it when a connection gets the number."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio's selector keeps the number")
+
+    async def connect(address, count):
+        numbers = []
+        for _ in range(count):
+            watched = socket.socketpair()
+            loop.add_reader(watched[0], int)
+            await asyncio.sleep(0)
+            number = watched[0].fileno()
+            for sock in watched:
+                sock.close()
+            transport, _ = await loop.create_connection(asyncio.Protocol, *address)
+            numbers.append(transport.get_extra_info("socket").fileno() == number)
+            transport.abort()
+            loop.remove_reader(number)
+            await asyncio.sleep(0)
+        return numbers
+
+    async def main():
+        serving = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        numbers = await connect(serving.sockets[0].getsockname(), 3)
+        serving.close()
+        return numbers
+
+    assert run(main())[0]
 
 
 # What a program could replace, or watch
