@@ -449,8 +449,8 @@ int cl_call_soon_method(cl_state *st, PyObject *loop, PyObject *callback,
 int cl_loop_drain_inbox(LoopObject *loop);
 
 /* Whether the running callback is the last of its turn, and the next turn would
- * begin with a poll, as nothing else is to run: no program can tell if it goes
- * on with its descriptor's next event. False while the program makes turns by
+ * begin with a poll, as nothing else is to run: it may go on with its
+ * descriptor's next event. False while the program makes turns by
  * hand, nests them, polls itself, or has callbacks timed. */
 bool cl_loop_is_quiet(LoopObject *loop);
 

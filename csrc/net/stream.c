@@ -130,19 +130,19 @@ read_bytes(StreamObject *self)
  * Not if a program could tell: nothing else may be waiting for its turn. A
  * pipe's read() may block. */
 static bool
-may_read_on(StreamObject *self, size_t total)
+may_read_on(StreamObject *self)
 {
     TransportObject *base = base_of(self);
-    return total < self->s_read_max && self->s_wait == 0 &&
+    return self->s_wait == 0 &&
            (base->tr_flags & (CL_T_BUFFERED | CL_T_PIPE)) == CL_T_BUFFERED &&
            (base->tr_watch.w_want & CL_READ) && !base->tr_conn_lost &&
            cl_loop_is_quiet(base->tr_loop);
 }
 
-/* Calls get_buffer(), receives, and calls buffer_updated(). *total, the bytes of
- * earlier calls of this event, grows if the buffer was filled. 0/-1 */
+/* Calls get_buffer(), receives, and calls buffer_updated(). *filled: all of the
+ * buffer is used. NULL for the second of an event. 0/-1 */
 static int
-fill_buffer(StreamObject *self, size_t *total)
+fill_buffer(StreamObject *self, bool *filled)
 {
     TransportObject *base = base_of(self);
     cl_gather *gather = &cl_net_on(base->tr_loop)->n_gather;
@@ -158,16 +158,16 @@ fill_buffer(StreamObject *self, size_t *total)
     if (held == 0) /* like recv_into() of a socket */
         return read_failed(self, 0);
     ssize_t got = receive(self, view.buf, (size_t)view.len);
-    bool filled = got == view.len;
+    bool full = got == view.len;
     PyBuffer_Release(&view);
     if (got <= 0) {
-        if (*total > 0)
+        if (filled == NULL)
             self->s_wait = READS_WAITED;
         return got_nothing(self, got);
     }
-    if (filled)
-        *total += (size_t)got;
-    gather->gw_reads_on = filled && may_read_on(self, *total);
+    if (filled != NULL)
+        *filled = full;
+    gather->gw_reads_on = filled != NULL && full && may_read_on(self);
     int status = cl_transport_buffer_updated(base, got);
     gather->gw_reads_on = false;
     return status == 0
@@ -177,18 +177,17 @@ fill_buffer(StreamObject *self, size_t *total)
                      "Fatal error: protocol.buffer_updated() call failed.");
 }
 
+/* Two buffers at most, so that what the first call of buffer_updated() makes ready
+ * elsewhere comes one buffer later at most. */
 static int
 read_into_buffer(StreamObject *self)
 {
-    size_t total = 0, before;
-    int status;
+    bool filled = false;
     if (self->s_wait > 0)
         self->s_wait--;
-    do {
-        before = total;
-        status = fill_buffer(self, &total);
-    } while (status == 0 && total > before && may_read_on(self, total));
-    return status;
+    int status = fill_buffer(self, &filled);
+    return status == 0 && filled && may_read_on(self) ? fill_buffer(self, NULL)
+                                                      : status;
 }
 
 /* Reads into memory that the protocol's reader lent. */

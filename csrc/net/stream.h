@@ -1,8 +1,8 @@
 /* stream.h - what byte stream transports (sockets and pipes) share. Reading is
  * here, writing in outbox.h.
  *
- * Each event gets at most s_read_max bytes, so one busy peer cannot starve the
- * others: one system call, or one for each buffer of a BufferedProtocol that is
+ * Each event gets one system call, of at most s_read_max bytes, so one busy
+ * peer cannot starve the others; two for a BufferedProtocol whose buffer is
  * filled while nothing else has to run. Small reads go through the loop's buffer into
  * a bytes object of the right size. After a large one, the next goes straight
  * into a new bytes object. The buffer of a BufferedProtocol, and memory lent
