@@ -82,6 +82,7 @@ def test_scheduled_and_ready_list_the_handles(loop):
     assert loop._scheduled == [timer]
 
 
+@pytest.mark.alone  # as test_memory.py
 def test_ready_without_memory_for_the_list(cloop, loop):
     """It is complete, or MemoryError is raised."""
     _testcapi = pytest.importorskip("_testcapi")

@@ -13,6 +13,7 @@ import pytest
 
 _testcapi = pytest.importorskip("_testcapi")
 pytestmark = [
+    pytest.mark.alone,  # an allocation of another thread may be the one that fails: pytest-xdist's ends the process
     pytest.mark.gil,
     pytest.mark.slow,
     pytest.mark.skipif(

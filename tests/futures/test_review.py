@@ -295,6 +295,7 @@ def test_the_ready_queue_may_grow_while_it_is_looked_at(loop):
         gc.collect()
 
 
+@pytest.mark.alone  # as core/test_memory.py
 def test_freeing_needs_no_memory(loop):
     _testcapi = pytest.importorskip("_testcapi")
     future, awaiting = loop.create_future(), loop.create_future()

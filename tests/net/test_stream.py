@@ -719,6 +719,7 @@ def test_filled_buffers_of_two_connections_take_turns(connect, buffered_recorder
     assert sorted(events[:2]) == sorted(events[2:4]) == ["a", "b"]
 
 
+@pytest.mark.unstressed("its polls tell one event, so that the other comes later")
 def test_what_a_filled_buffer_makes_ready_comes_soon(connect, buffered_recorder, loop, loop_kind):
     """After the next, with asyncio; with cloop one more may come first, as docs/differences.md says."""
     events = []
