@@ -248,6 +248,20 @@ run_reporter(void *arg)
     return NULL;
 }
 
+/* Starts the reporter, if there are reports and it does not run. The lock is
+ * held. If there can be no thread now, the next look tries again. */
+static void
+start_reporter(cl_watchdog *dog)
+{
+    if (dog->first == NULL || dog->reporting)
+        return;
+    dog->owners++;
+    if (start_thread(&dog->reporter, run_reporter, dog, true) == 0)
+        dog->reporting = true;
+    else
+        dog->owners--;
+}
+
 /* Queues a report. The lock is held. */
 static void
 tell(cl_watchdog *dog, watched *each, int kind, double seconds)
@@ -264,13 +278,6 @@ tell(cl_watchdog *dog, watched *each, int kind, double seconds)
     made->seconds = seconds;
     *dog->last = made;
     dog->last = &made->next;
-    if (dog->reporting)
-        return;
-    dog->owners++;
-    if (start_thread(&dog->reporter, run_reporter, dog, true) == 0)
-        dog->reporting = true;
-    else
-        dog->owners--;
 }
 
 /* --------------------------------------------------------- without the GIL */
@@ -491,6 +498,7 @@ run_watcher(void *arg)
         cl_rate_learn(&dog->rate, cl_ticks(), now_ns);
         for (size_t i = 0; i < dog->count && !dog->stopping; i++)
             look_at(dog, &dog->loops[i], now_ns);
+        start_reporter(dog);
         dog->looked_ns = now_ns;
         dog->looks++;
         if (dog->unwritten != NULL)

@@ -34,7 +34,8 @@ def case(function):
 @pytest.fixture
 def loop(cloop):
     loop = cloop.Loop()
-    loop.set_exception_handler(lambda loop, context: None)
+    # The call of stop() may be what failed.
+    loop.set_exception_handler(lambda loop, context: loop.is_running() and loop.stop())
     asyncio.set_event_loop(loop)  # for primitives of Python 3.8
     yield loop
     asyncio.set_event_loop(None)
