@@ -332,7 +332,6 @@ bench-instr: $(VENV)/$(if $(findstring --quick,$(ARGS)),.ready,.bench) # none of
 SCALE ?= 1
 .PHONY: figures
 nightly: export SCALE := $(SCALE)
-nightly: export DONE MINUTES STEPS
 nightly:
 	.ci/run --nightly
 figures: $(VENV)/.test build

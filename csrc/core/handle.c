@@ -122,6 +122,22 @@ stop_sharing(HandleObject *handle)
         loop->l_context = NULL;
 }
 
+/* What call_soon() accepted is not lost if memory is short for a moment. */
+#define COPY_ATTEMPTS 10
+
+static PyObject *
+copy_context(PyObject *context)
+{
+    PyObject *copy = PyContext_Copy(context);
+    for (int i = 1; copy == NULL && i < COPY_ATTEMPTS &&
+                    PyErr_ExceptionMatches(PyExc_MemoryError);
+         i++) {
+        PyErr_Clear();
+        copy = PyContext_Copy(context);
+    }
+    return copy;
+}
+
 /* Called before anybody else sees the context or runs in it. 0/-1 */
 static inline int
 own_context(HandleObject *handle)
@@ -132,7 +148,7 @@ own_context(HandleObject *handle)
     if (Py_REFCNT(shared) > 1) {
         /* A collection may run, ask for it, and drop the other handles. */
         Py_INCREF(shared);
-        own = PyContext_Copy(shared);
+        own = copy_context(shared);
         Py_DECREF(shared);
         if (own == NULL)
             return -1;

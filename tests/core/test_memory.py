@@ -515,3 +515,26 @@ def test_no_memory(loop, name):
     else:
         pytest.fail("it has more allocations")
     loop.run_until_complete(steps(3))
+
+
+def test_what_call_soon_accepted_runs(loop):
+    """Handles of one turn share a context until they run, and copying it may fail."""
+    contexts = importlib.import_module("contextvars")
+    kept = []  # else there are freed contexts, which need no memory
+    for number in range(20):
+        kept += [contexts.copy_context() for _ in range(300)]
+        ran = [False] * 4
+
+        def run(index):
+            ran[index] = True
+
+        for index in range(len(ran)):
+            loop.call_soon(run, index)
+        operation = turn_of(loop)
+        with no_memory(number):
+            try:
+                operation()
+            except MemoryError:
+                pass
+        spin(loop)
+        assert all(ran), number
