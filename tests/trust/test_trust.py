@@ -9,7 +9,7 @@ import sysconfig
 
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.slow
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -35,6 +35,7 @@ def test_integrity(program):
     assert "misdelivered: 0, lost: 0, doubled: 0, out of order: 0, garbled: 0" in figures
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ["overload.py", "lifecycle.py", "leaks.py"])
 def test_short_form(program, name):
     assert "failed: 0" in program(name, "--small")
@@ -72,6 +73,7 @@ def test_mutation_makes_the_same_changes_for_the_same_seed(program):
     assert len(re.findall(r"^ +\d+ csrc/\S+:\d+ ", first, re.M)) == 30
 
 
+@pytest.mark.alone
 def test_soak(program):
     assert "lost: 0, doubled: 0" in program("soak.py", "--hours", "0.003")
 
