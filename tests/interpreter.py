@@ -20,7 +20,7 @@ PROCESSES = {"script", "python", "example", "served", "shim", "tutorial"}
 
 # Tests with this in their names or in their source.
 UNSUITED = {
-    r"^tests/core/test_signals\.py": "signals are the main interpreter's",
+    r"^tests/core/test_(signals|replaced_class)\.py": "signals are the main interpreter's",
     r"signal\.signal\(|raise_signal|pthread_kill|add_signal_handler|os\.kill\(os\.getpid|dump_on_signal": "the same",
     r"-signals-look_|-signalled\]$|children_that_the_kernel_waits_for|handler_of_sigchld|interrupt_from_a_child": "the same",
     r"program_runs_all_the_same\[CLOOP_MONITOR\]": "CLOOP_MONITOR=1 is for the main interpreter",
