@@ -26,7 +26,7 @@ UNSUITED = {
     r"program_runs_all_the_same\[CLOOP_MONITOR\]": "CLOOP_MONITOR=1 is for the main interpreter",
     r"\bos\.fork\(|preexec_fn": "a fork is refused",
     r"sys\._current_frames|\bfaulthandler\b": "not for interpreters other than the main one",
-    r"descriptor_that_was_closed_and_is_another_file_now|that_keeps_(the_interpreter|it_from_a_callback)": "stacks by faulthandler",
+    r"descriptor_that_was_closed_and_is_another_file_now|that_keeps_(the_interpreter|it_from_a_callback)|c_code_keeps_the": "stacks by faulthandler",
     r"test_child_watchers_are_asked|test_watcher_without_a_loop_is_refused": "asyncio's watchers need signals or daemon threads",
     r"_testcapi|test_freeing_needs_no_memory": "_testcapi is not there",
 }
