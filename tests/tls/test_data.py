@@ -470,6 +470,14 @@ def test_get_buffer_returns_no_buffer(stage, buffer):
     assert outcome == "done"
 
 
+def test_buffer_that_has_a_length_and_no_bytes(alone):
+    """It was filled in each turn, for ever."""
+    ctypes = pytest.importorskip("ctypes")
+    story, outcome = given_buffer(alone, lambda *args: (ctypes.c_char * 0 * 3)())
+    assert [event[0] for event in story] == ["made", "lost"] and story[-1][1]
+    assert outcome == "done"
+
+
 @pytest.mark.parametrize("error", [ZeroDivisionError, OSError, asyncio.CancelledError])
 @pytest.mark.parametrize("kind", ["protocol", "buffered"])
 def test_receiving_raises(same, error, kind, side):
