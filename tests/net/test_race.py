@@ -322,7 +322,7 @@ def test_collection_that_ends_the_race(loop, loop_kind, run, connect, listening)
     if loop_kind == "asyncio":
         pytest.skip("its race is a task")
 
-    async def race(collection):
+    async def race(collection, threshold):
         def end(phase, info):
             nonlocal count
             count += 1
@@ -335,7 +335,7 @@ def test_collection_that_ends_the_race(loop, loop_kind, run, connect, listening)
         task = loop.create_task(wait(racing))
         thresholds = gc.get_threshold()
         gc.callbacks.append(end)
-        gc.set_threshold(1)
+        gc.set_threshold(threshold)
         try:
             for _ in range(9):
                 await asyncio.sleep(0)
@@ -351,10 +351,11 @@ def test_collection_that_ends_the_race(loop, loop_kind, run, connect, listening)
         transport.abort()
 
     address = listening().getsockname()
-    collection = 1
-    while run(race(collection)):
-        collection += 1
-    assert collection > 1
+    for threshold in range(1, 12):
+        collection = 1
+        while run(race(collection, threshold)):
+            collection += 1
+        assert collection > 1
 
 
 @own_tasks
