@@ -16,6 +16,11 @@ import termios
 
 import pytest
 
+try:
+    import ctypes
+except ImportError:
+    ctypes = None
+
 VAR = contextvars.ContextVar("VAR", default="unset")
 RESET = (ConnectionResetError, BrokenPipeError)
 INTERRUPTIONS = pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
@@ -816,9 +821,9 @@ def test_writable_and_readable_at_once(connect, buffered_recorder, loop, clog, k
     assert calls.index("resume_writing") <= 1
 
 
+@pytest.mark.skipif(ctypes is None, reason="interpreters of Python 3.12 have no ctypes")
 def test_buffer_that_has_a_length_and_no_bytes(connect, buffered_recorder, until, kind):
     """Receiving into it is as if the peer had ended."""
-    ctypes = pytest.importorskip("ctypes")
     protocol = buffered_recorder(get_buffer=lambda self, hint: (ctypes.c_char * 0 * 3)())
     transport, peer = connect(protocol, kind)
     peer.send(b"x")
