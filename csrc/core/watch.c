@@ -372,12 +372,11 @@ void
 cl_watch_report(LoopObject *loop, cl_watch *watch)
 {
     cl_check(check_watch(&loop->l_watches, watch, watch->w_fd));
-    cl_assertf(watch->w_want == 0, "descriptor %d: %u is wanted", watch->w_fd,
-               watch->w_want);
     if (watch->w_have != 0) { /* of another that had the number: see there */
         cl_watch_want(loop, watch, CL_WRITE);
         return;
     }
+    set_want(watch, CL_WRITE); /* so that the table keeps the owner alive */
     list_change(&loop->l_watches, watch);
     watch->w_refused = REPORTED;
     loop->l_watches.wt_reported = true;
@@ -647,8 +646,7 @@ cl_watch_forget_poller(LoopObject *loop)
     for (int fd = 0; fd < table->wt_size; fd++) {
         cl_watch *watch = table->wt_by_fd[fd];
         if (watch != NULL) {
-            if (watch->w_change >= 0 && watch->w_refused == REPORTED)
-                set_want(watch, CL_WRITE); /* the next poller is asked */
+            /* What was to be reported is asked of the next poller. */
             watch->w_have = 0;
             watch->w_change = -1;
             watch->w_refused = 0;
@@ -668,7 +666,8 @@ cl_watch_tell_all(LoopObject *loop)
     cl_watch_table *table = &loop->l_watches;
     for (int fd = 0; fd < table->wt_size; fd++) {
         cl_watch *watch = table->wt_by_fd[fd];
-        if (watch == NULL || watch->w_want == watch->w_have)
+        if (watch == NULL || watch->w_want == watch->w_have ||
+            watch->w_refused == REPORTED)
             continue;
         int err = cl_watch_confirm(loop, watch);
         if (err == -EBADF) /* as for a poller that has known it before */

@@ -156,11 +156,10 @@ int cl_watch_start(LoopObject *loop, cl_watch *watch, int fd, unsigned want);
  * ended. The caller holds a reference to the owner. */
 void cl_watch_want(LoopObject *loop, cl_watch *watch, unsigned want);
 
-/* Calls ready() with CL_WRITE after the next poll, which does not sleep, and
- * after what that poll has found. The watch wants nothing, and the poller is not
- * asked; unless it has to forget what was wanted of the same number before: then
- * the watch wants CL_WRITE. Nothing is called if it ends first, or wants
- * something else. */
+/* The watch wants CL_WRITE. Calls ready() with that after the next poll, which
+ * does not sleep, and after what that poll has found; the poller is not asked,
+ * unless it has to forget what was wanted of the same number before. Nothing is
+ * called if the watch ends first, or wants something else. */
 void cl_watch_report(LoopObject *loop, cl_watch *watch);
 
 /* Calls ready() for all of these. 0/-1 */

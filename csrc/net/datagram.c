@@ -177,7 +177,7 @@ receive_one(DatagramObject *self)
 }
 
 static int
-read_ready(TransportObject *base)
+read_ready(TransportObject *base, bool Py_UNUSED(alone))
 {
     DatagramObject *self = (DatagramObject *)base;
     int count = 0, got = 1;

@@ -95,7 +95,7 @@ at_eof(StreamObject *stream)
 
 /* The reader closed its end. */
 static int
-hung_up(TransportObject *base)
+hung_up(TransportObject *base, bool Py_UNUSED(alone))
 {
     PyObject *error = NULL;
     if (log_closed_by_peer(base) < 0)

@@ -182,9 +182,13 @@ watch_ready(LoopObject *loop, cl_watch *watch, unsigned Py_UNUSED(events))
 {
     attempt *one = (attempt *)((char *)watch - offsetof(attempt, at_watch));
     PyObject *owner = Py_NewRef(watch->w_owner);
+    const int fd = watch->w_fd;
+    const uint32_t generation = watch->w_generation;
     one->at_answered = true;
     int status = one->at_race->r_ops->wake_soon(owner);
-    if (status == 0)
+    /* A collection may have ended the race, whose memory the watch is. */
+    const cl_watch *now = cl_watch_find(&loop->l_watches, fd);
+    if (status == 0 && now == watch && now->w_generation == generation)
         cl_watch_want(loop, watch, 0);
     Py_DECREF(owner);
     return status;

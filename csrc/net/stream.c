@@ -139,10 +139,30 @@ may_read_on(StreamObject *self)
            cl_loop_is_quiet(base->tr_loop);
 }
 
-/* Calls get_buffer(), receives, and calls buffer_updated(). *filled: all of the
- * buffer is used. NULL for the second of an event. 0/-1 */
+/* The second get_buffer() of an event has failed. Whether that counts: asyncio
+ * calls it once something has come. If not, clears the exception. */
+static bool
+has_failed(StreamObject *self)
+{
+    char byte;
+    if (cl_error_is_exit())
+        return true;
+    PyObject *error = PyErr_GetRaisedException();
+    int fd = cl_stream_fd(self);
+    if (fd >= 0 && recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 &&
+        cl_would_block(errno)) {
+        self->s_wait = READS_WAITED;
+        Py_DECREF(error);
+        return false;
+    }
+    PyErr_SetRaisedException(error);
+    return true;
+}
+
+/* Calls get_buffer(), receives, and calls buffer_updated(). *follows is set if the
+ * buffer is filled and another may follow; NULL for the second of an event. 0/-1 */
 static int
-fill_buffer(StreamObject *self, bool *filled)
+fill_buffer(StreamObject *self, bool may_follow, bool *follows)
 {
     TransportObject *base = base_of(self);
     cl_gather *gather = &cl_net_on(base->tr_loop)->n_gather;
@@ -152,22 +172,26 @@ fill_buffer(StreamObject *self, bool *filled)
                                       base->tr_loop->l_st->minus_one,
                                       "get_buffer() must return", &view);
     Py_DECREF(protocol);
+    if (held <= 0 && follows == NULL && !has_failed(self))
+        return 0;
     if (held < 0 || (held == 0 && (base->tr_flags & CL_T_PIPE)))
         return cl_transport_fatal(
             base, "Fatal error: protocol.get_buffer() call failed.");
     if (held == 0) /* like recv_into() of a socket */
         return read_failed(self, 0);
-    ssize_t got = receive(self, view.buf, (size_t)view.len);
+    /* One without bytes, though its len() is not 0, looks like EOF. */
+    ssize_t got =
+        view.len == 0 ? 0 : receive(self, view.buf, (size_t)view.len);
     bool full = got == view.len;
     PyBuffer_Release(&view);
     if (got <= 0) {
-        if (filled == NULL)
+        if (follows == NULL)
             self->s_wait = READS_WAITED;
         return got_nothing(self, got);
     }
-    if (filled != NULL)
-        *filled = full;
-    gather->gw_reads_on = filled != NULL && full && may_read_on(self);
+    if (follows != NULL)
+        *follows = full && may_follow;
+    gather->gw_reads_on = follows != NULL && *follows && may_read_on(self);
     int status = cl_transport_buffer_updated(base, got);
     gather->gw_reads_on = false;
     return status == 0
@@ -178,16 +202,17 @@ fill_buffer(StreamObject *self, bool *filled)
 }
 
 /* Two buffers at most, so that what the first call of buffer_updated() makes ready
- * elsewhere comes one buffer later at most. */
+ * elsewhere comes one buffer later at most; one if resume_writing() may be next. */
 static int
-read_into_buffer(StreamObject *self)
+read_into_buffer(StreamObject *self, bool alone)
 {
-    bool filled = false;
+    bool follows = false;
     if (self->s_wait > 0)
         self->s_wait--;
-    int status = fill_buffer(self, &filled);
-    return status == 0 && filled && may_read_on(self) ? fill_buffer(self, NULL)
-                                                      : status;
+    int status = fill_buffer(self, alone, &follows);
+    return status == 0 && follows && may_read_on(self)
+               ? fill_buffer(self, false, NULL)
+               : status;
 }
 
 /* Reads into memory that the protocol's reader lent. */
@@ -283,11 +308,11 @@ read_for_tls(StreamObject *self)
 }
 
 int
-cl_stream_readable(TransportObject *base)
+cl_stream_readable(TransportObject *base, bool alone)
 {
     StreamObject *self = (StreamObject *)base;
     unsigned flags = base->tr_flags;
-    return flags & CL_T_BUFFERED  ? read_into_buffer(self)
+    return flags & CL_T_BUFFERED  ? read_into_buffer(self, alone)
            : flags & CL_T_TLS     ? read_for_tls(self)
            : flags & CL_T_STREAMS ? read_for_reader(self)
                                   : read_bytes(self);

@@ -63,7 +63,7 @@ cl_stream_not_now(ssize_t result)
 }
 
 /* For cl_transport_ops. Runs Python. */
-int cl_stream_readable(TransportObject *self);
+int cl_stream_readable(TransportObject *self, bool alone);
 
 /* For the types. */
 int cl_stream_traverse(PyObject *self, visitproc visit, void *arg);

@@ -431,7 +431,7 @@ run_events(TransportObject *self, unsigned bits)
         return -1;
     /* It may have been paused or closed since the event came. */
     if ((bits & CL_READ) && (self->tr_watch.w_want & CL_READ) &&
-        !self->tr_conn_lost && ops->readable(self) < 0)
+        !self->tr_conn_lost && ops->readable(self, !(bits & CL_WRITE)) < 0)
         return -1;
     if ((bits & CL_WRITE) && (self->tr_watch.w_want & CL_WRITE))
         return ops->writable(self);

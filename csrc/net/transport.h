@@ -106,8 +106,9 @@ typedef struct TransportObject {
 
 typedef struct {
     cl_watch_ops watch; /* must be first: tr_watch.w_ops points here */
-    /* The descriptor is ready for what the transport wants. 0/-1 Runs Python. */
-    int (*readable)(TransportObject *self);
+    /* The descriptor is ready for what the transport wants; `alone`: it is not
+     * writable as well. 0/-1 Run Python. */
+    int (*readable)(TransportObject *self, bool alone);
     int (*writable)(TransportObject *self);
     /* Bytes in the write buffer, without held ones (gather.h). */
     size_t (*write_buffer_size)(TransportObject *self);

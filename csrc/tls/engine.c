@@ -355,29 +355,81 @@ read_bytes_by_method(TLSObject *self, PyObject *sslobj, PyObject *count,
     return got <= size ? (Py_ssize_t)got : CL_TLS_FAILED;
 }
 
+/* read(size, view) */
+static Py_ssize_t
+call_read(TLSObject *self, PyObject *sslobj, PyObject *count, PyObject *view,
+          size_t size)
+{
+    PyObject *args[] = {sslobj, count, view};
+    PyObject *result = PyObject_VectorcallMethod(
+        cl_tls_of(self->x_loop->l_st)->str_read, args, 3, NULL);
+    return count_of(result, status_of(self, result), size);
+}
+
+/* The same for a protocol with a buffer of its own. A program's method may keep
+ * a part of the view, and gets one of memory that lives as long. */
+static Py_ssize_t
+read_copy_by_method(TLSObject *self, PyObject *sslobj, PyObject *count,
+                    char *into, size_t size)
+{
+    Py_buffer own;
+    PyObject *array = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)size);
+    int held =
+        array == NULL ? -1 : PyObject_GetBuffer(array, &own, PyBUF_WRITABLE);
+    Py_XDECREF(array); /* the buffer has it */
+    if (held < 0)
+        return CL_TLS_FAILED;
+    memset(own.buf, 0, size);
+    PyObject *view = PyMemoryView_FromObject(own.obj);
+    Py_ssize_t status = view == NULL
+                            ? CL_TLS_FAILED
+                            : call_read(self, sslobj, count, view, size);
+    if (status > 0)
+        memcpy(into, own.buf, (size_t)status);
+    Py_XDECREF(view);
+    PyBuffer_Release(&own);
+    return status;
+}
+
+/* The same for the ssl module's own method, which keeps nothing. */
+static Py_ssize_t
+read_in_place_by_method(TLSObject *self, PyObject *sslobj, PyObject *count,
+                        char *into, size_t size)
+{
+    PyObject *view =
+        PyMemoryView_FromMemory(into, (Py_ssize_t)size, PyBUF_WRITE);
+    if (view == NULL)
+        return CL_TLS_FAILED;
+    Py_ssize_t status = call_read(self, sslobj, count, view, size);
+    release(view);
+    return status;
+}
+
 static Py_ssize_t
 read_by_method(TLSObject *self, PyObject *sslobj, char *into, size_t size)
 {
-    cl_state *st = self->x_loop->l_st;
     bool plain = has_stock_methods(self, sslobj);
-    PyObject *count = PyLong_FromSize_t(size), *view = NULL, *result = NULL;
-    Py_ssize_t status = CL_TLS_FAILED;
-    if (count != NULL && !plain &&
-        !(CL_HAS_TLS_SHUTDOWN_TIMEOUT && (self->x_flags & CL_X_BUFFERED))) {
-        status = read_bytes_by_method(self, sslobj, count, into, size);
-    }
-    else if (count != NULL &&
-             (view = PyMemoryView_FromMemory(into, (Py_ssize_t)size,
-                                             PyBUF_WRITE)) != NULL) {
-        PyObject *args[] = {sslobj, count, view};
-        result =
-            PyObject_VectorcallMethod(cl_tls_of(st)->str_read, args, 3, NULL);
-        status = count_of(result, status_of(self, result), size);
-    }
+    bool buffered =
+        CL_HAS_TLS_SHUTDOWN_TIMEOUT && (self->x_flags & CL_X_BUFFERED);
+    PyObject *count = PyLong_FromSize_t(size);
+    Py_ssize_t status =
+        count == NULL ? CL_TLS_FAILED
+        : plain    ? read_in_place_by_method(self, sslobj, count, into, size)
+        : buffered ? read_copy_by_method(self, sslobj, count, into, size)
+                   : read_bytes_by_method(self, sslobj, count, into, size);
     Py_XDECREF(count);
-    if (view != NULL)
-        release(view);
     return status < 0 ? collect_after(self, (int)status) : status;
+}
+
+/* Returns what asyncio gives to write(): a bytes object, or before 3.11 a view of
+ * one. A program's method may keep it. */
+static PyObject *
+copy_for_write(const char *data, size_t size)
+{
+    PyObject *copy = PyBytes_FromStringAndSize(data, (Py_ssize_t)size);
+    if (copy != NULL && !CL_HAS_TLS_SHUTDOWN_TIMEOUT)
+        Py_SETREF(copy, PyMemoryView_FromObject(copy));
+    return copy;
 }
 
 static Py_ssize_t
@@ -385,14 +437,19 @@ write_by_method(TLSObject *self, PyObject *sslobj, const char *data,
                 size_t size)
 {
     cl_state *st = self->x_loop->l_st;
-    PyObject *view =
-        PyMemoryView_FromMemory((char *)data, (Py_ssize_t)size, PyBUF_READ);
-    if (view == NULL)
+    bool plain = has_stock_methods(self, sslobj);
+    PyObject *given = plain ? PyMemoryView_FromMemory(
+                                  (char *)data, (Py_ssize_t)size, PyBUF_READ)
+                            : copy_for_write(data, size);
+    if (given == NULL)
         return CL_TLS_FAILED;
     PyObject *result =
-        PyObject_CallMethodOneArg(sslobj, cl_tls_of(st)->str_write, view);
+        PyObject_CallMethodOneArg(sslobj, cl_tls_of(st)->str_write, given);
     Py_ssize_t status = count_of(result, status_of(self, result), size);
-    release(view);
+    if (plain)
+        release(given);
+    else
+        Py_DECREF(given);
     if (status < 0)
         return collect_after(self, (int)status);
     return collect(self) < 0 ? CL_TLS_FAILED : status;

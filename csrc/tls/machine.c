@@ -717,6 +717,12 @@ fill_buffer(TLSObject *self, PyObject *protocol, bool *closed,
     *failure = "application protocol failed to receive SSL data";
     if (get_buffer(self, protocol, &view) < 0)
         return -1;
+    if (view.len == 0) { /* though its len() is not 0 */
+        PyBuffer_Release(&view);
+        PyErr_SetString(PyExc_RuntimeError,
+                        "get_buffer() returned an empty buffer");
+        return -1;
+    }
     while (size < view.len) {
         got = cl_engine_read(self, (char *)view.buf + size,
                              (size_t)(view.len - size));

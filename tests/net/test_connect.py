@@ -616,6 +616,34 @@ def test_turns(as_asyncio, host, options, ipv6):
     as_asyncio(shortest)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "a.name"])
+def test_task_that_only_the_loop_has(loop, run, host):
+    """A connection to this machine is expected rather than waited for; the loop keeps its task all the same."""
+    ended = []
+    loop.set_exception_handler(lambda loop, context: ended.append(context["message"]))
+
+    async def connect(port):
+        transport, _ = await loop.create_connection(asyncio.Protocol, host, port)
+        transport.abort()
+        ended.append("connected")
+
+    async def getaddrinfo(host, port, **hints):
+        return [(socket.AF_INET, STREAM, 6, "", ("127.0.0.1", port))] * 2
+
+    async def main():
+        serving = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        if host == "a.name":
+            loop.getaddrinfo = getaddrinfo
+        loop.create_task(connect(serving.sockets[0].getsockname()[1]))
+        while not ended:
+            await asyncio.sleep(0)
+            gc.collect()
+        serving.close()
+
+    run(asyncio.wait_for(main(), 20))
+    assert ended == ["connected"]
+
+
 def test_number_of_a_socket_that_was_closed_while_watched(loop, run, loop_kind):
     """The poller still has to forget it when a connection gets the number."""
     if loop_kind == "asyncio":

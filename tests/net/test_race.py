@@ -3,6 +3,7 @@ sock_connect(), asyncio's methods would run.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import io
@@ -312,6 +313,49 @@ def test_coroutine_that_ends_while_it_races(new_loop, loop_kind, connect, silent
         racing[0].close()
     racing.clear()
     gc.collect()
+
+
+@own_tasks
+def test_collection_that_ends_the_race(loop, loop_kind, run, connect, listening):
+    """A finalizer may close the coroutine wherever the loop makes an object, up to Python 3.11 within C code. The race's memory
+    was used after that, which a build with AddressSanitizer shows."""
+    if loop_kind == "asyncio":
+        pytest.skip("its race is a task")
+
+    async def race(collection, threshold):
+        def end(phase, info):
+            nonlocal count
+            count += 1
+            if count == collection:
+                with contextlib.suppress(ValueError):  # it is running
+                    racing.close()
+
+        count = 0
+        racing = connect(address, address)
+        task = loop.create_task(wait(racing))
+        thresholds = gc.get_threshold()
+        gc.callbacks.append(end)
+        gc.set_threshold(threshold)
+        try:
+            for _ in range(9):
+                await asyncio.sleep(0)
+        finally:
+            gc.set_threshold(*thresholds)
+            gc.callbacks.remove(end)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return count >= collection
+
+    async def wait(racing):
+        transport, _ = await racing
+        transport.abort()
+
+    address = listening().getsockname()
+    for threshold in range(1, 12):
+        collection = 1
+        while run(race(collection, threshold)):
+            collection += 1
+        assert collection > 1
 
 
 @own_tasks

@@ -2,17 +2,24 @@
 
 import array
 import asyncio
+import contextlib
 import contextvars
 import fcntl
 import gc
 import os
 import re
+import select
 import socket
 import struct
 import sys
 import termios
 
 import pytest
+
+try:
+    import ctypes
+except ImportError:
+    ctypes = None
 
 VAR = contextvars.ContextVar("VAR", default="unset")
 RESET = (ConnectionResetError, BrokenPipeError)
@@ -739,6 +746,89 @@ def test_what_a_filled_buffer_makes_ready_comes_soon(connect, buffered_recorder,
     loop.run_forever()
     assert sorted(events) == ["a"] * 6 + ["b"]
     assert events.index("b") <= (2 if loop_kind == "asyncio" else 3)
+
+
+NO_ROOM = {
+    "empty": bytearray,
+    "fails": raiser(ZeroDivisionError),
+    "none": lambda: None,
+    "read-only": lambda: b"read only",
+}
+
+
+@pytest.mark.parametrize("form", list(NO_ROOM))
+def test_no_room_behind_a_filled_buffer(connect, buffered_recorder, reports, loop, kind, form):
+    """It is no failure while no more has come: asyncio does not ask for room then."""
+    expected = 10
+
+    def get_buffer(self, hint):
+        return self.buffer if len(self.data) < expected else NO_ROOM[form]()
+
+    protocol = buffered_recorder(
+        10,
+        get_buffer=get_buffer,
+        buffer_updated=lambda self, count: loop.call_later(0.001, loop.stop),
+        connection_lost=lambda self, error: loop.stop(),
+    )
+    transport, peer = connect(protocol, kind)
+    peer.send(b"0123456789")
+    loop.run_forever()
+    assert not reports and not protocol.lost
+    expected += 10
+    peer.send(b"abcdefghij")
+    loop.run_forever()
+    assert not reports and not protocol.lost and protocol.data == b"0123456789abcdefghij"
+    peer.send(b"x")
+    loop.run_forever()
+    assert len(reports) == len(protocol.lost) == 1
+
+
+@pytest.mark.parametrize("form", list(NO_ROOM))
+def test_no_room_for_what_comes_behind_a_filled_buffer(connect, buffered_recorder, reports, loop, kind, form):
+    protocol = buffered_recorder(
+        10,
+        get_buffer=lambda self, hint: NO_ROOM[form]() if self.data else self.buffer,
+        connection_lost=lambda self, error: loop.call_soon(loop.stop),
+    )
+    transport, peer = connect(protocol, kind)
+    peer.send(b"0123456789x")
+    loop.run_forever()
+    assert protocol.data == b"0123456789" and len(reports) == 1 and protocol.calls[-1] == "connection_lost"
+
+
+def test_writable_and_readable_at_once(connect, buffered_recorder, loop, clog, kind):
+    """The protocol is resumed after one buffer, though there are more."""
+
+    def updated(self, count):
+        if len(self.data) == 3 * SIZE:
+            loop.stop()
+
+    protocol = buffered_recorder(SIZE, buffer_updated=updated)
+    transport, peer = connect(protocol, kind)
+    clog(transport)
+    transport.set_write_buffer_limits(high=0)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            peer.recv(1 << 20)
+    peer.send(bytes(3 * SIZE))
+    both = select.poll()
+    both.register(transport.get_extra_info("socket"), select.POLLIN | select.POLLOUT)
+    while both.poll()[0][1] != select.POLLIN | select.POLLOUT:
+        pass
+    del protocol.calls[:]
+    loop.run_forever()
+    calls = [name for name in protocol.calls if name != "get_buffer"]
+    assert calls.index("resume_writing") <= 1
+
+
+@pytest.mark.skipif(ctypes is None, reason="interpreters of Python 3.12 have no ctypes")
+def test_buffer_that_has_a_length_and_no_bytes(connect, buffered_recorder, until, kind):
+    """Receiving into it is as if the peer had ended."""
+    protocol = buffered_recorder(get_buffer=lambda self, hint: (ctypes.c_char * 0 * 3)())
+    transport, peer = connect(protocol, kind)
+    peer.send(b"x")
+    until(lambda: protocol.lost)
+    assert protocol.calls[-2:] == ["eof_received", "connection_lost"] and "buffer_updated" not in protocol.calls
 
 
 def test_a_turn_by_hand_fills_one_buffer(connect, buffered_recorder, loop, until, kind):

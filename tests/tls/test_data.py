@@ -7,6 +7,11 @@ import sys
 
 import pytest
 
+try:
+    import ctypes
+except ImportError:
+    ctypes = None
+
 SIZES = [1, 2, 255, 1000, 16383, 16384, 16385, 32769, 65537, 262144, 262145, 1 << 20]
 
 
@@ -467,6 +472,14 @@ def test_get_buffer_returns_no_buffer(stage, buffer):
     """The error text depends on what requests the memory. (asyncio takes an empty buffer for EOF.)"""
     story, outcome = given_buffer(stage, lambda *args: buffer)
     assert [event[0] for event in story if event[0] != "eof"] == ["made", "lost"] and story[-1][1]
+    assert outcome == "done"
+
+
+@pytest.mark.skipif(ctypes is None, reason="interpreters of Python 3.12 have no ctypes")
+def test_buffer_that_has_a_length_and_no_bytes(alone):
+    """It was filled in each turn, for ever."""
+    story, outcome = given_buffer(alone, lambda *args: (ctypes.c_char * 0 * 3)())
+    assert [event[0] for event in story] == ["made", "lost"] and story[-1][1]
     assert outcome == "done"
 
 

@@ -242,6 +242,37 @@ def test_replaced_methods_of_the_ssl_module_s_object(same, monkeypatch, place, b
     assert calls[0] == ("write", b"from us") and calls[1] == ("read", given if buffered else b"to us")
 
 
+@pytest.mark.parametrize("buffered", [False, True])
+def test_replaced_methods_keep_what_they_were_given(same, buffered):
+    """A tracer may note the first bytes of all data, and look at them later."""
+
+    def body(stage):
+        kept = {"read": [], "write": []}
+
+        def traced(name, stock):
+            def call(*args):
+                kept[name] += [part[:4] for part in args if not isinstance(part, int)]
+                return stock(*args)
+
+            return call
+
+        protocol = stage.buffered() if buffered else stage.recorder()
+        transport, peer = stage.connect(protocol)
+        ours = transport.get_extra_info("ssl_object")
+        for name in kept:
+            setattr(ours, name, traced(name, getattr(ours, name)))
+        for i in range(3):
+            transport.write(b"%d from us" % i)
+            assert peer.receive(9) == b"%d from us" % i
+            peer.send(b"%d to us" % i)
+            stage.until(lambda i=i: protocol.data.endswith(b"%d to us" % i))
+        return [(type(part).__name__, bytes(part)) for part in kept["write"]], {len(part) for part in kept["read"]}
+
+    told = same(body)["result"]
+    assert [text for _, text in told[0]] == [b"%d fr" % i for i in range(3)]
+    assert told[1] == ({4} if buffered and sys.version_info >= (3, 11) else set())
+
+
 def test_method_replaced_before_the_first_connection(script):
     text = """
             import socket, ssl
