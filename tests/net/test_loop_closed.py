@@ -127,6 +127,8 @@ def test_calls(as_asyncio, loop_class, make, state):
             for act in acts:
                 if act == "abort" and make is of_pipe_to_write and transport.is_closing():
                     continue  # asyncio's tells of the end again
+                if act.startswith("writelines") and make is of_stream and transport.is_closing():
+                    continue  # on 3.12 and 3.13 asyncio's does not ask whether the connection is lost
                 if "reading" in act and make is of_datagrams:
                     continue  # there is none up to Python 3.10
                 try:
