@@ -146,9 +146,9 @@ create(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
         return create_as_asyncio(loop, args, nargs, kwnames);
     if (cl_loop_check_open(loop) < 0)
         return NULL;
-    PyObject *task = cl_task_new(loop, args[0],
-                                 options.named_later ? NULL : options.name,
-                                 options.context, options.eager);
+    PyObject *task =
+        cl_task_new(loop, args[0], options.named_later ? NULL : options.name,
+                    options.context, options.eager);
     if (task != NULL && options.named_later &&
         name_later(task, options.name) < 0)
         Py_CLEAR(task);

@@ -308,7 +308,13 @@ def test_names_of_eager_tasks(as_asyncio):
 
         async def main():
             for create in asyncio.create_task, loop.create_task:
-                for options in {}, {"name": None}, {"name": "given"}, {"name": 5}, {"context": contextvars.copy_context()}:
+                for options in (
+                    {},
+                    {"name": None},
+                    {"name": "given"},
+                    {"name": 5},
+                    {"context": contextvars.copy_context()},
+                ):
                     for own in None, "own":
                         task = create(name_itself(own), **options)
                         seen.append((create.__name__, list(options), own))
@@ -331,7 +337,9 @@ def test_names_of_eager_tasks(as_asyncio):
 
 
 @pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks came in Python 3.12")
-@pytest.mark.parametrize("options", [{}, {"name": None}, {"name": "given"}, {"context": contextvars.copy_context()}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"name": None}, {"name": "given"}, {"context": contextvars.copy_context()}], ids=str
+)
 def test_eager_tasks_are_ours(cloop, options):
     if cloop.Task is asyncio.Task:
         pytest.skip("asyncio's own tasks")

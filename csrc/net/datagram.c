@@ -23,7 +23,7 @@ typedef struct {
     PyObject *d_address; /* owned; None if the endpoint has no fixed peer */
     waiting *d_first;    /* the write queue */
     waiting **d_end;
-    size_t d_size; /* as asyncio computes it */
+    size_t d_size;       /* as asyncio computes it */
     uint32_t d_read_max; /* bytes; see cl_transport_set_attribute() */
     uint8_t d_expected;
     bool d_connected; /* send() instead of sendto() */

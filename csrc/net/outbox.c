@@ -50,8 +50,7 @@ cl_outbox_check(const TransportObject *base)
         return;
     cl_assertf(outbox->out_hold_max <= CL_GATHER_MAX, "%u",
                outbox->out_hold_max);
-    cl_assertf(self->s_read_max <= CL_READ_MAX ||
-                   (base->tr_flags & CL_T_BULK),
+    cl_assertf(self->s_read_max <= CL_READ_MAX || (base->tr_flags & CL_T_BULK),
                "%u", self->s_read_max);
     if (outbox->out_queue.wq_count <= CL_TINY(UINT32_MAX, 64))
         cl_wqueue_check(&outbox->out_queue);

@@ -219,8 +219,8 @@ read_into_buffer(StreamObject *self)
 static int
 read_directly(StreamObject *self, PyObject *reader, char *lent, size_t room)
 {
-    ssize_t got = receive(
-        self, lent, room < self->s_read_max ? room : self->s_read_max);
+    ssize_t got =
+        receive(self, lent, room < self->s_read_max ? room : self->s_read_max);
     if (got <= 0)
         return got_nothing(self, got);
     return delivered(self, cl_reader_filled(base_of(self)->tr_loop->l_st,
@@ -289,9 +289,9 @@ read_for_tls(StreamObject *self)
         PyErr_NoMemory();
         return read_failed(self, 0);
     }
-    ssize_t got = receive(
-        self, buffer,
-        CL_HAS_TLS_SHUTDOWN_TIMEOUT ? CL_READ_MAX : buffered_max(self));
+    ssize_t got = receive(self, buffer,
+                          CL_HAS_TLS_SHUTDOWN_TIMEOUT ? CL_READ_MAX
+                                                      : buffered_max(self));
     if (got > 0) {
         PyObject *tls = Py_NewRef(base->tr_protocol);
         net->n_read_lent = true;

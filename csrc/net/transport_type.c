@@ -457,9 +457,7 @@ cl_transport_set_attribute(PyObject *self, PyObject *name, PyObject *value,
     Py_ssize_t size = value == NULL ? CL_READ_MAX : as_size(value);
     if (size == -1 && PyErr_Occurred())
         PyErr_Clear(); /* as in asyncio, reading raises it */
-    *read_max = size <= 0          ? 0
-                : size > INT32_MAX ? INT32_MAX
-                                   : (uint32_t)size;
+    *read_max = size <= 0 ? 0 : size > INT32_MAX ? INT32_MAX : (uint32_t)size;
     return 0;
 }
 

@@ -646,6 +646,7 @@ def test_number_of_a_socket_that_was_closed_while_watched(loop, run, loop_kind):
     assert run(main())[0]
 
 
+@pytest.mark.unstressed("a poll reports one")
 @pytest.mark.parametrize("host", ["127.0.0.1", "open", "closed", "closed-open"])
 def test_turns_of_asyncios_method(as_asyncio, host):
     """It runs in debug mode, and with CLOOP_TASKS=stock, and calls sock_connect()."""
@@ -657,6 +658,7 @@ def test_turns_of_asyncios_method(as_asyncio, host):
     as_asyncio(shortest)
 
 
+@pytest.mark.unstressed("a poll reports one")
 @pytest.mark.parametrize("cancel_after", [None, 1, 2, 3, 4])
 def test_turns_of_sock_connect(as_asyncio, cancel_after):
     def body(loop):

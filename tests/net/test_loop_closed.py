@@ -114,6 +114,7 @@ def state_of(make, transport):
     return closing, reading, transport.get_write_buffer_size() > 0
 
 
+@pytest.mark.unstressed("sends part of it")
 @pytest.mark.parametrize("state", list(STATES))
 @pytest.mark.parametrize("make", [of_stream, of_datagrams, of_pipe, of_pipe_to_write], ids=lambda make: make.__name__)
 def test_calls(as_asyncio, loop_class, make, state):
@@ -142,7 +143,11 @@ def test_calls(as_asyncio, loop_class, make, state):
         with warnings.catch_warnings():  # of transports that were not closed
             warnings.simplefilter("ignore")
             try:
-                return [calls(type(loop)(), first, second) for first in ACTS for second in ("close", "write", "resume_reading")]
+                return [
+                    calls(type(loop)(), first, second)
+                    for first in ACTS
+                    for second in ("close", "write", "resume_reading")
+                ]
             finally:
                 gc.collect()
 

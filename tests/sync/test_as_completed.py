@@ -330,7 +330,9 @@ def test_generator(accelerate, as_asyncio, first, asyncios):
                     except BaseException as error:
                         seen.append(repr(error))
                     seen.append(at(generator))
-                seen.append((asyncio.iscoroutine(generator), inspect.isgenerator(generator), hasattr(generator, "__aiter__")))
+                seen.append(
+                    (asyncio.iscoroutine(generator), inspect.isgenerator(generator), hasattr(generator, "__aiter__"))
+                )
             return seen
 
         return loop.run_until_complete(main())
