@@ -14,7 +14,9 @@ import asyncio.futures
 import asyncio.locks
 import asyncio.queues
 import asyncio.tasks
+import dis
 import importlib
+import inspect
 import os
 import sys
 import threading
@@ -249,6 +251,7 @@ FAMILIES = [
         closures={
             "AS_COMPLETED": ("asyncio.tasks:as_completed", "_on_completion"),
             "AS_COMPLETED_OWNER": lambda: owner_of_wait_for_one(),
+            "AS_COMPLETED_GENERATOR": lambda: generator_of_items(),
         },
     ),
     Family(
@@ -465,6 +468,21 @@ def owner_of_wait_for_one():
     return find("asyncio.tasks:_AsCompletedIterator") or types.SimpleNamespace(
         _wait_for_one=closure_of("asyncio.tasks:as_completed", "_wait_for_one")
     )
+
+
+def generator_of_items():
+    """Return the generator function for what as_completed() returns up to 3.12, which has the iterator in C as its argument. It
+    begins and yields on the lines on which asyncio's does, and does not keep what it has yielded. None since 3.13.
+    """
+    code = function_of("asyncio.tasks:as_completed").__code__
+    if not code.co_flags & inspect.CO_GENERATOR:
+        return None
+    first, last = code.co_firstlineno, max(line for _, line in dis.findlinestarts(code))
+    lines = [""] * (first - 1) + ["def as_completed(iterator):"] + [""] * (last - first - 2)
+    lines += [" for each in iterator:", "  yield (each, each := None)[0]"]
+    module = compile("\n".join(lines), code.co_filename, "exec", dont_inherit=True)
+    (made,) = [const for const in module.co_consts if isinstance(const, types.CodeType)]
+    return types.FunctionType(made, asyncio.tasks.__dict__)
 
 
 # Which globals of asyncio.tasks a program might replace: {group: (functions, names that they may use)}.

@@ -70,6 +70,7 @@ typedef struct {
     PyObject *name; /* both borrowed, or NULL */
     PyObject *context;
     bool eager;
+    bool named_later; /* after the eager step, as what a factory has made */
 } task_options;
 
 /* Parses the keywords. Returns 1 if we can create the task, 0 if not (because
@@ -81,19 +82,17 @@ take_options(LoopObject *loop, PyObject *const *values, PyObject *kwnames,
     cl_state *st = loop->l_st;
     cl_top *top = cl_top_of(st);
     PyObject *factory = loop->l_task_factory;
-    *options = (task_options){NULL, NULL, false};
+    *options = (task_options){NULL, NULL, false, false};
     if (factory != NULL && factory != Py_None) {
         if (!is_eager_factory(st, factory))
             return 0;
         options->eager = true;
+        options->named_later = !CL_HAS_EAGER_START;
     }
     Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     for (Py_ssize_t i = 0; i < nkw; i++) {
         PyObject *key = PyTuple_GET_ITEM(kwnames, i);
         if (PyUnicode_Compare(key, top->str_name) == 0) {
-            /* Before 3.14 it is set after the eager step. */
-            if (options->eager && !CL_HAS_EAGER_START)
-                return 0;
             options->name = values[i];
         }
         else if (CL_HAS_TASK_CONTEXT &&
@@ -116,6 +115,46 @@ take_options(LoopObject *loop, PyObject *const *values, PyObject *kwnames,
     return 1;
 }
 
+/* Gives the task the name that asyncio's create_task() gives it after a factory
+ * has made it. 0/-1 Runs Python. */
+static int
+name_later(PyObject *task, PyObject *name)
+{
+    if (name == NULL)
+        name = Py_None;
+    if (name == Py_None && !CL_NAMES_TASKS_NONE)
+        return 0;
+    PyObject *result = PyObject_CallMethod(task, "set_name", "O", name);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* create_task() if its arguments and the task factory may be anything. */
+static PyObject *
+create(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
+       PyObject *kwnames)
+{
+    task_options options;
+    int taken = nargs == 1 && cl_tasks_are_ours(loop->l_st) &&
+                        !cl_original_has_other_code(
+                            &cl_top_of(loop->l_st)->create_task)
+                    ? take_options(loop, args + 1, kwnames, &options)
+                    : 0;
+    if (taken < 0)
+        return NULL;
+    if (taken == 0)
+        return create_as_asyncio(loop, args, nargs, kwnames);
+    if (cl_loop_check_open(loop) < 0)
+        return NULL;
+    PyObject *task =
+        cl_task_new(loop, args[0], options.named_later ? NULL : options.name,
+                    options.context, options.eager);
+    if (task != NULL && options.named_later &&
+        name_later(task, options.name) < 0)
+        Py_CLEAR(task);
+    return task;
+}
+
 PyObject *
 cl_loop_create_task(LoopObject *loop, PyObject *coro)
 {
@@ -123,7 +162,9 @@ cl_loop_create_task(LoopObject *loop, PyObject *coro)
     bool factory =
         loop->l_task_factory != NULL && loop->l_task_factory != Py_None;
     bool own = !factory && cl_tasks_are_ours(st);
-    if (factory || (loop->l_debug && !own) ||
+    if (factory)
+        return create(loop, &coro, 1, NULL);
+    if ((loop->l_debug && !own) ||
         cl_original_has_other_code(&cl_top_of(st)->create_task))
         return create_as_asyncio(loop, &coro, 1, NULL);
     if (cl_loop_check_open(loop) < 0)
@@ -152,22 +193,9 @@ Loop_create_task(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
     PyObject *result;
     if (cl_loop_replaced(loop, "create_task", args, nargs, kwnames, &result))
         return result;
-    task_options options;
     if (nargs == 1 && kwnames == NULL && loop->l_task_factory == NULL)
         return cl_loop_create_task(loop, args[0]);
-    int taken = nargs == 1 && cl_tasks_are_ours(loop->l_st) &&
-                        !cl_original_has_other_code(
-                            &cl_top_of(loop->l_st)->create_task)
-                    ? take_options(loop, args + 1, kwnames, &options)
-                    : 0;
-    if (taken < 0)
-        return NULL;
-    if (taken == 0)
-        return create_as_asyncio(loop, args, nargs, kwnames);
-    if (cl_loop_check_open(loop) < 0)
-        return NULL;
-    return cl_task_new(loop, args[0], options.name, options.context,
-                       options.eager);
+    return create(loop, args, nargs, kwnames);
 }
 
 static PyMethodDef methods[] = {

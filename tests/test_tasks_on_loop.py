@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import gc
 import inspect
+import re
 import sys
 
 import pytest
@@ -284,6 +285,79 @@ def test_eager_task_factory(loop):
         return done.done(), waiting.done(), await waiting
 
     assert loop.run_until_complete(main()) == (True, False, "slept")
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks came in Python 3.12")
+def test_names_of_eager_tasks(as_asyncio):
+    """During the first step, and after it; on Python 3.13 create_task() sets a name also if none is given."""
+
+    def body(loop):
+        seen = []
+
+        async def name_itself(name):
+            task = asyncio.current_task()
+            seen.append(re.sub(r"\d+", "N", task.get_name()))
+            if name:
+                task.set_name(name)
+            await asyncio.sleep(0)
+            seen.append(re.sub(r"\d+", "N", task.get_name()))
+
+        class Odd:
+            def __str__(self):
+                raise KeyError("no name")
+
+        async def main():
+            for create in asyncio.create_task, loop.create_task:
+                for options in (
+                    {},
+                    {"name": None},
+                    {"name": "given"},
+                    {"name": 5},
+                    {"context": contextvars.copy_context()},
+                ):
+                    for own in None, "own":
+                        task = create(name_itself(own), **options)
+                        seen.append((create.__name__, list(options), own))
+                        await task
+            try:
+                await loop.create_task(answer(), name=Odd())
+            except KeyError as error:
+                seen.append(str(error))
+            task = asyncio.ensure_future(answer())
+            seen.append(re.sub(r"\d+", "N", task.get_name()))
+
+        loop.set_task_factory(asyncio.eager_task_factory)
+        loop.run_until_complete(main())
+        task = loop.create_task(answer(), name="not running")
+        seen.append((task.get_name(), task.done()))
+        loop.run_until_complete(task)
+        return seen
+
+    as_asyncio(body)
+
+
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks came in Python 3.12")
+@pytest.mark.parametrize(
+    "options", [{}, {"name": None}, {"name": "given"}, {"context": contextvars.copy_context()}], ids=str
+)
+def test_eager_tasks_are_ours(cloop, options):
+    if cloop.Task is asyncio.Task:
+        pytest.skip("asyncio's own tasks")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)
+        before = loop.metrics().tasks_made
+        made = [create(asyncio.sleep(0), **options) for create in (asyncio.create_task, loop.create_task)]
+        async with asyncio.TaskGroup() as group:
+            made.append(group.create_task(asyncio.sleep(0), **options))
+        assert [type(task) for task in made] == [cloop.Task] * 3
+        assert loop.metrics().tasks_made - before == 3
+        for task in made:
+            await task
+        loop.set_task_factory(None)
+
+    cloop.run(main())
 
 
 # Contexts

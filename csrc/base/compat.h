@@ -405,6 +405,12 @@ void cl_raise_stop_iteration(PyObject *value);
 #define CL_HAS_GET_CONTEXT (PY_VERSION_HEX >= 0x030c0000)
 #define CL_HAS_EAGER_START (PY_VERSION_HEX >= 0x030e0000)
 #define CL_HAS_AWAITED_BY (PY_VERSION_HEX >= 0x030e0000)
+/* writelines() buffers all before it sends, and keeps that if the loop is
+ * closed; before, it is write() of all. */
+#define CL_WRITELINES_BUFFERS_FIRST (PY_VERSION_HEX >= 0x030c0000)
+/* Without a name=, create_task() names what a task factory has made "None". */
+#define CL_NAMES_TASKS_NONE \
+    (PY_VERSION_HEX >= 0x030d0000 && !CL_HAS_EAGER_START)
 /* Task() accepts no context of another type, and no second __init__(). */
 #define CL_TASK_INIT_IS_STRICT (PY_VERSION_HEX >= 0x030f0000)
 /* Objects of asyncio's classes have their __dict__ outside the struct. */

@@ -23,7 +23,8 @@ typedef struct {
     PyObject *d_address; /* owned; None if the endpoint has no fixed peer */
     waiting *d_first;    /* the write queue */
     waiting **d_end;
-    size_t d_size; /* as asyncio computes it */
+    size_t d_size;       /* as asyncio computes it */
+    uint32_t d_read_max; /* bytes; see cl_transport_set_attribute() */
     uint8_t d_expected;
     bool d_connected; /* send() instead of sendto() */
     bool d_has_peer;  /* connected, or to an unnamed Unix socket */
@@ -111,8 +112,8 @@ deliver(DatagramObject *self, PyObject *data, PyObject *addr)
 /* Receives a datagram into a bytes object; *got is its size, or -errno. NULL
  * with an exception set only if *got is not negative.
  *
- * In a nested turn the loop's buffer may be in use. Then this uses memory of
- * its own. */
+ * In a nested turn the loop's buffer may be in use, or it may be too small for
+ * the program's max_size. Then this uses memory of its own. */
 static PyObject *
 receive_bytes(DatagramObject *self, ssize_t *got, struct sockaddr *from,
               socklen_t *len)
@@ -123,14 +124,14 @@ receive_bytes(DatagramObject *self, ssize_t *got, struct sockaddr *from,
     *got = fd;
     if (fd < 0)
         return NULL;
-    if (net->n_read_lent) {
+    if (net->n_read_lent || self->d_read_max > CL_READ_MAX) {
         *got = 0;
-        data = PyBytes_FromStringAndSize(NULL, CL_READ_MAX);
+        data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)self->d_read_max);
         if (data == NULL)
             return NULL;
     }
     char *into = data == NULL ? net->n_read_buffer : PyBytes_AS_STRING(data);
-    *got = recvfrom(fd, into, CL_READ_MAX, MSG_DONTWAIT, from, len);
+    *got = recvfrom(fd, into, self->d_read_max, MSG_DONTWAIT, from, len);
     cl_net_count_read(self->d_base.tr_loop, fd, *got);
     if (*got < 0) {
         *got = -errno;
@@ -162,6 +163,9 @@ receive_one(DatagramObject *self)
         cl_raise_errno((int)got);
         return failed(self, failure) < 0 ? -1 : 1;
     }
+    if (self->d_read_max == 0 && data != NULL &&
+        cl_transport_check_max_size(base_of(self), "recvfrom") < 0)
+        Py_CLEAR(data);
     PyObject *addr = data == NULL ? NULL : sender(self, from, len);
     if (data != NULL && addr == NULL && !PyErr_Occurred())
         addr = Py_NewRef(
@@ -304,6 +308,8 @@ send_or_wait(DatagramObject *self, PyObject *data, const char *bytes,
         if (!PyErr_ExceptionMatches(PyExc_BlockingIOError))
             return failed(self, "Fatal write error on datagram transport");
         PyErr_Clear();
+        if (cl_loop_check_open(self->d_base.tr_loop) < 0)
+            return -1;
         cl_transport_want(base_of(self), CL_WRITE, true);
     }
     if (enqueue(self, bytes, size, addr) < 0)
@@ -510,6 +516,7 @@ cl_datagram_new(cl_transport_args *args, PyObject *address)
     self->d_address = Py_NewRef(address);
     self->d_end = &self->d_first;
     self->d_expected = 1;
+    self->d_read_max = CL_READ_MAX;
     PyObject *peer = PyObject_CallMethodOneArg(
         (PyObject *)self, cl_net_of(st)->str_get_extra_info,
         cl_net_of(st)->str_peername);
@@ -542,6 +549,13 @@ Datagram_clear(DatagramObject *self)
     return cl_transport_clear(base_of(self));
 }
 
+static int
+Datagram_setattro(PyObject *self, PyObject *name, PyObject *value)
+{
+    return cl_transport_set_attribute(self, name, value,
+                                      &((DatagramObject *)self)->d_read_max);
+}
+
 static PyObject *
 get_address(DatagramObject *self, void *Py_UNUSED(closure))
 {
@@ -564,6 +578,7 @@ static PyType_Slot datagram_slots[] = {
     {Py_tp_traverse, Datagram_traverse},
     {Py_tp_clear, Datagram_clear},
     {Py_tp_repr, cl_transport_repr},
+    {Py_tp_setattro, Datagram_setattro},
     {Py_tp_getset, datagram_getset},
     {Py_tp_methods, datagram_methods},
     {Py_tp_members, cl_transport_members},

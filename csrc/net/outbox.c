@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/probe.h"
+#include "core/args.h"
 #include "core/errors.h"
 #include "net/extra.h"
 #include "net/stream.h"
@@ -49,7 +50,8 @@ cl_outbox_check(const TransportObject *base)
         return;
     cl_assertf(outbox->out_hold_max <= CL_GATHER_MAX, "%u",
                outbox->out_hold_max);
-    cl_assertf(self->s_read_max <= CL_READ_MAX, "%u", self->s_read_max);
+    cl_assertf(self->s_read_max <= CL_READ_MAX || (base->tr_flags & CL_T_BULK),
+               "%u", self->s_read_max);
     if (outbox->out_queue.wq_count <= CL_TINY(UINT32_MAX, 64))
         cl_wqueue_check(&outbox->out_queue);
     /* What is held goes before what is queued: there is but one of them. */
@@ -263,9 +265,9 @@ write_failed(StreamObject *self, ssize_t err)
                               cl_stream_ops_of(self)->write_failed);
 }
 
-/* Sends the data, and queues what the kernel does not take. `object` is as for
- * queue_rest(). Nothing may be queued or held before. A failed send breaks the
- * transport; 0/-1 */
+/* Sends the data, and queues what the kernel does not take; that is an error if
+ * the loop is closed. `object` is as for queue_rest(). Nothing may be queued or
+ * held before. A failed send breaks the transport; 0/-1 */
 static int
 send_alone(StreamObject *self, PyObject *object, const char *data, size_t size)
 {
@@ -277,6 +279,8 @@ send_alone(StreamObject *self, PyObject *object, const char *data, size_t size)
     if (result == (ssize_t)size)
         return 0;
     size_t sent = (size_t)result;
+    if (result >= 0 && cl_loop_check_open(self->s_base.tr_loop) < 0)
+        return -1;
     if (result < 0 || queue_rest(self, object, data, size, &sent) < 0)
         return write_failed(self, result);
     cl_transport_want(base_of(self), CL_WRITE, true);
@@ -678,6 +682,12 @@ cl_outbox_write_items(StreamObject *self, PyObject *items)
     int left = waiting ? 1 : send_queued(self, &broken);
     if (left < 0 || broken)
         return left;
+    if (left > 0 && (CL_WRITELINES_BUFFERS_FIRST || !waiting) &&
+        cl_loop_check_open(loop) < 0) {
+        if (!CL_WRITELINES_BUFFERS_FIRST)
+            clear(self);
+        return -1;
+    }
     if (left > 0)
         cl_transport_want(base_of(self), CL_WRITE, true);
     return pause_if_full(self);

@@ -203,7 +203,7 @@ static void
 evicted(LoopObject *loop, cl_watch *watch)
 {
     if (!loop->l_open)
-        cl_outbox_drop(cl_transport_from_watch(watch));
+        cl_gather_drop(loop, watch->w_owner);
 }
 
 static void
@@ -490,7 +490,8 @@ static PyMethodDef write_pipe_methods[] = {
     {Py_tp_dealloc, cl_transport_dealloc}, \
         {Py_tp_finalize, cl_transport_finalize}, \
         {Py_tp_traverse, cl_stream_traverse}, {Py_tp_clear, cl_stream_clear}, \
-        {Py_tp_repr, Pipe_repr}, {Py_tp_getset, pipe_getset}, \
+        {Py_tp_repr, Pipe_repr}, {Py_tp_setattro, cl_stream_setattro}, \
+        {Py_tp_getset, pipe_getset}, \
     { \
         Py_tp_members, cl_transport_members \
     }

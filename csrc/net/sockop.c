@@ -470,6 +470,43 @@ wake(SockOpObject *op)
     return 0;
 }
 
+static int wake_soon(SockOpObject *op);
+
+static PyObject *
+connected(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    SockOpObject *op = (SockOpObject *)self;
+    /* Unless it was cancelled or has lost its place meanwhile. */
+    if (op->so_coro.c_state != CL_CORO_WAITING ||
+        op->so_coro.c_future == NULL || op->so_fd < 0 || wake(op) == 0)
+        Py_RETURN_NONE;
+    PyObject *error = PyErr_GetRaisedException();
+    if (wake_soon(op) < 0) /* else it would wait for ever */
+        PyErr_Clear();
+    PyErr_SetRaisedException(error);
+    return NULL;
+}
+
+static PyMethodDef connected_def = {"_sock_connect_cb", connected, METH_NOARGS,
+                                    NULL};
+
+/* The same by a callback of this turn, as asyncio does: the task goes on in the
+ * next. 0/-1 */
+static int
+wake_soon(SockOpObject *op)
+{
+    LoopObject *loop = op->so_loop;
+    PyObject *callback = PyCFunction_New(&connected_def, (PyObject *)op);
+    HandleObject *handle =
+        callback == NULL ? NULL : cl_handle_new(loop, callback, NULL, 0, NULL);
+    Py_XDECREF(callback);
+    if (handle == NULL)
+        return -1;
+    if (loop->l_thread_id == 0)
+        cl_handle_track(handle);
+    return cl_loop_push(loop, cl_node_make(handle, CL_NODE_HANDLE));
+}
+
 static int
 op_ready(LoopObject *Py_UNUSED(loop), PyObject *waiter)
 {
@@ -480,6 +517,10 @@ op_ready(LoopObject *Py_UNUSED(loop), PyObject *waiter)
         leave(op);
         return 0;
     }
+    /* Connecting is no question of speed, and its turns those of asyncio's
+     * create_connection(). */
+    if (op->so_kind == CL_SOCK_CONNECT)
+        return wake_soon(op);
     if (op->so_kind == CL_SOCK_SENDALL) {
         int done = cl_coro_future_is_done(&op->so_coro);
         if (done != 0) {

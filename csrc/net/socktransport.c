@@ -309,6 +309,7 @@ static PyType_Slot socket_slots[] = {
     {Py_tp_traverse, cl_stream_traverse},
     {Py_tp_clear, cl_stream_clear},
     {Py_tp_repr, cl_transport_repr},
+    {Py_tp_setattro, cl_stream_setattro},
     {Py_tp_getset, socket_getset},
     {Py_tp_methods, socket_methods},
     {Py_tp_members, cl_transport_members},

@@ -28,7 +28,7 @@ static ssize_t
 receive(StreamObject *self, char *into, size_t size)
 {
     int fd = cl_stream_fd(self);
-    cl_assert_of(self, size > 0 && into != NULL);
+    cl_assert_of(self, into != NULL);
 #ifdef CL_STRESS
     size = cl_stress_receive(size);
 #endif
@@ -46,18 +46,27 @@ receive(StreamObject *self, char *into, size_t size)
     return got;
 }
 
+/* Bytes to receive into the loop's buffer at most. */
+static inline size_t
+buffered_max(const StreamObject *self)
+{
+    return self->s_read_max < CL_READ_MAX ? self->s_read_max : CL_READ_MAX;
+}
+
 /* Receives into a bytes object; *got is the result of receive(). NULL with an
  * exception set only if *got is positive.
  *
  * Most reads are small: they go into the loop's buffer, and from there into a
  * bytes object of the right size. After a large one, the next goes straight
- * into a bytes object. */
+ * into a bytes object; with a max_size that is larger than the buffer, all do. */
 static PyObject *
 receive_bytes(StreamObject *self, ssize_t *got)
 {
     cl_loop_net *net = cl_net_on(base_of(self)->tr_loop);
     char *buffer = net->n_read_buffer;
     PyObject *data = NULL;
+    cl_assert_of(self, self->s_read_max <= CL_READ_MAX ||
+                           (self->s_base.tr_flags & CL_T_BULK));
     if (!(self->s_base.tr_flags & CL_T_BULK) && !net->n_read_lent) {
         *got = receive(self, buffer, self->s_read_max);
         if (*got >= BULK_MIN)
@@ -68,7 +77,7 @@ receive_bytes(StreamObject *self, ssize_t *got)
     *got = data == NULL
                ? 1
                : receive(self, PyBytes_AS_STRING(data), self->s_read_max);
-    if (*got < BULK_MIN)
+    if (*got < BULK_MIN && self->s_read_max <= CL_READ_MAX)
         self->s_base.tr_flags &= (uint16_t)~CL_T_BULK;
     if (data != NULL && *got <= 0)
         Py_CLEAR(data);
@@ -88,10 +97,26 @@ read_failed(StreamObject *self, ssize_t err)
                               cl_stream_ops_of(self)->read_failed);
 }
 
+/* Whether a read asks for max_size bytes at most. In asyncio, TLS and protocols
+ * with a buffer of their own do not. */
+static bool
+asks_for_max_size(const StreamObject *self)
+{
+    unsigned flags = self->s_base.tr_flags;
+    return !(flags & CL_T_BUFFERED) &&
+           !(CL_HAS_TLS_SHUTDOWN_TIMEOUT && (flags & CL_T_TLS));
+}
+
 /* EOF or an error. 0/-1 */
 static int
 got_nothing(StreamObject *self, ssize_t got)
 {
+    bool pipe = self->s_base.tr_flags & CL_T_PIPE;
+    if (got == 0 && self->s_read_max == 0 && asks_for_max_size(self) &&
+        cl_transport_check_max_size(base_of(self), pipe ? NULL : "recv") < 0)
+        return pipe && !PyErr_ExceptionMatches(PyExc_OSError)
+                   ? -1
+                   : read_failed(self, 0);
     if (got == 0)
         return cl_stream_ops_of(self)->at_eof(self);
     return cl_stream_not_now(got) ? 0 : read_failed(self, got);
@@ -219,7 +244,8 @@ read_into_buffer(StreamObject *self, bool alone)
 static int
 read_directly(StreamObject *self, PyObject *reader, char *lent, size_t room)
 {
-    ssize_t got = receive(self, lent, room);
+    ssize_t got =
+        receive(self, lent, room < self->s_read_max ? room : self->s_read_max);
     if (got <= 0)
         return got_nothing(self, got);
     return delivered(self, cl_reader_filled(base_of(self)->tr_loop->l_st,
@@ -234,7 +260,7 @@ read_and_feed(StreamObject *self, PyObject *protocol, PyObject *reader)
     cl_state *st = base_of(self)->tr_loop->l_st;
     cl_loop_net *net = cl_net_on(base_of(self)->tr_loop);
     char *data = net->n_read_buffer;
-    ssize_t got = receive(self, data, self->s_read_max);
+    ssize_t got = receive(self, data, buffered_max(self));
     if (got <= 0)
         return got_nothing(self, got);
     net->n_read_lent = true;
@@ -288,7 +314,9 @@ read_for_tls(StreamObject *self)
         PyErr_NoMemory();
         return read_failed(self, 0);
     }
-    ssize_t got = receive(self, buffer, self->s_read_max);
+    ssize_t got = receive(self, buffer,
+                          CL_HAS_TLS_SHUTDOWN_TIMEOUT ? CL_READ_MAX
+                                                      : buffered_max(self));
     if (got > 0) {
         PyObject *tls = Py_NewRef(base->tr_protocol);
         net->n_read_lent = true;
@@ -319,6 +347,17 @@ cl_stream_readable(TransportObject *base, bool alone)
 }
 
 /* ------------------------------------------------------------------- the types */
+
+int
+cl_stream_setattro(PyObject *op, PyObject *name, PyObject *value)
+{
+    StreamObject *self = (StreamObject *)op;
+    if (cl_transport_set_attribute(op, name, value, &self->s_read_max) < 0)
+        return -1;
+    if (self->s_read_max > CL_READ_MAX)
+        self->s_base.tr_flags |= CL_T_BULK;
+    return 0;
+}
 
 int
 cl_stream_traverse(PyObject *op, visitproc visit, void *arg)

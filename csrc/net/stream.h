@@ -19,7 +19,7 @@
 typedef struct StreamObject {
     TransportObject s_base;
     cl_outbox s_out;
-    uint32_t s_read_max; /* bytes */
+    uint32_t s_read_max; /* bytes; see cl_transport_set_attribute() */
     uint8_t
         s_wait; /* events until a filled buffer may be followed by another */
 } StreamObject;
@@ -66,6 +66,7 @@ cl_stream_not_now(ssize_t result)
 int cl_stream_readable(TransportObject *self, bool alone);
 
 /* For the types. */
+int cl_stream_setattro(PyObject *self, PyObject *name, PyObject *value);
 int cl_stream_traverse(PyObject *self, visitproc visit, void *arg);
 int cl_stream_clear(PyObject *self);
 

@@ -264,7 +264,7 @@ cl_transport_evicted(LoopObject *loop, cl_watch *watch)
 {
     TransportObject *self = cl_transport_from_watch(watch);
     if (!loop->l_open)
-        cl_transport_ops_of(self)->drop_buffer(self);
+        cl_gather_drop(loop, (PyObject *)self);
     if (!loop->l_open || self->tr_conn_lost ||
         (self->tr_flags & CL_T_NOT_OPEN))
         return;

@@ -29,7 +29,7 @@
 #include "net/gather.h"
 #include "net/state.h"
 
-/* asyncio's max_size of a read. */
+/* asyncio's max_size of a read, if the program sets no other. */
 #define CL_READ_MAX (256 * 1024)
 
 /* The default high-water mark, in bytes. */
@@ -311,6 +311,17 @@ int cl_extra_arguments(PyObject *args, PyObject *kwargs, PyObject **name,
 
 /* Returns the attribute at that offset, or None. */
 PyObject *cl_transport_get_object(PyObject *self, void *offset);
+
+/* For tp_setattro of what reads: stores the attribute. If it is max_size,
+ * *read_max becomes the bytes to read at most; 0 if that is no positive number.
+ * 0/-1 Runs Python. */
+int cl_transport_set_attribute(PyObject *self, PyObject *name, PyObject *value,
+                               uint32_t *read_max);
+
+/* After 0 bytes were read, because max_size is no positive number: 0 if it is
+ * 0, else -1 with the exception that `call` of asyncio's socket raises; of
+ * os.read() if that is NULL. Runs Python. */
+int cl_transport_check_max_size(TransportObject *self, const char *call);
 
 /* Docstrings of methods that all transports have. */
 #define CL_DOC_ABORT \

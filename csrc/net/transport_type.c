@@ -2,6 +2,7 @@
  * their types. See transport.h. */
 #include "net/transport.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "core/abi.h"
@@ -199,6 +200,8 @@ Transport_resume_reading(TransportObject *self, PyObject *Py_UNUSED(ignored))
     CL_CLAIM_TRANSPORT(self, NULL);
     if ((self->tr_flags & (CL_T_CLOSING | CL_T_PAUSED)) == CL_T_PAUSED) {
         self->tr_flags &= (uint16_t)~CL_T_PAUSED;
+        if (cl_loop_check_open(self->tr_loop) < 0)
+            return NULL;
         cl_transport_want(self, CL_READ, true);
         if (cl_transport_debug(self, "%r resumes reading") < 0)
             return NULL;
@@ -430,6 +433,48 @@ PyMemberDef cl_transport_members[] = {
     {"__weaklistoffset__", T_PYSSIZET,
      offsetof(cl_transport_head, th_weakrefs), READONLY, NULL},
     {NULL}};
+
+/* -1 with an exception if it is no size; it may be negative. */
+static Py_ssize_t
+as_size(PyObject *value)
+{
+    PyObject *number = PyNumber_Index(value);
+    Py_ssize_t size = number == NULL ? -1 : PyLong_AsSsize_t(number);
+    Py_XDECREF(number);
+    return size;
+}
+
+int
+cl_transport_set_attribute(PyObject *self, PyObject *name, PyObject *value,
+                           uint32_t *read_max)
+{
+    if (!PyUnicode_Check(name) ||
+        PyUnicode_CompareWithASCIIString(name, "max_size") != 0)
+        return PyObject_GenericSetAttr(self, name, value);
+    CL_CLAIM_TRANSPORT(self, -1);
+    if (PyObject_GenericSetAttr(self, name, value) < 0)
+        return -1;
+    Py_ssize_t size = value == NULL ? CL_READ_MAX : as_size(value);
+    if (size == -1 && PyErr_Occurred())
+        PyErr_Clear(); /* as in asyncio, reading raises it */
+    *read_max = size <= 0 ? 0 : size > INT32_MAX ? INT32_MAX : (uint32_t)size;
+    return 0;
+}
+
+int
+cl_transport_check_max_size(TransportObject *self, const char *call)
+{
+    PyObject *value = PyObject_GetAttrString((PyObject *)self, "max_size");
+    Py_ssize_t size = value == NULL ? -1 : as_size(value);
+    Py_XDECREF(value);
+    if (size < 0 && !PyErr_Occurred()) {
+        if (call == NULL)
+            cl_raise_errno(-EINVAL);
+        else
+            PyErr_Format(PyExc_ValueError, "negative buffersize in %s", call);
+    }
+    return size < 0 ? -1 : 0;
+}
 
 /* --------------------------------------------------------------------- slots */
 

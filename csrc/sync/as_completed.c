@@ -2,9 +2,10 @@
  * are ours and of the running loop.
  *
  * Up to 3.12 asyncio's is a generator, which does nothing until it is first
- * advanced; since 3.13 it is an iterator, and an asynchronous one. Here it is
- * one type, which has what asyncio's has in that version. asyncio collects
- * what is done in a Queue of its own; here that is two deques. */
+ * advanced; since 3.13 it is an iterator, and an asynchronous one. So is the
+ * type here; up to 3.12 a generator is put around it (cloop/_accelerate.py).
+ * asyncio collects what is done in a Queue of its own; here that is two
+ * deques. */
 #include "sync/as_completed.h"
 
 #include "core/args.h"
@@ -34,7 +35,6 @@ typedef struct {
     PyObject *ac_loop;     /* owned; that of the getters */
     Py_ssize_t ac_left;    /* how many are still to be returned */
     bool ac_begun;
-    bool ac_running;
 } AsCompletedObject;
 
 static inline bool
@@ -439,8 +439,12 @@ cl_sync_as_completed(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 {
     Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     PyObject *timeout = named == 1 ? args[nargs] : Py_None, *fs = NULL;
+    PyObject *generator =
+        cl_sync_of(st)->sy_closures[CL_CLOSURE_AS_COMPLETED_GENERATOR];
+    bool iterator = has(st, AS_ITERATOR);
     double delay = 0.0;
     bool known = cl_sync_loop(st) != NULL && nargs == 1 &&
+                 (iterator || generator != NULL) &&
                  (named == 0 ||
                   (named == 1 &&
                    PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
@@ -450,8 +454,14 @@ cl_sync_as_completed(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
         return cl_sync_original(st, CL_BODY_AS_COMPLETED, args, nargs,
                                 kwnames);
     PyObject *self = new_iterator(st, args[0], timeout);
-    if (self == NULL || !has(st, AS_ITERATOR))
+    if (self == NULL)
+        return NULL;
+    if (!iterator) {
+        Py_INCREF(generator);
+        Py_SETREF(self, PyObject_CallOneArg(generator, self));
+        Py_DECREF(generator);
         return self;
+    }
     ((AsCompletedObject *)self)->ac_begun = true;
     int begun = begin((AsCompletedObject *)self, &fs);
     if (begun <= 0)
@@ -467,7 +477,7 @@ static int
 begin_late(AsCompletedObject *self)
 {
     PyObject *fs = NULL;
-    self->ac_begun = self->ac_running = true;
+    self->ac_begun = true;
     int begun = begin(self, &fs);
     if (begun == 0) {
         self->ac_original = original(self->ac_st, fs, self->ac_timeout);
@@ -476,7 +486,6 @@ begin_late(AsCompletedObject *self)
         Py_CLEAR(self->ac_fs);
     }
     Py_XDECREF(fs);
-    self->ac_running = false;
     return begun < 0 ? -1 : 0;
 }
 
@@ -484,10 +493,6 @@ static PyObject *
 AsCompleted_next(AsCompletedObject *self)
 {
     cl_state *st = self->ac_st;
-    if (self->ac_running) {
-        PyErr_SetString(PyExc_ValueError, "generator already executing");
-        return NULL;
-    }
     if (!self->ac_begun && begin_late(self) < 0)
         return NULL;
     if (self->ac_original != NULL)
@@ -503,40 +508,10 @@ AsCompleted_next(AsCompletedObject *self)
     return (PyObject *)op;
 }
 
-static bool
-is_asynchronous(AsCompletedObject *self)
-{
-    if (has(self->ac_st, AS_ITERATOR))
-        return true;
-    PyErr_SetString(PyExc_TypeError, "'async for' requires an object with "
-                                     "__aiter__ method, got generator");
-    return false;
-}
-
-static PyObject *
-AsCompleted_aiter(AsCompletedObject *self)
-{
-    return is_asynchronous(self) ? Py_NewRef(self) : NULL;
-}
-
 static PyObject *
 AsCompleted_anext(AsCompletedObject *self)
 {
-    return is_asynchronous(self) ? cl_op_new(self->ac_st, &next_of_iterator,
-                                             (PyObject *)self, NULL)
-                                 : NULL;
-}
-
-/* close() of the generator: nothing comes any more. */
-static PyObject *
-AsCompleted_close(AsCompletedObject *self, PyObject *Py_UNUSED(ignored))
-{
-    self->ac_begun = true;
-    self->ac_left = 0;
-    Py_CLEAR(self->ac_fs);
-    return self->ac_original != NULL
-               ? PyObject_CallMethod(self->ac_original, "close", NULL)
-               : Py_NewRef(Py_None);
+    return cl_op_new(self->ac_st, &next_of_iterator, (PyObject *)self, NULL);
 }
 
 static int
@@ -580,11 +555,6 @@ AsCompleted_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-static PyMethodDef AsCompleted_methods[] = {
-    {"close", (PyCFunction)AsCompleted_close, METH_NOARGS,
-     "close($self, /)\n--\n\nReturn nothing any more."},
-    {NULL}};
-
 static PyType_Slot AsCompleted_slots[] = {
     {Py_tp_doc, "What asyncio.as_completed() returns: yields coroutines, one "
                 "for each future."},
@@ -593,9 +563,8 @@ static PyType_Slot AsCompleted_slots[] = {
     {Py_tp_clear, AsCompleted_clear},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, AsCompleted_next},
-    {Py_am_aiter, AsCompleted_aiter},
+    {Py_am_aiter, PyObject_SelfIter},
     {Py_am_anext, AsCompleted_anext},
-    {Py_tp_methods, AsCompleted_methods},
     {0, NULL}};
 
 static PyType_Spec AsCompleted_spec = {

@@ -157,7 +157,8 @@
     X(SHIELD_OUTER) \
     X(SHIELD_CLEAR) \
     X(AS_COMPLETED) \
-    X(AS_COMPLETED_OWNER) /* whose _wait_for_one() is shown */ \
+    X(AS_COMPLETED_OWNER)     /* whose _wait_for_one() is shown */ \
+    X(AS_COMPLETED_GENERATOR) /* what makes the generator */ \
     X(CHECK_CANCEL) \
     X(SET_STATE) \
     X(RUN_THREADSAFE)

@@ -383,6 +383,20 @@ call_raw(TLSObject *self, const char *method, PyObject *args, PyObject *kwargs)
     return result;
 }
 
+/* Sets the water marks of one direction, and pauses or resumes it as they say.
+ * `name`: what asyncio.constants calls the standard high mark. 0/-1 */
+static int
+set_limits(TLSObject *self, const char *format, PyObject *args,
+           PyObject *kwargs, PyObject *name, cl_limits *limits,
+           int (*control)(TLSObject *))
+{
+    size_t standard;
+    if (standard_mark(self->x_loop->l_st, name, &standard) < 0 ||
+        cl_flow_limits(format, args, kwargs, standard, limits) < 0)
+        return -1;
+    return control(self);
+}
+
 PyDoc_STRVAR(TLS_set_write_buffer_limits_doc,
              "set_write_buffer_limits($self, high=None, low=None)\n--\n\n"
              "Set the water marks, in bytes: from high on the protocol's "
@@ -399,16 +413,10 @@ TLS_set_write_buffer_limits(TLSObject *self, PyObject *args, PyObject *kwargs)
         return NULL;
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         return call_raw(self, "set_write_buffer_limits", args, kwargs);
-    size_t standard;
-    if (standard_mark(self->x_loop->l_st,
-                      cl_tls_of(self->x_loop->l_st)
-                          ->str_FLOW_CONTROL_HIGH_WATER_SSL_WRITE,
-                      &standard) < 0 ||
-        cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs, standard,
-                       &self->x_writing) < 0 ||
-        cl_tls_control_writing(self) < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return cl_none_or_error(set_limits(
+        self, "|OO:set_write_buffer_limits", args, kwargs,
+        cl_tls_of(self->x_loop->l_st)->str_FLOW_CONTROL_HIGH_WATER_SSL_WRITE,
+        &self->x_writing, cl_tls_control_writing));
 }
 
 static PyObject *
@@ -447,16 +455,10 @@ static PyObject *
 TLS_set_read_buffer_limits(TLSObject *self, PyObject *args, PyObject *kwargs)
 {
     CL_CLAIM_TRANSPORT(self, NULL);
-    size_t standard;
-    if (standard_mark(self->x_loop->l_st,
-                      cl_tls_of(self->x_loop->l_st)
-                          ->str_FLOW_CONTROL_HIGH_WATER_SSL_READ,
-                      &standard) < 0 ||
-        cl_flow_limits("|OO:set_read_buffer_limits", args, kwargs, standard,
-                       &self->x_reading) < 0 ||
-        cl_tls_control_raw_reading(self) < 0)
-        return NULL;
-    Py_RETURN_NONE;
+    return cl_none_or_error(set_limits(
+        self, "|OO:set_read_buffer_limits", args, kwargs,
+        cl_tls_of(self->x_loop->l_st)->str_FLOW_CONTROL_HIGH_WATER_SSL_READ,
+        &self->x_reading, cl_tls_control_raw_reading));
 }
 
 PyDoc_STRVAR(TLS_get_read_buffer_limits_doc,

@@ -674,6 +674,42 @@ def test_number_of_a_socket_that_was_closed_while_watched(loop, run, loop_kind):
     assert run(main())[0]
 
 
+@pytest.mark.unstressed("a poll reports one")
+@pytest.mark.parametrize("host", ["127.0.0.1", "open", "closed", "closed-open"])
+def test_turns_of_asyncios_method(as_asyncio, host):
+    """It runs in debug mode, and with CLOOP_TASKS=stock, and calls sock_connect()."""
+
+    def shortest(loop):
+        loop.set_debug(True)
+        return min((course(loop, host) for _ in range(10)), key=lambda tried: tried[0][-1][1])
+
+    as_asyncio(shortest)
+
+
+@pytest.mark.unstressed("a poll reports one")
+@pytest.mark.parametrize("cancel_after", [None, 1, 2, 3, 4])
+def test_turns_of_sock_connect(as_asyncio, cancel_after):
+    def body(loop):
+        async def main():
+            with socket.socket() as listener, socket.socket() as sock:
+                listener.bind(("127.0.0.1", 0))
+                listener.listen()
+                sock.setblocking(False)
+                await asyncio.sleep(0.001)  # until a poll has slept
+                task = loop.create_task(loop.sock_connect(sock, listener.getsockname()))
+                turns = 0
+                while not task.done():
+                    if turns == cancel_after:
+                        task.cancel()
+                    turns += 1
+                    await asyncio.sleep(0)
+                return turns, task.cancelled() or repr(task.exception())
+
+        return min(loop.run_until_complete(main()) for _ in range(10))
+
+    as_asyncio(body)
+
+
 # What a program could replace, or watch
 
 

@@ -37,7 +37,10 @@ async def collect(iterator):
 def test_it_is_in_c(accelerate, cloop):
     async def main():
         iterator = asyncio.as_completed([returns(1)])
-        assert type(iterator).__name__ == "AsCompleted" and iter(iterator) is iterator
+        assert AS_ITERATOR or inspect.isgenerator(iterator)
+        native = iterator if AS_ITERATOR else iterator.gi_frame.f_locals["iterator"]
+        assert type(native).__name__ == "AsCompleted" and iter(iterator) is iterator
+        assert not hasattr(iterator, "close") or not AS_ITERATOR
         each = next(iterator)
         assert not inspect.iscoroutine(each) and asyncio.iscoroutine(each)
         assert await each == 1
@@ -287,6 +290,68 @@ def test_no_asynchronous_iterator(accelerate, cloop):
                 pass
 
     cloop.run(main())
+
+
+def at(generator):
+    """Where a generator is."""
+    frame = generator.gi_frame
+    return inspect.getgeneratorstate(generator), frame and (frame.f_code.co_filename, frame.f_lineno)
+
+
+OF_GENERATORS = {
+    "next": next,
+    "send None": lambda generator: generator.send(None),
+    "send": lambda generator: generator.send(5),
+    "throw": lambda generator: generator.throw(KeyError("thrown")),
+    "throw a class": lambda generator: generator.throw(KeyError),
+    "throw no exception": lambda generator: generator.throw("x"),
+    "throw GeneratorExit": lambda generator: generator.throw(GeneratorExit),
+    "close": lambda generator: generator.close(),
+}
+
+
+@pytest.mark.skipif(AS_ITERATOR, reason="it is no generator")
+@pytest.mark.parametrize("asyncios", [False, True], ids=["", "asyncio's runs"])
+@pytest.mark.parametrize("first", list(OF_GENERATORS))
+def test_generator(accelerate, as_asyncio, first, asyncios):
+    def body(loop):
+        async def main():
+            seen = []
+            for second in OF_GENERATORS:
+                future = asyncio.futures._PyFuture(loop=loop) if asyncios else loop.create_future()
+                generator = asyncio.as_completed([future, loop.create_future()])
+                seen += [generator.__name__, generator.__qualname__, repr(generator), at(generator), second]
+                for act in first, second, "next", "next":
+                    try:
+                        each = OF_GENERATORS[act](generator)
+                        seen.append(type(each) if each is None else each.__name__)
+                        if each is not None:
+                            each.close()
+                    except BaseException as error:
+                        seen.append(repr(error))
+                    seen.append(at(generator))
+                seen.append(
+                    (asyncio.iscoroutine(generator), inspect.isgenerator(generator), hasattr(generator, "__aiter__"))
+                )
+            return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.skipif(AS_ITERATOR, reason="it is no generator")
+def test_a_generator_that_fails_to_begin_is_at_its_end(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            generator = asyncio.as_completed(5)
+            with pytest.raises(TypeError):
+                next(generator)
+            return inspect.getgeneratorstate(generator), list(generator)
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
 
 
 def test_closed(accelerate, cloop):
