@@ -308,15 +308,15 @@ wait_for_item(SyncOpObject *op)
     AsCompletedObject *self = iterator_of(op);
     cl_state *st = self->ac_st;
     PyObject *loop = cl_registry_running_loop(st), *getter = NULL;
-    if (loop == NULL && !PyErr_Occurred())
-        PyErr_SetString(PyExc_RuntimeError, "no running event loop");
-    if (loop != NULL && self->ac_loop == NULL)
-        self->ac_loop = Py_NewRef(loop);
-    if (loop != NULL && loop != self->ac_loop)
+    if (self->ac_loop == NULL)
+        self->ac_loop = Py_XNewRef(loop);
+    if (loop != NULL && loop == self->ac_loop)
+        getter = cl_future_create(st, loop);
+    else if (self->ac_loop != NULL && !PyErr_Occurred())
         PyErr_Format(PyExc_RuntimeError,
                      "%R is bound to a different event loop", self);
-    else if (loop != NULL)
-        getter = cl_future_create(st, loop);
+    else if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_RuntimeError, "no running event loop");
     int status =
         getter == NULL ? -1 : cl_deque_append(st, self->ac_getters, getter);
     if (status == 0)
@@ -480,14 +480,21 @@ begin_late(AsCompletedObject *self)
     return begun < 0 ? -1 : 0;
 }
 
+/* Its first step may run Python code, which must not advance or close it. */
+static bool
+is_executing(const AsCompletedObject *self)
+{
+    if (self->ac_running)
+        PyErr_SetString(PyExc_ValueError, "generator already executing");
+    return self->ac_running;
+}
+
 static PyObject *
 AsCompleted_next(AsCompletedObject *self)
 {
     cl_state *st = self->ac_st;
-    if (self->ac_running) {
-        PyErr_SetString(PyExc_ValueError, "generator already executing");
+    if (is_executing(self))
         return NULL;
-    }
     if (!self->ac_begun && begin_late(self) < 0)
         return NULL;
     if (self->ac_original != NULL)
@@ -531,6 +538,8 @@ AsCompleted_anext(AsCompletedObject *self)
 static PyObject *
 AsCompleted_close(AsCompletedObject *self, PyObject *Py_UNUSED(ignored))
 {
+    if (is_executing(self))
+        return NULL;
     self->ac_begun = true;
     self->ac_left = 0;
     Py_CLEAR(self->ac_fs);
