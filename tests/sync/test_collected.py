@@ -1,8 +1,9 @@
-"""A collection in the midst of functions with bodies in C, in which a destructor ends the future that they are about to wait for:
-whoever waits is woken nevertheless.
+"""A collection in the midst of functions with bodies in C, in which a destructor ends the future that they are about to wait for,
+or takes away what they use: whoever waits is woken nevertheless, and nothing is used that is gone.
 """
 
 import asyncio
+import collections
 import contextvars
 import gc
 import sys
@@ -110,6 +111,77 @@ def test_future_is_ended(accelerate, cloop, use, act, callbacks):
             assert task.result() is future
         else:
             assert "result" in task.result()
+
+    loop = cloop.Loop()
+    try:
+        for number in range(MOST):
+            loop.run_until_complete(main(number))
+            if not acted[-1]:
+                break
+    finally:
+        loop.close()
+    assert 0 < sum(acted) < MOST
+
+
+async def locked(lock):
+    await lock.acquire()
+    return lock.acquire
+
+
+async def full(queue):
+    queue.put_nowait(1)
+    return lambda: queue.put(2)
+
+
+async def of_condition(condition):
+    async def wait():
+        async with condition:
+            await condition.wait()
+
+    return wait
+
+
+async def method(primitive, name):
+    return getattr(primitive, name)
+
+
+WAITING = {
+    "Lock": (asyncio.Lock, "_waiters", locked),
+    "Semaphore": (asyncio.Semaphore, "_waiters", locked),
+    "BoundedSemaphore": (asyncio.BoundedSemaphore, "_waiters", locked),
+    "Event": (asyncio.Event, "_waiters", lambda event: method(event, "wait")),
+    "Condition": (asyncio.Condition, "_waiters", of_condition),
+    "Queue.get": (asyncio.Queue, "_getters", lambda queue: method(queue, "get")),
+    "Queue.put": (lambda: asyncio.Queue(1), "_putters", full),
+    "PriorityQueue.get": (asyncio.PriorityQueue, "_getters", lambda queue: method(queue, "get")),
+}
+CHANGES = {"deque": collections.deque, "None": lambda: None, "object": object}
+
+
+@pytest.mark.parametrize("which", sorted(WAITING))
+@pytest.mark.parametrize("change", sorted(CHANGES))
+def test_queue_of_waiters_is_replaced(accelerate, cloop, which, change):
+    collecting, acted = Collecting(), []
+    make, name, prepare = WAITING[which]
+
+    async def main(number):
+        primitive = make()
+        wait = await prepare(primitive)
+
+        async def step():
+            collecting.begin(number, lambda: setattr(primitive, name, CHANGES[change]()))
+            await wait()
+
+        task = asyncio.ensure_future(step())
+        try:
+            await asyncio.sleep(0)
+        finally:
+            acted.append(collecting.end())
+        for _ in range(4):
+            task.cancel()
+            await asyncio.sleep(0)
+        assert task.done(), "after collection %d" % number
+        task.cancelled() or task.exception()
 
     loop = cloop.Loop()
     try:
