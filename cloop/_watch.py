@@ -66,6 +66,7 @@ class Watch:
         self._to = to
         self._seen = {}  # blocks that were reported: {loop's id: (task, place)}
         self._out = -1  # our own descriptor for stacks that are taken without the GIL
+        self._out_file = None
         self._written = False  # whether they have been written when they are reported
 
     def __repr__(self):
@@ -91,7 +92,9 @@ class Watch:
 
     def _begin(self):
         dump = _the_dump()
+        dump.look()
         self._out = self._descriptor()
+        self._out_file = _identity(self._out)
         self._written = self._out >= 0
         try:
             _cloop._watchdog_start(
@@ -107,7 +110,7 @@ class Watch:
 
     def _close(self):
         out, self._out = self._out, -1
-        if out >= 0:
+        if out >= 0 and _identity(out) == self._out_file:
             os.close(out)
 
     def _descriptor(self):
@@ -247,7 +250,7 @@ class _Dump:
     """faulthandler's function, as the handler of a signal that nobody handles. Its address is 0 if there is none."""
 
     def __init__(self):
-        self.address, self.fd = 0, -1
+        self.address, self.fd, self._file = 0, -1, None
         self.signum = _free_signal()
         if self.signum == 0:
             return
@@ -262,6 +265,11 @@ class _Dump:
             if self.fd >= 0:
                 os.close(self.fd)
             self.fd = -1
+
+    def look(self):
+        """Give up if the program has closed the file: the number may be that of something else."""
+        if _identity(self.fd) != self._file:
+            self.address = 0
 
     def renew(self):
         """In a forked child: write to another file than the parent does, under the number that faulthandler knows."""
@@ -293,7 +301,11 @@ def _the_dump():
 
 
 def _identity(fd):
-    found = os.fstat(fd)
+    """Return what tells a descriptor's file from others; None if it is closed."""
+    try:
+        found = os.fstat(fd)
+    except (OSError, OverflowError):
+        return None
     return found.st_dev, found.st_ino
 
 

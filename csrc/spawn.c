@@ -212,15 +212,17 @@ texts(PyObject *sequence, PyObject **kept)
     if (fast != NULL && array == NULL)
         PyErr_NoMemory();
     for (Py_ssize_t i = 0; *kept != NULL && i < count; i++) {
-        PyObject *bytes = NULL;
+        PyObject *bytes = NULL, *item = NULL;
         if (PySequence_Fast_GET_SIZE(fast) != count)
             PyErr_SetString(PyExc_RuntimeError,
                             "args changed during iteration");
-        else if (PyUnicode_FSConverter(PySequence_Fast_GET_ITEM(fast, i),
-                                       &bytes) &&
+        else if (PyUnicode_FSConverter(
+                     item = Py_NewRef(PySequence_Fast_GET_ITEM(fast, i)),
+                     &bytes) &&
                  PyList_Append(*kept, bytes) == 0)
             array[i] = PyBytes_AS_STRING(bytes);
         Py_XDECREF(bytes); /* the list has it */
+        Py_XDECREF(item);
         if (PyErr_Occurred())
             Py_CLEAR(*kept);
     }

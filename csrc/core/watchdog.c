@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -55,6 +56,14 @@ typedef struct {
     uint64_t number; /* of the block; 0 once the stack was taken */
 } watched;
 
+/* A descriptor of ours, and its file: a program that closes all that it does
+ * not know, as daemons do, may give the number to a file of its own. */
+typedef struct {
+    int fd; /* or -1 */
+    dev_t device;
+    ino_t inode;
+} known_file;
+
 enum { BLOCKED, ENDED };
 
 typedef struct report {
@@ -76,9 +85,9 @@ typedef struct cl_watchdog {
     int64_t threshold_ns;
     int64_t every_ns;
     int64_t patience_ns;
-    int out_fd; /* where a stack taken without the GIL goes at once, or -1 */
-    int dump_fd;
-    char *unwritten; /* owned: what the watcher writes next to out_fd */
+    known_file out; /* where a stack taken without the GIL goes at once */
+    known_file dumped;
+    char *unwritten; /* owned: what the watcher writes next to `out` */
     int dump_signal;
     void (*dump)(int); /* of faulthandler; NULL if there is none */
 
@@ -282,16 +291,34 @@ tell(cl_watchdog *dog, watched *each, int kind, double seconds)
 
 /* --------------------------------------------------------- without the GIL */
 
+static known_file
+know_file(int fd)
+{
+    struct stat now;
+    return fd < 0 || fstat(fd, &now) < 0
+               ? (known_file){.fd = -1}
+               : (known_file){fd, now.st_dev, now.st_ino};
+}
+
+static bool
+is_there(const known_file *file)
+{
+    known_file now = know_file(file->fd);
+    return now.fd >= 0 && now.device == file->device &&
+           now.inode == file->inode;
+}
+
 /* Returns all that faulthandler wrote, to be freed; or NULL. */
 static char *
 dump_all(cl_watchdog *dog)
 {
-    if (dog->dump == NULL || ftruncate(dog->dump_fd, 0) < 0 ||
-        lseek(dog->dump_fd, 0, SEEK_SET) < 0)
+    int fd = dog->dumped.fd;
+    if (dog->dump == NULL || !is_there(&dog->dumped) || ftruncate(fd, 0) < 0 ||
+        lseek(fd, 0, SEEK_SET) < 0)
         return NULL;
     dog->dump(dog->dump_signal);
     char *text = cl_malloc(TEXT_MAX + 1);
-    ssize_t size = text == NULL ? -1 : pread(dog->dump_fd, text, TEXT_MAX, 0);
+    ssize_t size = text == NULL ? -1 : pread(fd, text, TEXT_MAX, 0);
     if (size <= 0) {
         cl_free(text);
         return NULL;
@@ -374,7 +401,8 @@ write_out(cl_watchdog *dog)
     char *whole = dog->unwritten;
     dog->unwritten = NULL;
     cl_mutex_unlock(&dog->lock);
-    write_all(dog->out_fd, whole);
+    if (is_there(&dog->out))
+        write_all(dog->out.fd, whole);
     cl_free(whole);
     cl_mutex_lock(&dog->lock);
 }
@@ -406,7 +434,7 @@ take_stack(cl_watchdog *dog, watched *each, double seconds)
     char *text = waiting == NULL ? NULL : dump_all(dog);
     if (text == NULL || (text = put_first(text, waiting->thread)) == NULL)
         return;
-    if (dog->out_fd >= 0)
+    if (dog->out.fd >= 0)
         dog->unwritten =
             with_heading(text, seconds, each->pulse == CL_PULSE_WAKES);
     waiting->text = text;
@@ -718,10 +746,10 @@ watchdog_start(PyObject *module, PyObject *args)
         dog->patience_ns = PATIENCE_MIN_NS;
     if (dog->patience_ns > PATIENCE_MAX_NS)
         dog->patience_ns = PATIENCE_MAX_NS;
-    dog->out_fd = out_fd;
+    dog->out = know_file(out_fd);
     memcpy(&dog->dump, &address, sizeof(address));
     dog->dump_signal = signum;
-    dog->dump_fd = dump_fd;
+    dog->dumped = know_file(dump_fd);
     dog->function = Py_NewRef(function);
     CL_MUTEX_LOCK(&st->loops_lock);
     int err = add_open_loops(st, dog) < 0

@@ -429,13 +429,23 @@ cl_future_append(FutureObject *future, PyObject *callback, PyObject *context)
         return 0;
     }
     PyObject *pair = PyTuple_Pack(2, callback, context);
+    PyObject *list = pair == NULL ? NULL
+                     : future->f_callbacks != NULL
+                         ? Py_NewRef(future->f_callbacks)
+                         : PyList_New(0);
     int status = -1;
-    if (pair == NULL)
-        return -1;
-    if (future->f_callbacks != NULL ||
-        (future->f_callbacks = PyList_New(0)) != NULL)
+    /* A collection may have ended the future, or added another one. */
+    if (list != NULL && future->f_state != CL_PENDING) {
+        status =
+            cl_future_call_soon(future, callback, (PyObject *)future, context);
+    }
+    else if (list != NULL) {
+        if (future->f_callbacks == NULL)
+            future->f_callbacks = Py_NewRef(list);
         status = PyList_Append(future->f_callbacks, pair);
-    Py_DECREF(pair);
+    }
+    Py_XDECREF(pair);
+    Py_XDECREF(list);
     return status;
 }
 
@@ -538,11 +548,11 @@ cl_future_add_done_callback(PyObject *self, PyObject *const *args,
     FutureObject *future = (FutureObject *)self;
     PyObject *context = NULL, *copy = NULL;
     cl_state *st = cl_future_state(self);
-    cl_futures *futures = cl_futures_of(st);
     int status;
 
     if (st == NULL)
         return NULL;
+    cl_futures *futures = cl_futures_of(st);
     if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) == 1 && nargs == 1 &&
         PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
                           futures->str_context) == 0)

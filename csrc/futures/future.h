@@ -73,7 +73,7 @@ int cl_future_finish(FutureObject *future, PyObject *result);
 /* Cancels a pending future; `message` may be NULL. 0/-1 Runs Python. */
 int cl_future_end_cancelled(FutureObject *future, PyObject *message);
 
-/* Adds a callback to a pending future. 0/-1 */
+/* Adds a callback to a pending future. 0/-1 Runs Python. */
 int cl_future_append(FutureObject *future, PyObject *callback,
                      PyObject *context);
 

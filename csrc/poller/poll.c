@@ -226,7 +226,7 @@ static void
 skip_closed(poll_set *set, int fd, uint32_t generation)
 {
     cl_mutex_lock(&set->lock);
-    int slot = fd < set->slots ? set->slot_of[fd] : -1;
+    int slot = set->slot_of[fd]; /* it was watched, and no table shrinks */
     if (slot >= 0 && set->watched.generations[slot] == generation)
         set->watched.fds[slot].fd = negated(fd);
     cl_mutex_unlock(&set->lock);

@@ -308,15 +308,15 @@ wait_for_item(SyncOpObject *op)
     AsCompletedObject *self = iterator_of(op);
     cl_state *st = self->ac_st;
     PyObject *loop = cl_registry_running_loop(st), *getter = NULL;
-    if (loop == NULL && !PyErr_Occurred())
-        PyErr_SetString(PyExc_RuntimeError, "no running event loop");
-    if (loop != NULL && self->ac_loop == NULL)
-        self->ac_loop = Py_NewRef(loop);
-    if (loop != NULL && loop != self->ac_loop)
+    if (self->ac_loop == NULL)
+        self->ac_loop = Py_XNewRef(loop);
+    if (loop != NULL && loop == self->ac_loop)
+        getter = cl_future_create(st, loop);
+    else if (self->ac_loop != NULL && !PyErr_Occurred())
         PyErr_Format(PyExc_RuntimeError,
                      "%R is bound to a different event loop", self);
-    else if (loop != NULL)
-        getter = cl_future_create(st, loop);
+    else if (!PyErr_Occurred())
+        PyErr_SetString(PyExc_RuntimeError, "no running event loop");
     int status =
         getter == NULL ? -1 : cl_deque_append(st, self->ac_getters, getter);
     if (status == 0)

@@ -68,14 +68,17 @@ cl_child_result(cl_state *st, PyObject *child)
 int
 cl_child_add_callback(cl_state *st, PyObject *child, PyObject *callback)
 {
-    if (!cl_future_is_ours(st, child) ||
-        as_future(child)->f_state != CL_PENDING)
-        return call_method(child, cl_sync_of(st)->str_add_done_callback,
-                           callback);
-    PyObject *context = PyContext_CopyCurrent();
-    int status = context == NULL
-                     ? -1
-                     : cl_future_append(as_future(child), callback, context);
+    bool pends = cl_future_is_ours(st, child) &&
+                 as_future(child)->f_state == CL_PENDING;
+    PyObject *context = pends ? PyContext_CopyCurrent() : NULL;
+    if (pends && context == NULL)
+        return -1;
+    /* A collection may have ended it. */
+    int status =
+        pends && as_future(child)->f_state == CL_PENDING
+            ? cl_future_append(as_future(child), callback, context)
+            : call_method(child, cl_sync_of(st)->str_add_done_callback,
+                          callback);
     Py_XDECREF(context);
     return status;
 }

@@ -394,16 +394,16 @@ add_callback(GatherObject *gather, PyObject *child)
 {
     cl_state *st = gather->ga_st;
     FutureObject *future = (FutureObject *)child;
-    if (!cl_future_is_ours(st, child) || future->f_state != CL_PENDING)
-        return cl_child_add_callback(st, child, (PyObject *)gather);
+    bool pends = cl_future_is_ours(st, child) && future->f_state == CL_PENDING;
     /* asyncio copies it for each child. They can share the copy, since the
      * callback of such a child runs no Python code. */
-    if (gather->ga_context == NULL)
-        gather->ga_context = PyContext_CopyCurrent();
-    return gather->ga_context == NULL
-               ? -1
-               : cl_future_append(future, (PyObject *)gather,
-                                  gather->ga_context);
+    if (pends && gather->ga_context == NULL &&
+        (gather->ga_context = PyContext_CopyCurrent()) == NULL)
+        return -1;
+    if (!pends ||
+        future->f_state != CL_PENDING) /* a collection has ended it */
+        return cl_child_add_callback(st, child, (PyObject *)gather);
+    return cl_future_append(future, (PyObject *)gather, gather->ga_context);
 }
 
 /* Adds a child that was not seen before; those that are done go to the list

@@ -240,7 +240,9 @@ get_now(cl_state *st, PyObject *self, queue_view *q)
             Py_CLEAR(item);
     }
     else {
+        Py_INCREF(queue); /* the program may replace it */
         item = PyObject_CallOneArg(sync->heappop, queue);
+        Py_DECREF(queue);
         if (item != NULL && call_wake_next(st, self, sync->str__putters) < 0)
             Py_CLEAR(item);
         return item;
@@ -263,8 +265,9 @@ put_now(cl_state *st, PyObject *self, queue_view *q, PyObject *item)
         return -1;
     }
     if (q->q_class == CL_CLASS_PRIORITY_QUEUE) {
-        PyObject *args[] = {queue, item};
+        PyObject *args[] = {Py_NewRef(queue), item};
         PyObject *pushed = PyObject_Vectorcall(sync->heappush, args, 2, NULL);
+        Py_DECREF(queue);
         Py_XDECREF(pushed);
         return pushed == NULL ? -1 : after_put(st, self);
     }
@@ -272,15 +275,13 @@ put_now(cl_state *st, PyObject *self, queue_view *q, PyObject *item)
                                       : PyList_Append(queue, item)) < 0 ||
         set_unfinished(st, q, q->q_unfinished + 1) < 0)
         return -1;
-    if (!cl_sync_knows(st, q->q_view.v_at[FINISHED], CL_CLASS_EVENT)) {
-        PyObject *event = Py_NewRef(q->q_view.v_at[FINISHED]);
-        int status = clear_event(st, event);
-        Py_DECREF(event);
-        return status < 0 ? -1 : call_wake_next(st, self, sync->str__getters);
+    int cleared = cl_event_clear(st, q->q_view.v_at[FINISHED]);
+    if (cleared == 0) { /* it, or its value, is of the program's own */
+        if (clear_event(st, q->q_view.v_at[FINISHED]) < 0)
+            return -1;
+        return call_wake_next(st, self, sync->str__getters);
     }
-    return clear_event(st, q->q_view.v_at[FINISHED]) < 0
-               ? -1
-               : wake_next(st, q->q_view.v_at[GETTERS]);
+    return cleared < 0 ? -1 : wake_next(st, q->q_view.v_at[GETTERS]);
 }
 
 PyObject *

@@ -159,7 +159,8 @@ wait_begin(SyncOpObject *op, PyObject **Py_UNUSED(result))
         ours > 0 && (task = cl_registry_current_task(st, loop)) == NULL)
         ours = 0;
     if (ours == 0 && !PyErr_Occurred()) {
-        Py_XDECREF(set);
+        if (set != NULL) /* the program's items are not hashed again */
+            Py_SETREF(op->o_self, set);
         return CL_OP_HAND_OVER;
     }
     Py_XINCREF(task);

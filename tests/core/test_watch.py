@@ -513,6 +513,36 @@ def test_closing_a_watched_descriptor_does_not_stop_the_loop(loop, turn, pairs):
     loop.remove_reader(second)
 
 
+def test_another_is_removed_after_one_was_closed(loop, turn, pairs):
+    calls, made = [], pairs(3)
+    for number, (ours, _) in enumerate(made):
+        loop.add_reader(ours, calls.append, number)
+    closed = made[2][0].fileno()
+    made[2][0].close()
+    turn()
+    assert loop.remove_reader(made[0][0])
+    for _, theirs in made[:2]:
+        theirs.send(b"x")
+    turn()
+    turn()
+    assert set(calls) == {1}
+    assert loop.remove_reader(closed) and loop.remove_reader(made[1][0])
+
+
+def test_more_are_ready_than_one_poll_brings(loop, until, pair):
+    ours, theirs = pair
+    theirs.send(b"x")
+    calls, numbers = set(), [os.dup(ours.fileno()) for _ in range(300)]
+    try:
+        for number in numbers:
+            loop.add_reader(number, calls.add, number)
+        until(lambda: calls == set(numbers))
+    finally:
+        for number in numbers:
+            loop.remove_reader(number)
+            os.close(number)
+
+
 def test_closing_the_loop_leaves_the_descriptors_open(loop, pair):
     loop.add_reader(pair[0], print)
     loop.add_writer(pair[0], print)

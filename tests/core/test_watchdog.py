@@ -359,6 +359,65 @@ def test_other_thread_that_keeps_it_from_a_callback(loop, blocks, keep):
     assert block.task is None and ("in other" in block.stack or "thread.join()" in block.stack)
 
 
+@pytest.mark.gil
+def test_two_loops_that_cannot_run(cloop, loop, blocks, keep):
+    """One calls C code that keeps the interpreter; the other needs it, in the midst of a callback."""
+    begin, end, told = threading.Event(), threading.Event(), threading.Event()
+
+    def computes():
+        begin.set()
+        while not end.is_set():
+            pass
+
+    def keeps():
+        begin.wait(LIMIT_S)
+        keep(0.5)
+        end.set()
+
+    def run():
+        other = cloop.Loop()
+        call(other, computes)
+        told.wait(LIMIT_S)
+        other.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        call(loop, keeps)
+        deadline = time.monotonic() + LIMIT_S
+        while len(blocks.ended) < 2:
+            assert time.monotonic() < deadline
+            loop.call_later(0.001, loop.stop)
+            loop.run_forever()
+    finally:
+        told.set()
+        thread.join()
+    loops = [block.loop for block in blocks.begun]
+    assert len(loops) == 2 and loops.count(loop) == 1 and None not in loops
+    assert {block.loop for block in blocks.ended} == set(loops)
+    stacks = {block.loop is loop: block.stack.partition("Thread 0x")[0] for block in blocks.begun}
+    assert "in keeps" in stacks[True] and "in computes" in stacks[False]  # each begins with that of its own thread
+
+
+@pytest.mark.gil
+def test_nobody_can_read_what_is_written(cloop, loop, keep, monkeypatch):
+    """The pipe is broken: the program goes on, and so does the watch."""
+    caught = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: caught.append(unraisable.exc_type))
+    ours, theirs = os.pipe()
+    os.close(ours)
+    with open(theirs, "w") as file, cloop.watch(THRESHOLD_S, to=file):
+        call(loop, lambda: keep(0.3))
+        deadline = time.monotonic() + LIMIT_S
+        while not caught:
+            assert time.monotonic() < deadline
+            loop.call_later(0.001, loop.stop)
+            loop.run_forever()
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), theirs)
+    assert set(caught) == {BrokenPipeError}
+
+
 # What is not reported
 
 
@@ -692,6 +751,35 @@ with cloop.watch():
     send()
 """))  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.gil
+@pytest.mark.parametrize("again", [False, True])
+def test_program_that_gives_the_descriptors_to_its_own_files(cloop, python, write_script, again):
+    """As daemons do, that close all that they do not know. Nothing is written to the files, nor are they cut."""
+    done = python("-W", "ignore", write_script(KEEPS + """
+def descriptors():
+    return {int(name): os.readlink("/proc/self/fd/" + name) for name in os.listdir("/proc/self/fd")
+            if os.path.lexists("/proc/self/fd/" + name)}
+
+before = descriptors()
+watch = cloop.watch(0.05)
+ours = [fd for fd, file in descriptors().items() if fd not in before and "/proc/" not in file]
+assert len(ours) == 2
+for fd in ours:
+    with open("file%d" % fd, "w") as file:
+        file.write("precious")
+    opened = os.open("file%d" % fd, os.O_RDWR)
+    os.dup2(opened, fd)
+    os.close(opened)
+if %r:
+    watch = cloop.watch(0.05)
+cloop.run(keeps())
+watch.stop()
+for fd in ours:
+    assert os.pread(fd, 100, 0) == b"precious"
+""".replace("%r", repr(again))))  # fmt: skip
+    assert done.returncode == 0, done.stderr
 
 
 def test_loop_that_runs_at_the_fork(cloop, python, write_script):

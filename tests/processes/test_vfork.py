@@ -338,3 +338,106 @@ def test_wrong_arguments(cloop, change):
         fork_exec(*args)
     with pytest.raises(TypeError):
         fork_exec()
+
+
+@pytest.mark.skipif(not OURS, reason="not called there")
+def test_argument_that_is_gone_when_it_is_refused(cloop, python, write_script):
+    """Its method has removed it from the list, which had the only reference. Freed memory is overwritten there."""
+    done = python("-X", "dev", write_script("""
+from cloop._cloop import fork_exec
+
+class Path:
+    def __fspath__(self):
+        items.clear()
+        return 5
+
+for where in 0, 1, 5:  # arguments, programs, environment
+    items = [Path()]
+    args = [["/bin/true"], (b"/bin/true",), True, (9,), None, None, -1, -1, -1, -1, -1, -1, 8, 9, True, False, -1]
+    args[where] = items
+    try:
+        fork_exec(*args)
+    except TypeError as error:
+        print(error)
+"""))  # fmt: skip
+    expected = "expected Path.__fspath__() to return str or bytes, not int\n" * 3
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+
+
+NAMES = (
+    "args programs close_fds kept cwd env p2cread p2cwrite c2pread c2pwrite errread errwrite errpipe_read errpipe_write "
+    "restore_signals call_setsid"
+).split()
+NO_FILE = 999
+SHOWS = """
+for fd in 0 1 2; do readlink /proc/$$/fd/$fd || echo none; done >"$0" 2>/dev/null
+{ umask; pwd; echo "$A"; ls /proc/$$/fd; read -r pid name state parent group session rest </proc/$$/stat
+[ $session = $$ ] && echo leads; grep SigIgn /proc/$$/status; } >>"$0" 2>/dev/null
+"""
+EXECS = {
+    "nothing": {},
+    "all streams": {"p2cread": "file", "c2pwrite": "file", "errwrite": "file"},
+    "in their places": {"p2cread": 0, "c2pwrite": 1, "errwrite": 2},
+    "stdout and stderr swapped": {"c2pwrite": 2, "errwrite": 1},
+    "stdout in the place of stdin": {"c2pwrite": 0, "p2cread": "file"},
+    "stderr in the place of stdin": {"errwrite": 0, "p2cread": "file"},
+    "stderr in the place of stdout": {"errwrite": 1, "c2pwrite": "file"},
+    "both in the place of stdin": {"errwrite": 0, "c2pwrite": 0},
+    "no stdin to keep": {"p2cread": NO_FILE},
+    "no stdout": {"c2pwrite": NO_FILE},
+    "no stderr": {"errwrite": NO_FILE},
+    "no other end of stdin": {"p2cwrite": NO_FILE},
+    "no other end of stdout": {"c2pread": NO_FILE},
+    "no other end of stderr": {"errread": NO_FILE},
+    "no other end of the pipe for the error": {"errpipe_read": NO_FILE},
+    "no file to keep": {"kept": (NO_FILE,)},
+    "no folder": {"cwd": "/nowhere"},
+    "a folder": {"cwd": b"/"},
+    "no such program": {"programs": (b"/nowhere", b"/dev/null/x")},
+    "a folder for a program": {"programs": (b"/nowhere", b"/", b"/nowhere")},
+    "the second program": {"programs": (b"/nowhere", b"/bin/sh")},
+    "an environment": {"env": [b"A=B", b"PATH=/bin:/usr/bin"]},
+    "no environment": {"env": ()},
+    "files stay open": {"close_fds": False},
+    "signals stay ignored": {"restore_signals": False},
+    "a session": {"call_setsid": True},
+}
+
+
+@pytest.mark.skipif(not OURS, reason="not called there")
+@pytest.mark.parametrize("case", EXECS)
+def test_does_what_the_function_of_subprocess_does(cloop, tmp_path, case):
+    """The child, and what it says if there is none."""
+
+    def run(function, rest):
+        shown = tmp_path / "shown"
+        if shown.exists():
+            shown.unlink()
+        file = os.open("/dev/null", os.O_RDWR)
+        errpipe_read, errpipe_write = os.pipe()
+        try:
+            given = dict(EXECS[case])
+            args = {
+                "args": ["/bin/sh", "-c", SHOWS, str(shown)], "programs": (b"/bin/sh",), "close_fds": True, "kept": (),
+                "cwd": None, "env": None, "p2cread": -1, "p2cwrite": -1, "c2pread": -1, "c2pwrite": -1, "errread": -1,
+                "errwrite": -1, "errpipe_read": errpipe_read, "errpipe_write": errpipe_write, "restore_signals": True,
+                "call_setsid": False,
+            }  # fmt: skip
+            args.update((name, file if value == "file" else value) for name, value in given.items())
+            args["kept"] = tuple(sorted(args["kept"] + (errpipe_write,)))
+            pid = function(*[args[name] for name in NAMES], *rest)
+            os.close(errpipe_write)
+            errpipe_write = -1
+            told = b"".join(iter(lambda: os.read(errpipe_read, 1000), b""))
+            status = os.waitpid(pid, 0)[1]
+        finally:
+            for fd in file, errpipe_read, errpipe_write:
+                if fd >= 0:
+                    os.close(fd)
+        return told, status, shown.read_text() if shown.exists() else None
+
+    _cloop = __import__("cloop._cloop", fromlist=["fork_exec"])
+    others = [None, None, None, -1, None] if sys.version_info >= (3, 9) else [None]
+    expected = run(subprocess._posixsubprocess.fork_exec, others)
+    assert run(_cloop.fork_exec, [-1]) == expected
+    assert (expected[0] == b"") == (expected[2] is not None)

@@ -499,3 +499,45 @@ def test_closed_after_asyncios_code_has_begun(accelerate, as_asyncio):
         return loop.run_until_complete(main())
 
     assert as_asyncio(body)["result"] == []
+
+
+@pytest.mark.skipif(AS_ITERATOR, reason="it is no generator")
+@pytest.mark.parametrize("kind", ["list", "dict"])
+@pytest.mark.parametrize("step", ["next", "close"])
+def test_used_within_its_first_step(accelerate, as_asyncio, kind, step):
+    """By the items of the program, when they are hashed and compared."""
+
+    def body(loop):
+        async def main():
+            iterator, seen = None, []
+
+            def use():
+                if iterator is not None:
+                    try:
+                        seen.append(next(iterator) if step == "next" else iterator.close())
+                    except Exception as error:
+                        seen.append(repr(error))
+
+            class Item:
+                def __await__(self):
+                    return returns(1).__await__()
+
+                def __hash__(self):
+                    use()
+                    return 1
+
+                def __eq__(self, other):
+                    use()
+                    return self is other
+
+            iterator = asyncio.as_completed([Item(), Item()] if kind == "list" else {Item(): 1, Item(): 2})
+            try:
+                for each in iterator:
+                    seen.append(await each)
+            except Exception as error:
+                seen.append(repr(error))
+            return seen
+
+        return loop.run_until_complete(main())
+
+    assert "ValueError('generator already executing')" in as_asyncio(body)["result"]

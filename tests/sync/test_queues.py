@@ -1,6 +1,7 @@
 """Queues, in C and in asyncio's Python code."""
 
 import asyncio
+import collections
 import inspect
 import sys
 
@@ -138,6 +139,70 @@ def test_shutdown(accelerate, as_asyncio, cls, immediate, items):
                 task.cancel()
             await asyncio.wait(tasks)
             return seen, repr(queue)[-60:].split(" ", 2)[2:]
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("operation", ["get", "get_nowait", "put", "put_nowait"])
+def test_heap_that_comparing_its_items_replaces(accelerate, as_asyncio, operation):
+    """It is used to the end of the comparison, by nobody else."""
+
+    def body(loop):
+        async def main():
+            queue, armed, kept, seen = asyncio.PriorityQueue(), [], [], []
+
+            class Item:
+                def __init__(self, number):
+                    self.number = number
+
+                def __lt__(self, other):
+                    if armed:
+                        armed.clear()
+                        queue._queue = []
+                        kept.extend([0] * 100 for _ in range(10))  # in the place of the old one, if that is free
+                    return self.number < other.number
+
+            for number in range(5):
+                queue.put_nowait(Item(number))
+            armed.append(True)
+            try:
+                result = getattr(queue, operation)(*[Item(-1)] * operation.startswith("put"))
+                if asyncio.iscoroutine(result):
+                    result = await result
+                seen.append(getattr(result, "number", result))
+            except Exception as error:
+                seen.append(repr(error))
+            return seen, queue.qsize(), queue._unfinished_tasks
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("cls", [asyncio.Queue, asyncio.LifoQueue, asyncio.PriorityQueue])
+def test_getters_that_the_old_value_of_its_event_replaces(accelerate, as_asyncio, cls):
+    """Nobody is woken who is not in the queue."""
+
+    def body(loop):
+        async def main():
+            queue, other, kept = cls(), loop.create_future(), []
+
+            class Value:
+                def __del__(self):
+                    queue._getters = collections.deque()
+                    kept.extend(collections.deque([other]) for _ in range(10))  # in the place of the old one
+
+            task = loop.create_task(queue.get())
+            await asyncio.sleep(0)
+            queue._finished._value = Value()
+            queue.put_nowait(1)
+            await asyncio.sleep(0)
+            found = other.done(), task.done(), queue.qsize(), queue._finished.is_set()
+            task.cancel()
+            await asyncio.wait([task])
+            return found, len(kept)
 
         return loop.run_until_complete(main())
 
