@@ -1,4 +1,4 @@
-"""The error of `import cloop` in a checkout where the extension module is not built for this Python."""
+"""The error of `import cloop` in a checkout where the extension module is not built for this Python, or in a zip file."""
 
 import glob
 import importlib.machinery
@@ -9,8 +9,14 @@ __all__ = ("explain",)
 
 
 def explain():
-    """Raise ImportError if there is no extension module for this Python."""
+    """Raise ImportError if there is no extension module for this Python, or none that it could load."""
     folder = os.path.dirname(__file__)
+    archive = _archive_of(folder)
+    if archive is not None:
+        raise ImportError(
+            "cloop is in the file %s: Python loads no extension module from one; cloop must be in a folder, beside it or "
+            "installed" % archive
+        ) from None
     if any(os.path.exists(os.path.join(folder, "_cloop" + end)) for end in importlib.machinery.EXTENSION_SUFFIXES):
         return  # it exists, and raises its own error
     others = sorted(os.path.basename(path) for path in glob.glob(os.path.join(folder, "_cloop*.so")))
@@ -23,3 +29,10 @@ def explain():
             sys.executable,
         )
     ) from None
+
+
+def _archive_of(folder):
+    """The file that the folder is in, such as a zip file; None if it is a real one."""
+    while not os.path.exists(folder) and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+    return folder if os.path.isfile(folder) else None

@@ -42,3 +42,13 @@ def test_a_module_that_cannot_be_loaded_says_itself_why(python, checkout, monkey
     (checkout / ("_cloop" + sysconfig.get_config_var("EXT_SUFFIX"))).write_bytes(b"not a library")
     line = error_of(python("-c", "import cloop"))
     assert line.startswith("ImportError") and "not built" not in line
+
+
+def test_a_zip_file_says_what_it_cannot_hold(python, checkout, monkeypatch, tmp_path):
+    """Such as a zipapp into which `pip install --target` has put cloop."""
+    (checkout / ("_cloop" + sysconfig.get_config_var("EXT_SUFFIX"))).write_bytes(b"")
+    path = shutil.make_archive(str(tmp_path / "program"), "zip", str(checkout.parent))
+    monkeypatch.setenv("PYTHONPATH", path)
+    line = error_of(python("-c", "import cloop"))
+    assert line.startswith("ImportError: cloop is in the file %s: Python loads no extension module" % path)
+    assert "make" not in line
