@@ -161,6 +161,8 @@ CL_STRESS_CHOICE(python_status, cl_stress_python_fails, cl_stress_minus_one)
 #define PyFloat_FromDouble(value) CL_STRESS_OBJECT(PyFloat_FromDouble)(value)
 #define PyMemoryView_FromMemory(memory, size, flags) \
     CL_STRESS_OBJECT(PyMemoryView_FromMemory)(memory, size, flags)
+#define PyMemoryView_FromObject(object) \
+    CL_STRESS_OBJECT(PyMemoryView_FromObject)(object)
 
 #define PyList_Append(list, item) CL_STRESS_STATUS(PyList_Append)(list, item)
 #define PyDict_SetItem(dict, key, value) \

@@ -796,6 +796,7 @@ def test_no_room_for_what_comes_behind_a_filled_buffer(connect, buffered_recorde
     assert protocol.data == b"0123456789" and len(reports) == 1 and protocol.calls[-1] == "connection_lost"
 
 
+@pytest.mark.unstressed("what is queued is sent in parts, and the protocol resumed later")
 def test_writable_and_readable_at_once(connect, buffered_recorder, loop, clog, kind):
     """The protocol is resumed after one buffer, though there are more."""
 
