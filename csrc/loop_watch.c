@@ -254,8 +254,10 @@ Loop_watched(LoopObject *loop, PyObject *number)
     if (fd < 0 || fd > INT_MAX || !loop->l_open ||
         !cl_lent_handles(loop, (int)fd, &reader, &writer))
         Py_RETURN_NONE;
-    return Py_BuildValue("(OO)", reader ? (PyObject *)reader : Py_None,
-                         writer ? (PyObject *)writer : Py_None);
+    /* References first: a collection may remove them. */
+    return Py_BuildValue("(NN)",
+                         Py_NewRef(reader ? (PyObject *)reader : Py_None),
+                         Py_NewRef(writer ? (PyObject *)writer : Py_None));
 }
 
 /* ------------------------------------------------------------------- methods */

@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 import contextvars
+import gc
 import os
 import socket
+import sys
 import tempfile
 import weakref
 
@@ -541,6 +543,32 @@ def test_more_are_ready_than_one_poll_brings(loop, until, pair):
         for number in numbers:
             loop.remove_reader(number)
             os.close(number)
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12), reason="collections come between two instructions of Python code there"
+)
+def test_handle_that_a_collection_removes_while_it_is_looked_up(cloop, pair):
+    loop, (ours, _) = cloop.Loop(), pair
+    kept = [(None, n) for n in range(2500)]  # what was freed would be used again, without a collection
+
+    def collected(phase, info):
+        loop.remove_reader(ours)
+
+    loop.add_reader(ours, print)
+    threshold = gc.get_threshold()
+    gc.callbacks.append(collected)
+    gc.set_threshold(1, 10**6, 10**6)
+    try:
+        found = loop._watched(ours.fileno())
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(collected)
+    assert not loop.remove_reader(ours)
+    if found is not None:  # the collection came after the look
+        assert found[0].cancelled() and loop.call_soon(print) is not found[0]
+    loop.close()
+    del kept
 
 
 def test_closing_the_loop_leaves_the_descriptors_open(loop, pair):
