@@ -338,7 +338,9 @@ def test_names_of_eager_tasks(as_asyncio):
 
 @pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="eager tasks came in Python 3.12")
 @pytest.mark.parametrize(
-    "options", [{}, {"name": None}, {"name": "given"}, {"context": contextvars.copy_context()}], ids=str
+    "options",
+    [{}, {"name": None}, {"name": "given"}, {"context": contextvars.copy_context()}],
+    ids=["none", "no name", "name", "context"],
 )
 def test_eager_tasks_are_ours(cloop, options):
     if cloop.Task is asyncio.Task:
