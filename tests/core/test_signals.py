@@ -377,6 +377,19 @@ def test_exception_of_a_python_handler_leaves_the_idle_loop(loop):
     watchdog.cancel()
 
 
+def test_what_a_python_handler_schedules_wakes_the_idle_loop(loop, loop_kind):
+    """As on uvloop. A worker whose handler sets an asyncio.Event ends at once; taskiq's."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio goes on waiting for an event or a timer")
+    previous = signal.signal(signal.SIGALRM, lambda *_: loop.call_soon(loop.stop))
+    late = loop.call_later(PATIENCE_S, loop.stop)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    loop.run_forever()
+    signal.signal(signal.SIGALRM, previous)
+    assert loop.time() < late.when()
+    late.cancel()
+
+
 @pytest.mark.parametrize("when", ["before", "meanwhile", "unset"])
 def test_python_handler_runs_before_the_loop_sleeps(loop, when):
     """If somebody else has the wakeup descriptor, or nobody, no byte in the pipe wakes the loop."""
