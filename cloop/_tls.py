@@ -102,6 +102,12 @@ def _take_over_pause(tls, transport, protocol):
         tls._take_over_pause(same or bool(getattr(protocol, "_paused", _PASSES_FLOW_CONTROL_ON)))
 
 
+def _begin(tls, transport, waiter):
+    """Start the handshake, unless the transport was closed before, and tls has been told that the connection is lost."""
+    if not waiter.done():
+        tls.connection_made(transport)
+
+
 async def upgrade(loop, transport, protocol, sslcontext, reader, **options):
     """asyncio's loop.start_tls(), with our transport. reader: what it has received is for TLS; or None."""
     if not isinstance(sslcontext, ssl.SSLContext):
@@ -116,7 +122,7 @@ async def upgrade(loop, transport, protocol, sslcontext, reader, **options):
         take_early(loop, transport, reader)
     _take_over_pause(tls, transport, protocol)
     transport.set_protocol(tls)
-    made = loop.call_soon(tls.connection_made, transport)
+    made = loop.call_soon(_begin, tls, transport, waiter)
     resumed = loop.call_soon(transport.resume_reading)
     try:
         await waiter

@@ -908,3 +908,18 @@ def test_over_a_transport_of_python_while_paused(alone, side):
     pass_data(alone, transport, protocol, peer)
     alone.settle()
     assert flow(protocol) == ["pause", "resume"] * 2
+
+
+def test_of_a_closed_transport_is_none(loop):
+    """aiohttp tells its user by that."""
+
+    async def main():
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+            transport, _ = await loop.create_connection(asyncio.Protocol, *listener.getsockname())
+            transport.close()
+            context = ssl.create_default_context()
+            assert await loop.start_tls(transport, asyncio.Protocol(), context, server_hostname="h") is None
+
+    loop.run_until_complete(main())
