@@ -441,20 +441,17 @@ def exchange(loop, run):
     return exchange
 
 
+@pytest.mark.alone  # after some other tests it has been 3 writes each time; the cause is not known
 @pytest.mark.unstressed("receives and sends part of it")
 @holding_only
 def test_answer_to_a_filled_buffer_waits_for_the_next(not_asyncio, in_pieces, loop, exchange):
     not_asyncio()
     transport, peer = in_pieces()
     message = os.urandom(FILLED + 20000)
-    for _ in range(50):
-        before = loop.metrics().writes
+    before = loop.metrics().writes
+    for _ in range(3):
         assert exchange(peer, message) == message
-        writes = loop.metrics().writes - before
-        if writes == 2:  # sock_sendall(), and the answer
-            return
-        # The poll came while the task that has sent it was still ready, as on a busy machine.
-    pytest.fail("%d writes" % writes)
+    assert loop.metrics().writes - before == 2 * 3  # sock_sendall(), and the answer
 
 
 def test_answers_to_filled_buffers_come_in_order(in_pieces, exchange):
