@@ -198,6 +198,20 @@ cl_loop_push(LoopObject *loop, cl_node node)
 }
 
 int
+cl_loop_push_method(LoopObject *loop, PyMethodDef *method, PyObject *self)
+{
+    PyObject *callback = PyCFunction_New(method, self);
+    HandleObject *handle =
+        callback == NULL ? NULL : cl_handle_new(loop, callback, NULL, 0, NULL);
+    Py_XDECREF(callback);
+    if (handle == NULL)
+        return -1;
+    if (loop->l_thread_id == 0)
+        cl_handle_track(handle);
+    return cl_loop_push(loop, cl_node_make(handle, CL_NODE_HANDLE));
+}
+
+int
 cl_loop_push_threadsafe(LoopObject *loop, cl_node node)
 {
     cl_assert_gil();

@@ -430,6 +430,10 @@ int cl_loop_reserve(LoopObject *loop, size_t count);
 /* Steals the node. 0, or -1 with MemoryError. */
 int cl_loop_push(LoopObject *loop, cl_node node);
 
+/* Schedules a call of the method, which has no arguments, with `self`. 0/-1 Runs
+ * Python. */
+int cl_loop_push_method(LoopObject *loop, PyMethodDef *method, PyObject *self);
+
 /* Pushes from any thread; wakes the loop if it sleeps. */
 int cl_loop_push_threadsafe(LoopObject *loop, cl_node node);
 

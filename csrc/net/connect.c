@@ -199,16 +199,8 @@ static PyMethodDef answered_def = {"_connected", answered, METH_NOARGS, NULL};
 static int
 wake_soon(PyObject *self)
 {
-    LoopObject *loop = ((ConnectObject *)self)->cn_loop;
-    PyObject *callback = PyCFunction_New(&answered_def, self);
-    HandleObject *handle =
-        callback == NULL ? NULL : cl_handle_new(loop, callback, NULL, 0, NULL);
-    Py_XDECREF(callback);
-    if (handle == NULL)
-        return -1;
-    if (loop->l_thread_id == 0)
-        cl_handle_track(handle);
-    return cl_loop_push(loop, cl_node_make(handle, CL_NODE_HANDLE));
+    return cl_loop_push_method(((ConnectObject *)self)->cn_loop, &answered_def,
+                               self);
 }
 
 static int

@@ -495,16 +495,7 @@ static PyMethodDef connected_def = {"_sock_connect_cb", connected, METH_NOARGS,
 static int
 wake_soon(SockOpObject *op)
 {
-    LoopObject *loop = op->so_loop;
-    PyObject *callback = PyCFunction_New(&connected_def, (PyObject *)op);
-    HandleObject *handle =
-        callback == NULL ? NULL : cl_handle_new(loop, callback, NULL, 0, NULL);
-    Py_XDECREF(callback);
-    if (handle == NULL)
-        return -1;
-    if (loop->l_thread_id == 0)
-        cl_handle_track(handle);
-    return cl_loop_push(loop, cl_node_make(handle, CL_NODE_HANDLE));
+    return cl_loop_push_method(op->so_loop, &connected_def, (PyObject *)op);
 }
 
 static int
