@@ -536,9 +536,8 @@ begin_chain(LoopObject *loop)
 
 /* Called after a poll: decides until when the next may be skipped. */
 static void
-set_skip(LoopObject *loop, double now, bool asked)
+set_skip(LoopObject *loop, uint64_t ticks, double now, bool asked)
 {
-    uint64_t ticks = cl_ticks();
     const cl_heap_entry *first = cl_heap_peek(&loop->l_timers);
     CL_PUT(loop->l_mark_ticks, ticks);
     if (asked || loop->l_polls_owed > 0 ||
@@ -728,12 +727,18 @@ poll(LoopObject *loop)
         return -1;
     if (cl_inbox_filled(&loop->l_inbox) && cl_loop_drain_inbox(loop) < 0)
         return -1;
-    if (cl_loop_time(loop, &now) < 0 || move_due_timers(loop, now) < 0)
+    if (cl_loop_time(loop, &now) < 0)
         return -1;
+    uint64_t ticks = cl_ticks();
     if (!cl_loop_overrides(loop, CL_OVERRIDES_TIME) &&
         !cl_clock_replaced(loop->l_st))
-        cl_rate_learn(&loop->l_rate, cl_ticks(), (int64_t)(now * 1e9));
-    set_skip(loop, now, asked);
+        cl_rate_learn(&loop->l_rate, ticks, (int64_t)(now * 1e9));
+    if (cl_heap_peek(&loop->l_timers) != NULL) {
+        if (move_due_timers(loop, now) < 0)
+            return -1;
+        ticks = cl_ticks(); /* many take long */
+    }
+    set_skip(loop, ticks, now, asked);
     return 0;
 }
 

@@ -187,14 +187,20 @@ set_timer(LoopObject *loop)
         cl_hold_timer_end(gather->gw_timer);
 }
 
-/* Nothing is held in this callback any more; its bytes are somebody else's. */
-static void
-forget_held(LoopObject *loop)
+/* The bytes held in this callback are somebody else's now. */
+static inline void
+hand_over(cl_gather *gather)
 {
-    cl_gather *gather = gather_of(loop);
     gather->gw_held.first = NULL;
     gather->gw_held.rest_size = 0;
     gather->gw_room = 0;
+}
+
+/* Nothing is held in this callback any more. */
+static void
+forget_held(LoopObject *loop)
+{
+    hand_over(gather_of(loop));
     set_timer(loop);
 }
 
@@ -221,10 +227,17 @@ take_deferred(LoopObject *loop, int place)
     return taken;
 }
 
+/* cl_rate_ticks() of a short time: a signed conversion is one instruction. */
+static inline uint64_t
+ticks_of(const LoopObject *loop, int64_t ns)
+{
+    return (uint64_t)(int64_t)((double)ns * loop->l_rate.ticks_per_ns);
+}
+
 static inline bool
 longer_than(const LoopObject *loop, uint64_t ticks, int64_t ns)
 {
-    return ticks > cl_rate_ticks(&loop->l_rate, ns);
+    return ticks > ticks_of(loop, ns);
 }
 
 /* Whether a callback's bytes may wait for others of its turn. */
@@ -235,7 +248,9 @@ turns_have_taught(const LoopObject *loop)
            cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS;
 }
 
-/* Lets what the callback holds wait for those that follow. False if it can't. */
+/* Lets what the callback holds wait for those that follow, with the callback's
+ * reference to the owner. False if it can't. The hold timer is right as it is:
+ * the oldest bytes are the same. */
 static bool
 defer(LoopObject *loop)
 {
@@ -262,9 +277,10 @@ defer(LoopObject *loop)
     if (!cl_gather_has_deferred(gather))
         gather->gw_deferred_since = gather->gw_held_since;
     gather->gw_deferred[gather->gw_deferred_end++] = (cl_deferred){
-        Py_NewRef(gather->gw_owner), bytes, gather->gw_send, gather->gw_habit};
+        gather->gw_owner, bytes, gather->gw_send, gather->gw_habit};
     gather->gw_habit->hb_deferred = true;
-    forget_held(loop);
+    gather->gw_owner = NULL;
+    hand_over(gather);
     return true;
 }
 
@@ -304,6 +320,22 @@ learn_of_turn(LoopObject *loop)
     return now;
 }
 
+/* The callback ends: learns from it whether its writes could be held. */
+static inline void
+judge(LoopObject *loop)
+{
+    cl_gather *gather = gather_of(loop);
+    if (gather->gw_again == 0 || gather->gw_late)
+        return;
+    uint64_t now = cl_ticks();
+    if (longer_than(loop, now - gather->gw_began - gather->gw_sending,
+                    CL_LATE_NS))
+        doubt(gather->gw_habit);
+    else
+        praise(gather->gw_habit, SCORE_MAX);
+    loop->l_mark_ticks = now;
+}
+
 /* Ends the owner's writes of this callback. If it fails, they may have to be
  * ended again. */
 static int
@@ -312,25 +344,24 @@ end(LoopObject *loop, bool may_wait)
     cl_gather *gather = gather_of(loop);
     cl_assert_gil();
     cl_assert(gather->gw_owner != NULL);
-    PyObject *owner = Py_NewRef(gather->gw_owner);
-    int status = 0;
-    if (holds(gather) && !(may_wait && defer(loop)))
-        status = cl_gather_flush(loop);
-    /* Unless Python code ended it meanwhile, or an exit while others' bytes were
-     * sent: these are still to be sent. */
-    if (gather->gw_owner == owner && !holds(gather)) {
-        if (gather->gw_again > 0 && !gather->gw_late) {
-            uint64_t now = cl_ticks();
-            if (longer_than(loop, now - gather->gw_began - gather->gw_sending,
-                            CL_LATE_NS))
-                doubt(gather->gw_habit);
-            else
-                praise(gather->gw_habit, SCORE_MAX);
-            loop->l_mark_ticks = now;
-        }
-        gather->gw_owner = NULL;
-        Py_DECREF(owner);
+    if (holds(gather) && may_wait && defer(loop)) {
+        judge(loop);
+        return 0;
     }
+    PyObject *owner = gather->gw_owner;
+    int status = 0;
+    if (holds(gather)) {
+        Py_INCREF(owner);
+        status = cl_gather_flush(loop);
+        /* Python code may have ended it meanwhile, and an exit while others'
+         * bytes were sent leaves these to be sent. */
+        bool ends = gather->gw_owner == owner && !holds(gather);
+        Py_DECREF(owner);
+        if (!ends)
+            return status;
+    }
+    judge(loop);
+    gather->gw_owner = NULL;
     Py_DECREF(owner);
     return status;
 }
@@ -411,11 +442,9 @@ cl_gather_send_deferred(LoopObject *loop)
 }
 
 int
-cl_gather_make_way(LoopObject *loop, PyObject *owner, const cl_habit *habit)
+cl_gather_end_others(LoopObject *loop, PyObject *owner, const cl_habit *habit)
 {
     cl_gather *gather = gather_of(loop);
-    cl_assert_gil();
-    cl_check(cl_gather_check(loop));
     while (gather->gw_owner != NULL && gather->gw_owner != owner) {
         if (end(loop, false) < 0)
             return -1;
@@ -529,7 +558,7 @@ cl_gather_hold(LoopObject *loop, const cl_gather_write *write)
         gather->gw_patience =
             cl_net_of(loop->l_st)->gathers == CL_GATHER_ALWAYS
                 ? UINT64_MAX
-                : cl_rate_ticks(&loop->l_rate, CL_HOLD_MAX_NS);
+                : ticks_of(loop, CL_HOLD_MAX_NS);
         gather->gw_may_defer = write->defers && turns_have_taught(loop);
         gather->gw_may_hold =
             write->allowed &&
@@ -597,7 +626,7 @@ cl_gather_release(LoopObject *loop, cl_held *held)
     Py_XDECREF(held->first);
     if (held->rest != NULL && gather_of(loop)->gw_held.rest == NULL)
         gather_of(loop)->gw_held.rest = held->rest;
-    else
+    else if (held->rest != NULL)
         PyMem_RawFree(held->rest);
 }
 

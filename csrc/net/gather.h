@@ -86,9 +86,9 @@ typedef struct {
     size_t rest_size;
 } cl_held;
 
-/* Sends what the transport holds. The transport deals with a failed send,
- * since the running callback is not to blame. Returns -1 only for
- * KeyboardInterrupt and SystemExit. Runs Python. */
+/* Sends what the transport holds, to which the caller has a reference. The
+ * transport deals with a failed send, since the running callback is not to
+ * blame. Returns -1 only for KeyboardInterrupt and SystemExit. Runs Python. */
 typedef int (*cl_gather_send)(PyObject *owner);
 
 /* What a callback wrote, which waits for those that follow in its turn. */
@@ -127,6 +127,11 @@ typedef struct {
     unsigned gw_deferred_first, gw_deferred_end; /* equal, and 0, if empty */
     cl_deferred gw_deferred[CL_DEFER_COUNT];
 } cl_gather;
+
+#ifdef CL_DEBUG
+/* What a loop holds is whole. */
+void cl_gather_check(const LoopObject *loop);
+#endif
 
 /* A write, as the transport passes it in. */
 typedef struct {
@@ -185,10 +190,23 @@ void cl_gather_release(LoopObject *loop, cl_held *held);
 /* Discards what the transport holds. */
 void cl_gather_drop(LoopObject *loop, PyObject *owner);
 
+/* For cl_gather_make_way(). */
+int cl_gather_end_others(LoopObject *loop, PyObject *owner,
+                         const cl_habit *habit);
+
 /* Called before a write of `owner`: ends the writes of another transport, and
  * sends what that holds, and what the owner has deferred. 0/-1 Runs Python. */
-int cl_gather_make_way(LoopObject *loop, PyObject *owner,
-                       const cl_habit *habit);
+static inline int
+cl_gather_make_way(LoopObject *loop, cl_gather *gather, PyObject *owner,
+                   const cl_habit *habit)
+{
+    cl_assert_gil();
+    cl_check(cl_gather_check(loop));
+    bool other = gather->gw_owner != NULL && gather->gw_owner != owner;
+    return other || habit->hb_deferred
+               ? cl_gather_end_others(loop, owner, habit)
+               : 0;
+}
 
 /* Sends what is held by any transport. 0/-1 Runs Python. */
 int cl_gather_flush(LoopObject *loop);
@@ -202,11 +220,6 @@ cl_gather_has_deferred(const cl_gather *gather)
 /* Sends what is deferred, before bytes of another connection that are not
  * held. 0/-1 Runs Python. */
 int cl_gather_send_deferred(LoopObject *loop);
-
-#ifdef CL_DEBUG
-/* What a loop holds is whole. */
-void cl_gather_check(const LoopObject *loop);
-#endif
 
 /* Stops the hold timer, until something is held again. */
 void cl_gather_stop_timer(LoopObject *loop);

@@ -332,12 +332,8 @@ send_with_held(StreamObject *self, PyObject *object, const char *data,
 static int
 send_held(PyObject *op)
 {
-    Py_INCREF(op);
     int status = send_with_held((StreamObject *)op, NULL, NULL, 0);
-    if (status < 0)
-        status = cl_transport_report_stray((TransportObject *)op);
-    Py_DECREF(op);
-    return status;
+    return status < 0 ? cl_transport_report_stray((TransportObject *)op) : 0;
 }
 
 int
@@ -453,7 +449,8 @@ write_buffer(StreamObject *self, PyObject *object, const char *data,
         return 0;
     if (!PyBytes_CheckExact(object))
         object = NULL; /* may change: copy what is not sent now */
-    if (cl_gather_make_way(loop, (PyObject *)self, &self->s_out.out_habit) < 0)
+    if (cl_gather_make_way(loop, gather, (PyObject *)self,
+                           &self->s_out.out_habit) < 0)
         return -1;
     if (takes_nothing(self))
         return write_when_lost(self);
@@ -668,8 +665,8 @@ cl_outbox_write_items(StreamObject *self, PyObject *items)
         return write_bytes_like(self, items);
     if (size == 0)
         return 0;
-    if (cl_gather_make_way(loop, (PyObject *)self, &self->s_out.out_habit) <
-            0 ||
+    if (cl_gather_make_way(loop, &cl_net_on(loop)->n_gather, (PyObject *)self,
+                           &self->s_out.out_habit) < 0 ||
         (size > CL_COPY_MAX && cl_gather_send_deferred(loop) < 0))
         return -1;
     if (takes_nothing(self))

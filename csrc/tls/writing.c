@@ -306,7 +306,6 @@ static int
 send_held(PyObject *op)
 {
     TLSObject *self = (TLSObject *)op;
-    Py_INCREF(self);
     int status = cl_tls_flush(self);
     if (status < 0 && !cl_error_is_exit()) {
         /* The code that wrote has returned: report the error. */
@@ -316,7 +315,6 @@ send_held(PyObject *op)
                                 exception, self->x_raw, (PyObject *)self);
         Py_DECREF(exception);
     }
-    Py_DECREF(self);
     return status;
 }
 
@@ -362,8 +360,8 @@ cl_tls_write(TLSObject *self, const char *data, size_t size)
         return 0;
     if (self->x_state == CL_TLS_WRAPPED &&
         (cl_net_prepare(self->x_loop) < 0 ||
-         cl_gather_make_way(self->x_loop, (PyObject *)self, &self->x_habit) <
-             0))
+         cl_gather_make_way(self->x_loop, gather, (PyObject *)self,
+                            &self->x_habit) < 0))
         return -1;
     if (self->x_state == CL_TLS_HANDSHAKE)
         return keep(self, data, size);
