@@ -127,12 +127,12 @@ class Watch:
 
     # Reports
 
-    def _report(self, ended, loop, thread, seconds, goes_on, wakes, text):
-        """Called by the reporter's thread. `text` is a stack that was taken without the GIL, and has been written if
-        there was a descriptor; None if it was not necessary.
+    def _report(self, ended, loop, key, thread, seconds, goes_on, wakes, text):
+        """Called by the reporter's thread. `key` is the id() of the loop, also if that is closed. `text` is a stack that
+        was taken without the GIL, and has been written if there was a descriptor; None if it was not necessary.
         """
         if ended:
-            self._report_end(loop, seconds)
+            self._report_end(loop, key, seconds)
             return
         task, by, stack, where = None, [], text, _first_line(text)
         if goes_on:
@@ -145,7 +145,7 @@ class Watch:
             if not wakes and thread in found:
                 where = _innermost(found[thread])
         name = None if task is None else _task_name(task)
-        self._seen[id(loop)] = name, where
+        self._seen[key] = name, where
         if stack is None:
             return  # it was over before the stack could be seen; its end is told
         head = "cloop: the loop has been blocked for %.2f s" % seconds
@@ -160,14 +160,14 @@ class Watch:
         if text is None or not self._written:
             self._send(Block(loop, seconds, False, name, stack, whole))
 
-    def _report_end(self, loop, seconds):
-        name, where = self._seen.pop(id(loop), (None, None))
+    def _report_end(self, loop, key, seconds):
+        name, where = self._seen.pop(key, (None, None))
         line = "cloop: the loop was blocked for %.2f s" % seconds
         if name is not None:
             line += ": " + name
         if where is None:  # never seen
             line += " (C code kept the interpreter until it ended: there is no stack)"
-        recent.append({"at": time.time(), "loop": id(loop), "seconds": seconds, "task": name, "where": where})
+        recent.append({"at": time.time(), "loop": key, "seconds": seconds, "task": name, "where": where})
         if loop is not None and where is not None and loop._slow_hook is None and _counting.wanted()[1] is None:
             function, _, place = where.partition(" ")
             file, _, number = place.rpartition(":")

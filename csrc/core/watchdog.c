@@ -183,7 +183,8 @@ open_loop(cl_state *st, const LoopObject *loop)
     return found;
 }
 
-/* Calls function(ended, loop, thread, seconds, goes_on, wakes, text). */
+/* Calls function(ended, loop, key, thread, seconds, goes_on, wakes, text). The
+ * key is the loop's id(), also if it is gone. */
 static void
 write_report(cl_watchdog *dog, const report *each)
 {
@@ -192,9 +193,9 @@ write_report(cl_watchdog *dog, const report *each)
                    beat_of(each->loop) == each->beat &&
                    each->loop->l_depth > 0;
     PyObject *result = PyObject_CallFunction(
-        dog->function, "OOkdOOz", each->kind == ENDED ? Py_True : Py_False,
-        loop != NULL ? loop : Py_None, each->thread, each->seconds,
-        goes_on ? Py_True : Py_False,
+        dog->function, "OONkdOOz", each->kind == ENDED ? Py_True : Py_False,
+        loop != NULL ? loop : Py_None, PyLong_FromVoidPtr(each->loop),
+        each->thread, each->seconds, goes_on ? Py_True : Py_False,
         each->pulse == CL_PULSE_WAKES ? Py_True : Py_False, each->text);
     if (result == NULL)
         PyErr_WriteUnraisable(dog->function);
@@ -287,6 +288,12 @@ tell(cl_watchdog *dog, watched *each, int kind, double seconds)
     made->seconds = seconds;
     *dog->last = made;
     dog->last = &made->next;
+}
+
+static void
+tell_end(cl_watchdog *dog, watched *each, int64_t now_ns)
+{
+    tell(dog, each, ENDED, (double)(now_ns - each->earliest_ns) / 1e9);
 }
 
 /* --------------------------------------------------------- without the GIL */
@@ -467,7 +474,7 @@ look_at(cl_watchdog *dog, watched *each, int64_t now_ns)
     if (!active || !each->active || beat != each->beat ||
         pulse != each->pulse) {
         if (each->told)
-            tell(dog, each, ENDED, (double)(now_ns - each->earliest_ns) / 1e9);
+            tell_end(dog, each, now_ns);
         each->told = false;
         each->number = 0;
         each->earliest_ns = earliest(dog, loop, now_ns);
@@ -578,9 +585,13 @@ cl_watchdog_remove(LoopObject *loop)
     if (dog != NULL) {
         cl_mutex_lock(&dog->lock);
         for (size_t i = 0; i < dog->count; i++) {
-            if (dog->loops[i].loop == loop)
+            if (dog->loops[i].loop == loop) {
+                if (dog->loops[i].told) /* nobody has seen its end yet */
+                    tell_end(dog, &dog->loops[i], cl_now_ns());
                 dog->loops[i--] = dog->loops[--dog->count];
+            }
         }
+        start_reporter(dog);
         cl_mutex_unlock(&dog->lock);
     }
     CL_MUTEX_UNLOCK(&loop->l_st->loops_lock);

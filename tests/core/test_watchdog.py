@@ -155,6 +155,16 @@ def test_end_is_reported_with_the_total(loop, blocks):
     assert re.fullmatch(r"cloop: the loop was blocked for \d+\.\d\d s\n", block.text)
 
 
+def test_end_is_reported_if_the_loop_is_closed_at_once(cloop, blocks):
+    """Before the watcher has looked again."""
+    loop = cloop.new_event_loop()
+    call(loop, lambda: waits_for_a_lock(blocks))
+    loop.close()
+    assert blocks.over.wait(LIMIT_S)
+    (block,) = blocks.ended
+    assert block.seconds >= THRESHOLD_S and block.loop in (loop, None)
+
+
 def test_each_block_is_reported_once(loop, blocks):
     def twice():
         waits_for_a_lock(blocks)
