@@ -407,15 +407,19 @@ class Loop(Reached, LoopCore, *_BEHIND):
         options = dict(zip(_SERVING_OPTIONS, options), **more)  # asyncio's _accept_connection() has no names
         protocol = transport = None
         try:
-            protocol = protocol_factory()
-            waiter = self.create_future()
-            options.update(waiter=waiter, extra=extra, server=server)
-            if sslcontext:
-                transport = self._make_ssl_transport(conn, protocol, sslcontext, server_side=True, **options)
-            else:
-                transport = self._make_socket_transport(
-                    conn, protocol, waiter, extra=extra, server=server, **_context_of(options)
-                )
+            try:
+                protocol = protocol_factory()
+                waiter = self.create_future()
+                options.update(waiter=waiter, extra=extra, server=server)
+                if sslcontext:
+                    transport = self._make_ssl_transport(conn, protocol, sslcontext, server_side=True, **options)
+                else:
+                    transport = self._make_socket_transport(
+                        conn, protocol, waiter, extra=extra, server=server, **_context_of(options)
+                    )
+            except BaseException:
+                conn.close()  # nobody else would
+                raise
             try:
                 await waiter
             except BaseException:
