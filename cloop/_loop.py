@@ -407,15 +407,19 @@ class Loop(Reached, LoopCore, *_BEHIND):
         options = dict(zip(_SERVING_OPTIONS, options), **more)  # asyncio's _accept_connection() has no names
         protocol = transport = None
         try:
-            protocol = protocol_factory()
-            waiter = self.create_future()
-            options.update(waiter=waiter, extra=extra, server=server)
-            if sslcontext:
-                transport = self._make_ssl_transport(conn, protocol, sslcontext, server_side=True, **options)
-            else:
-                transport = self._make_socket_transport(
-                    conn, protocol, waiter, extra=extra, server=server, **_context_of(options)
-                )
+            try:
+                protocol = protocol_factory()
+                waiter = self.create_future()
+                options.update(waiter=waiter, extra=extra, server=server)
+                if sslcontext:
+                    transport = self._make_ssl_transport(conn, protocol, sslcontext, server_side=True, **options)
+                else:
+                    transport = self._make_socket_transport(
+                        conn, protocol, waiter, extra=extra, server=server, **_context_of(options)
+                    )
+            except BaseException:
+                conn.close()  # nobody else would
+                raise
             try:
                 await waiter
             except BaseException:
@@ -527,21 +531,26 @@ class Loop(Reached, LoopCore, *_BEHIND):
             return begun
         was_reading = transp.is_reading()
         transp.pause_reading()
-        await transp._make_empty_waiter()
-        transp._lend_descriptor()
         try:
-            if begun == 0:
-                sent = await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
-            else:
-                future, number = self.create_future(), file.fileno()
-                size = count or os.fstat(number).st_size
-                self._sock_sendfile_native_impl(future, None, transp._sock, number, offset + begun, count, size, begun)
-                sent = await future
-            self._count_sent(sent - begun)
-            return sent
+            waiter = transp._make_empty_waiter()
+            try:
+                await waiter
+                transp._lend_descriptor()
+                if begun == 0:
+                    sent = await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
+                else:
+                    future, number = self.create_future(), file.fileno()
+                    size = count or os.fstat(number).st_size
+                    self._sock_sendfile_native_impl(
+                        future, None, transp._sock, number, offset + begun, count, size, begun
+                    )
+                    sent = await future
+                self._count_sent(sent - begun)
+                return sent
+            finally:
+                transp._take_descriptor_back()
+                transp._reset_empty_waiter()
         finally:
-            transp._take_descriptor_back()
-            transp._reset_empty_waiter()
             if was_reading:
                 transp.resume_reading()
 

@@ -182,6 +182,9 @@ static __attribute__((noinline)) pid_t
 start(const child_plan *plan, const sigset_t *blocked)
 {
     pid_t pid = vfork();
+    /* Some kernels and sandboxes refuse it where they allow fork(). */
+    if (pid < 0)
+        pid = fork();
     if (pid == 0)
         be_child(plan, blocked);
     return pid < 0 ? -errno : pid;

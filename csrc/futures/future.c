@@ -326,10 +326,13 @@ wake(FutureObject *future, TaskObject *task)
         return cl_loop_push(loop, cl_node_make(task, CL_NODE_TASK_WAKEUP));
     }
     PyObject *wakeup = cl_task_wakeup_callable(task);
-    int status = wakeup == NULL
-                     ? -1
-                     : cl_future_call_soon(future, wakeup, (PyObject *)future,
-                                           task->t_context);
+    /* The program's call_soon() is looked up, which may run __init__() again. */
+    PyObject *context = Py_XNewRef(task->t_context);
+    int status =
+        wakeup == NULL
+            ? -1
+            : cl_future_call_soon(future, wakeup, (PyObject *)future, context);
+    Py_XDECREF(context);
     Py_XDECREF(wakeup);
     Py_DECREF(task);
     return status;
@@ -359,6 +362,18 @@ call_back(FutureObject *future, PyObject *callback, PyObject *context)
     return task != NULL ? wake(future, (TaskObject *)Py_NewRef(task))
                         : cl_future_call_soon(future, callback,
                                               (PyObject *)future, context);
+}
+
+/* The same for a callback of the list, to which programs can get: before 3.14
+ * asyncio's getter may return the list itself. */
+static int
+call_pair(FutureObject *future, PyObject *pair)
+{
+    if (PyTuple_CheckExact(pair) && PyTuple_GET_SIZE(pair) == 2)
+        return call_back(future, PyTuple_GET_ITEM(pair, 0),
+                         PyTuple_GET_ITEM(pair, 1));
+    PyErr_Format(PyExc_TypeError, "%R is no callback with its context", pair);
+    return -1;
 }
 
 /* Whether the callback gets the future as a ready node of its own. */
@@ -404,9 +419,9 @@ cl_future_schedule(FutureObject *future)
     if (more == NULL)
         return status;
     for (Py_ssize_t i = 0; status == 0 && i < PyList_GET_SIZE(more); i++) {
-        PyObject *pair = PyList_GET_ITEM(more, i);
-        status = call_back(future, PyTuple_GET_ITEM(pair, 0),
-                           PyTuple_GET_ITEM(pair, 1));
+        PyObject *pair = Py_NewRef(PyList_GET_ITEM(more, i));
+        status = call_pair(future, pair);
+        Py_DECREF(pair);
     }
     Py_DECREF(more);
     return status;

@@ -69,15 +69,23 @@ wake_empty_waiter(StreamObject *self, PyObject *exception)
     PyObject *waiter = Py_XNewRef(self->s_out.out_empty_waiter);
     if (waiter == NULL)
         return 0;
-    PyObject *result =
-        exception == NULL
-            ? PyObject_CallMethodOneArg(waiter, cl_net_of(st)->str_set_result,
-                                        Py_None)
-            : PyObject_CallMethodOneArg(
-                  waiter, cl_net_of(st)->str_set_exception, exception);
+    /* It is done already if sendfile() goes on, or has just been cancelled. */
+    PyObject *done =
+        PyObject_CallMethodNoArgs(waiter, cl_net_of(st)->str_done);
+    int status = done == NULL ? -1 : PyObject_IsTrue(done);
+    if (status == 0) {
+        PyObject *result =
+            exception == NULL
+                ? PyObject_CallMethodOneArg(
+                      waiter, cl_net_of(st)->str_set_result, Py_None)
+                : PyObject_CallMethodOneArg(
+                      waiter, cl_net_of(st)->str_set_exception, exception);
+        status = result == NULL ? -1 : 0;
+        Py_XDECREF(result);
+    }
+    Py_XDECREF(done);
     Py_DECREF(waiter);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return status < 0 ? -1 : 0;
 }
 
 PyObject *
@@ -92,8 +100,10 @@ cl_outbox_make_empty_waiter(StreamObject *self)
         (PyObject *)base->tr_loop,
         cl_net_of(base->tr_loop->l_st)->str_create_future);
     if (self->s_out.out_empty_waiter == NULL || cl_outbox_flush(base) < 0 ||
-        (queued(self) == 0 && wake_empty_waiter(self, NULL) < 0))
+        (queued(self) == 0 && wake_empty_waiter(self, NULL) < 0)) {
+        Py_CLEAR(self->s_out.out_empty_waiter);
         return NULL;
+    }
     return Py_NewRef(self->s_out.out_empty_waiter);
 }
 

@@ -1,6 +1,7 @@
 """sendfile: over transports and sockets, by the kernel and by reading."""
 
 import asyncio
+import contextlib
 import io
 import os
 import socket
@@ -323,6 +324,72 @@ def test_transport_aborted_before_the_file_is_sent(loop, connect, recorder, star
     transport.abort()
     until(task.done)
     assert repr(task.exception()) == "ConnectionError('Connection is closed by peer')"
+
+
+@pytest.fixture
+def like_newer_asyncio(loop_kind):
+    if loop_kind == "asyncio" and sys.version_info < (3, 16):
+        pytest.skip("up to 3.15 the transport stays paused, and sends no other file")
+
+
+def test_cancelled_before_the_file_is_sent(
+    like_newer_asyncio, loop, connect, recorder, start, turn, until, collect, file
+):
+    """The transport goes on as before."""
+    protocol, before = recorder(), bytes(1 << 22)
+    transport, peer = connect(protocol)
+    transport.write(before)
+    task = start(loop.sendfile(transport, file))
+    turn()
+    task.cancel()
+    until(task.done)
+    assert task.cancelled() and transport.is_reading()
+    peer.send(b"more")
+    until(lambda: protocol.data == b"more")
+    task = start(loop.sendfile(transport, file))
+    assert collect(peer, len(before) + len(DATA)) == before + DATA
+    until(task.done)
+    assert task.result() == len(DATA)
+
+
+def test_cancelled_just_as_the_file_could_be_sent(
+    like_newer_asyncio, loop, connect, recorder, start, turn, until, file
+):
+    """The task has not been told yet when nothing is left of what was written before."""
+    protocol = recorder()
+    transport, peer = connect(protocol)
+    while transport.get_write_buffer_size() == 0:
+        transport.write(bytes(1000))
+    task = start(loop.sendfile(transport, file))
+    turn()
+    with contextlib.suppress(BlockingIOError):
+        while peer.recv(1 << 20):
+            pass
+    loop.call_soon(task.cancel)
+    turn()
+    transport.close()
+    until(lambda: task.done() and protocol.lost)
+    assert task.cancelled() and protocol.lost == [None]
+
+
+def test_aborted_while_the_file_is_sent(loop_kind, loop, connect, recorder, start, turn, until, tmp_path):
+    """Nobody waits any more for what was written before."""
+    if loop_kind == "asyncio":
+        pytest.skip("reports an InvalidStateError")
+    protocol = recorder()
+    transport, peer = connect(protocol)
+    path = tmp_path / "much"
+    path.write_bytes(bytes(10000000))
+    with open(str(path), "rb") as file:
+        task = start(loop.sendfile(transport, file))
+        for _ in range(3):
+            turn()
+        assert not task.done()
+        transport.abort()
+        until(lambda: protocol.lost)
+        task.cancel()
+        until(task.done)
+    assert protocol.lost == [None]
 
 
 def test_other_transports_are_refused(run, loop, file):

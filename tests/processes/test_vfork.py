@@ -4,6 +4,7 @@ arguments and the promises of subprocess, which forks there.
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -338,6 +339,34 @@ def test_wrong_arguments(cloop, change):
         fork_exec(*args)
     with pytest.raises(TypeError):
         fork_exec()
+
+
+@pytest.mark.skipif(not OURS, reason="not called there")
+def test_a_kernel_that_refuses_vfork(script, monkeypatch, tmp_path):
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("there is no C compiler")
+    source, library = tmp_path / "refuse.c", tmp_path / "refuse.so"
+    source.write_text("#include <errno.h>\nint vfork(void) { errno = EINVAL; return -1; }\n")
+    options = ["-shared", "-fPIC", "-fno-builtin", "-o", str(library), str(source)]
+    subprocess.run([compiler] + options, check=True, env={"PATH": os.environ["PATH"]})
+    monkeypatch.setenv("LD_PRELOAD", str(library), prepend=" ")
+    # A sanitizer has a vfork() of its own: ours comes first.
+    monkeypatch.setenv("ASAN_OPTIONS", os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0")
+    assert script("""
+async def main():
+    process = await asyncio.create_subprocess_exec("/bin/echo", "started", stdout=-1)
+    print((await process.communicate())[0], process.returncode)
+    try:
+        await asyncio.create_subprocess_exec("/nowhere/at/all")
+    except FileNotFoundError as error:
+        print(error.filename)
+
+loop = new_loop()
+asyncio.set_event_loop(loop)
+loop.run_until_complete(main())
+loop.close()
+""") == "b'started\\n' 0\n/nowhere/at/all\n"  # fmt: skip
 
 
 @pytest.mark.skipif(not OURS, reason="not called there")

@@ -6,6 +6,7 @@ import socket
 import ssl
 import sys
 import time
+import warnings
 
 import pytest
 
@@ -566,6 +567,41 @@ def test_factory_raises(same, error, side):
             return told
 
     assert same(body)["result"][:2] == (error.__name__, "on purpose")
+
+
+@pytest.mark.parametrize("what", ["factory", "context"])
+def test_accepted_socket_is_closed_if_there_is_no_transport(loop_kind, loop, until, contexts, what):
+    """Up to 3.15 asyncio leaves it to the socket's destructor, which warns."""
+    if loop_kind == "asyncio" and sys.version_info < (3, 16):
+        pytest.skip("asyncio does not")
+
+    class Failing(ssl.SSLContext):
+        def wrap_bio(self, *args, **options):
+            raise ZeroDivisionError("on purpose")
+
+    factory = raiser(ZeroDivisionError) if what == "factory" else asyncio.Protocol
+    context = contexts.server(cls=Failing if what == "context" else ssl.SSLContext)
+    loop.set_exception_handler(lambda *args: None)
+    server = loop.run_until_complete(loop.create_server(factory, "127.0.0.1", 0, ssl=context))
+    with warnings.catch_warnings(record=True) as caught, socket.create_connection(
+        server.sockets[0].getsockname()
+    ) as client:
+        warnings.simplefilter("always")
+        client.setblocking(False)
+        until(lambda: received(client) == b"")
+        gc.collect()
+    server.close()
+    assert [str(each.message) for each in caught if each.category is ResourceWarning] == []
+
+
+def received(sock):
+    """What recv() returns, None if it would block."""
+    try:
+        return sock.recv(100)
+    except BlockingIOError:
+        return None
+    except ConnectionResetError:
+        return b""
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, OSError])
