@@ -182,6 +182,8 @@ static __attribute__((noinline)) pid_t
 start(const child_plan *plan, const sigset_t *blocked)
 {
     pid_t pid = vfork();
+    if (pid < 0) /* as _posixsubprocess: it may be forbidden */
+        pid = fork();
     if (pid == 0)
         be_child(plan, blocked);
     return pid < 0 ? -errno : pid;
