@@ -455,28 +455,32 @@ def _has_ended(loop, transport, pidfd):
 
 
 def _wait_for(loop, transport):
-    pid = transport.get_pid()
+    pid, status = transport.get_pid(), None
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     except ChildProcessError:
         pass  # something else has waited for it
+    except OSError:  # a sandbox refuses the call
+        with contextlib.suppress(ChildProcessError):
+            _, status = os.waitpid(pid, 0)
     try:
-        loop.call_soon_threadsafe(_publish, transport)
+        loop.call_soon_threadsafe(_publish, transport, status)
     except RuntimeError:
         logger.warning("Loop %r that handles pid %r is closed", loop, pid)
 
 
-def _publish(transport):
-    """Reap the process and publish that at once: later its pid may be reused."""
-    transport._process_exited(_exit_code(transport))
+def _publish(transport, status=None):
+    """Reap the process, unless its status is known, and publish that at once: later its pid may be reused."""
+    transport._process_exited(_exit_code(transport, status))
 
 
-def _exit_code(transport):
+def _exit_code(transport, status):
     """Wait for the process and return its exit code; 255 if unknown."""
     pid = transport.get_pid()
     process = transport._extra["subprocess"]
     try:
-        _, status = os.waitpid(pid, 0)
+        if status is None:
+            _, status = os.waitpid(pid, 0)
     except ChildProcessError:
         if process.returncode is not None:
             return process.returncode  # Popen has waited for it

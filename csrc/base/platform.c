@@ -24,7 +24,6 @@
 
 /* ---------------------------------------------------------------- descriptors */
 
-#ifndef CL_HAVE_ACCEPT4
 /* Closes what cannot be prepared, and keeps errno. */
 static int
 prepared(int fd)
@@ -40,6 +39,16 @@ prepared(int fd)
     }
     return -1;
 }
+
+#ifdef CL_HAVE_ACCEPT4
+
+int
+cl_accept_plainly(int fd, struct sockaddr *peer, socklen_t *len)
+{
+    return prepared(accept(fd, peer, len));
+}
+
+#else
 
 static int
 both_prepared(int fds[2])
@@ -153,14 +162,15 @@ cl_poll(struct pollfd *fds, int count, int64_t timeout_ns)
 #ifdef CL_HAVE_PPOLL
     struct timespec ts = {(time_t)(timeout_ns / 1000000000),
                           (long)(timeout_ns % 1000000000)};
-    return ppoll(fds, (nfds_t)count, timeout_ns < 0 ? NULL : &ts, NULL);
-#else
+    int ready = ppoll(fds, (nfds_t)count, timeout_ns < 0 ? NULL : &ts, NULL);
+    if (ready >= 0 || !cl_is_refused(errno))
+        return ready;
+#endif
     int64_t ms = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
     return poll(fds, (nfds_t)count,
                 timeout_ns < 0 ? -1
                 : ms < INT_MAX ? (int)ms
                                : INT_MAX);
-#endif
 }
 
 void

@@ -54,6 +54,15 @@
 #define CL_HAVE_COND_CLOCK
 #endif
 
+/* Whether the error of a system call may say that there is no such call: an old
+ * kernel has not, and sandboxes refuse those that they do not know (seccomp of
+ * Docker and systemd, gVisor). */
+static inline bool
+cl_is_refused(int error)
+{
+    return error == ENOSYS || error == EPERM || error == EACCES;
+}
+
 /* ---------------------------------------------------------------- descriptors */
 
 /* These are accept(), socket(), socketpair() and pipe(). What they return is
@@ -65,10 +74,16 @@ int cl_socket(int family, int type, int proto);
 int cl_socketpair(int family, int type, int fds[2]);
 int cl_pipe(int fds[2]);
 #else
+/* cl_accept() where accept4() is refused. */
+int cl_accept_plainly(int fd, struct sockaddr *peer, socklen_t *len);
+
 static inline int
 cl_accept(int fd, struct sockaddr *peer, socklen_t *len)
 {
-    return accept4(fd, peer, len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int accepted = accept4(fd, peer, len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return accepted < 0 && cl_is_refused(errno)
+               ? cl_accept_plainly(fd, peer, len)
+               : accepted;
 }
 
 static inline int
@@ -83,10 +98,15 @@ cl_socketpair(int family, int type, int fds[2])
     return socketpair(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds);
 }
 
+/* Some sandboxes have no pipes, such as services of systemd without the group
+ * @ipc of calls. A loop does with sockets, as asyncio's. */
 static inline int
 cl_pipe(int fds[2])
 {
-    return pipe2(fds, O_CLOEXEC | O_NONBLOCK);
+    int status = pipe2(fds, O_CLOEXEC | O_NONBLOCK);
+    return status < 0 && cl_is_refused(errno)
+               ? cl_socketpair(AF_UNIX, SOCK_STREAM, fds)
+               : status;
 }
 #endif
 

@@ -67,7 +67,9 @@ cl_loop_open(LoopObject *loop, const char *poller_name)
         goto no_inbox;
     if ((err = cl_turnstile_init(&loop->l_turnstile)) < 0)
         goto no_turnstile;
-    if ((err = cl_poller_open(&loop->l_poller, ops)) < 0)
+    err = poller_name == NULL ? cl_poller_open_best(&loop->l_poller)
+                              : cl_poller_open(&loop->l_poller, ops);
+    if (err < 0)
         goto no_poller;
     cl_heap_init(&loop->l_timers);
     cl_watch_table_init(&loop->l_watches);

@@ -420,11 +420,15 @@ with_heading(const char *text, double seconds, bool wakes)
 {
     size_t size = strlen(text) + 200;
     char *whole = cl_malloc(size);
+    /* Not %f, which writes a comma in some locales. */
+    long long hundredths = (long long)(seconds * 100 + 0.5);
     if (whole != NULL)
-        snprintf(whole, size,
-                 "cloop: the loop has been blocked for %.2f s: %s keeps the "
-                 "interpreter (most recent call first)\n%s",
-                 seconds, wakes ? "another thread" : "C code", text);
+        snprintf(
+            whole, size,
+            "cloop: the loop has been blocked for %lld.%02lld s: %s keeps "
+            "the interpreter (most recent call first)\n%s",
+            hundredths / 100, hundredths % 100,
+            wakes ? "another thread" : "C code", text);
     return whole;
 }
 

@@ -19,6 +19,8 @@ cl_extra_socket(TransportObject *self)
     if (self->tr_flags & CL_T_NOT_OPEN) {
         /* Return a closed socket, as asyncio does. */
         fd = cl_socket(AF_UNIX, SOCK_STREAM, 0);
+        if (fd < 0) /* a sandbox may have no such sockets */
+            fd = cl_socket(self->tr_family, self->tr_type, self->tr_proto);
         if (fd < 0) {
             cl_raise_errno(-errno);
             return NULL;

@@ -29,6 +29,7 @@ typedef struct {
     cl_habits *ln_habits; /* of its connections; or NULL */
     int ln_family, ln_type, ln_proto;
     int ln_expected;   /* connections to accept at once: see run() */
+    int ln_failed;     /* attempts that failed, one after the other */
     bool ln_exhausted; /* "out of resources" was reported and has not ended */
     bool ln_nodelay;   /* accepted sockets inherit TCP_NODELAY */
     bool ln_nodelay_checked;
@@ -204,10 +205,10 @@ pass_on(ListenerObject *self, int fd, const struct sockaddr *peer,
                           : report(self, "socket.accept() failed", NULL, NULL);
 }
 
-/* Stops accepting for a while, since the descriptor would stay ready. If no
- * timer can be set, accepting goes on. */
+/* Reports the text, and stops accepting for a while, since the descriptor would
+ * stay ready. If no timer can be set, accepting goes on. */
 static int
-rest(ListenerObject *self, int err)
+rest(ListenerObject *self, int err, const char *text)
 {
     cl_state *st = self->ln_loop->l_st;
     PyObject *delay = NULL, *resume = NULL, *timer = NULL;
@@ -219,8 +220,7 @@ rest(ListenerObject *self, int err)
             return -1;
         self->ln_exhausted = true;
         cl_raise_os_error(err); /* like asyncio */
-        status =
-            report(self, "socket.accept() out of system resource", sock, NULL);
+        status = report(self, text, sock, NULL);
         Py_DECREF(sock);
         if (status < 0)
             return -1;
@@ -274,9 +274,11 @@ accept_one(ListenerObject *self)
         case ENFILE:
         case ENOBUFS:
         case ENOMEM:
-            return rest(self, -errno);
+            return rest(self, -errno,
+                        "socket.accept() out of system resource");
         case EAGAIN:
         case EINTR:
+            self->ln_failed = 0;
             return 0;
         case EBADF:
         case EINVAL:
@@ -286,10 +288,14 @@ accept_one(ListenerObject *self)
             return report(self, "socket.accept() failed", NULL, NULL);
         default:
             /* The client is gone, or Linux passes on a network error. Try the
-             * next one. */
-            return 1;
+             * next one. If none of many is there, it is something that lasts,
+             * such as a sandbox that refuses the call. */
+            return ++self->ln_failed < ACCEPT_MAX
+                       ? 1
+                       : rest(self, -errno, "socket.accept() failed");
         }
     }
+    self->ln_failed = 0;
     CL_PROBE2(accept, self->ln_loop, fd);
     self->ln_exhausted = false;
     cl_net_counts_of(self->ln_loop)->nc_accepted++;
@@ -349,8 +355,15 @@ find_kind(ListenerObject *self, int fd)
 {
     int err =
         cl_socket_kind(fd, &self->ln_family, &self->ln_type, &self->ln_proto);
-    if (err < 0)
+    const cl_sock *inside = cl_sock_inside(self->ln_loop->l_st, self->ln_sock);
+    if (err < 0 && cl_is_refused(-err) && inside != NULL) {
+        self->ln_family = inside->sk_family;
+        self->ln_type = inside->sk_type;
+        self->ln_proto = inside->sk_proto;
+    }
+    else if (err < 0) {
         return cl_raise_errno(err);
+    }
     if (self->ln_family == AF_INET || self->ln_family == AF_INET6) {
         int on = 1;
         (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));

@@ -140,20 +140,41 @@ fill_segment(struct iovec *parts, int count, size_t *size, size_t *cut)
     return fit;
 }
 
-/* One system call. Like asyncio, does not retry an interrupted write to a pipe
- * at once. */
+static ssize_t
+write_parts(int fd, const struct iovec *parts, int count)
+{
+    if (count > 1) {
+        ssize_t written = writev(fd, parts, count);
+        if (written >= 0 || !cl_is_refused(errno))
+            return written;
+    }
+    return write(fd, parts->iov_base, parts->iov_len);
+}
+
+static ssize_t
+send_message(int fd, struct iovec *parts, int count)
+{
+    if (count > 1) {
+        struct msghdr message = {.msg_iov = parts,
+                                 .msg_iovlen = (size_t)count};
+        ssize_t sent = sendmsg(fd, &message, CL_SEND_FLAGS);
+        if (sent >= 0 || !cl_is_refused(errno))
+            return sent;
+    }
+    return send(fd, parts->iov_base, parts->iov_len, CL_SEND_FLAGS);
+}
+
+/* One system call, with the first part only where a sandbox refuses those for
+ * several: sendmsg() may pass descriptors on. Like asyncio, does not retry an
+ * interrupted write to a pipe at once. */
 static ssize_t
 send_once(int fd, bool pipe, struct iovec *parts, int count)
 {
     if (pipe)
-        return count == 1 ? write(fd, parts->iov_base, parts->iov_len)
-                          : writev(fd, parts, count);
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = (size_t)count};
+        return write_parts(fd, parts, count);
     ssize_t sent;
     do {
-        sent = count == 1
-                   ? send(fd, parts->iov_base, parts->iov_len, CL_SEND_FLAGS)
-                   : sendmsg(fd, &message, CL_SEND_FLAGS);
+        sent = send_message(fd, parts, count);
     } while (sent < 0 && errno == EINTR);
     return sent;
 }

@@ -98,7 +98,7 @@ wait_raw(cl_poller *poller, int64_t timeout_ns, struct epoll_event *raw,
         } ts = {timeout_ns / 1000000000, timeout_ns % 1000000000};
         int count = (int)syscall(SYS_epoll_pwait2, poller->fd, raw, max, &ts,
                                  NULL, (size_t)0);
-        if (count >= 0 || (errno != ENOSYS && errno != EPERM))
+        if (count >= 0 || !cl_is_refused(errno))
             return count;
         poller->impl = REFUSED;
     }

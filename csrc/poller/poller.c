@@ -49,6 +49,18 @@ cl_poller_open(cl_poller *poller, const cl_poller_ops *ops)
     return err;
 }
 
+int
+cl_poller_open_best(cl_poller *poller)
+{
+    int err = 0;
+    for (int n = 0; n < COUNT; n++) {
+        err = cl_poller_open(poller, backends[n]);
+        if (err == 0 || !cl_is_refused(-err))
+            break;
+    }
+    return err;
+}
+
 void
 cl_poller_close(cl_poller *poller)
 {

@@ -78,6 +78,11 @@ const cl_poller_ops *cl_poller_find(const char *name);
 const char *cl_poller_name(int n);
 
 int cl_poller_open(cl_poller *poller, const cl_poller_ops *ops);
+
+/* Opens the best one that the system does not refuse, as Python's selectors
+ * module does. */
+int cl_poller_open_best(cl_poller *poller);
+
 void cl_poller_close(cl_poller *poller);
 
 #endif

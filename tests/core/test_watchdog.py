@@ -8,7 +8,9 @@ import logging
 import os
 import re
 import selectors
+import shutil
 import socket
+import subprocess
 import sys
 import sysconfig
 import threading
@@ -287,6 +289,30 @@ def test_c_code_that_keeps_the_interpreter(cloop, loop, keep, tmp_path):
     assert re.search(report % (re.escape(HERE), re.escape(HERE), line_of(keeps, "keep(0.5)")), seen), seen
     totals = [float(total) for total in re.findall(r"was blocked for (\d+\.\d+) s", path.read_text())]
     assert 0.45 < max(totals) < LIMIT_S
+
+
+@pytest.mark.gil
+def test_numbers_have_a_point_in_each_locale(cloop, python, write_script, tmp_path):
+    """As all else that Python writes."""
+    made = shutil.which("localedef") and subprocess.run(
+        ["localedef", "-i", "de_DE", "-f", "UTF-8", str(tmp_path / "de")], stderr=subprocess.DEVNULL
+    )
+    if not made or made.returncode != 0:
+        pytest.skip("cannot make a locale")
+    script = (
+        KEEPS
+        + """
+import locale
+
+locale.setlocale(locale.LC_NUMERIC, "de")
+assert locale.localeconv()["decimal_point"] == ","
+with cloop.watch(0.05):
+    cloop.run(keeps())
+"""
+    )
+    done = python(write_script(script), env=dict(os.environ, LOCPATH=str(tmp_path)))
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"has been blocked for \d\.\d\d s: C code keeps", done.stderr), done.stderr
 
 
 def test_function_gets_such_a_stack_afterwards(loop, blocks, keep):
