@@ -272,6 +272,14 @@ def test_nothing_is_paused_at_the_mark_itself(bytes_are_counted, writing, record
     assert protocol.calls.count("pause_writing") == before + 1
 
 
+def test_no_mark_at_all(writing, recorder, clog):
+    protocol = recorder()
+    transport, peer = writing(protocol)
+    transport.set_write_buffer_limits(high=float("inf"), low=0)
+    clog(transport)
+    assert noted(protocol) == []
+
+
 def test_lowering_the_mark_pauses_at_once(writing, recorder, clog):
     protocol = recorder()
     transport, peer = writing(protocol)
