@@ -935,3 +935,13 @@ def test_socket_that_receives_from_another_when_it_is_asked_for_its_number(
         assert peer.recv(100) == b"answer"
         transport.close()
         until(lambda: protocol.lost)
+
+
+@pytest.mark.parametrize(
+    "args, names", [((), {}), ((b"x", None, 5), {}), ((b"x",), {"data": b"x"}), ((b"x",), {"nonsense": 5})]
+)
+def test_wrong_arguments(endpoint, args, names):
+    transport, protocol = endpoint(LOCAL)
+    with pytest.raises(TypeError):
+        transport.sendto(*args, **names)
+    assert not transport.is_closing() and not protocol.errors

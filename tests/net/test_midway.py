@@ -232,8 +232,10 @@ ACTS = {
     "reset": reset,
     "fail": lambda scene: scene.transport._force_close(LookupError("of the test")),
 }
-# Where asyncio loses an error, goes on with what has failed, or is never done.
+# Where asyncio loses an error or has another one, goes on with what has failed, or is never done.
 ASYNCIOS = {
+    ("line_of_an_iterator_while_clogged", "peer"),
+    ("line_of_an_iterator_while_clogged", "reset"),
     ("answer_to_eof", "raise"),
     ("other_answer_to_eof", "raise"),
     ("property_resume_writing", "fail"),

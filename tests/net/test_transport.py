@@ -591,3 +591,12 @@ def test_an_exit_at_the_start_of_what_is_aborted(cloop, new_loop, recorder, sock
     loop.run_forever()
     assert protocol.lost == [None]
     waiter.cancel() if not waiter.done() else waiter.exception()
+
+
+def test_names_that_are_no_text(connect, recorder):
+    transport, peer = connect(recorder())
+    with pytest.raises(TypeError):
+        type(transport).__setattr__(transport, 5, "value")
+    assert transport.get_extra_info(5) is None and transport.get_extra_info(5, "other") == "other"
+    with pytest.raises(TypeError):
+        transport.get_extra_info([])

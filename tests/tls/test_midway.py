@@ -554,11 +554,6 @@ def below_closes(scene):
     notified(scene)
 
 
-def below_aborts(scene):
-    over(scene, "abort")
-    scene.attempt(scene.transport.abort)
-
-
 def below_is_forced_to_close(scene):
     over(scene, "_force_close", scene.make(data=fails))
     sent(scene)
@@ -604,7 +599,6 @@ PLACES = [
     below_pauses,
     below_resumes,
     below_closes,
-    below_aborts,
     below_is_forced_to_close,
     below_knows_more,
 ]
