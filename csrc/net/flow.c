@@ -62,17 +62,16 @@ cl_flow_limits(const char *format, PyObject *args, PyObject *kwargs,
     high = high == Py_None ? NULL : Py_NewRef(high);
     low = low == Py_None ? NULL : Py_NewRef(low);
     int valid = complete_limits(&high, &low, standard);
-    if (valid == 0)
+    cl_limits clipped;
+    if (valid == 0) {
         PyErr_Format(PyExc_ValueError,
                      "high (%R) must be >= low (%R) must be >= 0", high, low);
-    if (valid <= 0)
-        goto done;
-    cl_limits clipped;
-    if (clip(high, &clipped.high) == 0 && clip(low, &clipped.low) == 0) {
+    }
+    else if (valid > 0 && clip(high, &clipped.high) == 0 &&
+             clip(low, &clipped.low) == 0) {
         *limits = clipped;
         status = 0;
     }
-done:
     Py_XDECREF(high);
     Py_XDECREF(low);
     return status;

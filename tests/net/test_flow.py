@@ -1,5 +1,6 @@
 """Writing and reading at the pace of the slower side: buffers, water marks, pauses, and when data is sent."""
 
+import array
 import asyncio
 import contextvars
 import mmap
@@ -920,3 +921,21 @@ def test_line_that_aborts_when_it_is_asked_for_its_bytes(connect, recorder, coll
     transport.writelines([b"one", line, bytes(20000)])
     assert transport.get_write_buffer_size() == 0
     assert collect(peer) == b"" and protocol.lost == [None] and line.asked == 2
+
+
+def test_lines_of_many_kinds(connect, recorder, collect, clog):
+    """Also behind what is buffered."""
+
+    class Text(bytes):
+        pass
+
+    protocol = recorder()
+    transport, peer = connect(protocol)
+    kinds = [b"a", bytearray(b"b"), memoryview(b"c"), array.array("b", b"de"), Text(b"f"), memoryview(b"gxh")[:1]]
+    transport.writelines(kinds)
+    assert collect(peer, 7) == b"abcdefg"
+    data = clog(transport)
+    transport.writelines(kinds)
+    kinds[1][:] = b"z"
+    kinds[3][0] = 0
+    assert collect(peer, len(data) + 7) == data + b"abcdefg"
