@@ -230,6 +230,7 @@ send_one(DatagramObject *self, PyObject *data, const char *bytes, size_t size,
     socklen_t len = 0;
     ssize_t sent;
     cl_assert_of(self, !PyErr_Occurred());
+    int fd = cl_transport_fd(base_of(self)); /* first: see d_last */
     /* To asyncio the name '' is no peer, and then no address: a TypeError. */
     if (!self->d_connected && !(addr == Py_None && self->d_has_peer)) {
         if (addr == self->d_last_addr) {
@@ -244,7 +245,6 @@ send_one(DatagramObject *self, PyObject *data, const char *bytes, size_t size,
             to = (const struct sockaddr *)&storage;
         }
     }
-    int fd = cl_transport_fd(base_of(self));
     if (fd < 0)
         return cl_raise_errno(fd);
     do {

@@ -16,8 +16,9 @@ cl_extra_socket(TransportObject *self)
     if (self->tr_file != NULL)
         return self->tr_file;
     int fd = self->tr_fd;
-    if (self->tr_flags & CL_T_NOT_OPEN) {
-        /* Return a closed socket, as asyncio does. */
+    const bool closed = self->tr_flags & CL_T_NOT_OPEN;
+    if (closed) {
+        /* Return a closed socket, as asyncio does. Its number may be the same. */
         fd = cl_socket(AF_UNIX, SOCK_STREAM, 0);
         if (fd < 0) /* a sandbox may have no such sockets */
             fd = cl_socket(self->tr_family, self->tr_type, self->tr_proto);
@@ -30,16 +31,15 @@ cl_extra_socket(TransportObject *self)
                                            self->tr_family, self->tr_type,
                                            self->tr_proto, fd);
     if (sock == NULL) {
-        if (fd != self->tr_fd)
+        if (closed)
             close(fd);
         return NULL;
     }
     self->tr_file = sock;
     PyObject *result =
-        self->tr_flags & CL_T_NOT_OPEN
-            ? PyObject_CallMethodNoArgs(sock, cl_net_of(st)->str_close)
-            : PyObject_CallMethodOneArg(sock, cl_net_of(st)->str_setblocking,
-                                        Py_False);
+        closed ? PyObject_CallMethodNoArgs(sock, cl_net_of(st)->str_close)
+               : PyObject_CallMethodOneArg(
+                     sock, cl_net_of(st)->str_setblocking, Py_False);
     Py_XDECREF(result);
     return result == NULL ? NULL : sock;
 }

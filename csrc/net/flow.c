@@ -31,6 +31,24 @@ done:
     return valid;
 }
 
+/* The number of bytes as an int, clipped: no buffer gets larger, and infinity
+ * means that there is no limit. 0/-1 */
+static int
+clip(PyObject *number, size_t *bytes)
+{
+    PyObject *whole = PyNumber_Long(number);
+    if (whole == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_OverflowError))
+            return -1;
+        PyErr_Clear();
+        *bytes = PY_SSIZE_T_MAX;
+        return 0;
+    }
+    *bytes = (size_t)PyNumber_AsSsize_t(whole, NULL);
+    Py_DECREF(whole);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 int
 cl_flow_limits(const char *format, PyObject *args, PyObject *kwargs,
                size_t standard, cl_limits *limits)
@@ -44,23 +62,16 @@ cl_flow_limits(const char *format, PyObject *args, PyObject *kwargs,
     high = high == Py_None ? NULL : Py_NewRef(high);
     low = low == Py_None ? NULL : Py_NewRef(low);
     int valid = complete_limits(&high, &low, standard);
-    if (valid == 0)
+    cl_limits clipped;
+    if (valid == 0) {
         PyErr_Format(PyExc_ValueError,
                      "high (%R) must be >= low (%R) must be >= 0", high, low);
-    if (valid <= 0)
-        goto done;
-    /* Converted to int and clipped: no buffer gets larger. */
-    Py_SETREF(high, PyNumber_Long(high));
-    Py_SETREF(low, PyNumber_Long(low));
-    if (high == NULL || low == NULL)
-        goto done;
-    cl_limits clipped = {(size_t)PyNumber_AsSsize_t(high, NULL),
-                         (size_t)PyNumber_AsSsize_t(low, NULL)};
-    if (PyErr_Occurred())
-        goto done;
-    *limits = clipped;
-    status = 0;
-done:
+    }
+    else if (valid > 0 && clip(high, &clipped.high) == 0 &&
+             clip(low, &clipped.low) == 0) {
+        *limits = clipped;
+        status = 0;
+    }
     Py_XDECREF(high);
     Py_XDECREF(low);
     return status;

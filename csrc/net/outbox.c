@@ -214,11 +214,11 @@ is_tcp(const StreamObject *self)
 }
 
 /* Sends the parts, which it may change. Returns the number of bytes, 0 if it
- * would block, or -errno. */
+ * would block, or -errno. `fd` is that of cl_stream_fd(), which may run Python
+ * code: call it before the parts are taken from the queue. */
 static ssize_t
-send_parts(StreamObject *self, struct iovec *parts, int count)
+send_parts(StreamObject *self, int fd, struct iovec *parts, int count)
 {
-    int fd = cl_stream_fd(self);
     cl_assertf(count > 0 && parts[0].iov_len > 0, "%d parts", count);
     if (fd < 0)
         return fd;
@@ -306,7 +306,7 @@ send_alone(StreamObject *self, PyObject *object, const char *data, size_t size)
     cl_assert_of(self,
                  !cl_gather_holds(self->s_base.tr_loop, (PyObject *)self));
     struct iovec part = {(char *)data, size};
-    ssize_t result = send_parts(self, &part, 1);
+    ssize_t result = send_parts(self, cl_stream_fd(self), &part, 1);
     if (result == (ssize_t)size)
         return 0;
     size_t sent = (size_t)result;
@@ -343,7 +343,7 @@ send_with_held(StreamObject *self, PyObject *object, const char *data,
         parts[count].iov_base = (char *)data;
         parts[count++].iov_len = size;
     }
-    ssize_t result = send_parts(self, parts, count);
+    ssize_t result = send_parts(self, cl_stream_fd(self), parts, count);
     size_t sent = (size_t)result;
     if (result < (ssize_t)(first + held.rest_size + size)) {
         if (result < 0 ||
@@ -562,8 +562,12 @@ send_queued(StreamObject *self, bool *broken)
 {
     struct iovec parts[PARTS_MAX];
     cl_assert_of(self, queued(self) > 0);
+    int fd = cl_stream_fd(self);
+    *broken = queued(self) == 0; /* the program's fileno() has ended it */
+    if (*broken)
+        return 0;
     int count = cl_wqueue_peek(&self->s_out.out_queue, parts, PARTS_MAX);
-    ssize_t sent = send_parts(self, parts, count);
+    ssize_t sent = send_parts(self, fd, parts, count);
     if (sent < 0) {
         *broken = true;
         cl_transport_want(base_of(self), CL_WRITE, false);
@@ -615,7 +619,8 @@ is_left_out(const StreamObject *self, PyObject *item)
 }
 
 /* Raises TypeError for a wrong item before any is written; the total size goes
- * to *size. *extra: some are to be left out, and are not bytes-like. 0/-1 */
+ * to *size. *extra: some are to be left out, and are not bytes-like, or are of a
+ * class that may run Python code when it is asked for its bytes. 0/-1 */
 static int
 check_items(const StreamObject *self, PyObject *items, size_t *size,
             bool *extra)
@@ -626,18 +631,18 @@ check_items(const StreamObject *self, PyObject *items, size_t *size,
     for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *item = PyTuple_GET_ITEM(items, i);
         Py_buffer view;
-        if (PyBytes_Check(item)) {
+        if (PyBytes_CheckExact(item)) {
             *size += (size_t)PyBytes_GET_SIZE(item);
             continue;
         }
+        if (!PyByteArray_CheckExact(item) && !PyMemoryView_Check(item))
+            *extra = true;
         if (!PyObject_CheckBuffer(item)) {
             int left_out = is_left_out(self, item);
             if (left_out < 0)
                 return -1;
-            if (left_out) {
-                *extra = true;
+            if (left_out)
                 continue;
-            }
             PyErr_Format(PyExc_TypeError,
                          "sequence item %zd: expected a bytes-like object, %s "
                          "found",
@@ -664,7 +669,18 @@ write_joined(StreamObject *self, PyObject *items)
     return status;
 }
 
-/* Writes those of the items that are bytes-like. 0/-1 */
+/* Returns the item, or a copy of its bytes if its class may run Python code. */
+static PyObject *
+plain(PyObject *item)
+{
+    return PyBytes_CheckExact(item) || PyByteArray_CheckExact(item) ||
+                   PyMemoryView_Check(item)
+               ? Py_NewRef(item)
+               : PyBytes_FromObject(item);
+}
+
+/* Writes those of the items that are bytes-like. Whatever Python code does for
+ * that, it does before. 0/-1 */
 static int
 write_bytes_like(StreamObject *self, PyObject *items)
 {
@@ -672,8 +688,11 @@ write_bytes_like(StreamObject *self, PyObject *items)
     int status = list == NULL ? -1 : 0;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(items) && status == 0; i++) {
         PyObject *item = PyTuple_GET_ITEM(items, i);
-        if (PyObject_CheckBuffer(item))
-            status = PyList_Append(list, item);
+        if (!PyObject_CheckBuffer(item))
+            continue;
+        PyObject *bytes = plain(item);
+        status = bytes == NULL ? -1 : PyList_Append(list, bytes);
+        Py_XDECREF(bytes);
     }
     if (status == 0)
         rest = PyList_AsTuple(list);

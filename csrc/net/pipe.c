@@ -43,12 +43,7 @@ descriptor(StreamObject *stream)
     TransportObject *base = base_of(self);
     if ((base->tr_flags & CL_T_NOT_OPEN) || base->tr_file == NULL)
         return -EBADF;
-    if (self->pi_lent >= 0)
-        return base->tr_fd;
-    int fd = cl_sock_fd(base->tr_loop->l_st, base->tr_file);
-    if (fd < -1)
-        PyErr_Clear(); /* a closed file object raises */
-    return fd == base->tr_fd ? fd : -EBADF;
+    return self->pi_lent >= 0 ? base->tr_fd : cl_transport_fd(base);
 }
 
 /* For a reader only EIO is quiet: a terminal reports it at its end. */
@@ -84,15 +79,22 @@ at_eof(StreamObject *stream)
     cl_state *st = base->tr_loop->l_st;
     if (log_closed_by_peer(base) < 0)
         return -1;
-    PyObject *protocol = Py_NewRef(base->tr_protocol);
+    PyObject *protocol = Py_XNewRef(base->tr_protocol), *error = NULL;
+    if (protocol == NULL) /* closed meanwhile, by the log */
+        return 0;
+    base->tr_flags |=
+        CL_T_CLOSING; /* before what asks the protocol closes it */
     PyObject *eof =
         PyObject_GetAttr(protocol, cl_net_of(st)->str_eof_received);
-    Py_DECREF(protocol);
-    int status = eof == NULL ? -1
-                             : cl_loop_call_soon(base->tr_loop, eof, NULL, 0,
-                                                 base->tr_context);
+    cl_first_error(&error, eof == NULL
+                               ? -1
+                               : cl_loop_call_soon(base->tr_loop, eof, NULL, 0,
+                                                   base->tr_context));
     Py_XDECREF(eof);
-    return status < 0 ? -1 : cl_transport_force_close(base, NULL);
+    Py_DECREF(protocol);
+    /* Also without the method: it would be reported for ever. */
+    cl_first_error(&error, cl_transport_force_close(base, NULL));
+    return cl_raise_first(error);
 }
 
 /* The reader closed its end. */
@@ -114,8 +116,14 @@ static int
 write_object(PipeObject *self, PyObject *data)
 {
     if (PyBytes_Check(data) || PyByteArray_Check(data) ||
-        PyMemoryView_Check(data))
-        return cl_outbox_write(&self->pi_stream, data);
+        PyMemoryView_Check(data)) {
+        /* A class of the program's may say that there is nothing; asyncio asks
+         * a view of a bytearray. */
+        int any = PyBytes_CheckExact(data) || PyByteArray_Check(data)
+                      ? 1
+                      : PyObject_IsTrue(data);
+        return any > 0 ? cl_outbox_write(&self->pi_stream, data) : any;
+    }
     PyObject *text = PyObject_Repr(data);
     if (text != NULL)
         PyErr_SetObject(PyExc_AssertionError, text);

@@ -58,6 +58,14 @@ static const operation operations[CL_SOCK_COUNT];
  * memory for each receive buffer. Asking first how much there is costs less. */
 #define ASK_FIRST (120 * 1024)
 
+/* The descriptor, once Python code has run: an argument's __buffer__() or an
+ * audit hook may have closed the socket, and the number may be another's. */
+static inline int
+fd_now(const SockOpObject *op)
+{
+    return ((const cl_sock *)op->so_sock)->sk_fd;
+}
+
 static int
 failed(void)
 {
@@ -145,6 +153,7 @@ try_recv_into(SockOpObject *op, int fd, PyObject **result)
         return err;
     }
     ssize_t got = 0;
+    fd = fd_now(op);
     if (view.len > 0) { /* like the socket module */
         got = recv(fd, view.buf, (size_t)view.len, MSG_DONTWAIT);
         cl_net_count_read(op->so_loop, fd, got);
@@ -222,6 +231,7 @@ try_recvfrom_into(SockOpObject *op, int fd, PyObject **result)
         Py_XDECREF(number);
         return err;
     }
+    fd = fd_now(op);
     ssize_t got = recvfrom(fd, view.buf, (size_t)size, MSG_DONTWAIT,
                            (struct sockaddr *)&from, &len);
     cl_net_count_read(op->so_loop, fd, got);
@@ -242,6 +252,7 @@ try_sendall(SockOpObject *op, int fd, PyObject **result)
         return -1;
     }
     const cl_sock *sock = (const cl_sock *)op->so_sock;
+    fd = fd_now(op);
     Py_ssize_t most = cl_is_tcp(sock->sk_family, sock->sk_type, sock->sk_proto)
                           ? CL_SEGMENT_MAX
                           : PY_SSIZE_T_MAX;
@@ -267,6 +278,7 @@ try_sendto(SockOpObject *op, int fd, PyObject **result)
     Py_buffer view;
     if (PyObject_GetBuffer(op->so_arg, &view, PyBUF_SIMPLE) < 0)
         return -1;
+    fd = fd_now(op);
     ssize_t sent = sendto(fd, view.buf, (size_t)view.len, CL_SEND_FLAGS,
                           (const struct sockaddr *)op->so_to, op->so_to_len);
     cl_net_count_write(op->so_loop, fd, sent);
@@ -317,6 +329,7 @@ begin_or_end_connect(SockOpObject *op, int fd, PyObject **result)
     else {
         if (PySys_Audit("socket.connect", "OO", op->so_sock, op->so_arg) < 0)
             return -1;
+        fd = fd_now(op);
         op->so_begun = true;
         cl_loop_poll_soon(op->so_loop);
         if (connect(fd, (const struct sockaddr *)op->so_to, op->so_to_len) <
@@ -522,7 +535,7 @@ op_ready(LoopObject *Py_UNUSED(loop), PyObject *waiter)
         if (status == 0)
             return 0;
         if (status < 0)
-            op->so_error = PyErr_GetRaisedException();
+            Py_XSETREF(op->so_error, PyErr_GetRaisedException());
         op->so_sent = status > 0;
         Py_XDECREF(result);
     }

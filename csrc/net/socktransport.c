@@ -124,7 +124,9 @@ SocketTransport_write(StreamObject *self, PyObject *const *args,
     if (refuses(self) || !(PyBytes_Check(data) || PyByteArray_Check(data) ||
                            PyMemoryView_Check(data)))
         return call_asyncio(self, "write", data);
-    if (cl_outbox_write(self, data) < 0)
+    /* A class of the program's may say that there is nothing. */
+    int any = PyBytes_CheckExact(data) ? 1 : PyObject_IsTrue(data);
+    if (any < 0 || (any > 0 && cl_outbox_write(self, data) < 0))
         return NULL;
     Py_RETURN_NONE;
 }
@@ -157,6 +159,11 @@ SocketTransport_writelines(StreamObject *self, PyObject *const *args,
     int status = 0;
     if (items == NULL)
         return NULL;
+    if (!CL_WRITELINES_BUFFERS_FIRST && refuses(self)) { /* by now */
+        PyObject *result = call_asyncio(self, "writelines", items);
+        Py_DECREF(items);
+        return result;
+    }
     if (PyTuple_GET_SIZE(items) > 0)
         status = cl_outbox_write_items(self, items);
     Py_DECREF(items);
@@ -225,13 +232,13 @@ SocketTransport_send_file(StreamObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "iLn:_send_file", &file, &offset, &size) ||
         cl_gather_flush(base->tr_loop) < 0)
         return NULL;
-    if (refuses(self) || base->tr_conn_lost || size <= 0 ||
-        (base->tr_flags & (CL_T_CLOSING | CL_T_NOT_OPEN)) ||
-        self->s_out.out_queue.wq_size > 0)
+    int fd = cl_transport_fd(base);
+    if (fd < 0 || refuses(self) || base->tr_conn_lost || size <= 0 ||
+        (base->tr_flags & CL_T_CLOSING) || self->s_out.out_queue.wq_size > 0)
         return PyLong_FromLong(0);
     ssize_t sent;
     Py_BEGIN_ALLOW_THREADS /* it may have to read the file */
-    sent = cl_send_file(base->tr_fd, file, offset, (size_t)size);
+    sent = cl_send_file(fd, file, offset, (size_t)size);
     Py_END_ALLOW_THREADS
     if (sent <= 0)
         return PyLong_FromLong(0);

@@ -23,11 +23,11 @@ base_of(StreamObject *self)
     return &self->s_base;
 }
 
-/* Returns the number of bytes received, 0 at EOF, or -errno. */
+/* Returns the number of bytes received, 0 at EOF, or -errno. `fd` is that of
+ * cl_stream_fd(), which may run Python code: call it before `into` is lent. */
 static ssize_t
-receive(StreamObject *self, char *into, size_t size)
+receive(StreamObject *self, int fd, char *into, size_t size)
 {
-    int fd = cl_stream_fd(self);
     cl_assert_of(self, into != NULL);
 #ifdef CL_STRESS
     size = cl_stress_receive(size);
@@ -64,11 +64,12 @@ receive_bytes(StreamObject *self, ssize_t *got)
 {
     cl_loop_net *net = cl_net_on(base_of(self)->tr_loop);
     char *buffer = net->n_read_buffer;
+    int fd = cl_stream_fd(self);
     PyObject *data = NULL;
     cl_assert_of(self, self->s_read_max <= CL_READ_MAX ||
                            (self->s_base.tr_flags & CL_T_BULK));
     if (!(self->s_base.tr_flags & CL_T_BULK) && !net->n_read_lent) {
-        *got = receive(self, buffer, self->s_read_max);
+        *got = receive(self, fd, buffer, self->s_read_max);
         if (*got >= BULK_MIN)
             self->s_base.tr_flags |= CL_T_BULK;
         return *got > 0 ? PyBytes_FromStringAndSize(buffer, *got) : NULL;
@@ -76,7 +77,7 @@ receive_bytes(StreamObject *self, ssize_t *got)
     data = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)self->s_read_max);
     *got = data == NULL
                ? 1
-               : receive(self, PyBytes_AS_STRING(data), self->s_read_max);
+               : receive(self, fd, PyBytes_AS_STRING(data), self->s_read_max);
     if (*got < BULK_MIN && self->s_read_max <= CL_READ_MAX)
         self->s_base.tr_flags &= (uint16_t)~CL_T_BULK;
     if (data != NULL && *got <= 0)
@@ -205,8 +206,9 @@ fill_buffer(StreamObject *self, bool may_follow, bool *follows)
     if (held == 0) /* like recv_into() of a socket */
         return read_failed(self, 0);
     /* One without bytes, though its len() is not 0, looks like EOF. */
-    ssize_t got =
-        view.len == 0 ? 0 : receive(self, view.buf, (size_t)view.len);
+    ssize_t got = view.len == 0 ? 0
+                                : receive(self, cl_stream_fd(self), view.buf,
+                                          (size_t)view.len);
     bool full = got == view.len;
     PyBuffer_Release(&view);
     if (got <= 0) {
@@ -242,10 +244,11 @@ read_into_buffer(StreamObject *self, bool alone)
 
 /* Reads into memory that the protocol's reader lent. */
 static int
-read_directly(StreamObject *self, PyObject *reader, char *lent, size_t room)
+read_directly(StreamObject *self, int fd, PyObject *reader, char *lent,
+              size_t room)
 {
-    ssize_t got =
-        receive(self, lent, room < self->s_read_max ? room : self->s_read_max);
+    ssize_t got = receive(self, fd, lent,
+                          room < self->s_read_max ? room : self->s_read_max);
     if (got <= 0)
         return got_nothing(self, got);
     return delivered(self, cl_reader_filled(base_of(self)->tr_loop->l_st,
@@ -255,12 +258,12 @@ read_directly(StreamObject *self, PyObject *reader, char *lent, size_t room)
 /* Reads into the buffer of the protocol's reader. If that is NULL, or
  * feed_data() can't be done here, calls the protocol. */
 static int
-read_and_feed(StreamObject *self, PyObject *protocol, PyObject *reader)
+read_and_feed(StreamObject *self, int fd, PyObject *protocol, PyObject *reader)
 {
     cl_state *st = base_of(self)->tr_loop->l_st;
     cl_loop_net *net = cl_net_on(base_of(self)->tr_loop);
     char *data = net->n_read_buffer;
-    ssize_t got = receive(self, data, buffered_max(self));
+    ssize_t got = receive(self, fd, data, buffered_max(self));
     if (got <= 0)
         return got_nothing(self, got);
     net->n_read_lent = true;
@@ -284,17 +287,20 @@ static int
 read_for_reader(StreamObject *self)
 {
     cl_state *st = base_of(self)->tr_loop->l_st;
+    int fd = cl_stream_fd(self);
+    if (fd < 0)
+        return read_failed(self, fd);
     PyObject *protocol = Py_NewRef(base_of(self)->tr_protocol);
     PyObject *reader = cl_feed_reader(st, protocol);
     size_t room;
     char *lent = reader == NULL ? NULL : cl_reader_lend(st, reader, &room);
     int status;
     if (lent != NULL)
-        status = read_directly(self, reader, lent, room);
+        status = read_directly(self, fd, reader, lent, room);
     else if (cl_net_on(base_of(self)->tr_loop)->n_read_lent)
         status = read_bytes(self);
     else
-        status = read_and_feed(self, protocol, reader);
+        status = read_and_feed(self, fd, protocol, reader);
     Py_XDECREF(reader);
     Py_DECREF(protocol);
     return status;
@@ -314,7 +320,7 @@ read_for_tls(StreamObject *self)
         PyErr_NoMemory();
         return read_failed(self, 0);
     }
-    ssize_t got = receive(self, buffer,
+    ssize_t got = receive(self, cl_stream_fd(self), buffer,
                           CL_HAS_TLS_SHUTDOWN_TIMEOUT ? CL_READ_MAX
                                                       : buffered_max(self));
     if (got > 0) {

@@ -86,10 +86,13 @@ cl_transport_fd(TransportObject *self)
 {
     if (self->tr_flags & CL_T_NOT_OPEN)
         return -EBADF;
-    if (self->tr_file != NULL &&
-        cl_sock_fd(self->tr_loop->l_st, self->tr_file) != self->tr_fd)
-        return -EBADF;
-    return self->tr_fd;
+    if (self->tr_file == NULL)
+        return self->tr_fd;
+    int fd = cl_sock_fd(self->tr_loop->l_st, self->tr_file);
+    if (fd < -1)
+        PyErr_Clear(); /* a closed file object raises */
+    return fd == self->tr_fd && !(self->tr_flags & CL_T_NOT_OPEN) ? fd
+                                                                  : -EBADF;
 }
 
 void
@@ -105,11 +108,13 @@ cl_transport_want(TransportObject *self, unsigned direction, bool on)
 static int
 close_descriptor(TransportObject *self)
 {
-    PyObject *sock = self->tr_file;
     cl_loop_poll_soon(self->tr_loop);
     cl_assert_of(self, !(self->tr_flags & CL_T_NOT_OPEN));
     if (cl_transport_ops_of(self)->closing != NULL)
         cl_transport_ops_of(self)->closing(self);
+    if (self->tr_flags & CL_T_NOT_OPEN) /* the file's fileno() took it away */
+        return 0;
+    PyObject *sock = self->tr_file;
     if (sock == NULL) {
         close(self->tr_fd);
         return 0;
@@ -410,15 +415,16 @@ started(TransportObject *self)
 static int
 begin_or_end(TransportObject *self, unsigned bits)
 {
-    if ((bits & CL_START) && started(self) < 0)
-        return -1;
-    if ((bits & CL_LOST) == 0)
-        return 0;
-    PyObject *exception = self->tr_error;
-    self->tr_error = NULL;
-    int status = cl_transport_lost(self, exception);
-    Py_XDECREF(exception);
-    return status;
+    PyObject *error = NULL;
+    if (bits & CL_START)
+        cl_first_error(&error, started(self));
+    if (bits & CL_LOST) {
+        PyObject *exception = self->tr_error;
+        self->tr_error = NULL;
+        cl_first_error(&error, cl_transport_lost(self, exception));
+        Py_XDECREF(exception);
+    }
+    return cl_raise_first(error);
 }
 
 static int

@@ -124,7 +124,7 @@ typedef struct {
     /* Called after connection_lost(): wakes whoever waits for an empty write
      * buffer. May be NULL. 0/-1 */
     int (*gone)(TransportObject *self);
-    /* Called just before the descriptor is closed. May be NULL. */
+    /* Called just before the descriptor is closed. May be NULL. Runs Python. */
     void (*closing)(TransportObject *self);
 #ifdef CL_DEBUG
     /* Checks what is the kind's own. */
@@ -207,7 +207,8 @@ TransportObject *cl_transport_new(const cl_transport_args *args);
 int cl_transport_begin(TransportObject *self);
 
 /* Returns the descriptor for the next system call, or -EBADF if the program
- * closed the socket object: the number may belong to another file by now. */
+ * closed the socket object: the number may belong to another file by now. An
+ * object of a class of the program's is asked for it. Runs Python. */
 int cl_transport_fd(TransportObject *self);
 
 /* Starts or stops waiting for CL_READ or CL_WRITE. */

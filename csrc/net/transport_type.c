@@ -242,11 +242,14 @@ Transport_set_write_buffer_limits(TransportObject *self, PyObject *args,
                                   PyObject *kwargs)
 {
     CL_CLAIM_TRANSPORT(self, NULL);
-    /* Held bytes must stay below the high-water mark. */
-    if (cl_transport_flush(self) < 0 ||
-        cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs,
-                       CL_WRITE_HIGH, &self->tr_limits) < 0)
+    cl_limits limits;
+    /* Held bytes must stay below the high-water mark, and comparing the
+     * arguments may write some. */
+    if (cl_flow_limits("|OO:set_write_buffer_limits", args, kwargs,
+                       CL_WRITE_HIGH, &limits) < 0 ||
+        cl_transport_flush(self) < 0)
         return NULL;
+    self->tr_limits = limits;
     return cl_none_or_error(cl_transport_maybe_pause(self));
 }
 
@@ -266,10 +269,13 @@ Transport_take_descriptor_back(TransportObject *self,
                                PyObject *Py_UNUSED(ignored))
 {
     CL_CLAIM_TRANSPORT(self, NULL);
+    int fd = cl_transport_fd(self);
     if (!(self->tr_flags & CL_T_NOT_OPEN) && self->tr_watch.w_fd < 0 &&
         self->tr_loop->l_open) {
-        int err =
-            cl_watch_start(self->tr_loop, &self->tr_watch, self->tr_fd, 0);
+        if (fd < 0) /* it may be another transport's by now */
+            return cl_none_or_error(cl_transport_fatal_errno(
+                self, fd, "Fatal error on transport"));
+        int err = cl_watch_start(self->tr_loop, &self->tr_watch, fd, 0);
         if (err < 0) {
             cl_raise_errno(err);
             return NULL;

@@ -425,16 +425,14 @@ try_drain_helper(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
     return READY;
 }
 
-static bool
+/* 1, 0, or -1 with the exception that asyncio's drain() raises. */
+static int
 is_closing(cl_state *st, PyObject *transport)
 {
     PyObject *answer = PyObject_CallMethodNoArgs(
         transport, cl_streams_of(st)->str_is_closing);
-    bool closing = answer != Py_False;
-    if (answer == NULL)
-        PyErr_Clear(); /* asyncio's method deals with it */
-    Py_XDECREF(answer);
-    return closing;
+    Py_XDECREF(answer); /* True and False live on */
+    return answer == NULL ? -1 : answer != Py_False;
 }
 
 /* For a writer's _reader, which may be None. */
@@ -466,15 +464,21 @@ try_drain(StreamOpObject *op, bool Py_UNUSED(fresh), PyObject **result)
     PyObject *reader = kept(dict, cl_streams_of(st)->str__reader);
     PyObject *transport = kept(dict, cl_streams_of(st)->str__transport);
     PyObject *protocol = kept(dict, cl_streams_of(st)->str__protocol);
-    bool ready = reader != NULL && transport != NULL && protocol != NULL &&
-                 has_no_exception(st, reader) && !is_closing(st, transport) &&
-                 is_drained(st, protocol);
+    outcome status = HAND_OVER;
+    if (reader != NULL && transport != NULL && protocol != NULL &&
+        has_no_exception(st, reader)) {
+        int closing = is_closing(st, transport);
+        if (closing < 0)
+            status = FAILED;
+        else if (closing == 0 && is_drained(st, protocol))
+            status = READY;
+    }
     Py_XDECREF(dict);
     Py_XDECREF(reader);
     Py_XDECREF(transport);
     Py_XDECREF(protocol);
-    if (!ready)
-        return HAND_OVER;
+    if (status != READY)
+        return status;
     *result = Py_NewRef(Py_None);
     return READY;
 }

@@ -559,7 +559,8 @@ cl_tls_start_shutdown(TLSObject *self)
         set_timer(self, self->x_shutdown_timeout,
                   cl_tls_of(state_of(self))->str__check_shutdown_timeout) < 0)
         return -1;
-    return do_flush(self);
+    /* Unless the program's own method has ended it meanwhile. */
+    return self->x_state == CL_TLS_FLUSHING ? do_flush(self) : 0;
 }
 
 int
@@ -765,8 +766,12 @@ deliver(TLSObject *self, const char **failure)
 {
     bool closed = false;
     int status;
+    if (self->x_flags & CL_X_BUSY) /* nothing can be read inside a read */
+        return 0;
     if (self->x_flags & CL_X_BUFFERED) {
-        if (cl_engine_unread(self) + cl_engine_pending(self) == 0)
+        /* Asking a program's object how much there is may end all. */
+        if (cl_engine_unread(self) + cl_engine_pending(self) == 0 ||
+            self->x_protocol == NULL)
             return 0;
         PyObject *protocol = Py_NewRef(self->x_protocol);
         status = fill_buffer(self, protocol, &closed, failure);
@@ -872,9 +877,9 @@ int
 cl_tls_received(PyObject *tls, const char *data, size_t size)
 {
     TLSObject *self = (TLSObject *)tls;
-    cl_assert(data != NULL && size > 0);
+    cl_assert(size == 0 || data != NULL);
     cl_check(cl_tls_check(self));
-    if (self->x_raw == NULL || self->x_sslobj == NULL)
+    if (size == 0 || self->x_raw == NULL || self->x_sslobj == NULL)
         return 0;
     /* A nested turn: the data of the outer one comes first. */
     if (keep_window(self) < 0)
@@ -917,6 +922,9 @@ at_eof(TLSObject *self, bool *keep_open)
     case CL_TLS_FLUSHING:
         if (cl_tls_write_backlog(self) < 0)
             return -1;
+        if (self->x_state !=
+            CL_TLS_FLUSHING) /* the transport below ended it */
+            return 0;
         self->x_state = CL_TLS_SHUTDOWN;
         return do_shutdown(self);
     case CL_TLS_SHUTDOWN:

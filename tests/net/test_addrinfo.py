@@ -36,6 +36,28 @@ def test_numeric_addresses_resolve_as_in_the_socket_module(cloop, host):
     assert (answered == 0) == (host == "0177.0.0.1")
 
 
+ZONES = [
+    "fe80::1%1x",
+    "ff02::5%2",
+    "ff02::5%nothing",
+    "fe80::1%%",
+    "::1%99999999999",
+    "::1%x",
+    "::1%",
+    "1:" * 30 + "%1",
+]
+
+
+@pytest.mark.parametrize("port", ["8x", "70000", "9"])
+@pytest.mark.parametrize("host", ZONES)
+def test_odd_zones_and_ports(cloop, host, port):
+    loop = cloop.new_event_loop()
+    question = (host, port, 0, socket.SOCK_STREAM, socket.IPPROTO_TCP, 0)
+    ours = loop._numeric_addrinfo(*question)
+    loop.close()
+    assert ours is None or ours == asked(socket.getaddrinfo, *question)
+
+
 class Refused(Exception):
     pass
 

@@ -901,3 +901,47 @@ def test_peer_that_goes_while_something_is_buffered(clogged, until, native):
     receiver.close()
     until(lambda: protocol.errors)
     assert type(protocol.errors[0]) is ConnectionRefusedError and not transport.is_closing()
+
+
+def test_socket_that_receives_from_another_when_it_is_asked_for_its_number(
+    loop, endpoint, peer_socket, until, loop_kind
+):
+    """The answer goes to whom it was for."""
+    if loop_kind == "asyncio":
+        pytest.skip("it does not ask")
+
+    class Socket(socket.socket):
+        pass
+
+    def asked():
+        del sock.fileno
+        others.sendto(b"two", transport.get_extra_info("sockname"))
+        for _ in range(3):
+            loop._run_once()
+        return sock.fileno()
+
+    def received(protocol, data, addr):
+        if data == b"one":
+            sock.fileno = asked
+            protocol.transport.sendto(b"answer", addr)
+
+    peer, others = peer_socket(), peer_socket()
+    with Socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(LOCAL)
+        sock.setblocking(False)
+        transport, protocol = endpoint(sock=sock, hooks={"datagram_received": received})
+        peer.sendto(b"one", transport.get_extra_info("sockname"))
+        until(lambda: len(protocol.data) == 2)
+        assert peer.recv(100) == b"answer"
+        transport.close()
+        until(lambda: protocol.lost)
+
+
+@pytest.mark.parametrize(
+    "args, names", [((), {}), ((b"x", None, 5), {}), ((b"x",), {"data": b"x"}), ((b"x",), {"nonsense": 5})]
+)
+def test_wrong_arguments(endpoint, args, names):
+    transport, protocol = endpoint(LOCAL)
+    with pytest.raises(TypeError):
+        transport.sendto(*args, **names)
+    assert not transport.is_closing() and not protocol.errors

@@ -1,5 +1,6 @@
 """Writing and reading at the pace of the slower side: buffers, water marks, pauses, and when data is sent."""
 
+import array
 import asyncio
 import contextvars
 import mmap
@@ -901,3 +902,40 @@ def test_flow_control_runs_in_the_connections_context(loop, connect, recorder, c
     assert loop.run_until_complete(writer()) == "writer"
     assert len(collect(peer, 2**22)) == 2**22
     assert seen == ["connection", "connection"]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="classes of Python have no buffers")
+def test_line_that_aborts_when_it_is_asked_for_its_bytes(connect, recorder, collect, turn, native):
+    class Line:
+        asked = 0
+
+        def __buffer__(self, flags):
+            self.asked += 1
+            if self.asked == 2:
+                transport.abort()
+            return memoryview(b"line")
+
+    protocol, line = recorder(), Line()
+    transport, peer = connect(protocol)
+    native(transport)  # asyncio asks once
+    transport.writelines([b"one", line, bytes(20000)])
+    assert transport.get_write_buffer_size() == 0
+    assert collect(peer) == b"" and protocol.lost == [None] and line.asked == 2
+
+
+def test_lines_of_many_kinds(connect, recorder, collect, clog):
+    """Also behind what is buffered."""
+
+    class Text(bytes):
+        pass
+
+    protocol = recorder()
+    transport, peer = connect(protocol)
+    kinds = [b"a", bytearray(b"b"), memoryview(b"c"), array.array("b", b"de"), Text(b"f"), memoryview(b"gxh")[:1]]
+    transport.writelines(kinds)
+    assert collect(peer, 7) == b"abcdefg"
+    data = clog(transport)
+    transport.writelines(kinds)
+    kinds[1][:] = b"z"
+    kinds[3][0] = 0
+    assert collect(peer, len(data) + 7) == data + b"abcdefg"

@@ -5,6 +5,7 @@ in destructors, in the log handler of a failed send, in nested turns.
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
 import gc
 import importlib
@@ -1947,3 +1948,24 @@ def test_a_task_waits_for_the_answer_to_what_another_wrote(not_asyncio, teach_tu
         return peer.recv(100)
 
     assert in_tasks(lambda: transport.write(b"question"), wait)[1] == b"question"
+
+
+@holding_only
+def test_limits_that_write_when_they_are_compared(run, loop, recorder, socket_pair, abandoned, in_callback, mode):
+    """What is held then is more than they allow."""
+
+    class Number(int):
+        def __ge__(self, other):
+            if not transport.get_write_buffer_size():
+                transport.write(bytes(20000))
+            return int.__ge__(self, other)
+
+    ours, peer = socket_pair()
+    with ours.dup() as dup:
+        transport, protocol = run(loop.create_connection(recorder, sock=socket.socket(fileno=ours.detach())))
+        abandoned.add(transport)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                dup.send(bytes(1000))
+    in_callback(lambda: transport.set_write_buffer_limits(high=Number(10), low=5))
+    assert transport.get_write_buffer_size() > 10 and "pause_writing" in protocol.calls

@@ -733,3 +733,42 @@ def test_task_that_races_can_be_shown(loop, run, connect, silent, until):
     text, names = run(main())
     assert "create_connection" in text and names[0] == "create_connection"
     until(lambda: asyncio.all_tasks(loop) == set())
+
+
+ODD_ANSWERS = {
+    "datagrams": lambda address: (socket.AF_INET, socket.SOCK_DGRAM, 0, "", address),
+    "another protocol": lambda address: (socket.AF_INET, STREAM, socket.IPPROTO_UDP, "", address),
+    "a list": lambda address: (socket.AF_INET, STREAM, 0, "", list(address)),
+    "bytes": lambda address: (socket.AF_INET, STREAM, 0, "", (address[0].encode(), address[1])),
+    "a long address": lambda address: (socket.AF_INET, STREAM, 0, "", address + (0,)),
+    "a short address": lambda address: (socket.AF_INET, STREAM, 0, "", address[:1]),
+    "a large port": lambda address: (socket.AF_INET, STREAM, 0, "", (address[0], 1 << 20)),
+    "a negative port": lambda address: (socket.AF_INET, STREAM, 0, "", (address[0], -1)),
+    "a text for a port": lambda address: (socket.AF_INET, STREAM, 0, "", (address[0], "9")),
+    "another family": lambda address: (socket.AF_UNIX, STREAM, 0, "", address),
+    "a large family": lambda address: (1 << 20, STREAM, 0, "", address),
+    "four": lambda address: (socket.AF_INET, STREAM, 0, address),
+    "none": lambda address: None,
+}
+
+
+@pytest.mark.parametrize("delay", [None, 0.01])
+@pytest.mark.parametrize("what", list(ODD_ANSWERS))
+def test_odd_answers_of_a_resolver(as_asyncio, listening, what, delay):
+    address = listening().getsockname()
+
+    def body(loop):
+        async def getaddrinfo(*args, **options):
+            return [ODD_ANSWERS[what](address)] * 2
+
+        async def main():
+            options = {} if delay is None else {"happy_eyeballs_delay": delay}
+            transport, _ = await asyncio.wait_for(loop.create_connection(asyncio.Protocol, "name", 9, **options), 10)
+            transport.abort()
+            await asyncio.sleep(0)
+            return "connected"
+
+        loop.getaddrinfo = getaddrinfo
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)

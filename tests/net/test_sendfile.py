@@ -461,3 +461,65 @@ def test_datagram_socket(as_asyncio, attempt, file):
 def test_no_file(as_asyncio, attempt, name):
     result = as_asyncio(lambda loop: refused_by(loop, attempt, name, None))["result"]
     assert issubclass(result[0], Exception)
+
+
+# The program closes the socket, and the number becomes that of another connection
+
+
+def reuse(sock, stack):
+    """Closes the socket; returns a pair whose first socket has its number."""
+    number = sock.fileno()
+    sock.close()
+    pair = socket.socketpair()
+    if pair[0].fileno() != number:
+        os.dup2(pair[0].fileno(), number)
+        pair[0].close()
+        pair = socket.socket(fileno=number), pair[1]
+    for each in pair:
+        stack.enter_context(each).setblocking(False)
+    return pair
+
+
+@pytest.fixture
+def given(loop, run, recorder, socket_pair, abandoned):
+    """A transport that was given its socket, which the program keeps; the protocol, the socket, and the peer."""
+    ours, peer = socket_pair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000)
+    transport, protocol = run(loop.create_connection(recorder, sock=ours))
+    abandoned.add(transport)
+    return transport, protocol, ours, peer
+
+
+def test_socket_that_was_closed_before(loop, run, given, file, turn, reports):
+    transport, _, ours, _ = given
+    with contextlib.ExitStack() as stack:
+        others = reuse(ours, stack)
+        with contextlib.suppress(OSError, RuntimeError):
+            run(asyncio.wait_for(loop.sendfile(transport, file), 20))
+        turn()
+        with pytest.raises(BlockingIOError):
+            others[1].recv(1)
+        transport.abort()
+        turn()
+        turn()
+
+
+def test_socket_that_is_closed_meanwhile(loop, run, given, file, start, turn, until, reports, recorder, native):
+    """asyncio's transport then reads from the other connection."""
+    transport, protocol, ours, _ = given
+    native(transport)
+    task = start(loop.sendfile(transport, file))
+    assert not task.done()
+    with contextlib.ExitStack() as stack:
+        mine, theirs = reuse(ours, stack)
+        other, heard = run(loop.create_connection(recorder, sock=mine))
+        task.cancel()
+        until(task.done)
+        theirs.send(b"still there")
+        until(lambda: heard.data or heard.lost)
+        assert heard.data == b"still there" and not heard.lost
+        until(lambda: protocol.lost)
+        assert isinstance(protocol.lost[0], OSError)
+        other.abort()
+        turn()
+        turn()

@@ -2,6 +2,8 @@
 
 import asyncio
 import collections.abc
+import contextlib
+import errno
 import gc
 import itertools
 import os
@@ -1008,3 +1010,88 @@ def test_refused_over_ipv6(as_asyncio, ipv6):
                 loop.run_until_complete(loop.sock_connect(sock, address))
 
         assert as_asyncio(body)["result"][0] is ConnectionRefusedError
+
+
+# Arguments that do something when they are asked for their bytes, from Python 3.12 on
+
+
+class Acting:
+    def __init__(self, size, act):
+        self.data, self.act = bytearray(size), act
+
+    def __buffer__(self, flags):
+        self.act()
+        return memoryview(self.data)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="classes of Python have no buffers")
+@pytest.mark.parametrize(
+    "method, rest",
+    [("sock_sendall", ()), ("sock_sendto", (("127.0.0.1", 9),)), ("sock_recv_into", ()), ("sock_recvfrom_into", (10,))],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_argument_that_closes_the_socket_whose_number_is_anothers_then(loop, run, method, rest):
+    """The bytes are not another connection's."""
+    kind = socket.SOCK_DGRAM if method == "sock_sendto" else socket.SOCK_STREAM
+    ours = socket.socket(type=kind) if method == "sock_sendto" else socket_pair()[0]
+    ours.setblocking(False)
+    others = []
+
+    def act():
+        if not others:
+            others.extend(replace(ours))
+            others[1].send(b"of another")
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(ours)
+        argument = Acting(10, act)
+        with pytest.raises(OSError) as caught:
+            run(getattr(loop, method)(ours, argument, *rest))
+        for sock in others:
+            stack.enter_context(sock)
+        assert caught.value.errno == errno.EBADF
+        assert bytes(argument.data) == bytes(10) and others[0].recv(100) == b"of another"
+        with pytest.raises(BlockingIOError):
+            others[1].recv(1)
+
+
+def test_error_while_the_future_cannot_be_set_is_freed(loop, pair, turn, loop_kind):
+    """The first one, when the second comes."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio's operation is lost with the exception")
+
+    def errors():
+        return sum(isinstance(each, BrokenPipeError) for each in gc.get_objects())
+
+    failures = [KeyError()] * 2
+
+    class Refusing(asyncio.Future):
+        def set_result(self, value):
+            if failures:
+                raise failures.pop()
+            super().set_result(value)
+
+    def turns():
+        for _ in range(5):
+            with contextlib.suppress(KeyError):
+                turn()
+
+    loop.create_future = lambda: Refusing(loop=loop)
+    task = loop.create_task(loop.sock_sendall(pair[0], MANY))
+    turn()
+    del loop.create_future
+    gc.collect()
+    before = errors()
+    pair[1].shutdown(socket.SHUT_RD)
+    turns()
+    pair[1].close()
+    turns()
+    assert failures == []
+    if not task.done():
+        task.cancel()
+        turns()
+    kind = None if task.cancelled() else type(task.exception())
+    assert kind in (None, BrokenPipeError)
+    del task
+    gc.collect()
+    assert errors() <= before

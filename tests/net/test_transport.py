@@ -522,3 +522,81 @@ def test_replaced_get_extra_info_is_called(connect, recorder, monkeypatch, owner
         assert transport.get_extra_info("peername") == "mocked"
         assert mock.mock_calls == [unittest.mock.call("peername")]
     assert transport.get_extra_info("sockname") == before
+
+
+def test_socket_of_a_closed_transport_that_cannot_be_made(script, loop_kind):
+    """Its descriptor may have the number that the transport's had, and is closed."""
+    if loop_kind == "asyncio":
+        pytest.skip("it keeps the object")
+    text = """
+        import os, socket, sys
+        async def main():
+            made = []
+            class Protocol(asyncio.Protocol):
+                def connection_made(self, transport):
+                    made.append(transport)
+            server = await asyncio.get_running_loop().create_server(Protocol, "127.0.0.1", 0)
+            with socket.create_connection(server.sockets[0].getsockname()):
+                while not made:
+                    await asyncio.sleep(0)
+                made[0].abort()
+                while "closed" not in repr(made[0]):
+                    await asyncio.sleep(0)
+                def refuse(event, args):
+                    if event == "socket.__new__" and armed:
+                        raise LookupError
+                armed = [1]
+                sys.addaudithook(refuse)
+                before = len(os.listdir("/proc/self/fd"))
+                for _ in range(3):
+                    try:
+                        made[0].get_extra_info("socket")
+                    except LookupError:
+                        print(len(os.listdir("/proc/self/fd")) - before)
+                armed.clear()
+            server.close()
+        loop = new_loop()
+        loop.run_until_complete(main())
+        loop.close()
+    """
+    assert script(text) == "0\n" * 3
+
+
+def test_an_exit_at_the_start_of_what_is_aborted(cloop, new_loop, recorder, socket_pair, monkeypatch):
+    """call_soon() fails, so that one node has the start and the end."""
+
+    class Failing(cloop.Loop):
+        failing = False
+
+        def call_soon(self, callback, *args, context=None):
+            if self.failing:
+                raise MemoryError
+            return super().call_soon(callback, *args, context=context)
+
+    def fails(future, result):
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    loop = new_loop(Failing)
+    ours, peer = socket_pair()
+    protocol, waiter = recorder(), loop.create_future()
+    transport = loop._make_socket_transport(ours, protocol, waiter)
+    monkeypatch.setattr(asyncio.futures, "_set_result_unless_cancelled", fails)
+    loop.failing = True
+    transport.abort()
+    loop.failing = False
+    with pytest.raises(KeyboardInterrupt):
+        loop._run_once()
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert protocol.lost == [None]
+    waiter.cancel() if not waiter.done() else waiter.exception()
+
+
+def test_names_that_are_no_text(connect, recorder):
+    transport, peer = connect(recorder())
+    with pytest.raises(TypeError):
+        type(transport).__setattr__(transport, 5, "value")
+    assert transport.get_extra_info(5) is None and transport.get_extra_info(5, "other") == "other"
+    with pytest.raises(TypeError):
+        transport.get_extra_info([])

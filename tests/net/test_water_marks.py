@@ -272,6 +272,30 @@ def test_nothing_is_paused_at_the_mark_itself(bytes_are_counted, writing, record
     assert protocol.calls.count("pause_writing") == before + 1
 
 
+def test_no_mark_at_all(writing, recorder, clog):
+    protocol = recorder()
+    transport, peer = writing(protocol)
+    transport.set_write_buffer_limits(high=float("inf"), low=0)
+    clog(transport)
+    assert noted(protocol) == []
+
+
+def test_mark_that_is_no_number(writing, recorder, clog, loop_kind, medium):
+    """asyncio fails at each write then."""
+    if loop_kind == "asyncio" or (medium == "tls" and not TLS_COUNTS):
+        pytest.skip("it looks at the mark later")
+
+    class Mark:
+        def __ge__(self, other):
+            return True
+
+    transport, peer = writing(recorder())
+    limits = transport.get_write_buffer_limits()
+    with pytest.raises(TypeError):
+        transport.set_write_buffer_limits(high=Mark(), low=0)
+    assert transport.get_write_buffer_limits() == limits
+
+
 def test_lowering_the_mark_pauses_at_once(writing, recorder, clog):
     protocol = recorder()
     transport, peer = writing(protocol)

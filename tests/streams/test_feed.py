@@ -1,6 +1,7 @@
 """What a transport feeds to asyncio's StreamReader: the same on every loop, whatever a program has replaced."""
 
 import asyncio
+import errno
 import gc
 import socket
 
@@ -208,3 +209,17 @@ def test_switched_off(script):
     """
     for choice in "stock", "":
         assert script(text % choice) == "b'word'\n"
+
+
+def test_socket_that_the_program_has_closed_though_its_file_lives_on(loop, until):
+    """The poller still reports it."""
+    ours, peer = socket.socketpair()
+    ours.setblocking(False)
+    reader = asyncio.StreamReader(loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    loop.run_until_complete(loop.create_connection(lambda: protocol, sock=ours))
+    with ours.dup(), peer:
+        ours.close()
+        peer.send(b"data")
+        until(reader.exception)
+    assert isinstance(reader.exception(), OSError) and reader.exception().errno == errno.EBADF

@@ -340,3 +340,38 @@ def test_maker_of_a_connection_hears_that_its_future_failed(new_loop, loop_class
     assert not asyncio.all_tasks(loop)
     loop.run_until_complete(asyncio.sleep(0.01))
     assert reports
+
+
+def test_nothing_is_received(alone):
+    """From a transport of a program's own."""
+    protocol = alone.recorder()
+    transport, peer = alone.connect(protocol)
+    for nothing in b"", memoryview(b""), bytearray():
+        transport.data_received(nothing)
+    peer.send(b"data")
+    alone.until(lambda: protocol.data == b"data")
+
+
+def test_object_that_ends_the_connection_when_it_is_asked_how_much_there_is(enters_contexts_again, alone, contexts):
+    class Asked(ssl.SSLObject):
+        act = None
+
+        def pending(self):
+            act, Asked.act = Asked.act, None
+            if act is not None:
+                act()
+            return super().pending()
+
+    def ends():
+        transport.abort()
+        turns(alone)
+
+    context = contexts.client()
+    context.sslobject_class = Asked
+    protocol = alone.buffered()
+    transport, peer = alone.connect(protocol, context=context)
+    Asked.act = ends
+    peer.send(b"data")
+    alone.until(lambda: protocol.lost)
+    alone.settle()
+    assert protocol.lost == 1 and Asked.act is None

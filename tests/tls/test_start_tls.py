@@ -923,3 +923,33 @@ def test_of_a_closed_transport_is_none(loop):
             assert await loop.start_tls(transport, asyncio.Protocol(), context, server_hostname="h") is None
 
     loop.run_until_complete(main())
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="it has no backlog that waits for the end")
+def test_transport_of_python_that_aborts_while_the_end_is_told_again(alone, side):
+    class Aborting(Wrapped):
+        armed = False
+
+        def write(self, data):
+            if self.armed:
+                self.armed = False
+                transport.abort()
+            super().write(data)
+
+    protocol = alone.recorder()
+    below, sock = plain_connection(alone, protocol)
+    wrapped = Aborting(below)
+    task = upgrade(alone, wrapped, protocol, side)
+    peer = other_end(alone, sock, side)
+    peer.handshake()
+    alone.until(task.done)
+    transport = alone.keep(task.result())
+    alone.settle()
+    transport.pause_reading()
+    peer.half_close()
+    alone.settle()  # it waits until reading is resumed
+    transport._test__append_write_backlog(b"data")
+    wrapped.armed = True
+    transport.eof_received()
+    alone.until(lambda: protocol.lost)
+    assert not wrapped.armed and not protocol.count("eof")

@@ -223,3 +223,94 @@ def test_null_device_is_read(connect_file, recorder, turn, reports):
         assert file.closed
     assert protocol.lost == [None] and protocol.data == b""
     assert {type(context["exception"]) for context in reports} <= {PermissionError}
+
+
+class Asked:
+    """A program's own file, which does something once, when it is asked for its number."""
+
+    act = None
+
+    def __init__(self, file):
+        self.file = file
+
+    def fileno(self):
+        act, self.act = self.act, None
+        if act is not None:
+            act()
+        return self.file.fileno()
+
+    def close(self):
+        self.file.close()
+
+
+def unless_it_does_not_ask(file):
+    if file.act is not None:
+        pytest.skip("asyncio asks once")
+
+
+def test_file_that_aborts_when_what_is_queued_is_sent(connect_file, ends, recorder, until, turn):
+    end, peer = ends("pipe", "wb")
+    file = Asked(end)
+    protocol = recorder()
+    transport = connect_file(protocol, file, "wb")
+    transport.write(bytes(1 << 20))
+    assert transport.get_write_buffer_size() > 0
+    file.act = transport.abort
+    peer.recv(1 << 16)
+    for _ in range(4):
+        turn()
+    unless_it_does_not_ask(file)
+    assert protocol.lost == [None] and transport.get_write_buffer_size() == 0
+    assert peer.recv(1 << 16) == b""  # what was queued is not sent any more
+
+
+def test_file_that_looks_at_what_is_received(connect_file, ends, loop, until, start):
+    """The reader has lent memory for the message, which somebody takes back before it is used."""
+    end, peer = ends("pipe", "rb")
+    file = Asked(end)
+    reader = asyncio.StreamReader(loop=loop)
+    connect_file(asyncio.StreamReaderProtocol(reader, loop=loop), file, "rb")
+    message = bytes(range(256)) * 200
+    task = start(reader.readexactly(len(message)))
+    seen = []
+    peer.send(message[:20000])
+    for _ in range(4):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    file.act = lambda: seen.append(bytes(reader._buffer))
+    peer.send(message[20000:30000])
+    for _ in range(4):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    peer.send(message[30000:])
+    until(task.done)
+    unless_it_does_not_ask(file)
+    assert task.result() == message and seen == [message[:20000]]
+
+
+def test_file_that_changes_how_much_is_received(connect_file, ends, recorder, until):
+    end, peer = ends("pipe", "rb")
+    file = Asked(end)
+    protocol = recorder()
+    transport = connect_file(protocol, file, "rb")
+    transport.max_size = 1 << 20
+    file.act = lambda: setattr(transport, "max_size", 10)
+    peer.send(b"more than ten bytes")
+    until(lambda: len(protocol.data) >= 19)
+    unless_it_does_not_ask(file)
+    assert protocol.data == b"more than ten bytes"
+
+
+def test_file_that_takes_itself_away_when_it_is_closed(connect_file, ends, recorder, mode, until):
+    end, peer = ends("pipe", mode)
+    file = Asked(end)
+
+    def lost(protocol, exc):
+        file.act = lambda: setattr(transport, "_pipe", None)
+
+    protocol = recorder(connection_lost=lost)
+    transport = connect_file(protocol, file, mode)
+    transport.close()
+    until(lambda: protocol.lost)
+    unless_it_does_not_ask(file)
+    assert transport._pipe is None and not end.closed

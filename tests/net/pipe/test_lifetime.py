@@ -234,3 +234,26 @@ def test_file_that_a_program_takes_away(opened, recorder, loop_kind):
     assert transport._pipe is None and transport.is_closing()
     transport.close()
     assert protocol.lost == []
+
+
+def test_file_that_the_log_takes_away_at_the_end(reading, loop, recorder, turn, caplog, filter_log, loop_kind):
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio cannot end the transport then")
+    seen = []
+
+    def look(record):
+        if "was closed by peer" in record.msg:
+            transport._pipe = None
+            seen.append(transport.is_closing())
+        return False
+
+    loop.set_debug(True)
+    loop.slow_callback_duration = 100
+    protocol = recorder()
+    transport, peer = reading(protocol)
+    with caplog.at_level("DEBUG", "asyncio"):
+        filter_log(look)
+        peer.close()
+        for _ in range(4):
+            turn()
+    assert seen == [True] and protocol.lost == [] and "eof_received" not in protocol.calls

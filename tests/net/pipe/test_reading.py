@@ -77,6 +77,26 @@ def test_eof_received_that_raises_is_reported(reading, recorder, until, reports,
     assert [type(context["exception"]) for context in reports] == [ZeroDivisionError]
 
 
+def test_protocol_without_eof_received_is_reported_once(reading, recorder, until, turn, reports, loop_kind):
+    """asyncio never calls connection_lost() then."""
+
+    class Lacking(recorder):
+        @property
+        def eof_received(self):
+            raise AttributeError("of the test")
+
+    protocol = Lacking()
+    transport, peer = reading(protocol)
+    peer.close()
+    until(lambda: reports)
+    for _ in range(3):
+        turn()
+    assert [str(report["exception"]) for report in reports] == ["of the test"]
+    assert transport.is_closing() and protocol.lost == ([] if loop_kind == "asyncio" else [None])
+    if loop_kind == "asyncio":
+        transport._call_connection_lost(None)
+
+
 def test_data_received_that_raises_is_reported_and_reading_goes_on(reading, recorder, until, reports, raiser):
     """Unlike that of a connection: asyncio closes those."""
     protocol = recorder(data_received=raiser(ZeroDivisionError))
