@@ -23,12 +23,13 @@ __all__ = ("is_native", "make_transport")
 # The watcher that asyncio creates by default: the policy's; from 3.14 on the loop's, where it is private.
 if sys.version_info >= (3, 14):
     _DEFAULT_WATCHER = getattr(unix_events, "_PidfdChildWatcher", None)
+    _WITHOUT_PIDFDS = getattr(unix_events, "_ThreadedChildWatcher", None)
 elif sys.version_info >= (3, 12):
     _POLICY = unix_events._UnixDefaultEventLoopPolicy
-    _DEFAULT_WATCHER = unix_events.PidfdChildWatcher
+    _DEFAULT_WATCHER, _WITHOUT_PIDFDS = unix_events.PidfdChildWatcher, unix_events.ThreadedChildWatcher
 else:
     _POLICY = unix_events._UnixDefaultEventLoopPolicy
-    _DEFAULT_WATCHER = unix_events.ThreadedChildWatcher
+    _DEFAULT_WATCHER = _WITHOUT_PIDFDS = unix_events.ThreadedChildWatcher
 
 # What that watcher logs.
 _STATUS_IS_LOST = (
@@ -41,10 +42,18 @@ _STATUS_IS_LOST = (
 def is_native(loop):
     """Whether the loop may watch its children itself: no other child watcher was selected in asyncio."""
     if sys.version_info >= (3, 14):
-        return loop._watcher is None or type(loop._watcher) is _DEFAULT_WATCHER
+        return _is_default(loop._watcher)
     policy = asyncio.get_event_loop_policy()
-    return type(policy).get_child_watcher is _POLICY.get_child_watcher and (
-        policy._watcher is None or type(policy._watcher) is _DEFAULT_WATCHER
+    return type(policy).get_child_watcher is _POLICY.get_child_watcher and _is_default(policy._watcher)
+
+
+def _is_default(watcher):
+    kind = type(watcher)
+    return (
+        watcher is None
+        or kind is _DEFAULT_WATCHER
+        or kind is _WITHOUT_PIDFDS
+        and not unix_events.can_use_pidfd()  # which may be refused after the import
     )
 
 

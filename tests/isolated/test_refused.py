@@ -4,12 +4,13 @@ import os
 import selectors
 import subprocess
 import sys
-from asyncio import selector_events
+from asyncio import selector_events, unix_events
 
 import pytest
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 REFUSAL = os.path.join(FOLDER, "refusal.py")
+WAITS = getattr(unix_events, "_ThreadedChildWatcher", getattr(unix_events, "ThreadedChildWatcher", None))._do_waitpid
 
 SCRIPT = """
 import os, socket, sys, tempfile
@@ -66,6 +67,11 @@ async def filed(loop):
         writer.close()
         server.close()
 
+async def natively(loop):
+    process = await asyncio.create_subprocess_exec("true")
+    assert type(process._transport).__module__ == "cloop._process"
+    assert await process.wait() == 0
+
 async def closed(loop):
     "Its socket is a closed one."
     server = await asyncio.start_server(scenarios.echo, "127.0.0.1", 0)
@@ -106,7 +112,14 @@ asyncio.set_event_loop(loop)
 if len(sys.argv) > 3:
     print(loop._poller)
 scenario = globals().get(sys.argv[2]) or getattr(scenarios, sys.argv[2])
-loop.run_until_complete(asyncio.wait_for(scenario(loop), 30))
+
+async def main():
+    await scenario(loop)
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:  # of servers
+        await asyncio.wait(others)
+
+loop.run_until_complete(asyncio.wait_for(main(), 30))
 loop.close()
 """
 
@@ -128,6 +141,8 @@ def refused(filters, script, loop_kind, monkeypatch):
     def refused(calls, error, scenario, *more):
         if loop_kind == "asyncio" and calls == "sendmsg" and getattr(selector_events, "_HAS_SENDMSG", False):
             pytest.skip("asyncio sends by it, too")
+        if loop_kind == "asyncio" and "waitid" in calls.split() and "waitid" in WAITS.__code__.co_names:
+            pytest.skip("asyncio waits by it, too")
         return script(SCRIPT, FOLDER, scenario, *more, options=(REFUSAL, calls, error))
 
     return refused
@@ -152,6 +167,13 @@ def refused(filters, script, loop_kind, monkeypatch):
 )
 def test_done_without(refused, calls, error, scenario):
     refused(calls, error, scenario)
+
+
+def test_child_without_a_pidfd_is_ours(refused, loop_kind):
+    """asyncio has another watcher then, which the program has not chosen."""
+    if loop_kind == "asyncio":
+        pytest.skip("a class of cloop's")
+    refused("pidfd_open", "EPERM", "natively")
 
 
 def test_child_without_vfork(refused):
