@@ -92,15 +92,9 @@ check_callbacks(const FutureObject *future)
     cl_assert_of(future, future->f_callback0 != NULL ||
                              future->f_context0 == NULL ||
                              future->f_state != CL_PENDING);
+    /* What is in it is up to programs, too: see call_pair(). */
     cl_assert_of(future, future->f_callbacks == NULL ||
                              PyList_CheckExact(future->f_callbacks));
-    for (Py_ssize_t i = 0; future->f_callbacks != NULL &&
-                           i < PyList_GET_SIZE(future->f_callbacks);
-         i++) {
-        PyObject *pair = PyList_GET_ITEM(future->f_callbacks, i);
-        cl_assert_of(pair,
-                     PyTuple_CheckExact(pair) && PyTuple_GET_SIZE(pair) == 2);
-    }
 }
 #endif
 
@@ -326,10 +320,13 @@ wake(FutureObject *future, TaskObject *task)
         return cl_loop_push(loop, cl_node_make(task, CL_NODE_TASK_WAKEUP));
     }
     PyObject *wakeup = cl_task_wakeup_callable(task);
-    int status = wakeup == NULL
-                     ? -1
-                     : cl_future_call_soon(future, wakeup, (PyObject *)future,
-                                           task->t_context);
+    /* The program's call_soon() is looked up, which may run __init__() again. */
+    PyObject *context = Py_XNewRef(task->t_context);
+    int status =
+        wakeup == NULL
+            ? -1
+            : cl_future_call_soon(future, wakeup, (PyObject *)future, context);
+    Py_XDECREF(context);
     Py_XDECREF(wakeup);
     Py_DECREF(task);
     return status;
@@ -359,6 +356,18 @@ call_back(FutureObject *future, PyObject *callback, PyObject *context)
     return task != NULL ? wake(future, (TaskObject *)Py_NewRef(task))
                         : cl_future_call_soon(future, callback,
                                               (PyObject *)future, context);
+}
+
+/* The same for a callback of the list, to which programs can get: before 3.14
+ * asyncio's getter may return the list itself. */
+static int
+call_pair(FutureObject *future, PyObject *pair)
+{
+    if (PyTuple_CheckExact(pair) && PyTuple_GET_SIZE(pair) == 2)
+        return call_back(future, PyTuple_GET_ITEM(pair, 0),
+                         PyTuple_GET_ITEM(pair, 1));
+    PyErr_Format(PyExc_TypeError, "%R is no callback with its context", pair);
+    return -1;
 }
 
 /* Whether the callback gets the future as a ready node of its own. */
@@ -404,9 +413,9 @@ cl_future_schedule(FutureObject *future)
     if (more == NULL)
         return status;
     for (Py_ssize_t i = 0; status == 0 && i < PyList_GET_SIZE(more); i++) {
-        PyObject *pair = PyList_GET_ITEM(more, i);
-        status = call_back(future, PyTuple_GET_ITEM(pair, 0),
-                           PyTuple_GET_ITEM(pair, 1));
+        PyObject *pair = Py_NewRef(PyList_GET_ITEM(more, i));
+        status = call_pair(future, pair);
+        Py_DECREF(pair);
     }
     Py_DECREF(more);
     return status;

@@ -130,10 +130,12 @@ wait_for_known(cl_state *st, TaskObject *task, FutureObject *future)
     PyObject *wakeup = cl_task_wakeup_callable(task);
     if (wakeup == NULL)
         return -1;
-    int status = future->f_state == CL_PENDING
-                     ? cl_future_append(future, wakeup, task->t_context)
-                     : cl_future_call_soon(future, wakeup, (PyObject *)future,
-                                           task->t_context);
+    PyObject *context = Py_XNewRef(task->t_context);
+    int status =
+        future->f_state == CL_PENDING
+            ? cl_future_append(future, wakeup, context)
+            : cl_future_call_soon(future, wakeup, (PyObject *)future, context);
+    Py_XDECREF(context);
     Py_DECREF(wakeup);
     return status < 0 ? -1 : now_waits_for(st, task, (PyObject *)future);
 }
@@ -182,9 +184,10 @@ wait_for_foreign(cl_state *st, TaskObject *task, PyObject *future,
     PyObject *wakeup = cl_task_wakeup_callable(task);
     if (wakeup == NULL)
         return -1;
-    PyObject *args[] = {future, wakeup, task->t_context};
+    PyObject *args[] = {future, wakeup, Py_XNewRef(task->t_context)};
     PyObject *result = PyObject_VectorcallMethod(
         futures->str_add_done_callback, args, 2, st->kwnames_context);
+    Py_XDECREF(args[2]);
     Py_DECREF(wakeup);
     Py_XDECREF(result);
     return result == NULL ? -1 : now_waits_for(st, task, future);

@@ -269,6 +269,62 @@ def test_callbacks_that_add_and_remove_callbacks(as_asyncio):
     assert as_asyncio(body)["result"] == [("first", 0), "second", "added"]
 
 
+@pytest.fixture
+def with_its_list(cloop):
+    """with_its_list(future, *callbacks): adds the callbacks, and returns the list that the future keeps them in."""
+
+    def with_its_list(future, *callbacks):
+        future.add_done_callback(id)
+        for callback in callbacks:
+            future.add_done_callback(callback)
+        future.remove_done_callback(id)  # the first has a place of its own
+        kept = future._callbacks
+        if kept is not future._callbacks:
+            pytest.skip("asyncio's newer releases return a copy")
+        return kept
+
+    return with_its_list
+
+
+def test_list_of_callbacks_is_cleared_while_they_are_scheduled(cloop, settle, with_its_list):
+    """The asyncio of the same releases crashes."""
+    kept, seen = [], []
+
+    class Loop(cloop.Loop):
+        def __getattribute__(self, name):
+            if name == "call_soon" and kept:
+                kept.pop().clear()
+            return super().__getattribute__(name)
+
+        def call_soon(self, callback, *args, context=None):
+            return super().call_soon(callback, *args, context=context)
+
+    class Callback:
+        def __call__(self, future):
+            seen.append(future.result())
+
+    loop = Loop()
+    try:
+        future = loop.create_future()
+        kept.append(with_its_list(future, Callback(), Callback()))
+        future.set_result(5)
+        settle(loop)
+        assert seen == [5]
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize("item", [5, (), (repr,), [repr, None]], ids=repr)
+def test_something_else_in_the_list_of_callbacks(cloop, loop_kind, loop, with_its_list, item):
+    if loop_kind == "asyncio":
+        pytest.skip("crashes in the same releases")
+    future = loop.create_future()
+    with_its_list(future, repr, repr).append(item)
+    with pytest.raises(TypeError, match="is no callback with its context"):
+        future.set_result(5)
+    assert future.result() == 5
+
+
 @pytest.mark.unstressed("a collection for every few of so many objects takes minutes")
 def test_a_hundred_thousand_callbacks(loop):
     future, count = loop.create_future(), []

@@ -402,6 +402,47 @@ def test_init_again_at_the_wrong_time(loop, settle, classes, cloop):
     assert "finished" in repr(task)
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 15), reason="a task can be initialised only once")
+def test_initialised_again_while_it_is_woken(cloop, settle):
+    """By the loop's call_soon(): the context of before is passed to it, and must still be there. The memory of one that is
+    freed is the next one's.
+    """
+    armed, lost, contexts = [], [], []
+
+    class Loop(cloop.Loop):
+        def __getattribute__(self, name):
+            if name == "call_soon" and armed:
+                armed.clear()
+                task.__init__(answer(), loop=self)
+            return super().__getattribute__(name)
+
+        def call_soon(self, callback, *args, context=None):
+            if lost:
+                return lost.clear()
+            contexts.append(context)
+            return super().call_soon(callback, *args, context=context)
+
+    loop = Loop()
+    loop.set_exception_handler(lambda *args: None)  # the waking comes too late
+    try:
+        future = loop.create_future()
+        task = loop.create_task(wait(future))
+        settle(loop)
+        lost.append(1)
+        begun = wait(future)
+        task.__init__(begun, loop=loop)  # so the future does not have its context
+        begun.close()
+        contexts.clear()
+        armed.append(1)
+        future.set_result(5)
+        first_step, waking = contexts
+        assert first_step is not waking
+        settle(loop)
+        assert task.result() == 42
+    finally:
+        loop.close()
+
+
 def test_callables_called_by_hand(as_asyncio, settle):
     """Objects that asyncio passes to call_soon() and add_done_callback(), called at the wrong time."""
 
