@@ -234,7 +234,9 @@ cl_call_soon_method(cl_state *st, PyObject *loop, PyObject *callback,
 {
     cl_assert(callback != NULL && nargs >= 0);
     cl_assert(!PyErr_Occurred());
+    Py_INCREF(loop); /* looking it up may end what has the loop */
     PyObject *method = PyObject_GetAttr(loop, st->str_call_soon);
+    Py_DECREF(loop);
     PyObject **argv = PyMem_New(PyObject *, nargs + 2);
     PyObject *result = NULL;
     if (method != NULL && argv != NULL) {

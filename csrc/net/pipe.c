@@ -84,8 +84,10 @@ at_eof(StreamObject *stream)
     cl_state *st = base->tr_loop->l_st;
     if (log_closed_by_peer(base) < 0)
         return -1;
+    PyObject *protocol = Py_NewRef(base->tr_protocol);
     PyObject *eof =
-        PyObject_GetAttr(base->tr_protocol, cl_net_of(st)->str_eof_received);
+        PyObject_GetAttr(protocol, cl_net_of(st)->str_eof_received);
+    Py_DECREF(protocol);
     int status = eof == NULL ? -1
                              : cl_loop_call_soon(base->tr_loop, eof, NULL, 0,
                                                  base->tr_context);

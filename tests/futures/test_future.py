@@ -325,6 +325,36 @@ def test_something_else_in_the_list_of_callbacks(cloop, loop_kind, loop, with_it
     assert future.result() == 5
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 15), reason="a future can be initialised only once")
+def test_loop_that_is_lost_while_its_call_soon_is_looked_up(cloop, loop):
+    """The future gets another one. Python goes on with __getattr__(), so the loop must still be there."""
+    armed, gone, seen = [], [], []
+
+    class Loop:
+        def get_debug(self):
+            return False
+
+        def __getattribute__(self, name):
+            if name == "call_soon" and armed:
+                armed.clear()
+                future.__init__(loop=loop)
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+        def __getattr__(self, name):
+            seen.append((name, list(gone)))
+            return lambda *args, **kwargs: None
+
+        def __del__(self):
+            gone.append(1)
+
+    future = cloop.Future(loop=Loop())
+    future.add_done_callback(repr)
+    armed.append(1)
+    future.set_result(5)
+    assert seen == [("call_soon", [])] and gone == [1]
+
+
 @pytest.mark.unstressed("a collection for every few of so many objects takes minutes")
 def test_a_hundred_thousand_callbacks(loop):
     future, count = loop.create_future(), []

@@ -308,3 +308,32 @@ def test_protocol_may_be_replaced_by_data_received(reading, recorder, until):
         peer.send(data)
         until(lambda data=data: data in (first.data, second.data))
     assert (first.data, second.data) == (b"1", b"2")
+
+
+def test_protocol_that_is_replaced_while_its_eof_received_is_looked_up(loop_kind, run, loop, ends, until):
+    """Python goes on with __getattr__(), so the protocol must still be there."""
+    armed, gone, seen = [], [], []
+
+    class Protocol(asyncio.Protocol):
+        def __getattribute__(self, name):
+            if name == "eof_received" and armed:
+                armed.clear()
+                transport.set_protocol(asyncio.Protocol())
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+        def __getattr__(self, name):
+            seen.append((name, list(gone)))
+            return lambda: None
+
+        def __del__(self):
+            gone.append(1)
+
+    file, peer = ends("pipe", "rb")
+    transport, _ = run(loop.connect_read_pipe(Protocol, file))
+    del _
+    armed.append(1)
+    peer.close()
+    until(lambda: transport.is_closing() and gone)
+    until(lambda: transport.get_protocol() is None or loop_kind == "asyncio")
+    assert seen == [("eof_received", [])]
