@@ -441,7 +441,9 @@ close_raw(TLSObject *self)
         return 0;
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT)
         return cl_tls_call(self->x_raw, cl_tls_of(st)->str_close);
-    PyObject *close = PyObject_GetAttr(self->x_raw, cl_tls_of(st)->str_close);
+    PyObject *raw = Py_NewRef(self->x_raw);
+    PyObject *close = PyObject_GetAttr(raw, cl_tls_of(st)->str_close);
+    Py_DECREF(raw);
     int status = close == NULL
                      ? -1
                      : cl_loop_call_soon(self->x_loop, close, NULL, 0, NULL);

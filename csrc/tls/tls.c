@@ -373,7 +373,9 @@ call_raw(TLSObject *self, const char *method, PyObject *args, PyObject *kwargs)
 {
     if (self->x_raw == NULL)
         Py_RETURN_NONE;
-    PyObject *function = PyObject_GetAttrString(self->x_raw, method);
+    PyObject *raw = Py_NewRef(self->x_raw);
+    PyObject *function = PyObject_GetAttrString(raw, method);
+    Py_DECREF(raw);
     PyObject *none = args == NULL ? PyTuple_New(0) : Py_NewRef(args);
     PyObject *result = function == NULL || none == NULL
                            ? NULL
@@ -645,16 +647,20 @@ extra_info(TLSObject *self, PyObject *name)
     if (PyUnicode_Compare(name,
                           cl_tls_of(self->x_loop->l_st)->str_sslcontext) == 0)
         return Py_XNewRef(self->x_sslcontext);
-    PyObject *value =
-        self->x_extra == NULL ? NULL : cl_dict_get(self->x_extra, name);
-    if (value != NULL || PyErr_Occurred())
-        return value;
-    value = ask_sslobj(self, name);
-    if (value == NULL || value == self->x_sslobj)
-        return value;
-    if ((self->x_extra == NULL && (self->x_extra = PyDict_New()) == NULL) ||
-        PyDict_SetItem(self->x_extra, name, value) < 0)
-        Py_CLEAR(value);
+    /* The name may have a __hash__() of its own, in which the connection is
+     * lost and forgotten; the SSLObject may have a class of the program's. */
+    PyObject *extra = Py_XNewRef(self->x_extra);
+    PyObject *sslobj = Py_XNewRef(self->x_sslobj);
+    PyObject *value = extra == NULL ? NULL : cl_dict_get(extra, name);
+    if (value == NULL && !PyErr_Occurred() &&
+        (value = ask_sslobj(self, name)) != NULL && value != sslobj) {
+        if (extra == NULL && (extra = PyDict_New()) != NULL)
+            Py_XSETREF(self->x_extra, Py_NewRef(extra));
+        if (extra == NULL || PyDict_SetItem(extra, name, value) < 0)
+            Py_CLEAR(value);
+    }
+    Py_XDECREF(sslobj);
+    Py_XDECREF(extra);
     return value;
 }
 
@@ -678,9 +684,11 @@ TLS_get_extra_info(TLSObject *self, PyObject *args, PyObject *kwargs)
         return value;
     if (self->x_raw == NULL)
         return Py_NewRef(fallback);
-    PyObject *call[] = {self->x_raw, name, fallback};
-    return PyObject_VectorcallMethod(
+    PyObject *call[] = {Py_NewRef(self->x_raw), name, fallback};
+    value = PyObject_VectorcallMethod(
         cl_tls_of(self->x_loop->l_st)->str_get_extra_info, call, 3, NULL);
+    Py_DECREF(call[0]);
+    return value;
 }
 
 static PyObject *
@@ -901,7 +909,10 @@ get_protocol_paused(TLSObject *self, void *Py_UNUSED(closure))
     CL_CLAIM_TRANSPORT(self, NULL);
     if (CL_HAS_TLS_SHUTDOWN_TIMEOUT || self->x_raw == NULL)
         return PyBool_FromLong(self->x_flags & CL_X_WRITING_PAUSED);
-    return PyObject_GetAttrString(self->x_raw, "_protocol_paused");
+    PyObject *raw = Py_NewRef(self->x_raw);
+    PyObject *paused = PyObject_GetAttrString(raw, "_protocol_paused");
+    Py_DECREF(raw);
+    return paused;
 }
 
 static PyObject *

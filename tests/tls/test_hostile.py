@@ -111,6 +111,61 @@ def test_protocol_is_changed_when_asked_for_connection_lost(stage):
     stage.until(lambda: seen[-1] == ("lost", None))
 
 
+@pytest.mark.parametrize("asked", ["get_extra_info", "close"])
+def test_transport_below_that_is_lost_as_it_is_asked(alone, asked):
+    """Python goes on with __getattr__(), so it must still be there."""
+    gone, seen = [], []
+
+    class Below:
+        def write(self, data):
+            pass
+
+        def __getattribute__(self, name):
+            if name == asked:
+                transport.connection_lost(None)
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+        def __getattr__(self, name):
+            seen.append((name, list(gone)))
+            return lambda *args: "found"
+
+        def __del__(self):
+            gone.append(1)
+
+    transport, peer = alone.connect(alone.recorder())
+    raw = transport._transport
+    transport.connection_made(Below())
+    if asked == "close":
+        peer.raw(peer.close_notify())
+        alone.until(lambda: gone)
+    else:
+        assert transport.get_extra_info("peername") == "found"
+    raw.abort()
+    assert seen == [(asked, [])] and gone == [1]
+
+
+def test_connection_that_is_lost_as_the_name_of_its_info_is_hashed(alone):
+    """What is kept of it must still be there: another dict gets the memory of one that is freed."""
+    others = []
+
+    class Name(str):
+        __eq__ = str.__eq__
+
+        def __hash__(self):
+            transport.connection_lost(None)
+            transport.close()  # the second one forgets what the first keeps
+            transport.close()
+            others.extend({"cipher": "another"} for _ in range(20))
+            return hash(str(self))
+
+    transport, peer = alone.connect(alone.recorder())
+    raw, cipher = transport._transport, transport.get_extra_info("cipher")
+    assert transport.get_extra_info(Name("cipher")) == cipher
+    assert transport.get_extra_info("cipher") is None and others
+    raw.abort()
+
+
 def test_connection_made_by_hand_with_another_transport(alone):
     """Not one of ours."""
 
