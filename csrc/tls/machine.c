@@ -40,6 +40,15 @@ cl_tls_call(PyObject *object, PyObject *method)
                cl_buffer_size(&(self)->x_backlog))
 
 #ifdef CL_DEBUG
+/* Whether the transport below is closed or about to be, after a failure. */
+static bool
+is_below_closing(const TLSObject *self)
+{
+    return self->x_raw == NULL ||
+           ((self->x_flags & CL_X_RAW_IS_STREAM) &&
+            ((TransportObject *)self->x_raw)->tr_flags & CL_T_CLOSING);
+}
+
 /* The application is paused if its bytes are above the mark, and never without
  * something that will let it go on. */
 static void
@@ -47,7 +56,7 @@ check_flow(const TLSObject *self)
 {
     size_t size = cl_tls_write_buffer_size(self);
     if (!CL_HAS_TLS_SHUTDOWN_TIMEOUT || self->x_state != CL_TLS_WRAPPED ||
-        self->x_raw == NULL)
+        is_below_closing(self))
         return;
     cl_assert_tls(self, (self->x_flags & CL_X_WRITING_PAUSED) || size == 0 ||
                             size < self->x_writing.high);

@@ -114,12 +114,12 @@ if len(sys.argv) > 3:
 scenario = globals().get(sys.argv[2]) or getattr(scenarios, sys.argv[2])
 
 async def main():
-    await scenario(loop)
+    await asyncio.wait_for(scenario(loop), 30)
     others = asyncio.all_tasks() - {asyncio.current_task()}
     if others:  # of servers
         await asyncio.wait(others)
 
-loop.run_until_complete(asyncio.wait_for(main(), 30))
+loop.run_until_complete(main())
 loop.close()
 """
 

@@ -320,10 +320,15 @@ def test_connection_that_is_aborted_while_others_bytes_are_sent(held, stage, tur
 
 class Failing(ssl.SSLObject):
     error = None
+    spared = 0  # calls that get a record out before one fails
 
     def write(self, data):
-        if self.error is not None:
+        cls = type(self)
+        if self.error is not None and cls.spared == 0:
             raise self.error
+        if self.error is not None:
+            cls.spared -= 1
+            data = data[:16384]
         return super().write(data)
 
 
@@ -359,6 +364,32 @@ def test_held_bytes_that_cannot_be_encrypted(failing, stage, then):
     cls.error = None
     assert protocol.lost == 1 and protocol.story[-1][1][0] == "SSLError"
     assert arrived(peer) == b""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio's TLS was rewritten for 3.11")
+def test_write_after_one_that_failed_above_the_high_water_mark(failing, stage):
+    """The connection is being lost by then: the program is not told to pause, as on asyncio."""
+    transport, peer, cls = failing()
+    protocol = transport.get_protocol()
+    transport.set_write_buffer_limits(high=1 << 30)
+    transport.write(bytes(4 << 20))
+    mark = transport.get_write_buffer_size() + 1
+    transport.set_write_buffer_limits(high=mark)
+    sizes = []
+
+    def write():
+        cls.error, cls.spared = MemoryError("on purpose"), 1
+        transport.write(bytes(1 << 20))
+        sizes.append(transport.get_write_buffer_size())
+        cls.error = None
+        transport.write(b"x")
+
+    stage.loop.call_soon(write)
+    stage.turn()
+    stage.until(lambda: protocol.lost)
+    assert sizes[0] > mark
+    assert protocol.lost == 1 and "pause_writing" not in str(protocol.story)
+    assert [exception[0] for _, exception, _ in stage.reports] == ["MemoryError"]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio's TLS was rewritten for 3.11")
