@@ -15,6 +15,8 @@ __all__ = ("is_native", "new_transport", "take_early", "upgrade")
 _PASSES_FLOW_CONTROL_ON = sys.version_info < (3, 11)
 _ASYNCIO_CLASS = sslproto.SSLProtocol
 _BufferedProtocol = _abi.find("asyncio", "BufferedProtocol")
+_StreamReader = _abi.find("asyncio", "StreamReader")
+_StreamReaderProtocol = _abi.find("asyncio", "StreamReaderProtocol")
 _create_transport_context = _abi.find("asyncio.sslproto", "_create_transport_context")
 _feed_data_to_buffered_proto = _abi.find("asyncio.protocols", "_feed_data_to_buffered_proto")
 
@@ -134,4 +136,23 @@ async def upgrade(loop, transport, protocol, sslcontext, reader, **options):
     finally:
         waiter = None  # break the cycle: its exception's traceback has this frame
     # As asyncio: None if the connection was lost meanwhile, of which the protocol need not have been told.
-    return tls if tls._transport is not None else None
+    if tls._transport is None:
+        return None
+    _pass_pause_on(tls, transport, protocol)
+    return tls
+
+
+def _pass_pause_on(tls, transport, protocol):
+    """Data that came with the end of the handshake may have filled a stream reader, which then has paused the transport
+    below. Where it is told of the new one, it resumes that.
+    """
+    reader = protocol._stream_reader if isinstance(protocol, _StreamReaderProtocol) else None
+    if (
+        isinstance(reader, _StreamReader)
+        and hasattr(reader, "_replace_transport")
+        and reader._paused
+        and reader._transport is transport
+    ):
+        reader._transport = tls
+        tls.pause_reading()
+        transport.resume_reading()

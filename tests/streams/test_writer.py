@@ -636,14 +636,17 @@ def test_subprocess(script):
     assert script(text).splitlines() == ["b'one\\n' b'tw' b'Eone'", "b'o\\n'", "too long", "1008 0"]
 
 
+def tls_contexts():
+    authority = pytest.importorskip("trustme").CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("localhost").configure_cert(server)
+    authority.configure_trust(client)
+    return server, client
+
+
 @pytest.mark.skipif(not hasattr(asyncio.StreamWriter, "start_tls"), reason="from Python 3.11 on")
 def test_start_tls(both, run, loop, until):
-    trustme = pytest.importorskip("trustme")
-    authority = trustme.CA()
-    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(server_context)
-    client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    authority.configure_trust(client_context)
+    server_context, client_context = tls_contexts()
     ends = both(limit=1000)
 
     async def main():
@@ -668,6 +671,50 @@ def test_start_tls(both, run, loop, until):
                 await writer.wait_closed()
 
     run(asyncio.wait_for(main(), 10))
+
+
+@pytest.mark.skipif(not hasattr(asyncio.StreamWriter, "start_tls"), reason="from Python 3.11 on")
+@pytest.mark.parametrize("by", ["writer", "loop"])
+def test_much_data_with_the_end_of_the_handshake(run, loop, loop_kind, by):
+    """The reader pauses the transport below, and later resumes that of TLS."""
+    asyncios = loop_kind == "asyncio" or os.environ.get("CLOOP_TLS") == "stock"
+    if asyncios and hasattr(asyncio.StreamReader, "_replace_transport"):
+        pytest.skip("asyncio hangs")
+    server_context, client_context = tls_contexts()
+    data, writers = bytes(100000), []
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+
+    async def main(ours, theirs):
+        theirs.setblocking(False)
+        reader = asyncio.StreamReader(limit=1000)
+        protocol = asyncio.StreamReaderProtocol(reader, lambda _, writer: writers.append(writer))
+        transport, _ = await loop.create_connection(lambda: protocol, sock=ours)
+        starting = loop.create_task(
+            writers[0].start_tls(server_context)
+            if by == "writer"
+            else loop.start_tls(transport, protocol, server_context, server_side=True)
+        )
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                await loop.sock_sendall(theirs, outgoing.read())
+                incoming.write(await loop.sock_recv(theirs, 65536))
+        client.write(data)
+        theirs.send(outgoing.read())
+        secured = await starting or writers[0].transport
+        assert await reader.readexactly(len(data)) == data
+        client.write(b"more")
+        theirs.send(outgoing.read())
+        assert await reader.readexactly(4) == b"more"
+        secured.abort()
+        await asyncio.sleep(0)
+
+    ours, theirs = socket.socketpair()
+    with theirs:
+        run(asyncio.wait_for(main(ours, theirs), 10))
 
 
 @pytest.mark.skipif(not hasattr(asyncio.StreamWriter, "__del__"), reason="asyncio of this version says nothing")
