@@ -21,7 +21,7 @@ cl_extra_socket(TransportObject *self)
         /* Return a closed socket, as asyncio does. Its number may be the same. */
         fd = cl_socket(AF_UNIX, SOCK_STREAM, 0);
         if (fd < 0) /* a sandbox may have no such sockets */
-            fd = cl_socket(self->tr_family, self->tr_type, self->tr_proto);
+            fd = cl_socket(self->tr_family, SOCK_STREAM, 0);
         if (fd < 0) {
             cl_raise_errno(-errno);
             return NULL;

@@ -869,6 +869,11 @@ def differences(loop_kind, loop_class):
     return differences
 
 
+# CLOOP_GATHER=always holds what would have been sent before the error.
+unheld = pytest.mark.skipif(os.environ.get("CLOOP_GATHER") == "always", reason="writes are held")
+
+
+@unheld
 @pytest.mark.parametrize("place", OF_STREAMS, ids=lambda place: place.__name__)
 def test_streams(differences, place):
     assert differences(place, ACTS) == {}
@@ -884,6 +889,7 @@ def test_pipes_that_are_read(differences, place):
     assert differences(place, OF_READING_PIPES) == {}
 
 
+@unheld
 @pytest.mark.parametrize("place", WRITING_PIPES, ids=lambda place: place.__name__)
 def test_pipes_that_are_written(differences, place):
     assert differences(place, OF_WRITING_PIPES) == {}

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import ssl
 import sys
 import warnings
@@ -639,6 +640,8 @@ def differences(stage, loop_kind, loop_class):
     return differences
 
 
+# CLOOP_GATHER=always holds what would have been sent before the connection is forced to close.
+@pytest.mark.skipif(os.environ.get("CLOOP_GATHER") == "always", reason="writes are held")
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
 def test_connections(differences, place):
     assert differences(place, ACTS) == {}
