@@ -978,6 +978,7 @@ def test_socket_without_a_descriptor(loop, run, answer):
         sock.answers = False
 
 
+@pytest.mark.unstressed("polls for one event at a time")
 def test_sendall_cancelled_in_the_turn_in_which_it_could_go_on(loop, turn, pair, start):
     """By a callback that runs before: nothing more is sent."""
     ours, peer = pair
