@@ -31,6 +31,9 @@ else:
     _POLICY = unix_events._UnixDefaultEventLoopPolicy
     _DEFAULT_WATCHER = _WITHOUT_PIDFDS = unix_events.ThreadedChildWatcher
 
+# A program that replaces it has selected the watcher without pidfds.
+_can_use_pidfd = getattr(unix_events, "can_use_pidfd", None)
+
 # What that watcher logs.
 _STATUS_IS_LOST = (
     "Unknown child process pid %d, will report returncode 255"
@@ -53,7 +56,7 @@ def _is_default(watcher):
         watcher is None
         or kind is _DEFAULT_WATCHER
         or kind is _WITHOUT_PIDFDS
-        and not unix_events.can_use_pidfd()  # which may be refused after the import
+        and not _can_use_pidfd()  # they may be refused after the import
     )
 
 

@@ -275,6 +275,22 @@ def test_child_watchers_are_asked(run, watched_by, name):
     assert len(pids) == 6
 
 
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="the policy has the watcher")
+def test_watcher_without_pidfds_is_asked_if_a_program_selects_it(run, loop, monkeypatch):
+    """By the function that asyncio asks, as CPython's own tests do."""
+    monkeypatch.setattr(asyncio.unix_events, "can_use_pidfd", lambda: False)
+
+    async def main():
+        process = await asyncio.create_subprocess_exec("/bin/cat", stdin=PIPE)
+        assert process.pid in loop._watcher._threads
+        process.stdin.close()
+        return await process.wait()
+
+    # A loop may have made its watcher when it was made itself.
+    monkeypatch.setattr(loop, "_watcher", asyncio.unix_events._ThreadedChildWatcher())
+    assert run(main()) == 0
+
+
 @pytest.mark.skipif("SafeChildWatcher" not in WATCHERS, reason="this asyncio has none")
 def test_watcher_without_a_loop_is_refused(run, watched_by):
     watched_by("SafeChildWatcher")
