@@ -30,7 +30,7 @@ typedef struct {
     int ln_family, ln_type, ln_proto;
     int ln_expected;   /* connections to accept at once: see run() */
     int ln_failed;     /* attempts that failed, one after the other */
-    bool ln_exhausted; /* "out of resources" was reported and has not ended */
+    bool ln_exhausted; /* that it can't accept was reported, and lasts */
     bool ln_nodelay;   /* accepted sockets inherit TCP_NODELAY */
     bool ln_nodelay_checked;
 } ListenerObject;
