@@ -140,8 +140,13 @@ cl_gather_check(const LoopObject *loop)
     cl_assertf(held->rest_size <= CL_GATHER_MAX, "%zu", held->rest_size);
     cl_assertf(held->rest != NULL || held->rest_size == 0, "%zu",
                held->rest_size);
-    cl_assertf(gather->gw_room + held->rest_size <= CL_GATHER_MAX,
-               "room for %zu beside %zu", gather->gw_room, held->rest_size);
+    size_t room = gather->gw_room + gather->gw_room_behind;
+    cl_assertf(room + held->rest_size + cl_held_size(held->last) <=
+                   CL_GATHER_MAX,
+               "room for %zu beside %zu", room, held->rest_size);
+    cl_assert(held->last == NULL || (holds(gather) && gather->gw_room == 0));
+    cl_assertf(held->last != NULL || gather->gw_room_behind == 0,
+               "room for %zu behind nothing", gather->gw_room_behind);
     cl_assert(!holds(gather) || gather->gw_owner != NULL);
     cl_assertf(holds(gather) || gather->gw_room == 0, "room for %zu",
                gather->gw_room);
@@ -152,6 +157,8 @@ cl_gather_check(const LoopObject *loop)
     }
     if (held->first != NULL)
         cl_assert_of(held->first, Py_REFCNT(held->first) > 0);
+    if (held->last != NULL)
+        cl_assert_of(held->last, Py_REFCNT(held->last) > 0);
     cl_assertf(gather->gw_deferred_end <= CL_DEFER_COUNT &&
                    (gather->gw_deferred_end == 0 ||
                     gather->gw_deferred_first < gather->gw_deferred_end),
@@ -166,6 +173,9 @@ cl_gather_check(const LoopObject *loop)
                      !holds(gather) || gather->gw_owner != at->owner);
         cl_assert_of(at->bytes, PyBytes_CheckExact(at->bytes) &&
                                     PyBytes_GET_SIZE(at->bytes) > 0);
+        cl_assertf(
+            cl_held_size(at->bytes) + cl_held_size(at->last) <= CL_DEFER_MAX,
+            "%zu and %zu", cl_held_size(at->bytes), cl_held_size(at->last));
     }
 }
 #endif
@@ -191,9 +201,9 @@ set_timer(LoopObject *loop)
 static inline void
 hand_over(cl_gather *gather)
 {
-    gather->gw_held.first = NULL;
+    gather->gw_held.first = gather->gw_held.last = NULL;
     gather->gw_held.rest_size = 0;
-    gather->gw_room = 0;
+    gather->gw_room = gather->gw_room_behind = 0;
 }
 
 /* Nothing is held in this callback any more. */
@@ -257,10 +267,10 @@ defer(LoopObject *loop)
     cl_gather *gather = gather_of(loop);
     cl_held *held = &gather->gw_held;
     PyObject *bytes = held->first;
-    size_t first = bytes == NULL ? 0 : (size_t)PyBytes_GET_SIZE(bytes);
+    size_t first = cl_held_size(bytes);
     if (!gather->gw_may_defer || !turns_have_taught(loop) ||
         gather->gw_deferred_end == CL_DEFER_COUNT ||
-        first + held->rest_size > CL_DEFER_MAX)
+        first + held->rest_size + cl_held_size(held->last) > CL_DEFER_MAX)
         return false;
     if (held->rest_size > 0) {
         bytes = PyBytes_FromStringAndSize(NULL, first + held->rest_size);
@@ -276,8 +286,9 @@ defer(LoopObject *loop)
     }
     if (!cl_gather_has_deferred(gather))
         gather->gw_deferred_since = gather->gw_held_since;
-    gather->gw_deferred[gather->gw_deferred_end++] = (cl_deferred){
-        gather->gw_owner, bytes, gather->gw_send, gather->gw_habit};
+    gather->gw_deferred[gather->gw_deferred_end++] =
+        (cl_deferred){gather->gw_owner, bytes, held->last, gather->gw_send,
+                      gather->gw_habit};
     gather->gw_habit->hb_deferred = true;
     gather->gw_owner = NULL;
     hand_over(gather);
@@ -501,6 +512,21 @@ is_timed(LoopObject *loop, cl_gather *gather)
            gather->gw_timer->ht_pid == loop->l_st->pid;
 }
 
+/* Other bytes follow the last write. */
+static void
+copy_last(cl_gather *gather)
+{
+    cl_held *held = &gather->gw_held;
+    PyObject *last = held->last;
+    size_t size = cl_held_size(last);
+    memcpy(held->rest + held->rest_size, PyBytes_AS_STRING(last), size);
+    held->rest_size += size;
+    held->last = NULL;
+    gather->gw_room = gather->gw_room_behind;
+    gather->gw_room_behind = 0;
+    Py_DECREF(last);
+}
+
 /* Holds the bytes, if they fit behind those already held. */
 static bool
 keep(LoopObject *loop, const cl_gather_write *write, uint64_t now)
@@ -510,7 +536,9 @@ keep(LoopObject *loop, const cl_gather_write *write, uint64_t now)
     bool is_first = !holds(gather);
     cl_assert_of(write->owner, gather->gw_owner == write->owner);
     cl_assertf(write->limit <= CL_GATHER_MAX, "%zu", write->limit);
-    size_t room = is_first ? write->limit : gather->gw_room;
+    size_t room = is_first             ? write->limit
+                  : held->last == NULL ? gather->gw_room
+                                       : gather->gw_room_behind;
     if (is_first && gather->gw_reads_on && write->object != NULL &&
         write->size > room && write->size <= write->first_limit)
         room = write->size;
@@ -521,12 +549,21 @@ keep(LoopObject *loop, const cl_gather_write *write, uint64_t now)
     if (is_first && write->object != NULL) {
         held->first = Py_NewRef(write->object);
     }
-    else if (write->size <= CL_COPY_MAX) {
-        memcpy(held->rest + held->rest_size, write->data, write->size);
-        held->rest_size += write->size;
+    else if (write->size > CL_COPY_MAX) {
+        return false;
+    }
+    else if (write->object != NULL && held->last == NULL &&
+             write->size >= CL_REFER_MIN) {
+        held->last = Py_NewRef(write->object);
+        gather->gw_room_behind = room - write->size;
+        gather->gw_room = 0;
+        return true;
     }
     else {
-        return false;
+        if (held->last != NULL)
+            copy_last(gather);
+        memcpy(held->rest + held->rest_size, write->data, write->size);
+        held->rest_size += write->size;
     }
     if (is_first) {
         gather->gw_held_since = now;
@@ -600,6 +637,7 @@ cl_gather_take(LoopObject *loop, PyObject *owner, cl_held *held)
     if (place >= 0) {
         cl_deferred taken = take_deferred(loop, place);
         held->first = taken.bytes;
+        held->last = taken.last;
         Py_DECREF(taken.owner);
         return;
     }
@@ -624,6 +662,7 @@ void
 cl_gather_release(LoopObject *loop, cl_held *held)
 {
     Py_XDECREF(held->first);
+    Py_XDECREF(held->last);
     if (held->rest != NULL && gather_of(loop)->gw_held.rest == NULL)
         gather_of(loop)->gw_held.rest = held->rest;
     else if (held->rest != NULL)
@@ -638,14 +677,16 @@ cl_gather_drop(LoopObject *loop, PyObject *owner)
     if (place >= 0) {
         cl_deferred taken = take_deferred(loop, place);
         Py_DECREF(taken.bytes);
+        Py_XDECREF(taken.last);
         Py_DECREF(taken.owner);
     }
     if (gather->gw_owner != owner)
         return;
-    PyObject *first = gather->gw_held.first;
+    PyObject *first = gather->gw_held.first, *last = gather->gw_held.last;
     forget_held(loop);
     gather->gw_owner = NULL;
     Py_XDECREF(first);
+    Py_XDECREF(last);
     Py_DECREF(owner);
 }
 
@@ -667,6 +708,7 @@ drop_deferred(cl_gather *gather, bool owners)
         cl_deferred dropped = gather->gw_deferred[i];
         dropped.habit->hb_deferred = false;
         Py_DECREF(dropped.bytes);
+        Py_XDECREF(dropped.last);
         if (owners)
             Py_DECREF(dropped.owner);
     }
@@ -677,8 +719,8 @@ cl_gather_forked(cl_gather *gather)
 {
     gather->gw_owner = NULL; /* a leak: no destructor must run now */
     Py_CLEAR(gather->gw_held.first);
-    gather->gw_held.rest_size = 0;
-    gather->gw_room = 0;
+    Py_CLEAR(gather->gw_held.last);
+    hand_over(gather);
     drop_deferred(gather, false);
 }
 
@@ -697,6 +739,7 @@ cl_gather_clear(cl_gather *gather)
 {
     Py_CLEAR(gather->gw_owner);
     Py_CLEAR(gather->gw_held.first);
+    Py_CLEAR(gather->gw_held.last);
     PyMem_RawFree(gather->gw_held.rest);
     drop_deferred(gather, true);
 }

@@ -47,6 +47,10 @@
  * call. */
 #define CL_COPY_MAX (16 * 1024)
 
+/* A bytes object of this size or more is not copied, as long as no other write
+ * follows it: a second part costs the kernel less. */
+#define CL_REFER_MIN (4 * 1024)
+
 /* While a filled buffer is to be followed by another, a first write of up to this
  * size is held by reference: with the next it takes one system call. */
 #define CL_HOLD_READ_MAX (64 * 1024)
@@ -79,12 +83,21 @@ void cl_habit_clear(cl_habit *habit);
 #define CL_DEFER_COUNT 32
 #define CL_DEFER_MAX CL_COPY_MAX
 
-/* Held bytes: a reference to the first write, copies of the others. */
+/* Held bytes, in this order: references to the first write and to a large last
+ * one, copies of the others. */
 typedef struct {
     PyObject *first; /* owned, or NULL */
+    PyObject *last;  /* owned, or NULL; never alone */
     char *rest;      /* owned memory, or NULL */
     size_t rest_size;
 } cl_held;
+
+/* 0 for NULL */
+static inline size_t
+cl_held_size(PyObject *bytes)
+{
+    return bytes == NULL ? 0 : (size_t)PyBytes_GET_SIZE(bytes);
+}
 
 /* Sends what the transport holds, to which the caller has a reference. The
  * transport deals with a failed send, since the running callback is not to
@@ -95,6 +108,7 @@ typedef int (*cl_gather_send)(PyObject *owner);
 typedef struct {
     PyObject *owner; /* owned */
     PyObject *bytes; /* owned */
+    PyObject *last;  /* owned, or NULL: what follows them */
     cl_gather_send send;
     cl_habit *habit; /* the owner's */
 } cl_deferred;
@@ -110,6 +124,7 @@ typedef struct {
     uint64_t gw_held_since; /* ticks, when the first byte was held */
     uint64_t gw_patience;   /* ticks that bytes may be held for */
     size_t gw_room;         /* bytes that may be added; 0 if nothing is held */
+    size_t gw_room_behind;  /* the same while there is a last write; else 0 */
     unsigned gw_again;      /* writes after the first */
     bool gw_reads_on;       /* the callback goes on to receive */
     bool gw_may_hold;
@@ -162,17 +177,17 @@ cl_gather_sent(cl_gather *gather, PyObject *owner)
     }
 }
 
-/* The same for bytes that are added to those the transport holds. Nothing that
- * forbids holding can have happened since, as that would have sent them. */
+/* The same for a few bytes that are added to those the transport holds. Nothing
+ * that forbids holding can have happened since, as that would have sent them. */
 static inline bool
 cl_gather_join(LoopObject *loop, cl_gather *gather, PyObject *owner,
                const char *data, size_t size)
 {
     if (gather->gw_owner != owner || size > gather->gw_room ||
-        size > CL_COPY_MAX || !cl_loop_in_callback(loop) ||
+        size >= CL_REFER_MIN || !cl_loop_in_callback(loop) ||
         cl_ticks() - gather->gw_held_since > gather->gw_patience)
         return false;
-    cl_assertf(gather->gw_held.rest != NULL &&
+    cl_assertf(gather->gw_held.rest != NULL && gather->gw_held.last == NULL &&
                    gather->gw_held.rest_size + size <= CL_GATHER_MAX,
                "%zu and %zu", gather->gw_held.rest_size, size);
     memcpy(gather->gw_held.rest + gather->gw_held.rest_size, data, size);

@@ -285,6 +285,17 @@ queue_rest(StreamObject *self, PyObject *object, const char *data, size_t size,
     return err;
 }
 
+/* Queues what was held, given that *sent bytes were sent in all. */
+static int
+queue_taken(StreamObject *self, const cl_held *held, size_t *sent)
+{
+    if (queue_rest(self, held->first, NULL, cl_held_size(held->first), sent) <
+            0 ||
+        queue_rest(self, NULL, held->rest, held->rest_size, sent) < 0)
+        return -1;
+    return queue_rest(self, held->last, NULL, cl_held_size(held->last), sent);
+}
+
 /* An error while sending or queueing breaks the transport. 0/-1 */
 static int
 write_failed(StreamObject *self, ssize_t err)
@@ -325,12 +336,11 @@ send_with_held(StreamObject *self, PyObject *object, const char *data,
 {
     LoopObject *loop = self->s_base.tr_loop;
     cl_held held;
-    struct iovec parts[3];
+    struct iovec parts[4];
     int count = 0, status = 0;
     cl_assert_of(self, queued(self) == 0);
     cl_gather_take(loop, (PyObject *)self, &held);
-    size_t first =
-        held.first == NULL ? 0 : (size_t)PyBytes_GET_SIZE(held.first);
+    size_t first = cl_held_size(held.first), last = cl_held_size(held.last);
     if (first > 0) {
         parts[count].iov_base = PyBytes_AS_STRING(held.first);
         parts[count++].iov_len = first;
@@ -339,17 +349,18 @@ send_with_held(StreamObject *self, PyObject *object, const char *data,
         parts[count].iov_base = held.rest;
         parts[count++].iov_len = held.rest_size;
     }
+    if (last > 0) {
+        parts[count].iov_base = PyBytes_AS_STRING(held.last);
+        parts[count++].iov_len = last;
+    }
     if (size > 0) {
         parts[count].iov_base = (char *)data;
         parts[count++].iov_len = size;
     }
     ssize_t result = send_parts(self, cl_stream_fd(self), parts, count);
     size_t sent = (size_t)result;
-    if (result < (ssize_t)(first + held.rest_size + size)) {
-        if (result < 0 ||
-            (first > 0 &&
-             queue_rest(self, held.first, NULL, first, &sent) < 0) ||
-            queue_rest(self, NULL, held.rest, held.rest_size, &sent) < 0 ||
+    if (result < (ssize_t)(first + held.rest_size + last + size)) {
+        if (result < 0 || queue_taken(self, &held, &sent) < 0 ||
             queue_rest(self, object, data, size, &sent) < 0)
             status = write_failed(self, result);
         else
@@ -545,12 +556,7 @@ queue_held(StreamObject *self)
     cl_held held;
     size_t none = 0;
     cl_gather_take(self->s_base.tr_loop, (PyObject *)self, &held);
-    int status = held.first == NULL
-                     ? 0
-                     : queue_rest(self, held.first, NULL,
-                                  (size_t)PyBytes_GET_SIZE(held.first), &none);
-    if (status == 0 && held.rest_size > 0)
-        status = queue_rest(self, NULL, held.rest, held.rest_size, &none);
+    int status = queue_taken(self, &held, &none);
     cl_gather_release(self->s_base.tr_loop, &held);
     return status;
 }

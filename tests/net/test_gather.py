@@ -80,8 +80,10 @@ def mode(request, loop_kind, monkeypatch):
 def connect(run, loop, abandoned, socket_pair, mode):
     """As elsewhere, except that nobody else has the socket object."""
 
-    def connect(protocol, kind="unix"):
+    def connect(protocol, kind="unix", send_buffer=None):
         ours, peer = socket_pair(kind)
+        if send_buffer is not None:
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         fd = ours.detach()
         transport, _ = run(loop.create_connection(lambda: protocol, sock=socket.socket(fileno=fd)))
         abandoned.add(transport)
@@ -604,6 +606,117 @@ def test_what_is_held_counts_as_sent(held, in_callback):
 
     in_callback(write)
     assert seen == [(0, True, None)]
+
+
+HEAD, BODY, OTHER = b"head " * 20, b"body " * 1600, b"other" * 1200
+
+
+class Data(bytes):
+    pass
+
+
+SEQUENCES = {  # a last write of 4 KiB or more is held without a copy, until another follows
+    "head, body": (HEAD, BODY),
+    "head, body, little": (HEAD, BODY, b"end"),
+    "head, body, mutable": (HEAD, BODY, bytearray(b"end")),
+    "head, two bodies": (HEAD, BODY, OTHER),
+    "head, two bodies, little": (HEAD, BODY, OTHER, b"end"),
+    "two heads, body": (HEAD, HEAD, BODY),
+    "mutable head, body": (bytearray(HEAD), BODY),
+    "mutable body": (HEAD, bytearray(BODY)),
+    "view of a mutable body": (HEAD, memoryview(bytearray(BODY))),
+    "body of another class": (HEAD, Data(BODY)),
+    "body, little": (BODY, b"end"),
+    "two bodies": (BODY, OTHER),
+    "one body twice": (BODY, BODY),
+    "all that may be held": (HEAD, bytes(16384), OTHER, bytes(32768 - len(HEAD) - 16384 - len(OTHER))),
+    "and a byte more": (HEAD, bytes(16384), OTHER, bytes(32768 - len(HEAD) - 16384 - len(OTHER)), b"x"),
+    "more than is copied": (HEAD, bytes(16385), BODY, b"end"),
+    "more than is held": (HEAD, bytes(15000), b"1", bytes(15000), BODY, OTHER),
+}
+
+
+def changeable(data):
+    return [bytearray(part) if isinstance(part, (bytearray, memoryview)) else part for part in data]
+
+
+@pytest.mark.parametrize("send_buffer", [None, 4096], ids=["taken", "taken in part"])
+@pytest.mark.parametrize("how", ["one callback", "tasks"])
+def test_writes_of_any_size_arrive_in_order(
+    connect, recorder, in_callback, in_tasks, collect, loop_kind, how, send_buffer
+):
+    """Also if the program then changes what it may change. From Python 3.12 on asyncio queues that without a copy."""
+    may_change = loop_kind != "asyncio" or sys.version_info < (3, 12)
+    pairs = [connect(recorder(), send_buffer=send_buffer) for _ in range(2)]
+
+    def write(transport, data, again):
+        for part, copy in zip(data, again):
+            transport.write(memoryview(copy) if isinstance(part, memoryview) else copy)
+
+    def call_all(functions):
+        for function in functions:
+            function()
+
+    def change(again):
+        for copy in again:
+            if isinstance(copy, bytearray) and may_change:
+                copy[:] = bytes(len(copy))
+
+    for name, data in SEQUENCES.items():
+        before = [sys.getrefcount(part) for part in data]
+        copies = changeable(data)
+        writes = [functools.partial(write, transport, data, copies) for transport, _ in pairs]
+        writes.append(functools.partial(change, copies))
+        if how == "one callback":
+            in_callback(call_all, writes)
+        else:
+            in_tasks(*writes)
+        expected = b"".join(data)
+        assert [collect(peer, len(expected)) == expected for _, peer in pairs] == [True, True], name
+        del writes, copies
+        assert [sys.getrefcount(part) for part in data] == before, name
+    for transport, peer in pairs:
+        transport.close()
+        assert collect(peer) == b""
+
+
+@holding_only
+@pytest.mark.parametrize("body", [BODY, bytes(16384)], ids=["small", "as large as it may be"])
+def test_body_is_held_with_its_head(held, in_callback, body):
+    transport, peer = held()
+    seen = []
+
+    def write():
+        for data in (HEAD, b"and ", body):
+            transport.write(data)
+            seen.append(received(peer))
+
+    before = sys.getrefcount(body)
+    in_callback(write)
+    assert seen == [None] * 3 and received(peer) == HEAD + b"and " + body
+    assert sys.getrefcount(body) == before
+
+
+@pytest.mark.parametrize("end", ["abort", pytest.param("drop", marks=pytest.mark.unstressed("sends part of it"))])
+def test_body_that_is_not_sent_is_released(connect, recorder, in_callback, abandoned, end):
+    transport, peer = connect(recorder())
+    body = bytes(5000)
+    before = sys.getrefcount(body)
+
+    def write():
+        nonlocal transport
+        transport.write(b"head")
+        transport.write(body)
+        if end == "abort":
+            transport.abort()
+        else:
+            abandoned.discard(transport)
+            transport.get_protocol().transport = None
+            transport = None
+
+    in_callback(write)
+    gc.collect()
+    assert sys.getrefcount(body) == before
 
 
 @holding_only
@@ -1632,8 +1745,13 @@ def test_exit_while_bytes_of_a_turn_are_sent_loses_no_others(connect, recorder, 
 
 
 @pytest.mark.filterwarnings("ignore:.*(use of fork|multi-threaded):DeprecationWarning")
+@pytest.mark.parametrize(
+    "body",
+    [b"", pytest.param(BODY, marks=pytest.mark.unstressed("sends part of it"))],
+    ids=["one write", "with a body"],
+)
 @pytest.mark.parametrize("together", [True, False], ids=["same task", "later task"])
-def test_child_forked_by_another_thread_does_not_send_again(connect, recorder, in_tasks, together):
+def test_child_forked_by_another_thread_does_not_send_again(connect, recorder, in_tasks, together, body):
     """Nothing is sent before that fork: the loop's thread may be anywhere."""
     transport, peer = connect(recorder())
 
@@ -1653,12 +1771,13 @@ def test_child_forked_by_another_thread_does_not_send_again(connect, recorder, i
 
     def write():
         transport.write(b"once")
+        transport.write(body)
         if together:
             fork_elsewhere()
 
     in_tasks(write, int if together else fork_elsewhere, int)
     got = received(peer)
-    assert got.count(b"once") == 1 and got.count(b" and more") == 1
+    assert got.count(b"once" + body) == 1 and got.count(b" and more") == 1
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
@@ -1696,13 +1815,19 @@ def test_transport_that_is_dropped_while_it_waits(connect, recorder, in_tasks, a
     assert received(peer) == b"data"
 
 
-def test_bytes_that_wait_are_released(connect, recorder, in_tasks):
+@pytest.mark.parametrize("body", [b"", BODY], ids=["one write", "with a body"])
+def test_bytes_that_wait_are_released(connect, recorder, in_tasks, collect, body):
     pairs = [connect(recorder()) for _ in range(40)]
     data = bytes(1000)
-    before = sys.getrefcount(data)
-    in_tasks(*[functools.partial(transport.write, data) for transport, _ in pairs])
-    assert [received(peer) for _, peer in pairs] == [data] * 40
-    assert sys.getrefcount(data) == before
+    before = sys.getrefcount(data), sys.getrefcount(body)
+
+    def write(transport):
+        transport.write(data)
+        transport.write(body)
+
+    in_tasks(*[functools.partial(write, transport) for transport, _ in pairs])
+    assert [collect(peer, len(data + body)) for _, peer in pairs] == [data + body] * 40
+    assert (sys.getrefcount(data), sys.getrefcount(body)) == before
     for transport, _ in pairs:
         transport.abort()
 
