@@ -176,6 +176,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
             self._poller,
         )
 
+    _waited = None  # the children that threads wait for
+
     # Here, because while the interpreter ends modules are emptied.
     _is_replaced_in_asyncio = staticmethod(_replaced.is_replaced)
     _get_wakeup_fd = staticmethod(wakeup_fd)
@@ -206,6 +208,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
             self._set_wakeup_fd(-1)  # it was closed, and its number became ours
         self._close_selector()
         self._close_core(not dropped)
+        self._waited = None
         if report is not None:
             report.closed(self)
         self._executor_shutdown_called = True

@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import types
+import weakref
 from asyncio import base_events, streams, unix_events
 from asyncio import subprocess as asyncio_subprocess
 from asyncio.base_subprocess import ReadSubprocessPipeProto, WriteSubprocessPipeProto
@@ -33,6 +35,8 @@ else:
 
 # A program that replaces it has selected the watcher without pidfds.
 _can_use_pidfd = getattr(unix_events, "can_use_pidfd", None)
+
+_PAUSE_S = 0.01  # until there may be memory again
 
 # What that watcher logs.
 _STATUS_IS_LOST = (
@@ -441,7 +445,26 @@ class _Pidfd:
     __del__ = close
 
 
+class _Waited:
+    """A child that a thread waits for. The loop keeps this until then, or until it is closed."""
+
+    def __init__(self, loop, transport):
+        self.loop, self.transport = loop, transport
+        if loop._waited is None:
+            loop._waited = set()
+        loop._waited.add(self)
+
+    def drop(self):
+        if self.loop._waited is not None:
+            self.loop._waited.discard(self)
+
+    def published(self, status):
+        self.drop()
+        _publish(self.transport, status)
+
+
 def _watch(loop, transport):
+    waited = None
     try:
         try:
             pidfd = _Pidfd(transport.get_pid())
@@ -449,9 +472,16 @@ def _watch(loop, transport):
         except (OSError, MemoryError):
             # A system without it, no free descriptor or memory, or something else has already waited for it. Other
             # interpreters than the main one have no daemon threads, and wait for the child when they end.
-            name = "cloop-waitpid-%d" % transport.get_pid()
-            threading.Thread(target=_wait_for, args=(loop, transport), name=name, daemon=is_main_interpreter()).start()
+            pid, waited = transport.get_pid(), _Waited(loop, transport)
+            threading.Thread(
+                target=_wait_for,
+                args=(weakref.ref(waited), weakref.ref(loop), pid),
+                name="cloop-waitpid-%d" % pid,
+                daemon=is_main_interpreter(),
+            ).start()
     except Exception:  # no thread either: the process must not run unwatched
+        if waited is not None:
+            waited.drop()
         with contextlib.suppress(ProcessLookupError):
             transport.kill()
         _publish(transport)
@@ -466,8 +496,9 @@ def _has_ended(loop, transport, pidfd):
         pidfd.close()
 
 
-def _wait_for(loop, transport):
-    pid, status = transport.get_pid(), None
+def _wait_for(find, find_loop, pid):
+    """Wait for a child in a thread, which keeps neither the transport, whose pipes the child may wait for, nor the loop."""
+    status = None
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     except ChildProcessError:
@@ -475,10 +506,20 @@ def _wait_for(loop, transport):
     except OSError:  # a sandbox refuses the call
         with contextlib.suppress(ChildProcessError):
             _, status = os.waitpid(pid, 0)
-    try:
-        loop.call_soon_threadsafe(_publish, transport, status)
-    except RuntimeError:
-        logger.warning("Loop %r that handles pid %r is closed", loop, pid)
+    while True:
+        waited = find()
+        try:
+            if waited is not None:
+                waited.loop.call_soon_threadsafe(waited.published, status)
+                return
+        except MemoryError:  # nobody else would tell the loop
+            waited = None
+            time.sleep(_PAUSE_S)
+            continue
+        except RuntimeError:
+            pass
+        logger.warning("Loop %r that handles pid %r is closed", find_loop(), pid)
+        return
 
 
 def _publish(transport, status=None):

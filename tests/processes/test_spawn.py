@@ -8,7 +8,9 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import warnings
+import weakref
 
 import pytest
 
@@ -339,6 +341,58 @@ def test_child_is_waited_for_by_a_thread_if_it_cannot_be_watched(
     assert transport.get_returncode() == 0
 
 
+@pytest.fixture
+def no_pidfd(native_spawns, monkeypatch):
+    """Children are waited for by threads."""
+
+    def refuse(pid):
+        raise OSError(errno.ENOSYS, "an old kernel")
+
+    def no_pidfd():
+        native_spawns()
+        monkeypatch.setattr("cloop._process.pidfd_open", refuse)
+
+    return no_pidfd
+
+
+def test_child_that_a_thread_waits_for_ends_with_its_loop(no_pidfd, new_loop, recorder):
+    """The thread kept the transport, its pipes kept the child, and the thread waited for that."""
+    no_pidfd()
+    loop, before = new_loop(), children()
+    transport, protocol = loop.run_until_complete(loop.subprocess_exec(recorder, "/bin/cat"))
+    pid, kept = transport.get_pid(), weakref.ref(transport)
+    thread = next(each for each in threading.enumerate() if each.name == "cloop-waitpid-%d" % pid)
+    protocol.transport = transport = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        loop.close()
+        gc.collect()
+    assert kept() is None
+    thread.join(20)
+    subprocess._cleanup()  # as the next Popen does
+    assert not thread.is_alive() and children() == before
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_end_of_a_child_is_told_in_spite_of_a_lack_of_memory(no_pidfd, run, loop, recorder, monkeypatch, failures):
+    no_pidfd()
+    left = [None] * failures
+    tell = loop.call_soon_threadsafe
+
+    def failing(*args, **options):
+        if left and threading.current_thread().name.startswith("cloop-waitpid-"):
+            left.pop()
+            raise MemoryError
+        return tell(*args, **options)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", failing, raising=False)
+    protocol = recorder()
+    transport, _ = run(loop.subprocess_exec(lambda: protocol, "/bin/cat"))
+    transport.get_pipe_transport(0).close()
+    run(protocol.seen("connection_lost"))
+    assert transport.get_returncode() == 0 and not left
+
+
 def children():
     """Our children, running or not yet waited for; other tests' servers may be among them."""
     found = set()
@@ -354,16 +408,12 @@ def children():
 
 
 @pytest.mark.parametrize("failure", [RuntimeError("can't start new thread"), MemoryError()])
-def test_child_that_nobody_can_wait_for_is_killed(run, loop, recorder, native_spawns, monkeypatch, failure):
-    native_spawns()
+def test_child_that_nobody_can_wait_for_is_killed(no_pidfd, run, loop, recorder, monkeypatch, failure):
+    no_pidfd()
 
     def failing(*args):
         raise type(failure)(*failure.args)  # one with a traceback would keep the frames
 
-    def no_pidfd(pid):
-        raise OSError(errno.ENOSYS, "an old kernel")
-
-    monkeypatch.setattr("cloop._process.pidfd_open", no_pidfd)
     monkeypatch.setattr("threading.Thread.start", failing)
     protocol = recorder()
     before = children()
