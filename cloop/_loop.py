@@ -2,6 +2,7 @@
 
 import atexit
 import collections
+import contextlib
 import contextvars
 import os
 import signal
@@ -502,7 +503,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
     def _send_file_now(self, transp, file, offset, count):
         """Send what the socket takes at once. Nobody can run meanwhile, so reading need not pause.
 
-        Return the number of bytes, and whether that was all. After (0, False), asyncio's code sends, or says what is wrong.
+        Return the number of bytes, and whether that was all. The number is None if asyncio's code is to send, or to say what
+        is wrong.
         """
         try:
             if (
@@ -512,12 +514,14 @@ class Loop(Reached, LoopCore, *_BEHIND):
                 or os.sendfile is not _os_sendfile
                 or any(_STEPS[name] is None or _is_replaced(self, name) for name in _SENDFILE)
             ):
-                return 0, False
+                return None, False
             number = file.fileno()
             size = os.fstat(number).st_size
         except (AttributeError, OSError, TypeError, ValueError):
-            return 0, False
+            return None, False
         wanted = size - offset if count is None else count
+        if wanted <= 0:
+            return None, False
         # Once: a peer that reads as fast must not keep the loop from its other callbacks.
         sent = transp._send_file(number, offset, wanted)
         if sent == 0:
@@ -539,16 +543,11 @@ class Loop(Reached, LoopCore, *_BEHIND):
             try:
                 await waiter
                 transp._lend_descriptor()
-                if begun == 0:
+                if begun is None:
                     sent = await self.sock_sendfile(transp._sock, file, offset, count, fallback=False)
                 else:
-                    future, number = self.create_future(), file.fileno()
-                    size = count or os.fstat(number).st_size
-                    self._sock_sendfile_native_impl(
-                        future, None, transp._sock, number, offset + begun, count, size, begun
-                    )
-                    sent = await future
-                self._count_sent(sent - begun)
+                    sent = await self._send_file(transp, file, offset, count, begun)
+                self._count_sent(sent - (begun or 0))
                 return sent
             finally:
                 transp._take_descriptor_back()
@@ -557,9 +556,39 @@ class Loop(Reached, LoopCore, *_BEHIND):
             if was_reading:
                 transp.resume_reading()
 
+    async def _send_file(self, transp, file, offset, count, begun):
+        """Send the rest, as asyncio's sock_sendfile() does, unless the connection is lost meanwhile."""
+        future, number = self.create_future(), file.fileno()
+        transp._fails_if_lost(future)
+        position = _positions[future] = offset + begun
+        try:
+            self._sock_sendfile_native_impl(
+                future,
+                None,
+                transp._sock,
+                number,
+                position,
+                count,
+                count or os.fstat(number).st_size,
+                begun,
+            )
+            return await future
+        except BaseException:
+            position = _positions[future]
+            with contextlib.suppress(OSError, ValueError):  # the program has closed it
+                if position > offset and file.fileno() == number:
+                    os.lseek(number, position, os.SEEK_SET)
+            raise
+        finally:
+            del _positions[future]
+
     def _sock_sendfile_native_impl(self, fut, registered_fd, *args):
         if registered_fd is None:  # it begins
             self._send_held()  # what was written to a transport before arrives before
+        elif fut.done() and not fut.cancelled():
+            return  # the connection is lost
+        if fut in _positions:
+            _positions[fut] = args[2]
         _sock_sendfile_native_impl(self, fut, registered_fd, *args)
 
     def add_signal_handler(self, sig, callback, *args):
@@ -793,6 +822,7 @@ _ACCEPTING = ("_accept_connection", "_accept_connection2", "_make_socket_transpo
 _STEPS = {name: getattr(Loop, name, None) for name in ("_connect_sock", "_ensure_resolved") + _ACCEPTING + _SENDFILE}
 _STEPS = {name: None if _replaced.is_wrapper(step) else step for name, step in _STEPS.items()}
 _os_sendfile = getattr(os, "sendfile", None)
+_positions = {}  # up to where the file that a future is for has been sent
 
 
 def _is_replaced(loop, name):

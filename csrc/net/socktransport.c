@@ -217,6 +217,15 @@ SocketTransport_reset_empty_waiter(StreamObject *self,
     Py_RETURN_NONE;
 }
 
+/* _fails_if_lost(future): as does the empty waiter, whose place it takes. */
+static PyObject *
+SocketTransport_fails_if_lost(StreamObject *self, PyObject *future)
+{
+    CL_CLAIM_TRANSPORT(self, NULL);
+    Py_XSETREF(self->s_out.out_empty_waiter, Py_NewRef(future));
+    Py_RETURN_NONE;
+}
+
 /* _send_file(file, offset, size): sends so much of the file, or less, if nothing
  * is in its way. Returns the number of bytes; 0 if it fails, or the rest has to
  * wait: then sendfile() finds out why. */
@@ -304,6 +313,8 @@ static PyMethodDef socket_methods[] = {
      "can_write_eof($self, /)\n--\n\nReturn True."},
     {"_make_empty_waiter", (PyCFunction)SocketTransport_make_empty_waiter,
      METH_NOARGS, NULL},
+    {"_fails_if_lost", (PyCFunction)SocketTransport_fails_if_lost, METH_O,
+     NULL},
     {"_reset_empty_waiter", (PyCFunction)SocketTransport_reset_empty_waiter,
      METH_NOARGS, NULL},
     {"_send_file", (PyCFunction)SocketTransport_send_file, METH_VARARGS, NULL},

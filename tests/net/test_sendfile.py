@@ -372,24 +372,69 @@ def test_cancelled_just_as_the_file_could_be_sent(
     assert task.cancelled() and protocol.lost == [None]
 
 
-def test_aborted_while_the_file_is_sent(loop_kind, loop, connect, recorder, start, turn, until, tmp_path):
-    """Nobody waits any more for what was written before."""
-    if loop_kind == "asyncio":
-        pytest.skip("reports an InvalidStateError")
-    protocol = recorder()
-    transport, peer = connect(protocol)
+@pytest.fixture
+def much(tmp_path):
     path = tmp_path / "much"
     path.write_bytes(bytes(10000000))
     with open(str(path), "rb") as file:
-        task = start(loop.sendfile(transport, file))
-        for _ in range(3):
-            turn()
-        assert not task.done()
-        transport.abort()
-        until(lambda: protocol.lost)
-        task.cancel()
-        until(task.done)
-    assert protocol.lost == [None]
+        yield file
+
+
+@pytest.mark.parametrize("offset", [0, 1000])
+@pytest.mark.parametrize("full", [False, True], ids=["begun", "not begun"])
+@pytest.mark.parametrize("end", ["abort", "close"])
+def test_connection_lost_while_the_file_is_sent(
+    loop_kind, loop, connect, recorder, start, turn, until, collect, much, end, full, offset
+):
+    """As where there is no sendfile(). What was sent is what the peer has, and up to there the file was read."""
+    if loop_kind == "asyncio":
+        pytest.skip("waits for ever, and reports an InvalidStateError")
+    protocol = recorder()
+    transport, peer = connect(protocol)
+    if full:
+        ours = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+        with ours, contextlib.suppress(BlockingIOError):
+            while True:
+                ours.send(bytes(1 << 16))
+    task = start(loop.sendfile(transport, much, offset))
+    for _ in range(3):
+        turn()
+    assert not task.done()
+    getattr(transport, end)()
+    until(lambda: protocol.lost and task.done())
+    assert repr(task.exception()) == "ConnectionError('Connection is closed by peer')" and protocol.lost == [None]
+    if full:
+        assert much.tell() == 0
+    else:
+        assert len(collect(peer)) == much.tell() - offset > 0
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_file_of_a_cancelled_task_is_read_up_to_what_was_sent(
+    loop_kind, loop, connect, recorder, start, turn, until, collect, much, closed
+):
+    """`closed`: the file, whose number is somebody else's by then."""
+    if loop_kind == "asyncio":
+        pytest.skip("its position is where it was")
+    transport, peer = connect(recorder())
+    task = start(loop.sendfile(transport, much))
+    turn()
+    assert not task.done()
+    other = None
+    if closed:
+        number = much.fileno()
+        much.close()
+        other = open(__file__, "rb")  # noqa: SIM115
+        assert other.fileno() == number
+    task.cancel()
+    until(task.done)
+    assert task.cancelled()
+    transport.abort()
+    if closed:
+        assert other.tell() == 0
+        other.close()
+    else:
+        assert len(collect(peer)) == much.tell() > 0
 
 
 def test_other_transports_are_refused(run, loop, file):
