@@ -6,6 +6,7 @@ time count is said by --timed: on a busy machine they do not hold for any loop.
 
 import argparse
 import asyncio
+import ctypes
 import importlib
 import os
 import random
@@ -54,6 +55,22 @@ def resident():
     """Bytes of memory that the process has."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class _Mallinfo(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in
+        "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]  # fmt: skip
+
+
+def allocated():
+    """Bytes that malloc() has given out, or None where it does not tell. Freed memory that the process keeps is not counted."""
+    try:
+        ask = ctypes.CDLL(None).mallinfo2
+    except AttributeError:  # not glibc, or before 2.33
+        return None
+    ask.restype = _Mallinfo
+    info = ask()
+    return info.uordblks + info.hblkhd
 
 
 def percentile(values, share):
