@@ -144,7 +144,7 @@ class End:
         sock = case.socks[self.side]
         options = {"ssl_handshake_timeout": 5.0}
         if HAS_SHUTDOWN_TIMEOUT:
-            options["ssl_shutdown_timeout"] = 2.0
+            options["ssl_shutdown_timeout"] = 2.0 if case.hostile else 30.0
         context = case.contexts[self.side]
         name = {} if self.side else {"server_hostname": case.name}
         try:
@@ -710,6 +710,8 @@ class Case:
             return
         self.tally["undisturbed"] += 1
         for end, name in zip(self.ends, names):
+            if self.hostile and isinstance(end.error, TimeoutError) and end.got == end.to_get:
+                continue  # 2 seconds are little on a busy machine
             if end.error is not None or end.got != end.to_get:
                 self.found(
                     "the %s of an undisturbed connection got %d of %d: %r" % (name, end.got, end.to_get, end.error)
