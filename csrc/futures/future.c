@@ -239,7 +239,8 @@ void
 cl_future_finalize(PyObject *self)
 {
     PyTypeObject *type = own_type(self);
-    if (type != NULL)
+    /* asyncio's tells the loop, and does not expect that there is none. */
+    if (type != NULL && ((FutureObject *)self)->f_loop != NULL)
         type->tp_base->tp_finalize(self);
 }
 

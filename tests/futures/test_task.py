@@ -350,6 +350,14 @@ def test_made_without_init_where_asyncio_crashes(cloop):
         task = cloop.Task.__new__(cloop.Task)
         assert not getattr(task, name, bool)()
         task._log_destroy_pending = False
+    task = cloop.Task.__new__(cloop.Task)
+    task._log_destroy_pending = True  # no loop could be told
+    del task
+    task = [cloop.Task.__new__(cloop.Task)]
+    task[0]._log_destroy_pending = True
+    task.append(task)
+    del task
+    gc.collect()
 
 
 def test_init_again(as_asyncio, settle, classes):

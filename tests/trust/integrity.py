@@ -152,10 +152,10 @@ class Streams:
         while True:  # what a cancelled read would have read is there for the next one
             task = asyncio.ensure_future(self.reader.read(size))
             task.add_done_callback(lambda task: task.cancelled() or task.exception())  # this may be cancelled as well
-            await asyncio.sleep(0)
-            if self.rng.random() < 0.5:
-                task.cancel()
             try:
+                await asyncio.sleep(0)
+                if self.rng.random() < 0.5:
+                    task.cancel()
                 await asyncio.wait([task])
             finally:
                 task.cancel()
