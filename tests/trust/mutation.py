@@ -233,10 +233,12 @@ class Mutant:
         return "\n".join(difflib.unified_diff(old, new, self.path, self.path, "", "", 3, ""))
 
     def key(self):
-        """What identifies the change in equivalent.txt, wherever its line moves."""
+        """What identifies the change in equivalent.txt, wherever its line moves: the file and the function, and both lines."""
         pairs = zip(self.text.splitlines(), self.changed.splitlines())
         old, new = next(pair for pair in pairs if pair[0] != pair[1])
-        return self.path, old.strip(), new.strip()
+        before = "\n".join(self.text.split("\n")[: self.first - 1])
+        names = re.findall(r"^(\w+)\(", before, re.M)
+        return "%s %s" % (self.path, names[-1] if names else ""), old.strip(), new.strip()
 
 
 def relative(path):
