@@ -17,7 +17,7 @@ ROUNDS = 8  # more than there are spare objects of a kind that is made once in a
 
 @pytest.fixture
 def scenario(request, cloop, tmp_path, monkeypatch):
-    """A scenario of tests/isolated, as a coroutine function without arguments."""
+    """A loop, and a scenario of tests/isolated: a coroutine function without arguments."""
     tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     monkeypatch.syspath_prepend(os.path.join(tests, "isolated"))
     scenarios = importlib.import_module("scenarios")
@@ -31,10 +31,8 @@ def scenario(request, cloop, tmp_path, monkeypatch):
         issued.cert_chain_pems[0].write_to_path(str(tmp_path / "chain.pem"))
         function = scenarios.with_ssl(function, str(tmp_path))
     loop = cloop.new_event_loop()
-    asyncio.set_event_loop(loop)
-    yield lambda: function(loop)
+    yield loop, lambda: function(loop)
     loop.run_until_complete(asyncio.sleep(0))
-    asyncio.set_event_loop(None)
     loop.close()
 
 
@@ -51,7 +49,7 @@ def classes():
 
 @pytest.mark.parametrize("scenario", SCENARIOS, indirect=True)
 def test_classes_are_not_kept(scenario):
-    known, loop = classes(), asyncio.get_event_loop_policy().get_event_loop()
+    known, (loop, act) = classes(), scenario
 
     def references():
         gc.collect()
@@ -59,7 +57,7 @@ def test_classes_are_not_kept(scenario):
 
     async def rounds():
         for _ in range(ROUNDS):
-            await scenario()
+            await act()
 
     grown = []
     loop.run_until_complete(rounds())
@@ -74,8 +72,7 @@ def test_classes_are_not_kept(scenario):
 @pytest.mark.skipif(sys.version_info < (3, 9), reason="objects do not visit their classes there")
 @pytest.mark.parametrize("scenario", SCENARIOS, indirect=True)
 def test_the_collector_knows_of_an_objects_class(scenario):
-    known, seen = set(classes()), set()
-    loop = asyncio.get_event_loop_policy().get_event_loop()
+    known, seen, (loop, act) = set(classes()), set(), scenario
 
     def look(left):
         for each in gc.get_objects():
@@ -85,7 +82,7 @@ def test_the_collector_knows_of_an_objects_class(scenario):
         if left and not task.done():
             loop.call_soon(look, left - 1)
 
-    task = loop.create_task(scenario())
+    task = loop.create_task(act())
     loop.call_soon(look, 50)
     errors = []
     loop.set_exception_handler(lambda loop, context: errors.append(context))

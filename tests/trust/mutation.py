@@ -746,9 +746,9 @@ class Judge:
         return self.dies("with traps", tests, limit, PYTHONMALLOC="debug")
 
     def without_memory(self, mutant):
-        """Allocations that fail, in the cheapest tests that reach the function: nothing may die of it, or raise a SystemError."""
+        """Allocations that fail, in tests that reach the function: nothing may die of it, or raise a SystemError."""
         costs = self.reach.of(mutant.path, mutant.line, mutant.first, mutant.last)
-        tests = [test for test in sorted(costs, key=costs.get) if "/isolated/" not in test][:PLACES]
+        tests = [test for test in self.reach.rarest(mutant, costs.keys()) if "/isolated/" not in test][:PLACES]
         return self.dies("places", tests, PLACES_S, options=["-x", "-p", "places"]) if tests else None
 
     def dies(self, name, tests, limit, **how):
