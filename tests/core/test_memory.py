@@ -136,18 +136,25 @@ def what_is_watched(loop):
         end.close()
 
 
-@case
-def a_second_callback_of_what_a_task_awaits(loop):
-    future = loop.create_future()
+def of_what_a_task_awaits(name, operation):
+    def made(loop):
+        future = loop.create_future()
 
-    async def wait():
-        await future
+        async def wait():
+            await future
 
-    task = loop.create_task(wait())
-    spin(loop)
-    yield lambda: future.add_done_callback(repr)
-    future.set_result(None)
-    loop.run_until_complete(task)
+        task = loop.create_task(wait())
+        spin(loop)
+        yield lambda: operation(future)
+        future.done() or future.set_result(None)
+        loop.run_until_complete(task)
+
+    CASES[name + "_of_what_a_task_awaits"] = made
+
+
+of_what_a_task_awaits("second_callback", lambda future: future.add_done_callback(repr))
+of_what_a_task_awaits("no_callback", lambda future: future.remove_done_callback(repr))
+of_what_a_task_awaits("callbacks", lambda future: future._callbacks)
 
 
 @case
