@@ -572,6 +572,31 @@ def test_timers_that_are_due_at_once_run(cloop, failing):
     assert sorted(ran) == list(range(1000)) and refused >= (failing == 1)
 
 
+@pytest.mark.parametrize("failing", range(1, 6))
+def test_timers_that_are_made_at_once(cloop, failing):
+    """One that is refused does not run; all others do."""
+    module = importlib.import_module("cloop._cloop")
+    if not hasattr(module, "_stress"):
+        pytest.skip("needs a stress build")
+    loop, ran, made = cloop.Loop(), [], []
+
+    def make():
+        module._stress(nomem=failing)
+        for number in range(1000):
+            try:
+                loop.call_later(0, ran.append, number)
+            except MemoryError:
+                continue
+            made.append(number)
+        module._stress()
+
+    loop.call_soon(make)
+    loop.call_later(0.001, lambda: loop.call_later(0, loop.stop))
+    loop.run_forever()
+    loop.close()
+    assert sorted(ran) == made and len(made) in (999, 1000)
+
+
 def test_what_call_soon_accepted_runs(loop):
     """Handles of one turn share a context until they run, and copying it may fail."""
     contexts = importlib.import_module("contextvars")
