@@ -527,9 +527,9 @@ class Reach:
 
     def wanted(self):
         """Files of tests whose reach is not known, and what identifies them."""
-        found = glob.glob("tests/*/test_*.py") + glob.glob("tests/test_*.py")
+        found = glob.glob("tests/**/test_*.py", recursive=True)
         found = sorted(path for path in found if not path.startswith(tuple(SOURCE_TESTS)))
-        shared = ["tests/conftest.py"] + glob.glob("tests/*/conftest.py")
+        shared = glob.glob("tests/**/conftest.py", recursive=True)
         now = {
             path: self.tier + digest(path, *(each for each in shared if path.startswith(each[:-11]))) for path in found
         }
