@@ -176,6 +176,7 @@ def test_transport_aborted_in_the_middle(loop, reading):
 
 
 @pytest.mark.gil  # else the streams are asyncio's
+@pytest.mark.usefixtures("own_tasks")
 def test_message_is_in_memory_once(loop, loop_kind, reading, switched_off):
     """asyncio has it in its buffer as well, which grows."""
     if loop_kind == "asyncio" or switched_off:

@@ -434,7 +434,7 @@ class Tree:
         status, text = run(LIMITED + command + files, self.folder, limit, self.log, **env)
         if status in PASSED:
             return None, text
-        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", text, re.M)
+        failed = re.search(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", text, re.M)  # not what is logged
         if status is None:
             return TOO_LONG, text
         return failed[1] if failed and status == 1 else "exit status %d" % status, text
