@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import ctypes
 import signal
 import threading
 import time
@@ -265,3 +266,32 @@ def test_handle_waits_in_other_threads_for_its_callback(loop, method):
     thread.join()
     assert seen == [False]
     assert answered.is_set()
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "__errno_location"), reason="errno is elsewhere")
+def test_what_an_earlier_call_has_left_in_errno_does_not_matter(script):
+    """A script, since a loop in C holds the GIL."""
+    text = """
+    import ctypes, errno, threading
+
+    location = ctypes.CDLL(None).__errno_location
+    location.restype = ctypes.POINTER(ctypes.c_int)
+    loop = new_loop()
+
+    def tell():
+        told = threading.Event()
+        for _ in range(300):  # often the loop sleeps, and must be woken
+            location()[0] = errno.EINTR
+            loop.call_soon_threadsafe(told.set)
+            told.wait()
+            told.clear()
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=tell)
+    loop.call_soon(thread.start)
+    loop.run_forever()
+    thread.join()
+    loop.close()
+    print("told")
+    """
+    assert script(text) == "told\n"

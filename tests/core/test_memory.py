@@ -126,6 +126,38 @@ def ready(loop):
 
 
 @case
+def what_is_watched(loop):
+    ends = [end for _ in range(10) for end in pair()]
+    for end in ends:
+        loop.add_reader(end, int)
+    yield loop._wanted
+    for end in ends:
+        loop.remove_reader(end)
+        end.close()
+
+
+def of_what_a_task_awaits(name, operation):
+    def made(loop):
+        future = loop.create_future()
+
+        async def wait():
+            await future
+
+        task = loop.create_task(wait())
+        spin(loop)
+        yield lambda: operation(future)
+        future.done() or future.set_result(None)
+        loop.run_until_complete(task)
+
+    CASES[name + "_of_what_a_task_awaits"] = made
+
+
+of_what_a_task_awaits("second_callback", lambda future: future.add_done_callback(repr))
+of_what_a_task_awaits("no_callback", lambda future: future.remove_done_callback(repr))
+of_what_a_task_awaits("callbacks", lambda future: future._callbacks)
+
+
+@case
 def a_turn_of_callbacks(loop):
     for number in range(3):
         loop.call_soon(int, number)
@@ -516,6 +548,53 @@ def test_no_memory(loop, name):
     else:
         pytest.fail("it has more allocations")
     loop.run_until_complete(steps(3))
+
+
+@pytest.mark.parametrize("failing", range(1, 6))
+def test_timers_that_are_due_at_once_run(cloop, failing):
+    """The ring grows for them; a timer for which there is no room stays where it is."""
+    module = importlib.import_module("cloop._cloop")
+    if not hasattr(module, "_stress"):
+        pytest.skip("needs a stress build")
+    loop, ran, refused = cloop.Loop(), [], 0
+    for number in range(1000):
+        loop.call_at(0, ran.append, number)
+    loop.call_at(1, loop.stop)
+    module._stress(nomem=failing)
+    try:
+        loop.run_forever()
+    except MemoryError:
+        refused = 1
+    finally:
+        module._stress()
+    spin(loop)
+    loop.close()
+    assert sorted(ran) == list(range(1000)) and refused >= (failing == 1)
+
+
+@pytest.mark.parametrize("failing", range(1, 6))
+def test_timers_that_are_made_at_once(cloop, failing):
+    """One that is refused does not run; all others do."""
+    module = importlib.import_module("cloop._cloop")
+    if not hasattr(module, "_stress"):
+        pytest.skip("needs a stress build")
+    loop, ran, made = cloop.Loop(), [], []
+
+    def make():
+        module._stress(nomem=failing)
+        for number in range(1000):
+            try:
+                loop.call_later(0, ran.append, number)
+            except MemoryError:
+                continue
+            made.append(number)
+        module._stress()
+
+    loop.call_soon(make)
+    loop.call_later(0.001, lambda: loop.call_later(0, loop.stop))
+    loop.run_forever()
+    loop.close()
+    assert sorted(ran) == made and len(made) in (999, 1000)
 
 
 def test_what_call_soon_accepted_runs(loop):

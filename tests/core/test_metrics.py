@@ -735,6 +735,25 @@ def test_operations_on_sockets(loop, during):
     assert change.reads == 2
 
 
+def test_an_idle_loop_has_nothing_to_tell_the_poller(loop):
+    """What it was told is not told again and again: each attempt would be a poll."""
+    ours, theirs = socket.socketpair()
+
+    def idle():
+        before = loop.metrics().polls
+        loop.run_until_complete(asyncio.sleep(0.6))
+        return loop.metrics().polls - before
+
+    with theirs:
+        ours.setblocking(False)
+        alone = idle()
+        transport, _ = loop.run_until_complete(loop.create_connection(asyncio.Protocol, sock=ours))
+        transport.pause_reading()
+        assert idle() <= alone + 2
+        transport.close()
+        loop.run_until_complete(asyncio.sleep(0))
+
+
 def test_a_paused_writer(loop):
     ours, theirs = socket.socketpair()
     size = 4 * 1024 * 1024

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import contextvars
+import fcntl
 import gc
 import os
 import socket
@@ -277,6 +278,19 @@ def test_remove_says_whether_there_was_one(loop, pair, kind):
     add(loop, kind, pair[0], print)
     assert remove(loop, kind, pair[0]) is True
     assert remove(loop, kind, pair[0]) is False
+
+
+@both
+def test_number_is_not_kept(loop, turn, pair, kind):
+    number = fcntl.fcntl(pair[0].fileno(), fcntl.F_DUPFD, 300)  # of the small ones, each Python has one object
+    try:
+        before = sys.getrefcount(number)
+        add(loop, kind, number, int)
+        turn()
+        assert remove(loop, kind, number)
+        assert sys.getrefcount(number) == before
+    finally:
+        os.close(number)
 
 
 def test_removing_one_direction_keeps_the_other(loop, pair):

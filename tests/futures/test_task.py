@@ -381,6 +381,20 @@ def test_init_again(as_asyncio, settle, classes):
     assert as_asyncio(body)["result"] == (again if sys.version_info < (3, 15) else once)
 
 
+def test_cancel_of_a_task_that_has_failed_takes_its_exception(loop, settle, classes, reports):
+    """Though it is too late: nobody is told that the exception was never retrieved."""
+
+    async def fail():
+        raise ZeroDivisionError
+
+    task = classes(loop)[1](fail(), loop=loop)
+    settle(loop)
+    assert task._log_traceback and not task.cancel() and not task._log_traceback
+    del task
+    gc.collect()
+    assert reports == []
+
+
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
 @pytest.mark.skipif(sys.version_info >= (3, 15), reason="a task can be initialised only once")
 def test_init_again_at_the_wrong_time(loop, settle, classes, cloop):

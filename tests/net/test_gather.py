@@ -869,6 +869,7 @@ FIRST = {
     "connect": lambda transport, ours: begun(
         lambda loop: loop.create_connection(asyncio.Protocol, *ours.listening.getsockname())
     )(transport),
+    "a poll": lambda transport, ours: asyncio.get_running_loop()._select(0),
 }
 
 

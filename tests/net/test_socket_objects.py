@@ -5,6 +5,7 @@ and everything that asyncio accepts as a socket works.
 import asyncio
 import errno
 import os
+import resource
 import socket
 import sys
 
@@ -297,6 +298,24 @@ def test_accept_without_descriptors_goes_on_later(reports, loop, serving, call, 
     client.send(b"hello")
     assert collect(client) == b"HELLO"
     assert reports[0]["message"] == "socket.accept() out of system resource"
+
+
+def test_server_without_descriptors_that_cannot_rest(reports, serving, until, monkeypatch):
+    """As the time of a rest is none."""
+    from asyncio import constants
+
+    monkeypatch.setattr(constants, "ACCEPT_RETRY_DELAY", "soon")
+    address = serving.tcp().sockets[0].getsockname()
+    with socket.create_connection(address):
+        free = os.dup(0)
+        os.close(free)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            until(lambda: len(reports) > 1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert [type(report["exception"]) for report in reports[:2]] == [OSError, TypeError]
 
 
 def test_a_replaced_accept_of_socket_is_called(loop, serving, call, collect, monkeypatch):

@@ -9,6 +9,7 @@ import gc
 import os
 import re
 import socket
+import sys
 import unittest.mock
 import warnings
 import weakref
@@ -452,7 +453,8 @@ def test_start_goes_on_after_a_keyboard_interrupt(start_ends, reports, start):
     assert reports == []
 
 
-def test_a_loop_without_memory_for_a_handle_calls_connection_lost(cloop, new_loop, recorder, socket_pair):
+@pytest.mark.parametrize("error", [None, OSError("lost")])
+def test_a_loop_without_memory_for_a_handle_calls_connection_lost(cloop, new_loop, recorder, socket_pair, error):
     """call_soon() fails as it does then."""
 
     class Failing(cloop.Loop):
@@ -467,11 +469,15 @@ def test_a_loop_without_memory_for_a_handle_calls_connection_lost(cloop, new_loo
     ours, peer = socket_pair()
     transport, protocol = loop.run_until_complete(loop.create_connection(recorder, sock=ours))
     loop.failing = True
-    transport.abort()
+    kept = sys.getrefcount(error)
+    transport._force_close(error)
     assert not protocol.lost
     loop._run_once()
-    assert protocol.lost == [None]
+    assert protocol.lost == [error]
     loop.failing = False
+    transport = protocol = None
+    gc.collect()
+    assert error is None or sys.getrefcount(error) == kept
 
 
 def test_write_after_the_program_has_closed_the_socket(loop, run, recorder, socket_pair, abandoned, until, reports):

@@ -2,6 +2,7 @@
 
 import asyncio
 import select
+import tracemalloc
 
 import pytest
 
@@ -172,3 +173,23 @@ def test_transport_aborted_in_the_middle(loop, reading):
     with pytest.raises(asyncio.IncompleteReadError) as caught:
         loop.run_until_complete(task)
     assert caught.value.partial == MESSAGE[:30_000]
+
+
+@pytest.mark.gil  # else the streams are asyncio's
+@pytest.mark.usefixtures("own_tasks")
+def test_message_is_in_memory_once(loop, loop_kind, reading, switched_off):
+    """asyncio has it in its buffer as well, which grows."""
+    if loop_kind == "asyncio" or switched_off:
+        pytest.skip("asyncio copies it")
+    size = 1 << 22
+    task, _, _, peer = reading(size, size)
+    message = bytes(size)
+    sending = loop.run_in_executor(None, peer.sendall, message)
+    tracemalloc.start()
+    try:
+        received = loop.run_until_complete(task)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    loop.run_until_complete(sending)
+    assert received == message and size < peak < 1.5 * size

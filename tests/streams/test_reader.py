@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import gc
 import socket
 import weakref
 
@@ -396,6 +397,28 @@ def test_transport_that_fails_to_resume(streams, run, arrive):
     with pytest.raises(KeyError):
         run(reader.readexactly(100))
     assert reader._waiter is None and reader._paused is False
+
+
+def test_what_a_transport_answers_is_not_kept(streams, run, arrive):
+    seen = []
+
+    class Answer:
+        def __init__(self):
+            seen.append(weakref.ref(self))
+
+    class Odd:
+        def resume_reading(self):
+            return Answer()
+
+        pause_reading = resume_reading
+
+    reader, _, _, peer = streams(limit=5)
+    arrive(reader, peer, b"0123456789")
+    reader._transport, reader._paused = Odd(), False
+    reader.feed_data(b"ab")
+    assert reader._paused and run(reader.read(8)) == b"01234567" and not reader._paused
+    gc.collect()
+    assert [each() for each in seen] == [None, None]
 
 
 # Debug mode

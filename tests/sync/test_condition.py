@@ -85,9 +85,9 @@ def test_cancelled_again_and_again(accelerate, as_asyncio, notified, cancels, ho
 
         async def main():
             condition, seen = asyncio.Condition(), []
-            coros = [waiter(condition, seen, name) for name in "ab"]
+            coros = [waiter(condition, seen, name) for name in "abc"]
             tasks = [loop.create_task(while_it_handles(coro) if handles else coro) for coro in coros]
-            while len(seen) < 2:
+            while len(seen) < 3:
                 await asyncio.sleep(0)
             await condition.acquire()
             condition.notify(notified)

@@ -220,6 +220,24 @@ def test_two_tasks_have_the_same_coroutine_and_one_is_cancelled(accelerate, as_a
     as_asyncio(body)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [make for make in WAITING if make.__name__.split("_")[0] in ("event", "lock", "semaphore", "queue", "condition")],
+)
+def test_first_step_where_no_loop_runs(accelerate, as_asyncio, in_c, make):
+    """Made within a run, and awaited by hand after it."""
+
+    def body(loop):
+        coro, _ = loop.run_until_complete(make(loop))
+        in_c(coro)
+        try:
+            return type(coro.send(None)).__name__
+        finally:
+            coro.close()
+
+    as_asyncio(body)
+
+
 def test_what_it_awaits_is_awaited_already(accelerate, as_asyncio, in_c):
     class Finished:
         def __init__(self, loop):

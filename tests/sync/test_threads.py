@@ -195,20 +195,21 @@ def test_cancelled_in_the_loop(accelerate, as_asyncio):
     def body(loop):
         async def main():
             async def hangs():
-                tasks.append(asyncio.current_task())
-                await loop.create_future()
+                made.extend([asyncio.current_task(), loop.create_future()])
+                await made[1]
 
-            tasks = []
+            made = []
             future = asyncio.run_coroutine_threadsafe(hangs(), loop)
             await asyncio.sleep(0.001)
             assert future.cancel()
-            (task,) = tasks
+            task, waiter = made
+            at_once = waiter.cancelled()
             await asyncio.wait([task])
-            return task.cancelled(), future.cancelled()
+            return at_once, task.cancelled(), future.cancelled()
 
         return loop.run_until_complete(main())
 
-    as_asyncio(body)
+    assert as_asyncio(body)["result"][1:] == (True, True)
 
 
 def test_a_task_that_cannot_be_made(accelerate, as_asyncio):

@@ -383,6 +383,20 @@ def test_writing_after_the_end(same, how, caplog):
     assert same(body)["result"][1] == b""
 
 
+def test_writing_after_a_reset(same, side):
+    """Nobody had closed the connection."""
+
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol, side, "tcp")
+        peer.reset()
+        story = ended(stage, protocol)
+        told = [stage.attempt(transport.write, b"too late") for _ in range(7)]
+        return story, told, stage.attempt(transport.writelines, [b"later"]), stage.is_closing(transport)
+
+    assert same(body)["result"][0][-1][0] == "lost"
+
+
 def test_methods_after_close(same):
     def body(stage):
         protocol = stage.recorder()

@@ -1,16 +1,21 @@
 """Whether the tests notice when the C code is wrong: small random changes, one after the other, each built and tested.
 
 A change is one of CHANGES, at a random place of a function in csrc. The same seed makes the same changes. Only the changed
-file is compiled. If gcc makes the same code of it at -O2, in a release build, the change makes no difference and is not
-counted. Else the file is linked with the others, in a build with assertions, and the tests run that reach the changed line:
-those of its folder first, then some of each file, then the rest, the cheapest first, until one fails. These are the tests of
-the tier ci on cloop with epoll; what fails on the unchanged tree is left out. At last some run
-with memory that is overwritten when it is freed, and some with allocations that fail (places.py): no process may die. A test that fails must fail twice. Tests
-that take several times as long as they should, and do not on the unchanged tree, have noticed the change as well.
+file is compiled, and linked with the others, in a build with assertions. The tests run that reach the changed line: those first
+that get where few others get in its function, then the cheapest of its folder, then some of each file, then the rest, until one
+fails. These are the tests of the tier
+on cloop with epoll; what fails on the unchanged tree is left out. At last some run with memory that is overwritten when it
+is freed, and some with allocations that fail (places.py), of which no process may die; and some many times (rounds.py), after
+which no more memory may be in use. A test that fails must fail twice. Tests that take several times as long as they should, and
+do not on the unchanged tree, have noticed the change as well.
+
+If gcc makes the same code at -O2, in a release build, the change makes no difference and is not counted: of the file, which is
+looked at when its own folder has not noticed the change, and with --linked of the whole, with all that gcc knows of the callers,
+which takes a minute for each survivor.
 
 Which tests reach which lines is learnt by one run of the tests, on a build that remembers the blocks that ran (visits.c),
 and kept in the folder of the copies. It is learnt anew for files of tests that are not the same any more, and for all if
-csrc is not.
+a twentieth of csrc is not; until then lines may move.
 
     python tests/trust/mutation.py [--count 200] [--seconds 0] [--seed N] [--jobs 2] [--first 0]
     python tests/trust/mutation.py --seed N --only 17 18   these; with --list, what they are, and nothing is built
@@ -24,6 +29,7 @@ import argparse
 import collections
 import contextlib
 import difflib
+import filecmp
 import glob
 import hashlib
 import itertools
@@ -59,6 +65,9 @@ SOURCE_TESTS = ["tests/test_source.py", "tests/test_build.py", "tests/trust", "t
 PASSED = (0, 5)  # 5: there are none
 LIMITED = ["sh", "-c", 'ulimit -v 4194304 && exec "$@"', "sh"]  # KiB: a change may take all the memory
 TRAPPED = 100  # tests that run with traps in freed memory
+REPEATED = 12  # tests that run many times
+LEAKING = ("reference left", "reference taken twice", "call left out")
+MOVED = 0.05  # of the lines of csrc, which may be others than those that were learnt
 PLACES, PLACES_S = 5, 40  # tests with allocations that fail, and how long
 PATIENCE, LEAST_S = 4, 20  # how much longer than on the unchanged tree, and how long in any case
 FIRST_S, LATER_S = 10, 60  # tests at a time, by what they take on the unchanged tree
@@ -154,7 +163,7 @@ def references(wanted):
             if last is not None:
                 argument = code.original[match.end() : last]
                 text = wanted(match[1], argument)
-                if text and not re.fullmatch(r"Py_(None|True|False)", argument):
+                if text and not re.fullmatch(r"(?:.* \? Py_\w+ : )?Py_(None|True|False)", argument, re.S):
                     yield match.start(), last + 1, text
 
     return find
@@ -174,6 +183,7 @@ def doubled(name, argument):
     return "(Py_XINCREF(%s), %s(%s))" % (argument, name, argument) if name.endswith("NewRef") else None
 
 
+CHECKED = re.compile(r"< 0|== NULL|return -1")
 TURNED = {"==": "!=", "!=": "==", "<": "<=", "<=": "<", ">": ">=", ">=": ">"}
 RETURNED = {"0": ["-1"], "1": ["0"], "-1": ["0"], "true": ["false"], "false": ["true"]}
 
@@ -223,10 +233,12 @@ class Mutant:
         return "\n".join(difflib.unified_diff(old, new, self.path, self.path, "", "", 3, ""))
 
     def key(self):
-        """What identifies the change in equivalent.txt, wherever its line moves."""
+        """What identifies the change in equivalent.txt, wherever its line moves: the file and the function, and both lines."""
         pairs = zip(self.text.splitlines(), self.changed.splitlines())
         old, new = next(pair for pair in pairs if pair[0] != pair[1])
-        return self.path, old.strip(), new.strip()
+        before = "\n".join(self.text.split("\n")[: self.first - 1])
+        names = re.findall(r"^(\w+)\(", before, re.M)
+        return "%s %s" % (self.path, names[-1] if names else ""), old.strip(), new.strip()
 
 
 def relative(path):
@@ -301,14 +313,16 @@ KINDS = {
     "judged": SETUP["flags"]("debug")[0] + ["-DCL_INJECT", "-g0"],
     "plain": SETUP["FLAGS"] + ["-DNDEBUG", "-O2", "-g0"],
     "visited": SETUP["flags"]("debug")[0] + ["-DCL_INJECT", "-fsanitize-coverage=trace-pc"],
+    "linked": SETUP["FLAGS"] + ["-DNDEBUG", "-O2", "-g0", "-flto"],
 }
+LINKING = {"linked": ["-O2", "-flto", "-flto-partition=one", "-s", "-Wl,--build-id=none"]}
 
 
 class Tree:
     """A copy of the checkout, in which one file is changed at a time. Objects of unchanged files are shared."""
 
-    def __init__(self, folder, objects):
-        self.folder, self.objects = folder, objects
+    def __init__(self, folder, objects, tier):
+        self.folder, self.objects, self.tier = folder, objects, tier
         self.log = os.path.join(folder, "mutation.log")
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(ROOT, folder, ignore=NOT_COPIED)
@@ -324,7 +338,9 @@ class Tree:
 
     def unchanged(self, source, kind):
         """The object of this file as it is in the checkout."""
-        target = os.path.join(self.objects, kind, source.replace("/", "-")[:-2] + ".o")
+        with open(os.path.join(self.folder, source), "rb") as file:
+            name = "%s-%x.o" % (source.replace("/", "-")[:-2], zlib.crc32(file.read()))
+        target = os.path.join(self.objects, kind, name)
         if not os.path.exists(target):
             os.makedirs(os.path.dirname(target), exist_ok=True)
             status, text = self.compile(source, kind, target + ".new%d" % threading.get_ident())
@@ -344,7 +360,7 @@ class Tree:
                 self.log,
             )
             objects.append(by)
-        linking = ["-shared", "-pthread", "-o", target or self.extension]
+        linking = ["-shared", "-pthread", "-o", target or self.extension] + LINKING.get(kind, [])
         status, text = run(COMPILER + objects + linking, self.folder, 300, self.log)
         if status:
             sys.exit("the tree cannot be linked:\n" + text)
@@ -362,18 +378,34 @@ class Tree:
                 file.write(mutant.text)
 
     def put(self, mutant):
-        """Builds with the change. Whether it makes a difference, or None if it does not compile."""
-        plain, target = self.unchanged(mutant.path, "plain"), os.path.join(self.folder, "changed.o")
+        """Builds with the change. Whether it compiles."""
+        target = os.path.join(self.folder, "changed.o")
         with self.changed(mutant):
-            if self.compile(mutant.path, "plain", target)[0]:
-                return None
-            with open(target, "rb") as new, open(plain, "rb") as old:
-                if new.read() == old.read():
-                    return False
             if self.compile(mutant.path, "judged", target)[0]:
-                return None
+                return False
         self.link("judged", mutant.path, target)
         return True
+
+    def compiled(self, mutant, kind):
+        target = os.path.join(self.folder, kind + ".o")
+        with self.changed(mutant):
+            status, text = self.compile(mutant.path, kind, target)
+        if status:
+            sys.exit("a change compiles in one build only:\n" + text)
+        return target
+
+    def same(self, mutant):
+        """Whether gcc makes the same code of the file, change or not."""
+        return filecmp.cmp(self.compiled(mutant, "plain"), self.unchanged(mutant.path, "plain"), shallow=False)
+
+    def same_linked(self, mutant):
+        """Whether gcc makes the same code of all files."""
+        there = os.path.join(self.objects, "linked-%s.so" % digest(*sources())[:16])
+        if not os.path.exists(there):
+            self.link("linked", target=there)
+        changed = os.path.join(self.folder, "linked.so")
+        self.link("linked", mutant.path, self.compiled(mutant, "linked"), target=changed)
+        return filecmp.cmp(changed, there, shallow=False)
 
     def in_c(self, mutant):
         """The tests in C of this file, with the change. What noticed it, or None."""
@@ -386,7 +418,7 @@ class Tree:
             status, _ = run(command, self.folder, 600, self.log)
         return "tests/c/%s.c" % name if status and not run(command, self.folder, 600, self.log)[0] else None
 
-    def pytest(self, tests, limit, tier="ci", loops="cloop-epoll", options=(), **env):
+    def pytest(self, tests, limit, loops="cloop-epoll", options=(), **env):
         """Runs tests: files, folders or ids. What noticed a change, or None; and all that was printed."""
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "visits", "-m", "not alone"]
         command += ["--ignore=" + other for other in SOURCE_TESTS] + list(options)
@@ -398,11 +430,11 @@ class Tree:
             env["CLOOP_CHOSEN"] = chosen
         path = os.pathsep.join([self.folder, os.path.join(self.folder, "tests", "trust")])
         path += os.pathsep + os.path.join(self.folder, "tests") if "places" in options else ""
-        env.update(PYTHONPATH=path, CLOOP_TEST_LOOPS=loops, CLOOP_TEST_TIER=tier, PYTHONDONTWRITEBYTECODE="")
+        env.update(PYTHONPATH=path, CLOOP_TEST_LOOPS=loops, CLOOP_TEST_TIER=self.tier, PYTHONDONTWRITEBYTECODE="")
         status, text = run(LIMITED + command + files, self.folder, limit, self.log, **env)
         if status in PASSED:
             return None, text
-        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", text, re.M)
+        failed = re.search(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", text, re.M)  # not what is logged
         if status is None:
             return TOO_LONG, text
         return failed[1] if failed and status == 1 else "exit status %d" % status, text
@@ -426,31 +458,83 @@ def sources():
     return sorted(glob.glob("csrc/**/*.[ch]", recursive=True))
 
 
+class Learnt:
+    """One build of which it was learnt what the tests reach."""
+
+    def __init__(self, texts):
+        self.texts = texts  # of csrc, each a list of lines
+        self.calls = []  # where the calls return to, in order
+        self.lines = {}  # the numbers of those of each line: {(path, line): numbers}
+        self.moved = {}
+
+    def __getstate__(self):
+        return dict(self.__dict__, moved={})
+
+    def share(self, texts):
+        """Of the lines that there are, how many there were not."""
+        others = sum(len(set(lines) - set(self.texts.get(path, ()))) for path, lines in texts.items())
+        return others / sum(map(len, texts.values()))
+
+    def at(self, path, line, texts):
+        """Where this line was, or else the nearest before it that was there."""
+        if path not in self.moved:
+            now, then = texts[path], self.texts.get(path, [])
+            pairs = difflib.SequenceMatcher(None, now, then, autojunk=False).get_matching_blocks()
+            self.moved[path] = None if now == then else pairs
+        if self.moved[path] is None:
+            return line
+        found = 0
+        for now, then, count in self.moved[path]:
+            if now < line and count:
+                found = then + min(line - now, count)
+        return found
+
+    def numbers(self, path, line, first, last, texts):
+        """Of the blocks of this line, or the nearest one before it in its function that has code; or any line of the function."""
+        line, first = self.at(path, line, texts), self.at(path, first, texts)
+        while line > first and (path, line) not in self.lines:
+            line -= 1
+        wanted = [line] if last is None else range(first, self.at(path, last, texts) + 1)
+        return set().union(*(self.lines.get((path, line), ()) for line in wanted))
+
+
+def texts_of_sources():
+    found = {}
+    for path in sources():
+        with open(path) as file:
+            found[path] = file.read().split("\n")
+    return found
+
+
 class Reach:
     """What the tests reach, learnt on the unchanged tree."""
 
-    def __init__(self, path):
-        self.path, self.csrc, self.files, self.calls, self.lines = path, None, {}, [], {}
-        self.reached = None
+    def __init__(self, path, tier):
+        self.path, self.tier = path, tier
+        self.learnt, self.files = (
+            [],
+            {},
+        )  # {file of tests: (what identifies it, Learnt, {test: (cost, outcome, visited)})}
+        self.reached, self.texts = None, texts_of_sources()
         if os.path.exists(path):
             with open(path, "rb") as file:
-                self.csrc, self.files, self.calls, self.lines = pickle.load(file)
+                self.files = pickle.load(file)
 
     def save(self):
         with open(self.path + ".new", "wb") as file:
-            pickle.dump((self.csrc, self.files, self.calls, self.lines), file)
+            pickle.dump(self.files, file)
         os.replace(self.path + ".new", self.path)
 
     def wanted(self):
         """Files of tests whose reach is not known, and what identifies them."""
-        csrc = digest(*sources())
-        if csrc != self.csrc:
-            self.csrc, self.files, self.calls = csrc, {}, []
-        found = glob.glob("tests/*/test_*.py") + glob.glob("tests/test_*.py")
+        found = glob.glob("tests/**/test_*.py", recursive=True)
         found = sorted(path for path in found if not path.startswith(tuple(SOURCE_TESTS)))
-        shared = ["tests/conftest.py"] + glob.glob("tests/*/conftest.py")
-        now = {path: digest(path, *(each for each in shared if path.startswith(each[:-11]))) for path in found}
-        self.files = {path: known for path, known in self.files.items() if path in now}
+        shared = glob.glob("tests/**/conftest.py", recursive=True)
+        now = {
+            path: self.tier + digest(path, *(each for each in shared if path.startswith(each[:-11]))) for path in found
+        }
+        share = {learnt: learnt.share(self.texts) for learnt in {known[1] for known in self.files.values()}}
+        self.files = {path: known for path, known in self.files.items() if path in now and share[known[1]] <= MOVED}
         return {path: now[path] for path in found if path not in self.files or self.files[path][0] != now[path]}
 
     def blocks(self, extension):
@@ -490,14 +574,14 @@ class Reach:
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(lambda source: tree.unchanged(source, "visited"), tree.sources))
         tree.link("visited")
-        if not self.calls:
-            self.calls, self.lines = self.blocks(tree.extension)
+        learnt = Learnt(self.texts)
+        learnt.calls, learnt.lines = self.blocks(tree.extension)
         root = os.path.join(tree.folder, "visits")
         shutil.rmtree(root, ignore_errors=True)
         os.makedirs(root)
         options = ["-n", str(jobs), "--dist", "worksteal"] if jobs > 1 else []
         _, text = tree.pytest(sorted(wanted), 7200, options=options, CLOOP_VISITS_ROOT=root)
-        pick, tests = itemgetter(*(offset >> 2 for offset in self.calls)), collections.defaultdict(dict)
+        pick, tests = itemgetter(*(offset >> 2 for offset in learnt.calls)), collections.defaultdict(dict)
         for path in glob.glob(os.path.join(root, "**", "*.tests"), recursive=True):
             with open(path, "rb") as file:
                 while True:
@@ -509,10 +593,10 @@ class Reach:
                     tests[test.split("::")[0]][test] = cost, outcome, int(bits[::-1], 2)
         shutil.rmtree(root)
         for path in wanted:
-            self.files[path] = wanted[path], tests[path]
+            self.files[path] = wanted[path], learnt, tests[path]
         left_out = [test for path in wanted for test, known in tests[path].items() if known[1] == "failed"]
         print("the tests of %d files reach %d of %d blocks, learnt in %d s%s" % (
-            len(wanted), bin(self.union(tests)).count("1"), len(self.calls), time.monotonic() - began, "".join(
+            len(wanted), bin(self.union(tests.values())).count("1"), len(learnt.calls), time.monotonic() - began, "".join(
                 "\nleft out, as it fails: " + test for test in left_out)), flush=True)  # fmt: skip
         if not any(tests.values()):
             sys.exit("no test ran:\n" + text[-3000:])
@@ -521,7 +605,7 @@ class Reach:
     @staticmethod
     def union(files):
         found = 0
-        for tests in files.values():
+        for tests in files:
             for _, _, visited in tests.values():
                 found |= visited
         return found
@@ -529,29 +613,41 @@ class Reach:
     def paths(self):
         """Files of csrc of which something is reached."""
         if self.reached is None:
-            union = self.union({path: tests for path, (_, tests) in self.files.items()})
-            self.reached = {path for (path, _), numbers in self.lines.items() if any(union >> n & 1 for n in numbers)}
+            self.reached = set()
+            for learnt in {known[1] for known in self.files.values()}:
+                union = self.union(tests for _, each, tests in self.files.values() if each is learnt)
+                self.reached |= {
+                    path for (path, _), numbers in learnt.lines.items() if any(union >> n & 1 for n in numbers)
+                }
         return self.reached
 
     def of(self, path, line, first, last=None):
-        """The tests that reach this line, or the nearest one before it in its function that has code; or any line of the
-        function: {test: cost}."""
-        while line > first and (path, line) not in self.lines:
-            line -= 1
-        lines = [line] if last is None else range(first, last + 1)
-        wanted = 0
-        for number in set().union(*(self.lines.get((path, line), ()) for line in lines)):
-            wanted |= 1 << number
-        return {
-            test: known[0]
-            for _, tests in self.files.values()
-            for test, known in tests.items()
-            if known[2] & wanted and known[1] == "passed"
-        }
+        """The tests that reach this line, or any from the first to the last of its function: {test: cost}."""
+        found, wanted = {}, {}
+        for _, learnt, tests in self.files.values():
+            if learnt not in wanted:
+                numbers = learnt.numbers(path, line, first, last, self.texts)
+                wanted[learnt] = sum(1 << number for number in numbers)
+            for test, (cost, outcome, visited) in tests.items():
+                if visited & wanted[learnt] and outcome == "passed":
+                    found[test] = cost
+        return found
+
+    def rarest(self, mutant, tests):
+        """These tests, first those that get where few others get in the function: into the branch of an error, for example."""
+        reached, hits = collections.defaultdict(list), collections.Counter()
+        for _, learnt, known in self.files.values():
+            numbers = learnt.numbers(mutant.path, mutant.line, mutant.first, mutant.last, self.texts)
+            for test in tests & known.keys():
+                visited = known[test][2]
+                reached[test] = [(learnt, number) for number in numbers if visited >> number & 1]
+                hits.update(reached[test])
+        return sorted(tests, key=lambda test: -sum(1 / hits[block] for block in reached[test]))
 
 
-def batches(costs, path):
-    """The tests in the order in which they run, in lists: first those of the folder, then some of each file, then the rest."""
+def batches(costs, path, rarest):
+    """The tests in the order in which they run, in lists: the first of `rarest`, those of the folder, some of each file, the
+    rest."""
     folder = path.split("/")[1:-1]
     near = ["tests/" + folder[0] + "/"] if folder else ["tests/core/", "tests/test_"]
     near = [each + "/" for each in ELSEWHERE.get(folder[0] if folder else "", ())] + near
@@ -570,7 +666,8 @@ def batches(costs, path):
             del left[test]
         return [taken] if taken else []
 
-    found = take([test for test in left if test.startswith(tuple(near))], FIRST_S, 80)
+    found = take(rarest, FIRST_S, 40)
+    found += take([test for test in left if test.startswith(tuple(near))], FIRST_S, 80)
     seen, spread = collections.Counter(), []
     for test in cheapest:
         name = test.split("::")[0]
@@ -578,7 +675,7 @@ def batches(costs, path):
         if test in left and seen[name] <= 6:
             spread.append(test)
     found += take(spread, FIRST_S, 200)
-    left = {test: None for test in cheapest if test in left}
+    left = {test: None for test in rarest if test in left}
     while left:
         found += take(list(left), LATER_S, 1000)
     return found
@@ -599,18 +696,48 @@ class Judge:
         costs = self.reach.of(mutant.path, mutant.line, mutant.first)
         mutant.tests = len(costs)
         if not costs:
+            if self.tree.same(mutant):
+                return False
             return self.nearest(mutant) if mutant.path not in self.reach.paths() else self.tree.in_c(mutant)
         spent = 0
-        for tests in batches(costs, mutant.path):
+        for number, tests in enumerate(batches(costs, mutant.path, self.reach.rarest(mutant, costs.keys()))):
             spent += sum(costs[test] for test in tests)
-            if spent > self.most_s:
+            if spent > self.most_s and number:
                 break
             noticed = self.notices(tests, sum(costs[test] for test in tests))
+            # An assertion may be of what the release build does not have.
+            if (noticed is None and number == 0 or noticed == "exit status -6") and self.tree.same(mutant):
+                return False
             if noticed:
                 return noticed
+        return self.tree.in_c(mutant) or self.at_last(mutant, costs)
+
+    def at_last(self, mutant, costs):
+        noticed = None
         if mutant.kind == "reference left":
-            return self.with_traps(costs)
-        return self.tree.in_c(mutant) or (self.without_memory(mutant) if mutant.kind == "error not checked" else None)
+            noticed = self.with_traps(costs)
+        elif mutant.kind == "error not checked" or CHECKED.search(mutant.key()[1]):
+            noticed = self.without_memory(mutant)
+        if noticed is None and mutant.kind in LEAKING:
+            noticed = self.in_rounds(costs)
+        return noticed
+
+    def in_rounds(self, costs):
+        """The same tests again and again: what leaves more memory in use each time, and does not if nothing is changed."""
+        tests = [test for test in sorted(costs, key=costs.get) if "/isolated/" not in test][:REPEATED]
+        limit = LEAST_S + 20 * PATIENCE * sum(costs[test] for test in tests)
+        how = {"options": ["-p", "rounds"]}
+
+        def grows(tests):
+            text = self.tree.pytest(tests, limit, **how)[1] if tests else ""
+            return [test for test in re.findall(r"^FAILED (.+?)(?: - .*)?$", text, re.M) if test in tests]
+
+        found = grows(tests)
+        if found:
+            with self.as_it_was():
+                known = grows(found)
+            found = grows([test for test in found if test not in known])
+        return "rounds: " + found[0] if found else None
 
     def with_traps(self, costs):
         """With memory that is overwritten when it is freed, as AddressSanitizer would show: what dies counts, not what fails."""
@@ -619,15 +746,16 @@ class Judge:
         return self.dies("with traps", tests, limit, PYTHONMALLOC="debug")
 
     def without_memory(self, mutant):
-        """Allocations that fail, in the cheapest tests that reach the function: nothing may die of it."""
+        """Allocations that fail, in tests that reach the function: nothing may die of it, or raise a SystemError."""
         costs = self.reach.of(mutant.path, mutant.line, mutant.first, mutant.last)
-        tests = [test for test in sorted(costs, key=costs.get) if "/isolated/" not in test][:PLACES]
+        tests = [test for test in self.reach.rarest(mutant, costs.keys()) if "/isolated/" not in test][:PLACES]
         return self.dies("places", tests, PLACES_S, options=["-x", "-p", "places"]) if tests else None
 
     def dies(self, name, tests, limit, **how):
-        """A process that dies of a signal, and would not if nothing were changed."""
+        """A process that dies of a signal, or a SystemError, and would not if nothing were changed."""
         noticed, _ = self.tree.pytest(tests, limit, **how)
-        if noticed and noticed.startswith("exit status -") and self.unchanged(tests, limit, **how) != noticed:
+        counts = noticed and (noticed.startswith("exit status -") or name == "places" and noticed in tests)
+        if counts and self.unchanged(tests, limit, **how) != noticed:
             return "%s: %s" % (name, noticed)
         return None
 
@@ -654,14 +782,21 @@ class Judge:
                 return noticed
         return None
 
-    def unchanged(self, tests, limit, **how):
-        """What these tests notice on the unchanged tree."""
+    @contextlib.contextmanager
+    def as_it_was(self):
+        """The extension is that of the unchanged tree."""
         changed = self.tree.extension + ".changed"
         os.replace(self.tree.extension, changed)
         shutil.copy2(self.kept, self.tree.extension)
-        noticed, _ = self.tree.pytest(tests, limit, **how)
-        os.replace(changed, self.tree.extension)
-        return noticed
+        try:
+            yield
+        finally:
+            os.replace(changed, self.tree.extension)
+
+    def unchanged(self, tests, limit, **how):
+        """What these tests notice on the unchanged tree."""
+        with self.as_it_was():
+            return self.tree.pytest(tests, limit, **how)[0]
 
 
 def main():
@@ -672,6 +807,8 @@ def main():
         "--most", type=float, default=100, help="seconds of tests for a change, as they took when learnt"
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--tier", default="ci", help="of the tests, as in tests/conftest.py")
+    parser.add_argument("--linked", action="store_true", help="look whether the linked code of survivors is the same")
     parser.add_argument("--jobs", type=int, default=1, help="changes at a time")
     parser.add_argument("--first", type=int, default=0, help="leaves out those before")
     parser.add_argument("--only", type=int, nargs="+", help="these alone")
@@ -691,13 +828,15 @@ def main():
 
     for name in ("CLOOP_WERROR", "MAKEFLAGS", "MAKELEVEL", "MFLAGS", "CFLAGS", "CLOOP_TEST_SEED"):
         os.environ.pop(name, None)
-    objects = os.path.join(
-        options.folder, "objects-%s-%x" % (digest(*sources())[:16], zlib.crc32(repr(KINDS).encode()))
-    )
+    headers = digest(*(path for path in sources() if path.endswith(".h")))
+    objects = "objects-%s-%x" % (headers[:16], zlib.crc32(repr((KINDS, LINKING)).encode()))
+    objects = os.path.join(options.folder, objects)
     for path in set(glob.glob(os.path.join(options.folder, "objects-*"))) - {objects}:
         shutil.rmtree(path)
-    trees = [Tree(os.path.join(options.folder, "tree%d" % number), objects) for number in range(options.jobs)]
-    reach = Reach(os.path.join(options.folder, "reach"))
+    trees = [
+        Tree(os.path.join(options.folder, "tree%d" % number), objects, options.tier) for number in range(options.jobs)
+    ]
+    reach = Reach(os.path.join(options.folder, "reach"), options.tier)
     reach.learn(trees[0], options.jobs)
     if options.learn:
         return 0
@@ -708,6 +847,7 @@ def main():
     trees[0].link("judged", target=kept)
 
     tally, lock, survivors = collections.Counter(), threading.Lock(), []
+    shares = collections.defaultdict(list)
 
     def wanted():
         """The next change, or None at the end."""
@@ -732,6 +872,8 @@ def main():
                 noticed, told = False, "no difference: " + known[mutant.key()]
             else:
                 noticed = judge.judge(mutant)
+                if noticed is None and options.linked and tree.same_linked(mutant):
+                    noticed = False
             with lock:
                 tally["begun"] -= 1
                 if noticed is False:
@@ -739,6 +881,8 @@ def main():
                 else:
                     tally["judged"] += 1
                     tally["noticed"] += noticed is not None
+                    for told_of in mutant.kind, os.path.dirname(mutant.path) or "csrc":
+                        shares[told_of].append(noticed is not None)
                     tally["too long"] += noticed == TOO_LONG
                 if noticed is None:
                     survivors.append(mutant)
@@ -755,7 +899,8 @@ def main():
     with ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(work, trees))
     share = 100.0 * tally["noticed"] / max(1, tally["judged"])
-    print("\nsurvivors: %s" % (" ".join(str(mutant.number) for mutant in survivors) or "none"))
+    print("\n" + ", ".join("%s: %d of %d" % (name, sum(each), len(each)) for name, each in sorted(shares.items())))
+    print("survivors: %s" % (" ".join(str(mutant.number) for mutant in survivors) or "none"))
     print("changes: %d, noticed: %d (%.1f %%, %d of them since tests took too long), survived: %d, %d of them where no test gets; "
           "did not compile or made no difference: %d" % (
         tally["judged"], tally["noticed"], share, tally["too long"], tally["judged"] - tally["noticed"],
