@@ -67,6 +67,8 @@ def _is_default(watcher):
 class SubprocessTransport(unix_events._UnixSubprocessTransport):
     """asyncio's, except for the pipes: no socket pairs, and all connected at once."""
 
+    _begun = False
+
     def __init__(self, *args, **kwargs):
         try:
             super().__init__(*args, **kwargs)
@@ -74,6 +76,7 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
             if self._proc is not None and self._proc.returncode is None:
                 self._abandon()
             raise
+        self._begun = True
 
     def _abandon(self):
         # No task connects the pipes: nobody has this, so nobody would close them or wait for the process.
@@ -179,6 +182,9 @@ class SubprocessTransport(unix_events._UnixSubprocessTransport):
         if any(getattr(method, "__func__", None) not in _CONNECT_PIPES for method in connect):
             return await super()._connect_pipes(waiter)  # the program overrides it
         try:
+            if self._pipes and not self._begun:
+                # The task is eager. Nobody waits for the waiter yet, so connection_made() would come too late.
+                await asyncio.sleep(0)
             self._make_pipes(loop)
             loop.call_soon(self._protocol.connection_made, self)
             if type(self._protocol) is _StreamProtocol:

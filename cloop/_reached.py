@@ -169,13 +169,21 @@ class _Map(collections.abc.Mapping):
 
 
 class _Readiness(_Handle):
-    """Stands for the handle that asyncio would have for what the loop watches in C."""
+    """Stands for the handle that asyncio would have for what the loop watches in C. Two for the same are equal."""
 
     _cancelled = False
     __repr__ = object.__repr__
 
     def __init__(self, loop, fd, mask):
-        self._loop, self._fd, self._mask = loop, fd, mask
+        self._loop, self._callback, self._args = loop, loop._dispatch, (fd, mask)
+
+    def __eq__(self, other):
+        if type(other) is not _Readiness:
+            return NotImplemented
+        return self._loop is other._loop and self._args == other._args
+
+    def __hash__(self):
+        return hash(self._args)
 
     def cancelled(self):
         return False
@@ -184,7 +192,7 @@ class _Readiness(_Handle):
         pass
 
     def _run(self):
-        self._loop._dispatch(self._fd, self._mask)
+        self._callback(*self._args)
 
 
 def _fileno(fileobj):

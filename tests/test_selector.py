@@ -13,7 +13,7 @@ import socket
 import sys
 import threading
 import time
-from asyncio import base_events, events
+from asyncio import base_events, events, format_helpers
 from unittest import mock
 
 import pytest
@@ -552,6 +552,27 @@ def test_readiness_that_is_run(cloop, new_loop, pair):
     loop.close()
     with pytest.raises(RuntimeError, match="closed"):
         reader._run()
+
+
+def test_what_is_watched_can_be_compared_and_named(loop, pair, run):
+    """As asynctest does, to tell what a test has left behind."""
+
+    def watched():
+        return set(loop._selector.get_map().values())
+
+    async def main():
+        before = watched()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=pair[0])
+        during = watched()
+        assert during == watched() and before < during
+        handles = [handle for key in during for handle in key.data if handle is not None]
+        assert all(format_helpers._format_callback(handle._callback, handle._args, None) for handle in handles)
+        assert len(handles) == len(during)
+        transport.abort()
+        await asyncio.sleep(0)
+        assert watched() == before
+
+    run(main())
 
 
 def test_registering_with_it(loop, pair):

@@ -32,6 +32,24 @@ def test_communicate_echoes(run, size):
     assert run(main()) == ((data, None), 0)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there are no eager tasks")
+def test_tasks_are_eager(loop, run):
+    """What connects the pipes is one, too."""
+    loop.set_task_factory(asyncio.eager_task_factory)
+
+    async def main():
+        process = await asyncio.create_subprocess_exec("/bin/cat", **ALL_PIPES)
+        process.stdin.write(b"x")
+        process.stdin.close()
+        read = await process.stdout.read(), await process.stderr.read(), await process.wait()
+        process = await shell("cat; exit 3", stdin=PIPE, stdout=PIPE)
+        written = await process.communicate(b"y"), process.returncode
+        process = await shell("exit 4")
+        return read, written, await process.wait()
+
+    assert run(main()) == ((b"x", b"", 0), ((b"y", None), 3), 4)
+
+
 def test_communicate_both_outputs_at_once(run):
     """More than the pipes hold, to both, while there is input left."""
     data = os.urandom(1 << 20)
