@@ -644,6 +644,7 @@ class Awaited:
     """What a task factory returns: a future, one of whose methods fails."""
 
     _asyncio_future_blocking = False
+    _source_traceback = None
 
     def __init__(self, fails, calls):
         self.fails, self.calls = fails, calls
