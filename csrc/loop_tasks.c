@@ -32,10 +32,9 @@ create_as_asyncio(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
                   PyObject *kwnames)
 {
     cl_state *st = loop->l_st;
-    return cl_future_inherited(cl_net_of(st)->SelectorEventLoop,
-                               (PyObject *)loop,
-                               cl_top_of(st)->str_create_task, args, nargs,
-                               kwnames);
+    return cl_future_inherited(
+        cl_net_of(st)->SelectorEventLoop, (PyObject *)loop,
+        cl_top_of(st)->str_create_task, args, nargs, kwnames);
 }
 
 /* asyncio's eager_task_factory, which would create asyncio's tasks. */

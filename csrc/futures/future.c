@@ -385,7 +385,7 @@ int
 cl_future_schedule(FutureObject *future)
 {
     cl_assert_gil();
-    cl_assert_of(future, future->f_state != CL_PENDING);
+    /* It is done, unless the destructor of a message has called __init__(). */
     cl_check(check_callbacks(future));
     /* Cleared first: an overridden call_soon() may run any code. The others
      * are there meanwhile, as in asyncio, and may be removed. */

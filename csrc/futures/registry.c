@@ -359,9 +359,9 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
     if (left != 0) {
         on->task_entry = NULL;
         ours->l_rest = ours->l_forget = NULL;
-        return left < 0 ? -1
-                        : cl_call_void(cl_futures_of(st)->leave_task, loop,
-                                       task);
+        return left < 0
+                   ? -1
+                   : cl_call_void(cl_futures_of(st)->leave_task, loop, task);
     }
     /* A finished task must not be kept alive. The references that are known
      * are the caller's, and that of the dict. */
