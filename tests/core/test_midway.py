@@ -835,11 +835,8 @@ def generator(where):
         async def main():
             async for _ in numbers():
                 break
-            if where == "kept":
-                scene.kept.append(numbers())
-                await scene.kept[-1].__anext__()
             await asyncio.sleep(0)
-            if where == "kept":
+            if where == "shutdown":
                 scene.midway()
             await scene.loop.shutdown_asyncgens()
             async for _ in numbers():
@@ -849,13 +846,12 @@ def generator(where):
         scene.limit()
         scene.armed = True
         scene.attempt(scene.loop.run_until_complete, main())
-        scene.kept.clear()
 
     run.__name__ = "generator_" + where
     return run
 
 
-for _where in "finally", "kept":
+for _where in "finally", "shutdown":
     place(generator(_where))
 
 
@@ -947,7 +943,6 @@ def signal_at(where):
             scene.loop.call_soon(os.kill, os.getpid(), signal.SIGUSR2)
         elif where == "before":
             signal.signal(signal.SIGUSR2, lambda *args: scene.midway())
-            scene.loop.call_later(0.01, scene.note("later"))
             scene.loop.call_soon(signal.raise_signal, signal.SIGUSR2)
         elif where == "replaced":
             scene.loop.add_signal_handler(signal.SIGUSR2, scene.note("first"))
