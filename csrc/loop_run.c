@@ -15,10 +15,24 @@
 /* Number of attempts. */
 #define UNMARK_ATTEMPTS 10
 
+/* Whether it says so: is_running() may be overridden. 1, 0, -1 */
+static int
+says_it_runs(LoopObject *loop)
+{
+    PyObject *result = PyObject_CallMethodNoArgs(
+        (PyObject *)loop, cl_futures_of(loop->l_st)->str_is_running);
+    int runs = result == NULL ? -1 : PyObject_IsTrue(result);
+    Py_XDECREF(result);
+    return runs;
+}
+
 static int
 check_running(LoopObject *loop)
 {
-    if (loop->l_thread_id != 0) {
+    int runs = says_it_runs(loop);
+    if (runs < 0)
+        return -1;
+    if (runs || loop->l_thread_id != 0) {
         PyErr_SetString(PyExc_RuntimeError,
                         "This event loop is already running");
         return -1;
@@ -259,23 +273,31 @@ is_done(LoopObject *loop, PyObject *future)
 }
 
 /* Our caller gets the exception of a task that was created here: mark it as
- * retrieved. */
+ * retrieved. What the task's methods raise meanwhile takes its place. */
 static void
 consume_exception(LoopObject *loop, PyObject *future)
 {
     cl_state *st = loop->l_st;
     PyObject *error = PyErr_GetRaisedException(), *result = NULL;
-    if (is_done(loop, future) > 0)
+    PyObject *before = cl_swap_handled(Py_NewRef(error));
+    int status = is_done(loop, future);
+    if (status > 0) {
         result =
             PyObject_CallMethodNoArgs(future, cl_top_of(st)->str_cancelled);
-    if (result == Py_False) {
-        Py_DECREF(result);
+        status = result == NULL ? -1 : PyObject_Not(result);
+        Py_XDECREF(result);
+    }
+    if (status > 0) {
         result =
             PyObject_CallMethodNoArgs(future, cl_top_of(st)->str_exception);
+        status = result == NULL ? -1 : 0;
+        Py_XDECREF(result);
     }
-    Py_XDECREF(result);
-    PyErr_Clear();
-    PyErr_SetRaisedException(error);
+    Py_XDECREF(cl_swap_handled(before));
+    if (status < 0)
+        Py_DECREF(error);
+    else
+        PyErr_SetRaisedException(error);
 }
 
 static int
@@ -289,18 +311,22 @@ call_run_forever(LoopObject *loop)
     return result == NULL ? -1 : 0;
 }
 
+/* Also if an exception is set, which stays unless there is another. 0/-1 */
 static int
 remove_callback(LoopObject *loop, PyObject *future)
 {
     PyObject *error = PyErr_GetRaisedException();
+    PyObject *before =
+        error == NULL ? NULL : cl_swap_handled(Py_NewRef(error));
     PyObject *removed = PyObject_CallMethodOneArg(
         future, cl_top_of(loop->l_st)->str_remove_done_callback,
         cl_top_of(loop->l_st)->run_until_complete_cb);
-    if (error != NULL) {
-        if (removed == NULL)
-            PyErr_Clear();
-        PyErr_SetRaisedException(error);
-    }
+    if (error != NULL)
+        Py_XDECREF(cl_swap_handled(before));
+    if (removed == NULL)
+        Py_XDECREF(error);
+    else
+        (void)cl_raise_first(error);
     Py_XDECREF(removed);
     return removed == NULL ? -1 : 0;
 }

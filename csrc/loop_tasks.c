@@ -32,25 +32,9 @@ create_as_asyncio(LoopObject *loop, PyObject *const *args, Py_ssize_t nargs,
                   PyObject *kwnames)
 {
     cl_state *st = loop->l_st;
-    PyObject *self_args[8], *task = NULL;
-    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-    PyObject *method = PyObject_GetAttr(cl_net_of(st)->SelectorEventLoop,
-                                        cl_top_of(st)->str_create_task);
-    if (method == NULL)
-        return NULL;
-    if (nargs + nkw > 7) {
-        PyErr_SetString(PyExc_TypeError,
-                        "create_task() got too many arguments");
-    }
-    else {
-        self_args[0] = (PyObject *)loop;
-        for (Py_ssize_t i = 0; i < nargs + nkw; i++)
-            self_args[i + 1] = args[i];
-        task =
-            PyObject_Vectorcall(method, self_args, (size_t)nargs + 1, kwnames);
-    }
-    Py_DECREF(method);
-    return task;
+    return cl_future_inherited(
+        cl_net_of(st)->SelectorEventLoop, (PyObject *)loop,
+        cl_top_of(st)->str_create_task, args, nargs, kwnames);
 }
 
 /* asyncio's eager_task_factory, which would create asyncio's tasks. */

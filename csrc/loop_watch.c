@@ -12,6 +12,23 @@
 
 /* --------------------------------------------------------------- descriptors */
 
+/* raise ValueError(...) from None, while the exception that is set is handled,
+ * as in the selectors module. */
+static void
+refuse_file(PyObject *file)
+{
+    PyObject *before = cl_swap_handled(PyErr_GetRaisedException());
+    PyObject *text = PyUnicode_FromFormat("Invalid file object: %R", file);
+    if (text != NULL) {
+        PyErr_SetObject(PyExc_ValueError, text);
+        PyObject *error = PyErr_GetRaisedException();
+        PyException_SetCause(error, NULL);
+        PyErr_SetRaisedException(error);
+    }
+    Py_XDECREF(text);
+    Py_XDECREF(cl_swap_handled(before));
+}
+
 /* Returns the descriptor of an int or an object with fileno(); -1 with
  * ValueError as in the selectors module, or OverflowError as from epoll. */
 static int
@@ -31,11 +48,8 @@ fd_of(LoopObject *loop, PyObject *file)
         if (number == NULL) {
             if (PyErr_ExceptionMatches(PyExc_AttributeError) ||
                 PyErr_ExceptionMatches(PyExc_TypeError) ||
-                PyErr_ExceptionMatches(PyExc_ValueError)) {
-                PyErr_Clear();
-                PyErr_Format(PyExc_ValueError, "Invalid file object: %R",
-                             file);
-            }
+                PyErr_ExceptionMatches(PyExc_ValueError))
+                refuse_file(file);
             return -1;
         }
     }

@@ -630,7 +630,10 @@ cl_handle_report(HandleObject *handle)
     cl_assert_of(handle, PyErr_Occurred() != NULL);
     cl_state *st = handle->h_loop->l_st;
     PyObject *exception = PyErr_GetRaisedException();
+    /* It may show the callback, while the exception is being handled. */
+    PyObject *before = cl_swap_handled(Py_NewRef(exception));
     PyObject *message = failure_message(handle), *details = NULL;
+    Py_XDECREF(cl_swap_handled(before));
     PyObject *stack = debug_item(handle, DEBUG_STACK);
     int status = -1;
     details = message == NULL ? NULL : PyDict_New();

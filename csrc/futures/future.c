@@ -386,15 +386,16 @@ int
 cl_future_schedule(FutureObject *future)
 {
     cl_assert_gil();
-    cl_assert_of(future, future->f_state != CL_PENDING);
+    /* It is done, unless the destructor of a message has called __init__(). */
     cl_check(check_callbacks(future));
-    /* Cleared first: an overridden call_soon() may run any code. */
+    /* Cleared first: an overridden call_soon() may run any code. The others
+     * are there meanwhile, as in asyncio, and may be removed. */
     PyObject *callback = future->f_callback0, *context = future->f_context0,
-             *more = future->f_callbacks;
+             *more;
     bool task_waits = is_waiting_task(future);
     int status = 0;
 
-    future->f_callback0 = future->f_context0 = future->f_callbacks = NULL;
+    future->f_callback0 = future->f_context0 = NULL;
     if (task_waits) {
         status = wake(future, (TaskObject *)callback);
         Py_XDECREF(context);
@@ -411,6 +412,8 @@ cl_future_schedule(FutureObject *future)
         Py_DECREF(callback);
         Py_XDECREF(context);
     }
+    more = future->f_callbacks;
+    future->f_callbacks = NULL;
     if (more == NULL)
         return status;
     for (Py_ssize_t i = 0; status == 0 && i < PyList_GET_SIZE(more); i++) {

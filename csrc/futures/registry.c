@@ -319,8 +319,31 @@ cl_registry_enter(cl_state *st, PyObject *loop, LoopObject *ours,
         on->task_entry = task;
     }
     on->in_task = true;
+    on->tasks_version = cl_dict_version(futures->current_tasks);
     ours->l_rest = ours->l_forget = NULL;
     return 0;
+}
+
+/* Whether nobody has changed the dict since the step began; false if that is
+ * not known. */
+static inline bool
+is_unchanged(const cl_loop_futures *on, PyObject *tasks)
+{
+    uint64_t version = cl_dict_version(tasks);
+    return version != 0 && version == on->tasks_version;
+}
+
+/* Whether the task has been left meanwhile, by asyncio's _leave_task(): 1, 0,
+ * -1. After a fork it has no entry. */
+static inline int
+was_left(const cl_state *st, const cl_loop_futures *on, PyObject *loop,
+         PyObject *task)
+{
+    PyObject *tasks = cl_futures_of(st)->current_tasks;
+    if (on->task_entry == NULL || is_unchanged(on, tasks))
+        return 0;
+    PyObject *current = PyDict_GetItemWithError(tasks, loop);
+    return current == NULL && PyErr_Occurred() ? -1 : current != task;
 }
 
 int
@@ -332,6 +355,14 @@ cl_registry_leave(cl_state *st, PyObject *loop, LoopObject *ours,
     cl_loop_futures *on = cl_futures_on(ours);
     cl_assert_of(task, on->in_task || ours->l_forked);
     on->in_task = false;
+    int left = was_left(st, on, loop, task);
+    if (left != 0) {
+        on->task_entry = NULL;
+        ours->l_rest = ours->l_forget = NULL;
+        return left < 0
+                   ? -1
+                   : cl_call_void(cl_futures_of(st)->leave_task, loop, task);
+    }
     /* A finished task must not be kept alive. The references that are known
      * are the caller's, and that of the dict. */
     if (((TaskObject *)task)->f_state != CL_PENDING && Py_REFCNT(task) <= 3) {
@@ -384,19 +415,17 @@ cl_registry_running_loop(cl_state *st)
 PyObject *
 cl_registry_current_task(cl_state *st, LoopObject *loop)
 {
-    if (!cl_futures_on(loop)->in_task)
+    const cl_loop_futures *on = cl_futures_on(loop);
+    PyObject *tasks = cl_futures_of(st)->current_tasks;
+    if (!on->in_task)
         return NULL;
-#if CL_HAS_EAGER_TASKS
+    if (is_unchanged(on, tasks))
+        return on->task_entry;
     /* A task that starts eagerly within the step is the current one. */
-    PyObject *task = PyDict_GetItemWithError(cl_futures_of(st)->current_tasks,
-                                             (PyObject *)loop);
+    PyObject *task = PyDict_GetItemWithError(tasks, (PyObject *)loop);
     if (task == NULL)
         PyErr_Clear();
     return task == Py_None ? NULL : task;
-#else
-    (void)st;
-    return cl_futures_on(loop)->task_entry;
-#endif
 }
 
 int

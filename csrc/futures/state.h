@@ -138,7 +138,9 @@ typedef struct cl_loop_futures {
     /* The loop's entry in asyncio's dict of current tasks: a task, None, or
      * NULL for no entry; borrowed from the dict. See registry.h. */
     PyObject *task_entry;
-    bool in_task; /* a step of our task is running */
+    uint64_t
+        tasks_version; /* of current_tasks, when a step of our task began */
+    bool in_task;      /* a step of our task is running */
     /* for metrics(), of cloop's tasks */
     uint64_t steps;
     uint64_t tasks_made;

@@ -215,7 +215,10 @@ handle_yielded(cl_state *st, TaskObject *task, PyObject *yielded)
         return status;
     }
     Py_XDECREF(blocking);
-    if (PyObject_TypeCheck(yielded, &PyGen_Type))
+    int is_generator = PyObject_IsInstance(yielded, (PyObject *)&PyGen_Type);
+    if (is_generator < 0)
+        return -1;
+    if (is_generator)
         return fail_soon(task,
                          "yield was used instead of yield from for generator "
                          "in task %R with %R",
@@ -356,7 +359,7 @@ cl_step(cl_state *st, TaskObject *task, PyObject *exception)
     return status;
 }
 
-/* Ends the step. An exception of the step takes precedence over one of
+/* Ends the step. An exception of the step becomes the context of one of
  * cl_registry_leave(). */
 static int
 leave(cl_state *st, TaskObject *task, PyObject *loop, LoopObject *ours,
@@ -365,8 +368,11 @@ leave(cl_state *st, TaskObject *task, PyObject *loop, LoopObject *ours,
     if (status == 0)
         return cl_registry_leave(st, loop, ours, (PyObject *)task);
     PyObject *error = PyErr_GetRaisedException();
-    if (cl_registry_leave(st, loop, ours, (PyObject *)task) < 0)
-        PyErr_Clear();
+    if (cl_registry_leave(st, loop, ours, (PyObject *)task) < 0) {
+        PyObject *later = PyErr_GetRaisedException();
+        PyException_SetContext(later, error);
+        error = later;
+    }
     PyErr_SetRaisedException(error);
     return -1;
 }

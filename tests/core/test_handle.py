@@ -7,6 +7,7 @@ import functools
 import os
 import pickle
 import signal
+import sys
 import threading
 import weakref
 
@@ -443,3 +444,24 @@ def test_a_context_whose_run_fails(loop, turn, reports):
     turn()
     (report,) = reports
     assert report["exception"].args == ((1,),)
+
+
+@pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt])
+def test_a_failed_callback_that_cannot_be_shown(loop, turn, error):
+    """The exception of its repr() leaves the loop, with that of the callback, which is being handled, as its context."""
+    handled = []
+
+    class Callback:
+        def __call__(self):
+            raise ZeroDivisionError
+
+        def __repr__(self):
+            handled.append(sys.exc_info()[0])
+            raise error
+
+    loop.call_soon(Callback())
+    with pytest.raises(error) as caught:
+        turn()
+    assert type(caught.value.__context__) is ZeroDivisionError
+    assert handled == [ZeroDivisionError]
+    turn()

@@ -638,3 +638,72 @@ def test_there_is_no_loop_without_descriptors(loop_class, loop_kind, spare):
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert raised.value.errno == errno.EMFILE
     loop_class().close()
+
+
+class Awaited:
+    """What a task factory returns: a future, one of whose methods fails."""
+
+    _asyncio_future_blocking = False
+    _source_traceback = None
+
+    def __init__(self, fails, calls):
+        self.fails, self.calls = fails, calls
+
+    def at(self, name):
+        self.calls.append(name)
+        if name == self.fails:
+            raise LookupError(name)
+
+    def add_done_callback(self, callback, context=None):
+        self.at("add_done_callback")
+
+    def remove_done_callback(self, callback):
+        self.at("remove_done_callback")
+
+    def done(self):
+        self.at("done")
+        return True
+
+    def cancelled(self):
+        self.at("cancelled")
+        return 0
+
+    def exception(self):
+        self.at("exception")
+
+
+@pytest.mark.parametrize("fails", [None, "done", "cancelled", "exception", "remove_done_callback"])
+def test_a_future_that_fails_after_an_exception_has_left_the_loop(as_asyncio, fails):
+    def body(loop):
+        async def coroutine():
+            pass
+
+        def factory(loop, coro, **options):
+            coro.close()
+            return Awaited(fails, calls)
+
+        def leave():
+            raise SystemExit
+
+        calls = []
+        loop.set_task_factory(factory)
+        loop.call_soon(leave)
+        try:
+            loop.run_until_complete(coroutine())
+        except BaseException as error:
+            return calls, repr(error), repr(error.__context__)
+
+    calls, error, context = as_asyncio(body)["result"]
+    assert calls[-1] == "remove_done_callback"
+    assert (error, context) == (
+        ("SystemExit()", "None") if fails is None else ("LookupError('%s')" % fails, "SystemExit()")
+    )
+
+
+@pytest.mark.parametrize("method", ["run_forever", "run_until_complete"])
+def test_is_running_may_be_overridden(loop, method):
+    loop.is_running = lambda: True
+    loop.call_soon(loop.stop)
+    with pytest.raises(RuntimeError, match="This event loop is already running"):
+        getattr(loop, method)(*[loop.create_future()] if method == "run_until_complete" else [])
+    del loop.is_running

@@ -792,3 +792,21 @@ def test_transport_that_a_program_has_put_there(loop, pair, closing):
     del transport
     loop.add_writer(ours, print)
     assert loop.remove_writer(ours)
+
+
+class File:
+    def __init__(self, error):
+        self.error = error
+
+    def fileno(self):
+        raise self.error
+
+
+@pytest.mark.parametrize("method", ["add_reader", "remove_reader", "add_writer", "remove_writer"])
+@pytest.mark.parametrize("error", [AttributeError, TypeError, ValueError])
+def test_why_a_file_is_refused(loop, method, error):
+    reason = error("of the test")
+    with pytest.raises(ValueError, match="Invalid file object") as caught:
+        getattr(loop, method)(File(reason), *[print] if method.startswith("add") else [])
+    assert caught.value.__context__ is reason
+    assert caught.value.__suppress_context__

@@ -815,3 +815,27 @@ def test_run_coroutine_threadsafe(loop):
 
     assert loop.run_until_complete(loop.run_in_executor(None, ask)) == (42, True)
     loop.run_until_complete(loop.shutdown_default_executor()) if sys.version_info >= (3, 9) else None
+
+
+def test_callbacks_that_an_overridden_call_soon_removes(loop):
+    """While the first of them is passed on."""
+    future, seen = loop.create_future(), []
+
+    def first(future):
+        seen.append("first")
+
+    def second(future):
+        seen.append("second")
+
+    def call_soon(callback, *args, **options):
+        future.remove_done_callback(second)
+        return original(callback, *args, **options)
+
+    for callback in first, second, first:
+        future.add_done_callback(callback)
+    original, loop.call_soon = loop.call_soon, call_soon
+    future.set_result(None)
+    del loop.call_soon
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    assert seen == ["first", "first"]

@@ -268,3 +268,41 @@ def test_eager_tasks(as_asyncio, classes):
         return seen
 
     as_asyncio(body)
+
+
+@pytest.mark.parametrize("end", ["", "other", "raise", "exit"])
+def test_a_task_that_is_left_in_the_midst_of_a_step(as_asyncio, end):
+    """By asyncio's _leave_task(): that is an error, and the next step has a current task again."""
+
+    def body(loop):
+        seen, reports = [], []
+        loop.set_exception_handler(lambda loop, context: reports.append(context["exception"]))
+
+        async def other():
+            seen.append("other")
+
+        async def main():
+            task = asyncio.current_task()
+            asyncio.tasks._leave_task(loop, task)
+            seen.append(asyncio.current_task() is task)
+            if end == "raise":
+                raise LookupError
+            if end == "exit":
+                raise SystemExit
+            await asyncio.sleep(0)
+            for _ in range(2):
+                seen.append(asyncio.current_task() is task)
+                await asyncio.sleep(0)
+
+        task = loop.create_task(main())
+        if end == "other":
+            loop.create_task(other())
+        for _ in range(5):
+            loop.call_soon(loop.stop)
+            loop.run_forever()
+        error = task.exception()
+        return seen, repr(error), [(type(each).__name__, repr(each.__context__)) for each in reports]
+
+    seen, error, reports = as_asyncio(body)["result"]
+    assert seen[0] is False and len(reports) == 1 and reports[0][0] == "RuntimeError"
+    assert reports[0][1] == ("SystemExit()" if end == "exit" else "None")

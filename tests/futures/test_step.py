@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import types
 import warnings
 
 import pytest
@@ -211,3 +212,25 @@ def test_futures_of_the_program(as_asyncio, cls, what, cancelled):
         return [len(each) for each in left], state, [str(each).split(" at ")[0][:30] for each in end], reports
 
     as_asyncio(body)
+
+
+def test_what_says_it_is_a_generator(as_asyncio):
+    class Generator:
+        __class__ = types.GeneratorType
+
+        def __repr__(self):
+            return "of the program"
+
+        def __await__(self):
+            yield self
+
+    def body(loop):
+        async def main():
+            await Generator()
+
+        try:
+            loop.run_until_complete(main())
+        except RuntimeError as error:
+            return str(error).partition(" in task")[0]
+
+    assert as_asyncio(body)["result"] == "yield was used instead of yield from for generator"

@@ -1028,3 +1028,22 @@ def test_a_task_finds_the_running_loop(cloop, one_loop):
         with pytest.raises(RuntimeError):
             cloop.Task(coro)
     coro.close()
+
+
+def test_many_keywords_for_a_task_factory(as_asyncio):
+    """From Python 3.13 on it gets them all."""
+
+    def body(loop):
+        def factory(loop, coro, **options):
+            coro.close()
+            return sorted(options)
+
+        coro = asyncio.sleep(0)
+        loop.set_task_factory(factory)
+        try:
+            return loop.create_task(coro, **{"option%d" % number: number for number in range(20)})
+        except TypeError as error:
+            coro.close()
+            return type(error).__name__
+
+    as_asyncio(body)
