@@ -44,7 +44,7 @@ def classes():
     while left:
         for each in type.__subclasses__(left.pop()):
             left.append(each)
-            if each.__module__ in ("cloop._cloop", "cloop"):
+            if getattr(each, "__module__", None) in ("cloop._cloop", "cloop"):  # some have none
                 found.append(each)
     return list(dict.fromkeys(found))
 

@@ -31,7 +31,7 @@ class Mixed(integrity.Thread):
 
     def __init__(self, world, where):
         super().__init__(world, where)
-        self.late, self.operations = collections.Counter(), 0  # steps of 10 us, so that it does not grow
+        self.late, self.operations = collections.Counter(), 0  # steps of 10 us, later of 1 ms, so that it does not grow
 
     async def ask(self):
         while time.monotonic() < self.world.ends:
@@ -43,7 +43,8 @@ class Mixed(integrity.Thread):
         while time.monotonic() < self.world.ends:
             due = loop.time() + 0.01
             await asyncio.sleep(0.01)
-            self.late[int((loop.time() - due) * 1e5)] += 1
+            step = int((loop.time() - due) * 1e5)
+            self.late[step if step < 1000 else step // 100 * 100] += 1
 
     async def others(self):
         loop, rng = asyncio.get_running_loop(), self.rng
