@@ -341,12 +341,14 @@ class Process(_Process):
         try:
             await asyncio.gather(*steps)
             await self.wait()
-        except BaseException:
+        except BaseException as error:
             for step in steps:
                 step.cancel()
             for fd, output in outputs.items():
                 if self._is_plain(self._stream(fd), fd):
                     _put_back(self._stream(fd), output)
+            if isinstance(error, Exception):
+                await asyncio.sleep(0)  # they end: eager tasks of another communicate() would read at once
             raise
         finally:
             steps = None  # break the cycle: an exception's traceback has this frame

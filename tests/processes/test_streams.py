@@ -333,11 +333,20 @@ def test_wait_after_a_cancelled_communicate(soon, gate):
     assert soon(main()) == 4
 
 
-def test_communicate_that_fails(soon, gate, native_spawns):
+@pytest.mark.parametrize(
+    "eager",
+    [
+        False,
+        pytest.param(True, marks=pytest.mark.skipif(sys.version_info < (3, 12), reason="there are no eager tasks")),
+    ],
+)
+def test_communicate_that_fails(soon, loop, gate, native_spawns, eager):
     """The readers stop, and nothing is lost. (asyncio's read on, and another communicate() fails.)"""
     native_spawns()
 
     async def main():
+        if eager:
+            loop.set_task_factory(asyncio.eager_task_factory)
         process = await shell('echo first; read x <"$1"; cat', gate.path, **ALL_PIPES)
         with pytest.raises((AssertionError, TypeError)):
             await process.communicate("no bytes")
