@@ -654,6 +654,9 @@ class Awaited:
         if name == self.fails:
             raise LookupError(name)
 
+    def set_name(self, name):  # Python 3.13.0 calls it
+        pass
+
     def add_done_callback(self, callback, context=None):
         self.at("add_done_callback")
 
