@@ -89,9 +89,6 @@ check_callbacks(const FutureObject *future)
     cl_assert_of(future, future->f_state == CL_PENDING ||
                              future->f_state == CL_CANCELLED ||
                              future->f_state == CL_FINISHED);
-    cl_assert_of(future, future->f_callback0 != NULL ||
-                             future->f_context0 == NULL ||
-                             future->f_state != CL_PENDING);
     /* What is in it is up to programs, too: see call_pair(). */
     cl_assert_of(future, future->f_callbacks == NULL ||
                              PyList_CheckExact(future->f_callbacks));
@@ -395,7 +392,8 @@ cl_future_schedule(FutureObject *future)
     bool task_waits = is_waiting_task(future);
     int status = 0;
 
-    future->f_callback0 = future->f_context0 = NULL;
+    if (callback != NULL) /* else asyncio is about to drop the context */
+        future->f_callback0 = future->f_context0 = NULL;
     if (task_waits) {
         status = wake(future, (TaskObject *)callback);
         Py_XDECREF(context);
@@ -435,8 +433,10 @@ cl_future_append(FutureObject *future, PyObject *callback, PyObject *context)
                             PyList_GET_SIZE(future->f_callbacks) < 100
                         ? check_callbacks(future)
                         : (void)0);
+    /* A destructor may come here between asyncio's removal of a callback and
+     * that of its context. */
     if (future->f_callbacks == NULL && future->f_callback0 == NULL &&
-        !is_task(callback)) {
+        future->f_context0 == NULL && !is_task(callback)) {
         future->f_callback0 = Py_NewRef(callback);
         future->f_context0 = Py_NewRef(context);
         return 0;

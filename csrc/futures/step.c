@@ -116,8 +116,8 @@ wait_for_known(cl_state *st, TaskObject *task, FutureObject *future)
     if (cl_future_note_awaited_by(st, future, (PyObject *)task) < 0)
         return -1;
     future->f_blocking = 0;
-    if (future->f_callback0 == NULL && future->f_callbacks == NULL &&
-        future->f_state == CL_PENDING &&
+    if (future->f_callback0 == NULL && future->f_context0 == NULL &&
+        future->f_callbacks == NULL && future->f_state == CL_PENDING &&
         cl_future_is_ours(st, (PyObject *)future) &&
         Py_TYPE(task) == cl_futures_of(st)->TaskType &&
         task->t_context != NULL && cl_loop_cast(task->f_loop) != NULL) {
