@@ -552,8 +552,8 @@ keep(LoopObject *loop, const cl_gather_write *write, uint64_t now)
     else if (write->size > CL_COPY_MAX) {
         return false;
     }
-    else if (write->object != NULL && held->last == NULL &&
-             write->size >= CL_REFER_MIN) {
+    else if (write->object != NULL && held->first != NULL &&
+             cl_gather_refers(held, write->size)) {
         held->last = Py_NewRef(write->object);
         gather->gw_room_behind = room - write->size;
         gather->gw_room = 0;

@@ -47,8 +47,9 @@
  * call. */
 #define CL_COPY_MAX (16 * 1024)
 
-/* A bytes object of this size or more is not copied, as long as no other write
- * follows it: a second part costs the kernel less. */
+/* A second write of this size or more, larger than the first, is not copied if it
+ * is a bytes object, and as long as no other follows it: a second part costs the
+ * kernel less. */
 #define CL_REFER_MIN (4 * 1024)
 
 /* While a filled buffer is to be followed by another, a first write of up to this
@@ -83,11 +84,11 @@ void cl_habit_clear(cl_habit *habit);
 #define CL_DEFER_COUNT 32
 #define CL_DEFER_MAX CL_COPY_MAX
 
-/* Held bytes, in this order: references to the first write and to a large last
- * one, copies of the others. */
+/* Held bytes, in this order: a reference to the first write, copies of others, a
+ * reference to a large last one. */
 typedef struct {
     PyObject *first; /* owned, or NULL */
-    PyObject *last;  /* owned, or NULL; never alone */
+    PyObject *last;  /* owned, or NULL; only behind `first` alone */
     char *rest;      /* owned memory, or NULL */
     size_t rest_size;
 } cl_held;
@@ -177,14 +178,24 @@ cl_gather_sent(cl_gather *gather, PyObject *owner)
     }
 }
 
-/* The same for a few bytes that are added to those the transport holds. Nothing
+/* Whether a bytes object of this size is held by reference: a body behind its
+ * head. Of many writes of one size, all but the first are copied. */
+static inline bool
+cl_gather_refers(const cl_held *held, size_t size)
+{
+    return size >= CL_REFER_MIN && held->rest_size == 0 &&
+           held->last == NULL && cl_held_size(held->first) < size;
+}
+
+/* The same for bytes that are copied behind those the transport holds. Nothing
  * that forbids holding can have happened since, as that would have sent them. */
 static inline bool
 cl_gather_join(LoopObject *loop, cl_gather *gather, PyObject *owner,
                const char *data, size_t size)
 {
     if (gather->gw_owner != owner || size > gather->gw_room ||
-        size >= CL_REFER_MIN || !cl_loop_in_callback(loop) ||
+        size > CL_COPY_MAX || cl_gather_refers(&gather->gw_held, size) ||
+        !cl_loop_in_callback(loop) ||
         cl_ticks() - gather->gw_held_since > gather->gw_patience)
         return false;
     cl_assertf(gather->gw_held.rest != NULL && gather->gw_held.last == NULL &&
