@@ -187,8 +187,9 @@ cl_gather_refers(const cl_held *held, size_t size)
            held->last == NULL && cl_held_size(held->first) < size;
 }
 
-/* The same for bytes that are copied behind those the transport holds. Nothing
- * that forbids holding can have happened since, as that would have sent them. */
+/* cl_gather_hold() for bytes that are copied behind those the transport holds.
+ * Nothing that forbids holding can have happened since, as that would have sent
+ * them. */
 static inline bool
 cl_gather_join(LoopObject *loop, cl_gather *gather, PyObject *owner,
                const char *data, size_t size)
