@@ -46,7 +46,8 @@ def described(error, depth=5):
         return None
     chain = [described(other, depth - 1) for other in (error.__cause__, error.__context__)]
     inner = [described(other, depth - 1) for other in getattr(error, "exceptions", ())]
-    return (type(error).__name__, normal(str(error.args)), error.__suppress_context__, chain, inner)
+    text = "" if isinstance(error, RecursionError) else normal(str(error.args))  # says where the limit was reached
+    return (type(error).__name__, text, error.__suppress_context__, chain, inner)
 
 
 class Ordered(dict):
@@ -389,8 +390,12 @@ class Run:
         for turn in range(TURNS):
             self.turn()
             if turn == TURNS // 2:
-                for thing in list(self.things):
-                    self.trace.append((self.name(thing), thing.done() or thing.cancel()))
+                try:
+                    for thing in list(self.things):
+                        self.trace.append((self.name(thing), thing.done() or thing.cancel()))
+                except RecursionError:  # a gather() that waits for itself; how far it got is not compared
+                    self.loop.close()
+                    return self.trace + [("states", "recursion")]
             elif turn > TURNS // 2 and all(thing.done() for thing in self.things):
                 break
         self.trace.append(("states", [(self.name(thing), self.state(thing)) for thing in self.things]))

@@ -230,7 +230,7 @@ class Skipped(Exception):
 
 class Child:
     def __init__(self, options):
-        self.options, self.executions = options, 0
+        self.options, self.executions, self.unstable = options, 0, 0
         self.log = os.open(options.log, os.O_RDWR | os.O_CREAT)
 
     def note(self, text):
@@ -259,7 +259,9 @@ class Child:
                 self.executions += 1
                 self.note(repr(program))
                 expected, seen = on_asyncio(program), on_cloop(program)
-                if seen != expected:
+                if seen != expected and any(on_asyncio(program) != expected for _ in range(3)):
+                    self.unstable += 1  # the kernel has its part in it
+                elif seen != expected:
                     at = next((n for n, two in enumerate(zip(expected, seen)) if two[0] != two[1]), -1)
                     raise AssertionError(
                         "expected %r\nfound    %r" % (expected[max(at - 3, 0) : at + 1], seen[max(at - 3, 0) : at + 1])
@@ -279,6 +281,8 @@ class Child:
                 gc.collect()
             batch += 1
         faulthandler.cancel_dump_traceback_later()
+        if self.unstable:
+            print("not the same each time on asyncio, and not judged: %d" % self.unstable)
         print("executions: %d, findings: %d" % (self.executions, len(found)), flush=True)
 
 
