@@ -39,7 +39,7 @@ def described(error):
 
 class Recorder(asyncio.Protocol):
     def __init__(self, run, side):
-        self.run, self.side, self.transport = run, side, None
+        self.run, self.side, self.transport, self.ended = run, side, None, False
         self.reactions = dict(run.program["reactions"][side])
 
     def note(self, event, *args):
@@ -111,12 +111,14 @@ class OnTLS(machine.Base):
         return self.ends[side].transport.write(machine.NOISE[:size])
 
     def do_writelines(self, side, sizes):
-        return machine.writelines(self.ends[side].transport, [machine.NOISE[:size] for size in sizes])
+        return machine.write_to(self.ends[side].transport, "writelines", [machine.NOISE[:size] for size in sizes])
 
     def do_call(self, side, name):
         transport = self.ends[side].transport
         if name == "close" and (transport.is_closing() or not transport.is_reading()):
             return None  # asyncio fails later, or at once if there is something to read
+        if name == "write_eof":
+            self.ends[side].ended = True  # it has sent its end
         result = getattr(transport, name)()
         return bool(result) if name == "get_write_buffer_size" else result
 
@@ -129,7 +131,12 @@ class OnTLS(machine.Base):
     async def start_tls(self, side):
         end = self.ends[side]
         transport = end.transport
-        if transport is None or transport.is_closing() or transport.get_extra_info("sslcontext") is not None:
+        if (
+            transport is None
+            or end.ended
+            or transport.is_closing()
+            or transport.get_extra_info("sslcontext") is not None
+        ):
             return None  # asyncio fails, or waits for ever
         name = {} if side else {"server_hostname": "localhost"}
         transport = await self.loop.start_tls(end.transport, end, self.contexts[side], server_side=bool(side), **name)
