@@ -255,13 +255,14 @@ check(const TransportObject *base)
 }
 #endif
 
-#define PIPE_OPS(on_readable) \
+#define PIPE_OPS(on_readable, is_writer) \
     .transport = {.watch = {.ready = cl_watch_push, \
                             .run = cl_transport_run, \
                             .refused = cl_transport_refused, \
                             .evicted = evicted, \
                             CL_WATCH_CHECK(cl_transport_check_watch)}, \
                   .readable = on_readable, \
+                  .only_writes = is_writer, \
                   .writable = cl_outbox_writable, \
                   .write_buffer_size = cl_outbox_size, \
                   .flush = cl_outbox_flush, \
@@ -275,8 +276,8 @@ check(const TransportObject *base)
     .lost_write = \
         "pipe closed by peer or os.write(pipe, data) raised exception."
 
-static const cl_stream_ops reading_ops = {PIPE_OPS(cl_stream_readable)};
-static const cl_stream_ops writing_ops = {PIPE_OPS(hung_up)};
+static const cl_stream_ops reading_ops = {PIPE_OPS(cl_stream_readable, false)};
+static const cl_stream_ops writing_ops = {PIPE_OPS(hung_up, true)};
 
 /* ----------------------------------------------------------------------- creation */
 

@@ -590,8 +590,10 @@ cl_transport_close(TransportObject *self)
         cl_fork_is_parents(self->tr_loop, &self->tr_watch))
         cl_transport_ops_of(self)->drop_buffer(self); /* the parent sends it */
     self->tr_flags |= CL_T_CLOSING;
-    cl_transport_want(self, CL_READ, false);
-    if (cl_transport_write_buffer_size(self) > 0)
+    bool writes = cl_transport_write_buffer_size(self) > 0;
+    if (!writes || !cl_transport_ops_of(self)->only_writes)
+        cl_transport_want(self, CL_READ, false);
+    if (writes)
         return 0;
     self->tr_conn_lost++;
     return schedule_lost(self, NULL);

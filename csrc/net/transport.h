@@ -109,6 +109,7 @@ typedef struct {
     /* The descriptor is ready for what the transport wants; `alone`: it is not
      * writable as well. 0/-1 Run Python. */
     int (*readable)(TransportObject *self, bool alone);
+    bool only_writes; /* readable: the other end hung up */
     int (*writable)(TransportObject *self);
     /* Bytes in the write buffer, without held ones (gather.h). */
     size_t (*write_buffer_size)(TransportObject *self);

@@ -22,6 +22,7 @@ from hypothesis import strategies as st  # noqa: E402
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio had faults that were mended since")
 POLLS = 4
+REACTIONS = 20  # of one program
 HUGE = 8 << 20  # more than any socket takes at once
 LITTLE = 100000  # more than all else that a program writes
 NOISE = bytes(range(256)) * (HUGE // 256)
@@ -51,7 +52,7 @@ class Base:
 
     def __init__(self, loop, program):
         self.loop, self.program, self.notes = loop, program, []
-        self.polled, self.depth = 0, 0
+        self.polled, self.depth, self.reacted = 0, 0, 0
         self.socks = []
         loop.set_exception_handler(self.report)
         if program.get("debug"):
@@ -191,8 +192,14 @@ class Recorder(asyncio.Protocol):
     def note(self, event, *args):
         self.run.notes.append((event, self.name) + args)
         for step in self.reactions.pop(event, ()):
-            # If close() has waited for the buffer, asyncio still sends what connection_lost() writes.
-            if self.run.depth < 5 and not (event == "lost" and step[0].startswith("write")):
+            # If close() has waited for the buffer, asyncio still sends what connection_lost() writes. A protocol that sets
+            # another one may go on for ever.
+            if (
+                self.run.depth < 5
+                and self.run.reacted < REACTIONS
+                and not (event == "lost" and step[0].startswith("write"))
+            ):
+                self.run.reacted += 1
                 self.run.perform(*step)
 
     def connection_made(self, transport):

@@ -47,7 +47,10 @@ def test_write_that_finds_the_reader_gone(writing, recorder, turn, kind, caplog)
 
 
 @pytest.mark.parametrize("method", ["close", "write_eof"])
-def test_reader_that_leaves_while_closing(writing, recorder, until, method):
+def test_reader_that_leaves_while_closing(loop, writing, recorder, until, method, caplog):
+    """That it hung up is seen before a write fails, so that the error has no number."""
+    loop.set_debug(True)
+    caplog.set_level("INFO", "asyncio")
     protocol = recorder()
     transport, peer = writing(protocol)
     transport.write(bytes(1000000))
@@ -55,6 +58,8 @@ def test_reader_that_leaves_while_closing(writing, recorder, until, method):
     peer.close()
     until(lambda: protocol.lost)
     assert [type(error) for error in protocol.lost] == [BrokenPipeError]
+    assert protocol.lost[0].args == ()
+    assert [record.msg for record in caplog.records if "closed by peer" in record.msg] == ["%r was closed by peer"]
 
 
 def test_socket_that_is_sent_something_ends(writing, recorder, until):
