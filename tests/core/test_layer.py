@@ -95,14 +95,15 @@ failing, made, counts = -1, 0, array.array("q", [0] * 3)
 while made < 300:  # some are for what cloop can do without
     failing += 1
     made = made + 1 if attempt(failing) else 0
+    if sys.version_info < (3, 9):  # objects do not visit their classes, so nothing of it is freed
+        continue
     for number in range(3):
         counts[number] = blocks()
         if number and counts[number] <= counts[number - 1]:
             break
         attempt(failing)
     else:
-        if sys.version_info >= (3, 9):  # before, objects do not visit their classes
-            print("allocation", failing, "leaves memory")
+        print("allocation", failing, "leaves memory")
 print(failing)
 """
 
