@@ -239,6 +239,21 @@ def test_one_that_is_done_in_the_turn_of_the_timeout(accelerate, as_asyncio):
     assert as_asyncio(body)["result"] == ((["TimeoutError()"], None), [])
 
 
+@pytest.mark.skipif(not AS_ITERATOR, reason="it has no arguments before")
+def test_an_item_is_a_result_as_its_frame_shows(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            future = loop.create_future()
+            item = next(iter(asyncio.as_completed([future])))
+            shown = item.cr_frame.f_locals["resolve"]
+            future.set_result(1)
+            return shown, await item
+
+        return loop.run_until_complete(main())
+
+    assert as_asyncio(body)["result"] == (True, 1)
+
+
 def test_effects_come_with_the_first_step_before_3_13(accelerate, as_asyncio):
     def body(loop):
         async def main():
