@@ -1784,7 +1784,9 @@ def test_child_forked_by_another_thread_does_not_send_again(connect, recorder, i
 @holding_only
 @pytest.mark.filterwarnings("ignore:.*(use of fork|multi-threaded):DeprecationWarning")
 @pytest.mark.parametrize("how", ["run", "a turn by hand"])
-def test_fork_of_another_thread_does_not_send_what_a_callback_has_written(connect, recorder, loop, loop_kind, turn, how):
+def test_fork_of_another_thread_does_not_send_what_a_callback_has_written(
+    connect, recorder, loop, loop_kind, turn, how
+):
     if loop_kind == "asyncio":
         pytest.skip("holds nothing")
     transport, peer = connect(recorder())
