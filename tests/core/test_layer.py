@@ -110,7 +110,9 @@ print(failing)
 
 
 @pytest.mark.gil
-@pytest.mark.skipif((3, 12) <= sys.version_info < (3, 14), reason="the interpreter itself crashes, as in test_memory.py")
+@pytest.mark.skipif(
+    (3, 12) <= sys.version_info < (3, 14), reason="the interpreter itself crashes, as in test_memory.py"
+)
 def test_import_without_memory(cloop, python):
     """Of Python as well as of cloop, one allocation after the other."""
     pytest.importorskip("_testcapi")
