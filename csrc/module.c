@@ -343,13 +343,13 @@ module_at_exit(PyObject *module, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* Whether another thread runs the loop. */
+/* Whether another thread is in a turn of the loop; between turns, nothing is
+ * held. */
 static bool
 is_elsewhere(const LoopObject *loop)
 {
-    unsigned long thread = PyThread_get_thread_ident();
-    return (loop->l_thread_id != 0 && loop->l_thread_id != thread) ||
-           (loop->l_depth > 0 && loop->l_turn_thread != thread);
+    return loop->l_depth > 0 &&
+           loop->l_turn_thread != PyThread_get_thread_ident();
 }
 
 PyDoc_STRVAR(module_before_fork_doc,

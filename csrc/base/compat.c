@@ -115,6 +115,8 @@ make_type(PyObject *module, PyType_Spec *spec, PyObject *bases)
     if (type != NULL && !has_slot(spec, Py_tp_new))
         ((PyTypeObject *)type)->tp_new = NULL;
 #endif
+    if (type == NULL && !PyErr_Occurred()) /* Python 3.11 may not say why */
+        PyErr_NoMemory();
     return (PyTypeObject *)type;
 }
 

@@ -148,10 +148,13 @@ cl_registry_forked(LoopObject *loop)
 }
 
 #ifdef CL_DEBUG
-/* The node is in no list, or its neighbours point to it. */
+/* The node is in no list, or its neighbours point to it. In the child of a fork
+ * CPython has emptied the list, and left the nodes as they were. */
 static void
-check_node(const cl_list_node *node)
+check_node(const cl_state *st, const cl_list_node *node)
 {
+    if (st->ancestor_count > 0)
+        return;
     cl_assert((node->next == NULL) == (node->prev == NULL));
     cl_assert(node->next == NULL || node->next->prev == node);
     cl_assert(node->prev == NULL || node->prev->next == node);
@@ -162,7 +165,7 @@ int
 cl_registry_add(cl_state *st, TaskObject *task)
 {
     cl_list_node *node = &task->t_node;
-    cl_check(check_node(node));
+    cl_check(check_node(st, node));
     if (node->next != NULL)
         return 0;
     cl_list_node *head = task_list(st, PyThreadState_Get());
@@ -170,15 +173,16 @@ cl_registry_add(cl_state *st, TaskObject *task)
     node->next = head;
     head->prev->next = node;
     head->prev = node;
-    cl_check(check_node(node));
+    cl_check(check_node(st, node));
     return 0;
 }
 
 void
-cl_registry_remove(cl_state *Py_UNUSED(st), TaskObject *task)
+cl_registry_remove(cl_state *st, TaskObject *task)
 {
     cl_list_node *node = &task->t_node;
-    cl_check(check_node(node));
+    (void)st;
+    cl_check(check_node(st, node));
     if (node->next == NULL)
         return;
     node->prev->next = node->next;

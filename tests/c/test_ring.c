@@ -41,7 +41,11 @@ test_first_in_first_out(void)
     CHECK_INT(cl_ring_count(&ring), 3000);
     pop_numbers(&ring, 0, 3000);
     CHECK_INT(cl_ring_count(&ring), 0);
+    push_numbers(&ring, 3000, 3010);
     cl_ring_free(&ring);
+    CHECK_INT(cl_ring_count(&ring), 0);
+    CHECK(ring.r_slots == NULL);
+    cl_ring_free(&ring); /* frees nothing twice */
 }
 
 /* The oldest node may be in any slot of the full ring. */

@@ -2,6 +2,7 @@
 same loop does it again. C code that returns wrongly is a SystemError, or an assertion.
 """
 
+import array
 import asyncio
 import contextlib
 import gc
@@ -23,7 +24,9 @@ pytestmark = [
 
 QUIET = 12  # attempts without an exception, and it has no more allocations
 MOST = 500  # of them
+LEAKS = 5  # counts of which each is larger than the one before, and something stays each time
 CASES = {}
+clear_caches = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache
 
 
 def case(function):
@@ -168,6 +171,32 @@ def a_turn_of_callbacks(loop):
 @case
 def metrics(loop):
     yield lambda: loop.metrics()
+
+
+@case
+def open_loops(loop):
+    others = [importlib.import_module("cloop").Loop() for _ in range(5)]
+    yield importlib.import_module("cloop._cloop")._open_loops
+    for other in others:
+        other.close()
+
+
+@case
+def a_turn_of_a_loop_whose_class_changes(loop):
+    class Changed(type(loop)):
+        pass
+
+    other = Changed()
+    other.call_soon(other.stop)
+    other.run_forever()
+    other.call_soon(other.stop)
+
+    def operation():
+        Changed._process_events = lambda self, events: None
+        other.run_forever()
+
+    yield operation
+    other.close()
 
 
 @case
@@ -526,28 +555,62 @@ primitives("wait_for", lambda loop: lambda: asyncio.wait_for(loop.create_future(
 primitives("shield", lambda loop: lambda: asyncio.shield(steps(1)))
 
 
+def attempt(loop, name, failing):
+    """Does it while the allocation of this number fails; whether that came out."""
+    made = CASES[name](loop)
+    operation = next(made)
+    refused = False
+    with no_memory(failing):
+        try:
+            operation()
+        except MemoryError:
+            refused = True
+    for _ in made:
+        pass
+    spin(loop)
+    return refused
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_no_memory(loop, name):
     quiet = 0
     for number in range(MOST):
-        made = CASES[name](loop)
-        operation = next(made)
-        refused = False
-        with no_memory(number):
-            try:
-                operation()
-            except MemoryError:
-                refused = True
-        for _ in made:
-            pass
-        spin(loop)
-        quiet = 0 if refused else quiet + 1
+        quiet = 0 if attempt(loop, name, number) else quiet + 1
         if quiet == QUIET:
             break
     else:
         pytest.fail("it has more allocations")
     loop.run_until_complete(steps(3))
+
+
+def blocks():
+    gc.collect()
+    clear_caches()
+    return sys.getallocatedblocks()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_no_memory_leaves_nothing(loop, name):
+    """Whatever fails, what was taken before is given back."""
+    quiet, counts, leaks = 0, array.array("q", [0] * LEAKS), []
+    gc.freeze()  # quicker
+    try:
+        for number in range(MOST):
+            quiet = 0 if attempt(loop, name, number) else quiet + 1
+            if quiet == QUIET:
+                break
+            for count in range(LEAKS):
+                counts[count] = blocks()
+                if count and counts[count] <= counts[count - 1]:
+                    break
+                attempt(loop, name, number)
+            else:
+                leaks.append((number, list(counts)))
+    finally:
+        gc.unfreeze()
+    assert not leaks
 
 
 @pytest.mark.parametrize("failing", range(1, 6))

@@ -1,6 +1,7 @@
 """loop.metrics(): each number in a scenario whose numbers are known; and the hook for slow callbacks."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import functools
 import gc
@@ -946,8 +947,6 @@ def test_children(loop, during):
 
 
 def test_jobs_of_an_executor(loop, cloop):
-    from concurrent.futures import ThreadPoolExecutor
-
     begin, end = threading.Semaphore(0), threading.Semaphore(0)
 
     def job():
@@ -955,7 +954,7 @@ def test_jobs_of_an_executor(loop, cloop):
         end.acquire()
 
     async def main():
-        with ThreadPoolExecutor(1) as pool:
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
             loop.set_default_executor(pool)
             jobs = [loop.run_in_executor(None, job) for _ in range(3)]
             begin.acquire()
@@ -988,6 +987,34 @@ def test_an_executor_with_futures_of_its_own(loop):
     loop.run_until_complete(main())
     reading = loop.metrics()
     assert (reading.executor_running, reading.executor_waiting) == (0, 0)
+
+
+@pytest.mark.parametrize("size, waiting", [(1000, 1), (-1000, 0), (10**30, 0), ("many", 0), (None, 0)])
+def test_what_the_queue_of_an_executor_says(loop, size, waiting):
+    """The number is not kept, whatever it is."""
+
+    class Queue:
+        def qsize(self):
+            return answers[0]
+
+    async def main():
+        begun, gate = threading.Event(), threading.Event()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            loop.set_default_executor(pool)
+            job = loop.run_in_executor(None, lambda: (begun.set(), gate.wait()))
+            begun.wait()
+            used, pool._work_queue = pool._work_queue, Queue()
+            try:
+                before = sys.getrefcount(answers[0])
+                assert [loop.metrics().executor_waiting for _ in range(20)] == [waiting] * 20
+                assert sys.getrefcount(answers[0]) < before + 20
+            finally:
+                pool._work_queue = used
+                gate.set()
+            await job
+
+    answers = [size]
+    loop.run_until_complete(main())
 
 
 def test_the_first_job_of_the_default_executor(loop):

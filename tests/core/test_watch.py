@@ -810,3 +810,44 @@ def test_why_a_file_is_refused(loop, method, error):
         getattr(loop, method)(File(reason), *[print] if method.startswith("add") else [])
     assert caught.value.__context__ is reason
     assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("overrides", [False, True])
+def test_exit_of_what_reads_descriptors_that_are_files_by_now(loop_class, loop_kind, tmp_path, overrides):
+    """epoll refuses files, so both are told that they can read; a loop that shows its events does that before it polls."""
+    if loop_kind == "asyncio":
+        pytest.skip("asyncio's transport fails to go on")
+
+    class Loop(loop_class):
+        pass
+
+    class Reads(asyncio.Protocol):
+        def data_received(self, data):
+            read.append(data)
+            raise SystemExit("on purpose")
+
+    if overrides:
+        Loop._process_events = lambda self, events: super(Loop, self)._process_events(events)
+    loop, read, kept = Loop(), [], []
+    (tmp_path / "file").write_bytes(b"data")
+    for _ in range(2):
+        reading, writing = os.pipe()
+        transport, _ = loop.run_until_complete(loop.connect_read_pipe(Reads, os.fdopen(reading, "rb", 0)))
+        transport.pause_reading()
+        loop.run_until_complete(asyncio.sleep(0))
+        with open(str(tmp_path / "file"), "rb") as file:
+            os.dup2(file.fileno(), reading)
+        kept.append((transport, writing))
+    for transport, _ in kept:
+        transport.resume_reading()
+    ends = loop.call_later(20, loop.stop)
+    for number in range(2):
+        with pytest.raises(SystemExit, match="on purpose"):
+            loop.run_forever()
+        assert read == [b"data"] * (number + 1)
+    ends.cancel()
+    for transport, writing in kept:
+        transport.close()
+        os.close(writing)
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import importlib
+import inspect
 import os
 import signal
 import socket
@@ -239,3 +240,60 @@ def test_a_loop_made_wrongly(cloop):
 def test_argument_that_is_given_twice(loop, name, args, named):
     with pytest.raises(TypeError, match="got multiple values for argument '%s'" % named):
         getattr(loop, name)(*args, **{named: args[0]})
+
+
+def twin(thing):
+    """asyncio's class of such objects."""
+    selector, unix = asyncio.selector_events, asyncio.unix_events
+    classes = (
+        (asyncio.AbstractEventLoop, asyncio.SelectorEventLoop),
+        (asyncio.TimerHandle, asyncio.TimerHandle),
+        (asyncio.Handle, asyncio.Handle),
+        (asyncio.Task, asyncio.Task),
+        (asyncio.Future, asyncio.Future),
+        (asyncio.DatagramTransport, selector._SelectorDatagramTransport),
+        (asyncio.Transport, selector._SelectorSocketTransport),
+        (asyncio.ReadTransport, unix._UnixReadPipeTransport),
+        (asyncio.WriteTransport, unix._UnixWritePipeTransport),
+    )
+    return next((cls for kind, cls in classes if isinstance(thing, kind)), None)
+
+
+def wrong_calls(method):
+    """Arguments that it cannot be called with."""
+    try:
+        signature = inspect.signature(method)
+    except ValueError:  # some of asyncio's are in C, and have none
+        return
+    keywords = [{}, {"context": None}, {"no_such_keyword": 1}, {1: 1}]
+    keywords += [{name: None} for name in signature.parameters if name != "self"]
+    keywords += [{name: None, "context": None} for name in signature.parameters if name not in ("self", "context")]
+    for count in range(6):
+        for kwargs in keywords:
+            args = [object() for _ in range(count)]
+            try:
+                signature.bind(None, *args, **kwargs)
+            except TypeError:
+                yield args, kwargs
+
+
+def test_calls_that_asyncio_refuses(things):
+    calls, taken = 0, []
+    for thing in things:
+        cls = twin(thing)
+        for name, _ in members(thing):
+            method = getattr(cls, name, None)
+            if name.startswith("__") or not callable(method) or not callable(getattr(thing, name, None)):
+                continue
+            if name in ("_add_reader", "_add_writer"):  # take a context
+                continue
+            for args, kwargs in wrong_calls(method):
+                calls += 1
+                try:
+                    found = getattr(thing, name)(*args, **kwargs)
+                except TypeError:
+                    continue
+                except Exception as error:
+                    found = error
+                taken.append((cls.__name__, name, len(args), sorted(map(str, kwargs)), found))
+    assert calls > 1000 and not taken, taken

@@ -1781,6 +1781,37 @@ def test_child_forked_by_another_thread_does_not_send_again(connect, recorder, i
     assert got.count(b"once" + body) == 1 and got.count(b" and more") == 1
 
 
+@holding_only
+@pytest.mark.filterwarnings("ignore:.*(use of fork|multi-threaded):DeprecationWarning")
+@pytest.mark.parametrize("how", ["run", "a turn by hand"])
+def test_fork_of_another_thread_does_not_send_what_a_callback_has_written(
+    connect, recorder, loop, loop_kind, turn, how
+):
+    if loop_kind == "asyncio":
+        pytest.skip("holds nothing")
+    transport, peer = connect(recorder())
+    seen = []
+
+    def fork():
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+
+    def write():
+        transport.write(b"on")
+        thread = threading.Thread(target=fork)
+        thread.start()
+        thread.join()
+        seen.append(received(peer))
+        transport.write(b"ce")
+
+    loop.call_soon(write)
+    turn() if how == "run" else loop._run_once()
+    assert seen == [None] and received(peer) == b"once"
+    transport.abort()
+
+
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 def test_child_forked_by_a_later_task_does_not_send_again(connect, recorder, in_tasks):
     transport, peer = connect(recorder())

@@ -213,6 +213,47 @@ def test_timeouts(accelerate, as_asyncio, timeout):
     as_asyncio(body)
 
 
+def test_one_that_is_done_in_the_turn_of_the_timeout(accelerate, as_asyncio):
+    """Its callback is on its way already, and finds that nothing is wanted any more."""
+
+    def body(loop):
+        reports = []
+        loop.set_exception_handler(lambda loop, context: reports.append(repr(context["exception"])))
+
+        async def main():
+            future = loop.create_future()
+            items = iter(asyncio.as_completed([future], timeout=0.01))
+            item = next(items)
+            due = loop.time() + 0.02
+
+            def until_due():
+                loop.call_soon(future.set_result, 1)  # before the timer, in the next turn
+                while loop.time() < due:
+                    pass
+
+            loop.call_soon(until_due)
+            return await collect([item]), future._callbacks
+
+        return loop.run_until_complete(main()), reports
+
+    assert as_asyncio(body)["result"] == ((["TimeoutError()"], None), [])
+
+
+@pytest.mark.skipif(not AS_ITERATOR, reason="it has no arguments before")
+def test_an_item_is_a_result_as_its_frame_shows(accelerate, as_asyncio):
+    def body(loop):
+        async def main():
+            future = loop.create_future()
+            item = next(iter(asyncio.as_completed([future])))
+            shown = item.cr_frame.f_locals["resolve"]
+            future.set_result(1)
+            return shown, await item
+
+        return loop.run_until_complete(main())
+
+    assert as_asyncio(body)["result"] == (True, 1)
+
+
 def test_effects_come_with_the_first_step_before_3_13(accelerate, as_asyncio):
     def body(loop):
         async def main():

@@ -1,7 +1,9 @@
 """Methods that `async with` binds: as bound methods of Python."""
 
 import asyncio
+import ctypes
 import gc
+import importlib
 import inspect
 import pickle
 import sys
@@ -78,3 +80,29 @@ def test_cycle_through_a_bound_method(accelerate, as_asyncio):
         return loop.run_until_complete(main())
 
     as_asyncio(body)
+
+
+@pytest.fixture
+def called_otherwise():
+    """A function of Python that is not called as others are."""
+
+    def function():
+        pass
+
+    try:
+        importlib.import_module("_testcapi").function_setvectorcall(function)
+        yield function
+    except (ImportError, AttributeError):  # before Python 3.12
+        last = type(function).__basicsize__ - (16 if sys.version_info >= (3, 11) else 8)
+        field = ctypes.c_void_p.from_address(id(function) + last)
+        before = field.value
+        field.value = before + 1
+        yield function
+        field.value = before
+
+
+def test_function_that_is_called_in_another_way(accelerate, called_otherwise):
+    """No body takes its place: it would not be called."""
+    prepare = importlib.import_module("cloop._cloop")._sync_prepare
+    with pytest.raises(ValueError, match="not called as usual"):
+        prepare("SLEEP", called_otherwise)

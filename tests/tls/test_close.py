@@ -5,6 +5,7 @@ import gc
 import inspect
 import logging
 import socket
+import ssl
 import sys
 import time
 import warnings
@@ -819,3 +820,30 @@ def test_end_of_the_peer_is_told_more_than_once(same, side, backlog, data, times
         return told, protocol.story, got
 
     same(body)
+
+
+@needs_shutdown_timeout
+def test_what_waits_cannot_be_sent_at_the_end_of_the_peer(same, side):
+    """The program has ended TLS below the transport, so OpenSSL refuses."""
+
+    def body(stage):
+        protocol = stage.recorder()
+        transport, peer = stage.connect(protocol, side)
+        transport.pause_reading()
+        stage.settle()
+        tls, told = transport._ssl_protocol, []
+        try:
+            transport.get_extra_info("ssl_object").unwrap()
+        except ssl.SSLWantReadError:
+            told.append("is shut down")
+        transport._test__append_write_backlog(b"data")
+        for _ in range(2):
+            try:
+                told.append(bool(tls.eof_received()))
+            except ssl.SSLError as error:
+                told.append(error.reason)
+        told.append(list(protocol.story))
+        stage.settle()
+        return told, protocol.story, stage.abort(transport, peer)
+
+    assert "PROTOCOL_IS_SHUTDOWN" in str(same(body))
