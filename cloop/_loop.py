@@ -306,7 +306,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
         return _HAS_TRANSPORTS and self._put_selector is None
 
     def _make_socket_transport(self, sock, protocol, waiter=None, *, extra=None, server=None, context=None):
-        if not self._makes_transports() or not _is_plain(sock):
+        # One that the factory has closed: asyncio makes a transport, which fails.
+        if not self._makes_transports() or not _is_plain(sock) or sock.fileno() == -1:
             options = {} if context is None else {"context": context}
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **options)
         listener = None if extra is None else getattr(extra, "listener", None)
@@ -316,6 +317,7 @@ class Loop(Reached, LoopCore, *_BEHIND):
         if (
             not self._makes_transports()
             or not _is_plain(sock)
+            or sock.fileno() == -1
             or sock.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
         ):
             return super()._make_datagram_transport(sock, protocol, address, waiter, extra)

@@ -353,6 +353,26 @@ connect_now(ConnectObject *op)
 
 /* --------------------------------------------------------------- the transport */
 
+/* The factory has closed the socket. asyncio makes a transport all the same, which
+ * fails when it is to be watched. */
+static PyObject *
+asyncios_transport(ConnectObject *op, const cl_transport_args *args)
+{
+    PyObject *method =
+        cl_loop_inherited(op->cn_loop, "_make_socket_transport");
+    PyObject *given =
+        PyTuple_Pack(3, args->sock, args->protocol, args->waiter);
+    PyObject *options = PyDict_New(), *result = NULL;
+    if (method != NULL && given != NULL && options != NULL &&
+        (args->context == NULL ||
+         PyDict_SetItemString(options, "context", args->context) == 0))
+        result = PyObject_Call(method, given, options);
+    Py_XDECREF(method);
+    Py_XDECREF(given);
+    Py_XDECREF(options);
+    return result;
+}
+
 static outcome
 make_transport(ConnectObject *op)
 {
@@ -379,13 +399,12 @@ make_transport(ConnectObject *op)
     args.context = context;
     if (op->cn_sock != NULL) {
         args.fd = cl_sock_fd(st, op->cn_sock);
-        if (args.fd == -1)
-            PyErr_Format(PyExc_ValueError, "Invalid file object: %R",
-                         op->cn_sock);
-        if (args.fd < 0)
+        if (args.fd < -1)
             goto done;
     }
-    op->cn_transport = (PyObject *)cl_socket_transport_new(&args, false);
+    op->cn_transport = args.fd < 0
+                           ? asyncios_transport(op, &args)
+                           : (PyObject *)cl_socket_transport_new(&args, false);
     if (op->cn_transport == NULL)
         goto done;
     op->cn_fd = -1; /* the transport's */

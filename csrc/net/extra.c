@@ -8,38 +8,57 @@
 #include "base/platform.h"
 #include "core/errors.h"
 #include "net/address.h"
+#include "net/sock.h"
+
+/* Returns a closed socket object, as asyncio's transport has; its number may be
+ * another file's by now. */
+static PyObject *
+closed_socket(TransportObject *self)
+{
+    cl_net *net = cl_net_of(self->tr_loop->l_st);
+    PyObject *sock = cl_sock_new_closed(self->tr_loop->l_st, self->tr_family,
+                                        self->tr_type, self->tr_proto);
+    if (sock != NULL || PyErr_Occurred())
+        return sock;
+    /* Made by its class, which asks for an open one. */
+    int fd = cl_socket(AF_UNIX, SOCK_STREAM, 0);
+    if (fd < 0) /* a sandbox may have no such sockets */
+        fd = cl_socket(self->tr_family, SOCK_STREAM, 0);
+    if (fd < 0) {
+        cl_raise_errno(-errno);
+        return NULL;
+    }
+    sock = PyObject_CallFunction(net->socket_type, "iiii", self->tr_family,
+                                 self->tr_type, self->tr_proto, fd);
+    if (sock == NULL) {
+        close(fd);
+        return NULL;
+    }
+    PyObject *result = PyObject_CallMethodNoArgs(sock, net->str_close);
+    if (result == NULL)
+        Py_CLEAR(sock);
+    Py_XDECREF(result);
+    return sock;
+}
 
 PyObject *
 cl_extra_socket(TransportObject *self)
 {
-    cl_state *st = self->tr_loop->l_st;
+    cl_net *net = cl_net_of(self->tr_loop->l_st);
     if (self->tr_file != NULL)
         return self->tr_file;
-    int fd = self->tr_fd;
-    const bool closed = self->tr_flags & CL_T_NOT_OPEN;
-    if (closed) {
-        /* Return a closed socket, as asyncio does. Its number may be the same. */
-        fd = cl_socket(AF_UNIX, SOCK_STREAM, 0);
-        if (fd < 0) /* a sandbox may have no such sockets */
-            fd = cl_socket(self->tr_family, SOCK_STREAM, 0);
-        if (fd < 0) {
-            cl_raise_errno(-errno);
-            return NULL;
-        }
+    if (self->tr_flags & CL_T_NOT_OPEN) {
+        self->tr_file = closed_socket(self);
+        return self->tr_file;
     }
-    PyObject *sock = PyObject_CallFunction(cl_net_of(st)->socket_type, "iiii",
-                                           self->tr_family, self->tr_type,
-                                           self->tr_proto, fd);
-    if (sock == NULL) {
-        if (closed)
-            close(fd);
+    PyObject *sock =
+        PyObject_CallFunction(net->socket_type, "iiii", self->tr_family,
+                              self->tr_type, self->tr_proto, self->tr_fd);
+    if (sock == NULL)
         return NULL;
-    }
     self->tr_file = sock;
     PyObject *result =
-        closed ? PyObject_CallMethodNoArgs(sock, cl_net_of(st)->str_close)
-               : PyObject_CallMethodOneArg(
-                     sock, cl_net_of(st)->str_setblocking, Py_False);
+        PyObject_CallMethodOneArg(sock, net->str_setblocking, Py_False);
     Py_XDECREF(result);
     return result == NULL ? NULL : sock;
 }

@@ -143,6 +143,32 @@ probe(cl_state *st, int family, int type, int proto)
     return same;
 }
 
+PyObject *
+cl_sock_new_closed(cl_state *st, int family, int type, int proto)
+{
+    cl_net *net = cl_net_of(st);
+    if (!net->sock_known || !cl_sock_is_stock(st))
+        return NULL;
+    /* Without __init__(), which wants a descriptor. */
+    PyTypeObject *class = (PyTypeObject *)net->socket_type;
+    PyObject *sock = class->tp_new(class, st->empty_tuple, NULL);
+    PyObject *zero = sock == NULL ? NULL : PyLong_FromLong(0);
+    if (zero == NULL || Py_TYPE(sock) != class ||
+        PyObject_SetAttrString(sock, "_io_refs", zero) < 0 ||
+        PyObject_SetAttrString(sock, "_closed", Py_True) < 0) {
+        Py_XDECREF(zero);
+        Py_XDECREF(sock);
+        return NULL;
+    }
+    Py_DECREF(zero);
+    cl_sock *inside = (cl_sock *)sock;
+    inside->sk_family = family;
+    inside->sk_type = type;
+    inside->sk_proto = proto;
+    inside->sk_timeout = 0;
+    return sock;
+}
+
 static bool
 is_of_module(PyObject *function, PyObject *module)
 {

@@ -62,6 +62,11 @@ void cl_sock_raise(int error, PyObject *message);
  * `address`, which may be NULL with an exception set. */
 void cl_sock_raise_failed(int error, PyObject *address);
 
+/* Returns a new socket object that is closed, without a descriptor for it. NULL
+ * without an exception if the layout is not known, or a method is replaced.
+ * Runs Python. */
+PyObject *cl_sock_new_closed(cl_state *st, int family, int type, int proto);
+
 /* Finds out whether the layout is as above. Needs cl_net_of(st)->socket_type. 0/-1 */
 int cl_sock_setup(cl_state *st);
 

@@ -324,6 +324,15 @@ is_made_late(cl_state *st, const cl_recipe *recipe, int i, PyObject *loop)
            !cl_loop_overrides(ours, CL_OVERRIDES_CREATE_FUTURE);
 }
 
+/* What is in its place until then, borrowed: nothing that a program has. So it is
+ * where asyncio's __init__() puts it, and to put the value there later takes no
+ * memory. */
+static PyObject *
+to_be_made(cl_state *st)
+{
+    return (PyObject *)cl_streams_of(st)->ReaderFieldsType;
+}
+
 /* Returns a new object of the class, without its __init__(). */
 static PyObject *
 bare(cl_state *st, PyTypeObject *type)
@@ -342,10 +351,10 @@ make(cl_state *st, const cl_recipe *recipe, PyTypeObject *type,
     if (parts.protocol == NULL)
         parts.protocol = self;
     for (int i = 0; i < recipe->rc_count && status == 0; i++) {
-        if (is_made_late(st, recipe, i, parts.loop))
-            continue;
-        PyObject *value = make_value(st, recipe->rc_kinds[i],
-                                     recipe->rc_constants[i], &parts);
+        PyObject *value = is_made_late(st, recipe, i, parts.loop)
+                              ? Py_NewRef(to_be_made(st))
+                              : make_value(st, recipe->rc_kinds[i],
+                                           recipe->rc_constants[i], &parts);
         status = value == NULL
                      ? -1
                      : PyDict_SetItem(dict, recipe->rc_keys[i], value);
@@ -376,50 +385,33 @@ late_name(cl_streams *streams, void *closure)
                                           : streams->str__complete_fut;
 }
 
-/* Puts the attribute where asyncio's __init__() has it, before those that came
- * later. 0/-1 */
-static int
-insert(PyObject *dict, const cl_recipe *recipe, int place, PyObject *value)
-{
-    PyObject *later = PyDict_New(), *key, *item;
-    Py_ssize_t at = 0;
-    int status = later == NULL ? -1 : 0;
-    while (status == 0 && PyDict_Next(dict, &at, &key, &item)) {
-        int i = 0;
-        while (i < place && recipe->rc_keys[i] != key)
-            i++;
-        if (i == place)
-            status = PyDict_SetItem(later, key, item);
-    }
-    at = 0;
-    while (status == 0 && PyDict_Next(later, &at, &key, &item))
-        status = PyDict_DelItem(dict, key);
-    if (status == 0)
-        status = PyDict_SetItem(dict, recipe->rc_keys[place], value);
-    if (status == 0)
-        status = PyDict_Update(dict, later);
-    Py_XDECREF(later);
-    return status;
-}
-
-/* Makes the attribute, if it was left to be made late. Returns a new reference;
- * NULL, with or without an exception, if there is none. */
+/* Makes the attribute that was left to be made late. Returns a borrowed reference,
+ * which the dict has, or NULL with an exception. */
 static PyObject *
 make_late(cl_state *st, PyObject *dict, void *closure)
 {
     cl_streams *streams = cl_streams_of(st);
     const cl_recipe *recipe = late_recipe(streams, closure);
     PyObject *name = late_name(streams, closure);
-    parts parts = {.loop = PyDict_GetItemWithError(dict, streams->str__loop)};
-    for (int i = 0; i < recipe->rc_count && parts.loop != NULL; i++) {
-        if (recipe->rc_keys[i] != name)
-            continue;
-        PyObject *value = make_value(st, recipe->rc_kinds[i], NULL, &parts);
-        if (value != NULL && insert(dict, recipe, i, value) < 0)
-            Py_CLEAR(value);
-        return value;
+    PyObject *loop =
+        Py_XNewRef(PyDict_GetItemWithError(dict, streams->str__loop));
+    parts parts = {.loop = loop};
+    PyObject *value = NULL, *found = NULL;
+    for (int i = 0; i < recipe->rc_count && value == NULL; i++) {
+        if (recipe->rc_keys[i] == name &&
+            (loop != NULL || recipe->rc_kinds[i] == DEQUE))
+            value = make_value(st, recipe->rc_kinds[i], NULL, &parts);
     }
-    return NULL;
+    if (value != NULL)
+        found = PyDict_GetItemWithError(dict, name);
+    /* create_future() of the program's may have asked for it, too. */
+    if (found == to_be_made(st))
+        found = PyDict_SetItem(dict, name, value) < 0 ? NULL : value;
+    else if (value == NULL && !PyErr_Occurred()) /* without a _loop */
+        (void)PyDict_DelItem(dict, name);
+    Py_XDECREF(value);
+    Py_XDECREF(loop);
+    return found;
 }
 
 /* Returns a new reference to the object's dict, with the attribute in it if it
@@ -433,10 +425,8 @@ whole_dict(PyObject *self, void *closure, PyObject **value)
         return NULL;
     *value =
         PyDict_GetItemWithError(dict, late_name(cl_streams_of(st), closure));
-    if (*value == NULL && !PyErr_Occurred()) {
+    if (*value == to_be_made(st))
         *value = make_late(st, dict, closure);
-        Py_XDECREF(*value); /* the dict has it */
-    }
     if (*value == NULL && PyErr_Occurred())
         Py_CLEAR(dict);
     return dict;

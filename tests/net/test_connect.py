@@ -121,15 +121,6 @@ def test_closed_within_connection_made(loop, make, recorder, listening, until):
 # Socket passed in
 
 
-def test_socket_that_the_factory_closes(loop, loop_kind, run, socket_pair):
-    if loop_kind == "asyncio":
-        pytest.skip("asyncio makes a transport that reports a failure")
-    ours, peer = socket_pair()
-    with pytest.raises(ValueError):
-        run(loop.create_connection(lambda: ours.close() or asyncio.Protocol(), sock=ours))
-    assert peer.recv(1) == b""
-
-
 def test_socket_passed_in(loop, make, recorder, socket_pair, until, kind):
     ours, peer = socket_pair(kind)
     ours.setblocking(True)

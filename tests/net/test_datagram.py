@@ -403,6 +403,22 @@ def test_pausing_and_resuming(clogged, until):
     assert protocol.calls == ["connection_made", "pause_writing", "resume_writing"]
 
 
+def test_protocol_is_resumed_after_an_error_of_the_last_that_waited(clogged, until):
+    """Until the socket is asked again nothing waits, but the protocol is paused: a check of debug builds said that is wrong."""
+    transport, protocol, receiver, count = clogged()
+    transport.set_write_buffer_limits(0)
+    transport.sendto(bytes(1 << 22))
+    assert protocol.calls == ["connection_made", "pause_writing"]
+
+    def done():
+        read_all(receiver, [])
+        return "resume_writing" in protocol.calls
+
+    until(done)
+    assert [error.errno for error in protocol.errors] == [errno.EMSGSIZE]
+    assert protocol.calls == ["connection_made", "pause_writing", "error_received", "resume_writing"]
+
+
 def test_close_sends_what_is_buffered(clogged, until, turn):
     transport, protocol, receiver, count = clogged()
     transport.close()

@@ -4,6 +4,7 @@ and everything that asyncio accepts as a socket works.
 
 import asyncio
 import errno
+import gc
 import os
 import resource
 import socket
@@ -632,6 +633,7 @@ def test_numbers_that_are_no_descriptors(as_asyncio, use, number):
     as_asyncio(body)
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("number", sorted(set(NUMBERS) - {"error"}))
 @pytest.mark.parametrize("reads", [False, True], ids=["writes", "reads"])
 def test_numbers_of_pipes_that_are_no_descriptors_any_more(as_asyncio, number, reads):
@@ -682,5 +684,84 @@ def test_numbers_of_pipes_that_are_no_descriptors_any_more(as_asyncio, number, r
         os.close(pipe.reading)
         os.close(pipe.writing)
         return told, "SystemError" in str(protocol.story), len(protocol.story) > 0
+=======
+# Factories that close the socket
+
+MAKERS = {
+    "create_connection": lambda loop, factory, sock: loop.create_connection(factory, sock=sock),
+    "create_unix_connection": lambda loop, factory, sock: loop.create_unix_connection(factory, sock=sock),
+    "connect_accepted_socket": lambda loop, factory, sock: loop.connect_accepted_socket(factory, sock),
+    "create_datagram_endpoint": lambda loop, factory, sock: loop.create_datagram_endpoint(factory, sock=sock),
+}
+
+
+class Noting:
+    def __init__(self, notes):
+        self.notes = notes
+
+    def connection_made(self, transport):
+        self.notes.append(("made", transport.is_closing()))
+
+    def connection_lost(self, error):
+        self.notes.append(("lost", type(error).__name__))
+
+
+class NotingStream(Noting, asyncio.Protocol):
+    pass
+
+
+class NotingDatagrams(Noting, asyncio.DatagramProtocol):
+    pass
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # repr() of asyncio's transport
+@pytest.mark.filterwarnings("ignore:unclosed transport")
+@pytest.mark.parametrize("act", ["close", "detach"])
+@pytest.mark.parametrize("maker", sorted(MAKERS))
+def test_factories_that_close_the_socket(as_asyncio, sockets, maker, act):
+    """There is a transport, and an error is reported when it is to be watched."""
+    cls = NotingDatagrams if maker == "create_datagram_endpoint" else NotingStream
+
+    def attempt(function, notes):
+        try:
+            notes.append(function())
+        except Exception as error:
+            notes.append((type(error).__name__, str(error)))
+
+    def body(loop):
+        notes = []
+
+        def report(loop, context):
+            notes.append((context["message"].split(" in callback ")[0], str(context.get("exception"))))
+
+        loop.set_exception_handler(report)
+        ours, peer = socket.socketpair(type=socket.SOCK_DGRAM if cls is NotingDatagrams else socket.SOCK_STREAM)
+        number = ours.fileno()
+        ours.setblocking(False)
+        sockets(peer)
+
+        def factory():
+            getattr(ours, act)()
+            return cls(notes)
+
+        def turns():
+            for _ in range(4):
+                loop.call_soon(loop.stop)
+                loop.run_forever()
+
+        def use(transport):
+            notes.append(isinstance(transport, asyncio.BaseTransport))
+            write = getattr(transport, "write", None) or transport.sendto
+            for function in (transport.is_closing, lambda: write(b"some"), transport.abort, transport.close):
+                attempt(function, notes)
+                turns()
+
+        attempt(lambda: use(loop.run_until_complete(MAKERS[maker](loop, factory, ours))[0]), notes)
+        turns()
+        if act == "detach":
+            os.close(number)
+        gc.collect()
+        return notes
+>>>>>>> 63444b62cb6e5f827e716202f082d8649358cbae
 
     as_asyncio(body)

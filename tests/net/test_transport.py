@@ -3,11 +3,13 @@ warning if nobody closes them.
 """
 
 import asyncio
+import contextlib
 import contextvars
 import errno
 import gc
 import os
 import re
+import resource
 import socket
 import sys
 import unittest.mock
@@ -552,6 +554,8 @@ def test_socket_of_a_closed_transport_that_cannot_be_made(script, loop_kind):
                     if event == "socket.__new__" and armed:
                         raise LookupError
                 armed = [1]
+                close = socket.socket.close
+                socket.socket.close = lambda self: close(self)  # what is replaced is called
                 sys.addaudithook(refuse)
                 before = len(os.listdir("/proc/self/fd"))
                 for _ in range(3):
@@ -566,6 +570,42 @@ def test_socket_of_a_closed_transport_that_cannot_be_made(script, loop_kind):
         loop.close()
     """
     assert script(text) == "0\n" * 3
+
+
+@pytest.fixture
+def no_descriptors():
+    """Takes all descriptors that the process has left."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = []
+
+    def no_descriptors():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+
+    yield no_descriptors
+    for fd in taken:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_socket_of_a_closed_transport_takes_no_descriptor(connect, recorder, until, kind, no_descriptors):
+    protocol = recorder()
+    transport, peer = connect(protocol, kind)
+    transport.close()
+    until(lambda: protocol.lost)
+    no_descriptors()
+    sock = transport.get_extra_info("socket")
+    assert (sock.fileno(), sock.family, sock.type) == (-1, peer.family, peer.type)
+    assert sock.gettimeout() == 0 and transport.get_extra_info("socket") is sock
+    assert repr(sock) == "<asyncio.TransportSocket fd=-1, family=%s, type=%s, proto=%d>" % (
+        tuple(str(item) for item in (sock.family, sock.type)) + (sock.proto,)
+    )
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
+    sock._sock.close()
+    assert sock._sock.detach() == -1
 
 
 def test_an_exit_at_the_start_of_what_is_aborted(cloop, new_loop, recorder, socket_pair, monkeypatch):

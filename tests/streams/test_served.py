@@ -154,6 +154,41 @@ def test_attributes_that_are_made_late_are_like_others(as_asyncio, serve, name):
     as_asyncio(body)
 
 
+@pytest.mark.parametrize("name", list(LATE))
+def test_attributes_made_late_without_memory(as_asyncio, serve, name):
+    """None is lost, and later it is there."""
+    testcapi = pytest.importorskip("_testcapi")
+
+    def failing(owner, after):
+        testcapi.set_nomemory(after, 0)
+        try:
+            getattr(owner, name)
+        except MemoryError:
+            return True
+        finally:
+            testcapi.remove_mem_hooks()
+        return False
+
+    def body(loop):
+        seen = []
+
+        async def handler(reader, writer):
+            owner, after = LATE[name](writer), 0
+            for i in range(len(seen)):  # so that there is no room for another, at last
+                setattr(owner, "more_%d" % i, i)
+            if hasattr(type(owner), name) or name in vars(owner):  # on some Pythons
+                while failing(owner, after):
+                    after += 1
+                seen.append((list(vars(owner)), kind_of(getattr(owner, name), {})))
+            writer.close()
+
+        for _ in range(8):
+            serve(handler, loop=loop)
+        return seen
+
+    as_asyncio(body)
+
+
 def test_they_are_freed_without_the_collector(serve):
     gone = []
 
