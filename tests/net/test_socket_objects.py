@@ -633,7 +633,6 @@ def test_numbers_that_are_no_descriptors(as_asyncio, use, number):
     as_asyncio(body)
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("number", sorted(set(NUMBERS) - {"error"}))
 @pytest.mark.parametrize("reads", [False, True], ids=["writes", "reads"])
 def test_numbers_of_pipes_that_are_no_descriptors_any_more(as_asyncio, number, reads):
@@ -684,7 +683,10 @@ def test_numbers_of_pipes_that_are_no_descriptors_any_more(as_asyncio, number, r
         os.close(pipe.reading)
         os.close(pipe.writing)
         return told, "SystemError" in str(protocol.story), len(protocol.story) > 0
-=======
+
+    as_asyncio(body)
+
+
 # Factories that close the socket
 
 MAKERS = {
@@ -762,6 +764,5 @@ def test_factories_that_close_the_socket(as_asyncio, sockets, maker, act):
             os.close(number)
         gc.collect()
         return notes
->>>>>>> 63444b62cb6e5f827e716202f082d8649358cbae
 
     as_asyncio(body)
