@@ -393,6 +393,10 @@ coro_throw(CoroObject *coro, PyObject *args)
     PyObject *result = NULL;
     PySendResult status = PYGEN_ERROR;
     bool waited = coro->c_state == CL_CORO_WAITING;
+    /* If they are wrong, it can still be started. */
+    if (!waited && coro->c_inner == NULL &&
+        cl_check_thrown(type, value, traceback) < 0)
+        return NULL;
     begin(coro);
     if (coro->c_inner != NULL) {
         PyObject *method = PyObject_GetAttr(
