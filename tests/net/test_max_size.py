@@ -58,6 +58,17 @@ def test_more_than_usual(connect, recorder, feed, until, kind):
     assert protocol.data == sent
 
 
+def test_all_that_there_is(connect, recorder, until, loop_kind):
+    """It cannot be asked for on asyncio, which would allocate it first."""
+    protocol = recorder()
+    transport, peer = connect(protocol)
+    transport.max_size = 2**40
+    if loop_kind == "asyncio":
+        return
+    peer.send(b"hello")
+    until(lambda: protocol.data == b"hello")
+
+
 def test_other_attributes_are_the_programs(connect, recorder):
     transport, peer = connect(recorder())
     transport.max_sizes = 5
