@@ -515,7 +515,9 @@ def main():
     parser.add_argument("--folder", help="where it is kept what has failed, for the next run, of the same build")
     options, arguments = parser.parse_known_args()
     with contextlib.ExitStack() as stack:
-        folder = os.path.abspath(options.folder) if options.folder else stack.enter_context(tempfile.TemporaryDirectory())
+        folder = (
+            os.path.abspath(options.folder) if options.folder else stack.enter_context(tempfile.TemporaryDirectory())
+        )
         os.makedirs(folder, exist_ok=True)
         for path in glob.glob(os.path.join(folder, "now-*")):
             os.remove(path)
