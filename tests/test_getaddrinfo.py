@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import socket
+import sys
 
 import pytest
 
@@ -114,6 +115,7 @@ def test_options_are_keywords_only(loop):
         loop.getaddrinfo("127.0.0.1", 80, socket.AF_INET)
 
 
+@pytest.mark.skipif(sys.version_info < (3, 9), reason="asyncio has it since 3.9")
 def test_without_an_executor(as_asyncio):
     """It has been shut down; then the loop is closed."""
 
