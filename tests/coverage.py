@@ -172,8 +172,9 @@ class Unreached:
                     if branch["count"]:
                         continue
                     if line["count"]:  # two for each condition
-                        at_part = number // 2 if len(parts) in (len(branches) // 2, len(branches) // 2 + 1) else None
-                        group = group_of(file["file"], texts, at - 1, text if at_part is None else parts[at_part])
+                        fits = len(parts) in (len(branches) // 2, len(branches) // 2 + 1) and number // 2 < len(parts)
+                        operand = parts[number // 2] if fits else text
+                        group = group_of(file["file"], texts, at - 1, operand)
                     else:
                         why = reasons.get(name, FAILURE if OF_FAILURE.fullmatch(text) else UNJUDGED)
                         group = next((REASONS[begin] for begin in REASONS if why.startswith(begin)), REST)
