@@ -49,11 +49,8 @@ from _pytest.runner import runtestprotocol
 RUNS = 300  # of a test at a time, at most
 LIMIT_S = 20  # for these
 RECORD_S = 3  # for the run in which nothing fails: what a test reaches later does not count
-LEAST_S, MOST_S, TIMES = (
-    0.2,
-    2,
-    10,
-)  # how long a run may take: so many times as long as the test took, within these bounds
+# How long a run may take: so many times as long as the test, within these bounds, or twice.
+LEAST_S, MOST_S, TIMES = 0.3, 2, 10
 SAVE_S = 30
 OTHER_PROCESSES = {"script", "python", "example", "served"}  # fixtures of tests whose cloop is not in this process
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -358,7 +355,8 @@ class Visits:
                 heapq.heappush(heap, now)
                 continue
             began = time.monotonic()
-            self.visit(by_name[name], kinds[number][0], min(max(LEAST_S, TIMES * self.reached[name].seconds), MOST_S))
+            took = self.reached[name].seconds
+            self.visit(by_name[name], kinds[number][0], max(LEAST_S, min(TIMES * took, MOST_S), 2 * took))
             seconds[number] += time.monotonic() - began
             runs[number] += self.runs
             after = entry(number, name)
