@@ -220,6 +220,7 @@ tsan: $(VENV)/.test build
 ALSO ?= python3.8 python3.14
 PLACES ?= $(addprefix tests/,core futures net processes streams sync tls) $(wildcard $(patsubst %,tests/test_%.py,dump executor \
 	getaddrinfo monitor policy run selector settings tasks tasks_on_loop uvloop))
+PLACES_SECONDS ?= 900
 .PHONY: coverage coverage-run coverage-of
 coverage: $(VENV)/.test
 	@$(PIP) 'gcovr==8.*'
@@ -242,7 +243,7 @@ coverage-of: COPY = build/coverage-$(notdir $(VENV))
 coverage-of: $(VENV)/.test
 	@$(PYTHON) setup.py -q build --build-lib $(COPY)
 	-$(call pytest,$(COVERED))
-	-CLOOP_TEST_TIER=commit $(COVERED) $(BIN)/pytest -q -p places -n $(or $(filter-out 0,$(JOBS)),1) --dist loadfile $(PLACES)
+	-CLOOP_TEST_TIER=$(TIER) $(COVERED) $(PYTHON) tests/places.py --jobs $(or $(filter-out 0,$(JOBS)),1) --seconds $(PLACES_SECONDS) $(PLACES)
 	-$(if $(filter ci,$(TIER)),$(COVERED) $(PYTHON) tests/trust/faults.py --most 100 --seed 1)
 	-$(if $(filter ci,$(TIER)),$(COVERED) $(PYTHON) tests/trust/abuse.py --seconds 60)
 

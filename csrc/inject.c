@@ -9,8 +9,9 @@
 
 PyDoc_STRVAR(
     stress_doc,
-    "_stress(*, nomem=0, lasting=1, then=0, place=False, calls=False, "
-    "round=0, collect=0, send=0, receive=0)\n--\n\n"
+    "_stress(*, nomem=0, lasting=1, then=0, place=False, pairs=False, "
+    "record=False, calls=False, round=0, collect=0, send=0, receive=0)"
+    "\n--\n\n"
     "Make the nomem-th allocation from now on fail, `lasting` in all, and the "
     "then-th; or the first one at a\n"
     "place where none has failed so yet, and the `lasting` - 1 after it. With "
@@ -26,19 +27,22 @@ PyDoc_STRVAR(
 static PyObject *
 inject_stress(PyObject *Py_UNUSED(module), PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"nomem", "lasting", "then", "place",   "calls",
-                               "round", "collect", "send", "receive", NULL};
+    static char *keywords[] = {"nomem",   "lasting", "then",    "place",
+                               "pairs",   "record",  "calls",   "round",
+                               "collect", "send",    "receive", NULL};
     cl_stress_orders orders = {.lasting = 1};
     long count = cl_stress_count();
-    int place = 0, calls = 0;
+    int place = 0, pairs = 0, record = 0, calls = 0;
     Py_ssize_t send = 0, receive = 0;
     cl_stress_set(&orders);
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "|$lllppllnn:_stress", keywords, &orders.nomem,
-            &orders.lasting, &orders.then, &place, &calls, &orders.round,
-            &orders.collect, &send, &receive))
+            args, kwargs, "|$lllppppllnn:_stress", keywords, &orders.nomem,
+            &orders.lasting, &orders.then, &place, &pairs, &record, &calls,
+            &orders.round, &orders.collect, &send, &receive))
         return NULL;
     orders.place = place;
+    orders.pairs = pairs;
+    orders.record = record;
     orders.calls = calls;
     orders.send = (size_t)send;
     orders.receive = (size_t)receive;
@@ -56,6 +60,62 @@ static PyObject *
 inject_places(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return (PyLong_FromLong)(cl_stress_places());
+}
+
+PyDoc_STRVAR(seen_doc,
+             "_stress_seen(objects)\n--\n\n"
+             "Return the places that were reached since _stress(record=True), "
+             "as the bytes of an array\nof addresses: all, or those that "
+             "allocate an object that the collector knows.");
+
+static PyObject *
+inject_seen(PyObject *Py_UNUSED(module), PyObject *objects)
+{
+    const size_t most = (size_t)1 << CL_STRESS_PLACES_BITS;
+    uintptr_t *places = malloc(most * sizeof(uintptr_t));
+    if (places == NULL)
+        return PyErr_NoMemory();
+    size_t count = cl_stress_seen(objects == Py_True, places, most);
+    PyObject *found =
+        (PyBytes_FromStringAndSize)((const char *)places,
+                                    (Py_ssize_t)(count * sizeof(uintptr_t)));
+    free(places);
+    return found;
+}
+
+PyDoc_STRVAR(left_doc,
+             "_stress_left(places, pairs, several, round)\n--\n\n"
+             "Return those of the places where none has failed, or no row of "
+             "several, or where nothing\nwas collected in this round; with or "
+             "without those of pairs of callers.");
+
+static PyObject *
+inject_left(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    const char *data;
+    Py_ssize_t size, kept = 0;
+    int pairs, several;
+    long round;
+    PyObject *bytes;
+    if (!PyArg_ParseTuple(args, "Sppl:_stress_left", &bytes, &pairs, &several,
+                          &round))
+        return NULL;
+    data = PyBytes_AS_STRING(bytes);
+    size = PyBytes_GET_SIZE(bytes) / (Py_ssize_t)sizeof(uintptr_t);
+    PyObject *left =
+        (PyBytes_FromStringAndSize)(NULL, PyBytes_GET_SIZE(bytes));
+    if (left == NULL)
+        return NULL;
+    for (Py_ssize_t i = 0; i < size; i++) {
+        uintptr_t place;
+        memcpy(&place, data + i * (Py_ssize_t)sizeof(place), sizeof(place));
+        if (cl_stress_is_left(place, pairs, several, round))
+            memcpy(PyBytes_AS_STRING(left) +
+                       kept++ * (Py_ssize_t)sizeof(place),
+                   &place, sizeof(place));
+    }
+    (void)(_PyBytes_Resize)(&left, kept * (Py_ssize_t)sizeof(uintptr_t));
+    return left;
 }
 
 PyDoc_STRVAR(sites_doc,
@@ -130,6 +190,8 @@ static PyMethodDef methods[] = {
     {"_stress", (PyCFunction)(void (*)(void))inject_stress,
      METH_VARARGS | METH_KEYWORDS, stress_doc},
     {"_stress_places", inject_places, METH_NOARGS, places_doc},
+    {"_stress_seen", inject_seen, METH_O, seen_doc},
+    {"_stress_left", inject_left, METH_VARARGS, left_doc},
     {"_stress_sites", inject_sites, METH_NOARGS, sites_doc},
 #ifdef CL_COVERAGE
     {"_exit", (PyCFunction)(void (*)(void))inject_exit,

@@ -13,6 +13,7 @@ threads and the kernel do differs. `make coverage` then runs everything once mor
                                         lines with `~` stay, unless --all: then those go that this run has reached
     python tests/coverage.py --files    say how many lines and branches of each file are not reached
     python tests/coverage.py --branches print the lines of which a branch is not taken, though they are reached
+    python tests/coverage.py --groups   say of each folder how many branches are not taken, and of what kind these seem to be
     python tests/coverage.py --last     with any of these: the figures of the last run, which are in build/coverage.json
 """
 
@@ -51,7 +52,7 @@ NOT_SHIPPED = [
 # The branches of a line that is nothing but one of Python's macros are Python's: whether a reference is NULL, whether it was
 # the last one, whether a visitor stops, whether an array has more bytes than there are. The line itself counts. So it is with
 # one that does the same for a table of objects.
-OF_MACROS = r"\s*(\w+ \*+)?\w+ = PyMem_New\(.*\);\s*$|\s*(\(void\))?(Py_(X?(INC|DEC)REF|CLEAR|VISIT|X?SETREF|TRASHCAN_\w+)|CL_VISIT_TYPE)\(.*\);\s*$|\s*CL_\w+_(OBJECTS|FIELDS|CONSTANTS|GUARDS)\((VISIT|CLEAR)\)\s*$"
+OF_MACROS = r"\s*(\w+ \*+)?\w+ = PyMem_New\(.*\);\s*$|\s*Py_TRASHCAN_END;\s*$|\s*(\(void\))?(Py_(X?(INC|DEC)REF|CLEAR|VISIT|X?SETREF|TRASHCAN_\w+)|CL_VISIT_TYPE)\(.*\);\s*$|\s*CL_\w+_(OBJECTS|FIELDS|CONSTANTS|GUARDS)\((VISIT|CLEAR)\)\s*$"
 ELSEWHERE = "The asyncio of another Python"  # how a reason begins whose lines only other Pythons reach
 FAILURE = "An allocation fails, or a call of the interpreter that fails only then"
 UNJUDGED = "Not judged yet: a test, a reason, or a line that can go"
@@ -60,6 +61,58 @@ OF_FAILURE = re.compile(
     r"return (NULL|-1|false|CL_OP_FAILED|status|err);|goto \w+;|Py_X?DECREF\(.*\);|Py_CLEAR\(.*\);|PyErr_\w+\(.*|\? -1.*|"
     r"(result|status|err) = -1;|cl_free\(.*\);"
 )
+
+# What a branch that is not taken is about, as its text says: a guess. In this order.
+MEMORY, PYTHON, SYSTEM, CHECK, MOMENT, REST = "fails", "Python", "system", "check", "moment", "rest"
+GROUPS = [MEMORY, PYTHON, SYSTEM, CHECK, MOMENT, REST]
+REASONS = {  # how those of tests/unreached.txt begin
+    ELSEWHERE: PYTHON, "Without a GIL": PYTHON, "Another C library": SYSTEM, "The kernel": SYSTEM, FAILURE: MEMORY, "OpenSSL": CHECK,
+    "asyncio or the socket": CHECK, "The module's state": CHECK, "A watchdog": CHECK, "It must be there": CHECK,
+    "A destructor": MOMENT, "Another thread": MOMENT, "The processor": MOMENT,
+}  # fmt: skip
+OF_PYTHONS = r"\bhas\(|has_\w+\(|WITH_|CL_HAS_|CL_NAMES|variant|WAKES_|COMPETES|NOTIFIES|\bskips\b|numbered|have_|is_shutdown|_SHUTDOWN\b|ss_(made|lost)|writelines_|RAISES_NEW|ABI|awaited_by|own_tasks|layouts_fit|named_later|eager|ASKS_"
+OF_SYSTEMS = r"errno|EINTR|EPERM|is_refused|S_IS|REFUSED|may_pass|cmsg|\bfcntl|getppid|pid\b|phdr|p_memsz|SEGMENTS|PAIRS_MAX|\bfound[.-]|fstat|sa_handler|sa_flags|wt_reported"
+OF_CHECKS = r"\b(st|self) (==|!=) NULL|guards?_hold|is_plain|pinned|(is|are)_known|Check\w*\(|stock|plain|known|PyType_Is|tp_\w+|g_\w+|(are|is)_ours|Py_TYPE|_cast\(|type ==|GET_SIZE|nargs|kwnames|PyFunction_|replaced\(|overrides|\bstr__?\w+|ml?_\w+ ==|look\w*\(|sh_\w+|may_begin|Py_(None|False|True)|_class|is_own|s[sy]_on|is_loops|is_asyncios|suits|take_info|cell|f_loop|loop ==|recipe|rc_|LONG_M|owner|count ==|PyUnicode_Compare|FOR_EACH"
+OF_MOMENTS = r"generation|c_state|l_closed|cn_stage|so_woken|was_done|emptied|EMPTIED|w_want|running|l_turn_thread|thread_id|REFCNT|x_state|CL_X_|conn_lost|CL_T_|l_open|l_fork|pulse|beat|late\b|i_shut|inbox_filled|is_unchanged|same\b|o_stage|ht_\w+|sigsock|wakeup|f_state"
+OF_STATUSES = r"^[(!]*(status|err|result|error|failed|outcome|done|woken|found|cancelled|count|ends|any|truth|removed|called|answer|closed|taken|written|sent|got|value|now|ok|released|added|kept|left)\w*\s*(==|!=|<|<=|>|>=)|FAILED|[<>]= 0|< 0|== -1|!= 0|PyErr_|== 0\)*;?( \{)?$|PyArg_|Py(Object|Tuple|Dict|List|Set|Bytes|Long|Unicode|Mem)_|Py_BuildValue|_raise|cl_log|_new\(|NO_MEMORY|ENOMEM|is_exit|GivenException|_(CONSTANTS|BODIES)\(|cl_spares"
+COMPARED = re.compile(r"([\w>.-]+)\)* (?:==|!=) NULL")
+
+
+def operands(text):
+    """[(operand, what follows it)] of the conditions in a line."""
+    text = re.sub(r"^\}?\s*(else )?(if|while|return|for)\s*\(?", "", text)
+    parts = re.split(r"(&&|\|\||\?)", text)
+    return [part.strip() for part in parts[::2]]
+
+
+def group_of(path, source, at, operand):
+    """Of a branch that is not taken, in a line that is reached."""
+    text = operand if len(operand) > 2 else source[at].strip()
+    if path.endswith(("/poll.c", "/kqueue.c")):
+        return SYSTEM
+    if re.search(OF_PYTHONS, text):
+        return PYTHON
+    first = next((n for n in range(at, 0, -1) if source[n] == "{"), 0)
+    compared = COMPARED.search(text)
+    if re.search(r"\b(st|self) (==|!=) NULL", text):
+        return CHECK
+    if compared or re.fullmatch(r"[(!]*\w+(->\w+)*\)*;?( \{)?", text):
+        name = compared[1] if compared else re.sub(r"\W", "", text)
+        before = " ".join(line.strip() for line in source[first : at + 1])
+        if compared and re.search(r"[^=!<>]=[^=]|\)\s*[=!]= NULL", text):
+            return MEMORY
+        if re.search(r"(^|[^\w>.])" + re.escape(name) + r" =\s", before):  # the result of something
+            return MEMORY
+        if compared:
+            return CHECK
+    if re.search(r"< 0|FAILED", text):
+        return MEMORY
+    for pattern, group in (OF_SYSTEMS, SYSTEM), (OF_CHECKS, CHECK), (OF_MOMENTS, MOMENT), (OF_STATUSES, MEMORY):
+        if re.search(pattern, text):
+            return group
+    if re.match(r":? ?(0|NULL|-1)\)*;?$|: ", text):
+        return MEMORY
+    return CHECK if re.search(r"\b[ijkn] (<|!=|==) ", text) else REST
 
 
 def merged(lines):
@@ -91,6 +144,8 @@ class Unreached:
         self.by_file = {}
         self.partly = []  # (file, number, branches not taken, branches, text) of lines that are reached
         self.there = set()  # all that is a line of code
+        self.groups = collections.Counter()  # (folder, group): branches not taken
+        reasons = {line.lstrip("~"): reason for reason, lines in groups().items() for line in lines}
         for file in files:
             with open(os.path.join(ROOT, file["file"]), encoding="utf-8") as source:
                 texts = source.read().split("\n")
@@ -111,6 +166,19 @@ class Unreached:
                         self.elsewhere += 1
                         continue
                 taken = sum(1 for branch in branches if branch["count"])
+                folder = file["file"].split("/")[1] if file["file"].count("/") > 1 else "(others)"
+                parts = operands(text)
+                for number, branch in enumerate(branches):
+                    if branch["count"]:
+                        continue
+                    if line["count"]:  # two for each condition
+                        fits = len(parts) in (len(branches) // 2, len(branches) // 2 + 1) and number // 2 < len(parts)
+                        operand = parts[number // 2] if fits else text
+                        group = group_of(file["file"], texts, at - 1, operand)
+                    else:
+                        why = reasons.get(name, FAILURE if OF_FAILURE.fullmatch(text) else UNJUDGED)
+                        group = next((REASONS[begin] for begin in REASONS if why.startswith(begin)), REST)
+                    self.groups[folder, group] += 1
                 all_branches, all_taken = all_branches + len(branches), all_taken + taken
                 if line["count"] and taken < len(branches):
                     self.partly.append((file["file"], at, len(branches) - taken, len(branches), text))
@@ -165,6 +233,7 @@ def main():
     parser.add_argument("--all", action="store_true", help="with --update: without all that this run has reached")
     parser.add_argument("--files", action="store_true", help="print how many lines of each file are not reached")
     parser.add_argument("--branches", action="store_true", help="print the lines of which a branch is not taken")
+    parser.add_argument("--groups", action="store_true", help="print of what kind the branches are that are not taken")
     parser.add_argument("--last", action="store_true", help="use the figures of the last run")
     options = parser.parse_args()
     unreached = Unreached(measured(options.last))
@@ -181,6 +250,14 @@ def main():
             unreached.by_file.items(), key=lambda item: -item[1][1]
         ):
             print("%5d of %5d lines, %5d of %5d branches  %s" % (missed, lines, not_taken, branches, path))
+    if options.groups:
+        print(" | ".join(["folder", "not taken", *GROUPS]))
+        for folder in [*sorted({folder for folder, _ in unreached.groups}), None]:
+            counts = [
+                sum(n for at, n in unreached.groups.items() if at[1] == group and folder in (at[0], None))
+                for group in GROUPS
+            ]
+            print(" | ".join([folder or "all", str(sum(counts)), *map(str, counts)]))
     for row in unreached.partly if options.branches else ():
         print("%s:%d: %d of %d: %s" % row)
     for line in sorted(new.elements()):

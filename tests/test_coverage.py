@@ -109,3 +109,27 @@ def test_lines_of_another_python_are_not_counted(judge, program, tmp_path):
     status, printed = judge({4: 1, 5: 0, 6: 1}, None)
     assert status == 0 and printed.startswith("lines: 2 of 2, 100.0 %; 1 more are of other Pythons")
     assert printed.endswith("branches: 2 of 2, 100.0 %\n")
+
+
+@pytest.mark.parametrize(
+    "text, group",
+    [
+        ("if (made == NULL)", "fails"),
+        ("if (cl_loop_schedule(loop, timer) < 0)", "fails"),
+        ("if (status == 0 && go_on(loop))", "fails"),
+        ("if (given == NULL)", "check"),
+        ("if (!cl_guard_holds(guard))", "check"),
+        ("if (CL_HAS_EAGER_START)", "Python"),
+        ("} while (errno == EINTR);", "system"),
+        ("if (self->x_state != CL_TLS_WRAPPED)", "moment"),
+        ("if (size > room)", "rest"),
+    ],
+)
+def test_what_a_branch_is_about(program, text, group):
+    source = ["int", "f(given)", "{", "    made = g();", "    " + text, "}"]
+    assert program.group_of("csrc/core/f.c", source, 4, program.operands(text)[0]) == group
+
+
+def test_branches_that_are_not_taken_by_folder(judge):
+    status, printed = judge({4: 1, 5: 0, 6: 1}, [TWO], "--groups")
+    assert status == 0 and "(others) | 1 | 0 | 0 | 0 | 0 | 0 | 1\n" in printed

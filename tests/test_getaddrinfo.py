@@ -1,7 +1,9 @@
 """getaddrinfo and getnameinfo: the results and errors of the socket module."""
 
 import asyncio
+import functools
 import socket
+import sys
 
 import pytest
 
@@ -49,6 +51,9 @@ QUESTIONS = {
     "other family": (("127.0.0.1", 80), {"family": socket.AF_INET6}),
     "family unix": (("127.0.0.1", 80), {"family": socket.AF_UNIX}),
     "family text": (("127.0.0.1", 80), {"family": "x"}),
+    "family huge": (("127.0.0.1", 80), {"family": 2**70}),
+    "family large": (("127.0.0.1", 80), {"family": 2**31}),
+    "type negative": (("127.0.0.1", 80), {"type": -1}),
     "mapped wanted": (("127.0.0.1", 80), {"family": socket.AF_INET6, "flags": socket.AI_V4MAPPED}),
     "numeric": (("127.0.0.1", 80), {"flags": socket.AI_NUMERICHOST | socket.AI_NUMERICSERV}),
     "not numeric": (("localhost", 80), {"flags": socket.AI_NUMERICHOST}),
@@ -108,6 +113,28 @@ def test_both_are_coroutines(loop):
 def test_options_are_keywords_only(loop):
     with pytest.raises(TypeError):
         loop.getaddrinfo("127.0.0.1", 80, socket.AF_INET)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 9), reason="asyncio has it since 3.9")
+def test_without_an_executor(as_asyncio):
+    """It has been shut down; then the loop is closed."""
+
+    def body(loop):
+        seen = []
+        loop.run_until_complete(loop.getaddrinfo("127.0.0.1", 80))
+        loop.run_until_complete(loop.shutdown_default_executor())
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))  # nobody listens
+            connecting = loop.create_connection(asyncio.Protocol, *sock.getsockname())
+            seen.append(asked(lambda: loop.run_until_complete(connecting))[0])
+        for _ in range(2):
+            coroutine = loop.getaddrinfo("127.0.0.1", 80)
+            seen.append(asked(functools.partial(coroutine.send, None))[0])
+            coroutine.close()
+            loop.close()
+        return seen
+
+    assert as_asyncio(body)["result"] == [ConnectionRefusedError, RuntimeError, RuntimeError]
 
 
 def test_many_at_once(loop):

@@ -1,6 +1,7 @@
 """What a stress build does to itself on demand: csrc/base/stress.h."""
 
 import asyncio
+import ctypes
 import gc
 import importlib
 import os
@@ -147,6 +148,40 @@ def test_two_allocations_fail(stress):
     assert [opened() for _ in range(4)] == [False, True, False, True]
 
 
+def test_places_are_noted_and_fail_once_each(cloop, stress):
+    module = importlib.import_module("cloop._cloop")
+    loop = cloop.new_event_loop()
+
+    def reach():
+        try:
+            loop.call_soon(print, 1, 2, 3, 4, 5).cancel()
+            return True
+        except MemoryError:
+            return False
+
+    try:
+        assert reach()  # the first one allocates more
+        stress(record=True)
+        assert reach() and stress() > 0
+        seen = module._stress_seen(False)
+        assert seen and len(seen) % ctypes.sizeof(ctypes.c_void_p) == 0
+        objects = module._stress_seen(True)
+        assert 0 < len(objects) < len(seen)
+        left, in_a_row = (len(module._stress_left(seen, True, several, 0)) for several in (False, True))
+        failed, before = 0, -1
+        while module._stress_places() > before:
+            before = module._stress_places()
+            stress(place=True, pairs=True)
+            failed += not reach()
+        assert failed > 0 and len(module._stress_left(seen, True, False, 0)) < left
+        assert len(module._stress_left(seen, True, True, 0)) == in_a_row
+        stress(place=True, pairs=True)
+        assert reach()
+    finally:
+        stress()
+        loop.close()
+
+
 def test_calls_of_python_fail(cloop, stress):
     loop = cloop.new_event_loop()
     try:
@@ -213,7 +248,7 @@ def test_an_import_that_fails_anywhere(stress, python, write_script):
         spec, places, before, imported = importlib.util.find_spec("cloop._cloop"), 0, -1, 0
         while places != before:
             module = importlib.util.module_from_spec(spec)
-            _cloop._stress(place=True)
+            _cloop._stress(place=True, pairs=True)
             try:
                 spec.loader.exec_module(module)
                 imported += 1

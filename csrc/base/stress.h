@@ -11,8 +11,10 @@
  *   CLOOP_STRESS_NOMEM=n     the n-th allocation after the import fails, once
  *   CLOOP_STRESS_SEND=n      streams send at most n bytes in a system call
  *   CLOOP_STRESS_RECEIVE=n   streams receive at most n bytes in one
+ *   CLOOP_STRESS_PLACES=file where something has failed is kept in this file,
+ *                            for all processes that name it
  *
- * The last two are for stress builds only. */
+ * Those of SEND and RECEIVE are for stress builds only. */
 #ifndef CL_BASE_STRESS_H
 #define CL_BASE_STRESS_H
 
@@ -21,7 +23,10 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
+
+#define CL_STRESS_PLACES_BITS 18 /* so many places can be told apart */
 
 typedef struct {
     long nomem;   /* the n-th allocation fails; 0: none */
@@ -31,6 +36,8 @@ typedef struct {
     bool place;  /* the first allocation at a place where none has failed
                   * yet fails, once, or the first `lasting` in a row that
                   * begin at a place where no row has begun */
+    bool pairs;  /* of callers make a place, not each for itself */
+    bool record; /* places are noted: cl_stress_seen() */
     bool calls;  /* calls of Python count as allocations; with `place`, too */
     long round;  /* the first allocation of an object at a place where that was
                   * not so in this round collects garbage; 0: none */
@@ -49,6 +56,16 @@ long cl_stress_count(void);
  * `place`, or collected by the order `round`. */
 long cl_stress_places(void);
 
+/* Stores the places that were reached since the order `record`, at most so many:
+ * of allocations and calls alike, or only those that collect. Returns their
+ * number. */
+size_t cl_stress_seen(bool objects, uintptr_t *to, size_t most);
+
+/* Whether none has failed at this place yet, or, with `several`, no row has begun
+ * there, or, with a round, none has collected in it; in no process, if they
+ * share what has failed. Those of pairs of callers count only with `pairs`. */
+bool cl_stress_is_left(uintptr_t place, bool pairs, bool several, long round);
+
 /* A line of source that allocates. There is one for each copy of an inline
  * function. */
 typedef struct {
@@ -58,8 +75,9 @@ typedef struct {
 } cl_stress_site;
 
 /* Counts an allocation. Returns whether it must fail. A place is a site and who
- * has called the function that it belongs to, or two functions up from there of
- * which one has called the other. From any thread. */
+ * has called the function that it belongs to; a call up from there; and, with
+ * `pairs`, instead of that two of which one has made the other. From any
+ * thread. */
 bool cl_stress_fails(cl_stress_site *site, const void *caller);
 
 /* The same for a call of Python, which allocates whatever it does. */

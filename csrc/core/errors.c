@@ -100,28 +100,36 @@ cl_error_is_exit(void)
            PyErr_ExceptionMatches(PyExc_SystemExit);
 }
 
-void
-cl_raise_thrown(PyObject *type, PyObject *value, PyObject *traceback)
+int
+cl_check_thrown(PyObject *type, PyObject *value, PyObject *traceback)
 {
-    if (PyExceptionInstance_Check(type)) {
-        if (value != NULL && value != Py_None) {
-            PyErr_SetString(
-                PyExc_TypeError,
-                "instance exception may not have a separate value");
-            return;
-        }
-        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
-    }
-    else if (PyExceptionClass_Check(type)) {
-        PyErr_SetObject(type, value == Py_None ? NULL : value);
-    }
-    else {
+    if (traceback != NULL && traceback != Py_None &&
+        !PyTraceBack_Check(traceback))
+        PyErr_SetString(PyExc_TypeError,
+                        "throw() third argument must be a traceback object");
+    else if (PyExceptionInstance_Check(type) && value != NULL &&
+             value != Py_None)
+        PyErr_SetString(PyExc_TypeError,
+                        "instance exception may not have a separate value");
+    else if (!PyExceptionInstance_Check(type) && !PyExceptionClass_Check(type))
         PyErr_Format(PyExc_TypeError,
                      "exceptions must be classes or instances deriving from "
                      "BaseException, not %s",
                      Py_TYPE(type)->tp_name);
+    else
+        return 0;
+    return -1;
+}
+
+void
+cl_raise_thrown(PyObject *type, PyObject *value, PyObject *traceback)
+{
+    if (cl_check_thrown(type, value, traceback) < 0)
         return;
-    }
+    if (PyExceptionInstance_Check(type))
+        PyErr_SetObject((PyObject *)Py_TYPE(type), type);
+    else
+        PyErr_SetObject(type, value == Py_None ? NULL : value);
     if (traceback != NULL && traceback != Py_None) {
         PyObject *error = PyErr_GetRaisedException();
         if (PyException_SetTraceback(error, traceback) < 0)

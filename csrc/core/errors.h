@@ -64,8 +64,11 @@ cl_raise_first(PyObject *first)
  * leave the loop at once. All others go to the loop's exception handler. */
 bool cl_error_is_exit(void);
 
-/* Raises the exception given by a coroutine's throw(type, value=None,
- * traceback=None); `value` and `traceback` may be NULL. */
+/* Checks the arguments of a coroutine's throw(type, value=None,
+ * traceback=None); `value` and `traceback` may be NULL. Returns 0/-1. */
+int cl_check_thrown(PyObject *type, PyObject *value, PyObject *traceback);
+
+/* Raises the exception that they give, or what is wrong with them. */
 void cl_raise_thrown(PyObject *type, PyObject *value, PyObject *traceback);
 
 #endif

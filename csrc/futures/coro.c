@@ -387,12 +387,25 @@ coro_throw(CoroObject *coro, PyObject *args)
 {
     CL_CLAIM_OF(loop_of(coro), NULL);
     PyObject *type, *value = NULL, *traceback = NULL;
-    if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback) ||
-        check_not_running(coro) < 0 || check_not_done(coro) < 0)
+    if (!PyArg_UnpackTuple(args, "throw", 1, 3, &type, &value, &traceback))
+        return NULL;
+#if CL_THROW_TAKES_ONE
+    if (value != NULL &&
+        PyErr_WarnEx(PyExc_DeprecationWarning,
+                     "the (type, exc, tb) signature of throw() is deprecated, "
+                     "use the single-arg signature instead.",
+                     1) < 0)
+        return NULL;
+#endif
+    if (check_not_running(coro) < 0 || check_not_done(coro) < 0)
         return NULL;
     PyObject *result = NULL;
     PySendResult status = PYGEN_ERROR;
     bool waited = coro->c_state == CL_CORO_WAITING;
+    /* If they are wrong, it can still be started. */
+    if (!waited && coro->c_inner == NULL &&
+        cl_check_thrown(type, value, traceback) < 0)
+        return NULL;
     begin(coro);
     if (coro->c_inner != NULL) {
         PyObject *method = PyObject_GetAttr(

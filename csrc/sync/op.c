@@ -106,6 +106,49 @@ cl_op_got(SyncOpObject *op, PyObject **result)
     return CL_OP_DONE;
 }
 
+/* Returns the exception in the chain of contexts from `error` on whose context
+ * is `context`, which may be NULL: a new reference, or NULL if there is none. A
+ * program can make the chain a ring. */
+static PyObject *
+find_context(PyObject *error, PyObject *context)
+{
+    PyObject *at = Py_NewRef(error), *behind = Py_NewRef(error), *next;
+    bool moves = false;
+    while ((next = PyException_GetContext(at)) != context) {
+        if (next == NULL || next == behind) {
+            Py_XDECREF(next);
+            Py_CLEAR(at);
+            break;
+        }
+        Py_SETREF(at, next);
+        if (moves)
+            Py_SETREF(behind, PyException_GetContext(behind));
+        moves = !moves;
+    }
+    if (at != NULL)
+        Py_XDECREF(next);
+    Py_DECREF(behind);
+    return at;
+}
+
+/* Makes `error` the last context of `later`, in whose chain it is not. As the
+ * interpreter does, takes that out of the chain of `error`, so that there is no
+ * ring. */
+static void
+append_context(PyObject *later, PyObject *error)
+{
+    PyObject *holder = find_context(error, later);
+    if (holder != NULL)
+        PyException_SetContext(holder, NULL);
+    PyObject *last = find_context(later, NULL);
+    PyObject *shared = last == NULL ? NULL : find_context(error, last);
+    PyException_SetContext(last == NULL || shared != NULL ? later : last,
+                           Py_NewRef(error));
+    Py_XDECREF(holder);
+    Py_XDECREF(last);
+    Py_XDECREF(shared);
+}
+
 void
 cl_op_chain(PyObject *error)
 {
@@ -115,17 +158,10 @@ cl_op_chain(PyObject *error)
         PyErr_SetRaisedException(error);
         return;
     }
-    /* As the interpreter does: append to the chain of contexts. */
-    PyObject *last = Py_NewRef(later), *context;
-    while ((context = PyException_GetContext(last)) != NULL &&
-           context != error) {
-        Py_DECREF(last);
-        last = context;
-    }
-    if (context == NULL)
-        PyException_SetContext(last, Py_NewRef(error));
-    Py_XDECREF(context);
-    Py_DECREF(last);
+    PyObject *holder = find_context(later, error);
+    if (holder == NULL)
+        append_context(later, error);
+    Py_XDECREF(holder);
     Py_DECREF(error);
     PyErr_SetRaisedException(later);
 }

@@ -712,7 +712,8 @@ call_do_read_soon(TLSObject *self)
 static int
 get_buffer(TLSObject *self, PyObject *protocol, Py_buffer *view)
 {
-    PyObject *hint = PyLong_FromSize_t(cl_engine_unread(self));
+    size_t unread = cl_engine_unread(self); /* clears exceptions */
+    PyObject *hint = PyLong_FromSize_t(unread);
     int status = cl_protocol_get_buffer(state_of(self), protocol, hint,
                                         "read() argument 2 must be", view);
     Py_XDECREF(hint);

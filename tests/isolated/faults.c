@@ -16,11 +16,16 @@
  * of its function, or two callers further up of which one has called the other;
  * faults_errors() says what a call may say. Once, until
  * faults_place() is called again. The calling code needs frame pointers.
+ * What has failed so is kept in the file FAULTS_PLACES, if the environment names
+ * one, for all processes. After faults_record(kinds), nothing fails, but
+ * faults_reached() knows the places, with each of the errors, and faults_left()
+ * whether one is still to fail.
  *
  * With -DNO_MEMORY, allocations never fail: AddressSanitizer's are its own. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -30,6 +35,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -63,7 +69,7 @@ enum {
 enum { SHORT = -1 };
 
 #define NAMES (1 << 18)
-#define PLACES (1 << 14)
+#define PLACES (1 << 16)
 #define ERRORS_MAX 16
 #define CALLS_MAX 64
 #define PAIRS_MAX 32
@@ -76,8 +82,10 @@ static const char *_Atomic names[NAMES];
 
 /* What fails by its place. */
 static atomic_bool by_place;
+static atomic_bool recording;
 static atomic_long failed_places;
-static atomic_uintptr_t places[PLACES]; /* by hash; 0: free */
+static atomic_uintptr_t places[PLACES], seen_places[PLACES]; /* by hash; 0: free */
+static atomic_uintptr_t *shared; /* instead of `places`, or NULL */
 static struct {
     const char *name;
     int count, errors[ERRORS_MAX];
@@ -119,8 +127,33 @@ void
 faults_place(unsigned kinds)
 {
     faults_arm(0, 0, 0, 0);
+    atomic_store(&recording, false);
     atomic_store(&by_place, kinds != 0);
     atomic_store(&armed, kinds);
+}
+
+void
+faults_record(unsigned kinds)
+{
+    faults_place(0);
+    memset((void *)seen_places, 0, sizeof(seen_places));
+    atomic_store(&recording, true);
+    atomic_store(&by_place, true);
+    atomic_store(&armed, kinds);
+}
+
+static __attribute__((constructor)) void
+share(void)
+{
+    const char *path = getenv("FAULTS_PLACES");
+    int fd = path == NULL ? -1 : open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    void *memory = mmap(NULL, sizeof(places), PROT_READ | PROT_WRITE,
+                        MAP_SHARED, fd, 0);
+    close(fd);
+    if (memory != MAP_FAILED)
+        shared = memory;
 }
 
 /* How many have failed, each with each of its errors. */
@@ -143,19 +176,55 @@ faults_name(long number)
     return number > 0 && number < NAMES ? atomic_load(&names[number]) : "";
 }
 
+/* Returns whether it was not in the table. */
+static bool
+add(atomic_uintptr_t *table, uintptr_t place)
+{
+    for (size_t n = 0; n < PLACES; n++) {
+        atomic_uintptr_t *slot = &table[(place + n) % PLACES];
+        uintptr_t found = 0;
+        if (atomic_compare_exchange_strong(slot, &found, place))
+            return true;
+        if (found == place)
+            return false;
+    }
+    return false;
+}
+
 /* Whether none has failed at this place yet; from now on, one has. */
 static bool
 is_new_place(uintptr_t place)
 {
+    if (atomic_load(&recording)) {
+        (void)add(seen_places, place);
+        return false;
+    }
+    if (!add(shared != NULL ? shared : places, place))
+        return false;
+    atomic_fetch_add(&failed_places, 1);
+    return true;
+}
+
+size_t
+faults_reached(uintptr_t *to, size_t most)
+{
+    size_t count = 0;
+    for (size_t n = 0; n < PLACES && count < most; n++) {
+        uintptr_t place = atomic_load(&seen_places[n]);
+        if (place != 0)
+            to[count++] = place;
+    }
+    return count;
+}
+
+bool
+faults_left(uintptr_t place)
+{
+    const atomic_uintptr_t *table = shared != NULL ? shared : places;
     for (size_t n = 0; n < PLACES; n++) {
-        atomic_uintptr_t *slot = &places[(place + n) % PLACES];
-        uintptr_t found = 0;
-        if (atomic_compare_exchange_strong(slot, &found, place)) {
-            atomic_fetch_add(&failed_places, 1);
-            return true;
-        }
-        if (found == place)
-            return false;
+        uintptr_t found = atomic_load(&table[(place + n) % PLACES]);
+        if (found == 0 || found == place)
+            return found == 0;
     }
     return false;
 }
@@ -194,9 +263,10 @@ pairs_above(const void *const *frame, const void *caller, const void *fbase,
     while (frame[1] != caller)
         frame = frame[0];
     do {
-        const void *below = frame[1];
+        uintptr_t below = (uintptr_t)frame[1] - (uintptr_t)fbase;
         frame = frame[0];
-        pairs[count++] = (uintptr_t)below * 1000003 + (uintptr_t)frame[1];
+        pairs[count++] = below * 1000003 + (uintptr_t)frame[1] -
+                         (uintptr_t)fbase;
     } while (count < PAIRS_MAX && dladdr(frame[1], &info) != 0 &&
              info.dli_fbase == fbase);
     return count;

@@ -344,6 +344,20 @@ def test_local_address_refused(as_asyncio, attempt, listening, monkeypatch, loca
     assert issubclass(as_asyncio(lambda loop: attempt(connect, loop))["result"][0], Exception)
 
 
+@pytest.mark.parametrize("what", ["another's", "of the other family"])
+def test_local_address_that_bind_refuses(as_asyncio, listening, what, ipv6):
+    """While all is as it is in asyncio: the kernel says so."""
+    address = listening().getsockname()
+    local_addr = listening().getsockname() if what == "another's" else ("::1", 0)
+
+    def body(loop):
+        with pytest.raises(OSError) as raised:
+            loop.run_until_complete(loop.create_connection(asyncio.Protocol, *address, local_addr=local_addr))
+        return type(raised.value), raised.value.errno, str(raised.value)
+
+    as_asyncio(body)
+
+
 # Happy eyeballs
 
 
@@ -875,6 +889,29 @@ def test_text_of_a_refusal(as_asyncio, attempt, address, ipv6):
 
         kind, text = as_asyncio(lambda loop: attempt(connect, loop))["result"]
     assert kind is ConnectionRefusedError and "Connect call failed" in text
+
+
+@pytest.mark.parametrize(
+    "args, options",
+    [
+        ((), {}),
+        (("127.0.0.1", 1, None), {}),
+        (("127.0.0.1",), {"host": "127.0.0.1", "port": 1}),
+        (("127.0.0.1", 1), {"port": 1}),
+        ((), {"protocol_factory": asyncio.Protocol}),
+        (("127.0.0.1", 1), {"family": 2**70}),
+        (("127.0.0.1", 1), {"flags": -1}),
+        (("127.0.0.1", 1), {"no_such": 1}),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("factory", [(), (asyncio.Protocol,)], ids=["no factory", "factory"])
+def test_arguments_that_are_wrong(as_asyncio, attempt, factory, args, options):
+    async def connect(loop):
+        await loop.create_connection(*factory, *args, **options)
+
+    error = as_asyncio(lambda loop: attempt(connect, loop))["result"][0]
+    assert issubclass(error, Exception)
 
 
 def test_network_is_unreachable(as_asyncio, attempt):

@@ -450,13 +450,46 @@ def test_throw_and_close(loop, make, pair, step):
             assert raised(coroutine.throw, *thrown) == expected
         assert coroutine.close() is None
         loop.remove_reader(pair[0])
-    for wrong in (5, int):
-        coroutine = make()
-        if step:
-            coroutine.send(None)
-        assert raised(coroutine.throw, wrong)[0] is TypeError
-        coroutine.close()
-        loop.remove_reader(pair[0])
+
+
+WRONG = [(), (ValueError, "x", None, None), (5,), (int,), (ValueError, None, 5), (ValueError("x"), "y"), (5, None, 5)]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("step", [False, True], ids=["new", "waiting"])
+@pytest.mark.parametrize("wrong", WRONG, ids=repr)
+def test_thrown_with_wrong_arguments(loop, make, pair, step, wrong):
+    """A coroutine that has not begun is as it was; what it waits for throws it into one that waits, which ends."""
+    coroutine = make()
+    if step:
+        coroutine.send(None)
+    assert raised(coroutine.throw, *wrong)[0] is TypeError
+    if step and 1 <= len(wrong) <= 3:
+        assert raised(coroutine.send, None) == (RuntimeError, ("cannot reuse already awaited coroutine",))
+    elif not step:
+        pair[1].send(b"here")
+        assert loop.run_until_complete(coroutine)
+    coroutine.close()
+    loop.remove_reader(pair[0])
+
+
+THROWN = [(5,), (int,), (ValueError, None, 5), (ValueError("x"), "y"), (5, None, 5)]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("wrong", THROWN, ids=repr)
+def test_what_is_said_of_wrong_arguments(as_asyncio, wrong):
+    def body(loop):
+        ours, theirs = socket_pair()
+        coroutine = loop.sock_recv(ours, 5)
+        try:
+            return raised(coroutine.throw, *wrong)
+        finally:
+            coroutine.close()
+            ours.close()
+            theirs.close()
+
+    as_asyncio(body)
 
 
 def test_closed_while_it_waits_leaves_nothing_registered(native, loop, make, pair):

@@ -440,6 +440,60 @@ def test_condition_of_another_loop(accelerate, as_asyncio):
     assert as_asyncio(body)["result"] is not None
 
 
+@pytest.mark.parametrize("name", ["acquire", "release", "locked"])
+@pytest.mark.parametrize("taken", [False, True], ids=["free", "taken"])
+def test_method_of_another_lock(accelerate, as_asyncio, name, taken):
+    """A condition has its lock's methods, as attributes; one of them is another lock's."""
+
+    def body(loop):
+        async def main():
+            locks, seen = [asyncio.Lock(), asyncio.Lock()], []
+            condition = asyncio.Condition(locks[0])
+            setattr(condition, name, getattr(locks[1], name))
+            if taken:
+                await locks[1].acquire()
+
+            def look():
+                seen.append([lock.locked() for lock in locks])
+
+            async def wait():
+                try:
+                    async with condition:
+                        look()
+                        return await condition.wait()
+                finally:
+                    look()
+
+            def notify():
+                try:
+                    condition.notify()
+                except RuntimeError as error:
+                    seen.append(str(error))
+                look()
+
+            notify()
+            tasks = [loop.create_task(wait()) for _ in range(2)]
+            for _ in range(3):
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                notify()
+            tasks[0].cancel()
+            for lock in locks * 2:
+                await asyncio.sleep(0)
+                if lock.locked():
+                    lock.release()
+                look()
+            tasks[1].cancel()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            look()
+            return seen, [repr(task.cancelled() or task.done() and task.exception()) for task in tasks]
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
 def test_lock_replaced_before_it_is_entered(accelerate, as_asyncio):
     """Between the call of __aenter__() and its first step."""
 

@@ -11,6 +11,8 @@ pytestmark = pytest.mark.slow
 
 NUMBERS = {
     "huge": 10**30,
+    "largest": sys.maxsize,
+    "smallest": -sys.maxsize - 1,
     "small": -(10**30),
     "float": 1.5,
     "fraction": fractions.Fraction(3, 2),

@@ -207,3 +207,42 @@ def test_getters_that_the_old_value_of_its_event_replaces(accelerate, as_asyncio
         return loop.run_until_complete(main())
 
     as_asyncio(body)
+
+
+@pytest.mark.parametrize("ring", ["of the thrown", "of the raised"])
+def test_chains_of_contexts_that_are_rings(accelerate, as_asyncio, ring):
+    """What a waiter raises when it is compared has been a context of the cancellation; or its own contexts, which the program has set,
+    lead back to it. The interpreter makes no ring of the first, and ends at the second.
+    """
+
+    def body(loop):
+        raised, other = LookupError("raised"), KeyError("other")
+
+        class Waiter:
+            def __eq__(self, waiter):
+                raise raised
+
+        async def main():
+            queue = asyncio.Queue()
+            coro = queue.get()
+            coro.send(None)
+            queue._getters.appendleft(Waiter())
+            thrown = asyncio.CancelledError("thrown")
+            if ring == "of the thrown":
+                thrown.__context__, other.__context__ = other, raised
+            else:
+                raised.__context__, other.__context__ = other, raised
+            try:
+                coro.throw(thrown)
+            except LookupError as error:
+                chain = []
+                while error is not None and len(chain) < 6:
+                    chain.append(repr(error))
+                    error = error.__context__
+                return chain
+            finally:
+                raised.__context__ = other.__context__ = thrown.__context__ = None
+
+        return loop.run_until_complete(main())
+
+    assert len(as_asyncio(body)["result"]) < 6

@@ -202,6 +202,41 @@ class Program:
         return list(self.trace), outcomes, [self.cancelling(task) for task in self.tasks]
 
 
+ENDINGS = [
+    (None, ValueError("x"), None),
+    (None, None, "no traceback"),
+    (ValueError, None, None),
+    (asyncio.CancelledError,) + 2 * (None,),
+]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has it since 3.11")
+@pytest.mark.parametrize("ending", [*ENDINGS, ()], ids=repr)
+@pytest.mark.parametrize("late", [False, True], ids=["in time", "late"])
+def test_told_of_an_end_by_halves(accelerate, as_asyncio, ending, late):
+    """__aexit__() is called by the program."""
+
+    def body(loop):
+        async def main():
+            timeout = asyncio.timeout(-1 if late else 10)
+            await timeout.__aenter__()
+            seen = []
+            try:
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+            try:
+                seen.append(await timeout.__aexit__(*ending))
+            except BaseException as error:
+                seen.append(repr(error))
+            return seen, re.sub("when=[0-9.-]+", "", repr(timeout)), asyncio.current_task().cancelling()
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
 @pytest.mark.filterwarnings("ignore:coroutine '.*' was never awaited:RuntimeWarning")
 @pytest.mark.parametrize("first", range(0, 300, 50))
 def test_programs(accelerate, as_asyncio, made, loop_kind, first):

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+import re
 import sys
 import weakref
 
@@ -80,6 +81,26 @@ def test_arguments_that_are_wrong(accelerate, as_asyncio):
                     seen.append((type(error).__name__, str(error)))
             coro.close()
             return seen
+
+        return loop.run_until_complete(main())
+
+    as_asyncio(body)
+
+
+@pytest.mark.parametrize("kind", [set, frozenset, list, tuple, dict.fromkeys, iter], ids=lambda kind: kind.__name__)
+def test_kinds_of_collections(accelerate, as_asyncio, kind):
+    def body(loop):
+        async def main():
+            tasks = [loop.create_task(asyncio.sleep(0, 1)), loop.create_task(asyncio.sleep(0, 2))]
+            seen = []
+            for of in [], tasks:
+                try:
+                    done, pending = await asyncio.wait(kind(of))
+                    seen.append((sorted(task.result() for task in done), len(pending)))
+                except Exception as error:
+                    seen.append(repr(error))
+            await asyncio.gather(*tasks)
+            return re.sub("<[^>]*>", "", str(seen))
 
         return loop.run_until_complete(main())
 

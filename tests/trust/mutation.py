@@ -749,7 +749,8 @@ class Judge:
         """Allocations that fail, in tests that reach the function: nothing may die of it, or raise a SystemError."""
         costs = self.reach.of(mutant.path, mutant.line, mutant.first, mutant.last)
         tests = [test for test in self.reach.rarest(mutant, costs.keys()) if "/isolated/" not in test][:PLACES]
-        return self.dies("places", tests, PLACES_S, options=["-x", "-p", "places"]) if tests else None
+        options, seconds = ["-x", "-p", "places"], str(PLACES_S / 2)
+        return self.dies("places", tests, PLACES_S, options=options, CLOOP_PLACES_SECONDS=seconds) if tests else None
 
     def dies(self, name, tests, limit, **how):
         """A process that dies of a signal, or a SystemError, and would not if nothing were changed."""
