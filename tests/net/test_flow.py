@@ -939,3 +939,15 @@ def test_lines_of_many_kinds(connect, recorder, collect, clog):
     kinds[1][:] = b"z"
     kinds[3][0] = 0
     assert collect(peer, len(data) + 7) == data + b"abcdefg"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="classes of Python have no buffers")
+@pytest.mark.parametrize("method", ["write", "writelines"])
+def test_bytes_of_a_class_with_a_buffer_of_its_own(connect, recorder, collect, method):
+    class Shell(bytes):
+        def __buffer__(self, flags):
+            return memoryview(b"buffer")
+
+    transport, peer = connect(recorder())
+    getattr(transport, method)(Shell(b"object") if method == "write" else [Shell(b"object")])
+    assert collect(peer, 6) == b"buffer"
