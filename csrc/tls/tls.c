@@ -306,7 +306,7 @@ TLS_write(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
     int takes = cl_tls_takes(self);
     if (takes <= 0)
         return cl_none_or_error(takes);
-    Py_INCREF(data); /* Python code may run and drop it */
+    Py_INCREF(data);              /* Python code may run and drop it */
     if (PyBytes_CheckExact(data)) /* a subclass may export another buffer */
         status = cl_tls_write(self, PyBytes_AS_STRING(data),
                               (size_t)PyBytes_GET_SIZE(data));
