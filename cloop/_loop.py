@@ -209,7 +209,8 @@ class Loop(Reached, LoopCore, *_BEHIND):
             self._set_wakeup_fd(-1)  # it was closed, and its number became ours
         self._close_selector()
         self._close_core(not dropped)
-        self._waited = None
+        if self._waited is not None:
+            self._waited = None
         if report is not None:
             report.closed(self)
         self._executor_shutdown_called = True

@@ -515,7 +515,7 @@ cl_outbox_write(StreamObject *self, PyObject *data)
     size_t size;
     cl_assert_gil();
     cl_assert_of(self, !PyErr_Occurred());
-    if (PyBytes_Check(data)) {
+    if (PyBytes_CheckExact(data)) { /* a subclass may export another buffer */
         bytes = PyBytes_AS_STRING(data);
         size = (size_t)PyBytes_GET_SIZE(data);
     }

@@ -306,8 +306,8 @@ TLS_write(TLSObject *self, PyObject *const *args, Py_ssize_t nargs,
     int takes = cl_tls_takes(self);
     if (takes <= 0)
         return cl_none_or_error(takes);
-    Py_INCREF(data); /* Python code may run and drop it */
-    if (PyBytes_Check(data))
+    Py_INCREF(data);              /* Python code may run and drop it */
+    if (PyBytes_CheckExact(data)) /* a subclass may export another buffer */
         status = cl_tls_write(self, PyBytes_AS_STRING(data),
                               (size_t)PyBytes_GET_SIZE(data));
     else

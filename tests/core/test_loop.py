@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import errno
+import gc
 import os
 import re
 import resource
@@ -449,6 +450,22 @@ def test_close_can_be_repeated(loop):
     loop.close()
     loop.close()
     assert loop.is_closed()
+
+
+def test_close_leaves_no_new_object(new_loop):
+    """grpclib's tests look for leaks so."""
+    new_loop().close()
+    loop = new_loop()
+    loop.run_until_complete(asyncio.sleep(0))
+    gc.collect()
+    gc.disable()
+    try:
+        before = set(map(id, gc.get_objects()))
+        loop.close()
+        now = gc.get_objects()  # before a comprehension makes its own
+        assert [type(item) for item in now if id(item) not in before and item is not before] == []
+    finally:
+        gc.enable()
 
 
 def test_close_of_a_running_loop_is_refused(as_asyncio):

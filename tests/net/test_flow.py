@@ -923,7 +923,7 @@ def test_line_that_aborts_when_it_is_asked_for_its_bytes(connect, recorder, coll
     assert collect(peer) == b"" and protocol.lost == [None] and line.asked == 2
 
 
-def test_lines_of_many_kinds(connect, recorder, collect, clog):
+def test_lines_of_many_kinds(connect, recorder, collect, clog, native):
     """Also behind what is buffered."""
 
     class Text(bytes):
@@ -935,7 +935,20 @@ def test_lines_of_many_kinds(connect, recorder, collect, clog):
     transport.writelines(kinds)
     assert collect(peer, 7) == b"abcdefg"
     data = clog(transport)
+    native(transport)  # asyncio keeps views of them from Python 3.12 on
     transport.writelines(kinds)
     kinds[1][:] = b"z"
     kinds[3][0] = 0
     assert collect(peer, len(data) + 7) == data + b"abcdefg"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="classes of Python have no buffers")
+@pytest.mark.parametrize("method", ["write", "writelines"])
+def test_bytes_of_a_class_with_a_buffer_of_its_own(connect, recorder, collect, method):
+    class Shell(bytes):
+        def __buffer__(self, flags):
+            return memoryview(b"buffer")
+
+    transport, peer = connect(recorder())
+    getattr(transport, method)(Shell(b"object") if method == "write" else [Shell(b"object")])
+    assert collect(peer, 6) == b"buffer"

@@ -44,6 +44,17 @@ def pieces(protocol):
 # Sizes
 
 
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="classes of Python have no buffers")
+def test_bytes_of_a_class_with_a_buffer_of_its_own(stage):
+    class Shell(bytes):
+        def __buffer__(self, flags):
+            return memoryview(b"buffer")
+
+    transport, peer = stage.connect(stage.recorder())
+    transport.write(Shell(b"object"))
+    assert peer.receive(6) == b"buffer"
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_sizes(stage, size, make, version):
     """As one write, and as one send of the peer."""

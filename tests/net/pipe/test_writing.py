@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import sys
 
 import pytest
 
@@ -43,6 +44,18 @@ def test_small_writes_behind_a_large_one_keep_their_order(writing, recorder, col
         transport.write(make(piece))
     expected = b"".join(pieces)
     assert collect(peer, len(expected)) == expected
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="classes of Python have no buffers")
+@BOTH
+def test_bytes_of_a_class_with_a_buffer_of_its_own(writing, recorder, collect, kind):
+    class Shell(bytes):
+        def __buffer__(self, flags):
+            return memoryview(b"buffer")
+
+    transport, peer = writing(recorder(), kind)
+    transport.write(Shell(b"object"))
+    assert collect(peer, 6) == b"buffer"
 
 
 def test_bytearray_may_change_after_it_was_written(writing, recorder, clog, collect):
