@@ -182,24 +182,6 @@ def open_loops(loop):
 
 
 @case
-def a_turn_of_a_loop_whose_class_changes(loop):
-    class Changed(type(loop)):
-        pass
-
-    other = Changed()
-    other.call_soon(other.stop)
-    other.run_forever()
-    other.call_soon(other.stop)
-
-    def operation():
-        Changed._process_events = lambda self, events: None
-        other.run_forever()
-
-    yield operation
-    other.close()
-
-
-@case
 def create_future(loop):
     yield loop.create_future
 
