@@ -568,6 +568,8 @@ cl_transport_fatal(TransportObject *self, const char *message)
                 : cl_report_transport(self->tr_loop, message, exception,
                                       (PyObject *)self, self->tr_protocol);
     cl_first_error(&error, status);
+    /* And what the exception handler wrote. */
+    cl_first_error(&error, cl_loop_afterwards(self->tr_loop, 0));
     cl_first_error(&error, cl_transport_force_close(self, exception));
     Py_DECREF(exception);
     return cl_raise_first(error);

@@ -2126,3 +2126,27 @@ def test_limits_that_write_when_they_are_compared(run, loop, recorder, socket_pa
                 dup.send(bytes(1000))
     in_callback(lambda: transport.set_write_buffer_limits(high=Number(10), low=5))
     assert transport.get_write_buffer_size() > 10 and "pause_writing" in protocol.calls
+
+
+@pytest.mark.parametrize("fails", ["data_received", "eof_received"])
+def test_what_the_exception_handler_writes_is_sent(
+    loop, connect, recorder, until, collect, reports, teach, mode, fails
+):
+    """Before the connection is closed, which drops what is not sent."""
+
+    def handler(loop, context):
+        reports.append(context)
+        context["transport"].write(b"sorry")
+
+    def fail(self, *args):
+        raise LookupError("on purpose")
+
+    protocol = recorder(**{fails: fail})
+    transport, peer = connect(protocol)
+    if mode == "learning":
+        teach(transport, peer)
+    loop.set_exception_handler(handler)
+    peer.send(b"request") if fails == "data_received" else peer.shutdown(socket.SHUT_WR)
+    until(lambda: protocol.lost)
+    assert collect(peer) == b"sorry"
+    assert [type(context["exception"]) for context in reports] == [LookupError]

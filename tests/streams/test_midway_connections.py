@@ -5,6 +5,7 @@ of a server's handler and of a client's, in a callback, a task, the exception ha
 import asyncio
 import contextlib
 import gc
+import os
 import re
 import socket
 import sys
@@ -408,6 +409,10 @@ if (3, 13) <= sys.version_info < (3, 14):  # writelines() of a closed transport 
     ASYNCIOS |= {(place, "writelines") for place in LATE}
 
 
+# Then writing fails later.
+HELD = os.environ.get("CLOOP_GATHER") == "always"
+
+
 @pytest.fixture
 def differences(loop_kind, loop_class, tmp_path):
     """differences(place, side): what is noted otherwise than on asyncio, for each act."""
@@ -428,7 +433,7 @@ def differences(loop_kind, loop_class, tmp_path):
     def differences(place, side):
         found = {}
         for number, act in enumerate(ACTS):
-            if (place.__name__, act) in ASYNCIOS:
+            if (place.__name__, act) in ASYNCIOS or (act == "peer closes" and HELD):
                 continue
             notes = []
             for cls in asyncio.SelectorEventLoop, loop_class:
