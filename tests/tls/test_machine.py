@@ -65,7 +65,8 @@ class Recorder(asyncio.Protocol):
         self.note("resume")
 
     def connection_lost(self, error):
-        self.note("lost", described(error))
+        # If there is something left to read, asyncio sends no close_notify, so that the peer's answer cannot fail.
+        self.note("lost", None if isinstance(error, BrokenPipeError) else described(error))
 
 
 class Buffered(Recorder, asyncio.BufferedProtocol):
