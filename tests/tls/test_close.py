@@ -85,6 +85,21 @@ def test_close_sends_what_was_written(same, side, size, kind):
     assert closing and complete and how[0] == "close_notify"
 
 
+def test_close_with_something_left_to_read(alone, side):
+    """From 3.11 on asyncio ends with an ssl.SSLError, and the peer cannot tell whether something was cut off."""
+
+    def closes(protocol, *_):
+        if protocol.count("data") == 1:
+            protocol.transport.write(b"last")
+            protocol.transport.close()
+
+    protocol = alone.buffered(1, data=closes)
+    transport, peer = alone.connect(protocol, side)
+    peer.send(b"ten bytes.")
+    assert peer.ending()[:2] == [b"last", "close_notify"]
+    assert ended(alone, protocol)[-1] == ("lost", None)
+
+
 def test_reading_is_paused_after_close(alone, side):
     """Before 3.11, where the end has no timeout, it never came."""
     protocol = alone.recorder()
