@@ -47,7 +47,8 @@ class Recorder(asyncio.SubprocessProtocol):
         self.note("data", fd, bytes(data))
 
     def pipe_connection_lost(self, fd, error):
-        self.note("pipe_lost", fd, described(error))
+        # Whether the child has gone when it is written to is a matter of the moment.
+        self.note("pipe_lost", fd, described(None if isinstance(error, BrokenPipeError) else error))
 
     def process_exited(self):
         self.note("exited", "exit", self.scene.transport.get_returncode())
