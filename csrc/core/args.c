@@ -60,10 +60,14 @@ cl_loop_check_debug(LoopObject *loop, PyObject *callback, const char *method,
 static int
 take_keyword(cl_call_args *call, cl_state *st, PyObject *key, PyObject *value)
 {
-    if (key == st->str_context ||
-        PyUnicode_Compare(key, st->str_context) == 0) {
+    if (cl_is_keyword(key, st->str_context)) {
         call->context = value;
         return 0;
+    }
+    if (!PyUnicode_Check(key)) {
+        PyErr_Format(PyExc_TypeError, "%s() keywords must be strings",
+                     call->method);
+        return -1;
     }
     for (int i = 0; i < call->count; i++) {
         if (!PyUnicode_CompareWithASCIIString(key, call->names[i])) {

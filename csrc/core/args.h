@@ -30,6 +30,14 @@ typedef struct {
     PyObject *context; /* borrowed, or NULL */
 } cl_call_args;
 
+/* Whether a keyword is this one. Python 3.8 passes others than strings, too. */
+static CL_INLINED bool
+cl_is_keyword(PyObject *key, PyObject *name)
+{
+    return key == name ||
+           (PyUnicode_Check(key) && PyUnicode_Compare(key, name) == 0);
+}
+
 /* Parses a vectorcall into *call, whose method, names and count are set. 0, or
  * -1 with the TypeError of a Python function. */
 int cl_call_args_parse(cl_call_args *call, cl_state *st, PyObject *const *args,

@@ -523,8 +523,8 @@ cl_future_cancel_args(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
         return Py_None;
 #if CL_HAS_CANCEL_MESSAGE
     if (nargs + nkw == 1 &&
-        (nargs == 1 || PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
-                                         cl_futures_of(st)->str_msg) == 0))
+        (nargs == 1 || cl_is_keyword(PyTuple_GET_ITEM(kwnames, 0),
+                                     cl_futures_of(st)->str_msg)))
         return args[0];
 #else
     (void)st;
@@ -567,8 +567,7 @@ cl_future_add_done_callback(PyObject *self, PyObject *const *args,
         return NULL;
     cl_futures *futures = cl_futures_of(st);
     if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) == 1 && nargs == 1 &&
-        PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
-                          futures->str_context) == 0)
+        cl_is_keyword(PyTuple_GET_ITEM(kwnames, 0), futures->str_context))
         context = args[1];
     else if (nargs != 1 || (kwnames != NULL && PyTuple_GET_SIZE(kwnames) > 0))
         return cl_future_inherited(futures->asyncio_Future, self,

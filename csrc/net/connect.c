@@ -720,6 +720,8 @@ take_option(options *taken, PyObject *key, PyObject *value)
                  {"family", NULL, &taken->family},
                  {"proto", NULL, &taken->proto},
                  {"flags", NULL, &taken->flags}};
+    if (!PyUnicode_Check(key)) /* possible on Python 3.8 */
+        return false;
     for (size_t i = 0; i < Py_ARRAY_LENGTH(known); i++) {
         if (PyUnicode_CompareWithASCIIString(key, known[i].name) != 0)
             continue;

@@ -361,12 +361,12 @@ sendto_arguments(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
     *addr = nargs > 1 ? args[1] : NULL;
     for (Py_ssize_t i = 0; i < nkw; i++) {
         PyObject *name = PyTuple_GET_ITEM(kwnames, i);
-        PyObject **place =
-            PyUnicode_Compare(name, cl_net_of(st)->str_data) == 0   ? data
-            : PyUnicode_Compare(name, cl_net_of(st)->str_addr) == 0 ? addr
-                                                                    : NULL;
+        PyObject **place = cl_is_keyword(name, cl_net_of(st)->str_data) ? data
+                           : cl_is_keyword(name, cl_net_of(st)->str_addr)
+                               ? addr
+                               : NULL;
         if (place == NULL || *place != NULL) {
-            PyErr_Format(PyExc_TypeError, "sendto() got %s argument '%U'",
+            PyErr_Format(PyExc_TypeError, "sendto() got %s argument '%S'",
                          place == NULL ? "an unexpected keyword"
                                        : "multiple values for",
                          name);

@@ -5,6 +5,7 @@ and whatever lasts has as many references as before.
 import array
 import asyncio
 import atexit
+import faulthandler
 import gc
 import importlib
 import logging
@@ -16,8 +17,11 @@ import weakref
 import pytest
 
 pytestmark = [
+    pytest.mark.alone,  # what other tests have begun may go on to take memory
     pytest.mark.gil,  # without one, modules and classes are never freed
-    pytest.mark.skipif(sys.version_info < (3, 9), reason="objects do not visit their classes there"),
+    pytest.mark.skipif(
+        sys.version_info[:2] not in ((3, 11), (3, 14)), reason="Python itself keeps memory or classes there"
+    ),
     pytest.mark.skipif(
         os.environ.get("CLOOP_TASKS") == "stock", reason="asyncio's tasks keep the classes of what they have awaited"
     ),
@@ -92,6 +96,14 @@ def lasting():
     return {name: each for name, each in found.items() if type(each) is not int}  # this test has ints of its own
 
 
+def forget_signal():
+    """A second package cannot have the signal that the first one has made known to faulthandler."""
+    watch = sys.modules.get("cloop._watch")
+    if watch is not None and watch._dump is not None and watch._dump.address:
+        faulthandler.unregister(watch._dump.signum)
+        os.close(watch._dump.fd)
+
+
 def round_of(anew, feature):
     """What was made for it, by weak references: the module and its classes."""
     cloop = anew()
@@ -103,6 +115,7 @@ def round_of(anew, feature):
         loop.run_until_complete(asyncio.sleep(0))
     finally:
         loop.close()
+        forget_signal()
     forget_package()
     asyncio.coroutines._iscoroutine_typecache.clear()
     return made

@@ -942,7 +942,9 @@ run(main())
     )
 
 
-def test_a_loop_that_does_not_run_is_used_by_many(threads):
+def test_a_loop_that_does_not_run_is_used_by_many(threads, loop_kind):
+    if loop_kind == "asyncio":
+        pytest.skip("another thread may change its heap of timers while a timer is compared")
     threads(
         """
 called = []
