@@ -76,15 +76,14 @@ take_options(LoopObject *loop, PyObject *const *values, PyObject *kwnames,
     Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     for (Py_ssize_t i = 0; i < nkw; i++) {
         PyObject *key = PyTuple_GET_ITEM(kwnames, i);
-        if (PyUnicode_Compare(key, top->str_name) == 0) {
+        if (cl_is_keyword(key, top->str_name)) {
             options->name = values[i];
         }
-        else if (CL_HAS_TASK_CONTEXT &&
-                 PyUnicode_Compare(key, top->str_context) == 0) {
+        else if (CL_HAS_TASK_CONTEXT && cl_is_keyword(key, top->str_context)) {
             options->context = values[i];
         }
         else if (CL_HAS_EAGER_START &&
-                 PyUnicode_Compare(key, top->str_eager_start) == 0) {
+                 cl_is_keyword(key, top->str_eager_start)) {
             int eager = PyObject_IsTrue(values[i]);
             if (eager < 0)
                 return -1;

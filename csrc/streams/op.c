@@ -764,6 +764,7 @@ only(const char *name, PyObject *const *args, Py_ssize_t nargs,
     if (kwnames == NULL || PyTuple_GET_SIZE(kwnames) == 0)
         return nargs == 1 ? args[0] : NULL;
     return nargs == 0 && PyTuple_GET_SIZE(kwnames) == 1 &&
+                   PyUnicode_Check(PyTuple_GET_ITEM(kwnames, 0)) &&
                    PyUnicode_CompareWithASCIIString(
                        PyTuple_GET_ITEM(kwnames, 0), name) == 0
                ? args[0]

@@ -447,8 +447,8 @@ cl_sync_as_completed(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
                  (iterator || generator != NULL) &&
                  (named == 0 ||
                   (named == 1 &&
-                   PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
-                                     cl_sync_of(st)->str_timeout) == 0 &&
+                   cl_is_keyword(PyTuple_GET_ITEM(kwnames, 0),
+                                 cl_sync_of(st)->str_timeout) &&
                    (timeout == Py_None || cl_timer_delay(timeout, &delay))));
     if (!known || delay != delay)
         return cl_sync_original(st, CL_BODY_AS_COMPLETED, args, nargs,

@@ -655,8 +655,8 @@ cl_sync_gather(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
     int exceptions = 0;
     if (nargs == 0 || named > 1 || ours == NULL ||
         (named == 1 &&
-         PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
-                           cl_sync_of(st)->str_return_exceptions) != 0) ||
+         !cl_is_keyword(PyTuple_GET_ITEM(kwnames, 0),
+                        cl_sync_of(st)->str_return_exceptions)) ||
         !cl_sync_pinned(st, CL_PINS_GATHER) ||
         (running = cl_registry_running_loop(st)) == NULL) {
         return PyErr_Occurred() ? NULL

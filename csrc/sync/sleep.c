@@ -157,11 +157,10 @@ cl_sync_sleep(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
     Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     PyObject *result = nargs + named == 2 ? args[1] : Py_None;
     double delay = NAN;
-    bool known = named == 0
-                     ? nargs == 1 || nargs == 2
-                     : nargs == 1 && named == 1 &&
-                           PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
-                                             cl_sync_of(st)->str_result) == 0;
+    bool known = named == 0 ? nargs == 1 || nargs == 2
+                            : nargs == 1 && named == 1 &&
+                                  cl_is_keyword(PyTuple_GET_ITEM(kwnames, 0),
+                                                cl_sync_of(st)->str_result);
     if (known && cl_sync_may_begin(st)) {
         if (PyFloat_CheckExact(args[0]))
             delay = PyFloat_AS_DOUBLE(args[0]);

@@ -2,6 +2,7 @@
  * loop. */
 #include "sync/wait.h"
 
+#include "core/args.h"
 #include "futures/registry.h"
 #include "sync/callback.h"
 #include "sync/child.h"
@@ -302,11 +303,11 @@ cl_sync_wait(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
     bool known = nargs == 1 && cl_sync_loop(st) != NULL;
     for (Py_ssize_t i = 0; known && i < named; i++) {
         PyObject *key = PyTuple_GET_ITEM(kwnames, i), *value = args[nargs + i];
-        if (PyUnicode_Compare(key, sync->str_timeout) == 0) {
+        if (cl_is_keyword(key, sync->str_timeout)) {
             timeout = value;
             known = timeout == Py_None || cl_timer_delay(timeout, &delay);
         }
-        else if (PyUnicode_Compare(key, sync->str_return_when) == 0)
+        else if (cl_is_keyword(key, sync->str_return_when))
             known = (option = until(st, value)) >= 0;
         else
             known = false;

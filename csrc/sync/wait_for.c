@@ -2,6 +2,7 @@
  *
  * Up to 3.11 it waits for a task and a timer; since 3.12 it awaits its
  * argument within a timeout(). */
+#include "core/args.h"
 #include "core/errors.h"
 #include "futures/iter.h"
 #include "sync/callback.h"
@@ -388,11 +389,10 @@ cl_sync_wait_for(cl_state *st, PyObject *const *args, Py_ssize_t nargs,
 {
     Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     double delay = 0.0;
-    bool known =
-        cl_sync_loop(st) != NULL && nargs + named == 2 &&
-        (named == 0 ||
-         (named == 1 && PyUnicode_Compare(PyTuple_GET_ITEM(kwnames, 0),
-                                          cl_sync_of(st)->str_timeout) == 0));
+    bool known = cl_sync_loop(st) != NULL && nargs + named == 2 &&
+                 (named == 0 ||
+                  (named == 1 && cl_is_keyword(PyTuple_GET_ITEM(kwnames, 0),
+                                               cl_sync_of(st)->str_timeout)));
     if (known && args[1] == Py_None)
         known = variant(st) >= WITH_TIMEOUT;
     else if (known)

@@ -106,3 +106,16 @@ def test_function_that_is_called_in_another_way(accelerate, called_otherwise):
     prepare = importlib.import_module("cloop._cloop")._sync_prepare
     with pytest.raises(ValueError, match="not called as usual"):
         prepare("SLEEP", called_otherwise)
+
+
+@pytest.mark.parametrize("name", ["sleep", "wait", "gather", "wait_for", "as_completed", "shield"])
+def test_keyword_that_is_no_string(accelerate, run, name):
+    """Python 3.8 passes it on to C code."""
+
+    async def main():
+        future = asyncio.get_running_loop().create_future()
+        with pytest.raises(TypeError, match="keywords must be strings"):
+            getattr(asyncio, name)(future, **{1: 1})
+
+    accelerate(True)
+    run(main())
