@@ -121,6 +121,7 @@ def sizes(run: Run, path: Path) -> bool:
             axes.plot(x, y, marker="o", markersize=3, color=colour(run["loops"], loop), label=loop)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.tick_params(axis="x", which="minor", bottom=False)
         axes.set_title(of, fontsize=10)
         axes.set_xlabel("how many", fontsize=8)
         axes.set_ylabel("ns of CPU per operation", fontsize=8)
