@@ -498,6 +498,19 @@ def as_asyncio(loop_kind, loop_class, caplog):
 # Scripts
 
 
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """A folder with the certificates of an authority and of localhost, and the key."""
+    trustme = pytest.importorskip("trustme")
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
+    issued.cert_chain_pems[0].write_to_path(str(folder / "chain.pem"))
+    return str(folder)
+
+
 @pytest.fixture
 def cloop_on_path(monkeypatch):
     """Make other processes import the cloop that this one has imported."""
