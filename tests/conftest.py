@@ -38,6 +38,7 @@ except ImportError:  # in an interpreter other than the main one
     faulthandler = None
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.append(os.path.join(HERE, "shared"))  # modules that tests import
 
 if importlib.util.find_spec("trustme") is None:  # tests/openssl has another, here and in the processes that tests start
     sys.path.append(os.path.join(HERE, "openssl"))
@@ -493,6 +494,22 @@ def as_asyncio(loop_kind, loop_class, caplog):
         return expected
 
     return as_asyncio
+
+
+@pytest.fixture
+def differences(loop_kind, loop_class):
+    """differences(play): where the results that play(cls) returns for several cases, a dict, are others with the class of the
+    loop under test than with asyncio's: {case: (asyncio's, ours)}.
+    """
+    if loop_kind == "asyncio":
+        pytest.skip("it is what is compared with")
+
+    def differences(play):
+        asyncios, ours = play(asyncio.SelectorEventLoop), play(loop_class)
+        assert asyncios and asyncios.keys() == ours.keys()
+        return {case: (asyncios[case], ours[case]) for case in asyncios if asyncios[case] != ours[case]}
+
+    return differences
 
 
 # Scripts
