@@ -38,6 +38,7 @@ except ImportError:  # in an interpreter other than the main one
     faulthandler = None
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path.append(os.path.join(HERE, "shared"))  # modules that tests import
 
 if importlib.util.find_spec("trustme") is None:  # tests/openssl has another, here and in the processes that tests start
     sys.path.append(os.path.join(HERE, "openssl"))
@@ -495,7 +496,36 @@ def as_asyncio(loop_kind, loop_class, caplog):
     return as_asyncio
 
 
+@pytest.fixture
+def differences(loop_kind, loop_class):
+    """differences(play): where the results that play(cls) returns for several cases, a dict, are others with the class of the
+    loop under test than with asyncio's: {case: (asyncio's, ours)}.
+    """
+    if loop_kind == "asyncio":
+        pytest.skip("it is what is compared with")
+
+    def differences(play):
+        asyncios, ours = play(asyncio.SelectorEventLoop), play(loop_class)
+        assert asyncios and asyncios.keys() == ours.keys()
+        return {case: (asyncios[case], ours[case]) for case in asyncios if asyncios[case] != ours[case]}
+
+    return differences
+
+
 # Scripts
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    """A folder with the certificates of an authority and of localhost, and the key."""
+    trustme = pytest.importorskip("trustme")
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    issued.private_key_pem.write_to_path(str(folder / "key.pem"))
+    issued.cert_chain_pems[0].write_to_path(str(folder / "chain.pem"))
+    return str(folder)
 
 
 @pytest.fixture

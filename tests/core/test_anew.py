@@ -38,23 +38,9 @@ async def nothing(loop):
 
 
 @pytest.fixture
-def feature(request, tmp_path, monkeypatch):
-    """A coroutine function of tests/isolated/scenarios.py, which is called with a loop."""
-    if request.param == "nothing":
-        return nothing
-    tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    monkeypatch.syspath_prepend(os.path.join(tests, "isolated"))
-    scenarios = importlib.import_module("scenarios")
-    name, _, tls = request.param.partition("-")
-    function = getattr(scenarios, name)
-    if tls:
-        authority = pytest.importorskip("trustme").CA()
-        issued = authority.issue_cert("localhost")
-        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-        issued.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-        issued.cert_chain_pems[0].write_to_path(str(tmp_path / "chain.pem"))
-        function = scenarios.with_ssl(function, str(tmp_path))
-    return function
+def feature(request, scenario_named):
+    """A coroutine function, which is called with a loop."""
+    return nothing if request.param == "nothing" else scenario_named(request.param)
 
 
 def forget_package():

@@ -4,8 +4,6 @@ that nothing else that outlives it is referred to once more each time.
 
 import asyncio
 import gc
-import importlib
-import os
 import sys
 
 import pytest
@@ -18,20 +16,9 @@ ROUNDS = 8  # more than there are spare objects of a kind that is made once in a
 
 
 @pytest.fixture
-def scenario(request, cloop, tmp_path, monkeypatch):
+def scenario(request, cloop, scenario_named):
     """A loop, and a scenario of tests/isolated: a coroutine function without arguments."""
-    tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    monkeypatch.syspath_prepend(os.path.join(tests, "isolated"))
-    scenarios = importlib.import_module("scenarios")
-    name, _, tls = request.param.partition("-")
-    function = getattr(scenarios, name)
-    if tls:
-        authority = pytest.importorskip("trustme").CA()
-        issued = authority.issue_cert("localhost")
-        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-        issued.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-        issued.cert_chain_pems[0].write_to_path(str(tmp_path / "chain.pem"))
-        function = scenarios.with_ssl(function, str(tmp_path))
+    function = scenario_named(request.param)
     loop = cloop.new_event_loop()
     yield loop, lambda: function(loop)
     loop.run_until_complete(asyncio.sleep(0))

@@ -6,87 +6,50 @@ exceptions and signals, filters of the log. All of it beside asyncio.
 import asyncio
 import contextvars
 import gc
-import logging
 import os
 import signal
-import socket
 import sys
 import warnings
 
 import pytest
-
-pytestmark = pytest.mark.skipif(
-    sys.version_info[:2] not in ((3, 11), (3, 14)), reason="asyncio has other faults of its own there"
+from midway import (
+    AbruptScene,
+    Dying,
+    Places,
+    Shown,
+    attempting,
+    calling,
+    filtering,
+    for_each,
+    kind,
+    nothing,
+    raising,
+    where_asyncio_is_known,
 )
 
-
-def kind(value, depth=3):
-    """What can be compared of a result; of an exception also what it came from."""
-    if isinstance(value, BaseException):
-        seen = [type(value).__name__, str(value).partition("<")[0]]  # without what it shows of objects
-        if depth and (value.__context__ or value.__cause__):
-            seen += [kind(value.__context__, depth - 1), value.__cause__ is value.__context__]
-        return tuple(seen)
-    if isinstance(value, (list, tuple)):
-        return [kind(each, depth) for each in value]
-    if asyncio.isfuture(value):
-        return "task" if isinstance(value, asyncio.Task) else "future"
-    if isinstance(value, asyncio.Handle):
-        return "timer" if isinstance(value, asyncio.TimerHandle) else "handle"
-    return repr(value).partition(" at 0x")[0].partition(".<locals>")[0]
+pytestmark = where_asyncio_is_known
 
 
-class Scene:
-    """A loop that is in the midst of something, `it`, a handle, and what is noted."""
+class Scene(AbruptScene):
+    """A loop that is in the midst of something, and `it`, a handle."""
 
-    def __init__(self, loop, act):
-        self.loop, self.act = loop, act
-        self.notes, self.armed, self.it, self.acts, self.kept = [], False, None, 0, []
-        loop.set_exception_handler(self.report)
-        self.ours, self.theirs = socket.socketpair()
-        for sock in self.ours, self.theirs:
-            sock.setblocking(False)
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.it, self.kept = None, []
+        self.ours, self.theirs = self.pair()
 
-    def report(self, loop, context):
-        if "never retrieved" not in context["message"] and "destroyed" not in context["message"]:
-            message = context["message"].partition("(")[0].partition(" <")[0][:21]
-            self.notes.append(
-                (
-                    "reported",
-                    message,
-                    kind(context.get("exception")),
-                    sys.exc_info()[0] is not None,
-                    "handle" in context,
-                )
-            )
-
-    def midway(self, *args):
-        """Does what is to be done, once it is armed, and only once."""
-        if self.armed:
-            self.armed = False
-            self.notes.append("midway")
-            self.acts += 1
-            return ACTS[self.act](self)
-
-    def attempt(self, function, *args, **options):
-        try:
-            result = kind(function(*args, **options))
-        except BaseException as error:
-            result = kind(error)
-        self.notes.append(("returned", result))
-
-    def note(self, name):
-        return lambda *args: self.notes.append((name, kind(args)))
+    def noting(self, name):
+        return lambda *args: self.note(name, kind(args))
 
     def soon(self, name):
-        return self.loop.call_soon(self.note(name))
+        return self.loop.call_soon(self.noting(name))
 
-    def turns(self, count=4):
-        for _ in range(count):
-            if self.loop.is_closed():
-                self.notes.append("closed")
-                return
-            self.attempt_turn()
+    def reader(self):
+        def read():
+            self.note("read", self.ours.recv(10))
+            self.loop.remove_reader(self.ours)
+
+        return read
 
     def limit(self, count=10):
         """Stops the loop after some turns, whatever else should."""
@@ -95,23 +58,14 @@ class Scene:
         else:
             self.loop._stopping = True
 
-    def attempt_turn(self):
-        self.loop.call_soon(self.loop.stop)
-        try:
-            self.loop.run_forever()
-        except BaseException as error:
-            self.notes.append(("left", kind(error)))
-
     def end(self):
         self.armed = False
         self.turns()
         loop = self.loop
-        self.notes.append((loop.is_running(), loop.is_closed(), loop.get_debug(), loop._stopping, self.acts))
-        self.notes.append(
-            (len(loop._ready), len([t for t in loop._scheduled if not t._cancelled]), loop._current_handle)
-        )
-        self.notes.append((asyncio._get_running_loop() is None, sys.get_asyncgen_hooks()[0] is None))
-        self.notes.append(sys.get_coroutine_origin_tracking_depth())
+        self.note(loop.is_running(), loop.is_closed(), loop.get_debug(), loop._stopping, self.acted)
+        self.note(len(loop._ready), len([t for t in loop._scheduled if not t._cancelled]), loop._current_handle)
+        self.note(asyncio._get_running_loop() is None, sys.get_asyncgen_hooks()[0] is None)
+        self.note(sys.get_coroutine_origin_tracking_depth())
         if not loop.is_closed():
             for sock in self.ours, self.theirs:
                 if sock.fileno() >= 0:
@@ -120,22 +74,11 @@ class Scene:
         return self.notes
 
 
-def raises(make):
-    def act(scene):
-        raise make()
-
-    return act
-
-
-def attempting(function):
-    return lambda scene: scene.attempt(function, scene)
-
-
 def schedules(scene):
     scene.soon("soon")
-    scene.loop.call_later(0, scene.note("later"))
-    scene.kept.append(scene.loop.call_later(1000, scene.note("much later")))
-    scene.loop.call_soon_threadsafe(scene.note("threadsafe"))
+    scene.loop.call_later(0, scene.noting("later"))
+    scene.kept.append(scene.loop.call_later(1000, scene.noting("much later")))
+    scene.loop.call_soon_threadsafe(scene.noting("threadsafe"))
 
 
 def cancels(scene):
@@ -151,30 +94,19 @@ def reads(scene):
     scene.loop.add_reader(scene.ours, scene.reader())
 
 
-def reader(scene):
-    def read():
-        scene.notes.append(("read", scene.ours.recv(10)))
-        scene.loop.remove_reader(scene.ours)
-
-    return read
-
-
-Scene.reader = reader
-
-
 ACTS = {
-    "nothing": lambda scene: None,
-    "raise": raises(lambda: LookupError("midway")),
-    "raise cancelled": raises(lambda: asyncio.CancelledError("midway")),
-    "exit": raises(lambda: SystemExit("midway")),
-    "interrupt": raises(lambda: KeyboardInterrupt("midway")),
-    "end": raises(lambda: GeneratorExit("midway")),
-    "base": raises(lambda: BaseException("midway")),
-    "attribute": raises(lambda: AttributeError("midway")),
-    "type": raises(lambda: TypeError("midway")),
-    "value": raises(lambda: ValueError("midway")),
-    "os": raises(lambda: OSError(5, "midway")),
-    "blocking": raises(lambda: BlockingIOError(11, "midway")),
+    "nothing": nothing,
+    "raise": raising(lambda: LookupError("midway")),
+    "raise cancelled": raising(lambda: asyncio.CancelledError("midway")),
+    "exit": raising(lambda: SystemExit("midway")),
+    "interrupt": raising(lambda: KeyboardInterrupt("midway")),
+    "end": raising(lambda: GeneratorExit("midway")),
+    "base": raising(lambda: BaseException("midway")),
+    "attribute": raising(lambda: AttributeError("midway")),
+    "type": raising(lambda: TypeError("midway")),
+    "value": raising(lambda: ValueError("midway")),
+    "os": raising(lambda: OSError(5, "midway")),
+    "blocking": raising(lambda: BlockingIOError(11, "midway")),
     "schedule": schedules,
     "cancel": cancels,
     "cancel it": attempting(lambda scene: scene.it and scene.it.cancel()),
@@ -196,12 +128,7 @@ ACTS = {
     "slow": lambda scene: setattr(scene.loop, "slow_callback_duration", 0),
     "append": attempting(lambda scene: scene.it and scene.loop._ready.append(scene.it)),
 }
-PLACES = []
-
-
-def place(function):
-    PLACES.append(function)
-    return function
+place = Places()
 
 
 # Callbacks and what they leave
@@ -224,16 +151,16 @@ def callback_in_debug_mode(scene):
 
 @place
 def timer(scene):
-    scene.loop.call_at(0, scene.note("before"))
+    scene.loop.call_at(0, scene.noting("before"))
     scene.it = scene.loop.call_at(1, scene.midway)
-    scene.loop.call_at(2, scene.note("after"))
+    scene.loop.call_at(2, scene.noting("after"))
     scene.armed = True
 
 
 @place
 def threadsafe(scene):
     scene.it = scene.loop.call_soon_threadsafe(scene.midway)
-    scene.loop.call_soon_threadsafe(scene.note("after"))
+    scene.loop.call_soon_threadsafe(scene.noting("after"))
     scene.armed = True
 
 
@@ -241,38 +168,32 @@ def threadsafe(scene):
 def reader_callback(scene):
     scene.theirs.send(b"data")
     scene.loop.add_reader(scene.ours, scene.midway)
-    scene.loop.add_writer(scene.ours, scene.note("writable"))
+    scene.loop.add_writer(scene.ours, scene.noting("writable"))
     scene.armed = True
     scene.turns(1)
     scene.loop.is_closed() or scene.ours.fileno() < 0 or scene.loop.remove_writer(scene.ours)
 
 
-class Shown:
-    def __init__(self, scene, raises=True):
-        self.scene, self.raises = scene, raises
-
-    def __repr__(self):
-        self.scene.midway()
-        return "shown"
-
+class ShownCallback(Shown):
     def __call__(self, *args):
-        if self.raises:
-            raise OSError("callback")
+        pass
+
+
+class FailingCallback(Shown):
+    def __call__(self, *args):
+        raise OSError("callback")
 
 
 @place
 def repr_of_a_failed_callback(scene):
-    scene.it = scene.loop.call_soon(Shown(scene))
+    scene.it = scene.loop.call_soon(FailingCallback(scene))
     scene.soon("after")
     scene.armed = True
 
 
 @place
 def repr_of_an_argument_of_a_failed_callback(scene):
-    def fail(argument):
-        raise OSError("callback")
-
-    scene.it = scene.loop.call_soon(fail, Shown(scene))
+    scene.it = scene.loop.call_soon(raising(lambda: OSError("callback")), Shown(scene))
     scene.soon("after")
     scene.armed = True
 
@@ -281,14 +202,14 @@ def repr_of_an_argument_of_a_failed_callback(scene):
 def repr_of_a_slow_callback(scene):
     scene.loop.set_debug(True)
     scene.loop.slow_callback_duration = 0
-    scene.it = scene.loop.call_soon(Shown(scene, raises=False))
+    scene.it = scene.loop.call_soon(ShownCallback(scene))
     scene.soon("after")
     scene.armed = True
 
 
 @place
 def repr_of_a_handle(scene):
-    scene.it = scene.loop.call_soon(Shown(scene, raises=False))
+    scene.it = scene.loop.call_soon(ShownCallback(scene))
     scene.soon("after")
     scene.armed = True
     scene.attempt(lambda: repr(scene.it)[:7])
@@ -298,47 +219,41 @@ def repr_of_a_handle(scene):
 def repr_of_a_handle_that_is_cancelled(scene):
     scene.loop.set_debug(True)
     scene.loop.slow_callback_duration = 1000
-    scene.it = scene.loop.call_later(0, Shown(scene, raises=False))
+    scene.it = scene.loop.call_later(0, ShownCallback(scene))
     scene.soon("after")
     scene.armed = True
     scene.attempt(scene.it.cancel)
 
 
-class Dying:
-    def __init__(self, scene):
-        self.scene = scene
-
+class DyingCallback(Dying):
     def __call__(self, *args):
-        self.scene.notes.append("dying called")
-
-    def __del__(self):
-        self.scene.midway()
+        self.scene.note("called")
 
 
 @place
 def destructor_of_a_callback(scene):
-    scene.loop.call_soon(Dying(scene))
+    scene.loop.call_soon(DyingCallback(scene))
     scene.soon("after")
     scene.armed = True
 
 
 @place
 def destructor_of_an_argument(scene):
-    scene.loop.call_soon(scene.note("it"), Dying(scene))
+    scene.loop.call_soon(scene.noting("it"), Dying(scene))
     scene.soon("after")
     scene.armed = True
 
 
 @place
 def destructor_of_a_timer(scene):
-    scene.loop.call_at(1, Dying(scene))
-    scene.loop.call_at(2, scene.note("after"))
+    scene.loop.call_at(1, DyingCallback(scene))
+    scene.loop.call_at(2, scene.noting("after"))
     scene.armed = True
 
 
 @place
 def destructor_of_what_is_cancelled(scene):
-    scene.it = scene.loop.call_soon(Dying(scene))
+    scene.it = scene.loop.call_soon(DyingCallback(scene))
     scene.soon("after")
     scene.armed = True
     scene.it.cancel()
@@ -346,7 +261,7 @@ def destructor_of_what_is_cancelled(scene):
 
 @place
 def destructor_of_a_cancelled_timer(scene):
-    scene.it = scene.loop.call_later(1000, Dying(scene))
+    scene.it = scene.loop.call_later(1000, DyingCallback(scene))
     scene.soon("after")
     scene.armed = True
     scene.it.cancel()
@@ -355,7 +270,7 @@ def destructor_of_a_cancelled_timer(scene):
 @place
 def destructor_of_a_reader(scene):
     scene.theirs.send(b"x")
-    scene.loop.add_reader(scene.ours, Dying(scene))
+    scene.loop.add_reader(scene.ours, DyingCallback(scene))
     scene.armed = True
     scene.loop.remove_reader(scene.ours)
     scene.turns(1)
@@ -364,9 +279,9 @@ def destructor_of_a_reader(scene):
 @place
 def destructor_of_a_replaced_reader(scene):
     scene.theirs.send(b"x")
-    scene.loop.add_reader(scene.ours, Dying(scene))
+    scene.loop.add_reader(scene.ours, DyingCallback(scene))
     scene.armed = True
-    scene.loop.add_reader(scene.ours, scene.note("new"))
+    scene.loop.add_reader(scene.ours, scene.noting("new"))
     scene.turns(1)
 
 
@@ -375,7 +290,7 @@ def destructor_of_a_context_variable(scene):
     variable = contextvars.ContextVar("variable")
     context = contextvars.copy_context()
     context.run(variable.set, Dying(scene))
-    scene.loop.call_soon(scene.note("it"), context=context)
+    scene.loop.call_soon(scene.noting("it"), context=context)
     scene.soon("after")
     scene.armed = True
     del context
@@ -383,8 +298,8 @@ def destructor_of_a_context_variable(scene):
 
 @place
 def destructors_at_the_end(scene):
-    scene.loop.call_soon(Dying(scene))
-    scene.it = scene.loop.call_later(1000, Dying(scene))
+    scene.loop.call_soon(DyingCallback(scene))
+    scene.it = scene.loop.call_later(1000, DyingCallback(scene))
     scene.armed = True
     scene.loop.close()
 
@@ -394,82 +309,50 @@ def destructors_at_the_end(scene):
 
 @place
 def exception_handler(scene):
-    def handler(loop, context):
-        scene.notes.append(("handled", kind(context["exception"])))
-        scene.midway()
-
-    scene.loop.set_exception_handler(handler)
-    scene.it = scene.loop.call_soon(Shown(scene))
+    scene.hooks["reported"] = scene.midway
+    scene.it = scene.loop.call_soon(FailingCallback(scene))
     scene.soon("after")
     scene.turns(1) if scene.act == "show" else None
     scene.armed = True
 
 
-def failing(scene, name, replacement):
-    setattr(scene.loop, name, replacement)
-    scene.it = scene.loop.call_soon(Shown(scene))
+def handler_that_is_replaced(scene, name):
+    def call(context):
+        scene.note("handled", kind(context["exception"]))
+        scene.midway()
+
+    setattr(scene.loop, name, call)
+    scene.it = scene.loop.call_soon(raising(lambda: OSError("callback")))
     scene.soon("after")
+    scene.armed = True
 
 
 @place
 def call_exception_handler(scene):
-    class Callback:
-        def __call__(self):
-            raise OSError("callback")
-
-    def call(context):
-        scene.notes.append(("handled", kind(context["exception"])))
-        scene.midway()
-
-    scene.loop.call_exception_handler = call
-    scene.it = scene.loop.call_soon(Callback())
-    scene.soon("after")
-    scene.armed = True
+    handler_that_is_replaced(scene, "call_exception_handler")
 
 
 @place
 def default_exception_handler(scene):
-    class Callback:
-        def __call__(self):
-            raise OSError("callback")
-
-    def call(context):
-        scene.notes.append(("handled", kind(context["exception"])))
-        scene.midway()
-
     scene.loop.set_exception_handler(None)
-    scene.loop.default_exception_handler = call
-    scene.it = scene.loop.call_soon(Callback())
-    scene.soon("after")
-    scene.armed = True
-
-
-class Look(logging.Filter):
-    def __init__(self, scene, text):
-        super().__init__()
-        self.scene, self.text = scene, text
-
-    def filter(self, record):
-        if self.text in record.msg:
-            self.scene.notes.append(("logged", record.msg.partition("(")[0].partition("\n")[0][:25]))
-            self.scene.midway()
-        return False
+    handler_that_is_replaced(scene, "default_exception_handler")
 
 
 def logging_with(scene, text):
-    look = Look(scene, text)
-    logging.getLogger("asyncio").addFilter(look)
-    scene.kept.append(look)
+    def look(record):
+        if text in record.msg:
+            scene.note("logged", record.msg.partition("(")[0].partition("\n")[0][:25])
+            scene.midway()
+        return False
+
+    scene.stack.enter_context(filtering(look))
 
 
 @place
 def log_of_an_exception(scene):
-    def fail():
-        raise OSError("callback")
-
     logging_with(scene, "Exception")
     scene.loop.set_exception_handler(None)
-    scene.it = scene.loop.call_soon(fail)
+    scene.it = scene.loop.call_soon(raising(lambda: OSError("callback")))
     scene.soon("after")
     scene.armed = True
 
@@ -479,10 +362,10 @@ def log_of_a_slow_callback(scene):
     logging_with(scene, "Executing")
     scene.loop.set_debug(True)
     scene.loop.slow_callback_duration = 0
-    scene.it = scene.loop.call_soon(scene.note("it"))
+    scene.it = scene.loop.call_soon(scene.noting("it"))
     scene.soon("after")
     scene.armed = True
-    scene.attempt_turn()
+    scene.turns(1)
     scene.loop.slow_callback_duration = 1000
 
 
@@ -491,21 +374,13 @@ def log_of_a_slow_callback(scene):
 
 def method(name, use, debug=False):
     def run(scene):
-        def replacement(*args, **options):
-            scene.midway()
-            return original(*args, **options)
-
         scene.loop.set_debug(debug)
         scene.loop.slow_callback_duration = 1000
-        original = getattr(scene.loop, name)
-        setattr(scene.loop, name, replacement)
-        scene.limit()
-        scene.armed = True
-        try:
+        with calling(scene, name):
+            scene.limit()
+            scene.armed = True
             USES[use](scene)
             scene.turns()
-        finally:
-            delattr(scene.loop, name)
 
     run.__name__ = "method_%s_%s%s" % (name.strip("_"), use, "_in_debug_mode" if debug else "")
     return run
@@ -513,12 +388,12 @@ def method(name, use, debug=False):
 
 async def body(scene):
     await asyncio.sleep(0)
-    scene.notes.append("body")
+    scene.note("body")
     return "body"
 
 
 def later(scene):
-    scene.it = scene.loop.call_later(0, scene.note("it"))
+    scene.it = scene.loop.call_later(0, scene.noting("it"))
     scene.turns(1)
 
 
@@ -533,7 +408,7 @@ def shuts(scene):
 USES = {
     "soon": lambda scene: scene.soon("it"),
     "later": later,
-    "threadsafe": lambda scene: scene.loop.call_soon_threadsafe(scene.note("it")),
+    "threadsafe": lambda scene: scene.loop.call_soon_threadsafe(scene.noting("it")),
     "complete": lambda scene: scene.attempt(scene.loop.run_until_complete, body(scene)),
     "shut": shuts,
     "close": lambda scene: scene.attempt(scene.loop.close),
@@ -594,7 +469,7 @@ class Number:
 @place
 def delay_that_is_added(scene):
     scene.armed = True
-    scene.it = scene.loop.call_later(Number(scene, 0, "radd"), scene.note("it"))
+    scene.it = scene.loop.call_later(Number(scene, 0, "radd"), scene.noting("it"))
     scene.turns(1)
 
 
@@ -654,7 +529,7 @@ def run_of_a_context(scene):
             scene.midway()
             return callback(*args)
 
-    scene.it = scene.loop.call_soon(scene.note("it"), 1, context=Context())
+    scene.it = scene.loop.call_soon(scene.noting("it"), 1, context=Context())
     scene.soon("after")
     scene.armed = True
 
@@ -667,7 +542,7 @@ def property_of_a_context(scene):
             scene.midway()
             return lambda callback, *args: callback(*args)
 
-    scene.it = scene.loop.call_soon(scene.note("it"), 1, 2, 3, 4, context=Context())
+    scene.it = scene.loop.call_soon(scene.noting("it"), 1, 2, 3, 4, context=Context())
     scene.soon("after")
     scene.armed = True
 
@@ -701,7 +576,7 @@ class Foreign(asyncio.Handle):
     scene = None
 
     def _run(self):
-        self.scene.notes.append("foreign run")
+        self.scene.note("foreign run")
         self.scene.midway()
         return super()._run()
 
@@ -724,7 +599,7 @@ def handles(cls, add, debug):
         scene.loop.set_debug(debug)
         scene.loop.slow_callback_duration = 1000
         Cls = type("Cls", (cls,), {})
-        handle = Cls(scene.note("it"), (), scene.loop)
+        handle = Cls(scene.noting("it"), (), scene.loop)
         Cls.scene = scene
         scene.it = handle
         scene.armed = True
@@ -756,7 +631,7 @@ class Awaited:
         self.scene, self.where = scene, where
 
     def at(self, where):
-        self.scene.notes.append(where)
+        self.scene.note(where)
         if where == self.where:
             return self.scene.midway()
 
@@ -793,7 +668,7 @@ def awaited(where, fails=False, by_factory=False):
         scene.armed = True
         future = Awaited(scene, where)
         if fails:
-            scene.loop.call_soon(raises(lambda: SystemExit("callback")), scene)
+            scene.loop.call_soon(raising(lambda: SystemExit("callback")), scene)
         if by_factory:
 
             def factory(loop, coro, **options):
@@ -830,7 +705,7 @@ def generator(where):
             finally:
                 if where == "finally":
                     scene.midway()
-                scene.notes.append("finally")
+                scene.note("finally")
 
         async def main():
             async for _ in numbers():
@@ -882,7 +757,7 @@ class Executor:
         return future
 
     def shutdown(self, wait=True, **options):
-        self.scene.notes.append(("shutdown", wait, sorted(options)))
+        self.scene.note("shutdown", wait, sorted(options))
         if self.where == "shutdown":
             self.scene.midway()
 
@@ -945,11 +820,11 @@ def signal_at(where):
             signal.signal(signal.SIGUSR2, lambda *args: scene.midway())
             scene.loop.call_soon(signal.raise_signal, signal.SIGUSR2)
         elif where == "replaced":
-            scene.loop.add_signal_handler(signal.SIGUSR2, scene.note("first"))
+            scene.loop.add_signal_handler(signal.SIGUSR2, scene.noting("first"))
             os.kill(os.getpid(), signal.SIGUSR2)
             scene.loop.add_signal_handler(signal.SIGUSR2, scene.midway)
         elif where == "removed":
-            scene.loop.add_signal_handler(signal.SIGUSR2, scene.note("first"))
+            scene.loop.add_signal_handler(signal.SIGUSR2, scene.noting("first"))
             os.kill(os.getpid(), signal.SIGUSR2)
             scene.loop.remove_signal_handler(signal.SIGUSR2)
             scene.loop.call_soon(scene.midway)
@@ -966,43 +841,6 @@ for _where in "python", "before", "replaced", "removed":
     place(signal_at(_where))
 
 
-def play(loop, run, act):
-    scene = Scene(loop, act)
-    try:
-        try:
-            run(scene)
-        except BaseException as error:
-            scene.notes.append(("raised", kind(error)))
-        return scene.end()
-    finally:
-        for each in scene.kept:
-            if isinstance(each, Look):
-                logging.getLogger("asyncio").removeFilter(each)
-        if not loop.is_closed():
-            loop.remove_signal_handler(signal.SIGUSR1)
-        scene.ours.close()
-        scene.theirs.close()
-        loop.set_exception_handler(lambda loop, context: None)
-
-
-def outcome(cls, run, act):
-    loop = cls()
-    gc.disable()  # so that nothing is freed at another time
-    hook, sys.unraisablehook = sys.unraisablehook, lambda args: None
-    disabled = logging.root.manager.disable
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # coroutines that nobody awaits
-            return play(loop, run, act)
-    finally:
-        logging.disable(disabled)
-        gc.enable()
-        if not loop.is_running():
-            loop.close()
-        gc.collect()
-        sys.unraisablehook = hook
-
-
 # Where asyncio runs a handle that is being cancelled, appends to the queue of a closed loop, or keeps what it was given.
 ASYNCIOS = {
     ("destructor_of_what_is_cancelled", "run it"),
@@ -1014,10 +852,6 @@ ASYNCIOS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", PLACES, ids=lambda run: run.__name__)
-def test_as_asyncio(cloop, loop_kind, loop_class, run):
-    if loop_kind == "asyncio":
-        pytest.skip("it is what is compared with")
-    for act in ACTS:
-        if (run.__name__, act) not in ASYNCIOS:
-            assert (act, outcome(loop_class, run, act)) == (act, outcome(asyncio.SelectorEventLoop, run, act))
+@for_each(place)
+def test_as_asyncio(differences, place):
+    assert differences(Scene.plays(place, ACTS, ASYNCIOS)) == {}

@@ -11,60 +11,35 @@ import types
 import warnings
 
 import pytest
-
-pytestmark = pytest.mark.skipif(
-    sys.version_info[:2] not in ((3, 11), (3, 14)), reason="asyncio has other faults of its own there"
+from midway import (
+    AbruptScene,
+    Dying,
+    Places,
+    Shown,
+    attempting,
+    calling,
+    for_each,
+    kind,
+    nothing,
+    raising,
+    where_asyncio_is_known,
 )
+
+pytestmark = where_asyncio_is_known
 NEWER = sys.version_info >= (3, 12)
 
 
-def kind(value, depth=3):
-    """What can be compared of a result; of an exception also what it came from."""
-    if isinstance(value, BaseException):  # without what it shows of objects
-        text = "" if isinstance(value, AttributeError) else str(value).partition("<")[0]
-        seen = [type(value).__name__, text]
-        if depth and (value.__context__ or value.__cause__):
-            seen += [kind(value.__context__, depth - 1), value.__cause__ is value.__context__]
-        return tuple(seen)
-    if isinstance(value, (list, tuple)):
-        return [kind(each, depth) for each in value]
-    if asyncio.isfuture(value):
-        return "task" if isinstance(value, asyncio.Task) else "future"
-    return repr(value).partition(" at 0x")[0].partition(".<locals>")[0]
+class Scene(AbruptScene):
+    """`it`, a future or a task that is in the midst of something, and others."""
 
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.it, self.others = None, []
 
-class Scene:
-    """A future or a task, `it`, that is in the midst of something, and what is noted."""
-
-    def __init__(self, loop, act):
-        self.loop, self.act = loop, act
-        self.notes, self.armed, self.it, self.others, self.acts = [], False, None, [], 0
-        loop.set_exception_handler(self.report)
-
-    def report(self, loop, context):
-        if "never retrieved" not in context["message"] and "destroyed" not in context["message"]:
-            message = context["message"].partition("(")[0].partition(" <")[0][:21]  # without the name of the callback
-            self.notes.append(("reported", message, kind(context.get("exception")), sys.exc_info()[0] is not None))
-
-    def midway(self):
-        """Does what is to be done, once it is armed, and only once."""
-        if self.armed:
-            self.armed = False
-            self.notes.append("midway")
-            self.acts += 1
-            return ACTS[self.act](self)
-
-    def attempt(self, function, *args, **options):
-        try:
-            result = kind(function(*args, **options))
-        except BaseException as error:
-            result = kind(error)
-        self.notes.append(("returned", result))
-
-    def note(self, name):
+    def noting(self, name):
         def callback(future):
             current = asyncio.current_task(self.loop)
-            self.notes.append((name, self.state(future), future is self.it, current is None))
+            self.note(name, self.state(future), future is self.it, current is None)
 
         return callback
 
@@ -76,14 +51,6 @@ class Scene:
         if future.cancelled():
             return "cancelled"
         return kind(future._exception if future._exception is not None else future._result)
-
-    def turns(self, count=4):
-        for _ in range(0 if self.loop.is_closed() else count):
-            self.loop.call_soon(self.loop.stop)
-            try:
-                self.loop.run_forever()
-            except BaseException as error:
-                self.notes.append(("left", kind(error)))
 
     def end(self):
         self.armed = False
@@ -97,27 +64,20 @@ class Scene:
         self.turns()
         for each in [self.it] + self.others:
             if isinstance(each, asyncio.Future):
-                self.notes.append(self.state(each))
+                self.note(self.state(each))
                 each._log_traceback = False
             if isinstance(each, asyncio.Task):
                 each._log_destroy_pending = False
         for each in asyncio.all_tasks(self.loop):
             each._log_destroy_pending = False
-        return self.acts, self.notes
+        return self.acted, self.notes
 
     def look(self, future):
-        self.notes.append((self.state(future), len(future._callbacks or ()), future._asyncio_future_blocking))
+        self.note(self.state(future), len(future._callbacks or ()), future._asyncio_future_blocking)
         if isinstance(future, asyncio.Task):
             current = asyncio.current_task(self.loop)
-            self.notes.append((kind(future._fut_waiter), future._must_cancel, future.cancelling(), current is None))
-            self.notes.append(future in asyncio.all_tasks(self.loop))
-
-
-def raises(make):
-    def act(scene):
-        raise make()
-
-    return act
+            self.note(kind(future._fut_waiter), future._must_cancel, future.cancelling(), current is None)
+            self.note(future in asyncio.all_tasks(self.loop))
 
 
 class Strange(asyncio.CancelledError):
@@ -132,7 +92,7 @@ def initialises(scene):
 
 
 async def body(scene):
-    scene.notes.append("body")
+    scene.note("body")
     return "body"
 
 
@@ -148,15 +108,11 @@ def on_coroutine(function):
     def act(scene):
         coroutine = coroutine_of(scene)
         if coroutine is None:
-            scene.notes.append("no coroutine")
+            scene.note("no coroutine")
         else:
             scene.attempt(function, coroutine)
 
     return act
-
-
-def attempting(function):
-    return lambda scene: scene.attempt(function, scene)
 
 
 def waits_for_it(scene):
@@ -177,26 +133,26 @@ def swaps(scene):
     current = asyncio.current_task(scene.loop)
     if current is not None:
         asyncio._leave_task(scene.loop, current)
-    scene.notes.append(("was current", current is scene.it))
+    scene.note("was current", current is scene.it)
 
 
 ACTS = {
-    "nothing": lambda scene: None,
-    "raise": raises(lambda: LookupError("midway")),
-    "raise cancelled": raises(lambda: asyncio.CancelledError("midway")),
-    "raise strange": raises(lambda: Strange("midway")),
-    "exit": raises(lambda: SystemExit("midway")),
-    "interrupt": raises(lambda: KeyboardInterrupt("midway")),
-    "end": raises(lambda: GeneratorExit("midway")),
-    "stop iteration": raises(lambda: StopIteration("midway")),
-    "base": raises(lambda: BaseException("midway")),
-    "attribute": raises(lambda: AttributeError("midway")),
+    "nothing": nothing,
+    "raise": raising(lambda: LookupError("midway")),
+    "raise cancelled": raising(lambda: asyncio.CancelledError("midway")),
+    "raise strange": raising(lambda: Strange("midway")),
+    "exit": raising(lambda: SystemExit("midway")),
+    "interrupt": raising(lambda: KeyboardInterrupt("midway")),
+    "end": raising(lambda: GeneratorExit("midway")),
+    "stop iteration": raising(lambda: StopIteration("midway")),
+    "base": raising(lambda: BaseException("midway")),
+    "attribute": raising(lambda: AttributeError("midway")),
     "cancel": attempting(lambda scene: scene.it.cancel("midway")),
     "cancel twice": attempting(lambda scene: [scene.it.cancel("one"), scene.it.cancel("two")]),
     "set result": attempting(lambda scene: asyncio.Future.set_result(scene.it, "midway")),
     "set exception": attempting(lambda scene: asyncio.Future.set_exception(scene.it, OSError("midway"))),
     "own set result": attempting(lambda scene: scene.it.set_result("midway")),
-    "add callback": attempting(lambda scene: scene.it.add_done_callback(scene.note("added"))),
+    "add callback": attempting(lambda scene: scene.it.add_done_callback(scene.noting("added"))),
     "remove callbacks": attempting(
         lambda scene: [scene.it.remove_done_callback(f) for f, _ in scene.it._callbacks or ()]
     ),
@@ -216,8 +172,8 @@ ACTS = {
     "send": on_coroutine(lambda coroutine: coroutine.send(None)),
     "steps": steps,
     "swap": attempting(swaps),
-    "swap and exit": lambda scene: (swaps(scene), raises(lambda: SystemExit("midway"))(scene)),
-    "swap and raise": lambda scene: (swaps(scene), raises(lambda: LookupError("midway"))(scene)),
+    "swap and exit": lambda scene: (swaps(scene), raising(lambda: SystemExit("midway"))(scene)),
+    "swap and raise": lambda scene: (swaps(scene), raising(lambda: LookupError("midway"))(scene)),
     "blocking": attempting(lambda scene: setattr(scene.it, "_asyncio_future_blocking", True)),
     "not blocking": attempting(lambda scene: setattr(scene.it, "_asyncio_future_blocking", False)),
     "message": attempting(lambda scene: setattr(scene.it, "_cancel_message", "changed")),
@@ -234,7 +190,7 @@ class Coroutine(collections.abc.Coroutine):
         self.scene, self.yields, self.thrown, self.closed = scene, list(yields), thrown, closed
 
     def send(self, value):
-        self.scene.notes.append(("sent", value))
+        self.scene.note("sent", value)
         if self.thrown is None and self.closed is None:
             self.scene.midway()
         if self.yields:
@@ -243,7 +199,7 @@ class Coroutine(collections.abc.Coroutine):
         raise StopIteration("end")
 
     def throw(self, kind_or_error, value=None, traceback=None):
-        self.scene.notes.append(("thrown", kind(kind_or_error)))
+        self.scene.note("thrown", kind(kind_or_error))
         self.scene.midway()
         if isinstance(self.thrown, BaseException):
             raise self.thrown
@@ -254,7 +210,7 @@ class Coroutine(collections.abc.Coroutine):
         raise kind_or_error
 
     def close(self):
-        self.scene.notes.append("closed")
+        self.scene.note("closed")
         self.scene.midway()
 
     def __await__(self):
@@ -294,7 +250,7 @@ class Foreign:
             self.callbacks.append(callback)
 
     def cancel(self, msg=None):
-        self.scene.notes.append(("foreign cancel", msg))
+        self.scene.note("foreign cancel", msg)
         self.at("cancel")
         for callback in self.callbacks:
             self.scene.loop.call_soon(callback, self)
@@ -309,21 +265,37 @@ class Foreign:
         return self.result()
 
 
-PLACES = []
+place = Places()
 
 
-def place(function):
-    PLACES.append(function)
-    return function
-
-
-def begin(scene, coroutine):
+def task_class(scene):
     cls = type(scene.loop.create_task(body(scene)))
     scene.turns(1)
     scene.notes.clear()
+    return cls
+
+
+def begin(scene, coroutine):
+    cls = task_class(scene)
     scene.it = cls.__new__(cls)
     scene.it.__init__(coroutine, loop=scene.loop)
-    scene.it.add_done_callback(scene.note("done"))
+    scene.it.add_done_callback(scene.noting("done"))
+
+
+def begin_to_wait(scene, coroutine=None):
+    """For the first of the others."""
+
+    async def main():
+        return await scene.others[0]
+
+    scene.others.append(scene.loop.create_future())
+    begin(scene, coroutine or main())
+    scene.turns(1)
+
+
+def blocked(scene):
+    scene.others[0]._asyncio_future_blocking = True
+    return scene.others[0]
 
 
 # Coroutines
@@ -344,13 +316,8 @@ def send_that_yields(scene):
 @place
 def send_that_yields_a_future(scene):
     scene.others.append(scene.loop.create_future())
-
-    def blocked():
-        scene.others[0]._asyncio_future_blocking = True
-        return scene.others[0]
-
     scene.armed = True
-    begin(scene, Coroutine(scene, [blocked]))
+    begin(scene, Coroutine(scene, [lambda: blocked(scene)]))
     scene.turns()
     scene.others[0].done() or scene.others[0].set_result("other")
 
@@ -372,13 +339,8 @@ def send_that_yields_a_future_that_does_not_block(scene):
 def send_that_yields_a_done_future(scene):
     scene.others.append(scene.loop.create_future())
     scene.others[0].set_result("other")
-
-    def blocked():
-        scene.others[0]._asyncio_future_blocking = True
-        return scene.others[0]
-
     scene.armed = True
-    begin(scene, Coroutine(scene, [blocked]))
+    begin(scene, Coroutine(scene, [lambda: blocked(scene)]))
 
 
 @place
@@ -396,7 +358,7 @@ def body_of_a_coroutine(scene):
             await asyncio.sleep(0)
             return "main"
         finally:
-            scene.notes.append("finally")
+            scene.note("finally")
 
     scene.armed = True
     begin(scene, main())
@@ -410,9 +372,7 @@ def body_after_a_future(scene):
         await asyncio.sleep(0)
         return "main"
 
-    scene.others.append(scene.loop.create_future())
-    begin(scene, main())
-    scene.turns(1)
+    begin_to_wait(scene, main())
     scene.armed = True
     scene.others[0].set_result("other")
 
@@ -427,9 +387,7 @@ def body_after_a_failed_future(scene):
             await asyncio.sleep(0)
         return "main"
 
-    scene.others.append(scene.loop.create_future())
-    begin(scene, main())
-    scene.turns(1)
+    begin_to_wait(scene, main())
     scene.armed = True
     scene.others[0].set_exception(OSError("other"))
 
@@ -444,9 +402,7 @@ def body_that_is_cancelled(scene):
             await asyncio.sleep(0)
             raise
 
-    scene.others.append(scene.loop.create_future())
-    begin(scene, main())
-    scene.turns(1)
+    begin_to_wait(scene, main())
     scene.armed = True
     scene.it.cancel("cancel")
 
@@ -479,14 +435,7 @@ def task_within_a_task(scene):
 
 
 def thrown_into(scene, thrown):
-    scene.others.append(scene.loop.create_future())
-
-    def blocked():
-        scene.others[0]._asyncio_future_blocking = True
-        return scene.others[0]
-
-    begin(scene, Coroutine(scene, [blocked, None], thrown=thrown))
-    scene.turns(1)
+    begin_to_wait(scene, Coroutine(scene, [lambda: blocked(scene), None], thrown=thrown))
     scene.armed = True
     scene.it.cancel("cancel")
 
@@ -562,17 +511,6 @@ def foreign_cancelled_before_it_waits(scene):
 # What is shown
 
 
-class Shown:
-    def __init__(self, scene):
-        self.scene = scene
-
-    def __repr__(self):
-        self.scene.midway()
-        return "shown"
-
-    __str__ = __repr__
-
-
 class ShownCoroutine(Coroutine):  # asyncio keeps the classes of coroutines
     __repr__ = Shown.__repr__
 
@@ -623,7 +561,7 @@ def repr_of_a_callback(scene):
 
     scene.it = scene.loop.create_future()
     scene.it.add_done_callback(Callback(scene))
-    scene.it.add_done_callback(scene.note("second"))
+    scene.it.add_done_callback(scene.noting("second"))
     scene.armed = True
     scene.it.set_result("it")
 
@@ -636,7 +574,7 @@ def repr_of_callbacks(scene):
 
     scene.it = scene.loop.create_future()
     scene.it.add_done_callback(Callback(scene))
-    scene.it.add_done_callback(scene.note("second"))
+    scene.it.add_done_callback(scene.noting("second"))
     scene.armed = True
     scene.attempt(lambda: repr(scene.it)[:6])
 
@@ -670,7 +608,7 @@ class Compared:
         self.scene, self.equal = scene, equal
 
     def __call__(self, future):
-        self.scene.notes.append(("compared", self.equal))
+        self.scene.note("compared", self.equal)
 
     def __eq__(self, other):
         self.scene.midway()
@@ -683,7 +621,7 @@ def compared_at(count, at, equal):
     def run(scene):
         scene.it = scene.loop.create_future()
         for number in range(count):
-            scene.it.add_done_callback(Compared(scene, equal) if number == at else scene.note(number))
+            scene.it.add_done_callback(Compared(scene, equal) if number == at else scene.noting(number))
         scene.armed = True
         scene.attempt(scene.it.remove_done_callback, print)
         if not scene.it.done():
@@ -714,7 +652,7 @@ def exception_class(what):
                     scene.midway()
 
         scene.it = scene.loop.create_future()
-        scene.it.add_done_callback(scene.note("done"))
+        scene.it.add_done_callback(scene.noting("done"))
         scene.armed = True
         scene.attempt(scene.it.set_exception, Made)
 
@@ -758,7 +696,7 @@ def property_of_an_exception(scene):
             return self
 
     scene.it = scene.loop.create_future()
-    scene.it.add_done_callback(scene.note("done"))
+    scene.it.add_done_callback(scene.noting("done"))
     scene.armed = True
     scene.attempt(scene.it.set_exception, Odd())
     scene.attempt(lambda: scene.it.result())
@@ -787,36 +725,34 @@ def cancelled_error_of_a_subclass(scene):
 # Subclasses
 
 
+def subclass(scene, name, of_task):
+    """A class whose method of this name is called midway."""
+
+    def method(self, *args, **options):
+        if scene.acted:
+            scene.note("called", name)
+        scene.midway()
+        return getattr(super(Sub, self), name)(*args, **options)
+
+    base = task_class(scene) if of_task else type(scene.loop.create_future())
+    Sub = type("Sub", (base,), {name: method})
+    return Sub
+
+
 def overriding(name, of_task):
     def run(scene):
-        base = type(scene.loop.create_future())
-        if of_task:
-            task = scene.loop.create_task(body(scene))
-            scene.turns(1)
-            scene.notes.clear()
-            base = type(task)
-
-        def method(self, *args, **options):
-            if scene.acts:
-                scene.notes.append(("called", name))
-            scene.midway()
-            return getattr(super(Sub, self), name)(*args, **options)
-
-        Sub = type("Sub", (base,), {name: method})
+        cls = subclass(scene, name, of_task)
         waiting = scene.loop.create_future()
 
         async def inner():
             return await waiting
 
-        if of_task:
-            scene.it = Sub(inner(), loop=scene.loop)
-        else:
-            scene.it = Sub(loop=scene.loop)
+        scene.it = cls(inner(), loop=scene.loop) if of_task else cls(loop=scene.loop)
 
         async def main():
             return await scene.it
 
-        scene.it.add_done_callback(scene.note("done"))
+        scene.it.add_done_callback(scene.noting("done"))
         scene.others += [scene.loop.create_task(main()), waiting]
         scene.armed = True
         scene.turns(2)
@@ -850,28 +786,16 @@ for _name in "__await__", "add_done_callback", "result", "cancel", "get_coro", "
 
 def overriding_then_cancelled(name, of_task):
     def run(scene):
-        base = type(scene.loop.create_future())
-        if of_task:
-            task = scene.loop.create_task(body(scene))
-            scene.turns(1)
-            scene.notes.clear()
-            base = type(task)
-
-        def method(self, *args, **options):
-            scene.midway()
-            return getattr(super(Sub, self), name)(*args, **options)
-
-        Sub = type("Sub", (base,), {name: method})
+        cls = subclass(scene, name, of_task)
         waiting = scene.loop.create_future()
 
         async def inner():
             return await waiting
 
-        scene.others += [Sub(inner(), loop=scene.loop) if of_task else Sub(loop=scene.loop), waiting]
-
         async def main():
             return await scene.others[0]
 
+        scene.others += [cls(inner(), loop=scene.loop) if of_task else cls(loop=scene.loop), waiting]
         begin(scene, main())
         scene.turns(2)
         scene.armed = True
@@ -893,41 +817,28 @@ def loop_with(name, which):
     """`it` is made, woken, called back or cancelled by a loop that is no plain one."""
 
     def run(scene):
-        def method(*args, **options):
-            scene.midway()
-            return original(*args, **options)
-
-        original = getattr(scene.loop, name)
         if which == "future":
             scene.it = scene.loop.create_future()
-            scene.it.add_done_callback(scene.note("first"))
-            scene.it.add_done_callback(scene.note("second"))
-            scene.it.add_done_callback(scene.note("third"))
+            for each in "first", "second", "third":
+                scene.it.add_done_callback(scene.noting(each))
         elif which != "made":
-            scene.others.append(scene.loop.create_future())
-
-            async def main():
-                return await scene.others[0]
-
-            begin(scene, main())
-            scene.turns(1)
-        setattr(scene.loop, name, method)
-        if which == "made":
-            scene.it = scene.loop.create_future()
-        scene.armed = True
-        if which == "future":
-            scene.attempt(scene.it.set_result, "it")
-        elif which == "woken":
-            scene.attempt(scene.others[0].set_result, "other")
-        elif which == "cancelled":
-            scene.attempt(scene.it.cancel, "cancel")
-        elif which == "made":
-            scene.attempt(lambda: scene.others.append(scene.loop.create_future()))
-            scene.attempt(lambda: scene.others.append(scene.loop.create_task(body(scene))))
-        elif which == "failing":
-            scene.attempt(scene.others[0].set_exception, OSError("other"))
-        scene.turns()
-        delattr(scene.loop, name)
+            begin_to_wait(scene)
+        with calling(scene, name):
+            if which == "made":
+                scene.it = scene.loop.create_future()
+            scene.armed = True
+            if which == "future":
+                scene.attempt(scene.it.set_result, "it")
+            elif which == "woken":
+                scene.attempt(scene.others[0].set_result, "other")
+            elif which == "cancelled":
+                scene.attempt(scene.it.cancel, "cancel")
+            elif which == "made":
+                scene.attempt(lambda: scene.others.append(scene.loop.create_future()))
+                scene.attempt(lambda: scene.others.append(scene.loop.create_task(body(scene))))
+            elif which == "failing":
+                scene.attempt(scene.others[0].set_exception, OSError("other"))
+            scene.turns()
 
     run.__name__ = "loop_with_%s_%s" % (name, which)
     return run
@@ -951,19 +862,16 @@ def run_of_a_context(scene):
             return contextvars.copy_context().run(callback, *args)
 
     scene.it = scene.loop.create_future()
-    scene.it.add_done_callback(scene.note("first"), context=Context())
-    scene.it.add_done_callback(scene.note("second"))
+    scene.it.add_done_callback(scene.noting("first"), context=Context())
+    scene.it.add_done_callback(scene.noting("second"))
     scene.armed = True
     scene.it.set_result("it")
 
 
 @place
 def callback(scene):
-    def act(future):
-        scene.midway()
-
     scene.it = scene.loop.create_future()
-    for each in scene.note("first"), act, scene.note("last"):
+    for each in scene.noting("first"), lambda future: scene.midway(), scene.noting("last"):
         scene.it.add_done_callback(each)
     scene.armed = True
     scene.it.set_result("it")
@@ -971,81 +879,59 @@ def callback(scene):
 
 @place
 def callback_of_a_task(scene):
-    def act(future):
-        scene.midway()
-
     begin(scene, Coroutine(scene, thrown="return"))
-    scene.it.add_done_callback(act)
-    scene.it.add_done_callback(scene.note("last"))
+    scene.it.add_done_callback(lambda future: scene.midway())
+    scene.it.add_done_callback(scene.noting("last"))
     scene.armed = True
 
 
 @place
 def exception_handler(scene):
-    def act(loop, context):
-        scene.notes.append(("handled", kind(context.get("exception"))))
-        scene.midway()
-
-    def fail(future):
-        raise OSError("callback")
-
     scene.it = scene.loop.create_future()
-    for each in scene.note("first"), fail, scene.note("last"):
+    for each in scene.noting("first"), raising(lambda: OSError("callback")), scene.noting("last"):
         scene.it.add_done_callback(each)
-    scene.loop.set_exception_handler(act)
-    scene.armed = True
+    scene.hooks["reported"], scene.armed = scene.midway, True
     scene.it.set_result("it")
 
 
 @place
 def exception_handler_of_a_step(scene):
-    def act(loop, context):
-        scene.notes.append(("handled", kind(context.get("exception"))))
-        scene.midway()
-
-    scene.loop.set_exception_handler(act)
     begin(scene, Coroutine(scene, [None], thrown="return"))
     asyncio.Future.set_result(scene.it, "early")
-    scene.armed = True
+    scene.hooks["reported"], scene.armed = scene.midway, True
 
 
 @place
 def destructor_of_a_result(scene):
-    class Result:
-        def __del__(self):
-            scene.midway()
-
     async def main():
         await scene.others[0]
         await asyncio.sleep(0)
         return "main"
 
-    scene.others.append(scene.loop.create_future())
-    begin(scene, main())
-    scene.turns(1)
-    scene.others[0].set_result(Result())
+    begin_to_wait(scene, main())
+    scene.others[0].set_result(Dying(scene))
     scene.others.clear()
     scene.armed = True
 
 
+class DyingCallback(Dying):
+    def __call__(self, future):
+        self.scene.note("called")
+
+
+class EqualCallback(DyingCallback):
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+
 @place
 def destructor_of_a_callback(scene):
-    class Callback:
-        def __call__(self, future):
-            scene.notes.append("called")
-
-        def __del__(self):
-            scene.midway()
-
-        def __eq__(self, other):
-            return True
-
-        __hash__ = None
-
     scene.it = scene.loop.create_future()
-    scene.it.add_done_callback(Callback())
-    scene.it.add_done_callback(scene.note("second"))
-    scene.it.add_done_callback(Callback())
+    scene.it.add_done_callback(EqualCallback(scene))
+    scene.it.add_done_callback(scene.noting("second"))
+    scene.it.add_done_callback(EqualCallback(scene))
     scene.armed = True
     scene.attempt(scene.it.remove_done_callback, print)
     scene.it.done() or scene.attempt(scene.it.set_result, "it")
@@ -1053,16 +939,9 @@ def destructor_of_a_callback(scene):
 
 @place
 def destructor_of_a_callback_that_has_run(scene):
-    class Callback:
-        def __call__(self, future):
-            scene.notes.append("called")
-
-        def __del__(self):
-            scene.midway()
-
     scene.it = scene.loop.create_future()
-    scene.it.add_done_callback(Callback())
-    scene.it.add_done_callback(scene.note("second"))
+    scene.it.add_done_callback(DyingCallback(scene))
+    scene.it.add_done_callback(scene.noting("second"))
     scene.armed = True
     scene.it.set_result("it")
 
@@ -1084,12 +963,8 @@ def destructor_of_a_name(scene):
 
 @place
 def destructor_of_a_message(scene):
-    class Message:
-        def __del__(self):
-            scene.midway()
-
     scene.it = scene.loop.create_future()
-    scene.it._cancel_message = Message()
+    scene.it._cancel_message = Dying(scene)
     scene.armed = True
     scene.attempt(scene.it.cancel, "other")
 
@@ -1136,33 +1011,6 @@ if NEWER:
         place(eager(_where))
 
 
-def play(loop, run, act):
-    scene = Scene(loop, act)
-    try:
-        try:
-            run(scene)
-        except BaseException as error:
-            scene.notes.append(("raised", kind(error)))
-        return scene.end()
-    finally:
-        loop.set_exception_handler(lambda loop, context: None)
-
-
-def outcome(cls, run, act):
-    loop = cls()
-    gc.disable()  # so that nothing is freed at another time
-    hook, sys.unraisablehook = sys.unraisablehook, lambda args: None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # coroutines that nobody awaits
-            return play(loop, run, act)
-    finally:
-        gc.enable()
-        loop.close()
-        gc.collect()
-        sys.unraisablehook = hook
-
-
 # Where a loop that is closed as it begins to run fails otherwise, and where asyncio of 3.11 still has the list of callbacks while it
 # goes through it.
 ASYNCIOS = {("loop_with_is_running_made", "close loop")}
@@ -1171,10 +1019,6 @@ if not NEWER:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("run", PLACES, ids=lambda run: run.__name__)
-def test_as_asyncio(cloop, loop_kind, loop_class, run):
-    if loop_kind == "asyncio":
-        pytest.skip("it is what is compared with")
-    for act in ACTS:
-        if (run.__name__, act) not in ASYNCIOS:
-            assert (act, outcome(loop_class, run, act)) == (act, outcome(asyncio.SelectorEventLoop, run, act))
+@for_each(place)
+def test_as_asyncio(differences, place):
+    assert differences(Scene.plays(place, ACTS, ASYNCIOS)) == {}

@@ -155,18 +155,13 @@ FEATURES = """tasks timers threads crowded signals executors loops primitives le
 
 
 @pytest.mark.parametrize("name", FEATURES.split())
-def test_a_round_of_a_feature_leaves_nothing(script, loop_kind, tmp_path, name):
+def test_a_round_of_a_feature_leaves_nothing(script, request, loop_kind, name):
     """Each object is at least one block of memory."""
     if loop_kind == "asyncio":
         pytest.skip("not of asyncio's own")
     if name == "subprocesses" and sysconfig.get_config_var("Py_GIL_DISABLED"):
         pytest.skip("asyncio alone adds 24 to 30 blocks in each ten rounds there, and hardly any after a thousand")
-    if name.endswith("-tls"):
-        authority = pytest.importorskip("trustme").CA()
-        issued = authority.issue_cert("localhost")
-        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-        issued.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
-        issued.cert_chain_pems[0].write_to_path(str(tmp_path / "chain.pem"))
+    folder = request.getfixturevalue("certificates") if name.endswith("-tls") else "-"
     text = (
         START
         + """
@@ -176,7 +171,7 @@ import scenarios
 name, _, tls = sys.argv[2].partition("-")
 scenario = getattr(scenarios, name)
 if tls:
-    scenario = scenarios.with_ssl(scenario, ".")
+    scenario = scenarios.with_ssl(scenario, sys.argv[3])
 loop = new_loop()
 asyncio.set_event_loop(loop)
 
@@ -193,7 +188,7 @@ loop.run_until_complete(end())
 loop.close()
 """
     )
-    assert int(script(text, os.path.dirname(os.path.abspath(__file__)), name)) < 10
+    assert int(script(text, os.path.dirname(os.path.abspath(__file__)), name, folder)) < 10
 
 
 @measures_memory

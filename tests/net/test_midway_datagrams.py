@@ -2,93 +2,26 @@
 exception handler, in arguments, while datagrams wait. All of it beside asyncio.
 """
 
-import asyncio
 import contextlib
-import re
+import pathlib
 import socket
 import sys
-import warnings
+import tempfile
 
 import pytest
+from midway import Places, Recorder, SocketScene, asked, both, for_each, nothing, of_transport, raises
 
 
-def described(error):
-    if error is None:
-        return None
-    return type(error).__name__, re.sub(r"\bfd=\d+|\b0x[0-9a-f]+|<.*>|'/.*'", "N", str(error))
+class Scene(SocketScene):
+    """An endpoint, and its peer."""
 
+    unnoted = ("'NoneType' object has no attribute",)  # asyncio's, which calls connection_lost() twice
 
-class Recorder(asyncio.DatagramProtocol):
-    """Notes what it is told, and calls the scene's hook of that name."""
-
-    def __init__(self, scene, name="first"):
-        self.scene, self.name = scene, name
-
-    def note(self, event, *args):
-        self.scene.notes.append((event, self.name) + args)
-        hook = self.scene.hooks.get(event)
-        return hook() if hook else None
-
-    def connection_made(self, transport):
-        self.scene.transport = transport
-        self.note("made")
-
-    def datagram_received(self, data, address):
-        self.note("data", bytes(data))
-
-    def error_received(self, error):
-        self.note("error", described(error))
-
-    def connection_lost(self, error):
-        self.note("lost", described(error))
-
-    def pause_writing(self):
-        self.note("pause")
-
-    def resume_writing(self):
-        self.note("resume")
-
-
-class Scene:
-    """An endpoint, its peer, and what is noted."""
-
-    def __init__(self, loop, stack, act, folder, kind):
-        self.loop, self.stack, self.act, self.folder = loop, stack, act, folder
+    def __init__(self, *args, kind):
+        super().__init__(*args)
+        self.folder = pathlib.Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
         self.family = socket.AF_UNIX if kind.startswith("unix") else socket.AF_INET
         self.connected = kind.endswith("connected")
-        self.notes, self.hooks, self.polled = [], {}, []
-        self.armed, self.transport = False, None
-        loop.set_exception_handler(self.report)
-        self.marker = [self.keep(sock) for sock in socket.socketpair()]
-        loop.add_reader(self.marker[0], lambda: self.polled.append(self.marker[0].recv(1)))
-
-    def report(self, loop, context):
-        message = re.sub(r"Exception in callback .*", "Exception in callback", context["message"], flags=re.S)
-        error = described(context.get("exception"))
-        if error and "'NoneType' object has no attribute" in error[1]:
-            return  # asyncio's, which calls connection_lost() twice
-        self.notes.append(("reported", message.split(":")[0], error))
-        hook = self.hooks.get("reported")
-        if hook:
-            hook()
-
-    def keep(self, sock):
-        sock.setblocking(False)
-        return self.stack.enter_context(sock)
-
-    def turn(self):
-        self.loop.call_soon(self.loop.stop)
-        self.loop.run_forever()
-
-    def settle(self):
-        quiet = 0
-        while quiet < 3:
-            seen, polled = len(self.notes), len(self.polled)
-            self.marker[1].send(b"!")
-            while len(self.polled) == polled:
-                self.turn()
-            self.turn()
-            quiet = quiet + 1 if len(self.notes) == seen else 0
 
     def bound(self, name):
         sock = self.keep(socket.socket(self.family, socket.SOCK_DGRAM))
@@ -120,20 +53,6 @@ class Scene:
                 return
             self.transport.sendto(bytes(1000), self.to)
 
-    def midway(self):
-        """Does what is to be done, once it is armed, and only once."""
-        if self.armed:
-            self.armed = False
-            self.notes.append("midway")
-            ACTS[self.act](self)
-
-    def attempt(self, function, *args):
-        try:
-            result = function(*args)
-        except Exception as error:
-            result = described(error)
-        self.notes.append(("returned", result))
-
     def heard(self):
         got, quiet = [], 0
         while quiet < 2:
@@ -143,27 +62,18 @@ class Scene:
             except OSError:
                 quiet += 1
                 self.settle()
-        self.notes.append(("heard", [data for data in got if len(data) < 1000], len(got)))
+        self.note("heard", [data for data in got if len(data) < 1000], len(got))
 
     def end(self):
         """What is to be seen then; and the end of the endpoint."""
         self.settle()
         self.hear(b"later")
-        self.notes.append(("closing", self.transport.is_closing()))
+        self.note("closing", self.transport.is_closing())
         self.heard()
         with contextlib.suppress(AttributeError):  # asyncio's, which is lost already
             self.transport.abort()
         self.settle()
-        self.loop.remove_reader(self.marker[0])
         return self.notes
-
-
-def raises(scene):
-    raise LookupError("of the test")
-
-
-def of_transport(*names):
-    return lambda scene: [getattr(scene.transport, name)() for name in names]
 
 
 def sends(data, *address):
@@ -175,16 +85,12 @@ def sends(data, *address):
     return act
 
 
-def both(*acts):
-    return lambda scene: [act(scene) for act in acts]
-
-
 ACTS = {
-    "nothing": lambda scene: None,
+    "nothing": nothing,
     "raise": raises,
     "close": of_transport("close"),
     "abort": of_transport("abort"),
-    "close and abort": of_transport("close", "abort"),
+    "close and abort": both(of_transport("close"), of_transport("abort")),
     "send": sends(b"midway"),
     "send and close": both(sends(b"midway"), of_transport("close")),
     "close and send": both(of_transport("close"), sends(b"midway")),
@@ -194,41 +100,34 @@ ACTS = {
     "send to no address": sends(b"midway", 5),
     "peer closes": lambda scene: scene.peer.close(),
     "another protocol": lambda scene: scene.transport.set_protocol(Recorder(scene, "second")),
-    "limits": lambda scene: scene.transport.set_write_buffer_limits(0),
+    "limits": of_transport("set_write_buffer_limits", 0),
     "fail": lambda scene: scene.transport._force_close(LookupError("of the test")),
     "stop": lambda scene: scene.loop.stop(),
     "connect": lambda scene: scene.ours.connect(scene.peer.getsockname()),
 }
 if sys.version_info >= (3, 13):  # before, asyncio sends none
     ACTS["send nothing"] = sends(b"")
-PLACES = []
+place = Places()
 
 
 def at(name, event, *data, fails=None):
     """A place in a hook, when these datagrams have come."""
 
+    @place.named(name)
     def run(scene):
         scene.hooks[event] = scene.midway
         if fails:
-            scene.hooks[fails] = lambda: raises(scene)
+            scene.hooks[fails] = raises
         scene.armed = True
         scene.begin()
         scene.hear(*data)
 
-    run.__name__ = name
-    PLACES.append(run)
-
 
 at("connection_made", "made", b"one")
-at("datagram_received", "data", b"one")
-at("datagram_received_of_the_first_of_three", "data", b"one", b"two", b"three")
-at("handler_of_an_exception_in_datagram_received", "reported", b"one", b"two", fails="data")
+at("datagram_received", "datagram", b"one")
+at("datagram_received_of_the_first_of_three", "datagram", b"one", b"two", b"three")
+at("handler_of_an_exception_in_datagram_received", "reported", b"one", b"two", fails="datagram")
 at("handler_of_an_exception_in_connection_made", "reported", b"one", fails="made")
-
-
-def place(function):
-    PLACES.append(function)
-    return function
 
 
 @place
@@ -283,14 +182,9 @@ def while_nothing_waits(scene):
 
 
 def property_of(name):
-    def getter(self):
-        self.scene.midway()
-        return getattr(super(Asked, self), name)
-
-    Asked = type("Asked", (Recorder,), {name: property(getter)})
-
+    @place.named("property_" + name)
     def run(scene):
-        scene.begin(lambda: Asked(scene))
+        scene.begin(lambda: asked(Recorder, name)(scene))
         scene.armed = True
         scene.hear(b"one")
         scene.hear(b"two")
@@ -298,9 +192,6 @@ def property_of(name):
         scene.settle()
         scene.transport.close()
         scene.settle()
-
-    run.__name__ = "property_" + name
-    PLACES.append(run)
 
 
 for name in "datagram_received", "error_received", "connection_lost":
@@ -311,43 +202,9 @@ WAITING = "pause_writing", "resume_writing", "while_something_waits"
 ASYNCIOS = {("resume_writing", "fail"), ("resume_writing", "send to no address")}
 
 
-@pytest.fixture
-def differences(loop_kind, loop_class, tmp_path):
-    """differences(place, kind): what is noted otherwise than on asyncio, for each act."""
-    if loop_kind == "asyncio":
-        pytest.skip("it is what is compared with")
-
-    def play(make_loop, place, act, folder, kind):
-        loop = make_loop()
-        with warnings.catch_warnings(), contextlib.ExitStack() as stack:
-            warnings.simplefilter("ignore")
-            try:
-                scene = Scene(loop, stack, act, folder, kind)
-                place(scene)
-                return scene.end()
-            finally:
-                loop.close()
-
-    def differences(place, kind):
-        if (3, 12) <= sys.version_info < (3, 14) and kind.startswith("unix") and place.__name__ in WAITING:
-            pytest.skip("the size of asyncio's buffer never goes down to 0 there")
-        found = {}
-        for number, act in enumerate(ACTS):
-            if (place.__name__, act) in ASYNCIOS:
-                continue
-            notes = []
-            for cls in asyncio.SelectorEventLoop, loop_class:
-                folder = tmp_path / ("%d%s" % (number, cls.__module__[:5]))
-                folder.mkdir()
-                notes.append(play(cls, place, act, folder, kind))
-            if notes[0] != notes[1]:
-                found[act] = tuple(notes)
-        return found
-
-    return differences
-
-
 @pytest.mark.parametrize("kind", ["udp", "udp connected", "unix", "unix connected"])
-@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
+@for_each(place)
 def test_as_asyncio(differences, place, kind):
-    assert differences(place, kind) == {}
+    if (3, 12) <= sys.version_info < (3, 14) and kind.startswith("unix") and place.__name__ in WAITING:
+        pytest.skip("the size of asyncio's buffer never goes down to 0 there")
+    assert differences(Scene.plays(place, ACTS, ASYNCIOS, kind=kind)) == {}

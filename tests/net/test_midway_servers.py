@@ -5,87 +5,34 @@ properties, in destructors, in exception handlers, in methods of sockets. All of
 import asyncio
 import contextlib
 import gc
-import re
+import pathlib
 import socket
-import warnings
+import tempfile
 
+import midway
 import pytest
+from midway import Dying, Places, SocketScene, acting, asked, both, described, for_each, nothing, raises
 
 
-def described(error):
-    if error is None:
-        return None
-    return type(error).__name__, re.sub(r"\bfd=\d+|\b0x[0-9a-f]+|<.*>|\d{4,}|'/.*'", "N", str(error))
-
-
-class Recorder(asyncio.Protocol):
-    """Notes what it is told, and calls the scene's hook of that name."""
-
-    def __init__(self, scene, name):
-        self.scene, self.name = scene, name
-
-    def note(self, event, *args):
-        self.scene.notes.append((event, self.name) + args)
-        hook = self.scene.hooks.get(event)
-        return hook() if hook else None
-
+class Recorder(midway.Recorder):
     def connection_made(self, transport):
-        self.transport = transport
         self.scene.protocols.append(self)
-        self.note("made")
-
-    def data_received(self, data):
-        self.note("data", bytes(data))
-
-    def eof_received(self):
-        self.note("eof")
-
-    def connection_lost(self, error):
-        self.note("lost", described(error))
+        return super().connection_made(transport)
 
 
-class Scene:
-    """A server, its clients, and what is noted."""
+class Scene(SocketScene):
+    """A server, and its clients."""
 
-    def __init__(self, loop, stack, act, folder, kind):
-        self.loop, self.stack, self.act, self.folder, self.kind = loop, stack, act, folder, kind
-        self.notes, self.hooks, self.protocols, self.clients, self.tasks = [], {}, [], [], []
-        self.armed, self.server, self.polled, self.made = False, None, [], 0
-        loop.set_exception_handler(self.report)
-        self.marker = [self.keep(sock) for sock in socket.socketpair()]
-        loop.add_reader(self.marker[0], lambda: self.polled.append(self.marker[0].recv(1)))
-
-    def report(self, loop, context):
-        message = re.sub(r"Exception in callback .*", "Exception in callback", context["message"], flags=re.S)
-        self.notes.append(("reported", message.split(":")[0], described(context.get("exception"))))
-        hook = self.hooks.get("reported")
-        return hook() if hook else None
-
-    def keep(self, sock):
-        sock.setblocking(False)
-        return self.stack.enter_context(sock)
-
-    def turn(self):
-        self.loop.call_soon(self.loop.stop)
-        self.loop.run_forever()
-
-    def settle(self):
-        quiet = 0
-        while quiet < 3:
-            seen, polled = len(self.notes), len(self.polled)
-            self.marker[1].send(b"!")
-            while len(self.polled) == polled:
-                self.turn()
-            self.turn()
-            quiet = quiet + 1 if len(self.notes) == seen else 0
+    def __init__(self, *args, kind):
+        super().__init__(*args)
+        self.kind, self.protocols, self.clients, self.server, self.made = kind, [], [], None, 0
+        self.folder = pathlib.Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
 
     def factory(self):
         self.made += 1
         name = self.made
-        hook = self.hooks.get("factory")
-        self.notes.append(("factory", name))
-        if hook:
-            hook()
+        self.note("factory", name)
+        self.hooks.get("factory", nothing)()
         return Recorder(self, name)
 
     def listening(self, cls=socket.socket):
@@ -110,36 +57,9 @@ class Scene:
         except BlockingIOError:
             pass
         except OSError as error:
-            self.notes.append(("refused", described(error)))
+            self.note("refused", described(error))
         self.clients.append(sock)
         return sock
-
-    def start(self, coro):
-        async def noted():
-            try:
-                self.notes.append(("returned", described_result(await coro)))
-            except asyncio.CancelledError:
-                self.notes.append("cancelled")
-                raise
-            except BaseException as error:
-                self.notes.append(("raised", described(error)))
-
-        self.tasks.append(self.loop.create_task(noted()))
-        return self.tasks[-1]
-
-    def midway(self):
-        """Does what is to be done, once it is armed, and only once."""
-        if self.armed:
-            self.armed = False
-            self.notes.append("midway")
-            ACTS[self.act](self)
-
-    def attempt(self, function, *args, **options):
-        try:
-            result = function(*args, **options)
-        except Exception as error:
-            result = described(error)
-        self.notes.append(("returned", described_result(result)))
 
     def heard(self):
         """What each client has heard: bytes, and how it ended."""
@@ -154,20 +74,20 @@ class Scene:
                 end = "open"
             except OSError as error:
                 end = described(error)
-            self.notes.append(("heard", number, got, end))
+            self.note("heard", number, got, end)
 
     def end(self):
         """What is to be seen then; and the end of all."""
         self.settle()
         server = self.server
-        self.notes.append(("serving", server.is_serving(), len(server.sockets)))
+        self.note("serving", server.is_serving(), len(server.sockets))
         for sock in self.clients:
             with contextlib.suppress(OSError):
                 sock.send(b"later")
         self.settle()
         self.heard()
         for protocol in self.protocols:
-            self.notes.append(("closing", protocol.name, protocol.transport.is_closing()))
+            self.note("closing", protocol.name, protocol.transport.is_closing())
         server.close()
         self.settle()
         self.start(server.wait_closed())
@@ -175,12 +95,11 @@ class Scene:
         for protocol in self.protocols:
             protocol.transport.abort()
         self.settle()
-        self.notes.append([task.done() for task in self.tasks])
+        self.note("done", [task.done() for task in self.tasks])
         for task in self.tasks:
             task.cancel()
         self.settle()
         self.heard()
-        self.loop.remove_reader(self.marker[0])
         return by_connection(self.notes)
 
 
@@ -190,17 +109,9 @@ def by_connection(notes):
     """
     found = {}
     for note in notes:
-        of_connection = isinstance(note, tuple) and note[0] in ("factory", "made", "data", "eof", "lost")
+        of_connection = note[0] in ("factory", "made", "data", "eof", "pause", "resume", "lost")
         found.setdefault(note[1] if of_connection else None, []).append(note)
     return found
-
-
-def described_result(result):
-    return result if isinstance(result, (int, str, tuple, type(None))) else type(result).__name__.replace("Loop", "")
-
-
-def raises(scene):
-    raise LookupError("of the test")
 
 
 def transports(method):
@@ -224,13 +135,17 @@ def stops_watching(scene):
     scene.attempt(scene.loop.remove_reader, scene.listener.fileno())
 
 
+def waits(scene):
+    scene.start(scene.server.wait_closed())
+
+
+def starts(scene):
+    scene.start(scene.server.start_serving())
+
+
 def closes_the_listener(scene):
     scene.server.close()
     scene.attempt(lambda: scene.listener.fileno() < 0)
-
-
-def collects(scene):
-    gc.collect()
 
 
 def writes(scene):
@@ -238,86 +153,72 @@ def writes(scene):
         protocol.transport.write(b"midway")
 
 
-def leaves(scene):
+def leave(scene):
     for sock in scene.clients:
         sock.close()
 
 
+closes = of_server("close")
 ACTS = {
-    "nothing": lambda scene: None,
+    "nothing": nothing,
     "raise": raises,
-    "close": of_server("close"),
-    "close twice": lambda scene: (scene.server.close(), scene.server.close()),
-    "close and wait": lambda scene: (scene.server.close(), scene.start(scene.server.wait_closed())),
-    "wait": lambda scene: scene.start(scene.server.wait_closed()),
+    "close": closes,
+    "close twice": both(closes, closes),
+    "close and wait": both(closes, waits),
+    "wait": waits,
     "close_clients": of_server("close_clients"),
     "abort_clients": of_server("abort_clients"),
-    "close all": lambda scene: (scene.server.close(), of_server("abort_clients")(scene)),
-    "start_serving": lambda scene: scene.start(scene.server.start_serving()),
+    "close all": both(closes, of_server("abort_clients")),
+    "start_serving": starts,
     "serve_forever": lambda scene: scene.start(scene.server.serve_forever()),
-    "close and start_serving": lambda scene: (scene.server.close(), scene.start(scene.server.start_serving())),
+    "close and start_serving": both(closes, starts),
     "another": serves_too,
     "client": lambda scene: scene.client(),
-    "client and close": lambda scene: (scene.client(), scene.server.close()),
+    "client and close": both(lambda scene: scene.client(), closes),
     "unwatch": stops_watching,
     "close listener": closes_the_listener,
     "transport close": transports("close"),
     "transport abort": transports("abort"),
     "write": writes,
-    "clients leave": leaves,
-    "collect": collects,
+    "clients leave": leave,
+    "collect": lambda scene: gc.collect(),
     "stop": lambda scene: scene.loop.stop(),
 }
-PLACES = []
+place = Places()
 
 
-def place(function):
-    PLACES.append(function)
-    return function
+def at(name, event, clients=1, data=b"", leaving=False):
+    """A place in a hook: of the factory, or of a method of the protocol."""
 
-
-def at(event, clients=1, bytes=b"", leave=False):
-    """A place in a hook: of the factory, a method of the protocol or the exception handler."""
-
+    @place.named(name)
     def run(scene):
         scene.hooks[event] = scene.midway
         scene.serve()
         scene.armed = True
         for _ in range(clients):
-            scene.client().send(bytes)
+            scene.client().send(data)
         scene.settle()
-        if leave:
-            for sock in scene.clients:
-                sock.close()
+        if leaving:
+            leave(scene)
             scene.settle()
 
-    return run
 
-
-def place_at(name, *args, **options):
-    run = at(*args, **options)
-    run.__name__ = name
-    PLACES.append(run)
-
-
-place_at("factory", "factory")
-place_at("connection_made", "made")
-place_at("data_received", "data", bytes=b"some")
-place_at("eof_received", "eof", leave=True)
-place_at("connection_lost", "lost", leave=True)
-place_at("connection_lost_of_the_first_of_three", "lost", clients=3, leave=True)
+at("factory", "factory")
+at("connection_made", "made")
+at("data_received", "data", data=b"some")
+at("eof_received", "eof", leaving=True)
+at("connection_lost", "lost", leaving=True)
+at("connection_lost_of_the_first_of_three", "lost", clients=3, leaving=True)
 
 
 def failing_at(event):
+    @place.named("handler_of_an_exception_in_" + event)
     def run(scene):
-        scene.hooks.update({event: lambda: raises(scene), "reported": scene.midway})
+        scene.hooks.update({event: raises, "reported": scene.midway})
         scene.serve()
         scene.armed = True
         scene.client().send(b"some")
         scene.settle()
-
-    run.__name__ = "handler_of_an_exception_in_" + event
-    PLACES.append(run)
 
 
 for event in "factory", "made", "data":
@@ -326,13 +227,7 @@ for event in "factory", "made", "data":
 
 @place
 def property_connection_made(scene):
-    class Asked(Recorder):
-        @property
-        def connection_made(self):
-            scene.midway()
-            return super().connection_made
-
-    scene.serve(factory=lambda: Asked(scene, "asked"))
+    scene.serve(factory=lambda: asked(Recorder, "connection_made")(scene, "asked"))
     scene.armed = True
     scene.client()
     scene.settle()
@@ -340,13 +235,7 @@ def property_connection_made(scene):
 
 @place
 def property_connection_lost(scene):
-    class Asked(Recorder):
-        @property
-        def connection_lost(self):
-            scene.midway()
-            return super().connection_lost
-
-    scene.serve(factory=lambda: Asked(scene, "asked"))
+    scene.serve(factory=lambda: asked(Recorder, "connection_lost")(scene, "asked"))
     scene.client()
     scene.settle()
     scene.armed = True
@@ -354,20 +243,14 @@ def property_connection_lost(scene):
     scene.settle()
 
 
-class Dying:
-    def __init__(self, scene):
-        self.scene = scene
-
+class DyingFactory(Dying):
     def __call__(self):
         return self.scene.factory()
-
-    def __del__(self):
-        self.scene.midway()
 
 
 @place
 def destructor_of_the_factory(scene):
-    scene.serve(factory=Dying(scene))
+    scene.serve(factory=DyingFactory(scene))
     scene.client()
     scene.settle()
     scene.armed = True
@@ -378,17 +261,14 @@ def destructor_of_the_factory(scene):
 
 @place
 def destructor_of_the_protocol(scene):
-    class Protocol(asyncio.Protocol):
+    class Protocol(Dying, asyncio.Protocol):
         def connection_made(self, transport):
-            scene.notes.append("made")
+            scene.note("made", None)
 
         def connection_lost(self, error):
-            scene.notes.append("lost")
+            scene.note("lost", None)
 
-        def __del__(self):
-            scene.midway()
-
-    scene.serve(factory=Protocol)
+    scene.serve(factory=lambda: Protocol(scene))
     scene.client()
     scene.settle()
     scene.armed = True
@@ -398,12 +278,7 @@ def destructor_of_the_protocol(scene):
 
 @place
 def listen(scene):
-    class Listening(socket.socket):
-        def listen(self, *args):
-            scene.midway()
-            super().listen(*args)
-
-    scene.serve(scene.listening(Listening), start_serving=False)
+    scene.serve(scene.listening(acting(scene, socket.socket, "listen")), start_serving=False)
     scene.armed = True
     scene.start(scene.server.start_serving())
     scene.settle()
@@ -413,12 +288,7 @@ def listen(scene):
 
 @place
 def close_of_the_socket(scene):
-    class Closing(socket.socket):
-        def close(self):
-            scene.midway()
-            super().close()
-
-    scene.serve(scene.listening(Closing))
+    scene.serve(scene.listening(acting(scene, socket.socket, "close")))
     scene.client()
     scene.settle()
     scene.armed = True
@@ -483,7 +353,7 @@ def inside_of_the_block(scene):
 def before_it_serves(scene):
     scene.serve(start_serving=False)
     scene.armed = True
-    scene.midway()
+    scene.attempt(scene.midway)
     scene.settle()
 
 
@@ -496,43 +366,6 @@ def after_it_was_closed(scene):
     scene.armed = True
     scene.loop.call_soon(scene.midway)
     scene.settle()
-
-
-@pytest.fixture
-def differences(loop_kind, loop_class, tmp_path):
-    """differences(place, kind): what is noted otherwise than on asyncio, for each act."""
-    if loop_kind == "asyncio":
-        pytest.skip("it is what is compared with")
-
-    def play(make_loop, place, act, folder, kind):
-        loop = make_loop()
-        with warnings.catch_warnings(), contextlib.ExitStack() as stack:
-            warnings.simplefilter("ignore")
-            try:
-                scene = Scene(loop, stack, act, folder, kind)
-                try:
-                    place(scene)
-                except LookupError as error:
-                    scene.notes.append(("left", described(error)))
-                return scene.end()
-            finally:
-                loop.close()
-
-    def differences(place, kind):
-        found = {}
-        for number, act in enumerate(ACTS):
-            if (place.__name__, act) in ASYNCIOS:
-                continue
-            notes = []
-            for cls in asyncio.SelectorEventLoop, loop_class:
-                folder = tmp_path / ("%d%s" % (number, cls.__module__[:5]))
-                folder.mkdir()
-                notes.append(play(cls, place, act, folder, kind))
-            if notes[0] != notes[1]:
-                found[act] = tuple(notes)
-        return found
-
-    return differences
 
 
 # Where asyncio leaves the connection open, though nobody has it.
@@ -550,13 +383,6 @@ ASYNCIOS = {("property_connection_made", "raise")} | {("factory", act) for act i
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of destructors
 @pytest.mark.parametrize("kind", ["tcp", "unix"])
-@pytest.mark.parametrize(
-    "place",
-    [
-        pytest.param(place, marks=[pytest.mark.unstressed("three ends of one poll")] * ("three" in place.__name__))
-        for place in PLACES
-    ],
-    ids=lambda place: place.__name__,
-)
+@for_each(place, connection_lost_of_the_first_of_three=pytest.mark.unstressed("three ends of one poll"))
 def test_as_asyncio(differences, place, kind):
-    assert differences(place, kind) == {}
+    assert differences(Scene.plays(place, ACTS, ASYNCIOS, kind=kind)) == {}

@@ -5,45 +5,42 @@ or a future of the program's own, a replaced create_future(), the handler of a c
 import asyncio
 import gc
 import socket
-import sys
-import warnings
 
+import midway
 import pytest
-
-pytestmark = pytest.mark.skipif(
-    sys.version_info[:2] not in ((3, 11), (3, 14)), reason="asyncio has other faults of its own there"
+from midway import (
+    Places,
+    calling,
+    current,
+    described,
+    for_each,
+    kind,
+    nothing,
+    of_transport,
+    quiet,
+    raises,
+    where_asyncio_is_known,
 )
 
-
-def described(error):
-    return None if error is None else (type(error).__name__, str(error).partition("<")[0])
+pytestmark = where_asyncio_is_known
 
 
-class Scene:
-    """A connection with a reader and a writer of the loop, the socket at the other end, and what is noted."""
+class Scene(midway.Scene):
+    """A connection with a reader and a writer of the loop, and the socket at the other end."""
 
-    def __init__(self, loop, act):
-        self.loop, self.act = loop, act
-        self.notes, self.armed, self.tasks = [], False, []
-        loop.set_exception_handler(self.report)
-        self.made = loop.create_future()
+    around = quiet, current
+    unnoted = midway.FREED
 
-    def report(self, loop, context):
-        if "never retrieved" not in context["message"] and "destroyed" not in context["message"]:
-            message = context["message"].partition(" of ")[0].partition(" <")[0]
-            if message.startswith("Exception in callback"):
-                message = "Exception in callback"
-            self.notes.append(("reported", message, described(context.get("exception"))))
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.made = self.loop.create_future()
 
     def turns(self, count=6):
-        for _ in range(count):
-            self.loop.call_soon(self.loop.stop)
-            self.loop.run_forever()
+        super().turns(count)
 
     def connect(self, limit=10):
         """By the handler of a server."""
-        self.ours, self.peer = socket.socketpair()
-        self.peer.setblocking(False)
+        self.ours, self.peer = self.pair()
 
         async def handler(reader, writer):
             self.made.set_result((reader, writer))
@@ -69,25 +66,11 @@ class Scene:
         self.tasks.append(self.loop.create_task(main()))
         return self.tasks[-1]
 
-    def midway(self):
-        """Does what is to be done, once it is armed, and only once."""
-        if self.armed:
-            self.armed = False
-            self.notes.append("midway")
-            ACTS[self.act](self)
-
-    def attempt(self, function, *args):
-        try:
-            result = function(*args)
-        except Exception as error:
-            result = described(error)
-        self.notes.append(("returned", result))
-
     def send(self, data):
         try:
             self.peer.send(data)
         except OSError:
-            self.notes.append("gone")
+            self.note("gone")
         self.turns()
 
     def end(self):
@@ -96,27 +79,22 @@ class Scene:
         if self.made.done():
             for name in "_buffer", "_eof", "_exception", "_waiter", "_paused", "_limit":
                 value = getattr(self.reader, name, "deleted")
-                self.notes.append((name, "future" if asyncio.isfuture(value) else repr(value).partition(" at 0x")[0]))
+                self.note(name, kind(value))
             self.begin(self.reader.read, 100)
         self.turns()
         for task in self.tasks:
             if not task.done():
-                self.notes.append("waits")
+                self.note("waits")
                 task.cancel()
                 self.turns()
             if task.cancelled():
-                self.notes.append("cancelled")
+                self.note("cancelled")
             else:
-                self.notes.append(described(task.exception()) or task.result())
-        self.notes.append(self.transport.is_closing())
+                self.note(described(task.exception() or task.result()))
+        self.note(self.transport.is_closing())
         self.transport.abort()
         self.turns()
-        self.peer.close()
         return self.notes
-
-
-def raises(scene):
-    raise LookupError("of the test")
 
 
 def replaces(scene):
@@ -133,12 +111,12 @@ def waits_too(scene):
 
 def of_its_own(scene):
     """Methods on the object."""
-    scene.reader.feed_data = lambda data: scene.notes.append(("fed", bytes(data)))
-    scene.reader._wakeup_waiter = lambda: scene.notes.append("woken")
+    scene.reader.feed_data = lambda data: scene.note("fed", bytes(data))
+    scene.reader._wakeup_waiter = lambda: scene.note("woken")
 
 
 ACTS = {
-    "nothing": lambda scene: None,
+    "nothing": nothing,
     "raise": raises,
     "feed": lambda scene: scene.reader.feed_data(b"fed\n"),
     "feed much": lambda scene: scene.reader.feed_data(bytes(1000)),
@@ -149,7 +127,7 @@ ACTS = {
     "delete": deletes,
     "cancel": lambda scene: [task.cancel() for task in scene.tasks],
     "close": lambda scene: scene.writer.close(),
-    "abort": lambda scene: scene.transport.abort(),
+    "abort": of_transport("abort"),
     "text for eof": lambda scene: setattr(scene.reader, "_eof", "text"),
     "no waiter": lambda scene: setattr(scene.reader, "_waiter", None),
     "no transport": lambda scene: setattr(scene.reader, "_transport", None),
@@ -198,143 +176,152 @@ class Waiter:
         return self.is_cancelled
 
     def set_result(self, result):
-        self.scene.notes.append("woken")
+        self.scene.note("woken")
 
     def set_exception(self, error):
-        self.scene.notes.append(("woken", described(error)))
+        self.scene.note("woken", described(error))
 
 
-# Places
+place = Places()
 
 
+@place
 def pausing(scene):
     scene.connect()
     scene.reader._transport, scene.armed = Transport(scene, "pause_reading"), True
     scene.send(b"much more than the limit\n")
 
 
+@place
 def pausing_by_hand(scene):
     scene.connect()
     scene.reader._transport, scene.armed = Transport(scene, "pause_reading"), True
     scene.attempt(scene.reader.feed_data, b"much more than the limit\n")
 
 
+@place
 def pausing_what_cannot(scene):
     scene.connect()
     scene.reader._transport, scene.armed = Unpausable(scene), True
     scene.send(b"much more than the limit\n")
 
 
-def resuming(scene, name, *args):
+def resuming(scene, name, *args, data=b"much\nmore than the limit\n"):
     scene.connect()
-    scene.send(b"much\nmore than the limit\n")
+    scene.send(data)
     scene.reader._transport, scene.armed = Transport(scene, "resume_reading"), True
     scene.begin(getattr(scene.reader, name), *args)
     scene.turns()
 
 
+@place
 def resuming_read(scene):
     resuming(scene, "read", 20)
 
 
+@place
 def resuming_readexactly(scene):
     resuming(scene, "readexactly", 20)
 
 
+@place
 def resuming_readline(scene):
     resuming(scene, "readline")
     scene.begin(scene.reader.readline)
     scene.turns()
 
 
+@place
 def resuming_readuntil(scene):
     resuming(scene, "readuntil", b"t\n")
 
 
+@place
 def resuming_while_it_waits(scene):
     resuming(scene, "readexactly", 50)
 
 
+@place
 def resuming_after_a_line_that_is_too_long(scene):
-    scene.connect()
-    scene.send(b"much more than the limit\n")
-    scene.reader._transport, scene.armed = Transport(scene, "resume_reading"), True
-    scene.begin(scene.reader.readline)
-    scene.turns()
+    resuming(scene, "readline", data=b"much more than the limit\n")
 
 
+@place
 def resuming_in_a_loop(scene):
-    scene.connect()
-    scene.send(b"much more than the limit\n")
-    scene.reader._transport, scene.armed = Transport(scene, "resume_reading"), True
-    scene.begin(scene.reader.__anext__)
-    scene.turns()
+    resuming(scene, "__anext__", data=b"much more than the limit\n")
 
 
-def waiter_for_data(scene, cancelled=False):
+def waiting(scene, cancelled=False):
     scene.connect()
     scene.reader._waiter, scene.armed = Waiter(scene, cancelled), True
+
+
+@place
+def waiter_for_data(scene):
+    waiting(scene)
     scene.send(b"some data\n")
 
 
+@place
 def cancelled_waiter_for_data(scene):
-    waiter_for_data(scene, True)
+    waiting(scene, cancelled=True)
+    scene.send(b"some data\n")
 
 
+@place
 def waiter_for_much(scene):
-    scene.connect()
-    scene.reader._waiter, scene.armed = Waiter(scene), True
+    waiting(scene)
     scene.send(b"much more than the limit\n")
 
 
+@place
 def waiter_for_the_end(scene):
-    scene.connect()
-    scene.reader._waiter, scene.armed = Waiter(scene), True
+    waiting(scene)
     scene.peer.shutdown(socket.SHUT_WR)
     scene.turns()
 
 
+@place
 def waiter_for_the_end_by_hand(scene):
-    scene.connect()
-    scene.reader._waiter, scene.armed = Waiter(scene), True
+    waiting(scene)
     scene.attempt(scene.reader.feed_eof)
 
 
+@place
 def waiter_when_it_is_lost(scene):
-    scene.connect()
-    scene.reader._waiter, scene.armed = Waiter(scene), True
+    waiting(scene)
     scene.transport.abort()
     scene.turns()
 
 
+@place
 def waiter_when_it_breaks(scene):
-    scene.connect()
-    scene.reader._waiter, scene.armed = Waiter(scene), True
+    waiting(scene)
     scene.transport._force_close(ConnectionError("of the test"))
     scene.turns()
 
 
-def future_of_the_loop(scene, name="readexactly", *args):
+def future_for(scene, name, *args):
     """A loop whose create_future() was replaced."""
-    create = scene.loop.create_future
-
-    def create_future():
-        scene.midway()
-        return create()
-
     scene.connect()
-    scene.loop.create_future = create_future
-    scene.armed = True
-    scene.begin(getattr(scene.reader, name), *(args or (10,)))
-    scene.turns()
-    scene.send(b"of ten bytes and more")
-    del scene.loop.create_future
+    with calling(scene, "create_future"):
+        scene.armed = True
+        scene.begin(getattr(scene.reader, name), *args)
+        scene.turns()
+        scene.send(b"of ten bytes and more")
 
 
+@place
+def future_of_the_loop(scene):
+    future_for(scene, "readexactly", 10)
+
+
+@place
 def future_of_the_loop_for_a_line(scene):
-    future_of_the_loop(scene, "readuntil", b"n")
+    future_for(scene, "readuntil", b"n")
 
 
+@place
 def draining_what_may_be_closing(scene):
     scene.connect()
     scene.writer._transport, scene.armed = Transport(scene, "is_closing"), True
@@ -343,6 +330,7 @@ def draining_what_may_be_closing(scene):
     scene.writer._transport = scene.transport
 
 
+@place
 def writing(scene):
     scene.connect()
     scene.writer._transport, scene.armed = Transport(scene, "write"), True
@@ -350,6 +338,7 @@ def writing(scene):
     scene.writer._transport = scene.transport
 
 
+@place
 def closing(scene):
     scene.connect()
     scene.writer._transport, scene.armed = Transport(scene, "close"), True
@@ -357,67 +346,7 @@ def closing(scene):
     scene.writer._transport = scene.transport
 
 
-PLACES = [
-    pausing,
-    pausing_by_hand,
-    pausing_what_cannot,
-    resuming_read,
-    resuming_readexactly,
-    resuming_readline,
-    resuming_readuntil,
-    resuming_while_it_waits,
-    resuming_after_a_line_that_is_too_long,
-    resuming_in_a_loop,
-    waiter_for_data,
-    cancelled_waiter_for_data,
-    waiter_for_much,
-    waiter_for_the_end,
-    waiter_for_the_end_by_hand,
-    waiter_when_it_is_lost,
-    waiter_when_it_breaks,
-    future_of_the_loop,
-    future_of_the_loop_for_a_line,
-    draining_what_may_be_closing,
-    writing,
-    closing,
-]
-
-
-@pytest.fixture
-def differences(loop_kind, loop_class):
-    """differences(place, acts): what is noted otherwise than on asyncio, for each act."""
-    if loop_kind == "asyncio":
-        pytest.skip("it is what is compared with")
-
-    def play(make_loop, place, act):
-        loop = make_loop()
-        asyncio.set_event_loop(loop)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                scene = Scene(loop, act)
-                place(scene)
-                return scene.end()
-            finally:
-                scene = None
-                gc.collect(1)
-                loop.close()
-                asyncio.set_event_loop(None)
-
-    def differences(place, acts):
-        found = {}
-        for act in acts:
-            if (place.__name__, act) in ODD:
-                continue
-            asyncios, ours = [play(cls, place, act) for cls in (asyncio.SelectorEventLoop, loop_class)]
-            if asyncios != ours:
-                found[act] = asyncios, ours
-        return found
-
-    return differences
-
-
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of what was deleted
-@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
+@for_each(place)
 def test_as_asyncio(differences, place):
-    assert differences(place, ACTS) == {}
+    assert differences(Scene.plays(place, ACTS, ODD)) == {}

@@ -6,57 +6,24 @@ import asyncio
 import contextlib
 import gc
 import os
-import re
+import pathlib
 import socket
 import sys
-import warnings
+import tempfile
 
 import pytest
+from midway import Places, SocketScene, both, described, for_each, nothing, raises
 
-MUCH = bytes(1 << 23)  # more than a socket takes
-
-
-def described(error):
-    if error is None:
-        return None
-    return type(error).__name__, re.sub(r"\bfd=\d+|\b0x[0-9a-f]+|<.*>|'/.*'", "N", str(error))
+MUCH = bytes(1 << 23)  # more than two sockets take
 
 
-class Scene:
+class Scene(SocketScene):
     """A connection, of a server or a client, and the socket at its other end."""
 
-    def __init__(self, loop, stack, act, folder, side):
-        self.loop, self.stack, self.act, self.folder, self.side = loop, stack, act, folder, side
-        self.notes, self.tasks, self.polled = [], [], []
-        self.armed = False
-        self.reader = self.writer = self.server = self.task = self.handled = None
-        loop.set_exception_handler(self.report)
-        self.marker = [self.keep(sock) for sock in socket.socketpair()]
-        loop.add_reader(self.marker[0], lambda: self.polled.append(self.marker[0].recv(1)))
-
-    def report(self, loop, context):
-        message = re.sub(r"Exception in callback .*", "Exception in callback", context["message"], flags=re.S)
-        self.notes.append(("reported", message.split(":")[0], described(context.get("exception"))))
-        if self.handled:
-            self.handled()
-
-    def keep(self, sock):
-        sock.setblocking(False)
-        return self.stack.enter_context(sock)
-
-    def turn(self):
-        self.loop.call_soon(self.loop.stop)
-        self.loop.run_forever()
-
-    def settle(self):
-        quiet = 0
-        while quiet < 3:
-            seen, polled = len(self.notes), len(self.polled)
-            self.marker[1].send(b"!")
-            while len(self.polled) == polled:
-                self.turn()
-            self.turn()
-            quiet = quiet + 1 if len(self.notes) == seen else 0
+    def __init__(self, *args, side):
+        super().__init__(*args)
+        self.side, self.server, self.task = side, None, None
+        self.folder = pathlib.Path(self.stack.enter_context(tempfile.TemporaryDirectory()))
 
     def connect(self, body, **options):
         """Runs body(scene, reader, writer) in a task of a connection."""
@@ -64,12 +31,9 @@ class Scene:
         async def noted(reader, writer):
             self.reader, self.writer, self.task = reader, writer, asyncio.current_task()
             try:
-                self.notes.append(("done", await body(self, reader, writer)))
-            except asyncio.CancelledError:
-                self.notes.append("cancelled")
-                raise
-            except Exception as error:
-                self.notes.append(("raised", described(error)))
+                self.note("done", described(await body(self, reader, writer)))
+            except (Exception, asyncio.CancelledError) as error:
+                self.note("raised", described(error))
                 raise
 
         async def client(path):
@@ -90,34 +54,6 @@ class Scene:
             self.peer = self.keep(listener.accept()[0])
         self.settle()
 
-    def attempt(self, function, *args):
-        try:
-            result = function(*args)
-        except Exception as error:
-            result = described(error)
-        known = isinstance(result, (bool, int, str, bytes, tuple, type(None)))
-        self.notes.append(("returned", result if known else None))
-
-    def start(self, name, coro):
-        async def noted():
-            try:
-                self.notes.append((name, await coro))
-            except asyncio.CancelledError:
-                self.notes.append((name, "cancelled"))
-                raise
-            except Exception as error:
-                self.notes.append((name, described(error)))
-
-        self.tasks.append(self.loop.create_task(noted()))
-        return self.tasks[-1]
-
-    def midway(self):
-        """Does what is to be done, once it is armed, and only once."""
-        if self.armed:
-            self.armed = False
-            self.notes.append("midway")
-            ACTS[self.act](self)
-
     def heard(self):
         got, end = bytearray(), "open"
         with contextlib.suppress(BlockingIOError):
@@ -132,7 +68,7 @@ class Scene:
                 got += data
                 self.settle()
                 end = "open" if data else "eof"
-        self.notes.append(("heard", bytes(got) if len(got) < 100 else len(got), end))
+        self.note("heard", bytes(got) if len(got) < 100 else len(got), end)
 
     def end(self):
         """What is to be seen then; and the end of the connection."""
@@ -142,28 +78,23 @@ class Scene:
             self.peer.send(b"later\n")
         self.settle()
         self.heard()
-        self.notes.append((writer.is_closing(), reader.at_eof(), bytes(reader._buffer), described(reader.exception())))
+        self.note(writer.is_closing(), reader.at_eof(), bytes(reader._buffer), described(reader.exception()))
         self.peer.close()
         self.settle()
-        self.start("drain at the end", writer.drain())
+        self.start(writer.drain(), "drain at the end")
         self.settle()
         with contextlib.suppress(AttributeError):  # asyncio's, which is lost already
             writer.transport.abort()
         self.settle()
-        self.start("wait_closed at the end", writer.wait_closed())
+        self.start(writer.wait_closed(), "wait_closed at the end")
         self.settle()
         if self.server:
             self.server.close()
-        self.notes.append([task.done() for task in self.tasks])
+        self.note("done", [task.done() for task in self.tasks])
         for task in self.tasks + [self.task]:
             task.cancel()
         self.settle()
-        self.loop.remove_reader(self.marker[0])
         return self.notes
-
-
-def raises(scene):
-    raise LookupError("of the test")
 
 
 def calls(where, *names_and_arguments):
@@ -186,18 +117,14 @@ def awaits(where, *names_and_arguments):
 
     def act(scene):
         for name, *args in names_and_arguments:
-            scene.start(name, getattr(getattr(scene, where), name)(*args))
+            scene.start(getattr(getattr(scene, where), name)(*args), name)
 
     return act
 
 
-def both(*acts):
-    return lambda scene: [act(scene) for act in acts]
-
-
 writes_much = calls("writer", ("write", MUCH))
 ACTS = {
-    "nothing": lambda scene: None,
+    "nothing": nothing,
     "raise": raises,
     "close": calls("writer", ("close",)),
     "abort": calls("transport", ("abort",)),
@@ -241,13 +168,14 @@ ACTS = {
     "close the server": lambda scene: scene.server and scene.server.close(),
     "fail": lambda scene: scene.writer.transport._force_close(LookupError("of the test")),
 }
-PLACES = []
+PLACES = Places()
 
 
 def place(*sends, **options):
     """A body; what the peer sends then, one after the other; None is the end."""
 
     def decorate(body):
+        @PLACES.named(body.__name__)
         def run(scene):
             scene.armed = True
             scene.connect(body, **options)
@@ -256,8 +184,6 @@ def place(*sends, **options):
                     scene.peer.shutdown(socket.SHUT_WR) if data is None else scene.peer.send(data)
                 scene.settle()
 
-        run.__name__ = body.__name__
-        PLACES.append(run)
         return body
 
     return decorate
@@ -367,14 +293,14 @@ async def after_a_line_that_is_too_long(scene, reader, writer):
     try:
         await reader.readline()
     except ValueError as error:
-        scene.notes.append(described(error))
+        scene.note(described(error))
     scene.midway()
     return await reader.readline()
 
 
 @place(b"x", None)
 async def when_wait_closed_ends(scene, reader, writer):
-    waiting = scene.start("wait_closed", writer.wait_closed())
+    waiting = scene.start(writer.wait_closed())
     waiting.add_done_callback(lambda task: scene.midway())
     data = await reader.read()
     writer.close()
@@ -385,6 +311,7 @@ async def returns(scene, reader, writer):
     return "returned"
 
 
+@PLACES
 def after_the_handler(scene):
     scene.connect(returns)
     scene.armed = True
@@ -396,12 +323,12 @@ async def fails(scene, reader, writer):
     raise ZeroDivisionError
 
 
+@PLACES
 def when_the_handler_has_failed(scene):
-    scene.handled, scene.armed = scene.midway, True
+    scene.hooks["reported"], scene.armed = scene.midway, True
     scene.connect(fails)
 
 
-PLACES += [after_the_handler, when_the_handler_has_failed]
 # A write to a transport that was closed after its buffer was sent: asyncio's has no socket then.
 ASYNCIOS = {("between_two_lines", "write much and close")} if sys.version_info < (3, 14) else set()
 if (3, 13) <= sys.version_info < (3, 14):  # writelines() of a closed transport fails in the first releases
@@ -409,48 +336,14 @@ if (3, 13) <= sys.version_info < (3, 14):  # writelines() of a closed transport 
     ASYNCIOS |= {(place, "writelines") for place in LATE}
 
 
-# Then writing fails later.
-HELD = os.environ.get("CLOOP_GATHER") == "always"
-
-
-@pytest.fixture
-def differences(loop_kind, loop_class, tmp_path):
-    """differences(place, side): what is noted otherwise than on asyncio, for each act."""
-    if loop_kind == "asyncio":
-        pytest.skip("it is what is compared with")
-
-    def play(make_loop, place, act, folder, side):
-        loop = make_loop()
-        with warnings.catch_warnings(), contextlib.ExitStack() as stack:
-            warnings.simplefilter("ignore")
-            try:
-                scene = Scene(loop, stack, act, folder, side)
-                place(scene)
-                return scene.end()
-            finally:
-                loop.close()
-
-    def differences(place, side):
-        found = {}
-        for number, act in enumerate(ACTS):
-            if (place.__name__, act) in ASYNCIOS or (act == "peer closes" and HELD):
-                continue
-            notes = []
-            for cls in asyncio.SelectorEventLoop, loop_class:
-                folder = tmp_path / ("%d%s" % (number, cls.__module__[:5]))
-                folder.mkdir()
-                notes.append(play(cls, place, act, folder, side))
-            if notes[0] != notes[1]:
-                found[act] = tuple(notes)
-        return found
-
-    return differences
+if os.environ.get("CLOOP_GATHER") == "always":  # then writing fails later
+    ASYNCIOS |= {(place.__name__, "peer closes") for place in PLACES}
 
 
 @pytest.mark.slow
 @pytest.mark.unstressed("sends part of it")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("side", ["server", "client"])
-@pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
+@for_each(PLACES)
 def test_as_asyncio(differences, place, side):
-    assert differences(place, side) == {}
+    assert differences(Scene.plays(place, ACTS, ASYNCIOS, side=side)) == {}

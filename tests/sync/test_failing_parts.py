@@ -310,19 +310,17 @@ LOOP_USES = {
 
 @pytest.mark.parametrize("how", ["passes on", "fails", "timer", "timer fails"])
 @pytest.mark.parametrize("name", ["call_soon", "call_later", "call_at", "time", "create_future", "create_task"])
-def test_loops(accelerate, loop_kind, loop_class, name, how):
-    if loop_kind == "asyncio":
-        pytest.skip("it is what is compared with")
+def test_loops(accelerate, differences, name, how):
     if how.startswith("timer") and name not in ("call_later", "call_at"):
         pytest.skip("makes no timer")
     if how == "fails" and name in ("call_soon", "time"):
         pytest.skip("no loop could go on")
-    found = []
-    for cls in asyncio.SelectorEventLoop, loop_class:
+
+    def play(cls):
         loop, told = replaced(cls, name, how)(), {}
         reports = Reports(loop)
 
-        async def main(use, loop=loop, reports=reports):
+        async def main(use):
             del reports[:]
             loop.armed = True
             try:
@@ -343,9 +341,9 @@ def test_loops(accelerate, loop_kind, loop_class, name, how):
         for use in LOOP_USES:
             told[use] = loop.run_until_complete(main(use)) if use != "to_thread" else None
         loop.close()
-        found.append(told)
-    asyncios, ours = found
-    assert {use: (asyncios[use], ours[use]) for use in asyncios if asyncios[use] != ours[use]} == {}
+        return told
+
+    assert differences(play) == {}
 
 
 REPLACED = [
@@ -376,16 +374,14 @@ def same_as(value):
 
 
 @pytest.mark.parametrize("watch", [None, "settrace", "setprofile"])
-def test_what_is_replaced(accelerate, loop_kind, loop_class, monkeypatch, watch):
+def test_what_is_replaced(accelerate, differences, monkeypatch, watch):
     """Each global that asyncio's functions use is replaced in turn, by what does the same; or they are watched."""
-    if loop_kind == "asyncio":
-        pytest.skip("it is what is compared with")
-    found = []
-    for cls in asyncio.SelectorEventLoop, loop_class:
+
+    def play(cls):
         loop, told = cls(), {}
         reports = Reports(loop)
 
-        async def main(use, reports=reports):
+        async def main(use):
             try:
                 return kind(await LOOP_USES[use]())
             except Exception as error:
@@ -408,6 +404,6 @@ def test_what_is_replaced(accelerate, loop_kind, loop_class, monkeypatch, watch)
                             getattr(sys, watch)(None)
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
-        found.append(told)
-    asyncios, ours = found
-    assert {key: (asyncios[key], ours[key]) for key in asyncios if asyncios[key] != ours[key]} == {}
+        return told
+
+    assert differences(play) == {}

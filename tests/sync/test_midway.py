@@ -4,41 +4,23 @@ of it beside asyncio's own code.
 """
 
 import asyncio
-import gc
-import sys
-import warnings
 
 import pytest
+from midway import FREED, current, kind, message_of, quiet, steady, where_asyncio_is_known
 
-pytestmark = pytest.mark.skipif(
-    sys.version_info[:2] not in ((3, 11), (3, 14)), reason="asyncio has other faults of its own there"
-)
+pytestmark = where_asyncio_is_known
 
 
 class Reports(list):
-    """What a loop's exception handler is told, but for what depends on when objects are freed."""
+    """What a loop's exception handler is told."""
 
     def __init__(self, loop):
         super().__init__()
         loop.set_exception_handler(self.handle)
 
     def handle(self, loop, context):
-        if "never retrieved" not in context["message"] and "destroyed" not in context["message"]:
-            self.append((context["message"].partition("(")[0].split(" at ")[0][:30], kind(context.get("exception"))))
-
-
-def kind(value, depth=3):
-    """What can be compared of a result; of an exception also what it came from."""
-    if isinstance(value, BaseException):
-        seen = [type(value).__name__, str(value).partition("<")[0]]  # without what it shows of objects
-        if depth and (value.__context__ or value.__cause__):
-            seen += [kind(value.__context__, depth - 1), value.__cause__ is value.__context__]
-        return tuple(seen)
-    if isinstance(value, (list, tuple)):
-        return [kind(each, depth) for each in value]
-    if isinstance(value, (set, frozenset)):
-        return len(value)
-    return "future" if asyncio.isfuture(value) else repr(value).partition(" at 0x")[0]
+        if not any(each in context["message"] for each in FREED):
+            self.append((message_of(context), kind(context.get("exception"))))
 
 
 def ended(task):
@@ -55,31 +37,17 @@ def attempt(function, *args):
 
 
 @pytest.fixture
-def differences(accelerate, loop_kind, loop_class):
-    """differences(run): what run(loop), which returns a dict, returns otherwise than on asyncio."""
-    if loop_kind == "asyncio":
-        pytest.skip("it is what is compared with")
+def differences(accelerate, differences):
+    """differences(run): where the results that run(loop) returns, a dict, are others than on asyncio."""
 
-    def differences(run):
-        found = []
-        gc.disable()  # so that nothing is freed at another time
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # coroutines that nobody awaits, since what should have failed
+    def play(run, loop):
+        with steady(loop), quiet(loop), current(loop):  # for what is called while it does not run
             try:
-                for cls in asyncio.SelectorEventLoop, loop_class:
-                    loop = cls()
-                    asyncio.set_event_loop(loop)  # for what is called while it does not run
-                    found.append(run(loop))
-                    asyncio.set_event_loop(None)
-                    loop.close()
+                return run(loop)
             finally:
-                gc.enable()
-                gc.collect()
-        asyncios, ours = found
-        assert asyncios
-        return {key: (asyncios[key], ours.get(key)) for key in asyncios if asyncios[key] != ours.get(key)}
+                loop.close()
 
-    return differences
+    return lambda run: differences(lambda make_loop: play(run, make_loop()))
 
 
 # Ended at each turn

@@ -204,16 +204,13 @@ def end(loop):
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
-def test_functions(accelerate, cloop, loop_kind, loop_class, name):
-    if loop_kind == "asyncio":
-        pytest.skip("it is what is compared with")
-    found = []
-    for cls in asyncio.SelectorEventLoop, loop_class:
+def test_functions(accelerate, differences, name):
+    def play(cls):
         loop, told = cls(), {}
         OTHER[:] = [cls()]
         loop.set_exception_handler(lambda loop, context: None)
 
-        async def main(loop=loop, told=told):
+        async def main():
             for values, named in calls(name):
                 given = [VALUES[each](loop) for each in values]
                 try:
@@ -230,9 +227,9 @@ def test_functions(accelerate, cloop, loop_kind, loop_class, name):
             end(loop)
         loop.close()
         OTHER.pop().close()
-        found.append(told)
-    asyncios, ours = found
-    assert {call: (asyncios[call], ours[call]) for call in asyncios if asyncios[call] != ours[call]} == {}
+        return told
+
+    assert differences(play) == {}
 
 
 PRIMITIVES = {
@@ -262,15 +259,12 @@ GIVEN = ["nothing", "zero", "one", "negative", "huge", "text", "result", "object
 
 @pytest.mark.parametrize("cls", sorted(PRIMITIVES))
 @pytest.mark.parametrize("busy", [False, True])
-def test_methods(accelerate, cloop, loop_kind, loop_class, cls, busy):
-    if loop_kind == "asyncio":
-        pytest.skip("it is what is compared with")
-    found = []
-    for make in asyncio.SelectorEventLoop, loop_class:
-        loop, told = make(), {}
+def test_methods(accelerate, differences, cls, busy):
+    def play(make_loop):
+        loop, told = make_loop(), {}
         loop.set_exception_handler(lambda loop, context: None)
 
-        async def main(loop=loop, told=told):
+        async def main():
             for name in PRIMITIVES[cls]:
                 for values in itertools.chain.from_iterable(itertools.product(GIVEN, repeat=n) for n in range(4)):
                     if len(values) > 1 and name not in ("wait_for", "notify", "__aexit__", "put"):
@@ -292,6 +286,6 @@ def test_methods(accelerate, cloop, loop_kind, loop_class, cls, busy):
             loop.run_until_complete(main())
             end(loop)
         loop.close()
-        found.append(told)
-    asyncios, ours = found
-    assert {call: (asyncios[call], ours[call]) for call in asyncios if asyncios[call] != ours[call]} == {}
+        return told
+
+    assert differences(play) == {}

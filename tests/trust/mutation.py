@@ -530,9 +530,15 @@ class Reach:
         found = glob.glob("tests/**/test_*.py", recursive=True)
         found = sorted(path for path in found if not path.startswith(tuple(SOURCE_TESTS)))
         shared = glob.glob("tests/**/conftest.py", recursive=True)
-        now = {
-            path: self.tier + digest(path, *(each for each in shared if path.startswith(each[:-11]))) for path in found
-        }
+        modules = {os.path.basename(path)[:-3]: path for path in glob.glob("tests/shared/*.py")}
+
+        def read_with(path):
+            with open(path, encoding="utf-8") as file:
+                imported = re.findall(r"^(?:import|from) (\w+)", file.read(), re.M)
+            conftests = [each for each in shared if path.startswith(each[:-11])]
+            return conftests + sorted(modules[name] for name in modules.keys() & set(imported))
+
+        now = {path: self.tier + digest(path, *read_with(path)) for path in found}
         share = {learnt: learnt.share(self.texts) for learnt in {known[1] for known in self.files.values()}}
         self.files = {path: known for path, known in self.files.items() if path in now and share[known[1]] <= MOVED}
         return {path: now[path] for path in found if path not in self.files or self.files[path][0] != now[path]}
