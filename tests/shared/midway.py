@@ -113,7 +113,7 @@ def current(loop):
 
 
 class Scene:
-    """A loop, and what is noted."""
+    """A loop, and what is noted. A subclass has end(), which notes what is to be seen then, ends all, and returns the notes."""
 
     around = (quiet,)
     caught = Exception  # by attempt()
@@ -166,10 +166,6 @@ class Scene:
             self.note("midway")
             self.acted += 1
             self.does(self)
-
-    def end(self):
-        """What is to be seen then; and the end of all."""
-        raise NotImplementedError
 
     # What is noted
 
