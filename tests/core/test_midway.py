@@ -59,8 +59,8 @@ class Scene(AbruptScene):
             self.loop._stopping = True
 
     def end(self):
-        self.armed = False
         self.turns()
+        self.armed = False
         loop = self.loop
         self.note(loop.is_running(), loop.is_closed(), loop.get_debug(), loop._stopping, self.acted)
         self.note(len(loop._ready), len([t for t in loop._scheduled if not t._cancelled]), loop._current_handle)
@@ -849,6 +849,11 @@ ASYNCIOS = {
     ("handle_cancelled_add_callback", "close"),
     ("handle_cancelled_add_callback_in_debug_mode", "close"),
 }
+# Where it frees a handle only when it has taken the next one, and looks at a handle's arguments late.
+ASYNCIOS |= {
+    ("destructor_of_" + what, "cancel") for what in ("a_callback", "an_argument", "a_timer", "a_context_variable")
+}
+ASYNCIOS |= {("property_of_a_context", "cancel"), ("property_of_a_context", "cancel it")}
 
 
 @pytest.mark.slow

@@ -53,8 +53,8 @@ class Scene(AbruptScene):
         return kind(future._exception if future._exception is not None else future._result)
 
     def end(self):
-        self.armed = False
         self.turns()
+        self.armed = False
         for each in [self.it] + self.others:
             if asyncio.isfuture(each) and not isinstance(each, Foreign):
                 self.look(each)
@@ -1014,6 +1014,11 @@ if NEWER:
 # Where a loop that is closed as it begins to run fails otherwise, and where asyncio of 3.11 still has the list of callbacks while it
 # goes through it.
 ASYNCIOS = {("loop_with_is_running_made", "close loop")}
+# Where it frees what a task has waited for outside of the context, and where it drops a coroutine that runs, of which it may crash.
+ASYNCIOS |= {("destructor_of_a_result", "steps")}
+BODIES = "of_a_coroutine", "after_a_future", "after_a_failed_future", "that_is_cancelled"
+ASYNCIOS |= {("body_" + which, "initialise") for which in BODIES}
+ASYNCIOS |= {(which, "initialise") for which in ("cleanup_of_a_coroutine", "eager_first", "eager_at_once")}
 if not NEWER:
     ASYNCIOS |= {("loop_with_call_soon_future", "remove callbacks"), ("loop_with_call_soon_future", "initialise")}
 

@@ -493,6 +493,7 @@ def in_log(scene, text):
 #   connect(protocol=None)   a transport of the loop, of this protocol or a Recorder; it settles
 #   send(data)               to the transport; it settles
 #   finish()                 nothing more comes to the transport; it settles
+#   clog()                   so that the transport pauses the protocol when much is written
 
 OF_TRANSPORTS = Places()
 
@@ -581,6 +582,7 @@ def property_eof_received(scene):
 @OF_TRANSPORTS
 def property_pause_writing(scene):
     scene.connect(asked(Recorder, "pause_writing")(scene))
+    scene.clog()
     scene.armed = True
     scene.attempt(scene.transport.write, MUCH)
     scene.settle()
@@ -603,6 +605,7 @@ def handler_of_an_exception_in_eof_received(scene):
 @OF_TRANSPORTS
 def handler_of_an_exception_in_pause_writing(scene):
     scene.connect(Recorder(scene, pause=raises))
+    scene.clog()
     scene.hooks["reported"], scene.armed = scene.midway, True
     scene.attempt(scene.transport.write, MUCH)
 

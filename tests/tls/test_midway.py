@@ -70,6 +70,10 @@ class Scene(midway.Scene):
     def finish(self):
         self.push(self.peer.close_notify())
 
+    def clog(self):
+        """The transport below is paused."""
+        self.transport.write(MUCH)
+
     def half_close(self):
         """There is no notice of the end."""
         self.peer.half_close()
@@ -120,6 +124,9 @@ ASYNCIOS = {
     ("get_buffer_of_much", "buffered protocol"),
     ("object_reads_into_a_buffer", "buffered protocol"),
 } | {(place, end) for place in ("get_buffer_of_much", "log_of_a_lost_write", "below_pauses") for end in ENDS}
+# Where the peer's side ends without a notice while much is to be sent: asyncio's transport is not closing until it can send.
+PAUSING = "pause_writing", "property_pause_writing", "handler_of_an_exception_in_pause_writing"
+ASYNCIOS |= {(place, "half") for place in PAUSING}
 
 
 place = Places(OF_TRANSPORTS)
@@ -183,6 +190,7 @@ def property_connection_lost(scene):
 @place
 def pause_writing(scene):
     scene.connect(Recorder(scene, pause=scene.midway))
+    scene.clog()
     scene.armed = True
     scene.attempt(scene.transport.write, MUCH)
     scene.settle()
