@@ -81,7 +81,8 @@ int cl_tls_write_backlog(TLSObject *self);
 int cl_tls_process_outgoing(TLSObject *self);
 
 /* The same even if it is paused: the transport below is about to close after
- * it has sent its write buffer. 0/-1 Runs Python. */
+ * it has sent its write buffer. Until then the application is not told to resume.
+ * 0/-1 Runs Python. */
 int cl_tls_send_rest(TLSObject *self);
 
 /* Calls the application's pause_writing() or resume_writing(), if a water mark

@@ -115,7 +115,13 @@ cl_tls_process_outgoing(TLSObject *self)
 int
 cl_tls_send_rest(TLSObject *self)
 {
-    return push(self) < 0 ? -1 : cl_tls_control_writing(self);
+    bool paused = must_hold(self);
+    if (push(self) < 0)
+        return -1;
+    if (!paused)
+        return cl_tls_control_writing(self);
+    cl_tls_count_buffered(self);
+    return 0;
 }
 
 /* ------------------------------------------------------------------- flow control */
