@@ -113,12 +113,14 @@ loop_debugs(cl_state *st, PyObject *loop)
 int
 cl_future_init(cl_state *st, FutureObject *future, PyObject *loop)
 {
-    future->f_loop = Py_NewRef(loop);
+    /* Python code that was called may have initialised it meanwhile. */
+    Py_XSETREF(future->f_loop, Py_NewRef(loop));
     int debug = loop_debugs(st, loop);
     if (debug > 0 && !cl_is_finalizing()) {
-        future->f_source_tb = PyObject_CallNoArgs(st->extract_stack);
-        if (future->f_source_tb == NULL)
+        PyObject *stack = PyObject_CallNoArgs(st->extract_stack);
+        if (stack == NULL)
             return -1;
+        Py_XSETREF(future->f_source_tb, stack);
     }
     return debug < 0 ? -1 : 0;
 }

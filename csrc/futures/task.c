@@ -181,9 +181,10 @@ start(cl_state *st, TaskObject *task, PyObject *coro, PyObject *name,
     task->t_log_destroy_pending = 1;
     Py_XSETREF(task->t_coro, Py_NewRef(coro));
     count_start(task);
-    Py_XSETREF(task->t_name, new_name(st, name));
-    if (task->t_name == NULL)
+    PyObject *own_name = new_name(st, name);
+    if (own_name == NULL)
         return -1;
+    Py_XSETREF(task->t_name, own_name);
     if (eager)
         return start_eagerly(st, task);
     return cl_step_soon(task, NULL) < 0 ? -1 : cl_registry_add(st, task);

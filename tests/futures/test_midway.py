@@ -511,13 +511,19 @@ def foreign_cancelled_before_it_waits(scene):
 # What is shown
 
 
-class ShownCoroutine(Coroutine):  # asyncio keeps the classes of coroutines
+# asyncio keeps the classes of coroutines.
+class ShownCoroutine(Coroutine):
     __repr__ = Shown.__repr__
 
 
 class DyingCoroutine(Coroutine):
     def __del__(self):
         self.scene.midway()
+
+
+class InitialisingCoroutine(Coroutine):
+    def __del__(self):
+        initialises(self.scene)
 
 
 @place
@@ -598,6 +604,15 @@ def name_of_a_created_task(scene):
     begin(scene, Coroutine(scene, [None] * 5))
     scene.armed = True
     scene.attempt(lambda: scene.others.append(scene.loop.create_task(body(scene), name=Shown(scene))))
+
+
+@place
+def name_of_a_task_that_is_initialised_again(scene):
+    """As was done when the coroutine went that it had."""
+    begin(scene, InitialisingCoroutine(scene, thrown="return"))
+    scene.turns(1)
+    scene.armed = True
+    scene.attempt(lambda: scene.it.__init__(body(scene), loop=scene.loop, name=Shown(scene)))
 
 
 # What is compared
@@ -975,6 +990,14 @@ def destructor_of_a_coroutine(scene):
     scene.armed = True
 
 
+@place
+def destructor_of_a_coroutine_that_is_replaced(scene):
+    begin(scene, DyingCoroutine(scene, thrown="return"))
+    scene.turns(1)
+    scene.armed = True
+    scene.attempt(lambda: scene.it.__init__(body(scene), loop=scene.loop))
+
+
 if NEWER:
 
     def eager(where):
@@ -1019,6 +1042,14 @@ ASYNCIOS |= {("destructor_of_a_result", "steps")}
 BODIES = "of_a_coroutine", "after_a_future", "after_a_failed_future", "that_is_cancelled"
 ASYNCIOS |= {("body_" + which, "initialise") for which in BODIES}
 ASYNCIOS |= {(which, "initialise") for which in ("cleanup_of_a_coroutine", "eager_first", "eager_at_once")}
+# Where asyncio's task is a new future already: ours is none before the coroutine has gone that it had.
+ASYNCIOS |= {
+    ("destructor_of_a_coroutine_that_is_replaced", act)
+    for act in (
+        "cancel", "cancel twice", "set result", "set exception", "add callback", "remove callbacks", "close loop", "show",
+        "throw", "close", "send", "blocking", "not blocking",
+    )
+}  # fmt: skip
 if not NEWER:
     ASYNCIOS |= {("loop_with_call_soon_future", "remove callbacks"), ("loop_with_call_soon_future", "initialise")}
 
