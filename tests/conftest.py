@@ -499,7 +499,7 @@ def as_asyncio(loop_kind, loop_class, caplog):
 @pytest.fixture
 def differences(loop_kind, loop_class):
     """differences(play): where the results that play(cls) returns for several cases, a dict, are others with the class of the
-    loop under test than with asyncio's: {case: (asyncio's, ours)}.
+    loop under test than with asyncio's: {case: (asyncio's, ours)}. Then play.check() is called, if there is one.
     """
     if loop_kind == "asyncio":
         pytest.skip("it is what is compared with")
@@ -507,6 +507,7 @@ def differences(loop_kind, loop_class):
     def differences(play):
         asyncios, ours = play(asyncio.SelectorEventLoop), play(loop_class)
         assert asyncios and asyncios.keys() == ours.keys()
+        getattr(play, "check", lambda: None)()
         return {case: (asyncios[case], ours[case]) for case in asyncios if asyncios[case] != ours[case]}
 
     return differences

@@ -4,11 +4,14 @@ exceptions and signals, filters of the log. All of it beside asyncio.
 """
 
 import asyncio
+import concurrent.futures
 import contextvars
 import gc
 import os
 import signal
 import sys
+import threading
+import unittest.mock
 import warnings
 
 import pytest
@@ -17,6 +20,7 @@ from midway import (
     Dying,
     Places,
     Shown,
+    acting,
     attempting,
     calling,
     filtering,
@@ -193,6 +197,8 @@ def repr_of_a_failed_callback(scene):
 
 @place
 def repr_of_an_argument_of_a_failed_callback(scene):
+    scene.loop.set_debug(True)  # else newer Pythons do not show it
+    scene.loop.slow_callback_duration = 1000
     scene.it = scene.loop.call_soon(raising(lambda: OSError("callback")), Shown(scene))
     scene.soon("after")
     scene.armed = True
@@ -310,9 +316,8 @@ def destructors_at_the_end(scene):
 @place
 def exception_handler(scene):
     scene.hooks["reported"] = scene.midway
-    scene.it = scene.loop.call_soon(FailingCallback(scene))
+    scene.it = scene.loop.call_soon(raising(lambda: OSError("callback")))
     scene.soon("after")
-    scene.turns(1) if scene.act == "show" else None
     scene.armed = True
 
 
@@ -397,7 +402,34 @@ def later(scene):
     scene.turns(1)
 
 
+async def generates(scene):
+    """Leaves a generator that has begun."""
+
+    async def numbers():
+        yield 1
+        yield 2
+
+    async for number in numbers():
+        scene.note(number)
+        break
+    await asyncio.sleep(0)
+    return "generated"
+
+
+class ThreadAtOnce:
+    """Runs in this thread, when it is started."""
+
+    def __init__(self, target, args):
+        self.start = lambda: target(*args)
+
+    def join(self):
+        pass
+
+
 def shuts(scene):
+    scene.stack.enter_context(unittest.mock.patch.object(threading, "Thread", ThreadAtOnce))
+    scene.loop.set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+
     async def main():
         await scene.loop.shutdown_asyncgens()
         await scene.loop.shutdown_default_executor()
@@ -410,6 +442,7 @@ USES = {
     "later": later,
     "threadsafe": lambda scene: scene.loop.call_soon_threadsafe(scene.noting("it")),
     "complete": lambda scene: scene.attempt(scene.loop.run_until_complete, body(scene)),
+    "generate": lambda scene: scene.attempt(scene.loop.run_until_complete, generates(scene)),
     "shut": shuts,
     "close": lambda scene: scene.attempt(scene.loop.close),
     "reader": lambda scene: (scene.theirs.send(b"x"), scene.loop.add_reader(scene.ours, scene.reader())),
@@ -432,8 +465,8 @@ for _name, _use in [
     ("create_task", "complete"),
     ("stop", "complete"),
     ("create_future", "shut"),
-    ("_asyncgen_firstiter_hook", "complete"),
-    ("_asyncgen_finalizer_hook", "complete"),
+    ("_asyncgen_firstiter_hook", "generate"),
+    ("_asyncgen_finalizer_hook", "generate"),
     ("get_debug", "future"),
     ("close", "close"),
 ]:
@@ -687,10 +720,16 @@ def awaited(where, fails=False, by_factory=False):
     return run
 
 
-for _where in "add", "remove", "done", "cancelled", "exception", "result", "factory":
+for _where in "add", "remove", "cancelled", "exception":
     for _fails in False, True:
         for _by_factory in False, True:
             place(awaited(_where, _fails, _by_factory))
+place(awaited("done"))
+for _fails in False, True:  # then it is asked only of what the loop has made
+    place(awaited("done", _fails, True))
+    place(awaited("factory", _fails, True))
+for _by_factory in False, True:
+    place(awaited("result", False, _by_factory))
 
 
 # Asynchronous generators
@@ -738,16 +777,17 @@ class Executor:
         self.scene, self.where = scene, where
 
     def submit(self, function, *args):
-        import concurrent.futures
-
+        scene, future = self.scene, concurrent.futures.Future()
         if self.where == "submit":
-            self.scene.midway()
-        if self.where == "odd":
-            return {"stop": None, "close": 5}.get(self.scene.act, self.scene.loop.create_future())
-        future = concurrent.futures.Future()
+            scene.midway()
+        elif self.where.startswith("odd"):
+            scene.midway()
+            return {"odd_nothing": None, "odd_number": 5}.get(self.where, scene.loop.create_future())
+        elif self.where in ("add_done_callback", "cancelled", "exception", "result"):
+            future = acting(scene, concurrent.futures.Future, self.where)()
         if self.where == "late":
-            self.scene.loop.call_soon(future.set_result, "late")
-        elif self.where == "failing":
+            scene.loop.call_soon(lambda: (scene.midway(), future.set_result("late")))
+        elif self.where == "exception":
             future.set_exception(OSError("job"))
         elif self.where == "cancelled":
             future.cancel()
@@ -800,9 +840,13 @@ def executor(where, default):
     return run
 
 
-for _where in "submit", "odd", "late", "failing", "cancelled", "job", "callback", "shutdown":
+for _where in (
+    "submit", "odd_nothing", "odd_number", "odd_future", "late", "add_done_callback", "cancelled", "exception", "result",
+    "job", "callback",
+):  # fmt: skip
     for _default in False, True:
         place(executor(_where, _default))
+place(executor("shutdown", True))
 
 
 # Signals

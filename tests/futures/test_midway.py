@@ -46,10 +46,8 @@ class Scene(AbruptScene):
     def state(self, future):
         if not asyncio.isfuture(future) or isinstance(future, Foreign):
             return type(future).__name__
-        if not future.done():
-            return "pending"
-        if future.cancelled():
-            return "cancelled"
+        if future._state != "FINISHED":
+            return future._state.lower()
         return kind(future._exception if future._exception is not None else future._result)
 
     def end(self):
@@ -658,9 +656,9 @@ def exception_class(what):
     def run(scene):
         class Made(Exception):
             def __new__(cls, *args):
-                if what == "new":
+                if what != "init":
                     scene.midway()
-                return {"nothing": None, "text": "text"}.get(what) or super().__new__(cls, *args)
+                return "text" if what == "text" else super().__new__(cls, *args)
 
             def __init__(self, *args):
                 if what == "init":
@@ -727,7 +725,7 @@ def cancelled_error_of_a_subclass(scene):
     scene.it = Sub(loop=scene.loop)
 
     async def main():
-        return await scene.it
+        return await asyncio.gather(scene.it)
 
     scene.others.append(scene.loop.create_task(main()))
     scene.turns(1)
@@ -754,23 +752,46 @@ def subclass(scene, name, of_task):
     return Sub
 
 
+def waited_for(name, future):
+    """An awaitable that calls the future's method of this name, if one does."""
+
+    @types.coroutine
+    def iterate():
+        return (yield from future)
+
+    if name == "__iter__":
+        return iterate()
+    if name == "done":
+        return asyncio.wait([future])
+    return asyncio.gather(future) if name in ("exception", "cancelled", "_make_cancelled_error") else future
+
+
 def overriding(name, of_task):
     def run(scene):
         cls = subclass(scene, name, of_task)
         waiting = scene.loop.create_future()
 
         async def inner():
+            if name == "uncancel":
+                async with asyncio.timeout(0):
+                    await waiting
             return await waiting
 
         scene.it = cls(inner(), loop=scene.loop) if of_task else cls(loop=scene.loop)
 
         async def main():
-            return await scene.it
+            return await waited_for(name, scene.it)
 
         scene.it.add_done_callback(scene.noting("done"))
         scene.others += [scene.loop.create_task(main()), waiting]
         scene.armed = True
         scene.turns(2)
+        if name == "cancel":
+            scene.attempt(scene.others[0].cancel, "early")
+        elif name == "get_name":
+            scene.attempt(lambda: repr(scene.it)[:6])
+        elif name == "get_coro" and hasattr(asyncio, "capture_call_graph"):
+            scene.attempt(lambda: bool(asyncio.capture_call_graph(scene.it)))
         if of_task:
             waiting.done() or waiting.set_result("waiting")
         else:
@@ -808,7 +829,7 @@ def overriding_then_cancelled(name, of_task):
             return await waiting
 
         async def main():
-            return await scene.others[0]
+            return await waited_for(name, scene.others[0])
 
         scene.others += [cls(inner(), loop=scene.loop) if of_task else cls(loop=scene.loop), waiting]
         begin(scene, main())
@@ -853,6 +874,8 @@ def loop_with(name, which):
                 scene.attempt(lambda: scene.others.append(scene.loop.create_task(body(scene))))
             elif which == "failing":
                 scene.attempt(scene.others[0].set_exception, OSError("other"))
+            elif which == "lost":
+                scene.loop.create_future().set_exception(OSError("lost"))
             scene.turns()
 
     run.__name__ = "loop_with_%s_%s" % (name, which)
@@ -863,7 +886,7 @@ for _which in "future", "woken", "cancelled", "made", "failing":
     place(loop_with("call_soon", _which))
 for _name in "get_debug", "create_future", "create_task", "is_running", "time":
     place(loop_with(_name, "made"))
-place(loop_with("call_exception_handler", "failing"))
+place(loop_with("call_exception_handler", "lost"))
 
 
 # Contexts
@@ -986,7 +1009,11 @@ def destructor_of_a_message(scene):
 
 @place
 def destructor_of_a_coroutine(scene):
-    begin(scene, DyingCoroutine(scene, thrown="return"))
+    """Its task has ended, and only the loop had that."""
+    cls = task_class(scene)
+    scene.it = scene.loop.create_future()
+    scene.it.add_done_callback(scene.noting("done"))
+    cls(DyingCoroutine(scene, thrown="return"), loop=scene.loop)
     scene.armed = True
 
 
@@ -1042,6 +1069,7 @@ ASYNCIOS |= {("destructor_of_a_result", "steps")}
 BODIES = "of_a_coroutine", "after_a_future", "after_a_failed_future", "that_is_cancelled"
 ASYNCIOS |= {("body_" + which, "initialise") for which in BODIES}
 ASYNCIOS |= {(which, "initialise") for which in ("cleanup_of_a_coroutine", "eager_first", "eager_at_once")}
+ASYNCIOS |= {("overriding_uncancel_of_a_task", "initialise")}
 # Where asyncio's task is a new future already: ours is none before the coroutine has gone that it had.
 ASYNCIOS |= {
     ("destructor_of_a_coroutine_that_is_replaced", act)
@@ -1054,7 +1082,16 @@ if not NEWER:
     ASYNCIOS |= {("loop_with_call_soon_future", "remove callbacks"), ("loop_with_call_soon_future", "initialise")}
 
 
+# What is not asked of objects.
+IDLE = {
+    "property_of_an_exception": "C code looks into it",
+    "overriding_set_result_of_a_task": "a step sets the result itself",
+}
+if sys.version_info < (3, 14):
+    IDLE["overriding_get_coro_of_a_task"] = "there are no call graphs"
+
+
 @pytest.mark.slow
 @for_each(place)
 def test_as_asyncio(differences, place):
-    assert differences(Scene.plays(place, ACTS, ASYNCIOS)) == {}
+    assert differences(Scene.plays(place, ACTS, ASYNCIOS, IDLE.get(place.__name__))) == {}

@@ -127,26 +127,40 @@ class Scene:
         loop.set_exception_handler(self.report)
 
     @classmethod
-    def plays(cls, place, acts, but=(), **options):
-        """For the fixture `differences`: plays the place with each act on a loop of a class; `but` has pairs that are left out."""
+    def plays(cls, place, acts, but=(), idle=None, **options):
+        """For the fixture `differences`: plays the place with each act on a loop of a class; `but` has pairs that are left out.
+
+        Some act must have been done on one of the loops, or the place tests nothing. `idle` says why none is done, if so.
+        """
+        done = set()
 
         def play(make_loop):
             return {
-                act: cls.play(make_loop(), place, act, does, **options)
+                act: cls.play(make_loop(), place, act, does, done, **options)
                 for act, does in acts.items()
                 if (place.__name__, act) not in but
             }
 
+        def check():
+            assert done or idle, "no act is done midway"
+            assert not (done and idle), "acts are done, though %s: %s" % (idle, sorted(done))
+
+        play.check = check
         return play
 
     @classmethod
-    def play(cls, loop, place, act, does, **options):
+    def play(cls, loop, place, act, does, done, **options):
+        """What is noted. The act's name is added to `done` if it was done."""
         with contextlib.ExitStack() as around:
             for context in cls.around:
                 around.enter_context(context(loop))
             try:
                 with contextlib.ExitStack() as stack:
-                    return cls(loop, stack, act, does, **options).perform(place)
+                    scene = cls(loop, stack, act, does, **options)
+                    try:
+                        return scene.perform(place)
+                    finally:
+                        done |= {act} if scene.acted else set()
             finally:
                 loop.set_exception_handler(nothing)
                 if not loop.is_running():

@@ -206,13 +206,6 @@ def handler_of_an_exception_in_connection_lost(scene):
     scene.settle()
 
 
-@place
-def handler_of_garbage(scene):
-    scene.connect()
-    scene.hooks["reported"], scene.armed = scene.midway, True
-    scene.push(GARBAGE)
-
-
 # The log, the loop
 
 
@@ -221,6 +214,13 @@ def log_of_eof(scene):
     scene.connect()
     with in_log(scene, "received EOF"):
         scene.half_close()
+
+
+@place
+def log_of_garbage(scene):
+    scene.connect()
+    with in_log(scene, "%r: %s"):
+        scene.push(GARBAGE)
 
 
 @place
