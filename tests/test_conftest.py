@@ -6,6 +6,9 @@ import os
 import re
 import warnings
 
+import pytest
+from midway import Scene, nothing
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -42,3 +45,27 @@ def test_comparison_sees_nothing_of_what_was_left_before(as_asyncio):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         gc.collect()
+
+
+class Empty(Scene):
+    def end(self):
+        return self.notes
+
+
+def test_place_that_does_nothing_midway_fails(differences):
+    def does_nothing(scene):
+        scene.armed = True
+
+    def does_something(scene):
+        scene.armed = True
+        scene.midway()
+
+    def compared(place, idle=None):
+        return differences(Empty.plays(place, {"act": nothing}, idle=idle))
+
+    assert compared(does_something) == {}
+    assert compared(does_nothing, "it is one of the test") == {}
+    with pytest.raises(AssertionError, match="no act is done midway"):
+        compared(does_nothing)
+    with pytest.raises(AssertionError, match="it is one of the test: .*act"):
+        compared(does_something, "it is one of the test")
