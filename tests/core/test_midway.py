@@ -16,6 +16,7 @@ import warnings
 
 import pytest
 from midway import (
+    RAISING,
     AbruptScene,
     Dying,
     Places,
@@ -100,13 +101,7 @@ def reads(scene):
 
 ACTS = {
     "nothing": nothing,
-    "raise": raising(lambda: LookupError("midway")),
-    "raise cancelled": raising(lambda: asyncio.CancelledError("midway")),
-    "exit": raising(lambda: SystemExit("midway")),
-    "interrupt": raising(lambda: KeyboardInterrupt("midway")),
-    "end": raising(lambda: GeneratorExit("midway")),
-    "base": raising(lambda: BaseException("midway")),
-    "attribute": raising(lambda: AttributeError("midway")),
+    **RAISING,
     "type": raising(lambda: TypeError("midway")),
     "value": raising(lambda: ValueError("midway")),
     "os": raising(lambda: OSError(5, "midway")),

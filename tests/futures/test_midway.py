@@ -12,6 +12,7 @@ import warnings
 
 import pytest
 from midway import (
+    RAISING,
     AbruptScene,
     Dying,
     Places,
@@ -136,15 +137,9 @@ def swaps(scene):
 
 ACTS = {
     "nothing": nothing,
-    "raise": raising(lambda: LookupError("midway")),
-    "raise cancelled": raising(lambda: asyncio.CancelledError("midway")),
+    **RAISING,
     "raise strange": raising(lambda: Strange("midway")),
-    "exit": raising(lambda: SystemExit("midway")),
-    "interrupt": raising(lambda: KeyboardInterrupt("midway")),
-    "end": raising(lambda: GeneratorExit("midway")),
     "stop iteration": raising(lambda: StopIteration("midway")),
-    "base": raising(lambda: BaseException("midway")),
-    "attribute": raising(lambda: AttributeError("midway")),
     "cancel": attempting(lambda scene: scene.it.cancel("midway")),
     "cancel twice": attempting(lambda scene: [scene.it.cancel("one"), scene.it.cancel("two")]),
     "set result": attempting(lambda scene: asyncio.Future.set_result(scene.it, "midway")),

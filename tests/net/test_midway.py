@@ -10,6 +10,7 @@ import struct
 import pytest
 from midway import (
     MUCH,
+    OF_ANY_TRANSPORT,
     OF_TRANSPORTS,
     Buffered,
     Places,
@@ -24,7 +25,6 @@ from midway import (
     in_log,
     joined,
     lines,
-    nothing,
     of_transport,
     raises,
     truth_of_an_answer_to_eof,
@@ -112,14 +112,7 @@ def reset(scene):
 
 writes_much = of_transport("write", MUCH)
 ACTS = {
-    "nothing": nothing,
-    "raise": raises,
-    "close": of_transport("close"),
-    "abort": of_transport("abort"),
-    "close and abort": both(of_transport("close"), of_transport("abort")),
-    "pause": of_transport("pause_reading"),
-    "pause and resume": both(of_transport("pause_reading"), of_transport("resume_reading")),
-    "write": of_transport("write", b"midway"),
+    **OF_ANY_TRANSPORT,
     "write much": writes_much,
     "write much and close": both(writes_much, of_transport("close")),
     "write much and abort": both(writes_much, of_transport("abort")),

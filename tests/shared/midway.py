@@ -341,6 +341,28 @@ def of_transport(name, *args):
     return lambda scene: getattr(scene.transport, name)(*args)
 
 
+# Acts of more than one matrix
+RAISING = {
+    "raise": raising(lambda: LookupError("midway")),
+    "raise cancelled": raising(lambda: asyncio.CancelledError("midway")),
+    "exit": raising(lambda: SystemExit("midway")),
+    "interrupt": raising(lambda: KeyboardInterrupt("midway")),
+    "end": raising(lambda: GeneratorExit("midway")),
+    "base": raising(lambda: BaseException("midway")),
+    "attribute": raising(lambda: AttributeError("midway")),
+}
+OF_ANY_TRANSPORT = {
+    "nothing": nothing,
+    "raise": raises,
+    "close": of_transport("close"),
+    "abort": of_transport("abort"),
+    "close and abort": both(of_transport("close"), of_transport("abort")),
+    "pause": of_transport("pause_reading"),
+    "pause and resume": both(of_transport("pause_reading"), of_transport("resume_reading")),
+    "write": of_transport("write", b"midway"),
+}
+
+
 class Recorder(asyncio.Protocol, asyncio.DatagramProtocol):
     """Notes what it is told. Then a hook of that name is called, its own or the scene's, and its result returned."""
 

@@ -13,6 +13,7 @@ import midway
 import pytest
 from midway import (
     MUCH,
+    OF_ANY_TRANSPORT,
     OF_TRANSPORTS,
     Buffered,
     Places,
@@ -25,7 +26,6 @@ from midway import (
     for_each,
     in_log,
     joined,
-    nothing,
     of_transport,
     raises,
     truth_of_an_answer_to_eof,
@@ -99,14 +99,7 @@ class Scene(midway.Scene):
 
 
 ACTS = {
-    "nothing": nothing,
-    "raise": raises,
-    "close": of_transport("close"),
-    "abort": of_transport("abort"),
-    "close and abort": both(of_transport("close"), of_transport("abort")),
-    "pause": of_transport("pause_reading"),
-    "pause and resume": both(of_transport("pause_reading"), of_transport("resume_reading")),
-    "write": of_transport("write", b"midway"),
+    **OF_ANY_TRANSPORT,
     "write and close": both(of_transport("write", b"midway"), of_transport("close")),
     "protocol": lambda scene: scene.transport.set_protocol(Recorder(scene, "second")),
     "buffered protocol": lambda scene: scene.transport.set_protocol(Buffered(scene, "second")),
